@@ -1,0 +1,1 @@
+//! RabbitMQ behind the `Broker` trait of `final-core`.
