@@ -1,1 +1,31 @@
-//! The bus.
+//! Publishes messages if, and only if, the caller's SQL transaction commits.
+//!
+//! A [`Bus`] belongs to one service. It writes messages into an outbox table inside the caller's own
+//! sqlx transaction, sends them to a broker after the commit, deletes the records the broker has
+//! proven to hold, and brings incoming messages to handlers.
+//!
+//! The rooms, in reading order: a [`Message`] and its [`Headers`]; the [`outbox`] it waits in; the
+//! relay that carries it out; the [`broker`] it crosses; the router that finds its handler.
+
+pub mod broker;
+mod bus;
+mod consume;
+mod crew;
+mod error;
+mod extract;
+mod handler;
+mod message;
+pub mod middleware;
+mod names;
+mod options;
+pub mod outbox;
+mod payload;
+mod relay;
+mod router;
+
+pub use bytes::Bytes;
+pub use error::{BoxError, Error};
+pub use handler::Outcome;
+pub use message::{Headers, Message, MessageId};
+pub use options::Options;
+pub use outbox::OutboxDatabase;

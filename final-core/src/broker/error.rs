@@ -1,0 +1,52 @@
+//! Why a broker cannot be used.
+
+use crate::BoxError;
+
+/// What kind of trouble, as far as a caller would act on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BrokerErrorKind {
+    /// Nobody answers; it may come back.
+    Unreachable,
+    /// Login, virtual host or permission refused.
+    Refused,
+    /// The certificate is not trusted, or TLS is set up wrongly.
+    Certificate,
+    /// Something of that name exists with other arguments.
+    Mismatch,
+    /// The address or an option cannot be used.
+    Invalid,
+    /// Asked for something that others are using.
+    InUse,
+}
+
+/// Why a broker cannot be used, and what to do about it. Never contains a password.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct BrokerError {
+    kind: BrokerErrorKind,
+    text: String,
+    source: Option<BoxError>,
+}
+
+impl BrokerError {
+    /// Makes an error; `text` says what happened and what to do.
+    pub fn new(kind: BrokerErrorKind, text: impl Into<String>) -> Self {
+        Self {
+            kind,
+            text: text.into(),
+            source: None,
+        }
+    }
+
+    /// Adds the cause.
+    pub fn because(mut self, source: impl Into<BoxError>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// What kind of trouble it is.
+    pub fn kind(&self) -> BrokerErrorKind {
+        self.kind
+    }
+}

@@ -1,0 +1,159 @@
+//! A message on its way to the broker, tied to the record that waits for its confirm.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::Confirm;
+use crate::Message;
+
+/// Which way a message is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// With many others in flight.
+    Shared,
+    /// On a channel where nothing else is in flight, so that a fault is its own.
+    Alone,
+}
+
+/// What stands behind an [`Outgoing`] in the bus: the record, its slot in the window, its lease.
+///
+/// Settling consumes it, so a record is settled once, by its own confirm.
+pub(crate) trait Ticket: Send {
+    /// Until when the record is surely ours.
+    fn lease_end(&self) -> Instant;
+    /// Takes the answer.
+    fn settle(self: Box<Self>, confirm: Confirm);
+}
+
+/// A message handed to the broker. Dropping it settles it as [`Confirm::Lost`].
+///
+/// ```text
+///   Outgoing ── into_sending ──▶ Sending ── confirm(answer) ──▶ record settled
+///      │             └ lease over, or expired: settled as that, nothing to send
+///      └ dropped ──▶ Lost ◀── dropped ┘
+/// ```
+#[must_use = "a dropped message counts as lost and is sent again"]
+pub struct Outgoing(Sending);
+
+impl Outgoing {
+    pub(crate) fn new(
+        message: Message,
+        expires: Option<Instant>,
+        lane: Lane,
+        ticket: Option<Box<dyn Ticket>>,
+    ) -> Self {
+        Self(Sending {
+            message,
+            expires,
+            lane,
+            ticket,
+        })
+    }
+
+    /// The message's topic.
+    pub fn topic(&self) -> &str {
+        self.0.message.topic()
+    }
+
+    /// The message's topic, shared.
+    pub fn shared_topic(&self) -> Arc<str> {
+        self.0.message.shared_topic()
+    }
+
+    /// Which way it is to be sent.
+    pub fn lane(&self) -> Lane {
+        self.0.lane
+    }
+
+    /// Whether anybody waits for a confirm. False for `confirm(false)`: fire and forget.
+    pub fn wants_confirm(&self) -> bool {
+        self.0.ticket.is_some()
+    }
+
+    /// The message, if it may be written now. Call it right before writing.
+    ///
+    /// `None` if the lease on its record is over or its time to live has passed; it is settled then.
+    pub fn into_sending(self) -> Option<Sending> {
+        let now = Instant::now();
+        if self
+            .0
+            .ticket
+            .as_ref()
+            .is_some_and(|ticket| ticket.lease_end() <= now)
+        {
+            self.0.confirm(Confirm::LeaseOver);
+            return None;
+        }
+        if self.0.expires.is_some_and(|expires| expires <= now) {
+            self.0.confirm(Confirm::Expired);
+            return None;
+        }
+        Some(self.0)
+    }
+
+    /// Settles it without sending.
+    pub fn confirm(self, confirm: Confirm) {
+        self.0.confirm(confirm);
+    }
+}
+
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Outgoing")
+            .field(&self.0.message.id())
+            .field(&self.0.lane)
+            .finish()
+    }
+}
+
+/// A message that is being written, or waits for its answer. Dropping it settles it as
+/// [`Confirm::Lost`].
+#[must_use = "a dropped message counts as lost and is sent again"]
+pub struct Sending {
+    message: Message,
+    expires: Option<Instant>,
+    lane: Lane,
+    ticket: Option<Box<dyn Ticket>>,
+}
+
+impl Sending {
+    /// What to send.
+    pub fn message(&self) -> &Message {
+        &self.message
+    }
+
+    /// What is left of its time to live.
+    pub fn expires_in(&self) -> Option<Duration> {
+        self.expires
+            .map(|expires| expires.saturating_duration_since(Instant::now()))
+    }
+
+    /// Takes the broker's answer and settles the record with it.
+    pub fn confirm(mut self, confirm: Confirm) {
+        self.settle(confirm);
+    }
+
+    fn settle(&mut self, confirm: Confirm) {
+        if let Some(ticket) = self.ticket.take() {
+            ticket.settle(confirm);
+        }
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.settle(Confirm::Lost);
+    }
+}
+
+impl fmt::Debug for Sending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Sending")
+            .field(&self.message.id())
+            .field(&self.lane)
+            .finish()
+    }
+}

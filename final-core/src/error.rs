@@ -1,0 +1,154 @@
+//! What can go wrong, told once: what happened, where, and what to do about it.
+
+use crate::{MessageId, broker::BrokerError};
+
+/// Any error, boxed.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why the bus could not do what it was asked.
+///
+/// The text tells this level only; the cause is in [`source`](std::error::Error::source). No text
+/// contains a password, a URL with one, or a payload.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The service name cannot be used for tables and queues.
+    #[error(
+        "service name {name:?} is not usable: {reason}; use 1 to 40 characters `a-z`, `0-9`, `_` or `-`, \
+         starting with a letter"
+    )]
+    InvalidServiceName {
+        /// The name as given.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The topic cannot be used.
+    #[error("topic {topic:?} is not usable: {reason}")]
+    InvalidTopic {
+        /// The topic as given, shortened if it is very long.
+        topic: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A header cannot be sent.
+    #[error("header {name:?} cannot be sent: {reason}")]
+    InvalidHeader {
+        /// The header's name, shortened if it is very long.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A key, time to live, delay or other policy of a message cannot be used.
+    #[error("message for topic {topic:?} cannot be published: {reason}")]
+    InvalidPolicy {
+        /// The topic of the message.
+        topic: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The payload is larger than `Options::max_message_bytes`.
+    #[error(
+        "message for topic {topic:?} has {size} bytes, the limit is {limit}; send a reference to the \
+         data instead, or raise `Options::max_message_bytes`"
+    )]
+    MessageTooLarge {
+        /// The topic of the message.
+        topic: String,
+        /// Size of the payload in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The payload could not be serialized.
+    #[error("could not encode the payload for topic {topic:?}")]
+    Encode {
+        /// The topic of the message.
+        topic: String,
+        /// The serializer's error.
+        source: BoxError,
+    },
+    /// Options contradict each other or are out of range.
+    #[error("invalid options: {0}")]
+    InvalidOptions(String),
+    /// The router cannot be started.
+    #[error("invalid router: {0}")]
+    InvalidRouter(String),
+    /// The database failed, or refused.
+    #[error("the database failed while {doing}")]
+    Database {
+        /// What the bus was doing.
+        doing: &'static str,
+        /// The driver's error.
+        source: sqlx::Error,
+    },
+    /// COMMIT was sent and its answer never came, so nobody knows yet whether it took place.
+    ///
+    /// The bus looks the records up when the database answers again: what is visible was committed
+    /// and is sent; nothing else is.
+    #[error(
+        "the database did not answer COMMIT, so the transaction with {} message(s) may or may not have \
+         taken place; read your own row back before you repeat it",
+        ids.len()
+    )]
+    CommitUnknown {
+        /// The messages of the transaction.
+        ids: Vec<MessageId>,
+    },
+    /// The `TxBus` was moved out of the closure, so the bus has no transaction to commit.
+    #[error(
+        "the TxBus was moved out of the closure of `transaction`; nothing was committed; \
+         use `with_tx` to own the handle"
+    )]
+    Escaped,
+    /// The statement would have run outside a transaction.
+    #[error(
+        "the transaction was already over (a deadlock rolls it back, for example) and the closure went on; \
+         the messages were not written; return such errors from the closure"
+    )]
+    NotInTransaction,
+    /// The outbox table is not there.
+    #[error("the outbox table {table} does not exist; call `Bus::migrate` or `Bus::start` first")]
+    MissingTable {
+        /// The table's name.
+        table: String,
+    },
+    /// The table that should be the outbox belongs to somebody else.
+    #[error("table {table} cannot be used as the outbox: {reason}")]
+    ForeignTable {
+        /// The table's name.
+        table: String,
+        /// Whose it is, and what to do.
+        reason: String,
+    },
+    /// `purge_on_startup` was refused, because somebody else is at work.
+    #[error("purge on startup refused: {0}")]
+    PurgeRefused(String),
+    /// The broker refused, or could not be reached where that is needed.
+    #[error("the broker failed")]
+    Broker(#[from] BrokerError),
+    /// The bus is not running: `start` was not called, or did not succeed.
+    #[error("the bus is not running: call `start` first")]
+    NotStarted,
+    /// `start` was called on a running bus.
+    #[error("the bus is already running; `start` takes one router for the life of the bus")]
+    AlreadyStarted,
+    /// The bus is shutting down, or has shut down.
+    #[error("the bus has been shut down")]
+    ShutDown,
+    /// Something did not come to its end in time.
+    #[error("{what} did not finish within {limit:?}")]
+    Timeout {
+        /// What was waited for.
+        what: &'static str,
+        /// How long.
+        limit: std::time::Duration,
+    },
+}
+
+impl Error {
+    /// Makes a database error that tells what the bus was doing.
+    pub(crate) fn database(doing: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
+        move |source| Self::Database { doing, source }
+    }
+}

@@ -1,0 +1,185 @@
+//! The message: what is published, stored, sent and handled.
+
+mod headers;
+mod id;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+pub use self::{headers::Headers, id::MessageId};
+
+/// What travels: an id, a topic, a payload, and what is said about them.
+///
+/// Cloning is cheap: the parts are shared.
+#[derive(Clone, Debug)]
+pub struct Message {
+    parts: Arc<Parts>,
+    attempt: u32,
+}
+
+#[derive(Clone)]
+struct Parts {
+    id: MessageId,
+    topic: Arc<str>,
+    key: Option<Arc<str>>,
+    headers: Headers,
+    payload: Bytes,
+    content_type: Arc<str>,
+    durable: bool,
+}
+
+/// By hand: a payload must not end up in a log by accident.
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts")
+            .field("id", &self.id)
+            .field("topic", &self.topic)
+            .field("payload_bytes", &self.payload.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The content type of msgpack payloads.
+pub(crate) const MSGPACK: &str = "application/msgpack";
+
+impl Message {
+    /// Makes a durable msgpack message with a new id, no key and no headers.
+    ///
+    /// Services publish with [`Bus::publish`](crate::Bus::publish); this is for tests of layers and
+    /// handlers, and for brokers.
+    ///
+    /// ```
+    /// # use final_core::Message;
+    /// let message = Message::new("order.placed", "payload").with_key("42").with_header("tenant", "acme");
+    ///
+    /// assert_eq!(message.topic(), "order.placed");
+    /// assert_eq!(message.key(), Some("42"));
+    /// assert_eq!(message.headers().get("tenant"), Some("acme"));
+    /// ```
+    pub fn new(topic: impl Into<Arc<str>>, payload: impl Into<Bytes>) -> Self {
+        Self {
+            parts: Arc::new(Parts {
+                id: MessageId::new(),
+                topic: topic.into(),
+                key: None,
+                headers: Headers::default(),
+                payload: payload.into(),
+                content_type: MSGPACK.into(),
+                durable: true,
+            }),
+            attempt: 1,
+        }
+    }
+
+    /// Replaces the id.
+    pub fn with_id(mut self, id: MessageId) -> Self {
+        Arc::make_mut(&mut self.parts).id = id;
+        self
+    }
+
+    /// Sets the key.
+    pub fn with_key(mut self, key: impl Into<Arc<str>>) -> Self {
+        Arc::make_mut(&mut self.parts).key = Some(key.into());
+        self
+    }
+
+    /// Adds a header, replacing one of the same name.
+    pub fn with_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        Arc::make_mut(&mut self.parts).headers.insert(name, value);
+        self
+    }
+
+    /// Replaces all headers.
+    pub fn with_headers(mut self, headers: Headers) -> Self {
+        Arc::make_mut(&mut self.parts).headers = headers;
+        self
+    }
+
+    /// Sets the content type; `application/msgpack` otherwise.
+    pub fn with_content_type(mut self, content_type: impl Into<Arc<str>>) -> Self {
+        Arc::make_mut(&mut self.parts).content_type = content_type.into();
+        self
+    }
+
+    /// Sets whether the broker should keep the message on disk; true otherwise.
+    pub fn with_durable(mut self, durable: bool) -> Self {
+        Arc::make_mut(&mut self.parts).durable = durable;
+        self
+    }
+
+    /// Sets which attempt of the handler this is, counted from 1.
+    pub fn with_attempt(mut self, attempt: u32) -> Self {
+        self.attempt = attempt;
+        self
+    }
+
+    /// The id, the same for every repeat of the message.
+    pub fn id(&self) -> MessageId {
+        self.parts.id
+    }
+
+    /// The topic it was published to.
+    pub fn topic(&self) -> &str {
+        &self.parts.topic
+    }
+
+    /// The topic, shared.
+    pub fn shared_topic(&self) -> Arc<str> {
+        Arc::clone(&self.parts.topic)
+    }
+
+    /// The key, if it has one.
+    pub fn key(&self) -> Option<&str> {
+        self.parts.key.as_deref()
+    }
+
+    /// The key, shared.
+    pub(crate) fn shared_key(&self) -> Option<Arc<str>> {
+        self.parts.key.clone()
+    }
+
+    /// The publisher's headers, without the framework's own.
+    pub fn headers(&self) -> &Headers {
+        &self.parts.headers
+    }
+
+    /// The payload as it was sent.
+    pub fn payload(&self) -> &Bytes {
+        &self.parts.payload
+    }
+
+    /// What the payload is, `application/msgpack` for example.
+    pub fn content_type(&self) -> &str {
+        &self.parts.content_type
+    }
+
+    /// Whether the broker is asked to keep the message on disk.
+    pub fn is_durable(&self) -> bool {
+        self.parts.durable
+    }
+
+    /// Which attempt of the handler this is, counted from 1.
+    ///
+    /// Counts attempts within this process; it starts again after a redelivery.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Rough size in memory, in bytes: what the way out charges against its budget.
+    pub(crate) fn weight(&self) -> usize {
+        const FIXED: usize = 512;
+        self.parts.payload.len() + self.parts.headers.bytes() + FIXED
+    }
+}
+
+/// A message on its way into the outbox, with what only the way out needs to know.
+#[derive(Clone, Debug)]
+pub struct Staged {
+    /// What to publish.
+    pub message: Message,
+    /// How long it may wait, counted from when it is due; `None` for ever.
+    pub ttl: Option<Duration>,
+    /// How long after the insert it becomes due.
+    pub delay: Duration,
+}

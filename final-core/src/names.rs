@@ -1,0 +1,134 @@
+//! Names that come from the user and go into SQL, AMQP and logs: checked here, once.
+
+use std::sync::Arc;
+
+use crate::Error;
+
+/// A checked service name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceName(Arc<str>);
+
+impl ServiceName {
+    const MAX: usize = 40;
+
+    /// Checks a name: `[a-z][a-z0-9_-]{0,39}`, not ending in `_dlx`.
+    pub(crate) fn new(name: &str) -> Result<Self, Error> {
+        let reason = if name.is_empty() {
+            "it is empty"
+        } else if name.len() > Self::MAX {
+            "it is longer than 40 characters"
+        } else if !name.starts_with(|c: char| c.is_ascii_lowercase()) {
+            "it does not start with a lower-case letter"
+        } else if !name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-')
+        {
+            "it has a character outside `a-z`, `0-9`, `_` and `-`"
+        } else if name.ends_with("_dlx") {
+            "names ending in `_dlx` are those of dead-letter queues"
+        } else {
+            return Ok(Self(name.into()));
+        };
+        Err(Error::InvalidServiceName {
+            name: shorten(name),
+            reason,
+        })
+    }
+
+    /// The name as given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
+
+    /// The outbox table's name, without schema: `final_<service>_outbox`, `-` written as `_`.
+    pub fn table(&self) -> String {
+        format!("final_{}_outbox", self.0.replace('-', "_"))
+    }
+
+    /// A short name for an index or lock, the same for the same service and purpose.
+    ///
+    /// PostgreSQL cuts names at 63 bytes, so the service is hashed (FNV-1a, 64 bits).
+    pub fn short(&self, purpose: &str) -> String {
+        let hash = self
+            .table()
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            });
+        format!("final_{hash:016x}_{purpose}")
+    }
+}
+
+/// Checks a topic that is published to or subscribed: 1 to 255 bytes, no control characters, not
+/// `amq.*` (RabbitMQ's own).
+pub(crate) fn check_topic(topic: &str) -> Result<(), Error> {
+    let reason = if topic.trim().is_empty() {
+        "it is empty or blank"
+    } else if topic.len() > 255 {
+        "it is longer than 255 bytes"
+    } else if topic.chars().any(char::is_control) {
+        "it contains a control character"
+    } else if topic.starts_with("amq.") {
+        "names starting with `amq.` are reserved by RabbitMQ"
+    } else {
+        return Ok(());
+    };
+    Err(Error::InvalidTopic {
+        topic: shorten(topic),
+        reason,
+    })
+}
+
+/// Checks a topic that is subscribed: also no wildcards.
+pub(crate) fn check_subscription(topic: &str) -> Result<(), Error> {
+    check_topic(topic)?;
+    if topic.contains(['*', '#']) {
+        let reason = "wildcards are not supported; subscribe each topic by its name";
+        return Err(Error::InvalidTopic {
+            topic: shorten(topic),
+            reason,
+        });
+    }
+    Ok(())
+}
+
+/// All headers and the key of a message together, in bytes. RabbitMQ closes the connection when a
+/// header frame exceeds its 128 KiB.
+const MAX_HEADERS: usize = 64 * 1024;
+
+/// Checks a header's name.
+pub(crate) fn check_header(name: &str, total: usize) -> Result<(), Error> {
+    let lower = name.to_ascii_lowercase();
+    let reason = if name.is_empty() {
+        "its name is empty"
+    } else if name.len() > 255 {
+        "its name is longer than 255 bytes"
+    } else if name.chars().any(char::is_control) {
+        "its name contains a control character"
+    } else if lower == "cc" || lower == "bcc" {
+        "RabbitMQ treats `CC` and `BCC` as routing instructions"
+    } else if lower.starts_with("x-") {
+        "names starting with `x-` belong to the broker and to this framework"
+    } else if total > MAX_HEADERS {
+        "all headers together are larger than 64 KiB; put large data into the payload"
+    } else {
+        return Ok(());
+    };
+    Err(Error::InvalidHeader {
+        name: shorten(name),
+        reason,
+    })
+}
+
+/// Long input is not repeated in full in an error.
+fn shorten(text: &str) -> String {
+    const KEEP: usize = 64;
+    match text.char_indices().nth(KEEP) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}

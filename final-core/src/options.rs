@@ -1,0 +1,238 @@
+//! How a bus behaves, each setting with its default and the reason for it.
+
+use std::time::Duration;
+
+use crate::Error;
+
+/// Settings of a [`Bus`](crate::Bus), chained by value.
+///
+/// ```
+/// # use final_core::Options;
+/// let options = Options::default().retry_count(5).num_ackers(2);
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Options {
+    pub(crate) retry_count: u32,
+    pub(crate) retry_interval: Duration,
+    pub(crate) max_retry_interval: Duration,
+    pub(crate) concurrency: usize,
+    pub(crate) num_subscribers: usize,
+    pub(crate) num_ackers: usize,
+    pub(crate) scan_interval: Duration,
+    pub(crate) scan_batch: u32,
+    pub(crate) lease: Duration,
+    pub(crate) confirm_window: usize,
+    pub(crate) shutdown_timeout: Duration,
+    pub(crate) max_message_bytes: usize,
+    pub(crate) retention: Option<Duration>,
+    pub(crate) unrouted_grace: Duration,
+    pub(crate) purge_on_startup: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            // What the Go predecessor does: four tries in all.
+            retry_count: 3,
+            // The first retry should outlive a lock or a blip, not a deployment.
+            retry_interval: Duration::from_millis(10),
+            // Keeps the whole of many retries far below RabbitMQ's consumer timeout (30 min).
+            max_retry_interval: Duration::from_secs(30),
+            // A pool of 20 connections is usual; prefetch alone must not decide this.
+            concurrency: 32,
+            // Acks are coalesced per channel, so one channel is fast enough.
+            num_subscribers: 1,
+            // One settles while the other waits for the database.
+            num_ackers: 2,
+            // Only a safety net: commits ring the scanner, and it knows the next due time.
+            scan_interval: Duration::from_secs(10),
+            // One claim takes about a millisecond; more rows only make it longer.
+            scan_batch: 500,
+            // How long another instance waits before it takes over from a dead one. Renewed at a third.
+            lease: Duration::from_secs(5),
+            // Throughput flattens from 500 on; beyond 1,000 only the wait for a confirm grows.
+            confirm_window: 1_000,
+            // Below the 30 s that Kubernetes waits before it kills.
+            shutdown_timeout: Duration::from_secs(25),
+            // One message still fits into one INSERT below any server's packet limit.
+            max_message_bytes: 4 * 1024 * 1024,
+            // A confirmed record has done its work.
+            retention: None,
+            // Longer than a rolling deployment takes to bring up the instance that has the route.
+            unrouted_grace: Duration::from_secs(300),
+            purge_on_startup: false,
+        }
+    }
+}
+
+impl Options {
+    /// Sets how often a failed handler is tried again after the first attempt.
+    ///
+    /// Then the message goes to the dead letters. Defaults to 3.
+    pub fn retry_count(mut self, retries: u32) -> Self {
+        self.retry_count = retries;
+        self
+    }
+
+    /// Sets the pause before the first retry; it doubles for each further one, with jitter.
+    ///
+    /// Defaults to 10 ms.
+    pub fn retry_interval(mut self, interval: Duration) -> Self {
+        self.retry_interval = interval;
+        self
+    }
+
+    /// Sets the longest pause between retries. Defaults to 30 s.
+    pub fn max_retry_interval(mut self, interval: Duration) -> Self {
+        self.max_retry_interval = interval;
+        self
+    }
+
+    /// Sets how many handlers run at once. A handler that waits for its retry does not count.
+    ///
+    /// Keep it near the size of the pool the handlers use. Defaults to 32.
+    pub fn concurrency(mut self, handlers: usize) -> Self {
+        self.concurrency = handlers;
+        self
+    }
+
+    /// Sets how many consumers (channels) the service opens. Defaults to 1.
+    pub fn num_subscribers(mut self, subscribers: usize) -> Self {
+        self.num_subscribers = subscribers;
+        self
+    }
+
+    /// Sets how many tasks write confirms back to the outbox. Defaults to 2.
+    pub fn num_ackers(mut self, ackers: usize) -> Self {
+        self.num_ackers = ackers;
+        self
+    }
+
+    /// Sets how long an idle scanner waits before it looks at the outbox again.
+    ///
+    /// Commits of this process and due times do not wait for it; records that another instance left
+    /// behind do. Defaults to 10 s.
+    pub fn scan_interval(mut self, interval: Duration) -> Self {
+        self.scan_interval = interval;
+        self
+    }
+
+    /// Sets how many records one claim takes at most. Defaults to 500.
+    pub fn scan_batch(mut self, records: u32) -> Self {
+        self.scan_batch = records;
+        self
+    }
+
+    /// Sets how long a record stays claimed by a process that no longer renews it.
+    ///
+    /// Shorter takes over sooner from a dead process; longer tolerates longer pauses of a live one
+    /// without sending twice. Defaults to 5 s.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// Sets how many messages may wait for the broker's confirm at once.
+    ///
+    /// Also the most that a crash can repeat. Defaults to 1,000.
+    pub fn confirm_window(mut self, messages: usize) -> Self {
+        self.confirm_window = messages;
+        self
+    }
+
+    /// Sets how long `shutdown` works on what is in hand. Defaults to 25 s.
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.shutdown_timeout = timeout;
+        self
+    }
+
+    /// Sets the largest payload that may be published, in bytes. Defaults to 4 MiB.
+    ///
+    /// Keep it below MySQL's `max_allowed_packet` and RabbitMQ's message limit.
+    pub fn max_message_bytes(mut self, bytes: usize) -> Self {
+        self.max_message_bytes = bytes;
+        self
+    }
+
+    /// Sets how long confirmed records are kept, marked as acked. By default they are deleted.
+    pub fn retention(mut self, retention: impl Into<Option<Duration>>) -> Self {
+        self.retention = retention.into().filter(|keep| !keep.is_zero());
+        self
+    }
+
+    /// Sets how long a message without a route is handed back before it is dead-lettered.
+    ///
+    /// During a rolling deployment old instances receive messages that only new ones have a handler
+    /// for. Defaults to 5 min.
+    pub fn unrouted_grace(mut self, grace: Duration) -> Self {
+        self.unrouted_grace = grace;
+        self
+    }
+
+    /// Sets whether `start` empties the service's outbox and queues. Defaults to false.
+    ///
+    /// For development. Refused while another instance is at work.
+    pub fn purge_on_startup(mut self, purge: bool) -> Self {
+        self.purge_on_startup = purge;
+        self
+    }
+
+    /// Checks everything and tells all problems together.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let mut problems = Vec::new();
+        let mut must = |ok: bool, problem: &str| {
+            if !ok {
+                problems.push(problem.to_owned());
+            }
+        };
+        must(self.concurrency >= 1, "`concurrency` must be at least 1");
+        must(
+            self.num_subscribers >= 1,
+            "`num_subscribers` must be at least 1",
+        );
+        must(
+            self.num_subscribers <= 256,
+            "`num_subscribers` must be at most 256",
+        );
+        must(self.num_ackers >= 1, "`num_ackers` must be at least 1");
+        must(self.num_ackers <= 64, "`num_ackers` must be at most 64");
+        must(
+            (1..=10_000).contains(&self.scan_batch),
+            "`scan_batch` must be 1 to 10000",
+        );
+        must(
+            (1..=65_535).contains(&self.confirm_window),
+            "`confirm_window` must be 1 to 65535",
+        );
+        must(
+            self.lease >= Duration::from_millis(100),
+            "`lease` must be at least 100 ms",
+        );
+        must(
+            self.lease <= Duration::from_secs(3600),
+            "`lease` must be at most 1 h",
+        );
+        must(
+            self.scan_interval >= Duration::from_millis(10),
+            "`scan_interval` must be at least 10 ms",
+        );
+        must(
+            self.max_message_bytes >= 1,
+            "`max_message_bytes` must be at least 1",
+        );
+        must(
+            self.max_message_bytes <= 128 * 1024 * 1024,
+            "`max_message_bytes` must be at most 128 MiB, RabbitMQ's own limit",
+        );
+        must(
+            self.max_retry_interval >= self.retry_interval,
+            "`max_retry_interval` must not be shorter than `retry_interval`",
+        );
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::InvalidOptions(problems.join("; ")))
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! The table in which messages wait between the caller's COMMIT and the broker's confirm.
+//!
+//! [`OutboxDatabase`] is the least a database must be able to do; `postgres`, `mysql` and `sqlite` do
+//! it, each in files of the same names. SQL stays inside them. Times are the database's running
+//! clock, never the time a transaction began, and never ours.
+
+#[cfg(feature = "mysql")]
+mod mysql;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod record;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+use std::{fmt, future::Future, time::Duration};
+
+use sqlx::{Pool, Transaction};
+use uuid::Uuid;
+
+pub(crate) use self::record::{Backlog, Claimed, NewRecord, Position, Record};
+pub use self::record::{FailedRecord, Status};
+use crate::{Error, names::ServiceName};
+
+pub(crate) mod sealed {
+    pub trait Sealed {}
+}
+
+/// A result of the driver.
+pub(crate) type DbResult<T> = Result<T, sqlx::Error>;
+
+/// The databases an outbox can live in: `sqlx::Postgres`, `sqlx::MySql` (also MariaDB) and
+/// `sqlx::Sqlite`, each behind the cargo feature of its name.
+///
+/// Sealed: its methods are the bus's own and change with it.
+pub trait OutboxDatabase: sqlx::Database + sealed::Sealed + Dialect {}
+
+/// What the bus asks of a database. Every method is one statement or one short transaction on a
+/// connection of the relay's own pool, except [`begin`](Self::begin) and [`insert`](Self::insert).
+#[doc(hidden)]
+#[allow(private_interfaces)]
+pub trait Dialect: sqlx::Database {
+    /// The statements of one outbox, with its schema-qualified name filled in once.
+    type Statements: fmt::Debug + Send + Sync + 'static;
+
+    /// Begins a transaction of the caller's. IMMEDIATE on SQLite: a deferred one that reads first
+    /// and writes later fails at once when somebody else wrote in between.
+    fn begin(
+        pool: &Pool<Self>,
+    ) -> impl Future<Output = DbResult<Transaction<'static, Self>>> + Send;
+
+    /// Makes the relay's own pool from the caller's: few connections, READ COMMITTED, no ping
+    /// before use. Connects lazily.
+    fn relay_pool(pool: &Pool<Self>) -> Pool<Self>;
+
+    /// Finds the schema the table lives in, and what server this is.
+    fn locate(
+        relay: &Pool<Self>,
+        service: &ServiceName,
+    ) -> impl Future<Output = DbResult<Self::Statements>> + Send;
+
+    /// The table's schema-qualified name, for messages.
+    fn table(statements: &Self::Statements) -> &str;
+
+    /// Whether the error says that the outbox table is missing.
+    fn is_missing_table(error: &sqlx::Error) -> bool;
+
+    /// Whether the error is the guard's: the INSERT ran outside a transaction (MariaDB).
+    fn is_not_in_transaction(error: &sqlx::Error) -> bool;
+
+    /// Whether an error from COMMIT proves that nothing was committed.
+    ///
+    /// True only for the server's own answer (a deferred constraint, a serialization failure). A
+    /// lost connection or a server that is going down proves nothing.
+    fn is_surely_rolled_back(error: &sqlx::Error) -> bool;
+
+    /// Inserts the records, in as few statements as the limits allow: 1,000 rows and 4 MiB each.
+    ///
+    /// With `in_transaction`, refuses where the connection is not in one (MariaDB can tell).
+    fn insert(
+        conn: &mut Self::Connection,
+        statements: &Self::Statements,
+        records: &[NewRecord<'_>],
+        in_transaction: bool,
+    ) -> impl Future<Output = DbResult<()>> + Send;
+
+    /// Claims up to `limit` due pending records for `owner`, oldest first, after `after`.
+    ///
+    /// Records another scanner has locked are passed over. Those claimed get a new lease.
+    fn claim(
+        relay: &Pool<Self>,
+        statements: &Self::Statements,
+        after: Option<Position>,
+        limit: u32,
+        owner: Uuid,
+        lease: Duration,
+    ) -> impl Future<Output = DbResult<Vec<Claimed>>> + Send;
+
+    /// Claims one unroutable record of the topic, as a probe. It becomes pending, leased to `owner`.
+    fn claim_parked(
+        relay: &Pool<Self>,
+        statements: &Self::Statements,
+        topic: &str,
+        owner: Uuid,
+        lease: Duration,
+    ) -> impl Future<Output = DbResult<Option<Record>>> + Send;
+
+    /// How long until the earliest pending record is due: zero if one is, `None` if there is none.
+    fn next_due(
+        relay: &Pool<Self>,
+        statements: &Self::Statements,
+    ) -> impl Future<Output = DbResult<Option<Duration>>> + Send;
+
+    /// Up to `limit` topics that have unroutable records.
+    fn parked_topics(
+        relay: &Pool<Self>,
+        statements: &Self::Statements,
+        limit: u32,
+    ) -> impl Future<Output = DbResult<Vec<String>>> + Send;
+
+    /// Removes records the broker has proven to hold, or whose time to live is over. Not fenced: the
+    /// proof holds whoever has the lease now. Returns how many there were.
+    fn delete(
+        relay: &Pool<Self>,
+        statements: &Self::Statements,
+        ids: &[Uuid],
+    ) -> impl Future<Output = DbResult<u64>> + Send;
+
+    /// Like [`delete`](Self::delete), but keeps them, marked as acked.
+    fn mark_acked(
+        relay: &Pool<Self>,
+        statements: &Self::Statements,
+        ids: &[Uuid],
+    ) -> impl Future<Output = DbResult<u64>> + Send;
+
+    /// Extends the leases of records that `owner` still has and that are pending.
+    fn renew(
+        relay: &Pool<Self>,
+        statements: &Self::Statements,
+        ids: &[Uuid],
+        owner: Uuid,
+        lease: Duration,
+    ) -> impl Future<Output = DbResult<u64>> + Send;
+
+    /// Makes records of `owner` due after `wait`, unclaimed, attempts unchanged.
+    fn release(
+        relay: &Pool<Self>,
+        statements: &Self::Statements,
+        ids: &[Uuid],
+        owner: Uuid,
+        wait: Duration,
+    ) -> impl Future<Output = DbResult<u64>> + Send;
+
+    /// Counts an attempt (and a fault, if `fault`) and makes the records due after `wait`.
+    #[allow(clippy::too_many_arguments)]
+    fn put_back(
+        relay: &Pool<Self>,
+        statements: &Self::Statements,
+        ids: &[Uuid],
+        owner: Uuid,
+        wait: Duration,
+        error: &str,
+        fault: bool,
+    ) -> impl Future<Output = DbResult<u64>> + Send;
+
+    /// Makes records of `owner` unroutable: out of the way of the others until their topic is released.
+    fn park(
+        relay: &Pool<Self>,
+        statements: &Self::Statements,
+        ids: &[Uuid],
+        owner: Uuid,
+        error: &str,
+    ) -> impl Future<Output = DbResult<u64>> + Send;
+
+    /// Makes up to `limit` unroutable records of the topic pending and due. Returns how many.
+    fn unpark(
+        relay: &Pool<Self>,
+        statements: &Self::Statements,
+        topic: &str,
+        limit: u32,
+    ) -> impl Future<Output = DbResult<u64>> + Send;
+
+    /// Marks records of `owner` as failed: they can never be sent as they are.
+    fn fail(
+        relay: &Pool<Self>,
+        statements: &Self::Statements,
+        ids: &[Uuid],
+        owner: Uuid,
+        error: &str,
+    ) -> impl Future<Output = DbResult<u64>> + Send;
+
+    /// Up to `limit` failed records, oldest first.
+    fn failed(
+        relay: &Pool<Self>,
+        statements: &Self::Statements,
+        limit: u32,
+    ) -> impl Future<Output = DbResult<Vec<FailedRecord>>> + Send;
+
+    /// Makes failed records pending and due again, attempts and faults at zero: those with the ids,
+    /// or up to 500 of them. Returns how many.
+    fn retry_failed(
+        relay: &Pool<Self>,
+        statements: &Self::Statements,
+        ids: Option<&[Uuid]>,
+    ) -> impl Future<Output = DbResult<u64>> + Send;
+
+    /// Counts what is in the table.
+    fn backlog(
+        relay: &Pool<Self>,
+        statements: &Self::Statements,
+    ) -> impl Future<Output = DbResult<Backlog>> + Send;
+
+    /// Deletes up to `limit` acked records that are older than `age`. Returns how many.
+    fn purge_acked(
+        relay: &Pool<Self>,
+        statements: &Self::Statements,
+        age: Duration,
+        limit: u32,
+    ) -> impl Future<Output = DbResult<u64>> + Send;
+
+    /// Whether somebody other than `owner` has a live lease on a record.
+    fn has_other_leases(
+        relay: &Pool<Self>,
+        statements: &Self::Statements,
+        owner: Uuid,
+    ) -> impl Future<Output = DbResult<bool>> + Send;
+
+    /// Deletes all records.
+    fn purge_all(
+        relay: &Pool<Self>,
+        statements: &Self::Statements,
+    ) -> impl Future<Output = DbResult<u64>> + Send;
+
+    /// Brings the table to this release's version, under a lock, so that several instances can start
+    /// at once. Does nothing where it is there already.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ForeignTable`] if the table belongs to another service or to something else.
+    fn migrate(
+        relay: &Pool<Self>,
+        service: &ServiceName,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// The same as SQL text, for those who run migrations by hand.
+    fn migration_sql(service: &ServiceName) -> String;
+
+    /// A lock that lasts as long as the value, shared with [`migrate`](Self::migrate), which must
+    /// not be called while it is held.
+    fn startup_lock(
+        relay: &Pool<Self>,
+        service: &ServiceName,
+    ) -> impl Future<Output = DbResult<StartupLock<Self>>> + Send
+    where
+        Self: Sized;
+}
+
+/// Holds the startup lock. Dropping it ends it, with its connection or transaction.
+#[doc(hidden)]
+pub enum StartupLock<DB: sqlx::Database> {
+    /// Held by an open transaction.
+    Transaction(Transaction<'static, DB>),
+    /// Held by a session; the connection is closed and not reused.
+    Session(DB::Connection),
+}
+
+impl<DB: sqlx::Database> fmt::Debug for StartupLock<DB> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StartupLock")
+    }
+}

@@ -1,0 +1,102 @@
+//! What stands in the outbox.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::{Message, MessageId};
+
+/// Where a record stands on its way out.
+///
+/// ```text
+///            INSERT               claim, hand-over          proof of the broker
+///  (nothing) ──────▶ pending ─────────────────▶ pending, ─────────────────────▶ (deleted), or
+///                     ▲  ▲                       leased                         acked for a while
+///   topic released    │  │ nack, lost, lease over  │ │ │
+///   (its probe was    │  └────────────────────────┘ │ │ its own fault, too often
+///    stored)          └───────── unroutable ◀───────┘ └────────▶ failed ─ retry_failed ─▶ pending
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i16)]
+pub enum Status {
+    /// Waits to be sent, or is being sent.
+    Pending = 0,
+    /// Waits until its topic has a queue again.
+    Unroutable = 1,
+    /// The broker has it; kept for `Options::retention`.
+    Acked = 2,
+    /// Can never be sent as it is; see `Bus::failed`.
+    Failed = 3,
+}
+
+/// A record to be inserted.
+#[derive(Debug)]
+pub(crate) struct NewRecord<'a> {
+    pub(crate) message: &'a Message,
+    /// How long it may wait once it is due. The database keeps the moment: its clock + `delay` + `ttl`.
+    pub(crate) ttl: Option<Duration>,
+    /// How long until it is due, by the caller's wish.
+    pub(crate) delay: Duration,
+    /// Owner and length of the lease, if this process will send it at once. `available_at` is then
+    /// the end of the lease, otherwise the end of the delay.
+    pub(crate) lease: Option<(Uuid, Duration)>,
+    /// Whether its topic is parked: it then starts as unroutable.
+    pub(crate) parked: bool,
+}
+
+/// A record read from the table, to be sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    /// The message, or why the row cannot be read as one (its id is known all the same).
+    pub(crate) message: Result<Message, String>,
+    pub(crate) id: MessageId,
+    /// How often the broker has answered and not stored it.
+    pub(crate) attempts: u32,
+    /// How often that was its own fault.
+    pub(crate) faults: u32,
+    /// What is left of its time to live; zero if it is over.
+    pub(crate) expires_in: Option<Duration>,
+}
+
+/// A claimed record and where it stood in the order of what is due.
+#[derive(Clone, Debug)]
+pub(crate) struct Claimed {
+    pub(crate) record: Record,
+    pub(crate) position: Position,
+}
+
+/// A place in the order of what is due. A pass of the scanner goes on after the last one it saw:
+/// claimed records leave dead index entries at the front, and stepping over them again and again
+/// makes a drain quadratic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Position {
+    /// Microseconds since 1970, UTC, by the database's clock (its resolution may be lower).
+    pub(crate) available_at: i64,
+    pub(crate) id: Uuid,
+}
+
+/// What is in the table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Backlog {
+    pub(crate) pending: u64,
+    pub(crate) unroutable: u64,
+    pub(crate) failed: u64,
+    /// Age of the oldest record that is pending or unroutable and due by the caller's wish.
+    pub(crate) oldest: Option<Duration>,
+}
+
+/// A record that can never be sent as it is.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct FailedRecord {
+    /// The message's id.
+    pub id: MessageId,
+    /// Its topic.
+    pub topic: String,
+    /// How often the broker answered and did not store it.
+    pub attempts: u32,
+    /// What it said last.
+    pub error: String,
+    /// How old the record is.
+    pub age: Duration,
+}
