@@ -4,13 +4,28 @@
 //! it, each in files of the same names. SQL stays inside them. Times are the database's running
 //! clock, never the time a transaction began, and never ours.
 
+// First, because macros are seen only by what follows.
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+#[macro_use]
+mod dialect;
+
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+mod limits;
 #[cfg(feature = "mysql")]
 mod mysql;
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+mod owned;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod record;
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+mod row;
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+mod schema;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(all(test, feature = "postgres", feature = "mysql", feature = "sqlite"))]
+mod tests;
 
 use std::{fmt, future::Future, time::Duration};
 
@@ -25,6 +40,10 @@ pub(crate) mod sealed {
     pub trait Sealed {}
 }
 
+/// Connections of the relay's own pool: ackers, the scanner, and one for what a person asks.
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+const RELAY_CONNECTIONS: u32 = 3;
+
 /// A result of the driver.
 pub(crate) type DbResult<T> = Result<T, sqlx::Error>;
 
@@ -37,7 +56,7 @@ pub trait OutboxDatabase: sqlx::Database + sealed::Sealed + Dialect {}
 /// What the bus asks of a database. Every method is one statement or one short transaction on a
 /// connection of the relay's own pool, except [`begin`](Self::begin) and [`insert`](Self::insert).
 #[doc(hidden)]
-#[allow(private_interfaces)]
+#[allow(private_interfaces, private_bounds)]
 pub trait Dialect: sqlx::Database {
     /// The statements of one outbox, with its schema-qualified name filled in once.
     type Statements: fmt::Debug + Send + Sync + 'static;
@@ -261,6 +280,8 @@ pub enum StartupLock<DB: sqlx::Database> {
     Transaction(Transaction<'static, DB>),
     /// Held by a session; the connection is closed and not reused.
     Session(DB::Connection),
+    /// There is nothing to hold: the database has one writer at a time anyway.
+    None,
 }
 
 impl<DB: sqlx::Database> fmt::Debug for StartupLock<DB> {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+use super::limits::micros;
 use crate::{Message, MessageId};
 
 /// Where a record stands on its way out.
@@ -44,6 +46,49 @@ pub(crate) struct NewRecord<'a> {
     pub(crate) parked: bool,
 }
 
+/// The record as the databases take it; times in microseconds from their clock on.
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+impl NewRecord<'_> {
+    pub(super) fn due_in(&self) -> i64 {
+        micros(self.delay)
+    }
+
+    pub(super) fn available_in(&self) -> i64 {
+        self.lease.map_or(self.due_in(), |(_, lease)| micros(lease))
+    }
+
+    pub(super) fn expires_in(&self) -> Option<i64> {
+        self.ttl.map(|ttl| micros(self.delay.saturating_add(ttl)))
+    }
+
+    pub(super) fn owner(&self) -> Option<Uuid> {
+        self.lease.map(|(owner, _)| owner)
+    }
+
+    pub(super) fn status(&self) -> i16 {
+        let status = if self.parked {
+            Status::Unroutable
+        } else {
+            Status::Pending
+        };
+        status as i16
+    }
+}
+
+#[cfg(test)]
+impl<'a> NewRecord<'a> {
+    /// Due at once and for ever, unclaimed.
+    pub(crate) fn plain(message: &'a Message) -> Self {
+        Self {
+            message,
+            ttl: None,
+            delay: Duration::ZERO,
+            lease: None,
+            parked: false,
+        }
+    }
+}
+
 /// A record read from the table, to be sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
@@ -73,6 +118,15 @@ pub(crate) struct Position {
     /// Microseconds since 1970, UTC, by the database's clock (its resolution may be lower).
     pub(crate) available_at: i64,
     pub(crate) id: Uuid,
+}
+
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+impl Position {
+    /// Before everything.
+    pub(super) const START: Self = Self {
+        available_at: 0,
+        id: Uuid::nil(),
+    };
 }
 
 /// What is in the table.
