@@ -1,0 +1,56 @@
+//! Connections: the caller's transactions, and the relay's own pool.
+
+use sqlx::{Executor, PgPool, Postgres, Transaction};
+
+use super::Statements;
+use crate::{
+    names::ServiceName,
+    outbox::{DbResult, RELAY_CONNECTIONS, owned::owned},
+};
+
+pub(super) async fn begin(pool: &PgPool) -> DbResult<Transaction<'static, Postgres>> {
+    let pool = pool.clone();
+    owned(async move { pool.begin().await }).await
+}
+
+/// What the server or the role says about `synchronous_commit` stands: where it is off, an ack can be
+/// lost with the server, and the record is sent again. That is a repeat, not a loss.
+///
+/// Plans are made for the values at hand: a plan for any LIMIT takes a tenth of the table for
+/// granted, and the table is empty at one time and has a million rows at another.
+const SESSION: &str = "\
+    SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE; \
+    SET plan_cache_mode = force_custom_plan; \
+    SET jit = off";
+
+pub(super) fn relay(pool: &PgPool) -> PgPool {
+    pool.options()
+        .clone()
+        .max_connections(RELAY_CONNECTIONS)
+        .min_connections(0)
+        .test_before_acquire(false)
+        // The caller's hooks are for the caller's sessions: one that resets the session would take
+        // ours away.
+        .before_acquire(|_, _| Box::pin(async { Ok(true) }))
+        .after_release(|_, _| Box::pin(async { Ok(true) }))
+        .after_connect(|conn, _| Box::pin(async move { conn.execute(SESSION).await.map(drop) }))
+        .connect_lazy_with(pool.connect_options().as_ref().clone())
+}
+
+pub(super) async fn locate(relay: &PgPool, service: &ServiceName) -> DbResult<Statements> {
+    let schema = current_schema(&mut *relay.acquire().await?).await?;
+    Ok(Statements::new(&schema, service))
+}
+
+pub(super) async fn current_schema(conn: &mut sqlx::PgConnection) -> DbResult<String> {
+    let schema: Option<String> = sqlx::query_scalar("SELECT current_schema()::text")
+        .fetch_one(conn)
+        .await?;
+    schema.ok_or_else(|| {
+        sqlx::Error::Configuration(
+            "no schema is selected for the outbox: the search_path of the connection options names \
+             none that exists; create it, or set `search_path`"
+                .into(),
+        )
+    })
+}

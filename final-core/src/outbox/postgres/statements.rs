@@ -1,0 +1,185 @@
+//! The SQL of one outbox, with the table's name filled in once.
+
+use std::{fmt, sync::Arc};
+
+use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+
+use crate::{names::ServiceName, outbox::limits::CLAIM_BYTES};
+
+/// The columns of a claimed record, in the order `row::claimed` reads them. `was` is its place.
+const RECORD: &str = "\
+    r.message_id, r.topic, r.message_key, r.headers, r.payload, r.content_type, r.durable, \
+    r.attempts, r.faults, \
+    (extract(epoch FROM r.expires_at - clock_timestamp()) * 1000000)::bigint";
+
+pub struct Statements {
+    pub(super) table: String,
+    pub(super) insert: SqlStr,
+    pub(in crate::outbox) claim: SqlStr,
+    pub(super) claim_parked: SqlStr,
+    pub(super) next_due: SqlStr,
+    pub(super) parked_topics: SqlStr,
+    pub(super) delete: SqlStr,
+    pub(super) mark_acked: SqlStr,
+    pub(super) renew: SqlStr,
+    pub(super) release: SqlStr,
+    pub(super) put_back: SqlStr,
+    pub(super) park: SqlStr,
+    pub(super) unpark: SqlStr,
+    pub(super) fail: SqlStr,
+    pub(super) failed: SqlStr,
+    pub(super) retry_failed: SqlStr,
+    pub(super) retry_some_failed: SqlStr,
+    pub(super) backlog: SqlStr,
+    pub(super) purge_acked: SqlStr,
+    pub(super) has_other_leases: SqlStr,
+    pub(super) purge_all: SqlStr,
+}
+
+impl fmt::Debug for Statements {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Statements").field(&self.table).finish()
+    }
+}
+
+/// A name in quotes; quotes within are doubled.
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+impl Statements {
+    /// `clock_timestamp()` runs on within a transaction, `now()` stands still at its start. Because
+    /// it changes from row to row the planner would not use it as the bound of an index; as
+    /// `(SELECT clock_timestamp())` it is evaluated once and can be.
+    pub(super) fn new(schema: &str, service: &ServiceName) -> Self {
+        let t = format!("{}.{}", quoted(schema), quoted(&service.table()));
+        let sql = |text: String| AssertSqlSafe(Arc::<str>::from(text)).into_sql_str();
+        let mine = "WHERE message_id = ANY($1) AND claimed_by = $2 AND status = 0";
+        Self {
+            insert: sql(format!(
+                "WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now) \
+                 INSERT INTO {t} (message_id, topic, message_key, headers, payload, content_type, durable, \
+                     expires_at, status, due_at, available_at, claimed_by, created_at) \
+                 SELECT id, topic, key, headers, payload, content_type, durable, \
+                     now + expires * interval '1 microsecond', status, \
+                     now + due * interval '1 microsecond', \
+                     now + available * interval '1 microsecond', owner, now \
+                 FROM clock, UNNEST($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[], \
+                     $7::boolean[], $8::bigint[], $9::smallint[], $10::bigint[], $11::bigint[], $12::uuid[]) \
+                 AS r(id, topic, key, headers, payload, content_type, durable, expires, status, due, \
+                     available, owner)"
+            )),
+            // What is locked in `due` but over the limit of bytes is free again after the statement.
+            claim: sql(format!(
+                "WITH due AS MATERIALIZED ( \
+                     SELECT message_id, available_at AS was, octet_length(payload) AS bytes FROM {t} \
+                     WHERE status = 0 AND available_at <= (SELECT clock_timestamp()) \
+                       AND (available_at, message_id) > \
+                           (timestamptz 'epoch' + $1::bigint * interval '1 microsecond', $2::uuid) \
+                     ORDER BY available_at, message_id LIMIT $3 FOR UPDATE SKIP LOCKED), \
+                 fits AS ( \
+                     SELECT message_id, was FROM ( \
+                         SELECT message_id, was, \
+                             sum(bytes) OVER (ORDER BY was, message_id) - bytes AS before FROM due) d \
+                     WHERE before < {CLAIM_BYTES}), \
+                 r AS ( \
+                     UPDATE {t} t SET claimed_by = $4, \
+                         available_at = (SELECT clock_timestamp()) + $5::bigint * interval '1 microsecond' \
+                     FROM fits WHERE t.message_id = fits.message_id RETURNING t.*, fits.was) \
+                 SELECT {RECORD}, (extract(epoch FROM r.was) * 1000000)::bigint FROM r \
+                 ORDER BY r.was, r.message_id"
+            )),
+            claim_parked: sql(format!(
+                "UPDATE {t} r SET status = 0, claimed_by = $2, \
+                     available_at = (SELECT clock_timestamp()) + $3::bigint * interval '1 microsecond' \
+                 FROM (SELECT message_id FROM {t} WHERE status = 1 AND topic = $1 \
+                     ORDER BY message_id LIMIT 1 FOR UPDATE SKIP LOCKED) probe \
+                 WHERE r.message_id = probe.message_id RETURNING {RECORD}, 0::bigint"
+            )),
+            next_due: sql(format!(
+                "SELECT (extract(epoch FROM available_at - clock_timestamp()) * 1000000)::bigint \
+                 FROM {t} WHERE status = 0 ORDER BY available_at LIMIT 1"
+            )),
+            // Steps from topic to topic in the index: a million records of one topic are one step.
+            parked_topics: sql(format!(
+                "WITH RECURSIVE topics AS ( \
+                     (SELECT topic FROM {t} WHERE status = 1 ORDER BY topic LIMIT 1) \
+                     UNION ALL \
+                     SELECT (SELECT n.topic FROM {t} n WHERE n.status = 1 AND n.topic > topics.topic \
+                         ORDER BY n.topic LIMIT 1) \
+                     FROM topics WHERE topics.topic IS NOT NULL) \
+                 SELECT topic FROM topics WHERE topic IS NOT NULL LIMIT $1"
+            )),
+            delete: sql(format!("DELETE FROM {t} WHERE message_id = ANY($1)")),
+            mark_acked: sql(format!(
+                "UPDATE {t} SET status = 2, claimed_by = NULL, sent_at = clock_timestamp(), \
+                     acked_at = clock_timestamp() \
+                 WHERE message_id = ANY($1) AND status IN (0, 1)"
+            )),
+            renew: sql(format!(
+                "UPDATE {t} SET available_at = clock_timestamp() + $3::bigint * interval '1 microsecond' {mine}"
+            )),
+            release: sql(format!(
+                "UPDATE {t} SET claimed_by = NULL, \
+                     available_at = clock_timestamp() + $3::bigint * interval '1 microsecond' {mine}"
+            )),
+            put_back: sql(format!(
+                "UPDATE {t} SET claimed_by = NULL, attempts = attempts + 1, faults = faults + $4, \
+                     last_error = $5, sent_at = clock_timestamp(), \
+                     available_at = clock_timestamp() + $3::bigint * interval '1 microsecond' {mine}"
+            )),
+            park: sql(format!(
+                "UPDATE {t} SET status = 1, claimed_by = NULL, attempts = attempts + 1, last_error = $3, \
+                     sent_at = clock_timestamp() {mine}"
+            )),
+            unpark: sql(format!(
+                "UPDATE {t} SET status = 0, claimed_by = NULL, available_at = clock_timestamp() \
+                 WHERE message_id = ANY(ARRAY(SELECT message_id FROM {t} WHERE status = 1 AND topic = $1 \
+                     ORDER BY message_id LIMIT $2 FOR UPDATE SKIP LOCKED))"
+            )),
+            fail: sql(format!(
+                "UPDATE {t} SET status = 3, claimed_by = NULL, attempts = attempts + 1, last_error = $3, \
+                     sent_at = clock_timestamp() {mine}"
+            )),
+            failed: sql(format!(
+                "SELECT message_id, topic, attempts, last_error, \
+                     (extract(epoch FROM clock_timestamp() - created_at) * 1000000)::bigint \
+                 FROM {t} WHERE status = 3 ORDER BY message_id LIMIT $1"
+            )),
+            retry_failed: sql(format!(
+                "UPDATE {t} SET status = 0, claimed_by = NULL, attempts = 0, faults = 0, \
+                     available_at = clock_timestamp() \
+                 WHERE message_id = ANY($1) AND status = 3"
+            )),
+            retry_some_failed: sql(format!(
+                "UPDATE {t} SET status = 0, claimed_by = NULL, attempts = 0, faults = 0, \
+                     available_at = clock_timestamp() \
+                 WHERE message_id = ANY(ARRAY(SELECT message_id FROM {t} WHERE status = 3 \
+                     ORDER BY message_id LIMIT $1 FOR UPDATE SKIP LOCKED))"
+            )),
+            // One part for each status, so that each is counted in its own index and what is kept
+            // as acked is not read.
+            backlog: sql(format!(
+                "SELECT p.n, u.n, f.n, \
+                     (extract(epoch FROM clock_timestamp() - LEAST(p.oldest, u.oldest)) * 1000000)::bigint \
+                 FROM (SELECT count(*) AS n, min(due_at) FILTER (WHERE due_at <= clock_timestamp()) AS oldest \
+                           FROM {t} WHERE status = 0) p, \
+                      (SELECT count(*) AS n, min(due_at) FILTER (WHERE due_at <= clock_timestamp()) AS oldest \
+                           FROM {t} WHERE status = 1) u, \
+                      (SELECT count(*) AS n FROM {t} WHERE status = 3) f"
+            )),
+            purge_acked: sql(format!(
+                "DELETE FROM {t} WHERE message_id = ANY(ARRAY(SELECT message_id FROM {t} \
+                     WHERE status = 2 \
+                       AND acked_at < (SELECT clock_timestamp()) - $1::bigint * interval '1 microsecond' \
+                     ORDER BY acked_at LIMIT $2 FOR UPDATE SKIP LOCKED))"
+            )),
+            has_other_leases: sql(format!(
+                "SELECT EXISTS (SELECT 1 FROM {t} WHERE status = 0 AND claimed_by <> $1 \
+                     AND available_at > (SELECT clock_timestamp()))"
+            )),
+            purge_all: sql(format!("DELETE FROM {t}")),
+            table: t,
+        }
+    }
+}
