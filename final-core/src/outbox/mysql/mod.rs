@@ -1,1 +1,24 @@
-//! To come.
+//! The outbox in MySQL and MariaDB.
+
+mod claim;
+mod error;
+mod insert;
+mod inspect;
+mod pool;
+mod predecessor;
+mod schema;
+mod settle;
+mod statements;
+
+use std::time::Duration;
+
+use sqlx::{MySql, Pool, Transaction};
+use uuid::Uuid;
+
+use self::statements::Statements;
+use super::{
+    Backlog, Claimed, DbResult, Dialect, FailedRecord, NewRecord, Position, Record, StartupLock,
+};
+use crate::names::ServiceName;
+
+dialect!(MySql);

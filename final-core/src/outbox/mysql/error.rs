@@ -1,0 +1,30 @@
+//! What the server's errors mean.
+
+use sqlx::mysql::MySqlDatabaseError;
+
+fn server(error: &sqlx::Error) -> Option<&MySqlDatabaseError> {
+    error.as_database_error()?.try_downcast_ref()
+}
+
+/// Errors of COMMIT after which nothing of the transaction stands: a deadlock (also a Galera conflict),
+/// a constraint, a conflict in a replication group. A lock wait that timed out is not among them: it
+/// ends a statement and not the transaction.
+pub(super) fn is_surely_rolled_back(error: &sqlx::Error) -> bool {
+    const SURE: [u16; 6] = [1062, 1213, 1451, 1452, 3101, 4025];
+    server(error).is_some_and(|error| SURE.contains(&error.number()))
+}
+
+pub(super) fn is_missing_table(error: &sqlx::Error) -> bool {
+    server(error).is_some_and(|error| error.number() == 1146 && error.message().contains("_outbox"))
+}
+
+/// The CHECK on the status refused what the guarded INSERT writes outside a transaction. We write no
+/// other status that it refuses.
+pub(super) fn is_not_in_transaction(error: &sqlx::Error) -> bool {
+    const MARIADB_CONSTRAINT: u16 = 4025;
+    server(error).is_some_and(|error| {
+        error.number() == MARIADB_CONSTRAINT
+            && error.message().contains("`final_")
+            && error.message().contains("_status`")
+    })
+}

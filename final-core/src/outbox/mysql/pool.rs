@@ -1,0 +1,69 @@
+//! Connections: the caller's transactions, and the relay's own pool.
+
+use sqlx::{Executor, MySql, MySqlConnection, MySqlPool, Transaction};
+
+use super::Statements;
+use crate::{
+    names::ServiceName,
+    outbox::{DbResult, RELAY_CONNECTIONS, owned::owned},
+};
+
+pub(super) async fn begin(pool: &MySqlPool) -> DbResult<Transaction<'static, MySql>> {
+    let pool = pool.clone();
+    owned(async move { pool.begin().await }).await
+}
+
+/// At REPEATABLE READ, the server's default, even a claim that finds nothing would lock the gaps of
+/// the index, and callers' INSERTs would wait for it.
+const SESSION: [&str; 3] = [
+    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+    "SET SESSION autocommit = 1",
+    // What is cut or replaced in silence otherwise is an error.
+    "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
+];
+
+pub(super) fn relay(pool: &MySqlPool) -> MySqlPool {
+    pool.options()
+        .clone()
+        .max_connections(RELAY_CONNECTIONS)
+        .min_connections(0)
+        .test_before_acquire(false)
+        // The caller's hooks are for the caller's sessions: one that resets the session would take
+        // ours away.
+        .before_acquire(|_, _| Box::pin(async { Ok(true) }))
+        .after_release(|_, _| Box::pin(async { Ok(true) }))
+        .after_connect(|conn, _| {
+            Box::pin(async move {
+                for statement in SESSION {
+                    conn.execute(statement).await?;
+                }
+                Ok(())
+            })
+        })
+        .connect_lazy_with(pool.connect_options().as_ref().clone())
+}
+
+pub(super) async fn locate(relay: &MySqlPool, service: &ServiceName) -> DbResult<Statements> {
+    let mut conn = relay.acquire().await?;
+    let schema = current_database(&mut conn).await?;
+    let version: String = sqlx::query_scalar("SELECT VERSION()")
+        .fetch_one(&mut *conn)
+        .await?;
+    Ok(Statements::new(&schema, service, is_mariadb(&version)))
+}
+
+/// A MariaDB behind a proxy may also say `5.5.5-10.11.6-MariaDB`.
+fn is_mariadb(version: &str) -> bool {
+    version.to_ascii_lowercase().contains("mariadb")
+}
+
+pub(super) async fn current_database(conn: &mut MySqlConnection) -> DbResult<String> {
+    let database: Option<String> = sqlx::query_scalar("SELECT DATABASE()")
+        .fetch_one(conn)
+        .await?;
+    database.ok_or_else(|| {
+        sqlx::Error::Configuration(
+            "no database is selected for the outbox; name one in the connection options".into(),
+        )
+    })
+}

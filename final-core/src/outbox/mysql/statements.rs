@@ -1,0 +1,284 @@
+//! The SQL of one outbox, with the table's name filled in once.
+//!
+//! All of it is valid in MySQL 8 and in MariaDB, and none depends on `sql_mode`.
+
+use std::{fmt, sync::Arc};
+
+use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+
+use crate::{names::ServiceName, outbox::limits::CACHED_ROWS};
+
+const COLUMNS: &str = "message_id, topic, message_key, headers, payload, content_type, durable, \
+    expires_at, status, due_at, available_at, claimed_by, created_at";
+
+/// The columns of a claimed record, in the order `row::claimed` reads them.
+const RECORD: &str = "message_id, topic, message_key, headers, payload, content_type, durable, \
+    attempts, faults, TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), expires_at)";
+
+/// Microseconds since 1970 as DATETIME, and back.
+const EPOCH: &str = "TIMESTAMP'1970-01-01 00:00:00.000000'";
+
+pub struct Statements {
+    pub(super) table: String,
+    mariadb: bool,
+    insert: Vec<SqlStr>,
+    insert_guarded: Vec<SqlStr>,
+    pub(super) due: SqlStr,
+    pub(super) lease: ById,
+    pub(super) read: ById,
+    pub(super) parked: SqlStr,
+    pub(super) lease_parked: ById,
+    pub(super) next_due: SqlStr,
+    pub(super) parked_topics: SqlStr,
+    pub(super) delete: ById,
+    pub(super) mark_acked: ById,
+    pub(super) renew: ById,
+    pub(super) release: ById,
+    pub(super) put_back: ById,
+    pub(super) park: ById,
+    pub(super) some_parked: SqlStr,
+    pub(super) unpark: ById,
+    pub(super) fail: ById,
+    pub(super) failed: SqlStr,
+    pub(super) some_failed: SqlStr,
+    pub(super) retry_failed: ById,
+    pub(super) backlog: SqlStr,
+    pub(super) some_acked: SqlStr,
+    pub(super) some: SqlStr,
+    pub(super) has_other_leases: SqlStr,
+}
+
+impl fmt::Debug for Statements {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Statements")
+            .field("table", &self.table)
+            .field("mariadb", &self.mariadb)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One statement for each of a few lengths of its list of ids. Shorter lists repeat their last id, so
+/// that the relay's statement cache stays small.
+pub(super) struct ById([SqlStr; SIZES.len()]);
+
+const SIZES: [usize; 5] = [1, 8, 64, 256, 1_000];
+
+/// The longest list.
+pub(super) const MOST_IDS: usize = SIZES[SIZES.len() - 1];
+
+impl ById {
+    /// `{ids}` in the text becomes the list and `{n}` its length.
+    fn new(text: &str) -> Self {
+        Self(SIZES.map(|size| {
+            let ids = vec!["?"; size].join(", ");
+            sql(text
+                .replace("{ids}", &ids)
+                .replace("{n}", &size.to_string()))
+        }))
+    }
+
+    /// The statement for this many ids, at most [`MOST_IDS`], and how many it takes.
+    pub(super) fn for_ids(&self, ids: usize) -> (SqlStr, usize) {
+        let at = SIZES.partition_point(|size| *size < ids);
+        let at = at.min(SIZES.len() - 1);
+        (self.0[at].clone(), SIZES[at])
+    }
+}
+
+fn sql(text: String) -> SqlStr {
+    AssertSqlSafe(Arc::<str>::from(text)).into_sql_str()
+}
+
+/// A name in backticks, which mean the same in every `sql_mode`.
+pub(super) fn quoted(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
+/// Outside a transaction the guarded INSERT writes a status that the table's CHECK refuses. A
+/// deadlock ends the transaction at once, and a closure that goes on would otherwise have its
+/// messages committed alone. NULL would not do: without strict mode an INSERT of several rows turns
+/// it into 0.
+fn insert(table: &str, rows: usize, guarded: bool) -> String {
+    let status = if guarded {
+        "IF(@@in_transaction, ?, -1)"
+    } else {
+        "?"
+    };
+    let clock = "UTC_TIMESTAMP(6)";
+    let later = format!("{clock} + INTERVAL ? MICROSECOND");
+    let row = format!("(?, ?, ?, ?, ?, ?, ?, {later}, {status}, {later}, {later}, ?, {clock})");
+    let rows = vec![row; rows].join(", ");
+    format!("INSERT INTO {table} ({COLUMNS}) VALUES {rows}")
+}
+
+impl Statements {
+    /// Everything that changes rows finds them by `message_id IN (…) ORDER BY message_id LIMIT n`.
+    /// The table is nearly empty most of the time; a plain IN then reads all of it, and waits for
+    /// every caller's open INSERT. With ORDER BY and LIMIT it reads the key.
+    ///
+    /// What finds rows by their status is told its index for the same reason; if it also changes
+    /// them, it reads first, without locks, and then goes by the ids.
+    pub(super) fn new(schema: &str, service: &ServiceName, mariadb: bool) -> Self {
+        let t = format!("{}.{}", quoted(schema), quoted(&service.table()));
+        let due = format!("{t} FORCE INDEX ({})", service.short("due"));
+        let parked = format!("{t} FORCE INDEX ({})", service.short("parked"));
+        let listed = "message_id IN ({ids})";
+        let order = "ORDER BY message_id LIMIT {n}";
+        let mine = format!("WHERE {listed} AND claimed_by = ? AND status = 0 {order}");
+        let inserts = |guarded| {
+            let insert = |rows| sql(insert(&t, rows, guarded));
+            (1..=CACHED_ROWS).map(insert).collect()
+        };
+        Self {
+            insert: inserts(false),
+            insert_guarded: inserts(true),
+            due: sql(format!(
+                "SELECT message_id, TIMESTAMPDIFF(MICROSECOND, {EPOCH}, available_at), \
+                     CAST(OCTET_LENGTH(payload) AS SIGNED) \
+                 FROM {due} WHERE status = 0 AND available_at <= UTC_TIMESTAMP(6) \
+                   AND available_at >= {EPOCH} + INTERVAL ? MICROSECOND \
+                   AND (available_at > {EPOCH} + INTERVAL ? MICROSECOND OR message_id > ?) \
+                 ORDER BY available_at, message_id LIMIT ? FOR UPDATE SKIP LOCKED"
+            )),
+            lease: ById::new(&format!(
+                "UPDATE {t} SET claimed_by = ?, available_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND \
+                 WHERE {listed} {order}"
+            )),
+            read: ById::new(&format!(
+                "SELECT {RECORD}, CAST(0 AS SIGNED) FROM {t} WHERE {listed} {order}"
+            )),
+            parked: sql(format!(
+                "SELECT message_id FROM {parked} WHERE status = 1 AND topic = ? \
+                 ORDER BY message_id LIMIT 1 FOR UPDATE SKIP LOCKED"
+            )),
+            lease_parked: ById::new(&format!(
+                "UPDATE {t} SET status = 0, claimed_by = ?, \
+                     available_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND WHERE {listed} {order}"
+            )),
+            next_due: sql(format!(
+                "SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), available_at) \
+                 FROM {due} WHERE status = 0 ORDER BY available_at LIMIT 1"
+            )),
+            parked_topics: sql(format!(
+                "SELECT DISTINCT topic FROM {parked} WHERE status = 1 ORDER BY topic LIMIT ?"
+            )),
+            delete: ById::new(&format!("DELETE FROM {t} WHERE {listed} {order}")),
+            mark_acked: ById::new(&format!(
+                "UPDATE {t} SET status = 2, claimed_by = NULL, sent_at = UTC_TIMESTAMP(6), \
+                     acked_at = UTC_TIMESTAMP(6), available_at = UTC_TIMESTAMP(6) \
+                 WHERE {listed} AND status IN (0, 1) {order}"
+            )),
+            renew: ById::new(&format!(
+                "UPDATE {t} SET available_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND {mine}"
+            )),
+            release: ById::new(&format!(
+                "UPDATE {t} SET claimed_by = NULL, \
+                     available_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND {mine}"
+            )),
+            put_back: ById::new(&format!(
+                "UPDATE {t} SET claimed_by = NULL, attempts = attempts + 1, \
+                     available_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND, \
+                     faults = faults + ?, last_error = ?, sent_at = UTC_TIMESTAMP(6) {mine}"
+            )),
+            park: ById::new(&format!(
+                "UPDATE {t} SET status = 1, claimed_by = NULL, attempts = attempts + 1, last_error = ?, \
+                     sent_at = UTC_TIMESTAMP(6) {mine}"
+            )),
+            some_parked: sql(format!(
+                "SELECT message_id FROM {parked} WHERE status = 1 AND topic = ? ORDER BY message_id LIMIT ?"
+            )),
+            unpark: ById::new(&format!(
+                "UPDATE {t} SET status = 0, claimed_by = NULL, available_at = UTC_TIMESTAMP(6) \
+                 WHERE {listed} AND status = 1 {order}"
+            )),
+            fail: ById::new(&format!(
+                "UPDATE {t} SET status = 3, claimed_by = NULL, attempts = attempts + 1, last_error = ?, \
+                     sent_at = UTC_TIMESTAMP(6) {mine}"
+            )),
+            failed: sql(format!(
+                "SELECT message_id, topic, attempts, last_error, \
+                     TIMESTAMPDIFF(MICROSECOND, created_at, UTC_TIMESTAMP(6)) \
+                 FROM {due} WHERE status = 3 ORDER BY message_id LIMIT ?"
+            )),
+            some_failed: sql(format!(
+                "SELECT message_id FROM {due} WHERE status = 3 ORDER BY message_id LIMIT ?"
+            )),
+            retry_failed: ById::new(&format!(
+                "UPDATE {t} SET status = 0, claimed_by = NULL, attempts = 0, faults = 0, \
+                     available_at = UTC_TIMESTAMP(6) \
+                 WHERE {listed} AND status = 3 {order}"
+            )),
+            backlog: sql(format!(
+                "SELECT p.n, u.n, f.n, \
+                     TIMESTAMPDIFF(MICROSECOND, \
+                         LEAST(IFNULL(p.oldest, u.oldest), IFNULL(u.oldest, p.oldest)), UTC_TIMESTAMP(6)) \
+                 FROM (SELECT COUNT(*) AS n, MIN(IF(due_at <= UTC_TIMESTAMP(6), due_at, NULL)) AS oldest \
+                           FROM {due} WHERE status = 0) p, \
+                      (SELECT COUNT(*) AS n, MIN(IF(due_at <= UTC_TIMESTAMP(6), due_at, NULL)) AS oldest \
+                           FROM {due} WHERE status = 1) u, \
+                      (SELECT COUNT(*) AS n FROM {due} WHERE status = 3) f"
+            )),
+            // `mark_acked` sets `available_at` as well, so this needs no index of its own.
+            some_acked: sql(format!(
+                "SELECT message_id FROM {due} WHERE status = 2 \
+                   AND available_at < UTC_TIMESTAMP(6) - INTERVAL ? MICROSECOND \
+                 ORDER BY available_at LIMIT ?"
+            )),
+            some: sql(format!("SELECT message_id FROM {t} LIMIT ?")),
+            has_other_leases: sql(format!(
+                "SELECT EXISTS (SELECT 1 FROM {due} WHERE status = 0 AND claimed_by <> ? \
+                     AND available_at > UTC_TIMESTAMP(6))"
+            )),
+            table: t,
+            mariadb,
+        }
+    }
+
+    /// The INSERT for so many rows, and whether it is one the caller's statement cache may keep. Only
+    /// MariaDB knows `@@in_transaction`.
+    pub(super) fn insert(&self, rows: usize, in_transaction: bool) -> (SqlStr, bool) {
+        let guarded = in_transaction && self.mariadb;
+        let cached = if guarded {
+            &self.insert_guarded
+        } else {
+            &self.insert
+        };
+        match cached.get(rows - 1) {
+            Some(statement) => (statement.clone(), true),
+            None => (sql(insert(&self.table, rows, guarded)), false),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_ids_have_few_lengths() {
+        let statement = ById::new("DELETE FROM t WHERE id IN ({ids}) ORDER BY id LIMIT {n}");
+
+        let (text, takes) = statement.for_ids(5);
+
+        assert_eq!(takes, 8);
+        assert_eq!(
+            text.as_str(),
+            "DELETE FROM t WHERE id IN (?, ?, ?, ?, ?, ?, ?, ?) ORDER BY id LIMIT 8"
+        );
+        assert_eq!(statement.for_ids(1).1, 1);
+        assert_eq!(statement.for_ids(1_000).1, 1_000);
+    }
+
+    #[test]
+    fn only_mariadb_is_asked_whether_it_is_in_a_transaction() {
+        let service = ServiceName::new("shop").unwrap();
+        let guarded = |mariadb, rows| {
+            let statements = Statements::new("db", &service, mariadb);
+            let (text, _) = statements.insert(rows, true);
+            text.as_str().contains("@@in_transaction")
+        };
+
+        assert!(guarded(true, 1) && guarded(true, 1_000));
+        assert!(!guarded(false, 1) && !guarded(false, 1_000));
+    }
+}
