@@ -1,1 +1,23 @@
-//! To come.
+//! The outbox in SQLite.
+
+mod claim;
+mod error;
+mod insert;
+mod inspect;
+mod pool;
+mod schema;
+mod settle;
+mod statements;
+
+use std::time::Duration;
+
+use sqlx::{Pool, Sqlite, Transaction};
+use uuid::Uuid;
+
+use self::statements::Statements;
+use super::{
+    Backlog, Claimed, DbResult, Dialect, FailedRecord, NewRecord, Position, Record, StartupLock,
+};
+use crate::names::ServiceName;
+
+dialect!(Sqlite);

@@ -1,0 +1,114 @@
+//! The table, and how it comes to be.
+
+use sqlx::{AssertSqlSafe, Executor, Sqlite, SqliteConnection, SqlitePool};
+
+use super::pool::begin;
+use crate::{
+    Error,
+    names::ServiceName,
+    outbox::{
+        DbResult, StartupLock,
+        schema::{self, Found, MIGRATIONS, Plan, VERSION},
+    },
+};
+
+/// All statements of all versions, in order; each may find its work done. Times are milliseconds
+/// since 1970. The indexes are partial, so that what is set aside or kept costs the others nothing.
+pub(super) fn statements(service: &ServiceName) -> Vec<String> {
+    let table = service.table();
+    let name = service.as_str();
+    vec![
+        format!(
+            "CREATE TABLE IF NOT EXISTS main.{MIGRATIONS} (\n  \
+               table_name TEXT NOT NULL PRIMARY KEY,\n  \
+               service TEXT NOT NULL,\n  \
+               version INTEGER NOT NULL,\n  \
+               applied_at INTEGER NOT NULL DEFAULT (unixepoch() * 1000)\n)"
+        ),
+        format!(
+            "CREATE TABLE IF NOT EXISTS main.{table} (\n  \
+               message_id BLOB NOT NULL PRIMARY KEY,\n  \
+               topic TEXT NOT NULL,\n  \
+               message_key TEXT,\n  \
+               headers TEXT,\n  \
+               payload BLOB NOT NULL,\n  \
+               content_type TEXT NOT NULL,\n  \
+               durable BOOLEAN NOT NULL,\n  \
+               expires_at INTEGER,\n  \
+               status INTEGER NOT NULL CONSTRAINT {status} CHECK (status BETWEEN 0 AND 3),\n  \
+               attempts INTEGER NOT NULL DEFAULT 0,\n  \
+               faults INTEGER NOT NULL DEFAULT 0,\n  \
+               last_error TEXT,\n  \
+               due_at INTEGER NOT NULL,\n  \
+               available_at INTEGER NOT NULL,\n  \
+               claimed_by BLOB,\n  \
+               created_at INTEGER NOT NULL,\n  \
+               sent_at INTEGER,\n  \
+               acked_at INTEGER\n)",
+            status = service.short("status"),
+        ),
+        format!(
+            "CREATE INDEX IF NOT EXISTS main.{} ON {table} (available_at, message_id) WHERE status = 0",
+            service.short("due")
+        ),
+        format!(
+            "CREATE INDEX IF NOT EXISTS main.{} ON {table} (topic, message_id) WHERE status = 1",
+            service.short("parked")
+        ),
+        format!(
+            "CREATE INDEX IF NOT EXISTS main.{} ON {table} (acked_at) WHERE status = 2",
+            service.short("acked")
+        ),
+        format!(
+            "CREATE INDEX IF NOT EXISTS main.{} ON {table} (message_id) WHERE status = 3",
+            service.short("failed")
+        ),
+        format!(
+            "INSERT INTO main.{MIGRATIONS} (table_name, service, version) VALUES ('{table}', '{name}', {VERSION}) \
+             ON CONFLICT (table_name) DO UPDATE SET version = max(version, excluded.version)"
+        ),
+    ]
+}
+
+/// All in one transaction, begun as IMMEDIATE: that is the lock, and after a crash nothing is there.
+pub(super) async fn migrate(relay: &SqlitePool, service: &ServiceName) -> Result<(), Error> {
+    let mut tx = begin(relay).await.map_err(schema::failed)?;
+    let found = look(&mut tx, service).await.map_err(schema::failed)?;
+    match found.plan(service)? {
+        Plan::Keep => return tx.rollback().await.map_err(schema::failed),
+        Plan::Replace => return Err(schema::predecessor_in_the_way(service)),
+        Plan::Apply => {}
+    }
+    for statement in statements(service) {
+        tx.execute(AssertSqlSafe(statement))
+            .await
+            .map_err(schema::failed)?;
+    }
+    tx.commit().await.map_err(schema::failed)
+}
+
+async fn look(conn: &mut SqliteConnection, service: &ServiceName) -> DbResult<Found> {
+    let columns: Vec<String> = sqlx::query_scalar("SELECT name FROM pragma_table_info(?1, 'main')")
+        .bind(service.table())
+        .fetch_all(&mut *conn)
+        .await?;
+    let written: bool =
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE name = ?1)")
+            .bind(MIGRATIONS)
+            .fetch_one(&mut *conn)
+            .await?;
+    let owner = if written {
+        sqlx::query_as("SELECT service, version FROM main.final_migrations WHERE table_name = ?1")
+            .bind(service.table())
+            .fetch_optional(&mut *conn)
+            .await?
+    } else {
+        None
+    };
+    Ok(Found { owner, columns })
+}
+
+/// None: SQLite has one writer at a time anyway, and holding it would lock out ourselves.
+pub(super) async fn lock(_: &SqlitePool) -> DbResult<StartupLock<Sqlite>> {
+    Ok(StartupLock::None)
+}
