@@ -1,0 +1,165 @@
+use std::time::Duration;
+
+use sqlx::Connection;
+use uuid::Uuid;
+
+use super::{
+    House, Outbox,
+    house::{LEASE, ids, message},
+};
+use crate::{Headers, Message, outbox::NewRecord};
+
+pub(super) async fn a_committed_record_is_claimed_as_it_was_published<DB: House>() {
+    let outbox = Outbox::<DB>::new().await;
+    let sent = Message::new("order.placed", vec![0, 159, 146, 150])
+        .with_key("kéy 🔑")
+        .with_headers(Headers::from_iter([("tenant", "acme \"&' ü"), ("a", "")]))
+        .with_content_type("application/octet-stream")
+        .with_durable(false);
+    let bare = Message::new("order.placed", "");
+
+    let records = [NewRecord::plain(&sent), NewRecord::plain(&bare)];
+    outbox.insert(&records).await;
+    let claimed = outbox.claim(10).await;
+
+    assert_eq!(claimed.len(), 2);
+    for claimed in claimed {
+        let got = claimed.record.message.unwrap();
+        let put = if got.id() == sent.id() { &sent } else { &bare };
+        assert_eq!(got.id(), put.id());
+        assert_eq!(got.topic(), put.topic());
+        assert_eq!(got.key(), put.key());
+        assert_eq!(got.headers(), put.headers());
+        assert_eq!(got.payload(), put.payload());
+        assert_eq!(got.content_type(), put.content_type());
+        assert_eq!(got.is_durable(), put.is_durable());
+        assert_eq!(claimed.record.id, put.id());
+        assert_eq!((claimed.record.attempts, claimed.record.faults), (0, 0));
+        assert_eq!(claimed.record.expires_in, None);
+    }
+}
+
+pub(super) async fn a_rolled_back_record_is_never_claimed<DB: House>() {
+    let outbox = Outbox::<DB>::new().await;
+    let message = message("order.placed");
+    let mut tx = outbox.begin().await;
+
+    DB::insert(&mut tx, &outbox.s, &[NewRecord::plain(&message)], true)
+        .await
+        .unwrap();
+    tx.rollback().await.unwrap();
+
+    assert!(outbox.claim(10).await.is_empty());
+}
+
+pub(super) async fn a_record_is_not_claimed_by_others_while_its_lease_lasts<DB: House>() {
+    let outbox = Outbox::<DB>::new().await;
+    let message = message("order.placed");
+    let lease = Duration::from_millis(700);
+    let record = NewRecord {
+        lease: Some((Uuid::now_v7(), lease)),
+        ..NewRecord::plain(&message)
+    };
+
+    outbox.insert(&[record]).await;
+
+    assert!(outbox.claim(10).await.is_empty());
+    tokio::time::sleep(lease).await;
+    assert_eq!(ids(&outbox.claim(10).await), [message.id().0]);
+}
+
+pub(super) async fn a_delayed_record_is_due_after_its_delay<DB: House>() {
+    let outbox = Outbox::<DB>::new().await;
+    let message = message("order.placed");
+    let delay = Duration::from_millis(700);
+    let record = NewRecord {
+        delay,
+        ..NewRecord::plain(&message)
+    };
+
+    outbox.insert(&[record]).await;
+
+    assert!(outbox.claim(10).await.is_empty());
+    tokio::time::sleep(delay).await;
+    assert_eq!(ids(&outbox.claim(10).await), [message.id().0]);
+}
+
+pub(super) async fn a_lease_is_counted_from_the_running_clock_not_the_transaction_start<
+    DB: House,
+>() {
+    let outbox = Outbox::<DB>::new().await;
+    let message = message("order.placed");
+    let record = NewRecord {
+        lease: Some((outbox.me, Duration::from_secs(1))),
+        ..NewRecord::plain(&message)
+    };
+    let mut tx = outbox.begin().await;
+    DB::number(&mut tx, "SELECT COUNT(*) FROM final_migrations").await;
+
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    DB::insert(&mut tx, &outbox.s, &[record], true)
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+
+    assert!(outbox.claim_as(Uuid::now_v7(), 10).await.is_empty());
+}
+
+pub(super) async fn a_time_to_live_counts_from_the_due_time<DB: House>() {
+    let outbox = Outbox::<DB>::new().await;
+    let message = message("order.placed");
+    let record = NewRecord {
+        delay: Duration::from_millis(300),
+        ttl: Some(Duration::from_secs(60)),
+        ..NewRecord::plain(&message)
+    };
+    outbox.insert(&[record]).await;
+    tokio::time::sleep(Duration::from_millis(400)).await;
+
+    let left = outbox.claim(10).await.remove(0).record.expires_in.unwrap();
+
+    assert!(left > Duration::from_secs(50) && left < Duration::from_secs(60));
+}
+
+pub(super) async fn a_record_of_a_parked_topic_starts_unroutable<DB: House>() {
+    let outbox = Outbox::<DB>::new().await;
+    let message = message("order.placed");
+    let record = NewRecord {
+        parked: true,
+        ..NewRecord::plain(&message)
+    };
+
+    outbox.insert(&[record]).await;
+
+    assert!(outbox.claim(10).await.is_empty());
+    let probe = DB::claim_parked(&outbox.relay, &outbox.s, "order.placed", outbox.me, LEASE);
+    assert_eq!(probe.await.unwrap().unwrap().id, message.id());
+}
+
+pub(super) async fn thousands_of_records_go_in_chunks<DB: House>() {
+    let outbox = Outbox::<DB>::new().await;
+
+    outbox.fill("order.placed", 2_500).await;
+
+    assert_eq!(outbox.claim(10_000).await.len(), 2_500);
+}
+
+pub(super) async fn inserts_of_many_sizes_leave_room_in_the_callers_statement_cache<DB: House>() {
+    let outbox = Outbox::<DB>::new().await;
+    let messages: Vec<_> = (0..70).map(|_| message("order.placed")).collect();
+    let mut tx = outbox.begin().await;
+
+    for size in 1..=70 {
+        // Other ids for each, the messages are the same.
+        let again: Vec<_> = messages[..size]
+            .iter()
+            .map(|message| message.clone().with_id(Uuid::now_v7().into()))
+            .collect();
+        let records: Vec<_> = again.iter().map(NewRecord::plain).collect();
+        DB::insert(&mut tx, &outbox.s, &records, true)
+            .await
+            .unwrap();
+    }
+
+    assert!(tx.cached_statements_size() <= 20);
+}

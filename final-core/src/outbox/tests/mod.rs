@@ -1,0 +1,113 @@
+//! The outbox on real databases: one suite, and what only one of them has.
+
+mod claim;
+mod house;
+mod insert;
+mod inspect;
+mod migrate;
+mod mysql;
+mod postgres;
+mod servers;
+mod settle;
+mod sqlite;
+
+use self::house::{House, Outbox};
+
+/// Runs every case for one database. Those under `servers` need more than one writer at a time.
+macro_rules! outbox_suite {
+    ($name:ident, $database:ty, $($group:ident: [$($case:ident),* $(,)?]),* $(,)?) => {
+        mod $name {
+            $(mod $group {
+                $(
+                    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                    async fn $case() {
+                        crate::outbox::tests::$group::$case::<$database>().await;
+                    }
+                )*
+            })*
+        }
+    };
+}
+
+macro_rules! for_all {
+    ($name:ident, $database:ty $(, $servers:ident: [$($case:ident),* $(,)?])*) => {
+        outbox_suite! {
+            $name, $database,
+            insert: [
+                a_committed_record_is_claimed_as_it_was_published,
+                a_rolled_back_record_is_never_claimed,
+                a_record_is_not_claimed_by_others_while_its_lease_lasts,
+                a_delayed_record_is_due_after_its_delay,
+                a_lease_is_counted_from_the_running_clock_not_the_transaction_start,
+                a_time_to_live_counts_from_the_due_time,
+                a_record_of_a_parked_topic_starts_unroutable,
+                thousands_of_records_go_in_chunks,
+                inserts_of_many_sizes_leave_room_in_the_callers_statement_cache,
+            ],
+            claim: [
+                a_claim_takes_the_oldest_first_and_each_once,
+                a_pass_continues_after_the_last_key,
+                claims_at_once_share_no_record,
+                a_row_that_is_no_message_does_not_hold_up_the_others,
+                a_claim_carries_no_more_payload_than_it_may,
+            ],
+            settle: [
+                deleting_asks_nobody_whose_lease_it_is,
+                what_is_kept_as_acked_is_purged_when_it_is_old,
+                another_owner_changes_nothing,
+                a_renewed_lease_lasts_longer,
+                a_released_record_is_due_again_with_its_attempts_unchanged,
+                a_record_put_back_counts_its_attempts_and_faults,
+                a_parked_topic_is_probed_by_one_record_and_then_released,
+                a_failed_record_says_why_and_can_be_tried_again,
+                long_lists_of_ids_are_settled_whole,
+                an_empty_list_of_ids_changes_nothing,
+            ],
+            inspect: [
+                the_next_due_time_includes_leases_and_delays,
+                the_backlog_counts_each_status_and_the_age_of_the_oldest_that_is_due,
+                each_parked_topic_is_listed_once,
+                live_leases_of_others_are_seen,
+                purging_removes_everything,
+            ],
+            migrate: [
+                migrating_again_changes_nothing,
+                twenty_instances_can_migrate_at_once,
+                services_that_share_a_schema_can_migrate_at_once,
+                two_services_of_one_table_are_told_apart,
+                the_script_can_be_run_by_hand_and_again,
+                a_table_of_something_else_is_refused,
+                a_missing_table_is_told_from_other_errors,
+                a_cancelled_begin_leaves_no_transaction_behind,
+                the_longest_service_name_fits,
+            ],
+            $($servers: [$($case),*]),*
+        }
+    };
+}
+
+for_all!(on_sqlite, sqlx::Sqlite);
+for_all!(
+    on_postgres,
+    sqlx::Postgres,
+    servers: [
+        settling_does_not_wait_for_a_callers_open_insert,
+        claims_pass_over_what_another_has_locked,
+        an_empty_claim_does_not_block_a_callers_insert,
+        the_relay_reads_what_is_committed,
+        a_callers_own_schema_does_not_redirect_the_insert,
+        the_startup_lock_keeps_others_from_migrating,
+    ]
+);
+for_all!(
+    on_mysql,
+    sqlx::MySql,
+    servers: [
+        settling_does_not_wait_for_a_callers_open_insert,
+        claims_pass_over_what_another_has_locked,
+        an_empty_claim_does_not_block_a_callers_insert,
+        the_relay_reads_what_is_committed,
+        a_callers_own_schema_does_not_redirect_the_insert,
+        the_startup_lock_keeps_others_from_migrating,
+    ]
+);

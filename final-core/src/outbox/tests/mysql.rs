@@ -1,0 +1,237 @@
+use sqlx::{MySql, Row};
+
+use super::{
+    Outbox,
+    house::{House, message, shop},
+};
+use crate::{
+    Error, MessageId,
+    outbox::{Dialect, NewRecord},
+};
+
+#[tokio::test]
+async fn a_record_outside_a_transaction_is_refused_on_mariadb() {
+    let outbox = Outbox::<MySql>::new().await;
+    let messages: Vec<_> = (0..20).map(|_| message("order.placed")).collect();
+    let record = |parked| {
+        let plain = move |message| NewRecord {
+            parked,
+            ..NewRecord::plain(message)
+        };
+        messages.iter().map(plain).collect::<Vec<_>>()
+    };
+
+    for mode in ["", "TRADITIONAL", "ANSI", "ORACLE"] {
+        let mut conn = outbox.pool.acquire().await.unwrap();
+        MySql::script(&mut conn, &format!("SET sql_mode = '{mode}'")).await;
+        for parked in [false, true] {
+            for rows in [1, 2, 20] {
+                let records = &record(parked)[..rows];
+                let refused = MySql::insert(&mut conn, &outbox.s, records, true).await;
+                let error = refused.unwrap_err();
+                assert!(MySql::is_not_in_transaction(&error), "{mode}: {error}");
+            }
+        }
+        conn.close().await.unwrap();
+    }
+
+    assert_eq!(outbox.number("SELECT COUNT(*) FROM {t}").await, 0);
+    let mut conn = outbox.pool.acquire().await.unwrap();
+    MySql::insert(&mut conn, &outbox.s, &record(false), false)
+        .await
+        .unwrap();
+    assert_eq!(outbox.claim(100).await.len(), 20);
+}
+
+#[tokio::test]
+async fn a_deadlock_victim_that_goes_on_commits_nothing() {
+    let outbox = Outbox::<MySql>::new().await;
+    outbox
+        .run("CREATE TABLE business (id INT PRIMARY KEY, n INT)")
+        .await;
+    outbox
+        .run("INSERT INTO business VALUES (1, 0), (2, 0)")
+        .await;
+    let mut other = outbox.begin().await;
+    let mut victim = outbox.begin().await;
+    // More rows changed make it the one that stays.
+    MySql::run(&mut other, "UPDATE business SET n = n + 1 WHERE id = 1").await;
+    MySql::run(
+        &mut other,
+        "INSERT INTO business SELECT seq, 0 FROM seq_10_to_500",
+    )
+    .await;
+    MySql::run(&mut victim, "UPDATE business SET n = n + 1 WHERE id = 2").await;
+    let wait = tokio::spawn(async move {
+        MySql::run(&mut other, "UPDATE business SET n = n + 1 WHERE id = 2").await;
+        other
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    let deadlock = sqlx::query("UPDATE business SET n = n + 1 WHERE id = 1")
+        .execute(&mut *victim)
+        .await
+        .unwrap_err();
+    assert!(MySql::is_surely_rolled_back(&deadlock));
+
+    let message = message("order.placed");
+    let records = [NewRecord::plain(&message)];
+    let error = MySql::insert(&mut victim, &outbox.s, &records, true)
+        .await
+        .unwrap_err();
+    let _ = victim.commit().await;
+    drop(wait.await.unwrap());
+
+    assert!(MySql::is_not_in_transaction(&error));
+    assert!(outbox.claim(10).await.is_empty());
+}
+
+#[tokio::test]
+async fn the_relays_statements_are_few() {
+    let outbox = Outbox::<MySql>::new().await;
+    let all = outbox.fill("order.placed", 300).await;
+
+    for size in 1..300 {
+        MySql::renew(
+            &outbox.relay,
+            &outbox.s,
+            &all[..size],
+            outbox.me,
+            super::house::LEASE,
+        )
+        .await
+        .unwrap();
+    }
+
+    let mut conn = outbox.relay.acquire().await.unwrap();
+    assert!(sqlx::Connection::cached_statements_size(&*conn) <= 5);
+    let _ = &mut conn;
+}
+
+/// The table as the Go predecessor makes it, with some rows.
+async fn predecessor(pool: &sqlx::MySqlPool) {
+    let table = shop().table();
+    let create = format!(
+        "CREATE TABLE {table} (id BIGINT AUTO_INCREMENT PRIMARY KEY, message LONGBLOB, status BIGINT, \
+         create_at DATETIME(3), last_send_at DATETIME(3))"
+    );
+    let mut conn = pool.acquire().await.unwrap();
+    MySql::run(&mut conn, &create).await;
+    let written = |id: &str, topic: &str| {
+        let text =
+            |text: &str| [&[0xa0 | u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+        [
+            vec![0x84],
+            text("UUID"),
+            text(id),
+            text("Topic"),
+            text(topic),
+            text("Payload"),
+            vec![0xc4, 2, 1, 2],
+            text("Policy"),
+            vec![0xc0],
+        ]
+        .concat()
+    };
+    let rows = [
+        (0, written("first", "order.placed")),
+        (0, b"\xc1garbage".to_vec()),
+        (1, written("done", "order.placed")),
+        (0, written("second", "order.cancelled")),
+        (0, written("first", "order.placed")),
+    ];
+    for (status, message) in rows {
+        let insert = format!(
+            "INSERT INTO {table} (message, status, create_at, last_send_at) VALUES (?, ?, NOW(3), NOW(3))"
+        );
+        sqlx::query(sqlx::AssertSqlSafe(insert))
+            .bind(message)
+            .bind(status)
+            .execute(&mut *conn)
+            .await
+            .unwrap();
+    }
+}
+
+async fn imported(pool: &sqlx::MySqlPool) -> Vec<(MessageId, String)> {
+    let relay = MySql::relay_pool(pool);
+    let s = MySql::locate(&relay, &shop()).await.unwrap();
+    let select = format!(
+        "SELECT message_id, topic FROM {} ORDER BY topic",
+        MySql::table(&s)
+    );
+    let rows = sqlx::query(sqlx::AssertSqlSafe(select));
+    let rows = rows.fetch_all(pool).await.unwrap();
+    rows.iter()
+        .map(|row| (MessageId(row.get(0)), row.get(1)))
+        .collect()
+}
+
+fn both() -> Vec<(MessageId, String)> {
+    vec![
+        (MessageId::from_text("second"), "order.cancelled".to_owned()),
+        (MessageId::from_text("first"), "order.placed".to_owned()),
+    ]
+}
+
+#[tokio::test]
+async fn the_predecessors_table_is_renamed_and_its_pending_rows_imported() {
+    let pool = MySql::fresh().await;
+    predecessor(&pool).await;
+    let relay = MySql::relay_pool(&pool);
+
+    MySql::migrate(&relay, &shop()).await.unwrap();
+    MySql::migrate(&relay, &shop()).await.unwrap();
+
+    assert_eq!(imported(&pool).await, both());
+    let old = format!("SELECT COUNT(*) FROM {}_go", shop().table());
+    let kept = MySql::number(&mut *pool.acquire().await.unwrap(), &old).await;
+    assert_eq!(kept, 5);
+}
+
+#[tokio::test]
+async fn an_import_cut_off_by_a_crash_is_completed_by_the_next_start() {
+    // After the rename; after the new table; with the new table, before its version is written.
+    for steps in 0..3 {
+        let pool = MySql::fresh().await;
+        predecessor(&pool).await;
+        let table = shop().table();
+        let mut conn = pool.acquire().await.unwrap();
+        MySql::run(&mut conn, &format!("RENAME TABLE {table} TO {table}_go")).await;
+        for statement in MySql::migration_sql(&shop()).split(";\n").take(steps) {
+            MySql::script(&mut conn, statement).await;
+        }
+        drop(conn);
+
+        MySql::migrate(&MySql::relay_pool(&pool), &shop())
+            .await
+            .unwrap();
+
+        assert_eq!(imported(&pool).await, both(), "after {steps} steps");
+    }
+}
+
+#[tokio::test]
+async fn the_predecessors_table_stays_where_its_new_name_is_taken() {
+    let pool = MySql::fresh().await;
+    predecessor(&pool).await;
+    let table = shop().table();
+    let taken = format!("CREATE TABLE {table}_go (id INT)");
+    MySql::run(&mut *pool.acquire().await.unwrap(), &taken).await;
+
+    let error = MySql::migrate(&MySql::relay_pool(&pool), &shop()).await;
+
+    let error = error.unwrap_err();
+    assert!(matches!(&error, Error::ForeignTable { reason, .. } if reason.contains("_go")));
+}
+
+#[tokio::test]
+async fn without_a_database_the_outbox_is_not_located() {
+    let pool = MySql::fresh().await;
+    let mut options = pool.connect_options().as_ref().clone();
+    options = options.database("");
+    let relay = MySql::relay_pool(&sqlx::MySqlPool::connect_lazy_with(options));
+
+    let error = MySql::locate(&relay, &shop()).await.unwrap_err();
+
+    assert!(error.to_string().contains("no database is selected"));
+}

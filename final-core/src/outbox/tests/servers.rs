@@ -1,0 +1,137 @@
+//! What only holds where several write at a time.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::{
+    House, Outbox,
+    house::{LEASE, ids, message, shop},
+};
+use crate::outbox::{Dialect, NewRecord};
+
+/// Everything here answers in milliseconds, or waits for the other transaction without end.
+async fn soon<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(5), work)
+        .await
+        .expect("it waited for somebody else's lock")
+}
+
+pub(super) async fn settling_does_not_wait_for_a_callers_open_insert<DB: House>() {
+    let outbox = Outbox::<DB>::new().await;
+    let all = outbox.fill("order.placed", 12).await;
+    let (relay, s, me) = (&outbox.relay, &outbox.s, outbox.me);
+    let message = message("order.placed");
+    let mut open = outbox.begin().await;
+    DB::insert(&mut open, s, &[NewRecord::plain(&message)], true)
+        .await
+        .unwrap();
+
+    assert_eq!(ids(&soon(outbox.claim(100)).await), all);
+    let settled = soon(async {
+        let wait = Duration::ZERO;
+        [
+            DB::renew(relay, s, &all, me, LEASE).await,
+            DB::delete(relay, s, &all[..2]).await,
+            DB::release(relay, s, &all[2..4], me, LEASE).await,
+            DB::put_back(relay, s, &all[4..6], me, LEASE, "nack", false).await,
+            DB::park(relay, s, &all[6..8], me, "no queue").await,
+            DB::unpark(relay, s, "order.placed", 10).await,
+            DB::fail(relay, s, &all[8..10], me, "broken").await,
+            DB::retry_failed(relay, s, None).await,
+            DB::mark_acked(relay, s, &all[10..]).await,
+            DB::purge_acked(relay, s, wait, 10).await,
+            DB::purge_all(relay, s).await,
+        ]
+    });
+
+    assert_eq!(
+        settled.await.map(Result::unwrap),
+        [12, 2, 2, 2, 2, 2, 2, 2, 2, 2, 8]
+    );
+    open.commit().await.unwrap();
+    assert_eq!(ids(&outbox.claim(10).await), [message.id().0]);
+}
+
+pub(super) async fn claims_pass_over_what_another_has_locked<DB: House>() {
+    let outbox = Outbox::<DB>::new().await;
+    let all = outbox.fill("order.placed", 3).await;
+    let mut other = DB::begin(&outbox.relay).await.unwrap();
+    let lock = format!(
+        "SELECT COUNT(*) FROM (SELECT message_id FROM {} ORDER BY message_id LIMIT 1 FOR UPDATE) l",
+        DB::table(&outbox.s)
+    );
+    DB::number(&mut other, &lock).await;
+
+    let claimed = soon(outbox.claim(10)).await;
+
+    assert_eq!(ids(&claimed), all[1..]);
+}
+
+pub(super) async fn an_empty_claim_does_not_block_a_callers_insert<DB: House>() {
+    let outbox = Outbox::<DB>::new().await;
+    let later = message("order.placed");
+    let delayed = NewRecord {
+        delay: Duration::from_secs(60),
+        ..NewRecord::plain(&later)
+    };
+    outbox.insert(&[delayed]).await;
+
+    // The claim's own statement, in a transaction of the relay that stays open.
+    let mut open = DB::begin(&outbox.relay).await.unwrap();
+    let due = format!(
+        "SELECT COUNT(*) FROM (SELECT message_id FROM {} \
+         WHERE status = 0 AND available_at <= '2001-01-01' \
+         ORDER BY available_at, message_id LIMIT 10 FOR UPDATE SKIP LOCKED) d",
+        DB::table(&outbox.s)
+    );
+    assert_eq!(DB::number(&mut open, &due).await, 0);
+
+    soon(outbox.fill("order.placed", 3)).await;
+}
+
+pub(super) async fn the_relay_reads_what_is_committed<DB: House>() {
+    let outbox = Outbox::<DB>::new().await;
+    let count = format!("SELECT COUNT(*) FROM {}", DB::table(&outbox.s));
+    let mut open = DB::begin(&outbox.relay).await.unwrap();
+    assert_eq!(DB::number(&mut open, &count).await, 0);
+
+    outbox.fill("order.placed", 1).await;
+
+    assert_eq!(DB::number(&mut open, &count).await, 1);
+}
+
+pub(super) async fn a_callers_own_schema_does_not_redirect_the_insert<DB: House>() {
+    let outbox = Outbox::<DB>::new().await;
+    let name = format!("elsewhere_{}", Uuid::now_v7().simple());
+    let message = message("order.placed");
+    let mut conn = outbox.pool.acquire().await.unwrap();
+    DB::run(&mut conn, &format!("CREATE SCHEMA {name}")).await;
+    let switch = if DB::NAME == "PostgreSQL" {
+        format!("SET search_path = {name}")
+    } else {
+        format!("USE {name}")
+    };
+    DB::script(&mut conn, &switch).await;
+
+    DB::insert(&mut conn, &outbox.s, &[NewRecord::plain(&message)], false)
+        .await
+        .unwrap();
+
+    assert_eq!(ids(&outbox.claim(10).await), [message.id().0]);
+}
+
+pub(super) async fn the_startup_lock_keeps_others_from_migrating<DB: House>() {
+    let outbox = Outbox::<DB>::new().await;
+    let other = DB::relay_pool(&outbox.pool);
+    let lock = <DB as Dialect>::startup_lock(&outbox.relay, &shop())
+        .await
+        .unwrap();
+
+    let migrate = tokio::spawn(async move { DB::migrate(&other, &shop()).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+
+    assert!(!migrate.is_finished());
+    drop(lock);
+    soon(migrate).await.unwrap().unwrap();
+}

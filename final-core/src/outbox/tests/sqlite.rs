@@ -1,0 +1,78 @@
+use sqlx::{Sqlite, SqlitePool};
+
+use super::{Outbox, house::shop};
+use crate::outbox::{Dialect, StartupLock};
+
+#[tokio::test]
+async fn the_file_is_switched_to_wal() {
+    let outbox = Outbox::<Sqlite>::new().await;
+
+    let mode: String = sqlx::query_scalar("PRAGMA journal_mode")
+        .fetch_one(&outbox.pool)
+        .await
+        .unwrap();
+
+    assert_eq!(mode, "wal");
+}
+
+#[tokio::test]
+async fn a_database_in_memory_is_shared_with_its_only_connection() {
+    let pool = sqlx::pool::PoolOptions::new()
+        .max_connections(1)
+        .connect_lazy("sqlite::memory:")
+        .unwrap();
+    let relay: SqlitePool = Sqlite::relay_pool(&pool);
+
+    Sqlite::migrate(&relay, &shop()).await.unwrap();
+
+    let s = Sqlite::locate(&relay, &shop()).await.unwrap();
+    assert_eq!(Sqlite::backlog(&pool, &s).await.unwrap().pending, 0);
+}
+
+#[tokio::test]
+async fn an_empty_claim_does_not_wait_for_a_callers_transaction() {
+    let outbox = Outbox::<Sqlite>::new().await;
+    let _open = outbox.begin().await;
+
+    let started = std::time::Instant::now();
+
+    assert!(outbox.claim(10).await.is_empty());
+    assert!(started.elapsed().as_secs() < 2);
+}
+
+#[tokio::test]
+async fn a_transaction_of_the_bus_may_read_first_and_write_later() {
+    let outbox = Outbox::<Sqlite>::new().await;
+
+    let all = (0..8).map(|_| {
+        let (pool, table) = (outbox.pool.clone(), Sqlite::table(&outbox.s).to_owned());
+        tokio::spawn(async move {
+            for _ in 0..20 {
+                let mut tx = Sqlite::begin(&pool).await?;
+                let read = format!("SELECT COUNT(*) FROM {table}");
+                sqlx::query(sqlx::AssertSqlSafe(read))
+                    .execute(&mut *tx)
+                    .await?;
+                let write = format!("UPDATE {table} SET attempts = 0");
+                sqlx::query(sqlx::AssertSqlSafe(write))
+                    .execute(&mut *tx)
+                    .await?;
+                tx.commit().await?;
+            }
+            Ok::<_, sqlx::Error>(())
+        })
+    });
+
+    for result in futures::future::join_all(all).await {
+        result.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn there_is_no_startup_lock() {
+    let outbox = Outbox::<Sqlite>::new().await;
+
+    let lock = Sqlite::startup_lock(&outbox.relay, &shop()).await.unwrap();
+
+    assert!(matches!(lock, StartupLock::None));
+}
