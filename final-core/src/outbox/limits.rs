@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 use uuid::Uuid;
 
 use super::NewRecord;
@@ -63,6 +64,7 @@ pub(super) fn error_text(error: &str) -> String {
 }
 
 /// The ids in the order of the key. Statements that lock in one order do not deadlock.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(super) fn sorted(ids: &[Uuid]) -> Vec<Uuid> {
     let mut ids = ids.to_vec();
     ids.sort_unstable();
@@ -120,6 +122,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
     fn ids_are_sorted_and_each_stands_once() {
         let (a, b) = (Uuid::from_u128(1), Uuid::from_u128(2));
 

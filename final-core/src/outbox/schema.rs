@@ -12,6 +12,7 @@ pub(super) const VERSION: i32 = 1;
 pub(super) const MIGRATIONS: &str = "final_migrations";
 
 /// How long to wait for another instance that is migrating.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(super) const LOCK_SECONDS: u32 = 60;
 
 /// What is there.
@@ -104,6 +105,7 @@ pub(super) fn script(service: &ServiceName, statements: &[String]) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -1,5 +1,7 @@
 //! The outbox on real databases: one suite, and what only one of them has.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod claim;
 mod house;
 mod insert;

@@ -211,6 +211,26 @@ async fn an_import_cut_off_by_a_crash_is_completed_by_the_next_start() {
 }
 
 #[tokio::test]
+async fn what_was_imported_is_not_imported_again() {
+    let pool = MySql::fresh().await;
+    predecessor(&pool).await;
+    let relay = MySql::relay_pool(&pool);
+    MySql::migrate(&relay, &shop()).await.unwrap();
+    let s = MySql::locate(&relay, &shop()).await.unwrap();
+    MySql::purge_all(&relay, &s).await.unwrap();
+
+    // As if the process had died before the version was written.
+    let unwritten = format!(
+        "DELETE FROM final_migrations WHERE table_name = '{}'",
+        shop().table()
+    );
+    MySql::run(&mut *pool.acquire().await.unwrap(), &unwritten).await;
+    MySql::migrate(&relay, &shop()).await.unwrap();
+
+    assert_eq!(imported(&pool).await, []);
+}
+
+#[tokio::test]
 async fn the_predecessors_table_stays_where_its_new_name_is_taken() {
     let pool = MySql::fresh().await;
     predecessor(&pool).await;

@@ -114,6 +114,7 @@ impl<'de> Deserialize<'de> for Binary {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
