@@ -105,7 +105,6 @@ pub(super) fn script(service: &ServiceName, statements: &[String]) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -67,7 +67,6 @@ pub(super) async fn locate(_: &SqlitePool, service: &ServiceName) -> DbResult<St
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

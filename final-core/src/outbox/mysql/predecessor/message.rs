@@ -114,7 +114,6 @@ impl<'de> Deserialize<'de> for Binary {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
