@@ -104,7 +104,9 @@ pub trait Dialect: sqlx::Database {
 
     /// Claims up to `limit` due pending records for `owner`, oldest first, after `after`.
     ///
-    /// Records another scanner has locked are passed over. Those claimed get a new lease.
+    /// Records another scanner has locked are passed over. Those claimed get a new lease. A claim ends
+    /// early, after at least one record, where its payloads would be more than 16 MiB; so what is
+    /// short of `limit` need not be the end, [`next_due`](Self::next_due) tells.
     fn claim(
         relay: &Pool<Self>,
         statements: &Self::Statements,
@@ -182,6 +184,7 @@ pub trait Dialect: sqlx::Database {
     ) -> impl Future<Output = DbResult<u64>> + Send;
 
     /// Makes records of `owner` unroutable: out of the way of the others until their topic is released.
+    /// Counts an attempt.
     fn park(
         relay: &Pool<Self>,
         statements: &Self::Statements,
@@ -198,7 +201,7 @@ pub trait Dialect: sqlx::Database {
         limit: u32,
     ) -> impl Future<Output = DbResult<u64>> + Send;
 
-    /// Marks records of `owner` as failed: they can never be sent as they are.
+    /// Marks records of `owner` as failed: they can never be sent as they are. Counts an attempt.
     fn fail(
         relay: &Pool<Self>,
         statements: &Self::Statements,
