@@ -94,6 +94,7 @@ for_all!(
     sqlx::Postgres,
     servers: [
         settling_does_not_wait_for_a_callers_open_insert,
+        inserts_claims_and_settling_at_once_do_not_deadlock,
         claims_pass_over_what_another_has_locked,
         an_empty_claim_does_not_block_a_callers_insert,
         the_relay_reads_what_is_committed,
@@ -106,6 +107,7 @@ for_all!(
     sqlx::MySql,
     servers: [
         settling_does_not_wait_for_a_callers_open_insert,
+        inserts_claims_and_settling_at_once_do_not_deadlock,
         claims_pass_over_what_another_has_locked,
         an_empty_claim_does_not_block_a_callers_insert,
         the_relay_reads_what_is_committed,

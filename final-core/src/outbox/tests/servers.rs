@@ -1,6 +1,9 @@
 //! What only holds where several write at a time.
 
-use std::time::Duration;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use uuid::Uuid;
 
@@ -51,6 +54,38 @@ pub(super) async fn settling_does_not_wait_for_a_callers_open_insert<DB: House>(
     );
     open.commit().await.unwrap();
     assert_eq!(ids(&outbox.claim(10).await), [message.id().0]);
+}
+
+pub(super) async fn inserts_claims_and_settling_at_once_do_not_deadlock<DB: House>() {
+    let outbox = Arc::new(Outbox::<DB>::new().await);
+    let end = Instant::now() + Duration::from_secs(2);
+    let writer = |outbox: Arc<Outbox<DB>>| async move {
+        while Instant::now() < end {
+            let all = outbox.fill("order.placed", 20).await;
+            DB::delete(&outbox.relay, &outbox.s, &all[..10]).await?;
+        }
+        Ok::<_, sqlx::Error>(())
+    };
+    let scanner = |outbox: Arc<Outbox<DB>>| async move {
+        let (me, wait) = (Uuid::now_v7(), Duration::from_millis(5));
+        while Instant::now() < end {
+            let mine = ids(&outbox.claim_as(me, 30).await);
+            let (relay, s, half) = (&outbox.relay, &outbox.s, mine.len() / 2);
+            DB::renew(relay, s, &mine, me, LEASE).await?;
+            DB::put_back(relay, s, &mine[..half], me, wait, "nack", false).await?;
+            DB::delete(relay, s, &mine[half..]).await?;
+        }
+        Ok::<_, sqlx::Error>(())
+    };
+
+    let writers = (0..3).map(|_| tokio::spawn(writer(Arc::clone(&outbox))));
+    let scanners = (0..3).map(|_| tokio::spawn(scanner(Arc::clone(&outbox))));
+    let writers = futures::future::join_all(writers);
+    let (writers, scanners) = tokio::join!(writers, futures::future::join_all(scanners));
+
+    for result in writers.into_iter().chain(scanners) {
+        result.unwrap().unwrap();
+    }
 }
 
 pub(super) async fn claims_pass_over_what_another_has_locked<DB: House>() {
