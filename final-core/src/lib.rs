@@ -7,6 +7,7 @@
 //! The rooms, in reading order: a [`Message`] and its [`Headers`]; the [`outbox`] it waits in; the
 //! relay that carries it out; the [`broker`] it crosses; the router that finds its handler.
 
+mod backoff;
 pub mod broker;
 mod bus;
 mod consume;
