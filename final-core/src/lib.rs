@@ -24,6 +24,7 @@ mod payload;
 mod relay;
 mod router;
 
+pub use broker::MemoryBroker;
 pub use bytes::Bytes;
 pub use error::{BoxError, Error};
 pub use handler::Outcome;

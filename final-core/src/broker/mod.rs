@@ -22,6 +22,7 @@ pub use self::{
     delivery::{DeadLetter, Delivery, Settlement, Settler},
     error::{BrokerError, BrokerErrorKind},
     link::{Link, LinkState, Opened, Setup},
+    memory::{DeadMessage, MemoryBroker},
     outgoing::{Lane, Outgoing, Sending},
 };
 pub use crate::message::Staged;

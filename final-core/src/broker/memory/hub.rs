@@ -1,0 +1,70 @@
+//! The lock around what all clones of an in-process broker share.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::mpsc;
+
+use super::{queue::Consumer, state::State};
+use crate::broker::{Delivery, Settlement, Settler, Setup};
+
+/// The shared state behind its lock, which is never held over an `.await`.
+///
+/// Dropping a delivery or an outgoing message settles it, and that can lead back in here. So what is
+/// to be dropped is laid aside, and dropped when the lock is open again.
+pub(super) struct Hub(Mutex<State>);
+
+/// Settles the deliveries of one queue.
+struct QueueSettler {
+    hub: Arc<Hub>,
+    queue: usize,
+}
+
+impl Settler for QueueSettler {
+    fn settle(&self, tag: u64, settlement: Settlement) {
+        self.hub
+            .enter(|state| state.settle(self.queue, tag, settlement));
+    }
+}
+
+impl Hub {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self(Mutex::new(State::new(capacity)))
+    }
+
+    /// Runs a step under the lock, then drops what it laid aside.
+    pub(super) fn enter<R>(&self, step: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = step(&mut state);
+        let aside = state.aside();
+        drop(state);
+        drop(aside);
+        result
+    }
+
+    /// Declares the service's queue and bindings, and attaches a consumer to it.
+    pub(super) fn consume(
+        self: &Arc<Self>,
+        link: u64,
+        setup: &Setup,
+        prefetch: usize,
+    ) -> (usize, mpsc::Receiver<Delivery>) {
+        let (sender, deliveries) = mpsc::channel(prefetch);
+        let queue = self.enter(|state| {
+            let queue = state.declare(&setup.service, &setup.topics);
+            let settler = Arc::new(QueueSettler {
+                hub: Arc::clone(self),
+                queue,
+            });
+            let consumer = Consumer {
+                id: link,
+                sender,
+                settler,
+                prefetch,
+                in_hand: 0,
+            };
+            state.attach(queue, consumer);
+            queue
+        });
+        (queue, deliveries)
+    }
+}

@@ -1,0 +1,71 @@
+//! The link of one bus to an in-process broker.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+use tokio::sync::watch;
+
+use super::hub::Hub;
+use crate::broker::{Link, LinkState, Outgoing};
+
+/// Everything it does is done before it returns, so its limits never matter.
+///
+/// Dropping it is what a lost connection is elsewhere: what was in hand goes to others.
+pub(super) struct MemoryLink {
+    pub(super) hub: Arc<Hub>,
+    pub(super) number: u64,
+    /// The service's queue, if it has topics.
+    pub(super) queue: Option<usize>,
+    pub(super) state: watch::Sender<LinkState>,
+}
+
+impl Link for MemoryLink {
+    fn state(&self) -> watch::Receiver<LinkState> {
+        self.state.subscribe()
+    }
+
+    fn send(&self, outgoing: Outgoing) {
+        send(&self.hub, self.number, outgoing);
+    }
+
+    fn stop_consuming(&self, _limit: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            self.hub
+                .enter(|state| state.stop_consuming(self.number, self.queue));
+        })
+    }
+
+    fn finish_consuming(&self, _limit: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            self.hub
+                .enter(|state| state.take_back(self.number, self.queue));
+        })
+    }
+
+    fn close(&self, _limit: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            self.hub
+                .enter(|state| state.disconnect(self.number, self.queue));
+        })
+    }
+}
+
+impl Drop for MemoryLink {
+    fn drop(&mut self) {
+        self.hub
+            .enter(|state| state.disconnect(self.number, self.queue));
+    }
+}
+
+/// Publishes what a link was given. Its answer is given outside the lock.
+pub(super) fn send(hub: &Hub, link: u64, outgoing: Outgoing) {
+    let Some(outgoing) = hub.enter(|state| state.admit(link, outgoing)) else {
+        return;
+    };
+    let Some(sending) = outgoing.into_sending() else {
+        return;
+    };
+    let expires_in = sending.expires_in();
+    let confirm = hub.enter(|state| state.publish(link, sending.message(), expires_in));
+    sending.confirm(confirm);
+}
