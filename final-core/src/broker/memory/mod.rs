@@ -134,7 +134,7 @@ impl MemoryBroker {
         self.hub.enter(|state| state.dead(service))
     }
 
-    fn connect(&self, setup: &Setup) -> Result<Opened, BrokerError> {
+    pub(crate) fn connect(&self, setup: &Setup) -> Result<Opened, BrokerError> {
         if setup.purge {
             self.purge(&setup.service)?;
         }

@@ -105,6 +105,22 @@ async fn dropped_link_hands_back_what_it_had() {
 }
 
 #[tokio::test]
+async fn what_a_closed_link_had_has_its_old_place_in_the_order() {
+    let broker = MemoryBroker::new();
+    let leaving = open(&broker, "mails", &["order.placed"]);
+    let publisher = publisher(&broker);
+    for payload in ["a", "b", "c", "d"] {
+        stored(send(&publisher, "order.placed", payload));
+    }
+
+    leaving.link.close(LIMIT).await;
+    stored(send(&publisher, "order.placed", "e"));
+    let mut other = open(&broker, "mails", &["order.placed"]);
+
+    assert_eq!(payloads(&taken(&mut other)), ["a", "b", "c", "d", "e"]);
+}
+
+#[tokio::test]
 async fn closed_link_loses_what_it_is_given() {
     let broker = MemoryBroker::new();
     let _mails = open(&broker, "mails", &["order.placed"]);
