@@ -1,1 +1,19 @@
-//! To come.
+//! The way in: from the broker's deliveries to their settlements.
+//!
+//! ```text
+//!   Delivery ─▶ Subscriber ─ not a message ──────────────────▶ DeadLetter
+//!                  │       └ no route ─ handed back for a while, then ▲
+//!                  ▼                                                  │
+//!   slot (at most `concurrency`) ─▶ attempt: layers ▶ handler ─ done ─┼─▶ Ack
+//!     ▲                                │  └ rejected, given up ───────┘
+//!     └────────── pause ◀──────────────┘ failed
+//! ```
+//!
+//! Every delivery is settled once. Dropped, it is handed back, so an aborted handler loses nothing.
+//! What a handler did not finish is never acked.
+
+#![allow(dead_code, reason = "the bus that subscribes is still to come")]
+
+mod attempt;
+mod retry;
+mod unrouted;

@@ -1,0 +1,246 @@
+//! One attempt: the whole chain of layers and the handler, once.
+
+use std::panic::AssertUnwindSafe;
+
+use futures::FutureExt;
+use tower::{Service, ServiceExt};
+
+use crate::{
+    BoxError, Message, Outcome, broker::DeadLetter, crew::panic_text, handler::Permanent,
+    router::Route,
+};
+
+/// What an attempt came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Done,
+    /// Worth another attempt. With the reason.
+    Failed(String),
+    /// No attempt can mend it. With the reason.
+    Rejected(String),
+}
+
+/// Runs the route once. A panic anywhere in it is a failure like any other.
+pub(super) async fn attempt(route: &Route, message: Message) -> Verdict {
+    // Two nets. The inner one catches the panic of a layer or handler. The outer one catches what
+    // panics while the future, the error or the panic itself is dropped or put into words.
+    let outer = AssertUnwindSafe(async {
+        let inner = AssertUnwindSafe(async {
+            let mut route = route.clone();
+            route.ready().await?.call(message).await
+        });
+        match inner.catch_unwind().await {
+            Ok(result) => judge(result),
+            Err(panic) => Verdict::Failed(format!("panicked: {}", panic_text(panic.as_ref()))),
+        }
+    });
+    outer.catch_unwind().await.unwrap_or_else(|panic| {
+        Verdict::Failed(format!("panicked: {}", panic_text(panic.as_ref())))
+    })
+}
+
+fn judge(result: Result<Outcome, BoxError>) -> Verdict {
+    match result {
+        Ok(Outcome::Done) => Verdict::Done,
+        Ok(Outcome::Retry) => Verdict::Failed("the handler asked for a retry".to_owned()),
+        Ok(Outcome::Reject) => Verdict::Rejected("the handler rejected the message".to_owned()),
+        Err(error) if is_permanent(error.as_ref()) => Verdict::Rejected(reason(error.as_ref())),
+        Err(error) => Verdict::Failed(reason(error.as_ref())),
+    }
+}
+
+type AnyError = dyn std::error::Error + 'static;
+
+/// An error and its causes, outermost first. Nobody nests deeper than 32 on purpose.
+fn chain(error: &AnyError) -> impl Iterator<Item = &AnyError> {
+    std::iter::successors(Some(error), |error| error.source()).take(32)
+}
+
+/// A layer may have wrapped the handler's error, so its causes are looked at as well.
+fn is_permanent(error: &AnyError) -> bool {
+    chain(error).any(|error| error.is::<Permanent>())
+}
+
+/// What an error and its causes say, as far as it fits beside a dead letter.
+fn reason(error: &AnyError) -> String {
+    let mut text = String::new();
+    for error in chain(error) {
+        let level = error.to_string();
+        // Many errors repeat their cause in their own text.
+        if text.contains(&level) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&level);
+        if text.len() > DeadLetter::MAX_REASON {
+            break;
+        }
+    }
+    if text.is_empty() {
+        text.push_str("an error without a text");
+    }
+    DeadLetter::new(text, 0).reason
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fmt, future::ready};
+
+    use tower::{service_fn, util::BoxCloneSyncService};
+
+    use super::*;
+
+    /// Runs a route that answers with what `make` makes.
+    async fn run(
+        make: impl Fn() -> Result<Outcome, BoxError> + Clone + Send + Sync + 'static,
+    ) -> Verdict {
+        let route = BoxCloneSyncService::new(service_fn(move |_: Message| ready(make())));
+        attempt(&route, Message::new("topic", "payload")).await
+    }
+
+    fn failed(reason: &str) -> Verdict {
+        Verdict::Failed(reason.to_owned())
+    }
+
+    fn rejected(reason: &str) -> Verdict {
+        Verdict::Rejected(reason.to_owned())
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("could not send the receipt")]
+    struct Outer(#[source] BoxError);
+
+    #[tokio::test]
+    async fn outcomes_become_verdicts() {
+        assert_eq!(run(|| Ok(Outcome::Done)).await, Verdict::Done);
+        assert_eq!(
+            run(|| Ok(Outcome::Retry)).await,
+            failed("the handler asked for a retry")
+        );
+        assert_eq!(
+            run(|| Ok(Outcome::Reject)).await,
+            rejected("the handler rejected the message")
+        );
+        assert_eq!(run(|| Err("broken".into())).await, failed("broken"));
+    }
+
+    #[tokio::test]
+    async fn permanent_error_is_rejected() {
+        let permanent = || Err(Permanent("never".into()).into());
+
+        assert_eq!(run(permanent).await, rejected("never"));
+    }
+
+    #[tokio::test]
+    async fn permanent_error_is_found_inside_the_error_of_a_layer() {
+        let wrapped = || Err(Outer(Permanent("never".into()).into()).into());
+
+        assert_eq!(
+            run(wrapped).await,
+            rejected("could not send the receipt: never")
+        );
+    }
+
+    #[tokio::test]
+    async fn reason_tells_the_causes_once() {
+        let error = || Err(Outer(Outer("no connection".into()).into()).into());
+
+        assert_eq!(
+            run(error).await,
+            failed("could not send the receipt: no connection")
+        );
+    }
+
+    #[tokio::test]
+    async fn reason_is_cut_at_a_character() {
+        let long = || Err("ä".repeat(2_000).into());
+
+        let Verdict::Failed(reason) = run(long).await else {
+            panic!("not a failure");
+        };
+
+        assert_eq!(reason.len(), DeadLetter::MAX_REASON);
+    }
+
+    #[tokio::test]
+    async fn panic_of_a_handler_is_a_failure() {
+        let panics = || panic!("out of cheese");
+
+        assert_eq!(run(panics).await, failed("panicked: out of cheese"));
+    }
+
+    #[tokio::test]
+    async fn panic_of_a_layer_that_gets_ready_is_a_failure() {
+        #[derive(Clone)]
+        struct Unready;
+
+        impl Service<Message> for Unready {
+            type Response = Outcome;
+            type Error = BoxError;
+            type Future = std::future::Ready<Result<Outcome, BoxError>>;
+
+            fn poll_ready(
+                &mut self,
+                _: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<Result<(), BoxError>> {
+                panic!("never ready")
+            }
+
+            fn call(&mut self, _: Message) -> Self::Future {
+                ready(Ok(Outcome::Done))
+            }
+        }
+
+        let route = BoxCloneSyncService::new(Unready);
+
+        assert_eq!(
+            attempt(&route, Message::new("topic", "payload")).await,
+            failed("panicked: never ready")
+        );
+    }
+
+    #[tokio::test]
+    async fn panic_while_an_error_is_put_into_words_is_a_failure() {
+        #[derive(Debug)]
+        struct Unspeakable;
+
+        impl fmt::Display for Unspeakable {
+            fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+                panic!("no words")
+            }
+        }
+
+        impl std::error::Error for Unspeakable {}
+
+        assert_eq!(
+            run(|| Err(Unspeakable.into())).await,
+            failed("panicked: no words")
+        );
+    }
+
+    #[tokio::test]
+    async fn panic_while_the_handlers_future_is_dropped_is_a_failure() {
+        struct Bomb;
+
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("on the way out");
+            }
+        }
+
+        let route = BoxCloneSyncService::new(service_fn(|_: Message| {
+            let bomb = Bomb;
+            async move {
+                let _bomb = bomb;
+                Ok::<_, BoxError>(Outcome::Done)
+            }
+        }));
+
+        assert_eq!(
+            attempt(&route, Message::new("topic", "payload")).await,
+            failed("panicked: on the way out")
+        );
+    }
+}

@@ -1,0 +1,151 @@
+//! Messages without a route: handed back for a while, because another instance may have one.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::MessageId;
+
+/// Remembers since when messages have been coming without a route here.
+///
+/// During a rolling deployment the queue is bound to the new topic as soon as the first new instance
+/// is up, and the old ones get their share of it until they are replaced.
+pub(super) struct Unrouted {
+    grace: Duration,
+    seen: Mutex<Seen>,
+}
+
+/// What is to be done with a message without a route.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ruling {
+    /// Hand it back after a pause, so that it does not come again in a hot loop.
+    HandBack(Duration),
+    /// The grace is over: put it away.
+    GiveUp,
+}
+
+#[derive(Default)]
+struct Seen {
+    first: HashMap<MessageId, Instant>,
+    /// The same, oldest first.
+    order: VecDeque<(Instant, MessageId)>,
+}
+
+/// How many messages are remembered. One that is forgotten gets a new grace, which loses nothing.
+const LIMIT: usize = 100_000;
+
+/// How long after its grace a message is remembered, in case its dead letter is void and it comes
+/// again.
+const AFTERWARDS: Duration = Duration::from_secs(60);
+
+impl Unrouted {
+    pub(super) fn new(grace: Duration) -> Self {
+        Self {
+            grace,
+            seen: Mutex::default(),
+        }
+    }
+
+    /// Rules on a message that came now.
+    pub(super) fn rule(&self, id: MessageId, now: Instant) -> Ruling {
+        if self.grace.is_zero() {
+            return Ruling::GiveUp;
+        }
+        let keep = self.grace.saturating_mul(2).saturating_add(AFTERWARDS);
+        let first = self
+            .seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .first(id, now, keep);
+        let left = self.grace.saturating_sub(now.duration_since(first));
+        if left.is_zero() {
+            Ruling::GiveUp
+        } else {
+            Ruling::HandBack(self.pause().min(left))
+        }
+    }
+
+    /// Fifteen times within the grace: a quorum queue gives up after 20 deliveries by default.
+    fn pause(&self) -> Duration {
+        (self.grace / 15).clamp(Duration::from_millis(100), Duration::from_secs(20))
+    }
+}
+
+impl Seen {
+    fn first(&mut self, id: MessageId, now: Instant, keep: Duration) -> Instant {
+        while let Some((when, old)) = self.order.front()
+            && (now.duration_since(*when) > keep || self.order.len() > LIMIT)
+        {
+            self.first.remove(old);
+            self.order.pop_front();
+        }
+        *self.first.entry(id).or_insert_with(|| {
+            self.order.push_back((now, id));
+            now
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRACE: Duration = Duration::from_secs(300);
+
+    #[test]
+    fn message_is_handed_back_until_its_grace_is_over() {
+        #[track_caller]
+        fn check(grace: Duration, age: Duration, expected: &Ruling) {
+            let (unrouted, id, now) = (Unrouted::new(grace), MessageId::new(), Instant::now());
+            unrouted.rule(id, now);
+            assert_eq!(unrouted.rule(id, now + age), *expected);
+        }
+
+        let ms = Duration::from_millis;
+        check(GRACE, ms(0), &Ruling::HandBack(ms(20_000)));
+        check(GRACE, ms(280_000), &Ruling::HandBack(ms(20_000)));
+        check(GRACE, ms(295_000), &Ruling::HandBack(ms(5_000)));
+        check(GRACE, GRACE, &Ruling::GiveUp);
+        check(GRACE * 100, ms(0), &Ruling::HandBack(ms(20_000)));
+        check(ms(3_000), ms(0), &Ruling::HandBack(ms(200)));
+        check(ms(500), ms(0), &Ruling::HandBack(ms(100)));
+        check(ms(20), ms(0), &Ruling::HandBack(ms(20)));
+        check(ms(0), ms(0), &Ruling::GiveUp);
+    }
+
+    #[test]
+    fn message_whose_dead_letter_was_void_gets_no_second_grace() {
+        let (unrouted, id, now) = (Unrouted::new(GRACE), MessageId::new(), Instant::now());
+        unrouted.rule(id, now);
+
+        assert_eq!(unrouted.rule(id, now + GRACE), Ruling::GiveUp);
+        assert_eq!(unrouted.rule(id, now + GRACE + AFTERWARDS), Ruling::GiveUp);
+    }
+
+    #[test]
+    fn memory_of_messages_is_bounded() {
+        let (unrouted, now) = (Unrouted::new(GRACE), Instant::now());
+
+        for _ in 0..LIMIT + 100 {
+            unrouted.rule(MessageId::new(), now);
+        }
+
+        let seen = unrouted.seen.lock().unwrap();
+        assert!(seen.first.len() <= LIMIT + 1);
+        assert_eq!(seen.first.len(), seen.order.len());
+    }
+
+    #[test]
+    fn old_messages_are_forgotten() {
+        let (unrouted, now) = (Unrouted::new(GRACE), Instant::now());
+        unrouted.rule(MessageId::new(), now);
+
+        unrouted.rule(MessageId::new(), now + GRACE * 3);
+
+        assert_eq!(unrouted.seen.lock().unwrap().first.len(), 1);
+    }
+}
