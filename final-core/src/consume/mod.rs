@@ -16,4 +16,12 @@
 
 mod attempt;
 mod retry;
+mod stats;
+mod subscriber;
+#[cfg(test)]
+mod tests;
 mod unrouted;
+mod work;
+
+#[allow(unused_imports, reason = "the bus that subscribes is still to come")]
+pub(crate) use self::{stats::Consumed, subscriber::Subscriber};
