@@ -7,7 +7,9 @@
 //! The rooms, in reading order: a [`Message`] and its [`Headers`]; the [`outbox`] it waits in; the
 //! relay that carries it out; the [`broker`] it crosses; the router that finds its handler.
 
-mod backoff;
+// So that `#[subscribe]`, which writes `::final_core`, can be used in here as well.
+extern crate self as final_core;
+
 pub mod broker;
 mod bus;
 mod consume;
@@ -27,7 +29,13 @@ mod router;
 pub use broker::MemoryBroker;
 pub use bytes::Bytes;
 pub use error::{BoxError, Error};
-pub use handler::Outcome;
+pub use extract::{Attempt, FromMessage, FromRef, Json, Key, Payload, State, Topic};
+pub use final_macros::subscribe;
+pub use handler::{
+    Handler, HandlerError, HandlerService, IntoOutcome, Outcome, Permanent, SubscribeFn,
+    Subscribed, SubscribedTopic,
+};
 pub use message::{Headers, Message, MessageId};
 pub use options::Options;
 pub use outbox::OutboxDatabase;
+pub use payload::{EncodedPayload, IntoPayload};

@@ -1,8 +1,8 @@
 //! What a handler, or the layers around it, made of a message.
 
-use std::fmt;
+use std::{error::Error as StdError, fmt};
 
-use crate::BoxError;
+use crate::{BoxError, HandlerError};
 
 /// The result of one attempt.
 ///
@@ -19,8 +19,37 @@ pub enum Outcome {
 }
 
 /// A failure that no retry can mend, as layers see it.
+///
+/// Handlers say [`HandlerError::permanent`]; between layers, where every error is a [`BoxError`], such
+/// a failure is one of this type, or has one among its sources.
+///
+/// ```
+/// use final_core::{BoxError, Permanent};
+///
+/// let error: BoxError = Permanent("no such customer".into()).into();
+///
+/// assert_eq!(error.to_string(), "no such customer");
+/// assert!(Permanent::is_in(&*error));
+/// ```
 #[derive(Debug)]
 pub struct Permanent(pub BoxError);
+
+impl Permanent {
+    /// Whether `error` is permanent, or was caused by an error that is.
+    ///
+    /// Layers that wrap errors in their own therefore do not turn a permanent failure into one that
+    /// is retried, as long as they keep it as their `source`.
+    pub fn is_in(error: &(dyn StdError + 'static)) -> bool {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if error.is::<Self>() {
+                return true;
+            }
+            next = error.source();
+        }
+        false
+    }
+}
 
 impl fmt::Display for Permanent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -28,8 +57,50 @@ impl fmt::Display for Permanent {
     }
 }
 
-impl std::error::Error for Permanent {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+impl StdError for Permanent {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source()
+    }
+}
+
+/// What a handler may return: `()`, [`Outcome`], or a `Result` of these whose error is
+/// [`Into<HandlerError>`](HandlerError), which every error is.
+///
+/// ```
+/// use final_core::{IntoOutcome, Outcome};
+///
+/// assert_eq!(().into_outcome()?, Outcome::Done);
+/// assert_eq!(Ok::<_, std::io::Error>(Outcome::Reject).into_outcome()?, Outcome::Reject);
+/// assert!(Err::<(), _>("mail server is away").into_outcome().is_err());
+/// # Ok::<_, final_core::BoxError>(())
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not what a handler may return",
+    label = "not the result of a handler",
+    note = "return `()`, `Outcome`, `Result<(), E>` or `Result<Outcome, E>`, where `E` is any error"
+)]
+pub trait IntoOutcome {
+    /// The outcome, or the error boxed; one that is permanent as a [`Permanent`].
+    fn into_outcome(self) -> Result<Outcome, BoxError>;
+}
+
+impl IntoOutcome for () {
+    fn into_outcome(self) -> Result<Outcome, BoxError> {
+        Ok(Outcome::Done)
+    }
+}
+
+impl IntoOutcome for Outcome {
+    fn into_outcome(self) -> Result<Outcome, BoxError> {
+        Ok(self)
+    }
+}
+
+impl<T: IntoOutcome, E: Into<HandlerError>> IntoOutcome for Result<T, E> {
+    fn into_outcome(self) -> Result<Outcome, BoxError> {
+        match self {
+            Ok(value) => value.into_outcome(),
+            Err(error) => Err(error.into().into_boxed()),
+        }
     }
 }

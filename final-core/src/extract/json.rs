@@ -1,0 +1,48 @@
+//! The payload, from and to JSON.
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::rejection::Undecodable;
+use crate::{
+    BoxError, FromMessage, HandlerError, Message,
+    payload::{EncodedPayload, IntoPayload},
+};
+
+/// JSON in place of msgpack: for a handler, an extractor of the payload; for publishing, around what
+/// is published.
+///
+/// ```
+/// use final_core::{Bytes, IntoPayload, Json};
+///
+/// async fn on_click(Json(position): Json<(u32, u32)>) {
+///     println!("{position:?}");
+/// }
+/// # let _: final_core::Router = final_core::Router::new().route("click", on_click);
+///
+/// let payload = Json((3, 4)).into_payload()?;
+/// assert_eq!(payload.bytes, Bytes::from("[3,4]"));
+/// assert_eq!(payload.content_type, "application/json");
+/// # Ok::<_, final_core::BoxError>(())
+/// ```
+///
+/// A payload that is not JSON, or not a `T`, is a permanent failure that tells why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Json<T>(pub T);
+
+impl<S: Sync, T: DeserializeOwned> FromMessage<S> for Json<T> {
+    async fn from_message(message: &Message, _: &S) -> Result<Self, HandlerError> {
+        // serde_json has its own limit of 128 levels.
+        serde_json::from_slice(message.payload())
+            .map(Self)
+            .map_err(|error| Undecodable::reject::<T>(message, "JSON", &error.to_string()))
+    }
+}
+
+impl<T: Serialize> IntoPayload for Json<T> {
+    fn into_payload(self) -> Result<EncodedPayload, BoxError> {
+        Ok(EncodedPayload {
+            bytes: serde_json::to_vec(&self.0)?.into(),
+            content_type: "application/json",
+        })
+    }
+}

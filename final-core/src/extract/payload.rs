@@ -1,0 +1,36 @@
+//! The payload, from msgpack.
+
+use serde::de::DeserializeOwned;
+
+use super::{msgpack, rejection::Undecodable};
+use crate::{FromMessage, HandlerError, Message};
+
+/// Extracts the payload, decoded from msgpack as `Bus::publish` encodes it.
+///
+/// A payload that is not msgpack, or not a `T`, is a permanent failure that tells why: the message
+/// goes to the dead letters at once. So does one nested deeper than 128 levels.
+///
+/// ```
+/// use final_core::Payload;
+///
+/// #[derive(serde::Deserialize)]
+/// struct OrderPlaced {
+///     id: i64,
+///     total: i64,
+/// }
+///
+/// async fn send_receipt(Payload(order): Payload<OrderPlaced>) {
+///     println!("order {} for {}", order.id, order.total);
+/// }
+/// # let _: final_core::Router = final_core::Router::new().route("order.placed", send_receipt);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Payload<T>(pub T);
+
+impl<S: Sync, T: DeserializeOwned> FromMessage<S> for Payload<T> {
+    async fn from_message(message: &Message, _: &S) -> Result<Self, HandlerError> {
+        msgpack::decode(message.payload())
+            .map(Self)
+            .map_err(|reason| Undecodable::reject::<T>(message, "msgpack", &reason))
+    }
+}
