@@ -1,0 +1,83 @@
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use pin_project_lite::pin_project;
+use tracing::Span;
+
+use crate::{BoxError, Outcome, Permanent};
+
+pin_project! {
+    /// The future of a [`Trace`](super::Trace) service.
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless you `.await` or poll them"]
+    pub struct ResponseFuture<F> {
+        #[pin]
+        future: F,
+        attempt: Attempt,
+    }
+}
+
+impl<F> ResponseFuture<F> {
+    pub(super) fn new(future: F, span: Span) -> Self {
+        let attempt = Attempt {
+            span,
+            started: Instant::now(),
+            ended: false,
+        };
+        Self { future, attempt }
+    }
+}
+
+impl<F, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Outcome, E>>,
+    E: Into<BoxError>,
+{
+    type Output = Result<Outcome, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let span = this.attempt.span.clone();
+        let _entered = span.enter();
+        let result = ready!(this.future.poll(cx)).map_err(Into::into);
+        this.attempt.end(&result);
+        Poll::Ready(result)
+    }
+}
+
+/// One attempt, and whether its end has been told.
+#[derive(Debug)]
+struct Attempt {
+    span: Span,
+    started: Instant,
+    ended: bool,
+}
+
+impl Attempt {
+    /// Tells the end, inside the span.
+    fn end(&mut self, result: &Result<Outcome, BoxError>) {
+        self.ended = true;
+        let elapsed = self.started.elapsed();
+        match result {
+            Ok(outcome @ Outcome::Done) => tracing::debug!(?outcome, ?elapsed, "handled"),
+            Ok(outcome) => tracing::warn!(?outcome, ?elapsed, "not handled"),
+            Err(error) => {
+                let permanent = Permanent::is_in(&**error);
+                tracing::warn!(%error, permanent, ?elapsed, "failed");
+            }
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.ended {
+            let elapsed = self.started.elapsed();
+            self.span
+                .in_scope(|| tracing::warn!(?elapsed, "dropped before its end"));
+        }
+    }
+}
