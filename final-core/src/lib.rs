@@ -39,3 +39,9 @@ pub use message::{Headers, Message, MessageId};
 pub use options::Options;
 pub use outbox::OutboxDatabase;
 pub use payload::{EncodedPayload, IntoPayload};
+pub use router::{Route, Router};
+
+// The examples of the attribute need this crate, so they are tested here.
+#[cfg(doctest)]
+#[doc = include_str!("../../final-macros/src/subscribe.md")]
+mod subscribe_docs {}

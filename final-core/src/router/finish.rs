@@ -1,0 +1,46 @@
+//! From entries to routes: what is wrong with them, told all at once.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{Entry, Routes};
+use crate::names;
+
+/// Builds the routes, or tells everything that is wrong with them.
+pub(super) fn routes(entries: &[Entry<()>]) -> Result<Routes, String> {
+    let problems: Vec<String> = unusable(entries).chain(taken_twice(entries)).collect();
+    if !problems.is_empty() {
+        return Err(problems.join("; "));
+    }
+    let state = Arc::new(());
+    Ok(entries
+        .iter()
+        .map(|entry| (entry.topic.as_str().into(), (entry.build)(&state)))
+        .collect())
+}
+
+fn unusable(entries: &[Entry<()>]) -> impl Iterator<Item = String> {
+    entries.iter().filter_map(|entry| {
+        let error = names::check_subscription(&entry.topic).err()?;
+        Some(format!("{error} (handler {})", entry.handler))
+    })
+}
+
+fn taken_twice(entries: &[Entry<()>]) -> impl Iterator<Item = String> {
+    let mut handlers = BTreeMap::<&str, Vec<&str>>::new();
+    for entry in entries {
+        handlers
+            .entry(&entry.topic)
+            .or_default()
+            .push(entry.handler);
+    }
+    handlers
+        .into_iter()
+        .filter(|(_, handlers)| handlers.len() > 1)
+        .map(|(topic, handlers)| {
+            let (count, handlers) = (handlers.len(), handlers.join(", "));
+            format!(
+                "topic {topic:?} has {count} handlers: {handlers}; a topic has one handler in a service, which \
+                 may call the others"
+            )
+        })
+}
