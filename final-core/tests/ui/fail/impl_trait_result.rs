@@ -1,0 +1,6 @@
+use final_core::{IntoOutcome, subscribe};
+
+#[subscribe("order.placed")]
+async fn send_receipt() -> impl IntoOutcome {}
+
+fn main() {}

@@ -1,0 +1,6 @@
+use final_core::subscribe;
+
+#[subscribe("order.placed")]
+struct SendReceipt;
+
+fn main() {}

@@ -1,0 +1,8 @@
+use final_core::{Message, subscribe};
+
+#[subscribe("order.placed")]
+async fn send_receipt(message: &Message) {
+    let _ = message;
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+use final_core::subscribe;
+
+#[subscribe("  ")]
+async fn send_receipt() {}
+
+fn main() {}
