@@ -1,0 +1,268 @@
+//! Which acks to send for what is finished: as few as possible, none twice.
+//!
+//! A multiple-ack covers every tag up to its own, and RabbitMQ closes the channel if its own is
+//! settled already. So the finished prefix is acked by its highest tag *not yet settled*; what is
+//! finished beyond the first open delivery is acked singly, so that one slow handler holds up none.
+//!
+//! ```text
+//! tag      1 2 3 4 5 6 7 8 9        . open   f finished   s settled (acked singly, or handed back)
+//! before   f f s f s . f . f        prefix 1-5: multiple-ack 4; beyond the gap: ack 7, ack 9
+//! after    ─────────── . s . s
+//! ```
+
+use std::collections::VecDeque;
+
+/// An ack to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ack {
+    pub(crate) tag: u64,
+    pub(crate) multiple: bool,
+}
+
+/// The deliveries of one channel incarnation.
+#[derive(Debug)]
+pub(crate) struct Acks {
+    /// The tag of the first in `states`; everything before is settled.
+    first: u64,
+    states: VecDeque<State>,
+    finished: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    Finished,
+    Settled,
+}
+
+impl Acks {
+    pub(crate) fn new() -> Self {
+        Self {
+            first: 1,
+            states: VecDeque::new(),
+            finished: 0,
+        }
+    }
+
+    /// Notes a delivery. Tags count up from 1 on each channel.
+    pub(crate) fn delivered(&mut self, tag: u64) {
+        let next = self.first + self.states.len() as u64;
+        if tag < next {
+            return;
+        }
+        // A gap does not happen; were there one, its tags would not be ours to ack.
+        for _ in next..tag.min(next + 65_536) {
+            self.states.push_back(State::Settled);
+        }
+        self.states.push_back(State::Open);
+    }
+
+    /// Notes that a delivery is done. False if it was not open.
+    pub(crate) fn finish(&mut self, tag: u64) -> bool {
+        let was_open = self.set(tag, State::Finished);
+        self.finished += usize::from(was_open);
+        was_open
+    }
+
+    /// Notes that a delivery is handed back. False if it was not open.
+    pub(crate) fn hand_back(&mut self, tag: u64) -> bool {
+        self.set(tag, State::Settled)
+    }
+
+    /// How many are finished and not acked.
+    pub(crate) fn finished(&self) -> usize {
+        self.finished
+    }
+
+    /// The acks for all that is finished; it counts as settled from now on.
+    pub(crate) fn flush(&mut self) -> Vec<Ack> {
+        let mut acks = Vec::new();
+        if self.finished == 0 {
+            return acks;
+        }
+        let mut highest = None;
+        while let Some(state) = self.states.front().filter(|state| **state != State::Open) {
+            if *state == State::Finished {
+                highest = Some(self.first);
+            }
+            self.states.pop_front();
+            self.first += 1;
+        }
+        acks.extend(highest.map(|tag| Ack {
+            tag,
+            multiple: true,
+        }));
+        for (tag, state) in (self.first..).zip(&mut self.states) {
+            if *state == State::Finished {
+                *state = State::Settled;
+                acks.push(Ack {
+                    tag,
+                    multiple: false,
+                });
+            }
+        }
+        self.finished = 0;
+        acks
+    }
+
+    fn set(&mut self, tag: u64, state: State) -> bool {
+        let index = tag
+            .checked_sub(self.first)
+            .and_then(|at| usize::try_from(at).ok());
+        match index.and_then(|at| self.states.get_mut(at)) {
+            Some(have) if *have == State::Open => {
+                *have = state;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What RabbitMQ keeps of a channel; panics where it would close it.
+    #[derive(Default)]
+    struct Server {
+        unacked: BTreeSet<u64>,
+        acked: BTreeSet<u64>,
+    }
+
+    impl Server {
+        fn ack(&mut self, ack: Ack) {
+            assert!(
+                self.unacked.contains(&ack.tag),
+                "unknown delivery tag {ack:?}"
+            );
+            let covered: Vec<u64> = if ack.multiple {
+                self.unacked.range(..=ack.tag).copied().collect()
+            } else {
+                vec![ack.tag]
+            };
+            for tag in covered {
+                self.unacked.remove(&tag);
+                self.acked.insert(tag);
+            }
+        }
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Deliver,
+        Finish(usize),
+        HandBack(usize),
+        Flush,
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => Just(Step::Deliver),
+            4 => (0..40usize).prop_map(Step::Finish),
+            1 => (0..40usize).prop_map(Step::HandBack),
+            2 => Just(Step::Flush),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn acks_what_is_finished_once_and_nothing_else(steps in prop::collection::vec(any_step(), 0..200)) {
+            let mut acks = Acks::new();
+            let mut server = Server::default();
+            let mut open: Vec<u64> = Vec::new();
+            let (mut finished, mut next) = (BTreeSet::new(), 1);
+            for step in steps.into_iter().chain([Step::Flush]) {
+                match step {
+                    Step::Deliver => {
+                        acks.delivered(next);
+                        server.unacked.insert(next);
+                        open.push(next);
+                        next += 1;
+                    }
+                    Step::Finish(at) if !open.is_empty() => {
+                        let tag = open.remove(at % open.len());
+                        prop_assert!(acks.finish(tag));
+                        prop_assert!(!acks.finish(tag));
+                        finished.insert(tag);
+                    }
+                    Step::HandBack(at) if !open.is_empty() => {
+                        let tag = open.remove(at % open.len());
+                        prop_assert!(acks.hand_back(tag));
+                        server.unacked.remove(&tag);
+                    }
+                    Step::Finish(_) | Step::HandBack(_) => {}
+                    Step::Flush => {
+                        for ack in acks.flush() {
+                            server.ack(ack);
+                        }
+                        prop_assert_eq!(&server.acked, &finished);
+                        prop_assert_eq!(acks.finished(), 0);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_prefix_costs_one_ack() {
+        let mut acks = Acks::new();
+        for tag in 1..=300 {
+            acks.delivered(tag);
+            acks.finish(tag);
+        }
+
+        assert_eq!(
+            acks.flush(),
+            [Ack {
+                tag: 300,
+                multiple: true
+            }]
+        );
+        assert_eq!(acks.flush(), []);
+    }
+
+    #[test]
+    fn never_acks_a_settled_tag_again() {
+        let mut acks = Acks::new();
+        for tag in 1..=3 {
+            acks.delivered(tag);
+        }
+        acks.finish(3);
+        assert_eq!(
+            acks.flush(),
+            [Ack {
+                tag: 3,
+                multiple: false
+            }]
+        );
+        acks.finish(1);
+        acks.hand_back(2);
+
+        // 3 is the end of the prefix, but settled: the multiple-ack stops at 1.
+        assert_eq!(
+            acks.flush(),
+            [Ack {
+                tag: 1,
+                multiple: true
+            }]
+        );
+    }
+
+    #[test]
+    fn tags_of_nobody_are_ignored() {
+        let mut acks = Acks::new();
+        acks.delivered(1);
+
+        assert!(!acks.finish(0));
+        assert!(!acks.finish(2));
+        assert!(!acks.hand_back(u64::MAX));
+        assert_eq!(acks.flush(), []);
+    }
+}

@@ -1,0 +1,165 @@
+//! Which message has the broker's proof: the sweep.
+//!
+//! RabbitMQ sends `basic.return` before the confirm of the same message. lapin (4.12.3) queues the
+//! returns and gives every confirm the oldest one waiting, *whichever message it belongs to*. So an
+//! ack without a return does not yet prove that its message was routed: the return may sit on
+//! another confirm that nobody has looked at.
+//!
+//! Two facts make proof possible all the same. *An ack that carries nothing* means that the queue of
+//! returns was empty then: every return received before it has been given to a confirm resolved
+//! before it. *Whoever has seen a confirm resolved* finds all confirms resolved before it ready at
+//! the next look. Hence rounds: look at every outstanding confirm once, collect the ids of what was
+//! returned, and decide about an acked message
+//!
+//! - (a) returned, if its id has been collected;
+//! - (b) stored, if its own confirm carried nothing and it was seen in an *earlier* round: its return
+//!   would have sat on a confirm resolved before, hence been collected by now;
+//! - (c) stored, if its confirm carried another's return, and a confirm *published after it was seen*
+//!   came back with nothing in an earlier round: the same argument, from that confirm on;
+//! - (d) stored, if nothing is outstanding: every return has been given to some confirm.
+//!
+//! This is a pure state machine; the property test drives it with a model of lapin.
+
+use std::{collections::HashSet, hash::Hash, mem};
+
+/// What became of a message the broker has answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Stored,
+    Unroutable,
+    Refused,
+}
+
+/// The book-keeping of one channel: `I` tells messages apart, `T` waits for the verdict.
+///
+/// ```text
+/// published ──▶ outstanding ── answered ──▶ undecided ── end_round ──▶ verdict
+///                    └──────── broke (channel ended) ──────────────▶ into_undecided
+/// ```
+#[derive(Debug)]
+pub(crate) struct Sweep<I, T> {
+    round: u64,
+    published: u64,
+    outstanding: usize,
+    returned: HashSet<I>,
+    /// The youngest message whose confirm came back with nothing in an earlier round.
+    clean: Option<u64>,
+    /// The same, of the round under way.
+    clean_now: Option<u64>,
+    undecided: Vec<Answered<I, T>>,
+    broken: bool,
+}
+
+#[derive(Debug)]
+struct Answered<I, T> {
+    id: I,
+    ticket: T,
+    acked: bool,
+    carried_nothing: bool,
+    seen_in: u64,
+    /// How many had been published when it was seen.
+    published_then: u64,
+}
+
+impl<I: Eq + Hash, T> Sweep<I, T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            round: 0,
+            published: 0,
+            outstanding: 0,
+            returned: HashSet::new(),
+            clean: None,
+            clean_now: None,
+            undecided: Vec::new(),
+            broken: false,
+        }
+    }
+
+    /// Counts a message that is about to be published, and numbers it.
+    pub(crate) fn published(&mut self) -> u64 {
+        let number = self.published;
+        self.published += 1;
+        self.outstanding += 1;
+        number
+    }
+
+    /// Takes an answer seen in this round, with the return its confirm carried, if any.
+    pub(crate) fn answered(
+        &mut self,
+        number: u64,
+        id: I,
+        ticket: T,
+        acked: bool,
+        carried: Option<I>,
+    ) {
+        self.outstanding -= 1;
+        let carried_nothing = carried.is_none();
+        if carried_nothing {
+            self.clean_now = self.clean_now.max(Some(number));
+        }
+        self.returned.extend(carried);
+        self.undecided.push(Answered {
+            id,
+            ticket,
+            acked,
+            carried_nothing,
+            seen_in: self.round,
+            published_then: self.published,
+        });
+    }
+
+    /// Takes the news that a message will not be answered, because the channel has ended.
+    ///
+    /// From here on "nothing outstanding" proves nothing: returns may have been lost with the channel.
+    pub(crate) fn broke(&mut self) {
+        self.outstanding -= 1;
+        self.broken = true;
+    }
+
+    /// Ends a round in which every outstanding confirm was looked at once, and gives the verdicts.
+    pub(crate) fn end_round(&mut self, verdicts: &mut Vec<(T, Verdict)>) {
+        let idle = self.outstanding == 0 && !self.broken;
+        for answer in mem::take(&mut self.undecided) {
+            // A nack waits for the same proof: were its return still hidden, it would later be taken
+            // for one of the next attempt, which has the same id.
+            let proven = idle
+                || if answer.carried_nothing {
+                    answer.seen_in < self.round
+                } else {
+                    self.clean >= Some(answer.published_then)
+                };
+            if self.returned.remove(&answer.id) {
+                verdicts.push((answer.ticket, Verdict::Unroutable));
+            } else if proven && answer.acked {
+                verdicts.push((answer.ticket, Verdict::Stored));
+            } else if proven {
+                verdicts.push((answer.ticket, Verdict::Refused));
+            } else {
+                self.undecided.push(answer);
+            }
+        }
+        if idle {
+            // What is left belongs to nobody here.
+            self.returned.clear();
+        }
+        self.clean = self.clean.max(self.clean_now.take());
+        self.round += 1;
+    }
+
+    /// What was answered and never proven, once the channel has ended.
+    pub(crate) fn into_undecided(self) -> Vec<T> {
+        self.undecided
+            .into_iter()
+            .map(|answer| answer.ticket)
+            .collect()
+    }
+
+    /// How many are answered and not yet decided.
+    pub(crate) fn undecided(&self) -> usize {
+        self.undecided.len()
+    }
+}
+
+#[cfg(test)]
+#[path = "sweep_model.rs"]
+mod model;
