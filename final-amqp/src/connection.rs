@@ -1,0 +1,99 @@
+//! Connecting to RabbitMQ, and every call's deadline.
+
+use std::{future::Future, io, time::Duration};
+
+use final_core::broker::BrokerError;
+use lapin::{
+    Channel, Connection, ConnectionProperties, Result, options::ConfirmSelectOptions,
+    tcp::AMQPUriTcpExt,
+};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    error::{broker_error, timed_out},
+    options::Settings,
+    uri,
+};
+
+/// How long any single call to the broker may take.
+pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(10);
+/// How long a farewell may take: nothing depends on it any more.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
+
+/// Opens a connection; `role` tells it apart from our others.
+pub(crate) async fn connect(
+    settings: &Settings,
+    service: &str,
+    role: &str,
+) -> std::result::Result<Connection, BrokerError> {
+    let doing = || format!("connecting to RabbitMQ at {}", uri::address(&settings.uri));
+    let attempt = timeout(settings.connect_timeout, attempt(settings, service, role));
+    attempt
+        .await
+        .unwrap_or_else(|_| Err(timed_out()))
+        .map_err(|error| broker_error(&doing(), error))
+}
+
+/// One attempt. lapin connects on a thread of its own, which would outlive a dropped future; the
+/// token ends it. (Not a timer: in that thread a timer panics once the runtime is gone.)
+async fn attempt(settings: &Settings, service: &str, role: &str) -> Result<Connection> {
+    let name = settings.connection_name.as_deref().unwrap_or(service);
+    let properties =
+        ConnectionProperties::default().with_connection_name(format!("{name} {role}").into());
+    let token = CancellationToken::new();
+    let _given_up = token.clone().drop_guard();
+    let tls = settings.tls.clone();
+    Connection::connector(
+        settings.uri.clone(),
+        lapin::runtime::default_runtime()?,
+        async move |uri, runtime| {
+            let connected = token
+                .run_until_cancelled(uri.connect_with_config_async(tls.as_ref(), &runtime))
+                .await;
+            Ok(connected.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?)
+        },
+        properties,
+    )
+    .await
+}
+
+/// Opens a channel.
+pub(crate) async fn open_channel(connection: &Connection) -> Result<Channel> {
+    within(CALL_LIMIT, connection.create_channel()).await
+}
+
+/// Opens a channel whose messages are confirmed.
+pub(crate) async fn open_confirm_channel(connection: &Connection) -> Result<Channel> {
+    let channel = open_channel(connection).await?;
+    within(
+        CALL_LIMIT,
+        channel.confirm_select(ConfirmSelectOptions::default()),
+    )
+    .await?;
+    Ok(channel)
+}
+
+/// Closes a channel, if it is still open. Left to its drop, lapin closes it too, but takes the whole
+/// connection along if that fails.
+pub(crate) async fn close_channel(channel: &Channel) {
+    if channel.status().connected() {
+        // Nothing is left to do about an error here.
+        let _ = within(GOODBYE_LIMIT, channel.close(200, "OK".into())).await;
+    }
+}
+
+/// Closes a connection, if it is still open.
+pub(crate) async fn close(connection: &Connection) {
+    if connection.status().connected() {
+        // As above.
+        let _ = within(GOODBYE_LIMIT, connection.close(200, "OK".into())).await;
+    }
+}
+
+/// A call with a deadline: lapin waits for ever where the broker does not answer.
+pub(crate) async fn within<T>(limit: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
+    timeout(limit, call)
+        .await
+        .unwrap_or_else(|_| Err(timed_out()))
+}

@@ -1,0 +1,291 @@
+//! One consuming channel: deliveries out, settlements back.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use final_core::broker::{Delivery, Settlement, Settler};
+use futures::{StreamExt, future::join_all};
+use lapin::{
+    Channel, Connection, Consumer,
+    options::{
+        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+    },
+    types::FieldTable,
+};
+use tokio::{
+    select,
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    Intake,
+    acks::Acks,
+    dead_letters::{Job, Jobs},
+};
+use crate::{
+    connection::{CALL_LIMIT, close_channel, open_channel, within},
+    names,
+    properties::{Original, decode},
+};
+
+/// How long a finished delivery may wait for others to be acked with.
+const GATHER: Duration = Duration::from_millis(3);
+/// How many finished deliveries do not wait.
+const ENOUGH: usize = 64;
+
+/// What a channel is told from outside.
+#[derive(Debug)]
+pub(crate) enum Order {
+    Settle(u64, Settlement),
+    /// The dead letter for this tag is stored.
+    PutAway(u64),
+}
+
+/// Where the deliveries of one channel incarnation are settled. Once the channel is gone nobody
+/// receives, and settling is void.
+#[derive(Debug)]
+struct ChannelSettler(mpsc::UnboundedSender<Order>);
+
+impl Settler for ChannelSettler {
+    fn settle(&self, tag: u64, settlement: Settlement) {
+        let _ = self.0.send(Order::Settle(tag, settlement));
+    }
+}
+
+/// A channel and what is in hand on it.
+pub(crate) struct ConsumingChannel {
+    channel: Channel,
+    consumer: Consumer,
+    orders: mpsc::UnboundedReceiver<Order>,
+    /// Ours is weak, or the channel of orders would never end.
+    sender: mpsc::WeakUnboundedSender<Order>,
+    settler: Arc<ChannelSettler>,
+    acks: Acks,
+    /// The originals of what is in hand, for dead letters.
+    in_hand: HashMap<u64, Original>,
+    /// Dead letters on their way.
+    leaving: usize,
+    jobs: Jobs,
+}
+
+impl ConsumingChannel {
+    /// Opens a channel and consumes on it.
+    pub(crate) async fn open(
+        connection: &Connection,
+        intake: &Intake,
+        jobs: Jobs,
+    ) -> lapin::Result<Self> {
+        let channel = open_channel(connection).await?;
+        let qos = channel.basic_qos(intake.prefetch, BasicQosOptions::default());
+        within(CALL_LIMIT, qos).await?;
+        let short = |text: &str| {
+            names::short(text).map_err(|error| lapin::Error::from(std::io::Error::other(error)))
+        };
+        // The tag is ours: one the server names would be another after every reconnect.
+        let tag = format!("{}-{:016x}", intake.topology.service, fastrand::u64(..));
+        let consume = channel.basic_consume(
+            short(&intake.topology.queue)?,
+            short(&tag)?,
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        );
+        let consumer = within(CALL_LIMIT, consume).await?;
+        let (sender, orders) = mpsc::unbounded_channel();
+        Ok(Self {
+            channel,
+            consumer,
+            orders,
+            sender: sender.downgrade(),
+            settler: Arc::new(ChannelSettler(sender)),
+            acks: Acks::new(),
+            in_hand: HashMap::new(),
+            leaving: 0,
+            jobs,
+        })
+    }
+
+    /// Delivers and settles until the channel ends or the intake is finished. What is still in hand
+    /// then goes back to the broker.
+    pub(crate) async fn run(mut self, intake: &Intake) -> Result<(), String> {
+        let outcome = self.serve(intake).await;
+        close_channel(&self.channel).await;
+        outcome
+    }
+
+    async fn serve(&mut self, intake: &Intake) -> Result<(), String> {
+        let mut taking = intake.deliveries();
+        let mut flush_at: Option<Instant> = None;
+        let mut nobody_takes = false;
+        loop {
+            if taking.is_some() && (nobody_takes || intake.stop.is_cancelled()) {
+                taking = None;
+                self.cancel().await;
+            }
+            if self.acks.finished() == 0 {
+                flush_at = None;
+            } else if self.acks.finished() >= ENOUGH {
+                self.flush().await?;
+                flush_at = None;
+            } else if flush_at.is_none() {
+                flush_at = Some(Instant::now() + GATHER);
+            }
+            if intake.finish.is_cancelled() && self.orders.is_empty() && self.leaving == 0 {
+                return self.flush().await;
+            }
+            select! {
+                biased;
+                () = intake.abort.cancelled() => return self.flush().await,
+                // The settler holds the other end.
+                Some(order) = self.orders.recv() => self.obey(order).await?,
+                () = until(flush_at), if flush_at.is_some() => self.flush().await?,
+                () = intake.stop.cancelled(), if taking.is_some() => {}
+                () = intake.finish.cancelled(), if !intake.finish.is_cancelled() => {}
+                next = next(&mut self.consumer, taking.as_ref()), if taking.is_some() => match next {
+                    Ok((delivery, permit)) => permit.send(self.take(delivery)),
+                    Err(Ended::Consumer(why)) => return Err(why),
+                    Err(Ended::Bus) => nobody_takes = true,
+                },
+                () = tokio::time::sleep(Duration::from_millis(250)) => {
+                    if !self.channel.status().connected() {
+                        return Err("the channel was closed".into());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes a delivery in hand.
+    fn take(&mut self, delivery: lapin::message::Delivery) -> Delivery {
+        let tag = delivery.delivery_tag;
+        let payload = Bytes::from(delivery.data);
+        let content = decode(
+            &delivery.properties,
+            delivery.routing_key.as_str(),
+            payload.clone(),
+        );
+        self.acks.delivered(tag);
+        let original = Original {
+            properties: delivery.properties,
+            routing_key: delivery.routing_key,
+            payload,
+        };
+        self.in_hand.insert(tag, original);
+        Delivery::new(content, tag, Arc::<ChannelSettler>::clone(&self.settler))
+    }
+
+    async fn obey(&mut self, order: Order) -> Result<(), String> {
+        match order {
+            Order::Settle(tag, Settlement::Ack) => {
+                self.in_hand.remove(&tag);
+                self.acks.finish(tag);
+            }
+            Order::Settle(tag, Settlement::Requeue) => {
+                self.in_hand.remove(&tag);
+                if self.acks.hand_back(tag) {
+                    let options = BasicNackOptions {
+                        requeue: true,
+                        multiple: false,
+                    };
+                    within(CALL_LIMIT, self.channel.basic_nack(tag, options))
+                        .await
+                        .map_err(|error| error.to_string())?;
+                }
+            }
+            Order::Settle(tag, Settlement::DeadLetter(letter)) => {
+                if let (Some(original), Some(done)) =
+                    (self.in_hand.remove(&tag), self.sender.upgrade())
+                {
+                    self.leaving += 1;
+                    self.jobs
+                        .put(Job::new(original, letter, tag, done.downgrade()));
+                }
+            }
+            Order::PutAway(tag) => {
+                self.leaving -= 1;
+                self.acks.finish(tag);
+            }
+        }
+        Ok(())
+    }
+
+    /// Acks what is finished.
+    async fn flush(&mut self) -> Result<(), String> {
+        let channel = &self.channel;
+        let acks = self.acks.flush().into_iter().map(|ack| {
+            let options = BasicAckOptions {
+                multiple: ack.multiple,
+            };
+            channel.basic_ack(ack.tag, options)
+        });
+        // Polled in order, so written in order.
+        let written = async { join_all(acks).await.into_iter().collect() };
+        within(CALL_LIMIT, written)
+            .await
+            .map_err(|error| error.to_string())
+    }
+
+    /// Tells the broker to deliver no more. What it sent already goes back when the channel closes.
+    async fn cancel(&self) {
+        let cancel = self
+            .channel
+            .basic_cancel(self.consumer.tag(), BasicCancelOptions::default());
+        // If this fails the channel has ended, which the loop notices.
+        let _ = within(Duration::from_secs(2), cancel).await;
+    }
+}
+
+/// Why no delivery comes any more.
+enum Ended {
+    Consumer(String),
+    /// The bus has dropped its end of the stream.
+    Bus,
+}
+
+/// Waits for room first, so that no delivery is ever held between two places.
+async fn next<'a>(
+    consumer: &mut Consumer,
+    taking: Option<&'a mpsc::Sender<Delivery>>,
+) -> Result<(lapin::message::Delivery, mpsc::Permit<'a, Delivery>), Ended> {
+    let taking = taking.ok_or(Ended::Bus)?;
+    let permit = taking.reserve().await.map_err(|_| Ended::Bus)?;
+    match consumer.next().await {
+        Some(Ok(delivery)) => Ok((delivery, permit)),
+        Some(Err(error)) => Err(Ended::Consumer(error.to_string())),
+        None => Err(Ended::Consumer(
+            "the broker ended the consumer; was the queue deleted?".into(),
+        )),
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    if let Some(at) = at {
+        sleep_until(at).await;
+    }
+}
+
+/// Tells the channel a dead letter came from that it is stored.
+#[derive(Debug)]
+pub(crate) struct Done {
+    tag: u64,
+    sender: mpsc::WeakUnboundedSender<Order>,
+}
+
+impl Done {
+    pub(crate) fn new(tag: u64, sender: mpsc::WeakUnboundedSender<Order>) -> Self {
+        Self { tag, sender }
+    }
+
+    /// Whether nobody waits any more: the channel is gone and the broker delivers again.
+    pub(crate) fn is_void(&self) -> bool {
+        self.sender
+            .upgrade()
+            .is_none_or(|sender| sender.is_closed())
+    }
+
+    pub(crate) fn done(self) {
+        if let Some(sender) = self.sender.upgrade() {
+            let _ = sender.send(Order::PutAway(self.tag));
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Publishes dead letters, and gives none up.
+//!
+//! They go over the publishing connection, because a connection that publishes can be blocked by the
+//! broker, and acks must not be. Until a dead letter is proven stored its delivery stays in hand.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use final_core::{MessageId, broker::DeadLetter};
+use lapin::Connection;
+use tokio::{
+    select,
+    sync::{mpsc, watch},
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::channel::{Done, Order};
+use crate::{
+    backoff::Backoff,
+    connection::open_confirm_channel,
+    error::Fault,
+    notice::Notice,
+    properties::{Original, dead_letter},
+    publish::{Way, confirms::ConfirmChannel, sweep::Verdict},
+    topology::Topology,
+};
+
+/// How many are in flight at once.
+const WINDOW: usize = 500;
+
+/// A delivery on its way to the dead letters.
+#[derive(Debug)]
+pub(crate) struct Job {
+    original: Original,
+    letter: DeadLetter,
+    /// The message id, the original's where it has one.
+    id: String,
+    done: Done,
+    /// Whether the channel was closed on it, and it must go alone.
+    suspect: bool,
+    /// Whether it was refused alone, and must go without what it brought along.
+    bare: bool,
+}
+
+impl Job {
+    pub(crate) fn new(
+        original: Original,
+        letter: DeadLetter,
+        tag: u64,
+        channel: mpsc::WeakUnboundedSender<Order>,
+    ) -> Self {
+        let id = match original.properties.message_id() {
+            Some(id) => id.to_string(),
+            None => MessageId::new().to_string(),
+        };
+        Self {
+            original,
+            letter,
+            id,
+            done: Done::new(tag, channel),
+            suspect: false,
+            bare: false,
+        }
+    }
+}
+
+/// Where channels leave their dead letters.
+#[derive(Clone, Debug)]
+pub(crate) struct Jobs(mpsc::UnboundedSender<Job>);
+
+impl Jobs {
+    pub(crate) fn put(&self, job: Job) {
+        // Without a receiver the link is closed, and the delivery goes back.
+        let _ = self.0.send(job);
+    }
+}
+
+/// Publishes what is put into the [`Jobs`].
+pub(crate) struct DeadLetters {
+    way: Arc<Way>,
+    topology: Topology,
+    jobs: mpsc::UnboundedReceiver<Job>,
+    waiting: VecDeque<Job>,
+    notice: Notice,
+}
+
+/// A channel's end, or what keeps it from going on.
+type Trouble = String;
+
+impl DeadLetters {
+    pub(crate) fn new(way: Arc<Way>, topology: Topology) -> (Self, Jobs) {
+        let (sender, jobs) = mpsc::unbounded_channel();
+        let this = Self {
+            notice: Notice::new(
+                Arc::clone(&way.service),
+                "putting messages to the dead letters",
+            ),
+            way,
+            topology,
+            jobs,
+            waiting: VecDeque::new(),
+        };
+        (this, Jobs(sender))
+    }
+
+    /// Publishes until told to stop.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut connection = self.way.connection.subscribe();
+        let work = async {
+            let mut backoff = Backoff::new();
+            loop {
+                if self.waiting.is_empty() {
+                    let Some(job) = self.jobs.recv().await else {
+                        return;
+                    };
+                    self.waiting.push_back(job);
+                }
+                let Some(open) = current(&mut connection).await else {
+                    return;
+                };
+                match self.serve(&open).await {
+                    Ok(()) => {
+                        self.notice.well();
+                        backoff = Backoff::new();
+                    }
+                    Err(why) => {
+                        self.notice.trouble(&why);
+                        sleep(backoff.pause()).await;
+                    }
+                }
+            }
+        };
+        stop.run_until_cancelled(work).await;
+    }
+
+    /// Publishes on one channel until nothing is left for a while, or trouble.
+    async fn serve(&mut self, connection: &Connection) -> Result<(), Trouble> {
+        // Before every channel, as a missing queue is the likeliest reason for the last one's end.
+        let declared = self.topology.declare_dead_letters(connection).await;
+        declared.map_err(|error| error.to_string())?;
+        let channel = open_confirm_channel(connection)
+            .await
+            .map_err(|error| error.to_string())?;
+        let mut confirms = ConfirmChannel::new(channel, str::to_owned);
+        let mut in_flight = HashSet::new();
+        let mut blocked = self.way.blocked.subscribe();
+        let mut unblocked = Instant::now();
+        let mut verdicts = Vec::new();
+        let frame_max = connection.configuration().frame_max();
+        let trouble = loop {
+            let is_blocked = *blocked.borrow_and_update();
+            if is_blocked {
+                unblocked = Instant::now();
+            } else {
+                self.fill(&mut confirms, &mut in_flight, frame_max);
+            }
+            let late = confirms.oldest().is_some_and(|since| {
+                since.max(unblocked).elapsed() > self.way.settings.confirm_timeout
+            });
+            if late && !is_blocked {
+                break Some("the broker does not confirm dead letters".to_owned());
+            }
+            let room = confirms.len() < self.window();
+            let idle = confirms.len() == 0 && self.waiting.is_empty();
+            select! {
+                biased;
+                () = confirms.turn(&mut verdicts) => {}
+                _ = blocked.changed() => {}
+                job = self.jobs.recv(), if room => match job {
+                    Some(job) => self.waiting.push_back(job),
+                    None => break None,
+                },
+                () = sleep(Duration::from_secs(1)) => if idle { break None },
+            }
+            let refused = self.judge(&mut verdicts, &mut in_flight);
+            if !confirms.is_open() {
+                break Some("the channel was closed".to_owned());
+            }
+            if refused.is_some() {
+                break refused;
+            }
+            tokio::task::consume_budget().await;
+        };
+        let broken = confirms.end(&mut verdicts).await;
+        // What is undecided goes again in any case.
+        let refused = self.judge(&mut verdicts, &mut in_flight);
+        let blamed = matches!(
+            broken.fault,
+            Some(Fault::Channel(..) | Fault::Connection(..) | Fault::Unwritable(_))
+        );
+        let alone = broken.unanswered.len() == 1;
+        for (mut job, _) in broken.unanswered {
+            job.bare |= blamed && alone;
+            job.suspect |= blamed;
+            self.waiting.push_front(job);
+        }
+        self.waiting.extend(broken.innocent);
+        match broken
+            .fault
+            .map(|fault| fault.text().to_owned())
+            .or(trouble)
+            .or(refused)
+        {
+            Some(why) => Err(why),
+            None => Ok(()),
+        }
+    }
+
+    /// How many may be in flight: one, while the first in line is suspect.
+    fn window(&self) -> usize {
+        match self.waiting.front() {
+            Some(job) if job.suspect => 1,
+            _ => WINDOW,
+        }
+    }
+
+    /// Queues what there is room for. Two of one id are never in flight together, as returns are told
+    /// apart by it.
+    fn fill(
+        &mut self,
+        confirms: &mut ConfirmChannel<String, Job>,
+        in_flight: &mut HashSet<String>,
+        frame_max: u32,
+    ) {
+        while confirms.len() < self.window() {
+            let Some(job) = self.waiting.pop_front() else {
+                return;
+            };
+            if job.done.is_void() {
+                continue;
+            }
+            if in_flight.contains(&job.id) {
+                self.waiting.push_front(job);
+                return;
+            }
+            let service = &self.topology.service;
+            let bare = job.bare;
+            match dead_letter(
+                &job.original,
+                &job.id,
+                &job.letter,
+                service,
+                frame_max,
+                bare,
+            ) {
+                Ok(wire) => {
+                    let suspect = job.suspect;
+                    in_flight.insert(job.id.clone());
+                    confirms.publish(wire, job.id.clone(), job);
+                    if suspect {
+                        return;
+                    }
+                }
+                // Cannot be: every part came over the wire. The delivery stays in hand.
+                Err(why) => self.notice.trouble(&why),
+            }
+        }
+    }
+
+    /// Reports what is stored, and keeps the rest. Says why if something was not taken.
+    fn judge(
+        &mut self,
+        verdicts: &mut Vec<(Job, Verdict)>,
+        in_flight: &mut HashSet<String>,
+    ) -> Option<Trouble> {
+        let mut trouble = None;
+        for (job, verdict) in verdicts.drain(..) {
+            in_flight.remove(&job.id);
+            let why = match verdict {
+                Verdict::Stored => {
+                    job.done.done();
+                    continue;
+                }
+                Verdict::Unroutable => "no queue takes them; the topology is declared again",
+                Verdict::Refused => "the broker refuses them; is the dead-letter queue full?",
+            };
+            trouble = Some(why.to_owned());
+            self.waiting.push_back(job);
+        }
+        trouble
+    }
+}
+
+/// The publishing connection, as soon as there is one. `None` when there will be none any more.
+async fn current(
+    connection: &mut watch::Receiver<Option<Arc<Connection>>>,
+) -> Option<Arc<Connection>> {
+    let open = connection.wait_for(Option::is_some).await.ok()?;
+    open.clone()
+}

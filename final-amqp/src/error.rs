@@ -1,0 +1,125 @@
+//! What an error of lapin means.
+
+use std::io;
+
+use final_core::broker::{BrokerError, BrokerErrorKind};
+use lapin::{Error, ErrorKind};
+
+/// AMQP's reply codes that we act on.
+pub(crate) mod code {
+    pub(crate) const ACCESS_REFUSED: u16 = 403;
+    pub(crate) const NOT_FOUND: u16 = 404;
+    pub(crate) const PRECONDITION_FAILED: u16 = 406;
+    pub(crate) const NOT_ALLOWED: u16 = 530;
+    const CONNECTION_FORCED: u16 = 320;
+    const CHANNEL_ERROR: u16 = 504;
+
+    /// Whether an operator's or the broker's own doing ended the connection, not a message.
+    pub(crate) fn is_nobodys_fault(code: u16) -> bool {
+        matches!(code, CONNECTION_FORCED | CHANNEL_ERROR)
+    }
+}
+
+/// Why a channel came to its end, as far as its messages are concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The connection went away, or nothing more is known.
+    Lost(String),
+    /// The server closed the channel, with a code.
+    Channel(u16, String),
+    /// The server closed the connection, with a code.
+    Connection(u16, String),
+    /// lapin could not write a frame, and gave up the connection.
+    Unwritable(String),
+}
+
+impl Fault {
+    /// Whether this explains more than `Lost` does. When a channel ends its futures fail with
+    /// different errors, only some of which carry the server's reason.
+    pub(crate) fn tells_more_than(&self, other: &Self) -> bool {
+        matches!(other, Self::Lost(_)) && !matches!(self, Self::Lost(_))
+    }
+
+    /// Whether the server's code is this one, on channel level.
+    pub(crate) fn is_channel_code(&self, code: u16) -> bool {
+        matches!(self, Self::Channel(have, _) if *have == code)
+    }
+
+    /// What happened, in the server's words where it gave any.
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Self::Lost(text)
+            | Self::Channel(_, text)
+            | Self::Connection(_, text)
+            | Self::Unwritable(text) => text,
+        }
+    }
+}
+
+impl From<&Error> for Fault {
+    fn from(error: &Error) -> Self {
+        match error.kind() {
+            ErrorKind::ProtocolError(reply) => {
+                let (code, text) = (reply.get_id(), reply.get_message().to_string());
+                if code::is_nobodys_fault(code) {
+                    Self::Lost(text)
+                } else if error.is_amqp_soft_error() {
+                    Self::Channel(code, text)
+                } else {
+                    Self::Connection(code, text)
+                }
+            }
+            ErrorKind::SerialisationError(_) => Self::Unwritable(error.to_string()),
+            _ => Self::Lost(error.to_string()),
+        }
+    }
+}
+
+/// The server's reply code, if it gave one.
+pub(crate) fn reply_code(error: &Error) -> Option<u16> {
+    match error.kind() {
+        ErrorKind::ProtocolError(reply) => Some(reply.get_id()),
+        _ => None,
+    }
+}
+
+/// The error of a call that did not come back within its limit.
+pub(crate) fn timed_out() -> Error {
+    io::Error::from(io::ErrorKind::TimedOut).into()
+}
+
+/// What kind of trouble an error is while connecting or declaring.
+pub(crate) fn kind_of(error: &Error) -> BrokerErrorKind {
+    match error.kind() {
+        ErrorKind::ProtocolError(reply) => match reply.get_id() {
+            code::ACCESS_REFUSED | code::NOT_ALLOWED | code::NOT_FOUND => BrokerErrorKind::Refused,
+            code::PRECONDITION_FAILED => BrokerErrorKind::Mismatch,
+            _ => BrokerErrorKind::Unreachable,
+        },
+        ErrorKind::AuthProviderError(_) => BrokerErrorKind::Refused,
+        ErrorKind::IOError(error) if is_about_certificates(error) => BrokerErrorKind::Certificate,
+        _ => BrokerErrorKind::Unreachable,
+    }
+}
+
+/// TLS errors come as I/O errors; rustls is not ours to name, so their kind and text must do.
+fn is_about_certificates(error: &io::Error) -> bool {
+    let text = error.to_string().to_ascii_lowercase();
+    error.kind() == io::ErrorKind::InvalidData
+        || ["certificate", "pkcs12", "tls", "handshake", "server name"]
+            .iter()
+            .any(|word| text.contains(word))
+}
+
+/// An error for the user: what we were doing, the kind of trouble, and lapin's error as its cause.
+pub(crate) fn broker_error(doing: &str, error: Error) -> BrokerError {
+    let kind = kind_of(&error);
+    let advice = match kind {
+        BrokerErrorKind::Refused => "; check user, password, virtual host and permissions",
+        BrokerErrorKind::Certificate => {
+            "; check the host name, `Amqp::ca_certificate` and the client certificate"
+        }
+        _ => "",
+    };
+    BrokerError::new(kind, format!("{doing}: {error}{advice}")).because(error)
+}

@@ -1,0 +1,171 @@
+//! Opens the link, and is it.
+
+use std::{sync::Arc, time::Duration};
+
+use final_core::{
+    OutboxDatabase,
+    broker::{Broker, BrokerError, BrokerErrorKind, Link, LinkState, Opened, Outgoing, Setup},
+};
+use futures::{FutureExt, future::BoxFuture};
+use lapin::Connection;
+use tokio::sync::watch;
+
+use crate::{
+    connection::{close, connect},
+    consume::Subscription,
+    options::{Amqp, Settings},
+    publish::Publisher,
+    topology::Topology,
+};
+
+impl<DB: OutboxDatabase> Broker<DB> for Amqp {
+    fn open(&self, setup: Setup) -> BoxFuture<'_, Result<Opened, BrokerError>> {
+        open(Arc::clone(&self.settings), setup).boxed()
+    }
+}
+
+/// Both halves of the link: a connection to publish, and one to consume.
+#[derive(Debug)]
+struct AmqpLink {
+    publisher: Publisher,
+    subscription: Subscription,
+}
+
+async fn open(settings: Arc<Settings>, setup: Setup) -> Result<Opened, BrokerError> {
+    let topology = Topology {
+        service: setup.service.to_string(),
+        queue: queue(&settings, &setup)?,
+        kind: settings.queue_kind,
+        topics: setup.topics.clone(),
+    };
+    let publishing = unless_away(
+        connect(&settings, &setup.service, "publisher").await,
+        &setup,
+    )?;
+    let consuming = match &publishing {
+        Some(publishing) => match first_consuming(&settings, &setup, &topology).await {
+            Ok(consuming) => consuming,
+            Err(error) => {
+                close(publishing).await;
+                return Err(error);
+            }
+        },
+        None => None,
+    };
+    if publishing.is_none() {
+        tracing::warn!(
+            service = %setup.service,
+            "RabbitMQ at {} cannot be reached; messages wait in the outbox until it can",
+            crate::uri::address(&settings.uri)
+        );
+    }
+    let publisher = Publisher::start(
+        Arc::clone(&settings),
+        Arc::clone(&setup.service),
+        setup.confirm_window,
+        publishing,
+    );
+    let (subscription, deliveries) = Subscription::start(
+        settings,
+        topology,
+        setup.num_subscribers,
+        publisher.way(),
+        consuming,
+    );
+    let link = Arc::new(AmqpLink {
+        publisher,
+        subscription,
+    });
+    Ok(Opened { link, deliveries })
+}
+
+/// Connects for consuming, purges if asked to, and declares the topology.
+async fn first_consuming(
+    settings: &Settings,
+    setup: &Setup,
+    topology: &Topology,
+) -> Result<Option<Connection>, BrokerError> {
+    if setup.topics.is_empty() && !setup.purge {
+        return Ok(None);
+    }
+    let attempt = connect(settings, &setup.service, "subscriber").await;
+    let Some(connection) = unless_away(attempt, setup)? else {
+        return Ok(None);
+    };
+    let prepared = prepare(setup, topology, &connection).await;
+    if prepared.is_err() || setup.topics.is_empty() {
+        close(&connection).await;
+    }
+    Ok(unless_away(prepared, setup)?
+        .filter(|()| !setup.topics.is_empty())
+        .map(|()| connection))
+}
+
+async fn prepare(
+    setup: &Setup,
+    topology: &Topology,
+    connection: &Connection,
+) -> Result<(), BrokerError> {
+    if setup.purge {
+        topology.purge(connection).await?;
+    }
+    if !setup.topics.is_empty() {
+        topology.declare(connection).await?;
+    }
+    Ok(())
+}
+
+/// A broker that is away is no error, unless it is needed now.
+fn unless_away<T>(
+    attempt: Result<T, BrokerError>,
+    setup: &Setup,
+) -> Result<Option<T>, BrokerError> {
+    match attempt {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == BrokerErrorKind::Unreachable && !setup.purge => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The queue's name, checked.
+fn queue(settings: &Settings, setup: &Setup) -> Result<String, BrokerError> {
+    let name = settings.queue.as_deref().unwrap_or(&setup.service);
+    let reason = if name.is_empty() {
+        "it is empty"
+    } else if name.len() > 255 {
+        "it is longer than 255 bytes"
+    } else if name.starts_with("amq.") {
+        "names starting with `amq.` are reserved by RabbitMQ"
+    } else {
+        return Ok(name.to_owned());
+    };
+    let text = format!("the queue name given to `Amqp::queue` cannot be used: {reason}");
+    Err(BrokerError::new(BrokerErrorKind::Invalid, text))
+}
+
+impl Link for AmqpLink {
+    fn state(&self) -> watch::Receiver<LinkState> {
+        self.publisher.state()
+    }
+
+    fn send(&self, outgoing: Outgoing) {
+        self.publisher.send(outgoing);
+    }
+
+    fn stop_consuming(&self, limit: Duration) -> BoxFuture<'_, ()> {
+        self.subscription.stop(limit).boxed()
+    }
+
+    fn finish_consuming(&self, limit: Duration) -> BoxFuture<'_, ()> {
+        self.subscription.finish(limit).boxed()
+    }
+
+    fn close(&self, limit: Duration) -> BoxFuture<'_, ()> {
+        async move {
+            // No task is left, whatever was called before.
+            self.subscription.finish(Duration::ZERO).await;
+            self.publisher.close(limit).await;
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,36 @@
+//! Every name on the wire, in one place. The Go predecessor uses the same ones.
+
+use lapin::types::{ShortString, ShortStringError};
+
+/// Header: the topic, by which the receiver routes.
+pub(crate) const TOPIC: &str = "x-final-msg-topic";
+/// Header: the message's key.
+pub(crate) const KEY: &str = "x-final-key";
+/// Header of a dead letter: why it is one.
+pub(crate) const REASON: &str = "x-final-reason";
+/// Header of a dead letter: how often the handler was tried.
+pub(crate) const ATTEMPTS: &str = "x-final-attempts";
+/// Header of a dead letter: which service gave up on it.
+pub(crate) const SERVICE: &str = "x-final-service";
+/// Header of a dead letter: when, in seconds since 1970.
+pub(crate) const TIME: &str = "x-final-time";
+
+/// Queue argument: where the broker itself puts what it drops.
+pub(crate) const DEAD_LETTER_ARGUMENT: &str = "x-dead-letter-exchange";
+/// Queue argument: the kind of queue.
+pub(crate) const QUEUE_TYPE_ARGUMENT: &str = "x-queue-type";
+
+/// The exchange a service's dead letters go through.
+pub(crate) fn dead_letter_exchange(service: &str) -> String {
+    format!("{service}_exchange_dlx")
+}
+
+/// The queue a service's dead letters end in.
+pub(crate) fn dead_letter_queue(service: &str) -> String {
+    format!("{service}_dlx")
+}
+
+/// A text as AMQP's short string, of at most 255 bytes. lapin's own `From` panics beyond that.
+pub(crate) fn short(text: &str) -> Result<ShortString, ShortStringError> {
+    ShortString::try_new(text)
+}

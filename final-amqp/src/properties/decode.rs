@@ -1,0 +1,87 @@
+//! A delivery on its way in.
+
+use bytes::Bytes;
+use final_core::{Headers, Message, MessageId};
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable},
+};
+
+use super::{GO_CONTENT_TYPE, MSGPACK, is_ours, text};
+use crate::names;
+
+/// Reads a delivery. The error says why it is no message of ours.
+pub(crate) fn decode(
+    properties: &BasicProperties,
+    routing_key: &str,
+    payload: Bytes,
+) -> Result<Message, String> {
+    let headers = properties.headers().as_ref();
+    let topic = topic(headers, routing_key)?;
+    let id = properties
+        .message_id()
+        .as_ref()
+        .map_or_else(MessageId::new, |id| MessageId::from_text(id.as_str()));
+    let content_type = properties
+        .content_type()
+        .as_ref()
+        .map(|kind| kind.as_str())
+        .filter(|kind| !kind.is_empty() && *kind != GO_CONTENT_TYPE)
+        .unwrap_or(MSGPACK);
+    let mut message = Message::new(topic, payload)
+        .with_id(id)
+        .with_headers(users(headers))
+        .with_content_type(content_type)
+        // Absent means transient in AMQP.
+        .with_durable(*properties.delivery_mode() == Some(2));
+    let key = headers.and_then(|headers| text(headers.inner().get(names::KEY)?));
+    if let Some(key) = key {
+        message = message.with_key(key);
+    }
+    Ok(message)
+}
+
+/// The topic: our header, else the routing key.
+fn topic<'a>(headers: Option<&'a FieldTable>, routing_key: &'a str) -> Result<&'a str, String> {
+    let (topic, place) = match headers.and_then(|headers| headers.inner().get(names::TOPIC)) {
+        Some(value) => {
+            let topic = text(value).ok_or_else(|| format!("header {} is no text", names::TOPIC))?;
+            (topic, names::TOPIC)
+        }
+        None => (routing_key, "the routing key"),
+    };
+    let reason = if topic.trim().is_empty() {
+        "is empty"
+    } else if topic.len() > 255 {
+        "is longer than 255 bytes"
+    } else if topic.chars().any(char::is_control) {
+        "contains a control character"
+    } else {
+        return Ok(topic);
+    };
+    Err(format!("the topic in {place} {reason}"))
+}
+
+/// The publisher's headers: texts as they are, numbers and booleans as text, others left out.
+fn users(headers: Option<&FieldTable>) -> Headers {
+    headers
+        .into_iter()
+        .flat_map(|headers| headers.inner())
+        .filter(|(name, _)| !is_ours(name.as_str()))
+        .filter_map(|(name, value)| Some((name.as_str(), as_text(value)?)))
+        .collect()
+}
+
+fn as_text(value: &AMQPValue) -> Option<String> {
+    Some(match value {
+        AMQPValue::Boolean(value) => value.to_string(),
+        AMQPValue::ShortShortInt(value) => value.to_string(),
+        AMQPValue::ShortShortUInt(value) => value.to_string(),
+        AMQPValue::ShortInt(value) => value.to_string(),
+        AMQPValue::ShortUInt(value) => value.to_string(),
+        AMQPValue::LongInt(value) => value.to_string(),
+        AMQPValue::LongUInt(value) => value.to_string(),
+        AMQPValue::LongLongInt(value) => value.to_string(),
+        value => text(value)?.to_owned(),
+    })
+}

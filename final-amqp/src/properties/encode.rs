@@ -1,0 +1,84 @@
+//! A message on its way out.
+
+use std::time::Duration;
+
+use final_core::{Message, broker::Sending};
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, ShortString},
+};
+
+use super::{fits, now};
+use crate::{names, publish::confirms::Wire};
+
+/// What the properties depend on besides the message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WireOptions<'a> {
+    /// The publishing service; the predecessor reads it from `reply_to`.
+    pub(crate) service: &'a str,
+    /// The largest frame of the connection.
+    pub(crate) frame_max: u32,
+}
+
+/// Makes a message ready to be written. The error says why it never can be.
+pub(crate) fn encode(
+    options: &WireOptions<'_>,
+    sending: &Sending,
+    mandatory: bool,
+) -> Result<Wire, String> {
+    let message = sending.message();
+    Ok(Wire {
+        exchange: short("topic", message.topic())?,
+        routing_key: short("topic", message.topic())?,
+        properties: properties(options, message, sending.expires_in())?,
+        payload: message.payload().clone(),
+        mandatory,
+    })
+}
+
+/// The properties of a message.
+pub(super) fn properties(
+    options: &WireOptions<'_>,
+    message: &Message,
+    expires_in: Option<Duration>,
+) -> Result<BasicProperties, String> {
+    let mut headers = FieldTable::default();
+    for (name, value) in message.headers().iter() {
+        headers.insert(short("header name", name)?, long(value));
+    }
+    headers.insert(short("header name", names::TOPIC)?, long(message.topic()));
+    if let Some(key) = message.key() {
+        headers.insert(short("header name", names::KEY)?, long(key));
+    }
+    if !fits(&headers, options.frame_max) {
+        return Err(format!(
+            "its headers do not fit into one frame of the broker ({} bytes)",
+            options.frame_max
+        ));
+    }
+    let properties = BasicProperties::default()
+        .with_headers(headers)
+        .with_message_id(short("message id", &message.id().to_string())?)
+        .with_content_type(short("content type", message.content_type())?)
+        .with_delivery_mode(if message.is_durable() { 2 } else { 1 })
+        .with_timestamp(now())
+        .with_reply_to(short("service name", options.service)?);
+    Ok(match expires_in {
+        Some(left) => properties.with_expiration(short("expiration", &expiration(left))?),
+        None => properties,
+    })
+}
+
+/// AMQP's expiration: milliseconds as text. 0 would be dropped unless a consumer waits this instant,
+/// and RabbitMQ closes the channel above 2^32 - 1.
+fn expiration(left: Duration) -> String {
+    left.as_millis().clamp(1, u128::from(u32::MAX)).to_string()
+}
+
+fn short(what: &str, text: &str) -> Result<ShortString, String> {
+    names::short(text).map_err(|_| format!("its {what} is longer than 255 bytes"))
+}
+
+pub(super) fn long(text: &str) -> AMQPValue {
+    AMQPValue::LongString(text.into())
+}

@@ -1,0 +1,78 @@
+//! A message and its AMQP properties, both ways.
+//!
+//! What arrives may come from anybody: every conversion here is total, and what cannot be understood
+//! is left out or becomes a reason, never a panic.
+
+mod dead_letter;
+mod decode;
+mod encode;
+
+use lapin::types::{AMQPValue, FieldTable};
+
+pub(crate) use self::{
+    dead_letter::{Original, dead_letter},
+    decode::decode,
+    encode::{WireOptions, encode},
+};
+
+/// What the content type was in the predecessor: this literal text.
+const GO_CONTENT_TYPE: &str = "string";
+/// What a payload is unless said otherwise.
+const MSGPACK: &str = "application/msgpack";
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+/// Whether a header belongs to the broker or to this framework, and is not shown to users.
+fn is_ours(name: &str) -> bool {
+    name.get(..2)
+        .is_some_and(|start| start.eq_ignore_ascii_case("x-"))
+}
+
+/// A header's text, if it is one.
+fn text(value: &AMQPValue) -> Option<&str> {
+    match value {
+        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
+        AMQPValue::ShortString(text) => Some(text.as_str()),
+        _ => None,
+    }
+}
+
+/// Whether headers of this size fit into one frame, as AMQP wants it, with room for the other
+/// properties (each at most 255 bytes).
+fn fits(headers: &FieldTable, frame_max: u32) -> bool {
+    const OTHERS: usize = 4 * 1024;
+    size(headers) + OTHERS <= frame_max as usize
+}
+
+/// Bytes a table takes on the wire, at most.
+fn size(table: &FieldTable) -> usize {
+    let entries = table.inner().iter();
+    entries
+        .map(|(name, value)| name.as_str().len() + 2 + value_size(value))
+        .sum()
+}
+
+fn value_size(value: &AMQPValue) -> usize {
+    match value {
+        AMQPValue::LongString(text) => 4 + text.len(),
+        AMQPValue::ShortString(text) => 4 + text.as_str().len(),
+        AMQPValue::ByteArray(bytes) => 4 + bytes.len(),
+        AMQPValue::FieldTable(table) => 4 + size(table),
+        AMQPValue::FieldArray(array) => {
+            4 + array
+                .as_slice()
+                .iter()
+                .map(|one| 1 + value_size(one))
+                .sum::<usize>()
+        }
+        _ => 8,
+    }
+}
+
+#[cfg(test)]
+mod tests;

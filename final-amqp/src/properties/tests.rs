@@ -1,0 +1,295 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use final_core::{Message, MessageId, broker::DeadLetter};
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldArray, FieldTable, LongString, ShortString},
+};
+use proptest::{collection::btree_map, prelude::*};
+
+use super::{
+    Original, dead_letter, decode,
+    encode::{WireOptions, properties},
+};
+
+const OPTIONS: WireOptions<'static> = WireOptions {
+    service: "shop",
+    frame_max: 131_072,
+};
+
+fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a AMQPValue> {
+    properties.headers().as_ref()?.inner().get(name)
+}
+
+fn with_header(name: &str, value: AMQPValue) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    headers.insert(name.into(), value);
+    BasicProperties::default().with_headers(headers)
+}
+
+fn long(text: &str) -> AMQPValue {
+    AMQPValue::LongString(text.into())
+}
+
+#[test]
+fn keeps_the_wire_contract() {
+    let message = Message::new("order.placed", "body")
+        .with_key("42")
+        .with_header("traceparent", "00-1");
+    let sent = properties(&OPTIONS, &message, Some(Duration::from_secs(1))).unwrap();
+
+    let id = message.id().to_string();
+    assert_eq!(sent.message_id().as_ref().unwrap().as_str(), id);
+    assert_eq!(sent.reply_to().as_ref().unwrap().as_str(), "shop");
+    assert_eq!(sent.expiration().as_ref().unwrap().as_str(), "1000");
+    assert_eq!(*sent.delivery_mode(), Some(2));
+    assert_eq!(
+        header(&sent, "x-final-msg-topic"),
+        Some(&long("order.placed"))
+    );
+    assert_eq!(header(&sent, "x-final-key"), Some(&long("42")));
+    assert_eq!(header(&sent, "traceparent"), Some(&long("00-1")));
+    assert!(sent.timestamp().is_some());
+}
+
+#[test]
+fn expiration_stays_in_the_brokers_range() {
+    for (left, text) in [
+        (Duration::ZERO, "1"),
+        (Duration::from_micros(10), "1"),
+        (Duration::MAX, "4294967295"),
+    ] {
+        let sent = properties(&OPTIONS, &Message::new("t", ""), Some(left)).unwrap();
+
+        assert_eq!(sent.expiration().as_ref().unwrap().as_str(), text);
+    }
+}
+
+#[test]
+fn what_cannot_be_encoded_is_an_error_and_no_panic() {
+    let long = "x".repeat(256);
+    for message in [
+        Message::new("t", "").with_header(long.as_str(), "v"),
+        Message::new("t", "").with_content_type(long.as_str()),
+        Message::new("t", "").with_header("large", "x".repeat(130_000)),
+    ] {
+        assert!(properties(&OPTIONS, &message, None).is_err());
+    }
+}
+
+#[test]
+fn reads_what_the_predecessor_sends() {
+    let sent = with_header("x-final-msg-topic", long("topic1"))
+        .with_content_type("string".into())
+        .with_message_id("b6b6eb8a-9d5c-4ac9-b62a-d0c7a2c6b2c1".into())
+        .with_delivery_mode(2);
+    let message = decode(&sent, "other", Bytes::from("body")).unwrap();
+
+    assert_eq!(message.topic(), "topic1");
+    assert_eq!(message.content_type(), "application/msgpack");
+    assert_eq!(
+        message.id().to_string(),
+        "b6b6eb8a-9d5c-4ac9-b62a-d0c7a2c6b2c1"
+    );
+    assert!(message.is_durable());
+    assert!(message.headers().is_empty());
+}
+
+#[test]
+fn reads_a_plain_message_by_its_routing_key() {
+    let message = decode(&BasicProperties::default(), "topic1", Bytes::new()).unwrap();
+
+    assert_eq!(message.topic(), "topic1");
+    assert_eq!(message.content_type(), "application/msgpack");
+}
+
+#[test]
+fn shows_the_users_headers_only() {
+    let mut headers = FieldTable::default();
+    headers.insert("text".into(), long("a"));
+    headers.insert("number".into(), AMQPValue::LongLongInt(-7));
+    headers.insert("flag".into(), AMQPValue::Boolean(true));
+    headers.insert(
+        "bytes".into(),
+        AMQPValue::LongString(LongString::from(vec![0xff])),
+    );
+    headers.insert("list".into(), AMQPValue::FieldArray(FieldArray::default()));
+    headers.insert("x-death".into(), long("broker's"));
+    headers.insert("X-Final-Reason".into(), long("ours"));
+    headers.insert("x-final-key".into(), long("42"));
+    let sent = BasicProperties::default().with_headers(headers);
+    let message = decode(&sent, "t", Bytes::new()).unwrap();
+
+    let seen: Vec<_> = message.headers().iter().collect();
+    assert_eq!(seen, [("flag", "true"), ("number", "-7"), ("text", "a")]);
+    assert_eq!(message.key(), Some("42"));
+}
+
+#[test]
+fn a_hostile_topic_is_a_reason() {
+    for topic in [
+        AMQPValue::LongLongInt(1),
+        AMQPValue::Void,
+        long(""),
+        long(" "),
+        long("a\nb"),
+        long(&"x".repeat(256)),
+        AMQPValue::LongString(LongString::from(vec![0xff, 0xfe])),
+        AMQPValue::FieldTable(FieldTable::default()),
+    ] {
+        let sent = with_header("x-final-msg-topic", topic);
+
+        assert!(decode(&sent, "fine", Bytes::new()).is_err());
+    }
+    assert!(decode(&BasicProperties::default(), "", Bytes::new()).is_err());
+}
+
+#[test]
+fn a_dead_letter_keeps_what_it_was_and_says_why() {
+    let mut headers = FieldTable::default();
+    for (name, value) in [
+        ("tenant", long("acme")),
+        ("number", AMQPValue::LongInt(7)),
+        ("x-final-msg-topic", long("order.placed")),
+        ("x-final-reason", long("forged")),
+        ("x-death", AMQPValue::FieldArray(FieldArray::default())),
+        ("x-first-death-queue", long("q")),
+        ("x-last-death-queue", long("q")),
+        ("BCC", AMQPValue::FieldArray(FieldArray::default())),
+    ] {
+        headers.insert(name.into(), value);
+    }
+    let original = Original {
+        properties: BasicProperties::default()
+            .with_headers(headers)
+            .with_expiration("100".into())
+            .with_user_id("mary".into())
+            .with_content_type("application/json".into())
+            .with_delivery_mode(2),
+        routing_key: "order.placed".into(),
+        payload: Bytes::from("body"),
+    };
+    let letter = DeadLetter {
+        reason: "é".repeat(2000),
+        attempts: 4,
+    };
+    let wire = dead_letter(&original, "id-1", &letter, "shop", 131_072, false).unwrap();
+
+    let sent = &wire.properties;
+    assert_eq!(wire.exchange.as_str(), "shop_exchange_dlx");
+    assert_eq!(wire.routing_key.as_str(), "order.placed");
+    assert!(wire.mandatory);
+    assert_eq!(header(sent, "tenant"), Some(&long("acme")));
+    assert_eq!(header(sent, "number"), Some(&AMQPValue::LongInt(7)));
+    assert_eq!(
+        header(sent, "x-final-attempts"),
+        Some(&AMQPValue::LongLongInt(4))
+    );
+    assert_eq!(header(sent, "x-final-service"), Some(&long("shop")));
+    assert_eq!(
+        header(sent, "x-final-reason"),
+        Some(&long(&"é".repeat(512)))
+    );
+    assert!(matches!(
+        header(sent, "x-final-time"),
+        Some(AMQPValue::Timestamp(_))
+    ));
+    for gone in [
+        "x-death",
+        "x-first-death-queue",
+        "x-last-death-queue",
+        "BCC",
+    ] {
+        assert_eq!(header(sent, gone), None, "{gone}");
+    }
+    assert!(sent.expiration().is_none() && sent.user_id().is_none());
+    assert_eq!(sent.message_id().as_ref().unwrap().as_str(), "id-1");
+    assert_eq!(
+        sent.content_type().as_ref().unwrap().as_str(),
+        "application/json"
+    );
+}
+
+#[test]
+fn a_dead_letter_always_fits_into_a_frame() {
+    let original = Original {
+        properties: with_header("large", long(&"x".repeat(130_000))),
+        routing_key: "t".into(),
+        payload: Bytes::new(),
+    };
+    let letter = DeadLetter::new("why", 1);
+    let wire = dead_letter(&original, "id", &letter, "shop", 131_072, false).unwrap();
+
+    assert_eq!(header(&wire.properties, "large"), None);
+    assert!(header(&wire.properties, "x-final-reason").is_some());
+}
+
+fn any_value() -> impl Strategy<Value = AMQPValue> {
+    let leaf = prop_oneof![
+        any::<bool>().prop_map(AMQPValue::Boolean),
+        any::<i64>().prop_map(AMQPValue::LongLongInt),
+        any::<f64>().prop_map(AMQPValue::Double),
+        any::<u64>().prop_map(AMQPValue::Timestamp),
+        any::<Vec<u8>>().prop_map(|bytes| AMQPValue::LongString(bytes.into())),
+        "[ -~]{0,40}".prop_map(|text| AMQPValue::ShortString(ShortString::from(text))),
+        Just(AMQPValue::Void),
+    ];
+    leaf.prop_recursive(3, 16, 4, |inner| {
+        prop::collection::vec(inner, 0..4).prop_map(|values| AMQPValue::FieldArray(values.into()))
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_message_comes_back_as_it_was(
+        topic in "[a-z][a-z.]{0,40}",
+        key in prop::option::of(".{0,40}"),
+        headers in btree_map("[a-z][a-z-]{1,20}", ".{0,40}", 0..6),
+        payload: Vec<u8>,
+        durable: bool,
+    ) {
+        let mut message = Message::new(topic.as_str(), payload)
+            .with_headers(headers.clone().into_iter().filter(|(name, _)| !name.starts_with("x-")).collect())
+            .with_durable(durable);
+        if let Some(key) = &key {
+            message = message.with_key(key.as_str());
+        }
+        let sent = properties(&OPTIONS, &message, None).unwrap();
+        let back = decode(&sent, "other", message.payload().clone()).unwrap();
+
+        prop_assert_eq!(back.id(), message.id());
+        prop_assert_eq!(back.topic(), message.topic());
+        prop_assert_eq!(back.key(), message.key());
+        prop_assert_eq!(back.headers(), message.headers());
+        prop_assert_eq!(back.payload(), message.payload());
+        prop_assert_eq!(back.content_type(), message.content_type());
+        prop_assert_eq!(back.is_durable(), message.is_durable());
+    }
+
+    #[test]
+    fn no_delivery_panics(
+        headers in btree_map("(x-final-[a-z-]{0,12}|x-death|[!-~]{0,20})", any_value(), 0..8),
+        id in "[ -~]{0,255}",
+        routing_key in "[ -~]{0,255}",
+    ) {
+        let mut table = FieldTable::default();
+        for (name, value) in headers {
+            table.insert(name.as_str().into(), value);
+        }
+        let sent = BasicProperties::default()
+            .with_headers(table)
+            .with_message_id(id.as_str().into());
+        if let Ok(message) = decode(&sent, &routing_key, Bytes::new()) {
+            prop_assert_eq!(message.id(), MessageId::from_text(&id));
+            prop_assert!(message.headers().iter().all(|(name, _)| !name.starts_with("x-")));
+        }
+        let original = Original {
+            properties: sent,
+            routing_key: routing_key.as_str().into(),
+            payload: Bytes::new(),
+        };
+        let letter = DeadLetter::new("why", 1);
+        prop_assert!(dead_letter(&original, &id, &letter, "shop", 131_072, false).is_ok());
+    }
+}

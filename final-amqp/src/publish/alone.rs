@@ -1,0 +1,190 @@
+//! The quarantine: messages that may have closed a channel, each on a channel of its own.
+//!
+//! It has a connection of its own, because some faults close the whole connection, and those of
+//! healthy messages must not suffer again. When that happens with several in flight, each goes once
+//! more with nothing else on the connection.
+
+use std::{sync::Arc, time::Duration};
+
+use final_core::{
+    MessageId,
+    broker::{Confirm, Sending},
+};
+use lapin::Connection;
+use tokio::{
+    select,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use super::{confirms::ConfirmChannel, lane::Lane};
+use crate::{
+    backoff::Backoff,
+    connection::{close, connect, open_confirm_channel},
+    error::{Fault, code},
+    properties,
+};
+
+/// How many are tried at once.
+const AT_ONCE: usize = 8;
+/// How long the connection is kept without work.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// What one attempt says.
+enum Attempt {
+    /// The message is settled.
+    Settled,
+    /// The connection ended with the server's reason, and it may be this message.
+    Hard(Sending, String),
+}
+
+/// Publishes from the queue of suspects until told to stop.
+pub(crate) async fn run(lane: Lane) {
+    let mut connection: Option<Arc<Connection>> = None;
+    let mut backoff = Backoff::new();
+    let mut blocked = lane.way.blocked.subscribe();
+    loop {
+        let is_blocked = *blocked.borrow_and_update();
+        if lane.way.is_finishing() && lane.way.alone.is_empty() && lane.exchanges.is_idle() {
+            break;
+        }
+        select! {
+            () = lane.stop.cancelled() => break,
+            () = lane.way.alone.filled(), if !is_blocked => {}
+            _ = blocked.changed() => continue,
+            () = lane.way.tick() => continue,
+            () = sleep(IDLE), if connection.is_some() => {
+                goodbye(connection.take()).await;
+                continue;
+            }
+        }
+        let open = match connection.take().filter(|one| one.status().connected()) {
+            Some(open) => open,
+            None => match lane.quarantine().await {
+                Some(open) => open,
+                None => {
+                    select! {
+                        () = sleep(backoff.pause()) => continue,
+                        () = lane.stop.cancelled() => break,
+                    }
+                }
+            },
+        };
+        backoff = Backoff::new();
+        let hard = lane.try_all(&open).await;
+        connection = Some(open);
+        if !hard.is_empty() {
+            goodbye(connection.take()).await;
+            lane.try_one_by_one(hard).await;
+        }
+    }
+    goodbye(connection).await;
+}
+
+impl Lane {
+    async fn quarantine(&self) -> Option<Arc<Connection>> {
+        connect(&self.way.settings, &self.way.service, "quarantine")
+            .await
+            .ok()
+            .map(Arc::new)
+    }
+
+    /// Tries what is in the queue, a few at once. Gives back those in flight when the connection was
+    /// closed on them.
+    async fn try_all(&self, connection: &Arc<Connection>) -> Vec<(Sending, String)> {
+        let mut running = JoinSet::new();
+        let mut hard = Vec::new();
+        loop {
+            while hard.is_empty() && running.len() < AT_ONCE {
+                let Some(message) = self.way.alone.pop() else {
+                    break;
+                };
+                let Some(sending) = self
+                    .exchanges
+                    .admit(message)
+                    .and_then(|message| message.into_sending())
+                else {
+                    continue;
+                };
+                running.spawn(self.clone().attempt(Arc::clone(connection), sending));
+            }
+            match running.join_next().await {
+                None => return hard,
+                Some(Ok(Attempt::Hard(sending, text))) => hard.push((sending, text)),
+                // A task that was aborted dropped its message: lost.
+                Some(Ok(Attempt::Settled) | Err(_)) => {}
+            }
+        }
+    }
+
+    /// Tries each with nothing else on the connection, so that a fault is its own.
+    async fn try_one_by_one(&self, suspects: Vec<(Sending, String)>) {
+        // A single one was alone already.
+        let was_alone = suspects.len() == 1;
+        for (sending, text) in suspects {
+            if was_alone {
+                sending.confirm(Confirm::Faulty(text));
+                continue;
+            }
+            // No connection: dropped, hence lost.
+            let Some(connection) = self.quarantine().await else {
+                continue;
+            };
+            match self.clone().attempt(Arc::clone(&connection), sending).await {
+                Attempt::Settled => {}
+                Attempt::Hard(sending, text) => sending.confirm(Confirm::Faulty(text)),
+            }
+            goodbye(Some(connection)).await;
+        }
+    }
+
+    /// Publishes one message on a new channel.
+    async fn attempt(self, connection: Arc<Connection>, sending: Sending) -> Attempt {
+        let wire = properties::encode(&self.way.wire_options(&connection), &sending, true);
+        let wire = match wire {
+            Ok(wire) => wire,
+            Err(reason) => {
+                sending.confirm(Confirm::Faulty(reason));
+                return Attempt::Settled;
+            }
+        };
+        // Without a channel the message is lost: it was not written.
+        let Ok(channel) = open_confirm_channel(&connection).await else {
+            return Attempt::Settled;
+        };
+        let id = sending.message().id();
+        let mut confirms = ConfirmChannel::new(channel, MessageId::from_text);
+        confirms.publish(wire, id, sending);
+        let mut verdicts = Vec::new();
+        let answered = select! {
+            answered = timeout(self.way.settings.confirm_timeout, confirms.turn(&mut verdicts)) => answered,
+            () = self.stop.cancelled() => Ok(()),
+        };
+        let broken = confirms.end(&mut verdicts).await;
+        for (sending, verdict) in verdicts {
+            sending.confirm(verdict.into());
+        }
+        for (sending, _) in broken.unanswered {
+            match &broken.fault {
+                None if answered.is_err() => sending.confirm(Confirm::NoAnswer),
+                None | Some(Fault::Lost(_)) => {}
+                Some(Fault::Channel(reply, text)) => {
+                    if *reply == code::NOT_FOUND {
+                        self.exchanges.forget();
+                    }
+                    sending.confirm(super::lane::sole(*reply, text));
+                }
+                Some(Fault::Connection(_, text) | Fault::Unwritable(text)) => {
+                    return Attempt::Hard(sending, text.clone());
+                }
+            }
+        }
+        Attempt::Settled
+    }
+}
+
+async fn goodbye(connection: Option<Arc<Connection>>) {
+    if let Some(connection) = connection {
+        close(&connection).await;
+    }
+}

@@ -1,0 +1,109 @@
+//! Each topic's exchange is declared once per connection, before the first message to it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use final_core::broker::{Confirm, Outgoing};
+use lapin::Connection;
+use tokio::sync::mpsc;
+
+use super::Way;
+use crate::topology::{self, Exchange};
+
+/// What is known of the exchanges on one connection, and the messages that wait for a declaration.
+/// Dropping it drops those.
+#[derive(Debug)]
+pub(crate) struct Exchanges {
+    known: Mutex<HashMap<Arc<str>, Known>>,
+    wanted: mpsc::UnboundedSender<Arc<str>>,
+}
+
+#[derive(Debug)]
+enum Known {
+    Declaring(Vec<Outgoing>),
+    Declared,
+}
+
+impl Exchanges {
+    /// The exchanges of a new connection, and what [`declare`] takes its orders from.
+    pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Arc<str>>) {
+        let (wanted, orders) = mpsc::unbounded_channel();
+        let exchanges = Self {
+            known: Mutex::default(),
+            wanted,
+        };
+        (exchanges, orders)
+    }
+
+    /// Gives a message back if its exchange is known to be there, and else keeps it until it is.
+    pub(crate) fn admit(&self, message: Outgoing) -> Option<Outgoing> {
+        let mut known = self.lock();
+        match known.get_mut(message.topic()) {
+            Some(Known::Declared) => return Some(message),
+            Some(Known::Declaring(waiting)) => waiting.push(message),
+            None => {
+                let topic = message.shared_topic();
+                // Without a receiver the connection is over, and so is this map.
+                let _ = self.wanted.send(Arc::clone(&topic));
+                known.insert(topic, Known::Declaring(vec![message]));
+            }
+        }
+        None
+    }
+
+    /// Forgets what is declared: somebody deleted an exchange.
+    pub(crate) fn forget(&self) {
+        self.lock()
+            .retain(|_, known| matches!(known, Known::Declaring(_)));
+    }
+
+    /// Whether no message waits in here.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.lock()
+            .values()
+            .all(|known| matches!(known, Known::Declared))
+    }
+
+    /// Gives out what waited for a topic; messages to it may go from now on if it is `declared`.
+    fn waited_for(&self, topic: &Arc<str>, declared: bool) -> Vec<Outgoing> {
+        let mut known = self.lock();
+        let waited = if declared {
+            known.insert(Arc::clone(topic), Known::Declared)
+        } else {
+            known.remove(topic)
+        };
+        match waited {
+            Some(Known::Declaring(waiting)) => waiting,
+            _ => Vec::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Declares what is ordered, one after the other, each refusal costing a channel of its own.
+pub(crate) async fn declare(
+    way: Arc<Way>,
+    connection: Arc<Connection>,
+    exchanges: Arc<Exchanges>,
+    mut orders: mpsc::UnboundedReceiver<Arc<str>>,
+) {
+    while let Some(topic) = orders.recv().await {
+        let outcome = topology::declare_exchange(&connection, &topic).await;
+        let waited = exchanges.waited_for(&topic, matches!(outcome, Ok(Exchange::Usable)));
+        match outcome {
+            Ok(Exchange::Usable) => way.put_back(waited),
+            Ok(Exchange::Unusable(reason)) => {
+                for message in waited {
+                    message.confirm(Confirm::Denied(reason.clone()));
+                }
+            }
+            // The broker did not answer, so the messages are lost as the connection probably is.
+            Err(_) => drop(waited),
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The shared lane: many messages in flight on one channel.
+
+use std::{sync::Arc, time::Instant};
+
+use final_core::{
+    MessageId,
+    broker::{Confirm, Sending},
+};
+use lapin::{Channel, Connection};
+use tokio::{
+    select,
+    time::{Duration, sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Way,
+    confirms::{Broken, ConfirmChannel},
+    exchanges::Exchanges,
+    sweep::Verdict,
+};
+use crate::{
+    backoff::Backoff,
+    connection::open_confirm_channel,
+    error::{Fault, code},
+    properties,
+};
+
+/// What the lanes of one connection share.
+#[derive(Clone)]
+pub(crate) struct Lane {
+    pub(crate) way: Arc<Way>,
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) exchanges: Arc<Exchanges>,
+    /// Stop now.
+    pub(crate) stop: CancellationToken,
+    /// How many messages one channel may have in flight.
+    pub(crate) room: usize,
+}
+
+type Confirms = ConfirmChannel<MessageId, Sending>;
+
+/// Publishes from the shared queue until told to stop or the connection ends; a channel that ends
+/// before that is replaced.
+pub(crate) async fn run(lane: Lane, first: Channel) {
+    let mut channel = Some(first);
+    let mut backoff = Backoff::new();
+    while !lane.stop.is_cancelled() && lane.connection.status().connected() {
+        let Some(open) = channel.take() else {
+            match open_confirm_channel(&lane.connection).await {
+                Ok(open) => channel = Some(open),
+                Err(_) => sleep(backoff.pause()).await,
+            }
+            continue;
+        };
+        let opened = Instant::now();
+        if lane.serve(open).await {
+            return;
+        }
+        if opened.elapsed() > Duration::from_secs(1) {
+            backoff = Backoff::new();
+        }
+    }
+}
+
+impl Lane {
+    /// Publishes on one channel until it ends. True if there is nothing more to do.
+    async fn serve(&self, channel: Channel) -> bool {
+        let mut confirms = Confirms::new(channel, MessageId::from_text);
+        let mut verdicts = Vec::new();
+        let mut blocked = self.way.blocked.subscribe();
+        // Nothing is confirmed under `connection.blocked`, so every deadline begins anew after it.
+        let mut unblocked = Instant::now();
+        loop {
+            let is_blocked = *blocked.borrow_and_update();
+            let room = !is_blocked && confirms.len() < self.room;
+            if room {
+                self.take(&mut confirms);
+            }
+            if is_blocked {
+                unblocked = Instant::now();
+            }
+            let deadline = confirms
+                .oldest()
+                .filter(|_| !is_blocked)
+                .map(|since| since.max(unblocked) + self.way.settings.confirm_timeout);
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                self.overdue(confirms, unblocked).await;
+                return false;
+            }
+            if self.way.is_finishing()
+                && confirms.len() == 0
+                && self.way.shared.is_empty()
+                && self.exchanges.is_idle()
+            {
+                confirms.end(&mut verdicts).await;
+                return true;
+            }
+            select! {
+                biased;
+                () = self.stop.cancelled() => {
+                    self.give_up(confirms).await;
+                    return true;
+                }
+                () = confirms.turn(&mut verdicts) => settle(&mut verdicts),
+                () = self.way.shared.filled(), if room && confirms.len() < self.room => {}
+                _ = blocked.changed() => {}
+                () = until(deadline), if deadline.is_some() => {}
+                () = self.way.tick() => {}
+            }
+            if !confirms.is_open() {
+                self.broken(confirms).await;
+                return false;
+            }
+            // A channel that is always busy must not keep its thread to itself.
+            tokio::task::consume_budget().await;
+        }
+    }
+
+    /// Takes from the queue what there is room for.
+    fn take(&self, confirms: &mut Confirms) {
+        while confirms.len() < self.room {
+            let Some(message) = self.way.shared.pop() else {
+                return;
+            };
+            let Some(message) = self.exchanges.admit(message) else {
+                continue;
+            };
+            let mandatory = message.wants_confirm();
+            let Some(sending) = message.into_sending() else {
+                continue;
+            };
+            match properties::encode(
+                &self.way.wire_options(&self.connection),
+                &sending,
+                mandatory,
+            ) {
+                Ok(wire) => {
+                    let id = sending.message().id();
+                    confirms.publish(wire, id, sending);
+                }
+                Err(reason) => sending.confirm(Confirm::Faulty(reason)),
+            }
+        }
+    }
+
+    /// The broker did not answer in time.
+    async fn overdue(&self, confirms: Confirms, unblocked: Instant) {
+        let limit = self.way.settings.confirm_timeout;
+        let mut verdicts = Vec::new();
+        let broken = confirms.end(&mut verdicts).await;
+        settle(&mut verdicts);
+        for (sending, since) in broken.unanswered {
+            // The others have not had their time and go again at once: dropped, hence lost.
+            if since.max(unblocked).elapsed() >= limit {
+                sending.confirm(Confirm::NoAnswer);
+            }
+        }
+    }
+
+    /// There is no time left.
+    async fn give_up(&self, confirms: Confirms) {
+        let mut verdicts = Vec::new();
+        drop(confirms.end(&mut verdicts).await);
+        settle(&mut verdicts);
+    }
+
+    /// The channel has ended.
+    async fn broken(&self, confirms: Confirms) {
+        let mut verdicts = Vec::new();
+        let broken = confirms.end(&mut verdicts).await;
+        settle(&mut verdicts);
+        if broken
+            .fault
+            .as_ref()
+            .is_some_and(|fault| fault.is_channel_code(code::NOT_FOUND))
+        {
+            self.exchanges.forget();
+        }
+        blame(broken);
+    }
+}
+
+/// Says what became of the messages of a channel that has ended.
+fn blame(broken: Broken<Sending>) {
+    // Innocent ones are due at once: dropped, hence lost.
+    let unanswered: Vec<_> = broken.unanswered.into_iter().map(|(one, _)| one).collect();
+    match broken.fault {
+        None | Some(Fault::Lost(_) | Fault::Channel(code::NOT_FOUND, _)) => {}
+        Some(Fault::Channel(code, text)) if unanswered.len() == 1 => {
+            for sending in unanswered {
+                sending.confirm(sole(code, &text));
+            }
+        }
+        Some(Fault::Channel(code::ACCESS_REFUSED, text)) if names_one(&text, &unanswered) => {
+            for sending in unanswered {
+                if names(&text, sending.message().topic()) {
+                    sending.confirm(Confirm::Denied(text.clone()));
+                }
+            }
+        }
+        Some(Fault::Channel(..) | Fault::Connection(..) | Fault::Unwritable(_)) => {
+            for sending in unanswered {
+                sending.confirm(Confirm::Suspect);
+            }
+        }
+    }
+}
+
+/// What a channel-level code says about the only message it can be about.
+pub(crate) fn sole(reply: u16, text: &str) -> Confirm {
+    match reply {
+        code::NOT_FOUND => Confirm::Lost,
+        code::ACCESS_REFUSED => Confirm::Denied(text.to_owned()),
+        _ => Confirm::Faulty(text.to_owned()),
+    }
+}
+
+/// Whether the refusal names the exchange of a message in flight, so that the others are cleared.
+fn names_one(text: &str, messages: &[Sending]) -> bool {
+    messages
+        .iter()
+        .any(|sending| names(text, sending.message().topic()))
+}
+
+fn names(text: &str, topic: &str) -> bool {
+    text.contains(&format!("exchange '{topic}' in vhost"))
+}
+
+fn settle(verdicts: &mut Vec<(Sending, Verdict)>) {
+    for (sending, verdict) in verdicts.drain(..) {
+        sending.confirm(verdict.into());
+    }
+}
+
+impl From<Verdict> for Confirm {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Stored => Self::Stored,
+            Verdict::Unroutable => Self::Unroutable,
+            Verdict::Refused => Self::Refused,
+        }
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    if let Some(deadline) = deadline {
+        sleep_until(deadline.into()).await;
+    }
+}

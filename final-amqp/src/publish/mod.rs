@@ -1,0 +1,315 @@
+//! The way out: what the bus sends, and what the broker says to it.
+//!
+//! ```text
+//! Link::send ─▶ Queue (shared) ─▶ lanes 1..n, a confirm channel each ─▶ sweep ─▶ Confirm
+//!         └───▶ Queue (alone)  ─▶ quarantine: one message per channel ─────────▶ Confirm
+//! ```
+//!
+//! One supervisor keeps the connection: each incarnation has new channels, new lanes and a new list
+//! of declared exchanges, and nothing of it outlives the connection. Between two incarnations the
+//! queues are shut, so whatever waits is settled as lost at once.
+
+mod alone;
+pub(crate) mod confirms;
+mod exchanges;
+mod lane;
+mod queue;
+pub(crate) mod sweep;
+
+use std::{
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Instant,
+};
+
+use final_core::broker::{Lane as Which, LinkState, Outgoing};
+use futures::StreamExt;
+use lapin::{Connection, Event};
+use tokio::{
+    select,
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+    time::{Duration, sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use self::{exchanges::Exchanges, lane::Lane, queue::Queue};
+use crate::{
+    backoff::Backoff,
+    connection::{close, connect, open_confirm_channel},
+    notice::Notice,
+    options::Settings,
+    properties::WireOptions,
+};
+
+/// How often a connection is looked at, besides its events.
+const LOOK: Duration = Duration::from_millis(250);
+/// A connection that held this long was a good one: the next attempt comes soon.
+const GOOD: Duration = Duration::from_secs(10);
+/// How long the lanes may take to settle what they hold once they are told to stop.
+const STOP_LIMIT: Duration = Duration::from_secs(3);
+
+/// What the parts of the way out share, over all incarnations of the connection.
+#[derive(Debug)]
+pub(crate) struct Way {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) service: Arc<str>,
+    pub(crate) shared: Queue,
+    pub(crate) alone: Queue,
+    /// Whether the broker asked us to pause.
+    pub(crate) blocked: watch::Sender<bool>,
+    /// The connection, while there is one.
+    pub(crate) connection: watch::Sender<Option<Arc<Connection>>>,
+    state: watch::Sender<LinkState>,
+    window: usize,
+    notice: Notice,
+    finish: CancellationToken,
+    finish_by: OnceLock<Instant>,
+}
+
+impl Way {
+    /// Takes messages back whose exchange is there now.
+    fn put_back(&self, messages: Vec<Outgoing>) {
+        let (alone, shared) = messages
+            .into_iter()
+            .partition(|message| message.lane() == Which::Alone);
+        self.shared.put_back(shared);
+        self.alone.put_back(alone);
+    }
+
+    fn wire_options(&self, connection: &Connection) -> WireOptions<'_> {
+        WireOptions {
+            service: &self.service,
+            frame_max: connection.configuration().frame_max(),
+        }
+    }
+
+    fn is_finishing(&self) -> bool {
+        self.finish.is_cancelled()
+    }
+
+    /// Ends when it is time to look around: when finishing begins, and often from then on.
+    async fn tick(&self) {
+        if self.is_finishing() {
+            sleep(Duration::from_millis(10)).await;
+        } else {
+            self.finish.cancelled().await;
+        }
+    }
+}
+
+/// The publishing half of the link.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    way: Arc<Way>,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Publisher {
+    /// Starts with a connection, or without one if the broker is away.
+    pub(crate) fn start(
+        settings: Arc<Settings>,
+        service: Arc<str>,
+        window: usize,
+        first: Option<Connection>,
+    ) -> Self {
+        let way = Arc::new(Way {
+            settings,
+            shared: Queue::new(),
+            alone: Queue::new(),
+            blocked: watch::Sender::new(false),
+            connection: watch::Sender::new(None),
+            state: watch::Sender::new(LinkState::Away),
+            window: window.max(1),
+            notice: Notice::new(Arc::clone(&service), "the publishing connection"),
+            service,
+            finish: CancellationToken::new(),
+            finish_by: OnceLock::new(),
+        });
+        let task = tokio::spawn(supervise(Arc::clone(&way), first));
+        Self {
+            way,
+            task: Mutex::new(Some(task)),
+        }
+    }
+
+    pub(crate) fn way(&self) -> Arc<Way> {
+        Arc::clone(&self.way)
+    }
+
+    pub(crate) fn state(&self) -> watch::Receiver<LinkState> {
+        self.way.state.subscribe()
+    }
+
+    pub(crate) fn send(&self, message: Outgoing) {
+        // Nobody bounds what nobody waits for; it must not pile up while nothing is written.
+        if !message.wants_confirm() && *self.way.blocked.borrow() {
+            return;
+        }
+        match message.lane() {
+            Which::Shared => self.way.shared.push(message),
+            Which::Alone => self.way.alone.push(message),
+        }
+    }
+
+    /// Waits for what was sent, and ends everything.
+    pub(crate) async fn close(&self, limit: Duration) {
+        // Only the first call sets the limit.
+        let _ = self.way.finish_by.set(Instant::now() + limit);
+        self.way.finish.cancel();
+        let task = self
+            .task
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(task) = task {
+            // The supervisor keeps to the limit itself and does not panic.
+            let _ = task.await;
+        }
+    }
+}
+
+/// Without `close` everything ends at once; nothing of it outlives the link for long.
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        let _ = self.way.finish_by.set(Instant::now());
+        self.way.finish.cancel();
+    }
+}
+
+/// Keeps a connection until finished.
+async fn supervise(way: Arc<Way>, mut first: Option<Connection>) {
+    let mut backoff = Backoff::new();
+    while !way.is_finishing() {
+        let attempt = match first.take() {
+            Some(connection) => Ok(connection),
+            None => {
+                let attempt = connect(&way.settings, &way.service, "publisher");
+                select! {
+                    attempt = attempt => attempt,
+                    () = way.finish.cancelled() => break,
+                }
+            }
+        };
+        match attempt {
+            Ok(connection) => {
+                let since = Instant::now();
+                match incarnation(&way, Arc::new(connection)).await {
+                    Ok(()) => break,
+                    Err(why) => way.notice.trouble(&why),
+                }
+                if since.elapsed() > GOOD {
+                    backoff = Backoff::new();
+                }
+            }
+            Err(error) => way.notice.trouble(&error.to_string()),
+        }
+        select! {
+            () = sleep(backoff.pause()) => {}
+            () = way.finish.cancelled() => {}
+        }
+    }
+    way.shared.shut();
+    way.alone.shut();
+    way.state.send_replace(LinkState::Closed);
+}
+
+/// Lives as long as one connection. `Ok` if finished, else why the connection ended.
+async fn incarnation(way: &Arc<Way>, connection: Arc<Connection>) -> Result<(), String> {
+    let mut events = connection.events_listener();
+    let stop = CancellationToken::new();
+    let _stop_if_dropped = stop.clone().drop_guard();
+    let mut tasks = JoinSet::new();
+    if let Err(error) = start_lanes(way, &connection, &stop, &mut tasks).await {
+        close(&connection).await;
+        return Err(error.to_string());
+    }
+    way.notice.well();
+    set_blocked(way, connection.status().blocked());
+    way.shared.open();
+    way.alone.open();
+    way.connection.send_replace(Some(Arc::clone(&connection)));
+
+    let mut why = String::from("the connection was lost");
+    while connection.status().connected() && !way.is_finishing() {
+        select! {
+            event = events.next() => match event {
+                Some(Event::ConnectionBlocked(_)) => set_blocked(way, true),
+                Some(Event::ConnectionUnblocked) => set_blocked(way, false),
+                Some(Event::Error(error)) => why = error.to_string(),
+                Some(_) => {}
+                None => break,
+            },
+            () = sleep(LOOK) => {}
+            () = way.finish.cancelled() => {}
+        }
+    }
+    let finished = way.is_finishing();
+    if finished {
+        way.shared.seal();
+        way.alone.seal();
+        let by = *way.finish_by.get().unwrap_or(&Instant::now());
+        select! {
+            () = all(&mut tasks) => {}
+            () = sleep_until(by.into()) => {}
+        }
+    } else {
+        way.state.send_replace(LinkState::Away);
+    }
+    way.connection.send_replace(None);
+    way.blocked.send_replace(false);
+    way.shared.shut();
+    way.alone.shut();
+    stop.cancel();
+    // What a task still holds when it is aborted is dropped, hence lost.
+    let _ = tokio::time::timeout(STOP_LIMIT, all(&mut tasks)).await;
+    tasks.shutdown().await;
+    close(&connection).await;
+    if finished { Ok(()) } else { Err(why) }
+}
+
+async fn start_lanes(
+    way: &Arc<Way>,
+    connection: &Arc<Connection>,
+    stop: &CancellationToken,
+    tasks: &mut JoinSet<()>,
+) -> lapin::Result<()> {
+    let (exchanges, orders) = Exchanges::new();
+    let exchanges = Arc::new(exchanges);
+    let channels = way.settings.publish_channels;
+    let lane = Lane {
+        way: Arc::clone(way),
+        connection: Arc::clone(connection),
+        exchanges: Arc::clone(&exchanges),
+        stop: stop.clone(),
+        room: way.window.div_ceil(channels),
+    };
+    for _ in 0..channels {
+        let channel = open_confirm_channel(connection).await?;
+        tasks.spawn(lane::run(lane.clone(), channel));
+    }
+    tasks.spawn(alone::run(lane));
+    let declaring = exchanges::declare(Arc::clone(way), Arc::clone(connection), exchanges, orders);
+    let stop = stop.clone();
+    tasks.spawn(async move {
+        // It owns a sender of its own orders, so only the token ends it.
+        stop.run_until_cancelled(declaring).await;
+    });
+    Ok(())
+}
+
+fn set_blocked(way: &Way, blocked: bool) {
+    way.blocked.send_replace(blocked);
+    way.state.send_replace(if blocked {
+        tracing::warn!(service = %way.service, "the broker asked for a pause (an alarm); nothing is published until it ends");
+        LinkState::Blocked
+    } else {
+        LinkState::Ready
+    });
+}
+
+/// Waits for all tasks but the declarer, which ends by its token only.
+async fn all(tasks: &mut JoinSet<()>) {
+    while tasks.len() > 1 {
+        let _ = tasks.join_next().await;
+    }
+}

@@ -1,0 +1,125 @@
+//! Messages that wait for a channel.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use final_core::broker::Outgoing;
+use tokio::sync::Notify;
+
+/// A queue several channels take from. The bus's window bounds it.
+///
+/// ```text
+/// shut ◀──▶ open ──▶ sealed      shut: what comes is dropped, hence lost
+///                                sealed: nothing comes any more, what is here still goes
+/// ```
+#[derive(Debug)]
+pub(crate) struct Queue {
+    inner: Mutex<Inner>,
+    filled: Notify,
+}
+
+#[derive(Debug)]
+struct Inner {
+    messages: VecDeque<Outgoing>,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Shut,
+    Open,
+    Sealed,
+}
+
+impl Queue {
+    /// A queue that is shut.
+    pub(crate) fn new() -> Self {
+        Self {
+            inner: Mutex::new(Inner {
+                messages: VecDeque::new(),
+                state: State::Shut,
+            }),
+            filled: Notify::new(),
+        }
+    }
+
+    /// Takes a message, or drops it if the queue takes none.
+    pub(crate) fn push(&self, message: Outgoing) {
+        let mut inner = self.lock();
+        if inner.state == State::Open {
+            inner.messages.push_back(message);
+            drop(inner);
+            self.filled.notify_one();
+        } else {
+            // Settling runs code of the bus, which may call us again.
+            drop(inner);
+            drop(message);
+        }
+    }
+
+    /// Takes messages back that were here before.
+    pub(crate) fn put_back(&self, messages: Vec<Outgoing>) {
+        let mut inner = self.lock();
+        if inner.state == State::Shut {
+            drop(inner);
+            drop(messages);
+        } else {
+            for message in messages.into_iter().rev() {
+                inner.messages.push_front(message);
+            }
+            drop(inner);
+            self.filled.notify_one();
+        }
+    }
+
+    /// The oldest message.
+    pub(crate) fn pop(&self) -> Option<Outgoing> {
+        let mut inner = self.lock();
+        let message = inner.messages.pop_front();
+        if !inner.messages.is_empty() {
+            // Another channel may have room for the next.
+            self.filled.notify_one();
+        }
+        message
+    }
+
+    /// Waits until there is something to take.
+    pub(crate) async fn filled(&self) {
+        while self.is_empty() {
+            self.filled.notified().await;
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().messages.is_empty()
+    }
+
+    pub(crate) fn open(&self) {
+        let mut inner = self.lock();
+        if inner.state == State::Shut {
+            inner.state = State::Open;
+        }
+    }
+
+    pub(crate) fn seal(&self) {
+        let mut inner = self.lock();
+        if inner.state == State::Open {
+            inner.state = State::Sealed;
+        }
+    }
+
+    /// Drops everything: it was never sent, hence lost.
+    pub(crate) fn shut(&self) {
+        let mut inner = self.lock();
+        inner.state = State::Shut;
+        let messages = std::mem::take(&mut inner.messages);
+        drop(inner);
+        drop(messages);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

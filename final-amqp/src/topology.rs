@@ -1,0 +1,257 @@
+//! What must exist on the broker before messages flow.
+//!
+//! A refused declaration closes its channel, so each thing is declared on a channel of its own that
+//! is thrown away.
+
+use final_core::broker::{BrokerError, BrokerErrorKind};
+use lapin::{
+    Channel, Connection, Error, ExchangeKind, Queue, Result,
+    options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueuePurgeOptions},
+    types::{AMQPValue, FieldTable},
+};
+
+use crate::{
+    connection::{CALL_LIMIT, close_channel, open_channel, within},
+    error::{broker_error, code, reply_code},
+    names,
+    options::QueueKind,
+};
+
+/// The queues of one service.
+#[derive(Clone, Debug)]
+pub(crate) struct Topology {
+    pub(crate) service: String,
+    pub(crate) queue: String,
+    pub(crate) kind: QueueKind,
+    pub(crate) topics: Vec<std::sync::Arc<str>>,
+}
+
+/// Whether messages can be published to a topic's exchange.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Exchange {
+    Usable,
+    Unusable(String),
+}
+
+impl Topology {
+    /// Declares everything consuming needs: dead letters first, so that none is ever dropped.
+    pub(crate) async fn declare(
+        &self,
+        connection: &Connection,
+    ) -> std::result::Result<(), BrokerError> {
+        self.declare_dead_letters(connection).await?;
+        self.declare_queue(connection, &self.queue, true).await?;
+        for topic in &self.topics {
+            match declare_exchange(connection, topic).await {
+                Ok(Exchange::Usable) => {}
+                Ok(Exchange::Unusable(reason)) => {
+                    return Err(BrokerError::new(
+                        BrokerErrorKind::Refused,
+                        format!("the exchange of topic {topic:?} cannot be used: {reason}"),
+                    ));
+                }
+                Err(error) => return Err(broker_error("declaring a topic's exchange", error)),
+            }
+            self.bind(connection, &self.queue, topic, topic)
+                .await
+                .map_err(|error| broker_error("binding the queue to its topics", error))?;
+        }
+        Ok(())
+    }
+
+    /// Declares the service's dead-letter exchange and queue.
+    pub(crate) async fn declare_dead_letters(
+        &self,
+        connection: &Connection,
+    ) -> std::result::Result<(), BrokerError> {
+        let exchange = names::dead_letter_exchange(&self.service);
+        let queue = names::dead_letter_queue(&self.service);
+        match declare(connection, &exchange, ExchangeKind::Fanout).await {
+            Ok(Exchange::Usable) => {}
+            Ok(Exchange::Unusable(reason)) => {
+                return Err(BrokerError::new(
+                    BrokerErrorKind::Refused,
+                    format!("the dead-letter exchange {exchange:?} cannot be used: {reason}"),
+                ));
+            }
+            Err(error) => return Err(broker_error("declaring the dead-letter exchange", error)),
+        }
+        self.declare_queue(connection, &queue, false).await?;
+        self.bind(connection, &queue, &exchange, "")
+            .await
+            .map_err(|error| broker_error("binding the dead-letter queue", error))
+    }
+
+    /// Empties the service's queues. Refused while somebody consumes from them.
+    pub(crate) async fn purge(
+        &self,
+        connection: &Connection,
+    ) -> std::result::Result<(), BrokerError> {
+        let failed = |error| broker_error("purging the queues", error);
+        for queue in [self.queue.clone(), names::dead_letter_queue(&self.service)] {
+            let Some(found) = look(connection, &queue).await.map_err(failed)? else {
+                continue;
+            };
+            if found.consumer_count() > 0 {
+                return Err(BrokerError::new(
+                    BrokerErrorKind::InUse,
+                    format!(
+                        "queue {queue:?} has {} consumer(s) and is not purged; stop the other \
+                         instances first",
+                        found.consumer_count()
+                    ),
+                ));
+            }
+            let channel = open_channel(connection).await.map_err(failed)?;
+            let purged =
+                channel.queue_purge(short(&queue).map_err(failed)?, QueuePurgeOptions::default());
+            within(CALL_LIMIT, purged).await.map_err(failed)?;
+            close_channel(&channel).await;
+        }
+        Ok(())
+    }
+
+    async fn declare_queue(
+        &self,
+        connection: &Connection,
+        queue: &str,
+        dead_letters: bool,
+    ) -> std::result::Result<(), BrokerError> {
+        let error = match self.try_queue(connection, queue, dead_letters).await {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        match reply_code(&error) {
+            // Without the right to declare it must be there already.
+            Some(code::ACCESS_REFUSED) if matches!(look(connection, queue).await, Ok(Some(_))) => Ok(()),
+            Some(code::PRECONDITION_FAILED) => Err(BrokerError::new(
+                BrokerErrorKind::Mismatch,
+                format!(
+                    "queue {queue:?} exists with other arguments. A queue that Go services use, or \
+                     that was declared as a classic one, needs `Amqp::queue_kind(QueueKind::Classic)`; \
+                     else delete the queue once it is empty"
+                ),
+            )
+            .because(error)),
+            _ => Err(broker_error("declaring a queue", error)),
+        }
+    }
+
+    async fn try_queue(
+        &self,
+        connection: &Connection,
+        queue: &str,
+        dead_letters: bool,
+    ) -> Result<()> {
+        let mut arguments = FieldTable::default();
+        if dead_letters {
+            let exchange = names::dead_letter_exchange(&self.service);
+            let exchange = AMQPValue::LongString(exchange.into());
+            arguments.insert(short(names::DEAD_LETTER_ARGUMENT)?, exchange);
+        }
+        // A classic queue is declared without its type, as the Go services do.
+        if self.kind == QueueKind::Quorum {
+            let kind = AMQPValue::LongString("quorum".into());
+            arguments.insert(short(names::QUEUE_TYPE_ARGUMENT)?, kind);
+        }
+        let channel = open_channel(connection).await?;
+        let declared =
+            channel.queue_declare(short(queue)?, QueueDeclareOptions::durable(), arguments);
+        within(CALL_LIMIT, declared).await?;
+        close_channel(&channel).await;
+        Ok(())
+    }
+
+    async fn bind(
+        &self,
+        connection: &Connection,
+        queue: &str,
+        exchange: &str,
+        key: &str,
+    ) -> Result<()> {
+        let channel = open_channel(connection).await?;
+        let bound = channel.queue_bind(
+            short(queue)?,
+            short(exchange)?,
+            short(key)?,
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        );
+        within(CALL_LIMIT, bound).await?;
+        close_channel(&channel).await;
+        Ok(())
+    }
+}
+
+/// Declares a topic's exchange.
+pub(crate) async fn declare_exchange(connection: &Connection, topic: &str) -> Result<Exchange> {
+    declare(connection, topic, ExchangeKind::Topic).await
+}
+
+/// Declares an exchange. Where that is refused, or it exists with other properties, it is enough
+/// that it exists.
+async fn declare(connection: &Connection, name: &str, kind: ExchangeKind) -> Result<Exchange> {
+    let durable = ExchangeDeclareOptions {
+        durable: true,
+        ..ExchangeDeclareOptions::default()
+    };
+    let refusal = match try_declare(connection, name, kind.clone(), durable).await {
+        Ok(()) => return Ok(Exchange::Usable),
+        Err(error) => error,
+    };
+    if !is_refusal(&refusal) {
+        return Err(refusal);
+    }
+    let passive = ExchangeDeclareOptions {
+        passive: true,
+        ..durable
+    };
+    match try_declare(connection, name, kind, passive).await {
+        Ok(()) => Ok(Exchange::Usable),
+        Err(error) if reply_code(&error) == Some(code::NOT_FOUND) => {
+            Ok(Exchange::Unusable(refusal.to_string()))
+        }
+        Err(error) if is_refusal(&error) => Ok(Exchange::Unusable(error.to_string())),
+        Err(error) => Err(error),
+    }
+}
+
+/// The server closed the channel, and only that.
+fn is_refusal(error: &Error) -> bool {
+    error.is_amqp_soft_error()
+}
+
+async fn try_declare(
+    connection: &Connection,
+    name: &str,
+    kind: ExchangeKind,
+    options: ExchangeDeclareOptions,
+) -> Result<()> {
+    let channel = open_channel(connection).await?;
+    let declared = channel.exchange_declare(short(name)?, kind, options, FieldTable::default());
+    within(CALL_LIMIT, declared).await?;
+    close_channel(&channel).await;
+    Ok(())
+}
+
+/// Looks for a queue without making one.
+async fn look(connection: &Connection, queue: &str) -> Result<Option<Queue>> {
+    let passive = QueueDeclareOptions {
+        passive: true,
+        ..QueueDeclareOptions::durable()
+    };
+    let channel: Channel = open_channel(connection).await?;
+    let declared = channel.queue_declare(short(queue)?, passive, FieldTable::default());
+    match within(CALL_LIMIT, declared).await {
+        Ok(queue) => {
+            close_channel(&channel).await;
+            Ok(Some(queue))
+        }
+        Err(error) if reply_code(&error) == Some(code::NOT_FOUND) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn short(text: &str) -> Result<lapin::types::ShortString> {
+    names::short(text).map_err(|error| std::io::Error::other(error).into())
+}
