@@ -224,10 +224,11 @@ async fn incarnation(way: &Arc<Way>, connection: Arc<Connection>) -> Result<(), 
         return Err(error.to_string());
     }
     way.notice.well();
-    set_blocked(way, connection.status().blocked());
+    // Only then ready: who sees that may send at once.
     way.shared.open();
     way.alone.open();
     way.connection.send_replace(Some(Arc::clone(&connection)));
+    set_blocked(way, connection.status().blocked());
 
     let mut why = String::from("the connection was lost");
     while connection.status().connected() && !way.is_finishing() {
