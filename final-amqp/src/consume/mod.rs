@@ -95,7 +95,8 @@ impl Subscription {
     ) -> (Self, mpsc::Receiver<Delivery>) {
         let channels = channels.clamp(1, usize::from(settings.prefetch));
         let share = usize::from(settings.prefetch).div_ceil(channels);
-        let (sender, deliveries) = mpsc::channel(usize::from(settings.prefetch));
+        // Each channel reserves a place before it waits for the next delivery.
+        let (sender, deliveries) = mpsc::channel(share * channels + channels);
         let idle = topology.topics.is_empty();
         let intake = Arc::new(Intake {
             settings,

@@ -1,6 +1,10 @@
 //! What the tests share: names nobody else uses, messages with their confirms, a side door to the
 //! broker, and a proxy whose connections can be cut.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "every test file is a crate of its own and uses a part"
+)]
 
 pub mod proxy;
 
@@ -244,17 +248,18 @@ impl Admin {
         let channel = self.channel().await;
         let options = BasicGetOptions { no_ack: true };
         let mut ids = Vec::new();
-        while let Some(message) = channel.basic_get(queue.into(), options).await.unwrap() {
-            let id = message
-                .delivery
-                .properties
-                .message_id()
-                .as_ref()
-                .unwrap()
-                .to_string();
-            ids.push(MessageId::from_text(&id));
+        loop {
+            let gets = (0..200).map(|_| channel.basic_get(queue.into(), options));
+            let got = futures::future::join_all(gets).await;
+            let before = ids.len();
+            for message in got.into_iter().filter_map(Result::unwrap) {
+                let id = message.delivery.properties.message_id();
+                ids.push(MessageId::from_text(id.as_ref().unwrap().as_str()));
+            }
+            if ids.len() == before {
+                return ids;
+            }
         }
-        ids
     }
 
     pub async fn exists(&self, queue: &str) -> bool {

@@ -1,0 +1,317 @@
+//! What a real broker delivers, and what becomes of it.
+
+mod support;
+
+use std::{collections::HashSet, time::Duration};
+
+use final_amqp::QueueKind;
+use final_core::{
+    Message, MessageId,
+    broker::{Confirm, Delivery, Lane, LinkState, Settlement},
+};
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldArray, FieldTable, LongString},
+};
+use support::*;
+use tokio::sync::mpsc;
+
+/// Publishes so many, and waits until they are stored.
+async fn publish(sender: &mut Sender, topic: &str, count: usize) -> HashSet<MessageId> {
+    let sent: HashSet<_> = (0..count)
+        .map(|number| sender.send(Message::new(topic, number.to_string())))
+        .collect();
+    for _ in 0..count {
+        assert_eq!(sender.answer().await.1, Confirm::Stored);
+    }
+    sent
+}
+
+async fn take(deliveries: &mut mpsc::Receiver<Delivery>, count: usize) -> Vec<Delivery> {
+    let mut taken = Vec::new();
+    for _ in 0..count {
+        taken.push(next(deliveries).await);
+    }
+    taken
+}
+
+fn id(delivery: &Delivery) -> MessageId {
+    delivery.message().unwrap().id()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_arrives_as_it_was_sent() {
+    for kind in [QueueKind::Quorum, QueueKind::Classic] {
+        let (service, topic) = (name("s"), name("t"));
+        let opened = amqp()
+            .queue_kind(kind)
+            .link(setup(&service, &[&topic]))
+            .await
+            .unwrap();
+        let (link, mut deliveries) = (opened.link, opened.deliveries);
+        wait_for(&*link, LinkState::Ready).await;
+        let mut sender = Sender::new(link.clone());
+        let sent = Message::new(topic.as_str(), vec![0, 159, 146, 150])
+            .with_key("42")
+            .with_header("tenant", "åcme")
+            .with_content_type("application/json")
+            .with_durable(false);
+        assert_eq!(
+            sender.confirm(Lane::Shared, sent.clone()).await,
+            Confirm::Stored
+        );
+
+        let delivery = next(&mut deliveries).await;
+        let got = delivery.message().unwrap();
+        assert_eq!(got.id(), sent.id());
+        assert_eq!(got.topic(), topic);
+        assert_eq!(got.key(), Some("42"));
+        assert_eq!(got.headers(), sent.headers());
+        assert_eq!(got.payload(), sent.payload());
+        assert_eq!(got.content_type(), "application/json");
+        assert!(!got.is_durable());
+        delivery.settle(Settlement::Ack);
+        end(&*link).await;
+        let admin = Admin::new().await;
+        assert_eq!(admin.drain(&service).await, [], "acked");
+        admin.forget(&service, &[&topic]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_message_is_delivered_once_and_acked() {
+    let (service, topic) = (name("s"), name("t"));
+    let opened = amqp()
+        .prefetch(50)
+        .link(setup(&service, &[&topic]))
+        .await
+        .unwrap();
+    let (link, mut deliveries) = (opened.link, opened.deliveries);
+    wait_for(&*link, LinkState::Ready).await;
+    let mut sender = Sender::new(link.clone());
+    let sent = publish(&mut sender, &topic, 1_000).await;
+
+    // Settled out of order, and one held back to the end.
+    let held = next(&mut deliveries).await;
+    let mut seen = HashSet::from([id(&held)]);
+    while seen.len() < sent.len() {
+        let mut batch = take(&mut deliveries, (sent.len() - seen.len()).min(20)).await;
+        while !batch.is_empty() {
+            let delivery = batch.swap_remove(fastrand::usize(..batch.len()));
+            assert!(seen.insert(id(&delivery)), "delivered twice");
+            delivery.settle(Settlement::Ack);
+        }
+    }
+    assert_eq!(seen, sent);
+    held.settle(Settlement::Ack);
+    end(&*link).await;
+    let admin = Admin::new().await;
+    assert_eq!(admin.drain(&service).await, []);
+    admin.forget(&service, &[&topic]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_than_the_prefetch_is_in_hand() {
+    let (service, topic) = (name("s"), name("t"));
+    let opened = amqp()
+        .prefetch(10)
+        .link(setup(&service, &[&topic]))
+        .await
+        .unwrap();
+    let (link, mut deliveries) = (opened.link, opened.deliveries);
+    wait_for(&*link, LinkState::Ready).await;
+    let mut sender = Sender::new(link.clone());
+    publish(&mut sender, &topic, 40).await;
+
+    let in_hand = take(&mut deliveries, 10).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(deliveries.try_recv().is_err());
+    drop(in_hand);
+    // Handed back, so all forty still come.
+    for _ in 0..40 {
+        next(&mut deliveries).await.settle(Settlement::Ack);
+    }
+    end(&*link).await;
+    Admin::new().await.forget(&service, &[&topic]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_finished_is_handed_back_by_shutdown() {
+    let (service, topic) = (name("s"), name("t"));
+    let opened = amqp().link(setup(&service, &[&topic])).await.unwrap();
+    let (link, mut deliveries) = (opened.link, opened.deliveries);
+    wait_for(&*link, LinkState::Ready).await;
+    let mut sender = Sender::new(link.clone());
+    let sent = publish(&mut sender, &topic, 60).await;
+    let mut done = HashSet::new();
+    for delivery in take(&mut deliveries, 20).await {
+        done.insert(id(&delivery));
+        delivery.settle(Settlement::Ack);
+    }
+    let in_hand = take(&mut deliveries, 10).await;
+
+    link.stop_consuming(LONG).await;
+    // The stream ends; what it still held is dropped, hence handed back.
+    while let Some(delivery) = deliveries.recv().await {
+        drop(delivery);
+    }
+    link.finish_consuming(LONG).await;
+    link.close(LONG).await;
+    // Void by now.
+    for delivery in in_hand {
+        delivery.settle(Settlement::Ack);
+    }
+
+    let admin = Admin::new().await;
+    let left: HashSet<_> = admin.drain(&service).await.into_iter().collect();
+    assert_eq!(left, &sent - &done);
+    admin.forget(&service, &[&topic]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_queue_comes_back() {
+    let (service, topic) = (name("s"), name("t"));
+    let opened = amqp().link(setup(&service, &[&topic])).await.unwrap();
+    let (link, mut deliveries) = (opened.link, opened.deliveries);
+    wait_for(&*link, LinkState::Ready).await;
+    let mut sender = Sender::new(link.clone());
+    publish(&mut sender, &topic, 1).await;
+    next(&mut deliveries).await.settle(Settlement::Ack);
+
+    let admin = Admin::new().await;
+    admin.delete_queue(&service).await;
+    // Unroutable until the queue is back.
+    let message = Message::new(topic.as_str(), "again");
+    while sender.confirm(Lane::Shared, message.clone()).await == Confirm::Unroutable {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
+    let delivery = next(&mut deliveries).await;
+    assert_eq!(id(&delivery), message.id());
+    delivery.settle(Settlement::Ack);
+    end(&*link).await;
+    admin.forget(&service, &[&topic]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_connection_is_rebuilt_and_delivers_again() {
+    let proxy = proxy::Proxy::start().await;
+    let (service, topic) = (name("s"), name("t"));
+    let amqp = final_amqp::Amqp::new(proxy.url()).unwrap();
+    let opened = amqp.link(setup(&service, &[&topic])).await.unwrap();
+    let (link, mut deliveries) = (opened.link, opened.deliveries);
+    let other = publisher(&support::amqp()).await;
+    let mut sender = Sender::new(other.clone());
+    let mut sent = publish(&mut sender, &topic, 200).await;
+    let mut done = HashSet::new();
+    for _ in 0..3 {
+        let in_hand = take(&mut deliveries, 50).await;
+        // What is in hand may still be of the connection before: wait for one to cut.
+        while proxy.cut() == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // Void, as the connection they came over is gone; the broker delivers them again.
+        for delivery in in_hand {
+            delivery.settle(Settlement::Ack);
+        }
+        sent.extend(publish(&mut sender, &topic, 50).await);
+    }
+    while done.len() < sent.len() {
+        let delivery = next(&mut deliveries).await;
+        done.insert(id(&delivery));
+        delivery.settle(Settlement::Ack);
+    }
+    assert_eq!(done, sent);
+    end(&*link).await;
+    end(&*other).await;
+    let admin = Admin::new().await;
+    let left: Vec<_> = admin.drain(&service).await;
+    assert!(left.iter().all(|id| done.contains(id)));
+    admin.forget(&service, &[&topic]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_declared_without_topics() {
+    let service = name("s");
+    let opened = amqp().link(setup(&service, &[])).await.unwrap();
+    wait_for(&*opened.link, LinkState::Ready).await;
+    end(&*opened.link).await;
+
+    let admin = Admin::new().await;
+    assert!(!admin.exists(&service).await);
+    assert!(!admin.exists(&format!("{service}_dlx")).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_can_have_a_name_of_its_own() {
+    let (service, topic, queue) = (name("s"), name("t"), name("Queue.of.mine"));
+    let opened = amqp()
+        .queue(&*queue)
+        .link(setup(&service, &[&topic]))
+        .await
+        .unwrap();
+    let admin = Admin::new().await;
+
+    assert!(admin.exists(&queue).await);
+    assert!(!admin.exists(&service).await);
+    end(&*opened.link).await;
+    admin.delete_queue(&queue).await;
+    admin.forget(&service, &[&topic]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_deliveries_are_told_apart_and_hurt_nobody() {
+    let (service, topic) = (name("s"), name("t"));
+    let opened = amqp().link(setup(&service, &[&topic])).await.unwrap();
+    let (link, mut deliveries) = (opened.link, opened.deliveries);
+    let admin = Admin::new().await;
+    let with = |name: &str, value: AMQPValue| {
+        let mut headers = FieldTable::default();
+        headers.insert(name.into(), value);
+        BasicProperties::default().with_headers(headers)
+    };
+    let mut deep = AMQPValue::Void;
+    for _ in 0..50 {
+        deep = AMQPValue::FieldArray(FieldArray::from(vec![deep]));
+    }
+    let bad = [
+        with("x-final-msg-topic", AMQPValue::LongLongInt(1)),
+        with("x-final-msg-topic", AMQPValue::LongString("".into())),
+        with(
+            "x-final-msg-topic",
+            AMQPValue::LongString(LongString::from(vec![0xff])),
+        ),
+        with("x-final-msg-topic", AMQPValue::LongString("a\u{7}b".into())),
+    ];
+    let odd = [
+        BasicProperties::default(),
+        BasicProperties::default()
+            .with_message_id("no uuid".into())
+            .with_content_type("".into()),
+        with("deep", deep),
+        with("x-final-key", AMQPValue::Boolean(true)),
+        with("big", AMQPValue::LongString("x".repeat(100_000).into())),
+    ];
+    let count = bad.len() + odd.len();
+    for properties in bad.iter().chain(&odd) {
+        admin
+            .publish(&topic, &topic, properties.clone(), b"\xff")
+            .await;
+    }
+    let taken = take(&mut deliveries, count).await;
+    let refused = taken.iter().filter(|one| one.message().is_err()).count();
+    assert_eq!(refused, bad.len());
+    for delivery in taken {
+        match delivery.message() {
+            Ok(message) => {
+                assert_eq!(message.topic(), topic);
+                assert_eq!(message.content_type(), "application/msgpack");
+            }
+            Err(reason) => assert!(reason.contains("topic"), "{reason}"),
+        }
+        delivery.settle(Settlement::Ack);
+    }
+    end(&*link).await;
+    assert_eq!(admin.drain(&service).await, []);
+    admin.forget(&service, &[&topic]).await;
+}

@@ -1,0 +1,199 @@
+//! What a service gives up on.
+
+mod support;
+
+use std::{collections::HashSet, time::Duration};
+
+use final_core::{
+    Message,
+    broker::{Confirm, DeadLetter, Lane, LinkState, Settlement},
+};
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldArray, FieldTable},
+};
+use support::*;
+
+fn dead(reason: &str) -> Settlement {
+    Settlement::DeadLetter(DeadLetter::new(reason, 4))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_is_the_original_and_says_why() {
+    let (service, topic) = (name("s"), name("t"));
+    let opened = amqp().link(setup(&service, &[&topic])).await.unwrap();
+    let (link, mut deliveries) = (opened.link, opened.deliveries);
+    let admin = Admin::new().await;
+    let mut headers = FieldTable::default();
+    for (name, value) in [
+        (
+            "x-final-msg-topic",
+            AMQPValue::LongString(topic.as_str().into()),
+        ),
+        ("x-final-reason", AMQPValue::LongString("forged".into())),
+        ("tenant", AMQPValue::LongString("acme".into())),
+        ("number", AMQPValue::LongInt(7)),
+        ("x-death", AMQPValue::FieldArray(FieldArray::default())),
+    ] {
+        headers.insert(name.into(), value);
+    }
+    let properties = BasicProperties::default()
+        .with_headers(headers)
+        .with_message_id("an id of somebody else".into())
+        .with_user_id("guest".into())
+        .with_expiration("60000".into())
+        .with_delivery_mode(2);
+    admin.publish(&topic, &topic, properties, b"body").await;
+
+    next(&mut deliveries).await.settle(dead("the cat ate it"));
+    let got = admin.get(&format!("{service}_dlx")).await.delivery;
+
+    assert_eq!(got.data, b"body");
+    assert_eq!(got.routing_key.as_str(), topic);
+    assert_eq!(got.exchange.as_str(), format!("{service}_exchange_dlx"));
+    let message_id = got.properties.message_id().as_ref().unwrap();
+    assert_eq!(message_id.as_str(), "an id of somebody else");
+    assert!(got.properties.expiration().is_none());
+    let headers = got.properties.headers().as_ref().unwrap().inner();
+    let text = |text: &str| AMQPValue::LongString(text.into());
+    assert_eq!(headers["x-final-reason"], text("the cat ate it"));
+    assert_eq!(headers["x-final-attempts"], AMQPValue::LongLongInt(4));
+    assert_eq!(headers["x-final-service"], text(&service));
+    assert_eq!(headers["x-final-msg-topic"], text(&topic));
+    assert_eq!(headers["tenant"], text("acme"));
+    assert_eq!(headers["number"], AMQPValue::LongInt(7));
+    assert!(headers.contains_key("x-final-time"));
+    assert!(!headers.contains_key("x-death"));
+    end(&*link).await;
+    assert_eq!(admin.drain(&service).await, [], "acked");
+    admin.forget(&service, &[&topic]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_at_once_are_all_put_away_before_the_end() {
+    let (service, topic) = (name("s"), name("t"));
+    let opened = amqp().link(setup(&service, &[&topic])).await.unwrap();
+    let (link, mut deliveries) = (opened.link, opened.deliveries);
+    wait_for(&*link, LinkState::Ready).await;
+    let sender = Sender::new(link.clone());
+    let sent: HashSet<_> = (0..600)
+        .map(|_| sender.send(Message::new(topic.as_str(), "x")))
+        .collect();
+    let began = std::time::Instant::now();
+    for _ in 0..600 {
+        next(&mut deliveries).await.settle(dead("no"));
+    }
+    end(&*link).await;
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+
+    let admin = Admin::new().await;
+    let found: Vec<_> = admin.drain(&format!("{service}_dlx")).await;
+    assert_eq!(found.len(), 600);
+    assert_eq!(found.into_iter().collect::<HashSet<_>>(), sent);
+    assert_eq!(admin.drain(&service).await, []);
+    admin.forget(&service, &[&topic]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_dead_letter_queue_is_declared_again_and_nothing_is_lost() {
+    let (service, topic) = (name("s"), name("t"));
+    let opened = amqp().link(setup(&service, &[&topic])).await.unwrap();
+    let (link, mut deliveries) = (opened.link, opened.deliveries);
+    wait_for(&*link, LinkState::Ready).await;
+    let sender = Sender::new(link.clone());
+    let admin = Admin::new().await;
+    let letters = format!("{service}_dlx");
+    let mut sent = HashSet::new();
+    for round in 0..3 {
+        for _ in 0..20 {
+            sent.insert(sender.send(Message::new(topic.as_str(), "x")));
+        }
+        let mut in_hand = Vec::new();
+        for _ in 0..20 {
+            in_hand.push(next(&mut deliveries).await);
+        }
+        // Round by round: all there, no queue, no exchange.
+        let before: Vec<_> = admin.drain(&letters).await;
+        for id in before {
+            sent.remove(&id);
+        }
+        match round {
+            1 => admin.delete_queue(&letters).await,
+            2 => {
+                admin
+                    .delete_exchange(&format!("{service}_exchange_dlx"))
+                    .await
+            }
+            _ => {}
+        }
+        for delivery in in_hand {
+            delivery.settle(dead("no"));
+        }
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+    }
+    end(&*link).await;
+    let found: HashSet<_> = admin.drain(&letters).await.into_iter().collect();
+    assert_eq!(found, sent);
+    assert_eq!(admin.drain(&service).await, []);
+    admin.forget(&service, &[&topic]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_stays_in_hand_while_its_dead_letter_is_refused() {
+    let (service, topic) = (name("s"), name("t"));
+    let opened = amqp()
+        .queue_kind(final_amqp::QueueKind::Classic)
+        .link(setup(&service, &[&topic]))
+        .await
+        .unwrap();
+    let (link, mut deliveries) = (opened.link, opened.deliveries);
+    wait_for(&*link, LinkState::Ready).await;
+    let admin = Admin::new().await;
+    // A second dead-letter queue that takes nothing: every dead letter is nacked.
+    let (full, exchange) = (name("full"), format!("{service}_exchange_dlx"));
+    let channel = admin.channel().await;
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), AMQPValue::LongInt(0));
+    arguments.insert(
+        "x-overflow".into(),
+        AMQPValue::LongString("reject-publish".into()),
+    );
+    channel
+        .queue_declare(
+            full.as_str().into(),
+            lapin::options::QueueDeclareOptions::durable(),
+            arguments,
+        )
+        .await
+        .unwrap();
+    channel
+        .queue_bind(
+            full.as_str().into(),
+            exchange.as_str().into(),
+            "".into(),
+            Default::default(),
+            Default::default(),
+        )
+        .await
+        .unwrap();
+    let mut sender = Sender::new(link.clone());
+    let message = Message::new(topic.as_str(), "x");
+    assert_eq!(
+        sender.confirm(Lane::Shared, message.clone()).await,
+        Confirm::Stored
+    );
+    next(&mut deliveries).await.settle(dead("no"));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+
+    // The end comes while it is still refused: the delivery goes back.
+    link.stop_consuming(LONG).await;
+    link.finish_consuming(Duration::from_millis(200)).await;
+    link.close(LONG).await;
+    assert_eq!(admin.drain(&service).await, [message.id()]);
+    admin.delete_queue(&full).await;
+    admin.forget(&service, &[&topic]).await;
+}

@@ -1,0 +1,146 @@
+//! What `open` refuses, and what it puts up with.
+
+mod support;
+
+use final_amqp::{Amqp, QueueKind};
+use final_core::{
+    Error, Message,
+    broker::{BrokerErrorKind, Confirm, Lane, LinkState, Setup},
+};
+use support::*;
+
+fn with_login(user: &str, password: &str) -> String {
+    let url = url();
+    let (_, address) = url.rsplit_once('@').unwrap();
+    format!("amqp://{user}:{password}@{address}")
+}
+
+#[tokio::test]
+async fn a_refused_login_is_an_error_without_the_password() {
+    let amqp = Amqp::new(with_login("nobody", "s3cret")).unwrap();
+    let error = amqp.link(setup(&name("s"), &[])).await.unwrap_err();
+
+    assert_eq!(error.kind(), BrokerErrorKind::Refused);
+    let shown = format!("{error} {error:?}");
+    let shown = format!("{shown} {:?}", Error::from(error));
+    assert!(!shown.contains("s3cret"), "{shown}");
+}
+
+#[tokio::test]
+async fn an_unknown_virtual_host_is_an_error() {
+    let url = url();
+    let (start, _) = url.rsplit_once('/').unwrap();
+    let amqp = Amqp::new(format!("{start}/nowhere-{}", name("v"))).unwrap();
+
+    let error = amqp.link(setup(&name("s"), &[])).await.unwrap_err();
+    assert_eq!(error.kind(), BrokerErrorKind::Refused);
+}
+
+#[tokio::test]
+async fn tls_to_a_port_without_it_is_no_panic() {
+    let amqp = Amqp::new(url().replace("amqp://", "amqps://")).unwrap();
+
+    // The server closes, or answers no TLS: away, or an error that says so.
+    match amqp.link(setup(&name("s"), &[])).await {
+        Ok(opened) => end(&*opened.link).await,
+        Err(error) => assert_eq!(error.kind(), BrokerErrorKind::Certificate),
+    }
+}
+
+#[tokio::test]
+async fn a_bad_certificate_authority_is_an_error() {
+    let amqp = Amqp::new(url().replace("amqp://", "amqps://"))
+        .unwrap()
+        .ca_certificate("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n");
+
+    let error = amqp.link(setup(&name("s"), &[])).await.unwrap_err();
+    assert_eq!(error.kind(), BrokerErrorKind::Certificate);
+}
+
+#[tokio::test]
+async fn a_queue_of_another_kind_is_an_error_that_names_it_and_the_way_out() {
+    let (service, topic) = (name("s"), name("t"));
+    let classic = amqp().queue_kind(QueueKind::Classic);
+    let opened = classic.link(setup(&service, &[&topic])).await.unwrap();
+    end(&*opened.link).await;
+
+    let error = amqp().link(setup(&service, &[&topic])).await.unwrap_err();
+    assert_eq!(error.kind(), BrokerErrorKind::Mismatch);
+    let text = error.to_string();
+    assert!(
+        text.contains(&service) && text.contains("QueueKind::Classic"),
+        "{text}"
+    );
+    // With the right kind all is well.
+    let opened = classic.link(setup(&service, &[&topic])).await.unwrap();
+    end(&*opened.link).await;
+    Admin::new().await.forget(&service, &[&topic]).await;
+}
+
+#[tokio::test]
+async fn a_queue_name_that_cannot_be_is_an_error() {
+    for queue in ["", "amq.mine", &"x".repeat(256)] {
+        let error = amqp()
+            .queue(queue)
+            .link(setup(&name("s"), &[]))
+            .await
+            .unwrap_err();
+
+        assert_eq!(error.kind(), BrokerErrorKind::Invalid);
+    }
+}
+
+#[tokio::test]
+async fn purge_empties_the_queues_unless_somebody_consumes() {
+    let (service, topic) = (name("s"), name("t"));
+    let purging = || Setup {
+        purge: true,
+        ..setup(&service, &[&topic])
+    };
+    let running = amqp().link(setup(&service, &[&topic])).await.unwrap();
+    let error = amqp().link(purging()).await.unwrap_err();
+    assert_eq!(error.kind(), BrokerErrorKind::InUse);
+    end(&*running.link).await;
+
+    let link = publisher(&amqp()).await;
+    let mut sender = Sender::new(link.clone());
+    let message = Message::new(topic.as_str(), "old");
+    assert_eq!(sender.confirm(Lane::Shared, message).await, Confirm::Stored);
+    end(&*link).await;
+
+    // A consumer that has just ended may be counted a moment longer.
+    let mut opened = loop {
+        match amqp().link(purging()).await {
+            Ok(opened) => break opened,
+            Err(error) => assert_eq!(error.kind(), BrokerErrorKind::InUse),
+        }
+    };
+    let quiet = tokio::time::timeout(
+        std::time::Duration::from_millis(500),
+        opened.deliveries.recv(),
+    );
+    assert!(quiet.await.is_err(), "nothing is left to deliver");
+    end(&*opened.link).await;
+    Admin::new().await.forget(&service, &[&topic]).await;
+}
+
+#[tokio::test]
+async fn purge_needs_a_broker() {
+    let amqp = Amqp::new("amqp://guest:guest@127.0.0.1:1/%2f").unwrap();
+    let setup = Setup {
+        purge: true,
+        ..setup(&name("s"), &["t"])
+    };
+
+    let error = amqp.link(setup).await.unwrap_err();
+    assert_eq!(error.kind(), BrokerErrorKind::Unreachable);
+}
+
+#[tokio::test]
+async fn a_broker_that_is_away_is_no_error() {
+    let amqp = Amqp::new("amqp://guest:guest@127.0.0.1:1/%2f").unwrap();
+    let opened = amqp.link(setup(&name("s"), &["t"])).await.unwrap();
+
+    assert_eq!(*opened.link.state().borrow(), LinkState::Away);
+    end(&*opened.link).await;
+}
