@@ -1,5 +1,10 @@
 //! What becomes of messages on a real broker.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "tests say what they expect by unwrapping"
+)]
+
 mod support;
 
 use std::{
@@ -442,24 +447,26 @@ async fn a_cut_connection_loses_no_message() {
     let mut sender = Sender::new(link.clone());
     let mut waiting: HashMap<MessageId, Message> = HashMap::new();
     let mut sent = HashSet::new();
-    for round in 0..3 {
+    let mut cuts = 0;
+    for _ in 0..3 {
         for _ in 0..800 {
             let message = message(&topic);
             let id = sender.send(message.clone());
             waiting.insert(id, message);
             sent.insert(id);
         }
-        // Some are answered, some not.
-        for _ in 0..100 {
-            let (id, confirm) = sender.answer().await;
-            assert_eq!(confirm, Confirm::Stored);
-            waiting.remove(&id);
-        }
-        assert!(proxy.cut() >= 1, "round {round}");
+        // Cut when some are answered and some are not.
+        let mut stored = 0;
         while !waiting.is_empty() {
             let (id, confirm) = sender.answer().await;
             match confirm {
-                Confirm::Stored => drop(waiting.remove(&id)),
+                Confirm::Stored => {
+                    waiting.remove(&id);
+                    stored += 1;
+                    if stored == 100 {
+                        cuts += proxy.cut();
+                    }
+                }
                 Confirm::Lost => {
                     wait_for(&*link, LinkState::Ready).await;
                     sender.send(waiting[&id].clone());
@@ -468,8 +475,53 @@ async fn a_cut_connection_loses_no_message() {
             }
         }
     }
+    assert!(cuts >= 3);
     let found: HashSet<_> = admin.drain(&queue).await.into_iter().collect();
     assert_eq!(found, sent);
+    end(&*link).await;
+    admin.delete_queue(&queue).await;
+    admin.delete_exchange(&topic).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_does_not_answer_parks_what_waited_too_long() {
+    let admin = Admin::new().await;
+    let proxy = proxy::Proxy::start().await;
+    let (topic, queue) = (name("t"), name("q"));
+    admin.queue(&queue, &topic, &[]).await;
+    let amqp = final_amqp::Amqp::new(proxy.url())
+        .unwrap()
+        .publish_channels(1)
+        .confirm_timeout(Duration::from_secs(1));
+    let link = publisher(&amqp).await;
+    let mut sender = Sender::new(link.clone());
+    assert_eq!(
+        sender.confirm(Lane::Shared, message(&topic)).await,
+        Confirm::Stored
+    );
+    proxy.mute(true);
+    let early: HashSet<_> = (0..10).map(|_| sender.send(message(&topic))).collect();
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let late: HashSet<_> = (0..10).map(|_| sender.send(message(&topic))).collect();
+
+    for _ in 0..20 {
+        let (id, confirm) = sender.answer().await;
+        let expected = if early.contains(&id) {
+            Confirm::NoAnswer
+        } else {
+            assert!(late.contains(&id));
+            Confirm::Lost
+        };
+        assert_eq!(confirm, expected);
+    }
+    proxy.mute(false);
+    // A new channel, or a new connection if that took too long.
+    loop {
+        wait_for(&*link, LinkState::Ready).await;
+        if sender.confirm(Lane::Shared, message(&topic)).await == Confirm::Stored {
+            break;
+        }
+    }
     end(&*link).await;
     admin.delete_queue(&queue).await;
     admin.delete_exchange(&topic).await;

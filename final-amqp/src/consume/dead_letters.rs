@@ -21,11 +21,11 @@ use tokio_util::sync::CancellationToken;
 use super::channel::{Done, Order};
 use crate::{
     backoff::Backoff,
-    connection::open_confirm_channel,
+    connection::{close_channel, open_confirm_channel},
     error::Fault,
     notice::Notice,
     properties::{Original, dead_letter},
-    publish::{Way, confirms::ConfirmChannel, sweep::Verdict},
+    publish::{Way, confirms::ConfirmChannel, pause::Pause, sweep::Verdict},
     topology::Topology,
 };
 
@@ -147,20 +147,18 @@ impl DeadLetters {
             .map_err(|error| error.to_string())?;
         let mut confirms = ConfirmChannel::new(channel, str::to_owned);
         let mut in_flight = HashSet::new();
-        let mut blocked = self.way.blocked.subscribe();
-        let mut unblocked = Instant::now();
+        let mut pause = Pause::new(self.way.blocked.subscribe());
+        let limit = self.way.settings.confirm_timeout;
         let mut verdicts = Vec::new();
         let frame_max = connection.configuration().frame_max();
         let trouble = loop {
-            let is_blocked = *blocked.borrow_and_update();
-            if is_blocked {
-                unblocked = Instant::now();
-            } else {
+            let is_blocked = pause.is_on();
+            if !is_blocked {
                 self.fill(&mut confirms, &mut in_flight, frame_max);
             }
-            let late = confirms.oldest().is_some_and(|since| {
-                since.max(unblocked).elapsed() > self.way.settings.confirm_timeout
-            });
+            let late = confirms
+                .oldest()
+                .is_some_and(|sent| pause.deadline(sent, limit) <= Instant::now());
             if late && !is_blocked {
                 break Some("the broker does not confirm dead letters".to_owned());
             }
@@ -169,7 +167,7 @@ impl DeadLetters {
             select! {
                 biased;
                 () = confirms.turn(&mut verdicts) => {}
-                _ = blocked.changed() => {}
+                () = pause.changed() => {}
                 job = self.jobs.recv(), if room => match job {
                     Some(job) => self.waiting.push_back(job),
                     None => break None,
@@ -199,6 +197,7 @@ impl DeadLetters {
             self.waiting.push_front(job);
         }
         self.waiting.extend(broken.innocent);
+        close_channel(&broken.channel).await;
         match broken
             .fault
             .map(|fault| fault.text().to_owned())

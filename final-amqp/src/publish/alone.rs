@@ -20,7 +20,7 @@ use tokio::{
 use super::{confirms::ConfirmChannel, lane::Lane};
 use crate::{
     backoff::Backoff,
-    connection::{close, connect, open_confirm_channel},
+    connection::{close, close_channel, connect, open_confirm_channel},
     error::{Fault, code},
     properties,
 };
@@ -179,6 +179,7 @@ impl Lane {
                 }
             }
         }
+        close_channel(&broken.channel).await;
         Attempt::Settled
     }
 }

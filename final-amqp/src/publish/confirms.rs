@@ -19,7 +19,7 @@ use lapin::{
 };
 
 use super::sweep::{Sweep, Verdict};
-use crate::{connection::close_channel, error::Fault};
+use crate::error::Fault;
 
 /// A message ready to be written.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub(crate) struct Wire {
 /// What is known of the messages of a channel that has ended.
 #[derive(Debug)]
 pub(crate) struct Broken<T> {
+    /// To be closed once its messages are settled: that may take a while.
+    pub(crate) channel: Channel,
     /// Why it ended, if the server said so.
     pub(crate) fault: Option<Fault>,
     /// Written and not answered, with the time of writing; one of them may be the reason.
@@ -181,7 +183,6 @@ impl<I: Eq + Hash, T> ConfirmChannel<I, T> {
             Poll::Ready(())
         })
         .await;
-        close_channel(&self.channel).await;
         let mut unanswered = self.unanswered;
         let mut innocent = self.unwritten;
         for one in self.outstanding {
@@ -196,6 +197,7 @@ impl<I: Eq + Hash, T> ConfirmChannel<I, T> {
         }
         innocent.extend(self.sweep.into_undecided());
         Broken {
+            channel: self.channel,
             fault: self.fault,
             unanswered,
             innocent,

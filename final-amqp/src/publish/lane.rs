@@ -17,11 +17,12 @@ use super::{
     Way,
     confirms::{Broken, ConfirmChannel},
     exchanges::Exchanges,
+    pause::Pause,
     sweep::Verdict,
 };
 use crate::{
     backoff::Backoff,
-    connection::open_confirm_channel,
+    connection::{close_channel, open_confirm_channel},
     error::{Fault, code},
     properties,
 };
@@ -68,24 +69,20 @@ impl Lane {
     async fn serve(&self, channel: Channel) -> bool {
         let mut confirms = Confirms::new(channel, MessageId::from_text);
         let mut verdicts = Vec::new();
-        let mut blocked = self.way.blocked.subscribe();
-        // Nothing is confirmed under `connection.blocked`, so every deadline begins anew after it.
-        let mut unblocked = Instant::now();
+        let mut pause = Pause::new(self.way.blocked.subscribe());
+        let limit = self.way.settings.confirm_timeout;
         loop {
-            let is_blocked = *blocked.borrow_and_update();
+            let is_blocked = pause.is_on();
             let room = !is_blocked && confirms.len() < self.room;
             if room {
                 self.take(&mut confirms);
             }
-            if is_blocked {
-                unblocked = Instant::now();
-            }
             let deadline = confirms
                 .oldest()
                 .filter(|_| !is_blocked)
-                .map(|since| since.max(unblocked) + self.way.settings.confirm_timeout);
+                .map(|sent| pause.deadline(sent, limit));
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                self.overdue(confirms, unblocked).await;
+                self.overdue(confirms, &pause).await;
                 return false;
             }
             if self.way.is_finishing()
@@ -93,7 +90,7 @@ impl Lane {
                 && self.way.shared.is_empty()
                 && self.exchanges.is_idle()
             {
-                confirms.end(&mut verdicts).await;
+                self.give_up(confirms).await;
                 return true;
             }
             select! {
@@ -104,7 +101,7 @@ impl Lane {
                 }
                 () = confirms.turn(&mut verdicts) => settle(&mut verdicts),
                 () = self.way.shared.filled(), if room && confirms.len() < self.room => {}
-                _ = blocked.changed() => {}
+                () = pause.changed() => {}
                 () = until(deadline), if deadline.is_some() => {}
                 () = self.way.tick() => {}
             }
@@ -145,24 +142,28 @@ impl Lane {
     }
 
     /// The broker did not answer in time.
-    async fn overdue(&self, confirms: Confirms, unblocked: Instant) {
+    async fn overdue(&self, confirms: Confirms, pause: &Pause) {
         let limit = self.way.settings.confirm_timeout;
+        let now = Instant::now();
         let mut verdicts = Vec::new();
         let broken = confirms.end(&mut verdicts).await;
         settle(&mut verdicts);
-        for (sending, since) in broken.unanswered {
-            // The others have not had their time and go again at once: dropped, hence lost.
-            if since.max(unblocked).elapsed() >= limit {
+        // Those that have not had their time go again at once: dropped, hence lost.
+        for (sending, sent) in broken.unanswered {
+            if pause.deadline(sent, limit) <= now {
                 sending.confirm(Confirm::NoAnswer);
             }
         }
+        drop(broken.innocent);
+        close_channel(&broken.channel).await;
     }
 
-    /// There is no time left.
+    /// Nothing is left to do, or no time to do it. What is unanswered is dropped, hence lost.
     async fn give_up(&self, confirms: Confirms) {
         let mut verdicts = Vec::new();
-        drop(confirms.end(&mut verdicts).await);
+        let Broken { channel, .. } = confirms.end(&mut verdicts).await;
         settle(&mut verdicts);
+        close_channel(&channel).await;
     }
 
     /// The channel has ended.
@@ -177,12 +178,13 @@ impl Lane {
         {
             self.exchanges.forget();
         }
-        blame(broken);
+        let channel = blame(broken);
+        close_channel(&channel).await;
     }
 }
 
-/// Says what became of the messages of a channel that has ended.
-fn blame(broken: Broken<Sending>) {
+/// Says what became of the messages of a channel that has ended, and gives it back.
+fn blame(broken: Broken<Sending>) -> Channel {
     // Innocent ones are due at once: dropped, hence lost.
     let unanswered: Vec<_> = broken.unanswered.into_iter().map(|(one, _)| one).collect();
     match broken.fault {
@@ -205,6 +207,7 @@ fn blame(broken: Broken<Sending>) {
             }
         }
     }
+    broken.channel
 }
 
 /// What a channel-level code says about the only message it can be about.

@@ -13,6 +13,7 @@ mod alone;
 pub(crate) mod confirms;
 mod exchanges;
 mod lane;
+pub(crate) mod pause;
 mod queue;
 pub(crate) mod sweep;
 

@@ -2,7 +2,11 @@
 //! broker, and a proxy whose connections can be cut.
 #![allow(
     dead_code,
+    missing_docs,
+    missing_debug_implementations,
     unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
     reason = "every test file is a crate of its own and uses a part"
 )]
 

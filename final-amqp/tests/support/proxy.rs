@@ -6,7 +6,7 @@ use std::{
 };
 
 use tokio::{
-    io::copy_bidirectional,
+    io::{AsyncReadExt, AsyncWriteExt, copy},
     net::{TcpListener, TcpStream},
     sync::watch,
     task::AbortHandle,
@@ -16,6 +16,7 @@ pub struct Proxy {
     address: SocketAddr,
     connections: Arc<Mutex<Vec<AbortHandle>>>,
     refusing: watch::Sender<bool>,
+    muted: watch::Sender<bool>,
     listener: AbortHandle,
 }
 
@@ -26,16 +27,18 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let connections: Arc<Mutex<Vec<AbortHandle>>> = Arc::default();
         let refusing = watch::Sender::new(false);
+        let muted = watch::Sender::new(false);
+        let mute = muted.subscribe();
         let (all, refuse) = (Arc::clone(&connections), refusing.subscribe());
         let listener = tokio::spawn(async move {
-            while let Ok((mut client, _)) = listener.accept().await {
+            while let Ok((client, _)) = listener.accept().await {
                 if *refuse.borrow() {
                     continue;
                 }
-                let target = target.clone();
+                let (target, mute) = (target.clone(), mute.clone());
                 let connection = tokio::spawn(async move {
-                    if let Ok(mut server) = TcpStream::connect(target).await {
-                        let _ = copy_bidirectional(&mut client, &mut server).await;
+                    if let Ok(server) = TcpStream::connect(target).await {
+                        pass(client, server, mute).await;
                     }
                 });
                 all.lock().unwrap().push(connection.abort_handle());
@@ -45,6 +48,7 @@ impl Proxy {
             address,
             connections,
             refusing,
+            muted,
             listener: listener.abort_handle(),
         }
     }
@@ -64,9 +68,34 @@ impl Proxy {
             .count()
     }
 
+    /// Whether the broker's answers are held back.
+    pub fn mute(&self, mute: bool) {
+        self.muted.send_replace(mute);
+    }
+
     /// Whether new connections are closed at once.
     pub fn refuse(&self, refuse: bool) {
         self.refusing.send_replace(refuse);
+    }
+}
+
+/// Passes bytes both ways until one side ends; none to the client while muted.
+async fn pass(mut client: TcpStream, mut server: TcpStream, mut mute: watch::Receiver<bool>) {
+    let (mut from_client, mut to_client) = client.split();
+    let (mut from_server, mut to_server) = server.split();
+    let back = async {
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let read = from_server.read(&mut buffer).await.unwrap_or(0);
+            let heard = mute.wait_for(|muted| !muted).await.is_ok();
+            if read == 0 || !heard || to_client.write_all(&buffer[..read]).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        _ = copy(&mut from_client, &mut to_server) => {}
+        () = back => {}
     }
 }
 
