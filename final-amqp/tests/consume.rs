@@ -1,5 +1,10 @@
 //! What a real broker delivers, and what becomes of it.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "tests say what they expect by unwrapping"
+)]
+
 mod support;
 
 use std::{collections::HashSet, time::Duration};
@@ -189,6 +194,29 @@ async fn a_deleted_queue_comes_back() {
     let delivery = next(&mut deliveries).await;
     assert_eq!(id(&delivery), message.id());
     delivery.settle(Settlement::Ack);
+    end(&*link).await;
+    admin.forget(&service, &[&topic]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_deleted_again_and_again_comes_back_bound() {
+    let (service, topic) = (name("s"), name("t"));
+    let opened = amqp().link(setup(&service, &[&topic])).await.unwrap();
+    let (link, mut deliveries) = (opened.link, opened.deliveries);
+    wait_for(&*link, LinkState::Ready).await;
+    let mut sender = Sender::new(link.clone());
+    let admin = Admin::new().await;
+    // Some of these hit the service while it declares.
+    for _ in 0..8 {
+        admin.delete_queue(&service).await;
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(20..200))).await;
+    }
+    let message = Message::new(topic.as_str(), "again");
+    while sender.confirm(Lane::Shared, message.clone()).await == Confirm::Unroutable {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
+    next(&mut deliveries).await.settle(Settlement::Ack);
     end(&*link).await;
     admin.forget(&service, &[&topic]).await;
 }

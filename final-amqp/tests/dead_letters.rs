@@ -1,5 +1,10 @@
 //! What a service gives up on.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "tests say what they expect by unwrapping"
+)]
+
 mod support;
 
 use std::{collections::HashSet, time::Duration};

@@ -1,5 +1,10 @@
 //! What `open` refuses, and what it puts up with.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "tests say what they expect by unwrapping"
+)]
+
 mod support;
 
 use final_amqp::{Amqp, QueueKind};

@@ -19,7 +19,7 @@ use std::{
     time::Instant,
 };
 
-use final_core::broker::Delivery;
+use final_core::broker::{BrokerError, Delivery};
 use lapin::Connection;
 use tokio::{
     select,
@@ -176,13 +176,10 @@ async fn supervise(intake: Arc<Intake>, jobs: Jobs, mut first: Option<Connection
     while !intake.stop.is_cancelled() {
         let attempt = match first.take() {
             Some(connection) => Ok(connection),
-            None => {
-                let service = &intake.topology.service;
-                select! {
-                    attempt = connect(&intake.settings, service, "subscriber") => attempt,
-                    () = intake.stop.cancelled() => break,
-                }
-            }
+            None => select! {
+                attempt = reconnect(&intake) => attempt,
+                () = intake.stop.cancelled() => break,
+            },
         };
         match attempt {
             Ok(connection) => {
@@ -201,6 +198,17 @@ async fn supervise(intake: Arc<Intake>, jobs: Jobs, mut first: Option<Connection
     }
 }
 
+/// Connects, and declares what consuming needs.
+async fn reconnect(intake: &Intake) -> Result<Connection, BrokerError> {
+    let service = &intake.topology.service;
+    let connection = connect(&intake.settings, service, "subscriber").await?;
+    if let Err(error) = intake.topology.declare(&connection).await {
+        close(&connection).await;
+        return Err(error);
+    }
+    Ok(connection)
+}
+
 /// Lives as long as one connection.
 async fn incarnation(intake: &Arc<Intake>, jobs: &Jobs, connection: Arc<Connection>) {
     let mut channels = JoinSet::new();
@@ -216,35 +224,42 @@ async fn incarnation(intake: &Arc<Intake>, jobs: &Jobs, connection: Arc<Connecti
 /// Keeps one channel consuming, while the connection lasts.
 async fn keep_channel(intake: &Intake, jobs: Jobs, connection: &Connection) {
     let mut backoff = Backoff::new();
+    // The connection came with everything declared.
+    let mut declared = true;
     while connection.status().connected() && !intake.stop.is_cancelled() {
         let since = Instant::now();
-        match consume(intake, jobs.clone(), connection).await {
-            Ok(()) => return,
-            Err(why) => intake.notice.trouble(&why),
+        let ended = if declared {
+            consume(intake, jobs.clone(), connection).await
+        } else {
+            let again = intake.topology.declare(connection).await;
+            again.map_err(|error| error.to_string())
+        };
+        match ended {
+            Ok(()) if declared => return,
+            Ok(()) => {
+                declared = true;
+                continue;
+            }
+            // The queue may be gone, or only a binding: it is not enough that consuming succeeds.
+            Err(why) => {
+                declared = false;
+                intake.notice.trouble(&why);
+            }
         }
         if since.elapsed() > GOOD {
             backoff = Backoff::new();
         }
         select! {
             () = sleep(backoff.pause()) => {}
-            () = intake.stop.cancelled() => {}
+            () = intake.stop.cancelled() => return,
         }
     }
 }
 
 async fn consume(intake: &Intake, jobs: Jobs, connection: &Connection) -> Result<(), String> {
-    let opened = match ConsumingChannel::open(connection, intake, jobs.clone()).await {
-        Ok(opened) => opened,
-        // The queue may be gone: declared again, and only then, as every declaration costs.
-        Err(_) if connection.status().connected() => {
-            let declared = intake.topology.declare(connection).await;
-            declared.map_err(|error| error.to_string())?;
-            ConsumingChannel::open(connection, intake, jobs)
-                .await
-                .map_err(|error| error.to_string())?
-        }
-        Err(error) => return Err(error.to_string()),
-    };
+    let opened = ConsumingChannel::open(connection, intake, jobs)
+        .await
+        .map_err(|error| error.to_string())?;
     intake.notice.well();
     opened.run(intake).await
 }
