@@ -1,1 +1,64 @@
-//! The harness.
+//! Real servers to test against, and the means to make them fail.
+//!
+//! ```text
+//! shared      one PostgreSQL, MariaDB and RabbitMQ for all tests; each test takes a fresh
+//!             database, vhost or file of it
+//! servers     a server of one's own, to kill -9, to freeze and to start again
+//! proxy       a wire that can be cut, stalled and refused
+//! process     any other program, killed as hard
+//! wait        `eventually`: conditions with deadlines in place of sleeps
+//! ```
+//!
+//! Everything listens on loopback only, on ports nobody else has, with data in a folder of its own,
+//! so tests run beside each other and beside a second copy of themselves. Nothing outlives the test
+//! process, however it ends; `FINAL_TEST_KEEP=1` keeps the data folders and logs for a look.
+//!
+//! | variable | meaning |
+//! | --- | --- |
+//! | `FINAL_TEST_POSTGRES_URL` | use this PostgreSQL as the shared one; the user may create databases |
+//! | `FINAL_TEST_MYSQL_URL` | the same for MariaDB or MySQL |
+//! | `FINAL_TEST_AMQP_URL` | the same for RabbitMQ; see [`shared::amqp_vhost`] |
+//! | `FINAL_TEST_RABBITMQ_API` | its management API, `http://user:password@host:port` |
+//! | `FINAL_TEST_KEEP` | keep data folders, logs and vhosts |
+//!
+//! `cargo xtask test` sets the first four for the whole run, so that the servers start once; a plain
+//! `cargo test -p final-tests` starts its own, once per test binary.
+//!
+//! Linux only: process groups, `/proc` and `setpriv` do the hard parts.
+
+mod dirs;
+mod error;
+mod ports;
+pub mod process;
+pub mod servers;
+
+#[cfg(feature = "clients")]
+pub mod proxy;
+#[cfg(feature = "clients")]
+pub mod shared;
+#[cfg(feature = "clients")]
+pub mod wait;
+
+pub use dirs::WorkDir;
+pub use error::{Error, Result};
+pub use ports::Port;
+#[cfg(feature = "clients")]
+pub use {
+    proxy::Proxy,
+    shared::{Vhost, amqp_vhost, mysql_database, pg_database, sqlite_file, unique},
+    wait::{always, eventually},
+};
+
+/// Runs blocking work beside the test, so that the test's own runtime goes on turning.
+#[cfg(feature = "clients")]
+pub(crate) async fn beside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(failed) => Err(Error::new(
+            format!("the harness itself failed: {failed}"),
+            "look at the panic above this message",
+        )),
+    }
+}

@@ -1,0 +1,260 @@
+//! A wire between a client and a server that can be cut, stalled and refused.
+//!
+//! It runs on the runtime of the test that made it.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpSocket, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::watch,
+    task::JoinHandle,
+};
+
+use crate::{Error, Port, Result};
+
+/// A TCP proxy on a port of its own; dropping it cuts what goes through it.
+#[derive(Debug)]
+pub struct Proxy {
+    port: Port,
+    server: String,
+    wire: Arc<Wire>,
+    listener: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What all connections through one proxy share.
+#[derive(Debug)]
+struct Wire {
+    state: watch::Sender<State>,
+    open: AtomicUsize,
+    taken: AtomicUsize,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct State {
+    /// Connections taken before the newest cut are over.
+    cuts: usize,
+    requests_stalled: bool,
+    answers_stalled: bool,
+}
+
+impl Proxy {
+    /// A proxy to the server of this URL.
+    pub async fn to(url: &str) -> Result<Self> {
+        let server = authority(url)?.to_owned();
+        let (state, _) = watch::channel(State::default());
+        let (open, taken) = Default::default();
+        let wire = Arc::new(Wire { state, open, taken });
+        let proxy = Self {
+            port: Port::free()?,
+            server,
+            wire,
+            listener: Mutex::new(None),
+        };
+        proxy.accept()?;
+        Ok(proxy)
+    }
+
+    /// The server's URL with this proxy in its place.
+    pub fn url(&self, url: &str) -> String {
+        url.replacen(&self.server, &format!("127.0.0.1:{}", self.port()), 1)
+    }
+
+    /// The port clients connect to.
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// How many connections are open now.
+    pub fn open(&self) -> usize {
+        self.wire.open.load(Ordering::SeqCst)
+    }
+
+    /// How many connections there have been.
+    pub fn taken(&self) -> usize {
+        self.wire.taken.load(Ordering::SeqCst)
+    }
+
+    /// Resets all open connections, both ends; new ones are served.
+    pub fn cut(&self) {
+        self.wire.state.send_modify(|state| state.cuts += 1);
+    }
+
+    /// Holds everything back, both ways, with all connections open: a broken router, no reset.
+    pub fn stall(&self) {
+        self.hold(true, true);
+    }
+
+    /// Holds back only what the server says: requests are carried out, and nobody hears of it.
+    pub fn stall_answers(&self) {
+        self.hold(false, true);
+    }
+
+    /// Lets through what was held back, and what follows.
+    pub fn resume(&self) {
+        self.hold(false, false);
+    }
+
+    /// Refuses new connections, as a server that is down; open ones stay.
+    pub fn refuse(&self) {
+        let listener = self
+            .listener
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        listener.inspect(JoinHandle::abort);
+    }
+
+    /// Takes new connections again.
+    pub fn accept(&self) -> Result<()> {
+        let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        if listener.is_none() {
+            let socket = listen(self.port()).map_err(|cause| {
+                Error::new(
+                    format!("the proxy cannot listen on port {}: {cause}", self.port()),
+                    "run the test again; another program took the port in between",
+                )
+            })?;
+            let serve = serve(socket, self.server.clone(), self.wire.clone());
+            *listener = Some(tokio::spawn(serve));
+        }
+        Ok(())
+    }
+
+    /// The server is gone: refuses new connections and cuts the open ones.
+    pub fn down(&self) {
+        self.refuse();
+        self.cut();
+    }
+
+    /// The server is back.
+    pub fn up(&self) -> Result<()> {
+        self.resume();
+        self.accept()
+    }
+
+    fn hold(&self, requests_stalled: bool, answers_stalled: bool) {
+        self.wire.state.send_modify(|state| {
+            *state = State {
+                requests_stalled,
+                answers_stalled,
+                ..*state
+            };
+        });
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.down();
+    }
+}
+
+/// The `host:port` of a URL.
+fn authority(url: &str) -> Result<&str> {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?']).next().unwrap_or(rest);
+    let address = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, address)| address);
+    if address.contains(':') {
+        return Ok(address);
+    }
+    let what = format!("the address {address:?} has no port, so the proxy cannot stand in for it");
+    Err(Error::new(
+        what,
+        "write the port into the URL, even if it is the usual one",
+    ))
+}
+
+fn listen(port: u16) -> std::io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    socket.listen(1024)
+}
+
+async fn serve(listener: TcpListener, server: String, wire: Arc<Wire>) {
+    while let Ok((client, _)) = listener.accept().await {
+        tokio::spawn(carry(client, server.clone(), wire.clone()));
+    }
+}
+
+/// One connection, from its beginning to its end or a cut.
+async fn carry(client: TcpStream, server: String, wire: Arc<Wire>) {
+    let mut state = wire.state.subscribe();
+    let cuts = state.borrow_and_update().cuts;
+    wire.taken.fetch_add(1, Ordering::SeqCst);
+    wire.open.fetch_add(1, Ordering::SeqCst);
+    if let Ok(server) = TcpStream::connect(server).await {
+        let _ = (client.set_nodelay(true), server.set_nodelay(true));
+        let (from_client, to_client) = client.into_split();
+        let (from_server, to_server) = server.into_split();
+        let requests = pump(from_client, to_server, state.clone(), |state| {
+            state.requests_stalled
+        });
+        let answers = pump(from_server, to_client, state.clone(), |state| {
+            state.answers_stalled
+        });
+        tokio::select! {
+            _ = async { tokio::join!(requests, answers) } => {}
+            _ = state.wait_for(|state| state.cuts != cuts) => {}
+        }
+    }
+    wire.open.fetch_sub(1, Ordering::SeqCst);
+}
+
+/// One direction of a connection, with its half-close handed on.
+async fn pump(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut state: watch::Receiver<State>,
+    is_stalled: fn(&State) -> bool,
+) {
+    // A socket that is dropped in the middle is reset, not closed in good order.
+    let _ = from.as_ref().set_zero_linger();
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let Ok(length) = from.read(&mut buffer).await else {
+            return;
+        };
+        if state.wait_for(|state| !is_stalled(state)).await.is_err() {
+            return;
+        }
+        if length == 0 {
+            let _ = to.shutdown().await;
+            return;
+        }
+        if to.write_all(&buffer[..length]).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_of_a_url_is_found() {
+        assert_eq!(
+            authority("amqp://a:b@127.0.0.1:5672/%2f").unwrap(),
+            "127.0.0.1:5672"
+        );
+        assert_eq!(
+            authority("postgres://a@[::1]:5432/db?x=y").unwrap(),
+            "[::1]:5432"
+        );
+        assert_eq!(authority("localhost:80").unwrap(), "localhost:80");
+        assert!(authority("amqp://localhost/%2f").is_err());
+    }
+}

@@ -1,0 +1,121 @@
+//! Where the servers' programs are on this machine.
+
+use std::path::{Path, PathBuf};
+
+use crate::{Error, Result};
+
+/// A server that is not installed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missing {
+    /// What it is called.
+    pub server: &'static str,
+    /// The Debian package that brings it.
+    pub package: &'static str,
+}
+
+/// A program of a server, the package it comes in, and where that puts it.
+struct Program {
+    missing: Missing,
+    name: &'static str,
+    folders: fn() -> Vec<PathBuf>,
+}
+
+const POSTGRES: Program = Program {
+    missing: Missing {
+        server: "PostgreSQL",
+        package: "postgresql",
+    },
+    name: "postgres",
+    folders: postgres_folders,
+};
+const MARIADB: Program = Program {
+    missing: Missing {
+        server: "MariaDB",
+        package: "mariadb-server",
+    },
+    name: "mariadbd",
+    folders: path_and_sbin,
+};
+const RABBITMQ: Program = Program {
+    missing: Missing {
+        server: "RabbitMQ",
+        package: "rabbitmq-server",
+    },
+    name: "rabbitmq-server",
+    // Not the one in PATH, which changes user and reads /etc.
+    folders: || vec!["/usr/lib/rabbitmq/bin".into()],
+};
+
+/// The servers that are not installed.
+pub fn missing() -> Vec<Missing> {
+    [POSTGRES, MARIADB, RABBITMQ]
+        .into_iter()
+        .filter(|program| program.folder().is_err())
+        .map(|program| program.missing)
+        .collect()
+}
+
+/// The folder with `postgres` and `initdb`.
+pub(super) fn postgres() -> Result<PathBuf> {
+    POSTGRES.folder()
+}
+
+/// The folder with `mariadbd`.
+pub(super) fn mariadb() -> Result<PathBuf> {
+    MARIADB.folder()
+}
+
+/// The folder with `rabbitmq-server` and `rabbitmqctl`.
+pub(super) fn rabbitmq() -> Result<PathBuf> {
+    RABBITMQ.folder()
+}
+
+/// The user a server has to run as: it refuses to be root, and needs no change from anybody else.
+pub(super) fn user(name: &'static str) -> Option<&'static str> {
+    rustix::process::geteuid().is_root().then_some(name)
+}
+
+impl Program {
+    fn folder(&self) -> Result<PathBuf> {
+        let found = (self.folders)()
+            .into_iter()
+            .find(|folder| folder.join(self.name).is_file());
+        found.ok_or_else(|| {
+            let Missing { server, package } = self.missing;
+            Error::new(
+                format!(
+                    "{server} is not installed: no `{}` on this machine",
+                    self.name
+                ),
+                format!(
+                    "`apt-get install {package}`, or `cargo xtask test` as root, which installs \
+                     what is missing, or point FINAL_TEST_POSTGRES_URL, FINAL_TEST_MYSQL_URL or \
+                     FINAL_TEST_AMQP_URL at a running server"
+                ),
+            )
+        })
+    }
+}
+
+/// Debian keeps each version apart and out of PATH; the newest first.
+fn postgres_folders() -> Vec<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut folders: Vec<_> = versions.map(|version| version.path().join("bin")).collect();
+    folders.sort_by_key(|folder| std::cmp::Reverse(version(folder)));
+    folders.extend(path_and_sbin());
+    folders
+}
+
+fn version(folder: &Path) -> Option<u32> {
+    folder.parent()?.file_name()?.to_str()?.parse().ok()
+}
+
+fn path_and_sbin() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<_> = std::env::split_paths(&path).collect();
+    folders.push("/usr/sbin".into());
+    folders
+}

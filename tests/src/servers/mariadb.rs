@@ -1,0 +1,114 @@
+//! MariaDB.
+
+use std::{ops::Deref, path::PathBuf};
+
+use super::{Recipe, Server, Setup, find, probe};
+use crate::{
+    Port, Result, WorkDir,
+    process::{Launch, Signal},
+};
+
+/// A MariaDB of one's own; durable as out of the box.
+#[derive(Debug, Clone)]
+pub struct MariaDb(Server);
+
+impl MariaDb {
+    /// Starts one for a test.
+    #[cfg(feature = "clients")]
+    pub async fn start() -> Result<Self> {
+        Self::start_with(Setup::default()).await
+    }
+
+    /// Starts one with a setup of one's own, such as `--log-bin`.
+    #[cfg(feature = "clients")]
+    pub async fn start_with(setup: Setup) -> Result<Self> {
+        crate::beside(move || Self::start_blocking(setup)).await
+    }
+
+    /// Makes a data folder, starts the server and waits until it answers.
+    pub fn start_blocking(setup: Setup) -> Result<Self> {
+        let program = find::mariadb()?.join("mariadbd");
+        let port = Port::prefer(setup.port)?;
+        let dir = super::folder("mariadb", setup.lifetime)?;
+        let user = find::user("mysql");
+        let home = dir.folder("home", user)?;
+        let data = home.join("data");
+        Launch::new("mariadb-install-db")
+            .args([
+                "--no-defaults",
+                "--skip-test-db",
+                "--auth-root-authentication-method=normal",
+            ])
+            .arg(format!("--datadir={}", data.display()))
+            .user(user)
+            .run()?;
+        let recipe = MariaDbRecipe {
+            program,
+            port,
+            dir,
+            home,
+            data,
+            user,
+            args: setup.args,
+        };
+        Server::launch(recipe, setup.lifetime).map(Self)
+    }
+}
+
+impl Deref for MariaDb {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.0
+    }
+}
+
+#[derive(Debug)]
+struct MariaDbRecipe {
+    program: PathBuf,
+    port: Port,
+    dir: WorkDir,
+    home: PathBuf,
+    data: PathBuf,
+    user: Option<&'static str>,
+    args: Vec<String>,
+}
+
+impl Recipe for MariaDbRecipe {
+    fn name(&self) -> &'static str {
+        "MariaDB"
+    }
+
+    fn url(&self) -> String {
+        format!("mysql://root@127.0.0.1:{}/mysql", self.port.number())
+    }
+
+    fn dir(&self) -> &WorkDir {
+        &self.dir
+    }
+
+    fn launch(&self) -> Launch {
+        let home = self.home.display();
+        Launch::new(&self.program)
+            .args([
+                "--no-defaults",
+                "--bind-address=127.0.0.1",
+                "--skip-name-resolve",
+            ])
+            .arg("--max-connections=500")
+            .arg(format!("--datadir={}", self.data.display()))
+            .arg(format!("--port={}", self.port.number()))
+            .arg(format!("--socket={home}/socket"))
+            .arg(format!("--pid-file={home}/pid"))
+            .args(&self.args)
+            .user(self.user)
+    }
+
+    fn is_ready(&self) -> bool {
+        probe::mariadb(self.port.number())
+    }
+
+    fn stop_signal(&self) -> Signal {
+        Signal::TERM
+    }
+}

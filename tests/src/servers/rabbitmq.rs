@@ -1,0 +1,282 @@
+//! RabbitMQ, with its management API.
+
+use std::{fs, net::TcpStream, ops::Deref, os::unix::fs::PermissionsExt, path::PathBuf};
+
+use super::{Recipe, Server, Setup, find, probe};
+use crate::{
+    Error, Port, Result, WorkDir,
+    process::{Launch, Signal},
+};
+
+/// Keeps the port for other nodes off the network.
+const LOOPBACK: &str = "-kernel inet_dist_use_interface {127,0,0,1}";
+
+/// A RabbitMQ of one's own: user and password `guest`, virtual host `/`.
+#[derive(Debug, Clone)]
+pub struct RabbitMq {
+    server: Server,
+    node: Node,
+    tls: Option<u16>,
+}
+
+/// The PEM texts a server needs to speak TLS.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// Whom the server trusts in clients.
+    pub authority: String,
+    /// The server's certificate.
+    pub certificate: String,
+    /// The key to it.
+    pub key: String,
+}
+
+/// Where a node is and how `rabbitmqctl` reaches it.
+#[derive(Debug, Clone)]
+struct Node {
+    programs: PathBuf,
+    name: String,
+    home: PathBuf,
+    port: u16,
+    api: u16,
+}
+
+impl RabbitMq {
+    /// Starts one for a test.
+    #[cfg(feature = "clients")]
+    pub async fn start() -> Result<Self> {
+        crate::beside(|| Self::start_blocking(Setup::default(), None)).await
+    }
+
+    /// Starts one that also speaks TLS, with a certificate for `localhost` from this authority.
+    #[cfg(feature = "clients")]
+    pub async fn start_with_tls(authority: &super::Authority) -> Result<Self> {
+        let files = authority.for_server()?;
+        crate::beside(|| Self::start_blocking(Setup::default(), Some(files))).await
+    }
+
+    /// Makes a data folder, starts the node and waits until it answers.
+    pub fn start_blocking(setup: Setup, tls: Option<TlsFiles>) -> Result<Self> {
+        let programs = find::rabbitmq()?;
+        let dir = super::folder("rabbitmq", setup.lifetime)?;
+        let port = Port::prefer(setup.port)?;
+        let api = Port::prefer(setup.port.map(|port| port + 1))?;
+        let tls_port = tls.as_ref().map(|_| Port::free()).transpose()?;
+        let node = Node {
+            programs,
+            // Never the machine's name: data is filed under the node's name and must be found again.
+            name: format!("final{}@localhost", port.number()),
+            home: dir.folder("home", None)?,
+            port: port.number(),
+            api: api.number(),
+        };
+        let tls_number = tls_port.as_ref().map(Port::number);
+        write_cookie(&dir)?;
+        dir.write("plugins", "[rabbitmq_management].\n")?;
+        dir.write("empty", "")?;
+        dir.write("rabbitmq.conf", &configuration(&node, &dir, tls_number))?;
+        if let Some(files) = tls {
+            dir.write("authority.pem", &files.authority)?;
+            dir.write("server.pem", &files.certificate)?;
+            dir.write("server.key", &files.key)?;
+        }
+        let ports = vec![Some(port), Some(api), tls_port]
+            .into_iter()
+            .flatten()
+            .collect();
+        let recipe = RabbitMqRecipe {
+            node: node.clone(),
+            distribution: Port::free()?,
+            ports,
+            dir,
+            args: setup.args,
+        };
+        let server = Server::launch(recipe, setup.lifetime)?;
+        Ok(Self {
+            server,
+            node,
+            tls: tls_number,
+        })
+    }
+
+    /// Its management API: `http://guest:guest@127.0.0.1:port`.
+    pub fn api_url(&self) -> String {
+        format!("http://guest:guest@127.0.0.1:{}", self.node.api)
+    }
+
+    /// Where clients connect with TLS; for a node that was started with it.
+    pub fn tls_url(&self) -> Result<String> {
+        let port = self.tls.ok_or_else(|| {
+            Error::new(
+                "this RabbitMQ speaks no TLS",
+                "start it with RabbitMq::start_with_tls",
+            )
+        })?;
+        Ok(format!("amqps://guest:guest@localhost:{port}/%2f"))
+    }
+
+    /// Runs `rabbitmqctl` on this node and returns what it printed; 1-2 s each, for what the
+    /// management API cannot do.
+    pub fn ctl_blocking(&self, args: &[&str]) -> Result<String> {
+        self.node
+            .environment(Launch::new(self.node.programs.join("rabbitmqctl")))
+            .args(["--quiet", "--node", &self.node.name])
+            .args(args)
+            .run()
+    }
+
+    /// Runs `rabbitmqctl` on this node and returns what it printed; 1-2 s each, for what the
+    /// [management](Self::management) API cannot do.
+    #[cfg(feature = "clients")]
+    pub async fn ctl(&self, args: &[&str]) -> Result<String> {
+        let rabbit = self.clone();
+        let args: Vec<_> = args.iter().map(|&arg| arg.to_owned()).collect();
+        crate::beside(move || {
+            rabbit.ctl_blocking(&args.iter().map(String::as_str).collect::<Vec<_>>())
+        })
+        .await
+    }
+
+    /// Raises or clears the memory alarm, which blocks every connection that publishes.
+    #[cfg(feature = "clients")]
+    pub async fn memory_alarm(&self, raised: bool) -> Result<()> {
+        let limit = if raised { "1" } else { "2GiB" };
+        self.ctl(&["set_vm_memory_high_watermark", "absolute", limit])
+            .await?;
+        let api = self.management();
+        crate::eventually(
+            "the alarm changes",
+            std::time::Duration::from_secs(20),
+            async || match api.has_alarm().await {
+                Ok(now) => {
+                    if now == raised {
+                        Ok(())
+                    } else {
+                        Err(format!("alarm: {now}"))
+                    }
+                }
+                Err(error) => Err(error.to_string()),
+            },
+        )
+        .await;
+        Ok(())
+    }
+
+    /// Closes every connection, with a reason clients see.
+    #[cfg(feature = "clients")]
+    pub async fn close_all_connections(&self, reason: &str) -> Result<()> {
+        self.ctl(&["close_all_connections", reason]).await.map(drop)
+    }
+
+    /// Its management API.
+    #[cfg(feature = "clients")]
+    pub fn management(&self) -> super::Management {
+        super::Management::local(self.node.api)
+    }
+}
+
+impl Deref for RabbitMq {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
+impl Node {
+    /// What the node and `rabbitmqctl` both have to know; nothing of it from `/etc` or the user's
+    /// home.
+    fn environment(&self, launch: Launch) -> Launch {
+        let dir = self.home.parent().unwrap_or(&self.home);
+        launch
+            .env("HOME", &self.home)
+            .env("RABBITMQ_NODENAME", &self.name)
+            .env("RABBITMQ_CONF_ENV_FILE", dir.join("empty"))
+            .env("RABBITMQ_LOG_BASE", dir.join("logs"))
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+    }
+}
+
+#[derive(Debug)]
+struct RabbitMqRecipe {
+    node: Node,
+    distribution: Port,
+    /// All it listens on; it opens them one by one.
+    ports: Vec<Port>,
+    dir: WorkDir,
+    args: Vec<String>,
+}
+
+impl Recipe for RabbitMqRecipe {
+    fn name(&self) -> &'static str {
+        "RabbitMQ"
+    }
+
+    fn url(&self) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.node.port)
+    }
+
+    fn dir(&self) -> &WorkDir {
+        &self.dir
+    }
+
+    /// `RABBITMQ_ALLOW_INPUT` makes the script become the Erlang machine in place of watching over
+    /// it, so that our child is the node; `-noinput` takes back what it also does.
+    fn launch(&self) -> Launch {
+        let launch = Launch::new(self.node.programs.join("rabbitmq-server")).args(&self.args);
+        self.node
+            .environment(launch)
+            .env("RABBITMQ_ALLOW_INPUT", "1")
+            .env(
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+                format!("-noinput {LOOPBACK}"),
+            )
+            .env("RABBITMQ_DIST_PORT", self.distribution.number().to_string())
+            .env("RABBITMQ_MNESIA_BASE", self.dir.join("data"))
+            .env("RABBITMQ_PID_FILE", self.dir.join("pid"))
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", self.dir.join("plugins"))
+            .env("RABBITMQ_CONFIG_FILE", self.dir.join("rabbitmq.conf"))
+    }
+
+    fn is_ready(&self) -> bool {
+        let listens = |port: &Port| TcpStream::connect(("127.0.0.1", port.number())).is_ok();
+        probe::rabbitmq(self.node.port) && self.ports.iter().all(listens)
+    }
+
+    fn stop_signal(&self) -> Signal {
+        Signal::TERM
+    }
+}
+
+fn configuration(node: &Node, dir: &WorkDir, tls: Option<u16>) -> String {
+    let mut lines = vec![
+        format!("listeners.tcp.1 = 127.0.0.1:{}", node.port),
+        "management.tcp.ip = 127.0.0.1".into(),
+        format!("management.tcp.port = {}", node.api),
+        // Not a share of a machine that others use too.
+        "vm_memory_high_watermark.absolute = 2GiB".into(),
+        "disk_free_limit.absolute = 50MB".into(),
+    ];
+    if let Some(port) = tls {
+        let file = |name| dir.join(name).display().to_string();
+        lines.extend([
+            format!("listeners.ssl.1 = 127.0.0.1:{port}"),
+            format!("ssl_options.cacertfile = {}", file("authority.pem")),
+            format!("ssl_options.certfile = {}", file("server.pem")),
+            format!("ssl_options.keyfile = {}", file("server.key")),
+            // A client may show a certificate; one from another authority is refused.
+            "ssl_options.verify = verify_peer".into(),
+            "ssl_options.fail_if_no_peer_cert = false".into(),
+        ]);
+    }
+    lines.join("\n") + "\n"
+}
+
+/// The secret that Erlang nodes know each other by; readable by its owner alone or refused.
+fn write_cookie(dir: &WorkDir) -> Result<()> {
+    let cookie = dir.write(
+        "home/.erlang.cookie",
+        &format!("{:032x}", fastrand::u128(..)),
+    )?;
+    fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400))
+        .map_err(Error::io("cannot protect", &cookie))
+}

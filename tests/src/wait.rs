@@ -1,0 +1,161 @@
+//! Waiting for conditions, with deadlines, instead of sleeping and hoping.
+
+use std::{
+    fmt::Debug,
+    panic::Location,
+    time::{Duration, Instant},
+};
+
+use tokio::time;
+
+/// How long between two looks; the condition is often met in the first milliseconds.
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+
+/// What one look at a condition says: met, or what was seen instead.
+///
+/// `bool` says least; `Result<T, S>` returns the `T` once there and shows the last `S` if it never
+/// is; `Option<T>` is between.
+pub trait Look {
+    /// What is handed back once the condition is met.
+    type Value;
+    /// The value, or what was seen instead.
+    fn seen(self) -> Result<Self::Value, String>;
+}
+
+impl Look for bool {
+    type Value = ();
+
+    fn seen(self) -> Result<(), String> {
+        if self { Ok(()) } else { Err("false".into()) }
+    }
+}
+
+impl<T> Look for Option<T> {
+    type Value = T;
+
+    fn seen(self) -> Result<T, String> {
+        self.ok_or_else(|| "nothing".into())
+    }
+}
+
+impl<T, S: Debug> Look for Result<T, S> {
+    type Value = T;
+
+    fn seen(self) -> Result<T, String> {
+        self.map_err(|state| format!("{state:?}"))
+    }
+}
+
+/// Looks again and again until the condition is met.
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # use final_tests::eventually;
+/// # async fn rows_left() -> u32 { 0 }
+/// # async fn example() {
+/// eventually("the outbox is empty", Duration::from_secs(5), async || match rows_left().await {
+///     0 => Ok(()),
+///     rows => Err(format!("{rows} rows")),
+/// })
+/// .await;
+/// # }
+/// ```
+///
+/// # Panics
+///
+/// When it is not met in time, with what was last seen; also when a single look hangs.
+#[track_caller]
+pub fn eventually<L: Look>(
+    what: &str,
+    within: Duration,
+    mut look: impl AsyncFnMut() -> L,
+) -> impl Future<Output = L::Value> {
+    let caller = Location::caller();
+    async move {
+        let start = Instant::now();
+        let mut last = String::from("nothing yet, the first look has not returned");
+        let mut pause = FIRST_PAUSE;
+        while let Some(left) = within.checked_sub(start.elapsed()) {
+            match time::timeout(left, look()).await.map(Look::seen) {
+                Ok(Ok(value)) => return value,
+                Ok(Err(state)) => last = state,
+                Err(_) => last += " (a later look has not returned)",
+            }
+            time::sleep(pause).await;
+            pause = LONGEST_PAUSE.min(pause * 2);
+        }
+        panic!("{caller}: within {within:?} not so: {what}; last seen: {last}");
+    }
+}
+
+/// Looks again and again, and expects the condition to be met all the time.
+///
+/// # Panics
+///
+/// As soon as it is not, with what was seen.
+#[track_caller]
+pub fn always<L: Look>(
+    what: &str,
+    during: Duration,
+    mut look: impl AsyncFnMut() -> L,
+) -> impl Future<Output = ()> {
+    let caller = Location::caller();
+    async move {
+        let start = Instant::now();
+        while start.elapsed() < during {
+            if let Err(state) = look().await.seen() {
+                let after = start.elapsed();
+                panic!("{caller}: after {after:?} no longer so: {what}; seen: {state}");
+            }
+            time::sleep(LONGEST_PAUSE / 10).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(50);
+
+    #[tokio::test]
+    async fn the_value_is_returned_once_it_is_there() {
+        let mut looks = 0;
+        let value = eventually("three looks", Duration::from_secs(5), async || {
+            looks += 1;
+            (looks == 3).then_some(looks)
+        })
+        .await;
+        assert_eq!(value, 3);
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "the outbox is empty; last seen: \"7 rows\"")]
+    async fn what_was_last_seen_is_in_the_panic() {
+        eventually("the outbox is empty", SHORT, async || {
+            Err::<(), _>("7 rows")
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "has not returned")]
+    async fn a_look_that_hangs_does_not_hang_the_test() {
+        eventually("an answer", SHORT, async || {
+            std::future::pending::<bool>().await
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "no longer so: quiet")]
+    async fn always_ends_with_the_first_exception() {
+        let mut looks = 0;
+        let look = async || {
+            looks += 1;
+            looks < 2
+        };
+        always("quiet", Duration::from_secs(5), look).await;
+    }
+}
