@@ -1,1 +1,50 @@
-fn main() {}
+//! `cargo xtask`: the chores of this repository.
+
+mod cargo;
+mod install;
+mod services;
+mod test;
+
+use std::process::ExitCode;
+
+use final_tests::{Error, Result};
+
+const USAGE: &str = "\
+cargo xtask test [-- ARGS]   start the servers once and run all tests; ARGS go to `cargo test`
+cargo xtask services up      start PostgreSQL, MariaDB and RabbitMQ and leave them running
+cargo xtask services status  say whether they run, and where
+cargo xtask services down    stop them and remove their data
+cargo xtask install          install the servers that are missing, as root on Debian
+cargo xtask ci               everything a change has to pass: .ci/run";
+
+fn main() -> ExitCode {
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    let words: Vec<_> = args.iter().map(String::as_str).collect();
+    match run(&words) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(words: &[&str]) -> Result<ExitCode> {
+    match words {
+        ["test"] => test::run(&[]),
+        ["test", "--", args @ ..] | ["test", args @ ..] => test::run(args),
+        ["services", "up"] => services::up(),
+        ["services", "status"] => services::status(),
+        ["services", "down"] => services::down(),
+        ["install"] => install::servers().map(|()| ExitCode::SUCCESS),
+        ["ci"] => cargo::exec(cargo::root().join(".ci/run"), &[], &[]),
+        ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            Ok(ExitCode::SUCCESS)
+        }
+        other => Err(Error::new(
+            format!("there is no `cargo xtask {}`", other.join(" ")),
+            format!("use one of these:\n{USAGE}"),
+        )),
+    }
+}

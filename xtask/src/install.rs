@@ -1,0 +1,44 @@
+//! Putting the servers on the machine.
+
+use std::process::ExitCode;
+
+use final_tests::{Error, Result, process::Launch, servers};
+
+use crate::cargo::exec_aside;
+
+/// Installs the servers that are missing; does nothing if none is.
+pub(crate) fn servers() -> Result<()> {
+    let packages: Vec<_> = servers::missing()
+        .iter()
+        .map(|missing| missing.package)
+        .collect();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let by_hand = format!("as root: apt-get install {}", packages.join(" "));
+    if !is_root_on_debian() {
+        let what = format!("these servers are not installed: {}", packages.join(", "));
+        return Err(Error::new(
+            what,
+            format!(
+                "{by_hand}; or set the FINAL_TEST_*_URL of running servers and use `cargo test`"
+            ),
+        ));
+    }
+    let quiet = ["DEBIAN_FRONTEND=noninteractive", "apt-get"];
+    let install = [&["install", "-y", "--no-install-recommends"], &packages[..]].concat();
+    for args in [&["update"][..], &install] {
+        if exec_aside("env", &[&quiet, args].concat())? != ExitCode::SUCCESS {
+            return Err(Error::new("apt-get failed, see above", by_hand));
+        }
+    }
+    Ok(())
+}
+
+fn is_root_on_debian() -> bool {
+    let is_root = Launch::new("id")
+        .arg("-u")
+        .run()
+        .is_ok_and(|id| id.trim() == "0");
+    is_root && Launch::new("apt-get").arg("--version").run().is_ok()
+}
