@@ -19,6 +19,10 @@ macro_rules! dialect {
                 pool::relay(pool)
             }
 
+            fn lives_in_pool(pool: &Pool<Self>) -> bool {
+                pool::lives_in_pool(pool)
+            }
+
             async fn locate(
                 relay: &Pool<Self>,
                 service: &ServiceName,

@@ -44,6 +44,12 @@ pub(crate) mod sealed {
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 const RELAY_CONNECTIONS: u32 = 3;
 
+/// How long the relay waits for a connection before it counts that as a failure. sqlx tries a server
+/// that refuses connections again at a growing part of this, so it also bounds how late the relay
+/// notices that the server is back.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+const RELAY_PATIENCE: Duration = Duration::from_secs(3);
+
 /// A result of the driver.
 pub(crate) type DbResult<T> = Result<T, sqlx::Error>;
 
@@ -68,8 +74,11 @@ pub trait Dialect: sqlx::Database {
     ) -> impl Future<Output = DbResult<Transaction<'static, Self>>> + Send;
 
     /// Makes the relay's own pool from the caller's: few connections, READ COMMITTED, no ping
-    /// before use. Connects lazily.
+    /// before use. Connects lazily. The caller's own where [`lives_in_pool`](Self::lives_in_pool).
     fn relay_pool(pool: &Pool<Self>) -> Pool<Self>;
+
+    /// Whether the database exists only in the connections of its pool (SQLite's `:memory:`).
+    fn lives_in_pool(pool: &Pool<Self>) -> bool;
 
     /// Finds the schema the table lives in, and what server this is.
     fn locate(

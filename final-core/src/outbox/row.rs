@@ -66,8 +66,7 @@ where
     check_topic(&topic).map_err(|error| error.to_string())?;
     let headers = Headers::from_json(headers.as_deref())
         .map_err(|error| format!("its headers are not a JSON object of texts: {error}"))?;
-    let message = Message::new(topic, payload)
-        .with_id(MessageId(id))
+    let message = Message::identified(MessageId(id), topic, payload)
         .with_headers(headers)
         .with_content_type(content_type)
         .with_durable(durable);

@@ -7,7 +7,9 @@ use sqlx::{MySqlConnection, MySqlPool};
 use uuid::Uuid;
 
 use super::{
-    Statements, pool,
+    Statements,
+    error::{TRIES, is_deadlock},
+    pool,
     settle::{by_ids, filled},
     statements::MOST_IDS,
 };
@@ -18,6 +20,24 @@ use crate::outbox::{
 };
 
 pub(super) async fn claim(
+    relay: &MySqlPool,
+    s: &Statements,
+    after: Position,
+    limit: u32,
+    owner: Uuid,
+    lease: Duration,
+) -> DbResult<Vec<Claimed>> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match try_claim(relay, s, after, limit, owner, lease).await {
+            Err(error) if tries < TRIES && is_deadlock(&error) => {}
+            claimed => return claimed,
+        }
+    }
+}
+
+async fn try_claim(
     relay: &MySqlPool,
     s: &Statements,
     after: Position,

@@ -14,6 +14,17 @@ pub(super) fn is_surely_rolled_back(error: &sqlx::Error) -> bool {
     server(error).is_some_and(|error| SURE.contains(&error.number()))
 }
 
+/// How often one of the relay's statements is sent before its deadlock counts as a failure.
+pub(super) const TRIES: u32 = 5;
+
+/// Whether the statement was the victim of a deadlock, so that sending it again is all there is to do.
+///
+/// A claim comes to a row by the index of what is due and a settlement by its id, so two instances can
+/// each hold what the other wants. Callers are not part of it: they only insert.
+pub(super) fn is_deadlock(error: &sqlx::Error) -> bool {
+    server(error).is_some_and(|error| error.number() == 1213)
+}
+
 pub(super) fn is_missing_table(error: &sqlx::Error) -> bool {
     server(error).is_some_and(|error| error.number() == 1146 && error.message().contains("_outbox"))
 }

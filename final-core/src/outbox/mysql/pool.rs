@@ -5,7 +5,7 @@ use sqlx::{Executor, MySql, MySqlConnection, MySqlPool, Transaction};
 use super::Statements;
 use crate::{
     names::ServiceName,
-    outbox::{DbResult, RELAY_CONNECTIONS, owned::owned},
+    outbox::{DbResult, RELAY_CONNECTIONS, RELAY_PATIENCE, owned::owned},
 };
 
 pub(super) async fn begin(pool: &MySqlPool) -> DbResult<Transaction<'static, MySql>> {
@@ -28,6 +28,7 @@ pub(super) fn relay(pool: &MySqlPool) -> MySqlPool {
         .max_connections(RELAY_CONNECTIONS)
         .min_connections(0)
         .test_before_acquire(false)
+        .acquire_timeout(RELAY_PATIENCE)
         // The caller's hooks are for the caller's sessions: one that resets the session would take
         // ours away.
         .before_acquire(|_, _| Box::pin(async { Ok(true) }))
@@ -66,4 +67,8 @@ pub(super) async fn current_database(conn: &mut MySqlConnection) -> DbResult<Str
             "no database is selected for the outbox; name one in the connection options".into(),
         )
     })
+}
+
+pub(super) fn lives_in_pool(_: &MySqlPool) -> bool {
+    false
 }

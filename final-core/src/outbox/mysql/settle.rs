@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{
     Statements,
+    error::{TRIES, is_deadlock},
     statements::{ById, MOST_IDS},
 };
 use crate::outbox::{
@@ -167,12 +168,20 @@ async fn run(
 ) -> DbResult<u64> {
     let mut rows = 0;
     for chunk in sorted(ids).chunks(MOST_IDS) {
-        let (text, takes) = statement.for_ids(chunk.len());
-        let mut query = by_ids(bind(sqlx::query(text)), chunk, takes);
-        if let Some(owner) = owner {
-            query = query.bind(owner);
-        }
-        rows += query.execute(relay).await?.rows_affected();
+        let mut tries = 0;
+        rows += loop {
+            let (text, takes) = statement.for_ids(chunk.len());
+            let mut query = by_ids(bind(sqlx::query(text)), chunk, takes);
+            if let Some(owner) = owner {
+                query = query.bind(owner);
+            }
+            tries += 1;
+            match query.execute(relay).await {
+                Ok(done) => break done.rows_affected(),
+                Err(error) if tries < TRIES && is_deadlock(&error) => {}
+                Err(error) => return Err(error),
+            }
+        };
     }
     Ok(rows)
 }

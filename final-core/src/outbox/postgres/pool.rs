@@ -5,7 +5,7 @@ use sqlx::{Executor, PgPool, Postgres, Transaction};
 use super::Statements;
 use crate::{
     names::ServiceName,
-    outbox::{DbResult, RELAY_CONNECTIONS, owned::owned},
+    outbox::{DbResult, RELAY_CONNECTIONS, RELAY_PATIENCE, owned::owned},
 };
 
 pub(super) async fn begin(pool: &PgPool) -> DbResult<Transaction<'static, Postgres>> {
@@ -17,10 +17,13 @@ pub(super) async fn begin(pool: &PgPool) -> DbResult<Transaction<'static, Postgr
 /// lost with the server, and the record is sent again. That is a repeat, not a loss.
 ///
 /// Plans are made for the values at hand: a plan for any LIMIT takes a tenth of the table for
-/// granted, and the table is empty at one time and has a million rows at another.
+/// granted, and the table is empty at one time and has a million rows at another. Without statistics the planner
+/// expects a handful of due rows, and would fetch and sort the whole backlog for each claim.
 const SESSION: &str = "\
     SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE; \
     SET plan_cache_mode = force_custom_plan; \
+    SET enable_bitmapscan = off; \
+    SET enable_seqscan = off; \
     SET jit = off";
 
 pub(super) fn relay(pool: &PgPool) -> PgPool {
@@ -29,6 +32,7 @@ pub(super) fn relay(pool: &PgPool) -> PgPool {
         .max_connections(RELAY_CONNECTIONS)
         .min_connections(0)
         .test_before_acquire(false)
+        .acquire_timeout(RELAY_PATIENCE)
         // The caller's hooks are for the caller's sessions: one that resets the session would take
         // ours away.
         .before_acquire(|_, _| Box::pin(async { Ok(true) }))
@@ -53,4 +57,8 @@ pub(super) async fn current_schema(conn: &mut sqlx::PgConnection) -> DbResult<St
                 .into(),
         )
     })
+}
+
+pub(super) fn lives_in_pool(_: &PgPool) -> bool {
+    false
 }

@@ -18,6 +18,10 @@ pub(super) async fn begin(pool: &SqlitePool) -> DbResult<Transaction<'static, Sq
 /// How long a write waits for the one before it. A caller's transaction is that one, most of the time.
 const BUSY: Duration = Duration::from_secs(5);
 
+pub(super) fn lives_in_pool(pool: &SqlitePool) -> bool {
+    in_memory(&pool.connect_options())
+}
+
 /// A database in memory is gone with its last connection and often has only one, so the relay shares
 /// the caller's pool there.
 pub(super) fn relay(pool: &SqlitePool) -> SqlitePool {
