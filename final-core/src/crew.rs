@@ -1,10 +1,8 @@
 //! The crew: every background task, with its name, from its start to its end.
 //!
-//! Nothing else spawns. So a task that panics is heard of, one that hangs is named, and a shutdown
-//! knows whom it waits for. [`Crew`] has the tasks that live as long as the bus, and the one-off
+//! A task that panics is heard of, one that hangs is named, and a shutdown knows whom it waits for.
+//! Only what must not be aborted is spawned elsewhere: a BEGIN, a COMMIT, the shutdown itself. [`Crew`] has the tasks that live as long as the bus, and the one-off
 //! tasks that must outlive their caller; [`Hands`] has the many short ones of a single owner.
-
-#![allow(dead_code, reason = "the bus that hires is still to come")]
 
 mod hands;
 mod roster;

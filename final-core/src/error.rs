@@ -125,7 +125,7 @@ pub enum Error {
     #[error("purge on startup refused: {0}")]
     PurgeRefused(String),
     /// The broker refused, or could not be reached where that is needed.
-    #[error("the broker failed")]
+    #[error(transparent)]
     Broker(#[from] BrokerError),
     /// The bus is not running: `start` was not called, or did not succeed.
     #[error("the bus is not running: call `start` first")]
@@ -133,6 +133,12 @@ pub enum Error {
     /// `start` was called on a running bus.
     #[error("the bus is already running; `start` takes one router for the life of the bus")]
     AlreadyStarted,
+    /// A message published with `confirm(false)` could not be handed to the broker.
+    #[error(
+        "the message was not sent: the broker is away, or too many messages wait for it; publish with \
+         confirm to let it wait in the outbox"
+    )]
+    NotSent,
     /// The bus is shutting down, or has shut down.
     #[error("the bus has been shut down")]
     ShutDown,

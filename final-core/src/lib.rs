@@ -10,9 +10,11 @@
 // So that `#[subscribe]`, which writes `::final_core`, can be used in here as well.
 extern crate self as final_core;
 
+mod backoff;
 pub mod broker;
 mod bus;
 mod consume;
+mod counter;
 mod crew;
 mod error;
 mod extract;
@@ -27,6 +29,15 @@ mod relay;
 mod router;
 
 pub use broker::MemoryBroker;
+#[cfg(feature = "mysql")]
+pub use bus::MySqlBus;
+#[cfg(feature = "postgres")]
+pub use bus::PgBus;
+#[cfg(feature = "sqlite")]
+pub use bus::SqliteBus;
+pub use bus::{
+    Bus, ByHand, InClosure, Policy, Publish, PublishIn, RetryFailed, Stats, TxBus, TxPublish,
+};
 pub use bytes::Bytes;
 pub use error::{BoxError, Error};
 pub use extract::{Attempt, FromMessage, FromRef, Json, Key, Payload, State, Topic};
@@ -37,7 +48,7 @@ pub use handler::{
 };
 pub use message::{Headers, Message, MessageId};
 pub use options::Options;
-pub use outbox::OutboxDatabase;
+pub use outbox::{FailedRecord, OutboxDatabase};
 pub use payload::{EncodedPayload, IntoPayload};
 pub use router::{Route, Router};
 

@@ -24,6 +24,10 @@ pub enum Lane {
 pub(crate) trait Ticket: Send {
     /// Until when the record is surely ours.
     fn lease_end(&self) -> Instant;
+    /// Whether anybody waits for the answer.
+    fn wants_confirm(&self) -> bool {
+        true
+    }
     /// Takes the answer.
     fn settle(self: Box<Self>, confirm: Confirm);
 }
@@ -83,7 +87,10 @@ impl Outgoing {
 
     /// Whether anybody waits for a confirm. False for `confirm(false)`: fire and forget.
     pub fn wants_confirm(&self) -> bool {
-        self.0.ticket.is_some()
+        self.0
+            .ticket
+            .as_ref()
+            .is_some_and(|ticket| ticket.wants_confirm())
     }
 
     /// The message, if it may be written now. Call it right before writing.
@@ -91,12 +98,7 @@ impl Outgoing {
     /// `None` if the lease on its record is over or its time to live has passed; it is settled then.
     pub fn into_sending(self) -> Option<Sending> {
         let now = Instant::now();
-        if self
-            .0
-            .ticket
-            .as_ref()
-            .is_some_and(|ticket| ticket.lease_end() <= now)
-        {
+        if !self.0.is_ours() {
             self.0.confirm(Confirm::LeaseOver);
             return None;
         }
@@ -136,6 +138,14 @@ impl Sending {
     /// What to send.
     pub fn message(&self) -> &Message {
         &self.message
+    }
+
+    /// Whether its record is still surely ours. To be asked again when much time has passed between
+    /// [`Outgoing::into_sending`] and the writing.
+    pub fn is_ours(&self) -> bool {
+        self.ticket
+            .as_ref()
+            .is_none_or(|ticket| ticket.lease_end() > Instant::now())
     }
 
     /// What is left of its time to live.

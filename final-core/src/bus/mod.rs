@@ -1,1 +1,255 @@
-//! To come.
+//! The bus: the one thing a service holds.
+
+mod failed;
+mod policy;
+mod publish;
+mod start;
+mod stats;
+mod stop;
+mod transaction;
+mod tx;
+mod write;
+
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+
+use sqlx::{Pool, Transaction};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::start::Running;
+pub use self::{
+    failed::RetryFailed,
+    policy::Policy,
+    publish::{Publish, PublishIn},
+    stats::Stats,
+    tx::{ByHand, InClosure, TxBus, TxPublish},
+};
+use crate::{
+    Error, Options, OutboxDatabase, broker::Broker, crew::Crew, names::ServiceName, relay::Store,
+};
+
+/// A bus on PostgreSQL.
+#[cfg(feature = "postgres")]
+pub type PgBus = Bus<sqlx::Postgres>;
+/// A bus on MySQL or MariaDB.
+#[cfg(feature = "mysql")]
+pub type MySqlBus = Bus<sqlx::MySql>;
+/// A bus on SQLite.
+#[cfg(feature = "sqlite")]
+pub type SqliteBus = Bus<sqlx::Sqlite>;
+
+/// Publishes a service's messages and brings it those of others.
+///
+/// Cheap to clone; all clones are the same bus. It works as the state of an axum service.
+///
+/// ```text
+///   new ── start ──▶ running ── shutdown ──▶ stopped
+///    └ publishing before `start`, or after `shutdown`, waits in the outbox
+/// ```
+///
+/// Call [`shutdown`](Self::shutdown) before the process ends. When the last clone is dropped
+/// without it, the tasks stop where they are; nothing is lost, but some messages can be repeated.
+#[doc = include_str!("../docs/bus_example.md")]
+pub struct Bus<DB: OutboxDatabase> {
+    inner: Arc<Inner<DB>>,
+}
+
+pub(crate) struct Inner<DB: OutboxDatabase> {
+    /// The name as it was given; checked by [`service`](Inner::service).
+    name: String,
+    service: Option<ServiceName>,
+    options: Options,
+    pub(crate) store: Arc<Store<DB>>,
+    broker: Arc<dyn Broker<DB>>,
+    phase: AtomicU8,
+    running: OnceLock<Running<DB>>,
+    crew: Crew,
+    /// Commits and inserts under way. Not in the crew, which aborts what is late: a COMMIT is not
+    /// cut off by us.
+    writes: TaskTracker,
+    /// Tells that no handler begins any more.
+    handlers_stop: CancellationToken,
+    /// Tells that no handler is at work any more.
+    handlers_ended: CancellationToken,
+}
+
+/// Where the bus stands in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Phase {
+    New = 0,
+    Starting = 1,
+    Running = 2,
+    Stopping = 3,
+    Stopped = 4,
+}
+
+impl<DB: OutboxDatabase> Bus<DB> {
+    /// Makes a bus for one service. Nothing is connected or checked until it is used.
+    ///
+    /// `service` names the outbox table and the queue: `[a-z][a-z0-9_-]{0,39}`. A bad name is the
+    /// error of [`start`](Self::start) and of every publish.
+    pub fn new(service: impl AsRef<str>, pool: Pool<DB>, broker: impl Broker<DB>) -> Self {
+        Self::build(
+            service.as_ref().to_owned(),
+            pool,
+            Arc::new(broker),
+            Options::default(),
+        )
+    }
+
+    /// Sets the options. Call it before the bus is cloned or used: it makes a new bus of the parts.
+    #[must_use]
+    pub fn with_options(self, options: Options) -> Self {
+        let Inner {
+            name,
+            store,
+            broker,
+            ..
+        } = self.inner.as_ref();
+        Self::build(
+            name.clone(),
+            store.caller().clone(),
+            Arc::clone(broker),
+            options,
+        )
+    }
+
+    fn build(name: String, pool: Pool<DB>, broker: Arc<dyn Broker<DB>>, options: Options) -> Self {
+        let inner = Inner {
+            service: ServiceName::new(&name).ok(),
+            name,
+            store: Arc::new(Store::new(pool, options.lease)),
+            broker,
+            options,
+            phase: AtomicU8::new(Phase::New as u8),
+            running: OnceLock::new(),
+            crew: Crew::new(),
+            writes: TaskTracker::new(),
+            handlers_stop: CancellationToken::new(),
+            handlers_ended: CancellationToken::new(),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Begins a transaction on the bus's pool, for the caller.
+    ///
+    /// Better than `pool.begin()` in two ways: on SQLite it is IMMEDIATE, because a transaction that
+    /// reads first and writes later would fail as soon as somebody else wrote in between; and it is
+    /// safe to cancel, where sqlx 0.9.0 can leave an open transaction in the pool.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the pool has no connection in time or the database refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves nothing behind.
+    pub async fn begin(&self) -> Result<Transaction<'static, DB>, Error> {
+        DB::begin(self.inner.store.caller())
+            .await
+            .map_err(Error::database("beginning a transaction"))
+    }
+
+    /// Creates the outbox table, or brings it to this release's version.
+    ///
+    /// [`start`](Self::start) does the same. Several instances may call it at once.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does, or if the table belongs to another service or system.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future lets the migration finish or leaves the rest to the next call.
+    pub async fn migrate(&self) -> Result<(), Error> {
+        DB::migrate(self.inner.store.relay(), self.inner.service()?).await
+    }
+
+    /// The statements [`migrate`](Self::migrate) runs, as SQL text for those who run them by hand.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the service name is not usable.
+    pub fn migration_sql(&self) -> Result<String, Error> {
+        Ok(DB::migration_sql(self.inner.service()?))
+    }
+
+    /// Tells the bus that a transaction with a [`publish_in`](Self::publish_in) has committed, so
+    /// that its messages need not wait for the next scan.
+    pub fn wake(&self) {
+        self.inner.broker.committed();
+        if let Some(running) = self.inner.running() {
+            running.relay.ring();
+        }
+    }
+}
+
+impl<DB: OutboxDatabase> Inner<DB> {
+    pub(crate) fn service(&self) -> Result<&ServiceName, Error> {
+        match &self.service {
+            Some(service) => Ok(service),
+            // Checked again, for the error that tells why.
+            None => Err(ServiceName::new(&self.name)
+                .err()
+                .unwrap_or(Error::NotStarted)),
+        }
+    }
+
+    /// The outbox's statements, for what a person asks of a bus that has not been shut down.
+    async fn statements(&self) -> Result<&DB::Statements, Error> {
+        if self.phase() == Phase::Stopped {
+            return Err(Error::ShutDown);
+        }
+        self.store.statements(self.service()?).await
+    }
+
+    /// The running parts, from the end of `start` to the beginning of `shutdown`.
+    pub(crate) fn running(&self) -> Option<&Running<DB>> {
+        self.running
+            .get()
+            .filter(|_| self.phase() == Phase::Running)
+    }
+
+    fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::New,
+            1 => Phase::Starting,
+            2 => Phase::Running,
+            3 => Phase::Stopping,
+            _ => Phase::Stopped,
+        }
+    }
+
+    /// Goes from one phase to another. The phase it is in, if that is not `from`.
+    fn advance(&self, from: Phase, to: Phase) -> Result<(), Phase> {
+        self.phase
+            .compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Acquire)
+            .map(|_| ())
+            .map_err(|_| self.phase())
+    }
+}
+
+impl<DB: OutboxDatabase> Clone for Bus<DB> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+        }
+    }
+}
+
+impl<DB: OutboxDatabase> fmt::Debug for Bus<DB> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bus")
+            .field("service", &self.inner.name)
+            .field("phase", &self.inner.phase())
+            .finish_non_exhaustive()
+    }
+}

@@ -3,7 +3,10 @@
 mod headers;
 mod id;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 
@@ -58,14 +61,25 @@ impl Message {
     /// assert_eq!(message.headers().get("tenant"), Some("acme"));
     /// ```
     pub fn new(topic: impl Into<Arc<str>>, payload: impl Into<Bytes>) -> Self {
+        Self::identified(MessageId::new(), topic, payload)
+    }
+
+    /// The same for a message that has an id already.
+    pub fn identified(
+        id: MessageId,
+        topic: impl Into<Arc<str>>,
+        payload: impl Into<Bytes>,
+    ) -> Self {
+        // Nearly every message is msgpack; they share the text.
+        static SHARED: LazyLock<Arc<str>> = LazyLock::new(|| MSGPACK.into());
         Self {
             parts: Arc::new(Parts {
-                id: MessageId::new(),
+                id,
                 topic: topic.into(),
                 key: None,
                 headers: Headers::default(),
                 payload: payload.into(),
-                content_type: MSGPACK.into(),
+                content_type: Arc::clone(&SHARED),
                 durable: true,
             }),
             attempt: 1,
@@ -97,8 +111,11 @@ impl Message {
     }
 
     /// Sets the content type; `application/msgpack` otherwise.
-    pub fn with_content_type(mut self, content_type: impl Into<Arc<str>>) -> Self {
-        Arc::make_mut(&mut self.parts).content_type = content_type.into();
+    pub fn with_content_type(mut self, content_type: impl AsRef<str>) -> Self {
+        let content_type = content_type.as_ref();
+        if content_type != self.content_type() {
+            Arc::make_mut(&mut self.parts).content_type = content_type.into();
+        }
         self
     }
 

@@ -1,0 +1,112 @@
+//! Records that can never be sent as they are: to be looked at, mended, and tried again.
+
+use uuid::Uuid;
+
+use super::Bus;
+use crate::{Error, MessageId, OutboxDatabase, outbox::FailedRecord, relay::Store};
+
+/// Which failed records to try again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RetryFailed {
+    /// All of them.
+    All,
+    /// Those with these ids.
+    Ids(Vec<MessageId>),
+}
+
+impl From<MessageId> for RetryFailed {
+    fn from(id: MessageId) -> Self {
+        Self::Ids(vec![id])
+    }
+}
+
+impl From<Vec<MessageId>> for RetryFailed {
+    fn from(ids: Vec<MessageId>) -> Self {
+        Self::Ids(ids)
+    }
+}
+
+impl From<&[MessageId]> for RetryFailed {
+    fn from(ids: &[MessageId]) -> Self {
+        Self::Ids(ids.to_vec())
+    }
+}
+
+impl<const N: usize> From<[MessageId; N]> for RetryFailed {
+    fn from(ids: [MessageId; N]) -> Self {
+        Self::Ids(ids.to_vec())
+    }
+}
+
+impl<const N: usize> From<&[MessageId; N]> for RetryFailed {
+    fn from(ids: &[MessageId; N]) -> Self {
+        Self::Ids(ids.to_vec())
+    }
+}
+
+impl From<&Vec<MessageId>> for RetryFailed {
+    fn from(ids: &Vec<MessageId>) -> Self {
+        Self::Ids(ids.clone())
+    }
+}
+
+impl<DB: OutboxDatabase> Bus<DB> {
+    /// How many records a database makes pending in one statement, where no ids are given.
+    const RETRY_BATCH: u64 = 500;
+
+    /// The records that failed, oldest first, `limit` at most: what the broker said, and how often.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does, or the table is missing.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    pub async fn failed(&self, limit: u32) -> Result<Vec<FailedRecord>, Error> {
+        let store = &self.inner.store;
+        let statements = self.inner.statements().await?;
+        DB::failed(store.relay(), statements, limit)
+            .await
+            .map_err(|error| Store::<DB>::explain(statements, error, "reading failed records"))
+    }
+
+    /// Makes failed records pending again, attempts forgotten: [`RetryFailed::All`], an id, or
+    /// several. Returns how many there were.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does; those already done stay done.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves some done and some not; calling it again does the rest.
+    pub async fn retry_failed(&self, which: impl Into<RetryFailed>) -> Result<u64, Error> {
+        let store = &self.inner.store;
+        let statements = self.inner.statements().await?;
+        let doing = "making failed records pending";
+        let explain = |error| Store::<DB>::explain(statements, error, doing);
+        let retried = match which.into() {
+            RetryFailed::Ids(ids) => {
+                let ids: Vec<Uuid> = ids.into_iter().map(|id| id.0).collect();
+                DB::retry_failed(store.relay(), statements, Some(&ids))
+                    .await
+                    .map_err(explain)?
+            }
+            RetryFailed::All => {
+                let mut all = 0;
+                loop {
+                    let some = DB::retry_failed(store.relay(), statements, None)
+                        .await
+                        .map_err(explain)?;
+                    all += some;
+                    if some < Self::RETRY_BATCH {
+                        break all;
+                    }
+                }
+            }
+        };
+        self.wake();
+        Ok(retried)
+    }
+}

@@ -1,0 +1,170 @@
+//! What can be said about a message when it is published, and the checks before its INSERT.
+
+use std::time::Duration;
+
+use crate::{
+    Error, Headers, Message, Options,
+    broker::Staged,
+    names,
+    payload::{EncodedPayload, IntoPayload},
+};
+
+/// RabbitMQ's largest `expiration`, in milliseconds.
+const MAX_TTL: Duration = Duration::from_millis(u32::MAX as u64);
+
+/// A year: a delay longer than that is a mistake in the unit.
+const MAX_DELAY: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// The longest key, in bytes.
+const MAX_KEY: usize = 1024;
+
+/// What was said about a message, not yet checked.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    pub(crate) key: Option<String>,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) delay: Option<Duration>,
+    pub(crate) transient: bool,
+    pub(crate) unconfirmed: bool,
+}
+
+/// A message as the caller gave it: topic and payload, encoded.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    pub(crate) topic: String,
+    pub(crate) payload: Result<EncodedPayload, Error>,
+    pub(crate) policy: Policy,
+}
+
+impl Draft {
+    pub(crate) fn new(topic: impl AsRef<str>, payload: impl IntoPayload) -> Self {
+        let topic = topic.as_ref().to_owned();
+        let payload = payload.into_payload().map_err(|source| Error::Encode {
+            topic: topic.clone(),
+            source,
+        });
+        Self {
+            topic,
+            payload,
+            policy: Policy::default(),
+        }
+    }
+
+    /// Checks everything that a database or broker would refuse later, and gives the message an id.
+    pub(crate) fn check(self, options: &Options) -> Result<Staged, Error> {
+        let Self {
+            topic,
+            payload,
+            policy,
+        } = self;
+        let Policy {
+            key,
+            headers,
+            ttl,
+            delay,
+            transient,
+            unconfirmed,
+        } = policy;
+        names::check_topic(&topic)?;
+        let EncodedPayload {
+            bytes,
+            content_type,
+        } = payload?;
+        let limit = options.max_message_bytes;
+        if bytes.len() > limit {
+            return Err(Error::MessageTooLarge {
+                topic,
+                size: bytes.len(),
+                limit,
+            });
+        }
+        let refuse = |reason| {
+            Err(Error::InvalidPolicy {
+                topic: topic.clone(),
+                reason,
+            })
+        };
+        if ttl.is_some_and(|ttl| ttl.is_zero()) {
+            return refuse("a time to live of zero would expire it at once");
+        }
+        if ttl.is_some_and(|ttl| ttl > MAX_TTL) {
+            return refuse(
+                "the time to live is longer than RabbitMQ's limit of 2^32 - 1 ms (49 days)",
+            );
+        }
+        if delay.is_some_and(|delay| delay > MAX_DELAY) {
+            return refuse("the delay is longer than a year");
+        }
+        if key.as_ref().is_some_and(|key| key.len() > MAX_KEY) {
+            return refuse("the key is longer than 1,024 bytes");
+        }
+        if key.as_ref().is_some_and(|key| key.contains('\0')) {
+            return refuse("the key contains a NUL character, which PostgreSQL cannot store");
+        }
+        if unconfirmed && delay.is_some_and(|delay| !delay.is_zero()) {
+            return refuse("a delay needs the outbox, which `confirm(false)` goes past");
+        }
+        let mut total = key.as_ref().map_or(0, String::len);
+        for (name, value) in &headers {
+            total += name.len() + value.len();
+            names::check_header(name, total)?;
+        }
+
+        let mut message = Message::new(topic, bytes)
+            .with_content_type(content_type)
+            .with_durable(!transient);
+        if let Some(key) = key {
+            message = message.with_key(key);
+        }
+        if !headers.is_empty() {
+            message = message.with_headers(Headers::from_iter(headers));
+        }
+        Ok(Staged {
+            message,
+            ttl,
+            delay: delay.unwrap_or_default(),
+        })
+    }
+}
+
+/// Writes the setters that all publish builders have.
+macro_rules! policy_setters {
+    ($draft:ident) => {
+        /// Sets the key: what the message is about, for those who want to tell messages apart by it.
+        pub fn key(mut self, key: impl Into<String>) -> Self {
+            self.$draft.policy.key = Some(key.into());
+            self
+        }
+
+        /// Adds a header. Names starting with `x-`, and `CC` and `BCC`, are refused.
+        pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+            self.$draft.policy.headers.push((name.into(), value.into()));
+            self
+        }
+
+        /// Sets how long the message may wait, counted from when it is due (its delay does not
+        /// count). What waited longer is not delivered. At most 49 days.
+        pub fn ttl(mut self, ttl: std::time::Duration) -> Self {
+            self.$draft.policy.ttl = Some(ttl);
+            self
+        }
+
+        /// Sets how long after the insert the message becomes due: not earlier, and at most a second
+        /// later while the broker is there.
+        pub fn delay(mut self, delay: std::time::Duration) -> Self {
+            self.$draft.policy.delay = Some(delay);
+            self
+        }
+
+        /// Sets whether the broker keeps the message on disk; true otherwise.
+        ///
+        /// With `false` a restart of the broker can lose it, unless its queue keeps everything on
+        /// disk anyway, as quorum queues do.
+        pub fn durable(mut self, durable: bool) -> Self {
+            self.$draft.policy.transient = !durable;
+            self
+        }
+    };
+}
+pub(crate) use policy_setters;

@@ -1,0 +1,177 @@
+//! Starting a bus.
+
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+};
+
+use tokio::sync::Mutex;
+
+use super::{Bus, Inner, Phase};
+use crate::{
+    Error, OutboxDatabase,
+    broker::{Link, Opened, Setup},
+    consume::Subscriber,
+    relay::Relay,
+    router::{Router, Routes},
+};
+
+/// The parts of a bus that exist from its start on.
+pub(crate) struct Running<DB: OutboxDatabase> {
+    pub(crate) relay: Arc<Relay<DB>>,
+    pub(crate) link: Arc<dyn Link>,
+    pub(crate) subscriber: Arc<Subscriber>,
+}
+
+impl<DB: OutboxDatabase> Bus<DB> {
+    /// Starts to send what is in the outbox, and to receive what the router has handlers for.
+    ///
+    /// Creates or updates the outbox table, connects to the broker, declares the service's queue
+    /// and its bindings, and starts the tasks. A service that only publishes starts `Router::new()`;
+    /// nothing is declared for consuming then.
+    ///
+    /// A broker that cannot be reached is no error: a warning is logged, messages wait in the
+    /// outbox, and the bus keeps trying. After `start` has returned, every kind of trouble is retried
+    /// and shown in [`stats`](Self::stats).
+    ///
+    /// # Errors
+    ///
+    /// Fails if the service name, the options or the router are not usable; if the database fails
+    /// or the table belongs to somebody else; if the broker refuses the login or virtual host, its
+    /// certificate is not trusted, or the queue exists with other arguments; and if the bus runs
+    /// already or has been shut down. After a failure `start` may be called again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not stop the start; call [`shutdown`](Self::shutdown) for that.
+    pub async fn start(&self, router: Router) -> Result<(), Error> {
+        let inner = Arc::clone(&self.inner);
+        inner
+            .advance(Phase::New, Phase::Starting)
+            .map_err(|phase| match phase {
+                Phase::Stopping | Phase::Stopped => Error::ShutDown,
+                Phase::New | Phase::Starting | Phase::Running => Error::AlreadyStarted,
+            })?;
+        let task = self.inner.crew.track("start", async move {
+            let result = inner.start_here(router).await;
+            let phase = if result.is_ok() {
+                Phase::Running
+            } else {
+                Phase::New
+            };
+            inner.phase.store(phase as u8, Ordering::Release);
+            result
+        });
+        // The task cannot be aborted before a shutdown, so this is a panic in it, already logged.
+        task.await.unwrap_or(Err(Error::ShutDown))
+    }
+}
+
+impl<DB: OutboxDatabase> Inner<DB> {
+    async fn start_here(&self, router: Router) -> Result<(), Error> {
+        let service = self.service()?;
+        self.options.check()?;
+        let routes = router.into_routes()?;
+        DB::migrate(self.store.relay(), service).await?;
+        self.store.statements(service).await?;
+
+        let setup = Setup {
+            service: service.shared(),
+            topics: routes.keys().cloned().collect(),
+            concurrency: self.options.concurrency,
+            num_subscribers: self.options.num_subscribers,
+            confirm_window: self.options.confirm_window,
+            purge: self.options.purge_on_startup,
+        };
+        let opened = if setup.purge {
+            self.purge(setup).await?
+        } else {
+            self.broker.open(setup).await?
+        };
+        self.hire(routes, opened)
+    }
+
+    /// Empties outbox and queues. Under the startup lock, so that nobody starts in between.
+    async fn purge(&self, setup: Setup) -> Result<Opened, Error> {
+        let purging = || Error::database("purging the outbox");
+        let relay = self.store.relay();
+        let statements = self.store.statements(self.service()?).await?;
+        let lock = DB::startup_lock(relay, self.service()?)
+            .await
+            .map_err(purging())?;
+        if DB::has_other_leases(relay, statements, self.store.owner())
+            .await
+            .map_err(purging())?
+        {
+            return Err(Error::PurgeRefused(
+                "another instance of the service holds records of the outbox; stop it, or wait until \
+                 its lease is over"
+                    .into(),
+            ));
+        }
+        let opened = self.broker.open(setup).await?;
+        let purged = DB::purge_all(relay, statements).await.map_err(purging());
+        drop(lock);
+        match purged {
+            Ok(records) => {
+                tracing::info!(
+                    service = self.name,
+                    records,
+                    "outbox and queues purged on startup"
+                );
+                Ok(opened)
+            }
+            Err(error) => {
+                opened.link.close(self.options.shutdown_timeout).await;
+                Err(error)
+            }
+        }
+    }
+
+    fn hire(&self, routes: Routes, opened: Opened) -> Result<(), Error> {
+        let Opened { link, deliveries } = opened;
+        let service = self.service()?.clone();
+        let stop = self.crew.stop_token();
+        let relay = Relay::new(
+            service.clone(),
+            self.options.clone(),
+            Arc::clone(&self.store),
+            Arc::clone(&link),
+            stop,
+        );
+        relay.start(&self.crew);
+
+        let handlers_stop = self.handlers_stop.clone();
+        let subscriber = Arc::new(Subscriber::new(
+            routes,
+            &self.options,
+            service.shared(),
+            handlers_stop,
+        ));
+        let (limit, ended) = (self.handlers_limit(), self.handlers_ended.clone());
+        let (worker, deliveries) = (Arc::clone(&subscriber), Arc::new(Mutex::new(deliveries)));
+        self.crew.hire("subscriber", move || {
+            let (worker, deliveries) = (Arc::clone(&worker), Arc::clone(&deliveries));
+            let ended = ended.clone();
+            async move {
+                worker.run(&mut *deliveries.lock().await, limit).await;
+                ended.cancel();
+            }
+        });
+        let running = Running {
+            relay,
+            link,
+            subscriber,
+        };
+        // Set once: the phase lets only one start come here.
+        self.running.set(running).map_err(|_| Error::AlreadyStarted)
+    }
+}
+
+impl<DB: OutboxDatabase> fmt::Debug for Running<DB> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running")
+            .field("relay", &self.relay)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,85 @@
+//! What the bus knows about itself.
+
+use std::time::Duration;
+
+use super::Bus;
+use crate::{Error, OutboxDatabase};
+
+/// Where the messages are. Made by [`Bus::stats`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Records not yet proven to be with the broker, unroutable ones included.
+    pub pending: u64,
+    /// Those of them whose topic has no queue.
+    pub unroutable: u64,
+    /// Records that can never be sent as they are; see [`Bus::failed`].
+    pub failed: u64,
+    /// How long the oldest pending record has been due. Alert on this.
+    pub oldest_pending: Option<Duration>,
+    /// Whether the broker takes messages now.
+    pub connected: bool,
+    /// Messages of this process between their COMMIT or claim and their settlement.
+    pub in_flight: u64,
+    /// Topics this process has parked, because nothing can be sent to them now.
+    pub parked_topics: u64,
+    /// Records acked since the bus started.
+    pub acked: u64,
+    /// Records whose time to live was over before they were sent, since the bus started.
+    pub expired: u64,
+    /// Statements the relay has sent to the database since the bus started.
+    pub relay_statements: u64,
+    /// Messages handled since the bus started.
+    pub handled: u64,
+    /// Retries of handlers since the bus started.
+    pub retried: u64,
+    /// Messages put to the dead letters since the bus started.
+    pub dead_lettered: u64,
+    /// Messages handed back since the bus started: without a route yet, or in hand at shutdown.
+    pub handed_back: u64,
+}
+
+impl<DB: OutboxDatabase> Bus<DB> {
+    /// Counts what is in the outbox and tells what the bus has done.
+    ///
+    /// Asks the database with one statement; meant for a health check every few seconds.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does, or the table is missing.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    pub async fn stats(&self) -> Result<Stats, Error> {
+        let store = &self.inner.store;
+        let statements = self.inner.statements().await?;
+        let doing = "counting the outbox";
+        let backlog = DB::backlog(store.relay(), statements)
+            .await
+            .map_err(|error| crate::relay::Store::<DB>::explain(statements, error, doing))?;
+        let mut stats = Stats {
+            pending: backlog.pending + backlog.unroutable,
+            unroutable: backlog.unroutable,
+            failed: backlog.failed,
+            oldest_pending: backlog.oldest,
+            ..Stats::default()
+        };
+        if let Some(running) = self.inner.running.get() {
+            let relay = &running.relay;
+            let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+            stats.connected = relay.is_ready();
+            stats.in_flight = count(relay.window.in_flight());
+            stats.parked_topics = count(relay.parking.len());
+            stats.acked = relay.counters.acked.get();
+            stats.expired = relay.counters.expired.get();
+            stats.relay_statements = relay.counters.statements.get();
+            let consumed = running.subscriber.stats();
+            stats.handled = consumed.handled;
+            stats.retried = consumed.retried;
+            stats.dead_lettered = consumed.dead_lettered;
+            stats.handed_back = consumed.requeued;
+        }
+        Ok(stats)
+    }
+}

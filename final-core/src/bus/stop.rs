@@ -1,0 +1,108 @@
+//! Shutting a bus down.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use super::{Bus, Inner, Phase};
+use crate::{Error, OutboxDatabase};
+
+/// What stays for the way out when handlers have used up the time.
+const LEAST: Duration = Duration::from_secs(2);
+
+impl<DB: OutboxDatabase> Bus<DB> {
+    /// Stops taking messages, finishes what is in hand, and closes.
+    ///
+    /// In this order: no new deliveries; the handlers at work; their dead letters and acks;
+    /// transactions that are committing; the confirms of what was sent; their acks in the outbox;
+    /// the leases; the connections. What cannot be finished within `Options::shutdown_timeout` is
+    /// left as it is: deliveries go back to the broker, records stay in the outbox.
+    ///
+    /// Publishing afterwards still writes to the outbox; the next start sends it. Asking for stats or
+    /// failed records is an error then. Calling it again does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Timeout`] tells what had to be cut short. The bus is shut down all the same.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not stop the shutdown.
+    pub async fn shutdown(&self) -> Result<(), Error> {
+        match self.inner.advance(Phase::Running, Phase::Stopping) {
+            Ok(()) => {}
+            Err(Phase::New) => {
+                self.inner
+                    .phase
+                    .store(Phase::Stopped as u8, Ordering::Release);
+                return Ok(());
+            }
+            Err(Phase::Starting) => return Err(Error::NotStarted),
+            Err(_) => return Ok(()),
+        }
+        let inner = Arc::clone(&self.inner);
+        // Not in the crew: it waits for the crew.
+        let task = tokio::spawn(async move { inner.shut_down().await });
+        task.await.unwrap_or(Err(Error::ShutDown))
+    }
+}
+
+impl<DB: OutboxDatabase> Inner<DB> {
+    /// How long handlers at work may go on: most of the time, but not what the way out needs.
+    pub(super) fn handlers_limit(&self) -> Duration {
+        let limit = self.options.shutdown_timeout;
+        limit - LEAST.min(limit / 4)
+    }
+
+    async fn shut_down(&self) -> Result<(), Error> {
+        let limit = self.options.shutdown_timeout;
+        let end = Instant::now() + limit;
+        let left = || end.saturating_duration_since(Instant::now());
+        let left_at_least = || left().max(LEAST.min(limit));
+        let Some(running) = self.running.get() else {
+            return Ok(());
+        };
+        let (relay, link) = (&running.relay, &running.link);
+        let mut late = None;
+
+        self.handlers_stop.cancel();
+        link.stop_consuming(left_at_least()).await;
+        let patience = self.handlers_limit() + LEAST;
+        let ended = tokio::time::timeout(patience, self.handlers_ended.cancelled()).await;
+        if ended.is_err() || left() < limit.saturating_sub(self.handlers_limit()) {
+            late = Some("the handlers at work");
+        }
+        link.finish_consuming(left_at_least()).await;
+
+        // What commits from now on stays in the outbox; what was reserved before is handed over.
+        relay.stop_taking();
+        if tokio::time::timeout(left_at_least(), relay.writes_ended())
+            .await
+            .is_err()
+        {
+            late = late.or(Some("a transaction that is committing"));
+        }
+        link.close(left_at_least()).await;
+        if !relay.finish(left_at_least()).await {
+            late = late.or(Some("the acks of confirmed messages"));
+        }
+        self.crew.stop();
+        let idle = self.crew.join(left_at_least()).await;
+        if !idle.is_empty() {
+            late = late.or(Some("a background task"));
+        }
+        self.store.close().await;
+        self.phase.store(Phase::Stopped as u8, Ordering::Release);
+        tracing::info!(service = self.name, late, "bus shut down");
+        late.map_or(Ok(()), |what| Err(Error::Timeout { what, limit }))
+    }
+}
+
+#[cfg(test)]
+impl<DB: OutboxDatabase> Bus<DB> {
+    /// Ends the tasks and settles nothing, as if the process stood still.
+    pub(crate) fn stop_renewing(&self) {
+        self.inner.crew.stop();
+    }
+}

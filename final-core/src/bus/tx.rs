@@ -1,0 +1,265 @@
+//! A transaction that can publish.
+
+use std::{
+    fmt,
+    future::{IntoFuture, Ready, ready},
+    marker::PhantomData,
+    ops::{Deref, DerefMut},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use sqlx::Transaction;
+
+use super::{
+    Bus, Inner,
+    policy::{Draft, policy_setters},
+    write::Open,
+};
+use crate::{Error, MessageId, OutboxDatabase, broker::Staged, payload::IntoPayload};
+
+/// Marks a [`TxBus`] whose transaction is ended by [`Bus::transaction`].
+#[derive(Debug)]
+pub enum InClosure {}
+
+/// Marks a [`TxBus`] whose owner ends the transaction: [`TxBus::commit`] or [`TxBus::rollback`].
+#[derive(Debug)]
+pub enum ByHand {}
+
+/// Where the closure's transaction goes back to when its handle is dropped.
+pub(super) type Home<DB> = Arc<Mutex<Option<Open<DB>>>>;
+
+/// The caller's transaction, and the messages that belong to it.
+///
+/// SQL runs on [`conn`](Self::conn). [`publish`](Self::publish) keeps messages in memory; they are
+/// written in one INSERT just before the COMMIT.
+///
+/// After a `ROLLBACK TO SAVEPOINT` of your own the messages published since the savepoint are still
+/// staged: publish after the part that may be rolled back.
+///
+/// ```text
+///   open ── closure returns Ok, or commit() ──▶ INSERT, COMMIT, hand over
+///    ├── closure returns Err, or rollback() ──▶ rolled back
+///    └── dropped ─────────────────────────────▶ rolled back
+/// ```
+pub struct TxBus<DB: OutboxDatabase, M = InClosure> {
+    inner: Arc<Inner<DB>>,
+    /// `None` only while it is being dropped or ended.
+    open: Option<Open<DB>>,
+    home: Option<Home<DB>>,
+    mode: PhantomData<fn() -> M>,
+}
+
+impl<DB: OutboxDatabase> Bus<DB> {
+    /// Makes a transaction able to publish, for those who cannot use a closure.
+    ///
+    /// End it with [`TxBus::commit`] or [`TxBus::rollback`]. Dropped, it is rolled back.
+    pub fn with_tx(&self, tx: Transaction<'static, DB>) -> TxBus<DB, ByHand> {
+        TxBus::new(&self.inner, tx, None)
+    }
+}
+
+impl<DB: OutboxDatabase, M> TxBus<DB, M> {
+    pub(super) fn new(
+        inner: &Arc<Inner<DB>>,
+        tx: Transaction<'static, DB>,
+        home: Option<Home<DB>>,
+    ) -> Self {
+        let open = Open {
+            tx,
+            staged: Vec::new(),
+            flushed: false,
+        };
+        Self {
+            inner: Arc::clone(inner),
+            open: Some(open),
+            home,
+            mode: PhantomData,
+        }
+    }
+
+    /// The connection of the transaction, for the caller's SQL.
+    pub fn conn(&mut self) -> &mut DB::Connection {
+        &mut self.open_mut().tx
+    }
+
+    /// Publishes a message when, and only when, the transaction commits.
+    ///
+    /// It is staged in memory when the builder is awaited, and written with the others just before
+    /// the COMMIT; [`flush`](Self::flush) writes earlier.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the topic, a header, the size or the policy is refused. The transaction stays as it
+    /// is.
+    ///
+    /// # Cancel safety
+    ///
+    /// The builder is ready at once: there is no await in it.
+    pub fn publish(
+        &mut self,
+        topic: impl AsRef<str>,
+        payload: impl IntoPayload,
+    ) -> TxPublish<'_, DB> {
+        let draft = Draft::new(topic, payload);
+        let inner = Arc::clone(&self.inner);
+        TxPublish {
+            inner,
+            staged: &mut self.open_mut().staged,
+            draft,
+        }
+    }
+
+    /// Publishes bytes as they are. Otherwise like [`publish`](Self::publish).
+    pub fn publish_bytes(
+        &mut self,
+        topic: impl AsRef<str>,
+        payload: impl Into<bytes::Bytes>,
+    ) -> TxPublish<'_, DB> {
+        self.publish(topic, payload.into())
+    }
+
+    /// Writes what is staged now, for an early error.
+    ///
+    /// Messages written early are sent by the next scan after the COMMIT and not handed over: a
+    /// COMMIT can end in a rollback that the driver does not report, and only the table knows.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does. What was staged stays staged.
+    ///
+    /// # Cancel safety
+    ///
+    /// As sqlx: dropped in the middle, the statement may or may not have taken place. Roll back.
+    pub async fn flush(&mut self) -> Result<(), Error> {
+        let inner = Arc::clone(&self.inner);
+        let open = self.open_mut();
+        if !open.staged.is_empty() {
+            inner
+                .write_unreserved(&mut open.tx, &open.staged, true)
+                .await?;
+            open.staged.clear();
+            open.flushed = true;
+        }
+        Ok(())
+    }
+
+    fn open_mut(&mut self) -> &mut Open<DB> {
+        match &mut self.open {
+            Some(open) => open,
+            None => unreachable!("a TxBus is open until it is consumed"),
+        }
+    }
+}
+
+impl<DB: OutboxDatabase> TxBus<DB, ByHand> {
+    /// Writes what is staged, commits, and hands the messages over.
+    ///
+    /// # Errors
+    ///
+    /// If the INSERT fails, the transaction is rolled back. [`Error::CommitUnknown`] if the
+    /// database did not answer COMMIT.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future after its first poll stops neither the commit nor the hand-over.
+    pub async fn commit(mut self) -> Result<(), Error> {
+        match self.open.take() {
+            Some(open) => self.inner.commit(open).await,
+            None => Err(Error::Escaped),
+        }
+    }
+
+    /// Rolls back. Nothing that was published here is sent.
+    ///
+    /// # Errors
+    ///
+    /// None today: if the rollback cannot be sent, the connection is closed, which rolls back too.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future after its first poll does not stop the rollback.
+    pub async fn rollback(mut self) -> Result<(), Error> {
+        if let Some(open) = self.open.take() {
+            self.inner.roll_back(open.tx).await;
+        }
+        Ok(())
+    }
+}
+
+impl<DB: OutboxDatabase, M> Drop for TxBus<DB, M> {
+    fn drop(&mut self) {
+        if let (Some(home), Some(open)) = (self.home.take(), self.open.take()) {
+            *home.lock().unwrap_or_else(PoisonError::into_inner) = Some(open);
+        }
+    }
+}
+
+impl<DB: OutboxDatabase, M> Deref for TxBus<DB, M> {
+    type Target = DB::Connection;
+
+    fn deref(&self) -> &DB::Connection {
+        match &self.open {
+            Some(open) => &open.tx,
+            None => unreachable!("a TxBus is open until it is consumed"),
+        }
+    }
+}
+
+impl<DB: OutboxDatabase, M> DerefMut for TxBus<DB, M> {
+    fn deref_mut(&mut self) -> &mut DB::Connection {
+        self.conn()
+    }
+}
+
+/// A message to be staged; made by [`TxBus::publish`].
+#[must_use = "nothing is published until this is awaited"]
+pub struct TxPublish<'a, DB: OutboxDatabase> {
+    inner: Arc<Inner<DB>>,
+    staged: &'a mut Vec<Staged>,
+    draft: Draft,
+}
+
+impl<DB: OutboxDatabase> TxPublish<'_, DB> {
+    policy_setters!(draft);
+}
+
+impl<DB: OutboxDatabase> IntoFuture for TxPublish<'_, DB> {
+    type Output = Result<MessageId, Error>;
+    type IntoFuture = Ready<Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let Self {
+            inner,
+            staged,
+            draft,
+        } = self;
+        ready(
+            inner
+                .service()
+                .and_then(|_| draft.check(&inner.options))
+                .map(|message| {
+                    let id = message.message.id();
+                    staged.push(message);
+                    id
+                }),
+        )
+    }
+}
+
+impl<DB: OutboxDatabase, M> fmt::Debug for TxBus<DB, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let staged = self.open.as_ref().map(|open| open.staged.len());
+        f.debug_struct("TxBus")
+            .field("service", &self.inner.name)
+            .field("staged", &staged)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<DB: OutboxDatabase> fmt::Debug for TxPublish<'_, DB> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TxPublish")
+            .field("topic", &self.draft.topic)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,201 @@
+//! Writing to the outbox: the INSERT, the COMMIT, and the hand-over after it.
+//!
+//! From the last INSERT on, everything runs in a task of the bus's own. A request whose client went
+//! away drops its future at any await; dropped in the middle of a COMMIT it would leave the
+//! messages committed and nobody told to send them.
+
+use std::sync::Arc;
+
+use sqlx::Transaction;
+
+use super::Inner;
+use crate::{
+    Error, MessageId, OutboxDatabase,
+    broker::Staged,
+    relay::{Relay, Reserved},
+};
+
+/// A transaction and what is still to be written into it.
+pub(crate) struct Open<DB: OutboxDatabase> {
+    pub(crate) tx: Transaction<'static, DB>,
+    pub(crate) staged: Vec<Staged>,
+    /// Whether messages were written before the end. They are unleased, so only a scan sends them:
+    /// the table is the truth about what a commit has committed.
+    pub(crate) flushed: bool,
+}
+
+impl<DB: OutboxDatabase> Inner<DB> {
+    /// Writes the staged messages, commits, and hands them over.
+    pub(crate) async fn commit(self: &Arc<Self>, open: Open<DB>) -> Result<(), Error> {
+        let ids = ids(&open.staged);
+        let inner = Arc::clone(self);
+        let task = self
+            .writes
+            .spawn(async move { inner.commit_here(open).await });
+        // The task cannot be aborted, so this is a panic inside the driver.
+        task.await.unwrap_or(Err(Error::CommitUnknown { ids }))
+    }
+
+    /// Rolls back, and waits for it.
+    ///
+    /// A failure is only logged: the database rolls back by itself when the connection is gone.
+    pub(crate) async fn roll_back(self: &Arc<Self>, tx: Transaction<'static, DB>) {
+        let service = self.name.clone();
+        let task = self.writes.spawn(async move {
+            if let Err(error) = tx.rollback().await {
+                tracing::debug!(service, %error, "rollback failed; the connection is closed instead");
+            }
+        });
+        let _ = task.await;
+    }
+
+    async fn commit_here(&self, open: Open<DB>) -> Result<(), Error> {
+        let Open {
+            mut tx,
+            staged,
+            flushed,
+        } = open;
+        let relay = self.running().map(|running| Arc::clone(&running.relay));
+        let reserved = match self.write(&mut tx, relay.as_deref(), &staged).await {
+            Ok(reserved) => reserved,
+            Err(error) => {
+                let _ = tx.rollback().await;
+                return Err(error);
+            }
+        };
+        if let Err(error) = tx.commit().await {
+            if DB::is_surely_rolled_back(&error) {
+                return Err(Error::Database {
+                    doing: "committing",
+                    source: error,
+                });
+            }
+            drop(reserved);
+            return Err(self.unknown(relay, &staged, &error));
+        }
+        self.broker.committed();
+        if let Some(relay) = relay {
+            relay.hand_over(reserved);
+            if flushed {
+                relay.ring();
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes messages into a transaction that is committed right after.
+    async fn write<'a>(
+        &self,
+        conn: &mut DB::Connection,
+        relay: Option<&Relay<DB>>,
+        staged: &'a [Staged],
+    ) -> Result<Reserved<'a>, Error> {
+        if staged.is_empty() {
+            return Ok(Reserved::none(&[]));
+        }
+        if let Some(staging) = self.broker.stage(conn, staged) {
+            staging.await?;
+            return Ok(Reserved::none(&[]));
+        }
+        let reserved = relay.map_or_else(|| Reserved::none(staged), |relay| relay.reserve(staged));
+        self.store
+            .insert(conn, self.service()?, &reserved.records, true)
+            .await?;
+        Ok(reserved)
+    }
+
+    /// Writes messages into a transaction of which we will not see the end.
+    pub(crate) async fn write_unreserved(
+        &self,
+        conn: &mut DB::Connection,
+        staged: &[Staged],
+        in_transaction: bool,
+    ) -> Result<(), Error> {
+        if let Some(staging) = self.broker.stage(conn, staged) {
+            return staging.await;
+        }
+        let records = Reserved::none(staged).records;
+        self.store
+            .insert(conn, self.service()?, &records, in_transaction)
+            .await
+    }
+
+    /// Writes one message by an INSERT of its own, and hands it over.
+    pub(crate) async fn insert_alone(self: &Arc<Self>, staged: Staged) -> Result<(), Error> {
+        let ids = vec![staged.message.id()];
+        let inner = Arc::clone(self);
+        let task = self
+            .writes
+            .spawn(async move { inner.insert_alone_here(staged).await });
+        task.await.unwrap_or(Err(Error::CommitUnknown { ids }))
+    }
+
+    async fn insert_alone_here(&self, staged: Staged) -> Result<(), Error> {
+        let acquiring = Error::database("taking a connection from the pool");
+        let mut conn = self.store.caller().acquire().await.map_err(acquiring)?;
+        let staged = [staged];
+        if let Some(staging) = self.broker.stage(&mut conn, &staged) {
+            staging.await?;
+            self.broker.committed();
+            return Ok(());
+        }
+        let relay = self.running().map(|running| Arc::clone(&running.relay));
+        let reserved = relay
+            .as_ref()
+            .map_or_else(|| Reserved::none(&staged), |relay| relay.reserve(&staged));
+        match self
+            .store
+            .insert(&mut conn, self.service()?, &reserved.records, false)
+            .await
+        {
+            Ok(()) => {
+                if let Some(relay) = relay {
+                    relay.hand_over(reserved);
+                }
+                Ok(())
+            }
+            // The statement is its own commit, so a lost answer says as little as with COMMIT.
+            Err(Error::Database { source, .. }) if is_connection_lost(&source) => {
+                drop(reserved);
+                Err(self.unknown(relay, &staged, &source))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Nobody knows whether these were committed. The table will: it is asked when it answers again.
+    fn unknown(
+        &self,
+        relay: Option<Arc<Relay<DB>>>,
+        staged: &[Staged],
+        error: &sqlx::Error,
+    ) -> Error {
+        let ids = ids(staged);
+        tracing::warn!(
+            service = self.name, messages = ids.len(), %error,
+            "the database did not answer COMMIT; the outbox is looked up when it answers again"
+        );
+        if let Some(relay) = relay {
+            let ids = ids.iter().map(|id| id.0).collect();
+            self.writes.spawn(async move { relay.look_up(ids).await });
+        }
+        Error::CommitUnknown { ids }
+    }
+}
+
+fn ids(staged: &[Staged]) -> Vec<MessageId> {
+    staged.iter().map(|staged| staged.message.id()).collect()
+}
+
+/// Whether an error came from the way to the server, so that the statement may have taken place.
+fn is_connection_lost(error: &sqlx::Error) -> bool {
+    !matches!(
+        error,
+        sqlx::Error::Database(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::Encode(_)
+            | sqlx::Error::Configuration(_)
+            | sqlx::Error::ColumnNotFound(_)
+    )
+}

@@ -1,0 +1,209 @@
+//! What is in flight: records of this process between their INSERT or claim and their settlement.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::window::Slot;
+use crate::{
+    Message,
+    broker::{Confirm, Lane, Outgoing, Ticket},
+};
+
+/// The records in flight, by id, and where their answers go.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    start: Instant,
+    leases: Mutex<HashMap<Uuid, Arc<Lease>>>,
+    answers: mpsc::UnboundedSender<Answer>,
+}
+
+/// Until when a record is surely ours, by our own monotonic clock.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    /// Microseconds after the flight's start.
+    end: AtomicU64,
+    answered: AtomicBool,
+}
+
+/// A record and the broker's answer to it.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) held: Box<Held>,
+    pub(crate) confirm: Confirm,
+}
+
+/// A record in flight with all it needs to be settled. Dropping it takes it out of flight and frees
+/// its slot; unless it was settled in the table, its lease then runs out and it is claimed again.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) message: Message,
+    pub(crate) attempts: u32,
+    pub(crate) faults: u32,
+    /// Whether it is sent to learn if its parked topic works again.
+    pub(crate) probe: bool,
+    pub(crate) expires: Option<Instant>,
+    lease: Arc<Lease>,
+    flight: Arc<Flight>,
+    _slot: Slot,
+}
+
+impl Flight {
+    pub(crate) fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<Answer>) {
+        // The channel holds no more than there are slots.
+        let (answers, receiver) = mpsc::unbounded_channel();
+        let leases = Mutex::default();
+        (
+            Arc::new(Self {
+                start: Instant::now(),
+                leases,
+                answers,
+            }),
+            receiver,
+        )
+    }
+
+    /// Takes a record into flight, or `None` if it is there already.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        message: Message,
+        slot: Slot,
+        lease_end: Instant,
+        expires: Option<Instant>,
+    ) -> Option<Box<Held>> {
+        use std::collections::hash_map::Entry;
+        let lease = Arc::new(Lease {
+            end: AtomicU64::new(self.micros(lease_end)),
+            answered: AtomicBool::new(false),
+        });
+        match self.leases().entry(message.id().0) {
+            // The claim has renewed the lease of a record that is still in our hands.
+            Entry::Occupied(entry) => {
+                entry
+                    .get()
+                    .end
+                    .fetch_max(self.micros(lease_end), Ordering::Relaxed);
+                return None;
+            }
+            Entry::Vacant(entry) => entry.insert(Arc::clone(&lease)),
+        };
+        Some(Box::new(Held {
+            message,
+            attempts: 0,
+            faults: 0,
+            probe: false,
+            expires,
+            lease,
+            flight: Arc::clone(self),
+            _slot: slot,
+        }))
+    }
+
+    /// The unanswered records whose lease ends before `then`.
+    pub(crate) fn ending_before(&self, then: Instant) -> Vec<Uuid> {
+        let then = self.micros(then);
+        let due = |lease: &Lease| {
+            !lease.answered.load(Ordering::Relaxed) && lease.end.load(Ordering::Relaxed) < then
+        };
+        self.leases()
+            .iter()
+            .filter(|(_, lease)| due(lease))
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    /// Notes that the leases of these records have been renewed.
+    pub(crate) fn renewed(&self, ids: &[Uuid], end: Instant) {
+        let end = self.micros(end);
+        let leases = self.leases();
+        for lease in ids.iter().filter_map(|id| leases.get(id)) {
+            lease.end.fetch_max(end, Ordering::Relaxed);
+        }
+    }
+
+    /// All ids in flight.
+    pub(crate) fn ids(&self) -> Vec<Uuid> {
+        self.leases().keys().copied().collect()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.leases().is_empty()
+    }
+
+    fn micros(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.start).as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn leases(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Lease>>> {
+        // Every change is one insert or remove, so a panic elsewhere leaves nothing half done.
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    pub(crate) fn id(&self) -> Uuid {
+        self.message.id().0
+    }
+
+    /// Hands it to the broker.
+    pub(crate) fn into_outgoing(self: Box<Self>, lane: Lane) -> Outgoing {
+        self.lease.answered.store(false, Ordering::Relaxed);
+        let (message, expires) = (self.message.clone(), self.expires);
+        Outgoing::new(message, expires, lane, Some(self))
+    }
+}
+
+impl Ticket for Held {
+    fn lease_end(&self) -> Instant {
+        self.flight.start + Duration::from_micros(self.lease.end.load(Ordering::Relaxed))
+    }
+
+    fn settle(self: Box<Self>, confirm: Confirm) {
+        self.lease.answered.store(true, Ordering::Relaxed);
+        let answers = self.flight.answers.clone();
+        // Without ackers the bus has ended; the record falls out of flight and its lease runs out.
+        let _ = answers.send(Answer {
+            held: self,
+            confirm,
+        });
+    }
+}
+
+/// A message without a record: nobody waits for its confirm, but it has a slot while it is in memory.
+#[derive(Debug)]
+pub(crate) struct Unrecorded {
+    _slot: Slot,
+}
+
+impl Unrecorded {
+    pub(crate) fn new(slot: Slot) -> Self {
+        Self { _slot: slot }
+    }
+}
+
+impl Ticket for Unrecorded {
+    fn lease_end(&self) -> Instant {
+        // Nobody else can have it, so it never ends.
+        Instant::now() + Duration::from_secs(3600)
+    }
+
+    fn wants_confirm(&self) -> bool {
+        false
+    }
+
+    fn settle(self: Box<Self>, _confirm: Confirm) {}
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.flight.leases().remove(&self.message.id().0);
+    }
+}

@@ -1,0 +1,51 @@
+//! Renews the leases of what is in flight.
+
+use std::{sync::Arc, time::Instant};
+
+use super::Relay;
+use crate::OutboxDatabase;
+
+/// Renews, at a third of the lease, what would run out before the next round.
+pub(crate) async fn run<DB: OutboxDatabase>(relay: Arc<Relay<DB>>) {
+    let third = relay.store.lease() / 3;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(third) => {}
+            () = relay.stop_ackers.cancelled() => return,
+        }
+        if let Err(error) = renew(&relay).await {
+            // Not lost: what cannot be renewed is not written after its lease, and claimed again.
+            relay.database_failed("renewing leases", &error, 0);
+        }
+    }
+}
+
+async fn renew<DB: OutboxDatabase>(relay: &Relay<DB>) -> Result<(), sqlx::Error> {
+    let table = relay.store.table()?;
+    let lease = relay.store.lease();
+    // Fresh records are left out: most are settled before they need it.
+    let horizon = Instant::now() + lease * 2 / 3;
+    for _ in 0..3 {
+        let ids = relay.flight.ending_before(horizon);
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let end = Instant::now() + lease;
+        relay.counters.statements.add(1);
+        let renewed = table.renew(&ids).await?;
+        if usize::try_from(renewed) == Ok(ids.len()) {
+            relay.flight.renewed(&ids, end);
+            return Ok(());
+        }
+        // Some were answered and settled meanwhile, or are no longer ours. Which ones the count
+        // does not tell, so none is taken as renewed.
+    }
+    for id in relay.flight.ending_before(horizon) {
+        let end = Instant::now() + lease;
+        relay.counters.statements.add(1);
+        if table.renew(&[id]).await? == 1 {
+            relay.flight.renewed(&[id], end);
+        }
+    }
+    Ok(())
+}

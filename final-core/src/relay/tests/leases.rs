@@ -1,0 +1,70 @@
+//! Whose a record is, and for how long.
+
+use std::time::Duration;
+
+use super::scripted::{Stage, options};
+use crate::{Error, Router, broker::Confirm};
+
+const LEASE: Duration = Duration::from_millis(300);
+
+#[tokio::test]
+async fn a_record_that_waits_for_its_confirm_stays_ours() {
+    let mut one = Stage::new(options().lease(LEASE)).await;
+    one.publish("placed").await;
+    let sent = one.sent().await;
+    let mut two = one
+        .another(options().lease(LEASE).scan_interval(LEASE / 2))
+        .await;
+
+    assert!(
+        two.is_quiet(LEASE * 5).await,
+        "it was taken over from a live owner"
+    );
+    sent.confirm(Confirm::Stored);
+    one.until("acked", |stats| stats.pending == 0).await;
+}
+
+#[tokio::test]
+async fn a_dead_instances_record_is_taken_over_when_its_lease_is_over() {
+    let mut dead = Stage::new(options().lease(LEASE)).await;
+    dead.publish("placed").await;
+    let held = dead.sent().await;
+    let mut survivor = dead.another(options().lease(LEASE)).await;
+    // Without a shutdown: its tasks end where they are.
+    dead.bus = survivor.bus.clone();
+
+    // The scanner knows when the lease ends; its interval would be far too late.
+    survivor.sent().await.confirm(Confirm::Stored);
+    survivor.until("acked", |stats| stats.pending == 0).await;
+    drop(held);
+}
+
+#[tokio::test]
+async fn a_message_is_not_written_after_its_lease() {
+    let mut stage = Stage::new(options().lease(LEASE)).await;
+    stage.publish("placed").await;
+    let late = stage.sent().await;
+    // A process that stands still renews nothing, and the clock goes on.
+    stage.bus.stop_renewing();
+    tokio::time::sleep(LEASE * 2).await;
+
+    assert!(late.into_sending().is_none());
+}
+
+#[tokio::test]
+async fn purging_is_refused_while_another_instance_holds_leases() {
+    let mut one = Stage::new(options()).await;
+    one.publish("placed").await;
+    let sent = one.sent().await;
+
+    let two = one.unstarted(options().purge_on_startup(true)).await;
+    let refused = two.start(Router::new()).await;
+    assert!(
+        matches!(refused, Err(Error::PurgeRefused(_))),
+        "{refused:?}"
+    );
+
+    sent.confirm(Confirm::Stored);
+    one.until("acked", |stats| stats.pending == 0).await;
+    two.start(Router::new()).await.unwrap();
+}

@@ -1,0 +1,162 @@
+//! A broker that does what the test says.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use sqlx::{Sqlite, SqlitePool, sqlite::SqliteConnectOptions};
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    Bus, Options, OutboxDatabase, Router, Stats,
+    broker::{Broker, BrokerError, Link, LinkState, Opened, Outgoing, Setup},
+};
+
+/// What a test may wait for at most; nothing that works takes this long.
+pub(super) const SOON: Duration = Duration::from_secs(10);
+
+/// The bus's end of the script.
+struct ScriptedBroker(Mutex<Option<(mpsc::UnboundedSender<Outgoing>, watch::Receiver<LinkState>)>>);
+
+struct ScriptedLink {
+    sent: mpsc::UnboundedSender<Outgoing>,
+    state: watch::Receiver<LinkState>,
+}
+
+impl<DB: OutboxDatabase> Broker<DB> for ScriptedBroker {
+    fn open(&self, _: Setup) -> BoxFuture<'_, Result<Opened, BrokerError>> {
+        let (sent, state) = self.0.lock().unwrap().take().unwrap();
+        let opened = Opened {
+            link: Arc::new(ScriptedLink { sent, state }),
+            deliveries: mpsc::channel(1).1,
+        };
+        std::future::ready(Ok(opened)).boxed()
+    }
+}
+
+impl Link for ScriptedLink {
+    fn state(&self) -> watch::Receiver<LinkState> {
+        self.state.clone()
+    }
+
+    fn send(&self, outgoing: Outgoing) {
+        let _ = self.sent.send(outgoing);
+    }
+
+    fn stop_consuming(&self, _: Duration) -> BoxFuture<'_, ()> {
+        std::future::ready(()).boxed()
+    }
+
+    fn finish_consuming(&self, _: Duration) -> BoxFuture<'_, ()> {
+        std::future::ready(()).boxed()
+    }
+
+    fn close(&self, _: Duration) -> BoxFuture<'_, ()> {
+        std::future::ready(()).boxed()
+    }
+}
+
+/// A bus on a SQLite file, and the test's end of the script.
+pub(super) struct Stage {
+    pub(super) bus: Bus<Sqlite>,
+    sent: mpsc::UnboundedReceiver<Outgoing>,
+    pub(super) state: watch::Sender<LinkState>,
+    file: std::path::PathBuf,
+}
+
+impl Stage {
+    pub(super) async fn new(options: Options) -> Self {
+        let name = format!("final-relay-{}.db", uuid::Uuid::now_v7());
+        Self::on(std::env::temp_dir().join(name), options).await
+    }
+
+    /// Another instance of the same service.
+    pub(super) async fn another(&self, options: Options) -> Self {
+        Self::on(self.file.clone(), options).await
+    }
+
+    /// Another instance that is not started yet.
+    pub(super) async fn unstarted(&self, options: Options) -> Bus<Sqlite> {
+        let (broker, ..) = script();
+        Bus::new("shop", pool(&self.file).await, broker).with_options(options)
+    }
+
+    async fn on(file: std::path::PathBuf, options: Options) -> Self {
+        let (broker, sent, state) = script();
+        let bus = Bus::new("shop", pool(&file).await, broker).with_options(options);
+        bus.start(Router::new()).await.unwrap();
+        Self {
+            bus,
+            sent,
+            state,
+            file,
+        }
+    }
+
+    pub(super) async fn publish(&self, topic: &str) {
+        self.bus.publish(topic, "payload").await.unwrap();
+    }
+
+    /// What the bus sends next.
+    pub(super) async fn sent(&mut self) -> Outgoing {
+        tokio::time::timeout(SOON, self.sent.recv())
+            .await
+            .expect("nothing was sent in time")
+            .expect("the link is open")
+    }
+
+    /// Whether nothing is sent for a while.
+    pub(super) async fn is_quiet(&mut self, during: Duration) -> bool {
+        tokio::time::timeout(during, self.sent.recv())
+            .await
+            .is_err()
+    }
+
+    pub(super) async fn until(&self, what: &str, wanted: impl Fn(&Stats) -> bool) -> Stats {
+        let start = std::time::Instant::now();
+        loop {
+            let stats = self.bus.stats().await.unwrap();
+            if wanted(&stats) {
+                return stats;
+            }
+            assert!(start.elapsed() < SOON, "not so in time: {what}: {stats:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        for suffix in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{suffix}", self.file.display()));
+        }
+    }
+}
+
+fn script() -> (
+    ScriptedBroker,
+    mpsc::UnboundedReceiver<Outgoing>,
+    watch::Sender<LinkState>,
+) {
+    let (sender, sent) = mpsc::unbounded_channel();
+    let (state, states) = watch::channel(LinkState::Ready);
+    (
+        ScriptedBroker(Mutex::new(Some((sender, states)))),
+        sent,
+        state,
+    )
+}
+
+async fn pool(file: &std::path::Path) -> SqlitePool {
+    let options = SqliteConnectOptions::new()
+        .filename(file)
+        .create_if_missing(true);
+    SqlitePool::connect_with(options).await.unwrap()
+}
+
+/// A scan interval that would be too late for every test.
+pub(super) fn options() -> Options {
+    Options::default().scan_interval(SOON * 10)
+}

@@ -1,0 +1,266 @@
+//! The budget of the way out: how many messages may be in flight, and how large they may be together.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::Notify;
+
+/// Payload bytes in flight at once, whatever the number of messages.
+const MAX_BYTES: usize = 32 * 1024 * 1024;
+
+/// Who asks for a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// A transaction of this process, just before its INSERT.
+    HandOver,
+    /// The scanner, for a record it has claimed.
+    Scanner,
+}
+
+/// Hands out [`Slot`]s.
+///
+/// A slot is reserved before the INSERT or with the claim and travels with the record until it is
+/// settled, so what is in memory is bounded by this alone. The shares:
+///
+/// - while there is a backlog, hand-over leaves a quarter to the scanner; the scanner always leaves
+///   a quarter to hand-over, so that fresh messages stay quick during a drain;
+/// - one topic holds at most a quarter while others are in flight, and half when it is alone: a topic
+///   whose queue never confirms can use up the share of neither side.
+#[derive(Debug)]
+pub(crate) struct Window {
+    limit: usize,
+    used: Mutex<Used>,
+    freed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Used {
+    slots: usize,
+    bytes: usize,
+    hand_over: usize,
+    scanner: usize,
+    topics: HashMap<Arc<str>, usize>,
+    backlog: bool,
+}
+
+/// The right to have one message in flight. Dropping it gives it back.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    window: Arc<Window>,
+    topic: Arc<str>,
+    bytes: usize,
+    side: Side,
+}
+
+impl Window {
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            limit,
+            used: Mutex::default(),
+            freed: Notify::new(),
+        })
+    }
+
+    /// Takes a slot, if there is one for this topic and side.
+    pub(crate) fn try_take(
+        self: &Arc<Self>,
+        topic: &Arc<str>,
+        bytes: usize,
+        side: Side,
+    ) -> Option<Slot> {
+        let mut used = self.used();
+        let of_side = match side {
+            Side::HandOver => used.hand_over,
+            Side::Scanner => used.scanner,
+        };
+        let of_topic = used.topics.get(topic).copied().unwrap_or(0);
+        let alone = used.topics.len() == usize::from(of_topic > 0);
+        let topic_limit = if alone { self.half() } else { self.quarter() };
+        let side_limit = match side {
+            Side::HandOver if !used.backlog => self.limit,
+            Side::HandOver | Side::Scanner => self.three_quarters(),
+        };
+        // A message larger than the whole budget still goes, alone.
+        let fits = used.slots == 0 || used.bytes + bytes <= MAX_BYTES;
+        if used.slots >= self.limit || of_side >= side_limit || of_topic >= topic_limit || !fits {
+            return None;
+        }
+        used.slots += 1;
+        used.bytes += bytes;
+        match side {
+            Side::HandOver => used.hand_over += 1,
+            Side::Scanner => used.scanner += 1,
+        }
+        *used.topics.entry(Arc::clone(topic)).or_default() += 1;
+        Some(Slot {
+            window: Arc::clone(self),
+            topic: Arc::clone(topic),
+            bytes,
+            side,
+        })
+    }
+
+    /// How many slots the scanner could take now, if no topic stood in the way.
+    pub(crate) fn free_for_scanner(&self) -> usize {
+        let used = self.used();
+        if used.bytes >= MAX_BYTES {
+            return 0;
+        }
+        (self.limit - used.slots).min(self.three_quarters().saturating_sub(used.scanner))
+    }
+
+    /// How many free slots make a claim worth its statement.
+    pub(crate) fn worth_a_claim(&self, batch: usize) -> usize {
+        self.quarter().min(batch).max(1)
+    }
+
+    /// Waits until a slot is given back. Enable it before looking at what is free.
+    pub(crate) fn freed(&self) -> tokio::sync::futures::Notified<'_> {
+        self.freed.notified()
+    }
+
+    /// Says whether the table holds due records that are not in flight.
+    pub(crate) fn set_backlog(&self, backlog: bool) {
+        self.used().backlog = backlog;
+    }
+
+    /// How many messages are in flight.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.used().slots
+    }
+
+    fn quarter(&self) -> usize {
+        (self.limit / 4).max(1)
+    }
+
+    fn half(&self) -> usize {
+        (self.limit / 2).max(1)
+    }
+
+    fn three_quarters(&self) -> usize {
+        (self.limit - self.limit / 4).max(1)
+    }
+
+    fn used(&self) -> MutexGuard<'_, Used> {
+        // Counters stay true even if a thread panicked elsewhere while it held them.
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut used = self.window.used();
+        used.slots -= 1;
+        used.bytes -= self.bytes;
+        match self.side {
+            Side::HandOver => used.hand_over -= 1,
+            Side::Scanner => used.scanner -= 1,
+        }
+        if let Some(count) = used.topics.get_mut(&self.topic) {
+            *count -= 1;
+            if *count == 0 {
+                used.topics.remove(&self.topic);
+            }
+        }
+        drop(used);
+        self.window.freed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topic(name: &str) -> Arc<str> {
+        name.into()
+    }
+
+    fn take(window: &Arc<Window>, name: &str, side: Side, wanted: usize) -> Vec<Slot> {
+        (0..wanted)
+            .map_while(|_| window.try_take(&topic(name), 1, side))
+            .collect()
+    }
+
+    #[test]
+    fn a_dropped_slot_is_free_again() {
+        let window = Window::new(1);
+        let slot = window.try_take(&topic("a"), 10, Side::HandOver);
+        assert!(slot.is_some());
+        assert!(window.try_take(&topic("a"), 10, Side::HandOver).is_none());
+        drop(slot);
+        assert!(window.try_take(&topic("a"), 10, Side::HandOver).is_some());
+    }
+
+    #[test]
+    fn hand_over_leaves_a_quarter_to_the_scanner_while_there_is_a_backlog() {
+        let window = Window::new(100);
+        window.set_backlog(true);
+        let slots: Vec<_> = (0..4)
+            .flat_map(|n| take(&window, &n.to_string(), Side::HandOver, 25))
+            .collect();
+        assert_eq!(slots.len(), 75);
+        assert_eq!(take(&window, "x", Side::Scanner, 100).len(), 25);
+    }
+
+    #[test]
+    fn the_scanner_leaves_a_quarter_to_hand_over() {
+        let window = Window::new(100);
+        let slots: Vec<_> = (0..4)
+            .flat_map(|n| take(&window, &n.to_string(), Side::Scanner, 25))
+            .collect();
+        assert_eq!(slots.len(), 75);
+        assert_eq!(window.free_for_scanner(), 0);
+    }
+
+    #[test]
+    fn a_topic_alone_cannot_fill_the_window() {
+        let window = Window::new(100);
+        let stuck = take(&window, "stuck", Side::HandOver, 1000);
+        assert_eq!(stuck.len(), 50);
+        assert_eq!(take(&window, "other", Side::HandOver, 1000).len(), 25);
+    }
+
+    #[test]
+    fn a_topic_holds_a_quarter_while_others_are_in_flight() {
+        let window = Window::new(100);
+        let _other = take(&window, "other", Side::HandOver, 1);
+        assert_eq!(take(&window, "stuck", Side::HandOver, 1000).len(), 25);
+    }
+
+    #[test]
+    fn bytes_bound_the_window_and_one_huge_message_still_goes() {
+        let window = Window::new(100);
+        let huge = window.try_take(&topic("a"), MAX_BYTES * 2, Side::HandOver);
+        assert!(huge.is_some());
+        assert!(window.try_take(&topic("b"), 1, Side::HandOver).is_none());
+        assert_eq!(window.free_for_scanner(), 0);
+        drop(huge);
+        assert!(window.try_take(&topic("b"), 1, Side::HandOver).is_some());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_taken_and_given_back_always_adds_up(
+            steps in proptest::collection::vec((0..5_u8, 0..3_usize, proptest::bool::ANY), 1..300),
+            limit in 1..40_usize,
+        ) {
+            let window = Window::new(limit);
+            let mut held = Vec::new();
+            for (what, name, scanner) in steps {
+                let side = if scanner { Side::Scanner } else { Side::HandOver };
+                match what {
+                    0..3 => held.extend(window.try_take(&topic(&name.to_string()), 100, side)),
+                    3 if !held.is_empty() => { held.swap_remove(name % held.len()); }
+                    _ => window.set_backlog(scanner),
+                }
+                proptest::prop_assert!(held.len() <= limit);
+                proptest::prop_assert_eq!(window.in_flight(), held.len());
+            }
+            held.clear();
+            let used = window.used();
+            proptest::prop_assert_eq!((used.slots, used.bytes, used.hand_over, used.scanner, used.topics.len()), (0, 0, 0, 0, 0));
+        }
+    }
+}
