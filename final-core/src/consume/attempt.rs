@@ -3,7 +3,6 @@
 use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt;
-use tower::{Service, ServiceExt};
 
 use crate::{
     BoxError, Message, Outcome, broker::DeadLetter, crew::panic_text, handler::Permanent,
@@ -22,19 +21,10 @@ pub(super) enum Verdict {
 
 /// Runs the route once. A panic anywhere in it is a failure like any other.
 pub(super) async fn attempt(route: &Route, message: Message) -> Verdict {
-    // Two nets. The inner one catches the panic of a layer or handler. The outer one catches what
-    // panics while the future, the error or the panic itself is dropped or put into words.
-    let outer = AssertUnwindSafe(async {
-        let inner = AssertUnwindSafe(async {
-            let mut route = route.clone();
-            route.ready().await?.call(message).await
-        });
-        match inner.catch_unwind().await {
-            Ok(result) => judge(result),
-            Err(panic) => Verdict::Failed(format!("panicked: {}", panic_text(panic.as_ref()))),
-        }
-    });
-    outer.catch_unwind().await.unwrap_or_else(|panic| {
+    // The route catches what panics in a layer or handler. This net is for what panics while the
+    // future or the error is dropped or put into words.
+    let judged = AssertUnwindSafe(async { judge(route.attempt(message).await) });
+    judged.catch_unwind().await.unwrap_or_else(|panic| {
         Verdict::Failed(format!("panicked: {}", panic_text(panic.as_ref())))
     })
 }
@@ -44,7 +34,7 @@ fn judge(result: Result<Outcome, BoxError>) -> Verdict {
         Ok(Outcome::Done) => Verdict::Done,
         Ok(Outcome::Retry) => Verdict::Failed("the handler asked for a retry".to_owned()),
         Ok(Outcome::Reject) => Verdict::Rejected("the handler rejected the message".to_owned()),
-        Err(error) if is_permanent(error.as_ref()) => Verdict::Rejected(reason(error.as_ref())),
+        Err(error) if Permanent::is_in(error.as_ref()) => Verdict::Rejected(reason(error.as_ref())),
         Err(error) => Verdict::Failed(reason(error.as_ref())),
     }
 }
@@ -54,11 +44,6 @@ type AnyError = dyn std::error::Error + 'static;
 /// An error and its causes, outermost first. Nobody nests deeper than 32 on purpose.
 fn chain(error: &AnyError) -> impl Iterator<Item = &AnyError> {
     std::iter::successors(Some(error), |error| error.source()).take(32)
-}
-
-/// A layer may have wrapped the handler's error, so its causes are looked at as well.
-fn is_permanent(error: &AnyError) -> bool {
-    chain(error).any(|error| error.is::<Permanent>())
 }
 
 /// What an error and its causes say, as far as it fits beside a dead letter.
@@ -88,7 +73,7 @@ fn reason(error: &AnyError) -> String {
 mod tests {
     use std::{fmt, future::ready};
 
-    use tower::{service_fn, util::BoxCloneSyncService};
+    use tower::{Service, service_fn};
 
     use super::*;
 
@@ -96,7 +81,7 @@ mod tests {
     async fn run(
         make: impl Fn() -> Result<Outcome, BoxError> + Clone + Send + Sync + 'static,
     ) -> Verdict {
-        let route = BoxCloneSyncService::new(service_fn(move |_: Message| ready(make())));
+        let route = Route::new(service_fn(move |_: Message| ready(make())));
         attempt(&route, Message::new("topic", "payload")).await
     }
 
@@ -193,7 +178,7 @@ mod tests {
             }
         }
 
-        let route = BoxCloneSyncService::new(Unready);
+        let route = Route::new(Unready);
 
         assert_eq!(
             attempt(&route, Message::new("topic", "payload")).await,
@@ -230,7 +215,7 @@ mod tests {
             }
         }
 
-        let route = BoxCloneSyncService::new(service_fn(|_: Message| {
+        let route = Route::new(service_fn(|_: Message| {
             let bomb = Bomb;
             async move {
                 let _bomb = bomb;

@@ -12,8 +12,6 @@
 //! Every delivery is settled once. Dropped, it is handed back, so an aborted handler loses nothing.
 //! What a handler did not finish is never acked.
 
-#![allow(dead_code, reason = "the bus that subscribes is still to come")]
-
 mod attempt;
 mod retry;
 mod stats;
@@ -23,5 +21,4 @@ mod tests;
 mod unrouted;
 mod work;
 
-#[allow(unused_imports, reason = "the bus that subscribes is still to come")]
 pub(crate) use self::{stats::Consumed, subscriber::Subscriber};

@@ -1,6 +1,6 @@
 //! What became of deliveries, in numbers.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::counter::Counter;
 
 /// Counts what became of deliveries since the start of the process.
 #[derive(Debug, Default)]
@@ -32,19 +32,5 @@ impl ConsumeStats {
             dead_lettered: self.dead_lettered.get(),
             requeued: self.requeued.get(),
         }
-    }
-}
-
-/// A number that only grows.
-#[derive(Debug, Default)]
-pub(super) struct Counter(AtomicU64);
-
-impl Counter {
-    pub(super) fn add(&self, more: usize) {
-        self.0.fetch_add(more as u64, Relaxed);
-    }
-
-    fn get(&self) -> u64 {
-        self.0.load(Relaxed)
     }
 }

@@ -35,6 +35,12 @@ struct Seen {
     order: VecDeque<(Instant, MessageId)>,
 }
 
+/// The pause before a message is handed back for the first time.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+
+/// Below RabbitMQ's consumer timeout of 30 minutes.
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+
 /// How many messages are remembered. One that is forgotten gets a new grace, which loses nothing.
 const LIMIT: usize = 100_000;
 
@@ -61,17 +67,21 @@ impl Unrouted {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .first(id, now, keep);
-        let left = self.grace.saturating_sub(now.duration_since(first));
+        let age = now.duration_since(first);
+        let left = self.grace.saturating_sub(age);
         if left.is_zero() {
             Ruling::GiveUp
         } else {
-            Ruling::HandBack(self.pause().min(left))
+            Ruling::HandBack(self.pause(age).min(left))
         }
     }
 
-    /// Fifteen times within the grace: a quorum queue gives up after 20 deliveries by default.
-    fn pause(&self) -> Duration {
-        (self.grace / 15).clamp(Duration::from_millis(100), Duration::from_secs(20))
+    /// As long as the message has been coming already: a short pause first, because the instance that
+    /// has the route may be the next one to get it, then longer ones. Fewer than twenty times within the
+    /// grace: a quorum queue gives up after 20 deliveries by default.
+    fn pause(&self, age: Duration) -> Duration {
+        let longest = (self.grace / 8).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+        age.clamp(FIRST_PAUSE, longest)
     }
 }
 
@@ -106,15 +116,28 @@ mod tests {
         }
 
         let ms = Duration::from_millis;
-        check(GRACE, ms(0), &Ruling::HandBack(ms(20_000)));
-        check(GRACE, ms(280_000), &Ruling::HandBack(ms(20_000)));
+        check(GRACE, ms(0), &Ruling::HandBack(ms(250)));
+        check(GRACE, ms(4_000), &Ruling::HandBack(ms(4_000)));
+        check(GRACE, ms(260_000), &Ruling::HandBack(ms(37_500)));
         check(GRACE, ms(295_000), &Ruling::HandBack(ms(5_000)));
         check(GRACE, GRACE, &Ruling::GiveUp);
-        check(GRACE * 100, ms(0), &Ruling::HandBack(ms(20_000)));
-        check(ms(3_000), ms(0), &Ruling::HandBack(ms(200)));
-        check(ms(500), ms(0), &Ruling::HandBack(ms(100)));
+        check(GRACE * 100, GRACE, &Ruling::HandBack(GRACE));
+        check(GRACE * 100, GRACE * 50, &Ruling::HandBack(LONGEST_PAUSE));
         check(ms(20), ms(0), &Ruling::HandBack(ms(20)));
         check(ms(0), ms(0), &Ruling::GiveUp);
+    }
+
+    #[test]
+    fn message_is_handed_back_less_often_than_a_quorum_queue_allows() {
+        for minutes in 1..=60 {
+            let unrouted = Unrouted::new(Duration::from_secs(minutes * 60));
+            let (id, mut now, mut times) = (MessageId::new(), Instant::now(), 0);
+            while let Ruling::HandBack(pause) = unrouted.rule(id, now) {
+                now += pause;
+                times += 1;
+            }
+            assert!(times < 20, "{times} times in {minutes} min");
+        }
     }
 
     #[test]

@@ -40,14 +40,11 @@ impl Permanent {
     /// Layers that wrap errors in their own therefore do not turn a permanent failure into one that
     /// is retried, as long as they keep it as their `source`.
     pub fn is_in(error: &(dyn StdError + 'static)) -> bool {
-        let mut next = Some(error);
-        while let Some(error) = next {
-            if error.is::<Self>() {
-                return true;
-            }
-            next = error.source();
-        }
-        false
+        // Nobody nests deeper on purpose, and an error that causes itself must not hang the bus.
+        const DEEPEST: usize = 32;
+        std::iter::successors(Some(error), |&error| error.source())
+            .take(DEEPEST)
+            .any(|error| error.is::<Self>())
     }
 }
 

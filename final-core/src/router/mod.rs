@@ -317,7 +317,6 @@ impl Router<()> {
     }
 
     /// Checks and finishes the routes.
-    #[allow(dead_code, reason = "`Bus::start` is still to come")]
     pub(crate) fn into_routes(self) -> Result<Routes, Error> {
         finish::routes(&self.entries).map_err(Error::InvalidRouter)
     }

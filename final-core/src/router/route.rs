@@ -17,7 +17,7 @@ use crate::{BoxError, Message, Outcome, middleware::catch_panic::CatchPanic};
 pub struct Route(BoxCloneSyncService<Message, Outcome, BoxError>);
 
 impl Route {
-    pub(super) fn new<T>(service: T) -> Self
+    pub(crate) fn new<T>(service: T) -> Self
     where
         T: Service<Message, Response = Outcome> + Clone + Send + Sync + 'static,
         T::Error: Into<BoxError> + 'static,

@@ -20,7 +20,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-use tower::{service_fn, util::BoxCloneSyncService};
+use tower::service_fn;
 
 use super::{Consumed, Subscriber};
 use crate::{
@@ -115,7 +115,7 @@ where
     F: Fn(Message) -> R + Clone + Send + Sync + 'static,
     R: Future<Output = Result<Outcome, BoxError>> + Send + 'static,
 {
-    BoxCloneSyncService::new(service_fn(handler))
+    Route::new(service_fn(handler))
 }
 
 /// Lets every task run until it waits. The paused clock only moves when all of them wait.

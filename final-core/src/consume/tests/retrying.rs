@@ -123,7 +123,7 @@ async fn each_attempt_runs_the_whole_chain_of_layers() {
     let layered = ServiceBuilder::new()
         .layer(TimeoutLayer::new(Duration::from_secs(5)))
         .service(slow_at_first);
-    let mut bench = Bench::new(BoxCloneSyncService::new(layered), &Options::default());
+    let mut bench = Bench::new(Route::new(layered), &Options::default());
 
     bench.deliver(1, message()).await;
 
