@@ -45,6 +45,10 @@ use crate::{
 /// A connection or consumer that held this long was a good one.
 const GOOD: Duration = Duration::from_secs(10);
 
+/// How long a lost binding goes unnoticed. Everything is declared by name, so doing it again where
+/// nothing is missing changes nothing.
+const BINDINGS: Duration = Duration::from_secs(5);
+
 /// What the consuming channels share.
 #[derive(Debug)]
 pub(crate) struct Intake {
@@ -217,8 +221,26 @@ async fn incarnation(intake: &Arc<Intake>, jobs: &Jobs, connection: Arc<Connecti
             (Arc::clone(intake), jobs.clone(), Arc::clone(&connection));
         channels.spawn(async move { keep_channel(&intake, jobs, &connection).await });
     }
-    while channels.join_next().await.is_some() {}
+    select! {
+        () = async { while channels.join_next().await.is_some() {} } => {}
+        () = keep_bindings(intake, &connection) => {}
+    }
     close(&connection).await;
+}
+
+/// Declares the topology again and again. An exchange that somebody deletes takes its bindings with
+/// it, and no consumer is told.
+async fn keep_bindings(intake: &Intake, connection: &Connection) {
+    loop {
+        sleep(BINDINGS).await;
+        if connection.status().connected()
+            && !intake.stop.is_cancelled()
+            && let Err(error) = intake.topology.declare(connection).await
+        {
+            // Where consuming suffers from it, that is told as trouble.
+            tracing::debug!(service = &*intake.topology.service, %error, "declaring again failed");
+        }
+    }
 }
 
 /// Keeps one channel consuming, while the connection lasts.
