@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::{
     connection::{close, connect},
     consume::Subscription,
+    names,
     options::{Amqp, Settings},
     publish::Publisher,
     topology::Topology,
@@ -140,8 +141,8 @@ fn queue(settings: &Settings, setup: &Setup) -> Result<String, BrokerError> {
     let name = settings.queue.as_deref().unwrap_or(&setup.service);
     let reason = if name.is_empty() {
         "it is empty"
-    } else if name.len() > 255 {
-        "it is longer than 255 bytes"
+    } else if name.len() > names::MAX_QUEUE {
+        "it is longer than 242 bytes"
     } else if name.starts_with("amq.") {
         "names starting with `amq.` are reserved by RabbitMQ"
     } else {

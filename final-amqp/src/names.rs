@@ -20,14 +20,18 @@ pub(crate) const DEAD_LETTER_ARGUMENT: &str = "x-dead-letter-exchange";
 /// Queue argument: the kind of queue.
 pub(crate) const QUEUE_TYPE_ARGUMENT: &str = "x-queue-type";
 
-/// The exchange a service's dead letters go through.
-pub(crate) fn dead_letter_exchange(service: &str) -> String {
-    format!("{service}_exchange_dlx")
+/// The longest name of a service's queue: the names made of it must fit as well.
+pub(crate) const MAX_QUEUE: usize = 255 - "_exchange_dlx".len();
+
+/// The exchange that the dead letters of a service's queue go through. The queue has the service's
+/// name, unless `Amqp::queue` gave it another.
+pub(crate) fn dead_letter_exchange(queue: &str) -> String {
+    format!("{queue}_exchange_dlx")
 }
 
-/// The queue a service's dead letters end in.
-pub(crate) fn dead_letter_queue(service: &str) -> String {
-    format!("{service}_dlx")
+/// The queue they end in.
+pub(crate) fn dead_letter_queue(queue: &str) -> String {
+    format!("{queue}_dlx")
 }
 
 /// A text as AMQP's short string, of at most 255 bytes. lapin's own `From` panics beyond that.

@@ -83,7 +83,8 @@ impl Amqp {
 
     /// Consumes from a queue of this name; the service's name otherwise.
     ///
-    /// For queues that exist under a name our rule for services forbids.
+    /// For queues that exist under a name our rule for services forbids. Its dead letters are named
+    /// after it: `<name>_exchange_dlx` and `<name>_dlx`.
     pub fn queue(self, name: impl Into<String>) -> Self {
         self.with(|settings| settings.queue = Some(name.into()))
     }

@@ -64,8 +64,8 @@ impl Topology {
         &self,
         connection: &Connection,
     ) -> std::result::Result<(), BrokerError> {
-        let exchange = names::dead_letter_exchange(&self.service);
-        let queue = names::dead_letter_queue(&self.service);
+        let exchange = names::dead_letter_exchange(&self.queue);
+        let queue = names::dead_letter_queue(&self.queue);
         match declare(connection, &exchange, ExchangeKind::Fanout).await {
             Ok(Exchange::Usable) => {}
             Ok(Exchange::Unusable(reason)) => {
@@ -88,7 +88,7 @@ impl Topology {
         connection: &Connection,
     ) -> std::result::Result<(), BrokerError> {
         let failed = |error| broker_error("purging the queues", error);
-        for queue in [self.queue.clone(), names::dead_letter_queue(&self.service)] {
+        for queue in [self.queue.clone(), names::dead_letter_queue(&self.queue)] {
             let Some(found) = look(connection, &queue).await.map_err(failed)? else {
                 continue;
             };
@@ -126,11 +126,18 @@ impl Topology {
             Some(code::ACCESS_REFUSED) if matches!(look(connection, queue).await, Ok(Some(_))) => Ok(()),
             Some(code::PRECONDITION_FAILED) => Err(BrokerError::new(
                 BrokerErrorKind::Mismatch,
-                format!(
-                    "queue {queue:?} exists with other arguments. A queue that Go services use, or \
-                     that was declared as a classic one, needs `Amqp::queue_kind(QueueKind::Classic)`; \
-                     else delete the queue once it is empty"
-                ),
+                match self.kind {
+                    QueueKind::Quorum => format!(
+                        "queue {queue:?} exists with other arguments. A queue that Go services use, \
+                         or that was declared as a classic one, needs \
+                         `Amqp::queue_kind(QueueKind::Classic)`; else delete the queue once it is empty"
+                    ),
+                    QueueKind::Classic => format!(
+                        "queue {queue:?} exists with other arguments than a durable classic queue of \
+                         ours has (only `x-dead-letter-exchange`). Leave out \
+                         `QueueKind::Classic` if it is a quorum queue; else delete it once it is empty"
+                    ),
+                },
             )
             .because(error)),
             _ => Err(broker_error("declaring a queue", error)),
@@ -145,7 +152,7 @@ impl Topology {
     ) -> Result<()> {
         let mut arguments = FieldTable::default();
         if dead_letters {
-            let exchange = names::dead_letter_exchange(&self.service);
+            let exchange = names::dead_letter_exchange(&self.queue);
             let exchange = AMQPValue::LongString(exchange.into());
             arguments.insert(short(names::DEAD_LETTER_ARGUMENT)?, exchange);
         }

@@ -236,16 +236,9 @@ impl DeadLetters {
                 self.waiting.push_front(job);
                 return;
             }
-            let service = &self.topology.service;
+            let names = (&*self.topology.service, &*self.topology.queue);
             let bare = job.bare;
-            match dead_letter(
-                &job.original,
-                &job.id,
-                &job.letter,
-                service,
-                frame_max,
-                bare,
-            ) {
+            match dead_letter(&job.original, &job.id, &job.letter, names, frame_max, bare) {
                 Ok(wire) => {
                     let suspect = job.suspect;
                     in_flight.insert(job.id.clone());

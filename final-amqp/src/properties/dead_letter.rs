@@ -26,7 +26,7 @@ pub(crate) fn dead_letter(
     original: &Original,
     id: &str,
     letter: &DeadLetter,
-    service: &str,
+    (service, queue): (&str, &str),
     frame_max: u32,
     bare: bool,
 ) -> Result<Wire, String> {
@@ -59,7 +59,7 @@ pub(crate) fn dead_letter(
         ours(&mut headers)?;
     }
     Ok(Wire {
-        exchange: short(&names::dead_letter_exchange(service))?,
+        exchange: short(&names::dead_letter_exchange(queue))?,
         routing_key: original.routing_key.clone(),
         properties: properties(&original.properties, headers, short(id)?, bare),
         payload: original.payload.clone(),

@@ -28,8 +28,7 @@ pub(crate) fn decode(
         .map(|kind| kind.as_str())
         .filter(|kind| !kind.is_empty() && *kind != GO_CONTENT_TYPE)
         .unwrap_or(MSGPACK);
-    let mut message = Message::new(topic, payload)
-        .with_id(id)
+    let mut message = Message::identified(id, topic, payload)
         .with_headers(users(headers))
         .with_content_type(content_type)
         // Absent means transient in AMQP.

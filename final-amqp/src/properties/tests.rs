@@ -174,7 +174,7 @@ fn a_dead_letter_keeps_what_it_was_and_says_why() {
         reason: "é".repeat(2000),
         attempts: 4,
     };
-    let wire = dead_letter(&original, "id-1", &letter, "shop", 131_072, false).unwrap();
+    let wire = dead_letter(&original, "id-1", &letter, ("shop", "shop"), 131_072, false).unwrap();
 
     let sent = &wire.properties;
     assert_eq!(wire.exchange.as_str(), "shop_exchange_dlx");
@@ -219,7 +219,7 @@ fn a_dead_letter_always_fits_into_a_frame() {
         payload: Bytes::new(),
     };
     let letter = DeadLetter::new("why", 1);
-    let wire = dead_letter(&original, "id", &letter, "shop", 131_072, false).unwrap();
+    let wire = dead_letter(&original, "id", &letter, ("shop", "shop"), 131_072, false).unwrap();
 
     assert_eq!(header(&wire.properties, "large"), None);
     assert!(header(&wire.properties, "x-final-reason").is_some());
@@ -290,6 +290,6 @@ proptest! {
             payload: Bytes::new(),
         };
         let letter = DeadLetter::new("why", 1);
-        prop_assert!(dead_letter(&original, &id, &letter, "shop", 131_072, false).is_ok());
+        prop_assert!(dead_letter(&original, &id, &letter, ("shop", "shop"), 131_072, false).is_ok());
     }
 }
