@@ -152,6 +152,11 @@ impl Lane {
         let Ok(channel) = open_confirm_channel(&connection).await else {
             return Attempt::Settled;
         };
+        // It may have waited for others that were tried one by one.
+        if !sending.is_ours() {
+            sending.confirm(Confirm::LeaseOver);
+            return Attempt::Settled;
+        }
         let id = sending.message().id();
         let mut confirms = ConfirmChannel::new(channel, MessageId::from_text);
         confirms.publish(wire, id, sending);
