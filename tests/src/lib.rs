@@ -6,6 +6,7 @@
 //! servers     a server of one's own, to kill -9, to freeze and to start again
 //! proxy       a wire that can be cut, stalled and refused
 //! process     any other program, killed as hard
+//! take        messages out of a queue, to look at
 //! wait        `eventually`: conditions with deadlines in place of sleeps
 //! ```
 //!
@@ -37,6 +38,8 @@ pub mod proxy;
 #[cfg(feature = "clients")]
 pub mod shared;
 #[cfg(feature = "clients")]
+pub mod take;
+#[cfg(feature = "clients")]
 pub mod wait;
 
 pub use dirs::WorkDir;
@@ -45,7 +48,9 @@ pub use ports::Port;
 #[cfg(feature = "clients")]
 pub use {
     proxy::Proxy,
-    shared::{Vhost, amqp_vhost, mysql_database, pg_database, sqlite_file, unique},
+    servers::{Authority, MariaDb, Postgres, RabbitMq},
+    shared::{SqliteFile, Vhost, amqp_vhost, mysql_database, pg_database, sqlite_file, unique},
+    take::{Taken, take},
     wait::{always, eventually},
 };
 

@@ -5,34 +5,20 @@ use std::path::Path;
 use final_tests::{
     WorkDir, eventually,
     process::{Identity, Launch},
-    servers::Postgres,
 };
 
 use crate::SOON;
 
-const MARK: &str = "FINAL_TEST_SERVER_RUNS ";
-
-/// Not a behaviour: the part of the next test that is killed.
-#[tokio::test]
-#[ignore = "started by servers_and_folders_go_when_the_tests_are_killed"]
-async fn a_test_that_never_ends() {
-    let server = Postgres::start().await.unwrap();
-    let pid = server.identity().unwrap().pid;
-    println!("\n{MARK}{pid} {}", server.dir().display());
-    std::future::pending().await
-}
-
 #[tokio::test]
 async fn servers_and_folders_go_when_the_tests_are_killed() {
     let dir = WorkDir::new("lifetime").unwrap();
-    let tests = Launch::new(std::env::current_exe().unwrap())
-        .args(["a_test_that_never_ends", "--ignored", "--nocapture"])
+    let tests = Launch::new(env!("CARGO_BIN_EXE_endless"))
         .env("FINAL_TEST_KEEP", "")
         .spawn("the tests", &dir.join("log"))
         .unwrap();
     let (server, folder) = eventually("the server runs", SOON, async || {
         let log = tests.log();
-        let (pid, folder) = log.split_once(MARK)?.1.lines().next()?.split_once(' ')?;
+        let (pid, folder) = log.lines().next()?.split_once(' ')?;
         Some((
             Identity::of(pid.parse().ok()?)?,
             Path::new(folder).to_owned(),

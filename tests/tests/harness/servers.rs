@@ -64,6 +64,8 @@ async fn rabbitmq_keeps_what_it_confirmed_before_a_kill9() {
     let server = RabbitMq::start().await.unwrap();
     let channel = amqp(&server.url()).await.create_channel().await.unwrap();
     store(&channel, "kept", b"42").await;
+    // It confirms messages to disk, but tells of a new queue before that is on disk.
+    server.ctl(&["eval", "mnesia:sync_log()."]).await.unwrap();
     server.kill9();
     server.start_again().await.unwrap();
     let channel = amqp(&server.url()).await.create_channel().await.unwrap();
