@@ -1,0 +1,188 @@
+//! A house: a service's database, its broker, and what its handlers have seen.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use final_core::{Bus, Message, Options, Router, Stats};
+use final_tests::{SqliteFile, eventually};
+use sqlx::Pool;
+
+use crate::{database::Database, transport::Transport};
+
+/// Long enough for a loaded machine; nothing that works takes this long.
+pub const SOON: Duration = Duration::from_secs(20);
+
+fn service() -> String {
+    final_tests::unique("svc").replace('_', "-")
+}
+
+/// Everything one test needs.
+pub struct House<D: Database, T: Transport> {
+    pub pool: Pool<D>,
+    pub transport: T,
+    pub service: String,
+    _file: Option<SqliteFile>,
+}
+
+impl<D: Database, T: Transport> House<D, T> {
+    pub async fn new() -> Self {
+        let (pool, _file) = D::fresh().await;
+        D::run_on(&pool, "CREATE TABLE orders (total INTEGER NOT NULL)").await;
+        Self {
+            pool,
+            transport: T::fresh().await,
+            service: service(),
+            _file,
+        }
+    }
+
+    /// Another service, with a database of its own, on the same broker.
+    pub async fn neighbour(&self) -> Self {
+        let (pool, _file) = D::fresh().await;
+        Self {
+            pool,
+            transport: self.transport.clone(),
+            service: service(),
+            _file,
+        }
+    }
+
+    /// Options that make a test quick.
+    pub fn options(&self) -> Options {
+        Options::default()
+            .scan_interval(Duration::from_millis(500))
+            .retry_interval(Duration::from_millis(5))
+            .shutdown_timeout(Duration::from_secs(10))
+    }
+
+    pub fn bus(&self) -> Bus<D> {
+        self.bus_with(self.options())
+    }
+
+    pub fn bus_with(&self, options: Options) -> Bus<D> {
+        self.transport
+            .bus(&self.service, self.pool.clone())
+            .with_options(options)
+    }
+
+    /// A topic of this house alone: exchanges of a shared broker are shared.
+    pub fn topic(&self, name: &str) -> String {
+        format!("{}.{name}", self.service)
+    }
+
+    /// Starts a bus that notes every message of these topics.
+    pub async fn start_noting(&self, options: Options, topics: &[&str]) -> (Bus<D>, Notes) {
+        let bus = self.bus_with(options);
+        let notes = Notes::default();
+        bus.start(self.noting(&notes, topics)).await.expect("start");
+        (bus, notes)
+    }
+
+    pub fn noting(&self, notes: &Notes, topics: &[&str]) -> Router {
+        topics.iter().fold(Router::new(), |router, topic| {
+            let notes = notes.clone();
+            router.route(self.topic(topic), move |message: Message| {
+                let notes = notes.clone();
+                async move { notes.add(message) }
+            })
+        })
+    }
+
+    pub async fn orders(&self) -> i64 {
+        D::number(&self.pool, "SELECT count(*) FROM orders").await
+    }
+
+    /// The outbox table's name.
+    pub fn table(&self) -> String {
+        format!("final_{}_outbox", self.service.replace('-', "_"))
+    }
+
+    pub async fn records(&self) -> i64 {
+        D::number(
+            &self.pool,
+            &format!("SELECT count(*) FROM {}", self.table()),
+        )
+        .await
+    }
+
+    /// Waits until nothing is pending.
+    pub async fn outbox_is_empty(&self, bus: &Bus<D>) {
+        self.stats_are(bus, "an empty outbox", |stats| stats.pending == 0)
+            .await;
+    }
+
+    /// Waits until the stats are as wanted.
+    pub async fn stats_are(
+        &self,
+        bus: &Bus<D>,
+        what: &str,
+        wanted: impl Fn(&Stats) -> bool,
+    ) -> Stats {
+        let last = Arc::new(Mutex::new(None));
+        eventually(what, SOON, async || {
+            let stats = bus.stats().await.expect("stats");
+            *last.lock().expect("lock") = Some(stats);
+            wanted(&stats)
+        })
+        .await;
+        last.lock().expect("lock").expect("read at least once")
+    }
+}
+
+/// The messages that handlers were given.
+#[derive(Clone, Default)]
+pub struct Notes(Arc<Mutex<Vec<Message>>>);
+
+impl Notes {
+    pub fn add(&self, message: Message) {
+        self.0.lock().expect("lock").push(message);
+    }
+
+    pub fn all(&self) -> Vec<Message> {
+        self.0.lock().expect("lock").clone()
+    }
+
+    pub fn len(&self) -> usize {
+        self.all().len()
+    }
+
+    /// The payloads, read as msgpack numbers, in order of arrival.
+    pub fn numbers(&self) -> Vec<i64> {
+        self.all().iter().map(number).collect()
+    }
+
+    /// Waits for so many messages.
+    pub async fn reach(&self, count: usize) {
+        eventually(&format!("{count} handled messages"), SOON, async || {
+            self.len() >= count
+        })
+        .await;
+    }
+}
+
+fn number(message: &Message) -> i64 {
+    rmp_serde::from_slice(message.payload()).expect("a number")
+}
+
+/// What handlers and closures of the tests fail with.
+#[derive(Debug)]
+#[expect(dead_code, reason = "read in the text of a panic")]
+pub enum TestError {
+    Bus(final_core::Error),
+    Sql(sqlx::Error),
+    OnPurpose,
+}
+
+impl From<final_core::Error> for TestError {
+    fn from(error: final_core::Error) -> Self {
+        Self::Bus(error)
+    }
+}
+
+impl From<sqlx::Error> for TestError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Sql(error)
+    }
+}

@@ -1,0 +1,123 @@
+//! What one database does that the others do not, and what would be lost or invented by it.
+
+use final_core::Error;
+
+use crate::{
+    database::Database,
+    house::{House, TestError},
+    transport::Rabbit,
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_swallowed_error_on_postgresql_sends_nothing() {
+    let house = House::<sqlx::Postgres, Rabbit>::new().await;
+    let (bus, notes) = house.start_noting(house.options(), &["placed"]).await;
+
+    let mut txbus = bus.with_tx(bus.begin().await.expect("begin"));
+    txbus
+        .publish(house.topic("placed"), &1_i64)
+        .await
+        .expect("staged");
+    txbus.flush().await.expect("flush");
+    // The transaction is aborted from here on; its COMMIT is a ROLLBACK that sqlx calls a success.
+    let _ = sqlx::query("SELECT 1/0").execute(txbus.conn()).await;
+    let _ = txbus.commit().await;
+
+    let mut txbus = bus.with_tx(bus.begin().await.expect("begin"));
+    let _ = sqlx::query("SELECT 1/0").execute(txbus.conn()).await;
+    txbus
+        .publish(house.topic("placed"), &2_i64)
+        .await
+        .expect("staged");
+    let result = txbus.commit().await;
+    assert!(matches!(result, Err(Error::Database { .. })), "{result:?}");
+
+    bus.publish(house.topic("placed"), &3_i64)
+        .await
+        .expect("publish");
+    notes.reach(1).await;
+    house.outbox_is_empty(&bus).await;
+    assert_eq!(notes.numbers(), [3]);
+    bus.shutdown().await.expect("shutdown");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_mariadb_has_rolled_back_publishes_nothing() {
+    let house = House::<sqlx::MySql, Rabbit>::new().await;
+    let (bus, notes) = house.start_noting(house.options(), &["placed"]).await;
+
+    let tx = bus.begin().await.expect("begin");
+    let result = bus
+        .transaction(tx, async |mut txbus| {
+            sqlx::MySql::run(txbus.conn(), "INSERT INTO orders VALUES (1)").await?;
+            // What a deadlock does to its victim; the closure goes on as if nothing had happened.
+            sqlx::MySql::run(txbus.conn(), "ROLLBACK").await?;
+            txbus.publish(house.topic("placed"), &1_i64).await?;
+            Ok::<_, TestError>(())
+        })
+        .await;
+
+    assert!(
+        matches!(result, Err(TestError::Bus(Error::NotInTransaction))),
+        "{result:?}"
+    );
+    bus.publish(house.topic("placed"), &2_i64)
+        .await
+        .expect("publish");
+    notes.reach(1).await;
+    house.outbox_is_empty(&bus).await;
+    assert_eq!(notes.numbers(), [2]);
+    bus.shutdown().await.expect("shutdown");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_search_path_of_the_callers_does_not_redirect_the_insert() {
+    let house = House::<sqlx::Postgres, Rabbit>::new().await;
+    let (bus, notes) = house.start_noting(house.options(), &["placed"]).await;
+
+    let tx = bus.begin().await.expect("begin");
+    bus.transaction(tx, async |mut txbus| {
+        sqlx::Postgres::run(txbus.conn(), "CREATE SCHEMA elsewhere").await?;
+        sqlx::Postgres::run(txbus.conn(), "SET LOCAL search_path = elsewhere").await?;
+        txbus.publish(house.topic("placed"), &1_i64).await?;
+        Ok::<_, TestError>(())
+    })
+    .await
+    .expect("commit");
+
+    notes.reach(1).await;
+    bus.shutdown().await.expect("shutdown");
+}
+
+/// Two writers on one SQLite file that both read first: deferred transactions would fail.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transactions_that_read_and_then_write_do_not_fail_on_sqlite() {
+    let house = House::<sqlx::Sqlite, crate::transport::Memory>::new().await;
+    let (bus, notes) = house.start_noting(house.options(), &["placed"]).await;
+
+    let writers = (0..8_i64).map(|writer| {
+        let (bus, topic) = (bus.clone(), house.topic("placed"));
+        tokio::spawn(async move {
+            for n in 0..25_i64 {
+                let tx = bus.begin().await?;
+                bus.transaction(tx, async |mut txbus| {
+                    sqlx::query("SELECT count(*) FROM orders")
+                        .execute(txbus.conn())
+                        .await?;
+                    sqlx::Sqlite::run(txbus.conn(), "INSERT INTO orders VALUES (1)").await?;
+                    txbus.publish(&topic, &(writer * 100 + n)).await?;
+                    Ok::<_, TestError>(())
+                })
+                .await?;
+            }
+            Ok::<_, TestError>(())
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.expect("joined").expect("no busy error");
+    }
+
+    notes.reach(200).await;
+    house.outbox_is_empty(&bus).await;
+    bus.shutdown().await.expect("shutdown");
+}

@@ -1,0 +1,135 @@
+//! What the suite needs of a broker: to be reached, to go away, and to show its dead letters.
+
+use std::sync::Arc;
+
+use final_amqp::Amqp;
+use final_core::{Bus, MemoryBroker, MessageId};
+use final_tests::{Proxy, Vhost, eventually};
+use sqlx::Pool;
+
+use crate::{database::Database, house::SOON};
+
+/// A broker under test.
+pub trait Transport: Clone + Send + Sync + 'static {
+    /// A broker, or a virtual host, that nobody else uses.
+    async fn fresh() -> Self;
+
+    fn bus<D: Database>(&self, service: &str, pool: Pool<D>) -> Bus<D>;
+
+    /// Makes the broker unreachable, cutting what is connected.
+    async fn go_away(&self);
+
+    async fn come_back(&self);
+
+    /// Waits for so many dead letters of the service, and takes them.
+    async fn dead_letters(&self, service: &str, count: usize) -> Vec<Dead>;
+}
+
+/// A dead letter, as both brokers can tell it.
+#[derive(Debug)]
+pub struct Dead {
+    pub id: MessageId,
+    pub topic: String,
+    pub reason: String,
+    pub attempts: u32,
+    pub tenant: Option<String>,
+    pub payload: Vec<u8>,
+}
+
+/// The in-process broker.
+#[derive(Clone)]
+pub struct Memory(MemoryBroker);
+
+impl Transport for Memory {
+    async fn fresh() -> Self {
+        Self(MemoryBroker::new())
+    }
+
+    fn bus<D: Database>(&self, service: &str, pool: Pool<D>) -> Bus<D> {
+        Bus::new(service, pool, self.0.clone())
+    }
+
+    async fn go_away(&self) {
+        self.0.set_available(false);
+    }
+
+    async fn come_back(&self) {
+        self.0.set_available(true);
+    }
+
+    async fn dead_letters(&self, service: &str, count: usize) -> Vec<Dead> {
+        eventually("dead letters", SOON, async || {
+            self.0.dead_letters(service).len() >= count
+        })
+        .await;
+        let letters = self.0.dead_letters(service);
+        letters
+            .iter()
+            .map(|letter| Dead {
+                id: letter.message.id(),
+                topic: letter.topic().to_owned(),
+                reason: letter.reason.clone(),
+                attempts: letter.attempts,
+                tenant: letter.message.headers().get("tenant").map(str::to_owned),
+                payload: letter.message.payload().to_vec(),
+            })
+            .collect()
+    }
+}
+
+/// RabbitMQ, behind a proxy that can be cut.
+#[derive(Clone)]
+pub struct Rabbit(Arc<Wired>);
+
+struct Wired {
+    vhost: Vhost,
+    proxied: String,
+    proxy: Proxy,
+}
+
+impl Transport for Rabbit {
+    async fn fresh() -> Self {
+        let vhost = final_tests::amqp_vhost().await.expect("RabbitMQ");
+        let proxy = Proxy::to(vhost.url()).await.expect("a proxy");
+        let proxied = proxy.url(vhost.url());
+        Self(Arc::new(Wired {
+            vhost,
+            proxied,
+            proxy,
+        }))
+    }
+
+    fn bus<D: Database>(&self, service: &str, pool: Pool<D>) -> Bus<D> {
+        Bus::new(
+            service,
+            pool,
+            Amqp::new(&self.0.proxied).expect("a good URL"),
+        )
+    }
+
+    async fn go_away(&self) {
+        self.0.proxy.down();
+    }
+
+    async fn come_back(&self) {
+        self.0.proxy.up().expect("the port is still ours");
+    }
+
+    async fn dead_letters(&self, service: &str, count: usize) -> Vec<Dead> {
+        final_tests::take(self.0.vhost.url(), &format!("{service}_dlx"), count, SOON)
+            .await
+            .into_iter()
+            .map(|delivery| Dead {
+                id: MessageId::from_text(delivery.message_id().unwrap_or_default()),
+                topic: delivery.header("x-final-msg-topic").unwrap_or_default(),
+                reason: delivery.header("x-final-reason").unwrap_or_default(),
+                attempts: delivery
+                    .header("x-final-attempts")
+                    .and_then(|n| n.parse().ok())
+                    .unwrap_or_default(),
+                tenant: delivery.header("tenant"),
+                payload: delivery.payload().to_vec(),
+            })
+            .collect()
+    }
+}
