@@ -1,0 +1,260 @@
+//! RabbitMQ dies, restarts, closes, deletes, blocks and refuses.
+
+use std::time::Duration;
+
+use final_amqp::{Amqp, QueueKind};
+use final_core::Router;
+use final_tests::{RabbitMq, eventually};
+
+use crate::shop::{SOON, Tally, pg_bus, pg_bus_with, publish_on, service};
+
+/// RabbitMQ killed in the middle of everything, and started again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_rabbitmq_is_killed_and_restarted() {
+    let rabbit = RabbitMq::start().await.expect("RabbitMQ");
+    let service = service();
+    let bus = pg_bus(&service, &rabbit.url()).await;
+    let tally = Tally::default();
+    bus.start(tally.router("placed")).await.expect("start");
+
+    let (stop, publisher) = publish_on(&bus, "placed", 0);
+    // Not at once: killed within a second of a queue's first declaration, RabbitMQ 3.10 leaves the
+    // quorum queue of a single node without a leader for good.
+    eventually("traffic", SOON, async || tally.distinct() > 3_000).await;
+    rabbit.kill9();
+    eventually("a link that is away", SOON, async || {
+        !bus.stats().await.expect("stats").connected
+    })
+    .await;
+    let before = tally.distinct();
+    rabbit.start_again().await.expect("RabbitMQ again");
+    eventually("traffic again", SOON, async || {
+        tally.distinct() > before + 500
+    })
+    .await;
+    stop.send(()).expect("the publisher runs");
+    let published = publisher.await.expect("joined");
+
+    tally.has_all(published.committed.clone()).await;
+    eventually("an empty outbox", SOON, async || {
+        bus.stats().await.expect("stats").pending == 0
+    })
+    .await;
+    assert_eq!(
+        tally.beyond(|n| published.committed.contains(&n)),
+        Vec::<i64>::new()
+    );
+    // At most a window on the way out, and what was in hand on the way in.
+    assert!(tally.repeats() <= 1_300, "{} repeats", tally.repeats());
+    bus.shutdown().await.expect("shutdown");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bus_starts_without_a_broker_and_works_when_it_comes() {
+    let rabbit = RabbitMq::start().await.expect("RabbitMQ");
+    rabbit.stop().await.expect("stop");
+    let service = service();
+    let bus = pg_bus(&service, &rabbit.url()).await;
+    let tally = Tally::default();
+
+    bus.start(tally.router("placed"))
+        .await
+        .expect("a broker that is away is no error");
+    assert!(!bus.stats().await.expect("stats").connected);
+    for n in 0..10 {
+        bus.publish("placed", &n).await.expect("publish");
+    }
+    rabbit.start_again().await.expect("RabbitMQ again");
+
+    tally.has_all(0..10).await;
+    bus.shutdown().await.expect("shutdown");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_memory_alarm_pauses_the_bus_and_loses_nothing() {
+    let rabbit = RabbitMq::start().await.expect("RabbitMQ");
+    let service = service();
+    let bus = pg_bus(&service, &rabbit.url()).await;
+    let tally = Tally::default();
+    bus.start(tally.router("placed")).await.expect("start");
+    bus.publish("placed", &0_i64).await.expect("publish");
+    tally.has_all(0..1).await;
+
+    rabbit.memory_alarm(true).await.expect("alarm on");
+    // RabbitMQ blocks a connection when it next publishes.
+    let mut published = 1;
+    eventually("a blocked link", SOON, async || {
+        bus.publish("placed", &published)
+            .await
+            .expect("publishing does not hang");
+        published += 1;
+        !bus.stats().await.expect("stats").connected
+    })
+    .await;
+    for _ in 0..100 {
+        bus.publish("placed", &published)
+            .await
+            .expect("publishing does not hang");
+        published += 1;
+    }
+    rabbit.memory_alarm(false).await.expect("alarm off");
+
+    tally.has_all(0..published).await;
+    eventually("an empty outbox", SOON, async || {
+        bus.stats().await.expect("stats").pending == 0
+    })
+    .await;
+    bus.shutdown().await.expect("shutdown");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_closed_by_the_server_are_remade() {
+    let rabbit = RabbitMq::start().await.expect("RabbitMQ");
+    let service = service();
+    let bus = pg_bus(&service, &rabbit.url()).await;
+    let tally = Tally::default();
+    bus.start(tally.router("placed")).await.expect("start");
+    let (stop, publisher) = publish_on(&bus, "placed", 0);
+
+    for round in 1..=3 {
+        eventually("traffic", SOON, async || tally.distinct() > round * 100).await;
+        rabbit
+            .close_all_connections("a test")
+            .await
+            .expect("closed");
+    }
+    let before = tally.distinct();
+    eventually("traffic again", SOON, async || {
+        tally.distinct() > before + 100
+    })
+    .await;
+    stop.send(()).expect("the publisher runs");
+    let published = publisher.await.expect("joined");
+
+    tally.has_all(published.committed).await;
+    eventually("an empty outbox", SOON, async || {
+        bus.stats().await.expect("stats").pending == 0
+    })
+    .await;
+    bus.shutdown().await.expect("shutdown");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_queue_and_a_deleted_exchange_are_declared_again() {
+    let vhost = final_tests::amqp_vhost().await.expect("RabbitMQ");
+    let url = vhost.url().to_owned();
+    let service = service();
+    let topic = format!("{service}.placed");
+    // Classic: a quorum queue that is deleted while it is declared can be refused for good by
+    // RabbitMQ 3.10.
+    let broker = Amqp::new(&url)
+        .expect("a good URL")
+        .queue_kind(QueueKind::Classic);
+    let bus = pg_bus_with(&service, broker).await;
+    let tally = Tally::default();
+    bus.start(tally.router(&topic)).await.expect("start");
+    bus.publish(&topic, &0_i64).await.expect("publish");
+    tally.has_all(0..1).await;
+
+    let admin = lapin::Connection::connect(&url, lapin::ConnectionProperties::default())
+        .await
+        .expect("RabbitMQ");
+    let channel = admin.create_channel().await.expect("channel");
+    let _ = channel
+        .queue_delete(service.as_str().into(), Default::default())
+        .await
+        .expect("queue deleted");
+    bus.publish(&topic, &1_i64).await.expect("publish");
+    tally.has_all(0..2).await;
+
+    channel
+        .exchange_delete(topic.as_str().into(), Default::default())
+        .await
+        .expect("exchange deleted");
+    for n in 2..20_i64 {
+        bus.publish(&topic, &n).await.expect("publish");
+    }
+    // Its binding went with it, and no consumer was told.
+    eventually("a queue that is bound again", SOON, async || {
+        bus.publish(&topic, &20_i64).await.expect("publish");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        tally.distinct() == 21
+    })
+    .await;
+    eventually("an empty outbox", SOON, async || {
+        bus.stats().await.expect("stats").pending == 0
+    })
+    .await;
+    bus.shutdown().await.expect("shutdown");
+}
+
+/// A queue that refuses what is too much: nacks back off for ever and fail nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_that_refuses_delays_and_loses_nothing() {
+    let vhost = final_tests::amqp_vhost().await.expect("RabbitMQ");
+    let url = vhost.url().to_owned();
+    let service = service();
+    let topic = format!("{service}.placed");
+    let admin = lapin::Connection::connect(&url, lapin::ConnectionProperties::default())
+        .await
+        .expect("RabbitMQ");
+    let channel = admin.create_channel().await.expect("channel");
+    let durable = lapin::options::ExchangeDeclareOptions {
+        durable: true,
+        ..Default::default()
+    };
+    channel
+        .exchange_declare(
+            topic.as_str().into(),
+            lapin::ExchangeKind::Topic,
+            durable,
+            Default::default(),
+        )
+        .await
+        .expect("exchange");
+    let mut arguments = lapin::types::FieldTable::default();
+    arguments.insert("x-max-length".into(), lapin::types::AMQPValue::LongInt(5));
+    arguments.insert(
+        "x-overflow".into(),
+        lapin::types::AMQPValue::LongString("reject-publish".into()),
+    );
+    let full = format!("{service}-full");
+    channel
+        .queue_declare(
+            full.as_str().into(),
+            lapin::options::QueueDeclareOptions::durable(),
+            arguments,
+        )
+        .await
+        .expect("queue");
+    channel
+        .queue_bind(
+            full.as_str().into(),
+            topic.as_str().into(),
+            topic.as_str().into(),
+            Default::default(),
+            Default::default(),
+        )
+        .await
+        .expect("bound");
+
+    let bus = pg_bus(&service, &url).await;
+    bus.start(Router::new()).await.expect("start");
+    for n in 0..40_i64 {
+        bus.publish(&topic, &n).await.expect("publish");
+    }
+    eventually("some refused", SOON, async || {
+        let stats = bus.stats().await.expect("stats");
+        stats.acked >= 5 && stats.in_flight == 0 && stats.pending > 0
+    })
+    .await;
+    assert_eq!(bus.stats().await.expect("stats").failed, 0);
+
+    let taken = final_tests::take(&url, &full, 40, SOON).await;
+    assert_eq!(taken.len(), 40);
+    eventually("an empty outbox", SOON, async || {
+        bus.stats().await.expect("stats").pending == 0
+    })
+    .await;
+    bus.shutdown().await.expect("shutdown");
+}

@@ -1,0 +1,12 @@
+//! Servers that die, connections that are cut, processes that are killed: nothing is lost, nothing
+//! is invented, and work goes on by itself.
+
+#![allow(clippy::expect_used, reason = "a test says what it expects")]
+#![allow(unreachable_pub, reason = "a test binary has no outside")]
+
+mod broker;
+mod database;
+mod go;
+mod process;
+mod refused;
+mod shop;

@@ -1,0 +1,96 @@
+//! What can never work is told by `start`.
+
+use final_amqp::{Amqp, QueueKind};
+use final_core::{Bus, Error, PgBus, Router, broker::BrokerErrorKind};
+use final_tests::{Authority, RabbitMq};
+
+use crate::shop::{SOON, Tally, service};
+
+async fn start(service: &str, broker: Amqp, router: Router) -> Result<PgBus, Error> {
+    let url = final_tests::pg_database().await.expect("PostgreSQL");
+    let pool = sqlx::PgPool::connect(&url).await.expect("PostgreSQL");
+    let bus: PgBus = Bus::new(service, pool, broker);
+    tokio::time::timeout(SOON, bus.start(router))
+        .await
+        .expect("start does not hang")?;
+    Ok(bus)
+}
+
+fn kind(result: Result<PgBus, Error>) -> (BrokerErrorKind, String) {
+    match result {
+        Err(Error::Broker(error)) => (error.kind(), format!("{error} {error:?}")),
+        other => panic!("expected an error of the broker, got {other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_login_is_an_error_of_start_without_the_password() {
+    let vhost = final_tests::amqp_vhost().await.expect("RabbitMQ");
+    let url = vhost.url().to_owned();
+    let at = url.rfind('@').expect("a URL with a login");
+    let wrong = format!("amqp://nobody:wr0ng-s3cret{}", &url[at..]);
+    let (kind, text) =
+        kind(start(&service(), Amqp::new(wrong).expect("a URL"), Router::new()).await);
+
+    assert_eq!(kind, BrokerErrorKind::Refused);
+    assert!(!text.contains("wr0ng-s3cret"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_virtual_host_that_is_not_there_is_an_error_of_start() {
+    let vhost = final_tests::amqp_vhost().await.expect("RabbitMQ");
+    let url = vhost.url().to_owned();
+    let slash = url.rfind('/').expect("a URL with a virtual host");
+    let wrong = format!("{}/no-such-vhost", &url[..slash]);
+    let (kind, _) = kind(start(&service(), Amqp::new(wrong).expect("a URL"), Router::new()).await);
+
+    assert_eq!(kind, BrokerErrorKind::Refused);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_with_other_arguments_is_an_error_that_names_the_option() {
+    let vhost = final_tests::amqp_vhost().await.expect("RabbitMQ");
+    let url = vhost.url().to_owned();
+    let (service, tally) = (service(), Tally::default());
+    let topic = format!("{service}.placed");
+    let classic = Amqp::new(&url)
+        .expect("a URL")
+        .queue_kind(QueueKind::Classic);
+    let bus = start(&service, classic, tally.router(&topic))
+        .await
+        .expect("start");
+    bus.shutdown().await.expect("shutdown");
+
+    let quorum = Amqp::new(&url).expect("a URL");
+    let (kind, text) = kind(start(&service, quorum, tally.router(&topic)).await);
+
+    assert_eq!(kind, BrokerErrorKind::Mismatch);
+    assert!(text.contains("Classic"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_works_with_the_right_authority_and_is_refused_with_a_wrong_one() {
+    let authority = Authority::new().expect("an authority");
+    let rabbit = RabbitMq::start_with_tls(&authority)
+        .await
+        .expect("RabbitMQ with TLS");
+    let url = rabbit.tls_url().expect("a TLS listener");
+    let (service, tally) = (service(), Tally::default());
+
+    let trusting = Amqp::new(&url)
+        .expect("a URL")
+        .ca_certificate(authority.certificate());
+    let bus = start(&service, trusting, tally.router("placed"))
+        .await
+        .expect("start");
+    bus.publish("placed", &1_i64).await.expect("publish");
+    tally.has_all(1..2).await;
+    bus.shutdown().await.expect("shutdown");
+
+    let other = Authority::new().expect("another authority");
+    let wary = Amqp::new(&url)
+        .expect("a URL")
+        .ca_certificate(other.certificate());
+    let (kind, _) = kind(start(&service, wary, Router::new()).await);
+    assert_eq!(kind, BrokerErrorKind::Certificate);
+}

@@ -1,0 +1,137 @@
+//! A small service under test: one topic, numbered messages, notes of what was handled.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use final_amqp::Amqp;
+use final_core::{Bus, Error, Options, Payload, PgBus, Router};
+use final_tests::eventually;
+
+/// Long enough for a loaded machine.
+pub const SOON: Duration = Duration::from_secs(60);
+
+/// Shows the bus's log of a test that fails.
+pub fn log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| "final_core=debug,final_amqp=debug".into());
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_test_writer()
+        .try_init();
+}
+
+/// How often each number was handled.
+#[derive(Clone, Default)]
+pub struct Tally(Arc<Mutex<BTreeMap<i64, u32>>>);
+
+impl Tally {
+    pub fn router(&self, topic: &str) -> Router {
+        let tally = self.clone();
+        Router::new().route(topic, move |Payload(n): Payload<i64>| {
+            *tally.0.lock().expect("lock").entry(n).or_default() += 1;
+            async {}
+        })
+    }
+
+    pub fn distinct(&self) -> usize {
+        self.0.lock().expect("lock").len()
+    }
+
+    pub fn repeats(&self) -> u32 {
+        self.0
+            .lock()
+            .expect("lock")
+            .values()
+            .map(|times| times - 1)
+            .sum()
+    }
+
+    /// Waits until each of `numbers` was handled.
+    pub async fn has_all(&self, numbers: impl IntoIterator<Item = i64> + Clone) {
+        let missing = || {
+            let seen = self.0.lock().expect("lock");
+            numbers
+                .clone()
+                .into_iter()
+                .filter(|n| !seen.contains_key(n))
+                .collect::<Vec<_>>()
+        };
+        eventually("every message handled", SOON, async || missing().is_empty()).await;
+    }
+
+    /// The numbers that were handled and are not among `allowed`.
+    pub fn beyond(&self, allowed: impl Fn(i64) -> bool) -> Vec<i64> {
+        self.0
+            .lock()
+            .expect("lock")
+            .keys()
+            .copied()
+            .filter(|n| !allowed(*n))
+            .collect()
+    }
+}
+
+pub fn options() -> Options {
+    Options::default()
+        .scan_interval(Duration::from_secs(1))
+        .lease(Duration::from_secs(2))
+        .shutdown_timeout(Duration::from_secs(10))
+}
+
+/// A name for a service that nobody else has.
+pub fn service() -> String {
+    final_tests::unique("svc").replace('_', "-")
+}
+
+/// A bus on a fresh PostgreSQL database of the shared server.
+pub async fn pg_bus(service: &str, broker: &str) -> PgBus {
+    pg_bus_with(service, Amqp::new(broker).expect("a good URL")).await
+}
+
+pub async fn pg_bus_with(service: &str, broker: Amqp) -> PgBus {
+    log();
+    let url = final_tests::pg_database().await.expect("PostgreSQL");
+    let pool = sqlx::PgPool::connect(&url).await.expect("PostgreSQL");
+    Bus::new(service, pool, broker).with_options(options())
+}
+
+/// Publishes numbers one after another until told to stop; gives those that were committed.
+pub fn publish_on<DB: final_core::OutboxDatabase>(
+    bus: &Bus<DB>,
+    topic: &str,
+    first: i64,
+) -> (
+    tokio::sync::oneshot::Sender<()>,
+    tokio::task::JoinHandle<Published>,
+) {
+    let (stop, mut stopped) = tokio::sync::oneshot::channel();
+    let (bus, topic) = (bus.clone(), topic.to_owned());
+    let task = tokio::spawn(async move {
+        let mut published = Published::default();
+        for n in first.. {
+            if stopped.try_recv() != Err(tokio::sync::oneshot::error::TryRecvError::Empty) {
+                break;
+            }
+            match bus.publish(&topic, &n).await {
+                Ok(_) => published.committed.push(n),
+                Err(Error::CommitUnknown { .. }) => published.unknown.push(n),
+                // Surely not committed.
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        published
+    });
+    (stop, task)
+}
+
+/// What a publisher knows.
+#[derive(Debug, Default)]
+pub struct Published {
+    pub committed: Vec<i64>,
+    /// COMMIT was not answered: handled if it took place, else never.
+    pub unknown: Vec<i64>,
+}
