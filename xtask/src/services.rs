@@ -29,10 +29,25 @@ pub(crate) fn up() -> Result<ExitCode> {
     let export = |(name, value): &(&str, String)| format!("export {name}='{value}'");
     let state = State {
         servers: set.show(),
-        exports: set.env().iter().map(export).collect(),
+        exports: set
+            .env()
+            .iter()
+            .chain(&for_examples(&set))
+            .map(export)
+            .collect(),
     };
     write(&state)?;
     Ok(state.print())
+}
+
+/// The names a service would read, as the examples do.
+fn for_examples(set: &Set) -> Vec<(&'static str, String)> {
+    let named = |(name, value)| match name {
+        "FINAL_TEST_POSTGRES_URL" => Some(("DATABASE_URL", value)),
+        "FINAL_TEST_AMQP_URL" => Some(("AMQP_URL", value)),
+        _ => None,
+    };
+    set.env().into_iter().filter_map(named).collect()
 }
 
 /// Prints where the servers are; fails if they do not all run.
