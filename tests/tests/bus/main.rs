@@ -7,6 +7,7 @@ mod bad_input;
 mod consume;
 mod database;
 mod delay;
+mod face;
 mod house;
 mod instances;
 mod publish;
