@@ -121,6 +121,7 @@ impl<DB: OutboxDatabase> Bus<DB> {
     }
 
     fn build(name: String, pool: Pool<DB>, broker: Arc<dyn Broker<DB>>, options: Options) -> Self {
+        let crew = Crew::new();
         let inner = Inner {
             service: ServiceName::new(&name).ok(),
             name,
@@ -129,9 +130,10 @@ impl<DB: OutboxDatabase> Bus<DB> {
             options,
             phase: AtomicU8::new(Phase::New as u8),
             running: OnceLock::new(),
-            crew: Crew::new(),
             writes: TaskTracker::new(),
-            handlers_stop: CancellationToken::new(),
+            // Also when the bus is dropped: what is delivered then goes back to the broker.
+            handlers_stop: crew.stop_token().child_token(),
+            crew,
             handlers_ended: CancellationToken::new(),
         };
         Self {

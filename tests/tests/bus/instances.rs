@@ -55,7 +55,7 @@ async fn two_instances_share_a_table_and_send_nothing_twice<D: Database, T: Tran
 }
 
 async fn an_instance_sends_what_a_stopped_one_left<D: Database, T: Transport>(house: House<D, T>) {
-    let (dead, _) = house.start_noting(house.options(), &["placed"]).await;
+    let (dead, old) = house.start_noting(house.options(), &["placed"]).await;
     house.transport.go_away().await;
     house
         .stats_are(&dead, "a broker that is away", |stats| !stats.connected)
@@ -71,6 +71,7 @@ async fn an_instance_sends_what_a_stopped_one_left<D: Database, T: Transport>(ho
 
     let (bus, notes) = house.start_noting(house.options(), &["placed"]).await;
     notes.reach(10).await;
+    assert_eq!(old.len(), 0, "a dropped bus begins no handler");
     house.outbox_is_empty(&bus).await;
     bus.shutdown().await.expect("shutdown");
 }
