@@ -35,9 +35,7 @@ pub use bus::MySqlBus;
 pub use bus::PgBus;
 #[cfg(feature = "sqlite")]
 pub use bus::SqliteBus;
-pub use bus::{
-    Bus, ByHand, InClosure, Policy, Publish, PublishIn, RetryFailed, Stats, TxBus, TxPublish,
-};
+pub use bus::{Bus, ByHand, InClosure, Publish, PublishIn, RetryFailed, Stats, TxBus, TxPublish};
 pub use bytes::Bytes;
 pub use error::{BoxError, Error};
 pub use extract::{Attempt, FromMessage, FromRef, Json, Key, Payload, State, Topic};

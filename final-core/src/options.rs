@@ -135,7 +135,7 @@ impl Options {
 
     /// Sets how many messages may wait for the broker's confirm at once.
     ///
-    /// Also the most that a crash can repeat. Defaults to 1,000.
+    /// Also the most that a crash of the publisher can repeat. Defaults to 1,000.
     pub fn confirm_window(mut self, messages: usize) -> Self {
         self.confirm_window = messages;
         self

@@ -24,7 +24,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::start::Running;
 pub use self::{
     failed::RetryFailed,
-    policy::Policy,
     publish::{Publish, PublishIn},
     stats::Stats,
     tx::{ByHand, InClosure, TxBus, TxPublish},

@@ -20,7 +20,7 @@ const MAX_KEY: usize = 1024;
 
 /// What was said about a message, not yet checked.
 #[derive(Clone, Debug, Default)]
-pub struct Policy {
+pub(crate) struct Policy {
     pub(crate) key: Option<String>,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) ttl: Option<Duration>,
