@@ -18,6 +18,8 @@ mod counter;
 mod crew;
 mod error;
 mod extract;
+#[doc(hidden)]
+pub mod failpoint;
 mod handler;
 mod message;
 pub mod middleware;

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Instant};
 use final_core::{
     MessageId,
     broker::{Confirm, Sending},
+    failpoint::{Failpoint, pass},
 };
 use lapin::{Channel, Connection};
 use tokio::{
@@ -135,6 +136,7 @@ impl Lane {
                 Ok(wire) => {
                     let id = sending.message().id();
                     confirms.publish(wire, id, sending);
+                    pass(Failpoint::AfterPublish);
                 }
                 Err(reason) => sending.confirm(Confirm::Faulty(reason)),
             }

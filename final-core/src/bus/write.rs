@@ -12,6 +12,7 @@ use super::Inner;
 use crate::{
     Error, MessageId, OutboxDatabase,
     broker::Staged,
+    failpoint::{Failpoint, pass},
     relay::{Relay, Reserved},
 };
 
@@ -63,6 +64,7 @@ impl<DB: OutboxDatabase> Inner<DB> {
                 return Err(error);
             }
         };
+        pass(Failpoint::AfterInsert);
         if let Err(error) = tx.commit().await {
             if DB::is_surely_rolled_back(&error) {
                 return Err(Error::Database {
@@ -73,6 +75,7 @@ impl<DB: OutboxDatabase> Inner<DB> {
             drop(reserved);
             return Err(self.unknown(relay, &staged, &error));
         }
+        pass(Failpoint::AfterCommit);
         self.broker.committed();
         if let Some(relay) = relay {
             relay.hand_over(reserved);

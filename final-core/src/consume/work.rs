@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     broker::{DeadLetter, Delivery, Settlement},
+    failpoint::{Failpoint, pass},
     router::Route,
 };
 
@@ -52,8 +53,12 @@ pub(super) async fn work(
         let Ok(message) = delivery.message() else {
             return;
         };
+        pass(Failpoint::BeforeHandler);
         let reason = match attempt(&route, message.clone().with_attempt(number)).await {
-            Verdict::Done => return desk.done(delivery),
+            Verdict::Done => {
+                pass(Failpoint::AfterHandler);
+                return desk.done(delivery);
+            }
             Verdict::Rejected(reason) => {
                 return desk.put_away(delivery, DeadLetter::new(reason, number));
             }

@@ -14,6 +14,7 @@ use crate::{
     OutboxDatabase,
     backoff::Backoff,
     broker::{Confirm, Lane},
+    failpoint::{Failpoint, pass},
     outbox::DbResult,
 };
 
@@ -162,6 +163,7 @@ impl Batch {
 
         // Proof first: whatever else is late only waits, but a proof that is late repeats.
         if !stored.is_empty() {
+            pass(Failpoint::AfterConfirm);
             let ids = ids(&stored);
             if until_done(relay, "acking records", || table.ack(&ids, keep)).await {
                 relay.counters.acked.add(ids.len());

@@ -1,0 +1,82 @@
+//! Places where a test ends the process, to see what the next one makes of it.
+//!
+//! Without the feature `failpoints`, which only this repository's tests switch on, [`pass`] is empty.
+
+/// A place between two steps that do not happen at once.
+///
+/// ```text
+/// INSERT ─ AfterInsert ─ COMMIT ─ AfterCommit ─ publish ─ AfterPublish ─ confirm ─ AfterConfirm ─ acked
+/// delivery ─ BeforeHandler ─ handler ─ AfterHandler ─ ack
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failpoint {
+    /// The outbox records are inserted and not committed.
+    AfterInsert,
+    /// The transaction is committed and nobody has been told.
+    AfterCommit,
+    /// A message was given to the broker's client, and has no confirm.
+    AfterPublish,
+    /// Confirms have come in, and their records are not acked.
+    AfterConfirm,
+    /// A delivery has come in, and its handler has not run.
+    BeforeHandler,
+    /// A handler is done, and its delivery is not acked.
+    AfterHandler,
+}
+
+/// Runs what was armed for this place, if its turn has come.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn pass(_: Failpoint) {}
+
+#[cfg(feature = "failpoints")]
+pub use armed::{arm, pass};
+
+#[cfg(feature = "failpoints")]
+mod armed {
+    use std::sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    };
+
+    use super::Failpoint;
+
+    /// Spares the lock as long as nothing is armed.
+    static IS_ARMED: AtomicBool = AtomicBool::new(false);
+    static ARMED: Mutex<Option<Armed>> = Mutex::new(None);
+
+    struct Armed {
+        at: Failpoint,
+        left: u32,
+        action: fn(),
+    }
+
+    /// Runs `action` when the place is passed for the `nth` time from now on. One place at a time.
+    pub fn arm(at: Failpoint, nth: u32, action: fn()) {
+        let armed = Armed {
+            at,
+            left: nth,
+            action,
+        };
+        *ARMED.lock().unwrap_or_else(PoisonError::into_inner) = Some(armed);
+        IS_ARMED.store(true, Ordering::Release);
+    }
+
+    /// Runs what was armed for this place, if its turn has come.
+    pub fn pass(at: Failpoint) {
+        if !IS_ARMED.load(Ordering::Acquire) {
+            return;
+        }
+        let mut armed = ARMED.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(here) = armed.as_mut().filter(|armed| armed.at == at) else {
+            return;
+        };
+        here.left = here.left.saturating_sub(1);
+        if here.left == 0 {
+            let action = here.action;
+            *armed = None;
+            drop(armed);
+            action();
+        }
+    }
+}
