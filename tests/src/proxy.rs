@@ -1,4 +1,4 @@
-//! A wire between a client and a server that can be cut, stalled and refused.
+//! A wire between a client and a server that can be cut, stalled, slowed and refused.
 //!
 //! It runs on the runtime of the test that made it.
 
@@ -6,8 +6,9 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::{
@@ -37,14 +38,22 @@ struct Wire {
     state: watch::Sender<State>,
     open: AtomicUsize,
     taken: AtomicUsize,
+    carried: AtomicU64,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
 struct State {
     /// Connections taken before the newest cut are over.
     cuts: usize,
+    /// Connections taken before the newest of these have one direction closed.
+    requests_closed: usize,
+    answers_closed: usize,
     requests_stalled: bool,
     answers_stalled: bool,
+    /// How long each piece is held, both ways.
+    delay: Duration,
+    /// How many bytes a second one direction of one connection carries; 0 is no limit.
+    rate: u64,
 }
 
 impl Proxy {
@@ -52,8 +61,12 @@ impl Proxy {
     pub async fn to(url: &str) -> Result<Self> {
         let server = authority(url)?.to_owned();
         let (state, _) = watch::channel(State::default());
-        let (open, taken) = Default::default();
-        let wire = Arc::new(Wire { state, open, taken });
+        let wire = Arc::new(Wire {
+            state,
+            open: AtomicUsize::new(0),
+            taken: AtomicUsize::new(0),
+            carried: AtomicU64::new(0),
+        });
         let proxy = Self {
             port: Port::free()?,
             server,
@@ -84,6 +97,11 @@ impl Proxy {
         self.wire.taken.load(Ordering::SeqCst)
     }
 
+    /// How many bytes it has carried, both ways.
+    pub fn carried(&self) -> u64 {
+        self.wire.carried.load(Ordering::Relaxed)
+    }
+
     /// Resets all open connections, both ends; new ones are served.
     pub fn cut(&self) {
         self.wire.state.send_modify(|state| state.cuts += 1);
@@ -99,9 +117,37 @@ impl Proxy {
         self.hold(false, true);
     }
 
-    /// Lets through what was held back, and what follows.
+    /// Lets through what was held back, and what follows, at full speed.
     pub fn resume(&self) {
         self.hold(false, false);
+        self.delay(Duration::ZERO);
+        self.limit(0);
+    }
+
+    /// Holds each piece that passes for so long, both ways.
+    pub fn delay(&self, delay: Duration) {
+        self.wire.state.send_modify(|state| state.delay = delay);
+    }
+
+    /// Carries no more than so many bytes a second in each direction of each connection; 0 lifts it.
+    pub fn limit(&self, bytes_a_second: u64) {
+        self.wire
+            .state
+            .send_modify(|state| state.rate = bytes_a_second);
+    }
+
+    /// Closes what open connections send to the server; its answers still pass.
+    pub fn close_requests(&self) {
+        self.wire
+            .state
+            .send_modify(|state| state.requests_closed += 1);
+    }
+
+    /// Closes what the server answers on open connections; requests still pass.
+    pub fn close_answers(&self) {
+        self.wire
+            .state
+            .send_modify(|state| state.answers_closed += 1);
     }
 
     /// Refuses new connections, as a server that is down; open ones stay.
@@ -199,43 +245,84 @@ async fn carry(client: TcpStream, server: String, wire: Arc<Wire>) {
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
-        let requests = pump(from_client, to_server, state.clone(), |state| {
-            state.requests_stalled
-        });
-        let answers = pump(from_server, to_client, state.clone(), |state| {
-            state.answers_stalled
-        });
+        let requests = Direction {
+            from: from_client,
+            to: to_server,
+            is_stalled: |state| state.requests_stalled,
+            closed: |state| state.requests_closed,
+        };
+        let answers = Direction {
+            from: from_server,
+            to: to_client,
+            is_stalled: |state| state.answers_stalled,
+            closed: |state| state.answers_closed,
+        };
         tokio::select! {
-            _ = async { tokio::join!(requests, answers) } => {}
+            _ = async { tokio::join!(requests.pump(&wire), answers.pump(&wire)) } => {}
             _ = state.wait_for(|state| state.cuts != cuts) => {}
         }
     }
     wire.open.fetch_sub(1, Ordering::SeqCst);
 }
 
-/// One direction of a connection, with its half-close handed on.
-async fn pump(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    mut state: watch::Receiver<State>,
+/// One direction of a connection.
+struct Direction {
+    from: OwnedReadHalf,
+    to: OwnedWriteHalf,
     is_stalled: fn(&State) -> bool,
-) {
-    // A socket that is dropped in the middle is reset, not closed in good order.
-    let _ = from.as_ref().set_zero_linger();
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let Ok(length) = from.read(&mut buffer).await else {
-            return;
-        };
-        if state.wait_for(|state| !is_stalled(state)).await.is_err() {
-            return;
-        }
-        if length == 0 {
-            let _ = to.shutdown().await;
-            return;
-        }
-        if to.write_all(&buffer[..length]).await.is_err() {
-            return;
+    closed: fn(&State) -> usize,
+}
+
+impl Direction {
+    /// Carries bytes until either end is closed, and hands the half-close on.
+    async fn pump(mut self, wire: &Wire) {
+        // A socket that is dropped in the middle is reset, not closed in good order.
+        let _ = self.from.as_ref().set_zero_linger();
+        let mut state = wire.state.subscribe();
+        let closed = (self.closed)(&state.borrow_and_update());
+        let mut closing = state.clone();
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            // A tenth of a second's worth at once, so that a limit is no stall.
+            let piece = match state.borrow().rate {
+                0 => buffer.len(),
+                rate => {
+                    usize::try_from(rate / 10).map_or(buffer.len(), |n| n.clamp(1, buffer.len()))
+                }
+            };
+            let read = tokio::select! {
+                read = self.from.read(&mut buffer[..piece]) => read,
+                _ = closing.wait_for(|state| (self.closed)(state) != closed) => Ok(0),
+            };
+            let Ok(length) = read else {
+                return;
+            };
+            if state
+                .wait_for(|state| !(self.is_stalled)(state))
+                .await
+                .is_err()
+            {
+                return;
+            }
+            if length == 0 {
+                let _ = self.to.shutdown().await;
+                return;
+            }
+            // What holds now, not before the wait for bytes.
+            let (delay, rate) = {
+                let state = state.borrow();
+                (state.delay, state.rate)
+            };
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
+            if self.to.write_all(&buffer[..length]).await.is_err() {
+                return;
+            }
+            wire.carried.fetch_add(length as u64, Ordering::Relaxed);
+            if let Some(millis) = (length as u64 * 1_000).checked_div(rate) {
+                tokio::time::sleep(Duration::from_millis(millis)).await;
+            }
         }
     }
 }

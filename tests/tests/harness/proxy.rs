@@ -1,6 +1,9 @@
 //! The wire.
 
-use std::io::ErrorKind;
+use std::{
+    io::ErrorKind,
+    time::{Duration, Instant},
+};
 
 use final_tests::{Proxy, eventually, pg_database};
 use sqlx::{Connection, PgConnection};
@@ -82,4 +85,49 @@ async fn a_refusing_wire_keeps_open_connections() {
     TcpStream::connect(("127.0.0.1", proxy.port()))
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_slow_wire_takes_its_time_until_it_is_resumed() {
+    let (proxy, _, mut connection) = behind_a_proxy().await;
+    let delay = Duration::from_millis(150);
+    proxy.delay(delay);
+    let start = Instant::now();
+    connection.ping().await.unwrap();
+    // There and back.
+    assert!(start.elapsed() >= 2 * delay, "{:?}", start.elapsed());
+    proxy.resume();
+    let start = Instant::now();
+    connection.ping().await.unwrap();
+    assert!(start.elapsed() < delay, "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn a_narrow_wire_carries_no_more_than_its_limit() {
+    let (proxy, _, mut connection) = behind_a_proxy().await;
+    proxy.limit(100_000);
+    let (start, before) = (Instant::now(), proxy.carried());
+    let text: String = sqlx::query_scalar("SELECT repeat('x', 50000)")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(text.len(), 50_000);
+    assert!(proxy.carried() - before >= 50_000);
+    // All but the last piece of a tenth of a second.
+    assert!(
+        start.elapsed() >= Duration::from_millis(390),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_direction_can_be_closed_alone() {
+    let (proxy, direct, mut connection) = behind_a_proxy().await;
+    proxy.close_requests();
+    assert!(timeout(SOON, connection.ping()).await.unwrap().is_err());
+    let mut connection = PgConnection::connect(&proxy.url(&direct)).await.unwrap();
+    connection.ping().await.unwrap();
+    proxy.close_answers();
+    assert!(timeout(SOON, connection.ping()).await.unwrap().is_err());
 }
