@@ -36,6 +36,7 @@ pub struct Launch {
     user: Option<String>,
     lifetime: Lifetime,
     farewell: &'static str,
+    takes_lines: bool,
 }
 
 impl Launch {
@@ -48,6 +49,7 @@ impl Launch {
             user: None,
             lifetime: Lifetime::Tests,
             farewell: "KILL",
+            takes_lines: false,
         }
     }
 
@@ -95,6 +97,14 @@ impl Launch {
         self
     }
 
+    /// Lets it be [told](Process::tell) things on its standard input; the end of this process is the
+    /// end of that input.
+    #[must_use]
+    pub fn takes_lines(mut self) -> Self {
+        self.takes_lines = true;
+        self
+    }
+
     /// Starts it, with stdout and stderr going to the end of `log`.
     ///
     /// Not to ours: a pipe that a child inherits stays open as long as the child.
@@ -109,7 +119,11 @@ impl Launch {
             .map_err(Error::io("cannot open the log", log))?;
         let mut command = self.command();
         command
-            .stdin(Stdio::null())
+            .stdin(if self.takes_lines {
+                Stdio::piped()
+            } else {
+                Stdio::null()
+            })
             .stdout(output)
             .stderr(errors)
             .process_group(0);

@@ -1,13 +1,15 @@
 //! A child process that can be killed hard, frozen, waited for, and that dies with the test run.
 
+pub(crate) mod clock;
 mod launch;
 mod procfs;
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
     process::Child,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -59,6 +61,19 @@ impl Process {
         read(&self.log)
     }
 
+    /// Where that goes.
+    pub fn log_path(&self) -> &Path {
+        &self.log
+    }
+
+    /// Sends a line to its standard input, if it was started with
+    /// [`takes_lines`](Launch::takes_lines). False if it does not listen.
+    pub fn tell(&self, line: &str) -> bool {
+        let mut child = self.lock();
+        let input = child.as_mut().and_then(|child| child.stdin.as_mut());
+        input.is_some_and(|input| input.write_all(format!("{line}\n").as_bytes()).is_ok())
+    }
+
     /// Whether it still runs.
     pub fn is_alive(&self) -> bool {
         self.exited().is_none() && self.id.is_alive()
@@ -99,7 +114,12 @@ impl Process {
 
     /// Waits for its end: what it exited with, or `None` when `patience` is over first.
     pub fn wait(&self, patience: Duration) -> Option<String> {
-        pause_until(patience, || !self.is_alive());
+        let is_child = self.lock().is_some();
+        // A child with threads looks dead a moment before its status can be had.
+        pause_until(patience, || match is_child {
+            true => self.exited().is_some(),
+            false => !self.is_alive(),
+        });
         self.exited()
     }
 
@@ -120,13 +140,17 @@ impl Process {
 
     /// What it exited with, if it has.
     pub fn exited(&self) -> Option<String> {
-        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut child = self.lock();
         child
             .as_mut()?
             .try_wait()
             .ok()
             .flatten()
             .map(|status| status.to_string())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Child>> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn family(&self) -> Vec<Identity> {

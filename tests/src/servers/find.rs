@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{Error, Result};
+use crate::{Error, Result, process::clock};
 
 /// A server that is not installed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,12 +46,19 @@ const RABBITMQ: Program = Program {
     folders: || vec!["/usr/lib/rabbitmq/bin".into()],
 };
 
-/// The servers that are not installed.
+/// No server, but as needed by tests.
+const CLOCK: Missing = Missing {
+    server: "libfaketime",
+    package: clock::PACKAGE,
+};
+
+/// The servers that are not installed, and the library that sets clocks wrong.
 pub fn missing() -> Vec<Missing> {
     [POSTGRES, MARIADB, RABBITMQ]
         .into_iter()
         .filter(|program| program.folder().is_err())
         .map(|program| program.missing)
+        .chain(clock::library().is_none().then_some(CLOCK))
         .collect()
 }
 
