@@ -140,20 +140,27 @@ impl RabbitMq {
     #[cfg(feature = "clients")]
     pub async fn memory_alarm(&self, raised: bool) -> Result<()> {
         let limit = if raised { "1" } else { "2GiB" };
-        self.ctl(&["set_vm_memory_high_watermark", "absolute", limit])
-            .await?;
+        self.alarm(&["set_vm_memory_high_watermark", "absolute", limit], raised)
+            .await
+    }
+
+    /// The same as if the disk were full.
+    #[cfg(feature = "clients")]
+    pub async fn disk_alarm(&self, raised: bool) -> Result<()> {
+        let limit = if raised { "1000000000000000" } else { "50MB" };
+        self.alarm(&["set_disk_free_limit", limit], raised).await
+    }
+
+    #[cfg(feature = "clients")]
+    async fn alarm(&self, limit: &[&str], raised: bool) -> Result<()> {
+        self.ctl(limit).await?;
         let api = self.management();
         crate::eventually(
             "the alarm changes",
             std::time::Duration::from_secs(20),
             async || match api.has_alarm().await {
-                Ok(now) => {
-                    if now == raised {
-                        Ok(())
-                    } else {
-                        Err(format!("alarm: {now}"))
-                    }
-                }
+                Ok(now) if now == raised => Ok(()),
+                Ok(now) => Err(format!("alarm: {now}")),
                 Err(error) => Err(error.to_string()),
             },
         )
