@@ -34,6 +34,8 @@ pub mod process;
 pub mod servers;
 
 #[cfg(feature = "clients")]
+pub mod chaos;
+#[cfg(feature = "clients")]
 pub mod proxy;
 #[cfg(feature = "clients")]
 pub mod shared;

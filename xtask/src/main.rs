@@ -1,6 +1,7 @@
 //! `cargo xtask`: the chores of this repository.
 
 mod cargo;
+mod chaos;
 mod install;
 mod services;
 mod test;
@@ -11,6 +12,8 @@ use final_tests::{Error, Result};
 
 const USAGE: &str = "\
 cargo xtask test [-- ARGS]   start the servers once and run all tests; ARGS go to `cargo test`
+cargo xtask chaos [ARGS]     break everything on purpose for a while and show what became of the messages:
+                             --minutes N, --seed S, --database postgres|mariadb
 cargo xtask services up      start PostgreSQL, MariaDB and RabbitMQ and leave them running
 cargo xtask services status  say whether they run, and where
 cargo xtask services down    stop them and remove their data
@@ -33,6 +36,7 @@ fn run(words: &[&str]) -> Result<ExitCode> {
     match words {
         ["test"] => test::run(&[]),
         ["test", "--", args @ ..] | ["test", args @ ..] => test::run(args),
+        ["chaos", args @ ..] => chaos::run(args),
         ["services", "up"] => services::up(),
         ["services", "status"] => services::status(),
         ["services", "down"] => services::down(),

@@ -1,0 +1,228 @@
+//! What can be broken.
+
+use std::fmt;
+
+use super::work::{CONFIRM_WINDOW, PREFETCH, Place};
+
+/// A fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fault {
+    /// SIGKILL at any moment; a new process takes its place.
+    Killed(Who),
+    /// SIGKILL at this very place.
+    KilledAt(Place),
+    /// SIGSTOP for longer than the lease.
+    Paused(Who),
+    /// A clean shutdown, and a new process.
+    Restarted(Who),
+    /// A third seller comes and goes.
+    Joined,
+    /// A worker whose wall clock is five minutes off.
+    ClockOff(Who),
+    /// All connections of a seller's pool are held by others.
+    PoolExhausted,
+    Server(End, Outage),
+    MemoryAlarm,
+    DiskAlarm,
+    /// The broker refuses (nacks) what the queue has no room for.
+    QueueFull,
+    QueueDeleted,
+    ExchangeDeleted,
+    /// The network between one worker and a server.
+    Wire(End, Wire),
+}
+
+/// A kind of worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Who {
+    Seller,
+    Keeper,
+}
+
+/// A server, seen from a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum End {
+    Database,
+    Broker,
+}
+
+/// How a server is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Outage {
+    Killed,
+    Stopped,
+    Paused,
+    /// It closes every connection.
+    Disconnecting,
+}
+
+/// How a network is bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Wire {
+    Cut,
+    Stalled,
+    AnswersStalled,
+    Delayed,
+    Halved,
+    RequestsClosed,
+    AnswersClosed,
+}
+
+const WHO: [Who; 2] = [Who::Seller, Who::Keeper];
+const ENDS: [End; 2] = [End::Database, End::Broker];
+const PLACES: [Place; 6] = [
+    Place::AfterInsert,
+    Place::AfterCommit,
+    Place::AfterPublish,
+    Place::AfterConfirm,
+    Place::BeforeHandler,
+    Place::AfterHandler,
+];
+const OUTAGES: [Outage; 4] = [
+    Outage::Killed,
+    Outage::Stopped,
+    Outage::Paused,
+    Outage::Disconnecting,
+];
+const WIRES: [Wire; 7] = [
+    Wire::Cut,
+    Wire::Stalled,
+    Wire::AnswersStalled,
+    Wire::Delayed,
+    Wire::Halved,
+    Wire::RequestsClosed,
+    Wire::AnswersClosed,
+];
+
+impl Fault {
+    /// Every fault once.
+    pub(crate) fn all() -> Vec<Self> {
+        let mut all = vec![
+            Self::Joined,
+            Self::PoolExhausted,
+            Self::MemoryAlarm,
+            Self::DiskAlarm,
+            Self::QueueFull,
+            Self::QueueDeleted,
+            Self::ExchangeDeleted,
+        ];
+        for who in WHO {
+            all.extend([
+                Self::Killed(who),
+                Self::Paused(who),
+                Self::Restarted(who),
+                Self::ClockOff(who),
+            ]);
+        }
+        all.extend(PLACES.map(Self::KilledAt));
+        for end in ENDS {
+            all.extend(OUTAGES.map(|outage| Self::Server(end, outage)));
+            all.extend(WIRES.map(|wire| Self::Wire(end, wire)));
+        }
+        all
+    }
+
+    /// Whether it can be told apart from others at the same time: what an operator deletes takes
+    /// messages with it unless all is quiet before.
+    pub(crate) fn mixes(self) -> bool {
+        !matches!(self, Self::QueueDeleted | Self::ExchangeDeleted)
+    }
+
+    /// How many messages it may repeat, with so many workers of each kind: a window of each one
+    /// that it hits.
+    pub(crate) fn may_repeat(self, sellers: usize, keepers: usize) -> usize {
+        let (out, back) = (CONFIRM_WINDOW, usize::from(PREFETCH));
+        match self {
+            Self::Restarted(_) | Self::Joined | Self::ClockOff(_) => 0,
+            Self::Killed(Who::Seller) | Self::Paused(Who::Seller) | Self::PoolExhausted => out,
+            Self::Killed(Who::Keeper) | Self::Paused(Who::Keeper) => back,
+            Self::KilledAt(Place::BeforeHandler | Place::AfterHandler) => back,
+            Self::KilledAt(_) => out,
+            Self::Wire(..) => out.max(back),
+            Self::Server(..)
+            | Self::MemoryAlarm
+            | Self::DiskAlarm
+            | Self::QueueFull
+            | Self::QueueDeleted
+            | Self::ExchangeDeleted => sellers * out + keepers * back,
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self {
+            Self::Killed(who) => format!("{who} killed"),
+            Self::KilledAt(place) => format!("killed {place}"),
+            Self::Paused(who) => format!("{who} paused past its lease"),
+            Self::Restarted(who) => format!("{who} restarted"),
+            Self::Joined => "third publisher comes and goes".into(),
+            Self::ClockOff(who) => format!("{who} with its clock 5 min off"),
+            Self::PoolExhausted => "publisher's pool exhausted".into(),
+            Self::Server(end, outage) => format!("{end} {outage}"),
+            Self::MemoryAlarm => "broker's memory alarm".into(),
+            Self::DiskAlarm => "broker's disk alarm".into(),
+            Self::QueueFull => "queue full, publishes refused".into(),
+            Self::QueueDeleted => "queue deleted".into(),
+            Self::ExchangeDeleted => "exchange deleted".into(),
+            Self::Wire(end, wire) => format!("wire to the {end}: {wire}"),
+        };
+        f.pad(&text)
+    }
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Seller => "publisher",
+            Self::Keeper => "subscriber",
+        })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AfterInsert => "between INSERT and COMMIT",
+            Self::AfterCommit => "between COMMIT and publish",
+            Self::AfterPublish => "between publish and confirm",
+            Self::AfterConfirm => "between confirm and ack of the record",
+            Self::BeforeHandler => "before the handler",
+            Self::AfterHandler => "between handler and ack",
+        })
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Database => "database",
+            Self::Broker => "broker",
+        })
+    }
+}
+
+impl fmt::Display for Outage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Killed => "killed (SIGKILL)",
+            Self::Stopped => "stopped cleanly",
+            Self::Paused => "paused (SIGSTOP)",
+            Self::Disconnecting => "closes all connections",
+        })
+    }
+}
+
+impl fmt::Display for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cut => "cut",
+            Self::Stalled => "stalled",
+            Self::AnswersStalled => "answers stalled",
+            Self::Delayed => "delayed by 100 ms",
+            Self::Halved => "half the bandwidth",
+            Self::RequestsClosed => "requests closed",
+            Self::AnswersClosed => "answers closed",
+        })
+    }
+}

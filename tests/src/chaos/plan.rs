@@ -1,0 +1,150 @@
+//! A seed's schedule.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::{
+    fault::{End, Fault, Outage, Wire},
+    work::LEASE,
+};
+
+/// What to run, and for how long.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Chooses the faults, their targets and their lengths.
+    pub seed: u64,
+    /// The database under the outboxes.
+    pub database: Kind,
+    /// How long faults go on; each fault comes once even if that takes longer.
+    pub time: Duration,
+    /// Whether some outages last a minute.
+    pub long_outages: bool,
+}
+
+/// A database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// PostgreSQL.
+    Postgres,
+    /// MariaDB.
+    MariaDb,
+}
+
+/// Faults at the same time.
+#[derive(Debug, Clone)]
+pub(crate) struct Step {
+    pub(crate) faults: Vec<Planned>,
+    /// The calm after it.
+    pub(crate) pause: Duration,
+    /// Whether each fault has had its turn alone.
+    pub(crate) is_extra: bool,
+}
+
+/// A fault with everything that is left to chance.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Planned {
+    pub(crate) fault: Fault,
+    /// After the step's begin.
+    pub(crate) after: Duration,
+    pub(crate) lasts: Duration,
+    /// Chooses a worker.
+    pub(crate) pick: usize,
+}
+
+impl Plan {
+    /// About ten minutes, or as long as each fault once takes; the seed chooses the database.
+    pub fn short(seed: u64) -> Self {
+        Self {
+            seed,
+            database: if seed.is_multiple_of(2) {
+                Kind::Postgres
+            } else {
+                Kind::MariaDb
+            },
+            time: Duration::from_secs(8 * 60),
+            long_outages: false,
+        }
+    }
+
+    /// Each fault alone, in a random order; from then on two or three at once. Without end.
+    pub(crate) fn steps(&self) -> impl Iterator<Item = Step> + use<> {
+        let mut rng = Rng::with_seed(self.seed);
+        let long = self.long_outages;
+        let mut alone = Fault::all();
+        rng.shuffle(&mut alone);
+        let mixing: Vec<_> = Fault::all().into_iter().filter(|one| one.mixes()).collect();
+        let mut alone = alone.into_iter();
+        std::iter::from_fn(move || {
+            let (faults, is_extra) = match alone.next() {
+                Some(fault) => (vec![fault], false),
+                None => {
+                    let number = rng.usize(2..=3);
+                    (rng.choose_multiple(mixing.iter().copied(), number), true)
+                }
+            };
+            let faults = faults.into_iter().map(|fault| Planned {
+                fault,
+                after: Duration::from_millis(if is_extra { rng.u64(0..3_000) } else { 0 }),
+                lasts: lasts(fault, &mut rng, long),
+                pick: rng.usize(0..1_000),
+            });
+            Some(Step {
+                faults: faults.collect(),
+                pause: Duration::from_millis(rng.u64(200..1_500)),
+                is_extra,
+            })
+        })
+    }
+}
+
+fn lasts(fault: Fault, rng: &mut Rng, long: bool) -> Duration {
+    let is_long = long && rng.u8(0..4) == 0;
+    let millis = match fault {
+        Fault::Paused(_) => return LEASE + Duration::from_millis(rng.u64(1_000..3_000)),
+        Fault::Server(End::Broker, Outage::Stopped) if is_long => 60_000,
+        // Longer than a heartbeat, or than a confirm's deadline.
+        Fault::Wire(_, Wire::Stalled | Wire::AnswersStalled) if is_long => rng.u64(20_000..40_000),
+        Fault::Server(..) if is_long => rng.u64(5_000..20_000),
+        _ => rng.u64(500..4_000),
+    };
+    Duration::from_millis(millis)
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Postgres => "PostgreSQL",
+            Self::MariaDb => "MariaDB",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(seed: u64) -> Vec<String> {
+        let steps = Plan::short(seed).steps().take(100);
+        steps.map(|step| format!("{step:?}")).collect()
+    }
+
+    #[test]
+    fn a_seed_always_makes_the_same_schedule() {
+        assert_eq!(names(7), names(7));
+        assert_ne!(names(7), names(8));
+    }
+
+    #[test]
+    fn each_fault_comes_alone_before_any_come_together() {
+        let all = Fault::all();
+        let steps: Vec<_> = Plan::short(7).steps().take(all.len() + 50).collect();
+        let (alone, together) = steps.split_at(all.len());
+        let mut faults: Vec<_> = alone.iter().map(|step| step.faults[0].fault).collect();
+        faults.sort();
+        let mut all = all;
+        all.sort();
+        assert_eq!(faults, all);
+        assert!(together.iter().all(|step| step.faults.len() >= 2));
+    }
+}

@@ -1,0 +1,271 @@
+//! The table at the end.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use super::{
+    books::{Books, Verdict},
+    fault::Fault,
+    plan::Plan,
+};
+
+/// The longest a server's return may take to be felt.
+const RECOVERY: f64 = 10.0;
+
+/// What became of a run. Displayed, it is Markdown.
+#[derive(Debug)]
+pub struct Report {
+    plan: Plan,
+    pub(super) time: Duration,
+    told: Vec<Told>,
+    /// Repeats by step; those of no step are unexplained.
+    repeats: Vec<usize>,
+    unexplained: usize,
+    early: u64,
+    verdict: Verdict,
+    unknown: u64,
+    dropped: u64,
+    missed: u64,
+    pub(super) stuck: i64,
+    pub(super) failed: i64,
+    /// What is wrong, in words.
+    pub(super) problems: Vec<String>,
+}
+
+/// What became of a step.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) faults: Vec<Fault>,
+    pub(super) begin: u64,
+    /// Until then its repeats may come.
+    pub(super) end: u64,
+    /// Seconds until new commits of everybody were handled again; nothing: never.
+    pub(super) recovery: Option<f64>,
+    /// Seconds until all that was committed before was handled.
+    pub(super) caught_up: Option<f64>,
+}
+
+impl Told {
+    pub(super) fn shown(&self, seconds: Option<f64>) -> String {
+        seconds.map_or("never".into(), |seconds| format!("{seconds:.1} s"))
+    }
+
+    fn may_repeat(&self) -> usize {
+        self.faults.iter().map(|fault| fault.may_repeat(3, 3)).sum()
+    }
+}
+
+impl Report {
+    pub(super) fn new(plan: &Plan) -> Self {
+        Self {
+            plan: plan.clone(),
+            time: Duration::ZERO,
+            told: Vec::new(),
+            repeats: Vec::new(),
+            unexplained: 0,
+            early: 0,
+            verdict: Verdict::default(),
+            unknown: 0,
+            dropped: 0,
+            missed: 0,
+            stuck: 0,
+            failed: 0,
+            problems: Vec::new(),
+        }
+    }
+
+    pub(super) fn add(&mut self, told: Told) {
+        let names: Vec<_> = told.faults.iter().map(Fault::to_string).collect();
+        if told.recovery.is_none_or(|seconds| seconds > RECOVERY) {
+            self.problems.push(format!(
+                "{}: traffic flowed after {}, not within {RECOVERY} s",
+                names.join(" + "),
+                told.shown(told.recovery)
+            ));
+        }
+        if told.recovery.is_some() && told.caught_up.is_none() {
+            self.problems
+                .push(format!("{}: never caught up", names.join(" + ")));
+        }
+        self.told.push(told);
+    }
+
+    /// Takes the last look into the books.
+    pub(super) fn close(&mut self, books: &Books, verdict: Verdict) {
+        self.explain(&books.repeats);
+        self.early = books.early;
+        self.unknown = books.unknown;
+        self.dropped = books.dropped;
+        self.missed = books.missed;
+        let mut wrong = |what: &str, which: &dyn fmt::Debug, is_wrong: bool| {
+            if is_wrong {
+                let mut which = format!("{which:?}");
+                which.truncate(500);
+                self.problems.push(format!("{what}: {which}"));
+            }
+        };
+        wrong("lost", &verdict.lost, !verdict.lost.is_empty());
+        wrong("invented", &verdict.invented, !verdict.invented.is_empty());
+        wrong(
+            "sales whose callers were told wrongly",
+            &verdict.belied,
+            !verdict.belied.is_empty(),
+        );
+        wrong(
+            "handled before they were due",
+            &books.early,
+            books.early > 0,
+        );
+        wrong(
+            "repeats with another message id",
+            &books.other_id,
+            books.other_id > 0,
+        );
+        wrong(
+            "repeats that no fault explains",
+            &self.unexplained,
+            self.unexplained > 0,
+        );
+        wrong(
+            "other problems",
+            &books.problems,
+            !books.problems.is_empty(),
+        );
+        self.verdict = verdict;
+    }
+
+    /// Puts each repeat down to a step: the newest that may have caused it and has room in its
+    /// window.
+    fn explain(&mut self, repeats: &[u64]) {
+        self.repeats = vec![0; self.told.len()];
+        for at in repeats {
+            let causes = self.told.iter().zip(&mut self.repeats).rev();
+            let mut possible = causes.filter(|(told, count)| {
+                told.begin <= *at && *at <= told.end && **count < told.may_repeat()
+            });
+            match possible.next() {
+                Some((_, count)) => *count += 1,
+                None => self.unexplained += 1,
+            }
+        }
+    }
+
+    /// What is wrong; nothing if every promise was kept.
+    pub fn problems(&self) -> &[String] {
+        &self.problems
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Plan { seed, database, .. } = self.plan;
+        if self.told.is_empty() {
+            return write!(f, "chaos on {database} with seed {seed}");
+        }
+        let Verdict {
+            committed,
+            rolled_back,
+            messages,
+            handled,
+            poison,
+            lost,
+            invented,
+            belied,
+        } = &self.verdict;
+        writeln!(
+            f,
+            "{database}, seed {seed}: {} faults in {:.0} min {:02.0} s\n",
+            self.told
+                .iter()
+                .map(|told| told.faults.len())
+                .sum::<usize>(),
+            (self.time.as_secs() / 60),
+            (self.time.as_secs() % 60),
+        )?;
+        writeln!(f, "| what | number |\n| --- | ---: |")?;
+        let repeats = self.repeats.iter().sum::<usize>() + self.unexplained;
+        let longest = self.told.iter().filter_map(|told| told.recovery);
+        let longest = longest.fold(0.0, f64::max);
+        let rows: [(&str, &dyn fmt::Display); 15] = [
+            ("transactions committed", committed),
+            (
+                "… whose caller was told that they are rolled back",
+                rolled_back,
+            ),
+            ("… whose COMMIT was not answered", &self.unknown),
+            ("… whose caller went away in the middle", &self.dropped),
+            ("messages committed", messages),
+            ("messages handled", handled),
+            ("messages dead-lettered, as they should be", poison),
+            ("**lost**", &lost.len()),
+            ("**invented**", &invented.len()),
+            ("**stuck**", &self.stuck),
+            ("callers told wrongly", &belied.len()),
+            ("handled before they were due", &self.early),
+            ("handled again", &repeats),
+            ("… without a fault that explains it", &self.unexplained),
+            ("longest recovery, s", &format!("{longest:.1}")),
+        ];
+        for (what, number) in rows {
+            writeln!(f, "| {what} | {number} |")?;
+        }
+        self.by_fault(f)?;
+        for problem in &self.problems {
+            writeln!(f, "\nWRONG: {problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    /// One line for each kind of fault: alone, and among others.
+    fn by_fault(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        #[derive(Default)]
+        struct Line {
+            times: usize,
+            recovery: f64,
+            caught_up: f64,
+            repeats: usize,
+        }
+        let mut lines: BTreeMap<(bool, Fault), Line> = BTreeMap::new();
+        for (told, repeats) in self.told.iter().zip(&self.repeats) {
+            let is_mixture = told.faults.len() > 1;
+            for fault in &told.faults {
+                let line = lines.entry((is_mixture, *fault)).or_default();
+                line.times += 1;
+                line.recovery = line.recovery.max(told.recovery.unwrap_or(f64::INFINITY));
+                line.caught_up = line.caught_up.max(told.caught_up.unwrap_or(f64::INFINITY));
+                // A mixture's repeats have several causes.
+                line.repeats = line.repeats.max(*repeats);
+            }
+        }
+        let mut was_mixture = None;
+        for ((is_mixture, fault), line) in lines {
+            if was_mixture != Some(is_mixture) {
+                was_mixture = Some(is_mixture);
+                let head = if is_mixture { "among others" } else { "alone" };
+                writeln!(
+                    f,
+                    "\n| fault, {head} | times | longest until new commits flow, s | until all before is handled, s | most repeats |\n| --- | ---: | ---: | ---: | ---: |"
+                )?;
+            }
+            let Line {
+                times,
+                recovery,
+                caught_up,
+                repeats,
+            } = line;
+            writeln!(
+                f,
+                "| {fault} | {times} | {recovery:.1} | {caught_up:.1} | {repeats} |"
+            )?;
+        }
+        if self.missed > 0 {
+            writeln!(
+                f,
+                "\n{} processes did not come by the place they should die at within 15 s and were killed where they were.",
+                self.missed
+            )?;
+        }
+        Ok(())
+    }
+}

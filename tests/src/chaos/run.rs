@@ -1,0 +1,207 @@
+//! One run, from the first sale to the last check.
+
+use std::{collections::HashSet, path::Path, time::Duration};
+
+use lapin::{Connection, ConnectionProperties, options::BasicGetOptions};
+use tokio::time::{Instant, sleep};
+
+use super::{
+    now,
+    plan::{Plan, Step},
+    report::{Report, Told},
+    stage::Stage,
+    work::{Mood, Order, Role},
+};
+use crate::{Error, Result, eventually};
+
+/// Messages before the first fault. RabbitMQ 3.10 leaves the quorum queue of a node that is killed
+/// right after its first declaration without a leader for good.
+const WARM_UP: usize = 3_000;
+/// How long traffic may take to flow again, or an outbox to run empty, before it counts as stuck.
+const STUCK: Duration = Duration::from_secs(90);
+/// How long a repeat may come after its fault: leases run out, redeliveries wait for their turn.
+const AFTERMATH: Duration = Duration::from_secs(20);
+
+/// Plays the plan with workers of this program, and gives the table of what became of it.
+///
+/// # Errors
+///
+/// Fails if the servers or the workers cannot be run. What they do wrong is in the report.
+pub async fn run(plan: &Plan, worker: &Path) -> Result<Report> {
+    let stage = Stage::open(plan, worker).await?;
+    let mut report = Report::new(plan);
+    say(&format!("{report}; journals in {}", stage.dir().display()));
+    eventually("traffic", STUCK, async || match stage.books() {
+        Ok(books) if books.handled() > WARM_UP => Ok(()),
+        Ok(books) => Err(format!("{} messages handled", books.handled())),
+        Err(error) => Err(error.to_string()),
+    })
+    .await;
+
+    let start = Instant::now();
+    for step in plan.steps() {
+        if step.is_extra && start.elapsed() > plan.time {
+            break;
+        }
+        play(&stage, &step, start, &mut report).await?;
+        sleep(step.pause).await;
+    }
+    report.time = start.elapsed();
+    // A calm in which nothing repeats any more.
+    sleep(AFTERMATH).await;
+    stage.tell_sellers(Order::Hold).await;
+    settle(&stage, &mut report).await?;
+    report.problems.extend(stage.stop_all().await);
+
+    let dead = dead_letters(&stage).await?;
+    let sales = stage
+        .database
+        .pairs("SELECT id, messages FROM sales")
+        .await?;
+    let books = stage.books()?;
+    report.close(&books, books.check(&sales, &dead));
+    Ok(report)
+}
+
+/// Does the faults of a step and waits until everything flows again.
+async fn play(stage: &Stage, step: &Step, start: Instant, report: &mut Report) -> Result<()> {
+    let names: Vec<_> = step
+        .faults
+        .iter()
+        .map(|one| one.fault.to_string())
+        .collect();
+    let begin = now();
+    let faults = step.faults.iter().map(|planned| stage.inject(*planned));
+    for done in futures::future::join_all(faults).await {
+        done?;
+    }
+    let healed = now();
+    let flow = flows_again(stage, healed).await?;
+    let caught_up = match flow {
+        Some(_) => caught_up(stage, healed).await?,
+        None => None,
+    };
+    let seconds = |at: u64| at.saturating_sub(healed) as f64 / 1e6;
+    let told = Told {
+        faults: step.faults.iter().map(|one| one.fault).collect(),
+        begin,
+        end: now() + AFTERMATH.as_micros() as u64,
+        recovery: flow.map(seconds),
+        caught_up: caught_up.map(seconds),
+    };
+    say(&format!(
+        "{:>5.0} s  {:<60} {} s away, flows after {}, caught up after {}",
+        start.elapsed().as_secs_f64(),
+        names.join(" + "),
+        (healed - begin) / 1_000_000,
+        told.shown(told.recovery),
+        told.shown(told.caught_up),
+    ));
+    report.add(told);
+    Ok(())
+}
+
+/// Waits until every seller has sold something new that was handled, and every keeper has handled
+/// something; when that was.
+async fn flows_again(stage: &Stage, since: u64) -> Result<Option<u64>> {
+    let end = Instant::now() + STUCK;
+    while Instant::now() < end {
+        let born = stage.born().await;
+        let latest = {
+            let books = stage.books()?;
+            let each = born.iter().map(|(role, born)| match role {
+                Role::Seller => books.sold_after(*born, since),
+                Role::Mail | Role::Audit => books.kept_after(*born, since),
+            });
+            each.collect::<Option<Vec<_>>>()
+        };
+        if let Some(latest) = latest {
+            return Ok(latest.into_iter().max());
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    Ok(None)
+}
+
+/// Waits until what was committed before is handled; when that was.
+async fn caught_up(stage: &Stage, then: u64) -> Result<Option<u64>> {
+    let end = Instant::now() + STUCK;
+    while Instant::now() < end {
+        if stage.books()?.is_caught_up(then) {
+            return Ok(Some(now()));
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    Ok(None)
+}
+
+/// Waits until every message is handled and every record is gone.
+async fn settle(stage: &Stage, report: &mut Report) -> Result<()> {
+    let end = Instant::now() + STUCK;
+    loop {
+        let open = stage.books()?.still_open();
+        let (records, failed) = stage.database.records().await?;
+        if open == 0 && records == 0 {
+            return Ok(());
+        }
+        if Instant::now() > end {
+            report.stuck = records;
+            report.failed = failed;
+            report.problems.push(format!(
+                "after {STUCK:?} of quiet {open} messages are not handled and {records} records are in the outboxes, {failed} of them failed"
+            ));
+            return Ok(());
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// What lies in the dead letter queues.
+async fn dead_letters(stage: &Stage) -> Result<HashSet<(i64, u8)>> {
+    let refused = |cause: lapin::Error| {
+        Error::new(
+            format!("RabbitMQ does not give its dead letters: {cause}"),
+            "see the server's log",
+        )
+    };
+    let url = stage.broker_url();
+    let connection = Connection::connect(&url, ConnectionProperties::default())
+        .await
+        .map_err(refused)?;
+    let channel = connection.create_channel().await.map_err(refused)?;
+    let mut dead = HashSet::new();
+    for role in [Role::Mail, Role::Audit] {
+        let queue = format!("{}_dlx", role.service());
+        let take = BasicGetOptions { no_ack: true };
+        // A quorum queue may say it is empty while it is not: another look.
+        let mut looks = 0;
+        while looks < 20 {
+            let got = channel
+                .basic_get(queue.as_str().into(), take)
+                .await
+                .map_err(refused)?;
+            let Some(message) = got else {
+                looks += 1;
+                sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            looks = 0;
+            let sold: Option<super::work::Sold> =
+                rmp_serde::from_slice(&message.delivery.data).ok();
+            match sold {
+                Some(sold) if Mood::of(sold.sale, sold.index).is_poison() => {
+                    dead.insert((sold.sale, sold.index));
+                }
+                other => stage.books()?.problems.push(format!(
+                    "a dead letter that should be none: {other:?}, {:?}",
+                    message.delivery.properties.headers()
+                )),
+            }
+        }
+    }
+    Ok(dead)
+}
+
+fn say(line: &str) {
+    eprintln!("{line}");
+}

@@ -1,0 +1,112 @@
+//! The database under the outboxes.
+
+use std::ops::Deref;
+
+use sqlx::{AssertSqlSafe, MySqlPool, PgPool, Row};
+
+use crate::{
+    Error, MariaDb, Postgres, Result,
+    chaos::{plan::Kind, work::TABLES},
+    servers::Server,
+};
+
+/// A server of our own and a way to it that no fault touches.
+#[derive(Debug)]
+pub(in crate::chaos) enum Database {
+    Postgres(Postgres, PgPool),
+    MariaDb(MariaDb, MySqlPool),
+}
+
+/// Does the same with either pool.
+macro_rules! with_pool {
+    ($self:expr, $pool:ident => $body:expr) => {
+        match $self {
+            Database::Postgres(_, $pool) => $body,
+            Database::MariaDb(_, $pool) => $body,
+        }
+    };
+}
+
+impl Database {
+    pub(super) async fn start(kind: Kind) -> Result<Self> {
+        let database = match kind {
+            Kind::Postgres => {
+                let server = Postgres::start().await?;
+                let pool = PgPool::connect_lazy(&server.url()).map_err(refused)?;
+                Self::Postgres(server, pool)
+            }
+            Kind::MariaDb => {
+                let server = MariaDb::start().await?;
+                let pool = MySqlPool::connect_lazy(&server.url()).map_err(refused)?;
+                Self::MariaDb(server, pool)
+            }
+        };
+        for table in TABLES {
+            database.run(table).await?;
+        }
+        Ok(database)
+    }
+
+    pub(super) fn server(&self) -> &Server {
+        match self {
+            Self::Postgres(server, _) => server.deref(),
+            Self::MariaDb(server, _) => server.deref(),
+        }
+    }
+
+    async fn run(&self, sql: &str) -> Result<()> {
+        let sql = AssertSqlSafe(sql.to_owned());
+        with_pool!(self, pool => sqlx::query(sql).execute(pool).await.map(drop)).map_err(refused)
+    }
+
+    /// Reads pairs of numbers.
+    pub(in crate::chaos) async fn pairs(&self, sql: &str) -> Result<Vec<(i64, i64)>> {
+        let sql = AssertSqlSafe(sql.to_owned());
+        with_pool!(self, pool => {
+            let rows = sqlx::query(sql).fetch_all(pool).await.map_err(refused)?;
+            let pair = |row: &_| Ok((Row::try_get(row, 0)?, Row::try_get(row, 1)?));
+            rows.iter().map(pair).collect::<Result<_, sqlx::Error>>().map_err(refused)
+        })
+    }
+
+    /// Records in the outboxes of all services, and the failed ones among them.
+    pub(in crate::chaos) async fn records(&self) -> Result<(i64, i64)> {
+        let mut sum = (0, 0);
+        for service in ["shop", "mail", "audit"] {
+            let sql = format!(
+                "SELECT COUNT(*), COUNT(CASE WHEN status = 3 THEN 1 END) FROM final_{service}_outbox"
+            );
+            for (all, failed) in self.pairs(&sql).await? {
+                sum = (sum.0 + all, sum.1 + failed);
+            }
+        }
+        Ok(sum)
+    }
+
+    /// Ends every other session, as an operator would.
+    pub(super) async fn disconnect_all(&self) -> Result<()> {
+        match self {
+            Self::Postgres(..) => {
+                let sql = "SELECT COUNT(pg_terminate_backend(pid)), 0::bigint FROM pg_stat_activity \
+                           WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+                self.pairs(sql).await.map(drop)
+            }
+            Self::MariaDb(..) => {
+                let sql = "SELECT CAST(id AS SIGNED), 0 FROM information_schema.processlist \
+                           WHERE id <> CONNECTION_ID() AND user <> 'system user'";
+                for (id, _) in self.pairs(sql).await? {
+                    // It may be gone by itself.
+                    let _ = self.run(&format!("KILL CONNECTION {id}")).await;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn refused(cause: sqlx::Error) -> Error {
+    Error::new(
+        format!("the database refused a statement of the chaos run: {cause}"),
+        "see the server's log",
+    )
+}

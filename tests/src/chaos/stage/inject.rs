@@ -1,0 +1,255 @@
+//! How each fault is done, and undone.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::sleep;
+
+use super::{Stage, worker::Slot};
+use crate::{
+    Proxy, Result,
+    chaos::{
+        fault::{End, Fault, Outage, Who, Wire},
+        plan::Planned,
+        work::{Order, Place, Role},
+    },
+    servers::Server,
+};
+
+/// How far a wrong clock is off, in seconds.
+const CLOCK_OFF: i32 = 300;
+/// How long a worker may take to come by the place it shall die at.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+impl Stage {
+    /// Does a fault from its begin to its end.
+    pub(in crate::chaos) async fn inject(&self, planned: Planned) -> Result<()> {
+        let Planned {
+            fault,
+            after,
+            lasts,
+            pick,
+        } = planned;
+        sleep(after).await;
+        match fault {
+            Fault::Killed(who) => self.kill(self.slot(who, pick)).await,
+            Fault::KilledAt(place) => self.kill_at(place, pick).await,
+            Fault::Paused(who) => {
+                let worker = self.slot(who, pick).worker.lock().await;
+                if let Some(worker) = &*worker {
+                    worker.process.pause();
+                    sleep(lasts).await;
+                    worker.process.resume();
+                }
+                Ok(())
+            }
+            Fault::Restarted(who) => self.restart(self.slot(who, pick), None).await,
+            Fault::ClockOff(who) => {
+                let off = if pick.is_multiple_of(2) {
+                    CLOCK_OFF
+                } else {
+                    -CLOCK_OFF
+                };
+                self.restart(self.slot(who, pick), Some(off)).await
+            }
+            Fault::Joined => {
+                let mut place = self.spare.worker.lock().await;
+                let worker = self.hire(&self.spare, None)?;
+                sleep(lasts + Duration::from_secs(2)).await;
+                let problem = place.insert(worker).died();
+                let stopped = match place.take() {
+                    Some(worker) if problem.is_none() => worker.stop().await,
+                    _ => None,
+                };
+                self.note(problem.or(stopped));
+                Ok(())
+            }
+            Fault::PoolExhausted => {
+                let worker = self.slot(Who::Seller, pick).worker.lock().await;
+                if let Some(worker) = &*worker {
+                    let millis = u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX);
+                    worker.tell(Order::Exhaust(millis));
+                    sleep(lasts).await;
+                }
+                Ok(())
+            }
+            Fault::Server(End::Database, outage) => self.database_away(outage, lasts).await,
+            Fault::Server(End::Broker, outage) => self.broker_away(outage, lasts).await,
+            Fault::MemoryAlarm => {
+                let _turn = self.broker_turn.lock().await;
+                self.rabbit.memory_alarm(true).await?;
+                sleep(lasts).await;
+                self.rabbit.memory_alarm(false).await
+            }
+            Fault::DiskAlarm => {
+                let _turn = self.broker_turn.lock().await;
+                self.rabbit.disk_alarm(true).await?;
+                sleep(lasts).await;
+                self.rabbit.disk_alarm(false).await
+            }
+            Fault::QueueFull => self.queue_full(lasts).await,
+            Fault::QueueDeleted => {
+                let _turn = self.broker_turn.lock().await;
+                self.tell_sellers(Order::Hold).await;
+                // What lies in a queue goes with it: nothing must.
+                if self.is_empty_within(Duration::from_secs(30)).await? {
+                    self.rabbit.management().delete_queue("/", "audit").await?;
+                }
+                self.tell_sellers(Order::Sell).await;
+                self.on_disk().await
+            }
+            Fault::ExchangeDeleted => {
+                let _turn = self.broker_turn.lock().await;
+                let topic = Role::Audit.topics()[0];
+                self.rabbit.management().delete_exchange("/", topic).await?;
+                self.on_disk().await
+            }
+            Fault::Wire(end, wire) => {
+                let slot = &self.slots[pick % self.slots.len()];
+                let proxy = match end {
+                    End::Database => &slot.database,
+                    End::Broker => &slot.broker,
+                };
+                bad_wire(proxy, wire, lasts).await;
+                Ok(())
+            }
+        }
+    }
+
+    fn slot(&self, who: Who, pick: usize) -> &Slot {
+        let wanted = |slot: &&Slot| (slot.role == Role::Seller) == (who == Who::Seller);
+        let slots: Vec<_> = self.slots.iter().filter(wanted).collect();
+        slots[pick % slots.len()]
+    }
+
+    async fn kill(&self, slot: &Slot) -> Result<()> {
+        let mut place = slot.worker.lock().await;
+        if let Some(worker) = place.take() {
+            self.note(worker.kill());
+        }
+        *place = Some(self.hire(slot, None)?);
+        Ok(())
+    }
+
+    async fn kill_at(&self, at: Place, pick: usize) -> Result<()> {
+        let who = match at {
+            Place::BeforeHandler | Place::AfterHandler => Who::Keeper,
+            _ => Who::Seller,
+        };
+        let slot = self.slot(who, pick);
+        let mut place = slot.worker.lock().await;
+        if let Some(worker) = place.take() {
+            self.note(worker.died());
+            let nth = u32::try_from(pick % 40).unwrap_or(0) + 1;
+            worker.tell(Order::DieAt(at, nth));
+            let ended = tokio::task::spawn_blocking(move || {
+                let ended = worker.process.wait(PATIENCE);
+                worker.process.kill9();
+                ended
+            });
+            if ended.await.ok().flatten().is_none() {
+                self.books_now().missed += 1;
+            }
+        }
+        *place = Some(self.hire(slot, None)?);
+        Ok(())
+    }
+
+    async fn restart(&self, slot: &Slot, clock: Option<i32>) -> Result<()> {
+        let mut place = slot.worker.lock().await;
+        if let Some(worker) = place.take() {
+            let problem = match worker.died() {
+                None => worker.stop().await,
+                died => died,
+            };
+            self.note(problem);
+        }
+        *place = Some(self.hire(slot, clock)?);
+        Ok(())
+    }
+
+    async fn database_away(&self, outage: Outage, lasts: Duration) -> Result<()> {
+        let _turn = self.database_turn.lock().await;
+        match outage {
+            Outage::Disconnecting => self.database.disconnect_all().await,
+            _ => away(self.database.server(), outage, lasts).await,
+        }
+    }
+
+    async fn broker_away(&self, outage: Outage, lasts: Duration) -> Result<()> {
+        let _turn = self.broker_turn.lock().await;
+        match outage {
+            Outage::Disconnecting => self.rabbit.close_all_connections("chaos").await,
+            _ => away(&self.rabbit, outage, lasts).await,
+        }
+    }
+
+    async fn queue_full(&self, lasts: Duration) -> Result<()> {
+        let _turn = self.broker_turn.lock().await;
+        let api = self.rabbit.management();
+        let full = json!({ "max-length": 1, "overflow": "reject-publish" });
+        api.set_policy("/", "full", "^audit$", full).await?;
+        sleep(lasts).await;
+        api.delete_policy("/", "full").await?;
+        self.on_disk().await
+    }
+
+    /// RabbitMQ 3.10 answers a change of its topology before that is on disk: killed right after,
+    /// it comes back without, and what was confirmed in between is gone with the queue.
+    async fn on_disk(&self) -> Result<()> {
+        self.rabbit
+            .ctl(&["eval", "mnesia:sync_log()."])
+            .await
+            .map(drop)
+    }
+
+    async fn is_empty_within(&self, patience: Duration) -> Result<bool> {
+        let end = tokio::time::Instant::now() + patience;
+        while tokio::time::Instant::now() < end {
+            let is_open = self.books()?.is_open();
+            if !is_open && self.database.records().await?.0 == 0 {
+                return Ok(true);
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+        Ok(false)
+    }
+
+    fn note(&self, problem: Option<String>) {
+        self.books_now().problems.extend(problem);
+    }
+}
+
+async fn away(server: &Server, outage: Outage, lasts: Duration) -> Result<()> {
+    match outage {
+        Outage::Paused => {
+            server.pause();
+            sleep(lasts).await;
+            server.resume();
+            return Ok(());
+        }
+        Outage::Stopped => server.stop().await?,
+        Outage::Killed | Outage::Disconnecting => server.kill9(),
+    }
+    sleep(lasts).await;
+    server.start_again().await
+}
+
+async fn bad_wire(proxy: &Proxy, wire: Wire, lasts: Duration) {
+    match wire {
+        Wire::Cut => return proxy.cut(),
+        Wire::RequestsClosed => return proxy.close_requests(),
+        Wire::AnswersClosed => return proxy.close_answers(),
+        Wire::Stalled => proxy.stall(),
+        Wire::AnswersStalled => proxy.stall_answers(),
+        Wire::Delayed => proxy.delay(Duration::from_millis(100)),
+        Wire::Halved => {
+            let before = proxy.carried();
+            sleep(Duration::from_secs(1)).await;
+            // Both ways together, hence a quarter for each.
+            proxy.limit(((proxy.carried() - before) / 4).max(1_000));
+        }
+    }
+    sleep(lasts).await;
+    proxy.resume();
+}

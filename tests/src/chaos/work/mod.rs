@@ -1,0 +1,126 @@
+//! What runs inside a worker process.
+
+mod keeper;
+mod mood;
+mod orders;
+mod seller;
+mod shop;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use final_amqp::{Amqp, QueueKind};
+use final_core::{Bus, Options};
+use serde::{Deserialize, Serialize};
+use sqlx::{Pool, pool::PoolOptions};
+
+pub(crate) use mood::Mood;
+pub(crate) use orders::{Order, Place};
+pub(crate) use shop::TABLES;
+
+use self::shop::Shop;
+use super::journal::{Entry, Journal};
+
+/// How many messages may wait for their confirm in one process: its window of repeats on the way
+/// out.
+pub(crate) const CONFIRM_WINDOW: usize = 200;
+/// How many deliveries one process holds: its window of repeats on the way in.
+pub(crate) const PREFETCH: u16 = 100;
+/// How long another instance leaves the records of a silent one alone.
+pub(crate) const LEASE: Duration = Duration::from_secs(5);
+/// Connections of the callers' pool.
+const CONNECTIONS: u32 = 8;
+
+/// Any error; a worker only logs it.
+pub type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a worker is told when it starts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Job {
+    /// What it does.
+    pub(crate) role: Role,
+    /// Which worker of all: the upper half of the ids of its sales.
+    pub(crate) born: u32,
+    pub(crate) seed: u64,
+    pub(crate) database: String,
+    pub(crate) broker: String,
+    pub(crate) journal: PathBuf,
+}
+
+/// What a worker does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Role {
+    /// Writes sales and publishes; service `shop`.
+    Seller,
+    /// Handles two topics from a quorum queue; service `mail`.
+    Mail,
+    /// Handles the third topic from a classic queue; service `audit`.
+    Audit,
+}
+
+impl Role {
+    pub(crate) fn service(self) -> &'static str {
+        match self {
+            Self::Seller => "shop",
+            Self::Mail => "mail",
+            Self::Audit => "audit",
+        }
+    }
+
+    pub(crate) fn topics(self) -> &'static [&'static str] {
+        match self {
+            Self::Seller => &[],
+            Self::Mail => &["sold.a", "sold.b"],
+            Self::Audit => &["sold.c"],
+        }
+    }
+}
+
+/// A message of a sale.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Sold {
+    pub(super) sale: i64,
+    pub(super) index: u8,
+    /// Not before this time of the machine's monotonic clock, in microseconds.
+    due: u64,
+}
+
+/// Works until told to stop, or until the end of its orders.
+pub async fn work(job: Job) -> Result<(), AnyError> {
+    if job.database.starts_with("postgres:") {
+        work_on::<sqlx::Postgres>(job).await
+    } else {
+        work_on::<sqlx::MySql>(job).await
+    }
+}
+
+async fn work_on<DB: Shop>(job: Job) -> Result<(), AnyError> {
+    let journal = Arc::new(Journal::create(&job.journal)?);
+    let pool: Pool<DB> = PoolOptions::new()
+        .max_connections(CONNECTIONS)
+        .acquire_timeout(Duration::from_secs(3))
+        .connect_lazy(&job.database)?;
+    let kind = match job.role {
+        Role::Audit => QueueKind::Classic,
+        Role::Seller | Role::Mail => QueueKind::Quorum,
+    };
+    let broker = Amqp::new(&job.broker)?.queue_kind(kind).prefetch(PREFETCH);
+    let options = Options::default()
+        .confirm_window(CONFIRM_WINDOW)
+        .lease(LEASE)
+        .scan_interval(Duration::from_secs(2))
+        .shutdown_timeout(Duration::from_secs(15));
+    let bus = Bus::new(job.role.service(), pool.clone(), broker).with_options(options);
+
+    // As under an operator's supervisor: a database that is away is tried again.
+    let router = || keeper::router(job.role, &journal);
+    while let Err(error) = bus.start(router()).await {
+        tracing::warn!(%error, "not started");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    journal.write(&Entry::Started)?;
+    let sellers = seller::Sellers::start(&job, &bus, &journal);
+    orders::follow(&pool, &sellers).await?;
+    sellers.stop().await?;
+    bus.shutdown().await?;
+    Ok(())
+}

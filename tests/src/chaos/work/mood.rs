@@ -1,0 +1,55 @@
+//! How the handler of a message behaves, and how long the message is delayed: a function of the
+//! message, so that the seller, the keeper and the books agree without a word.
+
+use std::time::Duration;
+
+/// How a handler takes one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mood {
+    Good,
+    Slow(Duration),
+    FailsFirst,
+    PanicsFirst,
+    /// Never ends the first time; the timeout does.
+    HangsFirst,
+    /// Fails whenever it is tried: a dead letter.
+    FailsAlways,
+}
+
+impl Mood {
+    pub(crate) fn of(sale: i64, index: u8) -> Self {
+        let draw = scatter(sale, index);
+        match draw % 2_000 {
+            0..=99 => Self::Slow(Duration::from_millis(20 + draw / 2_000 % 200)),
+            100..=139 => Self::FailsFirst,
+            140..=149 => Self::PanicsFirst,
+            150..=154 => Self::HangsFirst,
+            155..=159 => Self::FailsAlways,
+            _ => Self::Good,
+        }
+    }
+
+    pub(crate) fn is_poison(self) -> bool {
+        self == Self::FailsAlways
+    }
+
+    /// The delay of a message; mostly none.
+    pub(crate) fn delay(sale: i64, index: u8) -> Duration {
+        let draw = scatter(!sale, index);
+        match draw % 20 {
+            0 => Duration::from_millis(200 + draw / 20 % 3_000),
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+/// SplitMix64's finish: neighbours end far apart.
+fn scatter(sale: i64, index: u8) -> u64 {
+    let mut bits = sale
+        .cast_unsigned()
+        .wrapping_mul(8)
+        .wrapping_add(index.into());
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}

@@ -1,0 +1,82 @@
+//! What a running worker can be told, a line each on its standard input.
+
+use std::time::Duration;
+
+use final_core::failpoint::{self, Failpoint};
+use rustix::process::{Signal, getpid, kill_process};
+use serde::{Deserialize, Serialize};
+use sqlx::Pool;
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use super::{AnyError, CONNECTIONS, seller::Sellers, shop::Shop};
+
+/// An order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Order {
+    /// Begin no more sales.
+    Hold,
+    /// Go on selling.
+    Sell,
+    /// Kill yourself (SIGKILL) when you pass this place for the nth time.
+    DieAt(Place, u32),
+    /// Take all connections of the pool for so many milliseconds.
+    Exhaust(u64),
+    /// Shut down and exit.
+    Stop,
+}
+
+/// [`Failpoint`] in a form that can be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum Place {
+    AfterInsert,
+    AfterCommit,
+    AfterPublish,
+    AfterConfirm,
+    BeforeHandler,
+    AfterHandler,
+}
+
+/// Follows orders until the last one.
+pub(super) async fn follow<DB: Shop>(pool: &Pool<DB>, sellers: &Sellers) -> Result<(), AnyError> {
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    while let Some(line) = lines.next_line().await? {
+        match serde_json::from_str(&line)? {
+            Order::Hold => sellers.hold(true),
+            Order::Sell => sellers.hold(false),
+            Order::DieAt(place, nth) => failpoint::arm(place.into(), nth, die),
+            Order::Exhaust(millis) => {
+                tokio::spawn(exhaust(pool.clone(), Duration::from_millis(millis)));
+            }
+            Order::Stop => break,
+        }
+    }
+    Ok(())
+}
+
+fn die() {
+    let _ = kill_process(getpid(), Signal::KILL);
+    // The signal is on its way; nothing more may happen here.
+    loop {
+        std::thread::park();
+    }
+}
+
+async fn exhaust<DB: Shop>(pool: Pool<DB>, during: Duration) {
+    let all = (0..CONNECTIONS).map(|_| pool.acquire());
+    let held = futures::future::join_all(all).await;
+    tokio::time::sleep(during).await;
+    drop(held);
+}
+
+impl From<Place> for Failpoint {
+    fn from(place: Place) -> Self {
+        match place {
+            Place::AfterInsert => Self::AfterInsert,
+            Place::AfterCommit => Self::AfterCommit,
+            Place::AfterPublish => Self::AfterPublish,
+            Place::AfterConfirm => Self::AfterConfirm,
+            Place::BeforeHandler => Self::BeforeHandler,
+            Place::AfterHandler => Self::AfterHandler,
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The business's own SQL.
+
+use final_core::OutboxDatabase;
+
+/// The tables, made before anybody starts.
+pub(crate) const TABLES: [&str; 3] = [
+    "CREATE TABLE sales (id BIGINT PRIMARY KEY, messages BIGINT NOT NULL)",
+    "CREATE TABLE stock (id INT PRIMARY KEY, sold BIGINT NOT NULL)",
+    "INSERT INTO stock VALUES (0, 0), (1, 0), (2, 0), (3, 0)",
+];
+
+/// A database a shop can keep its sales in.
+pub(super) trait Shop: OutboxDatabase {
+    /// Writes a sale.
+    fn insert_sale(
+        conn: &mut Self::Connection,
+        sale: i64,
+        messages: u8,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
+    /// Takes from the stock; two that take the same things in another order are a deadlock.
+    fn take_from_stock(
+        conn: &mut Self::Connection,
+        what: i32,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
+    /// Makes the running transaction serializable, where it can still be said.
+    fn be_serializable(
+        conn: &mut Self::Connection,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+}
+
+macro_rules! shop {
+    ($database:ty, $insert:literal, $take:literal, $serializable:literal) => {
+        impl Shop for $database {
+            async fn insert_sale(
+                conn: &mut Self::Connection,
+                sale: i64,
+                messages: u8,
+            ) -> Result<(), sqlx::Error> {
+                let insert = sqlx::query($insert).bind(sale).bind(i64::from(messages));
+                insert.execute(conn).await.map(drop)
+            }
+
+            async fn take_from_stock(
+                conn: &mut Self::Connection,
+                what: i32,
+            ) -> Result<(), sqlx::Error> {
+                sqlx::query($take).bind(what).execute(conn).await.map(drop)
+            }
+
+            async fn be_serializable(conn: &mut Self::Connection) -> Result<(), sqlx::Error> {
+                sqlx::query($serializable).execute(conn).await.map(drop)
+            }
+        }
+    };
+}
+
+shop!(
+    sqlx::Postgres,
+    "INSERT INTO sales VALUES ($1, $2)",
+    "UPDATE stock SET sold = sold + 1 WHERE id = $1",
+    "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"
+);
+shop!(
+    sqlx::MySql,
+    "INSERT INTO sales VALUES (?, ?)",
+    "UPDATE stock SET sold = sold + 1 WHERE id = ?",
+    // MariaDB takes the level only before a transaction; a locking read has the effect.
+    "SELECT sold FROM stock LOCK IN SHARE MODE"
+);

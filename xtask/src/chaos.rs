@@ -1,0 +1,24 @@
+//! The long form of the fault suite.
+
+use std::process::ExitCode;
+
+use final_tests::Result;
+
+use crate::{
+    cargo::{cargo, exec, target},
+    install,
+};
+
+/// Builds the workload and what breaks it, and runs them.
+pub(crate) fn run(args: &[&str]) -> Result<ExitCode> {
+    install::servers()?;
+    let built = exec(
+        cargo(),
+        &["build", "--package", "final-tests", "--bins"],
+        &[],
+    )?;
+    if built != ExitCode::SUCCESS {
+        return Ok(built);
+    }
+    exec(target().join("debug/chaos"), args, &[])
+}
