@@ -146,7 +146,8 @@ impl<DB: Shop> Seller<DB> {
             messages: rng.u8(1..=5),
             way,
             serializable: rng.u8(0..20) == 0,
-            stock: (rng.u8(0..10) == 0).then(|| [rng.i32(0..4), rng.i32(0..4)]),
+            // Not while it stays open for long: everybody would wait, and for nothing of ours.
+            stock: (open < LEASE && rng.u8(0..10) == 0).then(|| [rng.i32(0..4), rng.i32(0..4)]),
             open,
             key: rng.bool(),
         }
