@@ -22,8 +22,8 @@ pub(crate) struct Books {
     pub(super) unknown: u64,
     pub(super) dropped: u64,
     /// The first run of each message that was handled.
-    handled: HashMap<(i64, u8), String>,
-    pub(super) repeats: Vec<u64>,
+    handled: HashMap<(i64, u8), First>,
+    pub(super) repeats: Vec<Repeat>,
     /// Committed messages that have to be handled at once and are not yet, by sale.
     open: BTreeMap<i64, Open>,
     /// By seller: when sales were committed and when the last prompt message of each was handled.
@@ -35,6 +35,21 @@ pub(crate) struct Books {
     /// Workers that did not come by the place they should die at.
     pub(super) missed: u64,
     pub(super) problems: Vec<String>,
+}
+
+/// The first run of a message.
+#[derive(Debug)]
+struct First {
+    id: String,
+    keeper: u32,
+}
+
+/// A further run of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Repeat {
+    pub(super) at: u64,
+    /// Who committed the message, and who handled it first.
+    pub(super) workers: [u32; 2],
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -140,11 +155,15 @@ impl Books {
         self.runs.entry(keeper).or_default().push(at);
         self.early += u64::from(early);
         if let Some(first) = self.handled.get(&(sale, index)) {
-            self.repeats.push(at);
-            self.other_id += u64::from(*first != id);
+            let seller = u32::try_from(sale >> 32).unwrap_or(0);
+            self.repeats.push(Repeat {
+                at,
+                workers: [seller, first.keeper],
+            });
+            self.other_id += u64::from(first.id != id);
             return;
         }
-        self.handled.insert((sale, index), id);
+        self.handled.insert((sale, index), First { id, keeper });
         let Some(open) = self.open.get_mut(&sale) else {
             return;
         };
@@ -326,7 +345,9 @@ mod tests {
         for (id, at) in [("a", 6), ("a", 7), ("b", 8)] {
             books.enter(2, handled(sale, 0, id, at));
         }
-        assert_eq!(books.repeats, [7, 8]);
+        let at: Vec<_> = books.repeats.iter().map(|repeat| repeat.at).collect();
+        assert_eq!(at, [7, 8]);
+        assert_eq!(books.repeats[0].workers, [0, 2]);
         assert_eq!(books.other_id, 1);
     }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use super::{
-    books::{Books, Verdict},
+    books::{Books, Repeat, Verdict},
     fault::Fault,
     plan::Plan,
 };
@@ -35,6 +35,8 @@ pub struct Report {
 #[derive(Debug)]
 pub(super) struct Told {
     pub(super) faults: Vec<Fault>,
+    /// The workers that were hit one by one.
+    pub(super) hit: Vec<u32>,
     pub(super) begin: u64,
     /// Until then its repeats may come.
     pub(super) end: u64,
@@ -47,6 +49,20 @@ pub(super) struct Told {
 impl Told {
     pub(super) fn shown(&self, seconds: Option<f64>) -> String {
         seconds.map_or("never".into(), |seconds| format!("{seconds:.1} s"))
+    }
+
+    /// Whether it may have caused this repeat.
+    fn may_explain(&self, repeat: Repeat) -> bool {
+        (self.begin..=self.end).contains(&repeat.at)
+    }
+
+    /// Whether it hit somebody through whose hands the message went. Others are no proof of the
+    /// contrary: what one seller leaves behind another sends.
+    fn hit_one_of(&self, repeat: Repeat) -> bool {
+        repeat
+            .workers
+            .iter()
+            .any(|worker| self.hit.contains(worker))
     }
 
     fn may_repeat(&self) -> usize {
@@ -133,20 +149,22 @@ impl Report {
         self.verdict = verdict;
     }
 
-    /// Puts each repeat down to a step: the newest that may have caused it and has room in its
-    /// window.
-    fn explain(&mut self, repeats: &[u64]) {
-        self.repeats = vec![0; self.told.len()];
-        for at in repeats {
-            let causes = self.told.iter().zip(&mut self.repeats).rev();
-            let mut possible = causes.filter(|(told, count)| {
-                told.begin <= *at && *at <= told.end && **count < told.may_repeat()
-            });
-            match possible.next() {
-                Some((_, count)) => *count += 1,
+    /// Puts each repeat down to a step that may have caused it and has room in its window: one that
+    /// hit a worker of the message's, else the newest.
+    fn explain(&mut self, repeats: &[Repeat]) {
+        let mut counts = vec![0; self.told.len()];
+        for repeat in repeats {
+            let has_room = |n: &usize| {
+                self.told[*n].may_explain(*repeat) && counts[*n] < self.told[*n].may_repeat()
+            };
+            let possible: Vec<_> = (0..counts.len()).rev().filter(has_room).collect();
+            let hit = possible.iter().find(|n| self.told[**n].hit_one_of(*repeat));
+            match hit.or(possible.first()) {
+                Some(n) => counts[*n] += 1,
                 None => self.unexplained += 1,
             }
         }
+        self.repeats = counts;
     }
 
     /// What is wrong; nothing if every promise was kept.

@@ -72,8 +72,9 @@ async fn play(stage: &Stage, step: &Step, start: Instant, report: &mut Report) -
         .collect();
     let begin = now();
     let faults = step.faults.iter().map(|planned| stage.inject(*planned));
+    let mut hit = Vec::new();
     for done in futures::future::join_all(faults).await {
-        done?;
+        hit.extend(done?);
     }
     let healed = now();
     let flow = flows_again(stage, healed).await?;
@@ -84,6 +85,7 @@ async fn play(stage: &Stage, step: &Step, start: Instant, report: &mut Report) -
     let seconds = |at: u64| at.saturating_sub(healed) as f64 / 1e6;
     let told = Told {
         faults: step.faults.iter().map(|one| one.fault).collect(),
+        hit,
         begin,
         end: now() + AFTERMATH.as_micros() as u64,
         recovery: flow.map(seconds),

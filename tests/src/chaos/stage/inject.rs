@@ -22,8 +22,8 @@ const CLOCK_OFF: i32 = 300;
 const PATIENCE: Duration = Duration::from_secs(15);
 
 impl Stage {
-    /// Does a fault from its begin to its end.
-    pub(in crate::chaos) async fn inject(&self, planned: Planned) -> Result<()> {
+    /// Does a fault from its begin to its end, and says which worker it hit if it was one alone.
+    pub(in crate::chaos) async fn inject(&self, planned: Planned) -> Result<Option<u32>> {
         let Planned {
             fault,
             after,
@@ -41,7 +41,7 @@ impl Stage {
                     sleep(lasts).await;
                     worker.process.resume();
                 }
-                Ok(())
+                Ok(worker.as_ref().map(|worker| worker.born))
             }
             Fault::Restarted(who) => self.restart(self.slot(who, pick), None).await,
             Fault::ClockOff(who) => {
@@ -62,7 +62,7 @@ impl Stage {
                     _ => None,
                 };
                 self.note(problem.or(stopped));
-                Ok(())
+                Ok(None)
             }
             Fault::PoolExhausted => {
                 let worker = self.slot(Who::Seller, pick).worker.lock().await;
@@ -71,23 +71,29 @@ impl Stage {
                     worker.tell(Order::Exhaust(millis));
                     sleep(lasts).await;
                 }
-                Ok(())
+                Ok(worker.as_ref().map(|worker| worker.born))
             }
-            Fault::Server(End::Database, outage) => self.database_away(outage, lasts).await,
-            Fault::Server(End::Broker, outage) => self.broker_away(outage, lasts).await,
+            Fault::Server(End::Database, outage) => {
+                self.database_away(outage, lasts).await.map(|()| None)
+            }
+            Fault::Server(End::Broker, outage) => {
+                self.broker_away(outage, lasts).await.map(|()| None)
+            }
             Fault::MemoryAlarm => {
                 let _turn = self.broker_turn.lock().await;
                 self.rabbit.memory_alarm(true).await?;
                 sleep(lasts).await;
-                self.rabbit.memory_alarm(false).await
+                self.rabbit.memory_alarm(false).await?;
+                Ok(None)
             }
             Fault::DiskAlarm => {
                 let _turn = self.broker_turn.lock().await;
                 self.rabbit.disk_alarm(true).await?;
                 sleep(lasts).await;
-                self.rabbit.disk_alarm(false).await
+                self.rabbit.disk_alarm(false).await?;
+                Ok(None)
             }
-            Fault::QueueFull => self.queue_full(lasts).await,
+            Fault::QueueFull => self.queue_full(lasts).await.map(|()| None),
             Fault::QueueDeleted => {
                 let _turn = self.broker_turn.lock().await;
                 self.tell_sellers(Order::Hold).await;
@@ -96,13 +102,15 @@ impl Stage {
                     self.rabbit.management().delete_queue("/", "audit").await?;
                 }
                 self.tell_sellers(Order::Sell).await;
-                self.on_disk().await
+                self.on_disk().await?;
+                Ok(None)
             }
             Fault::ExchangeDeleted => {
                 let _turn = self.broker_turn.lock().await;
                 let topic = Role::Audit.topics()[0];
                 self.rabbit.management().delete_exchange("/", topic).await?;
-                self.on_disk().await
+                self.on_disk().await?;
+                Ok(None)
             }
             Fault::Wire(end, wire) => {
                 let slot = &self.slots[pick % self.slots.len()];
@@ -110,8 +118,9 @@ impl Stage {
                     End::Database => &slot.database,
                     End::Broker => &slot.broker,
                 };
+                let born = slot.worker.lock().await.as_ref().map(|worker| worker.born);
                 bad_wire(proxy, wire, lasts).await;
-                Ok(())
+                Ok(born)
             }
         }
     }
@@ -122,22 +131,24 @@ impl Stage {
         slots[pick % slots.len()]
     }
 
-    async fn kill(&self, slot: &Slot) -> Result<()> {
+    async fn kill(&self, slot: &Slot) -> Result<Option<u32>> {
         let mut place = slot.worker.lock().await;
+        let hit = place.as_ref().map(|worker| worker.born);
         if let Some(worker) = place.take() {
             self.note(worker.kill());
         }
         *place = Some(self.hire(slot, None)?);
-        Ok(())
+        Ok(hit)
     }
 
-    async fn kill_at(&self, at: Place, pick: usize) -> Result<()> {
+    async fn kill_at(&self, at: Place, pick: usize) -> Result<Option<u32>> {
         let who = match at {
             Place::BeforeHandler | Place::AfterHandler => Who::Keeper,
             _ => Who::Seller,
         };
         let slot = self.slot(who, pick);
         let mut place = slot.worker.lock().await;
+        let hit = place.as_ref().map(|worker| worker.born);
         if let Some(worker) = place.take() {
             self.note(worker.died());
             let nth = u32::try_from(pick % 40).unwrap_or(0) + 1;
@@ -152,11 +163,12 @@ impl Stage {
             }
         }
         *place = Some(self.hire(slot, None)?);
-        Ok(())
+        Ok(hit)
     }
 
-    async fn restart(&self, slot: &Slot, clock: Option<i32>) -> Result<()> {
+    async fn restart(&self, slot: &Slot, clock: Option<i32>) -> Result<Option<u32>> {
         let mut place = slot.worker.lock().await;
+        let hit = place.as_ref().map(|worker| worker.born);
         if let Some(worker) = place.take() {
             let problem = match worker.died() {
                 None => worker.stop().await,
@@ -165,7 +177,7 @@ impl Stage {
             self.note(problem);
         }
         *place = Some(self.hire(slot, clock)?);
-        Ok(())
+        Ok(hit)
     }
 
     async fn database_away(&self, outage: Outage, lasts: Duration) -> Result<()> {
