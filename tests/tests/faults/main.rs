@@ -6,6 +6,7 @@
 
 mod broker;
 mod database;
+mod drain;
 mod go;
 mod process;
 mod refused;
