@@ -216,7 +216,7 @@ impl fmt::Display for Outage {
 impl fmt::Display for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Cut => "cut",
+            Self::Cut => "cut 20 times a second",
             Self::Stalled => "stalled",
             Self::AnswersStalled => "answers stalled",
             Self::Delayed => "delayed by 100 ms",

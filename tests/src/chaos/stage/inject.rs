@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{Stage, worker::Slot};
 use crate::{
@@ -18,6 +18,8 @@ use crate::{
 
 /// How far a wrong clock is off, in seconds.
 const CLOCK_OFF: i32 = 300;
+/// Between two cuts of a wire.
+const CUTS: Duration = Duration::from_millis(50);
 /// How long a worker may take to come by the place it shall die at.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -249,7 +251,15 @@ async fn away(server: &Server, outage: Outage, lasts: Duration) -> Result<()> {
 
 async fn bad_wire(proxy: &Proxy, wire: Wire, lasts: Duration) {
     match wire {
-        Wire::Cut => return proxy.cut(),
+        // Again and again, so that it falls into the middle of something: a COMMIT, for one.
+        Wire::Cut => {
+            let end = Instant::now() + lasts;
+            while Instant::now() < end {
+                proxy.cut();
+                sleep(CUTS).await;
+            }
+            return;
+        }
         Wire::RequestsClosed => return proxy.close_requests(),
         Wire::AnswersClosed => return proxy.close_answers(),
         Wire::Stalled => proxy.stall(),
