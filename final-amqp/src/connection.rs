@@ -4,14 +4,16 @@ use std::{future::Future, io, time::Duration};
 
 use final_core::broker::BrokerError;
 use lapin::{
-    Channel, Connection, ConnectionProperties, Result, options::ConfirmSelectOptions,
-    tcp::AMQPUriTcpExt,
+    Channel, Connection, ConnectionProperties, Result,
+    options::ConfirmSelectOptions,
+    tcp::{AMQPUriTcpExt, AsyncTcpStream},
 };
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     error::{broker_error, timed_out},
+    inbound::{Guarded, Kit},
     options::Settings,
     uri,
 };
@@ -44,14 +46,16 @@ async fn attempt(settings: &Settings, service: &str, role: &str) -> Result<Conne
     let token = CancellationToken::new();
     let _given_up = token.clone().drop_guard();
     let tls = settings.tls.clone();
+    let tokio = lapin::runtime::default_runtime()?;
     Connection::connector(
         settings.uri.clone(),
-        lapin::runtime::default_runtime()?,
-        async move |uri, runtime| {
+        Kit::runtime(tokio.clone()),
+        async move |uri, _| {
             let connected = token
-                .run_until_cancelled(uri.connect_with_config_async(tls.as_ref(), &runtime))
+                .run_until_cancelled(uri.connect_with_config_async(tls.as_ref(), &tokio))
                 .await;
-            Ok(connected.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?)
+            let stream = connected.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?;
+            Ok(AsyncTcpStream::Plain(Guarded::new(stream)))
         },
         properties,
     )

@@ -15,6 +15,7 @@ mod backoff;
 mod connection;
 mod consume;
 mod error;
+mod inbound;
 mod link;
 mod names;
 mod notice;

@@ -8,7 +8,7 @@ use lapin::{
 };
 
 use super::{GO_CONTENT_TYPE, MSGPACK, is_ours, text};
-use crate::names;
+use crate::{inbound::SUBSTITUTE, names};
 
 /// Reads a delivery. The error says why it is no message of ours.
 pub(crate) fn decode(
@@ -21,7 +21,9 @@ pub(crate) fn decode(
     let id = properties
         .message_id()
         .as_ref()
-        .map_or_else(MessageId::new, |id| MessageId::from_text(id.as_str()));
+        .map(|id| identity(id.as_str()))
+        .transpose()?
+        .unwrap_or_else(MessageId::new);
     let content_type = properties
         .content_type()
         .as_ref()
@@ -61,12 +63,22 @@ fn topic<'a>(headers: Option<&'a FieldTable>, routing_key: &'a str) -> Result<&'
     Err(format!("the topic in {place} {reason}"))
 }
 
-/// The publisher's headers: texts as they are, numbers and booleans as text, others left out.
+/// The message's id. Two that are no UTF-8 could look the same, and a handler that remembers what it
+/// has done would take one for a repeat of the other.
+fn identity(id: &str) -> Result<MessageId, String> {
+    if id.contains(SUBSTITUTE) {
+        return Err("the message id is no UTF-8".to_owned());
+    }
+    Ok(MessageId::from_text(id))
+}
+
+/// The publisher's headers: texts as they are, numbers and booleans as text, others and names that are no UTF-8
+/// left out.
 fn users(headers: Option<&FieldTable>) -> Headers {
     headers
         .into_iter()
         .flat_map(|headers| headers.inner())
-        .filter(|(name, _)| !is_ours(name.as_str()))
+        .filter(|(name, _)| !is_ours(name.as_str()) && !name.as_str().contains(SUBSTITUTE))
         .filter_map(|(name, value)| Some((name.as_str(), as_text(value)?)))
         .collect()
 }

@@ -1,0 +1,162 @@
+//! What the broker sends, looked at before lapin reads it.
+//!
+//! ```text
+//! socket (TLS) ─▶ Guarded: whole frames, mended where they would do harm ─▶ lapin
+//! ```
+
+mod kit;
+mod mend;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use futures::io::{AsyncRead, AsyncWrite};
+
+pub(crate) use self::{kit::Kit, mend::SUBSTITUTE};
+
+/// Frame type, channel and length.
+const FRAME_HEAD: usize = 7;
+/// The byte after a frame's payload.
+const FRAME_END: usize = 1;
+const METHOD: u8 = 1;
+const CONTENT_HEADER: u8 = 2;
+
+/// How much is asked of the socket at once.
+const CHUNK: usize = 64 * 1024;
+/// The longest frame we wait for. RabbitMQ's own limit is 128 KiB unless set higher.
+const MAX_FRAME: usize = 16 * 1024 * 1024;
+
+/// A connection whose incoming frames are mended. What goes out passes as it is.
+#[derive(Debug)]
+pub(crate) struct Guarded<S> {
+    stream: S,
+    buffer: Vec<u8>,
+    /// Given to lapin so far.
+    given: usize,
+    /// May be given: looked at, or payload of messages.
+    clear: usize,
+    /// Read from the stream.
+    filled: usize,
+    /// What is still to come of a frame that passes unseen.
+    passing: usize,
+}
+
+impl<S> Guarded<S> {
+    pub(crate) fn new(stream: S) -> Self {
+        Self {
+            stream,
+            buffer: vec![0; CHUNK],
+            given: 0,
+            clear: 0,
+            filled: 0,
+            passing: 0,
+        }
+    }
+
+    /// Looks at what has come, as far as it is whole.
+    fn look(&mut self) -> io::Result<()> {
+        loop {
+            let unseen = &mut self.buffer[self.clear..self.filled];
+            let passed = self.passing.min(unseen.len());
+            self.passing -= passed;
+            self.clear += passed;
+            let unseen = &mut unseen[passed..];
+            let Some((head, rest)) = unseen.split_first_chunk_mut::<FRAME_HEAD>() else {
+                return Ok(());
+            };
+            let [kind, _, _, length @ ..] = *head;
+            let length = u32::from_be_bytes(length) as usize;
+            // The broker's name for itself, if it speaks another version, is no frame either.
+            if kind != METHOD && kind != CONTENT_HEADER {
+                self.passing = FRAME_HEAD + length + FRAME_END;
+                continue;
+            }
+            if length > MAX_FRAME {
+                let what = format!("a frame of {length} bytes, more than {MAX_FRAME}");
+                return Err(io::Error::new(io::ErrorKind::OutOfMemory, what));
+            }
+            let Some(payload) = rest.get_mut(..length) else {
+                return Ok(());
+            };
+            if kind == METHOD {
+                mend::method(payload);
+            } else {
+                mend::content_header(payload);
+            }
+            self.passing = FRAME_HEAD + length + FRAME_END;
+        }
+    }
+
+    /// Makes room to read on, where a frame is not whole yet or all is given.
+    fn make_room(&mut self) {
+        if self.given > 0 {
+            self.buffer.copy_within(self.given..self.filled, 0);
+            self.clear -= self.given;
+            self.filled -= self.given;
+            self.given = 0;
+        }
+        if self.filled == self.buffer.len() {
+            self.buffer.resize(self.filled + CHUNK, 0);
+        } else if self.filled == 0 && self.buffer.len() > CHUNK {
+            // A single large frame does not keep its room for ever.
+            self.buffer.truncate(CHUNK);
+            self.buffer.shrink_to_fit();
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        while this.given == this.clear {
+            this.make_room();
+            let room = &mut this.buffer[this.filled..];
+            let read = ready!(Pin::new(&mut this.stream).poll_read(cx, room))?;
+            if read == 0 {
+                // The end. Half a frame is of no use to anybody.
+                return Poll::Ready(Ok(0));
+            }
+            this.filled += read;
+            this.look()?;
+        }
+        let count = buf.len().min(this.clear - this.given);
+        buf[..count].copy_from_slice(&this.buffer[this.given..][..count]);
+        this.given += count;
+        Poll::Ready(Ok(count))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_close(cx)
+    }
+}
