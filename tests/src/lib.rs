@@ -6,6 +6,7 @@
 //! servers     a server of one's own, to kill -9, to freeze and to start again
 //! proxy       a wire that can be cut, stalled and refused
 //! process     any other program, killed as hard
+//! raw         AMQP frames written by hand, as no client library would
 //! take        messages out of a queue, to look at
 //! wait        `eventually`: conditions with deadlines in place of sleeps
 //! ```
@@ -38,6 +39,8 @@ pub mod chaos;
 #[cfg(feature = "clients")]
 pub mod proxy;
 #[cfg(feature = "clients")]
+pub mod raw;
+#[cfg(feature = "clients")]
 pub mod shared;
 #[cfg(feature = "clients")]
 pub mod take;
@@ -50,6 +53,7 @@ pub use ports::Port;
 #[cfg(feature = "clients")]
 pub use {
     proxy::Proxy,
+    raw::{RawProducer, RawProperties},
     servers::{Authority, MariaDb, Postgres, RabbitMq},
     shared::{SqliteFile, Vhost, amqp_vhost, mysql_database, pg_database, sqlite_file, unique},
     take::{Taken, take},

@@ -8,6 +8,7 @@ mod broker;
 mod database;
 mod drain;
 mod go;
+mod hostile;
 mod process;
 mod refused;
 mod shop;
