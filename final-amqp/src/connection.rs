@@ -7,12 +7,13 @@ use lapin::{
     Channel, Connection, ConnectionProperties, Result,
     options::ConfirmSelectOptions,
     tcp::{AMQPUriTcpExt, AsyncTcpStream},
+    uri::AMQPScheme,
 };
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    error::{broker_error, timed_out},
+    error::{broker_error, is_hang_up, timed_out},
     inbound::{Guarded, Kit},
     options::Settings,
     uri,
@@ -29,12 +30,20 @@ pub(crate) async fn connect(
     service: &str,
     role: &str,
 ) -> std::result::Result<Connection, BrokerError> {
-    let doing = || format!("connecting to RabbitMQ at {}", uri::address(&settings.uri));
     let attempt = timeout(settings.connect_timeout, attempt(settings, service, role));
     attempt
         .await
         .unwrap_or_else(|_| Err(timed_out()))
-        .map_err(|error| broker_error(&doing(), error))
+        .map_err(|error| {
+            let mut doing = format!("connecting to RabbitMQ at {}", uri::address(&settings.uri));
+            // TLS 1.3 lets the client speak before the server has seen its certificate, and what the
+            // server says about it is lost when it hangs up.
+            if settings.uri.scheme == AMQPScheme::AMQPS && is_hang_up(&error) {
+                doing += " (it hung up after the TLS handshake, as it does where it wants a client \
+                          certificate and got none or another)";
+            }
+            broker_error(&doing, error)
+        })
 }
 
 /// One attempt. lapin connects on a thread of its own, which would outlive a dropped future; the

@@ -88,6 +88,18 @@ pub(crate) fn timed_out() -> Error {
     io::Error::from(io::ErrorKind::TimedOut).into()
 }
 
+/// Whether the other side ended the connection without a word.
+pub(crate) fn is_hang_up(error: &Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    match error.kind() {
+        ErrorKind::IOError(error) => matches!(
+            error.kind(),
+            BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
+        ),
+        _ => false,
+    }
+}
+
 /// What kind of trouble an error is while connecting or declaring.
 pub(crate) fn kind_of(error: &Error) -> BrokerErrorKind {
     match error.kind() {

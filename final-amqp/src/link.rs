@@ -61,13 +61,6 @@ async fn open(settings: Arc<Settings>, setup: Setup) -> Result<Opened, BrokerErr
         },
         None => None,
     };
-    if publishing.is_none() {
-        tracing::warn!(
-            service = %setup.service,
-            "RabbitMQ at {} cannot be reached; messages wait in the outbox until it can",
-            crate::uri::address(&settings.uri)
-        );
-    }
     let publisher = Publisher::start(
         Arc::clone(&settings),
         Arc::clone(&setup.service),
@@ -131,7 +124,13 @@ fn unless_away<T>(
 ) -> Result<Option<T>, BrokerError> {
     match attempt {
         Ok(value) => Ok(Some(value)),
-        Err(error) if error.kind() == BrokerErrorKind::Unreachable && !setup.purge => Ok(None),
+        Err(error) if error.kind() == BrokerErrorKind::Unreachable && !setup.purge => {
+            tracing::warn!(
+                service = %setup.service,
+                "{error}; messages wait in the outbox until RabbitMQ can be reached"
+            );
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }
