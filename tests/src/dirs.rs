@@ -68,16 +68,16 @@ impl WorkDir {
     pub fn folder(&self, name: &str, owner: Option<&str>) -> Result<PathBuf> {
         let path = self.join(name);
         create(&path)?;
-        if let Some(owner) = owner {
-            let done = Command::new("chown").arg(owner).arg(&path).status();
-            if !done.is_ok_and(|status| status.success()) {
-                return Err(Error::new(
-                    format!("cannot give {} to the user {owner}", path.display()),
-                    "run as root, or as an ordinary user for whom nothing changes hands",
-                ));
-            }
-        }
+        give(&path, owner)?;
         Ok(path)
+    }
+
+    /// Writes a file inside it that `owner`, or we, may read and nobody else.
+    pub fn write_secret(&self, name: &str, content: &str, owner: Option<&str>) -> Result<()> {
+        let path = self.write(name, content)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
+            .map_err(Error::io("cannot protect", &path))?;
+        give(&path, owner)
     }
 }
 
@@ -125,6 +125,19 @@ fn janitor(path: &Path) -> Option<Child> {
         .process_group(0)
         .spawn()
         .ok()
+}
+
+/// Makes it `owner`'s, if one is named.
+fn give(path: &Path, owner: Option<&str>) -> Result<()> {
+    let Some(owner) = owner else { return Ok(()) };
+    let done = Command::new("chown").arg(owner).arg(path).status();
+    if done.is_ok_and(|status| status.success()) {
+        return Ok(());
+    }
+    Err(Error::new(
+        format!("cannot give {} to the user {owner}", path.display()),
+        "run as root, or as an ordinary user for whom nothing changes hands",
+    ))
 }
 
 /// Other users' servers must be able to reach what is theirs inside.

@@ -25,6 +25,16 @@ impl MariaDb {
         crate::beside(move || Self::start_blocking(setup)).await
     }
 
+    /// Starts one that also speaks TLS, with a certificate for `localhost` from this authority.
+    #[cfg(feature = "clients")]
+    pub async fn start_with_tls(authority: &super::Authority) -> Result<Self> {
+        Self::start_with(Setup {
+            tls: Some(authority.for_server()?),
+            ..Setup::default()
+        })
+        .await
+    }
+
     /// Makes a data folder, starts the server and waits until it answers.
     pub fn start_blocking(setup: Setup) -> Result<Self> {
         let program = find::mariadb()?.join("mariadbd");
@@ -42,6 +52,12 @@ impl MariaDb {
             .arg(format!("--datadir={}", data.display()))
             .user(user)
             .run()?;
+        let mut args = setup.args;
+        if let Some(files) = &setup.tls {
+            files.write(&dir, user)?;
+            let file = |option, name| format!("--ssl-{option}={}", dir.join(name).display());
+            args.extend([file("cert", "server.pem"), file("key", "server.key")]);
+        }
         let recipe = MariaDbRecipe {
             program,
             port,
@@ -49,7 +65,7 @@ impl MariaDb {
             home,
             data,
             user,
-            args: setup.args,
+            args,
         };
         Server::launch(recipe, setup.lifetime).map(Self)
     }

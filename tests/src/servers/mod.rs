@@ -33,7 +33,7 @@ use crate::{
 pub use find::{Missing, missing};
 pub use mariadb::MariaDb;
 pub use postgres::Postgres;
-pub use rabbitmq::{RabbitMq, TlsFiles};
+pub use rabbitmq::RabbitMq;
 pub use set::{Set, Shown};
 
 #[cfg(feature = "clients")]
@@ -53,6 +53,31 @@ pub struct Setup {
     pub lifetime: Lifetime,
     /// More arguments on its command line.
     pub args: Vec<String>,
+    /// What it needs to speak TLS as well.
+    pub tls: Option<TlsFiles>,
+}
+
+/// The PEM texts a server needs to speak TLS.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// Whom the server trusts in clients.
+    pub authority: String,
+    /// The server's certificate.
+    pub certificate: String,
+    /// The key to it.
+    pub key: String,
+    /// Whether a client has to show a certificate, where the server can be told.
+    pub clients_must: bool,
+}
+
+impl TlsFiles {
+    /// Writes them where the server finds them: `authority.pem`, `server.pem` and `server.key`, the
+    /// last for the server's user alone.
+    fn write(&self, dir: &WorkDir, user: Option<&str>) -> Result<()> {
+        dir.write("authority.pem", &self.authority)?;
+        dir.write("server.pem", &self.certificate)?;
+        dir.write_secret("server.key", &self.key, user)
+    }
 }
 
 /// What differs from one kind of server to the next.

@@ -25,6 +25,16 @@ impl Postgres {
         crate::beside(move || Self::start_blocking(setup)).await
     }
 
+    /// Starts one that also speaks TLS, with a certificate for `localhost` from this authority.
+    #[cfg(feature = "clients")]
+    pub async fn start_with_tls(authority: &super::Authority) -> Result<Self> {
+        Self::start_with(Setup {
+            tls: Some(authority.for_server()?),
+            ..Setup::default()
+        })
+        .await
+    }
+
     /// Makes a data folder, starts the server and waits until it answers.
     pub fn start_blocking(setup: Setup) -> Result<Self> {
         let programs = find::postgres()?;
@@ -43,13 +53,24 @@ impl Postgres {
             .arg(&data)
             .user(user)
             .run()?;
+        let mut args = setup.args;
+        if let Some(files) = &setup.tls {
+            files.write(&dir, user)?;
+            let file = |name| dir.join(name).display().to_string();
+            let settings = [
+                "ssl=on".into(),
+                format!("ssl_cert_file={}", file("server.pem")),
+                format!("ssl_key_file={}", file("server.key")),
+            ];
+            args.extend(settings.into_iter().flat_map(|it| ["-c".into(), it]));
+        }
         let recipe = PostgresRecipe {
             programs,
             port,
             dir,
             data,
             user,
-            args: setup.args,
+            args,
         };
         Server::launch(recipe, setup.lifetime).map(Self)
     }

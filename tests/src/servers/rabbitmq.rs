@@ -19,17 +19,6 @@ pub struct RabbitMq {
     tls: Option<u16>,
 }
 
-/// The PEM texts a server needs to speak TLS.
-#[derive(Debug, Clone)]
-pub struct TlsFiles {
-    /// Whom the server trusts in clients.
-    pub authority: String,
-    /// The server's certificate.
-    pub certificate: String,
-    /// The key to it.
-    pub key: String,
-}
-
 /// Where a node is and how `rabbitmqctl` reaches it.
 #[derive(Debug, Clone)]
 struct Node {
@@ -44,18 +33,28 @@ impl RabbitMq {
     /// Starts one for a test.
     #[cfg(feature = "clients")]
     pub async fn start() -> Result<Self> {
-        crate::beside(|| Self::start_blocking(Setup::default(), None)).await
+        Self::start_with(Setup::default()).await
     }
 
     /// Starts one that also speaks TLS, with a certificate for `localhost` from this authority.
     #[cfg(feature = "clients")]
     pub async fn start_with_tls(authority: &super::Authority) -> Result<Self> {
-        let files = authority.for_server()?;
-        crate::beside(|| Self::start_blocking(Setup::default(), Some(files))).await
+        Self::start_with(Setup {
+            tls: Some(authority.for_server()?),
+            ..Setup::default()
+        })
+        .await
+    }
+
+    /// Starts one with a setup of one's own.
+    #[cfg(feature = "clients")]
+    pub async fn start_with(setup: Setup) -> Result<Self> {
+        crate::beside(move || Self::start_blocking(setup)).await
     }
 
     /// Makes a data folder, starts the node and waits until it answers.
-    pub fn start_blocking(setup: Setup, tls: Option<TlsFiles>) -> Result<Self> {
+    pub fn start_blocking(setup: Setup) -> Result<Self> {
+        let tls = setup.tls;
         let programs = find::rabbitmq()?;
         let dir = super::folder("rabbitmq", setup.lifetime)?;
         let port = Port::prefer(setup.port)?;
@@ -70,14 +69,16 @@ impl RabbitMq {
             api: api.number(),
         };
         let tls_number = tls_port.as_ref().map(Port::number);
+        let clients_must = tls.as_ref().is_some_and(|files| files.clients_must);
         write_cookie(&dir)?;
         dir.write("plugins", "[rabbitmq_management].\n")?;
         dir.write("empty", "")?;
-        dir.write("rabbitmq.conf", &configuration(&node, &dir, tls_number))?;
-        if let Some(files) = tls {
-            dir.write("authority.pem", &files.authority)?;
-            dir.write("server.pem", &files.certificate)?;
-            dir.write("server.key", &files.key)?;
+        dir.write(
+            "rabbitmq.conf",
+            &configuration(&node, &dir, tls_number, clients_must),
+        )?;
+        if let Some(files) = &tls {
+            files.write(&dir, None)?;
         }
         let ports = vec![Some(port), Some(api), tls_port]
             .into_iter()
@@ -254,7 +255,7 @@ impl Recipe for RabbitMqRecipe {
     }
 }
 
-fn configuration(node: &Node, dir: &WorkDir, tls: Option<u16>) -> String {
+fn configuration(node: &Node, dir: &WorkDir, tls: Option<u16>, clients_must: bool) -> String {
     let mut lines = vec![
         format!("listeners.tcp.1 = 127.0.0.1:{}", node.port),
         "management.tcp.ip = 127.0.0.1".into(),
@@ -272,7 +273,7 @@ fn configuration(node: &Node, dir: &WorkDir, tls: Option<u16>) -> String {
             format!("ssl_options.keyfile = {}", file("server.key")),
             // A client may show a certificate; one from another authority is refused.
             "ssl_options.verify = verify_peer".into(),
-            "ssl_options.fail_if_no_peer_cert = false".into(),
+            format!("ssl_options.fail_if_no_peer_cert = {clients_must}"),
         ]);
     }
     lines.join("\n") + "\n"

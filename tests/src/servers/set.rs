@@ -31,12 +31,12 @@ impl Set {
         let setup = |port| Setup {
             port: Some(port),
             lifetime,
-            args: Vec::new(),
+            ..Setup::default()
         };
         thread::scope(|scope| {
             let postgres = scope.spawn(|| Postgres::start_blocking(setup(25_432)));
             let mariadb = scope.spawn(|| MariaDb::start_blocking(setup(23_306)));
-            let rabbitmq = scope.spawn(|| RabbitMq::start_blocking(setup(26_672), None));
+            let rabbitmq = scope.spawn(|| RabbitMq::start_blocking(setup(26_672)));
             let postgres = postgres.join().map_err(panicked).flatten();
             let mariadb = mariadb.join().map_err(panicked).flatten();
             let rabbitmq = rabbitmq.join().map_err(panicked).flatten();

@@ -12,3 +12,4 @@ mod hostile;
 mod process;
 mod refused;
 mod shop;
+mod tls;

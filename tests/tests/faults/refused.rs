@@ -2,11 +2,10 @@
 
 use final_amqp::{Amqp, QueueKind};
 use final_core::{Bus, Error, PgBus, Router, broker::BrokerErrorKind};
-use final_tests::{Authority, RabbitMq};
 
 use crate::shop::{SOON, Tally, service};
 
-async fn start(service: &str, broker: Amqp, router: Router) -> Result<PgBus, Error> {
+pub async fn start(service: &str, broker: Amqp, router: Router) -> Result<PgBus, Error> {
     let url = final_tests::pg_database().await.expect("PostgreSQL");
     let pool = sqlx::PgPool::connect(&url).await.expect("PostgreSQL");
     let bus: PgBus = Bus::new(service, pool, broker);
@@ -16,7 +15,7 @@ async fn start(service: &str, broker: Amqp, router: Router) -> Result<PgBus, Err
     Ok(bus)
 }
 
-fn kind(result: Result<PgBus, Error>) -> (BrokerErrorKind, String) {
+pub fn kind(result: Result<PgBus, Error>) -> (BrokerErrorKind, String) {
     match result {
         Err(Error::Broker(error)) => (error.kind(), format!("{error} {error:?}")),
         other => panic!("expected an error of the broker, got {other:?}"),
@@ -66,31 +65,4 @@ async fn a_queue_with_other_arguments_is_an_error_that_names_the_option() {
 
     assert_eq!(kind, BrokerErrorKind::Mismatch);
     assert!(text.contains("Classic"), "{text}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tls_works_with_the_right_authority_and_is_refused_with_a_wrong_one() {
-    let authority = Authority::new().expect("an authority");
-    let rabbit = RabbitMq::start_with_tls(&authority)
-        .await
-        .expect("RabbitMQ with TLS");
-    let url = rabbit.tls_url().expect("a TLS listener");
-    let (service, tally) = (service(), Tally::default());
-
-    let trusting = Amqp::new(&url)
-        .expect("a URL")
-        .ca_certificate(authority.certificate());
-    let bus = start(&service, trusting, tally.router("placed"))
-        .await
-        .expect("start");
-    bus.publish("placed", &1_i64).await.expect("publish");
-    tally.has_all(1..2).await;
-    bus.shutdown().await.expect("shutdown");
-
-    let other = Authority::new().expect("another authority");
-    let wary = Amqp::new(&url)
-        .expect("a URL")
-        .ca_certificate(other.certificate());
-    let (kind, _) = kind(start(&service, wary, Router::new()).await);
-    assert_eq!(kind, BrokerErrorKind::Certificate);
 }
