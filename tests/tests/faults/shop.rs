@@ -9,6 +9,7 @@ use std::{
 use final_amqp::Amqp;
 use final_core::{Bus, Error, Options, Payload, PgBus, Router};
 use final_tests::eventually;
+use tracing_subscriber::{Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// Long enough for a loaded machine.
 pub const SOON: Duration = Duration::from_secs(60);
@@ -17,9 +18,10 @@ pub const SOON: Duration = Duration::from_secs(60);
 pub fn log() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| "final_core=debug,final_amqp=debug".into());
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_test_writer()
+    let shown = tracing_subscriber::fmt::layer().with_test_writer();
+    let _ = tracing_subscriber::registry()
+        .with(shown.with_filter(filter))
+        .with(crate::overheard::layer())
         .try_init();
 }
 
