@@ -142,6 +142,9 @@ fn queue(settings: &Settings, setup: &Setup) -> Result<String, BrokerError> {
         "it is empty"
     } else if name.len() > names::MAX_QUEUE {
         "it is longer than 242 bytes"
+    } else if name.chars().any(char::is_control) {
+        // RabbitMQ leaves out line breaks, and then it is another queue.
+        "it contains a control character"
     } else if name.starts_with("amq.") {
         "names starting with `amq.` are reserved by RabbitMQ"
     } else {
