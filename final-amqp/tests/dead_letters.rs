@@ -202,3 +202,83 @@ async fn a_delivery_stays_in_hand_while_its_dead_letter_is_refused() {
     admin.delete_queue(&full).await;
     admin.forget(&service, &[&topic]).await;
 }
+
+/// How large a message's headers are, about.
+fn size(headers: &FieldTable) -> usize {
+    let entries = headers.inner().iter();
+    let sizes = entries.map(|(name, value)| match value {
+        AMQPValue::LongString(text) => name.as_str().len() + text.len(),
+        other => name.as_str().len() + format!("{other:?}").len(),
+    });
+    sizes.sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_stay_as_small_however_often_a_message_is_replayed() {
+    let (service, topic) = (name("s"), name("t"));
+    let opened = amqp().link(setup(&service, &[&topic])).await.unwrap();
+    let (link, mut deliveries) = (opened.link, opened.deliveries);
+    let admin = Admin::new().await;
+    // Through a queue that lets everything expire RabbitMQ adds its own history, as a shovel keeps it.
+    let detour = format!("{service}-detour");
+    let arguments = [
+        ("x-message-ttl", AMQPValue::LongInt(0)),
+        (
+            "x-dead-letter-exchange",
+            AMQPValue::LongString(topic.as_str().into()),
+        ),
+        (
+            "x-dead-letter-routing-key",
+            AMQPValue::LongString(topic.as_str().into()),
+        ),
+    ];
+    admin
+        .queue(&detour, &format!("{detour}-in"), &arguments)
+        .await;
+    let mut headers = FieldTable::default();
+    headers.insert("tenant".into(), AMQPValue::LongString("acme".into()));
+    let mut properties = BasicProperties::default().with_headers(headers);
+    let (mut first, mut last) = (None, 0);
+    // All of them numbers of two digits.
+    for round in 10..60 {
+        let in_between = round % 2 == 1;
+        let (exchange, key) = match in_between {
+            true => (format!("{detour}-in"), format!("{detour}-in")),
+            false => (topic.clone(), topic.clone()),
+        };
+        admin.publish(&exchange, &key, properties, b"body").await;
+        let reason = format!("{round:02} {}", "ä".repeat(5_000));
+        next(&mut deliveries)
+            .await
+            .settle(Settlement::DeadLetter(DeadLetter {
+                reason,
+                attempts: round,
+            }));
+        let got = admin.get(&format!("{service}_dlx")).await.delivery;
+        properties = got.properties;
+        let headers = properties.headers().as_ref().unwrap();
+        last = size(headers);
+        assert_eq!(
+            last,
+            *first.get_or_insert(last),
+            "round {round}: {headers:?}"
+        );
+        let AMQPValue::LongString(told) = &headers.inner()["x-final-reason"] else {
+            panic!("{headers:?}");
+        };
+        assert!(
+            told.len() <= DeadLetter::MAX_REASON
+                && told.to_string().starts_with(&format!("{round:02}"))
+        );
+        assert_eq!(
+            headers.inner()["x-final-attempts"],
+            AMQPValue::LongLongInt(round.into())
+        );
+        assert_eq!(got.data, b"body");
+    }
+    assert!(last < 1_500, "{last}");
+    end(&*link).await;
+    admin.delete_queue(&detour).await;
+    admin.delete_exchange(&format!("{detour}-in")).await;
+    admin.forget(&service, &[&topic]).await;
+}
