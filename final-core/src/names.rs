@@ -132,3 +132,34 @@ fn shorten(text: &str) -> String {
         None => text.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// What is made of a service's name goes into SQL as it is.
+        #[test]
+        fn only_plain_names_are_made_of_a_service_name(
+            name in prop_oneof!["[a-z0-9_-]{0,44}", ".{0,50}", "[a-z]['\"`;\\\\ a-z\\x00]{0,9}"]
+        ) {
+            let Ok(service) = ServiceName::new(&name) else { return Ok(()) };
+            for made in [service.table(), service.short("parked"), service.as_str().replace('-', "_")] {
+                prop_assert!(made.starts_with(|c: char| c.is_ascii_lowercase()), "{made:?}");
+                prop_assert!(made.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'));
+                // PostgreSQL cuts what is longer.
+                prop_assert!(made.len() <= 63, "{made:?}");
+            }
+        }
+
+        #[test]
+        fn an_error_about_a_name_is_short(name in "[A-Z']{1,3000}") {
+            let error = ServiceName::new(&name).unwrap_err().to_string();
+            prop_assert!(error.len() < 500, "{error}");
+            let error = check_topic(&format!("{name}\0")).unwrap_err().to_string();
+            prop_assert!(error.len() < 500, "{error}");
+        }
+    }
+}

@@ -252,33 +252,20 @@ impl Statements {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use proptest::prelude::*;
 
-    #[test]
-    fn lists_of_ids_have_few_lengths() {
-        let statement = ById::new("DELETE FROM t WHERE id IN ({ids}) ORDER BY id LIMIT {n}");
+    use super::quoted;
 
-        let (text, takes) = statement.for_ids(5);
+    proptest! {
+        /// As the server reads it: two quotes within are one, and a single one would be the end.
+        #[test]
+        fn a_quoted_name_ends_where_it_should(name in r#"[a-z;'"` \\é-]{0,20}"#) {
+            let quoted = quoted(&name);
+            let inside = quoted.strip_prefix('`').and_then(|rest| rest.strip_suffix('`'));
+            let parts: Vec<&str> = inside.expect("quotes around it").split(r#"``"#).collect();
 
-        assert_eq!(takes, 8);
-        assert_eq!(
-            text.as_str(),
-            "DELETE FROM t WHERE id IN (?, ?, ?, ?, ?, ?, ?, ?) ORDER BY id LIMIT 8"
-        );
-        assert_eq!(statement.for_ids(1).1, 1);
-        assert_eq!(statement.for_ids(1_000).1, 1_000);
-    }
-
-    #[test]
-    fn only_mariadb_is_asked_whether_it_is_in_a_transaction() {
-        let service = ServiceName::new("shop").unwrap();
-        let guarded = |mariadb, rows| {
-            let statements = Statements::new("db", &service, mariadb);
-            let (text, _) = statements.insert(rows, true);
-            text.as_str().contains("@@in_transaction")
-        };
-
-        assert!(guarded(true, 1) && guarded(true, 1_000));
-        assert!(!guarded(false, 1) && !guarded(false, 1_000));
+            prop_assert!(parts.iter().all(|part| !part.contains('`')), "{}", quoted);
+            prop_assert_eq!(parts.join(r#"`"#), name);
+        }
     }
 }

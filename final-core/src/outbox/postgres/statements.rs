@@ -183,3 +183,23 @@ impl Statements {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::quoted;
+
+    proptest! {
+        /// As the server reads it: two quotes within are one, and a single one would be the end.
+        #[test]
+        fn a_quoted_name_ends_where_it_should(name in r#"[a-z;'"` \\é-]{0,20}"#) {
+            let quoted = quoted(&name);
+            let inside = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+            let parts: Vec<&str> = inside.expect("quotes around it").split(r#""""#).collect();
+
+            prop_assert!(parts.iter().all(|part| !part.contains('"')), "{}", quoted);
+            prop_assert_eq!(parts.join(r#"""#), name);
+        }
+    }
+}
