@@ -46,8 +46,10 @@ fn without_value(text: &str) -> String {
     let Some(quote) = text.find(['"', '`']) else {
         return text.to_owned();
     };
-    // What follows the last one is ours; the value itself may contain the words, too.
+    // What follows the last one is ours; the value itself may contain the words, too. Where nothing is
+    // expected ("there are no fields") the only ones are in the value.
     let rest = text.rfind(", expected ").filter(|&at| at > quote);
+    let rest = rest.filter(|_| !text.contains(", there are no "));
     let rest = rest.map_or("", |at| &text[at..]);
     format!("{}{rest}", text[..quote].trim_end())
 }
@@ -78,6 +80,10 @@ mod tests {
         check(
             "unknown variant `x`, there are no variants",
             "unknown variant",
+        );
+        check(
+            "unknown field `a, expected 4111`, there are no fields at line 1 column 9",
+            "unknown field",
         );
         check(
             "invalid type: map, expected a string",
