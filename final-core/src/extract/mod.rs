@@ -1,7 +1,7 @@
 //! Extractors: what a handler can take from a message.
 
 mod json;
-mod msgpack;
+pub(crate) mod msgpack;
 mod parts;
 mod payload;
 mod rejection;

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 const MAX_DEPTH: usize = 128;
 
 /// Decodes a `T`, or tells why not.
-pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     check(bytes)?;
     rmp_serde::from_slice(bytes).map_err(|error| match error {
         Error::TypeMismatch(marker) => format!("unexpected {}", kind(marker)),

@@ -1,6 +1,6 @@
 //! The Go predecessor's table of the same name: renamed, and what was pending in it taken over.
 
-mod message;
+pub(crate) mod message;
 
 use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection};
 
@@ -93,7 +93,7 @@ pub(super) async fn import(conn: &mut MySqlConnection, service: &ServiceName) ->
 
 fn readable(rows: &[(i64, Option<Vec<u8>>)]) -> Vec<Message> {
     rows.iter()
-        .filter_map(|(_, bytes)| message::decode(bytes.as_deref()?).ok())
+        .filter_map(|(_, bytes)| message::decode(bytes.as_deref()?))
         .collect()
 }
 

@@ -9,6 +9,7 @@ use serde::{
 
 use crate::{
     Message, MessageId,
+    extract::msgpack,
     names::{check_header, check_topic},
 };
 
@@ -58,10 +59,13 @@ impl Value {
     }
 }
 
-/// Reads the message, or says why it is none.
-pub(super) fn decode(bytes: &[u8]) -> Result<Message, String> {
-    let written: Written = rmp_serde::from_slice(bytes).map_err(|error| error.to_string())?;
-    check_topic(&written.topic).map_err(|error| error.to_string())?;
+/// Reads the message, if it is one.
+///
+/// rmp-serde alone would follow a header's value 1,024 levels deep, which overflows the stack of a
+/// worker: the value goes through a buffer, as all of an untagged enum do.
+pub(crate) fn decode(bytes: &[u8]) -> Option<Message> {
+    let written: Written = msgpack::decode(bytes).ok()?;
+    check_topic(&written.topic).ok()?;
     // The predecessor never sent its headers, so those that may not be sent are no loss.
     let mut total = 0;
     let headers = written
@@ -75,10 +79,12 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Message, String> {
         })
         .collect();
     let durable = written.policy.and_then(|policy| policy.durable);
-    Ok(Message::new(written.topic, written.payload.0)
-        .with_id(MessageId::from_text(&written.uuid))
-        .with_headers(headers)
-        .with_durable(durable.unwrap_or(true)))
+    Some(
+        Message::new(written.topic, written.payload.0)
+            .with_id(MessageId::from_text(&written.uuid))
+            .with_headers(headers)
+            .with_durable(durable.unwrap_or(true)),
+    )
 }
 
 /// Bytes, or nil for none.
@@ -189,8 +195,29 @@ mod tests {
 
     #[test]
     fn garbage_is_refused() {
-        assert!(decode(b"\x01garbage").is_err());
-        assert!(decode(&[]).is_err());
+        assert!(decode(b"\x01garbage").is_none());
+        assert!(decode(&[]).is_none());
+        assert!(decode(&[written(), vec![0]].concat()).is_none());
+    }
+
+    /// On the stack of a worker of tokio: an overflow is no panic, it ends the process.
+    #[test]
+    fn a_header_nested_without_end_is_refused() {
+        let nested = move || {
+            let mut bytes = vec![0x83];
+            let header = [&[0x81], &text("a")[..], &[0x91; 1_000], &[0xc0]].concat();
+            for (key, value) in [
+                ("UUID", text("one")),
+                ("Topic", text("order.placed")),
+                ("Header", header),
+            ] {
+                bytes.extend([text(key), value].concat());
+            }
+            decode(&bytes).is_none()
+        };
+        let worker = std::thread::Builder::new().stack_size(2 << 20);
+
+        assert!(worker.spawn(nested).unwrap().join().unwrap());
     }
 
     #[test]
@@ -198,6 +225,6 @@ mod tests {
         let mut bytes = vec![0x82];
         bytes.extend([text("UUID"), text("one"), text("Topic"), text("")].concat());
 
-        assert!(decode(&bytes).is_err());
+        assert!(decode(&bytes).is_none());
     }
 }
