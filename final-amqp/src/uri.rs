@@ -18,12 +18,32 @@ pub(crate) fn parse(url: &str) -> Result<AMQPUri, BrokerError> {
     if !url.starts_with("amqp://") && !url.starts_with("amqps://") {
         return Err(invalid("it starts with neither amqp:// nor amqps://"));
     }
+    // What the parser would pass over in silence, and we would then show, or connect to.
+    if url.chars().any(char::is_control) {
+        return Err(invalid("it contains a control character"));
+    }
+    let (authority, rest) = split(url);
+    if rest.contains('@') {
+        return Err(invalid(
+            "it has an `@` behind the host; if a password contains `/`, `?` or `#`, write them as \
+             `%2f`, `%3f` and `%23`, and an `@` of the virtual host as `%40`",
+        ));
+    }
     let mut uri: AMQPUri = url.parse().map_err(|_| invalid("it is malformed"))?;
     // The parser takes an IPv6 address for no host at all, and would connect to localhost.
-    if let Some(host) = ipv6_host(url) {
+    if let Some(host) = ipv6_host(authority) {
         uri.authority.host = host.to_owned();
     }
+    if uri.authority.host.is_empty() || uri.authority.host.chars().any(char::is_control) {
+        return Err(invalid("its host is none"));
+    }
     Ok(uri)
+}
+
+/// User, password, host and port; and what follows them.
+fn split(url: &str) -> (&str, &str) {
+    let (_, rest) = url.split_once("://").unwrap_or(("", url));
+    rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()))
 }
 
 /// The broker's address without user and password, for logs and errors.
@@ -31,9 +51,7 @@ pub(crate) fn address(uri: &AMQPUri) -> String {
     format!("{}:{}", uri.authority.host, uri.authority.port)
 }
 
-fn ipv6_host(url: &str) -> Option<&str> {
-    let (_, rest) = url.split_once("://")?;
-    let authority = rest.split(['/', '?', '#']).next()?;
+fn ipv6_host(authority: &str) -> Option<&str> {
     let host = authority
         .rsplit_once('@')
         .map_or(authority, |(_, host)| host);
@@ -73,6 +91,12 @@ mod tests {
             "amqp://guest:s3cret@host/?heartbeat=s3cret",
             "amqp:s3cret",
             "",
+            // Each parses, as the host `guest` and the port 12.
+            "amqp://guest:12/s3cret@host/%2f",
+            "amqp://guest:12?s3cret@host/%2f",
+            "amqp://guest:12#s3cret@host/%2f",
+            "amqp://[::1\t]/s3cret",
+            "amqp://ho%0ast/s3cret",
         ] {
             let error = parse(url).unwrap_err();
 
