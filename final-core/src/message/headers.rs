@@ -52,12 +52,17 @@ impl Headers {
         serde_json::to_string(map.as_ref()).ok()
     }
 
-    /// Reads what [`to_json`](Self::to_json) wrote.
-    pub(crate) fn from_json(text: Option<&str>) -> Result<Self, serde_json::Error> {
+    /// Reads what [`to_json`](Self::to_json) wrote, or says why it cannot.
+    ///
+    /// serde's own text would repeat the value it stumbles over, and reasons are logged.
+    pub(crate) fn from_json(text: Option<&str>) -> Result<Self, String> {
         let Some(text) = text else {
             return Ok(Self::default());
         };
-        let map: BTreeMap<String, String> = serde_json::from_str(text)?;
+        let map: BTreeMap<String, String> = serde_json::from_str(text).map_err(|error| {
+            let (line, column) = (error.line(), error.column());
+            format!("not a JSON object of texts, at line {line} column {column}")
+        })?;
         Ok(Self((!map.is_empty()).then(|| Arc::new(map))))
     }
 }
@@ -69,5 +74,25 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Headers {
             all.insert(name, value);
         }
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_not_repeated() {
+        for text in [
+            r#"{"card":4111}"#,
+            r#""4111""#,
+            r#"["4111"]"#,
+            "4111",
+            "{4111",
+        ] {
+            let error = Headers::from_json(Some(text)).unwrap_err();
+
+            assert!(!error.contains("4111"), "{error}");
+        }
     }
 }

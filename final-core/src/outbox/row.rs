@@ -6,8 +6,9 @@ use uuid::Uuid;
 use super::{
     Backlog, Claimed, DbResult, FailedRecord, Position, Record,
     limits::{count, duration},
+    stored::Stored,
 };
-use crate::{Headers, Message, MessageId, names::check_topic};
+use crate::{Message, MessageId};
 
 /// What a database can read out of a column.
 pub(super) trait Column<'r, DB: Database>: Decode<'r, DB> + Type<DB> {}
@@ -56,24 +57,15 @@ where
     bool: Column<'r, R::Database>,
 {
     let unreadable = |error: sqlx::Error| format!("the row cannot be read: {error}");
-    let topic: String = row.try_get(1).map_err(unreadable)?;
-    let key: Option<String> = row.try_get(2).map_err(unreadable)?;
-    let headers: Option<String> = row.try_get(3).map_err(unreadable)?;
-    let payload: Vec<u8> = row.try_get(4).map_err(unreadable)?;
-    let content_type: String = row.try_get(5).map_err(unreadable)?;
-    let durable: bool = row.try_get(6).map_err(unreadable)?;
-
-    check_topic(&topic).map_err(|error| error.to_string())?;
-    let headers = Headers::from_json(headers.as_deref())
-        .map_err(|error| format!("its headers are not a JSON object of texts: {error}"))?;
-    let message = Message::identified(MessageId(id), topic, payload)
-        .with_headers(headers)
-        .with_content_type(content_type)
-        .with_durable(durable);
-    Ok(match key {
-        Some(key) => message.with_key(key),
-        None => message,
-    })
+    let stored = Stored {
+        topic: row.try_get(1).map_err(unreadable)?,
+        key: row.try_get(2).map_err(unreadable)?,
+        headers: row.try_get(3).map_err(unreadable)?,
+        payload: row.try_get(4).map_err(unreadable)?,
+        content_type: row.try_get(5).map_err(unreadable)?,
+        durable: row.try_get(6).map_err(unreadable)?,
+    };
+    stored.into_message(MessageId(id))
 }
 
 /// Reads `id, topic, attempts, last error`, and its age in microseconds.
