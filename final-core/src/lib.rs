@@ -20,6 +20,10 @@ mod error;
 mod extract;
 #[doc(hidden)]
 pub mod failpoint;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+#[allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+pub mod fuzzing;
 mod handler;
 mod message;
 pub mod middleware;

@@ -12,7 +12,7 @@ mod dialect;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 mod limits;
 #[cfg(feature = "mysql")]
-mod mysql;
+pub(crate) mod mysql;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 mod owned;
 #[cfg(feature = "postgres")]
@@ -24,7 +24,13 @@ mod row;
 mod schema;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+#[cfg(any(
+    test,
+    feature = "postgres",
+    feature = "mysql",
+    feature = "sqlite",
+    feature = "fuzzing"
+))]
 pub(crate) mod stored;
 #[cfg(all(test, feature = "postgres", feature = "mysql", feature = "sqlite"))]
 mod tests;

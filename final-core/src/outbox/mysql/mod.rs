@@ -5,7 +5,7 @@ mod error;
 mod insert;
 mod inspect;
 mod pool;
-mod predecessor;
+pub(crate) mod predecessor;
 mod schema;
 mod settle;
 mod statements;

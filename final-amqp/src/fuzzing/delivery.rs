@@ -1,0 +1,113 @@
+//! A delivery: its routing key, its properties as they come over the wire, and its payload.
+
+use bytes::Bytes;
+use final_core::{
+    Message, MessageId,
+    broker::{DeadLetter, Lane, Outgoing, Sending},
+    fuzzing::check_error,
+};
+use lapin::{
+    BasicProperties,
+    protocol::basic::{gen_properties, parse_properties},
+};
+
+use crate::properties::{Original, WireOptions, dead_letter, decode, encode};
+
+/// What RabbitMQ and lapin agree on unless told otherwise.
+const FRAME_MAX: u32 = 131_072;
+
+/// The length of the routing key, the routing key, the properties of a content header, the payload.
+pub fn delivery(bytes: &[u8]) {
+    let Some((length, rest)) = bytes.split_first() else {
+        return;
+    };
+    let Some((routing_key, rest)) = rest.split_at_checked(usize::from(*length)) else {
+        return;
+    };
+    // lapin refuses what is no UTF-8 before it comes to us.
+    let Ok(routing_key) = std::str::from_utf8(routing_key) else {
+        return;
+    };
+    let Ok((payload, properties)) = parse_properties(rest) else {
+        return;
+    };
+    let payload = Bytes::copy_from_slice(payload);
+    match decode(&properties, routing_key, payload.clone()) {
+        Ok(message) => is_the_same(&message, &properties, &payload),
+        Err(reason) => check_error(&reason, 256),
+    }
+    can_be_put_away(Original {
+        properties,
+        routing_key: routing_key.into(),
+        payload,
+    });
+}
+
+/// What was understood is sent on and understood as the same.
+fn is_the_same(message: &Message, properties: &BasicProperties, payload: &Bytes) {
+    assert_eq!(message.payload(), payload);
+    assert!(!message.topic().trim().is_empty() && message.topic().len() <= 255);
+    if let Some(id) = properties.message_id() {
+        assert_eq!(message.id(), MessageId::from_text(id.as_str()));
+    }
+    let is_ours = |name: &str| name.to_ascii_lowercase().starts_with("x-");
+    assert!(message.headers().iter().all(|(name, _)| !is_ours(name)));
+
+    let sending = sending(message);
+    let options = WireOptions {
+        service: "shop",
+        frame_max: FRAME_MAX,
+    };
+    let Ok(wire) = encode(&options, &sending, true) else {
+        // The only thing too large for another header frame: ours come on top.
+        return assert!(written(properties).len() > FRAME_MAX as usize / 2);
+    };
+    let sent = written(&wire.properties);
+    assert!(sent.len() < FRAME_MAX as usize);
+    let (rest, again) = parse_properties(&sent[..]).expect("reads what it wrote");
+    assert!(rest.is_empty());
+    let again =
+        decode(&again, wire.routing_key.as_str(), wire.payload).expect("understands itself");
+    assert_eq!(again.id(), message.id());
+    assert_eq!(again.topic(), message.topic());
+    assert_eq!(again.key(), message.key());
+    assert_eq!(again.headers(), message.headers());
+    assert_eq!(again.content_type(), message.content_type());
+    assert_eq!(again.is_durable(), message.is_durable());
+    assert_eq!(again.payload(), payload);
+}
+
+/// Every delivery can become a dead letter that the broker takes.
+fn can_be_put_away(original: Original) {
+    let letter = DeadLetter::new("\u{e4}".repeat(2_000), u32::MAX);
+    for bare in [false, true] {
+        let wire = dead_letter(&original, "id-1", &letter, ("shop", "q"), FRAME_MAX, bare)
+            .expect("a dead letter");
+        let sent = written(&wire.properties);
+        assert!(sent.len() < FRAME_MAX as usize);
+        assert_eq!(wire.payload, original.payload);
+        assert_eq!(wire.routing_key, original.routing_key);
+        assert!(wire.properties.expiration().is_none() && wire.properties.user_id().is_none());
+        let headers = wire.properties.headers().clone().unwrap_or_default();
+        for name in headers.inner().keys() {
+            let name = name.as_str().to_ascii_lowercase();
+            assert!(!["cc", "bcc", "x-death"].contains(&&*name), "{name} stays");
+        }
+        let (_, again) = parse_properties(&sent[..]).expect("reads what it wrote");
+        let _ = decode(&again, wire.routing_key.as_str(), wire.payload);
+        if bare {
+            assert!(headers.inner().len() == 5, "the user's headers stay");
+        }
+    }
+}
+
+fn sending(message: &Message) -> Sending {
+    Outgoing::for_test(message.clone(), None, Lane::Shared, None)
+        .into_sending()
+        .expect("nothing leases it")
+}
+
+fn written(properties: &BasicProperties) -> Vec<u8> {
+    let written = gen_properties(properties)(Vec::new().into());
+    written.expect("room in memory").write
+}

@@ -1,0 +1,31 @@
+//! A broker's URL, as somebody configured it.
+
+use final_core::fuzzing::{SECRETS, check_error};
+
+use crate::{Amqp, uri::address};
+
+/// The bytes are the URL.
+pub fn uri(bytes: &[u8]) {
+    let Ok(url) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let amqp = match Amqp::new(url) {
+        Ok(amqp) => amqp,
+        Err(error) => return check_error(&format!("{error} {error:?}"), 1024),
+    };
+    let address = address(&amqp.settings.uri);
+    let host = &amqp.settings.uri.authority.host;
+    assert!(
+        !host.is_empty() && !host.chars().any(char::is_control),
+        "{host:?}"
+    );
+    // Whoever forgets to encode a password's `/` means everything before the last `@` to be secret.
+    let Some((user, shown)) = url.rsplit_once('@') else {
+        return;
+    };
+    for secret in SECRETS {
+        if user.contains(secret) && !shown.contains(secret) {
+            assert!(!format!("{amqp:?} {address}").contains(secret));
+        }
+    }
+}
