@@ -2,6 +2,7 @@
 
 mod cargo;
 mod chaos;
+mod fuzz;
 mod install;
 mod services;
 mod test;
@@ -17,6 +18,8 @@ cargo xtask chaos [ARGS]     break everything on purpose for a while and show wh
 cargo xtask services up      start PostgreSQL, MariaDB and RabbitMQ and leave them running
 cargo xtask services status  say whether they run, and where
 cargo xtask services down    stop them and remove their data
+cargo xtask fuzz [--seconds N] [TARGET...]
+                             run the fuzz targets with new inputs, each for N seconds (60)
 cargo xtask install          install the servers that are missing, as root on Debian
 cargo xtask ci               everything a change has to pass: .ci/run";
 
@@ -40,6 +43,7 @@ fn run(words: &[&str]) -> Result<ExitCode> {
         ["services", "up"] => services::up(),
         ["services", "status"] => services::status(),
         ["services", "down"] => services::down(),
+        ["fuzz", args @ ..] => fuzz::run(args),
         ["install"] => install::servers().map(|()| ExitCode::SUCCESS),
         ["ci"] => cargo::exec(cargo::root().join(".ci/run"), &[], &[]),
         ["help" | "--help" | "-h"] => {
