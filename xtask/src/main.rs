@@ -2,6 +2,7 @@
 
 mod cargo;
 mod chaos;
+mod deny;
 mod fuzz;
 mod install;
 mod services;
@@ -20,6 +21,7 @@ cargo xtask services status  say whether they run, and where
 cargo xtask services down    stop them and remove their data
 cargo xtask fuzz [--seconds N] [TARGET...]
                              run the fuzz targets with new inputs, each for N seconds (60)
+cargo xtask deny             check the licences, sources and advisories of what we depend on
 cargo xtask install          install the servers that are missing, as root on Debian
 cargo xtask ci               everything a change has to pass: .ci/run";
 
@@ -44,6 +46,7 @@ fn run(words: &[&str]) -> Result<ExitCode> {
         ["services", "status"] => services::status(),
         ["services", "down"] => services::down(),
         ["fuzz", args @ ..] => fuzz::run(args),
+        ["deny"] => deny::run(),
         ["install"] => install::servers().map(|()| ExitCode::SUCCESS),
         ["ci"] => cargo::exec(cargo::root().join(".ci/run"), &[], &[]),
         ["help" | "--help" | "-h"] => {
