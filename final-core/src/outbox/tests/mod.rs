@@ -7,6 +7,7 @@ mod house;
 mod insert;
 mod inspect;
 mod migrate;
+mod model;
 mod mysql;
 mod postgres;
 mod servers;
