@@ -46,3 +46,22 @@ impl<T: Serialize> IntoPayload for Json<T> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn a_float_arrives_as_it_was_published() {
+        for float in [1.111_111_111_111_111_1e21, 0.1 + 0.2, 5e-324, f64::MAX] {
+            let payload = Json(float).into_payload().unwrap();
+            let message = Message::new("topic", payload.bytes);
+
+            let arrived = Json::<f64>::from_message(&message, &()).now_or_never();
+
+            assert_eq!(arrived.unwrap().unwrap(), Json(float));
+        }
+    }
+}
