@@ -10,6 +10,8 @@ use super::{Sweep, Verdict};
 struct Model {
     rng: Rng,
     unroutable: Vec<bool>,
+    /// Which the broker refuses: it nacks them, and may have returned them before.
+    refused: Vec<bool>,
     published: usize,
     received: usize,
     /// Received by the broker and not confirmed yet.
@@ -27,8 +29,10 @@ impl Model {
         let mut rng = Rng::with_seed(seed);
         let count = rng.usize(1..120);
         let share = [0.02, 0.2, 0.5, 0.9][rng.usize(0..4)];
+        let refusals = [0.0, 0.1, 0.5][rng.usize(0..3)];
         Self {
             unroutable: (0..count).map(|_| rng.f64() < share).collect(),
+            refused: (0..count).map(|_| rng.f64() < refusals).collect(),
             rng,
             published: 0,
             received: 0,
@@ -54,8 +58,11 @@ impl Model {
             return;
         };
         let mut batch: Vec<usize> = self.pending.range(..=tag).copied().collect();
-        // `multiple` covers everything up to the tag, so all of it must be confirmable.
-        if self.rng.bool() || !batch.iter().all(|tag| self.confirmable.contains(tag)) {
+        // `multiple` covers everything up to the tag, so all of it must be confirmable, and alike.
+        let alike = |other: &usize| {
+            self.confirmable.contains(other) && self.refused[*other] == self.refused[tag]
+        };
+        if self.rng.bool() || !batch.iter().all(alike) {
             batch = vec![tag];
         }
         // lapin walks a hash map.
@@ -84,6 +91,8 @@ struct Tally {
     decided: u64,
     naive_wrong: u64,
     carried: u64,
+    refused: u64,
+    undecided: u64,
 }
 
 /// Runs one schedule; `cut` ends the channel somewhere in the middle.
@@ -127,7 +136,8 @@ fn run(seed: u64, cut: bool, tally: &mut Tally) {
                     if carried.is_some_and(|other| other != message) {
                         tally.carried += 1;
                     }
-                    sweep.answered(number, message, message, true, *carried);
+                    let acked = !model.refused[message];
+                    sweep.answered(number, message, message, acked, *carried);
                 }
                 Some(Err(())) => {
                     sweep.broke();
@@ -138,18 +148,27 @@ fn run(seed: u64, cut: bool, tally: &mut Tally) {
         }
         sweep.end_round(&mut verdicts);
         for (message, verdict) in verdicts.drain(..) {
-            let expected = if model.unroutable[message] {
-                Verdict::Unroutable
-            } else {
-                Verdict::Stored
+            let expected = match (model.unroutable[message], model.refused[message]) {
+                (true, _) => Verdict::Unroutable,
+                (false, true) => Verdict::Refused,
+                (false, false) => Verdict::Stored,
             };
+            tally.refused += u64::from(verdict == Verdict::Refused);
             assert_eq!(verdict, expected, "message {message} of seed {seed}");
             settled += 1;
             tally.decided += 1;
         }
         rounds += 1;
         if dead && rounds > cut_at.unwrap_or(0) + 2 {
-            // Two rounds after the end nothing more can be proven.
+            // Two rounds after the end nothing more can be proven. What has no proof is kept, to be sent
+            // again: whatever was published is decided, broken, or here.
+            let undecided = sweep.into_undecided();
+            tally.undecided += undecided.len() as u64;
+            assert_eq!(
+                settled + undecided.len() + outstanding.len(),
+                next,
+                "seed {seed}"
+            );
             return;
         }
     }
@@ -168,6 +187,7 @@ fn never_wrong_and_never_stuck() {
     // The model does what lapin does: believing an ack at once would lose messages.
     assert!(tally.naive_wrong > 10_000, "{}", tally.naive_wrong);
     assert!(tally.carried > 10_000, "{}", tally.carried);
+    assert!(tally.refused > 10_000, "{}", tally.refused);
 }
 
 #[test]
@@ -178,6 +198,7 @@ fn never_wrong_when_the_channel_ends() {
     }
 
     assert!(tally.decided > 100_000, "{}", tally.decided);
+    assert!(tally.undecided > 1_000, "{}", tally.undecided);
 }
 
 #[test]
