@@ -45,16 +45,22 @@ pub(crate) async fn run<DB: OutboxDatabase>(relay: Arc<Relay<DB>>) {
         parked_at: Instant::now(),
         wake_at: Instant::now(),
         claim: true,
-        failed: false,
+        failures: 0,
     };
     while relay.until_ready().await {
-        if let Err(error) = look.once(&relay).await {
-            relay.database_failed("scanning the outbox", &error, 0);
-            look.failed = true;
-            look.claim = true;
-            look.wake_at = Instant::now() + RETRY;
+        match look.once(&relay).await {
+            Ok(()) => look.sleep(&relay).await,
+            Err(error) => {
+                relay.database_failed("scanning the outbox", &error, look.failures);
+                look.failures = look.failures.saturating_add(1);
+                look.claim = true;
+                // Whatever is due and rings meanwhile: none of it can be done.
+                tokio::select! {
+                    () = tokio::time::sleep(RETRY) => {}
+                    () = relay.stop_scanner.cancelled() => {}
+                }
+            }
         }
-        look.sleep(&relay).await;
     }
 }
 
@@ -66,14 +72,14 @@ struct Look {
     wake_at: Instant,
     /// Whether to claim without asking first if anything is due.
     claim: bool,
-    /// Whether the database failed the last time.
-    failed: bool,
+    /// How often in a row the database failed.
+    failures: u32,
 }
 
 impl Look {
     /// Does what is due now.
     async fn once<DB: OutboxDatabase>(&mut self, relay: &Arc<Relay<DB>>) -> DbResult<()> {
-        if self.failed {
+        if self.failures > 0 {
             relay.counters.statements.add(1);
             relay.store.table()?.next_due().await?;
             // Ackers first: what was confirmed during the outage must not be claimed again.
@@ -81,7 +87,7 @@ impl Look {
                 () = tokio::time::sleep(PAUSE) => {}
                 () = relay.stop_scanner.cancelled() => return Ok(()),
             }
-            self.failed = false;
+            self.failures = 0;
         }
         let now = Instant::now();
         if self.parked_at <= now {

@@ -4,5 +4,6 @@
 
 mod answers;
 mod leases;
+mod outage;
 mod scripted;
 mod staging;

@@ -63,7 +63,7 @@ pub(super) struct Stage {
     pub(super) bus: Bus<Sqlite>,
     sent: mpsc::UnboundedReceiver<Outgoing>,
     pub(super) state: watch::Sender<LinkState>,
-    file: std::path::PathBuf,
+    pub(super) file: std::path::PathBuf,
 }
 
 impl Stage {
@@ -149,7 +149,7 @@ fn script() -> (
     )
 }
 
-async fn pool(file: &std::path::Path) -> SqlitePool {
+pub(super) async fn pool(file: &std::path::Path) -> SqlitePool {
     let options = SqliteConnectOptions::new()
         .filename(file)
         .create_if_missing(true);

@@ -1,0 +1,35 @@
+//! A database that refuses, while there is work for it.
+
+use std::time::Duration;
+
+use sqlx::AssertSqlSafe;
+
+use super::scripted::{Stage, options, pool};
+use crate::broker::Confirm;
+
+/// A parked topic is to be probed every second, so there always is a reason to look.
+#[tokio::test]
+async fn a_database_that_fails_is_asked_now_and_then() {
+    let mut stage = Stage::new(options()).await;
+    stage.publish("placed").await;
+    stage.sent().await.confirm(Confirm::Unroutable);
+    stage.until("parked", |stats| stats.unroutable == 1).await;
+    let rename = async |from: &str, to: &str| {
+        let sql = format!("ALTER TABLE {from} RENAME TO {to}");
+        let direct = pool(&stage.file).await;
+        sqlx::query(AssertSqlSafe(sql))
+            .execute(&direct)
+            .await
+            .unwrap();
+    };
+    let before = stage.bus.stats().await.unwrap().relay_statements;
+
+    rename("final_shop_outbox", "away").await;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    rename("away", "final_shop_outbox").await;
+
+    let asked = stage.bus.stats().await.unwrap().relay_statements - before;
+    assert!(asked <= 30, "{asked} statements in 2.5 s");
+    stage.sent().await.confirm(Confirm::Stored);
+    stage.until("acked", |stats| stats.pending == 0).await;
+}
