@@ -15,11 +15,11 @@ mod backoff;
 mod connection;
 mod consume;
 mod error;
-mod inbound;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 #[allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 pub mod fuzzing;
+mod inbound;
 mod link;
 mod names;
 mod notice;

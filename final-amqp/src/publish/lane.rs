@@ -19,6 +19,7 @@ use super::{
     confirms::{Broken, ConfirmChannel},
     exchanges::Exchanges,
     pause::Pause,
+    refusals::Refusals,
     sweep::Verdict,
 };
 use crate::{
@@ -47,6 +48,7 @@ type Confirms = ConfirmChannel<MessageId, Sending>;
 pub(crate) async fn run(lane: Lane, first: Channel) {
     let mut channel = Some(first);
     let mut backoff = Backoff::new();
+    let mut refusals = Refusals::new();
     while !lane.stop.is_cancelled() && lane.connection.status().connected() {
         let Some(open) = channel.take() else {
             match open_confirm_channel(&lane.connection).await {
@@ -56,9 +58,10 @@ pub(crate) async fn run(lane: Lane, first: Channel) {
             continue;
         };
         let opened = Instant::now();
-        if lane.serve(open).await {
+        if lane.serve(open, &mut refusals).await {
             return;
         }
+        refusals.new_channel(Instant::now());
         if opened.elapsed() > Duration::from_secs(1) {
             backoff = Backoff::new();
         }
@@ -67,14 +70,21 @@ pub(crate) async fn run(lane: Lane, first: Channel) {
 
 impl Lane {
     /// Publishes on one channel until it ends. True if there is nothing more to do.
-    async fn serve(&self, channel: Channel) -> bool {
+    async fn serve(&self, channel: Channel, refusals: &mut Refusals) -> bool {
         let mut confirms = Confirms::new(channel, MessageId::from_text);
         let mut verdicts = Vec::new();
         let mut pause = Pause::new(self.way.blocked.subscribe());
         let limit = self.way.settings.confirm_timeout;
         loop {
             let is_blocked = pause.is_on();
-            let room = !is_blocked && confirms.len() < self.room;
+            let replace_at = refusals.due();
+            // It takes nothing more, and goes when all is answered.
+            let is_leaving = replace_at.is_some_and(|due| due <= Instant::now());
+            if is_leaving && confirms.len() == 0 {
+                self.give_up(confirms).await;
+                return false;
+            }
+            let room = !is_blocked && !is_leaving && confirms.len() < self.room;
             if room {
                 self.take(&mut confirms);
             }
@@ -100,10 +110,14 @@ impl Lane {
                     self.give_up(confirms).await;
                     return true;
                 }
-                () = confirms.turn(&mut verdicts) => settle(&mut verdicts),
+                () = confirms.turn(&mut verdicts) => {
+                    note(refusals, &verdicts);
+                    settle(&mut verdicts);
+                }
                 () = self.way.shared.filled(), if room && confirms.len() < self.room => {}
                 () = pause.changed() => {}
                 () = until(deadline), if deadline.is_some() => {}
+                () = until(replace_at), if replace_at.is_some() && !is_leaving => {}
                 () = self.way.tick() => {}
             }
             if !confirms.is_open() {
@@ -230,6 +244,16 @@ fn names_one(text: &str, messages: &[Sending]) -> bool {
 
 fn names(text: &str, topic: &str) -> bool {
     text.contains(&format!("exchange '{topic}' in vhost"))
+}
+
+fn note(refusals: &mut Refusals, verdicts: &[(Sending, Verdict)]) {
+    for (sending, verdict) in verdicts {
+        let topic = sending.message().topic();
+        match verdict {
+            Verdict::Refused => refusals.refused(topic, Instant::now()),
+            Verdict::Stored | Verdict::Unroutable => refusals.stored(topic),
+        }
+    }
 }
 
 fn settle(verdicts: &mut Vec<(Sending, Verdict)>) {

@@ -15,6 +15,7 @@ mod exchanges;
 mod lane;
 pub(crate) mod pause;
 mod queue;
+mod refusals;
 pub(crate) mod sweep;
 
 use std::{

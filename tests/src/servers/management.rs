@@ -160,6 +160,12 @@ impl Management {
             .await
     }
 
+    /// The names of the open channels; a new one shows up after some seconds.
+    pub async fn channels(&self, vhost: &str) -> Result<Vec<String>> {
+        self.names(format!("/api/vhosts/{}/channels", escape(vhost)))
+            .await
+    }
+
     /// Closes the open connections as an operator would, and says how many there were.
     pub async fn close_connections(&self, vhost: &str) -> Result<usize> {
         let names = self.connections(vhost).await?;

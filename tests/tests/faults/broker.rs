@@ -5,8 +5,9 @@ use std::time::Duration;
 use final_amqp::{Amqp, QueueKind};
 use final_core::Router;
 use final_tests::{RabbitMq, eventually};
+use lapin::types::{AMQPValue, FieldTable};
 
-use crate::shop::{SOON, Tally, pg_bus, pg_bus_with, publish_on, service};
+use crate::shop::{SOON, Tally, bind_queue, pg_bus, pg_bus_with, publish_on, service};
 
 /// RabbitMQ killed in the middle of everything, and started again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -188,6 +189,15 @@ async fn a_deleted_queue_and_a_deleted_exchange_are_declared_again() {
     bus.shutdown().await.expect("shutdown");
 }
 
+/// Refuses what it has no room for.
+fn room_for_five() -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), AMQPValue::LongInt(5));
+    let refuse = AMQPValue::LongString("reject-publish".into());
+    arguments.insert("x-overflow".into(), refuse);
+    arguments
+}
+
 /// A queue that refuses what is too much: nacks back off for ever and fail nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_queue_that_refuses_delays_and_loses_nothing() {
@@ -195,48 +205,8 @@ async fn a_full_queue_that_refuses_delays_and_loses_nothing() {
     let url = vhost.url().to_owned();
     let service = service();
     let topic = format!("{service}.placed");
-    let admin = lapin::Connection::connect(&url, lapin::ConnectionProperties::default())
-        .await
-        .expect("RabbitMQ");
-    let channel = admin.create_channel().await.expect("channel");
-    let durable = lapin::options::ExchangeDeclareOptions {
-        durable: true,
-        ..Default::default()
-    };
-    channel
-        .exchange_declare(
-            topic.as_str().into(),
-            lapin::ExchangeKind::Topic,
-            durable,
-            Default::default(),
-        )
-        .await
-        .expect("exchange");
-    let mut arguments = lapin::types::FieldTable::default();
-    arguments.insert("x-max-length".into(), lapin::types::AMQPValue::LongInt(5));
-    arguments.insert(
-        "x-overflow".into(),
-        lapin::types::AMQPValue::LongString("reject-publish".into()),
-    );
     let full = format!("{service}-full");
-    channel
-        .queue_declare(
-            full.as_str().into(),
-            lapin::options::QueueDeclareOptions::durable(),
-            arguments,
-        )
-        .await
-        .expect("queue");
-    channel
-        .queue_bind(
-            full.as_str().into(),
-            topic.as_str().into(),
-            topic.as_str().into(),
-            Default::default(),
-            Default::default(),
-        )
-        .await
-        .expect("bound");
+    bind_queue(&url, &topic, &full, room_for_five()).await;
 
     let bus = pg_bus(&service, &url).await;
     bus.start(Router::new()).await.expect("start");
@@ -256,5 +226,36 @@ async fn a_full_queue_that_refuses_delays_and_loses_nothing() {
         bus.stats().await.expect("stats").pending == 0
     })
     .await;
+    bus.shutdown().await.expect("shutdown");
+}
+
+/// RabbitMQ can refuse a topic on one channel for ever and take it on the next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_on_which_a_topic_is_only_refused_is_replaced() {
+    let rabbit = RabbitMq::start().await.expect("RabbitMQ");
+    let (service, api) = (service(), rabbit.management());
+    let bus = pg_bus(&service, &rabbit.url()).await;
+    bind_queue(&rabbit.url(), "placed", "full", room_for_five()).await;
+    bus.start(Router::new()).await.expect("start");
+    for n in 0..40_i64 {
+        bus.publish("placed", &n).await.expect("publish");
+    }
+    let first = eventually("the channels", SOON, async || {
+        let channels = api.channels("/").await.unwrap_or_default();
+        (channels.len() == 2).then_some(channels)
+    })
+    .await;
+
+    eventually("other channels", SOON, async || {
+        let channels = api.channels("/").await.map_err(|error| error.to_string())?;
+        let is_new = channels.iter().any(|channel| !first.contains(channel));
+        if is_new {
+            Ok(())
+        } else {
+            Err(format!("{channels:?}"))
+        }
+    })
+    .await;
+    assert_eq!(bus.stats().await.expect("stats").failed, 0);
     bus.shutdown().await.expect("shutdown");
 }

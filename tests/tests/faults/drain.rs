@@ -4,11 +4,7 @@ use std::{collections::HashMap, fmt, process::Stdio, time::Duration};
 
 use final_tests::Proxy;
 use futures::StreamExt;
-use lapin::{
-    Connection, ConnectionProperties, ExchangeKind,
-    options::{BasicConsumeOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
-    types::FieldTable,
-};
+use lapin::{Connection, ConnectionProperties, options::BasicConsumeOptions, types::FieldTable};
 use serde::Deserialize;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -16,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::shop::service;
+use crate::shop::{bind_queue, service};
 
 const RECORDS: u64 = 200_000;
 /// What the process may use at its peak, in KiB.
@@ -52,7 +48,7 @@ async fn drain(database: &str) {
     let proxy = Proxy::to(vhost.url()).await.expect("a proxy");
     let service = service();
     let topic = format!("{service}.piled");
-    bind_a_queue(vhost.url(), &topic).await;
+    bind_queue(vhost.url(), &topic, &topic, FieldTable::default()).await;
 
     proxy.down();
     let mut piler = Command::new(env!("CARGO_BIN_EXE_piler"))
@@ -109,28 +105,6 @@ impl fmt::Display for Drain {
             peak_kib / 1024
         )
     }
-}
-
-async fn bind_a_queue(url: &str, topic: &str) {
-    let connection = Connection::connect(url, ConnectionProperties::default()).await;
-    let channel = connection.expect("RabbitMQ").create_channel().await;
-    let channel = channel.expect("a channel");
-    let durable = ExchangeDeclareOptions {
-        durable: true,
-        ..Default::default()
-    };
-    let kind = ExchangeKind::Topic;
-    let declared = channel.exchange_declare(topic.into(), kind, durable, FieldTable::default());
-    declared.await.expect("an exchange");
-    let durable = QueueDeclareOptions {
-        durable: true,
-        ..Default::default()
-    };
-    let declared = channel.queue_declare(topic.into(), durable, FieldTable::default());
-    declared.await.expect("a queue");
-    let (bind, none) = (QueueBindOptions::default(), FieldTable::default());
-    let bound = channel.queue_bind(topic.into(), topic.into(), topic.into(), bind, none);
-    bound.await.expect("a binding");
 }
 
 /// Reads until so many different numbers have come and no more come; how often each did.

@@ -9,6 +9,11 @@ use std::{
 use final_amqp::Amqp;
 use final_core::{Bus, Error, Options, Payload, PgBus, Router};
 use final_tests::eventually;
+use lapin::{
+    Connection, ConnectionProperties, ExchangeKind,
+    options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    types::FieldTable,
+};
 use tracing_subscriber::{Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// Long enough for a loaded machine.
@@ -136,4 +141,24 @@ pub struct Published {
     pub committed: Vec<i64>,
     /// COMMIT was not answered: handled if it took place, else never.
     pub unknown: Vec<i64>,
+}
+
+/// Declares a queue of nobody's, and binds it to a topic.
+pub async fn bind_queue(url: &str, topic: &str, queue: &str, arguments: FieldTable) {
+    let connection = Connection::connect(url, ConnectionProperties::default()).await;
+    let channel = connection.expect("RabbitMQ").create_channel().await;
+    let channel = channel.expect("a channel");
+    let durable = ExchangeDeclareOptions {
+        durable: true,
+        ..Default::default()
+    };
+    let kind = ExchangeKind::Topic;
+    let declared = channel.exchange_declare(topic.into(), kind, durable, FieldTable::default());
+    declared.await.expect("an exchange");
+    let durable = QueueDeclareOptions::durable();
+    let declared = channel.queue_declare(queue.into(), durable, arguments);
+    declared.await.expect("a queue");
+    let (bind, none) = (QueueBindOptions::default(), FieldTable::default());
+    let bound = channel.queue_bind(queue.into(), topic.into(), topic.into(), bind, none);
+    bound.await.expect("a binding");
 }
