@@ -34,6 +34,8 @@ pub(crate) struct Books {
     pub(super) other_id: u64,
     /// Workers that did not come by the place they should die at.
     pub(super) missed: u64,
+    /// Shutdowns that ran out of time while something else was broken.
+    pub(super) late: u64,
     pub(super) problems: Vec<String>,
 }
 

@@ -25,6 +25,7 @@ pub struct Report {
     unknown: u64,
     dropped: u64,
     missed: u64,
+    late: u64,
     pub(super) stuck: i64,
     pub(super) failed: i64,
     /// What is wrong, in words.
@@ -83,6 +84,7 @@ impl Report {
             unknown: 0,
             dropped: 0,
             missed: 0,
+            late: 0,
             stuck: 0,
             failed: 0,
             problems: Vec::new(),
@@ -112,6 +114,7 @@ impl Report {
         self.unknown = books.unknown;
         self.dropped = books.dropped;
         self.missed = books.missed;
+        self.late = books.late;
         let mut wrong = |what: &str, which: &dyn fmt::Debug, is_wrong: bool| {
             if is_wrong {
                 let mut which = format!("{which:?}");
@@ -282,6 +285,13 @@ impl Report {
                 f,
                 "\n{} processes did not come by the place they should die at within 15 s and were killed where they were.",
                 self.missed
+            )?;
+        }
+        if self.late > 0 {
+            writeln!(
+                f,
+                "\n{} shutdowns ran out of time, in the middle of another fault.",
+                self.late
             )?;
         }
         Ok(())
