@@ -27,7 +27,8 @@ use crate::{Error, Port, Result};
 #[derive(Debug)]
 pub struct Proxy {
     port: Port,
-    server: String,
+    /// Tried in turn by each connection, as a load balancer does.
+    servers: Arc<[String]>,
     wire: Arc<Wire>,
     listener: Mutex<Option<JoinHandle<()>>>,
 }
@@ -59,7 +60,13 @@ struct State {
 impl Proxy {
     /// A proxy to the server of this URL.
     pub async fn to(url: &str) -> Result<Self> {
-        let server = authority(url)?.to_owned();
+        Self::to_first_of(&[url]).await
+    }
+
+    /// A proxy to the first of these servers that takes connections.
+    pub async fn to_first_of(urls: &[&str]) -> Result<Self> {
+        let servers = urls.iter().map(|url| authority(url).map(str::to_owned));
+        let servers = servers.collect::<Result<_>>()?;
         let (state, _) = watch::channel(State::default());
         let wire = Arc::new(Wire {
             state,
@@ -69,7 +76,7 @@ impl Proxy {
         });
         let proxy = Self {
             port: Port::free()?,
-            server,
+            servers,
             wire,
             listener: Mutex::new(None),
         };
@@ -79,7 +86,11 @@ impl Proxy {
 
     /// The server's URL with this proxy in its place.
     pub fn url(&self, url: &str) -> String {
-        url.replacen(&self.server, &format!("127.0.0.1:{}", self.port()), 1)
+        let here = format!("127.0.0.1:{}", self.port());
+        match authority(url) {
+            Ok(server) => url.replacen(server, &here, 1),
+            Err(_) => url.to_owned(),
+        }
     }
 
     /// The port clients connect to.
@@ -170,7 +181,7 @@ impl Proxy {
                     "run the test again; another program took the port in between",
                 )
             })?;
-            let serve = serve(socket, self.server.clone(), self.wire.clone());
+            let serve = serve(socket, Arc::clone(&self.servers), Arc::clone(&self.wire));
             *listener = Some(tokio::spawn(serve));
         }
         Ok(())
@@ -229,19 +240,28 @@ fn listen(port: u16) -> std::io::Result<TcpListener> {
     socket.listen(1024)
 }
 
-async fn serve(listener: TcpListener, server: String, wire: Arc<Wire>) {
+async fn serve(listener: TcpListener, servers: Arc<[String]>, wire: Arc<Wire>) {
     while let Ok((client, _)) = listener.accept().await {
-        tokio::spawn(carry(client, server.clone(), wire.clone()));
+        tokio::spawn(carry(client, Arc::clone(&servers), Arc::clone(&wire)));
     }
 }
 
+async fn connect(servers: &[String]) -> Option<TcpStream> {
+    for server in servers {
+        if let Ok(stream) = TcpStream::connect(server).await {
+            return Some(stream);
+        }
+    }
+    None
+}
+
 /// One connection, from its beginning to its end or a cut.
-async fn carry(client: TcpStream, server: String, wire: Arc<Wire>) {
+async fn carry(client: TcpStream, servers: Arc<[String]>, wire: Arc<Wire>) {
     let mut state = wire.state.subscribe();
     let cuts = state.borrow_and_update().cuts;
     wire.taken.fetch_add(1, Ordering::SeqCst);
     wire.open.fetch_add(1, Ordering::SeqCst);
-    if let Ok(server) = TcpStream::connect(server).await {
+    if let Some(server) = connect(&servers).await {
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();

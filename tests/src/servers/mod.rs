@@ -12,6 +12,8 @@ mod rabbitmq;
 mod set;
 
 #[cfg(feature = "clients")]
+mod cluster;
+#[cfg(feature = "clients")]
 mod http;
 #[cfg(feature = "clients")]
 mod management;
@@ -37,7 +39,7 @@ pub use rabbitmq::RabbitMq;
 pub use set::{Set, Shown};
 
 #[cfg(feature = "clients")]
-pub use {management::Management, tls::Authority};
+pub use {cluster::RabbitCluster, management::Management, tls::Authority};
 
 /// How long a server may take to answer; RabbitMQ needs 6 s on an idle machine.
 const START: Duration = Duration::from_secs(120);

@@ -54,49 +54,12 @@ impl RabbitMq {
 
     /// Makes a data folder, starts the node and waits until it answers.
     pub fn start_blocking(setup: Setup) -> Result<Self> {
-        let tls = setup.tls;
-        let programs = find::rabbitmq()?;
-        let dir = super::folder("rabbitmq", setup.lifetime)?;
-        let port = Port::prefer(setup.port)?;
-        let api = Port::prefer(setup.port.map(|port| port + 1))?;
-        let tls_port = tls.as_ref().map(|_| Port::free()).transpose()?;
-        let node = Node {
-            programs,
-            // Never the machine's name: data is filed under the node's name and must be found again.
-            name: format!("final{}@localhost", port.number()),
-            home: dir.folder("home", None)?,
-            port: port.number(),
-            api: api.number(),
-        };
-        let tls_number = tls_port.as_ref().map(Port::number);
-        let clients_must = tls.as_ref().is_some_and(|files| files.clients_must);
-        write_cookie(&dir)?;
-        dir.write("plugins", "[rabbitmq_management].\n")?;
-        dir.write("empty", "")?;
-        dir.write(
-            "rabbitmq.conf",
-            &configuration(&node, &dir, tls_number, clients_must),
-        )?;
-        if let Some(files) = &tls {
-            files.write(&dir, None)?;
-        }
-        let ports = vec![Some(port), Some(api), tls_port]
-            .into_iter()
-            .flatten()
-            .collect();
-        let recipe = RabbitMqRecipe {
-            node: node.clone(),
-            distribution: Port::free()?,
-            ports,
-            dir,
-            args: setup.args,
-        };
-        let server = Server::launch(recipe, setup.lifetime)?;
-        Ok(Self {
-            server,
-            node,
-            tls: tls_number,
-        })
+        Blueprint::draw(setup)?.launch(&[], &cookie())
+    }
+
+    /// The node's name in its cluster.
+    pub fn node_name(&self) -> &str {
+        &self.node.name
     }
 
     /// Its management API: `http://guest:guest@127.0.0.1:port`.
@@ -179,6 +142,94 @@ impl RabbitMq {
     #[cfg(feature = "clients")]
     pub fn management(&self) -> super::Management {
         super::Management::local(self.node.api)
+    }
+}
+
+/// A node that is to be: its names and ports are taken.
+#[derive(Debug)]
+pub(super) struct Blueprint {
+    node: Node,
+    dir: WorkDir,
+    ports: Vec<Port>,
+    distribution: Port,
+    tls_port: Option<u16>,
+    setup: Setup,
+}
+
+impl Blueprint {
+    pub(super) fn draw(setup: Setup) -> Result<Self> {
+        let programs = find::rabbitmq()?;
+        let dir = super::folder("rabbitmq", setup.lifetime)?;
+        let port = Port::prefer(setup.port)?;
+        let api = Port::prefer(setup.port.map(|port| port + 1))?;
+        let tls_port = setup.tls.as_ref().map(|_| Port::free()).transpose()?;
+        let node = Node {
+            programs,
+            // Never the machine's name: data is filed under the node's name and must be found again.
+            name: format!("final{}@localhost", port.number()),
+            home: dir.folder("home", None)?,
+            port: port.number(),
+            api: api.number(),
+        };
+        Ok(Self {
+            node,
+            dir,
+            tls_port: tls_port.as_ref().map(Port::number),
+            ports: [Some(port), Some(api), tls_port]
+                .into_iter()
+                .flatten()
+                .collect(),
+            distribution: Port::free()?,
+            setup,
+        })
+    }
+
+    #[cfg(feature = "clients")]
+    pub(super) fn name(&self) -> &str {
+        &self.node.name
+    }
+
+    /// Starts it, in a cluster with nodes that know the same cookie.
+    pub(super) fn launch(self, peers: &[String], cookie: &str) -> Result<RabbitMq> {
+        let Self {
+            node,
+            dir,
+            ports,
+            distribution,
+            tls_port,
+            setup,
+        } = self;
+        let clients_must = setup.tls.as_ref().is_some_and(|files| files.clients_must);
+        write_cookie(&dir, cookie)?;
+        dir.write("plugins", "[rabbitmq_management].\n")?;
+        dir.write("empty", "")?;
+        let mut text = configuration(&node, &dir, tls_port, clients_must);
+        if !peers.is_empty() {
+            text += "cluster_formation.peer_discovery_backend = classic_config\n";
+        }
+        for (n, peer) in peers.iter().enumerate() {
+            text += &format!(
+                "cluster_formation.classic_config.nodes.{} = {peer}\n",
+                n + 1
+            );
+        }
+        dir.write("rabbitmq.conf", &text)?;
+        if let Some(files) = &setup.tls {
+            files.write(&dir, None)?;
+        }
+        let recipe = RabbitMqRecipe {
+            node: node.clone(),
+            distribution,
+            ports,
+            dir,
+            args: setup.args,
+        };
+        let server = Server::launch(recipe, setup.lifetime)?;
+        Ok(RabbitMq {
+            server,
+            node,
+            tls: tls_port,
+        })
     }
 }
 
@@ -279,12 +330,14 @@ fn configuration(node: &Node, dir: &WorkDir, tls: Option<u16>, clients_must: boo
     lines.join("\n") + "\n"
 }
 
-/// The secret that Erlang nodes know each other by; readable by its owner alone or refused.
-fn write_cookie(dir: &WorkDir) -> Result<()> {
-    let cookie = dir.write(
-        "home/.erlang.cookie",
-        &format!("{:032x}", fastrand::u128(..)),
-    )?;
+/// The secret that Erlang nodes know each other by.
+pub(super) fn cookie() -> String {
+    format!("{:032x}", fastrand::u128(..))
+}
+
+/// Readable by its owner alone, or refused.
+fn write_cookie(dir: &WorkDir, cookie: &str) -> Result<()> {
+    let cookie = dir.write("home/.erlang.cookie", cookie)?;
     fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400))
         .map_err(Error::io("cannot protect", &cookie))
 }

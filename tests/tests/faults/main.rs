@@ -5,6 +5,7 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 mod broker;
+mod cluster;
 mod database;
 mod drain;
 mod go;

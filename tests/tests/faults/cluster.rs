@@ -1,0 +1,168 @@
+//! Three nodes, quorum queues: a leader dies, a majority dies.
+
+use std::time::{Duration, Instant};
+
+use final_amqp::{Amqp, QueueKind};
+use final_core::{Bus, PgBus};
+use final_tests::{Proxy, RabbitCluster, RabbitMq, eventually};
+
+use crate::shop::{SOON, Tally, log, options, publish_on, service};
+
+async fn bus(service: &str, broker: Amqp) -> PgBus {
+    let url = final_tests::pg_database().await.expect("PostgreSQL");
+    let pool = sqlx::PgPool::connect(&url).await.expect("PostgreSQL");
+    Bus::new(service, pool, broker).with_options(options())
+}
+
+/// Stands before the nodes as a load balancer would.
+async fn balancer(nodes: &[RabbitMq]) -> (Proxy, String) {
+    let urls: Vec<_> = nodes.iter().map(|node| node.url()).collect();
+    let refs: Vec<_> = urls.iter().map(String::as_str).collect();
+    let proxy = Proxy::to_first_of(&refs).await.expect("a proxy");
+    let url = proxy.url(&urls[0]);
+    (proxy, url)
+}
+
+/// RabbitMQ answers a declaration before it is on disk.
+async fn on_disk(nodes: &[RabbitMq]) {
+    for node in nodes {
+        node.ctl(&["eval", "mnesia:sync_log()."])
+            .await
+            .expect("rabbitmqctl");
+    }
+}
+
+async fn is_whole(cluster: &RabbitCluster, witness: &RabbitMq, queue: &str) {
+    eventually(
+        "a member of the queue on each node",
+        SOON,
+        async || match cluster.members(witness, queue).await {
+            Ok(3) => Ok(()),
+            Ok(members) => Err(format!("{members} members")),
+            Err(error) => Err(error.to_string()),
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_the_leader_of_the_queue_dies() {
+    log();
+    let cluster = RabbitCluster::start().await.expect("three nodes");
+    let (_proxy, url) = balancer(cluster.nodes()).await;
+    let (service, tally) = (service(), Tally::default());
+    let bus = bus(&service, Amqp::new(url).expect("a URL")).await;
+    bus.start(tally.router("placed")).await.expect("start");
+    let (stop, publisher) = publish_on(&bus, "placed", 0);
+    eventually("traffic", SOON, async || tally.distinct() > 1_000).await;
+    is_whole(&cluster, &cluster.nodes()[0], &service).await;
+    on_disk(cluster.nodes()).await;
+
+    for round in 0..2 {
+        let witness = &cluster.nodes()[round];
+        let leader = eventually("a leader", SOON, async || {
+            cluster.leader(witness, &service).await.ok().flatten()
+        })
+        .await;
+        leader.kill9();
+        let (died, before) = (Instant::now(), tally.distinct());
+        eventually("traffic under a new leader", SOON, async || {
+            if tally.distinct() > before + 300 {
+                return Ok(());
+            }
+            let alive = cluster
+                .nodes()
+                .iter()
+                .find(|node| node.identity() != leader.identity());
+            let queue = match alive {
+                Some(node) => node.management().queue("/", &service).await,
+                None => panic!("no node is alive"),
+            };
+            Err(format!(
+                "{} handled, {:?}, {queue:?}",
+                tally.distinct() - before,
+                bus.stats().await
+            ))
+        })
+        .await;
+        println!(
+            "traffic {:.1} s after the leader died",
+            died.elapsed().as_secs_f64()
+        );
+        leader.start_again().await.expect("the node again");
+        is_whole(&cluster, leader, &service).await;
+    }
+    stop.send(()).expect("the publisher runs");
+    let published = publisher.await.expect("joined");
+
+    tally.has_all(published.committed.clone()).await;
+    eventually("an empty outbox", SOON, async || {
+        bus.stats().await.expect("stats").pending == 0
+    })
+    .await;
+    let invented = tally.beyond(|n| published.committed.contains(&n));
+    assert_eq!(invented, Vec::<i64>::new());
+    // A window on the way out and what was in hand on the way in, each time.
+    assert!(tally.repeats() <= 2 * 1_300, "{} repeats", tally.repeats());
+    bus.shutdown().await.expect("shutdown");
+}
+
+/// A quorum queue without a majority neither confirms nor refuses.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_without_a_majority_holds_up_nobody_else_and_loses_nothing() {
+    log();
+    let cluster = RabbitCluster::start().await.expect("three nodes");
+    let survivor = &cluster.nodes()[0];
+    let amqp = || {
+        let broker = Amqp::new(survivor.url()).expect("a URL");
+        broker.confirm_timeout(Duration::from_secs(3))
+    };
+    let (shop_name, audit_name) = (service(), service());
+    let (placed, audited) = (Tally::default(), Tally::default());
+    let shop = bus(&shop_name, amqp()).await;
+    shop.start(placed.router("placed")).await.expect("start");
+    let audit = bus(&audit_name, amqp().queue_kind(QueueKind::Classic)).await;
+    audit.start(audited.router("audited")).await.expect("start");
+    for n in 0..1_000 {
+        shop.publish("placed", &n).await.expect("publish");
+    }
+    placed.has_all(0..1_000).await;
+    is_whole(&cluster, survivor, &shop_name).await;
+    on_disk(cluster.nodes()).await;
+
+    for node in &cluster.nodes()[1..] {
+        node.kill9();
+    }
+    for n in 1_000..2_000 {
+        shop.publish("placed", &n).await.expect("commits go on");
+        shop.publish("audited", &n).await.expect("commits go on");
+    }
+    audited.has_all(1_000..2_000).await;
+    eventually("a parked topic", SOON, async || {
+        let stats = shop.stats().await.expect("stats");
+        // All of them: nothing was acked without proof.
+        (stats.pending == 1_000 && stats.unroutable > 0)
+            .then_some(())
+            .ok_or(stats)
+    })
+    .await;
+    assert_eq!(placed.distinct(), 1_000);
+
+    let (one, other) = (&cluster.nodes()[1], &cluster.nodes()[2]);
+    let (one, other) = tokio::join!(one.start_again(), other.start_again());
+    one.and(other).expect("the nodes again");
+    let back = Instant::now();
+    placed.has_all(0..2_000).await;
+    println!(
+        "all handled {:.1} s after the majority was back",
+        back.elapsed().as_secs_f64()
+    );
+    eventually("an empty outbox", SOON, async || {
+        shop.stats().await.expect("stats").pending == 0
+    })
+    .await;
+    assert!(placed.repeats() <= 1_300, "{} repeats", placed.repeats());
+    assert_eq!(audited.repeats(), 0);
+    shop.shutdown().await.expect("shutdown");
+    audit.shutdown().await.expect("shutdown");
+}
