@@ -262,5 +262,41 @@ mod tests {
             let used = window.used();
             proptest::prop_assert_eq!((used.slots, used.bytes, used.hand_over, used.scanner, used.topics.len()), (0, 0, 0, 0, 0));
         }
+
+        #[test]
+        fn no_side_and_no_topic_ever_has_more_than_its_share(
+            steps in proptest::collection::vec((0..9_u8, 0..6_usize, proptest::bool::ANY), 1..300),
+            limit in 4..40_usize,
+        ) {
+            let window = Window::new(limit);
+            let mut held = Vec::new();
+            let mut backlog = false;
+            for (what, name, scanner) in steps {
+                let side = if scanner { Side::Scanner } else { Side::HandOver };
+                let topic = topic(&name.to_string());
+                match what {
+                    0..7 => {
+                        let Some(slot) = window.try_take(&topic, 1, side) else {
+                            continue;
+                        };
+                        held.push(slot);
+                        let used = window.used();
+                        proptest::prop_assert!(used.scanner <= limit - limit / 4);
+                        if backlog && !scanner {
+                            proptest::prop_assert!(used.hand_over <= limit - limit / 4);
+                        }
+                        let share = if used.topics.len() == 1 { limit / 2 } else { limit / 4 };
+                        proptest::prop_assert!(used.topics[&topic] <= share);
+                    }
+                    7 if !held.is_empty() => { held.swap_remove(name % held.len()); }
+                    _ => {
+                        backlog = scanner;
+                        window.set_backlog(backlog);
+                    }
+                }
+                let free = window.free_for_scanner();
+                proptest::prop_assert!(free + window.in_flight() <= limit);
+            }
+        }
     }
 }
