@@ -8,7 +8,10 @@ use std::{
 
 use final_tests::{Error, Result};
 
-use crate::cargo::{cargo, exec, root, target};
+use crate::{
+    cargo::{cargo, exec, root, target},
+    install,
+};
 
 /// How long each target runs unless told otherwise.
 const SECONDS: u32 = 60;
@@ -42,6 +45,7 @@ pub(crate) fn run(args: &[&str]) -> Result<ExitCode> {
             format!("use some of these: {}", all.join(" ")),
         ));
     }
+    install::compiler()?;
     let built = exec(
         cargo(),
         &[&["build", "--bins"][..], &BUILD].concat(),

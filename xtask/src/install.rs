@@ -12,21 +12,33 @@ pub(crate) fn servers() -> Result<()> {
         .iter()
         .map(|missing| missing.package)
         .collect();
+    apt(
+        &packages,
+        "or set the FINAL_TEST_*_URL of running servers and use `cargo test`",
+    )
+}
+
+/// Installs what libFuzzer is built with, if it is missing.
+pub(crate) fn compiler() -> Result<()> {
+    if Launch::new("c++").arg("--version").run().is_ok() {
+        return Ok(());
+    }
+    apt(&["g++"], "or put another C++ compiler into PATH as `c++`")
+}
+
+fn apt(packages: &[&str], otherwise: &str) -> Result<()> {
     if packages.is_empty() {
         return Ok(());
     }
     let by_hand = format!("as root: apt-get install {}", packages.join(" "));
     if !is_root_on_debian() {
-        let what = format!("these servers are not installed: {}", packages.join(", "));
         return Err(Error::new(
-            what,
-            format!(
-                "{by_hand}; or set the FINAL_TEST_*_URL of running servers and use `cargo test`"
-            ),
+            format!("these packages are not installed: {}", packages.join(", ")),
+            format!("{by_hand}; {otherwise}"),
         ));
     }
     let quiet = ["DEBIAN_FRONTEND=noninteractive", "apt-get"];
-    let install = [&["install", "-y", "--no-install-recommends"], &packages[..]].concat();
+    let install = [&["install", "-y", "--no-install-recommends"], packages].concat();
     for args in [&["update"][..], &install] {
         if exec_aside("env", &[&quiet, args].concat())? != ExitCode::SUCCESS {
             return Err(Error::new("apt-get failed, see above", by_hand));
