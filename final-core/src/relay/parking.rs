@@ -10,8 +10,10 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 /// The pause between two probes of one topic.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
@@ -169,5 +171,23 @@ mod tests {
         assert!(parking.open("a"));
         assert!(!parking.open("a"));
         assert!(!parking.is_parked("a"));
+    }
+
+    /// On a clock that only this test moves.
+    #[tokio::test(start_paused = true)]
+    async fn a_topic_that_stays_parked_is_probed_ten_times_in_ten_seconds() {
+        let parking = Parking::default();
+        parking.park(&"a".into());
+        let end = Instant::now() + Duration::from_secs(10);
+        let mut probes = 0;
+        while let Some(at) = parking.next_probe().filter(|at| *at <= end) {
+            tokio::time::sleep_until(at).await;
+            for topic in parking.to_probe(10) {
+                probes += 1;
+                parking.park(&topic);
+            }
+        }
+
+        assert_eq!(probes, 10);
     }
 }

@@ -124,7 +124,11 @@ impl Look {
             tokio::time::sleep(DEBOUNCE).await;
             return;
         }
-        let others = [relay.alarm(), relay.parking.next_probe()];
+        let probe = relay
+            .parking
+            .next_probe()
+            .map(tokio::time::Instant::into_std);
+        let others = [relay.alarm(), probe];
         let wake_at = others
             .into_iter()
             .flatten()
