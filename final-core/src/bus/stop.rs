@@ -100,9 +100,15 @@ impl<DB: OutboxDatabase> Inner<DB> {
 }
 
 #[cfg(test)]
+#[allow(clippy::expect_used, reason = "a test says what it expects")]
 impl<DB: OutboxDatabase> Bus<DB> {
     /// Ends the tasks and settles nothing, as if the process stood still.
     pub(crate) fn stop_renewing(&self) {
         self.inner.crew.stop();
+    }
+
+    /// The way out, for tests of its parts.
+    pub(crate) fn relay(&self) -> Arc<crate::relay::Relay<DB>> {
+        Arc::clone(&self.inner.running().expect("it is started").relay)
     }
 }

@@ -251,3 +251,16 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_after_a_refusal_grows_to_a_minute_and_not_beyond() {
+        for attempt in 1..=100 {
+            assert!(REFUSED.pause(attempt) <= Duration::from_secs(60));
+        }
+        assert!(REFUSED.pause(100) >= Duration::from_secs(30));
+    }
+}

@@ -3,7 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod answers;
+mod expiry;
 mod leases;
 mod outage;
+mod parking;
 mod scripted;
+mod shares;
+mod shutdown;
 mod staging;
+mod unknown;

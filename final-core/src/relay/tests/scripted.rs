@@ -10,8 +10,10 @@ use sqlx::{Sqlite, SqlitePool, sqlite::SqliteConnectOptions};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    Bus, Options, OutboxDatabase, Router, Stats,
-    broker::{Broker, BrokerError, Link, LinkState, Opened, Outgoing, Setup},
+    Bus, Message, Options, OutboxDatabase, Router, Stats,
+    broker::{Broker, BrokerError, Link, LinkState, Opened, Outgoing, Setup, Staged},
+    outbox::NewRecord,
+    relay::Reserved,
 };
 
 /// What a test may wait for at most; nothing that works takes this long.
@@ -99,6 +101,30 @@ impl Stage {
         self.bus.publish(topic, "payload").await.unwrap();
     }
 
+    /// Waits until the scanner has looked at the table; next it looks when there is a reason.
+    pub(super) async fn first_look(&self) {
+        self.until("a first look", |stats| stats.relay_statements >= 3)
+            .await;
+    }
+
+    /// Writes records behind the bus's back.
+    pub(super) async fn insert(&self, records: &[NewRecord<'_>]) {
+        let relay = self.bus.relay();
+        let mut conn = relay.store.caller().acquire().await.unwrap();
+        let insert = relay
+            .store
+            .insert(&mut conn, &relay.service, records, false);
+        insert.await.unwrap();
+    }
+
+    /// Writes a record that a bus which is gone has parked.
+    pub(super) async fn parked_by_another(&self, topic: &str) {
+        let staged = [staged(topic)];
+        let mut records = Reserved::none(&staged).records;
+        records[0].parked = true;
+        self.insert(&records).await;
+    }
+
     /// What the bus sends next.
     pub(super) async fn sent(&mut self) -> Outgoing {
         tokio::time::timeout(SOON, self.sent.recv())
@@ -132,6 +158,15 @@ impl Drop for Stage {
         for suffix in ["", "-wal", "-shm"] {
             let _ = std::fs::remove_file(format!("{}{suffix}", self.file.display()));
         }
+    }
+}
+
+/// A message to be written at once.
+pub(super) fn staged(topic: &str) -> Staged {
+    Staged {
+        message: Message::new(topic, "payload"),
+        ttl: None,
+        delay: Duration::ZERO,
     }
 }
 

@@ -75,8 +75,20 @@ async fn messages_are_staged_in_the_callers_transaction_and_not_in_the_outbox() 
     committed.publish("placed", "payload").await.unwrap();
     committed.commit().await.unwrap();
     bus.publish("alone", "payload").await.unwrap();
+    let mut early = bus.with_tx(bus.begin().await.unwrap());
+    early.publish("early", "payload").await.unwrap();
+    early.flush().await.unwrap();
+    early.commit().await.unwrap();
+    let mut borrowed = bus.begin().await.unwrap();
+    let publish = bus.publish_in(&mut borrowed, "borrowed", "payload");
+    publish.await.unwrap();
+    borrowed.commit().await.unwrap();
 
-    assert_eq!(topics(&pool).await, ["placed", "alone"]);
-    assert_eq!(broker.committed.load(Ordering::Relaxed), 2);
+    assert_eq!(
+        topics(&pool).await,
+        ["placed", "alone", "early", "borrowed"]
+    );
+    // The owner of a borrowed transaction commits it without our knowing.
+    assert_eq!(broker.committed.load(Ordering::Relaxed), 3);
     assert_eq!(bus.stats().await.unwrap().pending, 0);
 }

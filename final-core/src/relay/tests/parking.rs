@@ -1,0 +1,118 @@
+//! Topics that cannot be sent to now.
+
+use std::time::Duration;
+
+use super::scripted::{Stage, options};
+use crate::broker::{Confirm, Lane};
+
+/// Without parking, a million returned messages would be a hot loop.
+#[tokio::test]
+async fn a_parked_topic_gets_one_probe_a_second() {
+    for reason in [
+        Confirm::Unroutable,
+        Confirm::NoAnswer,
+        Confirm::Denied("403".into()),
+    ] {
+        let mut stage = Stage::new(options()).await;
+        for _ in 0..20 {
+            stage.publish("nobody").await;
+        }
+        for _ in 0..20 {
+            stage.sent().await.confirm(reason.clone());
+        }
+        stage.until("parked", |stats| stats.unroutable == 20).await;
+
+        // What is published meanwhile is not handed over.
+        stage.publish("nobody").await;
+        let probe = stage.sent().await;
+        assert_eq!(probe.lane(), Lane::Alone);
+        assert!(
+            stage.is_quiet(Duration::from_millis(300)).await,
+            "one probe at a time"
+        );
+        probe.confirm(reason);
+
+        let probe = stage.sent().await;
+        probe.confirm(Confirm::Stored);
+        for _ in 0..20 {
+            stage.sent().await.confirm(Confirm::Stored);
+        }
+        stage
+            .until("all acked", |stats| {
+                stats.acked == 21 && stats.parked_topics == 0
+            })
+            .await;
+    }
+}
+
+/// More than one statement makes pending again.
+#[tokio::test]
+async fn a_topic_that_works_again_gets_all_its_records_however_many() {
+    const MANY: u64 = 600;
+    let mut stage = Stage::new(options().confirm_window(4_000)).await;
+    stage.publish("nobody").await;
+    stage.sent().await.confirm(Confirm::Unroutable);
+    stage
+        .until("parked", |stats| stats.parked_topics == 1)
+        .await;
+    let mut txbus = stage.bus.with_tx(stage.bus.begin().await.unwrap());
+    for _ in 1..MANY {
+        txbus.publish("nobody", "payload").await.unwrap();
+    }
+    txbus.commit().await.unwrap();
+
+    for _ in 0..MANY {
+        stage.sent().await.confirm(Confirm::Stored);
+    }
+    stage.until("all acked", |stats| stats.acked == MANY).await;
+}
+
+#[tokio::test]
+async fn a_topic_that_an_earlier_life_has_parked_is_probed_after_the_start() {
+    let before = Stage::new(options()).await;
+    before.first_look().await;
+    before.parked_by_another("nobody").await;
+
+    let mut stage = before.another(options()).await;
+    let probe = stage.sent().await;
+    assert_eq!(probe.lane(), Lane::Alone);
+    probe.confirm(Confirm::Stored);
+    stage.until("acked", |stats| stats.pending == 0).await;
+}
+
+#[tokio::test]
+async fn a_probe_that_told_nothing_is_followed_by_another() {
+    let mut stage = Stage::new(options()).await;
+    stage.publish("nobody").await;
+    stage.sent().await.confirm(Confirm::Unroutable);
+
+    for nothing in [Confirm::Lost, Confirm::Refused] {
+        let probe = stage.sent().await;
+        assert_eq!(probe.lane(), Lane::Alone);
+        probe.confirm(nothing);
+    }
+
+    stage.sent().await.confirm(Confirm::Stored);
+    stage.until("acked", |stats| stats.pending == 0).await;
+}
+
+#[tokio::test]
+async fn a_record_that_becomes_due_while_its_topic_is_parked_is_parked_too() {
+    let mut stage = Stage::new(options()).await;
+    stage.publish("nobody").await;
+    stage.sent().await.confirm(Confirm::Unroutable);
+    stage
+        .until("parked", |stats| stats.parked_topics == 1)
+        .await;
+    let late = stage.bus.publish("nobody", "payload");
+    late.delay(Duration::from_millis(200)).await.unwrap();
+
+    for _ in 0..2 {
+        let probe = stage.sent().await;
+        assert_eq!(probe.lane(), Lane::Alone, "only probes are sent");
+        probe.confirm(Confirm::Unroutable);
+    }
+    stage
+        .until("both parked", |stats| stats.unroutable == 2)
+        .await;
+}

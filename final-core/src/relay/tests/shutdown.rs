@@ -1,0 +1,106 @@
+//! The end of the way out.
+
+use std::time::Duration;
+
+use sqlx::Connection;
+
+use super::scripted::{SOON, Stage, options};
+use crate::broker::Confirm;
+
+#[tokio::test]
+async fn shutdown_waits_for_answers_and_releases_what_has_none() {
+    let mut stage = Stage::new(options().shutdown_timeout(Duration::from_millis(800))).await;
+    stage.publish("placed").await;
+    stage.publish("placed").await;
+    stage.sent().await.confirm(Confirm::Stored);
+    let unanswered = stage.sent().await;
+
+    let shutdown = stage.bus.shutdown().await;
+    assert!(
+        matches!(shutdown, Err(crate::Error::Timeout { .. })),
+        "{shutdown:?}"
+    );
+
+    // Its lease of 5 s was released, so the next instance need not wait for it.
+    let mut next = stage.another(options()).await;
+    let began = std::time::Instant::now();
+    next.sent().await.confirm(Confirm::Stored);
+    assert!(
+        began.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        began.elapsed()
+    );
+    drop(unanswered);
+}
+
+#[tokio::test]
+async fn what_is_published_after_the_shutdown_is_left_to_the_next_instance() {
+    let mut stage = Stage::new(options().lease(SOON * 10)).await;
+    stage.bus.shutdown().await.unwrap();
+    stage.publish("placed").await;
+
+    assert!(stage.is_quiet(Duration::from_millis(100)).await);
+    // Not leased, or it would have to wait.
+    let mut next = stage.another(options()).await;
+    next.sent().await.confirm(Confirm::Stored);
+    next.until("acked", |stats| stats.pending == 0).await;
+}
+
+#[tokio::test]
+async fn nothing_more_is_claimed_once_the_shutdown_has_begun() {
+    let mut stage = Stage::new(options().confirm_window(8)).await;
+    for _ in 0..20 {
+        stage.publish("placed").await;
+    }
+    let mut in_flight = Vec::new();
+    for _ in 0..4 {
+        in_flight.push(stage.sent().await);
+    }
+    let bus = stage.bus.clone();
+    let shutdown = tokio::spawn(async move { bus.shutdown().await });
+    let relay = stage.bus.relay();
+    eventually("the end of taking", || !relay.is_ready()).await;
+
+    for sent in in_flight {
+        sent.confirm(Confirm::Stored);
+    }
+    shutdown.await.unwrap().unwrap();
+    assert!(stage.is_quiet(Duration::from_millis(1)).await);
+    let next = stage.another(options()).await;
+    assert_eq!(next.bus.stats().await.unwrap().pending, 16);
+}
+
+/// What has reserved before the shutdown is handed over, confirmed and acked in it.
+#[tokio::test]
+async fn shutdown_waits_for_a_write_under_way() {
+    let mut stage = Stage::new(options()).await;
+    let relay = stage.bus.relay();
+    let mut other = relay.store.caller().acquire().await.unwrap();
+    let other_writes = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let bus = stage.bus.clone();
+    let publish = tokio::spawn(async move { bus.publish("placed", "payload").await });
+    eventually("a reserved slot", || relay.window.in_flight() == 1).await;
+
+    let bus = stage.bus.clone();
+    let shutdown = tokio::spawn(async move { bus.shutdown().await });
+    eventually("the end of taking", || !relay.is_ready()).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!shutdown.is_finished(), "the INSERT is not done yet");
+    other_writes.rollback().await.unwrap();
+
+    publish.await.unwrap().unwrap();
+    stage.sent().await.confirm(Confirm::Stored);
+    shutdown.await.unwrap().unwrap();
+    let next = stage.another(options()).await;
+    assert_eq!(next.bus.stats().await.unwrap().pending, 0);
+}
+
+async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let wait = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(SOON, wait).await;
+    assert!(in_time.is_ok(), "not so in time: {what}");
+}
