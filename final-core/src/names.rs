@@ -162,4 +162,14 @@ mod tests {
             prop_assert!(error.len() < 500, "{error}");
         }
     }
+
+    /// They stand in tables that earlier releases made, and PostgreSQL cuts names at 63 bytes.
+    #[test]
+    fn names_of_indexes_are_short_and_never_change() {
+        let shop = ServiceName::new("my-shop").unwrap();
+        assert_eq!(shop.short("due"), "final_ec04b06cad4888b9_due");
+
+        let longest = ServiceName::new(&"s".repeat(ServiceName::MAX)).unwrap();
+        assert_eq!(longest.short("due").len(), shop.short("due").len());
+    }
 }

@@ -101,6 +101,7 @@ for_all!(
         the_relay_reads_what_is_committed,
         a_callers_own_schema_does_not_redirect_the_insert,
         the_startup_lock_keeps_others_from_migrating,
+        nobody_migrates_while_a_start_purges,
     ]
 );
 for_all!(
@@ -114,5 +115,6 @@ for_all!(
         the_relay_reads_what_is_committed,
         a_callers_own_schema_does_not_redirect_the_insert,
         the_startup_lock_keeps_others_from_migrating,
+        nobody_migrates_while_a_start_purges,
     ]
 );

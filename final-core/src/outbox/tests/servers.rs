@@ -5,13 +5,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::{FutureExt, future::BoxFuture};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::{
     House, Outbox,
     house::{LEASE, ids, message, shop},
 };
-use crate::outbox::{Dialect, NewRecord};
+use crate::{
+    Bus, MemoryBroker, Options, OutboxDatabase, Router,
+    broker::{Broker, BrokerError, Opened, Setup},
+    outbox::{Dialect, NewRecord},
+};
 
 /// Everything here answers in milliseconds, or waits for the other transaction without end.
 async fn soon<T>(work: impl Future<Output = T>) -> T {
@@ -169,4 +175,43 @@ pub(super) async fn the_startup_lock_keeps_others_from_migrating<DB: House>() {
     assert!(!migrate.is_finished());
     drop(lock);
     soon(migrate).await.unwrap().unwrap();
+}
+
+/// Opens when it is told to.
+#[derive(Clone, Default)]
+struct Gate {
+    opening: Arc<Notify>,
+    go_on: Arc<Notify>,
+}
+
+impl<DB: OutboxDatabase> Broker<DB> for Gate {
+    fn open(&self, setup: Setup) -> BoxFuture<'_, Result<Opened, BrokerError>> {
+        let open = async move {
+            self.opening.notify_one();
+            self.go_on.notified().await;
+            Broker::<DB>::open(&MemoryBroker::new(), setup).await
+        };
+        open.boxed()
+    }
+}
+
+/// Who migrates is about to start, and to write what the purge would take along.
+pub(super) async fn nobody_migrates_while_a_start_purges<DB: House>() {
+    let outbox = Outbox::<DB>::new().await;
+    let gate = Gate::default();
+    let bus = Bus::new(shop().as_str(), outbox.pool.clone(), gate.clone())
+        .with_options(Options::default().purge_on_startup(true));
+    let starting = bus.clone();
+    let start = tokio::spawn(async move { starting.start(Router::new()).await });
+    soon(gate.opening.notified()).await;
+
+    let other = DB::relay_pool(&outbox.pool);
+    let migrate = tokio::spawn(async move { DB::migrate(&other, &shop()).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+
+    assert!(!migrate.is_finished());
+    gate.go_on.notify_one();
+    soon(start).await.unwrap().unwrap();
+    soon(migrate).await.unwrap().unwrap();
+    bus.shutdown().await.unwrap();
 }
