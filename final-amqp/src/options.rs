@@ -197,6 +197,14 @@ mod tests {
         assert!(Amqp::new(url).is_ok());
     }
 
+    /// As long as the README says.
+    #[test]
+    fn a_confirm_may_take_thirty_seconds_unless_told_otherwise() {
+        let amqp = Amqp::new("amqp://localhost/%2f").unwrap();
+
+        assert_eq!(amqp.settings.confirm_timeout, Duration::from_secs(30));
+    }
+
     #[test]
     fn a_clone_keeps_its_own_options() {
         let one = Amqp::new("amqp://localhost/%2f").unwrap();

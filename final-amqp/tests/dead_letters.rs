@@ -147,6 +147,41 @@ async fn a_missing_dead_letter_queue_is_declared_again_and_nothing_is_lost() {
     admin.forget(&service, &[&topic]).await;
 }
 
+/// The channel they go through stays open, so only the broker's return tells that nobody took it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_that_no_queue_takes_is_published_again() {
+    let (service, topic) = (name("s"), name("t"));
+    let opened = amqp().link(setup(&service, &[&topic])).await.unwrap();
+    let (link, mut deliveries) = (opened.link, opened.deliveries);
+    wait_for(&*link, LinkState::Ready).await;
+    let mut sender = Sender::new(link.clone());
+    let admin = Admin::new().await;
+    let letters = format!("{service}_dlx");
+    let mut in_hand = Vec::new();
+    for _ in 0..2 {
+        let message = Message::new(topic.as_str(), "x");
+        assert_eq!(sender.confirm(Lane::Shared, message).await, Confirm::Stored);
+        in_hand.push(next(&mut deliveries).await);
+    }
+    in_hand.remove(0).settle(dead("no"));
+    admin.get(&letters).await;
+
+    admin.delete_queue(&letters).await;
+    in_hand.remove(0).settle(dead("no"));
+    tokio::time::timeout(LONG, async {
+        while !admin.exists(&letters).await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .unwrap();
+    admin.get(&letters).await;
+
+    end(&*link).await;
+    assert_eq!(admin.drain(&service).await, []);
+    admin.forget(&service, &[&topic]).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delivery_stays_in_hand_while_its_dead_letter_is_refused() {
     let (service, topic) = (name("s"), name("t"));

@@ -285,12 +285,15 @@ async fn a_message_that_closes_the_channel_is_found_and_the_rest_flows() {
         };
         waiting.insert(sender.send(message.clone()), message);
     }
-    let mut faulty = Vec::new();
+    let (mut faulty, mut suspects) = (Vec::new(), 0);
     while !waiting.is_empty() {
         let (id, confirm) = sender.answer().await;
         match confirm {
             Confirm::Stored => drop(waiting.remove(&id).unwrap()),
-            Confirm::Suspect => drop(sender.send_by(Lane::Alone, waiting[&id].clone())),
+            Confirm::Suspect => {
+                suspects += 1;
+                sender.send_by(Lane::Alone, waiting[&id].clone());
+            }
             Confirm::Lost => drop(sender.send(waiting[&id].clone())),
             Confirm::Faulty(reason) => {
                 assert!(reason.contains("PRECONDITION_FAILED"), "{reason}");
@@ -301,6 +304,7 @@ async fn a_message_that_closes_the_channel_is_found_and_the_rest_flows() {
         }
     }
     assert_eq!(faulty, [bad.id()]);
+    assert!(suspects > 1, "nobody knows at first whose fault it is");
     end(&*link).await;
     let found: HashSet<_> = admin.drain(&queue).await.into_iter().collect();
     assert_eq!(found.len(), 999);
@@ -340,6 +344,53 @@ async fn a_reserved_exchange_denies_its_topic_only() {
     end(&*link).await;
     admin.delete_queue(&queue).await;
     admin.delete_exchange(&topic).await;
+}
+
+/// It exists, but publishing to it closes the channel.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exchange_that_takes_nothing_denies_its_topic_only() {
+    let admin = Admin::new().await;
+    let (good, queue, internal) = (name("t"), name("q"), name("i"));
+    admin.queue(&queue, &good, &[]).await;
+    let options = lapin::options::ExchangeDeclareOptions {
+        durable: true,
+        internal: true,
+        ..Default::default()
+    };
+    let kind = lapin::ExchangeKind::Topic;
+    let declare = admin.channel().await;
+    declare
+        .exchange_declare(internal.as_str().into(), kind, options, Default::default())
+        .await
+        .unwrap();
+    let link = publisher(&amqp()).await;
+    let mut sender = Sender::new(link.clone());
+
+    let denied = sender.send(message(&internal));
+    let mut waiting: HashMap<MessageId, Message> = HashMap::new();
+    let mut reason = None;
+    while reason.is_none() || !waiting.is_empty() {
+        // It is never alone on its channel.
+        while reason.is_none() && waiting.len() < 200 {
+            let message = message(&good);
+            waiting.insert(sender.send(message.clone()), message);
+        }
+        let (id, confirm) = sender.answer().await;
+        match confirm {
+            Confirm::Stored => assert!(waiting.remove(&id).is_some()),
+            Confirm::Lost => drop(sender.send(waiting[&id].clone())),
+            Confirm::Denied(why) if id == denied => reason = Some(why),
+            other => panic!("{other:?}"),
+        }
+    }
+    let alone = sender.confirm(Lane::Alone, message(&internal)).await;
+
+    assert!(reason.as_ref().unwrap().contains(&internal), "{reason:?}");
+    assert!(matches!(alone, Confirm::Denied(_)), "{alone:?}");
+    end(&*link).await;
+    admin.delete_queue(&queue).await;
+    admin.delete_exchange(&good).await;
+    admin.delete_exchange(&internal).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

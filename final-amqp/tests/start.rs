@@ -112,6 +112,10 @@ async fn purge_empties_the_queues_unless_somebody_consumes() {
     let message = Message::new(topic.as_str(), "old");
     assert_eq!(sender.confirm(Lane::Shared, message).await, Confirm::Stored);
     end(&*link).await;
+    let admin = Admin::new().await;
+    let (exchange, letters) = (format!("{service}_exchange_dlx"), format!("{service}_dlx"));
+    let properties = Default::default();
+    admin.publish(&exchange, "", properties, b"old").await;
 
     // A consumer that has just ended may be counted a moment longer.
     let mut opened = loop {
@@ -125,8 +129,9 @@ async fn purge_empties_the_queues_unless_somebody_consumes() {
         opened.deliveries.recv(),
     );
     assert!(quiet.await.is_err(), "nothing is left to deliver");
+    assert_eq!(admin.drain(&letters).await, []);
     end(&*opened.link).await;
-    Admin::new().await.forget(&service, &[&topic]).await;
+    admin.forget(&service, &[&topic]).await;
 }
 
 #[tokio::test]
