@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use final_core::{Attempt, HandlerError, Message, Payload, Router};
+use final_core::{Attempt, Error, HandlerError, Message, Payload, Router};
 use final_tests::eventually;
 use tokio::sync::Semaphore;
 
@@ -28,7 +28,7 @@ crate::suite!(
     a_message_without_a_route_here_finds_the_instance_that_has_one,
     a_slow_handler_does_not_hold_back_the_others,
     no_more_handlers_run_than_concurrency_allows,
-    shutdown_lets_handlers_finish,
+    shutdown_lets_handlers_finish_and_begins_none,
     shutdown_cuts_off_a_handler_that_hangs_and_its_message_comes_again,
     every_service_gets_each_message_once,
     a_layer_that_times_out_is_per_attempt,
@@ -331,14 +331,17 @@ async fn no_more_handlers_run_than_concurrency_allows<D: Database, T: Transport>
     bus.shutdown().await.expect("shutdown");
 }
 
-async fn shutdown_lets_handlers_finish<D: Database, T: Transport>(house: House<D, T>) {
+async fn shutdown_lets_handlers_finish_and_begins_none<D: Database, T: Transport>(
+    house: House<D, T>,
+) {
     let (begun, finished) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let (b, f) = (Arc::clone(&begun), Arc::clone(&finished));
+    let gate = Arc::new(Semaphore::new(0));
+    let (b, f, g) = (Arc::clone(&begun), Arc::clone(&finished), Arc::clone(&gate));
     let handler = move || {
-        let (b, f) = (Arc::clone(&b), Arc::clone(&f));
+        let (b, f, g) = (Arc::clone(&b), Arc::clone(&f), Arc::clone(&g));
         async move {
             b.fetch_add(1, Ordering::SeqCst);
-            tokio::time::sleep(Duration::from_millis(400)).await;
+            g.acquire().await.expect("open").forget();
             f.fetch_add(1, Ordering::SeqCst);
         }
     };
@@ -354,16 +357,28 @@ async fn shutdown_lets_handlers_finish<D: Database, T: Transport>(house: House<D
     })
     .await;
 
-    bus.shutdown().await.expect("shutdown");
+    let stopping = bus.clone();
+    let shutdown = tokio::spawn(async move { stopping.shutdown().await });
+    eventually("a shutdown that has begun", SOON, async || {
+        let publish = bus.publish(house.topic("nobody"), &0_i64).confirm(false);
+        matches!(publish.await, Err(Error::ShutDown))
+    })
+    .await;
+    // Far more than it takes from there to telling the handlers.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    gate.add_permits(100);
+    shutdown.await.expect("joined").expect("shutdown");
 
-    let finished = finished.load(Ordering::SeqCst);
-    assert_eq!(
-        begun.load(Ordering::SeqCst),
-        finished,
-        "a handler was cut off"
-    );
+    assert_eq!(begun.load(Ordering::SeqCst), 2, "none begins");
+    assert_eq!(finished.load(Ordering::SeqCst), 2, "none is cut off");
+    // The acks of those two arrived: only the others come again, before what is published now.
     let (bus, notes) = house.start_noting(house.options(), &["job"]).await;
-    notes.reach(6 - finished).await;
+    bus.publish(house.topic("job"), &6_i64)
+        .await
+        .expect("publish");
+    notes.reach(5).await;
+    house.outbox_is_empty(&bus).await;
+    assert_eq!(notes.len(), 5, "{:?}", notes.numbers());
     bus.shutdown().await.expect("shutdown");
 }
 

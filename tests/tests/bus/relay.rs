@@ -61,7 +61,9 @@ async fn messages_wait_while_the_broker_is_away_and_go_out_when_it_is_back<
 async fn more_messages_than_the_window_holds_all_arrive<D: Database, T: Transport>(
     house: House<D, T>,
 ) {
-    let options = house.options().confirm_window(4).scan_interval(SOON * 10);
+    // What finds no slot is not leased: it is claimed as soon as there is one.
+    let options = house.options().confirm_window(4);
+    let options = options.scan_interval(SOON * 10).lease(SOON * 10);
     let (bus, notes) = house.start_noting(options, &["placed"]).await;
 
     let publishes = (0..200_i64).map(|n| {
