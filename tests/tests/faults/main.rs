@@ -6,6 +6,7 @@
 
 mod broker;
 mod cluster;
+mod commit;
 mod database;
 mod drain;
 mod go;
