@@ -370,7 +370,7 @@ async fn an_exchange_that_takes_nothing_denies_its_topic_only() {
     let mut waiting: HashMap<MessageId, Message> = HashMap::new();
     let mut reason = None;
     while reason.is_none() || !waiting.is_empty() {
-        // It is never alone on its channel.
+        // Others are on the channel before it and after it.
         while reason.is_none() && waiting.len() < 200 {
             let message = message(&good);
             waiting.insert(sender.send(message.clone()), message);
