@@ -8,10 +8,7 @@ use final_core::{
     failpoint::{Failpoint, pass},
 };
 use lapin::{Channel, Connection};
-use tokio::{
-    select,
-    time::{Duration, sleep, sleep_until},
-};
+use tokio::{select, time::sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -23,7 +20,6 @@ use super::{
     sweep::Verdict,
 };
 use crate::{
-    backoff::Backoff,
     connection::{close_channel, open_confirm_channel},
     error::{Fault, code},
     properties,
@@ -37,6 +33,8 @@ pub(crate) struct Lane {
     pub(crate) exchanges: Arc<Exchanges>,
     /// Stop now.
     pub(crate) stop: CancellationToken,
+    /// The broker does not answer on this connection.
+    pub(crate) mute: CancellationToken,
     /// How many messages one channel may have in flight.
     pub(crate) room: usize,
 }
@@ -47,24 +45,21 @@ type Confirms = ConfirmChannel<MessageId, Sending>;
 /// before that is replaced.
 pub(crate) async fn run(lane: Lane, first: Channel) {
     let mut channel = Some(first);
-    let mut backoff = Backoff::new();
     let mut refusals = Refusals::new();
     while !lane.stop.is_cancelled() && lane.connection.status().connected() {
         let Some(open) = channel.take() else {
             match open_confirm_channel(&lane.connection).await {
                 Ok(open) => channel = Some(open),
-                Err(_) => sleep(backoff.pause()).await,
+                // RabbitMQ stops reading a connection of which a quorum queue without majority has
+                // too many messages, whatever else there is on it.
+                Err(_) => return lane.mute.cancel(),
             }
             continue;
         };
-        let opened = Instant::now();
         if lane.serve(open, &mut refusals).await {
             return;
         }
         refusals.new_channel(Instant::now());
-        if opened.elapsed() > Duration::from_secs(1) {
-            backoff = Backoff::new();
-        }
     }
 }
 

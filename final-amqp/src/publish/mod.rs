@@ -220,8 +220,9 @@ async fn incarnation(way: &Arc<Way>, connection: Arc<Connection>) -> Result<(), 
     let mut events = connection.events_listener();
     let stop = CancellationToken::new();
     let _stop_if_dropped = stop.clone().drop_guard();
+    let mute = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    if let Err(error) = start_lanes(way, &connection, &stop, &mut tasks).await {
+    if let Err(error) = start_lanes(way, &connection, &stop, &mute, &mut tasks).await {
         close(&connection).await;
         return Err(error.to_string());
     }
@@ -243,6 +244,10 @@ async fn incarnation(way: &Arc<Way>, connection: Arc<Connection>) -> Result<(), 
                 None => break,
             },
             () = sleep(LOOK) => {}
+            () = mute.cancelled() => {
+                why = "the broker does not answer on the connection".into();
+                break;
+            }
             () = way.finish.cancelled() => {}
         }
     }
@@ -274,6 +279,7 @@ async fn start_lanes(
     way: &Arc<Way>,
     connection: &Arc<Connection>,
     stop: &CancellationToken,
+    mute: &CancellationToken,
     tasks: &mut JoinSet<()>,
 ) -> lapin::Result<()> {
     let (exchanges, orders) = Exchanges::new();
@@ -284,6 +290,7 @@ async fn start_lanes(
         connection: Arc::clone(connection),
         exchanges: Arc::clone(&exchanges),
         stop: stop.clone(),
+        mute: mute.clone(),
         room: way.window.div_ceil(channels),
     };
     for _ in 0..channels {
