@@ -94,7 +94,11 @@ impl Shown {
         if let Some(process) = Process::attach("server", self.id, dir.join("log.txt")) {
             process.kill9();
         }
-        std::fs::remove_dir_all(dir.path()).map_err(Error::io("cannot remove", dir.path()))
+        match std::fs::remove_dir_all(dir.path()) {
+            // Somebody has tidied up; that is all that was wanted.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            removed => removed.map_err(Error::io("cannot remove", dir.path())),
+        }
     }
 }
 
