@@ -1,0 +1,19 @@
+//! What becomes of messages on a real broker.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "tests say what they expect by unwrapping"
+)]
+
+mod answers;
+mod arrival;
+mod outages;
+mod own_fault;
+#[path = "../support/mod.rs"]
+mod support;
+
+use final_core::Message;
+
+fn message(topic: &str) -> Message {
+    Message::new(topic, vec![7; 100])
+}

@@ -1,0 +1,145 @@
+//! The broker is cut off, silent or away.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use final_core::{
+    Message, MessageId,
+    broker::{Confirm, Lane, LinkState},
+};
+
+use crate::{message, support::*};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_connection_loses_no_message() {
+    let admin = Admin::new().await;
+    let proxy = proxy::Proxy::start().await;
+    let (topic, queue) = (name("t"), name("q"));
+    admin.queue(&queue, &topic, &[]).await;
+    let amqp = final_amqp::Amqp::new(proxy.url()).unwrap();
+    let link = publisher(&amqp).await;
+    let mut sender = Sender::new(link.clone());
+    let mut waiting: HashMap<MessageId, Message> = HashMap::new();
+    let mut sent = HashSet::new();
+    let mut cuts = 0;
+    for _ in 0..3 {
+        for _ in 0..800 {
+            let message = message(&topic);
+            let id = sender.send(message.clone());
+            waiting.insert(id, message);
+            sent.insert(id);
+        }
+        // Cut when some are answered and some are not.
+        let mut stored = 0;
+        while !waiting.is_empty() {
+            let (id, confirm) = sender.answer().await;
+            match confirm {
+                Confirm::Stored => {
+                    waiting.remove(&id);
+                    stored += 1;
+                    if stored == 100 {
+                        cuts += proxy.cut();
+                    }
+                }
+                Confirm::Lost => {
+                    wait_for(&*link, LinkState::Ready).await;
+                    sender.send(waiting[&id].clone());
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert!(cuts >= 3);
+    let found: HashSet<_> = admin.drain(&queue).await.into_iter().collect();
+    assert_eq!(found, sent);
+    end(&*link).await;
+    admin.delete_queue(&queue).await;
+    admin.delete_exchange(&topic).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_does_not_answer_parks_what_waited_too_long() {
+    let admin = Admin::new().await;
+    let proxy = proxy::Proxy::start().await;
+    let (topic, queue) = (name("t"), name("q"));
+    admin.queue(&queue, &topic, &[]).await;
+    let amqp = final_amqp::Amqp::new(proxy.url())
+        .unwrap()
+        .publish_channels(1)
+        .confirm_timeout(Duration::from_secs(1));
+    let link = publisher(&amqp).await;
+    let mut sender = Sender::new(link.clone());
+    assert_eq!(
+        sender.confirm(Lane::Shared, message(&topic)).await,
+        Confirm::Stored
+    );
+    proxy.mute(true);
+    let early: HashSet<_> = (0..10).map(|_| sender.send(message(&topic))).collect();
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let late: HashSet<_> = (0..10).map(|_| sender.send(message(&topic))).collect();
+
+    for _ in 0..20 {
+        let (id, confirm) = sender.answer().await;
+        let expected = if early.contains(&id) {
+            Confirm::NoAnswer
+        } else {
+            assert!(late.contains(&id));
+            Confirm::Lost
+        };
+        assert_eq!(confirm, expected);
+    }
+    proxy.mute(false);
+    // A new channel, or a new connection if that took too long.
+    loop {
+        wait_for(&*link, LinkState::Ready).await;
+        if sender.confirm(Lane::Shared, message(&topic)).await == Confirm::Stored {
+            break;
+        }
+    }
+    end(&*link).await;
+    admin.delete_queue(&queue).await;
+    admin.delete_exchange(&topic).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_away_everything_is_handed_back_at_once() {
+    let proxy = proxy::Proxy::start().await;
+    let amqp = final_amqp::Amqp::new(proxy.url()).unwrap();
+    let link = publisher(&amqp).await;
+    let mut sender = Sender::new(link.clone());
+    proxy.refuse(true);
+    proxy.cut();
+    wait_for(&*link, LinkState::Away).await;
+
+    let began = std::time::Instant::now();
+    for _ in 0..100 {
+        sender.send(message("anything"));
+    }
+    for _ in 0..100 {
+        assert_eq!(sender.answer().await.1, Confirm::Lost);
+    }
+    assert!(began.elapsed() < Duration::from_secs(1));
+    proxy.refuse(false);
+    wait_for(&*link, LinkState::Ready).await;
+    end(&*link).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_opens_while_the_broker_is_away_and_closes_in_time() {
+    let proxy = proxy::Proxy::start().await;
+    proxy.refuse(true);
+    let amqp = final_amqp::Amqp::new(proxy.url()).unwrap();
+    let link = open(&amqp, setup(&name("pub"), &[])).await.unwrap().link;
+    assert_eq!(*link.state().borrow(), LinkState::Away);
+    proxy.refuse(false);
+    wait_for(&*link, LinkState::Ready).await;
+    proxy.refuse(true);
+    proxy.cut();
+    wait_for(&*link, LinkState::Away).await;
+
+    let began = std::time::Instant::now();
+    end(&*link).await;
+    assert!(began.elapsed() < Duration::from_secs(5));
+}
