@@ -17,7 +17,7 @@ mod consume;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
-#[allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#[allow(missing_docs)]
 pub mod fuzzing;
 mod inbound;
 mod link;

@@ -64,10 +64,10 @@ fn is_the_same(message: &Message, properties: &BasicProperties, payload: &Bytes)
     };
     let sent = written(&wire.properties);
     assert!(sent.len() < FRAME_MAX as usize);
-    let (rest, again) = parse_properties(&sent[..]).expect("reads what it wrote");
+    let (rest, again) = read(&sent);
     assert!(rest.is_empty());
-    let again =
-        decode(&again, wire.routing_key.as_str(), wire.payload).expect("understands itself");
+    let again = decode(&again, wire.routing_key.as_str(), wire.payload)
+        .unwrap_or_else(|reason| panic!("does not understand itself: {reason}"));
     assert_eq!(again.id(), message.id());
     assert_eq!(again.topic(), message.topic());
     assert_eq!(again.key(), message.key());
@@ -82,7 +82,7 @@ fn can_be_put_away(original: Original) {
     let letter = DeadLetter::new("\u{e4}".repeat(2_000), u32::MAX);
     for bare in [false, true] {
         let wire = dead_letter(&original, "id-1", &letter, ("shop", "q"), FRAME_MAX, bare)
-            .expect("a dead letter");
+            .unwrap_or_else(|reason| panic!("no dead letter: {reason}"));
         let sent = written(&wire.properties);
         assert!(sent.len() < FRAME_MAX as usize);
         assert_eq!(wire.payload, original.payload);
@@ -93,7 +93,7 @@ fn can_be_put_away(original: Original) {
             let name = name.as_str().to_ascii_lowercase();
             assert!(!["cc", "bcc", "x-death"].contains(&&*name), "{name} stays");
         }
-        let (_, again) = parse_properties(&sent[..]).expect("reads what it wrote");
+        let (_, again) = read(&sent);
         let _ = decode(&again, wire.routing_key.as_str(), wire.payload);
         if bare {
             assert!(headers.inner().len() == 5, "the user's headers stay");
@@ -102,12 +102,20 @@ fn can_be_put_away(original: Original) {
 }
 
 fn sending(message: &Message) -> Sending {
-    Outgoing::for_test(message.clone(), None, Lane::Shared, None)
-        .into_sending()
-        .expect("nothing leases it")
+    match Outgoing::for_test(message.clone(), None, Lane::Shared, None).into_sending() {
+        Some(sending) => sending,
+        None => panic!("nothing leases it, and its lease is over"),
+    }
 }
 
 fn written(properties: &BasicProperties) -> Vec<u8> {
-    let written = gen_properties(properties)(Vec::new().into());
-    written.expect("room in memory").write
+    match gen_properties(properties)(Vec::new().into()) {
+        Ok(written) => written.write,
+        Err(error) => panic!("cannot be written: {error}"),
+    }
+}
+
+fn read(written: &[u8]) -> (&[u8], BasicProperties) {
+    parse_properties(written)
+        .unwrap_or_else(|error| panic!("does not read what it wrote: {error:?}"))
 }
