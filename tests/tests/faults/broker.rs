@@ -3,20 +3,28 @@
 use std::time::Duration;
 
 use final_amqp::{Amqp, QueueKind};
-use final_core::Router;
+use final_core::{PgBus, Router};
 use final_tests::{RabbitMq, eventually};
 use lapin::types::{AMQPValue, FieldTable};
 
-use crate::shop::{SOON, Tally, bind_queue, pg_bus, pg_bus_with, publish_on, service};
+use crate::shop::{
+    SOON, Tally, bind_queue, outbox_is_empty, pg_bus, pg_bus_with, publish_on, service,
+};
 
-/// RabbitMQ killed in the middle of everything, and started again.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_lost_when_rabbitmq_is_killed_and_restarted() {
+/// A RabbitMQ of the test's own, and a bus on it that handles what is placed.
+async fn started() -> (RabbitMq, PgBus, Tally) {
     let rabbit = RabbitMq::start().await.expect("RabbitMQ");
     let service = service();
     let bus = pg_bus(&service, &rabbit.url()).await;
     let tally = Tally::default();
     bus.start(tally.router("placed")).await.expect("start");
+    (rabbit, bus, tally)
+}
+
+/// RabbitMQ killed in the middle of everything, and started again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_rabbitmq_is_killed_and_restarted() {
+    let (rabbit, bus, tally) = started().await;
 
     let (stop, publisher) = publish_on(&bus, "placed", 0);
     // Not at once: killed within a second of a queue's first declaration, RabbitMQ 3.10 leaves the
@@ -37,10 +45,7 @@ async fn nothing_is_lost_when_rabbitmq_is_killed_and_restarted() {
     let published = publisher.await.expect("joined");
 
     tally.has_all(published.committed.clone()).await;
-    eventually("an empty outbox", SOON, async || {
-        bus.stats().await.expect("stats").pending == 0
-    })
-    .await;
+    outbox_is_empty(&bus).await;
     assert_eq!(
         tally.beyond(|n| published.committed.contains(&n)),
         Vec::<i64>::new()
@@ -73,11 +78,7 @@ async fn a_bus_starts_without_a_broker_and_works_when_it_comes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_memory_alarm_pauses_the_bus_and_loses_nothing() {
-    let rabbit = RabbitMq::start().await.expect("RabbitMQ");
-    let service = service();
-    let bus = pg_bus(&service, &rabbit.url()).await;
-    let tally = Tally::default();
-    bus.start(tally.router("placed")).await.expect("start");
+    let (rabbit, bus, tally) = started().await;
     bus.publish("placed", &0_i64).await.expect("publish");
     tally.has_all(0..1).await;
 
@@ -101,20 +102,13 @@ async fn a_memory_alarm_pauses_the_bus_and_loses_nothing() {
     rabbit.memory_alarm(false).await.expect("alarm off");
 
     tally.has_all(0..published).await;
-    eventually("an empty outbox", SOON, async || {
-        bus.stats().await.expect("stats").pending == 0
-    })
-    .await;
+    outbox_is_empty(&bus).await;
     bus.shutdown().await.expect("shutdown");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_closed_by_the_server_are_remade() {
-    let rabbit = RabbitMq::start().await.expect("RabbitMQ");
-    let service = service();
-    let bus = pg_bus(&service, &rabbit.url()).await;
-    let tally = Tally::default();
-    bus.start(tally.router("placed")).await.expect("start");
+    let (rabbit, bus, tally) = started().await;
     let (stop, publisher) = publish_on(&bus, "placed", 0);
 
     for round in 1..=3 {
@@ -133,10 +127,7 @@ async fn connections_closed_by_the_server_are_remade() {
     let published = publisher.await.expect("joined");
 
     tally.has_all(published.committed).await;
-    eventually("an empty outbox", SOON, async || {
-        bus.stats().await.expect("stats").pending == 0
-    })
-    .await;
+    outbox_is_empty(&bus).await;
     bus.shutdown().await.expect("shutdown");
 }
 
@@ -182,10 +173,7 @@ async fn a_deleted_queue_and_a_deleted_exchange_are_declared_again() {
         tally.distinct() == 21
     })
     .await;
-    eventually("an empty outbox", SOON, async || {
-        bus.stats().await.expect("stats").pending == 0
-    })
-    .await;
+    outbox_is_empty(&bus).await;
     bus.shutdown().await.expect("shutdown");
 }
 
@@ -222,10 +210,7 @@ async fn a_full_queue_that_refuses_delays_and_loses_nothing() {
 
     let taken = final_tests::take(&url, &full, 40, SOON).await;
     assert_eq!(taken.len(), 40);
-    eventually("an empty outbox", SOON, async || {
-        bus.stats().await.expect("stats").pending == 0
-    })
-    .await;
+    outbox_is_empty(&bus).await;
     bus.shutdown().await.expect("shutdown");
 }
 

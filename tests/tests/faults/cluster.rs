@@ -6,7 +6,7 @@ use final_amqp::{Amqp, QueueKind};
 use final_core::{Bus, PgBus};
 use final_tests::{Proxy, RabbitCluster, RabbitMq, eventually};
 
-use crate::shop::{SOON, Tally, log, options, publish_on, service};
+use crate::shop::{SOON, Tally, log, options, outbox_is_empty, publish_on, service};
 
 async fn bus(service: &str, broker: Amqp) -> PgBus {
     let url = final_tests::pg_database().await.expect("PostgreSQL");
@@ -96,10 +96,7 @@ async fn nothing_is_lost_when_the_leader_of_the_queue_dies() {
     let published = publisher.await.expect("joined");
 
     tally.has_all(published.committed.clone()).await;
-    eventually("an empty outbox", SOON, async || {
-        bus.stats().await.expect("stats").pending == 0
-    })
-    .await;
+    outbox_is_empty(&bus).await;
     let invented = tally.beyond(|n| published.committed.contains(&n));
     assert_eq!(invented, Vec::<i64>::new());
     // A window on the way out and what was in hand on the way in, each time.
@@ -157,10 +154,7 @@ async fn a_queue_without_a_majority_holds_up_nobody_else_and_loses_nothing() {
         "all handled {:.1} s after the majority was back",
         back.elapsed().as_secs_f64()
     );
-    eventually("an empty outbox", SOON, async || {
-        shop.stats().await.expect("stats").pending == 0
-    })
-    .await;
+    outbox_is_empty(&shop).await;
     assert!(placed.repeats() <= 1_300, "{} repeats", placed.repeats());
     // RabbitMQ stops reading the connection, so that it is replaced.
     assert!(audited.repeats() <= 1_000, "{} repeats", audited.repeats());

@@ -9,7 +9,7 @@ use final_amqp::Amqp;
 use final_core::{Bus, PgBus};
 use final_tests::eventually;
 
-use crate::shop::{SOON, Tally, options, service};
+use crate::shop::{SOON, Tally, options, outbox_is_empty, service};
 
 async fn pool(url: &str) -> sqlx::PgPool {
     sqlx::PgPool::connect(url).await.expect("PostgreSQL")
@@ -87,10 +87,7 @@ async fn nothing_is_lost_or_invented_when_the_publisher_is_killed() {
         .await
         .expect("rows");
     tally.has_all(committed.clone()).await;
-    eventually("an empty outbox", SOON, async || {
-        survivor.stats().await.expect("stats").pending == 0
-    })
-    .await;
+    outbox_is_empty(&survivor).await;
     let committed: std::collections::HashSet<i64> = committed.into_iter().collect();
     assert_eq!(tally.beyond(|n| committed.contains(&n)), Vec::<i64>::new());
     assert!(tally.repeats() <= 3 * 1_000, "{} repeats", tally.repeats());
@@ -128,10 +125,7 @@ async fn nothing_is_lost_when_the_publisher_is_paused_past_its_lease() {
         .await
         .expect("rows");
     tally.has_all(committed.clone()).await;
-    eventually("an empty outbox", SOON, async || {
-        survivor.stats().await.expect("stats").pending == 0
-    })
-    .await;
+    outbox_is_empty(&survivor).await;
     assert!(tally.repeats() <= 2 * 1_000, "{} repeats", tally.repeats());
     survivor.shutdown().await.expect("shutdown");
 }

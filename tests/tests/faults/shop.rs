@@ -105,6 +105,14 @@ pub async fn pg_bus_with(service: &str, broker: Amqp) -> PgBus {
     Bus::new(service, pool, broker).with_options(options())
 }
 
+/// Waits until nothing is pending.
+#[track_caller]
+pub fn outbox_is_empty(bus: &PgBus) -> impl Future<Output = ()> {
+    eventually("an empty outbox", SOON, async || {
+        bus.stats().await.expect("stats").pending == 0
+    })
+}
+
 /// Publishes numbers one after another until told to stop; gives those that were committed.
 pub fn publish_on<DB: final_core::OutboxDatabase>(
     bus: &Bus<DB>,
