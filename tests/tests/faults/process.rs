@@ -1,36 +1,29 @@
 //! Processes that are killed or paused.
 
 use std::{
+    collections::HashSet,
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use final_amqp::Amqp;
 use final_core::{Bus, PgBus};
-use final_tests::eventually;
+use final_tests::{Vhost, eventually};
+use sqlx::PgPool;
 
 use crate::shop::{SOON, Tally, options, outbox_is_empty, service};
 
-async fn pool(url: &str) -> sqlx::PgPool {
-    sqlx::PgPool::connect(url).await.expect("PostgreSQL")
-}
-
-async fn bus(database: &str, broker: &str, service: &str) -> PgBus {
-    Bus::new(
-        service,
-        pool(database).await,
-        Amqp::new(broker).expect("a URL"),
-    )
-    .with_options(options())
+async fn pool(url: &str) -> PgPool {
+    PgPool::connect(url).await.expect("PostgreSQL")
 }
 
 /// A child that publishes as fast as it can.
 struct Publisher(Child);
 
 impl Publisher {
-    fn start(service: &str, database: &str, broker: &str) -> Self {
+    fn start(beside: &Survivor) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_publisher"))
-            .args([service, database, broker])
+            .args([&beside.service, &beside.database, beside.vhost.url()])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -53,62 +46,80 @@ impl Drop for Publisher {
     }
 }
 
-async fn orders(database: &str) -> (sqlx::PgPool, &'static str) {
-    let pool = pool(database).await;
-    sqlx::query("CREATE TABLE orders (id bigint)")
-        .execute(&pool)
-        .await
-        .expect("table");
-    (pool, "SELECT id FROM orders")
+/// Another instance of the child's service: it handles, and takes over what the child leaves.
+struct Survivor {
+    bus: PgBus,
+    tally: Tally,
+    service: String,
+    database: String,
+    /// Apart from the bus, to see what was committed.
+    direct: PgPool,
+    vhost: Vhost,
+}
+
+impl Survivor {
+    async fn start() -> Self {
+        let database = final_tests::pg_database().await.expect("PostgreSQL");
+        let vhost = final_tests::amqp_vhost().await.expect("RabbitMQ");
+        let service = service();
+        let direct = pool(&database).await;
+        sqlx::query("CREATE TABLE orders (id bigint)")
+            .execute(&direct)
+            .await
+            .expect("table");
+        let broker = Amqp::new(vhost.url()).expect("a URL");
+        let bus = Bus::new(&service, pool(&database).await, broker).with_options(options());
+        let tally = Tally::default();
+        let router = tally.router(&format!("{service}.placed"));
+        bus.start(router).await.expect("start");
+        Self {
+            bus,
+            tally,
+            service,
+            database,
+            direct,
+            vhost,
+        }
+    }
+
+    /// Waits until all that was committed is handled and nothing waits to be sent.
+    async fn handles_what_was_committed(&self) -> HashSet<i64> {
+        let committed: Vec<i64> = sqlx::query_scalar("SELECT id FROM orders")
+            .fetch_all(&self.direct)
+            .await
+            .expect("rows");
+        self.tally.has_all(committed.clone()).await;
+        outbox_is_empty(&self.bus).await;
+        committed.into_iter().collect()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_or_invented_when_the_publisher_is_killed() {
-    let database = final_tests::pg_database().await.expect("PostgreSQL");
-    let vhost = final_tests::amqp_vhost().await.expect("RabbitMQ");
-    let broker = vhost.url().to_owned();
-    let service = service();
-    let topic = format!("{service}.placed");
-    let (direct, read) = orders(&database).await;
-    // Another instance of the service: it handles, and takes over what the dead one leaves.
-    let survivor = bus(&database, &broker, &service).await;
-    let tally = Tally::default();
-    survivor.start(tally.router(&topic)).await.expect("start");
+    let survivor = Survivor::start().await;
+    let tally = &survivor.tally;
 
     for round in 1..=3 {
-        let publisher = Publisher::start(&service, &database, &broker);
+        let publisher = Publisher::start(&survivor);
         eventually("traffic", SOON, async || tally.distinct() > round * 300).await;
         publisher.signal("-KILL");
         drop(publisher);
     }
 
-    let committed: Vec<i64> = sqlx::query_scalar(read)
-        .fetch_all(&direct)
-        .await
-        .expect("rows");
-    tally.has_all(committed.clone()).await;
-    outbox_is_empty(&survivor).await;
-    let committed: std::collections::HashSet<i64> = committed.into_iter().collect();
+    let committed = survivor.handles_what_was_committed().await;
     assert_eq!(tally.beyond(|n| committed.contains(&n)), Vec::<i64>::new());
     assert!(tally.repeats() <= 3 * 1_000, "{} repeats", tally.repeats());
-    survivor.shutdown().await.expect("shutdown");
+    survivor.bus.shutdown().await.expect("shutdown");
 }
 
 /// Paused for longer than its lease, a process must not send what others have taken over, beyond
 /// what was already on its way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_when_the_publisher_is_paused_past_its_lease() {
-    let database = final_tests::pg_database().await.expect("PostgreSQL");
-    let vhost = final_tests::amqp_vhost().await.expect("RabbitMQ");
-    let broker = vhost.url().to_owned();
-    let service = service();
-    let topic = format!("{service}.placed");
-    let (direct, read) = orders(&database).await;
-    let survivor = bus(&database, &broker, &service).await;
-    let tally = Tally::default();
-    survivor.start(tally.router(&topic)).await.expect("start");
+    let survivor = Survivor::start().await;
+    let tally = &survivor.tally;
 
-    let publisher = Publisher::start(&service, &database, &broker);
+    let publisher = Publisher::start(&survivor);
     eventually("traffic", SOON, async || tally.distinct() > 300).await;
     publisher.signal("-STOP");
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -120,12 +131,7 @@ async fn nothing_is_lost_when_the_publisher_is_paused_past_its_lease() {
     .await;
     drop(publisher);
 
-    let committed: Vec<i64> = sqlx::query_scalar(read)
-        .fetch_all(&direct)
-        .await
-        .expect("rows");
-    tally.has_all(committed.clone()).await;
-    outbox_is_empty(&survivor).await;
+    survivor.handles_what_was_committed().await;
     assert!(tally.repeats() <= 2 * 1_000, "{} repeats", tally.repeats());
-    survivor.shutdown().await.expect("shutdown");
+    survivor.bus.shutdown().await.expect("shutdown");
 }
