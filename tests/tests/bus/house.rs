@@ -113,6 +113,16 @@ impl<D: Database, T: Transport> House<D, T> {
             .await;
     }
 
+    /// Publishes one more number: what was sent before would come before it, and nothing does.
+    pub async fn handles_only(&self, bus: &Bus<D>, notes: &Notes, number: i64) {
+        bus.publish(self.topic("placed"), &number)
+            .await
+            .expect("publish");
+        notes.reach(1).await;
+        self.outbox_is_empty(bus).await;
+        assert_eq!(notes.numbers(), [number]);
+    }
+
     /// Waits until the stats are as wanted.
     pub async fn stats_are(
         &self,
