@@ -18,18 +18,25 @@ pub(super) const CLAIM_BYTES: i64 = 16 * 1024 * 1024;
 const ERROR_BYTES: usize = 1024;
 /// Up to how many rows an INSERT of its own text may stay in the caller's statement cache (100
 /// statements by default, and the caller's own queries want to be there).
-#[cfg(any(feature = "mysql", feature = "sqlite"))]
-pub(super) const CACHED_ROWS: usize = 16;
+pub(crate) const CACHED_ROWS: usize = 16;
 
 /// Splits records into what one INSERT may take. A record that alone is too large stands alone.
 pub(super) fn chunks<'a, 'm>(
     records: &'a [NewRecord<'m>],
 ) -> impl Iterator<Item = &'a [NewRecord<'m>]> + Send {
-    let mut rest = records;
+    by_size(records, |record| record.message.weight())
+}
+
+/// The same for anything that has a weight.
+pub(crate) fn by_size<T: Sync>(
+    items: &[T],
+    weight: impl Fn(&T) -> usize + Send,
+) -> impl Iterator<Item = &[T]> + Send {
+    let mut rest = items;
     std::iter::from_fn(move || {
         let mut bytes = 0;
-        let fits = rest.iter().take(ROWS).take_while(|record| {
-            bytes += record.message.weight();
+        let fits = rest.iter().take(ROWS).take_while(|item| {
+            bytes += weight(item);
             bytes <= BYTES
         });
         let (chunk, tail) = rest.split_at(fits.count().max(1).min(rest.len()));
@@ -39,23 +46,23 @@ pub(super) fn chunks<'a, 'm>(
 }
 
 /// A length of time in microseconds, at most a hundred years: more overflows MySQL's DATETIME.
-pub(super) fn micros(time: Duration) -> i64 {
+pub(crate) fn micros(time: Duration) -> i64 {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
     i64::try_from(time.min(CENTURY).as_micros()).unwrap_or(i64::MAX)
 }
 
 /// The reverse; what lies in the past is zero.
-pub(super) fn duration(micros: i64) -> Duration {
+pub(crate) fn duration(micros: i64) -> Duration {
     Duration::from_micros(u64::try_from(micros).unwrap_or(0))
 }
 
 /// A count as SQL gives it.
-pub(super) fn count(number: i64) -> u64 {
+pub(crate) fn count(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
 /// The beginning of an error's text, without NUL, which PostgreSQL cannot store.
-pub(super) fn error_text(error: &str) -> String {
+pub(crate) fn error_text(error: &str) -> String {
     let mut end = error.len().min(ERROR_BYTES);
     while !error.is_char_boundary(end) {
         end -= 1;

@@ -10,20 +10,20 @@
 mod dialect;
 
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-mod limits;
+pub(crate) mod limits;
 #[cfg(feature = "mysql")]
 pub(crate) mod mysql;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 mod owned;
 #[cfg(feature = "postgres")]
-mod postgres;
+pub(crate) mod postgres;
 mod record;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 mod row;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 mod schema;
 #[cfg(feature = "sqlite")]
-mod sqlite;
+pub(crate) mod sqlite;
 #[cfg(any(
     test,
     feature = "postgres",
@@ -65,7 +65,11 @@ pub(crate) type DbResult<T> = Result<T, sqlx::Error>;
 /// `sqlx::Sqlite`, each behind the cargo feature of its name.
 ///
 /// Sealed: its methods are the bus's own and change with it.
-pub trait OutboxDatabase: sqlx::Database + sealed::Sealed + Dialect {}
+#[allow(private_bounds)]
+pub trait OutboxDatabase:
+    sqlx::Database + sealed::Sealed + Dialect + crate::broker::sql::LogDatabase
+{
+}
 
 /// What the bus asks of a database. Every method is one statement or one short transaction on a
 /// connection of the relay's own pool, except [`begin`](Self::begin) and [`insert`](Self::insert).

@@ -16,6 +16,10 @@ use sqlx::{MySql, Pool, Transaction};
 use uuid::Uuid;
 
 use self::statements::Statements;
+pub(crate) use self::{
+    pool::{current_database, is_mariadb, own_pool},
+    statements::quoted,
+};
 use super::{
     Backlog, Claimed, DbResult, Dialect, FailedRecord, NewRecord, Position, Record, StartupLock,
 };

@@ -23,9 +23,19 @@ const SESSION: [&str; 3] = [
 ];
 
 pub(super) fn relay(pool: &MySqlPool) -> MySqlPool {
+    own_pool(pool, RELAY_CONNECTIONS, &[])
+}
+
+/// A pool of our own to the same database, each session of which begins with what all of ours need
+/// and with these statements.
+pub(crate) fn own_pool(
+    pool: &MySqlPool,
+    connections: u32,
+    session: &'static [&'static str],
+) -> MySqlPool {
     pool.options()
         .clone()
-        .max_connections(RELAY_CONNECTIONS)
+        .max_connections(connections)
         .min_connections(0)
         .test_before_acquire(false)
         .acquire_timeout(RELAY_PATIENCE)
@@ -33,10 +43,10 @@ pub(super) fn relay(pool: &MySqlPool) -> MySqlPool {
         // ours away.
         .before_acquire(|_, _| Box::pin(async { Ok(true) }))
         .after_release(|_, _| Box::pin(async { Ok(true) }))
-        .after_connect(|conn, _| {
+        .after_connect(move |conn, _| {
             Box::pin(async move {
-                for statement in SESSION {
-                    conn.execute(statement).await?;
+                for statement in SESSION.iter().chain(session) {
+                    conn.execute(*statement).await?;
                 }
                 Ok(())
             })
@@ -54,11 +64,11 @@ pub(super) async fn locate(relay: &MySqlPool, service: &ServiceName) -> DbResult
 }
 
 /// A MariaDB behind a proxy may also say `5.5.5-10.11.6-MariaDB`.
-fn is_mariadb(version: &str) -> bool {
+pub(crate) fn is_mariadb(version: &str) -> bool {
     version.to_ascii_lowercase().contains("mariadb")
 }
 
-pub(super) async fn current_database(conn: &mut MySqlConnection) -> DbResult<String> {
+pub(crate) async fn current_database(conn: &mut MySqlConnection) -> DbResult<String> {
     let database: Option<String> = sqlx::query_scalar("SELECT DATABASE()")
         .fetch_one(conn)
         .await?;

@@ -90,7 +90,7 @@ fn sql(text: String) -> SqlStr {
 }
 
 /// A name in backticks, which mean the same in every `sql_mode`.
-pub(super) fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }
 

@@ -15,6 +15,10 @@ use sqlx::{Pool, Postgres, Transaction};
 use uuid::Uuid;
 
 use self::statements::Statements;
+pub(crate) use self::{
+    pool::{current_schema, own_pool},
+    statements::quoted,
+};
 use super::{
     Backlog, Claimed, DbResult, Dialect, FailedRecord, NewRecord, Position, Record, StartupLock,
 };

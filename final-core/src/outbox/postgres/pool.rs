@@ -27,9 +27,14 @@ const SESSION: &str = "\
     SET jit = off";
 
 pub(super) fn relay(pool: &PgPool) -> PgPool {
+    own_pool(pool, RELAY_CONNECTIONS, SESSION)
+}
+
+/// A pool of our own to the same database, each session of which begins with these statements.
+pub(crate) fn own_pool(pool: &PgPool, connections: u32, session: &'static str) -> PgPool {
     pool.options()
         .clone()
-        .max_connections(RELAY_CONNECTIONS)
+        .max_connections(connections)
         .min_connections(0)
         .test_before_acquire(false)
         .acquire_timeout(RELAY_PATIENCE)
@@ -37,7 +42,9 @@ pub(super) fn relay(pool: &PgPool) -> PgPool {
         // ours away.
         .before_acquire(|_, _| Box::pin(async { Ok(true) }))
         .after_release(|_, _| Box::pin(async { Ok(true) }))
-        .after_connect(|conn, _| Box::pin(async move { conn.execute(SESSION).await.map(drop) }))
+        .after_connect(move |conn, _| {
+            Box::pin(async move { conn.execute(session).await.map(drop) })
+        })
         .connect_lazy_with(pool.connect_options().as_ref().clone())
 }
 
@@ -46,7 +53,7 @@ pub(super) async fn locate(relay: &PgPool, service: &ServiceName) -> DbResult<St
     Ok(Statements::new(&schema, service))
 }
 
-pub(super) async fn current_schema(conn: &mut sqlx::PgConnection) -> DbResult<String> {
+pub(crate) async fn current_schema(conn: &mut sqlx::PgConnection) -> DbResult<String> {
     let schema: Option<String> = sqlx::query_scalar("SELECT current_schema()::text")
         .fetch_one(conn)
         .await?;

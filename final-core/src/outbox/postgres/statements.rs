@@ -43,7 +43,7 @@ impl fmt::Debug for Statements {
 }
 
 /// A name in quotes; quotes within are doubled.
-pub(super) fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

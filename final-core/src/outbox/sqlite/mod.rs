@@ -14,6 +14,7 @@ use std::time::Duration;
 use sqlx::{Pool, Sqlite, Transaction};
 use uuid::Uuid;
 
+pub(crate) use self::pool::own_pool;
 use self::statements::Statements;
 use super::{
     Backlog, Claimed, DbResult, Dialect, FailedRecord, NewRecord, Position, Record, StartupLock,

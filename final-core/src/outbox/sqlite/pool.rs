@@ -25,13 +25,18 @@ pub(super) fn lives_in_pool(pool: &SqlitePool) -> bool {
 /// A database in memory is gone with its last connection and often has only one, so the relay shares
 /// the caller's pool there.
 pub(super) fn relay(pool: &SqlitePool) -> SqlitePool {
+    own_pool(pool, RELAY_CONNECTIONS)
+}
+
+/// A pool of our own to the same file.
+pub(crate) fn own_pool(pool: &SqlitePool, connections: u32) -> SqlitePool {
     let options = pool.connect_options();
     if in_memory(&options) {
         return pool.clone();
     }
     pool.options()
         .clone()
-        .max_connections(RELAY_CONNECTIONS)
+        .max_connections(connections)
         .min_connections(0)
         .test_before_acquire(false)
         // The caller's hooks are for the caller's sessions.
