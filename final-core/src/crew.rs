@@ -75,6 +75,12 @@ impl Crew {
         self.stop.cancel();
     }
 
+    /// Ends every task where it stands.
+    pub(crate) fn abort(&self) {
+        self.stop.cancel();
+        self.roster.abort_all();
+    }
+
     /// Starts a task that is to run until it returns, and starts it again if it panics.
     ///
     /// Each start gets a new future from `make`. The pause before a new start grows up to 30 s;

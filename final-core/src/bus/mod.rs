@@ -65,6 +65,8 @@ pub(crate) struct Inner<DB: OutboxDatabase> {
     options: Options,
     pub(crate) store: Arc<Store<DB>>,
     broker: Arc<dyn Broker<DB>>,
+    /// Whether messages go straight into the broker's tables, and not through the outbox.
+    stages: bool,
     phase: AtomicU8,
     running: OnceLock<Running<DB>>,
     crew: Crew,
@@ -124,6 +126,7 @@ impl<DB: OutboxDatabase> Bus<DB> {
         let inner = Inner {
             service: ServiceName::new(&name).ok(),
             name,
+            stages: broker.lives_in(&pool),
             store: Arc::new(Store::new(pool, options.lease)),
             broker,
             options,
@@ -171,7 +174,8 @@ impl<DB: OutboxDatabase> Bus<DB> {
     ///
     /// Dropping the future lets the migration finish or leaves the rest to the next call.
     pub async fn migrate(&self) -> Result<(), Error> {
-        DB::migrate(self.inner.store.relay(), self.inner.service()?).await
+        DB::migrate(self.inner.store.relay(), self.inner.service()?).await?;
+        self.inner.broker.migrate().await
     }
 
     /// The statements [`migrate`](Self::migrate) runs, as SQL text for those who run them by hand.

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use sqlx::Transaction;
 
 use super::Inner;
@@ -96,7 +97,7 @@ impl<DB: OutboxDatabase> Inner<DB> {
         if staged.is_empty() {
             return Ok(Reserved::none(&[]));
         }
-        if let Some(staging) = self.broker.stage(conn, staged) {
+        if let Some(staging) = self.stage(conn, staged, true) {
             staging.await?;
             return Ok(Reserved::none(&[]));
         }
@@ -107,6 +108,20 @@ impl<DB: OutboxDatabase> Inner<DB> {
         Ok(reserved)
     }
 
+    /// Writes messages straight into the broker's tables, if they are in this database.
+    fn stage<'a>(
+        &'a self,
+        conn: &'a mut DB::Connection,
+        staged: &'a [Staged],
+        in_transaction: bool,
+    ) -> Option<BoxFuture<'a, Result<(), Error>>> {
+        match (self.stages, in_transaction) {
+            (false, _) => None,
+            (true, true) => self.broker.stage(conn, staged),
+            (true, false) => self.broker.stage_alone(conn, staged),
+        }
+    }
+
     /// Writes messages into a transaction of which we will not see the end.
     pub(crate) async fn write_unreserved(
         &self,
@@ -114,7 +129,7 @@ impl<DB: OutboxDatabase> Inner<DB> {
         staged: &[Staged],
         in_transaction: bool,
     ) -> Result<(), Error> {
-        if let Some(staging) = self.broker.stage(conn, staged) {
+        if let Some(staging) = self.stage(conn, staged, in_transaction) {
             return staging.await;
         }
         let records = Reserved::none(staged).records;
@@ -137,10 +152,15 @@ impl<DB: OutboxDatabase> Inner<DB> {
         let acquiring = Error::database("taking a connection from the pool");
         let mut conn = self.store.caller().acquire().await.map_err(acquiring)?;
         let staged = [staged];
-        if let Some(staging) = self.broker.stage(&mut conn, &staged) {
-            staging.await?;
+        if let Some(staging) = self.stage(&mut conn, &staged, false) {
+            let written = staging.await;
             self.broker.committed();
-            return Ok(());
+            return written.map_err(|error| match error {
+                Error::Database { source, .. } if is_connection_lost(&source) => {
+                    Error::CommitUnknown { ids: ids(&staged) }
+                }
+                error => error,
+            });
         }
         let relay = self.running().map(|running| Arc::clone(&running.relay));
         let reserved = relay
