@@ -11,10 +11,16 @@ mod error;
 mod link;
 mod memory;
 mod outgoing;
+#[cfg_attr(
+    not(any(feature = "postgres", feature = "mysql", feature = "sqlite")),
+    allow(dead_code, unused_imports)
+)]
+pub(crate) mod sql;
 
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use sqlx::Pool;
 
 pub(crate) use self::outgoing::Ticket;
 pub use self::{
@@ -24,6 +30,7 @@ pub use self::{
     link::{Link, LinkState, Opened, Setup},
     memory::{DeadMessage, MemoryBroker},
     outgoing::{Lane, Outgoing, Sending},
+    sql::{Letter, LetterFilter, SqlBroker, Start},
 };
 pub use crate::message::Staged;
 use crate::{Error, OutboxDatabase};
@@ -41,16 +48,41 @@ pub trait Broker<DB: OutboxDatabase>: Send + Sync + 'static {
     /// certificate, a queue of that name with other arguments.
     fn open(&self, setup: Setup) -> BoxFuture<'_, Result<Opened, BrokerError>>;
 
+    /// Whether the broker's tables are in the database of that pool, so that messages can be
+    /// [staged](Self::stage) in its transactions.
+    fn lives_in(&self, _pool: &Pool<DB>) -> bool {
+        false
+    }
+
+    /// Makes the broker's own tables in the database, if it has any.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    fn migrate(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Writes the messages into the broker's own tables, inside the caller's transaction.
     ///
-    /// For a broker that lives in the same database. The bus then writes no outbox record, and calls
-    /// [`committed`](Self::committed) after the COMMIT. The default `None` means: through the outbox.
+    /// Called if the broker [lives](Self::lives_in) in the caller's database. The bus then writes no
+    /// outbox record, and calls [`committed`](Self::committed) after the COMMIT. The default `None`
+    /// means: through the outbox.
     fn stage<'a>(
         &'a self,
         _conn: &'a mut DB::Connection,
         _messages: &'a [Staged],
     ) -> Option<BoxFuture<'a, Result<(), Error>>> {
         None
+    }
+
+    /// The same outside a transaction: the statement is its own commit.
+    fn stage_alone<'a>(
+        &'a self,
+        conn: &'a mut DB::Connection,
+        messages: &'a [Staged],
+    ) -> Option<BoxFuture<'a, Result<(), Error>>> {
+        self.stage(conn, messages)
     }
 
     /// Says that a transaction in which messages were [staged](Self::stage) has committed.
@@ -63,12 +95,28 @@ impl<DB: OutboxDatabase, B: Broker<DB>> Broker<DB> for Arc<B> {
         self.as_ref().open(setup)
     }
 
+    fn lives_in(&self, pool: &Pool<DB>) -> bool {
+        self.as_ref().lives_in(pool)
+    }
+
+    fn migrate(&self) -> BoxFuture<'_, Result<(), Error>> {
+        self.as_ref().migrate()
+    }
+
     fn stage<'a>(
         &'a self,
         conn: &'a mut DB::Connection,
         messages: &'a [Staged],
     ) -> Option<BoxFuture<'a, Result<(), Error>>> {
         self.as_ref().stage(conn, messages)
+    }
+
+    fn stage_alone<'a>(
+        &'a self,
+        conn: &'a mut DB::Connection,
+        messages: &'a [Staged],
+    ) -> Option<BoxFuture<'a, Result<(), Error>>> {
+        self.as_ref().stage_alone(conn, messages)
     }
 
     fn committed(&self) {

@@ -15,6 +15,13 @@ crate::suite!(
     the_time_to_live_counts_from_the_due_time,
 );
 
+crate::suite!(
+    on the log:
+    a_delayed_message_comes_not_before_its_time_and_at_most_a_second_late,
+    a_delay_survives_a_restart,
+    the_time_to_live_counts_from_the_due_time,
+);
+
 /// Idle otherwise, with a scan interval that would be far too late.
 async fn a_delayed_message_comes_not_before_its_time_and_at_most_a_second_late<
     D: Database,

@@ -17,6 +17,13 @@ crate::suite!(
     ten_instances_can_start_at_once,
 );
 
+crate::suite!(
+    on the log:
+    two_instances_share_a_table_and_send_nothing_twice,
+    purging_is_refused_while_another_instance_consumes,
+    ten_instances_can_start_at_once,
+);
+
 async fn two_instances_share_a_table_and_send_nothing_twice<D: Database, T: Transport>(
     house: House<D, T>,
 ) {

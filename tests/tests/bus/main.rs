@@ -25,6 +25,13 @@ macro_rules! suite {
         $crate::suite!(@pair mariadb_and_rabbitmq, sqlx::MySql, $crate::transport::Rabbit, $($name),*);
         $crate::suite!(@pair sqlite_and_memory, sqlx::Sqlite, $crate::transport::Memory, $($name),*);
     };
+    // Without a relay there is no outbox to look into and no broker that can be away: only some of
+    // the tests are about the log as well.
+    (on the log: $($name:ident),* $(,)?) => {
+        $crate::suite!(@pair postgres_log, sqlx::Postgres, $crate::transport::Log, $($name),*);
+        $crate::suite!(@pair mariadb_log, sqlx::MySql, $crate::transport::Log, $($name),*);
+        $crate::suite!(@pair sqlite_log, sqlx::Sqlite, $crate::transport::Log, $($name),*);
+    };
     (@pair $pair:ident, $database:ty, $transport:ty, $($name:ident),*) => {
         mod $pair {
             $(

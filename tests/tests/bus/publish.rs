@@ -20,6 +20,17 @@ crate::suite!(
     publishing_after_shutdown_waits_for_the_next_start,
 );
 
+crate::suite!(
+    on the log:
+    a_message_published_alone_is_handled,
+    key_headers_and_id_reach_the_handler,
+    json_and_bytes_travel_as_they_are,
+    publishing_without_the_table_says_what_to_call,
+    an_unconfirmed_message_goes_past_the_outbox,
+    an_unconfirmed_message_cannot_be_delayed,
+    publishing_after_shutdown_waits_for_the_next_start,
+);
+
 async fn a_message_published_alone_is_handled<D: Database, T: Transport>(house: House<D, T>) {
     let (bus, notes) = house.start_noting(house.options(), &["placed"]).await;
 

@@ -25,6 +25,13 @@ crate::suite!(
     under_load_the_relay_needs_few_statements,
 );
 
+crate::suite!(
+    on the log:
+    more_messages_than_the_window_holds_all_arrive,
+    starting_twice_is_refused,
+    a_start_that_failed_can_be_repeated,
+);
+
 async fn messages_wait_while_the_broker_is_away_and_go_out_when_it_is_back<
     D: Database,
     T: Transport,

@@ -24,6 +24,18 @@ crate::suite!(
     one_transaction_can_publish_thousands,
 );
 
+crate::suite!(
+    on the log:
+    a_rolled_back_message_is_never_sent,
+    a_handle_moved_out_of_the_closure_commits_nothing,
+    with_tx_commits_rolls_back_and_rolls_back_when_dropped,
+    a_borrowed_transaction_publishes_when_its_owner_commits,
+    messages_flushed_early_are_sent_after_the_commit,
+    messages_flushed_early_and_rolled_back_are_never_sent,
+    a_dropped_caller_leaves_both_the_row_and_its_message_or_neither,
+    one_transaction_can_publish_thousands,
+);
+
 async fn a_committed_message_is_handled_and_the_outbox_is_empty_afterwards<
     D: Database,
     T: Transport,

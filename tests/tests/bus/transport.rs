@@ -1,9 +1,12 @@
 //! What the suite needs of a broker: to be reached, to go away, and to show its dead letters.
 
-use std::sync::Arc;
+use std::{
+    any::Any,
+    sync::{Arc, OnceLock},
+};
 
 use final_amqp::Amqp;
-use final_core::{Bus, MemoryBroker, MessageId};
+use final_core::{Bus, LetterFilter, MemoryBroker, MessageId, SqlBroker};
 use final_tests::{Proxy, Vhost, eventually};
 use sqlx::Pool;
 
@@ -131,5 +134,66 @@ impl Transport for Rabbit {
                 payload: delivery.payload().to_vec(),
             })
             .collect()
+    }
+}
+
+/// The database itself: that of the first bus that is asked for. Others reach it from theirs.
+#[derive(Clone)]
+pub struct Log(Arc<OnceLock<Box<dyn LogOf>>>);
+
+/// A log in some database.
+trait LogOf: Any + Send + Sync {
+    fn letters<'a>(&'a self, service: &'a str) -> futures::future::BoxFuture<'a, Vec<Dead>>;
+}
+
+impl<D: Database> LogOf for SqlBroker<D> {
+    fn letters<'a>(&'a self, service: &'a str) -> futures::future::BoxFuture<'a, Vec<Dead>> {
+        Box::pin(async move {
+            let letters = self.dead_letters(service, &LetterFilter::all()).await;
+            let dead = |letter: final_core::Letter| {
+                let message = letter.message.expect("a message");
+                Dead {
+                    id: letter.id,
+                    topic: letter.topic,
+                    reason: letter.reason,
+                    attempts: letter.attempts,
+                    tenant: message.headers().get("tenant").map(str::to_owned),
+                    payload: message.payload().to_vec(),
+                }
+            };
+            letters.expect("letters").into_iter().map(dead).collect()
+        })
+    }
+}
+
+impl Transport for Log {
+    async fn fresh() -> Self {
+        Self(Arc::default())
+    }
+
+    fn bus<D: Database>(&self, service: &str, pool: Pool<D>) -> Bus<D> {
+        let log = self
+            .0
+            .get_or_init(|| Box::new(SqlBroker::new(pool.clone())));
+        let log: &dyn Any = &**log;
+        let log: &SqlBroker<D> = log.downcast_ref().expect("one kind of database in a house");
+        Bus::new(service, pool, log.clone())
+    }
+
+    async fn go_away(&self) {
+        unreachable!("the log is as far away as the database");
+    }
+
+    async fn come_back(&self) {
+        unreachable!("the log is as far away as the database");
+    }
+
+    async fn dead_letters(&self, service: &str, count: usize) -> Vec<Dead> {
+        let log = self.0.get().expect("a bus has been made");
+        eventually("dead letters", SOON, async || {
+            log.letters(service).await.len() >= count
+        })
+        .await;
+        log.letters(service).await
     }
 }

@@ -1,0 +1,243 @@
+//! Dead letters: looked at, put back, thrown away.
+
+use std::time::Duration;
+
+use super::{
+    database::{Kind, Row, Value},
+    log::{Log, numbers},
+    texts::{list, padded},
+};
+use crate::{
+    Message, MessageId, OutboxDatabase,
+    outbox::{
+        DbResult,
+        limits::{duration, micros},
+        stored::Stored,
+    },
+};
+
+/// Which dead letters are meant: all of a service, unless narrowed.
+///
+/// ```
+/// # use final_core::LetterFilter;
+/// let timeouts = LetterFilter::all().topic("order.placed").reason("timed out").limit(100);
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct LetterFilter {
+    topic: Option<String>,
+    reason: Option<String>,
+    ids: Option<Vec<MessageId>>,
+    older_than: Option<Duration>,
+    limit: Option<u32>,
+}
+
+impl LetterFilter {
+    /// All dead letters.
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// Only those of a topic.
+    pub fn topic(mut self, topic: impl Into<String>) -> Self {
+        self.topic = Some(topic.into());
+        self
+    }
+
+    /// Only those whose reason contains a text, as it is written.
+    pub fn reason(mut self, part: impl Into<String>) -> Self {
+        self.reason = Some(part.into());
+        self
+    }
+
+    /// Only that message.
+    pub fn id(self, id: MessageId) -> Self {
+        self.ids([id])
+    }
+
+    /// Only those messages, 512 at most; others are passed over.
+    pub fn ids(mut self, ids: impl IntoIterator<Item = MessageId>) -> Self {
+        self.ids = Some(ids.into_iter().take(512).collect());
+        self
+    }
+
+    /// Only those that died at least so long ago.
+    pub fn older_than(mut self, age: Duration) -> Self {
+        self.older_than = Some(age);
+        self
+    }
+
+    /// So many at most, the oldest first.
+    pub fn limit(mut self, letters: u32) -> Self {
+        self.limit = Some(letters);
+        self
+    }
+
+    pub(super) fn at_most(&self) -> u64 {
+        self.limit.map_or(u64::MAX, u64::from)
+    }
+
+    fn condition(&self, group: &str) -> (String, Vec<Value>) {
+        let mut text = "group_name = ?".to_owned();
+        let mut values = vec![group.into()];
+        if let Some(topic) = &self.topic {
+            text.push_str(" AND topic = ?");
+            values.push(topic.as_str().into());
+        }
+        if let Some(reason) = &self.reason {
+            text.push_str(" AND reason LIKE ? ESCAPE '!'");
+            let escaped = reason
+                .replace('!', "!!")
+                .replace('%', "!%")
+                .replace('_', "!_");
+            values.push(format!("%{escaped}%").into());
+        }
+        if let Some(ids) = &self.ids {
+            if ids.is_empty() {
+                text.push_str(" AND 1 = 0");
+            } else {
+                let ids = padded(ids);
+                text.push_str(&format!(" AND message_id IN ({})", list(ids.len())));
+                values.extend(ids.into_iter().map(|id| Value::from(id.0)));
+            }
+        }
+        if let Some(age) = self.older_than {
+            text.push_str(" AND died_at <= {now} - ?");
+            values.push(micros(age).into());
+        }
+        (text, values)
+    }
+}
+
+/// A message a service could not handle.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Letter {
+    /// The message; or why its row cannot be read as one.
+    pub message: Result<Message, String>,
+    /// Its id.
+    pub id: MessageId,
+    /// Its topic.
+    pub topic: String,
+    /// What went wrong.
+    pub reason: String,
+    /// How often the handler was tried.
+    pub attempts: u32,
+    /// How long it has been dead.
+    pub age: Duration,
+}
+
+/// Letters that one statement brings back or throws away.
+pub(super) const BATCH: u32 = 100;
+
+impl<DB: OutboxDatabase> Log<DB> {
+    /// The dead letters, oldest first.
+    pub(super) async fn letters(
+        &self,
+        group: &str,
+        filter: &LetterFilter,
+        most: u32,
+    ) -> DbResult<Vec<Letter>> {
+        let (condition, mut values) = filter.condition(group);
+        let letters = format!(
+            "SELECT message_id, topic, message_key, headers, payload, content_type, \
+                 CAST(durable AS {{int}}), reason, attempts, {{now}} - died_at \
+             FROM {{dead}} WHERE {condition} ORDER BY seq LIMIT ?"
+        );
+        const KINDS: &[Kind] = &[
+            Kind::Id,
+            Kind::Text,
+            Kind::Text,
+            Kind::Text,
+            Kind::Bytes,
+            Kind::Text,
+            Kind::Int,
+            Kind::Text,
+            Kind::Int,
+            Kind::Int,
+        ];
+        values.push(i64::from(most).into());
+        let rows = self.rows(&letters, values, KINDS).await?;
+        rows.into_iter().map(letter).collect()
+    }
+
+    /// Puts some of them back into the log, for that group alone. Says how many.
+    pub(super) async fn replay(
+        &self,
+        group: &str,
+        filter: &LetterFilter,
+        most: u32,
+    ) -> DbResult<u64> {
+        let back = "INSERT INTO {log} ({message}, recipient, created_at) \
+            SELECT {message}, group_name, {now} FROM {dead} WHERE group_name = ? AND seq IN ";
+        self.take(group, filter, most, Some(back)).await
+    }
+
+    /// Throws some of them away. Says how many.
+    pub(super) async fn discard(
+        &self,
+        group: &str,
+        filter: &LetterFilter,
+        most: u32,
+    ) -> DbResult<u64> {
+        self.take(group, filter, most, None).await
+    }
+
+    async fn take(
+        &self,
+        group: &str,
+        filter: &LetterFilter,
+        most: u32,
+        first: Option<&str>,
+    ) -> DbResult<u64> {
+        let (condition, mut values) = filter.condition(group);
+        let mut tx = self.begin().await?;
+        let seqs = format!(
+            "SELECT seq FROM {{dead}} WHERE {condition} ORDER BY seq LIMIT ? {{skip_locked}}"
+        );
+        values.push(i64::from(most).into());
+        let seqs = numbers(tx.rows(&seqs, values, &[Kind::Int]).await?)?;
+        if seqs.is_empty() {
+            return tx.roll_back().await.map(|()| 0);
+        }
+        let some = padded(&seqs);
+        let list = list(some.len());
+        let values = || {
+            let mut values = vec![Value::from(group)];
+            values.extend(some.iter().map(|seq| Value::from(*seq)));
+            values
+        };
+        if let Some(durable) = DB::LOG_WORDS.durable {
+            tx.run(durable, Vec::new()).await?;
+        }
+        if let Some(first) = first {
+            tx.run(&format!("{first}({list}) ORDER BY seq"), values())
+                .await?;
+        }
+        let delete = format!("DELETE FROM {{dead}} WHERE group_name = ? AND seq IN ({list})");
+        tx.run(&delete, values()).await?;
+        tx.commit().await?;
+        Ok(seqs.len() as u64)
+    }
+}
+
+fn letter(mut row: Row) -> DbResult<Letter> {
+    let id = MessageId(row.maybe_id()?.unwrap_or_default());
+    let topic = row.text()?;
+    let stored = Stored {
+        topic: topic.clone(),
+        key: row.maybe_text()?,
+        headers: row.maybe_text()?,
+        payload: row.maybe_bytes()?.unwrap_or_default(),
+        content_type: row.text()?,
+        durable: row.int()? != 0,
+    };
+    Ok(Letter {
+        message: stored.into_message(id),
+        id,
+        topic,
+        reason: row.text()?,
+        attempts: u32::try_from(row.int()?).unwrap_or(0),
+        age: duration(row.int()?),
+    })
+}

@@ -1,0 +1,175 @@
+//! Writing down how far the lanes have come, and giving them away.
+
+use std::{sync::Arc, time::Instant};
+
+use super::{AGAIN, Engine, LAG};
+use crate::{
+    OutboxDatabase,
+    broker::sql::lanes::{Advance, Committed, Extra, LaneId},
+    outbox::DbResult,
+};
+
+/// How often it is tried to give everything back before the rest is left to the lease.
+const TRIES: u32 = 20;
+
+impl<DB: OutboxDatabase> Engine<DB> {
+    /// When something is to be written at the latest.
+    pub(super) fn next_commit(&self) -> Instant {
+        let far = Instant::now() + LAG * 3600;
+        let within = self.member.tuning.commit_within;
+        let changed = self.changed.map_or(far, |since| since + within);
+        let lag = if self.lags() {
+            self.full_commit + LAG
+        } else {
+            far
+        };
+        changed.min(lag).max(self.commit_again)
+    }
+
+    /// Whether a lane stands behind its stream although nothing of it is open.
+    fn lags(&self) -> bool {
+        let mut lanes = self.streams.values().flat_map(|stream| stream.lanes());
+        lanes.any(|(_, lane)| lane.lags())
+    }
+
+    pub(super) async fn commit_if_due(&mut self) {
+        let now = Instant::now();
+        if now < self.commit_again {
+            return;
+        }
+        let is_due = self.settled >= self.member.tuning.commit_after
+            || self.changed_for(self.member.tuning.commit_within)
+            || self.lags() && self.full_commit.elapsed() >= LAG;
+        if is_due && let Err(error) = self.commit(false).await {
+            self.commit_failures = self.commit_failures.saturating_add(1);
+            self.commit_again = Instant::now() + AGAIN.pause(self.commit_failures);
+            self.member.committing_failed(&error, self.commit_failures);
+        }
+    }
+
+    /// Writes everything there is to write. With `release` all lanes are given away.
+    async fn commit(&mut self, release: bool) -> DbResult<bool> {
+        let is_full = release || self.full_commit.elapsed() >= LAG;
+        let mut lanes = Vec::new();
+        for stream in self.streams.values() {
+            for (id, lane) in stream.lanes() {
+                let goes = release || lane.is_frozen() && lane.is_idle();
+                if goes || lane.has_changed() || is_full && lane.lags() {
+                    let progress = lane.progress(&stream.gaps);
+                    let is_at_end = stream.ends_at.is_some_and(|end| progress.is_done(end));
+                    lanes.push(Advance {
+                        id,
+                        epoch: lane.epoch,
+                        release: goes,
+                        remove: is_at_end,
+                        progress,
+                    });
+                }
+            }
+        }
+        if is_full {
+            self.full_commit = Instant::now();
+        }
+        if lanes.is_empty() && self.extras.is_empty() {
+            self.changed = None;
+            return Ok(true);
+        }
+        let member = Arc::clone(&self.member);
+        let extras: Vec<Extra> = self.extras.iter().map(|(_, extra)| extra.clone()).collect();
+        let committed = member
+            .log
+            .advance(&member.group, member.id, self.version, &lanes, &extras)
+            .await?;
+        self.commit_failures = 0;
+        match committed {
+            Committed::Done => self.committed(lanes).await,
+            Committed::Lost(lost) => {
+                tracing::warn!(
+                    service = &*member.group,
+                    lanes = lost.len(),
+                    "others have taken over, because our lease was over; what was in hand is theirs"
+                );
+                lost.into_iter().for_each(|id| self.lose(id));
+                return Ok(false);
+            }
+            Committed::Changed => {
+                self.load_topics().await?;
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn committed(&mut self, lanes: Vec<Advance>) {
+        let mut gave = false;
+        for Advance {
+            id,
+            release,
+            remove,
+            progress,
+            ..
+        } in lanes
+        {
+            let Some(stream) = self.streams.get_mut(&id.stream) else {
+                continue;
+            };
+            if release || remove {
+                stream.remove(id.lane);
+                gave |= release;
+            } else if let Some(lane) = stream.lane_mut(id.lane) {
+                lane.committed(progress);
+            }
+        }
+        self.streams.retain(|_, stream| stream.has_lanes());
+        let again = self
+            .extras
+            .drain(..)
+            .any(|(_, extra)| matches!(extra, Extra::Again(..)));
+        (self.settled, self.changed) = (0, None);
+        self.member.progress.notify_one();
+        if again {
+            self.member.hub.committed();
+        }
+        if gave {
+            self.member.announce_members().await;
+        }
+    }
+
+    /// Forgets a lane that others have now: what they do with its messages is theirs.
+    pub(super) fn lose(&mut self, id: LaneId) {
+        self.hand.lose(id);
+        self.extras.retain(|(lane, _)| *lane != id);
+        if let Some(stream) = self.streams.get_mut(&id.stream) {
+            stream.remove(id.lane);
+        }
+        self.streams.retain(|_, stream| stream.has_lanes());
+        self.look_at = Instant::now();
+    }
+
+    pub(super) fn freeze_all(&mut self) {
+        for stream in self.streams.values_mut() {
+            stream.freeze_all();
+        }
+        self.changed.get_or_insert_with(Instant::now);
+    }
+
+    /// Writes what was settled and gives the rest to the others.
+    pub(super) async fn finish(mut self) {
+        self.deliveries = None;
+        for tries in 1..=TRIES {
+            self.take_settlements();
+            match self.commit(true).await {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(error) => {
+                    self.member.committing_failed(&error, tries);
+                    tokio::time::sleep(AGAIN.pause(tries)).await;
+                }
+            }
+        }
+        if let Err(error) = self.member.log.leave(self.member.id).await {
+            tracing::debug!(%error, "the log's membership ends with its lease");
+        }
+        self.member.announce_members().await;
+    }
+}

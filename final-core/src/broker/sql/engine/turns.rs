@@ -1,0 +1,52 @@
+//! Messages of one key, one after the other.
+
+use super::Engine;
+use crate::{OutboxDatabase, broker::sql::pages::Ours, outbox::DbResult};
+
+impl<DB: OutboxDatabase> Engine<DB> {
+    /// It is this one's turn.
+    pub(super) fn deliver_next(&mut self, tag: u64) {
+        if !self.hand.must_read(tag) {
+            self.deliver(tag);
+        }
+    }
+
+    /// Reads those whose turn it is and that waited with nothing but their number.
+    pub(super) async fn fetch_wanted(&mut self) -> DbResult<()> {
+        if !self.hand.has_wanted() {
+            return Ok(());
+        }
+        let wanted = self.hand.take_wanted();
+        for (at, (tag, stream, seq)) in wanted.iter().enumerate() {
+            let names = self.streams.get(stream).map(|stream| stream.names());
+            let ours = Ours {
+                topics: names.unwrap_or_default(),
+                lanes: crate::broker::sql::log::ALL_LANES,
+            };
+            let read = async {
+                let mut rows = self.member.log.pick(&[*seq], &ours).await?;
+                let row = rows.pop();
+                match row {
+                    Some(mut row) if row.is_heavy() => {
+                        row.payload = self.member.log.payload(row.seq).await?;
+                        Ok(Some(row))
+                    }
+                    row => Ok(row),
+                }
+            };
+            match read.await {
+                Ok(row) => {
+                    self.hand.fill(*tag, row);
+                    self.deliver(*tag);
+                }
+                Err(error) => {
+                    for (tag, ..) in &wanted[at..] {
+                        self.hand.must_read(*tag);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+}

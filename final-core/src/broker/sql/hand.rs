@@ -1,0 +1,188 @@
+//! What is in hand: delivered, or waiting for its turn.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{lanes::LaneId, order::Order, pages::LogRow};
+use crate::Message;
+
+/// A message that was taken and is not settled.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) lane: LaneId,
+    pub(super) seq: i64,
+    pub(super) content: Result<Message, String>,
+    pub(super) expires: Option<Instant>,
+    weight: usize,
+    key: Option<Arc<str>>,
+    /// Left out while it waits behind others of its key, and read again when it is its turn.
+    is_light: bool,
+}
+
+impl Held {
+    /// Whether it stands in an order.
+    pub(super) fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+}
+
+/// Everything in hand, with the order of keys if there is one.
+#[derive(Debug)]
+pub(super) struct Hand {
+    held: HashMap<u64, Held>,
+    order: Option<Order>,
+    next: u64,
+    weight: usize,
+    light: usize,
+    /// Whose turn it is and who has to be read first.
+    wanted: Vec<u64>,
+}
+
+/// Messages that wait behind others of their key with nothing but their number.
+const MOST_LIGHT: usize = 10_000;
+/// Bytes in hand from which on no more is read.
+const MOST_WEIGHT: usize = 32 * 1024 * 1024;
+
+impl Hand {
+    pub(super) fn new(key_order: bool) -> Self {
+        Self {
+            held: HashMap::new(),
+            order: key_order.then(Order::default),
+            next: 0,
+            weight: 0,
+            light: 0,
+            wanted: Vec::new(),
+        }
+    }
+
+    /// How many more may be taken.
+    pub(super) fn room(&self, prefetch: usize) -> usize {
+        if self.weight >= MOST_WEIGHT || self.light >= MOST_LIGHT {
+            return 0;
+        }
+        prefetch.saturating_sub(self.held.len() - self.light)
+    }
+
+    pub(super) fn get(&self, tag: u64) -> Option<&Held> {
+        self.held.get(&tag)
+    }
+
+    /// Takes a row. Its tag, and whether it may be delivered now.
+    pub(super) fn take(&mut self, lane: LaneId, row: LogRow, room: usize) -> (u64, bool) {
+        let tag = self.next;
+        self.next += 1;
+        let key: Option<Arc<str>> = row.key().filter(|_| self.order.is_some()).map(Into::into);
+        let goes = match (&mut self.order, &key) {
+            (Some(order), Some(key)) => order.enter(key, tag),
+            _ => true,
+        };
+        // Half of the room is for those whose turn it is.
+        let is_light = !goes && room < self.held.len();
+        let expires = row.expires_in.map(expiry);
+        let weight = usize::try_from(row.weight).unwrap_or(0);
+        let seq = row.seq;
+        let content = if is_light {
+            self.light += 1;
+            Err(String::new())
+        } else {
+            self.weight += weight;
+            row.into_message()
+        };
+        let held = Held {
+            lane,
+            seq,
+            content,
+            expires,
+            weight,
+            key,
+            is_light,
+        };
+        self.held.insert(tag, held);
+        (tag, goes)
+    }
+
+    /// Whether it has to be read again before it can be delivered. It is then noted as wanted.
+    pub(super) fn must_read(&mut self, tag: u64) -> bool {
+        let is_light = self.held.get(&tag).is_some_and(|held| held.is_light);
+        if is_light {
+            self.wanted.push(tag);
+        }
+        is_light
+    }
+
+    /// Those to be read now, each with its stream and number.
+    pub(super) fn take_wanted(&mut self) -> Vec<(u64, i64, i64)> {
+        let wanted = std::mem::take(&mut self.wanted);
+        let place = |tag: u64| {
+            let held = self.held.get(&tag)?;
+            Some((tag, held.lane.stream, held.seq))
+        };
+        wanted.into_iter().filter_map(place).collect()
+    }
+
+    pub(super) fn has_wanted(&self) -> bool {
+        !self.wanted.is_empty()
+    }
+
+    /// Fills in what was left out. `None` if the row is gone.
+    pub(super) fn fill(&mut self, tag: u64, row: Option<LogRow>) {
+        let Some(held) = self.held.get_mut(&tag).filter(|held| held.is_light) else {
+            return;
+        };
+        held.is_light = false;
+        held.content = row.map_or_else(
+            || Err("it was removed from the log before it was its turn".to_owned()),
+            LogRow::into_message,
+        );
+        self.light -= 1;
+        self.weight += held.weight;
+    }
+
+    /// Takes one out for good, and says who of the same key may go now.
+    pub(super) fn settle(&mut self, tag: u64) -> Option<(Held, Option<u64>)> {
+        let held = self.held.remove(&tag)?;
+        if held.is_light {
+            self.light -= 1;
+        } else {
+            self.weight -= held.weight;
+        }
+        let next = match (&mut self.order, &held.key) {
+            (Some(order), Some(key)) => order.leave(key),
+            _ => None,
+        };
+        Some((held, next))
+    }
+
+    /// Forgets a lane that others have now. A key is in one lane only.
+    pub(super) fn lose(&mut self, lane: LaneId) {
+        let lost: Vec<u64> = self
+            .held
+            .iter()
+            .filter(|(_, held)| held.lane == lane)
+            .map(|(tag, _)| *tag)
+            .collect();
+        for tag in lost {
+            let Some(held) = self.held.remove(&tag) else {
+                continue;
+            };
+            if held.is_light {
+                self.light -= 1;
+            } else {
+                self.weight -= held.weight;
+            }
+            if let (Some(order), Some(key)) = (&mut self.order, &held.key) {
+                order.forget(key);
+            }
+        }
+    }
+}
+
+/// By our clock: the row says how long from now.
+fn expiry(expires_in: i64) -> Instant {
+    let left = Duration::from_micros(u64::try_from(expires_in).unwrap_or(0));
+    let now = Instant::now();
+    now.checked_add(left).unwrap_or(now)
+}

@@ -1,0 +1,65 @@
+//! Where settlements wait for the engine.
+
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::sync::Notify;
+
+use crate::broker::{Settlement, Settler};
+
+/// Settlements that nobody has looked at. There are never more than deliveries in hand.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    queue: Mutex<Vec<(u64, Settlement)>>,
+    /// From how many on the engine is woken: most of them can wait for its next round.
+    wake_at: AtomicUsize,
+    notify: Notify,
+}
+
+impl Inbox {
+    pub(super) fn new() -> Self {
+        Self {
+            queue: Mutex::default(),
+            wake_at: AtomicUsize::new(1),
+            notify: Notify::new(),
+        }
+    }
+
+    pub(super) fn take(&self) -> Vec<(u64, Settlement)> {
+        std::mem::take(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn set_wake_at(&self, settlements: usize) {
+        self.wake_at.store(settlements.max(1), Ordering::Relaxed);
+    }
+
+    /// Waits until there are enough.
+    pub(super) async fn filled(&self) {
+        loop {
+            let notified = self.notify.notified();
+            let waiting = self
+                .queue
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .len();
+            if waiting >= self.wake_at.load(Ordering::Relaxed) {
+                return;
+            }
+            notified.await;
+        }
+    }
+}
+
+impl Settler for Inbox {
+    fn settle(&self, tag: u64, settlement: Settlement) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.push((tag, settlement));
+        let waiting = queue.len();
+        drop(queue);
+        if waiting >= self.wake_at.load(Ordering::Relaxed) {
+            self.notify.notify_one();
+        }
+    }
+}

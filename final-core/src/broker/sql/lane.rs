@@ -1,0 +1,156 @@
+//! How far one lane of a group has come.
+//!
+//! ```text
+//!   … settled … │ open: in hand, or a gap │ … settled │   not read yet
+//!               └ settled_to + 1                read_to ┘
+//! ```
+//!
+//! Everything up to `read_to` is settled, except what is listed as open. That is all a successor
+//! needs: it takes what is open and shows, watches the gaps that do not, and reads on.
+
+use std::collections::BTreeSet;
+
+use super::{gaps::Gaps, spans::Spans};
+
+/// A lane this process owns.
+#[derive(Debug)]
+pub(super) struct Lane {
+    /// The fence: who takes the lane over raises it, and our commits are refused from then on.
+    pub(super) epoch: i64,
+    /// As committed.
+    read_to: i64,
+    /// How far we have read it. The stream itself may have gone back since, for another lane.
+    reached: i64,
+    /// At or below `read_to`, and not yet settled or in hand: gaps, and what a predecessor had.
+    wanted: Spans,
+    /// Above `read_to`, taken since the last commit.
+    recent: BTreeSet<i64>,
+    /// Taken and not settled.
+    in_hand: BTreeSet<i64>,
+    /// Takes no more: it is to be given away once nothing is in hand.
+    frozen: bool,
+    /// Whether anything was taken or settled since the last commit.
+    changed: bool,
+}
+
+/// What is written about a lane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Progress {
+    pub(super) read_to: i64,
+    pub(super) open: Spans,
+    /// Nobody of the group needs this number or one below it any more.
+    pub(super) settled_to: i64,
+    /// What of `open` is not in hand.
+    wanted: Spans,
+}
+
+impl Progress {
+    /// Whether nothing up to there is left to do.
+    pub(super) fn is_done(&self, end: i64) -> bool {
+        self.read_to >= end && self.open.is_empty()
+    }
+}
+
+impl Lane {
+    /// A lane as its row tells.
+    pub(super) fn new(epoch: i64, read_to: i64, open: Spans) -> Self {
+        Self {
+            epoch,
+            read_to,
+            reached: read_to,
+            wanted: open,
+            recent: BTreeSet::new(),
+            in_hand: BTreeSet::new(),
+            frozen: false,
+            changed: false,
+        }
+    }
+
+    pub(super) fn read_to(&self) -> i64 {
+        self.read_to
+    }
+
+    /// Takes a row that shows, if nobody of the group has taken it yet.
+    pub(super) fn take(&mut self, number: i64) -> bool {
+        let takes = if number > self.read_to {
+            self.recent.insert(number)
+        } else {
+            self.wanted.remove(number)
+        };
+        if takes {
+            self.in_hand.insert(number);
+            self.changed = true;
+        }
+        takes
+    }
+
+    /// What was taken is done, or put away.
+    pub(super) fn settle(&mut self, number: i64) {
+        self.changed |= self.in_hand.remove(&number);
+    }
+
+    /// The stream has been read up to there.
+    pub(super) fn reach(&mut self, number: i64) {
+        if !self.frozen {
+            self.reached = self.reached.max(number);
+        }
+    }
+
+    /// What was not taken since the last commit may be ours after all: a topic has been added.
+    pub(super) fn read_again(&mut self) {
+        self.reached = self.read_to;
+    }
+
+    /// Takes no more: the lane is to be given away once nothing is in hand.
+    pub(super) fn freeze(&mut self) {
+        self.frozen = true;
+        self.changed = true;
+    }
+
+    pub(super) fn is_frozen(&self) -> bool {
+        self.frozen
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_hand.is_empty()
+    }
+
+    pub(super) fn has_changed(&self) -> bool {
+        self.changed
+    }
+
+    /// Whether it has been read further than was written.
+    pub(super) fn lags(&self) -> bool {
+        self.reached > self.read_to
+    }
+
+    /// How the lane stands, if these are the gaps of its stream.
+    pub(super) fn progress(&self, gaps: &Gaps) -> Progress {
+        let read_to = self.reached;
+        let mut wanted = Spans::default();
+        // What a predecessor left open is a gap until it is taken, so nothing of it is missing here.
+        for (start, end) in self.wanted.iter().chain([(self.read_to + 1, read_to)]) {
+            for (from, to) in gaps.within(start, end) {
+                wanted.insert(from, to);
+            }
+        }
+        let mut open = wanted.clone();
+        for number in &self.in_hand {
+            open.insert(*number, *number);
+        }
+        Progress {
+            read_to,
+            settled_to: open.first().map_or(read_to, |first| first - 1),
+            open,
+            wanted,
+        }
+    }
+
+    /// The progress was written.
+    pub(super) fn committed(&mut self, progress: Progress) {
+        self.recent = self.recent.split_off(&(progress.read_to + 1));
+        self.read_to = progress.read_to;
+        self.wanted = progress.wanted;
+        self.changed = false;
+    }
+}

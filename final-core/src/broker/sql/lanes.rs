@@ -1,0 +1,217 @@
+//! The rows of a group's lanes: who has each, and how far it has come.
+
+use uuid::Uuid;
+
+use super::{
+    database::{Kind, Value},
+    lane::Progress,
+    log::{Log, Tx},
+    spans::Spans,
+};
+use crate::{OutboxDatabase, broker::DeadLetter, outbox::DbResult};
+
+/// Which lane of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct LaneId {
+    pub(super) stream: i64,
+    pub(super) lane: usize,
+}
+
+/// A lane's row.
+#[derive(Debug)]
+pub(super) struct LaneRow {
+    pub(super) id: LaneId,
+    pub(super) member: Option<Uuid>,
+    /// Whether that member's lease is not over.
+    pub(super) is_held: bool,
+    pub(super) epoch: i64,
+    pub(super) read_to: i64,
+    pub(super) settled_to: i64,
+    /// `None` if the row says something that is no list of numbers.
+    pub(super) open: Option<Spans>,
+    pub(super) ends_at: Option<i64>,
+}
+
+/// What is to be written about one lane.
+#[derive(Debug)]
+pub(super) struct Advance {
+    pub(super) id: LaneId,
+    pub(super) epoch: i64,
+    pub(super) progress: Progress,
+    /// Whether the lane is given away.
+    pub(super) release: bool,
+    /// Whether its stream ends here, so that the row is not needed any more.
+    pub(super) remove: bool,
+}
+
+/// What is to be done with one message, together with the progress that says it is settled.
+#[derive(Clone, Debug)]
+pub(super) enum Extra {
+    /// Put it to the group's dead letters.
+    Bury(i64, DeadLetter),
+    /// Give it to the group again, at the end of another lane.
+    Again(i64, usize),
+}
+
+/// What became of a commit.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Committed {
+    Done,
+    /// Nothing was written: somebody else has these lanes now.
+    Lost(Vec<LaneId>),
+    /// Nothing was written: the group has subscribed other topics.
+    Changed,
+}
+
+impl<DB: OutboxDatabase> Log<DB> {
+    pub(super) async fn lanes(&self, group: &str) -> DbResult<Vec<LaneRow>> {
+        let lanes = "SELECT l.stream, CAST(l.lane AS {int}), l.member, \
+                (SELECT COUNT(*) FROM {members} m WHERE m.member = l.member AND m.alive_until > {now}), \
+                l.epoch, l.read_to, l.settled_to, l.open_seqs, l.ends_at \
+            FROM {lanes} l WHERE l.group_name = ? ORDER BY l.stream, l.lane";
+        const KINDS: &[Kind] = &[
+            Kind::Int,
+            Kind::Int,
+            Kind::Id,
+            Kind::Int,
+            Kind::Int,
+            Kind::Int,
+            Kind::Int,
+            Kind::Text,
+            Kind::Int,
+        ];
+        let rows = self.rows(lanes, vec![group.into()], KINDS).await?;
+        rows.into_iter()
+            .map(|mut row| {
+                Ok(LaneRow {
+                    id: LaneId {
+                        stream: row.int()?,
+                        lane: usize::try_from(row.int()?).unwrap_or(usize::MAX),
+                    },
+                    member: row.maybe_id()?,
+                    is_held: row.int()? > 0,
+                    epoch: row.int()?,
+                    read_to: row.int()?,
+                    settled_to: row.int()?,
+                    open: Spans::parse(&row.text()?),
+                    ends_at: row.maybe_int()?,
+                })
+            })
+            .collect()
+    }
+
+    /// Takes a lane nobody alive has. False if somebody was faster.
+    pub(super) async fn claim(&self, group: &str, lane: &LaneRow, member: Uuid) -> DbResult<bool> {
+        let claim = "UPDATE {lanes} SET member = ?, epoch = epoch + 1 \
+            WHERE group_name = ? AND stream = ? AND lane = ? AND epoch = ? \
+              AND (member IS NULL OR NOT EXISTS (SELECT 1 FROM {members} m \
+                  WHERE m.member = {lanes}.member AND m.alive_until > {now}))";
+        let mut values = vec![member.into()];
+        values.extend(key(group, lane.id));
+        values.push(lane.epoch.into());
+        Ok(self.run(claim, values).await? > 0)
+    }
+
+    /// Writes how far lanes have come, and what belongs to it: all or nothing.
+    pub(super) async fn advance(
+        &self,
+        group: &str,
+        member: Uuid,
+        version: i64,
+        lanes: &[Advance],
+        extras: &[Extra],
+    ) -> DbResult<Committed> {
+        let mut tx = self.begin().await?;
+        let current = "SELECT version FROM {groups} WHERE name = ? {share}";
+        let mut rows = tx.rows(current, vec![group.into()], &[Kind::Int]).await?;
+        let current = rows.first_mut().map_or(Ok(0), |row| row.int())?;
+        if current != version {
+            tx.roll_back().await?;
+            return Ok(Committed::Changed);
+        }
+        let mut lost = Vec::new();
+        for lane in lanes {
+            if !write(&mut tx, group, member, lane).await? {
+                lost.push(lane.id);
+            }
+        }
+        if !lost.is_empty() {
+            tx.roll_back().await?;
+            return Ok(Committed::Lost(lost));
+        }
+        for extra in extras {
+            carry_out(&mut tx, group, extra).await?;
+        }
+        tx.commit().await?;
+        Ok(Committed::Done)
+    }
+}
+
+fn key(group: &str, lane: LaneId) -> [Value; 3] {
+    [
+        group.into(),
+        lane.stream.into(),
+        i64::try_from(lane.lane).unwrap_or(i64::MAX).into(),
+    ]
+}
+
+/// Writes one lane, if it is still ours.
+async fn write<DB: OutboxDatabase>(
+    tx: &mut Tx<'_, DB>,
+    group: &str,
+    member: Uuid,
+    lane: &Advance,
+) -> DbResult<bool> {
+    let ours = "WHERE group_name = ? AND stream = ? AND lane = ? AND epoch = ? AND member = ?";
+    let mut values: Vec<Value> = Vec::with_capacity(9);
+    let template = if lane.remove {
+        format!("DELETE FROM {{lanes}} {ours}")
+    } else {
+        let Progress {
+            read_to,
+            open,
+            settled_to,
+            ..
+        } = &lane.progress;
+        values.extend([
+            (*read_to).into(),
+            open.to_string().into(),
+            (*settled_to).into(),
+        ]);
+        let release = if lane.release { ", member = NULL" } else { "" };
+        format!("UPDATE {{lanes}} SET read_to = ?, open_seqs = ?, settled_to = ?{release} {ours}")
+    };
+    values.extend(key(group, lane.id));
+    values.extend([lane.epoch.into(), member.into()]);
+    Ok(tx.run(&template, values).await? > 0)
+}
+
+async fn carry_out<DB: OutboxDatabase>(
+    tx: &mut Tx<'_, DB>,
+    group: &str,
+    extra: &Extra,
+) -> DbResult<()> {
+    match extra {
+        Extra::Bury(seq, why) => {
+            let bury = "{insert} INTO {dead} (group_name, seq, {message}, reason, attempts, died_at) \
+                SELECT ?, seq, {message}, ?, ?, {now} FROM {log} WHERE seq = ? {nothing}";
+            let values = vec![
+                group.into(),
+                why.reason.replace('\0', " ").into(),
+                i64::from(why.attempts).into(),
+                (*seq).into(),
+            ];
+            tx.run(bury, values).await?;
+        }
+        Extra::Again(seq, lane) => {
+            let again = "INSERT INTO {log} (message_id, topic, message_key, headers, payload, \
+                    content_type, durable, lane, weight, recipient, expires_at, created_at) \
+                SELECT message_id, topic, message_key, headers, payload, content_type, durable, \
+                    CAST(? AS {int}), weight, ?, expires_at, {now} FROM {log} WHERE seq = ?";
+            let lane = i64::try_from(*lane).unwrap_or(0);
+            tx.run(again, vec![lane.into(), group.into(), (*seq).into()])
+                .await?;
+        }
+    }
+    Ok(())
+}

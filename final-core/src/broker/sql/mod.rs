@@ -1,0 +1,507 @@
+//! The database itself as the broker: a log that groups read, each at its own pace.
+//!
+//! ```text
+//!   caller's tx ─ one INSERT ─▶ final_log ─▶ engine of each bus ─▶ deliveries ─▶ handlers
+//!                                  │              │ lanes: who reads what, and how far
+//!                 final_log_scheduled ─ when due ─┘ dead letters, beside the progress
+//! ```
+//!
+//! A message is one row, however many groups there are. What a group has done with it stands nowhere
+//! but in its [lanes](lane): sixteen shares of its messages, each owned by one member at a time, each
+//! with a number up to which all is done and a list of what is open below. So reading costs one SELECT
+//! for hundreds of messages, and being done costs one UPDATE every so often.
+//!
+//! Numbers are given at the INSERT and show at the COMMIT; what is missing below what was read is
+//! watched until it shows or can never show, see [`gaps`].
+
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+mod balance;
+pub(crate) mod database;
+mod dead;
+mod engine;
+mod entry;
+mod gaps;
+mod hand;
+mod hooks;
+mod hub;
+mod inbox;
+mod lane;
+mod lanes;
+mod link;
+mod log;
+mod member;
+#[cfg(feature = "mysql")]
+mod mysql;
+mod order;
+mod pages;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod schema;
+mod send;
+mod spans;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+mod stream;
+mod subscribe;
+mod tasks;
+#[cfg(test)]
+mod tests;
+mod texts;
+mod trim;
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use futures::future::BoxFuture;
+use sqlx::Pool;
+use tokio::sync::mpsc;
+
+pub(crate) use self::database::LogDatabase;
+pub use self::dead::{Letter, LetterFilter};
+use self::{hooks::Hooks, hub::Hub, link::SqlLink, log::Log, member::Member, trim::Keep};
+use super::{Broker, BrokerError, BrokerErrorKind, DeadLetter, Opened, Setup, Staged};
+use crate::{Error, Message, OutboxDatabase};
+
+/// The shares of a group's messages: no more of its members can work at a time.
+pub(crate) const LANES: usize = 16;
+
+/// Connections of the log's own pool: the engine, leases, removals, and one that listens.
+const CONNECTIONS: u32 = 4;
+
+/// Where a group begins with a topic it subscribes for the first time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// With what is published from then on, and with what waits because nobody has ever subscribed the
+    /// topic. What RabbitMQ does, with an outbox before it.
+    #[default]
+    New,
+    /// With everything that is still there.
+    Beginning,
+    /// With what was published at that time, by the database's clock, or later.
+    At(SystemTime),
+}
+
+/// How a log behaves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tuning {
+    start: Start,
+    key_order: bool,
+    commit_after: usize,
+    commit_within: Duration,
+    lease: Duration,
+    prefetch: usize,
+    poll_interval: Duration,
+    keep: Keep,
+}
+
+/// The service's own database as its broker: durable, and nothing else to run.
+///
+/// A message goes straight from the caller's transaction into the log, a table all services of the
+/// database share: one INSERT, whatever the number of groups, and at COMMIT it is there. Every service
+/// that subscribes its topic is a group and gets it once; the instances of a service share its
+/// messages. On PostgreSQL, MySQL and MariaDB, and SQLite.
+///
+/// Clones are the same broker. Brokers of one process on one database wake each other at once; other
+/// processes hear of a message by NOTIFY on PostgreSQL, and look for it elsewhere.
+///
+/// A bus whose outbox is in another database than the log can use it too: its messages then go through
+/// its outbox.
+///
+/// ```no_run
+/// use final_core::{Bus, Router, SqlBroker, SqliteBus};
+/// # use final_core::Error;
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = sqlx::SqlitePool::connect("sqlite:shop.db?mode=rwc").await?;
+/// let bus: SqliteBus = Bus::new("shop", pool.clone(), SqlBroker::new(pool));
+/// bus.start(Router::new()).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use]
+pub struct SqlBroker<DB: OutboxDatabase> {
+    log: Arc<Log<DB>>,
+    hub: Arc<Hub>,
+    place: Arc<str>,
+    tuning: Tuning,
+    hooks: Hooks,
+}
+
+impl<DB: OutboxDatabase> SqlBroker<DB> {
+    /// A broker in the database of that pool. Nothing is connected until it is used.
+    ///
+    /// It opens up to four connections of its own, with the pool's connect options.
+    pub fn new(pool: Pool<DB>) -> Self {
+        let place = DB::log_place(&pool);
+        Self {
+            log: Arc::new(Log::new(DB::log_pool(&pool))),
+            hub: Hub::at(&place),
+            place: place.into(),
+            tuning: Tuning {
+                start: Start::New,
+                key_order: false,
+                commit_after: 1_000,
+                commit_within: Duration::from_millis(100),
+                lease: Duration::from_secs(10),
+                prefetch: 1_000,
+                poll_interval: Duration::from_secs(2),
+                keep: Keep {
+                    after_read: Duration::ZERO,
+                    unread: None,
+                },
+            },
+            hooks: Hooks::default(),
+        }
+    }
+
+    /// Sets where a service begins with a topic it subscribes for the first time.
+    ///
+    /// Defaults to [`Start::New`].
+    pub fn start_from(mut self, start: Start) -> Self {
+        self.tuning.start = start;
+        self
+    }
+
+    /// Sets whether messages of one key are handled one after the other, in the order of their
+    /// commits, also across retries and crashes; other keys go on. Defaults to false.
+    ///
+    /// Messages of one key whose transactions overlap without a lock on a common row may be told in
+    /// the order of their INSERTs. Every instance of a service must say the same.
+    pub fn key_order(mut self, ordered: bool) -> Self {
+        self.tuning.key_order = ordered;
+        self
+    }
+
+    /// Sets after how many settled messages the progress is written. Defaults to 1,000.
+    ///
+    /// So many can be repeated when a process dies.
+    pub fn commit_after(mut self, messages: usize) -> Self {
+        self.tuning.commit_after = messages;
+        self
+    }
+
+    /// Sets after how long the progress is written, if it was not many that were settled. Defaults to
+    /// 100 ms.
+    pub fn commit_within(mut self, time: Duration) -> Self {
+        self.tuning.commit_within = time;
+        self
+    }
+
+    /// Sets how long the messages of a process that no longer renews its lease stay with it.
+    ///
+    /// Shorter takes over sooner from a dead process; longer tolerates longer pauses of a live one.
+    /// Renewed at a third. Defaults to 10 s.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.tuning.lease = lease;
+        self
+    }
+
+    /// Sets how many messages are read ahead. Defaults to 1,000.
+    pub fn prefetch(mut self, messages: usize) -> Self {
+        self.tuning.prefetch = messages;
+        self
+    }
+
+    /// Sets the longest pause between two looks for messages of other processes. Defaults to 2 s.
+    ///
+    /// Where there is no NOTIFY it is how late the first of them can be noticed; while they keep coming
+    /// it is looked every few milliseconds.
+    pub fn poll_interval(mut self, interval: Duration) -> Self {
+        self.tuning.poll_interval = interval;
+        self
+    }
+
+    /// Sets how long messages are kept after they were written, though every group has them. A group
+    /// that comes later can begin with them. Defaults to zero.
+    pub fn keep(mut self, time: Duration) -> Self {
+        self.tuning.keep.after_read = time;
+        self
+    }
+
+    /// Sets after how long messages are removed that a group has not read, or that nobody has ever
+    /// subscribed. By default they wait for ever; so they do for a group that never comes back, until
+    /// it is [forgotten](Self::forget).
+    pub fn max_age(mut self, age: impl Into<Option<Duration>>) -> Self {
+        self.tuning.keep.unread = age.into();
+        self
+    }
+
+    /// Sets a function to be called when the log cannot be read. It is tried again.
+    pub fn on_read_error(mut self, hook: impl Fn(&sqlx::Error) + Send + Sync + 'static) -> Self {
+        self.hooks.on_read = Some(Arc::new(hook));
+        self
+    }
+
+    /// Sets a function to be called when the progress cannot be written. It is tried again.
+    pub fn on_commit_error(mut self, hook: impl Fn(&sqlx::Error) + Send + Sync + 'static) -> Self {
+        self.hooks.on_commit = Some(Arc::new(hook));
+        self
+    }
+
+    /// Sets a function to be called when a message is given up and goes to the dead letters.
+    pub fn on_handler_error(
+        mut self,
+        hook: impl Fn(&Message, &DeadLetter) + Send + Sync + 'static,
+    ) -> Self {
+        self.hooks.on_handler = Some(Arc::new(hook));
+        self
+    }
+
+    /// Dead letters of a service, oldest first: 1,000 at most.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does, or the tables are missing.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    pub async fn dead_letters(
+        &self,
+        service: impl AsRef<str>,
+        filter: &LetterFilter,
+    ) -> Result<Vec<Letter>, Error> {
+        let most = u32::try_from(filter.at_most().min(1_000)).unwrap_or(1_000);
+        self.log
+            .letters(service.as_ref(), filter, most)
+            .await
+            .map_err(Error::database("reading dead letters"))
+    }
+
+    /// Puts dead letters of a service back: it alone gets them again, with the same ids. Returns how
+    /// many there were.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does; those already put back stay so.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves some put back and some not; calling it again does the rest.
+    pub async fn replay(
+        &self,
+        service: impl AsRef<str>,
+        filter: &LetterFilter,
+    ) -> Result<u64, Error> {
+        let doing = "putting dead letters back";
+        let replayed = in_batches(filter, |most| {
+            self.log.replay(service.as_ref(), filter, most)
+        });
+        let replayed = replayed.await.map_err(Error::database(doing));
+        self.hub.committed();
+        if let Err(error) = self.log.notify(self.hub.process).await {
+            tracing::debug!(%error, "others were not told of dead letters put back; they will look");
+        }
+        replayed
+    }
+
+    /// Throws dead letters of a service away. Returns how many there were.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does; those already gone stay so.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves some gone and some not.
+    pub async fn discard(
+        &self,
+        service: impl AsRef<str>,
+        filter: &LetterFilter,
+    ) -> Result<u64, Error> {
+        in_batches(filter, |most| {
+            self.log.discard(service.as_ref(), filter, most)
+        })
+        .await
+        .map_err(Error::database("throwing dead letters away"))
+    }
+
+    /// Forgets a service that does not come back: its subscriptions, its progress and its dead
+    /// letters. The log no longer waits for it. False if it was not known.
+    ///
+    /// A service that is still at work subscribes again, as if for the first time.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped in the middle it has happened or it has not.
+    pub async fn forget(&self, service: impl AsRef<str>) -> Result<bool, Error> {
+        self.log
+            .forget(service.as_ref())
+            .await
+            .map_err(Error::database("forgetting a service"))
+    }
+
+    fn check(&self) -> Result<(), BrokerError> {
+        let Tuning {
+            commit_after,
+            commit_within,
+            lease,
+            prefetch,
+            poll_interval,
+            ..
+        } = self.tuning;
+        let mut problems = Vec::new();
+        let mut must = |ok: bool, problem: &'static str| {
+            if !ok {
+                problems.push(problem);
+            }
+        };
+        must(commit_after >= 1, "`commit_after` must be at least 1");
+        must(
+            commit_within <= Duration::from_secs(60),
+            "`commit_within` must be at most 60 s",
+        );
+        must(
+            (Duration::from_millis(300)..=Duration::from_secs(3600)).contains(&lease),
+            "`lease` must be 300 ms to 1 h",
+        );
+        must(
+            (1..=65_535).contains(&prefetch),
+            "`prefetch` must be 1 to 65535",
+        );
+        must(
+            (Duration::from_millis(10)..=Duration::from_secs(3600)).contains(&poll_interval),
+            "`poll_interval` must be 10 ms to 1 h",
+        );
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(BrokerError::new(
+            BrokerErrorKind::Invalid,
+            format!("invalid options of SqlBroker: {}", problems.join("; ")),
+        ))
+    }
+}
+
+/// Repeats a statement for a limited number until there are none or the filter's limit is reached.
+async fn in_batches<F: Future<Output = crate::outbox::DbResult<u64>>>(
+    filter: &LetterFilter,
+    step: impl Fn(u32) -> F,
+) -> crate::outbox::DbResult<u64> {
+    let (mut all, limit) = (0, filter.at_most());
+    loop {
+        let most = u32::try_from((limit - all).min(dead::BATCH.into())).unwrap_or(dead::BATCH);
+        if most == 0 {
+            return Ok(all);
+        }
+        let some = step(most).await?;
+        all += some;
+        if some < u64::from(most) {
+            return Ok(all);
+        }
+    }
+}
+
+impl<DB: OutboxDatabase> Broker<DB> for SqlBroker<DB> {
+    fn open(&self, setup: Setup) -> BoxFuture<'_, Result<Opened, BrokerError>> {
+        Box::pin(async move {
+            self.check()?;
+            let member = Arc::new(Member::new(
+                Arc::clone(&self.log),
+                Arc::clone(&self.hub),
+                self.tuning,
+                self.hooks.clone(),
+                setup.service,
+                setup.topics,
+            ));
+            if setup.purge {
+                member.purge().await?;
+            }
+            if let Err(error) = member.prepare().await {
+                if error.as_database_error().is_some() {
+                    let text = "the log's tables could not be made or used; see the cause";
+                    return Err(BrokerError::new(BrokerErrorKind::Refused, text).because(error));
+                }
+                tracing::warn!(
+                    service = &*member.group, %error,
+                    "the log's database cannot be reached yet; trying again"
+                );
+            } else {
+                member.set_state(super::LinkState::Ready);
+            }
+            // Room for everything that can be in hand, and for a page that was read for it.
+            let (sender, deliveries) = mpsc::channel(self.tuning.prefetch + 1_000);
+            let link = Arc::new(SqlLink::start(member, setup.confirm_window, sender));
+            Ok(Opened { link, deliveries })
+        })
+    }
+
+    fn lives_in(&self, pool: &Pool<DB>) -> bool {
+        *DB::log_place(pool) == *self.place
+    }
+
+    fn migrate(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move {
+            self.log
+                .migrate()
+                .await
+                .map_err(Error::database("making the log's tables"))
+        })
+    }
+
+    fn stage<'a>(
+        &'a self,
+        conn: &'a mut DB::Connection,
+        messages: &'a [Staged],
+    ) -> Option<BoxFuture<'a, Result<(), Error>>> {
+        Some(self.write(conn, messages, true))
+    }
+
+    fn stage_alone<'a>(
+        &'a self,
+        conn: &'a mut DB::Connection,
+        messages: &'a [Staged],
+    ) -> Option<BoxFuture<'a, Result<(), Error>>> {
+        Some(self.write(conn, messages, false))
+    }
+
+    fn committed(&self) {
+        self.hub.committed();
+    }
+}
+
+impl<DB: OutboxDatabase> SqlBroker<DB> {
+    fn write<'a>(
+        &'a self,
+        conn: &'a mut DB::Connection,
+        messages: &'a [Staged],
+        in_transaction: bool,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
+            self.log.append(conn, messages, in_transaction).await?;
+            let delays = messages.iter().map(|staged| staged.delay);
+            if let Some(earliest) = delays.filter(|delay| !delay.is_zero()).min() {
+                self.hub.due_in(earliest);
+                self.hub.ring();
+            }
+            Ok(())
+        })
+    }
+}
+
+impl<DB: OutboxDatabase> Clone for SqlBroker<DB> {
+    fn clone(&self) -> Self {
+        Self {
+            log: Arc::clone(&self.log),
+            hub: Arc::clone(&self.hub),
+            place: Arc::clone(&self.place),
+            tuning: self.tuning,
+            hooks: self.hooks.clone(),
+        }
+    }
+}
+
+impl<DB: OutboxDatabase> fmt::Debug for SqlBroker<DB> {
+    /// Without the pool: its options hold the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqlBroker")
+            .field("tuning", &self.tuning)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,120 @@
+//! The log in MySQL and MariaDB.
+
+use sqlx::{MySql, MySqlConnection, MySqlPool};
+
+use super::{
+    database::{LogDatabase, bound, run_and_rows},
+    entry::entries,
+    schema::Types,
+    texts::{Inserts, Words},
+};
+use crate::{
+    broker::Staged,
+    outbox::{DbResult, mysql},
+};
+
+/// Beyond what every connection of ours is told: an INSERT into a gap does not wait for long.
+/// MariaDB alone ends a transaction that stands still, which a paused process would leave.
+const SESSION: [&str; 2] = [
+    "SET SESSION innodb_lock_wait_timeout = 1",
+    "/*M!100300 SET SESSION idle_transaction_timeout = 10 */",
+];
+
+impl LogDatabase for MySql {
+    const LOG_WORDS: Words = Words {
+        numbered: false,
+        gapless: false,
+        now: "TIMESTAMPDIFF(MICROSECOND, TIMESTAMP'1970-01-01 00:00:00.000000', UTC_TIMESTAMP(6))",
+        int: "SIGNED",
+        share: "LOCK IN SHARE MODE",
+        lock: "FOR UPDATE",
+        skip_locked: "FOR UPDATE SKIP LOCKED",
+        insert: "INSERT IGNORE",
+        nothing: "",
+        durable: None,
+        notify: None,
+        impatient: None,
+        many: None,
+    };
+
+    const LOG_TYPES: Types = Types {
+        serial: "BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY",
+        id: "BINARY(16)",
+        name: "VARCHAR(255)",
+        text: "MEDIUMTEXT",
+        bytes: "LONGBLOB",
+        small: "SMALLINT",
+        big: "BIGINT",
+        moving: OPTIONS,
+        still: OPTIONS,
+        busy: OPTIONS,
+        schema: "",
+    };
+
+    fn log_pool(pool: &MySqlPool) -> MySqlPool {
+        mysql::own_pool(pool, super::CONNECTIONS, &SESSION)
+    }
+
+    fn log_place(pool: &MySqlPool) -> String {
+        let options = pool.connect_options();
+        let host = options.get_socket().map_or_else(
+            || options.get_host().to_owned(),
+            |socket| socket.display().to_string(),
+        );
+        let database = options.get_database().unwrap_or_default();
+        format!("{host}:{}/{database}", options.get_port())
+    }
+
+    async fn log_schema(conn: &mut MySqlConnection) -> DbResult<String> {
+        let database = mysql::current_database(conn).await?;
+        Ok(format!("{}.", mysql::quoted(&database)))
+    }
+
+    async fn log_tells_transactions(conn: &mut MySqlConnection) -> DbResult<bool> {
+        let version: String = sqlx::query_scalar("SELECT VERSION()")
+            .fetch_one(conn)
+            .await?;
+        Ok(mysql::is_mariadb(&version))
+    }
+
+    run_and_rows!();
+
+    async fn log_append(
+        conn: &mut MySqlConnection,
+        inserts: &Inserts,
+        staged: &[&Staged],
+        in_transaction: bool,
+    ) -> DbResult<()> {
+        for rows in entries(staged) {
+            let (statement, cached) = inserts.for_rows(rows.len(), in_transaction);
+            let mut query = sqlx::query(statement).persistent(cached);
+            for row in &rows {
+                query = query
+                    .bind(row.id)
+                    .bind(row.topic)
+                    .bind(row.key)
+                    .bind(row.headers.as_deref())
+                    .bind(row.payload)
+                    .bind(row.content_type)
+                    .bind(row.durable)
+                    .bind(row.lane)
+                    .bind(row.weight)
+                    .bind(row.expires_in);
+                if inserts.scheduled {
+                    query = query.bind(row.due_in);
+                }
+            }
+            query.execute(&mut *conn).await?;
+        }
+        Ok(())
+    }
+
+    async fn log_listen(_: &MySqlPool, _: impl Fn(&str) + Send + Sync) -> DbResult<()> {
+        std::future::pending().await
+    }
+}
+
+const OPTIONS: &str =
+    " ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin";
+
+bound!(MySql);

@@ -1,0 +1,83 @@
+//! Messages that come by a relay: another database's outbox, or `confirm(false)`.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::mpsc;
+
+use super::member::Member;
+use crate::{
+    OutboxDatabase,
+    broker::{Confirm, LinkState, Outgoing, Sending, Staged},
+    outbox::DbResult,
+};
+
+/// Messages of one transaction.
+const BATCH: usize = 500;
+/// The pause while the database is away.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Writes what it is sent into the log until nobody sends any more.
+pub(super) async fn run<DB: OutboxDatabase>(
+    member: Arc<Member<DB>>,
+    mut outgoing: mpsc::Receiver<Outgoing>,
+) {
+    let mut batch = Vec::with_capacity(BATCH);
+    while outgoing.recv_many(&mut batch, BATCH).await > 0 {
+        let sending: Vec<Sending> = batch.drain(..).filter_map(Outgoing::into_sending).collect();
+        if sending.is_empty() {
+            continue;
+        }
+        send(&member, sending).await;
+    }
+}
+
+async fn send<DB: OutboxDatabase>(member: &Member<DB>, sending: Vec<Sending>) {
+    let all: Vec<Staged> = sending.iter().map(staged).collect();
+    let error = match write(member, &all).await {
+        Ok(()) => {
+            sending
+                .into_iter()
+                .for_each(|one| one.confirm(Confirm::Stored));
+            return member.hub.committed();
+        }
+        Err(error) => error,
+    };
+    if error.as_database_error().is_none() {
+        tracing::debug!(%error, "messages could not be written to the log");
+        member.set_state(LinkState::Away);
+        // Dropped, each counts as lost and is sent again.
+        drop(sending);
+        return tokio::time::sleep(PAUSE).await;
+    }
+    // The database's own answer: one of them is to blame, and the others need not suffer for it.
+    for one in sending {
+        let alone = [staged(&one)];
+        match write(member, &alone).await {
+            Ok(()) => one.confirm(Confirm::Stored),
+            Err(error) if error.as_database_error().is_some() => {
+                one.confirm(Confirm::Faulty(error.to_string()));
+            }
+            Err(_) => drop(one),
+        }
+    }
+    member.hub.committed();
+}
+
+fn staged(sending: &Sending) -> Staged {
+    Staged {
+        message: sending.message().clone(),
+        ttl: sending.expires_in(),
+        delay: Duration::ZERO,
+    }
+}
+
+/// The record behind it is removed once this has returned, so it waits for the disk.
+async fn write<DB: OutboxDatabase>(member: &Member<DB>, staged: &[Staged]) -> DbResult<()> {
+    member.prepare().await?;
+    let mut tx = member.log.begin().await?;
+    if let Some(durable) = DB::LOG_WORDS.durable {
+        tx.run(durable, Vec::new()).await?;
+    }
+    member.log.append_here(tx.conn(), staged, true).await?;
+    tx.commit().await
+}

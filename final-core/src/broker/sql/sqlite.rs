@@ -1,0 +1,108 @@
+//! The log in SQLite.
+
+use sqlx::{Sqlite, SqliteConnection, SqlitePool};
+
+use super::{
+    database::{LogDatabase, bound, run_and_rows},
+    entry::entries,
+    schema::Types,
+    texts::{Inserts, Words},
+};
+use crate::{
+    broker::Staged,
+    outbox::{DbResult, Dialect, sqlite},
+};
+
+impl LogDatabase for Sqlite {
+    const LOG_WORDS: Words = Words {
+        numbered: false,
+        gapless: true,
+        now: "CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
+        int: "INTEGER",
+        share: "",
+        lock: "",
+        skip_locked: "",
+        insert: "INSERT",
+        nothing: "ON CONFLICT DO NOTHING",
+        durable: None,
+        notify: None,
+        impatient: None,
+        many: None,
+    };
+
+    /// AUTOINCREMENT, so that a number is not given out again once its row is removed.
+    const LOG_TYPES: Types = Types {
+        serial: "INTEGER PRIMARY KEY AUTOINCREMENT",
+        id: "BLOB",
+        name: "TEXT",
+        text: "TEXT",
+        bytes: "BLOB",
+        small: "INTEGER",
+        big: "INTEGER",
+        moving: "",
+        still: "",
+        busy: "",
+        schema: "main.",
+    };
+
+    fn log_pool(pool: &SqlitePool) -> SqlitePool {
+        sqlite::own_pool(pool, super::CONNECTIONS)
+    }
+
+    fn log_place(pool: &SqlitePool) -> String {
+        let options = pool.connect_options();
+        if Self::lives_in_pool(pool) {
+            // The options belong to the pool and are never moved.
+            return format!("memory {:p}", std::sync::Arc::as_ptr(&options));
+        }
+        let file = options.get_filename();
+        let file = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+        file.display().to_string()
+    }
+
+    async fn log_schema(_: &mut SqliteConnection) -> DbResult<String> {
+        Ok("main.".to_owned())
+    }
+
+    async fn log_tells_transactions(_: &mut SqliteConnection) -> DbResult<bool> {
+        Ok(false)
+    }
+
+    run_and_rows!();
+
+    async fn log_append(
+        conn: &mut SqliteConnection,
+        inserts: &Inserts,
+        staged: &[&Staged],
+        _in_transaction: bool,
+    ) -> DbResult<()> {
+        for rows in entries(staged) {
+            let (statement, cached) = inserts.for_rows(rows.len(), false);
+            let mut query = sqlx::query(statement).persistent(cached);
+            for row in rows {
+                query = query
+                    .bind(row.id)
+                    .bind(row.topic.to_owned())
+                    .bind(row.key.map(str::to_owned))
+                    .bind(row.headers)
+                    .bind(row.payload.to_vec())
+                    .bind(row.content_type.to_owned())
+                    .bind(row.durable)
+                    .bind(row.lane)
+                    .bind(row.weight)
+                    .bind(row.expires_in);
+                if inserts.scheduled {
+                    query = query.bind(row.due_in);
+                }
+            }
+            query.execute(&mut *conn).await?;
+        }
+        Ok(())
+    }
+
+    async fn log_listen(_: &SqlitePool, _: impl Fn(&str) + Send + Sync) -> DbResult<()> {
+        std::future::pending().await
+    }
+}
+
+bound!(Sqlite);

@@ -1,0 +1,177 @@
+//! One walk along the log for a group: its own, or one that brings a topic that was added later.
+
+use std::{sync::Arc, time::Instant};
+
+use super::{
+    LANES,
+    gaps::Gaps,
+    lane::Lane,
+    lanes::{LaneId, LaneRow},
+    pages::{LogRow, Ours},
+    subscribe::Topics,
+};
+
+/// A stream, as far as this process has lanes of it.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) id: i64,
+    pub(super) topics: Topics,
+    /// The same, for statements.
+    names: Vec<Arc<str>>,
+    /// Up to where it has been read. Goes back where a lane comes in that is behind.
+    pub(super) read: i64,
+    /// Where it ends, if it does.
+    pub(super) ends_at: Option<i64>,
+    pub(super) gaps: Gaps,
+    lanes: [Option<Lane>; LANES],
+    /// Whether there may be more to read now.
+    pub(super) is_hungry: bool,
+}
+
+/// What is to be done with a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Offer {
+    /// It is nothing for us, or not any more.
+    Pass,
+    /// Its lane is being given away: whoever gets it will want the row.
+    Leave,
+    /// It is ours and taken.
+    Take,
+}
+
+impl Stream {
+    pub(super) fn new(id: i64, ends_at: Option<i64>, topics: Topics) -> Self {
+        let mut stream = Self {
+            id,
+            topics: Topics::new(),
+            names: Vec::new(),
+            read: i64::MAX,
+            ends_at,
+            gaps: Gaps::default(),
+            lanes: Default::default(),
+            is_hungry: true,
+        };
+        stream.set_topics(topics);
+        stream
+    }
+
+    pub(super) fn set_topics(&mut self, topics: Topics) {
+        self.names = topics.keys().cloned().collect();
+        self.names.sort_unstable();
+        self.topics = topics;
+    }
+
+    /// Takes a lane in as its row tells. Goes back to where it has been read.
+    pub(super) fn adopt(&mut self, row: LaneRow) {
+        let Some(slot) = self.lanes.get_mut(row.id.lane) else {
+            return;
+        };
+        // What cannot be read is taken for: everything not settled by all is open.
+        let (read_to, open) = match row.open {
+            Some(open) => (row.read_to, open),
+            None => (row.settled_to, Default::default()),
+        };
+        let now = Instant::now();
+        for (start, end) in open.iter() {
+            self.gaps.notice(start, end, now);
+        }
+        self.read = self.read.min(read_to);
+        *slot = Some(Lane::new(row.epoch, read_to, open));
+        self.is_hungry = true;
+    }
+
+    /// Reads again what may be ours after all: topics were added.
+    pub(super) fn read_again(&mut self) {
+        for lane in self.lanes.iter_mut().flatten() {
+            lane.read_again();
+            self.read = self.read.min(lane.read_to());
+        }
+        self.is_hungry = true;
+    }
+
+    pub(super) fn lane_mut(&mut self, lane: usize) -> Option<&mut Lane> {
+        self.lanes.get_mut(lane)?.as_mut()
+    }
+
+    pub(super) fn remove(&mut self, lane: usize) {
+        if let Some(slot) = self.lanes.get_mut(lane) {
+            *slot = None;
+        }
+    }
+
+    /// The lanes we have.
+    pub(super) fn lanes(&self) -> impl Iterator<Item = (LaneId, &Lane)> {
+        let stream = self.id;
+        self.lanes
+            .iter()
+            .enumerate()
+            .filter_map(move |(lane, slot)| {
+                slot.as_ref().map(|owned| (LaneId { stream, lane }, owned))
+            })
+    }
+
+    /// Takes nothing any more: all lanes are to be given away.
+    pub(super) fn freeze_all(&mut self) {
+        self.lanes.iter_mut().flatten().for_each(Lane::freeze);
+    }
+
+    /// The topics, in an order that stays.
+    pub(super) fn names(&self) -> &[Arc<str>] {
+        &self.names
+    }
+
+    pub(super) fn has_lanes(&self) -> bool {
+        self.lanes.iter().any(Option::is_some)
+    }
+
+    /// What of a page is wanted.
+    pub(super) fn ours(&self) -> Ours<'_> {
+        let lanes = self
+            .lanes()
+            .filter(|(_, lane)| !lane.is_frozen())
+            .fold(0, |mask, (id, _)| mask | (1 << id.lane));
+        Ours {
+            topics: &self.names,
+            lanes,
+        }
+    }
+
+    /// Decides about a row that shows.
+    pub(super) fn offer(&mut self, row: &LogRow, group: &str) -> Offer {
+        let Some(lane) = self.lanes.get_mut(row.lane).and_then(Option::as_mut) else {
+            return Offer::Pass;
+        };
+        let is_subscribed = self
+            .topics
+            .get(&row.topic)
+            .is_some_and(|after| row.seq > *after);
+        let is_for_us = row.recipient.as_deref().is_none_or(|only| only == group);
+        if !(is_subscribed && is_for_us) {
+            return Offer::Pass;
+        }
+        if lane.is_frozen() {
+            return Offer::Leave;
+        }
+        if lane.take(row.seq) {
+            Offer::Take
+        } else {
+            Offer::Pass
+        }
+    }
+
+    /// The stream has been read up to there; in between were no others that show.
+    pub(super) fn reach(&mut self, number: i64) {
+        self.read = number;
+        for lane in self.lanes.iter_mut().flatten() {
+            lane.reach(number);
+        }
+    }
+
+    /// Notes what is missing before a row that shows.
+    pub(super) fn notice(&mut self, before: i64, trimmed: i64) {
+        let start = self.read.max(trimmed) + 1;
+        if start < before {
+            self.gaps.notice(start, before - 1, Instant::now());
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! What a group is subscribed to, and from where on.
+
+use std::{collections::HashMap, sync::Arc, time::UNIX_EPOCH};
+
+use super::{
+    LANES, Start,
+    database::{Kind, Value},
+    log::{Log, Tx},
+};
+use crate::{OutboxDatabase, outbox::DbResult};
+
+/// The subscriptions of a group in one stream: each topic, and the number it begins after.
+pub(super) type Topics = HashMap<Arc<str>, i64>;
+
+/// All subscriptions of a group.
+#[derive(Debug, Default)]
+pub(super) struct Subscriptions {
+    /// Counts up with every change.
+    pub(super) version: i64,
+    /// Stream 0 is the group's own; another brings a topic that was added later up to where it was
+    /// added.
+    pub(super) streams: HashMap<i64, Topics>,
+}
+
+impl<DB: OutboxDatabase> Log<DB> {
+    /// Subscribes the topics the group has not subscribed yet.
+    ///
+    /// Trimming waits meanwhile, so that nothing is removed that the group is about to ask for.
+    pub(super) async fn subscribe(
+        &self,
+        group: &str,
+        topics: &[Arc<str>],
+        start: Start,
+    ) -> DbResult<()> {
+        let mut tx = self.begin().await?;
+        let state = "SELECT trimmed FROM {state} WHERE id = 1 {lock}";
+        let mut rows = tx.rows(state, Vec::new(), &[Kind::Int]).await?;
+        let trimmed = rows.first_mut().map_or(Ok(0), |row| row.int())?;
+        let insert = "{insert} INTO {groups} (name, version) VALUES (?, 0) {nothing}";
+        tx.run(insert, vec![group.into()]).await?;
+        let lock = "SELECT version FROM {groups} WHERE name = ? {lock}";
+        tx.rows(lock, vec![group.into()], &[Kind::Int]).await?;
+        let known = read(&mut tx, group).await?;
+
+        let main = known.get(&0);
+        let new: Vec<&Arc<str>> = topics
+            .iter()
+            .filter(|topic| main.is_none_or(|main| !main.contains_key(*topic)))
+            .collect();
+        if new.is_empty() {
+            return tx.roll_back().await;
+        }
+        let last = "SELECT MAX(seq) FROM {log}";
+        let mut rows = tx.rows(last, Vec::new(), &[Kind::Int]).await?;
+        let last = rows
+            .first_mut()
+            .map_or(Ok(0), |row| row.int())?
+            .max(trimmed);
+        let mut starts = Vec::with_capacity(new.len());
+        for topic in new {
+            starts.push((topic, begin(&mut tx, topic, start, last).await?));
+        }
+
+        let earliest = starts.iter().map(|(_, after)| *after).min().unwrap_or(last);
+        if main.is_none() {
+            for (topic, after) in &starts {
+                add_topic(&mut tx, group, 0, topic, *after).await?;
+            }
+            add_lanes(&mut tx, group, 0, earliest, None).await?;
+        } else {
+            // The group may have read past the start, so what lies before now is a stream of its own.
+            let stream = known.keys().max().copied().unwrap_or(0) + 1;
+            for (topic, after) in &starts {
+                add_topic(&mut tx, group, 0, topic, last).await?;
+                if *after < last {
+                    add_topic(&mut tx, group, stream, topic, *after).await?;
+                }
+            }
+            if earliest < last {
+                add_lanes(&mut tx, group, stream, earliest, Some(last)).await?;
+            }
+        }
+        let version = "UPDATE {groups} SET version = version + 1 WHERE name = ?";
+        tx.run(version, vec![group.into()]).await?;
+        tx.commit().await
+    }
+
+    /// What the group is subscribed to.
+    pub(super) async fn subscriptions(&self, group: &str) -> DbResult<Subscriptions> {
+        let mut tx = self.begin().await?;
+        let version = "SELECT version FROM {groups} WHERE name = ? {share}";
+        let mut rows = tx.rows(version, vec![group.into()], &[Kind::Int]).await?;
+        let version = rows.first_mut().map_or(Ok(0), |row| row.int())?;
+        let streams = read(&mut tx, group).await?;
+        tx.commit().await?;
+        Ok(Subscriptions { version, streams })
+    }
+
+    /// Throws away what a group has not read, and its dead letters. False if one of its members is at
+    /// work.
+    pub(super) async fn purge(&self, group: &str) -> DbResult<bool> {
+        let mut tx = self.begin().await?;
+        let state = "SELECT trimmed FROM {state} WHERE id = 1 {lock}";
+        let mut rows = tx.rows(state, Vec::new(), &[Kind::Int]).await?;
+        let trimmed = rows.first_mut().map_or(Ok(0), |row| row.int())?;
+        let alive = "SELECT COUNT(*) FROM {members} WHERE group_name = ? AND alive_until > {now}";
+        let mut rows = tx.rows(alive, vec![group.into()], &[Kind::Int]).await?;
+        if rows.first_mut().map_or(Ok(0), |row| row.int())? > 0 {
+            return tx.roll_back().await.map(|()| false);
+        }
+        let last = "SELECT MAX(seq) FROM {log}";
+        let mut rows = tx.rows(last, Vec::new(), &[Kind::Int]).await?;
+        let last = rows
+            .first_mut()
+            .map_or(Ok(0), |row| row.int())?
+            .max(trimmed);
+        let skip = "UPDATE {lanes} SET epoch = epoch + 1, read_to = ?, settled_to = ?, open_seqs = '' \
+            WHERE group_name = ? AND read_to < ?";
+        let values = vec![last.into(), last.into(), group.into(), last.into()];
+        tx.run(skip, values).await?;
+        let delete = "DELETE FROM {dead} WHERE group_name = ?";
+        tx.run(delete, vec![group.into()]).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Forgets a group: its subscriptions, its progress, and its dead letters. What only it has not
+    /// read can then be removed.
+    pub(super) async fn forget(&self, group: &str) -> DbResult<bool> {
+        let mut tx = self.begin().await?;
+        let state = "SELECT trimmed FROM {state} WHERE id = 1 {lock}";
+        tx.rows(state, Vec::new(), &[Kind::Int]).await?;
+        for table in ["{lanes}", "{topics}", "{dead}"] {
+            let delete = format!("DELETE FROM {table} WHERE group_name = ?");
+            tx.run(&delete, vec![group.into()]).await?;
+        }
+        let delete = "DELETE FROM {groups} WHERE name = ?";
+        let found = tx.run(delete, vec![group.into()]).await?;
+        tx.commit().await?;
+        Ok(found > 0)
+    }
+}
+
+async fn read<DB: OutboxDatabase>(
+    tx: &mut Tx<'_, DB>,
+    group: &str,
+) -> DbResult<HashMap<i64, Topics>> {
+    let topics = "SELECT stream, topic, after_seq FROM {topics} WHERE group_name = ?";
+    const KINDS: &[Kind] = &[Kind::Int, Kind::Text, Kind::Int];
+    let mut streams: HashMap<i64, Topics> = HashMap::new();
+    for mut row in tx.rows(topics, vec![group.into()], KINDS).await? {
+        let stream = streams.entry(row.int()?).or_default();
+        stream.insert(row.text()?.into(), row.int()?);
+    }
+    Ok(streams)
+}
+
+/// The number a topic begins after.
+async fn begin<DB: OutboxDatabase>(
+    tx: &mut Tx<'_, DB>,
+    topic: &str,
+    start: Start,
+    last: i64,
+) -> DbResult<i64> {
+    match start {
+        Start::Beginning => Ok(0),
+        Start::New => {
+            let anybody = "SELECT COUNT(*) FROM {topics} WHERE topic = ?";
+            let mut rows = tx.rows(anybody, vec![topic.into()], &[Kind::Int]).await?;
+            let anybody = rows.first_mut().map_or(Ok(0), |row| row.int())?;
+            Ok(if anybody > 0 { last } else { 0 })
+        }
+        Start::At(time) => {
+            let time = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+            let time = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+            let first = "SELECT MIN(seq) FROM {log} WHERE topic = ? AND created_at >= ?";
+            let values = vec![topic.into(), time.into()];
+            let mut rows = tx.rows(first, values, &[Kind::Int]).await?;
+            let first = rows.first_mut().map_or(Ok(None), |row| row.maybe_int())?;
+            Ok(first.map_or(last, |first| first - 1))
+        }
+    }
+}
+
+async fn add_topic<DB: OutboxDatabase>(
+    tx: &mut Tx<'_, DB>,
+    group: &str,
+    stream: i64,
+    topic: &str,
+    after: i64,
+) -> DbResult<()> {
+    let insert = "INSERT INTO {topics} (group_name, stream, topic, after_seq) VALUES (?, ?, ?, ?)";
+    let values = vec![group.into(), stream.into(), topic.into(), after.into()];
+    tx.run(insert, values).await.map(drop)
+}
+
+async fn add_lanes<DB: OutboxDatabase>(
+    tx: &mut Tx<'_, DB>,
+    group: &str,
+    stream: i64,
+    after: i64,
+    ends_at: Option<i64>,
+) -> DbResult<()> {
+    let insert = "INSERT INTO {lanes} \
+        (group_name, stream, lane, epoch, read_to, open_seqs, settled_to, ends_at) \
+        VALUES (?, ?, ?, 0, ?, '', ?, ?)";
+    for lane in 0..LANES {
+        let values = vec![
+            group.into(),
+            stream.into(),
+            i64::try_from(lane).unwrap_or(0).into(),
+            after.into(),
+            after.into(),
+            Value::Int(ends_at),
+        ];
+        tx.run(insert, values).await?;
+    }
+    Ok(())
+}

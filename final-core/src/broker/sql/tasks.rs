@@ -1,0 +1,139 @@
+//! What goes on beside the engine: leases, notices, removals.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::time::sleep;
+
+use super::{member::Member, trim::Keep};
+use crate::{OutboxDatabase, backoff::Backoff};
+
+/// The pause between two notices to other processes: what commits meanwhile shares one.
+const NOTICE: Duration = Duration::from_millis(2);
+/// The pause between two rounds of removing.
+const TRIM: Duration = Duration::from_millis(500);
+/// How often messages that are kept for a time are looked at.
+const AGES: Duration = Duration::from_secs(10);
+/// How often what was passed over is looked at.
+const SWEEP: Duration = Duration::from_secs(600);
+const AGAIN: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+
+/// Extends the lease at a third of its time.
+pub(super) async fn renew<DB: OutboxDatabase>(member: Arc<Member<DB>>) {
+    let third = member.tuning.lease / 3;
+    let mut failures = 0;
+    let mut pause = third;
+    loop {
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = member.finish.cancelled() => return,
+            () = member.close.cancelled() => return,
+        }
+        if !member.is_prepared() {
+            continue;
+        }
+        if let Err(error) = member.renew().await {
+            tracing::debug!(%error, "the lease on our lanes was not renewed; trying again");
+            failures += 1;
+            pause = AGAIN.pause(failures).min(third);
+        } else {
+            (failures, pause) = (0, third);
+        }
+    }
+}
+
+/// Hears what other processes say.
+pub(super) async fn listen<DB: OutboxDatabase>(member: Arc<Member<DB>>) {
+    let own = member.hub.process.to_string();
+    let mut failures = 0;
+    loop {
+        let since = Instant::now();
+        let heard = |from: &str| {
+            member.set_listening(true);
+            // Our own came back; empty: just connected, and something may have been missed.
+            if from != own {
+                member.hub.ring();
+                member.hub.ring_members();
+            }
+        };
+        let listening = DB::log_listen(member.log.pool(), heard);
+        let ended = tokio::select! {
+            ended = listening => ended,
+            () = member.close.cancelled() => return,
+        };
+        member.set_listening(false);
+        if let Err(error) = ended {
+            tracing::debug!(%error, "others are not heard; polling instead");
+        }
+        failures = if since.elapsed() > Duration::from_secs(60) {
+            1
+        } else {
+            failures + 1
+        };
+        tokio::select! {
+            () = sleep(AGAIN.pause(failures)) => {}
+            () = member.close.cancelled() => return,
+        }
+    }
+}
+
+/// Tells other processes of our commits. Outside the transactions: a notice inside would make all
+/// commits of the database wait for each other.
+pub(super) async fn tell<DB: OutboxDatabase>(member: Arc<Member<DB>>) {
+    let mut commits = member.hub.commits();
+    loop {
+        tokio::select! {
+            changed = commits.changed() => if changed.is_err() { return },
+            () = member.close.cancelled() => return,
+        }
+        if member.hub.must_tell()
+            && let Err(error) = member.log.notify(member.hub.process).await
+        {
+            tracing::debug!(%error, "others were not told of new messages; they will look");
+        }
+        sleep(NOTICE).await;
+    }
+}
+
+/// Removes what all groups have.
+pub(super) async fn trim<DB: OutboxDatabase>(member: Arc<Member<DB>>) {
+    let keep = member.tuning.keep;
+    let keeps = !keep.after_read.is_zero() || keep.unread.is_some();
+    let mut swept = Instant::now();
+    let mut sweep_from = 0;
+    loop {
+        tokio::select! {
+            () = member.progress.notified() => {}
+            () = sleep(AGES), if keeps => {}
+            () = member.close.cancelled() => return,
+        }
+        if let Err(error) = trim_all(&member, keep).await {
+            tracing::debug!(%error, "the log was not trimmed; tried again later");
+        }
+        if swept.elapsed() >= SWEEP {
+            match member.log.sweep(sweep_from, keep).await {
+                Ok(Some(on)) => sweep_from = on,
+                Ok(None) => (sweep_from, swept) = (0, Instant::now()),
+                Err(error) => tracing::debug!(%error, "the log was not swept; tried again later"),
+            }
+        }
+        tokio::select! {
+            () = sleep(TRIM) => {}
+            () = member.close.cancelled() => return,
+        }
+    }
+}
+
+async fn trim_all<DB: OutboxDatabase>(
+    member: &Member<DB>,
+    keep: Keep,
+) -> crate::outbox::DbResult<()> {
+    while member.log.trim(keep).await? {
+        if member.close.is_cancelled() {
+            break;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! SQL that every database understands, once its own words are filled in.
+
+use std::{fmt::Write, sync::Arc};
+
+use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+
+use crate::outbox::limits::CACHED_ROWS;
+
+/// What the databases say each in its own way.
+#[derive(Debug)]
+pub struct Words {
+    /// Whether placeholders are numbered.
+    pub(super) numbered: bool,
+    /// Whether numbers show in their order, because there is one writer at a time.
+    pub(super) gapless: bool,
+    /// The running clock, in microseconds since 1970, as a 64-bit number.
+    pub(super) now: &'static str,
+    /// The type a whole number is cast to.
+    pub(super) int: &'static str,
+    /// Lets others read a row and not change it.
+    pub(super) share: &'static str,
+    /// Locks a row.
+    pub(super) lock: &'static str,
+    /// Locks rows, and passes over those that are locked.
+    pub(super) skip_locked: &'static str,
+    /// Before `INTO`, where a row that is there already is left alone; and after everything.
+    pub(super) insert: &'static str,
+    pub(super) nothing: &'static str,
+    /// Makes a commit wait for the disk where the session does not.
+    pub(super) durable: Option<&'static str>,
+    /// Sends a text to everybody who listens.
+    pub(super) notify: Option<&'static str>,
+    /// The INSERT of any number of rows, for a table, scheduled or not, and the clock.
+    pub(super) many: Option<fn(&str, bool, &str) -> String>,
+    /// Bounds how long an INSERT waits for another transaction's, for the transaction.
+    pub(super) impatient: Option<&'static str>,
+}
+
+/// The columns of a message, in the log and wherever it is kept besides.
+pub(super) const MESSAGE: &str =
+    "message_id, topic, message_key, headers, payload, content_type, durable, lane, weight";
+
+/// The statements for INSERTs inside a caller's transaction, made once.
+#[derive(Debug)]
+pub struct Inserts {
+    /// For one row, two, …: what fits the caller's statement cache.
+    rows: Vec<SqlStr>,
+    guarded: Vec<SqlStr>,
+    /// For any number of rows, where the database has arrays.
+    pub(super) many: Option<SqlStr>,
+    pub(super) scheduled: bool,
+    table: String,
+    tells_transactions: bool,
+    now: &'static str,
+}
+
+/// Fills words and names into texts.
+#[derive(Debug)]
+pub(super) struct Texts {
+    words: &'static Words,
+    schema: String,
+}
+
+impl Texts {
+    pub(super) fn new(words: &'static Words, schema: String) -> Self {
+        Self { words, schema }
+    }
+
+    /// The qualified name of one of our tables.
+    pub(super) fn table(&self, name: &str) -> String {
+        format!("{}final_log{name}", self.schema)
+    }
+
+    /// Replaces `{log}`, `{groups}`, … by tables, other words in braces by the dialect's, and `?` by
+    /// its placeholders.
+    pub(super) fn sql(&self, template: &str) -> SqlStr {
+        let mut text = String::with_capacity(template.len() * 2);
+        let (mut rest, mut placeholders) = (template, 0);
+        while let Some(at) = rest.find(['{', '?']) {
+            text.push_str(&rest[..at]);
+            rest = &rest[at..];
+            if let Some(after) = rest.strip_prefix('?') {
+                placeholders += 1;
+                if self.words.numbered {
+                    let _ = write!(text, "${placeholders}");
+                } else {
+                    text.push('?');
+                }
+                rest = after;
+                continue;
+            }
+            let end = rest.find('}').unwrap_or(rest.len() - 1);
+            text.push_str(&self.word(&rest[1..end]));
+            rest = &rest[end + 1..];
+        }
+        text.push_str(rest);
+        AssertSqlSafe(Arc::<str>::from(text)).into_sql_str()
+    }
+
+    fn word(&self, word: &str) -> String {
+        match word {
+            "now" => self.words.now.to_owned(),
+            "int" => self.words.int.to_owned(),
+            "share" => self.words.share.to_owned(),
+            "lock" => self.words.lock.to_owned(),
+            "skip_locked" => self.words.skip_locked.to_owned(),
+            "insert" => self.words.insert.to_owned(),
+            "nothing" => self.words.nothing.to_owned(),
+            "message" => MESSAGE.to_owned(),
+            "log" => self.table(""),
+            table => self.table(&format!("_{table}")),
+        }
+    }
+}
+
+/// `?, ?, ?`, as many as there are.
+pub(super) fn list(number: usize) -> String {
+    let mut text = "?, ".repeat(number);
+    text.truncate(text.len().saturating_sub(2));
+    text
+}
+
+/// A list that is filled up with its last, so that there are few texts in the statement cache.
+pub(super) fn padded<T: Copy>(items: &[T]) -> Vec<T> {
+    const SIZES: [usize; 4] = [1, 8, 64, 512];
+    let size = SIZES.into_iter().find(|size| *size >= items.len());
+    let mut padded = items.to_vec();
+    if let (Some(size), Some(last)) = (size, items.last()) {
+        padded.resize(size, *last);
+    }
+    padded
+}
+
+impl Inserts {
+    pub(super) fn new(texts: &Texts, scheduled: bool, tells_transactions: bool) -> Self {
+        let table = texts.table(if scheduled { "_scheduled" } else { "" });
+        let values = |rows: usize, guarded: bool| {
+            texts.sql(&Self::template(&table, scheduled, rows, guarded))
+        };
+        let cached = if texts.words.numbered { 1 } else { CACHED_ROWS };
+        Self {
+            rows: (1..=cached).map(|rows| values(rows, false)).collect(),
+            guarded: (1..=cached).map(|rows| values(rows, true)).collect(),
+            many: texts.words.many.map(|many| {
+                let text = many(&table, scheduled, texts.words.now);
+                AssertSqlSafe(Arc::<str>::from(text)).into_sql_str()
+            }),
+            table,
+            scheduled,
+            tells_transactions,
+            now: texts.words.now,
+        }
+    }
+
+    /// Outside a transaction the guarded INSERT writes a lane that the table's CHECK refuses: a
+    /// deadlock ends the transaction at once, and a closure that goes on would otherwise publish
+    /// alone.
+    fn template(table: &str, scheduled: bool, rows: usize, guarded: bool) -> String {
+        let lane = if guarded {
+            "IF(@@in_transaction, ?, -1)"
+        } else {
+            "?"
+        };
+        let (due, value) = if scheduled {
+            (", due_at", ", {now} + ?")
+        } else {
+            ("", "")
+        };
+        let row = format!("(?, ?, ?, ?, ?, ?, ?, {lane}, ?, {{now}} + ?, {{now}}{value})");
+        let rows = vec![row; rows].join(", ");
+        format!("INSERT INTO {table} ({MESSAGE}, expires_at, created_at{due}) VALUES {rows}")
+    }
+
+    /// The statement for so many rows, and whether it is one the caller's statement cache may keep.
+    pub(super) fn for_rows(&self, rows: usize, in_transaction: bool) -> (SqlStr, bool) {
+        let guarded = in_transaction && self.tells_transactions;
+        let cached = if guarded { &self.guarded } else { &self.rows };
+        match cached.get(rows - 1) {
+            Some(statement) => (statement.clone(), true),
+            None => {
+                let text = Self::template(&self.table, self.scheduled, rows, guarded);
+                let text = text.replace("{now}", self.now);
+                (AssertSqlSafe(text).into_sql_str(), false)
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Removing what every group has.
+
+use std::time::Duration;
+
+use super::{
+    database::{Kind, Row, Value},
+    log::Log,
+};
+use crate::{
+    OutboxDatabase,
+    outbox::{DbResult, limits::micros},
+};
+
+/// Rows one transaction looks at. Small, so that nobody waits long for its locks.
+const BATCH: i64 = 1_000;
+
+/// How long an empty row stays where a number was missing. Whoever took the number and has not
+/// written it by then finds the place free again, and late.
+const TOMBSTONE: Duration = Duration::from_secs(24 * 3600);
+
+/// When rows may go.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keep {
+    /// How long after it was written a message stays, though every group has it.
+    pub(super) after_read: Duration,
+    /// How long a message stays that some group has not read.
+    pub(super) unread: Option<Duration>,
+}
+
+impl<DB: OutboxDatabase> Log<DB> {
+    /// Removes the next rows that all groups have, or that are too old. True if there may be more.
+    ///
+    /// Messages of a topic that nobody has subscribed are passed over: they wait for somebody.
+    pub(super) async fn trim(&self, keep: Keep) -> DbResult<bool> {
+        let mut tx = self.begin().await?;
+        // One trims at a time; and nobody subscribes meanwhile.
+        let state = "SELECT trimmed FROM {state} WHERE id = 1 {skip_locked}";
+        let mut rows = tx.rows(state, Vec::new(), &[Kind::Int]).await?;
+        let Some(trimmed) = rows.first_mut().map(Row::int).transpose()? else {
+            return tx.roll_back().await.map(|()| false);
+        };
+        let settled = "SELECT MIN(settled_to) FROM {lanes}";
+        let mut rows = tx.rows(settled, Vec::new(), &[Kind::Int]).await?;
+        let settled = rows.first_mut().map_or(Ok(None), Row::maybe_int)?;
+        let next = "SELECT seq, CASE WHEN created_at < {now} - ? THEN CAST(1 AS {int}) ELSE CAST(0 AS {int}) END, \
+                CASE WHEN created_at < {now} - ? THEN CAST(1 AS {int}) ELSE CAST(0 AS {int}) END \
+            FROM {log} WHERE seq > ? ORDER BY seq LIMIT ?";
+        const KINDS: &[Kind] = &[Kind::Int, Kind::Int, Kind::Int];
+        let unread = keep.unread.unwrap_or(Duration::MAX);
+        let values = vec![
+            micros(keep.after_read).into(),
+            micros(unread).into(),
+            trimmed.into(),
+            BATCH.into(),
+        ];
+        let (mut end, mut seen) = (trimmed, 0);
+        for mut row in tx.rows(next, values, KINDS).await? {
+            let (seq, is_old, is_too_old) = (row.int()?, row.int()? > 0, row.int()? > 0);
+            let has_everybody = settled.is_some_and(|settled| seq <= settled);
+            if !(has_everybody && is_old || is_too_old && keep.unread.is_some()) {
+                break;
+            }
+            (end, seen) = (seq, seen + 1);
+        }
+        if seen == 0 {
+            return tx.roll_back().await.map(|()| false);
+        }
+        let delete = "DELETE FROM {log} WHERE seq > ? AND seq <= ? \
+            AND (topic IN (SELECT topic FROM {topics}) OR recipient IS NOT NULL)";
+        tx.run(delete, vec![trimmed.into(), end.into()]).await?;
+        let update = "UPDATE {state} SET trimmed = ? WHERE id = 1";
+        tx.run(update, vec![end.into()]).await?;
+        tx.commit().await?;
+        Ok(seen == BATCH)
+    }
+
+    /// Removes what trimming has passed over and what is old enough by now, a batch after a number.
+    /// The number to go on after; `None` at the end.
+    pub(super) async fn sweep(&self, after: i64, keep: Keep) -> DbResult<Option<i64>> {
+        let mut tx = self.begin().await?;
+        let state = "SELECT trimmed FROM {state} WHERE id = 1 {skip_locked}";
+        let mut rows = tx.rows(state, Vec::new(), &[Kind::Int]).await?;
+        let Some(trimmed) = rows.first_mut().map(Row::int).transpose()? else {
+            return tx.roll_back().await.map(|()| None);
+        };
+        let next = "SELECT seq FROM {log} WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?";
+        let values = vec![after.into(), trimmed.into(), BATCH.into()];
+        let seqs = super::log::numbers(tx.rows(next, values, &[Kind::Int]).await?)?;
+        let Some(end) = seqs.last().copied() else {
+            return tx.roll_back().await.map(|()| None);
+        };
+        // What is below every group's progress and has been subscribed since was read by its stream.
+        let delete = "DELETE FROM {log} WHERE seq > ? AND seq <= ? AND (\
+                topic = '' AND created_at < {now} - ? \
+                OR topic <> '' AND created_at < {now} - ? \
+                OR topic IN (SELECT topic FROM {topics}) AND created_at < {now} - ? \
+                    AND seq <= (SELECT MIN(settled_to) FROM {lanes}))";
+        let values: Vec<Value> = vec![
+            after.into(),
+            end.into(),
+            micros(TOMBSTONE).into(),
+            micros(keep.unread.unwrap_or(Duration::MAX)).into(),
+            micros(keep.after_read).into(),
+        ];
+        tx.run(delete, values).await?;
+        tx.commit().await?;
+        Ok(Some(end))
+    }
+}
