@@ -13,7 +13,7 @@ mod memory;
 mod outgoing;
 #[cfg_attr(
     not(any(feature = "postgres", feature = "mysql", feature = "sqlite")),
-    allow(dead_code, unused_imports)
+    allow(dead_code, unused_imports, unused_macros)
 )]
 pub(crate) mod sql;
 

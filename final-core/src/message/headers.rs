@@ -44,17 +44,7 @@ impl Headers {
             .map(|(name, value)| name.len() + value.len())
             .sum()
     }
-}
 
-// What only a database needs.
-#[cfg(any(
-    test,
-    feature = "postgres",
-    feature = "mysql",
-    feature = "sqlite",
-    feature = "fuzzing"
-))]
-impl Headers {
     /// As the outbox stores them: a JSON object, or nothing where there are none.
     pub(crate) fn to_json(&self) -> Option<String> {
         let map = self.0.as_ref().filter(|map| !map.is_empty())?;

@@ -9,7 +9,10 @@
 #[macro_use]
 mod dialect;
 
-#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+#[cfg_attr(
+    not(any(feature = "postgres", feature = "mysql", feature = "sqlite")),
+    allow(dead_code)
+)]
 pub(crate) mod limits;
 #[cfg(feature = "mysql")]
 pub(crate) mod mysql;
@@ -24,13 +27,6 @@ mod row;
 mod schema;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
-#[cfg(any(
-    test,
-    feature = "postgres",
-    feature = "mysql",
-    feature = "sqlite",
-    feature = "fuzzing"
-))]
 pub(crate) mod stored;
 #[cfg(all(test, feature = "postgres", feature = "mysql", feature = "sqlite"))]
 mod tests;

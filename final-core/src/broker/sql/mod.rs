@@ -14,7 +14,6 @@
 //! Numbers are given at the INSERT and show at the COMMIT; what is missing below what was read is
 //! watched until it shows or can never show, see [`gaps`].
 
-#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 mod balance;
 pub(crate) mod database;
 mod dead;

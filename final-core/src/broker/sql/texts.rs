@@ -47,6 +47,7 @@ pub struct Inserts {
     rows: Vec<SqlStr>,
     guarded: Vec<SqlStr>,
     /// For any number of rows, where the database has arrays.
+    #[cfg_attr(not(feature = "postgres"), allow(dead_code))]
     pub(super) many: Option<SqlStr>,
     pub(super) scheduled: bool,
     table: String,
