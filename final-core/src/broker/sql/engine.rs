@@ -39,8 +39,12 @@ use crate::{
 
 /// Rows of one page.
 const PAGE: usize = 500;
-/// The pause between two pages while messages come in one by one: they are then read by the dozen.
+/// The pause between two pages while messages come in one by one, and while they come in numbers:
+/// they are then read by the dozen.
 const PACE: Duration = Duration::from_millis(2);
+const STEADY_PACE: Duration = Duration::from_millis(5);
+/// From how many rows on a page came in numbers.
+const STEADY: usize = 8;
 /// The first pause of polling, after it has found something.
 const FIRST_POLL: Duration = Duration::from_millis(5);
 /// How often a member looks that has fewer lanes than it should.
@@ -484,14 +488,15 @@ impl<DB: OutboxDatabase> Engine<DB> {
         if now < self.read_at {
             return Ok(());
         }
-        let mut found = false;
+        let mut rows = 0;
         let ids: Vec<i64> = self.streams.keys().copied().collect();
         for id in ids {
-            found |= self.read_stream(id).await?;
+            rows += self.read_stream(id).await?;
         }
+        let found = rows > 0;
         now = Instant::now();
         if found {
-            self.read_at = now + PACE;
+            self.read_at = now + if rows < STEADY { PACE } else { STEADY_PACE };
         }
         // What the bell announced says nothing about others; what a poll found does.
         if by_poll || !self.member.is_listening() && found && self.found_unrung() {
@@ -510,8 +515,8 @@ impl<DB: OutboxDatabase> Engine<DB> {
         !self.bell.has_changed().unwrap_or(false) && self.rung == *self.bell.borrow()
     }
 
-    async fn read_stream(&mut self, id: i64) -> DbResult<bool> {
-        let mut found = false;
+    async fn read_stream(&mut self, id: i64) -> DbResult<usize> {
+        let mut found = 0;
         loop {
             let room = self.hand.room(self.member.tuning.prefetch);
             let Some(stream) = self.streams.get_mut(&id) else {
@@ -531,7 +536,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
                 .log
                 .page(stream.read, up_to, most, &stream.ours())
                 .await?;
-            found |= !rows.is_empty();
+            found += rows.len();
             let is_full = rows.len() >= most;
             for row in rows {
                 let Some(stream) = self.streams.get_mut(&id) else {
@@ -566,7 +571,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
                     stream.reach(end);
                 }
             }
-            if found {
+            if found > 0 {
                 self.changed.get_or_insert_with(Instant::now);
             }
             if !is_full || self.changed_for(self.member.tuning.commit_within) {

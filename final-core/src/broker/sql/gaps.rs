@@ -14,7 +14,7 @@ use std::{
 /// How long a transaction may keep us waiting before its number is tried to be filled.
 const GRACE: Duration = Duration::from_secs(3);
 /// The pause before a gap is looked at again, at first and at most.
-const FIRST: Duration = Duration::from_millis(1);
+const FIRST: Duration = Duration::from_millis(4);
 const LAST: Duration = Duration::from_millis(200);
 /// The longest pause between two tries to fill.
 const LAST_FILL: Duration = Duration::from_secs(30);

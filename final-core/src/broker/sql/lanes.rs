@@ -7,6 +7,7 @@ use super::{
     lane::Progress,
     log::{Log, Tx},
     spans::Spans,
+    texts::padded,
 };
 use crate::{OutboxDatabase, broker::DeadLetter, outbox::DbResult};
 
@@ -130,9 +131,16 @@ impl<DB: OutboxDatabase> Log<DB> {
             return Ok(Committed::Changed);
         }
         let mut lost = Vec::new();
-        for lane in lanes {
+        let (leaving, staying): (Vec<&Advance>, Vec<&Advance>) =
+            lanes.iter().partition(|lane| lane.release || lane.remove);
+        for lane in leaving {
             if !write(&mut tx, group, member, lane).await? {
                 lost.push(lane.id);
+            }
+        }
+        for lanes in staying.chunk_by(|one, other| one.id.stream == other.id.stream) {
+            if !write_all(&mut tx, group, member, lanes).await? {
+                lost.extend(missing(&mut tx, group, member, lanes).await?);
             }
         }
         if !lost.is_empty() {
@@ -148,11 +156,7 @@ impl<DB: OutboxDatabase> Log<DB> {
 }
 
 fn key(group: &str, lane: LaneId) -> [Value; 3] {
-    [
-        group.into(),
-        lane.stream.into(),
-        i64::try_from(lane.lane).unwrap_or(i64::MAX).into(),
-    ]
+    [group.into(), lane.stream.into(), number(lane.lane)]
 }
 
 /// Writes one lane, if it is still ours.
@@ -184,6 +188,66 @@ async fn write<DB: OutboxDatabase>(
     values.extend(key(group, lane.id));
     values.extend([lane.epoch.into(), member.into()]);
     Ok(tx.run(&template, values).await? > 0)
+}
+
+/// Writes several lanes of one stream by one statement. False if one of them is not ours any more.
+async fn write_all<DB: OutboxDatabase>(
+    tx: &mut Tx<'_, DB>,
+    group: &str,
+    member: Uuid,
+    lanes: &[&Advance],
+) -> DbResult<bool> {
+    let Some(first) = lanes.first() else {
+        return Ok(true);
+    };
+    // Repeated lanes do no harm, and there are few texts for the statement cache.
+    let all = padded(lanes);
+    let mut values: Vec<Value> = Vec::with_capacity(all.len() * 8 + 3);
+    let mut case = |value: &dyn Fn(&Advance) -> Value| {
+        for lane in &all {
+            values.extend([number(lane.id.lane), value(lane)]);
+        }
+        format!("CASE lane{} END", " WHEN ? THEN ?".repeat(all.len()))
+    };
+    let template = format!(
+        "UPDATE {{lanes}} SET read_to = {}, open_seqs = {}, settled_to = {} \
+         WHERE group_name = ? AND stream = ? AND member = ? AND ({})",
+        case(&|lane| lane.progress.read_to.into()),
+        case(&|lane| lane.progress.open.to_string().into()),
+        case(&|lane| lane.progress.settled_to.into()),
+        vec!["lane = ? AND epoch = ?"; all.len()].join(" OR "),
+    );
+    values.extend([group.into(), first.id.stream.into(), member.into()]);
+    for lane in &all {
+        values.extend([number(lane.id.lane), lane.epoch.into()]);
+    }
+    Ok(tx.run(&template, values).await? == lanes.len() as u64)
+}
+
+/// Which of these lanes are not ours any more.
+async fn missing<DB: OutboxDatabase>(
+    tx: &mut Tx<'_, DB>,
+    group: &str,
+    member: Uuid,
+    lanes: &[&Advance],
+) -> DbResult<Vec<LaneId>> {
+    let ours = "SELECT CAST(lane AS {int}), epoch FROM {lanes} \
+        WHERE group_name = ? AND stream = ? AND member = ?";
+    let stream = lanes.first().map_or(0, |lane| lane.id.stream);
+    let values = vec![group.into(), stream.into(), member.into()];
+    let mut held = Vec::new();
+    for mut row in tx.rows(ours, values, &[Kind::Int, Kind::Int]).await? {
+        held.push((
+            usize::try_from(row.int()?).unwrap_or(usize::MAX),
+            row.int()?,
+        ));
+    }
+    let is_lost = |lane: &&&Advance| !held.contains(&(lane.id.lane, lane.epoch));
+    Ok(lanes.iter().filter(is_lost).map(|lane| lane.id).collect())
+}
+
+fn number(lane: usize) -> Value {
+    i64::try_from(lane).unwrap_or(i64::MAX).into()
 }
 
 async fn carry_out<DB: OutboxDatabase>(

@@ -123,7 +123,7 @@ pub(super) fn list(number: usize) -> String {
 
 /// A list that is filled up with its last, so that there are few texts in the statement cache.
 pub(super) fn padded<T: Copy>(items: &[T]) -> Vec<T> {
-    const SIZES: [usize; 4] = [1, 8, 64, 512];
+    const SIZES: [usize; 5] = [1, 4, 16, 64, 512];
     let size = SIZES.into_iter().find(|size| *size >= items.len());
     let mut padded = items.to_vec();
     if let (Some(size), Some(last)) = (size, items.last()) {
