@@ -176,7 +176,9 @@ impl<DB: OutboxDatabase> Engine<DB> {
 
     /// Sleeps until there is something to do.
     async fn wait(&mut self) {
-        let wake_at = if self.member.tuning.key_order || self.deliveries.is_none() {
+        // The first one starts the clock of the next commit; the others can wait for it.
+        let is_first = self.changed.is_none();
+        let wake_at = if is_first || self.member.tuning.key_order || self.deliveries.is_none() {
             1
         } else if self.hand.room(self.member.tuning.prefetch) == 0 {
             self.member.tuning.prefetch / 4

@@ -49,6 +49,7 @@ mod texts;
 mod trim;
 
 use std::{
+    borrow::Borrow,
     fmt,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -260,8 +261,9 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
     pub async fn dead_letters(
         &self,
         service: impl AsRef<str>,
-        filter: &LetterFilter,
+        filter: impl Borrow<LetterFilter>,
     ) -> Result<Vec<Letter>, Error> {
+        let filter = filter.borrow();
         let most = u32::try_from(filter.at_most().min(1_000)).unwrap_or(1_000);
         self.log
             .letters(service.as_ref(), filter, most)
@@ -282,8 +284,9 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
     pub async fn replay(
         &self,
         service: impl AsRef<str>,
-        filter: &LetterFilter,
+        filter: impl Borrow<LetterFilter>,
     ) -> Result<u64, Error> {
+        let filter = filter.borrow();
         let doing = "putting dead letters back";
         let replayed = in_batches(filter, |most| {
             self.log.replay(service.as_ref(), filter, most)
@@ -308,8 +311,9 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
     pub async fn discard(
         &self,
         service: impl AsRef<str>,
-        filter: &LetterFilter,
+        filter: impl Borrow<LetterFilter>,
     ) -> Result<u64, Error> {
+        let filter = filter.borrow();
         in_batches(filter, |most| {
             self.log.discard(service.as_ref(), filter, most)
         })
