@@ -34,7 +34,7 @@ mod payload;
 mod relay;
 mod router;
 
-pub use broker::{Letter, LetterFilter, MemoryBroker, SqlBroker, Start};
+pub use broker::{Letter, LetterFilter, LogBacklog, MemoryBroker, SqlBroker, Start};
 #[cfg(feature = "mysql")]
 pub use bus::MySqlBus;
 #[cfg(feature = "postgres")]

@@ -53,8 +53,8 @@ const UNSETTLED: Duration = Duration::from_millis(250);
 const LAG: Duration = Duration::from_secs(1);
 /// Scheduled messages of one transaction.
 const PROMOTE: usize = 500;
-/// More open gaps than that, and nothing further is read until some are closed.
-const MOST_GAPS: usize = 2_000;
+/// Tries to fill gaps in one round.
+const MOST_FILLS: usize = 40;
 /// The pause after a failure.
 const AGAIN: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
 
@@ -78,6 +78,8 @@ pub(super) struct Engine<DB: OutboxDatabase> {
     read_at: Instant,
     poll_at: Instant,
     poll_pause: Duration,
+    /// Whether this process has announced messages since the last page.
+    rang: bool,
     due_at: Option<Instant>,
     failures: u32,
     commit_failures: u32,
@@ -107,6 +109,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
             look_at: now,
             read_at: now,
             poll_at: now,
+            rang: false,
             due_at: None,
             failures: 0,
             commit_failures: 0,
@@ -153,6 +156,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         self.member.prepare().await?;
         let rung = *self.bell.borrow_and_update();
         if rung.messages != self.rung.messages {
+            self.rang = true;
             self.streams
                 .values_mut()
                 .for_each(|stream| stream.is_hungry = true);
@@ -191,7 +195,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
             let has_room = self.hand.room(self.member.tuning.prefetch) > 0;
             for stream in self.streams.values().filter(|_| has_room) {
                 until = stream.gaps.next().map_or(until, |at| until.min(at));
-                if stream.is_hungry {
+                if stream.can_read() {
                     until = until.min(self.read_at);
                 }
             }
@@ -448,13 +452,18 @@ impl<DB: OutboxDatabase> Engine<DB> {
             }
             return Ok(());
         }
-        if member.log.fill(&numbers).await.is_ok() {
-            return Ok(());
-        }
-        // One of them is a transaction's that is still open, and it has held up the others.
-        for number in numbers.into_iter().take(20) {
-            if let Err(error) = member.log.fill(&[number]).await {
-                tracing::debug!(number, %error, "a number of the log is still taken by a transaction");
+        // Where a transaction has one of them, the others are tried by halves.
+        let mut parts = vec![numbers];
+        for _ in 0..MOST_FILLS {
+            let Some(mut part) = parts.pop() else {
+                break;
+            };
+            if let Err(error) = member.log.fill(&part).await {
+                tracing::debug!(first = part.first(), %error, "a number is still a transaction's");
+                if part.len() > 1 {
+                    let half = part.split_off(part.len() / 2);
+                    parts.extend([half, part]);
+                }
             }
         }
         Ok(())
@@ -490,6 +499,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         if now < self.read_at {
             return Ok(());
         }
+        let rang = std::mem::take(&mut self.rang);
         let mut rows = 0;
         let ids: Vec<i64> = self.streams.keys().copied().collect();
         for id in ids {
@@ -500,8 +510,8 @@ impl<DB: OutboxDatabase> Engine<DB> {
         if found {
             self.read_at = now + if rows < STEADY { PACE } else { STEADY_PACE };
         }
-        // What the bell announced says nothing about others; what a poll found does.
-        if by_poll || !self.member.is_listening() && found && self.found_unrung() {
+        // Nobody here has announced what was found, so others are at work.
+        if by_poll || found && !rang && !self.member.is_listening() {
             self.poll_pause = if found {
                 FIRST_POLL
             } else {
@@ -512,11 +522,6 @@ impl<DB: OutboxDatabase> Engine<DB> {
         Ok(())
     }
 
-    /// Whether nobody in this process has announced what was found.
-    fn found_unrung(&self) -> bool {
-        !self.bell.has_changed().unwrap_or(false) && self.rung == *self.bell.borrow()
-    }
-
     async fn read_stream(&mut self, id: i64) -> DbResult<usize> {
         let mut found = 0;
         loop {
@@ -524,11 +529,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
             let Some(stream) = self.streams.get_mut(&id) else {
                 return Ok(found);
             };
-            if !stream.is_hungry
-                || room == 0
-                || !stream.has_lanes()
-                || stream.gaps.len() > MOST_GAPS
-            {
+            if room == 0 || !stream.can_read() {
                 return Ok(found);
             }
             let most = PAGE.min(room.max(100));
@@ -595,6 +596,17 @@ impl<DB: OutboxDatabase> Engine<DB> {
         let room = self.hand.room(self.member.tuning.prefetch);
         if row.is_heavy() {
             row.payload = self.member.log.payload(row.seq).await?;
+            if row.payload.is_none() {
+                // Removed for its age since the page was read.
+                if let Some(lane) = self
+                    .streams
+                    .get_mut(&stream)
+                    .and_then(|stream| stream.lane_mut(row.lane))
+                {
+                    lane.settle(row.seq);
+                }
+                return Ok(());
+            }
         }
         self.changed.get_or_insert_with(Instant::now);
         let (tag, goes) = self.hand.take(lane, row, room);

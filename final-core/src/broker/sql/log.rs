@@ -228,11 +228,11 @@ impl<DB: OutboxDatabase> Log<DB> {
         })
     }
 
-    /// Tells other processes that there is something new, where the database can.
-    pub(super) async fn notify(&self, process: Uuid) -> DbResult<()> {
+    /// Tells other processes of new messages, or of members, where the database can.
+    pub(super) async fn notify(&self, process: Uuid, what: Notice) -> DbResult<()> {
         match DB::LOG_WORDS.notify {
             Some(notify) => self
-                .run(notify, vec![process.to_string().into()])
+                .run(notify, vec![what.text(process).into()])
                 .await
                 .map(drop),
             None => Ok(()),
@@ -263,6 +263,32 @@ impl<DB: OutboxDatabase> Log<DB> {
         tx.run(&delete, values()).await?;
         tx.commit().await?;
         Ok(seqs.len())
+    }
+}
+
+/// What other processes are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Notice {
+    /// There are new messages.
+    Messages,
+    /// Members came or went.
+    Members,
+}
+
+impl Notice {
+    fn text(self, process: Uuid) -> String {
+        match self {
+            Self::Messages => process.to_string(),
+            Self::Members => format!("{process} members"),
+        }
+    }
+
+    /// What a text says, and who sent it. Texts of others than us are about messages.
+    pub(super) fn parse(text: &str) -> (Self, &str) {
+        match text.split_once(' ') {
+            Some((process, _)) => (Self::Members, process),
+            None => (Self::Messages, text),
+        }
     }
 }
 

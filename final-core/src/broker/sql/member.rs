@@ -13,7 +13,13 @@ use tokio::sync::{Notify, OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Tuning, hooks::Hooks, hub::Hub, inbox::Inbox, log::Log};
+use super::{
+    Tuning,
+    hooks::Hooks,
+    hub::Hub,
+    inbox::Inbox,
+    log::{Log, Notice},
+};
 use crate::{
     Message, OutboxDatabase,
     broker::{BrokerError, BrokerErrorKind, DeadLetter, LinkState},
@@ -162,7 +168,7 @@ impl<DB: OutboxDatabase> Member<DB> {
     /// Tells everybody that members came or went.
     pub(super) async fn announce_members(&self) {
         self.hub.ring_members();
-        if let Err(error) = self.log.notify(self.hub.process).await {
+        if let Err(error) = self.log.notify(self.hub.process, Notice::Members).await {
             tracing::debug!(%error, "others were not told that members came or went");
         }
     }

@@ -13,10 +13,9 @@ use crate::{
     outbox::{DbResult, mysql},
 };
 
-/// Beyond what every connection of ours is told: an INSERT into a gap does not wait for long.
-/// MariaDB alone ends a transaction that stands still, which a paused process would leave.
+/// Beyond what every connection of ours is told: nothing waits for long. MariaDB alone ends a transaction that stands still, which a paused process would leave.
 const SESSION: [&str; 2] = [
-    "SET SESSION innodb_lock_wait_timeout = 1",
+    "SET SESSION innodb_lock_wait_timeout = 5",
     "/*M!100300 SET SESSION idle_transaction_timeout = 10 */",
 ];
 
@@ -33,6 +32,7 @@ impl LogDatabase for MySql {
         nothing: "",
         durable: None,
         notify: None,
+        no_wait: Some("FOR UPDATE NOWAIT"),
         impatient: None,
         many: None,
     };

@@ -103,8 +103,8 @@ impl<DB: OutboxDatabase> Log<DB> {
 
     /// Puts empty rows where numbers are missing for good, as far as no transaction has them.
     ///
-    /// The table's key decides: a row that a transaction has inserted and not committed makes this
-    /// wait, and it gives up soon.
+    /// The table's key decides. Where a transaction has inserted one of these rows and not committed,
+    /// this fails, at once or soon.
     pub(super) async fn fill(&self, seqs: &[i64]) -> DbResult<()> {
         if seqs.is_empty() {
             return Ok(());
@@ -126,6 +126,12 @@ impl<DB: OutboxDatabase> Log<DB> {
         let mut tx = self.begin().await?;
         if let Some(impatient) = DB::LOG_WORDS.impatient {
             tx.run(impatient, Vec::new()).await?;
+        }
+        if let Some(no_wait) = DB::LOG_WORDS.no_wait {
+            let list = list(seqs.len());
+            let taken = format!("SELECT seq FROM {{log}} WHERE seq IN ({list}) {no_wait}");
+            let values = seqs.iter().map(|seq| Value::from(*seq)).collect();
+            tx.rows(&taken, values, &[Kind::Int]).await?;
         }
         tx.run(&fill, values).await?;
         tx.commit().await

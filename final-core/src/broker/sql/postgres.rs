@@ -61,7 +61,8 @@ impl LogDatabase for Postgres {
         nothing: "ON CONFLICT DO NOTHING",
         durable: Some("SET LOCAL synchronous_commit = on"),
         notify: Some("SELECT pg_notify('final_log', ?)"),
-        impatient: Some("SET LOCAL lock_timeout = '200ms'"),
+        no_wait: None,
+        impatient: Some("SET LOCAL lock_timeout = '20ms'"),
         many: Some(many),
     };
 

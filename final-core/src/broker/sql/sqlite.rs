@@ -26,6 +26,7 @@ impl LogDatabase for Sqlite {
         nothing: "ON CONFLICT DO NOTHING",
         durable: None,
         notify: None,
+        no_wait: None,
         impatient: None,
         many: None,
     };

@@ -11,6 +11,9 @@ use super::{
     subscribe::Topics,
 };
 
+/// Open gaps beyond which nothing further is read.
+const MOST_GAPS: usize = 2_000;
+
 /// A stream, as far as this process has lanes of it.
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -118,6 +121,11 @@ impl Stream {
     /// The topics, in an order that stays.
     pub(super) fn names(&self) -> &[Arc<str>] {
         &self.names
+    }
+
+    /// Whether the next page is to be read. With very many open gaps some have to close first.
+    pub(super) fn can_read(&self) -> bool {
+        self.is_hungry && self.has_lanes() && self.gaps.len() <= MOST_GAPS
     }
 
     pub(super) fn has_lanes(&self) -> bool {

@@ -115,8 +115,8 @@ impl<DB: OutboxDatabase> Log<DB> {
             .map_or(Ok(0), |row| row.int())?
             .max(trimmed);
         let skip = "UPDATE {lanes} SET epoch = epoch + 1, read_to = ?, settled_to = ?, open_seqs = '' \
-            WHERE group_name = ? AND read_to < ?";
-        let values = vec![last.into(), last.into(), group.into(), last.into()];
+            WHERE group_name = ?";
+        let values = vec![last.into(), last.into(), group.into()];
         tx.run(skip, values).await?;
         let delete = "DELETE FROM {dead} WHERE group_name = ?";
         tx.run(delete, vec![group.into()]).await?;

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::sleep;
 
-use super::{member::Member, trim::Keep};
+use super::{log::Notice, member::Member, trim::Keep};
 use crate::{OutboxDatabase, backoff::Backoff};
 
 /// The pause between two notices to other processes: what commits meanwhile shares one.
@@ -50,11 +50,15 @@ pub(super) async fn listen<DB: OutboxDatabase>(member: Arc<Member<DB>>) {
     let mut failures = 0;
     loop {
         let since = Instant::now();
-        let heard = |from: &str| {
+        let heard = |text: &str| {
             member.set_listening(true);
-            // Our own came back; empty: just connected, and something may have been missed.
-            if from != own {
-                member.hub.ring();
+            let (notice, from) = Notice::parse(text);
+            // Our own come back as well. Nobody's: just connected, and something may have been missed.
+            if from == own {
+                return;
+            }
+            member.hub.ring();
+            if notice == Notice::Members {
                 member.hub.ring_members();
             }
         };
@@ -89,7 +93,10 @@ pub(super) async fn tell<DB: OutboxDatabase>(member: Arc<Member<DB>>) {
             () = member.close.cancelled() => return,
         }
         if member.hub.must_tell()
-            && let Err(error) = member.log.notify(member.hub.process).await
+            && let Err(error) = member
+                .log
+                .notify(member.hub.process, Notice::Messages)
+                .await
         {
             tracing::debug!(%error, "others were not told of new messages; they will look");
         }

@@ -32,6 +32,8 @@ pub struct Words {
     pub(super) notify: Option<&'static str>,
     /// The INSERT of any number of rows, for a table, scheduled or not, and the clock.
     pub(super) many: Option<fn(&str, bool, &str) -> String>,
+    /// Locks rows, and fails at once where a transaction has one, committed or not.
+    pub(super) no_wait: Option<&'static str>,
     /// Bounds how long an INSERT waits for another transaction's, for the transaction.
     pub(super) impatient: Option<&'static str>,
 }
