@@ -11,6 +11,7 @@ mod database;
 mod drain;
 mod go;
 mod hostile;
+mod log;
 mod overheard;
 mod process;
 mod refused;

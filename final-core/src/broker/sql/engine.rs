@@ -24,7 +24,7 @@ use super::{
     balance::Share,
     hand::Hand,
     hub::Rung,
-    lanes::{Extra, LaneId},
+    lanes::{Extra, LaneId, LaneRow},
     log::Look,
     member::Member,
     pages::LogRow,
@@ -232,9 +232,13 @@ impl<DB: OutboxDatabase> Engine<DB> {
             version,
             members,
             free_lanes,
+            own_lanes,
             others,
             trimmed,
-        } = member.log.look(&member.group, member.hub.process).await?;
+        } = member
+            .log
+            .look(&member.group, member.id, member.hub.process)
+            .await?;
         member.hub.set_others(others);
         self.due_at = due_at;
         self.trimmed = trimmed;
@@ -252,7 +256,15 @@ impl<DB: OutboxDatabase> Engine<DB> {
                 .streams
                 .values()
                 .any(|stream| stream.lanes().count() > fair);
-            if (free_lanes > 0 || has_too_many) && self.deliveries.is_some() {
+            // A claim whose answer was lost was made all the same, and a release that a server
+            // has forgotten in its crash was not.
+            let known: usize = self
+                .streams
+                .values()
+                .map(|stream| stream.lanes().count())
+                .sum();
+            let is_off = usize::try_from(own_lanes).unwrap_or(0) != known;
+            if (free_lanes > 0 || has_too_many || is_off) && self.deliveries.is_some() {
                 self.balance().await?;
             }
             let main = self.streams.get(&0);
@@ -325,11 +337,6 @@ impl<DB: OutboxDatabase> Engine<DB> {
         } else {
             rows
         };
-        let topics = if claimed {
-            Some(member.log.subscriptions(&member.group).await?)
-        } else {
-            None
-        };
         let mut lost: Vec<LaneId> = Vec::new();
         for stream in self.streams.values() {
             for (id, lane) in stream.lanes() {
@@ -342,26 +349,25 @@ impl<DB: OutboxDatabase> Engine<DB> {
             }
         }
         lost.into_iter().for_each(|id| self.lose(id));
-        for row in rows {
-            let id = row.id;
-            if row.member != Some(member.id) {
-                continue;
-            }
-            let is_new = !self
-                .streams
-                .get(&id.stream)
-                .is_some_and(|stream| stream.lanes().any(|(owned, _)| owned == id));
-            if let (true, Some(known)) = (is_new, &topics) {
-                let of_stream = || known.streams.get(&id.stream).cloned().unwrap_or_default();
-                self.streams
-                    .entry(id.stream)
-                    .or_insert_with(|| Stream::new(id.stream, row.ends_at, of_stream()))
-                    .adopt(row);
-            }
+        let mut is_new = |row: &LaneRow| {
+            let stream = self.streams.get_mut(&row.id.stream);
+            row.member == Some(member.id)
+                && stream.is_none_or(|stream| stream.lane_mut(row.id.lane).is_none())
+        };
+        let new: Vec<LaneRow> = rows.into_iter().filter(|row| is_new(row)).collect();
+        if new.is_empty() {
+            return Ok(());
         }
-        if let Some(known) = topics
-            && self.version != known.version
-        {
+        let known = member.log.subscriptions(&member.group).await?;
+        for row in new {
+            let id = row.id.stream;
+            let of_stream = || known.streams.get(&id).cloned().unwrap_or_default();
+            self.streams
+                .entry(id)
+                .or_insert_with(|| Stream::new(id, row.ends_at, of_stream()))
+                .adopt(row);
+        }
+        if self.version != known.version {
             self.load_topics().await?;
         }
         Ok(())
@@ -427,7 +433,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         let member = Arc::clone(&self.member);
         self.trimmed = member
             .log
-            .look(&member.group, member.hub.process)
+            .look(&member.group, member.id, member.hub.process)
             .await?
             .trimmed;
         let Some(stream) = self.streams.get_mut(&id) else {

@@ -200,7 +200,7 @@ impl<DB: OutboxDatabase> Log<DB> {
     }
 
     /// Everything a bus wants to know from time to time, in one statement.
-    pub(super) async fn look(&self, group: &str, process: Uuid) -> DbResult<Look> {
+    pub(super) async fn look(&self, group: &str, member: Uuid, process: Uuid) -> DbResult<Look> {
         let asked = Instant::now();
         let look = "SELECT \
             (SELECT MAX(seq) FROM {log}), \
@@ -209,10 +209,18 @@ impl<DB: OutboxDatabase> Log<DB> {
             (SELECT COUNT(*) FROM {members} WHERE group_name = ? AND alive_until > {now}), \
             (SELECT COUNT(*) FROM {lanes} l WHERE l.group_name = ? AND (l.member IS NULL OR NOT EXISTS \
                 (SELECT 1 FROM {members} m WHERE m.member = l.member AND m.alive_until > {now}))), \
+            (SELECT COUNT(*) FROM {lanes} WHERE group_name = ? AND member = ?), \
             (SELECT COUNT(*) FROM {members} WHERE process <> ? AND alive_until > {now}), \
             (SELECT trimmed FROM {state} WHERE id = 1)";
-        let values = vec![group.into(), group.into(), group.into(), process.into()];
-        const KINDS: &[Kind] = &[Kind::Int; 7];
+        let values = vec![
+            group.into(),
+            group.into(),
+            group.into(),
+            group.into(),
+            member.into(),
+            process.into(),
+        ];
+        const KINDS: &[Kind] = &[Kind::Int; 8];
         let mut rows = self.rows(look, values, KINDS).await?;
         let row = rows.first_mut().ok_or(sqlx::Error::RowNotFound)?;
         Ok(Look {
@@ -223,6 +231,7 @@ impl<DB: OutboxDatabase> Log<DB> {
             version: row.int()?,
             members: row.int()?,
             free_lanes: row.int()?,
+            own_lanes: row.int()?,
             others: row.int()? > 0,
             trimmed: row.int()?,
         })
@@ -305,6 +314,8 @@ pub(super) struct Look {
     pub(super) members: i64,
     /// Lanes of the group that nobody alive has.
     pub(super) free_lanes: i64,
+    /// Those that are ours, by the table.
+    pub(super) own_lanes: i64,
     /// Whether there are buses in other processes.
     pub(super) others: bool,
     /// Up to where nothing is missing that was not removed.
