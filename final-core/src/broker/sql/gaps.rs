@@ -53,6 +53,15 @@ impl Gaps {
             .filter(|(from, to)| from <= to)
     }
 
+    /// Whether all of a range is missing.
+    pub(super) fn misses_all(&self, start: i64, end: i64) -> bool {
+        let missing: i64 = self
+            .within(start, end)
+            .map(|(from, to)| to - from + 1)
+            .sum();
+        missing == end - start + 1
+    }
+
     /// Whether a number is missing.
     pub(super) fn contains(&self, number: i64) -> bool {
         self.0

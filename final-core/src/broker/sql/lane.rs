@@ -119,9 +119,10 @@ impl Lane {
         self.changed
     }
 
-    /// Whether it has been read further than was written.
-    pub(super) fn lags(&self) -> bool {
-        self.reached > self.read_to
+    /// Whether it has been read further than was written, or misses less.
+    pub(super) fn lags(&self, gaps: &Gaps) -> bool {
+        let misses_all = |(start, end)| gaps.misses_all(start, end);
+        self.reached > self.read_to || !self.wanted.iter().all(misses_all)
     }
 
     /// How the lane stands, if these are the gaps of its stream.

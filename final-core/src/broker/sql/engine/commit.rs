@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Instant};
 use super::{AGAIN, Engine, LAG};
 use crate::{
     OutboxDatabase,
-    broker::sql::lanes::{Advance, Committed, Extra, LaneId},
+    broker::sql::{
+        lanes::{Advance, Committed, Extra, LaneId},
+        stream::Stream,
+    },
     outbox::DbResult,
 };
 
@@ -26,10 +29,10 @@ impl<DB: OutboxDatabase> Engine<DB> {
         changed.min(lag).max(self.commit_again)
     }
 
-    /// Whether a lane stands behind its stream although nothing of it is open.
+    /// Whether a lane stands behind its stream, or still lists what is missing no more.
     fn lags(&self) -> bool {
-        let mut lanes = self.streams.values().flat_map(|stream| stream.lanes());
-        lanes.any(|(_, lane)| lane.lags())
+        let lags = |stream: &Stream| stream.lanes().any(|(_, lane)| lane.lags(&stream.gaps));
+        self.streams.values().any(lags)
     }
 
     pub(super) async fn commit_if_due(&mut self) {
@@ -54,7 +57,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         for stream in self.streams.values() {
             for (id, lane) in stream.lanes() {
                 let goes = release || lane.is_frozen() && lane.is_idle();
-                if goes || lane.has_changed() || is_full && lane.lags() {
+                if goes || lane.has_changed() || is_full && lane.lags(&stream.gaps) {
                     let progress = lane.progress(&stream.gaps);
                     let is_at_end = stream.ends_at.is_some_and(|end| progress.is_done(end));
                     lanes.push(Advance {
