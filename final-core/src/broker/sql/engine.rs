@@ -393,6 +393,9 @@ impl<DB: OutboxDatabase> Engine<DB> {
         let now = Instant::now();
         let ids: Vec<i64> = self.streams.keys().copied().collect();
         for id in ids {
+            if !self.inherit(id).await? {
+                continue;
+            }
             let Some(stream) = self.streams.get_mut(&id) else {
                 continue;
             };

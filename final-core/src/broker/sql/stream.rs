@@ -8,6 +8,7 @@ use super::{
     lane::Lane,
     lanes::{LaneId, LaneRow},
     pages::{LogRow, Ours},
+    spans::Spans,
     subscribe::Topics,
 };
 
@@ -26,6 +27,8 @@ pub(super) struct Stream {
     /// Where it ends, if it does.
     pub(super) ends_at: Option<i64>,
     pub(super) gaps: Gaps,
+    /// What predecessors of our lanes left open and nobody has looked at yet.
+    inherited: Spans,
     lanes: [Option<Lane>; LANES],
     /// Whether there may be more to read now.
     pub(super) is_hungry: bool,
@@ -51,6 +54,7 @@ impl Stream {
             read: i64::MAX,
             ends_at,
             gaps: Gaps::default(),
+            inherited: Spans::default(),
             lanes: Default::default(),
             is_hungry: true,
         };
@@ -77,10 +81,25 @@ impl Stream {
         let now = Instant::now();
         for (start, end) in open.iter() {
             self.gaps.notice(start, end, now);
+            self.inherited.insert(start, end);
         }
         self.read = self.read.min(read_to);
         *slot = Some(Lane::new(row.epoch, read_to, open));
         self.is_hungry = true;
+    }
+
+    /// Up to `most` numbers that predecessors left open, in order: what shows of them comes before
+    /// everything that is read.
+    pub(super) fn inherited(&self, most: usize) -> Vec<i64> {
+        let numbers = self.inherited.iter().flat_map(|(start, end)| start..=end);
+        numbers.take(most).collect()
+    }
+
+    /// Those have been looked at; what did not show is a gap like any other.
+    pub(super) fn looked_at(&mut self, inherited: &[i64]) {
+        for number in inherited {
+            self.inherited.remove(*number);
+        }
     }
 
     /// Reads again what may be ours after all: topics were added.
@@ -123,9 +142,13 @@ impl Stream {
         &self.names
     }
 
-    /// Whether the next page is to be read. With very many open gaps some have to close first.
+    /// Whether the next page is to be read. What a predecessor left comes before it, and with very many
+    /// open gaps some have to close first.
     pub(super) fn can_read(&self) -> bool {
-        self.is_hungry && self.has_lanes() && self.gaps.len() <= MOST_GAPS
+        self.is_hungry
+            && self.inherited.is_empty()
+            && self.has_lanes()
+            && self.gaps.len() <= MOST_GAPS
     }
 
     pub(super) fn has_lanes(&self) -> bool {

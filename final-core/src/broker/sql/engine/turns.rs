@@ -11,6 +11,26 @@ impl<DB: OutboxDatabase> Engine<DB> {
         }
     }
 
+    /// Takes what predecessors left open, in order. Nothing else is taken before: it could be of the
+    /// same keys. False if there is no room for all of it yet.
+    pub(super) async fn inherit(&mut self, id: i64) -> DbResult<bool> {
+        loop {
+            let room = self.hand.room(self.member.tuning.prefetch);
+            let Some(stream) = self.streams.get(&id) else {
+                return Ok(true);
+            };
+            let numbers = stream.inherited(room.clamp(100, 448));
+            if numbers.is_empty() || room == 0 {
+                return Ok(numbers.is_empty());
+            }
+            let rows = self.member.log.pick(&numbers, &stream.ours()).await?;
+            self.offer_gaps(id, rows).await?;
+            if let Some(stream) = self.streams.get_mut(&id) {
+                stream.looked_at(&numbers);
+            }
+        }
+    }
+
     /// Reads those whose turn it is and that waited with nothing but their number.
     pub(super) async fn fetch_wanted(&mut self) -> DbResult<()> {
         if !self.hand.has_wanted() {
