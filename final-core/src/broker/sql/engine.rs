@@ -320,6 +320,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
                 }
             }
             for lane in moves.give {
+                let lane_id = LaneId { stream: id, lane };
                 if let Some(lane) = self
                     .streams
                     .get_mut(&id)
@@ -327,6 +328,10 @@ impl<DB: OutboxDatabase> Engine<DB> {
                     && !lane.is_frozen()
                 {
                     lane.freeze();
+                    // A long row of one key would keep all others of the lane waiting.
+                    for number in self.hand.dismiss(lane_id) {
+                        lane.leave(number);
+                    }
                     self.changed.get_or_insert_with(Instant::now);
                 }
             }

@@ -144,16 +144,37 @@ impl Hand {
     /// Takes one out for good, and says who of the same key may go now.
     pub(super) fn settle(&mut self, tag: u64) -> Option<(Held, Option<u64>)> {
         let held = self.held.remove(&tag)?;
-        if held.is_light {
-            self.light -= 1;
-        } else {
-            self.weight -= held.weight;
-        }
+        self.lighten(&held);
         let next = match (&mut self.order, &held.key) {
             (Some(order), Some(key)) => order.leave(key),
             _ => None,
         };
         Some((held, next))
+    }
+
+    /// Lets go of a lane's messages that wait for their turn. Their numbers.
+    pub(super) fn dismiss(&mut self, lane: LaneId) -> Vec<i64> {
+        let Some(order) = &mut self.order else {
+            return Vec::new();
+        };
+        let is_meant = |tag: u64| self.held.get(&tag).is_some_and(|held| held.lane == lane);
+        let mut numbers = Vec::new();
+        for tag in order.dismiss(is_meant) {
+            if let Some(held) = self.held.remove(&tag) {
+                numbers.push(held.seq);
+                self.lighten(&held);
+            }
+        }
+        numbers
+    }
+
+    /// One is not in hand any more.
+    fn lighten(&mut self, held: &Held) {
+        if held.is_light {
+            self.light -= 1;
+        } else {
+            self.weight -= held.weight;
+        }
     }
 
     /// Forgets a lane that others have now. A key is in one lane only.
@@ -168,11 +189,7 @@ impl Hand {
             let Some(held) = self.held.remove(&tag) else {
                 continue;
             };
-            if held.is_light {
-                self.light -= 1;
-            } else {
-                self.weight -= held.weight;
-            }
+            self.lighten(&held);
             if let (Some(order), Some(key)) = (&mut self.order, &held.key) {
                 order.forget(key);
             }

@@ -27,6 +27,8 @@ pub(super) struct Lane {
     recent: BTreeSet<i64>,
     /// Taken and not settled.
     in_hand: BTreeSet<i64>,
+    /// Taken and put back, for whoever gets the lane.
+    left: BTreeSet<i64>,
     /// Takes no more: it is to be given away once nothing is in hand.
     frozen: bool,
     /// Whether anything was taken or settled since the last commit.
@@ -61,6 +63,7 @@ impl Lane {
             wanted: open,
             recent: BTreeSet::new(),
             in_hand: BTreeSet::new(),
+            left: BTreeSet::new(),
             frozen: false,
             changed: false,
         }
@@ -107,6 +110,13 @@ impl Lane {
         self.changed = true;
     }
 
+    /// What was taken and has not begun is left to whoever gets the lane.
+    pub(super) fn leave(&mut self, number: i64) {
+        if self.in_hand.remove(&number) {
+            self.left.insert(number);
+        }
+    }
+
     pub(super) fn is_frozen(&self) -> bool {
         self.frozen
     }
@@ -136,7 +146,7 @@ impl Lane {
             }
         }
         let mut open = wanted.clone();
-        for number in &self.in_hand {
+        for number in self.in_hand.union(&self.left) {
             open.insert(*number, *number);
         }
         Progress {

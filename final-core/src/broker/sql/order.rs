@@ -34,6 +34,21 @@ impl Order {
         next
     }
 
+    /// Takes out of those who wait behind others whom the function names.
+    pub(super) fn dismiss(&mut self, is_meant: impl Fn(u64) -> bool) -> Vec<u64> {
+        let mut dismissed = Vec::new();
+        for behind in self.0.values_mut() {
+            behind.retain(|tag| {
+                let stays = !is_meant(*tag);
+                if !stays {
+                    dismissed.push(*tag);
+                }
+                stays
+            });
+        }
+        dismissed
+    }
+
     /// Forgets a key, with all who wait.
     pub(super) fn forget(&mut self, key: &str) {
         self.0.remove(key);
