@@ -18,6 +18,9 @@ pub trait Database: OutboxDatabase {
     /// Reads one number.
     async fn number(pool: &Pool<Self>, sql: &str) -> i64;
 
+    /// Reads one text of each row.
+    async fn texts(pool: &Pool<Self>, sql: &str) -> Vec<String>;
+
     /// Runs a statement on a connection of the pool.
     async fn run_on(pool: &Pool<Self>, sql: &str) -> u64 {
         let mut conn = pool.acquire().await.expect("a connection");
@@ -44,6 +47,13 @@ macro_rules! database {
             async fn number(pool: &Pool<Self>, sql: &str) -> i64 {
                 sqlx::query_scalar(AssertSqlSafe(sql.to_owned()))
                     .fetch_one(pool)
+                    .await
+                    .unwrap_or_else(|error| panic!("{sql}: {error}"))
+            }
+
+            async fn texts(pool: &Pool<Self>, sql: &str) -> Vec<String> {
+                sqlx::query_scalar(AssertSqlSafe(sql.to_owned()))
+                    .fetch_all(pool)
                     .await
                     .unwrap_or_else(|error| panic!("{sql}: {error}"))
             }

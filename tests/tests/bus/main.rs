@@ -10,6 +10,7 @@ mod delay;
 mod face;
 mod house;
 mod instances;
+mod log;
 mod names;
 mod publish;
 mod quirks;

@@ -1,0 +1,218 @@
+//! The instances of a service share its messages.
+
+use std::time::Duration;
+
+use final_core::Bus;
+use final_tests::{always, eventually};
+
+use super::{Held, Log, publish, sorted};
+use crate::{
+    database::Database,
+    house::{Notes, SOON},
+};
+
+crate::log_suite!(
+    two_members_share_the_messages_and_none_is_handled_twice,
+    members_may_come_and_go_under_traffic_and_nothing_is_lost_or_handled_twice,
+    what_a_dead_member_had_in_hand_is_handled_by_another_when_its_lease_is_over,
+    what_a_dead_member_had_settled_and_written_down_is_not_handled_again,
+    a_member_whose_lease_was_over_cannot_settle_what_others_took_over,
+    a_member_that_was_taken_over_goes_on_with_its_next_messages,
+    a_member_that_is_shut_down_gives_its_lanes_back_at_once,
+);
+
+fn all(notes: &[&Notes]) -> Vec<i64> {
+    sorted(notes.iter().flat_map(|notes| notes.numbers()))
+}
+
+/// Waits until members have handled so many together.
+async fn reach(notes: &[&Notes], count: usize) {
+    eventually(
+        &format!("{count} handled by all together"),
+        SOON,
+        async || match notes.iter().map(|notes| notes.len()).sum::<usize>() {
+            seen if seen >= count => Ok(()),
+            seen => Err(seen),
+        },
+    )
+    .await;
+}
+
+async fn two_members_share_the_messages_and_none_is_handled_twice<D: Database>(log: Log<D>) {
+    let (one, first) = log.noting("shop", &["placed"]).await;
+    let (two, second) = log.noting("shop", &["placed"]).await;
+    log.shared_by("shop", 2).await;
+
+    publish(&one, "placed", 0..400).await;
+    reach(&[&first, &second], 400).await;
+    log.is_done("shop").await;
+
+    assert_eq!(all(&[&first, &second]), Vec::from_iter(0..400));
+    assert!(first.len() > 50 && second.len() > 50, "both have a share");
+    one.shutdown().await.expect("shutdown");
+    two.shutdown().await.expect("shutdown");
+}
+
+async fn members_may_come_and_go_under_traffic_and_nothing_is_lost_or_handled_twice<D: Database>(
+    log: Log<D>,
+) {
+    let (producer, _) = log.noting("producer", &[]).await;
+    let (one, first) = log.noting("shop", &["placed"]).await;
+    let (two, second) = log.noting("shop", &["placed"]).await;
+    log.shared_by("shop", 2).await;
+
+    let publishing = {
+        let producer = producer.clone();
+        tokio::spawn(async move {
+            for some in 0..100_i64 {
+                publish(&producer, "placed", some * 30..(some + 1) * 30).await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+    };
+    reach(&[&first, &second], 300).await;
+    let (three, third) = log.noting("shop", &["placed"]).await;
+    eventually("something for the third", SOON, async || third.len() > 50).await;
+    one.shutdown().await.expect("shutdown");
+    let before = second.len();
+    eventually("something for those who stay", SOON, async || {
+        second.len() > before
+    })
+    .await;
+    publishing.await.expect("joined");
+
+    reach(&[&first, &second, &third], 3_000).await;
+    log.is_done("shop").await;
+    assert_eq!(all(&[&first, &second, &third]), Vec::from_iter(0..3_000));
+    for bus in [two, three, producer] {
+        bus.shutdown().await.expect("shutdown");
+    }
+}
+
+/// A bus with a short lease whose handler is stuck.
+async fn stuck<D: Database>(log: &Log<D>, lease: Duration) -> (Bus<D>, Held) {
+    let broker = log.broker().lease(lease);
+    let (bus, held) = (log.bus_on("shop", broker), Held::new());
+    bus.start(held.router("placed")).await.expect("start");
+    (bus, held)
+}
+
+async fn what_a_dead_member_had_in_hand_is_handled_by_another_when_its_lease_is_over<
+    D: Database,
+>(
+    log: Log<D>,
+) {
+    let (doomed, held) = stuck(&log, Duration::from_secs(2)).await;
+    publish(&doomed, "placed", 0..50).await;
+    held.begun.reach(50).await;
+    log.has_open("shop", 50).await;
+    drop(doomed);
+
+    let (heir, notes) = log.noting("shop", &["placed"]).await;
+    notes.reach(50).await;
+    log.is_done("shop").await;
+
+    assert_eq!(sorted(notes.numbers()), Vec::from_iter(0..50));
+    assert_eq!(held.done.len(), 0, "the dead one did nothing more");
+    heir.shutdown().await.expect("shutdown");
+}
+
+async fn what_a_dead_member_had_settled_and_written_down_is_not_handled_again<D: Database>(
+    log: Log<D>,
+) {
+    let (doomed, held) = stuck(&log, Duration::from_secs(2)).await;
+    publish(&doomed, "placed", 0..50).await;
+    held.begun.reach(50).await;
+    held.let_go(30);
+    held.done.reach(30).await;
+    log.has_open("shop", 20).await;
+    drop(doomed);
+
+    let (heir, notes) = log.noting("shop", &["placed"]).await;
+    notes.reach(20).await;
+    log.is_done("shop").await;
+    let once = held.done.numbers().into_iter().chain(notes.numbers());
+    assert_eq!(sorted(once), Vec::from_iter(0..50));
+    heir.shutdown().await.expect("shutdown");
+}
+
+/// Ends the lease of a service's only member, as if it had been paused for long: it does not know.
+async fn end_lease<D: Database>(log: &Log<D>) {
+    let end = "UPDATE final_log_members SET alive_until = 0 WHERE group_name = 'shop'";
+    assert_eq!(log.run(end).await, 1);
+}
+
+/// By whom a lane with something open is held, as a number of members.
+const OWNED: &str = "SELECT count(*) FROM final_log_lanes l WHERE open_seqs <> '' AND EXISTS \
+    (SELECT 1 FROM final_log_members m WHERE m.member = l.member AND m.alive_until > 0)";
+
+async fn a_member_whose_lease_was_over_cannot_settle_what_others_took_over<D: Database>(
+    log: Log<D>,
+) {
+    // Renewed every ten seconds: long after all this.
+    let (paused, old) = stuck(&log, Duration::from_secs(30)).await;
+    paused.publish("placed", &1_i64).await.expect("publish");
+    old.begun.reach(1).await;
+    log.has_open("shop", 1).await;
+    end_lease(&log).await;
+    let (heir, new) = stuck(&log, Duration::from_secs(2)).await;
+    new.begun.reach(1).await;
+    log.comes_to(OWNED, 1).await;
+
+    old.let_go(1);
+    old.done.reach(1).await;
+    // Time for many commits: none of them may say that it is done.
+    always("it is still open", Duration::from_secs(1), async || {
+        log.number(OWNED).await == 1
+    })
+    .await;
+    drop(heir);
+
+    let (third, notes) = log.noting("shop", &["placed"]).await;
+    old.let_go(1);
+    reach(&[&old.done, &notes], 2).await;
+    log.is_done("shop").await;
+    assert_eq!(all(&[&old.done, &notes]), [1, 1]);
+    paused.shutdown().await.expect("shutdown");
+    third.shutdown().await.expect("shutdown");
+}
+
+async fn a_member_that_was_taken_over_goes_on_with_its_next_messages<D: Database>(log: Log<D>) {
+    let (paused, old) = stuck(&log, Duration::from_secs(30)).await;
+    publish(&paused, "placed", 0..40).await;
+    old.begun.reach(40).await;
+    log.has_open("shop", 40).await;
+    end_lease(&log).await;
+    let (heir, notes) = log.noting("shop", &["placed"]).await;
+    notes.reach(40).await;
+
+    // It finds out, renews its lease after a third of it, and gets a share again.
+    old.let_go(10_000);
+    old.done.reach(40).await;
+    log.shared_by("shop", 2).await;
+    publish(&heir, "placed", 40..440).await;
+    reach(&[&old.done, &notes], 480).await;
+    log.is_done("shop").await;
+
+    let all = sorted(old.done.numbers().into_iter().chain(notes.numbers()));
+    let expected = sorted((0..40).chain(0..440));
+    assert_eq!(all, expected, "only what was taken over came twice");
+    assert!(old.done.len() > 90, "{} are its own again", old.done.len());
+    paused.shutdown().await.expect("shutdown");
+    heir.shutdown().await.expect("shutdown");
+}
+
+async fn a_member_that_is_shut_down_gives_its_lanes_back_at_once<D: Database>(log: Log<D>) {
+    let hour = Duration::from_secs(3_600);
+    let (one, _) = log
+        .noting_on("shop", log.broker().lease(hour), &["placed"])
+        .await;
+    log.shared_by("shop", 1).await;
+    one.shutdown().await.expect("shutdown");
+
+    let (two, notes) = log.noting("shop", &["placed"]).await;
+    two.publish("placed", &1_i64).await.expect("publish");
+    notes.reach(1).await;
+    log.shared_by("shop", 1).await;
+    two.shutdown().await.expect("shutdown");
+}
