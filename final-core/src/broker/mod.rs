@@ -63,6 +63,11 @@ pub trait Broker<DB: OutboxDatabase>: Send + Sync + 'static {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    /// The statements [`migrate`](Self::migrate) runs, as SQL text; empty if there are none.
+    fn migration_sql(&self) -> String {
+        String::new()
+    }
+
     /// Writes the messages into the broker's own tables, inside the caller's transaction.
     ///
     /// Called if the broker [lives](Self::lives_in) in the caller's database. The bus then writes no
@@ -101,6 +106,10 @@ impl<DB: OutboxDatabase, B: Broker<DB>> Broker<DB> for Arc<B> {
 
     fn migrate(&self) -> BoxFuture<'_, Result<(), Error>> {
         self.as_ref().migrate()
+    }
+
+    fn migration_sql(&self) -> String {
+        self.as_ref().migration_sql()
     }
 
     fn stage<'a>(

@@ -162,7 +162,8 @@ impl<DB: OutboxDatabase> Bus<DB> {
             .map_err(Error::database("beginning a transaction"))
     }
 
-    /// Creates the outbox table, or brings it to this release's version.
+    /// Creates the outbox table, or brings it to this release's version; also the broker's tables, if
+    /// it has any.
     ///
     /// [`start`](Self::start) does the same. Several instances may call it at once.
     ///
@@ -184,7 +185,8 @@ impl<DB: OutboxDatabase> Bus<DB> {
     ///
     /// Fails if the service name is not usable.
     pub fn migration_sql(&self) -> Result<String, Error> {
-        Ok(DB::migration_sql(self.inner.service()?))
+        let outbox = DB::migration_sql(self.inner.service()?);
+        Ok(outbox + &self.inner.broker.migration_sql())
     }
 
     /// Tells the bus that a transaction with a [`publish_in`](Self::publish_in) has committed, so

@@ -146,11 +146,25 @@ impl<DB: OutboxDatabase> Log<DB> {
         for statement in schema::tables(&DB::LOG_TYPES) {
             tx.run(&statement, Vec::new()).await?;
         }
-        let state = "{insert} INTO {state} (id, version, trimmed) VALUES (1, ?, 0) {nothing}";
-        tx.run(state, vec![i64::from(VERSION).into()]).await?;
+        tx.run(&schema::state(&DB::LOG_WORDS), Vec::new()).await?;
         tx.commit().await?;
         drop(lock);
         Ok(())
+    }
+
+    /// What [`migrate`](Self::migrate) runs, for those who run it by hand.
+    pub(super) fn script() -> String {
+        let mut text = format!(
+            "-- The log, version {VERSION}, for all services of the database. \
+             Running it again changes nothing.\n"
+        );
+        for statement in schema::tables(&DB::LOG_TYPES) {
+            text.push_str(&statement);
+            text.push_str(";\n");
+        }
+        text.push_str(schema::state(&DB::LOG_WORDS).trim_end());
+        text.push_str(";\n");
+        text
     }
 
     /// The version of the tables; 0 where there are none.

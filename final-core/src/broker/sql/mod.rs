@@ -478,6 +478,10 @@ impl<DB: OutboxDatabase> Broker<DB> for SqlBroker<DB> {
         })
     }
 
+    fn migration_sql(&self) -> String {
+        Log::<DB>::script()
+    }
+
     fn stage<'a>(
         &'a self,
         conn: &'a mut DB::Connection,

@@ -25,7 +25,15 @@ pub struct Types {
     pub(super) schema: &'static str,
 }
 
-/// All tables but that of versions. Each may be there already.
+/// The row with the version of the tables.
+pub(super) fn state(words: &super::texts::Words) -> String {
+    format!(
+        "{} INTO final_log_state (id, version, trimmed) VALUES (1, {VERSION}, 0) {}",
+        words.insert, words.nothing
+    )
+}
+
+/// All tables. Each may be there already.
 ///
 /// | table | a row is |
 /// | --- | --- |
@@ -51,6 +59,7 @@ pub(super) fn tables(t: &Types) -> Vec<String> {
         busy,
         schema,
     } = t;
+    let last = super::LANES - 1;
     let message = format!(
         "message_id {id} NOT NULL,\n  topic {name} NOT NULL,\n  message_key {text},\n  \
          headers {text},\n  payload {bytes} NOT NULL,\n  content_type {name} NOT NULL,\n  \
@@ -64,7 +73,7 @@ pub(super) fn tables(t: &Types) -> Vec<String> {
             "",
             format!(
                 "seq {serial},\n  {message},\n  recipient {name},\n  expires_at {big},\n  \
-                 created_at {big} NOT NULL,\n  CONSTRAINT final_log_lane CHECK (lane >= 0)"
+                 created_at {big} NOT NULL,\n  CONSTRAINT final_log_lane CHECK (lane BETWEEN 0 AND {last})"
             ),
             moving,
         ),
@@ -73,7 +82,7 @@ pub(super) fn tables(t: &Types) -> Vec<String> {
             format!(
                 "seq {serial},\n  {message},\n  recipient {name},\n  expires_at {big},\n  \
                  created_at {big} NOT NULL,\n  due_at {big} NOT NULL,\n  \
-                 CONSTRAINT final_log_scheduled_lane CHECK (lane >= 0)"
+                 CONSTRAINT final_log_scheduled_lane CHECK (lane BETWEEN 0 AND {last})"
             ),
             moving,
         ),

@@ -2,6 +2,7 @@
 
 mod key_order;
 mod members;
+mod migration;
 mod order;
 
 use std::{sync::Arc, time::Duration};
