@@ -101,15 +101,16 @@ impl<DB: OutboxDatabase> Log<DB> {
             .collect()
     }
 
-    /// Takes a lane nobody alive has. False if somebody was faster.
+    /// Takes a lane nobody alive has, if we are. False if somebody was faster.
     pub(super) async fn claim(&self, group: &str, lane: &LaneRow, member: Uuid) -> DbResult<bool> {
         let claim = "UPDATE {lanes} SET member = ?, epoch = epoch + 1 \
             WHERE group_name = ? AND stream = ? AND lane = ? AND epoch = ? \
               AND (member IS NULL OR NOT EXISTS (SELECT 1 FROM {members} m \
-                  WHERE m.member = {lanes}.member AND m.alive_until > {now}))";
+                  WHERE m.member = {lanes}.member AND m.alive_until > {now})) \
+              AND EXISTS (SELECT 1 FROM {members} m WHERE m.member = ? AND m.alive_until > {now})";
         let mut values = vec![member.into()];
         values.extend(key(group, lane.id));
-        values.push(lane.epoch.into());
+        values.extend([lane.epoch.into(), member.into()]);
         Ok(self.run(claim, values).await? > 0)
     }
 
