@@ -1,9 +1,12 @@
 //! What the log promises: order, groups, members, keys, retention, dead letters.
 
+mod groups;
 mod key_order;
+mod letters;
 mod members;
 mod migration;
 mod order;
+mod retention;
 
 use std::{sync::Arc, time::Duration};
 
