@@ -157,6 +157,24 @@ impl Lane {
         }
     }
 
+    /// How the lane stands for whoever gets it next. What was settled beyond where we have read, or
+    /// begun to read again, is not forgotten: all else up to there is open.
+    pub(super) fn bequest(&self, gaps: &Gaps) -> Progress {
+        let mut progress = self.progress(gaps);
+        let beyond = progress.read_to + 1;
+        if let Some(last) = self.recent.range(beyond..).next_back() {
+            progress.open.insert(beyond, *last);
+            for number in self.recent.range(beyond..) {
+                if !self.in_hand.contains(number) && !self.left.contains(number) {
+                    progress.open.remove(*number);
+                }
+            }
+            progress.read_to = *last;
+            progress.settled_to = progress.open.first().map_or(*last, |first| first - 1);
+        }
+        progress
+    }
+
     /// The progress was written.
     pub(super) fn committed(&mut self, progress: Progress) {
         self.recent = self.recent.split_off(&(progress.read_to + 1));

@@ -58,7 +58,11 @@ impl<DB: OutboxDatabase> Engine<DB> {
             for (id, lane) in stream.lanes() {
                 let goes = release || lane.is_frozen() && lane.is_idle();
                 if goes || lane.has_changed() || is_full && lane.lags(&stream.gaps) {
-                    let progress = lane.progress(&stream.gaps);
+                    let progress = if goes {
+                        lane.bequest(&stream.gaps)
+                    } else {
+                        lane.progress(&stream.gaps)
+                    };
                     let is_at_end = stream.ends_at.is_some_and(|end| progress.is_done(end));
                     lanes.push(Advance {
                         id,
