@@ -1,4 +1,5 @@
-//! Every fault once, alone, and mixtures of them after that: about ten minutes.
+//! Every fault once, alone, and mixtures of them after that: about ten minutes with RabbitMQ, and three
+//! on the database's log.
 //!
 //! `FINAL_CHAOS_SEED` plays a schedule again; without it each run has its own.
 
@@ -7,16 +8,33 @@
 use std::path::Path;
 
 use final_tests::chaos::{Plan, run};
+use tokio::sync::Mutex;
+
+/// One after the other: each has its servers and wants the machine for itself.
+static TURN: Mutex<()> = Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_invented_or_stuck_whatever_dies() {
+    holds(Plan::short(seed())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_invented_or_stuck_on_the_log_whatever_dies() {
+    holds(Plan::short_on_log(seed())).await;
+}
+
+fn seed() -> u64 {
     let seed = std::env::var("FINAL_CHAOS_SEED").ok();
-    let seed = seed.map_or_else(
+    seed.map_or_else(
         || fastrand::u64(..1_000_000),
         |seed| seed.parse().expect("FINAL_CHAOS_SEED is a number"),
-    );
+    )
+}
+
+async fn holds(plan: Plan) {
+    let _turn = TURN.lock().await;
     let worker = Path::new(env!("CARGO_BIN_EXE_worker"));
-    let report = run(&Plan::short(seed), worker).await.expect("a run");
+    let report = run(&plan, worker).await.expect("a run");
     println!("{report}");
-    assert_eq!(report.problems(), [] as [&str; 0], "seed {seed}");
+    assert_eq!(report.problems(), [] as [&str; 0], "seed {}", plan.seed);
 }

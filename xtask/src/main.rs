@@ -15,7 +15,8 @@ use final_tests::{Error, Result};
 const USAGE: &str = "\
 cargo xtask test [-- ARGS]   start the servers once and run all tests; ARGS go to `cargo test`
 cargo xtask chaos [ARGS]     break everything on purpose for a while and show what became of the messages:
-                             --minutes N, --seed S, --database postgres|mariadb
+                             --minutes N, --seed S, --database postgres|mariadb,
+                             --transport rabbitmq|log
 cargo xtask services up      start PostgreSQL, MariaDB and RabbitMQ and leave them running
 cargo xtask services status  say whether they run, and where
 cargo xtask services down    stop them and remove their data

@@ -1,15 +1,16 @@
 //! Breaks everything on purpose and shows what became of the messages.
 //!
-//! `cargo xtask chaos [--minutes N] [--seed S] [--database postgres|mariadb]`
+//! `cargo xtask chaos [--minutes N] [--seed S] [--database postgres|mariadb] [--transport rabbitmq|log]`
 
 use std::{process::ExitCode, time::Duration};
 
 use final_tests::{
     Error,
-    chaos::{Kind, Plan, run},
+    chaos::{Kind, Plan, Transport, run},
 };
 
-const USAGE: &str = "chaos [--minutes N] [--seed S] [--database postgres|mariadb]";
+const USAGE: &str = "chaos [--minutes N] [--seed S] [--database postgres|mariadb] \
+                     [--transport rabbitmq|log]";
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
@@ -43,6 +44,7 @@ fn plan() -> Result<Plan, Error> {
     let mut seed = fastrand::u64(..1_000_000);
     let mut minutes = None;
     let mut database = None;
+    let mut transport = Transport::RabbitMq;
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let value = args.next().unwrap_or_default();
@@ -55,6 +57,8 @@ fn plan() -> Result<Plan, Error> {
             ("--seed", _) => seed = number()?,
             ("--database", "postgres") => database = Some(Kind::Postgres),
             ("--database", "mariadb") => database = Some(Kind::MariaDb),
+            ("--transport", "rabbitmq") => transport = Transport::RabbitMq,
+            ("--transport", "log") => transport = Transport::Log,
             _ => {
                 return Err(Error::new(
                     format!("{arg} {value} is not understood"),
@@ -63,7 +67,10 @@ fn plan() -> Result<Plan, Error> {
             }
         }
     }
-    let mut plan = Plan::short(seed);
+    let mut plan = match transport {
+        Transport::RabbitMq => Plan::short(seed),
+        Transport::Log => Plan::short_on_log(seed),
+    };
     if let Some(minutes) = minutes {
         plan.time = Duration::from_secs(60 * minutes);
         plan.long_outages = true;

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use super::work::{CONFIRM_WINDOW, PREFETCH, Place};
+use super::{
+    plan::Transport,
+    work::{COMMIT_AFTER, CONFIRM_WINDOW, PREFETCH, Place},
+};
 
 /// A fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,8 +18,8 @@ pub(crate) enum Fault {
     Paused(Who),
     /// A clean shutdown, and a new process.
     Restarted(Who),
-    /// A third seller comes and goes.
-    Joined,
+    /// One more of them comes and goes.
+    Joined(Who),
     /// A worker whose wall clock is five minutes off.
     ClockOff(Who),
     /// All connections of a seller's pool are held by others.
@@ -96,9 +99,32 @@ const WIRES: [Wire; 7] = [
 
 impl Fault {
     /// Every fault once.
-    pub(crate) fn all() -> Vec<Self> {
+    pub(crate) fn all(transport: Transport) -> Vec<Self> {
+        let mut all = Self::with_rabbitmq();
+        if transport == Transport::Log {
+            all.retain(|fault| !fault.needs_rabbitmq());
+            // The lanes of a group move from one to the other.
+            all.push(Self::Joined(Who::Keeper));
+        }
+        all
+    }
+
+    fn needs_rabbitmq(self) -> bool {
+        match self {
+            Self::MemoryAlarm
+            | Self::DiskAlarm
+            | Self::QueueFull
+            | Self::QueueDeleted
+            | Self::ExchangeDeleted
+            | Self::KilledAt(Place::AfterPublish | Place::AfterConfirm) => true,
+            Self::Server(end, _) | Self::Wire(end, _) => end == End::Broker,
+            _ => false,
+        }
+    }
+
+    fn with_rabbitmq() -> Vec<Self> {
         let mut all = vec![
-            Self::Joined,
+            Self::Joined(Who::Seller),
             Self::PoolExhausted,
             Self::MemoryAlarm,
             Self::DiskAlarm,
@@ -130,10 +156,15 @@ impl Fault {
 
     /// How many messages it may repeat, with so many workers of each kind: a window of each one
     /// that it hits.
-    pub(crate) fn may_repeat(self, sellers: usize, keepers: usize) -> usize {
-        let (out, back) = (CONFIRM_WINDOW, usize::from(PREFETCH));
+    pub(crate) fn may_repeat(self, transport: Transport, sellers: usize, keepers: usize) -> usize {
+        let (out, back) = match transport {
+            Transport::RabbitMq => (CONFIRM_WINDOW, usize::from(PREFETCH)),
+            // Who publishes has nothing to do twice; who handles repeats what it has in hand and
+            // what is not written down yet.
+            Transport::Log => (0, usize::from(PREFETCH) + COMMIT_AFTER),
+        };
         match self {
-            Self::Restarted(_) | Self::Joined | Self::ClockOff(_) => 0,
+            Self::Restarted(_) | Self::Joined(_) | Self::ClockOff(_) => 0,
             Self::Killed(Who::Seller) | Self::Paused(Who::Seller) | Self::PoolExhausted => out,
             Self::Killed(Who::Keeper) | Self::Paused(Who::Keeper) => back,
             Self::KilledAt(Place::BeforeHandler | Place::AfterHandler) => back,
@@ -156,7 +187,7 @@ impl fmt::Display for Fault {
             Self::KilledAt(place) => format!("killed {place}"),
             Self::Paused(who) => format!("{who} paused past its lease"),
             Self::Restarted(who) => format!("{who} restarted"),
-            Self::Joined => "third publisher comes and goes".into(),
+            Self::Joined(who) => format!("third {who} comes and goes"),
             Self::ClockOff(who) => format!("{who} with its clock 5 min off"),
             Self::PoolExhausted => "publisher's pool exhausted".into(),
             Self::Server(end, outage) => format!("{end} {outage}"),

@@ -6,7 +6,7 @@ use fastrand::Rng;
 
 use super::{
     fault::{End, Fault, Outage, Wire},
-    work::LEASE,
+    work::{LEASE, LOG_LEASE},
 };
 
 /// What to run, and for how long.
@@ -14,8 +14,10 @@ use super::{
 pub struct Plan {
     /// Chooses the faults, their targets and their lengths.
     pub seed: u64,
-    /// The database under the outboxes.
+    /// The database of all services.
     pub database: Kind,
+    /// What brings the messages from one to the other.
+    pub transport: Transport,
     /// How long faults go on; each fault comes once even if that takes longer.
     pub time: Duration,
     /// Whether some outages last a minute.
@@ -29,6 +31,25 @@ pub enum Kind {
     Postgres,
     /// MariaDB.
     MariaDb,
+}
+
+/// A way from the publishers to the subscribers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// Outboxes, and RabbitMQ behind them.
+    RabbitMq,
+    /// The database's own log.
+    Log,
+}
+
+impl Transport {
+    /// How long others leave alone what a silent process has.
+    fn lease(self) -> Duration {
+        match self {
+            Self::RabbitMq => LEASE,
+            Self::Log => LOG_LEASE,
+        }
+    }
 }
 
 /// Faults at the same time.
@@ -62,18 +83,29 @@ impl Plan {
             } else {
                 Kind::MariaDb
             },
+            transport: Transport::RabbitMq,
             time: Duration::from_secs(8 * 60),
             long_outages: false,
+        }
+    }
+
+    /// The same on the log, where there is less to break: about three minutes.
+    pub fn short_on_log(seed: u64) -> Self {
+        Self {
+            transport: Transport::Log,
+            time: Duration::from_secs(2 * 60),
+            ..Self::short(seed)
         }
     }
 
     /// Each fault alone, in a random order; from then on two or three at once. Without end.
     pub(crate) fn steps(&self) -> impl Iterator<Item = Step> + use<> {
         let mut rng = Rng::with_seed(self.seed);
-        let long = self.long_outages;
-        let mut alone = Fault::all();
+        let (long, transport) = (self.long_outages, self.transport);
+        let all = Fault::all(transport);
+        let mut alone = all.clone();
         rng.shuffle(&mut alone);
-        let mixing: Vec<_> = Fault::all().into_iter().filter(|one| one.mixes()).collect();
+        let mixing: Vec<_> = all.into_iter().filter(|one| one.mixes()).collect();
         let mut alone = alone.into_iter();
         std::iter::from_fn(move || {
             let (faults, is_extra) = match alone.next() {
@@ -86,7 +118,7 @@ impl Plan {
             let faults = faults.into_iter().map(|fault| Planned {
                 fault,
                 after: Duration::from_millis(if is_extra { rng.u64(0..3_000) } else { 0 }),
-                lasts: lasts(fault, &mut rng, long),
+                lasts: lasts(fault, &mut rng, long, transport),
                 pick: rng.usize(0..1_000),
             });
             Some(Step {
@@ -98,10 +130,12 @@ impl Plan {
     }
 }
 
-fn lasts(fault: Fault, rng: &mut Rng, long: bool) -> Duration {
+fn lasts(fault: Fault, rng: &mut Rng, long: bool, transport: Transport) -> Duration {
     let is_long = long && rng.u8(0..4) == 0;
     let millis = match fault {
-        Fault::Paused(_) => return LEASE + Duration::from_millis(rng.u64(1_000..3_000)),
+        Fault::Paused(_) => {
+            return transport.lease() + Duration::from_millis(rng.u64(1_000..3_000));
+        }
         Fault::Server(End::Broker, Outage::Stopped) if is_long => 60_000,
         // Longer than a heartbeat, or than a confirm's deadline.
         Fault::Wire(_, Wire::Stalled | Wire::AnswersStalled) if is_long => rng.u64(20_000..40_000),
@@ -137,14 +171,23 @@ mod tests {
 
     #[test]
     fn each_fault_comes_alone_before_any_come_together() {
-        let all = Fault::all();
-        let steps: Vec<_> = Plan::short(7).steps().take(all.len() + 50).collect();
-        let (alone, together) = steps.split_at(all.len());
-        let mut faults: Vec<_> = alone.iter().map(|step| step.faults[0].fault).collect();
-        faults.sort();
-        let mut all = all;
-        all.sort();
-        assert_eq!(faults, all);
-        assert!(together.iter().all(|step| step.faults.len() >= 2));
+        for plan in [Plan::short(7), Plan::short_on_log(7)] {
+            let mut all = Fault::all(plan.transport);
+            let steps: Vec<_> = plan.steps().take(all.len() + 50).collect();
+            let (alone, together) = steps.split_at(all.len());
+            let mut faults: Vec<_> = alone.iter().map(|step| step.faults[0].fault).collect();
+            faults.sort();
+            all.sort();
+            assert_eq!(faults, all);
+            assert!(together.iter().all(|step| step.faults.len() >= 2));
+        }
+    }
+
+    #[test]
+    fn on_the_log_nothing_of_rabbitmq_breaks() {
+        let steps = Plan::short_on_log(7).steps().take(200);
+        let faults = steps.flat_map(|step| step.faults);
+        let of_broker = |fault: &Fault| fault.to_string().contains("broker");
+        assert_eq!(faults.map(|one| one.fault).find(of_broker), None);
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use super::{
     books::{Books, Repeat, Verdict},
     fault::Fault,
-    plan::Plan,
+    plan::{Plan, Transport},
 };
 
 /// The longest a server's return may take to be felt.
@@ -66,8 +66,9 @@ impl Told {
             .any(|worker| self.hit.contains(worker))
     }
 
-    fn may_repeat(&self) -> usize {
-        self.faults.iter().map(|fault| fault.may_repeat(3, 3)).sum()
+    fn may_repeat(&self, transport: Transport) -> usize {
+        let each = self.faults.iter();
+        each.map(|fault| fault.may_repeat(transport, 3, 3)).sum()
     }
 }
 
@@ -158,7 +159,8 @@ impl Report {
         let mut counts = vec![0; self.told.len()];
         for repeat in repeats {
             let has_room = |n: &usize| {
-                self.told[*n].may_explain(*repeat) && counts[*n] < self.told[*n].may_repeat()
+                self.told[*n].may_explain(*repeat)
+                    && counts[*n] < self.told[*n].may_repeat(self.plan.transport)
             };
             let possible: Vec<_> = (0..counts.len()).rev().filter(has_room).collect();
             let hit = possible.iter().find(|n| self.told[**n].hit_one_of(*repeat));
@@ -179,8 +181,12 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Plan { seed, database, .. } = self.plan;
+        let way = match self.plan.transport {
+            Transport::RabbitMq => "",
+            Transport::Log => "'s log",
+        };
         if self.told.is_empty() {
-            return write!(f, "chaos on {database} with seed {seed}");
+            return write!(f, "chaos on {database}{way} with seed {seed}");
         }
         let Verdict {
             committed,
@@ -194,7 +200,7 @@ impl fmt::Display for Report {
         } = &self.verdict;
         writeln!(
             f,
-            "{database}, seed {seed}: {} faults in {:.0} min {:02.0} s\n",
+            "{database}{way}, seed {seed}: {} faults in {:.0} min {:02.0} s\n",
             self.told
                 .iter()
                 .map(|told| told.faults.len())

@@ -7,16 +7,18 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     now,
-    plan::{Plan, Step},
+    plan::{Plan, Step, Transport},
     report::{Report, Told},
     stage::Stage,
-    work::{Mood, Order, Role},
+    work::{Mood, Order, Role, Sold},
 };
 use crate::{Error, Result, eventually};
 
 /// Messages before the first fault. RabbitMQ 3.10 leaves the quorum queue of a node that is killed
 /// right after its first declaration without a leader for good.
 const WARM_UP: usize = 3_000;
+/// The same on the log, which a fault may hit as soon as it pleases.
+const LOG_WARM_UP: usize = 300;
 /// How long traffic may take to flow again, or an outbox to run empty, before it counts as stuck.
 const STUCK: Duration = Duration::from_secs(90);
 /// How long a repeat may come after its fault: leases run out, redeliveries wait for their turn.
@@ -31,8 +33,12 @@ pub async fn run(plan: &Plan, worker: &Path) -> Result<Report> {
     let stage = Stage::open(plan, worker).await?;
     let mut report = Report::new(plan);
     say(&format!("{report}; journals in {}", stage.dir().display()));
+    let warm_up = match plan.transport {
+        Transport::RabbitMq => WARM_UP,
+        Transport::Log => LOG_WARM_UP,
+    };
     eventually("traffic", STUCK, async || match stage.books() {
-        Ok(books) if books.handled() > WARM_UP => Ok(()),
+        Ok(books) if books.handled() > warm_up => Ok(()),
         Ok(books) => Err(format!("{} messages handled", books.handled())),
         Err(error) => Err(error.to_string()),
     })
@@ -53,7 +59,10 @@ pub async fn run(plan: &Plan, worker: &Path) -> Result<Report> {
     settle(&stage, &mut report).await?;
     report.problems.extend(stage.stop_all().await);
 
-    let dead = dead_letters(&stage).await?;
+    let dead = match plan.transport {
+        Transport::RabbitMq => dead_letters(&stage).await?,
+        Transport::Log => letters(&stage).await?,
+    };
     let sales = stage
         .database
         .pairs("SELECT id, messages FROM sales")
@@ -142,7 +151,7 @@ async fn settle(stage: &Stage, report: &mut Report) -> Result<()> {
     let end = Instant::now() + STUCK;
     loop {
         let open = stage.books()?.still_open();
-        let (records, failed) = stage.database.records().await?;
+        let (records, failed) = stage.records().await?;
         if open == 0 && records == 0 {
             return Ok(());
         }
@@ -166,7 +175,7 @@ async fn dead_letters(stage: &Stage) -> Result<HashSet<(i64, u8)>> {
             "see the server's log",
         )
     };
-    let url = stage.broker_url();
+    let url = stage.rabbit()?.url();
     let connection = Connection::connect(&url, ConnectionProperties::default())
         .await
         .map_err(refused)?;
@@ -188,20 +197,36 @@ async fn dead_letters(stage: &Stage) -> Result<HashSet<(i64, u8)>> {
                 continue;
             };
             looks = 0;
-            let sold: Option<super::work::Sold> =
-                rmp_serde::from_slice(&message.delivery.data).ok();
-            match sold {
-                Some(sold) if Mood::of(sold.sale, sold.index).is_poison() => {
-                    dead.insert((sold.sale, sold.index));
-                }
-                other => stage.books()?.problems.push(format!(
-                    "a dead letter that should be none: {other:?}, {:?}",
-                    message.delivery.properties.headers()
-                )),
-            }
+            let sold = rmp_serde::from_slice(&message.delivery.data).ok();
+            let why = message.delivery.properties.headers();
+            bury(stage, &mut dead, sold, &format!("{why:?}"))?;
         }
     }
     Ok(dead)
+}
+
+/// What lies in the dead letters of the log.
+async fn letters(stage: &Stage) -> Result<HashSet<(i64, u8)>> {
+    let mut dead = HashSet::new();
+    for role in [Role::Mail, Role::Audit] {
+        for (sold, why) in stage.database.letters(role.service()).await? {
+            bury(stage, &mut dead, sold, &why)?;
+        }
+    }
+    Ok(dead)
+}
+
+/// Notes a dead letter, if it is one of those that should be.
+fn bury(stage: &Stage, dead: &mut HashSet<(i64, u8)>, sold: Option<Sold>, why: &str) -> Result<()> {
+    match sold {
+        Some(sold) if Mood::of(sold.sale, sold.index).is_poison() => {
+            dead.insert((sold.sale, sold.index));
+        }
+        other => stage.books()?.problems.push(format!(
+            "a dead letter that should be none: {other:?}, {why}"
+        )),
+    }
+    Ok(())
 }
 
 fn say(line: &str) {

@@ -1,4 +1,4 @@
-//! The database under the outboxes.
+//! The database of all services.
 
 use std::ops::Deref;
 
@@ -6,7 +6,10 @@ use sqlx::{AssertSqlSafe, MySqlPool, PgPool, Row};
 
 use crate::{
     Error, MariaDb, Postgres, Result,
-    chaos::{plan::Kind, work::TABLES},
+    chaos::{
+        plan::{Kind, Transport},
+        work::{Sold, TABLES, dead_letters},
+    },
     servers::Server,
 };
 
@@ -16,6 +19,18 @@ pub(in crate::chaos) enum Database {
     Postgres(Postgres, PgPool),
     MariaDb(MariaDb, MySqlPool),
 }
+
+/// What has to be empty in the end: each with the failed among it.
+const OUTBOXES: [&str; 3] = [
+    "SELECT COUNT(*), COUNT(CASE WHEN status = 3 THEN 1 END) FROM final_shop_outbox",
+    "SELECT COUNT(*), COUNT(CASE WHEN status = 3 THEN 1 END) FROM final_mail_outbox",
+    "SELECT COUNT(*), COUNT(CASE WHEN status = 3 THEN 1 END) FROM final_audit_outbox",
+];
+/// The log's own: empty rows without a topic stay for a day where a number was never used.
+const LOG: [&str; 2] = [
+    "SELECT COUNT(*), COUNT(CASE WHEN 1 = 0 THEN 1 END) FROM final_log WHERE topic <> ''",
+    "SELECT COUNT(*), COUNT(CASE WHEN 1 = 0 THEN 1 END) FROM final_log_scheduled",
+];
 
 /// Does the same with either pool.
 macro_rules! with_pool {
@@ -69,18 +84,29 @@ impl Database {
         })
     }
 
-    /// Records in the outboxes of all services, and the failed ones among them.
-    pub(in crate::chaos) async fn records(&self) -> Result<(i64, i64)> {
+    /// Records in the outboxes of all services and messages in the log, and the failed ones among
+    /// them.
+    pub(super) async fn records(&self, transport: Transport) -> Result<(i64, i64)> {
+        let log: &[_] = match transport {
+            Transport::RabbitMq => &[],
+            Transport::Log => &LOG,
+        };
         let mut sum = (0, 0);
-        for service in ["shop", "mail", "audit"] {
-            let sql = format!(
-                "SELECT COUNT(*), COUNT(CASE WHEN status = 3 THEN 1 END) FROM final_{service}_outbox"
-            );
-            for (all, failed) in self.pairs(&sql).await? {
+        for sql in OUTBOXES.iter().chain(log) {
+            for (all, failed) in self.pairs(sql).await? {
                 sum = (sum.0 + all, sum.1 + failed);
             }
         }
         Ok(sum)
+    }
+
+    /// Takes the dead letters of a service out of the log, with the reason of each.
+    pub(in crate::chaos) async fn letters(
+        &self,
+        service: &str,
+    ) -> Result<Vec<(Option<Sold>, String)>> {
+        with_pool!(self, pool => dead_letters(pool, service).await)
+            .map_err(|cause| Error::new(format!("dead letters: {cause}"), "see the server's log"))
     }
 
     /// Ends every other session, as an operator would.

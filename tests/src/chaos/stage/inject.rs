@@ -54,9 +54,10 @@ impl Stage {
                 };
                 self.restart(self.slot(who, pick), Some(off)).await
             }
-            Fault::Joined => {
-                let mut place = self.spare.worker.lock().await;
-                let worker = self.hire(&self.spare, None)?;
+            Fault::Joined(who) => {
+                let spare = &self.spares[usize::from(who == Who::Keeper)];
+                let mut place = spare.worker.lock().await;
+                let worker = self.hire(spare, None)?;
                 sleep(lasts + Duration::from_secs(2)).await;
                 let problem = place.insert(worker).died();
                 let stopped = match place.take() {
@@ -84,16 +85,16 @@ impl Stage {
             }
             Fault::MemoryAlarm => {
                 let _turn = self.broker_turn.lock().await;
-                self.rabbit.memory_alarm(true).await?;
+                self.rabbit()?.memory_alarm(true).await?;
                 sleep(lasts).await;
-                self.rabbit.memory_alarm(false).await?;
+                self.rabbit()?.memory_alarm(false).await?;
                 Ok(None)
             }
             Fault::DiskAlarm => {
                 let _turn = self.broker_turn.lock().await;
-                self.rabbit.disk_alarm(true).await?;
+                self.rabbit()?.disk_alarm(true).await?;
                 sleep(lasts).await;
-                self.rabbit.disk_alarm(false).await?;
+                self.rabbit()?.disk_alarm(false).await?;
                 Ok(None)
             }
             Fault::QueueFull => self.queue_full(lasts).await.map(|()| None),
@@ -102,7 +103,8 @@ impl Stage {
                 self.tell_sellers(Order::Hold).await;
                 // What lies in a queue goes with it: nothing must.
                 if self.is_empty_within(Duration::from_secs(30)).await? {
-                    self.rabbit.management().delete_queue("/", "audit").await?;
+                    let api = self.rabbit()?.management();
+                    api.delete_queue("/", "audit").await?;
                 }
                 self.tell_sellers(Order::Sell).await;
                 self.on_disk().await?;
@@ -111,18 +113,21 @@ impl Stage {
             Fault::ExchangeDeleted => {
                 let _turn = self.broker_turn.lock().await;
                 let topic = Role::Audit.topics()[0];
-                self.rabbit.management().delete_exchange("/", topic).await?;
+                let api = self.rabbit()?.management();
+                api.delete_exchange("/", topic).await?;
                 self.on_disk().await?;
                 Ok(None)
             }
             Fault::Wire(end, wire) => {
                 let slot = &self.slots[pick % self.slots.len()];
                 let proxy = match end {
-                    End::Database => &slot.database,
-                    End::Broker => &slot.broker,
+                    End::Database => Some(&slot.database),
+                    End::Broker => slot.broker.as_ref(),
                 };
                 let born = slot.worker.lock().await.as_ref().map(|worker| worker.born);
-                bad_wire(proxy, wire, lasts).await;
+                if let Some(proxy) = proxy {
+                    bad_wire(proxy, wire, lasts).await;
+                }
                 Ok(born)
             }
         }
@@ -193,14 +198,14 @@ impl Stage {
     async fn broker_away(&self, outage: Outage, lasts: Duration) -> Result<()> {
         let _turn = self.broker_turn.lock().await;
         match outage {
-            Outage::Disconnecting => self.rabbit.close_all_connections("chaos").await,
-            _ => away(&self.rabbit, outage, lasts).await,
+            Outage::Disconnecting => self.rabbit()?.close_all_connections("chaos").await,
+            _ => away(self.rabbit()?, outage, lasts).await,
         }
     }
 
     async fn queue_full(&self, lasts: Duration) -> Result<()> {
         let _turn = self.broker_turn.lock().await;
-        let api = self.rabbit.management();
+        let api = self.rabbit()?.management();
         // One after the other: a length that is set first drops what is over it.
         let mut full = json!({ "overflow": "reject-publish" });
         api.set_policy("/", "full", "^audit$", full.clone()).await?;
@@ -215,7 +220,7 @@ impl Stage {
     /// RabbitMQ 3.10 answers a change of its topology before that is on disk: killed right after,
     /// it comes back without, and what was confirmed in between is gone with the queue.
     async fn on_disk(&self) -> Result<()> {
-        self.rabbit
+        self.rabbit()?
             .ctl(&["eval", "mnesia:sync_log()."])
             .await
             .map(drop)
@@ -225,7 +230,7 @@ impl Stage {
         let end = tokio::time::Instant::now() + patience;
         while tokio::time::Instant::now() < end {
             let is_open = self.books()?.is_open();
-            if !is_open && self.database.records().await?.0 == 0 {
+            if !is_open && self.records().await?.0 == 0 {
                 return Ok(true);
             }
             sleep(Duration::from_millis(100)).await;

@@ -15,12 +15,12 @@ use std::{
 use self::{database::Database, worker::Slot};
 use super::{
     books::Books,
-    plan::Plan,
+    plan::{Plan, Transport},
     work::{Order, Role},
 };
-use crate::{RabbitMq, Result, WorkDir};
+use crate::{Error, RabbitMq, Result, WorkDir};
 
-/// The workers that always run; a third seller comes and goes.
+/// The workers that always run.
 const CREW: [Role; 5] = [
     Role::Seller,
     Role::Seller,
@@ -33,13 +33,14 @@ const CREW: [Role; 5] = [
 #[derive(Debug)]
 pub(crate) struct Stage {
     pub(super) database: Database,
-    rabbit: RabbitMq,
+    transport: Transport,
+    rabbit: Option<RabbitMq>,
     /// One fault at a time for each server.
     database_turn: tokio::sync::Mutex<()>,
     broker_turn: tokio::sync::Mutex<()>,
     slots: Vec<Slot>,
-    /// For the seller that comes and goes.
-    spare: Slot,
+    /// For the seller and the keeper that come and go.
+    spares: [Slot; 2],
     books: Mutex<Books>,
     born: AtomicU32,
     program: PathBuf,
@@ -50,20 +51,30 @@ pub(crate) struct Stage {
 impl Stage {
     /// Starts servers and workers.
     pub(super) async fn open(plan: &Plan, program: &Path) -> Result<Self> {
-        let (database, rabbit) =
-            tokio::try_join!(Database::start(plan.database), RabbitMq::start())?;
+        let rabbit = async {
+            match plan.transport {
+                Transport::RabbitMq => RabbitMq::start().await.map(Some),
+                Transport::Log => Ok(None),
+            }
+        };
+        let (database, rabbit) = tokio::try_join!(Database::start(plan.database), rabbit)?;
+        let (url, broker) = (database.url(), rabbit.as_ref().map(|rabbit| rabbit.url()));
         let mut slots = Vec::new();
         for role in CREW {
-            slots.push(Slot::new(role, &database.url(), &rabbit.url()).await?);
+            slots.push(Slot::new(role, &url, broker.as_deref()).await?);
         }
-        let spare = Slot::new(Role::Seller, &database.url(), &rabbit.url()).await?;
+        let spares = [
+            Slot::new(Role::Seller, &url, broker.as_deref()).await?,
+            Slot::new(Role::Mail, &url, broker.as_deref()).await?,
+        ];
         let stage = Self {
             database,
+            transport: plan.transport,
             rabbit,
             database_turn: tokio::sync::Mutex::default(),
             broker_turn: tokio::sync::Mutex::default(),
             slots,
-            spare,
+            spares,
             books: Mutex::default(),
             born: AtomicU32::new(1),
             program: program.into(),
@@ -120,8 +131,20 @@ impl Stage {
         self.dir.path()
     }
 
-    pub(super) fn broker_url(&self) -> String {
-        self.rabbit.url()
+    /// What is not sent or not handled yet, by the tables, and what of it has failed.
+    pub(super) async fn records(&self) -> Result<(i64, i64)> {
+        self.database.records(self.transport).await
+    }
+
+    /// RabbitMQ, for what only happens where there is one.
+    pub(super) fn rabbit(&self) -> Result<&RabbitMq> {
+        let missing = || {
+            Error::new(
+                "there is no RabbitMQ to break",
+                "plan faults of the log only",
+            )
+        };
+        self.rabbit.as_ref().ok_or_else(missing)
     }
 
     fn books_now(&self) -> MutexGuard<'_, Books> {

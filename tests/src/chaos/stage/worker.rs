@@ -9,14 +9,15 @@ use crate::{
     process::{Launch, Process},
 };
 
-/// A place for one worker at a time, with wires of its own to both servers.
+/// A place for one worker at a time, with wires of its own to the servers.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) role: Role,
     pub(super) database: Proxy,
-    pub(super) broker: Proxy,
+    /// Where there is RabbitMQ.
+    pub(super) broker: Option<Proxy>,
     database_url: String,
-    broker_url: String,
+    broker_url: Option<String>,
     /// Locked by the fault that is at it.
     pub(super) worker: tokio::sync::Mutex<Option<Worker>>,
 }
@@ -30,14 +31,21 @@ pub(super) struct Worker {
 }
 
 impl Slot {
-    pub(super) async fn new(role: Role, database: &str, broker: &str) -> Result<Self> {
-        let (wire, broker_wire) = (Proxy::to(database).await?, Proxy::to(broker).await?);
+    pub(super) async fn new(role: Role, database: &str, broker: Option<&str>) -> Result<Self> {
+        let wire = Proxy::to(database).await?;
+        let (broker_url, broker) = match broker {
+            Some(url) => {
+                let wire = Proxy::to(url).await?;
+                (Some(wire.url(url)), Some(wire))
+            }
+            None => (None, None),
+        };
         Ok(Self {
             role,
             database_url: wire.url(database),
-            broker_url: broker_wire.url(broker),
+            broker_url,
             database: wire,
-            broker: broker_wire,
+            broker,
             worker: tokio::sync::Mutex::default(),
         })
     }

@@ -33,7 +33,9 @@ pub(super) fn router(role: Role, journal: &Arc<Journal>) -> Router {
 }
 
 async fn keep(journal: &Journal, sold: Sold, attempt: u32, id: MessageId) -> Result<(), BoxError> {
-    let Sold { sale, index, due } = sold;
+    let Sold {
+        sale, index, due, ..
+    } = sold;
     let early = now() < due;
     match Mood::of(sale, index) {
         Mood::Slow(pause) => tokio::time::sleep(pause).await,

@@ -9,7 +9,7 @@ mod shop;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use final_amqp::{Amqp, QueueKind};
-use final_core::{Bus, Options};
+use final_core::{Bus, LetterFilter, Options, OutboxDatabase, SqlBroker};
 use serde::{Deserialize, Serialize};
 use sqlx::{Pool, pool::PoolOptions};
 
@@ -27,6 +27,10 @@ pub(crate) const CONFIRM_WINDOW: usize = 200;
 pub(crate) const PREFETCH: u16 = 100;
 /// How long another instance leaves the records of a silent one alone.
 pub(crate) const LEASE: Duration = Duration::from_secs(5);
+/// How long the log leaves the lanes of a silent process with it.
+pub(crate) const LOG_LEASE: Duration = Duration::from_secs(2);
+/// How many settled messages the log may have to write down.
+pub(crate) const COMMIT_AFTER: usize = 100;
 /// Connections of the callers' pool.
 const CONNECTIONS: u32 = 8;
 
@@ -42,7 +46,8 @@ pub struct Job {
     pub(crate) born: u32,
     pub(crate) seed: u64,
     pub(crate) database: String,
-    pub(crate) broker: String,
+    /// RabbitMQ; nothing: the log of the database.
+    pub(crate) broker: Option<String>,
     pub(crate) journal: PathBuf,
 }
 
@@ -77,11 +82,14 @@ impl Role {
 
 /// A message of a sale.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Sold {
-    pub(super) sale: i64,
-    pub(super) index: u8,
+pub(crate) struct Sold {
+    pub(crate) sale: i64,
+    pub(crate) index: u8,
     /// Not before this time of the machine's monotonic clock, in microseconds.
     due: u64,
+    /// Makes some messages long.
+    #[serde(default)]
+    note: String,
 }
 
 /// Works until told to stop, or until the end of its orders.
@@ -99,17 +107,17 @@ async fn work_on<DB: Shop>(job: Job) -> Result<(), AnyError> {
         .max_connections(CONNECTIONS)
         .acquire_timeout(Duration::from_secs(3))
         .connect_lazy(&job.database)?;
-    let kind = match job.role {
-        Role::Audit => QueueKind::Classic,
-        Role::Seller | Role::Mail => QueueKind::Quorum,
-    };
-    let broker = Amqp::new(&job.broker)?.queue_kind(kind).prefetch(PREFETCH);
     let options = Options::default()
         .confirm_window(CONFIRM_WINDOW)
         .lease(LEASE)
         .scan_interval(Duration::from_secs(2))
         .shutdown_timeout(Duration::from_secs(15));
-    let bus = Bus::new(job.role.service(), pool.clone(), broker).with_options(options);
+    let service = job.role.service();
+    let bus = match &job.broker {
+        Some(url) => Bus::new(service, pool.clone(), rabbitmq(url, job.role)?),
+        None => Bus::new(service, pool.clone(), log(&pool)),
+    };
+    let bus = bus.with_options(options);
 
     // As under an operator's supervisor: a database that is away is tried again.
     let router = || keeper::router(job.role, &journal);
@@ -123,4 +131,43 @@ async fn work_on<DB: Shop>(job: Job) -> Result<(), AnyError> {
     sellers.stop().await?;
     bus.shutdown().await?;
     Ok(())
+}
+
+fn rabbitmq(url: &str, role: Role) -> Result<Amqp, AnyError> {
+    let kind = match role {
+        Role::Audit => QueueKind::Classic,
+        Role::Seller | Role::Mail => QueueKind::Quorum,
+    };
+    Ok(Amqp::new(url)?.queue_kind(kind).prefetch(PREFETCH))
+}
+
+fn log<DB: Shop>(pool: &Pool<DB>) -> SqlBroker<DB> {
+    SqlBroker::new(pool.clone())
+        .lease(LOG_LEASE)
+        .prefetch(PREFETCH.into())
+        .commit_after(COMMIT_AFTER)
+}
+
+/// Takes the dead letters of a service out of the log, with the reason of each.
+pub(crate) async fn dead_letters<DB: OutboxDatabase>(
+    pool: &Pool<DB>,
+    service: &str,
+) -> Result<Vec<(Option<Sold>, String)>, final_core::Error> {
+    let log = SqlBroker::new(pool.clone());
+    let mut dead = Vec::new();
+    loop {
+        let some = log
+            .dead_letters(service, &LetterFilter::all().limit(500))
+            .await?;
+        if some.is_empty() {
+            return Ok(dead);
+        }
+        let ids: Vec<_> = some.iter().map(|letter| letter.id).collect();
+        dead.extend(some.into_iter().map(|letter| {
+            let sold = letter.message.ok();
+            let sold = sold.and_then(|message| rmp_serde::from_slice(message.payload()).ok());
+            (sold, letter.reason)
+        }));
+        log.discard(service, &LetterFilter::all().ids(ids)).await?;
+    }
 }

@@ -33,6 +33,15 @@ impl Mood {
         self == Self::FailsAlways
     }
 
+    /// How long its note is: mostly empty; else too long to be read together with others.
+    pub(crate) fn note(sale: i64, index: u8) -> usize {
+        if scatter(sale, !index).is_multiple_of(50) {
+            20_000
+        } else {
+            0
+        }
+    }
+
     /// The delay of a message; mostly none.
     pub(crate) fn delay(sale: i64, index: u8) -> Duration {
         let draw = scatter(!sale, index);

@@ -40,6 +40,7 @@ impl Sellers {
                 journal: Arc::clone(journal),
                 rng: Rng::with_seed(job.seed ^ u64::from(job.born) << 32 ^ u64::from(n)),
                 next: i64::from(job.born) << 32 | i64::from(n) << 24,
+                notes: job.broker.is_none(),
             };
             tokio::spawn(seller.sell(phase.subscribe()))
         };
@@ -67,6 +68,8 @@ struct Seller<DB: Shop> {
     journal: Arc<Journal>,
     rng: Rng,
     next: i64,
+    /// Whether some messages are long: the log reads those one by one.
+    notes: bool,
 }
 
 /// One transaction to be.
@@ -81,6 +84,7 @@ struct Sale {
     /// How long it stays open.
     open: Duration,
     key: bool,
+    notes: bool,
 }
 
 /// How the transaction is spelled and ended.
@@ -150,6 +154,7 @@ impl<DB: Shop> Seller<DB> {
             stock: (open < LEASE && rng.u8(0..10) == 0).then(|| [rng.i32(0..4), rng.i32(0..4)]),
             open,
             key: rng.bool(),
+            notes: self.notes,
         }
     }
 
@@ -262,6 +267,11 @@ fn message(sale: Sale, index: u8) -> (Sold, Duration) {
         sale: sale.id,
         index,
         due: now() + u64::try_from(delay.as_micros()).unwrap_or(0),
+        note: ".".repeat(if sale.notes {
+            Mood::note(sale.id, index)
+        } else {
+            0
+        }),
     };
     (sold, delay)
 }
