@@ -609,7 +609,15 @@ impl<DB: OutboxDatabase> Engine<DB> {
         };
         let room = self.hand.room(self.member.tuning.prefetch);
         if row.is_heavy() {
-            row.payload = self.member.log.payload(row.seq).await?;
+            let payload = self.member.log.payload(row.seq).await;
+            let owner = self.streams.get_mut(&stream);
+            row.payload = match (payload, owner) {
+                (Err(error), Some(owner)) => {
+                    owner.put_back(row.lane, row.seq);
+                    return Err(error);
+                }
+                (payload, _) => payload?,
+            };
             if row.payload.is_none() {
                 // Removed for its age since the page was read.
                 if let Some(lane) = self

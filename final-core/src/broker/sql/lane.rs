@@ -87,6 +87,13 @@ impl Lane {
         takes
     }
 
+    /// What was taken is as if it had not been.
+    pub(super) fn put_back(&mut self, number: i64) {
+        if self.in_hand.remove(&number) && !self.recent.remove(&number) {
+            self.wanted.insert(number, number);
+        }
+    }
+
     /// What was taken is done, or put away.
     pub(super) fn settle(&mut self, number: i64) {
         self.changed |= self.in_hand.remove(&number);
@@ -181,5 +188,35 @@ impl Lane {
         self.read_to = progress.read_to;
         self.wanted = progress.wanted;
         self.changed = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    /// New, and left open by a predecessor.
+    #[test]
+    fn what_was_put_back_is_open_and_can_be_taken_again() {
+        let mut open = Spans::default();
+        open.insert(5, 5);
+        let mut gaps = Gaps::default();
+        gaps.notice(5, 5, Instant::now());
+        let mut lane = Lane::new(1, 10, open);
+        for number in [5, 12] {
+            assert!(lane.take(number));
+            gaps.resolve(number);
+            lane.put_back(number);
+            gaps.notice(number, number, Instant::now());
+        }
+        lane.reach(13);
+
+        let progress = lane.progress(&gaps);
+        assert_eq!(progress.open.to_string(), "5,12");
+        assert!(lane.is_idle());
+        assert!(lane.take(5) && lane.take(12));
+        assert!(!lane.take(5) && !lane.take(12));
     }
 }

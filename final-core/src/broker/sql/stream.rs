@@ -190,6 +190,14 @@ impl Stream {
         }
     }
 
+    /// What was taken could not be had after all: it is looked for again.
+    pub(super) fn put_back(&mut self, lane: usize, number: i64) {
+        if let Some(lane) = self.lane_mut(lane) {
+            lane.put_back(number);
+            self.gaps.notice(number, number, Instant::now());
+        }
+    }
+
     /// The stream has been read up to there; in between were no others that show.
     pub(super) fn reach(&mut self, number: i64) {
         self.read = number;
