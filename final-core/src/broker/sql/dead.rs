@@ -207,9 +207,7 @@ impl<DB: OutboxDatabase> Log<DB> {
             values.extend(some.iter().map(|seq| Value::from(*seq)));
             values
         };
-        if let Some(durable) = DB::LOG_WORDS.durable {
-            tx.run(durable, Vec::new()).await?;
-        }
+        tx.be_durable().await?;
         if let Some(first) = first {
             tx.run(&format!("{first}({list}) ORDER BY seq"), values())
                 .await?;

@@ -148,6 +148,9 @@ impl<DB: OutboxDatabase> Log<DB> {
             tx.roll_back().await?;
             return Ok(Committed::Lost(lost));
         }
+        if extras.iter().any(|extra| matches!(extra, Extra::Again(..))) {
+            tx.be_durable().await?;
+        }
         for extra in extras {
             carry_out(&mut tx, group, extra).await?;
         }

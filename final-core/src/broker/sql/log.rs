@@ -282,6 +282,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         );
         let delete = format!("DELETE FROM {{scheduled}} WHERE seq IN ({list})");
         let values = || some.iter().map(|seq| Value::from(*seq)).collect();
+        tx.be_durable().await?;
         tx.run(&copy, values()).await?;
         tx.run(&delete, values()).await?;
         tx.commit().await?;
@@ -360,6 +361,15 @@ impl<DB: OutboxDatabase> Tx<'_, DB> {
             kinds,
         ))
         .await
+    }
+
+    /// What is written into the log waits for the disk before it shows. A server that forgot it in a
+    /// crash could give its number to another message, and whoever has read the number passes that over.
+    pub(super) async fn be_durable(&mut self) -> DbResult<()> {
+        match DB::LOG_WORDS.durable {
+            Some(durable) => self.run(durable, Vec::new()).await.map(drop),
+            None => Ok(()),
+        }
     }
 
     pub(super) async fn commit(self) -> DbResult<()> {

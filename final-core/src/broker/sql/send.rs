@@ -75,9 +75,7 @@ fn staged(sending: &Sending) -> Staged {
 async fn write<DB: OutboxDatabase>(member: &Member<DB>, staged: &[Staged]) -> DbResult<()> {
     member.prepare().await?;
     let mut tx = member.log.begin().await?;
-    if let Some(durable) = DB::LOG_WORDS.durable {
-        tx.run(durable, Vec::new()).await?;
-    }
+    tx.be_durable().await?;
     member.log.append_here(tx.conn(), staged, true).await?;
     tx.commit().await
 }
