@@ -1,6 +1,11 @@
-//! The log in the database, after answers that got lost.
+//! The log in the database: after answers that got lost, and in a file whose process is killed.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
 
 use final_core::{Bus, Payload, Router, SqlBroker, SqliteBus};
 use final_tests::{WorkDir, eventually};
@@ -41,10 +46,100 @@ async fn lanes_that_are_ours_without_our_knowing_are_worked_at() {
         bus.publish("sold", &number).await.expect("a message");
     }
 
-    let mut left: std::collections::BTreeSet<u64> = (0..100).collect();
+    let mut left: BTreeSet<u64> = (0..100).collect();
     while !left.is_empty() {
         let next = tokio::time::timeout(SOON + Duration::from_secs(10), handled.recv()).await;
         left.remove(&next.expect("a message in time").expect("a handler"));
     }
     bus.shutdown().await.expect("a shutdown");
+}
+
+/// Kills of the process.
+const KILLS: usize = 12;
+/// What one kill may repeat: what was settled and is not written down, and what was in hand.
+const WINDOW: usize = 2_000;
+
+/// Publisher, log and subscriber are one process and one file; killed at any moment, again and again,
+/// it loses nothing and invents nothing.
+#[tokio::test]
+async fn a_file_has_every_message_whenever_its_process_is_killed() {
+    let dir = WorkDir::new("log").expect("a folder");
+    let (file, journal) = (dir.join("shop.db"), dir.join("journal"));
+    let options = SqliteConnectOptions::new().filename(&file);
+    let pool = SqlitePool::connect_with(options.create_if_missing(true)).await;
+    let pool = pool.expect("SQLite");
+    let table = "CREATE TABLE orders (id INTEGER PRIMARY KEY)";
+    sqlx::query(table).execute(&pool).await.expect("a table");
+
+    for _ in 0..KILLS {
+        let before = handled(&journal).len();
+        let mut child = embedded(&file, &journal);
+        eventually("something handled", SOON, async || {
+            handled(&journal).len() > before
+        })
+        .await;
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(0..1_500))).await;
+        child.kill().expect("it runs until it is killed");
+        child.wait().expect("it has ended");
+    }
+    let mut last = embedded(&file, &journal);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(last.stdin.take());
+    assert!(last.wait().expect("it has ended").success());
+
+    // What the last one left is handled by whoever comes next.
+    let next = embedded(&file, &journal);
+    let orders = "SELECT id FROM orders WHERE id / 1000000000 <> ?";
+    let orders: Vec<i64> = sqlx::query_scalar(orders)
+        .bind(i64::from(next.id()))
+        .fetch_all(&pool)
+        .await
+        .expect("the orders");
+    let orders: BTreeSet<i64> = orders.into_iter().collect();
+    eventually("every order handled", SOON, async || {
+        let handled: BTreeSet<i64> = handled(&journal).into_iter().collect();
+        let missing: Vec<_> = orders.difference(&handled).take(10).collect();
+        missing
+            .is_empty()
+            .then_some(())
+            .ok_or(format!("{missing:?}"))
+    })
+    .await;
+    let mut next = next;
+    drop(next.stdin.take());
+    assert!(next.wait().expect("it has ended").success());
+
+    let all: Vec<i64> = sqlx::query_scalar("SELECT id FROM orders")
+        .fetch_all(&pool)
+        .await
+        .expect("the orders");
+    let all: BTreeSet<i64> = all.into_iter().collect();
+    let runs = handled(&journal);
+    let once: BTreeSet<i64> = runs.iter().copied().collect();
+    let invented: Vec<_> = once.difference(&all).collect();
+    assert!(invented.is_empty(), "{invented:?}");
+    let repeats = runs.len() - once.len();
+    println!(
+        "{} orders, {repeats} handled again after {KILLS} kills",
+        orders.len()
+    );
+    assert!(repeats <= KILLS * WINDOW, "{repeats}");
+}
+
+fn embedded(file: &Path, journal: &Path) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_embedded"))
+        .args([file, journal])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("the child starts")
+}
+
+/// The numbers handled so far; a line that is being written does not count.
+fn handled(journal: &Path) -> Vec<i64> {
+    let text = std::fs::read_to_string(journal).unwrap_or_default();
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole
+        .lines()
+        .map(|line| line.parse().expect("a number"))
+        .collect()
 }
