@@ -153,7 +153,9 @@ impl Lane {
             }
         }
         let mut open = wanted.clone();
-        for number in self.in_hand.union(&self.left) {
+        // What lies beyond is read again by whoever comes next, with all before it.
+        let taken = self.in_hand.union(&self.left);
+        for number in taken.filter(|number| **number <= read_to) {
             open.insert(*number, *number);
         }
         Progress {

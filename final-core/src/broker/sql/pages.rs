@@ -201,6 +201,27 @@ impl LogRow {
         self.rest.key.as_deref()
     }
 
+    #[cfg(test)]
+    pub(super) fn plain(seq: i64, lane: usize, topic: Arc<str>) -> Self {
+        let rest = Rest {
+            id: MessageId(uuid::Uuid::nil()),
+            key: None,
+            headers: None,
+            content_type: String::new(),
+            durable: true,
+        };
+        Self {
+            seq,
+            lane,
+            topic,
+            recipient: None,
+            weight: 0,
+            expires_in: None,
+            payload: Some(Vec::new()),
+            rest,
+        }
+    }
+
     /// The message, or why the row is none.
     pub(super) fn into_message(self) -> Result<Message, String> {
         let stored = Stored {

@@ -1,1 +1,3 @@
-//! What the log promises, on all three databases.
+//! What the log promises, without a database.
+
+mod model;
