@@ -379,6 +379,11 @@ impl World {
             let now_done = written.filter(of_lane);
             self.done.extend(now_done.collect::<Vec<_>>());
             member.settled.retain(|number| !self.done.contains(number));
+            let untold = member.settled.iter().find(|number| of_lane(number));
+            assert!(
+                !goes || untold.is_none(),
+                "{untold:?} is done, and its heir is not told"
+            );
             if let Some(stream) = &mut member.stream {
                 if goes {
                     stream.remove(id.lane);
