@@ -1,13 +1,9 @@
 //! The log's tables, as one broker of this process sees them: its own pool, its statements.
 
-use std::{
-    fmt,
-    time::{Duration, Instant},
-};
+use std::{fmt, time::Duration};
 
 use sqlx::{Pool, Transaction};
 use tokio::{sync::OnceCell, time::timeout};
-use uuid::Uuid;
 
 use super::{
     LANES,
@@ -15,12 +11,7 @@ use super::{
     schema::{self, VERSION},
     texts::{Inserts, Texts},
 };
-use crate::{
-    Error, OutboxDatabase,
-    broker::Staged,
-    names::ServiceName,
-    outbox::{DbResult, limits::micros},
-};
+use crate::{Error, OutboxDatabase, broker::Staged, names::ServiceName, outbox::DbResult};
 
 /// How long one short transaction may take before it counts as failed.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -176,165 +167,6 @@ impl<DB: OutboxDatabase> Log<DB> {
             Err(error) => Err(error),
         }
     }
-
-    /// What a running bus is to the others: there, until then.
-    pub(super) async fn join(
-        &self,
-        group: &str,
-        member: Uuid,
-        process: Uuid,
-        lease: Duration,
-    ) -> DbResult<()> {
-        // Whoever died long ago is forgotten; its lanes are free since its lease was over.
-        let forget = "DELETE FROM {members} WHERE alive_until < {now} - 86400000000";
-        self.run(forget, Vec::new()).await?;
-        let join = "{insert} INTO {members} (member, group_name, process, alive_until) \
-                    VALUES (?, ?, ?, {now} + ?) {nothing}";
-        let values = vec![
-            member.into(),
-            group.into(),
-            process.into(),
-            micros(lease).into(),
-        ];
-        self.run(join, values).await.map(drop)
-    }
-
-    /// Extends the lease. False if the member is not known any more.
-    pub(super) async fn renew(&self, member: Uuid, lease: Duration) -> DbResult<bool> {
-        let renew = "UPDATE {members} SET alive_until = {now} + ? WHERE member = ?";
-        let found = self
-            .run(renew, vec![micros(lease).into(), member.into()])
-            .await?;
-        Ok(found > 0)
-    }
-
-    pub(super) async fn leave(&self, member: Uuid) -> DbResult<()> {
-        let leave = "DELETE FROM {members} WHERE member = ?";
-        self.run(leave, vec![member.into()]).await.map(drop)
-    }
-
-    /// Everything a bus wants to know from time to time, in one statement.
-    pub(super) async fn look(&self, group: &str, member: Uuid, process: Uuid) -> DbResult<Look> {
-        let asked = Instant::now();
-        let look = "SELECT \
-            (SELECT MAX(seq) FROM {log}), \
-            (SELECT MIN(due_at) FROM {scheduled}) - {now}, \
-            (SELECT version FROM {groups} WHERE name = ?), \
-            (SELECT COUNT(*) FROM {members} WHERE group_name = ? AND alive_until > {now}), \
-            (SELECT COUNT(*) FROM {lanes} l WHERE l.group_name = ? AND (l.member IS NULL OR NOT EXISTS \
-                (SELECT 1 FROM {members} m WHERE m.member = l.member AND m.alive_until > {now}))), \
-            (SELECT COUNT(*) FROM {lanes} WHERE group_name = ? AND member = ?), \
-            (SELECT COUNT(*) FROM {members} WHERE process <> ? AND alive_until > {now}), \
-            (SELECT trimmed FROM {state} WHERE id = 1)";
-        let values = vec![
-            group.into(),
-            group.into(),
-            group.into(),
-            group.into(),
-            member.into(),
-            process.into(),
-        ];
-        const KINDS: &[Kind] = &[Kind::Int; 8];
-        let mut rows = self.rows(look, values, KINDS).await?;
-        let row = rows.first_mut().ok_or(sqlx::Error::RowNotFound)?;
-        Ok(Look {
-            last: row.int()?,
-            due_at: row
-                .maybe_int()?
-                .map(|due_in| asked + Duration::from_micros(u64::try_from(due_in).unwrap_or(0))),
-            version: row.int()?,
-            members: row.int()?,
-            free_lanes: row.int()?,
-            own_lanes: row.int()?,
-            others: row.int()? > 0,
-            trimmed: row.int()?,
-        })
-    }
-
-    /// Tells other processes of new messages, or of members, where the database can.
-    pub(super) async fn notify(&self, process: Uuid, what: Notice) -> DbResult<()> {
-        match DB::LOG_WORDS.notify {
-            Some(notify) => self
-                .run(notify, vec![what.text(process).into()])
-                .await
-                .map(drop),
-            None => Ok(()),
-        }
-    }
-
-    /// Puts up to so many scheduled messages that are due into the log. Says how many.
-    pub(super) async fn promote(&self, most: usize) -> DbResult<usize> {
-        let mut tx = self.begin().await?;
-        let due = "SELECT seq FROM {scheduled} WHERE due_at <= {now} ORDER BY due_at, seq LIMIT ? \
-                   {skip_locked}";
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let rows = tx.rows(due, vec![most.into()], &[Kind::Int]).await?;
-        let seqs = numbers(rows)?;
-        if seqs.is_empty() {
-            return tx.roll_back().await.map(|()| 0);
-        }
-        let some = super::texts::padded(&seqs);
-        let list = super::texts::list(some.len());
-        let copy = format!(
-            "INSERT INTO {{log}} ({{message}}, recipient, expires_at, created_at) \
-             SELECT {{message}}, recipient, expires_at, {{now}} FROM {{scheduled}} \
-             WHERE seq IN ({list}) ORDER BY due_at, seq"
-        );
-        let delete = format!("DELETE FROM {{scheduled}} WHERE seq IN ({list})");
-        let values = || some.iter().map(|seq| Value::from(*seq)).collect();
-        tx.be_durable().await?;
-        tx.run(&copy, values()).await?;
-        tx.run(&delete, values()).await?;
-        tx.commit().await?;
-        Ok(seqs.len())
-    }
-}
-
-/// What other processes are told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Notice {
-    /// There are new messages.
-    Messages,
-    /// Members came or went.
-    Members,
-}
-
-impl Notice {
-    fn text(self, process: Uuid) -> String {
-        match self {
-            Self::Messages => process.to_string(),
-            Self::Members => format!("{process} members"),
-        }
-    }
-
-    /// What a text says, and who sent it. Texts of others than us are about messages.
-    pub(super) fn parse(text: &str) -> (Self, &str) {
-        match text.split_once(' ') {
-            Some((process, _)) => (Self::Members, process),
-            None => (Self::Messages, text),
-        }
-    }
-}
-
-/// What [`Log::look`] sees.
-#[derive(Debug)]
-pub(super) struct Look {
-    /// The last number that shows; 0 where the log is empty.
-    pub(super) last: i64,
-    /// When the next scheduled message is due.
-    pub(super) due_at: Option<Instant>,
-    /// Of the group's subscriptions.
-    pub(super) version: i64,
-    /// Of the group, ourselves included.
-    pub(super) members: i64,
-    /// Lanes of the group that nobody alive has.
-    pub(super) free_lanes: i64,
-    /// Those that are ours, by the table.
-    pub(super) own_lanes: i64,
-    /// Whether there are buses in other processes.
-    pub(super) others: bool,
-    /// Up to where nothing is missing that was not removed.
-    pub(super) trimmed: i64,
 }
 
 /// A transaction of ours.

@@ -13,13 +13,7 @@ use tokio::sync::{Notify, OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{
-    Tuning,
-    hooks::Hooks,
-    hub::Hub,
-    inbox::Inbox,
-    log::{Log, Notice},
-};
+use super::{hooks::Hooks, hub::Hub, inbox::Inbox, log::Log, options::Tuning, presence::Notice};
 use crate::{
     Message, OutboxDatabase,
     broker::{BrokerError, BrokerErrorKind, DeadLetter, LinkState},

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::sleep;
 
-use super::{log::Notice, member::Member, trim::Keep};
+use super::{member::Member, presence::Notice, trim::Keep};
 use crate::{OutboxDatabase, backoff::Backoff};
 
 /// The pause between two notices to other processes: what commits meanwhile shares one.

@@ -1,0 +1,117 @@
+//! Reading on.
+
+use std::time::{Duration, Instant};
+
+use super::{Engine, PAGE};
+use crate::{OutboxDatabase, broker::sql::stream::Offer, outbox::DbResult};
+
+/// The pause between two pages while messages come in one by one, and while they come in numbers:
+/// they are then read by the dozen.
+const PACE: Duration = Duration::from_millis(2);
+const STEADY_PACE: Duration = Duration::from_millis(5);
+/// From how many rows on a page came in numbers.
+const STEADY: usize = 8;
+/// The first pause of polling, after it has found something.
+const FIRST_POLL: Duration = Duration::from_millis(5);
+
+impl<DB: OutboxDatabase> Engine<DB> {
+    /// Whether new messages of other processes are looked for by reading.
+    pub(super) fn polls(&self) -> bool {
+        self.poll_pause < self.member.tuning.poll_interval && !self.member.is_listening()
+    }
+
+    pub(super) async fn read(&mut self) -> DbResult<()> {
+        let mut now = Instant::now();
+        let by_poll = self.polls() && now >= self.poll_at;
+        if by_poll {
+            self.streams
+                .values_mut()
+                .for_each(|stream| stream.is_hungry = true);
+        }
+        if now < self.read_at {
+            return Ok(());
+        }
+        let rang = std::mem::take(&mut self.rang);
+        let mut rows = 0;
+        let ids: Vec<i64> = self.streams.keys().copied().collect();
+        for id in ids {
+            rows += self.read_stream(id).await?;
+        }
+        let found = rows > 0;
+        now = Instant::now();
+        if found {
+            self.read_at = now + if rows < STEADY { PACE } else { STEADY_PACE };
+        }
+        // Nobody here has announced what was found, so others are at work.
+        if by_poll || found && !rang && !self.member.is_listening() {
+            self.poll_pause = if found {
+                FIRST_POLL
+            } else {
+                (self.poll_pause * 2).min(self.member.tuning.poll_interval)
+            };
+            self.poll_at = now + self.poll_pause;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn read_stream(&mut self, id: i64) -> DbResult<usize> {
+        let mut found = 0;
+        loop {
+            let room = self.hand.room(self.member.tuning.prefetch);
+            let Some(stream) = self.streams.get_mut(&id) else {
+                return Ok(found);
+            };
+            if room == 0 || !stream.can_read() {
+                return Ok(found);
+            }
+            let most = PAGE.min(room.max(100));
+            let up_to = stream.ends_at.unwrap_or(i64::MAX);
+            let rows = self
+                .member
+                .log
+                .page(stream.read, up_to, most, &stream.ours())
+                .await?;
+            found += rows.len();
+            let is_full = rows.len() >= most;
+            for row in rows {
+                let Some(stream) = self.streams.get_mut(&id) else {
+                    return Ok(found);
+                };
+                if !DB::LOG_WORDS.gapless {
+                    stream.notice(row.seq, self.trimmed);
+                }
+                let seq = row.seq;
+                let offer = stream.offer(&row, &self.member.group);
+                if offer != Offer::Leave {
+                    stream.gaps.resolve(seq);
+                }
+                if offer == Offer::Take {
+                    self.take(id, row).await?;
+                }
+                if let Some(stream) = self.streams.get_mut(&id) {
+                    stream.reach(seq);
+                }
+            }
+            let Some(stream) = self.streams.get_mut(&id) else {
+                return Ok(found);
+            };
+            if !is_full {
+                stream.is_hungry = false;
+                if let Some(end) = stream.ends_at
+                    && stream.read < end
+                {
+                    if !DB::LOG_WORDS.gapless {
+                        stream.notice(end + 1, self.trimmed);
+                    }
+                    stream.reach(end);
+                }
+            }
+            if found > 0 {
+                self.changed.get_or_insert_with(Instant::now);
+            }
+            if !is_full || self.changed_for(self.member.tuning.commit_within) {
+                return Ok(found);
+            }
+        }
+    }
+}
