@@ -176,15 +176,32 @@ pub trait LogDatabase: Database {
     ) -> impl Future<Output = DbResult<()>> + Send;
 }
 
-/// Implements what is the same but for its types.
+/// For databases that wait for locks by themselves.
+#[derive(Debug, Default)]
+pub(crate) struct NoPatience;
+
+impl NoPatience {
+    #[allow(clippy::unused_async, reason = "SQLite's waits")]
+    pub(crate) async fn again(&mut self, _: &sqlx::Error) -> bool {
+        false
+    }
+}
+
+/// Implements what is the same but for its types, and for what it does about a lock.
 macro_rules! run_and_rows {
-    () => {
+    ($patience:expr) => {
         async fn log_run(
             conn: &mut Self::Connection,
             sql: sqlx::SqlStr,
             values: Vec<$crate::broker::sql::database::Value>,
         ) -> DbResult<u64> {
-            Ok(bound(sql, values).execute(conn).await?.rows_affected())
+            let mut patience = $patience;
+            loop {
+                match bound(sql.clone(), values.clone()).execute(&mut *conn).await {
+                    Err(error) if patience.again(&error).await => {}
+                    done => return Ok(done?.rows_affected()),
+                }
+            }
         }
 
         async fn log_rows(
@@ -195,7 +212,16 @@ macro_rules! run_and_rows {
         ) -> DbResult<Vec<$crate::broker::sql::database::Row>> {
             use sqlx::Row as _;
             use $crate::broker::sql::database::{Cell, Kind, Row};
-            let rows = bound(sql, values).fetch_all(conn).await?;
+            let mut patience = $patience;
+            let rows = loop {
+                match bound(sql.clone(), values.clone())
+                    .fetch_all(&mut *conn)
+                    .await
+                {
+                    Err(error) if patience.again(&error).await => {}
+                    read => break read?,
+                }
+            };
             let read = |row: &<Self as sqlx::Database>::Row| {
                 let cells = kinds.iter().enumerate().map(|(at, kind)| {
                     Ok(match kind {

@@ -3,7 +3,7 @@
 use sqlx::{MySql, MySqlConnection, MySqlPool};
 
 use super::{
-    database::{LogDatabase, bound, run_and_rows},
+    database::{LogDatabase, NoPatience, bound, run_and_rows},
     entry::entries,
     schema::Types,
     texts::{Inserts, Words},
@@ -77,7 +77,7 @@ impl LogDatabase for MySql {
         Ok(mysql::is_mariadb(&version))
     }
 
-    run_and_rows!();
+    run_and_rows!(NoPatience);
 
     async fn log_append(
         conn: &mut MySqlConnection,

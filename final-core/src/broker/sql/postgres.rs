@@ -3,7 +3,7 @@
 use sqlx::{PgConnection, PgPool, Postgres, postgres::PgListener};
 
 use super::{
-    database::{LogDatabase, bound, run_and_rows},
+    database::{LogDatabase, NoPatience, bound, run_and_rows},
     entry::{Entry, entries},
     schema::Types,
     texts::{Inserts, Words},
@@ -95,7 +95,7 @@ impl LogDatabase for Postgres {
         Ok(false)
     }
 
-    run_and_rows!();
+    run_and_rows!(NoPatience);
 
     /// One row as it is; more as arrays, so that there is one text for any number.
     async fn log_append(

@@ -4,7 +4,7 @@ use sqlx::{Sqlite, SqliteConnection, SqlitePool};
 
 use super::{
     database::{LogDatabase, bound, run_and_rows},
-    entry::entries,
+    entry::{Entry, entries},
     schema::Types,
     texts::{Inserts, Words},
 };
@@ -69,7 +69,7 @@ impl LogDatabase for Sqlite {
         Ok(false)
     }
 
-    run_and_rows!();
+    run_and_rows!(sqlite::Patience::default());
 
     async fn log_append(
         conn: &mut SqliteConnection,
@@ -78,25 +78,12 @@ impl LogDatabase for Sqlite {
         _in_transaction: bool,
     ) -> DbResult<()> {
         for rows in entries(staged) {
-            let (statement, cached) = inserts.for_rows(rows.len(), false);
-            let mut query = sqlx::query(statement).persistent(cached);
-            for row in rows {
-                query = query
-                    .bind(row.id)
-                    .bind(row.topic.to_owned())
-                    .bind(row.key.map(str::to_owned))
-                    .bind(row.headers)
-                    .bind(row.payload.to_vec())
-                    .bind(row.content_type.to_owned())
-                    .bind(row.durable)
-                    .bind(row.lane)
-                    .bind(row.weight)
-                    .bind(row.expires_in);
-                if inserts.scheduled {
-                    query = query.bind(row.due_in);
+            let mut patience = sqlite::Patience::default();
+            while let Err(error) = insert(conn, inserts, &rows).await {
+                if !patience.again(&error).await {
+                    return Err(error);
                 }
             }
-            query.execute(&mut *conn).await?;
         }
         Ok(())
     }
@@ -107,3 +94,29 @@ impl LogDatabase for Sqlite {
 }
 
 bound!(Sqlite);
+
+async fn insert(
+    conn: &mut SqliteConnection,
+    inserts: &Inserts,
+    rows: &[Entry<'_>],
+) -> DbResult<()> {
+    let (statement, cached) = inserts.for_rows(rows.len(), false);
+    let mut query = sqlx::query(statement).persistent(cached);
+    for row in rows {
+        query = query
+            .bind(row.id)
+            .bind(row.topic.to_owned())
+            .bind(row.key.map(str::to_owned))
+            .bind(row.headers.clone())
+            .bind(row.payload.to_vec())
+            .bind(row.content_type.to_owned())
+            .bind(row.durable)
+            .bind(row.lane)
+            .bind(row.weight)
+            .bind(row.expires_in);
+        if inserts.scheduled {
+            query = query.bind(row.due_in);
+        }
+    }
+    query.execute(conn).await.map(drop)
+}

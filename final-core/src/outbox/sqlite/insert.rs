@@ -2,7 +2,7 @@
 
 use sqlx::SqliteConnection;
 
-use super::{Statements, settle::millis};
+use super::{Patience, Statements, settle::millis};
 use crate::outbox::{DbResult, NewRecord, limits::chunks};
 
 /// A transaction that failed is still open, and COMMIT decides, so there is nothing to guard.
@@ -13,24 +13,37 @@ pub(super) async fn insert(
     _in_transaction: bool,
 ) -> DbResult<()> {
     for rows in chunks(records) {
-        let (statement, cached) = statements.insert(rows.len());
-        let mut query = sqlx::query(statement).persistent(cached);
-        for row in rows {
-            query = query
-                .bind(row.message.id().0)
-                .bind(row.message.topic().to_owned())
-                .bind(row.message.key().map(str::to_owned))
-                .bind(row.message.headers().to_json())
-                .bind(row.message.payload().to_vec())
-                .bind(row.message.content_type().to_owned())
-                .bind(row.message.is_durable())
-                .bind(row.expires_in().map(millis))
-                .bind(row.status())
-                .bind(millis(row.due_in()))
-                .bind(millis(row.available_in()))
-                .bind(row.owner());
+        let mut patience = Patience::default();
+        while let Err(error) = insert_some(conn, statements, rows).await {
+            if !patience.again(&error).await {
+                return Err(error);
+            }
         }
-        query.execute(&mut *conn).await?;
     }
     Ok(())
+}
+
+async fn insert_some(
+    conn: &mut SqliteConnection,
+    statements: &Statements,
+    rows: &[NewRecord<'_>],
+) -> DbResult<()> {
+    let (statement, cached) = statements.insert(rows.len());
+    let mut query = sqlx::query(statement).persistent(cached);
+    for row in rows {
+        query = query
+            .bind(row.message.id().0)
+            .bind(row.message.topic().to_owned())
+            .bind(row.message.key().map(str::to_owned))
+            .bind(row.message.headers().to_json())
+            .bind(row.message.payload().to_vec())
+            .bind(row.message.content_type().to_owned())
+            .bind(row.message.is_durable())
+            .bind(row.expires_in().map(millis))
+            .bind(row.status())
+            .bind(millis(row.due_in()))
+            .bind(millis(row.available_in()))
+            .bind(row.owner());
+    }
+    query.execute(conn).await.map(drop)
 }

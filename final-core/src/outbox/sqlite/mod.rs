@@ -14,8 +14,8 @@ use std::time::Duration;
 use sqlx::{Pool, Sqlite, Transaction};
 use uuid::Uuid;
 
-pub(crate) use self::pool::own_pool;
 use self::statements::Statements;
+pub(crate) use self::{error::Patience, pool::own_pool};
 use super::{
     Backlog, Claimed, DbResult, Dialect, FailedRecord, NewRecord, Position, Record, StartupLock,
 };

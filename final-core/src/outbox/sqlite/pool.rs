@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::{Executor, Sqlite, SqlitePool, Transaction, sqlite::SqliteConnectOptions};
 
-use super::Statements;
+use super::{Statements, error::Patience};
 use crate::{
     names::ServiceName,
     outbox::{DbResult, RELAY_CONNECTIONS, owned::owned},
@@ -12,7 +12,16 @@ use crate::{
 
 pub(super) async fn begin(pool: &SqlitePool) -> DbResult<Transaction<'static, Sqlite>> {
     let pool = pool.clone();
-    owned(async move { pool.begin_with("BEGIN IMMEDIATE").await }).await
+    owned(async move {
+        let mut patience = Patience::default();
+        loop {
+            match pool.begin_with("BEGIN IMMEDIATE").await {
+                Err(error) if patience.again(&error).await => {}
+                begun => return begun,
+            }
+        }
+    })
+    .await
 }
 
 /// How long a write waits for the one before it. A caller's transaction is that one, most of the time.

@@ -1,6 +1,7 @@
 //! What the log promises: order, groups, members, keys, retention, dead letters.
 
 mod groups;
+mod in_memory;
 mod key_order;
 mod letters;
 mod members;
