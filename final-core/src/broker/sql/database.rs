@@ -177,9 +177,11 @@ pub trait LogDatabase: Database {
 }
 
 /// For databases that wait for locks by themselves.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 #[derive(Debug, Default)]
 pub(crate) struct NoPatience;
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 impl NoPatience {
     #[allow(clippy::unused_async, reason = "SQLite's waits")]
     pub(crate) async fn again(&mut self, _: &sqlx::Error) -> bool {
