@@ -232,13 +232,20 @@ impl Admin {
     }
 
     /// Takes a message out of a queue; waits for it.
+    ///
+    /// By a connection of its own: RabbitMQ 3.10 closes the connection of whoever asks a quorum queue
+    /// that has just been declared and has no leader yet.
     pub async fn get(&self, queue: &str) -> BasicGetMessage {
-        let channel = self.channel().await;
         let options = BasicGetOptions { no_ack: true };
         timeout(LONG, async {
             loop {
-                if let Some(message) = channel.basic_get(queue.into(), options).await.unwrap() {
-                    return message;
+                let own = Self::new().await;
+                let channel = own.channel().await;
+                while let Ok(answer) = channel.basic_get(queue.into(), options).await {
+                    if let Some(message) = answer {
+                        return message;
+                    }
+                    tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
