@@ -177,23 +177,15 @@ impl Hand {
         }
     }
 
-    /// Forgets a lane that others have now. A key is in one lane only.
-    pub(super) fn lose(&mut self, lane: LaneId) {
-        let lost: Vec<u64> = self
-            .held
-            .iter()
-            .filter(|(_, held)| held.lane == lane)
-            .map(|(tag, _)| *tag)
-            .collect();
-        for tag in lost {
-            let Some(held) = self.held.remove(&tag) else {
-                continue;
-            };
-            self.lighten(&held);
-            if let (Some(order), Some(key)) = (&mut self.order, &held.key) {
-                order.forget(key);
-            }
-        }
+    /// Forgets a lane that others have now. Says whose turn it is of messages of other lanes: one of a
+    /// key can be in the same lane of another stream.
+    pub(super) fn lose(&mut self, lane: LaneId) -> Vec<u64> {
+        self.dismiss(lane);
+        let is_lost = |(tag, held): (&u64, &Held)| (held.lane == lane).then_some(*tag);
+        let lost: Vec<u64> = self.held.iter().filter_map(is_lost).collect();
+        lost.into_iter()
+            .filter_map(|tag| self.settle(tag)?.1)
+            .collect()
     }
 }
 

@@ -48,9 +48,4 @@ impl Order {
         }
         dismissed
     }
-
-    /// Forgets a key, with all who wait.
-    pub(super) fn forget(&mut self, key: &str) {
-        self.0.remove(key);
-    }
 }

@@ -202,10 +202,10 @@ impl LogRow {
     }
 
     #[cfg(test)]
-    pub(super) fn plain(seq: i64, lane: usize, topic: Arc<str>) -> Self {
+    pub(super) fn plain(seq: i64, lane: usize, topic: Arc<str>, key: Option<&str>) -> Self {
         let rest = Rest {
             id: MessageId(uuid::Uuid::nil()),
-            key: None,
+            key: key.map(str::to_owned),
             headers: None,
             content_type: String::new(),
             durable: true,

@@ -206,6 +206,17 @@ impl Stream {
         }
     }
 
+    /// Ends all gaps up to a number, since their rows were removed; but for those that show and were
+    /// left to whoever gets their lane.
+    pub(super) fn give_up(&mut self, end: i64, shown: &[i64]) {
+        let is_left = |number: &&i64| self.gaps.contains(**number);
+        let left: Vec<i64> = shown.iter().filter(is_left).copied().collect();
+        self.gaps.resolve_up_to(end);
+        for number in left {
+            self.gaps.notice(number, number, Instant::now());
+        }
+    }
+
     /// Notes what is missing before a row that shows.
     pub(super) fn notice(&mut self, before: i64, trimmed: i64) {
         let start = self.read.max(trimmed) + 1;

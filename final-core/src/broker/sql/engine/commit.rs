@@ -144,7 +144,9 @@ impl<DB: OutboxDatabase> Engine<DB> {
 
     /// Forgets a lane that others have now: what they do with its messages is theirs.
     pub(super) fn lose(&mut self, id: LaneId) {
-        self.hand.lose(id);
+        for next in self.hand.lose(id) {
+            self.deliver_next(next);
+        }
         self.extras.retain(|(lane, _)| *lane != id);
         if let Some(stream) = self.streams.get_mut(&id.stream) {
             stream.remove(id.lane);

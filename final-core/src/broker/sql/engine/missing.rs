@@ -84,9 +84,10 @@ impl<DB: OutboxDatabase> Engine<DB> {
             } else {
                 rows.last().map_or(self.trimmed, |row| row.seq)
             };
+            let shown: Vec<i64> = rows.iter().map(|row| row.seq).collect();
             self.offer_gaps(id, rows).await?;
             if let Some(stream) = self.streams.get_mut(&id) {
-                stream.gaps.resolve_up_to(end);
+                stream.give_up(end, &shown);
             }
             return Ok(());
         }

@@ -1,3 +1,4 @@
 //! What the log promises, without a database.
 
 mod model;
+mod owned;

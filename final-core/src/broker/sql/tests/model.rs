@@ -201,8 +201,8 @@ impl World {
     /// A row that shows.
     fn shown(&self, number: i64) -> Option<LogRow> {
         match *self.rows.get(&number)? {
-            Row::Shown { lane, later } => Some(LogRow::plain(number, lane, topic(later))),
-            Row::Filled => Some(LogRow::plain(number, 0, "".into())),
+            Row::Shown { lane, later } => Some(LogRow::plain(number, lane, topic(later), None)),
+            Row::Filled => Some(LogRow::plain(number, 0, "".into(), None)),
             Row::Open { .. } | Row::RolledBack => None,
         }
     }
