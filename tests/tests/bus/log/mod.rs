@@ -1,5 +1,6 @@
 //! What the log promises: order, groups, members, keys, retention, dead letters.
 
+mod elsewhere;
 mod groups;
 mod in_memory;
 mod key_order;
@@ -7,6 +8,7 @@ mod letters;
 mod members;
 mod migration;
 mod order;
+mod quiet;
 mod retention;
 
 use std::{sync::Arc, time::Duration};

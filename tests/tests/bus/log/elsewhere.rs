@@ -1,0 +1,151 @@
+//! Other databases, other brokers, other processes.
+
+use std::time::{Duration, Instant};
+
+use final_core::{Bus, SqlBroker};
+use final_tests::{Proxy, WorkDir, process::Launch};
+
+use super::{Log, noting, options, publish, sorted};
+use crate::{
+    database::Database,
+    house::{Notes, SOON},
+};
+
+crate::log_suite!(
+    a_bus_with_another_database_reaches_the_log_by_its_outbox,
+    a_bus_with_another_database_sends_nothing_that_was_rolled_back,
+    brokers_that_were_made_apart_wake_each_other_at_once,
+);
+
+/// Far longer than any of these tests: whoever waits for it is late.
+const NEVER: Duration = Duration::from_secs(600);
+
+/// Long before anybody would look by himself.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+async fn a_bus_with_another_database_reaches_the_log_by_its_outbox<D: Database>(log: Log<D>) {
+    let elsewhere = Log::<D>::new().await;
+    let (shop, notes) = log.noting("shop", &["placed"]).await;
+    let far = Bus::new("far", elsewhere.pool.clone(), log.broker())
+        .with_options(options().scan_interval(Duration::from_millis(500)));
+    let own = Notes::default();
+    far.start(noting(&own, &["placed"])).await.expect("start");
+    publish(&far, "placed", 0..200).await;
+
+    notes.reach(200).await;
+    own.reach(200).await;
+    log.is_done("shop").await;
+    log.is_done("far").await;
+    let outbox = "SELECT count(*) FROM final_far_outbox";
+    elsewhere.comes_to(outbox, 0).await;
+    for notes in [notes, own] {
+        assert_eq!(sorted(notes.numbers()), Vec::from_iter(0..200));
+    }
+    shop.shutdown().await.expect("shutdown");
+    far.shutdown().await.expect("shutdown");
+}
+
+async fn a_bus_with_another_database_sends_nothing_that_was_rolled_back<D: Database>(log: Log<D>) {
+    let elsewhere = Log::<D>::new().await;
+    let (shop, notes) = log.noting("shop", &["placed"]).await;
+    let far = Bus::new("far", elsewhere.pool.clone(), log.broker()).with_options(options());
+    far.start(noting(&Notes::default(), &[]))
+        .await
+        .expect("start");
+    let mut txbus = far.with_tx(far.begin().await.expect("begin"));
+    txbus.publish("placed", &1_i64).await.expect("staged");
+    txbus.flush().await.expect("written");
+    txbus.rollback().await.expect("rollback");
+
+    far.publish("placed", &2_i64).await.expect("publish");
+    notes.reach(1).await;
+    log.is_done("shop").await;
+    assert_eq!(notes.numbers(), [2]);
+    shop.shutdown().await.expect("shutdown");
+    far.shutdown().await.expect("shutdown");
+}
+
+async fn brokers_that_were_made_apart_wake_each_other_at_once<D: Database>(log: Log<D>) {
+    let seldom = || SqlBroker::new(log.pool.clone()).poll_interval(NEVER);
+    let (producer, _) = log.noting_on("producer", seldom(), &[]).await;
+    let (shop, notes) = log.noting_on("shop", seldom(), &["placed"]).await;
+    log.shared_by("shop", 1).await;
+
+    for number in 0..5 {
+        let published = Instant::now();
+        publish(&producer, "placed", [number]).await;
+        notes.reach(number as usize + 1).await;
+        assert!(published.elapsed() < AT_ONCE, "{:?}", published.elapsed());
+    }
+    shop.shutdown().await.expect("shutdown");
+    producer.shutdown().await.expect("shutdown");
+}
+
+/// PostgreSQL alone can tell others; elsewhere they look for themselves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_process_is_heard_at_once_on_postgresql() {
+    let url = final_tests::pg_database().await.expect("PostgreSQL");
+    let pool = sqlx::PgPool::connect(&url).await.expect("connected");
+    let dir = WorkDir::new("teller").expect("a folder");
+    let broker = SqlBroker::new(pool.clone()).poll_interval(NEVER);
+    let bus = Bus::new("shop", pool, broker).with_options(options());
+    let notes = Notes::default();
+    bus.start(noting(&notes, &["placed"])).await.expect("start");
+    let teller = Launch::new(env!("CARGO_BIN_EXE_teller"))
+        .arg(&url)
+        .takes_lines()
+        .spawn("teller", &dir.join("teller.log"))
+        .expect("a process");
+
+    assert!(teller.tell("0"));
+    notes.reach(1).await;
+    for number in 1..5 {
+        let told = Instant::now();
+        assert!(teller.tell(&number.to_string()));
+        notes.reach(number + 1).await;
+        assert!(told.elapsed() < AT_ONCE, "{:?}", told.elapsed());
+    }
+    assert_eq!(notes.numbers(), [0, 1, 2, 3, 4]);
+    bus.shutdown().await.expect("shutdown");
+}
+
+/// A long payload is read when it is its turn, by a statement of its own: the database goes away
+/// between the page and that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_message_is_not_lost_when_the_database_goes_away_while_it_is_read() {
+    let url = final_tests::pg_database().await.expect("PostgreSQL");
+    let proxy = Proxy::to(&url).await.expect("a proxy");
+    let direct = sqlx::PgPool::connect(&url).await.expect("connected");
+    let through = sqlx::PgPool::connect(&proxy.url(&url))
+        .await
+        .expect("connected");
+    let producer =
+        Bus::new("producer", direct.clone(), SqlBroker::new(direct)).with_options(options());
+    producer
+        .start(noting(&Notes::default(), &[]))
+        .await
+        .expect("start");
+    let bus = Bus::new("shop", through.clone(), SqlBroker::new(through)).with_options(options());
+    let notes = Notes::default();
+    bus.start(noting(&notes, &["placed"])).await.expect("start");
+    for number in 0..100_u8 {
+        let payload = vec![number; 64 * 1024];
+        producer
+            .publish_bytes("placed", payload)
+            .await
+            .expect("publish");
+    }
+
+    proxy.delay(Duration::from_millis(2));
+    for round in 1..=4 {
+        final_tests::eventually("some of them", SOON, async || notes.len() >= round * 12).await;
+        proxy.cut();
+    }
+    proxy.resume();
+    notes.reach(100).await;
+    let first = |message: &final_core::Message| i64::from(message.payload()[0]);
+    let handled: std::collections::BTreeSet<i64> = notes.all().iter().map(first).collect();
+    assert_eq!(handled.len(), 100);
+    bus.shutdown().await.expect("shutdown");
+    producer.shutdown().await.expect("shutdown");
+}
