@@ -48,10 +48,10 @@ pub trait Broker<DB: OutboxDatabase>: Send + Sync + 'static {
     /// certificate, a queue of that name with other arguments.
     fn open(&self, setup: Setup) -> BoxFuture<'_, Result<Opened, BrokerError>>;
 
-    /// Whether the broker's tables are in the database of that pool, so that messages can be
-    /// [staged](Self::stage) in its transactions.
+    /// Whether messages can be [staged](Self::stage) in transactions of that pool: the broker's tables
+    /// are in its database. Asked once, and of no interest for a broker that stages nothing.
     fn lives_in(&self, _pool: &Pool<DB>) -> bool {
-        false
+        true
     }
 
     /// Makes the broker's own tables in the database, if it has any.
@@ -70,9 +70,9 @@ pub trait Broker<DB: OutboxDatabase>: Send + Sync + 'static {
 
     /// Writes the messages into the broker's own tables, inside the caller's transaction.
     ///
-    /// Called if the broker [lives](Self::lives_in) in the caller's database. The bus then writes no
-    /// outbox record, and calls [`committed`](Self::committed) after the COMMIT. The default `None`
-    /// means: through the outbox.
+    /// For a broker that [lives](Self::lives_in) in the same database. The bus then writes no outbox
+    /// record, and calls [`committed`](Self::committed) after the COMMIT. The default `None` means:
+    /// through the outbox.
     fn stage<'a>(
         &'a self,
         _conn: &'a mut DB::Connection,

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::UNIX_EPOCH};
 
 use super::{
     LANES, Start,
-    database::{Kind, Value},
+    database::{Kind, Row, Value},
     log::{Log, Tx},
 };
 use crate::{OutboxDatabase, outbox::DbResult};
@@ -33,9 +33,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         start: Start,
     ) -> DbResult<()> {
         let mut tx = self.begin().await?;
-        let state = "SELECT trimmed FROM {state} WHERE id = 1 {lock}";
-        let mut rows = tx.rows(state, Vec::new(), &[Kind::Int]).await?;
-        let trimmed = rows.first_mut().map_or(Ok(0), |row| row.int())?;
+        let trimmed = hold_trimming(&mut tx).await?;
         let insert = "{insert} INTO {groups} (name, version) VALUES (?, 0) {nothing}";
         tx.run(insert, vec![group.into()]).await?;
         let lock = "SELECT version FROM {groups} WHERE name = ? {lock}";
@@ -50,12 +48,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         if new.is_empty() {
             return tx.roll_back().await;
         }
-        let last = "SELECT MAX(seq) FROM {log}";
-        let mut rows = tx.rows(last, Vec::new(), &[Kind::Int]).await?;
-        let last = rows
-            .first_mut()
-            .map_or(Ok(0), |row| row.int())?
-            .max(trimmed);
+        let last = last(&mut tx).await?.max(trimmed);
         let mut starts = Vec::with_capacity(new.len());
         for topic in new {
             starts.push((topic, begin(&mut tx, topic, start, last).await?));
@@ -100,20 +93,13 @@ impl<DB: OutboxDatabase> Log<DB> {
     /// work.
     pub(super) async fn purge(&self, group: &str) -> DbResult<bool> {
         let mut tx = self.begin().await?;
-        let state = "SELECT trimmed FROM {state} WHERE id = 1 {lock}";
-        let mut rows = tx.rows(state, Vec::new(), &[Kind::Int]).await?;
-        let trimmed = rows.first_mut().map_or(Ok(0), |row| row.int())?;
+        let trimmed = hold_trimming(&mut tx).await?;
         let alive = "SELECT COUNT(*) FROM {members} WHERE group_name = ? AND alive_until > {now}";
         let mut rows = tx.rows(alive, vec![group.into()], &[Kind::Int]).await?;
         if rows.first_mut().map_or(Ok(0), |row| row.int())? > 0 {
             return tx.roll_back().await.map(|()| false);
         }
-        let last = "SELECT MAX(seq) FROM {log}";
-        let mut rows = tx.rows(last, Vec::new(), &[Kind::Int]).await?;
-        let last = rows
-            .first_mut()
-            .map_or(Ok(0), |row| row.int())?
-            .max(trimmed);
+        let last = last(&mut tx).await?.max(trimmed);
         let skip = "UPDATE {lanes} SET epoch = epoch + 1, read_to = ?, settled_to = ?, open_seqs = '' \
             WHERE group_name = ?";
         let values = vec![last.into(), last.into(), group.into()];
@@ -128,8 +114,7 @@ impl<DB: OutboxDatabase> Log<DB> {
     /// read can then be removed.
     pub(super) async fn forget(&self, group: &str) -> DbResult<bool> {
         let mut tx = self.begin().await?;
-        let state = "SELECT trimmed FROM {state} WHERE id = 1 {lock}";
-        tx.rows(state, Vec::new(), &[Kind::Int]).await?;
+        hold_trimming(&mut tx).await?;
         for table in ["{lanes}", "{topics}", "{dead}"] {
             let delete = format!("DELETE FROM {table} WHERE group_name = ?");
             tx.run(&delete, vec![group.into()]).await?;
@@ -139,6 +124,20 @@ impl<DB: OutboxDatabase> Log<DB> {
         tx.commit().await?;
         Ok(found > 0)
     }
+}
+
+/// Keeps everybody from trimming until the transaction is over. Up to where it has come.
+async fn hold_trimming<DB: OutboxDatabase>(tx: &mut Tx<'_, DB>) -> DbResult<i64> {
+    let state = "SELECT trimmed FROM {state} WHERE id = 1 {lock}";
+    let mut rows = tx.rows(state, Vec::new(), &[Kind::Int]).await?;
+    rows.first_mut().map_or(Ok(0), Row::int)
+}
+
+/// The last number that shows; 0 where the log is empty.
+async fn last<DB: OutboxDatabase>(tx: &mut Tx<'_, DB>) -> DbResult<i64> {
+    let last = "SELECT MAX(seq) FROM {log}";
+    let mut rows = tx.rows(last, Vec::new(), &[Kind::Int]).await?;
+    rows.first_mut().map_or(Ok(0), Row::int)
 }
 
 async fn read<DB: OutboxDatabase>(
