@@ -46,7 +46,7 @@ impl Default for Tuning {
             commit_within: Duration::from_millis(100),
             lease: Duration::from_secs(10),
             prefetch: 1_000,
-            poll_interval: Duration::from_secs(2),
+            poll_interval: Duration::from_millis(2_500),
             keep: Keep {
                 after_read: Duration::ZERO,
                 unread: None,
@@ -104,7 +104,7 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
         self
     }
 
-    /// Sets the longest pause between two looks for messages of other processes. Defaults to 2 s.
+    /// Sets the longest pause between two looks for messages of other processes. Defaults to 2.5 s.
     ///
     /// Where there is no NOTIFY it is how late the first of them can be noticed; while they keep coming
     /// it is looked every few milliseconds.
