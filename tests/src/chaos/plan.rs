@@ -84,7 +84,7 @@ impl Plan {
                 Kind::MariaDb
             },
             transport: Transport::RabbitMq,
-            time: Duration::from_secs(8 * 60),
+            time: Duration::from_secs(7 * 60),
             long_outages: false,
         }
     }
