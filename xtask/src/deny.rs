@@ -53,7 +53,9 @@ fn tool() -> Result<PathBuf> {
     let root = ours.display().to_string();
     let name = format!("cargo-deny@{VERSION}");
     let install = ["install", "--locked", "--debug", "--root", &root, &name];
-    if exec(cargo(), &install, &[])? != ExitCode::SUCCESS {
+    // Nobody debugs it, and with its line tables the linker needs much memory and disk.
+    let without_lines = [("CARGO_PROFILE_DEV_DEBUG", "0".to_owned())];
+    if exec(cargo(), &install, &without_lines)? != ExitCode::SUCCESS {
         return Err(Error::new(
             "cargo-deny is missing and cannot be installed, see above",
             format!("cargo install --locked {name}"),

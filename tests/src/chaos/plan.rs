@@ -74,7 +74,7 @@ pub(crate) struct Planned {
 }
 
 impl Plan {
-    /// About ten minutes, or as long as each fault once takes; the seed chooses the database.
+    /// Seven minutes, or as long as each fault once takes; the seed chooses the database.
     pub fn short(seed: u64) -> Self {
         Self {
             seed,
