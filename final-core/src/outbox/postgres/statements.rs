@@ -12,9 +12,76 @@ const RECORD: &str = "\
     r.attempts, r.faults, \
     (extract(epoch FROM r.expires_at - clock_timestamp()) * 1000000)::bigint";
 
+/// The values of one record, each a parameter.
+const ONE: [&str; 12] = [
+    "$1", "$2", "$3", "$4", "$5", "$6", "$7", "$8", "$9", "$10", "$11", "$12",
+];
+
+/// The values of records that differ in their messages only. Each array is read into a store of its
+/// own for the statement, so the fewer there are the better.
+const ALIKE: [&str; 12] = [
+    "id", "topic", "key", "headers", "payload", "$6", "$7", "$8", "$9", "$10", "$11", "$12",
+];
+const ALIKE_FROM: &str = "FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bytea[]) \
+    AS r(id, topic, key, headers, payload)";
+
+/// The values of records that differ in everything.
+const MIXED: [&str; 12] = [
+    "id",
+    "topic",
+    "key",
+    "headers",
+    "payload",
+    "content_type",
+    "durable",
+    "expires",
+    "status",
+    "due",
+    "available",
+    "owner",
+];
+const MIXED_FROM: &str = "FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bytea[], \
+    $6::text[], $7::boolean[], $8::bigint[], $9::smallint[], $10::bigint[], $11::bigint[], $12::uuid[]) \
+    AS r(id, topic, key, headers, payload, content_type, durable, expires, status, due, available, \
+    owner)";
+
+/// An INSERT. The clock is that of the statement: it stands still within it and not, as `now()`
+/// does, from the start of the transaction on.
+fn insert(table: &str, values: [&str; 12], from: Option<&str>) -> String {
+    let [
+        id,
+        topic,
+        key,
+        headers,
+        payload,
+        content_type,
+        durable,
+        expires,
+        status,
+        due,
+        available,
+        owner,
+    ] = values;
+    let clock = "statement_timestamp()";
+    let later = |micros| format!("{clock} + {micros}::bigint * interval '1 microsecond'");
+    let (expires, due, available) = (later(expires), later(due), later(available));
+    let row = format!(
+        "{id}, {topic}, {key}, {headers}, {payload}, {content_type}, {durable}, {expires}, \
+         {status}, {due}, {available}, {owner}, {clock}"
+    );
+    let columns = "message_id, topic, message_key, headers, payload, content_type, durable, \
+        expires_at, status, due_at, available_at, claimed_by, created_at";
+    match from {
+        None => format!("INSERT INTO {table} ({columns}) VALUES ({row})"),
+        Some(from) => format!("INSERT INTO {table} ({columns}) SELECT {row} {from}"),
+    }
+}
+
 pub struct Statements {
     pub(super) table: String,
-    pub(super) insert: SqlStr,
+    pub(super) insert_one: SqlStr,
+    pub(super) insert_alike: SqlStr,
+    pub(super) insert_mixed: SqlStr,
     pub(in crate::outbox) claim: SqlStr,
     pub(super) claim_parked: SqlStr,
     pub(super) next_due: SqlStr,
@@ -56,19 +123,9 @@ impl Statements {
         let sql = |text: String| AssertSqlSafe(Arc::<str>::from(text)).into_sql_str();
         let mine = "WHERE message_id = ANY($1) AND claimed_by = $2 AND status = 0";
         Self {
-            insert: sql(format!(
-                "WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now) \
-                 INSERT INTO {t} (message_id, topic, message_key, headers, payload, content_type, durable, \
-                     expires_at, status, due_at, available_at, claimed_by, created_at) \
-                 SELECT id, topic, key, headers, payload, content_type, durable, \
-                     now + expires * interval '1 microsecond', status, \
-                     now + due * interval '1 microsecond', \
-                     now + available * interval '1 microsecond', owner, now \
-                 FROM clock, UNNEST($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[], \
-                     $7::boolean[], $8::bigint[], $9::smallint[], $10::bigint[], $11::bigint[], $12::uuid[]) \
-                 AS r(id, topic, key, headers, payload, content_type, durable, expires, status, due, \
-                     available, owner)"
-            )),
+            insert_one: sql(insert(&t, ONE, None)),
+            insert_alike: sql(insert(&t, ALIKE, Some(ALIKE_FROM))),
+            insert_mixed: sql(insert(&t, MIXED, Some(MIXED_FROM))),
             // What is locked in `due` but over the limit of bytes is free again after the statement.
             claim: sql(format!(
                 "WITH due AS MATERIALIZED ( \
