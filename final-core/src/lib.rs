@@ -20,6 +20,7 @@ mod error;
 mod extract;
 #[doc(hidden)]
 pub mod failpoint;
+mod finishing;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 #[allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]

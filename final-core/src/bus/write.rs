@@ -1,8 +1,8 @@
 //! Writing to the outbox: the INSERT, the COMMIT, and the hand-over after it.
 //!
-//! From the last INSERT on, everything runs in a task of the bus's own. A request whose client went
-//! away drops its future at any await; dropped in the middle of a COMMIT it would leave the
-//! messages committed and nobody told to send them.
+//! From the last INSERT on, everything is done to its end. A request whose client went away drops
+//! its future at any await; dropped in the middle of a COMMIT it would leave the messages committed
+//! and nobody told to send them.
 
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use crate::{
     Error, MessageId, OutboxDatabase,
     broker::Staged,
     failpoint::{Failpoint, pass},
+    finishing::Finishing,
     relay::{Relay, Reserved},
 };
 
@@ -31,11 +32,14 @@ impl<DB: OutboxDatabase> Inner<DB> {
     pub(crate) async fn commit(self: &Arc<Self>, open: Open<DB>) -> Result<(), Error> {
         let ids = ids(&open.staged);
         let inner = Arc::clone(self);
-        let task = self
-            .writes
-            .spawn(async move { inner.commit_here(open).await });
-        // The task cannot be aborted, so this is a panic inside the driver.
-        task.await.unwrap_or(Err(Error::CommitUnknown { ids }))
+        let underway = self.writes.token();
+        let written = Finishing::new(async move {
+            let _underway = underway;
+            inner.commit_here(open).await
+        })
+        .await;
+        // Otherwise the driver panicked.
+        written.unwrap_or(Err(Error::CommitUnknown { ids }))
     }
 
     /// Rolls back, and waits for it.
@@ -43,12 +47,14 @@ impl<DB: OutboxDatabase> Inner<DB> {
     /// A failure is only logged: the database rolls back by itself when the connection is gone.
     pub(crate) async fn roll_back(self: &Arc<Self>, tx: Transaction<'static, DB>) {
         let service = self.name.clone();
-        let task = self.writes.spawn(async move {
+        let underway = self.writes.token();
+        let rolled_back = Finishing::new(async move {
+            let _underway = underway;
             if let Err(error) = tx.rollback().await {
                 tracing::debug!(service, %error, "rollback failed; the connection is closed instead");
             }
         });
-        let _ = task.await;
+        let _ = rolled_back.await;
     }
 
     async fn commit_here(&self, open: Open<DB>) -> Result<(), Error> {
@@ -142,10 +148,13 @@ impl<DB: OutboxDatabase> Inner<DB> {
     pub(crate) async fn insert_alone(self: &Arc<Self>, staged: Staged) -> Result<(), Error> {
         let ids = vec![staged.message.id()];
         let inner = Arc::clone(self);
-        let task = self
-            .writes
-            .spawn(async move { inner.insert_alone_here(staged).await });
-        task.await.unwrap_or(Err(Error::CommitUnknown { ids }))
+        let underway = self.writes.token();
+        let written = Finishing::new(async move {
+            let _underway = underway;
+            inner.insert_alone_here(staged).await
+        })
+        .await;
+        written.unwrap_or(Err(Error::CommitUnknown { ids }))
     }
 
     async fn insert_alone_here(&self, staged: Staged) -> Result<(), Error> {

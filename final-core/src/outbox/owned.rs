@@ -1,10 +1,9 @@
 //! Work on a connection that must not stop half-way.
 
-use std::future::Future;
-
 use super::DbResult;
+use crate::finishing::Finishing;
 
-/// Runs the work in a task of its own, so that a caller who is dropped does not cut it off.
+/// Does the work to its end, even if the caller is dropped.
 ///
 /// A BEGIN that is cut off goes back into the pool as an open transaction, and what the next
 /// borrower writes is never committed (transact-rs/sqlx#4385, in 0.9.0). What the work returns to
@@ -12,9 +11,8 @@ use super::DbResult;
 pub(super) async fn owned<T: Send + 'static>(
     work: impl Future<Output = DbResult<T>> + Send + 'static,
 ) -> DbResult<T> {
-    match tokio::spawn(work).await {
-        Ok(result) => result,
-        // The runtime is shutting down, or the driver panicked.
-        Err(_) => Err(sqlx::Error::WorkerCrashed),
-    }
+    Finishing::new(work)
+        .await
+        // The driver panicked.
+        .unwrap_or(Err(sqlx::Error::WorkerCrashed))
 }
