@@ -34,7 +34,7 @@ mod ports;
 pub mod process;
 pub mod servers;
 
-#[cfg(feature = "clients")]
+#[cfg(feature = "chaos")]
 pub mod chaos;
 #[cfg(feature = "clients")]
 pub mod proxy;
