@@ -1,5 +1,6 @@
 //! `cargo xtask`: the chores of this repository.
 
+mod bench;
 mod cargo;
 mod chaos;
 mod deny;
@@ -17,6 +18,9 @@ cargo xtask test [-- ARGS]   start the servers once and run all tests; ARGS go t
 cargo xtask chaos [ARGS]     break everything on purpose for a while and show what became of the messages:
                              --minutes N, --seed S, --database postgres|mariadb,
                              --transport rabbitmq|log
+cargo xtask bench [--json] [--smoke] [--db NAME]... [SCENARIO...]
+                             measure it beside what a user would write by hand, and write docs/benchmarks.md;
+                             --smoke only shows that it runs, and checks what is counted
 cargo xtask services up      start PostgreSQL, MariaDB and RabbitMQ and leave them running
 cargo xtask services status  say whether they run, and where
 cargo xtask services down    stop them and remove their data
@@ -46,6 +50,7 @@ fn run(words: &[&str]) -> Result<ExitCode> {
         ["services", "up"] => services::up(),
         ["services", "status"] => services::status(),
         ["services", "down"] => services::down(),
+        ["bench", args @ ..] => bench::run(args),
         ["fuzz", args @ ..] => fuzz::run(args),
         ["deny"] => deny::run(),
         ["install"] => install::servers().map(|()| ExitCode::SUCCESS),

@@ -1,0 +1,62 @@
+//! The command line.
+
+use crate::{Result, scenarios};
+
+/// What to run, and how to tell of it.
+#[derive(Debug)]
+pub(crate) struct Args {
+    /// In the order of the documentation, each once.
+    pub(crate) scenarios: Vec<&'static str>,
+    /// One line per result on stdout.
+    pub(crate) json: bool,
+    /// Seconds in place of minutes, to see that everything runs. Nothing is written down, and no
+    /// time is judged; counts are.
+    pub(crate) smoke: bool,
+    /// Only these databases.
+    pub(crate) databases: Vec<String>,
+}
+
+impl Args {
+    pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Self> {
+        let mut args = Self {
+            scenarios: Vec::new(),
+            json: false,
+            smoke: false,
+            databases: Vec::new(),
+        };
+        let mut named = Vec::new();
+        let mut words = words.peekable();
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                "--json" => args.json = true,
+                "--smoke" => args.smoke = true,
+                "--db" => match words.next() {
+                    Some(db) if ["postgres", "mariadb", "sqlite"].contains(&db.as_str()) => {
+                        args.databases.push(db);
+                    }
+                    _ => return Err("--db takes postgres, mariadb or sqlite".into()),
+                },
+                name => named.push(name.to_owned()),
+            }
+        }
+        let known: Vec<_> = scenarios::ALL.iter().map(|it| it.name).collect();
+        if let Some(unknown) = named.iter().find(|name| !known.contains(&name.as_str())) {
+            return Err(format!(
+                "there is no scenario {unknown:?}; use some of: {}",
+                known.join(" ")
+            )
+            .into());
+        }
+        args.scenarios = known;
+        if !named.is_empty() {
+            args.scenarios
+                .retain(|name| named.iter().any(|n| n == name));
+        }
+        Ok(args)
+    }
+
+    /// Whether a database takes part.
+    pub(crate) fn wants(&self, db: &str) -> bool {
+        self.databases.is_empty() || self.databases.iter().any(|it| it == db)
+    }
+}

@@ -1,0 +1,60 @@
+//! What the bus costs, beside what a user would write by hand: `cargo xtask bench`.
+//!
+//! Each scenario plays its sides in turns within one run, on servers of its own, and compares them
+//! pair by pair: machines are noisy, and what is noise to one side is noise to the other.
+//!
+//! ```text
+//! scenarios   one file each: what is played, and which ratio it must reach
+//! db, hand    the same work written by hand with sqlx, and with lapin
+//! sides, row  rounds in turns; medians, spread and ratios of them
+//! wire        counts what goes over a connection: statements, round trips, frames
+//! report      the table, `docs/benchmarks.md` and its plots
+//! ```
+
+mod args;
+mod bench;
+mod db;
+mod hand;
+mod load;
+mod machine;
+mod payload;
+mod plot;
+mod process;
+mod report;
+mod row;
+mod scenarios;
+mod sides;
+mod wire;
+
+use std::process::ExitCode;
+
+use final_core::BoxError;
+
+/// Whatever goes wrong ends the run, with its cause.
+type Result<T, E = BoxError> = std::result::Result<T, E>;
+
+fn main() -> ExitCode {
+    let args = match args::Args::parse(std::env::args().skip(1)) {
+        Ok(args) => args,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let run = async || bench::run(args).await;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    match runtime
+        .map_err(BoxError::from)
+        .and_then(|runtime| runtime.block_on(run()))
+    {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

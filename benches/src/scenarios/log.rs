@@ -1,0 +1,161 @@
+//! The database as the transport: `SqlBroker`, no RabbitMQ anywhere.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Instant,
+};
+
+use sqlx::{MySql, Pool, Postgres, Sqlite};
+use uuid::Uuid;
+
+use super::{
+    ours::{self, log_bus},
+    tx::by_hand,
+};
+use crate::{
+    Result,
+    bench::Bench,
+    db::{Db, Place},
+    load::{self, quantile, until},
+    payload::{Order, TOPIC},
+    row::{Must, Row},
+    sides::{OURS, rounds},
+};
+
+pub(super) async fn run(bench: &mut Bench) -> Result<()> {
+    on::<Postgres>(bench).await?;
+    on::<MySql>(bench).await?;
+    on::<Sqlite>(bench).await
+}
+
+async fn on<DB: Db>(bench: &mut Bench) -> Result<()> {
+    if !bench.wants::<DB>() {
+        return Ok(());
+    }
+    let place = DB::fresh().await?;
+    transactions(bench, &place).await?;
+    drain(bench, &place).await?;
+    end_to_end(bench, &place).await?;
+    latency(bench, &place).await
+}
+
+/// The cost in the caller's transaction.
+async fn transactions<DB: Db>(bench: &mut Bench, place: &Place<DB>) -> Result<()> {
+    let bus = log_bus(&place.pool).await?;
+    for writers in [1, 8, 32] {
+        let series = rounds(bench.rounds(5), &[OURS, "by hand"], async |side| {
+            DB::execute(&place.pool, "DELETE FROM final_log").await?;
+            let time = bench.time(2.0);
+            let done = if side == OURS {
+                let bus = bus.clone();
+                load::writers(writers, time, move |n| ours::transaction(&bus, n, 1)).await?
+            } else {
+                let pool = place.pool.clone();
+                load::writers(writers, time, move |n| written::<DB>(pool.clone(), n)).await?
+            };
+            Ok(done.per_second())
+        })
+        .await?;
+        let metric = format!("tx/s, {writers} writers");
+        bench.add(series.rows("log", DB::LABEL, &metric, Some(Must::RatioAtLeast(0.9))));
+    }
+    DB::execute(&place.pool, "DELETE FROM final_log").await?;
+    Ok(())
+}
+
+/// One business row and one row of the log.
+async fn written<DB: Db>(pool: Pool<DB>, n: u64) -> Result<()> {
+    let mut tx = DB::open(&pool).await?;
+    DB::insert_order(&mut tx, n).await?;
+    let payload = Order::new(n).encode()?;
+    DB::insert_log(&mut tx, Uuid::now_v7(), TOPIC, &payload).await?;
+    DB::commit(tx).await
+}
+
+/// A backlog, handled and settled, by one process.
+async fn drain<DB: Db>(bench: &mut Bench, place: &Place<DB>) -> Result<()> {
+    let records = bench.count(100_000);
+    let mut rates = Vec::new();
+    for _ in 0..bench.rounds(5) {
+        let bus = log_bus(&place.pool).await?;
+        ours::fill(&bus, records).await?;
+        let (router, handled) = ours::counting(|_| ());
+        let start = Instant::now();
+        bus.start(router).await?;
+        let all = async || Ok(handled.load(Relaxed) >= records);
+        until("for all messages to be handled", all).await?;
+        rates.push(records as f64 / start.elapsed().as_secs_f64());
+        bus.shutdown().await?;
+    }
+    let row = Row::alone(
+        "log",
+        OURS,
+        DB::LABEL,
+        "messages/s, backlog of 100,000",
+        &rates,
+    );
+    // Stated with the same reserve on every database.
+    bench.add([row.must(Must::AtLeast(15_000.0))]);
+    Ok(())
+}
+
+/// Sustained, beside the rate of the same transactions without a message.
+async fn end_to_end<DB: Db>(bench: &mut Bench, place: &Place<DB>) -> Result<()> {
+    let series = rounds(bench.rounds(5), &[OURS, "no message"], async |side| {
+        let time = bench.time(4.0);
+        if side != OURS {
+            let pool = place.pool.clone();
+            let work = move |n| by_hand::<DB>(pool.clone(), n, 0);
+            return Ok(load::writers(32, time, work).await?.per_second());
+        }
+        let bus = log_bus(&place.pool).await?;
+        let (router, handled) = ours::counting(|_| ());
+        bus.start(router).await?;
+        let (start, writer) = (Instant::now(), bus.clone());
+        let done = load::writers(32, time, move |n| ours::transaction(&writer, n, 1)).await?;
+        let all = async || Ok(handled.load(Relaxed) >= done.count);
+        until("for all messages to be handled", all).await?;
+        let took = start.elapsed();
+        bus.shutdown().await?;
+        Ok(done.count as f64 / took.as_secs_f64())
+    })
+    .await?;
+    let metric = "messages/s, 32 writers, end to end";
+    bench.add(series.rows("log", DB::LABEL, metric, Some(Must::RatioAtLeast(0.75))));
+    Ok(())
+}
+
+/// From before COMMIT to the handler, in one process.
+async fn latency<DB: Db>(bench: &mut Bench, place: &Place<DB>) -> Result<()> {
+    let bus = log_bus(&place.pool).await?;
+    let ages = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&ages);
+    let (router, handled) = ours::counting(move |order| {
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.push(order.age_ms());
+    });
+    bus.start(router).await?;
+    let go_on = Arc::new(AtomicBool::new(false));
+    let (mut p50, mut p99) = (Vec::new(), Vec::new());
+    for _ in 0..bench.rounds(5) {
+        let before = handled.load(Relaxed);
+        let work = |n| ours::transaction(&bus, n, 1);
+        let done = load::paced(100.0, bench.time(5.0), Arc::clone(&go_on), work).await?;
+        let all = async || Ok(handled.load(Relaxed) >= before + done.count);
+        until("for all messages to be handled", all).await?;
+        let mut ages = std::mem::take(&mut *ages.lock().unwrap_or_else(PoisonError::into_inner));
+        ages.sort_by(f64::total_cmp);
+        p50.push(quantile(&ages, 500));
+        p99.push(quantile(&ages, 990));
+    }
+    bus.shutdown().await?;
+    let row = |metric: &str, values: &[f64]| Row::alone("log", OURS, DB::LABEL, metric, values);
+    bench.add([
+        row("p50 ms at 100/s, one process", &p50).must(Must::Below(5.0)),
+        row("p99 ms at 100/s, one process", &p99),
+    ]);
+    Ok(())
+}
