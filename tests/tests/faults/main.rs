@@ -9,6 +9,7 @@ mod cluster;
 mod commit;
 mod database;
 mod drain;
+mod forgotten;
 mod go;
 mod hostile;
 mod log;

@@ -146,6 +146,9 @@ pub trait LogDatabase: Database {
         conn: &mut Self::Connection,
     ) -> impl Future<Output = DbResult<bool>> + Send;
 
+    /// Whether a commit can show before the server has written it to the disk.
+    fn log_shows_early(conn: &mut Self::Connection) -> impl Future<Output = DbResult<bool>> + Send;
+
     /// Runs a statement, and says how many rows it found.
     fn log_run(
         conn: &mut Self::Connection,

@@ -77,6 +77,14 @@ impl LogDatabase for MySql {
         Ok(mysql::is_mariadb(&version))
     }
 
+    /// InnoDB shows a commit before it has flushed its log. A binary log that is flushed comes before
+    /// both, and brings back what it has.
+    async fn log_shows_early(conn: &mut MySqlConnection) -> DbResult<bool> {
+        let in_order = "SELECT CAST(@@log_bin = 1 AND @@sync_binlog = 1 AS SIGNED)";
+        let in_order: i64 = sqlx::query_scalar(in_order).fetch_one(conn).await?;
+        Ok(in_order == 0)
+    }
+
     run_and_rows!(NoPatience);
 
     async fn log_append(

@@ -41,7 +41,7 @@ struct Rest {
 }
 
 /// Whose rows are wanted with all they have: of the others the number is enough.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Ours<'a> {
     pub(super) topics: &'a [Arc<str>],
     /// A bit for each lane.

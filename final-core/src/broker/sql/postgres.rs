@@ -95,6 +95,10 @@ impl LogDatabase for Postgres {
         Ok(false)
     }
 
+    async fn log_shows_early(_: &mut PgConnection) -> DbResult<bool> {
+        Ok(false)
+    }
+
     run_and_rows!(NoPatience);
 
     /// One row as it is; more as arrays, so that there is one text for any number.

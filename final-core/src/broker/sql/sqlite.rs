@@ -69,6 +69,10 @@ impl LogDatabase for Sqlite {
         Ok(false)
     }
 
+    async fn log_shows_early(_: &mut SqliteConnection) -> DbResult<bool> {
+        Ok(false)
+    }
+
     run_and_rows!(sqlite::Patience::default());
 
     async fn log_append(

@@ -42,19 +42,12 @@ impl<DB: OutboxDatabase> Engine<DB> {
                     continue;
                 }
                 // A long one by its ends.
-                let ours = stream.ours();
-                let rows = self
-                    .member
-                    .log
-                    .page(start - 1, end, PAGE.min(room.max(100)), &ours)
-                    .await?;
+                let most = PAGE.min(room.max(100));
+                let rows = self.page(id, start - 1, end, most).await?;
                 self.offer_gaps(id, rows).await?;
                 break;
             }
-            let Some(stream) = self.streams.get(&id) else {
-                continue;
-            };
-            let rows = self.member.log.pick(&some, &stream.ours()).await?;
+            let rows = self.pick(id, &some).await?;
             self.offer_gaps(id, rows).await?;
         }
         Ok(())
@@ -68,17 +61,10 @@ impl<DB: OutboxDatabase> Engine<DB> {
             .look(&member.group, member.id, member.hub.process)
             .await?
             .trimmed;
-        let Some(stream) = self.streams.get_mut(&id) else {
-            return Ok(());
-        };
         let first = numbers.first().copied().unwrap_or(0);
         if first <= self.trimmed {
             // What shows at or below it is read before the rest is given up.
-            let ours = stream.ours();
-            let rows = member
-                .log
-                .page(first - 1, self.trimmed, PAGE, &ours)
-                .await?;
+            let rows = self.page(id, first - 1, self.trimmed, PAGE).await?;
             let end = if rows.len() < PAGE {
                 self.trimmed
             } else {

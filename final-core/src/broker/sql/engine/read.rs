@@ -3,7 +3,14 @@
 use std::time::{Duration, Instant};
 
 use super::{Engine, PAGE};
-use crate::{OutboxDatabase, broker::sql::stream::Offer, outbox::DbResult};
+use crate::{
+    OutboxDatabase,
+    broker::sql::{
+        pages::{LogRow, Ours},
+        stream::{Offer, Stream},
+    },
+    outbox::DbResult,
+};
 
 /// The pause between two pages while messages come in one by one, and while they come in numbers:
 /// they are then read by the dozen.
@@ -54,6 +61,37 @@ impl<DB: OutboxDatabase> Engine<DB> {
         Ok(())
     }
 
+    /// Rows after one number and up to another, `most` at most. They will not be forgotten.
+    pub(super) async fn page(
+        &self,
+        stream: i64,
+        after: i64,
+        up_to: i64,
+        most: usize,
+    ) -> DbResult<Vec<LogRow>> {
+        let ours = self.ours(stream);
+        let rows = self.member.log.page(after, up_to, most, &ours).await?;
+        self.be_sure(rows).await
+    }
+
+    /// The rows with these numbers that show. They will not be forgotten.
+    pub(super) async fn pick(&self, stream: i64, seqs: &[i64]) -> DbResult<Vec<LogRow>> {
+        let rows = self.member.log.pick(seqs, &self.ours(stream)).await?;
+        self.be_sure(rows).await
+    }
+
+    fn ours(&self, stream: i64) -> Ours<'_> {
+        let stream = self.streams.get(&stream);
+        stream.map_or_else(Ours::default, Stream::ours)
+    }
+
+    async fn be_sure(&self, rows: Vec<LogRow>) -> DbResult<Vec<LogRow>> {
+        if !rows.is_empty() {
+            self.member.log.be_sure(self.member.id).await?;
+        }
+        Ok(rows)
+    }
+
     pub(super) async fn read_stream(&mut self, id: i64) -> DbResult<usize> {
         let mut found = 0;
         loop {
@@ -66,11 +104,8 @@ impl<DB: OutboxDatabase> Engine<DB> {
             }
             let most = PAGE.min(room.max(100));
             let up_to = stream.ends_at.unwrap_or(i64::MAX);
-            let rows = self
-                .member
-                .log
-                .page(stream.read, up_to, most, &stream.ours())
-                .await?;
+            let after = stream.read;
+            let rows = self.page(id, after, up_to, most).await?;
             found += rows.len();
             let is_full = rows.len() >= most;
             for row in rows {

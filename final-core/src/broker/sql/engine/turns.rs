@@ -23,7 +23,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
             if numbers.is_empty() || room == 0 {
                 return Ok(numbers.is_empty());
             }
-            let rows = self.member.log.pick(&numbers, &stream.ours()).await?;
+            let rows = self.pick(id, &numbers).await?;
             self.offer_gaps(id, rows).await?;
             if let Some(stream) = self.streams.get_mut(&id) {
                 stream.looked_at(&numbers);
