@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use final_core::{Bus, MySqlBus, Payload, Router, SqlBroker};
-use final_tests::{MariaDb, servers::Setup};
-use sqlx::MySqlPool;
+use final_core::{Bus, MySqlBus, Payload, PgBus, Router, SqlBroker};
+use final_tests::{MariaDb, Postgres, eventually, servers::Setup};
+use sqlx::{MySqlPool, PgPool};
 use tokio::sync::{Notify, mpsc};
 
 use crate::shop::{SOON, log};
@@ -72,6 +72,105 @@ async fn what_mariadb_shows_before_it_is_on_the_disk_is_not_handled() {
     assert_eq!(orders, [1], "handled, and never committed");
     bus.shutdown().await.expect("a shutdown");
 }
+
+/// PostgreSQL puts 32 numbers of a sequence aside with one record of its log, and does not give those
+/// again.
+const FORGOTTEN: i64 = 40;
+
+/// Kills a server that has not written its last commits to the disk, as whoever relaxes durability
+/// allows it to, while a bus has read them. The numbers it gives again are other messages.
+macro_rules! forgetful_server {
+    ($name:ident, $server:ty, $arguments:expr, $pool:ty, $bus:ty, $still:expr) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            log();
+            let setup = Setup {
+                args: $arguments.map(str::to_owned).to_vec(),
+                ..Setup::default()
+            };
+            let server = <$server>::start_with(setup).await.expect("the database");
+            let pool = <$pool>::connect(&server.url()).await.expect("connected");
+            let broker = SqlBroker::new(pool.clone()).lease(LONG).keep(LONG);
+            let bus: $bus = Bus::new("mail", pool.clone(), broker);
+            let (handling, mut handled) = mpsc::unbounded_channel();
+            let router = Router::new().route("placed", move |Payload(order): Payload<i64>| {
+                let handling = handling.clone();
+                async move { handling.send(order).map_err(|_| "the test is over") }
+            });
+            bus.start(router).await.expect("a start");
+            bus.publish("placed", &0_i64).await.expect("a message");
+            assert_eq!(soon(&mut handled).await, 0);
+            let still: fn($pool) -> _ = $still;
+            still(pool.clone())
+                .await
+                .expect("a server that does not write its log");
+
+            for order in 1..=FORGOTTEN {
+                bus.publish("placed", &order).await.expect("a message");
+            }
+            for _ in 1..=FORGOTTEN {
+                soon(&mut handled).await;
+            }
+            server.kill9();
+            server.start_again().await.expect("the database again");
+            let pool = <$pool>::connect(&server.url()).await.expect("connected");
+            let count = "SELECT COUNT(*) FROM final_log";
+            let rows: i64 = sqlx::query_scalar(count)
+                .fetch_one(&pool)
+                .await
+                .expect("rows");
+            assert!(
+                rows <= 1,
+                "the server still has {rows} rows, so this shows nothing"
+            );
+
+            let new: Vec<i64> = (1_001..=1_000 + FORGOTTEN).collect();
+            for order in &new {
+                eventually("a message", SOON, async || {
+                    bus.publish("placed", order).await.is_ok()
+                })
+                .await;
+            }
+            let mut missing = new;
+            while !missing.is_empty() {
+                let next = tokio::time::timeout(SOON, handled.recv()).await;
+                let Ok(Some(order)) = next else {
+                    panic!("never handled: {missing:?}");
+                };
+                missing.retain(|other| *other != order);
+            }
+            bus.shutdown().await.expect("a shutdown");
+        }
+    };
+}
+
+forgetful_server!(
+    numbers_that_postgresql_gives_again_after_a_crash_are_read_again,
+    Postgres,
+    ["-c", "synchronous_commit=off"],
+    PgPool,
+    PgBus,
+    |pool| Box::pin(async move {
+        let writer = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'";
+        let writer: i32 = sqlx::query_scalar(writer).fetch_one(&pool).await?;
+        let stop = std::process::Command::new("kill")
+            .args(["-STOP", &writer.to_string()])
+            .status()?;
+        assert!(stop.success(), "the log's writer goes on");
+        Ok::<_, sqlx::Error>(())
+    })
+);
+forgetful_server!(
+    numbers_that_mariadb_gives_again_after_a_crash_are_read_again,
+    MariaDb,
+    ["--innodb-flush-log-at-timeout=2700"],
+    MySqlPool,
+    MySqlBus,
+    |pool| Box::pin(async move {
+        let relax = "SET GLOBAL innodb_flush_log_at_trx_commit = 0";
+        sqlx::query(relax).execute(&pool).await.map(drop)
+    })
+);
 
 async fn soon(handled: &mut mpsc::UnboundedReceiver<i64>) -> i64 {
     let next = tokio::time::timeout(SOON, handled.recv()).await;

@@ -7,11 +7,11 @@ use std::{
     time::Duration,
 };
 
-use final_core::{Bus, Payload, Router, SqlBroker, SqliteBus};
+use final_core::{Bus, Payload, PgBus, Router, SqlBroker, SqliteBus};
 use final_tests::{WorkDir, eventually};
-use sqlx::{SqlitePool, sqlite::SqliteConnectOptions};
+use sqlx::{PgPool, SqlitePool, sqlite::SqliteConnectOptions};
 
-use crate::shop::SOON;
+use crate::shop::{SOON, Tally};
 
 /// A claim was carried out and its answer got lost with the connection; or lanes were given away and
 /// the server, back after a crash, does not know it any more.
@@ -51,6 +51,37 @@ async fn lanes_that_are_ours_without_our_knowing_are_worked_at() {
         let next = tokio::time::timeout(SOON + Duration::from_secs(10), handled.recv()).await;
         left.remove(&next.expect("a message in time").expect("a handler"));
     }
+    bus.shutdown().await.expect("a shutdown");
+}
+
+/// Whoever reads the log knows more than is written down. A new connection to the same server does not
+/// take that away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_connection_repeats_nothing() {
+    let url = final_tests::pg_database().await.expect("PostgreSQL");
+    let pool = PgPool::connect(&url).await.expect("connected");
+    let broker = SqlBroker::new(pool.clone()).commit_within(Duration::from_secs(60));
+    let bus: PgBus = Bus::new("mail", pool.clone(), broker);
+    let tally = Tally::default();
+    bus.start(tally.router("sold")).await.expect("a start");
+    for round in 1..=3 {
+        let numbers = 100 * round..100 * round + 50;
+        for number in numbers.clone() {
+            bus.publish("sold", &number).await.expect("a message");
+        }
+        tally.has_all(numbers).await;
+        let cut = "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity \
+            WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        let cut: i64 = sqlx::query_scalar(cut).fetch_one(&pool).await.expect("cut");
+        assert!(cut > 0);
+        eventually("the database again", SOON, async || {
+            sqlx::query("SELECT 1").execute(&pool).await.is_ok()
+        })
+        .await;
+    }
+    bus.publish("sold", &1_i64).await.expect("a message");
+    tally.has_all([1]).await;
+    assert_eq!(tally.repeats(), 0);
     bus.shutdown().await.expect("a shutdown");
 }
 

@@ -6,6 +6,7 @@ use super::{
     database::{Kind, Value},
     lane::Progress,
     log::{Log, Tx},
+    session::Session,
     spans::Spans,
     texts::padded,
 };
@@ -64,8 +65,8 @@ pub(super) enum Committed {
     Changed,
 }
 
-impl<DB: OutboxDatabase> Log<DB> {
-    pub(super) async fn lanes(&self, group: &str) -> DbResult<Vec<LaneRow>> {
+impl<DB: OutboxDatabase> Session<DB> {
+    pub(super) async fn lanes(&mut self, group: &str) -> DbResult<Vec<LaneRow>> {
         let lanes = "SELECT l.stream, CAST(l.lane AS {int}), l.member, \
                 (SELECT COUNT(*) FROM {members} m WHERE m.member = l.member AND m.alive_until > {now}), \
                 l.epoch, l.read_to, l.settled_to, l.open_seqs, l.ends_at \
@@ -101,22 +102,23 @@ impl<DB: OutboxDatabase> Log<DB> {
             .collect()
     }
 
-    /// Takes a lane nobody alive has, if we are. False if somebody was faster.
-    pub(super) async fn claim(&self, group: &str, lane: &LaneRow, member: Uuid) -> DbResult<bool> {
-        let claim = "UPDATE {lanes} SET member = ?, epoch = epoch + 1 \
-            WHERE group_name = ? AND stream = ? AND lane = ? AND epoch = ? \
-              AND (member IS NULL OR NOT EXISTS (SELECT 1 FROM {members} m \
-                  WHERE m.member = {lanes}.member AND m.alive_until > {now})) \
-              AND EXISTS (SELECT 1 FROM {members} m WHERE m.member = ? AND m.alive_until > {now})";
-        let mut values = vec![member.into()];
-        values.extend(key(group, lane.id));
-        values.extend([lane.epoch.into(), member.into()]);
-        Ok(self.run(claim, values).await? > 0)
-    }
-
     /// Writes how far lanes have come, and what belongs to it: all or nothing.
     pub(super) async fn advance(
-        &self,
+        &mut self,
+        group: &str,
+        member: Uuid,
+        version: i64,
+        lanes: &[Advance],
+        extras: &[Extra],
+    ) -> DbResult<Committed> {
+        let done = self
+            .try_to_advance(group, member, version, lanes, extras)
+            .await;
+        self.check(done)
+    }
+
+    async fn try_to_advance(
+        &mut self,
         group: &str,
         member: Uuid,
         version: i64,
@@ -156,6 +158,21 @@ impl<DB: OutboxDatabase> Log<DB> {
         }
         tx.commit().await?;
         Ok(Committed::Done)
+    }
+}
+
+impl<DB: OutboxDatabase> Log<DB> {
+    /// Takes a lane nobody alive has, if we are. False if somebody was faster.
+    pub(super) async fn claim(&self, group: &str, lane: &LaneRow, member: Uuid) -> DbResult<bool> {
+        let claim = "UPDATE {lanes} SET member = ?, epoch = epoch + 1 \
+            WHERE group_name = ? AND stream = ? AND lane = ? AND epoch = ? \
+              AND (member IS NULL OR NOT EXISTS (SELECT 1 FROM {members} m \
+                  WHERE m.member = {lanes}.member AND m.alive_until > {now})) \
+              AND EXISTS (SELECT 1 FROM {members} m WHERE m.member = ? AND m.alive_until > {now})";
+        let mut values = vec![member.into()];
+        values.extend(key(group, lane.id));
+        values.extend([lane.epoch.into(), member.into()]);
+        Ok(self.run(claim, values).await? > 0)
     }
 }
 

@@ -4,7 +4,6 @@ use std::{fmt, time::Duration};
 
 use sqlx::{Pool, Transaction};
 use tokio::{sync::OnceCell, time::timeout};
-use uuid::Uuid;
 
 use super::{
     LANES,
@@ -28,7 +27,7 @@ pub(super) struct Ready {
     pub(super) texts: Texts,
     now: Inserts,
     later: Inserts,
-    shows_early: bool,
+    pub(super) shows_early: bool,
 }
 
 impl<DB: OutboxDatabase> Log<DB> {
@@ -84,23 +83,6 @@ impl<DB: OutboxDatabase> Log<DB> {
             DB::log_rows(&mut conn, ready.texts.sql(template), values, kinds).await
         })
         .await
-    }
-
-    /// Waits until everything that shows is on the disk.
-    ///
-    /// What a server shows and then forgets in a crash was never committed, and its numbers are given
-    /// to others. A commit of ours comes after all of it, and waits for the disk.
-    pub(super) async fn be_sure(&self, member: Uuid) -> DbResult<()> {
-        if !self.ready().await?.shows_early {
-            return Ok(());
-        }
-        let commit = "UPDATE {members} SET alive_until = alive_until + 1 WHERE member = ?";
-        match self.run(commit, vec![member.into()]).await? {
-            0 => Err(sqlx::Error::Protocol(
-                "the bus is not in final_log_members; it joins again with its next lease".into(),
-            )),
-            _ => Ok(()),
-        }
     }
 
     /// Begins a transaction of ours.
@@ -192,8 +174,8 @@ impl<DB: OutboxDatabase> Log<DB> {
 
 /// A transaction of ours.
 pub(super) struct Tx<'a, DB: OutboxDatabase> {
-    tx: Transaction<'static, DB>,
-    texts: &'a Texts,
+    pub(super) tx: Transaction<'a, DB>,
+    pub(super) texts: &'a Texts,
 }
 
 impl<DB: OutboxDatabase> Tx<'_, DB> {
@@ -240,7 +222,7 @@ impl<DB: OutboxDatabase> Tx<'_, DB> {
 }
 
 /// A server that stands still must not stop us for good.
-async fn within<T>(work: impl Future<Output = DbResult<T>>) -> DbResult<T> {
+pub(super) async fn within<T>(work: impl Future<Output = DbResult<T>>) -> DbResult<T> {
     timeout(PATIENCE, work)
         .await
         .unwrap_or(Err(sqlx::Error::PoolTimedOut))

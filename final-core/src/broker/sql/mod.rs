@@ -41,6 +41,7 @@ mod presence;
 mod scheduled;
 mod schema;
 mod send;
+mod session;
 mod spans;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -74,8 +75,8 @@ use crate::{Error, OutboxDatabase};
 /// The shares of a group's messages: no more of its members can work at a time.
 pub(crate) const LANES: usize = 16;
 
-/// Connections of the log's own pool: the engine, leases, removals, and one that listens.
-const CONNECTIONS: u32 = 4;
+/// Connections of the log's own pool: leases, removals, and what else needs no session.
+const CONNECTIONS: u32 = 3;
 
 /// The service's own database as its broker: durable, and nothing else to run.
 ///
@@ -112,7 +113,8 @@ pub struct SqlBroker<DB: OutboxDatabase> {
 impl<DB: OutboxDatabase> SqlBroker<DB> {
     /// A broker in the database of that pool. Nothing is connected until it is used.
     ///
-    /// It opens up to four connections of its own, with the pool's connect options.
+    /// It opens up to three connections of its own, and each running bus one that reads and on
+    /// PostgreSQL one that listens, all with the pool's connect options.
     pub fn new(pool: Pool<DB>) -> Self {
         let place = DB::log_place(&pool);
         Self {

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use super::{
     database::{Kind, Row, Value},
     log::Log,
+    session::Session,
     texts::{list, padded},
 };
 use crate::{
@@ -63,10 +66,10 @@ const KINDS: &[Kind] = &[
     Kind::Int,
 ];
 
-impl<DB: OutboxDatabase> Log<DB> {
+impl<DB: OutboxDatabase> Session<DB> {
     /// Rows after one number and up to another, in order, `most` at most.
     pub(super) async fn page(
-        &self,
+        &mut self,
         after: i64,
         up_to: i64,
         most: usize,
@@ -80,7 +83,7 @@ impl<DB: OutboxDatabase> Log<DB> {
     }
 
     /// The rows with these numbers that show, in order.
-    pub(super) async fn pick(&self, seqs: &[i64], ours: &Ours<'_>) -> DbResult<Vec<LogRow>> {
+    pub(super) async fn pick(&mut self, seqs: &[i64], ours: &Ours<'_>) -> DbResult<Vec<LogRow>> {
         if seqs.is_empty() {
             return Ok(Vec::new());
         }
@@ -95,12 +98,14 @@ impl<DB: OutboxDatabase> Log<DB> {
     }
 
     /// The payload of a row; `None` if the row was removed meanwhile.
-    pub(super) async fn payload(&self, seq: i64) -> DbResult<Option<Vec<u8>>> {
+    pub(super) async fn payload(&mut self, seq: i64) -> DbResult<Option<Vec<u8>>> {
         let payload = "SELECT payload FROM {log} WHERE seq = ?";
         let mut rows = self.rows(payload, vec![seq.into()], &[Kind::Bytes]).await?;
         rows.first_mut().map_or(Ok(None), Row::maybe_bytes)
     }
+}
 
+impl<DB: OutboxDatabase> Log<DB> {
     /// Puts empty rows where numbers are missing for good, as far as no transaction has them.
     ///
     /// The table's key decides. Where a transaction has inserted one of these rows and not committed,
@@ -119,7 +124,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         for seq in seqs {
             values.extend([
                 Value::from(*seq),
-                uuid::Uuid::nil().into(),
+                Uuid::nil().into(),
                 Value::Bytes(Vec::new()),
             ]);
         }
@@ -197,6 +202,10 @@ impl LogRow {
         self.payload.is_none() && self.weight > INLINE
     }
 
+    pub(super) fn id(&self) -> Uuid {
+        self.rest.id.0
+    }
+
     pub(super) fn key(&self) -> Option<&str> {
         self.rest.key.as_deref()
     }
@@ -204,7 +213,7 @@ impl LogRow {
     #[cfg(test)]
     pub(super) fn plain(seq: i64, lane: usize, topic: Arc<str>, key: Option<&str>) -> Self {
         let rest = Rest {
-            id: MessageId(uuid::Uuid::nil()),
+            id: MessageId(Uuid::nil()),
             key: key.map(str::to_owned),
             headers: None,
             content_type: String::new(),

@@ -159,7 +159,9 @@ impl LogDatabase for Postgres {
     }
 
     async fn log_listen(pool: &PgPool, heard: impl Fn(&str) + Send + Sync) -> DbResult<()> {
-        let mut listener = PgListener::connect_with(pool).await?;
+        // Held for good, and by every bus: it must not be one of those that others wait for.
+        let own = postgres::own_pool(pool, 1, SESSION);
+        let mut listener = PgListener::connect_with(&own).await?;
         listener.listen(CHANNEL).await?;
         heard("");
         loop {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::{database::Kind, log::Log};
+use super::{database::Kind, log::Log, session::Session};
 use crate::{
     OutboxDatabase,
     outbox::{DbResult, limits::micros},
@@ -36,7 +36,7 @@ impl Notice {
     }
 }
 
-/// What [`Log::look`] sees.
+/// What [`Session::look`] sees.
 #[derive(Debug)]
 pub(super) struct Look {
     /// The last number that shows; 0 where the log is empty.
@@ -94,8 +94,27 @@ impl<DB: OutboxDatabase> Log<DB> {
         self.run(leave, vec![member.into()]).await.map(drop)
     }
 
-    /// Everything a bus wants to know from time to time, in one statement.
-    pub(super) async fn look(&self, group: &str, member: Uuid, process: Uuid) -> DbResult<Look> {
+    /// Tells other processes of new messages, or of members, where the database can.
+    pub(super) async fn notify(&self, process: Uuid, what: Notice) -> DbResult<()> {
+        match DB::LOG_WORDS.notify {
+            Some(notify) => self
+                .run(notify, vec![what.text(process).into()])
+                .await
+                .map(drop),
+            None => Ok(()),
+        }
+    }
+}
+
+impl<DB: OutboxDatabase> Session<DB> {
+    /// Everything a bus wants to know from time to time, in one statement. It keeps the connection from
+    /// being idle for long.
+    pub(super) async fn look(
+        &mut self,
+        group: &str,
+        member: Uuid,
+        process: Uuid,
+    ) -> DbResult<Look> {
         let asked = Instant::now();
         let look = "SELECT \
             (SELECT MAX(seq) FROM {log}), \
@@ -130,16 +149,5 @@ impl<DB: OutboxDatabase> Log<DB> {
             others: row.int()? > 0,
             trimmed: row.int()?,
         })
-    }
-
-    /// Tells other processes of new messages, or of members, where the database can.
-    pub(super) async fn notify(&self, process: Uuid, what: Notice) -> DbResult<()> {
-        match DB::LOG_WORDS.notify {
-            Some(notify) => self
-                .run(notify, vec![what.text(process).into()])
-                .await
-                .map(drop),
-            None => Ok(()),
-        }
     }
 }

@@ -52,8 +52,10 @@ impl<DB: OutboxDatabase> Engine<DB> {
 
     /// Writes everything there is to write. With `release` all lanes are given away.
     async fn commit(&mut self, release: bool) -> DbResult<bool> {
+        self.meet().await?;
         let is_full = release || self.full_commit.elapsed() >= LAG;
         let mut lanes = Vec::new();
+        let mut further = None;
         for stream in self.streams.values() {
             for (id, lane) in stream.lanes() {
                 let goes = release || lane.is_frozen() && lane.is_idle();
@@ -64,6 +66,9 @@ impl<DB: OutboxDatabase> Engine<DB> {
                         lane.progress(&stream.gaps)
                     };
                     let is_at_end = stream.ends_at.is_some_and(|end| progress.is_done(end));
+                    if !is_at_end && progress.read_to > lane.read_to() {
+                        further = Some((id, progress.read_to));
+                    }
                     lanes.push(Advance {
                         id,
                         epoch: lane.epoch,
@@ -83,13 +88,18 @@ impl<DB: OutboxDatabase> Engine<DB> {
         }
         let member = Arc::clone(&self.member);
         let extras: Vec<Extra> = self.extras.iter().map(|(_, extra)| extra.clone()).collect();
-        let committed = member
-            .log
+        let committed = self
+            .session
             .advance(&member.group, member.id, self.version, &lanes, &extras)
             .await?;
         self.commit_failures = 0;
         match committed {
-            Committed::Done => self.committed(lanes).await,
+            Committed::Done => {
+                if let Some((lane, read_to)) = further {
+                    self.session.committed(lane, read_to);
+                }
+                self.committed(lanes).await;
+            }
             Committed::Lost(lost) => {
                 tracing::warn!(
                     service = &*member.group,
@@ -176,6 +186,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
                 }
             }
         }
+        self.session.close().await;
         if let Err(error) = self.member.log.leave(self.member.id).await {
             tracing::debug!(%error, "the log's membership ends with its lease");
         }

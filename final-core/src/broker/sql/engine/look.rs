@@ -27,8 +27,8 @@ impl<DB: OutboxDatabase> Engine<DB> {
             own_lanes,
             others,
             trimmed,
-        } = member
-            .log
+        } = self
+            .session
             .look(&member.group, member.id, member.hub.process)
             .await?;
         member.hub.set_others(others);
@@ -92,7 +92,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
     /// Takes lanes nobody has, and begins to give away what we have too many of.
     pub(super) async fn balance(&mut self) -> DbResult<()> {
         let member = Arc::clone(&self.member);
-        let rows = member.log.lanes(&member.group).await?;
+        let rows = self.session.lanes(&member.group).await?;
         let mut shares: BTreeMap<i64, Share> = BTreeMap::new();
         for row in rows.iter().filter(|row| row.id.lane < LANES) {
             let share = shares.entry(row.id.stream).or_default();
@@ -130,7 +130,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         }
         // Read after the claim: until then the owner before us may have written.
         let rows = if claimed {
-            member.log.lanes(&member.group).await?
+            self.session.lanes(&member.group).await?
         } else {
             rows
         };

@@ -56,8 +56,8 @@ impl<DB: OutboxDatabase> Engine<DB> {
     pub(super) async fn fill(&mut self, id: i64, numbers: Vec<i64>) -> DbResult<()> {
         // Removed rows leave gaps as well, and need no filling.
         let member = Arc::clone(&self.member);
-        self.trimmed = member
-            .log
+        self.trimmed = self
+            .session
             .look(&member.group, member.id, member.hub.process)
             .await?
             .trimmed;

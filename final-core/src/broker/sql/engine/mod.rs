@@ -11,6 +11,7 @@
 mod commit;
 mod deliver;
 mod look;
+mod meet;
 mod missing;
 mod read;
 mod turns;
@@ -28,6 +29,7 @@ use super::{
     hub::Rung,
     lanes::{Extra, LaneId},
     member::Member,
+    session::Session,
     stream::Stream,
 };
 use crate::{
@@ -51,6 +53,7 @@ const AGAIN: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_se
 /// One run of the consuming side. It owns what it knows, so that a panic forgets it all together.
 pub(super) struct Engine<DB: OutboxDatabase> {
     member: Arc<Member<DB>>,
+    session: Session<DB>,
     deliveries: Option<mpsc::Sender<Delivery>>,
     bell: watch::Receiver<Rung>,
     rung: Rung,
@@ -82,6 +85,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         let mut bell = member.hub.bell();
         let rung = *bell.borrow_and_update();
         Self {
+            session: Session::new(Arc::clone(&member.log)),
             hand: Hand::new(member.tuning.key_order),
             poll_pause: member.tuning.poll_interval,
             member,
@@ -144,6 +148,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
 
     async fn step(&mut self) -> DbResult<()> {
         self.member.prepare().await?;
+        self.meet().await?;
         let rung = *self.bell.borrow_and_update();
         if rung.messages != self.rung.messages {
             self.rang = true;

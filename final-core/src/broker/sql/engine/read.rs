@@ -1,6 +1,9 @@
 //! Reading on.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use super::{Engine, PAGE};
 use crate::{
@@ -63,31 +66,28 @@ impl<DB: OutboxDatabase> Engine<DB> {
 
     /// Rows after one number and up to another, `most` at most. They will not be forgotten.
     pub(super) async fn page(
-        &self,
+        &mut self,
         stream: i64,
         after: i64,
         up_to: i64,
         most: usize,
     ) -> DbResult<Vec<LogRow>> {
-        let ours = self.ours(stream);
-        let rows = self.member.log.page(after, up_to, most, &ours).await?;
+        let ours = ours(&self.streams, stream);
+        let rows = self.session.page(after, up_to, most, &ours).await?;
         self.be_sure(rows).await
     }
 
     /// The rows with these numbers that show. They will not be forgotten.
-    pub(super) async fn pick(&self, stream: i64, seqs: &[i64]) -> DbResult<Vec<LogRow>> {
-        let rows = self.member.log.pick(seqs, &self.ours(stream)).await?;
+    pub(super) async fn pick(&mut self, stream: i64, seqs: &[i64]) -> DbResult<Vec<LogRow>> {
+        let ours = ours(&self.streams, stream);
+        let rows = self.session.pick(seqs, &ours).await?;
         self.be_sure(rows).await
     }
 
-    fn ours(&self, stream: i64) -> Ours<'_> {
-        let stream = self.streams.get(&stream);
-        stream.map_or_else(Ours::default, Stream::ours)
-    }
-
-    async fn be_sure(&self, rows: Vec<LogRow>) -> DbResult<Vec<LogRow>> {
+    async fn be_sure(&mut self, rows: Vec<LogRow>) -> DbResult<Vec<LogRow>> {
         if !rows.is_empty() {
-            self.member.log.be_sure(self.member.id).await?;
+            self.session.be_sure(self.member.id).await?;
+            self.session.see(rows.iter().map(|row| (row.seq, row.id())));
         }
         Ok(rows)
     }
@@ -149,4 +149,9 @@ impl<DB: OutboxDatabase> Engine<DB> {
             }
         }
     }
+}
+
+fn ours(streams: &BTreeMap<i64, Stream>, stream: i64) -> Ours<'_> {
+    let stream = streams.get(&stream);
+    stream.map_or_else(Ours::default, Stream::ours)
 }

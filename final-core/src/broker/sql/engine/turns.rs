@@ -44,11 +44,11 @@ impl<DB: OutboxDatabase> Engine<DB> {
                 lanes: crate::broker::sql::log::ALL_LANES,
             };
             let read = async {
-                let mut rows = self.member.log.pick(&[*seq], &ours).await?;
+                let mut rows = self.session.pick(&[*seq], &ours).await?;
                 let row = rows.pop();
                 match row {
                     Some(mut row) if row.is_heavy() => {
-                        row.payload = self.member.log.payload(row.seq).await?;
+                        row.payload = self.session.payload(row.seq).await?;
                         Ok(Some(row))
                     }
                     row => Ok(row),

@@ -1,0 +1,55 @@
+//! A new connection, and what of ours its server does not have.
+
+use std::{sync::Arc, time::Instant};
+
+use super::Engine;
+use crate::{OutboxDatabase, broker::sql::lanes::LaneId, outbox::DbResult};
+
+impl<DB: OutboxDatabase> Engine<DB> {
+    /// Makes sure that there is a connection, and that what we know is true of its server.
+    pub(super) async fn meet(&mut self) -> DbResult<()> {
+        if self.session.is_open() {
+            return Ok(());
+        }
+        self.session.open().await?;
+        let compared = self.compare().await;
+        if compared.is_err() {
+            self.session.close().await;
+        }
+        compared
+    }
+
+    /// Lets go of lanes that are not ours by the table; of all, if the server has forgotten anything
+    /// we have read. What is ours is then taken in again as it is written.
+    async fn compare(&mut self) -> DbResult<()> {
+        if self.streams.is_empty() {
+            self.session.forget();
+            return Ok(());
+        }
+        let member = Arc::clone(&self.member);
+        let rows = self.session.lanes(&member.group).await?;
+        let remembers = self.session.remembers(&rows).await?;
+        if !remembers {
+            tracing::warn!(
+                service = &*member.group,
+                "the database does not have everything it has shown before: it lost its last \
+                 commits in a crash, or another one took over; reading again from what it has"
+            );
+            self.session.forget();
+        }
+        let known = self.streams.values().flat_map(|stream| stream.lanes());
+        let is_gone = |id: LaneId, epoch: i64| {
+            !remembers
+                || !rows
+                    .iter()
+                    .any(|row| row.id == id && row.epoch == epoch && row.member == Some(member.id))
+        };
+        let gone: Vec<LaneId> = known
+            .filter(|(id, lane)| is_gone(*id, lane.epoch))
+            .map(|(id, _)| id)
+            .collect();
+        gone.into_iter().for_each(|id| self.lose(id));
+        self.look_at = Instant::now();
+        Ok(())
+    }
+}
