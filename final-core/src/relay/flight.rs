@@ -53,7 +53,7 @@ pub(crate) struct Held {
     pub(crate) expires: Option<Instant>,
     lease: Arc<Lease>,
     flight: Arc<Flight>,
-    _slot: Slot,
+    slot: Slot,
 }
 
 impl Flight {
@@ -103,7 +103,7 @@ impl Flight {
             expires,
             lease,
             flight: Arc::clone(self),
-            _slot: slot,
+            slot,
         }))
     }
 
@@ -154,7 +154,8 @@ impl Held {
     }
 
     /// Hands it to the broker.
-    pub(crate) fn into_outgoing(self: Box<Self>, lane: Lane) -> Outgoing {
+    pub(crate) fn into_outgoing(mut self: Box<Self>, lane: Lane) -> Outgoing {
+        self.slot.sent_again();
         self.lease.answered.store(false, Ordering::Relaxed);
         let (message, expires) = (self.message.clone(), self.expires);
         Outgoing::new(message, expires, lane, Some(self))
@@ -166,7 +167,8 @@ impl Ticket for Held {
         self.flight.start + Duration::from_micros(self.lease.end.load(Ordering::Relaxed))
     }
 
-    fn settle(self: Box<Self>, confirm: Confirm) {
+    fn settle(mut self: Box<Self>, confirm: Confirm) {
+        self.slot.answered();
         self.lease.answered.store(true, Ordering::Relaxed);
         let answers = self.flight.answers.clone();
         // Without ackers the bus has ended; the record falls out of flight and its lease runs out.

@@ -22,7 +22,16 @@ pub(crate) enum Side {
 /// Hands out [`Slot`]s.
 ///
 /// A slot is reserved before the INSERT or with the claim and travels with the record until it is
-/// settled, so what is in memory is bounded by this alone. The shares:
+/// settled, so what is in memory, and what can be sent again after a crash, is bounded by this alone.
+///
+/// ```text
+///   try_take ──▶ with the broker ── answered ──▶ settling ── dropped ──▶ free
+///                     ▲  └─ dropped ▶ free           │
+///                     └────────── sent again ────────┘
+/// ```
+///
+/// The statement that settles a batch can take as long as the broker's confirm. What waits for it is in
+/// nobody's way, so the shares are of what is with the broker:
 ///
 /// - while there is a backlog, hand-over leaves a quarter to the scanner; the scanner always leaves
 ///   a quarter to hand-over, so that fresh messages stay quick during a drain;
@@ -37,7 +46,11 @@ pub(crate) struct Window {
 
 #[derive(Debug, Default)]
 struct Used {
+    /// With the broker.
     slots: usize,
+    /// Answered, and not yet settled in the table.
+    settling: usize,
+    /// Of both.
     bytes: usize,
     hand_over: usize,
     scanner: usize,
@@ -52,6 +65,33 @@ pub(crate) struct Slot {
     topic: Arc<str>,
     bytes: usize,
     side: Side,
+    is_answered: bool,
+}
+
+impl Used {
+    fn send(&mut self, slot: &Slot) {
+        self.slots += 1;
+        *self.of(slot.side) += 1;
+        *self.topics.entry(Arc::clone(&slot.topic)).or_default() += 1;
+    }
+
+    fn answer(&mut self, slot: &Slot) {
+        self.slots -= 1;
+        *self.of(slot.side) -= 1;
+        if let Some(count) = self.topics.get_mut(&slot.topic) {
+            *count -= 1;
+            if *count == 0 {
+                self.topics.remove(&slot.topic);
+            }
+        }
+    }
+
+    fn of(&mut self, side: Side) -> &mut usize {
+        match side {
+            Side::HandOver => &mut self.hand_over,
+            Side::Scanner => &mut self.scanner,
+        }
+    }
 }
 
 impl Window {
@@ -71,10 +111,7 @@ impl Window {
         side: Side,
     ) -> Option<Slot> {
         let mut used = self.used();
-        let of_side = match side {
-            Side::HandOver => used.hand_over,
-            Side::Scanner => used.scanner,
-        };
+        let of_side = *used.of(side);
         let of_topic = used.topics.get(topic).copied().unwrap_or(0);
         let alone = used.topics.len() == usize::from(of_topic > 0);
         let topic_limit = if alone { self.half() } else { self.quarter() };
@@ -83,23 +120,22 @@ impl Window {
             Side::HandOver | Side::Scanner => self.three_quarters(),
         };
         // A message larger than the whole budget still goes, alone.
-        let fits = used.slots == 0 || used.bytes + bytes <= MAX_BYTES;
-        if used.slots >= self.limit || of_side >= side_limit || of_topic >= topic_limit || !fits {
+        let fits = used.bytes == 0 || used.bytes + bytes <= MAX_BYTES;
+        let is_full = used.slots + used.settling >= self.limit;
+        if is_full || of_side >= side_limit || of_topic >= topic_limit || !fits {
             return None;
         }
-        used.slots += 1;
-        used.bytes += bytes;
-        match side {
-            Side::HandOver => used.hand_over += 1,
-            Side::Scanner => used.scanner += 1,
-        }
-        *used.topics.entry(Arc::clone(topic)).or_default() += 1;
-        Some(Slot {
+        let slot = Slot {
             window: Arc::clone(self),
             topic: Arc::clone(topic),
             bytes,
             side,
-        })
+            is_answered: false,
+        };
+        used.send(&slot);
+        used.bytes += bytes;
+        drop(used);
+        Some(slot)
     }
 
     /// How many slots the scanner could take now, if no topic stood in the way.
@@ -108,7 +144,8 @@ impl Window {
         if used.bytes >= MAX_BYTES {
             return 0;
         }
-        (self.limit - used.slots).min(self.three_quarters().saturating_sub(used.scanner))
+        (self.limit - used.slots - used.settling)
+            .min(self.three_quarters().saturating_sub(used.scanner))
     }
 
     /// How many free slots make a claim worth its statement.
@@ -126,9 +163,10 @@ impl Window {
         self.used().backlog = backlog;
     }
 
-    /// How many messages are in flight.
+    /// How many messages are in flight, those included that are being settled.
     pub(crate) fn in_flight(&self) -> usize {
-        self.used().slots
+        let used = self.used();
+        used.slots + used.settling
     }
 
     fn quarter(&self) -> usize {
@@ -149,20 +187,40 @@ impl Window {
     }
 }
 
+impl Slot {
+    /// Notes that the broker has answered: another message may go in its place.
+    pub(super) fn answered(&mut self) {
+        if self.is_answered {
+            return;
+        }
+        self.is_answered = true;
+        let mut used = self.window.used();
+        used.answer(self);
+        used.settling += 1;
+        drop(used);
+        self.window.freed.notify_waiters();
+    }
+
+    /// Notes that the message goes to the broker again, whatever its share.
+    pub(super) fn sent_again(&mut self) {
+        if !self.is_answered {
+            return;
+        }
+        self.is_answered = false;
+        let mut used = self.window.used();
+        used.settling -= 1;
+        used.send(self);
+    }
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut used = self.window.used();
-        used.slots -= 1;
         used.bytes -= self.bytes;
-        match self.side {
-            Side::HandOver => used.hand_over -= 1,
-            Side::Scanner => used.scanner -= 1,
-        }
-        if let Some(count) = used.topics.get_mut(&self.topic) {
-            *count -= 1;
-            if *count == 0 {
-                used.topics.remove(&self.topic);
-            }
+        if self.is_answered {
+            used.settling -= 1;
+        } else {
+            used.answer(self);
         }
         drop(used);
         self.window.freed.notify_waiters();
@@ -191,6 +249,29 @@ mod tests {
         assert!(window.try_take(&topic("a"), 10, Side::HandOver).is_none());
         drop(slot);
         assert!(window.try_take(&topic("a"), 10, Side::HandOver).is_some());
+    }
+
+    #[test]
+    fn a_topic_may_send_on_while_its_answers_are_settled_until_the_window_is_full() {
+        let window = Window::new(100);
+        let mut settling = take(&window, "a", Side::HandOver, 1000);
+        assert_eq!(settling.len(), 50);
+        settling.iter_mut().for_each(Slot::answered);
+        let sent = take(&window, "a", Side::HandOver, 1000);
+        assert_eq!((sent.len(), window.in_flight()), (50, 100));
+        drop(settling);
+        assert_eq!(window.in_flight(), 50);
+    }
+
+    #[test]
+    fn a_message_that_is_sent_again_counts_as_with_the_broker() {
+        let window = Window::new(4);
+        let mut slots = take(&window, "a", Side::HandOver, 4);
+        assert_eq!(slots.len(), 2, "half of the window");
+        slots.iter_mut().for_each(Slot::answered);
+        slots.iter_mut().for_each(Slot::sent_again);
+        assert!(window.try_take(&topic("a"), 1, Side::HandOver).is_none());
+        assert_eq!(window.in_flight(), 2);
     }
 
     #[test]
@@ -252,15 +333,23 @@ mod tests {
                 let side = if scanner { Side::Scanner } else { Side::HandOver };
                 match what {
                     0..3 => held.extend(window.try_take(&topic(&name.to_string()), 100, side)),
-                    3 if !held.is_empty() => { held.swap_remove(name % held.len()); }
+                    3 if !held.is_empty() => {
+                        let at = name % held.len();
+                        match scanner {
+                            true => { held.swap_remove(at); }
+                            false => held[at].answered(),
+                        }
+                    }
+                    3 => {}
                     _ => window.set_backlog(scanner),
                 }
                 proptest::prop_assert!(held.len() <= limit);
                 proptest::prop_assert_eq!(window.in_flight(), held.len());
             }
+            held.iter_mut().step_by(2).for_each(Slot::sent_again);
             held.clear();
             let used = window.used();
-            proptest::prop_assert_eq!((used.slots, used.bytes, used.hand_over, used.scanner, used.topics.len()), (0, 0, 0, 0, 0));
+            proptest::prop_assert_eq!((used.slots, used.settling, used.bytes, used.hand_over, used.scanner, used.topics.len()), (0, 0, 0, 0, 0, 0));
         }
 
         #[test]
