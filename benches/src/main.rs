@@ -34,21 +34,14 @@ use final_core::BoxError;
 type Result<T, E = BoxError> = std::result::Result<T, E>;
 
 fn main() -> ExitCode {
-    let args = match args::Args::parse(std::env::args().skip(1)) {
-        Ok(args) => args,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let run = async || bench::run(args).await;
+    let words: Vec<String> = std::env::args().skip(1).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build();
     match runtime
         .map_err(BoxError::from)
-        .and_then(|runtime| runtime.block_on(run()))
+        .and_then(|runtime| runtime.block_on(run(&words)))
     {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -56,5 +49,15 @@ fn main() -> ExitCode {
             eprintln!("error: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Everything, or the part of another process.
+async fn run(words: &[String]) -> Result<bool> {
+    match words {
+        [first, rest @ ..] if first == scenarios::PUBLISHER => {
+            scenarios::publish(rest).await.map(|()| true)
+        }
+        _ => bench::run(args::Args::parse(words.iter().cloned())?).await,
     }
 }

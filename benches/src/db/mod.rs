@@ -36,6 +36,10 @@ pub(crate) trait Db: OutboxDatabase + Sized {
 
     /// A fresh database with the table of orders.
     fn fresh() -> impl Future<Output = Result<Place<Self>>> + Send;
+    /// The same place where a commit does not wait for the disk, if that is the user's choice.
+    fn relaxed(_: &Place<Self>) -> impl Future<Output = Result<Option<Pool<Self>>>> + Send {
+        std::future::ready(Ok(None))
+    }
     /// A pool of up to 40 connections.
     fn connect(url: &str) -> impl Future<Output = Result<Pool<Self>>> + Send;
     fn open(pool: &Pool<Self>) -> impl Future<Output = Result<Transaction<'static, Self>>> + Send;

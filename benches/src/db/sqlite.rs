@@ -45,13 +45,13 @@ impl Db for Sqlite {
         })
     }
 
+    async fn relaxed(place: &Place<Self>) -> Result<Option<Pool<Self>>> {
+        let pool = connect(&place.url, SqliteSynchronous::Normal).await?;
+        Ok(Some(pool))
+    }
+
     async fn connect(url: &str) -> Result<Pool<Self>> {
-        let options = SqliteConnectOptions::from_str(url)?
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(60));
-        let pool = SqlitePoolOptions::new().max_connections(8);
-        Ok(pool.connect_with(options).await?)
+        connect(url, SqliteSynchronous::Full).await
     }
 
     async fn remove(pool: &Pool<Self>, ids: &[Uuid]) -> Result<()> {
@@ -72,4 +72,13 @@ impl Db for Sqlite {
 /// Milliseconds, which is what the table counts here.
 fn lease_number(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+async fn connect(url: &str, synchronous: SqliteSynchronous) -> Result<Pool<Sqlite>> {
+    let options = SqliteConnectOptions::from_str(url)?
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(synchronous)
+        .busy_timeout(Duration::from_secs(60));
+    let pool = SqlitePoolOptions::new().max_connections(8);
+    Ok(pool.connect_with(options).await?)
 }

@@ -8,6 +8,7 @@ mod e2e;
 mod idle;
 mod latency;
 mod log;
+mod log_latency;
 mod ours;
 mod relay;
 mod scale;
@@ -17,6 +18,7 @@ mod tx_batch;
 
 use futures::future::LocalBoxFuture;
 
+pub(crate) use self::log_latency::{PUBLISHER, publish};
 use crate::{Result, bench::Bench};
 
 /// A scenario.
