@@ -21,6 +21,9 @@ cargo xtask chaos [ARGS]     break everything on purpose for a while and show wh
 cargo xtask bench [--json] [--smoke] [--db NAME]... [SCENARIO...]
                              measure it beside what a user would write by hand, and write docs/benchmarks.md;
                              --smoke only shows that it runs, and checks what is counted
+cargo xtask bench peers [--json] [--smoke] [JOB...] [PEER...]
+                             measure it beside other projects, which are built for this alone;
+                             JOB is tx, relay, consume or queue
 cargo xtask services up      start PostgreSQL, MariaDB and RabbitMQ and leave them running
 cargo xtask services status  say whether they run, and where
 cargo xtask services down    stop them and remove their data

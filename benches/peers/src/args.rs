@@ -1,0 +1,55 @@
+//! The command line.
+
+use crate::{
+    Result,
+    contest::{Contest, Job},
+    peers,
+};
+
+/// What to play, and how to tell of it.
+#[derive(Debug, Default)]
+pub(crate) struct Args {
+    /// One line per result on stdout.
+    pub(crate) json: bool,
+    /// An instant in place of minutes, to see that everything does its job. Nothing is written down.
+    pub(crate) smoke: bool,
+    /// Only these jobs and peers; all if empty.
+    pub(crate) only: Vec<String>,
+}
+
+impl Args {
+    pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Self> {
+        let mut args = Self::default();
+        for word in words {
+            match word.as_str() {
+                "--json" => args.json = true,
+                "--smoke" => args.smoke = true,
+                _ if names_any(&word) => args.only.push(word),
+                _ => {
+                    return Err(format!(
+                        "there is no job and no peer {word:?}; use tx, relay, consume, queue, or \
+                         the beginning of a peer's name"
+                    )
+                    .into());
+                }
+            }
+        }
+        Ok(args)
+    }
+
+    /// Whether a contest takes part: its job is named, or no job is; and so with its peer.
+    pub(crate) fn wants(&self, contest: &Contest) -> bool {
+        let (jobs, peers): (Vec<_>, Vec<_>) = self
+            .only
+            .iter()
+            .partition(|word| Job::named(word).is_some());
+        let job = jobs.is_empty() || jobs.iter().any(|it| *it == contest.job.name());
+        let peer = peers.is_empty() || peers.iter().any(|it| contest.peer.starts_with(*it));
+        job && peer
+    }
+}
+
+fn names_any(word: &str) -> bool {
+    let is_peer = || peers::contests().iter().any(|it| it.peer.starts_with(word));
+    Job::named(word).is_some() || is_peer()
+}
