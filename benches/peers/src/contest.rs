@@ -124,10 +124,11 @@ impl Outcome {
 
 /// Plays all that is asked for.
 pub(crate) async fn play(args: &Args) -> Result<Vec<Outcome>> {
+    // Even then more than two batches of the largest, so that all have to go on.
     let (size, rounds) = if args.smoke {
         (
             Size {
-                messages: 100,
+                messages: 1_200,
                 time: Duration::from_millis(300),
             },
             1,

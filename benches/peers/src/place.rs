@@ -65,8 +65,8 @@ impl Place {
             .fetch_one(&self.pool)
             .await?
         {
-            if start.elapsed() > Duration::from_secs(300) {
-                return Err(format!("after five minutes there still are rows of {rows}").into());
+            if start.elapsed() > Duration::from_secs(600) {
+                return Err(format!("after ten minutes there still are rows of {rows}").into());
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -83,6 +83,12 @@ impl Place {
         sqlx::query(drop).execute(&mut other).await?;
         Ok(other.close().await?)
     }
+}
+
+/// How outboxes are filled: the number of each transaction, and how many messages are in it.
+pub(crate) fn thousands(messages: u64) -> impl Iterator<Item = (u64, u64)> {
+    let transactions = 0..messages.div_ceil(1_000);
+    transactions.map(move |number| (number, (messages - number * 1_000).min(1_000)))
 }
 
 /// The business row, for those who speak sqlx 0.9.

@@ -17,7 +17,7 @@ use crate::{
     contest::{Contest, Job, Size, WRITERS},
     load::{self, until},
     payload::Order,
-    place::{Place, insert_order},
+    place::{Place, insert_order, thousands},
     rabbit::{QUEUE, Rabbit, persistent, quorum},
 };
 
@@ -88,11 +88,8 @@ async fn consume(size: Size) -> Result<f64> {
 
 async fn queue(size: Size, batch: Option<usize>) -> Result<f64> {
     let place = prepared().await?;
-    let mut left = size.messages;
-    while left > 0 {
-        let some = left.min(1_000);
-        transaction(place.pool.clone(), left, some).await?;
-        left -= some;
+    for (number, messages) in thousands(size.messages) {
+        transaction(place.pool.clone(), number, messages).await?;
     }
     place.has(size.messages, JOBS).await?;
     HANDLED.store(0, Relaxed);

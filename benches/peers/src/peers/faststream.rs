@@ -102,8 +102,10 @@ async fn job(name: &str, database: &str, rabbitmq: &str, number: f64) -> Result<
     Ok(serde_json::from_str(&done)?)
 }
 
+/// Where the database is, in its words.
 fn sqlalchemy(place: &Place) -> String {
-    place.url.replacen("://", "+asyncpg://", 1)
+    let (_, rest) = place.url.split_once("://").unwrap_or_default();
+    format!("postgresql+asyncpg://{rest}")
 }
 
 fn here() -> PathBuf {

@@ -1,21 +1,23 @@
 //! hexeract, as its README has it: `publish_in_tx`, an outbox worker whose handler publishes on the
-//! bus (it has no bridge of its own between the two), a bus worker on a queue. Batches, prefetch and
-//! pauses are its defaults.
+//! bus (it has no bridge of its own between the two), a bus worker on a queue. Prefetch and pauses are
+//! its defaults, and so are batches unless they are named.
 
 use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use hexeract::{
     bus::{self, BusError, Message, Transport},
     bus_rabbitmq::{RabbitMqConnection, RabbitMqTransport, RabbitMqWorkerBuilder},
     core::HandlerContext,
-    outbox::{self, Event, OutboxError, OutboxPublisher},
-    outbox_sql::{PgOutboxPublisher, PgOutboxWorkerBuilder, postgres::ensure_schema},
+    outbox::{self, Event, OutboxError, OutboxPublisher, OutboxWorker},
+    outbox_sql::{
+        PgOutboxPublisher, PgOutboxStore, PgOutboxWorkerBuilder, postgres::ensure_schema,
+    },
 };
 use serde::{Deserialize, Serialize};
 use sqlx_08::{PgPool, postgres::PgPoolOptions};
@@ -26,26 +28,24 @@ use crate::{
     contest::{Contest, Job, Size, WRITERS},
     load::{self, until},
     payload::Order,
-    place::{CONNECTIONS, CUSTOMER, INSERT_ORDER, Place, TOTAL},
+    place::{CONNECTIONS, CUSTOMER, INSERT_ORDER, Place, TOTAL, thousands},
     rabbit::{QUEUE, Rabbit},
 };
 
 const PEER: &str = "hexeract 0.6.0";
+const BATCHES: &str = "hexeract 0.6.0, batches of 500";
 const OUTBOX: &str = "outbox";
 const PENDING: &str = "outbox WHERE delivered_at IS NULL";
 const DELIVERED: &str = "outbox WHERE delivered_at IS NOT NULL AND last_error IS NULL";
 
 pub(super) fn contests() -> Vec<Contest> {
-    let contest = |job, play| Contest {
-        job,
-        peer: PEER,
-        play,
-    };
+    let contest = |job, peer, play| Contest { job, peer, play };
     vec![
-        contest(Job::Tx, |size| Box::pin(tx(size))),
-        contest(Job::Relay, |size| Box::pin(relay(size))),
-        contest(Job::Consume, |size| Box::pin(consume(size))),
-        contest(Job::Queue, |size| Box::pin(queue(size))),
+        contest(Job::Tx, PEER, |size| Box::pin(tx(size))),
+        contest(Job::Relay, PEER, |size| Box::pin(relay(size, None))),
+        contest(Job::Relay, BATCHES, |size| Box::pin(relay(size, Some(500)))),
+        contest(Job::Consume, PEER, |size| Box::pin(consume(size))),
+        contest(Job::Queue, PEER, |size| Box::pin(queue(size))),
     ]
 }
 
@@ -114,24 +114,19 @@ async fn tx(size: Size) -> Result<f64> {
     Ok(done.per_second())
 }
 
-async fn relay(size: Size) -> Result<f64> {
+async fn relay(size: Size, batch: Option<usize>) -> Result<f64> {
     let (place, rabbit) = (Place::new().await?, Rabbit::new().await?);
     rabbit.declare(QUEUE).await?;
     let pool = filled(&place, size.messages).await?;
     let start = Instant::now();
     let forward = Forward(RabbitMqTransport::new(rabbit.url()).await?);
-    let worker = PgOutboxWorkerBuilder::new(pool.clone())
+    let mut worker = PgOutboxWorkerBuilder::new(pool)
         .table_name(OUTBOX)
-        .register_handler::<Placed, _>(forward)
-        .build()?;
-    let cancel = CancellationToken::new();
-    let worker = tokio::spawn(worker.run(cancel.clone()));
-    place.has_no_more(PENDING).await?;
-    let took = start.elapsed();
-    cancel.cancel();
-    worker.await??;
-    pool.close().await;
-    place.has(size.messages, DELIVERED).await?;
+        .register_handler::<Placed, _>(forward);
+    if let Some(batch) = batch {
+        worker = worker.batch_size(batch);
+    }
+    let took = drain(&place, worker.build()?, size.messages, start).await?;
     rabbit.had(size.messages, QUEUE).await?;
     place.remove().await?;
     Ok(size.messages as f64 / took.as_secs_f64())
@@ -167,21 +162,31 @@ async fn queue(size: Size) -> Result<f64> {
     let pool = filled(&place, size.messages).await?;
     let count = Count::default();
     let start = Instant::now();
-    let worker = PgOutboxWorkerBuilder::new(pool.clone())
+    let worker = PgOutboxWorkerBuilder::new(pool)
         .table_name(OUTBOX)
         .register_handler::<Placed, _>(count.clone())
         .build()?;
+    let took = drain(&place, worker, size.messages, start).await?;
+    count.reaches(size.messages).await?;
+    place.remove().await?;
+    Ok(size.messages as f64 / took.as_secs_f64())
+}
+
+/// Runs the worker of an outbox until nothing is pending there.
+async fn drain(
+    place: &Place,
+    worker: OutboxWorker<PgOutboxStore>,
+    messages: u64,
+    start: Instant,
+) -> Result<Duration> {
     let cancel = CancellationToken::new();
     let worker = tokio::spawn(worker.run(cancel.clone()));
-    count.reaches(size.messages).await?;
     place.has_no_more(PENDING).await?;
     let took = start.elapsed();
     cancel.cancel();
     worker.await??;
-    pool.close().await;
-    place.has(size.messages, DELIVERED).await?;
-    place.remove().await?;
-    Ok(size.messages as f64 / took.as_secs_f64())
+    place.has(messages, DELIVERED).await?;
+    Ok(took)
 }
 
 async fn prepared(place: &Place) -> Result<(PgPool, Arc<PgOutboxPublisher>)> {
@@ -194,11 +199,8 @@ async fn prepared(place: &Place) -> Result<(PgPool, Arc<PgOutboxPublisher>)> {
 
 async fn filled(place: &Place, messages: u64) -> Result<PgPool> {
     let (pool, publisher) = prepared(place).await?;
-    let mut left = messages;
-    while left > 0 {
-        let some = left.min(1_000);
-        transaction(pool.clone(), Arc::clone(&publisher), left, some).await?;
-        left -= some;
+    for (number, messages) in thousands(messages) {
+        transaction(pool.clone(), Arc::clone(&publisher), number, messages).await?;
     }
     place.has(messages, PENDING).await?;
     Ok(pool)

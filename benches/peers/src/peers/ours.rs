@@ -21,7 +21,7 @@ use crate::{
     contest::{Size, WRITERS},
     load::{self, until},
     payload::{Order, TOPIC},
-    place::{Place, insert_order},
+    place::{Place, insert_order, thousands},
     rabbit::{Rabbit, persistent},
 };
 
@@ -122,13 +122,10 @@ async fn make_queue(place: &Place, rabbit: &Rabbit) -> Result<()> {
     Ok(bus.shutdown().await?)
 }
 
-/// So many records of different orders, in transactions of 1,000.
+/// So many records of different orders.
 async fn fill(bus: &PgBus, records: u64) -> Result<()> {
-    let mut left = records;
-    while left > 0 {
-        let messages = left.min(1_000);
-        transaction(bus.clone(), left, messages).await?;
-        left -= messages;
+    for (number, messages) in thousands(records) {
+        transaction(bus.clone(), number, messages).await?;
     }
     Ok(())
 }

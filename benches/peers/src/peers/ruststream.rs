@@ -3,7 +3,8 @@
 //! Its guide for a relay writes the event into an inbox table in the caller's transaction, and a
 //! subscription on that table publishes it to the other broker; so `tx` and `relay` are played with
 //! that, and not with its outbox, which records what a service publishes when it publishes it. Eight
-//! workers, a pool for them and a prefetch of 64 are those of the guides for production.
+//! workers, a pool for them and a prefetch of 64 are those of the guides for production. It can also work
+//! in batches, where one transaction claims and settles 500 rows.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -20,7 +21,7 @@ use crate::{
     contest::{Contest, Job, Size, WRITERS},
     load::{self, until},
     payload::Order,
-    place::{Place, insert_order},
+    place::{Place, insert_order, thousands},
     rabbit::{QUEUE, Rabbit, persistent},
 };
 
@@ -36,7 +37,8 @@ pub(super) fn contests() -> Vec<Contest> {
     let contest = |job, peer, play| Contest { job, peer, play };
     vec![
         contest(Job::Tx, PEER, |size| Box::pin(tx(size))),
-        contest(Job::Relay, PEER, |size| Box::pin(relay(size))),
+        contest(Job::Relay, PEER, |size| Box::pin(relay(size, false))),
+        contest(Job::Relay, BATCHES, |size| Box::pin(relay(size, true))),
         contest(Job::Consume, PEER, |size| Box::pin(consume(size))),
         contest(Job::Queue, PEER, |size| Box::pin(queue(size, false))),
         contest(Job::Queue, BATCHES, |size| Box::pin(queue(size, true))),
@@ -60,6 +62,11 @@ struct Placed(Order);
 #[subscriber(InboxQueue::<OrderEvent>::new("order-events"), reply)]
 async fn forward(placed: &Placed) -> Placed {
     placed.clone()
+}
+
+#[subscriber(InboxQueue::<OrderEvent>::new("order-events"), reply)]
+async fn forward_many(placed: &[Placed]) -> Vec<Placed> {
+    placed.to_vec()
 }
 
 #[subscriber(InboxQueue::<OrderEvent>::new("order-events"))]
@@ -92,14 +99,20 @@ async fn tx(size: Size) -> Result<f64> {
     Ok(done.per_second())
 }
 
-async fn relay(size: Size) -> Result<f64> {
+async fn relay(size: Size, batches: bool) -> Result<f64> {
     let (place, rabbit) = (filled(size.messages).await?, Rabbit::new().await?);
     rabbit.declare(QUEUE).await?;
     let bus = LapinBroker::new(rabbit.url()).bindable();
     let to_bus = bus.bind(ConfirmsPublish::default());
     let service = RustStream::new(AppInfo::new("bench", "0.1.0"))
         .with_broker(broker(&place)?, |b| {
-            b.include(forward.workers(nonzero!(8))).out_reply(to_bus);
+            if batches {
+                // All confirms of a batch are waited for together.
+                let replies = b.include(forward_many.batch(nonzero!(500)));
+                replies.out_reply(to_bus).transactional();
+            } else {
+                b.include(forward.workers(nonzero!(8))).out_reply(to_bus);
+            }
         })
         .with_broker(bus, |_| {});
     let start = Instant::now();
@@ -165,11 +178,8 @@ fn broker(place: &Place) -> Result<SqlxBroker<Postgres>> {
 async fn filled(messages: u64) -> Result<Place> {
     let place = Place::new().await?;
     place.execute(TABLE).await?;
-    let mut left = messages;
-    while left > 0 {
-        let some = left.min(1_000);
-        transaction(place.pool.clone(), left, some).await?;
-        left -= some;
+    for (number, messages) in thousands(messages) {
+        transaction(place.pool.clone(), number, messages).await?;
     }
     place.has(messages, "order_events").await?;
     Ok(place)
