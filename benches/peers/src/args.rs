@@ -44,12 +44,16 @@ impl Args {
             .iter()
             .partition(|word| Job::named(word).is_some());
         let job = jobs.is_empty() || jobs.iter().any(|it| *it == contest.job.name());
-        let peer = peers.is_empty() || peers.iter().any(|it| contest.peer.starts_with(*it));
+        let peer = peers.is_empty() || peers.iter().any(|it| begins(contest.peer, it));
         job && peer
     }
 }
 
 fn names_any(word: &str) -> bool {
-    let is_peer = || peers::contests().iter().any(|it| it.peer.starts_with(word));
+    let is_peer = || peers::contests().iter().any(|it| begins(it.peer, word));
     Job::named(word).is_some() || is_peer()
+}
+
+fn begins(peer: &str, word: &str) -> bool {
+    peer.to_lowercase().starts_with(&word.to_lowercase())
 }

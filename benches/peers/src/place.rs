@@ -68,7 +68,7 @@ impl Place {
             if start.elapsed() > Duration::from_secs(600) {
                 return Err(format!("after ten minutes there still are rows of {rows}").into());
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Ok(())
     }
