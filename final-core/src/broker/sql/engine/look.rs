@@ -134,18 +134,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         } else {
             rows
         };
-        let mut lost: Vec<LaneId> = Vec::new();
-        for stream in self.streams.values() {
-            for (id, lane) in stream.lanes() {
-                let is_ours = rows.iter().any(|row| {
-                    row.id == id && row.epoch == lane.epoch && row.member == Some(member.id)
-                });
-                if !is_ours {
-                    lost.push(id);
-                }
-            }
-        }
-        lost.into_iter().for_each(|id| self.lose(id));
+        self.keep_only(&rows);
         let mut is_new = |row: &LaneRow| {
             let stream = self.streams.get_mut(&row.id.stream);
             row.member == Some(member.id)
@@ -168,5 +157,20 @@ impl<DB: OutboxDatabase> Engine<DB> {
             self.load_topics().await?;
         }
         Ok(())
+    }
+
+    /// Forgets the lanes that are not ours by these rows.
+    pub(super) fn keep_only(&mut self, rows: &[LaneRow]) {
+        let member = self.member.id;
+        let is_ours = |id: LaneId, epoch: i64| {
+            rows.iter()
+                .any(|row| row.id == id && row.epoch == epoch && row.member == Some(member))
+        };
+        let known = self.streams.values().flat_map(Stream::lanes);
+        let lost: Vec<LaneId> = known
+            .filter(|(id, lane)| !is_ours(*id, lane.epoch))
+            .map(|(id, _)| id)
+            .collect();
+        lost.into_iter().for_each(|id| self.lose(id));
     }
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use super::Engine;
-use crate::{OutboxDatabase, broker::sql::lanes::LaneId, outbox::DbResult};
+use crate::{OutboxDatabase, outbox::DbResult};
 
 impl<DB: OutboxDatabase> Engine<DB> {
     /// Makes sure that there is a connection, and that what we know is true of its server.
@@ -37,18 +37,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
             );
             self.session.forget();
         }
-        let known = self.streams.values().flat_map(|stream| stream.lanes());
-        let is_gone = |id: LaneId, epoch: i64| {
-            !remembers
-                || !rows
-                    .iter()
-                    .any(|row| row.id == id && row.epoch == epoch && row.member == Some(member.id))
-        };
-        let gone: Vec<LaneId> = known
-            .filter(|(id, lane)| is_gone(*id, lane.epoch))
-            .map(|(id, _)| id)
-            .collect();
-        gone.into_iter().for_each(|id| self.lose(id));
+        self.keep_only(if remembers { &rows } else { &[] });
         self.look_at = Instant::now();
         Ok(())
     }
