@@ -86,6 +86,6 @@ pub(crate) async fn make_queue<DB: Db>(pool: &Pool<DB>, amqp: &str) -> Result<()
 
 /// Waits until nothing is in the outbox.
 pub(crate) async fn emptied<DB: Db>(pool: &Pool<DB>) -> Result<()> {
-    let empty = async || Ok(DB::count(pool).await? == 0);
+    let empty = async || Ok(DB::newest(pool).await? == 0 && DB::count(pool).await? == 0);
     until("for the outbox to be empty", empty).await
 }
