@@ -16,9 +16,6 @@ const BYTES: usize = 4 * 1024 * 1024;
 pub(super) const CLAIM_BYTES: i64 = 16 * 1024 * 1024;
 /// What is kept of an error's text.
 const ERROR_BYTES: usize = 1024;
-/// Up to how many rows an INSERT of its own text may stay in the caller's statement cache (100
-/// statements by default, and the caller's own queries want to be there).
-pub(crate) const CACHED_ROWS: usize = 16;
 
 /// Splits records into what one INSERT may take. A record that alone is too large stands alone.
 pub(super) fn chunks<'a, 'm>(

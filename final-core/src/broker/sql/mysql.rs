@@ -93,26 +93,27 @@ impl LogDatabase for MySql {
         staged: &[&Staged],
         in_transaction: bool,
     ) -> DbResult<()> {
-        for rows in entries(staged) {
-            let (statement, cached) = inserts.for_rows(rows.len(), in_transaction);
-            let mut query = sqlx::query(statement).persistent(cached);
-            for row in &rows {
-                query = query
-                    .bind(row.id)
-                    .bind(row.topic)
-                    .bind(row.key)
-                    .bind(row.headers.as_deref())
-                    .bind(row.payload)
-                    .bind(row.content_type)
-                    .bind(row.durable)
-                    .bind(row.lane)
-                    .bind(row.weight)
-                    .bind(row.expires_in);
-                if inserts.scheduled {
-                    query = query.bind(row.due_in);
+        for lot in entries(staged) {
+            for (statement, rows) in inserts.pieces(in_transaction).of(&lot) {
+                let mut query = sqlx::query(statement);
+                for row in rows {
+                    query = query
+                        .bind(row.id)
+                        .bind(row.topic)
+                        .bind(row.key)
+                        .bind(row.headers.as_deref())
+                        .bind(row.payload)
+                        .bind(row.content_type)
+                        .bind(row.durable)
+                        .bind(row.lane)
+                        .bind(row.weight)
+                        .bind(row.expires_in);
+                    if inserts.scheduled {
+                        query = query.bind(row.due_in);
+                    }
                 }
+                query.execute(&mut *conn).await?;
             }
-            query.execute(&mut *conn).await?;
         }
         Ok(())
     }

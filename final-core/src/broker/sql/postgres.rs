@@ -111,7 +111,7 @@ impl LogDatabase for Postgres {
         for rows in entries(staged) {
             let Some(many) = inserts.many.clone().filter(|_| rows.len() > 1) else {
                 for row in &rows {
-                    let query = sqlx::query(inserts.for_rows(1, false).0)
+                    let query = sqlx::query(inserts.one.clone())
                         .bind(row.id)
                         .bind(row.topic)
                         .bind(row.key)

@@ -1,6 +1,6 @@
 //! The log in SQLite.
 
-use sqlx::{Sqlite, SqliteConnection, SqlitePool};
+use sqlx::{SqlStr, Sqlite, SqliteConnection, SqlitePool};
 
 use super::{
     database::{LogDatabase, bound, run_and_rows},
@@ -81,11 +81,13 @@ impl LogDatabase for Sqlite {
         staged: &[&Staged],
         _in_transaction: bool,
     ) -> DbResult<()> {
-        for rows in entries(staged) {
-            let mut patience = sqlite::Patience::default();
-            while let Err(error) = insert(conn, inserts, &rows).await {
-                if !patience.again(&error).await {
-                    return Err(error);
+        for lot in entries(staged) {
+            for (statement, rows) in inserts.pieces(false).of(&lot) {
+                let mut patience = sqlite::Patience::default();
+                while let Err(error) = insert(conn, &statement, inserts.scheduled, rows).await {
+                    if !patience.again(&error).await {
+                        return Err(error);
+                    }
                 }
             }
         }
@@ -101,11 +103,11 @@ bound!(Sqlite);
 
 async fn insert(
     conn: &mut SqliteConnection,
-    inserts: &Inserts,
+    statement: &SqlStr,
+    scheduled: bool,
     rows: &[Entry<'_>],
 ) -> DbResult<()> {
-    let (statement, cached) = inserts.for_rows(rows.len(), false);
-    let mut query = sqlx::query(statement).persistent(cached);
+    let mut query = sqlx::query(statement.clone());
     for row in rows {
         query = query
             .bind(row.id)
@@ -118,7 +120,7 @@ async fn insert(
             .bind(row.lane)
             .bind(row.weight)
             .bind(row.expires_in);
-        if inserts.scheduled {
+        if scheduled {
             query = query.bind(row.due_in);
         }
     }

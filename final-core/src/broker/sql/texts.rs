@@ -4,7 +4,7 @@ use std::{fmt::Write, sync::Arc};
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
-use crate::outbox::limits::CACHED_ROWS;
+use crate::outbox::pieces::Pieces;
 
 /// What the databases say each in its own way.
 #[derive(Debug)]
@@ -45,16 +45,15 @@ pub(super) const MESSAGE: &str =
 /// The statements for INSERTs inside a caller's transaction, made once.
 #[derive(Debug)]
 pub struct Inserts {
-    /// For one row, two, …: what fits the caller's statement cache.
-    rows: Vec<SqlStr>,
-    guarded: Vec<SqlStr>,
-    /// For any number of rows, where the database has arrays.
+    rows: Pieces,
+    guarded: Pieces,
+    /// For one row, and for any number of rows, where the database has arrays.
+    #[cfg_attr(not(feature = "postgres"), allow(dead_code))]
+    pub(super) one: SqlStr,
     #[cfg_attr(not(feature = "postgres"), allow(dead_code))]
     pub(super) many: Option<SqlStr>,
     pub(super) scheduled: bool,
-    table: String,
     tells_transactions: bool,
-    now: &'static str,
 }
 
 /// Fills words and names into texts.
@@ -140,18 +139,16 @@ impl Inserts {
         let values = |rows: usize, guarded: bool| {
             texts.sql(&Self::template(&table, scheduled, rows, guarded))
         };
-        let cached = if texts.words.numbered { 1 } else { CACHED_ROWS };
         Self {
-            rows: (1..=cached).map(|rows| values(rows, false)).collect(),
-            guarded: (1..=cached).map(|rows| values(rows, true)).collect(),
+            rows: Pieces::new(|rows| values(rows, false)),
+            guarded: Pieces::new(|rows| values(rows, true)),
+            one: values(1, false),
             many: texts.words.many.map(|many| {
                 let text = many(&table, scheduled, texts.words.now);
                 AssertSqlSafe(Arc::<str>::from(text)).into_sql_str()
             }),
-            table,
             scheduled,
             tells_transactions,
-            now: texts.words.now,
         }
     }
 
@@ -174,17 +171,12 @@ impl Inserts {
         format!("INSERT INTO {table} ({MESSAGE}, expires_at, created_at{due}) VALUES {rows}")
     }
 
-    /// The statement for so many rows, and whether it is one the caller's statement cache may keep.
-    pub(super) fn for_rows(&self, rows: usize, in_transaction: bool) -> (SqlStr, bool) {
-        let guarded = in_transaction && self.tells_transactions;
-        let cached = if guarded { &self.guarded } else { &self.rows };
-        match cached.get(rows - 1) {
-            Some(statement) => (statement.clone(), true),
-            None => {
-                let text = Self::template(&self.table, self.scheduled, rows, guarded);
-                let text = text.replace("{now}", self.now);
-                (AssertSqlSafe(text).into_sql_str(), false)
-            }
+    /// The INSERTs for any number of rows.
+    pub(super) fn pieces(&self, in_transaction: bool) -> &Pieces {
+        if in_transaction && self.tells_transactions {
+            &self.guarded
+        } else {
+            &self.rows
         }
     }
 }

@@ -13,9 +13,9 @@ pub(super) async fn insert(
     records: &[NewRecord<'_>],
     in_transaction: bool,
 ) -> DbResult<()> {
-    for rows in chunks(records) {
-        let (statement, cached) = statements.insert(rows.len(), in_transaction);
-        let mut query = sqlx::query(statement).persistent(cached);
+    let inserts = statements.insert(in_transaction);
+    for (statement, rows) in chunks(records).flat_map(|rows| inserts.of(rows)) {
+        let mut query = sqlx::query(statement);
         for row in rows {
             query = query
                 .bind(row.message.id().0)

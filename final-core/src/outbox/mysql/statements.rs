@@ -6,7 +6,7 @@ use std::{fmt, sync::Arc};
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
-use crate::{names::ServiceName, outbox::limits::CACHED_ROWS};
+use crate::{names::ServiceName, outbox::pieces::Pieces};
 
 const COLUMNS: &str = "message_id, topic, message_key, headers, payload, content_type, durable, \
     expires_at, status, due_at, available_at, claimed_by, created_at";
@@ -21,8 +21,8 @@ const EPOCH: &str = "TIMESTAMP'1970-01-01 00:00:00.000000'";
 pub struct Statements {
     pub(super) table: String,
     mariadb: bool,
-    insert: Vec<SqlStr>,
-    insert_guarded: Vec<SqlStr>,
+    insert: Pieces,
+    insert_guarded: Pieces,
     pub(super) due: SqlStr,
     pub(super) lease: ById,
     pub(super) read: ById,
@@ -125,10 +125,7 @@ impl Statements {
         let listed = "message_id IN ({ids})";
         let order = "ORDER BY message_id LIMIT {n}";
         let mine = format!("WHERE {listed} AND claimed_by = ? AND status = 0 {order}");
-        let inserts = |guarded| {
-            let insert = |rows| sql(insert(&t, rows, guarded));
-            (1..=CACHED_ROWS).map(insert).collect()
-        };
+        let inserts = |guarded| Pieces::new(|rows| sql(insert(&t, rows, guarded)));
         Self {
             insert: inserts(false),
             insert_guarded: inserts(true),
@@ -234,18 +231,12 @@ impl Statements {
         }
     }
 
-    /// The INSERT for so many rows, and whether it is one the caller's statement cache may keep. Only
-    /// MariaDB knows `@@in_transaction`.
-    pub(super) fn insert(&self, rows: usize, in_transaction: bool) -> (SqlStr, bool) {
-        let guarded = in_transaction && self.mariadb;
-        let cached = if guarded {
+    /// The INSERTs. Only MariaDB knows `@@in_transaction`.
+    pub(super) fn insert(&self, in_transaction: bool) -> &Pieces {
+        if in_transaction && self.mariadb {
             &self.insert_guarded
         } else {
             &self.insert
-        };
-        match cached.get(rows - 1) {
-            Some(statement) => (statement.clone(), true),
-            None => (sql(insert(&self.table, rows, guarded)), false),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Records into the table, inside the caller's transaction.
 
-use sqlx::SqliteConnection;
+use sqlx::{SqlStr, SqliteConnection};
 
 use super::{Patience, Statements, settle::millis};
 use crate::outbox::{DbResult, NewRecord, limits::chunks};
@@ -12,9 +12,9 @@ pub(super) async fn insert(
     records: &[NewRecord<'_>],
     _in_transaction: bool,
 ) -> DbResult<()> {
-    for rows in chunks(records) {
+    for (statement, rows) in chunks(records).flat_map(|rows| statements.insert.of(rows)) {
         let mut patience = Patience::default();
-        while let Err(error) = insert_some(conn, statements, rows).await {
+        while let Err(error) = insert_some(conn, statement.clone(), rows).await {
             if !patience.again(&error).await {
                 return Err(error);
             }
@@ -25,11 +25,10 @@ pub(super) async fn insert(
 
 async fn insert_some(
     conn: &mut SqliteConnection,
-    statements: &Statements,
+    statement: SqlStr,
     rows: &[NewRecord<'_>],
 ) -> DbResult<()> {
-    let (statement, cached) = statements.insert(rows.len());
-    let mut query = sqlx::query(statement).persistent(cached);
+    let mut query = sqlx::query(statement);
     for row in rows {
         query = query
             .bind(row.message.id().0)

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use crate::{
     names::ServiceName,
-    outbox::limits::{CACHED_ROWS, CLAIM_BYTES},
+    outbox::{limits::CLAIM_BYTES, pieces::Pieces},
 };
 
 /// The running clock in milliseconds. Within one statement it stands still.
@@ -17,7 +17,7 @@ const COLUMNS: &str = "message_id, topic, message_key, headers, payload, content
 
 pub struct Statements {
     pub(super) table: String,
-    insert: Vec<SqlStr>,
+    pub(super) insert: Pieces,
     pub(super) any_due: SqlStr,
     pub(super) due: SqlStr,
     pub(super) lease: SqlStr,
@@ -74,9 +74,7 @@ impl Statements {
             "status = 0 AND available_at <= {NOW} AND (available_at, message_id) > (?1, ?2)"
         );
         Self {
-            insert: (1..=CACHED_ROWS)
-                .map(|rows| sql(insert(&t, rows)))
-                .collect(),
+            insert: Pieces::new(|rows| sql(insert(&t, rows))),
             any_due: sql(format!("SELECT EXISTS (SELECT 1 FROM {t} WHERE {due})")),
             due: sql(format!(
                 "SELECT {record} FROM {t} WHERE message_id IN ( \
@@ -170,14 +168,6 @@ impl Statements {
             )),
             purge_all: sql(format!("DELETE FROM {t}")),
             table: t,
-        }
-    }
-
-    /// The INSERT for so many rows, and whether it is one the caller's statement cache may keep.
-    pub(super) fn insert(&self, rows: usize) -> (SqlStr, bool) {
-        match self.insert.get(rows - 1) {
-            Some(statement) => (statement.clone(), true),
-            None => (sql(insert(&self.table, rows)), false),
         }
     }
 }
