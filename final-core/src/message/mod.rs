@@ -166,6 +166,15 @@ impl Message {
         &self.parts.payload
     }
 
+    /// Whether it is as `publish(topic, &value)` makes it, with nothing asked for besides.
+    #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.key().is_none()
+            && self.headers().is_empty()
+            && self.is_durable()
+            && self.content_type() == MSGPACK
+    }
+
     /// What the payload is, `application/msgpack` for example.
     pub fn content_type(&self) -> &str {
         &self.parts.content_type

@@ -9,6 +9,8 @@
 #[macro_use]
 mod dialect;
 
+#[cfg_attr(not(any(feature = "mysql", feature = "sqlite")), allow(dead_code))]
+pub(crate) mod inserts;
 #[cfg_attr(
     not(any(feature = "postgres", feature = "mysql", feature = "sqlite")),
     allow(dead_code)
@@ -18,8 +20,6 @@ pub(crate) mod limits;
 pub(crate) mod mysql;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 mod owned;
-#[cfg_attr(not(any(feature = "mysql", feature = "sqlite")), allow(dead_code))]
-pub(crate) mod pieces;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 mod record;

@@ -49,6 +49,11 @@ pub(crate) struct NewRecord<'a> {
 /// The record as the databases take it; times in microseconds from their clock on.
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 impl NewRecord<'_> {
+    /// Whether `inserts::PLAIN` are all its columns.
+    pub(super) fn is_plain(&self) -> bool {
+        self.message.is_plain() && self.ttl.is_none() && self.delay.is_zero() && !self.parked
+    }
+
     pub(super) fn due_in(&self) -> i64 {
         micros(self.delay)
     }

@@ -6,6 +6,7 @@ use super::LANES;
 use crate::{
     Message,
     broker::Staged,
+    message::MSGPACK,
     outbox::limits::{by_size, micros},
 };
 
@@ -43,6 +44,18 @@ impl<'a> From<&'a Staged> for Entry<'a> {
                 .map(|ttl| micros(staged.delay.saturating_add(ttl))),
             due_in: micros(staged.delay),
         }
+    }
+}
+
+impl Entry<'_> {
+    /// Whether `texts::PLAIN` are all its columns.
+    pub(super) fn is_plain(&self) -> bool {
+        self.key.is_none()
+            && self.headers.is_none()
+            && self.expires_in.is_none()
+            && self.durable == 1
+            && self.content_type == MSGPACK
+            && self.due_in == 0
     }
 }
 

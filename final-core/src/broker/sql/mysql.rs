@@ -4,7 +4,7 @@ use sqlx::{MySql, MySqlConnection, MySqlPool};
 
 use super::{
     database::{LogDatabase, NoPatience, bound, run_and_rows},
-    entry::entries,
+    entry::{Entry, entries},
     schema::Types,
     texts::{Inserts, Words},
 };
@@ -94,12 +94,17 @@ impl LogDatabase for MySql {
         in_transaction: bool,
     ) -> DbResult<()> {
         for lot in entries(staged) {
-            for (statement, rows) in inserts.pieces(in_transaction).of(&lot) {
+            let is_plain = !inserts.scheduled && lot.iter().all(Entry::is_plain);
+            let pieces = inserts.pieces(is_plain, in_transaction);
+            for (statement, rows) in pieces.of(&lot) {
                 let mut query = sqlx::query(statement);
                 for row in rows {
+                    query = query.bind(row.id).bind(row.topic);
+                    if is_plain {
+                        query = query.bind(row.payload).bind(row.lane).bind(row.weight);
+                        continue;
+                    }
                     query = query
-                        .bind(row.id)
-                        .bind(row.topic)
                         .bind(row.key)
                         .bind(row.headers.as_deref())
                         .bind(row.payload)

@@ -6,10 +6,11 @@ use super::{
     database::{LogDatabase, NoPatience, bound, run_and_rows},
     entry::{Entry, entries},
     schema::Types,
-    texts::{Inserts, Words},
+    texts::{Inserts, Kind, MESSAGE, PLAIN, Words},
 };
 use crate::{
     broker::Staged,
+    message::MSGPACK,
     outbox::{DbResult, postgres},
 };
 
@@ -109,9 +110,25 @@ impl LogDatabase for Postgres {
         _in_transaction: bool,
     ) -> DbResult<()> {
         for rows in entries(staged) {
-            let Some(many) = inserts.many.clone().filter(|_| rows.len() > 1) else {
-                for row in &rows {
-                    let query = sqlx::query(inserts.one.clone())
+            let query = match &rows[..] {
+                [row] if !inserts.scheduled && row.is_plain() => {
+                    sqlx::query(inserts.plain.one.clone())
+                        .bind(row.id)
+                        .bind(row.topic)
+                        .bind(row.payload)
+                        .bind(row.lane)
+                        .bind(row.weight)
+                }
+                rows if !inserts.scheduled && rows.iter().all(Entry::is_plain) => {
+                    sqlx::query(inserts.plain.many.clone())
+                        .bind(column(rows, |r| r.id))
+                        .bind(column(rows, |r| r.topic))
+                        .bind(column(rows, |r| r.payload))
+                        .bind(column(rows, |r| r.lane))
+                        .bind(column(rows, |r| r.weight))
+                }
+                [row] => {
+                    let query = sqlx::query(inserts.any.one.clone())
                         .bind(row.id)
                         .bind(row.topic)
                         .bind(row.key)
@@ -122,36 +139,28 @@ impl LogDatabase for Postgres {
                         .bind(row.lane)
                         .bind(row.weight)
                         .bind(row.expires_in);
-                    let query = if inserts.scheduled {
-                        query.bind(row.due_in)
-                    } else {
-                        query
-                    };
-                    query.execute(&mut *conn).await?;
+                    match inserts.scheduled {
+                        true => query.bind(row.due_in),
+                        false => query,
+                    }
                 }
-                continue;
-            };
-            fn column<'a, 'r, T>(
-                rows: &'r [Entry<'a>],
-                value: impl Fn(&'r Entry<'a>) -> T,
-            ) -> Vec<T> {
-                rows.iter().map(value).collect()
-            }
-            let query = sqlx::query(many)
-                .bind(column(&rows, |r| r.id))
-                .bind(column(&rows, |r| r.topic))
-                .bind(column(&rows, |r| r.key))
-                .bind(column(&rows, |r| r.headers.as_deref()))
-                .bind(column(&rows, |r| r.payload))
-                .bind(column(&rows, |r| r.content_type))
-                .bind(column(&rows, |r| r.durable))
-                .bind(column(&rows, |r| r.lane))
-                .bind(column(&rows, |r| r.weight))
-                .bind(column(&rows, |r| r.expires_in));
-            let query = if inserts.scheduled {
-                query.bind(column(&rows, |r| r.due_in))
-            } else {
-                query
+                rows => {
+                    let query = sqlx::query(inserts.any.many.clone())
+                        .bind(column(rows, |r| r.id))
+                        .bind(column(rows, |r| r.topic))
+                        .bind(column(rows, |r| r.key))
+                        .bind(column(rows, |r| r.headers.as_deref()))
+                        .bind(column(rows, |r| r.payload))
+                        .bind(column(rows, |r| r.content_type))
+                        .bind(column(rows, |r| r.durable))
+                        .bind(column(rows, |r| r.lane))
+                        .bind(column(rows, |r| r.weight))
+                        .bind(column(rows, |r| r.expires_in));
+                    match inserts.scheduled {
+                        true => query.bind(column(rows, |r| r.due_in)),
+                        false => query,
+                    }
+                }
             };
             query.execute(&mut *conn).await?;
         }
@@ -174,21 +183,33 @@ impl LogDatabase for Postgres {
 bound!(Postgres);
 
 /// The INSERT of several rows: their columns are arrays.
-fn many(table: &str, scheduled: bool, now: &str) -> String {
-    let (due, array, given) = if scheduled {
-        (", due_at", ", $11::bigint[]", ", due")
-    } else {
-        ("", "", "")
+fn column<'a, 'r, T>(rows: &'r [Entry<'a>], value: impl Fn(&'r Entry<'a>) -> T) -> Vec<T> {
+    rows.iter().map(value).collect()
+}
+
+/// The columns go as arrays. Each is read into a store of its own for the statement, so the fewer
+/// there are the better.
+fn many(table: &str, kind: Kind, now: &str) -> String {
+    if kind == Kind::Plain {
+        return format!(
+            "WITH c AS MATERIALIZED (SELECT {now} AS clock) \
+             INSERT INTO {table} ({PLAIN}) \
+             SELECT id, topic, payload, lane, weight, '{MSGPACK}', 1, clock \
+             FROM c, UNNEST($1::uuid[], $2::text[], $3::bytea[], $4::bigint[], $5::bigint[]) \
+             AS r(id, topic, payload, lane, weight)"
+        );
+    }
+    let (due, array, given, value) = match kind {
+        Kind::Scheduled => (", due_at", ", $11::bigint[]", ", due", ", clock + due"),
+        _ => ("", "", "", ""),
     };
-    let due_value = if scheduled { ", clock + due" } else { "" };
     format!(
         "WITH c AS MATERIALIZED (SELECT {now} AS clock) \
-         INSERT INTO {table} ({columns}, expires_at, created_at{due}) \
+         INSERT INTO {table} ({MESSAGE}, expires_at, created_at{due}) \
          SELECT id, topic, key, headers, payload, content_type, durable, lane, weight, \
-             clock + expires, clock{due_value} \
+             clock + expires, clock{value} \
          FROM c, UNNEST($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[], \
              $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[]{array}) \
-         AS r(id, topic, key, headers, payload, content_type, durable, lane, weight, expires{given})",
-        columns = super::texts::MESSAGE,
+         AS r(id, topic, key, headers, payload, content_type, durable, lane, weight, expires{given})"
     )
 }

@@ -1,6 +1,6 @@
 //! The log in SQLite.
 
-use sqlx::{SqlStr, Sqlite, SqliteConnection, SqlitePool};
+use sqlx::{Sqlite, SqliteConnection, SqlitePool, query::Query, sqlite::SqliteArguments};
 
 use super::{
     database::{LogDatabase, bound, run_and_rows},
@@ -82,9 +82,17 @@ impl LogDatabase for Sqlite {
         _in_transaction: bool,
     ) -> DbResult<()> {
         for lot in entries(staged) {
-            for (statement, rows) in inserts.pieces(false).of(&lot) {
+            let is_plain = !inserts.scheduled && lot.iter().all(Entry::is_plain);
+            let pieces = inserts.pieces(is_plain, false);
+            for (statement, rows) in pieces.of(&lot) {
                 let mut patience = sqlite::Patience::default();
-                while let Err(error) = insert(conn, &statement, inserts.scheduled, rows).await {
+                let insert = || {
+                    rows.iter()
+                        .fold(sqlx::query(statement.clone()), |query, row| {
+                            bind(query, row, is_plain, inserts.scheduled)
+                        })
+                };
+                while let Err(error) = insert().execute(&mut *conn).await {
                     if !patience.again(&error).await {
                         return Err(error);
                     }
@@ -101,28 +109,27 @@ impl LogDatabase for Sqlite {
 
 bound!(Sqlite);
 
-async fn insert(
-    conn: &mut SqliteConnection,
-    statement: &SqlStr,
-    scheduled: bool,
-    rows: &[Entry<'_>],
-) -> DbResult<()> {
-    let mut query = sqlx::query(statement.clone());
-    for row in rows {
-        query = query
-            .bind(row.id)
-            .bind(row.topic.to_owned())
-            .bind(row.key.map(str::to_owned))
-            .bind(row.headers.clone())
+type Insert = Query<'static, Sqlite, SqliteArguments>;
+
+fn bind(query: Insert, row: &Entry<'_>, is_plain: bool, scheduled: bool) -> Insert {
+    let query = query.bind(row.id).bind(row.topic.to_owned());
+    if is_plain {
+        return query
             .bind(row.payload.to_vec())
-            .bind(row.content_type.to_owned())
-            .bind(row.durable)
             .bind(row.lane)
-            .bind(row.weight)
-            .bind(row.expires_in);
-        if scheduled {
-            query = query.bind(row.due_in);
-        }
+            .bind(row.weight);
     }
-    query.execute(conn).await.map(drop)
+    let query = query
+        .bind(row.key.map(str::to_owned))
+        .bind(row.headers.clone())
+        .bind(row.payload.to_vec())
+        .bind(row.content_type.to_owned())
+        .bind(row.durable)
+        .bind(row.lane)
+        .bind(row.weight)
+        .bind(row.expires_in);
+    match scheduled {
+        true => query.bind(row.due_in),
+        false => query,
+    }
 }

@@ -4,7 +4,10 @@ use std::{fmt::Write, sync::Arc};
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
-use crate::outbox::pieces::Pieces;
+use crate::{
+    message::MSGPACK,
+    outbox::inserts::{Inserts as Rows, Pieces},
+};
 
 /// What the databases say each in its own way.
 #[derive(Debug)]
@@ -30,8 +33,8 @@ pub struct Words {
     pub(super) durable: Option<&'static str>,
     /// Sends a text to everybody who listens.
     pub(super) notify: Option<&'static str>,
-    /// The INSERT of any number of rows, for a table, scheduled or not, and the clock.
-    pub(super) many: Option<fn(&str, bool, &str) -> String>,
+    /// The INSERT of any number of rows, for a table, and the clock.
+    pub(super) many: Option<fn(&str, Kind, &str) -> String>,
     /// Locks rows, and fails at once where a transaction has one, committed or not.
     pub(super) no_wait: Option<&'static str>,
     /// Bounds how long an INSERT waits for another transaction's, for the transaction.
@@ -42,18 +45,41 @@ pub struct Words {
 pub(super) const MESSAGE: &str =
     "message_id, topic, message_key, headers, payload, content_type, durable, lane, weight";
 
+/// Those of a message that is plain, as `publish(topic, &value)` makes it; what it does not have is
+/// left out, and what is the same for all stands in the text.
+pub(super) const PLAIN: &str =
+    "message_id, topic, payload, lane, weight, content_type, durable, created_at";
+
+/// Which messages an INSERT is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Plain,
+    Any,
+    /// With the time when it is due.
+    Scheduled,
+}
+
 /// The statements for INSERTs inside a caller's transaction, made once.
 #[derive(Debug)]
+#[cfg_attr(not(any(feature = "mysql", feature = "sqlite")), allow(dead_code))]
 pub struct Inserts {
-    rows: Pieces,
-    guarded: Pieces,
-    /// For one row, and for any number of rows, where the database has arrays.
+    rows: Rows,
+    guarded: Rows,
+    /// Where the database has arrays.
     #[cfg_attr(not(feature = "postgres"), allow(dead_code))]
-    pub(super) one: SqlStr,
+    pub(super) plain: OneOrMany,
     #[cfg_attr(not(feature = "postgres"), allow(dead_code))]
-    pub(super) many: Option<SqlStr>,
+    pub(super) any: OneOrMany,
     pub(super) scheduled: bool,
     tells_transactions: bool,
+}
+
+/// A statement for one row, and one for any number of rows.
+#[derive(Debug)]
+#[cfg_attr(not(feature = "postgres"), allow(dead_code))]
+pub(super) struct OneOrMany {
+    pub(super) one: SqlStr,
+    pub(super) many: SqlStr,
 }
 
 /// Fills words and names into texts.
@@ -136,47 +162,74 @@ pub(super) fn padded<T: Copy>(items: &[T]) -> Vec<T> {
 impl Inserts {
     pub(super) fn new(texts: &Texts, scheduled: bool, tells_transactions: bool) -> Self {
         let table = texts.table(if scheduled { "_scheduled" } else { "" });
-        let values = |rows: usize, guarded: bool| {
-            texts.sql(&Self::template(&table, scheduled, rows, guarded))
+        let kind = if scheduled {
+            Kind::Scheduled
+        } else {
+            Kind::Any
+        };
+        let now = texts.words.now;
+        let arrays = |kind| {
+            let (beginning, row) = insert(&table, kind, now, false);
+            let one = texts.sql(&(beginning + &row));
+            let many = texts.words.many.map(|many| many(&table, kind, now));
+            OneOrMany {
+                many: many.map_or(one.clone(), |many| AssertSqlSafe(many).into_sql_str()),
+                one,
+            }
+        };
+        let rows = |guarded| {
+            let pieces = |kind| {
+                let (beginning, row) = insert(&table, kind, now, guarded);
+                Pieces::of_rows(&beginning, &row)
+            };
+            Rows {
+                plain: pieces(Kind::Plain),
+                any: pieces(kind),
+            }
         };
         Self {
-            rows: Pieces::new(|rows| values(rows, false)),
-            guarded: Pieces::new(|rows| values(rows, true)),
-            one: values(1, false),
-            many: texts.words.many.map(|many| {
-                let text = many(&table, scheduled, texts.words.now);
-                AssertSqlSafe(Arc::<str>::from(text)).into_sql_str()
-            }),
+            rows: rows(false),
+            guarded: rows(true),
+            plain: arrays(Kind::Plain),
+            any: arrays(kind),
             scheduled,
             tells_transactions,
         }
     }
 
-    /// Outside a transaction the guarded INSERT writes a lane that the table's CHECK refuses: a
-    /// deadlock ends the transaction at once, and a closure that goes on would otherwise publish
-    /// alone.
-    fn template(table: &str, scheduled: bool, rows: usize, guarded: bool) -> String {
-        let lane = if guarded {
-            "IF(@@in_transaction, ?, -1)"
-        } else {
-            "?"
-        };
-        let (due, value) = if scheduled {
-            (", due_at", ", {now} + ?")
-        } else {
-            ("", "")
-        };
-        let row = format!("(?, ?, ?, ?, ?, ?, ?, {lane}, ?, {{now}} + ?, {{now}}{value})");
-        let rows = vec![row; rows].join(", ");
-        format!("INSERT INTO {table} ({MESSAGE}, expires_at, created_at{due}) VALUES {rows}")
-    }
-
     /// The INSERTs for any number of rows.
-    pub(super) fn pieces(&self, in_transaction: bool) -> &Pieces {
-        if in_transaction && self.tells_transactions {
+    #[cfg_attr(not(any(feature = "mysql", feature = "sqlite")), allow(dead_code))]
+    pub(super) fn pieces(&self, is_plain: bool, in_transaction: bool) -> &Pieces {
+        let rows = if in_transaction && self.tells_transactions {
             &self.guarded
         } else {
             &self.rows
-        }
+        };
+        if is_plain { &rows.plain } else { &rows.any }
     }
+}
+
+/// The beginning of an INSERT, and one row of it.
+///
+/// Outside a transaction the guarded INSERT writes a lane that the table's CHECK refuses: a deadlock
+/// ends the transaction at once, and a closure that goes on would otherwise publish alone.
+fn insert(table: &str, kind: Kind, now: &str, guarded: bool) -> (String, String) {
+    let lane = if guarded {
+        "IF(@@in_transaction, ?, -1)"
+    } else {
+        "?"
+    };
+    let any = format!("(?, ?, ?, ?, ?, ?, ?, {lane}, ?, {now} + ?, {now}");
+    let (columns, row) = match kind {
+        Kind::Plain => (
+            PLAIN.to_owned(),
+            format!("(?, ?, ?, {lane}, ?, '{MSGPACK}', 1, {now})"),
+        ),
+        Kind::Any => (format!("{MESSAGE}, expires_at, created_at"), any + ")"),
+        Kind::Scheduled => (
+            format!("{MESSAGE}, expires_at, created_at, due_at"),
+            format!("{any}, {now} + ?)"),
+        ),
+    };
+    (format!("INSERT INTO {table} ({columns}) VALUES "), row)
 }

@@ -1,6 +1,6 @@
 //! Records into the table, inside the caller's transaction.
 
-use sqlx::MySqlConnection;
+use sqlx::{MySql, MySqlConnection, mysql::MySqlArguments, query::Query};
 
 use super::Statements;
 use crate::outbox::{DbResult, NewRecord, limits::chunks};
@@ -14,24 +14,41 @@ pub(super) async fn insert(
     in_transaction: bool,
 ) -> DbResult<()> {
     let inserts = statements.insert(in_transaction);
-    for (statement, rows) in chunks(records).flat_map(|rows| inserts.of(rows)) {
-        let mut query = sqlx::query(statement);
-        for row in rows {
-            query = query
-                .bind(row.message.id().0)
-                .bind(row.message.topic())
-                .bind(row.message.key())
-                .bind(row.message.headers().to_json())
-                .bind(row.message.payload().as_ref())
-                .bind(row.message.content_type())
-                .bind(row.message.is_durable())
-                .bind(row.expires_in())
-                .bind(row.status())
-                .bind(row.due_in())
-                .bind(row.available_in())
-                .bind(row.owner());
-        }
+    let (pieces, bind) = if records.iter().all(NewRecord::is_plain) {
+        (&inserts.plain, bind_plain as for<'q> fn(_, _) -> _)
+    } else {
+        (&inserts.any, bind_any as for<'q> fn(_, _) -> _)
+    };
+    for (statement, rows) in chunks(records).flat_map(|rows| pieces.of(rows)) {
+        let query = rows.iter().fold(sqlx::query(statement), bind);
         query.execute(&mut *conn).await?;
     }
     Ok(())
+}
+
+type Insert<'q> = Query<'q, MySql, MySqlArguments>;
+
+fn bind_plain<'q>(query: Insert<'q>, row: &'q NewRecord<'_>) -> Insert<'q> {
+    query
+        .bind(row.message.id().0)
+        .bind(row.message.topic())
+        .bind(row.message.payload().as_ref())
+        .bind(row.available_in())
+        .bind(row.owner())
+}
+
+fn bind_any<'q>(query: Insert<'q>, row: &'q NewRecord<'_>) -> Insert<'q> {
+    query
+        .bind(row.message.id().0)
+        .bind(row.message.topic())
+        .bind(row.message.key())
+        .bind(row.message.headers().to_json())
+        .bind(row.message.payload().as_ref())
+        .bind(row.message.content_type())
+        .bind(row.message.is_durable())
+        .bind(row.expires_in())
+        .bind(row.status())
+        .bind(row.due_in())
+        .bind(row.available_in())
+        .bind(row.owner())
 }

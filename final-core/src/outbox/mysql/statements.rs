@@ -6,10 +6,14 @@ use std::{fmt, sync::Arc};
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
-use crate::{names::ServiceName, outbox::pieces::Pieces};
-
-const COLUMNS: &str = "message_id, topic, message_key, headers, payload, content_type, durable, \
-    expires_at, status, due_at, available_at, claimed_by, created_at";
+use crate::{
+    message::MSGPACK,
+    names::ServiceName,
+    outbox::{
+        Status,
+        inserts::{ANY, Inserts, PLAIN, Pieces},
+    },
+};
 
 /// The columns of a claimed record, in the order `row::claimed` reads them.
 const RECORD: &str = "message_id, topic, message_key, headers, payload, content_type, durable, \
@@ -21,8 +25,8 @@ const EPOCH: &str = "TIMESTAMP'1970-01-01 00:00:00.000000'";
 pub struct Statements {
     pub(super) table: String,
     mariadb: bool,
-    insert: Pieces,
-    insert_guarded: Pieces,
+    insert: Inserts,
+    insert_guarded: Inserts,
     pub(super) due: SqlStr,
     pub(super) lease: ById,
     pub(super) read: ById,
@@ -98,17 +102,21 @@ pub(crate) fn quoted(name: &str) -> String {
 /// deadlock ends the transaction at once, and a closure that goes on would otherwise have its
 /// messages committed alone. NULL would not do: without strict mode an INSERT of several rows turns
 /// it into 0.
-fn insert(table: &str, rows: usize, guarded: bool) -> String {
-    let status = if guarded {
-        "IF(@@in_transaction, ?, -1)"
-    } else {
-        "?"
+fn inserts(table: &str, guarded: bool) -> Inserts {
+    let status = |value: String| match guarded {
+        true => format!("IF(@@in_transaction, {value}, -1)"),
+        false => value,
     };
     let clock = "UTC_TIMESTAMP(6)";
     let later = format!("{clock} + INTERVAL ? MICROSECOND");
-    let row = format!("(?, ?, ?, ?, ?, ?, ?, {later}, {status}, {later}, {later}, ?, {clock})");
-    let rows = vec![row; rows].join(", ");
-    format!("INSERT INTO {table} ({COLUMNS}) VALUES {rows}")
+    let pending = status((Status::Pending as i16).to_string());
+    let plain = format!("(?, ?, ?, {later}, ?, '{MSGPACK}', 1, {pending}, {clock}, {clock})");
+    let status = status("?".into());
+    let any = format!("(?, ?, ?, ?, ?, ?, ?, {later}, {status}, {later}, {later}, ?, {clock})");
+    Inserts {
+        plain: Pieces::of_rows(&format!("INSERT INTO {table} ({PLAIN}) VALUES "), &plain),
+        any: Pieces::of_rows(&format!("INSERT INTO {table} ({ANY}) VALUES "), &any),
+    }
 }
 
 impl Statements {
@@ -125,10 +133,9 @@ impl Statements {
         let listed = "message_id IN ({ids})";
         let order = "ORDER BY message_id LIMIT {n}";
         let mine = format!("WHERE {listed} AND claimed_by = ? AND status = 0 {order}");
-        let inserts = |guarded| Pieces::new(|rows| sql(insert(&t, rows, guarded)));
         Self {
-            insert: inserts(false),
-            insert_guarded: inserts(true),
+            insert: inserts(&t, false),
+            insert_guarded: inserts(&t, true),
             due: sql(format!(
                 "SELECT message_id, TIMESTAMPDIFF(MICROSECOND, {EPOCH}, available_at), \
                      CAST(OCTET_LENGTH(payload) AS SIGNED) \
@@ -232,7 +239,7 @@ impl Statements {
     }
 
     /// The INSERTs. Only MariaDB knows `@@in_transaction`.
-    pub(super) fn insert(&self, in_transaction: bool) -> &Pieces {
+    pub(super) fn insert(&self, in_transaction: bool) -> &Inserts {
         if in_transaction && self.mariadb {
             &self.insert_guarded
         } else {

@@ -5,8 +5,8 @@ use sqlx::{PgConnection, Postgres, postgres::PgArguments, query::Query};
 use super::Statements;
 use crate::outbox::{DbResult, NewRecord, limits::chunks};
 
-/// One of three statements: for one record, for records that differ in their messages only, for any.
-/// The columns go as arrays, so each text serves every number of records and the caller's statement
+/// One of five statements: for one record or many that are plain, for one of any kind, for records
+/// that differ in their messages only, for any. The columns go as arrays, so each text serves every number of records and the caller's statement
 /// cache holds it once.
 ///
 /// A transaction that failed refuses every statement until its end, so there is nothing to guard.
@@ -18,6 +18,12 @@ pub(super) async fn insert(
 ) -> DbResult<()> {
     for rows in chunks(records) {
         let query = match rows {
+            [row] if row.is_plain() => sqlx::query(statements.insert_one_plain.clone())
+                .bind(row.message.id().0)
+                .bind(row.message.topic())
+                .bind(row.message.payload().as_ref())
+                .bind(row.available_in())
+                .bind(row.owner()),
             [row] => {
                 let query = sqlx::query(statements.insert_one.clone())
                     .bind(row.message.id().0)
@@ -26,6 +32,19 @@ pub(super) async fn insert(
                     .bind(row.message.headers().to_json())
                     .bind(row.message.payload().as_ref());
                 rest_of(query, row)
+            }
+            [first, others @ ..]
+                if first.is_plain()
+                    && others
+                        .iter()
+                        .all(|row| row.is_plain() && row.lease == first.lease) =>
+            {
+                sqlx::query(statements.insert_many_plain.clone())
+                    .bind(column(rows, |r| r.message.id().0))
+                    .bind(column(rows, |r| r.message.topic()))
+                    .bind(column(rows, |r| r.message.payload().as_ref()))
+                    .bind(first.available_in())
+                    .bind(first.owner())
             }
             [first, others @ ..] if others.iter().all(|row| is_alike(first, row)) => {
                 rest_of(messages(statements.insert_alike.clone(), rows), first)

@@ -4,7 +4,15 @@ use std::{fmt, sync::Arc};
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
-use crate::{names::ServiceName, outbox::limits::CLAIM_BYTES};
+use crate::{
+    message::MSGPACK,
+    names::ServiceName,
+    outbox::{
+        Status,
+        inserts::{ANY, PLAIN},
+        limits::CLAIM_BYTES,
+    },
+};
 
 /// The columns of a claimed record, in the order `row::claimed` reads them. `was` is its place.
 const RECORD: &str = "\
@@ -12,13 +20,20 @@ const RECORD: &str = "\
     r.attempts, r.faults, \
     (extract(epoch FROM r.expires_at - clock_timestamp()) * 1000000)::bigint";
 
+/// The values of one record that is plain, each a parameter: id, topic, payload, lease, owner.
+const ONE_PLAIN: [&str; 5] = ["$1", "$2", "$3", "$4", "$5"];
+/// Those of many with one lease. Each array is read into a store of its own for the statement, so
+/// the fewer there are the better.
+const MANY_PLAIN: [&str; 5] = ["id", "topic", "payload", "$4", "$5"];
+const MANY_PLAIN_FROM: &str =
+    "FROM UNNEST($1::uuid[], $2::text[], $3::bytea[]) AS r(id, topic, payload)";
+
 /// The values of one record, each a parameter.
 const ONE: [&str; 12] = [
     "$1", "$2", "$3", "$4", "$5", "$6", "$7", "$8", "$9", "$10", "$11", "$12",
 ];
 
-/// The values of records that differ in their messages only. Each array is read into a store of its
-/// own for the statement, so the fewer there are the better.
+/// The values of records that differ in their messages only.
 const ALIKE: [&str; 12] = [
     "id", "topic", "key", "headers", "payload", "$6", "$7", "$8", "$9", "$10", "$11", "$12",
 ];
@@ -45,9 +60,24 @@ const MIXED_FROM: &str = "FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::te
     AS r(id, topic, key, headers, payload, content_type, durable, expires, status, due, available, \
     owner)";
 
-/// An INSERT. The clock is that of the statement: it stands still within it and not, as `now()`
-/// does, from the start of the transaction on.
-fn insert(table: &str, values: [&str; 12], from: Option<&str>) -> String {
+/// The clock of the statement: it stands still within it and not, as `now()` does, from the start of
+/// the transaction on.
+const CLOCK: &str = "statement_timestamp()";
+
+fn later(micros: &str) -> String {
+    format!("{CLOCK} + {micros}::bigint * interval '1 microsecond'")
+}
+
+fn insert_plain(table: &str, values: [&str; 5], from: Option<&str>) -> String {
+    let [id, topic, payload, available, owner] = values;
+    let (available, pending) = (later(available), Status::Pending as i16);
+    let row = format!(
+        "{id}, {topic}, {payload}, {available}, {owner}, '{MSGPACK}', TRUE, {pending}, {CLOCK}, {CLOCK}"
+    );
+    insert(table, PLAIN, &row, from)
+}
+
+fn insert_any(table: &str, values: [&str; 12], from: Option<&str>) -> String {
     let [
         id,
         topic,
@@ -62,15 +92,15 @@ fn insert(table: &str, values: [&str; 12], from: Option<&str>) -> String {
         available,
         owner,
     ] = values;
-    let clock = "statement_timestamp()";
-    let later = |micros| format!("{clock} + {micros}::bigint * interval '1 microsecond'");
     let (expires, due, available) = (later(expires), later(due), later(available));
     let row = format!(
         "{id}, {topic}, {key}, {headers}, {payload}, {content_type}, {durable}, {expires}, \
-         {status}, {due}, {available}, {owner}, {clock}"
+         {status}, {due}, {available}, {owner}, {CLOCK}"
     );
-    let columns = "message_id, topic, message_key, headers, payload, content_type, durable, \
-        expires_at, status, due_at, available_at, claimed_by, created_at";
+    insert(table, ANY, &row, from)
+}
+
+fn insert(table: &str, columns: &str, row: &str, from: Option<&str>) -> String {
     match from {
         None => format!("INSERT INTO {table} ({columns}) VALUES ({row})"),
         Some(from) => format!("INSERT INTO {table} ({columns}) SELECT {row} {from}"),
@@ -79,6 +109,8 @@ fn insert(table: &str, values: [&str; 12], from: Option<&str>) -> String {
 
 pub struct Statements {
     pub(super) table: String,
+    pub(super) insert_one_plain: SqlStr,
+    pub(super) insert_many_plain: SqlStr,
     pub(super) insert_one: SqlStr,
     pub(super) insert_alike: SqlStr,
     pub(super) insert_mixed: SqlStr,
@@ -123,9 +155,11 @@ impl Statements {
         let sql = |text: String| AssertSqlSafe(Arc::<str>::from(text)).into_sql_str();
         let mine = "WHERE message_id = ANY($1) AND claimed_by = $2 AND status = 0";
         Self {
-            insert_one: sql(insert(&t, ONE, None)),
-            insert_alike: sql(insert(&t, ALIKE, Some(ALIKE_FROM))),
-            insert_mixed: sql(insert(&t, MIXED, Some(MIXED_FROM))),
+            insert_one_plain: sql(insert_plain(&t, ONE_PLAIN, None)),
+            insert_many_plain: sql(insert_plain(&t, MANY_PLAIN, Some(MANY_PLAIN_FROM))),
+            insert_one: sql(insert_any(&t, ONE, None)),
+            insert_alike: sql(insert_any(&t, ALIKE, Some(ALIKE_FROM))),
+            insert_mixed: sql(insert_any(&t, MIXED, Some(MIXED_FROM))),
             // What is locked in `due` but over the limit of bytes is free again after the statement.
             claim: sql(format!(
                 "WITH due AS MATERIALIZED ( \

@@ -1,6 +1,6 @@
 //! Records into the table, inside the caller's transaction.
 
-use sqlx::{SqlStr, SqliteConnection};
+use sqlx::{Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
 
 use super::{Patience, Statements, settle::millis};
 use crate::outbox::{DbResult, NewRecord, limits::chunks};
@@ -12,9 +12,16 @@ pub(super) async fn insert(
     records: &[NewRecord<'_>],
     _in_transaction: bool,
 ) -> DbResult<()> {
-    for (statement, rows) in chunks(records).flat_map(|rows| statements.insert.of(rows)) {
+    let is_plain = records.iter().all(NewRecord::is_plain);
+    let (pieces, bind) = if is_plain {
+        (&statements.insert.plain, bind_plain as fn(_, &_) -> _)
+    } else {
+        (&statements.insert.any, bind_any as fn(_, &_) -> _)
+    };
+    for (statement, rows) in chunks(records).flat_map(|rows| pieces.of(rows)) {
         let mut patience = Patience::default();
-        while let Err(error) = insert_some(conn, statement.clone(), rows).await {
+        let insert = || rows.iter().fold(sqlx::query(statement.clone()), bind);
+        while let Err(error) = insert().execute(&mut *conn).await {
             if !patience.again(&error).await {
                 return Err(error);
             }
@@ -23,26 +30,29 @@ pub(super) async fn insert(
     Ok(())
 }
 
-async fn insert_some(
-    conn: &mut SqliteConnection,
-    statement: SqlStr,
-    rows: &[NewRecord<'_>],
-) -> DbResult<()> {
-    let mut query = sqlx::query(statement);
-    for row in rows {
-        query = query
-            .bind(row.message.id().0)
-            .bind(row.message.topic().to_owned())
-            .bind(row.message.key().map(str::to_owned))
-            .bind(row.message.headers().to_json())
-            .bind(row.message.payload().to_vec())
-            .bind(row.message.content_type().to_owned())
-            .bind(row.message.is_durable())
-            .bind(row.expires_in().map(millis))
-            .bind(row.status())
-            .bind(millis(row.due_in()))
-            .bind(millis(row.available_in()))
-            .bind(row.owner());
-    }
-    query.execute(conn).await.map(drop)
+type Insert = Query<'static, Sqlite, SqliteArguments>;
+
+fn bind_plain(query: Insert, row: &NewRecord<'_>) -> Insert {
+    query
+        .bind(row.message.id().0)
+        .bind(row.message.topic().to_owned())
+        .bind(row.message.payload().to_vec())
+        .bind(millis(row.available_in()))
+        .bind(row.owner())
+}
+
+fn bind_any(query: Insert, row: &NewRecord<'_>) -> Insert {
+    query
+        .bind(row.message.id().0)
+        .bind(row.message.topic().to_owned())
+        .bind(row.message.key().map(str::to_owned))
+        .bind(row.message.headers().to_json())
+        .bind(row.message.payload().to_vec())
+        .bind(row.message.content_type().to_owned())
+        .bind(row.message.is_durable())
+        .bind(row.expires_in().map(millis))
+        .bind(row.status())
+        .bind(millis(row.due_in()))
+        .bind(millis(row.available_in()))
+        .bind(row.owner())
 }

@@ -5,19 +5,21 @@ use std::{fmt, sync::Arc};
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use crate::{
+    message::MSGPACK,
     names::ServiceName,
-    outbox::{limits::CLAIM_BYTES, pieces::Pieces},
+    outbox::{
+        Status,
+        inserts::{ANY, Inserts, PLAIN, Pieces},
+        limits::CLAIM_BYTES,
+    },
 };
 
 /// The running clock in milliseconds. Within one statement it stands still.
 pub(super) const NOW: &str = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
 
-const COLUMNS: &str = "message_id, topic, message_key, headers, payload, content_type, durable, \
-    expires_at, status, due_at, available_at, claimed_by, created_at";
-
 pub struct Statements {
     pub(super) table: String,
-    pub(super) insert: Pieces,
+    pub(super) insert: Inserts,
     pub(super) any_due: SqlStr,
     pub(super) due: SqlStr,
     pub(super) lease: SqlStr,
@@ -53,10 +55,14 @@ fn sql(text: String) -> SqlStr {
     AssertSqlSafe(Arc::<str>::from(text)).into_sql_str()
 }
 
-fn insert(table: &str, rows: usize) -> String {
-    let row = format!("(?, ?, ?, ?, ?, ?, ?, {NOW} + ?, ?, {NOW} + ?, {NOW} + ?, ?, {NOW})");
-    let rows = vec![row; rows].join(", ");
-    format!("INSERT INTO {table} ({COLUMNS}) VALUES {rows}")
+fn inserts(table: &str) -> Inserts {
+    let pending = Status::Pending as i16;
+    let plain = format!("(?, ?, ?, {NOW} + ?, ?, '{MSGPACK}', 1, {pending}, {NOW}, {NOW})");
+    let any = format!("(?, ?, ?, ?, ?, ?, ?, {NOW} + ?, ?, {NOW} + ?, {NOW} + ?, ?, {NOW})");
+    Inserts {
+        plain: Pieces::of_rows(&format!("INSERT INTO {table} ({PLAIN}) VALUES "), &plain),
+        any: Pieces::of_rows(&format!("INSERT INTO {table} ({ANY}) VALUES "), &any),
+    }
 }
 
 impl Statements {
@@ -74,7 +80,7 @@ impl Statements {
             "status = 0 AND available_at <= {NOW} AND (available_at, message_id) > (?1, ?2)"
         );
         Self {
-            insert: Pieces::new(|rows| sql(insert(&t, rows))),
+            insert: inserts(&t),
             any_due: sql(format!("SELECT EXISTS (SELECT 1 FROM {t} WHERE {due})")),
             due: sql(format!(
                 "SELECT {record} FROM {t} WHERE message_id IN ( \

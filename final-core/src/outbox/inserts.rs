@@ -4,22 +4,43 @@
 //! the caller's statements out of the cache (100 by default). So there are a few texts, and many rows
 //! go in several pieces.
 
-use sqlx::SqlStr;
+use std::sync::Arc;
+
+use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+
+/// The columns of a record that is plain: as `publish(topic, &value)` makes it. What it does not have
+/// is left out, and what is the same for all stands in the text: most records are plain, and each
+/// parameter costs.
+pub(super) const PLAIN: &str = "message_id, topic, payload, available_at, claimed_by, content_type, \
+    durable, status, due_at, created_at";
+
+/// The columns of any record.
+pub(super) const ANY: &str = "message_id, topic, message_key, headers, payload, content_type, durable, \
+    expires_at, status, due_at, available_at, claimed_by, created_at";
+
+/// The INSERTs into one table.
+#[derive(Debug)]
+pub(crate) struct Inserts {
+    pub(crate) plain: Pieces,
+    pub(crate) any: Pieces,
+}
+
+/// One INSERT for each size of a piece, the smallest first.
+#[derive(Debug)]
+pub(crate) struct Pieces(Vec<(usize, SqlStr)>);
 
 /// Every small number, since most transactions publish a few messages: those are one statement.
 const SMALL: usize = 16;
 /// Beyond it a piece is one of these.
 const LARGE: [usize; 2] = [32, 64];
 
-/// One INSERT for each size of a piece, the smallest first.
-#[derive(Debug)]
-pub(crate) struct Pieces(Vec<(usize, SqlStr)>);
-
 impl Pieces {
-    /// All sizes. `insert` makes the text for so many rows.
-    pub(crate) fn new(insert: impl Fn(usize) -> SqlStr) -> Self {
+    /// All sizes, of a beginning and of the text of one row, repeated.
+    pub(crate) fn of_rows(insert: &str, row: &str) -> Self {
+        let text = |rows| format!("{insert}{}", vec![row; rows].join(", "));
+        let sql = |rows| AssertSqlSafe(Arc::<str>::from(text(rows))).into_sql_str();
         let sizes = (1..=SMALL).chain(LARGE);
-        Self(sizes.map(|rows| (rows, insert(rows))).collect())
+        Self(sizes.map(|rows| (rows, sql(rows))).collect())
     }
 
     /// The rows in pieces, each with the statement for it.
@@ -43,21 +64,19 @@ impl Pieces {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-    use sqlx::{AssertSqlSafe, SqlSafeStr};
-
     use super::*;
+    use proptest::prelude::*;
 
     proptest! {
         #[test]
         fn every_row_is_in_one_piece_in_its_order_with_the_statement_for_as_many(rows in 0..1_100_usize) {
-            let pieces = Pieces::new(|rows| AssertSqlSafe(rows.to_string()).into_sql_str());
+            let pieces = Pieces::of_rows("", "(?)");
             let rows: Vec<usize> = (0..rows).collect();
 
             let cut: Vec<_> = pieces.of(&rows).collect();
 
             for (statement, piece) in &cut {
-                prop_assert_eq!(statement.as_str(), piece.len().to_string());
+                prop_assert_eq!(statement.as_str().matches("(?)").count(), piece.len());
             }
             let together: Vec<usize> = cut.iter().flat_map(|(_, piece)| piece.iter().copied()).collect();
             prop_assert_eq!(together, rows);
@@ -65,7 +84,7 @@ mod tests {
 
         #[test]
         fn a_few_rows_are_one_piece(rows in 1..=16_usize) {
-            let pieces = Pieces::new(|_| SqlStr::from_static(""));
+            let pieces = Pieces::of_rows("", "(?)");
             prop_assert_eq!(pieces.of(&vec![(); rows]).count(), 1);
         }
     }
