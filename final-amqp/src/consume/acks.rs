@@ -1,8 +1,9 @@
 //! Which acks to send for what is finished: as few as possible, none twice.
 //!
 //! A multiple-ack covers every tag up to its own, and RabbitMQ closes the channel if its own is
-//! settled already. So the finished prefix is acked by its highest tag *not yet settled*; what is
-//! finished beyond the first open delivery is acked singly, so that one slow handler holds up none.
+//! settled already. So the finished prefix is acked by its highest tag *not yet settled*. What is
+//! finished beyond the first open delivery is acked singly, so that one slow handler holds up none,
+//! but not at once: handlers at work side by side finish in any order, and most gaps close soon.
 //!
 //! ```text
 //! tag      1 2 3 4 5 6 7 8 9        . open   f finished   s settled (acked singly, or handed back)
@@ -74,24 +75,29 @@ impl Acks {
         self.finished
     }
 
-    /// The acks for all that is finished; it counts as settled from now on.
-    pub(crate) fn flush(&mut self) -> Vec<Ack> {
-        let mut acks = Vec::new();
-        if self.finished == 0 {
-            return acks;
-        }
+    /// The ack for what is finished before the first open delivery; it counts as settled from now on.
+    pub(crate) fn flush_prefix(&mut self) -> Option<Ack> {
         let mut highest = None;
         while let Some(state) = self.states.front().filter(|state| **state != State::Open) {
             if *state == State::Finished {
                 highest = Some(self.first);
+                self.finished -= 1;
             }
             self.states.pop_front();
             self.first += 1;
         }
-        acks.extend(highest.map(|tag| Ack {
+        highest.map(|tag| Ack {
             tag,
             multiple: true,
-        }));
+        })
+    }
+
+    /// The acks for all that is finished; it counts as settled from now on.
+    pub(crate) fn flush(&mut self) -> Vec<Ack> {
+        let mut acks = Vec::from_iter(self.flush_prefix());
+        if self.finished == 0 {
+            return acks;
+        }
         for (tag, state) in (self.first..).zip(&mut self.states) {
             if *state == State::Finished {
                 *state = State::Settled;
@@ -157,6 +163,7 @@ mod tests {
         Deliver,
         Finish(usize),
         HandBack(usize),
+        FlushPrefix,
         Flush,
     }
 
@@ -165,6 +172,7 @@ mod tests {
             4 => Just(Step::Deliver),
             4 => (0..40usize).prop_map(Step::Finish),
             1 => (0..40usize).prop_map(Step::HandBack),
+            2 => Just(Step::FlushPrefix),
             2 => Just(Step::Flush),
         ]
     }
@@ -198,6 +206,16 @@ mod tests {
                         server.unacked.remove(&tag);
                     }
                     Step::Finish(_) | Step::HandBack(_) => {}
+                    Step::FlushPrefix => {
+                        if let Some(ack) = acks.flush_prefix() {
+                            server.ack(ack);
+                        }
+                        let open_from = open.iter().min().copied().unwrap_or(next);
+                        let prefix: BTreeSet<u64> = finished.range(..open_from).copied().collect();
+                        prop_assert!(prefix.is_subset(&server.acked));
+                        prop_assert!(server.acked.is_subset(&finished));
+                        prop_assert_eq!(acks.finished(), finished.len() - server.acked.len());
+                    }
                     Step::Flush => {
                         for ack in acks.flush() {
                             server.ack(ack);

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use final_core::broker::{Delivery, Settlement, Settler};
-use futures::{StreamExt, future::join_all};
+use futures::{FutureExt, StreamExt, future::join_all};
 use lapin::{
     Channel, Connection, Consumer,
     options::{
@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     Intake,
-    acks::Acks,
+    acks::{Ack, Acks},
     dead_letters::{Job, Jobs},
 };
 use crate::{
@@ -33,6 +33,8 @@ use crate::{
 const GATHER: Duration = Duration::from_millis(3);
 /// How many finished deliveries do not wait.
 const ENOUGH: usize = 64;
+/// How many deliveries or settlements are dealt with before the channel looks at the other ones.
+const MANY: usize = 64;
 
 /// What a channel is told from outside.
 #[derive(Debug)]
@@ -117,6 +119,7 @@ impl ConsumingChannel {
         let mut taking = intake.deliveries();
         let mut flush_at: Option<Instant> = None;
         let mut nobody_takes = false;
+        let mut orders = Vec::new();
         loop {
             if taking.is_some() && (nobody_takes || intake.stop.is_cancelled()) {
                 taking = None;
@@ -125,8 +128,9 @@ impl ConsumingChannel {
             if self.acks.finished() == 0 {
                 flush_at = None;
             } else if self.acks.finished() >= ENOUGH {
-                self.flush().await?;
+                self.flush_some().await?;
                 flush_at = None;
+                continue;
             } else if flush_at.is_none() {
                 flush_at = Some(Instant::now() + GATHER);
             }
@@ -137,12 +141,19 @@ impl ConsumingChannel {
                 biased;
                 () = intake.abort.cancelled() => return self.flush().await,
                 // The settler holds the other end.
-                Some(order) = self.orders.recv() => self.obey(order).await?,
+                1.. = self.orders.recv_many(&mut orders, MANY) => {
+                    for order in orders.drain(..) {
+                        self.obey(order).await?;
+                    }
+                }
                 () = until(flush_at), if flush_at.is_some() => self.flush().await?,
                 () = intake.stop.cancelled(), if taking.is_some() => {}
                 () = intake.finish.cancelled(), if !intake.finish.is_cancelled() => {}
                 next = next(&mut self.consumer, taking.as_ref()), if taking.is_some() => match next {
-                    Ok((delivery, permit)) => permit.send(self.take(delivery)),
+                    Ok((delivery, permit)) => {
+                        permit.send(self.take(delivery));
+                        self.take_more(taking.as_ref())?;
+                    }
                     Err(Ended::Consumer(why)) => return Err(why),
                     Err(Ended::Bus) => nobody_takes = true,
                 },
@@ -172,6 +183,23 @@ impl ConsumingChannel {
         };
         self.in_hand.insert(tag, original);
         Delivery::new(content, tag, Arc::<ChannelSettler>::clone(&self.settler))
+    }
+
+    /// Takes what has come besides: under load they come together, and each wait has its price.
+    fn take_more(&mut self, taking: Option<&mpsc::Sender<Delivery>>) -> Result<(), String> {
+        let Some(taking) = taking else { return Ok(()) };
+        for _ in 0..MANY {
+            let Ok(permit) = taking.try_reserve() else {
+                return Ok(());
+            };
+            match self.consumer.next().now_or_never() {
+                Some(Some(Ok(delivery))) => permit.send(self.take(delivery)),
+                Some(Some(Err(error))) => return Err(error.to_string()),
+                // The end is seen by the next wait.
+                Some(None) | None => return Ok(()),
+            }
+        }
+        Ok(())
     }
 
     async fn obey(&mut self, order: Order) -> Result<(), String> {
@@ -209,10 +237,25 @@ impl ConsumingChannel {
         Ok(())
     }
 
+    /// Acks the finished prefix; the rest as well if that leaves too many.
+    async fn flush_some(&mut self) -> Result<(), String> {
+        let prefix = self.acks.flush_prefix();
+        if self.acks.finished() >= ENOUGH {
+            let rest = self.acks.flush();
+            return self.ack(prefix.into_iter().chain(rest)).await;
+        }
+        self.ack(prefix).await
+    }
+
     /// Acks what is finished.
     async fn flush(&mut self) -> Result<(), String> {
+        let acks = self.acks.flush();
+        self.ack(acks).await
+    }
+
+    async fn ack(&self, acks: impl IntoIterator<Item = Ack>) -> Result<(), String> {
         let channel = &self.channel;
-        let acks = self.acks.flush().into_iter().map(|ack| {
+        let acks = acks.into_iter().map(|ack| {
             let options = BasicAckOptions {
                 multiple: ack.multiple,
             };

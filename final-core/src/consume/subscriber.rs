@@ -23,6 +23,9 @@ use crate::{
     router::Routes,
 };
 
+/// How many deliveries are taken at once.
+const MANY: usize = 64;
+
 /// Takes what the broker delivers, and brings it to the handlers.
 pub(crate) struct Subscriber {
     desk: Arc<Desk>,
@@ -104,15 +107,19 @@ impl Subscriber {
     /// Takes deliveries until the stream ends.
     async fn take(&self, deliveries: &mut mpsc::Receiver<Delivery>, hands: &mut Hands) {
         let mut stopped = pin!(self.desk.stop.cancelled());
-        let mut kept = Vec::new();
+        let (mut kept, mut came) = (Vec::new(), Vec::new());
         loop {
-            let next = tokio::select! {
+            let some = tokio::select! {
                 biased;
                 () = &mut stopped => break,
-                next = deliveries.recv() => next,
+                some = deliveries.recv_many(&mut came, MANY) => some,
             };
-            let Some(delivery) = next else { return };
-            kept.extend(self.take_up(delivery, hands).await);
+            if some == 0 {
+                return;
+            }
+            for delivery in came.drain(..) {
+                kept.extend(self.take_up(delivery, hands).await);
+            }
         }
         // Handed back now they would be delivered again, perhaps to us, as long as the broker knows
         // us as a consumer. There are no more than it lets us hold.

@@ -99,6 +99,11 @@ pub(super) async fn hand_back_after(desk: Arc<Desk>, delivery: Delivery, pause: 
 impl Desk {
     /// Waits until a handler may run. `None` if the bus stops before.
     pub(super) async fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        if !self.stop.is_cancelled()
+            && let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned()
+        {
+            return Some(slot);
+        }
         let slot = Arc::clone(&self.slots).acquire_owned();
         tokio::select! {
             biased;
