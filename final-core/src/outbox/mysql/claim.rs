@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use sqlx::{MySqlConnection, MySqlPool};
+use sqlx::{MySqlConnection, MySqlPool, Row, mysql::MySqlRow};
 use uuid::Uuid;
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
     error::{TRIES, is_deadlock},
     pool,
     settle::{by_ids, filled},
-    statements::MOST_IDS,
+    statements::{BYTES, MOST_IDS, SMALL_BYTES},
 };
 use crate::outbox::{
     Claimed, DbResult, Position, Record,
@@ -46,53 +46,60 @@ async fn try_claim(
     lease: Duration,
 ) -> DbResult<Vec<Claimed>> {
     let mut tx = pool::begin(relay).await?;
-    let due: Vec<(Uuid, i64, i64)> = sqlx::query_as(s.due.clone())
+    let rows = sqlx::query(s.due.clone())
         .bind(after.available_at)
         .bind(after.available_at)
         .bind(after.id)
         .bind(limit)
         .fetch_all(&mut *tx)
         .await?;
-    let due = fitting(due);
-    for chunk in due.chunks(MOST_IDS) {
-        let ids: Vec<Uuid> = chunk.iter().map(|place| place.id).collect();
+    let found = |row: &MySqlRow| Ok((row::claimed(row)?, row.try_get(BYTES)?));
+    let found: Vec<(Claimed, i64)> = rows.iter().map(found).collect::<DbResult<_>>()?;
+    let due = &found[..fitting(found.iter().map(|(_, bytes)| *bytes))];
+    let ids: Vec<Uuid> = due.iter().map(|(due, _)| due.position.id).collect();
+    for ids in ids.chunks(MOST_IDS) {
         let (statement, takes) = s.lease.for_ids(ids.len());
         let query = sqlx::query(statement).bind(owner).bind(micros(lease));
-        by_ids(query, &ids, takes).execute(&mut *tx).await?;
+        by_ids(query, ids, takes).execute(&mut *tx).await?;
     }
-    let mut records = read(&mut tx, s, &due).await?;
+    let is_large = |(_, bytes): &&(Claimed, i64)| *bytes > SMALL_BYTES;
+    let large = due.iter().filter(is_large);
+    let large: Vec<Uuid> = large.map(|(due, _)| due.position.id).collect();
+    let mut large = read(&mut tx, s, &large).await?;
     tx.commit().await?;
-    let claimed = |position: Position| {
-        let record = records.remove(&position.id)?;
-        Some(Claimed { record, position })
-    };
-    Ok(due.into_iter().filter_map(claimed).collect())
+    let mut found = found;
+    found.truncate(ids.len());
+    let mut claimed: Vec<Claimed> = found.into_iter().map(|(claimed, _)| claimed).collect();
+    for claimed in &mut claimed {
+        if let Some(record) = large.remove(&claimed.position.id) {
+            claimed.record = record;
+        }
+    }
+    Ok(claimed)
 }
 
-/// As many from the front as one claim may carry.
-fn fitting(due: Vec<(Uuid, i64, i64)>) -> Vec<Position> {
+/// How many from the front one claim may carry.
+fn fitting(sizes: impl Iterator<Item = i64>) -> usize {
     let mut before = 0;
-    let fits = due.into_iter().take_while(|(_, _, bytes)| {
+    let fits = sizes.take_while(|bytes| {
         let fits = before < CLAIM_BYTES;
         before += bytes;
         fits
     });
-    fits.map(|(id, available_at, _)| Position { available_at, id })
-        .collect()
+    fits.count()
 }
 
-/// Payloads are read by id and not along with the search, so that those that do not fit are not.
+/// Large payloads are read by id and not along with the search, so that those that do not fit are not.
 async fn read(
     conn: &mut MySqlConnection,
     s: &Statements,
-    places: &[Position],
+    ids: &[Uuid],
 ) -> DbResult<HashMap<Uuid, Record>> {
-    let mut records = HashMap::with_capacity(places.len());
-    for chunk in places.chunks(MOST_IDS) {
-        let ids: Vec<Uuid> = chunk.iter().map(|place| place.id).collect();
+    let mut records = HashMap::with_capacity(ids.len());
+    for ids in ids.chunks(MOST_IDS) {
         let (statement, takes) = s.read.for_ids(ids.len());
         let mut query = sqlx::query(statement);
-        for id in filled(&ids, takes) {
+        for id in filled(ids, takes) {
             query = query.bind(id);
         }
         for row in query.fetch_all(&mut *conn).await? {
@@ -121,11 +128,7 @@ pub(super) async fn claim_parked(
     let (statement, takes) = s.lease_parked.for_ids(1);
     let query = sqlx::query(statement).bind(owner).bind(micros(lease));
     by_ids(query, &[id], takes).execute(&mut *tx).await?;
-    let place = Position {
-        available_at: 0,
-        id,
-    };
-    let record = read(&mut tx, s, &[place]).await?.remove(&id);
+    let record = read(&mut tx, s, &[id]).await?.remove(&id);
     tx.commit().await?;
     Ok(record)
 }
@@ -136,14 +139,11 @@ mod tests {
 
     #[test]
     fn a_claim_ends_where_its_payloads_become_too_large() {
-        let third = CLAIM_BYTES / 3 + 1;
-        let due = (0..9).map(|n| (Uuid::from_u128(n), 0, third)).collect();
-
-        assert_eq!(fitting(due).len(), 3);
+        assert_eq!(fitting([CLAIM_BYTES / 3 + 1; 9].into_iter()), 3);
     }
 
     #[test]
     fn one_record_is_claimed_however_large() {
-        assert_eq!(fitting(vec![(Uuid::nil(), 0, CLAIM_BYTES * 2)]).len(), 1);
+        assert_eq!(fitting([CLAIM_BYTES * 2].into_iter()), 1);
     }
 }

@@ -15,9 +15,18 @@ use crate::{
     },
 };
 
-/// The columns of a claimed record, in the order `row::claimed` reads them.
-const RECORD: &str = "message_id, topic, message_key, headers, payload, content_type, durable, \
-    attempts, faults, TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), expires_at)";
+/// The columns of a claimed record, in the order `row::claimed` reads them, with this payload.
+fn record(payload: &str) -> String {
+    format!(
+        "message_id, topic, message_key, headers, {payload}, content_type, durable, attempts, faults, \
+         TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), expires_at)"
+    )
+}
+
+/// Up to this size a payload comes with the search for what is due; a larger one comes empty.
+pub(super) const SMALL_BYTES: i64 = 8 * 1024;
+/// The column of a payload's size after those of a record and its position.
+pub(super) const BYTES: usize = 11;
 
 /// Microseconds since 1970 as DATETIME, and back.
 const EPOCH: &str = "TIMESTAMP'1970-01-01 00:00:00.000000'";
@@ -65,7 +74,7 @@ impl fmt::Debug for Statements {
 /// that the relay's statement cache stays small.
 pub(super) struct ById([SqlStr; SIZES.len()]);
 
-const SIZES: [usize; 5] = [1, 8, 64, 256, 1_000];
+const SIZES: [usize; 7] = [1, 8, 32, 128, 256, 512, 1_000];
 
 /// The longest list.
 pub(super) const MOST_IDS: usize = SIZES[SIZES.len() - 1];
@@ -137,19 +146,23 @@ impl Statements {
             insert: inserts(&t, false),
             insert_guarded: inserts(&t, true),
             due: sql(format!(
-                "SELECT message_id, TIMESTAMPDIFF(MICROSECOND, {EPOCH}, available_at), \
+                "SELECT {}, TIMESTAMPDIFF(MICROSECOND, {EPOCH}, available_at), \
                      CAST(OCTET_LENGTH(payload) AS SIGNED) \
                  FROM {due} WHERE status = 0 AND available_at <= UTC_TIMESTAMP(6) \
                    AND available_at >= {EPOCH} + INTERVAL ? MICROSECOND \
                    AND (available_at > {EPOCH} + INTERVAL ? MICROSECOND OR message_id > ?) \
-                 ORDER BY available_at, message_id LIMIT ? FOR UPDATE SKIP LOCKED"
+                 ORDER BY available_at, message_id LIMIT ? FOR UPDATE SKIP LOCKED",
+                record(&format!(
+                    "IF(OCTET_LENGTH(payload) <= {SMALL_BYTES}, payload, x'')"
+                ))
             )),
             lease: ById::new(&format!(
                 "UPDATE {t} SET claimed_by = ?, available_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND \
                  WHERE {listed} {order}"
             )),
             read: ById::new(&format!(
-                "SELECT {RECORD}, CAST(0 AS SIGNED) FROM {t} WHERE {listed} {order}"
+                "SELECT {}, CAST(0 AS SIGNED) FROM {t} WHERE {listed} {order}",
+                record("payload")
             )),
             parked: sql(format!(
                 "SELECT message_id FROM {parked} WHERE status = 1 AND topic = ? \

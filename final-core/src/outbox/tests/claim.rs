@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Message,
-    outbox::{NewRecord, limits::CLAIM_BYTES},
+    outbox::{Claimed, NewRecord, limits::CLAIM_BYTES},
 };
 
 pub(super) async fn a_claim_takes_the_oldest_first_and_each_once<DB: House>() {
@@ -81,6 +81,21 @@ pub(super) async fn a_row_that_is_no_message_does_not_hold_up_the_others<DB: Hou
     assert!(reason(0).unwrap_err().contains("headers"));
     assert!(reason(1).unwrap_err().contains("empty"));
     assert_eq!(reason(2).unwrap().topic(), "good");
+}
+
+pub(super) async fn payloads_of_all_sizes_are_claimed_together_as_they_were_published<DB: House>() {
+    let outbox = Outbox::<DB>::new().await;
+    let sizes = [0, 1, 8 * 1024, 8 * 1024 + 1, 100_000, 5];
+    let messages = sizes.map(|size| Message::new("order.placed", vec![159; size]));
+    let records = messages.each_ref().map(NewRecord::plain);
+    outbox.insert(&records).await;
+
+    let claimed = outbox.claim(10).await;
+
+    let payload = |claimed: &Claimed| claimed.record.message.as_ref().unwrap().payload().clone();
+    let mut got: Vec<_> = claimed.iter().map(payload).collect();
+    got.sort_by_key(|payload| sizes.iter().position(|size| *size == payload.len()));
+    assert_eq!(got, messages.each_ref().map(|m| m.payload().clone()));
 }
 
 pub(super) async fn a_claim_carries_no_more_payload_than_it_may<DB: House>() {

@@ -39,6 +39,33 @@ pub(super) async fn a_committed_record_is_claimed_as_it_was_published<DB: House>
     }
 }
 
+pub(super) async fn plain_records_are_claimed_as_they_were_published_however_many<DB: House>() {
+    for number in [1, 2, 17, 100] {
+        let outbox = Outbox::<DB>::new().await;
+        let payload = |n: usize| format!("payload {n}").into_bytes();
+        let messages: Vec<_> = (0..number)
+            .map(|n| Message::new("order.placed", payload(n)))
+            .collect();
+        let records: Vec<_> = messages.iter().map(NewRecord::plain).collect();
+        assert!(records.iter().all(NewRecord::is_plain));
+        outbox.insert(&records).await;
+
+        let mut claimed = outbox.claim(1_000).await;
+
+        claimed.sort_by_key(|claimed| claimed.record.id);
+        assert_eq!(claimed.len(), number);
+        for (claimed, put) in claimed.into_iter().zip(&messages) {
+            let got = claimed.record.message.unwrap();
+            assert_eq!((got.id(), got.topic()), (put.id(), put.topic()));
+            assert_eq!((got.key(), got.headers()), (None, put.headers()));
+            assert_eq!(got.payload(), put.payload());
+            assert_eq!(got.content_type(), put.content_type());
+            assert!(got.is_durable());
+            assert_eq!(claimed.record.expires_in, None);
+        }
+    }
+}
+
 pub(super) async fn a_rolled_back_record_is_never_claimed<DB: House>() {
     let outbox = Outbox::<DB>::new().await;
     let message = message("order.placed");
@@ -155,15 +182,20 @@ pub(super) async fn inserts_of_many_sizes_leave_room_in_the_callers_statement_ca
 
     for size in 1..=70 {
         // Other ids for each, the messages are the same.
-        let again: Vec<_> = messages[..size]
-            .iter()
-            .map(|message| message.clone().with_id(Uuid::now_v7().into()))
-            .collect();
-        let records: Vec<_> = again.iter().map(NewRecord::plain).collect();
-        DB::insert(&mut tx, &outbox.s, &records, true)
-            .await
-            .unwrap();
+        let again = || {
+            messages[..size]
+                .iter()
+                .map(|message| message.clone().with_id(Uuid::now_v7().into()))
+        };
+        let plain: Vec<_> = again().collect();
+        let keyed: Vec<_> = again().map(|message| message.with_key("a")).collect();
+        for messages in [plain, keyed] {
+            let records: Vec<_> = messages.iter().map(NewRecord::plain).collect();
+            DB::insert(&mut tx, &outbox.s, &records, true)
+                .await
+                .unwrap();
+        }
     }
 
-    assert!(tx.cached_statements_size() <= 20);
+    assert!(tx.cached_statements_size() <= 40);
 }

@@ -45,6 +45,7 @@ macro_rules! for_all {
                 a_time_to_live_counts_from_the_due_time,
                 a_record_of_a_parked_topic_starts_unroutable,
                 thousands_of_records_go_in_chunks,
+                plain_records_are_claimed_as_they_were_published_however_many,
                 inserts_of_many_sizes_leave_room_in_the_callers_statement_cache,
             ],
             claim: [
@@ -52,6 +53,7 @@ macro_rules! for_all {
                 a_pass_continues_after_the_last_key,
                 claims_at_once_share_no_record,
                 a_row_that_is_no_message_does_not_hold_up_the_others,
+                payloads_of_all_sizes_are_claimed_together_as_they_were_published,
                 a_claim_carries_no_more_payload_than_it_may,
             ],
             settle: [
