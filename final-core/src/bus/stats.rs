@@ -40,6 +40,14 @@ pub struct Stats {
 }
 
 impl<DB: OutboxDatabase> Bus<DB> {
+    /// [`Stats::acked`] alone, without asking the database: for our own measurements, which a count
+    /// of a million records would disturb.
+    #[doc(hidden)]
+    pub fn acked(&self) -> u64 {
+        let running = self.inner.running.get();
+        running.map_or(0, |running| running.relay.counters.acked.get())
+    }
+
     /// Counts what is in the outbox and tells what the bus has done.
     ///
     /// Asks the database with one statement; meant for a health check every few seconds.
