@@ -29,7 +29,7 @@ pub(super) async fn run(bench: &mut Bench) -> Result<()> {
     ours::make_queue(&place.pool, vhost.url()).await?;
     let connection = hand::connect(vhost.url()).await?;
     let payload = Order::new(1).encode()?;
-    let series = rounds(bench.rounds(7), &[OURS, "lapin alone"], async |side| {
+    let series = rounds(bench.rounds(15), &[OURS, "lapin alone"], async |side| {
         hand::publish_many(&connection, ("", SERVICE), messages, &payload).await?;
         let took = if side == OURS {
             let bus = ours::bus(&place.pool, vhost.url()).await?;
