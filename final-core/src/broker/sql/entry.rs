@@ -55,7 +55,6 @@ impl Entry<'_> {
             && self.expires_in.is_none()
             && self.durable == 1
             && self.content_type == MSGPACK
-            && self.due_in == 0
     }
 }
 

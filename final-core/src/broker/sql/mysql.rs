@@ -4,9 +4,9 @@ use sqlx::{MySql, MySqlConnection, MySqlPool};
 
 use super::{
     database::{LogDatabase, NoPatience, bound, run_and_rows},
-    entry::{Entry, entries},
+    entry::entries,
     schema::Types,
-    texts::{Inserts, Words},
+    texts::{Inserts, Kind, Words},
 };
 use crate::{
     broker::Staged,
@@ -94,13 +94,12 @@ impl LogDatabase for MySql {
         in_transaction: bool,
     ) -> DbResult<()> {
         for lot in entries(staged) {
-            let is_plain = !inserts.scheduled && lot.iter().all(Entry::is_plain);
-            let pieces = inserts.pieces(is_plain, in_transaction);
-            for (statement, rows) in pieces.of(&lot) {
+            let kind = inserts.kind(&lot);
+            for (statement, rows) in inserts.pieces(kind, in_transaction).of(&lot) {
                 let mut query = sqlx::query(statement);
                 for row in rows {
                     query = query.bind(row.id).bind(row.topic);
-                    if is_plain {
+                    if kind == Kind::Plain {
                         query = query.bind(row.payload).bind(row.lane).bind(row.weight);
                         continue;
                     }
@@ -113,7 +112,7 @@ impl LogDatabase for MySql {
                         .bind(row.lane)
                         .bind(row.weight)
                         .bind(row.expires_in);
-                    if inserts.scheduled {
+                    if kind == Kind::Scheduled {
                         query = query.bind(row.due_in);
                     }
                 }

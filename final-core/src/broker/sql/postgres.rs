@@ -110,23 +110,20 @@ impl LogDatabase for Postgres {
         _in_transaction: bool,
     ) -> DbResult<()> {
         for rows in entries(staged) {
+            let kind = inserts.kind(&rows);
             let query = match &rows[..] {
-                [row] if !inserts.scheduled && row.is_plain() => {
-                    sqlx::query(inserts.plain.one.clone())
-                        .bind(row.id)
-                        .bind(row.topic)
-                        .bind(row.payload)
-                        .bind(row.lane)
-                        .bind(row.weight)
-                }
-                rows if !inserts.scheduled && rows.iter().all(Entry::is_plain) => {
-                    sqlx::query(inserts.plain.many.clone())
-                        .bind(column(rows, |r| r.id))
-                        .bind(column(rows, |r| r.topic))
-                        .bind(column(rows, |r| r.payload))
-                        .bind(column(rows, |r| r.lane))
-                        .bind(column(rows, |r| r.weight))
-                }
+                [row] if kind == Kind::Plain => sqlx::query(inserts.plain.one.clone())
+                    .bind(row.id)
+                    .bind(row.topic)
+                    .bind(row.payload)
+                    .bind(row.lane)
+                    .bind(row.weight),
+                rows if kind == Kind::Plain => sqlx::query(inserts.plain.many.clone())
+                    .bind(column(rows, |r| r.id))
+                    .bind(column(rows, |r| r.topic))
+                    .bind(column(rows, |r| r.payload))
+                    .bind(column(rows, |r| r.lane))
+                    .bind(column(rows, |r| r.weight)),
                 [row] => {
                     let query = sqlx::query(inserts.any.one.clone())
                         .bind(row.id)
@@ -139,9 +136,9 @@ impl LogDatabase for Postgres {
                         .bind(row.lane)
                         .bind(row.weight)
                         .bind(row.expires_in);
-                    match inserts.scheduled {
-                        true => query.bind(row.due_in),
-                        false => query,
+                    match kind {
+                        Kind::Scheduled => query.bind(row.due_in),
+                        Kind::Plain | Kind::Any => query,
                     }
                 }
                 rows => {
@@ -156,9 +153,9 @@ impl LogDatabase for Postgres {
                         .bind(column(rows, |r| r.lane))
                         .bind(column(rows, |r| r.weight))
                         .bind(column(rows, |r| r.expires_in));
-                    match inserts.scheduled {
-                        true => query.bind(column(rows, |r| r.due_in)),
-                        false => query,
+                    match kind {
+                        Kind::Scheduled => query.bind(column(rows, |r| r.due_in)),
+                        Kind::Plain | Kind::Any => query,
                     }
                 }
             };

@@ -6,7 +6,7 @@ use super::{
     database::{LogDatabase, bound, run_and_rows},
     entry::{Entry, entries},
     schema::Types,
-    texts::{Inserts, Words},
+    texts::{Inserts, Kind, Words},
 };
 use crate::{
     broker::Staged,
@@ -82,14 +82,13 @@ impl LogDatabase for Sqlite {
         _in_transaction: bool,
     ) -> DbResult<()> {
         for lot in entries(staged) {
-            let is_plain = !inserts.scheduled && lot.iter().all(Entry::is_plain);
-            let pieces = inserts.pieces(is_plain, false);
-            for (statement, rows) in pieces.of(&lot) {
+            let kind = inserts.kind(&lot);
+            for (statement, rows) in inserts.pieces(kind, false).of(&lot) {
                 let mut patience = sqlite::Patience::default();
                 let insert = || {
                     rows.iter()
                         .fold(sqlx::query(statement.clone()), |query, row| {
-                            bind(query, row, is_plain, inserts.scheduled)
+                            bind(query, row, kind)
                         })
                 };
                 while let Err(error) = insert().execute(&mut *conn).await {
@@ -111,9 +110,9 @@ bound!(Sqlite);
 
 type Insert = Query<'static, Sqlite, SqliteArguments>;
 
-fn bind(query: Insert, row: &Entry<'_>, is_plain: bool, scheduled: bool) -> Insert {
+fn bind(query: Insert, row: &Entry<'_>, kind: Kind) -> Insert {
     let query = query.bind(row.id).bind(row.topic.to_owned());
-    if is_plain {
+    if kind == Kind::Plain {
         return query
             .bind(row.payload.to_vec())
             .bind(row.lane)
@@ -128,8 +127,8 @@ fn bind(query: Insert, row: &Entry<'_>, is_plain: bool, scheduled: bool) -> Inse
         .bind(row.lane)
         .bind(row.weight)
         .bind(row.expires_in);
-    match scheduled {
-        true => query.bind(row.due_in),
-        false => query,
+    match kind {
+        Kind::Scheduled => query.bind(row.due_in),
+        Kind::Plain | Kind::Any => query,
     }
 }

@@ -4,6 +4,7 @@ use std::{fmt::Write, sync::Arc};
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
+use super::entry::Entry;
 use crate::{
     message::MSGPACK,
     outbox::inserts::{Inserts as Rows, Pieces},
@@ -70,7 +71,7 @@ pub struct Inserts {
     pub(super) plain: OneOrMany,
     #[cfg_attr(not(feature = "postgres"), allow(dead_code))]
     pub(super) any: OneOrMany,
-    pub(super) scheduled: bool,
+    scheduled: bool,
     tells_transactions: bool,
 }
 
@@ -197,15 +198,29 @@ impl Inserts {
         }
     }
 
+    /// Which of the INSERTs these rows take.
+    pub(super) fn kind(&self, rows: &[Entry<'_>]) -> Kind {
+        if self.scheduled {
+            Kind::Scheduled
+        } else if rows.iter().all(Entry::is_plain) {
+            Kind::Plain
+        } else {
+            Kind::Any
+        }
+    }
+
     /// The INSERTs for any number of rows.
     #[cfg_attr(not(any(feature = "mysql", feature = "sqlite")), allow(dead_code))]
-    pub(super) fn pieces(&self, is_plain: bool, in_transaction: bool) -> &Pieces {
+    pub(super) fn pieces(&self, kind: Kind, in_transaction: bool) -> &Pieces {
         let rows = if in_transaction && self.tells_transactions {
             &self.guarded
         } else {
             &self.rows
         };
-        if is_plain { &rows.plain } else { &rows.any }
+        match kind {
+            Kind::Plain => &rows.plain,
+            Kind::Any | Kind::Scheduled => &rows.any,
+        }
     }
 }
 

@@ -54,8 +54,8 @@ async fn try_claim(
         .fetch_all(&mut *tx)
         .await?;
     let found = |row: &MySqlRow| Ok((row::claimed(row)?, row.try_get(BYTES)?));
-    let found: Vec<(Claimed, i64)> = rows.iter().map(found).collect::<DbResult<_>>()?;
-    let due = &found[..fitting(found.iter().map(|(_, bytes)| *bytes))];
+    let mut due: Vec<(Claimed, i64)> = rows.iter().map(found).collect::<DbResult<_>>()?;
+    due.truncate(fitting(due.iter().map(|(_, bytes)| *bytes)));
     let ids: Vec<Uuid> = due.iter().map(|(due, _)| due.position.id).collect();
     for ids in ids.chunks(MOST_IDS) {
         let (statement, takes) = s.lease.for_ids(ids.len());
@@ -67,15 +67,13 @@ async fn try_claim(
     let large: Vec<Uuid> = large.map(|(due, _)| due.position.id).collect();
     let mut large = read(&mut tx, s, &large).await?;
     tx.commit().await?;
-    let mut found = found;
-    found.truncate(ids.len());
-    let mut claimed: Vec<Claimed> = found.into_iter().map(|(claimed, _)| claimed).collect();
-    for claimed in &mut claimed {
-        if let Some(record) = large.remove(&claimed.position.id) {
-            claimed.record = record;
+    let claimed = |(mut claimed, bytes): (Claimed, i64)| {
+        if bytes > SMALL_BYTES {
+            claimed.record = large.remove(&claimed.position.id)?;
         }
-    }
-    Ok(claimed)
+        Some(claimed)
+    };
+    Ok(due.into_iter().filter_map(claimed).collect())
 }
 
 /// How many from the front one claim may carry.

@@ -6,8 +6,8 @@ use super::Statements;
 use crate::outbox::{DbResult, NewRecord, limits::chunks};
 
 /// One of five statements: for one record or many that are plain, for one of any kind, for records
-/// that differ in their messages only, for any. The columns go as arrays, so each text serves every number of records and the caller's statement
-/// cache holds it once.
+/// that differ in their messages only, for any. The columns of many go as arrays, so each text serves
+/// every number of records and the caller's statement cache holds it once.
 ///
 /// A transaction that failed refuses every statement until its end, so there is nothing to guard.
 pub(super) async fn insert(
@@ -33,21 +33,17 @@ pub(super) async fn insert(
                     .bind(row.message.payload().as_ref());
                 rest_of(query, row)
             }
-            [first, others @ ..]
-                if first.is_plain()
-                    && others
-                        .iter()
-                        .all(|row| row.is_plain() && row.lease == first.lease) =>
-            {
-                sqlx::query(statements.insert_many_plain.clone())
-                    .bind(column(rows, |r| r.message.id().0))
-                    .bind(column(rows, |r| r.message.topic()))
-                    .bind(column(rows, |r| r.message.payload().as_ref()))
-                    .bind(first.available_in())
-                    .bind(first.owner())
-            }
             [first, others @ ..] if others.iter().all(|row| is_alike(first, row)) => {
-                rest_of(messages(statements.insert_alike.clone(), rows), first)
+                if rows.iter().all(NewRecord::is_plain) {
+                    sqlx::query(statements.insert_many_plain.clone())
+                        .bind(column(rows, |r| r.message.id().0))
+                        .bind(column(rows, |r| r.message.topic()))
+                        .bind(column(rows, |r| r.message.payload().as_ref()))
+                        .bind(first.available_in())
+                        .bind(first.owner())
+                } else {
+                    rest_of(messages(statements.insert_alike.clone(), rows), first)
+                }
             }
             rows => messages(statements.insert_mixed.clone(), rows)
                 .bind(column(rows, |r| r.message.content_type()))
