@@ -2,7 +2,7 @@
 
 use sqlx::{MySql, MySqlConnection, mysql::MySqlArguments, query::Query};
 
-use super::Statements;
+use super::{Statements, statements::NOBODY};
 use crate::outbox::{DbResult, NewRecord, limits::chunks};
 
 /// With `in_transaction`, MariaDB refuses the INSERT where no transaction is open. MySQL has no
@@ -34,7 +34,7 @@ fn bind_plain<'q>(query: Insert<'q>, row: &'q NewRecord<'_>) -> Insert<'q> {
         .bind(row.message.topic())
         .bind(row.message.payload().as_ref())
         .bind(row.available_in())
-        .bind(row.owner())
+        .bind(row.owner().unwrap_or(NOBODY))
 }
 
 fn bind_any<'q>(query: Insert<'q>, row: &'q NewRecord<'_>) -> Insert<'q> {
@@ -50,5 +50,5 @@ fn bind_any<'q>(query: Insert<'q>, row: &'q NewRecord<'_>) -> Insert<'q> {
         .bind(row.status())
         .bind(row.due_in())
         .bind(row.available_in())
-        .bind(row.owner())
+        .bind(row.owner().unwrap_or(NOBODY))
 }

@@ -5,6 +5,7 @@
 use std::{fmt, sync::Arc};
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+use uuid::Uuid;
 
 use crate::{
     message::MSGPACK,
@@ -27,6 +28,11 @@ fn record(payload: &str) -> String {
 pub(super) const SMALL_BYTES: i64 = 8 * 1024;
 /// The column of a payload's size after those of a record and its position.
 pub(super) const BYTES: usize = 11;
+
+/// Who holds what nobody holds: as long as an owner, so that a claim overwrites it where it stands. A
+/// row that grows has to move within its page or out of it, and a claim takes InnoDB three times as long.
+pub(super) const NOBODY: Uuid = Uuid::nil();
+const NOBODY_SQL: &str = "x'00000000000000000000000000000000'";
 
 /// Microseconds since 1970 as DATETIME, and back.
 const EPOCH: &str = "TIMESTAMP'1970-01-01 00:00:00.000000'";
@@ -180,6 +186,7 @@ impl Statements {
                 "SELECT DISTINCT topic FROM {parked} WHERE status = 1 ORDER BY topic LIMIT ?"
             )),
             delete: ById::new(&format!("DELETE FROM {t} WHERE {listed} {order}")),
+            // NULL makes room for the two times.
             mark_acked: ById::new(&format!(
                 "UPDATE {t} SET status = 2, claimed_by = NULL, sent_at = UTC_TIMESTAMP(6), \
                      acked_at = UTC_TIMESTAMP(6), available_at = UTC_TIMESTAMP(6) \
@@ -189,27 +196,27 @@ impl Statements {
                 "UPDATE {t} SET available_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND {mine}"
             )),
             release: ById::new(&format!(
-                "UPDATE {t} SET claimed_by = NULL, \
+                "UPDATE {t} SET claimed_by = {NOBODY_SQL}, \
                      available_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND {mine}"
             )),
             put_back: ById::new(&format!(
-                "UPDATE {t} SET claimed_by = NULL, attempts = attempts + 1, \
+                "UPDATE {t} SET claimed_by = {NOBODY_SQL}, attempts = attempts + 1, \
                      available_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND, \
                      faults = faults + ?, last_error = ?, sent_at = UTC_TIMESTAMP(6) {mine}"
             )),
             park: ById::new(&format!(
-                "UPDATE {t} SET status = 1, claimed_by = NULL, attempts = attempts + 1, last_error = ?, \
+                "UPDATE {t} SET status = 1, claimed_by = {NOBODY_SQL}, attempts = attempts + 1, last_error = ?, \
                      sent_at = UTC_TIMESTAMP(6) {mine}"
             )),
             some_parked: sql(format!(
                 "SELECT message_id FROM {parked} WHERE status = 1 AND topic = ? ORDER BY message_id LIMIT ?"
             )),
             unpark: ById::new(&format!(
-                "UPDATE {t} SET status = 0, claimed_by = NULL, available_at = UTC_TIMESTAMP(6) \
+                "UPDATE {t} SET status = 0, claimed_by = {NOBODY_SQL}, available_at = UTC_TIMESTAMP(6) \
                  WHERE {listed} AND status = 1 {order}"
             )),
             fail: ById::new(&format!(
-                "UPDATE {t} SET status = 3, claimed_by = NULL, attempts = attempts + 1, last_error = ?, \
+                "UPDATE {t} SET status = 3, claimed_by = {NOBODY_SQL}, attempts = attempts + 1, last_error = ?, \
                      sent_at = UTC_TIMESTAMP(6) {mine}"
             )),
             failed: sql(format!(
@@ -221,7 +228,7 @@ impl Statements {
                 "SELECT message_id FROM {due} WHERE status = 3 ORDER BY message_id LIMIT ?"
             )),
             retry_failed: ById::new(&format!(
-                "UPDATE {t} SET status = 0, claimed_by = NULL, attempts = 0, faults = 0, \
+                "UPDATE {t} SET status = 0, claimed_by = {NOBODY_SQL}, attempts = 0, faults = 0, \
                      available_at = UTC_TIMESTAMP(6) \
                  WHERE {listed} AND status = 3 {order}"
             )),
@@ -243,7 +250,7 @@ impl Statements {
             )),
             some: sql(format!("SELECT message_id FROM {t} LIMIT ?")),
             has_other_leases: sql(format!(
-                "SELECT EXISTS (SELECT 1 FROM {due} WHERE status = 0 AND claimed_by <> ? \
+                "SELECT EXISTS (SELECT 1 FROM {due} WHERE status = 0 AND claimed_by NOT IN (?, {NOBODY_SQL}) \
                      AND available_at > UTC_TIMESTAMP(6))"
             )),
             table: t,

@@ -100,6 +100,26 @@ pub(super) async fn live_leases_of_others_are_seen<DB: House>() {
     assert!(others(Uuid::now_v7()).await.unwrap());
 }
 
+pub(super) async fn what_only_waits_is_nobodys_lease<DB: House>() {
+    let outbox = Outbox::<DB>::new().await;
+    let (relay, s, wait) = (&outbox.relay, &outbox.s, Duration::from_secs(60));
+    let all = outbox.fill("order.placed", 2).await;
+    outbox.claim(2).await;
+    let later = message("order.placed");
+    let delayed = NewRecord {
+        delay: wait,
+        ..NewRecord::plain(&later)
+    };
+
+    outbox.insert(&[delayed]).await;
+    let released = DB::release(relay, s, &all[..1], outbox.me, wait).await;
+    let put_back = DB::put_back(relay, s, &all[1..], outbox.me, wait, "no", false).await;
+
+    assert_eq!((released.unwrap(), put_back.unwrap()), (1, 1));
+    let others = DB::has_other_leases(relay, s, Uuid::now_v7()).await;
+    assert!(!others.unwrap());
+}
+
 pub(super) async fn purging_removes_everything<DB: House>() {
     let outbox = Outbox::<DB>::new().await;
     outbox.fill("order.placed", 1_500).await;

@@ -73,6 +73,7 @@ macro_rules! for_all {
                 the_backlog_counts_each_status_and_the_age_of_the_oldest_that_is_due,
                 each_parked_topic_is_listed_once,
                 live_leases_of_others_are_seen,
+                what_only_waits_is_nobodys_lease,
                 purging_removes_everything,
             ],
             migrate: [
