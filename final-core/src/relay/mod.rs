@@ -17,6 +17,7 @@ mod counters;
 mod flight;
 mod leases;
 mod parking;
+mod pass;
 mod retention;
 mod scanner;
 mod shutdown;
