@@ -25,6 +25,7 @@ mod store;
 #[cfg(all(test, feature = "sqlite"))]
 mod tests;
 mod unknown;
+mod waiting;
 mod window;
 
 use std::{

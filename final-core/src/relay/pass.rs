@@ -1,4 +1,4 @@
-//! A pass of the scanner through what is due: claim a batch, send it, claim the next.
+//! A pass of the scanner through what is due: batch after batch is claimed and sent.
 
 use std::{
     collections::HashSet,
@@ -6,37 +6,94 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Relay, window::Side};
+use tokio::sync::watch;
+
+use super::{Relay, waiting::Waiting, window::Side};
 use crate::{
     Message, OutboxDatabase,
     broker::Lane,
-    outbox::{Claimed, DbResult, Record},
+    outbox::{Claimed, DbResult, Position, Record},
 };
 
 /// How long claimed records wait for slots of a busy topic before they are given back for a second.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Claims batch after batch until nothing more is due.
+/// Records that were due and are leased to this process now.
+struct Batch {
+    claimed: Vec<Claimed>,
+    lease_end: Instant,
+    /// Whether there may be more.
+    is_full: bool,
+}
+
+/// Claims batch after batch until nothing more is due. While one is being sent the next is claimed:
+/// a claim takes about as long as the broker needs for half a batch, and would find it idle.
 pub(super) async fn pass<DB: OutboxDatabase>(relay: &Arc<Relay<DB>>) -> DbResult<()> {
-    let table = relay.store.table()?;
     let mut after = None;
     let mut stalled = HashSet::new();
-    while let Some(room) = relay.room().await {
-        let limit = u32::try_from(room)
-            .unwrap_or(u32::MAX)
-            .min(relay.options.scan_batch);
-        let (_, lease_end) = relay.store.new_lease();
-        relay.counters.statements.add(1);
-        let claimed = table.claim(after, limit).await?;
-        let is_full = claimed.len() >= limit as usize;
-        relay.window.set_backlog(is_full);
-        after = claimed.last().map(|claimed| claimed.position).or(after);
-        place(relay, claimed, lease_end, &mut stalled).await?;
-        if !is_full {
-            break;
+    let mut ahead = None;
+    loop {
+        let batch = match ahead.take() {
+            Some(batch) => batch,
+            None => match relay.room().await {
+                Some(room) => claim(relay, &mut after, room).await?,
+                None => return Ok(()),
+            },
+        };
+        // Says how many still wait for a slot, and by its end that none does.
+        let (left, waiting) = watch::channel(usize::MAX);
+        if !batch.is_full {
+            return place(relay, batch, &mut stalled, left).await;
         }
+        let (placed, next) = tokio::join!(
+            place(relay, batch, &mut stalled, left),
+            claim_ahead(relay, &mut after, waiting),
+        );
+        placed?;
+        ahead = next?;
     }
-    Ok(())
+}
+
+async fn claim<DB: OutboxDatabase>(
+    relay: &Relay<DB>,
+    after: &mut Option<Position>,
+    room: usize,
+) -> DbResult<Batch> {
+    let limit = u32::try_from(room)
+        .unwrap_or(u32::MAX)
+        .min(relay.options.scan_batch);
+    let (_, lease_end) = relay.store.new_lease();
+    relay.counters.statements.add(1);
+    let claimed = relay.store.table()?.claim(*after, limit).await?;
+    let is_full = claimed.len() >= limit as usize;
+    relay.window.set_backlog(is_full);
+    *after = claimed.last().map(|claimed| claimed.position).or(*after);
+    Ok(Batch {
+        claimed,
+        lease_end,
+        is_full,
+    })
+}
+
+/// Claims the next batch once so little is left of the present one that it will be gone by then.
+///
+/// Nothing, if that comes to its end before: it was sent at once or given back, and whether there is
+/// room for more is to be seen. So of a topic that stands still one batch too many is claimed at most.
+async fn claim_ahead<DB: OutboxDatabase>(
+    relay: &Relay<DB>,
+    after: &mut Option<Position>,
+    mut waiting: watch::Receiver<usize>,
+) -> DbResult<Option<Batch>> {
+    let few = relay
+        .window
+        .worth_a_claim(relay.options.scan_batch as usize);
+    let is_moving = waiting.wait_for(|left| *left <= few).await.is_ok();
+    if !is_moving || !relay.is_ready() {
+        return Ok(None);
+    }
+    claim(relay, after, relay.window.most_for_scanner())
+        .await
+        .map(Some)
 }
 
 /// Sends claimed records, or puts them where they belong instead.
@@ -45,14 +102,16 @@ pub(super) async fn pass<DB: OutboxDatabase>(relay: &Arc<Relay<DB>>) -> DbResult
 /// at once, so that those behind them are reached.
 async fn place<DB: OutboxDatabase>(
     relay: &Arc<Relay<DB>>,
-    claimed: Vec<Claimed>,
-    lease_end: Instant,
+    batch: Batch,
     stalled: &mut HashSet<Arc<str>>,
+    left: watch::Sender<usize>,
 ) -> DbResult<()> {
     let table = relay.store.table()?;
-    let (mut parked, mut expired) = (Vec::new(), Vec::new());
-    let (mut waiting, mut given_back) = (Vec::new(), Vec::new());
-    for Claimed { record, .. } in claimed {
+    let lease_end = batch.lease_end;
+    let send = |record| take_off(relay, record, lease_end, false);
+    let (mut parked, mut expired, mut given_back) = (Vec::new(), Vec::new(), Vec::new());
+    let mut waiting = Waiting::default();
+    for Claimed { record, .. } in batch.claimed {
         match &record.message {
             Err(reason) => {
                 let reason = format!("the record cannot be read: {reason}");
@@ -62,13 +121,14 @@ async fn place<DB: OutboxDatabase>(
             Ok(_) if record.expires_in == Some(Duration::ZERO) => expired.push(record.id.0),
             Ok(message) if relay.parking.is_parked(message.topic()) => parked.push(record.id.0),
             Ok(message) => {
-                let is_stalled = stalled.contains(message.topic());
-                let left = if is_stalled {
-                    &mut given_back
-                } else {
-                    &mut waiting
-                };
-                left.extend(take_off(relay, record, lease_end, false));
+                let topic = message.shared_topic();
+                if waiting.holds(&topic) {
+                    waiting.push(topic, record);
+                } else if stalled.contains(&topic) {
+                    given_back.extend(send(record));
+                } else if let Some(record) = send(record) {
+                    waiting.push(topic, record);
+                }
             }
         }
     }
@@ -85,17 +145,17 @@ async fn place<DB: OutboxDatabase>(
     let patience = Instant::now() + PATIENCE.min(relay.store.lease() / 4);
     while !waiting.is_empty() && Instant::now() < patience && relay.is_ready() {
         let freed = relay.window.freed();
-        let still = waiting
-            .into_iter()
-            .filter_map(|record| take_off(relay, record, lease_end, false));
-        waiting = still.collect();
+        waiting.offer(send);
         if !waiting.is_empty() {
+            left.send_replace(waiting.len());
             let _ = tokio::time::timeout_at(patience.into(), freed).await;
         }
     }
     let topic = |record: &Record| record.message.as_ref().ok().map(Message::shared_topic);
-    stalled.extend(waiting.iter().filter_map(topic));
-    given_back.append(&mut waiting);
+    for record in waiting.into_records() {
+        stalled.extend(topic(&record));
+        given_back.push(record);
+    }
     if !given_back.is_empty() {
         let ids: Vec<_> = given_back.iter().map(|record| record.id.0).collect();
         let wait = if relay.is_ready() {

@@ -145,7 +145,12 @@ impl Window {
             return 0;
         }
         (self.limit - used.slots - used.settling)
-            .min(self.three_quarters().saturating_sub(used.scanner))
+            .min(self.most_for_scanner().saturating_sub(used.scanner))
+    }
+
+    /// How many slots the scanner may ever hold.
+    pub(crate) fn most_for_scanner(&self) -> usize {
+        self.three_quarters()
     }
 
     /// How many free slots make a claim worth its statement.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::scripted::{SOON, Stage, options};
-use crate::broker::Confirm;
+use super::scripted::{SOON, Stage, options, pool, staged};
+use crate::{broker::Confirm, relay::Reserved};
 
 #[tokio::test]
 async fn an_unanswered_topic_does_not_shut_out_the_others() {
@@ -52,6 +52,31 @@ async fn records_for_which_there_was_no_slot_are_given_back_and_sent_later() {
         stage.sent().await.confirm(Confirm::Stored);
     }
     stage.until("all acked", |stats| stats.acked == 20).await;
+}
+
+/// A window of 8 gives the scanner 6 at a time and one topic 4 of them.
+#[tokio::test]
+async fn the_next_batch_is_claimed_while_the_last_of_one_wait_for_slots_and_no_more() {
+    let mut stage = Stage::new(options().confirm_window(8).lease(SOON * 10)).await;
+    stage.first_look().await;
+    let staged: Vec<_> = (0..20).map(|_| staged("busy")).collect();
+    stage.insert(&Reserved::none(&staged).records).await;
+
+    stage.bus.relay().ring();
+
+    for _ in 0..4 {
+        // Kept, and never answered.
+        std::mem::forget(stage.sent().await);
+    }
+    let pool = pool(&stage.file).await;
+    let claimed = "SELECT COUNT(*) FROM final_shop_outbox WHERE claimed_by IS NOT NULL";
+    let start = std::time::Instant::now();
+    let mut most = 0;
+    while most < 12 && start.elapsed() < SOON {
+        let claimed: i64 = sqlx::query_scalar(claimed).fetch_one(&pool).await.unwrap();
+        most = most.max(claimed);
+    }
+    assert_eq!(most, 12);
 }
 
 #[tokio::test]

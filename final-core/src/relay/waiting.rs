@@ -1,0 +1,114 @@
+//! Claimed records that wait for a slot.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use crate::outbox::Record;
+
+/// Records in a queue per topic, because slots are refused by topic: where the first finds none, those
+/// behind it need not ask, and none overtakes it.
+#[derive(Debug)]
+pub(super) struct Waiting<R = Record> {
+    queues: Vec<VecDeque<R>>,
+    places: HashMap<Arc<str>, usize>,
+}
+
+impl<R> Default for Waiting<R> {
+    fn default() -> Self {
+        Self {
+            queues: Vec::new(),
+            places: HashMap::new(),
+        }
+    }
+}
+
+impl<R> Waiting<R> {
+    pub(super) fn push(&mut self, topic: Arc<str>, record: R) {
+        let end = self.queues.len();
+        let place = *self.places.entry(topic).or_insert(end);
+        if place == end {
+            self.queues.push(VecDeque::new());
+        }
+        if let Some(queue) = self.queues.get_mut(place) {
+            queue.push_back(record);
+        }
+    }
+
+    /// Offers each topic's records from the front until one is handed back.
+    pub(super) fn offer(&mut self, mut send: impl FnMut(R) -> Option<R>) {
+        for queue in &mut self.queues {
+            while let Some(record) = queue.pop_front() {
+                if let Some(refused) = send(record) {
+                    queue.push_front(refused);
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Whether records of this topic wait.
+    pub(super) fn holds(&self, topic: &str) -> bool {
+        let queue = self.places.get(topic).and_then(|at| self.queues.get(*at));
+        queue.is_some_and(|queue| !queue.is_empty())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.queues.iter().map(VecDeque::len).sum()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(super) fn into_records(self) -> impl Iterator<Item = R> {
+        self.queues.into_iter().flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// However slots come free, and for which topics.
+        #[test]
+        fn each_record_leaves_once_and_in_its_topics_order(
+            topics in prop::collection::vec(0..4_usize, 0..40),
+            slots in prop::collection::vec([0..4_usize, 0..4, 0..4, 0..4], 0..10),
+        ) {
+            let mut waiting = Waiting::default();
+            for (number, topic) in topics.iter().enumerate() {
+                waiting.push(topic.to_string().into(), (*topic, number));
+            }
+            let mut sent = Vec::new();
+            for mut free in slots {
+                waiting.offer(|(topic, number)| {
+                    if free[topic] == 0 {
+                        return Some((topic, number));
+                    }
+                    free[topic] -= 1;
+                    sent.push((topic, number));
+                    None
+                });
+                prop_assert_eq!(waiting.len() + sent.len(), topics.len());
+                // Who was refused had no slot left, and who is gone waits no more.
+                for (topic, left) in free.iter().enumerate() {
+                    prop_assert!(*left == 0 || !waiting.holds(&topic.to_string()));
+                }
+            }
+            sent.extend(waiting.into_records());
+            for topic in 0..4 {
+                let of_topic = |records: &[(usize, usize)]| -> Vec<usize> {
+                    let of_topic = records.iter().filter(|(of, _)| *of == topic);
+                    of_topic.map(|(_, number)| *number).collect()
+                };
+                let all: Vec<_> = topics.iter().copied().zip(0..).collect();
+                prop_assert_eq!(of_topic(&sent), of_topic(&all));
+            }
+        }
+    }
+}
