@@ -26,31 +26,46 @@ struct Batch {
     is_full: bool,
 }
 
-/// Claims batch after batch until nothing more is due. While one is being sent the next is claimed:
-/// a claim takes about as long as the broker needs for half a batch, and would find it idle.
-pub(super) async fn pass<DB: OutboxDatabase>(relay: &Arc<Relay<DB>>) -> DbResult<()> {
-    let mut after = None;
-    let mut stalled = HashSet::new();
-    let mut ahead = None;
-    loop {
-        let batch = match ahead.take() {
+/// A pass under way.
+#[derive(Default)]
+pub(super) struct Pass {
+    /// The last record that was claimed.
+    after: Option<Position>,
+    /// The topics that were waited for in vain.
+    stalled: HashSet<Arc<str>>,
+    ahead: Option<Batch>,
+}
+
+impl Pass {
+    /// Sends a batch, and says whether there may be more.
+    ///
+    /// While it is being sent the next is claimed: a claim takes about as long as the broker needs for
+    /// half a batch, and would find it idle. If the database fails, what was claimed ahead is found
+    /// again when its lease is over.
+    pub(super) async fn step<DB: OutboxDatabase>(
+        &mut self,
+        relay: &Arc<Relay<DB>>,
+    ) -> DbResult<bool> {
+        let batch = match self.ahead.take() {
             Some(batch) => batch,
             None => match relay.room().await {
-                Some(room) => claim(relay, &mut after, room).await?,
-                None => return Ok(()),
+                Some(room) => claim(relay, &mut self.after, room).await?,
+                None => return Ok(false),
             },
         };
         // Says how many still wait for a slot, and by its end that none does.
         let (left, waiting) = watch::channel(usize::MAX);
         if !batch.is_full {
-            return place(relay, batch, &mut stalled, left).await;
+            place(relay, batch, &mut self.stalled, left).await?;
+            return Ok(false);
         }
         let (placed, next) = tokio::join!(
-            place(relay, batch, &mut stalled, left),
-            claim_ahead(relay, &mut after, waiting),
+            place(relay, batch, &mut self.stalled, left),
+            claim_ahead(relay, &mut self.after, waiting),
         );
         placed?;
-        ahead = next?;
+        self.ahead = next?;
+        Ok(true)
     }
 }
 

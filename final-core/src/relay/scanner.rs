@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     Relay,
-    pass::{pass, take_off},
+    pass::{Pass, take_off},
 };
 use crate::{OutboxDatabase, outbox::DbResult};
 
@@ -84,6 +84,30 @@ impl Look {
             }
             self.failures = 0;
         }
+        self.see_to_parked(relay).await?;
+        if self.claim {
+            self.claim = false;
+            let mut pass = Pass::default();
+            // A long backlog must not keep parked topics waiting.
+            while pass.step(relay).await? {
+                self.see_to_parked(relay).await?;
+            }
+        } else if !relay.alarm_over() && self.wake_at > Instant::now() {
+            return Ok(());
+        }
+        relay.counters.statements.add(1);
+        let next_due = relay.store.table()?.next_due().await?;
+        self.claim = next_due == Some(Duration::ZERO);
+        let wait = next_due.map_or(relay.options.scan_interval, |due| {
+            // A little more, so that the record is due by the database's clock too.
+            (due + Duration::from_millis(2)).min(relay.options.scan_interval)
+        });
+        self.wake_at = Instant::now() + wait;
+        Ok(())
+    }
+
+    /// Finds, probes and releases parked topics, each when it is time.
+    async fn see_to_parked<DB: OutboxDatabase>(&mut self, relay: &Arc<Relay<DB>>) -> DbResult<()> {
         let now = Instant::now();
         if self.parked_at <= now {
             find_parked(relay).await?;
@@ -96,20 +120,6 @@ impl Look {
                 return Err(error);
             }
         }
-        if self.claim {
-            self.claim = false;
-            pass(relay).await?;
-        } else if !relay.alarm_over() && self.wake_at > now {
-            return Ok(());
-        }
-        relay.counters.statements.add(1);
-        let next_due = relay.store.table()?.next_due().await?;
-        self.claim = next_due == Some(Duration::ZERO);
-        let wait = next_due.map_or(relay.options.scan_interval, |due| {
-            // A little more, so that the record is due by the database's clock too.
-            (due + Duration::from_millis(2)).min(relay.options.scan_interval)
-        });
-        self.wake_at = Instant::now() + wait;
         Ok(())
     }
 

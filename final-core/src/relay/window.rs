@@ -21,8 +21,9 @@ pub(crate) enum Side {
 
 /// Hands out [`Slot`]s.
 ///
-/// A slot is reserved before the INSERT or with the claim and travels with the record until it is
-/// settled, so what is in memory, and what can be sent again after a crash, is bounded by this alone.
+/// A slot is reserved before the INSERT or taken after the claim and travels with the record until it
+/// is settled. Nothing is sent without one, so what can be sent again after a crash is bounded by this
+/// alone; in memory are besides a batch of claimed records that wait for a slot, and one ahead of it.
 ///
 /// ```text
 ///   try_take ──▶ with the broker ── answered ──▶ settling ── dropped ──▶ free

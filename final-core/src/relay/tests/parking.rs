@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use super::scripted::{Stage, options};
-use crate::broker::{Confirm, Lane};
+use super::scripted::{SOON, Stage, options, staged};
+use crate::{
+    broker::{Confirm, Lane},
+    relay::Reserved,
+};
 
 /// Without parking, a million returned messages would be a hot loop.
 #[tokio::test]
@@ -42,6 +45,33 @@ async fn a_parked_topic_gets_one_probe_a_second() {
                 stats.acked == 21 && stats.parked_topics == 0
             })
             .await;
+    }
+}
+
+#[tokio::test]
+async fn a_parked_topic_is_probed_while_a_backlog_is_sent() {
+    let mut stage = Stage::new(options().confirm_window(8)).await;
+    stage.first_look().await;
+    stage.publish("nobody").await;
+    stage.sent().await.confirm(Confirm::Unroutable);
+    stage
+        .until("parked", |stats| stats.parked_topics == 1)
+        .await;
+    let backlog: Vec<_> = (0..40).map(|_| staged("busy")).collect();
+    stage.insert(&Reserved::none(&backlog).records).await;
+    stage.bus.relay().ring();
+
+    let start = std::time::Instant::now();
+    loop {
+        let sent = stage.sent().await;
+        if sent.topic() == "nobody" {
+            break;
+        }
+        assert!(start.elapsed() < SOON, "never probed");
+        sent.confirm(Confirm::Stored);
+        // There is always another.
+        let another = [staged("busy")];
+        stage.insert(&Reserved::none(&another).records).await;
     }
 }
 
