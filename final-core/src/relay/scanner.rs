@@ -114,9 +114,13 @@ impl Look {
             self.parked_at = now + relay.options.scan_interval * 3;
         }
         release(relay).await?;
-        for topic in relay.parking.to_probe(PROBES) {
+        let mut topics = relay.parking.to_probe(PROBES).into_iter();
+        while let Some(topic) = topics.next() {
             if let Err(error) = probe(relay, &topic).await {
-                relay.parking.probe_again(&topic);
+                // Those that were to be probed next have not been either.
+                for topic in std::iter::once(topic).chain(topics) {
+                    relay.parking.probe_again(&topic);
+                }
                 return Err(error);
             }
         }

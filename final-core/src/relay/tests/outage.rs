@@ -1,6 +1,6 @@
 //! A database that refuses, while there is work for it.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use sqlx::AssertSqlSafe;
 
@@ -14,6 +14,38 @@ async fn a_database_that_fails_is_asked_now_and_then() {
     stage.publish("placed").await;
     stage.sent().await.confirm(Confirm::Unroutable);
     stage.until("parked", |stats| stats.unroutable == 1).await;
+    let before = stage.bus.stats().await.unwrap().relay_statements;
+
+    outage(&stage).await;
+
+    let asked = stage.bus.stats().await.unwrap().relay_statements - before;
+    assert!(asked <= 30, "{asked} statements in 2.5 s");
+    stage.sent().await.confirm(Confirm::Stored);
+    stage.until("acked", |stats| stats.pending == 0).await;
+}
+
+#[tokio::test]
+async fn every_parked_topic_is_probed_after_the_database_failed() {
+    let mut stage = Stage::new(options()).await;
+    for topic in ["placed", "paid", "sent"] {
+        stage.publish(topic).await;
+        stage.sent().await.confirm(Confirm::Unroutable);
+    }
+    stage.until("parked", |stats| stats.unroutable == 3).await;
+
+    outage(&stage).await;
+
+    let mut probed = HashSet::new();
+    while probed.len() < 3 {
+        let probe = stage.sent().await;
+        probed.insert(probe.topic().to_owned());
+        probe.confirm(Confirm::Stored);
+    }
+    stage.until("acked", |stats| stats.pending == 0).await;
+}
+
+/// Takes the table away for longer than the pause between two probes.
+async fn outage(stage: &Stage) {
     let rename = async |from: &str, to: &str| {
         let sql = format!("ALTER TABLE {from} RENAME TO {to}");
         let direct = pool(&stage.file).await;
@@ -22,14 +54,7 @@ async fn a_database_that_fails_is_asked_now_and_then() {
             .await
             .unwrap();
     };
-    let before = stage.bus.stats().await.unwrap().relay_statements;
-
     rename("final_shop_outbox", "away").await;
     tokio::time::sleep(Duration::from_millis(2_500)).await;
     rename("away", "final_shop_outbox").await;
-
-    let asked = stage.bus.stats().await.unwrap().relay_statements - before;
-    assert!(asked <= 30, "{asked} statements in 2.5 s");
-    stage.sent().await.confirm(Confirm::Stored);
-    stage.until("acked", |stats| stats.pending == 0).await;
 }
