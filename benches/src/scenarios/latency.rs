@@ -12,7 +12,7 @@ use crate::{
     Result,
     bench::Bench,
     db::{Db, Place},
-    hand::{self, Publisher},
+    hand::{self, Publisher, Twin},
     load::{self, quantile},
     payload::Order,
     plot::Plot,
@@ -45,20 +45,25 @@ async fn on<DB: Db>(bench: &mut Bench) -> Result<()> {
         ("half the sustained rate", sustained / 2.0),
     ] {
         let time = bench.time(if rate > 100.0 { 4.0 } else { 6.0 });
-        let (mut all, mut all_raw) = (Vec::new(), Vec::new());
+        let (mut all, mut all_twin, mut all_raw) = (Vec::new(), Vec::new(), Vec::new());
         let (mut p50, mut p99, mut over) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut twin_p50, mut twin_p99) = (Vec::new(), Vec::new());
         let (mut raw_p50, mut raw_p99, mut commit_p50) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..bench.rounds(5) {
             let ours = our_ages(&place, vhost.url(), rate, time).await?;
+            let twin = twin_ages(&place, vhost.url(), rate, time).await?;
             let raw = raw_ages(vhost.url(), rate, time).await?;
             let commits = commits(&place, rate, time).await?;
             p50.push(quantile(&ours, 500));
             p99.push(quantile(&ours, 990));
+            twin_p50.push(quantile(&twin, 500));
+            twin_p99.push(quantile(&twin, 990));
             raw_p50.push(quantile(&raw, 500));
             raw_p99.push(quantile(&raw, 990));
             commit_p50.push(quantile(&commits, 500));
             over.push(quantile(&ours, 500) - quantile(&raw, 500) - quantile(&commits, 500));
             all.extend(ours);
+            all_twin.extend(twin);
             all_raw.extend(raw);
         }
         let row = |side, metric: &str, values: &[f64]| {
@@ -80,14 +85,18 @@ async fn on<DB: Db>(bench: &mut Bench) -> Result<()> {
                 tail.must(Must::Below(10.0))
             },
             row("ours", "p50 ms beyond lapin and a commit", &over).must(Must::AtMost(1.0)),
+            row("the twin by hand", "p50 ms", &twin_p50),
+            row("the twin by hand", "p99 ms", &twin_p99),
             row("lapin alone", "p50 ms", &raw_p50),
             row("lapin alone", "p99 ms", &raw_p99),
             row("a transaction alone", "p50 ms", &commit_p50),
         ]);
         if !slow {
             all.sort_by(f64::total_cmp);
+            all_twin.sort_by(f64::total_cmp);
             all_raw.sort_by(f64::total_cmp);
             plot.distribution("ours, with its commit", &all);
+            plot.distribution("the twin, with its commit", &all_twin);
             plot.distribution("lapin alone", &all_raw);
         }
     }
@@ -110,6 +119,24 @@ async fn our_ages<DB: Db>(
     let done = load::paced(rate, time, go_on, |n| ours::transaction(&bus, n, 1)).await?;
     all_seen(&ages, done.count).await?;
     bus.shutdown().await?;
+    Ok(sorted(&ages))
+}
+
+/// The same job by hand, at the same rate: what the machine and the servers take for it.
+async fn twin_ages<DB: Db>(
+    place: &Place<DB>,
+    amqp: &str,
+    rate: f64,
+    time: Duration,
+) -> Result<Vec<f64>> {
+    let ages = Ages::default();
+    let seen = Arc::clone(&ages);
+    let twin = Twin::start(&place.pool, amqp, move |order| note(&seen, order)).await?;
+    let go_on = Arc::new(AtomicBool::new(false));
+    let done = load::paced(rate, time, go_on, |n| twin.transaction(n, 1)).await?;
+    all_seen(&ages, done.count).await?;
+    ours::emptied(&place.pool).await?;
+    twin.stop().await;
     Ok(sorted(&ages))
 }
 
