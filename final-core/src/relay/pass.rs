@@ -202,10 +202,16 @@ pub(super) fn take_off<DB: OutboxDatabase>(
         return Some(record);
     };
     let expires = record.expires_in.map(|left| Instant::now() + left);
-    // One that is in flight already stays with whoever has it; the claim has renewed its lease.
-    let mut held = relay
+    let Some(mut held) = relay
         .flight
-        .enter(message.clone(), slot, lease_end, expires)?;
+        .enter(message.clone(), slot, lease_end, expires)
+    else {
+        // It stays with whoever has it; the claim has renewed its lease.
+        if probe {
+            relay.parking.probe_again(&topic);
+        }
+        return None;
+    };
     held.attempts = record.attempts;
     held.faults = record.faults;
     held.probe = probe;

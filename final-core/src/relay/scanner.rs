@@ -188,12 +188,15 @@ async fn probe<DB: OutboxDatabase>(relay: &Arc<Relay<DB>>, topic: &Arc<str>) -> 
 
 /// Makes records of topics that are open again pending, a batch per topic and look.
 async fn release<DB: OutboxDatabase>(relay: &Relay<DB>) -> DbResult<()> {
-    for topic in relay.take_opened() {
+    let mut topics = relay.take_opened().into_iter();
+    while let Some(topic) = topics.next() {
         relay.counters.statements.add(1);
         let released = match relay.store.table()?.unpark(&topic, UNPARK_BATCH).await {
             Ok(released) => released,
             Err(error) => {
-                relay.opened(topic);
+                for topic in std::iter::once(topic).chain(topics) {
+                    relay.opened(topic);
+                }
                 return Err(error);
             }
         };

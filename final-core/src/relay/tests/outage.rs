@@ -16,7 +16,7 @@ async fn a_database_that_fails_is_asked_now_and_then() {
     stage.until("parked", |stats| stats.unroutable == 1).await;
     let before = stage.bus.stats().await.unwrap().relay_statements;
 
-    outage(&stage).await;
+    outage(&stage, || ()).await;
 
     let asked = stage.bus.stats().await.unwrap().relay_statements - before;
     assert!(asked <= 30, "{asked} statements in 2.5 s");
@@ -33,7 +33,7 @@ async fn every_parked_topic_is_probed_after_the_database_failed() {
     }
     stage.until("parked", |stats| stats.unroutable == 3).await;
 
-    outage(&stage).await;
+    outage(&stage, || ()).await;
 
     let mut probed = HashSet::new();
     while probed.len() < 3 {
@@ -44,8 +44,39 @@ async fn every_parked_topic_is_probed_after_the_database_failed() {
     stage.until("acked", |stats| stats.pending == 0).await;
 }
 
+#[tokio::test]
+async fn every_topic_that_works_again_is_released_after_the_database_failed() {
+    let mut stage = Stage::new(options()).await;
+    let topics = ["placed", "paid", "sent"];
+    for topic in topics {
+        for _ in 0..2 {
+            stage.publish(topic).await;
+        }
+    }
+    for _ in 0..6 {
+        stage.sent().await.confirm(Confirm::Unroutable);
+    }
+    stage.until("parked", |stats| stats.unroutable == 6).await;
+    let mut probes = Vec::new();
+    for _ in topics {
+        probes.push(stage.sent().await);
+    }
+
+    let works_again = || {
+        probes
+            .drain(..)
+            .for_each(|probe| probe.confirm(Confirm::Stored))
+    };
+    outage(&stage, works_again).await;
+
+    for _ in topics {
+        stage.sent().await.confirm(Confirm::Stored);
+    }
+    stage.until("acked", |stats| stats.acked == 6).await;
+}
+
 /// Takes the table away for longer than the pause between two probes.
-async fn outage(stage: &Stage) {
+async fn outage(stage: &Stage, meanwhile: impl FnOnce()) {
     let rename = async |from: &str, to: &str| {
         let sql = format!("ALTER TABLE {from} RENAME TO {to}");
         let direct = pool(&stage.file).await;
@@ -55,6 +86,7 @@ async fn outage(stage: &Stage) {
             .unwrap();
     };
     rename("final_shop_outbox", "away").await;
+    meanwhile();
     tokio::time::sleep(Duration::from_millis(2_500)).await;
     rename("away", "final_shop_outbox").await;
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::scripted::{SOON, Stage, options, staged};
+use super::scripted::{SOON, Stage, options, pool, staged};
 use crate::{
     broker::{Confirm, Lane},
     relay::Reserved,
@@ -73,6 +73,26 @@ async fn a_parked_topic_is_probed_while_a_backlog_is_sent() {
         let another = [staged("busy")];
         stage.insert(&Reserved::none(&another).records).await;
     }
+}
+
+/// The statement that parks a record ends a moment before the record leaves our hands.
+#[tokio::test]
+async fn a_probe_that_is_still_in_flight_is_followed_by_another() {
+    let mut stage = Stage::new(options()).await;
+    stage.publish("placed").await;
+    let in_flight = stage.sent().await;
+    let direct = pool(&stage.file).await;
+    let park = "UPDATE final_shop_outbox SET status = 1";
+    sqlx::query(park).execute(&direct).await.unwrap();
+    stage.bus.relay().parking.found("placed");
+    stage.bus.relay().ring();
+    stage.until("claimed", |stats| stats.unroutable == 0).await;
+    in_flight.confirm(Confirm::Stored);
+
+    stage.publish("placed").await;
+
+    stage.sent().await.confirm(Confirm::Stored);
+    stage.until("acked", |stats| stats.acked == 2).await;
 }
 
 /// More than one statement makes pending again.
