@@ -244,6 +244,11 @@ async fn incarnation(way: &Arc<Way>, connection: Arc<Connection>) -> Result<(), 
                 None => break,
             },
             () = sleep(LOOK) => {}
+            // It panicked. What it held is lost; the next incarnation has all tasks again.
+            Some(Err(error)) = tasks.join_next() => {
+                why = format!("a task of the connection failed: {error}");
+                break;
+            }
             () = mute.cancelled() => {
                 why = "the broker does not answer on the connection".into();
                 break;

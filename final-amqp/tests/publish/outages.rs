@@ -7,7 +7,7 @@ use std::{
 
 use final_core::{
     Message, MessageId,
-    broker::{Confirm, Lane, LinkState},
+    broker::{Confirm, Lane, LinkState, Outgoing},
 };
 
 use crate::{message, support::*};
@@ -142,4 +142,35 @@ async fn a_link_opens_while_the_broker_is_away_and_closes_in_time() {
     let began = std::time::Instant::now();
     end(&*link).await;
     assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+/// Whoever waits for a confirm runs code of the bus; a bug there must not end publishing for good.
+#[tokio::test(flavor = "multi_thread")]
+async fn publishing_goes_on_with_a_new_connection_after_a_panic() {
+    let admin = Admin::new().await;
+    let (topic, queue) = (name("t"), name("q"));
+    admin.queue(&queue, &topic, &[]).await;
+    let link = publisher(&amqp().publish_channels(1)).await;
+    let (told, was_told) = tokio::sync::oneshot::channel();
+    let panics = Box::new(move |_| {
+        let _ = told.send(());
+        panic!("as a bug would")
+    });
+    let (lane, none) = (Lane::Shared, None);
+
+    let message_of_the_bug = Outgoing::for_test(message(&topic), none, lane, Some(panics));
+    link.send(message_of_the_bug);
+    was_told.await.unwrap();
+
+    let mut sender = Sender::new(link.clone());
+    let mut confirm = sender.confirm(lane, message(&topic)).await;
+    // What is sent before the old connection has ended is lost with it.
+    while confirm == Confirm::Lost {
+        wait_for(&*link, LinkState::Ready).await;
+        confirm = sender.confirm(lane, message(&topic)).await;
+    }
+    assert_eq!(confirm, Confirm::Stored);
+    end(&*link).await;
+    admin.delete_queue(&queue).await;
+    admin.delete_exchange(&topic).await;
 }
