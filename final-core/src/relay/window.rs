@@ -36,8 +36,8 @@ pub(crate) enum Side {
 ///
 /// - while there is a backlog, hand-over leaves a quarter to the scanner; the scanner always leaves
 ///   a quarter to hand-over, so that fresh messages stay quick during a drain;
-/// - one topic holds at most a quarter while others are in flight, and half when it is alone: a topic
-///   whose queue never confirms can use up the share of neither side.
+/// - one topic holds at most a quarter while others are in flight, and half when it is alone, of the
+///   slots and of the bytes: a topic whose queue never confirms can use up the share of neither side.
 #[derive(Debug)]
 pub(crate) struct Window {
     limit: usize,
@@ -55,8 +55,15 @@ struct Used {
     bytes: usize,
     hand_over: usize,
     scanner: usize,
-    topics: HashMap<Arc<str>, usize>,
+    topics: HashMap<Arc<str>, Share>,
     backlog: bool,
+}
+
+/// What one topic has with the broker.
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    slots: usize,
+    bytes: usize,
 }
 
 /// The right to have one message in flight. Dropping it gives it back.
@@ -73,15 +80,18 @@ impl Used {
     fn send(&mut self, slot: &Slot) {
         self.slots += 1;
         *self.of(slot.side) += 1;
-        *self.topics.entry(Arc::clone(&slot.topic)).or_default() += 1;
+        let share = self.topics.entry(Arc::clone(&slot.topic)).or_default();
+        share.slots += 1;
+        share.bytes += slot.bytes;
     }
 
     fn answer(&mut self, slot: &Slot) {
         self.slots -= 1;
         *self.of(slot.side) -= 1;
-        if let Some(count) = self.topics.get_mut(&slot.topic) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(share) = self.topics.get_mut(&slot.topic) {
+            share.slots -= 1;
+            share.bytes -= slot.bytes;
+            if share.slots == 0 {
                 self.topics.remove(&slot.topic);
             }
         }
@@ -113,17 +123,22 @@ impl Window {
     ) -> Option<Slot> {
         let mut used = self.used();
         let of_side = *used.of(side);
-        let of_topic = used.topics.get(topic).copied().unwrap_or(0);
-        let alone = used.topics.len() == usize::from(of_topic > 0);
-        let topic_limit = if alone { self.half() } else { self.quarter() };
+        let of_topic = used.topics.get(topic).copied().unwrap_or_default();
+        let alone = used.topics.len() == usize::from(of_topic.slots > 0);
+        let (topic_limit, topic_bytes) = match alone {
+            true => (self.half(), MAX_BYTES / 2),
+            false => (self.quarter(), MAX_BYTES / 4),
+        };
         let side_limit = match side {
             Side::HandOver if !used.backlog => self.limit,
             Side::HandOver | Side::Scanner => self.three_quarters(),
         };
-        // A message larger than the whole budget still goes, alone.
-        let fits = used.bytes == 0 || used.bytes + bytes <= MAX_BYTES;
+        // A message larger than its topic's share still goes, as the topic's only one, and one larger
+        // than the whole budget as the only one of all.
+        let fits = (used.bytes == 0 || used.bytes + bytes <= MAX_BYTES)
+            && (of_topic.slots == 0 || of_topic.bytes + bytes <= topic_bytes);
         let is_full = used.slots + used.settling >= self.limit;
-        if is_full || of_side >= side_limit || of_topic >= topic_limit || !fits {
+        if is_full || of_side >= side_limit || of_topic.slots >= topic_limit || !fits {
             return None;
         }
         let slot = Slot {
@@ -317,6 +332,21 @@ mod tests {
     }
 
     #[test]
+    fn a_topic_of_large_messages_leaves_bytes_to_the_others() {
+        let window = Window::new(1_000);
+        let large = MAX_BYTES / 64;
+        let take = |name: &str| {
+            let slots = std::iter::from_fn(|| window.try_take(&topic(name), large, Side::HandOver));
+            slots.collect::<Vec<_>>()
+        };
+
+        let stuck = take("stuck");
+        let other = take("other");
+
+        assert_eq!((stuck.len(), other.len()), (32, 16));
+    }
+
+    #[test]
     fn bytes_bound_the_window_and_one_huge_message_still_goes() {
         let window = Window::new(100);
         let huge = window.try_take(&topic("a"), MAX_BYTES * 2, Side::HandOver);
@@ -381,7 +411,7 @@ mod tests {
                             proptest::prop_assert!(used.hand_over <= limit - limit / 4);
                         }
                         let share = if used.topics.len() == 1 { limit / 2 } else { limit / 4 };
-                        proptest::prop_assert!(used.topics[&topic] <= share);
+                        proptest::prop_assert!(used.topics[&topic].slots <= share);
                     }
                     7 if !held.is_empty() => { held.swap_remove(name % held.len()); }
                     _ => {
