@@ -175,9 +175,9 @@ impl Batch {
                 relay.counters.expired.add(ids.len());
             }
         }
-        for (reason, records) in &parked {
-            let ids = ids(records);
-            until_done(relay, "parking records", || table.park(&ids, reason)).await;
+        for (reason, records) in parked {
+            let ids = ids(&records);
+            until_done(relay, "parking records", || table.park(&ids, &reason)).await;
         }
         for (reason, records) in &failed {
             let ids = ids(records);
@@ -214,6 +214,8 @@ impl Batch {
                 table.release(&ids, Duration::ZERO)
             })
             .await;
+            // Whoever claims them again must not find them in flight.
+            drop(lost);
             relay.ring();
         }
     }

@@ -18,6 +18,10 @@ use tokio::time::Instant;
 /// The pause between two probes of one topic.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// A probe that was not answered for so long never will be: whoever had it panicked. Longer than a
+/// confirm takes; two probes at once do no harm.
+const FORGOTTEN: Duration = Duration::from_secs(120);
+
 /// Topics beyond this many are not remembered; their records are parked all the same.
 const MAX_TOPICS: usize = 10_000;
 
@@ -36,6 +40,7 @@ pub(crate) struct Parking {
 
 #[derive(Debug)]
 struct Parked {
+    /// When to probe, or, while probing, to probe all the same.
     probe_at: Instant,
     probing: bool,
 }
@@ -91,10 +96,11 @@ impl Parking {
         let mut topics = self.topics();
         let due = topics
             .iter_mut()
-            .filter(|(_, parked)| !parked.probing && parked.probe_at <= now);
+            .filter(|(_, parked)| parked.probe_at <= now);
         due.take(limit)
             .map(|(topic, parked)| {
                 parked.probing = true;
+                parked.probe_at = now + FORGOTTEN;
                 Arc::clone(topic)
             })
             .collect()
