@@ -222,7 +222,8 @@ async fn incarnation(intake: &Arc<Intake>, jobs: &Jobs, connection: Arc<Connecti
         channels.spawn(async move { keep_channel(&intake, jobs, &connection).await });
     }
     select! {
-        () = async { while channels.join_next().await.is_some() {} } => {}
+        // To the end of all, or the first that panicked: the next incarnation has them again.
+        () = async { while let Some(Ok(())) = channels.join_next().await {} } => {}
         () = keep_bindings(intake, &connection) => {}
     }
     close(&connection).await;
