@@ -47,7 +47,7 @@ impl Default for Options {
             num_ackers: 2,
             // Only a safety net: commits ring the scanner, and it knows the next due time.
             scan_interval: Duration::from_secs(10),
-            // One claim takes about a millisecond; more rows only make it longer.
+            // One claim takes about ten milliseconds, and the next is made meanwhile.
             scan_batch: 500,
             // How long another instance waits before it takes over from a dead one. Renewed at a third.
             lease: Duration::from_secs(5),

@@ -13,7 +13,7 @@ const ROWS: usize = 1_000;
 const BYTES: usize = 4 * 1024 * 1024;
 /// Bytes of payload one claim takes, once it has one record. A batch of the largest messages would
 /// otherwise be gigabytes.
-pub(super) const CLAIM_BYTES: i64 = 16 * 1024 * 1024;
+pub(crate) const CLAIM_BYTES: i64 = 16 * 1024 * 1024;
 /// What is kept of an error's text.
 const ERROR_BYTES: usize = 1024;
 

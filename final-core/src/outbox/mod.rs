@@ -46,9 +46,10 @@ pub(crate) mod sealed {
     pub trait Sealed {}
 }
 
-/// Connections of the relay's own pool: ackers, the scanner, and one for what a person asks.
+/// Connections of the relay's own pool: ackers, the scanner that claims and gives back at once, and
+/// one for what a person asks.
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-const RELAY_CONNECTIONS: u32 = 3;
+const RELAY_CONNECTIONS: u32 = 4;
 
 /// How long the relay waits for a connection before it counts that as a failure. sqlx tries a server
 /// that refuses connections again at a growing part of this, so it also bounds how late the relay

@@ -12,11 +12,15 @@ use super::{Relay, waiting::Waiting, window::Side};
 use crate::{
     Message, OutboxDatabase,
     broker::Lane,
-    outbox::{Claimed, DbResult, Position, Record},
+    outbox::{Claimed, DbResult, Position, Record, limits::CLAIM_BYTES},
 };
 
-/// How long claimed records wait for slots of a busy topic before they are given back for a second.
+/// How long claimed records wait for a slot while none comes free for any of them. Then they are given
+/// back for as long.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The pause before the next claim if nothing of a batch could be sent and no slot comes free.
+const STILL: Duration = Duration::from_millis(100);
 
 /// Records that were due and are leased to this process now.
 struct Batch {
@@ -40,8 +44,8 @@ impl Pass {
     /// Sends a batch, and says whether there may be more.
     ///
     /// While it is being sent the next is claimed: a claim takes about as long as the broker needs for
-    /// half a batch, and would find it idle. If the database fails, what was claimed ahead is found
-    /// again when its lease is over.
+    /// half a batch, and would find it idle. After an error the pass can go on; what was not sent of
+    /// the batch is found again when its lease is over.
     pub(super) async fn step<DB: OutboxDatabase>(
         &mut self,
         relay: &Arc<Relay<DB>>,
@@ -59,13 +63,20 @@ impl Pass {
             place(relay, batch, &mut self.stalled, left).await?;
             return Ok(false);
         }
+        let freed = relay.window.freed();
         let (placed, next) = tokio::join!(
             place(relay, batch, &mut self.stalled, left),
             claim_ahead(relay, &mut self.after, waiting),
         );
-        placed?;
-        self.ahead = next?;
-        Ok(true)
+        let claimed = next.map(|next| self.ahead = next);
+        if !placed? {
+            tokio::select! {
+                () = freed => {}
+                () = tokio::time::sleep(STILL) => {}
+                () = relay.stop_scanner.cancelled() => {}
+            }
+        }
+        claimed.map(|()| true)
     }
 }
 
@@ -80,7 +91,13 @@ async fn claim<DB: OutboxDatabase>(
     let (_, lease_end) = relay.store.new_lease();
     relay.counters.statements.add(1);
     let claimed = relay.store.table()?.claim(*after, limit).await?;
-    let is_full = claimed.len() >= limit as usize;
+    let bytes = |claimed: &Claimed| match &claimed.record.message {
+        Ok(message) => message.payload().len() as i64,
+        Err(_) => 0,
+    };
+    // By number, or cut off by bytes.
+    let is_full =
+        claimed.len() >= limit as usize || claimed.iter().map(bytes).sum::<i64>() >= CLAIM_BYTES;
     relay.window.set_backlog(is_full);
     *after = claimed.last().map(|claimed| claimed.position).or(*after);
     Ok(Batch {
@@ -111,7 +128,8 @@ async fn claim_ahead<DB: OutboxDatabase>(
         .map(Some)
 }
 
-/// Sends claimed records, or puts them where they belong instead.
+/// Sends claimed records, or puts them where they belong instead. False if there were some to be sent
+/// and none was.
 ///
 /// `stalled` are the topics that were waited for in vain in this pass. Their records are given back
 /// at once, so that those behind them are reached.
@@ -120,11 +138,15 @@ async fn place<DB: OutboxDatabase>(
     batch: Batch,
     stalled: &mut HashSet<Arc<str>>,
     left: watch::Sender<usize>,
-) -> DbResult<()> {
+) -> DbResult<bool> {
     let table = relay.store.table()?;
     let lease_end = batch.lease_end;
-    let send = |record| take_off(relay, record, lease_end, false);
+    let send = |record| match relay.is_ready() {
+        true => take_off(relay, record, lease_end, false),
+        false => Some(record),
+    };
     let (mut parked, mut expired, mut given_back) = (Vec::new(), Vec::new(), Vec::new());
+    let mut to_send = 0;
     let mut waiting = Waiting::default();
     for Claimed { record, .. } in batch.claimed {
         match &record.message {
@@ -136,13 +158,18 @@ async fn place<DB: OutboxDatabase>(
             Ok(_) if record.expires_in == Some(Duration::ZERO) => expired.push(record.id.0),
             Ok(message) if relay.parking.is_parked(message.topic()) => parked.push(record.id.0),
             Ok(message) => {
+                to_send += 1;
                 let topic = message.shared_topic();
                 if waiting.holds(&topic) {
                     waiting.push(topic, record);
-                } else if stalled.contains(&topic) {
-                    given_back.extend(send(record));
                 } else if let Some(record) = send(record) {
-                    waiting.push(topic, record);
+                    if stalled.contains(&topic) {
+                        given_back.push(record);
+                    } else {
+                        waiting.push(topic, record);
+                    }
+                } else {
+                    stalled.remove(&topic);
                 }
             }
         }
@@ -156,21 +183,34 @@ async fn place<DB: OutboxDatabase>(
     }
 
     // Its topic has its share in flight. If that moves, slots come free soon; if not, the records
-    // must not be claimed over and over.
-    let patience = Instant::now() + PATIENCE.min(relay.store.lease() / 4);
-    while !waiting.is_empty() && Instant::now() < patience && relay.is_ready() {
+    // must not be claimed over and over. What is sent at last needs some of its lease.
+    let latest = lease_end - relay.store.lease() / 2;
+    let patience = || (Instant::now() + PATIENCE.min(relay.store.lease() / 4)).min(latest);
+    let mut until = patience();
+    while !waiting.is_empty() && Instant::now() < until && relay.is_ready() {
         let freed = relay.window.freed();
+        let before = waiting.len();
         waiting.offer(send);
+        if waiting.len() < before {
+            until = patience();
+        }
         if !waiting.is_empty() {
             left.send_replace(waiting.len());
-            let _ = tokio::time::timeout_at(patience.into(), freed).await;
+            tokio::select! {
+                () = freed => {}
+                () = tokio::time::sleep_until(until.into()) => {}
+                () = relay.state_changed() => {}
+                () = relay.stop_scanner.cancelled() => {}
+            }
         }
     }
     let topic = |record: &Record| record.message.as_ref().ok().map(Message::shared_topic);
+    let stand_still = relay.is_ready();
     for record in waiting.into_records() {
-        stalled.extend(topic(&record));
+        stalled.extend(topic(&record).filter(|_| stand_still));
         given_back.push(record);
     }
+    let any_sent = to_send == 0 || given_back.len() < to_send;
     if !given_back.is_empty() {
         let ids: Vec<_> = given_back.iter().map(|record| record.id.0).collect();
         let wait = if relay.is_ready() {
@@ -181,7 +221,7 @@ async fn place<DB: OutboxDatabase>(
         table.release(&ids, wait).await?;
         relay.due_in(wait);
     }
-    Ok(())
+    Ok(any_sent)
 }
 
 /// Sends a claimed record, or gives it back if there is no slot for it.
@@ -195,13 +235,14 @@ pub(super) fn take_off<DB: OutboxDatabase>(
         return None;
     };
     let topic = message.shared_topic();
-    let Some(slot) = relay
-        .window
-        .try_take(&topic, message.weight(), Side::Scanner)
-    else {
+    // A pass has the scanner's share; a probe must not wait for its end.
+    let side = if probe { Side::HandOver } else { Side::Scanner };
+    let Some(slot) = relay.window.try_take(&topic, message.weight(), side) else {
         return Some(record);
     };
-    let expires = record.expires_in.map(|left| Instant::now() + left);
+    // What was left at the claim, from then on.
+    let claimed_at = lease_end - relay.store.lease();
+    let expires = record.expires_in.map(|left| claimed_at + left);
     let Some(mut held) = relay
         .flight
         .enter(message.clone(), slot, lease_end, expires)

@@ -28,6 +28,9 @@ const RETRY: Duration = Duration::from_millis(300);
 /// How many topics are probed in one go.
 const PROBES: usize = 64;
 
+/// How many between two batches of a pass, while the broker waits for the next.
+const PROBES_IN_PASS: usize = 8;
+
 /// How many parked topics are looked up in the table.
 const TOPICS: u32 = 1_000;
 
@@ -41,6 +44,7 @@ pub(crate) async fn run<DB: OutboxDatabase>(relay: Arc<Relay<DB>>) {
         wake_at: Instant::now(),
         claim: true,
         failures: 0,
+        pass: Pass::default(),
     };
     while relay.until_ready().await {
         match look.once(&relay).await {
@@ -69,6 +73,8 @@ struct Look {
     claim: bool,
     /// How often in a row the database failed.
     failures: u32,
+    /// The pass under way. After an error it goes on.
+    pass: Pass,
 }
 
 impl Look {
@@ -84,14 +90,16 @@ impl Look {
             }
             self.failures = 0;
         }
-        self.see_to_parked(relay).await?;
+        self.see_to_parked(relay, PROBES).await?;
         if self.claim {
             self.claim = false;
-            let mut pass = Pass::default();
-            // A long backlog must not keep parked topics waiting.
-            while pass.step(relay).await? {
-                self.see_to_parked(relay).await?;
+            while self.pass.step(relay).await? {
+                // A long backlog must not keep parked topics waiting.
+                if relay.is_ready() {
+                    self.see_to_parked(relay, PROBES_IN_PASS).await?;
+                }
             }
+            self.pass = Pass::default();
         } else if !relay.alarm_over() && self.wake_at > Instant::now() {
             return Ok(());
         }
@@ -106,15 +114,19 @@ impl Look {
         Ok(())
     }
 
-    /// Finds, probes and releases parked topics, each when it is time.
-    async fn see_to_parked<DB: OutboxDatabase>(&mut self, relay: &Arc<Relay<DB>>) -> DbResult<()> {
+    /// Finds, probes and releases parked topics, each when it is time, and not more than `most`.
+    async fn see_to_parked<DB: OutboxDatabase>(
+        &mut self,
+        relay: &Arc<Relay<DB>>,
+        most: usize,
+    ) -> DbResult<()> {
         let now = Instant::now();
         if self.parked_at <= now {
             find_parked(relay).await?;
             self.parked_at = now + relay.options.scan_interval * 3;
         }
-        release(relay).await?;
-        let mut topics = relay.parking.to_probe(PROBES).into_iter();
+        release(relay, most).await?;
+        let mut topics = relay.parking.to_probe(most).into_iter();
         while let Some(topic) = topics.next() {
             if let Err(error) = probe(relay, &topic).await {
                 // Those that were to be probed next have not been either.
@@ -186,9 +198,15 @@ async fn probe<DB: OutboxDatabase>(relay: &Arc<Relay<DB>>, topic: &Arc<str>) -> 
     Ok(())
 }
 
-/// Makes records of topics that are open again pending, a batch per topic and look.
-async fn release<DB: OutboxDatabase>(relay: &Relay<DB>) -> DbResult<()> {
-    let mut topics = relay.take_opened().into_iter();
+/// Makes records of topics that are open again pending, a batch per topic and look, for so many topics.
+async fn release<DB: OutboxDatabase>(relay: &Relay<DB>, most: usize) -> DbResult<()> {
+    let mut opened = relay.take_opened();
+    let later = opened.split_off(most.min(opened.len()));
+    for topic in later {
+        relay.opened(topic);
+        relay.ring();
+    }
+    let mut topics = opened.into_iter();
     while let Some(topic) = topics.next() {
         relay.counters.statements.add(1);
         let released = match relay.store.table()?.unpark(&topic, UNPARK_BATCH).await {

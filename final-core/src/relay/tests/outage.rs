@@ -27,10 +27,14 @@ async fn a_database_that_fails_is_asked_now_and_then() {
 #[tokio::test]
 async fn every_parked_topic_is_probed_after_the_database_failed() {
     let mut stage = Stage::new(options()).await;
+    let mut sent = Vec::new();
     for topic in ["placed", "paid", "sent"] {
         stage.publish(topic).await;
-        stage.sent().await.confirm(Confirm::Unroutable);
+        sent.push(stage.sent().await);
     }
+    // Together, so that they are probed together.
+    sent.into_iter()
+        .for_each(|sent| sent.confirm(Confirm::Unroutable));
     stage.until("parked", |stats| stats.unroutable == 3).await;
 
     outage(&stage, || ()).await;
