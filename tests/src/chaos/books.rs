@@ -32,6 +32,8 @@ pub(crate) struct Books {
     runs: HashMap<u32, Vec<u64>>,
     pub(super) early: u64,
     pub(super) other_id: u64,
+    /// Sellers that have been told to hold and have.
+    pub(super) held: HashSet<u32>,
     /// Workers that did not come by the place they should die at.
     pub(super) missed: u64,
     /// Shutdowns that ran out of time while something else was broken.
@@ -111,6 +113,9 @@ impl Books {
     fn enter(&mut self, born: u32, entry: Entry) {
         match entry {
             Entry::Started => {}
+            Entry::Held => {
+                self.held.insert(born);
+            }
             Entry::Committed { sale, messages, at } => self.commit(born, sale, messages, at),
             Entry::RolledBack { sale } => {
                 self.rolled_back.insert(sale);
@@ -218,10 +223,12 @@ impl Books {
         !self.open.is_empty()
     }
 
-    /// The messages still to be handled, for a report of what is stuck.
-    pub(super) fn still_open(&self) -> usize {
-        let bits = |open: &Open| (open.prompt | open.late).count_ones() as usize;
-        self.open.values().map(bits).sum()
+    /// How many messages of these sales are to be handled and were not.
+    pub(super) fn unhandled(&self, sales: &[(i64, i64)]) -> usize {
+        let is_open = |message: &(i64, u8)| {
+            !Mood::of(message.0, message.1).is_poison() && !self.handled.contains_key(message)
+        };
+        messages(sales).filter(is_open).count()
     }
 
     pub(super) fn handled(&self) -> usize {
@@ -237,20 +244,17 @@ impl Books {
             ..Verdict::default()
         };
         let table: HashMap<i64, i64> = sales.iter().copied().collect();
-        for (&sale, &messages) in &table {
-            for index in 0..u8::try_from(messages).unwrap_or(u8::MAX) {
-                verdict.messages += 1;
-                let message = (sale, index);
-                let is_poison = Mood::of(sale, index).is_poison();
-                verdict.poison += u64::from(is_poison);
-                let is_there = if is_poison {
-                    dead.contains(&message)
-                } else {
-                    self.handled.contains_key(&message)
-                };
-                if !is_there {
-                    verdict.lost.push(message);
-                }
+        for message in messages(sales) {
+            verdict.messages += 1;
+            let is_poison = Mood::of(message.0, message.1).is_poison();
+            verdict.poison += u64::from(is_poison);
+            let is_there = if is_poison {
+                dead.contains(&message)
+            } else {
+                self.handled.contains_key(&message)
+            };
+            if !is_there {
+                verdict.lost.push(message);
             }
         }
         let sold = |(sale, index): &(i64, u8)| {
@@ -272,6 +276,13 @@ impl Books {
         verdict.belied.extend(there);
         verdict
     }
+}
+
+/// Every message of these sales.
+fn messages(sales: &[(i64, i64)]) -> impl Iterator<Item = (i64, u8)> {
+    sales.iter().flat_map(|(sale, messages)| {
+        (0..u8::try_from(*messages).unwrap_or(u8::MAX)).map(|index| (*sale, index))
+    })
 }
 
 #[cfg(test)]
@@ -316,6 +327,16 @@ mod tests {
         assert_eq!(verdict.lost, [(sale, 1)]);
         assert!(verdict.invented.is_empty() && verdict.belied.is_empty());
         assert!(books.is_open() && !books.is_caught_up(5) && books.is_caught_up(4));
+    }
+
+    #[test]
+    fn a_sale_that_only_the_table_knows_of_is_waited_for() {
+        let sale = plain();
+        let mut books = Books::default();
+        books.enter(1, Entry::Unknown { sale });
+        books.enter(2, handled(sale, 0, "a", 6));
+        assert!(!books.is_open());
+        assert_eq!(books.unhandled(&[(sale, 2)]), 1);
     }
 
     #[test]

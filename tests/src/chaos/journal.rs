@@ -15,6 +15,8 @@ use std::{
 pub(crate) enum Entry {
     /// The bus has started.
     Started,
+    /// It was told to hold, and none of its sales is open any more.
+    Held,
     /// The caller was told that the sale is committed.
     Committed { sale: i64, messages: u8, at: u64 },
     /// The caller was told that it is not.
@@ -85,6 +87,7 @@ impl std::fmt::Display for Entry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Started => write!(f, "started"),
+            Self::Held => write!(f, "held"),
             Self::Committed { sale, messages, at } => write!(f, "committed {sale} {messages} {at}"),
             Self::RolledBack { sale } => write!(f, "rolled-back {sale}"),
             Self::Unknown { sale } => write!(f, "unknown {sale}"),
@@ -110,6 +113,7 @@ impl FromStr for Entry {
         let entry = || {
             Some(match *words.as_slice() {
                 ["started"] => Self::Started,
+                ["held"] => Self::Held,
                 ["committed", sale, messages, at] => Self::Committed {
                     sale: sale.parse().ok()?,
                     messages: messages.parse().ok()?,
@@ -158,6 +162,7 @@ mod tests {
         };
         let entries = [
             Entry::Started,
+            Entry::Held,
             Entry::Committed {
                 sale: 1,
                 messages: 5,

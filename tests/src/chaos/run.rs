@@ -10,7 +10,7 @@ use super::{
     plan::{Plan, Step, Transport},
     report::{Report, Told},
     stage::Stage,
-    work::{Mood, Order, Role, Sold},
+    work::{Mood, Role, Sold},
 };
 use crate::{Error, Result, eventually};
 
@@ -55,7 +55,7 @@ pub async fn run(plan: &Plan, worker: &Path) -> Result<Report> {
     report.time = start.elapsed();
     // A calm in which nothing repeats any more.
     sleep(AFTERMATH).await;
-    stage.tell_sellers(Order::Hold).await;
+    stage.hold_sellers().await?;
     settle(&stage, &mut report).await?;
     report.problems.extend(stage.stop_all().await);
 
@@ -63,10 +63,7 @@ pub async fn run(plan: &Plan, worker: &Path) -> Result<Report> {
         Transport::RabbitMq => dead_letters(&stage).await?,
         Transport::Log => letters(&stage).await?,
     };
-    let sales = stage
-        .database
-        .pairs("SELECT id, messages FROM sales")
-        .await?;
+    let sales = stage.sales().await?;
     let books = stage.books()?;
     report.close(&books, books.check(&sales, &dead));
     Ok(report)
@@ -150,12 +147,13 @@ async fn caught_up(stage: &Stage, then: u64) -> Result<Option<u64>> {
 async fn settle(stage: &Stage, report: &mut Report) -> Result<()> {
     let end = Instant::now() + STUCK;
     loop {
-        let open = stage.books()?.still_open();
-        let (records, failed) = stage.records().await?;
-        if open == 0 && records == 0 {
+        if stage.is_quiet().await? {
             return Ok(());
         }
         if Instant::now() > end {
+            let sales = stage.sales().await?;
+            let open = stage.books()?.unhandled(&sales);
+            let (records, failed) = stage.records().await?;
             report.stuck = records;
             report.failed = failed;
             report.problems.push(format!(

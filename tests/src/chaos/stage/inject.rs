@@ -100,7 +100,7 @@ impl Stage {
             Fault::QueueFull => self.queue_full(lasts).await.map(|()| None),
             Fault::QueueDeleted => {
                 let _turn = self.broker_turn.lock().await;
-                self.tell_sellers(Order::Hold).await;
+                self.hold_sellers().await?;
                 // What lies in a queue goes with it: nothing must.
                 if self.is_empty_within(Duration::from_secs(30)).await? {
                     let api = self.rabbit()?.management();
@@ -229,8 +229,7 @@ impl Stage {
     async fn is_empty_within(&self, patience: Duration) -> Result<bool> {
         let end = tokio::time::Instant::now() + patience;
         while tokio::time::Instant::now() < end {
-            let is_open = self.books()?.is_open();
-            if !is_open && self.records().await?.0 == 0 {
+            if self.is_quiet().await? {
                 return Ok(true);
             }
             sleep(Duration::from_millis(100)).await;

@@ -10,6 +10,7 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use self::{database::Database, worker::Slot};
@@ -18,7 +19,10 @@ use super::{
     plan::{Plan, Transport},
     work::{Order, Role},
 };
-use crate::{Error, RabbitMq, Result, WorkDir};
+use crate::{Error, RabbitMq, Result, WorkDir, eventually};
+
+/// How long sales may stay open, and some more for a slow machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The workers that always run.
 const CREW: [Role; 5] = [
@@ -105,13 +109,37 @@ impl Stage {
         born
     }
 
-    /// Gives every seller an order.
-    pub(super) async fn tell_sellers(&self, order: Order) {
+    /// Lets no seller begin a sale, and waits until none is open.
+    pub(super) async fn hold_sellers(&self) -> Result<()> {
+        self.books()?.held.clear();
+        let told = self.tell_sellers(Order::Hold).await;
+        eventually("sellers that hold", PATIENCE, async || {
+            let open = match self.books() {
+                Ok(books) => told
+                    .iter()
+                    .filter(|born| !books.held.contains(born))
+                    .count(),
+                Err(error) => return Err(error.to_string()),
+            };
+            match open {
+                0 => Ok(()),
+                _ => Err(format!("{open} are in the middle of a sale")),
+            }
+        })
+        .await;
+        Ok(())
+    }
+
+    /// Gives every seller an order; the numbers of those that are there.
+    pub(super) async fn tell_sellers(&self, order: Order) -> Vec<u32> {
+        let mut told = Vec::new();
         for slot in self.slots.iter().filter(|slot| slot.role == Role::Seller) {
             if let Some(worker) = &*slot.worker.lock().await {
                 worker.tell(order);
+                told.push(worker.born);
             }
         }
+        told
     }
 
     /// Ends every worker in good order; says which did not.
@@ -134,6 +162,22 @@ impl Stage {
     /// What is not sent or not handled yet, by the tables, and what of it has failed.
     pub(super) async fn records(&self) -> Result<(i64, i64)> {
         self.database.records(self.transport).await
+    }
+
+    /// The sales that are there, and how many messages each has.
+    pub(super) async fn sales(&self) -> Result<Vec<(i64, i64)>> {
+        let sales = "SELECT id, messages FROM sales";
+        self.database.pairs(sales).await
+    }
+
+    /// Whether every message is handled and every record is gone.
+    pub(super) async fn is_quiet(&self) -> Result<bool> {
+        if self.books()?.is_open() || self.records().await?.0 > 0 {
+            return Ok(false);
+        }
+        // The journals do not know of sales whose COMMIT was not answered; the table does.
+        let sales = self.sales().await?;
+        Ok(self.books()?.unhandled(&sales) == 0)
     }
 
     /// RabbitMQ, for what only happens where there is one.

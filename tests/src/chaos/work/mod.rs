@@ -127,7 +127,7 @@ async fn work_on<DB: Shop>(job: Job) -> Result<(), AnyError> {
     }
     journal.write(&Entry::Started)?;
     let sellers = seller::Sellers::start(&job, &bus, &journal);
-    orders::follow(&pool, &sellers).await?;
+    orders::follow(&pool, &sellers, &journal).await?;
     sellers.stop().await?;
     bus.shutdown().await?;
     Ok(())

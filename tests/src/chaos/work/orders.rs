@@ -9,11 +9,12 @@ use sqlx::Pool;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::{AnyError, CONNECTIONS, seller::Sellers, shop::Shop};
+use crate::chaos::journal::{Entry, Journal};
 
 /// An order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Order {
-    /// Begin no more sales.
+    /// Begin no more sales, and say when those that were begun are over.
     Hold,
     /// Go on selling.
     Sell,
@@ -37,12 +38,19 @@ pub(crate) enum Place {
 }
 
 /// Follows orders until the last one.
-pub(super) async fn follow<DB: Shop>(pool: &Pool<DB>, sellers: &Sellers) -> Result<(), AnyError> {
+pub(super) async fn follow<DB: Shop>(
+    pool: &Pool<DB>,
+    sellers: &Sellers,
+    journal: &Journal,
+) -> Result<(), AnyError> {
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Some(line) = lines.next_line().await? {
         match serde_json::from_str(&line)? {
-            Order::Hold => sellers.hold(true),
-            Order::Sell => sellers.hold(false),
+            Order::Hold => {
+                sellers.hold().await;
+                journal.write(&Entry::Held)?;
+            }
+            Order::Sell => sellers.go_on(),
             Order::DieAt(place, nth) => failpoint::arm(place.into(), nth, die),
             Order::Exhaust(millis) => {
                 tokio::spawn(exhaust(pool.clone(), Duration::from_millis(millis)));

@@ -4,7 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use fastrand::Rng;
 use final_core::{Bus, Error, TxBus};
-use tokio::{sync::watch, task::JoinHandle, time};
+use tokio::{
+    sync::{RwLock, watch},
+    task::JoinHandle,
+    time,
+};
 
 use super::{AnyError, Job, LEASE, Mood, Role, Sold, shop::Shop};
 use crate::chaos::{
@@ -20,6 +24,8 @@ const PAUSE: u64 = 40;
 /// The selling tasks of this process.
 pub(super) struct Sellers {
     phase: watch::Sender<Phase>,
+    /// Shared by those that are in the middle of a sale.
+    open: Arc<RwLock<()>>,
     tasks: Vec<JoinHandle<Result<(), AnyError>>>,
 }
 
@@ -33,6 +39,7 @@ enum Phase {
 impl Sellers {
     pub(super) fn start<DB: Shop>(job: &Job, bus: &Bus<DB>, journal: &Arc<Journal>) -> Self {
         let (phase, _) = watch::channel(Phase::Selling);
+        let open = Arc::new(RwLock::new(()));
         let number = if job.role == Role::Seller { SELLERS } else { 0 };
         let start = |n| {
             let seller = Seller {
@@ -42,15 +49,21 @@ impl Sellers {
                 next: i64::from(job.born) << 32 | i64::from(n) << 24,
                 notes: job.broker.is_none(),
             };
-            tokio::spawn(seller.sell(phase.subscribe()))
+            tokio::spawn(seller.sell(phase.subscribe(), Arc::clone(&open)))
         };
         let tasks = (0..number).map(start).collect();
-        Self { phase, tasks }
+        Self { phase, open, tasks }
     }
 
-    pub(super) fn hold(&self, hold: bool) {
-        let phase = if hold { Phase::Holding } else { Phase::Selling };
-        self.phase.send_replace(phase);
+    /// Begins no more sales, and waits until none is open. One that is committed after the last look
+    /// at the tables would count as lost.
+    pub(super) async fn hold(&self) {
+        self.phase.send_replace(Phase::Holding);
+        drop(self.open.write().await);
+    }
+
+    pub(super) fn go_on(&self) {
+        self.phase.send_replace(Phase::Selling);
     }
 
     /// Lets each end its sale.
@@ -103,11 +116,18 @@ enum Way {
 }
 
 impl<DB: Shop> Seller<DB> {
-    async fn sell(mut self, mut phase: watch::Receiver<Phase>) -> Result<(), AnyError> {
+    async fn sell(
+        mut self,
+        mut phase: watch::Receiver<Phase>,
+        open: Arc<RwLock<()>>,
+    ) -> Result<(), AnyError> {
         loop {
-            let phase = *phase.wait_for(|phase| *phase != Phase::Holding).await?;
-            if phase == Phase::Over {
-                return Ok(());
+            phase.wait_for(|phase| *phase != Phase::Holding).await?;
+            let selling = open.read().await;
+            match *phase.borrow() {
+                Phase::Selling => {}
+                Phase::Holding => continue,
+                Phase::Over => return Ok(()),
             }
             let sale = self.draw();
             self.next += 1;
@@ -124,6 +144,7 @@ impl<DB: Shop> Seller<DB> {
             if let Some(entry) = entry {
                 self.journal.write(&entry)?;
             }
+            drop(selling);
             let pause = self.rng.u64(0..2 * PAUSE);
             time::sleep(Duration::from_millis(pause)).await;
         }
