@@ -334,8 +334,11 @@ impl<DB: OutboxDatabase> Relay<DB> {
         lock(&self.opened).push(topic);
     }
 
-    fn take_opened(&self) -> Vec<Arc<str>> {
-        std::mem::take(&mut lock(&self.opened))
+    /// Up to `most` of them. Whoever takes them rings, so that the others are not left.
+    fn take_opened(&self, most: usize) -> Vec<Arc<str>> {
+        let mut opened = lock(&self.opened);
+        let most = most.min(opened.len());
+        opened.drain(..most).collect()
     }
 
     /// Notes that the database failed. Logged at once and then every hundredth time in a row.

@@ -153,6 +153,17 @@ mod tests {
         assert_eq!(parking.next_probe(), None);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_topic_whose_probe_is_never_answered_is_probed_again() {
+        let parking = Parking::default();
+        parking.found("a");
+        assert_eq!(parking.to_probe(10).len(), 1);
+
+        tokio::time::advance(FORGOTTEN).await;
+
+        assert_eq!(parking.to_probe(10).len(), 1);
+    }
+
     #[test]
     fn a_topic_parked_again_waits_a_second_for_its_next_probe() {
         let parking = Parking::default();

@@ -141,13 +141,12 @@ async fn place<DB: OutboxDatabase>(
 ) -> DbResult<bool> {
     let table = relay.store.table()?;
     let lease_end = batch.lease_end;
-    let send = |record| match relay.is_ready() {
-        true => take_off(relay, record, lease_end, false),
-        false => Some(record),
-    };
+    let send = |record| take_off(relay, record, lease_end, false);
+    // It may have been claimed while the relay was told to stop.
+    let is_ready = relay.is_ready();
     let (mut parked, mut expired, mut given_back) = (Vec::new(), Vec::new(), Vec::new());
     let mut to_send = 0;
-    let mut waiting = Waiting::default();
+    let mut waiting = Waiting::new();
     for Claimed { record, .. } in batch.claimed {
         match &record.message {
             Err(reason) => {
@@ -160,7 +159,7 @@ async fn place<DB: OutboxDatabase>(
             Ok(message) => {
                 to_send += 1;
                 let topic = message.shared_topic();
-                if waiting.holds(&topic) {
+                if !is_ready || waiting.holds(&topic) {
                     waiting.push(topic, record);
                 } else if let Some(record) = send(record) {
                     if stalled.contains(&topic) {

@@ -200,13 +200,7 @@ async fn probe<DB: OutboxDatabase>(relay: &Arc<Relay<DB>>, topic: &Arc<str>) -> 
 
 /// Makes records of topics that are open again pending, a batch per topic and look, for so many topics.
 async fn release<DB: OutboxDatabase>(relay: &Relay<DB>, most: usize) -> DbResult<()> {
-    let mut opened = relay.take_opened();
-    let later = opened.split_off(most.min(opened.len()));
-    for topic in later {
-        relay.opened(topic);
-        relay.ring();
-    }
-    let mut topics = opened.into_iter();
+    let mut topics = relay.take_opened(most).into_iter();
     while let Some(topic) = topics.next() {
         relay.counters.statements.add(1);
         let released = match relay.store.table()?.unpark(&topic, UNPARK_BATCH).await {

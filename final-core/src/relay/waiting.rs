@@ -10,60 +10,45 @@ use crate::outbox::Record;
 /// Records in a queue per topic, because slots are refused by topic: where the first finds none, those
 /// behind it need not ask, and none overtakes it.
 #[derive(Debug)]
-pub(super) struct Waiting<R = Record> {
-    queues: Vec<VecDeque<R>>,
-    places: HashMap<Arc<str>, usize>,
-}
-
-impl<R> Default for Waiting<R> {
-    fn default() -> Self {
-        Self {
-            queues: Vec::new(),
-            places: HashMap::new(),
-        }
-    }
-}
+pub(super) struct Waiting<R = Record>(HashMap<Arc<str>, VecDeque<R>>);
 
 impl<R> Waiting<R> {
+    pub(super) fn new() -> Self {
+        Self(HashMap::new())
+    }
+
     pub(super) fn push(&mut self, topic: Arc<str>, record: R) {
-        let end = self.queues.len();
-        let place = *self.places.entry(topic).or_insert(end);
-        if place == end {
-            self.queues.push(VecDeque::new());
-        }
-        if let Some(queue) = self.queues.get_mut(place) {
-            queue.push_back(record);
-        }
+        self.0.entry(topic).or_default().push_back(record);
     }
 
     /// Offers each topic's records from the front until one is handed back.
     pub(super) fn offer(&mut self, mut send: impl FnMut(R) -> Option<R>) {
-        for queue in &mut self.queues {
+        self.0.retain(|_, queue| {
             while let Some(record) = queue.pop_front() {
                 if let Some(refused) = send(record) {
                     queue.push_front(refused);
-                    break;
+                    return true;
                 }
             }
-        }
+            false
+        });
     }
 
     /// Whether records of this topic wait.
     pub(super) fn holds(&self, topic: &str) -> bool {
-        let queue = self.places.get(topic).and_then(|at| self.queues.get(*at));
-        queue.is_some_and(|queue| !queue.is_empty())
+        self.0.contains_key(topic)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.queues.iter().map(VecDeque::len).sum()
+        self.0.values().map(VecDeque::len).sum()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.0.is_empty()
     }
 
     pub(super) fn into_records(self) -> impl Iterator<Item = R> {
-        self.queues.into_iter().flatten()
+        self.0.into_values().flatten()
     }
 }
 
@@ -80,7 +65,7 @@ mod tests {
             topics in prop::collection::vec(0..4_usize, 0..40),
             slots in prop::collection::vec([0..4_usize, 0..4, 0..4, 0..4], 0..10),
         ) {
-            let mut waiting = Waiting::default();
+            let mut waiting = Waiting::new();
             for (number, topic) in topics.iter().enumerate() {
                 waiting.push(topic.to_string().into(), (*topic, number));
             }

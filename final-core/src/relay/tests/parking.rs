@@ -2,11 +2,8 @@
 
 use std::time::Duration;
 
-use super::scripted::{SOON, Stage, options, pool, staged};
-use crate::{
-    broker::{Confirm, Lane},
-    relay::Reserved,
-};
+use super::scripted::{SOON, Stage, options, pool};
+use crate::broker::{Confirm, Lane};
 
 /// Without parking, a million returned messages would be a hot loop.
 #[tokio::test]
@@ -57,9 +54,7 @@ async fn a_parked_topic_is_probed_while_a_backlog_is_sent() {
     stage
         .until("parked", |stats| stats.parked_topics == 1)
         .await;
-    let backlog: Vec<_> = (0..40).map(|_| staged("busy")).collect();
-    stage.insert(&Reserved::none(&backlog).records).await;
-    stage.bus.relay().ring();
+    stage.backlog("busy", 40).await;
 
     let start = std::time::Instant::now();
     loop {
@@ -70,8 +65,7 @@ async fn a_parked_topic_is_probed_while_a_backlog_is_sent() {
         assert!(start.elapsed() < SOON, "never probed");
         sent.confirm(Confirm::Stored);
         // There is always another.
-        let another = [staged("busy")];
-        stage.insert(&Reserved::none(&another).records).await;
+        stage.backlog("busy", 1).await;
     }
 }
 

@@ -117,6 +117,13 @@ impl Stage {
         insert.await.unwrap();
     }
 
+    /// Has so many due records of a topic in the table, which the scanner is told of.
+    pub(super) async fn backlog(&self, topic: &str, records: usize) {
+        let staged: Vec<_> = (0..records).map(|_| staged(topic)).collect();
+        self.insert(&Reserved::none(&staged).records).await;
+        self.bus.relay().ring();
+    }
+
     /// Writes a record that a bus which is gone has parked.
     pub(super) async fn parked_by_another(&self, topic: &str) {
         let staged = [staged(topic)];

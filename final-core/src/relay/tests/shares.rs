@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::scripted::{SOON, Stage, options, pool, staged};
-use crate::{broker::Confirm, relay::Reserved};
+use super::scripted::{SOON, Stage, options, pool};
+use crate::broker::Confirm;
 
 #[tokio::test]
 async fn an_unanswered_topic_does_not_shut_out_the_others() {
@@ -58,9 +58,7 @@ async fn records_for_which_there_was_no_slot_are_given_back_and_sent_later() {
 async fn records_of_a_topic_that_moves_slowly_are_not_given_back() {
     let mut stage = Stage::new(options().confirm_window(8).lease(SOON * 10)).await;
     stage.first_look().await;
-    let slow: Vec<_> = (0..20).map(|_| staged("slow")).collect();
-    stage.insert(&Reserved::none(&slow).records).await;
-    stage.bus.relay().ring();
+    stage.backlog("slow", 20).await;
     let pool = pool(&stage.file).await;
 
     let mut unclaimed = 20;
@@ -82,10 +80,7 @@ async fn records_of_a_topic_that_moves_slowly_are_not_given_back() {
 async fn the_next_batch_is_claimed_while_the_last_of_one_wait_for_slots_and_no_more() {
     let mut stage = Stage::new(options().confirm_window(8).lease(SOON * 10)).await;
     stage.first_look().await;
-    let staged: Vec<_> = (0..20).map(|_| staged("busy")).collect();
-    stage.insert(&Reserved::none(&staged).records).await;
-
-    stage.bus.relay().ring();
+    stage.backlog("busy", 20).await;
 
     for _ in 0..4 {
         // Kept, and never answered.
