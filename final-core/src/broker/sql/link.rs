@@ -63,8 +63,10 @@ impl<DB: OutboxDatabase> SqlLink<DB> {
             let own = Arc::clone(&member);
             crew.hire("log-trim", move || tasks::trim(Arc::clone(&own)));
         }
-        let own = Arc::clone(&member);
-        let sender = crew.track("log-send", send::run(own, sent));
+        let (own, sent) = (Arc::clone(&member), Arc::new(Mutex::new(sent)));
+        let sender = crew.hire("log-send", move || {
+            send::run(Arc::clone(&own), Arc::clone(&sent))
+        });
         Self {
             member,
             outgoing: std::sync::Mutex::new(Some(outgoing)),

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 use super::member::Member;
 use crate::{
@@ -17,10 +17,13 @@ const BATCH: usize = 500;
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Writes what it is sent into the log until nobody sends any more.
+///
+/// `outgoing` outlives a panic, which loses only what it had in hand.
 pub(super) async fn run<DB: OutboxDatabase>(
     member: Arc<Member<DB>>,
-    mut outgoing: mpsc::Receiver<Outgoing>,
+    outgoing: Arc<Mutex<mpsc::Receiver<Outgoing>>>,
 ) {
+    let mut outgoing = outgoing.lock().await;
     let mut batch = Vec::with_capacity(BATCH);
     while outgoing.recv_many(&mut batch, BATCH).await > 0 {
         let sending: Vec<Sending> = batch.drain(..).filter_map(Outgoing::into_sending).collect();

@@ -2,8 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use final_core::{Bus, SqlBroker};
-use final_tests::{Proxy, WorkDir, process::Launch};
+use final_core::{
+    Bus, Message, SqlBroker,
+    broker::{Broker, Confirm, Lane, Outgoing, Setup},
+};
+use final_tests::{Proxy, WorkDir, eventually, process::Launch};
 
 use super::{Log, noting, options, publish, sorted};
 use crate::{
@@ -15,6 +18,7 @@ crate::log_suite!(
     a_bus_with_another_database_reaches_the_log_by_its_outbox,
     a_bus_with_another_database_sends_nothing_that_was_rolled_back,
     brokers_that_were_made_apart_wake_each_other_at_once,
+    sending_goes_on_after_a_panic,
 );
 
 /// Far longer than any of these tests: whoever waits for it is late.
@@ -63,6 +67,43 @@ async fn a_bus_with_another_database_sends_nothing_that_was_rolled_back<D: Datab
     assert_eq!(notes.numbers(), [2]);
     shop.shutdown().await.expect("shutdown");
     far.shutdown().await.expect("shutdown");
+}
+
+/// Whoever waits for a confirm runs code of the bus; a bug there must not end sending for good.
+async fn sending_goes_on_after_a_panic<D: Database>(log: Log<D>) {
+    let setup = Setup {
+        service: "far".into(),
+        topics: Vec::new(),
+        concurrency: 1,
+        num_subscribers: 1,
+        confirm_window: 10,
+        purge: false,
+    };
+    let opened = Broker::<D>::open(&log.broker(), setup).await;
+    let link = opened.expect("a link").link;
+    let send = |answer| {
+        let message = Message::new("placed", "1");
+        link.send(Outgoing::for_test(
+            message,
+            None,
+            Lane::Shared,
+            Some(answer),
+        ));
+    };
+    send(Box::new(|_| panic!("as a bug would")));
+
+    eventually("a message in the log", SOON, async || {
+        let (told, answer) = tokio::sync::oneshot::channel();
+        send(Box::new(move |confirm| drop(told.send(confirm))));
+        // Too early, it goes where the panic went.
+        let answer = tokio::time::timeout(SOON, answer).await;
+        match answer {
+            Ok(Ok(Confirm::Stored)) => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
+    link.close(SOON).await;
 }
 
 async fn brokers_that_were_made_apart_wake_each_other_at_once<D: Database>(log: Log<D>) {
