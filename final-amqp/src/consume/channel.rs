@@ -14,7 +14,7 @@ use lapin::{
 };
 use tokio::{
     select,
-    sync::mpsc,
+    sync::mpsc::{self, WeakUnboundedSender},
     time::{Instant, sleep_until},
 };
 
@@ -42,6 +42,8 @@ pub(crate) enum Order {
     Settle(u64, Settlement),
     /// The dead letter for this tag is stored.
     PutAway(u64),
+    /// The dead letter for this tag got lost on its way.
+    Lost(u64),
 }
 
 /// Where the deliveries of one channel incarnation are settled. Once the channel is gone nobody
@@ -61,7 +63,7 @@ pub(crate) struct ConsumingChannel {
     consumer: Consumer,
     orders: mpsc::UnboundedReceiver<Order>,
     /// Ours is weak, or the channel of orders would never end.
-    sender: mpsc::WeakUnboundedSender<Order>,
+    sender: WeakUnboundedSender<Order>,
     settler: Arc<ChannelSettler>,
     acks: Acks,
     /// The originals of what is in hand, for dead letters.
@@ -210,15 +212,7 @@ impl ConsumingChannel {
             }
             Order::Settle(tag, Settlement::Requeue) => {
                 self.in_hand.remove(&tag);
-                if self.acks.hand_back(tag) {
-                    let options = BasicNackOptions {
-                        requeue: true,
-                        multiple: false,
-                    };
-                    within(CALL_LIMIT, self.channel.basic_nack(tag, options))
-                        .await
-                        .map_err(|error| error.to_string())?;
-                }
+                self.hand_back(tag).await?;
             }
             Order::Settle(tag, Settlement::DeadLetter(letter)) => {
                 if let (Some(original), Some(done)) =
@@ -233,8 +227,26 @@ impl ConsumingChannel {
                 self.leaving -= 1;
                 self.acks.finish(tag);
             }
+            Order::Lost(tag) => {
+                self.leaving -= 1;
+                self.hand_back(tag).await?;
+            }
         }
         Ok(())
+    }
+
+    /// Gives a delivery back to the queue.
+    async fn hand_back(&mut self, tag: u64) -> Result<(), String> {
+        if !self.acks.hand_back(tag) {
+            return Ok(());
+        }
+        let options = BasicNackOptions {
+            requeue: true,
+            multiple: false,
+        };
+        within(CALL_LIMIT, self.channel.basic_nack(tag, options))
+            .await
+            .map_err(|error| error.to_string())
     }
 
     /// Acks the finished prefix; the rest as well if that leaves too many.
@@ -307,28 +319,57 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-/// Tells the channel a dead letter came from that it is stored.
+/// Tells the channel a dead letter came from that it is stored; dropped before, that it got lost.
 #[derive(Debug)]
 pub(crate) struct Done {
     tag: u64,
-    sender: mpsc::WeakUnboundedSender<Order>,
+    /// Until it has been told.
+    sender: Option<WeakUnboundedSender<Order>>,
 }
 
 impl Done {
-    pub(crate) fn new(tag: u64, sender: mpsc::WeakUnboundedSender<Order>) -> Self {
+    pub(crate) fn new(tag: u64, sender: WeakUnboundedSender<Order>) -> Self {
+        let sender = Some(sender);
         Self { tag, sender }
     }
 
     /// Whether nobody waits any more: the channel is gone and the broker delivers again.
     pub(crate) fn is_void(&self) -> bool {
-        self.sender
-            .upgrade()
-            .is_none_or(|sender| sender.is_closed())
+        let sender = self.sender.as_ref().and_then(WeakUnboundedSender::upgrade);
+        sender.is_none_or(|sender| sender.is_closed())
     }
 
-    pub(crate) fn done(self) {
-        if let Some(sender) = self.sender.upgrade() {
-            let _ = sender.send(Order::PutAway(self.tag));
+    pub(crate) fn done(mut self) {
+        self.tell(Order::PutAway(self.tag));
+    }
+
+    /// Only the first time.
+    fn tell(&mut self, order: Order) {
+        let sender = self.sender.take().and_then(|sender| sender.upgrade());
+        if let Some(sender) = sender {
+            let _ = sender.send(order);
         }
+    }
+}
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        self.tell(Order::Lost(self.tag));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_letter_is_told_once_to_be_stored_or_lost() {
+        let (sender, mut orders) = mpsc::unbounded_channel();
+        Done::new(1, sender.downgrade()).done();
+        drop(Done::new(2, sender.downgrade()));
+
+        assert!(matches!(orders.try_recv(), Ok(Order::PutAway(1))));
+        assert!(matches!(orders.try_recv(), Ok(Order::Lost(2))));
+        assert!(orders.try_recv().is_err());
     }
 }

@@ -5,11 +5,13 @@
 
 use std::{
     collections::{HashSet, VecDeque},
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use final_core::{MessageId, broker::DeadLetter};
+use futures::FutureExt;
 use lapin::Connection;
 use tokio::{
     select,
@@ -122,7 +124,10 @@ impl DeadLetters {
                 let Some(open) = current(&mut connection).await else {
                     return;
                 };
-                match self.serve(&open).await {
+                // What it had in hand goes back to the queue, and what waits is left.
+                let served = AssertUnwindSafe(self.serve(&open)).catch_unwind().await;
+                let served = served.unwrap_or_else(|_| Err("that panicked, which is a bug".into()));
+                match served {
                     Ok(()) => {
                         self.notice.well();
                         backoff = Backoff::new();
@@ -247,7 +252,7 @@ impl DeadLetters {
                         return;
                     }
                 }
-                // Cannot be: every part came over the wire. The delivery stays in hand.
+                // Cannot be: every part came over the wire. The delivery goes back to the queue.
                 Err(why) => self.notice.trouble(&why),
             }
         }
