@@ -41,6 +41,11 @@ pub(super) struct Pass {
 }
 
 impl Pass {
+    /// Whether anything was claimed so far.
+    pub(super) fn has_claimed(&self) -> bool {
+        self.after.is_some()
+    }
+
     /// Sends a batch, and says whether there may be more.
     ///
     /// While it is being sent the next is claimed: a claim takes about as long as the broker needs for

@@ -22,6 +22,10 @@ const DEBOUNCE: Duration = Duration::from_millis(10);
 /// reach it in less, so they are done before anybody claims what they had the proof for.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// The pause before the next claim where something is due and cannot be claimed: another session has
+/// locked it.
+const LOCKED: Duration = Duration::from_millis(100);
+
 /// The pause before the database is tried again.
 const RETRY: Duration = Duration::from_millis(300);
 
@@ -43,6 +47,7 @@ pub(crate) async fn run<DB: OutboxDatabase>(relay: Arc<Relay<DB>>) {
         parked_at: Instant::now(),
         wake_at: Instant::now(),
         claim: true,
+        in_vain: 0,
         failures: 0,
         pass: Pass::default(),
     };
@@ -71,6 +76,8 @@ struct Look {
     wake_at: Instant,
     /// Whether to claim without asking first if anything is due.
     claim: bool,
+    /// How often in a row nothing could be claimed.
+    in_vain: u32,
     /// How often in a row the database failed.
     failures: u32,
     /// The pass under way. After an error it goes on.
@@ -99,6 +106,11 @@ impl Look {
                     self.see_to_parked(relay, PROBES_IN_PASS).await?;
                 }
             }
+            self.in_vain = if self.pass.has_claimed() {
+                0
+            } else {
+                self.in_vain.saturating_add(1)
+            };
             self.pass = Pass::default();
         } else if !relay.alarm_over() && self.wake_at > Instant::now() {
             return Ok(());
@@ -106,10 +118,14 @@ impl Look {
         relay.counters.statements.add(1);
         let next_due = relay.store.table()?.next_due().await?;
         self.claim = next_due == Some(Duration::ZERO);
-        let wait = next_due.map_or(relay.options.scan_interval, |due| {
+        let wait = match next_due {
+            None => relay.options.scan_interval,
+            // Once it may have become due after the claim.
+            Some(Duration::ZERO) if self.in_vain > 1 => LOCKED,
             // A little more, so that the record is due by the database's clock too.
-            (due + Duration::from_millis(2)).min(relay.options.scan_interval)
-        });
+            Some(due) => due + Duration::from_millis(2),
+        };
+        let wait = wait.min(relay.options.scan_interval);
         self.wake_at = Instant::now() + wait;
         Ok(())
     }

@@ -1,10 +1,13 @@
 //! What one database does that the others do not, and what would be lost or invented by it.
 
+use std::time::Duration;
+
 use final_core::Error;
+use final_tests::eventually;
 
 use crate::{
     database::Database,
-    house::{House, TestError},
+    house::{House, Notes, SOON, TestError},
     transport::Rabbit,
 };
 
@@ -37,6 +40,34 @@ async fn a_swallowed_error_on_postgresql_sends_nothing() {
     assert!(matches!(result, Err(Error::Database { .. })), "{result:?}");
 
     house.handles_only(&bus, &notes, 3).await;
+    bus.shutdown().await.expect("shutdown");
+}
+
+/// Somebody repairs the table by hand, or a session hangs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_due_record_that_another_session_has_locked_is_asked_for_now_and_then() {
+    let house = House::<sqlx::Postgres, Rabbit>::new().await;
+    let bus = house.bus();
+    bus.migrate().await.expect("a table");
+    let topic = house.topic("placed");
+    bus.publish(&topic, &1_i64).await.expect("publish");
+    let mut tx = house.pool.begin().await.expect("begin");
+    let lock = format!("SELECT 1 FROM {} FOR UPDATE", house.table());
+    let locked = sqlx::query(sqlx::AssertSqlSafe(lock)).fetch_all(&mut *tx);
+    assert_eq!(locked.await.expect("a lock").len(), 1);
+
+    let notes = Notes::default();
+    let router = house.noting(&notes, &["placed"]);
+    bus.start(router).await.expect("start");
+    let asked = async || bus.stats().await.expect("stats").relay_statements;
+    eventually("a first look", SOON, async || asked().await > 3).await;
+    let before = asked().await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let asked = asked().await - before;
+    assert!(asked < 100, "{asked} statements in two seconds");
+
+    tx.rollback().await.expect("rollback");
+    notes.reach(1).await;
     bus.shutdown().await.expect("shutdown");
 }
 
