@@ -36,6 +36,22 @@ async fn what_a_scan_found_takes_what_is_left_of_its_time_to_live_along() {
     sending.confirm(Confirm::Stored);
 }
 
+/// With room for one of two.
+#[tokio::test]
+async fn what_a_scan_found_loses_of_its_time_to_live_while_it_waits_for_a_slot() {
+    let mut stage = Stage::new(options().confirm_window(2)).await;
+    stage.first_look().await;
+    stage.backlog_for("offer", 2, Some(SOON)).await;
+    let first = stage.sent().await;
+    tokio::time::sleep(WAIT).await;
+    first.confirm(Confirm::Stored);
+
+    let sending = stage.sent().await.into_sending().unwrap();
+    let left = sending.expires_in().unwrap();
+    assert!(left > Duration::ZERO && left <= SOON - WAIT, "{left:?}");
+    sending.confirm(Confirm::Stored);
+}
+
 #[tokio::test]
 async fn what_expires_on_its_way_is_removed_and_counted() {
     let mut stage = Stage::new(options()).await;

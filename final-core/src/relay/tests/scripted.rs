@@ -119,7 +119,16 @@ impl Stage {
 
     /// Has so many due records of a topic in the table, which the scanner is told of.
     pub(super) async fn backlog(&self, topic: &str, records: usize) {
-        let staged: Vec<_> = (0..records).map(|_| staged(topic)).collect();
+        self.backlog_for(topic, records, None).await;
+    }
+
+    /// The same with a time to live.
+    pub(super) async fn backlog_for(&self, topic: &str, records: usize, ttl: Option<Duration>) {
+        let staged = (0..records).map(|_| Staged {
+            ttl,
+            ..staged(topic)
+        });
+        let staged: Vec<_> = staged.collect();
         self.insert(&Reserved::none(&staged).records).await;
         self.bus.relay().ring();
     }
@@ -130,6 +139,20 @@ impl Stage {
         let mut records = Reserved::none(&staged).records;
         records[0].parked = true;
         self.insert(&records).await;
+    }
+
+    /// Waits until so many records are claimed.
+    pub(super) async fn until_claimed(&self, records: i64) {
+        let pool = pool(&self.file).await;
+        let count = "SELECT COUNT(*) FROM final_shop_outbox WHERE claimed_by IS NOT NULL";
+        let start = std::time::Instant::now();
+        loop {
+            let claimed: i64 = sqlx::query_scalar(count).fetch_one(&pool).await.unwrap();
+            if claimed >= records {
+                return;
+            }
+            assert!(start.elapsed() < SOON, "{claimed} are claimed");
+        }
     }
 
     /// What the bus sends next.

@@ -48,14 +48,15 @@ async fn what_is_published_after_the_shutdown_is_left_to_the_next_instance() {
 
 #[tokio::test]
 async fn nothing_more_is_claimed_once_the_shutdown_has_begun() {
-    let mut stage = Stage::new(options().confirm_window(8)).await;
-    for _ in 0..20 {
-        stage.publish("placed").await;
-    }
+    let mut stage = Stage::new(options().confirm_window(8).lease(SOON * 10)).await;
+    stage.first_look().await;
+    stage.backlog("placed", 20).await;
     let mut in_flight = Vec::new();
     for _ in 0..4 {
         in_flight.push(stage.sent().await);
     }
+    // Two of those wait for a slot, and the next six are claimed ahead.
+    stage.until_claimed(12).await;
     let bus = stage.bus.clone();
     let shutdown = tokio::spawn(async move { bus.shutdown().await });
     let relay = stage.bus.relay();
@@ -66,8 +67,12 @@ async fn nothing_more_is_claimed_once_the_shutdown_has_begun() {
     }
     shutdown.await.unwrap().unwrap();
     assert!(stage.is_quiet(Duration::from_millis(1)).await);
-    let next = stage.another(options()).await;
+    // What was claimed ahead as well is given back: nobody has to wait for a lease.
+    let mut next = stage.another(options()).await;
     assert_eq!(next.bus.stats().await.unwrap().pending, 16);
+    for _ in 0..16 {
+        next.sent().await.confirm(Confirm::Stored);
+    }
 }
 
 /// What has reserved before the shutdown is handed over, confirmed and acked in it.
