@@ -76,7 +76,7 @@ struct Look {
     wake_at: Instant,
     /// Whether to claim without asking first if anything is due.
     claim: bool,
-    /// How often in a row nothing could be claimed.
+    /// How often in a row nothing could be claimed of what is due.
     in_vain: u32,
     /// How often in a row the database failed.
     failures: u32,
@@ -98,6 +98,8 @@ impl Look {
             self.failures = 0;
         }
         self.see_to_parked(relay, PROBES).await?;
+        // An alarm that is over and left standing would end every sleep at once.
+        let alarm_over = relay.alarm_over();
         if self.claim {
             self.claim = false;
             while self.pass.step(relay).await? {
@@ -106,21 +108,24 @@ impl Look {
                     self.see_to_parked(relay, PROBES_IN_PASS).await?;
                 }
             }
-            self.in_vain = if self.pass.has_claimed() {
-                0
-            } else {
-                self.in_vain.saturating_add(1)
-            };
+            if self.pass.has_claimed() {
+                self.in_vain = 0;
+            } else if relay.is_ready() {
+                self.in_vain = self.in_vain.saturating_add(1);
+            }
             self.pass = Pass::default();
-        } else if !relay.alarm_over() && self.wake_at > Instant::now() {
+        } else if !alarm_over && self.wake_at > Instant::now() {
             return Ok(());
         }
         relay.counters.statements.add(1);
         let next_due = relay.store.table()?.next_due().await?;
         self.claim = next_due == Some(Duration::ZERO);
+        if !self.claim {
+            self.in_vain = 0;
+        }
         let wait = match next_due {
             None => relay.options.scan_interval,
-            // Once it may have become due after the claim.
+            // One claim in vain says nothing: the record may have become due after it.
             Some(Duration::ZERO) if self.in_vain > 1 => LOCKED,
             // A little more, so that the record is due by the database's clock too.
             Some(due) => due + Duration::from_millis(2),
