@@ -147,17 +147,16 @@ async fn place<DB: OutboxDatabase>(
     let table = relay.store.table()?;
     let lease_end = batch.lease_end;
     let send = |record| take_off(relay, record, lease_end, false);
-    // It may have been claimed while the relay was told to stop.
+    // It may have been claimed while the broker went away or the relay was told to stop.
     let is_ready = relay.is_ready();
     let (mut parked, mut expired, mut given_back) = (Vec::new(), Vec::new(), Vec::new());
+    let mut unreadable = Vec::new();
     let mut to_send = 0;
     let mut waiting = Waiting::new();
     for Claimed { record, .. } in batch.claimed {
         match &record.message {
             Err(reason) => {
-                let reason = format!("the record cannot be read: {reason}");
-                tracing::error!(service = relay.service.as_str(), id = %record.id, reason, "record failed");
-                table.fail(&[record.id.0], &reason).await?;
+                unreadable.push((record.id, format!("the record cannot be read: {reason}")));
             }
             Ok(_) if record.expires_in == Some(Duration::ZERO) => expired.push(record.id.0),
             Ok(message) if relay.parking.is_parked(message.topic()) => parked.push(record.id.0),
@@ -177,6 +176,10 @@ async fn place<DB: OutboxDatabase>(
                 }
             }
         }
+    }
+    for (id, reason) in unreadable {
+        tracing::error!(service = relay.service.as_str(), %id, reason, "record failed");
+        table.fail(&[id.0], &reason).await?;
     }
     if !expired.is_empty() {
         table.ack(&expired, false).await?;

@@ -152,6 +152,7 @@ impl Stage {
                 return;
             }
             assert!(start.elapsed() < SOON, "{claimed} are claimed");
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 

@@ -55,7 +55,7 @@ async fn nothing_more_is_claimed_once_the_shutdown_has_begun() {
     for _ in 0..4 {
         in_flight.push(stage.sent().await);
     }
-    // Two of those wait for a slot, and the next six are claimed ahead.
+    // Two of the first six wait for a slot, and the next six are claimed ahead.
     stage.until_claimed(12).await;
     let bus = stage.bus.clone();
     let shutdown = tokio::spawn(async move { bus.shutdown().await });
