@@ -38,10 +38,10 @@ async fn send<DB: OutboxDatabase>(member: &Member<DB>, sending: Vec<Sending>) {
     let all: Vec<Staged> = sending.iter().map(staged).collect();
     let error = match write(member, &all).await {
         Ok(()) => {
-            sending
+            member.hub.committed();
+            return sending
                 .into_iter()
                 .for_each(|one| one.confirm(Confirm::Stored));
-            return member.hub.committed();
         }
         Err(error) => error,
     };
