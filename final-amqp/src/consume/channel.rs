@@ -14,7 +14,7 @@ use lapin::{
 };
 use tokio::{
     select,
-    sync::mpsc::{self, WeakUnboundedSender},
+    sync::mpsc,
     time::{Instant, sleep_until},
 };
 
@@ -62,8 +62,6 @@ pub(crate) struct ConsumingChannel {
     channel: Channel,
     consumer: Consumer,
     orders: mpsc::UnboundedReceiver<Order>,
-    /// Ours is weak, or the channel of orders would never end.
-    sender: WeakUnboundedSender<Order>,
     settler: Arc<ChannelSettler>,
     acks: Acks,
     /// The originals of what is in hand, for dead letters.
@@ -100,7 +98,6 @@ impl ConsumingChannel {
             channel,
             consumer,
             orders,
-            sender: sender.downgrade(),
             settler: Arc::new(ChannelSettler(sender)),
             acks: Acks::new(),
             in_hand: HashMap::new(),
@@ -215,12 +212,10 @@ impl ConsumingChannel {
                 self.hand_back(tag).await?;
             }
             Order::Settle(tag, Settlement::DeadLetter(letter)) => {
-                if let (Some(original), Some(done)) =
-                    (self.in_hand.remove(&tag), self.sender.upgrade())
-                {
+                if let Some(original) = self.in_hand.remove(&tag) {
                     self.leaving += 1;
-                    self.jobs
-                        .put(Job::new(original, letter, tag, done.downgrade()));
+                    let done = Done::new(tag, self.settler.0.clone());
+                    self.jobs.put(Job::new(original, letter, done));
                 }
             }
             Order::PutAway(tag) => {
@@ -324,19 +319,20 @@ async fn until(at: Option<Instant>) {
 pub(crate) struct Done {
     tag: u64,
     /// Until it has been told.
-    sender: Option<WeakUnboundedSender<Order>>,
+    channel: Option<mpsc::UnboundedSender<Order>>,
 }
 
 impl Done {
-    pub(crate) fn new(tag: u64, sender: WeakUnboundedSender<Order>) -> Self {
-        let sender = Some(sender);
-        Self { tag, sender }
+    fn new(tag: u64, channel: mpsc::UnboundedSender<Order>) -> Self {
+        let channel = Some(channel);
+        Self { tag, channel }
     }
 
     /// Whether nobody waits any more: the channel is gone and the broker delivers again.
     pub(crate) fn is_void(&self) -> bool {
-        let sender = self.sender.as_ref().and_then(WeakUnboundedSender::upgrade);
-        sender.is_none_or(|sender| sender.is_closed())
+        self.channel
+            .as_ref()
+            .is_none_or(mpsc::UnboundedSender::is_closed)
     }
 
     pub(crate) fn done(mut self) {
@@ -345,9 +341,8 @@ impl Done {
 
     /// Only the first time.
     fn tell(&mut self, order: Order) {
-        let sender = self.sender.take().and_then(|sender| sender.upgrade());
-        if let Some(sender) = sender {
-            let _ = sender.send(order);
+        if let Some(channel) = self.channel.take() {
+            let _ = channel.send(order);
         }
     }
 }
@@ -365,8 +360,8 @@ mod tests {
     #[test]
     fn a_dead_letter_is_told_once_to_be_stored_or_lost() {
         let (sender, mut orders) = mpsc::unbounded_channel();
-        Done::new(1, sender.downgrade()).done();
-        drop(Done::new(2, sender.downgrade()));
+        Done::new(1, sender.clone()).done();
+        drop(Done::new(2, sender.clone()));
 
         assert!(matches!(orders.try_recv(), Ok(Order::PutAway(1))));
         assert!(matches!(orders.try_recv(), Ok(Order::Lost(2))));

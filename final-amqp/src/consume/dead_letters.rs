@@ -1,9 +1,11 @@
 //! Publishes dead letters, and gives none up.
 //!
 //! They go over the publishing connection, because a connection that publishes can be blocked by the
-//! broker, and acks must not be. Until a dead letter is proven stored its delivery stays in hand.
+//! broker, and acks must not be. Until a dead letter is proven stored its delivery stays in hand; one
+//! that gets lost on its way, by a panic, gives its delivery back to the queue.
 
 use std::{
+    any::Any,
     collections::{HashSet, VecDeque},
     panic::AssertUnwindSafe,
     sync::Arc,
@@ -20,7 +22,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::channel::{Done, Order};
+use super::channel::Done;
 use crate::{
     backoff::Backoff,
     connection::{close_channel, open_confirm_channel},
@@ -49,12 +51,7 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    pub(crate) fn new(
-        original: Original,
-        letter: DeadLetter,
-        tag: u64,
-        channel: mpsc::WeakUnboundedSender<Order>,
-    ) -> Self {
+    pub(crate) fn new(original: Original, letter: DeadLetter, done: Done) -> Self {
         let id = match original.properties.message_id() {
             Some(id) => id.to_string(),
             None => MessageId::new().to_string(),
@@ -63,7 +60,7 @@ impl Job {
             original,
             letter,
             id,
-            done: Done::new(tag, channel),
+            done,
             suspect: false,
             bare: false,
         }
@@ -124,19 +121,19 @@ impl DeadLetters {
                 let Some(open) = current(&mut connection).await else {
                     return;
                 };
-                // What it had in hand goes back to the queue, and what waits is left.
                 let served = AssertUnwindSafe(self.serve(&open)).catch_unwind().await;
-                let served = served.unwrap_or_else(|_| Err("that panicked, which is a bug".into()));
-                match served {
-                    Ok(()) => {
+                let why = match served {
+                    Ok(Ok(())) => {
                         self.notice.well();
                         backoff = Backoff::new();
+                        continue;
                     }
-                    Err(why) => {
-                        self.notice.trouble(&why);
-                        sleep(backoff.pause()).await;
-                    }
-                }
+                    Ok(Err(why)) => why,
+                    // What was in flight goes back to the queue; what waits is left.
+                    Err(panic) => format!("it panicked, which is a bug: {}", text(&*panic)),
+                };
+                self.notice.trouble(&why);
+                sleep(backoff.pause()).await;
             }
         };
         stop.run_until_cancelled(work).await;
@@ -158,8 +155,8 @@ impl DeadLetters {
         let frame_max = connection.configuration().frame_max();
         let trouble = loop {
             let is_blocked = pause.is_on();
-            if !is_blocked {
-                self.fill(&mut confirms, &mut in_flight, frame_max);
+            if !is_blocked && let Some(why) = self.fill(&mut confirms, &mut in_flight, frame_max) {
+                break Some(why);
             }
             let late = confirms
                 .oldest()
@@ -223,23 +220,21 @@ impl DeadLetters {
     }
 
     /// Queues what there is room for. Two of one id are never in flight together, as returns are told
-    /// apart by it.
+    /// apart by it. Says why if one cannot be made.
     fn fill(
         &mut self,
         confirms: &mut ConfirmChannel<String, Job>,
         in_flight: &mut HashSet<String>,
         frame_max: u32,
-    ) {
+    ) -> Option<Trouble> {
         while confirms.len() < self.window() {
-            let Some(job) = self.waiting.pop_front() else {
-                return;
-            };
+            let job = self.waiting.pop_front()?;
             if job.done.is_void() {
                 continue;
             }
             if in_flight.contains(&job.id) {
                 self.waiting.push_front(job);
-                return;
+                return None;
             }
             let names = (&*self.topology.service, &*self.topology.queue);
             let bare = job.bare;
@@ -249,13 +244,17 @@ impl DeadLetters {
                     in_flight.insert(job.id.clone());
                     confirms.publish(wire, job.id.clone(), job);
                     if suspect {
-                        return;
+                        return None;
                     }
                 }
-                // Cannot be: every part came over the wire. The delivery goes back to the queue.
-                Err(why) => self.notice.trouble(&why),
+                // Cannot be: every part came over the wire. The delivery stays in hand.
+                Err(why) => {
+                    self.waiting.push_back(job);
+                    return Some(why);
+                }
             }
         }
+        None
     }
 
     /// Reports what is stored, and keeps the rest. Says why if something was not taken.
@@ -280,6 +279,13 @@ impl DeadLetters {
         }
         trouble
     }
+}
+
+/// What a panic said.
+fn text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref().copied())
+        .unwrap_or("without a text")
 }
 
 /// The publishing connection, as soon as there is one. `None` when there will be none any more.
