@@ -218,11 +218,6 @@ impl Books {
             .all(|open| open.at > then || open.prompt == 0)
     }
 
-    /// Whether any committed message is still to be handled.
-    pub(super) fn is_open(&self) -> bool {
-        !self.open.is_empty()
-    }
-
     /// How many messages of these sales are to be handled and were not.
     pub(super) fn unhandled(&self, sales: &[(i64, i64)]) -> usize {
         let is_open = |message: &(i64, u8)| {
@@ -326,7 +321,7 @@ mod tests {
         let verdict = books.check(&[(sale, 2)], &HashSet::new());
         assert_eq!(verdict.lost, [(sale, 1)]);
         assert!(verdict.invented.is_empty() && verdict.belied.is_empty());
-        assert!(books.is_open() && !books.is_caught_up(5) && books.is_caught_up(4));
+        assert!(!books.open.is_empty() && !books.is_caught_up(5) && books.is_caught_up(4));
     }
 
     #[test]
@@ -335,7 +330,7 @@ mod tests {
         let mut books = Books::default();
         books.enter(1, Entry::Unknown { sale });
         books.enter(2, handled(sale, 0, "a", 6));
-        assert!(!books.is_open());
+        assert!(books.open.is_empty());
         assert_eq!(books.unhandled(&[(sale, 2)]), 1);
     }
 
@@ -385,6 +380,6 @@ mod tests {
         assert_eq!(books.sold_after(1, 4), Some(9));
         assert_eq!(books.sold_after(1, 5), None);
         assert_eq!(books.kept_after(2, 6), Some(9));
-        assert!(!books.is_open());
+        assert!(books.open.is_empty());
     }
 }

@@ -15,7 +15,7 @@ use std::{
 pub(crate) enum Entry {
     /// The bus has started.
     Started,
-    /// It was told to hold, and none of its sales is open any more.
+    /// It was told to hold, and none of its callers is in the middle of a sale any more.
     Held,
     /// The caller was told that the sale is committed.
     Committed { sale: i64, messages: u8, at: u64 },

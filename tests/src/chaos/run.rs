@@ -157,11 +157,11 @@ async fn settle(stage: &Stage, report: &mut Report) -> Result<()> {
             report.stuck = records;
             report.failed = failed;
             report.problems.push(format!(
-                "after {STUCK:?} of quiet {open} messages are not handled and {records} records are in the outboxes, {failed} of them failed"
+                "after {STUCK:?} of quiet {open} messages are not handled, {records} records are in the outboxes, {failed} of them failed, or something is still being written"
             ));
             return Ok(());
         }
-        sleep(Duration::from_millis(100)).await;
+        sleep(Duration::from_millis(200)).await;
     }
 }
 

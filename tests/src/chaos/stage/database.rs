@@ -100,6 +100,22 @@ impl Database {
         Ok(sum)
     }
 
+    /// Transactions of others that have written and are not over.
+    pub(super) async fn writers(&self) -> Result<i64> {
+        let count = match self {
+            Self::Postgres(..) => {
+                "SELECT COUNT(*), 0::bigint FROM pg_stat_activity \
+                 WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid()"
+            }
+            Self::MariaDb(..) => {
+                "SELECT COUNT(*), 0 FROM information_schema.innodb_trx \
+                 WHERE trx_rows_modified > 0 AND trx_mysql_thread_id <> CONNECTION_ID()"
+            }
+        };
+        let counts = self.pairs(count).await?;
+        Ok(counts.first().map_or(0, |(writers, _)| *writers))
+    }
+
     /// Takes the dead letters of a service out of the log, with the reason of each.
     pub(in crate::chaos) async fn letters(
         &self,

@@ -13,13 +13,15 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::{Instant, sleep};
+
 use self::{database::Database, worker::Slot};
 use super::{
     books::Books,
     plan::{Plan, Transport},
     work::{Order, Role},
 };
-use crate::{Error, RabbitMq, Result, WorkDir, eventually};
+use crate::{Error, RabbitMq, Result, WorkDir};
 
 /// How long sales may stay open, and some more for a slow machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -109,25 +111,26 @@ impl Stage {
         born
     }
 
-    /// Lets no seller begin a sale, and waits until none is open.
+    /// Lets no seller begin a sale, and waits until each has come to the end of its last. Nothing else is
+    /// broken meanwhile, so all of them are there.
     pub(super) async fn hold_sellers(&self) -> Result<()> {
         self.books()?.held.clear();
         let told = self.tell_sellers(Order::Hold).await;
-        eventually("sellers that hold", PATIENCE, async || {
-            let open = match self.books() {
-                Ok(books) => told
-                    .iter()
-                    .filter(|born| !books.held.contains(born))
-                    .count(),
-                Err(error) => return Err(error.to_string()),
-            };
-            match open {
-                0 => Ok(()),
-                _ => Err(format!("{open} are in the middle of a sale")),
+        let end = Instant::now() + PATIENCE;
+        while !self.hold(&told)? {
+            if Instant::now() > end {
+                let problem = format!("not all of the sellers {told:?} hold after {PATIENCE:?}");
+                self.books_now().problems.push(problem);
+                break;
             }
-        })
-        .await;
+            sleep(Duration::from_millis(20)).await;
+        }
         Ok(())
+    }
+
+    fn hold(&self, sellers: &[u32]) -> Result<bool> {
+        let books = self.books()?;
+        Ok(sellers.iter().all(|born| books.held.contains(born)))
     }
 
     /// Gives every seller an order; the numbers of those that are there.
@@ -170,9 +173,12 @@ impl Stage {
         self.database.pairs(sales).await
     }
 
-    /// Whether every message is handled and every record is gone.
+    /// Whether nothing is being written, every record is gone, and every message is handled that is not
+    /// poison.
     pub(super) async fn is_quiet(&self) -> Result<bool> {
-        if self.books()?.is_open() || self.records().await?.0 > 0 {
+        // First: what commits after this look is in none of the tables. A caller that went away leaves
+        // a COMMIT behind that nobody waits for.
+        if self.database.writers().await? > 0 || self.records().await?.0 > 0 {
             return Ok(false);
         }
         // The journals do not know of sales whose COMMIT was not answered; the table does.
