@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use sqlx::error::ErrorKind;
 use tokio::sync::{Mutex, mpsc};
 
 use super::member::Member;
@@ -45,25 +46,36 @@ async fn send<DB: OutboxDatabase>(member: &Member<DB>, sending: Vec<Sending>) {
         }
         Err(error) => error,
     };
-    if error.as_database_error().is_none() {
+    if !is_at_fault(&error) {
         tracing::debug!(%error, "messages could not be written to the log");
         member.set_state(LinkState::Away);
         // Dropped, each counts as lost and is sent again.
         drop(sending);
         return tokio::time::sleep(PAUSE).await;
     }
-    // The database's own answer: one of them is to blame, and the others need not suffer for it.
+    // One of them is to blame, and the others need not suffer for it.
     for one in sending {
         let alone = [staged(&one)];
         match write(member, &alone).await {
             Ok(()) => one.confirm(Confirm::Stored),
-            Err(error) if error.as_database_error().is_some() => {
-                one.confirm(Confirm::Faulty(error.to_string()));
-            }
+            Err(error) if is_at_fault(&error) => one.confirm(Confirm::Faulty(error.to_string())),
             Err(_) => drop(one),
         }
     }
     member.hub.committed();
+}
+
+/// Whether the values themselves are refused. Whatever else a database answers (it is read-only, its
+/// disk is full, a table is locked or missing) is no fault of the message, and it is sent again.
+fn is_at_fault(error: &sqlx::Error) -> bool {
+    let Some(error) = error.as_database_error() else {
+        return false;
+    };
+    let code = error.code().unwrap_or_default();
+    // Data exceptions, and limits of the program; 18 is SQLite's.
+    let refuses = code.starts_with("22") || code.starts_with("54") || code == "18";
+    let is_too_large = error.message().contains("max_allowed_packet");
+    refuses || is_too_large || !matches!(error.kind(), ErrorKind::Other)
 }
 
 fn staged(sending: &Sending) -> Staged {

@@ -69,6 +69,41 @@ async fn a_bus_with_another_database_sends_nothing_that_was_rolled_back<D: Datab
     far.shutdown().await.expect("shutdown");
 }
 
+/// Its disk is full, or it is read-only while another takes over. Longer than a faulty message is tried.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_takes_nothing_for_a_while_fails_no_message() {
+    let (log, elsewhere) = (Log::<sqlx::Postgres>::new().await, Log::new().await);
+    let (shop, notes) = log.noting("shop", &["placed"]).await;
+    log.run("CREATE SEQUENCE tried").await;
+    log.run(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             PERFORM nextval('tried'); \
+             RAISE EXCEPTION 'no space left' USING ERRCODE = 'disk_full'; \
+         END $$",
+    )
+    .await;
+    log.run("CREATE TRIGGER no_space BEFORE INSERT ON final_log EXECUTE FUNCTION refuse()")
+        .await;
+    let far: Bus<sqlx::Postgres> = Bus::new("far", elsewhere.pool.clone(), log.broker())
+        .with_options(options().scan_interval(Duration::from_millis(200)));
+    far.start(noting(&Notes::default(), &[]))
+        .await
+        .expect("start");
+    publish(&far, "placed", 0..3).await;
+    let tried = "SELECT last_value FROM tried";
+    eventually("tries", SOON, async || match log.number(tried).await {
+        tried if tried >= 10 => Ok(()),
+        tried => Err(tried),
+    })
+    .await;
+
+    log.run("DROP TRIGGER no_space ON final_log").await;
+    notes.reach(3).await;
+    assert_eq!(sorted(notes.numbers()), [0, 1, 2]);
+    shop.shutdown().await.expect("shutdown");
+    far.shutdown().await.expect("shutdown");
+}
+
 /// Whoever waits for a confirm runs code of the bus; a bug there must not end sending for good.
 async fn sending_goes_on_after_a_panic<D: Database>(log: Log<D>) {
     let setup = Setup {
