@@ -47,11 +47,12 @@ const MOST_LIGHT: usize = 10_000;
 const MOST_WEIGHT: usize = 32 * 1024 * 1024;
 
 impl Hand {
-    pub(super) fn new(key_order: bool) -> Self {
+    /// Nothing yet. `first_tag` is that of the first message.
+    pub(super) fn new(key_order: bool, first_tag: u64) -> Self {
         Self {
             held: HashMap::new(),
             order: key_order.then(Order::default),
-            next: 0,
+            next: first_tag,
             weight: 0,
             light: 0,
             wanted: Vec::new(),

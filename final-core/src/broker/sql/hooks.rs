@@ -1,8 +1,12 @@
 //! What a service wants to be told of.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
-use crate::{Message, broker::DeadLetter};
+use crate::{Message, broker::DeadLetter, crew::panic_text};
 
 type ErrorHook = Arc<dyn Fn(&sqlx::Error) + Send + Sync>;
 type HandlerHook = Arc<dyn Fn(&Message, &DeadLetter) + Send + Sync>;
@@ -18,25 +22,47 @@ pub(super) struct Hooks {
 impl Hooks {
     pub(super) fn read(&self, error: &sqlx::Error) {
         if let Some(hook) = &self.on_read {
-            hook(error);
+            call(|| hook(error));
         }
     }
 
     pub(super) fn commit(&self, error: &sqlx::Error) {
         if let Some(hook) = &self.on_commit {
-            hook(error);
+            call(|| hook(error));
         }
     }
 
     pub(super) fn handler(&self, message: &Message, why: &DeadLetter) {
         if let Some(hook) = &self.on_handler {
-            hook(message, why);
+            call(|| hook(message, why));
         }
+    }
+}
+
+/// A panic in it is none of ours.
+fn call(hook: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(hook)) {
+        tracing::error!(panic = panic_text(&*panic), "a hook of the log panicked");
     }
 }
 
 impl fmt::Debug for Hooks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Hooks")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hook_that_panics_is_survived() {
+        let hooks = Hooks {
+            on_read: Some(Arc::new(|_| panic!("as a bug would"))),
+            ..Hooks::default()
+        };
+
+        hooks.read(&sqlx::Error::PoolTimedOut);
     }
 }

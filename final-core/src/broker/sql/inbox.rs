@@ -2,7 +2,7 @@
 
 use std::sync::{
     Mutex, PoisonError,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use tokio::sync::Notify;
@@ -16,6 +16,8 @@ pub(super) struct Inbox {
     /// From how many on the engine is woken: most of them can wait for its next round.
     wake_at: AtomicUsize,
     notify: Notify,
+    /// How many engines have had it.
+    engines: AtomicU64,
 }
 
 impl Inbox {
@@ -24,7 +26,14 @@ impl Inbox {
             queue: Mutex::default(),
             wake_at: AtomicUsize::new(1),
             notify: Notify::new(),
+            engines: AtomicU64::new(0),
         }
+    }
+
+    /// The first tag of an engine's deliveries. After a panic the next engine takes the same messages in
+    /// hand again, while handlers of the one before still settle theirs: their tags are nobody's then.
+    pub(super) fn first_tag(&self) -> u64 {
+        self.engines.fetch_add(1, Ordering::Relaxed) << 40
     }
 
     pub(super) fn take(&self) -> Vec<(u64, Settlement)> {
@@ -61,5 +70,18 @@ impl Settler for Inbox {
         if waiting >= self.wake_at.load(Ordering::Relaxed) {
             self.notify.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deliveries_of_an_engine_that_panicked_have_no_tags_of_the_next() {
+        let inbox = Inbox::new();
+        let (first, second) = (inbox.first_tag(), inbox.first_tag());
+
+        assert!(second - first > u64::from(u32::MAX));
     }
 }

@@ -86,7 +86,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         let rung = *bell.borrow_and_update();
         Self {
             session: Session::new(Arc::clone(&member.log)),
-            hand: Hand::new(member.tuning.key_order),
+            hand: Hand::new(member.tuning.key_order, member.inbox.first_tag()),
             poll_pause: member.tuning.poll_interval,
             member,
             deliveries,

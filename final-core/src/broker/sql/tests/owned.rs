@@ -17,7 +17,7 @@ fn row(number: i64) -> LogRow {
 /// both.
 #[test]
 fn who_waits_behind_a_message_of_a_lost_lane_has_its_turn() {
-    let mut hand = Hand::new(true);
+    let mut hand = Hand::new(true, 0);
     let (older, main) = (LaneId { stream: 1, lane: 0 }, LaneId { stream: 0, lane: 0 });
     let (_, goes) = hand.take(older, row(1), 10);
     let (_, one_more) = hand.take(older, row(2), 10);
@@ -32,7 +32,7 @@ fn who_waits_behind_a_message_of_a_lost_lane_has_its_turn() {
 
 #[test]
 fn who_waits_behind_a_message_of_a_lane_that_stays_waits_on() {
-    let mut hand = Hand::new(true);
+    let mut hand = Hand::new(true, 0);
     let (older, main) = (LaneId { stream: 1, lane: 0 }, LaneId { stream: 0, lane: 0 });
     let (first, _) = hand.take(main, row(3), 10);
     hand.take(older, row(1), 10);
