@@ -30,6 +30,8 @@ struct Gap {
     look_at: Instant,
     fill_pause: Duration,
     fill_at: Instant,
+    /// The last number of a piece that was tried to be filled, and when.
+    piece: Option<(i64, Instant)>,
 }
 
 impl Gaps {
@@ -88,6 +90,7 @@ impl Gaps {
                 look_at: now,
                 fill_pause: GRACE,
                 fill_at: now + GRACE,
+                piece: None,
             };
             self.0.insert(from, gap);
             from = to + 1;
@@ -105,7 +108,12 @@ impl Gaps {
         let gap = gap.clone();
         self.0.remove(&start);
         if number < gap.end {
-            self.0.insert(number + 1, gap.clone());
+            let mut rest = gap.clone();
+            // The piece is filled, and the next one's turn comes at once.
+            if let Some((_, tried_at)) = gap.piece.filter(|(last, _)| *last == number) {
+                rest.fill_at = tried_at;
+            }
+            self.0.insert(number + 1, rest);
         }
         if start < number {
             let end = number - 1;
@@ -153,9 +161,11 @@ impl Gaps {
         for (start, gap) in self.0.iter_mut().filter(|(_, gap)| gap.fill_at <= now) {
             let room = i64::try_from(most - numbers.len()).unwrap_or(i64::MAX);
             numbers.extend((*start..=gap.end).take(usize::try_from(room).unwrap_or(0)));
+            gap.fill_at = now + gap.fill_pause;
             if gap.end - start < room {
-                gap.fill_at = now + gap.fill_pause;
                 gap.fill_pause = (gap.fill_pause * 2).min(LAST_FILL);
+            } else {
+                gap.piece = Some((start + room - 1, now));
             }
             // What was filled shows at the next look.
             gap.look_at = now;
@@ -242,5 +252,14 @@ mod tests {
 
         assert_eq!(filled, 250);
         assert_eq!(gaps.len(), 0);
+    }
+
+    #[test]
+    fn a_large_gap_that_a_transaction_keeps_open_is_not_tried_all_the_time() {
+        let (mut gaps, now) = (Gaps::default(), Instant::now());
+        gaps.notice(1, 1_000, now);
+
+        assert_eq!(gaps.take_overdue(now + GRACE, 500).len(), 500);
+        assert!(gaps.take_overdue(now + GRACE, 500).is_empty());
     }
 }

@@ -16,6 +16,7 @@ crate::log_suite!(
     a_number_of_an_open_transaction_cannot_be_filled_and_those_beside_it_can,
     a_message_written_with_publish_in_comes_after_a_late_commit,
     a_thousand_numbers_that_were_rolled_back_are_all_filled,
+    a_long_gap_of_an_open_transaction_hides_no_later_one,
     a_gap_outlives_the_member_that_saw_it_first,
     every_service_and_member_waits_for_the_same_gap,
 );
@@ -33,6 +34,31 @@ async fn written<D: Database>(bus: &Bus<D>, number: i64) -> TxBus<D, ByHand> {
     txbus.publish("placed", &number).await.expect("staged");
     txbus.flush().await.expect("written");
     txbus
+}
+
+/// More than are looked at, or tried to be filled, at once.
+async fn a_long_gap_of_an_open_transaction_hides_no_later_one<D: Database>(log: Log<D>) {
+    let (bus, notes) = log.noting("shop", &["placed"]).await;
+    let mut long = written(&bus, 1).await;
+    for number in 2..=600_i64 {
+        long.publish("placed", &number).await.expect("staged");
+    }
+    long.flush().await.expect("written");
+    bus.publish("placed", &601_i64).await.expect("publish");
+    notes.reach(1).await;
+    tokio::time::sleep(PAST_THE_GRACE).await;
+
+    let one = written(&bus, 602).await;
+    let two = written(&bus, 603).await;
+    two.commit().await.expect("commit");
+    notes.reach(2).await;
+    one.commit().await.expect("commit");
+    notes.reach(3).await;
+    assert_eq!(notes.numbers(), [601, 603, 602]);
+
+    long.commit().await.expect("commit");
+    notes.reach(603).await;
+    bus.shutdown().await.expect("shutdown");
 }
 
 async fn transactions_that_commit_in_another_order_than_they_wrote_are_all_handled_once<

@@ -35,20 +35,21 @@ impl<DB: OutboxDatabase> Engine<DB> {
             let Some(stream) = self.streams.get_mut(&id) else {
                 continue;
             };
-            let mut some = Vec::new();
+            let (mut some, mut long) = (Vec::new(), Vec::new());
             for (start, end) in stream.gaps.take_due(now, 64) {
                 if end - start < 64 && some.len() < 448 {
                     some.extend(start..=end);
-                    continue;
+                } else {
+                    long.push((start, end));
                 }
-                // A long one by its ends.
-                let most = PAGE.min(room.max(100));
-                let rows = self.page(id, start - 1, end, most).await?;
-                self.offer_gaps(id, rows).await?;
-                break;
             }
             let rows = self.pick(id, &some).await?;
             self.offer_gaps(id, rows).await?;
+            for (start, end) in long {
+                let most = PAGE.min(room.max(100));
+                let rows = self.page(id, start - 1, end, most).await?;
+                self.offer_gaps(id, rows).await?;
+            }
         }
         Ok(())
     }
