@@ -162,17 +162,26 @@ impl<DB: OutboxDatabase> Session<DB> {
 }
 
 impl<DB: OutboxDatabase> Log<DB> {
-    /// Takes a lane nobody alive has, if we are. False if somebody was faster.
+    /// Takes a lane nobody alive has, if we are. False if somebody was faster, or stands still in the middle
+    /// of writing it: all else of ours must not wait for that.
     pub(super) async fn claim(&self, group: &str, lane: &LaneRow, member: Uuid) -> DbResult<bool> {
         let claim = "UPDATE {lanes} SET member = ?, epoch = epoch + 1 \
             WHERE group_name = ? AND stream = ? AND lane = ? AND epoch = ? \
               AND (member IS NULL OR NOT EXISTS (SELECT 1 FROM {members} m \
                   WHERE m.member = {lanes}.member AND m.alive_until > {now})) \
               AND EXISTS (SELECT 1 FROM {members} m WHERE m.member = ? AND m.alive_until > {now})";
+        let free = "SELECT epoch FROM {lanes} WHERE group_name = ? AND stream = ? AND lane = ? {skip_locked}";
+        let mut tx = self.begin().await?;
+        let place = key(group, lane.id).to_vec();
+        if tx.rows(free, place, &[Kind::Int]).await?.is_empty() {
+            return tx.roll_back().await.map(|()| false);
+        }
         let mut values = vec![member.into()];
         values.extend(key(group, lane.id));
         values.extend([lane.epoch.into(), member.into()]);
-        Ok(self.run(claim, values).await? > 0)
+        let taken = tx.run(claim, values).await?;
+        tx.commit().await?;
+        Ok(taken > 0)
     }
 }
 

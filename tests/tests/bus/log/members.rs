@@ -25,6 +25,33 @@ fn all(notes: &[&Notes]) -> Vec<i64> {
     sorted(notes.iter().flat_map(|notes| notes.numbers()))
 }
 
+/// Its owner was frozen in the middle of a transaction, say.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lane_that_cannot_be_taken_holds_up_no_other_on_mariadb() {
+    a_lane_that_cannot_be_taken_holds_up_no_other(Log::<sqlx::MySql>::new().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lane_that_cannot_be_taken_holds_up_no_other_on_postgresql() {
+    a_lane_that_cannot_be_taken_holds_up_no_other(Log::<sqlx::Postgres>::new().await).await;
+}
+
+async fn a_lane_that_cannot_be_taken_holds_up_no_other<D: Database>(log: Log<D>) {
+    let (gone, _) = log.noting("shop", &["placed"]).await;
+    gone.shutdown().await.expect("shutdown");
+    let mut tx = log.pool.begin().await.expect("begin");
+    let lock = "UPDATE final_log_lanes SET epoch = epoch + 1 WHERE group_name = 'shop' AND stream = 0 AND lane = 3";
+    D::run(&mut tx, lock).await.expect("a lock");
+
+    let (bus, notes) = log.noting("shop", &["placed"]).await;
+    publish(&bus, "placed", 0..200).await;
+    // About 188 of them are in the other fifteen.
+    notes.reach(150).await;
+    tx.rollback().await.expect("rollback");
+    notes.reach(200).await;
+    bus.shutdown().await.expect("shutdown");
+}
+
 /// Waits until members have handled so many together.
 async fn reach(notes: &[&Notes], count: usize) {
     eventually(
