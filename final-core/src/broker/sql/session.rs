@@ -29,11 +29,29 @@ const GOODBYE: Duration = Duration::from_secs(1);
 pub(super) struct Session<DB: OutboxDatabase> {
     pub(super) log: Arc<Log<DB>>,
     conn: Option<DB::Connection>,
-    /// The last commit of ours that took a lane further. Who still has it has everything that showed
-    /// before it, because no server forgets an earlier commit and keeps a later one.
-    proof: Option<(LaneId, i64)>,
+    proof: Option<Proof>,
     /// The messages that were read since.
     seen: HashMap<i64, Uuid>,
+}
+
+/// The last commit of ours that took a lane further. Who still has it has everything that showed before
+/// it, because no server forgets an earlier commit and keeps a later one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Proof {
+    pub(super) lane: LaneId,
+    pub(super) epoch: i64,
+    pub(super) read_to: i64,
+}
+
+impl Proof {
+    /// Whether these rows have it. Of a lane that somebody else has taken further it proves nothing.
+    fn is_in(self, rows: &[LaneRow], member: Uuid) -> bool {
+        let shows = |row: &LaneRow| {
+            let is_ours = row.epoch == self.epoch && row.member == Some(member);
+            row.id == self.lane && is_ours && row.read_to >= self.read_to
+        };
+        rows.iter().any(shows)
+    }
 }
 
 impl<DB: OutboxDatabase> Session<DB> {
@@ -66,9 +84,9 @@ impl<DB: OutboxDatabase> Session<DB> {
         }
     }
 
-    /// A lane has been taken further, up to there.
-    pub(super) fn committed(&mut self, lane: LaneId, read_to: i64) {
-        self.proof = Some((lane, read_to));
+    /// A lane has been taken further.
+    pub(super) fn committed(&mut self, proof: Proof) {
+        self.proof = Some(proof);
         self.seen.clear();
     }
 
@@ -79,11 +97,8 @@ impl<DB: OutboxDatabase> Session<DB> {
     }
 
     /// Whether the server still has everything we have seen.
-    pub(super) async fn remembers(&mut self, lanes: &[LaneRow]) -> DbResult<bool> {
-        let is_proven = self.proof.is_none_or(|(id, read_to)| {
-            let shows = |row: &LaneRow| row.id == id && row.read_to >= read_to;
-            lanes.iter().any(shows)
-        });
+    pub(super) async fn remembers(&mut self, lanes: &[LaneRow], member: Uuid) -> DbResult<bool> {
+        let is_proven = self.proof.is_none_or(|proof| proof.is_in(lanes, member));
         if !is_proven || self.seen.len() > MOST_SEEN {
             return Ok(false);
         }
@@ -187,4 +202,36 @@ impl<DB: OutboxDatabase> Session<DB> {
 
 fn closed() -> sqlx::Error {
     sqlx::Error::Protocol("the connection the log is read on was lost".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_that_another_has_taken_further_proves_nothing() {
+        let (us, another) = (Uuid::now_v7(), Uuid::now_v7());
+        let lane = LaneId { stream: 0, lane: 3 };
+        let row = |member, epoch, read_to| LaneRow {
+            id: lane,
+            member: Some(member),
+            is_held: true,
+            epoch,
+            read_to,
+            settled_to: 0,
+            open: None,
+            ends_at: None,
+        };
+        let (epoch, read_to) = (7, 100);
+        let proof = Proof {
+            lane,
+            epoch,
+            read_to,
+        };
+
+        assert!(proof.is_in(&[row(us, 7, 100)], us));
+        assert!(!proof.is_in(&[row(us, 7, 99)], us), "forgotten");
+        assert!(!proof.is_in(&[row(another, 8, 150)], us));
+        assert!(!proof.is_in(&[row(us, 9, 150)], us), "ours again since");
+    }
 }

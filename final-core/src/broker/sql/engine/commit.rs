@@ -7,6 +7,7 @@ use crate::{
     OutboxDatabase,
     broker::sql::{
         lanes::{Advance, Committed, Extra, LaneId},
+        session::Proof,
         stream::Stream,
     },
     outbox::DbResult,
@@ -66,8 +67,13 @@ impl<DB: OutboxDatabase> Engine<DB> {
                         lane.progress(&stream.gaps)
                     };
                     let is_at_end = stream.ends_at.is_some_and(|end| progress.is_done(end));
-                    if !is_at_end && progress.read_to > lane.read_to() {
-                        further = Some((id, progress.read_to));
+                    if !is_at_end && !goes && progress.read_to > lane.read_to() {
+                        let (epoch, read_to) = (lane.epoch, progress.read_to);
+                        further = Some(Proof {
+                            lane: id,
+                            epoch,
+                            read_to,
+                        });
                     }
                     lanes.push(Advance {
                         id,
@@ -95,8 +101,8 @@ impl<DB: OutboxDatabase> Engine<DB> {
         self.commit_failures = 0;
         match committed {
             Committed::Done => {
-                if let Some((lane, read_to)) = further {
-                    self.session.committed(lane, read_to);
+                if let Some(proof) = further {
+                    self.session.committed(proof);
                 }
                 self.committed(lanes).await;
             }

@@ -28,12 +28,13 @@ impl<DB: OutboxDatabase> Engine<DB> {
         }
         let member = Arc::clone(&self.member);
         let rows = self.session.lanes(&member.group).await?;
-        let remembers = self.session.remembers(&rows).await?;
+        let remembers = self.session.remembers(&rows, member.id).await?;
         if !remembers {
             tracing::warn!(
                 service = &*member.group,
-                "the database does not have everything it has shown before: it lost its last \
-                 commits in a crash, or another one took over; reading again from what it has"
+                "the database may not have everything it has shown before: it lost its last \
+                 commits in a crash, another one took over, or others have our lanes; reading again \
+                 from what it has"
             );
             self.session.forget();
         }
