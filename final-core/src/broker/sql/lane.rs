@@ -152,6 +152,10 @@ impl Lane {
                 wanted.insert(from, to);
             }
         }
+        // For another lane of ours a predecessor may have left open what we have taken.
+        for number in self.recent.range(..=read_to) {
+            wanted.remove(*number);
+        }
         let mut open = wanted.clone();
         // What lies beyond is read again by whoever comes next, with all before it.
         let taken = self.in_hand.union(&self.left);
@@ -198,6 +202,21 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+
+    /// Another lane came in, whose predecessor still had it for a gap.
+    #[test]
+    fn what_was_settled_is_not_open_again_because_it_is_noticed_again() {
+        let (mut gaps, mut lane) = (Gaps::default(), Lane::new(1, 10, Spans::default()));
+        assert!(lane.take(12));
+        lane.settle(12);
+        lane.reach(13);
+        gaps.notice(12, 12, Instant::now());
+
+        let progress = lane.progress(&gaps);
+        assert_eq!(progress.open.to_string(), "");
+        lane.committed(progress);
+        assert!(!lane.take(12), "a second time");
+    }
 
     /// New, and left open by a predecessor.
     #[test]
