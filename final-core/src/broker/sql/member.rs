@@ -205,7 +205,7 @@ impl<DB: OutboxDatabase> Member<DB> {
     }
 
     /// At once, and then every hundredth time in a row.
-    fn log_failure(&self, doing: &'static str, error: &sqlx::Error, failures: u32) {
+    pub(super) fn log_failure(&self, doing: &'static str, error: &sqlx::Error, failures: u32) {
         if failures % 100 == 1 {
             tracing::warn!(
                 service = &*self.group, doing, %error, failures,

@@ -26,19 +26,22 @@ pub(super) async fn run<DB: OutboxDatabase>(
 ) {
     let mut outgoing = outgoing.lock().await;
     let mut batch = Vec::with_capacity(BATCH);
+    let mut failures = 0;
     while outgoing.recv_many(&mut batch, BATCH).await > 0 {
         let sending: Vec<Sending> = batch.drain(..).filter_map(Outgoing::into_sending).collect();
         if sending.is_empty() {
             continue;
         }
-        send(&member, sending).await;
+        send(&member, sending, &mut failures).await;
     }
 }
 
-async fn send<DB: OutboxDatabase>(member: &Member<DB>, sending: Vec<Sending>) {
+/// `failures` are those in a row.
+async fn send<DB: OutboxDatabase>(member: &Member<DB>, sending: Vec<Sending>, failures: &mut u32) {
     let all: Vec<Staged> = sending.iter().map(staged).collect();
     let error = match write(member, &all).await {
         Ok(()) => {
+            *failures = 0;
             member.hub.committed();
             return sending
                 .into_iter()
@@ -47,7 +50,8 @@ async fn send<DB: OutboxDatabase>(member: &Member<DB>, sending: Vec<Sending>) {
         Err(error) => error,
     };
     if !is_at_fault(&error) {
-        tracing::debug!(%error, "messages could not be written to the log");
+        *failures = failures.saturating_add(1);
+        member.log_failure("writing messages to the log", &error, *failures);
         member.set_state(LinkState::Away);
         // Dropped, each counts as lost and is sent again.
         drop(sending);
