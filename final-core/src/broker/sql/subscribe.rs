@@ -100,6 +100,9 @@ impl<DB: OutboxDatabase> Log<DB> {
             return tx.roll_back().await.map(|()| false);
         }
         let last = last(&mut tx).await?.max(trimmed);
+        // What was being brought of later topics is over as well.
+        let end = "DELETE FROM {lanes} WHERE group_name = ? AND stream <> 0";
+        tx.run(end, vec![group.into()]).await?;
         let skip = "UPDATE {lanes} SET epoch = epoch + 1, read_to = ?, settled_to = ?, open_seqs = '' \
             WHERE group_name = ?";
         let values = vec![last.into(), last.into(), group.into()];

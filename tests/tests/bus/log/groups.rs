@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use final_core::{Router, SqlBroker, Start};
 
-use super::{Held, Log, noting, publish, sorted};
+use super::{Held, Log, noting, options, publish, sorted};
 use crate::{database::Database, house::Notes};
 
 crate::log_suite!(
@@ -17,6 +17,7 @@ crate::log_suite!(
     a_service_that_comes_back_goes_on_where_it_was,
     a_topic_of_a_later_release_begins_at_the_beginning_and_no_other_is_disturbed,
     a_topic_of_a_later_release_begins_with_what_is_new_and_no_other_is_disturbed,
+    a_purge_ends_what_was_being_brought_of_a_later_topic,
 );
 
 const ROWS: &str = "SELECT count(*) FROM final_log";
@@ -26,6 +27,28 @@ impl<D: Database> Log<D> {
     fn keeping(&self) -> SqlBroker<D> {
         self.broker().keep(Duration::from_secs(3_600))
     }
+}
+
+/// Or its lanes would hold back the removal for ever.
+async fn a_purge_ends_what_was_being_brought_of_a_later_topic<D: Database>(log: Log<D>) {
+    let (bus, notes) = log.noting("shop", &["placed"]).await;
+    publish(&bus, "placed", 0..5).await;
+    notes.reach(5).await;
+    bus.shutdown().await.expect("shutdown");
+    let killed_under_way = "INSERT INTO final_log_lanes \
+        (group_name, stream, lane, epoch, read_to, open_seqs, settled_to, ends_at) \
+        VALUES ('shop', 5, 3, 1, 0, '', 0, 1)";
+    assert_eq!(log.run(killed_under_way).await, 1);
+
+    let bus = log
+        .bus("shop")
+        .with_options(options().purge_on_startup(true));
+    let notes = Notes::default();
+    bus.start(noting(&notes, &["placed"])).await.expect("start");
+    publish(&bus, "placed", [5]).await;
+    notes.reach(1).await;
+    log.comes_to(ROWS, 0).await;
+    bus.shutdown().await.expect("shutdown");
 }
 
 async fn two_services_get_each_message_once_and_the_log_has_one_row_for_both<D: Database>(
