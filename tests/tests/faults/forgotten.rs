@@ -1,6 +1,6 @@
 //! What a server shows and then forgets, because it died before it was on the disk.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use final_core::{Bus, MySqlBus, Payload, PgBus, Router, SqlBroker};
 use final_tests::{MariaDb, Postgres, eventually, servers::Setup};
@@ -70,6 +70,63 @@ async fn what_mariadb_shows_before_it_is_on_the_disk_is_not_handled() {
         .await
         .expect("the orders");
     assert_eq!(orders, [1], "handled, and never committed");
+    bus.shutdown().await.expect("a shutdown");
+}
+
+/// A planned switchover makes the old server read-only and leaves its connections open.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_on_a_server_that_has_become_read_only_is_given_up() {
+    log();
+    let server = MariaDb::start().await.expect("MariaDB");
+    let root = MySqlPool::connect(&server.url()).await.expect("connected");
+    let run = async |sql: &'static str| sqlx::query(sql).execute(&root).await.expect(sql);
+    run("CREATE DATABASE shop").await;
+    // Whoever has all rights may write all the same.
+    run("CREATE USER app IDENTIFIED BY ''").await;
+    run("GRANT ALL ON shop.* TO app").await;
+    let url = server.url().replace("root@", "app@");
+    let url = url.replace("/mysql", "/shop");
+    let pool = MySqlPool::connect(&url).await.expect("connected");
+    let broker = SqlBroker::new(pool.clone()).lease(LONG);
+    let bus: MySqlBus = Bus::new("mail", pool, broker);
+    let (handling, mut handled) = mpsc::unbounded_channel();
+    let go_on = Arc::new(Notify::new());
+    let waits = Arc::clone(&go_on);
+    let router = Router::new().route("placed", move |Payload(order): Payload<i64>| {
+        let (handling, waits) = (handling.clone(), Arc::clone(&waits));
+        async move {
+            handling.send(order).expect("the test goes on");
+            waits.notified().await;
+        }
+    });
+    bus.start(router).await.expect("a start");
+    bus.publish("placed", &0_i64).await.expect("a message");
+    assert_eq!(soon(&mut handled).await, 0);
+    let connections = async || {
+        let ids = "SELECT id FROM information_schema.processlist WHERE user = 'app'";
+        let ids = sqlx::query_scalar(ids).fetch_all(&root).await;
+        ids.expect("connections")
+            .into_iter()
+            .collect::<BTreeSet<i64>>()
+    };
+    let before = connections().await;
+
+    run("SET GLOBAL read_only = 1").await;
+    go_on.notify_one();
+    eventually("another session", SOON, async || {
+        !before.is_subset(&connections().await)
+    })
+    .await;
+    run("SET GLOBAL read_only = 0").await;
+    eventually("an empty log", SOON, async || {
+        let rows = "SELECT COUNT(*) FROM shop.final_log";
+        let rows: i64 = sqlx::query_scalar(rows)
+            .fetch_one(&root)
+            .await
+            .expect("rows");
+        rows == 0
+    })
+    .await;
     bus.shutdown().await.expect("a shutdown");
 }
 

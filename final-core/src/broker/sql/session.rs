@@ -8,7 +8,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use sqlx::Connection;
+use sqlx::{Connection, error::DatabaseError};
 use uuid::Uuid;
 
 use super::{
@@ -182,10 +182,11 @@ impl<DB: OutboxDatabase> Session<DB> {
         })
     }
 
-    /// Ends the session with an error that the server has not told: nobody knows who answers next.
+    /// Ends the session with an error that the server has not told: nobody knows who answers next. And
+    /// with one that takes no writes: after a switchover the next connection goes to another.
     pub(super) fn check<T>(&mut self, done: DbResult<T>) -> DbResult<T> {
         if let Err(error) = &done
-            && !matches!(error, sqlx::Error::Database(_))
+            && error.as_database_error().is_none_or(is_read_only)
         {
             self.conn = None;
         }
@@ -198,6 +199,11 @@ impl<DB: OutboxDatabase> Session<DB> {
             let _ = tokio::time::timeout(GOODBYE, conn.close()).await;
         }
     }
+}
+
+/// PostgreSQL has a code for it and MySQL has several; all of them say so.
+fn is_read_only(error: &dyn DatabaseError) -> bool {
+    error.message().contains("read-only")
 }
 
 fn closed() -> sqlx::Error {
