@@ -35,18 +35,7 @@ async fn what_mariadb_shows_before_it_is_on_the_disk_is_not_handled() {
         .lease(LONG)
         .keep(LONG);
     let bus: MySqlBus = Bus::new("mail", pool.clone(), broker);
-    let (handling, mut handled) = mpsc::unbounded_channel();
-    let go_on = Arc::new(Notify::new());
-    let waits = Arc::clone(&go_on);
-    let router = Router::new().route("placed", move |Payload(order): Payload<i64>| {
-        let (handling, waits) = (handling.clone(), Arc::clone(&waits));
-        async move {
-            handling.send(order).expect("the test goes on");
-            if order == 0 {
-                waits.notified().await;
-            }
-        }
-    });
+    let (router, mut handled, go_on) = held_at_0();
     bus.start(router).await.expect("a start");
     bus.publish("placed", &0_i64).await.expect("a message");
     assert_eq!(soon(&mut handled).await, 0);
@@ -89,16 +78,7 @@ async fn a_session_on_a_server_that_has_become_read_only_is_given_up() {
     let pool = MySqlPool::connect(&url).await.expect("connected");
     let broker = SqlBroker::new(pool.clone()).lease(LONG);
     let bus: MySqlBus = Bus::new("mail", pool, broker);
-    let (handling, mut handled) = mpsc::unbounded_channel();
-    let go_on = Arc::new(Notify::new());
-    let waits = Arc::clone(&go_on);
-    let router = Router::new().route("placed", move |Payload(order): Payload<i64>| {
-        let (handling, waits) = (handling.clone(), Arc::clone(&waits));
-        async move {
-            handling.send(order).expect("the test goes on");
-            waits.notified().await;
-        }
-    });
+    let (router, mut handled, go_on) = held_at_0();
     bus.start(router).await.expect("a start");
     bus.publish("placed", &0_i64).await.expect("a message");
     assert_eq!(soon(&mut handled).await, 0);
@@ -228,6 +208,23 @@ forgetful_server!(
         sqlx::query(relax).execute(&pool).await.map(drop)
     })
 );
+
+/// A handler that tells each order, and keeps order 0 in hand until it is told to go on.
+fn held_at_0() -> (Router, mpsc::UnboundedReceiver<i64>, Arc<Notify>) {
+    let (handling, handled) = mpsc::unbounded_channel();
+    let go_on = Arc::new(Notify::new());
+    let waits = Arc::clone(&go_on);
+    let router = Router::new().route("placed", move |Payload(order): Payload<i64>| {
+        let (handling, waits) = (handling.clone(), Arc::clone(&waits));
+        async move {
+            handling.send(order).expect("the test goes on");
+            if order == 0 {
+                waits.notified().await;
+            }
+        }
+    });
+    (router, handled, go_on)
+}
 
 async fn soon(handled: &mut mpsc::UnboundedReceiver<i64>) -> i64 {
     let next = tokio::time::timeout(SOON, handled.recv()).await;

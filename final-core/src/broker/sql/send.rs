@@ -57,6 +57,7 @@ async fn send<DB: OutboxDatabase>(member: &Member<DB>, sending: Vec<Sending>, fa
         drop(sending);
         return tokio::time::sleep(PAUSE).await;
     }
+    *failures = 0;
     // One of them is to blame, and the others need not suffer for it.
     for one in sending {
         let alone = [staged(&one)];

@@ -141,13 +141,18 @@ impl Stage {
         self.insert(&records).await;
     }
 
-    /// Waits until so many records are claimed.
-    pub(super) async fn until_claimed(&self, records: i64) {
-        let pool = pool(&self.file).await;
+    /// How many records are claimed.
+    pub(super) async fn claimed(&self) -> i64 {
         let count = "SELECT COUNT(*) FROM final_shop_outbox WHERE claimed_by IS NOT NULL";
+        let pool = self.bus.relay().store.caller().clone();
+        sqlx::query_scalar(count).fetch_one(&pool).await.unwrap()
+    }
+
+    /// Waits until so many are.
+    pub(super) async fn until_claimed(&self, records: i64) {
         let start = std::time::Instant::now();
         loop {
-            let claimed: i64 = sqlx::query_scalar(count).fetch_one(&pool).await.unwrap();
+            let claimed = self.claimed().await;
             if claimed >= records {
                 return;
             }

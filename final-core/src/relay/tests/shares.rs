@@ -86,18 +86,12 @@ async fn the_next_batch_is_claimed_while_the_last_of_one_wait_for_slots_and_no_m
         // Kept, and never answered.
         std::mem::forget(stage.sent().await);
     }
-    let pool = pool(&stage.file).await;
-    let claimed = "SELECT COUNT(*) FROM final_shop_outbox WHERE claimed_by IS NOT NULL";
-    let start = std::time::Instant::now();
-    let (mut most, mut seen) = (0, None);
+    stage.until_claimed(12).await;
     // A while longer, in which there might come more.
-    while seen.is_none_or(|seen: std::time::Instant| seen.elapsed() < Duration::from_millis(300)) {
-        assert!(start.elapsed() < SOON, "{most} were claimed");
-        let claimed: i64 = sqlx::query_scalar(claimed).fetch_one(&pool).await.unwrap();
-        most = most.max(claimed);
-        if most >= 12 {
-            seen.get_or_insert_with(std::time::Instant::now);
-        }
+    let seen = std::time::Instant::now();
+    let mut most = 12;
+    while seen.elapsed() < Duration::from_millis(300) {
+        most = most.max(stage.claimed().await);
     }
     assert_eq!(most, 12);
 }

@@ -104,6 +104,39 @@ async fn a_log_that_takes_nothing_for_a_while_fails_no_message() {
     far.shutdown().await.expect("shutdown");
 }
 
+/// What is said of the values themselves stays so however often it is tried.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_whose_values_the_log_refuses_is_failed_and_the_others_are_sent() {
+    let (log, elsewhere) = (Log::<sqlx::Postgres>::new().await, Log::new().await);
+    let (shop, notes) = log.noting("shop", &["placed"]).await;
+    log.run(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             RAISE EXCEPTION 'no such text' USING ERRCODE = 'data_exception'; \
+         END $$",
+    )
+    .await;
+    log.run(
+        "CREATE TRIGGER refused BEFORE INSERT ON final_log FOR EACH ROW \
+         WHEN (NEW.topic = 'bad') EXECUTE FUNCTION refuse()",
+    )
+    .await;
+    let far: Bus<sqlx::Postgres> = Bus::new("far", elsewhere.pool.clone(), log.broker())
+        .with_options(options().scan_interval(Duration::from_millis(200)));
+    far.start(noting(&Notes::default(), &[]))
+        .await
+        .expect("start");
+    publish(&far, "bad", [0]).await;
+    publish(&far, "placed", 1..4).await;
+
+    elsewhere
+        .comes_to("SELECT count(*) FROM final_far_outbox WHERE status = 3", 1)
+        .await;
+    notes.reach(3).await;
+    assert_eq!(sorted(notes.numbers()), [1, 2, 3]);
+    shop.shutdown().await.expect("shutdown");
+    far.shutdown().await.expect("shutdown");
+}
+
 /// Whoever waits for a confirm runs code of the bus; a bug there must not end sending for good.
 async fn sending_goes_on_after_a_panic<D: Database>(log: Log<D>) {
     let setup = Setup {
