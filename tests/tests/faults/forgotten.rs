@@ -188,6 +188,8 @@ forgetful_server!(
     PgPool,
     PgBus,
     |pool| Box::pin(async move {
+        // What it is subscribed to is not to be forgotten as well.
+        sqlx::query("CHECKPOINT").execute(&pool).await?;
         let writer = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'";
         let writer: i32 = sqlx::query_scalar(writer).fetch_one(&pool).await?;
         let stop = std::process::Command::new("kill")
