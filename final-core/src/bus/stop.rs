@@ -92,6 +92,7 @@ impl<DB: OutboxDatabase> Inner<DB> {
         if !idle.is_empty() {
             late = late.or(Some("a background task"));
         }
+        relay.end_claims().await;
         self.store.close().await;
         self.phase.store(Phase::Stopped as u8, Ordering::Release);
         tracing::info!(service = self.name, late, "bus shut down");

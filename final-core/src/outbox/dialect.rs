@@ -55,16 +55,53 @@ macro_rules! dialect {
                 insert::insert(conn, statements, records, in_transaction).await
             }
 
-            async fn claim(
+            async fn claims(relay: &Pool<Self>, statements: &Self::Statements) -> DbResult<Claims> {
+                claim::claims(relay, statements).await
+            }
+
+            async fn look(
                 relay: &Pool<Self>,
                 statements: &Self::Statements,
-                after: Option<Position>,
+                gap: Gap,
                 limit: u32,
+            ) -> DbResult<Vec<Due>> {
+                claim::look(relay, statements, gap, limit).await
+            }
+
+            async fn reserve(
+                relay: &Pool<Self>,
+                statements: &Self::Statements,
+                last: i64,
                 owner: Uuid,
                 lease: Duration,
+                stretch: Stretch,
+            ) -> DbResult<bool> {
+                claim::reserve(relay, statements, last, owner, lease, stretch).await
+            }
+
+            async fn read(
+                relay: &Pool<Self>,
+                statements: &Self::Statements,
+                stretch: Stretch,
             ) -> DbResult<Vec<Claimed>> {
-                let after = after.unwrap_or(Position::START);
-                claim::claim(relay, statements, after, limit, owner, lease).await
+                claim::read(relay, statements, stretch).await
+            }
+
+            async fn finish(
+                relay: &Pool<Self>,
+                statements: &Self::Statements,
+                numbers: &[i64],
+                owner: Uuid,
+            ) -> DbResult<u64> {
+                claim::finish(relay, statements, numbers, owner).await
+            }
+
+            async fn forget(
+                relay: &Pool<Self>,
+                statements: &Self::Statements,
+                number: i64,
+            ) -> DbResult<u64> {
+                claim::forget(relay, statements, number).await
             }
 
             async fn claim_parked(

@@ -9,6 +9,11 @@
 #[macro_use]
 mod dialect;
 
+#[cfg_attr(
+    not(any(feature = "postgres", feature = "mysql", feature = "sqlite")),
+    allow(dead_code)
+)]
+pub(crate) mod claims;
 #[cfg_attr(not(any(feature = "mysql", feature = "sqlite")), allow(dead_code))]
 pub(crate) mod inserts;
 #[cfg_attr(
@@ -38,6 +43,7 @@ use std::{fmt, future::Future, time::Duration};
 use sqlx::{Pool, Transaction};
 use uuid::Uuid;
 
+use self::claims::{Claims, Due, Gap, Stretch};
 pub(crate) use self::record::{Backlog, Claimed, NewRecord, Position, Record};
 pub use self::record::{FailedRecord, Status};
 use crate::{Error, names::ServiceName};
@@ -122,19 +128,55 @@ pub trait Dialect: sqlx::Database {
         in_transaction: bool,
     ) -> impl Future<Output = DbResult<()>> + Send;
 
-    /// Claims up to `limit` due pending records for `owner`, oldest first, after `after`.
-    ///
-    /// Records another scanner has locked are passed over. Those claimed get a new lease. A claim ends
-    /// early, after at least one record, where its payloads would be more than 16 MiB; so what is
-    /// short of `limit` need not be the end, [`next_due`](Self::next_due) tells.
-    fn claim(
+    /// Which claims there are.
+    fn claims(
         relay: &Pool<Self>,
         statements: &Self::Statements,
-        after: Option<Position>,
+    ) -> impl Future<Output = DbResult<Claims>> + Send;
+
+    /// Where up to `limit` due pending records in the gap stand, and their payloads' bytes. Those that
+    /// another session has locked are passed over.
+    ///
+    /// Without the payloads: its locks last until the answer is sent, which a process that has stopped
+    /// must not draw out.
+    fn look(
+        relay: &Pool<Self>,
+        statements: &Self::Statements,
+        gap: Gap,
         limit: u32,
+    ) -> impl Future<Output = DbResult<Vec<Due>>> + Send;
+
+    /// Writes a claim, with the number that follows upon `last`. False if there is one after `last`.
+    fn reserve(
+        relay: &Pool<Self>,
+        statements: &Self::Statements,
+        last: i64,
         owner: Uuid,
         lease: Duration,
+        stretch: Stretch,
+    ) -> impl Future<Output = DbResult<bool>> + Send;
+
+    /// The pending records of a stretch, in order. Locks none.
+    fn read(
+        relay: &Pool<Self>,
+        statements: &Self::Statements,
+        stretch: Stretch,
     ) -> impl Future<Output = DbResult<Vec<Claimed>>> + Send;
+
+    /// Ends claims of `owner`: what is left of them is due.
+    fn finish(
+        relay: &Pool<Self>,
+        statements: &Self::Statements,
+        numbers: &[i64],
+        owner: Uuid,
+    ) -> impl Future<Output = DbResult<u64>> + Send;
+
+    /// Deletes claims up to this number that have ended.
+    fn forget(
+        relay: &Pool<Self>,
+        statements: &Self::Statements,
+        number: i64,
+    ) -> impl Future<Output = DbResult<u64>> + Send;
 
     /// Claims one unroutable record of the topic, as a probe. It becomes pending, leased to `owner`.
     fn claim_parked(
@@ -145,7 +187,8 @@ pub trait Dialect: sqlx::Database {
         lease: Duration,
     ) -> impl Future<Output = DbResult<Option<Record>>> + Send;
 
-    /// How long until the earliest pending record is due: zero if one is, `None` if there is none.
+    /// How long until the earliest pending record is due that nobody has claimed, or a claim runs out:
+    /// zero if one is, `None` if there is none.
     fn next_due(
         relay: &Pool<Self>,
         statements: &Self::Statements,
@@ -173,7 +216,8 @@ pub trait Dialect: sqlx::Database {
         ids: &[Uuid],
     ) -> impl Future<Output = DbResult<u64>> + Send;
 
-    /// Extends the leases of records that `owner` still has and that are pending.
+    /// Extends the leases of records that `owner` still has and that are pending. Each is then leased by
+    /// itself, whatever becomes of the claim it came with. What has run out is not renewed.
     fn renew(
         relay: &Pool<Self>,
         statements: &Self::Statements,
@@ -182,7 +226,7 @@ pub trait Dialect: sqlx::Database {
         lease: Duration,
     ) -> impl Future<Output = DbResult<u64>> + Send;
 
-    /// Makes records of `owner` due after `wait`, unclaimed, attempts unchanged.
+    /// Makes records that `owner` still has due after `wait`, unclaimed, attempts unchanged.
     fn release(
         relay: &Pool<Self>,
         statements: &Self::Statements,

@@ -116,7 +116,7 @@ pub(crate) struct Claimed {
 }
 
 /// A place in the order of what is due. A pass of the scanner goes on after the last one it saw:
-/// claimed records leave dead index entries at the front, and stepping over them again and again
+/// deleted records leave dead index entries at the front, and stepping over them again and again
 /// makes a drain quadratic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Position {
@@ -125,12 +125,16 @@ pub(crate) struct Position {
     pub(crate) id: Uuid,
 }
 
-#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 impl Position {
     /// Before everything.
     pub(super) const START: Self = Self {
         available_at: 0,
         id: Uuid::nil(),
+    };
+    /// After everything that is due before the year 2250.
+    pub(super) const END: Self = Self {
+        available_at: 280 * 365 * 24 * 3600 * 1_000_000,
+        id: Uuid::max(),
     };
 }
 

@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::{
     Backlog, Claimed, DbResult, FailedRecord, Position, Record,
+    claims::Due,
     limits::{count, duration},
     stored::Stored,
 };
@@ -46,6 +47,22 @@ where
             available_at: row.try_get(10)?,
             id,
         },
+    })
+}
+
+/// Reads a position in microseconds, its id, and the payload's bytes.
+pub(super) fn due<'r, R: Row>(row: &'r R) -> DbResult<Due>
+where
+    usize: ColumnIndex<R>,
+    Uuid: Column<'r, R::Database>,
+    i64: Column<'r, R::Database>,
+{
+    Ok(Due {
+        position: Position {
+            available_at: row.try_get(0)?,
+            id: row.try_get(1)?,
+        },
+        bytes: row.try_get(2)?,
     })
 }
 

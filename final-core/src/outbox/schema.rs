@@ -6,7 +6,7 @@
 use crate::{Error, names::ServiceName};
 
 /// The version this release brings the table to.
-pub(super) const VERSION: i32 = 1;
+pub(super) const VERSION: i32 = 2;
 
 /// Where it is written down which service each table belongs to, and its version.
 pub(super) const MIGRATIONS: &str = "final_migrations";
@@ -22,6 +22,8 @@ pub(super) struct Found {
     pub(super) owner: Option<(String, i32)>,
     /// The table's columns; none if there is no table.
     pub(super) columns: Vec<String>,
+    /// Whether there is a table of claims.
+    pub(super) claims: bool,
 }
 
 /// What is to be done.
@@ -53,7 +55,11 @@ impl Found {
         }
         if has("message_id") && has("available_at") && has("claimed_by") {
             let current = matches!(self.owner, Some((_, version)) if version >= VERSION);
-            return Ok(if current { Plan::Keep } else { Plan::Apply });
+            return Ok(if current && self.claims {
+                Plan::Keep
+            } else {
+                Plan::Apply
+            });
         }
         if has("message") && !has("message_id") {
             return Ok(Plan::Replace);
@@ -116,6 +122,7 @@ mod tests {
         Found {
             owner: owner.map(|(service, version)| (service.to_owned(), version)),
             columns: columns.iter().map(|&column| column.to_owned()).collect(),
+            claims: true,
         }
     }
 
@@ -132,6 +139,16 @@ mod tests {
         let dropped = found(Some(("my-shop", VERSION)), &[]);
 
         assert_eq!(dropped.plan(&shop()).unwrap(), Plan::Apply);
+    }
+
+    #[test]
+    fn a_table_without_one_of_claims_gets_it() {
+        let there = Found {
+            claims: false,
+            ..found(Some(("my-shop", VERSION)), OURS)
+        };
+
+        assert_eq!(there.plan(&shop()).unwrap(), Plan::Apply);
     }
 
     #[test]

@@ -47,6 +47,10 @@ pub(crate) async fn run<DB: OutboxDatabase>(relay: Arc<Relay<DB>>) {
         }
         let batch = Batch::sort(&relay, answers);
         batch.settle(&relay).await;
+        if relay.flight.finished() > 0 {
+            // The scanner ends them; what was committed late in the midst of them is due then.
+            relay.due_in(Duration::ZERO);
+        }
     }
 }
 

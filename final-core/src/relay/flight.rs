@@ -24,6 +24,7 @@ pub(crate) struct Flight {
     start: Instant,
     leases: Mutex<HashMap<Uuid, Arc<Lease>>>,
     answers: mpsc::UnboundedSender<Answer>,
+    finished: Arc<Mutex<Vec<i64>>>,
 }
 
 /// Until when a record is surely ours, by our own monotonic clock.
@@ -32,6 +33,15 @@ pub(crate) struct Lease {
     /// Microseconds after the flight's start.
     end: AtomicU64,
     answered: AtomicBool,
+    /// What it was claimed with last, if it was.
+    claim: Mutex<Option<Arc<OpenClaim>>>,
+}
+
+/// A claim of which records are in our hands. When the last of them is dropped it is finished.
+#[derive(Debug)]
+pub(crate) struct OpenClaim {
+    number: i64,
+    finished: Arc<Mutex<Vec<i64>>>,
 }
 
 /// A record and the broker's answer to it.
@@ -42,7 +52,8 @@ pub(crate) struct Answer {
 }
 
 /// A record in flight with all it needs to be settled. Dropping it takes it out of flight and frees
-/// its slot; unless it was settled in the table, its lease then runs out and it is claimed again.
+/// its slot; unless it was settled in the table, it is claimed again when its lease has run out or its
+/// claim is finished.
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) message: Message,
@@ -66,6 +77,7 @@ impl Flight {
                 start: Instant::now(),
                 leases,
                 answers,
+                finished: Arc::default(),
             }),
             receiver,
         )
@@ -78,19 +90,24 @@ impl Flight {
         slot: Slot,
         lease_end: Instant,
         expires: Option<Instant>,
+        claim: Option<&Arc<OpenClaim>>,
     ) -> Option<Box<Held>> {
         use std::collections::hash_map::Entry;
         let lease = Arc::new(Lease {
             end: AtomicU64::new(self.micros(lease_end)),
             answered: AtomicBool::new(false),
+            claim: Mutex::new(claim.map(Arc::clone)),
         });
         match self.leases().entry(message.id().0) {
-            // The claim has renewed the lease of a record that is still in our hands.
+            // Whoever comes with it has leased again what is still in our hands.
             Entry::Occupied(entry) => {
-                entry
-                    .get()
+                let lease = entry.get();
+                lease
                     .end
                     .fetch_max(self.micros(lease_end), Ordering::Relaxed);
+                if let Some(claim) = claim {
+                    *lock(&lease.claim) = Some(Arc::clone(claim));
+                }
                 return None;
             }
             Entry::Vacant(entry) => entry.insert(Arc::clone(&lease)),
@@ -126,7 +143,32 @@ impl Flight {
         let leases = self.leases();
         for lease in ids.iter().filter_map(|id| leases.get(id)) {
             lease.end.fetch_max(end, Ordering::Relaxed);
+            // Each has a lease of its own now.
+            *lock(&lease.claim) = None;
         }
+    }
+
+    /// Opens a claim of this process: whoever holds on to it keeps it.
+    pub(crate) fn open(&self, number: i64) -> Arc<OpenClaim> {
+        Arc::new(OpenClaim {
+            number,
+            finished: Arc::clone(&self.finished),
+        })
+    }
+
+    /// How many claims there are of which nothing is in our hands any more.
+    pub(crate) fn finished(&self) -> usize {
+        lock(&self.finished).len()
+    }
+
+    /// Those claims, each once.
+    pub(crate) fn take_finished(&self) -> Vec<i64> {
+        std::mem::take(&mut *lock(&self.finished))
+    }
+
+    /// Gives back those that the table could not be told of.
+    pub(crate) fn not_finished(&self, numbers: Vec<i64>) {
+        lock(&self.finished).extend(numbers);
     }
 
     /// All ids in flight.
@@ -143,8 +185,18 @@ impl Flight {
     }
 
     fn leases(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Lease>>> {
-        // Every change is one insert or remove, so a panic elsewhere leaves nothing half done.
-        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.leases)
+    }
+}
+
+/// Every change is one step, so a panic elsewhere leaves nothing half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for OpenClaim {
+    fn drop(&mut self) {
+        lock(&self.finished).push(self.number);
     }
 }
 

@@ -52,7 +52,7 @@ use crate::{
     broker::{Confirm, Lane, Link, LinkState, Outgoing, Staged},
     crew::Crew,
     names::ServiceName,
-    outbox::NewRecord,
+    outbox::{DbResult, NewRecord},
 };
 
 /// The running way out of one bus.
@@ -182,7 +182,7 @@ impl<DB: OutboxDatabase> Relay<DB> {
                 Some(slot) => {
                     let expires = record.ttl.map(|ttl| Instant::now() + ttl);
                     let message = record.message.clone();
-                    if let Some(held) = self.flight.enter(message, slot, lease_end, expires) {
+                    if let Some(held) = self.flight.enter(message, slot, lease_end, expires, None) {
                         self.send(held, Lane::Shared);
                     }
                 }
@@ -282,6 +282,20 @@ impl<DB: OutboxDatabase> Relay<DB> {
     async fn state_changed(&self) {
         let mut state = self.state.clone();
         let _ = state.wait_for(|state| *state != LinkState::Ready).await;
+    }
+
+    /// Ends the claims of which nothing is in our hands any more, if there are so many.
+    async fn finish_claims(&self, least: usize) -> DbResult<()> {
+        if self.flight.finished() < least {
+            return Ok(());
+        }
+        let finished = self.flight.take_finished();
+        self.counters.statements.add(1);
+        let result = self.store.table()?.finish(&finished).await;
+        if result.is_err() {
+            self.flight.not_finished(finished);
+        }
+        result.map(|_| ())
     }
 
     /// Waits until there is room for a claim that is worth its statement, and says for how many

@@ -8,16 +8,19 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Relay, waiting::Waiting, window::Side};
+use super::{Relay, flight::OpenClaim, waiting::Waiting, window::Side};
 use crate::{
     Message, OutboxDatabase,
     broker::Lane,
-    outbox::{Claimed, DbResult, Position, Record, limits::CLAIM_BYTES},
+    outbox::{Claimed, DbResult, Position, Record, claims::Claims},
 };
 
 /// How long claimed records wait for a slot while none comes free for any of them. Then they are given
 /// back for as long.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How many claims a pass ends in one statement. They hide only what commits late in the midst of them.
+const FINISH: usize = 8;
 
 /// The pause before the next claim if nothing of a batch could be sent and no slot comes free.
 const STILL: Duration = Duration::from_millis(100);
@@ -25,16 +28,39 @@ const STILL: Duration = Duration::from_millis(100);
 /// Records that were due and are leased to this process now.
 struct Batch {
     claimed: Vec<Claimed>,
+    /// Kept until each of them is in flight or where it belongs instead.
+    claim: Option<Arc<OpenClaim>>,
     lease_end: Instant,
     /// Whether there may be more.
     is_full: bool,
 }
 
+/// Where a pass is.
+struct Place {
+    /// Since when it goes on without beginning anew.
+    since: Instant,
+    /// The last record that was claimed.
+    after: Option<Position>,
+    /// The claims there are, as far as the pass knows them.
+    claims: Option<Claims>,
+    has_claimed: bool,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self {
+            since: Instant::now(),
+            after: None,
+            claims: None,
+            has_claimed: false,
+        }
+    }
+}
+
 /// A pass under way.
 #[derive(Default)]
 pub(super) struct Pass {
-    /// The last record that was claimed.
-    after: Option<Position>,
+    place: Place,
     /// The topics that were waited for in vain.
     stalled: HashSet<Arc<str>>,
     ahead: Option<Batch>,
@@ -43,14 +69,14 @@ pub(super) struct Pass {
 impl Pass {
     /// Whether anything was claimed so far.
     pub(super) fn has_claimed(&self) -> bool {
-        self.after.is_some()
+        self.place.has_claimed
     }
 
     /// Sends a batch, and says whether there may be more.
     ///
     /// While it is being sent the next is claimed: a claim takes about as long as the broker needs for
     /// half a batch, and would find it idle. After an error the pass can go on; what was not sent of
-    /// the batch is found again when its lease is over.
+    /// the batch is found again when the pass begins anew, or with the next.
     pub(super) async fn step<DB: OutboxDatabase>(
         &mut self,
         relay: &Arc<Relay<DB>>,
@@ -58,7 +84,7 @@ impl Pass {
         let batch = match self.ahead.take() {
             Some(batch) => batch,
             None => match relay.room().await {
-                Some(room) => claim(relay, &mut self.after, room).await?,
+                Some(room) => claim(relay, &mut self.place, room).await?,
                 None => return Ok(false),
             },
         };
@@ -71,7 +97,7 @@ impl Pass {
         let freed = relay.window.freed();
         let (placed, next) = tokio::join!(
             place(relay, batch, &mut self.stalled, left),
-            claim_ahead(relay, &mut self.after, waiting),
+            claim_ahead(relay, &mut self.place, waiting),
         );
         let claimed = next.map(|next| self.ahead = next);
         if !placed? {
@@ -87,28 +113,40 @@ impl Pass {
 
 async fn claim<DB: OutboxDatabase>(
     relay: &Relay<DB>,
-    after: &mut Option<Position>,
+    place: &mut Place,
     room: usize,
 ) -> DbResult<Batch> {
+    relay.finish_claims(FINISH).await?;
+    // What a dead process had claimed, or committed late, lies behind: a long backlog must not hide it.
+    if place.since.elapsed() >= relay.store.lease() {
+        (place.after, place.claims, place.since) = (None, None, Instant::now());
+    }
     let limit = u32::try_from(room)
         .unwrap_or(u32::MAX)
         .min(relay.options.scan_batch);
+    let table = relay.store.table()?;
+    let asked = &relay.counters.statements;
     let (_, lease_end) = relay.store.new_lease();
-    relay.counters.statements.add(1);
-    let claimed = relay.store.table()?.claim(*after, limit).await?;
-    let bytes = |claimed: &Claimed| match &claimed.record.message {
-        Ok(message) => message.payload().len() as i64,
-        Err(_) => 0,
+    let claim = table.claim(&mut place.claims, place.after, limit, asked);
+    let Some(claim) = claim.await? else {
+        relay.window.set_backlog(false);
+        return Ok(Batch {
+            claimed: Vec::new(),
+            claim: None,
+            lease_end,
+            is_full: false,
+        });
     };
-    // By number, or cut off by bytes.
-    let is_full =
-        claimed.len() >= limit as usize || claimed.iter().map(bytes).sum::<i64>() >= CLAIM_BYTES;
-    relay.window.set_backlog(is_full);
-    *after = claimed.last().map(|claimed| claimed.position).or(*after);
+    let open = relay.flight.open(claim.number);
+    relay.window.set_backlog(claim.is_full);
+    place.after = Some(claim.last());
+    place.has_claimed = true;
+    asked.add(1);
     Ok(Batch {
-        claimed,
+        claimed: table.read(&claim).await?,
+        claim: Some(open),
         lease_end,
-        is_full,
+        is_full: claim.is_full,
     })
 }
 
@@ -118,7 +156,7 @@ async fn claim<DB: OutboxDatabase>(
 /// room for more is to be seen. So of a topic that stands still one batch too many is claimed at most.
 async fn claim_ahead<DB: OutboxDatabase>(
     relay: &Relay<DB>,
-    after: &mut Option<Position>,
+    place: &mut Place,
     mut waiting: watch::Receiver<usize>,
 ) -> DbResult<Option<Batch>> {
     let few = relay
@@ -128,7 +166,7 @@ async fn claim_ahead<DB: OutboxDatabase>(
     if !is_moving || !relay.is_ready() {
         return Ok(None);
     }
-    claim(relay, after, relay.window.most_for_scanner())
+    claim(relay, place, relay.window.most_for_scanner())
         .await
         .map(Some)
 }
@@ -145,8 +183,8 @@ async fn place<DB: OutboxDatabase>(
     left: watch::Sender<usize>,
 ) -> DbResult<bool> {
     let table = relay.store.table()?;
-    let lease_end = batch.lease_end;
-    let send = |record| take_off(relay, record, lease_end, false);
+    let (lease_end, claim) = (batch.lease_end, batch.claim);
+    let send = |record| take_off(relay, record, lease_end, claim.as_ref());
     // It may have been claimed while the broker went away or the relay was told to stop.
     let is_ready = relay.is_ready();
     let (mut parked, mut expired, mut given_back) = (Vec::new(), Vec::new(), Vec::new());
@@ -231,17 +269,19 @@ async fn place<DB: OutboxDatabase>(
     Ok(any_sent)
 }
 
-/// Sends a claimed record, or gives it back if there is no slot for it.
+/// Sends a claimed record, or gives it back if there is no slot for it. One that was claimed alone, and
+/// not with others, is the probe of its topic.
 pub(super) fn take_off<DB: OutboxDatabase>(
     relay: &Arc<Relay<DB>>,
     record: Record,
     lease_end: Instant,
-    probe: bool,
+    claim: Option<&Arc<OpenClaim>>,
 ) -> Option<Record> {
     let Ok(message) = &record.message else {
         return None;
     };
     let topic = message.shared_topic();
+    let probe = claim.is_none();
     // A pass has the scanner's share; a probe must not wait for its end.
     let side = if probe { Side::HandOver } else { Side::Scanner };
     let Some(slot) = relay.window.try_take(&topic, message.weight(), side) else {
@@ -252,9 +292,9 @@ pub(super) fn take_off<DB: OutboxDatabase>(
     let expires = record.expires_in.map(|left| claimed_at + left);
     let Some(mut held) = relay
         .flight
-        .enter(message.clone(), slot, lease_end, expires)
+        .enter(message.clone(), slot, lease_end, expires, claim)
     else {
-        // It stays with whoever has it; the claim has renewed its lease.
+        // It stays with whoever has it, and is leased again.
         if probe {
             relay.parking.probe_again(&topic);
         }

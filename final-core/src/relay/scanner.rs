@@ -23,7 +23,7 @@ const DEBOUNCE: Duration = Duration::from_millis(10);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The pause before the next claim where something is due and cannot be claimed: another session has
-/// locked it.
+/// locked it, or others were first each time.
 const LOCKED: Duration = Duration::from_millis(100);
 
 /// The pause before the database is tried again.
@@ -117,6 +117,7 @@ impl Look {
         } else if !alarm_over && self.wake_at > Instant::now() {
             return Ok(());
         }
+        relay.finish_claims(1).await?;
         relay.counters.statements.add(1);
         let next_due = relay.store.table()?.next_due().await?;
         self.claim = next_due == Some(Duration::ZERO);
@@ -212,7 +213,7 @@ async fn probe<DB: OutboxDatabase>(relay: &Arc<Relay<DB>>, topic: &Arc<str>) -> 
         table.ack(&[id], false).await?;
         relay.counters.expired.add(1);
         relay.parking.probe_again(topic);
-    } else if take_off(relay, record, lease_end, true).is_some() {
+    } else if take_off(relay, record, lease_end, None).is_some() {
         table.park(&[id], "the topic is parked").await?;
         relay.parking.probe_again(topic);
     }

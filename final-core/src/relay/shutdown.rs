@@ -8,6 +8,9 @@ use crate::OutboxDatabase;
 /// How often the end of something is looked for.
 const LOOK: Duration = Duration::from_millis(2);
 
+/// How long it may take to tell the database that nothing is ours any more.
+const LIMIT: Duration = Duration::from_secs(1);
+
 impl<DB: OutboxDatabase> Relay<DB> {
     /// From now on nothing is claimed and nothing handed over; what commits stays in the outbox.
     pub(crate) fn stop_taking(&self) {
@@ -40,9 +43,13 @@ impl<DB: OutboxDatabase> Relay<DB> {
         in_time
     }
 
+    /// Ends the claims, once nothing is at work any more. What is not ended runs out by itself.
+    pub(crate) async fn end_claims(&self) {
+        let _ = tokio::time::timeout(LIMIT, self.finish_claims(1)).await;
+    }
+
     /// Lets go of what is still ours, so that nobody has to wait for the leases to run out.
     async fn release_leases(&self) {
-        const LIMIT: Duration = Duration::from_secs(1);
         let ids = self.flight.ids();
         let Ok(table) = self.store.table() else {
             return;

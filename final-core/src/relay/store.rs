@@ -12,8 +12,12 @@ use uuid::Uuid;
 
 use crate::{
     Error, OutboxDatabase,
+    counter::Counter,
     names::ServiceName,
-    outbox::{Claimed, DbResult, NewRecord, Position, Record},
+    outbox::{
+        Claimed, DbResult, NewRecord, Position, Record,
+        claims::{self, Claim, Claims},
+    },
 };
 
 /// One service's outbox.
@@ -150,18 +154,30 @@ impl<DB: OutboxDatabase> Store<DB> {
 impl<DB: OutboxDatabase> Table<'_, DB> {
     pub(crate) async fn claim(
         &self,
+        known: &mut Option<Claims>,
         after: Option<Position>,
         limit: u32,
-    ) -> DbResult<Vec<Claimed>> {
-        DB::claim(
+        asked: &Counter,
+    ) -> DbResult<Option<Claim>> {
+        claims::claim::<DB>(
             self.relay,
             self.statements,
+            known,
             after,
             limit,
             self.owner,
             self.lease,
+            asked,
         )
         .await
+    }
+
+    pub(crate) async fn read(&self, claim: &Claim) -> DbResult<Vec<Claimed>> {
+        claims::read::<DB>(self.relay, self.statements, claim).await
+    }
+
+    pub(crate) async fn finish(&self, claims: &[i64]) -> DbResult<u64> {
+        DB::finish(self.relay, self.statements, claims, self.owner).await
     }
 
     pub(crate) async fn claim_parked(&self, topic: &str) -> DbResult<Option<Record>> {

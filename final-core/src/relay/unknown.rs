@@ -22,10 +22,9 @@ impl<DB: OutboxDatabase> Relay<DB> {
         loop {
             self.counters.statements.add(1);
             match table.release(&ids, Duration::ZERO).await {
-                Ok(visible) => {
-                    if visible > 0 {
-                        self.ring();
-                    }
+                Ok(_) => {
+                    // Also where their leases are over: they are due then.
+                    self.ring();
                     self.due_in(self.store.lease());
                     return;
                 }

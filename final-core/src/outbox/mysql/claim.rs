@@ -1,111 +1,118 @@
-//! Due records, leased to one process: short transactions at READ COMMITTED, where passing over the
-//! index leaves no locks on the gaps that callers insert into.
+//! What is due, and claims on it. One statement each at READ COMMITTED, where passing over the index
+//! leaves no locks on the gaps that callers insert into.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
-use sqlx::{MySqlConnection, MySqlPool, Row, mysql::MySqlRow};
+use sqlx::MySqlPool;
 use uuid::Uuid;
 
 use super::{
     Statements,
-    error::{TRIES, is_deadlock},
+    error::{TRIES, is_deadlock, is_taken},
     pool,
-    settle::{by_ids, filled},
-    statements::{BYTES, MOST_IDS, SMALL_BYTES},
+    settle::by_ids,
 };
 use crate::outbox::{
-    Claimed, DbResult, Position, Record,
-    limits::{CLAIM_BYTES, micros},
+    Claimed, DbResult, Record,
+    claims::{Claims, Due, Gap, Stretch},
+    limits::micros,
     row,
 };
 
-pub(super) async fn claim(
+pub(super) async fn claims(relay: &MySqlPool, s: &Statements) -> DbResult<Claims> {
+    let rows = sqlx::query_as(s.claims.clone()).fetch_all(relay).await?;
+    Ok(Claims::read(rows))
+}
+
+pub(super) async fn look(
     relay: &MySqlPool,
     s: &Statements,
-    after: Position,
+    gap: Gap,
     limit: u32,
-    owner: Uuid,
-    lease: Duration,
-) -> DbResult<Vec<Claimed>> {
+) -> DbResult<Vec<Due>> {
+    let (after, end) = (gap.after, gap.end());
     let mut tries = 0;
-    loop {
+    let rows = loop {
+        let query = sqlx::query(s.look.clone())
+            .bind(after.available_at)
+            .bind(after.available_at)
+            .bind(after.id)
+            .bind(end.available_at)
+            .bind(end.available_at)
+            .bind(end.id)
+            .bind(limit);
         tries += 1;
-        match try_claim(relay, s, after, limit, owner, lease).await {
+        match query.fetch_all(relay).await {
+            Ok(rows) => break rows,
             Err(error) if tries < TRIES && is_deadlock(&error) => {}
-            claimed => return claimed,
+            Err(error) => return Err(error),
         }
-    }
+    };
+    rows.iter().map(row::due).collect()
 }
 
-async fn try_claim(
+pub(super) async fn read(
     relay: &MySqlPool,
     s: &Statements,
-    after: Position,
-    limit: u32,
+    stretch: Stretch,
+) -> DbResult<Vec<Claimed>> {
+    let (first, last) = (stretch.first, stretch.last);
+    let rows = sqlx::query(s.read.clone())
+        .bind(first.available_at)
+        .bind(first.available_at)
+        .bind(first.id)
+        .bind(last.available_at)
+        .bind(last.available_at)
+        .bind(last.id)
+        .fetch_all(relay)
+        .await?;
+    rows.iter().map(row::claimed).collect()
+}
+
+pub(super) async fn reserve(
+    relay: &MySqlPool,
+    s: &Statements,
+    last: i64,
     owner: Uuid,
     lease: Duration,
-) -> DbResult<Vec<Claimed>> {
-    let mut tx = pool::begin(relay).await?;
-    let rows = sqlx::query(s.due.clone())
-        .bind(after.available_at)
-        .bind(after.available_at)
-        .bind(after.id)
-        .bind(limit)
-        .fetch_all(&mut *tx)
-        .await?;
-    let found = |row: &MySqlRow| Ok((row::claimed(row)?, row.try_get(BYTES)?));
-    let mut due: Vec<(Claimed, i64)> = rows.iter().map(found).collect::<DbResult<_>>()?;
-    due.truncate(fitting(due.iter().map(|(_, bytes)| *bytes)));
-    let ids: Vec<Uuid> = due.iter().map(|(due, _)| due.position.id).collect();
-    for ids in ids.chunks(MOST_IDS) {
-        let (statement, takes) = s.lease.for_ids(ids.len());
-        let query = sqlx::query(statement).bind(owner).bind(micros(lease));
-        by_ids(query, ids, takes).execute(&mut *tx).await?;
+    stretch: Stretch,
+) -> DbResult<bool> {
+    let done = sqlx::query(s.reserve.clone())
+        .bind(last + 1)
+        .bind(owner)
+        .bind(micros(lease))
+        .bind(stretch.first.available_at)
+        .bind(stretch.first.id)
+        .bind(stretch.last.available_at)
+        .bind(stretch.last.id)
+        .bind(last)
+        .execute(relay)
+        .await;
+    match done {
+        Ok(done) => Ok(done.rows_affected() == 1),
+        // Of two that write the same number at once.
+        Err(error) if is_taken(&error) || is_deadlock(&error) => Ok(false),
+        Err(error) => Err(error),
     }
-    let is_large = |(_, bytes): &&(Claimed, i64)| *bytes > SMALL_BYTES;
-    let large = due.iter().filter(is_large);
-    let large: Vec<Uuid> = large.map(|(due, _)| due.position.id).collect();
-    let mut large = read(&mut tx, s, &large).await?;
-    tx.commit().await?;
-    let claimed = |(mut claimed, bytes): (Claimed, i64)| {
-        if bytes > SMALL_BYTES {
-            claimed.record = large.remove(&claimed.position.id)?;
-        }
-        Some(claimed)
-    };
-    Ok(due.into_iter().filter_map(claimed).collect())
 }
 
-/// How many from the front one claim may carry.
-fn fitting(sizes: impl Iterator<Item = i64>) -> usize {
-    let mut before = 0;
-    let fits = sizes.take_while(|bytes| {
-        let fits = before < CLAIM_BYTES;
-        before += bytes;
-        fits
-    });
-    fits.count()
-}
-
-/// Large payloads are read by id and not along with the search, so that those that do not fit are not.
-async fn read(
-    conn: &mut MySqlConnection,
+pub(super) async fn finish(
+    relay: &MySqlPool,
     s: &Statements,
-    ids: &[Uuid],
-) -> DbResult<HashMap<Uuid, Record>> {
-    let mut records = HashMap::with_capacity(ids.len());
-    for ids in ids.chunks(MOST_IDS) {
-        let (statement, takes) = s.read.for_ids(ids.len());
-        let mut query = sqlx::query(statement);
-        for id in filled(ids, takes) {
-            query = query.bind(id);
-        }
-        for row in query.fetch_all(&mut *conn).await? {
-            let claimed = row::claimed(&row)?;
-            records.insert(claimed.position.id, claimed.record);
-        }
+    numbers: &[i64],
+    owner: Uuid,
+) -> DbResult<u64> {
+    let mut finished = 0;
+    for number in numbers {
+        let query = sqlx::query(s.finish.clone()).bind(number).bind(owner);
+        finished += query.execute(relay).await?.rows_affected();
     }
-    Ok(records)
+    Ok(finished)
+}
+
+pub(super) async fn forget(relay: &MySqlPool, s: &Statements, number: i64) -> DbResult<u64> {
+    let query = sqlx::query(s.forget.clone()).bind(number);
+    Ok(query.execute(relay).await?.rows_affected())
 }
 
 pub(super) async fn claim_parked(
@@ -126,22 +133,10 @@ pub(super) async fn claim_parked(
     let (statement, takes) = s.lease_parked.for_ids(1);
     let query = sqlx::query(statement).bind(owner).bind(micros(lease));
     by_ids(query, &[id], takes).execute(&mut *tx).await?;
-    let record = read(&mut tx, s, &[id]).await?.remove(&id);
     tx.commit().await?;
-    Ok(record)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_claim_ends_where_its_payloads_become_too_large() {
-        assert_eq!(fitting([CLAIM_BYTES / 3 + 1; 9].into_iter()), 3);
-    }
-
-    #[test]
-    fn one_record_is_claimed_however_large() {
-        assert_eq!(fitting([CLAIM_BYTES * 2].into_iter()), 1);
-    }
+    let row = sqlx::query(s.read_parked.clone())
+        .bind(id)
+        .fetch_optional(relay)
+        .await?;
+    row.map(|row| Ok(row::claimed(&row)?.record)).transpose()
 }

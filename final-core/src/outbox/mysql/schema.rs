@@ -57,6 +57,20 @@ pub(super) fn statements(service: &ServiceName) -> Vec<String> {
             due = service.short("due"),
             parked = service.short("parked"),
         ),
+        format!(
+            "CREATE TABLE IF NOT EXISTS {} (\n  \
+               number BIGINT NOT NULL PRIMARY KEY,\n  \
+               owner BINARY(16) NOT NULL,\n  \
+               live_until DATETIME(6) NOT NULL,\n  \
+               first_at DATETIME(6) NOT NULL,\n  \
+               first_id BINARY(16) NOT NULL,\n  \
+               last_at DATETIME(6) NOT NULL,\n  \
+               last_id BINARY(16) NOT NULL,\n  \
+               KEY {} (live_until)\n\
+             ) ENGINE = InnoDB",
+            service.claims_table(),
+            service.short("live"),
+        ),
         written_down(&table, service),
     ]
 }
@@ -106,8 +120,9 @@ async fn migrate_locked(conn: &mut MySqlConnection, service: &ServiceName) -> Re
 }
 
 async fn look(conn: &mut MySqlConnection, service: &ServiceName) -> DbResult<Found> {
+    let claims = exists(conn, &service.claims_table()).await?;
     let columns = columns(conn, &service.table()).await?;
-    let owner = if columns_of_versions(conn).await? {
+    let owner = if exists(conn, MIGRATIONS).await? {
         sqlx::query_as("SELECT service, version FROM final_migrations WHERE table_name = ?")
             .bind(service.table())
             .fetch_optional(&mut *conn)
@@ -115,11 +130,15 @@ async fn look(conn: &mut MySqlConnection, service: &ServiceName) -> DbResult<Fou
     } else {
         None
     };
-    Ok(Found { owner, columns })
+    Ok(Found {
+        owner,
+        columns,
+        claims,
+    })
 }
 
-async fn columns_of_versions(conn: &mut MySqlConnection) -> DbResult<bool> {
-    Ok(!columns(conn, MIGRATIONS).await?.is_empty())
+async fn exists(conn: &mut MySqlConnection, table: &str) -> DbResult<bool> {
+    Ok(!columns(conn, table).await?.is_empty())
 }
 
 /// The columns of a table, none if it is not there.

@@ -34,7 +34,7 @@ pub(super) async fn renew(
     lease: Duration,
 ) -> DbResult<u64> {
     run(relay, &s.renew, ids, Some(owner), |query| {
-        query.bind(micros(lease))
+        query.bind(owner).bind(micros(lease))
     })
     .await
 }
@@ -173,7 +173,7 @@ async fn run(
             let (text, takes) = statement.for_ids(chunk.len());
             let mut query = by_ids(bind(sqlx::query(text)), chunk, takes);
             if let Some(owner) = owner {
-                query = query.bind(owner);
+                query = query.bind(owner).bind(owner);
             }
             tries += 1;
             match query.execute(relay).await {

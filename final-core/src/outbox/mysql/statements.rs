@@ -16,35 +16,35 @@ use crate::{
     },
 };
 
-/// The columns of a claimed record, in the order `row::claimed` reads them, with this payload.
-fn record(payload: &str) -> String {
-    format!(
-        "message_id, topic, message_key, headers, {payload}, content_type, durable, attempts, faults, \
-         TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), expires_at)"
-    )
-}
+/// The columns of a claimed record, in the order `row::claimed` reads them.
+const RECORD: &str = "\
+    message_id, topic, message_key, headers, payload, content_type, durable, attempts, faults, \
+    TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), expires_at)";
 
-/// Up to this size a payload comes with the search for what is due; a larger one comes empty.
-pub(super) const SMALL_BYTES: i64 = 8 * 1024;
-/// The column of a payload's size after those of a record and its position.
-pub(super) const BYTES: usize = 11;
-
-/// Who holds what nobody holds: as long as an owner, so that a claim overwrites it where it stands. A
-/// row that grows has to move within its page or out of it, and a claim takes InnoDB three times as long.
+/// Who holds what nobody holds: as long as an owner, so that a renewal overwrites it where it stands. A
+/// row that grows has to move within its page or out of it, which takes InnoDB three times as long.
 pub(super) const NOBODY: Uuid = Uuid::nil();
 const NOBODY_SQL: &str = "x'00000000000000000000000000000000'";
 
 /// Microseconds since 1970 as DATETIME, and back.
-const EPOCH: &str = "TIMESTAMP'1970-01-01 00:00:00.000000'";
+const AT: &str = "TIMESTAMP'1970-01-01 00:00:00.000000' + INTERVAL ? MICROSECOND";
+
+fn micros(at: &str) -> String {
+    format!("TIMESTAMPDIFF(MICROSECOND, TIMESTAMP'1970-01-01 00:00:00.000000', {at})")
+}
 
 pub struct Statements {
     pub(super) table: String,
     mariadb: bool,
     insert: Inserts,
     insert_guarded: Inserts,
-    pub(super) due: SqlStr,
-    pub(super) lease: ById,
-    pub(super) read: ById,
+    pub(super) claims: SqlStr,
+    pub(super) look: SqlStr,
+    pub(super) read: SqlStr,
+    pub(super) reserve: SqlStr,
+    pub(super) finish: SqlStr,
+    pub(super) forget: SqlStr,
+    pub(super) read_parked: SqlStr,
     pub(super) parked: SqlStr,
     pub(super) lease_parked: ById,
     pub(super) next_due: SqlStr,
@@ -147,28 +147,62 @@ impl Statements {
         let parked = format!("{t} FORCE INDEX ({})", service.short("parked"));
         let listed = "message_id IN ({ids})";
         let order = "ORDER BY message_id LIMIT {n}";
-        let mine = format!("WHERE {listed} AND claimed_by = ? AND status = 0 {order}");
+        let c = format!("{}.{}", quoted(schema), quoted(&service.claims_table()));
+        // What has ended is not read, however long the server keeps it.
+        let live = format!("{c} FORCE INDEX ({})", service.short("live"));
+        let in_claim = "live_until > UTC_TIMESTAMP(6) \
+            AND (first_at < available_at OR first_at = available_at AND first_id <= message_id) \
+            AND (last_at > available_at OR last_at = available_at AND last_id >= message_id)";
+        // Leased by itself, or with a claim.
+        let mine = format!(
+            "WHERE {listed} AND status = 0 \
+               AND (claimed_by = ? AND available_at > UTC_TIMESTAMP(6) \
+                 OR EXISTS (SELECT 1 FROM {live} WHERE owner = ? AND {in_claim})) {order}"
+        );
         Self {
             insert: inserts(&t, false),
             insert_guarded: inserts(&t, true),
-            due: sql(format!(
-                "SELECT {}, TIMESTAMPDIFF(MICROSECOND, {EPOCH}, available_at), \
-                     CAST(OCTET_LENGTH(payload) AS SIGNED) \
+            claims: sql(format!(
+                "SELECT n.number, {first_at}, c.first_id, {last_at}, c.last_id \
+                 FROM (SELECT CAST(COALESCE(MAX(number), 0) AS SIGNED) AS number FROM {c}) n \
+                 LEFT JOIN {c} c ON c.live_until > UTC_TIMESTAMP(6)",
+                first_at = micros("c.first_at"),
+                last_at = micros("c.last_at"),
+            )),
+            look: sql(format!(
+                "SELECT {was}, message_id, CAST(OCTET_LENGTH(payload) AS SIGNED) \
                  FROM {due} WHERE status = 0 AND available_at <= UTC_TIMESTAMP(6) \
-                   AND available_at >= {EPOCH} + INTERVAL ? MICROSECOND \
-                   AND (available_at > {EPOCH} + INTERVAL ? MICROSECOND OR message_id > ?) \
-                 ORDER BY available_at, message_id LIMIT ? FOR UPDATE SKIP LOCKED",
-                record(&format!(
-                    "IF(OCTET_LENGTH(payload) <= {SMALL_BYTES}, payload, x'')"
-                ))
+                   AND available_at >= {AT} AND (available_at > {AT} OR message_id > ?) \
+                   AND available_at <= {AT} AND (available_at < {AT} OR message_id < ?) \
+                 ORDER BY available_at, message_id LIMIT ? {share} SKIP LOCKED",
+                was = micros("available_at"),
+                // Two who look at the same time must not pass over what the other has seen.
+                share = if mariadb {
+                    "LOCK IN SHARE MODE"
+                } else {
+                    "FOR SHARE"
+                },
             )),
-            lease: ById::new(&format!(
-                "UPDATE {t} SET claimed_by = ?, available_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND \
-                 WHERE {listed} {order}"
+            read: sql(format!(
+                "SELECT {RECORD}, {was} FROM {due} WHERE status = 0 \
+                   AND available_at >= {AT} AND (available_at > {AT} OR message_id >= ?) \
+                   AND available_at <= {AT} AND (available_at < {AT} OR message_id <= ?) \
+                 ORDER BY available_at, message_id",
+                was = micros("available_at"),
             )),
-            read: ById::new(&format!(
-                "SELECT {}, CAST(0 AS SIGNED) FROM {t} WHERE {listed} {order}",
-                record("payload")
+            reserve: sql(format!(
+                "INSERT INTO {c} (number, owner, live_until, first_at, first_id, last_at, last_id) \
+                 SELECT ?, ?, UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND, {AT}, ?, {AT}, ? \
+                 FROM (SELECT COALESCE(MAX(number), 0) AS number FROM {c}) n WHERE n.number = ?"
+            )),
+            finish: sql(format!(
+                "UPDATE {c} SET live_until = '1970-01-01' WHERE number = ? AND owner = ?"
+            )),
+            forget: sql(format!(
+                "DELETE FROM {c} WHERE number <= ? AND live_until <= UTC_TIMESTAMP(6)"
+            )),
+            read_parked: sql(format!(
+                "SELECT {RECORD}, CAST(0 AS SIGNED) FROM {t} WHERE message_id = ?"
             )),
             parked: sql(format!(
                 "SELECT message_id FROM {parked} WHERE status = 1 AND topic = ? \
@@ -178,9 +212,14 @@ impl Statements {
                 "UPDATE {t} SET status = 0, claimed_by = ?, \
                      available_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND WHERE {listed} {order}"
             )),
+            // COUNT and not NOT EXISTS, which MySQL 8 would make a join that loses the order.
             next_due: sql(format!(
-                "SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), available_at) \
-                 FROM {due} WHERE status = 0 ORDER BY available_at LIMIT 1"
+                "SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), MIN(due)) \
+                 FROM ((SELECT available_at AS due FROM {due} \
+                         WHERE status = 0 AND (SELECT COUNT(*) FROM {live} WHERE {in_claim}) = 0 \
+                         ORDER BY available_at LIMIT 1) \
+                     UNION ALL \
+                       (SELECT live_until FROM {c} WHERE live_until > UTC_TIMESTAMP(6))) d"
             )),
             parked_topics: sql(format!(
                 "SELECT DISTINCT topic FROM {parked} WHERE status = 1 ORDER BY topic LIMIT ?"
@@ -193,7 +232,7 @@ impl Statements {
                  WHERE {listed} AND status IN (0, 1) {order}"
             )),
             renew: ById::new(&format!(
-                "UPDATE {t} SET available_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND {mine}"
+                "UPDATE {t} SET claimed_by = ?, available_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND {mine}"
             )),
             release: ById::new(&format!(
                 "UPDATE {t} SET claimed_by = {NOBODY_SQL}, \
@@ -251,7 +290,8 @@ impl Statements {
             some: sql(format!("SELECT message_id FROM {t} LIMIT ?")),
             has_other_leases: sql(format!(
                 "SELECT EXISTS (SELECT 1 FROM {due} WHERE status = 0 AND claimed_by NOT IN (?, {NOBODY_SQL}) \
-                     AND available_at > UTC_TIMESTAMP(6))"
+                     AND available_at > UTC_TIMESTAMP(6)) \
+                   OR EXISTS (SELECT 1 FROM {c} WHERE owner <> ? AND live_until > UTC_TIMESTAMP(6))"
             )),
             table: t,
             mariadb,

@@ -1,4 +1,4 @@
-//! Due records, leased to one process. One statement each.
+//! What is due, and claims on it. One statement each.
 
 use std::time::Duration;
 
@@ -6,25 +6,86 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::Statements;
-use crate::outbox::{Claimed, DbResult, Position, Record, limits::micros, row};
+use crate::outbox::{
+    Claimed, DbResult, Record,
+    claims::{Claims, Due, Gap, Stretch},
+    limits::micros,
+    row,
+};
 
-pub(super) async fn claim(
+pub(super) async fn claims(relay: &PgPool, s: &Statements) -> DbResult<Claims> {
+    let rows = sqlx::query_as(s.claims.clone()).fetch_all(relay).await?;
+    Ok(Claims::read(rows))
+}
+
+pub(super) async fn look(
     relay: &PgPool,
-    statements: &Statements,
-    after: Position,
+    s: &Statements,
+    gap: Gap,
     limit: u32,
-    owner: Uuid,
-    lease: Duration,
-) -> DbResult<Vec<Claimed>> {
-    let rows = sqlx::query(statements.claim.clone())
-        .bind(after.available_at)
-        .bind(after.id)
+) -> DbResult<Vec<Due>> {
+    let rows = sqlx::query(s.look.clone())
+        .bind(gap.after.available_at)
+        .bind(gap.after.id)
+        .bind(gap.end().available_at)
+        .bind(gap.end().id)
         .bind(i64::from(limit))
-        .bind(owner)
-        .bind(micros(lease))
+        .fetch_all(relay)
+        .await?;
+    rows.iter().map(row::due).collect()
+}
+
+pub(super) async fn read(
+    relay: &PgPool,
+    s: &Statements,
+    stretch: Stretch,
+) -> DbResult<Vec<Claimed>> {
+    let rows = sqlx::query(s.read.clone())
+        .bind(stretch.first.available_at)
+        .bind(stretch.first.id)
+        .bind(stretch.last.available_at)
+        .bind(stretch.last.id)
         .fetch_all(relay)
         .await?;
     rows.iter().map(row::claimed).collect()
+}
+
+pub(super) async fn reserve(
+    relay: &PgPool,
+    s: &Statements,
+    last: i64,
+    owner: Uuid,
+    lease: Duration,
+    stretch: Stretch,
+) -> DbResult<bool> {
+    let done = sqlx::query(s.reserve.clone())
+        .bind(last)
+        .bind(owner)
+        .bind(micros(lease))
+        .bind(stretch.first.available_at)
+        .bind(stretch.first.id)
+        .bind(stretch.last.available_at)
+        .bind(stretch.last.id)
+        .execute(relay)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+pub(super) async fn finish(
+    relay: &PgPool,
+    s: &Statements,
+    numbers: &[i64],
+    owner: Uuid,
+) -> DbResult<u64> {
+    let query = sqlx::query(s.finish.clone())
+        .bind(numbers.to_vec())
+        .bind(owner);
+    Ok(query.execute(relay).await?.rows_affected())
+}
+
+pub(super) async fn forget(relay: &PgPool, s: &Statements, number: i64) -> DbResult<u64> {
+    let query = sqlx::query(s.forget.clone()).bind(number);
+    Ok(query.execute(relay).await?.rows_affected())
 }
 
 pub(super) async fn claim_parked(

@@ -20,7 +20,8 @@ pub(crate) use self::{
     statements::quoted,
 };
 use super::{
-    Backlog, Claimed, DbResult, Dialect, FailedRecord, NewRecord, Position, Record, StartupLock,
+    Backlog, Claimed, DbResult, Dialect, FailedRecord, NewRecord, Record, StartupLock,
+    claims::{Claims, Due, Gap, Stretch},
 };
 use crate::names::ServiceName;
 

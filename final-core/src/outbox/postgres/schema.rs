@@ -14,12 +14,12 @@ use crate::{
 
 /// All statements of all versions, in order; each may find its work done.
 ///
-/// The indexes are partial, so that what is set aside or kept costs the others nothing. No update
-/// can stay on its page as a heap-only tuple, because each changes an indexed column; so pages are
-/// filled to the brim. Vacuum comes by rows and not by a share of the table: a share of an empty
+/// The indexes are partial, so that what is set aside or kept costs the others nothing. Hardly a record
+/// is ever updated, and no update can stay on its page as a heap-only tuple, because each changes an
+/// indexed column; so pages are filled to the brim. Vacuum comes by rows and not by a share of the table: a share of an empty
 /// table is nothing and a share of a million rows is too late.
 pub(super) fn statements(service: &ServiceName) -> Vec<String> {
-    let table = service.table();
+    let (table, claims) = (service.table(), service.claims_table());
     let name = service.as_str();
     vec![
         format!(
@@ -72,6 +72,23 @@ pub(super) fn statements(service: &ServiceName) -> Vec<String> {
             service.short("failed")
         ),
         format!(
+            "CREATE TABLE IF NOT EXISTS {claims} (\n  \
+               number bigint PRIMARY KEY,\n  \
+               owner uuid NOT NULL,\n  \
+               live_until timestamptz NOT NULL,\n  \
+               first_at timestamptz NOT NULL,\n  \
+               first_id uuid NOT NULL,\n  \
+               last_at timestamptz NOT NULL,\n  \
+               last_id uuid NOT NULL\n\
+             ) WITH (\n  \
+               autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,\n  \
+               autovacuum_vacuum_cost_delay = 0\n)"
+        ),
+        format!(
+            "CREATE INDEX IF NOT EXISTS {} ON {claims} (live_until)",
+            service.short("live")
+        ),
+        format!(
             "INSERT INTO {MIGRATIONS} (table_name, service, version) VALUES ('{table}', '{name}', {VERSION}) \
              ON CONFLICT (table_name) DO UPDATE SET version = \
              GREATEST({MIGRATIONS}.version, EXCLUDED.version)"
@@ -104,12 +121,8 @@ async fn look(conn: &mut PgConnection, service: &ServiceName) -> DbResult<Found>
     .bind(service.table())
     .fetch_all(&mut *conn)
     .await?;
-    let written: bool = sqlx::query_scalar(
-        "SELECT to_regclass(quote_ident(current_schema()) || '.' || $1) IS NOT NULL",
-    )
-    .bind(MIGRATIONS)
-    .fetch_one(&mut *conn)
-    .await?;
+    let written = exists(conn, MIGRATIONS).await?;
+    let claims = exists(conn, &service.claims_table()).await?;
     let owner = if written {
         sqlx::query_as("SELECT service, version FROM final_migrations WHERE table_name = $1")
             .bind(service.table())
@@ -118,7 +131,20 @@ async fn look(conn: &mut PgConnection, service: &ServiceName) -> DbResult<Found>
     } else {
         None
     };
-    Ok(Found { owner, columns })
+    Ok(Found {
+        owner,
+        columns,
+        claims,
+    })
+}
+
+async fn exists(conn: &mut PgConnection, table: &str) -> DbResult<bool> {
+    sqlx::query_scalar(
+        "SELECT to_regclass(quote_ident(current_schema()) || '.' || quote_ident($1)) IS NOT NULL",
+    )
+    .bind(table)
+    .fetch_one(conn)
+    .await
 }
 
 /// Begins a transaction that holds the lock of the schema. One lock for all services in it: the

@@ -10,7 +10,6 @@ use crate::{
     outbox::{
         Status,
         inserts::{ANY, PLAIN},
-        limits::CLAIM_BYTES,
     },
 };
 
@@ -64,6 +63,19 @@ const MIXED_FROM: &str = "FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::te
 /// the transaction on.
 const CLOCK: &str = "statement_timestamp()";
 
+/// A number of microseconds since 1970 as a time, and back.
+fn at(micros: &str) -> String {
+    format!("timestamptz 'epoch' + {micros}::bigint * interval '1 microsecond'")
+}
+
+fn micros(at: &str) -> String {
+    format!("(extract(epoch FROM {at}) * 1000000)::bigint")
+}
+
+/// Does not wait until the disk has the statement's COMMIT: for locks, and for the end of a claim, which runs
+/// out anyway. Always true.
+const UNFLUSHED: &str = "(SELECT set_config('synchronous_commit', 'off', true)) = 'off'";
+
 fn later(micros: &str) -> String {
     format!("{CLOCK} + {micros}::bigint * interval '1 microsecond'")
 }
@@ -114,7 +126,12 @@ pub struct Statements {
     pub(super) insert_one: SqlStr,
     pub(super) insert_alike: SqlStr,
     pub(super) insert_mixed: SqlStr,
-    pub(in crate::outbox) claim: SqlStr,
+    pub(super) claims: SqlStr,
+    pub(in crate::outbox) look: SqlStr,
+    pub(super) read: SqlStr,
+    pub(super) reserve: SqlStr,
+    pub(super) finish: SqlStr,
+    pub(super) forget: SqlStr,
     pub(super) claim_parked: SqlStr,
     pub(super) next_due: SqlStr,
     pub(super) parked_topics: SqlStr,
@@ -153,32 +170,65 @@ impl Statements {
     pub(super) fn new(schema: &str, service: &ServiceName) -> Self {
         let t = format!("{}.{}", quoted(schema), quoted(&service.table()));
         let sql = |text: String| AssertSqlSafe(Arc::<str>::from(text)).into_sql_str();
-        let mine = "WHERE message_id = ANY($1) AND claimed_by = $2 AND status = 0";
+        let c = format!("{}.{}", quoted(schema), quoted(&service.claims_table()));
+        let in_claim = "live_until > (SELECT clock_timestamp()) \
+            AND (first_at, first_id) <= (available_at, message_id) \
+            AND (last_at, last_id) >= (available_at, message_id)";
+        // Leased by itself, or with a claim.
+        let mine = format!(
+            "WHERE message_id = ANY($1) AND status = 0 \
+               AND (claimed_by = $2 AND available_at > clock_timestamp() \
+                 OR EXISTS (SELECT 1 FROM {c} WHERE owner = $2 AND {in_claim}))"
+        );
         Self {
             insert_one_plain: sql(insert_plain(&t, ONE_PLAIN, None)),
             insert_many_plain: sql(insert_plain(&t, MANY_PLAIN, Some(MANY_PLAIN_FROM))),
             insert_one: sql(insert_any(&t, ONE, None)),
             insert_alike: sql(insert_any(&t, ALIKE, Some(ALIKE_FROM))),
             insert_mixed: sql(insert_any(&t, MIXED, Some(MIXED_FROM))),
-            // What is locked in `due` but over the limit of bytes is free again after the statement.
-            claim: sql(format!(
-                "WITH due AS MATERIALIZED ( \
-                     SELECT message_id, available_at AS was, octet_length(payload) AS bytes FROM {t} \
-                     WHERE status = 0 AND available_at <= (SELECT clock_timestamp()) \
-                       AND (available_at, message_id) > \
-                           (timestamptz 'epoch' + $1::bigint * interval '1 microsecond', $2::uuid) \
-                     ORDER BY available_at, message_id LIMIT $3 FOR UPDATE SKIP LOCKED), \
-                 fits AS ( \
-                     SELECT message_id, was FROM ( \
-                         SELECT message_id, was, \
-                             sum(bytes) OVER (ORDER BY was, message_id) - bytes AS before FROM due) d \
-                     WHERE before < {CLAIM_BYTES}), \
-                 r AS ( \
-                     UPDATE {t} t SET claimed_by = $4, \
-                         available_at = (SELECT clock_timestamp()) + $5::bigint * interval '1 microsecond' \
-                     FROM fits WHERE t.message_id = fits.message_id RETURNING t.*, fits.was) \
-                 SELECT {RECORD}, (extract(epoch FROM r.was) * 1000000)::bigint FROM r \
-                 ORDER BY r.was, r.message_id"
+            claims: sql(format!(
+                "SELECT n.number, {first_at}, c.first_id, {last_at}, c.last_id \
+                 FROM (SELECT coalesce(max(number), 0) AS number FROM {c}) n \
+                 LEFT JOIN {c} c ON c.live_until > (SELECT clock_timestamp())",
+                first_at = micros("c.first_at"),
+                last_at = micros("c.last_at"),
+            )),
+            // A share of a lock: two who look at the same time must not pass over what the other has seen.
+            look: sql(format!(
+                "SELECT {was}, message_id, octet_length(payload)::bigint FROM {t} \
+                 WHERE status = 0 AND available_at <= (SELECT clock_timestamp()) AND {UNFLUSHED} \
+                   AND (available_at, message_id) > ({after}, $2::uuid) \
+                   AND (available_at, message_id) < ({before}, $4::uuid) \
+                 ORDER BY available_at, message_id LIMIT $5 FOR SHARE SKIP LOCKED",
+                was = micros("available_at"),
+                after = at("$1"),
+                before = at("$3"),
+            )),
+            read: sql(format!(
+                "SELECT {RECORD}, {was} FROM {t} r \
+                 WHERE status = 0 AND (available_at, message_id) >= ({first}, $2::uuid) \
+                   AND (available_at, message_id) <= ({last}, $4::uuid) \
+                 ORDER BY available_at, message_id",
+                was = micros("available_at"),
+                first = at("$1"),
+                last = at("$3"),
+            )),
+            reserve: sql(format!(
+                "INSERT INTO {c} (number, owner, live_until, first_at, first_id, last_at, last_id) \
+                 SELECT $1::bigint + 1, $2::uuid, \
+                     clock_timestamp() + $3::bigint * interval '1 microsecond', \
+                     {first}, $5::uuid, {last}, $7::uuid \
+                 WHERE (SELECT coalesce(max(number), 0) FROM {c}) = $1 \
+                 ON CONFLICT (number) DO NOTHING",
+                first = at("$4"),
+                last = at("$6"),
+            )),
+            finish: sql(format!(
+                "UPDATE {c} SET live_until = 'epoch' WHERE number = ANY($1) AND owner = $2 \
+                   AND {UNFLUSHED}"
+            )),
+            forget: sql(format!(
+                "DELETE FROM {c} WHERE number <= $1 AND live_until <= clock_timestamp()"
             )),
             claim_parked: sql(format!(
                 "UPDATE {t} r SET status = 0, claimed_by = $2, \
@@ -188,8 +238,12 @@ impl Statements {
                  WHERE r.message_id = probe.message_id RETURNING {RECORD}, 0::bigint"
             )),
             next_due: sql(format!(
-                "SELECT (extract(epoch FROM available_at - clock_timestamp()) * 1000000)::bigint \
-                 FROM {t} WHERE status = 0 ORDER BY available_at LIMIT 1"
+                "SELECT (extract(epoch FROM min(due) - clock_timestamp()) * 1000000)::bigint \
+                 FROM ((SELECT available_at AS due FROM {t} \
+                         WHERE status = 0 AND NOT EXISTS (SELECT 1 FROM {c} WHERE {in_claim}) \
+                         ORDER BY available_at LIMIT 1) \
+                     UNION ALL \
+                       (SELECT live_until FROM {c} WHERE live_until > (SELECT clock_timestamp()))) d"
             )),
             // Steps from topic to topic in the index: a million records of one topic are one step.
             parked_topics: sql(format!(
@@ -208,7 +262,8 @@ impl Statements {
                  WHERE message_id = ANY($1) AND status IN (0, 1)"
             )),
             renew: sql(format!(
-                "UPDATE {t} SET available_at = clock_timestamp() + $3::bigint * interval '1 microsecond' {mine}"
+                "UPDATE {t} SET claimed_by = $2, \
+                     available_at = clock_timestamp() + $3::bigint * interval '1 microsecond' {mine}"
             )),
             release: sql(format!(
                 "UPDATE {t} SET claimed_by = NULL, \
@@ -267,7 +322,8 @@ impl Statements {
             )),
             has_other_leases: sql(format!(
                 "SELECT EXISTS (SELECT 1 FROM {t} WHERE status = 0 AND claimed_by <> $1 \
-                     AND available_at > (SELECT clock_timestamp()))"
+                     AND available_at > (SELECT clock_timestamp())) \
+                   OR EXISTS (SELECT 1 FROM {c} WHERE owner <> $1 AND live_until > (SELECT clock_timestamp()))"
             )),
             purge_all: sql(format!("DELETE FROM {t}")),
             table: t,

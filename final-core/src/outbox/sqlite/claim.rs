@@ -1,52 +1,115 @@
-//! Due records, leased to one process: a short transaction, since SQLite cannot return old values.
+//! What is due, and claims on it. One statement each.
 //!
 //! SQLite has one writer at a time, so nothing is taken before it is known that there is something.
 
 use std::time::Duration;
 
-use sqlx::SqlitePool;
+use sqlx::{Sqlite, SqlitePool, query::Query, sqlite::SqliteArguments};
 use uuid::Uuid;
 
 use super::{
-    Statements, pool,
+    Statements,
+    error::Patience,
+    pool,
     settle::{listed, millis},
 };
-use crate::outbox::{Claimed, DbResult, Position, Record, limits::micros, row};
+use crate::outbox::{
+    Claimed, DbResult, Record,
+    claims::{Claims, Due, Gap, Stretch},
+    limits::micros,
+    row,
+};
 
-pub(super) async fn claim(
+pub(super) async fn claims(relay: &SqlitePool, s: &Statements) -> DbResult<Claims> {
+    let rows = sqlx::query_as(s.claims.clone()).fetch_all(relay).await?;
+    Ok(Claims::read(rows))
+}
+
+pub(super) async fn look(
     relay: &SqlitePool,
     s: &Statements,
-    after: Position,
+    gap: Gap,
     limit: u32,
+) -> DbResult<Vec<Due>> {
+    let rows = sqlx::query(s.look.clone())
+        .bind(gap.after.available_at / 1_000)
+        .bind(gap.after.id)
+        .bind(gap.end().available_at / 1_000)
+        .bind(gap.end().id)
+        .bind(limit)
+        .fetch_all(relay)
+        .await?;
+    rows.iter().map(row::due).collect()
+}
+
+pub(super) async fn read(
+    relay: &SqlitePool,
+    s: &Statements,
+    stretch: Stretch,
+) -> DbResult<Vec<Claimed>> {
+    let rows = sqlx::query(s.read.clone())
+        .bind(stretch.first.available_at / 1_000)
+        .bind(stretch.first.id)
+        .bind(stretch.last.available_at / 1_000)
+        .bind(stretch.last.id)
+        .fetch_all(relay)
+        .await?;
+    rows.iter().map(row::claimed).collect()
+}
+
+pub(super) async fn reserve(
+    relay: &SqlitePool,
+    s: &Statements,
+    last: i64,
     owner: Uuid,
     lease: Duration,
-) -> DbResult<Vec<Claimed>> {
-    let after_ms = after.available_at / 1_000;
-    let any: bool = sqlx::query_scalar(s.any_due.clone())
-        .bind(after_ms)
-        .bind(after.id)
-        .fetch_one(relay)
-        .await?;
-    if !any {
-        return Ok(Vec::new());
+    stretch: Stretch,
+) -> DbResult<bool> {
+    let written = run(relay, || {
+        sqlx::query(s.reserve.clone())
+            .bind(last)
+            .bind(owner)
+            .bind(millis(micros(lease)))
+            .bind(stretch.first.available_at / 1_000)
+            .bind(stretch.first.id)
+            .bind(stretch.last.available_at / 1_000)
+            .bind(stretch.last.id)
+    });
+    Ok(written.await? == 1)
+}
+
+pub(super) async fn finish(
+    relay: &SqlitePool,
+    s: &Statements,
+    numbers: &[i64],
+    owner: Uuid,
+) -> DbResult<u64> {
+    let numbers = numbers.iter().map(i64::to_string).collect::<Vec<_>>();
+    let numbers = format!("[{}]", numbers.join(","));
+    run(relay, || {
+        sqlx::query(s.finish.clone())
+            .bind(numbers.clone())
+            .bind(owner)
+    })
+    .await
+}
+
+pub(super) async fn forget(relay: &SqlitePool, s: &Statements, number: i64) -> DbResult<u64> {
+    run(relay, || sqlx::query(s.forget.clone()).bind(number)).await
+}
+
+/// Writes, as soon as whoever writes now lets it.
+async fn run(
+    relay: &SqlitePool,
+    query: impl Fn() -> Query<'static, Sqlite, SqliteArguments>,
+) -> DbResult<u64> {
+    let mut patience = Patience::default();
+    loop {
+        match query().execute(relay).await {
+            Err(error) if patience.again(&error).await => {}
+            done => return Ok(done?.rows_affected()),
+        }
     }
-    let mut tx = pool::begin(relay).await?;
-    let rows = sqlx::query(s.due.clone())
-        .bind(after_ms)
-        .bind(after.id)
-        .bind(limit)
-        .fetch_all(&mut *tx)
-        .await?;
-    let claimed: Vec<Claimed> = rows.iter().map(row::claimed).collect::<DbResult<_>>()?;
-    let ids: Vec<Uuid> = claimed.iter().map(|c| c.position.id).collect();
-    sqlx::query(s.lease.clone())
-        .bind(listed(&ids))
-        .bind(owner)
-        .bind(millis(micros(lease)))
-        .execute(&mut *tx)
-        .await?;
-    tx.commit().await?;
-    Ok(claimed)
 }
 
 pub(super) async fn claim_parked(

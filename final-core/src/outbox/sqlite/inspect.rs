@@ -10,7 +10,7 @@ use crate::outbox::{Backlog, DbResult, FailedRecord, limits::duration, row};
 
 pub(super) async fn next_due(relay: &SqlitePool, s: &Statements) -> DbResult<Option<Duration>> {
     let wait: Option<i64> = sqlx::query_scalar(s.next_due.clone())
-        .fetch_optional(relay)
+        .fetch_one(relay)
         .await?;
     Ok(wait.map(duration))
 }

@@ -17,7 +17,8 @@ use uuid::Uuid;
 use self::statements::Statements;
 pub(crate) use self::{error::Patience, pool::own_pool};
 use super::{
-    Backlog, Claimed, DbResult, Dialect, FailedRecord, NewRecord, Position, Record, StartupLock,
+    Backlog, Claimed, DbResult, Dialect, FailedRecord, NewRecord, Record, StartupLock,
+    claims::{Claims, Due, Gap, Stretch},
 };
 use crate::names::ServiceName;
 

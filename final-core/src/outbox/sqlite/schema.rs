@@ -15,7 +15,7 @@ use crate::{
 /// All statements of all versions, in order; each may find its work done. Times are milliseconds
 /// since 1970. The indexes are partial, so that what is set aside or kept costs the others nothing.
 pub(super) fn statements(service: &ServiceName) -> Vec<String> {
-    let table = service.table();
+    let (table, claims) = (service.table(), service.claims_table());
     let name = service.as_str();
     vec![
         format!(
@@ -64,6 +64,20 @@ pub(super) fn statements(service: &ServiceName) -> Vec<String> {
             service.short("failed")
         ),
         format!(
+            "CREATE TABLE IF NOT EXISTS main.{claims} (\n  \
+               number INTEGER NOT NULL PRIMARY KEY,\n  \
+               owner BLOB NOT NULL,\n  \
+               live_until INTEGER NOT NULL,\n  \
+               first_at INTEGER NOT NULL,\n  \
+               first_id BLOB NOT NULL,\n  \
+               last_at INTEGER NOT NULL,\n  \
+               last_id BLOB NOT NULL\n)"
+        ),
+        format!(
+            "CREATE INDEX IF NOT EXISTS main.{} ON {claims} (live_until)",
+            service.short("live")
+        ),
+        format!(
             "INSERT INTO main.{MIGRATIONS} (table_name, service, version) VALUES ('{table}', '{name}', {VERSION}) \
              ON CONFLICT (table_name) DO UPDATE SET version = max(version, excluded.version)"
         ),
@@ -92,11 +106,8 @@ async fn look(conn: &mut SqliteConnection, service: &ServiceName) -> DbResult<Fo
         .bind(service.table())
         .fetch_all(&mut *conn)
         .await?;
-    let written: bool =
-        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE name = ?1)")
-            .bind(MIGRATIONS)
-            .fetch_one(&mut *conn)
-            .await?;
+    let written = exists(conn, MIGRATIONS).await?;
+    let claims = exists(conn, &service.claims_table()).await?;
     let owner = if written {
         sqlx::query_as("SELECT service, version FROM main.final_migrations WHERE table_name = ?1")
             .bind(service.table())
@@ -105,7 +116,18 @@ async fn look(conn: &mut SqliteConnection, service: &ServiceName) -> DbResult<Fo
     } else {
         None
     };
-    Ok(Found { owner, columns })
+    Ok(Found {
+        owner,
+        columns,
+        claims,
+    })
+}
+
+async fn exists(conn: &mut SqliteConnection, table: &str) -> DbResult<bool> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE name = ?1)")
+        .bind(table.to_owned())
+        .fetch_one(conn)
+        .await
 }
 
 /// None: SQLite has one writer at a time anyway, and holding it would lock out ourselves.

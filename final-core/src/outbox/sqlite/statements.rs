@@ -10,7 +10,6 @@ use crate::{
     outbox::{
         Status,
         inserts::{ANY, Inserts, PLAIN, Pieces},
-        limits::CLAIM_BYTES,
     },
 };
 
@@ -20,9 +19,12 @@ pub(super) const NOW: &str = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
 pub struct Statements {
     pub(super) table: String,
     pub(super) insert: Inserts,
-    pub(super) any_due: SqlStr,
-    pub(super) due: SqlStr,
-    pub(super) lease: SqlStr,
+    pub(super) claims: SqlStr,
+    pub(super) look: SqlStr,
+    pub(super) read: SqlStr,
+    pub(super) reserve: SqlStr,
+    pub(super) finish: SqlStr,
+    pub(super) forget: SqlStr,
     pub(super) any_parked: SqlStr,
     pub(super) parked: SqlStr,
     pub(super) lease_parked: SqlStr,
@@ -71,28 +73,49 @@ impl Statements {
     pub(super) fn new(service: &ServiceName) -> Self {
         let t = format!("main.\"{}\"", service.table());
         let listed = "message_id IN (SELECT unhex(value) FROM json_each(?1))";
-        let mine = format!("WHERE {listed} AND claimed_by = ?2 AND status = 0");
+        let c = format!("main.\"{}\"", service.claims_table());
+        let in_claim = format!(
+            "live_until > {NOW} AND (first_at, first_id) <= (available_at, message_id) \
+             AND (last_at, last_id) >= (available_at, message_id)"
+        );
+        // Leased by itself, or with a claim.
+        let mine = format!(
+            "WHERE {listed} AND status = 0 AND (claimed_by = ?2 AND available_at > {NOW} \
+               OR EXISTS (SELECT 1 FROM {c} WHERE owner = ?2 AND {in_claim}))"
+        );
         let record = format!(
             "message_id, topic, message_key, headers, payload, content_type, durable, attempts, faults, \
              (expires_at - {NOW}) * 1000, available_at * 1000"
         );
-        let due = format!(
-            "status = 0 AND available_at <= {NOW} AND (available_at, message_id) > (?1, ?2)"
-        );
         Self {
             insert: inserts(&t),
-            any_due: sql(format!("SELECT EXISTS (SELECT 1 FROM {t} WHERE {due})")),
-            due: sql(format!(
-                "SELECT {record} FROM {t} WHERE message_id IN ( \
-                     SELECT message_id FROM ( \
-                         SELECT message_id, sum(bytes) OVER (ORDER BY available_at, message_id) - bytes AS before \
-                         FROM (SELECT message_id, available_at, length(payload) AS bytes FROM {t} WHERE {due} \
-                             ORDER BY available_at, message_id LIMIT ?3)) \
-                     WHERE before < {CLAIM_BYTES}) \
+            claims: sql(format!(
+                "SELECT n.number, c.first_at * 1000, c.first_id, c.last_at * 1000, c.last_id \
+                 FROM (SELECT ifnull(max(number), 0) AS number FROM {c}) n \
+                 LEFT JOIN {c} c ON c.live_until > {NOW}"
+            )),
+            look: sql(format!(
+                "SELECT available_at * 1000, message_id, length(payload) FROM {t} \
+                 WHERE status = 0 AND available_at <= {NOW} \
+                   AND (available_at, message_id) > (?1, ?2) AND (available_at, message_id) < (?3, ?4) \
+                 ORDER BY available_at, message_id LIMIT ?5"
+            )),
+            read: sql(format!(
+                "SELECT {record} FROM {t} WHERE status = 0 \
+                   AND (available_at, message_id) >= (?1, ?2) AND (available_at, message_id) <= (?3, ?4) \
                  ORDER BY available_at, message_id"
             )),
-            lease: sql(format!(
-                "UPDATE {t} SET claimed_by = ?2, available_at = {NOW} + ?3 WHERE {listed} AND status = 0"
+            reserve: sql(format!(
+                "INSERT INTO {c} (number, owner, live_until, first_at, first_id, last_at, last_id) \
+                 SELECT ?1 + 1, ?2, {NOW} + ?3, ?4, ?5, ?6, ?7 \
+                 WHERE (SELECT ifnull(max(number), 0) FROM {c}) = ?1"
+            )),
+            finish: sql(format!(
+                "UPDATE {c} SET live_until = 0 \
+                 WHERE number IN (SELECT value FROM json_each(?1)) AND owner = ?2"
+            )),
+            forget: sql(format!(
+                "DELETE FROM {c} WHERE number <= ?1 AND live_until <= {NOW}"
             )),
             any_parked: sql(format!(
                 "SELECT EXISTS (SELECT 1 FROM {t} WHERE status = 1 AND topic = ?1)"
@@ -105,7 +128,12 @@ impl Statements {
                  WHERE {listed} AND status = 1"
             )),
             next_due: sql(format!(
-                "SELECT (available_at - {NOW}) * 1000 FROM {t} WHERE status = 0 ORDER BY available_at LIMIT 1"
+                "SELECT (min(due) - {NOW}) * 1000 \
+                 FROM (SELECT * FROM (SELECT available_at AS due FROM {t} \
+                         WHERE status = 0 AND NOT EXISTS (SELECT 1 FROM {c} WHERE {in_claim}) \
+                         ORDER BY available_at LIMIT 1) \
+                     UNION ALL \
+                       SELECT live_until FROM {c} WHERE live_until > {NOW})"
             )),
             // Steps from topic to topic in the index: a million records of one topic are one step.
             parked_topics: sql(format!(
@@ -121,7 +149,9 @@ impl Statements {
                 "UPDATE {t} SET status = 2, claimed_by = NULL, sent_at = {NOW}, acked_at = {NOW} \
                  WHERE {listed} AND status IN (0, 1)"
             )),
-            renew: sql(format!("UPDATE {t} SET available_at = {NOW} + ?3 {mine}")),
+            renew: sql(format!(
+                "UPDATE {t} SET claimed_by = ?2, available_at = {NOW} + ?3 {mine}"
+            )),
             release: sql(format!(
                 "UPDATE {t} SET claimed_by = NULL, available_at = {NOW} + ?3 {mine}"
             )),
@@ -170,7 +200,8 @@ impl Statements {
             )),
             has_other_leases: sql(format!(
                 "SELECT EXISTS (SELECT 1 FROM {t} WHERE status = 0 AND claimed_by <> ?1 \
-                     AND available_at > {NOW})"
+                     AND available_at > {NOW}) \
+                   OR EXISTS (SELECT 1 FROM {c} WHERE owner <> ?1 AND live_until > {NOW})"
             )),
             purge_all: sql(format!("DELETE FROM {t}")),
             table: t,

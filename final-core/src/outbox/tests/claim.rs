@@ -29,9 +29,7 @@ pub(super) async fn a_pass_continues_after_the_last_key<DB: House>() {
     let all = outbox.fill("order.placed", 5).await;
     let first = outbox.claim(2).await;
     // As it was before, so that the two are due again.
-    outbox
-        .run("UPDATE {t} SET available_at = due_at, claimed_by = NULL")
-        .await;
+    outbox.run("UPDATE {c} SET live_until = first_at").await;
 
     let rest = outbox.claim_after(Some(first[1].position), 10).await;
 

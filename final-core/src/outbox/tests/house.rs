@@ -12,8 +12,12 @@ use uuid::Uuid;
 
 use crate::{
     Message,
+    counter::Counter,
     names::ServiceName,
-    outbox::{Claimed, NewRecord, OutboxDatabase, Position},
+    outbox::{
+        Claimed, NewRecord, OutboxDatabase, Position,
+        claims::{self, Claim},
+    },
 };
 
 /// A database server to test on.
@@ -163,25 +167,63 @@ impl<DB: House> Outbox<DB> {
     }
 
     pub(super) async fn claim_after(&self, after: Option<Position>, limit: u32) -> Vec<Claimed> {
-        DB::claim(&self.relay, &self.s, after, limit, self.me, LEASE)
-            .await
-            .unwrap()
+        let claim = self.claim_for(self.me, after, limit, LEASE).await;
+        self.read(claim).await
+    }
+
+    /// A claim, and a moment: by SQLite's clock of milliseconds, what is released at once would otherwise
+    /// stand in the midst of it.
+    pub(super) async fn claim_for(
+        &self,
+        owner: Uuid,
+        after: Option<Position>,
+        limit: u32,
+        lease: Duration,
+    ) -> Option<Claim> {
+        let claim = claims::claim::<DB>(
+            &self.relay,
+            &self.s,
+            &mut None,
+            after,
+            limit,
+            owner,
+            lease,
+            &Counter::default(),
+        )
+        .await;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        claim.unwrap()
+    }
+
+    /// The records of a claim, none of no claim.
+    pub(super) async fn read(&self, claim: impl Into<Option<Claim>>) -> Vec<Claimed> {
+        match claim.into() {
+            Some(claim) => claims::read::<DB>(&self.relay, &self.s, &claim)
+                .await
+                .unwrap(),
+            None => Vec::new(),
+        }
     }
 
     pub(super) async fn claim_as(&self, owner: Uuid, limit: u32) -> Vec<Claimed> {
-        DB::claim(&self.relay, &self.s, None, limit, owner, LEASE)
-            .await
-            .unwrap()
+        let claim = self.claim_for(owner, None, limit, LEASE).await;
+        self.read(claim).await
     }
 
-    /// Runs a statement in which `{t}` is the table.
+    /// Runs a statement in which `{t}` is the table and `{c}` that of the claims.
     pub(super) async fn run(&self, sql: &str) -> u64 {
-        let sql = sql.replace("{t}", DB::table(&self.s));
+        let sql = self.named(sql);
         DB::run(&mut *self.pool.acquire().await.unwrap(), &sql).await
     }
 
+    fn named(&self, sql: &str) -> String {
+        let table = DB::table(&self.s);
+        let claims = table.replace("_outbox", "_claims");
+        sql.replace("{t}", table).replace("{c}", &claims)
+    }
+
     pub(super) async fn number(&self, sql: &str) -> i64 {
-        let sql = sql.replace("{t}", DB::table(&self.s));
+        let sql = self.named(sql);
         DB::number(&mut *self.pool.acquire().await.unwrap(), &sql).await
     }
 }

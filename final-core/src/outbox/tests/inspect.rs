@@ -104,7 +104,7 @@ pub(super) async fn what_only_waits_is_nobodys_lease<DB: House>() {
     let outbox = Outbox::<DB>::new().await;
     let (relay, s, wait) = (&outbox.relay, &outbox.s, Duration::from_secs(60));
     let all = outbox.fill("order.placed", 2).await;
-    outbox.claim(2).await;
+    let claim = outbox.claim_for(outbox.me, None, 2, LEASE).await.unwrap();
     let later = message("order.placed");
     let delayed = NewRecord {
         delay: wait,
@@ -115,7 +115,12 @@ pub(super) async fn what_only_waits_is_nobodys_lease<DB: House>() {
     let released = DB::release(relay, s, &all[..1], outbox.me, wait).await;
     let put_back = DB::put_back(relay, s, &all[1..], outbox.me, wait, "no", false).await;
 
-    assert_eq!((released.unwrap(), put_back.unwrap()), (1, 1));
+    let finished = DB::finish(relay, s, &[claim.number], outbox.me).await;
+
+    assert_eq!(
+        (released.unwrap(), put_back.unwrap(), finished.unwrap()),
+        (1, 1, 1)
+    );
     let others = DB::has_other_leases(relay, s, Uuid::now_v7()).await;
     assert!(!others.unwrap());
 }

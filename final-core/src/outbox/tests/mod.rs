@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod claim;
+mod claims;
 mod house;
 mod insert;
 mod inspect;
@@ -56,6 +57,14 @@ macro_rules! for_all {
                 payloads_of_all_sizes_are_claimed_together_as_they_were_published,
                 a_claim_carries_no_more_payload_than_it_may,
             ],
+            claims: [
+                a_claim_writes_one_row_and_no_record,
+                what_is_left_of_a_finished_claim_is_due,
+                a_claim_that_has_run_out_gives_no_rights,
+                of_two_who_have_seen_the_same_claims_one_can_write_the_next,
+                claims_go_around_those_of_others,
+                claims_that_have_ended_are_forgotten_but_for_the_last_ones,
+            ],
             settle: [
                 deleting_asks_nobody_whose_lease_it_is,
                 what_is_kept_as_acked_is_purged_when_it_is_old,
@@ -105,6 +114,7 @@ for_all!(
         a_callers_own_schema_does_not_redirect_the_insert,
         the_startup_lock_keeps_others_from_migrating,
         nobody_migrates_while_a_start_purges,
+        what_commits_in_the_midst_of_a_claim_is_due_when_that_is_finished,
     ]
 );
 for_all!(
@@ -119,5 +129,6 @@ for_all!(
         a_callers_own_schema_does_not_redirect_the_insert,
         the_startup_lock_keeps_others_from_migrating,
         nobody_migrates_while_a_start_purges,
+        what_commits_in_the_midst_of_a_claim_is_due_when_that_is_finished,
     ]
 );

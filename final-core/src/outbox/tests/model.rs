@@ -34,6 +34,8 @@ enum Step {
     Claim {
         limit: u32,
     },
+    /// The youngest but so many.
+    Finish(usize),
     ClaimParked {
         topic: usize,
     },
@@ -63,6 +65,7 @@ fn any_step() -> impl Strategy<Value = (usize, Step)> {
         6 => (topic.clone(), wait.clone(), any::<bool>(), prop::bool::weighted(0.2))
             .prop_map(|(topic, wait, leased, parked)| Insert { topic, wait, leased, parked }),
         6 => (1..5_u32).prop_map(|limit| Claim { limit }),
+        2 => (0..4_usize).prop_map(Finish),
         2 => topic.clone().prop_map(|topic| ClaimParked { topic }),
         2 => any::<u8>().prop_map(Renew),
         2 => (any::<u8>(), wait.clone()).prop_map(|(which, wait)| Release(which, wait)),
@@ -89,17 +92,33 @@ struct Row {
     faults: i64,
     /// In minutes; after it the record is due, or its lease is over.
     available: u64,
+    /// The claim it was taken with, until something else happens to it.
+    claim: Option<usize>,
     acked: u64,
+}
+
+/// Whose a claim is and when it runs out.
+#[derive(Clone, Copy, Debug)]
+struct Claimed {
+    number: i64,
+    owner: Uuid,
+    until: u64,
 }
 
 impl Row {
     /// Pending, and nobody's for now.
     fn free(&mut self, at: u64) {
         (self.status, self.owner, self.available) = (0, None, at);
+        self.claim = None;
+    }
+
+    fn lease(&mut self, owner: Uuid, until: u64) {
+        self.free(until);
+        self.owner = Some(owner);
     }
 
     fn set_aside(&mut self, status: i64) {
-        (self.status, self.owner) = (status, None);
+        (self.status, self.owner, self.claim) = (status, None, None);
         self.attempts += 1;
     }
 }
@@ -108,6 +127,7 @@ struct World<'a> {
     outbox: &'a Outbox<Sqlite>,
     owners: [Uuid; 2],
     rows: BTreeMap<Uuid, Row>,
+    claims: Vec<Claimed>,
     inserted: Vec<Uuid>,
     gone: Vec<Uuid>,
     now: u64,
@@ -128,11 +148,24 @@ impl World<'_> {
 
     /// Changes what the owner may change, and returns how many that are.
     fn change(&mut self, ids: &[Uuid], owner: Uuid, change: impl Fn(&mut Row)) -> u64 {
+        let (now, claims) = (self.now, self.claims.clone());
+        let is_leased = |row: &Row| row.owner == Some(owner) && row.available > now;
+        let is_claimed = |row: &Row| {
+            let claim = row.claim.map(|claim| claims[claim]);
+            claim.is_some_and(|claim| claim.owner == owner && claim.until > now)
+        };
         self.change_if(
             ids,
-            |row| row.status == 0 && row.owner == Some(owner),
+            |row| row.status == 0 && (is_leased(row) || is_claimed(row)),
             change,
         )
+    }
+
+    fn is_due(&self, row: &Row) -> bool {
+        let is_claimed = row
+            .claim
+            .is_some_and(|claim| self.claims[claim].until > self.now);
+        row.status == 0 && row.available <= self.now && !is_claimed
     }
 
     fn change_if(
@@ -191,36 +224,50 @@ impl World<'_> {
                     attempts: 0,
                     faults: 0,
                     available: now + if leased { LEASE } else { wait },
+                    claim: None,
                     acked: 0,
                 };
                 self.rows.insert(id, row);
                 self.inserted.push(id);
             }
             Step::Claim { limit } => {
-                let due = self.with(|row| row.status == 0 && row.available <= now);
-                let claimed = Sqlite::claim(relay, s, None, limit, me, minutes(LEASE)).await?;
+                let due = self.with(|row| self.is_due(row));
+                let claim = self.outbox.claim_for(me, None, limit, minutes(LEASE)).await;
+                let Some(claim) = claim else {
+                    assert!(due.is_empty(), "claims nothing only where nothing is due");
+                    return Ok(());
+                };
+                let (claimed_as, is_full) = (claim.number, claim.is_full);
+                let claimed = self.outbox.read(claim).await;
                 let ids = super::house::ids(&claimed);
                 assert!(
                     ids.iter().all(|id| due.contains(id)),
                     "claimed what is not due, or held"
                 );
-                assert_eq!(
-                    ids.len(),
-                    due.len().min(limit as usize),
-                    "claims all it may, each once"
+                let most = due.len().min(limit as usize);
+                assert!(
+                    ids.len() == most || is_full && ids.len() < most,
+                    "claims all it may, each once, as far as the next claim"
                 );
                 for claimed in &claimed {
                     let row = &self.rows[&claimed.record.id.0];
                     assert_eq!(claimed.record.attempts, row.attempts as u32);
                     assert_eq!(claimed.record.faults, row.faults as u32);
                 }
-                self.change_if(
-                    &ids,
-                    |_| true,
-                    |row| {
-                        (row.owner, row.available) = (Some(me), now + LEASE);
-                    },
-                );
+                let number = self.claims.len();
+                self.change_if(&ids, |_| true, |row| row.claim = Some(number));
+                self.claims.push(Claimed {
+                    number: claimed_as,
+                    owner: me,
+                    until: now + LEASE,
+                });
+            }
+            Step::Finish(back) => {
+                let at = self.claims.len().checked_sub(1 + back);
+                if let Some(claim) = at.map(|at| &mut self.claims[at]) {
+                    claim.until = now.min(claim.until);
+                    Sqlite::finish(relay, s, &[claim.number], claim.owner).await?;
+                }
             }
             Step::ClaimParked { topic } => {
                 let parked = self.with(|row| row.status == 1 && row.topic == TOPICS[topic]);
@@ -228,20 +275,14 @@ impl World<'_> {
                     Sqlite::claim_parked(relay, s, TOPICS[topic], me, minutes(LEASE)).await?;
                 let probe = probe.map(|record| record.id.0);
                 assert_eq!(probe.as_ref(), parked.first());
-                self.change_if(
-                    probe.as_slice(),
-                    |_| true,
-                    |row| {
-                        (row.status, row.owner, row.available) = (0, Some(me), now + LEASE);
-                    },
-                );
+                self.change_if(probe.as_slice(), |_| true, |row| row.lease(me, now + LEASE));
             }
             Step::Renew(which) => {
                 let ids = self.ids(which);
                 let changed = Sqlite::renew(relay, s, &ids, me, minutes(LEASE)).await?;
                 assert_eq!(
                     changed,
-                    self.change(&ids, me, |row| row.available = now + LEASE)
+                    self.change(&ids, me, |row| row.lease(me, now + LEASE))
                 );
             }
             Step::Release(which, wait) => {
@@ -283,6 +324,7 @@ impl World<'_> {
                     |row| row.status < 2,
                     |row| {
                         (row.status, row.owner, row.acked) = (2, None, now);
+                        row.claim = None;
                     },
                 );
                 assert_eq!(marked, expected);
@@ -327,6 +369,12 @@ impl World<'_> {
                     .run(&format!(
                         "UPDATE {{t}} SET available_at = available_at - {shift}, \
                          due_at = due_at - {shift}, acked_at = acked_at - {shift}"
+                    ))
+                    .await;
+                self.outbox
+                    .run(&format!(
+                        "UPDATE {{c}} SET live_until = live_until - {shift}, \
+                         first_at = first_at - {shift}, last_at = last_at - {shift}"
                     ))
                     .await;
                 self.now += passed;
@@ -391,10 +439,12 @@ fn whatever_two_owners_do_no_record_is_lost_shared_or_changed_by_the_other() {
     let result = runner.run(&histories, |steps| {
         runtime.block_on(async {
             Sqlite::purge_all(&outbox.relay, &outbox.s).await.unwrap();
+            outbox.run("UPDATE {c} SET live_until = 0").await;
             let mut world = World {
                 outbox: &outbox,
                 owners: [Uuid::now_v7(), Uuid::now_v7()],
                 rows: BTreeMap::new(),
+                claims: Vec::new(),
                 inserted: Vec::new(),
                 gone: Vec::new(),
                 now: 0,

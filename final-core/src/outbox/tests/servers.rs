@@ -94,6 +94,37 @@ pub(super) async fn inserts_claims_and_settling_at_once_do_not_deadlock<DB: Hous
     }
 }
 
+/// What commits late has a place in the order that others have passed.
+pub(super) async fn what_commits_in_the_midst_of_a_claim_is_due_when_that_is_finished<DB: House>() {
+    let outbox = Outbox::<DB>::new().await;
+    let pause = Duration::from_millis(2);
+    outbox.fill("order.placed", 1).await;
+    tokio::time::sleep(pause).await;
+    let late = message("order.placed");
+    let mut open = outbox.begin().await;
+    DB::insert(&mut open, &outbox.s, &[NewRecord::plain(&late)], true)
+        .await
+        .unwrap();
+    tokio::time::sleep(pause).await;
+    outbox.fill("order.placed", 1).await;
+    let claim = outbox.claim_for(outbox.me, None, 10, LEASE).await.unwrap();
+    let number = claim.number;
+    let next_due = || DB::next_due(&outbox.relay, &outbox.s);
+
+    open.commit().await.unwrap();
+    assert!(outbox.claim(10).await.is_empty());
+    assert!(next_due().await.unwrap().unwrap() > LEASE / 2);
+    // Nor does who has the claim get to see it.
+    assert_eq!(outbox.read(claim).await.len(), 2);
+    DB::finish(&outbox.relay, &outbox.s, &[number], outbox.me)
+        .await
+        .unwrap();
+
+    assert_eq!(next_due().await.unwrap(), Some(Duration::ZERO));
+    let left = outbox.claim(10).await;
+    assert_eq!(ids(&left)[1], late.id().0);
+}
+
 pub(super) async fn claims_pass_over_what_another_has_locked<DB: House>() {
     let outbox = Outbox::<DB>::new().await;
     let all = outbox.fill("order.placed", 3).await;
@@ -118,7 +149,7 @@ pub(super) async fn an_empty_claim_does_not_block_a_callers_insert<DB: House>() 
     };
     outbox.insert(&[delayed]).await;
 
-    // The claim's own statement, in a transaction of the relay that stays open.
+    // As the claim looks at the table, in a transaction of the relay that stays open.
     let mut open = DB::begin(&outbox.relay).await.unwrap();
     let due = format!(
         "SELECT COUNT(*) FROM (SELECT message_id FROM {} \

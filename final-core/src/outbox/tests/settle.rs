@@ -66,8 +66,8 @@ pub(super) async fn a_renewed_lease_lasts_longer<DB: House>() {
     let outbox = Outbox::<DB>::new().await;
     let all = outbox.fill("order.placed", 1).await;
     let short = Duration::from_millis(300);
-    let claim = DB::claim(&outbox.relay, &outbox.s, None, 1, outbox.me, short);
-    assert_eq!(claim.await.unwrap().len(), 1);
+    let claim = outbox.claim_for(outbox.me, None, 1, short).await;
+    assert_eq!(outbox.read(claim).await.len(), 1);
 
     let renewed = DB::renew(&outbox.relay, &outbox.s, &all, outbox.me, LEASE);
 

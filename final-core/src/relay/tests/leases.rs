@@ -42,6 +42,22 @@ async fn a_dead_instances_record_is_taken_over_when_its_lease_is_over() {
 }
 
 #[tokio::test]
+async fn a_dead_instances_claim_is_taken_over_when_it_has_run_out() {
+    let mut dead = Stage::new(options().lease(LEASE)).await;
+    dead.first_look().await;
+    dead.backlog("placed", 3).await;
+    let held = [dead.sent().await, dead.sent().await, dead.sent().await];
+    let mut survivor = dead.another(options().lease(LEASE)).await;
+    dead.bus = survivor.bus.clone();
+
+    for _ in 0..3 {
+        survivor.sent().await.confirm(Confirm::Stored);
+    }
+    survivor.until("acked", |stats| stats.pending == 0).await;
+    drop(held);
+}
+
+#[tokio::test]
 async fn a_message_is_not_written_after_its_lease() {
     let mut stage = Stage::new(options().lease(LEASE)).await;
     stage.publish("placed").await;

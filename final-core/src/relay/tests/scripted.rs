@@ -103,7 +103,7 @@ impl Stage {
 
     /// Waits until the scanner has looked at the table; next it looks when there is a reason.
     pub(super) async fn first_look(&self) {
-        self.until("a first look", |stats| stats.relay_statements >= 3)
+        self.until("a first look", |stats| stats.relay_statements >= 4)
             .await;
     }
 
@@ -115,6 +115,11 @@ impl Stage {
             .store
             .insert(&mut conn, &relay.service, records, false);
         insert.await.unwrap();
+    }
+
+    /// Writes a due record behind the bus's back.
+    pub(super) async fn insert_one(&self, topic: &str) {
+        self.insert(&Reserved::none(&[staged(topic)]).records).await;
     }
 
     /// Has so many due records of a topic in the table, which the scanner is told of.
@@ -143,7 +148,36 @@ impl Stage {
 
     /// How many records are claimed.
     pub(super) async fn claimed(&self) -> i64 {
-        let count = "SELECT COUNT(*) FROM final_shop_outbox WHERE claimed_by IS NOT NULL";
+        self.count("claimed").await
+    }
+
+    /// How many are not.
+    pub(super) async fn unclaimed(&self) -> i64 {
+        self.count("NOT claimed").await
+    }
+
+    /// How many claims are neither finished nor have run out.
+    pub(super) async fn live_claims(&self) -> i64 {
+        let count =
+            "SELECT COUNT(*) FROM final_shop_claims WHERE live_until > unixepoch('subsec') * 1000";
+        let pool = pool(&self.file).await;
+        sqlx::query_scalar(count).fetch_one(&pool).await.unwrap()
+    }
+
+    /// Runs a statement behind the bus's back.
+    pub(super) async fn run(&self, statement: &'static str) {
+        let pool = self.bus.relay().store.caller().clone();
+        sqlx::query(statement).execute(&pool).await.unwrap();
+    }
+
+    async fn count(&self, which: &'static str) -> i64 {
+        let count = sqlx::AssertSqlSafe(format!(
+            "SELECT COUNT(*) FROM (SELECT claimed_by IS NOT NULL OR EXISTS ( \
+                 SELECT 1 FROM final_shop_claims WHERE live_until > unixepoch('subsec') * 1000 \
+                   AND (first_at, first_id) <= (available_at, message_id) \
+                   AND (last_at, last_id) >= (available_at, message_id)) AS claimed \
+             FROM final_shop_outbox) WHERE {which}"
+        ));
         let pool = self.bus.relay().store.caller().clone();
         sqlx::query_scalar(count).fetch_one(&pool).await.unwrap()
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::scripted::{SOON, Stage, options, pool};
+use super::scripted::{SOON, Stage, options};
 use crate::broker::Confirm;
 
 #[tokio::test]
@@ -59,7 +59,6 @@ async fn records_of_a_topic_that_moves_slowly_are_not_given_back() {
     let mut stage = Stage::new(options().confirm_window(8).lease(SOON * 10)).await;
     stage.first_look().await;
     stage.backlog("slow", 20).await;
-    let pool = pool(&stage.file).await;
 
     let mut unclaimed = 20;
     for _ in 0..20 {
@@ -67,8 +66,7 @@ async fn records_of_a_topic_that_moves_slowly_are_not_given_back() {
         // A batch takes longer than it would wait if no slot came free.
         tokio::time::sleep(Duration::from_millis(250)).await;
         sent.confirm(Confirm::Stored);
-        let count = "SELECT COUNT(*) FROM final_shop_outbox WHERE claimed_by IS NULL";
-        let now: i64 = sqlx::query_scalar(count).fetch_one(&pool).await.unwrap();
+        let now = stage.unclaimed().await;
         assert!(now <= unclaimed, "{now} after {unclaimed}");
         unclaimed = now;
     }

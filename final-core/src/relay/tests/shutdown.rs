@@ -67,6 +67,7 @@ async fn nothing_more_is_claimed_once_the_shutdown_has_begun() {
     }
     shutdown.await.unwrap().unwrap();
     assert!(stage.is_quiet(Duration::from_millis(1)).await);
+    assert_eq!(stage.live_claims().await, 0);
     // What was claimed ahead as well is given back: nobody has to wait for a lease.
     let mut next = stage.another(options()).await;
     assert_eq!(next.bus.stats().await.unwrap().pending, 16);

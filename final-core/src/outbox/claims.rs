@@ -1,0 +1,308 @@
+//! Claims: a stretch of what is due, leased to one process as a whole.
+//!
+//! To write the owner into each record would write the record anew, with its entry in two indexes, only to
+//! delete it a moment later: for the database as much work as everything else on the way out. So a claim
+//! is one row beside the records: from which to which, whose, until when.
+//!
+//! ```text
+//!   records by (available_at, message_id):  · · ┃■ ■ ■ ■┃■ ■ ■┃· · · · ·
+//!                                               ┃claim 7┃  8  ┃  └ due, free
+//!
+//!   reserved ──▶ live ──▶ finished: every record of it is settled, or has been given back
+//!                   └───▶ run out: its process is gone; what is left of it is due again
+//! ```
+//!
+//! A record that stays longer than a third of the lease is renewed by itself, and its lease then stands in
+//! its own row, as with records that were never due: those that a process writes and hands over.
+
+use std::{collections::HashSet, time::Duration};
+
+use sqlx::Pool;
+use uuid::Uuid;
+
+use super::{Claimed, DbResult, OutboxDatabase, Position, limits::CLAIM_BYTES};
+use crate::counter::Counter;
+
+/// How often a claim is tried that others come before. Each of those was a claim that took place.
+const TRIES: u32 = 16;
+
+/// How many claims are kept, whatever became of them. A claim is refused where it does not follow upon
+/// the last one it saw, so that must not be gone before the claim is written.
+const KEPT: i64 = 64;
+
+/// A claim of this process.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    pub(crate) number: i64,
+    stretch: Stretch,
+    /// The records that were seen. What else shows in their midst stays where it is.
+    ids: HashSet<Uuid>,
+    /// Whether there may be more: it ended at its limits, or where another process has claimed.
+    pub(crate) is_full: bool,
+}
+
+/// A record that is due.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Due {
+    pub(super) position: Position,
+    /// Of its payload.
+    pub(super) bytes: i64,
+}
+
+/// The claims there are, or were when the table was read. Some may have come to an end since: they are
+/// gone around all the same. Of one that another process has added the next claim of ours gets to know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Claims {
+    /// The number of the last one.
+    last: i64,
+    /// Those that are neither finished nor have run out, in order.
+    live: Vec<Stretch>,
+}
+
+/// From one record to another; both belong to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Stretch {
+    pub(super) first: Position,
+    pub(super) last: Position,
+}
+
+/// A place without a live claim; neither end belongs to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Gap {
+    pub(super) after: Position,
+    pub(super) before: Option<Position>,
+}
+
+/// The number of the last claim, and a live one: where it begins and ends.
+pub(super) type ClaimsRow = (i64, Option<i64>, Option<Uuid>, Option<i64>, Option<Uuid>);
+
+impl Claim {
+    /// Where its last record stands.
+    pub(crate) fn last(&self) -> Position {
+        self.stretch.last
+    }
+}
+
+impl Gap {
+    /// Its end, or a place behind everything that is due.
+    pub(super) fn end(&self) -> Position {
+        self.before.unwrap_or(Position::END)
+    }
+}
+
+impl Claims {
+    /// Reads the rows of one look at the table: at least one.
+    pub(super) fn read(rows: Vec<ClaimsRow>) -> Self {
+        let position = |at: Option<i64>, id: Option<Uuid>| {
+            Some(Position {
+                available_at: at?,
+                id: id?,
+            })
+        };
+        let live = rows.iter().filter_map(|row| {
+            Some(Stretch {
+                first: position(row.1, row.2)?,
+                last: position(row.3, row.4)?,
+            })
+        });
+        let mut live: Vec<_> = live.collect();
+        live.sort_unstable();
+        Self {
+            last: rows.first().map_or(0, |row| row.0),
+            live,
+        }
+    }
+
+    /// Adds one of ours, and leaves those behind out that a pass has come by.
+    fn add(&mut self, number: i64, stretch: Stretch, after: Position) {
+        self.last = number;
+        self.live.retain(|stretch| stretch.last > after);
+        let place = self.live.partition_point(|other| *other < stretch);
+        self.live.insert(place, stretch);
+    }
+
+    /// The first gap behind a place.
+    fn gap(&self, mut after: Position) -> Gap {
+        for stretch in &self.live {
+            if stretch.first > after {
+                let before = Some(stretch.first);
+                return Gap { after, before };
+            }
+            after = after.max(stretch.last);
+        }
+        Gap {
+            after,
+            before: None,
+        }
+    }
+}
+
+/// Claims up to `limit` due pending records for `owner`, oldest first, after `after`; `None` if there are
+/// none.
+///
+/// A claim ends early, after at least one record, where its payloads would be more than 16 MiB.
+///
+/// `known` are the claims as this pass knows them, and `asked` counts the statements. Each stands alone, so
+/// a process that stops in between holds up nobody. Of two that look at the same time only the first can
+/// write its claim, and the other looks again.
+#[allow(clippy::too_many_arguments)]
+pub(crate) async fn claim<DB: OutboxDatabase>(
+    relay: &Pool<DB>,
+    statements: &DB::Statements,
+    known: &mut Option<Claims>,
+    after: Option<Position>,
+    limit: u32,
+    owner: Uuid,
+    lease: Duration,
+    asked: &Counter,
+) -> DbResult<Option<Claim>> {
+    let after = after.unwrap_or(Position::START);
+    for _ in 0..TRIES {
+        let mut claims = match known.take() {
+            Some(claims) => claims,
+            None => {
+                asked.add(1);
+                DB::claims(relay, statements).await?
+            }
+        };
+        let mut gap = claims.gap(after);
+        let due = loop {
+            asked.add(1);
+            let mut due = DB::look(relay, statements, gap, limit).await?;
+            if !due.is_empty() {
+                // A row that changes while it is being locked can come out of turn.
+                due.sort_unstable_by_key(|due| due.position);
+                break due;
+            }
+            match gap.before {
+                Some(before) => gap = claims.gap(before),
+                None => return Ok(None),
+            }
+        };
+        let fits = fitting(&due);
+        let (Some(first), Some(last)) = (fits.first(), fits.last()) else {
+            return Ok(None);
+        };
+        let stretch = Stretch {
+            first: first.position,
+            last: last.position,
+        };
+        asked.add(1);
+        if !DB::reserve(relay, statements, claims.last, owner, lease, stretch).await? {
+            continue;
+        }
+        let number = claims.last + 1;
+        claims.add(number, stretch, after);
+        *known = Some(claims);
+        if number % KEPT == 0 {
+            asked.add(1);
+            // What is not forgotten now is the next time.
+            let _ = DB::forget(relay, statements, number - KEPT).await;
+        }
+        return Ok(Some(Claim {
+            number,
+            stretch,
+            ids: fits.iter().map(|due| due.position.id).collect(),
+            is_full: gap.before.is_some() || due.len() >= limit as usize || fits.len() < due.len(),
+        }));
+    }
+    Ok(None)
+}
+
+/// Reads the records of a claim, in order.
+pub(crate) async fn read<DB: OutboxDatabase>(
+    relay: &Pool<DB>,
+    statements: &DB::Statements,
+    claim: &Claim,
+) -> DbResult<Vec<Claimed>> {
+    let mut claimed = DB::read(relay, statements, claim.stretch).await?;
+    claimed.retain(|claimed| claim.ids.contains(&claimed.position.id));
+    Ok(claimed)
+}
+
+/// How many from the front one claim may carry.
+fn fitting(due: &[Due]) -> &[Due] {
+    let mut before = 0;
+    let fits = due.iter().take_while(|due| {
+        let fits = before < CLAIM_BYTES;
+        before += due.bytes;
+        fits
+    });
+    &due[..fits.count()]
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(available_at: i64) -> Position {
+        Position {
+            available_at,
+            id: Uuid::nil(),
+        }
+    }
+
+    proptest! {
+        /// However claims lie, also over one another: which those of a clock that went back may.
+        #[test]
+        fn gaps_are_all_that_no_live_claim_has(
+            stretches in prop::collection::vec((0..40_i64, 0..5_i64), 0..8),
+            ours in prop::option::of((0..40_i64, 0..5_i64)),
+        ) {
+            let mut claims = Claims {
+                last: 0,
+                live: stretches.iter().map(|(first, more)| Stretch { first: at(*first), last: at(first + more) }).collect(),
+            };
+            claims.live.sort_unstable();
+            // As one of ours, after the others.
+            if let Some((first, more)) = ours {
+                let stretch = Stretch { first: at(first), last: at(first + more) };
+                claims.add(1, stretch, at(-1));
+            }
+            let stretches: Vec<_> = stretches.into_iter().chain(ours).collect();
+            let mut free = Vec::new();
+            let mut gap = claims.gap(at(-1));
+            loop {
+                let end = gap.before.map_or(50, |before| before.available_at);
+                free.extend(gap.after.available_at + 1..end);
+                match gap.before {
+                    Some(before) => gap = claims.gap(before),
+                    None => break,
+                }
+            }
+
+            let is_claimed = |place: &i64| {
+                stretches.iter().any(|(first, more)| (*first..=first + more).contains(place))
+            };
+            let expected: Vec<i64> = (0..50).filter(|place| !is_claimed(place)).collect();
+            prop_assert_eq!(free, expected);
+        }
+    }
+
+    fn sizes(bytes: impl IntoIterator<Item = i64>) -> usize {
+        let due = bytes.into_iter().map(|bytes| Due {
+            position: at(0),
+            bytes,
+        });
+        fitting(&due.collect::<Vec<_>>()).len()
+    }
+
+    #[test]
+    fn a_claim_ends_where_its_payloads_become_too_large() {
+        assert_eq!(sizes([CLAIM_BYTES / 3 + 1; 9]), 3);
+    }
+
+    #[test]
+    fn one_record_is_claimed_however_large() {
+        assert_eq!(sizes([CLAIM_BYTES * 2]), 1);
+    }
+
+    #[test]
+    fn of_an_empty_table_no_claim_is_read() {
+        let claims = Claims::read(vec![(0, None, None, None, None)]);
+
+        assert_eq!(claims, Claims::default());
+    }
+}

@@ -1,0 +1,112 @@
+//! Claims of the scanner, from their beginning to their end.
+
+use std::time::Duration;
+
+use super::scripted::{SOON, Stage, options};
+use crate::broker::Confirm;
+
+#[tokio::test]
+async fn a_claim_is_finished_when_the_last_of_its_records_is_settled() {
+    let mut stage = Stage::new(options()).await;
+    stage.first_look().await;
+    stage.backlog("placed", 3).await;
+    let mut in_flight = Vec::new();
+    for _ in 0..3 {
+        in_flight.push(stage.sent().await);
+    }
+    assert_eq!(stage.live_claims().await, 1);
+
+    in_flight.remove(0).confirm(Confirm::Stored);
+    in_flight.remove(0).confirm(Confirm::Lost);
+    // Given back, claimed again, and sent again.
+    in_flight.push(stage.sent().await);
+    stage.until("one acked", |stats| stats.acked == 1).await;
+    assert_eq!(stage.live_claims().await, 2);
+
+    for sent in in_flight {
+        sent.confirm(Confirm::Stored);
+    }
+    stage.until("all acked", |stats| stats.pending == 0).await;
+    let start = std::time::Instant::now();
+    while stage.live_claims().await > 0 {
+        assert!(start.elapsed() < SOON, "it lives on");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// What commits late has a place in the order that a claim may have passed.
+#[tokio::test]
+async fn what_a_claim_has_hidden_is_sent_as_soon_as_that_is_finished() {
+    let mut stage = Stage::new(options().lease(SOON * 10)).await;
+    stage.first_look().await;
+    stage.insert_one("first").await;
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    stage.insert_one("last").await;
+    stage.bus.relay().ring();
+    let (first, last) = (stage.sent().await, stage.sent().await);
+    stage.insert_one("late").await;
+    stage
+        .run(
+            "UPDATE final_shop_outbox SET available_at = \
+                 (SELECT min(available_at) + 1 FROM final_shop_outbox) WHERE topic = 'late'",
+        )
+        .await;
+    stage.bus.relay().ring();
+    assert!(stage.is_quiet(Duration::from_millis(200)).await);
+
+    first.confirm(Confirm::Stored);
+    last.confirm(Confirm::Stored);
+
+    stage.sent().await.confirm(Confirm::Stored);
+    stage.until("all acked", |stats| stats.pending == 0).await;
+}
+
+/// As after the process stood still: what it has in its hands is due again.
+#[tokio::test]
+async fn what_is_still_in_our_hands_is_not_claimed_over_and_over() {
+    let mut stage = Stage::new(options()).await;
+    stage.publish("placed").await;
+    let sent = stage.sent().await;
+    stage
+        .run("UPDATE final_shop_outbox SET available_at = available_at - 3600000")
+        .await;
+    let before = stage.bus.stats().await.unwrap().relay_statements;
+    stage.bus.relay().ring();
+
+    assert!(stage.is_quiet(Duration::from_secs(1)).await);
+
+    let statements = stage.bus.stats().await.unwrap().relay_statements - before;
+    assert!((3..20).contains(&statements), "{statements}");
+    sent.confirm(Confirm::Stored);
+    stage.until("acked", |stats| stats.pending == 0).await;
+}
+
+/// A long backlog leaves no time for another pass; what another has left behind is found all the same.
+#[tokio::test]
+async fn what_a_dead_instance_had_claimed_is_sent_in_the_midst_of_a_backlog() {
+    const LEASE: Duration = Duration::from_millis(500);
+    let options = options().confirm_window(8).lease(LEASE);
+    let mut stage = Stage::new(options).await;
+    stage.first_look().await;
+    stage.insert_one("left.behind").await;
+    stage
+        .run(
+            "INSERT INTO final_shop_claims (number, owner, live_until, first_at, first_id, last_at, last_id) \
+             SELECT 1, x'00', unixepoch('subsec') * 1000 + 300, available_at, message_id, available_at, message_id \
+             FROM final_shop_outbox",
+        )
+        .await;
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    stage.backlog("backlog", 400).await;
+
+    for sent in 0.. {
+        let next = stage.sent().await;
+        let is_it = next.topic() == "left.behind";
+        next.confirm(Confirm::Stored);
+        if is_it {
+            assert!((20..380).contains(&sent), "after {sent}");
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(8)).await;
+    }
+}
