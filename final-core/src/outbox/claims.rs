@@ -49,10 +49,9 @@ pub(super) struct Due {
     pub(super) bytes: i64,
 }
 
-/// The claims there are, or were when the table was read. Some may have come to an end since: they are
-/// gone around all the same. Of one that another process has added the next claim of ours gets to know.
+/// The claims there are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Claims {
+pub(super) struct Claims {
     /// The number of the last one.
     last: i64,
     /// Those that are neither finished nor have run out, in order.
@@ -113,14 +112,6 @@ impl Claims {
         }
     }
 
-    /// Adds one of ours, and leaves those behind out that a pass has come by.
-    fn add(&mut self, number: i64, stretch: Stretch, after: Position) {
-        self.last = number;
-        self.live.retain(|stretch| stretch.last > after);
-        let place = self.live.partition_point(|other| *other < stretch);
-        self.live.insert(place, stretch);
-    }
-
     /// The first gap behind a place.
     fn gap(&self, mut after: Position) -> Gap {
         for stretch in &self.live {
@@ -142,14 +133,12 @@ impl Claims {
 ///
 /// A claim ends early, after at least one record, where its payloads would be more than 16 MiB.
 ///
-/// `known` are the claims as this pass knows them, and `asked` counts the statements. Each stands alone, so
-/// a process that stops in between holds up nobody. Of two that look at the same time only the first can
-/// write its claim, and the other looks again.
+/// `asked` counts the statements. Each stands alone, so a process that stops in between holds up nobody. Of
+/// two that look at the same time only the first can write its claim, and the other looks again.
 #[allow(clippy::too_many_arguments)]
 pub(crate) async fn claim<DB: OutboxDatabase>(
     relay: &Pool<DB>,
     statements: &DB::Statements,
-    known: &mut Option<Claims>,
     after: Option<Position>,
     limit: u32,
     owner: Uuid,
@@ -158,13 +147,8 @@ pub(crate) async fn claim<DB: OutboxDatabase>(
 ) -> DbResult<Option<Claim>> {
     let after = after.unwrap_or(Position::START);
     for _ in 0..TRIES {
-        let mut claims = match known.take() {
-            Some(claims) => claims,
-            None => {
-                asked.add(1);
-                DB::claims(relay, statements).await?
-            }
-        };
+        asked.add(1);
+        let claims = DB::claims(relay, statements).await?;
         let mut gap = claims.gap(after);
         let due = loop {
             asked.add(1);
@@ -192,8 +176,6 @@ pub(crate) async fn claim<DB: OutboxDatabase>(
             continue;
         }
         let number = claims.last + 1;
-        claims.add(number, stretch, after);
-        *known = Some(claims);
         if number % KEPT == 0 {
             asked.add(1);
             // What is not forgotten now is the next time.
@@ -249,19 +231,12 @@ mod tests {
         #[test]
         fn gaps_are_all_that_no_live_claim_has(
             stretches in prop::collection::vec((0..40_i64, 0..5_i64), 0..8),
-            ours in prop::option::of((0..40_i64, 0..5_i64)),
         ) {
             let mut claims = Claims {
                 last: 0,
                 live: stretches.iter().map(|(first, more)| Stretch { first: at(*first), last: at(first + more) }).collect(),
             };
             claims.live.sort_unstable();
-            // As one of ours, after the others.
-            if let Some((first, more)) = ours {
-                let stretch = Stretch { first: at(first), last: at(first + more) };
-                claims.add(1, stretch, at(-1));
-            }
-            let stretches: Vec<_> = stretches.into_iter().chain(ours).collect();
             let mut free = Vec::new();
             let mut gap = claims.gap(at(-1));
             loop {

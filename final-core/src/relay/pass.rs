@@ -12,7 +12,7 @@ use super::{Relay, flight::OpenClaim, waiting::Waiting, window::Side};
 use crate::{
     Message, OutboxDatabase,
     broker::Lane,
-    outbox::{Claimed, DbResult, Position, Record, claims::Claims},
+    outbox::{Claimed, DbResult, Position, Record},
 };
 
 /// How long claimed records wait for a slot while none comes free for any of them. Then they are given
@@ -41,8 +41,6 @@ struct Place {
     since: Instant,
     /// The last record that was claimed.
     after: Option<Position>,
-    /// The claims there are, as far as the pass knows them.
-    claims: Option<Claims>,
     has_claimed: bool,
 }
 
@@ -51,7 +49,6 @@ impl Default for Place {
         Self {
             since: Instant::now(),
             after: None,
-            claims: None,
             has_claimed: false,
         }
     }
@@ -119,7 +116,7 @@ async fn claim<DB: OutboxDatabase>(
     relay.finish_claims(FINISH).await?;
     // What a dead process had claimed, or committed late, lies behind: a long backlog must not hide it.
     if place.since.elapsed() >= relay.store.lease() {
-        (place.after, place.claims, place.since) = (None, None, Instant::now());
+        (place.after, place.since) = (None, Instant::now());
     }
     let limit = u32::try_from(room)
         .unwrap_or(u32::MAX)
@@ -127,7 +124,7 @@ async fn claim<DB: OutboxDatabase>(
     let table = relay.store.table()?;
     let asked = &relay.counters.statements;
     let (_, lease_end) = relay.store.new_lease();
-    let claim = table.claim(&mut place.claims, place.after, limit, asked);
+    let claim = table.claim(place.after, limit, asked);
     let Some(claim) = claim.await? else {
         relay.window.set_backlog(false);
         return Ok(Batch {

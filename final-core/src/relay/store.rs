@@ -16,7 +16,7 @@ use crate::{
     names::ServiceName,
     outbox::{
         Claimed, DbResult, NewRecord, Position, Record,
-        claims::{self, Claim, Claims},
+        claims::{self, Claim},
     },
 };
 
@@ -154,7 +154,6 @@ impl<DB: OutboxDatabase> Store<DB> {
 impl<DB: OutboxDatabase> Table<'_, DB> {
     pub(crate) async fn claim(
         &self,
-        known: &mut Option<Claims>,
         after: Option<Position>,
         limit: u32,
         asked: &Counter,
@@ -162,7 +161,6 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
         claims::claim::<DB>(
             self.relay,
             self.statements,
-            known,
             after,
             limit,
             self.owner,

@@ -183,7 +183,6 @@ impl<DB: House> Outbox<DB> {
         let claim = claims::claim::<DB>(
             &self.relay,
             &self.s,
-            &mut None,
             after,
             limit,
             owner,
