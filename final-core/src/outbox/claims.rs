@@ -135,7 +135,6 @@ impl Claims {
 ///
 /// `asked` counts the statements. Each stands alone, so a process that stops in between holds up nobody. Of
 /// two that look at the same time only the first can write its claim, and the other looks again.
-#[allow(clippy::too_many_arguments)]
 pub(crate) async fn claim<DB: OutboxDatabase>(
     relay: &Pool<DB>,
     statements: &DB::Statements,

@@ -261,3 +261,31 @@ impl Drop for Held {
         self.flight.leases().remove(&self.message.id().0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relay::window::{Side, Window};
+
+    /// A COMMIT that took longer than its lease: the scanner has found the record before the hand-over.
+    #[test]
+    fn a_hand_over_that_comes_late_leaves_the_record_its_claim() {
+        let (flight, _answers) = Flight::new();
+        let window = Window::new(8);
+        let message = Message::new("placed", "payload");
+        let enter = |claim: Option<&Arc<OpenClaim>>| {
+            let slot = window.try_take(&message.shared_topic(), 1, Side::Scanner);
+            let slot = slot.unwrap();
+            flight.enter(message.clone(), slot, Instant::now(), None, claim)
+        };
+        let claim = flight.open(1);
+        let held = enter(Some(&claim));
+        drop(claim);
+
+        assert!(enter(None).is_none());
+
+        assert_eq!(flight.finished(), 0);
+        drop(held);
+        assert_eq!(flight.take_finished(), [1]);
+    }
+}

@@ -8,9 +8,10 @@ use uuid::Uuid;
 
 use super::{
     Statements,
-    error::{TRIES, is_deadlock, is_taken},
+    error::{TRIES, is_deadlock},
     pool,
-    settle::by_ids,
+    settle::{by_ids, filled},
+    statements::MOST_CLAIMS,
 };
 use crate::outbox::{
     Claimed, DbResult, Record,
@@ -91,7 +92,8 @@ pub(super) async fn reserve(
     match done {
         Ok(done) => Ok(done.rows_affected() == 1),
         // Of two that write the same number at once.
-        Err(error) if is_taken(&error) || is_deadlock(&error) => Ok(false),
+        Err(error) if is_deadlock(&error) => Ok(false),
+        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -103,8 +105,9 @@ pub(super) async fn finish(
     owner: Uuid,
 ) -> DbResult<u64> {
     let mut finished = 0;
-    for number in numbers {
-        let query = sqlx::query(s.finish.clone()).bind(number).bind(owner);
+    for numbers in numbers.chunks(MOST_CLAIMS) {
+        let query = sqlx::query(s.finish.clone()).bind(owner);
+        let query = filled(numbers, MOST_CLAIMS).fold(query, |query, number| query.bind(number));
         finished += query.execute(relay).await?.rows_affected();
     }
     Ok(finished)

@@ -25,11 +25,6 @@ pub(super) fn is_deadlock(error: &sqlx::Error) -> bool {
     server(error).is_some_and(|error| error.number() == 1213)
 }
 
-/// Whether a key stands there already.
-pub(super) fn is_taken(error: &sqlx::Error) -> bool {
-    server(error).is_some_and(|error| error.number() == 1062)
-}
-
 pub(super) fn is_missing_table(error: &sqlx::Error) -> bool {
     server(error).is_some_and(|error| error.number() == 1146 && error.message().contains("_outbox"))
 }

@@ -190,8 +190,8 @@ pub(super) fn by_ids(query: Statement, ids: &[Uuid], takes: usize) -> Statement 
     filled(ids, takes).fold(query, |query, id| query.bind(id))
 }
 
-/// The ids, the last of them as often as it takes.
-pub(super) fn filled(ids: &[Uuid], takes: usize) -> impl Iterator<Item = Uuid> {
+/// The ids or numbers, the last of them as often as it takes.
+pub(super) fn filled<T: Copy>(ids: &[T], takes: usize) -> impl Iterator<Item = T> {
     let last = ids.last().copied();
     let missing = takes.saturating_sub(ids.len());
     ids.iter()
@@ -208,6 +208,6 @@ mod tests {
         let [a, b] = [1, 2].map(Uuid::from_u128);
 
         assert_eq!(filled(&[a, b], 4).collect::<Vec<_>>(), [a, b, b, b]);
-        assert_eq!(filled(&[], 4).count(), 0);
+        assert_eq!(filled::<Uuid>(&[], 4).count(), 0);
     }
 }

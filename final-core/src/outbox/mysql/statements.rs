@@ -82,6 +82,9 @@ pub(super) struct ById([SqlStr; SIZES.len()]);
 
 const SIZES: [usize; 7] = [1, 8, 32, 128, 256, 512, 1_000];
 
+/// How many claims one statement ends.
+pub(super) const MOST_CLAIMS: usize = 8;
+
 /// The longest list.
 pub(super) const MOST_IDS: usize = SIZES[SIZES.len() - 1];
 
@@ -196,7 +199,9 @@ impl Statements {
                  FROM (SELECT COALESCE(MAX(number), 0) AS number FROM {c}) n WHERE n.number = ?"
             )),
             finish: sql(format!(
-                "UPDATE {c} SET live_until = '1970-01-01' WHERE number = ? AND owner = ?"
+                "UPDATE {c} SET live_until = '1970-01-01' WHERE owner = ? AND number IN ({numbers}) \
+                 ORDER BY number LIMIT {MOST_CLAIMS}",
+                numbers = ["?"; MOST_CLAIMS].join(", "),
             )),
             forget: sql(format!(
                 "DELETE FROM {c} WHERE number <= ? AND live_until <= UTC_TIMESTAMP(6)"

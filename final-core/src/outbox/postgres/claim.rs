@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::Statements;
+use super::{Statements, settle::run};
 use crate::outbox::{
     Claimed, DbResult, Record,
     claims::{Claims, Due, Gap, Stretch},
@@ -58,17 +58,15 @@ pub(super) async fn reserve(
     lease: Duration,
     stretch: Stretch,
 ) -> DbResult<bool> {
-    let done = sqlx::query(s.reserve.clone())
+    let query = sqlx::query(s.reserve.clone())
         .bind(last)
         .bind(owner)
         .bind(micros(lease))
         .bind(stretch.first.available_at)
         .bind(stretch.first.id)
         .bind(stretch.last.available_at)
-        .bind(stretch.last.id)
-        .execute(relay)
-        .await?;
-    Ok(done.rows_affected() == 1)
+        .bind(stretch.last.id);
+    Ok(run(relay, query).await? == 1)
 }
 
 pub(super) async fn finish(
@@ -77,15 +75,12 @@ pub(super) async fn finish(
     numbers: &[i64],
     owner: Uuid,
 ) -> DbResult<u64> {
-    let query = sqlx::query(s.finish.clone())
-        .bind(numbers.to_vec())
-        .bind(owner);
-    Ok(query.execute(relay).await?.rows_affected())
+    let query = sqlx::query(s.finish.clone()).bind(numbers.to_vec());
+    run(relay, query.bind(owner)).await
 }
 
 pub(super) async fn forget(relay: &PgPool, s: &Statements, number: i64) -> DbResult<u64> {
-    let query = sqlx::query(s.forget.clone()).bind(number);
-    Ok(query.execute(relay).await?.rows_affected())
+    run(relay, sqlx::query(s.forget.clone()).bind(number)).await
 }
 
 pub(super) async fn claim_parked(

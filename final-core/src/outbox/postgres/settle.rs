@@ -132,6 +132,9 @@ fn by_ids(statement: &SqlStr, ids: &[Uuid]) -> Query<'static, Postgres, PgArgume
     sqlx::query(statement.clone()).bind(sorted(ids))
 }
 
-async fn run(relay: &PgPool, query: Query<'static, Postgres, PgArguments>) -> DbResult<u64> {
+pub(super) async fn run(
+    relay: &PgPool,
+    query: Query<'static, Postgres, PgArguments>,
+) -> DbResult<u64> {
     Ok(query.execute(relay).await?.rows_affected())
 }

@@ -140,6 +140,24 @@ pub(super) async fn claims_pass_over_what_another_has_locked<DB: House>() {
     assert_eq!(ids(&claimed), all[1..]);
 }
 
+/// Two who look at the same time: what one passed over would be hidden by its claim.
+pub(super) async fn claims_do_not_pass_over_what_another_only_looks_at<DB: House>() {
+    let outbox = Outbox::<DB>::new().await;
+    let all = outbox.fill("order.placed", 3).await;
+    let mut other = DB::begin(&outbox.relay).await.unwrap();
+    let share = match DB::NAME {
+        "PostgreSQL" => "FOR SHARE",
+        _ => "LOCK IN SHARE MODE",
+    };
+    let look = format!(
+        "SELECT COUNT(*) FROM (SELECT message_id FROM {} ORDER BY message_id LIMIT 1 {share}) l",
+        DB::table(&outbox.s)
+    );
+    DB::number(&mut other, &look).await;
+
+    assert_eq!(ids(&soon(outbox.claim(10)).await), all);
+}
+
 pub(super) async fn an_empty_claim_does_not_block_a_callers_insert<DB: House>() {
     let outbox = Outbox::<DB>::new().await;
     let later = message("order.placed");
