@@ -84,6 +84,23 @@ pub(crate) async fn make_queue<DB: Db>(pool: &Pool<DB>, amqp: &str) -> Result<()
     Ok(bus.shutdown().await?)
 }
 
+/// Waits until these buses have sent so many since they started, and nothing is in the outbox.
+///
+/// The table is asked only at the end: a question every millisecond is 5 % of a machine of two cores, and
+/// only on our side.
+pub(crate) async fn relayed<DB: Db>(
+    pool: &Pool<DB>,
+    buses: &[Bus<DB>],
+    records: u64,
+) -> Result<()> {
+    let acked = || buses.iter().map(Bus::acked).sum::<u64>();
+    until("for all records to be acked", async || {
+        Ok(acked() >= records)
+    })
+    .await?;
+    emptied(pool).await
+}
+
 /// Waits until nothing is in the outbox.
 pub(crate) async fn emptied<DB: Db>(pool: &Pool<DB>) -> Result<()> {
     let empty = async || Ok(DB::newest(pool).await? == 0 && DB::count(pool).await? == 0);

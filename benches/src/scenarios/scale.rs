@@ -46,7 +46,7 @@ async fn on<DB: Db>(bench: &mut Bench) -> Result<()> {
             for bus in &buses {
                 bus.start(final_core::Router::new()).await?;
             }
-            ours::emptied(&place.pool).await?;
+            ours::relayed(&place.pool, &buses, records).await?;
             let took = start.elapsed();
             for bus in buses {
                 bus.shutdown().await?;

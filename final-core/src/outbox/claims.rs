@@ -12,6 +12,9 @@
 //!                   └───▶ run out: its process is gone; what is left of it is due again
 //! ```
 //!
+//! A claim that follows upon a live one begins at its end and not at its own first record: the place in
+//! between has been looked at, and each who comes after would do it again.
+//!
 //! A record that stays longer than a third of the lease is renewed by itself, and its lease then stands in
 //! its own row, as with records that were never due: those that a process writes and hands over.
 
@@ -70,6 +73,8 @@ pub(super) struct Stretch {
 pub(super) struct Gap {
     pub(super) after: Position,
     pub(super) before: Option<Position>,
+    /// Whether a live claim ends there where it begins.
+    touches: bool,
 }
 
 /// The number of the last claim, and a live one: where it begins and ends.
@@ -86,6 +91,14 @@ impl Gap {
     /// Its end, or a place behind everything that is due.
     pub(super) fn end(&self) -> Position {
         self.before.unwrap_or(Position::END)
+    }
+
+    /// Where a claim in it begins if `seen` is its first record.
+    fn first(&self, seen: Position) -> Position {
+        match self.touches {
+            true => self.after.next(),
+            false => seen,
+        }
     }
 }
 
@@ -114,16 +127,24 @@ impl Claims {
 
     /// The first gap behind a place.
     fn gap(&self, mut after: Position) -> Gap {
+        let mut touches = false;
         for stretch in &self.live {
-            if stretch.first > after {
+            if stretch.first > after.next() {
                 let before = Some(stretch.first);
-                return Gap { after, before };
+                return Gap {
+                    after,
+                    before,
+                    touches,
+                };
             }
-            after = after.max(stretch.last);
+            if stretch.last >= after {
+                (after, touches) = (stretch.last, true);
+            }
         }
         Gap {
             after,
             before: None,
+            touches,
         }
     }
 }
@@ -167,7 +188,7 @@ pub(crate) async fn claim<DB: OutboxDatabase>(
             return Ok(None);
         };
         let stretch = Stretch {
-            first: first.position,
+            first: gap.first(first.position),
             last: last.position,
         };
         asked.add(1);

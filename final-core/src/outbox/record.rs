@@ -136,6 +136,20 @@ impl Position {
         available_at: 280 * 365 * 24 * 3600 * 1_000_000,
         id: Uuid::max(),
     };
+
+    /// The place right behind it.
+    pub(super) fn next(self) -> Self {
+        match self.id.as_u128().checked_add(1) {
+            Some(id) => Self {
+                id: Uuid::from_u128(id),
+                ..self
+            },
+            None => Self {
+                available_at: self.available_at.saturating_add(1),
+                id: Uuid::nil(),
+            },
+        }
+    }
 }
 
 /// What is in the table.
@@ -162,4 +176,17 @@ pub struct FailedRecord {
     pub error: String,
     /// How old the record is.
     pub age: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn behind_the_last_id_of_a_time_comes_the_first_of_the_next() {
+        let at = |available_at, id| Position { available_at, id };
+
+        assert_eq!(at(7, Uuid::nil()).next(), at(7, Uuid::from_u128(1)));
+        assert_eq!(at(7, Uuid::max()).next(), at(8, Uuid::nil()));
+    }
 }

@@ -8,7 +8,10 @@ use super::{
     House, Outbox,
     house::{LEASE, ids},
 };
-use crate::outbox::claims::Stretch;
+use crate::{
+    counter::Counter,
+    outbox::claims::{self, Stretch},
+};
 
 pub(super) async fn a_claim_writes_one_row_and_no_record<DB: House>() {
     let outbox = Outbox::<DB>::new().await;
@@ -105,6 +108,22 @@ pub(super) async fn claims_go_around_those_of_others<DB: House>() {
     assert_eq!(ids(&outbox.read(before).await), all[..2]);
     assert_eq!(ids(&outbox.read(behind).await), all[4..]);
     assert!(claim(10).await.is_none());
+}
+
+pub(super) async fn between_claims_that_follow_upon_each_other_nobody_looks_again<DB: House>() {
+    let outbox = Outbox::<DB>::new().await;
+    let all = outbox.fill("order.placed", 8).await;
+    for _ in 0..3 {
+        outbox.claim_as(Uuid::now_v7(), 2).await;
+    }
+
+    let asked = Counter::default();
+    let (relay, s, me) = (&outbox.relay, &outbox.s, outbox.me);
+    let claim = claims::claim::<DB>(relay, s, None, 2, me, LEASE, &asked).await;
+
+    // The claims; what is before them; what is behind them; its own.
+    assert_eq!(asked.get(), 4);
+    assert_eq!(ids(&outbox.read(claim.unwrap()).await), all[6..]);
 }
 
 pub(super) async fn claims_that_have_ended_are_forgotten_but_for_the_last_ones<DB: House>() {

@@ -63,6 +63,7 @@ macro_rules! for_all {
                 a_claim_that_has_run_out_gives_no_rights,
                 of_two_who_have_seen_the_same_claims_one_can_write_the_next,
                 claims_go_around_those_of_others,
+                between_claims_that_follow_upon_each_other_nobody_looks_again,
                 claims_that_have_ended_are_forgotten_but_for_the_last_ones,
             ],
             settle: [
