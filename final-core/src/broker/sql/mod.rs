@@ -52,6 +52,7 @@ mod tasks;
 mod tests;
 mod texts;
 mod trim;
+mod unseen;
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 

@@ -6,6 +6,8 @@ use super::{
     LANES, Start,
     database::{Kind, Row, Value},
     log::{Log, Tx},
+    spans::Spans,
+    unseen::End,
 };
 use crate::{OutboxDatabase, outbox::DbResult};
 
@@ -25,6 +27,10 @@ pub(super) struct Subscriptions {
 impl<DB: OutboxDatabase> Log<DB> {
     /// Subscribes the topics the group has not subscribed yet.
     ///
+    /// Those that begin now begin with what transactions have written and not committed: their numbers lie
+    /// before those that show, and they commit later. For a group that reads already it is a stream of its
+    /// own.
+    ///
     /// Trimming waits meanwhile, so that nothing is removed that the group is about to ask for.
     pub(super) async fn subscribe(
         &self,
@@ -33,6 +39,10 @@ impl<DB: OutboxDatabase> Log<DB> {
         start: Start,
     ) -> DbResult<()> {
         let mut tx = self.begin().await?;
+        let known = read(&mut tx, group).await?;
+        if topics.iter().all(|topic| is_known(&known, topic)) {
+            return tx.roll_back().await;
+        }
         let trimmed = hold_trimming(&mut tx).await?;
         let insert = "{insert} INTO {groups} (name, version) VALUES (?, 0) {nothing}";
         tx.run(insert, vec![group.into()]).await?;
@@ -41,28 +51,36 @@ impl<DB: OutboxDatabase> Log<DB> {
         let known = read(&mut tx, group).await?;
 
         let main = known.get(&0);
-        let new: Vec<&Arc<str>> = topics
-            .iter()
-            .filter(|topic| main.is_none_or(|main| !main.contains_key(*topic)))
-            .collect();
+        let is_new = |topic: &&Arc<str>| !is_known(&known, topic);
+        let new: Vec<&Arc<str>> = topics.iter().filter(is_new).collect();
         if new.is_empty() {
             return tx.roll_back().await;
         }
-        let last = last(&mut tx).await?.max(trimmed);
+        let end = End::look(&mut tx, trimmed).await?;
+        let last = end.last;
         let mut starts = Vec::with_capacity(new.len());
         for topic in new {
-            starts.push((topic, begin(&mut tx, topic, start, last).await?));
+            starts.push((topic, begin(&mut tx, topic, start, &end).await?));
         }
 
+        let none = Spans::default();
+        let mut late = starts.iter().any(|(_, after)| *after == last) && !end.unseen.is_empty();
+        let mut stream = known.keys().max().map_or(1, |stream| stream + 1);
         let earliest = starts.iter().map(|(_, after)| *after).min().unwrap_or(last);
-        if main.is_none() {
+        if main.is_none() && earliest == last {
+            // Up to the last only what is listed as open can be taken.
+            for (topic, _) in &starts {
+                add_topic(&mut tx, group, 0, topic, end.settled_to()).await?;
+            }
+            add_lanes(&mut tx, group, 0, (last, &end.unseen), None).await?;
+            late = false;
+        } else if main.is_none() {
             for (topic, after) in &starts {
                 add_topic(&mut tx, group, 0, topic, *after).await?;
             }
-            add_lanes(&mut tx, group, 0, earliest, None).await?;
+            add_lanes(&mut tx, group, 0, (earliest, &none), None).await?;
         } else {
             // The group may have read past the start, so what lies before now is a stream of its own.
-            let stream = known.keys().max().copied().unwrap_or(0) + 1;
             for (topic, after) in &starts {
                 add_topic(&mut tx, group, 0, topic, last).await?;
                 if *after < last {
@@ -70,8 +88,15 @@ impl<DB: OutboxDatabase> Log<DB> {
                 }
             }
             if earliest < last {
-                add_lanes(&mut tx, group, stream, earliest, Some(last)).await?;
+                add_lanes(&mut tx, group, stream, (earliest, &none), Some(last)).await?;
+                stream += 1;
             }
+        }
+        if late {
+            for (topic, _) in starts.iter().filter(|(_, after)| *after == last) {
+                add_topic(&mut tx, group, stream, topic, end.settled_to()).await?;
+            }
+            add_lanes(&mut tx, group, stream, (last, &end.unseen), Some(last)).await?;
         }
         let version = "UPDATE {groups} SET version = version + 1 WHERE name = ?";
         tx.run(version, vec![group.into()]).await?;
@@ -89,8 +114,8 @@ impl<DB: OutboxDatabase> Log<DB> {
         Ok(Subscriptions { version, streams })
     }
 
-    /// Throws away what a group has not read, and its dead letters. False if one of its members is at
-    /// work.
+    /// Throws away what a group has not read, and its dead letters, but not what transactions have written
+    /// and not committed. False if one of its members is at work.
     pub(super) async fn purge(&self, group: &str) -> DbResult<bool> {
         let mut tx = self.begin().await?;
         let trimmed = hold_trimming(&mut tx).await?;
@@ -99,13 +124,22 @@ impl<DB: OutboxDatabase> Log<DB> {
         if rows.first_mut().map_or(Ok(0), |row| row.int())? > 0 {
             return tx.roll_back().await.map(|()| false);
         }
-        let last = last(&mut tx).await?.max(trimmed);
+        let end = End::look(&mut tx, trimmed).await?;
         // What was being brought of later topics is over as well.
-        let end = "DELETE FROM {lanes} WHERE group_name = ? AND stream <> 0";
-        tx.run(end, vec![group.into()]).await?;
-        let skip = "UPDATE {lanes} SET epoch = epoch + 1, read_to = ?, settled_to = ?, open_seqs = '' \
+        let brought = "DELETE FROM {lanes} WHERE group_name = ? AND stream <> 0";
+        tx.run(brought, vec![group.into()]).await?;
+        let settled_to = end.settled_to();
+        let begin = "UPDATE {topics} SET after_seq = ? WHERE group_name = ? AND stream = 0 AND after_seq > ?";
+        let values = vec![settled_to.into(), group.into(), settled_to.into()];
+        tx.run(begin, values).await?;
+        let skip = "UPDATE {lanes} SET epoch = epoch + 1, read_to = ?, settled_to = ?, open_seqs = ? \
             WHERE group_name = ?";
-        let values = vec![last.into(), last.into(), group.into()];
+        let values = vec![
+            end.last.into(),
+            settled_to.into(),
+            end.unseen.to_string().into(),
+            group.into(),
+        ];
         tx.run(skip, values).await?;
         let delete = "DELETE FROM {dead} WHERE group_name = ?";
         tx.run(delete, vec![group.into()]).await?;
@@ -136,11 +170,9 @@ async fn hold_trimming<DB: OutboxDatabase>(tx: &mut Tx<'_, DB>) -> DbResult<i64>
     rows.first_mut().map_or(Ok(0), Row::int)
 }
 
-/// The last number that shows; 0 where the log is empty.
-async fn last<DB: OutboxDatabase>(tx: &mut Tx<'_, DB>) -> DbResult<i64> {
-    let last = "SELECT MAX(seq) FROM {log}";
-    let mut rows = tx.rows(last, Vec::new(), &[Kind::Int]).await?;
-    rows.first_mut().map_or(Ok(0), Row::int)
+/// Whether a group reads a topic.
+fn is_known(known: &HashMap<i64, Topics>, topic: &Arc<str>) -> bool {
+    known.get(&0).is_some_and(|main| main.contains_key(topic))
 }
 
 async fn read<DB: OutboxDatabase>(
@@ -162,7 +194,7 @@ async fn begin<DB: OutboxDatabase>(
     tx: &mut Tx<'_, DB>,
     topic: &str,
     start: Start,
-    last: i64,
+    end: &End,
 ) -> DbResult<i64> {
     match start {
         Start::Beginning => Ok(0),
@@ -170,7 +202,7 @@ async fn begin<DB: OutboxDatabase>(
             let anybody = "SELECT COUNT(*) FROM {topics} WHERE topic = ?";
             let mut rows = tx.rows(anybody, vec![topic.into()], &[Kind::Int]).await?;
             let anybody = rows.first_mut().map_or(Ok(0), |row| row.int())?;
-            Ok(if anybody > 0 { last } else { 0 })
+            Ok(if anybody > 0 { end.last } else { 0 })
         }
         Start::At(time) => {
             let time = time.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -179,7 +211,12 @@ async fn begin<DB: OutboxDatabase>(
             let values = vec![topic.into(), time.into()];
             let mut rows = tx.rows(first, values, &[Kind::Int]).await?;
             let first = rows.first_mut().map_or(Ok(None), |row| row.maybe_int())?;
-            Ok(first.map_or(last, |first| first - 1))
+            let begin = first.map_or(end.last, |first| first - 1).min(end.last);
+            // What does not show yet was written about when its neighbours were, whatever their topics.
+            Ok(match end.unseen.first() {
+                Some(unseen) if unseen <= begin => begin.min(end.before(tx, time).await?),
+                _ => begin,
+            })
         }
     }
 }
@@ -200,19 +237,20 @@ async fn add_lanes<DB: OutboxDatabase>(
     tx: &mut Tx<'_, DB>,
     group: &str,
     stream: i64,
-    after: i64,
+    (after, open): (i64, &Spans),
     ends_at: Option<i64>,
 ) -> DbResult<()> {
     let insert = "INSERT INTO {lanes} \
         (group_name, stream, lane, epoch, read_to, open_seqs, settled_to, ends_at) \
-        VALUES (?, ?, ?, 0, ?, '', ?, ?)";
+        VALUES (?, ?, ?, 0, ?, ?, ?, ?)";
     for lane in 0..LANES {
         let values = vec![
             group.into(),
             stream.into(),
             i64::try_from(lane).unwrap_or(0).into(),
             after.into(),
-            after.into(),
+            open.to_string().into(),
+            open.first().map_or(after, |first| first - 1).into(),
             Value::Int(ends_at),
         ];
         tx.run(insert, values).await?;

@@ -4,6 +4,7 @@ mod elsewhere;
 mod groups;
 mod in_memory;
 mod key_order;
+mod late;
 mod letters;
 mod members;
 mod migration;

@@ -29,7 +29,7 @@ const PAST_THE_GRACE: Duration = Duration::from_millis(4_500);
 const FILLED: &str = "SELECT count(*) FROM final_log WHERE topic = ''";
 
 /// A transaction that has written a number and is still open.
-async fn written<D: Database>(bus: &Bus<D>, number: i64) -> TxBus<D, ByHand> {
+pub(super) async fn written<D: Database>(bus: &Bus<D>, number: i64) -> TxBus<D, ByHand> {
     let mut txbus = bus.with_tx(bus.begin().await.expect("begin"));
     txbus.publish("placed", &number).await.expect("staged");
     txbus.flush().await.expect("written");
