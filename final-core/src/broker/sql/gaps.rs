@@ -155,6 +155,20 @@ impl Gaps {
             .collect()
     }
 
+    /// Whether any is to be looked at now. Then all are, and each is left alone for a while.
+    pub(super) fn all_are_due(&mut self, now: Instant) -> bool {
+        if !self.0.values().any(|gap| gap.look_at <= now) {
+            return false;
+        }
+        for gap in self.0.values_mut() {
+            if gap.look_at <= now {
+                gap.pause = (gap.pause * 2).min(LAST);
+            }
+            gap.look_at = now + gap.pause;
+        }
+        true
+    }
+
     /// Up to `most` numbers that have been missing for long. Each is then left alone for a while.
     pub(super) fn take_overdue(&mut self, now: Instant, most: usize) -> Vec<i64> {
         let mut numbers = Vec::new();
@@ -227,6 +241,22 @@ mod tests {
         }
 
         assert!((8..16).contains(&looks), "{looks}");
+    }
+
+    #[test]
+    fn gaps_that_are_looked_at_together_are_looked_at_ever_more_seldom() {
+        let (mut gaps, mut now) = (Gaps::default(), Instant::now());
+        gaps.notice(5, 6, now);
+        gaps.notice(8, 8, now + Duration::from_millis(3));
+        let mut looks = 0;
+        let end = now + Duration::from_secs(1);
+        while let Some(next) = gaps.next().filter(|next| *next < end) {
+            now = now.max(next);
+            assert!(gaps.all_are_due(now) && !gaps.all_are_due(now));
+            looks += 1;
+        }
+
+        assert!((8..20).contains(&looks), "{looks}");
     }
 
     #[test]

@@ -115,6 +115,12 @@ impl Stream {
         self.lanes.get_mut(lane)?.as_mut()
     }
 
+    /// Whether a lane of ours is being given away.
+    pub(super) fn is_frozen(&self, lane: usize) -> bool {
+        let lane = self.lanes.get(lane).and_then(Option::as_ref);
+        lane.is_some_and(Lane::is_frozen)
+    }
+
     pub(super) fn remove(&mut self, lane: usize) {
         if let Some(slot) = self.lanes.get_mut(lane) {
             *slot = None;

@@ -26,6 +26,8 @@ crate::log_suite!(
     messages_without_a_key_wait_for_nobody,
 );
 
+crate::log_suite!(at once: what_a_key_has_after_a_late_commit_comes_after_it);
+
 impl<D: Database> Log<D> {
     fn ordered(&self) -> SqlBroker<D> {
         self.broker().key_order(true).lease(Duration::from_secs(2))
@@ -119,6 +121,39 @@ fn moody(keys: &Keys) -> Router {
             Ok(())
         }
     })
+}
+
+/// A transaction that stays open while others commit, and right after it one with the same key.
+async fn what_a_key_has_after_a_late_commit_comes_after_it<D: Database>(log: Log<D>) {
+    let (bus, keys) = (log.bus_on("shop", log.ordered()), Keys::default());
+    let noted = keys.clone();
+    let router = Router::new().route("placed", move |message: Message| {
+        noted.add(&message);
+        std::future::ready(())
+    });
+    bus.start(router).await.expect("start");
+    for round in 0..5_i64 {
+        let mut late = bus.with_tx(bus.begin().await.expect("begin"));
+        let first = round * 2;
+        late.publish("placed", &first)
+            .key("late")
+            .await
+            .expect("staged");
+        late.flush().await.expect("written");
+        publish(&bus, of_key("other", round..round + 1)).await;
+        keys.reach_of("other", usize::try_from(round).expect("few") + 1)
+            .await;
+        // Until what is missing is looked at no more than a few times a second.
+        tokio::time::sleep(Duration::from_millis(700)).await;
+
+        late.commit().await.expect("commit");
+        publish(&bus, of_key("late", first + 1..first + 2)).await;
+        keys.reach_of("late", usize::try_from(first).expect("few") + 2)
+            .await;
+    }
+
+    in_order(&keys.of("late"), 0, 10);
+    bus.shutdown().await.expect("shutdown");
 }
 
 /// A handler in which messages of one key are stuck and all others are not.

@@ -106,6 +106,11 @@ impl<DB: OutboxDatabase> Engine<DB> {
             let up_to = stream.ends_at.unwrap_or(i64::MAX);
             let after = stream.read;
             let rows = self.page(id, after, up_to, most).await?;
+            // What has shown since of older numbers comes first; then the page is read again.
+            if self.member.tuning.key_order && !rows.is_empty() && self.offer_late(id).await? {
+                found += 1;
+                continue;
+            }
             found += rows.len();
             let is_full = rows.len() >= most;
             for row in rows {
