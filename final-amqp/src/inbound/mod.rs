@@ -16,6 +16,7 @@ use std::{
 };
 
 use futures::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) use self::{kit::Kit, mend::SUBSTITUTE};
 
@@ -44,18 +45,27 @@ pub(crate) struct Guarded<S> {
     filled: usize,
     /// What is still to come of a frame that passes unseen.
     passing: usize,
+    /// Tells when lapin has let go of it.
+    gone: Option<DropGuard>,
 }
 
 impl<S> Guarded<S> {
     pub(crate) fn new(stream: S) -> Self {
         Self {
             stream,
+            gone: None,
             buffer: vec![0; CHUNK],
             given: 0,
             clear: 0,
             filled: 0,
             passing: 0,
         }
+    }
+
+    /// Cancels a token when it is dropped.
+    pub(crate) fn telling(mut self, gone: &CancellationToken) -> Self {
+        self.gone = Some(gone.clone().drop_guard());
+        self
     }
 
     /// Looks at what has come, as far as it is whole.

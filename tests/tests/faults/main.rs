@@ -11,6 +11,7 @@ mod database;
 mod drain;
 mod forgotten;
 mod go;
+mod handshake;
 mod hostile;
 mod log;
 mod overheard;
