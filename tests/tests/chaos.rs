@@ -1,4 +1,4 @@
-//! Every fault once, alone, and mixtures of them after that: about nine minutes with RabbitMQ, and three
+//! Every fault once, alone, and mixtures of them after that: about six minutes with RabbitMQ, and two
 //! on the database's log.
 //!
 //! `FINAL_CHAOS_SEED` plays a schedule again; without it each run has its own.

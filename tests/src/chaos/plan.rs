@@ -74,7 +74,7 @@ pub(crate) struct Planned {
 }
 
 impl Plan {
-    /// Seven minutes, or as long as each fault once takes; the seed chooses the database.
+    /// Five minutes, or as long as each fault once takes; the seed chooses the database.
     pub fn short(seed: u64) -> Self {
         Self {
             seed,
@@ -84,16 +84,16 @@ impl Plan {
                 Kind::MariaDb
             },
             transport: Transport::RabbitMq,
-            time: Duration::from_secs(7 * 60),
+            time: Duration::from_secs(5 * 60),
             long_outages: false,
         }
     }
 
-    /// The same on the log, where there is less to break: about three minutes.
+    /// The same on the log, where there is less to break: about two minutes.
     pub fn short_on_log(seed: u64) -> Self {
         Self {
             transport: Transport::Log,
-            time: Duration::from_secs(2 * 60),
+            time: Duration::from_secs(90),
             ..Self::short(seed)
         }
     }
