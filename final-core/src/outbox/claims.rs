@@ -126,26 +126,22 @@ impl Claims {
     }
 
     /// The first gap behind a place.
-    fn gap(&self, mut after: Position) -> Gap {
-        let mut touches = false;
-        for stretch in &self.live {
-            if stretch.first > after.next() {
-                let before = Some(stretch.first);
-                return Gap {
-                    after,
-                    before,
-                    touches,
-                };
-            }
-            if stretch.last >= after {
-                (after, touches) = (stretch.last, true);
-            }
-        }
-        Gap {
+    fn gap(&self, after: Position) -> Gap {
+        let mut gap = Gap {
             after,
             before: None,
-            touches,
+            touches: false,
+        };
+        for stretch in &self.live {
+            if stretch.first > gap.after.next() {
+                gap.before = Some(stretch.first);
+                break;
+            }
+            if stretch.last >= gap.after {
+                (gap.after, gap.touches) = (stretch.last, true);
+            }
         }
+        gap
     }
 }
 

@@ -64,16 +64,15 @@ impl<DB: OutboxDatabase> Log<DB> {
         }
 
         let none = Spans::default();
-        let mut late = starts.iter().any(|(_, after)| *after == last) && !end.unseen.is_empty();
         let mut stream = known.keys().max().map_or(1, |stream| stream + 1);
         let earliest = starts.iter().map(|(_, after)| *after).min().unwrap_or(last);
-        if main.is_none() && earliest == last {
-            // Up to the last only what is listed as open can be taken.
+        // Then what is listed as open is all that its own stream takes up to there.
+        let all_begin_now = main.is_none() && earliest == last;
+        if all_begin_now {
             for (topic, _) in &starts {
                 add_topic(&mut tx, group, 0, topic, end.settled_to()).await?;
             }
             add_lanes(&mut tx, group, 0, (last, &end.unseen), None).await?;
-            late = false;
         } else if main.is_none() {
             for (topic, after) in &starts {
                 add_topic(&mut tx, group, 0, topic, *after).await?;
@@ -92,8 +91,9 @@ impl<DB: OutboxDatabase> Log<DB> {
                 stream += 1;
             }
         }
-        if late {
-            for (topic, _) in starts.iter().filter(|(_, after)| *after == last) {
+        starts.retain(|(_, after)| *after == last && !all_begin_now);
+        if !starts.is_empty() && !end.unseen.is_empty() {
+            for (topic, _) in &starts {
                 add_topic(&mut tx, group, stream, topic, end.settled_to()).await?;
             }
             add_lanes(&mut tx, group, stream, (last, &end.unseen), Some(last)).await?;
