@@ -9,10 +9,10 @@ mod support;
 
 use std::{collections::HashSet, time::Duration};
 
-use final_amqp::QueueKind;
+use final_amqp::{Amqp, QueueKind};
 use final_core::{
     Message, MessageId,
-    broker::{Confirm, Delivery, Lane, LinkState, Settlement},
+    broker::{Confirm, Delivery, Lane, LinkState, Settlement, Setup},
 };
 use lapin::{
     BasicProperties,
@@ -223,6 +223,40 @@ async fn a_queue_deleted_again_and_again_comes_back_bound() {
     }
 
     next(&mut deliveries).await.settle(Settlement::Ack);
+    end(&*link).await;
+    admin.forget(&service, &[&topic]).await;
+}
+
+/// lapin tells the end of a consumer once, and it can stand behind deliveries that came with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_deleted_right_behind_its_deliveries_comes_back() {
+    let (service, topic) = (name("s"), name("t"));
+    let proxy = proxy::Proxy::start().await;
+    let amqp = Amqp::new(proxy.url()).unwrap();
+    let amqp = amqp.queue_kind(QueueKind::Classic);
+    let setup = Setup {
+        num_subscribers: 1,
+        ..setup(&service, &[&topic])
+    };
+    let opened = amqp.link(setup).await.unwrap();
+    let (link, mut deliveries) = (opened.link, opened.deliveries);
+    wait_for(&*link, LinkState::Ready).await;
+    let (mut sender, admin) = (Sender::new(link.clone()), Admin::new().await);
+    for _ in 0..5 {
+        proxy.mute(true);
+        for _ in 0..5 {
+            admin
+                .publish(&topic, &topic, BasicProperties::default(), b"held")
+                .await;
+        }
+        admin.delete_queue(&service).await;
+        proxy.mute(false);
+        let message = Message::new(topic.as_str(), "again");
+        while sender.confirm(Lane::Shared, message.clone()).await != Confirm::Stored {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        while id(&next(&mut deliveries).await) != message.id() {}
+    }
     end(&*link).await;
     admin.forget(&service, &[&topic]).await;
 }

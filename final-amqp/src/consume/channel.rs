@@ -194,8 +194,9 @@ impl ConsumingChannel {
             match self.consumer.next().now_or_never() {
                 Some(Some(Ok(delivery))) => permit.send(self.take(delivery)),
                 Some(Some(Err(error))) => return Err(error.to_string()),
-                // The end is seen by the next wait.
-                Some(None) | None => return Ok(()),
+                // Said once: whoever asks again waits for ever.
+                Some(None) => return Err(ENDED.into()),
+                None => return Ok(()),
             }
         }
         Ok(())
@@ -285,6 +286,9 @@ impl ConsumingChannel {
     }
 }
 
+/// What is said where the broker cancels the consumer.
+const ENDED: &str = "the broker ended the consumer; was the queue deleted?";
+
 /// Why no delivery comes any more.
 enum Ended {
     Consumer(String),
@@ -302,9 +306,7 @@ async fn next<'a>(
     match consumer.next().await {
         Some(Ok(delivery)) => Ok((delivery, permit)),
         Some(Err(error)) => Err(Ended::Consumer(error.to_string())),
-        None => Err(Ended::Consumer(
-            "the broker ended the consumer; was the queue deleted?".into(),
-        )),
+        None => Err(Ended::Consumer(ENDED.into())),
     }
 }
 
