@@ -52,14 +52,15 @@ pub(crate) async fn connect(
         })
 }
 
-/// One attempt. lapin connects on a thread of its own, which would outlive a dropped future; the
-/// token ends it. (Not a timer: in that thread a timer panics once the runtime is gone.)
+/// One attempt. lapin connects on a thread of its own, which would outlive a dropped future, with the
+/// connection; the token ends both. (Not a timer: in that thread a timer panics once the runtime is
+/// gone.)
 async fn attempt(settings: &Settings, service: &str, role: &str) -> Result<Connection> {
     let name = settings.connection_name.as_deref().unwrap_or(service);
     let properties =
         ConnectionProperties::default().with_connection_name(format!("{name} {role}").into());
     let token = CancellationToken::new();
-    let _given_up = token.clone().drop_guard();
+    let given_up = token.clone().drop_guard();
     let tls = settings.tls.clone();
     let tokio = lapin::runtime::default_runtime()?;
     let gone = CancellationToken::new();
@@ -73,7 +74,7 @@ async fn attempt(settings: &Settings, service: &str, role: &str) -> Result<Conne
                 .await;
             let stream = connected.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?;
             Ok(AsyncTcpStream::Plain(
-                Guarded::new(stream).telling(&telling),
+                Guarded::new(stream).telling(&telling).until(&token),
             ))
         },
         properties,
@@ -85,7 +86,12 @@ async fn attempt(settings: &Settings, service: &str, role: &str) -> Result<Conne
     };
     select! {
         biased;
-        connected = connecting => connected,
+        connected = connecting => {
+            if connected.is_ok() {
+                given_up.disarm();
+            }
+            connected
+        }
         () = silence => Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
     }
 }

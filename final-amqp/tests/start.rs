@@ -7,12 +7,15 @@
 
 mod support;
 
+use std::time::Duration;
+
 use final_amqp::{Amqp, QueueKind};
 use final_core::{
     Error, Message,
     broker::{BrokerErrorKind, Confirm, Lane, LinkState, Setup},
 };
 use support::*;
+use tokio::{io::AsyncReadExt, net::TcpListener, time::timeout};
 
 fn with_login(user: &str, password: &str) -> String {
     let url = url();
@@ -153,4 +156,20 @@ async fn a_broker_that_is_away_is_no_error() {
 
     assert_eq!(*opened.link.state().borrow(), LinkState::Away);
     end(&*opened.link).await;
+}
+
+/// lapin's thread, its stream and its buffers would stay for each, for as long as the other side does.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_to_connect_that_is_given_up_hangs_up() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let amqp = Amqp::new(format!("amqp://{}/%2f", silent.local_addr().unwrap()))
+        .unwrap()
+        .connect_timeout(Duration::from_millis(200));
+    let setup = setup(&name("s"), &["t"]);
+    let (opened, stream) = tokio::join!(amqp.link(setup), silent.accept());
+
+    let mut said = Vec::new();
+    let hung_up = timeout(LONG, stream.unwrap().0.read_to_end(&mut said)).await;
+    assert!(hung_up.is_ok(), "after {said:?}");
+    end(&*opened.unwrap().link).await;
 }

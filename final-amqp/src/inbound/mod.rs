@@ -16,7 +16,7 @@ use std::{
 };
 
 use futures::io::{AsyncRead, AsyncWrite};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 
 pub(crate) use self::{kit::Kit, mend::SUBSTITUTE};
 
@@ -47,6 +47,8 @@ pub(crate) struct Guarded<S> {
     passing: usize,
     /// Tells when lapin has let go of it.
     gone: Option<DropGuard>,
+    /// Says that nobody wants it any more.
+    end: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
 impl<S> Guarded<S> {
@@ -54,6 +56,7 @@ impl<S> Guarded<S> {
         Self {
             stream,
             gone: None,
+            end: None,
             buffer: vec![0; CHUNK],
             given: 0,
             clear: 0,
@@ -65,6 +68,12 @@ impl<S> Guarded<S> {
     /// Cancels a token when it is dropped.
     pub(crate) fn telling(mut self, gone: &CancellationToken) -> Self {
         self.gone = Some(gone.clone().drop_guard());
+        self
+    }
+
+    /// Ends it when a token is cancelled: reading fails then, also where somebody waits for it already.
+    pub(crate) fn until(mut self, end: &CancellationToken) -> Self {
+        self.end = Some(Box::pin(end.clone().cancelled_owned()));
         self
     }
 
@@ -127,6 +136,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if let Some(end) = &mut this.end
+            && end.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         while this.given == this.clear {
             this.make_room();
             let room = &mut this.buffer[this.filled..];
