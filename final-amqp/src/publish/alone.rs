@@ -95,7 +95,8 @@ impl Lane {
         let mut running = JoinSet::new();
         let mut hard = Vec::new();
         loop {
-            while hard.is_empty() && running.len() < AT_ONCE {
+            let is_blocked = || *self.way.blocked.borrow();
+            while hard.is_empty() && running.len() < AT_ONCE && !is_blocked() {
                 let Some(message) = self.way.alone.pop() else {
                     break;
                 };
@@ -108,11 +109,16 @@ impl Lane {
                 };
                 running.spawn(self.clone().attempt(Arc::clone(connection), sending));
             }
-            match running.join_next().await {
-                None => return hard,
-                Some(Ok(Attempt::Hard(sending, text))) => hard.push((sending, text)),
-                // A task that was aborted dropped its message: lost.
-                Some(Ok(Attempt::Settled) | Err(_)) => {}
+            let more = hard.is_empty() && running.len() < AT_ONCE && !is_blocked();
+            select! {
+                ended = running.join_next() => match ended {
+                    None => return hard,
+                    Some(Ok(Attempt::Hard(sending, text))) => hard.push((sending, text)),
+                    // A task that was aborted dropped its message: lost.
+                    Some(Ok(Attempt::Settled) | Err(_)) => {}
+                },
+                // One that the broker does not answer holds up nobody else.
+                () = self.way.alone.filled(), if more && !running.is_empty() => {}
             }
         }
     }

@@ -104,6 +104,33 @@ async fn a_broker_that_does_not_answer_parks_what_waited_too_long() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_those_that_are_sent_alone_one_without_an_answer_holds_up_no_other() {
+    let admin = Admin::new().await;
+    let proxy = proxy::Proxy::start().await;
+    let (topic, queue) = (name("t"), name("q"));
+    admin.queue(&queue, &topic, &[]).await;
+    let amqp = final_amqp::Amqp::new(proxy.url())
+        .unwrap()
+        .confirm_timeout(LONG * 10);
+    let link = publisher(&amqp).await;
+    let mut sender = Sender::new(link.clone());
+    proxy.swallow_a_confirm();
+    let silent = sender.send_by(Lane::Alone, message(&topic));
+    while !proxy.has_swallowed() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+
+    assert_eq!(
+        sender.confirm(Lane::Alone, message(&topic)).await,
+        Confirm::Stored
+    );
+    link.close(LONG).await;
+    assert_eq!(sender.answer().await, (silent, Confirm::Lost));
+    admin.delete_queue(&queue).await;
+    admin.delete_exchange(&topic).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn while_away_everything_is_handed_back_at_once() {
     let proxy = proxy::Proxy::start().await;
     let amqp = final_amqp::Amqp::new(proxy.url()).unwrap();

@@ -2,7 +2,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
 };
 
 use tokio::{
@@ -17,6 +20,7 @@ pub struct Proxy {
     connections: Arc<Mutex<Vec<AbortHandle>>>,
     refusing: watch::Sender<bool>,
     muted: watch::Sender<bool>,
+    swallow: Arc<AtomicBool>,
     listener: AbortHandle,
 }
 
@@ -29,16 +33,18 @@ impl Proxy {
         let refusing = watch::Sender::new(false);
         let muted = watch::Sender::new(false);
         let mute = muted.subscribe();
+        let swallow = Arc::new(AtomicBool::new(false));
+        let swallows = Arc::clone(&swallow);
         let (all, refuse) = (Arc::clone(&connections), refusing.subscribe());
         let listener = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 if *refuse.borrow() {
                     continue;
                 }
-                let (target, mute) = (target.clone(), mute.clone());
+                let (target, mute, swallow) = (target.clone(), mute.clone(), Arc::clone(&swallows));
                 let connection = tokio::spawn(async move {
                     if let Ok(server) = TcpStream::connect(target).await {
-                        pass(client, server, mute).await;
+                        pass(client, server, mute, &swallow).await;
                     }
                 });
                 all.lock().unwrap().push(connection.abort_handle());
@@ -49,6 +55,7 @@ impl Proxy {
             connections,
             refusing,
             muted,
+            swallow,
             listener: listener.abort_handle(),
         }
     }
@@ -73,6 +80,16 @@ impl Proxy {
         self.muted.send_replace(mute);
     }
 
+    /// Keeps the next confirm from whom it is for.
+    pub fn swallow_a_confirm(&self) {
+        self.swallow.store(true, SeqCst);
+    }
+
+    /// Whether a confirm was kept since.
+    pub fn has_swallowed(&self) -> bool {
+        !self.swallow.load(SeqCst)
+    }
+
     /// Whether new connections are closed at once.
     pub fn refuse(&self, refuse: bool) {
         self.refusing.send_replace(refuse);
@@ -80,15 +97,22 @@ impl Proxy {
 }
 
 /// Passes bytes both ways until one side ends; none to the client while muted.
-async fn pass(mut client: TcpStream, mut server: TcpStream, mut mute: watch::Receiver<bool>) {
+async fn pass(
+    mut client: TcpStream,
+    mut server: TcpStream,
+    mut mute: watch::Receiver<bool>,
+    swallow: &AtomicBool,
+) {
     let (mut from_client, mut to_client) = client.split();
     let (mut from_server, mut to_server) = server.split();
     let back = async {
-        let mut buffer = vec![0; 64 * 1024];
+        let (mut buffer, mut unseen) = (vec![0; 64 * 1024], Vec::new());
         loop {
             let read = from_server.read(&mut buffer).await.unwrap_or(0);
             let heard = mute.wait_for(|muted| !muted).await.is_ok();
-            if read == 0 || !heard || to_client.write_all(&buffer[..read]).await.is_err() {
+            unseen.extend_from_slice(&buffer[..read]);
+            let passed = without_confirm(&mut unseen, swallow);
+            if read == 0 || !heard || to_client.write_all(&passed).await.is_err() {
                 return;
             }
         }
@@ -97,6 +121,25 @@ async fn pass(mut client: TcpStream, mut server: TcpStream, mut mute: watch::Rec
         _ = copy(&mut from_client, &mut to_server) => {}
         () = back => {}
     }
+}
+
+/// The whole frames of what has come, without the confirm that is to be kept.
+fn without_confirm(unseen: &mut Vec<u8>, swallow: &AtomicBool) -> Vec<u8> {
+    const HEAD: usize = 7;
+    const BASIC_ACK: &[u8] = &[0, 60, 0, 80];
+    let mut passed = Vec::new();
+    while let Some(length) = unseen.get(3..HEAD) {
+        let length = u32::from_be_bytes(length.try_into().unwrap()) as usize;
+        if unseen.len() < HEAD + length + 1 {
+            break;
+        }
+        let frame: Vec<u8> = unseen.drain(..HEAD + length + 1).collect();
+        let is_confirm = frame[0] == 1 && frame[HEAD..].starts_with(BASIC_ACK);
+        if !(is_confirm && swallow.swap(false, SeqCst)) {
+            passed.extend(frame);
+        }
+    }
+    passed
 }
 
 impl Drop for Proxy {
