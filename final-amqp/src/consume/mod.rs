@@ -254,7 +254,10 @@ async fn keep_channel(intake: &Intake, jobs: Jobs, connection: &Connection) {
         let ended = if declared {
             consume(intake, jobs.clone(), connection).await
         } else {
-            let again = intake.topology.declare(connection).await;
+            let again = intake.topology.declare(connection);
+            let Some(again) = intake.abort.run_until_cancelled(again).await else {
+                return;
+            };
             again.map_err(|error| error.to_string())
         };
         match ended {
@@ -280,9 +283,11 @@ async fn keep_channel(intake: &Intake, jobs: Jobs, connection: &Connection) {
 }
 
 async fn consume(intake: &Intake, jobs: Jobs, connection: &Connection) -> Result<(), String> {
-    let opened = ConsumingChannel::open(connection, intake, jobs)
-        .await
-        .map_err(|error| error.to_string())?;
+    let opening = ConsumingChannel::open(connection, intake, jobs);
+    let Some(opened) = intake.abort.run_until_cancelled(opening).await else {
+        return Ok(());
+    };
+    let opened = opened.map_err(|error| error.to_string())?;
     intake.notice.well();
     opened.run(intake).await
 }
