@@ -10,7 +10,10 @@ use lapin::{
 
 use crate::uri;
 
-/// A RabbitMQ, as [`Bus::new`](https://docs.rs/final-core) takes it.
+/// The longest time anything may be given: beyond all clocks a deadline cannot be reckoned.
+const A_DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// A RabbitMQ, as [`Bus::new`](final_core::Bus::new) takes it.
 ///
 /// ```
 /// use final_amqp::{Amqp, QueueKind};
@@ -134,14 +137,14 @@ impl Amqp {
 
     /// Sets how long the broker may take to confirm a message; 30 s otherwise.
     ///
-    /// A quorum queue without a majority answers nothing at all; its topic is then parked.
+    /// A quorum queue without a majority answers nothing at all; its topic is then parked. At most a day.
     pub fn confirm_timeout(self, limit: Duration) -> Self {
-        self.with(|settings| settings.confirm_timeout = limit)
+        self.with(|settings| settings.confirm_timeout = limit.min(A_DAY))
     }
 
-    /// Sets how long one attempt to connect may take; 10 s otherwise.
+    /// Sets how long one attempt to connect may take; 10 s otherwise. At most a day.
     pub fn connect_timeout(self, limit: Duration) -> Self {
-        self.with(|settings| settings.connect_timeout = limit)
+        self.with(|settings| settings.connect_timeout = limit.min(A_DAY))
     }
 
     fn with(mut self, set: impl FnOnce(&mut Settings)) -> Self {

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::Error;
 
+/// The longest time anything may be given: beyond all clocks a deadline cannot be reckoned.
+const A_DAY: Duration = Duration::from_secs(24 * 3600);
+
 /// Settings of a [`Bus`](crate::Bus), chained by value.
 ///
 /// ```
@@ -224,6 +227,14 @@ impl Options {
         must(
             self.max_message_bytes <= 128 * 1024 * 1024,
             "`max_message_bytes` must be at most 128 MiB, RabbitMQ's own limit",
+        );
+        must(
+            self.scan_interval <= A_DAY,
+            "`scan_interval` must be at most a day",
+        );
+        must(
+            self.shutdown_timeout <= A_DAY,
+            "`shutdown_timeout` must be at most a day",
         );
         must(
             self.max_retry_interval >= self.retry_interval,
