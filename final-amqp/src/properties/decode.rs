@@ -22,15 +22,18 @@ pub(crate) fn decode(
         .message_id()
         .as_ref()
         .map(|id| identity(id.as_str()))
-        .transpose()?
-        .unwrap_or_else(MessageId::new);
+        .transpose()?;
     let content_type = properties
         .content_type()
         .as_ref()
         .map(|kind| kind.as_str())
         .filter(|kind| !kind.is_empty() && *kind != GO_CONTENT_TYPE)
         .unwrap_or(MSGPACK);
-    let mut message = Message::identified(id, topic, payload)
+    let message = match id {
+        Some(id) => Message::identified(id, topic, payload),
+        None => Message::new(topic, payload),
+    };
+    let mut message = message
         .with_headers(users(headers))
         .with_content_type(content_type)
         // Absent means transient in AMQP.

@@ -141,7 +141,7 @@ impl Subscriber {
             }
         };
         let Some(route) = desk.routes.get(message.topic()) else {
-            match desk.unrouted.rule(message.id(), Instant::now()) {
+            match desk.unrouted.rule(message, Instant::now()) {
                 Ruling::HandBack(pause) => {
                     hands.spawn(hand_back_after(Arc::clone(desk), delivery, pause));
                 }

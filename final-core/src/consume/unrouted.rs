@@ -2,18 +2,20 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use crate::MessageId;
+use crate::{Message, MessageId};
 
 /// Remembers since when messages have been coming without a route here.
 ///
 /// During a rolling deployment the queue is bound to the new topic as soon as the first new instance
-/// is up, and the old ones get their share of it until they are replaced.
+/// is up, and the old ones get their share of it until they are replaced. But once a message has waited
+/// out its grace nobody has the route: then the topic's others do not wait. Each that waits takes a place
+/// of the prefetch from those that can be handled.
 pub(super) struct Unrouted {
     grace: Duration,
     seen: Mutex<Seen>,
@@ -33,6 +35,8 @@ struct Seen {
     first: HashMap<MessageId, Instant>,
     /// The same, oldest first.
     order: VecDeque<(Instant, MessageId)>,
+    /// The topics nobody has a route for, and when one of their messages came last.
+    given_up: HashMap<Arc<str>, Instant>,
 }
 
 /// The pause before a message is handed back for the first time.
@@ -43,6 +47,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
 /// How many messages are remembered. One that is forgotten gets a new grace, which loses nothing.
 const LIMIT: usize = 100_000;
+
+/// How many topics are remembered. The messages of others wait out their grace, each for itself.
+const TOPICS: usize = 1_000;
 
 /// How long after its grace a message is remembered, in case its dead letter is void and it comes
 /// again.
@@ -57,19 +64,16 @@ impl Unrouted {
     }
 
     /// Rules on a message that came now.
-    pub(super) fn rule(&self, id: MessageId, now: Instant) -> Ruling {
-        if self.grace.is_zero() {
+    pub(super) fn rule(&self, message: &Message, now: Instant) -> Ruling {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.grace.is_zero() || seen.has_given_up(message.topic(), now, self.grace) {
             return Ruling::GiveUp;
         }
         let keep = self.grace.saturating_mul(2).saturating_add(AFTERWARDS);
-        let first = self
-            .seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .first(id, now, keep);
-        let age = now.duration_since(first);
+        let age = now.duration_since(seen.first(message.identity(), now, keep));
         let left = self.grace.saturating_sub(age);
         if left.is_zero() {
+            seen.give_up(message.shared_topic(), now, self.grace);
             Ruling::GiveUp
         } else {
             Ruling::HandBack(self.pause(age).min(left))
@@ -98,6 +102,27 @@ impl Seen {
             now
         })
     }
+
+    /// Whether a topic's messages wait no more. For as long as they keep coming within a grace.
+    fn has_given_up(&mut self, topic: &str, now: Instant, grace: Duration) -> bool {
+        let Some(last) = self.given_up.get_mut(topic) else {
+            return false;
+        };
+        let is_recent = now.duration_since(*last) < grace;
+        *last = now;
+        if !is_recent {
+            self.given_up.remove(topic);
+        }
+        is_recent
+    }
+
+    fn give_up(&mut self, topic: Arc<str>, now: Instant, grace: Duration) {
+        self.given_up
+            .retain(|_, last| now.duration_since(*last) < grace);
+        if self.given_up.len() < TOPICS {
+            self.given_up.insert(topic, now);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -106,13 +131,73 @@ mod tests {
 
     const GRACE: Duration = Duration::from_secs(300);
 
+    fn message() -> Message {
+        message_of("order.placed")
+    }
+
+    fn message_of(topic: &str) -> Message {
+        Message::identified(MessageId::new(), topic, "payload")
+    }
+
+    /// One that has waited out its grace.
+    fn given_up(now: Instant) -> Unrouted {
+        let (unrouted, message) = (Unrouted::new(GRACE), message());
+        unrouted.rule(&message, now - GRACE);
+        assert_eq!(unrouted.rule(&message, now), Ruling::GiveUp);
+        unrouted
+    }
+
+    #[test]
+    fn when_one_has_waited_in_vain_others_of_its_topic_do_not_wait() {
+        let now = Instant::now() + GRACE;
+        let unrouted = given_up(now);
+
+        assert_eq!(unrouted.rule(&message(), now + GRACE / 2), Ruling::GiveUp);
+        assert_eq!(unrouted.rule(&message(), now + GRACE), Ruling::GiveUp);
+        let other = Message::new("order.cancelled", "payload");
+        assert!(matches!(unrouted.rule(&other, now), Ruling::HandBack(_)));
+    }
+
+    #[test]
+    fn after_a_time_without_any_the_messages_of_a_topic_wait_again() {
+        let now = Instant::now() + GRACE;
+        let unrouted = given_up(now);
+
+        let later = unrouted.rule(&message(), now + GRACE);
+        assert!(matches!(later, Ruling::HandBack(_)), "{later:?}");
+    }
+
+    #[test]
+    fn message_without_an_id_is_known_by_what_it_says() {
+        let (unrouted, now) = (Unrouted::new(GRACE), Instant::now());
+        unrouted.rule(&Message::new("order.placed", "one"), now);
+        unrouted.rule(&Message::new("order.placed", "another"), now + GRACE / 2);
+
+        let another = unrouted.rule(&Message::new("order.placed", "another"), now + GRACE);
+        assert!(matches!(another, Ruling::HandBack(_)), "{another:?}");
+        let one = unrouted.rule(&Message::new("order.placed", "one"), now + GRACE);
+        assert_eq!(one, Ruling::GiveUp);
+    }
+
+    #[test]
+    fn memory_of_topics_is_bounded() {
+        let (unrouted, now) = (Unrouted::new(GRACE), Instant::now());
+        for topic in 0..TOPICS + 10 {
+            let message = message_of(&topic.to_string());
+            unrouted.rule(&message, now);
+            assert_eq!(unrouted.rule(&message, now + GRACE), Ruling::GiveUp);
+        }
+
+        assert_eq!(unrouted.seen.lock().unwrap().given_up.len(), TOPICS);
+    }
+
     #[test]
     fn message_is_handed_back_until_its_grace_is_over() {
         #[track_caller]
         fn check(grace: Duration, age: Duration, expected: &Ruling) {
-            let (unrouted, id, now) = (Unrouted::new(grace), MessageId::new(), Instant::now());
-            unrouted.rule(id, now);
-            assert_eq!(unrouted.rule(id, now + age), *expected);
+            let (unrouted, message, now) = (Unrouted::new(grace), message(), Instant::now());
+            unrouted.rule(&message, now);
+            assert_eq!(unrouted.rule(&message, now + age), *expected);
         }
 
         let ms = Duration::from_millis;
@@ -131,8 +216,8 @@ mod tests {
     fn message_is_handed_back_less_often_than_a_quorum_queue_allows() {
         for minutes in 1..=60 {
             let unrouted = Unrouted::new(Duration::from_secs(minutes * 60));
-            let (id, mut now, mut times) = (MessageId::new(), Instant::now(), 0);
-            while let Ruling::HandBack(pause) = unrouted.rule(id, now) {
+            let (message, mut now, mut times) = (message(), Instant::now(), 0);
+            while let Ruling::HandBack(pause) = unrouted.rule(&message, now) {
                 now += pause;
                 times += 1;
             }
@@ -142,11 +227,12 @@ mod tests {
 
     #[test]
     fn message_whose_dead_letter_was_void_gets_no_second_grace() {
-        let (unrouted, id, now) = (Unrouted::new(GRACE), MessageId::new(), Instant::now());
-        unrouted.rule(id, now);
+        let (unrouted, message, now) = (Unrouted::new(GRACE), message(), Instant::now());
+        unrouted.rule(&message, now);
 
-        assert_eq!(unrouted.rule(id, now + GRACE), Ruling::GiveUp);
-        assert_eq!(unrouted.rule(id, now + GRACE + AFTERWARDS), Ruling::GiveUp);
+        assert_eq!(unrouted.rule(&message, now + GRACE), Ruling::GiveUp);
+        let again = unrouted.rule(&message, now + GRACE * 2 + AFTERWARDS);
+        assert_eq!(again, Ruling::GiveUp);
     }
 
     #[test]
@@ -154,7 +240,7 @@ mod tests {
         let (unrouted, now) = (Unrouted::new(GRACE), Instant::now());
 
         for _ in 0..LIMIT + 100 {
-            unrouted.rule(MessageId::new(), now);
+            unrouted.rule(&message(), now);
         }
 
         let seen = unrouted.seen.lock().unwrap();
@@ -165,9 +251,9 @@ mod tests {
     #[test]
     fn old_messages_are_forgotten() {
         let (unrouted, now) = (Unrouted::new(GRACE), Instant::now());
-        unrouted.rule(MessageId::new(), now);
+        unrouted.rule(&message(), now);
 
-        unrouted.rule(MessageId::new(), now + GRACE * 3);
+        unrouted.rule(&message(), now + GRACE * 3);
 
         assert_eq!(unrouted.seen.lock().unwrap().first.len(), 1);
     }

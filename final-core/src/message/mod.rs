@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use uuid::Uuid;
 
 pub use self::{headers::Headers, id::MessageId};
 
@@ -24,6 +25,8 @@ pub struct Message {
 #[derive(Clone)]
 struct Parts {
     id: MessageId,
+    /// Whether it came with its id. Another delivery of one that did not has another id.
+    is_identified: bool,
     topic: Arc<str>,
     key: Option<Arc<str>>,
     headers: Headers,
@@ -61,7 +64,7 @@ impl Message {
     /// assert_eq!(message.headers().get("tenant"), Some("acme"));
     /// ```
     pub fn new(topic: impl Into<Arc<str>>, payload: impl Into<Bytes>) -> Self {
-        Self::identified(MessageId::new(), topic, payload)
+        Self::with_parts(MessageId::new(), false, topic, payload)
     }
 
     /// The same for a message that has an id already.
@@ -70,11 +73,21 @@ impl Message {
         topic: impl Into<Arc<str>>,
         payload: impl Into<Bytes>,
     ) -> Self {
+        Self::with_parts(id, true, topic, payload)
+    }
+
+    fn with_parts(
+        id: MessageId,
+        is_identified: bool,
+        topic: impl Into<Arc<str>>,
+        payload: impl Into<Bytes>,
+    ) -> Self {
         // Nearly every message is msgpack; they share the text.
         static SHARED: LazyLock<Arc<str>> = LazyLock::new(|| MSGPACK.into());
         Self {
             parts: Arc::new(Parts {
                 id,
+                is_identified,
                 topic: topic.into(),
                 key: None,
                 headers: Headers::default(),
@@ -88,7 +101,8 @@ impl Message {
 
     /// Replaces the id.
     pub fn with_id(mut self, id: MessageId) -> Self {
-        Arc::make_mut(&mut self.parts).id = id;
+        let parts = Arc::make_mut(&mut self.parts);
+        (parts.id, parts.is_identified) = (id, true);
         self
     }
 
@@ -134,6 +148,15 @@ impl Message {
     /// The id, the same for every repeat of the message.
     pub fn id(&self) -> MessageId {
         self.parts.id
+    }
+
+    /// What tells it apart from others however often it comes: its id, or what it says.
+    pub(crate) fn identity(&self) -> MessageId {
+        if self.parts.is_identified {
+            return self.id();
+        }
+        let said = [self.topic().as_bytes(), &[0], self.payload()].concat();
+        MessageId(Uuid::new_v5(&Uuid::NAMESPACE_OID, &said))
     }
 
     /// The topic it was published to.

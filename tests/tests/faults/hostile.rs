@@ -1,9 +1,12 @@
 //! Anybody may publish to an exchange. Whatever comes, the bus goes on.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use final_amqp::Amqp;
-use final_core::{Bus, Message, Payload, PgBus, Router, broker::DeadLetter};
+use final_core::{Bus, Message, Options, Payload, PgBus, Router, broker::DeadLetter};
 use final_tests::{
     RawProducer, RawProperties, Taken, Vhost, eventually,
     raw::{long, short},
@@ -33,6 +36,10 @@ struct Victim {
 
 impl Victim {
     async fn start() -> Self {
+        Self::start_with(options().unrouted_grace(Duration::ZERO)).await
+    }
+
+    async fn start_with(options: Options) -> Self {
         crate::shop::log();
         let (service, vhost) = (
             service(),
@@ -42,11 +49,7 @@ impl Victim {
         let url = final_tests::pg_database().await.expect("PostgreSQL");
         let pool = sqlx::PgPool::connect(&url).await.expect("PostgreSQL");
         let broker = Amqp::new(vhost.url()).expect("a good URL");
-        let bus: PgBus = Bus::new(&service, pool, broker).with_options(
-            options()
-                .retry_count(0)
-                .unrouted_grace(std::time::Duration::ZERO),
-        );
+        let bus: PgBus = Bus::new(&service, pool, broker).with_options(options.retry_count(0));
         let handled = Arc::new(Mutex::new(Vec::new()));
         let notes = Arc::clone(&handled);
         let router = Router::new()
@@ -411,5 +414,21 @@ async fn what_no_handler_can_take_is_dead_lettered_with_a_bounded_reason() {
         victim.bus.stats().await.expect("stats").dead_lettered,
         sent as u64
     );
+    victim.works_on().await;
+}
+
+/// Each time it comes it has another id.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_without_an_id_and_a_handler_is_put_away_when_its_grace_is_over() {
+    let grace = Duration::from_millis(600);
+    let victim = Victim::start_with(options().unrouted_grace(grace)).await;
+    let (_connection, channel) = producer(victim.vhost.url()).await;
+    let (properties, headers) = (BasicProperties::default(), FieldTable::default());
+    // The default exchange, as the management page has it.
+    publish(&channel, "", &victim.service, headers, properties, b"body").await;
+
+    let dead = victim.dead(1).await;
+    let reason = dead[0].header("x-final-reason").expect("a reason");
+    assert!(reason.contains("no handler"), "{reason}");
     victim.works_on().await;
 }
