@@ -19,6 +19,7 @@ use std::{
 };
 
 use sqlx::{Pool, Transaction};
+use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::start::Running;
@@ -68,6 +69,8 @@ pub(crate) struct Inner<DB: OutboxDatabase> {
     /// Whether messages go straight into the broker's tables, and not through the outbox.
     stages: bool,
     phase: AtomicU8,
+    /// Tells that a start has come to its end, well or not.
+    start_ended: Notify,
     running: OnceLock<Running<DB>>,
     crew: Crew,
     /// Commits and inserts under way. Not in the crew, which aborts what is late: a COMMIT is not
@@ -131,6 +134,7 @@ impl<DB: OutboxDatabase> Bus<DB> {
             broker,
             options,
             phase: AtomicU8::new(Phase::New as u8),
+            start_ended: Notify::new(),
             running: OnceLock::new(),
             writes: TaskTracker::new(),
             // Also when the bus is dropped: what is delivered then goes back to the broker.

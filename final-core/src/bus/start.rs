@@ -1,9 +1,6 @@
 //! Starting a bus.
 
-use std::{
-    fmt,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{fmt, sync::Arc};
 
 use tokio::sync::Mutex;
 
@@ -43,7 +40,7 @@ impl<DB: OutboxDatabase> Bus<DB> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future does not stop the start; call [`shutdown`](Self::shutdown) for that.
+    /// Dropping the future does not stop the start; [`shutdown`](Self::shutdown) waits for its end.
     pub async fn start(&self, router: Router) -> Result<(), Error> {
         let inner = Arc::clone(&self.inner);
         inner
@@ -59,8 +56,13 @@ impl<DB: OutboxDatabase> Bus<DB> {
             } else {
                 Phase::New
             };
-            inner.phase.store(phase as u8, Ordering::Release);
-            result
+            let is_wanted = inner.advance(Phase::Starting, phase).is_ok();
+            inner.start_ended.notify_waiters();
+            if is_wanted {
+                result
+            } else {
+                Err(Error::ShutDown)
+            }
         });
         // The task cannot be aborted before a shutdown, so this is a panic in it, already logged.
         task.await.unwrap_or(Err(Error::ShutDown))

@@ -17,7 +17,8 @@ impl<DB: OutboxDatabase> Bus<DB> {
     /// In this order: no new deliveries; the handlers at work; their dead letters and acks;
     /// transactions that are committing; the confirms of what was sent; their acks in the outbox;
     /// the leases; the connections. What cannot be finished within `Options::shutdown_timeout` is
-    /// left as it is: deliveries go back to the broker, records stay in the outbox.
+    /// left as it is: deliveries go back to the broker, records stay in the outbox. A start that is
+    /// under way is waited for first.
     ///
     /// Publishing afterwards still writes to the outbox; the next start sends it. Asking for stats or
     /// failed records is an error then. Calling it again does nothing.
@@ -30,25 +31,43 @@ impl<DB: OutboxDatabase> Bus<DB> {
     ///
     /// Dropping the future does not stop the shutdown.
     pub async fn shutdown(&self) -> Result<(), Error> {
-        match self.inner.advance(Phase::Running, Phase::Stopping) {
-            Ok(()) => {}
-            Err(Phase::New) => {
-                self.inner
-                    .phase
-                    .store(Phase::Stopped as u8, Ordering::Release);
-                return Ok(());
-            }
-            Err(Phase::Starting) => return Err(Error::NotStarted),
-            Err(_) => return Ok(()),
-        }
         let inner = Arc::clone(&self.inner);
         // Not in the crew: it waits for the crew.
-        let task = tokio::spawn(async move { inner.shut_down().await });
+        let task = tokio::spawn(async move { inner.stop().await });
         task.await.unwrap_or(Err(Error::ShutDown))
     }
 }
 
 impl<DB: OutboxDatabase> Inner<DB> {
+    /// Waits for a start under way, and shuts down what it has started.
+    async fn stop(&self) -> Result<(), Error> {
+        let limit = self.options.shutdown_timeout;
+        let end = tokio::time::Instant::now() + limit;
+        loop {
+            let start_ended = self.start_ended.notified();
+            match self.advance(Phase::Running, Phase::Stopping) {
+                Ok(()) => return self.shut_down().await,
+                Err(Phase::New) if self.advance(Phase::New, Phase::Stopped).is_ok() => {
+                    return Ok(());
+                }
+                Err(Phase::Stopping | Phase::Stopped) => return Ok(()),
+                Err(Phase::New | Phase::Starting | Phase::Running) => {}
+            }
+            let is_late = tokio::time::timeout_at(end, start_ended).await.is_err();
+            if is_late && self.advance(Phase::Starting, Phase::Stopped).is_ok() {
+                self.crew.abort();
+                let _ = self.crew.join(LEAST).await;
+                // It may have come to its end in the same instant.
+                if let Some(running) = self.running.get() {
+                    running.link.close(LEAST).await;
+                }
+                self.store.close().await;
+                let what = "the start";
+                return Err(Error::Timeout { what, limit });
+            }
+        }
+    }
+
     /// How long handlers at work may go on: most of the time, but not what the way out needs.
     pub(super) fn handlers_limit(&self) -> Duration {
         let limit = self.options.shutdown_timeout;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use sqlx::Connection;
+use sqlx::{Connection, Sqlite};
 
 use super::scripted::{SOON, Stage, options};
-use crate::broker::Confirm;
+use crate::{Bus, Router, broker::Confirm};
 
 #[tokio::test]
 async fn shutdown_waits_for_answers_and_releases_what_has_none() {
@@ -31,6 +31,69 @@ async fn shutdown_waits_for_answers_and_releases_what_has_none() {
         began.elapsed()
     );
     drop(unanswered);
+}
+
+#[tokio::test]
+async fn a_start_that_is_under_way_is_shut_down_when_it_has_ended() {
+    let stage = Stage::new(options()).await;
+    let bus = stage.unstarted(options()).await;
+    let (start, shutdown, lock) = between(&stage, &bus).await;
+    lock.rollback().await.unwrap();
+
+    start.await.unwrap().unwrap();
+    shutdown.await.unwrap().unwrap();
+    let stats = bus.stats().await;
+    assert!(matches!(stats, Err(crate::Error::ShutDown)), "{stats:?}");
+}
+
+#[tokio::test]
+async fn a_start_that_does_not_end_in_time_is_cut_short_by_the_shutdown() {
+    let stage = Stage::new(options()).await;
+    let bus = stage
+        .unstarted(options().shutdown_timeout(Duration::from_millis(200)))
+        .await;
+    let (start, shutdown, lock) = between(&stage, &bus).await;
+
+    let shutdown = shutdown.await.unwrap();
+    assert!(
+        matches!(
+            shutdown,
+            Err(crate::Error::Timeout {
+                what: "the start",
+                ..
+            })
+        ),
+        "{shutdown:?}"
+    );
+    let start = start.await.unwrap();
+    assert!(matches!(start, Err(crate::Error::ShutDown)), "{start:?}");
+    lock.rollback().await.unwrap();
+}
+
+type Task = tokio::task::JoinHandle<Result<(), crate::Error>>;
+
+/// A shutdown of a bus that is starting: the start waits for the transaction, and the shutdown for it.
+async fn between(
+    stage: &Stage,
+    bus: &Bus<Sqlite>,
+) -> (Task, Task, sqlx::Transaction<'static, Sqlite>) {
+    let lock = stage.bus.begin().await.unwrap();
+    let mut start = {
+        let bus = bus.clone();
+        tokio::spawn(async move { bus.start(Router::new()).await })
+    };
+    let mut shutdown = {
+        let bus = bus.clone();
+        // The bus is in its start as soon as that has run for the first time.
+        tokio::task::yield_now().await;
+        tokio::spawn(async move { bus.shutdown().await })
+    };
+    let ended = async {
+        tokio::select! { _ = &mut start => {}, _ = &mut shutdown => {} }
+    };
+    let ended = tokio::time::timeout(Duration::from_millis(100), ended).await;
+    assert!(ended.is_err(), "neither waits");
+    (start, shutdown, lock)
 }
 
 #[tokio::test]
