@@ -198,6 +198,20 @@ impl<DB: OutboxDatabase> Tx<'_, DB> {
         .await
     }
 
+    /// Deletes so many rows, and looks at none behind them.
+    pub(super) async fn delete_only(
+        &mut self,
+        template: &str,
+        mut values: Vec<Value>,
+        rows: usize,
+    ) -> DbResult<u64> {
+        let Some(only) = DB::LOG_WORDS.only else {
+            return self.run(template, values).await;
+        };
+        values.push(i64::try_from(rows).unwrap_or(i64::MAX).into());
+        self.run(&format!("{template} {only}"), values).await
+    }
+
     /// What is written into the log waits for the disk before it shows. A server that forgot it in a
     /// crash could give its number to another message, and whoever has read the number passes that over.
     pub(super) async fn be_durable(&mut self) -> DbResult<()> {

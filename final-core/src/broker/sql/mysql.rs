@@ -33,6 +33,7 @@ impl LogDatabase for MySql {
         durable: None,
         notify: None,
         no_wait: Some("FOR UPDATE NOWAIT"),
+        only: Some("ORDER BY seq LIMIT ?"),
         impatient: None,
         many: None,
     };
@@ -48,6 +49,7 @@ impl LogDatabase for MySql {
         moving: OPTIONS,
         still: OPTIONS,
         busy: OPTIONS,
+        inline_index: true,
         schema: "",
     };
 

@@ -46,6 +46,7 @@ const TYPES: Types = Types {
     still: "",
     busy: " WITH (\n  \
         fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000\n)",
+    inline_index: false,
     schema: "",
 };
 
@@ -63,6 +64,7 @@ impl LogDatabase for Postgres {
         durable: Some("SET LOCAL synchronous_commit = on"),
         notify: Some("SELECT pg_notify('final_log', ?)"),
         no_wait: None,
+        only: None,
         impatient: Some("SET LOCAL lock_timeout = '20ms'"),
         many: Some(many),
     };

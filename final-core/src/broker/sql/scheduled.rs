@@ -26,11 +26,11 @@ impl<DB: OutboxDatabase> Log<DB> {
              SELECT {{message}}, recipient, expires_at, {{now}} FROM {{scheduled}} \
              WHERE seq IN ({list}) ORDER BY due_at, seq"
         );
-        let delete = format!("DELETE FROM {{scheduled}} WHERE seq IN ({list})");
-        let values = || some.iter().map(|seq| Value::from(*seq)).collect();
+        let values = || -> Vec<_> { some.iter().map(|seq| Value::from(*seq)).collect() };
         tx.be_durable().await?;
         tx.run(&copy, values()).await?;
-        tx.run(&delete, values()).await?;
+        let delete = format!("DELETE FROM {{scheduled}} WHERE seq IN ({list})");
+        tx.delete_only(&delete, values(), seqs.len()).await?;
         tx.commit().await?;
         Ok(seqs.len())
     }

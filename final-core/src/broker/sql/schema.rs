@@ -21,6 +21,8 @@ pub struct Types {
     pub(super) still: &'static str,
     /// After the columns of a small table whose rows change all the time.
     pub(super) busy: &'static str,
+    /// Whether an index is made with its table, because there is no `CREATE INDEX IF NOT EXISTS`.
+    pub(super) inline_index: bool,
     /// Before the names.
     pub(super) schema: &'static str,
 }
@@ -57,6 +59,7 @@ pub(super) fn tables(t: &Types) -> Vec<String> {
         moving,
         still,
         busy,
+        inline_index,
         schema,
     } = t;
     let last = super::LANES - 1;
@@ -68,7 +71,16 @@ pub(super) fn tables(t: &Types) -> Vec<String> {
     let create = |name: &str, columns: String, options: &str| {
         format!("CREATE TABLE IF NOT EXISTS {schema}final_log{name} (\n  {columns}\n){options}")
     };
-    vec![
+    let due = "final_log_due";
+    let (inline, index) = match inline_index {
+        true => (format!(",\n  INDEX {due} (due_at, seq)"), None),
+        false => {
+            let on = "ON final_log_scheduled (due_at, seq)";
+            let index = format!("CREATE INDEX IF NOT EXISTS {schema}{due} {on}");
+            (String::new(), Some(index))
+        }
+    };
+    let mut all = vec![
         create(
             "",
             format!(
@@ -82,7 +94,7 @@ pub(super) fn tables(t: &Types) -> Vec<String> {
             format!(
                 "seq {serial},\n  {message},\n  recipient {name},\n  expires_at {big},\n  \
                  created_at {big} NOT NULL,\n  due_at {big} NOT NULL,\n  \
-                 CONSTRAINT final_log_scheduled_lane CHECK (lane BETWEEN 0 AND {last})"
+                 CONSTRAINT final_log_scheduled_lane CHECK (lane BETWEEN 0 AND {last}){inline}"
             ),
             moving,
         ),
@@ -134,5 +146,7 @@ pub(super) fn tables(t: &Types) -> Vec<String> {
             ),
             busy,
         ),
-    ]
+    ];
+    all.extend(index);
+    all
 }

@@ -27,6 +27,7 @@ impl LogDatabase for Sqlite {
         durable: None,
         notify: None,
         no_wait: None,
+        only: None,
         impatient: None,
         many: None,
     };
@@ -43,6 +44,7 @@ impl LogDatabase for Sqlite {
         moving: "",
         still: "",
         busy: "",
+        inline_index: false,
         schema: "main.",
     };
 

@@ -38,6 +38,9 @@ pub struct Words {
     pub(super) many: Option<fn(&str, Kind, &str) -> String>,
     /// Locks rows, and fails at once where a transaction has one, committed or not.
     pub(super) no_wait: Option<&'static str>,
+    /// After a DELETE of rows that are known: goes by the key, and stops behind so many. The row behind
+    /// them may be a transaction's that has not ended.
+    pub(super) only: Option<&'static str>,
     /// Bounds how long an INSERT waits for another transaction's, for the transaction.
     pub(super) impatient: Option<&'static str>,
 }

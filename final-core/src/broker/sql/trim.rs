@@ -43,9 +43,11 @@ impl<DB: OutboxDatabase> Log<DB> {
         let mut rows = tx.rows(settled, Vec::new(), &[Kind::Int]).await?;
         let settled = rows.first_mut().map_or(Ok(None), Row::maybe_int)?;
         let next = "SELECT seq, CASE WHEN created_at < {now} - ? THEN CAST(1 AS {int}) ELSE CAST(0 AS {int}) END, \
-                CASE WHEN created_at < {now} - ? THEN CAST(1 AS {int}) ELSE CAST(0 AS {int}) END \
+                CASE WHEN created_at < {now} - ? THEN CAST(1 AS {int}) ELSE CAST(0 AS {int}) END, \
+                CASE WHEN topic IN (SELECT topic FROM {topics}) OR recipient IS NOT NULL \
+                    THEN CAST(1 AS {int}) ELSE CAST(0 AS {int}) END \
             FROM {log} WHERE seq > ? ORDER BY seq LIMIT ?";
-        const KINDS: &[Kind] = &[Kind::Int, Kind::Int, Kind::Int];
+        const KINDS: &[Kind] = &[Kind::Int; 4];
         let unread = keep.unread.unwrap_or(Duration::MAX);
         let values = vec![
             micros(keep.after_read).into(),
@@ -53,21 +55,24 @@ impl<DB: OutboxDatabase> Log<DB> {
             trimmed.into(),
             BATCH.into(),
         ];
-        let (mut end, mut seen) = (trimmed, 0);
+        let (mut end, mut seen, mut wanted) = (trimmed, 0, 0);
         for mut row in tx.rows(next, values, KINDS).await? {
             let (seq, is_old, is_too_old) = (row.int()?, row.int()? > 0, row.int()? > 0);
+            let is_subscribed = row.int()? > 0;
             let has_everybody = settled.is_some_and(|settled| seq <= settled);
             if !(has_everybody && is_old || is_too_old && keep.unread.is_some()) {
                 break;
             }
             (end, seen) = (seq, seen + 1);
+            wanted += usize::from(is_subscribed);
         }
         if seen == 0 {
             return tx.roll_back().await.map(|()| false);
         }
         let delete = "DELETE FROM {log} WHERE seq > ? AND seq <= ? \
             AND (topic IN (SELECT topic FROM {topics}) OR recipient IS NOT NULL)";
-        tx.run(delete, vec![trimmed.into(), end.into()]).await?;
+        let values = vec![trimmed.into(), end.into()];
+        tx.delete_only(delete, values, wanted).await?;
         let update = "UPDATE {state} SET trimmed = ? WHERE id = 1";
         tx.run(update, vec![end.into()]).await?;
         tx.commit().await?;

@@ -11,12 +11,13 @@ mod migration;
 mod order;
 mod quiet;
 mod retention;
+mod scheduled;
 
 use std::{sync::Arc, time::Duration};
 
 use final_core::{Bus, Message, Options, Router, SqlBroker};
 use final_tests::{SqliteFile, eventually};
-use sqlx::Pool;
+use sqlx::{Pool, Transaction};
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -96,6 +97,13 @@ impl<D: Database> Log<D> {
 
     pub async fn run(&self, sql: &str) -> u64 {
         D::run_on(&self.pool, sql).await
+    }
+
+    /// Runs a statement in a transaction, which is open.
+    pub async fn locked(&self, sql: &str) -> Transaction<'static, D> {
+        let mut tx = self.pool.begin().await.expect("begin");
+        D::run(&mut tx, sql).await.expect("locked");
+        tx
     }
 
     /// Waits until a query gives that number.

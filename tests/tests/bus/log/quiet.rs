@@ -63,6 +63,37 @@ async fn an_idle_bus_sends_less_than_a_statement_a_second_to_postgresql() {
     .await;
 }
 
+/// Somebody else is about to put it into the log, and stands still.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scheduled_message_that_is_due_and_locked_is_not_tried_without_a_pause() {
+    let log = Log::<sqlx::Postgres>::new().await;
+    let name: String = sqlx::query_scalar("SELECT current_database()::text")
+        .fetch_one(&log.pool)
+        .await
+        .expect("a name");
+    let elsewhere = final_tests::pg_database().await.expect("PostgreSQL");
+    let observer = sqlx::PgPool::connect(&elsewhere).await.expect("connected");
+    let count = format!(
+        "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = '{name}'"
+    );
+    let (bus, notes) = log.noting("shop", &["placed"]).await;
+    let delayed = bus
+        .publish("placed", &1_i64)
+        .delay(Duration::from_millis(300));
+    delayed.await.expect("publish");
+    let lock = log
+        .locked("SELECT seq FROM final_log_scheduled FOR UPDATE")
+        .await;
+
+    let before = sqlx::Postgres::number(&observer, &count).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let sent = sqlx::Postgres::number(&observer, &count).await - before;
+    assert!(sent < 500, "{sent} transactions in 5 s");
+    lock.rollback().await.expect("rollback");
+    notes.reach(1).await;
+    bus.shutdown().await.expect("shutdown");
+}
+
 /// On a server of its own: what it counts, it counts for all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_bus_sends_less_than_a_statement_a_second_to_mariadb() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use final_tests::always;
 
-use super::{Held, Log, publish, sorted};
+use super::{Held, Log, order::written, publish, sorted};
 use crate::database::Database;
 
 crate::log_suite!(
@@ -15,6 +15,11 @@ crate::log_suite!(
     a_service_that_is_forgotten_is_waited_for_no_more,
     a_service_that_is_forgotten_at_work_begins_anew,
     a_topic_nobody_has_subscribed_is_kept,
+);
+
+crate::log_suite!(
+    at once:
+    what_every_service_has_is_removed_though_a_transaction_behind_it_is_open,
 );
 
 const ROWS: &str = "SELECT count(*) FROM final_log";
@@ -37,6 +42,22 @@ async fn what_every_service_has_is_removed<D: Database>(log: Log<D>) {
     assert_eq!(sorted(sold.numbers()), Vec::from_iter(0..2_510));
     shop.shutdown().await.expect("shutdown");
     mail.shutdown().await.expect("shutdown");
+}
+
+async fn what_every_service_has_is_removed_though_a_transaction_behind_it_is_open<D: Database>(
+    log: Log<D>,
+) {
+    let (shop, held) = (log.bus("shop"), Held::new());
+    shop.start(held.router("placed")).await.expect("start");
+    publish(&shop, "placed", 0..20).await;
+    held.begun.reach(20).await;
+
+    let open = written(&shop, 20).await;
+    held.let_go(21);
+    log.comes_to(ROWS, 0).await;
+    open.commit().await.expect("commit");
+    held.done.reach(21).await;
+    shop.shutdown().await.expect("shutdown");
 }
 
 async fn what_one_service_has_not_settled_stays<D: Database>(log: Log<D>) {

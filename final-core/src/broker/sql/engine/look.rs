@@ -32,7 +32,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
             .look(&member.group, member.id, member.hub.process)
             .await?;
         member.hub.set_others(others);
-        self.due_at = due_at;
+        self.due_at = due_at.map(|at| at.max(self.promote_at));
         self.trimmed = trimmed;
         self.members = usize::try_from(members).unwrap_or(1).max(1);
         let mut look_again = member.tuning.poll_interval;

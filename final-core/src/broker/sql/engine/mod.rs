@@ -47,6 +47,10 @@ const UNSETTLED: Duration = Duration::from_millis(250);
 const LAG: Duration = Duration::from_secs(1);
 /// Scheduled messages of one transaction.
 const PROMOTE: usize = 500;
+/// The pause before messages that are due are looked for again, where somebody else has them in hand, and
+/// where they could not be had.
+const PROMOTE_AGAIN: Duration = Duration::from_millis(100);
+const PROMOTE_FAILED: Duration = Duration::from_secs(1);
 /// The pause after a failure.
 const AGAIN: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
 
@@ -74,6 +78,7 @@ pub(super) struct Engine<DB: OutboxDatabase> {
     /// Whether this process has announced messages since the last page.
     rang: bool,
     due_at: Option<Instant>,
+    promote_at: Instant,
     failures: u32,
     commit_failures: u32,
     commit_again: Instant,
@@ -105,6 +110,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
             poll_at: now,
             rang: false,
             due_at: None,
+            promote_at: now,
             failures: 0,
             commit_failures: 0,
             commit_again: now,
@@ -162,7 +168,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         }
         self.rung = rung;
         if self.due_at.is_some_and(|at| at <= now) | self.member.hub.take_alarm(now) {
-            self.promote().await?;
+            self.promote().await;
         }
         self.commit_if_due().await;
         if self.deliveries.is_some() && self.member.is_alive() {
@@ -214,15 +220,24 @@ impl<DB: OutboxDatabase> Engine<DB> {
         }
     }
 
-    async fn promote(&mut self) -> DbResult<()> {
-        let promoted = self.member.log.promote(PROMOTE).await?;
-        if promoted > 0 {
-            self.member.hub.committed();
-        }
+    /// Puts what is due into the log. If that fails, reading and committing go on.
+    async fn promote(&mut self) {
+        let pause = match self.member.log.promote(PROMOTE).await {
+            Ok(0) => PROMOTE_AGAIN,
+            Ok(_) => {
+                self.member.hub.committed();
+                Duration::ZERO
+            }
+            Err(error) => {
+                let service = &*self.member.group;
+                tracing::warn!(service, %error, "scheduled messages wait; they are tried again");
+                PROMOTE_FAILED
+            }
+        };
         // Looks what is due next.
         self.look_at = Instant::now();
+        self.promote_at = self.look_at + pause;
         self.due_at = None;
-        Ok(())
     }
 
     fn changed_for(&self, time: Duration) -> bool {
