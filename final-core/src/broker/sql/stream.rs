@@ -149,12 +149,14 @@ impl Stream {
     }
 
     /// Whether the next page is to be read. What a predecessor left comes before it, and with very many
-    /// open gaps some have to close first.
+    /// open gaps in what was read some have to close first. Those ahead, of a lane that has come further,
+    /// close by reading.
     pub(super) fn can_read(&self) -> bool {
         self.is_hungry
             && self.inherited.is_empty()
             && self.has_lanes()
-            && self.gaps.len() <= MOST_GAPS
+            && (self.gaps.len() <= MOST_GAPS
+                || self.gaps.within(0, self.read).nth(MOST_GAPS).is_none())
     }
 
     pub(super) fn has_lanes(&self) -> bool {
@@ -229,5 +231,36 @@ impl Stream {
         if start < before {
             self.gaps.notice(start, before - 1, Instant::now());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lane(lane: usize, read_to: i64) -> LaneRow {
+        LaneRow {
+            id: LaneId { stream: 0, lane },
+            member: None,
+            is_held: false,
+            epoch: 1,
+            read_to,
+            open: Some(Spans::default()),
+            settled_to: read_to,
+            ends_at: None,
+        }
+    }
+
+    #[test]
+    fn gaps_ahead_of_a_lane_that_comes_in_behind_do_not_keep_it_from_reading() {
+        let mut stream = Stream::new(0, None, Topics::new());
+        stream.adopt(lane(0, 10_000));
+        for number in (1..).step_by(2).take(MOST_GAPS + 1) {
+            stream.gaps.notice(number, number, Instant::now());
+        }
+        assert!(!stream.can_read());
+
+        stream.adopt(lane(1, 0));
+        assert!(stream.can_read());
     }
 }
