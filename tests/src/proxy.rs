@@ -46,6 +46,8 @@ struct Wire {
 struct State {
     /// Connections taken before the newest cut are over.
     cuts: usize,
+    /// Connections taken before the newest of these carry nothing any more.
+    strandings: usize,
     /// Connections taken before the newest of these have one direction closed.
     requests_closed: usize,
     answers_closed: usize,
@@ -116,6 +118,12 @@ impl Proxy {
     /// Resets all open connections, both ends; new ones are served.
     pub fn cut(&self) {
         self.wire.state.send_modify(|state| state.cuts += 1);
+    }
+
+    /// Carries nothing any more on the connections that are open, and closes none: the server's machine
+    /// is gone, and another one takes the new ones.
+    pub fn strand(&self) {
+        self.wire.state.send_modify(|state| state.strandings += 1);
     }
 
     /// Holds everything back, both ways, with all connections open: a broken router, no reset.
@@ -300,6 +308,7 @@ impl Direction {
         let _ = self.from.as_ref().set_zero_linger();
         let mut state = wire.state.subscribe();
         let closed = (self.closed)(&state.borrow_and_update());
+        let strandings = state.borrow().strandings;
         let mut closing = state.clone();
         let mut buffer = vec![0; 64 * 1024];
         loop {
@@ -318,7 +327,7 @@ impl Direction {
                 return;
             };
             if state
-                .wait_for(|state| !(self.is_stalled)(state))
+                .wait_for(|state| !(self.is_stalled)(state) && state.strandings == strandings)
                 .await
                 .is_err()
             {

@@ -66,7 +66,7 @@ impl<DB: OutboxDatabase> Bus<DB> {
     pub async fn failed(&self, limit: u32) -> Result<Vec<FailedRecord>, Error> {
         let store = &self.inner.store;
         let statements = self.inner.statements().await?;
-        DB::failed(store.relay(), statements, limit)
+        DB::failed(&store.relay(), statements, limit)
             .await
             .map_err(|error| Store::<DB>::explain(statements, error, "reading failed records"))
     }
@@ -89,14 +89,14 @@ impl<DB: OutboxDatabase> Bus<DB> {
         let retried = match which.into() {
             RetryFailed::Ids(ids) => {
                 let ids: Vec<Uuid> = ids.into_iter().map(|id| id.0).collect();
-                DB::retry_failed(store.relay(), statements, Some(&ids))
+                DB::retry_failed(&store.relay(), statements, Some(&ids))
                     .await
                     .map_err(explain)?
             }
             RetryFailed::All => {
                 let mut all = 0;
                 loop {
-                    let some = DB::retry_failed(store.relay(), statements, None)
+                    let some = DB::retry_failed(&store.relay(), statements, None)
                         .await
                         .map_err(explain)?;
                     all += some;

@@ -179,7 +179,7 @@ impl<DB: OutboxDatabase> Bus<DB> {
     ///
     /// Dropping the future lets the migration finish or leaves the rest to the next call.
     pub async fn migrate(&self) -> Result<(), Error> {
-        DB::migrate(self.inner.store.relay(), self.inner.service()?).await?;
+        DB::migrate(&self.inner.store.relay(), self.inner.service()?).await?;
         self.inner.broker.migrate().await
     }
 

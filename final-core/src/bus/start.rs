@@ -74,7 +74,7 @@ impl<DB: OutboxDatabase> Inner<DB> {
         let service = self.service()?;
         self.options.check()?;
         let routes = router.into_routes()?;
-        DB::migrate(self.store.relay(), service).await?;
+        DB::migrate(&self.store.relay(), service).await?;
         self.store.statements(service).await?;
 
         let setup = Setup {
@@ -96,7 +96,7 @@ impl<DB: OutboxDatabase> Inner<DB> {
     /// Empties outbox and queues. Under the startup lock, so that nobody starts in between.
     async fn purge(&self, setup: Setup) -> Result<Opened, Error> {
         let purging = || Error::database("purging the outbox");
-        let relay = self.store.relay();
+        let relay = &self.store.relay();
         let statements = self.store.statements(self.service()?).await?;
         let lock = DB::startup_lock(relay, self.service()?)
             .await

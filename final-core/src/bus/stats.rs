@@ -63,7 +63,7 @@ impl<DB: OutboxDatabase> Bus<DB> {
         let store = &self.inner.store;
         let statements = self.inner.statements().await?;
         let doing = "counting the outbox";
-        let backlog = DB::backlog(store.relay(), statements)
+        let backlog = DB::backlog(&store.relay(), statements)
             .await
             .map_err(|error| crate::relay::Store::<DB>::explain(statements, error, doing))?;
         let mut stats = Stats {

@@ -28,6 +28,11 @@ mod owned;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 mod record;
+#[cfg_attr(
+    not(any(feature = "postgres", feature = "mysql", feature = "sqlite")),
+    allow(dead_code)
+)]
+pub(crate) mod renewable;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 mod row;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]

@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -17,13 +16,18 @@ use crate::{
     outbox::{
         Claimed, DbResult, NewRecord, Position, Record,
         claims::{self, Claim},
+        renewable::RenewablePool,
     },
 };
 
+/// How long the database may take to answer. It gives up waiting for a lock in less, so that what was
+/// asked in vain does not pile up there.
+const ANSWER: Duration = Duration::from_secs(15);
+
 /// One service's outbox.
 pub(crate) struct Store<DB: OutboxDatabase> {
-    caller: Pool<DB>,
-    relay: OnceLock<Pool<DB>>,
+    /// The relay's own: busy writers must not starve the ackers, nor the ackers the writers.
+    relay: RenewablePool<DB>,
     statements: OnceCell<DB::Statements>,
     /// Who claims: new for each bus, so that a restarted process does not take its dead
     /// predecessor's leases for its own.
@@ -42,8 +46,7 @@ pub(crate) struct PutBack {
 impl<DB: OutboxDatabase> Store<DB> {
     pub(crate) fn new(caller: Pool<DB>, lease: Duration) -> Self {
         Self {
-            caller,
-            relay: OnceLock::new(),
+            relay: RenewablePool::new(caller, DB::relay_pool),
             statements: OnceCell::new(),
             owner: Uuid::now_v7(),
             lease,
@@ -52,20 +55,19 @@ impl<DB: OutboxDatabase> Store<DB> {
 
     /// The caller's pool.
     pub(crate) fn caller(&self) -> &Pool<DB> {
-        &self.caller
+        self.relay.caller()
     }
 
-    /// The relay's own pool: busy writers must not starve the ackers, nor the ackers the writers.
-    pub(crate) fn relay(&self) -> &Pool<DB> {
-        // Made late, because a pool can only be made inside a runtime.
-        self.relay.get_or_init(|| DB::relay_pool(&self.caller))
+    /// The relay's own pool.
+    pub(crate) fn relay(&self) -> Pool<DB> {
+        self.relay.get()
     }
 
     /// The statements, with the table's name qualified once: a `search_path` or `USE` of the caller
     /// must not redirect the INSERT.
     pub(crate) async fn statements(&self, service: &ServiceName) -> Result<&DB::Statements, Error> {
         self.statements
-            .get_or_try_init(|| DB::locate(self.relay(), service))
+            .get_or_try_init(|| async { DB::locate(&self.relay(), service).await })
             .await
             .map_err(Error::database("looking up the schema of the outbox"))
     }
@@ -87,10 +89,8 @@ impl<DB: OutboxDatabase> Store<DB> {
 
     /// Closes the relay's own pool.
     pub(crate) async fn close(&self) {
-        if let Some(relay) = self.relay.get()
-            && !DB::lives_in_pool(&self.caller)
-        {
-            relay.close().await;
+        if !DB::lives_in_pool(self.caller()) {
+            self.relay.close().await;
         }
     }
 
@@ -130,8 +130,10 @@ impl<DB: OutboxDatabase> Store<DB> {
 }
 
 /// The relay's statements. They are called only after `start` has located the table.
+///
+/// Each has a limit, because a server whose machine is gone never answers.
 pub(crate) struct Table<'a, DB: OutboxDatabase> {
-    relay: &'a Pool<DB>,
+    store: &'a Store<DB>,
     statements: &'a DB::Statements,
     owner: Uuid,
     lease: Duration,
@@ -143,7 +145,7 @@ impl<DB: OutboxDatabase> Store<DB> {
         // Before `start` has located it there is no relay to ask, so this is only for the type.
         let statements = self.statements.get().ok_or(sqlx::Error::PoolClosed)?;
         Ok(Table {
-            relay: self.relay(),
+            store: self,
             statements,
             owner: self.owner,
             lease: self.lease,
@@ -152,89 +154,159 @@ impl<DB: OutboxDatabase> Store<DB> {
 }
 
 impl<DB: OutboxDatabase> Table<'_, DB> {
+    async fn within<T>(&self, statement: impl Future<Output = DbResult<T>>) -> DbResult<T> {
+        self.store.relay.within(ANSWER, statement).await
+    }
+
     pub(crate) async fn claim(
         &self,
         after: Option<Position>,
         limit: u32,
         asked: &Counter,
     ) -> DbResult<Option<Claim>> {
-        claims::claim::<DB>(
-            self.relay,
+        self.within(claims::claim::<DB>(
+            &self.store.relay(),
             self.statements,
             after,
             limit,
             self.owner,
             self.lease,
             asked,
-        )
+        ))
         .await
     }
 
     pub(crate) async fn read(&self, claim: &Claim) -> DbResult<Vec<Claimed>> {
-        claims::read::<DB>(self.relay, self.statements, claim).await
+        self.within(claims::read::<DB>(
+            &self.store.relay(),
+            self.statements,
+            claim,
+        ))
+        .await
     }
 
     pub(crate) async fn finish(&self, claims: &[i64]) -> DbResult<u64> {
-        DB::finish(self.relay, self.statements, claims, self.owner).await
+        self.within(DB::finish(
+            &self.store.relay(),
+            self.statements,
+            claims,
+            self.owner,
+        ))
+        .await
     }
 
     pub(crate) async fn claim_parked(&self, topic: &str) -> DbResult<Option<Record>> {
-        DB::claim_parked(self.relay, self.statements, topic, self.owner, self.lease).await
+        self.within(DB::claim_parked(
+            &self.store.relay(),
+            self.statements,
+            topic,
+            self.owner,
+            self.lease,
+        ))
+        .await
     }
 
     pub(crate) async fn next_due(&self) -> DbResult<Option<Duration>> {
-        DB::next_due(self.relay, self.statements).await
+        self.within(DB::next_due(&self.store.relay(), self.statements))
+            .await
     }
 
     pub(crate) async fn parked_topics(&self, limit: u32) -> DbResult<Vec<String>> {
-        DB::parked_topics(self.relay, self.statements, limit).await
+        self.within(DB::parked_topics(
+            &self.store.relay(),
+            self.statements,
+            limit,
+        ))
+        .await
     }
 
     /// Removes what the broker has proven to hold; keeps it, marked, where records are retained.
     pub(crate) async fn ack(&self, ids: &[Uuid], keep: bool) -> DbResult<u64> {
         if keep {
-            DB::mark_acked(self.relay, self.statements, ids).await
+            self.within(DB::mark_acked(&self.store.relay(), self.statements, ids))
+                .await
         } else {
-            DB::delete(self.relay, self.statements, ids).await
+            self.within(DB::delete(&self.store.relay(), self.statements, ids))
+                .await
         }
     }
 
     pub(crate) async fn renew(&self, ids: &[Uuid]) -> DbResult<u64> {
-        DB::renew(self.relay, self.statements, ids, self.owner, self.lease).await
+        self.within(DB::renew(
+            &self.store.relay(),
+            self.statements,
+            ids,
+            self.owner,
+            self.lease,
+        ))
+        .await
     }
 
     pub(crate) async fn release(&self, ids: &[Uuid], wait: Duration) -> DbResult<u64> {
-        DB::release(self.relay, self.statements, ids, self.owner, wait).await
+        self.within(DB::release(
+            &self.store.relay(),
+            self.statements,
+            ids,
+            self.owner,
+            wait,
+        ))
+        .await
     }
 
     pub(crate) async fn put_back(&self, ids: &[Uuid], how: &PutBack) -> DbResult<u64> {
         let PutBack { wait, error, fault } = how;
-        DB::put_back(
-            self.relay,
+        self.within(DB::put_back(
+            &self.store.relay(),
             self.statements,
             ids,
             self.owner,
             *wait,
             error,
             *fault,
-        )
+        ))
         .await
     }
 
     pub(crate) async fn park(&self, ids: &[Uuid], error: &str) -> DbResult<u64> {
-        DB::park(self.relay, self.statements, ids, self.owner, error).await
+        self.within(DB::park(
+            &self.store.relay(),
+            self.statements,
+            ids,
+            self.owner,
+            error,
+        ))
+        .await
     }
 
     pub(crate) async fn unpark(&self, topic: &str, limit: u32) -> DbResult<u64> {
-        DB::unpark(self.relay, self.statements, topic, limit).await
+        self.within(DB::unpark(
+            &self.store.relay(),
+            self.statements,
+            topic,
+            limit,
+        ))
+        .await
     }
 
     pub(crate) async fn fail(&self, ids: &[Uuid], error: &str) -> DbResult<u64> {
-        DB::fail(self.relay, self.statements, ids, self.owner, error).await
+        self.within(DB::fail(
+            &self.store.relay(),
+            self.statements,
+            ids,
+            self.owner,
+            error,
+        ))
+        .await
     }
 
     pub(crate) async fn purge_acked(&self, age: Duration, limit: u32) -> DbResult<u64> {
-        DB::purge_acked(self.relay, self.statements, age, limit).await
+        self.within(DB::purge_acked(
+            &self.store.relay(),
+            self.statements,
+            age,
+            limit,
+        ))
+        .await
     }
 }
 

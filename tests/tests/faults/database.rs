@@ -69,6 +69,77 @@ killed_database!(
     sqlx::mysql::MySqlPoolOptions
 );
 
+/// A bus behind a proxy to its database.
+macro_rules! behind_a_proxy {
+    ($bus:ident, $proxy:ident, $tally:ident, $writer:ident, $topic:ident, $url:expr, $pool:ty) => {
+        log();
+        let url = $url.await.expect("the database");
+        let $proxy = Proxy::to(&url).await.expect("proxy");
+        let (service, rabbit) = (
+            service(),
+            final_tests::amqp_vhost().await.expect("RabbitMQ"),
+        );
+        let $topic = format!("{service}.placed");
+        let broker = || Amqp::new(rabbit.url()).expect("a good URL");
+        let options = options().scan_interval(Duration::from_millis(200));
+        let pool = <$pool>::connect(&$proxy.url(&url))
+            .await
+            .expect("connected");
+        let $bus = Bus::new(&service, pool, broker())
+            .with_options(options.shutdown_timeout(Duration::from_secs(2)));
+        let $tally = Tally::default();
+        $bus.start($tally.router(&$topic)).await.expect("start");
+        $bus.publish(&$topic, &0_i64).await.expect("publish");
+        $tally.has_all([0]).await;
+        // It is not started, so it only writes.
+        let pool = <$pool>::connect(&url).await.expect("connected");
+        let $writer = Bus::new(&service, pool, broker());
+    };
+}
+
+/// Its machine is gone: no connection is closed, and no statement is answered.
+macro_rules! silent_database {
+    ($leaves:ident, $shuts_down:ident, $url:expr, $pool:ty) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $leaves() {
+            behind_a_proxy!(bus, proxy, tally, writer, topic, $url, $pool);
+
+            proxy.strand();
+            for n in 1..=20_i64 {
+                writer.publish(&topic, &n).await.expect("publish");
+            }
+            tally.has_all(0..=20).await;
+            bus.shutdown().await.expect("shutdown");
+        }
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $shuts_down() {
+            behind_a_proxy!(bus, proxy, tally, writer, topic, $url, $pool);
+
+            proxy.strand();
+            proxy.refuse();
+            writer.publish(&topic, &1_i64).await.expect("publish");
+            // The scanner looks, and is not answered.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let shutdown = tokio::time::timeout(SOON, bus.shutdown()).await;
+            shutdown.expect("it ends").ok();
+        }
+    };
+}
+
+silent_database!(
+    a_postgresql_that_falls_silent_is_left_for_one_that_answers,
+    a_bus_shuts_down_though_its_postgresql_has_fallen_silent,
+    final_tests::pg_database(),
+    sqlx::PgPool
+);
+silent_database!(
+    a_mariadb_that_falls_silent_is_left_for_one_that_answers,
+    a_bus_shuts_down_though_its_mariadb_has_fallen_silent,
+    final_tests::mysql_database(),
+    sqlx::MySqlPool
+);
+
 /// The answer to COMMIT never comes. The caller is told so; what is visible later is sent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_is_not_answered_is_looked_up_and_sent_if_it_took_place() {

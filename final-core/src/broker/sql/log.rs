@@ -11,14 +11,19 @@ use super::{
     schema::{self, VERSION},
     texts::{Inserts, Texts},
 };
-use crate::{Error, OutboxDatabase, broker::Staged, names::ServiceName, outbox::DbResult};
+use crate::{
+    Error, OutboxDatabase,
+    broker::Staged,
+    names::ServiceName,
+    outbox::{DbResult, renewable::RenewablePool},
+};
 
 /// How long one short transaction may take before it counts as failed.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The tables, and how to reach them.
 pub(super) struct Log<DB: OutboxDatabase> {
-    pool: Pool<DB>,
+    pool: RenewablePool<DB>,
     ready: OnceCell<Ready>,
 }
 
@@ -31,21 +36,27 @@ pub(super) struct Ready {
 }
 
 impl<DB: OutboxDatabase> Log<DB> {
-    pub(super) fn new(pool: Pool<DB>) -> Self {
+    /// On a pool of its own to the database of the caller's.
+    pub(super) fn new(caller: Pool<DB>) -> Self {
         Self {
-            pool,
+            pool: RenewablePool::new(caller, DB::log_pool),
             ready: OnceCell::new(),
         }
     }
 
-    pub(super) fn pool(&self) -> &Pool<DB> {
-        &self.pool
+    pub(super) fn pool(&self) -> Pool<DB> {
+        self.pool.get()
+    }
+
+    /// Does something on a connection of the pool. A server that stands still must not stop us for good.
+    async fn within<T>(&self, work: impl Future<Output = DbResult<T>>) -> DbResult<T> {
+        self.pool.within(PATIENCE, work).await
     }
 
     pub(super) async fn ready(&self) -> DbResult<&Ready> {
         self.ready
             .get_or_try_init(|| async {
-                let mut conn = self.pool.acquire().await?;
+                let mut conn = self.pool().acquire().await?;
                 let schema = DB::log_schema(&mut conn).await?;
                 let tells = DB::log_tells_transactions(&mut conn).await?;
                 let shows_early = DB::log_shows_early(&mut conn).await?;
@@ -62,9 +73,9 @@ impl<DB: OutboxDatabase> Log<DB> {
 
     /// Runs one statement on a connection of ours.
     pub(super) async fn run(&self, template: &str, values: Vec<Value>) -> DbResult<u64> {
-        within(async {
+        self.within(async {
             let ready = self.ready().await?;
-            let mut conn = self.pool.acquire().await?;
+            let mut conn = self.pool().acquire().await?;
             DB::log_run(&mut conn, ready.texts.sql(template), values).await
         })
         .await
@@ -77,9 +88,9 @@ impl<DB: OutboxDatabase> Log<DB> {
         values: Vec<Value>,
         kinds: &'static [Kind],
     ) -> DbResult<Vec<Row>> {
-        within(async {
+        self.within(async {
             let ready = self.ready().await?;
-            let mut conn = self.pool.acquire().await?;
+            let mut conn = self.pool().acquire().await?;
             DB::log_rows(&mut conn, ready.texts.sql(template), values, kinds).await
         })
         .await
@@ -87,11 +98,12 @@ impl<DB: OutboxDatabase> Log<DB> {
 
     /// Begins a transaction of ours.
     pub(super) async fn begin(&self) -> DbResult<Tx<'_, DB>> {
-        within(async {
+        self.within(async {
             let ready = self.ready().await?;
             Ok(Tx {
-                tx: DB::begin(&self.pool).await?,
+                tx: DB::begin(&self.pool()).await?,
                 texts: &ready.texts,
+                log: self,
             })
         })
         .await
@@ -135,7 +147,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         let Ok(nobody) = ServiceName::new("final") else {
             return Ok(());
         };
-        let lock = DB::startup_lock(&self.pool, &nobody).await?;
+        let lock = DB::startup_lock(&self.pool(), &nobody).await?;
         let mut tx = self.begin().await?;
         for statement in schema::tables(&DB::LOG_TYPES) {
             tx.run(&statement, Vec::new()).await?;
@@ -176,11 +188,13 @@ impl<DB: OutboxDatabase> Log<DB> {
 pub(super) struct Tx<'a, DB: OutboxDatabase> {
     pub(super) tx: Transaction<'a, DB>,
     pub(super) texts: &'a Texts,
+    pub(super) log: &'a Log<DB>,
 }
 
 impl<DB: OutboxDatabase> Tx<'_, DB> {
     pub(super) async fn run(&mut self, template: &str, values: Vec<Value>) -> DbResult<u64> {
-        within(DB::log_run(&mut self.tx, self.texts.sql(template), values)).await
+        let done = DB::log_run(&mut self.tx, self.texts.sql(template), values);
+        self.log.within(done).await
     }
 
     pub(super) async fn rows(
@@ -189,13 +203,8 @@ impl<DB: OutboxDatabase> Tx<'_, DB> {
         values: Vec<Value>,
         kinds: &'static [Kind],
     ) -> DbResult<Vec<Row>> {
-        within(DB::log_rows(
-            &mut self.tx,
-            self.texts.sql(template),
-            values,
-            kinds,
-        ))
-        .await
+        let rows = DB::log_rows(&mut self.tx, self.texts.sql(template), values, kinds);
+        self.log.within(rows).await
     }
 
     /// Deletes so many rows, and looks at none behind them.
@@ -222,11 +231,11 @@ impl<DB: OutboxDatabase> Tx<'_, DB> {
     }
 
     pub(super) async fn commit(self) -> DbResult<()> {
-        within(self.tx.commit()).await
+        self.log.within(self.tx.commit()).await
     }
 
     pub(super) async fn roll_back(self) -> DbResult<()> {
-        within(self.tx.rollback()).await
+        self.log.within(self.tx.rollback()).await
     }
 
     /// The connection, for an INSERT of messages.
@@ -235,7 +244,7 @@ impl<DB: OutboxDatabase> Tx<'_, DB> {
     }
 }
 
-/// A server that stands still must not stop us for good.
+/// The same on a connection that is in no pool.
 pub(super) async fn within<T>(work: impl Future<Output = DbResult<T>>) -> DbResult<T> {
     timeout(PATIENCE, work)
         .await

@@ -119,7 +119,7 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
     pub fn new(pool: Pool<DB>) -> Self {
         let place = DB::log_place(&pool);
         Self {
-            log: Arc::new(Log::new(DB::log_pool(&pool))),
+            log: Arc::new(Log::new(pool)),
             hub: Hub::at(&place),
             place: place.into(),
             tuning: Tuning::default(),

@@ -179,6 +179,7 @@ impl<DB: OutboxDatabase> Session<DB> {
         Ok(Tx {
             tx: within(conn.begin()).await?,
             texts: &ready.texts,
+            log: &self.log,
         })
     }
 

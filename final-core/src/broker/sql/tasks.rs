@@ -62,7 +62,8 @@ pub(super) async fn listen<DB: OutboxDatabase>(member: Arc<Member<DB>>) {
                 member.hub.ring_members();
             }
         };
-        let listening = DB::log_listen(member.log.pool(), heard);
+        let pool = member.log.pool();
+        let listening = DB::log_listen(&pool, heard);
         let ended = tokio::select! {
             ended = listening => ended,
             () = member.close.cancelled() => return,

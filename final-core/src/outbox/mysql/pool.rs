@@ -15,7 +15,9 @@ pub(super) async fn begin(pool: &MySqlPool) -> DbResult<Transaction<'static, MyS
 
 /// At REPEATABLE READ, the server's default, even a claim that finds nothing would lock the gaps of
 /// the index, and callers' INSERTs would wait for it.
-const SESSION: [&str; 3] = [
+const SESSION: [&str; 4] = [
+    // Before we give up ourselves: the server would let it wait on, each time another one.
+    "SET SESSION innodb_lock_wait_timeout = 10",
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
     "SET SESSION autocommit = 1",
     // What is cut or replaced in silence otherwise is an error.

@@ -258,3 +258,31 @@ async fn a_long_message_is_not_lost_when_the_database_goes_away_while_it_is_read
     bus.shutdown().await.expect("shutdown");
     producer.shutdown().await.expect("shutdown");
 }
+
+/// Its machine is gone: no connection is closed, and no statement is answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_falls_silent_is_left_for_one_that_answers() {
+    let url = final_tests::pg_database().await.expect("PostgreSQL");
+    let proxy = Proxy::to(&url).await.expect("a proxy");
+    let direct = sqlx::PgPool::connect(&url).await.expect("connected");
+    let through = sqlx::PgPool::connect(&proxy.url(&url))
+        .await
+        .expect("connected");
+    let producer = Bus::new("producer", direct.clone(), SqlBroker::new(direct));
+    let bus = Bus::new("shop", through.clone(), SqlBroker::new(through)).with_options(options());
+    let notes = Notes::default();
+    bus.start(noting(&notes, &["placed"])).await.expect("start");
+    producer.publish("placed", &0_i64).await.expect("publish");
+    notes.reach(1).await;
+
+    proxy.strand();
+    for number in 1..=20_i64 {
+        let published = producer.publish("placed", &number).await;
+        published.expect("publish");
+    }
+    final_tests::eventually("all of them", SOON * 3, async || {
+        (0..=20).all(|number| notes.numbers().contains(&number))
+    })
+    .await;
+    bus.shutdown().await.expect("shutdown");
+}
