@@ -9,7 +9,6 @@ use uuid::Uuid;
 use super::{
     Statements,
     error::{TRIES, is_deadlock},
-    pool,
     settle::{by_ids, filled},
     statements::MOST_CLAIMS,
 };
@@ -125,18 +124,26 @@ pub(super) async fn claim_parked(
     owner: Uuid,
     lease: Duration,
 ) -> DbResult<Option<Record>> {
-    let mut tx = pool::begin(relay).await?;
-    let id: Option<Uuid> = sqlx::query_scalar(s.parked.clone())
-        .bind(topic)
-        .fetch_optional(&mut *tx)
-        .await?;
-    let Some(id) = id else {
-        return tx.rollback().await.map(|()| None);
+    // Each statement stands alone: whoever stopped in the midst of a transaction would keep others from
+    // releasing the topic's records.
+    let (lease_one, takes) = s.lease_parked.for_ids(1);
+    let id = loop {
+        let id: Option<Uuid> = sqlx::query_scalar(s.parked.clone())
+            .bind(topic)
+            .fetch_optional(relay)
+            .await?;
+        let Some(id) = id else {
+            return Ok(None);
+        };
+        let query = sqlx::query(lease_one.clone())
+            .bind(owner)
+            .bind(micros(lease));
+        let leased = by_ids(query, &[id], takes).execute(relay).await?;
+        if leased.rows_affected() == 1 {
+            break id;
+        }
+        // Somebody else was first, with this one.
     };
-    let (statement, takes) = s.lease_parked.for_ids(1);
-    let query = sqlx::query(statement).bind(owner).bind(micros(lease));
-    by_ids(query, &[id], takes).execute(&mut *tx).await?;
-    tx.commit().await?;
     let row = sqlx::query(s.read_parked.clone())
         .bind(id)
         .fetch_optional(relay)

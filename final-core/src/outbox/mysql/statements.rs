@@ -215,7 +215,8 @@ impl Statements {
             )),
             lease_parked: ById::new(&format!(
                 "UPDATE {t} SET status = 0, claimed_by = ?, \
-                     available_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND WHERE {listed} {order}"
+                     available_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND \
+                 WHERE {listed} AND status = 1 {order}"
             )),
             // COUNT and not NOT EXISTS, which MySQL 8 would make a join that loses the order.
             next_due: sql(format!(
@@ -253,7 +254,8 @@ impl Statements {
                      sent_at = UTC_TIMESTAMP(6) {mine}"
             )),
             some_parked: sql(format!(
-                "SELECT message_id FROM {parked} WHERE status = 1 AND topic = ? ORDER BY message_id LIMIT ?"
+                "SELECT message_id FROM {parked} WHERE status = 1 AND topic = ? \
+                 ORDER BY message_id LIMIT ? FOR UPDATE SKIP LOCKED"
             )),
             unpark: ById::new(&format!(
                 "UPDATE {t} SET status = 0, claimed_by = {NOBODY_SQL}, available_at = UTC_TIMESTAMP(6) \

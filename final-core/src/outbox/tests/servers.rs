@@ -140,6 +140,25 @@ pub(super) async fn claims_pass_over_what_another_has_locked<DB: House>() {
     assert_eq!(ids(&claimed), all[1..]);
 }
 
+pub(super) async fn a_topic_is_released_but_for_what_another_has_locked<DB: House>() {
+    let outbox = Outbox::<DB>::new().await;
+    let all = outbox.fill("order.placed", 3).await;
+    outbox.claim(10).await;
+    let (relay, s, me) = (&outbox.relay, &outbox.s, outbox.me);
+    DB::park(relay, s, &all, me, "no queue").await.unwrap();
+    let mut other = DB::begin(&outbox.relay).await.unwrap();
+    let lock = format!(
+        "SELECT COUNT(*) FROM (SELECT message_id FROM {} ORDER BY message_id LIMIT 1 FOR UPDATE) l",
+        DB::table(&outbox.s)
+    );
+    DB::number(&mut other, &lock).await;
+
+    let probe = soon(DB::claim_parked(relay, s, "order.placed", me, LEASE)).await;
+    assert_eq!(probe.unwrap().map(|record| record.id.0), Some(all[1]));
+    let released = soon(DB::unpark(relay, s, "order.placed", 10)).await;
+    assert_eq!(released.unwrap(), 1);
+}
+
 /// Two who look at the same time: what one passed over would be hidden by its claim.
 pub(super) async fn claims_do_not_pass_over_what_another_only_looks_at<DB: House>() {
     let outbox = Outbox::<DB>::new().await;
