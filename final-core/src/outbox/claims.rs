@@ -213,7 +213,10 @@ pub(crate) async fn read<DB: OutboxDatabase>(
     statements: &DB::Statements,
     claim: &Claim,
 ) -> DbResult<Vec<Claimed>> {
-    let mut claimed = DB::read(relay, statements, claim.stretch).await?;
+    // Twice as many, for what was committed in their midst since. What is left out is due when the claim
+    // is finished.
+    let most = u32::try_from(claim.ids.len() * 2).unwrap_or(u32::MAX);
+    let mut claimed = DB::read(relay, statements, claim.stretch, most).await?;
     claimed.retain(|claimed| claim.ids.contains(&claimed.position.id));
     Ok(claimed)
 }

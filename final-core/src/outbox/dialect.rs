@@ -83,8 +83,9 @@ macro_rules! dialect {
                 relay: &Pool<Self>,
                 statements: &Self::Statements,
                 stretch: Stretch,
+                most: u32,
             ) -> DbResult<Vec<Claimed>> {
-                claim::read(relay, statements, stretch).await
+                claim::read(relay, statements, stretch, most).await
             }
 
             async fn finish(

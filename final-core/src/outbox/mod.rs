@@ -161,11 +161,12 @@ pub trait Dialect: sqlx::Database {
         stretch: Stretch,
     ) -> impl Future<Output = DbResult<bool>> + Send;
 
-    /// The pending records of a stretch, in order. Locks none.
+    /// The pending records of a stretch, in order, not more than `most`. Locks none.
     fn read(
         relay: &Pool<Self>,
         statements: &Self::Statements,
         stretch: Stretch,
+        most: u32,
     ) -> impl Future<Output = DbResult<Vec<Claimed>>> + Send;
 
     /// Ends claims of `owner`: what is left of them is due.

@@ -55,6 +55,7 @@ pub(super) async fn read(
     relay: &MySqlPool,
     s: &Statements,
     stretch: Stretch,
+    most: u32,
 ) -> DbResult<Vec<Claimed>> {
     let (first, last) = (stretch.first, stretch.last);
     let rows = sqlx::query(s.read.clone())
@@ -64,6 +65,7 @@ pub(super) async fn read(
         .bind(last.available_at)
         .bind(last.available_at)
         .bind(last.id)
+        .bind(i64::from(most))
         .fetch_all(relay)
         .await?;
     rows.iter().map(row::claimed).collect()

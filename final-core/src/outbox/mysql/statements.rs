@@ -190,7 +190,7 @@ impl Statements {
                 "SELECT {RECORD}, {was} FROM {due} WHERE status = 0 \
                    AND available_at >= {AT} AND (available_at > {AT} OR message_id >= ?) \
                    AND available_at <= {AT} AND (available_at < {AT} OR message_id <= ?) \
-                 ORDER BY available_at, message_id",
+                 ORDER BY available_at, message_id LIMIT ?",
                 was = micros("available_at"),
             )),
             reserve: sql(format!(

@@ -39,12 +39,14 @@ pub(super) async fn read(
     relay: &PgPool,
     s: &Statements,
     stretch: Stretch,
+    most: u32,
 ) -> DbResult<Vec<Claimed>> {
     let rows = sqlx::query(s.read.clone())
         .bind(stretch.first.available_at)
         .bind(stretch.first.id)
         .bind(stretch.last.available_at)
         .bind(stretch.last.id)
+        .bind(i64::from(most))
         .fetch_all(relay)
         .await?;
     rows.iter().map(row::claimed).collect()

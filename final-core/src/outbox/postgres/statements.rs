@@ -208,7 +208,7 @@ impl Statements {
                 "SELECT {RECORD}, {was} FROM {t} r \
                  WHERE status = 0 AND (available_at, message_id) >= ({first}, $2::uuid) \
                    AND (available_at, message_id) <= ({last}, $4::uuid) \
-                 ORDER BY available_at, message_id",
+                 ORDER BY available_at, message_id LIMIT $5",
                 was = micros("available_at"),
                 first = at("$1"),
                 last = at("$3"),

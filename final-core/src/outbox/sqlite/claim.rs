@@ -46,12 +46,14 @@ pub(super) async fn read(
     relay: &SqlitePool,
     s: &Statements,
     stretch: Stretch,
+    most: u32,
 ) -> DbResult<Vec<Claimed>> {
     let rows = sqlx::query(s.read.clone())
         .bind(stretch.first.available_at / 1_000)
         .bind(stretch.first.id)
         .bind(stretch.last.available_at / 1_000)
         .bind(stretch.last.id)
+        .bind(i64::from(most))
         .fetch_all(relay)
         .await?;
     rows.iter().map(row::claimed).collect()

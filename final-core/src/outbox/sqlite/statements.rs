@@ -103,7 +103,7 @@ impl Statements {
             read: sql(format!(
                 "SELECT {record} FROM {t} WHERE status = 0 \
                    AND (available_at, message_id) >= (?1, ?2) AND (available_at, message_id) <= (?3, ?4) \
-                 ORDER BY available_at, message_id"
+                 ORDER BY available_at, message_id LIMIT ?5"
             )),
             reserve: sql(format!(
                 "INSERT INTO {c} (number, owner, live_until, first_at, first_id, last_at, last_id) \
