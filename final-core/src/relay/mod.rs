@@ -187,6 +187,11 @@ impl<DB: OutboxDatabase> Relay<DB> {
                     }
                 }
                 None if record.parked => {}
+                // It was opened meanwhile, and what was parked by then has been released.
+                None if record.parked && !self.parking.is_parked(record.message.topic()) => {
+                    self.opened(record.message.shared_topic());
+                    ring = true;
+                }
                 None if record.delay.is_zero() => ring = true,
                 None => self.due_in(record.delay),
             }

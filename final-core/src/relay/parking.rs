@@ -90,14 +90,18 @@ impl Parking {
         was_parked
     }
 
-    /// Up to `limit` topics whose probe is due; each is probing from now on.
+    /// Up to `limit` topics whose probe is due, those first that have waited longest; each is probing from
+    /// now on.
     pub(crate) fn to_probe(&self, limit: usize) -> Vec<Arc<str>> {
         let now = Instant::now();
         let mut topics = self.topics();
-        let due = topics
+        let mut due: Vec<_> = topics
             .iter_mut()
-            .filter(|(_, parked)| parked.probe_at <= now);
-        due.take(limit)
+            .filter(|(_, parked)| parked.probe_at <= now)
+            .collect();
+        due.sort_unstable_by_key(|(_, parked)| parked.probe_at);
+        due.into_iter()
+            .take(limit)
             .map(|(topic, parked)| {
                 parked.probing = true;
                 parked.probe_at = now + FORGOTTEN;
@@ -141,6 +145,30 @@ impl Parking {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_very_many_topics_all_are_probed_in_turn() {
+        let parking = Parking::default();
+        let topics: Vec<String> = (0..500).map(|n| n.to_string()).collect();
+        topics.iter().for_each(|topic| parking.found(topic));
+        let mut probed = std::collections::HashSet::new();
+
+        // Those that were probed are due again before all have been.
+        for _ in 0..topics.len().div_ceil(64) {
+            let now = Instant::now();
+            for topic in parking.to_probe(64) {
+                parking.topics().insert(
+                    Arc::clone(&topic),
+                    Parked {
+                        probe_at: now,
+                        probing: false,
+                    },
+                );
+                probed.insert(topic);
+            }
+        }
+        assert_eq!(probed.len(), topics.len());
+    }
 
     #[test]
     fn a_parked_topic_is_probed_once_at_a_time() {

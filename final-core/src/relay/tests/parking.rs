@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::scripted::{SOON, Stage, options, pool};
+use super::scripted::{SOON, Stage, options, pool, staged};
 use crate::broker::{Confirm, Lane};
 
 /// Without parking, a million returned messages would be a hot loop.
@@ -43,6 +43,31 @@ async fn a_parked_topic_gets_one_probe_a_second() {
             })
             .await;
     }
+}
+
+/// Its COMMIT took so long that the topic was open, and all that was parked released, before it.
+#[tokio::test]
+async fn what_is_committed_as_parked_after_its_topic_has_opened_is_sent_at_once() {
+    let mut stage = Stage::new(options()).await;
+    stage.publish("nobody").await;
+    stage.sent().await.confirm(Confirm::Unroutable);
+    stage
+        .until("parked", |stats| stats.parked_topics == 1)
+        .await;
+    let (relay, staged) = (stage.bus.relay(), [staged("nobody")]);
+    let reserved = relay.reserve(&staged);
+    assert!(reserved.records[0].parked);
+    stage.sent().await.confirm(Confirm::Stored);
+    stage
+        .until("open", |stats| stats.parked_topics + stats.pending == 0)
+        .await;
+    // What is parked is released meanwhile.
+    assert!(stage.is_quiet(Duration::from_millis(300)).await);
+
+    stage.insert(&reserved.records).await;
+    relay.hand_over(reserved);
+    stage.sent().await.confirm(Confirm::Stored);
+    stage.until("acked", |stats| stats.acked == 2).await;
 }
 
 #[tokio::test]
