@@ -125,7 +125,7 @@ impl Flight {
     }
 
     /// The unanswered records whose lease ends before `then`.
-    pub(crate) fn ending_before(&self, then: Instant) -> Vec<Uuid> {
+    pub(crate) fn ending_before(&self, then: Instant) -> Vec<(Uuid, Arc<Lease>)> {
         let then = self.micros(then);
         let due = |lease: &Lease| {
             !lease.answered.load(Ordering::Relaxed) && lease.end.load(Ordering::Relaxed) < then
@@ -133,15 +133,18 @@ impl Flight {
         self.leases()
             .iter()
             .filter(|(_, lease)| due(lease))
-            .map(|(id, _)| *id)
+            .map(|(id, lease)| (*id, Arc::clone(lease)))
             .collect()
     }
 
-    /// Notes that the leases of these records have been renewed.
-    pub(crate) fn renewed(&self, ids: &[Uuid], end: Instant) {
+    /// Notes that these have been renewed. A record that has left and come again since has another.
+    pub(crate) fn renewed<'a>(
+        &self,
+        leases: impl IntoIterator<Item = &'a Arc<Lease>>,
+        end: Instant,
+    ) {
         let end = self.micros(end);
-        let leases = self.leases();
-        for lease in ids.iter().filter_map(|id| leases.get(id)) {
+        for lease in leases {
             lease.end.fetch_max(end, Ordering::Relaxed);
             // Each has a lease of its own now.
             *lock(&lease.claim) = None;
@@ -267,17 +270,20 @@ mod tests {
     use super::*;
     use crate::relay::window::{Side, Window};
 
+    /// Takes the same record into flight each time.
+    fn entering(flight: &Arc<Flight>) -> impl Fn(Option<&Arc<OpenClaim>>) -> Option<Box<Held>> {
+        let (window, message) = (Window::new(8), Message::new("placed", "payload"));
+        move |claim| {
+            let slot = window.try_take(&message.shared_topic(), 1, Side::Scanner);
+            flight.enter(message.clone(), slot.unwrap(), Instant::now(), None, claim)
+        }
+    }
+
     /// A COMMIT that took longer than its lease: the scanner has found the record before the hand-over.
     #[test]
     fn a_hand_over_that_comes_late_leaves_the_record_its_claim() {
         let (flight, _answers) = Flight::new();
-        let window = Window::new(8);
-        let message = Message::new("placed", "payload");
-        let enter = |claim: Option<&Arc<OpenClaim>>| {
-            let slot = window.try_take(&message.shared_topic(), 1, Side::Scanner);
-            let slot = slot.unwrap();
-            flight.enter(message.clone(), slot, Instant::now(), None, claim)
-        };
+        let enter = entering(&flight);
         let claim = flight.open(1);
         let held = enter(Some(&claim));
         drop(claim);
@@ -286,6 +292,24 @@ mod tests {
 
         assert_eq!(flight.finished(), 0);
         drop(held);
+        assert_eq!(flight.take_finished(), [1]);
+    }
+
+    /// The answer to the renewal was late: the record had been released, and claimed again.
+    #[test]
+    fn a_renewal_says_nothing_of_a_record_that_has_left_and_come_again() {
+        let (flight, _answers) = Flight::new();
+        let enter = entering(&flight);
+        let first = enter(None);
+        let ending = flight.ending_before(Instant::now() + Duration::from_secs(1));
+        drop(first);
+        let claim = flight.open(1);
+        let again = enter(Some(&claim));
+        drop(claim);
+
+        flight.renewed(ending.iter().map(|(_, lease)| lease), Instant::now());
+        assert_eq!((ending.len(), flight.finished()), (1, 0));
+        drop(again);
         assert_eq!(flight.take_finished(), [1]);
     }
 }

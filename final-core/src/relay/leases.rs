@@ -26,25 +26,28 @@ async fn renew<DB: OutboxDatabase>(relay: &Relay<DB>) -> Result<(), sqlx::Error>
     // Fresh records are left out: most are settled before they need it.
     let horizon = Instant::now() + lease * 2 / 3;
     for _ in 0..3 {
-        let ids = relay.flight.ending_before(horizon);
-        if ids.is_empty() {
+        let ending = relay.flight.ending_before(horizon);
+        if ending.is_empty() {
             return Ok(());
         }
         let end = Instant::now() + lease;
         relay.counters.statements.add(1);
+        let ids: Vec<_> = ending.iter().map(|(id, _)| *id).collect();
         let renewed = table.renew(&ids).await?;
         if usize::try_from(renewed) == Ok(ids.len()) {
-            relay.flight.renewed(&ids, end);
+            relay
+                .flight
+                .renewed(ending.iter().map(|(_, lease)| lease), end);
             return Ok(());
         }
         // Some were answered and settled meanwhile, or are no longer ours. Which ones the count
         // does not tell, so none is taken as renewed.
     }
-    for id in relay.flight.ending_before(horizon) {
+    for (id, held) in relay.flight.ending_before(horizon) {
         let end = Instant::now() + lease;
         relay.counters.statements.add(1);
         if table.renew(&[id]).await? == 1 {
-            relay.flight.renewed(&[id], end);
+            relay.flight.renewed([&held], end);
         }
     }
     Ok(())

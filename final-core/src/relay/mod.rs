@@ -147,10 +147,11 @@ impl<DB: OutboxDatabase> Relay<DB> {
     /// Decides, before the INSERT, which messages this process will send itself.
     pub(crate) fn reserve<'a>(&self, staged: &'a [Staged]) -> Reserved<'a> {
         let (lease, lease_end) = self.store.new_lease();
-        let is_ready = self.is_ready();
         let mut reserved = Reserved::none(staged);
         reserved.lease_end = lease_end;
+        // First, so that a shutdown which begins now waits for it.
         reserved._writing = Some(Arc::clone(&self.writing));
+        let is_ready = self.is_ready();
         for (record, slot) in reserved.records.iter_mut().zip(&mut reserved.slots) {
             if !record.delay.is_zero() {
                 continue;
@@ -186,12 +187,12 @@ impl<DB: OutboxDatabase> Relay<DB> {
                         self.send(held, Lane::Shared);
                     }
                 }
-                None if record.parked => {}
                 // It was opened meanwhile, and what was parked by then has been released.
                 None if record.parked && !self.parking.is_parked(record.message.topic()) => {
                     self.opened(record.message.shared_topic());
                     ring = true;
                 }
+                None if record.parked => {}
                 None if record.delay.is_zero() => ring = true,
                 None => self.due_in(record.delay),
             }
