@@ -15,6 +15,7 @@ mod names;
 mod publish;
 mod quirks;
 mod relay;
+mod role;
 mod transaction;
 mod transport;
 
