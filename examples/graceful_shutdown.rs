@@ -56,7 +56,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
 
-    // Takes no more than `shutdown_timeout`, whatever the handlers do.
+    // Handlers that are still at work shortly before `shutdown_timeout` are cut off.
     bus.shutdown().await?;
     let (begun, finished) = (
         work.begun.load(Ordering::Relaxed),

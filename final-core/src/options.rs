@@ -87,6 +87,9 @@ impl Options {
     }
 
     /// Sets the longest pause between retries. Defaults to 30 s.
+    ///
+    /// All retries of a message take place within 20 min: longer pauses are shortened, because RabbitMQ
+    /// takes a message back from a consumer that keeps it for 30 min.
     pub fn max_retry_interval(mut self, interval: Duration) -> Self {
         self.max_retry_interval = interval;
         self
@@ -145,6 +148,10 @@ impl Options {
     }
 
     /// Sets how long `shutdown` works on what is in hand. Defaults to 25 s.
+    ///
+    /// Handlers have all but 2 s of it, or three quarters if it is below 8 s. What comes after them has two
+    /// seconds for each step even when the time is over, so where broker and database both say nothing a
+    /// shutdown can take ten seconds more.
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.shutdown_timeout = timeout;
         self
@@ -175,7 +182,8 @@ impl Options {
 
     /// Sets whether `start` empties the service's outbox and queues. Defaults to false.
     ///
-    /// For development. Refused while another instance is at work.
+    /// For development. Dead letters are emptied too, and the broker has to be reachable. Refused while
+    /// another instance is at work.
     pub fn purge_on_startup(mut self, purge: bool) -> Self {
         self.purge_on_startup = purge;
         self
@@ -221,20 +229,20 @@ impl Options {
             "`scan_interval` must be at least 10 ms",
         );
         must(
-            self.max_message_bytes >= 1,
-            "`max_message_bytes` must be at least 1",
-        );
-        must(
-            self.max_message_bytes <= 128 * 1024 * 1024,
-            "`max_message_bytes` must be at most 128 MiB, RabbitMQ's own limit",
-        );
-        must(
             self.scan_interval <= A_DAY,
             "`scan_interval` must be at most a day",
         );
         must(
             self.shutdown_timeout <= A_DAY,
             "`shutdown_timeout` must be at most a day",
+        );
+        must(
+            self.max_message_bytes >= 1,
+            "`max_message_bytes` must be at least 1",
+        );
+        must(
+            self.max_message_bytes <= 128 * 1024 * 1024,
+            "`max_message_bytes` must be at most 128 MiB, RabbitMQ's own limit",
         );
         must(
             self.max_retry_interval >= self.retry_interval,

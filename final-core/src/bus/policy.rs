@@ -132,12 +132,14 @@ impl Draft {
 macro_rules! policy_setters {
     ($draft:ident) => {
         /// Sets the key: what the message is about, for those who want to tell messages apart by it.
+        /// At most 1,024 bytes.
         pub fn key(mut self, key: impl Into<String>) -> Self {
             self.$draft.policy.key = Some(key.into());
             self
         }
 
-        /// Adds a header. Names starting with `x-`, and `CC` and `BCC`, are refused.
+        /// Adds a header. Names starting with `x-`, and `CC` and `BCC`, are refused. Key and headers
+        /// together have at most 64 KiB.
         pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
             self.$draft.policy.headers.push((name.into(), value.into()));
             self
@@ -151,7 +153,7 @@ macro_rules! policy_setters {
         }
 
         /// Sets how long after the insert the message becomes due: not earlier, and at most a second
-        /// later while the broker is there.
+        /// later while the broker is there. At most 366 days.
         pub fn delay(mut self, delay: std::time::Duration) -> Self {
             self.$draft.policy.delay = Some(delay);
             self

@@ -31,7 +31,7 @@ pub(super) type Home<DB> = Arc<Mutex<Option<Open<DB>>>>;
 /// The caller's transaction, and the messages that belong to it.
 ///
 /// SQL runs on [`conn`](Self::conn). [`publish`](Self::publish) keeps messages in memory; they are
-/// written in one INSERT just before the COMMIT.
+/// written just before the COMMIT, in one INSERT unless there are many.
 ///
 /// After a `ROLLBACK TO SAVEPOINT` of your own the messages published since the savepoint are still
 /// staged: publish after the part that may be rolled back.

@@ -115,6 +115,8 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
 
     /// Sets how long messages are kept after they were written, though every group has them. A group
     /// that comes later can begin with them. Defaults to zero.
+    ///
+    /// Any service of the database may be the one that removes: all should say the same.
     pub fn keep(mut self, time: Duration) -> Self {
         self.tuning.keep.after_read = time;
         self
@@ -123,6 +125,8 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
     /// Sets after how long messages are removed that a group has not read, or that nobody has ever
     /// subscribed. By default they wait for ever; so they do for a group that never comes back, until
     /// it is [forgotten](Self::forget).
+    ///
+    /// One service that says so removes what is too old for all services of the database.
     pub fn max_age(mut self, age: impl Into<Option<Duration>>) -> Self {
         self.tuning.keep.unread = age.into();
         self
