@@ -63,8 +63,7 @@ async fn attempt(settings: &Settings, service: &str, role: &str) -> Result<Conne
     let given_up = token.clone().drop_guard();
     let tls = settings.tls.clone();
     let tokio = lapin::runtime::default_runtime()?;
-    let gone = CancellationToken::new();
-    let telling = gone.clone();
+    let gone = token.clone();
     let connecting = Connection::connector(
         settings.uri.clone(),
         Kit::runtime(tokio.clone()),
@@ -73,9 +72,7 @@ async fn attempt(settings: &Settings, service: &str, role: &str) -> Result<Conne
                 .run_until_cancelled(uri.connect_with_config_async(tls.as_ref(), &tokio))
                 .await;
             let stream = connected.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?;
-            Ok(AsyncTcpStream::Plain(
-                Guarded::new(stream).telling(&telling).until(&token),
-            ))
+            Ok(AsyncTcpStream::Plain(Guarded::new(stream).tied_to(&token)))
         },
         properties,
     );

@@ -65,15 +65,11 @@ impl<S> Guarded<S> {
         }
     }
 
-    /// Cancels a token when it is dropped.
-    pub(crate) fn telling(mut self, gone: &CancellationToken) -> Self {
-        self.gone = Some(gone.clone().drop_guard());
-        self
-    }
-
-    /// Ends it when a token is cancelled: reading fails then, also where somebody waits for it already.
-    pub(crate) fn until(mut self, end: &CancellationToken) -> Self {
-        self.end = Some(Box::pin(end.clone().cancelled_owned()));
+    /// Ties it to a token: cancelled when it is dropped; and once it is cancelled reading fails, also
+    /// where somebody waits for it already.
+    pub(crate) fn tied_to(mut self, token: &CancellationToken) -> Self {
+        self.gone = Some(token.clone().drop_guard());
+        self.end = Some(Box::pin(token.clone().cancelled_owned()));
         self
     }
 

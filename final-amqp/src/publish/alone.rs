@@ -95,21 +95,15 @@ impl Lane {
         let mut running = JoinSet::new();
         let mut hard = Vec::new();
         loop {
-            let is_blocked = || *self.way.blocked.borrow();
-            while hard.is_empty() && running.len() < AT_ONCE && !is_blocked() {
-                let Some(message) = self.way.alone.pop() else {
-                    break;
-                };
-                let Some(sending) = self
-                    .exchanges
-                    .admit(message)
-                    .and_then(|message| message.into_sending())
-                else {
-                    continue;
-                };
-                running.spawn(self.clone().attempt(Arc::clone(connection), sending));
+            let has_room =
+                hard.is_empty() && running.len() < AT_ONCE && !*self.way.blocked.borrow();
+            if has_room && let Some(message) = self.way.alone.pop() {
+                let admitted = self.exchanges.admit(message);
+                if let Some(sending) = admitted.and_then(|message| message.into_sending()) {
+                    running.spawn(self.clone().attempt(Arc::clone(connection), sending));
+                }
+                continue;
             }
-            let more = hard.is_empty() && running.len() < AT_ONCE && !is_blocked();
             select! {
                 ended = running.join_next() => match ended {
                     None => return hard,
@@ -118,7 +112,7 @@ impl Lane {
                     Some(Ok(Attempt::Settled) | Err(_)) => {}
                 },
                 // One that the broker does not answer holds up nobody else.
-                () = self.way.alone.filled(), if more && !running.is_empty() => {}
+                () = self.way.alone.filled(), if has_room && !running.is_empty() => {}
             }
         }
     }

@@ -105,15 +105,13 @@ impl Seen {
 
     /// Whether a topic's messages wait no more. For as long as they keep coming within a grace.
     fn has_given_up(&mut self, topic: &str, now: Instant, grace: Duration) -> bool {
-        let Some(last) = self.given_up.get_mut(topic) else {
-            return false;
-        };
-        let is_recent = now.duration_since(*last) < grace;
-        *last = now;
-        if !is_recent {
-            self.given_up.remove(topic);
+        match self.given_up.get_mut(topic) {
+            Some(last) if now.duration_since(*last) < grace => {
+                *last = now;
+                true
+            }
+            _ => false,
         }
-        is_recent
     }
 
     fn give_up(&mut self, topic: Arc<str>, now: Instant, grace: Duration) {

@@ -19,6 +19,12 @@ use super::DbResult;
 /// How long saying goodbye may take, to all connections together.
 const GOODBYE: Duration = Duration::from_secs(2);
 
+/// The error of what was not answered.
+pub(crate) fn no_answer(limit: Duration) -> sqlx::Error {
+    let silent = format!("the database did not answer within {limit:?}");
+    io::Error::new(io::ErrorKind::TimedOut, silent).into()
+}
+
 pub(crate) struct RenewablePool<DB: Database> {
     caller: Pool<DB>,
     make: fn(&Pool<DB>) -> Pool<DB>,
@@ -69,8 +75,7 @@ impl<DB: Database> RenewablePool<DB> {
             Ok(done) => done,
             Err(_) => {
                 self.leave(began);
-                let silent = format!("the database did not answer within {limit:?}");
-                Err(io::Error::new(io::ErrorKind::TimedOut, silent).into())
+                Err(no_answer(limit))
             }
         }
     }

@@ -351,7 +351,10 @@ impl<DB: OutboxDatabase> Relay<DB> {
     }
 
     fn opened(&self, topic: Arc<str>) {
-        lock(&self.opened).push(topic);
+        let mut opened = lock(&self.opened);
+        if !opened.contains(&topic) {
+            opened.push(topic);
+        }
     }
 
     /// Up to `most` of them. Whoever takes them rings, so that the others are not left.

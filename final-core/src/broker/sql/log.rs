@@ -15,7 +15,10 @@ use crate::{
     Error, OutboxDatabase,
     broker::Staged,
     names::ServiceName,
-    outbox::{DbResult, renewable::RenewablePool},
+    outbox::{
+        DbResult,
+        renewable::{RenewablePool, no_answer},
+    },
 };
 
 /// How long one short transaction may take before it counts as failed.
@@ -248,7 +251,7 @@ impl<DB: OutboxDatabase> Tx<'_, DB> {
 pub(super) async fn within<T>(work: impl Future<Output = DbResult<T>>) -> DbResult<T> {
     timeout(PATIENCE, work)
         .await
-        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        .unwrap_or_else(|_| Err(no_answer(PATIENCE)))
 }
 
 /// Turns the driver's error into one that tells what to do.

@@ -78,6 +78,7 @@ pub(super) struct Engine<DB: OutboxDatabase> {
     /// Whether this process has announced messages since the last page.
     rang: bool,
     due_at: Option<Instant>,
+    /// Not before: what was due could not be had.
     promote_at: Instant,
     failures: u32,
     commit_failures: u32,
