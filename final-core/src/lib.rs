@@ -35,7 +35,9 @@ mod payload;
 mod relay;
 mod router;
 
-pub use broker::{Letter, LetterFilter, LogBacklog, MemoryBroker, SqlBroker, Start};
+pub use broker::{
+    Letter, LetterFilter, LogBacklog, MemoryBroker, NumbersWentBack, SqlBroker, Start,
+};
 #[cfg(feature = "mysql")]
 pub use bus::MySqlBus;
 #[cfg(feature = "postgres")]

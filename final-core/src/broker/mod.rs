@@ -30,7 +30,7 @@ pub use self::{
     link::{Link, LinkState, Opened, Setup},
     memory::{DeadMessage, MemoryBroker},
     outgoing::{Lane, Outgoing, Sending},
-    sql::{Letter, LetterFilter, LogBacklog, SqlBroker, Start},
+    sql::{Letter, LetterFilter, LogBacklog, NumbersWentBack, SqlBroker, Start},
 };
 pub use crate::message::Staged;
 use crate::{Error, OutboxDatabase};

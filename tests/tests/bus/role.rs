@@ -1,6 +1,14 @@
 //! What the role of a service has to be allowed.
 
-use final_core::{Bus, MemoryBroker, Router, SqlBroker, broker::Broker};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use final_core::{Bus, MemoryBroker, NumbersWentBack, Router, SqlBroker, broker::Broker};
 use final_tests::eventually;
 use sqlx::{AssertSqlSafe, Executor, PgPool, Postgres, postgres::PgConnectOptions};
 
@@ -50,6 +58,83 @@ async fn once_the_tables_are_there_a_role_that_may_create_nothing_is_enough() {
     works(&pool, SqlBroker::new(pool.clone())).await;
     works(&pool, MemoryBroker::new()).await;
 
+    pool.close().await;
+    run("DROP OWNED BY ROLE_NAME; DROP ROLE ROLE_NAME").await;
+}
+
+/// A role that may not ask the sequence, let alone raise it: the owner has to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_that_may_not_raise_numbers_that_went_back_is_told_so_and_loses_nothing() {
+    let url = final_tests::pg_database().await.expect("PostgreSQL");
+    let owner = PgPool::connect(&url).await.expect("connected");
+    let bus = Bus::new("shop", owner.clone(), SqlBroker::new(owner.clone()));
+    bus.migrate().await.expect("migrate");
+    let role = format!("final_{}", uuid::Uuid::now_v7().simple());
+    let run = async |sql: &str| {
+        let sql = AssertSqlSafe(sql.replace("ROLE_NAME", &role));
+        owner.execute(sql).await.expect("done");
+    };
+    run("CREATE ROLE ROLE_NAME; \
+         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO ROLE_NAME")
+    .await;
+    let options: PgConnectOptions = url.parse().expect("a URL");
+    let options = options.options([("role", role.as_str())]);
+    let pool = PgPool::connect_with(options).await.expect("connected");
+    let told = Arc::new(AtomicUsize::new(0));
+    let broker = || {
+        let told = Arc::clone(&told);
+        SqlBroker::new(pool.clone())
+            .poll_interval(Duration::from_millis(100))
+            .on_read_error(move |error| {
+                let back = NumbersWentBack::of(error).expect("nothing else fails");
+                assert_eq!(back.highest, 20);
+                told.fetch_add(1, Ordering::Relaxed);
+            })
+    };
+    let bus = Bus::new("shop", pool.clone(), broker());
+    let (handling, mut handled) = tokio::sync::mpsc::unbounded_channel();
+    let router = || {
+        let handling = handling.clone();
+        Router::new().route("placed", move |number: final_core::Payload<i64>| {
+            let sent = handling.send(number.0);
+            async move { sent.map_err(|_| "the test is over") }
+        })
+    };
+    bus.start(router()).await.expect("start");
+    for n in 0..20 {
+        bus.publish("placed", &n).await.expect("publish");
+    }
+    let mut seen = Vec::new();
+    while seen.len() < 20 {
+        seen.extend(handled.recv().await);
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, Vec::from_iter(0..20));
+    // By it whoever starts can tell, since the sequence may not be asked.
+    eventually("the watermark", SOON, async || {
+        let seq = "SELECT seq FROM final_log_watermarks WHERE id = 0";
+        let seq: i64 = sqlx::query_scalar(seq)
+            .fetch_one(&owner)
+            .await
+            .expect("seq");
+        seq == 20
+    })
+    .await;
+
+    run("TRUNCATE final_log RESTART IDENTITY").await;
+    bus.publish("placed", &20).await.expect("publish");
+    eventually("the hook", SOON, async || told.load(Ordering::Relaxed) > 0).await;
+    let second = Bus::new("shop", pool.clone(), broker());
+    let error = second.start(router()).await.expect_err("the numbers");
+    let cause = std::error::Error::source(&error).expect("a cause");
+    assert!(
+        format!("{cause:?}").contains("NumbersWentBack"),
+        "{cause:?}"
+    );
+
+    run("SELECT setval('final_log_seq_seq', 1000)").await;
+    assert_eq!(handled.recv().await, Some(20));
+    bus.shutdown().await.expect("shutdown");
     pool.close().await;
     run("DROP OWNED BY ROLE_NAME; DROP ROLE ROLE_NAME").await;
 }

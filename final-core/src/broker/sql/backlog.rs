@@ -55,9 +55,10 @@ impl<DB: OutboxDatabase> Log<DB> {
         const KINDS: &[Kind] = &[Kind::Int; 4];
         let mut rows = self.rows(&backlog, values, KINDS).await?;
         let row = rows.first_mut().ok_or(sqlx::Error::RowNotFound)?;
+        let (second, oldest_second) = self.passed_over(group).await?;
         Ok(LogBacklog {
-            waiting: count(row.int()?),
-            oldest: row.maybe_int()?.map(duration),
+            waiting: count(row.int()?) + count(second),
+            oldest: row.maybe_int()?.max(oldest_second).map(duration),
             scheduled: count(row.int()?),
             dead_letters: count(row.int()?),
         })

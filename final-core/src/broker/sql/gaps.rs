@@ -20,7 +20,7 @@ const LAST: Duration = Duration::from_millis(200);
 const LAST_FILL: Duration = Duration::from_secs(30);
 
 /// The open gaps of one reader.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Gaps(BTreeMap<i64, Gap>);
 
 #[derive(Clone, Debug)]

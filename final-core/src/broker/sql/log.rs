@@ -156,6 +156,7 @@ impl<DB: OutboxDatabase> Log<DB> {
             tx.run(&statement, Vec::new()).await?;
         }
         tx.run(&schema::state(&DB::LOG_WORDS), Vec::new()).await?;
+        tx.run(&schema::raise_version(), Vec::new()).await?;
         tx.commit().await?;
         drop(lock);
         Ok(())
@@ -171,8 +172,10 @@ impl<DB: OutboxDatabase> Log<DB> {
             text.push_str(&statement);
             text.push_str(";\n");
         }
-        text.push_str(schema::state(&DB::LOG_WORDS).trim_end());
-        text.push_str(";\n");
+        for statement in [schema::state(&DB::LOG_WORDS), schema::raise_version()] {
+            text.push_str(statement.trim_end());
+            text.push_str(";\n");
+        }
         text
     }
 

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Instant,
@@ -13,7 +13,16 @@ use tokio::sync::{Notify, OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{hooks::Hooks, hub::Hub, inbox::Inbox, log::Log, options::Tuning, presence::Notice};
+use super::{
+    hooks::Hooks,
+    hub::Hub,
+    inbox::Inbox,
+    log::Log,
+    mend::{Known, Mended},
+    options::Tuning,
+    presence::Notice,
+    watermark::Watermarks,
+};
 use crate::{
     Message, OutboxDatabase,
     broker::{BrokerError, BrokerErrorKind, DeadLetter, LinkState},
@@ -41,6 +50,9 @@ pub(super) struct Member<DB: OutboxDatabase> {
     pub(super) close: CancellationToken,
     state: watch::Sender<LinkState>,
     prepared: OnceCell<()>,
+    /// What the engine has read, and whether somebody has found numbers that have gone back.
+    watermarks: Mutex<Watermarks>,
+    suspects: AtomicBool,
     lease_end: Mutex<Instant>,
     listening: AtomicBool,
 }
@@ -69,6 +81,8 @@ impl<DB: OutboxDatabase> Member<DB> {
             close: CancellationToken::new(),
             state: watch::Sender::new(LinkState::Away),
             prepared: OnceCell::new(),
+            watermarks: Mutex::default(),
+            suspects: AtomicBool::new(false),
             lease_end: Mutex::new(Instant::now()),
             listening: AtomicBool::new(false),
         }
@@ -84,9 +98,13 @@ impl<DB: OutboxDatabase> Member<DB> {
         self.prepared
             .get_or_try_init(|| async {
                 self.log.migrate().await?;
+                // Before anything begins at the end of the log.
+                self.mended(self.log.mend(&self.group, &Known::default()).await?);
                 if self.consumes() {
                     self.subscribe().await?;
                 }
+                let (mark, now) = self.log.watermark().await?;
+                self.watermarks().learn(mark, now);
                 self.join().await?;
                 self.announce_members().await;
                 Ok(())
@@ -157,6 +175,41 @@ impl<DB: OutboxDatabase> Member<DB> {
                 .lease_end
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn watermarks(&self) -> MutexGuard<'_, Watermarks> {
+        self.watermarks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Somebody has found a number that was given out twice: the engine is to look.
+    pub(super) fn suspect_numbers(&self) {
+        self.suspects.store(true, Ordering::Release);
+        self.hub.ring_members();
+    }
+
+    /// Whether that is so; once.
+    pub(super) fn take_suspicion(&self) -> bool {
+        self.suspects.swap(false, Ordering::AcqRel)
+    }
+
+    /// Tells that numbers have gone back.
+    pub(super) fn mended(&self, mended: Mended) {
+        if mended.is_nothing() {
+            return;
+        }
+        let (from, to) = mended.raised.unzip();
+        tracing::error!(
+            service = &*self.group,
+            from,
+            to,
+            messages = mended.moved,
+            "the numbers of the log had gone back: its sequence was restarted, its table truncated, or \
+             another server counts on its own; they were raised, and messages that would have been \
+             passed over have new numbers"
+        );
+        self.hub.committed();
     }
 
     /// Tells everybody that members came or went.

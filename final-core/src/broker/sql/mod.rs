@@ -30,8 +30,10 @@ mod lanes;
 mod link;
 mod log;
 mod member;
+mod mend;
 #[cfg(feature = "mysql")]
 mod mysql;
+mod numbers;
 mod options;
 mod order;
 mod pages;
@@ -53,6 +55,7 @@ mod tests;
 mod texts;
 mod trim;
 mod unseen;
+mod watermark;
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 
@@ -64,6 +67,7 @@ pub(crate) use self::database::LogDatabase;
 pub use self::{
     backlog::LogBacklog,
     dead::{Letter, LetterFilter},
+    numbers::NumbersWentBack,
     options::Start,
 };
 use self::{
@@ -273,7 +277,7 @@ impl<DB: OutboxDatabase> Broker<DB> for SqlBroker<DB> {
                 member.purge().await?;
             }
             if let Err(error) = member.prepare().await {
-                if error.as_database_error().is_some() {
+                if error.as_database_error().is_some() || NumbersWentBack::of(&error).is_some() {
                     let text = "the log's tables could not be made or used; see the cause";
                     return Err(BrokerError::new(BrokerErrorKind::Refused, text).because(error));
                 }

@@ -15,7 +15,7 @@ use crate::{
 
 /// Beyond what every connection of ours is told: nothing waits for long. MariaDB alone ends a transaction that stands still, which a paused process would leave.
 const SESSION: [&str; 2] = [
-    "SET SESSION innodb_lock_wait_timeout = 5",
+    "SET SESSION innodb_lock_wait_timeout = 5 /*!80000 , SESSION information_schema_stats_expiry = 0 */",
     "/*M!100300 SET SESSION idle_transaction_timeout = 10 */",
 ];
 
@@ -36,6 +36,8 @@ impl LogDatabase for MySql {
         only: Some("ORDER BY seq LIMIT ?"),
         impatient: None,
         many: None,
+        last_number,
+        raise_number: None,
     };
 
     const LOG_TYPES: Types = Types {
@@ -127,6 +129,15 @@ impl LogDatabase for MySql {
     async fn log_listen(_: &MySqlPool, _: impl Fn(&str) + Send + Sync) -> DbResult<()> {
         std::future::pending().await
     }
+}
+
+/// As the server counts now, and not as it remembers from a day ago, which is MySQL 8's default.
+fn last_number(table: &str) -> String {
+    let name = table.rsplit('.').next().unwrap_or(table);
+    format!(
+        "(SELECT CAST(COALESCE(AUTO_INCREMENT, 1) AS SIGNED) - 1 FROM information_schema.TABLES \
+         WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = '{name}')"
+    )
 }
 
 const OPTIONS: &str =

@@ -27,6 +27,8 @@ pub(super) struct LogRow {
     /// The only group it is for, if it is not for all.
     pub(super) recipient: Option<String>,
     pub(super) weight: i64,
+    /// By the database's clock, in microseconds since 1970.
+    pub(super) written_at: i64,
     /// Microseconds; negative if it is over.
     pub(super) expires_in: Option<i64>,
     /// `None` for a payload that is still to be read, and for what is not ours.
@@ -56,6 +58,7 @@ const KINDS: &[Kind] = &[
     Kind::Int,
     Kind::Text,
     Kind::Text,
+    Kind::Int,
     Kind::Int,
     Kind::Int,
     Kind::Bytes,
@@ -97,10 +100,12 @@ impl<DB: OutboxDatabase> Session<DB> {
         read(self.rows(&template, values, KINDS).await?)
     }
 
-    /// The payload of a row; `None` if the row was removed meanwhile.
-    pub(super) async fn payload(&mut self, seq: i64) -> DbResult<Option<Vec<u8>>> {
-        let payload = "SELECT payload FROM {log} WHERE seq = ?";
-        let mut rows = self.rows(payload, vec![seq.into()], &[Kind::Bytes]).await?;
+    /// The payload of a row; `None` if the row was removed meanwhile, also where its number was given
+    /// to another message since.
+    pub(super) async fn payload(&mut self, seq: i64, id: Uuid) -> DbResult<Option<Vec<u8>>> {
+        let payload = "SELECT payload FROM {log} WHERE seq = ? AND message_id = ?";
+        let values = vec![seq.into(), id.into()];
+        let mut rows = self.rows(payload, values, &[Kind::Bytes]).await?;
         rows.first_mut().map_or(Ok(None), Row::maybe_bytes)
     }
 }
@@ -167,7 +172,7 @@ fn select(ours: &Ours<'_>) -> (String, Vec<Value>) {
     let payload = only("payload", &format!(" AND weight <= {INLINE}"));
     let headers = only("headers", "");
     let template = format!(
-        "SELECT seq, CAST(lane AS {{int}}), topic, recipient, weight, expires_at - {{now}}, \
+        "SELECT seq, CAST(lane AS {{int}}), topic, recipient, weight, created_at, expires_at - {{now}}, \
              {payload}, message_id, message_key, {headers}, content_type, CAST(durable AS {{int}}) \
          FROM {{log}}"
     );
@@ -182,6 +187,7 @@ fn read(rows: Vec<Row>) -> DbResult<Vec<LogRow>> {
             topic: row.text()?.into(),
             recipient: row.maybe_text()?,
             weight: row.int()?,
+            written_at: row.int()?,
             expires_in: row.maybe_int()?,
             payload: row.maybe_bytes()?,
             rest: Rest {
@@ -225,6 +231,7 @@ impl LogRow {
             topic,
             recipient: None,
             weight: 0,
+            written_at: 0,
             expires_in: None,
             payload: Some(Vec::new()),
             rest,

@@ -67,6 +67,8 @@ impl LogDatabase for Postgres {
         only: None,
         impatient: Some("SET LOCAL lock_timeout = '20ms'"),
         many: Some(many),
+        last_number,
+        raise_number: Some(raise_number),
     };
 
     const LOG_TYPES: Types = TYPES;
@@ -180,6 +182,36 @@ impl LogDatabase for Postgres {
 }
 
 bound!(Postgres);
+
+/// The sequence of a table's numbers; NULL if it has none.
+fn sequence(table: &str) -> String {
+    format!(
+        "pg_get_serial_sequence('{}', 'seq')",
+        table.replace('\'', "''")
+    )
+}
+
+fn last_number(table: &str) -> String {
+    format!(
+        "(SELECT CASE WHEN has_sequence_privilege(s, 'USAGE, SELECT') \
+             THEN COALESCE(pg_sequence_last_value(s), 0) END \
+         FROM (SELECT {}::regclass::oid AS s) q)",
+        sequence(table)
+    )
+}
+
+/// Up to so many numbers are taken one by one, which no INSERT at the same time can undo.
+const ONE_BY_ONE: i64 = 1_000_000;
+
+fn raise_number(table: &str, last: i64, highest: i64) -> String {
+    let sequence = sequence(table);
+    match highest.saturating_sub(last) {
+        missing if missing <= ONE_BY_ONE => format!(
+            "SELECT COUNT(nextval({sequence}::regclass)) FROM generate_series(1, {missing})"
+        ),
+        _ => format!("SELECT setval({sequence}::regclass, {highest})"),
+    }
+}
 
 /// The INSERT of several rows: their columns are arrays.
 fn column<'a, 'r, T>(rows: &'r [Entry<'a>], value: impl Fn(&'r Entry<'a>) -> T) -> Vec<T> {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::{database::Kind, log::Log, session::Session};
+use super::{database::Kind, log::Log, numbers, session::Session, watermark::Watermark};
 use crate::{
     OutboxDatabase,
     outbox::{DbResult, limits::micros},
@@ -55,6 +55,7 @@ pub(super) struct Look {
     pub(super) others: bool,
     /// Up to where nothing is missing that was not removed.
     pub(super) trimmed: i64,
+    pub(super) numbers: numbers::Look,
 }
 
 impl<DB: OutboxDatabase> Log<DB> {
@@ -114,19 +115,23 @@ impl<DB: OutboxDatabase> Session<DB> {
         group: &str,
         member: Uuid,
         process: Uuid,
+        marks: &[Watermark],
     ) -> DbResult<Look> {
         let asked = Instant::now();
-        let look = "SELECT \
-            (SELECT MAX(seq) FROM {log}), \
-            (SELECT MIN(due_at) FROM {scheduled}) - {now}, \
-            (SELECT version FROM {groups} WHERE name = ?), \
-            (SELECT COUNT(*) FROM {members} WHERE group_name = ? AND alive_until > {now}), \
-            (SELECT COUNT(*) FROM {lanes} l WHERE l.group_name = ? AND (l.member IS NULL OR NOT EXISTS \
-                (SELECT 1 FROM {members} m WHERE m.member = l.member AND m.alive_until > {now}))), \
-            (SELECT COUNT(*) FROM {lanes} WHERE group_name = ? AND member = ?), \
-            (SELECT COUNT(*) FROM {members} WHERE process <> ? AND alive_until > {now}), \
-            (SELECT trimmed FROM {state} WHERE id = 1)";
-        let values = vec![
+        let (of_numbers, values_of_numbers) = numbers::columns(group, marks);
+        let look = format!(
+            "SELECT \
+            (SELECT MAX(seq) FROM {{log}}), \
+            (SELECT MIN(due_at) FROM {{scheduled}}) - {{now}}, \
+            (SELECT version FROM {{groups}} WHERE name = ?), \
+            (SELECT COUNT(*) FROM {{members}} WHERE group_name = ? AND alive_until > {{now}}), \
+            (SELECT COUNT(*) FROM {{lanes}} l WHERE l.group_name = ? AND (l.member IS NULL OR NOT EXISTS \
+                (SELECT 1 FROM {{members}} m WHERE m.member = l.member AND m.alive_until > {{now}}))), \
+            (SELECT COUNT(*) FROM {{lanes}} WHERE group_name = ? AND member = ?), \
+            (SELECT COUNT(*) FROM {{members}} WHERE process <> ? AND alive_until > {{now}}), \
+            (SELECT trimmed FROM {{state}} WHERE id = 1), {of_numbers}"
+        );
+        let mut values = vec![
             group.into(),
             group.into(),
             group.into(),
@@ -134,10 +139,11 @@ impl<DB: OutboxDatabase> Session<DB> {
             member.into(),
             process.into(),
         ];
-        const KINDS: &[Kind] = &[Kind::Int; 8];
-        let mut rows = self.rows(look, values, KINDS).await?;
+        values.extend(values_of_numbers);
+        const KINDS: &[Kind] = &[Kind::Int; 19];
+        let mut rows = self.rows(&look, values, KINDS).await?;
         let row = rows.first_mut().ok_or(sqlx::Error::RowNotFound)?;
-        Ok(Look {
+        let mut look = Look {
             last: row.int()?,
             due_at: row
                 .maybe_int()?
@@ -148,6 +154,9 @@ impl<DB: OutboxDatabase> Session<DB> {
             own_lanes: row.int()?,
             others: row.int()? > 0,
             trimmed: row.int()?,
-        })
+            numbers: numbers::Look::default(),
+        };
+        look.numbers = numbers::seen(row, marks)?;
+        Ok(look)
     }
 }

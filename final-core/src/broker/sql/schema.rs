@@ -1,7 +1,7 @@
 //! The tables, and how they come to be. Shared by all services of a database.
 
 /// The version this release brings the tables to.
-pub(super) const VERSION: i32 = 1;
+pub(super) const VERSION: i32 = 2;
 
 /// What a dialect calls the types.
 #[derive(Debug)]
@@ -35,6 +35,11 @@ pub(super) fn state(words: &super::texts::Words) -> String {
     )
 }
 
+/// Tables of an earlier release are as good as new ones, since each is made that is missing.
+pub(super) fn raise_version() -> String {
+    format!("UPDATE final_log_state SET version = {VERSION} WHERE id = 1 AND version < {VERSION}")
+}
+
 /// All tables. Each may be there already.
 ///
 /// | table | a row is |
@@ -46,6 +51,7 @@ pub(super) fn state(words: &super::texts::Words) -> String {
 /// | `final_log_lanes` | a share of a group's messages: who has it, how far it has come |
 /// | `final_log_members` | a running bus |
 /// | `final_log_dead` | a dead letter |
+/// | `final_log_watermarks` | when numbers up to one had been given out, see [`numbers`](super::numbers) |
 /// | `final_log_state` | one row: the version of the tables, and up to where the log has been trimmed |
 pub(super) fn tables(t: &Types) -> Vec<String> {
     let Types {
@@ -137,6 +143,13 @@ pub(super) fn tables(t: &Types) -> Vec<String> {
                  PRIMARY KEY (group_name, seq)"
             ),
             still,
+        ),
+        create(
+            "_watermarks",
+            format!(
+                "id {big} NOT NULL PRIMARY KEY,\n  seq {big} NOT NULL,\n  written_at {big} NOT NULL"
+            ),
+            busy,
         ),
         create(
             "_state",

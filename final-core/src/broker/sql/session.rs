@@ -102,9 +102,7 @@ impl<DB: OutboxDatabase> Session<DB> {
         if !is_proven || self.seen.len() > MOST_SEEN {
             return Ok(false);
         }
-        let trimmed = "SELECT trimmed FROM {state} WHERE id = 1";
-        let mut rows = self.rows(trimmed, Vec::new(), &[Kind::Int]).await?;
-        let trimmed = rows.first_mut().map_or(Ok(0), Row::int)?;
+        let trimmed = self.trimmed().await?;
         let seqs: Vec<i64> = self.seen.keys().copied().collect();
         for seqs in seqs.chunks(COMPARED) {
             let some = padded(seqs);
@@ -123,6 +121,13 @@ impl<DB: OutboxDatabase> Session<DB> {
             }
         }
         Ok(true)
+    }
+
+    /// Up to where nothing is missing that was not removed.
+    pub(super) async fn trimmed(&mut self) -> DbResult<i64> {
+        let trimmed = "SELECT trimmed FROM {state} WHERE id = 1";
+        let mut rows = self.rows(trimmed, Vec::new(), &[Kind::Int]).await?;
+        rows.first_mut().map_or(Ok(0), Row::int)
     }
 
     /// Waits until everything that shows is on the disk.

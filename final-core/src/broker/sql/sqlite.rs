@@ -30,6 +30,8 @@ impl LogDatabase for Sqlite {
         only: None,
         impatient: None,
         many: None,
+        last_number,
+        raise_number: None,
     };
 
     /// AUTOINCREMENT, so that a number is not given out again once its row is removed.
@@ -109,6 +111,11 @@ impl LogDatabase for Sqlite {
 }
 
 bound!(Sqlite);
+
+fn last_number(table: &str) -> String {
+    let name = table.rsplit('.').next().unwrap_or(table);
+    format!("COALESCE((SELECT seq FROM main.sqlite_sequence WHERE name = '{name}'), 0)")
+}
 
 type Insert = Query<'static, Sqlite, SqliteArguments>;
 

@@ -44,7 +44,9 @@ impl<DB: OutboxDatabase> Log<DB> {
             return tx.roll_back().await;
         }
         let trimmed = hold_trimming(&mut tx).await?;
-        let insert = "{insert} INTO {groups} (name, version) VALUES (?, 0) {nothing}";
+        // By the clock, so that of a group that was forgotten neither version nor epoch comes again:
+        // a member that knew it could take the new one for the old.
+        let insert = "{insert} INTO {groups} (name, version) VALUES (?, {now}) {nothing}";
         tx.run(insert, vec![group.into()]).await?;
         let lock = "SELECT version FROM {groups} WHERE name = ? {lock}";
         tx.rows(lock, vec![group.into()], &[Kind::Int]).await?;
@@ -164,7 +166,7 @@ impl<DB: OutboxDatabase> Log<DB> {
 }
 
 /// Keeps everybody from trimming until the transaction is over. Up to where it has come.
-async fn hold_trimming<DB: OutboxDatabase>(tx: &mut Tx<'_, DB>) -> DbResult<i64> {
+pub(super) async fn hold_trimming<DB: OutboxDatabase>(tx: &mut Tx<'_, DB>) -> DbResult<i64> {
     let state = "SELECT trimmed FROM {state} WHERE id = 1 {lock}";
     let mut rows = tx.rows(state, Vec::new(), &[Kind::Int]).await?;
     rows.first_mut().map_or(Ok(0), Row::int)
@@ -242,7 +244,7 @@ async fn add_lanes<DB: OutboxDatabase>(
 ) -> DbResult<()> {
     let insert = "INSERT INTO {lanes} \
         (group_name, stream, lane, epoch, read_to, open_seqs, settled_to, ends_at) \
-        VALUES (?, ?, ?, 0, ?, ?, ?, ?)";
+        VALUES (?, ?, ?, {now}, ?, ?, ?, ?)";
     for lane in 0..LANES {
         let values = vec![
             group.into(),

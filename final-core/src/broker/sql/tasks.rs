@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::time::sleep;
+use tokio::time::{sleep, sleep_until};
 
 use super::{member::Member, presence::Notice, trim::Keep};
 use crate::{OutboxDatabase, backoff::Backoff};
@@ -18,6 +18,8 @@ const TRIM: Duration = Duration::from_millis(500);
 const AGES: Duration = Duration::from_secs(10);
 /// How often what was passed over is looked at.
 const SWEEP: Duration = Duration::from_secs(600);
+/// The pause before the log is walked through for the first time.
+const FIRST_WALK: Duration = Duration::from_secs(1);
 const AGAIN: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 /// Extends the lease at a third of its time.
@@ -105,23 +107,56 @@ pub(super) async fn tell<DB: OutboxDatabase>(member: Arc<Member<DB>>) {
     }
 }
 
-/// Removes what all groups have.
+/// Removes what all groups have. Looks now and then whether every message has the number it was given
+/// first.
 pub(super) async fn trim<DB: OutboxDatabase>(member: Arc<Member<DB>>) {
     let keep = member.tuning.keep;
     let keeps = !keep.after_read.is_zero() || keep.unread.is_some();
     let mut swept = Instant::now();
     let mut sweep_from = 0;
+    let mut told = 0;
+    let (mut walk_at, mut walk_from) = (Instant::now() + FIRST_WALK, 0);
     loop {
         tokio::select! {
             () = member.progress.notified() => {}
             () = sleep(AGES), if keeps => {}
+            () = sleep_until(walk_at.into()) => {}
             () = member.close.cancelled() => return,
+        }
+        if !member.is_prepared() {
+            walk_at = walk_at.max(Instant::now() + FIRST_WALK);
+            continue;
+        }
+        if Instant::now() >= walk_at {
+            match member.log.walk(walk_from).await {
+                Ok((next, finds)) => {
+                    if finds {
+                        member.suspect_numbers();
+                    }
+                    walk_at = Instant::now() + next.map_or(SWEEP, |_| TRIM);
+                    walk_from = next.unwrap_or(0);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the log was not walked through; tried again later");
+                    walk_at = Instant::now() + AGES;
+                }
+            }
         }
         if let Err(error) = trim_all(&member, keep).await {
             tracing::debug!(%error, "the log was not trimmed; tried again later");
         }
+        // Here and not where the log is read: reading must not wait for who is writing.
+        let last = member.watermarks().for_others().pop();
+        if let Some(last) = last.filter(|last| last.seq > told) {
+            match member.log.write_watermark(last).await {
+                Ok(()) => told = last.seq,
+                Err(error) => {
+                    tracing::debug!(%error, "others were not told how far the log was read");
+                }
+            }
+        }
         if swept.elapsed() >= SWEEP {
-            match member.log.sweep(sweep_from, keep).await {
+            match member.log.sweep(sweep_from, keep, &member).await {
                 Ok(Some(on)) => sweep_from = on,
                 Ok(None) => (sweep_from, swept) = (0, Instant::now()),
                 Err(error) => tracing::debug!(%error, "the log was not swept; tried again later"),
@@ -138,7 +173,7 @@ async fn trim_all<DB: OutboxDatabase>(
     member: &Member<DB>,
     keep: Keep,
 ) -> crate::outbox::DbResult<()> {
-    while member.log.trim(keep).await? {
+    while member.log.trim(keep, member).await? {
         if member.close.is_cancelled() {
             break;
         }

@@ -43,6 +43,11 @@ pub struct Words {
     pub(super) only: Option<&'static str>,
     /// Bounds how long an INSERT waits for another transaction's, for the transaction.
     pub(super) impatient: Option<&'static str>,
+    /// The last number a table has given out, by its qualified name; NULL where the role may not know.
+    pub(super) last_number: fn(&str) -> String,
+    /// Makes the next number of a table, by its qualified name, higher than `highest`: from the last
+    /// one. Where a database counts by the rows, a row does it.
+    pub(super) raise_number: Option<fn(table: &str, last: i64, highest: i64) -> String>,
 }
 
 /// The columns of a message, in the log and wherever it is kept besides.
@@ -103,6 +108,25 @@ impl Texts {
         format!("{}final_log{name}", self.schema)
     }
 
+    /// The last number that one of our tables has given out, as SQL.
+    fn last_number(&self, table: &str) -> String {
+        (self.words.last_number)(&self.numbered(table))
+    }
+
+    /// A statement that makes its next number higher than `highest`, if that is how the database does it.
+    pub(super) fn raise_number(&self, table: &str, last: i64, highest: i64) -> Option<String> {
+        let raise = self.words.raise_number?;
+        Some(raise(&self.numbered(table), last, highest))
+    }
+
+    /// The name of a table with numbers; `""` is the log.
+    fn numbered(&self, table: &str) -> String {
+        match table {
+            "" => self.table(""),
+            table => self.table(&format!("_{table}")),
+        }
+    }
+
     /// Replaces `{log}`, `{groups}`, … by tables, other words in braces by the dialect's, and `?` by
     /// its placeholders.
     pub(super) fn sql(&self, template: &str) -> SqlStr {
@@ -139,6 +163,8 @@ impl Texts {
             "insert" => self.words.insert.to_owned(),
             "nothing" => self.words.nothing.to_owned(),
             "message" => MESSAGE.to_owned(),
+            "last_number" => self.last_number(""),
+            "last_scheduled" => self.last_number("scheduled"),
             "log" => self.table(""),
             table => self.table(&format!("_{table}")),
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     database::{Kind, Row, Value},
     log::Log,
+    member::Member,
 };
 use crate::{
     OutboxDatabase,
@@ -30,8 +31,9 @@ pub(super) struct Keep {
 impl<DB: OutboxDatabase> Log<DB> {
     /// Removes the next rows that all groups have, or that are too old. True if there may be more.
     ///
-    /// Messages of a topic that nobody has subscribed are passed over: they wait for somebody.
-    pub(super) async fn trim(&self, keep: Keep) -> DbResult<bool> {
+    /// Messages of a topic that nobody has subscribed are passed over: they wait for somebody. What we
+    /// have not read stays, and what was given a number twice: it is not what the groups have.
+    pub(super) async fn trim(&self, keep: Keep, member: &Member<DB>) -> DbResult<bool> {
         let mut tx = self.begin().await?;
         // One trims at a time; and nobody subscribes meanwhile.
         let state = "SELECT trimmed FROM {state} WHERE id = 1 {skip_locked}";
@@ -45,9 +47,10 @@ impl<DB: OutboxDatabase> Log<DB> {
         let next = "SELECT seq, CASE WHEN created_at < {now} - ? THEN CAST(1 AS {int}) ELSE CAST(0 AS {int}) END, \
                 CASE WHEN created_at < {now} - ? THEN CAST(1 AS {int}) ELSE CAST(0 AS {int}) END, \
                 CASE WHEN topic IN (SELECT topic FROM {topics}) OR recipient IS NOT NULL \
-                    THEN CAST(1 AS {int}) ELSE CAST(0 AS {int}) END \
+                    THEN CAST(1 AS {int}) ELSE CAST(0 AS {int}) END, \
+                CASE WHEN topic = '' THEN 0 ELSE created_at END \
             FROM {log} WHERE seq > ? ORDER BY seq LIMIT ?";
-        const KINDS: &[Kind] = &[Kind::Int; 4];
+        const KINDS: &[Kind] = &[Kind::Int; 5];
         let unread = keep.unread.unwrap_or(Duration::MAX);
         let values = vec![
             micros(keep.after_read).into(),
@@ -59,7 +62,16 @@ impl<DB: OutboxDatabase> Log<DB> {
         for mut row in tx.rows(next, values, KINDS).await? {
             let (seq, is_old, is_too_old) = (row.int()?, row.int()? > 0, row.int()? > 0);
             let is_subscribed = row.int()? > 0;
-            let has_everybody = settled.is_some_and(|settled| seq <= settled);
+            let written_at = row.int()?;
+            let is_read = {
+                let watermarks = member.watermarks();
+                if watermarks.are_broken_by(seq, written_at) {
+                    member.suspect_numbers();
+                    break;
+                }
+                watermarks.last().is_some_and(|last| seq <= last.seq)
+            };
+            let has_everybody = is_read && settled.is_some_and(|settled| seq <= settled);
             if !(has_everybody && is_old || is_too_old && keep.unread.is_some()) {
                 break;
             }
@@ -81,17 +93,31 @@ impl<DB: OutboxDatabase> Log<DB> {
 
     /// Removes what trimming has passed over and what is old enough by now, a batch after a number.
     /// The number to go on after; `None` at the end.
-    pub(super) async fn sweep(&self, after: i64, keep: Keep) -> DbResult<Option<i64>> {
+    pub(super) async fn sweep(
+        &self,
+        after: i64,
+        keep: Keep,
+        member: &Member<DB>,
+    ) -> DbResult<Option<i64>> {
         let mut tx = self.begin().await?;
         let state = "SELECT trimmed FROM {state} WHERE id = 1 {skip_locked}";
         let mut rows = tx.rows(state, Vec::new(), &[Kind::Int]).await?;
         let Some(trimmed) = rows.first_mut().map(Row::int).transpose()? else {
             return tx.roll_back().await.map(|()| None);
         };
-        let next = "SELECT seq FROM {log} WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?";
+        let next = "SELECT seq, CASE WHEN topic = '' THEN 0 ELSE created_at END \
+            FROM {log} WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?";
         let values = vec![after.into(), trimmed.into(), BATCH.into()];
-        let seqs = super::log::numbers(tx.rows(next, values, &[Kind::Int]).await?)?;
-        let Some(end) = seqs.last().copied() else {
+        let mut last = None;
+        for mut row in tx.rows(next, values, &[Kind::Int; 2]).await? {
+            let (seq, written_at) = (row.int()?, row.int()?);
+            if member.watermarks().are_broken_by(seq, written_at) {
+                member.suspect_numbers();
+                return tx.roll_back().await.map(|()| None);
+            }
+            last = Some(seq);
+        }
+        let Some(end) = last else {
             return tx.roll_back().await.map(|()| None);
         };
         // What is below every group's progress and has been subscribed since was read by its stream.

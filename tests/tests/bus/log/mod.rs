@@ -8,6 +8,7 @@ mod late;
 mod letters;
 mod members;
 mod migration;
+mod numbers;
 mod order;
 mod quiet;
 mod retention;

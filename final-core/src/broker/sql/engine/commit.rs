@@ -181,10 +181,16 @@ impl<DB: OutboxDatabase> Engine<DB> {
     /// Writes what was settled and gives the rest to the others.
     pub(super) async fn finish(mut self) {
         self.deliveries = None;
+        let gaps = self.gaps();
         for tries in 1..=TRIES {
             self.take_settlements();
             match self.commit(true).await {
-                Ok(true) => break,
+                Ok(true) => {
+                    if let Err(error) = self.leave_numbers(gaps).await {
+                        tracing::debug!(%error, "others were not told how far the log was read");
+                    }
+                    break;
+                }
                 Ok(false) => {}
                 Err(error) => {
                     self.member.committing_failed(&error, tries);

@@ -25,7 +25,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         };
         let room = self.hand.room(self.member.tuning.prefetch);
         if row.is_heavy() {
-            let payload = self.session.payload(row.seq).await;
+            let payload = self.session.payload(row.seq, row.id()).await;
             let owner = self.streams.get_mut(&stream);
             row.payload = match (payload, owner) {
                 (Err(error), Some(owner)) => {

@@ -18,6 +18,7 @@ use crate::{
 impl<DB: OutboxDatabase> Engine<DB> {
     pub(super) async fn look(&mut self) -> DbResult<()> {
         let member = Arc::clone(&self.member);
+        let marks = member.watermarks().list();
         let Look {
             last,
             due_at,
@@ -27,10 +28,12 @@ impl<DB: OutboxDatabase> Engine<DB> {
             own_lanes,
             others,
             trimmed,
+            numbers,
         } = self
             .session
-            .look(&member.group, member.id, member.hub.process)
+            .look(&member.group, member.id, member.hub.process, &marks)
             .await?;
+        self.check_numbers(&numbers, marks, self.gaps()).await?;
         member.hub.set_others(others);
         self.due_at = due_at.map(|at| at.max(self.promote_at));
         self.trimmed = trimmed;
@@ -152,6 +155,9 @@ impl<DB: OutboxDatabase> Engine<DB> {
                 .entry(id)
                 .or_insert_with(|| Stream::new(id, row.ends_at, of_stream()))
                 .adopt(row);
+        }
+        if let Some(own) = self.streams.get(&0) {
+            member.watermarks().reached(own.read);
         }
         if self.version != known.version {
             self.load_topics().await?;

@@ -12,6 +12,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
             return Ok(());
         }
         self.session.open().await?;
+        self.is_same_server = false;
         let compared = self.compare().await;
         if compared.is_err() {
             self.session.close().await;
@@ -37,6 +38,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
                  from what it has"
             );
             self.session.forget();
+            member.watermarks().forget();
         }
         self.keep_only(if remembers { &rows } else { &[] });
         self.look_at = Instant::now();

@@ -135,11 +135,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
     pub(super) async fn fill(&mut self, id: i64, numbers: Vec<i64>) -> DbResult<()> {
         // Removed rows leave gaps as well, and need no filling.
         let member = Arc::clone(&self.member);
-        self.trimmed = self
-            .session
-            .look(&member.group, member.id, member.hub.process)
-            .await?
-            .trimmed;
+        self.trimmed = self.session.trimmed().await?;
         let first = numbers.first().copied().unwrap_or(0);
         if first <= self.trimmed {
             // What shows at or below it is read before the rest is given up.

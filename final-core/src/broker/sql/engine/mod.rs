@@ -13,6 +13,7 @@ mod deliver;
 mod look;
 mod meet;
 mod missing;
+mod numbers;
 mod read;
 mod turns;
 
@@ -65,6 +66,8 @@ pub(super) struct Engine<DB: OutboxDatabase> {
     version: i64,
     members: usize,
     trimmed: i64,
+    /// Whether the connection is to the server that what was read came from.
+    is_same_server: bool,
     hand: Hand,
     extras: Vec<(LaneId, Extra)>,
     settled: usize,
@@ -102,6 +105,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
             version: -1,
             members: 1,
             trimmed: 0,
+            is_same_server: false,
             extras: Vec::new(),
             settled: 0,
             changed: None,

@@ -88,6 +88,11 @@ impl<DB: OutboxDatabase> Engine<DB> {
         if !rows.is_empty() {
             self.session.be_sure(self.member.id).await?;
             self.session.see(rows.iter().map(|row| (row.seq, row.id())));
+            // An empty row is as old as its filling, and not as its number.
+            let mut watermarks = self.member.watermarks();
+            for row in rows.iter().filter(|row| !row.topic.is_empty()) {
+                watermarks.saw(row.seq, row.written_at);
+            }
         }
         Ok(rows)
     }
@@ -145,6 +150,10 @@ impl<DB: OutboxDatabase> Engine<DB> {
                     }
                     stream.reach(end);
                 }
+            }
+            // The group's own stream has all rows up to there.
+            if id == 0 && found > 0 {
+                self.member.watermarks().reached(stream.read);
             }
             if found > 0 {
                 self.changed.get_or_insert_with(Instant::now);

@@ -48,7 +48,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
                 let row = rows.pop();
                 match row {
                     Some(mut row) if row.is_heavy() => {
-                        row.payload = self.session.payload(row.seq).await?;
+                        row.payload = self.session.payload(row.seq, row.id()).await?;
                         Ok(Some(row))
                     }
                     row => Ok(row),
