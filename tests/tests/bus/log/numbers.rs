@@ -7,7 +7,7 @@ use final_core::{LetterFilter, Router, Start};
 use final_tests::eventually;
 use sqlx::Pool;
 
-use super::{Log, order::written, publish, sorted};
+use super::{Held, Log, order::written, publish, sorted};
 use crate::{database::Database, house::SOON};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -15,6 +15,8 @@ const HOUR: Duration = Duration::from_secs(3_600);
 crate::log_suite!(
     messages_are_handled_after_the_numbers_were_restarted_while_nobody_ran,
     messages_are_handled_after_the_table_was_truncated_while_nobody_ran,
+    a_bus_that_starts_raises_the_numbers_before_anything_is_written,
+    messages_with_a_used_number_are_not_removed_before_they_are_read,
     messages_that_were_written_before_the_start_are_handled_though_the_numbers_have_passed_the_old_ones,
     messages_are_handled_after_the_table_was_truncated_while_a_bus_runs,
     messages_are_handled_though_their_numbers_pass_the_old_ones_at_once,
@@ -31,6 +33,7 @@ crate::log_suite!(
 crate::log_suite!(
     at once:
     a_message_of_a_transaction_that_was_open_when_the_numbers_were_mended_is_handled,
+    messages_of_a_transaction_that_outlives_those_who_had_read_their_numbers_are_handled,
     late_commits_are_not_taken_for_numbers_that_went_back,
 );
 
@@ -148,6 +151,48 @@ async fn messages_are_handled_after_the_table_was_truncated_while_nobody_ran<D: 
     log.publish_unseen(100..150).await;
 
     log.handles(100..150).await;
+}
+
+async fn a_bus_that_starts_raises_the_numbers_before_anything_is_written<D: Numbers>(log: Log<D>) {
+    log.with_a_hundred().await;
+    D::restart(&log.pool, "final_log", 0).await;
+
+    // Nobody looks again before it is over.
+    let broker = log.broker().keep(HOUR).poll_interval(HOUR);
+    let (bus, notes) = log.noting_on("shop", broker, &["placed"]).await;
+    publish(&bus, "placed", 100..150).await;
+
+    let used = "SELECT count(*) FROM final_log WHERE topic <> '' AND seq <= 100";
+    assert_eq!(log.number(used).await, 0);
+    notes.reach(50).await;
+    bus.shutdown().await.expect("shutdown");
+}
+
+/// A service that is slow keeps everything; when it is done, what it had is removed before anybody has
+/// looked at the numbers.
+async fn messages_with_a_used_number_are_not_removed_before_they_are_read<D: Numbers>(log: Log<D>) {
+    let seldom = || log.broker().poll_interval(Duration::from_secs(8));
+    let (slow, held) = (log.bus_on("slow", seldom()), Held::new());
+    slow.start(held.router("placed")).await.expect("start");
+    let (bus, notes) = log.noting_on("shop", seldom(), &["placed"]).await;
+    publish(&bus, "placed", 0..100).await;
+    notes.reach(100).await;
+    held.begun.reach(100).await;
+    log.comes_to(
+        "SELECT count(*) FROM final_log_lanes WHERE read_to = 100",
+        32,
+    )
+    .await;
+
+    D::truncate(&log.pool).await;
+    publish(&bus, "placed", 100..350).await;
+    held.let_go(1_000);
+
+    notes.reach(350).await;
+    held.done.reach(350).await;
+    assert_eq!(sorted(notes.numbers()), Vec::from_iter(0..350));
+    slow.shutdown().await.expect("shutdown");
+    bus.shutdown().await.expect("shutdown");
 }
 
 async fn messages_that_were_written_before_the_start_are_handled_though_the_numbers_have_passed_the_old_ones<
@@ -352,15 +397,23 @@ async fn nothing_is_handled_twice_because_of_numbers_that_have_not_gone_back<D: 
 
 /// What a member that still knows the old one writes must not count for the new one.
 async fn a_service_that_was_forgotten_and_comes_again_begins_anew<D: Numbers>(log: Log<D>) {
-    let counts = "SELECT min(l.epoch) + min(g.version) FROM final_log_lanes l, final_log_groups g";
+    let counts = async || {
+        let epoch = log.number("SELECT max(epoch) FROM final_log_lanes").await;
+        let version = "SELECT max(version) FROM final_log_groups";
+        (epoch, log.number(version).await)
+    };
     let (bus, _) = log.noting("shop", &["placed"]).await;
     bus.shutdown().await.expect("shutdown");
-    let before = log.number(counts).await;
+    let before = counts().await;
     assert!(log.broker().forget("shop").await.expect("forgotten"));
 
     let (bus, _) = log.noting("shop", &["placed"]).await;
 
-    assert!(log.number(counts).await > before);
+    let after = counts().await;
+    assert!(
+        after.0 > before.0 && after.1 > before.1,
+        "{before:?} {after:?}"
+    );
     bus.shutdown().await.expect("shutdown");
 }
 
@@ -383,6 +436,35 @@ async fn a_message_of_a_transaction_that_was_open_when_the_numbers_were_mended_i
     notes.reach(61).await;
     assert_eq!(notes.numbers().last(), Some(&7));
     bus.shutdown().await.expect("shutdown");
+}
+
+/// Those that show have passed the old ones by then, so that only the members who had read the old ones
+/// could know.
+async fn messages_of_a_transaction_that_outlives_those_who_had_read_their_numbers_are_handled<
+    D: Numbers,
+>(
+    log: Log<D>,
+) {
+    let (bus, notes) = log.noting("shop", &["placed"]).await;
+    publish(&bus, "placed", 0..100).await;
+    // What the walk has noted is older than what comes now.
+    let walked = "SELECT count(*) FROM final_log_watermarks WHERE id = 1";
+    log.comes_to(walked, 1).await;
+    publish(&bus, "placed", 100..200).await;
+    notes.reach(200).await;
+    log.comes_to("SELECT count(*) FROM final_log", 0).await;
+    D::restart(&log.pool, "final_log", 100).await;
+    let mut late = written(&bus, 1_000).await;
+    for n in 1_001..1_100 {
+        late.publish("placed", &n).await.expect("staged");
+    }
+    late.flush().await.expect("written");
+    publish(&bus, "placed", 200..250).await;
+    notes.reach(250).await;
+    bus.shutdown().await.expect("shutdown");
+    late.commit().await.expect("commit");
+
+    log.handles(1_000..1_100).await;
 }
 
 async fn late_commits_are_not_taken_for_numbers_that_went_back<D: Numbers>(log: Log<D>) {
