@@ -114,6 +114,19 @@ async fn a_session_on_a_server_that_has_become_read_only_is_given_up() {
 /// again.
 const FORGOTTEN: i64 = 40;
 
+/// Writes everything to the disk, and keeps PostgreSQL from doing so by itself from then on: only a
+/// commit that waits for it does.
+pub async fn keep_from_flushing(pool: &PgPool) -> Result<(), sqlx::Error> {
+    sqlx::query("CHECKPOINT").execute(pool).await?;
+    let writer = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'";
+    let writer: i32 = sqlx::query_scalar(writer).fetch_one(pool).await?;
+    let stop = std::process::Command::new("kill")
+        .args(["-STOP", &writer.to_string()])
+        .status()?;
+    assert!(stop.success(), "the log's writer goes on");
+    Ok(())
+}
+
 /// Kills a server that has not written its last commits to the disk, as whoever relaxes durability
 /// allows it to, while a bus has read them. The numbers it gives again are other messages.
 macro_rules! forgetful_server {
@@ -187,17 +200,7 @@ forgetful_server!(
     ["-c", "synchronous_commit=off"],
     PgPool,
     PgBus,
-    |pool| Box::pin(async move {
-        // What it is subscribed to is not to be forgotten as well.
-        sqlx::query("CHECKPOINT").execute(&pool).await?;
-        let writer = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'";
-        let writer: i32 = sqlx::query_scalar(writer).fetch_one(&pool).await?;
-        let stop = std::process::Command::new("kill")
-            .args(["-STOP", &writer.to_string()])
-            .status()?;
-        assert!(stop.success(), "the log's writer goes on");
-        Ok::<_, sqlx::Error>(())
-    })
+    |pool| Box::pin(async move { keep_from_flushing(&pool).await })
 );
 forgetful_server!(
     numbers_that_mariadb_gives_again_after_a_crash_are_read_again,

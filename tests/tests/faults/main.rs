@@ -9,6 +9,7 @@ mod cluster;
 mod commit;
 mod database;
 mod drain;
+mod durable;
 mod forgotten;
 mod go;
 mod handshake;

@@ -1,6 +1,8 @@
 //! What the log promises: order, groups, members, keys, retention, dead letters.
 
 mod elsewhere;
+mod ended;
+mod fence;
 mod groups;
 mod in_memory;
 mod key_order;
