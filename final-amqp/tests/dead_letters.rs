@@ -9,15 +9,16 @@ mod support;
 
 use std::{collections::HashSet, time::Duration};
 
+use final_amqp::Amqp;
 use final_core::{
-    Message,
+    Message, MessageId,
     broker::{Confirm, DeadLetter, Lane, LinkState, Settlement},
 };
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldArray, FieldTable},
 };
-use support::*;
+use support::{proxy::Proxy, *};
 
 fn dead(reason: &str) -> Settlement {
     Settlement::DeadLetter(DeadLetter::new(reason, 4))
@@ -235,6 +236,92 @@ async fn a_delivery_stays_in_hand_while_its_dead_letter_is_refused() {
     link.close(LONG).await;
     assert_eq!(admin.drain(&service).await, [message.id()]);
     admin.delete_queue(&full).await;
+    admin.forget(&service, &[&topic]).await;
+}
+
+/// A message that was sent twice is in the queue twice, with one id. Returns are told apart by ids.
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_of_one_id_are_all_put_away_though_the_broker_has_returned_them() {
+    let (service, topic) = (name("s"), name("t"));
+    let proxy = Proxy::start().await;
+    let amqp = Amqp::new(proxy.url()).unwrap();
+    let opened = amqp.link(setup(&service, &[&topic])).await.unwrap();
+    let (link, mut deliveries) = (opened.link, opened.deliveries);
+    let (admin, letters) = (Admin::new().await, format!("{service}_dlx"));
+    let id = MessageId::new();
+    // A loss is a matter of microseconds, so there are several tries.
+    for _ in 0..4 {
+        let mut in_hand = Vec::new();
+        for _ in 0..4 {
+            let properties = BasicProperties::default().with_message_id(id.to_string().into());
+            admin.publish(&topic, &topic, properties, b"x").await;
+            in_hand.push(next(&mut deliveries).await);
+        }
+        // From then on a channel for them is open, and the queue is declared again only when it is missed.
+        in_hand.remove(0).settle(dead("no"));
+        admin.get(&letters).await;
+        admin.delete_queue(&letters).await;
+
+        // As many are sent as go at once, before the first is answered.
+        proxy.mute(true);
+        for delivery in in_hand {
+            delivery.settle(dead("no"));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        proxy.mute(false);
+        for _ in 0..3 {
+            let letter = admin.get(&letters).await.delivery;
+            let got = letter.properties.message_id().as_ref().unwrap();
+            assert_eq!(got.as_str(), id.to_string());
+        }
+    }
+    end(&*link).await;
+    assert_eq!(admin.drain(&letters).await, []);
+    assert_eq!(admin.drain(&service).await, []);
+    admin.forget(&service, &[&topic]).await;
+}
+
+/// The broker delivers the message again, and it may be handled then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_whose_channel_is_gone_is_not_sent_again() {
+    let proxy = Proxy::start().await;
+    let (service, topic) = (name("s"), name("t"));
+    let amqp = Amqp::new(proxy.url()).unwrap();
+    let opened = amqp.link(setup(&service, &[&topic])).await.unwrap();
+    let (link, mut deliveries) = (opened.link, opened.deliveries);
+    wait_for(&*link, LinkState::Ready).await;
+    let admin = Admin::new().await;
+    let publish = async |id: MessageId| {
+        let properties = BasicProperties::default().with_message_id(id.to_string().into());
+        admin.publish(&topic, &topic, properties, b"x").await;
+    };
+    let (first, second) = (MessageId::new(), MessageId::new());
+    publish(first).await;
+    proxy.swallow_a_confirm();
+    next(&mut deliveries).await.settle(dead("no"));
+    tokio::time::timeout(LONG, async {
+        while !proxy.has_swallowed() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("the dead letter is stored in time");
+
+    proxy.refuse(true);
+    assert!(proxy.cut() > 0);
+    wait_for(&*link, LinkState::Away).await;
+    proxy.refuse(false);
+    next(&mut deliveries).await.settle(Settlement::Ack);
+    // Were the first sent again, it would be before this one.
+    publish(second).await;
+    next(&mut deliveries).await.settle(dead("no"));
+    end(&*link).await;
+
+    assert_eq!(
+        admin.drain(&format!("{service}_dlx")).await,
+        [first, second]
+    );
+    assert_eq!(admin.drain(&service).await, []);
     admin.forget(&service, &[&topic]).await;
 }
 

@@ -5,6 +5,7 @@
     reason = "tests say what they expect by unwrapping"
 )]
 
+mod alone;
 mod answers;
 mod arrival;
 mod outages;

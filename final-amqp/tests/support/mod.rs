@@ -118,6 +118,16 @@ impl Sender {
         id
     }
 
+    /// Sends one whose record is ours for so long only.
+    pub fn send_leased(&self, lane: Lane, message: Message, lease: Duration) -> MessageId {
+        let id = message.id();
+        let answer = self.answer.clone();
+        let told = Box::new(move |confirm| drop(answer.send((id, confirm))));
+        self.link
+            .send(Outgoing::for_test_leased(message, lease, lane, told));
+        id
+    }
+
     pub async fn answer(&mut self) -> (MessageId, Confirm) {
         let answer = timeout(LONG, self.answers.recv()).await;
         answer.expect("no confirm in time").unwrap()

@@ -66,8 +66,22 @@ impl Outgoing {
         answer: Option<Box<dyn FnOnce(Confirm) + Send>>,
     ) -> Self {
         let expires = ttl.map(|ttl| Instant::now() + ttl);
-        let ticket = answer.map(|answer| Box::new(TestTicket(answer)) as Box<dyn Ticket>);
-        Self::new(message, expires, lane, ticket)
+        let lease_end = Instant::now() + Duration::from_secs(3600);
+        let ticket = |answer| Box::new(TestTicket { answer, lease_end }) as Box<dyn Ticket>;
+        Self::new(message, expires, lane, answer.map(ticket))
+    }
+
+    /// The same for a record that is ours for so long only.
+    #[doc(hidden)]
+    pub fn for_test_leased(
+        message: Message,
+        lease: Duration,
+        lane: Lane,
+        answer: Box<dyn FnOnce(Confirm) + Send>,
+    ) -> Self {
+        let lease_end = Instant::now() + lease;
+        let ticket = Box::new(TestTicket { answer, lease_end });
+        Self::new(message, None, lane, Some(ticket))
     }
 
     /// The message's topic.
@@ -181,14 +195,17 @@ impl fmt::Debug for Sending {
     }
 }
 
-struct TestTicket(Box<dyn FnOnce(Confirm) + Send>);
+struct TestTicket {
+    answer: Box<dyn FnOnce(Confirm) + Send>,
+    lease_end: Instant,
+}
 
 impl Ticket for TestTicket {
     fn lease_end(&self) -> Instant {
-        Instant::now() + Duration::from_secs(3600)
+        self.lease_end
     }
 
     fn settle(self: Box<Self>, confirm: Confirm) {
-        (self.0)(confirm);
+        (self.answer)(confirm);
     }
 }
