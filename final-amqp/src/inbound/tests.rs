@@ -107,14 +107,61 @@ fn texts_that_are_no_utf8_become_readable() {
 }
 
 #[test]
+fn every_text_among_the_properties_becomes_readable() {
+    // All but the headers, delivery mode, priority and timestamp.
+    for property in [0, 1, 5, 6, 7, 8, 10, 11, 12, 13] {
+        let sent = content_header(0x8000 >> property, b"\x03a\xffz");
+        let mended = content_header(0x8000 >> property, b"\x03a\x1az");
+
+        assert_eq!(through(&sent, &[40]), mended, "property {property}");
+    }
+}
+
+/// No broker writes such a table, so nobody knows what comes behind it.
+#[test]
+fn what_lies_behind_a_table_that_cannot_be_walked_is_left_as_it_is() {
+    let unknown_kind = counted(b"\x01nZ");
+    let value_longer_than_the_table = [&counted(b"\x01nl")[..], &[0; 8]].concat();
+    let inner_longer_than_the_frame = counted(b"\x01nF\x00\xff\x00\x00");
+    for table in [
+        unknown_kind,
+        value_longer_than_the_table,
+        inner_longer_than_the_frame,
+    ] {
+        // Headers and message id.
+        let sent = content_header(0x2080, &[&table[..], b"\x02\xff\xff"].concat());
+
+        assert_eq!(through(&sent, &[40]), sent, "{table:?}");
+    }
+}
+
+#[test]
+fn the_room_of_a_large_frame_is_given_back() {
+    let sent = content_header(0x2000, &nested(b'F', 10_000));
+    let mut guarded = Guarded::new(&sent[..]);
+    let mut frame = vec![0; sent.len()];
+    let read = guarded.read_exact(&mut frame).now_or_never();
+    read.expect("the stream never waits").expect("no error");
+    assert!(guarded.buffer.len() > super::CHUNK);
+
+    let read = guarded.read(&mut frame).now_or_never();
+    assert_eq!(read.unwrap().unwrap(), 0);
+    assert_eq!(guarded.buffer.len(), super::CHUNK);
+}
+
+#[test]
 fn names_in_method_frames_become_readable() {
     let deliver = b"\x00\x3c\x00\x3c\x03tag\0\0\0\0\0\0\0\x07\x00\x02\xffe\x02k\xff";
     let close = b"\x00\x14\x00\x28\x01\x94\x03no\xc3\x00\x3c\x00\x28";
-    let got = through(&[frame(1, deliver), frame(1, close)].concat(), &[5, 1, 90]);
+    let close_all = b"\x00\x0a\x00\x32\x01\x94\x03no\xc3\x00\x3c\x00\x28";
+    let sent = [deliver as &[u8], close, close_all].map(|payload| frame(1, payload));
+    let got = through(&sent.concat(), &[5, 1, 90]);
 
     let mended = b"\x00\x3c\x00\x3c\x03tag\0\0\0\0\0\0\0\x07\x00\x02\x1ae\x02k\x1a";
     let cut = b"\x00\x14\x00\x28\x01\x94\x03no\x1a\x00\x3c\x00\x28";
-    assert_eq!(got, [frame(1, mended), frame(1, cut)].concat());
+    let all_cut = b"\x00\x0a\x00\x32\x01\x94\x03no\x1a\x00\x3c\x00\x28";
+    let expected = [mended as &[u8], cut, all_cut].map(|payload| frame(1, payload));
+    assert_eq!(got, expected.concat());
 }
 
 #[test]

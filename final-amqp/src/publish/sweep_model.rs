@@ -215,6 +215,36 @@ fn an_id_can_come_again_after_its_return() {
     assert_eq!(verdicts, [(1, Verdict::Unroutable), (2, Verdict::Stored)]);
 }
 
+/// A topic without a queue is tried again and again, while others keep the channel busy.
+#[test]
+fn an_id_can_come_again_after_its_return_while_others_are_outstanding() {
+    let mut sweep = Sweep::new();
+    let mut verdicts = Vec::new();
+    sweep.published();
+    for (ticket, carried) in [(1, Some("id")), (2, None)] {
+        let number = sweep.published();
+        sweep.answered(number, "id", ticket, true, carried);
+        sweep.end_round(&mut verdicts);
+        sweep.end_round(&mut verdicts);
+    }
+
+    assert_eq!(verdicts, [(1, Verdict::Unroutable), (2, Verdict::Stored)]);
+}
+
+/// It was returned twice, or came with an id that cannot be read.
+#[test]
+fn a_return_that_is_nobodys_is_forgotten_when_nothing_is_outstanding() {
+    let mut sweep = Sweep::new();
+    let mut verdicts = Vec::new();
+    for (ticket, id, carried) in [(1, "one", Some("other")), (2, "other", None)] {
+        let number = sweep.published();
+        sweep.answered(number, id, ticket, true, carried);
+        sweep.end_round(&mut verdicts);
+    }
+
+    assert_eq!(verdicts, [(1, Verdict::Stored), (2, Verdict::Stored)]);
+}
+
 #[test]
 fn a_nack_is_refused_and_never_stored() {
     let mut sweep = Sweep::new();
