@@ -69,6 +69,25 @@ async fn a_message_is_not_written_after_its_lease() {
     assert!(late.into_sending().is_none());
 }
 
+/// Its lease was over once, while the process or its clock stood still, and another instance has it.
+#[tokio::test]
+async fn a_record_that_is_anothers_is_not_taken_as_renewed_together_with_those_that_are() {
+    let lease = Duration::from_secs(1);
+    let mut stage = Stage::new(options().lease(lease)).await;
+    let mut sent = Vec::new();
+    for _ in 0..3 {
+        stage.publish("placed").await;
+        sent.push(stage.sent().await);
+    }
+    let first = "UPDATE final_shop_outbox SET claimed_by = x'07', available_at = available_at + 3600000 \
+        WHERE message_id = (SELECT MIN(message_id) FROM final_shop_outbox)";
+    stage.run(first).await;
+    tokio::time::sleep(lease * 2).await;
+
+    let written = sent.into_iter().map(|one| one.into_sending().is_some());
+    assert_eq!(Vec::from_iter(written), [false, true, true]);
+}
+
 #[tokio::test]
 async fn purging_is_refused_while_another_instance_holds_leases() {
     let mut one = Stage::new(options()).await;
