@@ -43,7 +43,10 @@ impl MariaDb {
         let user = find::user("mysql");
         let home = dir.folder("home", user)?;
         let data = home.join("data");
+        // A server that starts removes all temporary tables from this folder, also those of others.
+        let temporary = dir.folder("temporary", user)?;
         Launch::new("mariadb-install-db")
+            .env("TMPDIR", &temporary)
             .args([
                 "--no-defaults",
                 "--skip-test-db",
@@ -64,6 +67,7 @@ impl MariaDb {
             dir,
             home,
             data,
+            temporary,
             user,
             args,
         };
@@ -86,6 +90,7 @@ struct MariaDbRecipe {
     dir: WorkDir,
     home: PathBuf,
     data: PathBuf,
+    temporary: PathBuf,
     user: Option<&'static str>,
     args: Vec<String>,
 }
@@ -106,6 +111,7 @@ impl Recipe for MariaDbRecipe {
     fn launch(&self) -> Launch {
         let home = self.home.display();
         Launch::new(&self.program)
+            .env("TMPDIR", &self.temporary)
             .args([
                 "--no-defaults",
                 "--bind-address=127.0.0.1",

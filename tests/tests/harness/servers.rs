@@ -60,6 +60,19 @@ async fn mariadb_keeps_what_was_committed_before_a_kill9() {
 }
 
 #[tokio::test]
+async fn a_mariadb_has_its_temporary_tables_when_another_has_started() {
+    let server = MariaDb::start().await.unwrap();
+    let mut connection = MySqlConnection::connect(&server.url()).await.unwrap();
+    let mut run = async |sql: &'static str| {
+        let done = sqlx::query(sql).execute(&mut connection).await;
+        done.expect(sql);
+    };
+    run("CREATE TEMPORARY TABLE kept (id INT) ENGINE = Aria").await;
+    let _another = MariaDb::start().await.unwrap();
+    run("DROP TEMPORARY TABLE kept").await;
+}
+
+#[tokio::test]
 async fn rabbitmq_keeps_what_it_confirmed_before_a_kill9() {
     let server = RabbitMq::start().await.unwrap();
     let channel = amqp(&server.url()).await.create_channel().await.unwrap();
