@@ -11,15 +11,34 @@ use crate::shop::{SOON, log};
 
 const LONG: Duration = Duration::from_secs(3600);
 
+/// Keeps InnoDB from flushing its log by itself from then on. Commits do so only where they are told.
+///
+/// It flushes it once a second after its start, whatever it was told to begin with.
+async fn keep_innodb_from_flushing(pool: &MySqlPool) -> Result<(), sqlx::Error> {
+    let run = async |sql: &'static str| sqlx::query(sql).execute(pool).await;
+    run("SET GLOBAL innodb_flush_log_at_trx_commit = 0").await?;
+    run("CREATE TABLE IF NOT EXISTS flushed (id BIGINT)").await?;
+    run("INSERT INTO flushed VALUES (1)").await?;
+    let position = async |name: &'static str| {
+        let position = "SELECT CAST(variable_value AS SIGNED) FROM information_schema.global_status \
+            WHERE variable_name = ?";
+        let position = sqlx::query_scalar::<_, i64>(position).bind(name);
+        position.fetch_one(pool).await.expect("a position")
+    };
+    let written = position("innodb_lsn_current").await;
+    eventually("a flush by the clock", SOON, async || {
+        position("innodb_lsn_flushed").await >= written
+    })
+    .await;
+    run("SET GLOBAL innodb_flush_log_at_timeout = 2700").await?;
+    Ok(())
+}
+
 /// InnoDB shows a commit to others before it has flushed its log: here it is kept from flushing it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_mariadb_shows_before_it_is_on_the_disk_is_not_handled() {
     log();
-    let setup = Setup {
-        args: vec!["--innodb-flush-log-at-timeout=2700".into()],
-        ..Setup::default()
-    };
-    let server = MariaDb::start_with(setup).await.expect("MariaDB");
+    let server = MariaDb::start().await.expect("MariaDB");
     let pool = MySqlPool::connect(&server.url()).await.expect("connected");
     let table = "CREATE TABLE orders (id BIGINT PRIMARY KEY)";
     sqlx::query(table).execute(&pool).await.expect("a table");
@@ -28,6 +47,10 @@ async fn what_mariadb_shows_before_it_is_on_the_disk_is_not_handled() {
         let set = sqlx::query(sqlx::AssertSqlSafe(set)).execute(&pool).await;
         set.expect("a setting");
     };
+    keep_innodb_from_flushing(&pool)
+        .await
+        .expect("a lazy server");
+    flush(1).await;
     // Nothing else of the bus writes, so that nothing else flushes.
     let broker = SqlBroker::new(pool.clone())
         .prefetch(1)
@@ -205,13 +228,10 @@ forgetful_server!(
 forgetful_server!(
     numbers_that_mariadb_gives_again_after_a_crash_are_read_again,
     MariaDb,
-    ["--innodb-flush-log-at-timeout=2700"],
+    [] as [&str; 0],
     MySqlPool,
     MySqlBus,
-    |pool| Box::pin(async move {
-        let relax = "SET GLOBAL innodb_flush_log_at_trx_commit = 0";
-        sqlx::query(relax).execute(&pool).await.map(drop)
-    })
+    |pool| Box::pin(async move { keep_innodb_from_flushing(&pool).await })
 );
 
 /// A handler that tells each order, and keeps order 0 in hand until it is told to go on.
