@@ -14,6 +14,7 @@ mod log;
 mod names;
 mod publish;
 mod quirks;
+mod redirected;
 mod relay;
 mod role;
 mod transaction;

@@ -22,6 +22,7 @@ crate::suite!(
     messages_flushed_early_and_rolled_back_are_never_sent,
     a_dropped_caller_leaves_both_the_row_and_its_message_or_neither,
     one_transaction_can_publish_thousands,
+    a_transaction_whose_messages_cannot_be_written_is_rolled_back,
 );
 
 crate::suite!(
@@ -34,6 +35,7 @@ crate::suite!(
     messages_flushed_early_and_rolled_back_are_never_sent,
     a_dropped_caller_leaves_both_the_row_and_its_message_or_neither,
     one_transaction_can_publish_thousands,
+    a_transaction_whose_messages_cannot_be_written_is_rolled_back,
 );
 
 async fn a_committed_message_is_handled_and_the_outbox_is_empty_afterwards<
@@ -305,5 +307,30 @@ async fn one_transaction_can_publish_thousands<D: Database, T: Transport>(house:
     let mut numbers = notes.numbers();
     numbers.sort_unstable();
     assert!(numbers.into_iter().eq(0..2_500), "each exactly once");
+    bus.shutdown().await.expect("shutdown");
+}
+
+/// The database itself would go on with it, unless it is PostgreSQL.
+async fn a_transaction_whose_messages_cannot_be_written_is_rolled_back<
+    D: Database,
+    T: Transport,
+>(
+    house: House<D, T>,
+) {
+    let bus = house.bus();
+    let mut txbus = bus.with_tx(bus.begin().await.expect("begin"));
+    D::run(txbus.conn(), "INSERT INTO orders VALUES (1)")
+        .await
+        .expect("insert");
+    let publish = txbus.publish(house.topic("placed"), &1_i64);
+    publish.await.expect("staged");
+
+    let result = txbus.commit().await;
+
+    assert!(
+        matches!(result, Err(Error::MissingTable { .. })),
+        "{result:?}"
+    );
+    assert_eq!(house.orders().await, 0);
     bus.shutdown().await.expect("shutdown");
 }
