@@ -14,7 +14,6 @@ impl<DB: OutboxDatabase> Relay<DB> {
     /// Looks records up as soon as the database answers: what is visible was committed, and is made
     /// due. A COMMIT that takes place even later is found when the lease is over.
     pub(crate) async fn look_up(&self, ids: Vec<Uuid>) {
-        self.due_in(self.store.lease());
         let Ok(table) = self.store.table() else {
             return;
         };

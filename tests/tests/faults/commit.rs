@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use final_amqp::Amqp;
-use final_core::{Bus, Error, PgBus};
+use final_core::{Bus, Error, PgBus, Router, SqlBroker};
 use final_tests::{Proxy, eventually};
+use sqlx::{AssertSqlSafe, PgPool};
 
-use crate::shop::{SOON, Tally, options, service};
+use crate::shop::{SOON, Tally, log, options, service};
 
 /// A COMMIT takes a second, and that of order 2 fails then.
 const SLOW_COMMIT: &str = "
@@ -19,7 +20,8 @@ const SLOW_COMMIT: &str = "
     CREATE CONSTRAINT TRIGGER late AFTER INSERT ON orders
         DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION late();";
 
-/// Nothing but the look-up finds the records in time: no interval, and no scan by chance.
+/// Nothing but the look-up finds the records in time: no interval, no end of a lease, and no scan by
+/// chance. The database is away when it is tried first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_commit_without_an_answer_only_what_was_committed_is_sent() {
     let database = final_tests::pg_database().await.expect("PostgreSQL");
@@ -37,9 +39,7 @@ async fn after_a_commit_without_an_answer_only_what_was_committed_is_sent() {
         final_tests::amqp_vhost().await.expect("RabbitMQ"),
     );
     let topic = format!("{service}.placed");
-    let options = options()
-        .scan_interval(SOON * 10)
-        .lease(Duration::from_secs(3));
+    let options = options().scan_interval(SOON * 10).lease(SOON * 10);
     let bus: PgBus = Bus::new(&service, pool, Amqp::new(rabbit.url()).expect("a good URL"))
         .with_options(options);
     let tally = Tally::default();
@@ -63,7 +63,7 @@ async fn after_a_commit_without_an_answer_only_what_was_committed_is_sent() {
             commits_under_way(&direct).await == 1
         })
         .await;
-        proxy.cut();
+        proxy.down();
         let result = commit.await.expect("joined");
         assert!(
             matches!(&result, Err(Error::CommitUnknown { ids }) if ids.len() == 1),
@@ -73,6 +73,7 @@ async fn after_a_commit_without_an_answer_only_what_was_committed_is_sent() {
             commits_under_way(&direct).await == 0
         })
         .await;
+        proxy.up().expect("the port is still ours");
     }
 
     tally.has_all([1]).await;
@@ -82,6 +83,105 @@ async fn after_a_commit_without_an_answer_only_what_was_committed_is_sent() {
     .await;
     assert_eq!(tally.beyond(|n| n == 1), Vec::<i64>::new());
     bus.shutdown().await.expect("shutdown");
+}
+
+/// An INSERT takes a second, and with the key `refused` it fails then.
+const SLOW_INSERT: &str = "
+    CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        PERFORM pg_sleep(1);
+        IF NEW.message_key = 'refused' THEN RAISE EXCEPTION 'not this one'; END IF;
+        RETURN NEW;
+    END $$;";
+
+/// Publishes alone, twice, and cuts the connection while the server is at work on the INSERT. The first
+/// INSERT fails, the second does not.
+async fn publishes_alone(bus: &PgBus, topic: &str, table: &str, proxy: &Proxy, direct: &PgPool) {
+    let trigger = format!(
+        "{SLOW_INSERT} CREATE TRIGGER late BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION late()"
+    );
+    let done = sqlx::raw_sql(AssertSqlSafe(trigger)).execute(direct).await;
+    done.expect("a trigger");
+    let has_insert = async |that: &str| {
+        let sql = format!(
+            "SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE 'INSERT INTO%' \
+             AND state = 'active' AND datname = current_database() AND {that}"
+        );
+        let found = sqlx::query_scalar::<_, bool>(AssertSqlSafe(sql));
+        found.fetch_one(direct).await.expect("activity")
+    };
+    for (id, key) in [(2_i64, "refused"), (1, "k")] {
+        let (bus, topic) = (bus.clone(), topic.to_owned());
+        let publish = tokio::spawn(async move { bus.publish(topic, &id).key(key).await });
+        // It is also active while it is only prepared.
+        eventually("an INSERT under way", SOON, async || {
+            has_insert("wait_event = 'PgSleep'").await
+        })
+        .await;
+        // A look-up before the end of the INSERT would leave it to the end of the lease.
+        proxy.down();
+        let result = publish.await.expect("joined");
+        assert!(
+            matches!(&result, Err(Error::CommitUnknown { ids }) if ids.len() == 1),
+            "{result:?}"
+        );
+        eventually("its end", SOON, async || !has_insert("true").await).await;
+        proxy.up().expect("the port is still ours");
+    }
+}
+
+/// A database that is reached through a proxy, and without it.
+async fn cuttable() -> (Proxy, PgPool, PgPool) {
+    log();
+    let database = final_tests::pg_database().await.expect("PostgreSQL");
+    let proxy = Proxy::to(&database).await.expect("a proxy");
+    let pool = PgPool::connect(&proxy.url(&database)).await;
+    let direct = PgPool::connect(&database).await;
+    (
+        proxy,
+        pool.expect("PostgreSQL through the proxy"),
+        direct.expect("PostgreSQL"),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_an_insert_without_an_answer_only_what_was_inserted_is_sent() {
+    let (proxy, pool, direct) = cuttable().await;
+    let rabbit = final_tests::amqp_vhost().await.expect("RabbitMQ");
+    let options = options().scan_interval(SOON * 10).lease(SOON * 10);
+    let amqp = Amqp::new(rabbit.url()).expect("a good URL");
+    let bus: PgBus = Bus::new("shop", pool, amqp).with_options(options);
+    let tally = Tally::default();
+    bus.start(tally.router("placed")).await.expect("start");
+    eventually("a connected link", SOON, async || {
+        bus.stats().await.expect("stats").connected
+    })
+    .await;
+
+    publishes_alone(&bus, "placed", "final_shop_outbox", &proxy, &direct).await;
+    tally.has_all([1]).await;
+    eventually("an empty outbox", SOON, async || {
+        bus.stats().await.is_ok_and(|stats| stats.pending == 0)
+    })
+    .await;
+    assert_eq!(tally.beyond(|n| n == 1), Vec::<i64>::new());
+    bus.shutdown().await.expect("shutdown");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_an_insert_into_the_log_without_an_answer_only_what_was_inserted_is_handled() {
+    let (proxy, pool, direct) = cuttable().await;
+    let broker = SqlBroker::new(direct.clone()).poll_interval(Duration::from_millis(100));
+    let handling: PgBus = Bus::new("mail", direct.clone(), broker);
+    let tally = Tally::default();
+    handling.start(tally.router("placed")).await.expect("start");
+    let bus: PgBus = Bus::new("shop", pool.clone(), SqlBroker::new(pool));
+    bus.start(Router::new()).await.expect("start");
+
+    publishes_alone(&bus, "placed", "final_log", &proxy, &direct).await;
+    tally.has_all([1]).await;
+    assert_eq!(tally.beyond(|n| n == 1), Vec::<i64>::new());
+    bus.shutdown().await.expect("shutdown");
+    handling.shutdown().await.expect("shutdown");
 }
 
 async fn commits_under_way(direct: &sqlx::PgPool) -> i64 {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::scripted::{Stage, options, staged};
+use super::scripted::{SOON, Stage, options, staged};
 
 /// Long enough for the COMMIT to take place before it is over.
 const LEASE: Duration = Duration::from_secs(2);
@@ -17,10 +17,30 @@ async fn a_commit_that_takes_place_after_the_look_up_is_found_when_the_lease_is_
     let reserved = relay.reserve(&staged);
     let id = staged[0].message.id();
 
+    let before = stage.bus.stats().await.unwrap().relay_statements;
     relay.look_up(vec![id.0]).await;
+    // The look-up, a claim, and when something is due: the scanner has seen nothing.
+    stage
+        .until("a look", |stats| stats.relay_statements >= before + 3)
+        .await;
     stage.insert(&reserved.records).await;
     drop(reserved);
 
     let sent = stage.sent().await;
     assert_eq!(sent.into_sending().unwrap().message().id(), id);
+}
+
+/// Or a shutdown would wait for the database until its limit.
+#[tokio::test]
+async fn a_look_up_that_the_database_does_not_answer_ends_with_the_bus() {
+    let stage = Stage::new(options()).await;
+    let relay = stage.bus.relay();
+    relay.store.close().await;
+    let mut look_up = std::pin::pin!(relay.look_up(vec![uuid::Uuid::now_v7()]));
+    let tries = tokio::time::timeout(Duration::from_millis(500), look_up.as_mut());
+    assert!(tries.await.is_err(), "it tries again");
+
+    relay.stop_taking();
+
+    tokio::time::timeout(SOON, look_up).await.unwrap();
 }
