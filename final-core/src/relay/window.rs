@@ -250,6 +250,8 @@ impl Drop for Slot {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
 
     fn topic(name: &str) -> Arc<str> {
@@ -282,6 +284,17 @@ mod tests {
         assert_eq!((sent.len(), window.in_flight()), (50, 100));
         drop(settling);
         assert_eq!(window.in_flight(), 50);
+    }
+
+    /// And not only when the record is settled, which takes a statement.
+    #[test]
+    fn a_wait_for_a_slot_ends_when_the_broker_answers() {
+        let window = Window::new(1);
+        let mut slot = window.try_take(&topic("a"), 1, Side::HandOver).unwrap();
+        let mut freed = std::pin::pin!(window.freed());
+        assert!(freed.as_mut().now_or_never().is_none());
+        slot.answered();
+        assert!(freed.now_or_never().is_some());
     }
 
     #[test]
