@@ -1,5 +1,7 @@
-//! What the log promises, without a database.
+//! What the log promises, without a database, or with a file.
 
 mod model;
 mod numbers;
 mod owned;
+#[cfg(feature = "sqlite")]
+mod sweeping;
