@@ -1,8 +1,16 @@
 //! Payloads on their way out: what may be published, and how it is encoded.
 
+mod binary;
+mod compound;
+mod place;
+mod serializer;
+#[cfg(test)]
+mod tests;
+
 use bytes::Bytes;
 use serde::Serialize;
 
+use self::{place::Place, serializer::Value};
 use crate::{BoxError, message::MSGPACK};
 
 /// What may be published.
@@ -12,6 +20,21 @@ use crate::{BoxError, message::MSGPACK};
 /// | `&order`, of any type that is [`Serialize`] | msgpack with field names, so that other languages read it too |
 /// | [`Json(&order)`](crate::Json) | JSON |
 /// | [`Bytes`](crate::Bytes) | themselves |
+///
+/// A type with two forms, like `IpAddr`, is written as text. Only a `Uuid` is 16 bytes in msgpack, as
+/// other languages have it.
+///
+/// # Errors
+///
+/// A value that a handler could not read is refused, with the name of the field:
+///
+/// - an `i128` or `u128` inside of `#[serde(tag = …)]` or `#[serde(flatten)]`;
+/// - in JSON, keys that are numbers or `bool` inside of the same, and NaN and infinity anywhere;
+/// - a field that is there twice, by `tag` or `flatten`;
+/// - more than 128 levels, or 127 in JSON.
+///
+/// Inside of `#[serde(untagged)]` the first two cannot be seen: they are published and then
+/// dead-lettered. `Some(None)` arrives as `None`.
 ///
 /// ```
 /// use final_core::IntoPayload;
@@ -48,10 +71,26 @@ pub struct EncodedPayload {
 impl<T: Serialize + ?Sized> IntoPayload for &T {
     fn into_payload(self) -> Result<EncodedPayload, BoxError> {
         Ok(EncodedPayload {
-            bytes: rmp_serde::to_vec_named(self)?.into(),
+            bytes: to_msgpack(self)?.into(),
             content_type: MSGPACK,
         })
     }
+}
+
+/// Encodes as msgpack, with what `Payload` can read back.
+fn to_msgpack<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, rmp_serde::encode::Error> {
+    let mut bytes = Vec::new();
+    // Ours says what is human-readable; with the same here no type can see two answers.
+    let mut serializer = rmp_serde::Serializer::new(&mut bytes)
+        .with_struct_map()
+        .with_human_readable();
+    Value::new(value, Place::root(false)).serialize(&mut serializer)?;
+    Ok(bytes)
+}
+
+/// Encodes as JSON, with what `Json` can read back.
+pub(crate) fn to_json<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<Vec<u8>> {
+    serde_json::to_vec(&Value::new(value, Place::root(true)))
 }
 
 impl IntoPayload for Bytes {

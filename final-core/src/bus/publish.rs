@@ -27,6 +27,7 @@ impl<DB: OutboxDatabase> Bus<DB> {
     /// # Errors
     ///
     /// Fails if the topic, a header, the size or the policy is refused, or the database fails.
+    /// [`Error::Encode`] if no handler could read the payload ([`IntoPayload`] tells what).
     /// [`Error::CommitUnknown`] if the connection was lost after the INSERT had been sent.
     ///
     /// # Cancel safety

@@ -5,7 +5,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::rejection::Undecodable;
 use crate::{
     BoxError, FromMessage, HandlerError, Message,
-    payload::{EncodedPayload, IntoPayload},
+    payload::{EncodedPayload, IntoPayload, to_json},
 };
 
 /// JSON in place of msgpack: for a handler, an extractor of the payload; for publishing, around what
@@ -25,7 +25,8 @@ use crate::{
 /// # Ok::<_, final_core::BoxError>(())
 /// ```
 ///
-/// A payload that is not JSON, or not a `T`, is a permanent failure that tells why.
+/// A payload that is not JSON, or not a `T`, is a permanent failure that tells why. What cannot be
+/// published is told at [`IntoPayload`]: NaN, for example.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Json<T>(pub T);
 
@@ -41,7 +42,7 @@ impl<S: Sync, T: DeserializeOwned> FromMessage<S> for Json<T> {
 impl<T: Serialize> IntoPayload for Json<T> {
     fn into_payload(self) -> Result<EncodedPayload, BoxError> {
         Ok(EncodedPayload {
-            bytes: serde_json::to_vec(&self.0)?.into(),
+            bytes: to_json(&self.0)?.into(),
             content_type: "application/json",
         })
     }

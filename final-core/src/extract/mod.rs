@@ -7,6 +7,7 @@ mod payload;
 mod rejection;
 mod state;
 
+pub(crate) use self::msgpack::MAX_DEPTH;
 pub use self::{
     json::Json,
     parts::{Attempt, Key, Topic},

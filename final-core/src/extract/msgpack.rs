@@ -1,20 +1,26 @@
 //! Msgpack from outside, decoded without trusting it.
 
-use rmp_serde::decode::Error;
+use rmp_serde::{Deserializer, decode::Error};
 use serde::de::DeserializeOwned;
 
 /// How deep arrays and maps may lie in each other, as in serde_json.
 ///
 /// Each level costs stack while a type is built from it, and a thread of tokio has 2 MiB. The deepest
 /// recursive type tried needs less than a third of that in a debug build.
-const MAX_DEPTH: usize = 128;
+pub(crate) const MAX_DEPTH: usize = 128;
 
 /// Decodes a `T`, or tells why not.
+///
+/// Some types have two forms, one of them human-readable: an `IpAddr` is text or bytes. The first is
+/// what `publish` writes, and the second what it wrote at first: such messages may still be on the way.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     check(bytes)?;
-    rmp_serde::from_slice(bytes).map_err(|error| match error {
-        Error::TypeMismatch(marker) => format!("unexpected {}", kind(marker)),
-        error => error.to_string(),
+    let mut readable = Deserializer::from_read_ref(bytes).with_human_readable();
+    T::deserialize(&mut readable).or_else(|error| {
+        rmp_serde::from_slice(bytes).map_err(|_| match error {
+            Error::TypeMismatch(marker) => format!("unexpected {}", kind(marker)),
+            error => error.to_string(),
+        })
     })
 }
 

@@ -12,6 +12,7 @@ mod house;
 mod instances;
 mod log;
 mod names;
+mod payload;
 mod publish;
 mod quirks;
 mod redirected;
