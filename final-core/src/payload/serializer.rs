@@ -153,13 +153,13 @@ impl<S: Serializer> Serializer for Checked<'_, S> {
     /// comes back from a buffer too. A text never asks for its form, so no text is taken for one.
     #[inline]
     fn serialize_str(self, value: &str) -> Result<S::Ok, S::Error> {
-        if self.asked.get() && !self.place.json && value.len() == 36 {
-            if let Ok(id) = Uuid::try_parse(value) {
-                // What looks like one and has another binary form is read as text.
-                if self.value.is_binary(id.as_bytes()) {
-                    return self.inner.serialize_bytes(id.as_bytes());
-                }
-            }
+        // What looks like one and has another binary form is read as text.
+        if self.asked.get()
+            && !self.place.json
+            && let Ok(id) = Uuid::try_parse(value)
+            && self.value.is_binary(id.as_bytes())
+        {
+            return self.inner.serialize_bytes(id.as_bytes());
         }
         self.inner.serialize_str(value)
     }
