@@ -107,6 +107,13 @@ pub enum Error {
          the messages were not written; return such errors from the closure"
     )]
     NotInTransaction,
+    /// The pool's connection had a transaction open, and the message could not be written besides it.
+    #[error(
+        "the connection from the pool has a transaction open that was not begun by `Bus::begin` or \
+         `Pool::begin` but by a statement or a hook of the pool; the message was not written; end such a \
+         transaction before its connection goes back to the pool"
+    )]
+    OpenTransaction,
     /// The outbox table is not there.
     #[error("the outbox table {table} does not exist; call `Bus::migrate` or `Bus::start` first")]
     MissingTable {

@@ -81,13 +81,18 @@ pub trait Broker<DB: OutboxDatabase>: Send + Sync + 'static {
         None
     }
 
-    /// The same outside a transaction: the statement is its own commit.
+    /// The same for one message by a statement that is its own commit.
+    ///
+    /// False, and nothing is written, where the connection has a transaction open or does not commit
+    /// by itself, or where that cannot be told, as by default. The bus then begins a transaction for it.
     fn stage_alone<'a>(
         &'a self,
         conn: &'a mut DB::Connection,
-        messages: &'a [Staged],
-    ) -> Option<BoxFuture<'a, Result<(), Error>>> {
-        self.stage(conn, messages)
+        message: &'a Staged,
+    ) -> Option<BoxFuture<'a, Result<bool, Error>>> {
+        // Not polled: it only tells whether this broker stages.
+        let _stages = self.stage(conn, std::slice::from_ref(message))?;
+        Some(Box::pin(std::future::ready(Ok(false))))
     }
 
     /// Says that a transaction in which messages were [staged](Self::stage) has committed.
@@ -123,9 +128,9 @@ impl<DB: OutboxDatabase, B: Broker<DB>> Broker<DB> for Arc<B> {
     fn stage_alone<'a>(
         &'a self,
         conn: &'a mut DB::Connection,
-        messages: &'a [Staged],
-    ) -> Option<BoxFuture<'a, Result<(), Error>>> {
-        self.as_ref().stage_alone(conn, messages)
+        message: &'a Staged,
+    ) -> Option<BoxFuture<'a, Result<bool, Error>>> {
+        self.as_ref().stage_alone(conn, message)
     }
 
     fn committed(&self) {

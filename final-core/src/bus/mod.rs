@@ -1,5 +1,6 @@
 //! The bus: the one thing a service holds.
 
+mod alone;
 mod failed;
 mod policy;
 mod publish;
@@ -14,7 +15,7 @@ use std::{
     fmt,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
 };
 
@@ -76,6 +77,8 @@ pub(crate) struct Inner<DB: OutboxDatabase> {
     /// Commits and inserts under way. Not in the crew, which aborts what is late: a COMMIT is not
     /// cut off by us.
     writes: TaskTracker,
+    /// Whether it was said that the pool lends connections with a transaction open.
+    told_of_open: AtomicBool,
     /// Tells that no handler begins any more.
     handlers_stop: CancellationToken,
     /// Tells that no handler is at work any more.
@@ -137,6 +140,7 @@ impl<DB: OutboxDatabase> Bus<DB> {
             start_ended: Notify::new(),
             running: OnceLock::new(),
             writes: TaskTracker::new(),
+            told_of_open: AtomicBool::new(false),
             // Also when the bus is dropped: what is delivered then goes back to the broker.
             handlers_stop: crew.stop_token().child_token(),
             crew,

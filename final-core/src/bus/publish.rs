@@ -18,7 +18,11 @@ use crate::{Error, MessageId, OutboxDatabase, payload::IntoPayload};
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 impl<DB: OutboxDatabase> Bus<DB> {
-    /// Publishes a message on its own: one autocommit INSERT into the outbox.
+    /// Publishes a message on its own: one INSERT into the outbox that is its own commit.
+    ///
+    /// Ok means committed, also where the pool lends a connection that has a transaction open or does not
+    /// commit by itself: the message is then written on a connection of the bus's own, and what is open
+    /// stays as it is.
     ///
     /// The payload is `&T` (msgpack, with field names), [`Json`](crate::Json)`(&t)` or
     /// [`Bytes`]. Await the builder to publish; it gives the message's id, and the
@@ -28,7 +32,8 @@ impl<DB: OutboxDatabase> Bus<DB> {
     ///
     /// Fails if the topic, a header, the size or the policy is refused, or the database fails.
     /// [`Error::Encode`] if no handler could read the payload ([`IntoPayload`] tells what).
-    /// [`Error::CommitUnknown`] if the connection was lost after the INSERT had been sent.
+    /// [`Error::CommitUnknown`] if the connection was lost after the INSERT had been sent, and
+    /// [`Error::OpenTransaction`] if a SQLite database in memory has a transaction open.
     ///
     /// # Cancel safety
     ///
@@ -140,7 +145,7 @@ impl<'c, DB: OutboxDatabase> IntoFuture for PublishIn<'c, DB> {
             let staged = draft.check(&inner.options)?;
             let id = staged.message.id();
             // Unleased: nobody tells us when, or whether, the owner commits.
-            inner.write_unreserved(conn, &[staged], true).await?;
+            inner.write_unreserved(conn, &[staged]).await?;
             Ok(id)
         })
     }

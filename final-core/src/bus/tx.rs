@@ -134,9 +134,7 @@ impl<DB: OutboxDatabase, M> TxBus<DB, M> {
         let inner = Arc::clone(&self.inner);
         let open = self.open_mut();
         if !open.staged.is_empty() {
-            inner
-                .write_unreserved(&mut open.tx, &open.staged, true)
-                .await?;
+            inner.write_unreserved(&mut open.tx, &open.staged).await?;
             open.staged.clear();
             open.flushed = true;
         }
@@ -157,7 +155,8 @@ impl<DB: OutboxDatabase> TxBus<DB, ByHand> {
     /// # Errors
     ///
     /// If the INSERT fails, the transaction is rolled back. [`Error::CommitUnknown`] if the
-    /// database did not answer COMMIT.
+    /// database did not answer COMMIT. On PostgreSQL also if an error before, which was not returned,
+    /// has made COMMIT a rollback, and on MariaDB [`Error::NotInTransaction`] if what was flushed is gone.
     ///
     /// # Cancel safety
     ///

@@ -57,14 +57,18 @@ impl<DB: OutboxDatabase> Inner<DB> {
         let _ = rolled_back.await;
     }
 
-    async fn commit_here(&self, open: Open<DB>) -> Result<(), Error> {
+    pub(super) async fn commit_here(&self, open: Open<DB>) -> Result<(), Error> {
         let Open {
             mut tx,
             staged,
             flushed,
         } = open;
         let relay = self.running().map(|running| Arc::clone(&running.relay));
-        let reserved = match self.write(&mut tx, relay.as_deref(), &staged).await {
+        let written = match staged.is_empty() {
+            true => self.confirm_open(&mut tx, flushed).await,
+            false => self.write(&mut tx, relay.as_deref(), &staged).await,
+        };
+        let reserved = match written {
             Ok(reserved) => reserved,
             Err(error) => {
                 let _ = tx.rollback().await;
@@ -93,6 +97,21 @@ impl<DB: OutboxDatabase> Inner<DB> {
         Ok(())
     }
 
+    /// Finds out whether there is something to commit, where no INSERT does.
+    async fn confirm_open(
+        &self,
+        conn: &mut DB::Connection,
+        flushed: bool,
+    ) -> Result<Reserved<'static>, Error> {
+        let statements = self.store.statements(self.service()?).await?;
+        let doing = "committing, because of an error before that the transaction did not survive";
+        match DB::confirm_open(conn, statements, flushed).await {
+            Ok(true) => Ok(Reserved::none(&[])),
+            Ok(false) => Err(Error::NotInTransaction),
+            Err(error) => Err(Error::database(doing)(error)),
+        }
+    }
+
     /// Writes messages into a transaction that is committed right after.
     async fn write<'a>(
         &self,
@@ -100,16 +119,13 @@ impl<DB: OutboxDatabase> Inner<DB> {
         relay: Option<&Relay<DB>>,
         staged: &'a [Staged],
     ) -> Result<Reserved<'a>, Error> {
-        if staged.is_empty() {
-            return Ok(Reserved::none(&[]));
-        }
-        if let Some(staging) = self.stage(conn, staged, true) {
+        if let Some(staging) = self.stage(conn, staged) {
             staging.await?;
             return Ok(Reserved::none(&[]));
         }
         let reserved = relay.map_or_else(|| Reserved::none(staged), |relay| relay.reserve(staged));
         self.store
-            .insert(conn, self.service()?, &reserved.records, true)
+            .insert(conn, self.service()?, &reserved.records)
             .await?;
         Ok(reserved)
     }
@@ -119,13 +135,8 @@ impl<DB: OutboxDatabase> Inner<DB> {
         &'a self,
         conn: &'a mut DB::Connection,
         staged: &'a [Staged],
-        in_transaction: bool,
     ) -> Option<BoxFuture<'a, Result<(), Error>>> {
-        match (self.stages, in_transaction) {
-            (false, _) => None,
-            (true, true) => self.broker.stage(conn, staged),
-            (true, false) => self.broker.stage_alone(conn, staged),
-        }
+        self.stages.then(|| self.broker.stage(conn, staged))?
     }
 
     /// Writes messages into a transaction of which we will not see the end.
@@ -133,70 +144,16 @@ impl<DB: OutboxDatabase> Inner<DB> {
         &self,
         conn: &mut DB::Connection,
         staged: &[Staged],
-        in_transaction: bool,
     ) -> Result<(), Error> {
-        if let Some(staging) = self.stage(conn, staged, in_transaction) {
+        if let Some(staging) = self.stage(conn, staged) {
             return staging.await;
         }
         let records = Reserved::none(staged).records;
-        self.store
-            .insert(conn, self.service()?, &records, in_transaction)
-            .await
-    }
-
-    /// Writes one message by an INSERT of its own, and hands it over.
-    pub(crate) async fn insert_alone(self: &Arc<Self>, staged: Staged) -> Result<(), Error> {
-        let ids = vec![staged.message.id()];
-        let inner = Arc::clone(self);
-        let underway = self.writes.token();
-        let written = Finishing::new(async move {
-            let _underway = underway;
-            inner.insert_alone_here(staged).await
-        })
-        .await;
-        written.unwrap_or(Err(Error::CommitUnknown { ids }))
-    }
-
-    async fn insert_alone_here(&self, staged: Staged) -> Result<(), Error> {
-        let acquiring = Error::database("taking a connection from the pool");
-        let mut conn = self.store.caller().acquire().await.map_err(acquiring)?;
-        let staged = [staged];
-        if let Some(staging) = self.stage(&mut conn, &staged, false) {
-            let written = staging.await;
-            self.broker.committed();
-            return written.map_err(|error| match error {
-                Error::Database { source, .. } if is_connection_lost(&source) => {
-                    Error::CommitUnknown { ids: ids(&staged) }
-                }
-                error => error,
-            });
-        }
-        let relay = self.running().map(|running| Arc::clone(&running.relay));
-        let reserved = relay
-            .as_ref()
-            .map_or_else(|| Reserved::none(&staged), |relay| relay.reserve(&staged));
-        match self
-            .store
-            .insert(&mut conn, self.service()?, &reserved.records, false)
-            .await
-        {
-            Ok(()) => {
-                if let Some(relay) = relay {
-                    relay.hand_over(reserved);
-                }
-                Ok(())
-            }
-            // The statement is its own commit, so a lost answer says as little as with COMMIT.
-            Err(Error::Database { source, .. }) if is_connection_lost(&source) => {
-                drop(reserved);
-                Err(self.unknown(relay, &staged, &source))
-            }
-            Err(error) => Err(error),
-        }
+        self.store.insert(conn, self.service()?, &records).await
     }
 
     /// Nobody knows whether these were committed. The table will: it is asked when it answers again.
-    fn unknown(
+    pub(super) fn unknown(
         &self,
         relay: Option<Arc<Relay<DB>>>,
         staged: &[Staged],
@@ -215,12 +172,12 @@ impl<DB: OutboxDatabase> Inner<DB> {
     }
 }
 
-fn ids(staged: &[Staged]) -> Vec<MessageId> {
+pub(super) fn ids(staged: &[Staged]) -> Vec<MessageId> {
     staged.iter().map(|staged| staged.message.id()).collect()
 }
 
 /// Whether an error came from the way to the server, so that the statement may have taken place.
-fn is_connection_lost(error: &sqlx::Error) -> bool {
+pub(super) fn is_connection_lost(error: &sqlx::Error) -> bool {
     !matches!(
         error,
         sqlx::Error::Database(_)

@@ -55,6 +55,29 @@ macro_rules! dialect {
                 insert::insert(conn, statements, records, in_transaction).await
             }
 
+            async fn alone(
+                caller: &Pool<Self>,
+                statements: &Self::Statements,
+            ) -> DbResult<Alone<Self>> {
+                alone::alone(caller, statements).await
+            }
+
+            async fn insert_alone(
+                conn: &mut Self::Connection,
+                statements: &Self::Statements,
+                record: &NewRecord<'_>,
+            ) -> DbResult<bool> {
+                alone::insert(conn, statements, record).await
+            }
+
+            async fn confirm_open(
+                conn: &mut Self::Connection,
+                statements: &Self::Statements,
+                flushed: bool,
+            ) -> DbResult<bool> {
+                alone::confirm_open(conn, statements, flushed).await
+            }
+
             async fn claims(relay: &Pool<Self>, statements: &Self::Statements) -> DbResult<Claims> {
                 claim::claims(relay, statements).await
             }

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
+use super::DbResult;
+
 /// The columns of a record that is plain: as `publish(topic, &value)` makes it. What it does not have
 /// is left out, and what is the same for all stands in the text: most records are plain, and each
 /// parameter costs.
@@ -60,6 +62,18 @@ impl Pieces {
             Some((statement.clone(), piece))
         })
     }
+}
+
+/// An INSERT that a trigger or a rule of the table turns into nothing is no error to the database.
+pub(crate) fn all_written(written: u64, rows: usize) -> DbResult<()> {
+    if written == rows as u64 {
+        return Ok(());
+    }
+    let text = format!(
+        "the INSERT was accepted and wrote {written} of {rows} rows; a trigger or a rule of the table \
+         keeps rows out: remove it"
+    );
+    Err(sqlx::Error::Configuration(text.into()))
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ mod tests;
 
 use std::{fmt, future::Future, time::Duration};
 
-use sqlx::{Pool, Transaction};
+use sqlx::{Pool, Transaction, pool::PoolConnection};
 use uuid::Uuid;
 
 use self::claims::{Claims, Due, Gap, Stretch};
@@ -70,6 +70,17 @@ const RELAY_PATIENCE: Duration = Duration::from_secs(3);
 
 /// A result of the driver.
 pub(crate) type DbResult<T> = Result<T, sqlx::Error>;
+
+/// What a message of its own is written on.
+pub(crate) enum Alone<DB: Dialect> {
+    /// A connection, where the INSERT itself finds out whether it commits:
+    /// [`insert_alone`](Dialect::insert_alone).
+    Connection(PoolConnection<DB>),
+    /// A transaction, where no INSERT can.
+    Transaction(Transaction<'static, DB>),
+    /// Nothing: the pool's connection has a transaction open that is not ours to end.
+    Taken,
+}
 
 /// The databases an outbox can live in: `sqlx::Postgres`, `sqlx::MySql` (also MariaDB) and
 /// `sqlx::Sqlite`, each behind the cargo feature of its name.
@@ -132,6 +143,34 @@ pub trait Dialect: sqlx::Database {
         records: &[NewRecord<'_>],
         in_transaction: bool,
     ) -> impl Future<Output = DbResult<()>> + Send;
+
+    /// Takes a connection of the caller's pool for a message of its own.
+    ///
+    /// What the pool lends is not always a connection that commits each statement: a `BEGIN` of
+    /// somebody's may have stayed open, a hook may have begun a transaction, and on MySQL a session may
+    /// say `autocommit = 0`.
+    fn alone(
+        caller: &Pool<Self>,
+        statements: &Self::Statements,
+    ) -> impl Future<Output = DbResult<Alone<Self>>> + Send;
+
+    /// Inserts one record by a statement that is its own commit.
+    ///
+    /// False, and nothing is written, where the connection has a transaction open or does not commit
+    /// by itself. The statement finds out by itself, so that there is no round trip more.
+    fn insert_alone(
+        conn: &mut Self::Connection,
+        statements: &Self::Statements,
+        record: &NewRecord<'_>,
+    ) -> impl Future<Output = DbResult<bool>> + Send;
+
+    /// Makes sure that a transaction to be committed is still there. Asked where no INSERT of ours comes
+    /// right before the COMMIT; `flushed` says that one came earlier.
+    fn confirm_open(
+        conn: &mut Self::Connection,
+        statements: &Self::Statements,
+        flushed: bool,
+    ) -> impl Future<Output = DbResult<bool>> + Send;
 
     /// Which claims there are.
     fn claims(

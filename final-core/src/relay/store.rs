@@ -94,16 +94,15 @@ impl<DB: OutboxDatabase> Store<DB> {
         }
     }
 
-    /// Inserts records through the caller's connection.
+    /// Inserts records into the caller's transaction.
     pub(crate) async fn insert(
         &self,
         conn: &mut DB::Connection,
         service: &ServiceName,
         records: &[NewRecord<'_>],
-        in_transaction: bool,
     ) -> Result<(), Error> {
         let statements = self.statements(service).await?;
-        DB::insert(conn, statements, records, in_transaction)
+        DB::insert(conn, statements, records, true)
             .await
             .map_err(|error| Self::explain(statements, error, "writing messages to the outbox"))
     }

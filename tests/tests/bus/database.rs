@@ -15,6 +15,12 @@ pub trait Database: OutboxDatabase {
         sql: &str,
     ) -> impl Future<Output = Result<u64, sqlx::Error>> + Send;
 
+    /// Runs statements as they are, one after the other.
+    fn raw(
+        conn: &mut Self::Connection,
+        sql: &str,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
     /// Reads one number.
     async fn number(pool: &Pool<Self>, sql: &str) -> i64;
 
@@ -42,6 +48,11 @@ macro_rules! database {
                     .execute(conn)
                     .await?;
                 Ok(result.rows_affected())
+            }
+
+            async fn raw(conn: &mut Self::Connection, sql: &str) -> Result<(), sqlx::Error> {
+                let statements = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+                statements.execute(conn).await.map(drop)
             }
 
             async fn number(pool: &Pool<Self>, sql: &str) -> i64 {

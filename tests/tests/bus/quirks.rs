@@ -28,7 +28,23 @@ async fn a_swallowed_error_on_postgresql_sends_nothing() {
     txbus.flush().await.expect("flush");
     // The transaction is aborted from here on; its COMMIT is a ROLLBACK that sqlx calls a success.
     let _ = sqlx::query("SELECT 1/0").execute(txbus.conn()).await;
-    let _ = txbus.commit().await;
+    let result = txbus.commit().await;
+    assert!(matches!(result, Err(Error::Database { .. })), "{result:?}");
+
+    // Without a message as well.
+    let tx = bus.begin().await.expect("begin");
+    let result = bus
+        .transaction(tx, async |mut txbus| {
+            sqlx::Postgres::run(txbus.conn(), "INSERT INTO orders VALUES (1)").await?;
+            let _ = sqlx::query("SELECT 1/0").execute(txbus.conn()).await;
+            Ok::<_, TestError>(())
+        })
+        .await;
+    assert!(
+        matches!(result, Err(TestError::Bus(Error::Database { .. }))),
+        "{result:?}"
+    );
+    assert_eq!(house.orders().await, 0);
 
     let mut txbus = bus.with_tx(bus.begin().await.expect("begin"));
     let _ = sqlx::query("SELECT 1/0").execute(txbus.conn()).await;
@@ -150,6 +166,16 @@ async fn a_transaction_that_mariadb_has_rolled_back_publishes_nothing() {
         matches!(result, Err(TestError::Bus(Error::NotInTransaction))),
         "{result:?}"
     );
+    // The same after a flush.
+    let mut txbus = bus.with_tx(bus.begin().await.expect("begin"));
+    let staged = txbus.publish(house.topic("placed"), &1_i64).await;
+    staged.expect("staged");
+    txbus.flush().await.expect("flush");
+    let rolled_back = sqlx::MySql::run(txbus.conn(), "ROLLBACK").await;
+    rolled_back.expect("rolled back");
+    let result = txbus.commit().await;
+    assert!(matches!(result, Err(Error::NotInTransaction)), "{result:?}");
+
     house.handles_only(&bus, &notes, 2).await;
     bus.shutdown().await.expect("shutdown");
 }

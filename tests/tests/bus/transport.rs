@@ -19,6 +19,11 @@ pub trait Transport: Clone + Send + Sync + 'static {
 
     fn bus<D: Database>(&self, service: &str, pool: Pool<D>) -> Bus<D>;
 
+    /// The table a service's messages are written to.
+    fn table(service: &str) -> String {
+        format!("final_{}_outbox", service.replace('-', "_"))
+    }
+
     /// Makes the broker unreachable, cutting what is connected.
     async fn go_away(&self);
 
@@ -178,6 +183,10 @@ impl Transport for Log {
         let log: &dyn Any = &**log;
         let log: &SqlBroker<D> = log.downcast_ref().expect("one kind of database in a house");
         Bus::new(service, pool, log.clone())
+    }
+
+    fn table(_: &str) -> String {
+        "final_log".to_owned()
     }
 
     async fn go_away(&self) {

@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, reason = "a test says what it expects")]
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
+mod autocommit;
 mod broker;
 mod cluster;
 mod commit;

@@ -169,8 +169,15 @@ pub trait LogDatabase: Database {
         conn: &mut Self::Connection,
         inserts: &super::texts::Inserts,
         staged: &[&Staged],
-        in_transaction: bool,
     ) -> impl Future<Output = DbResult<()>> + Send;
+
+    /// Inserts one message by a statement that is its own commit. False, and nothing is written, where it
+    /// would not be, or where no statement can tell.
+    fn log_append_alone(
+        conn: &mut Self::Connection,
+        inserts: &super::texts::Inserts,
+        staged: &Staged,
+    ) -> impl Future<Output = DbResult<bool>> + Send;
 
     /// Tells other processes that there is something new, where the database can.
     fn log_listen(

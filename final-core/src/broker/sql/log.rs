@@ -117,25 +117,39 @@ impl<DB: OutboxDatabase> Log<DB> {
         &self,
         conn: &mut DB::Connection,
         staged: &[Staged],
-        in_transaction: bool,
     ) -> Result<(), Error> {
-        self.append_here(conn, staged, in_transaction)
-            .await
-            .map_err(explain)
+        self.append_here(conn, staged).await.map_err(explain)
+    }
+
+    /// Writes a message by a statement that is its own commit. False, and nothing is written, where it
+    /// would not be.
+    pub(super) async fn append_alone(
+        &self,
+        conn: &mut DB::Connection,
+        staged: &Staged,
+    ) -> Result<bool, Error> {
+        let append = async {
+            let ready = self.ready().await?;
+            let inserts = match staged.delay.is_zero() {
+                true => &ready.now,
+                false => &ready.later,
+            };
+            DB::log_append_alone(conn, inserts, staged).await
+        };
+        append.await.map_err(explain)
     }
 
     pub(super) async fn append_here(
         &self,
         conn: &mut DB::Connection,
         staged: &[Staged],
-        in_transaction: bool,
     ) -> DbResult<()> {
         let ready = self.ready().await?;
         let (later, now): (Vec<&Staged>, Vec<&Staged>) =
             staged.iter().partition(|staged| !staged.delay.is_zero());
         for (inserts, staged) in [(&ready.now, now), (&ready.later, later)] {
             if !staged.is_empty() {
-                DB::log_append(conn, inserts, &staged, in_transaction).await?;
+                DB::log_append(conn, inserts, &staged).await?;
             }
         }
         Ok(())

@@ -317,15 +317,25 @@ impl<DB: OutboxDatabase> Broker<DB> for SqlBroker<DB> {
         conn: &'a mut DB::Connection,
         messages: &'a [Staged],
     ) -> Option<BoxFuture<'a, Result<(), Error>>> {
-        Some(self.write(conn, messages, true))
+        Some(Box::pin(async move {
+            self.log.append(conn, messages).await?;
+            messages.iter().for_each(|staged| self.ring_for(staged));
+            Ok(())
+        }))
     }
 
     fn stage_alone<'a>(
         &'a self,
         conn: &'a mut DB::Connection,
-        messages: &'a [Staged],
-    ) -> Option<BoxFuture<'a, Result<(), Error>>> {
-        Some(self.write(conn, messages, false))
+        message: &'a Staged,
+    ) -> Option<BoxFuture<'a, Result<bool, Error>>> {
+        Some(Box::pin(async move {
+            let written = self.log.append_alone(conn, message).await?;
+            if written {
+                self.ring_for(message);
+            }
+            Ok(written)
+        }))
     }
 
     fn committed(&self) {
@@ -334,21 +344,12 @@ impl<DB: OutboxDatabase> Broker<DB> for SqlBroker<DB> {
 }
 
 impl<DB: OutboxDatabase> SqlBroker<DB> {
-    fn write<'a>(
-        &'a self,
-        conn: &'a mut DB::Connection,
-        messages: &'a [Staged],
-        in_transaction: bool,
-    ) -> BoxFuture<'a, Result<(), Error>> {
-        Box::pin(async move {
-            self.log.append(conn, messages, in_transaction).await?;
-            let delays = messages.iter().map(|staged| staged.delay);
-            if let Some(earliest) = delays.filter(|delay| !delay.is_zero()).min() {
-                self.hub.due_in(earliest);
-                self.hub.ring();
-            }
-            Ok(())
-        })
+    /// Has the log looked at when a message that is written with a delay is due.
+    fn ring_for(&self, staged: &Staged) {
+        if !staged.delay.is_zero() {
+            self.hub.due_in(staged.delay);
+            self.hub.ring();
+        }
     }
 }
 

@@ -1,16 +1,16 @@
 //! The log in MySQL and MariaDB.
 
-use sqlx::{MySql, MySqlConnection, MySqlPool};
+use sqlx::{MySql, MySqlConnection, MySqlPool, mysql::MySqlArguments, query::Query};
 
 use super::{
     database::{LogDatabase, NoPatience, bound, run_and_rows},
-    entry::entries,
+    entry::{Entry, entries},
     schema::Types,
-    texts::{Inserts, Kind, Words},
+    texts::{Alone, Inserts, Kind, Words},
 };
 use crate::{
     broker::Staged,
-    outbox::{DbResult, mysql},
+    outbox::{DbResult, inserts::all_written, mysql},
 };
 
 /// Beyond what every connection of ours is told: nothing waits for long. MariaDB alone ends a transaction that stands still, which a paused process would leave.
@@ -35,6 +35,7 @@ impl LogDatabase for MySql {
         no_wait: Some("FOR UPDATE NOWAIT"),
         only: Some("ORDER BY seq LIMIT ?"),
         impatient: None,
+        alone: Alone::Lane(mysql::alone),
         many: None,
         last_number,
         raise_number: None,
@@ -95,35 +96,35 @@ impl LogDatabase for MySql {
         conn: &mut MySqlConnection,
         inserts: &Inserts,
         staged: &[&Staged],
-        in_transaction: bool,
     ) -> DbResult<()> {
         for lot in entries(staged) {
             let kind = inserts.kind(&lot);
-            for (statement, rows) in inserts.pieces(kind, in_transaction).of(&lot) {
-                let mut query = sqlx::query(statement);
-                for row in rows {
-                    query = query.bind(row.id).bind(row.topic);
-                    if kind == Kind::Plain {
-                        query = query.bind(row.payload).bind(row.lane).bind(row.weight);
-                        continue;
-                    }
-                    query = query
-                        .bind(row.key)
-                        .bind(row.headers.as_deref())
-                        .bind(row.payload)
-                        .bind(row.content_type)
-                        .bind(row.durable)
-                        .bind(row.lane)
-                        .bind(row.weight)
-                        .bind(row.expires_in);
-                    if kind == Kind::Scheduled {
-                        query = query.bind(row.due_in);
-                    }
-                }
-                query.execute(&mut *conn).await?;
+            for (statement, rows) in inserts.pieces(kind).of(&lot) {
+                let query = rows
+                    .iter()
+                    .fold(sqlx::query(statement), |query, row| bind(query, row, kind));
+                let written = query.execute(&mut *conn).await?.rows_affected();
+                all_written(written, rows.len())?;
             }
         }
         Ok(())
+    }
+
+    async fn log_append_alone(
+        conn: &mut MySqlConnection,
+        inserts: &Inserts,
+        staged: &Staged,
+    ) -> DbResult<bool> {
+        if !inserts.tells_transactions {
+            return Ok(false);
+        }
+        let row = Entry::from(staged);
+        let (kind, statement) = inserts.alone(&row);
+        match bind(sqlx::query(statement), &row, kind).execute(conn).await {
+            Ok(done) => all_written(done.rows_affected(), 1).map(|()| true),
+            Err(error) if mysql::is_not_alone(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     async fn log_listen(_: &MySqlPool, _: impl Fn(&str) + Send + Sync) -> DbResult<()> {
@@ -144,3 +145,25 @@ const OPTIONS: &str =
     " ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin";
 
 bound!(MySql);
+
+type Insert<'q> = Query<'q, MySql, MySqlArguments>;
+
+fn bind<'q>(query: Insert<'q>, row: &'q Entry<'_>, kind: Kind) -> Insert<'q> {
+    let query = query.bind(row.id).bind(row.topic);
+    if kind == Kind::Plain {
+        return query.bind(row.payload).bind(row.lane).bind(row.weight);
+    }
+    let query = query
+        .bind(row.key)
+        .bind(row.headers.as_deref())
+        .bind(row.payload)
+        .bind(row.content_type)
+        .bind(row.durable)
+        .bind(row.lane)
+        .bind(row.weight)
+        .bind(row.expires_in);
+    match kind {
+        Kind::Scheduled => query.bind(row.due_in),
+        Kind::Plain | Kind::Any => query,
+    }
+}

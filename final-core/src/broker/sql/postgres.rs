@@ -1,17 +1,21 @@
 //! The log in PostgreSQL.
 
-use sqlx::{PgConnection, PgPool, Postgres, postgres::PgListener};
+use sqlx::{
+    PgConnection, PgPool, Postgres,
+    postgres::{PgArguments, PgListener},
+    query::Query,
+};
 
 use super::{
     database::{LogDatabase, NoPatience, bound, run_and_rows},
     entry::{Entry, entries},
     schema::Types,
-    texts::{Inserts, Kind, MESSAGE, PLAIN, Words},
+    texts::{Alone, Inserts, Kind, MESSAGE, PLAIN, Words},
 };
 use crate::{
     broker::Staged,
     message::MSGPACK,
-    outbox::{DbResult, postgres},
+    outbox::{DbResult, inserts::all_written, postgres},
 };
 
 /// Heard by everybody who waits for messages of this database.
@@ -66,6 +70,7 @@ impl LogDatabase for Postgres {
         no_wait: None,
         only: None,
         impatient: Some("SET LOCAL lock_timeout = '20ms'"),
+        alone: Alone::Where(postgres::ALONE),
         many: Some(many),
         last_number,
         raise_number: Some(raise_number),
@@ -111,40 +116,23 @@ impl LogDatabase for Postgres {
         conn: &mut PgConnection,
         inserts: &Inserts,
         staged: &[&Staged],
-        _in_transaction: bool,
     ) -> DbResult<()> {
         for rows in entries(staged) {
             let kind = inserts.kind(&rows);
             let query = match &rows[..] {
-                [row] if kind == Kind::Plain => sqlx::query(inserts.plain.one.clone())
-                    .bind(row.id)
-                    .bind(row.topic)
-                    .bind(row.payload)
-                    .bind(row.lane)
-                    .bind(row.weight),
+                [row] => {
+                    let one = match kind {
+                        Kind::Plain => &inserts.plain.one,
+                        Kind::Any | Kind::Scheduled => &inserts.any.one,
+                    };
+                    bind(sqlx::query(one.clone()), row, kind)
+                }
                 rows if kind == Kind::Plain => sqlx::query(inserts.plain.many.clone())
                     .bind(column(rows, |r| r.id))
                     .bind(column(rows, |r| r.topic))
                     .bind(column(rows, |r| r.payload))
                     .bind(column(rows, |r| r.lane))
                     .bind(column(rows, |r| r.weight)),
-                [row] => {
-                    let query = sqlx::query(inserts.any.one.clone())
-                        .bind(row.id)
-                        .bind(row.topic)
-                        .bind(row.key)
-                        .bind(row.headers.as_deref())
-                        .bind(row.payload)
-                        .bind(row.content_type)
-                        .bind(row.durable)
-                        .bind(row.lane)
-                        .bind(row.weight)
-                        .bind(row.expires_in);
-                    match kind {
-                        Kind::Scheduled => query.bind(row.due_in),
-                        Kind::Plain | Kind::Any => query,
-                    }
-                }
                 rows => {
                     let query = sqlx::query(inserts.any.many.clone())
                         .bind(column(rows, |r| r.id))
@@ -163,9 +151,24 @@ impl LogDatabase for Postgres {
                     }
                 }
             };
-            query.execute(&mut *conn).await?;
+            let written = query.execute(&mut *conn).await?.rows_affected();
+            all_written(written, rows.len())?;
         }
         Ok(())
+    }
+
+    async fn log_append_alone(
+        conn: &mut PgConnection,
+        inserts: &Inserts,
+        staged: &Staged,
+    ) -> DbResult<bool> {
+        let row = Entry::from(staged);
+        let (kind, statement) = inserts.alone(&row);
+        match bind(sqlx::query(statement), &row, kind).execute(conn).await {
+            Ok(done) => Ok(done.rows_affected() == 1),
+            Err(error) if postgres::is_aborted(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     async fn log_listen(pool: &PgPool, heard: impl Fn(&str) + Send + Sync) -> DbResult<()> {
@@ -210,6 +213,28 @@ fn raise_number(table: &str, last: i64, highest: i64) -> String {
             "SELECT COUNT(nextval({sequence}::regclass)) FROM generate_series(1, {missing})"
         ),
         _ => format!("SELECT setval({sequence}::regclass, {highest})"),
+    }
+}
+
+type Insert<'q> = Query<'q, Postgres, PgArguments>;
+
+fn bind<'q>(query: Insert<'q>, row: &'q Entry<'_>, kind: Kind) -> Insert<'q> {
+    let query = query.bind(row.id).bind(row.topic);
+    if kind == Kind::Plain {
+        return query.bind(row.payload).bind(row.lane).bind(row.weight);
+    }
+    let query = query
+        .bind(row.key)
+        .bind(row.headers.as_deref())
+        .bind(row.payload)
+        .bind(row.content_type)
+        .bind(row.durable)
+        .bind(row.lane)
+        .bind(row.weight)
+        .bind(row.expires_in);
+    match kind {
+        Kind::Scheduled => query.bind(row.due_in),
+        Kind::Plain | Kind::Any => query,
     }
 }
 

@@ -96,6 +96,6 @@ async fn write<DB: OutboxDatabase>(member: &Member<DB>, staged: &[Staged]) -> Db
     member.prepare().await?;
     let mut tx = member.log.begin().await?;
     tx.be_durable().await?;
-    member.log.append_here(tx.conn(), staged, true).await?;
+    member.log.append_here(tx.conn(), staged).await?;
     tx.commit().await
 }

@@ -6,11 +6,11 @@ use super::{
     database::{LogDatabase, bound, run_and_rows},
     entry::{Entry, entries},
     schema::Types,
-    texts::{Inserts, Kind, Words},
+    texts::{Alone, Inserts, Kind, Words},
 };
 use crate::{
     broker::Staged,
-    outbox::{DbResult, Dialect, sqlite},
+    outbox::{DbResult, Dialect, inserts::all_written, sqlite},
 };
 
 impl LogDatabase for Sqlite {
@@ -29,6 +29,7 @@ impl LogDatabase for Sqlite {
         no_wait: None,
         only: None,
         impatient: None,
+        alone: Alone::Never,
         many: None,
         last_number,
         raise_number: None,
@@ -83,11 +84,10 @@ impl LogDatabase for Sqlite {
         conn: &mut SqliteConnection,
         inserts: &Inserts,
         staged: &[&Staged],
-        _in_transaction: bool,
     ) -> DbResult<()> {
         for lot in entries(staged) {
             let kind = inserts.kind(&lot);
-            for (statement, rows) in inserts.pieces(kind, false).of(&lot) {
+            for (statement, rows) in inserts.pieces(kind).of(&lot) {
                 let mut patience = sqlite::Patience::default();
                 let insert = || {
                     rows.iter()
@@ -95,14 +95,21 @@ impl LogDatabase for Sqlite {
                             bind(query, row, kind)
                         })
                 };
-                while let Err(error) = insert().execute(&mut *conn).await {
-                    if !patience.again(&error).await {
-                        return Err(error);
+                let written = loop {
+                    match insert().execute(&mut *conn).await {
+                        Err(error) if patience.again(&error).await => {}
+                        done => break done?.rows_affected(),
                     }
-                }
+                };
+                all_written(written, rows.len())?;
             }
         }
         Ok(())
+    }
+
+    /// SQL has no word for an open transaction here.
+    async fn log_append_alone(_: &mut SqliteConnection, _: &Inserts, _: &Staged) -> DbResult<bool> {
+        Ok(false)
     }
 
     async fn log_listen(_: &SqlitePool, _: impl Fn(&str) + Send + Sync) -> DbResult<()> {

@@ -48,6 +48,23 @@ pub struct Words {
     /// Makes the next number of a table, by its qualified name, higher than `highest`: from the last
     /// one. Where a database counts by the rows, a row does it.
     pub(super) raise_number: Option<fn(table: &str, last: i64, highest: i64) -> String>,
+    /// How an INSERT of one row finds out whether it is its own commit.
+    pub(super) alone: Alone,
+}
+
+/// How an INSERT of one row writes nothing where it would not commit by itself.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(
+    not(all(feature = "mysql", feature = "postgres", feature = "sqlite")),
+    allow(dead_code)
+)]
+pub(super) enum Alone {
+    /// By what comes behind its values.
+    Where(&'static str),
+    /// By a lane that is refused, made of the one it is given.
+    Lane(fn(&str) -> String),
+    /// It cannot.
+    Never,
 }
 
 /// The columns of a message, in the log and wherever it is kept besides.
@@ -79,8 +96,13 @@ pub struct Inserts {
     pub(super) plain: OneOrMany,
     #[cfg_attr(not(feature = "postgres"), allow(dead_code))]
     pub(super) any: OneOrMany,
+    /// For one row that is its own commit: a plain one, and any.
+    #[cfg_attr(not(any(feature = "mysql", feature = "postgres")), allow(dead_code))]
+    pub(super) alone: [SqlStr; 2],
     scheduled: bool,
-    tells_transactions: bool,
+    /// Whether the server says whether a transaction is open.
+    #[cfg_attr(not(any(feature = "mysql", feature = "sqlite")), allow(dead_code))]
+    pub(super) tells_transactions: bool,
 }
 
 /// A statement for one row, and one for any number of rows.
@@ -199,27 +221,39 @@ impl Inserts {
         };
         let now = texts.words.now;
         let arrays = |kind| {
-            let (beginning, row) = insert(&table, kind, now, false);
-            let one = texts.sql(&(beginning + &row));
+            let (into, row) = insert(&table, kind, now, "?");
+            let one = texts.sql(&format!("{into} VALUES ({row})"));
             let many = texts.words.many.map(|many| many(&table, kind, now));
             OneOrMany {
                 many: many.map_or(one.clone(), |many| AssertSqlSafe(many).into_sql_str()),
                 one,
             }
         };
-        let rows = |guarded| {
+        let rows = |lane| {
             let pieces = |kind| {
-                let (beginning, row) = insert(&table, kind, now, guarded);
-                Pieces::of_rows(&beginning, &row)
+                let (into, row) = insert(&table, kind, now, lane);
+                Pieces::of_rows(&format!("{into} VALUES "), &format!("({row})"))
             };
             Rows {
                 plain: pieces(Kind::Plain),
                 any: pieces(kind),
             }
         };
+        let alone = |kind| match texts.words.alone {
+            Alone::Where(condition) => {
+                let (into, row) = insert(&table, kind, now, "?");
+                texts.sql(&format!("{into} SELECT {row} {condition}"))
+            }
+            Alone::Lane(lane) => {
+                let (into, row) = insert(&table, kind, now, &lane("?"));
+                texts.sql(&format!("{into} VALUES ({row})"))
+            }
+            Alone::Never => SqlStr::from_static(""),
+        };
         Self {
-            rows: rows(false),
-            guarded: rows(true),
+            rows: rows("?"),
+            guarded: rows(GUARDED),
+            alone: [alone(Kind::Plain), alone(kind)],
             plain: arrays(Kind::Plain),
             any: arrays(kind),
             scheduled,
@@ -238,10 +272,21 @@ impl Inserts {
         }
     }
 
+    /// The INSERT of a row that is its own commit, and which it is.
+    #[cfg_attr(not(any(feature = "mysql", feature = "postgres")), allow(dead_code))]
+    pub(super) fn alone(&self, row: &Entry<'_>) -> (Kind, SqlStr) {
+        let kind = self.kind(std::slice::from_ref(row));
+        let [plain, any] = &self.alone;
+        match kind {
+            Kind::Plain => (kind, plain.clone()),
+            Kind::Any | Kind::Scheduled => (kind, any.clone()),
+        }
+    }
+
     /// The INSERTs for any number of rows.
     #[cfg_attr(not(any(feature = "mysql", feature = "sqlite")), allow(dead_code))]
-    pub(super) fn pieces(&self, kind: Kind, in_transaction: bool) -> &Pieces {
-        let rows = if in_transaction && self.tells_transactions {
+    pub(super) fn pieces(&self, kind: Kind) -> &Pieces {
+        let rows = if self.tells_transactions {
             &self.guarded
         } else {
             &self.rows
@@ -253,27 +298,23 @@ impl Inserts {
     }
 }
 
-/// The beginning of an INSERT, and one row of it.
-///
-/// Outside a transaction the guarded INSERT writes a lane that the table's CHECK refuses: a deadlock
-/// ends the transaction at once, and a closure that goes on would otherwise publish alone.
-fn insert(table: &str, kind: Kind, now: &str, guarded: bool) -> (String, String) {
-    let lane = if guarded {
-        "IF(@@in_transaction, ?, -1)"
-    } else {
-        "?"
-    };
-    let any = format!("(?, ?, ?, ?, ?, ?, ?, {lane}, ?, {now} + ?, {now}");
+/// The lane outside a transaction is one that the table's CHECK refuses: a deadlock ends the transaction at
+/// once, and a closure that goes on would otherwise publish alone.
+const GUARDED: &str = "IF(@@in_transaction, ?, -1)";
+
+/// The beginning of an INSERT, and the values of one row.
+fn insert(table: &str, kind: Kind, now: &str, lane: &str) -> (String, String) {
+    let any = format!("?, ?, ?, ?, ?, ?, ?, {lane}, ?, {now} + ?, {now}");
     let (columns, row) = match kind {
         Kind::Plain => (
             PLAIN.to_owned(),
-            format!("(?, ?, ?, {lane}, ?, '{MSGPACK}', 1, {now})"),
+            format!("?, ?, ?, {lane}, ?, '{MSGPACK}', 1, {now}"),
         ),
-        Kind::Any => (format!("{MESSAGE}, expires_at, created_at"), any + ")"),
+        Kind::Any => (format!("{MESSAGE}, expires_at, created_at"), any),
         Kind::Scheduled => (
             format!("{MESSAGE}, expires_at, created_at, due_at"),
-            format!("{any}, {now} + ?)"),
+            format!("{any}, {now} + ?"),
         ),
     };
-    (format!("INSERT INTO {table} ({columns}) VALUES "), row)
+    (format!("INSERT INTO {table} ({columns})"), row)
 }

@@ -39,3 +39,17 @@ pub(super) fn is_not_in_transaction(error: &sqlx::Error) -> bool {
             && error.message().contains("_status`")
     })
 }
+
+/// A transaction is open, or one of XA, so that no other can begin.
+pub(super) fn is_in_transaction(error: &sqlx::Error) -> bool {
+    const OPEN: [u16; 3] = [1399, 1400, 1568];
+    server(error).is_some_and(|error| OPEN.contains(&error.number()))
+}
+
+/// The INSERT of one row would not have committed by itself: it writes NULL then, which it never does
+/// otherwise where that is refused. Or it is an XA transaction that takes no more statements.
+pub(crate) fn is_not_alone(error: &sqlx::Error) -> bool {
+    const NO_NULL: u16 = 1048;
+    const XA_IS_OVER: u16 = 1399;
+    server(error).is_some_and(|error| [NO_NULL, XA_IS_OVER].contains(&error.number()))
+}

@@ -3,7 +3,7 @@
 use sqlx::{MySql, MySqlConnection, mysql::MySqlArguments, query::Query};
 
 use super::{Statements, statements::NOBODY};
-use crate::outbox::{DbResult, NewRecord, limits::chunks};
+use crate::outbox::{DbResult, NewRecord, inserts::all_written, limits::chunks};
 
 /// With `in_transaction`, MariaDB refuses the INSERT where no transaction is open. MySQL has no
 /// such check that costs nothing.
@@ -21,14 +21,15 @@ pub(super) async fn insert(
     };
     for (statement, rows) in chunks(records).flat_map(|rows| pieces.of(rows)) {
         let query = rows.iter().fold(sqlx::query(statement), bind);
-        query.execute(&mut *conn).await?;
+        let written = query.execute(&mut *conn).await?.rows_affected();
+        all_written(written, rows.len())?;
     }
     Ok(())
 }
 
-type Insert<'q> = Query<'q, MySql, MySqlArguments>;
+pub(super) type Insert<'q> = Query<'q, MySql, MySqlArguments>;
 
-fn bind_plain<'q>(query: Insert<'q>, row: &'q NewRecord<'_>) -> Insert<'q> {
+pub(super) fn bind_plain<'q>(query: Insert<'q>, row: &'q NewRecord<'_>) -> Insert<'q> {
     query
         .bind(row.message.id().0)
         .bind(row.message.topic())
@@ -37,7 +38,7 @@ fn bind_plain<'q>(query: Insert<'q>, row: &'q NewRecord<'_>) -> Insert<'q> {
         .bind(row.owner().unwrap_or(NOBODY))
 }
 
-fn bind_any<'q>(query: Insert<'q>, row: &'q NewRecord<'_>) -> Insert<'q> {
+pub(super) fn bind_any<'q>(query: Insert<'q>, row: &'q NewRecord<'_>) -> Insert<'q> {
     query
         .bind(row.message.id().0)
         .bind(row.message.topic())

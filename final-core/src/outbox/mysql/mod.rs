@@ -1,5 +1,6 @@
 //! The outbox in MySQL and MariaDB.
 
+mod alone;
 mod claim;
 mod error;
 mod insert;
@@ -17,13 +18,20 @@ use uuid::Uuid;
 
 use self::statements::Statements;
 pub(crate) use self::{
+    error::is_not_alone,
     pool::{current_database, is_mariadb, own_pool},
-    statements::quoted,
+    statements::{alone, quoted},
 };
 use super::{
-    Backlog, Claimed, DbResult, Dialect, FailedRecord, NewRecord, Record, StartupLock,
+    Alone, Backlog, Claimed, DbResult, Dialect, FailedRecord, NewRecord, Record, StartupLock,
     claims::{Claims, Due, Gap, Stretch},
 };
 use crate::names::ServiceName;
 
 dialect!(MySql);
+
+/// What is said to a MySQL, which cannot say whether a transaction is open.
+#[cfg(test)]
+pub(super) fn statements_of_mysql(schema: &str, service: &ServiceName) -> Statements {
+    Statements::new(schema, service, false)
+}

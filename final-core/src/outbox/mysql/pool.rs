@@ -15,11 +15,15 @@ pub(super) async fn begin(pool: &MySqlPool) -> DbResult<Transaction<'static, MyS
 
 /// At REPEATABLE READ, the server's default, even a claim that finds nothing would lock the gaps of
 /// the index, and callers' INSERTs would wait for it.
-const SESSION: [&str; 4] = [
+const SESSION: [&str; 6] = [
     // Before we give up ourselves: the server would let it wait on, each time another one.
     "SET SESSION innodb_lock_wait_timeout = 10",
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
     "SET SESSION autocommit = 1",
+    // Otherwise a COMMIT may begin the next transaction, in which what comes then is never committed.
+    "SET SESSION completion_type = 'NO_CHAIN'",
+    // What the server's `init_connect` has begun.
+    "ROLLBACK",
     // What is cut or replaced in silence otherwise is an error.
     "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
 ];

@@ -35,9 +35,11 @@ fn micros(at: &str) -> String {
 
 pub struct Statements {
     pub(super) table: String,
-    mariadb: bool,
+    pub(super) mariadb: bool,
     insert: Inserts,
     insert_guarded: Inserts,
+    pub(super) alone_plain: SqlStr,
+    pub(super) alone: SqlStr,
     pub(super) claims: SqlStr,
     pub(super) look: SqlStr,
     pub(super) read: SqlStr,
@@ -121,20 +123,41 @@ pub(crate) fn quoted(name: &str) -> String {
 /// messages committed alone. NULL would not do: without strict mode an INSERT of several rows turns
 /// it into 0.
 fn inserts(table: &str, guarded: bool) -> Inserts {
-    let status = |value: String| match guarded {
-        true => format!("IF(@@in_transaction, {value}, -1)"),
-        false => value,
-    };
+    let (plain, any) = rows(|status| match guarded {
+        true => format!("IF(@@in_transaction, {status}, -1)"),
+        false => status,
+    });
+    Inserts {
+        plain: Pieces::of_rows(&format!("INSERT INTO {table} ({PLAIN}) VALUES "), &plain),
+        any: Pieces::of_rows(&format!("INSERT INTO {table} ({ANY}) VALUES "), &any),
+    }
+}
+
+/// What a column is given that must not be NULL, so that MariaDB refuses the INSERT where it would not
+/// commit by itself. A row alone is refused in every `sql_mode`, and no session can switch that off, as
+/// it can the CHECKs.
+pub(crate) fn alone(value: &str) -> String {
+    format!("IF(@@autocommit AND NOT @@in_transaction, {value}, NULL)")
+}
+
+/// The INSERT of one plain row that is its own commit, and that of any row.
+fn alone_inserts(table: &str) -> [SqlStr; 2] {
+    let (plain, any) = rows(|status| alone(&status));
+    [
+        sql(format!("INSERT INTO {table} ({PLAIN}) VALUES {plain}")),
+        sql(format!("INSERT INTO {table} ({ANY}) VALUES {any}")),
+    ]
+}
+
+/// The values of a plain row and of any, with a status.
+fn rows(status: impl Fn(String) -> String) -> (String, String) {
     let clock = "UTC_TIMESTAMP(6)";
     let later = format!("{clock} + INTERVAL ? MICROSECOND");
     let pending = status((Status::Pending as i16).to_string());
     let plain = format!("(?, ?, ?, {later}, ?, '{MSGPACK}', 1, {pending}, {clock}, {clock})");
     let status = status("?".into());
     let any = format!("(?, ?, ?, ?, ?, ?, ?, {later}, {status}, {later}, {later}, ?, {clock})");
-    Inserts {
-        plain: Pieces::of_rows(&format!("INSERT INTO {table} ({PLAIN}) VALUES "), &plain),
-        any: Pieces::of_rows(&format!("INSERT INTO {table} ({ANY}) VALUES "), &any),
-    }
+    (plain, any)
 }
 
 impl Statements {
@@ -162,9 +185,12 @@ impl Statements {
                AND (claimed_by = ? AND available_at > UTC_TIMESTAMP(6) \
                  OR EXISTS (SELECT 1 FROM {live} WHERE owner = ? AND {in_claim})) {order}"
         );
+        let [alone_plain, alone] = alone_inserts(&t);
         Self {
             insert: inserts(&t, false),
             insert_guarded: inserts(&t, true),
+            alone_plain,
+            alone,
             claims: sql(format!(
                 "SELECT n.number, {first_at}, c.first_id, {last_at}, c.last_id \
                  FROM (SELECT CAST(COALESCE(MAX(number), 0) AS SIGNED) AS number FROM {c}) n \

@@ -30,3 +30,8 @@ pub(super) fn is_missing_table(error: &sqlx::Error) -> bool {
 pub(super) fn is_not_in_transaction(_: &sqlx::Error) -> bool {
     false
 }
+
+/// An earlier statement has failed, so that the transaction can only be rolled back.
+pub(crate) fn is_aborted(error: &sqlx::Error) -> bool {
+    code(error).is_some_and(|code| code == "25P02")
+}

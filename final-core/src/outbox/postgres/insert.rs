@@ -1,9 +1,9 @@
 //! Records into the table, inside the caller's transaction.
 
-use sqlx::{PgConnection, Postgres, postgres::PgArguments, query::Query};
+use sqlx::{PgConnection, Postgres, SqlStr, postgres::PgArguments, query::Query};
 
 use super::Statements;
-use crate::outbox::{DbResult, NewRecord, limits::chunks};
+use crate::outbox::{DbResult, NewRecord, inserts::all_written, limits::chunks};
 
 /// One of five statements: for one record or many that are plain, for one of any kind, for records
 /// that differ in their messages only, for any. The columns of many go as arrays, so each text serves
@@ -18,21 +18,7 @@ pub(super) async fn insert(
 ) -> DbResult<()> {
     for rows in chunks(records) {
         let query = match rows {
-            [row] if row.is_plain() => sqlx::query(statements.insert_one_plain.clone())
-                .bind(row.message.id().0)
-                .bind(row.message.topic())
-                .bind(row.message.payload().as_ref())
-                .bind(row.available_in())
-                .bind(row.owner()),
-            [row] => {
-                let query = sqlx::query(statements.insert_one.clone())
-                    .bind(row.message.id().0)
-                    .bind(row.message.topic())
-                    .bind(row.message.key())
-                    .bind(row.message.headers().to_json())
-                    .bind(row.message.payload().as_ref());
-                rest_of(query, row)
-            }
+            [row] => one(row, &statements.insert_one_plain, &statements.insert_one),
             [first, others @ ..] if others.iter().all(|row| is_alike(first, row)) => {
                 if rows.iter().all(NewRecord::is_plain) {
                     sqlx::query(statements.insert_many_plain.clone())
@@ -54,12 +40,32 @@ pub(super) async fn insert(
                 .bind(column(rows, NewRecord::available_in))
                 .bind(column(rows, NewRecord::owner)),
         };
-        query.execute(&mut *conn).await?;
+        let written = query.execute(&mut *conn).await?.rows_affected();
+        all_written(written, rows.len())?;
     }
     Ok(())
 }
 
 type Insert<'q> = Query<'q, Postgres, PgArguments>;
+
+/// One record, by the statement for a plain one or by the one for any.
+pub(super) fn one<'q>(row: &'q NewRecord<'_>, plain: &SqlStr, any: &SqlStr) -> Insert<'q> {
+    if row.is_plain() {
+        return sqlx::query(plain.clone())
+            .bind(row.message.id().0)
+            .bind(row.message.topic())
+            .bind(row.message.payload().as_ref())
+            .bind(row.available_in())
+            .bind(row.owner());
+    }
+    let query = sqlx::query(any.clone())
+        .bind(row.message.id().0)
+        .bind(row.message.topic())
+        .bind(row.message.key())
+        .bind(row.message.headers().to_json())
+        .bind(row.message.payload().as_ref());
+    rest_of(query, row)
+}
 
 /// What a batch has in common, if it has.
 fn is_alike(one: &NewRecord<'_>, other: &NewRecord<'_>) -> bool {

@@ -1,5 +1,6 @@
 //! The outbox in PostgreSQL.
 
+mod alone;
 mod claim;
 mod error;
 mod insert;
@@ -16,11 +17,12 @@ use uuid::Uuid;
 
 use self::statements::Statements;
 pub(crate) use self::{
+    error::is_aborted,
     pool::{current_schema, own_pool},
-    statements::quoted,
+    statements::{ALONE, quoted},
 };
 use super::{
-    Backlog, Claimed, DbResult, Dialect, FailedRecord, NewRecord, Record, StartupLock,
+    Alone, Backlog, Claimed, DbResult, Dialect, FailedRecord, NewRecord, Record, StartupLock,
     claims::{Claims, Due, Gap, Stretch},
 };
 use crate::names::ServiceName;

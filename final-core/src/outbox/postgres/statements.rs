@@ -59,6 +59,13 @@ const MIXED_FROM: &str = "FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::te
     AS r(id, topic, key, headers, payload, content_type, durable, expires, status, due, available, \
     owner)";
 
+/// Where a statement is its own transaction. A transaction begins with the message that binds the
+/// statement, which is when the statement's cursor (the one without a name) is made; inside a transaction that
+/// was begun before, the two times differ. `txid_current_if_assigned` would not do, because a
+/// transaction has no number before it writes.
+pub(crate) const ALONE: &str = "WHERE now() = \
+    (SELECT creation_time FROM pg_catalog.pg_cursor() WHERE name = '')";
+
 /// The clock of the statement: it stands still within it and not, as `now()` does, from the start of
 /// the transaction on.
 const CLOCK: &str = "statement_timestamp()";
@@ -126,6 +133,8 @@ pub struct Statements {
     pub(super) insert_one: SqlStr,
     pub(super) insert_alike: SqlStr,
     pub(super) insert_mixed: SqlStr,
+    pub(super) alone_plain: SqlStr,
+    pub(super) alone: SqlStr,
     pub(super) claims: SqlStr,
     pub(in crate::outbox) look: SqlStr,
     pub(super) read: SqlStr,
@@ -186,6 +195,8 @@ impl Statements {
             insert_one: sql(insert_any(&t, ONE, None)),
             insert_alike: sql(insert_any(&t, ALIKE, Some(ALIKE_FROM))),
             insert_mixed: sql(insert_any(&t, MIXED, Some(MIXED_FROM))),
+            alone_plain: sql(insert_plain(&t, ONE_PLAIN, Some(ALONE))),
+            alone: sql(insert_any(&t, ONE, Some(ALONE))),
             claims: sql(format!(
                 "SELECT n.number, {first_at}, c.first_id, {last_at}, c.last_id \
                  FROM (SELECT coalesce(max(number), 0) AS number FROM {c}) n \

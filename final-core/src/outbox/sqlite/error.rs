@@ -51,3 +51,10 @@ pub(super) fn is_missing_table(error: &sqlx::Error) -> bool {
 pub(super) fn is_not_in_transaction(_: &sqlx::Error) -> bool {
     false
 }
+
+/// BEGIN was refused, because a transaction is open.
+pub(super) fn is_in_transaction(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .is_some_and(|error| error.message().contains("within a transaction"))
+}

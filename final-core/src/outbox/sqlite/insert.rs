@@ -3,7 +3,7 @@
 use sqlx::{Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
 
 use super::{Patience, Statements, settle::millis};
-use crate::outbox::{DbResult, NewRecord, limits::chunks};
+use crate::outbox::{DbResult, NewRecord, inserts::all_written, limits::chunks};
 
 /// A transaction that failed is still open, and COMMIT decides, so there is nothing to guard.
 pub(super) async fn insert(
@@ -21,11 +21,13 @@ pub(super) async fn insert(
     for (statement, rows) in chunks(records).flat_map(|rows| pieces.of(rows)) {
         let mut patience = Patience::default();
         let insert = || rows.iter().fold(sqlx::query(statement.clone()), bind);
-        while let Err(error) = insert().execute(&mut *conn).await {
-            if !patience.again(&error).await {
-                return Err(error);
+        let written = loop {
+            match insert().execute(&mut *conn).await {
+                Err(error) if patience.again(&error).await => {}
+                done => break done?.rows_affected(),
             }
-        }
+        };
+        all_written(written, rows.len())?;
     }
     Ok(())
 }

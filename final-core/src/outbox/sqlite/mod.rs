@@ -1,5 +1,6 @@
 //! The outbox in SQLite.
 
+mod alone;
 mod claim;
 mod error;
 mod insert;
@@ -17,7 +18,7 @@ use uuid::Uuid;
 use self::statements::Statements;
 pub(crate) use self::{error::Patience, pool::own_pool};
 use super::{
-    Backlog, Claimed, DbResult, Dialect, FailedRecord, NewRecord, Record, StartupLock,
+    Alone, Backlog, Claimed, DbResult, Dialect, FailedRecord, NewRecord, Record, StartupLock,
     claims::{Claims, Due, Gap, Stretch},
 };
 use crate::names::ServiceName;

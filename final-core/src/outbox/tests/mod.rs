@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod alone;
 mod claim;
 mod claims;
 mod house;
@@ -48,6 +49,10 @@ macro_rules! for_all {
                 thousands_of_records_go_in_chunks,
                 plain_records_are_claimed_as_they_were_published_however_many,
                 inserts_of_many_sizes_leave_room_in_the_callers_statement_cache,
+            ],
+            alone: [
+                a_record_alone_is_committed_by_itself,
+                a_record_alone_is_not_written_into_an_open_transaction,
             ],
             claim: [
                 a_claim_takes_the_oldest_first_and_each_once,

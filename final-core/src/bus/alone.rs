@@ -1,0 +1,139 @@
+//! A message of its own: committed when its publish says Ok, whatever connection the pool lends.
+//!
+//! ```text
+//! connection ─ INSERT that is its own commit ─▶ handed over
+//!                 └ it would not be: nothing is written ─┐
+//! transaction (no INSERT can tell) ─ INSERT, COMMIT ─▶   │
+//!                 └ one is open already ─────────────────┴▶ a transaction on a connection of ours
+//! ```
+//!
+//! A transaction that somebody has left open is neither committed nor rolled back by us.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use sqlx::Transaction;
+
+use super::{
+    Inner,
+    write::{Open, ids, is_connection_lost},
+};
+use crate::{
+    Error, OutboxDatabase,
+    broker::Staged,
+    finishing::Finishing,
+    outbox::Alone,
+    relay::{Reserved, Store},
+};
+
+impl<DB: OutboxDatabase> Inner<DB> {
+    /// Writes one message, commits it, and hands it over.
+    pub(crate) async fn insert_alone(self: &Arc<Self>, staged: Staged) -> Result<(), Error> {
+        let ids = vec![staged.message.id()];
+        let inner = Arc::clone(self);
+        let underway = self.writes.token();
+        let written = Finishing::new(async move {
+            let _underway = underway;
+            inner.insert_alone_here(staged).await
+        })
+        .await;
+        written.unwrap_or(Err(Error::CommitUnknown { ids }))
+    }
+
+    async fn insert_alone_here(&self, staged: Staged) -> Result<(), Error> {
+        let statements = self.store.statements(self.service()?).await?;
+        let acquiring = Error::database("taking a connection from the pool");
+        let alone = DB::alone(self.store.caller(), statements).await;
+        match alone.map_err(acquiring)? {
+            Alone::Connection(mut conn) => {
+                if self.insert_on(&mut conn, statements, &staged).await? {
+                    return Ok(());
+                }
+                drop(conn);
+            }
+            Alone::Transaction(tx) => return self.insert_and_commit(tx, staged).await,
+            Alone::Taken => {}
+        }
+        self.insert_elsewhere(staged).await
+    }
+
+    /// By a statement that is its own commit. False, and nothing is written, where it would not be.
+    async fn insert_on(
+        &self,
+        conn: &mut DB::Connection,
+        statements: &DB::Statements,
+        staged: &Staged,
+    ) -> Result<bool, Error> {
+        let staging = self.stages.then(|| self.broker.stage_alone(conn, staged));
+        let staged = std::slice::from_ref(staged);
+        if let Some(staging) = staging.flatten() {
+            let written = staging.await;
+            self.broker.committed();
+            return written.map_err(|error| match error {
+                Error::Database { source, .. } if is_connection_lost(&source) => {
+                    Error::CommitUnknown { ids: ids(staged) }
+                }
+                error => error,
+            });
+        }
+        let relay = self.running().map(|running| Arc::clone(&running.relay));
+        let reserved = relay
+            .as_ref()
+            .map_or_else(|| Reserved::none(staged), |relay| relay.reserve(staged));
+        let [record] = &reserved.records[..] else {
+            return Ok(false);
+        };
+        match DB::insert_alone(conn, statements, record).await {
+            Ok(false) => Ok(false),
+            Ok(true) => {
+                if let Some(relay) = relay {
+                    relay.hand_over(reserved);
+                }
+                Ok(true)
+            }
+            // The statement is its own commit, so a lost answer says as little as with COMMIT.
+            Err(source) if is_connection_lost(&source) => {
+                drop(reserved);
+                Err(self.unknown(relay, staged, &source))
+            }
+            Err(error) => Err(Store::<DB>::explain(
+                statements,
+                error,
+                "writing messages to the outbox",
+            )),
+        }
+    }
+
+    /// On a connection of ours, whose session nobody else has touched.
+    async fn insert_elsewhere(&self, staged: Staged) -> Result<(), Error> {
+        // It would be the caller's again.
+        if DB::lives_in_pool(self.store.caller()) {
+            return Err(Error::OpenTransaction);
+        }
+        if !self.told_of_open.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                service = self.name,
+                "the pool lent a connection that has a transaction open or does not commit by itself; \
+                 messages are then written on a connection of the bus's own, which takes longer. \
+                 Look for a BEGIN without an end, a hook of the pool, or `autocommit = 0`. \
+                 Said once"
+            );
+        }
+        let beginning = Error::database("beginning a transaction for a message");
+        let tx = DB::begin(&self.store.relay()).await.map_err(beginning)?;
+        self.insert_and_commit(tx, staged).await
+    }
+
+    async fn insert_and_commit(
+        &self,
+        tx: Transaction<'static, DB>,
+        staged: Staged,
+    ) -> Result<(), Error> {
+        let staged = vec![staged];
+        self.commit_here(Open {
+            tx,
+            staged,
+            flushed: false,
+        })
+        .await
+    }
+}
