@@ -3,7 +3,10 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use final_core::broker::{Delivery, Settlement, Settler};
+use final_core::{
+    MessageId,
+    broker::{Delivery, Settlement, Settler},
+};
 use futures::{FutureExt, StreamExt, future::join_all};
 use lapin::{
     Channel, Connection, Consumer,
@@ -22,11 +25,12 @@ use super::{
     Intake,
     acks::{Ack, Acks},
     dead_letters::{Job, Jobs},
+    nameless::Held,
 };
 use crate::{
     connection::{CALL_LIMIT, close_channel, open_channel, within},
     names,
-    properties::{Original, decode},
+    properties::{Original, decode, fingerprint},
 };
 
 /// How long a finished delivery may wait for others to be acked with.
@@ -65,7 +69,9 @@ pub(crate) struct ConsumingChannel {
     settler: Arc<ChannelSettler>,
     acks: Acks,
     /// The originals of what is in hand, for dead letters.
-    in_hand: HashMap<u64, Original>,
+    in_hand: HashMap<u64, (Original, Option<(MessageId, bool)>)>,
+    /// The ids that were made for what is in hand.
+    nameless: Held,
     /// Dead letters on their way.
     leaving: usize,
     jobs: Jobs,
@@ -101,6 +107,7 @@ impl ConsumingChannel {
             settler: Arc::new(ChannelSettler(sender)),
             acks: Acks::new(),
             in_hand: HashMap::new(),
+            nameless: Held::default(),
             leaving: 0,
             jobs,
         })
@@ -110,6 +117,7 @@ impl ConsumingChannel {
     /// then goes back to the broker.
     pub(crate) async fn run(mut self, intake: &Intake) -> Result<(), String> {
         let outcome = self.serve(intake).await;
+        self.nameless.end(&intake.nameless, outcome.is_err());
         close_channel(&self.channel).await;
         outcome
     }
@@ -142,7 +150,7 @@ impl ConsumingChannel {
                 // The settler holds the other end.
                 1.. = self.orders.recv_many(&mut orders, MANY) => {
                     for order in orders.drain(..) {
-                        self.obey(order).await?;
+                        self.obey(intake, order).await?;
                     }
                 }
                 () = until(flush_at), if flush_at.is_some() => self.flush().await?,
@@ -150,8 +158,8 @@ impl ConsumingChannel {
                 () = intake.finish.cancelled(), if !intake.finish.is_cancelled() => {}
                 next = next(&mut self.consumer, taking.as_ref()), if taking.is_some() => match next {
                     Ok((delivery, permit)) => {
-                        permit.send(self.take(delivery));
-                        self.take_more(taking.as_ref())?;
+                        permit.send(self.take(intake, delivery));
+                        self.take_more(intake, taking.as_ref())?;
                     }
                     Err(Ended::Consumer(why)) => return Err(why),
                     Err(Ended::Bus) => nobody_takes = true,
@@ -166,7 +174,7 @@ impl ConsumingChannel {
     }
 
     /// Takes a delivery in hand.
-    fn take(&mut self, delivery: lapin::message::Delivery) -> Delivery {
+    fn take(&mut self, intake: &Intake, delivery: lapin::message::Delivery) -> Delivery {
         let tag = delivery.delivery_tag;
         let payload = Bytes::from(delivery.data);
         let content = decode(
@@ -174,25 +182,42 @@ impl ConsumingChannel {
             delivery.routing_key.as_str(),
             payload.clone(),
         );
+        let content = content.map(|message| {
+            if message.is_identified() {
+                return message;
+            }
+            let exchange = delivery.exchange.as_str();
+            let key = delivery.routing_key.as_str();
+            let looks = fingerprint(&delivery.properties, exchange, key, &payload);
+            let id = intake.nameless.id(looks, delivery.redelivered);
+            self.nameless.take(tag, looks, id);
+            message.with_id_of_ours(id)
+        });
+        let id = content.as_ref().ok();
+        let id = id.map(|message| (message.id(), message.is_identified()));
         self.acks.delivered(tag);
         let original = Original {
             properties: delivery.properties,
             routing_key: delivery.routing_key,
             payload,
         };
-        self.in_hand.insert(tag, original);
+        self.in_hand.insert(tag, (original, id));
         Delivery::new(content, tag, Arc::<ChannelSettler>::clone(&self.settler))
     }
 
     /// Takes what has come besides: under load they come together, and each wait has its price.
-    fn take_more(&mut self, taking: Option<&mpsc::Sender<Delivery>>) -> Result<(), String> {
+    fn take_more(
+        &mut self,
+        intake: &Intake,
+        taking: Option<&mpsc::Sender<Delivery>>,
+    ) -> Result<(), String> {
         let Some(taking) = taking else { return Ok(()) };
         for _ in 0..MANY {
             let Ok(permit) = taking.try_reserve() else {
                 return Ok(());
             };
             match self.consumer.next().now_or_never() {
-                Some(Some(Ok(delivery))) => permit.send(self.take(delivery)),
+                Some(Some(Ok(delivery))) => permit.send(self.take(intake, delivery)),
                 Some(Some(Err(error))) => return Err(error.to_string()),
                 // Said once: whoever asks again waits for ever.
                 Some(None) => return Err(ENDED.into()),
@@ -202,37 +227,41 @@ impl ConsumingChannel {
         Ok(())
     }
 
-    async fn obey(&mut self, order: Order) -> Result<(), String> {
+    async fn obey(&mut self, intake: &Intake, order: Order) -> Result<(), String> {
         match order {
             Order::Settle(tag, Settlement::Ack) => {
                 self.in_hand.remove(&tag);
+                self.nameless.finish(tag);
                 self.acks.finish(tag);
             }
             Order::Settle(tag, Settlement::Requeue) => {
                 self.in_hand.remove(&tag);
-                self.hand_back(tag).await?;
+                self.hand_back(intake, tag).await?;
             }
             Order::Settle(tag, Settlement::DeadLetter(letter)) => {
-                if let Some(original) = self.in_hand.remove(&tag) {
+                if let Some((original, id)) = self.in_hand.remove(&tag) {
                     self.leaving += 1;
                     let done = Done::new(tag, self.settler.0.clone());
-                    self.jobs.put(Job::new(original, letter, done));
+                    self.jobs.put(Job::new(original, id, letter, done));
                 }
             }
             Order::PutAway(tag) => {
                 self.leaving -= 1;
+                self.nameless.finish(tag);
                 self.acks.finish(tag);
             }
             Order::Lost(tag) => {
                 self.leaving -= 1;
-                self.hand_back(tag).await?;
+                self.hand_back(intake, tag).await?;
             }
         }
         Ok(())
     }
 
     /// Gives a delivery back to the queue.
-    async fn hand_back(&mut self, tag: u64) -> Result<(), String> {
+    async fn hand_back(&mut self, intake: &Intake, tag: u64) -> Result<(), String> {
+        // Before it can come again.
+        self.nameless.give_up(&intake.nameless, tag);
         if !self.acks.hand_back(tag) {
             return Ok(());
         }

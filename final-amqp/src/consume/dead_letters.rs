@@ -41,8 +41,10 @@ const WINDOW: usize = 500;
 pub(crate) struct Job {
     original: Original,
     letter: DeadLetter,
-    /// The message id, the original's where it has one.
+    /// The message id: the original's where it has one, else the one it has here.
     id: String,
+    /// The one it has here, also without what it brought along.
+    own_id: MessageId,
     done: Done,
     /// Whether the channel was closed on it, and it must go alone.
     suspect: bool,
@@ -51,15 +53,25 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    pub(crate) fn new(original: Original, letter: DeadLetter, done: Done) -> Self {
-        let id = match original.properties.message_id() {
+    /// `id` is the message's id, `None` of one that cannot be understood; `identified` says whether its
+    /// producer gave it.
+    pub(crate) fn new(
+        original: Original,
+        id: Option<(MessageId, bool)>,
+        letter: DeadLetter,
+        done: Done,
+    ) -> Self {
+        let written = original.properties.message_id().as_ref();
+        let (own_id, identified) = id.unwrap_or_else(|| (MessageId::new(), written.is_some()));
+        let id = match written.filter(|_| identified) {
             Some(id) => id.to_string(),
-            None => MessageId::new().to_string(),
+            None => own_id.to_string(),
         };
         Self {
             original,
             letter,
             id,
+            own_id,
             done,
             suspect: false,
             bare: false,
@@ -195,6 +207,10 @@ impl DeadLetters {
         let alone = broken.unanswered.len() == 1;
         for (mut job, _) in broken.unanswered {
             job.bare |= blamed && alone;
+            if job.bare {
+                // What the id was read with does not travel along.
+                job.id = job.own_id.to_string();
+            }
             job.suspect |= blamed;
             self.waiting.push_front(job);
         }

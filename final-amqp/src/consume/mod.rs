@@ -13,6 +13,7 @@
 mod acks;
 mod channel;
 mod dead_letters;
+mod nameless;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -32,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     channel::ConsumingChannel,
     dead_letters::{DeadLetters, Jobs},
+    nameless::Nameless,
 };
 use crate::{
     backoff::Backoff,
@@ -60,6 +62,7 @@ pub(crate) struct Intake {
     /// Taken away when consuming stops, so that the bus sees the end of the stream.
     deliveries: Mutex<Option<mpsc::Sender<Delivery>>>,
     notice: Notice,
+    nameless: Nameless,
     /// Take no more deliveries.
     stop: CancellationToken,
     /// End as soon as what is settled is carried out.
@@ -109,6 +112,7 @@ impl Subscription {
             deliveries: Mutex::new(Some(sender)),
             notice: Notice::new(Arc::clone(&way.service), "consuming"),
             topology: topology.clone(),
+            nameless: Nameless::default(),
             stop: CancellationToken::new(),
             finish: CancellationToken::new(),
             abort: CancellationToken::new(),

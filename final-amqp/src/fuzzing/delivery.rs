@@ -47,9 +47,12 @@ pub fn delivery(bytes: &[u8]) {
 fn is_the_same(message: &Message, properties: &BasicProperties, payload: &Bytes) {
     assert_eq!(message.payload(), payload);
     assert!(!message.topic().trim().is_empty() && message.topic().len() <= 255);
-    if let Some(id) = properties.message_id() {
-        assert_eq!(message.id(), MessageId::from_text(id.as_str()));
-    }
+    let application = properties.app_id().as_ref();
+    let application = application.map_or("", |application| application.as_str());
+    let id = properties.message_id().as_ref();
+    let id = id.and_then(|id| MessageId::foreign(id.as_str(), message.topic(), application));
+    assert_eq!(message.is_identified(), id.is_some());
+    assert!(id.is_none_or(|id| id == message.id()));
     let is_ours = |name: &str| name.to_ascii_lowercase().starts_with("x-");
     assert!(message.headers().iter().all(|(name, _)| !is_ours(name)));
 

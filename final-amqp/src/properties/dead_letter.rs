@@ -68,7 +68,7 @@ pub(crate) fn dead_letter(
 }
 
 /// The original's headers without the broker's own, and without those that would route it elsewhere.
-fn kept(headers: Option<&FieldTable>) -> FieldTable {
+pub(super) fn kept(headers: Option<&FieldTable>) -> FieldTable {
     let mut kept = FieldTable::default();
     let all = headers.into_iter().flat_map(|headers| headers.inner());
     for (name, value) in all {

@@ -18,11 +18,7 @@ pub(crate) fn decode(
 ) -> Result<Message, String> {
     let headers = properties.headers().as_ref();
     let topic = topic(headers, routing_key)?;
-    let id = properties
-        .message_id()
-        .as_ref()
-        .map(|id| identity(id.as_str()))
-        .transpose()?;
+    let id = identity(properties, topic)?;
     let content_type = properties
         .content_type()
         .as_ref()
@@ -66,13 +62,18 @@ fn topic<'a>(headers: Option<&'a FieldTable>, routing_key: &'a str) -> Result<&'
     Err(format!("the topic in {place} {reason}"))
 }
 
-/// The message's id. Two that are no UTF-8 could look the same, and a handler that remembers what it
-/// has done would take one for a repeat of the other.
-fn identity(id: &str) -> Result<MessageId, String> {
-    if id.contains(SUBSTITUTE) {
+/// The id its producer gave the message. Two that are no UTF-8 could look the same, and a handler that
+/// remembers what it has done would take one for a repeat of the other.
+fn identity(properties: &BasicProperties, topic: &str) -> Result<Option<MessageId>, String> {
+    let Some(id) = properties.message_id().as_ref() else {
+        return Ok(None);
+    };
+    if id.as_str().contains(SUBSTITUTE) {
         return Err("the message id is no UTF-8".to_owned());
     }
-    Ok(MessageId::from_text(id))
+    let application = properties.app_id().as_ref();
+    let application = application.map_or("", |application| application.as_str());
+    Ok(MessageId::foreign(id.as_str(), topic, application))
 }
 
 /// The publisher's headers: texts as they are, numbers and booleans as text, others and names that are no UTF-8

@@ -6,6 +6,7 @@
 mod dead_letter;
 mod decode;
 mod encode;
+mod fingerprint;
 
 use lapin::types::{AMQPValue, FieldTable};
 
@@ -13,6 +14,7 @@ pub(crate) use self::{
     dead_letter::{Original, dead_letter},
     decode::decode,
     encode::{WireOptions, encode},
+    fingerprint::fingerprint,
 };
 
 /// What the content type was in the predecessor: this literal text.

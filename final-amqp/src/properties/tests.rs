@@ -11,6 +11,7 @@ use proptest::{collection::btree_map, prelude::*};
 use super::{
     Original, dead_letter, decode,
     encode::{WireOptions, properties},
+    fingerprint,
 };
 
 const OPTIONS: WireOptions<'static> = WireOptions {
@@ -102,6 +103,79 @@ fn reads_a_plain_message_by_its_routing_key() {
 
     assert_eq!(message.topic(), "topic1");
     assert_eq!(message.content_type(), "application/msgpack");
+}
+
+#[test]
+fn what_identifies_nothing_is_no_id() {
+    for id in [
+        "",
+        " ",
+        "00000000-0000-0000-0000-000000000000",
+        "FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF",
+    ] {
+        let sent = BasicProperties::default().with_message_id(id.into());
+        let [one, other] = [0, 1].map(|_| decode(&sent, "t", Bytes::new()).unwrap());
+
+        assert!(!one.is_identified(), "{id:?}");
+        assert_ne!(one.id(), other.id(), "{id:?}");
+    }
+}
+
+#[test]
+fn an_id_is_its_producers_on_its_topic() {
+    let id = |id: &str, topic: &str, application: &str| {
+        let sent = BasicProperties::default()
+            .with_message_id(id.into())
+            .with_app_id(application.into());
+        let message = decode(&sent, topic, Bytes::new()).unwrap();
+        assert!(message.is_identified());
+        message.id()
+    };
+
+    assert_eq!(id("1", "placed", "shop"), id("1", "placed", "shop"));
+    assert_ne!(id("1", "placed", "shop"), id("1", "cancelled", "shop"));
+    assert_ne!(id("1", "placed", "shop"), id("1", "placed", "mail"));
+    assert_ne!(id("1", "placed", "shop"), id("1", "placeds", "hop"));
+    assert_ne!(id("A1", "placed", "shop"), id("a1", "placed", "shop"));
+    let uuid = "b6b6eb8a-9d5c-4ac9-b62a-d0c7a2c6b2c1";
+    let written = [
+        uuid.to_owned(),
+        uuid.to_uppercase(),
+        uuid.replace('-', ""),
+        format!("{{{uuid}}}"),
+        format!("urn:uuid:{uuid}"),
+    ];
+    for written in written {
+        assert_eq!(id(&written, "cancelled", "mail").to_string(), uuid);
+    }
+}
+
+#[test]
+fn a_delivery_looks_the_same_when_it_comes_again_and_as_no_other() {
+    let looks = |properties: &BasicProperties, exchange, key, payload: &[u8]| {
+        fingerprint(properties, exchange, key, payload)
+    };
+    let sent = with_header("tenant", long("acme")).with_timestamp(1);
+    let first = looks(&sent, "e", "k", b"p");
+
+    let mut headers = sent.headers().clone().unwrap();
+    headers.insert("x-delivery-count".into(), AMQPValue::LongLongInt(3));
+    let again = sent.clone().with_headers(headers);
+    assert_eq!(looks(&again, "e", "k", b"p"), first);
+    let others = [
+        looks(&sent, "e", "k", b"q"),
+        looks(&sent, "ek", "", b"p"),
+        looks(&sent, "e", "other", b"p"),
+        looks(&sent.clone().with_timestamp(2), "e", "k", b"p"),
+        looks(&with_header("tenant", long("acme")), "e", "k", b"p"),
+        looks(
+            &with_header("tenant", long("other")).with_timestamp(1),
+            "e",
+            "k",
+            b"p",
+        ),
+    ];
+    assert!(!others.contains(&first));
 }
 
 #[test]
@@ -281,7 +355,9 @@ proptest! {
             .with_headers(table)
             .with_message_id(id.as_str().into());
         if let Ok(message) = decode(&sent, &routing_key, Bytes::new()) {
-            prop_assert_eq!(message.id(), MessageId::from_text(&id));
+            let given = MessageId::foreign(&id, message.topic(), "");
+            prop_assert_eq!(message.is_identified(), given.is_some());
+            prop_assert!(given.is_none_or(|given| given == message.id()));
             prop_assert!(message.headers().iter().all(|(name, _)| !name.starts_with("x-")));
         }
         let original = Original {

@@ -111,7 +111,7 @@ impl Draft {
             names::check_header(name, total)?;
         }
 
-        let mut message = Message::new(topic, bytes)
+        let mut message = Message::identified(crate::MessageId::new(), topic, bytes)
             .with_content_type(content_type)
             .with_durable(!transient);
         if let Some(key) = key {

@@ -7,7 +7,12 @@ use uuid::Uuid;
 /// Identifies a message from its publication to its last repeat: a UUID, version 7.
 ///
 /// Delivery is at least once, so a handler can be given the same message twice. It then has the same
-/// id, which is what to be idempotent by.
+/// id, which is what to be idempotent by. No two messages have the same id.
+///
+/// A message of another system has the id its producer gave it: see [`foreign`](Self::foreign). A producer
+/// that gives none leaves nothing by which the broker's repeat of a message can be told from an equal
+/// message. Such a message has an id of ours, and [`Message::is_identified`](crate::Message::is_identified) is false:
+/// the id is the same while the process that made it lives, and another one in another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageId(pub Uuid);
 
@@ -21,10 +26,42 @@ impl MessageId {
         Self(Uuid::now_v7())
     }
 
-    /// Reads an id that another system may have written.
+    /// Reads the id that the producer of a message on this topic gave it.
+    ///
+    /// A UUID is that UUID, however it is written: in capitals, in braces, as a URN, without hyphens. Any other text
+    /// becomes one that depends on the text, the topic and the application (version 5, RFC 9562): many
+    /// producers count their messages, and number 1 of one topic is not number 1 of the other. `None` for
+    /// a text that identifies nothing: blank, or a UUID of zeros or ones only.
+    ///
+    /// ```
+    /// # use final_core::MessageId;
+    /// let id = |text| MessageId::foreign(text, "order.placed", "shop");
+    ///
+    /// assert_eq!(id("17"), id("17"));
+    /// assert_ne!(id("17"), MessageId::foreign("17", "order.cancelled", "shop"));
+    /// assert_eq!(id(""), None);
+    /// ```
+    pub fn foreign(text: &str, topic: &str, application: &str) -> Option<Self> {
+        if text.trim().is_empty() {
+            return None;
+        }
+        let Ok(id) = Uuid::try_parse(text) else {
+            // Lengths, so that no two ways to cut the same bytes are one.
+            let mut said = Vec::new();
+            for part in [topic, application, text] {
+                said.extend((part.len() as u64).to_be_bytes());
+                said.extend(part.as_bytes());
+            }
+            return Some(Self(Uuid::new_v5(&Uuid::NAMESPACE_OID, &said)));
+        };
+        (!id.is_nil() && !id.is_max()).then_some(Self(id))
+    }
+
+    /// Reads an id without knowing where the message comes from.
     ///
     /// Text that is not a UUID becomes one that depends on the text alone (version 5, RFC 9562), so
-    /// that a repeat of the message still has the same id.
+    /// that a repeat of the message still has the same id. What arrives by RabbitMQ is read by
+    /// [`foreign`](Self::foreign).
     pub fn from_text(text: &str) -> Self {
         Self(
             Uuid::try_parse(text)

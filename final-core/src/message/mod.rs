@@ -25,7 +25,7 @@ pub struct Message {
 #[derive(Clone)]
 struct Parts {
     id: MessageId,
-    /// Whether it came with its id. Another delivery of one that did not has another id.
+    /// Whether it came with its id.
     is_identified: bool,
     topic: Arc<str>,
     key: Option<Arc<str>>,
@@ -106,6 +106,13 @@ impl Message {
         self
     }
 
+    /// Replaces the id by one that is not its producer's, for brokers.
+    pub fn with_id_of_ours(mut self, id: MessageId) -> Self {
+        let parts = Arc::make_mut(&mut self.parts);
+        (parts.id, parts.is_identified) = (id, false);
+        self
+    }
+
     /// Sets the key.
     pub fn with_key(mut self, key: impl Into<Arc<str>>) -> Self {
         Arc::make_mut(&mut self.parts).key = Some(key.into());
@@ -148,6 +155,13 @@ impl Message {
     /// The id, the same for every repeat of the message.
     pub fn id(&self) -> MessageId {
         self.parts.id
+    }
+
+    /// Whether the id is its producer's. Always so for messages that a bus published.
+    ///
+    /// Where it is not, another process that is given the message makes another id for it.
+    pub fn is_identified(&self) -> bool {
+        self.parts.is_identified
     }
 
     /// What tells it apart from others however often it comes: its id, or what it says.

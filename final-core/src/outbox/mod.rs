@@ -72,6 +72,10 @@ const RELAY_PATIENCE: Duration = Duration::from_secs(3);
 pub(crate) type DbResult<T> = Result<T, sqlx::Error>;
 
 /// What a message of its own is written on.
+#[cfg_attr(
+    not(all(feature = "postgres", feature = "mysql", feature = "sqlite")),
+    allow(dead_code)
+)]
 pub(crate) enum Alone<DB: Dialect> {
     /// A connection, where the INSERT itself finds out whether it commits:
     /// [`insert_alone`](Dialect::insert_alone).

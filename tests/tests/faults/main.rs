@@ -11,6 +11,7 @@ mod commit;
 mod database;
 mod drain;
 mod durable;
+mod foreign;
 mod forgotten;
 mod go;
 mod handshake;

@@ -1,0 +1,196 @@
+//! Ids of messages that came without one.
+//!
+//! RabbitMQ gives a message nothing by which its second delivery could be told from the first delivery of
+//! an equal message, except that it says `redelivered`. So the first delivery always gets a new id: a handler that
+//! drops repeats must not drop a message because another one looked the same. A delivery that comes again
+//! gets an id that was made here for one that looked the same and was not settled. Equal messages are as good as each other: it
+//! does not matter which of them gets which of their ids.
+//!
+//! Another process knows nothing of these ids and makes a new one.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Mutex, PoisonError},
+};
+
+use final_core::MessageId;
+use tokio::time::{Duration, Instant};
+use uuid::Uuid;
+
+/// How many ids are remembered.
+const LIMIT: usize = 10_000;
+/// How long an ack can be on its way: no longer than a dead connection goes unnoticed.
+const ON_ITS_WAY: Duration = Duration::from_secs(30);
+
+/// The ids of what will be delivered again, by what it looks like.
+#[derive(Debug, Default)]
+pub(super) struct Nameless(Mutex<Given>);
+
+#[derive(Debug, Default)]
+struct Given {
+    /// The newest last.
+    ids: HashMap<Uuid, Vec<MessageId>>,
+    /// The oldest first; some may be taken again.
+    order: VecDeque<(Uuid, MessageId)>,
+}
+
+impl Nameless {
+    /// The id of a delivery.
+    pub(super) fn id(&self, looks: Uuid, redelivered: bool) -> MessageId {
+        if !redelivered {
+            return MessageId::new();
+        }
+        let mut given = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        given.take(looks).unwrap_or_else(MessageId::new)
+    }
+
+    fn give_up(&self, looks: Uuid, id: MessageId) {
+        let mut given = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        given.ids.entry(looks).or_default().push(id);
+        given.order.push_back((looks, id));
+        while given.order.len() > LIMIT
+            && let Some((looks, id)) = given.order.pop_front()
+        {
+            given.forget(looks, id);
+        }
+    }
+}
+
+impl Given {
+    fn take(&mut self, looks: Uuid) -> Option<MessageId> {
+        let ids = self.ids.get_mut(&looks)?;
+        let id = ids.pop();
+        if ids.is_empty() {
+            self.ids.remove(&looks);
+        }
+        id
+    }
+
+    fn forget(&mut self, looks: Uuid, id: MessageId) {
+        if let Some(ids) = self.ids.get_mut(&looks) {
+            ids.retain(|other| *other != id);
+            if ids.is_empty() {
+                self.ids.remove(&looks);
+            }
+        }
+    }
+}
+
+/// The ids of what one channel has in hand, or has acked a moment ago.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    ids: HashMap<u64, (Uuid, MessageId)>,
+    acked: VecDeque<(Instant, Uuid, MessageId)>,
+}
+
+impl Held {
+    pub(super) fn take(&mut self, tag: u64, looks: Uuid, id: MessageId) {
+        self.ids.insert(tag, (looks, id));
+    }
+
+    /// It is acked now.
+    pub(super) fn finish(&mut self, tag: u64) {
+        let Some((looks, id)) = self.ids.remove(&tag) else {
+            return;
+        };
+        let now = Instant::now();
+        self.acked.push_back((now, looks, id));
+        while self.acked.len() > LIMIT
+            || self
+                .acked
+                .front()
+                .is_some_and(|(at, ..)| now.duration_since(*at) > ON_ITS_WAY)
+        {
+            self.acked.pop_front();
+        }
+    }
+
+    /// It is handed back now.
+    pub(super) fn give_up(&mut self, nameless: &Nameless, tag: u64) {
+        if let Some((looks, id)) = self.ids.remove(&tag) {
+            nameless.give_up(looks, id);
+        }
+    }
+
+    /// The channel ends. Where that was not in order, what was acked last may come again as well; what
+    /// surely does is taken first.
+    pub(super) fn end(&mut self, nameless: &Nameless, was_lost: bool) {
+        let now = Instant::now();
+        for (at, looks, id) in self.acked.drain(..) {
+            if was_lost && now.duration_since(at) <= ON_ITS_WAY {
+                nameless.give_up(looks, id);
+            }
+        }
+        for (_, (looks, id)) in self.ids.drain() {
+            nameless.give_up(looks, id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const LOOKS: Uuid = Uuid::from_u128(1);
+
+    #[test]
+    fn equal_messages_have_ids_of_their_own_and_keep_them_when_they_come_again() {
+        let nameless = Nameless::default();
+        let mut held = Held::default();
+        let first: BTreeSet<_> = (0..3).map(|_| nameless.id(LOOKS, false)).collect();
+        for (tag, id) in (0..).zip(&first) {
+            held.take(tag, LOOKS, *id);
+        }
+        assert_eq!(first.len(), 3);
+
+        held.give_up(&nameless, 1);
+        held.end(&nameless, true);
+        // One that nobody here has seen comes in between.
+        let other = nameless.id(LOOKS, false);
+        let again: BTreeSet<_> = (0..3).map(|_| nameless.id(LOOKS, true)).collect();
+
+        assert_eq!(again, first);
+        assert!(!first.contains(&other));
+        assert!(!first.contains(&nameless.id(LOOKS, true)));
+    }
+
+    #[test]
+    fn what_is_in_hand_has_its_id_again_before_what_was_acked() {
+        let nameless = Nameless::default();
+        let mut held = Held::default();
+        let (acked, in_hand) = (nameless.id(LOOKS, false), nameless.id(LOOKS, false));
+        held.take(1, LOOKS, acked);
+        held.take(2, LOOKS, in_hand);
+        held.finish(1);
+
+        held.end(&nameless, true);
+
+        assert_eq!(nameless.id(LOOKS, true), in_hand);
+        assert_eq!(nameless.id(LOOKS, true), acked);
+    }
+
+    #[test]
+    fn what_was_acked_on_a_channel_that_ended_in_order_is_forgotten() {
+        let nameless = Nameless::default();
+        let mut held = Held::default();
+        let acked = nameless.id(LOOKS, false);
+        held.take(1, LOOKS, acked);
+        held.finish(1);
+
+        held.end(&nameless, false);
+
+        assert_ne!(nameless.id(LOOKS, true), acked);
+    }
+
+    #[test]
+    fn the_oldest_are_forgotten() {
+        let nameless = Nameless::default();
+        for n in 0..2 * LIMIT as u128 {
+            nameless.give_up(Uuid::from_u128(n), MessageId::new());
+        }
+        let given = nameless.0.lock().unwrap();
+        assert_eq!((given.ids.len(), given.order.len()), (LIMIT, LIMIT));
+    }
+}
