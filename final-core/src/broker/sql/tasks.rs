@@ -156,7 +156,14 @@ pub(super) async fn trim<DB: OutboxDatabase>(member: Arc<Member<DB>>) {
             }
         }
         if swept.elapsed() >= SWEEP {
-            match member.log.sweep(sweep_from, keep, &member).await {
+            let is_second = |seq, written_at| {
+                let is_second = member.watermarks().are_broken_by(seq, written_at);
+                if is_second {
+                    member.suspect_numbers();
+                }
+                is_second
+            };
+            match member.log.sweep(sweep_from, keep, is_second).await {
                 Ok(Some(on)) => sweep_from = on,
                 Ok(None) => (sweep_from, swept) = (0, Instant::now()),
                 Err(error) => tracing::debug!(%error, "the log was not swept; tried again later"),

@@ -92,12 +92,13 @@ impl<DB: OutboxDatabase> Log<DB> {
     }
 
     /// Removes what trimming has passed over and what is old enough by now, a batch after a number.
-    /// The number to go on after; `None` at the end.
+    /// The number to go on after; `None` at the end, and where a number was given out twice, which
+    /// `is_second` says of a number and when its row was written.
     pub(super) async fn sweep(
         &self,
         after: i64,
         keep: Keep,
-        member: &Member<DB>,
+        is_second: impl Fn(i64, i64) -> bool + Send,
     ) -> DbResult<Option<i64>> {
         let mut tx = self.begin().await?;
         let state = "SELECT trimmed FROM {state} WHERE id = 1 {skip_locked}";
@@ -111,8 +112,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         let mut last = None;
         for mut row in tx.rows(next, values, &[Kind::Int; 2]).await? {
             let (seq, written_at) = (row.int()?, row.int()?);
-            if member.watermarks().are_broken_by(seq, written_at) {
-                member.suspect_numbers();
+            if is_second(seq, written_at) {
                 return tx.roll_back().await.map(|()| None);
             }
             last = Some(seq);

@@ -29,7 +29,7 @@ async fn a_message_that_was_passed_over_stays_until_the_service_that_subscribes_
         unread: None,
     };
     let left = async || {
-        log.sweep(0, keep).await.unwrap();
+        log.sweep(0, keep, |_, _| false).await.unwrap();
         let rows = sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM final_log");
         rows.fetch_one(&pool).await.unwrap()
     };
