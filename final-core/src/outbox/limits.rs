@@ -67,6 +67,16 @@ pub(crate) fn error_text(error: &str) -> String {
     error[..end].replace('\0', " ")
 }
 
+/// The beginning of a text in printable ASCII, which every charset has.
+pub(crate) fn plain_text(text: &str, most: usize) -> String {
+    let plain = |letter: char| match letter {
+        ' '..='~' => letter,
+        _ if letter.is_control() => ' ',
+        _ => '?',
+    };
+    text.chars().take(most).map(plain).collect()
+}
+
 /// The ids in the order of the key. Statements that lock in one order do not deadlock.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(super) fn sorted(ids: &[Uuid]) -> Vec<Uuid> {

@@ -6,6 +6,7 @@ use super::{
     database::{Kind, Row, Value},
     log::{Log, numbers},
     texts::{list, padded},
+    transfer::{Moved, Transfer},
 };
 use crate::{
     Message, MessageId, OutboxDatabase,
@@ -128,7 +129,7 @@ pub struct Letter {
 }
 
 /// Letters that one statement brings back or throws away.
-pub(super) const BATCH: u32 = 100;
+const BATCH: u32 = 100;
 
 impl<DB: OutboxDatabase> Log<DB> {
     /// The dead letters, oldest first.
@@ -161,61 +162,80 @@ impl<DB: OutboxDatabase> Log<DB> {
         rows.into_iter().map(letter).collect()
     }
 
-    /// Puts some of them back into the log, for that group alone. Says how many.
-    pub(super) async fn replay(
-        &self,
-        group: &str,
-        filter: &LetterFilter,
-        most: u32,
-    ) -> DbResult<u64> {
+    /// Puts them back into the log, for that group alone. Says how many.
+    pub(super) async fn replay(&self, group: &str, filter: &LetterFilter) -> DbResult<u64> {
         let back = "INSERT INTO {log} ({message}, recipient, created_at) \
-            SELECT {message}, group_name, {now} FROM {dead} WHERE group_name = ? AND seq IN ";
-        self.take(group, filter, most, Some(back)).await
+            SELECT {message}, group_name, {now} FROM {dead}";
+        self.take(group, filter, Some((back, "ORDER BY seq"))).await
     }
 
-    /// Throws some of them away. Says how many.
-    pub(super) async fn discard(
-        &self,
-        group: &str,
-        filter: &LetterFilter,
-        most: u32,
-    ) -> DbResult<u64> {
-        self.take(group, filter, most, None).await
+    /// Throws them away. Says how many.
+    pub(super) async fn discard(&self, group: &str, filter: &LetterFilter) -> DbResult<u64> {
+        self.take(group, filter, None).await
     }
 
+    /// Those that the database does not let go, or the log does not take, stay. It is an error if there are
+    /// no others.
     async fn take(
         &self,
         group: &str,
         filter: &LetterFilter,
-        most: u32,
-        first: Option<&str>,
+        copy: Option<(&'static str, &'static str)>,
     ) -> DbResult<u64> {
+        let transfer = Transfer {
+            from: "{dead}",
+            copy,
+            group: Some(group.to_owned()),
+        };
+        let (mut taken, mut after) = (0, i64::MIN);
+        let mut stays: Option<sqlx::Error> = None;
+        loop {
+            let most = u64::from(BATCH).min(filter.at_most() - taken);
+            let moved = self
+                .take_some(group, filter, after, most, &transfer)
+                .await?;
+            taken += moved.moved;
+            for (seq, error) in moved.refused {
+                tracing::error!(service = group, seq, %error, "a dead letter stays: the database refuses it");
+                stays.get_or_insert(error);
+            }
+            let Some(last) = moved.last else {
+                break;
+            };
+            after = last;
+        }
+        match stays {
+            Some(error) if taken == 0 => Err(error),
+            _ => Ok(taken),
+        }
+    }
+
+    async fn take_some(
+        &self,
+        group: &str,
+        filter: &LetterFilter,
+        after: i64,
+        most: u64,
+        transfer: &Transfer,
+    ) -> DbResult<Moved> {
+        if most == 0 {
+            return Ok(Moved::default());
+        }
         let (condition, mut values) = filter.condition(group);
         let mut tx = self.begin().await?;
         let seqs = format!(
-            "SELECT seq FROM {{dead}} WHERE {condition} ORDER BY seq LIMIT ? {{skip_locked}}"
+            "SELECT seq FROM {{dead}} WHERE {condition} AND seq > ? ORDER BY seq LIMIT ? {{skip_locked}}"
         );
-        values.push(i64::from(most).into());
+        values.extend([after.into(), i64::try_from(most).unwrap_or(i64::MAX).into()]);
         let seqs = numbers(tx.rows(&seqs, values, &[Kind::Int]).await?)?;
         if seqs.is_empty() {
-            return tx.roll_back().await.map(|()| 0);
+            return tx.roll_back().await.map(|()| Moved::default());
         }
-        let some = padded(&seqs);
-        let list = list(some.len());
-        let values = || {
-            let mut values = vec![Value::from(group)];
-            values.extend(some.iter().map(|seq| Value::from(*seq)));
-            values
-        };
-        tx.be_durable().await?;
-        if let Some(first) = first {
-            tx.run(&format!("{first}({list}) ORDER BY seq"), values())
-                .await?;
-        }
-        let delete = format!("DELETE FROM {{dead}} WHERE group_name = ? AND seq IN ({list})");
-        tx.run(&delete, values()).await?;
-        tx.commit().await?;
-        Ok(seqs.len() as u64)
+        let is_full = seqs.len() as u64 == most;
+        let mut moved = transfer.run(self, tx, seqs).await?;
+        // What has died again meanwhile is not put back once more.
+        moved.last = moved.last.filter(|_| is_full);
+        Ok(moved)
     }
 }
 

@@ -39,10 +39,14 @@ pub(super) struct Hand {
     light: usize,
     /// Whose turn it is and who has to be read first.
     wanted: Vec<u64>,
+    /// Messages that are set aside, because they could not be put away.
+    pub(super) aside: usize,
 }
 
 /// Messages that wait behind others of their key with nothing but their number.
 const MOST_LIGHT: usize = 10_000;
+/// Messages set aside from which on no more is read: each is a number that the progress lists.
+pub(super) const MOST_ASIDE: usize = 1_000;
 /// Bytes in hand from which on no more is read.
 const MOST_WEIGHT: usize = 32 * 1024 * 1024;
 
@@ -56,12 +60,14 @@ impl Hand {
             weight: 0,
             light: 0,
             wanted: Vec::new(),
+            aside: 0,
         }
     }
 
     /// How many more may be taken.
     pub(super) fn room(&self, prefetch: usize) -> usize {
-        if self.weight >= MOST_WEIGHT || self.light >= MOST_LIGHT {
+        let is_full = self.weight >= MOST_WEIGHT || self.light >= MOST_LIGHT;
+        if is_full || self.aside >= MOST_ASIDE {
             return 0;
         }
         prefetch.saturating_sub(self.held.len() - self.light)

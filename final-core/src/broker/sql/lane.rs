@@ -99,6 +99,12 @@ impl Lane {
         self.changed |= self.in_hand.remove(&number);
     }
 
+    /// What was settled since the last commit could not be put away: it is open again.
+    pub(super) fn hold(&mut self, number: i64) {
+        self.in_hand.insert(number);
+        self.changed = true;
+    }
+
     /// The stream has been read up to there.
     pub(super) fn reach(&mut self, number: i64) {
         if !self.frozen {

@@ -4,13 +4,17 @@ use uuid::Uuid;
 
 use super::{
     database::{Kind, Value},
+    extras::{Extra, Failure, carry_out},
     lane::Progress,
     log::{Log, Tx},
     session::Session,
     spans::Spans,
     texts::padded,
 };
-use crate::{OutboxDatabase, broker::DeadLetter, outbox::DbResult};
+use crate::{
+    OutboxDatabase,
+    outbox::{DbResult, refused::refuses},
+};
 
 /// Which lane of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,23 +50,16 @@ pub(super) struct Advance {
     pub(super) remove: bool,
 }
 
-/// What is to be done with one message, together with the progress that says it is settled.
-#[derive(Clone, Debug)]
-pub(super) enum Extra {
-    /// Put it to the group's dead letters.
-    Bury(i64, DeadLetter),
-    /// Give it to the group again, at the end of another lane.
-    Again(i64, usize),
-}
-
 /// What became of a commit.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Committed {
     Done,
     /// Nothing was written: somebody else has these lanes now.
     Lost(Vec<LaneId>),
     /// Nothing was written: the group has subscribed other topics.
     Changed,
+    /// Nothing was written: the database does not take one of the extras.
+    Refused(sqlx::Error),
 }
 
 impl<DB: OutboxDatabase> Session<DB> {
@@ -154,10 +151,20 @@ impl<DB: OutboxDatabase> Session<DB> {
             tx.be_durable().await?;
         }
         for extra in extras {
-            carry_out(&mut tx, group, extra).await?;
+            match carry_out(&mut tx, group, extra).await {
+                Ok(()) => {}
+                Err(Failure::Refused(error)) => {
+                    return tx.give_up().await.map(|()| Committed::Refused(error));
+                }
+                Err(Failure::Other(error)) => return Err(error),
+            }
         }
-        tx.commit().await?;
-        Ok(Committed::Done)
+        match tx.commit().await {
+            Ok(()) => Ok(Committed::Done),
+            // By a constraint that is checked at the end. Without extras it is not about them.
+            Err(error) if !extras.is_empty() && refuses(&error) => Ok(Committed::Refused(error)),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -278,34 +285,4 @@ async fn missing<DB: OutboxDatabase>(
 
 fn number(lane: usize) -> Value {
     i64::try_from(lane).unwrap_or(i64::MAX).into()
-}
-
-async fn carry_out<DB: OutboxDatabase>(
-    tx: &mut Tx<'_, DB>,
-    group: &str,
-    extra: &Extra,
-) -> DbResult<()> {
-    match extra {
-        Extra::Bury(seq, why) => {
-            let bury = "{insert} INTO {dead} (group_name, seq, {message}, reason, attempts, died_at) \
-                SELECT ?, seq, {message}, ?, ?, {now} FROM {log} WHERE seq = ? {nothing}";
-            let values = vec![
-                group.into(),
-                why.reason.replace('\0', " ").into(),
-                i64::from(why.attempts).into(),
-                (*seq).into(),
-            ];
-            tx.run(bury, values).await?;
-        }
-        Extra::Again(seq, lane) => {
-            let again = "INSERT INTO {log} (message_id, topic, message_key, headers, payload, \
-                    content_type, durable, lane, weight, recipient, expires_at, created_at) \
-                SELECT message_id, topic, message_key, headers, payload, content_type, durable, \
-                    CAST(? AS {int}), weight, ?, expires_at, {now} FROM {log} WHERE seq = ?";
-            let lane = i64::try_from(*lane).unwrap_or(0);
-            tx.run(again, vec![lane.into(), group.into(), (*seq).into()])
-                .await?;
-        }
-    }
-    Ok(())
 }

@@ -250,6 +250,24 @@ impl<DB: OutboxDatabase> Tx<'_, DB> {
         }
     }
 
+    /// What would be refused at the COMMIT is refused at once.
+    pub(super) async fn be_strict(&mut self) -> DbResult<()> {
+        match DB::LOG_WORDS.strict {
+            Some(strict) => self.run(strict, Vec::new()).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Rolls back after a statement was refused.
+    pub(super) async fn give_up(mut self) -> DbResult<()> {
+        if DB::LOG_WORDS.gapless {
+            // A trigger's RAISE(ROLLBACK) has ended the transaction. sqlx does not know, and could not begin
+            // another on this connection.
+            let _ = self.run("BEGIN", Vec::new()).await;
+        }
+        self.roll_back().await
+    }
+
     pub(super) async fn commit(self) -> DbResult<()> {
         self.log.within(self.tx.commit()).await
     }

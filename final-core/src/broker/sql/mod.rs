@@ -14,12 +14,14 @@
 //! Numbers are given at the INSERT and show at the COMMIT; what is missing below what was read is
 //! watched until it shows or can never show, see [`gaps`].
 
+mod aside;
 mod backlog;
 mod balance;
 pub(crate) mod database;
 mod dead;
 mod engine;
 mod entry;
+mod extras;
 mod gaps;
 mod hand;
 mod hooks;
@@ -27,6 +29,7 @@ mod hub;
 mod inbox;
 mod lane;
 mod lanes;
+mod letter;
 mod link;
 mod log;
 mod member;
@@ -53,6 +56,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod texts;
+mod transfer;
 mod trim;
 mod unseen;
 mod watermark;
@@ -187,12 +191,9 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
         service: impl AsRef<str>,
         filter: impl Borrow<LetterFilter>,
     ) -> Result<u64, Error> {
-        let filter = filter.borrow();
         let doing = "putting dead letters back";
-        let replayed = in_batches(filter, |most| {
-            self.log.replay(service.as_ref(), filter, most)
-        });
-        let replayed = replayed.await.map_err(Error::database(doing));
+        let replayed = self.log.replay(service.as_ref(), filter.borrow()).await;
+        let replayed = replayed.map_err(Error::database(doing));
         self.hub.committed();
         if let Err(error) = self.log.notify(self.hub.process, Notice::Messages).await {
             tracing::debug!(%error, "others were not told of dead letters put back; they will look");
@@ -214,12 +215,10 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
         service: impl AsRef<str>,
         filter: impl Borrow<LetterFilter>,
     ) -> Result<u64, Error> {
-        let filter = filter.borrow();
-        in_batches(filter, |most| {
-            self.log.discard(service.as_ref(), filter, most)
-        })
-        .await
-        .map_err(Error::database("throwing dead letters away"))
+        self.log
+            .discard(service.as_ref(), filter.borrow())
+            .await
+            .map_err(Error::database("throwing dead letters away"))
     }
 
     /// Forgets a service that does not come back: its subscriptions, its progress and its dead
@@ -239,25 +238,6 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
             .forget(service.as_ref())
             .await
             .map_err(Error::database("forgetting a service"))
-    }
-}
-
-/// Repeats a statement for a limited number until there are none or the filter's limit is reached.
-async fn in_batches<F: Future<Output = crate::outbox::DbResult<u64>>>(
-    filter: &LetterFilter,
-    step: impl Fn(u32) -> F,
-) -> crate::outbox::DbResult<u64> {
-    let (mut all, limit) = (0, filter.at_most());
-    loop {
-        let most = u32::try_from((limit - all).min(dead::BATCH.into())).unwrap_or(dead::BATCH);
-        if most == 0 {
-            return Ok(all);
-        }
-        let some = step(most).await?;
-        all += some;
-        if some < u64::from(most) {
-            return Ok(all);
-        }
     }
 }
 

@@ -34,6 +34,7 @@ impl LogDatabase for MySql {
         notify: None,
         no_wait: Some("FOR UPDATE NOWAIT"),
         only: Some("ORDER BY seq LIMIT ?"),
+        strict: None,
         impatient: None,
         alone: Alone::Lane(mysql::alone),
         many: None,

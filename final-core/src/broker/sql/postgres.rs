@@ -69,6 +69,7 @@ impl LogDatabase for Postgres {
         notify: Some("SELECT pg_notify('final_log', ?)"),
         no_wait: None,
         only: None,
+        strict: Some("SET CONSTRAINTS ALL IMMEDIATE"),
         impatient: Some("SET LOCAL lock_timeout = '20ms'"),
         alone: Alone::Where(postgres::ALONE),
         many: Some(many),

@@ -1,15 +1,24 @@
 //! Messages that are not due yet.
 
+use std::time::Duration;
+
 use super::{
-    database::{Kind, Value},
+    database::Kind,
     log::{Log, numbers},
-    texts::{list, padded},
+    transfer::{Moved, Transfer},
 };
-use crate::{OutboxDatabase, outbox::DbResult};
+use crate::{
+    OutboxDatabase,
+    outbox::{DbResult, limits::micros},
+};
+
+/// How long a message waits that the log does not take.
+const POSTPONED: Duration = Duration::from_secs(60);
 
 impl<DB: OutboxDatabase> Log<DB> {
-    /// Puts up to so many scheduled messages that are due into the log. Says how many.
-    pub(super) async fn promote(&self, most: usize) -> DbResult<usize> {
+    /// Puts up to so many scheduled messages that are due into the log. Those that the log does not take are
+    /// due again later.
+    pub(super) async fn promote(&self, most: usize) -> DbResult<Moved> {
         let mut tx = self.begin().await?;
         let due = "SELECT seq FROM {scheduled} WHERE due_at <= {now} ORDER BY due_at, seq LIMIT ? \
                    {skip_locked}";
@@ -17,21 +26,23 @@ impl<DB: OutboxDatabase> Log<DB> {
         let rows = tx.rows(due, vec![most.into()], &[Kind::Int]).await?;
         let seqs = numbers(rows)?;
         if seqs.is_empty() {
-            return tx.roll_back().await.map(|()| 0);
+            return tx.roll_back().await.map(|()| Moved::default());
         }
-        let some = padded(&seqs);
-        let list = list(some.len());
-        let copy = format!(
-            "INSERT INTO {{log}} ({{message}}, recipient, expires_at, created_at) \
-             SELECT {{message}}, recipient, expires_at, {{now}} FROM {{scheduled}} \
-             WHERE seq IN ({list}) ORDER BY due_at, seq"
-        );
-        let values = || -> Vec<_> { some.iter().map(|seq| Value::from(*seq)).collect() };
-        tx.be_durable().await?;
-        tx.run(&copy, values()).await?;
-        let delete = format!("DELETE FROM {{scheduled}} WHERE seq IN ({list})");
-        tx.delete_only(&delete, values(), seqs.len()).await?;
-        tx.commit().await?;
-        Ok(seqs.len())
+        let transfer = Transfer {
+            from: "{scheduled}",
+            copy: Some((
+                "INSERT INTO {log} ({message}, recipient, expires_at, created_at) \
+                 SELECT {message}, recipient, expires_at, {now} FROM {scheduled}",
+                "ORDER BY due_at, seq",
+            )),
+            group: None,
+        };
+        let moved = transfer.run(self, tx, seqs).await?;
+        for (seq, _) in &moved.refused {
+            let later = "UPDATE {scheduled} SET due_at = {now} + ? WHERE seq = ?";
+            self.run(later, vec![micros(POSTPONED).into(), (*seq).into()])
+                .await?;
+        }
+        Ok(moved)
     }
 }

@@ -2,14 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sqlx::error::ErrorKind;
 use tokio::sync::{Mutex, mpsc};
 
 use super::member::Member;
 use crate::{
     OutboxDatabase,
     broker::{Confirm, LinkState, Outgoing, Sending, Staged},
-    outbox::DbResult,
+    outbox::{DbResult, refused::refuses_values},
 };
 
 /// Messages of one transaction.
@@ -49,7 +48,7 @@ async fn send<DB: OutboxDatabase>(member: &Member<DB>, sending: Vec<Sending>, fa
         }
         Err(error) => error,
     };
-    if !is_at_fault(&error) {
+    if !refuses_values(&error) {
         *failures = failures.saturating_add(1);
         member.log_failure("writing messages to the log", &error, *failures);
         member.set_state(LinkState::Away);
@@ -63,24 +62,11 @@ async fn send<DB: OutboxDatabase>(member: &Member<DB>, sending: Vec<Sending>, fa
         let alone = [staged(&one)];
         match write(member, &alone).await {
             Ok(()) => one.confirm(Confirm::Stored),
-            Err(error) if is_at_fault(&error) => one.confirm(Confirm::Faulty(error.to_string())),
+            Err(error) if refuses_values(&error) => one.confirm(Confirm::Faulty(error.to_string())),
             Err(_) => drop(one),
         }
     }
     member.hub.committed();
-}
-
-/// Whether the values themselves are refused. Whatever else a database answers (it is read-only, its
-/// disk is full, a table is locked or missing) is no fault of the message, and it is sent again.
-fn is_at_fault(error: &sqlx::Error) -> bool {
-    let Some(error) = error.as_database_error() else {
-        return false;
-    };
-    let code = error.code().unwrap_or_default();
-    // Data exceptions, and limits of the program; 18 is SQLite's.
-    let refuses = code.starts_with("22") || code.starts_with("54") || code == "18";
-    let is_too_large = error.message().contains("max_allowed_packet");
-    refuses || is_too_large || !matches!(error.kind(), ErrorKind::Other)
 }
 
 fn staged(sending: &Sending) -> Staged {

@@ -28,6 +28,7 @@ impl LogDatabase for Sqlite {
         notify: None,
         no_wait: None,
         only: None,
+        strict: None,
         impatient: None,
         alone: Alone::Never,
         many: None,

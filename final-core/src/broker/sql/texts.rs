@@ -41,6 +41,8 @@ pub struct Words {
     /// After a DELETE of rows that are known: goes by the key, and stops behind so many. The row behind
     /// them may be a transaction's that has not ended.
     pub(super) only: Option<&'static str>,
+    /// Has constraints and triggers that wait for the COMMIT tell at each statement, for the transaction.
+    pub(super) strict: Option<&'static str>,
     /// Bounds how long an INSERT waits for another transaction's, for the transaction.
     pub(super) impatient: Option<&'static str>,
     /// The last number a table has given out, by its qualified name; NULL where the role may not know.

@@ -13,6 +13,7 @@ mod migration;
 mod numbers;
 mod order;
 mod quiet;
+mod refused;
 mod removing;
 mod retention;
 mod scheduled;

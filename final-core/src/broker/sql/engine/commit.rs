@@ -6,7 +6,8 @@ use super::{AGAIN, Engine, LAG};
 use crate::{
     OutboxDatabase,
     broker::sql::{
-        lanes::{Advance, Committed, Extra, LaneId},
+        extras::Extra,
+        lanes::{Advance, Committed, LaneId},
         session::Proof,
         stream::Stream,
     },
@@ -15,6 +16,15 @@ use crate::{
 
 /// How often it is tried to give everything back before the rest is left to the lease.
 const TRIES: u32 = 20;
+
+/// What became of an attempt to write everything.
+enum Written {
+    All,
+    /// The lanes or the topics are not what they were.
+    Nothing,
+    /// The database does not take one of the extras.
+    Refused(sqlx::Error),
+}
 
 impl<DB: OutboxDatabase> Engine<DB> {
     /// When something is to be written at the latest.
@@ -27,7 +37,8 @@ impl<DB: OutboxDatabase> Engine<DB> {
         } else {
             far
         };
-        changed.min(lag).max(self.commit_again)
+        let aside = self.aside.next().unwrap_or(far);
+        changed.min(lag).min(aside).max(self.commit_again)
     }
 
     /// Whether a lane stands behind its stream, or still lists what is missing no more.
@@ -43,6 +54,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         }
         let is_due = self.settled >= self.member.tuning.commit_after
             || self.changed_for(self.member.tuning.commit_within)
+            || self.aside.next().is_some_and(|at| at <= now)
             || self.lags() && self.full_commit.elapsed() >= LAG;
         if is_due && let Err(error) = self.commit(false).await {
             self.commit_failures = self.commit_failures.saturating_add(1);
@@ -52,8 +64,30 @@ impl<DB: OutboxDatabase> Engine<DB> {
     }
 
     /// Writes everything there is to write. With `release` all lanes are given away.
+    ///
+    /// What the database does not take keeps nothing else back: it is written in a simpler form, or set aside.
     async fn commit(&mut self, release: bool) -> DbResult<bool> {
         self.meet().await?;
+        self.bring_back().await?;
+        let mut written = self.write(release).await?;
+        for is_sorted in [false, true] {
+            match written {
+                Written::All => return Ok(true),
+                Written::Nothing => return Ok(false),
+                Written::Refused(error) if is_sorted => self.set_all_aside(&error),
+                Written::Refused(error) => self.sort_out(&error).await?,
+            }
+            written = self.write(release).await?;
+        }
+        match written {
+            Written::Refused(error) => Err(error),
+            other => Ok(matches!(other, Written::All)),
+        }
+    }
+
+    async fn write(&mut self, release: bool) -> DbResult<Written> {
+        self.meet().await?;
+        self.leave_aside(release);
         let is_full = release || self.full_commit.elapsed() >= LAG;
         let mut lanes = Vec::new();
         let mut further = None;
@@ -90,7 +124,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         }
         if lanes.is_empty() && self.extras.is_empty() {
             self.changed = None;
-            return Ok(true);
+            return Ok(Written::All);
         }
         let member = Arc::clone(&self.member);
         let extras: Vec<Extra> = self.extras.iter().map(|(_, extra)| extra.clone()).collect();
@@ -100,6 +134,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
             .await?;
         self.commit_failures = 0;
         match committed {
+            Committed::Refused(error) => return Ok(Written::Refused(error)),
             Committed::Done => {
                 if let Some(proof) = further {
                     self.session.committed(proof);
@@ -113,14 +148,14 @@ impl<DB: OutboxDatabase> Engine<DB> {
                     "others have taken over, because our lease was over; what was in hand is theirs"
                 );
                 lost.into_iter().for_each(|id| self.lose(id));
-                return Ok(false);
+                return Ok(Written::Nothing);
             }
             Committed::Changed => {
                 self.load_topics().await?;
-                return Ok(false);
+                return Ok(Written::Nothing);
             }
         }
-        Ok(true)
+        Ok(Written::All)
     }
 
     async fn committed(&mut self, lanes: Vec<Advance>) {
@@ -164,6 +199,8 @@ impl<DB: OutboxDatabase> Engine<DB> {
             self.deliver_next(next);
         }
         self.extras.retain(|(lane, _)| *lane != id);
+        self.aside.take_if(|lane| lane == id);
+        self.hand.aside = self.aside.len();
         if let Some(stream) = self.streams.get_mut(&id.stream) {
             stream.remove(id.lane);
         }

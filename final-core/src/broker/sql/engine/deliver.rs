@@ -7,11 +7,7 @@ use crate::{
     OutboxDatabase,
     broker::{
         DeadLetter, Delivery, Settlement, Settler,
-        sql::{
-            LANES,
-            lanes::{Extra, LaneId},
-            pages::LogRow,
-        },
+        sql::{LANES, extras::Extra, lanes::LaneId, letter::Letter, pages::LogRow},
     },
     outbox::DbResult,
 };
@@ -103,7 +99,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
                 if let Ok(message) = &held.content {
                     self.member.handling_failed(message, &why);
                 }
-                self.extras.push((lane, Extra::Bury(seq, why)));
+                self.extras.push((lane, Extra::Bury(seq, Letter::new(why))));
             }
             // Stays open for whoever has the lane next.
             Settlement::Requeue if self.deliveries.is_none() => return,

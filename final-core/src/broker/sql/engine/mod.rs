@@ -15,6 +15,7 @@ mod meet;
 mod missing;
 mod numbers;
 mod read;
+mod refused;
 mod turns;
 
 use std::{
@@ -26,12 +27,8 @@ use std::{
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    hand::Hand,
-    hub::Rung,
-    lanes::{Extra, LaneId},
-    member::Member,
-    session::Session,
-    stream::Stream,
+    aside::Aside, extras::Extra, hand::Hand, hub::Rung, lanes::LaneId, member::Member,
+    session::Session, stream::Stream, transfer::Moved,
 };
 use crate::{
     OutboxDatabase,
@@ -70,6 +67,7 @@ pub(super) struct Engine<DB: OutboxDatabase> {
     is_same_server: bool,
     hand: Hand,
     extras: Vec<(LaneId, Extra)>,
+    aside: Aside,
     settled: usize,
     /// Since when something is to be written.
     changed: Option<Instant>,
@@ -107,6 +105,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
             trimmed: 0,
             is_same_server: false,
             extras: Vec::new(),
+            aside: Aside::default(),
             settled: 0,
             changed: None,
             full_commit: now,
@@ -227,14 +226,25 @@ impl<DB: OutboxDatabase> Engine<DB> {
 
     /// Puts what is due into the log. If that fails, reading and committing go on.
     async fn promote(&mut self) {
+        let service = &*self.member.group;
         let pause = match self.member.log.promote(PROMOTE).await {
-            Ok(0) => PROMOTE_AGAIN,
-            Ok(_) => {
-                self.member.hub.committed();
-                Duration::ZERO
+            Ok(Moved { moved, refused, .. }) => {
+                for (seq, error) in &refused {
+                    tracing::error!(
+                        service, seq, %error,
+                        "the log does not take a scheduled message; it is tried again every minute. Look at \
+                         the triggers, constraints and columns of final_log"
+                    );
+                    self.member.hooks.commit(error);
+                }
+                if moved > 0 {
+                    self.member.hub.committed();
+                    Duration::ZERO
+                } else {
+                    PROMOTE_AGAIN
+                }
             }
             Err(error) => {
-                let service = &*self.member.group;
                 tracing::warn!(service, %error, "scheduled messages wait; they are tried again");
                 PROMOTE_FAILED
             }
