@@ -161,18 +161,65 @@ pub(super) async fn carry_out<DB: OutboxDatabase>(
 
 /// Not with an INSERT that leaves out what it cannot write: on MySQL that takes a CHECK for a duplicate,
 /// and the letter would be gone.
+///
+/// A letter has its message's number, so that it is written once though its commit was not answered. Where
+/// numbers went back another message's letter may have that one, and it takes one below all others.
 async fn bury<DB: OutboxDatabase>(
     tx: &mut Tx<'_, DB>,
     group: &str,
     seq: i64,
     letter: &Letter,
 ) -> Result<(), Failure> {
+    if write_letter(tx, group, seq, seq, letter).await? {
+        return Ok(());
+    }
+    // It is there already, or its message is not there any more; or a trigger passed it over.
+    let why = "SELECT (SELECT COUNT(*) FROM {log} WHERE seq = ?), \
+        (SELECT COUNT(*) FROM {dead} WHERE group_name = ? AND seq = ?), \
+        (SELECT COUNT(*) FROM {dead} d, {log} l WHERE d.group_name = ? AND d.seq = ? AND l.seq = ? \
+             AND l.message_id = d.message_id), \
+        (SELECT MIN(seq) FROM {dead} WHERE group_name = ?)";
+    let (group_name, number) = (Value::from(group), Value::from(seq));
+    let values = vec![
+        number.clone(),
+        group_name.clone(),
+        number.clone(),
+        group_name.clone(),
+        number.clone(),
+        number,
+        group_name,
+    ];
+    let mut rows = tx.rows(why, values, &[Kind::Int; 4]).await?;
+    let Some(row) = rows.first_mut() else {
+        return Ok(());
+    };
+    match (row.int()?, row.int()?, row.int()?) {
+        (1.., 1.., 0) => {
+            let free = row.int()?.min(0) - 1;
+            if write_letter(tx, group, seq, free, letter).await? {
+                return Ok(());
+            }
+        }
+        (1.., 0, _) => {}
+        _ => return Ok(()),
+    }
+    Err(Failure::Refused(passed_over("final_log_dead")))
+}
+
+/// Writes the letter of a message with a number, unless a letter has it. False if nothing was written.
+async fn write_letter<DB: OutboxDatabase>(
+    tx: &mut Tx<'_, DB>,
+    group: &str,
+    seq: i64,
+    number: i64,
+    letter: &Letter,
+) -> Result<bool, Failure> {
     let Parts {
         reason,
         key,
         headers,
     } = letter.parts();
-    let mut values: Vec<Value> = vec![group.into()];
+    let mut values: Vec<Value> = vec![group.into(), number.into()];
     let headers = match headers {
         Some(text) => {
             values.push(text.into());
@@ -184,7 +231,7 @@ async fn bury<DB: OutboxDatabase>(
     let key = if key { "message_key" } else { "NULL" };
     let bury = format!(
         "INSERT INTO {{dead}} (group_name, seq, {{message}}, reason, attempts, died_at) \
-         SELECT ?, seq, message_id, topic, {key}, {headers}, payload, content_type, durable, lane, \
+         SELECT ?, CAST(? AS {{int}}), message_id, topic, {key}, {headers}, payload, content_type, durable, lane, \
              weight, ?, ?, {{now}} FROM {{log}} \
          WHERE seq = ? AND NOT EXISTS \
              (SELECT 1 FROM {{dead}} d WHERE d.group_name = ? AND d.seq = ?)"
@@ -194,23 +241,9 @@ async fn bury<DB: OutboxDatabase>(
         i64::from(letter.attempts()).into(),
         seq.into(),
         group.into(),
-        seq.into(),
+        number.into(),
     ]);
-    if tx.run(&bury, values).await? > 0 {
-        return Ok(());
-    }
-    // It is there already, or its message is not there any more; or a trigger passed it over.
-    let why = "SELECT (SELECT COUNT(*) FROM {log} WHERE seq = ?), \
-        (SELECT COUNT(*) FROM {dead} WHERE group_name = ? AND seq = ?)";
-    let values = vec![seq.into(), group.into(), seq.into()];
-    let mut rows = tx.rows(why, values, &[Kind::Int, Kind::Int]).await?;
-    let Some(row) = rows.first_mut() else {
-        return Ok(());
-    };
-    match (row.int()?, row.int()?) {
-        (1.., 0) => Err(Failure::Refused(passed_over("final_log_dead"))),
-        _ => Ok(()),
-    }
+    Ok(tx.run(&bury, values).await? > 0)
 }
 
 async fn again<DB: OutboxDatabase>(

@@ -26,6 +26,7 @@ crate::log_suite!(
     messages_that_nobody_handles_wait_for_a_later_service_though_their_numbers_went_back,
     the_backlog_counts_messages_whose_numbers_went_back,
     letters_whose_numbers_would_be_the_same_are_both_kept,
+    a_letter_whose_number_another_letter_has_is_kept_too,
     a_delayed_message_can_be_published_after_its_numbers_went_back,
     nothing_is_handled_twice_because_of_numbers_that_have_not_gone_back,
     a_service_that_was_forgotten_and_comes_again_begins_anew,
@@ -347,6 +348,32 @@ async fn letters_whose_numbers_would_be_the_same_are_both_kept<D: Numbers>(log: 
     let broker = log.broker();
     let letters = broker.dead_letters("shop", LetterFilter::all());
     assert_eq!(letters.await.expect("letters").len(), 2);
+}
+
+/// Everything is thrown away but the dead letters.
+async fn a_letter_whose_number_another_letter_has_is_kept_too<D: Numbers>(log: Log<D>) {
+    for n in 0..2 {
+        log.publish_unseen([n]).await;
+        let bus = log.bus("shop");
+        let router = Router::new().route("placed", async || Err::<(), _>("as it is meant"));
+        bus.start(router).await.expect("start");
+        log.comes_to("SELECT count(*) FROM final_log_dead", n + 1)
+            .await;
+        log.is_done("shop").await;
+        bus.shutdown().await.expect("shutdown");
+        for table in ["topics", "lanes", "groups", "watermarks"] {
+            log.run(&format!("DELETE FROM final_log_{table}")).await;
+        }
+        log.run("UPDATE final_log_state SET trimmed = 0").await;
+        D::truncate(&log.pool).await;
+    }
+
+    let broker = log.broker();
+    let letters = broker.dead_letters("shop", LetterFilter::all());
+    let letters = letters.await.expect("letters");
+    assert_ne!(letters[0].id, letters[1].id);
+    let back = broker.replay("shop", LetterFilter::all());
+    assert_eq!(back.await.expect("put back"), 2);
 }
 
 async fn a_delayed_message_can_be_published_after_its_numbers_went_back<D: Numbers>(log: Log<D>) {
