@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use final_core::{LetterFilter, Router, Start};
+use final_core::{LetterFilter, Router, SqlBroker, Start};
 use final_tests::eventually;
 use sqlx::Pool;
 
@@ -20,6 +20,8 @@ crate::log_suite!(
     messages_that_were_written_before_the_start_are_handled_though_the_numbers_have_passed_the_old_ones,
     messages_are_handled_after_the_table_was_truncated_while_a_bus_runs,
     messages_are_handled_though_their_numbers_pass_the_old_ones_at_once,
+    messages_that_are_kept_are_handled_though_their_numbers_pass_the_old_ones,
+    messages_in_order_are_handled_though_their_numbers_pass_the_old_ones,
     messages_are_handled_though_kept_rows_have_their_numbers,
     a_new_service_gets_all_messages_after_the_numbers_went_back,
     every_group_gets_the_messages_though_one_of_them_is_behind,
@@ -229,7 +231,23 @@ async fn messages_are_handled_after_the_table_was_truncated_while_a_bus_runs<D: 
 async fn messages_are_handled_though_their_numbers_pass_the_old_ones_at_once<D: Numbers>(
     log: Log<D>,
 ) {
-    let (bus, notes) = log.noting("shop", &["placed"]).await;
+    passes_at_once(&log, log.broker()).await;
+}
+
+async fn messages_that_are_kept_are_handled_though_their_numbers_pass_the_old_ones<D: Numbers>(
+    log: Log<D>,
+) {
+    passes_at_once(&log, log.broker().keep(HOUR)).await;
+}
+
+async fn messages_in_order_are_handled_though_their_numbers_pass_the_old_ones<D: Numbers>(
+    log: Log<D>,
+) {
+    passes_at_once(&log, log.broker().key_order(true)).await;
+}
+
+async fn passes_at_once<D: Numbers>(log: &Log<D>, broker: SqlBroker<D>) {
+    let (bus, notes) = log.noting_on("shop", broker, &["placed"]).await;
     publish(&bus, "placed", 0..100).await;
     notes.reach(100).await;
     log.is_done("shop").await;
@@ -352,6 +370,7 @@ async fn letters_whose_numbers_would_be_the_same_are_both_kept<D: Numbers>(log: 
 
 /// Everything is thrown away but the dead letters.
 async fn a_letter_whose_number_another_letter_has_is_kept_too<D: Numbers>(log: Log<D>) {
+    log.bus("shop").migrate().await.expect("migrate");
     for n in 0..2 {
         log.publish_unseen([n]).await;
         let bus = log.bus("shop");
