@@ -1,12 +1,16 @@
 //! Ackers: they take the broker's answers and bring the records to where the answers say.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use tokio::{sync::mpsc, time::timeout_at};
 use uuid::Uuid;
 
 use super::{
     Relay,
+    change::{Change, Changing, LATER},
     flight::{Answer, Held},
     store::PutBack,
 };
@@ -15,15 +19,7 @@ use crate::{
     backoff::Backoff,
     broker::{Confirm, Lane},
     failpoint::{Failpoint, pass},
-    outbox::DbResult,
 };
-
-/// How many answers one round of statements settles at most.
-const MAX_BATCH: usize = 500;
-
-/// How long an answer waits for others to be settled with. At 5,000 messages a second this makes
-/// one statement of a hundred.
-const GATHER: Duration = Duration::from_millis(20);
 
 /// The pause after a database error. Shorter than the scanner's, so that after an outage what was
 /// confirmed is settled before anybody claims it again.
@@ -35,13 +31,16 @@ const MAX_FAULTS: u32 = 3;
 /// The waits after a refusal, for ever: a full queue is no fault of the record.
 const REFUSED: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(60));
 
-/// Where the answers come from, shared by the pool of ackers.
-pub(crate) type Answers = tokio::sync::Mutex<mpsc::UnboundedReceiver<Answer>>;
+/// The waits of a record that was sent and that the table does not let go.
+const KEPT: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 
 /// Settles answers until it is told to stop and there is none left.
 pub(crate) async fn run<DB: OutboxDatabase>(relay: Arc<Relay<DB>>) {
     loop {
-        let answers = gather(&relay).await;
+        // One acker gathers while another is at the database.
+        let mut inbox = relay.inbox.lock().await;
+        let answers = inbox.gather(&relay.stop_scanner, &relay.stop_ackers).await;
+        drop(inbox);
         if answers.is_empty() {
             return;
         }
@@ -52,29 +51,6 @@ pub(crate) async fn run<DB: OutboxDatabase>(relay: Arc<Relay<DB>>) {
             relay.due_in(Duration::ZERO);
         }
     }
-}
-
-/// Waits for an answer and takes those that follow closely. One acker gathers while another is at
-/// the database. Nothing means: stopped, and nothing left.
-async fn gather<DB: OutboxDatabase>(relay: &Relay<DB>) -> Vec<Answer> {
-    let mut answers = relay.answers.lock().await;
-    let mut batch = Vec::new();
-    tokio::select! {
-        biased;
-        _ = answers.recv_many(&mut batch, MAX_BATCH) => {}
-        () = relay.stop_ackers.cancelled() => return batch,
-    }
-    let end = tokio::time::Instant::now() + GATHER;
-    while batch.len() < MAX_BATCH {
-        let more = MAX_BATCH - batch.len();
-        if timeout_at(end, answers.recv_many(&mut batch, more))
-            .await
-            .is_err()
-        {
-            break;
-        }
-    }
-    batch
 }
 
 /// What a batch of answers asks of the table.
@@ -101,7 +77,7 @@ impl Batch {
     /// Sorts answers by what is to be done. This match is the list of what a confirm can mean.
     fn sort<DB: OutboxDatabase>(relay: &Arc<Relay<DB>>, answers: Vec<Answer>) -> Self {
         let mut batch = Self::default();
-        for Answer { held, confirm } in answers {
+        for Answer { held, confirm, .. } in answers {
             if held.probe {
                 relay.probed(&held.message.shared_topic(), &confirm);
             }
@@ -160,39 +136,26 @@ impl Batch {
             failed,
             put_back,
         } = self;
-        let Ok(table) = relay.store.table() else {
-            return;
-        };
         let keep = relay.options.retention.is_some();
-
         // Proof first: whatever else is late only waits, but a proof that is late repeats.
         if !stored.is_empty() {
             pass(Failpoint::AfterConfirm);
-            let ids = ids(&stored);
-            if until_done(relay, "acking records", || table.ack(&ids, keep)).await {
-                relay.counters.acked.add(ids.len());
-            }
+            let acked = proven(relay, stored, &Change::Ack { keep }, &Confirm::Stored).await;
+            relay.counters.acked.add(acked);
         }
         if !expired.is_empty() {
-            let ids = ids(&expired);
-            if until_done(relay, "removing expired records", || table.ack(&ids, false)).await {
-                relay.counters.expired.add(ids.len());
-            }
+            let removed = proven(relay, expired, &Change::Expire, &Confirm::Expired).await;
+            relay.counters.expired.add(removed);
         }
         for (reason, records) in parked {
-            let ids = ids(&records);
-            until_done(relay, "parking records", || table.park(&ids, &reason)).await;
+            unproven(relay, records, &Change::Park(reason)).await;
         }
-        for (reason, records) in &failed {
-            let ids = ids(records);
+        for (reason, records) in failed {
             tracing::error!(
-                service = relay.service.as_str(), ids = ?ids, reason,
+                service = relay.service.as_str(), ids = ?ids(&records), reason,
                 "messages cannot be sent as they are; see `Bus::failed`"
             );
-            until_done(relay, "marking records as failed", || {
-                table.fail(&ids, reason)
-            })
-            .await;
+            unproven(relay, records, &Change::Fail(reason)).await;
         }
         for (
             Setback {
@@ -203,23 +166,14 @@ impl Batch {
             records,
         ) in put_back
         {
-            let ids = ids(&records);
-            let how = PutBack {
-                wait: REFUSED.pause(attempts.saturating_add(1)),
-                error,
-                fault,
-            };
-            until_done(relay, "putting records back", || table.put_back(&ids, &how)).await;
-            relay.due_in(how.wait);
+            let wait = REFUSED.pause(attempts.saturating_add(1));
+            let how = PutBack { wait, error, fault };
+            unproven(relay, records, &Change::PutBack(how)).await;
+            relay.due_in(wait);
         }
         if !lost.is_empty() {
-            let ids = ids(&lost);
-            until_done(relay, "releasing records", || {
-                table.release(&ids, Duration::ZERO)
-            })
-            .await;
             // Whoever claims them again must not find them in flight.
-            drop(lost);
+            unproven(relay, lost, &Change::Release).await;
             relay.ring();
         }
     }
@@ -229,33 +183,90 @@ fn ids(records: &[Box<Held>]) -> Vec<Uuid> {
     records.iter().map(|held| held.id()).collect()
 }
 
-/// Repeats a statement until the database takes it. False if shutdown gave up before.
+/// Takes records out of the table for good, and says how many it has let go.
+///
+/// A record that the table keeps has reached the broker: released, it would be sent again and again. So it
+/// stays in flight with its slot, its lease is renewed, and its answer comes again later. A shutdown does not
+/// wait for it.
+#[expect(clippy::vec_box, reason = "a record stays in the box it came in")]
+async fn proven<DB: OutboxDatabase>(
+    relay: &Relay<DB>,
+    records: Vec<Box<Held>>,
+    change: &Change,
+    confirm: &Confirm,
+) -> usize {
+    let all = records.len();
+    let Some(refused) = until_done(relay, records, change).await else {
+        return 0;
+    };
+    let done = all - refused.len();
+    for held in refused {
+        let pause = KEPT.pause(held.refusals);
+        settle_later(relay, held, confirm.clone(), pause);
+    }
+    done
+}
+
+/// Brings records that the broker has not proven to hold to where they belong.
+///
+/// A record that the table does not let go there is due again later, and goes the same way again.
+#[expect(clippy::vec_box, reason = "a record stays in the box it came in")]
+async fn unproven<DB: OutboxDatabase>(relay: &Relay<DB>, records: Vec<Box<Held>>, change: &Change) {
+    for held in until_done(relay, records, change).await.unwrap_or_default() {
+        if relay.release_later(held.id()).await.is_err() {
+            // In flight nobody here sends it meanwhile.
+            settle_later(relay, held, Confirm::Lost, LATER);
+        }
+    }
+}
+
+fn settle_later<DB: OutboxDatabase>(
+    relay: &Relay<DB>,
+    held: Box<Held>,
+    confirm: Confirm,
+    pause: Duration,
+) {
+    // Once the relay stops, this was the last try: the record stays in the table, and its lease runs out.
+    if !relay.stop_scanner.is_cancelled() {
+        held.settle_at(confirm, Instant::now() + pause);
+    }
+}
+
+/// Repeats a statement until the database takes it. `None` if shutdown gave up before, and otherwise the
+/// records that the table does not take, whatever the others do.
 ///
 /// The records stay in flight meanwhile and keep their slots, so an outage of the database fills the
 /// window and then holds back the way out.
-async fn until_done<DB: OutboxDatabase, F>(
+#[expect(clippy::vec_box, reason = "a record stays in the box it came in")]
+async fn until_done<DB: OutboxDatabase>(
     relay: &Relay<DB>,
-    doing: &'static str,
-    mut statement: impl FnMut() -> F,
-) -> bool
-where
-    F: Future<Output = DbResult<u64>>,
-{
+    records: Vec<Box<Held>>,
+    change: &Change,
+) -> Option<Vec<Box<Held>>> {
     let mut failures = 0_u32;
+    let mut changing = Changing::new(ids(&records));
     loop {
-        relay.counters.statements.add(1);
-        match statement().await {
-            Ok(_) => return true,
-            Err(error) => {
-                relay.database_failed(doing, &error, failures);
-                failures = failures.saturating_add(1);
-            }
-        }
+        let Err(error) = changing.run(relay, change).await else {
+            break;
+        };
+        relay.database_failed(change.doing(), &error, failures);
+        failures = failures.saturating_add(1);
         tokio::select! {
             () = tokio::time::sleep(PAUSE) => {}
-            () = relay.give_up.cancelled() => return false,
+            () = relay.give_up.cancelled() => return None,
         }
     }
+    let mut refused = Vec::new();
+    for mut held in records {
+        let found = changing.refused.iter().find(|(id, _)| *id == held.id());
+        let Some((id, error)) = found else { continue };
+        if held.refusals == 0 {
+            relay.refused(change, *id, error);
+        }
+        held.refusals = held.refusals.saturating_add(1);
+        refused.push(held);
+    }
+    Some(refused)
 }
 
 #[cfg(test)]

@@ -49,6 +49,8 @@ pub(crate) struct OpenClaim {
 pub(crate) struct Answer {
     pub(crate) held: Box<Held>,
     pub(crate) confirm: Confirm,
+    /// When to settle it, if not at once.
+    pub(crate) due: Option<Instant>,
 }
 
 /// A record in flight with all it needs to be settled. Dropping it takes it out of flight and frees
@@ -61,6 +63,8 @@ pub(crate) struct Held {
     pub(crate) faults: u32,
     /// Whether it is sent to learn if its parked topic works again.
     pub(crate) probe: bool,
+    /// How often the table did not take what was answered.
+    pub(crate) refusals: u32,
     pub(crate) expires: Option<Instant>,
     lease: Arc<Lease>,
     flight: Arc<Flight>,
@@ -117,6 +121,7 @@ impl Flight {
             attempts: 0,
             faults: 0,
             probe: false,
+            refusals: 0,
             expires,
             lease,
             flight: Arc::clone(self),
@@ -208,6 +213,23 @@ impl Held {
         self.message.id().0
     }
 
+    /// Has its answer come again, because the table did not take it. Its lease is renewed meanwhile, so that
+    /// no other process sends it.
+    pub(crate) fn settle_at(self: Box<Self>, confirm: Confirm, due: Instant) {
+        self.lease.answered.store(false, Ordering::Relaxed);
+        self.answer(confirm, Some(due));
+    }
+
+    fn answer(self: Box<Self>, confirm: Confirm, due: Option<Instant>) {
+        let answers = self.flight.answers.clone();
+        // Without ackers the bus has ended; the record falls out of flight and its lease runs out.
+        let _ = answers.send(Answer {
+            held: self,
+            confirm,
+            due,
+        });
+    }
+
     /// Hands it to the broker.
     pub(crate) fn into_outgoing(mut self: Box<Self>, lane: Lane) -> Outgoing {
         self.slot.sent_again();
@@ -225,12 +247,7 @@ impl Ticket for Held {
     fn settle(mut self: Box<Self>, confirm: Confirm) {
         self.slot.answered();
         self.lease.answered.store(true, Ordering::Relaxed);
-        let answers = self.flight.answers.clone();
-        // Without ackers the bus has ended; the record falls out of flight and its lease runs out.
-        let _ = answers.send(Answer {
-            held: self,
-            confirm,
-        });
+        self.answer(confirm, None);
     }
 }
 

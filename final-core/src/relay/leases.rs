@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use super::Relay;
-use crate::OutboxDatabase;
+use crate::{OutboxDatabase, outbox::refused::refuses_values};
 
 /// Renews, at a third of the lease, what would run out before the next round.
 pub(crate) async fn run<DB: OutboxDatabase>(relay: Arc<Relay<DB>>) {
@@ -33,7 +33,11 @@ async fn renew<DB: OutboxDatabase>(relay: &Relay<DB>) -> Result<(), sqlx::Error>
         let end = Instant::now() + lease;
         relay.counters.statements.add(1);
         let ids: Vec<_> = ending.iter().map(|(id, _)| *id).collect();
-        let renewed = table.renew(&ids).await?;
+        let renewed = match table.renew(&ids).await {
+            // One that the table does not let be renewed must not take the leases of all others with it.
+            Err(error) if refuses_values(&error) => break,
+            renewed => renewed?,
+        };
         if usize::try_from(renewed) == Ok(ids.len()) {
             relay
                 .flight
@@ -46,8 +50,15 @@ async fn renew<DB: OutboxDatabase>(relay: &Relay<DB>) -> Result<(), sqlx::Error>
     for (id, held) in relay.flight.ending_before(horizon) {
         let end = Instant::now() + lease;
         relay.counters.statements.add(1);
-        if table.renew(&[id]).await? == 1 {
-            relay.flight.renewed([&held], end);
+        match table.renew(&[id]).await {
+            Err(error) if refuses_values(&error) => {
+                relay.database_failed("renewing the lease of one record", &error, 0);
+            }
+            renewed => {
+                if renewed? == 1 {
+                    relay.flight.renewed([&held], end);
+                }
+            }
         }
     }
     Ok(())

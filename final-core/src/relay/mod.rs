@@ -13,8 +13,10 @@
 //! is told by the confirm of that very record.
 
 mod acker;
+mod change;
 mod counters;
 mod flight;
+mod inbox;
 mod leases;
 mod parking;
 mod pass;
@@ -40,13 +42,13 @@ use std::{
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::{counters::Counters, store::Store};
 use self::{
-    acker::Answers,
     flight::{Flight, Held, Unrecorded},
+    inbox::Inbox,
     parking::Parking,
     window::{Side, Slot, Window},
 };
-pub(crate) use self::{counters::Counters, store::Store};
 use crate::{
     Options, OutboxDatabase,
     broker::{Confirm, Lane, Link, LinkState, Outgoing, Staged},
@@ -64,7 +66,7 @@ pub(crate) struct Relay<DB: OutboxDatabase> {
     pub(crate) parking: Parking,
     pub(crate) counters: Counters,
     flight: Arc<Flight>,
-    answers: Answers,
+    inbox: tokio::sync::Mutex<Inbox>,
     link: Arc<dyn Link>,
     state: watch::Receiver<LinkState>,
     bell: Bell,
@@ -115,7 +117,7 @@ impl<DB: OutboxDatabase> Relay<DB> {
             parking: Parking::default(),
             counters: Counters::default(),
             flight,
-            answers: Answers::new(answers),
+            inbox: tokio::sync::Mutex::new(Inbox::new(answers)),
             link,
             bell: Bell::default(),
             opened: Mutex::default(),

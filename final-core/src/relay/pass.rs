@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Relay, flight::OpenClaim, waiting::Waiting, window::Side};
+use super::{Relay, change::Change, flight::OpenClaim, waiting::Waiting, window::Side};
 use crate::{
     Message, OutboxDatabase,
     broker::Lane,
@@ -214,14 +214,15 @@ async fn place<DB: OutboxDatabase>(
     }
     for (id, reason) in unreadable {
         tracing::error!(service = relay.service.as_str(), %id, reason, "record failed");
-        table.fail(&[id.0], &reason).await?;
+        relay.change(&[id.0], &Change::Fail(reason)).await?;
     }
     if !expired.is_empty() {
-        table.ack(&expired, false).await?;
-        relay.counters.expired.add(expired.len());
+        let removed = relay.change(&expired, &Change::Expire).await?;
+        relay.counters.expired.add(removed);
     }
     if !parked.is_empty() {
-        table.park(&parked, "the topic is parked").await?;
+        let park = Change::Park("the topic is parked".to_owned());
+        relay.change(&parked, &park).await?;
     }
 
     // Its topic has its share in flight. If that moves, slots come free soon; if not, the records

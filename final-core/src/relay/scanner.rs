@@ -11,9 +11,13 @@ use std::{
 
 use super::{
     Relay,
+    change::Change,
     pass::{Pass, take_off},
 };
-use crate::{OutboxDatabase, outbox::DbResult};
+use crate::{
+    OutboxDatabase,
+    outbox::{DbResult, refused::refuses_values},
+};
 
 /// The pause between two passes that were rung for. Under load one pass serves many rings.
 const DEBOUNCE: Duration = Duration::from_millis(10);
@@ -200,21 +204,36 @@ async fn probe<DB: OutboxDatabase>(relay: &Arc<Relay<DB>>, topic: &Arc<str>) -> 
     let table = relay.store.table()?;
     let (_, lease_end) = relay.store.new_lease();
     relay.counters.statements.add(1);
-    let Some(record) = table.claim_parked(topic).await? else {
+    let record = match table.claim_parked(topic).await {
+        // It counts as a probe without an answer, and is repeated when that is forgotten.
+        Err(error) if refuses_values(&error) => {
+            tracing::error!(
+                service = relay.service.as_str(), %topic, %error,
+                "the outbox does not let a record of a parked topic be probed; look at the triggers and \
+                 constraints of the table"
+            );
+            return Ok(());
+        }
+        record => record?,
+    };
+    let Some(record) = record else {
         // Nothing waits; the next message published is the probe.
         relay.parking.open(topic);
         return Ok(());
     };
     let id = record.id.0;
     if let Err(reason) = &record.message {
-        table.fail(&[id], reason).await?;
+        relay
+            .change(&[id], &Change::Fail(reason.to_string()))
+            .await?;
         relay.parking.probe_again(topic);
     } else if record.expires_in == Some(Duration::ZERO) {
-        table.ack(&[id], false).await?;
-        relay.counters.expired.add(1);
+        let removed = relay.change(&[id], &Change::Expire).await?;
+        relay.counters.expired.add(removed);
         relay.parking.probe_again(topic);
     } else if take_off(relay, record, lease_end, None).is_some() {
-        table.park(&[id], "the topic is parked").await?;
+        let park = Change::Park("the topic is parked".to_owned());
+        relay.change(&[id], &park).await?;
         relay.parking.probe_again(topic);
     }
     Ok(())
@@ -227,6 +246,12 @@ async fn release<DB: OutboxDatabase>(relay: &Relay<DB>, most: usize) -> DbResult
         relay.counters.statements.add(1);
         let released = match relay.store.table()?.unpark(&topic, UNPARK_BATCH).await {
             Ok(released) => released,
+            // One of them is refused. The others go out as probes, one after the other.
+            Err(error) if refuses_values(&error) => {
+                relay.database_failed("releasing a parked topic", &error, 0);
+                relay.parking.found(&topic);
+                continue;
+            }
             Err(error) => {
                 for topic in std::iter::once(topic).chain(topics) {
                     relay.opened(topic);

@@ -17,6 +17,7 @@ mod payload;
 mod publish;
 mod quirks;
 mod redirected;
+mod refused;
 mod relay;
 mod role;
 mod transaction;

@@ -1,0 +1,201 @@
+//! Changes of a record that the outbox's table does not take. They keep no other record back.
+
+use std::time::Instant;
+
+use final_core::Bus;
+use final_tests::eventually;
+use sqlx::{Database as _, MySql, Postgres};
+
+use crate::{
+    database::Database,
+    house::{House, SOON},
+    transport::Transport,
+};
+
+crate::suite!(
+    a_record_that_the_table_does_not_let_go_keeps_no_other_back_and_is_not_sent_again,
+    a_shutdown_does_not_wait_for_a_record_that_the_table_does_not_let_go,
+    a_record_that_cannot_be_parked_keeps_no_other_back,
+    an_error_text_that_the_table_refuses_is_stored_in_fewer_words,
+    an_expired_record_that_the_table_does_not_let_go_keeps_no_other_back,
+);
+
+/// Has the outbox refuse a change where a condition is met.
+async fn refuse<D: Database, T: Transport>(house: &House<D, T>, change: &str, condition: &str) {
+    let table = house.table();
+    let head = format!("CREATE TRIGGER guard BEFORE {change} ON {table}");
+    let statements = match D::NAME {
+        name if name == Postgres::NAME => vec![
+            format!(
+                "CREATE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                 IF {condition} THEN RAISE EXCEPTION 'not here'; END IF; \
+                 IF TG_OP = 'DELETE' THEN RETURN OLD; END IF; RETURN NEW; END $$"
+            ),
+            format!("{head} FOR EACH ROW EXECUTE FUNCTION guard()"),
+        ],
+        name if name == MySql::NAME => vec![format!(
+            "{head} FOR EACH ROW IF {condition} THEN \
+             SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'not here'; END IF"
+        )],
+        _ => vec![format!(
+            "{head} WHEN {condition} BEGIN SELECT RAISE(ABORT, 'not here'); END"
+        )],
+    };
+    for statement in statements {
+        D::run_on(&house.pool, &statement).await;
+    }
+}
+
+async fn allow<D: Database, T: Transport>(house: &House<D, T>) {
+    let on = match D::NAME {
+        name if name == Postgres::NAME => format!(" ON {}", house.table()),
+        _ => String::new(),
+    };
+    D::run_on(&house.pool, &format!("DROP TRIGGER guard{on}")).await;
+}
+
+/// Numbers to these topics, in one transaction: their answers come together.
+async fn publish<D: Database, T: Transport>(house: &House<D, T>, bus: &Bus<D>, topics: &[&str]) {
+    let tx = bus.begin().await.expect("a transaction");
+    bus.transaction(tx, async |mut txbus| {
+        for (number, topic) in (0_i64..).zip(topics) {
+            txbus.publish(house.topic(topic), &number).await?;
+        }
+        Ok::<_, final_core::Error>(())
+    })
+    .await
+    .expect("committed");
+}
+
+async fn records_are<D: Database, T: Transport>(house: &House<D, T>, count: i64) {
+    let what = format!("{count} records in the outbox");
+    eventually(&what, SOON, async || house.records().await == count).await;
+}
+
+async fn a_record_that_the_table_does_not_let_go_keeps_no_other_back_and_is_not_sent_again<
+    D: Database,
+    T: Transport,
+>(
+    house: House<D, T>,
+) {
+    let options = house.options().lease(std::time::Duration::from_secs(2));
+    let (bus, notes) = house.start_noting(options, &["placed", "kept"]).await;
+    refuse(
+        &house,
+        "DELETE",
+        &format!("OLD.topic = '{}'", house.topic("kept")),
+    )
+    .await;
+
+    publish(
+        &house,
+        &bus,
+        &["placed", "placed", "kept", "placed", "placed"],
+    )
+    .await;
+
+    records_are(&house, 1).await;
+    allow(&house).await;
+    records_are(&house, 0).await;
+    assert_eq!(notes.numbers().len(), 5, "each exactly once");
+    bus.shutdown().await.expect("shutdown");
+}
+
+async fn a_shutdown_does_not_wait_for_a_record_that_the_table_does_not_let_go<
+    D: Database,
+    T: Transport,
+>(
+    house: House<D, T>,
+) {
+    let options = house.options().shutdown_timeout(SOON);
+    let (bus, notes) = house.start_noting(options, &["placed", "kept"]).await;
+    refuse(
+        &house,
+        "DELETE",
+        &format!("OLD.topic = '{}'", house.topic("kept")),
+    )
+    .await;
+    publish(&house, &bus, &["placed", "kept", "placed"]).await;
+    notes.reach(3).await;
+
+    let begin = Instant::now();
+    bus.shutdown().await.expect("shutdown");
+
+    assert!(begin.elapsed() < SOON / 2, "{:?}", begin.elapsed());
+    assert_eq!(house.records().await, 1);
+}
+
+async fn a_record_that_cannot_be_parked_keeps_no_other_back<D: Database, T: Transport>(
+    house: House<D, T>,
+) {
+    let (bus, notes) = house.start_noting(house.options(), &["placed"]).await;
+    let condition = format!("NEW.status = 1 AND OLD.topic = '{}'", house.topic("kept"));
+    refuse(&house, "UPDATE", &condition).await;
+
+    publish(&house, &bus, &["placed", "nowhere", "kept", "nowhere"]).await;
+
+    house
+        .stats_are(&bus, "the others parked", |stats| stats.unroutable >= 1)
+        .await;
+    publish(&house, &bus, &["placed", "placed", "placed"]).await;
+    notes.reach(4).await;
+    records_are(&house, 3).await;
+    bus.shutdown().await.expect("shutdown");
+}
+
+async fn an_error_text_that_the_table_refuses_is_stored_in_fewer_words<
+    D: Database,
+    T: Transport,
+>(
+    house: House<D, T>,
+) {
+    let (bus, notes) = house.start_noting(house.options(), &["placed"]).await;
+    refuse(&house, "UPDATE", "length(NEW.last_error) > 16").await;
+
+    publish(&house, &bus, &["nowhere", "placed", "nowhere"]).await;
+
+    notes.reach(1).await;
+    let texts = format!(
+        "SELECT last_error FROM {} WHERE last_error IS NOT NULL",
+        house.table()
+    );
+    eventually("both error texts", SOON, async || {
+        let texts = D::texts(&house.pool, &texts).await;
+        texts.len() == 2 && texts.iter().all(|text| text == "no queue is boun")
+    })
+    .await;
+    bus.shutdown().await.expect("shutdown");
+}
+
+async fn an_expired_record_that_the_table_does_not_let_go_keeps_no_other_back<
+    D: Database,
+    T: Transport,
+>(
+    house: House<D, T>,
+) {
+    let (bus, notes) = house.start_noting(house.options(), &["placed"]).await;
+    refuse(
+        &house,
+        "DELETE",
+        &format!("OLD.topic = '{}'", house.topic("kept")),
+    )
+    .await;
+    house.transport.go_away().await;
+    house
+        .stats_are(&bus, "a broker that is away", |stats| !stats.connected)
+        .await;
+    bus.publish(house.topic("kept"), &0_i64)
+        .ttl(std::time::Duration::from_millis(1))
+        .await
+        .expect("published");
+    for number in 1..=5_i64 {
+        bus.publish(house.topic("placed"), &number)
+            .await
+            .expect("published");
+    }
+    house.transport.come_back().await;
+
+    notes.reach(5).await;
+    records_are(&house, 1).await;
+    bus.shutdown().await.expect("shutdown");
+}
