@@ -10,6 +10,7 @@ use crate::{
     names::ServiceName,
     outbox::{
         DbResult, NewRecord,
+        refused::refuses_values,
         schema::{self, MIGRATIONS, foreign},
     },
 };
@@ -56,7 +57,7 @@ pub(super) async fn import(conn: &mut MySqlConnection, service: &ServiceName) ->
         "SELECT CAST(id AS SIGNED), message FROM {old} WHERE status = 0 AND id > ? ORDER BY id LIMIT {BATCH}"
     );
     let page: std::sync::Arc<str> = page.into();
-    let (mut imported, mut unreadable, mut last) = (0, 0, i64::MIN);
+    let (mut imported, mut unreadable, mut refused, mut last) = (0, 0, 0, i64::MIN);
     let mut tx = conn.begin().await?;
     loop {
         let rows: Vec<(i64, Option<Vec<u8>>)> = sqlx::query_as(AssertSqlSafe(page.clone()))
@@ -68,18 +69,29 @@ pub(super) async fn import(conn: &mut MySqlConnection, service: &ServiceName) ->
         let messages = readable(&rows);
         unreadable += rows.len() - messages.len();
         for message in &messages {
-            imported += insert(&mut tx, &statements, message).await?;
+            match insert(&mut tx, &statements, message).await {
+                Err(error) if refuses_values(&error) => {
+                    let id = message.id();
+                    tracing::error!(
+                        table = old, %id, %error,
+                        "the outbox does not take a pending row of the Go predecessor"
+                    );
+                    refused += 1;
+                }
+                done => imported += done?,
+            }
         }
     }
     tx.execute(AssertSqlSafe(written_down(&old, service)))
         .await?;
     tx.commit().await?;
-    if unreadable > 0 {
+    if unreadable + refused > 0 {
         tracing::warn!(
             table = old,
             imported,
             unreadable,
-            "some pending rows of the Go predecessor could not be read and stay where they are"
+            refused,
+            "some pending rows of the Go predecessor could not be taken over and stay where they are"
         );
     } else {
         tracing::info!(

@@ -189,6 +189,27 @@ async fn the_predecessors_table_is_renamed_and_its_pending_rows_imported() {
 }
 
 #[tokio::test]
+async fn a_row_of_the_predecessor_that_the_outbox_refuses_keeps_no_other_back() {
+    let pool = MySql::fresh().await;
+    predecessor(&pool).await;
+    let table = shop().table();
+    let mut conn = pool.acquire().await.unwrap();
+    MySql::run(&mut conn, &format!("RENAME TABLE {table} TO {table}_go")).await;
+    for statement in MySql::migration_sql(&shop()).split(";\n").take(2) {
+        MySql::script(&mut conn, statement).await;
+    }
+    let guard =
+        format!("ALTER TABLE {table} ADD CONSTRAINT guard CHECK (topic <> 'order.cancelled')");
+    MySql::run(&mut conn, &guard).await;
+
+    MySql::migrate(&MySql::relay_pool(&pool), &shop())
+        .await
+        .unwrap();
+
+    assert_eq!(imported(&pool).await, both()[1..]);
+}
+
+#[tokio::test]
 async fn an_import_cut_off_by_a_crash_is_completed_by_the_next_start() {
     // After the rename; after the new table; with the new table, before its version is written.
     for steps in 0..3 {
