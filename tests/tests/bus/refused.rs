@@ -17,7 +17,6 @@ crate::suite!(
     a_shutdown_does_not_wait_for_a_record_that_the_table_does_not_let_go,
     a_record_that_cannot_be_parked_keeps_no_other_back,
     an_error_text_that_the_table_refuses_is_stored_in_fewer_words,
-    an_expired_record_that_the_table_does_not_let_go_keeps_no_other_back,
 );
 
 /// Has the outbox refuse a change where a condition is met.
@@ -164,38 +163,5 @@ async fn an_error_text_that_the_table_refuses_is_stored_in_fewer_words<
         texts.len() == 2 && texts.iter().all(|text| text == "no queue is boun")
     })
     .await;
-    bus.shutdown().await.expect("shutdown");
-}
-
-async fn an_expired_record_that_the_table_does_not_let_go_keeps_no_other_back<
-    D: Database,
-    T: Transport,
->(
-    house: House<D, T>,
-) {
-    let (bus, notes) = house.start_noting(house.options(), &["placed"]).await;
-    refuse(
-        &house,
-        "DELETE",
-        &format!("OLD.topic = '{}'", house.topic("kept")),
-    )
-    .await;
-    house.transport.go_away().await;
-    house
-        .stats_are(&bus, "a broker that is away", |stats| !stats.connected)
-        .await;
-    bus.publish(house.topic("kept"), &0_i64)
-        .ttl(std::time::Duration::from_millis(1))
-        .await
-        .expect("published");
-    for number in 1..=5_i64 {
-        bus.publish(house.topic("placed"), &number)
-            .await
-            .expect("published");
-    }
-    house.transport.come_back().await;
-
-    notes.reach(5).await;
-    records_are(&house, 1).await;
     bus.shutdown().await.expect("shutdown");
 }
