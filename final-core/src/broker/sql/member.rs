@@ -99,7 +99,7 @@ impl<DB: OutboxDatabase> Member<DB> {
             .get_or_try_init(|| async {
                 self.log.migrate().await?;
                 // Before anything begins at the end of the log.
-                self.mended(self.log.mend(&self.group, &Known::default()).await?);
+                self.mended(self.log.mend(&Known::default()).await?);
                 if self.consumes() {
                     self.subscribe().await?;
                 }

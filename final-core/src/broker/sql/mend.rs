@@ -79,8 +79,8 @@ impl<DB: OutboxDatabase> Log<DB> {
     /// was given out twice.
     ///
     /// Nobody trims or subscribes while one of its transactions is open.
-    pub(super) async fn mend(&self, group: &str, known: &Known) -> DbResult<Mended> {
-        let Some(mut round) = self.raise_numbers(group, known).await? else {
+    pub(super) async fn mend(&self, known: &Known) -> DbResult<Mended> {
+        let Some(mut round) = self.raise_numbers(known).await? else {
             return Ok(Mended::default());
         };
         while self.move_next(&mut round, known).await? {}
@@ -88,10 +88,10 @@ impl<DB: OutboxDatabase> Log<DB> {
     }
 
     /// `None` where nothing is to be mended.
-    async fn raise_numbers(&self, group: &str, known: &Known) -> DbResult<Option<Round>> {
+    async fn raise_numbers(&self, known: &Known) -> DbResult<Option<Round>> {
         let mut tx = self.begin().await?;
         hold_trimming(&mut tx).await?;
-        let (columns, values) = columns(group, &known.marks);
+        let (columns, values) = columns(&known.marks);
         let mut rows = tx.rows(&look(&columns), values, LOOK).await?;
         let row = rows.first_mut().ok_or(sqlx::Error::RowNotFound)?;
         let look = seen(row, &known.marks)?;

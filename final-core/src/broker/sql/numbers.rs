@@ -124,7 +124,7 @@ impl<DB: OutboxDatabase> Log<DB> {
     /// How many messages a group would pass over because their numbers were given out twice, and how
     /// old the oldest is, in microseconds.
     pub(super) async fn passed_over(&self, group: &str) -> DbResult<(i64, Option<i64>)> {
-        let (columns, values) = columns(group, &[]);
+        let (columns, values) = columns(&[]);
         let mut rows = self.rows(&look(&columns), values, LOOK).await?;
         let look = seen(rows.first_mut().ok_or(sqlx::Error::RowNotFound)?, &[])?;
         if !look.is_suspect() {
@@ -258,7 +258,7 @@ impl Look {
 const END: i64 = 100;
 
 /// The columns of a look, and their values.
-pub(super) fn columns(group: &str, marks: &[Watermark]) -> (String, Vec<Value>) {
+pub(super) fn columns(marks: &[Watermark]) -> (String, Vec<Value>) {
     let (by_ours, ours) = breaks(marks);
     let second = |rows: &str| {
         format!(
@@ -268,29 +268,25 @@ pub(super) fn columns(group: &str, marks: &[Watermark]) -> (String, Vec<Value>) 
     };
     let text = format!(
         "{{last_number}}, (SELECT MAX(seq) FROM {{log}}), (SELECT MAX(read_to) FROM {{lanes}}), \
-         (SELECT MAX(seq) FROM {{dead}} WHERE group_name = ?), \
          (SELECT MAX(seq) FROM {{watermarks}} WHERE id <= 1), \
          (SELECT trimmed FROM {{state}} WHERE id = 1), {}, {}, \
          {{last_scheduled}}, (SELECT MAX(seq) FROM {{scheduled}}), {{now}}",
         second("ORDER BY seq"),
         second("WHERE seq <= (SELECT trimmed FROM {state} WHERE id = 1) ORDER BY seq DESC"),
     );
-    let mut values = vec![group.into()];
-    values.extend(ours.clone());
-    values.extend(ours);
-    (text, values)
+    (text, [ours.clone(), ours].concat())
 }
 
 /// The columns of a look as a statement of its own, and what they are read as.
 pub(super) fn look(columns: &str) -> String {
     format!("SELECT {columns}")
 }
-pub(super) const LOOK: &[Kind] = &[Kind::Int; 11];
+pub(super) const LOOK: &[Kind] = &[Kind::Int; 10];
 
 /// Reads the columns of a look.
 pub(super) fn seen(row: &mut Row, marks: &[Watermark]) -> DbResult<Look> {
     let last = row.maybe_int()?;
-    let used = [row.int()?, row.int()?, row.int()?, row.int()?, row.int()?];
+    let used = [row.int()?, row.int()?, row.int()?, row.int()?];
     let ours = marks.iter().map(|mark| mark.seq);
     Ok(Look {
         last,

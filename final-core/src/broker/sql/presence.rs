@@ -118,7 +118,7 @@ impl<DB: OutboxDatabase> Session<DB> {
         marks: &[Watermark],
     ) -> DbResult<Look> {
         let asked = Instant::now();
-        let (of_numbers, values_of_numbers) = numbers::columns(group, marks);
+        let (of_numbers, values_of_numbers) = numbers::columns(marks);
         let look = format!(
             "SELECT \
             (SELECT MAX(seq) FROM {{log}}), \
@@ -140,7 +140,7 @@ impl<DB: OutboxDatabase> Session<DB> {
             process.into(),
         ];
         values.extend(values_of_numbers);
-        const KINDS: &[Kind] = &[Kind::Int; 19];
+        const KINDS: &[Kind] = &[Kind::Int; 18];
         let mut rows = self.rows(&look, values, KINDS).await?;
         let row = rows.first_mut().ok_or(sqlx::Error::RowNotFound)?;
         let mut look = Look {

@@ -35,7 +35,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
                 late,
                 thoroughly: suspects,
             };
-            member.mended(member.log.mend(&member.group, &known).await?);
+            member.mended(member.log.mend(&known).await?);
         }
         if !self.streams.contains_key(&0) {
             member.watermarks().passed_until(numbers.now);
