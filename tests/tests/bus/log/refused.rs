@@ -389,6 +389,16 @@ async fn a_message_that_cannot_be_handed_on_comes_again<D: Database>(log: Log<D>
     publish(&shop.bus, "placed", 0..20).await;
     shop.placed.reach(20).await;
     shop.is_told().await;
+    publish(&shop.bus, "placed", 20..40).await;
+    shop.placed.reach(40).await;
+    eventually("the progress of the others", SOON, async || {
+        let backlog = shop.broker.backlog("shop").await.expect("backlog");
+        match backlog.waiting {
+            0 => Ok(()),
+            waiting => Err(waiting),
+        }
+    })
+    .await;
     log.has_open("shop", 1).await;
 
     let newer = log.bus("shop");
@@ -516,6 +526,31 @@ async fn publishing_what_latin1_cannot_say_is_an_error_that_says_so() {
     shop.shutdown().await.expect("shutdown");
 }
 
+/// The outbox says why a record has failed in the words of the log's database.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outbox_in_latin1_tells_an_error_that_latin1_cannot_say() {
+    let (log, elsewhere) = (Log::<Postgres>::new().await, Log::encoded("LATIN1").await);
+    let shop = Shop::open(&log, "no").await;
+    let mut guard = Guard::refusing::<Postgres>("final_log", "NEW.topic = 'bad'");
+    guard.set[0] = guard.set[0].replace("not here", "non ✓");
+    guard.set(&log).await;
+    let far = Bus::new("far", elsewhere.pool.clone(), log.broker())
+        .with_options(options().scan_interval(Duration::from_millis(500)));
+    far.start(Router::new()).await.expect("start");
+    publish(&far, "bad", [1]).await;
+    publish(&far, "placed", 0..20).await;
+
+    shop.placed.reach(20).await;
+    let failed = eventually("it has failed", SOON, async || {
+        let mut failed = far.failed(10).await.expect("failed");
+        failed.pop().ok_or(())
+    })
+    .await;
+    assert!(failed.error.contains("non ?"), "{}", failed.error);
+    far.shutdown().await.expect("shutdown");
+    shop.close().await;
+}
+
 /// What an operator has made of the table of dead letters, before a service stores one that does not fit.
 async fn converted(alter: &str, reason: &'static str, text: &'static str) -> Letter {
     let log = Log::<MySql>::new().await;
@@ -582,6 +617,30 @@ async fn a_letter_that_is_refused_at_the_commit_stays_open() {
         DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION guard()"
         .to_owned();
     stays_open(log, guard).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn letters_beside_one_that_is_refused_at_the_commit_are_stored() {
+    let log = Log::<Postgres>::new().await;
+    let shop = Shop::open(&log, "no").await;
+    let mut guard = Guard::refusing::<Postgres>("final_log_dead", "NEW.message_key = 'stuck'");
+    guard.set[1] = "CREATE CONSTRAINT TRIGGER guard AFTER INSERT ON final_log_dead \
+        DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION guard()"
+        .to_owned();
+    guard.set(&log).await;
+    let mut txbus = shop.bus.with_tx(shop.bus.begin().await.expect("begin"));
+    for number in 0..10_i64 {
+        let key = if number == 3 { "stuck" } else { "free" };
+        let letter = txbus.publish("bad", &number).key(key);
+        letter.await.expect("staged");
+    }
+    txbus.commit().await.expect("commit");
+
+    let letters = shop.letters_reach(10).await;
+    let without_key = |letter: &Letter| letter.message.as_ref().is_ok_and(|m| m.key().is_none());
+    assert_eq!(letters.iter().filter(|l| without_key(l)).count(), 1);
+    log.is_done("shop").await;
+    shop.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
