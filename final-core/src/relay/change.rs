@@ -1,4 +1,4 @@
-//! A change of many records, of which the table may refuse one: by a trigger, a constraint, a charset or a
+//! A change of many records. The table may refuse one of them: by a trigger, a constraint, a charset or a
 //! size.
 
 use std::time::Duration;

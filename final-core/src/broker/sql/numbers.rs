@@ -161,8 +161,8 @@ impl<DB: OutboxDatabase> Log<DB> {
         self.run(raise, values).await.map(drop)
     }
 
-    /// Leaves all watermarks of a reader that ends to those who start next: a transaction may be open
-    /// whose numbers went back, and those that show have passed the old ones.
+    /// Writes down all watermarks of a reader that ends, for the processes that start next. The newest alone is
+    /// not enough: an open transaction may have used numbers, while visible rows have passed the old ones.
     pub(super) async fn leave_watermarks(&self, marks: &[Watermark]) -> DbResult<()> {
         let mut tx = self.begin().await?;
         super::subscribe::hold_trimming(&mut tx).await?;

@@ -17,7 +17,7 @@ pub(super) struct Transfer {
     pub(super) from: &'static str,
     /// The INSERT up to its condition, and the order of its rows; nothing where the rows are removed.
     pub(super) copy: Option<(&'static str, &'static str)>,
-    /// Of which group, where the table has some.
+    /// The group, where the table has groups.
     pub(super) group: Option<String>,
 }
 

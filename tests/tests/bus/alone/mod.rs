@@ -68,7 +68,7 @@ pub(super) async fn written<D: Database, T: Transport>(house: &House<D, T>) -> i
     D::number(&house.pool, &format!("SELECT count(*) FROM {table}")).await
 }
 
-/// Publishes several messages of each kind, each of which is committed when that says Ok.
+/// Publishes several messages of each kind. Each message is committed when its publish says Ok.
 pub(super) async fn publishes<D: Database, T: Transport>(house: &House<D, T>, pool: Pool<D>) {
     let bus = bus_on(house, pool).await;
     let topic = house.topic("placed");

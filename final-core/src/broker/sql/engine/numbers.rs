@@ -44,7 +44,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         Ok(())
     }
 
-    /// Looks once more, for whoever starts next: a bus that has ended knows nothing any more.
+    /// Looks once more and writes the watermarks down: the next process that starts has no others.
     pub(super) async fn leave_numbers(&mut self, gaps: Gaps) -> DbResult<()> {
         let member = Arc::clone(&self.member);
         let marks = member.watermarks().list();

@@ -44,7 +44,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         }
     }
 
-    /// The message stays open in its lane, so that whoever has it next is given it again.
+    /// The message stays open in its lane, so that the next owner of the lane gets it again.
     fn set_aside(&mut self, mut waiting: Waiting, error: &sqlx::Error) {
         let member = Arc::clone(&self.member);
         let (service, seq) = (&*member.group, waiting.extra.seq());
@@ -82,7 +82,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         }
     }
 
-    /// Lets go of what is set aside in lanes that are given away: whoever gets them is given it again.
+    /// Lets go of messages that are set aside in lanes that are given away: the next owner gets them again.
     pub(super) fn leave_aside(&mut self, release: bool) {
         let streams = &mut self.streams;
         let leaves = |lane: LaneId| {

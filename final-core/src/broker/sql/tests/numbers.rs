@@ -163,7 +163,7 @@ impl World {
             Step::Gaps(group) => self.look_at_gaps(group),
             Step::Settle(group, which) => self.settle(group, which),
             Step::Write(group) => self.write(group),
-            Step::Look(group) => self.look(group, false),
+            Step::Look(group) => self.look(group),
             Step::Walk => self.walk(),
             Step::Trim(group) => self.trim(group),
             Step::Start(group) => self.start(group),
@@ -242,7 +242,7 @@ impl World {
         if self.groups[at].engine.is_some() {
             return;
         }
-        self.mend(&[], false, &|_, _| false, false);
+        self.mend(&[], false, &|_, _| false);
         let mut watermarks = Watermarks::default();
         watermarks.learn(self.newest, self.clock);
         let group = &mut self.groups[at];
@@ -381,19 +381,16 @@ impl World {
         }
     }
 
-    fn look(&mut self, at: usize, suspects: bool) {
+    fn look(&mut self, at: usize) {
         let Some(engine) = self.groups[at].engine.as_ref() else {
             return;
         };
         let marks = engine.watermarks.list();
         let gaps = engine.stream.gaps.clone();
         let late = engine.watermarks.late();
-        self.mend(
-            &marks,
-            true,
-            &|seq, at| gaps.contains(seq) || late.get(&seq) == Some(&at),
-            suspects,
-        );
+        self.mend(&marks, true, &|seq, at| {
+            gaps.contains(seq) || late.get(&seq) == Some(&at)
+        });
         let Some(engine) = self.groups[at].engine.as_mut() else {
             return;
         };
@@ -415,13 +412,7 @@ impl World {
     }
 
     /// As `Log::mend` does. The log is short, so all of it is at its ends.
-    fn mend(
-        &mut self,
-        marks: &[Watermark],
-        same_server: bool,
-        is_open: &dyn Fn(i64, i64) -> bool,
-        _thoroughly: bool,
-    ) {
+    fn mend(&mut self, marks: &[Watermark], same_server: bool, is_open: &dyn Fn(i64, i64) -> bool) {
         let shown = self.rows.iter().filter(|(_, row)| !row.is_open);
         let read_to = self.groups.iter().map(|group| group.read_to).max();
         let written: Vec<_> = self.left.iter().chain([&self.newest]).copied().collect();
@@ -475,7 +466,7 @@ impl World {
 
     fn walk(&mut self) {
         for at in 0..GROUPS {
-            self.look(at, true);
+            self.look(at);
         }
     }
 
@@ -508,7 +499,7 @@ impl World {
 
     fn stop(&mut self, at: usize) {
         self.write(at);
-        self.look(at, false);
+        self.look(at);
         if let Some(engine) = self.groups[at].engine.take() {
             self.left = for_others(&engine.watermarks);
         }
@@ -528,7 +519,7 @@ impl World {
         for _ in 0..4 {
             for at in 0..GROUPS {
                 self.start(at);
-                self.look(at, true);
+                self.look(at);
                 self.look_at_gaps(at);
                 self.look_at_gaps(at);
                 self.read(at, usize::MAX);
