@@ -36,7 +36,19 @@ struct Order {
 #[serde(tag = "type", content = "of")]
 enum Kind {
     Plain,
-    Scored { score: f64 },
+    Scored { score: Score },
+}
+
+/// A number that is equal to itself also where it is not a number: what is asked here is whether
+/// a value came back, and a NaN that comes back is still a NaN.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+struct Score(f64);
+
+impl PartialEq for Score {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.total_cmp(&other.0).is_eq() || (self.0.is_nan() && other.0.is_nan())
+    }
 }
 
 /// Nothing fits it: serde has other words for that.
