@@ -16,6 +16,7 @@ mod bus;
 mod consume;
 mod counter;
 mod crew;
+mod database;
 mod error;
 mod extract;
 #[doc(hidden)]
@@ -26,6 +27,11 @@ mod finishing;
 #[allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 pub mod fuzzing;
 mod handler;
+#[cfg_attr(
+    not(any(feature = "postgres", feature = "mysql", feature = "sqlite")),
+    allow(dead_code, unused_imports, unused_macros)
+)]
+mod log;
 mod message;
 pub mod middleware;
 mod names;
@@ -35,9 +41,7 @@ mod payload;
 mod relay;
 mod router;
 
-pub use broker::{
-    Letter, LetterFilter, LogBacklog, MemoryBroker, NumbersWentBack, SqlBroker, Start,
-};
+pub use broker::MemoryBroker;
 #[cfg(feature = "mysql")]
 pub use bus::MySqlBus;
 #[cfg(feature = "postgres")]
@@ -53,6 +57,7 @@ pub use handler::{
     Handler, HandlerError, HandlerService, IntoOutcome, Outcome, Permanent, SubscribeFn,
     Subscribed, SubscribedTopic,
 };
+pub use log::{Letter, LetterFilter, LogBacklog, NumbersWentBack, SqlBroker, Start};
 pub use message::{Headers, Message, MessageId};
 pub use options::Options;
 pub use outbox::{FailedRecord, OutboxDatabase};

@@ -11,11 +11,6 @@ mod error;
 mod link;
 mod memory;
 mod outgoing;
-#[cfg_attr(
-    not(any(feature = "postgres", feature = "mysql", feature = "sqlite")),
-    allow(dead_code, unused_imports, unused_macros)
-)]
-pub(crate) mod sql;
 
 use std::sync::Arc;
 
@@ -30,7 +25,6 @@ pub use self::{
     link::{Link, LinkState, Opened, Setup},
     memory::{DeadMessage, MemoryBroker},
     outgoing::{Lane, Outgoing, Sending},
-    sql::{Letter, LetterFilter, LogBacklog, NumbersWentBack, SqlBroker, Start},
 };
 pub use crate::message::Staged;
 use crate::{Error, OutboxDatabase};

@@ -21,8 +21,8 @@ use crate::{
     Error, OutboxDatabase,
     broker::Staged,
     finishing::Finishing,
-    outbox::Alone,
-    relay::{Reserved, Store},
+    outbox::{Alone, store::Store},
+    relay::Reserved,
 };
 
 impl<DB: OutboxDatabase> Inner<DB> {

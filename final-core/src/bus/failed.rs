@@ -3,7 +3,10 @@
 use uuid::Uuid;
 
 use super::Bus;
-use crate::{Error, MessageId, OutboxDatabase, outbox::FailedRecord, relay::Store};
+use crate::{
+    Error, MessageId, OutboxDatabase,
+    outbox::{FailedRecord, store::Store},
+};
 
 /// Which failed records to try again.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -31,7 +31,8 @@ pub use self::{
     tx::{ByHand, InClosure, TxBus, TxPublish},
 };
 use crate::{
-    Error, Options, OutboxDatabase, broker::Broker, crew::Crew, names::ServiceName, relay::Store,
+    Error, Options, OutboxDatabase, broker::Broker, crew::Crew, names::ServiceName,
+    outbox::store::Store,
 };
 
 /// A bus on PostgreSQL.

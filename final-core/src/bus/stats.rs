@@ -65,7 +65,9 @@ impl<DB: OutboxDatabase> Bus<DB> {
         let doing = "counting the outbox";
         let backlog = DB::backlog(&store.relay(), statements)
             .await
-            .map_err(|error| crate::relay::Store::<DB>::explain(statements, error, doing))?;
+            .map_err(|error| {
+                crate::outbox::store::Store::<DB>::explain(statements, error, doing)
+            })?;
         let mut stats = Stats {
             pending: backlog.pending + backlog.unroutable,
             unroutable: backlog.unroutable,

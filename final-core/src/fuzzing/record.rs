@@ -1,7 +1,7 @@
 //! A row of the outbox, read as a message.
 
 use super::check_error;
-use crate::{MessageId, outbox::stored::Stored};
+use crate::{MessageId, database::stored::Stored};
 
 /// A byte of flags (1 durable, 2 a key, 4 headers), then topic, key, headers, content type and
 /// payload, each ended by `\xff`.

@@ -23,8 +23,9 @@ use std::{collections::HashSet, time::Duration};
 use sqlx::Pool;
 use uuid::Uuid;
 
-use super::{Claimed, DbResult, OutboxDatabase, Position, limits::CLAIM_BYTES};
+use super::{Claimed, OutboxDatabase, Position};
 use crate::counter::Counter;
+use crate::database::{DbResult, limits::CLAIM_BYTES};
 
 /// How often a claim is tried that others come before. Each of those was a claim that took place.
 const TRIES: u32 = 16;

@@ -14,37 +14,18 @@ mod dialect;
     allow(dead_code)
 )]
 pub(crate) mod claims;
-#[cfg_attr(not(any(feature = "mysql", feature = "sqlite")), allow(dead_code))]
-pub(crate) mod inserts;
-#[cfg_attr(
-    not(any(feature = "postgres", feature = "mysql", feature = "sqlite")),
-    allow(dead_code)
-)]
-pub(crate) mod limits;
 #[cfg(feature = "mysql")]
 pub(crate) mod mysql;
-#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-mod owned;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 mod record;
-#[cfg_attr(
-    not(any(feature = "postgres", feature = "mysql", feature = "sqlite")),
-    allow(dead_code)
-)]
-pub(crate) mod refused;
-#[cfg_attr(
-    not(any(feature = "postgres", feature = "mysql", feature = "sqlite")),
-    allow(dead_code)
-)]
-pub(crate) mod renewable;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 mod row;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 mod schema;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
-pub(crate) mod stored;
+pub(crate) mod store;
 #[cfg(all(test, feature = "postgres", feature = "mysql", feature = "sqlite"))]
 mod tests;
 
@@ -56,7 +37,7 @@ use uuid::Uuid;
 use self::claims::{Claims, Due, Gap, Stretch};
 pub(crate) use self::record::{Backlog, Claimed, NewRecord, Position, Record};
 pub use self::record::{FailedRecord, Status};
-use crate::{Error, names::ServiceName};
+use crate::{Error, database::DbResult, names::ServiceName};
 
 pub(crate) mod sealed {
     pub trait Sealed {}
@@ -72,9 +53,6 @@ const RELAY_CONNECTIONS: u32 = 4;
 /// notices that the server is back.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 const RELAY_PATIENCE: Duration = Duration::from_secs(3);
-
-/// A result of the driver.
-pub(crate) type DbResult<T> = Result<T, sqlx::Error>;
 
 /// What a message of its own is written on.
 #[cfg_attr(
@@ -97,7 +75,7 @@ pub(crate) enum Alone<DB: Dialect> {
 /// Sealed: its methods are the bus's own and change with it.
 #[allow(private_bounds)]
 pub trait OutboxDatabase:
-    sqlx::Database + sealed::Sealed + Dialect + crate::broker::sql::LogDatabase
+    sqlx::Database + sealed::Sealed + Dialect + crate::log::LogDatabase
 {
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-use super::limits::micros;
+use crate::database::limits::micros;
 use crate::{Message, MessageId};
 
 /// Where a record stands on its way out.

@@ -3,9 +3,9 @@
 use sqlx::{ColumnIndex, Database, Decode, Row, Type};
 use uuid::Uuid;
 
-use super::{
-    Backlog, Claimed, DbResult, FailedRecord, Position, Record,
-    claims::Due,
+use super::{Backlog, Claimed, FailedRecord, Position, Record, claims::Due};
+use crate::database::{
+    DbResult,
     limits::{count, duration},
     stored::Stored,
 };

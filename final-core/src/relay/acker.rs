@@ -12,8 +12,8 @@ use super::{
     Relay,
     change::{Change, Changing, LATER},
     flight::{Answer, Held},
-    store::PutBack,
 };
+use crate::outbox::store::PutBack;
 use crate::{
     OutboxDatabase,
     backoff::Backoff,

@@ -5,13 +5,11 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{
-    Relay,
-    store::{PutBack, Table},
-};
+use super::Relay;
+use crate::outbox::store::{PutBack, Table};
 use crate::{
     OutboxDatabase,
-    outbox::{DbResult, limits::plain_text, refused::refuses_values},
+    database::{DbResult, limits::plain_text, refused::refuses_values},
 };
 
 /// How long a record waits that the table does not let go where it belongs.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use super::Relay;
-use crate::{OutboxDatabase, outbox::refused::refuses_values};
+use crate::{OutboxDatabase, database::refused::refuses_values};
 
 /// Renews, at a third of the lease, what would run out before the next round.
 pub(crate) async fn run<DB: OutboxDatabase>(relay: Arc<Relay<DB>>) {

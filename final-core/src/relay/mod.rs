@@ -23,7 +23,6 @@ mod pass;
 mod retention;
 mod scanner;
 mod shutdown;
-mod store;
 #[cfg(all(test, feature = "sqlite"))]
 mod tests;
 mod unknown;
@@ -42,19 +41,21 @@ use std::{
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::{counters::Counters, store::Store};
+pub(crate) use self::counters::Counters;
 use self::{
     flight::{Flight, Held, Unrecorded},
     inbox::Inbox,
     parking::Parking,
     window::{Side, Slot, Window},
 };
+use crate::outbox::store::Store;
 use crate::{
     Options, OutboxDatabase,
     broker::{Confirm, Lane, Link, LinkState, Outgoing, Staged},
     crew::Crew,
+    database::DbResult,
     names::ServiceName,
-    outbox::{DbResult, NewRecord},
+    outbox::NewRecord,
 };
 
 /// The running way out of one bus.

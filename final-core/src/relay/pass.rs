@@ -12,7 +12,8 @@ use super::{Relay, change::Change, flight::OpenClaim, waiting::Waiting, window::
 use crate::{
     Message, OutboxDatabase,
     broker::Lane,
-    outbox::{Claimed, DbResult, Position, Record},
+    database::DbResult,
+    outbox::{Claimed, Position, Record},
 };
 
 /// How long claimed records wait for a slot while none comes free for any of them. Then they are given

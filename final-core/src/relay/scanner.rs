@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     OutboxDatabase,
-    outbox::{DbResult, refused::refuses_values},
+    database::{DbResult, refused::refuses_values},
 };
 
 /// The pause between two passes that were rung for. Under load one pass serves many rings.

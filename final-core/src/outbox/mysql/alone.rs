@@ -6,7 +6,10 @@ use super::{
     Statements, error,
     insert::{bind_any, bind_plain},
 };
-use crate::outbox::{Alone, DbResult, NewRecord, inserts::all_written, owned::owned};
+use crate::{
+    database::{DbResult, inserts::all_written, owned::owned},
+    outbox::{Alone, NewRecord},
+};
 
 /// On MariaDB the INSERT tells. MySQL has no word for it.
 pub(super) async fn alone(caller: &MySqlPool, statements: &Statements) -> DbResult<Alone<MySql>> {

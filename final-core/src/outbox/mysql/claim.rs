@@ -12,11 +12,13 @@ use super::{
     settle::{by_ids, filled},
     statements::MOST_CLAIMS,
 };
-use crate::outbox::{
-    Claimed, DbResult, Record,
-    claims::{Claims, Due, Gap, Stretch},
-    limits::micros,
-    row,
+use crate::{
+    database::{DbResult, limits::micros},
+    outbox::{
+        Claimed, Record,
+        claims::{Claims, Due, Gap, Stretch},
+        row,
+    },
 };
 
 pub(super) async fn claims(relay: &MySqlPool, s: &Statements) -> DbResult<Claims> {

@@ -3,7 +3,10 @@
 use sqlx::{MySql, MySqlConnection, mysql::MySqlArguments, query::Query};
 
 use super::{Statements, statements::NOBODY};
-use crate::outbox::{DbResult, NewRecord, inserts::all_written, limits::chunks};
+use crate::{
+    database::{DbResult, inserts::all_written, limits::chunks},
+    outbox::NewRecord,
+};
 
 /// With `in_transaction`, MariaDB refuses the INSERT where no transaction is open. MySQL has no
 /// such check that costs nothing.

@@ -7,10 +7,10 @@ use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection};
 use super::schema::{columns, located, written_down};
 use crate::{
     Error, Message,
+    database::{DbResult, refused::refuses_values},
     names::ServiceName,
     outbox::{
-        DbResult, NewRecord,
-        refused::refuses_values,
+        NewRecord,
         schema::{self, MIGRATIONS, foreign},
     },
 };

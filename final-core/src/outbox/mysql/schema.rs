@@ -8,9 +8,10 @@ use sqlx::{AssertSqlSafe, Connection, Executor, MySql, MySqlConnection, MySqlPoo
 use super::{Statements, pool::current_database, predecessor};
 use crate::{
     Error,
+    database::DbResult,
     names::ServiceName,
     outbox::{
-        DbResult, StartupLock,
+        StartupLock,
         schema::{self, Found, LOCK_SECONDS, MIGRATIONS, Plan, VERSION},
     },
 };

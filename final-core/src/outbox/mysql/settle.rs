@@ -11,7 +11,7 @@ use super::{
     error::{TRIES, is_deadlock},
     statements::{ById, MOST_IDS},
 };
-use crate::outbox::{
+use crate::database::{
     DbResult,
     limits::{error_text, micros, sorted},
 };

@@ -8,12 +8,10 @@ use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 use uuid::Uuid;
 
 use crate::{
+    database::inserts::{ANY, Inserts, PLAIN, Pieces},
     message::MSGPACK,
     names::ServiceName,
-    outbox::{
-        Status,
-        inserts::{ANY, Inserts, PLAIN, Pieces},
-    },
+    outbox::Status,
 };
 
 /// The columns of a claimed record, in the order `row::claimed` reads them.

@@ -3,7 +3,10 @@
 use sqlx::{Executor, PgConnection, PgPool, Postgres};
 
 use super::{Statements, error, insert::one};
-use crate::outbox::{Alone, DbResult, NewRecord};
+use crate::{
+    database::DbResult,
+    outbox::{Alone, NewRecord},
+};
 
 /// The INSERT tells.
 pub(super) async fn alone(caller: &PgPool, _: &Statements) -> DbResult<Alone<Postgres>> {

@@ -6,11 +6,13 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::{Statements, settle::run};
-use crate::outbox::{
-    Claimed, DbResult, Record,
-    claims::{Claims, Due, Gap, Stretch},
-    limits::micros,
-    row,
+use crate::{
+    database::{DbResult, limits::micros},
+    outbox::{
+        Claimed, Record,
+        claims::{Claims, Due, Gap, Stretch},
+        row,
+    },
 };
 
 pub(super) async fn claims(relay: &PgPool, s: &Statements) -> DbResult<Claims> {

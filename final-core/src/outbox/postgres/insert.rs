@@ -3,7 +3,10 @@
 use sqlx::{PgConnection, Postgres, SqlStr, postgres::PgArguments, query::Query};
 
 use super::Statements;
-use crate::outbox::{DbResult, NewRecord, inserts::all_written, limits::chunks};
+use crate::{
+    database::{DbResult, inserts::all_written, limits::chunks},
+    outbox::NewRecord,
+};
 
 /// One of five statements: for one record or many that are plain, for one of any kind, for records
 /// that differ in their messages only, for any. The columns of many go as arrays, so each text serves

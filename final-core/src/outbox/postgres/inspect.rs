@@ -6,7 +6,10 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::Statements;
-use crate::outbox::{Backlog, DbResult, FailedRecord, limits::duration, row};
+use crate::{
+    database::{DbResult, limits::duration},
+    outbox::{Backlog, FailedRecord, row},
+};
 
 pub(super) async fn next_due(relay: &PgPool, s: &Statements) -> DbResult<Option<Duration>> {
     let wait: Option<i64> = sqlx::query_scalar(s.next_due.clone())

@@ -22,9 +22,10 @@ pub(crate) use self::{
     statements::{ALONE, quoted},
 };
 use super::{
-    Alone, Backlog, Claimed, DbResult, Dialect, FailedRecord, NewRecord, Record, StartupLock,
+    Alone, Backlog, Claimed, Dialect, FailedRecord, NewRecord, Record, StartupLock,
     claims::{Claims, Due, Gap, Stretch},
 };
+use crate::database::DbResult;
 use crate::names::ServiceName;
 
 dialect!(Postgres);

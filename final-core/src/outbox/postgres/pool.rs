@@ -4,8 +4,9 @@ use sqlx::{Executor, PgPool, Postgres, Transaction};
 
 use super::Statements;
 use crate::{
+    database::{DbResult, owned::owned},
     names::ServiceName,
-    outbox::{DbResult, RELAY_CONNECTIONS, RELAY_PATIENCE, owned::owned},
+    outbox::{RELAY_CONNECTIONS, RELAY_PATIENCE},
 };
 
 pub(super) async fn begin(pool: &PgPool) -> DbResult<Transaction<'static, Postgres>> {

@@ -5,9 +5,10 @@ use sqlx::{AssertSqlSafe, Executor, PgConnection, PgPool, Postgres, Transaction}
 use super::pool::{begin, current_schema};
 use crate::{
     Error,
+    database::DbResult,
     names::ServiceName,
     outbox::{
-        DbResult, StartupLock,
+        StartupLock,
         schema::{self, Found, LOCK_SECONDS, MIGRATIONS, Plan, VERSION},
     },
 };

@@ -6,7 +6,7 @@ use sqlx::{PgPool, Postgres, SqlStr, postgres::PgArguments, query::Query};
 use uuid::Uuid;
 
 use super::Statements;
-use crate::outbox::{
+use crate::database::{
     DbResult,
     limits::{error_text, micros, sorted},
 };

@@ -5,12 +5,10 @@ use std::{fmt, sync::Arc};
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use crate::{
+    database::inserts::{ANY, PLAIN},
     message::MSGPACK,
     names::ServiceName,
-    outbox::{
-        Status,
-        inserts::{ANY, PLAIN},
-    },
+    outbox::Status,
 };
 
 /// The columns of a claimed record, in the order `row::claimed` reads them. `was` is its place.

@@ -3,7 +3,10 @@
 use sqlx::{Sqlite, SqliteConnection, SqlitePool};
 
 use super::{Statements, error};
-use crate::outbox::{Alone, DbResult, NewRecord, owned::owned};
+use crate::{
+    database::{DbResult, owned::owned},
+    outbox::{Alone, NewRecord},
+};
 
 /// SQL has no word for an open transaction here, and BEGIN fails in one. Not BEGIN IMMEDIATE: the open
 /// one would have the lock of all writers then. The INSERT comes first, so it waits for the lock as well.

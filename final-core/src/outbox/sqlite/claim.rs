@@ -13,11 +13,13 @@ use super::{
     pool,
     settle::{listed, millis},
 };
-use crate::outbox::{
-    Claimed, DbResult, Record,
-    claims::{Claims, Due, Gap, Stretch},
-    limits::micros,
-    row,
+use crate::{
+    database::{DbResult, limits::micros},
+    outbox::{
+        Claimed, Record,
+        claims::{Claims, Due, Gap, Stretch},
+        row,
+    },
 };
 
 pub(super) async fn claims(relay: &SqlitePool, s: &Statements) -> DbResult<Claims> {

@@ -3,7 +3,10 @@
 use sqlx::{Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
 
 use super::{Patience, Statements, settle::millis};
-use crate::outbox::{DbResult, NewRecord, inserts::all_written, limits::chunks};
+use crate::{
+    database::{DbResult, inserts::all_written, limits::chunks},
+    outbox::NewRecord,
+};
 
 /// A transaction that failed is still open, and COMMIT decides, so there is nothing to guard.
 pub(super) async fn insert(

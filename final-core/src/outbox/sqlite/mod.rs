@@ -18,9 +18,10 @@ use uuid::Uuid;
 use self::statements::Statements;
 pub(crate) use self::{error::Patience, pool::own_pool};
 use super::{
-    Alone, Backlog, Claimed, DbResult, Dialect, FailedRecord, NewRecord, Record, StartupLock,
+    Alone, Backlog, Claimed, Dialect, FailedRecord, NewRecord, Record, StartupLock,
     claims::{Claims, Due, Gap, Stretch},
 };
+use crate::database::DbResult;
 use crate::names::ServiceName;
 
 dialect!(Sqlite);

@@ -6,8 +6,9 @@ use sqlx::{Executor, Sqlite, SqlitePool, Transaction, sqlite::SqliteConnectOptio
 
 use super::{Statements, error::Patience};
 use crate::{
+    database::{DbResult, owned::owned},
     names::ServiceName,
-    outbox::{DbResult, RELAY_CONNECTIONS, owned::owned},
+    outbox::RELAY_CONNECTIONS,
 };
 
 pub(super) async fn begin(pool: &SqlitePool) -> DbResult<Transaction<'static, Sqlite>> {

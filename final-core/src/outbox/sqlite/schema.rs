@@ -5,9 +5,10 @@ use sqlx::{AssertSqlSafe, Executor, Sqlite, SqliteConnection, SqlitePool};
 use super::pool::begin;
 use crate::{
     Error,
+    database::DbResult,
     names::ServiceName,
     outbox::{
-        DbResult, StartupLock,
+        StartupLock,
         schema::{self, Found, MIGRATIONS, Plan, VERSION},
     },
 };

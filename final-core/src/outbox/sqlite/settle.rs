@@ -6,7 +6,7 @@ use sqlx::{SqlStr, Sqlite, SqlitePool, query::Query, sqlite::SqliteArguments};
 use uuid::Uuid;
 
 use super::Statements;
-use crate::outbox::{
+use crate::database::{
     DbResult,
     limits::{error_text, micros},
 };

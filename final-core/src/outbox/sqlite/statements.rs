@@ -5,12 +5,10 @@ use std::{fmt, sync::Arc};
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use crate::{
+    database::inserts::{ANY, Inserts, PLAIN, Pieces},
     message::MSGPACK,
     names::ServiceName,
-    outbox::{
-        Status,
-        inserts::{ANY, Inserts, PLAIN, Pieces},
-    },
+    outbox::Status,
 };
 
 /// The running clock in milliseconds. Within one statement it stands still.

@@ -8,7 +8,8 @@ use super::{
 };
 use crate::{
     Message,
-    outbox::{Claimed, NewRecord, limits::CLAIM_BYTES},
+    database::limits::CLAIM_BYTES,
+    outbox::{Claimed, NewRecord},
 };
 
 pub(super) async fn a_claim_takes_the_oldest_first_and_each_once<DB: House>() {

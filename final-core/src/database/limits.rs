@@ -1,0 +1,145 @@
+//! What goes into the database, kept within its limits.
+
+use std::time::Duration;
+
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use uuid::Uuid;
+
+use crate::outbox::NewRecord;
+
+/// Rows of one INSERT: the databases count placeholders (65,535; SQLite 32,766).
+const ROWS: usize = 1_000;
+/// Bytes of one INSERT: MySQL cuts the connection above `max_allowed_packet`, 16 MiB by default.
+const BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of payload one claim takes, once it has one record. A batch of the largest messages would
+/// otherwise be gigabytes.
+pub(crate) const CLAIM_BYTES: i64 = 16 * 1024 * 1024;
+/// What is kept of an error's text.
+const ERROR_BYTES: usize = 1024;
+
+/// Splits records into what one INSERT may take. A record that alone is too large stands alone.
+pub(crate) fn chunks<'a, 'm>(
+    records: &'a [NewRecord<'m>],
+) -> impl Iterator<Item = &'a [NewRecord<'m>]> + Send {
+    by_size(records, |record| record.message.weight())
+}
+
+/// The same for anything that has a weight.
+pub(crate) fn by_size<T: Sync>(
+    items: &[T],
+    weight: impl Fn(&T) -> usize + Send,
+) -> impl Iterator<Item = &[T]> + Send {
+    let mut rest = items;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = rest.iter().take(ROWS).take_while(|item| {
+            bytes += weight(item);
+            bytes <= BYTES
+        });
+        let (chunk, tail) = rest.split_at(fits.count().max(1).min(rest.len()));
+        rest = tail;
+        (!chunk.is_empty()).then_some(chunk)
+    })
+}
+
+/// A length of time in microseconds, at most a hundred years: more overflows MySQL's DATETIME.
+pub(crate) fn micros(time: Duration) -> i64 {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    i64::try_from(time.min(CENTURY).as_micros()).unwrap_or(i64::MAX)
+}
+
+/// The reverse; what lies in the past is zero.
+pub(crate) fn duration(micros: i64) -> Duration {
+    Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+}
+
+/// A count as SQL gives it.
+pub(crate) fn count(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+/// The beginning of an error's text, without NUL, which PostgreSQL cannot store.
+pub(crate) fn error_text(error: &str) -> String {
+    let mut end = error.len().min(ERROR_BYTES);
+    while !error.is_char_boundary(end) {
+        end -= 1;
+    }
+    error[..end].replace('\0', " ")
+}
+
+/// The beginning of a text in printable ASCII, which every charset has.
+pub(crate) fn plain_text(text: &str, most: usize) -> String {
+    let plain = |letter: char| match letter {
+        ' '..='~' => letter,
+        _ if letter.is_control() => ' ',
+        _ => '?',
+    };
+    text.chars().take(most).map(plain).collect()
+}
+
+/// The ids in the order of the key. Statements that lock in one order do not deadlock.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) fn sorted(ids: &[Uuid]) -> Vec<Uuid> {
+    let mut ids = ids.to_vec();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Message;
+
+    fn sizes(payloads: impl IntoIterator<Item = usize>) -> Vec<usize> {
+        let messages: Vec<_> = payloads
+            .into_iter()
+            .map(|bytes| Message::new("topic", vec![0; bytes]))
+            .collect();
+        let records: Vec<_> = messages.iter().map(NewRecord::plain).collect();
+        chunks(&records).map(<[_]>::len).collect()
+    }
+
+    #[test]
+    fn nothing_makes_no_chunk() {
+        assert!(sizes([]).is_empty());
+    }
+
+    #[test]
+    fn a_chunk_has_at_most_a_thousand_rows() {
+        assert_eq!(sizes(vec![1; 2_500]), [1_000, 1_000, 500]);
+    }
+
+    #[test]
+    fn a_chunk_has_at_most_four_mebibytes() {
+        assert_eq!(sizes([1_500_000; 5]), [2, 2, 1]);
+    }
+
+    #[test]
+    fn a_record_larger_than_a_chunk_stands_alone() {
+        assert_eq!(sizes([10, 9_000_000, 10]), [1, 1, 1]);
+    }
+
+    #[test]
+    fn an_error_is_cut_between_characters_and_loses_its_nul() {
+        let text = format!("\0{}", "ü".repeat(1_000));
+
+        let cut = error_text(&text);
+
+        assert!(cut.len() <= 1_024 && cut.len() > 1_020);
+        assert!(cut.starts_with(" ü") && cut.ends_with('ü'));
+    }
+
+    #[test]
+    fn endless_time_is_a_hundred_years() {
+        assert_eq!(micros(Duration::MAX), 3_153_600_000_000_000);
+    }
+
+    #[test]
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    fn ids_are_sorted_and_each_stands_once() {
+        let (a, b) = (Uuid::from_u128(1), Uuid::from_u128(2));
+
+        assert_eq!(sorted(&[b, a, b]), [a, b]);
+    }
+}

@@ -1,0 +1,68 @@
+//! What a service wants to be told of.
+
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use crate::{Message, broker::DeadLetter, crew::panic_text};
+
+type ErrorHook = Arc<dyn Fn(&sqlx::Error) + Send + Sync>;
+type HandlerHook = Arc<dyn Fn(&Message, &DeadLetter) + Send + Sync>;
+
+/// Functions of the caller's, each called where it happens: they must be quick.
+#[derive(Clone, Default)]
+pub(crate) struct Hooks {
+    pub(crate) on_read: Option<ErrorHook>,
+    pub(crate) on_commit: Option<ErrorHook>,
+    pub(crate) on_handler: Option<HandlerHook>,
+}
+
+impl Hooks {
+    pub(crate) fn read(&self, error: &sqlx::Error) {
+        if let Some(hook) = &self.on_read {
+            call(|| hook(error));
+        }
+    }
+
+    pub(crate) fn commit(&self, error: &sqlx::Error) {
+        if let Some(hook) = &self.on_commit {
+            call(|| hook(error));
+        }
+    }
+
+    pub(crate) fn handler(&self, message: &Message, why: &DeadLetter) {
+        if let Some(hook) = &self.on_handler {
+            call(|| hook(message, why));
+        }
+    }
+}
+
+/// A panic in it is none of ours.
+fn call(hook: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(hook)) {
+        tracing::error!(panic = panic_text(&*panic), "a hook of the log panicked");
+    }
+}
+
+impl fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hooks")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hook_that_panics_is_survived() {
+        let hooks = Hooks {
+            on_read: Some(Arc::new(|_| panic!("as a bug would"))),
+            ..Hooks::default()
+        };
+
+        hooks.read(&sqlx::Error::PoolTimedOut);
+    }
+}

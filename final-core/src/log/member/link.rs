@@ -1,0 +1,143 @@
+//! The link of one bus to the log: its tasks, and their end.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+use tokio::{
+    sync::{Mutex, mpsc, watch},
+    task::JoinHandle,
+    time::timeout,
+};
+
+use super::{Member, send, tasks};
+use crate::log::engine::Engine;
+use crate::{
+    OutboxDatabase,
+    broker::{Delivery, Link, LinkState, Outgoing},
+    crew::Crew,
+};
+
+/// The running link.
+///
+/// ```text
+///   open ─ stop_consuming ─▶ nothing new ─ finish_consuming ─▶ lanes given back ─ close ─▶ closed
+/// ```
+pub(crate) struct SqlLink<DB: OutboxDatabase> {
+    member: Arc<Member<DB>>,
+    outgoing: std::sync::Mutex<Option<mpsc::Sender<Outgoing>>>,
+    engine: Mutex<Option<JoinHandle<()>>>,
+    sender: Mutex<Option<JoinHandle<()>>>,
+    deliveries: Arc<std::sync::Mutex<Option<mpsc::Sender<Delivery>>>>,
+    crew: Crew,
+}
+
+impl<DB: OutboxDatabase> SqlLink<DB> {
+    /// Starts the tasks.
+    pub(crate) fn start(
+        member: Arc<Member<DB>>,
+        window: usize,
+        deliveries: mpsc::Sender<Delivery>,
+    ) -> Self {
+        let crew = Crew::new();
+        let (outgoing, sent) = mpsc::channel(window.max(1));
+        let deliveries = Arc::new(std::sync::Mutex::new(
+            member.consumes().then_some(deliveries),
+        ));
+        let engine = crew.hire("log", {
+            let (member, deliveries) = (Arc::clone(&member), Arc::clone(&deliveries));
+            move || {
+                let sender = lock(&deliveries).clone();
+                Engine::new(Arc::clone(&member), sender).run()
+            }
+        });
+        let own = Arc::clone(&member);
+        crew.hire("log-lease", move || tasks::renew(Arc::clone(&own)));
+        if DB::LOG_WORDS.notify.is_some() {
+            let own = Arc::clone(&member);
+            crew.hire("log-tell", move || tasks::tell(Arc::clone(&own)));
+        }
+        if member.consumes() {
+            if DB::LOG_WORDS.notify.is_some() {
+                let own = Arc::clone(&member);
+                crew.hire("log-listen", move || tasks::listen(Arc::clone(&own)));
+            }
+            let own = Arc::clone(&member);
+            crew.hire("log-trim", move || tasks::trim(Arc::clone(&own)));
+        }
+        let (own, sent) = (Arc::clone(&member), Arc::new(Mutex::new(sent)));
+        let sender = crew.hire("log-send", move || {
+            send::run(Arc::clone(&own), Arc::clone(&sent))
+        });
+        Self {
+            member,
+            outgoing: std::sync::Mutex::new(Some(outgoing)),
+            engine: Mutex::new(Some(engine)),
+            sender: Mutex::new(Some(sender)),
+            deliveries,
+            crew,
+        }
+    }
+
+    /// Waits for a task's end, and leaves it to the crew if that takes too long.
+    async fn ended(task: &Mutex<Option<JoinHandle<()>>>, limit: Duration) {
+        if let Some(task) = task.lock().await.take() {
+            let _ = timeout(limit, task).await;
+        }
+    }
+}
+
+impl<DB: OutboxDatabase> Link for SqlLink<DB> {
+    fn state(&self) -> watch::Receiver<LinkState> {
+        self.member.state()
+    }
+
+    fn send(&self, outgoing: Outgoing) {
+        if let Some(sender) = &*lock(&self.outgoing) {
+            // Full or closed, it is dropped, and so counts as lost.
+            let _ = sender.try_send(outgoing);
+        }
+    }
+
+    fn stop_consuming(&self, _limit: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            lock(&self.deliveries).take();
+            self.member.stop.cancel();
+        })
+    }
+
+    fn finish_consuming(&self, limit: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.member.finish.cancel();
+            Self::ended(&self.engine, limit).await;
+        })
+    }
+
+    fn close(&self, limit: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.member.stop.cancel();
+            self.member.finish.cancel();
+            lock(&self.outgoing).take();
+            Self::ended(&self.sender, limit).await;
+            Self::ended(&self.engine, limit).await;
+            self.member.close.cancel();
+            self.member.set_state(LinkState::Closed);
+            self.crew.stop();
+            self.crew.join(limit).await;
+        })
+    }
+}
+
+impl<DB: OutboxDatabase> Drop for SqlLink<DB> {
+    /// Without a shutdown: the lease runs out, as if the process had died.
+    fn drop(&mut self) {
+        lock(&self.deliveries).take();
+        self.member.close.cancel();
+        self.crew.abort();
+    }
+}
+
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,11 @@
+//! How far a group has come, without a database: lanes, gaps, what is in flight.
+
+pub(crate) mod aside;
+pub(crate) mod gaps;
+pub(crate) mod in_flight;
+pub(crate) mod key_order;
+pub(crate) mod lane;
+pub(crate) mod rebalance;
+pub(crate) mod spans;
+pub(crate) mod stream;
+pub(crate) mod watermark;

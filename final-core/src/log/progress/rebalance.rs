@@ -1,0 +1,108 @@
+//! Which lanes a member takes and which it gives away.
+//!
+//! Nobody decides for all: each member sees who is there and how the lanes are shared, takes free
+//! ones up to its fair share, and gives away what it has beyond. Shares differ by one at most.
+
+use crate::log::LANES;
+
+/// How a member sees the lanes of one stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Share {
+    /// Members of the group, ourselves included.
+    pub(crate) members: usize,
+    pub(crate) mine: Vec<usize>,
+    pub(crate) free: Vec<usize>,
+}
+
+/// What is to be done about it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Moves {
+    pub(crate) take: Vec<usize>,
+    pub(crate) give: Vec<usize>,
+}
+
+/// The most lanes one of so many members should have.
+fn most(members: usize) -> usize {
+    LANES.div_ceil(members.max(1))
+}
+
+impl Share {
+    pub(crate) fn moves(&self) -> Moves {
+        let most = most(self.members);
+        let mine = self.mine.len();
+        Moves {
+            take: self
+                .free
+                .iter()
+                .copied()
+                .take(most.saturating_sub(mine))
+                .collect(),
+            give: self
+                .mine
+                .iter()
+                .copied()
+                .take(mine.saturating_sub(most))
+                .collect(),
+        }
+    }
+
+    /// Whether a member with so many lanes can be content: it then need not look often.
+    pub(crate) fn is_content(members: usize, mine: usize) -> bool {
+        mine >= LANES / members.max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Lets members move in turn until none moves any more.
+    fn settle(owners: &mut [Option<usize>], members: usize) -> usize {
+        for round in 0..100 {
+            let mut moved = false;
+            for me in 0..members {
+                let lanes = |who: Option<usize>| {
+                    let is_theirs = |(_, owner): &(usize, &Option<usize>)| **owner == who;
+                    owners
+                        .iter()
+                        .enumerate()
+                        .filter(is_theirs)
+                        .map(|(lane, _)| lane)
+                        .collect()
+                };
+                let share = Share {
+                    members,
+                    mine: lanes(Some(me)),
+                    free: lanes(None),
+                };
+                let moves = share.moves();
+                moves.take.iter().for_each(|lane| owners[*lane] = Some(me));
+                moves.give.iter().for_each(|lane| owners[*lane] = None);
+                moved |= !(moves.take.is_empty() && moves.give.is_empty());
+            }
+            if !moved {
+                return round;
+            }
+        }
+        100
+    }
+
+    proptest! {
+        #[test]
+        fn every_lane_finds_an_owner_and_no_member_has_far_more_than_another(
+            start in prop::collection::vec(prop::option::of(0_usize..20), LANES), members in 1_usize..20
+        ) {
+            let mut owners: Vec<_> =
+                start.into_iter().map(|owner| owner.filter(|owner| *owner < members)).collect();
+
+            prop_assert!(settle(&mut owners, members) < 10);
+            prop_assert!(owners.iter().all(Option::is_some));
+            let most = (0..members)
+                .map(|me| owners.iter().filter(|owner| **owner == Some(me)).count())
+                .max();
+            prop_assert_eq!(most, Some(LANES.div_ceil(members)));
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! A set of numbers, kept as ranges.
+
+use std::{collections::BTreeMap, fmt};
+
+/// Numbers of the log, as inclusive ranges that neither touch nor overlap.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Spans(BTreeMap<i64, i64>);
+
+impl Spans {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn contains(&self, number: i64) -> bool {
+        self.0
+            .range(..=number)
+            .next_back()
+            .is_some_and(|(_, end)| *end >= number)
+    }
+
+    pub(crate) fn first(&self) -> Option<i64> {
+        self.0.first_key_value().map(|(start, _)| *start)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (i64, i64)> {
+        self.0.iter().map(|(start, end)| (*start, *end))
+    }
+
+    /// Adds a range, joining it with those it touches. One that ends before it begins is nothing.
+    pub(crate) fn insert(&mut self, start: i64, end: i64) {
+        if end < start {
+            return;
+        }
+        let (mut start, mut end) = (start, end);
+        while let Some((&from, &to)) = self.0.range(..=end.saturating_add(1)).next_back()
+            && to >= start.saturating_sub(1)
+        {
+            self.0.remove(&from);
+            start = start.min(from);
+            end = end.max(to);
+        }
+        self.0.insert(start, end);
+    }
+
+    /// Removes a number, and says whether it was there.
+    pub(crate) fn remove(&mut self, number: i64) -> bool {
+        let Some((&start, &end)) = self.0.range(..=number).next_back() else {
+            return false;
+        };
+        if end < number {
+            return false;
+        }
+        self.0.remove(&start);
+        self.insert(start, number - 1);
+        self.insert(number + 1, end);
+        true
+    }
+
+    /// Reads what `Display` wrote: `3-5,9`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let mut spans = Self::default();
+        for part in text.split(',').filter(|part| !part.is_empty()) {
+            let (start, end) = part.split_once('-').unwrap_or((part, part));
+            let (start, end): (i64, i64) = (start.parse().ok()?, end.parse().ok()?);
+            if start < 0 || end < start || end == i64::MAX {
+                return None;
+            }
+            spans.insert(start, end);
+        }
+        Some(spans)
+    }
+}
+
+impl fmt::Display for Spans {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, (start, end)) in self.iter().enumerate() {
+            let comma = if n == 0 { "" } else { "," };
+            if start == end {
+                write!(f, "{comma}{start}")?;
+            } else {
+                write!(f, "{comma}{start}-{end}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn spans_hold_what_a_set_holds(
+            steps in prop::collection::vec((any::<bool>(), 0_i64..60, 0_i64..9), 0..60)
+        ) {
+            let (mut spans, mut set) = (Spans::default(), BTreeSet::new());
+            for (add, start, more) in steps {
+                if add {
+                    spans.insert(start, start + more);
+                    set.extend(start..=start + more);
+                } else {
+                    prop_assert_eq!(spans.remove(start), set.remove(&start));
+                }
+                for number in 0..70 {
+                    prop_assert_eq!(spans.contains(number), set.contains(&number));
+                }
+                prop_assert_eq!(spans.first(), set.first().copied());
+            }
+            prop_assert_eq!(Spans::parse(&spans.to_string()), Some(spans));
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in "[0-9,-]{0,40}|.{0,20}") {
+            if let Some(spans) = Spans::parse(&text) {
+                prop_assert_eq!(Spans::parse(&spans.to_string()), Some(spans));
+            }
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! When numbers were given out, as far as a reader of the log can tell.
+//!
+//! Numbers only grow, so a row whose number is at or below one that was read was written before that
+//! reading. A row that was written later has a number that was given out a second time: the sequence
+//! was restarted, the table truncated, or another server took over that counts on its own.
+
+use std::collections::BTreeMap;
+
+/// How many watermarks a reader keeps.
+pub(crate) const MOST: usize = 16;
+
+/// How many late rows a reader remembers. Others that are still in the log may come twice.
+const MOST_LATE: usize = 1_000;
+
+/// By how much later than what was read a row may be written that shows late, in microseconds: between
+/// taking a number and taking the time an INSERT can be kept waiting by other processes.
+pub(crate) const MARGIN: i64 = 10_000;
+
+/// Rows up to number `seq` were written at `written_at` or before, in microseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Watermark {
+    pub(crate) seq: i64,
+    pub(crate) written_at: i64,
+}
+
+impl Watermark {
+    /// Whether a row's number was given out a second time.
+    pub(crate) fn is_broken_by(self, seq: i64, written_at: i64) -> bool {
+        seq <= self.seq && written_at > self.written_at
+    }
+}
+
+/// The watermarks of one reader, by the rows it has read.
+///
+/// The times are those of the rows themselves and no clock's of this process, so that a clock that is
+/// set makes nothing look new.
+#[derive(Debug, Default)]
+pub(crate) struct Watermarks {
+    /// From the lowest number to the highest; the younger, the denser.
+    marks: Vec<Numbered>,
+    /// The latest time of all rows that were read.
+    latest: i64,
+    /// Rows that showed late, and when they were written: a moment after what was read before them. They
+    /// had taken their numbers before, and their times after.
+    late: BTreeMap<i64, i64>,
+    made: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Numbered {
+    mark: Watermark,
+    /// How many were made before it.
+    number: u64,
+}
+
+impl Watermarks {
+    /// Takes over what another reader has found. By the database's clock it is `now`.
+    pub(crate) fn learn(&mut self, mark: Watermark, now: i64) {
+        self.forget();
+        self.push(mark);
+        self.passed_until(now);
+    }
+
+    /// Rows that show at a time will be passed over without being read: others have read them.
+    pub(crate) fn passed_until(&mut self, now: i64) {
+        self.latest = self.latest.max(now);
+    }
+
+    /// A row was read.
+    pub(crate) fn saw(&mut self, seq: i64, written_at: i64) {
+        if self.are_broken_by(seq, written_at) {
+            self.late.insert(seq, written_at);
+            if self.late.len() > MOST_LATE {
+                self.late.pop_first();
+            }
+        }
+        self.latest = self.latest.max(written_at);
+    }
+
+    /// Everything that shows up to a number was read.
+    pub(crate) fn reached(&mut self, seq: i64) {
+        if self.last().is_none_or(|last| last.seq < seq) {
+            self.push(Watermark {
+                seq,
+                written_at: self.latest,
+            });
+        }
+    }
+
+    fn push(&mut self, mark: Watermark) {
+        self.made += 1;
+        let number = self.made;
+        self.marks.push(Numbered { mark, number });
+        if self.marks.len() <= MOST {
+            return;
+        }
+        // The one goes whose neighbours are closest, for their age. First and last bound all numbers.
+        let distance = |at: usize| {
+            let age = (self.made - self.marks[at].number) as f64;
+            (self.marks[at + 1].number - self.marks[at - 1].number) as f64 / age
+        };
+        let inner = 1..self.marks.len() - 1;
+        if let Some(closest) = inner.min_by(|a, b| distance(*a).total_cmp(&distance(*b))) {
+            self.marks.remove(closest);
+        }
+    }
+
+    /// The server has not everything that was read: its numbers count from what it has.
+    pub(crate) fn forget(&mut self) {
+        self.marks.clear();
+        self.late.clear();
+    }
+
+    /// Whether a row's number was given out a second time.
+    pub(crate) fn are_broken_by(&self, seq: i64, written_at: i64) -> bool {
+        let mut marks = self.marks.iter();
+        self.late.get(&seq) != Some(&written_at)
+            && marks.any(|made| made.mark.is_broken_by(seq, written_at))
+    }
+
+    /// Rows that showed late, and when they were written.
+    pub(crate) fn late(&self) -> BTreeMap<i64, i64> {
+        self.late.clone()
+    }
+
+    /// The highest number that was read.
+    pub(crate) fn last(&self) -> Option<Watermark> {
+        self.marks.last().map(|made| made.mark)
+    }
+
+    pub(crate) fn list(&self) -> Vec<Watermark> {
+        self.marks.iter().map(|made| made.mark).collect()
+    }
+
+    /// The watermarks for readers that do not know what was late, or what is missing and will be.
+    pub(crate) fn for_others(&self) -> Vec<Watermark> {
+        let mut marks = self.list();
+        for mark in &mut marks {
+            let late = self
+                .late
+                .range(..=mark.seq)
+                .map(|(_, written_at)| *written_at);
+            mark.written_at = late.fold(mark.written_at, i64::max).saturating_add(MARGIN);
+        }
+        marks
+    }
+}
+
+/// When numbers up to one had been given out: by the lowest watermark at or above it, else by the
+/// highest one below.
+pub(crate) fn written_by(marks: &[Watermark], seq: i64) -> Option<i64> {
+    let above = marks.iter().filter(|mark| mark.seq >= seq);
+    above
+        .map(|mark| mark.written_at)
+        .min()
+        .or_else(|| marks.iter().map(|mark| mark.written_at).max())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn marks(watermarks: &Watermarks) -> Vec<(i64, i64)> {
+        let pair = |mark: Watermark| (mark.seq, mark.written_at);
+        watermarks.list().into_iter().map(pair).collect()
+    }
+
+    proptest! {
+        /// Rows are read in the order of their numbers, some late; then the numbers begin again.
+        #[test]
+        fn what_was_read_breaks_nothing_and_what_is_given_out_again_does(
+            rows in prop::collection::vec((0_i64..50, any::<bool>()), 1..80),
+            again in 1_i64..80,
+        ) {
+            let mut watermarks = Watermarks::default();
+            let mut late = Vec::new();
+            for (at, (written, is_late)) in rows.iter().enumerate() {
+                let seq = at as i64 + 1;
+                if *is_late {
+                    late.push((seq, *written));
+                } else {
+                    watermarks.saw(seq, *written);
+                    watermarks.reached(seq);
+                }
+            }
+            for (seq, written) in &late {
+                watermarks.saw(*seq, *written);
+            }
+
+            for (at, (written, _)) in rows.iter().enumerate() {
+                prop_assert!(!watermarks.are_broken_by(at as i64 + 1, *written));
+            }
+            let last = watermarks.last().map_or(0, |mark| mark.seq);
+            prop_assert_eq!(watermarks.are_broken_by(again, 50), again <= last);
+            for mark in watermarks.for_others() {
+                for (at, (written, _)) in rows.iter().enumerate() {
+                    prop_assert!(!mark.is_broken_by(at as i64 + 1, *written));
+                }
+            }
+            prop_assert!(marks(&watermarks).len() <= MOST);
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_given_out_again_is_noticed_after_the_numbers_have_passed_the_old_ones() {
+        let mut watermarks = Watermarks::default();
+        watermarks.saw(100, 1_000);
+        watermarks.reached(100);
+        // 1 to 250 are written at 2,000, and 101 to 250 are read.
+        watermarks.saw(250, 2_000);
+        watermarks.reached(250);
+
+        assert!(watermarks.are_broken_by(1, 2_000) && watermarks.are_broken_by(100, 2_000));
+        assert!(!watermarks.are_broken_by(101, 2_000));
+    }
+
+    #[test]
+    fn old_watermarks_stay_among_very_many_new_ones() {
+        let mut watermarks = Watermarks::default();
+        for seq in 1..100_000 {
+            watermarks.saw(seq, seq);
+            watermarks.reached(seq);
+        }
+
+        assert_eq!(watermarks.list().len(), MOST);
+        for age in [2, 10, 100, 1_000, 10_000] {
+            let seq = 100_000 - age;
+            assert!(!watermarks.are_broken_by(seq, seq));
+            assert!(watermarks.are_broken_by(seq, seq + age * 9 / 10), "{age}");
+        }
+    }
+
+    #[test]
+    fn the_time_of_a_number_is_that_of_the_lowest_watermark_above_it() {
+        let mark = |seq, written_at| Watermark { seq, written_at };
+        let marks = [mark(10, 100), mark(20, 200)];
+
+        assert_eq!(written_by(&marks, 5), Some(100));
+        assert_eq!(written_by(&marks, 15), Some(200));
+        assert_eq!(written_by(&marks, 25), Some(200));
+        assert_eq!(written_by(&[], 5), None);
+    }
+}

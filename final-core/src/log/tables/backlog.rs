@@ -1,0 +1,66 @@
+//! How far a group is behind.
+
+use std::time::Duration;
+
+use super::{
+    Log,
+    database::{Kind, Value},
+};
+use crate::{
+    OutboxDatabase,
+    database::{
+        DbResult,
+        limits::{count, duration},
+    },
+};
+
+/// What waits for a service in the log. Made by [`SqlBroker::backlog`](crate::log::SqlBroker::backlog).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogBacklog {
+    /// Messages that none of its instances has read yet.
+    pub waiting: u64,
+    /// How long ago the oldest message was written that is not settled: waiting, or in hand. Alert on
+    /// this.
+    pub oldest: Option<Duration>,
+    /// Messages of the database that are not due yet, whoever they are for.
+    pub scheduled: u64,
+    /// The service's dead letters.
+    pub dead_letters: u64,
+}
+
+impl<DB: OutboxDatabase> Log<DB> {
+    /// Counts, row by row.
+    pub(crate) async fn backlog(&self, group: &str) -> DbResult<LogBacklog> {
+        // Each row after that number that is for the group, by its lane's own number.
+        let unread = |number: &str| {
+            format!(
+                "FROM {{log}} l WHERE l.seq > \
+                     (SELECT MIN({number}) FROM {{lanes}} WHERE group_name = ? AND stream = 0) \
+                 AND (l.recipient IS NULL OR l.recipient = ?) \
+                 AND EXISTS (SELECT 1 FROM {{lanes}} k WHERE k.group_name = ? AND k.stream = 0 \
+                     AND k.lane = l.lane AND k.{number} < l.seq) \
+                 AND EXISTS (SELECT 1 FROM {{topics}} t WHERE t.group_name = ? AND t.stream = 0 \
+                     AND t.topic = l.topic AND t.after_seq < l.seq)"
+            )
+        };
+        let backlog = format!(
+            "SELECT (SELECT COUNT(*) {}), {{now}} - (SELECT MIN(l.created_at) {}), \
+                 (SELECT COUNT(*) FROM {{scheduled}}), \
+                 (SELECT COUNT(*) FROM {{dead}} WHERE group_name = ?)",
+            unread("read_to"),
+            unread("settled_to")
+        );
+        let values = vec![Value::from(group); 9];
+        const KINDS: &[Kind] = &[Kind::Int; 4];
+        let mut rows = self.rows(&backlog, values, KINDS).await?;
+        let row = rows.first_mut().ok_or(sqlx::Error::RowNotFound)?;
+        let (second, oldest_second) = self.passed_over(group).await?;
+        Ok(LogBacklog {
+            waiting: count(row.int()?) + count(second),
+            oldest: row.maybe_int()?.max(oldest_second).map(duration),
+            scheduled: count(row.int()?),
+            dead_letters: count(row.int()?),
+        })
+    }
+}

@@ -1,0 +1,262 @@
+//! Dead letters: looked at, put back, thrown away.
+
+use std::time::Duration;
+
+use super::{
+    Log,
+    database::{Kind, Row, Value},
+    numbers,
+    texts::{list, padded},
+    transfer::{Moved, Transfer},
+};
+use crate::{
+    Message, MessageId, OutboxDatabase,
+    database::{
+        DbResult,
+        limits::{duration, micros},
+        stored::Stored,
+    },
+};
+
+/// Which dead letters are meant: all of a service, unless narrowed.
+///
+/// ```
+/// # use final_core::LetterFilter;
+/// let timeouts = LetterFilter::all().topic("order.placed").reason("timed out").limit(100);
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct LetterFilter {
+    topic: Option<String>,
+    reason: Option<String>,
+    ids: Option<Vec<MessageId>>,
+    older_than: Option<Duration>,
+    limit: Option<u32>,
+}
+
+impl LetterFilter {
+    /// All dead letters.
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// Only those of a topic.
+    pub fn topic(mut self, topic: impl Into<String>) -> Self {
+        self.topic = Some(topic.into());
+        self
+    }
+
+    /// Only those whose reason contains a text, as it is written.
+    pub fn reason(mut self, part: impl Into<String>) -> Self {
+        self.reason = Some(part.into());
+        self
+    }
+
+    /// Only that message.
+    pub fn id(self, id: MessageId) -> Self {
+        self.ids([id])
+    }
+
+    /// Only those messages, 512 at most; others are passed over.
+    pub fn ids(mut self, ids: impl IntoIterator<Item = MessageId>) -> Self {
+        self.ids = Some(ids.into_iter().take(512).collect());
+        self
+    }
+
+    /// Only those that died at least so long ago.
+    pub fn older_than(mut self, age: Duration) -> Self {
+        self.older_than = Some(age);
+        self
+    }
+
+    /// So many at most, the oldest first.
+    pub fn limit(mut self, letters: u32) -> Self {
+        self.limit = Some(letters);
+        self
+    }
+
+    pub(crate) fn at_most(&self) -> u64 {
+        self.limit.map_or(u64::MAX, u64::from)
+    }
+
+    fn condition(&self, group: &str) -> (String, Vec<Value>) {
+        let mut text = "group_name = ?".to_owned();
+        let mut values = vec![group.into()];
+        if let Some(topic) = &self.topic {
+            text.push_str(" AND topic = ?");
+            values.push(topic.as_str().into());
+        }
+        if let Some(reason) = &self.reason {
+            text.push_str(" AND reason LIKE ? ESCAPE '!'");
+            let escaped = reason
+                .replace('!', "!!")
+                .replace('%', "!%")
+                .replace('_', "!_");
+            values.push(format!("%{escaped}%").into());
+        }
+        if let Some(ids) = &self.ids {
+            if ids.is_empty() {
+                text.push_str(" AND 1 = 0");
+            } else {
+                let ids = padded(ids);
+                text.push_str(&format!(" AND message_id IN ({})", list(ids.len())));
+                values.extend(ids.into_iter().map(|id| Value::from(id.0)));
+            }
+        }
+        if let Some(age) = self.older_than {
+            text.push_str(" AND died_at <= {now} - ?");
+            values.push(micros(age).into());
+        }
+        (text, values)
+    }
+}
+
+/// A message a service could not handle.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Letter {
+    /// The message; or why its row cannot be read as one.
+    pub message: Result<Message, String>,
+    /// Its id.
+    pub id: MessageId,
+    /// Its topic.
+    pub topic: String,
+    /// What went wrong.
+    pub reason: String,
+    /// How often the handler was tried.
+    pub attempts: u32,
+    /// How long it has been dead.
+    pub age: Duration,
+}
+
+/// Letters that one statement brings back or throws away.
+const BATCH: u32 = 100;
+
+impl<DB: OutboxDatabase> Log<DB> {
+    /// The dead letters, oldest first.
+    pub(crate) async fn letters(
+        &self,
+        group: &str,
+        filter: &LetterFilter,
+        most: u32,
+    ) -> DbResult<Vec<Letter>> {
+        let (condition, mut values) = filter.condition(group);
+        let letters = format!(
+            "SELECT message_id, topic, message_key, headers, payload, content_type, \
+                 CAST(durable AS {{int}}), reason, attempts, {{now}} - died_at \
+             FROM {{dead}} WHERE {condition} ORDER BY seq LIMIT ?"
+        );
+        const KINDS: &[Kind] = &[
+            Kind::Id,
+            Kind::Text,
+            Kind::Text,
+            Kind::Text,
+            Kind::Bytes,
+            Kind::Text,
+            Kind::Int,
+            Kind::Text,
+            Kind::Int,
+            Kind::Int,
+        ];
+        values.push(i64::from(most).into());
+        let rows = self.rows(&letters, values, KINDS).await?;
+        rows.into_iter().map(letter).collect()
+    }
+
+    /// Puts them back into the log, for that group alone. Says how many.
+    pub(crate) async fn replay(&self, group: &str, filter: &LetterFilter) -> DbResult<u64> {
+        let back = "INSERT INTO {log} ({message}, recipient, created_at) \
+            SELECT {message}, group_name, {now} FROM {dead}";
+        self.take(group, filter, Some((back, "ORDER BY seq"))).await
+    }
+
+    /// Throws them away. Says how many.
+    pub(crate) async fn discard(&self, group: &str, filter: &LetterFilter) -> DbResult<u64> {
+        self.take(group, filter, None).await
+    }
+
+    /// Those that the database does not let go, or the log does not take, stay. It is an error if there are
+    /// no others.
+    async fn take(
+        &self,
+        group: &str,
+        filter: &LetterFilter,
+        copy: Option<(&'static str, &'static str)>,
+    ) -> DbResult<u64> {
+        let transfer = Transfer {
+            from: "{dead}",
+            copy,
+            group: Some(group.to_owned()),
+        };
+        let (mut taken, mut after) = (0, i64::MIN);
+        let mut stays: Option<sqlx::Error> = None;
+        loop {
+            let most = u64::from(BATCH).min(filter.at_most() - taken);
+            let moved = self
+                .take_some(group, filter, after, most, &transfer)
+                .await?;
+            taken += moved.moved;
+            for (seq, error) in moved.refused {
+                tracing::error!(service = group, seq, %error, "a dead letter stays: the database refuses it");
+                stays.get_or_insert(error);
+            }
+            let Some(last) = moved.last else {
+                break;
+            };
+            after = last;
+        }
+        match stays {
+            Some(error) if taken == 0 => Err(error),
+            _ => Ok(taken),
+        }
+    }
+
+    async fn take_some(
+        &self,
+        group: &str,
+        filter: &LetterFilter,
+        after: i64,
+        most: u64,
+        transfer: &Transfer,
+    ) -> DbResult<Moved> {
+        if most == 0 {
+            return Ok(Moved::default());
+        }
+        let (condition, mut values) = filter.condition(group);
+        let mut tx = self.begin().await?;
+        let seqs = format!(
+            "SELECT seq FROM {{dead}} WHERE {condition} AND seq > ? ORDER BY seq LIMIT ? {{skip_locked}}"
+        );
+        values.extend([after.into(), i64::try_from(most).unwrap_or(i64::MAX).into()]);
+        let seqs = numbers(tx.rows(&seqs, values, &[Kind::Int]).await?)?;
+        if seqs.is_empty() {
+            return tx.roll_back().await.map(|()| Moved::default());
+        }
+        let is_full = seqs.len() as u64 == most;
+        let mut moved = transfer.run(self, tx, seqs).await?;
+        // What has died again meanwhile is not put back once more.
+        moved.last = moved.last.filter(|_| is_full);
+        Ok(moved)
+    }
+}
+
+fn letter(mut row: Row) -> DbResult<Letter> {
+    let id = MessageId(row.maybe_id()?.unwrap_or_default());
+    let topic = row.text()?;
+    let stored = Stored {
+        topic: topic.clone(),
+        key: row.maybe_text()?,
+        headers: row.maybe_text()?,
+        payload: row.maybe_bytes()?.unwrap_or_default(),
+        content_type: row.text()?,
+        durable: row.int()? != 0,
+    };
+    Ok(Letter {
+        message: stored.into_message(id),
+        id,
+        topic,
+        reason: row.text()?,
+        attempts: u32::try_from(row.int()?).unwrap_or(0),
+        age: duration(row.int()?),
+    })
+}

@@ -1,0 +1,119 @@
+//! A message as a row of the log.
+
+use uuid::Uuid;
+
+use crate::log::LANES;
+use crate::{
+    Message,
+    broker::Staged,
+    database::limits::{by_size, micros},
+    message::MSGPACK,
+};
+
+/// The columns of a row, times in microseconds from the database's clock on.
+#[derive(Debug)]
+pub(crate) struct Entry<'a> {
+    pub(crate) id: Uuid,
+    pub(crate) topic: &'a str,
+    pub(crate) key: Option<&'a str>,
+    pub(crate) headers: Option<String>,
+    pub(crate) payload: &'a [u8],
+    pub(crate) content_type: &'a str,
+    pub(crate) durable: i64,
+    pub(crate) lane: i64,
+    pub(crate) weight: i64,
+    pub(crate) expires_in: Option<i64>,
+    pub(crate) due_in: i64,
+}
+
+impl<'a> From<&'a Staged> for Entry<'a> {
+    fn from(staged: &'a Staged) -> Self {
+        let message = &staged.message;
+        Self {
+            id: message.id().0,
+            topic: message.topic(),
+            key: message.key(),
+            headers: message.headers().to_json(),
+            payload: message.payload(),
+            content_type: message.content_type(),
+            durable: message.is_durable().into(),
+            lane: lane(message),
+            weight: i64::try_from(message.weight()).unwrap_or(i64::MAX),
+            expires_in: staged
+                .ttl
+                .map(|ttl| micros(staged.delay.saturating_add(ttl))),
+            due_in: micros(staged.delay),
+        }
+    }
+}
+
+impl Entry<'_> {
+    /// Whether `texts::PLAIN` are all its columns.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.key.is_none()
+            && self.headers.is_none()
+            && self.expires_in.is_none()
+            && self.durable == 1
+            && self.content_type == MSGPACK
+    }
+}
+
+/// The rows, in as many lots as one INSERT each can take.
+pub(crate) fn entries<'a>(staged: &[&'a Staged]) -> impl Iterator<Item = Vec<Entry<'a>>> + Send {
+    by_size(staged, |staged| staged.message.weight())
+        .map(|lot| lot.iter().map(|staged| Entry::from(*staged)).collect())
+}
+
+/// The lane of a message: the same for the same key, any for none. Never to be changed: two releases
+/// at work at once must agree.
+fn lane(message: &Message) -> i64 {
+    match message.key() {
+        Some(key) => lane_of(key.as_bytes()),
+        None => lane_of(message.id().0.as_bytes()),
+    }
+}
+
+/// FNV-1a of 64 bits, finished as MurmurHash3 does: by itself FNV hardly lets the last bytes into its
+/// upper bits, nor the upper bits of any byte into its lower ones, and keys often differ in nothing else.
+fn lane_of(bytes: &[u8]) -> i64 {
+    let mut hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    for factor in [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53] {
+        hash = (hash ^ (hash >> 33)).wrapping_mul(factor);
+    }
+    i64::try_from((hash ^ (hash >> 33)) % LANES as u64).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The fullest and the emptiest lane.
+    fn spread(keys: impl Iterator<Item = String>) -> (usize, usize) {
+        let mut lanes = [0; LANES];
+        keys.for_each(|key| lanes[lane_of(key.as_bytes()) as usize] += 1);
+        let (least, most) = (lanes.iter().min(), lanes.iter().max());
+        (*least.unwrap(), *most.unwrap())
+    }
+
+    #[test]
+    fn keys_that_differ_only_at_their_end_are_in_all_lanes() {
+        for name in ["", "k", "customer-", "tenant/a/order/"] {
+            let (least, most) = spread((0..1_600).map(|n| format!("{name}{n}")));
+            assert!(least > 60 && most < 140, "{name}: {least} to {most}");
+        }
+    }
+
+    #[test]
+    fn keys_that_differ_only_at_their_beginning_are_in_all_lanes() {
+        let (least, most) = spread((0..1_600).map(|n| format!("{n}-customer")));
+        assert!(least > 60 && most < 140, "{least} to {most}");
+    }
+
+    #[test]
+    fn the_lane_of_a_key_stays_what_it_is() {
+        let lanes = ["", "a", "customer-1", "customer-2"].map(|key| lane_of(key.as_bytes()));
+        assert_eq!(lanes, [6, 11, 10, 3]);
+    }
+}

@@ -1,0 +1,277 @@
+//! What is done with single messages in the transaction of the progress, and what happens where the
+//! database does not take it.
+
+use super::{
+    Tx,
+    database::{Kind, Value},
+    letter::{Letter, Parts},
+    session::Session,
+};
+use crate::{
+    OutboxDatabase,
+    database::{DbResult, refused::refuses},
+};
+
+/// What is to be done with one message, together with the progress that says it is settled.
+#[derive(Clone, Debug)]
+pub(crate) enum Extra {
+    /// Put it to the group's dead letters.
+    Bury(i64, Letter),
+    /// Give it to the group again, at the end of another lane.
+    Again(i64, usize),
+}
+
+/// Why an extra was not carried out.
+pub(crate) enum Failure {
+    /// The database does not take it. The transaction may be over.
+    Refused(sqlx::Error),
+    Other(sqlx::Error),
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        if refuses(&error) {
+            Self::Refused(error)
+        } else {
+            Self::Other(error)
+        }
+    }
+}
+
+/// Refusals that one round looks into. The rest has to wait for the next one.
+const MOST_REFUSALS: usize = 500;
+
+/// What a round of trials has found.
+#[derive(Default)]
+pub(crate) struct Tried {
+    /// What is refused whatever it says, by its place in the list, and why.
+    pub(crate) refused: Vec<(usize, sqlx::Error)>,
+    /// From there on nothing was tried.
+    pub(crate) untried: Option<usize>,
+    /// Whether a letter was changed.
+    pub(crate) changed: bool,
+}
+
+impl Extra {
+    pub(crate) fn seq(&self) -> i64 {
+        match self {
+            Self::Bury(seq, _) | Self::Again(seq, _) => *seq,
+        }
+    }
+}
+
+impl<DB: OutboxDatabase> Session<DB> {
+    /// Finds what of these is refused, and a form that is taken for each letter that has one. Everything is
+    /// tried in transactions that are rolled back, so nothing is written.
+    pub(crate) async fn try_out(&mut self, group: &str, extras: &mut [Extra]) -> DbResult<Tried> {
+        let (mut tried, mut refusals) = (Tried::default(), 0);
+        let mut from = 0;
+        while from < extras.len() {
+            let Some((at, error)) = self.first_refused(group, extras, from).await? else {
+                break;
+            };
+            from = at;
+            refusals += 1;
+            if self.simplify(&mut extras[at], &error).await? {
+                tried.changed = true;
+            } else {
+                tried.refused.push((at, error));
+                from += 1;
+            }
+            if refusals >= MOST_REFUSALS {
+                tried.untried = Some(from).filter(|from| *from < extras.len());
+                break;
+            }
+        }
+        Ok(tried)
+    }
+
+    /// Why the database does not take something even in its simplest form. `None` if it does by now.
+    pub(crate) async fn would_take(
+        &mut self,
+        group: &str,
+        extra: &Extra,
+    ) -> DbResult<Option<sqlx::Error>> {
+        let mut simplest = [extra.clone()];
+        if let [Extra::Bury(_, letter)] = &mut simplest {
+            letter.be_simplest();
+        }
+        let refused = self.first_refused(group, &simplest, 0).await?;
+        Ok(refused.map(|(_, error)| error))
+    }
+
+    /// The first of these that is refused, from one on.
+    async fn first_refused(
+        &mut self,
+        group: &str,
+        extras: &[Extra],
+        from: usize,
+    ) -> DbResult<Option<(usize, sqlx::Error)>> {
+        let first = self.look_for_refused(group, extras, from).await;
+        self.check(first)
+    }
+
+    async fn look_for_refused(
+        &mut self,
+        group: &str,
+        extras: &[Extra],
+        from: usize,
+    ) -> DbResult<Option<(usize, sqlx::Error)>> {
+        let mut tx = self.begin().await?;
+        tx.be_strict().await?;
+        for (at, extra) in extras.iter().enumerate().skip(from) {
+            match carry_out(&mut tx, group, extra).await {
+                Ok(()) => {}
+                Err(Failure::Refused(error)) => {
+                    return tx.give_up().await.map(|()| Some((at, error)));
+                }
+                Err(Failure::Other(error)) => return Err(error),
+            }
+        }
+        tx.roll_back().await.map(|()| None)
+    }
+
+    /// Gives a letter its next form. False if it has none.
+    async fn simplify(&mut self, extra: &mut Extra, error: &sqlx::Error) -> DbResult<bool> {
+        let Extra::Bury(seq, letter) = extra else {
+            return Ok(false);
+        };
+        if letter.needs_headers() {
+            let headers = "SELECT headers FROM {log} WHERE seq = ?";
+            let mut rows = self
+                .rows(headers, vec![(*seq).into()], &[Kind::Text])
+                .await?;
+            let headers = rows.first_mut().map_or(Ok(None), |row| row.maybe_text())?;
+            letter.has_headers(headers);
+        }
+        Ok(letter.simplify(error))
+    }
+}
+
+pub(crate) async fn carry_out<DB: OutboxDatabase>(
+    tx: &mut Tx<'_, DB>,
+    group: &str,
+    extra: &Extra,
+) -> Result<(), Failure> {
+    match extra {
+        Extra::Bury(seq, letter) => bury(tx, group, *seq, letter).await,
+        Extra::Again(seq, lane) => again(tx, group, *seq, *lane).await,
+    }
+}
+
+/// Not with an INSERT that leaves out what it cannot write: on MySQL that takes a CHECK for a duplicate,
+/// and the letter would be gone.
+///
+/// A letter has its message's number, so that it is written once though its commit was not answered. Where
+/// numbers went back another message's letter may have that one, and it takes one below all others.
+async fn bury<DB: OutboxDatabase>(
+    tx: &mut Tx<'_, DB>,
+    group: &str,
+    seq: i64,
+    letter: &Letter,
+) -> Result<(), Failure> {
+    if write_letter(tx, group, seq, seq, letter).await? {
+        return Ok(());
+    }
+    // It is there already, or its message is not there any more; or a trigger passed it over.
+    let why = "SELECT (SELECT COUNT(*) FROM {log} WHERE seq = ?), \
+        (SELECT COUNT(*) FROM {dead} WHERE group_name = ? AND seq = ?), \
+        (SELECT COUNT(*) FROM {dead} d, {log} l WHERE d.group_name = ? AND d.seq = ? AND l.seq = ? \
+             AND l.message_id = d.message_id), \
+        (SELECT MIN(seq) FROM {dead} WHERE group_name = ?)";
+    let (group_name, number) = (Value::from(group), Value::from(seq));
+    let values = vec![
+        number.clone(),
+        group_name.clone(),
+        number.clone(),
+        group_name.clone(),
+        number.clone(),
+        number,
+        group_name,
+    ];
+    let mut rows = tx.rows(why, values, &[Kind::Int; 4]).await?;
+    let Some(row) = rows.first_mut() else {
+        return Ok(());
+    };
+    match (row.int()?, row.int()?, row.int()?) {
+        (1.., 1.., 0) => {
+            let free = row.int()?.min(0) - 1;
+            if write_letter(tx, group, seq, free, letter).await? {
+                return Ok(());
+            }
+        }
+        (1.., 0, _) => {}
+        _ => return Ok(()),
+    }
+    Err(Failure::Refused(passed_over("final_log_dead")))
+}
+
+/// Writes the letter of a message with a number, unless a letter has it. False if nothing was written.
+async fn write_letter<DB: OutboxDatabase>(
+    tx: &mut Tx<'_, DB>,
+    group: &str,
+    seq: i64,
+    number: i64,
+    letter: &Letter,
+) -> Result<bool, Failure> {
+    let Parts {
+        reason,
+        key,
+        headers,
+    } = letter.parts();
+    let mut values: Vec<Value> = vec![group.into(), number.into()];
+    let headers = match headers {
+        Some(text) => {
+            values.push(text.into());
+            "?"
+        }
+        None if key => "headers",
+        None => "NULL",
+    };
+    let key = if key { "message_key" } else { "NULL" };
+    let bury = format!(
+        "INSERT INTO {{dead}} (group_name, seq, {{message}}, reason, attempts, died_at) \
+         SELECT ?, CAST(? AS {{int}}), message_id, topic, {key}, {headers}, payload, content_type, durable, lane, \
+             weight, ?, ?, {{now}} FROM {{log}} \
+         WHERE seq = ? AND NOT EXISTS \
+             (SELECT 1 FROM {{dead}} d WHERE d.group_name = ? AND d.seq = ?)"
+    );
+    values.extend([
+        reason.into(),
+        i64::from(letter.attempts()).into(),
+        seq.into(),
+        group.into(),
+        number.into(),
+    ]);
+    Ok(tx.run(&bury, values).await? > 0)
+}
+
+async fn again<DB: OutboxDatabase>(
+    tx: &mut Tx<'_, DB>,
+    group: &str,
+    seq: i64,
+    lane: usize,
+) -> Result<(), Failure> {
+    let again = "INSERT INTO {log} (message_id, topic, message_key, headers, payload, \
+            content_type, durable, lane, weight, recipient, expires_at, created_at) \
+        SELECT message_id, topic, message_key, headers, payload, content_type, durable, \
+            CAST(? AS {int}), weight, ?, expires_at, {now} FROM {log} WHERE seq = ?";
+    let lane = i64::try_from(lane).unwrap_or(0);
+    let values = vec![lane.into(), group.into(), seq.into()];
+    if tx.run(again, values).await? > 0 {
+        return Ok(());
+    }
+    let is_there = "SELECT COUNT(*) FROM {log} WHERE seq = ?";
+    let mut rows = tx.rows(is_there, vec![seq.into()], &[Kind::Int]).await?;
+    if rows.first_mut().map_or(Ok(0), |row| row.int())? > 0 {
+        return Err(Failure::Refused(passed_over("final_log")));
+    }
+    Ok(())
+}
+
+pub(crate) fn passed_over(table: &str) -> sqlx::Error {
+    let text = format!(
+        "{table} took no row and gave no error: a trigger or a rule of the table passes it over"
+    );
+    sqlx::Error::Protocol(text)
+}

@@ -1,0 +1,287 @@
+//! The rows of a group's lanes: who has each, and how far it has come.
+
+use uuid::Uuid;
+
+use super::{
+    Log, Tx,
+    database::{Kind, Value},
+    extras::{Extra, Failure, carry_out},
+    session::Session,
+    texts::padded,
+};
+use crate::log::progress::{lane::Progress, spans::Spans};
+use crate::{
+    OutboxDatabase,
+    database::{DbResult, refused::refuses},
+};
+
+/// Which lane of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct LaneId {
+    pub(crate) stream: i64,
+    pub(crate) lane: usize,
+}
+
+/// A lane's row.
+#[derive(Debug)]
+pub(crate) struct LaneRow {
+    pub(crate) id: LaneId,
+    pub(crate) member: Option<Uuid>,
+    /// Whether that member's lease is not over.
+    pub(crate) is_held: bool,
+    pub(crate) epoch: i64,
+    pub(crate) read_to: i64,
+    pub(crate) settled_to: i64,
+    /// `None` if the row says something that is no list of numbers.
+    pub(crate) open: Option<Spans>,
+    pub(crate) ends_at: Option<i64>,
+}
+
+/// What is to be written about one lane.
+#[derive(Debug)]
+pub(crate) struct Advance {
+    pub(crate) id: LaneId,
+    pub(crate) epoch: i64,
+    pub(crate) progress: Progress,
+    /// Whether the lane is given away.
+    pub(crate) release: bool,
+    /// Whether its stream ends here, so that the row is not needed any more.
+    pub(crate) remove: bool,
+}
+
+/// What became of a commit.
+#[derive(Debug)]
+pub(crate) enum Committed {
+    Done,
+    /// Nothing was written: somebody else has these lanes now.
+    Lost(Vec<LaneId>),
+    /// Nothing was written: the group has subscribed other topics.
+    Changed,
+    /// Nothing was written: the database does not take one of the extras.
+    Refused(sqlx::Error),
+}
+
+impl<DB: OutboxDatabase> Session<DB> {
+    pub(crate) async fn lanes(&mut self, group: &str) -> DbResult<Vec<LaneRow>> {
+        let lanes = "SELECT l.stream, CAST(l.lane AS {int}), l.member, \
+                (SELECT COUNT(*) FROM {members} m WHERE m.member = l.member AND m.alive_until > {now}), \
+                l.epoch, l.read_to, l.settled_to, l.open_seqs, l.ends_at \
+            FROM {lanes} l WHERE l.group_name = ? ORDER BY l.stream, l.lane";
+        const KINDS: &[Kind] = &[
+            Kind::Int,
+            Kind::Int,
+            Kind::Id,
+            Kind::Int,
+            Kind::Int,
+            Kind::Int,
+            Kind::Int,
+            Kind::Text,
+            Kind::Int,
+        ];
+        let rows = self.rows(lanes, vec![group.into()], KINDS).await?;
+        rows.into_iter()
+            .map(|mut row| {
+                Ok(LaneRow {
+                    id: LaneId {
+                        stream: row.int()?,
+                        lane: usize::try_from(row.int()?).unwrap_or(usize::MAX),
+                    },
+                    member: row.maybe_id()?,
+                    is_held: row.int()? > 0,
+                    epoch: row.int()?,
+                    read_to: row.int()?,
+                    settled_to: row.int()?,
+                    open: Spans::parse(&row.text()?),
+                    ends_at: row.maybe_int()?,
+                })
+            })
+            .collect()
+    }
+
+    /// Writes how far lanes have come, and what belongs to it: all or nothing.
+    pub(crate) async fn advance(
+        &mut self,
+        group: &str,
+        member: Uuid,
+        version: i64,
+        lanes: &[Advance],
+        extras: &[Extra],
+    ) -> DbResult<Committed> {
+        let done = self
+            .try_to_advance(group, member, version, lanes, extras)
+            .await;
+        self.check(done)
+    }
+
+    async fn try_to_advance(
+        &mut self,
+        group: &str,
+        member: Uuid,
+        version: i64,
+        lanes: &[Advance],
+        extras: &[Extra],
+    ) -> DbResult<Committed> {
+        let mut tx = self.begin().await?;
+        let current = "SELECT version FROM {groups} WHERE name = ? {share}";
+        let mut rows = tx.rows(current, vec![group.into()], &[Kind::Int]).await?;
+        let current = rows.first_mut().map_or(Ok(0), |row| row.int())?;
+        if current != version {
+            tx.roll_back().await?;
+            return Ok(Committed::Changed);
+        }
+        let mut lost = Vec::new();
+        let (leaving, staying): (Vec<&Advance>, Vec<&Advance>) =
+            lanes.iter().partition(|lane| lane.release || lane.remove);
+        for lane in leaving {
+            if !write(&mut tx, group, member, lane).await? {
+                lost.push(lane.id);
+            }
+        }
+        for lanes in staying.chunk_by(|one, other| one.id.stream == other.id.stream) {
+            if !write_all(&mut tx, group, member, lanes).await? {
+                lost.extend(missing(&mut tx, group, member, lanes).await?);
+            }
+        }
+        if !lost.is_empty() {
+            tx.roll_back().await?;
+            return Ok(Committed::Lost(lost));
+        }
+        if extras.iter().any(|extra| matches!(extra, Extra::Again(..))) {
+            tx.be_durable().await?;
+        }
+        for extra in extras {
+            match carry_out(&mut tx, group, extra).await {
+                Ok(()) => {}
+                Err(Failure::Refused(error)) => {
+                    return tx.give_up().await.map(|()| Committed::Refused(error));
+                }
+                Err(Failure::Other(error)) => return Err(error),
+            }
+        }
+        match tx.commit().await {
+            Ok(()) => Ok(Committed::Done),
+            // By a constraint that is checked at the end. Without extras it is not about them.
+            Err(error) if !extras.is_empty() && refuses(&error) => Ok(Committed::Refused(error)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl<DB: OutboxDatabase> Log<DB> {
+    /// Takes a lane nobody alive has, if we are. False if somebody was faster, or stands still in the middle
+    /// of writing it: all else of ours must not wait for that.
+    pub(crate) async fn claim(&self, group: &str, lane: &LaneRow, member: Uuid) -> DbResult<bool> {
+        let claim = "UPDATE {lanes} SET member = ?, epoch = epoch + 1 \
+            WHERE group_name = ? AND stream = ? AND lane = ? AND epoch = ? \
+              AND (member IS NULL OR NOT EXISTS (SELECT 1 FROM {members} m \
+                  WHERE m.member = {lanes}.member AND m.alive_until > {now})) \
+              AND EXISTS (SELECT 1 FROM {members} m WHERE m.member = ? AND m.alive_until > {now})";
+        let free = "SELECT epoch FROM {lanes} WHERE group_name = ? AND stream = ? AND lane = ? {skip_locked}";
+        let mut tx = self.begin().await?;
+        let place = key(group, lane.id).to_vec();
+        if tx.rows(free, place, &[Kind::Int]).await?.is_empty() {
+            return tx.roll_back().await.map(|()| false);
+        }
+        let mut values = vec![member.into()];
+        values.extend(key(group, lane.id));
+        values.extend([lane.epoch.into(), member.into()]);
+        let taken = tx.run(claim, values).await?;
+        tx.commit().await?;
+        Ok(taken > 0)
+    }
+}
+
+fn key(group: &str, lane: LaneId) -> [Value; 3] {
+    [group.into(), lane.stream.into(), number(lane.lane)]
+}
+
+/// Writes one lane, if it is still ours.
+async fn write<DB: OutboxDatabase>(
+    tx: &mut Tx<'_, DB>,
+    group: &str,
+    member: Uuid,
+    lane: &Advance,
+) -> DbResult<bool> {
+    let ours = "WHERE group_name = ? AND stream = ? AND lane = ? AND epoch = ? AND member = ?";
+    let mut values: Vec<Value> = Vec::with_capacity(9);
+    let template = if lane.remove {
+        format!("DELETE FROM {{lanes}} {ours}")
+    } else {
+        let Progress {
+            read_to,
+            open,
+            settled_to,
+            ..
+        } = &lane.progress;
+        values.extend([
+            (*read_to).into(),
+            open.to_string().into(),
+            (*settled_to).into(),
+        ]);
+        let release = if lane.release { ", member = NULL" } else { "" };
+        format!("UPDATE {{lanes}} SET read_to = ?, open_seqs = ?, settled_to = ?{release} {ours}")
+    };
+    values.extend(key(group, lane.id));
+    values.extend([lane.epoch.into(), member.into()]);
+    Ok(tx.run(&template, values).await? > 0)
+}
+
+/// Writes several lanes of one stream by one statement. False if one of them is not ours any more.
+async fn write_all<DB: OutboxDatabase>(
+    tx: &mut Tx<'_, DB>,
+    group: &str,
+    member: Uuid,
+    lanes: &[&Advance],
+) -> DbResult<bool> {
+    let Some(first) = lanes.first() else {
+        return Ok(true);
+    };
+    // Repeated lanes do no harm, and there are few texts for the statement cache.
+    let all = padded(lanes);
+    let mut values: Vec<Value> = Vec::with_capacity(all.len() * 8 + 3);
+    let mut case = |value: &dyn Fn(&Advance) -> Value| {
+        for lane in &all {
+            values.extend([number(lane.id.lane), value(lane)]);
+        }
+        format!("CASE lane{} END", " WHEN ? THEN ?".repeat(all.len()))
+    };
+    let template = format!(
+        "UPDATE {{lanes}} SET read_to = {}, open_seqs = {}, settled_to = {} \
+         WHERE group_name = ? AND stream = ? AND member = ? AND ({})",
+        case(&|lane| lane.progress.read_to.into()),
+        case(&|lane| lane.progress.open.to_string().into()),
+        case(&|lane| lane.progress.settled_to.into()),
+        vec!["lane = ? AND epoch = ?"; all.len()].join(" OR "),
+    );
+    values.extend([group.into(), first.id.stream.into(), member.into()]);
+    for lane in &all {
+        values.extend([number(lane.id.lane), lane.epoch.into()]);
+    }
+    Ok(tx.run(&template, values).await? == lanes.len() as u64)
+}
+
+/// Which of these lanes are not ours any more.
+async fn missing<DB: OutboxDatabase>(
+    tx: &mut Tx<'_, DB>,
+    group: &str,
+    member: Uuid,
+    lanes: &[&Advance],
+) -> DbResult<Vec<LaneId>> {
+    let ours = "SELECT CAST(lane AS {int}), epoch FROM {lanes} \
+        WHERE group_name = ? AND stream = ? AND member = ?";
+    let stream = lanes.first().map_or(0, |lane| lane.id.stream);
+    let values = vec![group.into(), stream.into(), member.into()];
+    let mut held = Vec::new();
+    for mut row in tx.rows(ours, values, &[Kind::Int, Kind::Int]).await? {
+        held.push((
+            usize::try_from(row.int()?).unwrap_or(usize::MAX),
+            row.int()?,
+        ));
+    }
+    let is_lost = |lane: &&&Advance| !held.contains(&(lane.id.lane, lane.epoch));
+    Ok(lanes.iter().filter(is_lost).map(|lane| lane.id).collect())
+}
+
+fn number(lane: usize) -> Value {
+    i64::try_from(lane).unwrap_or(i64::MAX).into()
+}

@@ -1,0 +1,182 @@
+//! A dead letter on its way into the table, in the first form that the database takes.
+
+use std::fmt::Write;
+
+use crate::{
+    broker::DeadLetter,
+    database::{
+        limits::plain_text,
+        refused::{code, refuses_values},
+    },
+};
+
+/// A letter, and how much of it is left.
+#[derive(Clone, Debug)]
+pub(crate) struct Letter {
+    why: DeadLetter,
+    form: Form,
+    /// The message's headers, known once they are needed.
+    headers: Option<String>,
+}
+
+/// From the whole letter to what is left of it in the end. A database that refuses one is offered the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Form {
+    Whole,
+    /// The reason's beginning, in ASCII.
+    Plain,
+    /// The same, for a narrow column.
+    Short,
+    /// Nothing of the reason; the code of the refusal instead.
+    Fixed(String),
+    /// The headers in ASCII, which their JSON can be without losing anything.
+    Escaped,
+    /// Neither key nor headers, and a reason that says so.
+    Bare,
+    /// The same, for a narrow column.
+    Least,
+}
+
+/// What is written of a letter, besides what never changes.
+pub(crate) struct Parts {
+    pub(crate) reason: String,
+    /// Whether the key is kept; and the headers, unless they are given here.
+    pub(crate) key: bool,
+    pub(crate) headers: Option<String>,
+}
+
+impl Letter {
+    pub(crate) fn new(why: DeadLetter) -> Self {
+        // One that was not made by `new` may be longer.
+        let reason = DeadLetter::new(why.reason, why.attempts).reason;
+        Self {
+            why: DeadLetter {
+                reason: reason.replace('\0', " "),
+                attempts: why.attempts,
+            },
+            form: Form::Whole,
+            headers: None,
+        }
+    }
+
+    pub(crate) fn attempts(&self) -> u32 {
+        self.why.attempts
+    }
+
+    /// Whether the next form is made of the headers.
+    pub(crate) fn needs_headers(&self) -> bool {
+        matches!(self.form, Form::Fixed(_)) && self.headers.is_none()
+    }
+
+    pub(crate) fn has_headers(&mut self, headers: Option<String>) {
+        self.headers = headers;
+    }
+
+    /// Takes the next form. False if there is none, or if it would be refused as well: what may not be
+    /// written to at all takes no letter whatever it says.
+    pub(crate) fn simplify(&mut self, error: &sqlx::Error) -> bool {
+        // A table that passes a row over says nothing, and may go by the row's values.
+        if error.as_database_error().is_some() && !refuses_values(error) {
+            return false;
+        }
+        self.form = match self.form {
+            Form::Whole => Form::Plain,
+            Form::Plain => Form::Short,
+            Form::Short => Form::Fixed(code(error)),
+            Form::Fixed(_) if self.headers.is_some() => Form::Escaped,
+            Form::Fixed(_) | Form::Escaped => Form::Bare,
+            Form::Bare => Form::Least,
+            Form::Least => return false,
+        };
+        true
+    }
+
+    /// Takes the last form.
+    pub(crate) fn be_simplest(&mut self) {
+        self.form = Form::Least;
+    }
+
+    /// Takes the first form again.
+    pub(crate) fn be_whole(&mut self) {
+        self.form = Form::Whole;
+    }
+
+    pub(crate) fn parts(&self) -> Parts {
+        const LONG: usize = 200;
+        const SHORT: usize = 16;
+        let plain = |most| plain_text(&self.why.reason, most);
+        let reason = match &self.form {
+            Form::Whole => self.why.reason.clone(),
+            Form::Plain | Form::Escaped => plain(LONG),
+            Form::Short => plain(SHORT),
+            Form::Fixed(code) => format!("the reason could not be stored (SQLSTATE {code})"),
+            Form::Bare => format!("key and headers could not be stored; {}", plain(LONG)),
+            Form::Least => "no key, no headers".to_owned(),
+        };
+        let escaped = self
+            .headers
+            .as_deref()
+            .filter(|_| self.form == Form::Escaped);
+        Parts {
+            reason,
+            key: !matches!(self.form, Form::Bare | Form::Least),
+            headers: escaped.map(escaped_json),
+        }
+    }
+}
+
+/// JSON without any character beyond ASCII. They stand in its texts only, where each can be written by its
+/// number.
+fn escaped_json(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for letter in json.chars() {
+        if letter.is_ascii() {
+            text.push(letter);
+            continue;
+        }
+        for unit in letter.encode_utf16(&mut [0; 2]) {
+            let _ = write!(text, "\\u{unit:04x}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Headers;
+
+    #[test]
+    fn headers_in_ascii_are_the_same_headers() {
+        let headers = Headers::from_iter([("who", "Zoë ✓ 🦀 \"\\u2713\""), ("ñ", "plain")]);
+        let json = headers.to_json().unwrap_or_default();
+
+        let escaped = escaped_json(&json);
+        assert!(escaped.is_ascii(), "{escaped}");
+        assert_eq!(Headers::from_json(Some(&escaped)), Ok(headers));
+    }
+
+    #[test]
+    fn every_form_is_taken_once_and_the_last_one_fits_twenty_characters() {
+        let mut letter = Letter::new(DeadLetter::new("paiement refusé ✓\0", 3));
+        letter.has_headers(Some("{}".to_owned()));
+        let error = sqlx::Error::Protocol("passed over".into());
+
+        let mut reasons = vec![letter.parts().reason];
+        while letter.simplify(&error) {
+            reasons.push(letter.parts().reason);
+        }
+        assert_eq!(
+            reasons,
+            [
+                "paiement refusé ✓ ",
+                "paiement refus? ? ",
+                "paiement refus? ",
+                "the reason could not be stored (SQLSTATE none)",
+                "paiement refus? ? ",
+                "key and headers could not be stored; paiement refus? ? ",
+                "no key, no headers",
+            ]
+        );
+    }
+}

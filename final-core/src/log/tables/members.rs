@@ -1,0 +1,163 @@
+//! Who is there: members, their leases, and what each wants to know of the others.
+
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::{Log, database::Kind, numbers, session::Session};
+use crate::log::progress::watermark::Watermark;
+use crate::{
+    OutboxDatabase,
+    database::{DbResult, limits::micros},
+};
+
+/// What other processes are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// There are new messages.
+    Messages,
+    /// Members came or went.
+    Members,
+}
+
+impl Notice {
+    fn text(self, process: Uuid) -> String {
+        match self {
+            Self::Messages => process.to_string(),
+            Self::Members => format!("{process} members"),
+        }
+    }
+
+    /// What a text says, and who sent it. Texts of others than us are about messages.
+    pub(crate) fn parse(text: &str) -> (Self, &str) {
+        match text.split_once(' ') {
+            Some((process, _)) => (Self::Members, process),
+            None => (Self::Messages, text),
+        }
+    }
+}
+
+/// What [`Session::look`] sees.
+#[derive(Debug)]
+pub(crate) struct Look {
+    /// The last number that shows; 0 where the log is empty.
+    pub(crate) last: i64,
+    /// When the next scheduled message is due.
+    pub(crate) due_at: Option<Instant>,
+    /// Of the group's subscriptions.
+    pub(crate) version: i64,
+    /// Of the group, ourselves included.
+    pub(crate) members: i64,
+    /// Lanes of the group that nobody alive has.
+    pub(crate) free_lanes: i64,
+    /// Those that are ours, by the table.
+    pub(crate) own_lanes: i64,
+    /// Whether there are buses in other processes.
+    pub(crate) others: bool,
+    /// Up to where nothing is missing that was not removed.
+    pub(crate) trimmed: i64,
+    pub(crate) numbers: numbers::Look,
+}
+
+impl<DB: OutboxDatabase> Log<DB> {
+    /// What a running bus is to the others: there, until then.
+    pub(crate) async fn join(
+        &self,
+        group: &str,
+        member: Uuid,
+        process: Uuid,
+        lease: Duration,
+    ) -> DbResult<()> {
+        // Whoever died long ago is forgotten; its lanes are free since its lease was over.
+        let forget = "DELETE FROM {members} WHERE alive_until < {now} - 86400000000";
+        self.run(forget, Vec::new()).await?;
+        let join = "{insert} INTO {members} (member, group_name, process, alive_until) \
+                    VALUES (?, ?, ?, {now} + ?) {nothing}";
+        let values = vec![
+            member.into(),
+            group.into(),
+            process.into(),
+            micros(lease).into(),
+        ];
+        self.run(join, values).await.map(drop)
+    }
+
+    /// Extends the lease. False if the member is not known any more.
+    pub(crate) async fn renew(&self, member: Uuid, lease: Duration) -> DbResult<bool> {
+        let renew = "UPDATE {members} SET alive_until = {now} + ? WHERE member = ?";
+        let found = self
+            .run(renew, vec![micros(lease).into(), member.into()])
+            .await?;
+        Ok(found > 0)
+    }
+
+    pub(crate) async fn leave(&self, member: Uuid) -> DbResult<()> {
+        let leave = "DELETE FROM {members} WHERE member = ?";
+        self.run(leave, vec![member.into()]).await.map(drop)
+    }
+
+    /// Tells other processes of new messages, or of members, where the database can.
+    pub(crate) async fn notify(&self, process: Uuid, what: Notice) -> DbResult<()> {
+        match DB::LOG_WORDS.notify {
+            Some(notify) => self
+                .run(notify, vec![what.text(process).into()])
+                .await
+                .map(drop),
+            None => Ok(()),
+        }
+    }
+}
+
+impl<DB: OutboxDatabase> Session<DB> {
+    /// Everything a bus wants to know from time to time, in one statement. It keeps the connection from
+    /// being idle for long.
+    pub(crate) async fn look(
+        &mut self,
+        group: &str,
+        member: Uuid,
+        process: Uuid,
+        marks: &[Watermark],
+    ) -> DbResult<Look> {
+        let asked = Instant::now();
+        let (of_numbers, values_of_numbers) = numbers::columns(marks);
+        let look = format!(
+            "SELECT \
+            (SELECT MAX(seq) FROM {{log}}), \
+            (SELECT MIN(due_at) FROM {{scheduled}}) - {{now}}, \
+            (SELECT version FROM {{groups}} WHERE name = ?), \
+            (SELECT COUNT(*) FROM {{members}} WHERE group_name = ? AND alive_until > {{now}}), \
+            (SELECT COUNT(*) FROM {{lanes}} l WHERE l.group_name = ? AND (l.member IS NULL OR NOT EXISTS \
+                (SELECT 1 FROM {{members}} m WHERE m.member = l.member AND m.alive_until > {{now}}))), \
+            (SELECT COUNT(*) FROM {{lanes}} WHERE group_name = ? AND member = ?), \
+            (SELECT COUNT(*) FROM {{members}} WHERE process <> ? AND alive_until > {{now}}), \
+            (SELECT trimmed FROM {{state}} WHERE id = 1), {of_numbers}"
+        );
+        let mut values = vec![
+            group.into(),
+            group.into(),
+            group.into(),
+            group.into(),
+            member.into(),
+            process.into(),
+        ];
+        values.extend(values_of_numbers);
+        const KINDS: &[Kind] = &[Kind::Int; 18];
+        let mut rows = self.rows(&look, values, KINDS).await?;
+        let row = rows.first_mut().ok_or(sqlx::Error::RowNotFound)?;
+        let mut look = Look {
+            last: row.int()?,
+            due_at: row
+                .maybe_int()?
+                .map(|due_in| asked + Duration::from_micros(u64::try_from(due_in).unwrap_or(0))),
+            version: row.int()?,
+            members: row.int()?,
+            free_lanes: row.int()?,
+            own_lanes: row.int()?,
+            others: row.int()? > 0,
+            trimmed: row.int()?,
+            numbers: numbers::Look::default(),
+        };
+        look.numbers = numbers::seen(row, marks)?;
+        Ok(look)
+    }
+}

@@ -1,0 +1,303 @@
+//! Numbers that have gone back: the sequence was restarted, the table truncated, or another server took
+//! over that counts on its own.
+//!
+//! Every group takes what is numbered at or below its progress for done. So such a message would be
+//! passed over in silence. Here is how it is noticed; [`mend`](super::renumber) has what is done about it.
+//!
+//! ```text
+//!   the sequence stands below a number that was used ──────────┐
+//!   a row at either end breaks a watermark (each look) ────────┼─▶ Log::mend
+//!   a row anywhere breaks a watermark (a walk, every 10 min) ──┘
+//! ```
+//!
+//! Not noticed is one thing: that numbers go back and pass the old ones again between two looks (2.5 s),
+//! and the process that had read the old ones dies before the second.
+
+use std::fmt;
+
+use super::{
+    Log,
+    database::{Kind, Row, Value},
+    renumber::{Known, since},
+    texts::padded,
+};
+use crate::log::progress::watermark::{MOST, Watermark};
+use crate::{OutboxDatabase, database::DbResult};
+
+/// Rows that one statement of a walk looks at.
+pub(crate) const STEP: i64 = 10_000;
+
+/// The watermark that running members write, and the one of the last walk. From there on those of
+/// numbers that went back, and below zero those that the last member to end has left.
+const NEWEST: i64 = 0;
+const WALKED: i64 = 1;
+
+/// The log's numbers went back, and the next one could not be raised above those that were used.
+///
+/// What `on_read_error` gets, inside [`sqlx::Error::Configuration`], and the cause of `start`'s error.
+/// Nothing is read meanwhile, so nothing is lost; it goes on by itself once this is mended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct NumbersWentBack {
+    /// The highest number that was used.
+    pub highest: i64,
+    /// The last number that was given out.
+    pub last: i64,
+    /// What the database said.
+    pub cause: sqlx::Error,
+}
+
+impl NumbersWentBack {
+    /// Finds it in an error of the log.
+    ///
+    /// ```
+    /// # use final_core::{NumbersWentBack, SqlBroker};
+    /// # fn example(broker: SqlBroker<sqlx::Sqlite>) -> SqlBroker<sqlx::Sqlite> {
+    /// broker.on_read_error(|error| {
+    ///     if let Some(back) = NumbersWentBack::of(error) {
+    ///         eprintln!("page somebody: {back}");
+    ///     }
+    /// })
+    /// # }
+    /// ```
+    pub fn of(error: &sqlx::Error) -> Option<&Self> {
+        match error {
+            sqlx::Error::Configuration(cause) => cause.downcast_ref(),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for NumbersWentBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            highest,
+            last,
+            cause,
+        } = self;
+        write!(
+            f,
+            "the numbers of final_log went back: numbers up to {highest} were used, and the next one is \
+             {}; raising it failed: {cause}; let the role of the service use and update the sequence of \
+             final_log.seq and insert into the table, or raise the sequence above {highest} by hand",
+            last.saturating_add(1)
+        )
+    }
+}
+
+impl std::error::Error for NumbersWentBack {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.cause)
+    }
+}
+
+/// A condition on rows `l` whose numbers were given out twice, by watermarks that are values.
+pub(crate) fn breaks(marks: &[Watermark]) -> (String, Vec<Value>) {
+    if marks.is_empty() {
+        return ("1 = 0".to_owned(), Vec::new());
+    }
+    let marks = padded(marks);
+    let one = "l.seq <= ? AND l.created_at > ?";
+    let values = marks.iter();
+    (
+        format!("({})", vec![one; marks.len()].join(" OR ")),
+        values
+            .flat_map(|mark| [Value::from(mark.seq), mark.written_at.into()])
+            .collect(),
+    )
+}
+
+/// The same by the watermarks of the table.
+pub(crate) const BREAKS_WRITTEN: &str = "EXISTS (SELECT 1 FROM {watermarks} w \
+    WHERE w.seq >= l.seq AND w.written_at < l.created_at)";
+
+/// Whether a group has passed over row `l`; one that meets a condition on its lanes `k`.
+pub(crate) fn passed(by: &str) -> String {
+    format!(
+        "EXISTS (SELECT 1 FROM {{lanes}} k, {{topics}} t WHERE k.stream = 0 {by} \
+         AND k.lane = l.lane AND k.read_to >= l.seq AND t.group_name = k.group_name AND t.stream = 0 \
+         AND t.topic = l.topic AND (l.recipient IS NULL OR l.recipient = k.group_name))"
+    )
+}
+
+impl<DB: OutboxDatabase> Log<DB> {
+    /// How many messages a group would pass over because their numbers were given out twice, and how
+    /// old the oldest is, in microseconds.
+    pub(crate) async fn passed_over(&self, group: &str) -> DbResult<(i64, Option<i64>)> {
+        let (columns, values) = columns(&[]);
+        let mut rows = self.rows(&look(&columns), values, LOOK).await?;
+        let look = seen(rows.first_mut().ok_or(sqlx::Error::RowNotFound)?, &[])?;
+        if !look.is_suspect() {
+            return Ok((0, None));
+        }
+        let mut rows = self.rows(WRITTEN, Vec::new(), &[Kind::Int; 2]).await?;
+        let written: Vec<_> = rows.iter_mut().map(read).collect::<DbResult<_>>()?;
+        let lost = look.last.filter(|last| *last < look.highest);
+        let lost = lost.map(|seq| Watermark {
+            seq,
+            written_at: since(seq, &written, &Known::default()).0,
+        });
+        let (by_lost, mut values) = breaks(lost.as_slice());
+        let count = format!(
+            "SELECT COUNT(*), {{now}} - MIN(l.created_at) FROM {{log}} l \
+             WHERE l.topic <> '' AND ({BREAKS_WRITTEN} OR {by_lost}) AND {}",
+            passed("AND k.group_name = ?")
+        );
+        values.push(group.into());
+        let mut rows = self.rows(&count, values, &[Kind::Int; 2]).await?;
+        let row = rows.first_mut().ok_or(sqlx::Error::RowNotFound)?;
+        Ok((row.int()?, row.maybe_int()?))
+    }
+
+    /// Tells others how far we have read.
+    pub(crate) async fn write_watermark(&self, mark: Watermark) -> DbResult<()> {
+        let raise = "UPDATE {watermarks} SET written_at = ?, seq = ? WHERE id = ? AND seq < ?";
+        let values = vec![
+            mark.written_at.into(),
+            mark.seq.into(),
+            NEWEST.into(),
+            mark.seq.into(),
+        ];
+        self.run(raise, values).await.map(drop)
+    }
+
+    /// Writes down all watermarks of a reader that ends, for the processes that start next. The newest alone is
+    /// not enough: an open transaction may have used numbers, while visible rows have passed the old ones.
+    pub(crate) async fn leave_watermarks(&self, marks: &[Watermark]) -> DbResult<()> {
+        let mut tx = self.begin().await?;
+        super::subscriptions::hold_trimming(&mut tx).await?;
+        tx.run("DELETE FROM {watermarks} WHERE id < 0", Vec::new())
+            .await?;
+        for (id, mark) in (1..).zip(marks) {
+            let insert = "INSERT INTO {watermarks} (id, seq, written_at) VALUES (?, ?, ?)";
+            let id: i64 = id;
+            let values = vec![(-id).into(), mark.seq.into(), mark.written_at.into()];
+            tx.run(insert, values).await?;
+        }
+        tx.commit().await
+    }
+
+    /// What others have told, and the time by the database's clock. Makes the first watermark where there
+    /// is none.
+    pub(crate) async fn watermark(&self) -> DbResult<(Watermark, i64)> {
+        let first = "{insert} INTO {watermarks} (id, seq, written_at) \
+            SELECT 0, COALESCE((SELECT MAX(seq) FROM {log}), 0), {now} FROM {state} WHERE id = 1 {nothing}";
+        let newest = "SELECT seq, written_at, {now} FROM {watermarks} WHERE id = 0";
+        for makes in [false, true] {
+            if makes {
+                self.run(first, Vec::new()).await?;
+            }
+            let mut rows = self.rows(newest, Vec::new(), &[Kind::Int; 3]).await?;
+            if let Some(row) = rows.first_mut() {
+                return Ok((read(row)?, row.int()?));
+            }
+        }
+        Err(sqlx::Error::RowNotFound)
+    }
+
+    /// Looks through rows after a number for numbers that were given out twice. Says where to go on,
+    /// `None` at the end, and whether there is any.
+    pub(crate) async fn walk(&self, after: i64) -> DbResult<(Option<i64>, bool)> {
+        let step = format!(
+            "SELECT MAX(l.seq), COUNT(CASE WHEN l.topic <> '' AND {BREAKS_WRITTEN} THEN 1 END) \
+             FROM (SELECT seq, topic, created_at FROM {{log}} \
+                 WHERE seq > ? AND seq <= (SELECT MAX(seq) FROM {{watermarks}}) \
+                 ORDER BY seq LIMIT ?) l"
+        );
+        let values = vec![after.into(), STEP.into()];
+        let mut rows = self.rows(&step, values, &[Kind::Int; 2]).await?;
+        let row = rows.first_mut().ok_or(sqlx::Error::RowNotFound)?;
+        let (last, found) = (row.maybe_int()?, row.int()? > 0);
+        if last.is_none() {
+            // The next walk finds what was written since this one.
+            let walked = "DELETE FROM {watermarks} WHERE id = ?";
+            self.run(walked, vec![WALKED.into()]).await?;
+            let walked = "{insert} INTO {watermarks} (id, seq, written_at) \
+                SELECT 1, w.seq, w.written_at FROM {watermarks} w WHERE w.id = 0 {nothing}";
+            self.run(walked, Vec::new()).await?;
+        }
+        Ok((last, found))
+    }
+}
+
+/// What others have told.
+pub(crate) const WRITTEN: &str = "SELECT seq, written_at FROM {watermarks} WHERE id <= 1";
+
+pub(crate) fn read(row: &mut Row) -> DbResult<Watermark> {
+    Ok(Watermark {
+        seq: row.int()?,
+        written_at: row.int()?,
+    })
+}
+
+/// What [`Session::look`](super::session::Session::look) sees of the numbers.
+#[derive(Debug, Default)]
+pub(crate) struct Look {
+    /// The last number that was given out; `None` where the role may not know it.
+    pub(crate) last: Option<i64>,
+    /// The highest that was used.
+    pub(crate) highest: i64,
+    /// Whether there are rows at either end of the log whose numbers were given out twice.
+    pub(crate) has_second: bool,
+    /// Whether the next message that is scheduled would have the number of one that is there.
+    pub(crate) scheduled_is_back: bool,
+    /// The database's clock, in microseconds since 1970.
+    pub(crate) now: i64,
+}
+
+impl Look {
+    /// Whether the numbers are to be mended, as far as one statement can tell.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.has_second
+            || self.scheduled_is_back
+            || self.last.is_some_and(|last| last < self.highest)
+    }
+}
+
+/// How many rows at either end are looked at.
+const END: i64 = 100;
+
+/// The columns of a look, and their values.
+pub(crate) fn columns(marks: &[Watermark]) -> (String, Vec<Value>) {
+    let (by_ours, ours) = breaks(marks);
+    let second = |rows: &str| {
+        format!(
+            "(SELECT COUNT(*) FROM (SELECT seq, topic, created_at FROM {{log}} {rows} LIMIT {END}) l \
+             WHERE l.topic <> '' AND ({by_ours} OR {BREAKS_WRITTEN}))"
+        )
+    };
+    let text = format!(
+        "{{last_number}}, (SELECT MAX(seq) FROM {{log}}), (SELECT MAX(read_to) FROM {{lanes}}), \
+         (SELECT MAX(seq) FROM {{watermarks}} WHERE id <= 1), \
+         (SELECT trimmed FROM {{state}} WHERE id = 1), {}, {}, \
+         {{last_scheduled}}, (SELECT MAX(seq) FROM {{scheduled}}), {{now}}",
+        second("ORDER BY seq"),
+        second("WHERE seq <= (SELECT trimmed FROM {state} WHERE id = 1) ORDER BY seq DESC"),
+    );
+    (text, [ours.clone(), ours].concat())
+}
+
+/// The columns of a look as a statement of its own, and what they are read as.
+pub(crate) fn look(columns: &str) -> String {
+    format!("SELECT {columns}")
+}
+pub(crate) const LOOK: &[Kind] = &[Kind::Int; 10];
+
+/// Reads the columns of a look.
+pub(crate) fn seen(row: &mut Row, marks: &[Watermark]) -> DbResult<Look> {
+    let last = row.maybe_int()?;
+    let used = [row.int()?, row.int()?, row.int()?, row.int()?];
+    let ours = marks.iter().map(|mark| mark.seq);
+    Ok(Look {
+        last,
+        highest: used.into_iter().chain(ours).max().unwrap_or(0),
+        has_second: row.int()? + row.int()? > 0,
+        scheduled_is_back: match (row.maybe_int()?, row.maybe_int()?) {
+            (Some(last), Some(highest)) => last < highest,
+            _ => false,
+        },
+        now: row.int()?,
+    })
+}
+
+const _: () = assert!(MOST == 16, "a list of marks is padded to 16");

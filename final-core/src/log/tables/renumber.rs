@@ -1,0 +1,329 @@
+//! Numbers that have gone back are raised again, and messages whose number was given out twice get new
+//! ones: every group then reads them like any other.
+//!
+//! In any order of crashes nothing is lost: the sequence is raised first, and what is not moved yet still
+//! breaks the watermarks that are written. A message that is moved while somebody has it in hand comes
+//! twice.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Log, Tx,
+    database::{Kind, Row, Value},
+    numbers::{
+        BREAKS_WRITTEN, LOOK, NumbersWentBack, STEP, WRITTEN, breaks, columns, look, passed, read,
+        seen,
+    },
+    subscriptions::hold_trimming,
+    texts::{list, padded},
+};
+use crate::log::progress::{
+    gaps::Gaps,
+    watermark::{Watermark, written_by},
+};
+use crate::{OutboxDatabase, database::DbResult};
+
+/// Rows that one transaction gives new numbers.
+const BATCH: usize = 500;
+/// By how much the clocks of two servers may differ, in microseconds. What was written so long before a
+/// watermark of another server may come twice.
+const SKEW: i64 = 1_000_000;
+/// How long it is remembered that numbers went back: a transaction that was open then is found for as
+/// long.
+const REMEMBERED: i64 = 7 * 24 * 3600 * 1_000_000;
+
+/// What mending has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mended {
+    /// From where to where the next number was raised.
+    pub(crate) raised: Option<(i64, i64)>,
+    /// Messages that have new numbers.
+    pub(crate) moved: usize,
+}
+
+impl Mended {
+    pub(crate) fn is_nothing(self) -> bool {
+        self == Self::default()
+    }
+}
+
+/// What a reader knows, for [`Log::mend`].
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// Its watermarks.
+    pub(crate) marks: Vec<Watermark>,
+    /// Whether they are of the server that is asked now.
+    pub(crate) same_server: bool,
+    /// Numbers it waits for: what shows there was open for long and is no second one.
+    pub(crate) open: Gaps,
+    /// Rows it has waited for, and when they were written.
+    pub(crate) late: BTreeMap<i64, i64>,
+    /// Whether to look through the whole log, however it looks at its ends.
+    pub(crate) thoroughly: bool,
+}
+
+/// A mending that goes through the log.
+struct Round {
+    mended: Mended,
+    /// Where it has come, and how far it goes.
+    after: i64,
+    until: i64,
+    /// What is known of the numbers, by ourselves and by others.
+    marks: Vec<Watermark>,
+    /// What was written since the numbers went back, by the last number that was given out.
+    lost: Option<Watermark>,
+    /// The highest number that was given out twice.
+    second: Option<i64>,
+}
+
+impl<DB: OutboxDatabase> Log<DB> {
+    /// Raises the next number above all that were used, and gives new numbers to messages whose number
+    /// was given out twice.
+    ///
+    /// Nobody trims or subscribes while one of its transactions is open.
+    pub(crate) async fn mend(&self, known: &Known) -> DbResult<Mended> {
+        let Some(mut round) = self.raise_numbers(known).await? else {
+            return Ok(Mended::default());
+        };
+        while self.move_next(&mut round, known).await? {}
+        Ok(round.mended)
+    }
+
+    /// `None` where nothing is to be mended.
+    async fn raise_numbers(&self, known: &Known) -> DbResult<Option<Round>> {
+        let mut tx = self.begin().await?;
+        hold_trimming(&mut tx).await?;
+        let (columns, values) = columns(&known.marks);
+        let mut rows = tx.rows(&look(&columns), values, LOOK).await?;
+        let row = rows.first_mut().ok_or(sqlx::Error::RowNotFound)?;
+        let look = seen(row, &known.marks)?;
+        if !look.is_suspect() && !known.thoroughly {
+            return tx.roll_back().await.map(|()| None);
+        }
+        raise_scheduled(&mut tx).await?;
+        let mut rows = tx.rows(WRITTEN, Vec::new(), &[Kind::Int; 2]).await?;
+        let written: Vec<_> = rows.iter_mut().map(read).collect::<DbResult<_>>()?;
+        let marks: Vec<_> = written.iter().chain(&known.marks).copied().collect();
+        let told = marks.iter().map(|mark| mark.seq).max().unwrap_or(0);
+        let mut round = Round {
+            mended: Mended::default(),
+            after: 0,
+            until: told,
+            marks,
+            lost: None,
+            second: None,
+        };
+        // Asked once more, after everything that was used.
+        let last = match last(&mut tx, "").await? {
+            Some(last) => last,
+            None => take_one(&mut tx).await?,
+        };
+        if last < look.highest {
+            raise(&mut tx, "", last, look.highest).await?;
+            round.mended.raised = Some((last, look.highest));
+            let (since, exact) = since(last, &written, known);
+            let sure = Watermark {
+                seq: told.min(last),
+                written_at: exact,
+            };
+            remember(&mut tx, sure).await?;
+            round.until = told.max(last);
+            round.lost = Some(Watermark {
+                seq: last,
+                written_at: since,
+            });
+        }
+        tx.commit().await?;
+        Ok(Some(round))
+    }
+
+    /// Moves the next messages. False at the end.
+    async fn move_next(&self, round: &mut Round, known: &Known) -> DbResult<bool> {
+        let mut tx = self.begin().await?;
+        hold_trimming(&mut tx).await?;
+        let Some(end) = step(&mut tx, round.after, round.until).await? else {
+            if let (Some(seq), None) = (round.second, round.lost) {
+                let written_at = written_by(&round.marks, seq).unwrap_or(0);
+                remember(&mut tx, Watermark { seq, written_at }).await?;
+            }
+            tx.commit().await?;
+            return Ok(false);
+        };
+        let rows = second(&mut tx, (round.after, end), &known.marks, round.lost).await?;
+        let after = match rows.last() {
+            Some((last, _)) if rows.len() >= BATCH => *last,
+            _ => end,
+        };
+        let is_second = |(seq, written_at): &(i64, i64)| {
+            !known.open.contains(*seq) && known.late.get(seq) != Some(written_at)
+        };
+        let rows: Vec<i64> = rows
+            .into_iter()
+            .filter(is_second)
+            .map(|row| row.0)
+            .collect();
+        if let Some(seq) = rows.last().copied() {
+            tx.be_durable().await?;
+            renumber(&mut tx, &rows).await?;
+            round.second = Some(seq);
+        }
+        tx.commit().await?;
+        round.mended.moved += rows.len();
+        round.after = after;
+        Ok(true)
+    }
+}
+
+/// What was written since, by the last number that was given out: as far back as another server's clock
+/// may lead, and exactly.
+pub(crate) fn since(last: i64, written: &[Watermark], known: &Known) -> (i64, i64) {
+    let exact = written_by(&known.marks, last).or_else(|| written_by(written, last));
+    let exact = exact.unwrap_or(0);
+    let skew = if known.same_server { 0 } else { SKEW };
+    (exact.saturating_sub(skew), exact)
+}
+
+/// The last number that a table has given out; `None` where the role may not know it.
+async fn last<DB: OutboxDatabase>(tx: &mut Tx<'_, DB>, table: &str) -> DbResult<Option<i64>> {
+    let last = match table {
+        "" => "SELECT {last_number}",
+        _ => "SELECT {last_scheduled}",
+    };
+    let mut rows = tx.rows(last, Vec::new(), &[Kind::Int]).await?;
+    rows.first_mut().map_or(Ok(None), Row::maybe_int)
+}
+
+/// Takes a number to see where the log stands, for a role that may not ask its sequence.
+async fn take_one<DB: OutboxDatabase>(tx: &mut Tx<'_, DB>) -> DbResult<i64> {
+    let take = "INSERT INTO {log} (message_id, topic, payload, content_type, durable, lane, weight, \
+        created_at) VALUES (?, '', ?, '', 0, 0, 0, {now}) RETURNING seq";
+    let values = vec![uuid::Uuid::nil().into(), Value::Bytes(Vec::new())];
+    let mut rows = tx.rows(take, values, &[Kind::Int]).await?;
+    rows.first_mut()
+        .map_or(Err(sqlx::Error::RowNotFound), Row::int)
+}
+
+/// Makes the next number higher than `highest`.
+async fn raise<DB: OutboxDatabase>(
+    tx: &mut Tx<'_, DB>,
+    table: &str,
+    last: i64,
+    highest: i64,
+) -> DbResult<()> {
+    let raised = match tx.texts.raise_number(table, last, highest) {
+        Some(raise) => tx.rows(&raise, Vec::new(), &[Kind::Int]).await.map(drop),
+        None => insert_above(tx, table, highest).await,
+    };
+    raised.map_err(|cause| {
+        sqlx::Error::Configuration(Box::new(NumbersWentBack {
+            highest,
+            last,
+            cause,
+        }))
+    })
+}
+
+/// An empty row with the next number: databases that count by the rows go on from it.
+async fn insert_above<DB: OutboxDatabase>(
+    tx: &mut Tx<'_, DB>,
+    table: &str,
+    highest: i64,
+) -> DbResult<()> {
+    let (due, at) = match table {
+        "" => ("", ""),
+        _ => (", due_at", ", {now}"),
+    };
+    let name = if table.is_empty() { "log" } else { table };
+    let row = format!(
+        "{{insert}} INTO {{{name}}} (seq, message_id, topic, payload, content_type, durable, lane, weight, \
+             created_at{due}) VALUES (?, ?, '', ?, '', 0, 0, 0, {{now}}{at}) {{nothing}}"
+    );
+    let above = highest.saturating_add(1);
+    let values = vec![
+        above.into(),
+        uuid::Uuid::nil().into(),
+        Value::Bytes(Vec::new()),
+    ];
+    tx.run(&row, values).await?;
+    if !table.is_empty() {
+        // The counter stays where the row has brought it.
+        let delete = format!("DELETE FROM {{{name}}} WHERE seq = ?");
+        tx.run(&delete, vec![above.into()]).await?;
+    }
+    Ok(())
+}
+
+/// Of what is scheduled the numbers are keys and nothing else: an INSERT with one that is taken fails.
+async fn raise_scheduled<DB: OutboxDatabase>(tx: &mut Tx<'_, DB>) -> DbResult<()> {
+    let used = "SELECT MAX(seq) FROM {scheduled}";
+    let mut rows = tx.rows(used, Vec::new(), &[Kind::Int]).await?;
+    let highest = rows.first_mut().map_or(Ok(0), Row::int)?;
+    match last(tx, "scheduled").await? {
+        Some(last) if last < highest => raise(tx, "scheduled", last, highest).await,
+        _ => Ok(()),
+    }
+}
+
+/// Remembers that numbers went back: transactions that were open then commit later.
+async fn remember<DB: OutboxDatabase>(tx: &mut Tx<'_, DB>, mark: Watermark) -> DbResult<()> {
+    let forget = "DELETE FROM {watermarks} WHERE id > 1 AND id < {now} - ?";
+    tx.run(forget, vec![REMEMBERED.into()]).await?;
+    // A time is an id that no other has: menders wait for each other.
+    let insert = "{insert} INTO {watermarks} (id, seq, written_at) VALUES ({now}, ?, ?) {nothing}";
+    let values = vec![mark.seq.into(), mark.written_at.into()];
+    tx.run(insert, values).await.map(drop)
+}
+
+/// The last number of the next rows; `None` behind the last.
+async fn step<DB: OutboxDatabase>(
+    tx: &mut Tx<'_, DB>,
+    after: i64,
+    until: i64,
+) -> DbResult<Option<i64>> {
+    let end = "SELECT MAX(l.seq) FROM (SELECT seq FROM {log} WHERE seq > ? AND seq <= ? \
+        ORDER BY seq LIMIT ?) l";
+    let values = vec![after.into(), until.into(), STEP.into()];
+    let mut rows = tx.rows(end, values, &[Kind::Int]).await?;
+    rows.first_mut().map_or(Ok(None), Row::maybe_int)
+}
+
+/// Rows with numbers that were given out twice, after one and up to another, in order: the number, and
+/// when it was written.
+async fn second<DB: OutboxDatabase>(
+    tx: &mut Tx<'_, DB>,
+    (after, end): (i64, i64),
+    marks: &[Watermark],
+    lost: Option<Watermark>,
+) -> DbResult<Vec<(i64, i64)>> {
+    let (by_ours, mut values) = breaks(marks);
+    let (by_lost, lost) = breaks(lost.as_slice());
+    let rows = format!(
+        "SELECT l.seq, l.created_at FROM {{log}} l \
+         WHERE l.topic <> '' AND ({by_ours} OR {BREAKS_WRITTEN} OR {by_lost} AND {}) \
+             AND l.seq > ? AND l.seq <= ? ORDER BY l.seq LIMIT ?",
+        passed("")
+    );
+    values.extend(lost);
+    values.extend([after.into(), end.into(), Value::from(BATCH as i64)]);
+    let rows = tx.rows(&rows, values, &[Kind::Int; 2]).await?;
+    rows.into_iter()
+        .map(|mut row| Ok((row.int()?, row.int()?)))
+        .collect()
+}
+
+/// Gives rows the next numbers, in their order.
+async fn renumber<DB: OutboxDatabase>(tx: &mut Tx<'_, DB>, seqs: &[i64]) -> DbResult<()> {
+    let some = padded(seqs);
+    let list = list(some.len());
+    let values = || -> Vec<_> { some.iter().map(|seq| Value::from(*seq)).collect() };
+    let copy = format!(
+        "INSERT INTO {{log}} ({{message}}, recipient, expires_at, created_at) \
+         SELECT {{message}}, recipient, expires_at, created_at FROM {{log}} \
+         WHERE seq IN ({list}) ORDER BY seq"
+    );
+    tx.run(&copy, values()).await?;
+    let delete = format!("DELETE FROM {{log}} WHERE seq IN ({list})");
+    tx.delete_only(&delete, values(), seqs.len())
+        .await
+        .map(drop)
+}

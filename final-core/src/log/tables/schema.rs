@@ -1,0 +1,165 @@
+//! The tables, and how they come to be. Shared by all services of a database.
+
+/// The version this release brings the tables to.
+pub(crate) const VERSION: i32 = 2;
+
+/// What a dialect calls the types.
+#[derive(Debug)]
+pub struct Types {
+    /// A 64-bit number that counts up by itself and is the key.
+    pub(crate) serial: &'static str,
+    pub(crate) id: &'static str,
+    /// A short text that can be part of a key: a name, a topic.
+    pub(crate) name: &'static str,
+    pub(crate) text: &'static str,
+    pub(crate) bytes: &'static str,
+    pub(crate) small: &'static str,
+    pub(crate) big: &'static str,
+    /// After the columns of a table that grows at its end and shrinks at its beginning.
+    pub(crate) moving: &'static str,
+    /// After the columns of any other.
+    pub(crate) still: &'static str,
+    /// After the columns of a small table whose rows change all the time.
+    pub(crate) busy: &'static str,
+    /// Whether an index is made with its table, because there is no `CREATE INDEX IF NOT EXISTS`.
+    pub(crate) inline_index: bool,
+    /// Before the names.
+    pub(crate) schema: &'static str,
+}
+
+/// The row with the version of the tables.
+pub(crate) fn state(words: &super::texts::Words) -> String {
+    format!(
+        "{} INTO final_log_state (id, version, trimmed) VALUES (1, {VERSION}, 0) {}",
+        words.insert, words.nothing
+    )
+}
+
+/// Tables of an earlier release are as good as new ones, since each is made that is missing.
+pub(crate) fn raise_version() -> String {
+    format!("UPDATE final_log_state SET version = {VERSION} WHERE id = 1 AND version < {VERSION}")
+}
+
+/// All tables. Each may be there already.
+///
+/// | table | a row is |
+/// | --- | --- |
+/// | `final_log` | a message; `seq` is its place |
+/// | `final_log_scheduled` | a message that is not due yet |
+/// | `final_log_groups` | a service that subscribes; `version` counts its subscriptions up |
+/// | `final_log_topics` | a topic of a group; messages after `after_seq` are for it |
+/// | `final_log_lanes` | a share of a group's messages: who has it, how far it has come |
+/// | `final_log_members` | a running bus |
+/// | `final_log_dead` | a dead letter |
+/// | `final_log_watermarks` | when numbers up to one had been given out, see [`numbers`](mod@super::numbers) |
+/// | `final_log_state` | one row: the version of the tables, and up to where the log has been trimmed |
+pub(crate) fn tables(t: &Types) -> Vec<String> {
+    let Types {
+        serial,
+        id,
+        name,
+        text,
+        bytes,
+        small,
+        big,
+        moving,
+        still,
+        busy,
+        inline_index,
+        schema,
+    } = t;
+    let last = crate::log::LANES - 1;
+    let message = format!(
+        "message_id {id} NOT NULL,\n  topic {name} NOT NULL,\n  message_key {text},\n  \
+         headers {text},\n  payload {bytes} NOT NULL,\n  content_type {name} NOT NULL,\n  \
+         durable {small} NOT NULL,\n  lane {small} NOT NULL,\n  weight {big} NOT NULL"
+    );
+    let create = |name: &str, columns: String, options: &str| {
+        format!("CREATE TABLE IF NOT EXISTS {schema}final_log{name} (\n  {columns}\n){options}")
+    };
+    let due = "final_log_due";
+    let (inline, index) = match inline_index {
+        true => (format!(",\n  INDEX {due} (due_at, seq)"), None),
+        false => {
+            let on = "ON final_log_scheduled (due_at, seq)";
+            let index = format!("CREATE INDEX IF NOT EXISTS {schema}{due} {on}");
+            (String::new(), Some(index))
+        }
+    };
+    let mut all = vec![
+        create(
+            "",
+            format!(
+                "seq {serial},\n  {message},\n  recipient {name},\n  expires_at {big},\n  \
+                 created_at {big} NOT NULL,\n  CONSTRAINT final_log_lane CHECK (lane BETWEEN 0 AND {last})"
+            ),
+            moving,
+        ),
+        create(
+            "_scheduled",
+            format!(
+                "seq {serial},\n  {message},\n  recipient {name},\n  expires_at {big},\n  \
+                 created_at {big} NOT NULL,\n  due_at {big} NOT NULL,\n  \
+                 CONSTRAINT final_log_scheduled_lane CHECK (lane BETWEEN 0 AND {last}){inline}"
+            ),
+            moving,
+        ),
+        create(
+            "_groups",
+            format!("name {name} NOT NULL PRIMARY KEY,\n  version {big} NOT NULL"),
+            still,
+        ),
+        create(
+            "_topics",
+            format!(
+                "group_name {name} NOT NULL,\n  stream {big} NOT NULL,\n  topic {name} NOT NULL,\n  \
+                 after_seq {big} NOT NULL,\n  PRIMARY KEY (group_name, stream, topic)"
+            ),
+            still,
+        ),
+        create(
+            "_lanes",
+            format!(
+                "group_name {name} NOT NULL,\n  stream {big} NOT NULL,\n  lane {small} NOT NULL,\n  \
+                 member {id},\n  epoch {big} NOT NULL,\n  read_to {big} NOT NULL,\n  \
+                 open_seqs {text},\n  settled_to {big} NOT NULL,\n  ends_at {big},\n  \
+                 PRIMARY KEY (group_name, stream, lane)"
+            ),
+            busy,
+        ),
+        create(
+            "_members",
+            format!(
+                "member {id} NOT NULL PRIMARY KEY,\n  group_name {name} NOT NULL,\n  \
+                 process {id} NOT NULL,\n  alive_until {big} NOT NULL"
+            ),
+            busy,
+        ),
+        create(
+            "_dead",
+            format!(
+                "group_name {name} NOT NULL,\n  seq {big} NOT NULL,\n  {message},\n  \
+                 reason {text} NOT NULL,\n  attempts {big} NOT NULL,\n  died_at {big} NOT NULL,\n  \
+                 PRIMARY KEY (group_name, seq)"
+            ),
+            still,
+        ),
+        create(
+            "_watermarks",
+            format!(
+                "id {big} NOT NULL PRIMARY KEY,\n  seq {big} NOT NULL,\n  written_at {big} NOT NULL"
+            ),
+            busy,
+        ),
+        create(
+            "_state",
+            format!(
+                "id {small} NOT NULL PRIMARY KEY,\n  version {small} NOT NULL,\n  \
+                 trimmed {big} NOT NULL"
+            ),
+            busy,
+        ),
+    ];
+    all.extend(index);
+    all
+}

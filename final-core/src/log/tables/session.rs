@@ -1,0 +1,250 @@
+//! The connection a bus reads the log on, and what it has seen there.
+//!
+//! A server that comes back from a crash without its last commits, or a replica that takes over from
+//! it, gives their numbers again. No connection outlives that. So what a bus knows of the log is true
+//! as long as its connection lives, and is compared with the table on the next one.
+//!
+//! SQLite has no server that could die without its readers, so any connection will do there.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use sqlx::{Connection, error::DatabaseError};
+use uuid::Uuid;
+
+use super::{
+    Log, Tx,
+    database::{Kind, Row, Value},
+    lanes::{LaneId, LaneRow},
+    texts::{list, padded},
+    within,
+};
+use crate::{OutboxDatabase, database::DbResult};
+
+/// Rows that are remembered until a commit of ours proves them. Beyond it they count as forgotten.
+const MOST_SEEN: usize = 20_000;
+/// Rows compared by one statement.
+const COMPARED: usize = 512;
+/// How long saying goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+pub(crate) struct Session<DB: OutboxDatabase> {
+    pub(crate) log: Arc<Log<DB>>,
+    conn: Option<DB::Connection>,
+    proof: Option<Proof>,
+    /// The messages that were read since.
+    seen: HashMap<i64, Uuid>,
+}
+
+/// The last commit of ours that took a lane further. Who still has it has everything that showed before
+/// it, because no server forgets an earlier commit and keeps a later one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Proof {
+    pub(crate) lane: LaneId,
+    pub(crate) epoch: i64,
+    pub(crate) read_to: i64,
+}
+
+impl Proof {
+    /// Whether these rows have it. Of a lane that somebody else has taken further it proves nothing.
+    fn is_in(self, rows: &[LaneRow], member: Uuid) -> bool {
+        let shows = |row: &LaneRow| {
+            let is_ours = row.epoch == self.epoch && row.member == Some(member);
+            row.id == self.lane && is_ours && row.read_to >= self.read_to
+        };
+        rows.iter().any(shows)
+    }
+}
+
+impl<DB: OutboxDatabase> Session<DB> {
+    pub(crate) fn new(log: Arc<Log<DB>>) -> Self {
+        Self {
+            log,
+            conn: None,
+            proof: None,
+            seen: HashMap::new(),
+        }
+    }
+
+    /// Whether there is a connection to read on.
+    pub(crate) fn is_open(&self) -> bool {
+        self.conn.is_some() || DB::LOG_WORDS.gapless
+    }
+
+    /// Takes a connection, whose server may have forgotten what the one before has shown.
+    pub(crate) async fn open(&mut self) -> DbResult<()> {
+        let conn = within(self.log.pool().acquire()).await?;
+        // It counts no more among those of the pool, and does not go back there.
+        self.conn = Some(conn.detach());
+        Ok(())
+    }
+
+    /// These were read, and are about to be taken for read.
+    pub(crate) fn see(&mut self, rows: impl Iterator<Item = (i64, Uuid)>) {
+        if !DB::LOG_WORDS.gapless && self.seen.len() <= MOST_SEEN {
+            self.seen.extend(rows);
+        }
+    }
+
+    /// A lane has been taken further.
+    pub(crate) fn committed(&mut self, proof: Proof) {
+        self.proof = Some(proof);
+        self.seen.clear();
+    }
+
+    /// Nothing is known any more.
+    pub(crate) fn forget(&mut self) {
+        self.proof = None;
+        self.seen.clear();
+    }
+
+    /// Whether the server still has everything we have seen.
+    pub(crate) async fn remembers(&mut self, lanes: &[LaneRow], member: Uuid) -> DbResult<bool> {
+        let is_proven = self.proof.is_none_or(|proof| proof.is_in(lanes, member));
+        if !is_proven || self.seen.len() > MOST_SEEN {
+            return Ok(false);
+        }
+        let trimmed = self.trimmed().await?;
+        let seqs: Vec<i64> = self.seen.keys().copied().collect();
+        for seqs in seqs.chunks(COMPARED) {
+            let some = padded(seqs);
+            let ids = format!(
+                "SELECT seq, message_id FROM {{log}} WHERE seq IN ({})",
+                list(some.len())
+            );
+            let values = some.iter().map(|seq| Value::from(*seq)).collect();
+            let mut shown = HashMap::new();
+            for mut row in self.rows(&ids, values, &[Kind::Int, Kind::Id]).await? {
+                shown.insert(row.int()?, row.maybe_id()?.unwrap_or_default());
+            }
+            let is_there = |seq: &i64| *seq <= trimmed || shown.get(seq) == self.seen.get(seq);
+            if !seqs.iter().all(is_there) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Up to where nothing is missing that was not removed.
+    pub(crate) async fn trimmed(&mut self) -> DbResult<i64> {
+        let trimmed = "SELECT trimmed FROM {state} WHERE id = 1";
+        let mut rows = self.rows(trimmed, Vec::new(), &[Kind::Int]).await?;
+        rows.first_mut().map_or(Ok(0), Row::int)
+    }
+
+    /// Waits until everything that shows is on the disk.
+    ///
+    /// What a server shows and then forgets in a crash was never committed, and its numbers are given
+    /// to others. A commit of ours comes after all of it, and waits for the disk.
+    pub(crate) async fn be_sure(&mut self, member: Uuid) -> DbResult<()> {
+        if !self.log.ready().await?.shows_early {
+            return Ok(());
+        }
+        let commit = "UPDATE {members} SET alive_until = alive_until + 1 WHERE member = ?";
+        match self.run(commit, vec![member.into()]).await? {
+            0 => Err(sqlx::Error::Protocol(
+                "the bus is not in final_log_members; it joins again with its next lease".into(),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Runs one statement.
+    pub(crate) async fn run(&mut self, template: &str, values: Vec<Value>) -> DbResult<u64> {
+        if DB::LOG_WORDS.gapless {
+            return self.log.run(template, values).await;
+        }
+        let ready = self.log.ready().await?;
+        let conn = self.conn.as_mut().ok_or_else(closed)?;
+        let done = within(DB::log_run(conn, ready.texts.sql(template), values)).await;
+        self.check(done)
+    }
+
+    /// Reads rows.
+    pub(crate) async fn rows(
+        &mut self,
+        template: &str,
+        values: Vec<Value>,
+        kinds: &'static [Kind],
+    ) -> DbResult<Vec<Row>> {
+        if DB::LOG_WORDS.gapless {
+            return self.log.rows(template, values, kinds).await;
+        }
+        let ready = self.log.ready().await?;
+        let conn = self.conn.as_mut().ok_or_else(closed)?;
+        let rows = within(DB::log_rows(conn, ready.texts.sql(template), values, kinds)).await;
+        self.check(rows)
+    }
+
+    /// Begins a transaction. Its errors are to be [checked](Self::check).
+    pub(crate) async fn begin(&mut self) -> DbResult<Tx<'_, DB>> {
+        if DB::LOG_WORDS.gapless {
+            return self.log.begin().await;
+        }
+        let ready = self.log.ready().await?;
+        let conn = self.conn.as_mut().ok_or_else(closed)?;
+        Ok(Tx {
+            tx: within(conn.begin()).await?,
+            texts: &ready.texts,
+            log: &self.log,
+        })
+    }
+
+    /// Ends the session with an error that the server has not told: nobody knows who answers next. And
+    /// with one that takes no writes: after a switchover the next connection goes to another.
+    pub(crate) fn check<T>(&mut self, done: DbResult<T>) -> DbResult<T> {
+        if let Err(error) = &done
+            && error.as_database_error().is_none_or(is_read_only)
+        {
+            self.conn = None;
+        }
+        done
+    }
+
+    pub(crate) async fn close(&mut self) {
+        if let Some(conn) = self.conn.take() {
+            // The server finds out by itself.
+            let _ = tokio::time::timeout(GOODBYE, conn.close()).await;
+        }
+    }
+}
+
+/// PostgreSQL has a code for it and MySQL has several; all of them say so.
+fn is_read_only(error: &dyn DatabaseError) -> bool {
+    error.message().contains("read-only")
+}
+
+fn closed() -> sqlx::Error {
+    sqlx::Error::Protocol("the connection the log is read on was lost".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_that_another_has_taken_further_proves_nothing() {
+        let (us, another) = (Uuid::now_v7(), Uuid::now_v7());
+        let lane = LaneId { stream: 0, lane: 3 };
+        let row = |member, epoch, read_to| LaneRow {
+            id: lane,
+            member: Some(member),
+            is_held: true,
+            epoch,
+            read_to,
+            settled_to: 0,
+            open: None,
+            ends_at: None,
+        };
+        let (epoch, read_to) = (7, 100);
+        let proof = Proof {
+            lane,
+            epoch,
+            read_to,
+        };
+
+        assert!(proof.is_in(&[row(us, 7, 100)], us));
+        assert!(!proof.is_in(&[row(us, 7, 99)], us), "forgotten");
+        assert!(!proof.is_in(&[row(another, 8, 150)], us));
+        assert!(!proof.is_in(&[row(us, 9, 150)], us), "ours again since");
+    }
+}

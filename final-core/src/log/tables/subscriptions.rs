@@ -1,0 +1,260 @@
+//! What a group is subscribed to, and from where on.
+
+use std::{collections::HashMap, sync::Arc, time::UNIX_EPOCH};
+
+use super::{
+    Log, Tx,
+    database::{Kind, Row, Value},
+    open_numbers::End,
+};
+use crate::log::{LANES, Start, progress::spans::Spans};
+use crate::{OutboxDatabase, database::DbResult};
+
+/// The subscriptions of a group in one stream: each topic, and the number it begins after.
+pub(crate) type Topics = HashMap<Arc<str>, i64>;
+
+/// All subscriptions of a group.
+#[derive(Debug, Default)]
+pub(crate) struct Subscriptions {
+    /// Counts up with every change.
+    pub(crate) version: i64,
+    /// Stream 0 is the group's own; another brings a topic that was added later up to where it was
+    /// added.
+    pub(crate) streams: HashMap<i64, Topics>,
+}
+
+impl<DB: OutboxDatabase> Log<DB> {
+    /// Subscribes the topics the group has not subscribed yet.
+    ///
+    /// Those that begin now begin with what transactions have written and not committed: their numbers lie
+    /// before those that show, and they commit later. For a group that reads already it is a stream of its
+    /// own.
+    ///
+    /// Trimming waits meanwhile, so that nothing is removed that the group is about to ask for.
+    pub(crate) async fn subscribe(
+        &self,
+        group: &str,
+        topics: &[Arc<str>],
+        start: Start,
+    ) -> DbResult<()> {
+        let mut tx = self.begin().await?;
+        let known = read(&mut tx, group).await?;
+        if topics.iter().all(|topic| is_known(&known, topic)) {
+            return tx.roll_back().await;
+        }
+        let trimmed = hold_trimming(&mut tx).await?;
+        // By the clock, so that of a group that was forgotten neither version nor epoch comes again:
+        // a member that knew it could take the new one for the old.
+        let insert = "{insert} INTO {groups} (name, version) VALUES (?, {now}) {nothing}";
+        tx.run(insert, vec![group.into()]).await?;
+        let lock = "SELECT version FROM {groups} WHERE name = ? {lock}";
+        tx.rows(lock, vec![group.into()], &[Kind::Int]).await?;
+        let known = read(&mut tx, group).await?;
+
+        let main = known.get(&0);
+        let is_new = |topic: &&Arc<str>| !is_known(&known, topic);
+        let new: Vec<&Arc<str>> = topics.iter().filter(is_new).collect();
+        if new.is_empty() {
+            return tx.roll_back().await;
+        }
+        let end = End::look(&mut tx, trimmed).await?;
+        let last = end.last;
+        let mut starts = Vec::with_capacity(new.len());
+        for topic in new {
+            starts.push((topic, begin(&mut tx, topic, start, &end).await?));
+        }
+
+        let none = Spans::default();
+        let mut stream = known.keys().max().map_or(1, |stream| stream + 1);
+        let earliest = starts.iter().map(|(_, after)| *after).min().unwrap_or(last);
+        // Then what is listed as open is all that its own stream takes up to there.
+        let all_begin_now = main.is_none() && earliest == last;
+        if all_begin_now {
+            for (topic, _) in &starts {
+                add_topic(&mut tx, group, 0, topic, end.settled_to()).await?;
+            }
+            add_lanes(&mut tx, group, 0, (last, &end.unseen), None).await?;
+        } else if main.is_none() {
+            for (topic, after) in &starts {
+                add_topic(&mut tx, group, 0, topic, *after).await?;
+            }
+            add_lanes(&mut tx, group, 0, (earliest, &none), None).await?;
+        } else {
+            // The group may have read past the start, so what lies before now is a stream of its own.
+            for (topic, after) in &starts {
+                add_topic(&mut tx, group, 0, topic, last).await?;
+                if *after < last {
+                    add_topic(&mut tx, group, stream, topic, *after).await?;
+                }
+            }
+            if earliest < last {
+                add_lanes(&mut tx, group, stream, (earliest, &none), Some(last)).await?;
+                stream += 1;
+            }
+        }
+        starts.retain(|(_, after)| *after == last && !all_begin_now);
+        if !starts.is_empty() && !end.unseen.is_empty() {
+            for (topic, _) in &starts {
+                add_topic(&mut tx, group, stream, topic, end.settled_to()).await?;
+            }
+            add_lanes(&mut tx, group, stream, (last, &end.unseen), Some(last)).await?;
+        }
+        let version = "UPDATE {groups} SET version = version + 1 WHERE name = ?";
+        tx.run(version, vec![group.into()]).await?;
+        tx.commit().await
+    }
+
+    /// What the group is subscribed to.
+    pub(crate) async fn subscriptions(&self, group: &str) -> DbResult<Subscriptions> {
+        let mut tx = self.begin().await?;
+        let version = "SELECT version FROM {groups} WHERE name = ? {share}";
+        let mut rows = tx.rows(version, vec![group.into()], &[Kind::Int]).await?;
+        let version = rows.first_mut().map_or(Ok(0), |row| row.int())?;
+        let streams = read(&mut tx, group).await?;
+        tx.commit().await?;
+        Ok(Subscriptions { version, streams })
+    }
+
+    /// Throws away what a group has not read, and its dead letters, but not what transactions have written
+    /// and not committed. False if one of its members is at work.
+    pub(crate) async fn purge(&self, group: &str) -> DbResult<bool> {
+        let mut tx = self.begin().await?;
+        let trimmed = hold_trimming(&mut tx).await?;
+        let alive = "SELECT COUNT(*) FROM {members} WHERE group_name = ? AND alive_until > {now}";
+        let mut rows = tx.rows(alive, vec![group.into()], &[Kind::Int]).await?;
+        if rows.first_mut().map_or(Ok(0), |row| row.int())? > 0 {
+            return tx.roll_back().await.map(|()| false);
+        }
+        let end = End::look(&mut tx, trimmed).await?;
+        // What was being brought of later topics is over as well.
+        let brought = "DELETE FROM {lanes} WHERE group_name = ? AND stream <> 0";
+        tx.run(brought, vec![group.into()]).await?;
+        let settled_to = end.settled_to();
+        let begin = "UPDATE {topics} SET after_seq = ? WHERE group_name = ? AND stream = 0 AND after_seq > ?";
+        let values = vec![settled_to.into(), group.into(), settled_to.into()];
+        tx.run(begin, values).await?;
+        let skip = "UPDATE {lanes} SET epoch = epoch + 1, read_to = ?, settled_to = ?, open_seqs = ? \
+            WHERE group_name = ?";
+        let values = vec![
+            end.last.into(),
+            settled_to.into(),
+            end.unseen.to_string().into(),
+            group.into(),
+        ];
+        tx.run(skip, values).await?;
+        let delete = "DELETE FROM {dead} WHERE group_name = ?";
+        tx.run(delete, vec![group.into()]).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Forgets a group: its subscriptions, its progress, and its dead letters. What only it has not
+    /// read can then be removed.
+    pub(crate) async fn forget(&self, group: &str) -> DbResult<bool> {
+        let mut tx = self.begin().await?;
+        hold_trimming(&mut tx).await?;
+        for table in ["{lanes}", "{topics}", "{dead}"] {
+            let delete = format!("DELETE FROM {table} WHERE group_name = ?");
+            tx.run(&delete, vec![group.into()]).await?;
+        }
+        let delete = "DELETE FROM {groups} WHERE name = ?";
+        let found = tx.run(delete, vec![group.into()]).await?;
+        tx.commit().await?;
+        Ok(found > 0)
+    }
+}
+
+/// Keeps everybody from trimming until the transaction is over. Up to where it has come.
+pub(crate) async fn hold_trimming<DB: OutboxDatabase>(tx: &mut Tx<'_, DB>) -> DbResult<i64> {
+    let state = "SELECT trimmed FROM {state} WHERE id = 1 {lock}";
+    let mut rows = tx.rows(state, Vec::new(), &[Kind::Int]).await?;
+    rows.first_mut().map_or(Ok(0), Row::int)
+}
+
+/// Whether a group reads a topic.
+fn is_known(known: &HashMap<i64, Topics>, topic: &Arc<str>) -> bool {
+    known.get(&0).is_some_and(|main| main.contains_key(topic))
+}
+
+async fn read<DB: OutboxDatabase>(
+    tx: &mut Tx<'_, DB>,
+    group: &str,
+) -> DbResult<HashMap<i64, Topics>> {
+    let topics = "SELECT stream, topic, after_seq FROM {topics} WHERE group_name = ?";
+    const KINDS: &[Kind] = &[Kind::Int, Kind::Text, Kind::Int];
+    let mut streams: HashMap<i64, Topics> = HashMap::new();
+    for mut row in tx.rows(topics, vec![group.into()], KINDS).await? {
+        let stream = streams.entry(row.int()?).or_default();
+        stream.insert(row.text()?.into(), row.int()?);
+    }
+    Ok(streams)
+}
+
+/// The number a topic begins after.
+async fn begin<DB: OutboxDatabase>(
+    tx: &mut Tx<'_, DB>,
+    topic: &str,
+    start: Start,
+    end: &End,
+) -> DbResult<i64> {
+    match start {
+        Start::Beginning => Ok(0),
+        Start::New => {
+            let anybody = "SELECT COUNT(*) FROM {topics} WHERE topic = ?";
+            let mut rows = tx.rows(anybody, vec![topic.into()], &[Kind::Int]).await?;
+            let anybody = rows.first_mut().map_or(Ok(0), |row| row.int())?;
+            Ok(if anybody > 0 { end.last } else { 0 })
+        }
+        Start::At(time) => {
+            let time = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+            let time = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+            let first = "SELECT MIN(seq) FROM {log} WHERE topic = ? AND created_at >= ?";
+            let values = vec![topic.into(), time.into()];
+            let mut rows = tx.rows(first, values, &[Kind::Int]).await?;
+            let first = rows.first_mut().map_or(Ok(None), |row| row.maybe_int())?;
+            let begin = first.map_or(end.last, |first| first - 1).min(end.last);
+            // What does not show yet was written about when its neighbours were, whatever their topics.
+            Ok(match end.unseen.first() {
+                Some(unseen) if unseen <= begin => begin.min(end.before(tx, time).await?),
+                _ => begin,
+            })
+        }
+    }
+}
+
+async fn add_topic<DB: OutboxDatabase>(
+    tx: &mut Tx<'_, DB>,
+    group: &str,
+    stream: i64,
+    topic: &str,
+    after: i64,
+) -> DbResult<()> {
+    let insert = "INSERT INTO {topics} (group_name, stream, topic, after_seq) VALUES (?, ?, ?, ?)";
+    let values = vec![group.into(), stream.into(), topic.into(), after.into()];
+    tx.run(insert, values).await.map(drop)
+}
+
+async fn add_lanes<DB: OutboxDatabase>(
+    tx: &mut Tx<'_, DB>,
+    group: &str,
+    stream: i64,
+    (after, open): (i64, &Spans),
+    ends_at: Option<i64>,
+) -> DbResult<()> {
+    let insert = "INSERT INTO {lanes} \
+        (group_name, stream, lane, epoch, read_to, open_seqs, settled_to, ends_at) \
+        VALUES (?, ?, ?, {now}, ?, ?, ?, ?)";
+    for lane in 0..LANES {
+        let values = vec![
+            group.into(),
+            stream.into(),
+            i64::try_from(lane).unwrap_or(0).into(),
+            after.into(),
+            open.to_string().into(),
+            open.first().map_or(after, |first| first - 1).into(),
+            Value::Int(ends_at),
+        ];
+        tx.run(insert, values).await?;
+    }
+    Ok(())
+}

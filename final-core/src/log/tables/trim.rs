@@ -1,0 +1,140 @@
+//! Removing what every group has.
+
+use std::time::Duration;
+
+use super::{
+    Log,
+    database::{Kind, Row, Value},
+};
+use crate::log::member::Member;
+use crate::{
+    OutboxDatabase,
+    database::{DbResult, limits::micros},
+};
+
+/// Rows one transaction looks at. Small, so that nobody waits long for its locks.
+const BATCH: i64 = 1_000;
+
+/// How long an empty row stays where a number was missing. Whoever took the number and has not
+/// written it by then finds the place free again, and late.
+const TOMBSTONE: Duration = Duration::from_secs(24 * 3600);
+
+/// When rows may go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keep {
+    /// How long after it was written a message stays, though every group has it.
+    pub(crate) after_read: Duration,
+    /// How long a message stays that some group has not read.
+    pub(crate) unread: Option<Duration>,
+}
+
+impl<DB: OutboxDatabase> Log<DB> {
+    /// Removes the next rows that all groups have, or that are too old. True if there may be more.
+    ///
+    /// Messages of a topic that nobody has subscribed are passed over: they wait for somebody. What we
+    /// have not read stays, and what was given a number twice: it is not what the groups have.
+    pub(crate) async fn trim(&self, keep: Keep, member: &Member<DB>) -> DbResult<bool> {
+        let mut tx = self.begin().await?;
+        // One trims at a time; and nobody subscribes meanwhile.
+        let state = "SELECT trimmed FROM {state} WHERE id = 1 {skip_locked}";
+        let mut rows = tx.rows(state, Vec::new(), &[Kind::Int]).await?;
+        let Some(trimmed) = rows.first_mut().map(Row::int).transpose()? else {
+            return tx.roll_back().await.map(|()| false);
+        };
+        let settled = "SELECT MIN(settled_to) FROM {lanes}";
+        let mut rows = tx.rows(settled, Vec::new(), &[Kind::Int]).await?;
+        let settled = rows.first_mut().map_or(Ok(None), Row::maybe_int)?;
+        let next = "SELECT seq, CASE WHEN created_at < {now} - ? THEN CAST(1 AS {int}) ELSE CAST(0 AS {int}) END, \
+                CASE WHEN created_at < {now} - ? THEN CAST(1 AS {int}) ELSE CAST(0 AS {int}) END, \
+                CASE WHEN topic IN (SELECT topic FROM {topics}) OR recipient IS NOT NULL \
+                    THEN CAST(1 AS {int}) ELSE CAST(0 AS {int}) END, \
+                CASE WHEN topic = '' THEN 0 ELSE created_at END \
+            FROM {log} WHERE seq > ? ORDER BY seq LIMIT ?";
+        const KINDS: &[Kind] = &[Kind::Int; 5];
+        let unread = keep.unread.unwrap_or(Duration::MAX);
+        let values = vec![
+            micros(keep.after_read).into(),
+            micros(unread).into(),
+            trimmed.into(),
+            BATCH.into(),
+        ];
+        let (mut end, mut seen, mut wanted) = (trimmed, 0, 0);
+        for mut row in tx.rows(next, values, KINDS).await? {
+            let (seq, is_old, is_too_old) = (row.int()?, row.int()? > 0, row.int()? > 0);
+            let is_subscribed = row.int()? > 0;
+            let written_at = row.int()?;
+            let is_read = {
+                let watermarks = member.watermarks();
+                if watermarks.are_broken_by(seq, written_at) {
+                    member.suspect_numbers();
+                    break;
+                }
+                watermarks.last().is_some_and(|last| seq <= last.seq)
+            };
+            let has_everybody = is_read && settled.is_some_and(|settled| seq <= settled);
+            if !(has_everybody && is_old || is_too_old && keep.unread.is_some()) {
+                break;
+            }
+            (end, seen) = (seq, seen + 1);
+            wanted += usize::from(is_subscribed);
+        }
+        if seen == 0 {
+            return tx.roll_back().await.map(|()| false);
+        }
+        let delete = "DELETE FROM {log} WHERE seq > ? AND seq <= ? \
+            AND (topic IN (SELECT topic FROM {topics}) OR recipient IS NOT NULL)";
+        let values = vec![trimmed.into(), end.into()];
+        tx.delete_only(delete, values, wanted).await?;
+        let update = "UPDATE {state} SET trimmed = ? WHERE id = 1";
+        tx.run(update, vec![end.into()]).await?;
+        tx.commit().await?;
+        Ok(seen == BATCH)
+    }
+
+    /// Removes what trimming has passed over and what is old enough by now, a batch after a number.
+    /// The number to go on after; `None` at the end, and where a number was given out twice, which
+    /// `is_second` says of a number and when its row was written.
+    pub(crate) async fn sweep(
+        &self,
+        after: i64,
+        keep: Keep,
+        is_second: impl Fn(i64, i64) -> bool + Send,
+    ) -> DbResult<Option<i64>> {
+        let mut tx = self.begin().await?;
+        let state = "SELECT trimmed FROM {state} WHERE id = 1 {skip_locked}";
+        let mut rows = tx.rows(state, Vec::new(), &[Kind::Int]).await?;
+        let Some(trimmed) = rows.first_mut().map(Row::int).transpose()? else {
+            return tx.roll_back().await.map(|()| None);
+        };
+        let next = "SELECT seq, CASE WHEN topic = '' THEN 0 ELSE created_at END \
+            FROM {log} WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?";
+        let values = vec![after.into(), trimmed.into(), BATCH.into()];
+        let mut last = None;
+        for mut row in tx.rows(next, values, &[Kind::Int; 2]).await? {
+            let (seq, written_at) = (row.int()?, row.int()?);
+            if is_second(seq, written_at) {
+                return tx.roll_back().await.map(|()| None);
+            }
+            last = Some(seq);
+        }
+        let Some(end) = last else {
+            return tx.roll_back().await.map(|()| None);
+        };
+        // What is below every group's progress and has been subscribed since was read by its stream.
+        let delete = "DELETE FROM {log} WHERE seq > ? AND seq <= ? AND (\
+                topic = '' AND created_at < {now} - ? \
+                OR topic <> '' AND created_at < {now} - ? \
+                OR topic IN (SELECT topic FROM {topics}) AND created_at < {now} - ? \
+                    AND seq <= (SELECT MIN(settled_to) FROM {lanes}))";
+        let values: Vec<Value> = vec![
+            after.into(),
+            end.into(),
+            micros(TOMBSTONE).into(),
+            micros(keep.unread.unwrap_or(Duration::MAX)).into(),
+            micros(keep.after_read).into(),
+        ];
+        tx.run(delete, values).await?;
+        tx.commit().await?;
+        Ok(Some(end))
+    }
+}

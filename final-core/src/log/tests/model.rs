@@ -1,0 +1,606 @@
+//! Members that read a log under random schedules, beside a table that remembers everything.
+//!
+//! Transactions take numbers and commit in any order, or roll back. Members read pages, look at gaps
+//! and fill them, settle, write their progress, give lanes away, are thought dead, and die. The lanes,
+//! streams and gaps are the real ones; what an engine does with them is played here, by its rules.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use crate::log::{
+    LANES,
+    progress::{
+        spans::Spans,
+        stream::{Offer, Stream},
+    },
+    tables::{
+        lanes::{LaneId, LaneRow},
+        pages::LogRow,
+        subscriptions::Topics,
+    },
+};
+
+/// Of the sixteen lanes those that messages are put in: more would only make fewer things meet.
+const USED: usize = 3;
+const MEMBERS: usize = 3;
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// A transaction takes a number, for a message of the later topic or not.
+    Insert(usize, bool),
+    Commit(usize),
+    RollBack(usize),
+    /// A member reads so many rows.
+    Read(usize, usize),
+    /// Looks at its gaps.
+    Look(usize),
+    Fill(usize),
+    Settle(usize, usize),
+    Write(usize),
+    /// Begins to give a lane away; of what it has in hand so many have not begun.
+    GiveAway(usize, usize, usize),
+    Claim(usize, usize),
+    /// Stands still until its lease is over. What it has in hand it can still settle.
+    Expire(usize),
+    /// Renews its lease, and looks at what is left to it.
+    Renew(usize),
+    Die(usize),
+    ShutDown(usize),
+    /// The group subscribes the later topic.
+    Subscribe,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let member = 0..MEMBERS;
+    prop_oneof![
+        6 => (0..USED, any::<bool>()).prop_map(|(lane, later)| Step::Insert(lane, later)),
+        5 => (0_usize..8).prop_map(Step::Commit),
+        1 => (0_usize..8).prop_map(Step::RollBack),
+        6 => (member.clone(), 1_usize..6).prop_map(|(who, rows)| Step::Read(who, rows)),
+        3 => member.clone().prop_map(Step::Look),
+        2 => member.clone().prop_map(Step::Fill),
+        6 => (member.clone(), 0_usize..8).prop_map(|(who, which)| Step::Settle(who, which)),
+        4 => member.clone().prop_map(Step::Write),
+        1 => (member.clone(), 0..USED, 0_usize..3)
+            .prop_map(|(who, lane, left)| Step::GiveAway(who, lane, left)),
+        3 => (member.clone(), 0..USED).prop_map(|(who, lane)| Step::Claim(who, lane)),
+        1 => member.clone().prop_map(Step::Expire),
+        2 => member.clone().prop_map(Step::Renew),
+        1 => member.clone().prop_map(Step::Die),
+        1 => member.prop_map(Step::ShutDown),
+        1 => Just(Step::Subscribe),
+    ]
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Row {
+    Open { lane: usize, later: bool },
+    Shown { lane: usize, later: bool },
+    RolledBack,
+    Filled,
+}
+
+/// A lane in the table.
+#[derive(Debug)]
+struct Written {
+    member: Option<usize>,
+    is_held: bool,
+    epoch: i64,
+    read_to: i64,
+    open: String,
+    settled_to: i64,
+}
+
+struct Member {
+    is_alive: bool,
+    stream: Option<Stream>,
+    version: i64,
+    /// What its handlers have.
+    in_hand: BTreeSet<i64>,
+    /// Settled, and not written.
+    settled: BTreeSet<i64>,
+    id: Uuid,
+}
+
+struct World {
+    now: Instant,
+    rows: BTreeMap<i64, Row>,
+    lanes: Vec<Written>,
+    members: Vec<Member>,
+    topics: Topics,
+    version: i64,
+    /// Settled, and written: never to be seen again.
+    done: BTreeSet<i64>,
+    /// Settled by anybody.
+    handled: BTreeSet<i64>,
+    /// Who has each number in hand, unless others have taken over.
+    holders: BTreeMap<i64, usize>,
+}
+
+fn topic(later: bool) -> Arc<str> {
+    if later { "later" } else { "placed" }.into()
+}
+
+impl World {
+    fn new() -> Self {
+        let written = || Written {
+            member: None,
+            is_held: false,
+            epoch: 0,
+            read_to: 0,
+            open: String::new(),
+            settled_to: 0,
+        };
+        let member = || Member {
+            is_alive: true,
+            stream: None,
+            version: 0,
+            in_hand: BTreeSet::new(),
+            settled: BTreeSet::new(),
+            id: Uuid::now_v7(),
+        };
+        Self {
+            now: Instant::now(),
+            rows: BTreeMap::new(),
+            lanes: (0..LANES).map(|_| written()).collect(),
+            members: (0..MEMBERS).map(|_| member()).collect(),
+            topics: Topics::from([(topic(false), 0)]),
+            version: 0,
+            done: BTreeSet::new(),
+            handled: BTreeSet::new(),
+            holders: BTreeMap::new(),
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Insert(lane, later) => {
+                let number = self.rows.len() as i64 + 1;
+                self.rows.insert(number, Row::Open { lane, later });
+            }
+            Step::Commit(which) => self.end(which, true),
+            Step::RollBack(which) => self.end(which, false),
+            Step::Read(who, most) if self.members[who].is_alive => self.read(who, most),
+            Step::Look(who) if self.members[who].is_alive => self.look(who),
+            Step::Fill(who) if self.members[who].is_alive => self.fill(who),
+            Step::Settle(who, which) => self.settle(who, which),
+            Step::Write(who) => self.write(who, false),
+            Step::GiveAway(who, lane, left) => self.give_away(who, lane, left),
+            Step::Claim(who, lane) if self.members[who].is_alive => self.claim(who, lane),
+            Step::Expire(who) => self.expire(who),
+            Step::Renew(who) => self.renew(who),
+            Step::Die(who) => {
+                self.expire(who);
+                self.forget(who);
+            }
+            Step::ShutDown(who) => {
+                self.write(who, true);
+                self.write(who, true);
+                self.forget(who);
+            }
+            Step::Subscribe => self.subscribe(),
+            Step::Read(..) | Step::Look(_) | Step::Fill(_) | Step::Claim(..) => {}
+        }
+    }
+
+    fn end(&mut self, which: usize, commits: bool) {
+        let open = |row: &&mut Row| matches!(row, Row::Open { .. });
+        if let Some(row) = self.rows.values_mut().filter(open).nth(which)
+            && let Row::Open { lane, later } = *row
+        {
+            *row = if commits {
+                Row::Shown { lane, later }
+            } else {
+                Row::RolledBack
+            };
+        }
+    }
+
+    /// A row that shows.
+    fn shown(&self, number: i64) -> Option<LogRow> {
+        match *self.rows.get(&number)? {
+            Row::Shown { lane, later } => Some(LogRow::plain(number, lane, topic(later), None)),
+            Row::Filled => Some(LogRow::plain(number, 0, "".into(), None)),
+            Row::Open { .. } | Row::RolledBack => None,
+        }
+    }
+
+    fn is_wanted(&self, number: i64, later: bool) -> bool {
+        let after = self.topics.get(&topic(later));
+        after.is_some_and(|after| number > *after)
+    }
+
+    fn read(&mut self, who: usize, most: usize) {
+        let Some(read) = self.members[who].stream.as_ref().map(|stream| stream.read) else {
+            return;
+        };
+        let numbers: Vec<i64> = self
+            .rows
+            .range(read + 1..)
+            .map(|(number, _)| *number)
+            .collect();
+        let rows: Vec<LogRow> = numbers
+            .iter()
+            .filter_map(|number| self.shown(*number))
+            .collect();
+        for row in rows.into_iter().take(most) {
+            let Some(stream) = self.members[who].stream.as_mut().filter(|s| s.can_read()) else {
+                return;
+            };
+            stream.notice(row.seq, 0);
+            let offer = stream.offer(&row, "shop");
+            if offer != Offer::Leave {
+                stream.gaps.resolve(row.seq);
+            }
+            stream.reach(row.seq);
+            if offer == Offer::Take {
+                self.take(who, row.seq);
+            }
+        }
+        // It is told of the next ones.
+        if let Some(stream) = &mut self.members[who].stream {
+            stream.is_hungry = true;
+        }
+    }
+
+    fn take(&mut self, who: usize, number: i64) {
+        assert!(
+            !self.done.contains(&number),
+            "{number} was done, and is forgotten"
+        );
+        let before = self.holders.insert(number, who);
+        assert_eq!(before, None, "{number} is in two hands");
+        self.members[who].in_hand.insert(number);
+    }
+
+    fn offer_gaps(&mut self, who: usize, numbers: Vec<i64>) {
+        for number in numbers {
+            let row = self.shown(number);
+            let (Some(row), Some(stream)) = (row, &mut self.members[who].stream) else {
+                continue;
+            };
+            if !stream.gaps.contains(number) {
+                continue;
+            }
+            let offer = stream.offer(&row, "shop");
+            if offer != Offer::Leave {
+                stream.gaps.resolve(number);
+            }
+            if offer == Offer::Take {
+                self.take(who, number);
+            }
+        }
+    }
+
+    fn look(&mut self, who: usize) {
+        self.now += Duration::from_secs(1);
+        let now = self.now;
+        let Some(stream) = &mut self.members[who].stream else {
+            return;
+        };
+        let inherited = stream.inherited(4);
+        if inherited.is_empty() {
+            let due = stream.gaps.take_due(now, 64);
+            let numbers = due.into_iter().flat_map(|(start, end)| start..=end);
+            self.offer_gaps(who, numbers.collect());
+            return;
+        }
+        self.offer_gaps(who, inherited.clone());
+        if let Some(stream) = &mut self.members[who].stream {
+            stream.looked_at(&inherited);
+        }
+    }
+
+    fn fill(&mut self, who: usize) {
+        self.now += Duration::from_secs(60);
+        let Some(stream) = &mut self.members[who].stream else {
+            return;
+        };
+        for number in stream.gaps.take_overdue(self.now, 500) {
+            // The key of the table lets nobody put a row where a transaction has one.
+            if let Some(row @ Row::RolledBack) = self.rows.get_mut(&number) {
+                *row = Row::Filled;
+            }
+        }
+    }
+
+    fn lane_of(&self, number: i64) -> usize {
+        match self.rows[&number] {
+            Row::Shown { lane, .. } => lane,
+            _ => unreachable!("only what shows is taken"),
+        }
+    }
+
+    fn settle(&mut self, who: usize, which: usize) {
+        let Some(number) = self.members[who].in_hand.iter().nth(which).copied() else {
+            return;
+        };
+        let lane = self.lane_of(number);
+        let member = &mut self.members[who];
+        member.in_hand.remove(&number);
+        let stream = member.stream.as_mut();
+        if let Some(lane) = stream.and_then(|stream| stream.lane_mut(lane)) {
+            lane.settle(number);
+            member.settled.insert(number);
+            self.handled.insert(number);
+        }
+    }
+
+    /// Writes what an engine would, all or nothing.
+    fn write(&mut self, who: usize, release: bool) {
+        let member = &mut self.members[who];
+        let Some(stream) = &mut member.stream else {
+            return;
+        };
+        if member.version != self.version {
+            stream.set_topics(self.topics.clone());
+            stream.read_again();
+            member.version = self.version;
+            return;
+        }
+        let mut writes = Vec::new();
+        for (id, lane) in stream.lanes() {
+            let goes = release || lane.is_frozen() && lane.is_idle();
+            if goes || lane.has_changed() || lane.lags(&stream.gaps) {
+                let progress = if goes {
+                    lane.bequest(&stream.gaps)
+                } else {
+                    lane.progress(&stream.gaps)
+                };
+                writes.push((id, lane.epoch, goes, progress));
+            }
+        }
+        let is_lost = |(id, epoch, ..): &&(LaneId, i64, _, _)| {
+            let row = &self.lanes[id.lane];
+            (row.member, row.epoch) != (Some(who), *epoch)
+        };
+        let lost: Vec<usize> = writes
+            .iter()
+            .filter(is_lost)
+            .map(|lost| lost.0.lane)
+            .collect();
+        if !lost.is_empty() {
+            lost.into_iter().for_each(|lane| self.lose(who, lane));
+            return;
+        }
+        for (id, _, goes, progress) in writes {
+            let row = &mut self.lanes[id.lane];
+            row.read_to = progress.read_to;
+            row.open = progress.open.to_string();
+            row.settled_to = progress.settled_to;
+            if goes {
+                row.member = None;
+            }
+            let of_lane = |number: &i64| matches!(self.rows[number], Row::Shown { lane, .. } if lane == id.lane);
+            let member = &mut self.members[who];
+            let written = member.settled.range(..=progress.read_to).copied();
+            let now_done = written.filter(of_lane);
+            self.done.extend(now_done.collect::<Vec<_>>());
+            member.settled.retain(|number| !self.done.contains(number));
+            let untold = member.settled.iter().find(|number| of_lane(number));
+            assert!(
+                !goes || untold.is_none(),
+                "{untold:?} is done, and its heir is not told"
+            );
+            if let Some(stream) = &mut member.stream {
+                if goes {
+                    stream.remove(id.lane);
+                } else if let Some(lane) = stream.lane_mut(id.lane) {
+                    lane.committed(progress);
+                }
+            }
+            if goes {
+                self.let_go(who, id.lane);
+            }
+            self.nothing_open_is_given_up(id.lane);
+        }
+    }
+
+    /// Numbers up to which all is settled can be removed: none of them may be needed.
+    fn nothing_open_is_given_up(&self, at: usize) {
+        for (number, row) in self.rows.range(..=self.lanes[at].settled_to) {
+            match *row {
+                Row::Open { .. } => panic!("{number} is open and given up"),
+                Row::Shown { lane, later } if lane == at && self.is_wanted(*number, later) => {
+                    assert!(self.done.contains(number), "{number} is given up");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// What a member has of a lane is not its own any more.
+    fn let_go(&mut self, who: usize, lane: usize) {
+        let is_theirs =
+            |number: &i64| matches!(self.rows[number], Row::Shown { lane: of, .. } if of == lane);
+        let member = &mut self.members[who];
+        member.in_hand.retain(|number| !is_theirs(number));
+        member.settled.retain(|number| !is_theirs(number));
+        self.holders
+            .retain(|number, holder| *holder != who || !is_theirs(number));
+        self.holders.retain(|number, _| !self.done.contains(number));
+    }
+
+    fn lose(&mut self, who: usize, lane: usize) {
+        if let Some(stream) = &mut self.members[who].stream {
+            stream.remove(lane);
+        }
+        self.let_go(who, lane);
+    }
+
+    fn give_away(&mut self, who: usize, at: usize, left: usize) {
+        let in_hand = self.members[who].in_hand.iter().copied();
+        let waiting: Vec<i64> = in_hand
+            .filter(|number| self.lane_of(*number) == at)
+            .collect();
+        let member = &mut self.members[who];
+        let stream = member.stream.as_mut();
+        let Some(lane) = stream.and_then(|stream| stream.lane_mut(at)) else {
+            return;
+        };
+        lane.freeze();
+        for number in waiting.into_iter().rev().take(left) {
+            lane.leave(number);
+            member.in_hand.remove(&number);
+            self.holders.remove(&number);
+        }
+    }
+
+    fn claim(&mut self, who: usize, lane: usize) {
+        let row = &mut self.lanes[lane];
+        if row.is_held && row.member.is_some() {
+            return;
+        }
+        row.epoch += 1;
+        row.is_held = true;
+        row.member = Some(who);
+        let adopted = LaneRow {
+            id: LaneId { stream: 0, lane },
+            member: Some(self.members[who].id),
+            is_held: true,
+            epoch: row.epoch,
+            read_to: row.read_to,
+            settled_to: row.settled_to,
+            open: Spans::parse(&row.open),
+            ends_at: None,
+        };
+        // Whoever thought to have it is refused from now on.
+        for other in 0..MEMBERS {
+            self.holders_forget(other, lane);
+        }
+        self.lose(who, lane);
+        let member = &mut self.members[who];
+        let topics = &self.topics;
+        let stream = member
+            .stream
+            .get_or_insert_with(|| Stream::new(0, None, topics.clone()));
+        if member.version != self.version {
+            stream.set_topics(topics.clone());
+            stream.read_again();
+            member.version = self.version;
+        }
+        stream.adopt(adopted);
+    }
+
+    fn holders_forget(&mut self, who: usize, lane: usize) {
+        let rows = &self.rows;
+        self.holders.retain(|number, holder| {
+            let of_lane = matches!(rows[number], Row::Shown { lane: of, .. } if of == lane);
+            *holder != who || !of_lane
+        });
+    }
+
+    fn expire(&mut self, who: usize) {
+        self.members[who].is_alive = false;
+        for row in self.lanes.iter_mut().filter(|row| row.member == Some(who)) {
+            row.is_held = false;
+        }
+    }
+
+    fn renew(&mut self, who: usize) {
+        self.members[who].is_alive = true;
+        for lane in 0..LANES {
+            let stream = self.members[who].stream.as_mut();
+            let epoch = stream
+                .and_then(|stream| stream.lane_mut(lane))
+                .map(|lane| lane.epoch);
+            let row = &mut self.lanes[lane];
+            if (row.member, Some(row.epoch)) == (Some(who), epoch) {
+                row.is_held = true;
+            } else {
+                self.lose(who, lane);
+            }
+        }
+    }
+
+    fn forget(&mut self, who: usize) {
+        for lane in 0..LANES {
+            self.holders_forget(who, lane);
+        }
+        let member = &mut self.members[who];
+        member.is_alive = true;
+        member.stream = None;
+        member.in_hand.clear();
+        member.settled.clear();
+        member.id = Uuid::now_v7();
+    }
+
+    fn subscribe(&mut self) {
+        if self.topics.len() == 1 {
+            let shown = |(_, row): &(&i64, &Row)| matches!(row, Row::Shown { .. } | Row::Filled);
+            let last = self
+                .rows
+                .iter()
+                .filter(shown)
+                .map(|(number, _)| *number)
+                .max();
+            self.topics.insert(topic(true), last.unwrap_or(0));
+            self.version += 1;
+        }
+    }
+
+    /// All transactions end, and one member goes on alone until nothing is left.
+    fn finish(&mut self) {
+        while self
+            .rows
+            .values()
+            .any(|row| matches!(row, Row::Open { .. }))
+        {
+            self.end(0, true);
+        }
+        for who in 0..MEMBERS {
+            self.step(Step::Die(who));
+        }
+        (0..USED).for_each(|lane| self.claim(0, lane));
+        for _ in 0..10 {
+            self.look(0);
+            self.fill(0);
+            for _ in 0..20 {
+                self.look(0);
+            }
+            self.read(0, usize::MAX);
+            while !self.members[0].in_hand.is_empty() {
+                self.settle(0, 0);
+            }
+            self.write(0, false);
+        }
+        for (number, row) in &self.rows {
+            if let Row::Shown { later, .. } = *row
+                && self.is_wanted(*number, later)
+            {
+                assert!(self.handled.contains(number), "{number} is lost");
+                assert!(self.done.contains(number), "{number} is not written down");
+            }
+        }
+        let last = self.rows.keys().next_back().copied().unwrap_or(0);
+        let needs = (1..=last)
+            .rev()
+            .find(|number| self.shown(*number).is_some());
+        for lane in &self.lanes[..USED] {
+            assert!(
+                lane.settled_to >= needs.unwrap_or(0),
+                "{lane:?} is not at {needs:?}"
+            );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
+    #[test]
+    fn no_number_is_lost_or_in_two_hands_and_none_that_is_done_comes_again(
+        steps in prop::collection::vec(step(), 0..120)
+    ) {
+        let mut world = World::new();
+        for step in steps {
+            world.step(step);
+        }
+        world.finish();
+    }
+}
