@@ -7,6 +7,12 @@
 //! The rooms, in reading order: a [`Message`] and its [`Headers`]; the [`outbox`] it waits in; the
 //! relay that carries it out; the [`broker`] it crosses; the router that finds its handler.
 
+// Without a database there is no bus, only the types that a broker is written with.
+#![cfg_attr(
+    not(any(feature = "postgres", feature = "mysql", feature = "sqlite")),
+    allow(dead_code, unused_imports, unused_macros)
+)]
+
 // So that `#[subscribe]`, which writes `::final_core`, can be used in here as well.
 extern crate self as final_core;
 
@@ -16,7 +22,7 @@ mod bus;
 mod consume;
 mod counter;
 mod crew;
-mod database;
+pub mod database;
 mod error;
 mod extract;
 #[doc(hidden)]
@@ -27,10 +33,6 @@ mod finishing;
 #[allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 pub mod fuzzing;
 mod handler;
-#[cfg_attr(
-    not(any(feature = "postgres", feature = "mysql", feature = "sqlite")),
-    allow(dead_code, unused_imports, unused_macros)
-)]
 mod log;
 mod message;
 pub mod middleware;

@@ -6,7 +6,7 @@ use crate::Error;
 
 /// A checked service name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServiceName(Arc<str>);
+pub(crate) struct ServiceName(Arc<str>);
 
 impl ServiceName {
     const MAX: usize = 40;
@@ -36,7 +36,7 @@ impl ServiceName {
     }
 
     /// The name as given.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
@@ -45,19 +45,19 @@ impl ServiceName {
     }
 
     /// The outbox table's name, without schema: `final_<service>_outbox`, `-` written as `_`.
-    pub fn table(&self) -> String {
+    pub(crate) fn table(&self) -> String {
         format!("final_{}_outbox", self.0.replace('-', "_"))
     }
 
     /// The table of the claims on its records.
-    pub fn claims_table(&self) -> String {
+    pub(crate) fn claims_table(&self) -> String {
         format!("final_{}_claims", self.0.replace('-', "_"))
     }
 
     /// A short name for an index or lock, the same for the same service and purpose.
     ///
     /// PostgreSQL cuts names at 63 bytes, so the service is hashed (FNV-1a, 64 bits).
-    pub fn short(&self, purpose: &str) -> String {
+    pub(crate) fn short(&self, purpose: &str) -> String {
         let hash = self
             .table()
             .bytes()

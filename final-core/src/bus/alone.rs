@@ -18,11 +18,7 @@ use super::{
     write::{Open, ids, is_connection_lost},
 };
 use crate::{
-    Error, OutboxDatabase,
-    broker::Staged,
-    finishing::Finishing,
-    outbox::{Alone, store::Store},
-    relay::Reserved,
+    Error, OutboxDatabase, broker::Staged, database::Lone, finishing::Finishing, relay::Reserved,
 };
 
 impl<DB: OutboxDatabase> Inner<DB> {
@@ -40,29 +36,21 @@ impl<DB: OutboxDatabase> Inner<DB> {
     }
 
     async fn insert_alone_here(&self, staged: Staged) -> Result<(), Error> {
-        let statements = self.store.statements(self.service()?).await?;
-        let acquiring = Error::database("taking a connection from the pool");
-        let alone = DB::alone(self.store.caller(), statements).await;
-        match alone.map_err(acquiring)? {
-            Alone::Connection(mut conn) => {
-                if self.insert_on(&mut conn, statements, &staged).await? {
+        match self.outbox.lone().await? {
+            Lone::Connection(mut conn) => {
+                if self.insert_on(&mut conn, &staged).await? {
                     return Ok(());
                 }
                 drop(conn);
             }
-            Alone::Transaction(tx) => return self.insert_and_commit(tx, staged).await,
-            Alone::Taken => {}
+            Lone::Transaction(tx) => return self.insert_and_commit(tx, staged).await,
+            Lone::Taken => {}
         }
         self.insert_elsewhere(staged).await
     }
 
     /// By a statement that is its own commit. False, and nothing is written, where it would not be.
-    async fn insert_on(
-        &self,
-        conn: &mut DB::Connection,
-        statements: &DB::Statements,
-        staged: &Staged,
-    ) -> Result<bool, Error> {
+    async fn insert_on(&self, conn: &mut DB::Connection, staged: &Staged) -> Result<bool, Error> {
         let staging = self.stages.then(|| self.broker.stage_alone(conn, staged));
         let staged = std::slice::from_ref(staged);
         if let Some(staging) = staging.flatten() {
@@ -82,7 +70,7 @@ impl<DB: OutboxDatabase> Inner<DB> {
         let [record] = &reserved.records[..] else {
             return Ok(false);
         };
-        match DB::insert_alone(conn, statements, record).await {
+        match self.outbox.insert_alone(conn, record).await {
             Ok(false) => Ok(false),
             Ok(true) => {
                 if let Some(relay) = relay {
@@ -95,20 +83,13 @@ impl<DB: OutboxDatabase> Inner<DB> {
                 drop(reserved);
                 Err(self.unknown(relay, staged, &source))
             }
-            Err(error) => Err(Store::<DB>::explain(
-                statements,
-                error,
-                "writing messages to the outbox",
-            )),
+            Err(error) => Err(self.outbox.explain(error, "writing messages to the outbox")),
         }
     }
 
     /// On a connection of ours, whose session nobody else has touched.
     async fn insert_elsewhere(&self, staged: Staged) -> Result<(), Error> {
-        // It would be the caller's again.
-        if DB::lives_in_pool(self.store.caller()) {
-            return Err(Error::OpenTransaction);
-        }
+        let tx = self.outbox.begin_elsewhere().await?;
         if !self.told_of_open.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 service = self.name,
@@ -118,8 +99,6 @@ impl<DB: OutboxDatabase> Inner<DB> {
                  Said once"
             );
         }
-        let beginning = Error::database("beginning a transaction for a message");
-        let tx = DB::begin(&self.store.relay()).await.map_err(beginning)?;
         self.insert_and_commit(tx, staged).await
     }
 

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::Bus;
 use crate::{
     Error, MessageId, OutboxDatabase,
-    outbox::{FailedRecord, store::Store},
+    outbox::{FailedRecord, RETRY_BATCH},
 };
 
 /// Which failed records to try again.
@@ -54,9 +54,6 @@ impl From<&Vec<MessageId>> for RetryFailed {
 }
 
 impl<DB: OutboxDatabase> Bus<DB> {
-    /// How many records a database makes pending in one statement, where no ids are given.
-    const RETRY_BATCH: u64 = 500;
-
     /// The records that failed, oldest first, `limit` at most: what the broker said, and how often.
     ///
     /// # Errors
@@ -67,11 +64,8 @@ impl<DB: OutboxDatabase> Bus<DB> {
     ///
     /// Dropping the future has no effect.
     pub async fn failed(&self, limit: u32) -> Result<Vec<FailedRecord>, Error> {
-        let store = &self.inner.store;
-        let statements = self.inner.statements().await?;
-        DB::failed(&store.relay(), statements, limit)
-            .await
-            .map_err(|error| Store::<DB>::explain(statements, error, "reading failed records"))
+        let failed = self.inner.table().await?.failed(limit).await;
+        failed.map_err(|error| self.inner.outbox.explain(error, "reading failed records"))
     }
 
     /// Makes failed records pending again, attempts forgotten: [`RetryFailed::All`], an id, or
@@ -85,25 +79,20 @@ impl<DB: OutboxDatabase> Bus<DB> {
     ///
     /// Dropping the future leaves some done and some not; calling it again does the rest.
     pub async fn retry_failed(&self, which: impl Into<RetryFailed>) -> Result<u64, Error> {
-        let store = &self.inner.store;
-        let statements = self.inner.statements().await?;
+        let table = self.inner.table().await?;
         let doing = "making failed records pending";
-        let explain = |error| Store::<DB>::explain(statements, error, doing);
+        let explain = |error| self.inner.outbox.explain(error, doing);
         let retried = match which.into() {
             RetryFailed::Ids(ids) => {
                 let ids: Vec<Uuid> = ids.into_iter().map(|id| id.0).collect();
-                DB::retry_failed(&store.relay(), statements, Some(&ids))
-                    .await
-                    .map_err(explain)?
+                table.retry_failed(Some(&ids)).await.map_err(explain)?
             }
             RetryFailed::All => {
                 let mut all = 0;
                 loop {
-                    let some = DB::retry_failed(&store.relay(), statements, None)
-                        .await
-                        .map_err(explain)?;
+                    let some = table.retry_failed(None).await.map_err(explain)?;
                     all += some;
-                    if some < Self::RETRY_BATCH {
+                    if some < u64::from(RETRY_BATCH) {
                         break all;
                     }
                 }

@@ -31,8 +31,11 @@ pub use self::{
     tx::{ByHand, InClosure, TxBus, TxPublish},
 };
 use crate::{
-    Error, Options, OutboxDatabase, broker::Broker, crew::Crew, names::ServiceName,
-    outbox::store::Store,
+    Error, Options, OutboxDatabase,
+    broker::Broker,
+    crew::Crew,
+    names::ServiceName,
+    outbox::{Outbox, Table},
 };
 
 /// A bus on PostgreSQL.
@@ -64,9 +67,8 @@ pub struct Bus<DB: OutboxDatabase> {
 pub(crate) struct Inner<DB: OutboxDatabase> {
     /// The name as it was given; checked by [`service`](Inner::service).
     name: String,
-    service: Option<ServiceName>,
     options: Options,
-    pub(crate) store: Arc<Store<DB>>,
+    pub(crate) outbox: Arc<Outbox<DB>>,
     broker: Arc<dyn Broker<DB>>,
     /// Whether messages go straight into the broker's tables, and not through the outbox.
     stages: bool,
@@ -116,13 +118,13 @@ impl<DB: OutboxDatabase> Bus<DB> {
     pub fn with_options(self, options: Options) -> Self {
         let Inner {
             name,
-            store,
+            outbox,
             broker,
             ..
         } = self.inner.as_ref();
         Self::build(
             name.clone(),
-            store.caller().clone(),
+            outbox.caller().clone(),
             Arc::clone(broker),
             options,
         )
@@ -131,10 +133,9 @@ impl<DB: OutboxDatabase> Bus<DB> {
     fn build(name: String, pool: Pool<DB>, broker: Arc<dyn Broker<DB>>, options: Options) -> Self {
         let crew = Crew::new();
         let inner = Inner {
-            service: ServiceName::new(&name).ok(),
-            name,
             stages: broker.lives_in(&pool),
-            store: Arc::new(Store::new(pool, options.lease)),
+            outbox: Arc::new(Outbox::new(name.clone(), pool, options.lease)),
+            name,
             broker,
             options,
             phase: AtomicU8::new(Phase::New as u8),
@@ -166,9 +167,7 @@ impl<DB: OutboxDatabase> Bus<DB> {
     ///
     /// Dropping the future leaves nothing behind.
     pub async fn begin(&self) -> Result<Transaction<'static, DB>, Error> {
-        DB::begin(self.inner.store.caller())
-            .await
-            .map_err(Error::database("beginning a transaction"))
+        self.inner.outbox.begin().await
     }
 
     /// Creates the outbox table, or brings it to this release's version; also the broker's tables, if
@@ -184,7 +183,7 @@ impl<DB: OutboxDatabase> Bus<DB> {
     ///
     /// Dropping the future lets the migration finish or leaves the rest to the next call.
     pub async fn migrate(&self) -> Result<(), Error> {
-        DB::migrate(&self.inner.store.relay(), self.inner.service()?).await?;
+        self.inner.outbox.migrate().await?;
         self.inner.broker.migrate().await
     }
 
@@ -194,7 +193,7 @@ impl<DB: OutboxDatabase> Bus<DB> {
     ///
     /// Fails if the service name is not usable.
     pub fn migration_sql(&self) -> Result<String, Error> {
-        let outbox = DB::migration_sql(self.inner.service()?);
+        let outbox = self.inner.outbox.migration_sql()?;
         Ok(outbox + &self.inner.broker.migration_sql())
     }
 
@@ -210,21 +209,15 @@ impl<DB: OutboxDatabase> Bus<DB> {
 
 impl<DB: OutboxDatabase> Inner<DB> {
     pub(crate) fn service(&self) -> Result<&ServiceName, Error> {
-        match &self.service {
-            Some(service) => Ok(service),
-            // Checked again, for the error that tells why.
-            None => Err(ServiceName::new(&self.name)
-                .err()
-                .unwrap_or(Error::NotStarted)),
-        }
+        self.outbox.service()
     }
 
     /// The outbox's statements, for what a person asks of a bus that has not been shut down.
-    async fn statements(&self) -> Result<&DB::Statements, Error> {
+    async fn table(&self) -> Result<Table<'_, DB>, Error> {
         if self.phase() == Phase::Stopped {
             return Err(Error::ShutDown);
         }
-        self.store.statements(self.service()?).await
+        self.outbox.located().await
     }
 
     /// The running parts, from the end of `start` to the beginning of `shutdown`.

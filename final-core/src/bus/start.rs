@@ -74,8 +74,8 @@ impl<DB: OutboxDatabase> Inner<DB> {
         let service = self.service()?;
         self.options.check()?;
         let routes = router.into_routes()?;
-        DB::migrate(&self.store.relay(), service).await?;
-        self.store.statements(service).await?;
+        self.outbox.migrate().await?;
+        self.outbox.located().await?;
 
         let setup = Setup {
             service: service.shared(),
@@ -95,26 +95,9 @@ impl<DB: OutboxDatabase> Inner<DB> {
 
     /// Empties outbox and queues. Under the startup lock, so that nobody starts in between.
     async fn purge(&self, setup: Setup) -> Result<Opened, Error> {
-        let purging = || Error::database("purging the outbox");
-        let relay = &self.store.relay();
-        let statements = self.store.statements(self.service()?).await?;
-        let lock = DB::startup_lock(relay, self.service()?)
-            .await
-            .map_err(purging())?;
-        if DB::has_other_leases(relay, statements, self.store.owner())
-            .await
-            .map_err(purging())?
-        {
-            return Err(Error::PurgeRefused(
-                "another instance of the service holds records of the outbox; stop it, or wait until \
-                 its lease is over"
-                    .into(),
-            ));
-        }
+        let purge = self.outbox.begin_purge().await?;
         let opened = self.broker.open(setup).await?;
-        let purged = DB::purge_all(relay, statements).await.map_err(purging());
-        drop(lock);
-        match purged {
+        match purge.run().await {
             Ok(records) => {
                 tracing::info!(
                     service = self.name,
@@ -137,7 +120,7 @@ impl<DB: OutboxDatabase> Inner<DB> {
         let relay = Relay::new(
             service.clone(),
             self.options.clone(),
-            Arc::clone(&self.store),
+            Arc::clone(&self.outbox),
             Arc::clone(&link),
             stop,
         );

@@ -60,19 +60,14 @@ impl<DB: OutboxDatabase> Bus<DB> {
     ///
     /// Dropping the future has no effect.
     pub async fn stats(&self) -> Result<Stats, Error> {
-        let store = &self.inner.store;
-        let statements = self.inner.statements().await?;
-        let doing = "counting the outbox";
-        let backlog = DB::backlog(&store.relay(), statements)
-            .await
-            .map_err(|error| {
-                crate::outbox::store::Store::<DB>::explain(statements, error, doing)
-            })?;
+        let outbox = &self.inner.outbox;
+        let backlog = self.inner.table().await?.backlog().await;
+        let backlog = backlog.map_err(|error| outbox.explain(error, "counting the outbox"))?;
         let mut stats = Stats {
-            pending: backlog.pending + backlog.unroutable,
-            unroutable: backlog.unroutable,
-            failed: backlog.failed,
-            oldest_pending: backlog.oldest,
+            pending: backlog.pending() + backlog.unroutable(),
+            unroutable: backlog.unroutable(),
+            failed: backlog.failed(),
+            oldest_pending: backlog.oldest(),
             ..Stats::default()
         };
         if let Some(running) = self.inner.running.get() {

@@ -61,7 +61,7 @@ impl<DB: OutboxDatabase> Inner<DB> {
                 if let Some(running) = self.running.get() {
                     running.link.close(LEAST).await;
                 }
-                self.store.close().await;
+                self.outbox.close().await;
                 let what = "the start";
                 return Err(Error::Timeout { what, limit });
             }
@@ -112,7 +112,7 @@ impl<DB: OutboxDatabase> Inner<DB> {
             late = late.or(Some("a background task"));
         }
         relay.end_claims().await;
-        self.store.close().await;
+        self.outbox.close().await;
         self.phase.store(Phase::Stopped as u8, Ordering::Release);
         tracing::info!(service = self.name, late, "bus shut down");
         late.map_or(Ok(()), |what| Err(Error::Timeout { what, limit }))

@@ -77,7 +77,7 @@ impl<DB: OutboxDatabase> Inner<DB> {
         };
         pass(Failpoint::AfterInsert);
         if let Err(error) = tx.commit().await {
-            if DB::is_surely_rolled_back(&error) {
+            if self.outbox.is_surely_rolled_back(&error) {
                 return Err(Error::Database {
                     doing: "committing",
                     source: error,
@@ -103,12 +103,9 @@ impl<DB: OutboxDatabase> Inner<DB> {
         conn: &mut DB::Connection,
         flushed: bool,
     ) -> Result<Reserved<'static>, Error> {
-        let statements = self.store.statements(self.service()?).await?;
-        let doing = "committing, because of an error before that the transaction did not survive";
-        match DB::confirm_open(conn, statements, flushed).await {
-            Ok(true) => Ok(Reserved::none(&[])),
-            Ok(false) => Err(Error::NotInTransaction),
-            Err(error) => Err(Error::database(doing)(error)),
+        match self.outbox.is_open(conn, flushed).await? {
+            true => Ok(Reserved::none(&[])),
+            false => Err(Error::NotInTransaction),
         }
     }
 
@@ -124,9 +121,7 @@ impl<DB: OutboxDatabase> Inner<DB> {
             return Ok(Reserved::none(&[]));
         }
         let reserved = relay.map_or_else(|| Reserved::none(staged), |relay| relay.reserve(staged));
-        self.store
-            .insert(conn, self.service()?, &reserved.records)
-            .await?;
+        self.outbox.insert(conn, &reserved.records).await?;
         Ok(reserved)
     }
 
@@ -149,7 +144,7 @@ impl<DB: OutboxDatabase> Inner<DB> {
             return staging.await;
         }
         let records = Reserved::none(staged).records;
-        self.store.insert(conn, self.service()?, &records).await
+        self.outbox.insert(conn, &records).await
     }
 
     /// Nobody knows whether these were committed. The table will: it is asked when it answers again.

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-#[cfg(any(feature = "postgres", feature = "mysql"))]
 use uuid::Uuid;
-
-use crate::outbox::NewRecord;
 
 /// Rows of one INSERT: the databases count placeholders (65,535; SQLite 32,766).
 const ROWS: usize = 1_000;
@@ -17,14 +14,8 @@ pub(crate) const CLAIM_BYTES: i64 = 16 * 1024 * 1024;
 /// What is kept of an error's text.
 const ERROR_BYTES: usize = 1024;
 
-/// Splits records into what one INSERT may take. A record that alone is too large stands alone.
-pub(crate) fn chunks<'a, 'm>(
-    records: &'a [NewRecord<'m>],
-) -> impl Iterator<Item = &'a [NewRecord<'m>]> + Send {
-    by_size(records, |record| record.message.weight())
-}
-
-/// The same for anything that has a weight.
+/// Splits items that have a weight into what one INSERT may take. An item that alone is too large stands
+/// alone.
 pub(crate) fn by_size<T: Sync>(
     items: &[T],
     weight: impl Fn(&T) -> usize + Send,
@@ -78,7 +69,6 @@ pub(crate) fn plain_text(text: &str, most: usize) -> String {
 }
 
 /// The ids in the order of the key. Statements that lock in one order do not deadlock.
-#[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(crate) fn sorted(ids: &[Uuid]) -> Vec<Uuid> {
     let mut ids = ids.to_vec();
     ids.sort_unstable();
@@ -89,15 +79,10 @@ pub(crate) fn sorted(ids: &[Uuid]) -> Vec<Uuid> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Message;
 
-    fn sizes(payloads: impl IntoIterator<Item = usize>) -> Vec<usize> {
-        let messages: Vec<_> = payloads
-            .into_iter()
-            .map(|bytes| Message::new("topic", vec![0; bytes]))
-            .collect();
-        let records: Vec<_> = messages.iter().map(NewRecord::plain).collect();
-        chunks(&records).map(<[_]>::len).collect()
+    fn sizes(weights: impl IntoIterator<Item = usize>) -> Vec<usize> {
+        let items: Vec<_> = weights.into_iter().collect();
+        by_size(&items, |weight| *weight).map(<[_]>::len).collect()
     }
 
     #[test]
@@ -136,7 +121,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(any(feature = "postgres", feature = "mysql"))]
     fn ids_are_sorted_and_each_stands_once() {
         let (a, b) = (Uuid::from_u128(1), Uuid::from_u128(2));
 

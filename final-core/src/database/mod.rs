@@ -1,25 +1,333 @@
-//! What outbox and log ask of a database, each thing written once.
+//! The floor under outbox and log: what they ask of a database, written once.
+//!
+//! Input: a pool of the caller's. Output: connections and pools of our own to the same database, statements
+//! that run on all three databases, and rows read into types. A [`Driver`] is one database; the texts of SQL
+//! stand with those who need them, as [`Templates`] in which each [`Dialect`] fills in its own words.
+//!
+//! Public for the crates of this workspace that own tables on three databases. **It may change in any
+//! release**: services need nothing of it.
 
-#[cfg_attr(not(any(feature = "mysql", feature = "sqlite")), allow(dead_code))]
-pub(crate) mod inserts;
-#[cfg_attr(
-    not(any(feature = "postgres", feature = "mysql", feature = "sqlite")),
-    allow(dead_code)
-)]
+mod dialect;
+pub(crate) mod insert;
 pub(crate) mod limits;
+mod lock;
+#[cfg_attr(not(any(feature = "postgres", feature = "mysql")), allow(dead_code))]
+pub(crate) mod lone;
+#[cfg(feature = "mysql")]
+mod mysql;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-pub(crate) mod owned;
-#[cfg_attr(
-    not(any(feature = "postgres", feature = "mysql", feature = "sqlite")),
-    allow(dead_code)
-)]
+mod owned;
+#[cfg(feature = "postgres")]
+mod postgres;
 pub(crate) mod refused;
+pub(crate) mod renewable;
+mod row;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+pub(crate) mod statement;
+pub(crate) mod stored;
+mod template;
+mod value;
+
+use std::future::Future;
+
+use sqlx::{Pool, SqlStr, Transaction, pool::PoolConnection};
+
+pub use self::{
+    dialect::{Dialect, Words},
+    lock::MigrationLock,
+    row::{Column, FromCell, FromRow, Kind, Row},
+    template::Templates,
+    value::Value,
+};
+pub use crate::__database_columns as columns;
+
+/// A result of the database.
+pub type DbResult<T> = Result<T, sqlx::Error>;
+
+pub(crate) mod sealed {
+    pub trait Sealed {}
+}
+
+/// The table in which every service of a schema writes down the versions of its tables.
+pub(crate) const MIGRATIONS: &str = "final_migrations";
+
+/// How long one instance waits for another one's migration.
+pub(crate) const LOCK_SECONDS: u32 = 60;
+
+/// How long a pool of ours waits for a connection before it counts that as a failure. sqlx tries a server
+/// that refuses connections again at a growing part of this, so it also bounds how late we notice that the
+/// server is back.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+const POOL_PATIENCE: std::time::Duration = std::time::Duration::from_secs(3);
+
+/// A database: PostgreSQL, MySQL and MariaDB, or SQLite, each behind the cargo feature of its name.
+///
+/// Sealed: there are these three. All futures are safe to drop, unless the method says something else.
+pub trait Driver: sqlx::Database + sealed::Sealed {
+    /// The SQL that it speaks.
+    const DIALECT: Dialect;
+
+    /// Begins a transaction: IMMEDIATE on SQLite, because a deferred one that reads first and writes later
+    /// fails at once when another connection wrote in between. It is never cut off half-way: dropped, the
+    /// transaction is rolled back.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the pool or the database does.
+    fn begin(
+        pool: &Pool<Self>,
+    ) -> impl Future<Output = DbResult<Transaction<'static, Self>>> + Send;
+
+    /// A pool of our own to the caller's database, with the caller's connect options and without its hooks.
+    /// Each of its sessions begins with what all of ours need and with these statements. Connects lazily.
+    /// The caller's own pool where the database [lives in it](Self::lives_in_pool).
+    fn own_pool(
+        caller: &Pool<Self>,
+        connections: u32,
+        session: &'static [&'static str],
+    ) -> Pool<Self>;
+
+    /// Whether the database exists only in the connections of its pool (SQLite's `:memory:`).
+    fn lives_in_pool(pool: &Pool<Self>) -> bool;
+
+    /// What tells one database from another: the same for pools of the same one. Has no password.
+    fn place(pool: &Pool<Self>) -> String;
+
+    /// What server this is, and in which schema tables are made.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does, or if no schema is selected.
+    fn server(conn: &mut Self::Connection) -> impl Future<Output = DbResult<Server>> + Send;
+
+    /// Runs a statement, and returns how many rows it changed.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    fn run_sql(
+        conn: &mut Self::Connection,
+        sql: &SqlStr,
+        values: &[Value<'_>],
+    ) -> impl Future<Output = DbResult<u64>> + Send;
+
+    /// Runs a statement that gives rows, of which these columns are taken.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does, or if the result has no column of a name.
+    fn read_sql(
+        conn: &mut Self::Connection,
+        sql: &SqlStr,
+        values: &[Value<'_>],
+        columns: &'static [Column],
+    ) -> impl Future<Output = DbResult<Vec<Row>>> + Send;
+
+    /// The names of a table's columns; none if there is no such table in the selected schema.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    fn columns(
+        conn: &mut Self::Connection,
+        table: &str,
+    ) -> impl Future<Output = DbResult<Vec<String>>> + Send;
+
+    /// Takes the lock of the schema under which tables are made. One lock for all services in it: the table
+    /// of versions is theirs together, and two CREATE TABLE IF NOT EXISTS at once can collide.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does, or if another instance has held the lock for a minute.
+    fn lock_migrations(
+        pool: &Pool<Self>,
+    ) -> impl Future<Output = DbResult<MigrationLock<Self>>> + Send
+    where
+        Self: Sized;
+
+    /// Listens to a channel, on a connection of the pool, until the connection is lost: calls `heard` with
+    /// an empty text once it listens, and with the text of each notice. Never ends where the database sends
+    /// no notices.
+    ///
+    /// # Errors
+    ///
+    /// Ends with the error of the connection.
+    fn listen(
+        pool: &Pool<Self>,
+        channel: &str,
+        heard: impl Fn(&str) + Send + Sync,
+    ) -> impl Future<Output = DbResult<()>> + Send;
+
+    /// Takes a connection of the caller's pool for a statement that is to be its own commit.
+    ///
+    /// A pool does not always lend a connection that commits each statement: a `BEGIN` may have stayed open,
+    /// a hook may have begun a transaction, and on MySQL a session may say `autocommit = 0`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the pool or the database does.
+    fn lone(
+        caller: &Pool<Self>,
+        server: &Server,
+    ) -> impl Future<Output = DbResult<Lone<Self>>> + Send
+    where
+        Self: Sized;
+
+    /// Makes sure that a transaction to be committed is still there. Asked where no INSERT of ours comes
+    /// right before the COMMIT; `flushed` says that one came earlier.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does; on PostgreSQL also if an earlier statement has failed.
+    fn is_open(
+        conn: &mut Self::Connection,
+        server: &Server,
+        flushed: bool,
+    ) -> impl Future<Output = DbResult<bool>> + Send;
+
+    /// Whether the error says that a table with this in its name is missing, or its schema.
+    fn is_missing_table(error: &sqlx::Error, name: &str) -> bool;
+
+    /// Whether an error from COMMIT proves that nothing was committed.
+    ///
+    /// True only for the server's own answer (a deferred constraint, a serialization failure). A lost
+    /// connection or a server that is going down proves nothing.
+    fn is_surely_rolled_back(error: &sqlx::Error) -> bool;
+
+    /// Whether the statement was the victim of a deadlock, so that sending it again is all there is to do.
+    fn is_deadlock(error: &sqlx::Error) -> bool;
+
+    /// Whether an INSERT that is to be its own commit was refused because it would not have been.
+    fn is_not_alone(error: &sqlx::Error) -> bool;
+}
+
+/// What is known of a server once it was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Server {
+    /// The schema in which tables are made, quoted and with its dot. A `search_path` or `USE` of the caller
+    /// must not redirect a statement.
+    pub schema: String,
+    /// Whether it says `@@in_transaction` (MariaDB).
+    pub tells_transactions: bool,
+    /// Whether a commit can become visible before it is on the disk.
+    pub shows_early: bool,
+}
+
+/// What a statement that is to be its own commit is run on.
+#[derive(Debug)]
 #[cfg_attr(
-    not(any(feature = "postgres", feature = "mysql", feature = "sqlite")),
+    not(all(feature = "postgres", feature = "mysql", feature = "sqlite")),
     allow(dead_code)
 )]
-pub(crate) mod renewable;
-pub(crate) mod stored;
+pub enum Lone<DB: sqlx::Database> {
+    /// A connection, where the INSERT itself finds out whether it commits.
+    Connection(PoolConnection<DB>),
+    /// A transaction, where no INSERT can.
+    Transaction(Transaction<'static, DB>),
+    /// Nothing: the pool's connection has a transaction open that is not ours to end.
+    Taken,
+}
 
-/// A result of the driver.
-pub(crate) type DbResult<T> = Result<T, sqlx::Error>;
+/// Runs a statement that gives rows, and reads them.
+///
+/// # Errors
+///
+/// Fails if the database does, or if a row cannot be read as `T`.
+pub async fn read<DB: Driver, T: FromRow>(
+    conn: &mut DB::Connection,
+    sql: &SqlStr,
+    values: &[Value<'_>],
+) -> DbResult<Vec<T>> {
+    let rows = DB::read_sql(conn, sql, values, T::COLUMNS).await?;
+    rows.into_iter()
+        .map(|mut row| T::from_row(&mut row))
+        .collect()
+}
+
+/// Whether the database's error has this in its text.
+pub(crate) fn says(error: &sqlx::Error, part: &str) -> bool {
+    error
+        .as_database_error()
+        .is_some_and(|error| error.message().contains(part))
+}
+
+/// For databases that wait for locks by themselves.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+#[derive(Debug, Default)]
+struct NoPatience;
+
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+impl NoPatience {
+    #[allow(clippy::unused_async, reason = "SQLite's waits")]
+    async fn again(&mut self, _: &sqlx::Error) -> bool {
+        false
+    }
+}
+
+/// Implements what is the same for all drivers but for their types, and for what they do about a lock.
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+macro_rules! run_and_rows {
+    ($patience:ty) => {
+        async fn run_sql(
+            conn: &mut Self::Connection,
+            sql: &SqlStr,
+            values: &[Value<'_>],
+        ) -> DbResult<u64> {
+            let mut patience = <$patience>::default();
+            loop {
+                match bound(sql.clone(), values).execute(&mut *conn).await {
+                    Err(error) if patience.again(&error).await => {}
+                    done => return Ok(done?.rows_affected()),
+                }
+            }
+        }
+
+        async fn read_sql(
+            conn: &mut Self::Connection,
+            sql: &SqlStr,
+            values: &[Value<'_>],
+            columns: &'static [Column],
+        ) -> DbResult<Vec<Row>> {
+            use sqlx::Column as _;
+            use $crate::database::{
+                Kind,
+                row::{Cell, places},
+            };
+            let mut patience = <$patience>::default();
+            let rows = loop {
+                match bound(sql.clone(), values).fetch_all(&mut *conn).await {
+                    Err(error) if patience.again(&error).await => {}
+                    read => break read?,
+                }
+            };
+            let Some(first) = rows.first() else {
+                return Ok(Vec::new());
+            };
+            let names: Vec<&str> = first.columns().iter().map(|column| column.name()).collect();
+            let places = places(columns, &names)?;
+            let cell = |row: &<Self as sqlx::Database>::Row, at: usize, kind: Kind| {
+                let cell = match kind {
+                    Kind::Int => row.try_get(at).map(Cell::Int),
+                    Kind::Bool => row.try_get(at).map(Cell::Bool),
+                    Kind::Text => row.try_get(at).map(Cell::Text),
+                    Kind::Bytes => row.try_get(at).map(Cell::Bytes),
+                    Kind::Id => row.try_get(at).map(Cell::Id),
+                };
+                cell.unwrap_or_else(|error| Cell::Unreadable(error.to_string()))
+            };
+            let read = |row| {
+                let cells = columns.iter().zip(&places);
+                Row::new(
+                    cells
+                        .map(|(column, at)| cell(row, *at, column.kind))
+                        .collect(),
+                )
+            };
+            Ok(rows.iter().map(read).collect())
+        }
+    };
+}
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+use run_and_rows;

@@ -2,7 +2,7 @@
 
 use crate::{
     names::{check_header, check_topic},
-    outbox::mysql::predecessor::message::decode,
+    outbox::predecessor::message::decode,
 };
 
 /// The bytes are what stands in the column `message`.

@@ -29,7 +29,6 @@ use futures::future::BoxFuture;
 use sqlx::Pool;
 use tokio::sync::mpsc;
 
-pub(crate) use self::tables::database::LogDatabase;
 use self::{
     hooks::Hooks,
     member::{Member, link::SqlLink, wakeups::Hub},
@@ -91,7 +90,7 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
     /// It opens up to three connections of its own, and each running bus one that reads and on
     /// PostgreSQL one that listens, all with the pool's connect options.
     pub fn new(pool: Pool<DB>) -> Self {
-        let place = DB::log_place(&pool);
+        let place = DB::place(&pool);
         Self {
             log: Arc::new(Log::new(pool)),
             hub: Hub::at(&place),
@@ -242,7 +241,7 @@ impl<DB: OutboxDatabase> Broker<DB> for SqlBroker<DB> {
     }
 
     fn lives_in(&self, pool: &Pool<DB>) -> bool {
-        *DB::log_place(pool) == *self.place
+        *DB::place(pool) == *self.place
     }
 
     fn migrate(&self) -> BoxFuture<'_, Result<(), Error>> {

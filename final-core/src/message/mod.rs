@@ -204,7 +204,6 @@ impl Message {
     }
 
     /// Whether it is as `publish(topic, &value)` makes it, with nothing asked for besides.
-    #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
     pub(crate) fn is_plain(&self) -> bool {
         self.key().is_none()
             && self.headers().is_empty()

@@ -18,14 +18,23 @@
 //! A record that stays longer than a third of the lease is renewed by itself, and its lease then stands in
 //! its own row, as with records that were never due: those that a process writes and hands over.
 
-use std::{collections::HashSet, time::Duration};
+use std::collections::HashSet;
 
-use sqlx::Pool;
 use uuid::Uuid;
 
-use super::{Claimed, OutboxDatabase, Position};
-use crate::counter::Counter;
-use crate::database::{DbResult, limits::CLAIM_BYTES};
+use super::{
+    OutboxDatabase,
+    record::{Claimed, Position, RecordRow},
+    table::Table,
+};
+use crate::{
+    counter::Counter,
+    database::{
+        DbResult, columns,
+        limits::{CLAIM_BYTES, micros},
+        statement::Arguments,
+    },
+};
 
 /// How often a claim is tried that others come before. Each of those was a claim that took place.
 const TRIES: u32 = 16;
@@ -45,12 +54,34 @@ pub(crate) struct Claim {
     pub(crate) is_full: bool,
 }
 
-/// A record that is due.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Due {
-    pub(super) position: Position,
-    /// Of its payload.
-    pub(super) bytes: i64,
+columns! {
+    /// A record that is due: where it stands in the order of what is due, and the bytes of its payload.
+    #[derive(Clone, Copy, Debug)]
+    pub(super) struct Due {
+        position: i64,
+        message_id: Uuid,
+        bytes: i64,
+    }
+}
+
+columns! {
+    /// The number of the last claim, and a live one: where it begins and ends.
+    struct ClaimRow {
+        number: i64,
+        first_at: Option<i64>,
+        first_id: Option<Uuid>,
+        last_at: Option<i64>,
+        last_id: Option<Uuid>,
+    }
+}
+
+impl Due {
+    fn position(&self) -> Position {
+        Position {
+            available_at: self.position,
+            id: self.message_id,
+        }
+    }
 }
 
 /// The claims there are.
@@ -78,9 +109,6 @@ pub(super) struct Gap {
     touches: bool,
 }
 
-/// The number of the last claim, and a live one: where it begins and ends.
-pub(super) type ClaimsRow = (i64, Option<i64>, Option<Uuid>, Option<i64>, Option<Uuid>);
-
 impl Claim {
     /// Where its last record stands.
     pub(crate) fn last(&self) -> Position {
@@ -105,7 +133,7 @@ impl Gap {
 
 impl Claims {
     /// Reads the rows of one look at the table: at least one.
-    pub(super) fn read(rows: Vec<ClaimsRow>) -> Self {
+    fn read(rows: &[ClaimRow]) -> Self {
         let position = |at: Option<i64>, id: Option<Uuid>| {
             Some(Position {
                 available_at: at?,
@@ -114,14 +142,14 @@ impl Claims {
         };
         let live = rows.iter().filter_map(|row| {
             Some(Stretch {
-                first: position(row.1, row.2)?,
-                last: position(row.3, row.4)?,
+                first: position(row.first_at, row.first_id)?,
+                last: position(row.last_at, row.last_id)?,
             })
         });
         let mut live: Vec<_> = live.collect();
         live.sort_unstable();
         Self {
-            last: rows.first().map_or(0, |row| row.0),
+            last: rows.first().map_or(0, |row| row.number),
             live,
         }
     }
@@ -146,80 +174,158 @@ impl Claims {
     }
 }
 
-/// Claims up to `limit` due pending records for `owner`, oldest first, after `after`; `None` if there are
-/// none.
-///
-/// A claim ends early, after at least one record, where its payloads would be more than 16 MiB.
-///
-/// `asked` counts the statements. Each stands alone, so a process that stops in between holds up nobody. Of
-/// two that look at the same time only the first can write its claim, and the other looks again.
-pub(crate) async fn claim<DB: OutboxDatabase>(
-    relay: &Pool<DB>,
-    statements: &DB::Statements,
-    after: Option<Position>,
-    limit: u32,
-    owner: Uuid,
-    lease: Duration,
-    asked: &Counter,
-) -> DbResult<Option<Claim>> {
-    let after = after.unwrap_or(Position::START);
-    for _ in 0..TRIES {
-        asked.add(1);
-        let claims = DB::claims(relay, statements).await?;
-        let mut gap = claims.gap(after);
-        let due = loop {
-            asked.add(1);
-            let mut due = DB::look(relay, statements, gap, limit).await?;
-            if !due.is_empty() {
-                // A row that changes while it is being locked can come out of turn.
-                due.sort_unstable_by_key(|due| due.position);
-                break due;
-            }
-            match gap.before {
-                Some(before) => gap = claims.gap(before),
-                None => return Ok(None),
-            }
-        };
-        let fits = fitting(&due);
-        let (Some(first), Some(last)) = (fits.first(), fits.last()) else {
-            return Ok(None);
-        };
-        let stretch = Stretch {
-            first: gap.first(first.position),
-            last: last.position,
-        };
-        asked.add(1);
-        if !DB::reserve(relay, statements, claims.last, owner, lease, stretch).await? {
-            continue;
-        }
-        let number = claims.last + 1;
-        if number % KEPT == 0 {
-            asked.add(1);
-            // What is not forgotten now is the next time.
-            let _ = DB::forget(relay, statements, number - KEPT).await;
-        }
-        return Ok(Some(Claim {
-            number,
-            stretch,
-            ids: fits.iter().map(|due| due.position.id).collect(),
-            is_full: gap.before.is_some() || due.len() >= limit as usize || fits.len() < due.len(),
-        }));
+impl<DB: OutboxDatabase> Table<'_, DB> {
+    /// Claims up to `most` due pending records for the owner, oldest first, after `after`; `None` if there
+    /// are none.
+    ///
+    /// A claim ends early, after at least one record, where its payloads would be more than 16 MiB.
+    ///
+    /// `asked` counts the statements. Each stands alone, so a process that stops in between holds up no
+    /// other. Of two that look at the same time only the first can write its claim, and the other looks
+    /// again.
+    pub(crate) async fn claim(
+        self,
+        after: Option<Position>,
+        most: u32,
+        asked: &Counter,
+    ) -> DbResult<Option<Claim>> {
+        self.within(self.try_to_claim(after.unwrap_or(Position::START), most, asked))
+            .await
     }
-    Ok(None)
+
+    async fn try_to_claim(
+        self,
+        after: Position,
+        most: u32,
+        asked: &Counter,
+    ) -> DbResult<Option<Claim>> {
+        for _ in 0..TRIES {
+            asked.add(1);
+            let claims = self.claims().await?;
+            let mut gap = claims.gap(after);
+            let due = loop {
+                asked.add(1);
+                let mut due = self.look(gap, most).await?;
+                if !due.is_empty() {
+                    // A row that changes while it is being locked can come out of turn.
+                    due.sort_unstable_by_key(Due::position);
+                    break due;
+                }
+                match gap.before {
+                    Some(before) => gap = claims.gap(before),
+                    None => return Ok(None),
+                }
+            };
+            let fits = fitting(&due);
+            let (Some(first), Some(last)) = (fits.first(), fits.last()) else {
+                return Ok(None);
+            };
+            let stretch = Stretch {
+                first: gap.first(first.position()),
+                last: last.position(),
+            };
+            asked.add(1);
+            if !self.reserve(claims.last, stretch).await? {
+                continue;
+            }
+            let number = claims.last + 1;
+            if number % KEPT == 0 {
+                asked.add(1);
+                // What is not forgotten now is the next time.
+                let _ = self.forget(number - KEPT).await;
+            }
+            let is_full =
+                gap.before.is_some() || due.len() >= most as usize || fits.len() < due.len();
+            return Ok(Some(Claim {
+                number,
+                stretch,
+                ids: fits.iter().map(|due| due.message_id).collect(),
+                is_full,
+            }));
+        }
+        Ok(None)
+    }
+
+    /// Reads the records of a claim, in order.
+    pub(crate) async fn read(self, claim: &Claim) -> DbResult<Vec<Claimed>> {
+        // Twice as many, for what was committed in their midst since. What is left out is due when the claim
+        // is finished.
+        let most = u32::try_from(claim.ids.len() * 2).unwrap_or(u32::MAX);
+        let arguments = claim.stretch.arguments().into_iter();
+        let arguments = arguments.chain([("most", most.into())]).collect();
+        let rows: Vec<RecordRow> = self.rows(&self.statements.read, arguments).await?;
+        let claimed = rows.into_iter().map(RecordRow::claimed);
+        let is_seen = |claimed: &Claimed| claim.ids.contains(&claimed.position.id);
+        Ok(claimed.filter(is_seen).collect())
+    }
+
+    /// Ends claims of the owner: what is left of them is due.
+    pub(crate) async fn finish(self, numbers: &[i64]) -> DbResult<u64> {
+        let finish = &self.statements.finish;
+        let mut finished = 0;
+        for numbers in numbers.chunks(finish.longest()) {
+            let arguments = vec![("numbers", numbers.into()), ("owner", self.owner.into())];
+            finished += self.run(finish, arguments).await?;
+        }
+        Ok(finished)
+    }
+
+    /// Which claims there are.
+    pub(super) async fn claims(self) -> DbResult<Claims> {
+        let rows: Vec<ClaimRow> = self.rows(&self.statements.claims, Vec::new()).await?;
+        Ok(Claims::read(&rows))
+    }
+
+    /// Where up to `most` due pending records in the gap stand, and their payloads' bytes. Those that another
+    /// session has locked are passed over.
+    ///
+    /// Without the payloads: its locks last until the answer is sent, which a process that has stopped must
+    /// not draw out.
+    pub(super) async fn look(self, gap: Gap, most: u32) -> DbResult<Vec<Due>> {
+        let (after, before) = (gap.after, gap.end());
+        let arguments = vec![
+            ("after_at", after.available_at.into()),
+            ("after_id", after.id.into()),
+            ("before_at", before.available_at.into()),
+            ("before_id", before.id.into()),
+            ("most", most.into()),
+        ];
+        self.rows(&self.statements.look, arguments).await
+    }
+
+    /// Writes a claim, with the number that follows upon `last`. False if there is one after `last`.
+    pub(super) async fn reserve(self, last: i64, stretch: Stretch) -> DbResult<bool> {
+        let mut arguments = vec![
+            ("last", last.into()),
+            ("owner", self.owner.into()),
+            ("lease", micros(self.lease).into()),
+        ];
+        arguments.extend(stretch.arguments());
+        match self.run(&self.statements.reserve, arguments).await {
+            Ok(written) => Ok(written == 1),
+            // Of two that write the same number at once.
+            Err(error) if DB::is_deadlock(&error) => Ok(false),
+            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes claims up to this number that have ended.
+    async fn forget(self, number: i64) -> DbResult<u64> {
+        let number = vec![("number", number.into())];
+        self.run(&self.statements.forget, number).await
+    }
 }
 
-/// Reads the records of a claim, in order.
-pub(crate) async fn read<DB: OutboxDatabase>(
-    relay: &Pool<DB>,
-    statements: &DB::Statements,
-    claim: &Claim,
-) -> DbResult<Vec<Claimed>> {
-    // Twice as many, for what was committed in their midst since. What is left out is due when the claim
-    // is finished.
-    let most = u32::try_from(claim.ids.len() * 2).unwrap_or(u32::MAX);
-    let mut claimed = DB::read(relay, statements, claim.stretch, most).await?;
-    claimed.retain(|claimed| claim.ids.contains(&claimed.position.id));
-    Ok(claimed)
+impl Stretch {
+    fn arguments(self) -> Arguments<'static> {
+        vec![
+            ("first_at", self.first.available_at.into()),
+            ("first_id", self.first.id.into()),
+            ("last_at", self.last.available_at.into()),
+            ("last_id", self.last.id.into()),
+        ]
+    }
 }
 
 /// How many from the front one claim may carry.
@@ -278,7 +384,8 @@ mod tests {
 
     fn sizes(bytes: impl IntoIterator<Item = i64>) -> usize {
         let due = bytes.into_iter().map(|bytes| Due {
-            position: at(0),
+            position: 0,
+            message_id: Uuid::nil(),
             bytes,
         });
         fitting(&due.collect::<Vec<_>>()).len()
@@ -296,7 +403,13 @@ mod tests {
 
     #[test]
     fn of_an_empty_table_no_claim_is_read() {
-        let claims = Claims::read(vec![(0, None, None, None, None)]);
+        let claims = Claims::read(&[ClaimRow {
+            number: 0,
+            first_at: None,
+            first_id: None,
+            last_at: None,
+            last_id: None,
+        }]);
 
         assert_eq!(claims, Claims::default());
     }

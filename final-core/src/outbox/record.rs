@@ -4,9 +4,14 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-use crate::database::limits::micros;
-use crate::{Message, MessageId};
+use crate::{
+    Message, MessageId,
+    database::{
+        Value, columns,
+        limits::{count, duration, micros},
+        stored::Stored,
+    },
+};
 
 /// Where a record stands on its way out.
 ///
@@ -20,7 +25,8 @@ use crate::{Message, MessageId};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i16)]
-pub enum Status {
+#[allow(dead_code, reason = "what only SQL writes stands there as its number")]
+pub(crate) enum Status {
     /// Waits to be sent, or is being sent.
     Pending = 0,
     /// Waits until its topic has a queue again.
@@ -46,37 +52,50 @@ pub(crate) struct NewRecord<'a> {
     pub(crate) parked: bool,
 }
 
-/// The record as the databases take it; times in microseconds from their clock on.
-#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-impl NewRecord<'_> {
-    /// Whether `inserts::PLAIN` are all its columns.
+/// The record as the statements take it; times in microseconds from the database's clock on.
+impl<'a> NewRecord<'a> {
+    /// Whether it has nothing but what `publish(topic, &value)` gives it.
     pub(super) fn is_plain(&self) -> bool {
         self.message.is_plain() && self.ttl.is_none() && self.delay.is_zero() && !self.parked
     }
 
-    pub(super) fn due_in(&self) -> i64 {
-        micros(self.delay)
-    }
-
-    pub(super) fn available_in(&self) -> i64 {
-        self.lease.map_or(self.due_in(), |(_, lease)| micros(lease))
-    }
-
-    pub(super) fn expires_in(&self) -> Option<i64> {
-        self.ttl.map(|ttl| micros(self.delay.saturating_add(ttl)))
-    }
-
-    pub(super) fn owner(&self) -> Option<Uuid> {
-        self.lease.map(|(owner, _)| owner)
-    }
-
-    pub(super) fn status(&self) -> i16 {
-        let status = if self.parked {
-            Status::Unroutable
-        } else {
-            Status::Pending
+    /// Adds the values of its row, in the order in which the INSERTs take them.
+    pub(super) fn add_to(&self, values: &mut Vec<Value<'a>>, is_plain: bool) {
+        let message = self.message;
+        let id = message.id().0.into();
+        let payload = message.payload().as_ref().into();
+        let due_in = micros(self.delay);
+        let available_in = self.lease.map_or(due_in, |(_, lease)| micros(lease));
+        let owner = self.lease.map(|(owner, _)| owner);
+        if is_plain {
+            values.extend([
+                id,
+                message.topic().into(),
+                payload,
+                available_in.into(),
+                owner.into(),
+            ]);
+            return;
+        }
+        let status = match self.parked {
+            true => Status::Unroutable,
+            false => Status::Pending,
         };
-        status as i16
+        let expires_in = self.ttl.map(|ttl| micros(self.delay.saturating_add(ttl)));
+        values.extend([
+            id,
+            message.topic().into(),
+            message.key().into(),
+            message.headers().to_json().into(),
+            payload,
+            message.content_type().into(),
+            message.is_durable().into(),
+            expires_in.into(),
+            i64::from(status as i16).into(),
+            due_in.into(),
+            available_in.into(),
+            owner.into(),
+        ]);
     }
 }
 
@@ -152,14 +171,114 @@ impl Position {
     }
 }
 
-/// What is in the table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Backlog {
-    pub(crate) pending: u64,
-    pub(crate) unroutable: u64,
-    pub(crate) failed: u64,
+columns! {
+    /// A claimed record as a row. Only the id and the numbers must be readable: a row that is no message
+    /// becomes a record that says why, so that it does not hold up the others.
+    pub(super) struct RecordRow {
+        message_id: Uuid,
+        topic: Result<String, String>,
+        message_key: Result<Option<String>, String>,
+        headers: Result<Option<String>, String>,
+        payload: Result<Vec<u8>, String>,
+        content_type: Result<String, String>,
+        durable: Result<bool, String>,
+        attempts: i64,
+        faults: i64,
+        expires_in: Option<i64>,
+        position: i64,
+    }
+}
+
+impl RecordRow {
+    pub(super) fn claimed(self) -> Claimed {
+        let number = |number| u32::try_from(number).unwrap_or(0);
+        let id = MessageId(self.message_id);
+        let (attempts, faults) = (number(self.attempts), number(self.faults));
+        let expires_in = self.expires_in.map(duration);
+        let position = Position {
+            available_at: self.position,
+            id: self.message_id,
+        };
+        let stored = self.stored();
+        let stored = stored.map_err(|why| format!("the row cannot be read: {why}"));
+        Claimed {
+            record: Record {
+                message: stored.and_then(|stored| stored.into_message(id)),
+                id,
+                attempts,
+                faults,
+                expires_in,
+            },
+            position,
+        }
+    }
+
+    fn stored(self) -> Result<Stored, String> {
+        Ok(Stored {
+            topic: self.topic?,
+            key: self.message_key?,
+            headers: self.headers?,
+            payload: self.payload?,
+            content_type: self.content_type?,
+            durable: self.durable?,
+        })
+    }
+}
+
+columns! {
+    /// How many records have each status, and the age of the oldest that is due.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub(crate) struct Backlog {
+        pending: i64,
+        unroutable: i64,
+        failed: i64,
+        oldest: Option<i64>,
+    }
+}
+
+impl Backlog {
+    /// Those that wait to be sent.
+    pub(crate) fn pending(&self) -> u64 {
+        count(self.pending)
+    }
+
+    /// Those that wait until their topic has a queue again.
+    pub(crate) fn unroutable(&self) -> u64 {
+        count(self.unroutable)
+    }
+
+    /// Those that can never be sent as they are.
+    pub(crate) fn failed(&self) -> u64 {
+        count(self.failed)
+    }
+
     /// Age of the oldest record that is pending or unroutable and due by the caller's wish.
-    pub(crate) oldest: Option<Duration>,
+    pub(crate) fn oldest(&self) -> Option<Duration> {
+        self.oldest.map(duration)
+    }
+}
+
+columns! {
+    /// A failed record as a row.
+    pub(super) struct FailedRow {
+        message_id: Uuid,
+        topic: String,
+        attempts: i64,
+        last_error: String,
+        age: i64,
+    }
+}
+
+impl From<FailedRow> for FailedRecord {
+    fn from(row: FailedRow) -> Self {
+        Self {
+            id: MessageId(row.message_id),
+            topic: row.topic,
+            attempts: u32::try_from(row.attempts).unwrap_or(0),
+            error: row.last_error,
+            age: duration(row.age),
+        }
+    }
 }
 
 /// A record that can never be sent as it is.

@@ -13,7 +13,7 @@ use super::{
     change::{Change, Changing, LATER},
     flight::{Answer, Held},
 };
-use crate::outbox::store::PutBack;
+use crate::outbox::PutBack;
 use crate::{
     OutboxDatabase,
     backoff::Backoff,

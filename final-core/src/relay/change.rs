@@ -6,7 +6,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::Relay;
-use crate::outbox::store::{PutBack, Table};
+use crate::outbox::{PutBack, Table};
 use crate::{
     OutboxDatabase,
     database::{DbResult, limits::plain_text, refused::refuses_values},

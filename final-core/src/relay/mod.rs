@@ -48,7 +48,7 @@ use self::{
     parking::Parking,
     window::{Side, Slot, Window},
 };
-use crate::outbox::store::Store;
+use crate::outbox::Outbox;
 use crate::{
     Options, OutboxDatabase,
     broker::{Confirm, Lane, Link, LinkState, Outgoing, Staged},
@@ -62,7 +62,7 @@ use crate::{
 pub(crate) struct Relay<DB: OutboxDatabase> {
     pub(crate) service: ServiceName,
     pub(crate) options: Options,
-    pub(crate) store: Arc<Store<DB>>,
+    pub(crate) store: Arc<Outbox<DB>>,
     pub(crate) window: Arc<Window>,
     pub(crate) parking: Parking,
     pub(crate) counters: Counters,
@@ -104,7 +104,7 @@ impl<DB: OutboxDatabase> Relay<DB> {
     pub(crate) fn new(
         service: ServiceName,
         options: Options,
-        store: Arc<Store<DB>>,
+        store: Arc<Outbox<DB>>,
         link: Arc<dyn Link>,
         stop: &CancellationToken,
     ) -> Arc<Self> {

@@ -9,6 +9,7 @@ use super::{Engine, PAGE};
 use crate::{
     OutboxDatabase,
     database::DbResult,
+    log::tables::dialect::words,
     log::{
         progress::stream::{Offer, Stream},
         tables::pages::{LogRow, Ours},
@@ -122,7 +123,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
                 let Some(stream) = self.streams.get_mut(&id) else {
                     return Ok(found);
                 };
-                if !DB::LOG_WORDS.gapless {
+                if !words::<DB>().gapless {
                     stream.notice(row.seq, self.trimmed);
                 }
                 let seq = row.seq;
@@ -145,7 +146,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
                 if let Some(end) = stream.ends_at
                     && stream.read < end
                 {
-                    if !DB::LOG_WORDS.gapless {
+                    if !words::<DB>().gapless {
                         stream.notice(end + 1, self.trimmed);
                     }
                     stream.reach(end);

@@ -15,6 +15,7 @@ use crate::{
     OutboxDatabase,
     broker::{Delivery, Link, LinkState, Outgoing},
     crew::Crew,
+    log::tables::dialect::words,
 };
 
 /// The running link.
@@ -52,12 +53,12 @@ impl<DB: OutboxDatabase> SqlLink<DB> {
         });
         let own = Arc::clone(&member);
         crew.hire("log-lease", move || tasks::renew(Arc::clone(&own)));
-        if DB::LOG_WORDS.notify.is_some() {
+        if words::<DB>().notify.is_some() {
             let own = Arc::clone(&member);
             crew.hire("log-tell", move || tasks::tell(Arc::clone(&own)));
         }
         if member.consumes() {
-            if DB::LOG_WORDS.notify.is_some() {
+            if words::<DB>().notify.is_some() {
                 let own = Arc::clone(&member);
                 crew.hire("log-listen", move || tasks::listen(Arc::clone(&own)));
             }

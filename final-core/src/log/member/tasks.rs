@@ -65,8 +65,7 @@ pub(crate) async fn listen<DB: OutboxDatabase>(member: Arc<Member<DB>>) {
                 member.hub.ring_members();
             }
         };
-        let pool = member.log.pool();
-        let listening = DB::log_listen(&pool, heard);
+        let listening = member.log.listen(heard);
         let ended = tokio::select! {
             ended = listening => ended,
             () = member.close.cancelled() => return,

@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
-use super::{
-    Log,
-    database::{Kind, Value},
-};
+use super::Log;
 use crate::{
     OutboxDatabase,
     database::{
-        DbResult,
+        DbResult, Value, columns,
         limits::{count, duration},
     },
 };
@@ -29,6 +26,15 @@ pub struct LogBacklog {
     pub dead_letters: u64,
 }
 
+columns! {
+    struct BacklogRow {
+        waiting: i64,
+        oldest: Option<i64>,
+        scheduled: i64,
+        dead_letters: i64,
+    }
+}
+
 impl<DB: OutboxDatabase> Log<DB> {
     /// Counts, row by row.
     pub(crate) async fn backlog(&self, group: &str) -> DbResult<LogBacklog> {
@@ -45,22 +51,21 @@ impl<DB: OutboxDatabase> Log<DB> {
             )
         };
         let backlog = format!(
-            "SELECT (SELECT COUNT(*) {}), {{now}} - (SELECT MIN(l.created_at) {}), \
-                 (SELECT COUNT(*) FROM {{scheduled}}), \
-                 (SELECT COUNT(*) FROM {{dead}} WHERE group_name = ?)",
+            "SELECT (SELECT COUNT(*) {}) AS waiting, {{now}} - (SELECT MIN(l.created_at) {}) AS oldest, \
+                 (SELECT COUNT(*) FROM {{scheduled}}) AS scheduled, \
+                 (SELECT COUNT(*) FROM {{dead}} WHERE group_name = ?) AS dead_letters",
             unread("read_to"),
             unread("settled_to")
         );
         let values = vec![Value::from(group); 9];
-        const KINDS: &[Kind] = &[Kind::Int; 4];
-        let mut rows = self.rows(&backlog, values, KINDS).await?;
-        let row = rows.first_mut().ok_or(sqlx::Error::RowNotFound)?;
+        let row: Option<BacklogRow> = self.first(&backlog, values).await?;
+        let row = row.ok_or(sqlx::Error::RowNotFound)?;
         let (second, oldest_second) = self.passed_over(group).await?;
         Ok(LogBacklog {
-            waiting: count(row.int()?) + count(second),
-            oldest: row.maybe_int()?.max(oldest_second).map(duration),
-            scheduled: count(row.int()?),
-            dead_letters: count(row.int()?),
+            waiting: count(row.waiting) + count(second),
+            oldest: row.oldest.max(oldest_second).map(duration),
+            scheduled: count(row.scheduled),
+            dead_letters: count(row.dead_letters),
         })
     }
 }

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use super::{
     Log,
-    database::{Kind, Row, Value},
-    numbers,
-    texts::{list, padded},
+    lists::{list, padded},
     transfer::{Moved, Transfer},
 };
 use crate::{
     Message, MessageId, OutboxDatabase,
     database::{
-        DbResult,
+        DbResult, Value, columns,
         limits::{duration, micros},
         stored::Stored,
     },
@@ -79,7 +79,7 @@ impl LetterFilter {
         self.limit.map_or(u64::MAX, u64::from)
     }
 
-    fn condition(&self, group: &str) -> (String, Vec<Value>) {
+    fn condition<'a>(&'a self, group: &'a str) -> (String, Vec<Value<'a>>) {
         let mut text = "group_name = ?".to_owned();
         let mut values = vec![group.into()];
         if let Some(topic) = &self.topic {
@@ -143,24 +143,12 @@ impl<DB: OutboxDatabase> Log<DB> {
         let (condition, mut values) = filter.condition(group);
         let letters = format!(
             "SELECT message_id, topic, message_key, headers, payload, content_type, \
-                 CAST(durable AS {{int}}), reason, attempts, {{now}} - died_at \
+                 CAST(durable AS {{int}}) AS is_durable, reason, attempts, {{now}} - died_at AS age \
              FROM {{dead}} WHERE {condition} ORDER BY seq LIMIT ?"
         );
-        const KINDS: &[Kind] = &[
-            Kind::Id,
-            Kind::Text,
-            Kind::Text,
-            Kind::Text,
-            Kind::Bytes,
-            Kind::Text,
-            Kind::Int,
-            Kind::Text,
-            Kind::Int,
-            Kind::Int,
-        ];
         values.push(i64::from(most).into());
-        let rows = self.rows(&letters, values, KINDS).await?;
-        rows.into_iter().map(letter).collect()
+        let rows: Vec<LetterRow> = self.rows(&letters, values).await?;
+        Ok(rows.into_iter().map(Letter::from).collect())
     }
 
     /// Puts them back into the log, for that group alone. Says how many.
@@ -228,7 +216,7 @@ impl<DB: OutboxDatabase> Log<DB> {
             "SELECT seq FROM {{dead}} WHERE {condition} AND seq > ? ORDER BY seq LIMIT ? {{skip_locked}}"
         );
         values.extend([after.into(), i64::try_from(most).unwrap_or(i64::MAX).into()]);
-        let seqs = numbers(tx.rows(&seqs, values, &[Kind::Int]).await?)?;
+        let seqs: Vec<i64> = tx.rows(&seqs, values).await?;
         if seqs.is_empty() {
             return tx.roll_back().await.map(|()| Moved::default());
         }
@@ -240,23 +228,39 @@ impl<DB: OutboxDatabase> Log<DB> {
     }
 }
 
-fn letter(mut row: Row) -> DbResult<Letter> {
-    let id = MessageId(row.maybe_id()?.unwrap_or_default());
-    let topic = row.text()?;
-    let stored = Stored {
-        topic: topic.clone(),
-        key: row.maybe_text()?,
-        headers: row.maybe_text()?,
-        payload: row.maybe_bytes()?.unwrap_or_default(),
-        content_type: row.text()?,
-        durable: row.int()? != 0,
-    };
-    Ok(Letter {
-        message: stored.into_message(id),
-        id,
-        topic,
-        reason: row.text()?,
-        attempts: u32::try_from(row.int()?).unwrap_or(0),
-        age: duration(row.int()?),
-    })
+columns! {
+    struct LetterRow {
+        message_id: Uuid,
+        topic: String,
+        message_key: Option<String>,
+        headers: Option<String>,
+        payload: Vec<u8>,
+        content_type: String,
+        is_durable: i64,
+        reason: String,
+        attempts: i64,
+        age: i64,
+    }
+}
+
+impl From<LetterRow> for Letter {
+    fn from(row: LetterRow) -> Self {
+        let id = MessageId(row.message_id);
+        let stored = Stored {
+            topic: row.topic.clone(),
+            key: row.message_key,
+            headers: row.headers,
+            payload: row.payload,
+            content_type: row.content_type,
+            durable: row.is_durable != 0,
+        };
+        Self {
+            message: stored.into_message(id),
+            id,
+            topic: row.topic,
+            reason: row.reason,
+            attempts: u32::try_from(row.attempts).unwrap_or(0),
+            age: duration(row.age),
+        }
+    }
 }

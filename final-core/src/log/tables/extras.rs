@@ -3,13 +3,12 @@
 
 use super::{
     Tx,
-    database::{Kind, Value},
     letter::{Letter, Parts},
     session::Session,
 };
 use crate::{
     OutboxDatabase,
-    database::{DbResult, refused::refuses},
+    database::{DbResult, Value, refused::refuses},
 };
 
 /// What is to be done with one message, together with the progress that says it is settled.
@@ -138,11 +137,8 @@ impl<DB: OutboxDatabase> Session<DB> {
         };
         if letter.needs_headers() {
             let headers = "SELECT headers FROM {log} WHERE seq = ?";
-            let mut rows = self
-                .rows(headers, vec![(*seq).into()], &[Kind::Text])
-                .await?;
-            let headers = rows.first_mut().map_or(Ok(None), |row| row.maybe_text())?;
-            letter.has_headers(headers);
+            let headers: Option<Option<String>> = self.first(headers, vec![(*seq).into()]).await?;
+            letter.has_headers(headers.flatten());
         }
         Ok(letter.simplify(error))
     }
@@ -189,18 +185,14 @@ async fn bury<DB: OutboxDatabase>(
         number,
         group_name,
     ];
-    let mut rows = tx.rows(why, values, &[Kind::Int; 4]).await?;
-    let Some(row) = rows.first_mut() else {
-        return Ok(());
-    };
-    match (row.int()?, row.int()?, row.int()?) {
-        (1.., 1.., 0) => {
-            let free = row.int()?.min(0) - 1;
+    match tx.first::<(i64, i64, i64, i64)>(why, values).await? {
+        Some((1.., 1.., 0, lowest)) => {
+            let free = lowest.min(0) - 1;
             if write_letter(tx, group, seq, free, letter).await? {
                 return Ok(());
             }
         }
-        (1.., 0, _) => {}
+        Some((1.., 0, _, _)) => {}
         _ => return Ok(()),
     }
     Err(Failure::Refused(passed_over("final_log_dead")))
@@ -219,7 +211,7 @@ async fn write_letter<DB: OutboxDatabase>(
         key,
         headers,
     } = letter.parts();
-    let mut values: Vec<Value> = vec![group.into(), number.into()];
+    let mut values: Vec<Value<'_>> = vec![group.into(), number.into()];
     let headers = match headers {
         Some(text) => {
             values.push(text.into());
@@ -262,8 +254,8 @@ async fn again<DB: OutboxDatabase>(
         return Ok(());
     }
     let is_there = "SELECT COUNT(*) FROM {log} WHERE seq = ?";
-    let mut rows = tx.rows(is_there, vec![seq.into()], &[Kind::Int]).await?;
-    if rows.first_mut().map_or(Ok(0), |row| row.int())? > 0 {
+    let is_there: Option<i64> = tx.first(is_there, vec![seq.into()]).await?;
+    if is_there.unwrap_or_default() > 0 {
         return Err(Failure::Refused(passed_over("final_log")));
     }
     Ok(())

@@ -4,15 +4,14 @@ use uuid::Uuid;
 
 use super::{
     Log, Tx,
-    database::{Kind, Value},
     extras::{Extra, Failure, carry_out},
+    lists::padded,
     session::Session,
-    texts::padded,
 };
 use crate::log::progress::{lane::Progress, spans::Spans};
 use crate::{
     OutboxDatabase,
-    database::{DbResult, refused::refuses},
+    database::{DbResult, Value, columns, refused::refuses},
 };
 
 /// Which lane of a group.
@@ -61,41 +60,48 @@ pub(crate) enum Committed {
     Refused(sqlx::Error),
 }
 
+columns! {
+    /// A lane's row as it is read.
+    struct LaneColumns {
+        stream: i64,
+        number: i64,
+        member: Option<Uuid>,
+        held: i64,
+        epoch: i64,
+        read_to: i64,
+        settled_to: i64,
+        open_seqs: String,
+        ends_at: Option<i64>,
+    }
+}
+
+impl From<LaneColumns> for LaneRow {
+    fn from(row: LaneColumns) -> Self {
+        Self {
+            id: LaneId {
+                stream: row.stream,
+                lane: usize::try_from(row.number).unwrap_or(usize::MAX),
+            },
+            member: row.member,
+            is_held: row.held > 0,
+            epoch: row.epoch,
+            read_to: row.read_to,
+            settled_to: row.settled_to,
+            open: Spans::parse(&row.open_seqs),
+            ends_at: row.ends_at,
+        }
+    }
+}
+
 impl<DB: OutboxDatabase> Session<DB> {
     pub(crate) async fn lanes(&mut self, group: &str) -> DbResult<Vec<LaneRow>> {
-        let lanes = "SELECT l.stream, CAST(l.lane AS {int}), l.member, \
-                (SELECT COUNT(*) FROM {members} m WHERE m.member = l.member AND m.alive_until > {now}), \
-                l.epoch, l.read_to, l.settled_to, l.open_seqs, l.ends_at \
+        let lanes = "SELECT l.stream AS stream, CAST(l.lane AS {int}) AS number, l.member AS member, \
+                (SELECT COUNT(*) FROM {members} m WHERE m.member = l.member AND m.alive_until > {now}) AS held, \
+                l.epoch AS epoch, l.read_to AS read_to, l.settled_to AS settled_to, \
+                l.open_seqs AS open_seqs, l.ends_at AS ends_at \
             FROM {lanes} l WHERE l.group_name = ? ORDER BY l.stream, l.lane";
-        const KINDS: &[Kind] = &[
-            Kind::Int,
-            Kind::Int,
-            Kind::Id,
-            Kind::Int,
-            Kind::Int,
-            Kind::Int,
-            Kind::Int,
-            Kind::Text,
-            Kind::Int,
-        ];
-        let rows = self.rows(lanes, vec![group.into()], KINDS).await?;
-        rows.into_iter()
-            .map(|mut row| {
-                Ok(LaneRow {
-                    id: LaneId {
-                        stream: row.int()?,
-                        lane: usize::try_from(row.int()?).unwrap_or(usize::MAX),
-                    },
-                    member: row.maybe_id()?,
-                    is_held: row.int()? > 0,
-                    epoch: row.int()?,
-                    read_to: row.int()?,
-                    settled_to: row.int()?,
-                    open: Spans::parse(&row.text()?),
-                    ends_at: row.maybe_int()?,
-                })
-            })
-            .collect()
+        let rows: Vec<LaneColumns> = self.rows(lanes, vec![group.into()]).await?;
+        Ok(rows.into_iter().map(LaneRow::from).collect())
     }
 
     /// Writes how far lanes have come, and what belongs to it: all or nothing.
@@ -123,9 +129,8 @@ impl<DB: OutboxDatabase> Session<DB> {
     ) -> DbResult<Committed> {
         let mut tx = self.begin().await?;
         let current = "SELECT version FROM {groups} WHERE name = ? {share}";
-        let mut rows = tx.rows(current, vec![group.into()], &[Kind::Int]).await?;
-        let current = rows.first_mut().map_or(Ok(0), |row| row.int())?;
-        if current != version {
+        let current: Option<i64> = tx.first(current, vec![group.into()]).await?;
+        if current.unwrap_or_default() != version {
             tx.roll_back().await?;
             return Ok(Committed::Changed);
         }
@@ -179,7 +184,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         let free = "SELECT epoch FROM {lanes} WHERE group_name = ? AND stream = ? AND lane = ? {skip_locked}";
         let mut tx = self.begin().await?;
         let place = key(group, lane.id).to_vec();
-        if tx.rows(free, place, &[Kind::Int]).await?.is_empty() {
+        if tx.first::<i64>(free, place).await?.is_none() {
             return tx.roll_back().await.map(|()| false);
         }
         let mut values = vec![member.into()];
@@ -191,7 +196,7 @@ impl<DB: OutboxDatabase> Log<DB> {
     }
 }
 
-fn key(group: &str, lane: LaneId) -> [Value; 3] {
+fn key(group: &str, lane: LaneId) -> [Value<'_>; 3] {
     [group.into(), lane.stream.into(), number(lane.lane)]
 }
 
@@ -203,7 +208,7 @@ async fn write<DB: OutboxDatabase>(
     lane: &Advance,
 ) -> DbResult<bool> {
     let ours = "WHERE group_name = ? AND stream = ? AND lane = ? AND epoch = ? AND member = ?";
-    let mut values: Vec<Value> = Vec::with_capacity(9);
+    let mut values: Vec<Value<'_>> = Vec::with_capacity(9);
     let template = if lane.remove {
         format!("DELETE FROM {{lanes}} {ours}")
     } else {
@@ -238,8 +243,8 @@ async fn write_all<DB: OutboxDatabase>(
     };
     // Repeated lanes do no harm, and there are few texts for the statement cache.
     let all = padded(lanes);
-    let mut values: Vec<Value> = Vec::with_capacity(all.len() * 8 + 3);
-    let mut case = |value: &dyn Fn(&Advance) -> Value| {
+    let mut values: Vec<Value<'_>> = Vec::with_capacity(all.len() * 8 + 3);
+    let mut case = |value: &dyn Fn(&Advance) -> Value<'static>| {
         for lane in &all {
             values.extend([number(lane.id.lane), value(lane)]);
         }
@@ -272,16 +277,13 @@ async fn missing<DB: OutboxDatabase>(
     let stream = lanes.first().map_or(0, |lane| lane.id.stream);
     let values = vec![group.into(), stream.into(), member.into()];
     let mut held = Vec::new();
-    for mut row in tx.rows(ours, values, &[Kind::Int, Kind::Int]).await? {
-        held.push((
-            usize::try_from(row.int()?).unwrap_or(usize::MAX),
-            row.int()?,
-        ));
+    for (lane, epoch) in tx.rows::<(i64, i64)>(ours, values).await? {
+        held.push((usize::try_from(lane).unwrap_or(usize::MAX), epoch));
     }
     let is_lost = |lane: &&&Advance| !held.contains(&(lane.id.lane, lane.epoch));
     Ok(lanes.iter().filter(is_lost).map(|lane| lane.id).collect())
 }
 
-fn number(lane: usize) -> Value {
+fn number(lane: usize) -> Value<'static> {
     i64::try_from(lane).unwrap_or(i64::MAX).into()
 }

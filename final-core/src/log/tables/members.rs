@@ -4,11 +4,19 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::{Log, database::Kind, numbers, session::Session};
+use super::{
+    Log,
+    dialect::words,
+    numbers::{self, NumbersRow},
+    session::Session,
+};
 use crate::log::progress::watermark::Watermark;
 use crate::{
     OutboxDatabase,
-    database::{DbResult, limits::micros},
+    database::{
+        DbResult, columns,
+        limits::{duration, micros},
+    },
 };
 
 /// What other processes are told.
@@ -59,6 +67,47 @@ pub(crate) struct Look {
     pub(crate) numbers: numbers::Look,
 }
 
+columns! {
+    struct LookRow {
+        last: i64,
+        due_in: Option<i64>,
+        version: i64,
+        members: i64,
+        free_lanes: i64,
+        own_lanes: i64,
+        others: i64,
+        trimmed: i64,
+        last_number: Option<i64>,
+        highest_row: i64,
+        highest_read: i64,
+        highest_told: i64,
+        highest_trimmed: i64,
+        second_at_begin: i64,
+        second_at_trimmed: i64,
+        last_scheduled: Option<i64>,
+        highest_scheduled: Option<i64>,
+        clock: i64,
+    }
+}
+
+impl LookRow {
+    /// Its part about the sequence numbers.
+    fn numbers(&self) -> NumbersRow {
+        NumbersRow {
+            last_number: self.last_number,
+            highest_row: self.highest_row,
+            highest_read: self.highest_read,
+            highest_told: self.highest_told,
+            highest_trimmed: self.highest_trimmed,
+            second_at_begin: self.second_at_begin,
+            second_at_trimmed: self.second_at_trimmed,
+            last_scheduled: self.last_scheduled,
+            highest_scheduled: self.highest_scheduled,
+            clock: self.clock,
+        }
+    }
+}
+
 impl<DB: OutboxDatabase> Log<DB> {
     /// What a running bus is to the others: there, until then.
     pub(crate) async fn join(
@@ -98,7 +147,7 @@ impl<DB: OutboxDatabase> Log<DB> {
 
     /// Tells other processes of new messages, or of members, where the database can.
     pub(crate) async fn notify(&self, process: Uuid, what: Notice) -> DbResult<()> {
-        match DB::LOG_WORDS.notify {
+        match words::<DB>().notify {
             Some(notify) => self
                 .run(notify, vec![what.text(process).into()])
                 .await
@@ -122,15 +171,15 @@ impl<DB: OutboxDatabase> Session<DB> {
         let (of_numbers, values_of_numbers) = numbers::columns(marks);
         let look = format!(
             "SELECT \
-            (SELECT MAX(seq) FROM {{log}}), \
-            (SELECT MIN(due_at) FROM {{scheduled}}) - {{now}}, \
-            (SELECT version FROM {{groups}} WHERE name = ?), \
-            (SELECT COUNT(*) FROM {{members}} WHERE group_name = ? AND alive_until > {{now}}), \
+            (SELECT MAX(seq) FROM {{log}}) AS last, \
+            (SELECT MIN(due_at) FROM {{scheduled}}) - {{now}} AS due_in, \
+            (SELECT version FROM {{groups}} WHERE name = ?) AS version, \
+            (SELECT COUNT(*) FROM {{members}} WHERE group_name = ? AND alive_until > {{now}}) AS members, \
             (SELECT COUNT(*) FROM {{lanes}} l WHERE l.group_name = ? AND (l.member IS NULL OR NOT EXISTS \
-                (SELECT 1 FROM {{members}} m WHERE m.member = l.member AND m.alive_until > {{now}}))), \
-            (SELECT COUNT(*) FROM {{lanes}} WHERE group_name = ? AND member = ?), \
-            (SELECT COUNT(*) FROM {{members}} WHERE process <> ? AND alive_until > {{now}}), \
-            (SELECT trimmed FROM {{state}} WHERE id = 1), {of_numbers}"
+                (SELECT 1 FROM {{members}} m WHERE m.member = l.member AND m.alive_until > {{now}}))) AS free_lanes, \
+            (SELECT COUNT(*) FROM {{lanes}} WHERE group_name = ? AND member = ?) AS own_lanes, \
+            (SELECT COUNT(*) FROM {{members}} WHERE process <> ? AND alive_until > {{now}}) AS others, \
+            (SELECT trimmed FROM {{state}} WHERE id = 1) AS trimmed, {of_numbers}"
         );
         let mut values = vec![
             group.into(),
@@ -141,23 +190,19 @@ impl<DB: OutboxDatabase> Session<DB> {
             process.into(),
         ];
         values.extend(values_of_numbers);
-        const KINDS: &[Kind] = &[Kind::Int; 18];
-        let mut rows = self.rows(&look, values, KINDS).await?;
-        let row = rows.first_mut().ok_or(sqlx::Error::RowNotFound)?;
-        let mut look = Look {
-            last: row.int()?,
-            due_at: row
-                .maybe_int()?
-                .map(|due_in| asked + Duration::from_micros(u64::try_from(due_in).unwrap_or(0))),
-            version: row.int()?,
-            members: row.int()?,
-            free_lanes: row.int()?,
-            own_lanes: row.int()?,
-            others: row.int()? > 0,
-            trimmed: row.int()?,
-            numbers: numbers::Look::default(),
-        };
-        look.numbers = numbers::seen(row, marks)?;
-        Ok(look)
+        let row: Option<LookRow> = self.first(&look, values).await?;
+        let row = row.ok_or(sqlx::Error::RowNotFound)?;
+        let due_in = row.due_in.map(duration);
+        Ok(Look {
+            last: row.last,
+            due_at: due_in.map(|due_in| asked + due_in),
+            version: row.version,
+            members: row.members,
+            free_lanes: row.free_lanes,
+            own_lanes: row.own_lanes,
+            others: row.others > 0,
+            trimmed: row.trimmed,
+            numbers: row.numbers().seen(marks),
+        })
     }
 }

@@ -1,28 +1,23 @@
 //! The log's tables, as one broker of this process sees them: its own pool, its statements.
 
 pub(crate) mod backlog;
-pub(crate) mod database;
 pub(crate) mod dead_letters;
+pub(crate) mod dialect;
 pub(crate) mod entry;
 pub(crate) mod extras;
+mod inserts;
 pub(crate) mod lanes;
 pub(crate) mod letter;
+pub(crate) mod lists;
 pub(crate) mod members;
-#[cfg(feature = "mysql")]
-mod mysql;
 pub(crate) mod numbers;
 pub(crate) mod open_numbers;
 pub(crate) mod pages;
-#[cfg(feature = "postgres")]
-mod postgres;
 pub(crate) mod renumber;
 mod scheduled;
 pub(crate) mod schema;
 pub(crate) mod session;
-#[cfg(feature = "sqlite")]
-mod sqlite;
 pub(crate) mod subscriptions;
-pub(crate) mod texts;
 pub(crate) mod transfer;
 pub(crate) mod trim;
 
@@ -32,23 +27,29 @@ use sqlx::{Pool, Transaction};
 use tokio::{sync::OnceCell, time::timeout};
 
 use self::{
-    database::{Kind, Row, Value},
+    dialect::{Texts, words},
+    entry::{Entry, entries},
+    inserts::Inserts,
     schema::VERSION,
-    texts::{Inserts, Texts},
 };
 use super::LANES;
 use crate::{
     Error, OutboxDatabase,
     broker::Staged,
     database::{
-        DbResult,
+        DbResult, FromRow, Value, read,
         renewable::{RenewablePool, no_answer},
     },
-    names::ServiceName,
 };
+
+/// Heard by everybody who waits for messages of this database.
+const CHANNEL: &str = "final_log";
 
 /// How long one short transaction may take before it counts as failed.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long a statement may take that makes a table, or that waits for another instance's lock.
+const MIGRATING: Duration = Duration::from_secs(75);
 
 /// The tables, and how to reach them.
 pub(crate) struct Log<DB: OutboxDatabase> {
@@ -67,14 +68,23 @@ pub(crate) struct Ready {
 impl<DB: OutboxDatabase> Log<DB> {
     /// On a pool of its own to the database of the caller's.
     pub(crate) fn new(caller: Pool<DB>) -> Self {
+        let own =
+            |caller: &Pool<DB>| DB::own_pool(caller, super::CONNECTIONS, words::<DB>().session);
         Self {
-            pool: RenewablePool::new(caller, DB::log_pool),
+            pool: RenewablePool::new(caller, own),
             ready: OnceCell::new(),
         }
     }
 
     pub(crate) fn pool(&self) -> Pool<DB> {
         self.pool.get()
+    }
+
+    /// Listens to what other processes say. The connection is held for good, and by every bus, so it is none
+    /// of those that others wait for.
+    pub(crate) async fn listen(&self, heard: impl Fn(&str) + Send + Sync) -> DbResult<()> {
+        let own = DB::own_pool(self.pool.caller(), 1, words::<DB>().session);
+        DB::listen(&own, CHANNEL, heard).await
     }
 
     /// Does something on a connection of the pool. A server that stands still must not stop us for good.
@@ -85,44 +95,50 @@ impl<DB: OutboxDatabase> Log<DB> {
     pub(crate) async fn ready(&self) -> DbResult<&Ready> {
         self.ready
             .get_or_try_init(|| async {
-                let mut conn = self.pool().acquire().await?;
-                let schema = DB::log_schema(&mut conn).await?;
-                let tells = DB::log_tells_transactions(&mut conn).await?;
-                let shows_early = DB::log_shows_early(&mut conn).await?;
-                let texts = Texts::new(&DB::LOG_WORDS, schema);
+                let server = DB::server(&mut *self.pool().acquire().await?).await?;
+                let texts = Texts::new(DB::DIALECT, &server);
+                let inserts = |scheduled| Inserts::new(DB::DIALECT, &texts, &server, scheduled);
                 Ok(Ready {
-                    now: Inserts::new(&texts, false, tells),
-                    later: Inserts::new(&texts, true, tells),
+                    now: inserts(false),
+                    later: inserts(true),
+                    shows_early: server.shows_early,
                     texts,
-                    shows_early,
                 })
             })
             .await
     }
 
     /// Runs one statement on a connection of ours.
-    pub(crate) async fn run(&self, template: &str, values: Vec<Value>) -> DbResult<u64> {
+    pub(crate) async fn run(&self, template: &str, values: Vec<Value<'_>>) -> DbResult<u64> {
         self.within(async {
             let ready = self.ready().await?;
             let mut conn = self.pool().acquire().await?;
-            DB::log_run(&mut conn, ready.texts.sql(template), values).await
+            DB::run_sql(&mut conn, &ready.texts.sql(template), &values).await
         })
         .await
     }
 
     /// Reads rows on a connection of ours.
-    pub(crate) async fn rows(
+    pub(crate) async fn rows<T: FromRow>(
         &self,
         template: &str,
-        values: Vec<Value>,
-        kinds: &'static [Kind],
-    ) -> DbResult<Vec<Row>> {
+        values: Vec<Value<'_>>,
+    ) -> DbResult<Vec<T>> {
         self.within(async {
             let ready = self.ready().await?;
             let mut conn = self.pool().acquire().await?;
-            DB::log_rows(&mut conn, ready.texts.sql(template), values, kinds).await
+            read::<DB, T>(&mut conn, &ready.texts.sql(template), &values).await
         })
         .await
+    }
+
+    /// Reads the first row on a connection of ours, if there is one.
+    pub(crate) async fn first<T: FromRow>(
+        &self,
+        template: &str,
+        values: Vec<Value<'_>>,
+    ) -> DbResult<Option<T>> {
+        Ok(self.rows(template, values).await?.into_iter().next())
     }
 
     /// Begins a transaction of ours.
@@ -144,7 +160,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         conn: &mut DB::Connection,
         staged: &[Staged],
     ) -> Result<(), Error> {
-        self.append_here(conn, staged).await.map_err(explain)
+        self.append_here(conn, staged).await.map_err(explain::<DB>)
     }
 
     /// Writes a message by a statement that is its own commit. False, and nothing is written, where it
@@ -160,9 +176,9 @@ impl<DB: OutboxDatabase> Log<DB> {
                 true => &ready.now,
                 false => &ready.later,
             };
-            DB::log_append_alone(conn, inserts, staged).await
+            inserts.append_alone::<DB>(conn, &Entry::from(staged)).await
         };
-        append.await.map_err(explain)
+        append.await.map_err(explain::<DB>)
     }
 
     pub(crate) async fn append_here(
@@ -174,8 +190,8 @@ impl<DB: OutboxDatabase> Log<DB> {
         let (later, now): (Vec<&Staged>, Vec<&Staged>) =
             staged.iter().partition(|staged| !staged.delay.is_zero());
         for (inserts, staged) in [(&ready.now, now), (&ready.later, later)] {
-            if !staged.is_empty() {
-                DB::log_append(conn, inserts, &staged).await?;
+            for entries in entries(&staged) {
+                inserts.append::<DB>(conn, &entries).await?;
             }
         }
         Ok(())
@@ -186,20 +202,23 @@ impl<DB: OutboxDatabase> Log<DB> {
         if self.version().await? >= i64::from(VERSION) {
             return Ok(());
         }
-        // Nobody's name: the lock is one for all services of the schema.
-        let Ok(nobody) = ServiceName::new("final") else {
-            return Ok(());
-        };
-        let lock = DB::startup_lock(&self.pool(), &nobody).await?;
-        let mut tx = self.begin().await?;
-        for statement in schema::tables(&DB::LOG_TYPES) {
-            tx.run(&statement, Vec::new()).await?;
+        let lock = self
+            .pool
+            .within(MIGRATING, async { DB::lock_migrations(&self.pool()).await });
+        let (mut lock, ready) = (lock.await?, self.ready().await?);
+        for statement in Self::statements() {
+            let statement = ready.texts.sql(&statement);
+            let run = async { DB::run_sql(lock.conn(), &statement, &[]).await };
+            self.pool.within(MIGRATING, run).await?;
         }
-        tx.run(&schema::state(&DB::LOG_WORDS), Vec::new()).await?;
-        tx.run(&schema::raise_version(), Vec::new()).await?;
-        tx.commit().await?;
-        drop(lock);
-        Ok(())
+        self.within(lock.finish()).await
+    }
+
+    fn statements() -> Vec<String> {
+        let mut statements = schema::tables::<DB>();
+        statements.push(schema::state(DB::DIALECT.words()));
+        statements.push(schema::raise_version());
+        statements
     }
 
     /// What [`migrate`](Self::migrate) runs, for those who run it by hand.
@@ -208,11 +227,7 @@ impl<DB: OutboxDatabase> Log<DB> {
             "-- The log, version {VERSION}, for all services of the database. \
              Running it again changes nothing.\n"
         );
-        for statement in schema::tables(&DB::LOG_TYPES) {
-            text.push_str(&statement);
-            text.push_str(";\n");
-        }
-        for statement in [schema::state(&DB::LOG_WORDS), schema::raise_version()] {
+        for statement in Self::statements() {
             text.push_str(statement.trim_end());
             text.push_str(";\n");
         }
@@ -222,9 +237,9 @@ impl<DB: OutboxDatabase> Log<DB> {
     /// The version of the tables; 0 where there are none.
     async fn version(&self) -> DbResult<i64> {
         let version = "SELECT CAST(version AS {int}) FROM {state} WHERE id = 1";
-        match self.rows(version, Vec::new(), &[Kind::Int]).await {
-            Ok(mut rows) => rows.first_mut().map_or(Ok(0), Row::int),
-            Err(error) if is_missing_table(&error) => Ok(0),
+        match self.first(version, Vec::new()).await {
+            Ok(version) => Ok(version.unwrap_or_default()),
+            Err(error) if DB::is_missing_table(&error, "final_log") => Ok(0),
             Err(error) => Err(error),
         }
     }
@@ -238,29 +253,41 @@ pub(crate) struct Tx<'a, DB: OutboxDatabase> {
 }
 
 impl<DB: OutboxDatabase> Tx<'_, DB> {
-    pub(crate) async fn run(&mut self, template: &str, values: Vec<Value>) -> DbResult<u64> {
-        let done = DB::log_run(&mut self.tx, self.texts.sql(template), values);
-        self.log.within(done).await
+    pub(crate) async fn run(&mut self, template: &str, values: Vec<Value<'_>>) -> DbResult<u64> {
+        let sql = self.texts.sql(template);
+        self.log
+            .within(DB::run_sql(&mut self.tx, &sql, &values))
+            .await
     }
 
-    pub(crate) async fn rows(
+    pub(crate) async fn rows<T: FromRow>(
         &mut self,
         template: &str,
-        values: Vec<Value>,
-        kinds: &'static [Kind],
-    ) -> DbResult<Vec<Row>> {
-        let rows = DB::log_rows(&mut self.tx, self.texts.sql(template), values, kinds);
-        self.log.within(rows).await
+        values: Vec<Value<'_>>,
+    ) -> DbResult<Vec<T>> {
+        let sql = self.texts.sql(template);
+        self.log
+            .within(read::<DB, T>(&mut self.tx, &sql, &values))
+            .await
+    }
+
+    /// Reads the first row, if there is one.
+    pub(crate) async fn first<T: FromRow>(
+        &mut self,
+        template: &str,
+        values: Vec<Value<'_>>,
+    ) -> DbResult<Option<T>> {
+        Ok(self.rows(template, values).await?.into_iter().next())
     }
 
     /// Deletes so many rows, and looks at none behind them.
     pub(crate) async fn delete_only(
         &mut self,
         template: &str,
-        mut values: Vec<Value>,
+        mut values: Vec<Value<'_>>,
         rows: usize,
     ) -> DbResult<u64> {
-        let Some(only) = DB::LOG_WORDS.only else {
+        let Some(only) = words::<DB>().only else {
             return self.run(template, values).await;
         };
         values.push(i64::try_from(rows).unwrap_or(i64::MAX).into());
@@ -270,7 +297,7 @@ impl<DB: OutboxDatabase> Tx<'_, DB> {
     /// What is written into the log waits for the disk before it shows. A server that forgot it in a
     /// crash could give its number to another message, and whoever has read the number passes that over.
     pub(crate) async fn be_durable(&mut self) -> DbResult<()> {
-        match DB::LOG_WORDS.durable {
+        match words::<DB>().durable {
             Some(durable) => self.run(durable, Vec::new()).await.map(drop),
             None => Ok(()),
         }
@@ -278,7 +305,7 @@ impl<DB: OutboxDatabase> Tx<'_, DB> {
 
     /// What would be refused at the COMMIT is refused at once.
     pub(crate) async fn be_strict(&mut self) -> DbResult<()> {
-        match DB::LOG_WORDS.strict {
+        match words::<DB>().strict {
             Some(strict) => self.run(strict, Vec::new()).await.map(drop),
             None => Ok(()),
         }
@@ -286,7 +313,7 @@ impl<DB: OutboxDatabase> Tx<'_, DB> {
 
     /// Rolls back after a statement was refused.
     pub(crate) async fn give_up(mut self) -> DbResult<()> {
-        if DB::LOG_WORDS.gapless {
+        if words::<DB>().gapless {
             // A trigger's RAISE(ROLLBACK) has ended the transaction. sqlx does not know, and could not begin
             // another on this connection.
             let _ = self.run("BEGIN", Vec::new()).await;
@@ -316,7 +343,7 @@ pub(crate) async fn within<T>(work: impl Future<Output = DbResult<T>>) -> DbResu
 }
 
 /// Turns the driver's error into one that tells what to do.
-fn explain(error: sqlx::Error) -> Error {
+fn explain<DB: OutboxDatabase>(error: sqlx::Error) -> Error {
     let doing = "writing messages to the log";
     let says = |part| {
         error
@@ -326,7 +353,7 @@ fn explain(error: sqlx::Error) -> Error {
     if says("final_log_lane") || says("final_log_scheduled_lane") {
         return Error::NotInTransaction;
     }
-    if is_missing_table(&error) {
+    if DB::is_missing_table(&error, "final_log") {
         return Error::MissingTable {
             table: "final_log".to_owned(),
         };
@@ -335,22 +362,6 @@ fn explain(error: sqlx::Error) -> Error {
         doing,
         source: error,
     }
-}
-
-/// Reads rows of one number.
-pub(crate) fn numbers(rows: Vec<Row>) -> DbResult<Vec<i64>> {
-    rows.into_iter().map(|mut row| row.int()).collect()
-}
-
-/// Whether one of the log's tables, or its schema, is not there.
-fn is_missing_table(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|error| {
-        let code = error.code().unwrap_or_default();
-        code == "42P01"
-            || code == "3F000"
-            || code == "42S02"
-            || error.message().starts_with("no such table")
-    })
 }
 
 /// The numbers of all lanes, as a mask.

@@ -17,12 +17,14 @@ use std::fmt;
 
 use super::{
     Log,
-    database::{Kind, Row, Value},
+    lists::padded,
     renumber::{Known, since},
-    texts::padded,
 };
 use crate::log::progress::watermark::{MOST, Watermark};
-use crate::{OutboxDatabase, database::DbResult};
+use crate::{
+    OutboxDatabase,
+    database::{Column, DbResult, FromRow, Row, Value, columns},
+};
 
 /// Rows that one statement of a walk looks at.
 pub(crate) const STEP: i64 = 10_000;
@@ -92,7 +94,7 @@ impl std::error::Error for NumbersWentBack {
 }
 
 /// A condition on rows `l` whose numbers were given out twice, by watermarks that are values.
-pub(crate) fn breaks(marks: &[Watermark]) -> (String, Vec<Value>) {
+pub(crate) fn breaks(marks: &[Watermark]) -> (String, Vec<Value<'static>>) {
     if marks.is_empty() {
         return ("1 = 0".to_owned(), Vec::new());
     }
@@ -125,13 +127,12 @@ impl<DB: OutboxDatabase> Log<DB> {
     /// old the oldest is, in microseconds.
     pub(crate) async fn passed_over(&self, group: &str) -> DbResult<(i64, Option<i64>)> {
         let (columns, values) = columns(&[]);
-        let mut rows = self.rows(&look(&columns), values, LOOK).await?;
-        let look = seen(rows.first_mut().ok_or(sqlx::Error::RowNotFound)?, &[])?;
+        let row: Option<NumbersRow> = self.first(&look(&columns), values).await?;
+        let look = row.ok_or(sqlx::Error::RowNotFound)?.seen(&[]);
         if !look.is_suspect() {
             return Ok((0, None));
         }
-        let mut rows = self.rows(WRITTEN, Vec::new(), &[Kind::Int; 2]).await?;
-        let written: Vec<_> = rows.iter_mut().map(read).collect::<DbResult<_>>()?;
+        let written: Vec<Watermark> = self.rows(WRITTEN, Vec::new()).await?;
         let lost = look.last.filter(|last| *last < look.highest);
         let lost = lost.map(|seq| Watermark {
             seq,
@@ -144,9 +145,8 @@ impl<DB: OutboxDatabase> Log<DB> {
             passed("AND k.group_name = ?")
         );
         values.push(group.into());
-        let mut rows = self.rows(&count, values, &[Kind::Int; 2]).await?;
-        let row = rows.first_mut().ok_or(sqlx::Error::RowNotFound)?;
-        Ok((row.int()?, row.maybe_int()?))
+        let counted = self.first(&count, values).await?;
+        counted.ok_or(sqlx::Error::RowNotFound)
     }
 
     /// Tells others how far we have read.
@@ -187,9 +187,8 @@ impl<DB: OutboxDatabase> Log<DB> {
             if makes {
                 self.run(first, Vec::new()).await?;
             }
-            let mut rows = self.rows(newest, Vec::new(), &[Kind::Int; 3]).await?;
-            if let Some(row) = rows.first_mut() {
-                return Ok((read(row)?, row.int()?));
+            if let Some((seq, written_at, now)) = self.first(newest, Vec::new()).await? {
+                return Ok((Watermark { seq, written_at }, now));
             }
         }
         Err(sqlx::Error::RowNotFound)
@@ -205,9 +204,8 @@ impl<DB: OutboxDatabase> Log<DB> {
                  ORDER BY seq LIMIT ?) l"
         );
         let values = vec![after.into(), STEP.into()];
-        let mut rows = self.rows(&step, values, &[Kind::Int; 2]).await?;
-        let row = rows.first_mut().ok_or(sqlx::Error::RowNotFound)?;
-        let (last, found) = (row.maybe_int()?, row.int()? > 0);
+        let row: Option<(Option<i64>, i64)> = self.first(&step, values).await?;
+        let (last, found) = row.ok_or(sqlx::Error::RowNotFound)?;
         if last.is_none() {
             // The next walk finds what was written since this one.
             let walked = "DELETE FROM {watermarks} WHERE id = ?";
@@ -216,19 +214,12 @@ impl<DB: OutboxDatabase> Log<DB> {
                 SELECT 1, w.seq, w.written_at FROM {watermarks} w WHERE w.id = 0 {nothing}";
             self.run(walked, Vec::new()).await?;
         }
-        Ok((last, found))
+        Ok((last, found > 0))
     }
 }
 
 /// What others have told.
 pub(crate) const WRITTEN: &str = "SELECT seq, written_at FROM {watermarks} WHERE id <= 1";
-
-pub(crate) fn read(row: &mut Row) -> DbResult<Watermark> {
-    Ok(Watermark {
-        seq: row.int()?,
-        written_at: row.int()?,
-    })
-}
 
 /// What [`Session::look`](super::session::Session::look) sees of the numbers.
 #[derive(Debug, Default)]
@@ -258,7 +249,7 @@ impl Look {
 const END: i64 = 100;
 
 /// The columns of a look, and their values.
-pub(crate) fn columns(marks: &[Watermark]) -> (String, Vec<Value>) {
+pub(crate) fn columns(marks: &[Watermark]) -> (String, Vec<Value<'static>>) {
     let (by_ours, ours) = breaks(marks);
     let second = |rows: &str| {
         format!(
@@ -267,37 +258,70 @@ pub(crate) fn columns(marks: &[Watermark]) -> (String, Vec<Value>) {
         )
     };
     let text = format!(
-        "{{last_number}}, (SELECT MAX(seq) FROM {{log}}), (SELECT MAX(read_to) FROM {{lanes}}), \
-         (SELECT MAX(seq) FROM {{watermarks}} WHERE id <= 1), \
-         (SELECT trimmed FROM {{state}} WHERE id = 1), {}, {}, \
-         {{last_scheduled}}, (SELECT MAX(seq) FROM {{scheduled}}), {{now}}",
+        "{{last_number}} AS last_number, (SELECT MAX(seq) FROM {{log}}) AS highest_row, \
+         (SELECT MAX(read_to) FROM {{lanes}}) AS highest_read, \
+         (SELECT MAX(seq) FROM {{watermarks}} WHERE id <= 1) AS highest_told, \
+         (SELECT trimmed FROM {{state}} WHERE id = 1) AS highest_trimmed, \
+         {} AS second_at_begin, {} AS second_at_trimmed, \
+         {{last_scheduled}} AS last_scheduled, (SELECT MAX(seq) FROM {{scheduled}}) AS highest_scheduled, \
+         {{now}} AS clock",
         second("ORDER BY seq"),
         second("WHERE seq <= (SELECT trimmed FROM {state} WHERE id = 1) ORDER BY seq DESC"),
     );
     (text, [ours.clone(), ours].concat())
 }
 
-/// The columns of a look as a statement of its own, and what they are read as.
+/// The columns of a look as a statement of its own.
 pub(crate) fn look(columns: &str) -> String {
     format!("SELECT {columns}")
 }
-pub(crate) const LOOK: &[Kind] = &[Kind::Int; 10];
 
-/// Reads the columns of a look.
-pub(crate) fn seen(row: &mut Row, marks: &[Watermark]) -> DbResult<Look> {
-    let last = row.maybe_int()?;
-    let used = [row.int()?, row.int()?, row.int()?, row.int()?];
-    let ours = marks.iter().map(|mark| mark.seq);
-    Ok(Look {
-        last,
-        highest: used.into_iter().chain(ours).max().unwrap_or(0),
-        has_second: row.int()? + row.int()? > 0,
-        scheduled_is_back: match (row.maybe_int()?, row.maybe_int()?) {
-            (Some(last), Some(highest)) => last < highest,
-            _ => false,
-        },
-        now: row.int()?,
-    })
+columns! {
+    /// The columns of a look.
+    pub(crate) struct NumbersRow {
+        pub(crate) last_number: Option<i64>,
+        pub(crate) highest_row: i64,
+        pub(crate) highest_read: i64,
+        pub(crate) highest_told: i64,
+        pub(crate) highest_trimmed: i64,
+        pub(crate) second_at_begin: i64,
+        pub(crate) second_at_trimmed: i64,
+        pub(crate) last_scheduled: Option<i64>,
+        pub(crate) highest_scheduled: Option<i64>,
+        pub(crate) clock: i64,
+    }
+}
+
+impl NumbersRow {
+    /// What the columns say, to a reader with these watermarks.
+    pub(crate) fn seen(&self, marks: &[Watermark]) -> Look {
+        let used = [
+            self.highest_row,
+            self.highest_read,
+            self.highest_told,
+            self.highest_trimmed,
+        ];
+        let ours = marks.iter().map(|mark| mark.seq);
+        Look {
+            last: self.last_number,
+            highest: used.into_iter().chain(ours).max().unwrap_or(0),
+            has_second: self.second_at_begin + self.second_at_trimmed > 0,
+            scheduled_is_back: match (self.last_scheduled, self.highest_scheduled) {
+                (Some(last), Some(highest)) => last < highest,
+                _ => false,
+            },
+            now: self.clock,
+        }
+    }
+}
+
+impl FromRow for Watermark {
+    const COLUMNS: &'static [Column] = <(i64, i64)>::COLUMNS;
+
+    fn from_row(row: &mut Row) -> DbResult<Self> {
+        let (seq, written_at) = FromRow::from_row(row)?;
+        Ok(Self { seq, written_at })
+    }
 }
 
 const _: () = assert!(MOST == 16, "a list of marks is padded to 16");

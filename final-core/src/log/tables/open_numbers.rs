@@ -3,11 +3,8 @@
 //! Who begins behind the last number that shows begins behind these as well, and they show later. So they
 //! are written down as open where it begins, and then looked after like any gap.
 
-use super::{
-    Tx,
-    database::{Kind, Row},
-    numbers,
-};
+use super::Tx;
+use super::dialect::words;
 use crate::log::progress::spans::Spans;
 use crate::{OutboxDatabase, database::DbResult};
 
@@ -39,10 +36,10 @@ impl End {
         trimmed: i64,
     ) -> DbResult<Self> {
         let last = "SELECT MAX(seq) FROM {log}";
-        let mut rows = tx.rows(last, Vec::new(), &[Kind::Int]).await?;
-        let last = rows.first_mut().map_or(Ok(0), Row::int)?.max(trimmed);
+        let last: Option<i64> = tx.first(last, Vec::new()).await?;
+        let last = last.unwrap_or_default().max(trimmed);
         let mut unseen = Spans::default();
-        if DB::LOG_WORDS.gapless {
+        if words::<DB>().gapless {
             return Ok(Self { last, unseen });
         }
         let begin = trimmed.max(last.saturating_sub(MOST));
@@ -51,10 +48,10 @@ impl End {
             let after = begin.max(end - STEP);
             let place = || vec![after.into(), end.into()];
             let count = "SELECT COUNT(*) FROM {log} WHERE seq > ? AND seq <= ?";
-            let shown = numbers(tx.rows(count, place(), &[Kind::Int]).await?)?;
-            if shown.first().is_none_or(|shown| *shown < end - after) {
+            let shown: Option<i64> = tx.first(count, place()).await?;
+            if shown.is_none_or(|shown| shown < end - after) {
                 let list = "SELECT seq FROM {log} WHERE seq > ? AND seq <= ? ORDER BY seq";
-                let shown = numbers(tx.rows(list, place(), &[Kind::Int]).await?)?;
+                let shown: Vec<i64> = tx.rows(list, place()).await?;
                 between(&mut unseen, after, &shown, end);
             }
             end = after;
@@ -75,8 +72,7 @@ impl End {
         let older = "SELECT seq FROM {log} WHERE seq > ? AND seq <= ? AND created_at < ? \
             ORDER BY seq DESC LIMIT 1";
         let values = vec![begin.into(), self.last.into(), time.into()];
-        let mut rows = tx.rows(older, values, &[Kind::Int]).await?;
-        rows.first_mut().map_or(Ok(begin.max(0)), Row::int)
+        Ok(tx.first(older, values).await?.unwrap_or(begin.max(0)))
     }
 
     /// Up to where nothing is missing.

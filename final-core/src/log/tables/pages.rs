@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::dialect::words;
 use super::{
     Log,
-    database::{Kind, Row, Value},
+    lists::{list, padded},
     session::Session,
-    texts::{list, padded},
 };
 use crate::{
     Message, MessageId, OutboxDatabase,
-    database::{DbResult, stored::Stored},
+    database::{DbResult, Value, columns, stored::Stored},
 };
 
 /// Up to this weight a payload is read together with its row; a heavier one when it is its turn.
@@ -53,21 +53,24 @@ pub(crate) struct Ours<'a> {
     pub(crate) lanes: i64,
 }
 
-const KINDS: &[Kind] = &[
-    Kind::Int,
-    Kind::Int,
-    Kind::Text,
-    Kind::Text,
-    Kind::Int,
-    Kind::Int,
-    Kind::Int,
-    Kind::Bytes,
-    Kind::Id,
-    Kind::Text,
-    Kind::Text,
-    Kind::Text,
-    Kind::Int,
-];
+columns! {
+    /// A row of the log as it is read; what is not ours has no headers and no payload.
+    struct Read {
+        seq: i64,
+        lane_number: i64,
+        topic: String,
+        recipient: Option<String>,
+        weight: i64,
+        written_at: i64,
+        expires_in: Option<i64>,
+        our_payload: Option<Vec<u8>>,
+        message_id: Uuid,
+        message_key: Option<String>,
+        our_headers: Option<String>,
+        content_type: String,
+        is_durable: i64,
+    }
+}
 
 impl<DB: OutboxDatabase> Session<DB> {
     /// Rows after one number and up to another, in order, `most` at most.
@@ -82,7 +85,7 @@ impl<DB: OutboxDatabase> Session<DB> {
         template.push_str(" WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?");
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         values.extend([after.into(), up_to.into(), most.into()]);
-        read(self.rows(&template, values, KINDS).await?)
+        read(self.rows(&template, values).await?)
     }
 
     /// The rows with these numbers that show, in order.
@@ -97,7 +100,7 @@ impl<DB: OutboxDatabase> Session<DB> {
             list(some.len())
         ));
         values.extend(some.into_iter().map(Value::from));
-        read(self.rows(&template, values, KINDS).await?)
+        read(self.rows(&template, values).await?)
     }
 
     /// The payload of a row; `None` if the row was removed meanwhile, also where its number was given
@@ -105,8 +108,8 @@ impl<DB: OutboxDatabase> Session<DB> {
     pub(crate) async fn payload(&mut self, seq: i64, id: Uuid) -> DbResult<Option<Vec<u8>>> {
         let payload = "SELECT payload FROM {log} WHERE seq = ? AND message_id = ?";
         let values = vec![seq.into(), id.into()];
-        let mut rows = self.rows(payload, values, &[Kind::Bytes]).await?;
-        rows.first_mut().map_or(Ok(None), Row::maybe_bytes)
+        let payload: Option<Option<Vec<u8>>> = self.first(payload, values).await?;
+        Ok(payload.flatten())
     }
 }
 
@@ -127,21 +130,17 @@ impl<DB: OutboxDatabase> Log<DB> {
         );
         let mut values = Vec::with_capacity(seqs.len() * 3);
         for seq in seqs {
-            values.extend([
-                Value::from(*seq),
-                Uuid::nil().into(),
-                Value::Bytes(Vec::new()),
-            ]);
+            values.extend([Value::from(*seq), Uuid::nil().into(), Vec::new().into()]);
         }
         let mut tx = self.begin().await?;
-        if let Some(impatient) = DB::LOG_WORDS.impatient {
+        if let Some(impatient) = words::<DB>().impatient {
             tx.run(impatient, Vec::new()).await?;
         }
-        if let Some(no_wait) = DB::LOG_WORDS.no_wait {
+        if let Some(no_wait) = words::<DB>().no_wait {
             let list = list(seqs.len());
             let taken = format!("SELECT seq FROM {{log}} WHERE seq IN ({list}) {no_wait}");
             let values = seqs.iter().map(|seq| Value::from(*seq)).collect();
-            tx.rows(&taken, values, &[Kind::Int]).await?;
+            tx.rows::<i64>(&taken, values).await?;
         }
         tx.run(&fill, values).await?;
         tx.commit().await
@@ -149,7 +148,7 @@ impl<DB: OutboxDatabase> Log<DB> {
 }
 
 /// Texts and payloads of others need not travel.
-fn select(ours: &Ours<'_>) -> (String, Vec<Value>) {
+fn select<'a>(ours: &'a Ours<'_>) -> (String, Vec<Value<'a>>) {
     let topics = padded(&(0..ours.topics.len()).collect::<Vec<_>>());
     let is_ours = if topics.is_empty() {
         "1 = 0".to_owned()
@@ -172,34 +171,34 @@ fn select(ours: &Ours<'_>) -> (String, Vec<Value>) {
     let payload = only("payload", &format!(" AND weight <= {INLINE}"));
     let headers = only("headers", "");
     let template = format!(
-        "SELECT seq, CAST(lane AS {{int}}), topic, recipient, weight, created_at, expires_at - {{now}}, \
-             {payload}, message_id, message_key, {headers}, content_type, CAST(durable AS {{int}}) \
+        "SELECT seq, CAST(lane AS {{int}}) AS lane_number, topic, recipient, weight, \
+             created_at AS written_at, expires_at - {{now}} AS expires_in, {payload} AS our_payload, \
+             message_id, message_key, {headers} AS our_headers, content_type, \
+             CAST(durable AS {{int}}) AS is_durable \
          FROM {{log}}"
     );
     (template, values)
 }
 
-fn read(rows: Vec<Row>) -> DbResult<Vec<LogRow>> {
-    let row = |mut row: Row| {
-        Ok(LogRow {
-            seq: row.int()?,
-            lane: usize::try_from(row.int()?).unwrap_or(usize::MAX),
-            topic: row.text()?.into(),
-            recipient: row.maybe_text()?,
-            weight: row.int()?,
-            written_at: row.int()?,
-            expires_in: row.maybe_int()?,
-            payload: row.maybe_bytes()?,
-            rest: Rest {
-                id: MessageId(row.maybe_id()?.unwrap_or_default()),
-                key: row.maybe_text()?,
-                headers: row.maybe_text()?,
-                content_type: row.text()?,
-                durable: row.int()? != 0,
-            },
-        })
+fn read(rows: Vec<Read>) -> DbResult<Vec<LogRow>> {
+    let row = |row: Read| LogRow {
+        seq: row.seq,
+        lane: usize::try_from(row.lane_number).unwrap_or(usize::MAX),
+        topic: row.topic.into(),
+        recipient: row.recipient,
+        weight: row.weight,
+        written_at: row.written_at,
+        expires_in: row.expires_in,
+        payload: row.our_payload,
+        rest: Rest {
+            id: MessageId(row.message_id),
+            key: row.message_key,
+            headers: row.our_headers,
+            content_type: row.content_type,
+            durable: row.is_durable != 0,
+        },
     };
-    rows.into_iter().map(row).collect()
+    Ok(rows.into_iter().map(row).collect())
 }
 
 impl LogRow {

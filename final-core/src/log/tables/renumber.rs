@@ -9,19 +9,20 @@ use std::collections::BTreeMap;
 
 use super::{
     Log, Tx,
-    database::{Kind, Row, Value},
+    lists::{list, padded},
     numbers::{
-        BREAKS_WRITTEN, LOOK, NumbersWentBack, STEP, WRITTEN, breaks, columns, look, passed, read,
-        seen,
+        BREAKS_WRITTEN, NumbersRow, NumbersWentBack, STEP, WRITTEN, breaks, columns, look, passed,
     },
     subscriptions::hold_trimming,
-    texts::{list, padded},
 };
 use crate::log::progress::{
     gaps::Gaps,
     watermark::{Watermark, written_by},
 };
-use crate::{OutboxDatabase, database::DbResult};
+use crate::{
+    OutboxDatabase,
+    database::{DbResult, Value},
+};
 
 /// Rows that one transaction gives new numbers.
 const BATCH: usize = 500;
@@ -94,15 +95,13 @@ impl<DB: OutboxDatabase> Log<DB> {
         let mut tx = self.begin().await?;
         hold_trimming(&mut tx).await?;
         let (columns, values) = columns(&known.marks);
-        let mut rows = tx.rows(&look(&columns), values, LOOK).await?;
-        let row = rows.first_mut().ok_or(sqlx::Error::RowNotFound)?;
-        let look = seen(row, &known.marks)?;
+        let row: Option<NumbersRow> = tx.first(&look(&columns), values).await?;
+        let look = row.ok_or(sqlx::Error::RowNotFound)?.seen(&known.marks);
         if !look.is_suspect() && !known.thoroughly {
             return tx.roll_back().await.map(|()| None);
         }
         raise_scheduled(&mut tx).await?;
-        let mut rows = tx.rows(WRITTEN, Vec::new(), &[Kind::Int; 2]).await?;
-        let written: Vec<_> = rows.iter_mut().map(read).collect::<DbResult<_>>()?;
+        let written: Vec<Watermark> = tx.rows(WRITTEN, Vec::new()).await?;
         let marks: Vec<_> = written.iter().chain(&known.marks).copied().collect();
         let told = marks.iter().map(|mark| mark.seq).max().unwrap_or(0);
         let mut round = Round {
@@ -189,18 +188,17 @@ async fn last<DB: OutboxDatabase>(tx: &mut Tx<'_, DB>, table: &str) -> DbResult<
         "" => "SELECT {last_number}",
         _ => "SELECT {last_scheduled}",
     };
-    let mut rows = tx.rows(last, Vec::new(), &[Kind::Int]).await?;
-    rows.first_mut().map_or(Ok(None), Row::maybe_int)
+    let last: Option<Option<i64>> = tx.first(last, Vec::new()).await?;
+    Ok(last.flatten())
 }
 
 /// Takes a number to see where the log stands, for a role that may not ask its sequence.
 async fn take_one<DB: OutboxDatabase>(tx: &mut Tx<'_, DB>) -> DbResult<i64> {
     let take = "INSERT INTO {log} (message_id, topic, payload, content_type, durable, lane, weight, \
         created_at) VALUES (?, '', ?, '', 0, 0, 0, {now}) RETURNING seq";
-    let values = vec![uuid::Uuid::nil().into(), Value::Bytes(Vec::new())];
-    let mut rows = tx.rows(take, values, &[Kind::Int]).await?;
-    rows.first_mut()
-        .map_or(Err(sqlx::Error::RowNotFound), Row::int)
+    let values = vec![uuid::Uuid::nil().into(), Vec::new().into()];
+    let taken = tx.first(take, values).await?;
+    taken.ok_or(sqlx::Error::RowNotFound)
 }
 
 /// Makes the next number higher than `highest`.
@@ -211,7 +209,7 @@ async fn raise<DB: OutboxDatabase>(
     highest: i64,
 ) -> DbResult<()> {
     let raised = match tx.texts.raise_number(table, last, highest) {
-        Some(raise) => tx.rows(&raise, Vec::new(), &[Kind::Int]).await.map(drop),
+        Some(raise) => tx.rows::<i64>(&raise, Vec::new()).await.map(drop),
         None => insert_above(tx, table, highest).await,
     };
     raised.map_err(|cause| {
@@ -239,11 +237,7 @@ async fn insert_above<DB: OutboxDatabase>(
              created_at{due}) VALUES (?, ?, '', ?, '', 0, 0, 0, {{now}}{at}) {{nothing}}"
     );
     let above = highest.saturating_add(1);
-    let values = vec![
-        above.into(),
-        uuid::Uuid::nil().into(),
-        Value::Bytes(Vec::new()),
-    ];
+    let values = vec![above.into(), uuid::Uuid::nil().into(), Vec::new().into()];
     tx.run(&row, values).await?;
     if !table.is_empty() {
         // The counter stays where the row has brought it.
@@ -256,8 +250,8 @@ async fn insert_above<DB: OutboxDatabase>(
 /// Of what is scheduled the numbers are keys and nothing else: an INSERT with one that is taken fails.
 async fn raise_scheduled<DB: OutboxDatabase>(tx: &mut Tx<'_, DB>) -> DbResult<()> {
     let used = "SELECT MAX(seq) FROM {scheduled}";
-    let mut rows = tx.rows(used, Vec::new(), &[Kind::Int]).await?;
-    let highest = rows.first_mut().map_or(Ok(0), Row::int)?;
+    let highest: Option<i64> = tx.first(used, Vec::new()).await?;
+    let highest = highest.unwrap_or_default();
     match last(tx, "scheduled").await? {
         Some(last) if last < highest => raise(tx, "scheduled", last, highest).await,
         _ => Ok(()),
@@ -283,8 +277,8 @@ async fn step<DB: OutboxDatabase>(
     let end = "SELECT MAX(l.seq) FROM (SELECT seq FROM {log} WHERE seq > ? AND seq <= ? \
         ORDER BY seq LIMIT ?) l";
     let values = vec![after.into(), until.into(), STEP.into()];
-    let mut rows = tx.rows(end, values, &[Kind::Int]).await?;
-    rows.first_mut().map_or(Ok(None), Row::maybe_int)
+    let end: Option<Option<i64>> = tx.first(end, values).await?;
+    Ok(end.flatten())
 }
 
 /// Rows with numbers that were given out twice, after one and up to another, in order: the number, and
@@ -305,10 +299,7 @@ async fn second<DB: OutboxDatabase>(
     );
     values.extend(lost);
     values.extend([after.into(), end.into(), Value::from(BATCH as i64)]);
-    let rows = tx.rows(&rows, values, &[Kind::Int; 2]).await?;
-    rows.into_iter()
-        .map(|mut row| Ok((row.int()?, row.int()?)))
-        .collect()
+    tx.rows(&rows, values).await
 }
 
 /// Gives rows the next numbers, in their order.

@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use super::{
     Log,
-    database::Kind,
-    numbers,
     transfer::{Moved, Transfer},
 };
 use crate::{
@@ -24,8 +22,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         let due = "SELECT seq FROM {scheduled} WHERE due_at <= {now} ORDER BY due_at, seq LIMIT ? \
                    {skip_locked}";
         let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let rows = tx.rows(due, vec![most.into()], &[Kind::Int]).await?;
-        let seqs = numbers(rows)?;
+        let seqs: Vec<i64> = tx.rows(due, vec![most.into()]).await?;
         if seqs.is_empty() {
             return tx.roll_back().await.map(|()| Moved::default());
         }

@@ -1,20 +1,17 @@
 //! The tables, and how they come to be. Shared by all services of a database.
 
+use super::dialect::words;
+use crate::database::{Driver, Words};
+
 /// The version this release brings the tables to.
 pub(crate) const VERSION: i32 = 2;
 
-/// What a dialect calls the types.
+/// What a dialect calls the types that are the log's own; the others are the dialect's [`Words`].
 #[derive(Debug)]
-pub struct Types {
+pub(crate) struct Types {
     /// A 64-bit number that counts up by itself and is the key.
     pub(crate) serial: &'static str,
-    pub(crate) id: &'static str,
-    /// A short text that can be part of a key: a name, a topic.
-    pub(crate) name: &'static str,
-    pub(crate) text: &'static str,
-    pub(crate) bytes: &'static str,
     pub(crate) small: &'static str,
-    pub(crate) big: &'static str,
     /// After the columns of a table that grows at its end and shrinks at its beginning.
     pub(crate) moving: &'static str,
     /// After the columns of any other.
@@ -28,7 +25,7 @@ pub struct Types {
 }
 
 /// The row with the version of the tables.
-pub(crate) fn state(words: &super::texts::Words) -> String {
+pub(crate) fn state(words: &Words) -> String {
     format!(
         "{} INTO final_log_state (id, version, trimmed) VALUES (1, {VERSION}, 0) {}",
         words.insert, words.nothing
@@ -53,21 +50,24 @@ pub(crate) fn raise_version() -> String {
 /// | `final_log_dead` | a dead letter |
 /// | `final_log_watermarks` | when numbers up to one had been given out, see [`numbers`](mod@super::numbers) |
 /// | `final_log_state` | one row: the version of the tables, and up to where the log has been trimmed |
-pub(crate) fn tables(t: &Types) -> Vec<String> {
+pub(crate) fn tables<DB: Driver>() -> Vec<String> {
     let Types {
         serial,
-        id,
-        name,
-        text,
-        bytes,
         small,
-        big,
         moving,
         still,
         busy,
         inline_index,
         schema,
-    } = t;
+    } = &words::<DB>().types;
+    let Words {
+        id_type: id,
+        name_type: name,
+        text_type: text,
+        bytes_type: bytes,
+        int_type: big,
+        ..
+    } = DB::DIALECT.words();
     let last = crate::log::LANES - 1;
     let message = format!(
         "message_id {id} NOT NULL,\n  topic {name} NOT NULL,\n  message_key {text},\n  \

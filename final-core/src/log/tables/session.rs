@@ -11,14 +11,17 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use sqlx::{Connection, error::DatabaseError};
 use uuid::Uuid;
 
+use super::dialect::words;
 use super::{
     Log, Tx,
-    database::{Kind, Row, Value},
     lanes::{LaneId, LaneRow},
-    texts::{list, padded},
+    lists::{list, padded},
     within,
 };
-use crate::{OutboxDatabase, database::DbResult};
+use crate::{
+    OutboxDatabase,
+    database::{DbResult, FromRow, Value, read},
+};
 
 /// Rows that are remembered until a commit of ours proves them. Beyond it they count as forgotten.
 const MOST_SEEN: usize = 20_000;
@@ -67,7 +70,7 @@ impl<DB: OutboxDatabase> Session<DB> {
 
     /// Whether there is a connection to read on.
     pub(crate) fn is_open(&self) -> bool {
-        self.conn.is_some() || DB::LOG_WORDS.gapless
+        self.conn.is_some() || words::<DB>().gapless
     }
 
     /// Takes a connection, whose server may have forgotten what the one before has shown.
@@ -80,7 +83,7 @@ impl<DB: OutboxDatabase> Session<DB> {
 
     /// These were read, and are about to be taken for read.
     pub(crate) fn see(&mut self, rows: impl Iterator<Item = (i64, Uuid)>) {
-        if !DB::LOG_WORDS.gapless && self.seen.len() <= MOST_SEEN {
+        if !words::<DB>().gapless && self.seen.len() <= MOST_SEEN {
             self.seen.extend(rows);
         }
     }
@@ -113,9 +116,7 @@ impl<DB: OutboxDatabase> Session<DB> {
             );
             let values = some.iter().map(|seq| Value::from(*seq)).collect();
             let mut shown = HashMap::new();
-            for mut row in self.rows(&ids, values, &[Kind::Int, Kind::Id]).await? {
-                shown.insert(row.int()?, row.maybe_id()?.unwrap_or_default());
-            }
+            shown.extend(self.rows::<(i64, Uuid)>(&ids, values).await?);
             let is_there = |seq: &i64| *seq <= trimmed || shown.get(seq) == self.seen.get(seq);
             if !seqs.iter().all(is_there) {
                 return Ok(false);
@@ -127,8 +128,7 @@ impl<DB: OutboxDatabase> Session<DB> {
     /// Up to where nothing is missing that was not removed.
     pub(crate) async fn trimmed(&mut self) -> DbResult<i64> {
         let trimmed = "SELECT trimmed FROM {state} WHERE id = 1";
-        let mut rows = self.rows(trimmed, Vec::new(), &[Kind::Int]).await?;
-        rows.first_mut().map_or(Ok(0), Row::int)
+        Ok(self.first(trimmed, Vec::new()).await?.unwrap_or_default())
     }
 
     /// Waits until everything that shows is on the disk.
@@ -149,35 +149,44 @@ impl<DB: OutboxDatabase> Session<DB> {
     }
 
     /// Runs one statement.
-    pub(crate) async fn run(&mut self, template: &str, values: Vec<Value>) -> DbResult<u64> {
-        if DB::LOG_WORDS.gapless {
+    pub(crate) async fn run(&mut self, template: &str, values: Vec<Value<'_>>) -> DbResult<u64> {
+        if words::<DB>().gapless {
             return self.log.run(template, values).await;
         }
         let ready = self.log.ready().await?;
         let conn = self.conn.as_mut().ok_or_else(closed)?;
-        let done = within(DB::log_run(conn, ready.texts.sql(template), values)).await;
+        let done = within(DB::run_sql(conn, &ready.texts.sql(template), &values)).await;
         self.check(done)
     }
 
     /// Reads rows.
-    pub(crate) async fn rows(
+    pub(crate) async fn rows<T: FromRow>(
         &mut self,
         template: &str,
-        values: Vec<Value>,
-        kinds: &'static [Kind],
-    ) -> DbResult<Vec<Row>> {
-        if DB::LOG_WORDS.gapless {
-            return self.log.rows(template, values, kinds).await;
+        values: Vec<Value<'_>>,
+    ) -> DbResult<Vec<T>> {
+        if words::<DB>().gapless {
+            return self.log.rows(template, values).await;
         }
         let ready = self.log.ready().await?;
         let conn = self.conn.as_mut().ok_or_else(closed)?;
-        let rows = within(DB::log_rows(conn, ready.texts.sql(template), values, kinds)).await;
+        let sql = ready.texts.sql(template);
+        let rows = within(read::<DB, T>(conn, &sql, &values)).await;
         self.check(rows)
+    }
+
+    /// Reads the first row, if there is one.
+    pub(crate) async fn first<T: FromRow>(
+        &mut self,
+        template: &str,
+        values: Vec<Value<'_>>,
+    ) -> DbResult<Option<T>> {
+        Ok(self.rows(template, values).await?.into_iter().next())
     }
 
     /// Begins a transaction. Its errors are to be [checked](Self::check).
     pub(crate) async fn begin(&mut self) -> DbResult<Tx<'_, DB>> {
-        if DB::LOG_WORDS.gapless {
+        if words::<DB>().gapless {
             return self.log.begin().await;
         }
         let ready = self.log.ready().await?;

@@ -2,13 +2,12 @@
 
 use std::{collections::HashMap, sync::Arc, time::UNIX_EPOCH};
 
-use super::{
-    Log, Tx,
-    database::{Kind, Row, Value},
-    open_numbers::End,
-};
+use super::{Log, Tx, open_numbers::End};
 use crate::log::{LANES, Start, progress::spans::Spans};
-use crate::{OutboxDatabase, database::DbResult};
+use crate::{
+    OutboxDatabase,
+    database::{DbResult, Value},
+};
 
 /// The subscriptions of a group in one stream: each topic, and the number it begins after.
 pub(crate) type Topics = HashMap<Arc<str>, i64>;
@@ -48,7 +47,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         let insert = "{insert} INTO {groups} (name, version) VALUES (?, {now}) {nothing}";
         tx.run(insert, vec![group.into()]).await?;
         let lock = "SELECT version FROM {groups} WHERE name = ? {lock}";
-        tx.rows(lock, vec![group.into()], &[Kind::Int]).await?;
+        tx.rows::<i64>(lock, vec![group.into()]).await?;
         let known = read(&mut tx, group).await?;
 
         let main = known.get(&0);
@@ -108,8 +107,8 @@ impl<DB: OutboxDatabase> Log<DB> {
     pub(crate) async fn subscriptions(&self, group: &str) -> DbResult<Subscriptions> {
         let mut tx = self.begin().await?;
         let version = "SELECT version FROM {groups} WHERE name = ? {share}";
-        let mut rows = tx.rows(version, vec![group.into()], &[Kind::Int]).await?;
-        let version = rows.first_mut().map_or(Ok(0), |row| row.int())?;
+        let version: Option<i64> = tx.first(version, vec![group.into()]).await?;
+        let version = version.unwrap_or_default();
         let streams = read(&mut tx, group).await?;
         tx.commit().await?;
         Ok(Subscriptions { version, streams })
@@ -121,8 +120,8 @@ impl<DB: OutboxDatabase> Log<DB> {
         let mut tx = self.begin().await?;
         let trimmed = hold_trimming(&mut tx).await?;
         let alive = "SELECT COUNT(*) FROM {members} WHERE group_name = ? AND alive_until > {now}";
-        let mut rows = tx.rows(alive, vec![group.into()], &[Kind::Int]).await?;
-        if rows.first_mut().map_or(Ok(0), |row| row.int())? > 0 {
+        let alive: Option<i64> = tx.first(alive, vec![group.into()]).await?;
+        if alive.unwrap_or_default() > 0 {
             return tx.roll_back().await.map(|()| false);
         }
         let end = End::look(&mut tx, trimmed).await?;
@@ -167,8 +166,7 @@ impl<DB: OutboxDatabase> Log<DB> {
 /// Keeps everybody from trimming until the transaction is over. Up to where it has come.
 pub(crate) async fn hold_trimming<DB: OutboxDatabase>(tx: &mut Tx<'_, DB>) -> DbResult<i64> {
     let state = "SELECT trimmed FROM {state} WHERE id = 1 {lock}";
-    let mut rows = tx.rows(state, Vec::new(), &[Kind::Int]).await?;
-    rows.first_mut().map_or(Ok(0), Row::int)
+    Ok(tx.first(state, Vec::new()).await?.unwrap_or_default())
 }
 
 /// Whether a group reads a topic.
@@ -181,11 +179,11 @@ async fn read<DB: OutboxDatabase>(
     group: &str,
 ) -> DbResult<HashMap<i64, Topics>> {
     let topics = "SELECT stream, topic, after_seq FROM {topics} WHERE group_name = ?";
-    const KINDS: &[Kind] = &[Kind::Int, Kind::Text, Kind::Int];
     let mut streams: HashMap<i64, Topics> = HashMap::new();
-    for mut row in tx.rows(topics, vec![group.into()], KINDS).await? {
-        let stream = streams.entry(row.int()?).or_default();
-        stream.insert(row.text()?.into(), row.int()?);
+    let rows: Vec<(i64, String, i64)> = tx.rows(topics, vec![group.into()]).await?;
+    for (stream, topic, after) in rows {
+        let stream = streams.entry(stream).or_default();
+        stream.insert(topic.into(), after);
     }
     Ok(streams)
 }
@@ -201,18 +199,22 @@ async fn begin<DB: OutboxDatabase>(
         Start::Beginning => Ok(0),
         Start::New => {
             let anybody = "SELECT COUNT(*) FROM {topics} WHERE topic = ?";
-            let mut rows = tx.rows(anybody, vec![topic.into()], &[Kind::Int]).await?;
-            let anybody = rows.first_mut().map_or(Ok(0), |row| row.int())?;
-            Ok(if anybody > 0 { end.last } else { 0 })
+            let anybody: Option<i64> = tx.first(anybody, vec![topic.into()]).await?;
+            Ok(match anybody {
+                Some(1..) => end.last,
+                _ => 0,
+            })
         }
         Start::At(time) => {
             let time = time.duration_since(UNIX_EPOCH).unwrap_or_default();
             let time = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
             let first = "SELECT MIN(seq) FROM {log} WHERE topic = ? AND created_at >= ?";
             let values = vec![topic.into(), time.into()];
-            let mut rows = tx.rows(first, values, &[Kind::Int]).await?;
-            let first = rows.first_mut().map_or(Ok(None), |row| row.maybe_int())?;
-            let begin = first.map_or(end.last, |first| first - 1).min(end.last);
+            let first: Option<Option<i64>> = tx.first(first, values).await?;
+            let begin = first
+                .flatten()
+                .map_or(end.last, |first| first - 1)
+                .min(end.last);
             // What does not show yet was written about when its neighbours were, whatever their topics.
             Ok(match end.unseen.first() {
                 Some(unseen) if unseen <= begin => begin.min(end.before(tx, time).await?),

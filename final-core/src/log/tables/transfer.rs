@@ -3,13 +3,12 @@
 
 use super::{
     Log, Tx,
-    database::Value,
     extras::{Failure, passed_over},
-    texts::{list, padded},
+    lists::{list, padded},
 };
 use crate::{
     OutboxDatabase,
-    database::{DbResult, refused::refuses_values},
+    database::{DbResult, Value, refused::refuses_values},
 };
 
 /// Which rows, and where they go. The texts are templates.
@@ -75,10 +74,8 @@ impl Transfer {
                 self.from,
                 self.condition()
             );
-            let kinds = &[super::database::Kind::Int];
-            let rows = tx.rows(&lock, self.values(&part), kinds).await?;
             // Somebody else may have taken some since.
-            let there = super::numbers(rows)?;
+            let there: Vec<i64> = tx.rows(&lock, self.values(&part)).await?;
             let part: Vec<i64> = part.into_iter().filter(|seq| there.contains(seq)).collect();
             if part.is_empty() {
                 tx.roll_back().await?;
@@ -131,7 +128,7 @@ impl Transfer {
         self.group.as_ref().map_or("", |_| "group_name = ? AND ")
     }
 
-    fn values(&self, seqs: &[i64]) -> Vec<Value> {
+    fn values(&self, seqs: &[i64]) -> Vec<Value<'_>> {
         let group = self.group.iter().map(|group| Value::from(group.as_str()));
         group
             .chain(padded(seqs).into_iter().map(Value::from))

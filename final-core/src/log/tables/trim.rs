@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
-use super::{
-    Log,
-    database::{Kind, Row, Value},
-};
+use super::Log;
 use crate::log::member::Member;
 use crate::{
     OutboxDatabase,
-    database::{DbResult, limits::micros},
+    database::{DbResult, columns, limits::micros},
 };
 
 /// Rows one transaction looks at. Small, so that nobody waits long for its locks.
@@ -28,6 +25,17 @@ pub(crate) struct Keep {
     pub(crate) unread: Option<Duration>,
 }
 
+columns! {
+    /// A row that may be removed next.
+    struct TrimRow {
+        seq: i64,
+        is_old: i64,
+        is_too_old: i64,
+        is_subscribed: i64,
+        written_at: i64,
+    }
+}
+
 impl<DB: OutboxDatabase> Log<DB> {
     /// Removes the next rows that all groups have, or that are too old. True if there may be more.
     ///
@@ -37,20 +45,19 @@ impl<DB: OutboxDatabase> Log<DB> {
         let mut tx = self.begin().await?;
         // One trims at a time; and nobody subscribes meanwhile.
         let state = "SELECT trimmed FROM {state} WHERE id = 1 {skip_locked}";
-        let mut rows = tx.rows(state, Vec::new(), &[Kind::Int]).await?;
-        let Some(trimmed) = rows.first_mut().map(Row::int).transpose()? else {
+        let Some(trimmed) = tx.first::<i64>(state, Vec::new()).await? else {
             return tx.roll_back().await.map(|()| false);
         };
         let settled = "SELECT MIN(settled_to) FROM {lanes}";
-        let mut rows = tx.rows(settled, Vec::new(), &[Kind::Int]).await?;
-        let settled = rows.first_mut().map_or(Ok(None), Row::maybe_int)?;
-        let next = "SELECT seq, CASE WHEN created_at < {now} - ? THEN CAST(1 AS {int}) ELSE CAST(0 AS {int}) END, \
-                CASE WHEN created_at < {now} - ? THEN CAST(1 AS {int}) ELSE CAST(0 AS {int}) END, \
+        let settled: Option<Option<i64>> = tx.first(settled, Vec::new()).await?;
+        let settled = settled.flatten();
+        let next = "SELECT seq, \
+                CASE WHEN created_at < {now} - ? THEN CAST(1 AS {int}) ELSE CAST(0 AS {int}) END AS is_old, \
+                CASE WHEN created_at < {now} - ? THEN CAST(1 AS {int}) ELSE CAST(0 AS {int}) END AS is_too_old, \
                 CASE WHEN topic IN (SELECT topic FROM {topics}) OR recipient IS NOT NULL \
-                    THEN CAST(1 AS {int}) ELSE CAST(0 AS {int}) END, \
-                CASE WHEN topic = '' THEN 0 ELSE created_at END \
+                    THEN CAST(1 AS {int}) ELSE CAST(0 AS {int}) END AS is_subscribed, \
+                CASE WHEN topic = '' THEN 0 ELSE created_at END AS written_at \
             FROM {log} WHERE seq > ? ORDER BY seq LIMIT ?";
-        const KINDS: &[Kind] = &[Kind::Int; 5];
         let unread = keep.unread.unwrap_or(Duration::MAX);
         let values = vec![
             micros(keep.after_read).into(),
@@ -59,10 +66,10 @@ impl<DB: OutboxDatabase> Log<DB> {
             BATCH.into(),
         ];
         let (mut end, mut seen, mut wanted) = (trimmed, 0, 0);
-        for mut row in tx.rows(next, values, KINDS).await? {
-            let (seq, is_old, is_too_old) = (row.int()?, row.int()? > 0, row.int()? > 0);
-            let is_subscribed = row.int()? > 0;
-            let written_at = row.int()?;
+        for row in tx.rows::<TrimRow>(next, values).await? {
+            let TrimRow {
+                seq, written_at, ..
+            } = row;
             let is_read = {
                 let watermarks = member.watermarks();
                 if watermarks.are_broken_by(seq, written_at) {
@@ -72,11 +79,12 @@ impl<DB: OutboxDatabase> Log<DB> {
                 watermarks.last().is_some_and(|last| seq <= last.seq)
             };
             let has_everybody = is_read && settled.is_some_and(|settled| seq <= settled);
-            if !(has_everybody && is_old || is_too_old && keep.unread.is_some()) {
+            let is_too_old = row.is_too_old > 0 && keep.unread.is_some();
+            if !(has_everybody && row.is_old > 0 || is_too_old) {
                 break;
             }
             (end, seen) = (seq, seen + 1);
-            wanted += usize::from(is_subscribed);
+            wanted += usize::from(row.is_subscribed > 0);
         }
         if seen == 0 {
             return tx.roll_back().await.map(|()| false);
@@ -102,16 +110,14 @@ impl<DB: OutboxDatabase> Log<DB> {
     ) -> DbResult<Option<i64>> {
         let mut tx = self.begin().await?;
         let state = "SELECT trimmed FROM {state} WHERE id = 1 {skip_locked}";
-        let mut rows = tx.rows(state, Vec::new(), &[Kind::Int]).await?;
-        let Some(trimmed) = rows.first_mut().map(Row::int).transpose()? else {
+        let Some(trimmed) = tx.first::<i64>(state, Vec::new()).await? else {
             return tx.roll_back().await.map(|()| None);
         };
         let next = "SELECT seq, CASE WHEN topic = '' THEN 0 ELSE created_at END \
             FROM {log} WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?";
         let values = vec![after.into(), trimmed.into(), BATCH.into()];
         let mut last = None;
-        for mut row in tx.rows(next, values, &[Kind::Int; 2]).await? {
-            let (seq, written_at) = (row.int()?, row.int()?);
+        for (seq, written_at) in tx.rows(next, values).await? {
             if is_second(seq, written_at) {
                 return tx.roll_back().await.map(|()| None);
             }
@@ -126,7 +132,7 @@ impl<DB: OutboxDatabase> Log<DB> {
                 OR topic <> '' AND created_at < {now} - ? \
                 OR topic IN (SELECT topic FROM {topics}) AND created_at < {now} - ? \
                     AND seq <= (SELECT MIN(settled_to) FROM {lanes}))";
-        let values: Vec<Value> = vec![
+        let values = vec![
             after.into(),
             end.into(),
             micros(TOMBSTONE).into(),

@@ -6,19 +6,22 @@ use super::{
     Outbox,
     house::{House, message, shop},
 };
-use crate::outbox::{Alone, NewRecord};
+use crate::{
+    database::{Driver, Lone},
+    outbox::{NewRecord, statements::Statements},
+};
 
 /// Where the INSERT tells, by that; else in the transaction that was begun for it.
-async fn write<DB: House>(outbox: &Outbox<DB>, s: &DB::Statements, record: &NewRecord<'_>) -> bool {
-    match DB::alone(&outbox.pool, s).await.unwrap() {
-        Alone::Connection(mut conn) => DB::insert_alone(&mut conn, s, record).await.unwrap(),
-        Alone::Transaction(mut tx) => {
+async fn write<DB: House>(outbox: &Outbox<DB>, s: &Statements, record: &NewRecord<'_>) -> bool {
+    match DB::lone(&outbox.pool, &s.server).await.unwrap() {
+        Lone::Connection(mut conn) => DB::insert_alone(&mut conn, s, record).await.unwrap(),
+        Lone::Transaction(mut tx) => {
             let records = std::slice::from_ref(record);
             DB::insert(&mut tx, s, records, true).await.unwrap();
             tx.commit().await.unwrap();
             true
         }
-        Alone::Taken => false,
+        Lone::Taken => false,
     }
 }
 
@@ -34,7 +37,7 @@ pub(super) async fn a_record_alone_is_committed_by_itself<DB: House>() {
         };
         assert!(write(&outbox, &outbox.s, &record).await);
         let seen = DB::backlog(&outbox.relay, &outbox.s).await.unwrap();
-        assert_eq!(seen.pending, written);
+        assert_eq!(seen.pending(), written);
     }
 
     let claimed = outbox.claim(10).await;
@@ -79,9 +82,10 @@ async fn without_a_word_for_open_transactions_a_record_alone_has_one_of_its_own(
         ("XA START 'without_words'; XA END 'without_words'", false),
     ] {
         let outbox = Outbox::<MySql>::new().await;
-        let database = outbox.pool.connect_options();
-        let database = database.get_database().unwrap();
-        let mysql = crate::outbox::mysql::statements_of_mysql(database, &shop());
+        // What is known of a MySQL, which cannot say whether a transaction is open.
+        let mut server = outbox.s.server.clone();
+        server.tells_transactions = false;
+        let mysql = Statements::new(MySql::DIALECT, server, &shop()).unwrap();
         let held = left_open(&outbox, session).await;
         let message = message("order.placed");
 

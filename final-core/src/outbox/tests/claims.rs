@@ -8,10 +8,7 @@ use super::{
     House, Outbox,
     house::{LEASE, ids},
 };
-use crate::{
-    counter::Counter,
-    outbox::claims::{self, Stretch},
-};
+use crate::{counter::Counter, outbox::claims::Stretch};
 
 pub(super) async fn a_claim_writes_one_row_and_no_record<DB: House>() {
     let outbox = Outbox::<DB>::new().await;
@@ -119,7 +116,7 @@ pub(super) async fn between_claims_that_follow_upon_each_other_nobody_looks_agai
 
     let asked = Counter::default();
     let (relay, s, me) = (&outbox.relay, &outbox.s, outbox.me);
-    let claim = claims::claim::<DB>(relay, s, None, 2, me, LEASE, &asked).await;
+    let claim = DB::claim(relay, s, None, 2, me, LEASE, &asked).await;
 
     // The claims; what is before them; what is behind them; its own.
     assert_eq!(asked.get(), 4);

@@ -10,22 +10,20 @@ use sqlx::{
 };
 use uuid::Uuid;
 
+use super::calls::Calls;
 use crate::{
     Message,
     counter::Counter,
     names::ServiceName,
-    outbox::{
-        Claimed, NewRecord, OutboxDatabase, Position,
-        claims::{self, Claim},
-    },
+    outbox::{Claimed, NewRecord, Position, claims::Claim, statements::Statements},
 };
 
 /// A database server to test on.
-pub(super) trait House: OutboxDatabase + HasStatementCache {
+pub(super) trait House: Calls + HasStatementCache {
     /// A pool on a database of its own.
     fn fresh() -> impl Future<Output = Pool<Self>> + Send;
     /// Runs a statement and returns the number of rows.
-    fn run(conn: &mut Self::Connection, sql: &str) -> impl Future<Output = u64> + Send;
+    fn execute(conn: &mut Self::Connection, sql: &str) -> impl Future<Output = u64> + Send;
     /// Runs a text of several statements.
     fn script(conn: &mut Self::Connection, sql: &str) -> impl Future<Output = ()> + Send;
     /// The one number a query returns.
@@ -39,7 +37,7 @@ macro_rules! house {
                 $fresh().await
             }
 
-            async fn run(conn: &mut $connection, sql: &str) -> u64 {
+            async fn execute(conn: &mut $connection, sql: &str) -> u64 {
                 let query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
                 query.execute(conn).await.unwrap().rows_affected()
             }
@@ -76,7 +74,7 @@ async fn fresh_postgres() -> Pool<Postgres> {
     let url = url("FINAL_TEST_POSTGRES_URL");
     let name = fresh_name();
     let mut root = PgConnection::connect(&url).await.unwrap();
-    Postgres::run(
+    Postgres::execute(
         &mut root,
         &format!("CREATE DATABASE {name} TEMPLATE template0"),
     )
@@ -91,7 +89,7 @@ async fn fresh_mysql() -> Pool<MySql> {
     let url = url("FINAL_TEST_MYSQL_URL");
     let name = fresh_name();
     let mut root = MySqlConnection::connect(&url).await.unwrap();
-    MySql::run(&mut root, &format!("CREATE DATABASE {name}")).await;
+    MySql::execute(&mut root, &format!("CREATE DATABASE {name}")).await;
     let options: MySqlConnectOptions = url.parse().unwrap();
     PoolOptions::new()
         .max_connections(5)
@@ -112,7 +110,7 @@ async fn fresh_sqlite() -> Pool<Sqlite> {
 pub(super) struct Outbox<DB: House> {
     pub(super) pool: Pool<DB>,
     pub(super) relay: Pool<DB>,
-    pub(super) s: DB::Statements,
+    pub(super) s: Statements,
     pub(super) me: Uuid,
 }
 
@@ -180,7 +178,7 @@ impl<DB: House> Outbox<DB> {
         limit: u32,
         lease: Duration,
     ) -> Option<Claim> {
-        let claim = claims::claim::<DB>(
+        let claim = DB::claim(
             &self.relay,
             &self.s,
             after,
@@ -197,9 +195,7 @@ impl<DB: House> Outbox<DB> {
     /// The records of a claim, none of no claim.
     pub(super) async fn read(&self, claim: impl Into<Option<Claim>>) -> Vec<Claimed> {
         match claim.into() {
-            Some(claim) => claims::read::<DB>(&self.relay, &self.s, &claim)
-                .await
-                .unwrap(),
+            Some(claim) => DB::read(&self.relay, &self.s, &claim).await.unwrap(),
             None => Vec::new(),
         }
     }
@@ -212,7 +208,7 @@ impl<DB: House> Outbox<DB> {
     /// Runs a statement in which `{t}` is the table and `{c}` that of the claims.
     pub(super) async fn run(&self, sql: &str) -> u64 {
         let sql = self.named(sql);
-        DB::run(&mut *self.pool.acquire().await.unwrap(), &sql).await
+        DB::execute(&mut *self.pool.acquire().await.unwrap(), &sql).await
     }
 
     fn named(&self, sql: &str) -> String {

@@ -38,7 +38,7 @@ pub(super) async fn the_backlog_counts_each_status_and_the_age_of_the_oldest_tha
     let outbox = Outbox::<DB>::new().await;
     let (relay, s, me) = (&outbox.relay, &outbox.s, outbox.me);
     let empty = DB::backlog(relay, s).await.unwrap();
-    assert_eq!((empty.pending, empty.oldest), (0, None));
+    assert_eq!((empty.pending(), empty.oldest()), (0, None));
 
     let later = message("order.placed");
     let delayed = NewRecord {
@@ -46,7 +46,7 @@ pub(super) async fn the_backlog_counts_each_status_and_the_age_of_the_oldest_tha
         ..NewRecord::plain(&later)
     };
     outbox.insert(&[delayed]).await;
-    assert_eq!(DB::backlog(relay, s).await.unwrap().oldest, None);
+    assert_eq!(DB::backlog(relay, s).await.unwrap().oldest(), None);
 
     let all = outbox.fill("order.placed", 7).await;
     outbox.claim(10).await;
@@ -57,10 +57,10 @@ pub(super) async fn the_backlog_counts_each_status_and_the_age_of_the_oldest_tha
 
     let backlog = DB::backlog(relay, s).await.unwrap();
     assert_eq!(
-        (backlog.pending, backlog.unroutable, backlog.failed),
+        (backlog.pending(), backlog.unroutable(), backlog.failed()),
         (2, 3, 2)
     );
-    let oldest = backlog.oldest.unwrap();
+    let oldest = backlog.oldest().unwrap();
     assert!(oldest >= Duration::from_millis(50) && oldest < Duration::from_secs(30));
 }
 

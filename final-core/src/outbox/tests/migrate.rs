@@ -73,14 +73,14 @@ pub(super) async fn the_script_can_be_run_by_hand_and_again<DB: House>() {
         .await
         .unwrap();
     tx.commit().await.unwrap();
-    assert_eq!(DB::backlog(&relay, &s).await.unwrap().pending, 1);
+    assert_eq!(DB::backlog(&relay, &s).await.unwrap().pending(), 1);
 }
 
 pub(super) async fn a_table_of_something_else_is_refused<DB: House>() {
     let pool = DB::fresh().await;
     let relay = DB::relay_pool(&pool);
     let create = format!("CREATE TABLE {} (id INT, name INT)", shop().table());
-    DB::run(&mut *pool.acquire().await.unwrap(), &create).await;
+    DB::execute(&mut *pool.acquire().await.unwrap(), &create).await;
 
     let error = DB::migrate(&relay, &shop()).await.unwrap_err();
 
@@ -102,8 +102,8 @@ pub(super) async fn a_missing_table_is_told_from_other_errors<DB: House>() {
     DB::insert(&mut tx, &s, &records, true).await.unwrap();
     let duplicate = DB::insert(&mut tx, &s, &records, true).await.unwrap_err();
 
-    assert!(DB::is_missing_table(&missing));
-    assert!(!DB::is_missing_table(&duplicate));
+    assert!(DB::is_missing_table(&missing, "_outbox"));
+    assert!(!DB::is_missing_table(&duplicate, "_outbox"));
     assert!(!DB::is_not_in_transaction(&duplicate));
     assert!(DB::is_surely_rolled_back(&duplicate));
     assert!(!DB::is_surely_rolled_back(&sqlx::Error::PoolTimedOut));
@@ -147,5 +147,5 @@ pub(super) async fn the_longest_service_name_fits<DB: House>() {
     DB::migrate(&relay, &service).await.unwrap();
 
     let s = DB::locate(&relay, &service).await.unwrap();
-    assert_eq!(DB::backlog(&relay, &s).await.unwrap().pending, 0);
+    assert_eq!(DB::backlog(&relay, &s).await.unwrap().pending(), 0);
 }

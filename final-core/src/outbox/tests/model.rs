@@ -10,10 +10,8 @@ use sqlx::{AssertSqlSafe, Sqlite};
 use uuid::Uuid;
 
 use super::Outbox;
-use crate::{
-    Message,
-    outbox::{Dialect, NewRecord},
-};
+use super::calls::Calls;
+use crate::{Message, outbox::NewRecord};
 
 const TOPICS: [&str; 2] = ["order.placed", "order.paid"];
 const LEASE: u64 = 10;

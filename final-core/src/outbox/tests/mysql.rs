@@ -1,13 +1,12 @@
 use sqlx::{Connection, MySql, Row};
 
+use super::calls::Calls;
 use super::{
     Outbox,
     house::{House, message, shop},
 };
-use crate::{
-    Error, MessageId,
-    outbox::{Dialect, NewRecord},
-};
+use crate::database::Driver;
+use crate::{Error, MessageId, outbox::NewRecord};
 
 #[tokio::test]
 async fn a_record_outside_a_transaction_is_refused_on_mariadb() {
@@ -55,15 +54,15 @@ async fn a_deadlock_victim_that_goes_on_commits_nothing() {
     let mut other = outbox.begin().await;
     let mut victim = outbox.begin().await;
     // More rows changed make it the one that stays.
-    MySql::run(&mut other, "UPDATE business SET n = n + 1 WHERE id = 1").await;
-    MySql::run(
+    MySql::execute(&mut other, "UPDATE business SET n = n + 1 WHERE id = 1").await;
+    MySql::execute(
         &mut other,
         "INSERT INTO business SELECT seq, 0 FROM seq_10_to_500",
     )
     .await;
-    MySql::run(&mut victim, "UPDATE business SET n = n + 1 WHERE id = 2").await;
+    MySql::execute(&mut victim, "UPDATE business SET n = n + 1 WHERE id = 2").await;
     let wait = tokio::spawn(async move {
-        MySql::run(&mut other, "UPDATE business SET n = n + 1 WHERE id = 2").await;
+        MySql::execute(&mut other, "UPDATE business SET n = n + 1 WHERE id = 2").await;
         other
     });
     tokio::time::sleep(std::time::Duration::from_millis(200)).await;
@@ -115,7 +114,7 @@ async fn predecessor(pool: &sqlx::MySqlPool) {
          create_at DATETIME(3), last_send_at DATETIME(3))"
     );
     let mut conn = pool.acquire().await.unwrap();
-    MySql::run(&mut conn, &create).await;
+    MySql::execute(&mut conn, &create).await;
     let written = |id: &str, topic: &str| {
         let text =
             |text: &str| [&[0xa0 | u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
@@ -194,13 +193,13 @@ async fn a_row_of_the_predecessor_that_the_outbox_refuses_keeps_no_other_back() 
     predecessor(&pool).await;
     let table = shop().table();
     let mut conn = pool.acquire().await.unwrap();
-    MySql::run(&mut conn, &format!("RENAME TABLE {table} TO {table}_go")).await;
+    MySql::execute(&mut conn, &format!("RENAME TABLE {table} TO {table}_go")).await;
     for statement in MySql::migration_sql(&shop()).split(";\n").take(2) {
         MySql::script(&mut conn, statement).await;
     }
     let guard =
         format!("ALTER TABLE {table} ADD CONSTRAINT guard CHECK (topic <> 'order.cancelled')");
-    MySql::run(&mut conn, &guard).await;
+    MySql::execute(&mut conn, &guard).await;
 
     MySql::migrate(&MySql::relay_pool(&pool), &shop())
         .await
@@ -217,7 +216,7 @@ async fn an_import_cut_off_by_a_crash_is_completed_by_the_next_start() {
         predecessor(&pool).await;
         let table = shop().table();
         let mut conn = pool.acquire().await.unwrap();
-        MySql::run(&mut conn, &format!("RENAME TABLE {table} TO {table}_go")).await;
+        MySql::execute(&mut conn, &format!("RENAME TABLE {table} TO {table}_go")).await;
         for statement in MySql::migration_sql(&shop()).split(";\n").take(steps) {
             MySql::script(&mut conn, statement).await;
         }
@@ -245,7 +244,7 @@ async fn what_was_imported_is_not_imported_again() {
         "DELETE FROM final_migrations WHERE table_name = '{}'",
         shop().table()
     );
-    MySql::run(&mut *pool.acquire().await.unwrap(), &unwritten).await;
+    MySql::execute(&mut *pool.acquire().await.unwrap(), &unwritten).await;
     MySql::migrate(&relay, &shop()).await.unwrap();
 
     assert_eq!(imported(&pool).await, []);
@@ -257,7 +256,7 @@ async fn the_predecessors_table_stays_where_its_new_name_is_taken() {
     predecessor(&pool).await;
     let table = shop().table();
     let taken = format!("CREATE TABLE {table}_go (id INT)");
-    MySql::run(&mut *pool.acquire().await.unwrap(), &taken).await;
+    MySql::execute(&mut *pool.acquire().await.unwrap(), &taken).await;
 
     let error = MySql::migrate(&MySql::relay_pool(&pool), &shop()).await;
 

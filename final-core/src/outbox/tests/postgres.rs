@@ -1,13 +1,11 @@
 use sqlx::{Postgres, Row};
 
+use super::calls::Calls;
 use super::{
     Outbox,
     house::{House, shop},
 };
-use crate::{
-    Error,
-    outbox::{Dialect, Position},
-};
+use crate::{Error, outbox::Position};
 
 #[tokio::test]
 async fn a_claim_walks_its_index() {
@@ -38,8 +36,16 @@ async fn a_claim_sorts_nothing_on_a_table_without_statistics() {
 
 async fn plan_of_a_claim(outbox: &Outbox<Postgres>) -> String {
     let mut conn = outbox.relay.acquire().await.unwrap();
-    let look = outbox.s.look.as_str();
     let (after, end) = (Position::START, Position::END);
+    let arguments = vec![
+        ("after_at", after.available_at.into()),
+        ("after_id", after.id.into()),
+        ("before_at", end.available_at.into()),
+        ("before_id", end.id.into()),
+        ("most", 100_i64.into()),
+    ];
+    let (look, _) = outbox.s.look.bind(arguments).unwrap();
+    let look = look.as_str();
 
     let plan = sqlx::query(sqlx::AssertSqlSafe(format!("EXPLAIN {look}")))
         .bind(after.available_at)
@@ -63,7 +69,7 @@ async fn the_predecessors_table_is_left_alone_with_advice() {
         "CREATE TABLE {} (id bigserial, message bytea, status bigint)",
         shop().table()
     );
-    Postgres::run(&mut *pool.acquire().await.unwrap(), &create).await;
+    Postgres::execute(&mut *pool.acquire().await.unwrap(), &create).await;
 
     let error = Postgres::migrate(&relay, &shop()).await.unwrap_err();
 

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     Bus, MemoryBroker, Options, OutboxDatabase, Router,
     broker::{Broker, BrokerError, Opened, Setup},
-    outbox::{Dialect, NewRecord},
+    outbox::NewRecord,
 };
 
 /// Everything here answers in milliseconds, or waits for the other transaction without end.
@@ -215,7 +215,7 @@ pub(super) async fn a_callers_own_schema_does_not_redirect_the_insert<DB: House>
     let name = format!("elsewhere_{}", Uuid::now_v7().simple());
     let message = message("order.placed");
     let mut conn = outbox.pool.acquire().await.unwrap();
-    DB::run(&mut conn, &format!("CREATE SCHEMA {name}")).await;
+    DB::execute(&mut conn, &format!("CREATE SCHEMA {name}")).await;
     let switch = if DB::NAME == "PostgreSQL" {
         format!("SET search_path = {name}")
     } else {
@@ -233,9 +233,7 @@ pub(super) async fn a_callers_own_schema_does_not_redirect_the_insert<DB: House>
 pub(super) async fn the_startup_lock_keeps_others_from_migrating<DB: House>() {
     let outbox = Outbox::<DB>::new().await;
     let other = DB::relay_pool(&outbox.pool);
-    let lock = <DB as Dialect>::startup_lock(&outbox.relay, &shop())
-        .await
-        .unwrap();
+    let lock = DB::lock_migrations(&outbox.relay).await.unwrap();
 
     let migrate = tokio::spawn(async move { DB::migrate(&other, &shop()).await });
     tokio::time::sleep(Duration::from_millis(300)).await;

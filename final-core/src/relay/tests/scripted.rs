@@ -111,7 +111,7 @@ impl Stage {
     pub(super) async fn insert(&self, records: &[NewRecord<'_>]) {
         let relay = self.bus.relay();
         let mut conn = relay.store.caller().acquire().await.unwrap();
-        let insert = relay.store.insert(&mut conn, &relay.service, records);
+        let insert = relay.store.insert(&mut conn, records);
         insert.await.unwrap();
     }
 

@@ -1,0 +1,199 @@
+//! INSERTs of several rows.
+//!
+//! A text of its own for each number of rows would be prepared anew for each transaction, or drive the
+//! caller's statements out of the cache (100 by default). So there are a few texts. PostgreSQL takes the rows
+//! as arrays, one for each column, by one text for any number of rows. The others take rows that are written
+//! out, and many rows go in several pieces.
+
+use std::{ops::Range, sync::Arc};
+
+use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+
+use super::{DbResult, Driver, Value};
+
+/// Every small number of rows has a text, since most transactions publish a few messages: those are one
+/// statement.
+const SMALL: usize = 16;
+/// Beyond it a piece is one of these.
+const LARGE: [usize; 2] = [32, 64];
+
+/// The INSERT of rows with a number of columns into one table.
+#[derive(Debug)]
+pub(crate) struct Insert {
+    columns: usize,
+    /// One text for each size of a piece, the smallest first.
+    pieces: Vec<(usize, SqlStr)>,
+    /// One text for each number of columns that go as arrays, the smallest first. The columns behind them
+    /// are the same for all rows and go as single values: PostgreSQL reads each array into a store of its
+    /// own for the statement, so the fewer there are the better.
+    arrays: Vec<(usize, SqlStr)>,
+}
+
+fn sql(text: String) -> SqlStr {
+    AssertSqlSafe(Arc::<str>::from(text)).into_sql_str()
+}
+
+impl Insert {
+    /// All sizes of pieces, of a beginning and of the text of one row, repeated.
+    pub(crate) fn of_rows(columns: usize, insert: &str, row: &str) -> Self {
+        let text = |rows| format!("{insert}{}", vec![row; rows].join(", "));
+        let sizes = (1..=SMALL).chain(LARGE);
+        Self {
+            columns,
+            pieces: sizes.map(|rows| (rows, sql(text(rows)))).collect(),
+            arrays: Vec::new(),
+        }
+    }
+
+    /// One text for one row, and those for any number.
+    pub(crate) fn of_arrays(
+        columns: usize,
+        one: String,
+        arrays: impl IntoIterator<Item = (usize, String)>,
+    ) -> Self {
+        let arrays = arrays
+            .into_iter()
+            .map(|(columns, text)| (columns, sql(text)));
+        Self {
+            columns,
+            pieces: vec![(1, sql(one))],
+            arrays: arrays.collect(),
+        }
+    }
+
+    /// For one row alone.
+    pub(crate) fn of_one(columns: usize, one: String) -> Self {
+        Self::of_arrays(columns, one, [])
+    }
+
+    /// Inserts rows, whose values stand one row behind the other.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does, or if fewer rows were written than were given.
+    pub(crate) async fn execute<DB: Driver>(
+        &self,
+        conn: &mut DB::Connection,
+        values: &[Value<'_>],
+    ) -> DbResult<()> {
+        let rows = values.len() / self.columns;
+        if rows > 1
+            && let Some((columns, statement)) = self.arrays_for(values)
+        {
+            let values = self.transposed(columns, values);
+            return all_written(DB::run_sql(conn, statement, &values).await?, rows);
+        }
+        for (statement, piece) in self.pieces_for(rows) {
+            let values = &values[piece.start * self.columns..piece.end * self.columns];
+            all_written(DB::run_sql(conn, statement, values).await?, piece.len())?;
+        }
+        Ok(())
+    }
+
+    /// Inserts one row by a statement that may write none. Returns how many it wrote.
+    pub(crate) async fn execute_one<DB: Driver>(
+        &self,
+        conn: &mut DB::Connection,
+        values: &[Value<'_>],
+    ) -> DbResult<u64> {
+        match self.pieces.first() {
+            Some((_, statement)) => DB::run_sql(conn, statement, values).await,
+            None => Ok(0),
+        }
+    }
+
+    /// The text with the fewest arrays in which all rows can go together.
+    fn arrays_for(&self, values: &[Value<'_>]) -> Option<(usize, &SqlStr)> {
+        let first = &values[..self.columns.min(values.len())];
+        let are_alike = |from: usize| {
+            let mut rows = values.chunks(self.columns);
+            rows.all(|row| row[from..] == first[from..])
+        };
+        let fits =
+            |(columns, _): &&(usize, SqlStr)| *columns == self.columns || are_alike(*columns);
+        let found = self.arrays.iter().find(fits);
+        found.map(|(columns, statement)| (*columns, statement))
+    }
+
+    /// The first columns as arrays, and the others as the first row has them.
+    fn transposed<'a>(&self, columns: usize, values: &[Value<'a>]) -> Vec<Value<'a>> {
+        let column = |at| Value::column(values.iter().skip(at).step_by(self.columns));
+        let same = values[columns..self.columns].iter().cloned();
+        (0..columns).map(column).chain(same).collect()
+    }
+
+    /// The rows in pieces, each with the statement for it.
+    fn pieces_for(&self, rows: usize) -> impl Iterator<Item = (&SqlStr, Range<usize>)> + Send {
+        let mut from = 0;
+        std::iter::from_fn(move || {
+            let fits = |(size, _): &&(usize, SqlStr)| *size <= rows - from;
+            let (size, statement) = self.pieces.iter().rev().find(fits)?;
+            let piece = from..from + size;
+            from += size;
+            Some((statement, piece))
+        })
+    }
+}
+
+/// An INSERT that a trigger or a rule of the table turns into nothing is no error to the database.
+pub(crate) fn all_written(written: u64, rows: usize) -> DbResult<()> {
+    if written == rows as u64 {
+        return Ok(());
+    }
+    let text = format!(
+        "the INSERT was accepted and wrote {written} of {rows} rows; a trigger or a rule of the table \
+         keeps rows out: remove it"
+    );
+    Err(sqlx::Error::Configuration(text.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_row_is_in_one_piece_in_its_order_with_the_statement_for_as_many(rows in 0..1_100_usize) {
+            let insert = Insert::of_rows(1, "", "(?)");
+
+            let cut: Vec<_> = insert.pieces_for(rows).collect();
+
+            for (statement, piece) in &cut {
+                prop_assert_eq!(statement.as_str().matches("(?)").count(), piece.len());
+            }
+            let together: Vec<usize> = cut.into_iter().flat_map(|(_, piece)| piece).collect();
+            prop_assert_eq!(together, (0..rows).collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn a_few_rows_are_one_piece(rows in 1..=16_usize) {
+            let insert = Insert::of_rows(1, "", "(?)");
+            prop_assert_eq!(insert.pieces_for(rows).count(), 1);
+        }
+    }
+
+    #[test]
+    fn what_is_the_same_in_all_rows_is_no_array() {
+        let insert = Insert::of_arrays(3, String::new(), [(1, "few".into()), (3, "all".into())]);
+        let rows = |last: i64| {
+            let [a, b] = [[1, 7, 9], [2, 7, last]].map(|row: [i64; 3]| row.map(Value::from));
+            [a, b].concat()
+        };
+
+        let alike = rows(9);
+        let (columns, statement) = insert.arrays_for(&alike).unwrap();
+        assert_eq!((columns, statement.as_str()), (1, "few"));
+        let transposed = insert.transposed(columns, &alike);
+        assert_eq!(
+            transposed,
+            [Value::from(&[1_i64, 2][..]), 7_i64.into(), 9_i64.into()]
+        );
+
+        let different = rows(8);
+        let (columns, statement) = insert.arrays_for(&different).unwrap();
+        assert_eq!((columns, statement.as_str()), (3, "all"));
+        let transposed = insert.transposed(columns, &different);
+        assert_eq!(transposed[2], Value::from(&[9_i64, 8][..]));
+    }
+}

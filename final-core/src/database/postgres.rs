@@ -1,0 +1,191 @@
+//! PostgreSQL as a [`Driver`].
+
+use sqlx::{
+    Executor, PgConnection, PgPool, Postgres, Row as _, SqlStr, Transaction,
+    postgres::{PgArguments, PgListener},
+    query::Query,
+};
+
+use super::{
+    Column, DbResult, Dialect, Driver, LOCK_SECONDS, Lone, MIGRATIONS, MigrationLock,
+    POOL_PATIENCE, Row, Server, Value, owned::owned, run_and_rows,
+};
+
+/// SQLSTATE classes that say that the transaction was rolled back: data, constraints, transaction states,
+/// serialization and deadlocks, object states, and what a function raised.
+///
+/// Not here, because the commit may stand all the same: 08 (connection), 53 (resources), 57 (going down),
+/// 58, XX, and 40003, which says that the outcome is unknown.
+const ROLLED_BACK: [&str; 7] = ["22", "23", "25", "2D", "40", "55", "P0"];
+
+impl super::sealed::Sealed for Postgres {}
+
+impl Driver for Postgres {
+    const DIALECT: Dialect = Dialect::Postgres;
+
+    async fn begin(pool: &PgPool) -> DbResult<Transaction<'static, Self>> {
+        let pool = pool.clone();
+        owned(async move { pool.begin().await }).await
+    }
+
+    fn own_pool(pool: &PgPool, connections: u32, session: &'static [&'static str]) -> PgPool {
+        pool.options()
+            .clone()
+            .max_connections(connections)
+            .min_connections(0)
+            .test_before_acquire(false)
+            .acquire_timeout(POOL_PATIENCE)
+            // The caller's hooks are for the caller's sessions: one that resets the session would take
+            // ours away.
+            .before_acquire(|_, _| Box::pin(async { Ok(true) }))
+            .after_release(|_, _| Box::pin(async { Ok(true) }))
+            .after_connect(move |conn, _| {
+                Box::pin(async move {
+                    for statements in session {
+                        conn.execute(*statements).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .connect_lazy_with(pool.connect_options().as_ref().clone())
+    }
+
+    fn lives_in_pool(_: &PgPool) -> bool {
+        false
+    }
+
+    fn place(pool: &PgPool) -> String {
+        let options = pool.connect_options();
+        let host = options.get_socket().map_or_else(
+            || options.get_host().to_owned(),
+            |socket| socket.display().to_string(),
+        );
+        format!(
+            "{host}:{}/{}?{}",
+            options.get_port(),
+            options.get_database().unwrap_or(options.get_username()),
+            options.get_options().unwrap_or_default(),
+        )
+    }
+
+    async fn server(conn: &mut PgConnection) -> DbResult<Server> {
+        let schema = current_schema(conn).await?;
+        Ok(Server {
+            schema: format!("{}.", Self::DIALECT.quoted(&schema)),
+            tells_transactions: false,
+            shows_early: false,
+        })
+    }
+
+    run_and_rows!(super::NoPatience);
+
+    async fn columns(conn: &mut PgConnection, table: &str) -> DbResult<Vec<String>> {
+        sqlx::query_scalar(
+            "SELECT attname::text FROM pg_catalog.pg_attribute \
+             WHERE attrelid = to_regclass(quote_ident(current_schema()) || '.' || quote_ident($1)) \
+               AND attnum > 0 AND NOT attisdropped",
+        )
+        .bind(table)
+        .fetch_all(conn)
+        .await
+    }
+
+    /// By a transaction, in which the migration runs as well: after a crash nothing of it is there.
+    async fn lock_migrations(pool: &PgPool) -> DbResult<MigrationLock<Self>> {
+        let mut tx = Self::begin(pool).await?;
+        let schema = current_schema(&mut tx).await?;
+        let wait = format!("SET LOCAL lock_timeout = '{LOCK_SECONDS}s'");
+        tx.execute(sqlx::AssertSqlSafe(wait)).await?;
+        sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
+            .bind(format!("{MIGRATIONS} {schema}"))
+            .execute(&mut *tx)
+            .await?;
+        Ok(MigrationLock::Transaction(tx))
+    }
+
+    async fn listen(
+        pool: &PgPool,
+        channel: &str,
+        heard: impl Fn(&str) + Send + Sync,
+    ) -> DbResult<()> {
+        let mut listener = PgListener::connect_with(pool).await?;
+        listener.listen(channel).await?;
+        heard("");
+        loop {
+            let notice = listener.recv().await?;
+            heard(notice.payload());
+        }
+    }
+
+    /// The INSERT tells.
+    async fn lone(caller: &PgPool, _: &Server) -> DbResult<Lone<Self>> {
+        caller.acquire().await.map(Lone::Connection)
+    }
+
+    /// COMMIT is a rollback once a statement has failed, and sqlx calls that a success. Every other
+    /// statement fails.
+    async fn is_open(conn: &mut PgConnection, _: &Server, _flushed: bool) -> DbResult<bool> {
+        conn.execute("SELECT 1").await.map(|_| true)
+    }
+
+    /// 42P01: the table; 3F000: its schema.
+    fn is_missing_table(error: &sqlx::Error, name: &str) -> bool {
+        has_code(error, "3F000") || has_code(error, "42P01") && super::says(error, name)
+    }
+
+    fn is_surely_rolled_back(error: &sqlx::Error) -> bool {
+        code(error).is_some_and(|code| {
+            code != "40003" && ROLLED_BACK.iter().any(|class| code.starts_with(class))
+        })
+    }
+
+    /// The outbox's statements lock rows in one order, so there are no deadlocks to be made good.
+    fn is_deadlock(_: &sqlx::Error) -> bool {
+        false
+    }
+
+    /// An earlier statement has failed, so that the transaction can only be rolled back.
+    fn is_not_alone(error: &sqlx::Error) -> bool {
+        has_code(error, "25P02")
+    }
+}
+
+fn code(error: &sqlx::Error) -> Option<String> {
+    Some(error.as_database_error()?.code()?.into_owned())
+}
+
+fn has_code(error: &sqlx::Error, wanted: &str) -> bool {
+    code(error).is_some_and(|code| code == wanted)
+}
+
+async fn current_schema(conn: &mut PgConnection) -> DbResult<String> {
+    let schema: Option<String> = sqlx::query_scalar("SELECT current_schema()::text")
+        .fetch_one(conn)
+        .await?;
+    schema.ok_or_else(|| {
+        sqlx::Error::Configuration(
+            "no schema is selected for the outbox: the search_path of the connection options names \
+             none that exists; create it, or set `search_path`"
+                .into(),
+        )
+    })
+}
+
+fn bound<'q>(sql: SqlStr, values: &'q [Value<'_>]) -> Query<'q, Postgres, PgArguments> {
+    values
+        .iter()
+        .fold(sqlx::query(sql), |query, value| match value {
+            Value::Int(value) => query.bind(value),
+            Value::Bool(value) => query.bind(value),
+            Value::Text(value) => query.bind(value.as_deref()),
+            Value::Bytes(value) => query.bind(value.as_deref()),
+            Value::Id(value) => query.bind(value),
+            Value::Ints(all) => query.bind(all),
+            Value::Bools(all) => query.bind(all),
+            Value::Texts(all) => query.bind(all.iter().map(Option::as_deref).collect::<Vec<_>>()),
+            Value::ByteStrings(all) => {
+                query.bind(all.iter().map(Option::as_deref).collect::<Vec<_>>())
+            }
+            Value::Ids(all) => query.bind(all),
+        })
+}

@@ -1,0 +1,272 @@
+//! SQLite as a [`Driver`].
+
+use std::time::Duration;
+
+use sqlx::{
+    Executor, Row as _, SqlStr, Sqlite, SqliteConnection, SqlitePool, Transaction,
+    query::Query,
+    sqlite::{SqliteArguments, SqliteConnectOptions},
+};
+use uuid::Uuid;
+
+use super::{
+    Column, DbResult, Dialect, Driver, Lone, MigrationLock, Row, Server, Value, owned::owned,
+    run_and_rows,
+};
+
+/// How long a write waits for the one before it. A caller's transaction is that one, most of the time.
+const BUSY: Duration = Duration::from_secs(5);
+
+impl super::sealed::Sealed for Sqlite {}
+
+impl Driver for Sqlite {
+    const DIALECT: Dialect = Dialect::Sqlite;
+
+    async fn begin(pool: &SqlitePool) -> DbResult<Transaction<'static, Self>> {
+        let pool = pool.clone();
+        owned(async move {
+            let mut patience = Patience::default();
+            loop {
+                match pool.begin_with("BEGIN IMMEDIATE").await {
+                    Err(error) if patience.again(&error).await => {}
+                    begun => return begun,
+                }
+            }
+        })
+        .await
+    }
+
+    /// A database in memory is gone with its last connection and often has only one, so the caller's pool
+    /// is shared there.
+    fn own_pool(
+        pool: &SqlitePool,
+        connections: u32,
+        session: &'static [&'static str],
+    ) -> SqlitePool {
+        let options = pool.connect_options();
+        if in_memory(&options) {
+            return pool.clone();
+        }
+        pool.options()
+            .clone()
+            .max_connections(connections)
+            .min_connections(0)
+            .test_before_acquire(false)
+            // The caller's hooks are for the caller's sessions.
+            .before_acquire(|_, _| Box::pin(async { Ok(true) }))
+            .after_release(|_, _| Box::pin(async { Ok(true) }))
+            .after_connect(move |conn, _| {
+                Box::pin(async move {
+                    // Refused while somebody else is in the middle of something; everything works
+                    // without it, only slower, and the next connection tries again.
+                    if let Err(error) = conn.execute("PRAGMA main.journal_mode = WAL").await {
+                        tracing::debug!(
+                            target: "final::outbox", %error,
+                            "the SQLite file could not be switched to WAL yet"
+                        );
+                    }
+                    for statement in session {
+                        conn.execute(*statement).await?;
+                    }
+                    Ok(())
+                })
+            })
+            // In a shared cache a lock is refused at once, whatever the timeout.
+            .connect_lazy_with(
+                options
+                    .as_ref()
+                    .clone()
+                    .shared_cache(false)
+                    .busy_timeout(BUSY),
+            )
+    }
+
+    fn lives_in_pool(pool: &SqlitePool) -> bool {
+        in_memory(&pool.connect_options())
+    }
+
+    fn place(pool: &SqlitePool) -> String {
+        let options = pool.connect_options();
+        if Self::lives_in_pool(pool) {
+            // The options belong to the pool and are never moved.
+            return format!("memory {:p}", std::sync::Arc::as_ptr(&options));
+        }
+        let file = options.get_filename();
+        let file = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+        file.display().to_string()
+    }
+
+    /// `main` keeps a temporary table of the same name out of the way.
+    #[allow(clippy::unused_async, reason = "the other drivers' wait")]
+    async fn server(_: &mut SqliteConnection) -> DbResult<Server> {
+        Ok(Server {
+            schema: "main.".to_owned(),
+            tells_transactions: false,
+            shows_early: false,
+        })
+    }
+
+    run_and_rows!(Patience);
+
+    async fn columns(conn: &mut SqliteConnection, table: &str) -> DbResult<Vec<String>> {
+        sqlx::query_scalar("SELECT name FROM pragma_table_info(?1, 'main')")
+            .bind(table)
+            .fetch_all(conn)
+            .await
+    }
+
+    /// By a transaction, begun as IMMEDIATE: after a crash nothing of the migration is there.
+    async fn lock_migrations(pool: &SqlitePool) -> DbResult<MigrationLock<Self>> {
+        Self::begin(pool).await.map(MigrationLock::Transaction)
+    }
+
+    async fn listen(_: &SqlitePool, _: &str, _: impl Fn(&str) + Send + Sync) -> DbResult<()> {
+        std::future::pending().await
+    }
+
+    /// SQL has no word for an open transaction here, and BEGIN fails in one. Not BEGIN IMMEDIATE: the open
+    /// one would have the lock of all writers then. The INSERT comes first, so it waits for the lock as well.
+    async fn lone(caller: &SqlitePool, _: &Server) -> DbResult<Lone<Self>> {
+        let caller = caller.clone();
+        match owned(async move { caller.begin().await }).await {
+            Ok(tx) => Ok(Lone::Transaction(tx)),
+            Err(error) if super::says(&error, "within a transaction") => Ok(Lone::Taken),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// COMMIT fails where the transaction is over.
+    #[allow(clippy::unused_async, reason = "the other drivers' wait")]
+    async fn is_open(_: &mut SqliteConnection, _: &Server, _flushed: bool) -> DbResult<bool> {
+        Ok(true)
+    }
+
+    fn is_missing_table(error: &sqlx::Error, name: &str) -> bool {
+        super::says(error, "no such table") && super::says(error, name)
+    }
+
+    /// After COMMIT failed with BUSY the transaction is still open, and is rolled back when its handle is
+    /// dropped. A full disk or an I/O error proves nothing.
+    fn is_surely_rolled_back(error: &sqlx::Error) -> bool {
+        const BUSY: u32 = 5;
+        const LOCKED: u32 = 6;
+        const CONSTRAINT: u32 = 19;
+        matches!(code(error), Some(BUSY | LOCKED | CONSTRAINT))
+    }
+
+    fn is_deadlock(_: &sqlx::Error) -> bool {
+        false
+    }
+
+    fn is_not_alone(_: &sqlx::Error) -> bool {
+        false
+    }
+}
+
+/// The primary result code, without what the extended one adds.
+fn code(error: &sqlx::Error) -> Option<u32> {
+    let code: u32 = error.as_database_error()?.code()?.parse().ok()?;
+    Some(code & 0xff)
+}
+
+/// Waits for a lock on a table of a database in memory, whose connections share a cache: there SQLite
+/// refuses at once what it would wait for in a file. The statement has had no effect.
+#[derive(Debug, Default)]
+struct Patience(u32);
+
+impl Patience {
+    /// Whether to try again, after a while; not for ever.
+    async fn again(&mut self, error: &sqlx::Error) -> bool {
+        const LOCKED_SHAREDCACHE: &str = "262";
+        const TRIES: u32 = 500;
+        let is_locked = error
+            .as_database_error()
+            .and_then(|error| error.code())
+            .is_some_and(|code| code == LOCKED_SHAREDCACHE);
+        if !is_locked || self.0 >= TRIES {
+            return false;
+        }
+        self.0 += 1;
+        tokio::time::sleep(Duration::from_millis(u64::from(self.0.min(10)))).await;
+        true
+    }
+}
+
+/// sqlx tells it by no getter, and `to_url_lossy` panics for `:memory:`.
+fn in_memory(options: &SqliteConnectOptions) -> bool {
+    let name = options.get_filename().to_string_lossy();
+    name.is_empty()
+        || name.contains(":memory:")
+        || name.contains("mode=memory")
+        || format!("{options:?}").contains("in_memory: true")
+}
+
+fn bound<'q>(sql: SqlStr, values: &'q [Value<'_>]) -> Query<'q, Sqlite, SqliteArguments> {
+    values
+        .iter()
+        .fold(sqlx::query(sql), |query, value| match value {
+            Value::Int(value) => query.bind(value),
+            Value::Bool(value) => query.bind(value),
+            Value::Text(value) => query.bind(value.as_deref()),
+            Value::Bytes(value) => query.bind(value.as_deref()),
+            Value::Id(value) => query.bind(value),
+            Value::Ints(all) => query.bind(numbers(all)),
+            Value::Ids(all) => query.bind(hexadecimal(all)),
+            // JSON cannot hold these, and no statement asks for them. What comes here finds nothing.
+            Value::Bools(_) | Value::Texts(_) | Value::ByteStrings(_) => query.bind(None::<i64>),
+        })
+}
+
+/// Numbers as a JSON array.
+fn numbers(all: &[Option<i64>]) -> String {
+    let all: Vec<String> = all.iter().flatten().map(i64::to_string).collect();
+    format!("[{}]", all.join(","))
+}
+
+/// Ids as a JSON array of hexadecimal texts, which has no other way to hold bytes.
+fn hexadecimal(all: &[Option<Uuid>]) -> String {
+    let mut text = String::with_capacity(2 + all.len() * 35);
+    text.push('[');
+    for id in all.iter().flatten() {
+        if text.len() > 1 {
+            text.push(',');
+        }
+        text.push('"');
+        text.push_str(id.simple().encode_lower(&mut Uuid::encode_buffer()));
+        text.push('"');
+    }
+    text.push(']');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn databases_in_memory_are_recognised() {
+        let is = |url: &str| in_memory(&url.parse().unwrap());
+
+        assert!(is("sqlite::memory:"));
+        assert!(is("sqlite://?mode=memory&cache=private"));
+        assert!(is("sqlite://orders?mode=memory"));
+        assert!(in_memory(&SqliteConnectOptions::new().filename(":memory:")));
+        assert!(!is("sqlite://orders.db"));
+        assert!(!is("sqlite:///tmp/orders.db?mode=rwc"));
+    }
+
+    #[test]
+    fn ids_are_listed_as_json() {
+        assert_eq!(hexadecimal(&[]), "[]");
+        assert_eq!(
+            hexadecimal(&[Some(Uuid::nil()), Some(Uuid::max())]),
+            r#"["00000000000000000000000000000000","ffffffffffffffffffffffffffffffff"]"#
+        );
+    }
+
+    #[test]
+    fn numbers_are_listed_as_json() {
+        assert_eq!(numbers(&[]), "[]");
+        assert_eq!(numbers(&[Some(-1), Some(7)]), "[-1,7]");
+    }
+}

@@ -1,0 +1,34 @@
+//! The log in SQLite.
+
+use super::LogWords;
+use crate::log::tables::schema::Types;
+
+pub(super) const WORDS: LogWords = LogWords {
+    gapless: true,
+    session: &[],
+    types: TYPES,
+    durable: None,
+    notify: None,
+    no_wait: None,
+    only: None,
+    strict: None,
+    impatient: None,
+    last_number,
+    raise_number: None,
+};
+
+/// AUTOINCREMENT, so that a number is not given out again once its row is removed.
+const TYPES: Types = Types {
+    serial: "INTEGER PRIMARY KEY AUTOINCREMENT",
+    small: "INTEGER",
+    moving: "",
+    still: "",
+    busy: "",
+    inline_index: false,
+    schema: "main.",
+};
+
+fn last_number(table: &str) -> String {
+    let name = table.rsplit('.').next().unwrap_or(table);
+    format!("COALESCE((SELECT seq FROM main.sqlite_sequence WHERE name = '{name}'), 0)")
+}

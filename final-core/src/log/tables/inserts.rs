@@ -1,0 +1,223 @@
+//! The INSERTs of messages, inside a caller's transaction and alone.
+
+use super::{
+    dialect::{MESSAGE, Texts},
+    entry::Entry,
+};
+use crate::{
+    database::{
+        DbResult, Dialect, Driver, Server, Templates, Value,
+        insert::{Insert, all_written},
+        lone::{OWN_TRANSACTION, unless_in_transaction},
+    },
+    message::MSGPACK,
+};
+
+/// The columns of a message that is plain, as `publish(topic, &value)` makes it, and how many of them are
+/// parameters. What it does not have is left out, and what is the same for all stands in the text.
+const PLAIN: (&str, usize) = (
+    "message_id, topic, payload, lane, weight, content_type, durable, created_at",
+    5,
+);
+
+/// The lane outside a transaction is one that the table's CHECK refuses: a deadlock ends the transaction at
+/// once, and a closure that goes on would otherwise publish alone.
+const GUARDED: &str = "IF(@@in_transaction, ?, -1)";
+
+/// The statements for messages that are due at once, or for those to be scheduled.
+#[derive(Debug)]
+pub(crate) struct Inserts {
+    plain: Insert,
+    any: Insert,
+    /// For one message whose INSERT is its own commit; where the database can tell.
+    lone: Option<(Insert, Insert)>,
+    scheduled: bool,
+    /// Whether the server says whether a transaction is open.
+    tells_transactions: bool,
+}
+
+impl Inserts {
+    pub(crate) fn new(dialect: Dialect, texts: &Texts, server: &Server, scheduled: bool) -> Self {
+        let table = texts.table(if scheduled { "scheduled" } else { "" });
+        let make = Maker {
+            dialect,
+            table: &table,
+            scheduled,
+        };
+        let lane = if server.tells_transactions {
+            GUARDED
+        } else {
+            "?"
+        };
+        Self {
+            plain: make.many(true, lane),
+            any: make.many(false, lane),
+            lone: make.lone(server),
+            scheduled,
+            tells_transactions: server.tells_transactions,
+        }
+    }
+
+    /// Inserts messages, as many as one INSERT takes.
+    pub(crate) async fn append<DB: Driver>(
+        &self,
+        conn: &mut DB::Connection,
+        entries: &[Entry<'_>],
+    ) -> DbResult<()> {
+        let are_plain = !self.scheduled && entries.iter().all(Entry::is_plain);
+        let insert = if are_plain { &self.plain } else { &self.any };
+        let values = self.values(entries, are_plain);
+        insert.execute::<DB>(conn, &values).await
+    }
+
+    /// Inserts one message by a statement that is its own commit. False, and nothing is written, where it
+    /// would not be, or where no statement can tell.
+    pub(crate) async fn append_alone<DB: Driver>(
+        &self,
+        conn: &mut DB::Connection,
+        entry: &Entry<'_>,
+    ) -> DbResult<bool> {
+        let Some((plain, any)) = &self.lone else {
+            return Ok(false);
+        };
+        let is_plain = !self.scheduled && entry.is_plain();
+        let insert = if is_plain { plain } else { any };
+        let values = self.values(std::slice::from_ref(entry), is_plain);
+        match insert.execute_one::<DB>(conn, &values).await {
+            // MariaDB refuses the row where it would not be committed, so one that is missing was kept out.
+            Ok(written) if self.tells_transactions => all_written(written, 1).map(|()| true),
+            Ok(written) => Ok(written == 1),
+            Err(error) if DB::is_not_alone(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn values<'a>(&self, entries: &'a [Entry<'_>], are_plain: bool) -> Vec<Value<'a>> {
+        let mut values = Vec::with_capacity(entries.len() * if are_plain { 5 } else { 11 });
+        for entry in entries {
+            values.extend([entry.id.into(), entry.topic.into()]);
+            if are_plain {
+                values.push(entry.payload.into());
+                values.extend([entry.lane.into(), entry.weight.into()]);
+                continue;
+            }
+            values.extend([
+                entry.key.into(),
+                entry.headers.as_deref().into(),
+                entry.payload.into(),
+                entry.content_type.into(),
+                entry.durable.into(),
+                entry.lane.into(),
+                entry.weight.into(),
+                entry.expires_in.into(),
+            ]);
+            if self.scheduled {
+                values.push(entry.due_in.into());
+            }
+        }
+        values
+    }
+}
+
+/// Makes the INSERTs into one table.
+struct Maker<'a> {
+    dialect: Dialect,
+    table: &'a str,
+    scheduled: bool,
+}
+
+impl Maker<'_> {
+    /// How many parameters a row has.
+    fn parameters(&self, plain: bool) -> usize {
+        match plain {
+            true => PLAIN.1,
+            false => 10 + usize::from(self.scheduled),
+        }
+    }
+
+    /// The beginning of an INSERT, and the values of one row.
+    fn row(&self, plain: bool, lane: &str) -> (String, String) {
+        let now = self.dialect.words().now;
+        let any = format!("?, ?, ?, ?, ?, ?, ?, {lane}, ?, {now} + ?, {now}");
+        let (columns, row) = match (plain, self.scheduled) {
+            (true, _) => (
+                PLAIN.0.to_owned(),
+                format!("?, ?, ?, {lane}, ?, '{MSGPACK}', 1, {now}"),
+            ),
+            (false, false) => (format!("{MESSAGE}, expires_at, created_at"), any),
+            (false, true) => (
+                format!("{MESSAGE}, expires_at, created_at, due_at"),
+                format!("{any}, {now} + ?"),
+            ),
+        };
+        (format!("INSERT INTO {} ({columns})", self.table), row)
+    }
+
+    fn many(&self, plain: bool, lane: &str) -> Insert {
+        let parameters = self.parameters(plain);
+        let (into, row) = self.row(plain, lane);
+        match self.dialect {
+            Dialect::Postgres => Insert::of_arrays(
+                parameters,
+                numbered(&format!("{into} VALUES ({row})")),
+                [(parameters, self.arrays(plain))],
+            ),
+            Dialect::MySql | Dialect::Sqlite => {
+                Insert::of_rows(parameters, &format!("{into} VALUES "), &format!("({row})"))
+            }
+        }
+    }
+
+    fn lone(&self, server: &Server) -> Option<(Insert, Insert)> {
+        let make = |plain| {
+            let (into, row) = self.row(plain, "?");
+            let text = match self.dialect {
+                Dialect::Postgres => numbered(&format!("{into} SELECT {row} {OWN_TRANSACTION}")),
+                Dialect::MySql if server.tells_transactions => {
+                    let (into, row) = self.row(plain, &unless_in_transaction("?"));
+                    format!("{into} VALUES ({row})")
+                }
+                Dialect::MySql | Dialect::Sqlite => return None,
+            };
+            Some(Insert::of_one(self.parameters(plain), text))
+        };
+        Some((make(true)?, make(false)?))
+    }
+
+    /// The columns go as arrays. Each is read into a store of its own for the statement, so the fewer there
+    /// are the better.
+    fn arrays(&self, plain: bool) -> String {
+        let (table, now) = (self.table, self.dialect.words().now);
+        if plain {
+            return format!(
+                "WITH c AS MATERIALIZED (SELECT {now} AS clock) \
+                 INSERT INTO {table} ({}) \
+                 SELECT id, topic, payload, lane, weight, '{MSGPACK}', 1, clock \
+                 FROM c, UNNEST($1::uuid[], $2::text[], $3::bytea[], $4::bigint[], $5::bigint[]) \
+                 AS r(id, topic, payload, lane, weight)",
+                PLAIN.0
+            );
+        }
+        let (due, array, given, value) = match self.scheduled {
+            true => (", due_at", ", $11::bigint[]", ", due", ", clock + due"),
+            false => ("", "", "", ""),
+        };
+        format!(
+            "WITH c AS MATERIALIZED (SELECT {now} AS clock) \
+             INSERT INTO {table} ({MESSAGE}, expires_at, created_at{due}) \
+             SELECT id, topic, key, headers, payload, content_type, durable, lane, weight, \
+                 clock + expires, clock{value} \
+             FROM c, UNNEST($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[], \
+                 $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[]{array}) \
+             AS r(id, topic, key, headers, payload, content_type, durable, lane, weight, expires{given})"
+        )
+    }
+}
+
+/// Numbers the placeholders, as PostgreSQL wants them.
+fn numbered(text: &str) -> String {
+    Templates::new(Dialect::Postgres, [])
+        .sql(text)
+        .as_str()
+        .to_owned()
+}

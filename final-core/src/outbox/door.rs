@@ -1,0 +1,372 @@
+//! The one door to a service's outbox.
+//!
+//! Input: the caller's pool, and the service's name. The bus writes records through it, on connections of
+//! the caller's, and asks it what is in the table; the relay claims and settles records through its
+//! [`Table`], on a pool of our own: busy writers must not starve the ackers, nor the ackers the writers.
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use sqlx::{Pool, Transaction};
+use tokio::sync::OnceCell;
+use uuid::Uuid;
+
+use super::{
+    OutboxDatabase,
+    record::NewRecord,
+    schema,
+    statements::{Statements, session},
+    table::Table,
+};
+use crate::{
+    Error,
+    database::{
+        DbResult, Dialect, Driver, Lone, MigrationLock, Server, Value, limits::by_size,
+        renewable::RenewablePool, says,
+    },
+    names::ServiceName,
+};
+
+/// How long the database may take to answer a statement. It gives up waiting for a lock in less, so that what
+/// was asked in vain does not pile up there.
+pub(super) const ANSWER: Duration = Duration::from_secs(15);
+
+/// Connections of our own pool: ackers, the scanner that claims and gives back at once, and one for what a
+/// person asks.
+const CONNECTIONS: u32 = 4;
+
+/// One service's outbox.
+pub(crate) struct Outbox<DB: OutboxDatabase> {
+    name: String,
+    service: Option<ServiceName>,
+    pub(super) pool: RenewablePool<DB>,
+    statements: OnceCell<Statements>,
+    /// Who claims: new for each bus, so that a restarted process does not take its dead predecessor's leases
+    /// for its own.
+    owner: Uuid,
+    lease: Duration,
+}
+
+impl<DB: OutboxDatabase> Outbox<DB> {
+    /// The outbox of a service in the database of the caller's pool. Nothing is connected until it is used.
+    pub(crate) fn new(name: String, caller: Pool<DB>, lease: Duration) -> Self {
+        Self {
+            service: ServiceName::new(&name).ok(),
+            name,
+            pool: RenewablePool::new(caller, own_pool),
+            statements: OnceCell::new(),
+            owner: Uuid::now_v7(),
+            lease,
+        }
+    }
+
+    /// The service.
+    ///
+    /// # Errors
+    ///
+    /// Fails if its name is none.
+    pub(crate) fn service(&self) -> Result<&ServiceName, Error> {
+        match &self.service {
+            Some(service) => Ok(service),
+            // Checked again, for the error that tells why.
+            None => Err(ServiceName::new(&self.name)
+                .err()
+                .unwrap_or(Error::NotStarted)),
+        }
+    }
+
+    /// The caller's pool.
+    pub(crate) fn caller(&self) -> &Pool<DB> {
+        self.pool.caller()
+    }
+
+    pub(crate) fn lease(&self) -> Duration {
+        self.lease
+    }
+
+    /// A lease that begins now: what the table is told, and until when we may rely on it.
+    ///
+    /// Taken before the statement is sent, so that ours ends first.
+    pub(crate) fn new_lease(&self) -> ((Uuid, Duration), Instant) {
+        ((self.owner, self.lease), Instant::now() + self.lease)
+    }
+
+    /// Closes our own pool.
+    pub(crate) async fn close(&self) {
+        if !DB::lives_in_pool(self.caller()) {
+            self.pool.close().await;
+        }
+    }
+
+    /// The table, once its schema has been looked up.
+    pub(crate) async fn located(&self) -> Result<Table<'_, DB>, Error> {
+        let service = self.service()?;
+        let statements = self.statements.get_or_try_init(|| self.locate(service));
+        let statements = statements
+            .await
+            .map_err(Error::database("looking up the schema of the outbox"))?;
+        Ok(self.table_with(statements))
+    }
+
+    async fn locate(&self, service: &ServiceName) -> DbResult<Statements> {
+        let server = self.pool.within(ANSWER, async {
+            DB::server(&mut *self.pool.get().acquire().await?).await
+        });
+        let statements = Statements::new(DB::DIALECT, server.await?, service);
+        // A driver is only there with the feature that brings its statements.
+        statements.ok_or(sqlx::Error::WorkerCrashed)
+    }
+
+    /// The table, for the relay, which is started only after the schema has been looked up.
+    pub(crate) fn table(&self) -> DbResult<Table<'_, DB>> {
+        let statements = self.statements.get().ok_or(sqlx::Error::PoolClosed)?;
+        Ok(self.table_with(statements))
+    }
+
+    fn table_with<'a>(&'a self, statements: &'a Statements) -> Table<'a, DB> {
+        Table {
+            pool: &self.pool,
+            statements,
+            owner: self.owner,
+            lease: self.lease,
+        }
+    }
+
+    /// Begins a transaction on the caller's pool.
+    pub(crate) async fn begin(&self) -> Result<Transaction<'static, DB>, Error> {
+        DB::begin(self.caller())
+            .await
+            .map_err(Error::database("beginning a transaction"))
+    }
+
+    /// Begins a transaction on our own pool, for a message that no connection of the caller's can commit by
+    /// itself.
+    pub(crate) async fn begin_elsewhere(&self) -> Result<Transaction<'static, DB>, Error> {
+        // It would be the caller's again.
+        if DB::lives_in_pool(self.caller()) {
+            return Err(Error::OpenTransaction);
+        }
+        let began = self
+            .pool
+            .within(ANSWER, async { DB::begin(&self.pool.get()).await });
+        began
+            .await
+            .map_err(Error::database("beginning a transaction for a message"))
+    }
+
+    /// Inserts records into the caller's transaction, in as few statements as the limits allow: 1,000 rows
+    /// and 4 MiB each.
+    pub(crate) async fn insert(
+        &self,
+        conn: &mut DB::Connection,
+        records: &[NewRecord<'_>],
+    ) -> Result<(), Error> {
+        let Table { statements, .. } = self.located().await?;
+        insert::<DB>(conn, statements, records, true)
+            .await
+            .map_err(|error| explain::<DB>(statements, error, "writing messages to the outbox"))
+    }
+
+    /// Takes a connection of the caller's pool for a message of its own.
+    pub(crate) async fn lone(&self) -> Result<Lone<DB>, Error> {
+        let server = self.server().await?;
+        DB::lone(self.caller(), server)
+            .await
+            .map_err(Error::database("taking a connection from the pool"))
+    }
+
+    /// Inserts one record by a statement that is its own commit.
+    ///
+    /// False, and nothing is written, where the connection has a transaction open or does not commit by
+    /// itself. The statement finds out by itself, so that there is no round trip more.
+    ///
+    /// # Errors
+    ///
+    /// The database's own, unexplained: a lost answer says as little as with COMMIT.
+    pub(crate) async fn insert_alone(
+        &self,
+        conn: &mut DB::Connection,
+        record: &NewRecord<'_>,
+    ) -> DbResult<bool> {
+        insert_alone::<DB>(conn, self.table()?.statements, record).await
+    }
+
+    /// Makes sure that a transaction to be committed is still there, see [`Driver::is_open`].
+    pub(crate) async fn is_open(
+        &self,
+        conn: &mut DB::Connection,
+        flushed: bool,
+    ) -> Result<bool, Error> {
+        let doing = "committing, because of an error before that the transaction did not survive";
+        let server = self.server().await?;
+        DB::is_open(conn, server, flushed)
+            .await
+            .map_err(Error::database(doing))
+    }
+
+    async fn server(&self) -> Result<&Server, Error> {
+        let Table { statements, .. } = self.located().await?;
+        Ok(&statements.server)
+    }
+
+    /// Whether an error from COMMIT proves that nothing was committed, see [`Driver::is_surely_rolled_back`].
+    pub(crate) fn is_surely_rolled_back(&self, error: &sqlx::Error) -> bool {
+        DB::is_surely_rolled_back(error)
+    }
+
+    /// Makes sure that the outbox may be emptied: no other instance holds records, and none migrates until
+    /// the purge is over.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PurgeRefused`] if another instance holds records.
+    pub(crate) async fn begin_purge(&self) -> Result<Purge<'_, DB>, Error> {
+        let table = self.located().await?;
+        let lock = match DB::DIALECT {
+            // It has one writer at a time anyway, and holding the lock would lock out ourselves.
+            Dialect::Sqlite => None,
+            Dialect::Postgres | Dialect::MySql => {
+                let lock = self.pool.within(schema::PATIENCE, async {
+                    DB::lock_migrations(&self.pool.get()).await
+                });
+                Some(lock.await.map_err(purging())?)
+            }
+        };
+        if table.has_other_leases().await.map_err(purging())? {
+            return Err(Error::PurgeRefused(
+                "another instance of the service holds records of the outbox; stop it, or wait until \
+                 its lease is over"
+                    .into(),
+            ));
+        }
+        Ok(Purge { table, _lock: lock })
+    }
+
+    /// Brings the table to this release's version, under a lock, so that several instances can start at
+    /// once. Does nothing where it is there already.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ForeignTable`] if the table belongs to another service or to something else.
+    pub(crate) async fn migrate(&self) -> Result<(), Error> {
+        schema::migrate(&self.pool, self.service()?).await
+    }
+
+    /// The same as SQL text, for those who run migrations by hand.
+    pub(crate) fn migration_sql(&self) -> Result<String, Error> {
+        Ok(schema::script(DB::DIALECT, self.service()?))
+    }
+
+    /// Turns the driver's error into one that tells what to do.
+    pub(crate) fn explain(&self, error: sqlx::Error, doing: &'static str) -> Error {
+        match self.statements.get() {
+            Some(statements) => explain::<DB>(statements, error, doing),
+            None => Error::database(doing)(error),
+        }
+    }
+}
+
+/// An outbox that may be emptied. Dropping it ends the lock that keeps others from migrating.
+pub(crate) struct Purge<'a, DB: OutboxDatabase> {
+    table: Table<'a, DB>,
+    _lock: Option<MigrationLock<DB>>,
+}
+
+impl<DB: OutboxDatabase> Purge<'_, DB> {
+    /// Deletes all records. Returns how many there were.
+    pub(crate) async fn run(self) -> Result<u64, Error> {
+        self.table.purge_all().await.map_err(purging())
+    }
+}
+
+fn purging() -> impl FnOnce(sqlx::Error) -> Error {
+    Error::database("purging the outbox")
+}
+
+pub(super) fn own_pool<DB: OutboxDatabase>(caller: &Pool<DB>) -> Pool<DB> {
+    DB::own_pool(caller, CONNECTIONS, session(DB::DIALECT))
+}
+
+/// Inserts records. With `in_transaction`, refuses where the connection is in none, if the server can tell.
+pub(super) async fn insert<DB: Driver>(
+    conn: &mut DB::Connection,
+    statements: &Statements,
+    records: &[NewRecord<'_>],
+    in_transaction: bool,
+) -> DbResult<()> {
+    let inserts = &statements.inserts;
+    let (plain, any) = match &inserts.guarded {
+        Some((plain, any)) if in_transaction => (plain, any),
+        _ => (&inserts.plain, &inserts.any),
+    };
+    let are_plain = records.iter().all(NewRecord::is_plain);
+    let insert = if are_plain { plain } else { any };
+    for records in by_size(records, |record| record.message.weight()) {
+        let mut values: Vec<Value<'_>> = Vec::new();
+        for record in records {
+            record.add_to(&mut values, are_plain);
+        }
+        insert.execute::<DB>(conn, &values).await?;
+    }
+    Ok(())
+}
+
+/// Inserts one record by a statement that is its own commit, see [`Outbox::insert_alone`].
+pub(super) async fn insert_alone<DB: Driver>(
+    conn: &mut DB::Connection,
+    statements: &Statements,
+    record: &NewRecord<'_>,
+) -> DbResult<bool> {
+    let inserts = &statements.inserts;
+    let insert = match record.is_plain() {
+        true => &inserts.lone_plain,
+        false => &inserts.lone_any,
+    };
+    let mut values = Vec::new();
+    record.add_to(&mut values, record.is_plain());
+    match insert.execute_one::<DB>(conn, &values).await {
+        Ok(written) => wrote_alone(&statements.server, written),
+        Err(error) if DB::is_not_alone(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a row that should be its own commit was written. PostgreSQL's INSERT writes none where it would
+/// not commit; MariaDB's fails, so one that writes none was kept out by a trigger.
+fn wrote_alone(server: &Server, written: u64) -> DbResult<bool> {
+    if server.tells_transactions {
+        return crate::database::insert::all_written(written, 1).map(|()| true);
+    }
+    Ok(written == 1)
+}
+
+/// Turns the driver's error into one that tells what to do.
+fn explain<DB: Driver>(statements: &Statements, error: sqlx::Error, doing: &'static str) -> Error {
+    if DB::is_missing_table(&error, "_outbox") {
+        return Error::MissingTable {
+            table: statements.table.clone(),
+        };
+    }
+    if is_not_in_transaction(&error) {
+        return Error::NotInTransaction;
+    }
+    Error::database(doing)(error)
+}
+
+/// Whether the error is the guard's: the CHECK on the status refused what the guarded INSERT of MariaDB writes
+/// outside a transaction. No other status of ours is refused.
+pub(super) fn is_not_in_transaction(error: &sqlx::Error) -> bool {
+    says(error, "`final_") && says(error, "_status`")
+}
+
+impl<DB: OutboxDatabase> fmt::Debug for Outbox<DB> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox")
+            .field("service", &self.name)
+            .field("owner", &self.owner)
+            .field("lease", &self.lease)
+            .finish_non_exhaustive()
+    }
+}

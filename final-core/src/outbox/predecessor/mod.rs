@@ -1,0 +1,135 @@
+//! The Go predecessor's table of the same name: renamed, and what was pending in it taken over.
+
+pub(crate) mod message;
+
+use sqlx::Connection;
+
+use super::{
+    door::insert,
+    record::NewRecord,
+    schema::{self, Migration, foreign, sql},
+    statements::Statements,
+};
+use crate::{
+    Error, Message,
+    database::{DbResult, Driver, MIGRATIONS, read, refused::refuses_values},
+};
+
+/// Rows read at a time.
+const BATCH: u32 = 500;
+
+/// Renames it, in one step that is either done or not.
+pub(super) async fn rename<DB: Driver>(migration: &mut Migration<'_, DB>) -> Result<(), Error> {
+    let service = migration.service;
+    let (table, old) = (service.table(), schema::predecessor(service));
+    let taken = migration.columns(&old).await.map_err(schema::failed)?;
+    if !taken.is_empty() {
+        let reason = format!(
+            "it is the table of the Go predecessor, and {old}, which it would be renamed to, exists \
+             already; rename or drop one of them and start again"
+        );
+        return Err(foreign(service, reason));
+    }
+    let rename = migration.run(format!("RENAME TABLE {table} TO {old}"));
+    rename.await.map_err(schema::failed)?;
+    tracing::info!(
+        target: "final::outbox", table, renamed_to = old,
+        "the Go predecessor's outbox was renamed"
+    );
+    Ok(())
+}
+
+/// Takes over its pending rows, once: that it was done is written down in the same transaction. So a
+/// crash on the way is made good by the next start.
+pub(super) async fn import<DB: Driver>(migration: &mut Migration<'_, DB>) -> DbResult<()> {
+    let service = migration.service;
+    let old = schema::predecessor(service);
+    let there = migration.columns(&old).await?;
+    let conn = migration.conn();
+    if !there.iter().any(|column| column == "message") || done::<DB>(conn, &old).await? {
+        return Ok(());
+    }
+    let mut server = DB::server(conn).await?;
+    // The import is in a transaction of its own, so nothing is to be guarded.
+    server.tells_transactions = false;
+    let Some(statements) = Statements::new(DB::DIALECT, server, service) else {
+        return Ok(());
+    };
+    let page = sql(format!(
+        "SELECT CAST(id AS SIGNED), message FROM {old} WHERE status = 0 AND id > ? ORDER BY id LIMIT {BATCH}"
+    ));
+    let (mut imported, mut unreadable, mut refused, mut last) = (0, 0, 0, i64::MIN);
+    let mut tx = conn.begin().await?;
+    loop {
+        let rows: Vec<(i64, Option<Vec<u8>>)> =
+            read::<DB, _>(&mut tx, &page, &[last.into()]).await?;
+        let Some((id, _)) = rows.last() else { break };
+        last = *id;
+        let messages = readable(&rows);
+        unreadable += rows.len() - messages.len();
+        for message in &messages {
+            match take_over::<DB>(&mut tx, &statements, message).await {
+                Err(error) if refuses_values(&error) => {
+                    let id = message.id();
+                    tracing::error!(
+                        table = old, %id, %error,
+                        "the outbox does not take a pending row of the Go predecessor"
+                    );
+                    refused += 1;
+                }
+                done => imported += done?,
+            }
+        }
+    }
+    let written_down = sql(schema::written_down(&old, service));
+    DB::run_sql(&mut tx, &written_down, &[]).await?;
+    tx.commit().await?;
+    if unreadable + refused > 0 {
+        tracing::warn!(
+            table = old,
+            imported,
+            unreadable,
+            refused,
+            "some pending rows of the Go predecessor could not be taken over and stay where they are"
+        );
+    } else {
+        tracing::info!(
+            table = old,
+            imported,
+            "the Go predecessor's pending rows were taken over"
+        );
+    }
+    Ok(())
+}
+
+fn readable(rows: &[(i64, Option<Vec<u8>>)]) -> Vec<Message> {
+    rows.iter()
+        .filter_map(|(_, bytes)| message::decode(bytes.as_deref()?))
+        .collect()
+}
+
+/// Inserts a message. A message that is there already, because its id stands in two rows, counts as taken
+/// over.
+async fn take_over<DB: Driver>(
+    conn: &mut DB::Connection,
+    statements: &Statements,
+    message: &Message,
+) -> DbResult<usize> {
+    let record = NewRecord {
+        message,
+        ttl: None,
+        delay: std::time::Duration::ZERO,
+        lease: None,
+        parked: false,
+    };
+    match insert::<DB>(conn, statements, &[record], false).await {
+        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(0),
+        other => other.map(|()| 1),
+    }
+}
+
+async fn done<DB: Driver>(conn: &mut DB::Connection, old: &str) -> DbResult<bool> {
+    let done = format!("SELECT COUNT(*) FROM {MIGRATIONS} WHERE table_name = '{old}'");
+    let done: Vec<i64> = read::<DB, _>(conn, &sql(done), &[]).await?;
+    Ok(done.into_iter().next().is_some_and(|count| count > 0))
+}

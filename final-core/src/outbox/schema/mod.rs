@@ -1,0 +1,354 @@
+//! Whose table it is, and what is to be done to it. The same for all databases.
+//!
+//! Migrations only ever expand: a column or index may be added, none is renamed, removed or given
+//! another meaning, because during a deployment the previous release still writes to the table.
+
+#[cfg(feature = "mysql")]
+mod mysql;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+use std::{sync::Arc, time::Duration};
+
+use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+
+use super::door::ANSWER;
+#[cfg(feature = "mysql")]
+use super::predecessor;
+use crate::{
+    Error,
+    database::{
+        DbResult, Dialect, Driver, LOCK_SECONDS, MIGRATIONS, MigrationLock, Templates, read,
+        renewable::RenewablePool,
+    },
+    names::ServiceName,
+};
+
+/// The version this release brings the table to.
+const VERSION: i32 = 2;
+
+/// How long a statement may take that makes a table, or that waits for another instance's lock.
+pub(super) const PATIENCE: Duration =
+    Duration::from_secs(LOCK_SECONDS as u64).saturating_add(ANSWER);
+
+/// All statements of all versions, in order; each may find its work done. The last one writes down whose the
+/// table is and what version it has.
+#[allow(unreachable_patterns, reason = "a build may have fewer databases")]
+fn statements(dialect: Dialect, service: &ServiceName) -> Vec<String> {
+    match dialect {
+        #[cfg(feature = "postgres")]
+        Dialect::Postgres => postgres::statements(service),
+        #[cfg(feature = "mysql")]
+        Dialect::MySql => mysql::statements(service),
+        #[cfg(feature = "sqlite")]
+        Dialect::Sqlite => sqlite::statements(service),
+        _ => {
+            let _ = service;
+            Vec::new()
+        }
+    }
+}
+
+/// Writes down on MySQL whose the table is and what version it has.
+#[cfg(feature = "mysql")]
+pub(super) fn written_down(table: &str, service: &ServiceName) -> String {
+    let name = service.as_str();
+    format!(
+        "INSERT INTO {MIGRATIONS} (table_name, service, version, applied_at) \
+         VALUES ('{table}', '{name}', {VERSION}, UTC_TIMESTAMP(6)) \
+         ON DUPLICATE KEY UPDATE version = GREATEST(version, {VERSION})"
+    )
+}
+
+/// A migration that runs, under the lock.
+pub(super) struct Migration<'a, DB: Driver> {
+    pool: &'a RenewablePool<DB>,
+    lock: MigrationLock<DB>,
+    pub(super) service: &'a ServiceName,
+}
+
+/// Brings a service's table to this release's version, or leaves it as it is.
+///
+/// PostgreSQL and SQLite do all of it in one transaction, and after a crash nothing of it is there. On MySQL
+/// each statement commits by itself, so each step finds out whether it is done already, and the version is
+/// written last.
+pub(super) async fn migrate<DB: Driver>(
+    pool: &RenewablePool<DB>,
+    service: &ServiceName,
+) -> Result<(), Error> {
+    let lock = pool.within(PATIENCE, async { DB::lock_migrations(&pool.get()).await });
+    let lock = lock.await.map_err(failed)?;
+    let mut migration = Migration {
+        pool,
+        lock,
+        service,
+    };
+    match migration.plan().await? {
+        Plan::Keep => {}
+        Plan::Apply => migration.apply().await.map_err(failed)?,
+        Plan::Replace => migration.replace().await?,
+    }
+    let finish = pool.within(ANSWER, migration.lock.finish());
+    finish.await.map_err(failed)
+}
+
+impl<DB: Driver> Migration<'_, DB> {
+    async fn plan(&mut self) -> Result<Plan, Error> {
+        let found = self.find().await.map_err(failed)?;
+        found.plan(self.service)
+    }
+
+    async fn find(&mut self) -> DbResult<Found> {
+        let columns = self.columns(&self.service.table()).await?;
+        let claims = self.columns(&self.service.claims_table()).await?;
+        let written = self.columns(MIGRATIONS).await?;
+        let owner = match written.is_empty() {
+            true => None,
+            false => {
+                let owner =
+                    "SELECT service, CAST(version AS {int}) FROM {migrations} WHERE table_name = ?";
+                let owner = self.template(owner);
+                let values = [self.service.table().into()];
+                let rows = self.pool.within(ANSWER, async {
+                    read::<DB, (String, i64)>(self.lock.conn(), &owner, &values).await
+                });
+                rows.await?.into_iter().next()
+            }
+        };
+        Ok(Found {
+            owner,
+            columns,
+            claims: !claims.is_empty(),
+        })
+    }
+
+    async fn apply(&mut self) -> DbResult<()> {
+        let mut statements = statements(DB::DIALECT, self.service);
+        let last = statements.pop();
+        for statement in statements {
+            self.run(statement).await?;
+        }
+        #[cfg(feature = "mysql")]
+        if DB::DIALECT == Dialect::MySql {
+            predecessor::import(self).await?;
+        }
+        match last {
+            Some(last) => self.run(last).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Makes room where the Go predecessor's table stands.
+    async fn replace(&mut self) -> Result<(), Error> {
+        #[cfg(feature = "mysql")]
+        if DB::DIALECT == Dialect::MySql {
+            predecessor::rename(self).await?;
+            return self.apply().await.map_err(failed);
+        }
+        Err(predecessor_in_the_way(self.service))
+    }
+
+    /// Runs a statement that changes tables.
+    pub(super) async fn run(&mut self, statement: String) -> DbResult<()> {
+        let run = async { DB::run_sql(self.lock.conn(), &sql(statement), &[]).await };
+        self.pool.within(PATIENCE, run).await.map(drop)
+    }
+
+    /// The columns of a table, none if it is not there.
+    pub(super) async fn columns(&mut self, table: &str) -> DbResult<Vec<String>> {
+        let columns = async { DB::columns(self.lock.conn(), table).await };
+        self.pool.within(ANSWER, columns).await
+    }
+
+    /// The connection that the migration runs on.
+    #[cfg(feature = "mysql")]
+    pub(super) fn conn(&mut self) -> &mut DB::Connection {
+        self.lock.conn()
+    }
+
+    fn template(&self, template: &str) -> SqlStr {
+        let migrations = match DB::DIALECT {
+            Dialect::Sqlite => format!("main.{MIGRATIONS}"),
+            Dialect::Postgres | Dialect::MySql => MIGRATIONS.to_owned(),
+        };
+        Templates::new(DB::DIALECT, [("migrations", migrations)]).sql(template)
+    }
+}
+
+pub(super) fn sql(text: String) -> SqlStr {
+    AssertSqlSafe(Arc::<str>::from(text)).into_sql_str()
+}
+
+/// What is there.
+#[derive(Debug, Default)]
+struct Found {
+    /// The service the table was made for and its version, if that is written down.
+    owner: Option<(String, i64)>,
+    /// The table's columns; none if there is no table.
+    columns: Vec<String>,
+    /// Whether there is a table of claims.
+    claims: bool,
+}
+
+/// What is to be done.
+#[derive(Debug, PartialEq, Eq)]
+enum Plan {
+    /// Nothing: it has this version, or that of a later release.
+    Keep,
+    /// Apply what is missing.
+    Apply,
+    /// The Go predecessor's table stands in the way.
+    Replace,
+}
+
+impl Found {
+    fn plan(&self, service: &ServiceName) -> Result<Plan, Error> {
+        let has = |name: &str| self.columns.iter().any(|column| column == name);
+        if let Some((owner, _)) = &self.owner
+            && owner != service.as_str()
+        {
+            let reason = format!(
+                "it belongs to service {owner:?}, and {:?} maps to the same name (`-` is written as `_`); \
+                 rename one of the two",
+                service.as_str()
+            );
+            return Err(foreign(service, reason));
+        }
+        if self.columns.is_empty() {
+            return Ok(Plan::Apply);
+        }
+        if has("message_id") && has("available_at") && has("claimed_by") {
+            let current = matches!(self.owner, Some((_, version)) if version >= i64::from(VERSION));
+            return Ok(if current && self.claims {
+                Plan::Keep
+            } else {
+                Plan::Apply
+            });
+        }
+        if has("message") && !has("message_id") {
+            return Ok(Plan::Replace);
+        }
+        let reason = "it exists and has other columns than an outbox; rename or drop it".to_owned();
+        Err(foreign(service, reason))
+    }
+}
+
+/// The name the Go predecessor's table is given, or should be.
+pub(super) fn predecessor(service: &ServiceName) -> String {
+    format!("{}_go", service.table())
+}
+
+/// The advice where the predecessor's table is not taken over.
+fn predecessor_in_the_way(service: &ServiceName) -> Error {
+    let reason = format!(
+        "it is the table of the Go predecessor; let that send what is in it, then \
+         `ALTER TABLE {} RENAME TO {}` and start again",
+        service.table(),
+        predecessor(service)
+    );
+    foreign(service, reason)
+}
+
+pub(super) fn foreign(service: &ServiceName, reason: String) -> Error {
+    Error::ForeignTable {
+        table: service.table(),
+        reason,
+    }
+}
+
+pub(super) fn failed(error: sqlx::Error) -> Error {
+    Error::database("migrating the outbox")(error)
+}
+
+/// Statements as a text that a person can run.
+pub(super) fn script(dialect: Dialect, service: &ServiceName) -> String {
+    let mut text = format!(
+        "-- The outbox of service {}, version {VERSION}. Running it again changes nothing.\n",
+        service.as_str()
+    );
+    for statement in statements(dialect, service) {
+        text.push_str(&statement);
+        text.push_str(";\n");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shop() -> ServiceName {
+        ServiceName::new("my-shop").unwrap()
+    }
+
+    fn found(owner: Option<(&str, i32)>, columns: &[&str]) -> Found {
+        Found {
+            owner: owner.map(|(service, version)| (service.to_owned(), version.into())),
+            columns: columns.iter().map(|&column| column.to_owned()).collect(),
+            claims: true,
+        }
+    }
+
+    const OURS: &[&str] = &["message_id", "topic", "available_at", "claimed_by"];
+    const GO: &[&str] = &["id", "message", "status", "create_at", "last_send_at"];
+
+    #[test]
+    fn nothing_there_is_created() {
+        assert_eq!(found(None, &[]).plan(&shop()).unwrap(), Plan::Apply);
+    }
+
+    #[test]
+    fn a_table_that_was_dropped_by_hand_is_created_again() {
+        let dropped = found(Some(("my-shop", VERSION)), &[]);
+
+        assert_eq!(dropped.plan(&shop()).unwrap(), Plan::Apply);
+    }
+
+    #[test]
+    fn a_table_without_one_of_claims_gets_it() {
+        let there = Found {
+            claims: false,
+            ..found(Some(("my-shop", VERSION)), OURS)
+        };
+
+        assert_eq!(there.plan(&shop()).unwrap(), Plan::Apply);
+    }
+
+    #[test]
+    fn a_table_of_this_or_a_later_version_is_kept() {
+        for version in [VERSION, VERSION + 1] {
+            let there = found(Some(("my-shop", version)), OURS);
+
+            assert_eq!(there.plan(&shop()).unwrap(), Plan::Keep);
+        }
+    }
+
+    #[test]
+    fn a_table_nobody_wrote_down_is_adopted() {
+        assert_eq!(found(None, OURS).plan(&shop()).unwrap(), Plan::Apply);
+    }
+
+    #[test]
+    fn another_services_table_is_refused_with_both_names() {
+        let error = found(Some(("my_shop", VERSION)), OURS).plan(&shop());
+
+        let text = error.unwrap_err().to_string();
+        assert!(text.contains("\"my_shop\"") && text.contains("\"my-shop\""));
+    }
+
+    #[test]
+    fn the_predecessors_table_is_recognised_even_if_a_script_wrote_it_down() {
+        for owner in [None, Some(("my-shop", VERSION))] {
+            assert_eq!(found(owner, GO).plan(&shop()).unwrap(), Plan::Replace);
+        }
+    }
+
+    #[test]
+    fn any_other_table_is_refused() {
+        let error = found(None, &["id", "name"]).plan(&shop()).unwrap_err();
+
+        assert!(error.to_string().contains("other columns"));
+    }
+}

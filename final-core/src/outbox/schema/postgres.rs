@@ -1,0 +1,88 @@
+//! The outbox table in PostgreSQL.
+
+use super::VERSION;
+use crate::{database::MIGRATIONS, names::ServiceName};
+
+/// See [`statements`](super::statements).
+///
+/// The indexes are partial, so that what is set aside or kept costs the others nothing. Hardly a record
+/// is ever updated, and no update can stay on its page as a heap-only tuple, because each changes an
+/// indexed column; so pages are filled to the brim. Vacuum comes by rows and not by a share of the table: a share of an empty
+/// table is nothing and a share of a million rows is too late.
+pub(super) fn statements(service: &ServiceName) -> Vec<String> {
+    let (table, claims) = (service.table(), service.claims_table());
+    let name = service.as_str();
+    vec![
+        format!(
+            "CREATE TABLE IF NOT EXISTS {MIGRATIONS} (\n  \
+               table_name text PRIMARY KEY,\n  \
+               service text NOT NULL,\n  \
+               version integer NOT NULL,\n  \
+               applied_at timestamptz NOT NULL DEFAULT clock_timestamp()\n)"
+        ),
+        format!(
+            "CREATE TABLE IF NOT EXISTS {table} (\n  \
+               message_id uuid PRIMARY KEY,\n  \
+               topic text NOT NULL,\n  \
+               message_key text,\n  \
+               headers text,\n  \
+               payload bytea NOT NULL,\n  \
+               content_type text NOT NULL,\n  \
+               durable boolean NOT NULL,\n  \
+               expires_at timestamptz,\n  \
+               status smallint NOT NULL CONSTRAINT {status} CHECK (status BETWEEN 0 AND 3),\n  \
+               attempts integer NOT NULL DEFAULT 0,\n  \
+               faults integer NOT NULL DEFAULT 0,\n  \
+               last_error text,\n  \
+               due_at timestamptz NOT NULL,\n  \
+               available_at timestamptz NOT NULL,\n  \
+               claimed_by uuid,\n  \
+               created_at timestamptz NOT NULL,\n  \
+               sent_at timestamptz,\n  \
+               acked_at timestamptz\n\
+             ) WITH (\n  \
+               autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,\n  \
+               autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 10000,\n  \
+               autovacuum_vacuum_cost_delay = 0\n)",
+            status = service.short("status"),
+        ),
+        format!(
+            "CREATE INDEX IF NOT EXISTS {} ON {table} (available_at, message_id) WHERE status = 0",
+            service.short("due")
+        ),
+        format!(
+            "CREATE INDEX IF NOT EXISTS {} ON {table} (topic, message_id) WHERE status = 1",
+            service.short("parked")
+        ),
+        format!(
+            "CREATE INDEX IF NOT EXISTS {} ON {table} (acked_at) WHERE status = 2",
+            service.short("acked")
+        ),
+        format!(
+            "CREATE INDEX IF NOT EXISTS {} ON {table} (message_id) WHERE status = 3",
+            service.short("failed")
+        ),
+        format!(
+            "CREATE TABLE IF NOT EXISTS {claims} (\n  \
+               number bigint PRIMARY KEY,\n  \
+               owner uuid NOT NULL,\n  \
+               live_until timestamptz NOT NULL,\n  \
+               first_at timestamptz NOT NULL,\n  \
+               first_id uuid NOT NULL,\n  \
+               last_at timestamptz NOT NULL,\n  \
+               last_id uuid NOT NULL\n\
+             ) WITH (\n  \
+               autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,\n  \
+               autovacuum_vacuum_cost_delay = 0\n)"
+        ),
+        format!(
+            "CREATE INDEX IF NOT EXISTS {} ON {claims} (live_until)",
+            service.short("live")
+        ),
+        format!(
+            "INSERT INTO {MIGRATIONS} (table_name, service, version) VALUES ('{table}', '{name}', {VERSION}) \
+             ON CONFLICT (table_name) DO UPDATE SET version = \
+             GREATEST({MIGRATIONS}.version, EXCLUDED.version)"
+        ),
+    ]
+}

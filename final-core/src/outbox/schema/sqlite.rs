@@ -1,0 +1,76 @@
+//! The outbox table in SQLite.
+
+use super::VERSION;
+use crate::{database::MIGRATIONS, names::ServiceName};
+
+/// See [`statements`](super::statements). Times are milliseconds
+/// since 1970. The indexes are partial, so that what is set aside or kept costs the others nothing.
+pub(super) fn statements(service: &ServiceName) -> Vec<String> {
+    let (table, claims) = (service.table(), service.claims_table());
+    let name = service.as_str();
+    vec![
+        format!(
+            "CREATE TABLE IF NOT EXISTS main.{MIGRATIONS} (\n  \
+               table_name TEXT NOT NULL PRIMARY KEY,\n  \
+               service TEXT NOT NULL,\n  \
+               version INTEGER NOT NULL,\n  \
+               applied_at INTEGER NOT NULL DEFAULT (unixepoch() * 1000)\n)"
+        ),
+        format!(
+            "CREATE TABLE IF NOT EXISTS main.{table} (\n  \
+               message_id BLOB NOT NULL PRIMARY KEY,\n  \
+               topic TEXT NOT NULL,\n  \
+               message_key TEXT,\n  \
+               headers TEXT,\n  \
+               payload BLOB NOT NULL,\n  \
+               content_type TEXT NOT NULL,\n  \
+               durable BOOLEAN NOT NULL,\n  \
+               expires_at INTEGER,\n  \
+               status INTEGER NOT NULL CONSTRAINT {status} CHECK (status BETWEEN 0 AND 3),\n  \
+               attempts INTEGER NOT NULL DEFAULT 0,\n  \
+               faults INTEGER NOT NULL DEFAULT 0,\n  \
+               last_error TEXT,\n  \
+               due_at INTEGER NOT NULL,\n  \
+               available_at INTEGER NOT NULL,\n  \
+               claimed_by BLOB,\n  \
+               created_at INTEGER NOT NULL,\n  \
+               sent_at INTEGER,\n  \
+               acked_at INTEGER\n)",
+            status = service.short("status"),
+        ),
+        format!(
+            "CREATE INDEX IF NOT EXISTS main.{} ON {table} (available_at, message_id) WHERE status = 0",
+            service.short("due")
+        ),
+        format!(
+            "CREATE INDEX IF NOT EXISTS main.{} ON {table} (topic, message_id) WHERE status = 1",
+            service.short("parked")
+        ),
+        format!(
+            "CREATE INDEX IF NOT EXISTS main.{} ON {table} (acked_at) WHERE status = 2",
+            service.short("acked")
+        ),
+        format!(
+            "CREATE INDEX IF NOT EXISTS main.{} ON {table} (message_id) WHERE status = 3",
+            service.short("failed")
+        ),
+        format!(
+            "CREATE TABLE IF NOT EXISTS main.{claims} (\n  \
+               number INTEGER NOT NULL PRIMARY KEY,\n  \
+               owner BLOB NOT NULL,\n  \
+               live_until INTEGER NOT NULL,\n  \
+               first_at INTEGER NOT NULL,\n  \
+               first_id BLOB NOT NULL,\n  \
+               last_at INTEGER NOT NULL,\n  \
+               last_id BLOB NOT NULL\n)"
+        ),
+        format!(
+            "CREATE INDEX IF NOT EXISTS main.{} ON {claims} (live_until)",
+            service.short("live")
+        ),
+        format!(
+            "INSERT INTO main.{MIGRATIONS} (table_name, service, version) VALUES ('{table}', '{name}', {VERSION}) \
+             ON CONFLICT (table_name) DO UPDATE SET version = max(version, excluded.version)"
+        ),
+    ]
+}

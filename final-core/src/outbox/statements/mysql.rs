@@ -1,0 +1,294 @@
+//! The SQL of one outbox in MySQL and MariaDB.
+//!
+//! All of it is valid in MySQL 8 and in MariaDB, and none depends on `sql_mode`.
+
+use super::{ANY, Change, Inserts, PLAIN, Probe, Statements};
+use crate::{
+    database::{
+        Dialect, Server, insert::Insert, lone::unless_in_transaction, statement::Statement,
+    },
+    message::MSGPACK,
+    names::ServiceName,
+    outbox::record::Status,
+};
+
+/// The driver says all that is needed.
+pub(super) const SESSION: &[&str] = &[];
+
+/// How many claims one statement ends.
+const MOST_CLAIMS: usize = 8;
+
+/// The columns of a claimed record but for its position.
+const RECORD: &str = "\
+    message_id, topic, message_key, headers, payload, content_type, durable, attempts, faults, \
+    TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), expires_at) AS expires_in";
+
+/// Who holds what nobody holds: as long as an owner, so that a renewal overwrites it where it stands. A
+/// row that grows has to move within its page or out of it, which takes InnoDB three times as long.
+const NOBODY: &str = "x'00000000000000000000000000000000'";
+
+/// Microseconds since 1970 as DATETIME, and back.
+fn at(micros: &str) -> String {
+    format!("TIMESTAMP'1970-01-01 00:00:00.000000' + INTERVAL {micros} MICROSECOND")
+}
+
+fn micros(at: &str) -> String {
+    format!("TIMESTAMPDIFF(MICROSECOND, TIMESTAMP'1970-01-01 00:00:00.000000', {at})")
+}
+
+/// Outside a transaction the guarded INSERT writes a status that the table's CHECK refuses. A
+/// deadlock ends the transaction at once, and a closure that goes on would otherwise have its
+/// messages committed alone. NULL would not do: without strict mode an INSERT of several rows turns
+/// it into 0.
+fn guarded(status: String) -> String {
+    format!("IF(@@in_transaction, {status}, -1)")
+}
+
+/// The INSERTs of plain rows and of any, with what the status is made of.
+fn inserts(table: &str, status: impl Fn(String) -> String) -> (Insert, Insert) {
+    let (plain, any) = rows(status);
+    (
+        Insert::of_rows(
+            PLAIN.1,
+            &format!("INSERT INTO {table} ({}) VALUES ", PLAIN.0),
+            &plain,
+        ),
+        Insert::of_rows(
+            ANY.1,
+            &format!("INSERT INTO {table} ({}) VALUES ", ANY.0),
+            &any,
+        ),
+    )
+}
+
+/// The same for one row that is its own commit.
+fn lone_inserts(table: &str) -> (Insert, Insert) {
+    let (plain, any) = rows(|status| unless_in_transaction(&status));
+    (
+        Insert::of_one(
+            PLAIN.1,
+            format!("INSERT INTO {table} ({}) VALUES {plain}", PLAIN.0),
+        ),
+        Insert::of_one(
+            ANY.1,
+            format!("INSERT INTO {table} ({}) VALUES {any}", ANY.0),
+        ),
+    )
+}
+
+/// The values of a plain row and of any, with a status.
+fn rows(status: impl Fn(String) -> String) -> (String, String) {
+    let clock = "UTC_TIMESTAMP(6)";
+    let later = format!("{clock} + INTERVAL ? MICROSECOND");
+    let pending = status((Status::Pending as i16).to_string());
+    let owner = format!("IFNULL(?, {NOBODY})");
+    let plain = format!("(?, ?, ?, {later}, {owner}, '{MSGPACK}', 1, {pending}, {clock}, {clock})");
+    let status = status("?".into());
+    let any =
+        format!("(?, ?, ?, ?, ?, ?, ?, {later}, {status}, {later}, {later}, {owner}, {clock})");
+    (plain, any)
+}
+
+/// Everything that changes rows finds them by `message_id IN (…) ORDER BY message_id LIMIT n`.
+/// The table is nearly empty most of the time; a plain IN then reads all of it, and waits for
+/// every caller's open INSERT. With ORDER BY and LIMIT it reads the key.
+///
+/// What finds rows by their status is told its index for the same reason; if it also changes
+/// them, it reads first, without locks, and then goes by the ids.
+pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
+    let quoted = |name: String| format!("{}{}", server.schema, Dialect::MySql.quoted(&name));
+    let (t, c) = (quoted(service.table()), quoted(service.claims_table()));
+    let sql = |text: String| Statement::new(Dialect::MySql, &text);
+    let (plain, any) = inserts(&t, |status| status);
+    let (lone_plain, lone_any) = lone_inserts(&t);
+    let inserts = Inserts {
+        plain,
+        any,
+        // Only MariaDB knows `@@in_transaction`.
+        guarded: server.tells_transactions.then(|| inserts(&t, guarded)),
+        lone_plain,
+        lone_any,
+    };
+    let due = format!("{t} FORCE INDEX ({})", service.short("due"));
+    let parked = format!("{t} FORCE INDEX ({})", service.short("parked"));
+    let listed = "message_id IN (:*ids)";
+    let order = "ORDER BY message_id LIMIT :#ids";
+    // What has ended is not read, however long the server keeps it.
+    let live = format!("{c} FORCE INDEX ({})", service.short("live"));
+    let in_claim = "live_until > UTC_TIMESTAMP(6) \
+            AND (first_at < available_at OR first_at = available_at AND first_id <= message_id) \
+            AND (last_at > available_at OR last_at = available_at AND last_id >= message_id)";
+    // Leased by itself, or with a claim.
+    let mine = format!(
+        "WHERE {listed} AND status = 0 \
+               AND (claimed_by = :owner AND available_at > UTC_TIMESTAMP(6) \
+                 OR EXISTS (SELECT 1 FROM {live} WHERE owner = :owner AND {in_claim})) {order}"
+    );
+    Statements {
+        inserts,
+        claims: sql(format!(
+            "SELECT n.number, {first_at} AS first_at, c.first_id, {last_at} AS last_at, c.last_id \
+                 FROM (SELECT CAST(COALESCE(MAX(number), 0) AS SIGNED) AS number FROM {c}) n \
+                 LEFT JOIN {c} c ON c.live_until > UTC_TIMESTAMP(6)",
+            first_at = micros("c.first_at"),
+            last_at = micros("c.last_at"),
+        )),
+        look: sql(format!(
+            "SELECT {was} AS position, message_id, CAST(OCTET_LENGTH(payload) AS SIGNED) AS bytes \
+                 FROM {due} WHERE status = 0 AND available_at <= UTC_TIMESTAMP(6) \
+                   AND available_at >= {after} AND (available_at > {after} OR message_id > :after_id) \
+                   AND available_at <= {before} AND (available_at < {before} OR message_id < :before_id) \
+                 ORDER BY available_at, message_id LIMIT :most {share} SKIP LOCKED",
+            was = micros("available_at"),
+            after = at(":after_at"),
+            before = at(":before_at"),
+            // Two who look at the same time must not pass over what the other has seen.
+            share = if server.tells_transactions {
+                "LOCK IN SHARE MODE"
+            } else {
+                "FOR SHARE"
+            },
+        )),
+        read: sql(format!(
+            "SELECT {RECORD}, {was} AS position FROM {due} WHERE status = 0 \
+                   AND available_at >= {first} AND (available_at > {first} OR message_id >= :first_id) \
+                   AND available_at <= {last} AND (available_at < {last} OR message_id <= :last_id) \
+                 ORDER BY available_at, message_id LIMIT :most",
+            was = micros("available_at"),
+            first = at(":first_at"),
+            last = at(":last_at"),
+        )),
+        reserve: sql(format!(
+            "INSERT INTO {c} (number, owner, live_until, first_at, first_id, last_at, last_id) \
+                 SELECT :last + 1, :owner, UTC_TIMESTAMP(6) + INTERVAL :lease MICROSECOND, \
+                     {first}, :first_id, {last}, :last_id \
+                 FROM (SELECT COALESCE(MAX(number), 0) AS number FROM {c}) n WHERE n.number = :last",
+            first = at(":first_at"),
+            last = at(":last_at"),
+        )),
+        finish: Statement::with_lengths(
+            Dialect::MySql,
+            &format!(
+                "UPDATE {c} SET live_until = '1970-01-01' WHERE owner = :owner \
+                       AND number IN (:*numbers) ORDER BY number LIMIT :#numbers"
+            ),
+            &[MOST_CLAIMS],
+        ),
+        forget: sql(format!(
+            "DELETE FROM {c} WHERE number <= :number AND live_until <= UTC_TIMESTAMP(6)"
+        )),
+        probe: Probe::Steps {
+            find: sql(format!(
+                "SELECT message_id FROM {parked} WHERE status = 1 AND topic = :topic \
+                 ORDER BY message_id LIMIT 1 FOR UPDATE SKIP LOCKED"
+            )),
+            lease: sql(format!(
+                "UPDATE {t} SET status = 0, claimed_by = :owner, \
+                     available_at = UTC_TIMESTAMP(6) + INTERVAL :lease MICROSECOND \
+                 WHERE {listed} AND status = 1 {order}"
+            )),
+            read: sql(format!(
+                "SELECT {RECORD}, CAST(0 AS SIGNED) AS position FROM {t} WHERE message_id = :message_id"
+            )),
+        },
+        // COUNT and not NOT EXISTS, which MySQL 8 would make a join that loses the order.
+        next_due: sql(format!(
+            "SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), MIN(due)) \
+                 FROM ((SELECT available_at AS due FROM {due} \
+                         WHERE status = 0 AND (SELECT COUNT(*) FROM {live} WHERE {in_claim}) = 0 \
+                         ORDER BY available_at LIMIT 1) \
+                     UNION ALL \
+                       (SELECT live_until FROM {c} WHERE live_until > UTC_TIMESTAMP(6))) d"
+        )),
+        parked_topics: sql(format!(
+            "SELECT DISTINCT topic FROM {parked} WHERE status = 1 ORDER BY topic LIMIT :most"
+        )),
+        delete: sql(format!("DELETE FROM {t} WHERE {listed} {order}")),
+        // NULL makes room for the two times.
+        mark_acked: sql(format!(
+            "UPDATE {t} SET status = 2, claimed_by = NULL, sent_at = UTC_TIMESTAMP(6), \
+                     acked_at = UTC_TIMESTAMP(6), available_at = UTC_TIMESTAMP(6) \
+                 WHERE {listed} AND status IN (0, 1) {order}"
+        )),
+        renew: sql(format!(
+            "UPDATE {t} SET claimed_by = :owner, available_at = UTC_TIMESTAMP(6) + INTERVAL :lease MICROSECOND {mine}"
+        )),
+        release: sql(format!(
+            "UPDATE {t} SET claimed_by = {NOBODY}, \
+                     available_at = UTC_TIMESTAMP(6) + INTERVAL :wait MICROSECOND {mine}"
+        )),
+        put_back: sql(format!(
+            "UPDATE {t} SET claimed_by = {NOBODY}, attempts = attempts + 1, \
+                     available_at = UTC_TIMESTAMP(6) + INTERVAL :wait MICROSECOND, \
+                     faults = faults + :fault, last_error = :error, sent_at = UTC_TIMESTAMP(6) {mine}"
+        )),
+        park: sql(format!(
+            "UPDATE {t} SET status = 1, claimed_by = {NOBODY}, attempts = attempts + 1, last_error = :error, \
+                     sent_at = UTC_TIMESTAMP(6) {mine}"
+        )),
+        unpark: Change::by_ids(
+            sql(format!(
+                "SELECT message_id FROM {parked} WHERE status = 1 AND topic = :topic \
+                 ORDER BY message_id LIMIT :most FOR UPDATE SKIP LOCKED"
+            )),
+            sql(format!(
+                "UPDATE {t} SET status = 0, claimed_by = {NOBODY}, available_at = UTC_TIMESTAMP(6) \
+                 WHERE {listed} AND status = 1 {order}"
+            )),
+        ),
+        fail: sql(format!(
+            "UPDATE {t} SET status = 3, claimed_by = {NOBODY}, attempts = attempts + 1, last_error = :error, \
+                     sent_at = UTC_TIMESTAMP(6) {mine}"
+        )),
+        failed: sql(format!(
+            "SELECT message_id, topic, attempts, last_error, \
+                     TIMESTAMPDIFF(MICROSECOND, created_at, UTC_TIMESTAMP(6)) AS age \
+                 FROM {due} WHERE status = 3 ORDER BY message_id LIMIT :most"
+        )),
+        retry_failed: sql(format!(
+            "UPDATE {t} SET status = 0, claimed_by = {NOBODY}, attempts = 0, faults = 0, \
+                     available_at = UTC_TIMESTAMP(6) \
+                 WHERE {listed} AND status = 3 {order}"
+        )),
+        retry_some_failed: Change::by_ids(
+            sql(format!(
+                "SELECT message_id FROM {due} WHERE status = 3 ORDER BY message_id LIMIT :most"
+            )),
+            sql(format!(
+                "UPDATE {t} SET status = 0, claimed_by = {NOBODY}, attempts = 0, faults = 0, \
+                     available_at = UTC_TIMESTAMP(6) \
+                 WHERE {listed} AND status = 3 {order}"
+            )),
+        ),
+        backlog: sql(format!(
+            "SELECT p.n AS pending, u.n AS unroutable, f.n AS failed, \
+                     TIMESTAMPDIFF(MICROSECOND, \
+                         LEAST(IFNULL(p.oldest, u.oldest), IFNULL(u.oldest, p.oldest)), UTC_TIMESTAMP(6)) AS oldest \
+                 FROM (SELECT COUNT(*) AS n, MIN(IF(due_at <= UTC_TIMESTAMP(6), due_at, NULL)) AS oldest \
+                           FROM {due} WHERE status = 0) p, \
+                      (SELECT COUNT(*) AS n, MIN(IF(due_at <= UTC_TIMESTAMP(6), due_at, NULL)) AS oldest \
+                           FROM {due} WHERE status = 1) u, \
+                      (SELECT COUNT(*) AS n FROM {due} WHERE status = 3) f"
+        )),
+        has_other_leases: sql(format!(
+            "SELECT EXISTS (SELECT 1 FROM {due} WHERE status = 0 AND claimed_by NOT IN (:owner, {NOBODY}) \
+                     AND available_at > UTC_TIMESTAMP(6)) \
+                   OR EXISTS (SELECT 1 FROM {c} WHERE owner <> :owner AND live_until > UTC_TIMESTAMP(6))"
+        )),
+        purge_acked: Change::by_ids(
+            sql(format!(
+                "SELECT message_id FROM {due} WHERE status = 2 \
+                   AND available_at < UTC_TIMESTAMP(6) - INTERVAL :age MICROSECOND \
+                 ORDER BY available_at LIMIT :most"
+            )),
+            sql(format!("DELETE FROM {t} WHERE {listed} {order}")),
+        ),
+        // In rounds, by ids: a plain DELETE of all rows would wait for every caller's open INSERT.
+        purge_all: Change::by_ids(
+            sql(format!("SELECT message_id FROM {t} LIMIT :most")),
+            sql(format!("DELETE FROM {t} WHERE {listed} {order}")),
+        ),
+        table: t,
+        server,
+    }
+}

@@ -1,0 +1,319 @@
+//! The outbox's table as the relay and the operators see it: what each record is to become, and what is
+//! there.
+//!
+//! Each method is one statement, or a few that each stand alone, on a connection of our own pool. Each
+//! statement has a time limit, because a server whose machine is gone never answers.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::{
+    OutboxDatabase,
+    door::ANSWER,
+    record::{Backlog, FailedRecord, FailedRow, Record, RecordRow},
+    statements::{Change, Probe, Statements},
+};
+use crate::database::{
+    DbResult, FromRow, Value,
+    limits::{duration, error_text, micros, sorted},
+    read,
+    renewable::RenewablePool,
+    statement::{Arguments, Statement},
+};
+
+/// How often a statement is sent before its deadlock counts as a failure.
+const TRIES: u32 = 5;
+
+/// How many failed records are tried again at once.
+pub(crate) const RETRY_BATCH: u32 = 500;
+
+/// How many records a purge removes at once, where it goes by their ids.
+const PURGE_BATCH: u32 = 1_000;
+
+/// The table, and who asks.
+pub(crate) struct Table<'a, DB: OutboxDatabase> {
+    pub(super) pool: &'a RenewablePool<DB>,
+    pub(super) statements: &'a Statements,
+    pub(super) owner: Uuid,
+    pub(super) lease: Duration,
+}
+
+impl<DB: OutboxDatabase> Clone for Table<'_, DB> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<DB: OutboxDatabase> Copy for Table<'_, DB> {}
+
+/// How records are put back after an answer that was no proof.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct PutBack {
+    /// How long until they are due again.
+    pub(crate) wait: Duration,
+    pub(crate) error: String,
+    /// Whether it was the records' own fault.
+    pub(crate) fault: bool,
+}
+
+/// What is done to the records.
+impl<DB: OutboxDatabase> Table<'_, DB> {
+    /// Removes records the broker has proven to hold, or marks them as acked if they are kept. Not fenced by
+    /// a lease: the proof holds for every process. Returns how many there were.
+    pub(crate) async fn ack(self, ids: &[Uuid], keep: bool) -> DbResult<u64> {
+        let statement = match keep {
+            true => &self.statements.mark_acked,
+            false => &self.statements.delete,
+        };
+        self.by_ids(statement, ids, &[]).await
+    }
+
+    /// Extends the leases of records that the owner still has and that are pending. Each is then leased by
+    /// itself, whatever happens to the claim it came with. What has run out is not renewed.
+    pub(crate) async fn renew(self, ids: &[Uuid]) -> DbResult<u64> {
+        let lease = micros(self.lease).into();
+        self.owned(&self.statements.renew, ids, &[("lease", lease)])
+            .await
+    }
+
+    /// Makes records that the owner still has due after `wait`, unclaimed, attempts unchanged.
+    pub(crate) async fn release(self, ids: &[Uuid], wait: Duration) -> DbResult<u64> {
+        let wait = micros(wait).into();
+        self.owned(&self.statements.release, ids, &[("wait", wait)])
+            .await
+    }
+
+    /// Counts an attempt (and a fault, if it was one) and makes the records due after a wait.
+    pub(crate) async fn put_back(self, ids: &[Uuid], how: &PutBack) -> DbResult<u64> {
+        let arguments = [
+            ("wait", micros(how.wait).into()),
+            ("fault", i64::from(how.fault).into()),
+            ("error", error_text(&how.error).into()),
+        ];
+        self.owned(&self.statements.put_back, ids, &arguments).await
+    }
+
+    /// Makes records of the owner unroutable: out of the way of the others until their topic is released.
+    /// Counts an attempt.
+    pub(crate) async fn park(self, ids: &[Uuid], error: &str) -> DbResult<u64> {
+        let error = error_text(error).into();
+        self.owned(&self.statements.park, ids, &[("error", error)])
+            .await
+    }
+
+    /// Marks records of the owner as failed: they can never be sent as they are. Counts an attempt.
+    pub(crate) async fn fail(self, ids: &[Uuid], error: &str) -> DbResult<u64> {
+        let error = error_text(error).into();
+        self.owned(&self.statements.fail, ids, &[("error", error)])
+            .await
+    }
+
+    /// Makes up to `most` unroutable records of the topic pending and due. Returns how many.
+    pub(crate) async fn unpark(self, topic: &str, most: u32) -> DbResult<u64> {
+        let arguments = vec![("topic", topic.into()), ("most", most.into())];
+        self.change(&self.statements.unpark, arguments).await
+    }
+
+    /// Makes failed records pending and due again, attempts and faults at zero: those with the ids, or up to
+    /// [`RETRY_BATCH`] of them. Returns how many.
+    pub(crate) async fn retry_failed(self, ids: Option<&[Uuid]>) -> DbResult<u64> {
+        match ids {
+            Some(ids) => self.by_ids(&self.statements.retry_failed, ids, &[]).await,
+            None => {
+                let most = vec![("most", RETRY_BATCH.into())];
+                self.change(&self.statements.retry_some_failed, most).await
+            }
+        }
+    }
+
+    /// Deletes up to `most` acked records that are older than `age`. Returns how many.
+    pub(crate) async fn purge_acked(self, age: Duration, most: u32) -> DbResult<u64> {
+        let arguments = vec![("age", micros(age).into()), ("most", most.into())];
+        self.change(&self.statements.purge_acked, arguments).await
+    }
+
+    /// Deletes all records. Returns how many.
+    pub(crate) async fn purge_all(self) -> DbResult<u64> {
+        let purge = &self.statements.purge_all;
+        let mut purged = 0;
+        loop {
+            let some = self
+                .change(purge, vec![("most", PURGE_BATCH.into())])
+                .await?;
+            purged += some;
+            if some == 0 || purge.find.is_none() {
+                return Ok(purged);
+            }
+        }
+    }
+
+    /// Claims one unroutable record of the topic, as a probe. It becomes pending, leased to the owner.
+    pub(crate) async fn claim_parked(self, topic: &str) -> DbResult<Option<Record>> {
+        self.within(async {
+            let lease = || {
+                let lease = micros(self.lease).into();
+                vec![
+                    ("topic", topic.into()),
+                    ("owner", self.owner.into()),
+                    ("lease", lease),
+                ]
+            };
+            let rows = match &self.statements.probe {
+                Probe::Returning(lease_one) => self.rows(lease_one, lease()).await?,
+                Probe::Checked {
+                    any,
+                    lease: lease_one,
+                } => {
+                    let any = self.rows::<bool>(any, vec![("topic", topic.into())]);
+                    match any.await?.first() {
+                        Some(true) => self.rows(lease_one, lease()).await?,
+                        _ => Vec::new(),
+                    }
+                }
+                Probe::Steps {
+                    find,
+                    lease: lease_one,
+                    read,
+                } => loop {
+                    let found = self.rows::<Uuid>(find, vec![("topic", topic.into())]);
+                    let Some(id) = found.await?.first().copied() else {
+                        break Vec::new();
+                    };
+                    let arguments = [
+                        ("owner", self.owner.into()),
+                        ("lease", micros(self.lease).into()),
+                    ];
+                    // Otherwise another process was first with this one.
+                    if self.by_ids(lease_one, &[id], &arguments).await? == 1 {
+                        break self.rows(read, vec![("message_id", id.into())]).await?;
+                    }
+                },
+            };
+            let record = rows.into_iter().next();
+            Ok(record.map(|row: RecordRow| row.claimed().record))
+        })
+        .await
+    }
+}
+
+/// What is there.
+impl<DB: OutboxDatabase> Table<'_, DB> {
+    /// How long until the earliest pending record is due that is not claimed, or a claim runs out: zero if
+    /// one is, `None` if there is none.
+    pub(crate) async fn next_due(self) -> DbResult<Option<Duration>> {
+        let wait: Vec<Option<i64>> = self.rows(&self.statements.next_due, Vec::new()).await?;
+        Ok(wait.into_iter().next().flatten().map(duration))
+    }
+
+    /// Up to `most` topics that have unroutable records.
+    pub(crate) async fn parked_topics(self, most: u32) -> DbResult<Vec<String>> {
+        let most = vec![("most", most.into())];
+        self.rows(&self.statements.parked_topics, most).await
+    }
+
+    /// Up to `most` failed records, oldest first.
+    pub(crate) async fn failed(self, most: u32) -> DbResult<Vec<FailedRecord>> {
+        let most = vec![("most", most.into())];
+        let rows = self
+            .rows::<FailedRow>(&self.statements.failed, most)
+            .await?;
+        Ok(rows.into_iter().map(FailedRecord::from).collect())
+    }
+
+    /// Counts what is in the table.
+    pub(crate) async fn backlog(self) -> DbResult<Backlog> {
+        let rows: Vec<Backlog> = self.rows(&self.statements.backlog, Vec::new()).await?;
+        rows.into_iter().next().ok_or(sqlx::Error::RowNotFound)
+    }
+
+    /// Whether an owner other than this one has a live lease on a record.
+    pub(crate) async fn has_other_leases(self) -> DbResult<bool> {
+        let owner = vec![("owner", self.owner.into())];
+        let rows = self.rows(&self.statements.has_other_leases, owner).await?;
+        Ok(rows.into_iter().next().unwrap_or_default())
+    }
+}
+
+/// How statements are run.
+impl<DB: OutboxDatabase> Table<'_, DB> {
+    /// Does something within the time limit. What comes after it gets a new pool where it was not answered.
+    pub(super) async fn within<T>(self, work: impl Future<Output = DbResult<T>>) -> DbResult<T> {
+        self.pool.within(ANSWER, work).await
+    }
+
+    pub(super) async fn run(
+        self,
+        statement: &Statement,
+        arguments: Arguments<'_>,
+    ) -> DbResult<u64> {
+        let (sql, values) = statement.bind(arguments)?;
+        self.within(async {
+            let mut conn = self.pool.get().acquire().await?;
+            let mut tries = 1;
+            loop {
+                match DB::run_sql(&mut conn, &sql, &values).await {
+                    Err(error) if tries < TRIES && DB::is_deadlock(&error) => tries += 1,
+                    done => return done,
+                }
+            }
+        })
+        .await
+    }
+
+    pub(super) async fn rows<T: FromRow>(
+        self,
+        statement: &Statement,
+        arguments: Arguments<'_>,
+    ) -> DbResult<Vec<T>> {
+        let (sql, values) = statement.bind(arguments)?;
+        self.within(async {
+            let mut conn = self.pool.get().acquire().await?;
+            let mut tries = 1;
+            loop {
+                match read::<DB, T>(&mut conn, &sql, &values).await {
+                    Err(error) if tries < TRIES && DB::is_deadlock(&error) => tries += 1,
+                    rows => return rows,
+                }
+            }
+        })
+        .await
+    }
+
+    /// Runs a statement on the records with these ids that the owner has.
+    async fn owned(
+        self,
+        statement: &Statement,
+        ids: &[Uuid],
+        arguments: &[(&'static str, Value<'_>)],
+    ) -> DbResult<u64> {
+        let owner = ("owner", self.owner.into());
+        let arguments: Vec<_> = arguments.iter().cloned().chain([owner]).collect();
+        self.by_ids(statement, ids, &arguments).await
+    }
+
+    /// Runs a statement on the records with these ids, in as few parts as its list of ids allows. The ids go
+    /// in the order of the key, because statements that lock in one order do not deadlock.
+    async fn by_ids(
+        self,
+        statement: &Statement,
+        ids: &[Uuid],
+        arguments: &[(&'static str, Value<'_>)],
+    ) -> DbResult<u64> {
+        let mut rows = 0;
+        for ids in sorted(ids).chunks(statement.longest()) {
+            let mut all: Arguments<'_> = vec![("ids", ids.into())];
+            all.extend_from_slice(arguments);
+            rows += self.run(statement, all).await?;
+        }
+        Ok(rows)
+    }
+
+    async fn change(self, change: &Change, arguments: Arguments<'_>) -> DbResult<u64> {
+        let Some(find) = &change.find else {
+            return self.run(&change.change, arguments).await;
+        };
+        let ids: Vec<Uuid> = self.rows(find, arguments).await?;
+        self.by_ids(&change.change, &ids, &[]).await
+    }
+}
