@@ -16,6 +16,7 @@
 
 mod engine;
 mod hooks;
+mod link;
 mod member;
 mod options;
 mod progress;
@@ -31,7 +32,8 @@ use tokio::sync::mpsc;
 
 use self::{
     hooks::Hooks,
-    member::{Member, link::SqlLink, wakeups::Hub},
+    link::SqlLink,
+    member::{Member, wakeups::Hub},
     options::Tuning,
     tables::{Log, members::Notice},
 };
@@ -45,9 +47,6 @@ pub use self::{
 };
 use crate::broker::{Broker, BrokerError, BrokerErrorKind, Opened, Setup, Staged};
 use crate::{Error, OutboxDatabase};
-
-/// The shares of a group's messages: no more of its members can work at a time.
-pub(crate) const LANES: usize = 16;
 
 /// Connections of the log's own pool: leases, removals, and what else needs no session.
 const CONNECTIONS: u32 = 3;

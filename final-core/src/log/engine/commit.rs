@@ -7,10 +7,9 @@ use crate::{
     OutboxDatabase,
     database::DbResult,
     log::{
-        progress::stream::Stream,
+        progress::{rows::LaneId, side_effect::Extra, stream::Stream},
         tables::{
-            extras::Extra,
-            lanes::{Advance, Committed, LaneId},
+            lanes::{Advance, Committed},
             session::Proof,
         },
     },

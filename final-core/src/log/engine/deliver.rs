@@ -7,9 +7,10 @@ use crate::{
     OutboxDatabase,
     broker::{DeadLetter, Delivery, Settlement, Settler},
     database::DbResult,
-    log::{
-        LANES,
-        tables::{extras::Extra, lanes::LaneId, letter::Letter, pages::LogRow},
+    log::progress::{
+        letter::Letter,
+        rows::{LANES, LaneId, LogRow},
+        side_effect::Extra,
     },
 };
 

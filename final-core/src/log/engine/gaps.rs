@@ -6,7 +6,7 @@ use super::{Engine, PAGE};
 use crate::{
     OutboxDatabase,
     database::DbResult,
-    log::{progress::stream::Offer, tables::pages::LogRow},
+    log::progress::{rows::LogRow, stream::Offer},
 };
 
 /// Tries to fill gaps in one round.

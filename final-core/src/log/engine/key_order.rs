@@ -1,7 +1,11 @@
 //! Messages of one key, one after the other.
 
 use super::Engine;
-use crate::{OutboxDatabase, database::DbResult, log::tables::pages::Ours};
+use crate::{
+    OutboxDatabase,
+    database::DbResult,
+    log::progress::rows::{ALL_LANES, Ours},
+};
 
 impl<DB: OutboxDatabase> Engine<DB> {
     /// It is this one's turn.
@@ -41,7 +45,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
             let names = self.streams.get(stream).map(|stream| stream.names());
             let ours = Ours {
                 topics: names.unwrap_or_default(),
-                lanes: crate::log::tables::ALL_LANES,
+                lanes: ALL_LANES,
             };
             let read = async {
                 let mut rows = self.session.pick(&[*seq], &ours).await?;

@@ -28,8 +28,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     member::{Member, wakeups::Rung},
-    progress::{aside::Aside, in_flight::Hand, stream::Stream},
-    tables::{extras::Extra, lanes::LaneId, session::Session, transfer::Moved},
+    progress::{aside::Aside, in_flight::Hand, rows::LaneId, side_effect::Extra, stream::Stream},
+    tables::{session::Session, transfer::Moved},
 };
 use crate::{
     OutboxDatabase,

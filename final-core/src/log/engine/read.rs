@@ -9,10 +9,12 @@ use super::{Engine, PAGE};
 use crate::{
     OutboxDatabase,
     database::DbResult,
-    log::tables::dialect::words,
     log::{
-        progress::stream::{Offer, Stream},
-        tables::pages::{LogRow, Ours},
+        progress::{
+            rows::{LogRow, Ours},
+            stream::{Offer, Stream},
+        },
+        tables::dialect::words,
     },
 };
 

@@ -7,12 +7,12 @@ use crate::{
     OutboxDatabase,
     database::DbResult,
     log::{
-        LANES,
-        progress::{rebalance::Share, stream::Stream},
-        tables::{
-            lanes::{LaneId, LaneRow},
-            members::Look,
+        progress::{
+            rebalance::Share,
+            rows::{LANES, LaneId, LaneRow},
+            stream::Stream,
         },
+        tables::members::Look,
     },
 };
 

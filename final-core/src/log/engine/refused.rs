@@ -7,10 +7,7 @@ use super::Engine;
 use crate::{
     OutboxDatabase,
     database::DbResult,
-    log::{
-        progress::{aside::Waiting, in_flight::MOST_ASIDE},
-        tables::{extras::Extra, lanes::LaneId},
-    },
+    log::progress::{aside::Waiting, in_flight::MOST_ASIDE, rows::LaneId, side_effect::Extra},
 };
 
 impl<DB: OutboxDatabase> Engine<DB> {

@@ -1,9 +1,8 @@
 //! One running bus among those that share a log.
 
-pub(crate) mod link;
-mod send;
+pub(crate) mod send;
 pub(crate) mod settlements;
-mod tasks;
+pub(crate) mod tasks;
 pub(crate) mod wakeups;
 
 use std::{

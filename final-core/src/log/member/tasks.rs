@@ -8,7 +8,10 @@ use std::{
 use tokio::time::{sleep, sleep_until};
 
 use super::Member;
-use crate::log::tables::{members::Notice, trim::Keep};
+use crate::log::{
+    progress::watermark::ReadState,
+    tables::{members::Notice, trim::Keep},
+};
 use crate::{OutboxDatabase, backoff::Backoff};
 
 /// The pause between two notices to other processes: what commits meanwhile shares one.
@@ -180,7 +183,14 @@ async fn trim_all<DB: OutboxDatabase>(
     member: &Member<DB>,
     keep: Keep,
 ) -> crate::database::DbResult<()> {
-    while member.log.trim(keep, member).await? {
+    let read_state = |seq, written_at| {
+        let state = member.watermarks().read_state(seq, written_at);
+        if state == ReadState::Reused {
+            member.suspect_numbers();
+        }
+        state
+    };
+    while member.log.trim(keep, read_state).await? {
         if member.close.is_cancelled() {
             break;
         }

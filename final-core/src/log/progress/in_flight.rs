@@ -6,9 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::key_order::Order;
+use super::{
+    key_order::Order,
+    rows::{LaneId, LogRow},
+};
 use crate::Message;
-use crate::log::tables::{lanes::LaneId, pages::LogRow};
 
 /// A message that was taken and is not settled.
 #[derive(Debug)]

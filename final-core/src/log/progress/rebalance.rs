@@ -3,7 +3,7 @@
 //! Nobody decides for all: each member sees who is there and how the lanes are shared, takes free
 //! ones up to its fair share, and gives away what it has beyond. Shares differ by one at most.
 
-use crate::log::LANES;
+use super::rows::LANES;
 
 /// How a member sees the lanes of one stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -2,14 +2,11 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::{gaps::Gaps, lane::Lane, spans::Spans};
-use crate::log::{
-    LANES,
-    tables::{
-        lanes::{LaneId, LaneRow},
-        pages::{LogRow, Ours},
-        subscriptions::Topics,
-    },
+use super::{
+    gaps::Gaps,
+    lane::Lane,
+    rows::{LANES, LaneId, LaneRow, LogRow, Ours, Topics},
+    spans::Spans,
 };
 
 /// Open gaps beyond which nothing further is read.

@@ -23,6 +23,15 @@ pub(crate) struct Watermark {
     pub(crate) written_at: i64,
 }
 
+/// What a reader knows of a visible row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReadState {
+    Read,
+    Unread,
+    /// Its sequence number was given out a second time.
+    Reused,
+}
+
 impl Watermark {
     /// Whether a row's number was given out a second time.
     pub(crate) fn is_broken_by(self, seq: i64, written_at: i64) -> bool {
@@ -116,6 +125,17 @@ impl Watermarks {
         let mut marks = self.marks.iter();
         self.late.get(&seq) != Some(&written_at)
             && marks.any(|made| made.mark.is_broken_by(seq, written_at))
+    }
+
+    /// Whether a visible row was read, and by its own number.
+    pub(crate) fn read_state(&self, seq: i64, written_at: i64) -> ReadState {
+        if self.are_broken_by(seq, written_at) {
+            return ReadState::Reused;
+        }
+        match self.last() {
+            Some(last) if seq <= last.seq => ReadState::Read,
+            _ => ReadState::Unread,
+        }
     }
 
     /// Rows that showed late, and when they were written.

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::log::LANES;
+use crate::log::progress::rows::LANES;
 use crate::{
     Message,
     broker::Staged,

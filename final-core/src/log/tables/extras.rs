@@ -1,24 +1,18 @@
 //! What is done with single messages in the transaction of the progress, and what happens where the
 //! database does not take it.
 
-use super::{
-    Tx,
+use super::{Tx, session::Session};
+use crate::log::progress::{
     letter::{Letter, Parts},
-    session::Session,
+    side_effect::Extra,
 };
 use crate::{
     OutboxDatabase,
-    database::{DbResult, Value, refused::refuses},
+    database::{
+        DbResult, Value,
+        refused::{code, refuses, refuses_values},
+    },
 };
-
-/// What is to be done with one message, together with the progress that says it is settled.
-#[derive(Clone, Debug)]
-pub(crate) enum Extra {
-    /// Put it to the group's dead letters.
-    Bury(i64, Letter),
-    /// Give it to the group again, at the end of another lane.
-    Again(i64, usize),
-}
 
 /// Why an extra was not carried out.
 pub(crate) enum Failure {
@@ -49,14 +43,6 @@ pub(crate) struct Tried {
     pub(crate) untried: Option<usize>,
     /// Whether a letter was changed.
     pub(crate) changed: bool,
-}
-
-impl Extra {
-    pub(crate) fn seq(&self) -> i64 {
-        match self {
-            Self::Bury(seq, _) | Self::Again(seq, _) => *seq,
-        }
-    }
 }
 
 impl<DB: OutboxDatabase> Session<DB> {
@@ -135,12 +121,17 @@ impl<DB: OutboxDatabase> Session<DB> {
         let Extra::Bury(seq, letter) = extra else {
             return Ok(false);
         };
+        // What may not be written to at all takes no letter whatever it says. A table that passes a row over
+        // says nothing, and may go by the row's values.
+        if error.as_database_error().is_some() && !refuses_values(error) {
+            return Ok(false);
+        }
         if letter.needs_headers() {
             let headers = "SELECT headers FROM {log} WHERE seq = ?";
             let headers: Option<Option<String>> = self.first(headers, vec![(*seq).into()]).await?;
             letter.has_headers(headers.flatten());
         }
-        Ok(letter.simplify(error))
+        Ok(letter.simplify(&code(error)))
     }
 }
 

@@ -4,37 +4,20 @@ use uuid::Uuid;
 
 use super::{
     Log, Tx,
-    extras::{Extra, Failure, carry_out},
+    extras::{Failure, carry_out},
     lists::padded,
     session::Session,
 };
-use crate::log::progress::{lane::Progress, spans::Spans};
+use crate::log::progress::{
+    lane::Progress,
+    rows::{LaneId, LaneRow},
+    side_effect::Extra,
+    spans::Spans,
+};
 use crate::{
     OutboxDatabase,
     database::{DbResult, Value, columns, refused::refuses},
 };
-
-/// Which lane of a group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct LaneId {
-    pub(crate) stream: i64,
-    pub(crate) lane: usize,
-}
-
-/// A lane's row.
-#[derive(Debug)]
-pub(crate) struct LaneRow {
-    pub(crate) id: LaneId,
-    pub(crate) member: Option<Uuid>,
-    /// Whether that member's lease is not over.
-    pub(crate) is_held: bool,
-    pub(crate) epoch: i64,
-    pub(crate) read_to: i64,
-    pub(crate) settled_to: i64,
-    /// `None` if the row says something that is no list of numbers.
-    pub(crate) open: Option<Spans>,
-    pub(crate) ends_at: Option<i64>,
-}
 
 /// What is to be written about one lane.
 #[derive(Debug)]

@@ -7,7 +7,6 @@ pub(crate) mod entry;
 pub(crate) mod extras;
 mod inserts;
 pub(crate) mod lanes;
-pub(crate) mod letter;
 pub(crate) mod lists;
 pub(crate) mod members;
 pub(crate) mod numbers;
@@ -32,7 +31,6 @@ use self::{
     inserts::Inserts,
     schema::VERSION,
 };
-use super::LANES;
 use crate::{
     Error, OutboxDatabase,
     broker::Staged,
@@ -363,9 +361,6 @@ fn explain<DB: OutboxDatabase>(error: sqlx::Error) -> Error {
         source: error,
     }
 }
-
-/// The numbers of all lanes, as a mask.
-pub(crate) const ALL_LANES: i64 = (1 << LANES) - 1;
 
 impl<DB: OutboxDatabase> fmt::Debug for Log<DB> {
     /// Without the pool: its options hold the password.

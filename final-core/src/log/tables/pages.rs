@@ -1,7 +1,5 @@
 //! Reading the log: a page of rows, or the rows of gaps.
 
-use std::sync::Arc;
-
 use uuid::Uuid;
 
 use super::dialect::words;
@@ -10,48 +8,11 @@ use super::{
     lists::{list, padded},
     session::Session,
 };
+use crate::log::progress::rows::{INLINE, LogRow, Ours, Rest};
 use crate::{
-    Message, MessageId, OutboxDatabase,
-    database::{DbResult, Value, columns, stored::Stored},
+    MessageId, OutboxDatabase,
+    database::{DbResult, Value, columns},
 };
-
-/// Up to this weight a payload is read together with its row; a heavier one when it is its turn.
-const INLINE: i64 = 16 * 1024;
-
-/// A row of the log.
-#[derive(Debug)]
-pub(crate) struct LogRow {
-    pub(crate) seq: i64,
-    pub(crate) lane: usize,
-    pub(crate) topic: Arc<str>,
-    /// The only group it is for, if it is not for all.
-    pub(crate) recipient: Option<String>,
-    pub(crate) weight: i64,
-    /// By the database's clock, in microseconds since 1970.
-    pub(crate) written_at: i64,
-    /// Microseconds; negative if it is over.
-    pub(crate) expires_in: Option<i64>,
-    /// `None` for a payload that is still to be read, and for what is not ours.
-    pub(crate) payload: Option<Vec<u8>>,
-    rest: Rest,
-}
-
-#[derive(Debug)]
-struct Rest {
-    id: MessageId,
-    key: Option<String>,
-    headers: Option<String>,
-    content_type: String,
-    durable: bool,
-}
-
-/// Whose rows are wanted with all they have: of the others the number is enough.
-#[derive(Debug, Default)]
-pub(crate) struct Ours<'a> {
-    pub(crate) topics: &'a [Arc<str>],
-    /// A bit for each lane.
-    pub(crate) lanes: i64,
-}
 
 columns! {
     /// A row of the log as it is read; what is not ours has no headers and no payload.
@@ -199,54 +160,4 @@ fn read(rows: Vec<Read>) -> DbResult<Vec<LogRow>> {
         },
     };
     Ok(rows.into_iter().map(row).collect())
-}
-
-impl LogRow {
-    /// Whether the payload was left out for its weight.
-    pub(crate) fn is_heavy(&self) -> bool {
-        self.payload.is_none() && self.weight > INLINE
-    }
-
-    pub(crate) fn id(&self) -> Uuid {
-        self.rest.id.0
-    }
-
-    pub(crate) fn key(&self) -> Option<&str> {
-        self.rest.key.as_deref()
-    }
-
-    #[cfg(test)]
-    pub(crate) fn plain(seq: i64, lane: usize, topic: Arc<str>, key: Option<&str>) -> Self {
-        let rest = Rest {
-            id: MessageId(Uuid::nil()),
-            key: key.map(str::to_owned),
-            headers: None,
-            content_type: String::new(),
-            durable: true,
-        };
-        Self {
-            seq,
-            lane,
-            topic,
-            recipient: None,
-            weight: 0,
-            written_at: 0,
-            expires_in: None,
-            payload: Some(Vec::new()),
-            rest,
-        }
-    }
-
-    /// The message, or why the row is none.
-    pub(crate) fn into_message(self) -> Result<Message, String> {
-        let stored = Stored {
-            topic: self.topic.as_ref().to_owned(),
-            key: self.rest.key,
-            headers: self.rest.headers,
-            payload: self.payload.unwrap_or_default(),
-            content_type: self.rest.content_type,
-            durable: self.rest.durable,
-        };
-        stored.into_message(self.rest.id)
-    }
 }

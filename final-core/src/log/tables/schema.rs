@@ -68,7 +68,7 @@ pub(crate) fn tables<DB: Driver>() -> Vec<String> {
         int_type: big,
         ..
     } = DB::DIALECT.words();
-    let last = crate::log::LANES - 1;
+    let last = crate::log::progress::rows::LANES - 1;
     let message = format!(
         "message_id {id} NOT NULL,\n  topic {name} NOT NULL,\n  message_key {text},\n  \
          headers {text},\n  payload {bytes} NOT NULL,\n  content_type {name} NOT NULL,\n  \

@@ -14,10 +14,10 @@ use uuid::Uuid;
 use super::dialect::words;
 use super::{
     Log, Tx,
-    lanes::{LaneId, LaneRow},
     lists::{list, padded},
     within,
 };
+use crate::log::progress::rows::{LaneId, LaneRow};
 use crate::{
     OutboxDatabase,
     database::{DbResult, FromRow, Value, read},

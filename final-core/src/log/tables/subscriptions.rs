@@ -3,14 +3,17 @@
 use std::{collections::HashMap, sync::Arc, time::UNIX_EPOCH};
 
 use super::{Log, Tx, open_numbers::End};
-use crate::log::{LANES, Start, progress::spans::Spans};
+use crate::log::{
+    Start,
+    progress::{
+        rows::{LANES, Topics},
+        spans::Spans,
+    },
+};
 use crate::{
     OutboxDatabase,
     database::{DbResult, Value},
 };
-
-/// The subscriptions of a group in one stream: each topic, and the number it begins after.
-pub(crate) type Topics = HashMap<Arc<str>, i64>;
 
 /// All subscriptions of a group.
 #[derive(Debug, Default)]

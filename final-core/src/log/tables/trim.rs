@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Log;
-use crate::log::member::Member;
+use crate::log::progress::watermark::ReadState;
 use crate::{
     OutboxDatabase,
     database::{DbResult, columns, limits::micros},
@@ -40,8 +40,13 @@ impl<DB: OutboxDatabase> Log<DB> {
     /// Removes the next rows that all groups have, or that are too old. True if there may be more.
     ///
     /// Messages of a topic that nobody has subscribed are passed over: they wait for somebody. What we
-    /// have not read stays, and what was given a number twice: it is not what the groups have.
-    pub(crate) async fn trim(&self, keep: Keep, member: &Member<DB>) -> DbResult<bool> {
+    /// have not read stays, and what was given a number twice: it is not what the groups have. `read_state`
+    /// says which, by the number and when its row was written.
+    pub(crate) async fn trim(
+        &self,
+        keep: Keep,
+        read_state: impl Fn(i64, i64) -> ReadState + Send,
+    ) -> DbResult<bool> {
         let mut tx = self.begin().await?;
         // One trims at a time; and nobody subscribes meanwhile.
         let state = "SELECT trimmed FROM {state} WHERE id = 1 {skip_locked}";
@@ -70,13 +75,10 @@ impl<DB: OutboxDatabase> Log<DB> {
             let TrimRow {
                 seq, written_at, ..
             } = row;
-            let is_read = {
-                let watermarks = member.watermarks();
-                if watermarks.are_broken_by(seq, written_at) {
-                    member.suspect_numbers();
-                    break;
-                }
-                watermarks.last().is_some_and(|last| seq <= last.seq)
+            let is_read = match read_state(seq, written_at) {
+                ReadState::Reused => break,
+                ReadState::Read => true,
+                ReadState::Unread => false,
             };
             let has_everybody = is_read && settled.is_some_and(|settled| seq <= settled);
             let is_too_old = row.is_too_old > 0 && keep.unread.is_some();

@@ -13,17 +13,10 @@ use std::{
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use crate::log::{
-    LANES,
-    progress::{
-        spans::Spans,
-        stream::{Offer, Stream},
-    },
-    tables::{
-        lanes::{LaneId, LaneRow},
-        pages::LogRow,
-        subscriptions::Topics,
-    },
+use crate::log::progress::{
+    rows::{LANES, LaneId, LaneRow, LogRow, Topics},
+    spans::Spans,
+    stream::{Offer, Stream},
 };
 
 /// Of the sixteen lanes those that messages are put in: more would only make fewer things meet.

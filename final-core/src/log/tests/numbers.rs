@@ -13,17 +13,11 @@ use std::{
 
 use proptest::prelude::*;
 
-use crate::log::{
-    progress::{
-        spans::Spans,
-        stream::{Offer, Stream},
-        watermark::{MARGIN, Watermark, Watermarks, written_by},
-    },
-    tables::{
-        lanes::{LaneId, LaneRow},
-        pages::LogRow,
-        subscriptions::Topics,
-    },
+use crate::log::progress::{
+    rows::{LaneId, LaneRow, LogRow, Topics},
+    spans::Spans,
+    stream::{Offer, Stream},
+    watermark::{MARGIN, Watermark, Watermarks, written_by},
 };
 
 const GROUPS: usize = 2;

@@ -1,16 +1,10 @@
 //! Lanes that are lost or given away, with what was in hand of them.
 
-use crate::log::{
-    progress::{
-        in_flight::Hand,
-        spans::Spans,
-        stream::{Offer, Stream},
-    },
-    tables::{
-        lanes::{LaneId, LaneRow},
-        pages::LogRow,
-        subscriptions::Topics,
-    },
+use crate::log::progress::{
+    in_flight::Hand,
+    rows::{LaneId, LaneRow, LogRow, Topics},
+    spans::Spans,
+    stream::{Offer, Stream},
 };
 
 fn row(number: i64) -> LogRow {

@@ -9,8 +9,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Member, send, tasks};
-use crate::log::engine::Engine;
+use super::{
+    engine::Engine,
+    member::{Member, send, tasks},
+};
 use crate::{
     OutboxDatabase,
     broker::{Delivery, Link, LinkState, Outgoing},
