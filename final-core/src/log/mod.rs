@@ -33,9 +33,9 @@ use tokio::sync::mpsc;
 use self::{
     hooks::Hooks,
     link::SqlLink,
-    member::{Member, wakeups::Hub},
+    member::{Member, wakeups::Wakeups},
     options::Tuning,
-    tables::{Log, members::Notice},
+    tables::{Log, members::Announcement},
 };
 pub use self::{
     options::Start,
@@ -77,7 +77,7 @@ const CONNECTIONS: u32 = 3;
 #[must_use]
 pub struct SqlBroker<DB: OutboxDatabase> {
     log: Arc<Log<DB>>,
-    hub: Arc<Hub>,
+    wakeups: Arc<Wakeups>,
     place: Arc<str>,
     tuning: Tuning,
     hooks: Hooks,
@@ -92,7 +92,7 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
         let place = DB::place(&pool);
         Self {
             log: Arc::new(Log::new(pool)),
-            hub: Hub::at(&place),
+            wakeups: Wakeups::at(&place),
             place: place.into(),
             tuning: Tuning::default(),
             hooks: Hooks::default(),
@@ -158,8 +158,12 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
         let doing = "putting dead letters back";
         let replayed = self.log.replay(service.as_ref(), filter.borrow()).await;
         let replayed = replayed.map_err(Error::database(doing));
-        self.hub.committed();
-        if let Err(error) = self.log.notify(self.hub.process, Notice::Messages).await {
+        self.wakeups.committed();
+        if let Err(error) = self
+            .log
+            .notify(self.wakeups.process, Announcement::Messages)
+            .await
+        {
             tracing::debug!(%error, "others were not told of dead letters put back; they will look");
         }
         replayed
@@ -211,7 +215,7 @@ impl<DB: OutboxDatabase> Broker<DB> for SqlBroker<DB> {
             self.check()?;
             let member = Arc::new(Member::new(
                 Arc::clone(&self.log),
-                Arc::clone(&self.hub),
+                Arc::clone(&self.wakeups),
                 self.tuning,
                 self.hooks.clone(),
                 setup.service,
@@ -283,7 +287,7 @@ impl<DB: OutboxDatabase> Broker<DB> for SqlBroker<DB> {
     }
 
     fn committed(&self) {
-        self.hub.committed();
+        self.wakeups.committed();
     }
 }
 
@@ -291,8 +295,8 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
     /// Has the log looked at when a message that is written with a delay is due.
     fn ring_for(&self, staged: &Staged) {
         if !staged.delay.is_zero() {
-            self.hub.due_in(staged.delay);
-            self.hub.ring();
+            self.wakeups.due_in(staged.delay);
+            self.wakeups.ring();
         }
     }
 }
@@ -301,7 +305,7 @@ impl<DB: OutboxDatabase> Clone for SqlBroker<DB> {
     fn clone(&self) -> Self {
         Self {
             log: Arc::clone(&self.log),
-            hub: Arc::clone(&self.hub),
+            wakeups: Arc::clone(&self.wakeups),
             place: Arc::clone(&self.place),
             tuning: self.tuning,
             hooks: self.hooks.clone(),

@@ -7,7 +7,7 @@ use crate::{
     OutboxDatabase,
     database::DbResult,
     log::{
-        progress::{rows::LaneId, side_effect::Extra, stream::Stream},
+        progress::{rows::LaneId, side_effect::SideEffect, stream::Stream},
         tables::{
             lanes::{Advance, Committed},
             session::Proof,
@@ -19,7 +19,7 @@ use crate::{
 const TRIES: u32 = 20;
 
 /// What became of an attempt to write everything.
-enum Written {
+enum WriteOutcome {
     All,
     /// The lanes or the topics are not what they were.
     Nothing,
@@ -68,36 +68,36 @@ impl<DB: OutboxDatabase> Engine<DB> {
     ///
     /// What the database does not take keeps nothing else back: it is written in a simpler form, or set aside.
     async fn commit(&mut self, release: bool) -> DbResult<bool> {
-        self.meet().await?;
+        self.reconnect().await?;
         self.bring_back().await?;
         let mut written = self.write(release).await?;
         for is_sorted in [false, true] {
             match written {
-                Written::All => return Ok(true),
-                Written::Nothing => return Ok(false),
-                Written::Refused(error) if is_sorted => self.set_all_aside(&error),
-                Written::Refused(error) => self.sort_out(&error).await?,
+                WriteOutcome::All => return Ok(true),
+                WriteOutcome::Nothing => return Ok(false),
+                WriteOutcome::Refused(error) if is_sorted => self.set_all_aside(&error),
+                WriteOutcome::Refused(error) => self.sort_out(&error).await?,
             }
             written = self.write(release).await?;
         }
         match written {
-            Written::Refused(error) => Err(error),
-            other => Ok(matches!(other, Written::All)),
+            WriteOutcome::Refused(error) => Err(error),
+            other => Ok(matches!(other, WriteOutcome::All)),
         }
     }
 
-    async fn write(&mut self, release: bool) -> DbResult<Written> {
-        self.meet().await?;
+    async fn write(&mut self, release: bool) -> DbResult<WriteOutcome> {
+        self.reconnect().await?;
         self.leave_aside(release);
         let is_full = release || self.full_commit.elapsed() >= LAG;
         let mut lanes = Vec::new();
         let mut further = None;
         for stream in self.streams.values() {
             for (id, lane) in stream.lanes() {
-                let goes = release || lane.is_frozen() && lane.is_idle();
+                let goes = release || lane.is_draining() && lane.is_idle();
                 if goes || lane.has_changed() || is_full && lane.lags(&stream.gaps) {
                     let progress = if goes {
-                        lane.bequest(&stream.gaps)
+                        lane.handover(&stream.gaps)
                     } else {
                         lane.progress(&stream.gaps)
                     };
@@ -123,19 +123,29 @@ impl<DB: OutboxDatabase> Engine<DB> {
         if is_full {
             self.full_commit = Instant::now();
         }
-        if lanes.is_empty() && self.extras.is_empty() {
+        if lanes.is_empty() && self.side_effects.is_empty() {
             self.changed = None;
-            return Ok(Written::All);
+            return Ok(WriteOutcome::All);
         }
         let member = Arc::clone(&self.member);
-        let extras: Vec<Extra> = self.extras.iter().map(|(_, extra)| extra.clone()).collect();
+        let side_effects: Vec<SideEffect> = self
+            .side_effects
+            .iter()
+            .map(|(_, extra)| extra.clone())
+            .collect();
         let committed = self
             .session
-            .advance(&member.group, member.id, self.version, &lanes, &extras)
+            .advance(
+                &member.group,
+                member.id,
+                self.version,
+                &lanes,
+                &side_effects,
+            )
             .await?;
         self.commit_failures = 0;
         match committed {
-            Committed::Refused(error) => return Ok(Written::Refused(error)),
+            Committed::Refused(error) => return Ok(WriteOutcome::Refused(error)),
             Committed::Done => {
                 if let Some(proof) = further {
                     self.session.committed(proof);
@@ -149,14 +159,14 @@ impl<DB: OutboxDatabase> Engine<DB> {
                     "others have taken over, because our lease was over; what was in hand is theirs"
                 );
                 lost.into_iter().for_each(|id| self.lose(id));
-                return Ok(Written::Nothing);
+                return Ok(WriteOutcome::Nothing);
             }
             Committed::Changed => {
                 self.load_topics().await?;
-                return Ok(Written::Nothing);
+                return Ok(WriteOutcome::Nothing);
             }
         }
-        Ok(Written::All)
+        Ok(WriteOutcome::All)
     }
 
     async fn committed(&mut self, lanes: Vec<Advance>) {
@@ -181,13 +191,13 @@ impl<DB: OutboxDatabase> Engine<DB> {
         }
         self.streams.retain(|_, stream| stream.has_lanes());
         let again = self
-            .extras
+            .side_effects
             .drain(..)
-            .any(|(_, extra)| matches!(extra, Extra::Again(..)));
+            .any(|(_, extra)| matches!(extra, SideEffect::Requeue(..)));
         (self.settled, self.changed) = (0, None);
         self.member.progress.notify_one();
         if again {
-            self.member.hub.committed();
+            self.member.wakeups.committed();
         }
         if gave {
             self.member.announce_members().await;
@@ -196,12 +206,12 @@ impl<DB: OutboxDatabase> Engine<DB> {
 
     /// Forgets a lane that others have now: what they do with its messages is theirs.
     pub(super) fn lose(&mut self, id: LaneId) {
-        for next in self.hand.lose(id) {
+        for next in self.in_flight.lose(id) {
             self.deliver_next(next);
         }
-        self.extras.retain(|(lane, _)| *lane != id);
+        self.side_effects.retain(|(lane, _)| *lane != id);
         self.aside.take_if(|lane| lane == id);
-        self.hand.aside = self.aside.len();
+        self.in_flight.aside = self.aside.len();
         if let Some(stream) = self.streams.get_mut(&id.stream) {
             stream.remove(id.lane);
         }
@@ -209,9 +219,9 @@ impl<DB: OutboxDatabase> Engine<DB> {
         self.look_at = Instant::now();
     }
 
-    pub(super) fn freeze_all(&mut self) {
+    pub(super) fn drain_all(&mut self) {
         for stream in self.streams.values_mut() {
-            stream.freeze_all();
+            stream.drain_all();
         }
         self.changed.get_or_insert_with(Instant::now);
     }

@@ -8,9 +8,9 @@ use crate::{
     broker::{DeadLetter, Delivery, Settlement, Settler},
     database::DbResult,
     log::progress::{
-        letter::Letter,
+        letter::LetterDraft,
         rows::{LANES, LaneId, LogRow},
-        side_effect::Extra,
+        side_effect::SideEffect,
     },
 };
 
@@ -21,7 +21,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
             stream,
             lane: row.lane,
         };
-        let room = self.hand.room(self.member.tuning.prefetch);
+        let room = self.in_flight.room(self.member.tuning.prefetch);
         if row.is_heavy() {
             let payload = self.session.payload(row.seq, row.id()).await;
             let owner = self.streams.get_mut(&stream);
@@ -45,7 +45,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
             }
         }
         self.changed.get_or_insert_with(Instant::now);
-        let (tag, goes) = self.hand.take(lane, row, room);
+        let (tag, goes) = self.in_flight.take(lane, row, room);
         if goes {
             self.deliver(tag);
         }
@@ -53,17 +53,17 @@ impl<DB: OutboxDatabase> Engine<DB> {
     }
 
     pub(super) fn deliver(&mut self, tag: u64) {
-        let Some(held) = self.hand.get(tag) else {
+        let Some(held) = self.in_flight.get(tag) else {
             return;
         };
         if held.expires.is_some_and(|at| at <= Instant::now()) {
             let expired = DeadLetter::new("expired", 0);
             self.member
-                .inbox
+                .settlements
                 .settle(tag, Settlement::DeadLetter(expired));
             return;
         }
-        let settler = Arc::clone(&self.member.inbox) as Arc<dyn Settler>;
+        let settler = Arc::clone(&self.member.settlements) as Arc<dyn Settler>;
         let delivery = Delivery::new(held.content.clone(), tag, settler);
         if let Some(deliveries) = &self.deliveries {
             // There is room for everything in hand. Closed, the bus is going, and the delivery is
@@ -85,13 +85,13 @@ impl<DB: OutboxDatabase> Engine<DB> {
     }
 
     pub(super) fn take_settlements(&mut self) {
-        for (tag, settlement) in self.member.inbox.take() {
+        for (tag, settlement) in self.member.settlements.take() {
             self.settle(tag, settlement);
         }
     }
 
     pub(super) fn settle(&mut self, tag: u64, settlement: Settlement) {
-        let Some(held) = self.hand.get(tag) else {
+        let Some(held) = self.in_flight.get(tag) else {
             return;
         };
         let (lane, seq) = (held.lane, held.seq);
@@ -101,7 +101,8 @@ impl<DB: OutboxDatabase> Engine<DB> {
                 if let Ok(message) = &held.content {
                     self.member.handling_failed(message, &why);
                 }
-                self.extras.push((lane, Extra::Bury(seq, Letter::new(why))));
+                self.side_effects
+                    .push((lane, SideEffect::DeadLetter(seq, LetterDraft::new(why))));
             }
             // Stays open for whoever has the lane next.
             Settlement::Requeue if self.deliveries.is_none() => return,
@@ -111,7 +112,8 @@ impl<DB: OutboxDatabase> Engine<DB> {
             }
             Settlement::Requeue => {
                 let other = self.lane_of_another();
-                self.extras.push((lane, Extra::Again(seq, other)));
+                self.side_effects
+                    .push((lane, SideEffect::Requeue(seq, other)));
             }
         }
         self.settled += 1;
@@ -123,7 +125,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         {
             lane.settle(seq);
         }
-        if let Some((_, Some(next))) = self.hand.settle(tag) {
+        if let Some((_, Some(next))) = self.in_flight.settle(tag) {
             self.deliver_next(next);
         }
     }

@@ -42,7 +42,7 @@ fn parts(gaps: impl IntoIterator<Item = (i64, i64)>) -> Vec<Part> {
 impl<DB: OutboxDatabase> Engine<DB> {
     /// Looks at gaps again, and fills those that have been open for long.
     pub(super) async fn watch_gaps(&mut self) -> DbResult<()> {
-        let room = self.hand.room(self.member.tuning.prefetch);
+        let room = self.in_flight.room(self.member.tuning.prefetch);
         if room == 0 {
             return Ok(());
         }
@@ -128,7 +128,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
     /// Without the rows whose lanes are being given away.
     fn keep_taken(&self, id: i64, rows: &mut Vec<LogRow>) {
         if let Some(stream) = self.streams.get(&id) {
-            rows.retain(|row| !stream.is_frozen(row.lane));
+            rows.retain(|row| !stream.is_draining(row.lane));
         }
     }
 

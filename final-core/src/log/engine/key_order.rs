@@ -4,13 +4,13 @@ use super::Engine;
 use crate::{
     OutboxDatabase,
     database::DbResult,
-    log::progress::rows::{ALL_LANES, Ours},
+    log::progress::rows::{ALL_LANES, RowFilter},
 };
 
 impl<DB: OutboxDatabase> Engine<DB> {
     /// It is this one's turn.
     pub(super) fn deliver_next(&mut self, tag: u64) {
-        if !self.hand.must_read(tag) {
+        if !self.in_flight.must_read(tag) {
             self.deliver(tag);
         }
     }
@@ -19,7 +19,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
     /// same keys. False if there is no room for all of it yet.
     pub(super) async fn inherit(&mut self, id: i64) -> DbResult<bool> {
         loop {
-            let room = self.hand.room(self.member.tuning.prefetch);
+            let room = self.in_flight.room(self.member.tuning.prefetch);
             let Some(stream) = self.streams.get(&id) else {
                 return Ok(true);
             };
@@ -37,13 +37,13 @@ impl<DB: OutboxDatabase> Engine<DB> {
 
     /// Reads those whose turn it is and that waited with nothing but their number.
     pub(super) async fn fetch_wanted(&mut self) -> DbResult<()> {
-        if !self.hand.has_wanted() {
+        if !self.in_flight.has_wanted() {
             return Ok(());
         }
-        let wanted = self.hand.take_wanted();
+        let wanted = self.in_flight.take_wanted();
         for (at, (tag, stream, seq)) in wanted.iter().enumerate() {
             let names = self.streams.get(stream).map(|stream| stream.names());
-            let ours = Ours {
+            let ours = RowFilter {
                 topics: names.unwrap_or_default(),
                 lanes: ALL_LANES,
             };
@@ -60,12 +60,12 @@ impl<DB: OutboxDatabase> Engine<DB> {
             };
             match read.await {
                 Ok(row) => {
-                    self.hand.fill(*tag, row);
+                    self.in_flight.fill(*tag, row);
                     self.deliver(*tag);
                 }
                 Err(error) => {
                     for (tag, ..) in &wanted[at..] {
-                        self.hand.must_read(*tag);
+                        self.in_flight.must_read(*tag);
                     }
                     return Err(error);
                 }

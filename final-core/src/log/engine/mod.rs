@@ -12,11 +12,11 @@ mod commit;
 mod deliver;
 mod gaps;
 mod key_order;
-mod numbers;
 mod read;
 mod reconnect;
 mod refresh;
 mod refused;
+mod sequence;
 
 use std::{
     collections::BTreeMap,
@@ -27,8 +27,11 @@ use std::{
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    member::{Member, wakeups::Rung},
-    progress::{aside::Aside, in_flight::Hand, rows::LaneId, side_effect::Extra, stream::Stream},
+    member::{Member, wakeups::Signals},
+    progress::{
+        in_flight::InFlight, rows::LaneId, set_aside::SetAside, side_effect::SideEffect,
+        stream::Stream,
+    },
     tables::{session::Session, transfer::Moved},
 };
 use crate::{
@@ -58,17 +61,17 @@ pub(crate) struct Engine<DB: OutboxDatabase> {
     member: Arc<Member<DB>>,
     session: Session<DB>,
     deliveries: Option<mpsc::Sender<Delivery>>,
-    bell: watch::Receiver<Rung>,
-    rung: Rung,
+    wakeups: watch::Receiver<Signals>,
+    signals: Signals,
     streams: BTreeMap<i64, Stream>,
     version: i64,
     members: usize,
     trimmed: i64,
     /// Whether the connection is to the server that what was read came from.
     is_same_server: bool,
-    hand: Hand,
-    extras: Vec<(LaneId, Extra)>,
-    aside: Aside,
+    in_flight: InFlight,
+    side_effects: Vec<(LaneId, SideEffect)>,
+    aside: SetAside,
     settled: usize,
     /// Since when something is to be written.
     changed: Option<Instant>,
@@ -90,23 +93,23 @@ pub(crate) struct Engine<DB: OutboxDatabase> {
 impl<DB: OutboxDatabase> Engine<DB> {
     pub(super) fn new(member: Arc<Member<DB>>, deliveries: Option<mpsc::Sender<Delivery>>) -> Self {
         let now = Instant::now();
-        let mut bell = member.hub.bell();
-        let rung = *bell.borrow_and_update();
+        let mut wakeups = member.wakeups.wakeups();
+        let signals = *wakeups.borrow_and_update();
         Self {
             session: Session::new(Arc::clone(&member.log)),
-            hand: Hand::new(member.tuning.key_order, member.inbox.first_tag()),
+            in_flight: InFlight::new(member.tuning.key_order, member.settlements.first_tag()),
             poll_pause: member.tuning.poll_interval,
             member,
             deliveries,
-            bell,
-            rung,
+            wakeups,
+            signals,
             streams: BTreeMap::new(),
             version: -1,
             members: 1,
             trimmed: 0,
             is_same_server: false,
-            extras: Vec::new(),
-            aside: Aside::default(),
+            side_effects: Vec::new(),
+            aside: SetAside::default(),
             settled: 0,
             changed: None,
             full_commit: now,
@@ -126,7 +129,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
     pub(super) async fn run(mut self) {
         loop {
             if self.member.stop.is_cancelled() && self.deliveries.take().is_some() {
-                self.freeze_all();
+                self.drain_all();
             }
             if self.member.finish.is_cancelled() {
                 return self.finish().await;
@@ -159,20 +162,20 @@ impl<DB: OutboxDatabase> Engine<DB> {
 
     async fn step(&mut self) -> DbResult<()> {
         self.member.prepare().await?;
-        self.meet().await?;
-        let rung = *self.bell.borrow_and_update();
-        if rung.messages != self.rung.messages {
+        self.reconnect().await?;
+        let signals = *self.wakeups.borrow_and_update();
+        if signals.messages != self.signals.messages {
             self.rang = true;
             self.streams
                 .values_mut()
-                .for_each(|stream| stream.is_hungry = true);
+                .for_each(|stream| stream.has_more = true);
         }
         let now = Instant::now();
-        if rung.members != self.rung.members || now >= self.look_at {
+        if signals.members != self.signals.members || now >= self.look_at {
             self.look().await?;
         }
-        self.rung = rung;
-        if self.due_at.is_some_and(|at| at <= now) | self.member.hub.take_alarm(now) {
+        self.signals = signals;
+        if self.due_at.is_some_and(|at| at <= now) | self.member.wakeups.take_alarm(now) {
             self.promote().await;
         }
         self.commit_if_due().await;
@@ -190,15 +193,15 @@ impl<DB: OutboxDatabase> Engine<DB> {
         let is_first = self.changed.is_none();
         let wake_at = if is_first || self.member.tuning.key_order || self.deliveries.is_none() {
             1
-        } else if self.hand.room(self.member.tuning.prefetch) == 0 {
+        } else if self.in_flight.room(self.member.tuning.prefetch) == 0 {
             self.member.tuning.prefetch / 4
         } else {
             self.member.tuning.commit_after
         };
-        self.member.inbox.set_wake_at(wake_at);
+        self.member.settlements.set_wake_at(wake_at);
         let mut until = self.look_at.min(self.next_commit());
         if self.deliveries.is_some() && self.member.is_alive() {
-            let has_room = self.hand.room(self.member.tuning.prefetch) > 0;
+            let has_room = self.in_flight.room(self.member.tuning.prefetch) > 0;
             for stream in self.streams.values().filter(|_| has_room) {
                 until = stream.gaps.next().map_or(until, |at| until.min(at));
                 if stream.can_read() {
@@ -209,7 +212,10 @@ impl<DB: OutboxDatabase> Engine<DB> {
                 until = until.min(self.poll_at);
             }
         }
-        for at in [self.due_at, self.member.hub.alarm()].into_iter().flatten() {
+        for at in [self.due_at, self.member.wakeups.alarm()]
+            .into_iter()
+            .flatten()
+        {
             until = until.min(at);
         }
         if until <= Instant::now() {
@@ -218,8 +224,8 @@ impl<DB: OutboxDatabase> Engine<DB> {
         let stopping = self.deliveries.is_none();
         tokio::select! {
             () = tokio::time::sleep_until(until.into()) => {}
-            _ = self.bell.changed() => self.bell.mark_changed(),
-            () = self.member.inbox.filled() => {}
+            _ = self.wakeups.changed() => self.wakeups.mark_changed(),
+            () = self.member.settlements.filled() => {}
             () = self.member.stop.cancelled(), if !stopping => {}
             () = self.member.finish.cancelled() => {}
         }
@@ -239,7 +245,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
                     self.member.hooks.commit(error);
                 }
                 if moved > 0 {
-                    self.member.hub.committed();
+                    self.member.wakeups.committed();
                     Duration::ZERO
                 } else {
                     PROMOTE_AGAIN

@@ -11,7 +11,7 @@ use crate::{
     database::DbResult,
     log::{
         progress::{
-            rows::{LogRow, Ours},
+            rows::{LogRow, RowFilter},
             stream::{Offer, Stream},
         },
         tables::dialect::words,
@@ -39,7 +39,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         if by_poll {
             self.streams
                 .values_mut()
-                .for_each(|stream| stream.is_hungry = true);
+                .for_each(|stream| stream.has_more = true);
         }
         if now < self.read_at {
             return Ok(());
@@ -103,7 +103,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
     pub(super) async fn read_stream(&mut self, id: i64) -> DbResult<usize> {
         let mut found = 0;
         loop {
-            let room = self.hand.room(self.member.tuning.prefetch);
+            let room = self.in_flight.room(self.member.tuning.prefetch);
             let Some(stream) = self.streams.get_mut(&id) else {
                 return Ok(found);
             };
@@ -144,7 +144,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
                 return Ok(found);
             };
             if !is_full {
-                stream.is_hungry = false;
+                stream.has_more = false;
                 if let Some(end) = stream.ends_at
                     && stream.read < end
                 {
@@ -168,7 +168,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
     }
 }
 
-fn ours(streams: &BTreeMap<i64, Stream>, stream: i64) -> Ours<'_> {
+fn ours(streams: &BTreeMap<i64, Stream>, stream: i64) -> RowFilter<'_> {
     let stream = streams.get(&stream);
-    stream.map_or_else(Ours::default, Stream::ours)
+    stream.map_or_else(RowFilter::default, Stream::ours)
 }

@@ -7,7 +7,7 @@ use crate::{OutboxDatabase, database::DbResult};
 
 impl<DB: OutboxDatabase> Engine<DB> {
     /// Makes sure that there is a connection, and that what we know is true of its server.
-    pub(super) async fn meet(&mut self) -> DbResult<()> {
+    pub(super) async fn reconnect(&mut self) -> DbResult<()> {
         if self.session.is_open() {
             return Ok(());
         }

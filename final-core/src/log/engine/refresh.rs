@@ -8,11 +8,11 @@ use crate::{
     database::DbResult,
     log::{
         progress::{
-            rebalance::Share,
+            rebalance::LaneShare,
             rows::{LANES, LaneId, LaneRow},
             stream::Stream,
         },
-        tables::members::Look,
+        tables::members::Refreshed,
     },
 };
 
@@ -20,7 +20,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
     pub(super) async fn look(&mut self) -> DbResult<()> {
         let member = Arc::clone(&self.member);
         let marks = member.watermarks().list();
-        let Look {
+        let Refreshed {
             last,
             due_at,
             version,
@@ -32,10 +32,10 @@ impl<DB: OutboxDatabase> Engine<DB> {
             numbers,
         } = self
             .session
-            .look(&member.group, member.id, member.hub.process, &marks)
+            .look(&member.group, member.id, member.wakeups.process, &marks)
             .await?;
         self.check_numbers(&numbers, marks, self.gaps()).await?;
-        member.hub.set_others(others);
+        member.wakeups.set_others(others);
         self.due_at = due_at.map(|at| at.max(self.promote_at));
         self.trimmed = trimmed;
         self.members = usize::try_from(members).unwrap_or(1).max(1);
@@ -45,7 +45,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
                 self.load_topics().await?;
             }
             for stream in self.streams.values_mut() {
-                stream.is_hungry |= last > stream.read;
+                stream.has_more |= last > stream.read;
             }
             let fair = LANES.div_ceil(self.members);
             let has_too_many = self
@@ -65,7 +65,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
             }
             let main = self.streams.get(&0);
             let mine = main.map_or(0, |stream| stream.lanes().count());
-            if !Share::is_content(self.members, mine) {
+            if !LaneShare::is_content(self.members, mine) {
                 look_again = UNSETTLED.min(look_again);
             }
         }
@@ -97,7 +97,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
     pub(super) async fn balance(&mut self) -> DbResult<()> {
         let member = Arc::clone(&self.member);
         let rows = self.session.lanes(&member.group).await?;
-        let mut shares: BTreeMap<i64, Share> = BTreeMap::new();
+        let mut shares: BTreeMap<i64, LaneShare> = BTreeMap::new();
         for row in rows.iter().filter(|row| row.id.lane < LANES) {
             let share = shares.entry(row.id.stream).or_default();
             share.members = self.members;
@@ -121,11 +121,11 @@ impl<DB: OutboxDatabase> Engine<DB> {
                     .streams
                     .get_mut(&id)
                     .and_then(|stream| stream.lane_mut(lane))
-                    && !lane.is_frozen()
+                    && !lane.is_draining()
                 {
-                    lane.freeze();
+                    lane.drain();
                     // A long row of one key would keep all others of the lane waiting.
-                    for number in self.hand.dismiss(lane_id) {
+                    for number in self.in_flight.dismiss(lane_id) {
                         lane.leave(number);
                     }
                     self.changed.get_or_insert_with(Instant::now);

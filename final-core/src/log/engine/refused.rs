@@ -7,7 +7,9 @@ use super::Engine;
 use crate::{
     OutboxDatabase,
     database::DbResult,
-    log::progress::{aside::Waiting, in_flight::MOST_ASIDE, rows::LaneId, side_effect::Extra},
+    log::progress::{
+        in_flight::MOST_ASIDE, rows::LaneId, set_aside::RefusedEffect, side_effect::SideEffect,
+    },
 };
 
 impl<DB: OutboxDatabase> Engine<DB> {
@@ -15,37 +17,44 @@ impl<DB: OutboxDatabase> Engine<DB> {
     /// aside.
     pub(super) async fn sort_out(&mut self, error: &sqlx::Error) -> DbResult<()> {
         let member = Arc::clone(&self.member);
-        let mut extras: Vec<Extra> = self.extras.iter().map(|(_, extra)| extra.clone()).collect();
-        let tried = self.session.try_out(&member.group, &mut extras).await?;
+        let mut side_effects: Vec<SideEffect> = self
+            .side_effects
+            .iter()
+            .map(|(_, extra)| extra.clone())
+            .collect();
+        let tried = self
+            .session
+            .try_out(&member.group, &mut side_effects)
+            .await?;
         if tried.refused.is_empty() && tried.untried.is_none() && !tried.changed {
             // Alone each of them is taken.
             self.set_all_aside(error);
             return Ok(());
         }
-        let lanes: Vec<LaneId> = self.extras.drain(..).map(|(lane, _)| lane).collect();
+        let lanes: Vec<LaneId> = self.side_effects.drain(..).map(|(lane, _)| lane).collect();
         let mut refused = tried.refused.into_iter().peekable();
-        for (at, (lane, extra)) in lanes.into_iter().zip(extras).enumerate() {
+        for (at, (lane, extra)) in lanes.into_iter().zip(side_effects).enumerate() {
             if let Some((_, error)) = refused.next_if(|(place, _)| *place == at) {
-                self.set_aside(Waiting::new(lane, extra), &error);
+                self.set_aside(RefusedEffect::new(lane, extra), &error);
             } else if tried.untried.is_some_and(|from| at >= from) {
                 self.open_again(lane, extra.seq());
-                self.aside.untried(Waiting::new(lane, extra));
+                self.aside.untried(RefusedEffect::new(lane, extra));
             } else {
-                self.extras.push((lane, extra));
+                self.side_effects.push((lane, extra));
             }
         }
-        self.hand.aside = self.aside.len();
+        self.in_flight.aside = self.aside.len();
         Ok(())
     }
 
     pub(super) fn set_all_aside(&mut self, error: &sqlx::Error) {
-        for (lane, extra) in std::mem::take(&mut self.extras) {
-            self.set_aside(Waiting::new(lane, extra), error);
+        for (lane, extra) in std::mem::take(&mut self.side_effects) {
+            self.set_aside(RefusedEffect::new(lane, extra), error);
         }
     }
 
     /// The message stays open in its lane, so that the next owner of the lane gets it again.
-    fn set_aside(&mut self, mut waiting: Waiting, error: &sqlx::Error) {
+    fn set_aside(&mut self, mut waiting: RefusedEffect, error: &sqlx::Error) {
         let member = Arc::clone(&self.member);
         let (service, seq) = (&*member.group, waiting.extra.seq());
         if waiting.is_new() {
@@ -58,7 +67,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         }
         member.hooks.commit(error);
         self.open_again(waiting.lane, seq);
-        if let Extra::Bury(_, letter) = &mut waiting.extra {
+        if let SideEffect::DeadLetter(_, letter) = &mut waiting.extra {
             letter.be_whole();
         }
         self.aside.refused(waiting);
@@ -69,7 +78,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
                 "too many messages wait to be put away: nothing further is read until the database takes them"
             );
         }
-        self.hand.aside = self.aside.len();
+        self.in_flight.aside = self.aside.len();
     }
 
     fn open_again(&mut self, lane: LaneId, seq: i64) {
@@ -87,9 +96,9 @@ impl<DB: OutboxDatabase> Engine<DB> {
         let streams = &mut self.streams;
         let leaves = |lane: LaneId| {
             let stream = streams.get(&lane.stream);
-            release || stream.is_none_or(|stream| stream.is_frozen(lane.lane))
+            release || stream.is_none_or(|stream| stream.is_draining(lane.lane))
         };
-        for Waiting { lane, extra, .. } in self.aside.take_if(leaves) {
+        for RefusedEffect { lane, extra, .. } in self.aside.take_if(leaves) {
             if let Some(lane) = streams
                 .get_mut(&lane.stream)
                 .and_then(|stream| stream.lane_mut(lane.lane))
@@ -97,7 +106,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
                 lane.leave(extra.seq());
             }
         }
-        self.hand.aside = self.aside.len();
+        self.in_flight.aside = self.aside.len();
     }
 
     /// Tries again what is set aside and due.
@@ -106,7 +115,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         let mut due = self.aside.take_due().into_iter();
         while let Some(waiting) = due.next() {
             let (lane, seq) = (waiting.lane, waiting.extra.seq());
-            let Extra::Bury(..) = &waiting.extra else {
+            let SideEffect::DeadLetter(..) = &waiting.extra else {
                 // A handler gets it again here, since it cannot be handed to another instance.
                 if let Some(stream) = self.streams.get_mut(&lane.stream) {
                     stream.put_back(lane.lane, seq);
@@ -123,18 +132,18 @@ impl<DB: OutboxDatabase> Engine<DB> {
                     {
                         lane.settle(seq);
                     }
-                    self.extras.push((lane, waiting.extra));
+                    self.side_effects.push((lane, waiting.extra));
                 }
                 Ok(Some(error)) => self.set_aside(waiting, &error),
                 Err(error) => {
                     self.aside.untried(waiting);
                     due.for_each(|waiting| self.aside.untried(waiting));
-                    self.hand.aside = self.aside.len();
+                    self.in_flight.aside = self.aside.len();
                     return Err(error);
                 }
             }
         }
-        self.hand.aside = self.aside.len();
+        self.in_flight.aside = self.aside.len();
         Ok(())
     }
 }

@@ -18,15 +18,15 @@ use tokio::sync::{Notify, OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use self::{settlements::Inbox, wakeups::Hub};
+use self::{settlements::Settlements, wakeups::Wakeups};
 use super::{
     hooks::Hooks,
     options::Tuning,
     progress::watermark::Watermarks,
     tables::{
         Log,
-        members::Notice,
-        renumber::{Known, Mended},
+        members::Announcement,
+        renumber::{Mended, ReaderKnowledge},
     },
 };
 use crate::{
@@ -38,14 +38,14 @@ use crate::{
 /// What the tasks of one link share.
 pub(crate) struct Member<DB: OutboxDatabase> {
     pub(crate) log: Arc<Log<DB>>,
-    pub(crate) hub: Arc<Hub>,
+    pub(crate) wakeups: Arc<Wakeups>,
     pub(crate) tuning: Tuning,
     pub(crate) hooks: Hooks,
     /// The service.
     pub(crate) group: Arc<str>,
     topics: Vec<Arc<str>>,
     pub(crate) id: Uuid,
-    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) settlements: Arc<Settlements>,
     /// Told when messages may have become removable.
     pub(crate) progress: Notify,
     /// Nothing is delivered from then on.
@@ -66,7 +66,7 @@ pub(crate) struct Member<DB: OutboxDatabase> {
 impl<DB: OutboxDatabase> Member<DB> {
     pub(crate) fn new(
         log: Arc<Log<DB>>,
-        hub: Arc<Hub>,
+        wakeups: Arc<Wakeups>,
         tuning: Tuning,
         hooks: Hooks,
         group: Arc<str>,
@@ -74,13 +74,13 @@ impl<DB: OutboxDatabase> Member<DB> {
     ) -> Self {
         Self {
             log,
-            hub,
+            wakeups,
             tuning,
             hooks,
             group,
             topics,
             id: Uuid::now_v7(),
-            inbox: Arc::new(Inbox::new()),
+            settlements: Arc::new(Settlements::new()),
             progress: Notify::new(),
             stop: CancellationToken::new(),
             finish: CancellationToken::new(),
@@ -105,7 +105,7 @@ impl<DB: OutboxDatabase> Member<DB> {
             .get_or_try_init(|| async {
                 self.log.migrate().await?;
                 // Before anything begins at the end of the log.
-                self.mended(self.log.mend(&Known::default()).await?);
+                self.mended(self.log.mend(&ReaderKnowledge::default()).await?);
                 if self.consumes() {
                     self.subscribe().await?;
                 }
@@ -150,7 +150,7 @@ impl<DB: OutboxDatabase> Member<DB> {
         let group = if self.consumes() { &*self.group } else { "" };
         let lease = self.tuning.lease;
         self.log
-            .join(group, self.id, self.hub.process, lease)
+            .join(group, self.id, self.wakeups.process, lease)
             .await?;
         self.leased_since(asked);
         Ok(())
@@ -192,7 +192,7 @@ impl<DB: OutboxDatabase> Member<DB> {
     /// Somebody has found a number that was given out twice: the engine is to look.
     pub(crate) fn suspect_numbers(&self) {
         self.suspects.store(true, Ordering::Release);
-        self.hub.ring_members();
+        self.wakeups.wake_members();
     }
 
     /// Whether that is so; once.
@@ -215,13 +215,17 @@ impl<DB: OutboxDatabase> Member<DB> {
              another server counts on its own; they were raised, and messages that would have been \
              passed over have new numbers"
         );
-        self.hub.committed();
+        self.wakeups.committed();
     }
 
     /// Tells everybody that members came or went.
     pub(crate) async fn announce_members(&self) {
-        self.hub.ring_members();
-        if let Err(error) = self.log.notify(self.hub.process, Notice::Members).await {
+        self.wakeups.wake_members();
+        if let Err(error) = self
+            .log
+            .notify(self.wakeups.process, Announcement::Members)
+            .await
+        {
             tracing::debug!(%error, "others were not told that members came or went");
         }
     }

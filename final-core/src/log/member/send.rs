@@ -41,7 +41,7 @@ async fn send<DB: OutboxDatabase>(member: &Member<DB>, sending: Vec<Sending>, fa
     let error = match write(member, &all).await {
         Ok(()) => {
             *failures = 0;
-            member.hub.committed();
+            member.wakeups.committed();
             return sending
                 .into_iter()
                 .for_each(|one| one.confirm(Confirm::Stored));
@@ -66,7 +66,7 @@ async fn send<DB: OutboxDatabase>(member: &Member<DB>, sending: Vec<Sending>, fa
             Err(_) => drop(one),
         }
     }
-    member.hub.committed();
+    member.wakeups.committed();
 }
 
 fn staged(sending: &Sending) -> Staged {

@@ -11,7 +11,7 @@ use crate::broker::{Settlement, Settler};
 
 /// Settlements that nobody has looked at. There are never more than deliveries in hand.
 #[derive(Debug)]
-pub(crate) struct Inbox {
+pub(crate) struct Settlements {
     queue: Mutex<Vec<(u64, Settlement)>>,
     /// From how many on the engine is woken: most of them can wait for its next round.
     wake_at: AtomicUsize,
@@ -20,7 +20,7 @@ pub(crate) struct Inbox {
     engines: AtomicU64,
 }
 
-impl Inbox {
+impl Settlements {
     pub(crate) fn new() -> Self {
         Self {
             queue: Mutex::default(),
@@ -61,7 +61,7 @@ impl Inbox {
     }
 }
 
-impl Settler for Inbox {
+impl Settler for Settlements {
     fn settle(&self, tag: u64, settlement: Settlement) {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.push((tag, settlement));
@@ -79,8 +79,8 @@ mod tests {
 
     #[test]
     fn deliveries_of_an_engine_that_panicked_have_no_tags_of_the_next() {
-        let inbox = Inbox::new();
-        let (first, second) = (inbox.first_tag(), inbox.first_tag());
+        let settlements = Settlements::new();
+        let (first, second) = (settlements.first_tag(), settlements.first_tag());
 
         assert!(second - first > u64::from(u32::MAX));
     }

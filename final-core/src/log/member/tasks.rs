@@ -10,7 +10,7 @@ use tokio::time::{sleep, sleep_until};
 use super::Member;
 use crate::log::{
     progress::watermark::ReadState,
-    tables::{members::Notice, trim::Keep},
+    tables::{members::Announcement, trim::Keep},
 };
 use crate::{OutboxDatabase, backoff::Backoff};
 
@@ -52,20 +52,20 @@ pub(crate) async fn renew<DB: OutboxDatabase>(member: Arc<Member<DB>>) {
 
 /// Hears what other processes say.
 pub(crate) async fn listen<DB: OutboxDatabase>(member: Arc<Member<DB>>) {
-    let own = member.hub.process.to_string();
+    let own = member.wakeups.process.to_string();
     let mut failures = 0;
     loop {
         let since = Instant::now();
         let heard = |text: &str| {
             member.set_listening(true);
-            let (notice, from) = Notice::parse(text);
+            let (notice, from) = Announcement::parse(text);
             // Our own come back as well. Nobody's: just connected, and something may have been missed.
             if from == own {
                 return;
             }
-            member.hub.ring();
-            if notice == Notice::Members {
-                member.hub.ring_members();
+            member.wakeups.ring();
+            if notice == Announcement::Members {
+                member.wakeups.wake_members();
             }
         };
         let listening = member.log.listen(heard);
@@ -92,16 +92,16 @@ pub(crate) async fn listen<DB: OutboxDatabase>(member: Arc<Member<DB>>) {
 /// Tells other processes of our commits. Outside the transactions: a notice inside would make all
 /// commits of the database wait for each other.
 pub(crate) async fn tell<DB: OutboxDatabase>(member: Arc<Member<DB>>) {
-    let mut commits = member.hub.commits();
+    let mut commits = member.wakeups.commits();
     loop {
         tokio::select! {
             changed = commits.changed() => if changed.is_err() { return },
             () = member.close.cancelled() => return,
         }
-        if member.hub.must_tell()
+        if member.wakeups.must_tell()
             && let Err(error) = member
                 .log
-                .notify(member.hub.process, Notice::Messages)
+                .notify(member.wakeups.process, Announcement::Messages)
                 .await
         {
             tracing::debug!(%error, "others were not told of new messages; they will look");

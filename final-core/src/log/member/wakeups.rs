@@ -14,11 +14,11 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 /// All hubs of the process, by the place of their database.
-static HUBS: LazyLock<Mutex<HashMap<String, Weak<Hub>>>> = LazyLock::new(Mutex::default);
+static ALL: LazyLock<Mutex<HashMap<String, Weak<Wakeups>>>> = LazyLock::new(Mutex::default);
 
 /// What has rung, and how often.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Rung {
+pub(crate) struct Signals {
     /// There are new messages.
     pub(crate) messages: u64,
     /// Members came or went, or something was subscribed.
@@ -26,10 +26,10 @@ pub(crate) struct Rung {
 }
 
 /// One per process and database.
-pub(crate) struct Hub {
+pub(crate) struct Wakeups {
     /// What the process is called among the others.
     pub(crate) process: Uuid,
-    bell: watch::Sender<Rung>,
+    wakeups: watch::Sender<Signals>,
     /// Commits of this process: others have to be told of them.
     committed: watch::Sender<u64>,
     told: AtomicU64,
@@ -39,28 +39,28 @@ pub(crate) struct Hub {
     alarm: Mutex<Option<Instant>>,
 }
 
-impl Hub {
+impl Wakeups {
     /// The hub of a place. Those who name the same one share it.
     pub(crate) fn at(place: &str) -> Arc<Self> {
-        let mut hubs = HUBS.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(hub) = hubs.get(place).and_then(Weak::upgrade) {
-            return hub;
+        let mut hubs = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(wakeups) = hubs.get(place).and_then(Weak::upgrade) {
+            return wakeups;
         }
-        hubs.retain(|_, hub| hub.strong_count() > 0);
-        let hub = Arc::new(Self {
+        hubs.retain(|_, wakeups| wakeups.strong_count() > 0);
+        let wakeups = Arc::new(Self {
             process: Uuid::now_v7(),
-            bell: watch::Sender::default(),
+            wakeups: watch::Sender::default(),
             committed: watch::Sender::default(),
             told: AtomicU64::new(0),
             others: AtomicBool::new(true),
             alarm: Mutex::default(),
         });
-        hubs.insert(place.to_owned(), Arc::downgrade(&hub));
-        hub
+        hubs.insert(place.to_owned(), Arc::downgrade(&wakeups));
+        wakeups
     }
 
-    pub(crate) fn bell(&self) -> watch::Receiver<Rung> {
-        self.bell.subscribe()
+    pub(crate) fn wakeups(&self) -> watch::Receiver<Signals> {
+        self.wakeups.subscribe()
     }
 
     /// A transaction of this process with messages has committed.
@@ -71,12 +71,12 @@ impl Hub {
 
     /// There may be new messages.
     pub(crate) fn ring(&self) {
-        self.bell.send_modify(|rung| rung.messages += 1);
+        self.wakeups.send_modify(|signals| signals.messages += 1);
     }
 
     /// Members came or went.
-    pub(crate) fn ring_members(&self) {
-        self.bell.send_modify(|rung| rung.members += 1);
+    pub(crate) fn wake_members(&self) {
+        self.wakeups.send_modify(|signals| signals.members += 1);
     }
 
     pub(crate) fn commits(&self) -> watch::Receiver<u64> {
@@ -115,9 +115,9 @@ impl Hub {
     }
 }
 
-impl fmt::Debug for Hub {
+impl fmt::Debug for Wakeups {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hub")
+        f.debug_struct("Wakeups")
             .field("process", &self.process)
             .finish_non_exhaustive()
     }

@@ -21,10 +21,10 @@ const LAST_FILL: Duration = Duration::from_secs(30);
 
 /// The open gaps of one reader.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Gaps(BTreeMap<i64, Gap>);
+pub(crate) struct Gaps(BTreeMap<i64, MissingRange>);
 
 #[derive(Clone, Debug)]
-struct Gap {
+struct MissingRange {
     end: i64,
     pause: Duration,
     look_at: Instant,
@@ -84,7 +84,7 @@ impl Gaps {
             }
             let next = self.0.range(from..).next().map(|(start, _)| *start);
             let to = next.map_or(end, |next| end.min(next - 1));
-            let gap = Gap {
+            let gap = MissingRange {
                 end: to,
                 pause: FIRST,
                 look_at: now,
@@ -117,7 +117,7 @@ impl Gaps {
         }
         if start < number {
             let end = number - 1;
-            self.0.insert(start, Gap { end, ..gap });
+            self.0.insert(start, MissingRange { end, ..gap });
         }
     }
 

@@ -7,14 +7,14 @@ use std::{
 };
 
 use super::{
-    key_order::Order,
+    key_order::KeyOrder,
     rows::{LaneId, LogRow},
 };
 use crate::Message;
 
 /// A message that was taken and is not settled.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct TakenMessage {
     pub(crate) lane: LaneId,
     pub(crate) seq: i64,
     pub(crate) content: Result<Message, String>,
@@ -25,7 +25,7 @@ pub(crate) struct Held {
     is_light: bool,
 }
 
-impl Held {
+impl TakenMessage {
     /// Whether it stands in an order.
     pub(crate) fn has_key(&self) -> bool {
         self.key.is_some()
@@ -34,9 +34,9 @@ impl Held {
 
 /// Everything in hand, with the order of keys if there is one.
 #[derive(Debug)]
-pub(crate) struct Hand {
-    held: HashMap<u64, Held>,
-    order: Option<Order>,
+pub(crate) struct InFlight {
+    held: HashMap<u64, TakenMessage>,
+    order: Option<KeyOrder>,
     next: u64,
     weight: usize,
     light: usize,
@@ -53,12 +53,12 @@ pub(crate) const MOST_ASIDE: usize = 1_000;
 /// Bytes in hand from which on no more is read.
 const MOST_WEIGHT: usize = 32 * 1024 * 1024;
 
-impl Hand {
+impl InFlight {
     /// Nothing yet. `first_tag` is that of the first message.
     pub(crate) fn new(key_order: bool, first_tag: u64) -> Self {
         Self {
             held: HashMap::new(),
-            order: key_order.then(Order::default),
+            order: key_order.then(KeyOrder::default),
             next: first_tag,
             weight: 0,
             light: 0,
@@ -76,7 +76,7 @@ impl Hand {
         prefetch.saturating_sub(self.held.len() - self.light)
     }
 
-    pub(crate) fn get(&self, tag: u64) -> Option<&Held> {
+    pub(crate) fn get(&self, tag: u64) -> Option<&TakenMessage> {
         self.held.get(&tag)
     }
 
@@ -101,7 +101,7 @@ impl Hand {
             self.weight += weight;
             row.into_message()
         };
-        let held = Held {
+        let held = TakenMessage {
             lane,
             seq,
             content,
@@ -152,7 +152,7 @@ impl Hand {
     }
 
     /// Takes one out for good, and says who of the same key may go now.
-    pub(crate) fn settle(&mut self, tag: u64) -> Option<(Held, Option<u64>)> {
+    pub(crate) fn settle(&mut self, tag: u64) -> Option<(TakenMessage, Option<u64>)> {
         let held = self.held.remove(&tag)?;
         self.lighten(&held);
         let next = match (&mut self.order, &held.key) {
@@ -179,7 +179,7 @@ impl Hand {
     }
 
     /// One is not in hand any more.
-    fn lighten(&mut self, held: &Held) {
+    fn lighten(&mut self, held: &TakenMessage) {
         if held.is_light {
             self.light -= 1;
         } else {
@@ -191,7 +191,7 @@ impl Hand {
     /// key can be in the same lane of another stream.
     pub(crate) fn lose(&mut self, lane: LaneId) -> Vec<u64> {
         self.dismiss(lane);
-        let is_lost = |(tag, held): (&u64, &Held)| (held.lane == lane).then_some(*tag);
+        let is_lost = |(tag, held): (&u64, &TakenMessage)| (held.lane == lane).then_some(*tag);
         let lost: Vec<u64> = self.held.iter().filter_map(is_lost).collect();
         lost.into_iter()
             .filter_map(|tag| self.settle(tag)?.1)

@@ -7,9 +7,9 @@ use std::{
 
 /// Who of each key is at work, and who waits behind.
 #[derive(Debug, Default)]
-pub(crate) struct Order(HashMap<Arc<str>, VecDeque<u64>>);
+pub(crate) struct KeyOrder(HashMap<Arc<str>, VecDeque<u64>>);
 
-impl Order {
+impl KeyOrder {
     /// Adds a message. Whether it may go now.
     pub(crate) fn enter(&mut self, key: &Arc<str>, tag: u64) -> bool {
         match self.0.get_mut(key) {

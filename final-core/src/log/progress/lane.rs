@@ -30,7 +30,7 @@ pub(crate) struct Lane {
     /// Taken and put back, for whoever gets the lane.
     left: BTreeSet<i64>,
     /// Takes no more: it is to be given away once nothing is in hand.
-    frozen: bool,
+    draining: bool,
     /// Whether anything was taken or settled since the last commit.
     changed: bool,
 }
@@ -64,7 +64,7 @@ impl Lane {
             recent: BTreeSet::new(),
             in_hand: BTreeSet::new(),
             left: BTreeSet::new(),
-            frozen: false,
+            draining: false,
             changed: false,
         }
     }
@@ -107,7 +107,7 @@ impl Lane {
 
     /// The stream has been read up to there.
     pub(crate) fn reach(&mut self, number: i64) {
-        if !self.frozen {
+        if !self.draining {
             self.reached = self.reached.max(number);
         }
     }
@@ -118,8 +118,8 @@ impl Lane {
     }
 
     /// Takes no more: the lane is to be given away once nothing is in hand.
-    pub(crate) fn freeze(&mut self) {
-        self.frozen = true;
+    pub(crate) fn drain(&mut self) {
+        self.draining = true;
         self.changed = true;
     }
 
@@ -130,8 +130,8 @@ impl Lane {
         }
     }
 
-    pub(crate) fn is_frozen(&self) -> bool {
-        self.frozen
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -178,7 +178,7 @@ impl Lane {
 
     /// How the lane stands for whoever gets it next. What was settled beyond where we have read, or
     /// begun to read again, is not forgotten: all else up to there is open.
-    pub(crate) fn bequest(&self, gaps: &Gaps) -> Progress {
+    pub(crate) fn handover(&self, gaps: &Gaps) -> Progress {
         let mut progress = self.progress(gaps);
         let beyond = progress.read_to + 1;
         if let Some(last) = self.recent.range(beyond..).next_back() {

@@ -6,7 +6,7 @@ use crate::{broker::DeadLetter, database::limits::plain_text};
 
 /// A letter, and how much of it is left.
 #[derive(Clone, Debug)]
-pub(crate) struct Letter {
+pub(crate) struct LetterDraft {
     why: DeadLetter,
     form: Form,
     /// The message's headers, known once they are needed.
@@ -32,14 +32,14 @@ enum Form {
 }
 
 /// What is written of a letter, besides what never changes.
-pub(crate) struct Parts {
+pub(crate) struct LetterColumns {
     pub(crate) reason: String,
     /// Whether the key is kept; and the headers, unless they are given here.
     pub(crate) key: bool,
     pub(crate) headers: Option<String>,
 }
 
-impl Letter {
+impl LetterDraft {
     pub(crate) fn new(why: DeadLetter) -> Self {
         // One that was not made by `new` may be longer.
         let reason = DeadLetter::new(why.reason, why.attempts).reason;
@@ -90,7 +90,7 @@ impl Letter {
         self.form = Form::Whole;
     }
 
-    pub(crate) fn parts(&self) -> Parts {
+    pub(crate) fn parts(&self) -> LetterColumns {
         const LONG: usize = 200;
         const SHORT: usize = 16;
         let plain = |most| plain_text(&self.why.reason, most);
@@ -106,7 +106,7 @@ impl Letter {
             .headers
             .as_deref()
             .filter(|_| self.form == Form::Escaped);
-        Parts {
+        LetterColumns {
             reason,
             key: !matches!(self.form, Form::Bare | Form::Least),
             headers: escaped.map(escaped_json),
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn every_form_is_taken_once_and_the_last_one_fits_twenty_characters() {
-        let mut letter = Letter::new(DeadLetter::new("paiement refusé ✓\0", 3));
+        let mut letter = LetterDraft::new(DeadLetter::new("paiement refusé ✓\0", 3));
         letter.has_headers(Some("{}".to_owned()));
 
         let mut reasons = vec![letter.parts().reason];

@@ -7,7 +7,7 @@ use super::rows::LANES;
 
 /// How a member sees the lanes of one stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Share {
+pub(crate) struct LaneShare {
     /// Members of the group, ourselves included.
     pub(crate) members: usize,
     pub(crate) mine: Vec<usize>,
@@ -26,7 +26,7 @@ fn most(members: usize) -> usize {
     LANES.div_ceil(members.max(1))
 }
 
-impl Share {
+impl LaneShare {
     pub(crate) fn moves(&self) -> Moves {
         let most = most(self.members);
         let mine = self.mine.len();
@@ -72,7 +72,7 @@ mod tests {
                         .map(|(lane, _)| lane)
                         .collect()
                 };
-                let share = Share {
+                let share = LaneShare {
                     members,
                     mine: lanes(Some(me)),
                     free: lanes(None),

@@ -56,11 +56,11 @@ pub(crate) struct LogRow {
     pub(crate) expires_in: Option<i64>,
     /// `None` for a payload that is still to be read, and for what is not ours.
     pub(crate) payload: Option<Vec<u8>>,
-    pub(crate) rest: Rest,
+    pub(crate) rest: RowDetails,
 }
 
 #[derive(Debug)]
-pub(crate) struct Rest {
+pub(crate) struct RowDetails {
     pub(crate) id: MessageId,
     pub(crate) key: Option<String>,
     pub(crate) headers: Option<String>,
@@ -70,7 +70,7 @@ pub(crate) struct Rest {
 
 /// Whose rows are wanted with all they have: of the others the number is enough.
 #[derive(Debug, Default)]
-pub(crate) struct Ours<'a> {
+pub(crate) struct RowFilter<'a> {
     pub(crate) topics: &'a [Arc<str>],
     /// A bit for each lane.
     pub(crate) lanes: i64,
@@ -92,7 +92,7 @@ impl LogRow {
 
     #[cfg(test)]
     pub(crate) fn plain(seq: i64, lane: usize, topic: Arc<str>, key: Option<&str>) -> Self {
-        let rest = Rest {
+        let rest = RowDetails {
             id: MessageId(Uuid::nil()),
             key: key.map(str::to_owned),
             headers: None,

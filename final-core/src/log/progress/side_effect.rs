@@ -1,20 +1,20 @@
 //! What is done with one settled message besides counting it.
 
-use super::letter::Letter;
+use super::letter::LetterDraft;
 
 /// What is to be done with one message, together with the progress that says it is settled.
 #[derive(Clone, Debug)]
-pub(crate) enum Extra {
+pub(crate) enum SideEffect {
     /// Put it to the group's dead letters.
-    Bury(i64, Letter),
+    DeadLetter(i64, LetterDraft),
     /// Give it to the group again, at the end of another lane.
-    Again(i64, usize),
+    Requeue(i64, usize),
 }
 
-impl Extra {
+impl SideEffect {
     pub(crate) fn seq(&self) -> i64 {
         match self {
-            Self::Bury(seq, _) | Self::Again(seq, _) => *seq,
+            Self::DeadLetter(seq, _) | Self::Requeue(seq, _) => *seq,
         }
     }
 }

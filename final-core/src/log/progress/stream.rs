@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use super::{
     gaps::Gaps,
     lane::Lane,
-    rows::{LANES, LaneId, LaneRow, LogRow, Ours, Topics},
+    rows::{LANES, LaneId, LaneRow, LogRow, RowFilter, Topics},
     spans::Spans,
 };
 
@@ -28,7 +28,7 @@ pub(crate) struct Stream {
     inherited: Spans,
     lanes: [Option<Lane>; LANES],
     /// Whether there may be more to read now.
-    pub(crate) is_hungry: bool,
+    pub(crate) has_more: bool,
 }
 
 /// What is to be done with a row.
@@ -53,7 +53,7 @@ impl Stream {
             gaps: Gaps::default(),
             inherited: Spans::default(),
             lanes: Default::default(),
-            is_hungry: true,
+            has_more: true,
         };
         stream.set_topics(topics);
         stream
@@ -82,7 +82,7 @@ impl Stream {
         }
         self.read = self.read.min(read_to);
         *slot = Some(Lane::new(row.epoch, read_to, open));
-        self.is_hungry = true;
+        self.has_more = true;
     }
 
     /// Up to `most` numbers that predecessors left open, in order: what shows of them comes before
@@ -105,7 +105,7 @@ impl Stream {
             lane.read_again();
             self.read = self.read.min(lane.read_to());
         }
-        self.is_hungry = true;
+        self.has_more = true;
     }
 
     pub(crate) fn lane_mut(&mut self, lane: usize) -> Option<&mut Lane> {
@@ -113,9 +113,9 @@ impl Stream {
     }
 
     /// Whether a lane of ours is being given away.
-    pub(crate) fn is_frozen(&self, lane: usize) -> bool {
+    pub(crate) fn is_draining(&self, lane: usize) -> bool {
         let lane = self.lanes.get(lane).and_then(Option::as_ref);
-        lane.is_some_and(Lane::is_frozen)
+        lane.is_some_and(Lane::is_draining)
     }
 
     pub(crate) fn remove(&mut self, lane: usize) {
@@ -136,8 +136,8 @@ impl Stream {
     }
 
     /// Takes nothing any more: all lanes are to be given away.
-    pub(crate) fn freeze_all(&mut self) {
-        self.lanes.iter_mut().flatten().for_each(Lane::freeze);
+    pub(crate) fn drain_all(&mut self) {
+        self.lanes.iter_mut().flatten().for_each(Lane::drain);
     }
 
     /// The topics, in an order that stays.
@@ -149,7 +149,7 @@ impl Stream {
     /// open gaps in what was read some have to close first. Those ahead, of a lane that has come further,
     /// close by reading.
     pub(crate) fn can_read(&self) -> bool {
-        self.is_hungry
+        self.has_more
             && self.inherited.is_empty()
             && self.has_lanes()
             && (self.gaps.len() <= MOST_GAPS
@@ -161,12 +161,12 @@ impl Stream {
     }
 
     /// What of a page is wanted.
-    pub(crate) fn ours(&self) -> Ours<'_> {
+    pub(crate) fn ours(&self) -> RowFilter<'_> {
         let lanes = self
             .lanes()
-            .filter(|(_, lane)| !lane.is_frozen())
+            .filter(|(_, lane)| !lane.is_draining())
             .fold(0, |mask, (id, _)| mask | (1 << id.lane));
-        Ours {
+        RowFilter {
             topics: &self.names,
             lanes,
         }
@@ -185,7 +185,7 @@ impl Stream {
         if !(is_subscribed && is_for_us) {
             return Offer::Pass;
         }
-        if lane.is_frozen() {
+        if lane.is_draining() {
             return Offer::Leave;
         }
         if lane.take(row.seq) {

@@ -3,8 +3,8 @@
 
 use super::{Tx, session::Session};
 use crate::log::progress::{
-    letter::{Letter, Parts},
-    side_effect::Extra,
+    letter::{LetterColumns, LetterDraft},
+    side_effect::SideEffect,
 };
 use crate::{
     OutboxDatabase,
@@ -48,7 +48,11 @@ pub(crate) struct Tried {
 impl<DB: OutboxDatabase> Session<DB> {
     /// Finds what of these is refused, and a form that is taken for each letter that has one. Everything is
     /// tried in transactions that are rolled back, so nothing is written.
-    pub(crate) async fn try_out(&mut self, group: &str, extras: &mut [Extra]) -> DbResult<Tried> {
+    pub(crate) async fn try_out(
+        &mut self,
+        group: &str,
+        extras: &mut [SideEffect],
+    ) -> DbResult<Tried> {
         let (mut tried, mut refusals) = (Tried::default(), 0);
         let mut from = 0;
         while from < extras.len() {
@@ -75,10 +79,10 @@ impl<DB: OutboxDatabase> Session<DB> {
     pub(crate) async fn would_take(
         &mut self,
         group: &str,
-        extra: &Extra,
+        extra: &SideEffect,
     ) -> DbResult<Option<sqlx::Error>> {
         let mut simplest = [extra.clone()];
-        if let [Extra::Bury(_, letter)] = &mut simplest {
+        if let [SideEffect::DeadLetter(_, letter)] = &mut simplest {
             letter.be_simplest();
         }
         let refused = self.first_refused(group, &simplest, 0).await?;
@@ -89,7 +93,7 @@ impl<DB: OutboxDatabase> Session<DB> {
     async fn first_refused(
         &mut self,
         group: &str,
-        extras: &[Extra],
+        extras: &[SideEffect],
         from: usize,
     ) -> DbResult<Option<(usize, sqlx::Error)>> {
         let first = self.look_for_refused(group, extras, from).await;
@@ -99,7 +103,7 @@ impl<DB: OutboxDatabase> Session<DB> {
     async fn look_for_refused(
         &mut self,
         group: &str,
-        extras: &[Extra],
+        extras: &[SideEffect],
         from: usize,
     ) -> DbResult<Option<(usize, sqlx::Error)>> {
         let mut tx = self.begin().await?;
@@ -117,8 +121,8 @@ impl<DB: OutboxDatabase> Session<DB> {
     }
 
     /// Gives a letter its next form. False if it has none.
-    async fn simplify(&mut self, extra: &mut Extra, error: &sqlx::Error) -> DbResult<bool> {
-        let Extra::Bury(seq, letter) = extra else {
+    async fn simplify(&mut self, extra: &mut SideEffect, error: &sqlx::Error) -> DbResult<bool> {
+        let SideEffect::DeadLetter(seq, letter) = extra else {
             return Ok(false);
         };
         // What may not be written to at all takes no letter whatever it says. A table that passes a row over
@@ -138,11 +142,11 @@ impl<DB: OutboxDatabase> Session<DB> {
 pub(crate) async fn carry_out<DB: OutboxDatabase>(
     tx: &mut Tx<'_, DB>,
     group: &str,
-    extra: &Extra,
+    extra: &SideEffect,
 ) -> Result<(), Failure> {
     match extra {
-        Extra::Bury(seq, letter) => bury(tx, group, *seq, letter).await,
-        Extra::Again(seq, lane) => again(tx, group, *seq, *lane).await,
+        SideEffect::DeadLetter(seq, letter) => bury(tx, group, *seq, letter).await,
+        SideEffect::Requeue(seq, lane) => again(tx, group, *seq, *lane).await,
     }
 }
 
@@ -155,7 +159,7 @@ async fn bury<DB: OutboxDatabase>(
     tx: &mut Tx<'_, DB>,
     group: &str,
     seq: i64,
-    letter: &Letter,
+    letter: &LetterDraft,
 ) -> Result<(), Failure> {
     if write_letter(tx, group, seq, seq, letter).await? {
         return Ok(());
@@ -195,9 +199,9 @@ async fn write_letter<DB: OutboxDatabase>(
     group: &str,
     seq: i64,
     number: i64,
-    letter: &Letter,
+    letter: &LetterDraft,
 ) -> Result<bool, Failure> {
-    let Parts {
+    let LetterColumns {
         reason,
         key,
         headers,

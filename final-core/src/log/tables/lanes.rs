@@ -11,7 +11,7 @@ use super::{
 use crate::log::progress::{
     lane::Progress,
     rows::{LaneId, LaneRow},
-    side_effect::Extra,
+    side_effect::SideEffect,
     spans::Spans,
 };
 use crate::{
@@ -94,7 +94,7 @@ impl<DB: OutboxDatabase> Session<DB> {
         member: Uuid,
         version: i64,
         lanes: &[Advance],
-        extras: &[Extra],
+        extras: &[SideEffect],
     ) -> DbResult<Committed> {
         let done = self
             .try_to_advance(group, member, version, lanes, extras)
@@ -108,7 +108,7 @@ impl<DB: OutboxDatabase> Session<DB> {
         member: Uuid,
         version: i64,
         lanes: &[Advance],
-        extras: &[Extra],
+        extras: &[SideEffect],
     ) -> DbResult<Committed> {
         let mut tx = self.begin().await?;
         let current = "SELECT version FROM {groups} WHERE name = ? {share}";
@@ -134,7 +134,10 @@ impl<DB: OutboxDatabase> Session<DB> {
             tx.roll_back().await?;
             return Ok(Committed::Lost(lost));
         }
-        if extras.iter().any(|extra| matches!(extra, Extra::Again(..))) {
+        if extras
+            .iter()
+            .any(|extra| matches!(extra, SideEffect::Requeue(..)))
+        {
             tx.be_durable().await?;
         }
         for extra in extras {

@@ -21,14 +21,14 @@ use crate::{
 
 /// What other processes are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Notice {
+pub(crate) enum Announcement {
     /// There are new messages.
     Messages,
     /// Members came or went.
     Members,
 }
 
-impl Notice {
+impl Announcement {
     fn text(self, process: Uuid) -> String {
         match self {
             Self::Messages => process.to_string(),
@@ -47,7 +47,7 @@ impl Notice {
 
 /// What [`Session::look`] sees.
 #[derive(Debug)]
-pub(crate) struct Look {
+pub(crate) struct Refreshed {
     /// The last number that shows; 0 where the log is empty.
     pub(crate) last: i64,
     /// When the next scheduled message is due.
@@ -64,7 +64,7 @@ pub(crate) struct Look {
     pub(crate) others: bool,
     /// Up to where nothing is missing that was not removed.
     pub(crate) trimmed: i64,
-    pub(crate) numbers: numbers::Look,
+    pub(crate) numbers: numbers::SequenceCheck,
 }
 
 columns! {
@@ -146,7 +146,7 @@ impl<DB: OutboxDatabase> Log<DB> {
     }
 
     /// Tells other processes of new messages, or of members, where the database can.
-    pub(crate) async fn notify(&self, process: Uuid, what: Notice) -> DbResult<()> {
+    pub(crate) async fn notify(&self, process: Uuid, what: Announcement) -> DbResult<()> {
         match words::<DB>().notify {
             Some(notify) => self
                 .run(notify, vec![what.text(process).into()])
@@ -166,7 +166,7 @@ impl<DB: OutboxDatabase> Session<DB> {
         member: Uuid,
         process: Uuid,
         marks: &[Watermark],
-    ) -> DbResult<Look> {
+    ) -> DbResult<Refreshed> {
         let asked = Instant::now();
         let (of_numbers, values_of_numbers) = numbers::columns(marks);
         let look = format!(
@@ -193,7 +193,7 @@ impl<DB: OutboxDatabase> Session<DB> {
         let row: Option<LookRow> = self.first(&look, values).await?;
         let row = row.ok_or(sqlx::Error::RowNotFound)?;
         let due_in = row.due_in.map(duration);
-        Ok(Look {
+        Ok(Refreshed {
             last: row.last,
             due_at: due_in.map(|due_in| asked + due_in),
             version: row.version,

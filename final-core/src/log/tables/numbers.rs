@@ -18,7 +18,7 @@ use std::fmt;
 use super::{
     Log,
     lists::padded,
-    renumber::{Known, since},
+    renumber::{ReaderKnowledge, since},
 };
 use crate::log::progress::watermark::{MOST, Watermark};
 use crate::{
@@ -136,7 +136,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         let lost = look.last.filter(|last| *last < look.highest);
         let lost = lost.map(|seq| Watermark {
             seq,
-            written_at: since(seq, &written, &Known::default()).0,
+            written_at: since(seq, &written, &ReaderKnowledge::default()).0,
         });
         let (by_lost, mut values) = breaks(lost.as_slice());
         let count = format!(
@@ -223,7 +223,7 @@ pub(crate) const WRITTEN: &str = "SELECT seq, written_at FROM {watermarks} WHERE
 
 /// What [`Session::look`](super::session::Session::look) sees of the numbers.
 #[derive(Debug, Default)]
-pub(crate) struct Look {
+pub(crate) struct SequenceCheck {
     /// The last number that was given out; `None` where the role may not know it.
     pub(crate) last: Option<i64>,
     /// The highest that was used.
@@ -236,7 +236,7 @@ pub(crate) struct Look {
     pub(crate) now: i64,
 }
 
-impl Look {
+impl SequenceCheck {
     /// Whether the numbers are to be mended, as far as one statement can tell.
     pub(crate) fn is_suspect(&self) -> bool {
         self.has_second
@@ -294,7 +294,7 @@ columns! {
 
 impl NumbersRow {
     /// What the columns say, to a reader with these watermarks.
-    pub(crate) fn seen(&self, marks: &[Watermark]) -> Look {
+    pub(crate) fn seen(&self, marks: &[Watermark]) -> SequenceCheck {
         let used = [
             self.highest_row,
             self.highest_read,
@@ -302,7 +302,7 @@ impl NumbersRow {
             self.highest_trimmed,
         ];
         let ours = marks.iter().map(|mark| mark.seq);
-        Look {
+        SequenceCheck {
             last: self.last_number,
             highest: used.into_iter().chain(ours).max().unwrap_or(0),
             has_second: self.second_at_begin + self.second_at_trimmed > 0,

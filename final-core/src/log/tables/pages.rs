@@ -8,7 +8,7 @@ use super::{
     lists::{list, padded},
     session::Session,
 };
-use crate::log::progress::rows::{INLINE, LogRow, Ours, Rest};
+use crate::log::progress::rows::{INLINE, LogRow, RowDetails, RowFilter};
 use crate::{
     MessageId, OutboxDatabase,
     database::{DbResult, Value, columns},
@@ -40,7 +40,7 @@ impl<DB: OutboxDatabase> Session<DB> {
         after: i64,
         up_to: i64,
         most: usize,
-        ours: &Ours<'_>,
+        ours: &RowFilter<'_>,
     ) -> DbResult<Vec<LogRow>> {
         let (mut template, mut values) = select(ours);
         template.push_str(" WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?");
@@ -50,7 +50,11 @@ impl<DB: OutboxDatabase> Session<DB> {
     }
 
     /// The rows with these numbers that show, in order.
-    pub(crate) async fn pick(&mut self, seqs: &[i64], ours: &Ours<'_>) -> DbResult<Vec<LogRow>> {
+    pub(crate) async fn pick(
+        &mut self,
+        seqs: &[i64],
+        ours: &RowFilter<'_>,
+    ) -> DbResult<Vec<LogRow>> {
         if seqs.is_empty() {
             return Ok(Vec::new());
         }
@@ -109,7 +113,7 @@ impl<DB: OutboxDatabase> Log<DB> {
 }
 
 /// Texts and payloads of others need not travel.
-fn select<'a>(ours: &'a Ours<'_>) -> (String, Vec<Value<'a>>) {
+fn select<'a>(ours: &'a RowFilter<'_>) -> (String, Vec<Value<'a>>) {
     let topics = padded(&(0..ours.topics.len()).collect::<Vec<_>>());
     let is_ours = if topics.is_empty() {
         "1 = 0".to_owned()
@@ -151,7 +155,7 @@ fn read(rows: Vec<Read>) -> DbResult<Vec<LogRow>> {
         written_at: row.written_at,
         expires_in: row.expires_in,
         payload: row.our_payload,
-        rest: Rest {
+        rest: RowDetails {
             id: MessageId(row.message_id),
             key: row.message_key,
             headers: row.our_headers,

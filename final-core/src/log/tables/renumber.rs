@@ -50,7 +50,7 @@ impl Mended {
 
 /// What a reader knows, for [`Log::mend`].
 #[derive(Debug, Default)]
-pub(crate) struct Known {
+pub(crate) struct ReaderKnowledge {
     /// Its watermarks.
     pub(crate) marks: Vec<Watermark>,
     /// Whether they are of the server that is asked now.
@@ -82,7 +82,7 @@ impl<DB: OutboxDatabase> Log<DB> {
     /// was given out twice.
     ///
     /// Nobody trims or subscribes while one of its transactions is open.
-    pub(crate) async fn mend(&self, known: &Known) -> DbResult<Mended> {
+    pub(crate) async fn mend(&self, known: &ReaderKnowledge) -> DbResult<Mended> {
         let Some(mut round) = self.raise_numbers(known).await? else {
             return Ok(Mended::default());
         };
@@ -91,7 +91,7 @@ impl<DB: OutboxDatabase> Log<DB> {
     }
 
     /// `None` where nothing is to be mended.
-    async fn raise_numbers(&self, known: &Known) -> DbResult<Option<Round>> {
+    async fn raise_numbers(&self, known: &ReaderKnowledge) -> DbResult<Option<Round>> {
         let mut tx = self.begin().await?;
         hold_trimming(&mut tx).await?;
         let (columns, values) = columns(&known.marks);
@@ -137,7 +137,7 @@ impl<DB: OutboxDatabase> Log<DB> {
     }
 
     /// Moves the next messages. False at the end.
-    async fn move_next(&self, round: &mut Round, known: &Known) -> DbResult<bool> {
+    async fn move_next(&self, round: &mut Round, known: &ReaderKnowledge) -> DbResult<bool> {
         let mut tx = self.begin().await?;
         hold_trimming(&mut tx).await?;
         let Some(end) = step(&mut tx, round.after, round.until).await? else {
@@ -175,7 +175,7 @@ impl<DB: OutboxDatabase> Log<DB> {
 
 /// What was written since, by the last number that was given out: as far back as another server's clock
 /// may lead, and exactly.
-pub(crate) fn since(last: i64, written: &[Watermark], known: &Known) -> (i64, i64) {
+pub(crate) fn since(last: i64, written: &[Watermark], known: &ReaderKnowledge) -> (i64, i64) {
     let exact = written_by(&known.marks, last).or_else(|| written_by(written, last));
     let exact = exact.unwrap_or(0);
     let skew = if known.same_server { 0 } else { SKEW };

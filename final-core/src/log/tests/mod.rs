@@ -1,7 +1,7 @@
 //! What the log promises, without a database, or with a file.
 
+mod lost_lanes;
 mod model;
 mod numbers;
-mod owned;
 #[cfg(feature = "sqlite")]
 mod sweeping;

@@ -238,7 +238,7 @@ impl World {
         }
         // It is told of the next ones.
         if let Some(stream) = &mut self.members[who].stream {
-            stream.is_hungry = true;
+            stream.has_more = true;
         }
     }
 
@@ -339,10 +339,10 @@ impl World {
         }
         let mut writes = Vec::new();
         for (id, lane) in stream.lanes() {
-            let goes = release || lane.is_frozen() && lane.is_idle();
+            let goes = release || lane.is_draining() && lane.is_idle();
             if goes || lane.has_changed() || lane.lags(&stream.gaps) {
                 let progress = if goes {
-                    lane.bequest(&stream.gaps)
+                    lane.handover(&stream.gaps)
                 } else {
                     lane.progress(&stream.gaps)
                 };
@@ -437,7 +437,7 @@ impl World {
         let Some(lane) = stream.and_then(|stream| stream.lane_mut(at)) else {
             return;
         };
-        lane.freeze();
+        lane.drain();
         for number in waiting.into_iter().rev().take(left) {
             lane.leave(number);
             member.in_hand.remove(&number);

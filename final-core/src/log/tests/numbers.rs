@@ -289,7 +289,7 @@ impl World {
         }
         if let Some(engine) = self.groups[at].engine.as_mut() {
             engine.watermarks.reached(engine.stream.read);
-            engine.stream.is_hungry = true;
+            engine.stream.has_more = true;
         }
     }
 

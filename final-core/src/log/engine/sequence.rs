@@ -8,7 +8,7 @@ use crate::{
     database::DbResult,
     log::{
         progress::{gaps::Gaps, watermark::Watermark},
-        tables::{numbers::Look, renumber::Known},
+        tables::{numbers::SequenceCheck, renumber::ReaderKnowledge},
     },
 };
 
@@ -23,7 +23,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
     /// `gaps` what is missing.
     pub(super) async fn check_numbers(
         &mut self,
-        numbers: &Look,
+        numbers: &SequenceCheck,
         marks: Vec<Watermark>,
         gaps: Gaps,
     ) -> DbResult<()> {
@@ -31,7 +31,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         let suspects = member.take_suspicion();
         if suspects || numbers.is_suspect() {
             let late = member.watermarks().late();
-            let known = Known {
+            let known = ReaderKnowledge {
                 marks,
                 same_server: self.is_same_server,
                 open: gaps,
@@ -51,7 +51,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
     pub(super) async fn leave_numbers(&mut self, gaps: Gaps) -> DbResult<()> {
         let member = Arc::clone(&self.member);
         let marks = member.watermarks().list();
-        let process = member.hub.process;
+        let process = member.wakeups.process;
         let look = self.session.look(&member.group, member.id, process, &marks);
         let numbers = look.await?.numbers;
         self.check_numbers(&numbers, marks, gaps).await?;

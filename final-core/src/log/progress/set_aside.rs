@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{rows::LaneId, side_effect::Extra};
+use super::{rows::LaneId, side_effect::SideEffect};
 use crate::backoff::Backoff;
 
 /// The pauses of a message that is set aside.
@@ -12,20 +12,20 @@ const AT_ONCE: usize = 50;
 
 /// What is set aside.
 #[derive(Debug, Default)]
-pub(crate) struct Aside(Vec<Waiting>);
+pub(crate) struct SetAside(Vec<RefusedEffect>);
 
 /// One message that is set aside.
 #[derive(Debug)]
-pub(crate) struct Waiting {
+pub(crate) struct RefusedEffect {
     pub(crate) lane: LaneId,
-    pub(crate) extra: Extra,
+    pub(crate) extra: SideEffect,
     /// How often it was refused.
     refusals: u32,
     at: Instant,
 }
 
-impl Waiting {
-    pub(crate) fn new(lane: LaneId, extra: Extra) -> Self {
+impl RefusedEffect {
+    pub(crate) fn new(lane: LaneId, extra: SideEffect) -> Self {
         Self {
             lane,
             extra,
@@ -39,25 +39,25 @@ impl Waiting {
     }
 }
 
-impl Aside {
+impl SetAside {
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
     /// Takes one that was refused.
-    pub(crate) fn refused(&mut self, mut waiting: Waiting) {
+    pub(crate) fn refused(&mut self, mut waiting: RefusedEffect) {
         waiting.refusals = waiting.refusals.saturating_add(1);
         waiting.at = Instant::now() + PAUSES.pause(waiting.refusals);
         self.0.push(waiting);
     }
 
     /// Takes one that was not tried.
-    pub(crate) fn untried(&mut self, waiting: Waiting) {
+    pub(crate) fn untried(&mut self, waiting: RefusedEffect) {
         self.0.push(waiting);
     }
 
     /// Some of those that are to be tried again now, the longest waiting first.
-    pub(crate) fn take_due(&mut self) -> Vec<Waiting> {
+    pub(crate) fn take_due(&mut self) -> Vec<RefusedEffect> {
         let now = Instant::now();
         self.0.sort_by_key(|waiting| waiting.at);
         let due = self.0.partition_point(|waiting| waiting.at <= now);
@@ -65,7 +65,10 @@ impl Aside {
     }
 
     /// Those that meet a condition.
-    pub(crate) fn take_if(&mut self, mut is_meant: impl FnMut(LaneId) -> bool) -> Vec<Waiting> {
+    pub(crate) fn take_if(
+        &mut self,
+        mut is_meant: impl FnMut(LaneId) -> bool,
+    ) -> Vec<RefusedEffect> {
         self.0
             .extract_if(.., |waiting| is_meant(waiting.lane))
             .collect()

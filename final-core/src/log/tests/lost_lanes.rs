@@ -1,7 +1,7 @@
-//! Lanes that are lost or given away, with what was in hand of them.
+//! Lanes that are lost or given away, with what was in flight of them.
 
 use crate::log::progress::{
-    in_flight::Hand,
+    in_flight::InFlight,
     rows::{LaneId, LaneRow, LogRow, Topics},
     spans::Spans,
     stream::{Offer, Stream},
@@ -15,29 +15,35 @@ fn row(number: i64) -> LogRow {
 /// both.
 #[test]
 fn who_waits_behind_a_message_of_a_lost_lane_has_its_turn() {
-    let mut hand = Hand::new(true, 0);
+    let mut in_flight = InFlight::new(true, 0);
     let (older, main) = (LaneId { stream: 1, lane: 0 }, LaneId { stream: 0, lane: 0 });
-    let (_, goes) = hand.take(older, row(1), 10);
-    let (_, one_more) = hand.take(older, row(2), 10);
-    let (waiting, goes_too) = hand.take(main, row(3), 10);
-    let (last, _) = hand.take(main, row(4), 10);
+    let (_, goes) = in_flight.take(older, row(1), 10);
+    let (_, one_more) = in_flight.take(older, row(2), 10);
+    let (waiting, goes_too) = in_flight.take(main, row(3), 10);
+    let (last, _) = in_flight.take(main, row(4), 10);
     assert_eq!((goes, one_more, goes_too), (true, false, false));
 
-    assert_eq!(hand.lose(older), [waiting]);
-    assert_eq!(hand.settle(waiting).and_then(|(_, next)| next), Some(last));
-    assert_eq!(hand.room(10), 9);
+    assert_eq!(in_flight.lose(older), [waiting]);
+    assert_eq!(
+        in_flight.settle(waiting).and_then(|(_, next)| next),
+        Some(last)
+    );
+    assert_eq!(in_flight.room(10), 9);
 }
 
 #[test]
 fn who_waits_behind_a_message_of_a_lane_that_stays_waits_on() {
-    let mut hand = Hand::new(true, 0);
+    let mut in_flight = InFlight::new(true, 0);
     let (older, main) = (LaneId { stream: 1, lane: 0 }, LaneId { stream: 0, lane: 0 });
-    let (first, _) = hand.take(main, row(3), 10);
-    hand.take(older, row(1), 10);
-    let (last, _) = hand.take(main, row(4), 10);
+    let (first, _) = in_flight.take(main, row(3), 10);
+    in_flight.take(older, row(1), 10);
+    let (last, _) = in_flight.take(main, row(4), 10);
 
-    assert!(hand.lose(older).is_empty());
-    assert_eq!(hand.settle(first).and_then(|(_, next)| next), Some(last));
+    assert!(in_flight.lose(older).is_empty());
+    assert_eq!(
+        in_flight.settle(first).and_then(|(_, next)| next),
+        Some(last)
+    );
 }
 
 /// Below where the log has been trimmed there can be messages of a topic that had nobody for long.
@@ -54,10 +60,10 @@ fn what_shows_below_the_trimmed_is_not_given_up_while_its_lane_is_given_away() {
         open: Some(Spans::parse("3-9").unwrap()),
         ends_at: None,
     });
-    stream.lane_mut(0).unwrap().freeze();
+    stream.lane_mut(0).unwrap().drain();
     assert_eq!(stream.offer(&row(5), "shop"), Offer::Leave);
 
     stream.give_up(9, &[5]);
-    let open = stream.lanes().next().unwrap().1.bequest(&stream.gaps).open;
+    let open = stream.lanes().next().unwrap().1.handover(&stream.gaps).open;
     assert_eq!(open.to_string(), "5");
 }
