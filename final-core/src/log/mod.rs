@@ -296,7 +296,7 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
     fn ring_for(&self, staged: &Staged) {
         if !staged.delay.is_zero() {
             self.wakeups.due_in(staged.delay);
-            self.wakeups.ring();
+            self.wakeups.wake();
         }
     }
 }

@@ -1,86 +1,71 @@
-//! Writing down how far the lanes have come, and giving them away.
+//! Writing the progress: the lanes, and the side effects that belong to it, in one transaction.
+//!
+//! Input: lanes that have changed, side effects, and the schedule that says when. Output: committed rows; lanes
+//! that are released, or lost to another member.
+//!
+//! ```text
+//!   write ─▶ all written
+//!     ├─▶ nothing: lanes are lost, or topics have changed ─▶ the next round writes again
+//!     └─▶ a side effect is refused ─▶ sort out ─▶ write ─▶ refused again ─▶ set all aside ─▶ write
+//! ```
 
 use std::{sync::Arc, time::Instant};
 
-use super::{AGAIN, Engine, LAG};
+use super::{Engine, schedule::PAUSES};
 use crate::{
     OutboxDatabase,
     database::DbResult,
     log::{
-        progress::{rows::LaneId, side_effect::SideEffect, stream::Stream},
-        tables::{
-            lanes::{Advance, Committed},
-            session::Proof,
+        progress::{
+            rows::{Advance, LaneId},
+            side_effect::SideEffect,
         },
+        tables::{lanes::Committed, session::Proof},
     },
 };
 
-/// How often it is tried to give everything back before the rest is left to the lease.
+/// How often a stopping engine tries to give everything back before it leaves the rest to its lease.
 const TRIES: u32 = 20;
 
-/// What became of an attempt to write everything.
+/// The result of one attempt to write everything.
 enum WriteOutcome {
     All,
-    /// The lanes or the topics are not what they were.
+    /// The lanes or the topics have changed.
     Nothing,
-    /// The database does not take one of the extras.
+    /// The database refuses one of the side effects.
     Refused(sqlx::Error),
 }
 
 impl<DB: OutboxDatabase> Engine<DB> {
-    /// When something is to be written at the latest.
-    pub(super) fn next_commit(&self) -> Instant {
-        let far = Instant::now() + LAG * 3600;
-        let within = self.member.tuning.commit_within;
-        let changed = self.changed.map_or(far, |since| since + within);
-        let lag = if self.lags() {
-            self.full_commit + LAG
-        } else {
-            far
-        };
-        let aside = self.aside.next().unwrap_or(far);
-        changed.min(lag).min(aside).max(self.commit_again)
-    }
-
-    /// Whether a lane stands behind its stream, or still lists what is missing no more.
-    fn lags(&self) -> bool {
-        let lags = |stream: &Stream| stream.lanes().any(|(_, lane)| lane.lags(&stream.gaps));
-        self.streams.values().any(lags)
-    }
-
     pub(super) async fn commit_if_due(&mut self) {
-        let now = Instant::now();
-        if now < self.commit_again {
-            return;
-        }
-        let is_due = self.settled >= self.member.tuning.commit_after
-            || self.changed_for(self.member.tuning.commit_within)
-            || self.aside.next().is_some_and(|at| at <= now)
-            || self.lags() && self.full_commit.elapsed() >= LAG;
-        if is_due && let Err(error) = self.commit(false).await {
-            self.commit_failures = self.commit_failures.saturating_add(1);
-            self.commit_again = Instant::now() + AGAIN.pause(self.commit_failures);
-            self.member.committing_failed(&error, self.commit_failures);
+        let (commits, retry_at) = (&self.schedule.commits, self.set_aside.next());
+        if commits.is_due(Instant::now(), retry_at, || self.streams.lag())
+            && let Err(error) = self.commit(false).await
+        {
+            let failures = self.schedule.commits.failed(Instant::now());
+            self.member.committing_failed(&error, failures);
         }
     }
 
-    /// Writes everything there is to write. With `release` all lanes are given away.
+    /// Writes everything there is to write. With `release` all lanes are given away. False if the lanes or the
+    /// topics have changed, so that nothing was written.
     ///
-    /// What the database does not take keeps nothing else back: it is written in a simpler form, or set aside.
+    /// A side effect that the database refuses keeps nothing else back: it is written in a simpler form, or set
+    /// aside.
     async fn commit(&mut self, release: bool) -> DbResult<bool> {
         self.reconnect().await?;
         self.bring_back().await?;
-        let mut written = self.write(release).await?;
+        let mut outcome = self.write(release).await?;
         for is_sorted in [false, true] {
-            match written {
+            match outcome {
                 WriteOutcome::All => return Ok(true),
                 WriteOutcome::Nothing => return Ok(false),
                 WriteOutcome::Refused(error) if is_sorted => self.set_all_aside(&error),
                 WriteOutcome::Refused(error) => self.sort_out(&error).await?,
             }
-            written = self.write(release).await?;
+            outcome = self.write(release).await?;
         }
-        match written {
+        match outcome {
             WriteOutcome::Refused(error) => Err(error),
             other => Ok(matches!(other, WriteOutcome::All)),
         }
@@ -89,74 +74,38 @@ impl<DB: OutboxDatabase> Engine<DB> {
     async fn write(&mut self, release: bool) -> DbResult<WriteOutcome> {
         self.reconnect().await?;
         self.leave_aside(release);
-        let is_full = release || self.full_commit.elapsed() >= LAG;
-        let mut lanes = Vec::new();
-        let mut further = None;
-        for stream in self.streams.values() {
-            for (id, lane) in stream.lanes() {
-                let goes = release || lane.is_draining() && lane.is_idle();
-                if goes || lane.has_changed() || is_full && lane.lags(&stream.gaps) {
-                    let progress = if goes {
-                        lane.handover(&stream.gaps)
-                    } else {
-                        lane.progress(&stream.gaps)
-                    };
-                    let is_at_end = stream.ends_at.is_some_and(|end| progress.is_done(end));
-                    if !is_at_end && !goes && progress.read_to > lane.read_to() {
-                        let (epoch, read_to) = (lane.epoch, progress.read_to);
-                        further = Some(Proof {
-                            lane: id,
-                            epoch,
-                            read_to,
-                        });
-                    }
-                    lanes.push(Advance {
-                        id,
-                        epoch: lane.epoch,
-                        release: goes,
-                        remove: is_at_end,
-                        progress,
-                    });
-                }
-            }
+        let full = release || self.schedule.commits.full_is_due(Instant::now());
+        let advances = self.streams.advances(release, full);
+        if full {
+            self.schedule.commits.begin_full(Instant::now());
         }
-        if is_full {
-            self.full_commit = Instant::now();
-        }
-        if lanes.is_empty() && self.side_effects.is_empty() {
-            self.changed = None;
+        if advances.is_empty() && self.side_effects.is_empty() {
+            self.schedule.commits.committed();
             return Ok(WriteOutcome::All);
         }
         let member = Arc::clone(&self.member);
-        let side_effects: Vec<SideEffect> = self
-            .side_effects
-            .iter()
-            .map(|(_, extra)| extra.clone())
-            .collect();
+        let effects: Vec<SideEffect> = self.side_effects.iter().map(|(_, e)| e.clone()).collect();
+        let version = self.group.version;
         let committed = self
             .session
-            .advance(
-                &member.group,
-                member.id,
-                self.version,
-                &lanes,
-                &side_effects,
-            )
+            .advance(&member.group, member.id, version, &advances, &effects)
             .await?;
-        self.commit_failures = 0;
+        self.schedule.commits.answered();
         match committed {
             Committed::Refused(error) => return Ok(WriteOutcome::Refused(error)),
             Committed::Done => {
-                if let Some(proof) = further {
+                if let Some(proof) = proof(&advances) {
                     self.session.committed(proof);
                 }
-                self.committed(lanes).await;
+                self.committed(advances).await;
             }
             Committed::Lost(lost) => {
                 tracing::warn!(
+                    target: "final::log",
                     service = &*member.group,
                     lanes = lost.len(),
-                    "others have taken over, because our lease was over; what was in hand is theirs"
+                    "other members have taken lanes over, because our lease had ended; they get what was \
+                     in flight"
                 );
                 lost.into_iter().for_each(|id| self.lose(id));
                 return Ok(WriteOutcome::Nothing);
@@ -169,87 +118,89 @@ impl<DB: OutboxDatabase> Engine<DB> {
         Ok(WriteOutcome::All)
     }
 
-    async fn committed(&mut self, lanes: Vec<Advance>) {
-        let mut gave = false;
-        for Advance {
-            id,
-            release,
-            remove,
-            progress,
-            ..
-        } in lanes
-        {
-            let Some(stream) = self.streams.get_mut(&id.stream) else {
-                continue;
-            };
-            if release || remove {
-                stream.remove(id.lane);
-                gave |= release;
-            } else if let Some(lane) = stream.lane_mut(id.lane) {
-                lane.committed(progress);
+    async fn committed(&mut self, advances: Vec<Advance>) {
+        let mut has_released = false;
+        for advance in advances {
+            if advance.release || advance.remove {
+                self.streams.remove(advance.id);
+                has_released |= advance.release;
+            } else if let Some(lane) = self.streams.lane_mut(advance.id) {
+                lane.committed(advance.progress);
             }
         }
-        self.streams.retain(|_, stream| stream.has_lanes());
-        let again = self
+        let requeued = self
             .side_effects
             .drain(..)
-            .any(|(_, extra)| matches!(extra, SideEffect::Requeue(..)));
-        (self.settled, self.changed) = (0, None);
+            .any(|(_, effect)| matches!(effect, SideEffect::Requeue(..)));
+        self.schedule.commits.committed();
         self.member.progress.notify_one();
-        if again {
+        if requeued {
             self.member.wakeups.committed();
         }
-        if gave {
+        if has_released {
             self.member.announce_members().await;
         }
     }
 
-    /// Forgets a lane that others have now: what they do with its messages is theirs.
+    /// Forgets a lane that another member has now: its messages in flight are that member's.
     pub(super) fn lose(&mut self, id: LaneId) {
-        for next in self.in_flight.lose(id) {
-            self.deliver_next(next);
+        for next in self.deliveries.in_flight.lose(id) {
+            self.deliveries.deliver_next(next);
         }
         self.side_effects.retain(|(lane, _)| *lane != id);
-        self.aside.take_if(|lane| lane == id);
-        self.in_flight.aside = self.aside.len();
-        if let Some(stream) = self.streams.get_mut(&id.stream) {
-            stream.remove(id.lane);
-        }
-        self.streams.retain(|_, stream| stream.has_lanes());
-        self.look_at = Instant::now();
+        self.set_aside.take_if(|lane| lane == id);
+        self.streams.remove(id);
+        self.schedule.refresh_now(Instant::now());
     }
 
+    /// Begins to give all lanes away: the bus stops.
     pub(super) fn drain_all(&mut self) {
-        for stream in self.streams.values_mut() {
-            stream.drain_all();
-        }
-        self.changed.get_or_insert_with(Instant::now);
+        self.streams.drain_all();
+        self.schedule.commits.changed(Instant::now());
     }
 
-    /// Writes what was settled and gives the rest to the others.
+    /// Writes what was settled, and gives all lanes and the membership back.
     pub(super) async fn finish(mut self) {
-        self.deliveries = None;
+        self.deliveries.stop();
         let gaps = self.gaps();
         for tries in 1..=TRIES {
             self.take_settlements();
             match self.commit(true).await {
                 Ok(true) => {
-                    if let Err(error) = self.leave_numbers(gaps).await {
-                        tracing::debug!(%error, "others were not told how far the log was read");
+                    if let Err(error) = self.leave_watermarks(gaps).await {
+                        tracing::debug!(
+                            target: "final::log",
+                            %error,
+                            "other processes were not told how far the log was read"
+                        );
                     }
                     break;
                 }
                 Ok(false) => {}
                 Err(error) => {
                     self.member.committing_failed(&error, tries);
-                    tokio::time::sleep(AGAIN.pause(tries)).await;
+                    tokio::time::sleep(PAUSES.pause(tries)).await;
                 }
             }
         }
         self.session.close().await;
         if let Err(error) = self.member.log.leave(self.member.id).await {
-            tracing::debug!(%error, "the log's membership ends with its lease");
+            tracing::debug!(
+                target: "final::log",
+                %error,
+                "the membership was not given back; it ends with its lease"
+            );
         }
         self.member.announce_members().await;
     }
+}
+
+/// The last of these that proves later what the server still has.
+fn proof(advances: &[Advance]) -> Option<Proof> {
+    let last = advances.iter().rev().find(|advance| advance.is_proof)?;
+    Some(Proof {
+        lane: last.id,
+        epoch: last.epoch,
+        read_to: last.progress.read_to,
+    })
 }

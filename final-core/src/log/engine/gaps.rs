@@ -1,22 +1,32 @@
-//! Numbers that are missing: looked at again, and filled when they have been missing for long.
+//! Gaps: looked for again, and filled when they have been missing for long.
+//!
+//! Input: the gaps of a stream that are due. Output: rows that have become visible, offered to their lanes, and
+//! empty rows in place of transactions that were rolled back.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
-use super::{Engine, PAGE};
+use super::{Engine, PAGE, read::Reader};
 use crate::{
     OutboxDatabase,
     database::DbResult,
-    log::progress::{rows::LogRow, stream::Offer},
+    log::progress::{
+        rows::LogRow,
+        stream::{Offer, Stream},
+    },
 };
 
-/// Tries to fill gaps in one round.
+/// Attempts to fill gaps in one round.
 const MOST_FILLS: usize = 40;
+/// Sequence numbers that one round fills.
+const FILLED: usize = 500;
+/// Ranges that one round looks for.
+const LOOKED_FOR: usize = 64;
 
-/// Up to this length gaps are looked at number by number, so many numbers at once.
+/// A range shorter than this is looked for by its sequence numbers, so many of them in one statement.
 const SHORT: i64 = 64;
 const AT_ONCE: usize = 448;
 
-/// What one statement looks at.
+/// What one statement looks for.
 #[derive(Debug, PartialEq, Eq)]
 enum Part {
     Some(Vec<i64>),
@@ -32,7 +42,7 @@ fn parts(gaps: impl IntoIterator<Item = (i64, i64)>) -> Vec<Part> {
             continue;
         }
         match parts.last_mut() {
-            Some(Part::Some(numbers)) if numbers.len() < AT_ONCE => numbers.extend(start..=end),
+            Some(Part::Some(seqs)) if seqs.len() < AT_ONCE => seqs.extend(start..=end),
             _ => parts.push(Part::Some((start..=end).collect())),
         }
     }
@@ -40,126 +50,125 @@ fn parts(gaps: impl IntoIterator<Item = (i64, i64)>) -> Vec<Part> {
 }
 
 impl<DB: OutboxDatabase> Engine<DB> {
-    /// Looks at gaps again, and fills those that have been open for long.
+    /// Looks for gaps again, and fills those that have been open for long.
     pub(super) async fn watch_gaps(&mut self) -> DbResult<()> {
-        let room = self.in_flight.room(self.member.tuning.prefetch);
+        let (mut reader, streams) = self.reader();
+        let room = reader.room();
         if room == 0 {
             return Ok(());
         }
         let now = Instant::now();
-        let ids: Vec<i64> = self.streams.keys().copied().collect();
-        for id in ids {
-            if !self.inherit(id).await? {
-                continue;
+        for stream in streams.iter_mut() {
+            reader.watch_gaps(stream, now, room).await?;
+        }
+        Ok(())
+    }
+}
+
+impl<DB: OutboxDatabase> Reader<'_, DB> {
+    async fn watch_gaps(&mut self, stream: &mut Stream, now: Instant, room: usize) -> DbResult<()> {
+        if !self.take_inherited(stream).await? {
+            return Ok(());
+        }
+        let overdue = stream.gaps.take_overdue(now, FILLED);
+        if !overdue.is_empty() {
+            self.fill(stream, overdue).await?;
+        }
+        if self.member.tuning.key_order {
+            if stream.gaps.take_all_if_due(now) {
+                self.offer_late(stream).await?;
             }
-            let Some(stream) = self.streams.get_mut(&id) else {
-                continue;
-            };
-            let numbers = stream.gaps.take_overdue(now, 500);
-            if !numbers.is_empty() {
-                self.fill(id, numbers).await?;
-            }
-            let Some(stream) = self.streams.get_mut(&id) else {
-                continue;
-            };
-            if self.member.tuning.key_order {
-                if stream.gaps.all_are_due(now) {
-                    self.offer_late(id).await?;
+            return Ok(());
+        }
+        for part in parts(stream.gaps.take_due(now, LOOKED_FOR)) {
+            let rows = match part {
+                Part::Some(seqs) => self.pick(stream, &seqs).await?,
+                Part::Long(start, end) => {
+                    let most = PAGE.min(room.max(100));
+                    self.page(stream, start - 1, end, most).await?
                 }
-                continue;
-            }
-            for part in parts(stream.gaps.take_due(now, 64)) {
-                let rows = match part {
-                    Part::Some(numbers) => self.pick(id, &numbers).await?,
-                    Part::Long(start, end) => {
-                        let most = PAGE.min(room.max(100));
-                        self.page(id, start - 1, end, most).await?
-                    }
-                };
-                self.offer_gaps(id, rows).await?;
-            }
+            };
+            self.offer_missing(stream, rows).await?;
         }
         Ok(())
     }
 
-    /// Takes what shows by now of the gaps in what was read, in order. True if there was any.
+    /// Takes rows of gaps below the position that have become visible, in order. True if there was any.
     ///
-    /// What a transaction has written shows when everything does that was committed before it began. So
-    /// of the same keys nothing may be offered that was read before the gaps below it were looked at, and
-    /// they are looked at from the last to the first. What is missing further on, for a lane that is
-    /// ahead, comes with its page.
-    pub(super) async fn offer_late(&mut self, id: i64) -> DbResult<bool> {
-        let Some(stream) = self.streams.get(&id) else {
-            return Ok(false);
-        };
+    /// When a row of a transaction becomes visible, everything that was committed before the transaction began
+    /// is visible too. So with key order nothing of a page may be offered before the gaps below it have been
+    /// looked for, and they are looked for from the last to the first. Gaps above the position, of a lane that
+    /// is ahead, come with their page.
+    pub(super) async fn offer_late(&mut self, stream: &mut Stream) -> DbResult<bool> {
         let mut late: Vec<LogRow> = Vec::new();
-        for part in parts(stream.gaps.within(0, stream.read)).into_iter().rev() {
-            let (mut rows, all_of_it) = self.look_at(id, part).await?;
-            // Of more than can be held those that come first; the others show again.
-            if rows.is_empty() || all_of_it && rows.len() + late.len() <= PAGE {
+        let below = parts(stream.gaps.within(0, stream.position));
+        for part in below.into_iter().rev() {
+            let (mut rows, is_all) = self.visible_of(stream, part).await?;
+            // Of more rows than can be kept the first ones count. The others are found again.
+            if rows.is_empty() || is_all && rows.len() + late.len() <= PAGE {
                 rows.append(&mut late);
             }
             late = rows;
         }
-        self.offer_gaps(id, late).await
+        self.offer_missing(stream, late).await
     }
 
-    /// What of a part shows and is not left to whoever gets its lane, and whether that is all of it.
-    async fn look_at(&mut self, id: i64, part: Part) -> DbResult<(Vec<LogRow>, bool)> {
+    /// The visible rows of a part, without rows that are left to the next owner of their lane. The flag says
+    /// whether these are all of them.
+    async fn visible_of(&mut self, stream: &Stream, part: Part) -> DbResult<(Vec<LogRow>, bool)> {
+        let without_left = |mut rows: Vec<LogRow>| {
+            rows.retain(|row| !stream.is_draining(row.lane));
+            rows
+        };
         let (mut after, end) = match part {
-            Part::Some(numbers) => {
-                let mut rows = self.pick(id, &numbers).await?;
-                self.keep_taken(id, &mut rows);
-                return Ok((rows, true));
+            Part::Some(seqs) => {
+                let rows = self.pick(stream, &seqs).await?;
+                return Ok((without_left(rows), true));
             }
             Part::Long(start, end) => (start - 1, end),
         };
         loop {
-            let mut rows = self.page(id, after, end, PAGE).await?;
+            let rows = self.page(stream, after, end, PAGE).await?;
             let is_full = rows.len() >= PAGE;
             after = rows.last().map_or(end, |row| row.seq);
-            self.keep_taken(id, &mut rows);
+            let rows = without_left(rows);
             if !is_full || !rows.is_empty() {
                 return Ok((rows, !is_full));
             }
         }
     }
 
-    /// Without the rows whose lanes are being given away.
-    fn keep_taken(&self, id: i64, rows: &mut Vec<LogRow>) {
-        if let Some(stream) = self.streams.get(&id) {
-            rows.retain(|row| !stream.is_draining(row.lane));
-        }
-    }
-
-    pub(super) async fn fill(&mut self, id: i64, numbers: Vec<i64>) -> DbResult<()> {
-        // Removed rows leave gaps as well, and need no filling.
-        let member = Arc::clone(&self.member);
-        self.trimmed = self.session.trimmed().await?;
-        let first = numbers.first().copied().unwrap_or(0);
-        if first <= self.trimmed {
-            // What shows at or below it is read before the rest is given up.
-            let rows = self.page(id, first - 1, self.trimmed, PAGE).await?;
+    /// Fills overdue gaps with empty rows, as far as no transaction has them.
+    async fn fill(&mut self, stream: &mut Stream, seqs: Vec<i64>) -> DbResult<()> {
+        // A removed row leaves a gap as well, which needs no filling.
+        *self.trimmed = self.session.trimmed().await?;
+        let trimmed = *self.trimmed;
+        let first = seqs.first().copied().unwrap_or(0);
+        if first <= trimmed {
+            // Rows at or below it that are visible are read before the rest of the gaps closes.
+            let rows = self.page(stream, first - 1, trimmed, PAGE).await?;
             let end = if rows.len() < PAGE {
-                self.trimmed
+                trimmed
             } else {
-                rows.last().map_or(self.trimmed, |row| row.seq)
+                rows.last().map_or(trimmed, |row| row.seq)
             };
-            let shown: Vec<i64> = rows.iter().map(|row| row.seq).collect();
-            self.offer_gaps(id, rows).await?;
-            if let Some(stream) = self.streams.get_mut(&id) {
-                stream.give_up(end, &shown);
-            }
+            let visible: Vec<i64> = rows.iter().map(|row| row.seq).collect();
+            self.offer_missing(stream, rows).await?;
+            stream.close_removed(end, &visible);
             return Ok(());
         }
         // Where a transaction has one of them, the others are tried by halves.
-        let mut parts = vec![numbers];
+        let mut parts = vec![seqs];
         for _ in 0..MOST_FILLS {
             let Some(mut part) = parts.pop() else {
                 break;
             };
-            if let Err(error) = member.log.fill(&part).await {
-                tracing::debug!(first = part.first(), %error, "a number is still a transaction's");
+            if let Err(error) = self.member.log.fill(&part).await {
+                tracing::debug!(
+                    target: "final::log",
+                    first = part.first(), %error,
+                    "a gap was not filled: a transaction still has a sequence number of it"
+                );
                 if part.len() > 1 {
                     let half = part.split_off(part.len() / 2);
                     parts.extend([half, part]);
@@ -169,28 +178,22 @@ impl<DB: OutboxDatabase> Engine<DB> {
         Ok(())
     }
 
-    /// Takes what is ours of rows that were missing. True if any is not missing any more.
-    pub(super) async fn offer_gaps(&mut self, id: i64, rows: Vec<LogRow>) -> DbResult<bool> {
-        let mut any = false;
+    /// Offers rows that were missing. True if any gap has closed.
+    pub(super) async fn offer_missing(
+        &mut self,
+        stream: &mut Stream,
+        rows: Vec<LogRow>,
+    ) -> DbResult<bool> {
+        let mut has_closed = false;
         for row in rows {
-            let Some(stream) = self.streams.get_mut(&id) else {
-                return Ok(any);
-            };
-            // With an order, what lies before it in its lane comes first.
-            let is_ahead = self.member.tuning.key_order && row.seq > stream.read;
+            // In key order, what lies before a row in its lane comes first.
+            let is_ahead = self.member.tuning.key_order && row.seq > stream.position;
             if !stream.gaps.contains(row.seq) || is_ahead {
                 continue;
             }
-            let offer = stream.offer(&row, &self.member.group);
-            if offer != Offer::Leave {
-                stream.gaps.resolve(row.seq);
-                any = true;
-            }
-            if offer == Offer::Take {
-                self.take(id, row).await?;
-            }
+            has_closed |= self.offer(stream, row).await? != Offer::Leave;
         }
-        Ok(any)
+        Ok(has_closed)
     }
 }
 
@@ -215,7 +218,7 @@ mod tests {
         let parts = parts((0..2_000).map(|n| (n * 100, n * 100 + n % SHORT)));
 
         for part in parts {
-            assert!(matches!(part, Part::Some(numbers) if numbers.len() <= 512));
+            assert!(matches!(part, Part::Some(seqs) if seqs.len() <= 512));
         }
     }
 }

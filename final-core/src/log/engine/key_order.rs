@@ -1,76 +1,77 @@
-//! Messages of one key, one after the other.
+//! What the order of keys needs: messages that predecessors left open come first, and messages whose content
+//! was left out are read before they are delivered.
+//!
+//! Input: a stream's inherited sequence numbers; light messages that may go now. Output: rows offered to their
+//! lanes, and deliveries.
 
-use super::Engine;
+use super::{Engine, read::Reader};
 use crate::{
     OutboxDatabase,
     database::DbResult,
-    log::progress::rows::{ALL_LANES, RowFilter},
+    log::progress::{
+        rows::{ALL_LANES, LogRow, RowFilter},
+        stream::Stream,
+        streams::Streams,
+    },
 };
 
 impl<DB: OutboxDatabase> Engine<DB> {
-    /// It is this one's turn.
-    pub(super) fn deliver_next(&mut self, tag: u64) {
-        if !self.in_flight.must_read(tag) {
-            self.deliver(tag);
-        }
+    pub(super) async fn read_waiting(&mut self) -> DbResult<()> {
+        let (mut reader, streams) = self.reader();
+        reader.read_waiting(streams).await
     }
+}
 
-    /// Takes what predecessors left open, in order. Nothing else is taken before: it could be of the
+impl<DB: OutboxDatabase> Reader<'_, DB> {
+    /// Takes what predecessors left open, in order. Nothing else is taken before, because it could have the
     /// same keys. False if there is no room for all of it yet.
-    pub(super) async fn inherit(&mut self, id: i64) -> DbResult<bool> {
+    pub(super) async fn take_inherited(&mut self, stream: &mut Stream) -> DbResult<bool> {
         loop {
-            let room = self.in_flight.room(self.member.tuning.prefetch);
-            let Some(stream) = self.streams.get(&id) else {
-                return Ok(true);
-            };
-            let numbers = stream.inherited(room.clamp(100, 448));
-            if numbers.is_empty() || room == 0 {
-                return Ok(numbers.is_empty());
+            let room = self.room();
+            let seqs = stream.inherited(room.clamp(100, 448));
+            if seqs.is_empty() || room == 0 {
+                return Ok(seqs.is_empty());
             }
-            let rows = self.pick(id, &numbers).await?;
-            self.offer_gaps(id, rows).await?;
-            if let Some(stream) = self.streams.get_mut(&id) {
-                stream.looked_at(&numbers);
-            }
+            let rows = self.pick(stream, &seqs).await?;
+            self.offer_missing(stream, rows).await?;
+            stream.looked_for(&seqs);
         }
     }
 
-    /// Reads those whose turn it is and that waited with nothing but their number.
-    pub(super) async fn fetch_wanted(&mut self) -> DbResult<()> {
-        if !self.in_flight.has_wanted() {
+    /// Reads and delivers messages that waited with nothing but their sequence number, and may go now.
+    async fn read_waiting(&mut self, streams: &Streams) -> DbResult<()> {
+        if !self.deliveries.in_flight.has_to_read() {
             return Ok(());
         }
-        let wanted = self.in_flight.take_wanted();
-        for (at, (tag, stream, seq)) in wanted.iter().enumerate() {
-            let names = self.streams.get(stream).map(|stream| stream.names());
-            let ours = RowFilter {
-                topics: names.unwrap_or_default(),
-                lanes: ALL_LANES,
-            };
-            let read = async {
-                let mut rows = self.session.pick(&[*seq], &ours).await?;
-                let row = rows.pop();
-                match row {
-                    Some(mut row) if row.is_heavy() => {
-                        row.payload = self.session.payload(row.seq, row.id()).await?;
-                        Ok(Some(row))
-                    }
-                    row => Ok(row),
-                }
-            };
-            match read.await {
+        let waiting = self.deliveries.in_flight.take_to_read();
+        for (at, (tag, stream, seq)) in waiting.iter().enumerate() {
+            match self.read_one(streams.get(*stream), *seq).await {
                 Ok(row) => {
-                    self.in_flight.fill(*tag, row);
-                    self.deliver(*tag);
+                    self.deliveries.in_flight.fill(*tag, row);
+                    self.deliveries.deliver(*tag);
                 }
                 Err(error) => {
-                    for (tag, ..) in &wanted[at..] {
-                        self.in_flight.must_read(*tag);
+                    for (tag, ..) in &waiting[at..] {
+                        self.deliveries.in_flight.must_read(*tag);
                     }
                     return Err(error);
                 }
             }
         }
         Ok(())
+    }
+
+    /// One row with its payload. `None` if it was removed.
+    async fn read_one(&mut self, stream: Option<&Stream>, seq: i64) -> DbResult<Option<LogRow>> {
+        let filter = RowFilter {
+            topics: stream.map(Stream::topic_names).unwrap_or_default(),
+            // A message that was taken is delivered though its lane is draining.
+            lanes: ALL_LANES,
+        };
+        let mut row = self.session.pick(&[seq], &filter).await?.pop();
+        if let Some(row) = row.as_mut().filter(|row| row.is_heavy()) {
+            row.payload = self.session.payload(row.seq, row.id()).await?;
+        }
+        Ok(row)
     }
 }

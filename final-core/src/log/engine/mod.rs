@@ -1,12 +1,18 @@
-//! The consuming side of one bus: reads the log, hands out what is for its lanes, and writes down how
-//! far it has come.
+//! The consuming side of one bus: one task that reads the log, delivers, and writes the progress.
+//!
+//! Input: wakeups, rows of the log, settlements of the handlers. State: the streams with their lanes, what is in
+//! flight, side effects to write, and the schedule. Output: deliveries, and the group's progress in the database.
 //!
 //! ```text
-//!   bell, poll ─▶ look ─▶ lanes taken or given away
-//!       └───────▶ read ─▶ offer ─▶ hand ─▶ deliveries ─▶ handlers
-//!                                    ▲                      │ settle
-//!                     commit ◀───────┴────── inbox ◀────────┘
+//!   wakeup, timer ─▶ refresh ─▶ lanes claimed or drained
+//!        └─────────▶ read ─▶ Stream ─ offer ─▶ Deliveries ─▶ handlers
+//!                              ▲                                │ Settlements
+//!        commit ◀── Schedule ◀─┴──────────── settle ◀───────────┘
 //! ```
+//!
+//! One round of the loop does each of these in turn, as far as it is due, and then sleeps until the schedule's
+//! next time or an event. A row goes forward only: [`read`] and [`gaps`] work on one stream and hand what its lanes
+//! take to [`deliver`]; [`settle`] and [`commit`] bring the answer back.
 
 mod commit;
 mod deliver;
@@ -16,119 +22,94 @@ mod read;
 mod reconnect;
 mod refresh;
 mod refused;
+mod schedule;
 mod sequence;
+mod settle;
 
 use std::{
-    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
+use self::{
+    deliver::Deliveries,
+    read::Reader,
+    schedule::{OtherTimes, Reading, Schedule},
+};
 use super::{
-    member::{Member, wakeups::Signals},
-    progress::{
-        in_flight::InFlight, rows::LaneId, set_aside::SetAside, side_effect::SideEffect,
-        stream::Stream,
-    },
+    member::{Member, wakeups::Listener},
+    progress::{rows::LaneId, set_aside::SetAside, side_effect::SideEffect, streams::Streams},
     tables::{session::Session, transfer::Moved},
 };
 use crate::{
     OutboxDatabase,
-    backoff::Backoff,
     broker::{Delivery, LinkState},
     database::DbResult,
 };
 
 /// Rows of one page.
 const PAGE: usize = 500;
-/// How often a member looks that has fewer lanes than it should.
-const UNSETTLED: Duration = Duration::from_millis(250);
-/// How long lanes that stand still are left behind the stream.
-const LAG: Duration = Duration::from_secs(1);
 /// Scheduled messages of one transaction.
 const PROMOTE: usize = 500;
-/// The pause before messages that are due are looked for again, where somebody else has them in hand, and
-/// where they could not be had.
-const PROMOTE_AGAIN: Duration = Duration::from_millis(100);
+/// The pause before due messages are looked for again where another process has them locked, and where the
+/// database has failed.
+const PROMOTE_LOCKED: Duration = Duration::from_millis(100);
 const PROMOTE_FAILED: Duration = Duration::from_secs(1);
-/// The pause after a failure.
-const AGAIN: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
 
-/// One run of the consuming side. It owns what it knows, so that a panic forgets it all together.
+/// One run of the consuming side. It owns what it knows, so that a panic forgets all of it together.
 pub(crate) struct Engine<DB: OutboxDatabase> {
     member: Arc<Member<DB>>,
     session: Session<DB>,
-    deliveries: Option<mpsc::Sender<Delivery>>,
-    wakeups: watch::Receiver<Signals>,
-    signals: Signals,
-    streams: BTreeMap<i64, Stream>,
-    version: i64,
-    members: usize,
-    trimmed: i64,
-    /// Whether the connection is to the server that what was read came from.
-    is_same_server: bool,
-    in_flight: InFlight,
+    listener: Listener,
+    group: Group,
+    streams: Streams,
+    deliveries: Deliveries,
+    /// To be written with the next progress.
     side_effects: Vec<(LaneId, SideEffect)>,
-    aside: SetAside,
-    settled: usize,
-    /// Since when something is to be written.
-    changed: Option<Instant>,
-    full_commit: Instant,
-    look_at: Instant,
-    read_at: Instant,
-    poll_at: Instant,
-    poll_pause: Duration,
-    /// Whether this process has announced messages since the last page.
-    rang: bool,
-    due_at: Option<Instant>,
-    /// Not before: what was due could not be had.
-    promote_at: Instant,
-    failures: u32,
-    commit_failures: u32,
-    commit_again: Instant,
+    set_aside: SetAside,
+    schedule: Schedule,
+}
+
+/// What the last refresh has told.
+#[derive(Debug)]
+struct Group {
+    /// The version of the subscriptions the streams were made with.
+    version: i64,
+    /// Live members, this one included.
+    members: usize,
+    /// Up to this sequence number nothing is missing that was not removed.
+    trimmed: i64,
+    /// Whether the connection is to the server that everything read so far came from.
+    is_same_server: bool,
 }
 
 impl<DB: OutboxDatabase> Engine<DB> {
     pub(super) fn new(member: Arc<Member<DB>>, deliveries: Option<mpsc::Sender<Delivery>>) -> Self {
-        let now = Instant::now();
-        let mut wakeups = member.wakeups.wakeups();
-        let signals = *wakeups.borrow_and_update();
+        let tuning = &member.tuning;
         Self {
             session: Session::new(Arc::clone(&member.log)),
-            in_flight: InFlight::new(member.tuning.key_order, member.settlements.first_tag()),
-            poll_pause: member.tuning.poll_interval,
-            member,
-            deliveries,
-            wakeups,
-            signals,
-            streams: BTreeMap::new(),
-            version: -1,
-            members: 1,
-            trimmed: 0,
-            is_same_server: false,
+            listener: member.wakeups.listen(),
+            group: Group {
+                version: -1,
+                members: 1,
+                trimmed: 0,
+                is_same_server: false,
+            },
+            streams: Streams::default(),
+            deliveries: Deliveries::new(tuning, Arc::clone(&member.settlements), deliveries),
             side_effects: Vec::new(),
-            aside: SetAside::default(),
-            settled: 0,
-            changed: None,
-            full_commit: now,
-            look_at: now,
-            read_at: now,
-            poll_at: now,
-            rang: false,
-            due_at: None,
-            promote_at: now,
-            failures: 0,
-            commit_failures: 0,
-            commit_again: now,
+            set_aside: SetAside::default(),
+            schedule: Schedule::new(tuning, Instant::now()),
+            member,
         }
     }
 
-    /// Works until it is told to finish, and then gives everything back.
+    /// Works until it is told to finish, then gives everything back.
     pub(super) async fn run(mut self) {
         loop {
-            if self.member.stop.is_cancelled() && self.deliveries.take().is_some() {
+            if self.member.stop.is_cancelled() && self.deliveries.stop() {
                 self.drain_all();
             }
             if self.member.finish.is_cancelled() {
@@ -137,10 +118,13 @@ impl<DB: OutboxDatabase> Engine<DB> {
             self.take_settlements();
             match self.step().await {
                 Ok(()) => {
-                    if self.failures > 0 {
-                        tracing::info!(service = &*self.member.group, "the log can be read again");
+                    if self.schedule.step_succeeded() {
+                        tracing::info!(
+                            target: "final::log",
+                            service = &*self.member.group,
+                            "the log can be read again"
+                        );
                     }
-                    self.failures = 0;
                     self.member.set_state(LinkState::Ready);
                     self.wait().await;
                 }
@@ -150,94 +134,128 @@ impl<DB: OutboxDatabase> Engine<DB> {
     }
 
     async fn failed(&mut self, error: sqlx::Error) {
-        self.failures = self.failures.saturating_add(1);
-        self.member.reading_failed(&error, self.failures);
+        let (failures, pause) = self.schedule.step_failed(Instant::now());
+        self.member.reading_failed(&error, failures);
         self.member.set_state(LinkState::Away);
-        self.look_at = Instant::now();
         tokio::select! {
-            () = tokio::time::sleep(AGAIN.pause(self.failures)) => {}
+            () = tokio::time::sleep(pause) => {}
             () = self.member.finish.cancelled() => {}
         }
     }
 
+    /// One round: everything that is due, in turn.
     async fn step(&mut self) -> DbResult<()> {
         self.member.prepare().await?;
         self.reconnect().await?;
-        let signals = *self.wakeups.borrow_and_update();
-        if signals.messages != self.signals.messages {
-            self.rang = true;
-            self.streams
-                .values_mut()
-                .for_each(|stream| stream.has_more = true);
-        }
         let now = Instant::now();
-        if signals.members != self.signals.members || now >= self.look_at {
-            self.look().await?;
+        let news = self.listener.news();
+        if news.messages {
+            self.schedule.reads.announced();
+            self.streams.mark_more();
         }
-        self.signals = signals;
-        if self.due_at.is_some_and(|at| at <= now) | self.member.wakeups.take_alarm(now) {
+        if news.members {
+            self.schedule.refresh_now(now);
+        }
+        if self.schedule.refresh_is_due(now) {
+            self.refresh().await?;
+        }
+        if self.schedule.promotion_is_due(now) | self.member.wakeups.take_alarm(now) {
             self.promote().await;
         }
         self.commit_if_due().await;
-        if self.deliveries.is_some() && self.member.is_alive() {
-            self.fetch_wanted().await?;
+        if self.reads() {
+            self.read_waiting().await?;
             self.watch_gaps().await?;
             self.read().await?;
         }
         Ok(())
     }
 
+    /// Whether this member may take messages: it is not stopping, and surely still has its lease.
+    fn reads(&self) -> bool {
+        self.deliveries.are_open() && self.member.is_alive()
+    }
+
+    /// How many more messages may be taken.
+    fn room(&self) -> usize {
+        if self.set_aside.is_full() {
+            return 0;
+        }
+        self.deliveries.in_flight.room()
+    }
+
+    /// What a stream is read with, and the streams.
+    fn reader(&mut self) -> (Reader<'_, DB>, &mut Streams) {
+        let reader = Reader {
+            is_held_up: self.set_aside.is_full(),
+            member: &self.member,
+            session: &mut self.session,
+            deliveries: &mut self.deliveries,
+            schedule: &mut self.schedule,
+            trimmed: &mut self.group.trimmed,
+        };
+        (reader, &mut self.streams)
+    }
+
     /// Sleeps until there is something to do.
     async fn wait(&mut self) {
-        // The first one starts the clock of the next commit; the others can wait for it.
-        let is_first = self.changed.is_none();
-        let wake_at = if is_first || self.member.tuning.key_order || self.deliveries.is_none() {
-            1
-        } else if self.in_flight.room(self.member.tuning.prefetch) == 0 {
-            self.member.tuning.prefetch / 4
-        } else {
-            self.member.tuning.commit_after
-        };
-        self.member.settlements.set_wake_at(wake_at);
-        let mut until = self.look_at.min(self.next_commit());
-        if self.deliveries.is_some() && self.member.is_alive() {
-            let has_room = self.in_flight.room(self.member.tuning.prefetch) > 0;
-            for stream in self.streams.values().filter(|_| has_room) {
-                until = stream.gaps.next().map_or(until, |at| until.min(at));
-                if stream.can_read() {
-                    until = until.min(self.read_at);
-                }
-            }
-            if has_room && self.polls() {
-                until = until.min(self.poll_at);
-            }
-        }
-        for at in [self.due_at, self.member.wakeups.alarm()]
-            .into_iter()
-            .flatten()
-        {
-            until = until.min(at);
-        }
+        self.member
+            .settlements
+            .set_wake_at(self.enough_settlements());
+        let until = self.schedule.wake_at(&self.other_times());
         if until <= Instant::now() {
             return tokio::task::yield_now().await;
         }
-        let stopping = self.deliveries.is_none();
+        let stopping = !self.deliveries.are_open();
         tokio::select! {
             () = tokio::time::sleep_until(until.into()) => {}
-            _ = self.wakeups.changed() => self.wakeups.mark_changed(),
+            () = self.listener.changed() => {}
             () = self.member.settlements.filled() => {}
             () = self.member.stop.cancelled(), if !stopping => {}
             () = self.member.finish.cancelled() => {}
         }
     }
 
-    /// Puts what is due into the log. If that fails, reading and committing go on.
+    /// From how many settlements on the engine wakes up.
+    fn enough_settlements(&self) -> usize {
+        let tuning = &self.member.tuning;
+        // The first one starts the clock of the next commit. In key order each makes way for the next message.
+        if !self.schedule.commits.has_changed() || tuning.key_order || !self.deliveries.are_open() {
+            1
+        } else if self.room() == 0 {
+            tuning.prefetch / 4
+        } else {
+            tuning.commit_after
+        }
+    }
+
+    /// The times that other parts know.
+    fn other_times(&self) -> OtherTimes {
+        let has_room = self.reads() && self.room() > 0;
+        OtherTimes {
+            lags: self.streams.lag(),
+            retry_at: self.set_aside.next(),
+            alarm: self.member.wakeups.alarm(),
+            reading: has_room.then(|| Reading {
+                gap_at: self
+                    .streams
+                    .iter()
+                    .filter_map(|stream| stream.gaps.next())
+                    .min(),
+                can_read: self.streams.iter().any(|stream| stream.can_read()),
+                is_listening: self.member.is_listening(),
+            }),
+        }
+    }
+
+    /// Moves scheduled messages that are due into the log. If that fails, reading and committing go on.
     async fn promote(&mut self) {
         let service = &*self.member.group;
         let pause = match self.member.log.promote(PROMOTE).await {
             Ok(Moved { moved, refused, .. }) => {
                 for (seq, error) in &refused {
                     tracing::error!(
+                        target: "final::log",
                         service, seq, %error,
                         "the log does not take a scheduled message; it is tried again every minute. Look at \
                          the triggers, constraints and columns of final_log"
@@ -248,21 +266,18 @@ impl<DB: OutboxDatabase> Engine<DB> {
                     self.member.wakeups.committed();
                     Duration::ZERO
                 } else {
-                    PROMOTE_AGAIN
+                    PROMOTE_LOCKED
                 }
             }
             Err(error) => {
-                tracing::warn!(service, %error, "scheduled messages wait; they are tried again");
+                tracing::warn!(
+                    target: "final::log",
+                    service, %error,
+                    "scheduled messages wait; they are tried again"
+                );
                 PROMOTE_FAILED
             }
         };
-        // Looks what is due next.
-        self.look_at = Instant::now();
-        self.promote_at = self.look_at + pause;
-        self.due_at = None;
-    }
-
-    fn changed_for(&self, time: Duration) -> bool {
-        self.changed.is_some_and(|since| since.elapsed() >= time)
+        self.schedule.promoted(Instant::now(), pause);
     }
 }

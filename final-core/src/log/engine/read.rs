@@ -1,89 +1,89 @@
-//! Reading on.
+//! Reading on: pages of the log, from the position of each stream.
+//!
+//! Input: streams that may have more rows, and the room in flight. Output: rows offered to their lanes, the
+//! stream's new position, and the gaps below it.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::time::Instant;
 
-use super::{Engine, PAGE};
+use super::{Engine, PAGE, deliver::Deliveries, schedule::Schedule};
 use crate::{
     OutboxDatabase,
     database::DbResult,
     log::{
+        member::Member,
         progress::{
-            rows::{LogRow, RowFilter},
+            rows::{LaneId, LogRow, MAIN},
             stream::{Offer, Stream},
         },
-        tables::dialect::words,
+        tables::{dialect::words, session::Session},
     },
 };
 
-/// The pause between two pages while messages come in one by one, and while they come in numbers:
-/// they are then read by the dozen.
-const PACE: Duration = Duration::from_millis(2);
-const STEADY_PACE: Duration = Duration::from_millis(5);
-/// From how many rows on a page came in numbers.
-const STEADY: usize = 8;
-/// The first pause of polling, after it has found something.
-const FIRST_POLL: Duration = Duration::from_millis(5);
+/// What one stream is read with. A row goes from the session through the stream to the deliveries.
+pub(super) struct Reader<'a, DB: OutboxDatabase> {
+    pub(super) member: &'a Member<DB>,
+    pub(super) session: &'a mut Session<DB>,
+    pub(super) deliveries: &'a mut Deliveries,
+    pub(super) schedule: &'a mut Schedule,
+    pub(super) trimmed: &'a mut i64,
+    /// Whether too many side effects are set aside to read on.
+    pub(super) is_held_up: bool,
+}
 
 impl<DB: OutboxDatabase> Engine<DB> {
-    /// Whether new messages of other processes are looked for by reading.
-    pub(super) fn polls(&self) -> bool {
-        self.poll_pause < self.member.tuning.poll_interval && !self.member.is_listening()
-    }
-
+    /// Reads on in every stream, if it is time.
     pub(super) async fn read(&mut self) -> DbResult<()> {
-        let mut now = Instant::now();
-        let by_poll = self.polls() && now >= self.poll_at;
+        let now = Instant::now();
+        let by_poll = self
+            .schedule
+            .reads
+            .poll_is_due(now, self.member.is_listening());
         if by_poll {
-            self.streams
-                .values_mut()
-                .for_each(|stream| stream.has_more = true);
+            self.streams.mark_more();
         }
-        if now < self.read_at {
+        if !self.schedule.reads.is_due(now) {
             return Ok(());
         }
-        let rang = std::mem::take(&mut self.rang);
+        let was_announced = self.schedule.reads.take_announced();
         let mut rows = 0;
-        let ids: Vec<i64> = self.streams.keys().copied().collect();
-        for id in ids {
-            rows += self.read_stream(id).await?;
+        let (mut reader, streams) = self.reader();
+        for stream in streams.iter_mut() {
+            rows += reader.read_stream(stream).await?;
         }
-        let found = rows > 0;
-        now = Instant::now();
-        if found {
-            self.read_at = now + if rows < STEADY { PACE } else { STEADY_PACE };
-        }
-        // Nobody here has announced what was found, so others are at work.
-        if by_poll || found && !rang && !self.member.is_listening() {
-            self.poll_pause = if found {
-                FIRST_POLL
-            } else {
-                (self.poll_pause * 2).min(self.member.tuning.poll_interval)
-            };
-            self.poll_at = now + self.poll_pause;
-        }
+        // Nobody in this process has announced these rows, so other processes are publishing.
+        let is_foreign = rows > 0 && !was_announced && !self.member.is_listening();
+        self.schedule
+            .reads
+            .has_read(Instant::now(), rows, by_poll || is_foreign);
         Ok(())
     }
+}
 
-    /// Rows after one number and up to another, `most` at most. They will not be forgotten.
+impl<DB: OutboxDatabase> Reader<'_, DB> {
+    /// How many more messages may be taken.
+    pub(super) fn room(&self) -> usize {
+        if self.is_held_up {
+            return 0;
+        }
+        self.deliveries.in_flight.room()
+    }
+
+    /// Rows after one sequence number and up to another, `most` at most. The server cannot forget them.
     pub(super) async fn page(
         &mut self,
-        stream: i64,
+        stream: &Stream,
         after: i64,
         up_to: i64,
         most: usize,
     ) -> DbResult<Vec<LogRow>> {
-        let ours = ours(&self.streams, stream);
-        let rows = self.session.page(after, up_to, most, &ours).await?;
+        let filter = stream.filter();
+        let rows = self.session.page(after, up_to, most, &filter).await?;
         self.be_sure(rows).await
     }
 
-    /// The rows with these numbers that show. They will not be forgotten.
-    pub(super) async fn pick(&mut self, stream: i64, seqs: &[i64]) -> DbResult<Vec<LogRow>> {
-        let ours = ours(&self.streams, stream);
-        let rows = self.session.pick(seqs, &ours).await?;
+    /// The rows with these sequence numbers that are visible. The server cannot forget them.
+    pub(super) async fn pick(&mut self, stream: &Stream, seqs: &[i64]) -> DbResult<Vec<LogRow>> {
+        let rows = self.session.pick(seqs, &stream.filter()).await?;
         self.be_sure(rows).await
     }
 
@@ -91,7 +91,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         if !rows.is_empty() {
             self.session.be_sure(self.member.id).await?;
             self.session.see(rows.iter().map(|row| (row.seq, row.id())));
-            // An empty row is as old as its filling, and not as its number.
+            // The row of a filled gap is younger than its sequence number, and proves nothing about it.
             let mut watermarks = self.member.watermarks();
             for row in rows.iter().filter(|row| !row.topic.is_empty()) {
                 watermarks.saw(row.seq, row.written_at);
@@ -100,75 +100,95 @@ impl<DB: OutboxDatabase> Engine<DB> {
         Ok(rows)
     }
 
-    pub(super) async fn read_stream(&mut self, id: i64) -> DbResult<usize> {
+    /// Reads a stream until its end, until there is no room, or until a commit is due. Returns how many rows
+    /// there were.
+    async fn read_stream(&mut self, stream: &mut Stream) -> DbResult<usize> {
         let mut found = 0;
         loop {
-            let room = self.in_flight.room(self.member.tuning.prefetch);
-            let Some(stream) = self.streams.get_mut(&id) else {
-                return Ok(found);
-            };
+            let room = self.room();
             if room == 0 || !stream.can_read() {
                 return Ok(found);
             }
             let most = PAGE.min(room.max(100));
             let up_to = stream.ends_at.unwrap_or(i64::MAX);
-            let after = stream.read;
-            let rows = self.page(id, after, up_to, most).await?;
-            // What has shown since of older numbers comes first; then the page is read again.
-            if self.member.tuning.key_order && !rows.is_empty() && self.offer_late(id).await? {
+            let rows = self.page(stream, stream.position, up_to, most).await?;
+            // Gaps that have closed meanwhile come first; then the page is read again.
+            if self.member.tuning.key_order && !rows.is_empty() && self.offer_late(stream).await? {
                 found += 1;
                 continue;
             }
             found += rows.len();
             let is_full = rows.len() >= most;
             for row in rows {
-                let Some(stream) = self.streams.get_mut(&id) else {
-                    return Ok(found);
-                };
-                if !words::<DB>().gapless {
-                    stream.notice(row.seq, self.trimmed);
-                }
                 let seq = row.seq;
-                let offer = stream.offer(&row, &self.member.group);
-                if offer != Offer::Leave {
-                    stream.gaps.resolve(seq);
-                }
-                if offer == Offer::Take {
-                    self.take(id, row).await?;
-                }
-                if let Some(stream) = self.streams.get_mut(&id) {
-                    stream.reach(seq);
-                }
+                self.note_missing(stream, seq);
+                self.offer(stream, row).await?;
+                stream.reach(seq);
             }
-            let Some(stream) = self.streams.get_mut(&id) else {
-                return Ok(found);
-            };
             if !is_full {
-                stream.has_more = false;
-                if let Some(end) = stream.ends_at
-                    && stream.read < end
-                {
-                    if !words::<DB>().gapless {
-                        stream.notice(end + 1, self.trimmed);
-                    }
-                    stream.reach(end);
-                }
+                self.at_the_end(stream);
             }
-            // The group's own stream has all rows up to there.
-            if id == 0 && found > 0 {
-                self.member.watermarks().reached(stream.read);
+            // The group's own stream has every row up to there.
+            if stream.id == MAIN && found > 0 {
+                self.member.watermarks().reached(stream.position);
             }
+            let now = Instant::now();
             if found > 0 {
-                self.changed.get_or_insert_with(Instant::now);
+                self.schedule.commits.changed(now);
             }
-            if !is_full || self.changed_for(self.member.tuning.commit_within) {
+            if !is_full || self.schedule.commits.changes_are_due(now) {
                 return Ok(found);
             }
         }
     }
-}
 
-fn ours(streams: &BTreeMap<i64, Stream>, stream: i64) -> RowFilter<'_> {
-    let stream = streams.get(&stream);
-    stream.map_or_else(RowFilter::default, Stream::ours)
+    /// Offers a visible row to its lane, and takes it into flight if the lane takes it.
+    pub(super) async fn offer(&mut self, stream: &mut Stream, row: LogRow) -> DbResult<Offer> {
+        let offer = stream.offer(&row, &self.member.group);
+        if offer == Offer::Take {
+            self.take(stream, row).await?;
+        }
+        Ok(offer)
+    }
+
+    /// Takes a row into flight, with its payload.
+    async fn take(&mut self, stream: &mut Stream, mut row: LogRow) -> DbResult<()> {
+        let lane = row.lane;
+        if row.is_heavy() {
+            row.payload = match self.session.payload(row.seq, row.id()).await {
+                Ok(payload) => payload,
+                Err(error) => {
+                    stream.put_back(lane, row.seq);
+                    return Err(error);
+                }
+            };
+            if row.payload.is_none() {
+                // Removed for its age since the page was read.
+                stream.settle(lane, row.seq);
+                return Ok(());
+            }
+        }
+        self.schedule.commits.changed(Instant::now());
+        let stream = stream.id;
+        self.deliveries.take(LaneId { stream, lane }, row);
+        Ok(())
+    }
+
+    /// Nothing further is visible. A stream that ends is read to its end.
+    fn at_the_end(&self, stream: &mut Stream) {
+        stream.has_more = false;
+        if let Some(end) = stream.ends_at
+            && stream.position < end
+        {
+            self.note_missing(stream, end + 1);
+            stream.reach(end);
+        }
+    }
+
+    /// On a database with one writer at a time sequence numbers become visible in order, so nothing is missing.
+    fn note_missing(&self, stream: &mut Stream, before: i64) {
+        if !words::<DB>().gapless {
+            stream.note_missing(before, *self.trimmed);
+        }
+    }
 }

@@ -1,183 +1,158 @@
-//! Looking who is there, what has been subscribed, and which lanes are ours.
+//! Refreshing what this member knows of its group: members, subscriptions, lanes, and the sequence.
+//!
+//! Input: one statement that asks for all of it. Output: lanes that are claimed, drained or forgotten, streams
+//! with the current topics, and the time of the next refresh.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
-use super::{Engine, UNSETTLED};
+use super::Engine;
 use crate::{
     OutboxDatabase,
     database::DbResult,
     log::{
         progress::{
-            rebalance::LaneShare,
+            rebalance::{self, LaneShare, Moves},
             rows::{LANES, LaneId, LaneRow},
-            stream::Stream,
+            streams::Streams,
         },
         tables::members::Refreshed,
     },
 };
 
 impl<DB: OutboxDatabase> Engine<DB> {
-    pub(super) async fn look(&mut self) -> DbResult<()> {
+    pub(super) async fn refresh(&mut self) -> DbResult<()> {
         let member = Arc::clone(&self.member);
         let marks = member.watermarks().list();
-        let Refreshed {
-            last,
-            due_at,
-            version,
-            members,
-            free_lanes,
-            own_lanes,
-            others,
-            trimmed,
-            numbers,
-        } = self
+        let refreshed = self
             .session
-            .look(&member.group, member.id, member.wakeups.process, &marks)
+            .refresh(&member.group, member.id, member.wakeups.process, &marks)
             .await?;
-        self.check_numbers(&numbers, marks, self.gaps()).await?;
-        member.wakeups.set_others(others);
-        self.due_at = due_at.map(|at| at.max(self.promote_at));
-        self.trimmed = trimmed;
-        self.members = usize::try_from(members).unwrap_or(1).max(1);
-        let mut look_again = member.tuning.poll_interval;
-        if member.consumes() {
-            if version != self.version && self.deliveries.is_some() {
-                self.load_topics().await?;
-            }
-            for stream in self.streams.values_mut() {
-                stream.has_more |= last > stream.read;
-            }
-            let fair = LANES.div_ceil(self.members);
-            let has_too_many = self
-                .streams
-                .values()
-                .any(|stream| stream.lanes().count() > fair);
-            // A claim whose answer was lost was made all the same, and a release that a server
-            // has forgotten in its crash was not.
-            let known: usize = self
-                .streams
-                .values()
-                .map(|stream| stream.lanes().count())
-                .sum();
-            let is_off = usize::try_from(own_lanes).unwrap_or(0) != known;
-            if (free_lanes > 0 || has_too_many || is_off) && self.deliveries.is_some() {
-                self.balance().await?;
-            }
-            let main = self.streams.get(&0);
-            let mine = main.map_or(0, |stream| stream.lanes().count());
-            if !LaneShare::is_content(self.members, mine) {
-                look_again = UNSETTLED.min(look_again);
-            }
-        }
-        self.look_at = Instant::now() + look_again;
+        self.check_sequence(&refreshed.sequence, marks, self.gaps())
+            .await?;
+        member.wakeups.set_others(refreshed.others);
+        self.schedule.message_due_at(refreshed.due_at);
+        self.group.trimmed = refreshed.trimmed;
+        self.group.members = usize::try_from(refreshed.members).unwrap_or(1).max(1);
+        let is_content = !member.consumes() || self.refresh_lanes(&refreshed).await?;
+        self.schedule.refreshed(Instant::now(), is_content);
         Ok(())
     }
 
+    /// Brings topics and lanes up to date. Returns whether this member has its share of the lanes.
+    async fn refresh_lanes(&mut self, refreshed: &Refreshed) -> DbResult<bool> {
+        let is_open = self.deliveries.are_open();
+        if refreshed.version != self.group.version && is_open {
+            self.load_topics().await?;
+        }
+        for stream in self.streams.iter_mut() {
+            stream.has_more |= refreshed.last > stream.position;
+        }
+        if is_open && self.must_rebalance(refreshed) {
+            self.rebalance().await?;
+        }
+        let mine = self.streams.main().map_or(0, |main| main.lanes().count());
+        Ok(LaneShare::is_content(self.group.members, mine))
+    }
+
+    fn must_rebalance(&self, refreshed: &Refreshed) -> bool {
+        let fair = LANES.div_ceil(self.group.members);
+        let has_too_many =
+            |streams: &Streams| streams.iter().any(|stream| stream.lanes().count() > fair);
+        // A claim whose answer was lost was made all the same. A release that the server has forgotten in a
+        // crash was not.
+        let known = self.streams.lanes().count();
+        let is_off = usize::try_from(refreshed.own_lanes).unwrap_or(0) != known;
+        refreshed.free_lanes > 0 || has_too_many(&self.streams) || is_off
+    }
+
+    /// Reads the group's subscriptions. Streams whose topics have changed are read again from their committed
+    /// progress.
     pub(super) async fn load_topics(&mut self) -> DbResult<()> {
-        let member = Arc::clone(&self.member);
+        let member = &self.member;
         let mut known = member.log.subscriptions(&member.group).await?;
         if known.streams.is_empty() {
-            // Somebody has had the group forgotten while we are at work for it.
+            // The group was forgotten while this member works for it.
             member.subscribe().await?;
             known = member.log.subscriptions(&member.group).await?;
         }
-        for (id, topics) in known.streams {
-            if let Some(stream) = self.streams.get_mut(&id)
+        for stream in self.streams.iter_mut() {
+            if let Some(topics) = known.streams.remove(&stream.id)
                 && stream.topics != topics
             {
                 stream.set_topics(topics);
-                stream.read_again();
+                stream.reread();
             }
         }
-        self.version = known.version;
+        self.group.version = known.version;
         Ok(())
     }
 
-    /// Takes lanes nobody has, and begins to give away what we have too many of.
-    pub(super) async fn balance(&mut self) -> DbResult<()> {
+    /// Claims free lanes up to this member's share, and drains those beyond it.
+    async fn rebalance(&mut self) -> DbResult<()> {
         let member = Arc::clone(&self.member);
-        let rows = self.session.lanes(&member.group).await?;
-        let mut shares: BTreeMap<i64, LaneShare> = BTreeMap::new();
-        for row in rows.iter().filter(|row| row.id.lane < LANES) {
-            let share = shares.entry(row.id.stream).or_default();
-            share.members = self.members;
-            if row.member == Some(member.id) {
-                share.mine.push(row.id.lane);
-            } else if !row.is_held {
-                share.free.push(row.id.lane);
-            }
-        }
-        let mut claimed = false;
-        for (id, share) in shares {
-            let moves = share.moves();
+        let mut rows = self.session.lanes(&member.group).await?;
+        let mut has_claimed = false;
+        for (stream, share) in rebalance::shares(&rows, member.id, self.group.members) {
+            let Moves { take, give } = share.moves();
             for row in &rows {
-                if row.id.stream == id && moves.take.contains(&row.id.lane) {
-                    claimed |= member.log.claim(&member.group, row, member.id).await?;
+                if row.id.stream == stream && take.contains(&row.id.lane) {
+                    has_claimed |= member.log.claim(&member.group, row, member.id).await?;
                 }
             }
-            for lane in moves.give {
-                let lane_id = LaneId { stream: id, lane };
-                if let Some(lane) = self
-                    .streams
-                    .get_mut(&id)
-                    .and_then(|stream| stream.lane_mut(lane))
-                    && !lane.is_draining()
-                {
-                    lane.drain();
-                    // A long row of one key would keep all others of the lane waiting.
-                    for number in self.in_flight.dismiss(lane_id) {
-                        lane.leave(number);
-                    }
-                    self.changed.get_or_insert_with(Instant::now);
-                }
+            for lane in give {
+                self.drain(LaneId { stream, lane });
             }
         }
-        // Read after the claim: until then the owner before us may have written.
-        let rows = if claimed {
-            self.session.lanes(&member.group).await?
-        } else {
-            rows
-        };
+        if has_claimed {
+            // Read after the claim: until then the previous owner may have written.
+            rows = self.session.lanes(&member.group).await?;
+        }
         self.keep_only(&rows);
-        let mut is_new = |row: &LaneRow| {
-            let stream = self.streams.get_mut(&row.id.stream);
-            row.member == Some(member.id)
-                && stream.is_none_or(|stream| stream.lane_mut(row.id.lane).is_none())
-        };
-        let new: Vec<LaneRow> = rows.into_iter().filter(|row| is_new(row)).collect();
+        self.adopt(rows).await
+    }
+
+    /// Begins to give a lane away. Messages that wait for others of their key are left to the next owner: a
+    /// long row of one key would keep all other messages of the lane waiting.
+    fn drain(&mut self, id: LaneId) {
+        if let Some(lane) = self.streams.lane_mut(id)
+            && !lane.is_draining()
+        {
+            lane.drain();
+            for seq in self.deliveries.in_flight.take_waiting(id) {
+                lane.release(seq);
+            }
+            self.schedule.commits.changed(Instant::now());
+        }
+    }
+
+    /// Takes in lanes that are this member's by the table and not known yet.
+    async fn adopt(&mut self, rows: Vec<LaneRow>) -> DbResult<()> {
+        let member = Arc::clone(&self.member);
+        let is_new =
+            |row: &LaneRow| row.member == Some(member.id) && !self.streams.has_lane(row.id);
+        let new: Vec<LaneRow> = rows.into_iter().filter(is_new).collect();
         if new.is_empty() {
             return Ok(());
         }
         let known = member.log.subscriptions(&member.group).await?;
         for row in new {
-            let id = row.id.stream;
-            let of_stream = || known.streams.get(&id).cloned().unwrap_or_default();
+            let topics = known.streams.get(&row.id.stream);
             self.streams
-                .entry(id)
-                .or_insert_with(|| Stream::new(id, row.ends_at, of_stream()))
-                .adopt(row);
+                .adopt(row, || topics.cloned().unwrap_or_default());
         }
-        if let Some(own) = self.streams.get(&0) {
-            member.watermarks().reached(own.read);
+        if let Some(main) = self.streams.main() {
+            member.watermarks().reached(main.position);
         }
-        if self.version != known.version {
+        if self.group.version != known.version {
             self.load_topics().await?;
         }
         Ok(())
     }
 
-    /// Forgets the lanes that are not ours by these rows.
+    /// Forgets lanes that are another member's by these rows.
     pub(super) fn keep_only(&mut self, rows: &[LaneRow]) {
-        let member = self.member.id;
-        let is_ours = |id: LaneId, epoch: i64| {
-            rows.iter()
-                .any(|row| row.id == id && row.epoch == epoch && row.member == Some(member))
-        };
-        let known = self.streams.values().flat_map(Stream::lanes);
-        let lost: Vec<LaneId> = known
-            .filter(|(id, lane)| !is_ours(*id, lane.epoch))
-            .map(|(id, _)| id)
-            .collect();
-        lost.into_iter().for_each(|id| self.lose(id));
+        for id in self.streams.lost(rows, self.member.id) {
+            self.lose(id);
+        }
     }
 }

@@ -63,7 +63,7 @@ pub(crate) async fn listen<DB: OutboxDatabase>(member: Arc<Member<DB>>) {
             if from == own {
                 return;
             }
-            member.wakeups.ring();
+            member.wakeups.wake();
             if notice == Announcement::Members {
                 member.wakeups.wake_members();
             }

@@ -1,4 +1,8 @@
-//! What the brokers of one process on one database share: the bell that rings for new messages.
+//! What the brokers of one process on one database share: how they wake each other.
+//!
+//! Input: commits of this process, notices of other processes, and times at which scheduled messages are due.
+//! State: counters of what has happened, and the earliest time. Output: [`News`] for each engine, and commits to
+//! tell other processes of.
 
 use std::{
     collections::HashMap,
@@ -13,88 +17,102 @@ use std::{
 use tokio::sync::watch;
 use uuid::Uuid;
 
-/// All hubs of the process, by the place of their database.
+/// The wakeups of this process, one for each database.
 static ALL: LazyLock<Mutex<HashMap<String, Weak<Wakeups>>>> = LazyLock::new(Mutex::default);
 
-/// What has rung, and how often.
+/// How often each thing has happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Signals {
+struct Signals {
     /// There are new messages.
-    pub(crate) messages: u64,
+    messages: u64,
     /// Members came or went, or something was subscribed.
-    pub(crate) members: u64,
+    members: u64,
 }
 
-/// One per process and database.
+/// What has happened since a listener looked last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct News {
+    /// There may be new messages.
+    pub(crate) messages: bool,
+    /// Members came or went, or something was subscribed.
+    pub(crate) members: bool,
+}
+
+/// The wakeups of one database, shared by all brokers of the process.
 pub(crate) struct Wakeups {
-    /// What the process is called among the others.
+    /// The name of this process among the others.
     pub(crate) process: Uuid,
-    wakeups: watch::Sender<Signals>,
-    /// Commits of this process: others have to be told of them.
+    signals: watch::Sender<Signals>,
+    /// Commits of this process, to tell others of.
     committed: watch::Sender<u64>,
     told: AtomicU64,
-    /// Whether other processes listen, as far as is known.
+    /// Whether there are buses in other processes, as far as is known.
     others: AtomicBool,
     /// When the earliest message is due that this process has scheduled.
     alarm: Mutex<Option<Instant>>,
 }
 
 impl Wakeups {
-    /// The hub of a place. Those who name the same one share it.
-    pub(crate) fn at(place: &str) -> Arc<Self> {
-        let mut hubs = ALL.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(wakeups) = hubs.get(place).and_then(Weak::upgrade) {
+    /// The wakeups of the database at a location. Brokers that name the same one share them.
+    pub(crate) fn at(location: &str) -> Arc<Self> {
+        let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(wakeups) = all.get(location).and_then(Weak::upgrade) {
             return wakeups;
         }
-        hubs.retain(|_, wakeups| wakeups.strong_count() > 0);
+        all.retain(|_, wakeups| wakeups.strong_count() > 0);
         let wakeups = Arc::new(Self {
             process: Uuid::now_v7(),
-            wakeups: watch::Sender::default(),
+            signals: watch::Sender::default(),
             committed: watch::Sender::default(),
             told: AtomicU64::new(0),
             others: AtomicBool::new(true),
             alarm: Mutex::default(),
         });
-        hubs.insert(place.to_owned(), Arc::downgrade(&wakeups));
+        all.insert(location.to_owned(), Arc::downgrade(&wakeups));
         wakeups
     }
 
-    pub(crate) fn wakeups(&self) -> watch::Receiver<Signals> {
-        self.wakeups.subscribe()
+    /// Listens from now on.
+    pub(crate) fn listen(&self) -> Listener {
+        let mut signals = self.signals.subscribe();
+        let seen = *signals.borrow_and_update();
+        Listener { signals, seen }
     }
 
     /// A transaction of this process with messages has committed.
     pub(crate) fn committed(&self) {
-        self.ring();
+        self.wake();
         self.committed.send_modify(|commits| *commits += 1);
     }
 
     /// There may be new messages.
-    pub(crate) fn ring(&self) {
-        self.wakeups.send_modify(|signals| signals.messages += 1);
+    pub(crate) fn wake(&self) {
+        self.signals.send_modify(|signals| signals.messages += 1);
     }
 
     /// Members came or went.
     pub(crate) fn wake_members(&self) {
-        self.wakeups.send_modify(|signals| signals.members += 1);
+        self.signals.send_modify(|signals| signals.members += 1);
     }
 
+    /// How many transactions of this process have committed.
     pub(crate) fn commits(&self) -> watch::Receiver<u64> {
         self.committed.subscribe()
     }
 
-    /// Whether others are to be told of the commits up to now, and by the caller.
+    /// Whether the caller has to tell other processes of the commits up to now. True for one caller only.
     pub(crate) fn must_tell(&self) -> bool {
         let commits = *self.committed.borrow();
         self.told.fetch_max(commits, Ordering::AcqRel) < commits
             && self.others.load(Ordering::Relaxed)
     }
 
+    /// Whether there are buses in other processes.
     pub(crate) fn set_others(&self, others: bool) {
         self.others.store(others, Ordering::Relaxed);
     }
 
-    /// Something is due after so long, if its transaction commits.
+    /// A message is due after so long, if its transaction commits.
     pub(crate) fn due_in(&self, wait: Duration) {
         let at = Instant::now() + wait + Duration::from_millis(2);
         let mut alarm = self.alarm.lock().unwrap_or_else(PoisonError::into_inner);
@@ -103,7 +121,7 @@ impl Wakeups {
         }
     }
 
-    /// When something is due.
+    /// When the earliest message is due.
     pub(crate) fn alarm(&self) -> Option<Instant> {
         *self.alarm.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -120,5 +138,32 @@ impl fmt::Debug for Wakeups {
         f.debug_struct("Wakeups")
             .field("process", &self.process)
             .finish_non_exhaustive()
+    }
+}
+
+/// One engine's view of the wakeups.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    signals: watch::Receiver<Signals>,
+    seen: Signals,
+}
+
+impl Listener {
+    /// What has happened since the last call.
+    pub(crate) fn news(&mut self) -> News {
+        let signals = *self.signals.borrow_and_update();
+        let seen = std::mem::replace(&mut self.seen, signals);
+        News {
+            messages: signals.messages != seen.messages,
+            members: signals.members != seen.members,
+        }
+    }
+
+    /// Waits until something has happened.
+    pub(crate) async fn changed(&mut self) {
+        if self.signals.changed().await.is_err() {
+            // The member of this listener holds the wakeups, so this cannot be.
+            std::future::pending::<()>().await;
+        }
     }
 }

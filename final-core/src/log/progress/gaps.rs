@@ -1,25 +1,33 @@
-//! Numbers of the log that are missing below one that was read.
+//! Gaps: sequence numbers that are missing below one that was read.
 //!
-//! A number is taken at the INSERT and shows at the COMMIT, so later ones can show before it. A gap
-//! is therefore looked at again until its row shows. One whose transaction was rolled back would
-//! stay for ever: after a while it is filled by an empty row, which the table's own key allows only
-//! where no transaction, open or committed, has put one. Nothing here depends on what the server says
-//! about its transactions.
+//! Input: ranges that are missing, and sequence numbers that have become visible. State: for each range when it is
+//! looked for again, and when it is filled. Output: ranges to look for now, and sequence numbers to fill now.
+//!
+//! ```text
+//!   missing ─ looked for after 4 ms, then ever more seldom up to 200 ms ─┬─ visible ───────▶ closed
+//!      └───── filled after 3 s, then every 6 s … 30 s: an empty row ─────┘
+//! ```
+//!
+//! A sequence number is allocated at the INSERT and becomes visible at the COMMIT, so later ones can become visible
+//! before it. A gap is therefore looked for until its row is visible. The row of a transaction that was rolled
+//! back never comes. So after a while the gap is filled with an empty row; the table's primary key refuses that
+//! row where a transaction, open or committed, has one. Nothing here depends on what the server reports about
+//! its transactions.
 
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
-/// How long a transaction may keep us waiting before its number is tried to be filled.
+/// How long a gap is only looked for, before it is filled for the first time.
 const GRACE: Duration = Duration::from_secs(3);
-/// The pause before a gap is looked at again, at first and at most.
+/// The first pause before a gap is looked for again, and the longest.
 const FIRST: Duration = Duration::from_millis(4);
 const LAST: Duration = Duration::from_millis(200);
-/// The longest pause between two tries to fill.
+/// The longest pause between two attempts to fill.
 const LAST_FILL: Duration = Duration::from_secs(30);
 
-/// The open gaps of one reader.
+/// The open gaps of one stream, by their first sequence number.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gaps(BTreeMap<i64, MissingRange>);
 
@@ -30,7 +38,7 @@ struct MissingRange {
     look_at: Instant,
     fill_pause: Duration,
     fill_at: Instant,
-    /// The last number of a piece that was tried to be filled, and when.
+    /// The last sequence number of a piece that was tried to be filled, and when.
     piece: Option<(i64, Instant)>,
 }
 
@@ -40,7 +48,7 @@ impl Gaps {
         self.0.len()
     }
 
-    /// What is missing within a range.
+    /// The parts of a range that are missing.
     pub(crate) fn within(&self, start: i64, end: i64) -> impl Iterator<Item = (i64, i64)> {
         let before = self.0.range(..start).next_back();
         let inside = if start <= end {
@@ -56,7 +64,7 @@ impl Gaps {
     }
 
     /// Whether all of a range is missing.
-    pub(crate) fn misses_all(&self, start: i64, end: i64) -> bool {
+    pub(crate) fn cover(&self, start: i64, end: i64) -> bool {
         let missing: i64 = self
             .within(start, end)
             .map(|(from, to)| to - from + 1)
@@ -64,16 +72,16 @@ impl Gaps {
         missing == end - start + 1
     }
 
-    /// Whether a number is missing.
-    pub(crate) fn contains(&self, number: i64) -> bool {
+    /// Whether a sequence number is missing.
+    pub(crate) fn contains(&self, seq: i64) -> bool {
         self.0
-            .range(..=number)
+            .range(..=seq)
             .next_back()
-            .is_some_and(|(_, gap)| gap.end >= number)
+            .is_some_and(|(_, gap)| gap.end >= seq)
     }
 
-    /// Adds what of a range is not known yet.
-    pub(crate) fn notice(&mut self, start: i64, end: i64, now: Instant) {
+    /// Adds a range. Parts of it that are gaps already stay as they are.
+    pub(crate) fn add(&mut self, start: i64, end: i64, now: Instant) {
         let mut from = start;
         while from <= end {
             if let Some((_, gap)) = self.0.range(..=from).next_back()
@@ -97,32 +105,32 @@ impl Gaps {
         }
     }
 
-    /// Ends a gap: its row shows, or it needs none.
-    pub(crate) fn resolve(&mut self, number: i64) {
-        let Some((&start, gap)) = self.0.range(..=number).next_back() else {
+    /// A sequence number is not missing: its row is visible, or is not needed.
+    pub(crate) fn close(&mut self, seq: i64) {
+        let Some((&start, gap)) = self.0.range(..=seq).next_back() else {
             return;
         };
-        if gap.end < number {
+        if gap.end < seq {
             return;
         }
         let gap = gap.clone();
         self.0.remove(&start);
-        if number < gap.end {
+        if seq < gap.end {
             let mut rest = gap.clone();
-            // The piece is filled, and the next one's turn comes at once.
-            if let Some((_, tried_at)) = gap.piece.filter(|(last, _)| *last == number) {
+            // This piece is filled, so the next one is filled at once.
+            if let Some((_, tried_at)) = gap.piece.filter(|(last, _)| *last == seq) {
                 rest.fill_at = tried_at;
             }
-            self.0.insert(number + 1, rest);
+            self.0.insert(seq + 1, rest);
         }
-        if start < number {
-            let end = number - 1;
+        if start < seq {
+            let end = seq - 1;
             self.0.insert(start, MissingRange { end, ..gap });
         }
     }
 
-    /// Ends all gaps up to a number.
-    pub(crate) fn resolve_up_to(&mut self, most: i64) {
+    /// Nothing up to a sequence number is missing.
+    pub(crate) fn close_up_to(&mut self, most: i64) {
         while let Some((&start, gap)) = self.0.first_key_value() {
             if start > most {
                 return;
@@ -135,7 +143,7 @@ impl Gaps {
         }
     }
 
-    /// When something is to be looked at or filled next.
+    /// When the next gap is to be looked for or filled.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.0
             .values()
@@ -143,7 +151,7 @@ impl Gaps {
             .min()
     }
 
-    /// Up to `most` ranges to be looked at now. Each is then left alone for a while.
+    /// Up to `most` ranges to look for now. Each is then left alone for its pause.
     pub(crate) fn take_due(&mut self, now: Instant, most: usize) -> Vec<(i64, i64)> {
         let due = self.0.iter_mut().filter(|(_, gap)| gap.look_at <= now);
         due.take(most)
@@ -155,8 +163,9 @@ impl Gaps {
             .collect()
     }
 
-    /// Whether any is to be looked at now. Then all are, and each is left alone for a while.
-    pub(crate) fn all_are_due(&mut self, now: Instant) -> bool {
+    /// Whether any range is to be looked for now. If so the caller looks for all of them, and each is then
+    /// left alone for its pause.
+    pub(crate) fn take_all_if_due(&mut self, now: Instant) -> bool {
         if !self.0.values().any(|gap| gap.look_at <= now) {
             return false;
         }
@@ -169,25 +178,25 @@ impl Gaps {
         true
     }
 
-    /// Up to `most` numbers that have been missing for long. Each is then left alone for a while.
+    /// Up to `most` sequence numbers to fill now. Each is then left alone for its pause.
     pub(crate) fn take_overdue(&mut self, now: Instant, most: usize) -> Vec<i64> {
-        let mut numbers = Vec::new();
+        let mut seqs = Vec::new();
         for (start, gap) in self.0.iter_mut().filter(|(_, gap)| gap.fill_at <= now) {
-            let room = i64::try_from(most - numbers.len()).unwrap_or(i64::MAX);
-            numbers.extend((*start..=gap.end).take(usize::try_from(room).unwrap_or(0)));
+            let room = i64::try_from(most - seqs.len()).unwrap_or(i64::MAX);
+            seqs.extend((*start..=gap.end).take(usize::try_from(room).unwrap_or(0)));
             gap.fill_at = now + gap.fill_pause;
             if gap.end - start < room {
                 gap.fill_pause = (gap.fill_pause * 2).min(LAST_FILL);
             } else {
                 gap.piece = Some((start + room - 1, now));
             }
-            // What was filled shows at the next look.
+            // The filled rows are visible at once.
             gap.look_at = now;
-            if numbers.len() >= most {
+            if seqs.len() >= most {
                 break;
             }
         }
-        numbers
+        seqs
     }
 }
 
@@ -208,20 +217,20 @@ mod tests {
             for (step, start, more) in steps {
                 match step {
                     0 => {
-                        gaps.notice(start, start + more, Instant::now());
+                        gaps.add(start, start + more, Instant::now());
                         set.extend(start..=start + more);
                     }
                     1 => {
-                        gaps.resolve(start);
+                        gaps.close(start);
                         set.remove(&start);
                     }
                     _ => {
-                        gaps.resolve_up_to(start);
-                        set.retain(|number| *number > start);
+                        gaps.close_up_to(start);
+                        set.retain(|seq| *seq > start);
                     }
                 }
-                for number in 0..70 {
-                    prop_assert_eq!(gaps.contains(number), set.contains(&number));
+                for seq in 0..70 {
+                    prop_assert_eq!(gaps.contains(seq), set.contains(&seq));
                 }
             }
             let all: BTreeSet<_> = gaps.within(0, 100).flat_map(|(start, end)| start..=end).collect();
@@ -232,7 +241,7 @@ mod tests {
     #[test]
     fn a_gap_is_looked_at_ever_more_seldom() {
         let (mut gaps, mut now) = (Gaps::default(), Instant::now());
-        gaps.notice(5, 6, now);
+        gaps.add(5, 6, now);
         let mut looks = 0;
         let end = now + Duration::from_secs(1);
         while let Some(next) = gaps.next().filter(|next| *next < end) {
@@ -246,13 +255,13 @@ mod tests {
     #[test]
     fn gaps_that_are_looked_at_together_are_looked_at_ever_more_seldom() {
         let (mut gaps, mut now) = (Gaps::default(), Instant::now());
-        gaps.notice(5, 6, now);
-        gaps.notice(8, 8, now + Duration::from_millis(3));
+        gaps.add(5, 6, now);
+        gaps.add(8, 8, now + Duration::from_millis(3));
         let mut looks = 0;
         let end = now + Duration::from_secs(1);
         while let Some(next) = gaps.next().filter(|next| *next < end) {
             now = now.max(next);
-            assert!(gaps.all_are_due(now) && !gaps.all_are_due(now));
+            assert!(gaps.take_all_if_due(now) && !gaps.take_all_if_due(now));
             looks += 1;
         }
 
@@ -262,7 +271,7 @@ mod tests {
     #[test]
     fn a_gap_is_filled_only_after_its_grace() {
         let (mut gaps, now) = (Gaps::default(), Instant::now());
-        gaps.notice(5, 6, now);
+        gaps.add(5, 6, now);
 
         assert!(gaps.take_overdue(now + GRACE / 2, 9).is_empty());
         assert_eq!(gaps.take_overdue(now + GRACE, 9), [5, 6]);
@@ -272,12 +281,12 @@ mod tests {
     #[test]
     fn a_large_gap_is_filled_in_pieces() {
         let (mut gaps, now) = (Gaps::default(), Instant::now());
-        gaps.notice(1, 250, now);
+        gaps.add(1, 250, now);
         let mut filled = 0;
         for _ in 0..3 {
-            let numbers = gaps.take_overdue(now + GRACE, 100);
-            filled += numbers.len();
-            numbers.into_iter().for_each(|number| gaps.resolve(number));
+            let seqs = gaps.take_overdue(now + GRACE, 100);
+            filled += seqs.len();
+            seqs.into_iter().for_each(|seq| gaps.close(seq));
         }
 
         assert_eq!(filled, 250);
@@ -287,7 +296,7 @@ mod tests {
     #[test]
     fn a_large_gap_that_a_transaction_keeps_open_is_not_tried_all_the_time() {
         let (mut gaps, now) = (Gaps::default(), Instant::now());
-        gaps.notice(1, 1_000, now);
+        gaps.add(1, 1_000, now);
 
         assert_eq!(gaps.take_overdue(now + GRACE, 500).len(), 500);
         assert!(gaps.take_overdue(now + GRACE, 500).is_empty());

@@ -1,4 +1,8 @@
-//! What is in hand: delivered, or waiting for its turn.
+//! Messages in flight: taken by a lane and not settled, at a handler or waiting for one.
+//!
+//! Input: rows that lanes have taken, and the tags of settled deliveries. State: each message by its tag, their
+//! weight, and with [`key_order`](super::key_order) which of them wait behind others. Output: the tag to deliver
+//! next, and how much room there is to read on.
 
 use std::{
     collections::HashMap,
@@ -12,6 +16,11 @@ use super::{
 };
 use crate::Message;
 
+/// Messages that wait behind others of their key and of which only the sequence number is kept.
+const MOST_LIGHT: usize = 10_000;
+/// From so many bytes in flight on nothing further is read.
+const MOST_WEIGHT: usize = 32 * 1024 * 1024;
+
 /// A message that was taken and is not settled.
 #[derive(Debug)]
 pub(crate) struct TakenMessage {
@@ -21,76 +30,70 @@ pub(crate) struct TakenMessage {
     pub(crate) expires: Option<Instant>,
     weight: usize,
     key: Option<Arc<str>>,
-    /// Left out while it waits behind others of its key, and read again when it is its turn.
+    /// Its content was left out while it waits behind others of its key, and is read again before it goes.
     is_light: bool,
 }
 
 impl TakenMessage {
-    /// Whether it stands in an order.
+    /// Whether it stands in the order of a key.
     pub(crate) fn has_key(&self) -> bool {
         self.key.is_some()
     }
 }
 
-/// Everything in hand, with the order of keys if there is one.
+/// Everything in flight, with the order of the keys if there is one.
 #[derive(Debug)]
 pub(crate) struct InFlight {
-    held: HashMap<u64, TakenMessage>,
+    messages: HashMap<u64, TakenMessage>,
     order: Option<KeyOrder>,
-    next: u64,
+    prefetch: usize,
+    next_tag: u64,
     weight: usize,
     light: usize,
-    /// Whose turn it is and who has to be read first.
-    wanted: Vec<u64>,
-    /// Messages that are set aside, because they could not be put away.
-    pub(crate) aside: usize,
+    /// Light messages that are the first of their key by now: they are read again, then delivered.
+    to_read: Vec<u64>,
 }
 
-/// Messages that wait behind others of their key with nothing but their number.
-const MOST_LIGHT: usize = 10_000;
-/// Messages set aside from which on no more is read: each is a number that the progress lists.
-pub(crate) const MOST_ASIDE: usize = 1_000;
-/// Bytes in hand from which on no more is read.
-const MOST_WEIGHT: usize = 32 * 1024 * 1024;
-
 impl InFlight {
-    /// Nothing yet. `first_tag` is that of the first message.
-    pub(crate) fn new(key_order: bool, first_tag: u64) -> Self {
+    /// Nothing in flight. At most `prefetch` messages are kept with their content. `first_tag` is the tag of
+    /// the first message.
+    pub(crate) fn new(key_order: bool, prefetch: usize, first_tag: u64) -> Self {
         Self {
-            held: HashMap::new(),
+            messages: HashMap::new(),
             order: key_order.then(KeyOrder::default),
-            next: first_tag,
+            prefetch,
+            next_tag: first_tag,
             weight: 0,
             light: 0,
-            wanted: Vec::new(),
-            aside: 0,
+            to_read: Vec::new(),
         }
     }
 
-    /// How many more may be taken.
-    pub(crate) fn room(&self, prefetch: usize) -> usize {
-        let is_full = self.weight >= MOST_WEIGHT || self.light >= MOST_LIGHT;
-        if is_full || self.aside >= MOST_ASIDE {
+    /// How many more messages may be taken.
+    pub(crate) fn room(&self) -> usize {
+        if self.weight >= MOST_WEIGHT || self.light >= MOST_LIGHT {
             return 0;
         }
-        prefetch.saturating_sub(self.held.len() - self.light)
+        self.prefetch
+            .saturating_sub(self.messages.len() - self.light)
     }
 
     pub(crate) fn get(&self, tag: u64) -> Option<&TakenMessage> {
-        self.held.get(&tag)
+        self.messages.get(&tag)
     }
 
-    /// Takes a row. Its tag, and whether it may be delivered now.
-    pub(crate) fn take(&mut self, lane: LaneId, row: LogRow, room: usize) -> (u64, bool) {
-        let tag = self.next;
-        self.next += 1;
+    /// Takes a row. Returns its tag, and whether it may be delivered now.
+    pub(crate) fn take(&mut self, lane: LaneId, row: LogRow) -> (u64, bool) {
+        let room = self.room();
+        let tag = self.next_tag;
+        self.next_tag += 1;
         let key: Option<Arc<str>> = row.key().filter(|_| self.order.is_some()).map(Into::into);
         let goes = match (&mut self.order, &key) {
             (Some(order), Some(key)) => order.enter(key, tag),
             _ => true,
         };
-        // Half of the room is for those whose turn it is.
-        let is_light = !goes && room < self.held.len();
+        // Half of the room is kept for messages that may go now.
+        let is_light = !goes && room < self.messages.len();
         let expires = row.expires_in.map(expiry);
         let weight = usize::try_from(row.weight).unwrap_or(0);
         let seq = row.seq;
@@ -101,7 +104,7 @@ impl InFlight {
             self.weight += weight;
             row.into_message()
         };
-        let held = TakenMessage {
+        let message = TakenMessage {
             lane,
             seq,
             content,
@@ -110,96 +113,102 @@ impl InFlight {
             key,
             is_light,
         };
-        self.held.insert(tag, held);
+        self.messages.insert(tag, message);
         (tag, goes)
     }
 
-    /// Whether it has to be read again before it can be delivered. It is then noted as wanted.
+    /// Whether a message has to be read again before it can be delivered. It is then noted for
+    /// [`take_to_read`](Self::take_to_read).
     pub(crate) fn must_read(&mut self, tag: u64) -> bool {
-        let is_light = self.held.get(&tag).is_some_and(|held| held.is_light);
+        let is_light = self.messages.get(&tag).is_some_and(|taken| taken.is_light);
         if is_light {
-            self.wanted.push(tag);
+            self.to_read.push(tag);
         }
         is_light
     }
 
-    /// Those to be read now, each with its stream and number.
-    pub(crate) fn take_wanted(&mut self) -> Vec<(u64, i64, i64)> {
-        let wanted = std::mem::take(&mut self.wanted);
-        let place = |tag: u64| {
-            let held = self.held.get(&tag)?;
-            Some((tag, held.lane.stream, held.seq))
+    /// Takes the messages to be read now: their tags, streams and sequence numbers.
+    pub(crate) fn take_to_read(&mut self) -> Vec<(u64, i64, i64)> {
+        let to_read = std::mem::take(&mut self.to_read);
+        let position = |tag: u64| {
+            let taken = self.messages.get(&tag)?;
+            Some((tag, taken.lane.stream, taken.seq))
         };
-        wanted.into_iter().filter_map(place).collect()
+        to_read.into_iter().filter_map(position).collect()
     }
 
-    pub(crate) fn has_wanted(&self) -> bool {
-        !self.wanted.is_empty()
+    /// Whether any message is to be read before it can be delivered.
+    pub(crate) fn has_to_read(&self) -> bool {
+        !self.to_read.is_empty()
     }
 
-    /// Fills in what was left out. `None` if the row is gone.
+    /// Fills in the content that was left out. `None` if the row is gone.
     pub(crate) fn fill(&mut self, tag: u64, row: Option<LogRow>) {
-        let Some(held) = self.held.get_mut(&tag).filter(|held| held.is_light) else {
+        let Some(taken) = self.messages.get_mut(&tag).filter(|taken| taken.is_light) else {
             return;
         };
-        held.is_light = false;
-        held.content = row.map_or_else(
+        taken.is_light = false;
+        taken.content = row.map_or_else(
             || Err("it was removed from the log before it was its turn".to_owned()),
             LogRow::into_message,
         );
         self.light -= 1;
-        self.weight += held.weight;
+        self.weight += taken.weight;
     }
 
-    /// Takes one out for good, and says who of the same key may go now.
+    /// Takes one out for good. Returns it, and the next message of its key, which may go now.
     pub(crate) fn settle(&mut self, tag: u64) -> Option<(TakenMessage, Option<u64>)> {
-        let held = self.held.remove(&tag)?;
-        self.lighten(&held);
-        let next = match (&mut self.order, &held.key) {
+        let taken = self.messages.remove(&tag)?;
+        self.lighten(&taken);
+        let next = match (&mut self.order, &taken.key) {
             (Some(order), Some(key)) => order.leave(key),
             _ => None,
         };
-        Some((held, next))
+        Some((taken, next))
     }
 
-    /// Lets go of a lane's messages that wait for their turn. Their numbers.
-    pub(crate) fn dismiss(&mut self, lane: LaneId) -> Vec<i64> {
+    /// Takes out the messages of a lane that wait behind others of their key: no handler has begun them.
+    /// Returns their sequence numbers.
+    pub(crate) fn take_waiting(&mut self, lane: LaneId) -> Vec<i64> {
         let Some(order) = &mut self.order else {
             return Vec::new();
         };
-        let is_meant = |tag: u64| self.held.get(&tag).is_some_and(|held| held.lane == lane);
-        let mut numbers = Vec::new();
-        for tag in order.dismiss(is_meant) {
-            if let Some(held) = self.held.remove(&tag) {
-                numbers.push(held.seq);
-                self.lighten(&held);
+        let is_of_lane = |tag: u64| {
+            self.messages
+                .get(&tag)
+                .is_some_and(|taken| taken.lane == lane)
+        };
+        let mut seqs = Vec::new();
+        for tag in order.take_waiting(is_of_lane) {
+            if let Some(taken) = self.messages.remove(&tag) {
+                seqs.push(taken.seq);
+                self.lighten(&taken);
             }
         }
-        numbers
+        seqs
     }
 
-    /// One is not in hand any more.
-    fn lighten(&mut self, held: &TakenMessage) {
-        if held.is_light {
+    fn lighten(&mut self, taken: &TakenMessage) {
+        if taken.is_light {
             self.light -= 1;
         } else {
-            self.weight -= held.weight;
+            self.weight -= taken.weight;
         }
     }
 
-    /// Forgets a lane that others have now. Says whose turn it is of messages of other lanes: one of a
-    /// key can be in the same lane of another stream.
+    /// Forgets a lane that another member has now. Returns messages of other lanes that may go now: they
+    /// waited behind one of this lane, because one key can be in the same lane of another stream.
     pub(crate) fn lose(&mut self, lane: LaneId) -> Vec<u64> {
-        self.dismiss(lane);
-        let is_lost = |(tag, held): (&u64, &TakenMessage)| (held.lane == lane).then_some(*tag);
-        let lost: Vec<u64> = self.held.iter().filter_map(is_lost).collect();
+        self.take_waiting(lane);
+        let is_lost = |(tag, taken): (&u64, &TakenMessage)| (taken.lane == lane).then_some(*tag);
+        let lost: Vec<u64> = self.messages.iter().filter_map(is_lost).collect();
         lost.into_iter()
             .filter_map(|tag| self.settle(tag)?.1)
             .collect()
     }
 }
 
-/// By our clock: the row says how long from now.
+/// When a message expires by this process's clock. The row says how long it has from now.
 fn expiry(expires_in: i64) -> Instant {
     let left = Duration::from_micros(u64::try_from(expires_in).unwrap_or(0));
     let now = Instant::now();

@@ -1,16 +1,19 @@
 //! One after the other, for messages of one key.
+//!
+//! Input: the tag of each message with a key, in the order of the log. State: for each key in flight the
+//! messages that wait behind its first one. Output: the message that may go to a handler next.
 
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
 };
 
-/// Who of each key is at work, and who waits behind.
+/// For each key with a message at a handler: the messages that wait behind it.
 #[derive(Debug, Default)]
 pub(crate) struct KeyOrder(HashMap<Arc<str>, VecDeque<u64>>);
 
 impl KeyOrder {
-    /// Adds a message. Whether it may go now.
+    /// Adds a message. True if it is the first of its key, and may go to a handler now.
     pub(crate) fn enter(&mut self, key: &Arc<str>, tag: u64) -> bool {
         match self.0.get_mut(key) {
             Some(behind) => {
@@ -24,7 +27,7 @@ impl KeyOrder {
         }
     }
 
-    /// Ends the turn of the one at work, and says whose it is now.
+    /// The first message of a key is done. Returns the next one, which may go now.
     pub(crate) fn leave(&mut self, key: &Arc<str>) -> Option<u64> {
         let behind = self.0.get_mut(key)?;
         let next = behind.pop_front();
@@ -34,18 +37,18 @@ impl KeyOrder {
         next
     }
 
-    /// Takes out of those who wait behind others whom the function names.
-    pub(crate) fn dismiss(&mut self, is_meant: impl Fn(u64) -> bool) -> Vec<u64> {
-        let mut dismissed = Vec::new();
+    /// Takes waiting messages out that meet a condition. The first message of each key stays.
+    pub(crate) fn take_waiting(&mut self, meets: impl Fn(u64) -> bool) -> Vec<u64> {
+        let mut taken = Vec::new();
         for behind in self.0.values_mut() {
             behind.retain(|tag| {
-                let stays = !is_meant(*tag);
+                let stays = !meets(*tag);
                 if !stays {
-                    dismissed.push(*tag);
+                    taken.push(*tag);
                 }
                 stays
             });
         }
-        dismissed
+        taken
     }
 }

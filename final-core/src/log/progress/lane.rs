@@ -1,12 +1,21 @@
 //! How far one lane of a group has come.
 //!
+//! Input: visible rows of the lane, settlements, and how far its stream has been read. State: what was taken and
+//! what is settled since the last commit. Output: the [`Progress`] to write.
+//!
 //! ```text
-//!   … settled … │ open: in hand, or a gap │ … settled │   not read yet
+//!   … settled … │ open: in flight, or a gap │ … settled │   not read yet
 //!               └ settled_to + 1                read_to ┘
 //! ```
 //!
-//! Everything up to `read_to` is settled, except what is listed as open. That is all a successor
-//! needs: it takes what is open and shows, watches the gaps that do not, and reads on.
+//! Everything up to `read_to` is settled, except what is listed as open. A successor needs nothing else: it
+//! takes the open messages that are visible, watches the gaps, and reads on. In Kafka's words `settled_to` is
+//! the committed offset; `read_to` and the open list say what is done beyond it.
+//!
+//! ```text
+//!   owned ─ drain ─▶ draining: takes nothing ─ nothing in flight ─▶ written as handover ─▶ removed
+//!     └───────────── another member has taken it over (a higher epoch) ──────────────────────▲
+//! ```
 
 use std::collections::BTreeSet;
 
@@ -15,21 +24,22 @@ use super::{gaps::Gaps, spans::Spans};
 /// A lane this process owns.
 #[derive(Debug)]
 pub(crate) struct Lane {
-    /// The fence: who takes the lane over raises it, and our commits are refused from then on.
+    /// The fence, Kafka's generation. A member that takes the lane over raises it, and commits with the old
+    /// one are refused from then on.
     pub(crate) epoch: i64,
     /// As committed.
     read_to: i64,
-    /// How far we have read it. The stream itself may have gone back since, for another lane.
+    /// How far this lane has been read. Its stream may have gone back since, for another lane.
     reached: i64,
-    /// At or below `read_to`, and not yet settled or in hand: gaps, and what a predecessor had.
-    wanted: Spans,
+    /// At or below `read_to`, neither settled nor in flight: gaps, and what a predecessor left open.
+    pending: Spans,
     /// Above `read_to`, taken since the last commit.
     recent: BTreeSet<i64>,
     /// Taken and not settled.
-    in_hand: BTreeSet<i64>,
-    /// Taken and put back, for whoever gets the lane.
-    left: BTreeSet<i64>,
-    /// Takes no more: it is to be given away once nothing is in hand.
+    in_flight: BTreeSet<i64>,
+    /// Taken, and left to the next owner of the lane.
+    released: BTreeSet<i64>,
+    /// Takes nothing more, and is given away once nothing is in flight.
     draining: bool,
     /// Whether anything was taken or settled since the last commit.
     changed: bool,
@@ -40,14 +50,14 @@ pub(crate) struct Lane {
 pub(crate) struct Progress {
     pub(crate) read_to: i64,
     pub(crate) open: Spans,
-    /// Nobody of the group needs this number or one below it any more.
+    /// The group needs neither this sequence number nor one below it.
     pub(crate) settled_to: i64,
-    /// What of `open` is not in hand.
-    wanted: Spans,
+    /// The part of `open` that is not in flight.
+    pending: Spans,
 }
 
 impl Progress {
-    /// Whether nothing up to there is left to do.
+    /// Whether nothing up to that sequence number is left to do.
     pub(crate) fn is_done(&self, end: i64) -> bool {
         self.read_to >= end && self.open.is_empty()
     }
@@ -60,10 +70,10 @@ impl Lane {
             epoch,
             read_to,
             reached: read_to,
-            wanted: open,
+            pending: open,
             recent: BTreeSet::new(),
-            in_hand: BTreeSet::new(),
-            left: BTreeSet::new(),
+            in_flight: BTreeSet::new(),
+            released: BTreeSet::new(),
             draining: false,
             changed: false,
         }
@@ -73,60 +83,61 @@ impl Lane {
         self.read_to
     }
 
-    /// Takes a row that shows, if nobody of the group has taken it yet.
-    pub(crate) fn take(&mut self, number: i64) -> bool {
-        let takes = if number > self.read_to {
-            self.recent.insert(number)
+    /// Takes a visible row. False if the group has taken it before.
+    pub(crate) fn take(&mut self, seq: i64) -> bool {
+        let takes = if seq > self.read_to {
+            self.recent.insert(seq)
         } else {
-            self.wanted.remove(number)
+            self.pending.remove(seq)
         };
         if takes {
-            self.in_hand.insert(number);
+            self.in_flight.insert(seq);
             self.changed = true;
         }
         takes
     }
 
-    /// What was taken is as if it had not been.
-    pub(crate) fn put_back(&mut self, number: i64) {
-        if self.in_hand.remove(&number) && !self.recent.remove(&number) {
-            self.wanted.insert(number, number);
+    /// Undoes [`take`](Self::take).
+    pub(crate) fn put_back(&mut self, seq: i64) {
+        if self.in_flight.remove(&seq) && !self.recent.remove(&seq) {
+            self.pending.insert(seq, seq);
         }
     }
 
-    /// What was taken is done, or put away.
-    pub(crate) fn settle(&mut self, number: i64) {
-        self.changed |= self.in_hand.remove(&number);
+    /// A message that was taken is done.
+    pub(crate) fn settle(&mut self, seq: i64) {
+        self.changed |= self.in_flight.remove(&seq);
     }
 
-    /// What was settled since the last commit could not be put away: it is open again.
-    pub(crate) fn hold(&mut self, number: i64) {
-        self.in_hand.insert(number);
+    /// A message that was settled since the last commit is open again: the database refuses its side effect.
+    pub(crate) fn reopen(&mut self, seq: i64) {
+        self.in_flight.insert(seq);
         self.changed = true;
     }
 
     /// The stream has been read up to there.
-    pub(crate) fn reach(&mut self, number: i64) {
+    pub(crate) fn reach(&mut self, seq: i64) {
         if !self.draining {
-            self.reached = self.reached.max(number);
+            self.reached = self.reached.max(seq);
         }
     }
 
-    /// What was not taken since the last commit may be ours after all: a topic has been added.
-    pub(crate) fn read_again(&mut self) {
+    /// Reads again from the committed progress: with a new topic, rows that were passed over may be for the
+    /// group after all.
+    pub(crate) fn reread(&mut self) {
         self.reached = self.read_to;
     }
 
-    /// Takes no more: the lane is to be given away once nothing is in hand.
+    /// Takes nothing more: the lane is given away once nothing is in flight.
     pub(crate) fn drain(&mut self) {
         self.draining = true;
         self.changed = true;
     }
 
-    /// What was taken and has not begun is left to whoever gets the lane.
-    pub(crate) fn leave(&mut self, number: i64) {
-        if self.in_hand.remove(&number) {
-            self.left.insert(number);
+    /// Leaves a message that no handler has begun to the next owner of the lane.
+    pub(crate) fn release(&mut self, seq: i64) {
+        if self.in_flight.remove(&seq) {
+            self.released.insert(seq);
         }
     }
 
@@ -134,58 +145,60 @@ impl Lane {
         self.draining
     }
 
+    /// Whether nothing is in flight.
     pub(crate) fn is_idle(&self) -> bool {
-        self.in_hand.is_empty()
+        self.in_flight.is_empty()
     }
 
     pub(crate) fn has_changed(&self) -> bool {
         self.changed
     }
 
-    /// Whether it has been read further than was written, or misses less.
+    /// Whether the committed row lags behind: the lane has been read further, or a listed gap has closed.
     pub(crate) fn lags(&self, gaps: &Gaps) -> bool {
-        let misses_all = |(start, end)| gaps.misses_all(start, end);
-        self.reached > self.read_to || !self.wanted.iter().all(misses_all)
+        let is_missing = |(start, end)| gaps.cover(start, end);
+        self.reached > self.read_to || !self.pending.iter().all(is_missing)
     }
 
-    /// How the lane stands, if these are the gaps of its stream.
+    /// The progress of the lane, with the gaps of its stream.
     pub(crate) fn progress(&self, gaps: &Gaps) -> Progress {
         let read_to = self.reached;
-        let mut wanted = Spans::default();
-        // What a predecessor left open is a gap until it is taken, so nothing of it is missing here.
-        for (start, end) in self.wanted.iter().chain([(self.read_to + 1, read_to)]) {
+        let mut pending = Spans::default();
+        // What a predecessor left open stays a gap until it is taken, so the gaps have all of it.
+        for (start, end) in self.pending.iter().chain([(self.read_to + 1, read_to)]) {
             for (from, to) in gaps.within(start, end) {
-                wanted.insert(from, to);
+                pending.insert(from, to);
             }
         }
-        // For another lane of ours a predecessor may have left open what we have taken.
-        for number in self.recent.range(..=read_to) {
-            wanted.remove(*number);
+        // A message that this lane has taken can be a gap of the stream again: the predecessor of another
+        // lane had not seen it yet.
+        for seq in self.recent.range(..=read_to) {
+            pending.remove(*seq);
         }
-        let mut open = wanted.clone();
-        // What lies beyond is read again by whoever comes next, with all before it.
-        let taken = self.in_hand.union(&self.left);
-        for number in taken.filter(|number| **number <= read_to) {
-            open.insert(*number, *number);
+        let mut open = pending.clone();
+        // What lies beyond `read_to` need not be listed: a successor reads it with everything after it.
+        let taken = self.in_flight.union(&self.released);
+        for seq in taken.filter(|seq| **seq <= read_to) {
+            open.insert(*seq, *seq);
         }
         Progress {
             read_to,
             settled_to: open.first().map_or(read_to, |first| first - 1),
             open,
-            wanted,
+            pending,
         }
     }
 
-    /// How the lane stands for whoever gets it next. What was settled beyond where we have read, or
-    /// begun to read again, is not forgotten: all else up to there is open.
+    /// The progress for the next owner. Messages that were settled beyond the place to which the lane has been
+    /// read, or read again, stay settled: everything else up to the last of them is listed as open.
     pub(crate) fn handover(&self, gaps: &Gaps) -> Progress {
         let mut progress = self.progress(gaps);
         let beyond = progress.read_to + 1;
         if let Some(last) = self.recent.range(beyond..).next_back() {
             progress.open.insert(beyond, *last);
-            for number in self.recent.range(beyond..) {
-                if !self.in_hand.contains(number) && !self.left.contains(number) {
-                    progress.open.remove(*number);
+            for seq in self.recent.range(beyond..) {
+                if !self.in_flight.contains(seq) && !self.released.contains(seq) {
+                    progress.open.remove(*seq);
                 }
             }
             progress.read_to = *last;
@@ -198,7 +211,7 @@ impl Lane {
     pub(crate) fn committed(&mut self, progress: Progress) {
         self.recent = self.recent.split_off(&(progress.read_to + 1));
         self.read_to = progress.read_to;
-        self.wanted = progress.wanted;
+        self.pending = progress.pending;
         self.changed = false;
     }
 }
@@ -216,7 +229,7 @@ mod tests {
         assert!(lane.take(12));
         lane.settle(12);
         lane.reach(13);
-        gaps.notice(12, 12, Instant::now());
+        gaps.add(12, 12, Instant::now());
 
         let progress = lane.progress(&gaps);
         assert_eq!(progress.open.to_string(), "");
@@ -230,13 +243,13 @@ mod tests {
         let mut open = Spans::default();
         open.insert(5, 5);
         let mut gaps = Gaps::default();
-        gaps.notice(5, 5, Instant::now());
+        gaps.add(5, 5, Instant::now());
         let mut lane = Lane::new(1, 10, open);
-        for number in [5, 12] {
-            assert!(lane.take(number));
-            gaps.resolve(number);
-            lane.put_back(number);
-            gaps.notice(number, number, Instant::now());
+        for seq in [5, 12] {
+            assert!(lane.take(seq));
+            gaps.close(seq);
+            lane.put_back(seq);
+            gaps.add(seq, seq, Instant::now());
         }
         lane.reach(13);
 

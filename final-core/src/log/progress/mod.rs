@@ -1,4 +1,15 @@
-//! How far a group has come, without a database: lanes, gaps, what is in flight.
+//! How far a group has come in the log, as pure state: no database, no task, no channel.
+//!
+//! Input: rows that [`tables`](super::tables) has read, and the settlements of the handlers. Output: which rows
+//! go to a handler, and the progress that [`engine`](super::engine) writes. The types of the rows live here,
+//! and `tables` imports them.
+//!
+//! ```text
+//!   LogRow ─▶ Stream ─ offer ─▶ Lane ─ take ─▶ InFlight ─ in key order ─▶ delivery
+//!             │ gaps             ▲                                          │
+//!             │                  └───────────────── settle ─────────────────┘
+//!             └────────────────▶ Progress: read_to, open sequence numbers, settled_to
+//! ```
 
 pub(crate) mod gaps;
 pub(crate) mod in_flight;
@@ -11,4 +22,5 @@ pub(crate) mod set_aside;
 pub(crate) mod side_effect;
 pub(crate) mod spans;
 pub(crate) mod stream;
+pub(crate) mod streams;
 pub(crate) mod watermark;

@@ -1,24 +1,45 @@
-//! Which lanes a member takes and which it gives away.
+//! Rebalance: which lanes a member claims, and which it gives away.
 //!
-//! Nobody decides for all: each member sees who is there and how the lanes are shared, takes free
-//! ones up to its fair share, and gives away what it has beyond. Shares differ by one at most.
+//! Input: the rows of the group's lanes, and how many members are alive. Output: for each stream the lanes to
+//! claim and the lanes to drain. There is no leader: each member sees who is there and how the lanes are
+//! shared, claims free ones up to its fair share, and gives away those beyond it. Shares differ by one at most.
 
-use super::rows::LANES;
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use super::rows::{LANES, LaneRow};
 
 /// How a member sees the lanes of one stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LaneShare {
-    /// Members of the group, ourselves included.
+    /// Live members of the group, this one included.
     pub(crate) members: usize,
     pub(crate) mine: Vec<usize>,
+    /// Lanes without a live owner.
     pub(crate) free: Vec<usize>,
 }
 
-/// What is to be done about it.
+/// What a member does about its share.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Moves {
     pub(crate) take: Vec<usize>,
     pub(crate) give: Vec<usize>,
+}
+
+/// How a member sees the lanes of each stream.
+pub(crate) fn shares(rows: &[LaneRow], member: Uuid, members: usize) -> BTreeMap<i64, LaneShare> {
+    let mut shares: BTreeMap<i64, LaneShare> = BTreeMap::new();
+    for row in rows.iter().filter(|row| row.id.lane < LANES) {
+        let share = shares.entry(row.id.stream).or_default();
+        share.members = members;
+        if row.member == Some(member) {
+            share.mine.push(row.id.lane);
+        } else if !row.is_held {
+            share.free.push(row.id.lane);
+        }
+    }
+    shares
 }
 
 /// The most lanes one of so many members should have.
@@ -30,23 +51,14 @@ impl LaneShare {
     pub(crate) fn moves(&self) -> Moves {
         let most = most(self.members);
         let mine = self.mine.len();
+        let (room, excess) = (most.saturating_sub(mine), mine.saturating_sub(most));
         Moves {
-            take: self
-                .free
-                .iter()
-                .copied()
-                .take(most.saturating_sub(mine))
-                .collect(),
-            give: self
-                .mine
-                .iter()
-                .copied()
-                .take(mine.saturating_sub(most))
-                .collect(),
+            take: self.free.iter().copied().take(room).collect(),
+            give: self.mine.iter().copied().take(excess).collect(),
         }
     }
 
-    /// Whether a member with so many lanes can be content: it then need not look often.
+    /// Whether a member with so many lanes has its share, and need not refresh often.
     pub(crate) fn is_content(members: usize, mine: usize) -> bool {
         mine >= LANES / members.max(1)
     }

@@ -1,22 +1,28 @@
-//! Rows of the log's tables, as the reader's state machines take them.
+//! Rows of the log's tables, as the state machines of this folder take them.
+//!
+//! A [`LogRow`] is one message. A [`LaneRow`] is the progress of one lane, and an [`Advance`] is what is written
+//! about it next. The SQL that reads and writes them is in [`tables`](crate::log::tables).
 
 use std::{collections::HashMap, sync::Arc};
 
 use uuid::Uuid;
 
-use super::spans::Spans;
+use super::{lane::Progress, spans::Spans};
 use crate::{Message, MessageId, database::stored::Stored};
 
-/// The shares of a group's messages: no more of its members can work at a time.
+/// Lanes of a group: at most so many of its members can work at a time.
 pub(crate) const LANES: usize = 16;
 
-/// The numbers of all lanes, as a mask.
+/// The bit mask of all lanes.
 pub(crate) const ALL_LANES: i64 = (1 << LANES) - 1;
 
-/// Up to this weight a payload is read together with its row; a heavier one when it is its turn.
+/// A payload up to this weight is read together with its row. A heavier one is read when a handler gets it.
 pub(crate) const INLINE: i64 = 16 * 1024;
 
-/// The subscriptions of a group in one stream: each topic, and the number it begins after.
+/// The group's own stream. Other streams bring topics that were added later.
+pub(crate) const MAIN: i64 = 0;
+
+/// The subscriptions of a group in one stream: each topic, and the sequence number after which it starts.
 pub(crate) type Topics = HashMap<Arc<str>, i64>;
 
 /// Which lane of a group.
@@ -26,19 +32,34 @@ pub(crate) struct LaneId {
     pub(crate) lane: usize,
 }
 
-/// A lane's row.
+/// A lane's row: its owner, its fence, and the progress that was committed.
 #[derive(Debug)]
 pub(crate) struct LaneRow {
     pub(crate) id: LaneId,
     pub(crate) member: Option<Uuid>,
-    /// Whether that member's lease is not over.
+    /// Whether that member's lease is still running.
     pub(crate) is_held: bool,
     pub(crate) epoch: i64,
     pub(crate) read_to: i64,
     pub(crate) settled_to: i64,
-    /// `None` if the row says something that is no list of numbers.
+    /// `None` if the column holds something other than a list of sequence numbers.
     pub(crate) open: Option<Spans>,
     pub(crate) ends_at: Option<i64>,
+}
+
+/// What is to be written about one lane.
+#[derive(Debug)]
+pub(crate) struct Advance {
+    pub(crate) id: LaneId,
+    pub(crate) epoch: i64,
+    pub(crate) progress: Progress,
+    /// Whether the lane is given away.
+    pub(crate) release: bool,
+    /// Whether its stream ends here, so that the row is no longer needed.
+    pub(crate) remove: bool,
+    /// Whether the row stays with this member and is taken further: such a commit proves later that the
+    /// server still has everything from before it.
+    pub(crate) is_proof: bool,
 }
 
 /// A row of the log.
@@ -47,18 +68,19 @@ pub(crate) struct LogRow {
     pub(crate) seq: i64,
     pub(crate) lane: usize,
     pub(crate) topic: Arc<str>,
-    /// The only group it is for, if it is not for all.
+    /// The only group that gets the message. `None` if every group does.
     pub(crate) recipient: Option<String>,
     pub(crate) weight: i64,
-    /// By the database's clock, in microseconds since 1970.
+    /// Microseconds since 1970, by the database's clock.
     pub(crate) written_at: i64,
-    /// Microseconds; negative if it is over.
+    /// Microseconds from the moment of reading. Negative if the time is over.
     pub(crate) expires_in: Option<i64>,
-    /// `None` for a payload that is still to be read, and for what is not ours.
+    /// `None` for a heavy payload that is still to be read, and for rows outside the [`RowFilter`].
     pub(crate) payload: Option<Vec<u8>>,
     pub(crate) rest: RowDetails,
 }
 
+/// Columns of a row that only its message needs.
 #[derive(Debug)]
 pub(crate) struct RowDetails {
     pub(crate) id: MessageId,
@@ -68,7 +90,8 @@ pub(crate) struct RowDetails {
     pub(crate) durable: bool,
 }
 
-/// Whose rows are wanted with all they have: of the others the number is enough.
+/// Rows whose headers and payload are read. Of all other rows the sequence number is enough, so their
+/// payloads do not travel.
 #[derive(Debug, Default)]
 pub(crate) struct RowFilter<'a> {
     pub(crate) topics: &'a [Arc<str>],
@@ -112,7 +135,7 @@ impl LogRow {
         }
     }
 
-    /// The message, or why the row is none.
+    /// The message, or the reason why the row is not a message.
     pub(crate) fn into_message(self) -> Result<Message, String> {
         let stored = Stored {
             topic: self.topic.as_ref().to_owned(),

@@ -1,39 +1,45 @@
-//! Messages that could not be put away, whatever was tried: they stay open, and are tried again.
+//! Side effects that the database refuses in every form.
+//!
+//! Input: a refused side effect with its lane. State: how often it was refused, and when it is tried again.
+//! Output: the side effects that are due. Their messages stay open in their lanes meanwhile, so a crash or a
+//! handover loses none of them, and the progress of all other messages is written.
 
 use std::time::{Duration, Instant};
 
 use super::{rows::LaneId, side_effect::SideEffect};
 use crate::backoff::Backoff;
 
-/// The pauses of a message that is set aside.
+/// The pauses before a refused side effect is tried again.
 const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
-/// How many are tried again at once.
+/// How many are tried again in one round.
 const AT_ONCE: usize = 50;
+/// From so many on nothing further is read: the progress lists the sequence number of each.
+pub(crate) const MOST_ASIDE: usize = 1_000;
 
-/// What is set aside.
+/// All side effects that are set aside.
 #[derive(Debug, Default)]
 pub(crate) struct SetAside(Vec<RefusedEffect>);
 
-/// One message that is set aside.
+/// One side effect that is set aside.
 #[derive(Debug)]
 pub(crate) struct RefusedEffect {
     pub(crate) lane: LaneId,
-    pub(crate) extra: SideEffect,
-    /// How often it was refused.
+    pub(crate) effect: SideEffect,
     refusals: u32,
-    at: Instant,
+    retry_at: Instant,
 }
 
 impl RefusedEffect {
-    pub(crate) fn new(lane: LaneId, extra: SideEffect) -> Self {
+    pub(crate) fn new(lane: LaneId, effect: SideEffect) -> Self {
         Self {
             lane,
-            extra,
+            effect,
             refusals: 0,
-            at: Instant::now(),
+            retry_at: Instant::now(),
         }
     }
 
+    /// Whether it is refused for the first time.
     pub(crate) fn is_new(&self) -> bool {
         self.refusals == 0
     }
@@ -44,38 +50,40 @@ impl SetAside {
         self.0.len()
     }
 
-    /// Takes one that was refused.
-    pub(crate) fn refused(&mut self, mut waiting: RefusedEffect) {
-        waiting.refusals = waiting.refusals.saturating_add(1);
-        waiting.at = Instant::now() + PAUSES.pause(waiting.refusals);
-        self.0.push(waiting);
+    /// Whether reading has to wait until the database takes some of them.
+    pub(crate) fn is_full(&self) -> bool {
+        self.len() >= MOST_ASIDE
     }
 
-    /// Takes one that was not tried.
-    pub(crate) fn untried(&mut self, waiting: RefusedEffect) {
-        self.0.push(waiting);
+    /// Keeps one that was refused, for a longer pause each time.
+    pub(crate) fn refused(&mut self, mut refused: RefusedEffect) {
+        refused.refusals = refused.refusals.saturating_add(1);
+        refused.retry_at = Instant::now() + PAUSES.pause(refused.refusals);
+        self.0.push(refused);
     }
 
-    /// Some of those that are to be tried again now, the longest waiting first.
+    /// Keeps one that there was no time to try: it is due at once.
+    pub(crate) fn untried(&mut self, refused: RefusedEffect) {
+        self.0.push(refused);
+    }
+
+    /// Takes some of those that are due, the longest waiting first.
     pub(crate) fn take_due(&mut self) -> Vec<RefusedEffect> {
         let now = Instant::now();
-        self.0.sort_by_key(|waiting| waiting.at);
-        let due = self.0.partition_point(|waiting| waiting.at <= now);
+        self.0.sort_by_key(|refused| refused.retry_at);
+        let due = self.0.partition_point(|refused| refused.retry_at <= now);
         self.0.drain(..due.min(AT_ONCE)).collect()
     }
 
-    /// Those that meet a condition.
-    pub(crate) fn take_if(
-        &mut self,
-        mut is_meant: impl FnMut(LaneId) -> bool,
-    ) -> Vec<RefusedEffect> {
+    /// Takes those whose lanes meet a condition.
+    pub(crate) fn take_if(&mut self, mut meets: impl FnMut(LaneId) -> bool) -> Vec<RefusedEffect> {
         self.0
-            .extract_if(.., |waiting| is_meant(waiting.lane))
+            .extract_if(.., |refused| meets(refused.lane))
             .collect()
     }
 
-    /// When one is to be tried again.
+    /// When the next one is due.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.0.iter().map(|waiting| waiting.at).min()
+        self.0.iter().map(|refused| refused.retry_at).min()
     }
 }

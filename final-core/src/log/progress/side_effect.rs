@@ -1,17 +1,20 @@
-//! What is done with one settled message besides counting it.
+//! What is written for a settled message besides the progress that says it is settled: a dead letter, or a copy
+//! for another member.
 
 use super::letter::LetterDraft;
 
-/// What is to be done with one message, together with the progress that says it is settled.
+/// What is written for one message, in the transaction of the progress. Each variant begins with the
+/// message's sequence number.
 #[derive(Clone, Debug)]
 pub(crate) enum SideEffect {
-    /// Put it to the group's dead letters.
+    /// A dead letter of the group.
     DeadLetter(i64, LetterDraft),
-    /// Give it to the group again, at the end of another lane.
+    /// The message once more for the group, at the end of that lane.
     Requeue(i64, usize),
 }
 
 impl SideEffect {
+    /// The message's sequence number.
     pub(crate) fn seq(&self) -> i64 {
         match self {
             Self::DeadLetter(seq, _) | Self::Requeue(seq, _) => *seq,

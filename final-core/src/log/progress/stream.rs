@@ -1,15 +1,19 @@
-//! One walk along the log for a group: its own, or one that brings a topic that was added later.
+//! One walk along the log for a group: its own stream, or one that brings a topic that was added later.
+//!
+//! Input: visible rows in the order of their sequence numbers, and rows of gaps that have become visible. State:
+//! the position, the gaps, and the lanes that this member owns. Output: an [`Offer`] for each row, and what is to
+//! be written about the lanes.
 
 use std::{sync::Arc, time::Instant};
 
 use super::{
     gaps::Gaps,
     lane::Lane,
-    rows::{LANES, LaneId, LaneRow, LogRow, RowFilter, Topics},
+    rows::{Advance, LANES, LaneId, LaneRow, LogRow, RowFilter, Topics},
     spans::Spans,
 };
 
-/// Open gaps beyond which nothing further is read.
+/// From so many open gaps on nothing further is read.
 const MOST_GAPS: usize = 2_000;
 
 /// A stream, as far as this process has lanes of it.
@@ -17,14 +21,14 @@ const MOST_GAPS: usize = 2_000;
 pub(crate) struct Stream {
     pub(crate) id: i64,
     pub(crate) topics: Topics,
-    /// The same, for statements.
-    names: Vec<Arc<str>>,
-    /// Up to where it has been read. Goes back where a lane comes in that is behind.
-    pub(crate) read: i64,
+    /// The same topics, as statements take them.
+    topic_names: Vec<Arc<str>>,
+    /// Up to where the stream has been read. It goes back where a lane comes in that is behind.
+    pub(crate) position: i64,
     /// Where it ends, if it does.
     pub(crate) ends_at: Option<i64>,
     pub(crate) gaps: Gaps,
-    /// What predecessors of our lanes left open and nobody has looked at yet.
+    /// What predecessors of our lanes left open, as far as it was not looked for yet.
     inherited: Spans,
     lanes: [Option<Lane>; LANES],
     /// Whether there may be more to read now.
@@ -34,11 +38,11 @@ pub(crate) struct Stream {
 /// What is to be done with a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Offer {
-    /// It is nothing for us, or not any more.
-    Pass,
-    /// Its lane is being given away: whoever gets it will want the row.
+    /// Nothing: the row is not for the group, or the group has taken it before.
+    Skip,
+    /// Nothing, and it stays a gap: its lane is given away, and the next owner takes it.
     Leave,
-    /// It is ours and taken.
+    /// The lane has taken it.
     Take,
 }
 
@@ -47,8 +51,8 @@ impl Stream {
         let mut stream = Self {
             id,
             topics: Topics::new(),
-            names: Vec::new(),
-            read: i64::MAX,
+            topic_names: Vec::new(),
+            position: i64::MAX,
             ends_at,
             gaps: Gaps::default(),
             inherited: Spans::default(),
@@ -60,62 +64,66 @@ impl Stream {
     }
 
     pub(crate) fn set_topics(&mut self, topics: Topics) {
-        self.names = topics.keys().cloned().collect();
-        self.names.sort_unstable();
+        self.topic_names = topics.keys().cloned().collect();
+        self.topic_names.sort_unstable();
         self.topics = topics;
     }
 
-    /// Takes a lane in as its row tells. Goes back to where it has been read.
+    /// Takes a lane in as its row tells. The position goes back to where that lane has been read.
     pub(crate) fn adopt(&mut self, row: LaneRow) {
         let Some(slot) = self.lanes.get_mut(row.id.lane) else {
             return;
         };
-        // What cannot be read is taken for: everything not settled by all is open.
+        // An open list that cannot be read counts as: everything above `settled_to` is open.
         let (read_to, open) = match row.open {
             Some(open) => (row.read_to, open),
             None => (row.settled_to, Default::default()),
         };
         let now = Instant::now();
         for (start, end) in open.iter() {
-            self.gaps.notice(start, end, now);
+            self.gaps.add(start, end, now);
             self.inherited.insert(start, end);
         }
-        self.read = self.read.min(read_to);
+        self.position = self.position.min(read_to);
         *slot = Some(Lane::new(row.epoch, read_to, open));
         self.has_more = true;
     }
 
-    /// Up to `most` numbers that predecessors left open, in order: what shows of them comes before
-    /// everything that is read.
+    /// Up to `most` sequence numbers that predecessors left open, in order. Those that are visible are taken
+    /// before anything else is read.
     pub(crate) fn inherited(&self, most: usize) -> Vec<i64> {
-        let numbers = self.inherited.iter().flat_map(|(start, end)| start..=end);
-        numbers.take(most).collect()
+        let seqs = self.inherited.iter().flat_map(|(start, end)| start..=end);
+        seqs.take(most).collect()
     }
 
-    /// Those have been looked at; what did not show is a gap like any other.
-    pub(crate) fn looked_at(&mut self, inherited: &[i64]) {
-        for number in inherited {
-            self.inherited.remove(*number);
+    /// These were looked for. Those that are not visible yet are gaps like any other.
+    pub(crate) fn looked_for(&mut self, inherited: &[i64]) {
+        for seq in inherited {
+            self.inherited.remove(*seq);
         }
     }
 
-    /// Reads again what may be ours after all: topics were added.
-    pub(crate) fn read_again(&mut self) {
+    /// Reads again from the committed progress: with a new topic, rows that were passed over may be for the
+    /// group after all.
+    pub(crate) fn reread(&mut self) {
         for lane in self.lanes.iter_mut().flatten() {
-            lane.read_again();
-            self.read = self.read.min(lane.read_to());
+            lane.reread();
+            self.position = self.position.min(lane.read_to());
         }
         self.has_more = true;
+    }
+
+    pub(crate) fn lane(&self, lane: usize) -> Option<&Lane> {
+        self.lanes.get(lane)?.as_ref()
     }
 
     pub(crate) fn lane_mut(&mut self, lane: usize) -> Option<&mut Lane> {
         self.lanes.get_mut(lane)?.as_mut()
     }
 
-    /// Whether a lane of ours is being given away.
+    /// Whether a lane of this member is being given away.
     pub(crate) fn is_draining(&self, lane: usize) -> bool {
-        let lane = self.lanes.get(lane).and_then(Option::as_ref);
-        lane.is_some_and(Lane::is_draining)
+        self.lane(lane).is_some_and(Lane::is_draining)
     }
 
     pub(crate) fn remove(&mut self, lane: usize) {
@@ -124,7 +132,7 @@ impl Stream {
         }
     }
 
-    /// The lanes we have.
+    /// The lanes this member has.
     pub(crate) fn lanes(&self) -> impl Iterator<Item = (LaneId, &Lane)> {
         let stream = self.id;
         self.lanes
@@ -135,47 +143,55 @@ impl Stream {
             })
     }
 
-    /// Takes nothing any more: all lanes are to be given away.
+    /// Takes no more rows: all lanes are to be given away.
     pub(crate) fn drain_all(&mut self) {
         self.lanes.iter_mut().flatten().for_each(Lane::drain);
     }
 
-    /// The topics, in an order that stays.
-    pub(crate) fn names(&self) -> &[Arc<str>] {
-        &self.names
+    /// The topics, always in the same order.
+    pub(crate) fn topic_names(&self) -> &[Arc<str>] {
+        &self.topic_names
     }
 
-    /// Whether the next page is to be read. What a predecessor left comes before it, and with very many
-    /// open gaps in what was read some have to close first. Those ahead, of a lane that has come further,
-    /// close by reading.
+    /// Whether the next page is to be read. What predecessors left open comes before it. With very many open
+    /// gaps below the position some of them have to close first; gaps above it, of a lane that has come
+    /// further, close by reading.
     pub(crate) fn can_read(&self) -> bool {
         self.has_more
             && self.inherited.is_empty()
             && self.has_lanes()
             && (self.gaps.len() <= MOST_GAPS
-                || self.gaps.within(0, self.read).nth(MOST_GAPS).is_none())
+                || self.gaps.within(0, self.position).nth(MOST_GAPS).is_none())
     }
 
     pub(crate) fn has_lanes(&self) -> bool {
         self.lanes.iter().any(Option::is_some)
     }
 
-    /// What of a page is wanted.
-    pub(crate) fn ours(&self) -> RowFilter<'_> {
+    /// Rows whose payloads are needed.
+    pub(crate) fn filter(&self) -> RowFilter<'_> {
         let lanes = self
             .lanes()
             .filter(|(_, lane)| !lane.is_draining())
             .fold(0, |mask, (id, _)| mask | (1 << id.lane));
         RowFilter {
-            topics: &self.names,
+            topics: &self.topic_names,
             lanes,
         }
     }
 
-    /// Decides about a row that shows.
+    /// Decides about a visible row, and closes its gap unless the next owner of its lane needs it.
     pub(crate) fn offer(&mut self, row: &LogRow, group: &str) -> Offer {
+        let offer = self.decide(row, group);
+        if offer != Offer::Leave {
+            self.gaps.close(row.seq);
+        }
+        offer
+    }
+
+    fn decide(&mut self, row: &LogRow, group: &str) -> Offer {
         let Some(lane) = self.lanes.get_mut(row.lane).and_then(Option::as_mut) else {
-            return Offer::Pass;
+            return Offer::Skip;
         };
         let is_subscribed = self
             .topics
@@ -183,7 +199,7 @@ impl Stream {
             .is_some_and(|after| row.seq > *after);
         let is_for_us = row.recipient.as_deref().is_none_or(|only| only == group);
         if !(is_subscribed && is_for_us) {
-            return Offer::Pass;
+            return Offer::Skip;
         }
         if lane.is_draining() {
             return Offer::Leave;
@@ -191,42 +207,79 @@ impl Stream {
         if lane.take(row.seq) {
             Offer::Take
         } else {
-            Offer::Pass
+            Offer::Skip
         }
     }
 
-    /// What was taken could not be had after all: it is looked for again.
-    pub(crate) fn put_back(&mut self, lane: usize, number: i64) {
+    /// A row that was taken could not be delivered: it is looked for again, like a gap.
+    pub(crate) fn put_back(&mut self, lane: usize, seq: i64) {
         if let Some(lane) = self.lane_mut(lane) {
-            lane.put_back(number);
-            self.gaps.notice(number, number, Instant::now());
+            lane.put_back(seq);
+            self.gaps.add(seq, seq, Instant::now());
         }
     }
 
-    /// The stream has been read up to there; in between were no others that show.
-    pub(crate) fn reach(&mut self, number: i64) {
-        self.read = number;
+    /// A row that was taken is done.
+    pub(crate) fn settle(&mut self, lane: usize, seq: i64) {
+        if let Some(lane) = self.lane_mut(lane) {
+            lane.settle(seq);
+        }
+    }
+
+    /// The stream has been read up to there: every visible row before it was offered.
+    pub(crate) fn reach(&mut self, seq: i64) {
+        self.position = seq;
         for lane in self.lanes.iter_mut().flatten() {
-            lane.reach(number);
+            lane.reach(seq);
         }
     }
 
-    /// Ends all gaps up to a number, since their rows were removed; but for those that show and were
-    /// left to whoever gets their lane.
-    pub(crate) fn give_up(&mut self, end: i64, shown: &[i64]) {
-        let is_left = |number: &&i64| self.gaps.contains(**number);
-        let left: Vec<i64> = shown.iter().filter(is_left).copied().collect();
-        self.gaps.resolve_up_to(end);
-        for number in left {
-            self.gaps.notice(number, number, Instant::now());
-        }
-    }
-
-    /// Notes what is missing before a row that shows.
-    pub(crate) fn notice(&mut self, before: i64, trimmed: i64) {
-        let start = self.read.max(trimmed) + 1;
+    /// Adds what is missing between the position and a visible row to the gaps. Up to `trimmed` rows were
+    /// removed, and nothing is missing.
+    pub(crate) fn note_missing(&mut self, before: i64, trimmed: i64) {
+        let start = self.position.max(trimmed) + 1;
         if start < before {
-            self.gaps.notice(start, before - 1, Instant::now());
+            self.gaps.add(start, before - 1, Instant::now());
+        }
+    }
+
+    /// Closes all gaps up to a sequence number, since their rows were removed. Gaps whose rows are `visible`
+    /// stay: they were left to the next owner of their lanes.
+    pub(crate) fn close_removed(&mut self, end: i64, visible: &[i64]) {
+        let is_left = |seq: &&i64| self.gaps.contains(**seq);
+        let left: Vec<i64> = visible.iter().filter(is_left).copied().collect();
+        self.gaps.close_up_to(end);
+        for seq in left {
+            self.gaps.add(seq, seq, Instant::now());
+        }
+    }
+
+    /// Whether a committed row lags behind what was read, or lists a gap that has closed.
+    pub(crate) fn lags(&self) -> bool {
+        self.lanes().any(|(_, lane)| lane.lags(&self.gaps))
+    }
+
+    /// Adds what there is to write about the lanes, see [`Streams::advances`](super::streams::Streams::advances).
+    pub(crate) fn advances(&self, release: bool, full: bool, advances: &mut Vec<Advance>) {
+        for (id, lane) in self.lanes() {
+            let goes = release || lane.is_draining() && lane.is_idle();
+            if !(goes || lane.has_changed() || full && lane.lags(&self.gaps)) {
+                continue;
+            }
+            let progress = if goes {
+                lane.handover(&self.gaps)
+            } else {
+                lane.progress(&self.gaps)
+            };
+            let remove = self.ends_at.is_some_and(|end| progress.is_done(end));
+            advances.push(Advance {
+                id,
+                epoch: lane.epoch,
+                release: goes,
+                remove,
+                is_proof: !remove && !goes && progress.read_to > lane.read_to(),
+                progress,
+            });
         }
     }
 }
@@ -252,8 +305,8 @@ mod tests {
     fn gaps_ahead_of_a_lane_that_comes_in_behind_do_not_keep_it_from_reading() {
         let mut stream = Stream::new(0, None, Topics::new());
         stream.adopt(lane(0, 10_000));
-        for number in (1..).step_by(2).take(MOST_GAPS + 1) {
-            stream.gaps.notice(number, number, Instant::now());
+        for seq in (1..).step_by(2).take(MOST_GAPS + 1) {
+            stream.gaps.add(seq, seq, Instant::now());
         }
         assert!(!stream.can_read());
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::log::progress::{
     lane::Progress,
-    rows::{LaneId, LaneRow},
+    rows::{Advance, LaneId, LaneRow},
     side_effect::SideEffect,
     spans::Spans,
 };
@@ -18,18 +18,6 @@ use crate::{
     OutboxDatabase,
     database::{DbResult, Value, columns, refused::refuses},
 };
-
-/// What is to be written about one lane.
-#[derive(Debug)]
-pub(crate) struct Advance {
-    pub(crate) id: LaneId,
-    pub(crate) epoch: i64,
-    pub(crate) progress: Progress,
-    /// Whether the lane is given away.
-    pub(crate) release: bool,
-    /// Whether its stream ends here, so that the row is not needed any more.
-    pub(crate) remove: bool,
-}
 
 /// What became of a commit.
 #[derive(Debug)]

@@ -45,7 +45,7 @@ impl Announcement {
     }
 }
 
-/// What [`Session::look`] sees.
+/// What [`Session::refresh`] sees.
 #[derive(Debug)]
 pub(crate) struct Refreshed {
     /// The last number that shows; 0 where the log is empty.
@@ -64,7 +64,7 @@ pub(crate) struct Refreshed {
     pub(crate) others: bool,
     /// Up to where nothing is missing that was not removed.
     pub(crate) trimmed: i64,
-    pub(crate) numbers: numbers::SequenceCheck,
+    pub(crate) sequence: numbers::SequenceCheck,
 }
 
 columns! {
@@ -160,7 +160,7 @@ impl<DB: OutboxDatabase> Log<DB> {
 impl<DB: OutboxDatabase> Session<DB> {
     /// Everything a bus wants to know from time to time, in one statement. It keeps the connection from
     /// being idle for long.
-    pub(crate) async fn look(
+    pub(crate) async fn refresh(
         &mut self,
         group: &str,
         member: Uuid,
@@ -202,7 +202,7 @@ impl<DB: OutboxDatabase> Session<DB> {
             own_lanes: row.own_lanes,
             others: row.others > 0,
             trimmed: row.trimmed,
-            numbers: row.numbers().seen(marks),
+            sequence: row.numbers().seen(marks),
         })
     }
 }

@@ -221,7 +221,7 @@ impl<DB: OutboxDatabase> Log<DB> {
 /// What others have told.
 pub(crate) const WRITTEN: &str = "SELECT seq, written_at FROM {watermarks} WHERE id <= 1";
 
-/// What [`Session::look`](super::session::Session::look) sees of the numbers.
+/// What [`Session::refresh`](super::session::Session::refresh) sees of the numbers.
 #[derive(Debug, Default)]
 pub(crate) struct SequenceCheck {
     /// The last number that was given out; `None` where the role may not know it.

@@ -15,12 +15,12 @@ fn row(number: i64) -> LogRow {
 /// both.
 #[test]
 fn who_waits_behind_a_message_of_a_lost_lane_has_its_turn() {
-    let mut in_flight = InFlight::new(true, 0);
+    let mut in_flight = InFlight::new(true, 10, 0);
     let (older, main) = (LaneId { stream: 1, lane: 0 }, LaneId { stream: 0, lane: 0 });
-    let (_, goes) = in_flight.take(older, row(1), 10);
-    let (_, one_more) = in_flight.take(older, row(2), 10);
-    let (waiting, goes_too) = in_flight.take(main, row(3), 10);
-    let (last, _) = in_flight.take(main, row(4), 10);
+    let (_, goes) = in_flight.take(older, row(1));
+    let (_, one_more) = in_flight.take(older, row(2));
+    let (waiting, goes_too) = in_flight.take(main, row(3));
+    let (last, _) = in_flight.take(main, row(4));
     assert_eq!((goes, one_more, goes_too), (true, false, false));
 
     assert_eq!(in_flight.lose(older), [waiting]);
@@ -28,16 +28,16 @@ fn who_waits_behind_a_message_of_a_lost_lane_has_its_turn() {
         in_flight.settle(waiting).and_then(|(_, next)| next),
         Some(last)
     );
-    assert_eq!(in_flight.room(10), 9);
+    assert_eq!(in_flight.room(), 9);
 }
 
 #[test]
 fn who_waits_behind_a_message_of_a_lane_that_stays_waits_on() {
-    let mut in_flight = InFlight::new(true, 0);
+    let mut in_flight = InFlight::new(true, 10, 0);
     let (older, main) = (LaneId { stream: 1, lane: 0 }, LaneId { stream: 0, lane: 0 });
-    let (first, _) = in_flight.take(main, row(3), 10);
-    in_flight.take(older, row(1), 10);
-    let (last, _) = in_flight.take(main, row(4), 10);
+    let (first, _) = in_flight.take(main, row(3));
+    in_flight.take(older, row(1));
+    let (last, _) = in_flight.take(main, row(4));
 
     assert!(in_flight.lose(older).is_empty());
     assert_eq!(
@@ -63,7 +63,7 @@ fn what_shows_below_the_trimmed_is_not_given_up_while_its_lane_is_given_away() {
     stream.lane_mut(0).unwrap().drain();
     assert_eq!(stream.offer(&row(5), "shop"), Offer::Leave);
 
-    stream.give_up(9, &[5]);
+    stream.close_removed(9, &[5]);
     let open = stream.lanes().next().unwrap().1.handover(&stream.gaps).open;
     assert_eq!(open.to_string(), "5");
 }

@@ -210,7 +210,11 @@ impl World {
     }
 
     fn read(&mut self, who: usize, most: usize) {
-        let Some(read) = self.members[who].stream.as_ref().map(|stream| stream.read) else {
+        let Some(read) = self.members[who]
+            .stream
+            .as_ref()
+            .map(|stream| stream.position)
+        else {
             return;
         };
         let numbers: Vec<i64> = self
@@ -226,10 +230,10 @@ impl World {
             let Some(stream) = self.members[who].stream.as_mut().filter(|s| s.can_read()) else {
                 return;
             };
-            stream.notice(row.seq, 0);
+            stream.note_missing(row.seq, 0);
             let offer = stream.offer(&row, "shop");
             if offer != Offer::Leave {
-                stream.gaps.resolve(row.seq);
+                stream.gaps.close(row.seq);
             }
             stream.reach(row.seq);
             if offer == Offer::Take {
@@ -263,7 +267,7 @@ impl World {
             }
             let offer = stream.offer(&row, "shop");
             if offer != Offer::Leave {
-                stream.gaps.resolve(number);
+                stream.gaps.close(number);
             }
             if offer == Offer::Take {
                 self.take(who, number);
@@ -286,7 +290,7 @@ impl World {
         }
         self.offer_gaps(who, inherited.clone());
         if let Some(stream) = &mut self.members[who].stream {
-            stream.looked_at(&inherited);
+            stream.looked_for(&inherited);
         }
     }
 
@@ -333,7 +337,7 @@ impl World {
         };
         if member.version != self.version {
             stream.set_topics(self.topics.clone());
-            stream.read_again();
+            stream.reread();
             member.version = self.version;
             return;
         }
@@ -439,7 +443,7 @@ impl World {
         };
         lane.drain();
         for number in waiting.into_iter().rev().take(left) {
-            lane.leave(number);
+            lane.release(number);
             member.in_hand.remove(&number);
             self.holders.remove(&number);
         }
@@ -475,7 +479,7 @@ impl World {
             .get_or_insert_with(|| Stream::new(0, None, topics.clone()));
         if member.version != self.version {
             stream.set_topics(topics.clone());
-            stream.read_again();
+            stream.reread();
             member.version = self.version;
         }
         stream.adopt(adopted);

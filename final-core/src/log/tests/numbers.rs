@@ -255,7 +255,7 @@ impl World {
             open: Spans::parse(&group.open),
             ends_at: None,
         });
-        watermarks.reached(stream.read);
+        watermarks.reached(stream.position);
         group.engine = Some(Engine {
             stream,
             watermarks,
@@ -265,7 +265,7 @@ impl World {
     }
 
     fn read(&mut self, at: usize, most: usize) {
-        let Some(read) = self.groups[at].engine.as_ref().map(|e| e.stream.read) else {
+        let Some(read) = self.groups[at].engine.as_ref().map(|e| e.stream.position) else {
             return;
         };
         let numbers = self.rows.range(read + 1..).map(|(seq, _)| *seq);
@@ -281,14 +281,14 @@ impl World {
             if !row.topic.is_empty() {
                 engine.watermarks.saw(row.seq, row.written_at);
             }
-            engine.stream.notice(row.seq, trimmed);
+            engine.stream.note_missing(row.seq, trimmed);
             let offer = engine.stream.offer(&row, "shop");
-            engine.stream.gaps.resolve(row.seq);
+            engine.stream.gaps.close(row.seq);
             engine.stream.reach(row.seq);
             self.take(at, offer, row.seq);
         }
         if let Some(engine) = self.groups[at].engine.as_mut() {
-            engine.watermarks.reached(engine.stream.read);
+            engine.watermarks.reached(engine.stream.position);
             engine.stream.has_more = true;
         }
     }
@@ -310,7 +310,7 @@ impl World {
             return;
         };
         let inherited = engine.stream.inherited(500);
-        engine.stream.looked_at(&inherited);
+        engine.stream.looked_for(&inherited);
         let overdue = engine.stream.gaps.take_overdue(now, 500);
         let gaps: Vec<i64> = engine
             .stream
@@ -336,7 +336,7 @@ impl World {
             };
             let Some(row) = row else {
                 if seq <= self.trimmed && !self.rows.contains_key(&seq) {
-                    engine.stream.gaps.resolve(seq);
+                    engine.stream.gaps.close(seq);
                 }
                 continue;
             };
@@ -344,7 +344,7 @@ impl World {
                 engine.watermarks.saw(seq, row.written_at);
             }
             let offer = engine.stream.offer(&row, "shop");
-            engine.stream.gaps.resolve(seq);
+            engine.stream.gaps.close(seq);
             self.take(at, offer, seq);
         }
     }

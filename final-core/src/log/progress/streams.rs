@@ -1,0 +1,146 @@
+//! The streams a member has lanes of.
+//!
+//! Input: rows of the group's lanes. State: each stream with the lanes that this member owns; a stream without
+//! lanes is forgotten. Output: lanes by their id, what is to be written about them, and which of them other
+//! members have taken.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use super::{
+    lane::Lane,
+    rows::{Advance, LANES, LaneId, LaneRow, MAIN, Topics},
+    stream::Stream,
+};
+
+/// Streams by their id.
+#[derive(Debug, Default)]
+pub(crate) struct Streams(BTreeMap<i64, Stream>);
+
+impl Streams {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn get(&self, id: i64) -> Option<&Stream> {
+        self.0.get(&id)
+    }
+
+    /// The group's own stream, if this member has lanes of it.
+    pub(crate) fn main(&self) -> Option<&Stream> {
+        self.get(MAIN)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Stream> {
+        self.0.values()
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Stream> {
+        self.0.values_mut()
+    }
+
+    /// The lanes of all streams.
+    pub(crate) fn lanes(&self) -> impl Iterator<Item = (LaneId, &Lane)> {
+        self.iter().flat_map(Stream::lanes)
+    }
+
+    pub(crate) fn lane_mut(&mut self, id: LaneId) -> Option<&mut Lane> {
+        self.0.get_mut(&id.stream)?.lane_mut(id.lane)
+    }
+
+    pub(crate) fn has_lane(&self, id: LaneId) -> bool {
+        self.get(id.stream)
+            .is_some_and(|stream| stream.lane(id.lane).is_some())
+    }
+
+    /// Whether a lane is drained, or is no longer one of this member's.
+    pub(crate) fn is_leaving(&self, id: LaneId) -> bool {
+        let lane = self.get(id.stream).and_then(|stream| stream.lane(id.lane));
+        lane.is_none_or(Lane::is_draining)
+    }
+
+    /// Takes a lane in as its row tells. `topics` are the subscriptions of its stream.
+    pub(crate) fn adopt(&mut self, row: LaneRow, topics: impl FnOnce() -> Topics) {
+        let id = row.id.stream;
+        self.0
+            .entry(id)
+            .or_insert_with(|| Stream::new(id, row.ends_at, topics()))
+            .adopt(row);
+    }
+
+    /// Forgets a lane, and its stream with the last one.
+    pub(crate) fn remove(&mut self, id: LaneId) {
+        if let Some(stream) = self.0.get_mut(&id.stream) {
+            stream.remove(id.lane);
+            if !stream.has_lanes() {
+                self.0.remove(&id.stream);
+            }
+        }
+    }
+
+    /// There may be new rows for every stream.
+    pub(crate) fn mark_more(&mut self) {
+        self.iter_mut().for_each(|stream| stream.has_more = true);
+    }
+
+    /// Takes no more rows: all lanes are to be given away.
+    pub(crate) fn drain_all(&mut self) {
+        self.iter_mut().for_each(Stream::drain_all);
+    }
+
+    /// Makes a message that was taken open again in its lane, so that the lane's next owner gets it.
+    pub(crate) fn reopen(&mut self, id: LaneId, seq: i64) {
+        if let Some(lane) = self.lane_mut(id) {
+            lane.reopen(seq);
+        }
+    }
+
+    /// A message that was taken is done.
+    pub(crate) fn settle(&mut self, id: LaneId, seq: i64) {
+        if let Some(lane) = self.lane_mut(id) {
+            lane.settle(seq);
+        }
+    }
+
+    /// Looks for a message again, as if it had not been taken.
+    pub(crate) fn put_back(&mut self, id: LaneId, seq: i64) {
+        if let Some(stream) = self.0.get_mut(&id.stream) {
+            stream.put_back(id.lane, seq);
+        }
+    }
+
+    /// Whether a committed row lags behind what was read, or lists a gap that has closed.
+    pub(crate) fn lag(&self) -> bool {
+        self.iter().any(Stream::lags)
+    }
+
+    /// What there is to write: lanes that have changed or have drained; with `full` those that lag as well,
+    /// with `release` all of them, to be given away.
+    pub(crate) fn advances(&self, release: bool, full: bool) -> Vec<Advance> {
+        let mut advances = Vec::new();
+        for stream in self.iter() {
+            stream.advances(release, full, &mut advances);
+        }
+        advances
+    }
+
+    /// Lanes that belong to others by these rows.
+    pub(crate) fn lost(&self, rows: &[LaneRow], member: Uuid) -> Vec<LaneId> {
+        let is_ours = |id: LaneId, epoch: i64| {
+            rows.iter()
+                .any(|row| row.id == id && row.epoch == epoch && row.member == Some(member))
+        };
+        self.lanes()
+            .filter(|(id, lane)| !is_ours(*id, lane.epoch))
+            .map(|(id, _)| id)
+            .collect()
+    }
+
+    /// The lane that a requeued message goes to: one of another member, or any if this member has all.
+    pub(crate) fn lane_for_requeue(&self) -> usize {
+        let is_free = |lane: &usize| self.main().is_none_or(|main| main.lane(*lane).is_none());
+        let others: Vec<usize> = (0..LANES).filter(is_free).collect();
+        fastrand::choice(others).unwrap_or_else(|| fastrand::usize(..LANES))
+    }
+}
