@@ -1,4 +1,7 @@
-//! What a service wants to be told of.
+//! Functions of the service that the log calls when something fails.
+//!
+//! Input: an error, or a message that goes to the dead letters. Output: the service's function was called, and a
+//! panic in it was caught.
 
 use std::{
     fmt,
@@ -11,7 +14,7 @@ use crate::{Message, broker::DeadLetter, crew::panic_text};
 type ErrorHook = Arc<dyn Fn(&sqlx::Error) + Send + Sync>;
 type HandlerHook = Arc<dyn Fn(&Message, &DeadLetter) + Send + Sync>;
 
-/// Functions of the caller's, each called where it happens: they must be quick.
+/// The service's functions. Each is called in the task that has failed, so it must be quick.
 #[derive(Clone, Default)]
 pub(crate) struct Hooks {
     pub(crate) on_read: Option<ErrorHook>,
@@ -39,10 +42,14 @@ impl Hooks {
     }
 }
 
-/// A panic in it is none of ours.
+/// Calls a hook. A panic in it must not end the task of the log that calls it.
 fn call(hook: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(hook)) {
-        tracing::error!(panic = panic_text(&*panic), "a hook of the log panicked");
+        tracing::error!(
+            target: "final::log",
+            panic = panic_text(&*panic),
+            "a hook of the log panicked"
+        );
     }
 }
 

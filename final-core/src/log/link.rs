@@ -1,4 +1,8 @@
-//! The link of one bus to the log: its tasks, and their end.
+//! The link of one bus to the log: it starts the tasks, and ends them in order.
+//!
+//! Input: a member, and the bus's channel for deliveries. State: the running tasks. Output: [`Link`] for the
+//! bus. The engine task consumes; `log-send` publishes what comes through a relay; the others keep the lease,
+//! listen, tell and trim.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +15,7 @@ use tokio::{
 
 use super::{
     engine::Engine,
-    member::{Member, send, tasks},
+    member::{Member, send, tasks, trim},
 };
 use crate::{
     OutboxDatabase,
@@ -35,7 +39,8 @@ pub(crate) struct SqlLink<DB: OutboxDatabase> {
 }
 
 impl<DB: OutboxDatabase> SqlLink<DB> {
-    /// Starts the tasks.
+    /// Starts the tasks. A bus that only publishes gets neither listening nor trimming, and its engine reads
+    /// nothing. `window` bounds the messages that wait to be sent.
     pub(crate) fn start(
         member: Arc<Member<DB>>,
         window: usize,
@@ -65,7 +70,7 @@ impl<DB: OutboxDatabase> SqlLink<DB> {
                 crew.hire("log-listen", move || tasks::listen(Arc::clone(&own)));
             }
             let own = Arc::clone(&member);
-            crew.hire("log-trim", move || tasks::trim(Arc::clone(&own)));
+            crew.hire("log-trim", move || trim::run(Arc::clone(&own)));
         }
         let (own, sent) = (Arc::clone(&member), Arc::new(Mutex::new(sent)));
         let sender = crew.hire("log-send", move || {
@@ -81,7 +86,7 @@ impl<DB: OutboxDatabase> SqlLink<DB> {
         }
     }
 
-    /// Waits for a task's end, and leaves it to the crew if that takes too long.
+    /// Waits for the end of a task. If that takes too long the crew ends it later.
     async fn ended(task: &Mutex<Option<JoinHandle<()>>>, limit: Duration) {
         if let Some(task) = task.lock().await.take() {
             let _ = timeout(limit, task).await;
@@ -96,7 +101,8 @@ impl<DB: OutboxDatabase> Link for SqlLink<DB> {
 
     fn send(&self, outgoing: Outgoing) {
         if let Some(sender) = &*lock(&self.outgoing) {
-            // Full or closed, it is dropped, and so counts as lost.
+            // If the channel is full or closed the message is dropped. It then counts as lost, and the relay
+            // sends it again.
             let _ = sender.try_send(outgoing);
         }
     }
@@ -131,7 +137,7 @@ impl<DB: OutboxDatabase> Link for SqlLink<DB> {
 }
 
 impl<DB: OutboxDatabase> Drop for SqlLink<DB> {
-    /// Without a shutdown: the lease runs out, as if the process had died.
+    /// Without a shutdown nothing is given back: the lease runs out, as if the process had died.
     fn drop(&mut self) {
         lock(&self.deliveries).take();
         self.member.close.cancel();

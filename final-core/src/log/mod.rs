@@ -1,18 +1,24 @@
-//! The database itself as the broker: a log that groups read, each at its own pace.
+//! The database itself as the broker: a log that consumer groups read, each at its own pace.
+//!
+//! Input: messages inside the caller's transaction, or through a relay. State: the tables `final_log` and
+//! `final_log_*`. Output: deliveries to the handlers of each group.
 //!
 //! ```text
-//!   caller's tx ─ one INSERT ─▶ final_log ─▶ engine of each bus ─▶ deliveries ─▶ handlers
-//!                                  │              │ lanes: who reads what, and how far
-//!                 final_log_scheduled ─ when due ─┘ dead letters, beside the progress
+//!   caller's tx ─ one INSERT ─▶ final_log ──────────▶ engine of each bus ─▶ deliveries ─▶ handlers
+//!        └ delayed ─▶ final_log_scheduled ─ when due ─▲    │
+//!              final_log_lanes, final_log_dead ◀───────────┘ progress and dead letters, every so often
 //! ```
 //!
-//! A message is one row, however many groups there are. What a group has done with it stands nowhere
-//! but in its [lanes](progress::lane): sixteen shares of its messages, each owned by one member at a time, each
-//! with a number up to which all is done and a list of what is open below. So reading costs one SELECT
-//! for hundreds of messages, and being done costs one UPDATE every so often.
+//! A message is one row, however many groups there are. A group's progress is stored only in its
+//! [lanes](progress::lane): sixteen partitions of its messages, each owned by one member at a time, each with a
+//! sequence number up to which everything is done and a list of the open ones below it. So reading costs one
+//! SELECT for hundreds of messages, and settling them costs one UPDATE every so often.
 //!
-//! Numbers are given at the INSERT and show at the COMMIT; what is missing below what was read is
-//! watched until it shows or can never show, see [`gaps`](progress::gaps).
+//! A sequence number is allocated at the INSERT and becomes visible at the COMMIT. One that is missing below a
+//! visible one is a gap, and is watched until its row is visible or can never come, see [`gaps`](progress::gaps).
+//!
+//! The rooms, from the floor up: [`progress`] is pure state, [`tables`] has all SQL, [`member`] is one running bus,
+//! [`engine`] is its loop, [`link`] starts and ends the tasks.
 
 mod engine;
 mod hooks;
@@ -48,21 +54,21 @@ pub use self::{
 use crate::broker::{Broker, BrokerError, BrokerErrorKind, Opened, Setup, Staged};
 use crate::{Error, OutboxDatabase};
 
-/// Connections of the log's own pool: leases, removals, and what else needs no session.
+/// Connections of the log's own pool: for leases, removals, and everything else that needs no session.
 const CONNECTIONS: u32 = 3;
 
 /// The service's own database as its broker: durable, and nothing else to run.
 ///
-/// A message goes straight from the caller's transaction into the log, a table all services of the
-/// database share: one INSERT, whatever the number of groups, and at COMMIT it is there. Every service
-/// that subscribes its topic is a group and gets it once; the instances of a service share its
-/// messages. On PostgreSQL, MySQL and MariaDB, and SQLite.
+/// A message goes straight from the caller's transaction into the log, a table that all services of the
+/// database share: one INSERT, however many groups there are, and at COMMIT it is there. Every service that
+/// subscribes the topic is a group and gets the message once; the instances of a service share its messages.
+/// It works on PostgreSQL, MySQL, MariaDB and SQLite.
 ///
-/// Clones are the same broker. Brokers of one process on one database wake each other at once; other
-/// processes hear of a message by NOTIFY on PostgreSQL, and look for it elsewhere.
+/// Clones are the same broker. Brokers of one process on one database wake each other at once. Other
+/// processes hear of a message by NOTIFY on PostgreSQL, and find it by polling on other databases.
 ///
-/// A bus whose outbox is in another database than the log can use it too: its messages then go through
-/// its outbox.
+/// A bus whose outbox is in another database than the log can use it too: its messages then go through its
+/// outbox.
 ///
 /// ```no_run
 /// use final_core::{Bus, Router, SqlBroker, SqliteBus};
@@ -84,10 +90,10 @@ pub struct SqlBroker<DB: OutboxDatabase> {
 }
 
 impl<DB: OutboxDatabase> SqlBroker<DB> {
-    /// A broker in the database of that pool. Nothing is connected until it is used.
+    /// A broker in the database of that pool. It connects when it is used for the first time.
     ///
-    /// It opens up to three connections of its own, and each running bus one that reads and on
-    /// PostgreSQL one that listens, all with the pool's connect options.
+    /// It opens up to three connections of its own. Each running bus opens one that reads, and on PostgreSQL
+    /// one that listens. All have the pool's connect options.
     pub fn new(pool: Pool<DB>) -> Self {
         let place = DB::place(&pool);
         Self {
@@ -99,10 +105,10 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
         }
     }
 
-    /// How far a service is behind, and how many dead letters it has. What `Bus::stats` tells is about
-    /// the outbox, which such a bus does not need.
+    /// How far a service is behind, and how many dead letters it has. `Bus::stats` reports on the outbox, which
+    /// a bus with this broker does not need.
     ///
-    /// One statement that counts what waits; meant for a health check every few seconds.
+    /// It counts the waiting messages, so ask every few seconds and not more often.
     ///
     /// # Errors
     ///
@@ -118,7 +124,7 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
             .map_err(Error::database("counting what waits in the log"))
     }
 
-    /// Dead letters of a service, oldest first: 1,000 at most.
+    /// Dead letters of a service, the oldest first: 1,000 at most.
     ///
     /// # Errors
     ///
@@ -140,16 +146,16 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
             .map_err(Error::database("reading dead letters"))
     }
 
-    /// Puts dead letters of a service back: it alone gets them again, with the same ids. Returns how
-    /// many there were.
+    /// Puts dead letters of a service back into the log. Only that service gets them again, with the same ids.
+    /// Returns how many there were.
     ///
     /// # Errors
     ///
-    /// Fails if the database does; those already put back stay so.
+    /// Fails if the database does. Letters that were put back before the error stay in the log.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves some put back and some not; calling it again does the rest.
+    /// Dropping the future leaves some letters put back and some not. Calling it again does the rest.
     pub async fn replay(
         &self,
         service: impl AsRef<str>,
@@ -164,20 +170,24 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
             .notify(self.wakeups.process, Announcement::Messages)
             .await
         {
-            tracing::debug!(%error, "others were not told of dead letters put back; they will look");
+            tracing::debug!(
+                target: "final::log",
+                %error,
+                "other processes were not told of replayed dead letters; they find them by polling"
+            );
         }
         replayed
     }
 
-    /// Throws dead letters of a service away. Returns how many there were.
+    /// Removes dead letters of a service for good. Returns how many there were.
     ///
     /// # Errors
     ///
-    /// Fails if the database does; those already gone stay so.
+    /// Fails if the database does. Letters that were removed before the error stay removed.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves some gone and some not.
+    /// Dropping the future leaves some letters removed and some not. Calling it again does the rest.
     pub async fn discard(
         &self,
         service: impl AsRef<str>,
@@ -186,13 +196,13 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
         self.log
             .discard(service.as_ref(), filter.borrow())
             .await
-            .map_err(Error::database("throwing dead letters away"))
+            .map_err(Error::database("removing dead letters"))
     }
 
-    /// Forgets a service that does not come back: its subscriptions, its progress and its dead
-    /// letters. The log no longer waits for it. False if it was not known.
+    /// Forgets a service that does not come back: its subscriptions, its progress and its dead letters. The log
+    /// keeps no messages for it any longer. False if the service was not known.
     ///
-    /// A service that is still at work subscribes again, as if for the first time.
+    /// A service that is still running subscribes again, as if for the first time.
     ///
     /// # Errors
     ///
@@ -200,7 +210,7 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped in the middle it has happened or it has not.
+    /// Dropping the future leaves open whether the service was forgotten. Calling it again makes sure.
     pub async fn forget(&self, service: impl AsRef<str>) -> Result<bool, Error> {
         self.log
             .forget(service.as_ref())
@@ -226,17 +236,18 @@ impl<DB: OutboxDatabase> Broker<DB> for SqlBroker<DB> {
             }
             if let Err(error) = member.prepare().await {
                 if error.as_database_error().is_some() || NumbersWentBack::of(&error).is_some() {
-                    let text = "the log's tables could not be made or used; see the cause";
+                    let text = "the log's tables could not be created or used; see the cause";
                     return Err(BrokerError::new(BrokerErrorKind::Refused, text).because(error));
                 }
                 tracing::warn!(
+                    target: "final::log",
                     service = &*member.group, %error,
                     "the log's database cannot be reached yet; trying again"
                 );
             } else {
                 member.set_state(crate::broker::LinkState::Ready);
             }
-            // Room for everything that can be in hand, and for a page that was read for it.
+            // Room for everything that can be in flight, and for a page that was read for it.
             let (sender, deliveries) = mpsc::channel(self.tuning.prefetch + 1_000);
             let link = Arc::new(SqlLink::start(member, setup.confirm_window, sender));
             Ok(Opened { link, deliveries })
@@ -252,7 +263,7 @@ impl<DB: OutboxDatabase> Broker<DB> for SqlBroker<DB> {
             self.log
                 .migrate()
                 .await
-                .map_err(Error::database("making the log's tables"))
+                .map_err(Error::database("creating the log's tables"))
         })
     }
 
@@ -267,7 +278,7 @@ impl<DB: OutboxDatabase> Broker<DB> for SqlBroker<DB> {
     ) -> Option<BoxFuture<'a, Result<(), Error>>> {
         Some(Box::pin(async move {
             self.log.append(conn, messages).await?;
-            messages.iter().for_each(|staged| self.ring_for(staged));
+            messages.iter().for_each(|staged| self.wake_for(staged));
             Ok(())
         }))
     }
@@ -280,7 +291,7 @@ impl<DB: OutboxDatabase> Broker<DB> for SqlBroker<DB> {
         Some(Box::pin(async move {
             let written = self.log.append_alone(conn, message).await?;
             if written {
-                self.ring_for(message);
+                self.wake_for(message);
             }
             Ok(written)
         }))
@@ -292,8 +303,8 @@ impl<DB: OutboxDatabase> Broker<DB> for SqlBroker<DB> {
 }
 
 impl<DB: OutboxDatabase> SqlBroker<DB> {
-    /// Has the log looked at when a message that is written with a delay is due.
-    fn ring_for(&self, staged: &Staged) {
+    /// Wakes the engines for a message that was written with a delay: they note when it is due.
+    fn wake_for(&self, staged: &Staged) {
         if !staged.delay.is_zero() {
             self.wakeups.due_in(staged.delay);
             self.wakeups.wake();

@@ -1,4 +1,7 @@
-//! How a log behaves, each setting with its reason.
+//! How a log behaves, each option with its reason.
+//!
+//! Input: the chained setters of [`SqlBroker`]. State: its tuning and its hooks. Output: the tuning, or one error
+//! that names every value out of range.
 
 use std::{
     sync::Arc,
@@ -11,16 +14,16 @@ use crate::{
     broker::{BrokerError, BrokerErrorKind, DeadLetter},
 };
 
-/// Where a group begins with a topic it subscribes for the first time.
+/// Where a group starts with a topic that it subscribes for the first time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
-    /// With what is published from then on, and with what waits because nobody has ever subscribed the
-    /// topic. What RabbitMQ does, with an outbox before it.
+    /// With messages that are published from then on. If no group has ever subscribed the topic, its messages
+    /// wait, and the group gets those as well. RabbitMQ behind an outbox does the same.
     #[default]
     New,
-    /// With everything that is still there.
+    /// With every message that is still in the log.
     Beginning,
-    /// With what was published at that time, by the database's clock, or later.
+    /// With messages that were published at that time or later, by the database's clock.
     At(SystemTime),
 }
 
@@ -56,7 +59,7 @@ impl Default for Tuning {
 }
 
 impl<DB: OutboxDatabase> SqlBroker<DB> {
-    /// Sets where a service begins with a topic it subscribes for the first time.
+    /// Sets where a service starts with a topic that it subscribes for the first time.
     ///
     /// Defaults to [`Start::New`].
     pub fn start_from(mut self, start: Start) -> Self {
@@ -67,8 +70,8 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
     /// Sets whether messages of one key are handled one after the other, in the order of their
     /// commits, also across retries and crashes; other keys go on. Defaults to false.
     ///
-    /// Messages of one key whose transactions overlap without a lock on a common row may be told in
-    /// the order of their INSERTs. Every instance of a service must say the same.
+    /// If two transactions overlap and have no lock on a common row, messages of one key may come in the order
+    /// of their INSERTs. Every instance of a service must have the same setting.
     pub fn key_order(mut self, ordered: bool) -> Self {
         self.tuning.key_order = ordered;
         self
@@ -76,75 +79,75 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
 
     /// Sets after how many settled messages the progress is written. Defaults to 1,000.
     ///
-    /// So many can be repeated when a process dies.
+    /// At most so many settled messages are repeated when a process dies.
     pub fn commit_after(mut self, messages: usize) -> Self {
         self.tuning.commit_after = messages;
         self
     }
 
-    /// Sets after how long the progress is written, if it was not many that were settled. Defaults to
-    /// 100 ms.
+    /// Sets after how long the progress is written if fewer messages were settled. Defaults to 100 ms.
     pub fn commit_within(mut self, time: Duration) -> Self {
         self.tuning.commit_within = time;
         self
     }
 
-    /// Sets how long the messages of a process that no longer renews its lease stay with it.
+    /// Sets how long a process keeps its messages without renewing its lease.
     ///
-    /// Shorter takes over sooner from a dead process; longer tolerates longer pauses of a live one.
-    /// Renewed at a third. Defaults to 10 s.
+    /// With a shorter lease others take over sooner from a dead process. With a longer one a live process may
+    /// pause for longer. The lease is renewed at a third of its time. Defaults to 10 s.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.tuning.lease = lease;
         self
     }
 
-    /// Sets how many messages are read ahead. Defaults to 1,000.
+    /// Sets how many messages are read ahead of the handlers. Defaults to 1,000.
     pub fn prefetch(mut self, messages: usize) -> Self {
         self.tuning.prefetch = messages;
         self
     }
 
-    /// Sets the longest pause between two looks for messages of other processes. Defaults to 2.5 s.
+    /// Sets the longest pause between two polls for messages of other processes. Defaults to 2.5 s.
     ///
-    /// Where there is no NOTIFY it is how late the first of them can be noticed; while they keep coming
-    /// it is looked every few milliseconds.
+    /// On a database without NOTIFY the first of them can be noticed so late. While they keep coming the log
+    /// is polled every few milliseconds.
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.tuning.poll_interval = interval;
         self
     }
 
-    /// Sets how long messages are kept after they were written, though every group has them. A group
-    /// that comes later can begin with them. Defaults to zero.
+    /// Sets how long messages stay in the log after they were written, even if every group has them. A group
+    /// that comes later can start with them. Defaults to zero.
     ///
-    /// Any service of the database may be the one that removes: all should say the same.
+    /// Any service of the database may be the one that removes them, so all should have the same setting.
     pub fn keep(mut self, time: Duration) -> Self {
         self.tuning.keep.after_read = time;
         self
     }
 
-    /// Sets after how long messages are removed that a group has not read, or that nobody has ever
-    /// subscribed. By default they wait for ever; so they do for a group that never comes back, until
-    /// it is [forgotten](Self::forget).
+    /// Sets after how long messages are removed that some group has not read, or that no group has ever
+    /// subscribed. By default they wait for ever, also for a group that never comes back, until it is
+    /// [forgotten](Self::forget).
     ///
-    /// One service that says so removes what is too old for all services of the database.
+    /// The setting of one service removes messages for all services of the database.
     pub fn max_age(mut self, age: impl Into<Option<Duration>>) -> Self {
         self.tuning.keep.unread = age.into();
         self
     }
 
-    /// Sets a function to be called when the log cannot be read. It is tried again.
+    /// Sets a function to be called when the log cannot be read. Reading is tried again.
     pub fn on_read_error(mut self, hook: impl Fn(&sqlx::Error) + Send + Sync + 'static) -> Self {
         self.hooks.on_read = Some(Arc::new(hook));
         self
     }
 
-    /// Sets a function to be called when the progress cannot be written. It is tried again.
+    /// Sets a function to be called when the progress cannot be written, or the database refuses a message.
+    /// Writing is tried again.
     pub fn on_commit_error(mut self, hook: impl Fn(&sqlx::Error) + Send + Sync + 'static) -> Self {
         self.hooks.on_commit = Some(Arc::new(hook));
         self
     }
 
-    /// Sets a function to be called when a message is given up and goes to the dead letters.
+    /// Sets a function to be called when a message goes to the dead letters.
     pub fn on_handler_error(
         mut self,
         hook: impl Fn(&Message, &DeadLetter) + Send + Sync + 'static,
@@ -153,7 +156,7 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
         self
     }
 
-    /// Tells all problems together.
+    /// One error for all values out of range.
     pub(crate) fn check(&self) -> Result<(), BrokerError> {
         let Tuning {
             commit_after,

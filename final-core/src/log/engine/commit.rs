@@ -3,6 +3,10 @@
 //! Input: lanes that have changed, side effects, and the schedule that says when. Output: committed rows; lanes
 //! that are released, or lost to another member.
 //!
+//! Each lane is written only with the epoch under which this member owns it, and all of them only with the version
+//! of the subscriptions under which they were read. If either has changed, nothing is written at all: the side
+//! effects of a lost lane belong to its new owner.
+//!
 //! ```text
 //!   write ─▶ all written
 //!     ├─▶ nothing: lanes are lost, or topics have changed ─▶ the next round writes again
@@ -37,6 +41,7 @@ enum WriteOutcome {
 }
 
 impl<DB: OutboxDatabase> Engine<DB> {
+    /// Writes the progress if the schedule says so. After a failure it is tried again; reading goes on.
     pub(super) async fn commit_if_due(&mut self) {
         let (commits, retry_at) = (&self.schedule.commits, self.set_aside.next());
         if commits.is_due(Instant::now(), retry_at, || self.streams.lag())
@@ -71,6 +76,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         }
     }
 
+    /// Makes one attempt, in one transaction.
     async fn write(&mut self, release: bool) -> DbResult<WriteOutcome> {
         self.reconnect().await?;
         self.leave_aside(release);
@@ -118,6 +124,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         Ok(WriteOutcome::All)
     }
 
+    /// Everything was written: takes that over into memory, and wakes the tasks and members that wait for it.
     async fn committed(&mut self, advances: Vec<Advance>) {
         let mut has_released = false;
         for advance in advances {
@@ -159,7 +166,8 @@ impl<DB: OutboxDatabase> Engine<DB> {
         self.schedule.commits.changed(Instant::now());
     }
 
-    /// Writes what was settled, and gives all lanes and the membership back.
+    /// Writes what was settled, and gives all lanes and the membership back. If the database does not answer, the
+    /// rest is left to the lease.
     pub(super) async fn finish(mut self) {
         self.deliveries.stop();
         let gaps = self.gaps();

@@ -1,7 +1,14 @@
 //! From a lane to the handlers.
 //!
 //! Input: rows that a lane has taken, and tags of messages that may go now. State: the messages in flight.
-//! Output: deliveries in the bus's channel. Their settlements come back in [`Settlements`].
+//! Output: deliveries in the bus's channel. Their settlements come back in [`Settlements`], under the same tag.
+//!
+//! ```text
+//!   take ─┬─ may go ────────────────────────────────▶ deliver ─▶ channel ─▶ handlers
+//!         └─ waits behind its key ─ deliver_next ─┬──▲   │ expired
+//!                                                 │      └─▶ settled as a dead letter
+//!                     content left out: read first ┘
+//! ```
 
 use std::{sync::Arc, time::Instant};
 
@@ -28,6 +35,7 @@ pub(super) struct Deliveries {
 }
 
 impl Deliveries {
+    /// Nothing in flight. The tags are new, so a delivery of an engine before this one settles nothing here.
     pub(super) fn new(
         tuning: &Tuning,
         settlements: Arc<Settlements>,

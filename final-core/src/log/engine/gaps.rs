@@ -1,7 +1,12 @@
 //! Gaps: looked for again, and filled when they have been missing for long.
 //!
 //! Input: the gaps of a stream that are due. Output: rows that have become visible, offered to their lanes, and
-//! empty rows in place of transactions that were rolled back.
+//! empty rows in place of transactions that were rolled back. When a gap is due is decided in
+//! [`progress::gaps`](crate::log::progress::gaps).
+//!
+//! Without key order each gap is looked for at its own pace, short ones together in one statement. With key order
+//! all gaps below the position are looked for at once, from the last to the first, before anything above them is
+//! offered.
 
 use std::time::Instant;
 
@@ -26,7 +31,7 @@ const LOOKED_FOR: usize = 64;
 const SHORT: i64 = 64;
 const AT_ONCE: usize = 448;
 
-/// What one statement looks for.
+/// What one statement looks for: single sequence numbers, or one range with both its ends.
 #[derive(Debug, PartialEq, Eq)]
 enum Part {
     Some(Vec<i64>),
@@ -66,6 +71,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
 }
 
 impl<DB: OutboxDatabase> Reader<'_, DB> {
+    /// Looks for the gaps of one stream that are due. What predecessors left open comes first.
     async fn watch_gaps(&mut self, stream: &mut Stream, now: Instant, room: usize) -> DbResult<()> {
         if !self.take_inherited(stream).await? {
             return Ok(());
@@ -139,6 +145,9 @@ impl<DB: OutboxDatabase> Reader<'_, DB> {
     }
 
     /// Fills overdue gaps with empty rows, as far as no transaction has them.
+    ///
+    /// The primary key decides. A transaction that has inserted one of these rows and is open makes the statement
+    /// fail, at once or soon. A row that is filled is visible, so the next look for the gap closes it.
     async fn fill(&mut self, stream: &mut Stream, seqs: Vec<i64>) -> DbResult<()> {
         // A removed row leaves a gap as well, which needs no filling.
         *self.trimmed = self.session.trimmed().await?;
@@ -178,7 +187,8 @@ impl<DB: OutboxDatabase> Reader<'_, DB> {
         Ok(())
     }
 
-    /// Offers rows that were missing. True if any gap has closed.
+    /// Offers rows of gaps. True if any gap has closed. A row that is not missing was read meanwhile, and is
+    /// passed over.
     pub(super) async fn offer_missing(
         &mut self,
         stream: &mut Stream,

@@ -3,6 +3,9 @@
 //!
 //! Input: a stream's inherited sequence numbers; light messages that may go now. Output: rows offered to their
 //! lanes, and deliveries.
+//!
+//! A message that waits behind others of its key may be kept without its content, so that one busy key does not
+//! fill the memory. When its turn comes its row is read again; if the row is gone by then, the delivery says so.
 
 use super::{Engine, read::Reader};
 use crate::{
@@ -16,6 +19,7 @@ use crate::{
 };
 
 impl<DB: OutboxDatabase> Engine<DB> {
+    /// Reads and delivers messages that waited without their content, and may go now.
     pub(super) async fn read_waiting(&mut self) -> DbResult<()> {
         let (mut reader, streams) = self.reader();
         reader.read_waiting(streams).await
@@ -38,7 +42,7 @@ impl<DB: OutboxDatabase> Reader<'_, DB> {
         }
     }
 
-    /// Reads and delivers messages that waited with nothing but their sequence number, and may go now.
+    /// Reads one after the other. After an error the rest is noted again for the next round.
     async fn read_waiting(&mut self, streams: &Streams) -> DbResult<()> {
         if !self.deliveries.in_flight.has_to_read() {
             return Ok(());

@@ -11,8 +11,22 @@
 //! ```
 //!
 //! One round of the loop does each of these in turn, as far as it is due, and then sleeps until the schedule's
-//! next time or an event. A row goes forward only: [`read`] and [`gaps`] work on one stream and hand what its lanes
-//! take to [`deliver`]; [`settle`] and [`commit`] bring the answer back.
+//! next time or an event:
+//!
+//! | part | does |
+//! | --- | --- |
+//! | [`reconnect`] | takes a connection, and keeps only state that its server confirms |
+//! | [`refresh`], [`sequence`] | asks for members, topics and lanes; notices sequence numbers that went back |
+//! | [`commit`], [`refused`] | writes the progress, with the side effects that the database takes |
+//! | [`key_order`], [`gaps`], [`read`] | finds rows: left out before, missing before, new |
+//! | [`deliver`], [`settle`] | sends rows to the handlers; takes their settlements |
+//! | [`schedule`] | says what is due, and until when to sleep |
+//!
+//! A row goes forward only: a [`Reader`] works on one stream and gives the rows that its lanes take to
+//! [`Deliveries`]. Nothing here is shared with another task except [`Member`], so there are no locks to hold.
+//!
+//! An error of the database ends a round. What is in memory stays, the next round begins after a pause, and the
+//! link counts as away meanwhile. A panic ends the engine, and a new one starts with what is committed.
 
 mod commit;
 mod deliver;
@@ -86,6 +100,8 @@ struct Group {
 }
 
 impl<DB: OutboxDatabase> Engine<DB> {
+    /// An engine that knows nothing yet. Its first round connects, refreshes and claims lanes. Without a channel
+    /// for deliveries it promotes scheduled messages and watches the sequence, and reads nothing.
     pub(super) fn new(member: Arc<Member<DB>>, deliveries: Option<mpsc::Sender<Delivery>>) -> Self {
         let tuning = &member.tuning;
         Self {
@@ -133,6 +149,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         }
     }
 
+    /// A round has failed: reports it, and waits before the next one.
     async fn failed(&mut self, error: sqlx::Error) {
         let (failures, pause) = self.schedule.step_failed(Instant::now());
         self.member.reading_failed(&error, failures);
@@ -197,7 +214,8 @@ impl<DB: OutboxDatabase> Engine<DB> {
         (reader, &mut self.streams)
     }
 
-    /// Sleeps until there is something to do.
+    /// Sleeps until there is something to do: the schedule's next time, a wakeup, enough settlements, or the
+    /// signal to stop.
     async fn wait(&mut self) {
         self.member
             .settlements

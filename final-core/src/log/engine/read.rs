@@ -2,6 +2,15 @@
 //!
 //! Input: streams that may have more rows, and the room in flight. Output: rows offered to their lanes, the
 //! stream's new position, and the gaps below it.
+//!
+//! ```text
+//!   page ─ be sure it is on the disk ─▶ each row: note what is missing before it ─▶ offer
+//!                                                                 Take ─▶ payload ─▶ deliveries
+//!                                              then the position moves on ◀─ Skip, Leave
+//! ```
+//!
+//! The position moves past a row only once the row was offered. So an error in between loses nothing: the next
+//! round reads the rest of the page again, and a row that was taken is not taken twice.
 
 use std::time::Instant;
 
@@ -20,6 +29,9 @@ use crate::{
 };
 
 /// What one stream is read with. A row goes from the session through the stream to the deliveries.
+///
+/// It borrows these parts from the engine for one part of a round, and leaves out the streams: each method gets
+/// the one stream that it works on.
 pub(super) struct Reader<'a, DB: OutboxDatabase> {
     pub(super) member: &'a Member<DB>,
     pub(super) session: &'a mut Session<DB>,
@@ -87,6 +99,9 @@ impl<DB: OutboxDatabase> Reader<'_, DB> {
         self.be_sure(rows).await
     }
 
+    /// Waits until the server cannot forget these rows, and remembers them: the next connection compares them
+    /// with the table. A server that forgot a row would give its sequence number to another message, which would
+    /// then be passed over.
     async fn be_sure(&mut self, rows: Vec<LogRow>) -> DbResult<Vec<LogRow>> {
         if !rows.is_empty() {
             self.session.be_sure(self.member.id).await?;
@@ -151,7 +166,8 @@ impl<DB: OutboxDatabase> Reader<'_, DB> {
         Ok(offer)
     }
 
-    /// Takes a row into flight, with its payload.
+    /// Takes a row into flight. A heavy payload was left out of the page and is read now; if that fails the row
+    /// is put back, and looked for again like a gap.
     async fn take(&mut self, stream: &mut Stream, mut row: LogRow) -> DbResult<()> {
         let lane = row.lane;
         if row.is_heavy() {

@@ -2,6 +2,14 @@
 //!
 //! Input: a session without a connection. Output: a connection, and the lanes that are surely still true: those
 //! of the table if the server remembers everything, otherwise none.
+//!
+//! ```text
+//!   no connection ─ open ─▶ compare ─┬─ the server has all that was read ─▶ keep the lanes that are ours
+//!                                    └─ something is missing ─▶ forget all lanes, read again from the table
+//! ```
+//!
+//! A server that lost its last commits in a crash, or another one in its place, allocates their sequence numbers
+//! again. Without this comparison the messages with those numbers would be passed over.
 
 use std::time::Instant;
 

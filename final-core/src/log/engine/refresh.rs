@@ -2,6 +2,15 @@
 //!
 //! Input: one statement that asks for all of it. Output: lanes that are claimed, drained or forgotten, streams
 //! with the current topics, and the time of the next refresh.
+//!
+//! ```text
+//!   refresh ─▶ sequence ─▶ topics, if their version has changed ─▶ rebalance, if the lanes are not shared well
+//!                                                                    │ free ─▶ claim ─▶ adopt
+//!                                                                    └ too many ─▶ drain
+//! ```
+//!
+//! In a quiet group it is the only statement, every `poll_interval`. It also finds new messages that no wakeup
+//! has announced.
 
 use std::{sync::Arc, time::Instant};
 
@@ -20,6 +29,7 @@ use crate::{
 };
 
 impl<DB: OutboxDatabase> Engine<DB> {
+    /// Asks the database once, and acts on the answer.
     pub(super) async fn refresh(&mut self) -> DbResult<()> {
         let member = Arc::clone(&self.member);
         let marks = member.watermarks().list();
@@ -54,6 +64,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         Ok(LaneShare::is_content(self.group.members, mine))
     }
 
+    /// Whether lanes are to be claimed, drained, or compared with the table.
     fn must_rebalance(&self, refreshed: &Refreshed) -> bool {
         let fair = LANES.div_ceil(self.group.members);
         let has_too_many =

@@ -53,6 +53,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         Ok(())
     }
 
+    /// Sets every side effect aside: together they are refused, and it cannot be told which one is to blame.
     pub(super) fn set_all_aside(&mut self, error: &sqlx::Error) {
         for (lane, effect) in std::mem::take(&mut self.side_effects) {
             self.set_aside(RefusedEffect::new(lane, effect), error);
@@ -87,7 +88,8 @@ impl<DB: OutboxDatabase> Engine<DB> {
         }
     }
 
-    /// Leaves messages that are set aside to the next owners of lanes that are given away.
+    /// Leaves messages that are set aside to the next owners of lanes that are given away: they would keep the
+    /// lanes from ever being idle.
     pub(super) fn leave_aside(&mut self, release: bool) {
         let streams = &mut self.streams;
         let leaves = |lane: LaneId| release || streams.is_leaving(lane);
@@ -98,7 +100,9 @@ impl<DB: OutboxDatabase> Engine<DB> {
         }
     }
 
-    /// Tries again what is set aside and due.
+    /// Tries again what is set aside and due. A letter is tried in its simplest form, in a transaction that is
+    /// rolled back; if the database takes it, the next commit writes the letter in its whole form, or the first
+    /// form that is taken.
     pub(super) async fn bring_back(&mut self) -> DbResult<()> {
         let member = Arc::clone(&self.member);
         let mut due = self.set_aside.take_due().into_iter();

@@ -2,6 +2,13 @@
 //!
 //! Input: settlements by tag. Output: the message is settled in its lane, a side effect may be added, and the
 //! next message of its key is delivered. Nothing is written here; [`commit`](super::commit) does that.
+//!
+//! | settlement | side effect |
+//! | --- | --- |
+//! | ack | none |
+//! | dead letter | the letter, in the transaction of the progress |
+//! | requeue | a copy for another member; none while the bus stops: the message stays open in its lane |
+//! | requeue, with a key in key order | none: a handler here gets the message again |
 
 use std::time::Instant;
 
@@ -13,12 +20,15 @@ use crate::{
 };
 
 impl<DB: OutboxDatabase> Engine<DB> {
+    /// Takes all settlements that have come since the last round.
     pub(super) fn take_settlements(&mut self) {
         for (tag, settlement) in self.member.settlements.take() {
             self.settle(tag, settlement);
         }
     }
 
+    /// Settles one message. A tag that is unknown belongs to a lane that was lost, or to an engine before this
+    /// one: its message is no longer this engine's.
     fn settle(&mut self, tag: u64, settlement: Settlement) {
         let Some(taken) = self.deliveries.in_flight.get(tag) else {
             return;

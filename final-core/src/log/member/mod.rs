@@ -1,8 +1,18 @@
 //! One running bus among those that share a log.
+//!
+//! Input: the broker's log and tuning, a service, and its topics. State: the lease, the link's state, the
+//! watermarks of the sequence, and the signals that end the tasks. Output: a membership in the service's group,
+//! which [`engine`](super::engine) and the tasks of this folder work with.
+//!
+//! ```text
+//!   prepare: tables, subscriptions, membership ─▶ renewed each third of the lease
+//!   stop: no more deliveries ─▶ finish: progress written, lanes given back ─▶ close: every task ends
+//! ```
 
 pub(crate) mod send;
 pub(crate) mod settlements;
 pub(crate) mod tasks;
+pub(crate) mod trim;
 pub(crate) mod wakeups;
 
 use std::{
@@ -35,7 +45,7 @@ use crate::{
     database::DbResult,
 };
 
-/// What the tasks of one link share.
+/// One member of a group, as the tasks of its link share it. It has no task of its own.
 pub(crate) struct Member<DB: OutboxDatabase> {
     pub(crate) log: Arc<Log<DB>>,
     pub(crate) wakeups: Arc<Wakeups>,
@@ -46,18 +56,19 @@ pub(crate) struct Member<DB: OutboxDatabase> {
     topics: Vec<Arc<str>>,
     pub(crate) id: Uuid,
     pub(crate) settlements: Arc<Settlements>,
-    /// Told when messages may have become removable.
+    /// Notified when messages may have become removable.
     pub(crate) progress: Notify,
     /// Nothing is delivered from then on.
     pub(crate) stop: CancellationToken,
-    /// What is settled by then is written, and the rest given back.
+    /// Settlements up to then are written, and the rest is given back.
     pub(crate) finish: CancellationToken,
-    /// Everything ends.
+    /// Every task ends.
     pub(crate) close: CancellationToken,
     state: watch::Sender<LinkState>,
     prepared: OnceCell<()>,
-    /// What the engine has read, and whether somebody has found numbers that have gone back.
+    /// What the engine has read.
     watermarks: Mutex<Watermarks>,
+    /// Whether a task has found a sequence number that was used twice.
     suspects: AtomicBool,
     lease_end: Mutex<Instant>,
     listening: AtomicBool,
@@ -94,7 +105,7 @@ impl<DB: OutboxDatabase> Member<DB> {
         }
     }
 
-    /// Whether there is anything to receive.
+    /// Whether the bus subscribes any topic.
     pub(crate) fn consumes(&self) -> bool {
         !self.topics.is_empty()
     }
@@ -104,7 +115,7 @@ impl<DB: OutboxDatabase> Member<DB> {
         self.prepared
             .get_or_try_init(|| async {
                 self.log.migrate().await?;
-                // Before anything begins at the end of the log.
+                // Before anything starts at the end of the log, which may lie too low.
                 self.mended(self.log.mend(&ReaderKnowledge::default()).await?);
                 if self.consumes() {
                     self.subscribe().await?;
@@ -119,19 +130,21 @@ impl<DB: OutboxDatabase> Member<DB> {
             .map(drop)
     }
 
+    /// Whether the tables are there and the membership is written.
     pub(crate) fn is_prepared(&self) -> bool {
         self.prepared.initialized()
     }
 
+    /// Subscribes topics that the group has not subscribed yet.
     pub(crate) async fn subscribe(&self) -> DbResult<()> {
         let start = self.tuning.start;
         self.log.subscribe(&self.group, &self.topics, start).await
     }
 
-    /// Throws away what the group has not read, and its dead letters.
+    /// Removes the group's unread messages and its dead letters.
     pub(crate) async fn purge(&self) -> Result<(), BrokerError> {
         let failed = |error: sqlx::Error| {
-            let text = "the log could not be purged";
+            let text = "the log could not be purged; see the cause";
             BrokerError::new(BrokerErrorKind::Refused, text).because(error)
         };
         self.log.migrate().await.map_err(failed)?;
@@ -144,9 +157,10 @@ impl<DB: OutboxDatabase> Member<DB> {
         ))
     }
 
+    /// Writes the membership, with a lease.
     async fn join(&self) -> DbResult<()> {
         let asked = Instant::now();
-        // Who only publishes is no member of the group: it takes no share of the lanes.
+        // A bus that only publishes gets no share of the lanes, so it is a member without a group.
         let group = if self.consumes() { &*self.group } else { "" };
         let lease = self.tuning.lease;
         self.log
@@ -156,7 +170,7 @@ impl<DB: OutboxDatabase> Member<DB> {
         Ok(())
     }
 
-    /// Extends the lease, or joins again if somebody has forgotten us.
+    /// Extends the lease, or joins again if the membership was removed meanwhile.
     pub(crate) async fn renew(&self) -> DbResult<()> {
         let asked = Instant::now();
         if self.log.renew(self.id, self.tuning.lease).await? {
@@ -166,7 +180,7 @@ impl<DB: OutboxDatabase> Member<DB> {
         self.join().await
     }
 
-    /// By our clock the lease runs from before it was asked for.
+    /// Notes a lease by this process's clock. It runs from before the statement was sent, so it ends here first.
     fn leased_since(&self, asked: Instant) {
         *self
             .lease_end
@@ -174,7 +188,7 @@ impl<DB: OutboxDatabase> Member<DB> {
             .unwrap_or_else(PoisonError::into_inner) = asked + self.tuning.lease;
     }
 
-    /// Whether the lease is surely not over.
+    /// Whether the lease is surely still running.
     pub(crate) fn is_alive(&self) -> bool {
         Instant::now()
             < *self
@@ -183,42 +197,44 @@ impl<DB: OutboxDatabase> Member<DB> {
                 .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What this process knows of the sequence. The lock is held for moments only.
     pub(crate) fn watermarks(&self) -> MutexGuard<'_, Watermarks> {
         self.watermarks
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Somebody has found a number that was given out twice: the engine is to look.
+    /// A task has found a sequence number that was used twice. The next refresh looks through the whole log.
     pub(crate) fn suspect_numbers(&self) {
         self.suspects.store(true, Ordering::Release);
         self.wakeups.wake_members();
     }
 
-    /// Whether that is so; once.
+    /// Whether a task has found one. True once.
     pub(crate) fn take_suspicion(&self) -> bool {
         self.suspects.swap(false, Ordering::AcqRel)
     }
 
-    /// Tells that numbers have gone back.
+    /// Reports that sequence numbers went back, and wakes the readers for the messages that have new ones.
     pub(crate) fn mended(&self, mended: Mended) {
         if mended.is_nothing() {
             return;
         }
         let (from, to) = mended.raised.unzip();
         tracing::error!(
+            target: "final::log",
             service = &*self.group,
             from,
             to,
             messages = mended.moved,
-            "the numbers of the log had gone back: its sequence was restarted, its table truncated, or \
-             another server counts on its own; they were raised, and messages that would have been \
-             passed over have new numbers"
+            "the sequence numbers of the log went back: its sequence was restarted, its table truncated, \
+             or another server counts on its own. The sequence was raised, and messages that would have \
+             been passed over have new sequence numbers"
         );
         self.wakeups.committed();
     }
 
-    /// Tells everybody that members came or went.
+    /// Tells the engines of this and of other processes that members came or went.
     pub(crate) async fn announce_members(&self) {
         self.wakeups.wake_members();
         if let Err(error) = self
@@ -226,15 +242,20 @@ impl<DB: OutboxDatabase> Member<DB> {
             .notify(self.wakeups.process, Announcement::Members)
             .await
         {
-            tracing::debug!(%error, "others were not told that members came or went");
+            tracing::debug!(
+                target: "final::log",
+                %error,
+                "other processes were not told that members came or went"
+            );
         }
     }
 
+    /// The state of the link, to watch.
     pub(crate) fn state(&self) -> watch::Receiver<LinkState> {
         self.state.subscribe()
     }
 
-    /// Closed stays closed.
+    /// Sets the state of the link. A closed link stays closed.
     pub(crate) fn set_state(&self, new: LinkState) {
         self.state.send_if_modified(|state| {
             let changes = *state != new && *state != LinkState::Closed;
@@ -245,6 +266,7 @@ impl<DB: OutboxDatabase> Member<DB> {
         });
     }
 
+    /// Whether announcements of other processes are heard, so that nothing has to be polled.
     pub(crate) fn is_listening(&self) -> bool {
         self.listening.load(Ordering::Relaxed)
     }
@@ -253,24 +275,28 @@ impl<DB: OutboxDatabase> Member<DB> {
         self.listening.store(listening, Ordering::Relaxed);
     }
 
+    /// Reports that the log could not be read, to the log and to the service's hook.
     pub(crate) fn reading_failed(&self, error: &sqlx::Error, failures: u32) {
         self.log_failure("reading the log", error, failures);
         self.hooks.read(error);
     }
 
+    /// Reports that the progress could not be written, to the log and to the service's hook.
     pub(crate) fn committing_failed(&self, error: &sqlx::Error, failures: u32) {
-        self.log_failure("writing down the progress", error, failures);
+        self.log_failure("writing the progress", error, failures);
         self.hooks.commit(error);
     }
 
+    /// Tells the service's hook of a message that goes to the dead letters.
     pub(crate) fn handling_failed(&self, message: &Message, why: &DeadLetter) {
         self.hooks.handler(message, why);
     }
 
-    /// At once, and then every hundredth time in a row.
+    /// Logs the first failure in a row, and then every hundredth.
     pub(crate) fn log_failure(&self, doing: &'static str, error: &sqlx::Error, failures: u32) {
         if failures % 100 == 1 {
             tracing::warn!(
+                target: "final::log",
                 service = &*self.group, doing, %error, failures,
                 "the database failed; trying again"
             );

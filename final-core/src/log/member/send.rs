@@ -1,4 +1,13 @@
-//! Messages that come by a relay: another database's outbox, or `confirm(false)`.
+//! Messages that come through a relay: from the outbox of another database, or with `confirm(false)`.
+//!
+//! Input: outgoing messages in the link's channel. Output: rows of the log, up to 500 per transaction, and a
+//! confirm for each message. A message that the database refuses does not hold up the others.
+//!
+//! ```text
+//!   batch ─ one transaction ─┬─ committed ─▶ each confirmed as stored
+//!                            ├─ values refused ─▶ each alone: stored, or faulty
+//!                            └─ failed ─▶ all dropped, which counts as lost: the relay sends them again
+//! ```
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,12 +22,12 @@ use crate::{
 
 /// Messages of one transaction.
 const BATCH: usize = 500;
-/// The pause while the database is away.
+/// The pause after the database has failed.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Writes what it is sent into the log until nobody sends any more.
+/// Writes outgoing messages into the log until the channel is closed.
 ///
-/// `outgoing` outlives a panic, which loses only what it had in hand.
+/// The channel outlives a panic of this task, which loses only the messages of its batch.
 pub(crate) async fn run<DB: OutboxDatabase>(
     member: Arc<Member<DB>>,
     outgoing: Arc<Mutex<mpsc::Receiver<Outgoing>>>,
@@ -35,7 +44,7 @@ pub(crate) async fn run<DB: OutboxDatabase>(
     }
 }
 
-/// `failures` are those in a row.
+/// Writes a batch. `failures` counts those in a row.
 async fn send<DB: OutboxDatabase>(member: &Member<DB>, sending: Vec<Sending>, failures: &mut u32) {
     let all: Vec<Staged> = sending.iter().map(staged).collect();
     let error = match write(member, &all).await {
@@ -52,12 +61,12 @@ async fn send<DB: OutboxDatabase>(member: &Member<DB>, sending: Vec<Sending>, fa
         *failures = failures.saturating_add(1);
         member.log_failure("writing messages to the log", &error, *failures);
         member.set_state(LinkState::Away);
-        // Dropped, each counts as lost and is sent again.
+        // A dropped message counts as lost, and the relay sends it again.
         drop(sending);
         return tokio::time::sleep(PAUSE).await;
     }
     *failures = 0;
-    // One of them is to blame, and the others need not suffer for it.
+    // One of them is refused. Alone, the others are written.
     for one in sending {
         let alone = [staged(&one)];
         match write(member, &alone).await {
@@ -77,7 +86,7 @@ fn staged(sending: &Sending) -> Staged {
     }
 }
 
-/// The record behind it is removed once this has returned, so it waits for the disk.
+/// Writes messages and waits for the disk: once this has returned, the records they come from are removed.
 async fn write<DB: OutboxDatabase>(member: &Member<DB>, staged: &[Staged]) -> DbResult<()> {
     member.prepare().await?;
     let mut tx = member.log.begin().await?;

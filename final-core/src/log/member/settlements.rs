@@ -1,4 +1,7 @@
-//! Where settlements wait for the engine.
+//! Where settlements of the handlers wait for the engine.
+//!
+//! Input: settlements by their tag, from any task. State: those that the engine has not taken yet. Output: all of
+//! them at once, and a wakeup of the engine once there are enough.
 
 use std::sync::{
     Mutex, PoisonError,
@@ -9,37 +12,39 @@ use tokio::sync::Notify;
 
 use crate::broker::{Settlement, Settler};
 
-/// Settlements that nobody has looked at. There are never more than deliveries in hand.
+/// Settlements that the engine has not taken. There are never more than messages in flight.
 #[derive(Debug)]
 pub(crate) struct Settlements {
-    queue: Mutex<Vec<(u64, Settlement)>>,
-    /// From how many on the engine is woken: most of them can wait for its next round.
+    waiting: Mutex<Vec<(u64, Settlement)>>,
+    /// From so many on the engine is woken. Most of them can wait for its next round.
     wake_at: AtomicUsize,
     notify: Notify,
-    /// How many engines have had it.
+    /// How many engines have worked with it.
     engines: AtomicU64,
 }
 
 impl Settlements {
     pub(crate) fn new() -> Self {
         Self {
-            queue: Mutex::default(),
+            waiting: Mutex::default(),
             wake_at: AtomicUsize::new(1),
             notify: Notify::new(),
             engines: AtomicU64::new(0),
         }
     }
 
-    /// The first tag of an engine's deliveries. After a panic the next engine takes the same messages in
-    /// hand again, while handlers of the one before still settle theirs: their tags are nobody's then.
+    /// The first tag of an engine's deliveries. After a panic the next engine takes the same messages again,
+    /// while handlers still settle deliveries of the engine before: those tags must not mean other messages.
     pub(crate) fn first_tag(&self) -> u64 {
         self.engines.fetch_add(1, Ordering::Relaxed) << 40
     }
 
+    /// Takes all settlements.
     pub(crate) fn take(&self) -> Vec<(u64, Settlement)> {
-        std::mem::take(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Sets from how many settlements on the engine is woken.
     pub(crate) fn set_wake_at(&self, settlements: usize) {
         self.wake_at.store(settlements.max(1), Ordering::Relaxed);
     }
@@ -49,7 +54,7 @@ impl Settlements {
         loop {
             let notified = self.notify.notified();
             let waiting = self
-                .queue
+                .waiting
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .len();
@@ -63,11 +68,11 @@ impl Settlements {
 
 impl Settler for Settlements {
     fn settle(&self, tag: u64, settlement: Settlement) {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.push((tag, settlement));
-        let waiting = queue.len();
-        drop(queue);
-        if waiting >= self.wake_at.load(Ordering::Relaxed) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.push((tag, settlement));
+        let settlements = waiting.len();
+        drop(waiting);
+        if settlements >= self.wake_at.load(Ordering::Relaxed) {
             self.notify.notify_one();
         }
     }

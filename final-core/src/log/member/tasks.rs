@@ -1,32 +1,32 @@
-//! What goes on beside the engine: leases, notices, removals.
+//! Tasks of a running bus beside the engine.
+//!
+//! | task | does |
+//! | --- | --- |
+//! | `renew` | extends the lease, each third of its time |
+//! | `listen` | hears other processes, and wakes the engines of this one |
+//! | `tell` | tells other processes of commits |
+//!
+//! Input: the member, and signals of other tasks or processes. Output: the lease in `final_log_members`, and
+//! wakeups. Each task ends with the member's `close`, and goes on after an error of the database. The tasks
+//! [`send`](super::send) and [`trim`](super::trim) have files of their own.
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use tokio::time::{sleep, sleep_until};
+use tokio::time::sleep;
 
 use super::Member;
-use crate::log::{
-    progress::watermark::ReadState,
-    tables::{members::Announcement, trim::Keep},
-};
-use crate::{OutboxDatabase, backoff::Backoff};
+use crate::{OutboxDatabase, backoff::Backoff, log::tables::members::Announcement};
 
-/// The pause between two notices to other processes: what commits meanwhile shares one.
+/// The pause between two notices to other processes: commits in between share one.
 const NOTICE: Duration = Duration::from_millis(2);
-/// The pause between two rounds of removing.
-const TRIM: Duration = Duration::from_millis(500);
-/// How often messages that are kept for a time are looked at.
-const AGES: Duration = Duration::from_secs(10);
-/// How often what was passed over is looked at.
-const SWEEP: Duration = Duration::from_secs(600);
-/// The pause before the log is walked through for the first time.
-const FIRST_WALK: Duration = Duration::from_secs(1);
-const AGAIN: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+/// The pauses after a failure.
+const PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
-/// Extends the lease at a third of its time.
+/// Extends the lease, and joins again if the membership is gone. Sooner than others may take over it is tried
+/// several times, so one failure does no harm.
 pub(crate) async fn renew<DB: OutboxDatabase>(member: Arc<Member<DB>>) {
     let third = member.tuning.lease / 3;
     let mut failures = 0;
@@ -41,16 +41,20 @@ pub(crate) async fn renew<DB: OutboxDatabase>(member: Arc<Member<DB>>) {
             continue;
         }
         if let Err(error) = member.renew().await {
-            tracing::debug!(%error, "the lease on our lanes was not renewed; trying again");
+            tracing::debug!(
+                target: "final::log",
+                %error,
+                "the lease on our lanes was not renewed; trying again"
+            );
             failures += 1;
-            pause = AGAIN.pause(failures).min(third);
+            pause = PAUSES.pause(failures).min(third);
         } else {
             (failures, pause) = (0, third);
         }
     }
 }
 
-/// Hears what other processes say.
+/// Hears what other processes announce, and wakes the engines of this one.
 pub(crate) async fn listen<DB: OutboxDatabase>(member: Arc<Member<DB>>) {
     let own = member.wakeups.process.to_string();
     let mut failures = 0;
@@ -58,13 +62,14 @@ pub(crate) async fn listen<DB: OutboxDatabase>(member: Arc<Member<DB>>) {
         let since = Instant::now();
         let heard = |text: &str| {
             member.set_listening(true);
-            let (notice, from) = Announcement::parse(text);
-            // Our own come back as well. Nobody's: just connected, and something may have been missed.
+            let (announcement, from) = Announcement::parse(text);
+            // Our own announcements come back as well. One without a sender means that the connection is new,
+            // so something may have been missed.
             if from == own {
                 return;
             }
             member.wakeups.wake();
-            if notice == Announcement::Members {
+            if announcement == Announcement::Members {
                 member.wakeups.wake_members();
             }
         };
@@ -75,7 +80,11 @@ pub(crate) async fn listen<DB: OutboxDatabase>(member: Arc<Member<DB>>) {
         };
         member.set_listening(false);
         if let Err(error) = ended {
-            tracing::debug!(%error, "others are not heard; polling instead");
+            tracing::debug!(
+                target: "final::log",
+                %error,
+                "other processes are not heard; polling instead"
+            );
         }
         failures = if since.elapsed() > Duration::from_secs(60) {
             1
@@ -83,13 +92,13 @@ pub(crate) async fn listen<DB: OutboxDatabase>(member: Arc<Member<DB>>) {
             failures + 1
         };
         tokio::select! {
-            () = sleep(AGAIN.pause(failures)) => {}
+            () = sleep(PAUSES.pause(failures)) => {}
             () = member.close.cancelled() => return,
         }
     }
 }
 
-/// Tells other processes of our commits. Outside the transactions: a notice inside would make all
+/// Tells other processes of our commits. It does so outside the transactions: a NOTIFY inside would make all
 /// commits of the database wait for each other.
 pub(crate) async fn tell<DB: OutboxDatabase>(member: Arc<Member<DB>>) {
     let mut commits = member.wakeups.commits();
@@ -104,96 +113,12 @@ pub(crate) async fn tell<DB: OutboxDatabase>(member: Arc<Member<DB>>) {
                 .notify(member.wakeups.process, Announcement::Messages)
                 .await
         {
-            tracing::debug!(%error, "others were not told of new messages; they will look");
+            tracing::debug!(
+                target: "final::log",
+                %error,
+                "other processes were not told of new messages; they find them by polling"
+            );
         }
         sleep(NOTICE).await;
     }
-}
-
-/// Removes what all groups have. Looks now and then whether every message has the number it was given
-/// first.
-pub(crate) async fn trim<DB: OutboxDatabase>(member: Arc<Member<DB>>) {
-    let keep = member.tuning.keep;
-    let keeps = !keep.after_read.is_zero() || keep.unread.is_some();
-    let mut swept = Instant::now();
-    let mut sweep_from = 0;
-    let mut told = 0;
-    let (mut walk_at, mut walk_from) = (Instant::now() + FIRST_WALK, 0);
-    loop {
-        tokio::select! {
-            () = member.progress.notified() => {}
-            () = sleep(AGES), if keeps => {}
-            () = sleep_until(walk_at.into()) => {}
-            () = member.close.cancelled() => return,
-        }
-        if !member.is_prepared() {
-            walk_at = walk_at.max(Instant::now() + FIRST_WALK);
-            continue;
-        }
-        if Instant::now() >= walk_at {
-            match member.log.walk(walk_from).await {
-                Ok((next, finds)) => {
-                    if finds {
-                        member.suspect_numbers();
-                    }
-                    walk_at = Instant::now() + next.map_or(SWEEP, |_| TRIM);
-                    walk_from = next.unwrap_or(0);
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "the log was not walked through; tried again later");
-                    walk_at = Instant::now() + AGES;
-                }
-            }
-        }
-        if let Err(error) = trim_all(&member, keep).await {
-            tracing::debug!(%error, "the log was not trimmed; tried again later");
-        }
-        // Here and not where the log is read: reading must not wait for who is writing.
-        let last = member.watermarks().for_others().pop();
-        if let Some(last) = last.filter(|last| last.seq > told) {
-            match member.log.write_watermark(last).await {
-                Ok(()) => told = last.seq,
-                Err(error) => {
-                    tracing::debug!(%error, "others were not told how far the log was read");
-                }
-            }
-        }
-        if swept.elapsed() >= SWEEP {
-            let is_second = |seq, written_at| {
-                let is_second = member.watermarks().are_broken_by(seq, written_at);
-                if is_second {
-                    member.suspect_numbers();
-                }
-                is_second
-            };
-            match member.log.sweep(sweep_from, keep, is_second).await {
-                Ok(Some(on)) => sweep_from = on,
-                Ok(None) => (sweep_from, swept) = (0, Instant::now()),
-                Err(error) => tracing::debug!(%error, "the log was not swept; tried again later"),
-            }
-        }
-        tokio::select! {
-            () = sleep(TRIM) => {}
-            () = member.close.cancelled() => return,
-        }
-    }
-}
-
-async fn trim_all<DB: OutboxDatabase>(
-    member: &Member<DB>,
-    keep: Keep,
-) -> crate::database::DbResult<()> {
-    let read_state = |seq, written_at| {
-        let state = member.watermarks().read_state(seq, written_at);
-        if state == ReadState::Reused {
-            member.suspect_numbers();
-        }
-        state
-    };
-    while member.log.trim(keep, read_state).await? {
-        if member.close.is_cancelled() {
-            break;
-        }
-    }
-    Ok(())
 }

@@ -3,6 +3,14 @@
 //! Input: rows that lanes have taken, and the tags of settled deliveries. State: each message by its tag, their
 //! weight, and with [`key_order`](super::key_order) which of them wait behind others. Output: the tag to deliver
 //! next, and how much room there is to read on.
+//!
+//! ```text
+//!   take ─┬─ first of its key, or without one ─▶ delivered ────────────────── settle ─▶ out
+//!         └─ waits ─ the one before is settled ─▲       ▲
+//!              └ light: without its content ─ read ─ fill┘
+//! ```
+//!
+//! Three things bound the memory: the number of messages with content, their weight, and the number of light ones.
 
 use std::{
     collections::HashMap,
@@ -78,6 +86,7 @@ impl InFlight {
             .saturating_sub(self.messages.len() - self.light)
     }
 
+    /// A message in flight.
     pub(crate) fn get(&self, tag: u64) -> Option<&TakenMessage> {
         self.messages.get(&tag)
     }
@@ -188,6 +197,7 @@ impl InFlight {
         seqs
     }
 
+    /// A message is no longer in flight, and takes no room.
     fn lighten(&mut self, taken: &TakenMessage) {
         if taken.is_light {
             self.light -= 1;

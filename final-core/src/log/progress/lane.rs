@@ -79,6 +79,7 @@ impl Lane {
         }
     }
 
+    /// How far the lane has been read, as committed.
     pub(crate) fn read_to(&self) -> i64 {
         self.read_to
     }
@@ -141,6 +142,7 @@ impl Lane {
         }
     }
 
+    /// Whether the lane is being given away.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining
     }
@@ -150,6 +152,7 @@ impl Lane {
         self.in_flight.is_empty()
     }
 
+    /// Whether anything was taken or settled since the last commit.
     pub(crate) fn has_changed(&self) -> bool {
         self.changed
     }

@@ -1,10 +1,16 @@
 //! A dead letter on its way into the table, in the first form that the database takes.
+//!
+//! Input: why a message is dead, and the code of each refusal. State: the form. Output: the columns to write.
+//!
+//! ```text
+//!   whole ─▶ plain ─▶ short ─▶ fixed ─▶ escaped (if it has headers) ─▶ bare ─▶ least
+//! ```
 
 use std::fmt::Write;
 
 use crate::{broker::DeadLetter, database::limits::plain_text};
 
-/// A letter, and how much of it is left.
+/// A letter, and the form in which it is written next.
 #[derive(Clone, Debug)]
 pub(crate) struct LetterDraft {
     why: DeadLetter,
@@ -13,7 +19,7 @@ pub(crate) struct LetterDraft {
     headers: Option<String>,
 }
 
-/// From the whole letter to what is left of it in the end. A database that refuses one is offered the next.
+/// The forms of a letter, from the whole one to the least. If the database refuses one, the next is tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Form {
     Whole,
@@ -21,9 +27,9 @@ enum Form {
     Plain,
     /// The same, for a narrow column.
     Short,
-    /// Nothing of the reason; the code of the refusal instead.
+    /// The code of the refusal in place of the reason.
     Fixed(String),
-    /// The headers in ASCII, which their JSON can be without losing anything.
+    /// The headers in ASCII: JSON can write every character so.
     Escaped,
     /// Neither key nor headers, and a reason that says so.
     Bare,
@@ -31,17 +37,17 @@ enum Form {
     Least,
 }
 
-/// What is written of a letter, besides what never changes.
+/// The columns of a letter that depend on its form.
 pub(crate) struct LetterColumns {
     pub(crate) reason: String,
-    /// Whether the key is kept; and the headers, unless they are given here.
+    /// Whether the message's key is written. Its headers are then written too, unless they are given here.
     pub(crate) key: bool,
     pub(crate) headers: Option<String>,
 }
 
 impl LetterDraft {
     pub(crate) fn new(why: DeadLetter) -> Self {
-        // One that was not made by `new` may be longer.
+        // A reason that was not made by `new` may be too long.
         let reason = DeadLetter::new(why.reason, why.attempts).reason;
         Self {
             why: DeadLetter {
@@ -57,12 +63,13 @@ impl LetterDraft {
         self.why.attempts
     }
 
-    /// Whether the next form is made of the headers.
+    /// Whether the next form needs the message's headers.
     pub(crate) fn needs_headers(&self) -> bool {
         matches!(self.form, Form::Fixed(_)) && self.headers.is_none()
     }
 
-    pub(crate) fn has_headers(&mut self, headers: Option<String>) {
+    /// Gives the letter the message's headers, if it has any.
+    pub(crate) fn set_headers(&mut self, headers: Option<String>) {
         self.headers = headers;
     }
 
@@ -114,8 +121,7 @@ impl LetterDraft {
     }
 }
 
-/// JSON without any character beyond ASCII. They stand in its texts only, where each can be written by its
-/// number.
+/// JSON in ASCII. Other characters occur only in its strings, where each can be written as `\uXXXX`.
 fn escaped_json(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for letter in json.chars() {
@@ -148,7 +154,7 @@ mod tests {
     #[test]
     fn every_form_is_taken_once_and_the_last_one_fits_twenty_characters() {
         let mut letter = LetterDraft::new(DeadLetter::new("paiement refusé ✓\0", 3));
-        letter.has_headers(Some("{}".to_owned()));
+        letter.set_headers(Some("{}".to_owned()));
 
         let mut reasons = vec![letter.parts().reason];
         while letter.simplify("none") {

@@ -48,6 +48,7 @@ fn most(members: usize) -> usize {
 }
 
 impl LaneShare {
+    /// What to claim and what to give away. A member that has its share does neither.
     pub(crate) fn moves(&self) -> Moves {
         let most = most(self.members);
         let mine = self.mine.len();

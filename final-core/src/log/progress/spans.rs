@@ -1,8 +1,11 @@
-//! A set of numbers, kept as ranges.
+//! A set of sequence numbers, kept as ranges.
+//!
+//! Input: ranges, or the text of a lane's row, `3-5,9`. Output: the ranges in order, and the same text. A lane's
+//! open list is such a set.
 
 use std::{collections::BTreeMap, fmt};
 
-/// Numbers of the log, as inclusive ranges that neither touch nor overlap.
+/// Sequence numbers, as inclusive ranges that neither touch nor overlap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Spans(BTreeMap<i64, i64>);
 
@@ -12,22 +15,24 @@ impl Spans {
     }
 
     #[cfg(test)]
-    pub(crate) fn contains(&self, number: i64) -> bool {
+    pub(crate) fn contains(&self, seq: i64) -> bool {
         self.0
-            .range(..=number)
+            .range(..=seq)
             .next_back()
-            .is_some_and(|(_, end)| *end >= number)
+            .is_some_and(|(_, end)| *end >= seq)
     }
 
+    /// The lowest sequence number.
     pub(crate) fn first(&self) -> Option<i64> {
         self.0.first_key_value().map(|(start, _)| *start)
     }
 
+    /// The ranges in order, each with its first and its last sequence number.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (i64, i64)> {
         self.0.iter().map(|(start, end)| (*start, *end))
     }
 
-    /// Adds a range, joining it with those it touches. One that ends before it begins is nothing.
+    /// Adds a range, and joins it with those it touches. A range that ends before it begins is empty.
     pub(crate) fn insert(&mut self, start: i64, end: i64) {
         if end < start {
             return;
@@ -43,21 +48,21 @@ impl Spans {
         self.0.insert(start, end);
     }
 
-    /// Removes a number, and says whether it was there.
-    pub(crate) fn remove(&mut self, number: i64) -> bool {
-        let Some((&start, &end)) = self.0.range(..=number).next_back() else {
+    /// Removes a sequence number. True if it was in the set.
+    pub(crate) fn remove(&mut self, seq: i64) -> bool {
+        let Some((&start, &end)) = self.0.range(..=seq).next_back() else {
             return false;
         };
-        if end < number {
+        if end < seq {
             return false;
         }
         self.0.remove(&start);
-        self.insert(start, number - 1);
-        self.insert(number + 1, end);
+        self.insert(start, seq - 1);
+        self.insert(seq + 1, end);
         true
     }
 
-    /// Reads what `Display` wrote: `3-5,9`.
+    /// Reads the text that `Display` writes: `3-5,9`. `None` if it is something else.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut spans = Self::default();
         for part in text.split(',').filter(|part| !part.is_empty()) {
@@ -107,8 +112,8 @@ mod tests {
                 } else {
                     prop_assert_eq!(spans.remove(start), set.remove(&start));
                 }
-                for number in 0..70 {
-                    prop_assert_eq!(spans.contains(number), set.contains(&number));
+                for seq in 0..70 {
+                    prop_assert_eq!(spans.contains(seq), set.contains(&seq));
                 }
                 prop_assert_eq!(spans.first(), set.first().copied());
             }

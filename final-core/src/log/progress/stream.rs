@@ -3,6 +3,15 @@
 //! Input: visible rows in the order of their sequence numbers, and rows of gaps that have become visible. State:
 //! the position, the gaps, and the lanes that this member owns. Output: an [`Offer`] for each row, and what is to
 //! be written about the lanes.
+//!
+//! ```text
+//!   … read … gap … read … gap … │ not read yet
+//!                      position ┘
+//! ```
+//!
+//! All lanes share the position and the gaps, because a page has rows of all of them and an invisible row tells
+//! no lane. A lane that comes in behind takes the position back to where it has been read; the lanes that are
+//! ahead skip what they have taken before.
 
 use std::{sync::Arc, time::Instant};
 
@@ -47,6 +56,7 @@ pub(crate) enum Offer {
 }
 
 impl Stream {
+    /// A stream without lanes: it takes its position from the first one that it adopts.
     pub(crate) fn new(id: i64, ends_at: Option<i64>, topics: Topics) -> Self {
         let mut stream = Self {
             id,
@@ -63,6 +73,7 @@ impl Stream {
         stream
     }
 
+    /// Sets the subscriptions of the stream.
     pub(crate) fn set_topics(&mut self, topics: Topics) {
         self.topic_names = topics.keys().cloned().collect();
         self.topic_names.sort_unstable();
@@ -113,6 +124,7 @@ impl Stream {
         self.has_more = true;
     }
 
+    /// A lane, if it is one of this member's.
     pub(crate) fn lane(&self, lane: usize) -> Option<&Lane> {
         self.lanes.get(lane)?.as_ref()
     }
@@ -126,6 +138,7 @@ impl Stream {
         self.lane(lane).is_some_and(Lane::is_draining)
     }
 
+    /// Forgets a lane.
     pub(crate) fn remove(&mut self, lane: usize) {
         if let Some(slot) = self.lanes.get_mut(lane) {
             *slot = None;

@@ -45,10 +45,12 @@ impl Streams {
         self.iter().flat_map(Stream::lanes)
     }
 
+    /// A lane, if it is one of this member's.
     pub(crate) fn lane_mut(&mut self, id: LaneId) -> Option<&mut Lane> {
         self.0.get_mut(&id.stream)?.lane_mut(id.lane)
     }
 
+    /// Whether a lane is one of this member's.
     pub(crate) fn has_lane(&self, id: LaneId) -> bool {
         self.get(id.stream)
             .is_some_and(|stream| stream.lane(id.lane).is_some())

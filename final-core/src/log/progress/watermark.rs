@@ -1,22 +1,25 @@
-//! When numbers were given out, as far as a reader of the log can tell.
+//! When sequence numbers were allocated, as far as a reader of the log can tell.
 //!
-//! Numbers only grow, so a row whose number is at or below one that was read was written before that
-//! reading. A row that was written later has a number that was given out a second time: the sequence
-//! was restarted, the table truncated, or another server took over that counts on its own.
+//! Input: rows that were read, each with its sequence number and the time it was written. State: some sixteen
+//! watermarks, the younger the denser. Output: whether a row's sequence number was used before.
+//!
+//! Sequence numbers only grow. So a row at or below one that was read was written before that row was read. A row
+//! that was written later has a sequence number that was allocated a second time: the sequence was restarted, the
+//! table truncated, or another server took over that counts on its own.
 
 use std::collections::BTreeMap;
 
 /// How many watermarks a reader keeps.
 pub(crate) const MOST: usize = 16;
 
-/// How many late rows a reader remembers. Others that are still in the log may come twice.
+/// How many late rows a reader remembers. Others that are still in the log may be delivered twice.
 const MOST_LATE: usize = 1_000;
 
-/// By how much later than what was read a row may be written that shows late, in microseconds: between
-/// taking a number and taking the time an INSERT can be kept waiting by other processes.
+/// A row that becomes visible late may have been written by so many microseconds later than what was read
+/// before it: an INSERT can be kept waiting between taking its sequence number and taking the time.
 pub(crate) const MARGIN: i64 = 10_000;
 
-/// Rows up to number `seq` were written at `written_at` or before, in microseconds since 1970.
+/// Rows up to sequence number `seq` were written at `written_at` or before, in microseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Watermark {
     pub(crate) seq: i64,
@@ -28,12 +31,12 @@ pub(crate) struct Watermark {
 pub(crate) enum ReadState {
     Read,
     Unread,
-    /// Its sequence number was given out a second time.
+    /// Its sequence number was allocated a second time.
     Reused,
 }
 
 impl Watermark {
-    /// Whether a row's number was given out a second time.
+    /// Whether a row's sequence number was allocated a second time.
     pub(crate) fn is_broken_by(self, seq: i64, written_at: i64) -> bool {
         seq <= self.seq && written_at > self.written_at
     }
@@ -41,36 +44,35 @@ impl Watermark {
 
 /// The watermarks of one reader, by the rows it has read.
 ///
-/// The times are those of the rows themselves and no clock's of this process, so that a clock that is
-/// set makes nothing look new.
+/// The times are those of the rows and not of this process's clock. A clock that is set makes no row look new.
 #[derive(Debug, Default)]
 pub(crate) struct Watermarks {
-    /// From the lowest number to the highest; the younger, the denser.
-    marks: Vec<Numbered>,
+    /// From the lowest sequence number to the highest. The younger, the denser.
+    marks: Vec<MadeMark>,
     /// The latest time of all rows that were read.
     latest: i64,
-    /// Rows that showed late, and when they were written: a moment after what was read before them. They
-    /// had taken their numbers before, and their times after.
+    /// Rows that became visible late, and when they were written: a moment after what was read before them.
+    /// They had taken their sequence numbers before, and their times after.
     late: BTreeMap<i64, i64>,
     made: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Numbered {
+struct MadeMark {
     mark: Watermark,
-    /// How many were made before it.
-    number: u64,
+    /// How many marks were made up to it.
+    made: u64,
 }
 
 impl Watermarks {
-    /// Takes over what another reader has found. By the database's clock it is `now`.
+    /// Starts with the watermark of another reader. `now` is the time by the database's clock.
     pub(crate) fn learn(&mut self, mark: Watermark, now: i64) {
         self.forget();
         self.push(mark);
         self.passed_until(now);
     }
 
-    /// Rows that show at a time will be passed over without being read: others have read them.
+    /// Rows that are visible at a time are passed over without being read: other members have read them.
     pub(crate) fn passed_until(&mut self, now: i64) {
         self.latest = self.latest.max(now);
     }
@@ -86,7 +88,7 @@ impl Watermarks {
         self.latest = self.latest.max(written_at);
     }
 
-    /// Everything that shows up to a number was read.
+    /// Every visible row up to a sequence number was read.
     pub(crate) fn reached(&mut self, seq: i64) {
         if self.last().is_none_or(|last| last.seq < seq) {
             self.push(Watermark {
@@ -98,15 +100,16 @@ impl Watermarks {
 
     fn push(&mut self, mark: Watermark) {
         self.made += 1;
-        let number = self.made;
-        self.marks.push(Numbered { mark, number });
+        let made = self.made;
+        self.marks.push(MadeMark { mark, made });
         if self.marks.len() <= MOST {
             return;
         }
-        // The one goes whose neighbours are closest, for their age. First and last bound all numbers.
+        // The mark whose neighbours are closest, for their age, is dropped. The first and the last bound all
+        // sequence numbers, and stay.
         let distance = |at: usize| {
-            let age = (self.made - self.marks[at].number) as f64;
-            (self.marks[at + 1].number - self.marks[at - 1].number) as f64 / age
+            let age = (self.made - self.marks[at].made) as f64;
+            (self.marks[at + 1].made - self.marks[at - 1].made) as f64 / age
         };
         let inner = 1..self.marks.len() - 1;
         if let Some(closest) = inner.min_by(|a, b| distance(*a).total_cmp(&distance(*b))) {
@@ -114,20 +117,21 @@ impl Watermarks {
         }
     }
 
-    /// The server has not everything that was read: its numbers count from what it has.
+    /// Forgets everything: the server has lost some rows that were read, so it allocates their sequence numbers
+    /// again.
     pub(crate) fn forget(&mut self) {
         self.marks.clear();
         self.late.clear();
     }
 
-    /// Whether a row's number was given out a second time.
+    /// Whether a row's sequence number was allocated a second time.
     pub(crate) fn are_broken_by(&self, seq: i64, written_at: i64) -> bool {
         let mut marks = self.marks.iter();
         self.late.get(&seq) != Some(&written_at)
             && marks.any(|made| made.mark.is_broken_by(seq, written_at))
     }
 
-    /// Whether a visible row was read, and by its own number.
+    /// What is known of a visible row that was written at a time.
     pub(crate) fn read_state(&self, seq: i64, written_at: i64) -> ReadState {
         if self.are_broken_by(seq, written_at) {
             return ReadState::Reused;
@@ -138,12 +142,12 @@ impl Watermarks {
         }
     }
 
-    /// Rows that showed late, and when they were written.
+    /// Rows that became visible late, and when they were written.
     pub(crate) fn late(&self) -> BTreeMap<i64, i64> {
         self.late.clone()
     }
 
-    /// The highest number that was read.
+    /// The watermark of the highest sequence number that was read.
     pub(crate) fn last(&self) -> Option<Watermark> {
         self.marks.last().map(|made| made.mark)
     }
@@ -152,7 +156,7 @@ impl Watermarks {
         self.marks.iter().map(|made| made.mark).collect()
     }
 
-    /// The watermarks for readers that do not know what was late, or what is missing and will be.
+    /// The watermarks for readers that do not know the late rows, nor the gaps that will become late rows.
     pub(crate) fn for_others(&self) -> Vec<Watermark> {
         let mut marks = self.list();
         for mark in &mut marks {
@@ -166,8 +170,8 @@ impl Watermarks {
     }
 }
 
-/// When numbers up to one had been given out: by the lowest watermark at or above it, else by the
-/// highest one below.
+/// When a sequence number had been allocated: by the lowest watermark at or above it, otherwise by the highest
+/// one below.
 pub(crate) fn written_by(marks: &[Watermark], seq: i64) -> Option<i64> {
     let above = marks.iter().filter(|mark| mark.seq >= seq);
     above

@@ -133,7 +133,7 @@ impl<DB: OutboxDatabase> Session<DB> {
         if letter.needs_headers() {
             let headers = "SELECT headers FROM {log} WHERE seq = ?";
             let headers: Option<Option<String>> = self.first(headers, vec![(*seq).into()]).await?;
-            letter.has_headers(headers.flatten());
+            letter.set_headers(headers.flatten());
         }
         Ok(letter.simplify(&code(error)))
     }

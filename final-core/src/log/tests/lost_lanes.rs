@@ -1,4 +1,4 @@
-//! Lanes that are lost or given away, with what was in flight of them.
+//! Lanes that are lost or given away while messages of them are in flight.
 
 use crate::log::progress::{
     in_flight::InFlight,
@@ -7,14 +7,14 @@ use crate::log::progress::{
     stream::{Offer, Stream},
 };
 
-fn row(number: i64) -> LogRow {
-    LogRow::plain(number, 0, "placed".into(), Some("a key"))
+fn row(seq: i64) -> LogRow {
+    LogRow::plain(seq, 0, "placed".into(), Some("a key"))
 }
 
-/// A topic that was added later has a stream of its own up to where it was added, and a key can be in
-/// both.
+/// A topic that was added later has a stream of its own up to where it was added. A key can be in both
+/// streams.
 #[test]
-fn who_waits_behind_a_message_of_a_lost_lane_has_its_turn() {
+fn a_message_behind_one_of_a_lost_lane_goes_next() {
     let mut in_flight = InFlight::new(true, 10, 0);
     let (older, main) = (LaneId { stream: 1, lane: 0 }, LaneId { stream: 0, lane: 0 });
     let (_, goes) = in_flight.take(older, row(1));
@@ -32,7 +32,7 @@ fn who_waits_behind_a_message_of_a_lost_lane_has_its_turn() {
 }
 
 #[test]
-fn who_waits_behind_a_message_of_a_lane_that_stays_waits_on() {
+fn a_message_behind_one_of_a_lane_that_stays_waits_on() {
     let mut in_flight = InFlight::new(true, 10, 0);
     let (older, main) = (LaneId { stream: 1, lane: 0 }, LaneId { stream: 0, lane: 0 });
     let (first, _) = in_flight.take(main, row(3));
@@ -46,9 +46,9 @@ fn who_waits_behind_a_message_of_a_lane_that_stays_waits_on() {
     );
 }
 
-/// Below where the log has been trimmed there can be messages of a topic that had nobody for long.
+/// The trimmed part of the log can have messages of a topic that no group had subscribed for long.
 #[test]
-fn what_shows_below_the_trimmed_is_not_given_up_while_its_lane_is_given_away() {
+fn a_visible_row_in_the_trimmed_part_stays_open_while_its_lane_is_given_away() {
     let mut stream = Stream::new(0, None, Topics::from([("placed".into(), 0)]));
     stream.adopt(LaneRow {
         id: LaneId { stream: 0, lane: 0 },

@@ -74,7 +74,7 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Row {
     Open { lane: usize, later: bool },
-    Shown { lane: usize, later: bool },
+    Visible { lane: usize, later: bool },
     RolledBack,
     Filled,
 }
@@ -95,7 +95,7 @@ struct Member {
     stream: Option<Stream>,
     version: i64,
     /// What its handlers have.
-    in_hand: BTreeSet<i64>,
+    in_flight: BTreeSet<i64>,
     /// Settled, and not written.
     settled: BTreeSet<i64>,
     id: Uuid,
@@ -134,7 +134,7 @@ impl World {
             is_alive: true,
             stream: None,
             version: 0,
-            in_hand: BTreeSet::new(),
+            in_flight: BTreeSet::new(),
             settled: BTreeSet::new(),
             id: Uuid::now_v7(),
         };
@@ -188,7 +188,7 @@ impl World {
             && let Row::Open { lane, later } = *row
         {
             *row = if commits {
-                Row::Shown { lane, later }
+                Row::Visible { lane, later }
             } else {
                 Row::RolledBack
             };
@@ -196,9 +196,9 @@ impl World {
     }
 
     /// A row that shows.
-    fn shown(&self, number: i64) -> Option<LogRow> {
+    fn visible(&self, number: i64) -> Option<LogRow> {
         match *self.rows.get(&number)? {
-            Row::Shown { lane, later } => Some(LogRow::plain(number, lane, topic(later), None)),
+            Row::Visible { lane, later } => Some(LogRow::plain(number, lane, topic(later), None)),
             Row::Filled => Some(LogRow::plain(number, 0, "".into(), None)),
             Row::Open { .. } | Row::RolledBack => None,
         }
@@ -224,7 +224,7 @@ impl World {
             .collect();
         let rows: Vec<LogRow> = numbers
             .iter()
-            .filter_map(|number| self.shown(*number))
+            .filter_map(|number| self.visible(*number))
             .collect();
         for row in rows.into_iter().take(most) {
             let Some(stream) = self.members[who].stream.as_mut().filter(|s| s.can_read()) else {
@@ -253,12 +253,12 @@ impl World {
         );
         let before = self.holders.insert(number, who);
         assert_eq!(before, None, "{number} is in two hands");
-        self.members[who].in_hand.insert(number);
+        self.members[who].in_flight.insert(number);
     }
 
     fn offer_gaps(&mut self, who: usize, numbers: Vec<i64>) {
         for number in numbers {
-            let row = self.shown(number);
+            let row = self.visible(number);
             let (Some(row), Some(stream)) = (row, &mut self.members[who].stream) else {
                 continue;
             };
@@ -309,18 +309,18 @@ impl World {
 
     fn lane_of(&self, number: i64) -> usize {
         match self.rows[&number] {
-            Row::Shown { lane, .. } => lane,
+            Row::Visible { lane, .. } => lane,
             _ => unreachable!("only what shows is taken"),
         }
     }
 
     fn settle(&mut self, who: usize, which: usize) {
-        let Some(number) = self.members[who].in_hand.iter().nth(which).copied() else {
+        let Some(number) = self.members[who].in_flight.iter().nth(which).copied() else {
             return;
         };
         let lane = self.lane_of(number);
         let member = &mut self.members[who];
-        member.in_hand.remove(&number);
+        member.in_flight.remove(&number);
         let stream = member.stream.as_mut();
         if let Some(lane) = stream.and_then(|stream| stream.lane_mut(lane)) {
             lane.settle(number);
@@ -374,7 +374,7 @@ impl World {
             if goes {
                 row.member = None;
             }
-            let of_lane = |number: &i64| matches!(self.rows[number], Row::Shown { lane, .. } if lane == id.lane);
+            let of_lane = |number: &i64| matches!(self.rows[number], Row::Visible { lane, .. } if lane == id.lane);
             let member = &mut self.members[who];
             let written = member.settled.range(..=progress.read_to).copied();
             let now_done = written.filter(of_lane);
@@ -404,7 +404,7 @@ impl World {
         for (number, row) in self.rows.range(..=self.lanes[at].settled_to) {
             match *row {
                 Row::Open { .. } => panic!("{number} is open and given up"),
-                Row::Shown { lane, later } if lane == at && self.is_wanted(*number, later) => {
+                Row::Visible { lane, later } if lane == at && self.is_wanted(*number, later) => {
                     assert!(self.done.contains(number), "{number} is given up");
                 }
                 _ => {}
@@ -415,9 +415,9 @@ impl World {
     /// What a member has of a lane is not its own any more.
     fn let_go(&mut self, who: usize, lane: usize) {
         let is_theirs =
-            |number: &i64| matches!(self.rows[number], Row::Shown { lane: of, .. } if of == lane);
+            |number: &i64| matches!(self.rows[number], Row::Visible { lane: of, .. } if of == lane);
         let member = &mut self.members[who];
-        member.in_hand.retain(|number| !is_theirs(number));
+        member.in_flight.retain(|number| !is_theirs(number));
         member.settled.retain(|number| !is_theirs(number));
         self.holders
             .retain(|number, holder| *holder != who || !is_theirs(number));
@@ -432,8 +432,8 @@ impl World {
     }
 
     fn give_away(&mut self, who: usize, at: usize, left: usize) {
-        let in_hand = self.members[who].in_hand.iter().copied();
-        let waiting: Vec<i64> = in_hand
+        let in_flight = self.members[who].in_flight.iter().copied();
+        let waiting: Vec<i64> = in_flight
             .filter(|number| self.lane_of(*number) == at)
             .collect();
         let member = &mut self.members[who];
@@ -444,7 +444,7 @@ impl World {
         lane.drain();
         for number in waiting.into_iter().rev().take(left) {
             lane.release(number);
-            member.in_hand.remove(&number);
+            member.in_flight.remove(&number);
             self.holders.remove(&number);
         }
     }
@@ -488,7 +488,7 @@ impl World {
     fn holders_forget(&mut self, who: usize, lane: usize) {
         let rows = &self.rows;
         self.holders.retain(|number, holder| {
-            let of_lane = matches!(rows[number], Row::Shown { lane: of, .. } if of == lane);
+            let of_lane = matches!(rows[number], Row::Visible { lane: of, .. } if of == lane);
             *holder != who || !of_lane
         });
     }
@@ -523,18 +523,19 @@ impl World {
         let member = &mut self.members[who];
         member.is_alive = true;
         member.stream = None;
-        member.in_hand.clear();
+        member.in_flight.clear();
         member.settled.clear();
         member.id = Uuid::now_v7();
     }
 
     fn subscribe(&mut self) {
         if self.topics.len() == 1 {
-            let shown = |(_, row): &(&i64, &Row)| matches!(row, Row::Shown { .. } | Row::Filled);
+            let visible =
+                |(_, row): &(&i64, &Row)| matches!(row, Row::Visible { .. } | Row::Filled);
             let last = self
                 .rows
                 .iter()
-                .filter(shown)
+                .filter(visible)
                 .map(|(number, _)| *number)
                 .max();
             self.topics.insert(topic(true), last.unwrap_or(0));
@@ -562,13 +563,13 @@ impl World {
                 self.look(0);
             }
             self.read(0, usize::MAX);
-            while !self.members[0].in_hand.is_empty() {
+            while !self.members[0].in_flight.is_empty() {
                 self.settle(0, 0);
             }
             self.write(0, false);
         }
         for (number, row) in &self.rows {
-            if let Row::Shown { later, .. } = *row
+            if let Row::Visible { later, .. } = *row
                 && self.is_wanted(*number, later)
             {
                 assert!(self.handled.contains(number), "{number} is lost");
@@ -578,7 +579,7 @@ impl World {
         let last = self.rows.keys().next_back().copied().unwrap_or(0);
         let needs = (1..=last)
             .rev()
-            .find(|number| self.shown(*number).is_some());
+            .find(|number| self.visible(*number).is_some());
         for lane in &self.lanes[..USED] {
             assert!(
                 lane.settled_to >= needs.unwrap_or(0),

@@ -79,7 +79,7 @@ struct Engine {
     stream: Stream,
     watermarks: Watermarks,
     /// What its handlers have, by number.
-    in_hand: BTreeMap<i64, usize>,
+    in_flight: BTreeMap<i64, usize>,
     /// Whether numbers went back, and not all that has them now showed when it looked.
     is_behind: bool,
 }
@@ -224,16 +224,16 @@ impl World {
         }
     }
 
-    fn shown(&self, seq: i64) -> Option<LogRow> {
+    fn visible(&self, seq: i64) -> Option<LogRow> {
         let row = self.rows.get(&seq).filter(|row| !row.is_open)?;
         let topic = if row.message.is_some() {
             topic()
         } else {
             "".into()
         };
-        let mut shown = LogRow::plain(seq, 0, topic, None);
-        shown.written_at = row.written_at;
-        Some(shown)
+        let mut visible = LogRow::plain(seq, 0, topic, None);
+        visible.written_at = row.written_at;
+        Some(visible)
     }
 
     fn start(&mut self, at: usize) {
@@ -259,7 +259,7 @@ impl World {
         group.engine = Some(Engine {
             stream,
             watermarks,
-            in_hand: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
             is_behind: false,
         });
     }
@@ -269,7 +269,7 @@ impl World {
             return;
         };
         let numbers = self.rows.range(read + 1..).map(|(seq, _)| *seq);
-        let rows: Vec<LogRow> = numbers.filter_map(|seq| self.shown(seq)).collect();
+        let rows: Vec<LogRow> = numbers.filter_map(|seq| self.visible(seq)).collect();
         let trimmed = self.trimmed;
         for row in rows.into_iter().take(most) {
             let Some(engine) = self.groups[at].engine.as_mut() else {
@@ -298,7 +298,7 @@ impl World {
         if let (Offer::Take, Some(message), Some(engine)) =
             (offer, message, self.groups[at].engine.as_mut())
         {
-            engine.in_hand.insert(seq, message);
+            engine.in_flight.insert(seq, message);
         }
     }
 
@@ -330,7 +330,7 @@ impl World {
             }
         }
         for seq in gaps {
-            let row = self.shown(seq);
+            let row = self.visible(seq);
             let Some(engine) = self.groups[at].engine.as_mut() else {
                 return;
             };
@@ -354,10 +354,10 @@ impl World {
         let Some(engine) = group.engine.as_mut() else {
             return;
         };
-        let Some((seq, message)) = engine.in_hand.iter().nth(which).map(|(s, m)| (*s, *m)) else {
+        let Some((seq, message)) = engine.in_flight.iter().nth(which).map(|(s, m)| (*s, *m)) else {
             return;
         };
-        engine.in_hand.remove(&seq);
+        engine.in_flight.remove(&seq);
         if let Some(lane) = engine.stream.lane_mut(0) {
             lane.settle(seq);
         }
@@ -411,12 +411,12 @@ impl World {
 
     /// As `Log::mend` does. The log is short, so all of it is at its ends.
     fn mend(&mut self, marks: &[Watermark], same_server: bool, is_open: &dyn Fn(i64, i64) -> bool) {
-        let shown = self.rows.iter().filter(|(_, row)| !row.is_open);
+        let visible = self.rows.iter().filter(|(_, row)| !row.is_open);
         let read_to = self.groups.iter().map(|group| group.read_to).max();
         let written: Vec<_> = self.left.iter().chain([&self.newest]).copied().collect();
         let told = marks.iter().chain(&written).map(|mark| mark.seq);
         let told = told.max().unwrap_or(0);
-        let highest = shown.clone().map(|(seq, _)| *seq).max().unwrap_or(0);
+        let highest = visible.clone().map(|(seq, _)| *seq).max().unwrap_or(0);
         let highest = highest
             .max(read_to.unwrap_or(0))
             .max(self.trimmed)
@@ -443,7 +443,7 @@ impl World {
                 && (all.any(|mark| mark.is_broken_by(seq, row.written_at))
                     || passed && lost.is_some_and(|lost| lost.is_broken_by(seq, row.written_at)))
         };
-        let second: Vec<(i64, Row)> = shown
+        let second: Vec<(i64, Row)> = visible
             .filter(|(seq, row)| is_second(**seq, row) && !is_open(**seq, row.written_at))
             .map(|(seq, row)| (*seq, *row))
             .collect();
@@ -523,7 +523,7 @@ impl World {
                 self.read(at, usize::MAX);
                 let engine = |world: &Self| {
                     let engine = world.groups[at].engine.as_ref();
-                    engine.map_or(0, |engine| engine.in_hand.len())
+                    engine.map_or(0, |engine| engine.in_flight.len())
                 };
                 while engine(self) > 0 {
                     self.settle(at, 0);
