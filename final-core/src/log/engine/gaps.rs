@@ -27,8 +27,9 @@ const FILLED: usize = 500;
 /// Ranges that one round looks for.
 const LOOKED_FOR: usize = 64;
 
-/// A range shorter than this is looked for by its sequence numbers, so many of them in one statement.
+/// A range shorter than this is looked for by its single sequence numbers.
 const SHORT: i64 = 64;
+/// Single sequence numbers of one statement: another short range is added as long as there are fewer.
 const AT_ONCE: usize = 448;
 
 /// What one statement looks for: single sequence numbers, or one range with both its ends.

@@ -23,7 +23,7 @@
 //! | [`schedule`] | says what is due, and until when to sleep |
 //!
 //! A row goes forward only: a [`Reader`] works on one stream and gives the rows that its lanes take to
-//! [`Deliveries`]. Nothing here is shared with another task except [`Member`], so there are no locks to hold.
+//! [`Deliveries`]. Of all this only [`Member`] is shared with other tasks.
 //!
 //! An error of the database ends a round. What is in memory stays, the next round begins after a pause, and the
 //! link counts as away meanwhile. A panic ends the engine, and a new one starts with what is committed.
@@ -234,7 +234,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         }
     }
 
-    /// From how many settlements on the engine wakes up.
+    /// How many waiting settlements wake the engine.
     fn enough_settlements(&self) -> usize {
         let tuning = &self.member.tuning;
         // The first one starts the clock of the next commit. In key order each makes way for the next message.

@@ -62,7 +62,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         for stream in streams.iter_mut() {
             rows += reader.read_stream(stream).await?;
         }
-        // Nobody in this process has announced these rows, so other processes are publishing.
+        // This process has not announced these rows, so other processes are publishing.
         let is_foreign = rows > 0 && !was_announced && !self.member.is_listening();
         self.schedule
             .reads

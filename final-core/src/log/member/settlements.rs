@@ -16,7 +16,7 @@ use crate::broker::{Settlement, Settler};
 #[derive(Debug)]
 pub(crate) struct Settlements {
     waiting: Mutex<Vec<(u64, Settlement)>>,
-    /// From so many on the engine is woken. Most of them can wait for its next round.
+    /// The engine is woken once this many wait. Most settlements can wait for its next round.
     wake_at: AtomicUsize,
     notify: Notify,
     /// How many engines have worked with it.
@@ -44,7 +44,7 @@ impl Settlements {
         std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Sets from how many settlements on the engine is woken.
+    /// Sets how many waiting settlements wake the engine.
     pub(crate) fn set_wake_at(&self, settlements: usize) {
         self.wake_at.store(settlements.max(1), Ordering::Relaxed);
     }

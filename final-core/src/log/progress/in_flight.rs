@@ -24,9 +24,9 @@ use super::{
 };
 use crate::Message;
 
-/// Messages that wait behind others of their key and of which only the sequence number is kept.
+/// With this many messages whose content was left out, nothing further is read.
 const MOST_LIGHT: usize = 10_000;
-/// From so many bytes in flight on nothing further is read.
+/// With this many bytes in flight, nothing further is read.
 const MOST_WEIGHT: usize = 32 * 1024 * 1024;
 
 /// A message that was taken and is not settled.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{lane::Progress, spans::Spans};
 use crate::{Message, MessageId, database::stored::Stored};
 
-/// Lanes of a group: at most so many of its members can work at a time.
+/// Lanes of a group. Each has one owner, so at most sixteen members of a group work at a time.
 pub(crate) const LANES: usize = 16;
 
 /// The bit mask of all lanes.
@@ -90,8 +90,8 @@ pub(crate) struct RowDetails {
     pub(crate) durable: bool,
 }
 
-/// Rows whose headers and payload are read. Of all other rows the sequence number is enough, so their
-/// payloads do not travel.
+/// Rows whose headers and payload are read. Of all other rows the sequence number is enough, and
+/// their payloads do not travel.
 #[derive(Debug, Default)]
 pub(crate) struct RowFilter<'a> {
     pub(crate) topics: &'a [Arc<str>],

@@ -13,7 +13,7 @@ use crate::backoff::Backoff;
 const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 /// How many are tried again in one round.
 const AT_ONCE: usize = 50;
-/// From so many on nothing further is read: the progress lists the sequence number of each.
+/// With this many, nothing further is read: the progress lists the sequence number of each.
 pub(crate) const MOST_ASIDE: usize = 1_000;
 
 /// All side effects that are set aside.

@@ -22,7 +22,7 @@ use super::{
     spans::Spans,
 };
 
-/// From so many open gaps on nothing further is read.
+/// With more open gaps than this below the position, nothing further is read.
 const MOST_GAPS: usize = 2_000;
 
 /// A stream, as far as this process has lanes of it.

@@ -19,9 +19,9 @@ use crate::log::options::Tuning;
 
 /// The pause between two pages while messages come one by one.
 const PACE: Duration = Duration::from_millis(2);
-/// The pause while they come in numbers: they are then read by the dozen.
+/// The pause while they come in bulk: they are then read by the dozen.
 const STEADY_PACE: Duration = Duration::from_millis(5);
-/// From so many rows on messages come in numbers.
+/// A page with this many rows means that messages come in bulk.
 const STEADY: usize = 8;
 /// The pause of polling after it has found something.
 const FIRST_POLL: Duration = Duration::from_millis(5);

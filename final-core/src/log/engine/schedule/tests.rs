@@ -60,7 +60,7 @@ struct Played {
     others: OtherTimes,
     reading: Reading,
     has_room: bool,
-    /// Rows that nobody has read, and transactions' worth of messages that are due.
+    /// Unread rows, and how many transactions the scheduled messages that are due would take.
     unread: usize,
     due: u32,
     is_content: bool,
@@ -322,7 +322,7 @@ fn a_promotion_that_finds_nothing_waits_before_the_next() {
 }
 
 #[test]
-fn polling_begins_with_rows_of_others_and_ends_by_itself() {
+fn polling_begins_with_rows_of_other_processes_and_ends_by_itself() {
     let mut played = Played::new();
     played.unread = 1;
     played.step();
@@ -345,7 +345,7 @@ fn polling_begins_with_rows_of_others_and_ends_by_itself() {
 }
 
 #[test]
-fn nobody_polls_while_others_are_heard_or_for_what_was_announced_here() {
+fn an_engine_does_not_poll_for_announced_messages_or_while_it_hears_others() {
     let mut played = Played::new();
     played.unread = 1;
     played.schedule.reads.announced();
