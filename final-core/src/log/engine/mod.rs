@@ -17,6 +17,7 @@
 //! | --- | --- |
 //! | [`reconnect`] | takes a connection, and keeps only state that its server confirms |
 //! | [`refresh`], [`sequence`] | asks for members, topics and lanes; notices sequence numbers that went back |
+//! | [`promote`] | moves scheduled messages that are due into the log |
 //! | [`commit`], [`refused`] | writes the progress, with the side effects that the database takes |
 //! | [`key_order`], [`gaps`], [`read`] | finds rows: left out before, missing before, new |
 //! | [`deliver`], [`settle`] | sends rows to the handlers; takes their settlements |
@@ -32,6 +33,7 @@ mod commit;
 mod deliver;
 mod gaps;
 mod key_order;
+mod promote;
 mod read;
 mod reconnect;
 mod refresh;
@@ -40,10 +42,7 @@ mod schedule;
 mod sequence;
 mod settle;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use tokio::sync::mpsc;
 
@@ -55,7 +54,7 @@ use self::{
 use super::{
     member::{Member, wakeups::Listener},
     progress::{rows::LaneId, set_aside::SetAside, side_effect::SideEffect, streams::Streams},
-    tables::{session::Session, transfer::Moved},
+    tables::session::Session,
 };
 use crate::{
     OutboxDatabase,
@@ -65,13 +64,6 @@ use crate::{
 
 /// Rows of one page.
 const PAGE: usize = 500;
-/// Scheduled messages of one transaction.
-const PROMOTE: usize = 500;
-/// The pause before due messages are looked for again where another process has them locked, and where the
-/// database has failed.
-const PROMOTE_LOCKED: Duration = Duration::from_millis(100);
-const PROMOTE_FAILED: Duration = Duration::from_secs(1);
-
 /// One run of the consuming side. It owns what it knows, so that a panic forgets all of it together.
 pub(crate) struct Engine<DB: OutboxDatabase> {
     member: Arc<Member<DB>>,
@@ -264,38 +256,5 @@ impl<DB: OutboxDatabase> Engine<DB> {
                 is_listening: self.member.is_listening(),
             }),
         }
-    }
-
-    /// Moves scheduled messages that are due into the log. If that fails, reading and committing go on.
-    async fn promote(&mut self) {
-        let service = &*self.member.group;
-        let pause = match self.member.log.promote(PROMOTE).await {
-            Ok(Moved { moved, refused, .. }) => {
-                for (seq, error) in &refused {
-                    tracing::error!(
-                        target: "final::log",
-                        service, seq, %error,
-                        "the log does not take a scheduled message; it is tried again every minute. Look at \
-                         the triggers, constraints and columns of final_log"
-                    );
-                    self.member.hooks.commit(error);
-                }
-                if moved > 0 {
-                    self.member.wakeups.committed();
-                    Duration::ZERO
-                } else {
-                    PROMOTE_LOCKED
-                }
-            }
-            Err(error) => {
-                tracing::warn!(
-                    target: "final::log",
-                    service, %error,
-                    "scheduled messages wait; they are tried again"
-                );
-                PROMOTE_FAILED
-            }
-        };
-        self.schedule.promoted(Instant::now(), pause);
     }
 }

@@ -167,3 +167,27 @@ impl Listener {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn news_are_told_once_to_each_listener() {
+        let wakeups = Wakeups::at("a database of this test");
+        let (mut one, mut another) = (wakeups.listen(), wakeups.listen());
+        wakeups.wake();
+        wakeups.wake_members();
+
+        let told = News {
+            messages: true,
+            members: true,
+        };
+        let nothing = News {
+            messages: false,
+            members: false,
+        };
+        assert_eq!((one.news(), one.news()), (told, nothing));
+        assert_eq!(another.news(), told);
+    }
+}

@@ -146,3 +146,67 @@ impl Streams {
         fastrand::choice(others).unwrap_or_else(|| fastrand::usize(..LANES))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::progress::spans::Spans;
+
+    fn row(stream: i64, lane: usize, member: Uuid, epoch: i64) -> LaneRow {
+        LaneRow {
+            id: LaneId { stream, lane },
+            member: Some(member),
+            is_held: true,
+            epoch,
+            read_to: 0,
+            settled_to: 0,
+            open: Some(Spans::default()),
+            ends_at: None,
+        }
+    }
+
+    fn streams(member: Uuid, lanes: impl IntoIterator<Item = (i64, usize)>) -> Streams {
+        let mut streams = Streams::default();
+        for (stream, lane) in lanes {
+            streams.adopt(row(stream, lane, member, 7), Topics::new);
+        }
+        streams
+    }
+
+    #[test]
+    fn a_stream_is_forgotten_with_its_last_lane() {
+        let mut streams = streams(Uuid::now_v7(), [(MAIN, 1), (MAIN, 2), (3, 1)]);
+        let lane = |stream, lane| LaneId { stream, lane };
+
+        streams.remove(lane(MAIN, 1));
+        assert!(streams.main().is_some() && !streams.has_lane(lane(MAIN, 1)));
+        streams.remove(lane(MAIN, 2));
+        assert!(streams.main().is_none() && streams.has_lane(lane(3, 1)));
+    }
+
+    #[test]
+    fn a_lane_of_another_owner_or_another_epoch_is_lost() {
+        let (us, another) = (Uuid::now_v7(), Uuid::now_v7());
+        let streams = streams(us, (0..4).map(|lane| (MAIN, lane)));
+        let rows = [
+            row(MAIN, 0, us, 7),
+            row(MAIN, 1, another, 7),
+            row(MAIN, 2, us, 8),
+        ];
+
+        let lost: Vec<usize> = streams
+            .lost(&rows, us)
+            .into_iter()
+            .map(|id| id.lane)
+            .collect();
+        assert_eq!(lost, [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_requeued_message_goes_to_a_lane_of_another_member() {
+        let all_but_one = (0..LANES).filter(|lane| *lane != 5);
+        let streams = streams(Uuid::now_v7(), all_but_one.map(|lane| (MAIN, lane)));
+
+        assert_eq!(streams.lane_for_requeue(), 5);
+    }
+}

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use crate::log::progress::{
-    rows::{LANES, LaneId, LaneRow, LogRow, Topics},
+    rows::{Advance, LANES, LaneId, LaneRow, LogRow, Topics},
     spans::Spans,
     stream::{Offer, Stream},
 };
@@ -341,32 +341,23 @@ impl World {
             member.version = self.version;
             return;
         }
-        let mut writes = Vec::new();
-        for (id, lane) in stream.lanes() {
-            let goes = release || lane.is_draining() && lane.is_idle();
-            if goes || lane.has_changed() || lane.lags(&stream.gaps) {
-                let progress = if goes {
-                    lane.handover(&stream.gaps)
-                } else {
-                    lane.progress(&stream.gaps)
-                };
-                writes.push((id, lane.epoch, goes, progress));
-            }
-        }
-        let is_lost = |(id, epoch, ..): &&(LaneId, i64, _, _)| {
-            let row = &self.lanes[id.lane];
-            (row.member, row.epoch) != (Some(who), *epoch)
+        let mut advances = Vec::new();
+        stream.advances(release, true, &mut advances);
+        let is_lost = |advance: &&Advance| {
+            let row = &self.lanes[advance.id.lane];
+            (row.member, row.epoch) != (Some(who), advance.epoch)
         };
-        let lost: Vec<usize> = writes
+        let lost: Vec<usize> = advances
             .iter()
             .filter(is_lost)
-            .map(|lost| lost.0.lane)
+            .map(|lost| lost.id.lane)
             .collect();
         if !lost.is_empty() {
             lost.into_iter().for_each(|lane| self.lose(who, lane));
             return;
         }
-        for (id, _, goes, progress) in writes {
+        for advance in advances {
+            let (id, goes, progress) = (advance.id, advance.release, advance.progress);
             let row = &mut self.lanes[id.lane];
             row.read_to = progress.read_to;
             row.open = progress.open.to_string();
