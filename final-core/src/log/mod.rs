@@ -48,7 +48,7 @@ pub use self::{
     tables::{
         backlog::LogBacklog,
         dead_letters::{Letter, LetterFilter},
-        numbers::NumbersWentBack,
+        sequence::NumbersWentBack,
     },
 };
 use crate::broker::{Broker, BrokerError, BrokerErrorKind, Opened, Setup, Staged};

@@ -11,7 +11,7 @@ use crate::{
     database::DbResult,
     log::{
         progress::{gaps::Gaps, watermark::Watermark},
-        tables::{numbers::SequenceCheck, renumber::ReaderKnowledge},
+        tables::{renumber::ReaderKnowledge, sequence::SequenceCheck},
     },
 };
 

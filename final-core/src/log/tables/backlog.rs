@@ -1,4 +1,6 @@
-//! How far a group is behind.
+//! The backlog: how far a group is behind.
+//!
+//! Input: the lanes of a group, and the rows of the log above their progress. Output: [`LogBacklog`].
 
 use std::time::Duration;
 
@@ -11,16 +13,15 @@ use crate::{
     },
 };
 
-/// What waits for a service in the log. Made by [`SqlBroker::backlog`](crate::log::SqlBroker::backlog).
+/// What waits for a service in the log. [`SqlBroker::backlog`](crate::log::SqlBroker::backlog) counts it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LogBacklog {
-    /// Messages that none of its instances has read yet.
+    /// Messages that no instance of the service has read yet.
     pub waiting: u64,
-    /// How long ago the oldest message was written that is not settled: waiting, or in hand. Alert on
-    /// this.
+    /// The age of the oldest message that is not settled: waiting, or in flight. Alert on this.
     pub oldest: Option<Duration>,
-    /// Messages of the database that are not due yet, whoever they are for.
+    /// Messages that are not due yet, of all services of the database.
     pub scheduled: u64,
     /// The service's dead letters.
     pub dead_letters: u64,
@@ -36,9 +37,9 @@ columns! {
 }
 
 impl<DB: OutboxDatabase> Log<DB> {
-    /// Counts, row by row.
+    /// Counts the backlog of a group, row by row.
     pub(crate) async fn backlog(&self, group: &str) -> DbResult<LogBacklog> {
-        // Each row after that number that is for the group, by its lane's own number.
+        // Each row for the group above that column of its lane.
         let unread = |number: &str| {
             format!(
                 "FROM {{log}} l WHERE l.seq > \

@@ -1,4 +1,7 @@
 //! What the log says to each database in its own words. All other SQL of the log is written once.
+//!
+//! Input: the dialect of a database, and what its server has said about itself. Output: [`LogWords`], and the
+//! rendered [`Texts`] of the statements.
 
 #[cfg(feature = "mysql")]
 mod mysql;
@@ -12,37 +15,37 @@ use sqlx::SqlStr;
 use super::schema::Types;
 use crate::database::{Dialect, Driver, Server, Templates};
 
-/// What the databases say each in its own way.
+/// What each database says in its own way.
 #[derive(Debug)]
 pub(crate) struct LogWords {
     /// Whether sequence numbers become visible in their order, because there is one writer at a time.
     pub(crate) gapless: bool,
-    /// What each session of the log's own pool begins with.
+    /// Statements with which each connection of the log's own pool begins.
     pub(crate) session: &'static [&'static str],
-    /// How it calls the types of columns.
+    /// The names of its column types.
     pub(crate) types: Types,
-    /// Makes a commit wait for the disk where the session does not.
+    /// Makes a commit wait for the disk, if the connection does not by itself.
     pub(crate) durable: Option<&'static str>,
     /// Sends a text to every process that listens.
     pub(crate) notify: Option<&'static str>,
-    /// Locks rows, and fails at once where a transaction has one, committed or not.
+    /// Locks rows, and fails at once if a transaction, committed or not, has one of them.
     pub(crate) no_wait: Option<&'static str>,
-    /// After a DELETE of rows that are known: goes by the key, and stops behind so many. The row behind
-    /// them may be a transaction's that has not ended.
+    /// After a DELETE of known rows: it goes by the key, and stops after so many. The next row may be one of an
+    /// open transaction, which the DELETE would wait for.
     pub(crate) only: Option<&'static str>,
-    /// Has constraints and triggers that wait for the COMMIT tell at each statement, for the transaction.
+    /// Makes constraints and triggers that wait for the COMMIT act at each statement, for this transaction.
     pub(crate) strict: Option<&'static str>,
-    /// Bounds how long an INSERT waits for another transaction's, for the transaction.
+    /// Bounds how long an INSERT waits for that of another transaction, for this transaction.
     pub(crate) impatient: Option<&'static str>,
-    /// The last sequence number a table has given out, by its qualified name; NULL where the role may not
-    /// know.
+    /// The last sequence number that a table has allocated, by its qualified name. NULL if the role has not the
+    /// right to know it.
     last_number: fn(&str) -> String,
-    /// Makes the next sequence number of a table, by its qualified name, higher than `highest`: from the last
-    /// one. Where a database counts by the rows, a row does it.
+    /// Raises the sequence of a table, by its qualified name, from `last` to above `highest`. `None` for a database
+    /// that counts by the rows: there an inserted row raises it.
     raise_number: Option<fn(table: &str, last: i64, highest: i64) -> String>,
 }
 
-/// The log's words of a database.
+/// The words of a database.
 pub(crate) fn words<DB: Driver>() -> &'static LogWords {
     of(DB::DIALECT)
 }
@@ -60,7 +63,7 @@ fn of(dialect: Dialect) -> &'static LogWords {
     }
 }
 
-/// In a build without a database, for the types only.
+/// For a build without a database, which uses the types only.
 const NONE: LogWords = LogWords {
     gapless: true,
     session: &[],
@@ -87,7 +90,7 @@ const NONE: LogWords = LogWords {
 ///
 /// In a template `{log}`, `{lanes}`, … are the tables `final_log`, `final_log_lanes`, …; `{message}` is the
 /// columns of a message, and `{last_number}` and `{last_scheduled}` are the last sequence numbers that the
-/// log and the table of scheduled messages have given out.
+/// log and the table of scheduled messages have allocated.
 #[derive(Debug)]
 pub(crate) struct Texts {
     words: &'static LogWords,
@@ -107,7 +110,7 @@ const TABLES: [&str; 8] = [
     "state",
 ];
 
-/// The columns of a message, in the log and wherever it is kept besides.
+/// The columns of a message, in the log and in every other table that keeps messages.
 pub(crate) const MESSAGE: &str =
     "message_id, topic, message_key, headers, payload, content_type, durable, lane, weight";
 
@@ -135,13 +138,12 @@ impl Texts {
         self.templates.sql(template)
     }
 
-    /// The qualified name of one of our tables; `""` is the log.
+    /// The qualified name of a table of the log. `""` is the log itself.
     pub(crate) fn table(&self, name: &str) -> String {
         qualified(&self.schema, name)
     }
 
-    /// A statement that makes its next sequence number higher than `highest`, if that is how the database
-    /// does it.
+    /// The statement that raises the sequence of a table above `highest`, if the database has one.
     pub(crate) fn raise_number(&self, table: &str, last: i64, highest: i64) -> Option<String> {
         let raise = self.words.raise_number?;
         Some(raise(&self.table(table), last, highest))

@@ -1,4 +1,6 @@
 //! A message as a row of the log.
+//!
+//! Input: a staged message. Output: its columns, with the lane that its key has.
 
 use uuid::Uuid;
 
@@ -10,7 +12,7 @@ use crate::{
     message::MSGPACK,
 };
 
-/// The columns of a row, times in microseconds from the database's clock on.
+/// The columns of a row. Times are in microseconds from now by the database's clock.
 #[derive(Debug)]
 pub(crate) struct Entry<'a> {
     pub(crate) id: Uuid,
@@ -48,7 +50,7 @@ impl<'a> From<&'a Staged> for Entry<'a> {
 }
 
 impl Entry<'_> {
-    /// Whether `texts::PLAIN` are all its columns.
+    /// Whether the columns of a plain message are enough.
     pub(crate) fn is_plain(&self) -> bool {
         self.key.is_none()
             && self.headers.is_none()
@@ -58,14 +60,14 @@ impl Entry<'_> {
     }
 }
 
-/// The rows, in as many lots as one INSERT each can take.
+/// The rows, in lots of as many as one INSERT can take.
 pub(crate) fn entries<'a>(staged: &[&'a Staged]) -> impl Iterator<Item = Vec<Entry<'a>>> + Send {
     by_size(staged, |staged| staged.message.weight())
         .map(|lot| lot.iter().map(|staged| Entry::from(*staged)).collect())
 }
 
-/// The lane of a message: the same for the same key, any for none. Never to be changed: two releases
-/// at work at once must agree.
+/// The lane of a message: the same for every message of a key, any for a message without one. It must never be
+/// changed, because two releases that work at the same time have to agree.
 fn lane(message: &Message) -> i64 {
     match message.key() {
         Some(key) => lane_of(key.as_bytes()),
@@ -73,8 +75,8 @@ fn lane(message: &Message) -> i64 {
     }
 }
 
-/// FNV-1a of 64 bits, finished as MurmurHash3 does: by itself FNV hardly lets the last bytes into its
-/// upper bits, nor the upper bits of any byte into its lower ones, and keys often differ in nothing else.
+/// FNV-1a of 64 bits, finished like MurmurHash3. By itself FNV hardly carries the last bytes into its upper bits, and
+/// the upper bits of a byte into its lower ones. Keys often differ in these alone.
 fn lane_of(bytes: &[u8]) -> i64 {
     let mut hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)

@@ -1,4 +1,7 @@
-//! The INSERTs of messages, inside a caller's transaction and alone.
+//! The INSERTs of messages, inside the caller's transaction and alone.
+//!
+//! Input: messages as [`Entry`]s. State: the texts for plain messages, for all others, and for one message that is
+//! its own commit. Output: rows of `final_log`, or of `final_log_scheduled`.
 
 use super::{
     dialect::{MESSAGE, Texts},
@@ -13,15 +16,15 @@ use crate::{
     message::MSGPACK,
 };
 
-/// The columns of a message that is plain, as `publish(topic, &value)` makes it, and how many of them are
-/// parameters. What it does not have is left out, and what is the same for all stands in the text.
+/// The columns of a plain message, as `publish(topic, &value)` makes it, and how many of them are parameters.
+/// Columns that it does not have are left out, and values that are always the same stand in the text.
 const PLAIN: (&str, usize) = (
     "message_id, topic, payload, lane, weight, content_type, durable, created_at",
     5,
 );
 
-/// The lane outside a transaction is one that the table's CHECK refuses: a deadlock ends the transaction at
-/// once, and a closure that goes on would otherwise publish alone.
+/// The lane, or outside a transaction a value that the table's CHECK refuses. A deadlock ends the transaction at
+/// once, and a closure that goes on would otherwise publish without it.
 const GUARDED: &str = "IF(@@in_transaction, ?, -1)";
 
 /// The statements for messages that are due at once, or for those to be scheduled.
@@ -29,10 +32,10 @@ const GUARDED: &str = "IF(@@in_transaction, ?, -1)";
 pub(crate) struct Inserts {
     plain: Insert,
     any: Insert,
-    /// For one message whose INSERT is its own commit; where the database can tell.
+    /// For one message whose INSERT is its own commit. `None` if the database cannot tell whether it is.
     lone: Option<(Insert, Insert)>,
     scheduled: bool,
-    /// Whether the server says whether a transaction is open.
+    /// Whether the server can say that a transaction is open.
     tells_transactions: bool,
 }
 
@@ -70,8 +73,8 @@ impl Inserts {
         insert.execute::<DB>(conn, &values).await
     }
 
-    /// Inserts one message by a statement that is its own commit. False, and nothing is written, where it
-    /// would not be, or where no statement can tell.
+    /// Inserts one message by a statement that is its own commit. False, and nothing is written, if it would not be
+    /// its own commit, or if no statement can tell.
     pub(crate) async fn append_alone<DB: Driver>(
         &self,
         conn: &mut DB::Connection,
@@ -84,7 +87,7 @@ impl Inserts {
         let insert = if is_plain { plain } else { any };
         let values = self.values(std::slice::from_ref(entry), is_plain);
         match insert.execute_one::<DB>(conn, &values).await {
-            // MariaDB refuses the row where it would not be committed, so one that is missing was kept out.
+            // MariaDB refuses the row if it would not be committed, so a missing row was kept out by a trigger.
             Ok(written) if self.tells_transactions => all_written(written, 1).map(|()| true),
             Ok(written) => Ok(written == 1),
             Err(error) if DB::is_not_alone(&error) => Ok(false),
@@ -119,7 +122,7 @@ impl Inserts {
     }
 }
 
-/// Makes the INSERTs into one table.
+/// Renders the INSERTs into one table.
 struct Maker<'a> {
     dialect: Dialect,
     table: &'a str,
@@ -184,8 +187,7 @@ impl Maker<'_> {
         Some((make(true)?, make(false)?))
     }
 
-    /// The columns go as arrays. Each is read into a store of its own for the statement, so the fewer there
-    /// are the better.
+    /// The columns are sent as arrays. The server unpacks each into a store of its own, so few columns are better.
     fn arrays(&self, plain: bool) -> String {
         let (table, now) = (self.table, self.dialect.words().now);
         if plain {

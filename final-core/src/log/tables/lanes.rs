@@ -1,12 +1,18 @@
-//! The rows of a group's lanes: who has each, and how far it has come.
+//! The rows of a group's lanes: the owner of each, and its progress.
+//!
+//! Input: what the engine wants to write about lanes, with their side effects; or a lane to claim. Output: one
+//! transaction that writes all of it or nothing.
+//!
+//! The epoch is the fence. Claiming a lane raises it, and a member that writes with an older epoch is refused. So a
+//! member that was paused past its lease cannot undo what the new owner has written.
 
 use uuid::Uuid;
 
 use super::{
     Log, Tx,
-    extras::{Failure, carry_out},
     lists::padded,
     session::Session,
+    side_effects::{Failure, carry_out},
 };
 use crate::log::progress::{
     lane::Progress,
@@ -19,15 +25,16 @@ use crate::{
     database::{DbResult, Value, columns, refused::refuses},
 };
 
-/// What became of a commit.
+/// The result of a commit.
 #[derive(Debug)]
 pub(crate) enum Committed {
+    /// Everything was written.
     Done,
-    /// Nothing was written: somebody else has these lanes now.
+    /// Nothing was written: other members have these lanes now.
     Lost(Vec<LaneId>),
     /// Nothing was written: the group has subscribed other topics.
     Changed,
-    /// Nothing was written: the database does not take one of the extras.
+    /// Nothing was written: the database refuses one of the side effects.
     Refused(sqlx::Error),
 }
 
@@ -65,6 +72,7 @@ impl From<LaneColumns> for LaneRow {
 }
 
 impl<DB: OutboxDatabase> Session<DB> {
+    /// All lanes of a group.
     pub(crate) async fn lanes(&mut self, group: &str) -> DbResult<Vec<LaneRow>> {
         let lanes = "SELECT l.stream AS stream, CAST(l.lane AS {int}) AS number, l.member AS member, \
                 (SELECT COUNT(*) FROM {members} m WHERE m.member = l.member AND m.alive_until > {now}) AS held, \
@@ -75,17 +83,17 @@ impl<DB: OutboxDatabase> Session<DB> {
         Ok(rows.into_iter().map(LaneRow::from).collect())
     }
 
-    /// Writes how far lanes have come, and what belongs to it: all or nothing.
+    /// Writes the progress of lanes and its side effects: all or nothing.
     pub(crate) async fn advance(
         &mut self,
         group: &str,
         member: Uuid,
         version: i64,
         lanes: &[Advance],
-        extras: &[SideEffect],
+        effects: &[SideEffect],
     ) -> DbResult<Committed> {
         let done = self
-            .try_to_advance(group, member, version, lanes, extras)
+            .try_to_advance(group, member, version, lanes, effects)
             .await;
         self.check(done)
     }
@@ -96,7 +104,7 @@ impl<DB: OutboxDatabase> Session<DB> {
         member: Uuid,
         version: i64,
         lanes: &[Advance],
-        extras: &[SideEffect],
+        effects: &[SideEffect],
     ) -> DbResult<Committed> {
         let mut tx = self.begin().await?;
         let current = "SELECT version FROM {groups} WHERE name = ? {share}";
@@ -122,33 +130,36 @@ impl<DB: OutboxDatabase> Session<DB> {
             tx.roll_back().await?;
             return Ok(Committed::Lost(lost));
         }
-        if extras
+        if effects
             .iter()
-            .any(|extra| matches!(extra, SideEffect::Requeue(..)))
+            .any(|effect| matches!(effect, SideEffect::Requeue(..)))
         {
             tx.be_durable().await?;
         }
-        for extra in extras {
-            match carry_out(&mut tx, group, extra).await {
+        for effect in effects {
+            match carry_out(&mut tx, group, effect).await {
                 Ok(()) => {}
                 Err(Failure::Refused(error)) => {
-                    return tx.give_up().await.map(|()| Committed::Refused(error));
+                    return tx
+                        .roll_back_refused()
+                        .await
+                        .map(|()| Committed::Refused(error));
                 }
                 Err(Failure::Other(error)) => return Err(error),
             }
         }
         match tx.commit().await {
             Ok(()) => Ok(Committed::Done),
-            // By a constraint that is checked at the end. Without extras it is not about them.
-            Err(error) if !extras.is_empty() && refuses(&error) => Ok(Committed::Refused(error)),
+            // By a constraint that is checked at the COMMIT. Without side effects it cannot be about them.
+            Err(error) if !effects.is_empty() && refuses(&error) => Ok(Committed::Refused(error)),
             Err(error) => Err(error),
         }
     }
 }
 
 impl<DB: OutboxDatabase> Log<DB> {
-    /// Takes a lane nobody alive has, if we are. False if somebody was faster, or stands still in the middle
-    /// of writing it: all else of ours must not wait for that.
+    /// Claims a lane without a live owner, if this member is alive. False if another member was faster, or has the row
+    /// locked because it stands still while writing it: nothing else of this member may wait for that.
     pub(crate) async fn claim(&self, group: &str, lane: &LaneRow, member: Uuid) -> DbResult<bool> {
         let claim = "UPDATE {lanes} SET member = ?, epoch = epoch + 1 \
             WHERE group_name = ? AND stream = ? AND lane = ? AND epoch = ? \
@@ -171,10 +182,10 @@ impl<DB: OutboxDatabase> Log<DB> {
 }
 
 fn key(group: &str, lane: LaneId) -> [Value<'_>; 3] {
-    [group.into(), lane.stream.into(), number(lane.lane)]
+    [group.into(), lane.stream.into(), lane_number(lane.lane)]
 }
 
-/// Writes one lane, if it is still ours.
+/// Writes one lane. False if it is another member's by now.
 async fn write<DB: OutboxDatabase>(
     tx: &mut Tx<'_, DB>,
     group: &str,
@@ -205,7 +216,7 @@ async fn write<DB: OutboxDatabase>(
     Ok(tx.run(&template, values).await? > 0)
 }
 
-/// Writes several lanes of one stream by one statement. False if one of them is not ours any more.
+/// Writes several lanes of one stream by one statement. False if one of them is another member's by now.
 async fn write_all<DB: OutboxDatabase>(
     tx: &mut Tx<'_, DB>,
     group: &str,
@@ -215,12 +226,12 @@ async fn write_all<DB: OutboxDatabase>(
     let Some(first) = lanes.first() else {
         return Ok(true);
     };
-    // Repeated lanes do no harm, and there are few texts for the statement cache.
+    // A repeated lane does no harm, and the statement cache has few texts.
     let all = padded(lanes);
     let mut values: Vec<Value<'_>> = Vec::with_capacity(all.len() * 8 + 3);
     let mut case = |value: &dyn Fn(&Advance) -> Value<'static>| {
         for lane in &all {
-            values.extend([number(lane.id.lane), value(lane)]);
+            values.extend([lane_number(lane.id.lane), value(lane)]);
         }
         format!("CASE lane{} END", " WHEN ? THEN ?".repeat(all.len()))
     };
@@ -234,12 +245,12 @@ async fn write_all<DB: OutboxDatabase>(
     );
     values.extend([group.into(), first.id.stream.into(), member.into()]);
     for lane in &all {
-        values.extend([number(lane.id.lane), lane.epoch.into()]);
+        values.extend([lane_number(lane.id.lane), lane.epoch.into()]);
     }
     Ok(tx.run(&template, values).await? == lanes.len() as u64)
 }
 
-/// Which of these lanes are not ours any more.
+/// Those of these lanes that are another member's by now.
 async fn missing<DB: OutboxDatabase>(
     tx: &mut Tx<'_, DB>,
     group: &str,
@@ -258,6 +269,6 @@ async fn missing<DB: OutboxDatabase>(
     Ok(lanes.iter().filter(is_lost).map(|lane| lane.id).collect())
 }
 
-fn number(lane: usize) -> Value<'static> {
+fn lane_number(lane: usize) -> Value<'static> {
     i64::try_from(lane).unwrap_or(i64::MAX).into()
 }

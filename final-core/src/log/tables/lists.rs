@@ -1,13 +1,15 @@
 //! Lists of values in a statement.
+//!
+//! Input: values. Output: their placeholders, in few different lengths.
 
-/// `?, ?, ?`, as many as there are.
+/// Placeholders for so many values: `?, ?, ?`.
 pub(crate) fn list(number: usize) -> String {
     let mut text = "?, ".repeat(number);
     text.truncate(text.len().saturating_sub(2));
     text
 }
 
-/// A list that is filled up with its last, so that there are few texts in the statement cache.
+/// The values, filled up with the last one to one of a few lengths, so that the statement cache has few texts.
 pub(crate) fn padded<T: Copy>(items: &[T]) -> Vec<T> {
     const SIZES: [usize; 5] = [1, 4, 16, 64, 512];
     let size = SIZES.into_iter().find(|size| *size >= items.len());

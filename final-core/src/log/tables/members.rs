@@ -1,4 +1,7 @@
-//! Who is there: members, their leases, and what each wants to know of the others.
+//! Membership: the members of all groups, their leases, and what each member asks about its group.
+//!
+//! Input: a member and its lease. Output: its row in `final_log_members`, announcements to other processes, and
+//! with [`Session::refresh`] everything that a member has to know from time to time.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +10,7 @@ use uuid::Uuid;
 use super::{
     Log,
     dialect::words,
-    numbers::{self, NumbersRow},
+    sequence::{self, SequenceRow},
     session::Session,
 };
 use crate::log::progress::watermark::Watermark;
@@ -19,7 +22,7 @@ use crate::{
     },
 };
 
-/// What other processes are told.
+/// What other processes are told, where the database can tell them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Announcement {
     /// There are new messages.
@@ -36,7 +39,7 @@ impl Announcement {
         }
     }
 
-    /// What a text says, and who sent it. Texts of others than us are about messages.
+    /// The announcement in a text, and the process that sent it. A text of another program counts as new messages.
     pub(crate) fn parse(text: &str) -> (Self, &str) {
         match text.split_once(' ') {
             Some((process, _)) => (Self::Members, process),
@@ -45,30 +48,30 @@ impl Announcement {
     }
 }
 
-/// What [`Session::refresh`] sees.
+/// The answer to [`Session::refresh`].
 #[derive(Debug)]
 pub(crate) struct Refreshed {
-    /// The last number that shows; 0 where the log is empty.
+    /// The last visible sequence number. 0 if the log is empty.
     pub(crate) last: i64,
     /// When the next scheduled message is due.
     pub(crate) due_at: Option<Instant>,
-    /// Of the group's subscriptions.
+    /// The version of the group's subscriptions.
     pub(crate) version: i64,
-    /// Of the group, ourselves included.
+    /// Live members of the group, this one included.
     pub(crate) members: i64,
-    /// Lanes of the group that nobody alive has.
+    /// Lanes of the group without a live owner.
     pub(crate) free_lanes: i64,
-    /// Those that are ours, by the table.
+    /// Lanes of this member, by the table.
     pub(crate) own_lanes: i64,
     /// Whether there are buses in other processes.
     pub(crate) others: bool,
-    /// Up to where nothing is missing that was not removed.
+    /// Up to this sequence number nothing is missing that was not removed.
     pub(crate) trimmed: i64,
-    pub(crate) sequence: numbers::SequenceCheck,
+    pub(crate) sequence: sequence::SequenceCheck,
 }
 
 columns! {
-    struct LookRow {
+    struct RefreshRow {
         last: i64,
         due_in: Option<i64>,
         version: i64,
@@ -90,10 +93,10 @@ columns! {
     }
 }
 
-impl LookRow {
-    /// Its part about the sequence numbers.
-    fn numbers(&self) -> NumbersRow {
-        NumbersRow {
+impl RefreshRow {
+    /// The part of the row about the sequence.
+    fn sequence(&self) -> SequenceRow {
+        SequenceRow {
             last_number: self.last_number,
             highest_row: self.highest_row,
             highest_read: self.highest_read,
@@ -109,7 +112,7 @@ impl LookRow {
 }
 
 impl<DB: OutboxDatabase> Log<DB> {
-    /// What a running bus is to the others: there, until then.
+    /// Writes a membership, which lasts as long as its lease.
     pub(crate) async fn join(
         &self,
         group: &str,
@@ -117,7 +120,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         process: Uuid,
         lease: Duration,
     ) -> DbResult<()> {
-        // Whoever died long ago is forgotten; its lanes are free since its lease was over.
+        // Members that died long ago are forgotten. Their lanes have been free since their leases were over.
         let forget = "DELETE FROM {members} WHERE alive_until < {now} - 86400000000";
         self.run(forget, Vec::new()).await?;
         let join = "{insert} INTO {members} (member, group_name, process, alive_until) \
@@ -131,7 +134,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         self.run(join, values).await.map(drop)
     }
 
-    /// Extends the lease. False if the member is not known any more.
+    /// Extends the lease. False if the membership was removed.
     pub(crate) async fn renew(&self, member: Uuid, lease: Duration) -> DbResult<bool> {
         let renew = "UPDATE {members} SET alive_until = {now} + ? WHERE member = ?";
         let found = self
@@ -140,12 +143,13 @@ impl<DB: OutboxDatabase> Log<DB> {
         Ok(found > 0)
     }
 
+    /// Removes a membership.
     pub(crate) async fn leave(&self, member: Uuid) -> DbResult<()> {
         let leave = "DELETE FROM {members} WHERE member = ?";
         self.run(leave, vec![member.into()]).await.map(drop)
     }
 
-    /// Tells other processes of new messages, or of members, where the database can.
+    /// Makes an announcement to other processes, where the database can.
     pub(crate) async fn notify(&self, process: Uuid, what: Announcement) -> DbResult<()> {
         match words::<DB>().notify {
             Some(notify) => self
@@ -158,7 +162,7 @@ impl<DB: OutboxDatabase> Log<DB> {
 }
 
 impl<DB: OutboxDatabase> Session<DB> {
-    /// Everything a bus wants to know from time to time, in one statement. It keeps the connection from
+    /// Everything that a member has to know from time to time, in one statement. It also keeps the connection from
     /// being idle for long.
     pub(crate) async fn refresh(
         &mut self,
@@ -168,8 +172,8 @@ impl<DB: OutboxDatabase> Session<DB> {
         marks: &[Watermark],
     ) -> DbResult<Refreshed> {
         let asked = Instant::now();
-        let (of_numbers, values_of_numbers) = numbers::columns(marks);
-        let look = format!(
+        let (of_sequence, values_of_sequence) = sequence::columns(marks);
+        let refresh = format!(
             "SELECT \
             (SELECT MAX(seq) FROM {{log}}) AS last, \
             (SELECT MIN(due_at) FROM {{scheduled}}) - {{now}} AS due_in, \
@@ -179,7 +183,7 @@ impl<DB: OutboxDatabase> Session<DB> {
                 (SELECT 1 FROM {{members}} m WHERE m.member = l.member AND m.alive_until > {{now}}))) AS free_lanes, \
             (SELECT COUNT(*) FROM {{lanes}} WHERE group_name = ? AND member = ?) AS own_lanes, \
             (SELECT COUNT(*) FROM {{members}} WHERE process <> ? AND alive_until > {{now}}) AS others, \
-            (SELECT trimmed FROM {{state}} WHERE id = 1) AS trimmed, {of_numbers}"
+            (SELECT trimmed FROM {{state}} WHERE id = 1) AS trimmed, {of_sequence}"
         );
         let mut values = vec![
             group.into(),
@@ -189,8 +193,8 @@ impl<DB: OutboxDatabase> Session<DB> {
             member.into(),
             process.into(),
         ];
-        values.extend(values_of_numbers);
-        let row: Option<LookRow> = self.first(&look, values).await?;
+        values.extend(values_of_sequence);
+        let row: Option<RefreshRow> = self.first(&refresh, values).await?;
         let row = row.ok_or(sqlx::Error::RowNotFound)?;
         let due_in = row.due_in.map(duration);
         Ok(Refreshed {
@@ -202,7 +206,7 @@ impl<DB: OutboxDatabase> Session<DB> {
             own_lanes: row.own_lanes,
             others: row.others > 0,
             trimmed: row.trimmed,
-            sequence: row.numbers().seen(marks),
+            sequence: row.sequence().check(marks),
         })
     }
 }

@@ -1,21 +1,38 @@
-//! The log's tables, as one broker of this process sees them: its own pool, its statements.
+//! The log's tables, as one broker of this process sees them: all SQL of the log.
+//!
+//! Input: messages to append, progress to write, and questions of the engine. State: a pool of its own, and the
+//! rendered texts of the statements. Output: rows as the types of [`progress`](super::progress).
+//!
+//! | part | statements about |
+//! | --- | --- |
+//! | [`schema`], [`dialect`] | the tables themselves; what each database says in its own way |
+//! | [`entry`], `inserts`, [`lists`] | a message as a row; its INSERTs; lists of values |
+//! | [`session`], [`pages`] | the connection that is read on; rows of the log |
+//! | [`lanes`], [`side_effects`] | the progress, and what is written together with it |
+//! | [`members`], [`subscriptions`], [`open_numbers`] | leases; topics; where a group starts |
+//! | [`sequence`], [`renumber`] | sequence numbers that went back |
+//! | [`trim`], `scheduled`, [`transfer`] | rows that go: removed, due, or moved |
+//! | [`dead_letters`], [`backlog`] | what an operator asks for |
+//!
+//! Every statement has a time limit, and a server that stands still ends with an error. Templates name the tables
+//! as `{log}`, `{lanes}`, …, see [`dialect::Texts`].
 
 pub(crate) mod backlog;
 pub(crate) mod dead_letters;
 pub(crate) mod dialect;
 pub(crate) mod entry;
-pub(crate) mod extras;
 mod inserts;
 pub(crate) mod lanes;
 pub(crate) mod lists;
 pub(crate) mod members;
-pub(crate) mod numbers;
 pub(crate) mod open_numbers;
 pub(crate) mod pages;
 pub(crate) mod renumber;
 mod scheduled;
 pub(crate) mod schema;
+pub(crate) mod sequence;
 pub(crate) mod session;
+pub(crate) mod side_effects;
 pub(crate) mod subscriptions;
 pub(crate) mod transfer;
 pub(crate) mod trim;
@@ -40,13 +57,13 @@ use crate::{
     },
 };
 
-/// Heard by everybody who waits for messages of this database.
+/// The channel on which processes of this database hear of new messages.
 const CHANNEL: &str = "final_log";
 
-/// How long one short transaction may take before it counts as failed.
+/// How long a statement, or another step of a short transaction, may take before it counts as failed.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// How long a statement may take that makes a table, or that waits for another instance's lock.
+/// The same for a statement that creates a table, or that waits for the lock of another instance.
 const MIGRATING: Duration = Duration::from_secs(75);
 
 /// The tables, and how to reach them.
@@ -55,16 +72,17 @@ pub(crate) struct Log<DB: OutboxDatabase> {
     ready: OnceCell<Ready>,
 }
 
-/// What is known once the schema has been looked up.
+/// What is known once the server was asked: the texts of the statements, with the qualified names of the tables.
 pub(crate) struct Ready {
     pub(crate) texts: Texts,
     now: Inserts,
     later: Inserts,
+    /// Whether a commit can become visible before it is on the disk.
     pub(crate) shows_early: bool,
 }
 
 impl<DB: OutboxDatabase> Log<DB> {
-    /// On a pool of its own to the database of the caller's.
+    /// The log in the database of the caller's pool, on a pool of its own.
     pub(crate) fn new(caller: Pool<DB>) -> Self {
         let own =
             |caller: &Pool<DB>| DB::own_pool(caller, super::CONNECTIONS, words::<DB>().session);
@@ -78,14 +96,14 @@ impl<DB: OutboxDatabase> Log<DB> {
         self.pool.get()
     }
 
-    /// Listens to what other processes say. The connection is held for good, and by every bus, so it is none
-    /// of those that others wait for.
+    /// Listens to announcements of other processes. Each bus holds this connection for good, so it comes from a
+    /// pool of its own: otherwise other statements would wait for it.
     pub(crate) async fn listen(&self, heard: impl Fn(&str) + Send + Sync) -> DbResult<()> {
         let own = DB::own_pool(self.pool.caller(), 1, words::<DB>().session);
         DB::listen(&own, CHANNEL, heard).await
     }
 
-    /// Does something on a connection of the pool. A server that stands still must not stop us for good.
+    /// Does something on a connection of the pool, within the time limit.
     async fn within<T>(&self, work: impl Future<Output = DbResult<T>>) -> DbResult<T> {
         self.pool.within(PATIENCE, work).await
     }
@@ -106,7 +124,7 @@ impl<DB: OutboxDatabase> Log<DB> {
             .await
     }
 
-    /// Runs one statement on a connection of ours.
+    /// Runs one statement on a connection of the pool. Returns how many rows it has found.
     pub(crate) async fn run(&self, template: &str, values: Vec<Value<'_>>) -> DbResult<u64> {
         self.within(async {
             let ready = self.ready().await?;
@@ -116,7 +134,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         .await
     }
 
-    /// Reads rows on a connection of ours.
+    /// Reads rows on a connection of the pool.
     pub(crate) async fn rows<T: FromRow>(
         &self,
         template: &str,
@@ -130,7 +148,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         .await
     }
 
-    /// Reads the first row on a connection of ours, if there is one.
+    /// Reads the first row on a connection of the pool, if there is one.
     pub(crate) async fn first<T: FromRow>(
         &self,
         template: &str,
@@ -139,7 +157,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         Ok(self.rows(template, values).await?.into_iter().next())
     }
 
-    /// Begins a transaction of ours.
+    /// Begins a transaction on a connection of the pool.
     pub(crate) async fn begin(&self) -> DbResult<Tx<'_, DB>> {
         self.within(async {
             let ready = self.ready().await?;
@@ -152,7 +170,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         .await
     }
 
-    /// Writes messages into a transaction that somebody else commits.
+    /// Writes messages into the caller's transaction.
     pub(crate) async fn append(
         &self,
         conn: &mut DB::Connection,
@@ -161,8 +179,8 @@ impl<DB: OutboxDatabase> Log<DB> {
         self.append_here(conn, staged).await.map_err(explain::<DB>)
     }
 
-    /// Writes a message by a statement that is its own commit. False, and nothing is written, where it
-    /// would not be.
+    /// Writes a message by a statement that is its own commit. False, and nothing is written, if the connection
+    /// is inside a transaction.
     pub(crate) async fn append_alone(
         &self,
         conn: &mut DB::Connection,
@@ -195,7 +213,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         Ok(())
     }
 
-    /// Makes the tables, or leaves them as they are. Several instances may do so at once.
+    /// Creates the tables, or leaves them as they are. Several instances may do so at once.
     pub(crate) async fn migrate(&self) -> DbResult<()> {
         if self.version().await? >= i64::from(VERSION) {
             return Ok(());
@@ -219,7 +237,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         statements
     }
 
-    /// What [`migrate`](Self::migrate) runs, for those who run it by hand.
+    /// The statements of [`migrate`](Self::migrate), to be run by hand.
     pub(crate) fn script() -> String {
         let mut text = format!(
             "-- The log, version {VERSION}, for all services of the database. \
@@ -232,7 +250,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         text
     }
 
-    /// The version of the tables; 0 where there are none.
+    /// The version of the tables. 0 if there are none.
     async fn version(&self) -> DbResult<i64> {
         let version = "SELECT CAST(version AS {int}) FROM {state} WHERE id = 1";
         match self.first(version, Vec::new()).await {
@@ -243,7 +261,7 @@ impl<DB: OutboxDatabase> Log<DB> {
     }
 }
 
-/// A transaction of ours.
+/// A transaction of the log's own.
 pub(crate) struct Tx<'a, DB: OutboxDatabase> {
     pub(crate) tx: Transaction<'a, DB>,
     pub(crate) texts: &'a Texts,
@@ -278,7 +296,8 @@ impl<DB: OutboxDatabase> Tx<'_, DB> {
         Ok(self.rows(template, values).await?.into_iter().next())
     }
 
-    /// Deletes so many rows, and looks at none behind them.
+    /// Deletes so many rows by their key, and does not look at rows after them: one of an open transaction would
+    /// be waited for.
     pub(crate) async fn delete_only(
         &mut self,
         template: &str,
@@ -292,8 +311,8 @@ impl<DB: OutboxDatabase> Tx<'_, DB> {
         self.run(&format!("{template} {only}"), values).await
     }
 
-    /// What is written into the log waits for the disk before it shows. A server that forgot it in a
-    /// crash could give its number to another message, and whoever has read the number passes that over.
+    /// Makes the commit wait for the disk before it becomes visible. A server that forgot a visible row in a crash
+    /// would allocate its sequence number again, and a reader of the old row would pass over the new one.
     pub(crate) async fn be_durable(&mut self) -> DbResult<()> {
         match words::<DB>().durable {
             Some(durable) => self.run(durable, Vec::new()).await.map(drop),
@@ -301,7 +320,7 @@ impl<DB: OutboxDatabase> Tx<'_, DB> {
         }
     }
 
-    /// What would be refused at the COMMIT is refused at once.
+    /// Makes constraints and triggers that wait for the COMMIT refuse a row at once.
     pub(crate) async fn be_strict(&mut self) -> DbResult<()> {
         match words::<DB>().strict {
             Some(strict) => self.run(strict, Vec::new()).await.map(drop),
@@ -310,7 +329,7 @@ impl<DB: OutboxDatabase> Tx<'_, DB> {
     }
 
     /// Rolls back after a statement was refused.
-    pub(crate) async fn give_up(mut self) -> DbResult<()> {
+    pub(crate) async fn roll_back_refused(mut self) -> DbResult<()> {
         if words::<DB>().gapless {
             // A trigger's RAISE(ROLLBACK) has ended the transaction. sqlx does not know, and could not begin
             // another on this connection.
@@ -333,14 +352,14 @@ impl<DB: OutboxDatabase> Tx<'_, DB> {
     }
 }
 
-/// The same on a connection that is in no pool.
+/// Does something on a connection that is in no pool, within the time limit.
 pub(crate) async fn within<T>(work: impl Future<Output = DbResult<T>>) -> DbResult<T> {
     timeout(PATIENCE, work)
         .await
         .unwrap_or_else(|_| Err(no_answer(PATIENCE)))
 }
 
-/// Turns the driver's error into one that tells what to do.
+/// Turns an error of the driver into one that says what to do.
 fn explain<DB: OutboxDatabase>(error: sqlx::Error) -> Error {
     let doing = "writing messages to the log";
     let says = |part| {

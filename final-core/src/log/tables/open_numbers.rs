@@ -1,68 +1,71 @@
-//! Numbers that are taken and do not show: those of transactions that are open, or were rolled back.
+//! Open sequence numbers: allocated but not visible, because their transaction is open, or was rolled back.
 //!
-//! Who begins behind the last number that shows begins behind these as well, and they show later. So they
-//! are written down as open where it begins, and then looked after like any gap.
+//! Input: the end of the log. Output: the highest visible sequence number, and those missing below it.
+//!
+//! A new group starts after the highest visible sequence number. The open ones lie below it and may still become
+//! visible. So the group records them as open where it starts, and watches them like any gap.
 
 use super::Tx;
 use super::dialect::words;
 use crate::log::progress::spans::Spans;
 use crate::{OutboxDatabase, database::DbResult};
 
-/// How many of the last numbers are looked through, and how many one statement counts. Trimming waits, and
-/// others who subscribe.
+/// How many of the last sequence numbers are looked through. Trimming, and other services that subscribe, wait
+/// meanwhile.
 const MOST: i64 = 100_000;
+/// How many of them one statement counts.
 const STEP: i64 = 10_000;
 
-/// How many ranges are written down, the newest: what a transaction has open is seldom old, and what was
-/// rolled back while nobody read may be much.
+/// How many ranges are recorded, the newest ones. The sequence numbers of an open transaction are seldom old, and
+/// those that were rolled back while no member was reading may be many.
 const RANGES: usize = 500;
 
-/// The end of the log, as far as it shows.
+/// The visible end of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct End {
-    /// The last number that shows; 0 where the log is empty.
+    /// The highest visible sequence number. 0 if the log is empty.
     pub(crate) last: i64,
-    /// What is missing up to there.
-    pub(crate) unseen: Spans,
+    /// Sequence numbers up to there that are missing.
+    pub(crate) open: Spans,
 }
 
 impl End {
-    /// Looks at the end of the log, of which everything up to `trimmed` has been removed.
+    /// Reads the end of the log, which was trimmed up to `trimmed`.
     ///
-    /// Under the locks: what members of the group read meanwhile would lie behind the end and before where
-    /// they are.
-    pub(crate) async fn look<DB: OutboxDatabase>(
+    /// The caller holds the locks of the group and of trimming. Otherwise members of the group could read past this
+    /// end meanwhile, and the new topic would miss what lies between.
+    pub(crate) async fn read<DB: OutboxDatabase>(
         tx: &mut Tx<'_, DB>,
         trimmed: i64,
     ) -> DbResult<Self> {
         let last = "SELECT MAX(seq) FROM {log}";
         let last: Option<i64> = tx.first(last, Vec::new()).await?;
         let last = last.unwrap_or_default().max(trimmed);
-        let mut unseen = Spans::default();
+        let mut open = Spans::default();
         if words::<DB>().gapless {
-            return Ok(Self { last, unseen });
+            return Ok(Self { last, open });
         }
         let begin = trimmed.max(last.saturating_sub(MOST));
         let mut end = last;
-        while end > begin && unseen.iter().count() < RANGES {
+        while end > begin && open.iter().count() < RANGES {
             let after = begin.max(end - STEP);
             let place = || vec![after.into(), end.into()];
             let count = "SELECT COUNT(*) FROM {log} WHERE seq > ? AND seq <= ?";
-            let shown: Option<i64> = tx.first(count, place()).await?;
-            if shown.is_none_or(|shown| shown < end - after) {
+            let visible: Option<i64> = tx.first(count, place()).await?;
+            if visible.is_none_or(|visible| visible < end - after) {
                 let list = "SELECT seq FROM {log} WHERE seq > ? AND seq <= ? ORDER BY seq";
-                let shown: Vec<i64> = tx.rows(list, place()).await?;
-                between(&mut unseen, after, &shown, end);
+                let visible: Vec<i64> = tx.rows(list, place()).await?;
+                between(&mut open, after, &visible, end);
             }
             end = after;
         }
         Ok(Self {
             last,
-            unseen: newest(unseen),
+            open: newest(open),
         })
     }
 
-    /// The last number of the end that was written before a time, whatever its topic.
+    /// The last sequence number whose row was written before a time, whatever its topic.
     pub(crate) async fn before<DB: OutboxDatabase>(
         &self,
         tx: &mut Tx<'_, DB>,
@@ -75,22 +78,22 @@ impl End {
         Ok(tx.first(older, values).await?.unwrap_or(begin.max(0)))
     }
 
-    /// Up to where nothing is missing.
+    /// The sequence number up to which nothing is missing.
     pub(crate) fn settled_to(&self) -> i64 {
-        self.unseen.first().map_or(self.last, |first| first - 1)
+        self.open.first().map_or(self.last, |first| first - 1)
     }
 }
 
-/// Adds what is missing in a list of numbers that should have all after one and up to another.
-fn between(unseen: &mut Spans, after: i64, shown: &[i64], end: i64) {
+/// Adds the sequence numbers after one and up to another that a list of visible ones does not have.
+fn between(open: &mut Spans, after: i64, visible: &[i64], end: i64) {
     let mut next = after + 1;
-    for number in shown.iter().copied().chain([end + 1]) {
-        unseen.insert(next, number - 1);
-        next = number + 1;
+    for seq in visible.iter().copied().chain([end + 1]) {
+        open.insert(next, seq - 1);
+        next = seq + 1;
     }
 }
 
-/// The last ranges.
+/// The newest ranges.
 fn newest(spans: Spans) -> Spans {
     let more = spans.iter().count().saturating_sub(RANGES);
     let mut newest = Spans::default();
@@ -108,20 +111,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_not_shown_is_missing(
-            shown in prop::collection::btree_set(1..40_i64, 0..40),
+        fn what_is_not_visible_is_missing(
+            visible in prop::collection::btree_set(1..40_i64, 0..40),
             after in 0..20_i64,
         ) {
-            let shown: Vec<i64> = shown.into_iter().filter(|number| *number > after).collect();
-            let mut unseen = Spans::default();
-            between(&mut unseen, after, &shown, 39);
+            let visible: Vec<i64> = visible.into_iter().filter(|seq| *seq > after).collect();
+            let mut open = Spans::default();
+            between(&mut open, after, &visible, 39);
 
-            let end = End { last: 39, unseen };
+            let end = End { last: 39, open };
 
-            for number in 0..60 {
-                let is_missing = (after + 1..=39).contains(&number) && !shown.contains(&number);
-                prop_assert_eq!(end.unseen.contains(number), is_missing, "{}", number);
-                prop_assert!(!is_missing || number > end.settled_to());
+            for seq in 0..60 {
+                let is_missing = (after + 1..=39).contains(&seq) && !visible.contains(&seq);
+                prop_assert_eq!(end.open.contains(seq), is_missing, "{}", seq);
+                prop_assert!(!is_missing || seq > end.settled_to());
             }
             prop_assert!(end.settled_to() <= end.last);
         }
@@ -130,8 +133,8 @@ mod tests {
     #[test]
     fn of_very_many_ranges_the_newest_are_kept() {
         let mut spans = Spans::default();
-        for number in 1..=700 {
-            spans.insert(number * 2, number * 2);
+        for seq in 1..=700 {
+            spans.insert(seq * 2, seq * 2);
         }
 
         let newest = newest(spans);

@@ -1,4 +1,7 @@
-//! Reading the log: a page of rows, or the rows of gaps.
+//! Reading the log, and filling its gaps.
+//!
+//! Input: a range or a list of sequence numbers, and a filter. Output: the visible rows in order, with headers and
+//! payloads only for rows that the filter names; or empty rows in place of missing ones.
 
 use uuid::Uuid;
 
@@ -15,8 +18,8 @@ use crate::{
 };
 
 columns! {
-    /// A row of the log as it is read; what is not ours has no headers and no payload.
-    struct Read {
+    /// A row of the log as it is read. Outside the filter it has neither headers nor payload.
+    struct LogColumns {
         seq: i64,
         lane_number: i64,
         topic: String,
@@ -34,32 +37,32 @@ columns! {
 }
 
 impl<DB: OutboxDatabase> Session<DB> {
-    /// Rows after one number and up to another, in order, `most` at most.
+    /// Rows after one sequence number and up to another, in order, `most` at most.
     pub(crate) async fn page(
         &mut self,
         after: i64,
         up_to: i64,
         most: usize,
-        ours: &RowFilter<'_>,
+        filter: &RowFilter<'_>,
     ) -> DbResult<Vec<LogRow>> {
-        let (mut template, mut values) = select(ours);
+        let (mut template, mut values) = select(filter);
         template.push_str(" WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?");
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         values.extend([after.into(), up_to.into(), most.into()]);
         read(self.rows(&template, values).await?)
     }
 
-    /// The rows with these numbers that show, in order.
+    /// The visible rows with these sequence numbers, in order.
     pub(crate) async fn pick(
         &mut self,
         seqs: &[i64],
-        ours: &RowFilter<'_>,
+        filter: &RowFilter<'_>,
     ) -> DbResult<Vec<LogRow>> {
         if seqs.is_empty() {
             return Ok(Vec::new());
         }
         let some = padded(seqs);
-        let (mut template, mut values) = select(ours);
+        let (mut template, mut values) = select(filter);
         template.push_str(&format!(
             " WHERE seq IN ({}) ORDER BY seq",
             list(some.len())
@@ -68,8 +71,8 @@ impl<DB: OutboxDatabase> Session<DB> {
         read(self.rows(&template, values).await?)
     }
 
-    /// The payload of a row; `None` if the row was removed meanwhile, also where its number was given
-    /// to another message since.
+    /// The payload of a row. `None` if the row was removed meanwhile, also if another message has its sequence number
+    /// since.
     pub(crate) async fn payload(&mut self, seq: i64, id: Uuid) -> DbResult<Option<Vec<u8>>> {
         let payload = "SELECT payload FROM {log} WHERE seq = ? AND message_id = ?";
         let values = vec![seq.into(), id.into()];
@@ -79,10 +82,10 @@ impl<DB: OutboxDatabase> Session<DB> {
 }
 
 impl<DB: OutboxDatabase> Log<DB> {
-    /// Puts empty rows where numbers are missing for good, as far as no transaction has them.
+    /// Fills gaps with empty rows, as far as no transaction has them.
     ///
-    /// The table's key decides. Where a transaction has inserted one of these rows and not committed,
-    /// this fails, at once or soon.
+    /// The table's primary key decides. If an open transaction has inserted one of these rows, this fails, at once or
+    /// soon.
     pub(crate) async fn fill(&self, seqs: &[i64]) -> DbResult<()> {
         if seqs.is_empty() {
             return Ok(());
@@ -112,9 +115,9 @@ impl<DB: OutboxDatabase> Log<DB> {
     }
 }
 
-/// Texts and payloads of others need not travel.
-fn select<'a>(ours: &'a RowFilter<'_>) -> (String, Vec<Value<'a>>) {
-    let topics = padded(&(0..ours.topics.len()).collect::<Vec<_>>());
+/// The columns of a row. Headers and payloads outside the filter do not travel.
+fn select<'a>(filter: &'a RowFilter<'_>) -> (String, Vec<Value<'a>>) {
+    let topics = padded(&(0..filter.topics.len()).collect::<Vec<_>>());
     let is_ours = if topics.is_empty() {
         "1 = 0".to_owned()
     } else {
@@ -126,10 +129,10 @@ fn select<'a>(ours: &'a RowFilter<'_>) -> (String, Vec<Value<'a>>) {
     let mut values = Vec::new();
     let mut only = |column: &str, also: &str| {
         for at in &topics {
-            values.push(Value::from(&*ours.topics[*at]));
+            values.push(Value::from(&*filter.topics[*at]));
         }
         if !topics.is_empty() {
-            values.push(ours.lanes.into());
+            values.push(filter.lanes.into());
         }
         format!("CASE WHEN {is_ours}{also} THEN {column} END")
     };
@@ -145,8 +148,8 @@ fn select<'a>(ours: &'a RowFilter<'_>) -> (String, Vec<Value<'a>>) {
     (template, values)
 }
 
-fn read(rows: Vec<Read>) -> DbResult<Vec<LogRow>> {
-    let row = |row: Read| LogRow {
+fn read(rows: Vec<LogColumns>) -> DbResult<Vec<LogRow>> {
+    let row = |row: LogColumns| LogRow {
         seq: row.seq,
         lane: usize::try_from(row.lane_number).unwrap_or(usize::MAX),
         topic: row.topic.into(),

@@ -1,17 +1,23 @@
-//! Numbers that have gone back are raised again, and messages whose number was given out twice get new
-//! ones: every group then reads them like any other.
+//! Mending a sequence that went back: it is raised again, and messages whose sequence numbers were allocated twice
+//! get new ones, so every group reads them like any other.
 //!
-//! In any order of crashes nothing is lost: the sequence is raised first, and what is not moved yet still
-//! breaks the watermarks that are written. A message that is moved while somebody has it in hand comes
-//! twice.
+//! Input: what a reader knows of the sequence, and the watermarks of the table. State: how far the log was gone
+//! through. Output: a raised sequence, and renumbered messages.
+//!
+//! ```text
+//!   raise the sequence, remember when ─▶ go through the log in steps: renumber ─▶ remember, if any was found
+//! ```
+//!
+//! Nothing is lost, whatever crashes in between: the sequence is raised first, and a message that is not renumbered
+//! yet still breaks the watermarks of the table. A message that is renumbered while it is in flight comes twice.
 
 use std::collections::BTreeMap;
 
 use super::{
     Log, Tx,
     lists::{list, padded},
-    numbers::{
-        BREAKS_WRITTEN, NumbersRow, NumbersWentBack, STEP, WRITTEN, breaks, columns, look, passed,
+    sequence::{
+        BREAKS_WRITTEN, NumbersWentBack, STEP, SequenceRow, WRITTEN, breaks, check, columns, passed,
     },
     subscriptions::hold_trimming,
 };
@@ -24,21 +30,21 @@ use crate::{
     database::{DbResult, Value},
 };
 
-/// Rows that one transaction gives new numbers.
+/// Rows that one transaction renumbers.
 const BATCH: usize = 500;
-/// By how much the clocks of two servers may differ, in microseconds. What was written so long before a
+/// By how much the clocks of two servers may differ, in microseconds. A message that was written so long before a
 /// watermark of another server may come twice.
 const SKEW: i64 = 1_000_000;
-/// How long it is remembered that numbers went back: a transaction that was open then is found for as
-/// long.
+/// How long it is remembered that the sequence went back. The messages of a transaction that was open then are found
+/// for as long.
 const REMEMBERED: i64 = 7 * 24 * 3600 * 1_000_000;
 
-/// What mending has done.
+/// The result of mending.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mended {
-    /// From where to where the next number was raised.
+    /// From where to where the sequence was raised.
     pub(crate) raised: Option<(i64, i64)>,
-    /// Messages that have new numbers.
+    /// Messages that have new sequence numbers.
     pub(crate) moved: usize,
 }
 
@@ -55,33 +61,33 @@ pub(crate) struct ReaderKnowledge {
     pub(crate) marks: Vec<Watermark>,
     /// Whether they are of the server that is asked now.
     pub(crate) same_server: bool,
-    /// Numbers it waits for: what shows there was open for long and is no second one.
+    /// Its gaps: a row that becomes visible there was open for long, and was not allocated twice.
     pub(crate) open: Gaps,
-    /// Rows it has waited for, and when they were written.
+    /// Rows that became visible late, and when they were written.
     pub(crate) late: BTreeMap<i64, i64>,
-    /// Whether to look through the whole log, however it looks at its ends.
+    /// Whether to go through the whole log even if nothing is suspect at its ends.
     pub(crate) thoroughly: bool,
 }
 
 /// A mending that goes through the log.
 struct Round {
     mended: Mended,
-    /// Where it has come, and how far it goes.
+    /// The sequence number after which it goes on, and the last one.
     after: i64,
     until: i64,
-    /// What is known of the numbers, by ourselves and by others.
+    /// All watermarks, of this reader and of the table.
     marks: Vec<Watermark>,
-    /// What was written since the numbers went back, by the last number that was given out.
+    /// A watermark that is broken by everything written since the sequence went back, if it was raised just now.
     lost: Option<Watermark>,
-    /// The highest number that was given out twice.
+    /// The highest sequence number that was found allocated twice.
     second: Option<i64>,
 }
 
 impl<DB: OutboxDatabase> Log<DB> {
-    /// Raises the next number above all that were used, and gives new numbers to messages whose number
-    /// was given out twice.
+    /// Raises the sequence above all sequence numbers that were used, and gives new ones to messages whose number was
+    /// allocated twice.
     ///
-    /// Nobody trims or subscribes while one of its transactions is open.
+    /// Its transactions hold the lock that trimming and subscribing take.
     pub(crate) async fn mend(&self, known: &ReaderKnowledge) -> DbResult<Mended> {
         let Some(mut round) = self.raise_numbers(known).await? else {
             return Ok(Mended::default());
@@ -90,14 +96,14 @@ impl<DB: OutboxDatabase> Log<DB> {
         Ok(round.mended)
     }
 
-    /// `None` where nothing is to be mended.
+    /// Raises the sequence. `None` if nothing is to be mended.
     async fn raise_numbers(&self, known: &ReaderKnowledge) -> DbResult<Option<Round>> {
         let mut tx = self.begin().await?;
         hold_trimming(&mut tx).await?;
         let (columns, values) = columns(&known.marks);
-        let row: Option<NumbersRow> = tx.first(&look(&columns), values).await?;
-        let look = row.ok_or(sqlx::Error::RowNotFound)?.seen(&known.marks);
-        if !look.is_suspect() && !known.thoroughly {
+        let row: Option<SequenceRow> = tx.first(&check(&columns), values).await?;
+        let check = row.ok_or(sqlx::Error::RowNotFound)?.check(&known.marks);
+        if !check.is_suspect() && !known.thoroughly {
             return tx.roll_back().await.map(|()| None);
         }
         raise_scheduled(&mut tx).await?;
@@ -112,14 +118,14 @@ impl<DB: OutboxDatabase> Log<DB> {
             lost: None,
             second: None,
         };
-        // Asked once more, after everything that was used.
+        // Asked once more, now that the numbers that were used are known.
         let last = match last(&mut tx, "").await? {
             Some(last) => last,
             None => take_one(&mut tx).await?,
         };
-        if last < look.highest {
-            raise(&mut tx, "", last, look.highest).await?;
-            round.mended.raised = Some((last, look.highest));
+        if last < check.highest {
+            raise(&mut tx, "", last, check.highest).await?;
+            round.mended.raised = Some((last, check.highest));
             let (since, exact) = since(last, &written, known);
             let sure = Watermark {
                 seq: told.min(last),
@@ -136,7 +142,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         Ok(Some(round))
     }
 
-    /// Moves the next messages. False at the end.
+    /// Renumbers the next messages. False at the end.
     async fn move_next(&self, round: &mut Round, known: &ReaderKnowledge) -> DbResult<bool> {
         let mut tx = self.begin().await?;
         hold_trimming(&mut tx).await?;
@@ -173,8 +179,8 @@ impl<DB: OutboxDatabase> Log<DB> {
     }
 }
 
-/// What was written since, by the last number that was given out: as far back as another server's clock
-/// may lead, and exactly.
+/// Since when messages were written with sequence numbers up to `last`: less the lead that another server's clock may
+/// have, and exactly.
 pub(crate) fn since(last: i64, written: &[Watermark], known: &ReaderKnowledge) -> (i64, i64) {
     let exact = written_by(&known.marks, last).or_else(|| written_by(written, last));
     let exact = exact.unwrap_or(0);
@@ -182,7 +188,7 @@ pub(crate) fn since(last: i64, written: &[Watermark], known: &ReaderKnowledge) -
     (exact.saturating_sub(skew), exact)
 }
 
-/// The last number that a table has given out; `None` where the role may not know it.
+/// The last sequence number that a table has allocated. `None` if the role has not the right to know it.
 async fn last<DB: OutboxDatabase>(tx: &mut Tx<'_, DB>, table: &str) -> DbResult<Option<i64>> {
     let last = match table {
         "" => "SELECT {last_number}",
@@ -192,7 +198,7 @@ async fn last<DB: OutboxDatabase>(tx: &mut Tx<'_, DB>, table: &str) -> DbResult<
     Ok(last.flatten())
 }
 
-/// Takes a number to see where the log stands, for a role that may not ask its sequence.
+/// Allocates a sequence number to learn the last one, for a role that may not ask the sequence.
 async fn take_one<DB: OutboxDatabase>(tx: &mut Tx<'_, DB>) -> DbResult<i64> {
     let take = "INSERT INTO {log} (message_id, topic, payload, content_type, durable, lane, weight, \
         created_at) VALUES (?, '', ?, '', 0, 0, 0, {now}) RETURNING seq";
@@ -201,7 +207,7 @@ async fn take_one<DB: OutboxDatabase>(tx: &mut Tx<'_, DB>) -> DbResult<i64> {
     taken.ok_or(sqlx::Error::RowNotFound)
 }
 
-/// Makes the next number higher than `highest`.
+/// Raises the sequence of a table above `highest`.
 async fn raise<DB: OutboxDatabase>(
     tx: &mut Tx<'_, DB>,
     table: &str,
@@ -221,7 +227,7 @@ async fn raise<DB: OutboxDatabase>(
     })
 }
 
-/// An empty row with the next number: databases that count by the rows go on from it.
+/// Inserts an empty row above `highest`: a database that counts by the rows goes on from it.
 async fn insert_above<DB: OutboxDatabase>(
     tx: &mut Tx<'_, DB>,
     table: &str,
@@ -240,14 +246,14 @@ async fn insert_above<DB: OutboxDatabase>(
     let values = vec![above.into(), uuid::Uuid::nil().into(), Vec::new().into()];
     tx.run(&row, values).await?;
     if !table.is_empty() {
-        // The counter stays where the row has brought it.
+        // The counter stays above the row that was there.
         let delete = format!("DELETE FROM {{{name}}} WHERE seq = ?");
         tx.run(&delete, vec![above.into()]).await?;
     }
     Ok(())
 }
 
-/// Of what is scheduled the numbers are keys and nothing else: an INSERT with one that is taken fails.
+/// Raises the sequence of scheduled messages. Their numbers are only keys: an INSERT with a used one fails.
 async fn raise_scheduled<DB: OutboxDatabase>(tx: &mut Tx<'_, DB>) -> DbResult<()> {
     let used = "SELECT MAX(seq) FROM {scheduled}";
     let highest: Option<i64> = tx.first(used, Vec::new()).await?;
@@ -258,17 +264,17 @@ async fn raise_scheduled<DB: OutboxDatabase>(tx: &mut Tx<'_, DB>) -> DbResult<()
     }
 }
 
-/// Remembers that numbers went back: transactions that were open then commit later.
+/// Remembers that the sequence went back: transactions that were open then commit later.
 async fn remember<DB: OutboxDatabase>(tx: &mut Tx<'_, DB>, mark: Watermark) -> DbResult<()> {
     let forget = "DELETE FROM {watermarks} WHERE id > 1 AND id < {now} - ?";
     tx.run(forget, vec![REMEMBERED.into()]).await?;
-    // A time is an id that no other has: menders wait for each other.
+    // The time is a unique id, because menders wait for each other.
     let insert = "{insert} INTO {watermarks} (id, seq, written_at) VALUES ({now}, ?, ?) {nothing}";
     let values = vec![mark.seq.into(), mark.written_at.into()];
     tx.run(insert, values).await.map(drop)
 }
 
-/// The last number of the next rows; `None` behind the last.
+/// The last sequence number of the next rows. `None` at the end.
 async fn step<DB: OutboxDatabase>(
     tx: &mut Tx<'_, DB>,
     after: i64,
@@ -281,8 +287,8 @@ async fn step<DB: OutboxDatabase>(
     Ok(end.flatten())
 }
 
-/// Rows with numbers that were given out twice, after one and up to another, in order: the number, and
-/// when it was written.
+/// Rows whose sequence numbers were allocated twice, after one and up to another, in order: the sequence number, and
+/// when the row was written.
 async fn second<DB: OutboxDatabase>(
     tx: &mut Tx<'_, DB>,
     (after, end): (i64, i64),
@@ -302,7 +308,7 @@ async fn second<DB: OutboxDatabase>(
     tx.rows(&rows, values).await
 }
 
-/// Gives rows the next numbers, in their order.
+/// Gives rows the next sequence numbers, in their order.
 async fn renumber<DB: OutboxDatabase>(tx: &mut Tx<'_, DB>, seqs: &[i64]) -> DbResult<()> {
     let some = padded(seqs);
     let list = list(some.len());

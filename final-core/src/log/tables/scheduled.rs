@@ -1,4 +1,7 @@
-//! Messages that are not due yet.
+//! Scheduled messages: published with a delay, and not due yet.
+//!
+//! Input: rows of `final_log_scheduled` whose time has come. Output: rows of the log. A message that the log refuses
+//! stays scheduled and is due again a minute later.
 
 use std::time::Duration;
 
@@ -11,12 +14,11 @@ use crate::{
     database::{DbResult, limits::micros},
 };
 
-/// How long a message waits that the log does not take.
+/// How long a message waits after the log has refused it.
 const POSTPONED: Duration = Duration::from_secs(60);
 
 impl<DB: OutboxDatabase> Log<DB> {
-    /// Puts up to so many scheduled messages that are due into the log. Those that the log does not take are
-    /// due again later.
+    /// Moves up to so many scheduled messages that are due into the log. Refused ones are due again later.
     pub(crate) async fn promote(&self, most: usize) -> DbResult<Moved> {
         let mut tx = self.begin().await?;
         let due = "SELECT seq FROM {scheduled} WHERE due_at <= {now} ORDER BY due_at, seq LIMIT ? \

@@ -1,24 +1,27 @@
-//! The tables, and how they come to be. Shared by all services of a database.
+//! The tables of the log, shared by all services of a database.
+//!
+//! Input: the column types of a database. Output: the statements that create what is missing. They change nothing
+//! that is there, so running them again does no harm.
 
 use super::dialect::words;
 use crate::database::{Driver, Words};
 
-/// The version this release brings the tables to.
+/// The version of the tables that this release creates.
 pub(crate) const VERSION: i32 = 2;
 
-/// What a dialect calls the types that are the log's own; the others are the dialect's [`Words`].
+/// Column types that only the log uses. The others are the dialect's [`Words`].
 #[derive(Debug)]
 pub(crate) struct Types {
-    /// A 64-bit number that counts up by itself and is the key.
+    /// A 64-bit number that counts up by itself and is the primary key.
     pub(crate) serial: &'static str,
     pub(crate) small: &'static str,
-    /// After the columns of a table that grows at its end and shrinks at its beginning.
+    /// Follows the columns of a table that grows at its end and shrinks at its beginning.
     pub(crate) moving: &'static str,
-    /// After the columns of any other.
+    /// Follows the columns of any other table.
     pub(crate) still: &'static str,
-    /// After the columns of a small table whose rows change all the time.
+    /// Follows the columns of a small table whose rows change all the time.
     pub(crate) busy: &'static str,
-    /// Whether an index is made with its table, because there is no `CREATE INDEX IF NOT EXISTS`.
+    /// Whether an index is created with its table, because there is no `CREATE INDEX IF NOT EXISTS`.
     pub(crate) inline_index: bool,
     /// Before the names.
     pub(crate) schema: &'static str,
@@ -32,23 +35,23 @@ pub(crate) fn state(words: &Words) -> String {
     )
 }
 
-/// Tables of an earlier release are as good as new ones, since each is made that is missing.
+/// Tables of an earlier release need no change: every table that is missing is created.
 pub(crate) fn raise_version() -> String {
     format!("UPDATE final_log_state SET version = {VERSION} WHERE id = 1 AND version < {VERSION}")
 }
 
-/// All tables. Each may be there already.
+/// The statements that create all tables. Each table may be there already.
 ///
 /// | table | a row is |
 /// | --- | --- |
-/// | `final_log` | a message; `seq` is its place |
+/// | `final_log` | a message; `seq` is its sequence number |
 /// | `final_log_scheduled` | a message that is not due yet |
-/// | `final_log_groups` | a service that subscribes; `version` counts its subscriptions up |
+/// | `final_log_groups` | a service that subscribes; `version` grows with every change of its subscriptions |
 /// | `final_log_topics` | a topic of a group; messages after `after_seq` are for it |
-/// | `final_log_lanes` | a share of a group's messages: who has it, how far it has come |
+/// | `final_log_lanes` | a lane of a group: its owner, and its progress |
 /// | `final_log_members` | a running bus |
 /// | `final_log_dead` | a dead letter |
-/// | `final_log_watermarks` | when numbers up to one had been given out, see [`numbers`](mod@super::numbers) |
+/// | `final_log_watermarks` | when sequence numbers had been allocated, see [`sequence`](mod@super::sequence) |
 /// | `final_log_state` | one row: the version of the tables, and up to where the log has been trimmed |
 pub(crate) fn tables<DB: Driver>() -> Vec<String> {
     let Types {

@@ -1,10 +1,20 @@
-//! The connection a bus reads the log on, and what it has seen there.
+//! The connection on which a bus reads the log, and what it has read there.
 //!
-//! A server that comes back from a crash without its last commits, or a replica that takes over from
-//! it, gives their numbers again. No connection outlives that. So what a bus knows of the log is true
-//! as long as its connection lives, and is compared with the table on the next one.
+//! Input: statements of the engine, and the rows it has read. State: the connection, the last commit that proves
+//! what the server has, and the rows that were read since. Output: the answers, and on a new connection whether
+//! its server still has all of these rows.
 //!
-//! SQLite has no server that could die without its readers, so any connection will do there.
+//! A server that comes back from a crash without its last commits, or a replica that takes over from it, allocates
+//! their sequence numbers again. No connection outlives that. So what a bus knows of the log is true as long as its
+//! connection lives, and is compared with the table on the next one.
+//!
+//! ```text
+//!   closed ─ open ─▶ open ─ an error without an answer, or a read-only server ─▶ closed
+//!                     │ rows are read: seen          │
+//!                     └ a lane is taken further: proven, nothing seen
+//! ```
+//!
+//! An SQLite file cannot lose commits while its readers live, so there any connection will do.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -23,23 +33,25 @@ use crate::{
     database::{DbResult, FromRow, Value, read},
 };
 
-/// Rows that are remembered until a commit of ours proves them. Beyond it they count as forgotten.
+/// Rows that are remembered until a commit proves them. If there are more, the server counts as having forgotten
+/// some.
 const MOST_SEEN: usize = 20_000;
 /// Rows compared by one statement.
 const COMPARED: usize = 512;
-/// How long saying goodbye may take.
+/// How long closing the connection may take.
 const GOODBYE: Duration = Duration::from_secs(1);
 
+/// One connection at a time, and what is true on it.
 pub(crate) struct Session<DB: OutboxDatabase> {
     pub(crate) log: Arc<Log<DB>>,
     conn: Option<DB::Connection>,
     proof: Option<Proof>,
-    /// The messages that were read since.
+    /// The messages that were read since that proof, by their sequence numbers.
     seen: HashMap<i64, Uuid>,
 }
 
-/// The last commit of ours that took a lane further. Who still has it has everything that showed before
-/// it, because no server forgets an earlier commit and keeps a later one.
+/// The last commit of this member that took a lane further. A server that still has it has everything that was
+/// visible before it, because no server forgets an earlier commit and keeps a later one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Proof {
     pub(crate) lane: LaneId,
@@ -48,13 +60,14 @@ pub(crate) struct Proof {
 }
 
 impl Proof {
-    /// Whether these rows have it. Of a lane that somebody else has taken further it proves nothing.
+    /// Whether these rows show that the commit is still there. A lane that another member has taken further proves
+    /// nothing.
     fn is_in(self, rows: &[LaneRow], member: Uuid) -> bool {
-        let shows = |row: &LaneRow| {
+        let proves = |row: &LaneRow| {
             let is_ours = row.epoch == self.epoch && row.member == Some(member);
             row.id == self.lane && is_ours && row.read_to >= self.read_to
         };
-        rows.iter().any(shows)
+        rows.iter().any(proves)
     }
 }
 
@@ -73,34 +86,34 @@ impl<DB: OutboxDatabase> Session<DB> {
         self.conn.is_some() || words::<DB>().gapless
     }
 
-    /// Takes a connection, whose server may have forgotten what the one before has shown.
+    /// Takes a connection. Its server may have forgotten rows that the server before it has shown.
     pub(crate) async fn open(&mut self) -> DbResult<()> {
         let conn = within(self.log.pool().acquire()).await?;
-        // It counts no more among those of the pool, and does not go back there.
+        // It no longer counts among the connections of the pool, and does not go back there.
         self.conn = Some(conn.detach());
         Ok(())
     }
 
-    /// These were read, and are about to be taken for read.
+    /// Remembers rows that were read and are about to be offered to their lanes.
     pub(crate) fn see(&mut self, rows: impl Iterator<Item = (i64, Uuid)>) {
         if !words::<DB>().gapless && self.seen.len() <= MOST_SEEN {
             self.seen.extend(rows);
         }
     }
 
-    /// A lane has been taken further.
+    /// A commit has taken a lane further: it proves everything that was read before.
     pub(crate) fn committed(&mut self, proof: Proof) {
         self.proof = Some(proof);
         self.seen.clear();
     }
 
-    /// Nothing is known any more.
+    /// Forgets the proof and the rows.
     pub(crate) fn forget(&mut self) {
         self.proof = None;
         self.seen.clear();
     }
 
-    /// Whether the server still has everything we have seen.
+    /// Whether the server still has everything that was read.
     pub(crate) async fn remembers(&mut self, lanes: &[LaneRow], member: Uuid) -> DbResult<bool> {
         let is_proven = self.proof.is_none_or(|proof| proof.is_in(lanes, member));
         if !is_proven || self.seen.len() > MOST_SEEN {
@@ -115,9 +128,9 @@ impl<DB: OutboxDatabase> Session<DB> {
                 list(some.len())
             );
             let values = some.iter().map(|seq| Value::from(*seq)).collect();
-            let mut shown = HashMap::new();
-            shown.extend(self.rows::<(i64, Uuid)>(&ids, values).await?);
-            let is_there = |seq: &i64| *seq <= trimmed || shown.get(seq) == self.seen.get(seq);
+            let mut visible = HashMap::new();
+            visible.extend(self.rows::<(i64, Uuid)>(&ids, values).await?);
+            let is_there = |seq: &i64| *seq <= trimmed || visible.get(seq) == self.seen.get(seq);
             if !seqs.iter().all(is_there) {
                 return Ok(false);
             }
@@ -125,16 +138,16 @@ impl<DB: OutboxDatabase> Session<DB> {
         Ok(true)
     }
 
-    /// Up to where nothing is missing that was not removed.
+    /// The sequence number up to which nothing is missing that was not removed.
     pub(crate) async fn trimmed(&mut self) -> DbResult<i64> {
         let trimmed = "SELECT trimmed FROM {state} WHERE id = 1";
         Ok(self.first(trimmed, Vec::new()).await?.unwrap_or_default())
     }
 
-    /// Waits until everything that shows is on the disk.
+    /// Waits until every visible row is on the disk.
     ///
-    /// What a server shows and then forgets in a crash was never committed, and its numbers are given
-    /// to others. A commit of ours comes after all of it, and waits for the disk.
+    /// A server that makes a commit visible before it is on the disk can forget it in a crash, and then allocates its
+    /// sequence numbers again. A commit made now comes after all visible ones, and waits for the disk.
     pub(crate) async fn be_sure(&mut self, member: Uuid) -> DbResult<()> {
         if !self.log.ready().await?.shows_early {
             return Ok(());
@@ -148,7 +161,7 @@ impl<DB: OutboxDatabase> Session<DB> {
         }
     }
 
-    /// Runs one statement.
+    /// Runs one statement. Returns how many rows it has found.
     pub(crate) async fn run(&mut self, template: &str, values: Vec<Value<'_>>) -> DbResult<u64> {
         if words::<DB>().gapless {
             return self.log.run(template, values).await;
@@ -198,8 +211,9 @@ impl<DB: OutboxDatabase> Session<DB> {
         })
     }
 
-    /// Ends the session with an error that the server has not told: nobody knows who answers next. And
-    /// with one that takes no writes: after a switchover the next connection goes to another.
+    /// Drops the connection after an error that does not come from the server: the next answer may come from another
+    /// server. It also drops one to a server that takes no writes: after a switchover the next connection goes to
+    /// the new primary.
     pub(crate) fn check<T>(&mut self, done: DbResult<T>) -> DbResult<T> {
         if let Err(error) = &done
             && error.as_database_error().is_none_or(is_read_only)
@@ -209,15 +223,16 @@ impl<DB: OutboxDatabase> Session<DB> {
         done
     }
 
+    /// Closes the connection.
     pub(crate) async fn close(&mut self) {
         if let Some(conn) = self.conn.take() {
-            // The server finds out by itself.
+            // If it takes too long, the server finds out by itself.
             let _ = tokio::time::timeout(GOODBYE, conn.close()).await;
         }
     }
 }
 
-/// PostgreSQL has a code for it and MySQL has several; all of them say so.
+/// PostgreSQL has one code for it and MySQL has several, but all their messages have this word.
 fn is_read_only(error: &dyn DatabaseError) -> bool {
     error.message().contains("read-only")
 }

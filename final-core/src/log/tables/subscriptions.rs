@@ -1,4 +1,16 @@
-//! What a group is subscribed to, and from where on.
+//! Subscriptions: the topics of a group, and where it starts with each.
+//!
+//! Input: topics that a service subscribes, and where to start. Output: rows of `final_log_topics` and
+//! `final_log_lanes`.
+//!
+//! ```text
+//!   a new group: one stream, MAIN, that goes on for ever
+//!   a group that reads already, with a new topic: MAIN from now on, and another stream up to now
+//! ```
+//!
+//! A group may have read past the start of a new topic. So what lies before now is a stream of its own, which ends
+//! where the topic was added. The version of the subscriptions grows with every change: progress that was made with
+//! older ones is not written.
 
 use std::{collections::HashMap, sync::Arc, time::UNIX_EPOCH};
 
@@ -6,7 +18,7 @@ use super::{Log, Tx, open_numbers::End};
 use crate::log::{
     Start,
     progress::{
-        rows::{LANES, Topics},
+        rows::{LANES, MAIN, Topics},
         spans::Spans,
     },
 };
@@ -18,21 +30,21 @@ use crate::{
 /// All subscriptions of a group.
 #[derive(Debug, Default)]
 pub(crate) struct Subscriptions {
-    /// Counts up with every change.
+    /// Grows with every change.
     pub(crate) version: i64,
-    /// Stream 0 is the group's own; another brings a topic that was added later up to where it was
-    /// added.
+    /// The topics of each stream. Stream 0 is the group's own. Another one brings a topic that was added later, up to
+    /// where it was added.
     pub(crate) streams: HashMap<i64, Topics>,
 }
 
 impl<DB: OutboxDatabase> Log<DB> {
-    /// Subscribes the topics the group has not subscribed yet.
+    /// Subscribes those of the topics that the group has not subscribed yet.
     ///
-    /// Those that begin now begin with what transactions have written and not committed: their numbers lie
-    /// before those that show, and they commit later. For a group that reads already it is a stream of its
-    /// own.
+    /// A topic that starts now also gets what open transactions have written: their sequence numbers lie below the
+    /// highest visible one, and they become visible later. For a group that reads already they are a stream of
+    /// their own.
     ///
-    /// Trimming waits meanwhile, so that nothing is removed that the group is about to ask for.
+    /// Trimming waits meanwhile, so no row is removed that the group is about to ask for.
     pub(crate) async fn subscribe(
         &self,
         group: &str,
@@ -45,21 +57,21 @@ impl<DB: OutboxDatabase> Log<DB> {
             return tx.roll_back().await;
         }
         let trimmed = hold_trimming(&mut tx).await?;
-        // By the clock, so that of a group that was forgotten neither version nor epoch comes again:
-        // a member that knew it could take the new one for the old.
+        // Version and epochs begin with the clock, so those of a group that was forgotten do not come again. A member
+        // of the forgotten group could otherwise take the new one for the old.
         let insert = "{insert} INTO {groups} (name, version) VALUES (?, {now}) {nothing}";
         tx.run(insert, vec![group.into()]).await?;
         let lock = "SELECT version FROM {groups} WHERE name = ? {lock}";
         tx.rows::<i64>(lock, vec![group.into()]).await?;
         let known = read(&mut tx, group).await?;
 
-        let main = known.get(&0);
+        let main = known.get(&MAIN);
         let is_new = |topic: &&Arc<str>| !is_known(&known, topic);
         let new: Vec<&Arc<str>> = topics.iter().filter(is_new).collect();
         if new.is_empty() {
             return tx.roll_back().await;
         }
-        let end = End::look(&mut tx, trimmed).await?;
+        let end = End::read(&mut tx, trimmed).await?;
         let last = end.last;
         let mut starts = Vec::with_capacity(new.len());
         for topic in new {
@@ -69,22 +81,22 @@ impl<DB: OutboxDatabase> Log<DB> {
         let none = Spans::default();
         let mut stream = known.keys().max().map_or(1, |stream| stream + 1);
         let earliest = starts.iter().map(|(_, after)| *after).min().unwrap_or(last);
-        // Then what is listed as open is all that its own stream takes up to there.
+        // Then the open list has everything that the group's own stream takes up to there.
         let all_begin_now = main.is_none() && earliest == last;
         if all_begin_now {
             for (topic, _) in &starts {
-                add_topic(&mut tx, group, 0, topic, end.settled_to()).await?;
+                add_topic(&mut tx, group, MAIN, topic, end.settled_to()).await?;
             }
-            add_lanes(&mut tx, group, 0, (last, &end.unseen), None).await?;
+            add_lanes(&mut tx, group, MAIN, (last, &end.open), None).await?;
         } else if main.is_none() {
             for (topic, after) in &starts {
-                add_topic(&mut tx, group, 0, topic, *after).await?;
+                add_topic(&mut tx, group, MAIN, topic, *after).await?;
             }
-            add_lanes(&mut tx, group, 0, (earliest, &none), None).await?;
+            add_lanes(&mut tx, group, MAIN, (earliest, &none), None).await?;
         } else {
-            // The group may have read past the start, so what lies before now is a stream of its own.
+            // The group may have read past the start. What lies before now is a stream of its own.
             for (topic, after) in &starts {
-                add_topic(&mut tx, group, 0, topic, last).await?;
+                add_topic(&mut tx, group, MAIN, topic, last).await?;
                 if *after < last {
                     add_topic(&mut tx, group, stream, topic, *after).await?;
                 }
@@ -95,18 +107,18 @@ impl<DB: OutboxDatabase> Log<DB> {
             }
         }
         starts.retain(|(_, after)| *after == last && !all_begin_now);
-        if !starts.is_empty() && !end.unseen.is_empty() {
+        if !starts.is_empty() && !end.open.is_empty() {
             for (topic, _) in &starts {
                 add_topic(&mut tx, group, stream, topic, end.settled_to()).await?;
             }
-            add_lanes(&mut tx, group, stream, (last, &end.unseen), Some(last)).await?;
+            add_lanes(&mut tx, group, stream, (last, &end.open), Some(last)).await?;
         }
         let version = "UPDATE {groups} SET version = version + 1 WHERE name = ?";
         tx.run(version, vec![group.into()]).await?;
         tx.commit().await
     }
 
-    /// What the group is subscribed to.
+    /// All subscriptions of a group.
     pub(crate) async fn subscriptions(&self, group: &str) -> DbResult<Subscriptions> {
         let mut tx = self.begin().await?;
         let version = "SELECT version FROM {groups} WHERE name = ? {share}";
@@ -117,8 +129,8 @@ impl<DB: OutboxDatabase> Log<DB> {
         Ok(Subscriptions { version, streams })
     }
 
-    /// Throws away what a group has not read, and its dead letters, but not what transactions have written
-    /// and not committed. False if one of its members is at work.
+    /// Removes a group's unread messages and its dead letters, but not what open transactions have written. False if
+    /// one of its members is alive.
     pub(crate) async fn purge(&self, group: &str) -> DbResult<bool> {
         let mut tx = self.begin().await?;
         let trimmed = hold_trimming(&mut tx).await?;
@@ -127,8 +139,8 @@ impl<DB: OutboxDatabase> Log<DB> {
         if alive.unwrap_or_default() > 0 {
             return tx.roll_back().await.map(|()| false);
         }
-        let end = End::look(&mut tx, trimmed).await?;
-        // What was being brought of later topics is over as well.
+        let end = End::read(&mut tx, trimmed).await?;
+        // Streams of topics that were added later are done as well.
         let brought = "DELETE FROM {lanes} WHERE group_name = ? AND stream <> 0";
         tx.run(brought, vec![group.into()]).await?;
         let settled_to = end.settled_to();
@@ -140,7 +152,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         let values = vec![
             end.last.into(),
             settled_to.into(),
-            end.unseen.to_string().into(),
+            end.open.to_string().into(),
             group.into(),
         ];
         tx.run(skip, values).await?;
@@ -150,8 +162,8 @@ impl<DB: OutboxDatabase> Log<DB> {
         Ok(true)
     }
 
-    /// Forgets a group: its subscriptions, its progress, and its dead letters. What only it has not
-    /// read can then be removed.
+    /// Forgets a group: its subscriptions, its progress, and its dead letters. Messages that only this group has not
+    /// read can then be removed. False if the group was not known.
     pub(crate) async fn forget(&self, group: &str) -> DbResult<bool> {
         let mut tx = self.begin().await?;
         hold_trimming(&mut tx).await?;
@@ -166,7 +178,7 @@ impl<DB: OutboxDatabase> Log<DB> {
     }
 }
 
-/// Keeps everybody from trimming until the transaction is over. Up to where it has come.
+/// Holds the lock that trimming takes until the transaction is over. Returns up to where the log was trimmed.
 pub(crate) async fn hold_trimming<DB: OutboxDatabase>(tx: &mut Tx<'_, DB>) -> DbResult<i64> {
     let state = "SELECT trimmed FROM {state} WHERE id = 1 {lock}";
     Ok(tx.first(state, Vec::new()).await?.unwrap_or_default())
@@ -174,9 +186,12 @@ pub(crate) async fn hold_trimming<DB: OutboxDatabase>(tx: &mut Tx<'_, DB>) -> Db
 
 /// Whether a group reads a topic.
 fn is_known(known: &HashMap<i64, Topics>, topic: &Arc<str>) -> bool {
-    known.get(&0).is_some_and(|main| main.contains_key(topic))
+    known
+        .get(&MAIN)
+        .is_some_and(|main| main.contains_key(topic))
 }
 
+/// The topics of each stream.
 async fn read<DB: OutboxDatabase>(
     tx: &mut Tx<'_, DB>,
     group: &str,
@@ -191,7 +206,7 @@ async fn read<DB: OutboxDatabase>(
     Ok(streams)
 }
 
-/// The number a topic begins after.
+/// The sequence number after which a topic starts.
 async fn begin<DB: OutboxDatabase>(
     tx: &mut Tx<'_, DB>,
     topic: &str,
@@ -218,15 +233,16 @@ async fn begin<DB: OutboxDatabase>(
                 .flatten()
                 .map_or(end.last, |first| first - 1)
                 .min(end.last);
-            // What does not show yet was written about when its neighbours were, whatever their topics.
-            Ok(match end.unseen.first() {
-                Some(unseen) if unseen <= begin => begin.min(end.before(tx, time).await?),
+            // A row that is not visible yet was written at about the same time as its neighbours.
+            Ok(match end.open.first() {
+                Some(first) if first <= begin => begin.min(end.before(tx, time).await?),
                 _ => begin,
             })
         }
     }
 }
 
+/// Adds a topic to a stream.
 async fn add_topic<DB: OutboxDatabase>(
     tx: &mut Tx<'_, DB>,
     group: &str,
@@ -239,6 +255,7 @@ async fn add_topic<DB: OutboxDatabase>(
     tx.run(insert, values).await.map(drop)
 }
 
+/// Adds the lanes of a stream that starts after a sequence number, with these open below it.
 async fn add_lanes<DB: OutboxDatabase>(
     tx: &mut Tx<'_, DB>,
     group: &str,

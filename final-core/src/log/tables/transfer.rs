@@ -1,32 +1,34 @@
-//! Rows that are moved from one table to another, or removed. One that the database does not take stays where
-//! it is, and keeps no other back.
+//! Moving rows from one table to another, or removing them.
+//!
+//! Input: the sequence numbers of rows that are locked. Output: the rows are moved, except those that the database
+//! refuses. A refused row stays where it is, and holds up no other: the rest is tried by halves.
 
 use super::{
     Log, Tx,
-    extras::{Failure, passed_over},
     lists::{list, padded},
+    side_effects::{Failure, passed_over},
 };
 use crate::{
     OutboxDatabase,
     database::{DbResult, Value, refused::refuses_values},
 };
 
-/// Which rows, and where they go. The texts are templates.
+/// Which table the rows leave, and where they go. The texts are templates.
 pub(crate) struct Transfer {
     pub(crate) from: &'static str,
-    /// The INSERT up to its condition, and the order of its rows; nothing where the rows are removed.
+    /// The INSERT up to its condition, and the order of its rows. `None` if the rows are removed.
     pub(crate) copy: Option<(&'static str, &'static str)>,
     /// The group, where the table has groups.
     pub(crate) group: Option<String>,
 }
 
-/// What became of some rows.
+/// The result of a transfer.
 #[derive(Default)]
 pub(crate) struct Moved {
     pub(crate) moved: u64,
-    /// The last one that was looked at, if there may be more behind it.
+    /// The last row that was tried, if there may be more after it.
     pub(crate) last: Option<i64>,
-    /// The numbers of those that stay, and why.
+    /// The sequence numbers of rows that were refused, and why.
     pub(crate) refused: Vec<(i64, sqlx::Error)>,
 }
 
@@ -49,14 +51,14 @@ impl Transfer {
             },
             Err(Failure::Other(error)) => return Err(error),
             Err(failure) => {
-                tx.give_up().await?;
+                tx.roll_back_refused().await?;
                 self.move_some(log, seqs, failure, &mut all).await?;
             }
         }
         Ok(all)
     }
 
-    /// By halves, until those are found that are refused.
+    /// Tries the rows by halves, until the refused ones are found.
     async fn move_some<DB: OutboxDatabase>(
         &self,
         log: &Log<DB>,
@@ -74,7 +76,7 @@ impl Transfer {
                 self.from,
                 self.condition()
             );
-            // Somebody else may have taken some since.
+            // Another process may have taken some of them since.
             let there: Vec<i64> = tx.rows(&lock, self.values(&part)).await?;
             let part: Vec<i64> = part.into_iter().filter(|seq| there.contains(seq)).collect();
             if part.is_empty() {
@@ -85,7 +87,7 @@ impl Transfer {
                 Ok(()) => tx.commit().await.map_err(Failure::from).err(),
                 Err(Failure::Other(error)) => return Err(error),
                 Err(failure) => {
-                    tx.give_up().await?;
+                    tx.roll_back_refused().await?;
                     Some(failure)
                 }
             };
@@ -97,6 +99,7 @@ impl Transfer {
         Ok(())
     }
 
+    /// Moves rows inside a transaction.
     async fn move_all<DB: OutboxDatabase>(
         &self,
         tx: &mut Tx<'_, DB>,
@@ -136,8 +139,8 @@ impl Transfer {
     }
 }
 
-/// Only what is refused for its values is looked for: of a table that may not be written to at all, no row is
-/// at fault.
+/// Adds the halves of a part that was refused, or its only row to the refused ones. If the error is not about values,
+/// for example because the table may not be written to at all, no row is at fault, and the error is returned.
 fn split(
     mut part: Vec<i64>,
     failure: Failure,

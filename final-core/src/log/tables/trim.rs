@@ -1,4 +1,13 @@
-//! Removing what every group has.
+//! Removing messages that every group has, or that are too old.
+//!
+//! Input: how long messages are kept, the progress of all groups, and what this reader knows of each row. State:
+//! `trimmed` in `final_log_state`, up to where nothing is missing that was not removed. Output: fewer rows.
+//!
+//! ```text
+//!   removed, or passed over: nobody has subscribed the topic │ waits for a group, or is not read here
+//!                                                    trimmed ┘
+//!   └ sweep removes here what may go by now
+//! ```
 
 use std::time::Duration;
 
@@ -9,19 +18,19 @@ use crate::{
     database::{DbResult, columns, limits::micros},
 };
 
-/// Rows one transaction looks at. Small, so that nobody waits long for its locks.
+/// Rows of one transaction. Few, so that its locks are held for a short time.
 const BATCH: i64 = 1_000;
 
-/// How long an empty row stays where a number was missing. Whoever took the number and has not
-/// written it by then finds the place free again, and late.
+/// How long the empty row of a filled gap stays. A transaction that took the sequence number and writes its row only
+/// after that finds the place free again, and commits a message that may be passed over.
 const TOMBSTONE: Duration = Duration::from_secs(24 * 3600);
 
-/// When rows may go.
+/// How long messages are kept.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Keep {
-    /// How long after it was written a message stays, though every group has it.
+    /// How long a message stays that every group has, counted from when it was written.
     pub(crate) after_read: Duration,
-    /// How long a message stays that some group has not read.
+    /// How long a message stays that some group has not read. `None` is for ever.
     pub(crate) unread: Option<Duration>,
 }
 
@@ -39,16 +48,16 @@ columns! {
 impl<DB: OutboxDatabase> Log<DB> {
     /// Removes the next rows that all groups have, or that are too old. True if there may be more.
     ///
-    /// Messages of a topic that nobody has subscribed are passed over: they wait for somebody. What we
-    /// have not read stays, and what was given a number twice: it is not what the groups have. `read_state`
-    /// says which, by the number and when its row was written.
+    /// Messages of a topic that no group has subscribed are passed over: they wait for a group. `read_state` says what
+    /// this reader knows of a row, by its sequence number and when it was written. A row that it has not read stays.
+    /// A row with a reused sequence number ends the round: it is not the message that the groups have settled.
     pub(crate) async fn trim(
         &self,
         keep: Keep,
         read_state: impl Fn(i64, i64) -> ReadState + Send,
     ) -> DbResult<bool> {
         let mut tx = self.begin().await?;
-        // One trims at a time; and nobody subscribes meanwhile.
+        // One process trims at a time, and no group subscribes meanwhile.
         let state = "SELECT trimmed FROM {state} WHERE id = 1 {skip_locked}";
         let Some(trimmed) = tx.first::<i64>(state, Vec::new()).await? else {
             return tx.roll_back().await.map(|()| false);
@@ -80,9 +89,9 @@ impl<DB: OutboxDatabase> Log<DB> {
                 ReadState::Read => true,
                 ReadState::Unread => false,
             };
-            let has_everybody = is_read && settled.is_some_and(|settled| seq <= settled);
+            let every_group_has_it = is_read && settled.is_some_and(|settled| seq <= settled);
             let is_too_old = row.is_too_old > 0 && keep.unread.is_some();
-            if !(has_everybody && row.is_old > 0 || is_too_old) {
+            if !(every_group_has_it && row.is_old > 0 || is_too_old) {
                 break;
             }
             (end, seen) = (seq, seen + 1);
@@ -101,9 +110,9 @@ impl<DB: OutboxDatabase> Log<DB> {
         Ok(seen == BATCH)
     }
 
-    /// Removes what trimming has passed over and what is old enough by now, a batch after a number.
-    /// The number to go on after; `None` at the end, and where a number was given out twice, which
-    /// `is_second` says of a number and when its row was written.
+    /// Removes rows that trimming has passed over and that may go by now, a batch after a sequence number. Returns the
+    /// sequence number to go on after: `None` at the end, and at a row whose sequence number was allocated twice.
+    /// `is_second` says so of a sequence number and the time when its row was written.
     pub(crate) async fn sweep(
         &self,
         after: i64,
@@ -128,7 +137,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         let Some(end) = last else {
             return tx.roll_back().await.map(|()| None);
         };
-        // What is below every group's progress and has been subscribed since was read by its stream.
+        // A topic that was subscribed since has been read by its stream, if every group's progress is above the row.
         let delete = "DELETE FROM {log} WHERE seq > ? AND seq <= ? AND (\
                 topic = '' AND created_at < {now} - ? \
                 OR topic <> '' AND created_at < {now} - ? \

@@ -17,8 +17,8 @@ pub(super) const WORDS: LogWords = LogWords {
     raise_number: None,
 };
 
-/// Beyond what every connection of ours is told: no statement waits for long. MariaDB alone ends a transaction
-/// that stands still, which a paused process would leave.
+/// Besides the settings of every own connection: no statement waits for long. Only MariaDB can end a transaction
+/// that stands still, as a paused process would leave one.
 const SESSION: [&str; 2] = [
     "SET SESSION innodb_lock_wait_timeout = 5 /*!80000 , SESSION information_schema_stats_expiry = 0 */",
     "/*M!100300 SET SESSION idle_transaction_timeout = 10 */",
@@ -37,7 +37,7 @@ const TYPES: Types = Types {
 const OPTIONS: &str =
     " ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin";
 
-/// As the server counts now, and not as it remembers from a day ago, which is MySQL 8's default.
+/// The counter as it is now. By default MySQL 8 would answer with one that it read up to a day ago.
 fn last_number(table: &str) -> String {
     let name = table.rsplit('.').next().unwrap_or(table);
     format!(

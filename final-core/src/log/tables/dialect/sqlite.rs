@@ -17,7 +17,7 @@ pub(super) const WORDS: LogWords = LogWords {
     raise_number: None,
 };
 
-/// AUTOINCREMENT, so that a number is not given out again once its row is removed.
+/// With AUTOINCREMENT a sequence number is not allocated again once its row is removed.
 const TYPES: Types = Types {
     serial: "INTEGER PRIMARY KEY AUTOINCREMENT",
     small: "INTEGER",

@@ -1,5 +1,8 @@
-//! What is done with single messages in the transaction of the progress, and what happens where the
-//! database does not take it.
+//! Side effects in the transaction of the progress: dead letters, and requeued messages.
+//!
+//! Input: side effects of settled messages. Output: rows of `final_log_dead` and `final_log`, in the transaction that
+//! says that the messages are settled. If the database refuses one, trials in transactions that are rolled back
+//! find out which, and which form of it is taken.
 
 use super::{Tx, session::Session};
 use crate::log::progress::{
@@ -14,9 +17,9 @@ use crate::{
     },
 };
 
-/// Why an extra was not carried out.
+/// Why a side effect was not written.
 pub(crate) enum Failure {
-    /// The database does not take it. The transaction may be over.
+    /// The database refuses it. The transaction may be over.
     Refused(sqlx::Error),
     Other(sqlx::Error),
 }
@@ -31,57 +34,57 @@ impl From<sqlx::Error> for Failure {
     }
 }
 
-/// Refusals that one round looks into. The rest has to wait for the next one.
+/// Refusals that one round of trials looks into. The rest waits for the next round.
 const MOST_REFUSALS: usize = 500;
 
-/// What a round of trials has found.
+/// The result of a round of trials.
 #[derive(Default)]
 pub(crate) struct Tried {
-    /// What is refused whatever it says, by its place in the list, and why.
+    /// Side effects that are refused in every form, by their places in the list, and why.
     pub(crate) refused: Vec<(usize, sqlx::Error)>,
-    /// From there on nothing was tried.
+    /// From this place on nothing was tried.
     pub(crate) untried: Option<usize>,
     /// Whether a letter was changed.
     pub(crate) changed: bool,
 }
 
 impl<DB: OutboxDatabase> Session<DB> {
-    /// Finds what of these is refused, and a form that is taken for each letter that has one. Everything is
-    /// tried in transactions that are rolled back, so nothing is written.
+    /// Finds the side effects that are refused, and for each letter a form that is taken, if there is one. Everything
+    /// is tried in transactions that are rolled back, so nothing is written.
     pub(crate) async fn try_out(
         &mut self,
         group: &str,
-        extras: &mut [SideEffect],
+        effects: &mut [SideEffect],
     ) -> DbResult<Tried> {
         let (mut tried, mut refusals) = (Tried::default(), 0);
         let mut from = 0;
-        while from < extras.len() {
-            let Some((at, error)) = self.first_refused(group, extras, from).await? else {
+        while from < effects.len() {
+            let Some((at, error)) = self.first_refused(group, effects, from).await? else {
                 break;
             };
             from = at;
             refusals += 1;
-            if self.simplify(&mut extras[at], &error).await? {
+            if self.simplify(&mut effects[at], &error).await? {
                 tried.changed = true;
             } else {
                 tried.refused.push((at, error));
                 from += 1;
             }
             if refusals >= MOST_REFUSALS {
-                tried.untried = Some(from).filter(|from| *from < extras.len());
+                tried.untried = Some(from).filter(|from| *from < effects.len());
                 break;
             }
         }
         Ok(tried)
     }
 
-    /// Why the database does not take something even in its simplest form. `None` if it does by now.
+    /// Why the database refuses a side effect even in its simplest form. `None` if it takes it by now.
     pub(crate) async fn would_take(
         &mut self,
         group: &str,
-        extra: &SideEffect,
+        effect: &SideEffect,
     ) -> DbResult<Option<sqlx::Error>> {
-        let mut simplest = [extra.clone()];
+        let mut simplest = [effect.clone()];
         if let [SideEffect::DeadLetter(_, letter)] = &mut simplest {
             letter.be_simplest();
         }
@@ -89,30 +92,30 @@ impl<DB: OutboxDatabase> Session<DB> {
         Ok(refused.map(|(_, error)| error))
     }
 
-    /// The first of these that is refused, from one on.
+    /// The first of these that is refused, from a place on.
     async fn first_refused(
         &mut self,
         group: &str,
-        extras: &[SideEffect],
+        effects: &[SideEffect],
         from: usize,
     ) -> DbResult<Option<(usize, sqlx::Error)>> {
-        let first = self.look_for_refused(group, extras, from).await;
+        let first = self.look_for_refused(group, effects, from).await;
         self.check(first)
     }
 
     async fn look_for_refused(
         &mut self,
         group: &str,
-        extras: &[SideEffect],
+        effects: &[SideEffect],
         from: usize,
     ) -> DbResult<Option<(usize, sqlx::Error)>> {
         let mut tx = self.begin().await?;
         tx.be_strict().await?;
-        for (at, extra) in extras.iter().enumerate().skip(from) {
-            match carry_out(&mut tx, group, extra).await {
+        for (at, effect) in effects.iter().enumerate().skip(from) {
+            match carry_out(&mut tx, group, effect).await {
                 Ok(()) => {}
                 Err(Failure::Refused(error)) => {
-                    return tx.give_up().await.map(|()| Some((at, error)));
+                    return tx.roll_back_refused().await.map(|()| Some((at, error)));
                 }
                 Err(Failure::Other(error)) => return Err(error),
             }
@@ -121,12 +124,12 @@ impl<DB: OutboxDatabase> Session<DB> {
     }
 
     /// Gives a letter its next form. False if it has none.
-    async fn simplify(&mut self, extra: &mut SideEffect, error: &sqlx::Error) -> DbResult<bool> {
-        let SideEffect::DeadLetter(seq, letter) = extra else {
+    async fn simplify(&mut self, effect: &mut SideEffect, error: &sqlx::Error) -> DbResult<bool> {
+        let SideEffect::DeadLetter(seq, letter) = effect else {
             return Ok(false);
         };
-        // What may not be written to at all takes no letter whatever it says. A table that passes a row over
-        // says nothing, and may go by the row's values.
+        // If the error is not about values, another form would be refused as well. A table that passes a row over
+        // gives no error, and may go by the row's values.
         if error.as_database_error().is_some() && !refuses_values(error) {
             return Ok(false);
         }
@@ -139,23 +142,24 @@ impl<DB: OutboxDatabase> Session<DB> {
     }
 }
 
+/// Writes a side effect.
 pub(crate) async fn carry_out<DB: OutboxDatabase>(
     tx: &mut Tx<'_, DB>,
     group: &str,
-    extra: &SideEffect,
+    effect: &SideEffect,
 ) -> Result<(), Failure> {
-    match extra {
-        SideEffect::DeadLetter(seq, letter) => bury(tx, group, *seq, letter).await,
-        SideEffect::Requeue(seq, lane) => again(tx, group, *seq, *lane).await,
+    match effect {
+        SideEffect::DeadLetter(seq, letter) => write_dead_letter(tx, group, *seq, letter).await,
+        SideEffect::Requeue(seq, lane) => requeue(tx, group, *seq, *lane).await,
     }
 }
 
-/// Not with an INSERT that leaves out what it cannot write: on MySQL that takes a CHECK for a duplicate,
-/// and the letter would be gone.
+/// Writes a dead letter. It does not use an INSERT that leaves out what it cannot write: on MySQL such an INSERT takes a
+/// failed CHECK for a duplicate, and the letter would be gone.
 ///
-/// A letter has its message's number, so that it is written once though its commit was not answered. Where
-/// numbers went back another message's letter may have that one, and it takes one below all others.
-async fn bury<DB: OutboxDatabase>(
+/// A letter has the sequence number of its message. So it is written once, even if its commit was not answered. If
+/// the sequence went back, the letter of another message may have that number; then it takes one below all others.
+async fn write_dead_letter<DB: OutboxDatabase>(
     tx: &mut Tx<'_, DB>,
     group: &str,
     seq: i64,
@@ -164,7 +168,7 @@ async fn bury<DB: OutboxDatabase>(
     if write_letter(tx, group, seq, seq, letter).await? {
         return Ok(());
     }
-    // It is there already, or its message is not there any more; or a trigger passed it over.
+    // The letter is there already, or its message was removed, or a trigger has passed the row over.
     let why = "SELECT (SELECT COUNT(*) FROM {log} WHERE seq = ?), \
         (SELECT COUNT(*) FROM {dead} WHERE group_name = ? AND seq = ?), \
         (SELECT COUNT(*) FROM {dead} d, {log} l WHERE d.group_name = ? AND d.seq = ? AND l.seq = ? \
@@ -193,7 +197,7 @@ async fn bury<DB: OutboxDatabase>(
     Err(Failure::Refused(passed_over("final_log_dead")))
 }
 
-/// Writes the letter of a message with a number, unless a letter has it. False if nothing was written.
+/// Writes the letter of a message under a number, unless another letter has it. False if nothing was written.
 async fn write_letter<DB: OutboxDatabase>(
     tx: &mut Tx<'_, DB>,
     group: &str,
@@ -216,7 +220,7 @@ async fn write_letter<DB: OutboxDatabase>(
         None => "NULL",
     };
     let key = if key { "message_key" } else { "NULL" };
-    let bury = format!(
+    let copy = format!(
         "INSERT INTO {{dead}} (group_name, seq, {{message}}, reason, attempts, died_at) \
          SELECT ?, CAST(? AS {{int}}), message_id, topic, {key}, {headers}, payload, content_type, durable, lane, \
              weight, ?, ?, {{now}} FROM {{log}} \
@@ -230,22 +234,23 @@ async fn write_letter<DB: OutboxDatabase>(
         group.into(),
         number.into(),
     ]);
-    Ok(tx.run(&bury, values).await? > 0)
+    Ok(tx.run(&copy, values).await? > 0)
 }
 
-async fn again<DB: OutboxDatabase>(
+/// Writes a copy of a message for the group alone, at the end of a lane.
+async fn requeue<DB: OutboxDatabase>(
     tx: &mut Tx<'_, DB>,
     group: &str,
     seq: i64,
     lane: usize,
 ) -> Result<(), Failure> {
-    let again = "INSERT INTO {log} (message_id, topic, message_key, headers, payload, \
+    let copy = "INSERT INTO {log} (message_id, topic, message_key, headers, payload, \
             content_type, durable, lane, weight, recipient, expires_at, created_at) \
         SELECT message_id, topic, message_key, headers, payload, content_type, durable, \
             CAST(? AS {int}), weight, ?, expires_at, {now} FROM {log} WHERE seq = ?";
     let lane = i64::try_from(lane).unwrap_or(0);
     let values = vec![lane.into(), group.into(), seq.into()];
-    if tx.run(again, values).await? > 0 {
+    if tx.run(copy, values).await? > 0 {
         return Ok(());
     }
     let is_there = "SELECT COUNT(*) FROM {log} WHERE seq = ?";
@@ -256,6 +261,7 @@ async fn again<DB: OutboxDatabase>(
     Ok(())
 }
 
+/// The error for a row that a table has passed over.
 pub(crate) fn passed_over(table: &str) -> sqlx::Error {
     let text = format!(
         "{table} took no row and gave no error: a trigger or a rule of the table passes it over"

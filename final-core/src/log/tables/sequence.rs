@@ -1,17 +1,20 @@
-//! Numbers that have gone back: the sequence was restarted, the table truncated, or another server took
-//! over that counts on its own.
+//! Sequence numbers that went back: the sequence was restarted, the table truncated, or another server took over
+//! that counts on its own.
 //!
-//! Every group takes what is numbered at or below its progress for done. So such a message would be
-//! passed over in silence. Here is how it is noticed; [`mend`](super::renumber) has what is done about it.
+//! Input: the sequence, the rows of the log, and the watermarks of this reader and of the table. Output: whether
+//! anything is to be mended. [`renumber`](super::renumber) mends it.
 //!
 //! ```text
-//!   the sequence stands below a number that was used ──────────┐
-//!   a row at either end breaks a watermark (each look) ────────┼─▶ Log::mend
+//!   the sequence is below a number that was used ──────────────┐
+//!   a row at either end breaks a watermark (each refresh) ─────┼─▶ Log::mend
 //!   a row anywhere breaks a watermark (a walk, every 10 min) ──┘
 //! ```
 //!
-//! Not noticed is one thing: that numbers go back and pass the old ones again between two looks (2.5 s),
-//! and the process that had read the old ones dies before the second.
+//! A group takes every message at or below its progress for done. So a message with a used sequence number would be
+//! passed over in silence.
+//!
+//! One case is not noticed: the sequence goes back and passes the old numbers again between two refreshes (2.5 s),
+//! and the process that had read the old ones dies before the second refresh.
 
 use std::fmt;
 
@@ -26,26 +29,26 @@ use crate::{
     database::{Column, DbResult, FromRow, Row, Value, columns},
 };
 
-/// Rows that one statement of a walk looks at.
+/// Rows that one statement of a walk reads.
 pub(crate) const STEP: i64 = 10_000;
 
-/// The watermark that running members write, and the one of the last walk. From there on those of
-/// numbers that went back, and below zero those that the last member to end has left.
+/// Ids of watermarks in the table: the one that running members write, and the one of the last walk. Higher ids are
+/// times at which the sequence went back. Ids below zero are the watermarks that the last member to end has left.
 const NEWEST: i64 = 0;
 const WALKED: i64 = 1;
 
-/// The log's numbers went back, and the next one could not be raised above those that were used.
+/// The sequence numbers of the log went back, and the sequence could not be raised above those that were used.
 ///
-/// What `on_read_error` gets, inside [`sqlx::Error::Configuration`], and the cause of `start`'s error.
-/// Nothing is read meanwhile, so nothing is lost; it goes on by itself once this is mended.
+/// `on_read_error` gets it inside [`sqlx::Error::Configuration`], and it is the cause of `start`'s error. Nothing is
+/// read meanwhile, so nothing is lost. Reading goes on by itself once the sequence is raised.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct NumbersWentBack {
-    /// The highest number that was used.
+    /// The highest sequence number that was used.
     pub highest: i64,
-    /// The last number that was given out.
+    /// The last sequence number that was allocated.
     pub last: i64,
-    /// What the database said.
+    /// The error of the database.
     pub cause: sqlx::Error,
 }
 
@@ -79,9 +82,10 @@ impl fmt::Display for NumbersWentBack {
         } = self;
         write!(
             f,
-            "the numbers of final_log went back: numbers up to {highest} were used, and the next one is \
-             {}; raising it failed: {cause}; let the role of the service use and update the sequence of \
-             final_log.seq and insert into the table, or raise the sequence above {highest} by hand",
+            "the sequence numbers of final_log went back: numbers up to {highest} were used, and the next \
+             one is {}; raising the sequence failed: {cause}; let the role of the service use and update \
+             the sequence of final_log.seq and insert into the table, or raise the sequence above \
+             {highest} by hand",
             last.saturating_add(1)
         )
     }
@@ -93,7 +97,7 @@ impl std::error::Error for NumbersWentBack {
     }
 }
 
-/// A condition on rows `l` whose numbers were given out twice, by watermarks that are values.
+/// A condition on rows `l`: their sequence numbers were allocated twice, by watermarks that are values.
 pub(crate) fn breaks(marks: &[Watermark]) -> (String, Vec<Value<'static>>) {
     if marks.is_empty() {
         return ("1 = 0".to_owned(), Vec::new());
@@ -109,11 +113,11 @@ pub(crate) fn breaks(marks: &[Watermark]) -> (String, Vec<Value<'static>>) {
     )
 }
 
-/// The same by the watermarks of the table.
+/// The same condition by the watermarks of the table.
 pub(crate) const BREAKS_WRITTEN: &str = "EXISTS (SELECT 1 FROM {watermarks} w \
     WHERE w.seq >= l.seq AND w.written_at < l.created_at)";
 
-/// Whether a group has passed over row `l`; one that meets a condition on its lanes `k`.
+/// A condition on rows `l`: a group has passed over the row. `by` is a condition on the group's lanes `k`.
 pub(crate) fn passed(by: &str) -> String {
     format!(
         "EXISTS (SELECT 1 FROM {{lanes}} k, {{topics}} t WHERE k.stream = 0 {by} \
@@ -123,17 +127,17 @@ pub(crate) fn passed(by: &str) -> String {
 }
 
 impl<DB: OutboxDatabase> Log<DB> {
-    /// How many messages a group would pass over because their numbers were given out twice, and how
-    /// old the oldest is, in microseconds.
+    /// How many messages a group would pass over because their sequence numbers were allocated twice, and how old the
+    /// oldest is, in microseconds.
     pub(crate) async fn passed_over(&self, group: &str) -> DbResult<(i64, Option<i64>)> {
         let (columns, values) = columns(&[]);
-        let row: Option<NumbersRow> = self.first(&look(&columns), values).await?;
-        let look = row.ok_or(sqlx::Error::RowNotFound)?.seen(&[]);
-        if !look.is_suspect() {
+        let row: Option<SequenceRow> = self.first(&check(&columns), values).await?;
+        let check = row.ok_or(sqlx::Error::RowNotFound)?.check(&[]);
+        if !check.is_suspect() {
             return Ok((0, None));
         }
         let written: Vec<Watermark> = self.rows(WRITTEN, Vec::new()).await?;
-        let lost = look.last.filter(|last| *last < look.highest);
+        let lost = check.last.filter(|last| *last < check.highest);
         let lost = lost.map(|seq| Watermark {
             seq,
             written_at: since(seq, &written, &ReaderKnowledge::default()).0,
@@ -149,7 +153,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         counted.ok_or(sqlx::Error::RowNotFound)
     }
 
-    /// Tells others how far we have read.
+    /// Raises the newest watermark of the table: this process has read so far.
     pub(crate) async fn write_watermark(&self, mark: Watermark) -> DbResult<()> {
         let raise = "UPDATE {watermarks} SET written_at = ?, seq = ? WHERE id = ? AND seq < ?";
         let values = vec![
@@ -177,8 +181,8 @@ impl<DB: OutboxDatabase> Log<DB> {
         tx.commit().await
     }
 
-    /// What others have told, and the time by the database's clock. Makes the first watermark where there
-    /// is none.
+    /// The newest watermark of the table, and the time by the database's clock. Writes the first watermark if there is
+    /// none.
     pub(crate) async fn watermark(&self) -> DbResult<(Watermark, i64)> {
         let first = "{insert} INTO {watermarks} (id, seq, written_at) \
             SELECT 0, COALESCE((SELECT MAX(seq) FROM {log}), 0), {now} FROM {state} WHERE id = 1 {nothing}";
@@ -194,8 +198,8 @@ impl<DB: OutboxDatabase> Log<DB> {
         Err(sqlx::Error::RowNotFound)
     }
 
-    /// Looks through rows after a number for numbers that were given out twice. Says where to go on,
-    /// `None` at the end, and whether there is any.
+    /// Walks on through the rows after a sequence number. Returns where to go on, `None` at the end, and whether any
+    /// sequence number was allocated twice.
     pub(crate) async fn walk(&self, after: i64) -> DbResult<(Option<i64>, bool)> {
         let step = format!(
             "SELECT MAX(l.seq), COUNT(CASE WHEN l.topic <> '' AND {BREAKS_WRITTEN} THEN 1 END) \
@@ -207,7 +211,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         let row: Option<(Option<i64>, i64)> = self.first(&step, values).await?;
         let (last, found) = row.ok_or(sqlx::Error::RowNotFound)?;
         if last.is_none() {
-            // The next walk finds what was written since this one.
+            // The next walk begins with what was written since this one.
             let walked = "DELETE FROM {watermarks} WHERE id = ?";
             self.run(walked, vec![WALKED.into()]).await?;
             let walked = "{insert} INTO {watermarks} (id, seq, written_at) \
@@ -218,26 +222,26 @@ impl<DB: OutboxDatabase> Log<DB> {
     }
 }
 
-/// What others have told.
+/// The watermarks of the table that members and walks have written.
 pub(crate) const WRITTEN: &str = "SELECT seq, written_at FROM {watermarks} WHERE id <= 1";
 
-/// What [`Session::refresh`](super::session::Session::refresh) sees of the numbers.
+/// What [`Session::refresh`](super::session::Session::refresh) finds about the sequence.
 #[derive(Debug, Default)]
 pub(crate) struct SequenceCheck {
-    /// The last number that was given out; `None` where the role may not know it.
+    /// The last sequence number that was allocated. `None` if the role has not the right to know it.
     pub(crate) last: Option<i64>,
-    /// The highest that was used.
+    /// The highest sequence number that was used.
     pub(crate) highest: i64,
-    /// Whether there are rows at either end of the log whose numbers were given out twice.
+    /// Whether a row at either end of the log has a sequence number that was allocated twice.
     pub(crate) has_second: bool,
-    /// Whether the next message that is scheduled would have the number of one that is there.
+    /// Whether the next scheduled message would get a number that another scheduled message has.
     pub(crate) scheduled_is_back: bool,
     /// The database's clock, in microseconds since 1970.
     pub(crate) now: i64,
 }
 
 impl SequenceCheck {
-    /// Whether the numbers are to be mended, as far as one statement can tell.
+    /// Whether the sequence is to be mended, as far as one statement can tell.
     pub(crate) fn is_suspect(&self) -> bool {
         self.has_second
             || self.scheduled_is_back
@@ -245,10 +249,10 @@ impl SequenceCheck {
     }
 }
 
-/// How many rows at either end are looked at.
+/// How many rows at either end are read.
 const END: i64 = 100;
 
-/// The columns of a look, and their values.
+/// The columns of a check, and their values.
 pub(crate) fn columns(marks: &[Watermark]) -> (String, Vec<Value<'static>>) {
     let (by_ours, ours) = breaks(marks);
     let second = |rows: &str| {
@@ -271,14 +275,14 @@ pub(crate) fn columns(marks: &[Watermark]) -> (String, Vec<Value<'static>>) {
     (text, [ours.clone(), ours].concat())
 }
 
-/// The columns of a look as a statement of its own.
-pub(crate) fn look(columns: &str) -> String {
+/// The columns of a check as a statement of its own.
+pub(crate) fn check(columns: &str) -> String {
     format!("SELECT {columns}")
 }
 
 columns! {
-    /// The columns of a look.
-    pub(crate) struct NumbersRow {
+    /// The columns of a check.
+    pub(crate) struct SequenceRow {
         pub(crate) last_number: Option<i64>,
         pub(crate) highest_row: i64,
         pub(crate) highest_read: i64,
@@ -292,9 +296,9 @@ columns! {
     }
 }
 
-impl NumbersRow {
-    /// What the columns say, to a reader with these watermarks.
-    pub(crate) fn seen(&self, marks: &[Watermark]) -> SequenceCheck {
+impl SequenceRow {
+    /// The check of a reader with these watermarks.
+    pub(crate) fn check(&self, marks: &[Watermark]) -> SequenceCheck {
         let used = [
             self.highest_row,
             self.highest_read,
