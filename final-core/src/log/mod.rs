@@ -29,6 +29,7 @@ mod progress;
 pub(crate) mod tables;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tuning;
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 
@@ -40,22 +41,19 @@ use self::{
     hooks::Hooks,
     link::SqlLink,
     member::{Member, wakeups::Wakeups},
-    options::Tuning,
     tables::{Log, members::Announcement},
+    tuning::Tuning,
 };
 pub use self::{
-    options::Start,
     tables::{
         backlog::LogBacklog,
         dead_letters::{Letter, LetterFilter},
         sequence::NumbersWentBack,
     },
+    tuning::Start,
 };
 use crate::broker::{Broker, BrokerError, BrokerErrorKind, Opened, Setup, Staged};
 use crate::{Error, OutboxDatabase};
-
-/// Connections of the log's own pool: for leases, removals, and everything else that needs no session.
-const CONNECTIONS: u32 = 3;
 
 /// The service's own database as its broker: durable, and nothing else to run.
 ///
@@ -222,7 +220,7 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
 impl<DB: OutboxDatabase> Broker<DB> for SqlBroker<DB> {
     fn open(&self, setup: Setup) -> BoxFuture<'_, Result<Opened, BrokerError>> {
         Box::pin(async move {
-            self.check()?;
+            self.tuning.check()?;
             let member = Arc::new(Member::new(
                 Arc::clone(&self.log),
                 Arc::clone(&self.wakeups),

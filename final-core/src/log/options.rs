@@ -1,62 +1,11 @@
-//! How a log behaves, each option with its reason.
+//! The options of a log, each with its reason.
 //!
-//! Input: the chained setters of [`SqlBroker`]. State: its tuning and its hooks. Output: the tuning, or one error
-//! that names every value out of range.
+//! Input: the chained setters of [`SqlBroker`]. Output: its [`tuning`](super::tuning) and its hooks.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
-use super::{SqlBroker, tables::trim::Keep};
-use crate::{
-    Message, OutboxDatabase,
-    broker::{BrokerError, BrokerErrorKind, DeadLetter},
-};
-
-/// Where a group starts with a topic that it subscribes for the first time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Start {
-    /// With messages that are published from then on. If no group has ever subscribed the topic, its messages
-    /// wait, and the group gets those as well. RabbitMQ behind an outbox does the same.
-    #[default]
-    New,
-    /// With every message that is still in the log.
-    Beginning,
-    /// With messages that were published at that time or later, by the database's clock.
-    At(SystemTime),
-}
-
-/// How a log behaves.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Tuning {
-    pub(crate) start: Start,
-    pub(crate) key_order: bool,
-    pub(crate) commit_after: usize,
-    pub(crate) commit_within: Duration,
-    pub(crate) lease: Duration,
-    pub(crate) prefetch: usize,
-    pub(crate) poll_interval: Duration,
-    pub(crate) keep: Keep,
-}
-
-impl Default for Tuning {
-    fn default() -> Self {
-        Self {
-            start: Start::New,
-            key_order: false,
-            commit_after: 1_000,
-            commit_within: Duration::from_millis(100),
-            lease: Duration::from_secs(10),
-            prefetch: 1_000,
-            poll_interval: Duration::from_millis(2_500),
-            keep: Keep {
-                after_read: Duration::ZERO,
-                unread: None,
-            },
-        }
-    }
-}
+use super::{SqlBroker, tuning::Start};
+use crate::{Message, OutboxDatabase, broker::DeadLetter};
 
 impl<DB: OutboxDatabase> SqlBroker<DB> {
     /// Sets where a service starts with a topic that it subscribes for the first time.
@@ -154,47 +103,5 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
     ) -> Self {
         self.hooks.on_handler = Some(Arc::new(hook));
         self
-    }
-
-    /// One error for all values out of range.
-    pub(crate) fn check(&self) -> Result<(), BrokerError> {
-        let Tuning {
-            commit_after,
-            commit_within,
-            lease,
-            prefetch,
-            poll_interval,
-            ..
-        } = self.tuning;
-        let mut problems = Vec::new();
-        let mut must = |ok: bool, problem: &'static str| {
-            if !ok {
-                problems.push(problem);
-            }
-        };
-        must(commit_after >= 1, "`commit_after` must be at least 1");
-        must(
-            commit_within <= Duration::from_secs(60),
-            "`commit_within` must be at most 60 s",
-        );
-        must(
-            (Duration::from_millis(300)..=Duration::from_secs(3600)).contains(&lease),
-            "`lease` must be 300 ms to 1 h",
-        );
-        must(
-            (1..=65_535).contains(&prefetch),
-            "`prefetch` must be 1 to 65535",
-        );
-        must(
-            (Duration::from_millis(10)..=Duration::from_secs(3600)).contains(&poll_interval),
-            "`poll_interval` must be 10 ms to 1 h",
-        );
-        if problems.is_empty() {
-            return Ok(());
-        }
-        Err(BrokerError::new(
-            BrokerErrorKind::Invalid,
-            format!("invalid options of SqlBroker: {}", problems.join("; ")),
-        ))
     }
 }

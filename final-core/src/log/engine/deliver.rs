@@ -18,11 +18,11 @@ use crate::{
     broker::{DeadLetter, Delivery, Settlement, Settler},
     log::{
         member::settlements::Settlements,
-        options::Tuning,
         progress::{
             in_flight::InFlight,
             rows::{LaneId, LogRow},
         },
+        tuning::Tuning,
     },
 };
 

@@ -31,13 +31,13 @@ use uuid::Uuid;
 use self::{settlements::Settlements, wakeups::Wakeups};
 use super::{
     hooks::Hooks,
-    options::Tuning,
     progress::watermark::Watermarks,
     tables::{
         Log,
         members::Announcement,
         renumber::{Mended, ReaderKnowledge},
     },
+    tuning::Tuning,
 };
 use crate::{
     Message, OutboxDatabase,

@@ -20,7 +20,7 @@ use super::Member;
 use crate::{
     OutboxDatabase,
     database::DbResult,
-    log::{progress::watermark::ReadState, tables::trim::Keep},
+    log::{progress::watermark::ReadState, tuning::Keep},
 };
 
 /// The pause between two rounds.

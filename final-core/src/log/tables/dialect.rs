@@ -37,8 +37,8 @@ pub(crate) struct LogWords {
     pub(crate) strict: Option<&'static str>,
     /// Bounds how long an INSERT waits for that of another transaction, for this transaction.
     pub(crate) impatient: Option<&'static str>,
-    /// The last sequence number that a table has allocated, by its qualified name. NULL if the role has not the
-    /// right to know it.
+    /// The last sequence number that a table has allocated, by its qualified name. NULL if the role may
+    /// not read the sequence.
     last_number: fn(&str) -> String,
     /// Raises the sequence of a table, by its qualified name, from `last` to above `highest`. `None` for a database
     /// that counts by the rows: there an inserted row raises it.

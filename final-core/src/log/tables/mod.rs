@@ -57,6 +57,9 @@ use crate::{
     },
 };
 
+/// Connections of the log's own pool: for leases, removals, and everything else that needs no session.
+const CONNECTIONS: u32 = 3;
+
 /// The channel on which processes of this database hear of new messages.
 const CHANNEL: &str = "final_log";
 
@@ -84,8 +87,7 @@ pub(crate) struct Ready {
 impl<DB: OutboxDatabase> Log<DB> {
     /// The log in the database of the caller's pool, on a pool of its own.
     pub(crate) fn new(caller: Pool<DB>) -> Self {
-        let own =
-            |caller: &Pool<DB>| DB::own_pool(caller, super::CONNECTIONS, words::<DB>().session);
+        let own = |caller: &Pool<DB>| DB::own_pool(caller, CONNECTIONS, words::<DB>().session);
         Self {
             pool: RenewablePool::new(caller, own),
             ready: OnceCell::new(),

@@ -179,8 +179,8 @@ impl<DB: OutboxDatabase> Log<DB> {
     }
 }
 
-/// Since when messages were written with sequence numbers up to `last`: less the lead that another server's clock may
-/// have, and exactly.
+/// When the sequence number `last` had been allocated for the first time: less the lead that the clock of another server
+/// may have, and exactly. A row up to it that was written later has a sequence number that was allocated twice.
 pub(crate) fn since(last: i64, written: &[Watermark], known: &ReaderKnowledge) -> (i64, i64) {
     let exact = written_by(&known.marks, last).or_else(|| written_by(written, last));
     let exact = exact.unwrap_or(0);
@@ -188,7 +188,7 @@ pub(crate) fn since(last: i64, written: &[Watermark], known: &ReaderKnowledge) -
     (exact.saturating_sub(skew), exact)
 }
 
-/// The last sequence number that a table has allocated. `None` if the role has not the right to know it.
+/// The last sequence number that a table has allocated. `None` if the role may not read the sequence.
 async fn last<DB: OutboxDatabase>(tx: &mut Tx<'_, DB>, table: &str) -> DbResult<Option<i64>> {
     let last = match table {
         "" => "SELECT {last_number}",

@@ -228,7 +228,7 @@ pub(crate) const WRITTEN: &str = "SELECT seq, written_at FROM {watermarks} WHERE
 /// What [`Session::refresh`](super::session::Session::refresh) finds about the sequence.
 #[derive(Debug, Default)]
 pub(crate) struct SequenceCheck {
-    /// The last sequence number that was allocated. `None` if the role has not the right to know it.
+    /// The last sequence number that was allocated. `None` if the role may not read the sequence.
     pub(crate) last: Option<i64>,
     /// The highest sequence number that was used.
     pub(crate) highest: i64,

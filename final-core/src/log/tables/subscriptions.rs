@@ -16,11 +16,11 @@ use std::{collections::HashMap, sync::Arc, time::UNIX_EPOCH};
 
 use super::{Log, Tx, open_numbers::End};
 use crate::log::{
-    Start,
     progress::{
         rows::{LANES, MAIN, Topics},
         spans::Spans,
     },
+    tuning::Start,
 };
 use crate::{
     OutboxDatabase,

@@ -4,15 +4,15 @@
 //! `trimmed` in `final_log_state`, up to where nothing is missing that was not removed. Output: fewer rows.
 //!
 //! ```text
-//!   removed, or passed over: nobody has subscribed the topic │ waits for a group, or is not read here
-//!                                                    trimmed ┘
+//!   removed, or passed over: no group has the topic │ waits for a group, or is not read here
+//!                                           trimmed ┘
 //!   └ sweep removes here what may go by now
 //! ```
 
 use std::time::Duration;
 
 use super::Log;
-use crate::log::progress::watermark::ReadState;
+use crate::log::{progress::watermark::ReadState, tuning::Keep};
 use crate::{
     OutboxDatabase,
     database::{DbResult, columns, limits::micros},
@@ -24,15 +24,6 @@ const BATCH: i64 = 1_000;
 /// How long the empty row of a filled gap stays. A transaction that took the sequence number and writes its row only
 /// after that finds the place free again, and commits a message that may be passed over.
 const TOMBSTONE: Duration = Duration::from_secs(24 * 3600);
-
-/// How long messages are kept.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Keep {
-    /// How long a message stays that every group has, counted from when it was written.
-    pub(crate) after_read: Duration,
-    /// How long a message stays that some group has not read. `None` is for ever.
-    pub(crate) unread: Option<Duration>,
-}
 
 columns! {
     /// A row that may be removed next.

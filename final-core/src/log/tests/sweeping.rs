@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::{Sqlite, SqlitePool, sqlite::SqliteConnectOptions};
 
-use crate::log::tables::{Log, trim::Keep};
+use crate::log::{tables::Log, tuning::Keep};
 
 #[tokio::test]
 async fn a_message_that_was_passed_over_stays_until_the_service_that_subscribes_it_has_it() {

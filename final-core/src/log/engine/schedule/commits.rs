@@ -13,7 +13,7 @@
 use std::time::{Duration, Instant};
 
 use super::PAUSES;
-use crate::log::options::Tuning;
+use crate::log::tuning::Tuning;
 
 /// How long lanes without changes may lag behind their stream.
 const LAG: Duration = Duration::from_secs(1);

@@ -21,7 +21,7 @@ mod tests;
 use std::time::{Duration, Instant};
 
 use self::{commits::Commits, reads::Reads};
-use crate::{backoff::Backoff, log::options::Tuning};
+use crate::{backoff::Backoff, log::tuning::Tuning};
 
 /// How often a member refreshes that has fewer lanes than its share.
 const UNSETTLED: Duration = Duration::from_millis(250);

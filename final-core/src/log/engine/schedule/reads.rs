@@ -15,7 +15,7 @@
 use std::time::{Duration, Instant};
 
 use super::Reading;
-use crate::log::options::Tuning;
+use crate::log::tuning::Tuning;
 
 /// The pause between two pages while messages come one by one.
 const PACE: Duration = Duration::from_millis(2);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::{OtherTimes, Reading, Schedule};
-use crate::log::options::Tuning;
+use crate::log::tuning::Tuning;
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
