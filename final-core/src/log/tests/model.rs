@@ -1,8 +1,8 @@
 //! Members that read a log under random schedules, beside a table that remembers everything.
 //!
-//! Transactions take numbers and commit in any order, or roll back. Members read pages, look at gaps
-//! and fill them, settle, write their progress, give lanes away, are thought dead, and die. The lanes,
-//! streams and gaps are the real ones; what an engine does with them is played here, by its rules.
+//! Transactions allocate sequence numbers and commit in any order, or roll back. Members read pages, look for gaps
+//! and fill them, settle, write their progress, give lanes away, are thought dead, and die. The lanes, streams and
+//! gaps are the real ones. The test plays what an engine does with them, by its rules.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,29 +19,29 @@ use crate::log::progress::{
     stream::{Offer, Stream},
 };
 
-/// Of the sixteen lanes those that messages are put in: more would only make fewer things meet.
+/// Messages are put into so many of the sixteen lanes. With more of them fewer steps would meet in one lane.
 const USED: usize = 3;
 const MEMBERS: usize = 3;
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// A transaction takes a number, for a message of the later topic or not.
+    /// A transaction allocates a sequence number, for a message of the later topic or not.
     Insert(usize, bool),
     Commit(usize),
     RollBack(usize),
     /// A member reads so many rows.
     Read(usize, usize),
-    /// Looks at its gaps.
-    Look(usize),
+    /// A member looks for its gaps.
+    LookForGaps(usize),
     Fill(usize),
     Settle(usize, usize),
     Write(usize),
-    /// Begins to give a lane away; of what it has in hand so many have not begun.
+    /// A member begins to give a lane away. So many of its messages in flight have not begun.
     GiveAway(usize, usize, usize),
     Claim(usize, usize),
-    /// Stands still until its lease is over. What it has in hand it can still settle.
+    /// A member stands still until its lease is over. Its handlers can still settle what is in flight.
     Expire(usize),
-    /// Renews its lease, and looks at what is left to it.
+    /// A member renews its lease, and keeps the lanes that are still its own.
     Renew(usize),
     Die(usize),
     ShutDown(usize),
@@ -56,7 +56,7 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (0_usize..8).prop_map(Step::Commit),
         1 => (0_usize..8).prop_map(Step::RollBack),
         6 => (member.clone(), 1_usize..6).prop_map(|(who, rows)| Step::Read(who, rows)),
-        3 => member.clone().prop_map(Step::Look),
+        3 => member.clone().prop_map(Step::LookForGaps),
         2 => member.clone().prop_map(Step::Fill),
         6 => (member.clone(), 0_usize..8).prop_map(|(who, which)| Step::Settle(who, which)),
         4 => member.clone().prop_map(Step::Write),
@@ -96,7 +96,7 @@ struct Member {
     version: i64,
     /// What its handlers have.
     in_flight: BTreeSet<i64>,
-    /// Settled, and not written.
+    /// Settled, and not written yet.
     settled: BTreeSet<i64>,
     id: Uuid,
 }
@@ -108,11 +108,11 @@ struct World {
     members: Vec<Member>,
     topics: Topics,
     version: i64,
-    /// Settled, and written: never to be seen again.
+    /// Settled, and written: must never be taken again.
     done: BTreeSet<i64>,
-    /// Settled by anybody.
+    /// Settled by any member.
     handled: BTreeSet<i64>,
-    /// Who has each number in hand, unless others have taken over.
+    /// The member that has each sequence number in flight, unless another has taken its lane over.
     holders: BTreeMap<i64, usize>,
 }
 
@@ -154,13 +154,13 @@ impl World {
     fn step(&mut self, step: Step) {
         match step {
             Step::Insert(lane, later) => {
-                let number = self.rows.len() as i64 + 1;
-                self.rows.insert(number, Row::Open { lane, later });
+                let seq = self.rows.len() as i64 + 1;
+                self.rows.insert(seq, Row::Open { lane, later });
             }
             Step::Commit(which) => self.end(which, true),
             Step::RollBack(which) => self.end(which, false),
             Step::Read(who, most) if self.members[who].is_alive => self.read(who, most),
-            Step::Look(who) if self.members[who].is_alive => self.look(who),
+            Step::LookForGaps(who) if self.members[who].is_alive => self.look_for_gaps(who),
             Step::Fill(who) if self.members[who].is_alive => self.fill(who),
             Step::Settle(who, which) => self.settle(who, which),
             Step::Write(who) => self.write(who, false),
@@ -178,7 +178,7 @@ impl World {
                 self.forget(who);
             }
             Step::Subscribe => self.subscribe(),
-            Step::Read(..) | Step::Look(_) | Step::Fill(_) | Step::Claim(..) => {}
+            Step::Read(..) | Step::LookForGaps(_) | Step::Fill(_) | Step::Claim(..) => {}
         }
     }
 
@@ -195,18 +195,18 @@ impl World {
         }
     }
 
-    /// A row that shows.
-    fn visible(&self, number: i64) -> Option<LogRow> {
-        match *self.rows.get(&number)? {
-            Row::Visible { lane, later } => Some(LogRow::plain(number, lane, topic(later), None)),
-            Row::Filled => Some(LogRow::plain(number, 0, "".into(), None)),
+    /// A visible row.
+    fn visible(&self, seq: i64) -> Option<LogRow> {
+        match *self.rows.get(&seq)? {
+            Row::Visible { lane, later } => Some(LogRow::plain(seq, lane, topic(later), None)),
+            Row::Filled => Some(LogRow::plain(seq, 0, "".into(), None)),
             Row::Open { .. } | Row::RolledBack => None,
         }
     }
 
-    fn is_wanted(&self, number: i64, later: bool) -> bool {
+    fn is_wanted(&self, seq: i64, later: bool) -> bool {
         let after = self.topics.get(&topic(later));
-        after.is_some_and(|after| number > *after)
+        after.is_some_and(|after| seq > *after)
     }
 
     fn read(&mut self, who: usize, most: usize) {
@@ -217,15 +217,8 @@ impl World {
         else {
             return;
         };
-        let numbers: Vec<i64> = self
-            .rows
-            .range(read + 1..)
-            .map(|(number, _)| *number)
-            .collect();
-        let rows: Vec<LogRow> = numbers
-            .iter()
-            .filter_map(|number| self.visible(*number))
-            .collect();
+        let seqs: Vec<i64> = self.rows.range(read + 1..).map(|(seq, _)| *seq).collect();
+        let rows: Vec<LogRow> = seqs.iter().filter_map(|seq| self.visible(*seq)).collect();
         for row in rows.into_iter().take(most) {
             let Some(stream) = self.members[who].stream.as_mut().filter(|s| s.can_read()) else {
                 return;
@@ -240,42 +233,42 @@ impl World {
                 self.take(who, row.seq);
             }
         }
-        // It is told of the next ones.
+        // It is told of the next rows.
         if let Some(stream) = &mut self.members[who].stream {
             stream.has_more = true;
         }
     }
 
-    fn take(&mut self, who: usize, number: i64) {
+    fn take(&mut self, who: usize, seq: i64) {
         assert!(
-            !self.done.contains(&number),
-            "{number} was done, and is forgotten"
+            !self.done.contains(&seq),
+            "{seq} was done, and is forgotten"
         );
-        let before = self.holders.insert(number, who);
-        assert_eq!(before, None, "{number} is in two hands");
-        self.members[who].in_flight.insert(number);
+        let before = self.holders.insert(seq, who);
+        assert_eq!(before, None, "{seq} is in flight twice");
+        self.members[who].in_flight.insert(seq);
     }
 
-    fn offer_gaps(&mut self, who: usize, numbers: Vec<i64>) {
-        for number in numbers {
-            let row = self.visible(number);
+    fn offer_gaps(&mut self, who: usize, seqs: Vec<i64>) {
+        for seq in seqs {
+            let row = self.visible(seq);
             let (Some(row), Some(stream)) = (row, &mut self.members[who].stream) else {
                 continue;
             };
-            if !stream.gaps.contains(number) {
+            if !stream.gaps.contains(seq) {
                 continue;
             }
             let offer = stream.offer(&row, "shop");
             if offer != Offer::Leave {
-                stream.gaps.close(number);
+                stream.gaps.close(seq);
             }
             if offer == Offer::Take {
-                self.take(who, number);
+                self.take(who, seq);
             }
         }
     }
 
-    fn look(&mut self, who: usize) {
+    fn look_for_gaps(&mut self, who: usize) {
         self.now += Duration::from_secs(1);
         let now = self.now;
         let Some(stream) = &mut self.members[who].stream else {
@@ -284,8 +277,8 @@ impl World {
         let inherited = stream.inherited(4);
         if inherited.is_empty() {
             let due = stream.gaps.take_due(now, 64);
-            let numbers = due.into_iter().flat_map(|(start, end)| start..=end);
-            self.offer_gaps(who, numbers.collect());
+            let seqs = due.into_iter().flat_map(|(start, end)| start..=end);
+            self.offer_gaps(who, seqs.collect());
             return;
         }
         self.offer_gaps(who, inherited.clone());
@@ -299,37 +292,37 @@ impl World {
         let Some(stream) = &mut self.members[who].stream else {
             return;
         };
-        for number in stream.gaps.take_overdue(self.now, 500) {
-            // The key of the table lets nobody put a row where a transaction has one.
-            if let Some(row @ Row::RolledBack) = self.rows.get_mut(&number) {
+        for seq in stream.gaps.take_overdue(self.now, 500) {
+            // The primary key refuses a row where a transaction has one.
+            if let Some(row @ Row::RolledBack) = self.rows.get_mut(&seq) {
                 *row = Row::Filled;
             }
         }
     }
 
-    fn lane_of(&self, number: i64) -> usize {
-        match self.rows[&number] {
+    fn lane_of(&self, seq: i64) -> usize {
+        match self.rows[&seq] {
             Row::Visible { lane, .. } => lane,
-            _ => unreachable!("only what shows is taken"),
+            _ => unreachable!("only visible rows are taken"),
         }
     }
 
     fn settle(&mut self, who: usize, which: usize) {
-        let Some(number) = self.members[who].in_flight.iter().nth(which).copied() else {
+        let Some(seq) = self.members[who].in_flight.iter().nth(which).copied() else {
             return;
         };
-        let lane = self.lane_of(number);
+        let lane = self.lane_of(seq);
         let member = &mut self.members[who];
-        member.in_flight.remove(&number);
+        member.in_flight.remove(&seq);
         let stream = member.stream.as_mut();
         if let Some(lane) = stream.and_then(|stream| stream.lane_mut(lane)) {
-            lane.settle(number);
-            member.settled.insert(number);
-            self.handled.insert(number);
+            lane.settle(seq);
+            member.settled.insert(seq);
+            self.handled.insert(seq);
         }
     }
 
-    /// Writes what an engine would, all or nothing.
+    /// Writes what an engine would write, all or nothing.
     fn write(&mut self, who: usize, release: bool) {
         let member = &mut self.members[who];
         let Some(stream) = &mut member.stream else {
@@ -365,16 +358,17 @@ impl World {
             if goes {
                 row.member = None;
             }
-            let of_lane = |number: &i64| matches!(self.rows[number], Row::Visible { lane, .. } if lane == id.lane);
+            let of_lane =
+                |seq: &i64| matches!(self.rows[seq], Row::Visible { lane, .. } if lane == id.lane);
             let member = &mut self.members[who];
             let written = member.settled.range(..=progress.read_to).copied();
             let now_done = written.filter(of_lane);
             self.done.extend(now_done.collect::<Vec<_>>());
-            member.settled.retain(|number| !self.done.contains(number));
-            let untold = member.settled.iter().find(|number| of_lane(number));
+            member.settled.retain(|seq| !self.done.contains(seq));
+            let untold = member.settled.iter().find(|seq| of_lane(seq));
             assert!(
                 !goes || untold.is_none(),
-                "{untold:?} is done, and its heir is not told"
+                "{untold:?} is done, and the next owner is not told"
             );
             if let Some(stream) = &mut member.stream {
                 if goes {
@@ -386,33 +380,36 @@ impl World {
             if goes {
                 self.let_go(who, id.lane);
             }
-            self.nothing_open_is_given_up(id.lane);
+            self.nothing_needed_can_be_removed(id.lane);
         }
     }
 
-    /// Numbers up to which all is settled can be removed: none of them may be needed.
-    fn nothing_open_is_given_up(&self, at: usize) {
-        for (number, row) in self.rows.range(..=self.lanes[at].settled_to) {
+    /// Rows up to `settled_to` can be removed, so none of them may be needed.
+    fn nothing_needed_can_be_removed(&self, at: usize) {
+        for (seq, row) in self.rows.range(..=self.lanes[at].settled_to) {
             match *row {
-                Row::Open { .. } => panic!("{number} is open and given up"),
-                Row::Visible { lane, later } if lane == at && self.is_wanted(*number, later) => {
-                    assert!(self.done.contains(number), "{number} is given up");
+                Row::Open { .. } => panic!("{seq} is open, and can be removed"),
+                Row::Visible { lane, later } if lane == at && self.is_wanted(*seq, later) => {
+                    assert!(
+                        self.done.contains(seq),
+                        "{seq} is needed, and can be removed"
+                    );
                 }
                 _ => {}
             }
         }
     }
 
-    /// What a member has of a lane is not its own any more.
+    /// A lane, and what is in flight of it, is no longer the member's.
     fn let_go(&mut self, who: usize, lane: usize) {
         let is_theirs =
-            |number: &i64| matches!(self.rows[number], Row::Visible { lane: of, .. } if of == lane);
+            |seq: &i64| matches!(self.rows[seq], Row::Visible { lane: of, .. } if of == lane);
         let member = &mut self.members[who];
-        member.in_flight.retain(|number| !is_theirs(number));
-        member.settled.retain(|number| !is_theirs(number));
+        member.in_flight.retain(|seq| !is_theirs(seq));
+        member.settled.retain(|seq| !is_theirs(seq));
         self.holders
-            .retain(|number, holder| *holder != who || !is_theirs(number));
-        self.holders.retain(|number, _| !self.done.contains(number));
+            .retain(|seq, holder| *holder != who || !is_theirs(seq));
+        self.holders.retain(|seq, _| !self.done.contains(seq));
     }
 
     fn lose(&mut self, who: usize, lane: usize) {
@@ -424,19 +421,17 @@ impl World {
 
     fn give_away(&mut self, who: usize, at: usize, left: usize) {
         let in_flight = self.members[who].in_flight.iter().copied();
-        let waiting: Vec<i64> = in_flight
-            .filter(|number| self.lane_of(*number) == at)
-            .collect();
+        let waiting: Vec<i64> = in_flight.filter(|seq| self.lane_of(*seq) == at).collect();
         let member = &mut self.members[who];
         let stream = member.stream.as_mut();
         let Some(lane) = stream.and_then(|stream| stream.lane_mut(at)) else {
             return;
         };
         lane.drain();
-        for number in waiting.into_iter().rev().take(left) {
-            lane.release(number);
-            member.in_flight.remove(&number);
-            self.holders.remove(&number);
+        for seq in waiting.into_iter().rev().take(left) {
+            lane.release(seq);
+            member.in_flight.remove(&seq);
+            self.holders.remove(&seq);
         }
     }
 
@@ -458,7 +453,7 @@ impl World {
             open: Spans::parse(&row.open),
             ends_at: None,
         };
-        // Whoever thought to have it is refused from now on.
+        // Commits of the owner before are refused from now on.
         for other in 0..MEMBERS {
             self.holders_forget(other, lane);
         }
@@ -478,8 +473,8 @@ impl World {
 
     fn holders_forget(&mut self, who: usize, lane: usize) {
         let rows = &self.rows;
-        self.holders.retain(|number, holder| {
-            let of_lane = matches!(rows[number], Row::Visible { lane: of, .. } if of == lane);
+        self.holders.retain(|seq, holder| {
+            let of_lane = matches!(rows[seq], Row::Visible { lane: of, .. } if of == lane);
             *holder != who || !of_lane
         });
     }
@@ -523,12 +518,7 @@ impl World {
         if self.topics.len() == 1 {
             let visible =
                 |(_, row): &(&i64, &Row)| matches!(row, Row::Visible { .. } | Row::Filled);
-            let last = self
-                .rows
-                .iter()
-                .filter(visible)
-                .map(|(number, _)| *number)
-                .max();
+            let last = self.rows.iter().filter(visible).map(|(seq, _)| *seq).max();
             self.topics.insert(topic(true), last.unwrap_or(0));
             self.version += 1;
         }
@@ -548,10 +538,10 @@ impl World {
         }
         (0..USED).for_each(|lane| self.claim(0, lane));
         for _ in 0..10 {
-            self.look(0);
+            self.look_for_gaps(0);
             self.fill(0);
             for _ in 0..20 {
-                self.look(0);
+                self.look_for_gaps(0);
             }
             self.read(0, usize::MAX);
             while !self.members[0].in_flight.is_empty() {
@@ -559,18 +549,16 @@ impl World {
             }
             self.write(0, false);
         }
-        for (number, row) in &self.rows {
+        for (seq, row) in &self.rows {
             if let Row::Visible { later, .. } = *row
-                && self.is_wanted(*number, later)
+                && self.is_wanted(*seq, later)
             {
-                assert!(self.handled.contains(number), "{number} is lost");
-                assert!(self.done.contains(number), "{number} is not written down");
+                assert!(self.handled.contains(seq), "{seq} is lost");
+                assert!(self.done.contains(seq), "{seq} is not written down");
             }
         }
         let last = self.rows.keys().next_back().copied().unwrap_or(0);
-        let needs = (1..=last)
-            .rev()
-            .find(|number| self.visible(*number).is_some());
+        let needs = (1..=last).rev().find(|seq| self.visible(*seq).is_some());
         for lane in &self.lanes[..USED] {
             assert!(
                 lane.settled_to >= needs.unwrap_or(0),
@@ -583,7 +571,7 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
     #[test]
-    fn no_number_is_lost_or_in_two_hands_and_none_that_is_done_comes_again(
+    fn no_message_is_lost_or_in_flight_twice_and_none_that_is_done_comes_again(
         steps in prop::collection::vec(step(), 0..120)
     ) {
         let mut world = World::new();

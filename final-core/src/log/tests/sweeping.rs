@@ -1,4 +1,4 @@
-//! Messages that trimming has passed over, because nobody had subscribed their topic.
+//! Messages that trimming has passed over, because no group had subscribed their topic.
 
 use std::time::Duration;
 

@@ -1,9 +1,8 @@
-//! Two groups that read a log whose numbers go back, beside books of every message.
+//! Two groups that read a log whose sequence goes back, beside books of every message.
 //!
-//! Transactions take numbers and commit in any order, or roll back; the table is truncated and its
-//! sequence restarted at any number. Members read, look, trim, stop, die and start. Streams, lanes, gaps
-//! and watermarks are the real ones; what the engine and the mending do with them is played here, by
-//! their rules.
+//! Transactions allocate sequence numbers and commit in any order, or roll back. The table is truncated, and its
+//! sequence restarted at any number. Members read, refresh, trim, stop, die and start. Streams, lanes, gaps and
+//! watermarks are the real ones. The test plays what the engine and the mending do with them, by their rules.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,14 +32,14 @@ enum Step {
     Gaps(usize),
     Settle(usize, usize),
     Write(usize),
-    /// An engine's look at the numbers.
-    Look(usize),
+    /// An engine checks the sequence.
+    Check(usize),
     Walk,
     Trim(usize),
     Start(usize),
     Stop(usize),
     Die(usize),
-    /// The next number is the one after this, if that is less than it was.
+    /// The next sequence number is the one after this, if that is less than it was.
     Restart(i64),
     Truncate(i64),
 }
@@ -56,7 +55,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => group.clone().prop_map(Step::Gaps),
         6 => (group.clone(), 0_usize..6).prop_map(|(group, which)| Step::Settle(group, which)),
         5 => group.clone().prop_map(Step::Write),
-        4 => group.clone().prop_map(Step::Look),
+        4 => group.clone().prop_map(Step::Check),
         1 => Just(Step::Walk),
         3 => group.clone().prop_map(Step::Trim),
         3 => group.clone().prop_map(Step::Start),
@@ -67,7 +66,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A row of the log. Without a message it is an empty one.
+/// A row of the log. A row without a message has filled a gap.
 #[derive(Clone, Copy, Debug)]
 struct Row {
     message: Option<usize>,
@@ -78,9 +77,9 @@ struct Row {
 struct Engine {
     stream: Stream,
     watermarks: Watermarks,
-    /// What its handlers have, by number.
+    /// What its handlers have, by sequence number.
     in_flight: BTreeMap<i64, usize>,
-    /// Whether numbers went back, and not all that has them now showed when it looked.
+    /// Whether the sequence went back, and some row with a reused number was not visible at the last check.
     is_behind: bool,
 }
 
@@ -96,7 +95,7 @@ struct Group {
 struct World {
     now: Instant,
     clock: i64,
-    /// The last number that was given out.
+    /// The last sequence number that was allocated.
     last: i64,
     rows: BTreeMap<i64, Row>,
     messages: usize,
@@ -105,7 +104,7 @@ struct World {
     newest: Watermark,
     left: Vec<Watermark>,
     went_back: Vec<Watermark>,
-    /// What an operator has thrown away.
+    /// Messages that an operator has removed.
     truncated: BTreeSet<usize>,
     committed: BTreeSet<usize>,
     has_gone_back: bool,
@@ -115,7 +114,7 @@ fn topic() -> Arc<str> {
     "placed".into()
 }
 
-/// Time passes in steps here, each longer than the margin.
+/// In this test time passes in steps that are longer than the margin.
 fn for_others(watermarks: &Watermarks) -> Vec<Watermark> {
     let mut marks = watermarks.for_others();
     marks.iter_mut().for_each(|mark| mark.written_at -= MARGIN);
@@ -158,10 +157,10 @@ impl World {
             Step::Commit(which) => self.end(which, true),
             Step::RollBack(which) => self.end(which, false),
             Step::Read(group, most) => self.read(group, most),
-            Step::Gaps(group) => self.look_at_gaps(group),
+            Step::Gaps(group) => self.look_for_gaps(group),
             Step::Settle(group, which) => self.settle(group, which),
             Step::Write(group) => self.write(group),
-            Step::Look(group) => self.look(group),
+            Step::Check(group) => self.check(group),
             Step::Walk => self.walk(),
             Step::Trim(group) => self.trim(group),
             Step::Start(group) => self.start(group),
@@ -175,7 +174,7 @@ impl World {
     fn insert(&mut self, is_open: bool) {
         self.last += 1;
         self.clock += 1;
-        // A number that is taken is an error of the caller's.
+        // An INSERT with a number that a row has is an error of the caller.
         if !self.rows.contains_key(&self.last) {
             let row = Row {
                 message: Some(self.messages),
@@ -201,15 +200,15 @@ impl World {
         }
     }
 
-    /// What is not noticed is spared: numbers that went back while a process was dead that had read
-    /// further than it had told.
+    /// The log does not promise to notice one case, so the test leaves it out: the sequence goes back while a process
+    /// is dead that had read further than its watermark in the table.
     fn restart(&mut self, after: i64, truncates: bool) {
         let knows = |group: &Group| group.engine.is_some() || self.newest.seq >= group.read_to;
         if after >= self.last || !self.groups.iter().all(knows) {
             return;
         }
         if truncates {
-            // Which waits for every transaction.
+            // Truncating waits for every transaction.
             while self.rows.values().any(|row| row.is_open) {
                 self.end(0, true);
             }
@@ -268,8 +267,8 @@ impl World {
         let Some(read) = self.groups[at].engine.as_ref().map(|e| e.stream.position) else {
             return;
         };
-        let numbers = self.rows.range(read + 1..).map(|(seq, _)| *seq);
-        let rows: Vec<LogRow> = numbers.filter_map(|seq| self.visible(seq)).collect();
+        let seqs = self.rows.range(read + 1..).map(|(seq, _)| *seq);
+        let rows: Vec<LogRow> = seqs.filter_map(|seq| self.visible(seq)).collect();
         let trimmed = self.trimmed;
         for row in rows.into_iter().take(most) {
             let Some(engine) = self.groups[at].engine.as_mut() else {
@@ -302,8 +301,8 @@ impl World {
         }
     }
 
-    /// Looks at gaps, and fills those that no transaction has.
-    fn look_at_gaps(&mut self, at: usize) {
+    /// Looks for gaps, and fills those that no transaction has.
+    fn look_for_gaps(&mut self, at: usize) {
         self.now += Duration::from_secs(60);
         let now = self.now;
         let Some(engine) = self.groups[at].engine.as_mut() else {
@@ -379,7 +378,7 @@ impl World {
         }
     }
 
-    fn look(&mut self, at: usize) {
+    fn check(&mut self, at: usize) {
         let Some(engine) = self.groups[at].engine.as_ref() else {
             return;
         };
@@ -392,8 +391,8 @@ impl World {
         let Some(engine) = self.groups[at].engine.as_mut() else {
             return;
         };
-        // What is not noticed is spared: a transaction that has such a number, and commits after those
-        // have died who had read the number before.
+        // The log does not promise to notice one more case: a transaction has such a number, and commits after the
+        // processes have died that had read the number before.
         let marks = engine.watermarks.list();
         let is_second = |(seq, row): (&i64, &Row)| {
             row.is_open
@@ -455,7 +454,7 @@ impl World {
             });
         }
         for (seq, row) in second {
-            assert!(self.has_gone_back, "{seq} was given out once");
+            assert!(self.has_gone_back, "{seq} was allocated once");
             self.rows.remove(&seq);
             self.last += 1;
             self.rows.insert(self.last, row);
@@ -464,7 +463,7 @@ impl World {
 
     fn walk(&mut self) {
         for at in 0..GROUPS {
-            self.look(at);
+            self.check(at);
         }
     }
 
@@ -497,7 +496,7 @@ impl World {
 
     fn stop(&mut self, at: usize) {
         self.write(at);
-        self.look(at);
+        self.check(at);
         if let Some(engine) = self.groups[at].engine.take() {
             self.left = for_others(&engine.watermarks);
         }
@@ -517,9 +516,9 @@ impl World {
         for _ in 0..4 {
             for at in 0..GROUPS {
                 self.start(at);
-                self.look(at);
-                self.look_at_gaps(at);
-                self.look_at_gaps(at);
+                self.check(at);
+                self.look_for_gaps(at);
+                self.look_for_gaps(at);
                 self.read(at, usize::MAX);
                 let engine = |world: &Self| {
                     let engine = world.groups[at].engine.as_ref();
@@ -543,7 +542,7 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
     #[test]
-    fn no_message_is_lost_when_numbers_go_back_and_none_is_moved_when_they_do_not(
+    fn no_message_is_lost_when_the_sequence_goes_back_and_none_is_renumbered_when_it_does_not(
         steps in prop::collection::vec(step(), 0..120)
     ) {
         let mut world = World::new();
