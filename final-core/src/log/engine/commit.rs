@@ -163,7 +163,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
     /// Begins to give all lanes away: the bus stops.
     pub(super) fn drain_all(&mut self) {
         self.streams.drain_all();
-        self.schedule.commits.changed(Instant::now());
+        self.schedule.commits.changed(Instant::now);
     }
 
     /// Writes what was settled, and gives all lanes and the membership back. If the database does not answer, the

@@ -149,7 +149,7 @@ impl<DB: OutboxDatabase> Reader<'_, DB> {
             }
             let now = Instant::now();
             if found > 0 {
-                self.schedule.commits.changed(now);
+                self.schedule.commits.changed(|| now);
             }
             if !is_full || self.schedule.commits.changes_are_due(now) {
                 return Ok(found);
@@ -184,7 +184,7 @@ impl<DB: OutboxDatabase> Reader<'_, DB> {
                 return Ok(());
             }
         }
-        self.schedule.commits.changed(Instant::now());
+        self.schedule.commits.changed(Instant::now);
         let stream = stream.id;
         self.deliveries.take(LaneId { stream, lane }, row);
         Ok(())

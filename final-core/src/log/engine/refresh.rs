@@ -132,7 +132,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
             for seq in self.deliveries.in_flight.take_waiting(id) {
                 lane.release(seq);
             }
-            self.schedule.commits.changed(Instant::now());
+            self.schedule.commits.changed(Instant::now);
         }
     }
 

@@ -56,7 +56,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
                     .push((lane, SideEffect::Requeue(seq, other)));
             }
         }
-        self.schedule.commits.settled(Instant::now());
+        self.schedule.commits.settled(Instant::now);
         self.streams.settle(lane, seq);
         if let Some((_, Some(next))) = self.deliveries.in_flight.settle(tag) {
             self.deliveries.deliver_next(next);

@@ -46,13 +46,13 @@ impl Commits {
         }
     }
 
-    /// There is something to write.
-    pub(in crate::log::engine) fn changed(&mut self, now: Instant) {
-        self.changed_at.get_or_insert(now);
+    /// There is something to write. The clock is asked for the first change only: there is one for each message.
+    pub(in crate::log::engine) fn changed(&mut self, now: impl FnOnce() -> Instant) {
+        self.changed_at.get_or_insert_with(now);
     }
 
     /// A message was settled.
-    pub(in crate::log::engine) fn settled(&mut self, now: Instant) {
+    pub(in crate::log::engine) fn settled(&mut self, now: impl FnOnce() -> Instant) {
         self.settled += 1;
         self.changed(now);
     }

@@ -163,7 +163,8 @@ impl Played {
     }
 
     fn change(&mut self) {
-        self.schedule.commits.changed(self.now);
+        let now = self.now;
+        self.schedule.commits.changed(|| now);
         self.changed_at.get_or_insert(self.now);
     }
 
@@ -175,7 +176,8 @@ impl Played {
             }
             Event::Settle(messages) => {
                 self.change();
-                (0..messages).for_each(|_| self.schedule.commits.settled(self.now));
+                let now = self.now;
+                (0..messages).for_each(|_| self.schedule.commits.settled(|| now));
             }
             Event::Lag => self.others.lags = true,
             Event::Refuse(after) => self.others.retry_at = Some(self.now + ms(after)),
@@ -267,8 +269,8 @@ fn the_first_change_starts_the_clock_of_the_next_commit() {
     let mut played = Played::new();
     let (start, within) = (played.now, played.tuning.commit_within);
     played.rest();
-    played.schedule.commits.changed(start);
-    played.schedule.commits.changed(start + within / 2);
+    played.schedule.commits.changed(|| start);
+    played.schedule.commits.changed(|| start + within / 2);
 
     assert_eq!(played.schedule.wake_at(&quiet()), start + within);
     assert!(
@@ -289,11 +291,12 @@ fn the_first_change_starts_the_clock_of_the_next_commit() {
 fn enough_settlements_are_written_at_once() {
     let mut played = Played::new();
     let most = played.tuning.commit_after;
-    (1..most).for_each(|_| played.schedule.commits.settled(played.now));
-    assert!(!played.schedule.commits.is_due(played.now, None, || false));
+    let now = played.now;
+    (1..most).for_each(|_| played.schedule.commits.settled(|| now));
+    assert!(!played.schedule.commits.is_due(now, None, || false));
 
-    played.schedule.commits.settled(played.now);
-    assert!(played.schedule.commits.is_due(played.now, None, || false));
+    played.schedule.commits.settled(|| now);
+    assert!(played.schedule.commits.is_due(now, None, || false));
 }
 
 #[test]
