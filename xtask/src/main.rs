@@ -19,7 +19,7 @@ cargo xtask chaos [ARGS]     break everything on purpose for a while and show wh
                              --minutes N, --seed S, --database postgres|mariadb,
                              --transport rabbitmq|log
 cargo xtask bench [--json] [--smoke] [--db NAME]... [SCENARIO...]
-                             measure it beside what a user would write by hand, and write docs/benchmarks.md;
+                             measure it beside what a user would write by hand, and write docs/benchmarks/;
                              --smoke only shows that it runs, and checks what is counted
 cargo xtask bench peers [--json] [--smoke] [JOB...] [PEER...]
                              measure it beside other projects, which are built for this alone;
