@@ -39,8 +39,8 @@ pub(crate) fn write(outcomes: &[Outcome]) -> Result<()> {
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/benchmarks/peers.md");
     let document = fs::read_to_string(&path)?;
-    let document =
-        replaced(&document, &table).ok_or("docs/benchmarks/peers.md has no block <!-- peers -->")?;
+    let document = replaced(&document, &table)
+        .ok_or("docs/benchmarks/peers.md has no block <!-- peers -->")?;
     Ok(fs::write(&path, document)?)
 }
 
