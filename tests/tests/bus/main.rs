@@ -9,6 +9,7 @@ mod consume;
 mod database;
 mod delay;
 mod face;
+mod floor;
 mod house;
 mod instances;
 mod log;

@@ -99,7 +99,7 @@ macro_rules! behind_a_proxy {
 
 /// Its machine is gone: no connection is closed, and no statement is answered.
 macro_rules! silent_database {
-    ($leaves:ident, $shuts_down:ident, $url:expr, $pool:ty) => {
+    ($leaves:ident, $shuts_down:ident, $asks:ident, $url:expr, $pool:ty) => {
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $leaves() {
             behind_a_proxy!(bus, proxy, tally, writer, topic, $url, $pool);
@@ -124,18 +124,49 @@ macro_rules! silent_database {
             let shutdown = tokio::time::timeout(SOON, bus.shutdown()).await;
             shutdown.expect("it ends").ok();
         }
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $asks() {
+            behind_a_proxy!(bus, proxy, tally, writer, topic, $url, $pool);
+            bus.stats().await.expect("stats of a database that answers");
+
+            proxy.stall();
+            let all = async {
+                tokio::join!(
+                    bus.stats(),
+                    bus.failed(10),
+                    bus.retry_failed(final_core::RetryFailed::All),
+                    bus.migrate(),
+                )
+            };
+            // The limit is 15 s for each statement; a health check that hangs would never end.
+            let all = tokio::time::timeout(Duration::from_secs(60), all).await;
+            let (stats, failed, retried, migrated) = all.expect("each ends within its limit");
+            for refused in [stats.err(), failed.err(), retried.err(), migrated.err()] {
+                refused.expect("an error, as the database is silent");
+            }
+
+            proxy.resume();
+            final_tests::eventually("stats again", SOON * 3, async || bus.stats().await.is_ok())
+                .await;
+            writer.publish(&topic, &1_i64).await.expect("publish");
+            tally.has_all(0..=1).await;
+            bus.shutdown().await.expect("shutdown");
+        }
     };
 }
 
 silent_database!(
     a_postgresql_that_falls_silent_is_left_for_one_that_answers,
     a_bus_shuts_down_though_its_postgresql_has_fallen_silent,
+    what_is_asked_of_a_postgresql_that_has_fallen_silent_is_an_error_within_its_limit,
     final_tests::pg_database(),
     sqlx::PgPool
 );
 silent_database!(
     a_mariadb_that_falls_silent_is_left_for_one_that_answers,
     a_bus_shuts_down_though_its_mariadb_has_fallen_silent,
+    what_is_asked_of_a_mariadb_that_has_fallen_silent_is_an_error_within_its_limit,
     final_tests::mysql_database(),
     sqlx::MySqlPool
 );
