@@ -158,7 +158,11 @@ impl<DB: OutboxDatabase> Engine<DB> {
                 .adopt(row);
         }
         if let Some(own) = self.streams.get(&0) {
-            member.watermarks().reached(own.read);
+            // The members before us may have read rows that were written after our look, and the lanes' rows
+            // were read before this clock.
+            let mut watermarks = member.watermarks();
+            watermarks.passed_until(known.now);
+            watermarks.reached(own.read);
         }
         if self.version != known.version {
             self.load_topics().await?;

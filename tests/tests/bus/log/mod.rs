@@ -17,6 +17,7 @@ mod refused;
 mod removing;
 mod retention;
 mod scheduled;
+mod stale;
 
 use std::{sync::Arc, time::Duration};
 
