@@ -23,6 +23,7 @@ crate::log_suite!(
     messages_that_are_kept_are_handled_though_their_numbers_pass_the_old_ones,
     messages_in_order_are_handled_though_their_numbers_pass_the_old_ones,
     messages_are_handled_though_kept_rows_have_their_numbers,
+    messages_with_used_numbers_in_the_midst_of_kept_ones_are_handled,
     a_new_service_gets_all_messages_after_the_numbers_went_back,
     every_group_gets_the_messages_though_one_of_them_is_behind,
     messages_that_nobody_handles_wait_for_a_later_service_though_their_numbers_went_back,
@@ -37,6 +38,7 @@ crate::log_suite!(
     at once:
     a_message_of_a_transaction_that_was_open_when_the_numbers_were_mended_is_handled,
     messages_of_a_transaction_that_outlives_those_who_had_read_their_numbers_are_handled,
+    a_message_of_a_transaction_that_outlives_those_who_mended_its_number_is_handled,
     late_commits_are_not_taken_for_numbers_that_went_back,
 );
 
@@ -113,6 +115,20 @@ impl<D: Numbers> Log<D> {
         self.comes_to("SELECT count(*) FROM final_log WHERE topic <> ''", 0)
             .await;
         bus.shutdown().await.expect("shutdown");
+    }
+
+    /// Up to which number members have told each other that they have read.
+    async fn newest_watermark(&self) -> i64 {
+        self.number("SELECT seq FROM final_log_watermarks WHERE id = 0")
+            .await
+    }
+
+    /// Waits until they have told of a higher one.
+    async fn has_told_of_more(&self, than: i64) {
+        eventually("a newer watermark", SOON, async || {
+            self.newest_watermark().await > than
+        })
+        .await;
     }
 
     /// Publishes from a bus that never starts, so that nothing of ours looks at the numbers.
@@ -280,6 +296,28 @@ async fn messages_are_handled_though_kept_rows_have_their_numbers<D: Numbers>(lo
         (100..150).all(|n| seen.contains(&n))
     })
     .await;
+    bus.shutdown().await.expect("shutdown");
+}
+
+/// Not at an end of the log, and the numbers have passed the old ones: only who looks through it all can know.
+async fn messages_with_used_numbers_in_the_midst_of_kept_ones_are_handled<D: Numbers>(log: Log<D>) {
+    let keeping = || log.broker().keep(HOUR);
+    let (bus, notes) = log.noting_on("shop", keeping(), &["placed"]).await;
+    publish(&bus, "placed", 0..400).await;
+    notes.reach(400).await;
+    log.is_done("shop").await;
+    bus.shutdown().await.expect("shutdown");
+    log.publish_unseen(400..500).await;
+    log.run("DELETE FROM final_log WHERE seq > 150 AND seq <= 250")
+        .await;
+    log.run("UPDATE final_log SET seq = seq - 250 WHERE seq > 400")
+        .await;
+
+    let (bus, notes) = log.noting_on("shop", keeping(), &["placed"]).await;
+
+    notes.reach(100).await;
+    log.is_done("shop").await;
+    assert_eq!(sorted(notes.numbers()), Vec::from_iter(400..500));
     bus.shutdown().await.expect("shutdown");
 }
 
@@ -484,6 +522,33 @@ async fn a_message_of_a_transaction_that_was_open_when_the_numbers_were_mended_i
     bus.shutdown().await.expect("shutdown");
 }
 
+/// The watermarks of those who run have passed its number by then, and those who mended it leave none, because
+/// they are killed.
+async fn a_message_of_a_transaction_that_outlives_those_who_mended_its_number_is_handled<
+    D: Numbers,
+>(
+    log: Log<D>,
+) {
+    log.with_a_hundred().await;
+    D::truncate(&log.pool).await;
+    let late = written(&log.bus("till"), 7).await;
+    log.publish_unseen(100..150).await;
+    let (bus, notes) = log.noting("shop", &["placed"]).await;
+    notes.reach(50).await;
+    let newest = log.newest_watermark().await;
+    publish(&bus, "placed", 150..160).await;
+    notes.reach(60).await;
+    log.has_told_of_more(newest).await;
+    log.is_done("shop").await;
+    bus.shutdown().await.expect("shutdown");
+    log.run("DELETE FROM final_log_watermarks WHERE id < 0 OR id = 1")
+        .await;
+
+    late.commit().await.expect("commit");
+
+    log.handles([7]).await;
+}
+
 /// Those that show have passed the old ones by then, so that only the members who had read the old ones
 /// could know.
 async fn messages_of_a_transaction_that_outlives_those_who_had_read_their_numbers_are_handled<
@@ -491,7 +556,9 @@ async fn messages_of_a_transaction_that_outlives_those_who_had_read_their_number
 >(
     log: Log<D>,
 ) {
-    let (bus, notes) = log.noting("shop", &["placed"]).await;
+    // Nobody looks at the sequence before it has passed the old numbers.
+    let blind = log.broker().poll_interval(HOUR);
+    let (bus, notes) = log.noting_on("shop", blind, &["placed"]).await;
     publish(&bus, "placed", 0..100).await;
     // What the walk has noted is older than what comes now.
     let walked = "SELECT count(*) FROM final_log_watermarks WHERE id = 1";
@@ -507,6 +574,7 @@ async fn messages_of_a_transaction_that_outlives_those_who_had_read_their_number
     late.flush().await.expect("written");
     publish(&bus, "placed", 200..250).await;
     notes.reach(250).await;
+    log.has_told_of_more(200).await;
     bus.shutdown().await.expect("shutdown");
     late.commit().await.expect("commit");
 
