@@ -49,7 +49,7 @@ pub(super) async fn settling_does_not_wait_for_a_callers_open_insert<DB: House>(
             DB::fail(relay, s, &all[8..10], me, "broken").await,
             DB::retry_failed(relay, s, None).await,
             DB::mark_acked(relay, s, &all[10..]).await,
-            DB::purge_acked(relay, s, wait, 10).await,
+            DB::purge_acked(relay, s, wait, 10, 0).await,
             DB::purge_all(relay, s).await,
         ]
     });

@@ -33,7 +33,7 @@ pub(super) async fn what_is_kept_as_acked_is_purged_when_it_is_old<DB: House>() 
 
     assert_eq!((acked, again), (3, 0));
     assert!(outbox.claim(10).await.is_empty());
-    let purge = |age, limit| DB::purge_acked(&outbox.relay, &outbox.s, age, limit);
+    let purge = |age, limit| DB::purge_acked(&outbox.relay, &outbox.s, age, limit, 0);
     assert_eq!(purge(Duration::from_secs(60), 10).await.unwrap(), 0);
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert_eq!(purge(Duration::from_millis(5), 2).await.unwrap(), 2);
