@@ -53,6 +53,11 @@ impl Change {
         }
     }
 
+    /// Whether the records are gone afterwards, or acked: a record that stays would be sent again.
+    fn is_removal(&self) -> bool {
+        matches!(self, Self::Ack { .. } | Self::Expire)
+    }
+
     /// The same with an error's text in ASCII: the table's charset may not have its characters, or its column
     /// no room.
     fn in_plain_words(&self, most: usize) -> Option<Self> {
@@ -80,6 +85,24 @@ impl Change {
             Self::PutBack(how) => table.put_back(ids, how).await,
             Self::Release => table.release(ids, Duration::ZERO).await,
         }
+    }
+}
+
+/// Why records are in the table though a statement has removed them without an error. `None` if they are not
+/// there, or not ours.
+async fn kept<DB: OutboxDatabase>(
+    table: &Table<'_, DB>,
+    ids: &[Uuid],
+) -> DbResult<Option<sqlx::Error>> {
+    match table.renew(ids).await {
+        Ok(0) => Ok(None),
+        Ok(_) => {
+            let text = "the table kept a record and gave no error; a trigger or a rule of the table \
+                        passes it over";
+            Ok(Some(sqlx::Error::Configuration(text.into())))
+        }
+        Err(error) if refuses_values(&error) => Ok(Some(error)),
+        Err(error) => Err(error),
     }
 }
 
@@ -113,10 +136,16 @@ impl Changing {
                     done = plain.apply(&table, part).await;
                 }
             }
-            match done {
+            let refusal = match done {
                 Err(error) if !refuses_values(&error) => return Err(error),
-                done => self.split(done.err()),
-            }
+                Err(error) => Some(error),
+                Ok(done) if change.is_removal() && done < part.len() as u64 => {
+                    relay.counters.statements.add(1);
+                    kept(&table, part).await?
+                }
+                Ok(_) => None,
+            };
+            self.split(refusal);
         }
         Ok(())
     }
