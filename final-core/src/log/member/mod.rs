@@ -10,7 +10,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Instant,
 };
@@ -60,6 +60,8 @@ pub(crate) struct Member<DB: OutboxDatabase> {
     /// What the engine has read, and whether somebody has found numbers that have gone back.
     watermarks: Mutex<Watermarks>,
     suspects: AtomicBool,
+    /// How many messages could not be given new numbers, when that was told.
+    refused_numbers: AtomicUsize,
     lease_end: Mutex<Instant>,
     listening: AtomicBool,
 }
@@ -90,6 +92,7 @@ impl<DB: OutboxDatabase> Member<DB> {
             prepared: OnceCell::new(),
             watermarks: Mutex::default(),
             suspects: AtomicBool::new(false),
+            refused_numbers: AtomicUsize::new(0),
             lease_end: Mutex::new(Instant::now()),
             listening: AtomicBool::new(false),
         }
@@ -203,7 +206,20 @@ impl<DB: OutboxDatabase> Member<DB> {
 
     /// Tells that numbers have gone back.
     pub(crate) fn mended(&self, mended: Mended) {
-        if mended.is_nothing() {
+        if let Some((seq, error)) = mended.refused.first() {
+            // Each look tries them again.
+            let messages = mended.refused.len();
+            if self.refused_numbers.swap(messages, Ordering::Relaxed) != messages {
+                tracing::error!(
+                    service = &*self.group, seq, messages, %error,
+                    "the numbers of the log had gone back, and it does not take messages a second time that \
+                     need new numbers; they wait and are tried again. Look at the triggers, constraints and \
+                     columns of final_log"
+                );
+            }
+            self.hooks.read(error);
+        }
+        if mended.raised.is_none() && mended.moved == 0 {
             return;
         }
         let (from, to) = mended.raised.unzip();

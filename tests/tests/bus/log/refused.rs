@@ -10,10 +10,10 @@ use std::{
 };
 
 use final_core::{Bus, HandlerError, Letter, LetterFilter, Message, Router, SqlBroker};
-use final_tests::eventually;
+use final_tests::{always, eventually};
 use sqlx::{Database as _, MySql, Postgres, Sqlite, postgres::PgPoolOptions};
 
-use super::{Log, noting, options, publish};
+use super::{Log, noting, numbers::Numbers, options, publish, sorted};
 use crate::{
     database::Database,
     house::{Notes, SOON},
@@ -27,11 +27,14 @@ crate::log_suite!(
     a_letter_is_stored_as_soon_as_the_database_takes_it,
     progress_is_written_while_there_is_no_table_for_dead_letters,
     hundreds_of_refused_letters_keep_nothing_else_back,
+    beyond_a_thousand_refused_letters_nothing_more_is_read_until_they_are_taken,
     a_lane_with_a_refused_letter_can_be_given_away,
     a_scheduled_message_that_the_log_refuses_keeps_no_other_back,
     a_letter_that_the_log_refuses_stays_and_the_others_are_put_back,
     a_message_that_cannot_be_handed_on_comes_again,
     a_message_from_elsewhere_that_the_log_refuses_keeps_no_other_back,
+    a_message_with_a_used_number_that_the_log_refuses_keeps_no_other_back,
+    a_message_with_a_used_number_that_the_log_passes_over_is_not_lost,
 );
 
 /// A shutdown that waits for nothing.
@@ -301,6 +304,43 @@ async fn hundreds_of_refused_letters_keep_nothing_else_back<D: Database>(log: Lo
     shop.close().await;
 }
 
+/// Each is a number that the progress lists, so that there is a bound.
+async fn beyond_a_thousand_refused_letters_nothing_more_is_read_until_they_are_taken<
+    D: Database,
+>(
+    log: Log<D>,
+) {
+    const BOUND: usize = 1_000;
+    let prefetch = 50;
+    let broker = log.broker().prefetch(prefetch);
+    let shop = Shop::open_on(&log, broker, "no").await;
+    log.run("ALTER TABLE final_log_dead RENAME TO elsewhere")
+        .await;
+    publish(&shop.bus, "bad", 0..1_500).await;
+    publish(&shop.bus, "placed", 0..20).await;
+
+    eventually("a thousand", SOON * 3, async || shop.bad.len() >= BOUND).await;
+    always("no more is read", Duration::from_secs(1), async || {
+        shop.bad.len() <= BOUND + prefetch && shop.placed.len() == 0
+    })
+    .await;
+
+    log.run("ALTER TABLE elsewhere RENAME TO final_log_dead")
+        .await;
+    eventually("all letters", SOON * 3, async || {
+        let letters = log.number("SELECT count(*) FROM final_log_dead").await;
+        if letters == 1_500 {
+            Ok(())
+        } else {
+            Err(letters)
+        }
+    })
+    .await;
+    shop.placed.reach(20).await;
+    log.is_done("shop").await;
+    shop.close().await;
+}
+
 async fn a_lane_with_a_refused_letter_can_be_given_away<D: Database>(log: Log<D>) {
     let shop = Shop::open(&log, "no").await;
     let guard = Guard::refusing::<D>("final_log_dead", "NEW.topic = 'bad'");
@@ -410,6 +450,49 @@ async fn a_message_that_cannot_be_handed_on_comes_again<D: Database>(log: Log<D>
     eventually("it is handed on", SOON, async || full.numbers() == [1]).await;
     newer.shutdown().await.expect("shutdown");
     shop.close().await;
+}
+
+async fn needs_a_new_number<D: Numbers>(log: Log<D>, guard: Guard) {
+    let topics = ["placed", "kept"];
+    let (bus, notes) = log.noting("shop", &topics).await;
+    publish(&bus, "placed", 0..100).await;
+    notes.reach(100).await;
+    log.is_done("shop").await;
+    bus.shutdown().await.expect("shutdown");
+    D::truncate(&log.pool).await;
+    let till = log.bus("till");
+    publish(&till, "placed", 0..10).await;
+    publish(&till, "kept", [10]).await;
+    publish(&till, "placed", 11..20).await;
+    guard.set(&log).await;
+
+    let (bus, notes) = log.noting("shop", &topics).await;
+    notes.reach(19).await;
+    publish(&bus, "placed", 20..30).await;
+    notes.reach(29).await;
+    assert!(!notes.numbers().contains(&10));
+
+    guard.lift(&log).await;
+    notes.reach(30).await;
+    assert_eq!(sorted(notes.numbers()), Vec::from_iter(0..30));
+    bus.shutdown().await.expect("shutdown");
+}
+
+async fn a_message_with_a_used_number_that_the_log_refuses_keeps_no_other_back<D: Numbers>(
+    log: Log<D>,
+) {
+    needs_a_new_number(log, Guard::refusing::<D>("final_log", "NEW.topic = 'kept'")).await;
+}
+
+/// On MariaDB only what an `INSERT IGNORE` leaves out is passed over, so that it is refused there.
+async fn a_message_with_a_used_number_that_the_log_passes_over_is_not_lost<D: Numbers>(
+    log: Log<D>,
+) {
+    let guard = match D::NAME {
+        name if name == MySql::NAME => Guard::refusing::<D>("final_log", "NEW.topic = 'kept'"),
+        _ => Guard::passing_over::<D>("final_log", "NEW.topic = 'kept'"),
+    };
+    needs_a_new_number(log, guard).await;
 }
 
 async fn a_message_from_elsewhere_that_the_log_refuses_keeps_no_other_back<D: Database>(
