@@ -335,6 +335,45 @@ fn size(headers: &FieldTable) -> usize {
     sizes.sum()
 }
 
+/// A frame takes 131,072 bytes, and a dead letter has more headers than its original.
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_that_leave_no_room_for_ours_are_left_out() {
+    let (service, topic) = (name("s"), name("t"));
+    let opened = amqp().link(setup(&service, &[&topic])).await.unwrap();
+    let (link, mut deliveries) = (opened.link, opened.deliveries);
+    let admin = Admin::new().await;
+    // Both sides of what fits, and of what RabbitMQ would refuse with ours added.
+    for (left, is_kept) in [
+        (6_000, true),
+        (4_096, false),
+        (3_000, false),
+        (500, false),
+        (200, false),
+        (100, false),
+    ] {
+        let mut headers = FieldTable::default();
+        let big = "h".repeat(131_072 - left);
+        headers.insert("big".into(), AMQPValue::LongString(big.into()));
+        let properties = BasicProperties::default()
+            .with_headers(headers)
+            .with_message_id(format!("{left}").into());
+        admin.publish(&topic, &topic, properties, b"body").await;
+
+        next(&mut deliveries).await.settle(dead("too much"));
+        let got = admin.get(&format!("{service}_dlx")).await.delivery;
+
+        let headers = got.properties.headers().as_ref().unwrap().inner();
+        assert_eq!(got.data, b"body", "{left}");
+        assert_eq!(
+            headers["x-final-reason"],
+            AMQPValue::LongString("too much".into())
+        );
+        assert_eq!(headers.contains_key("big"), is_kept, "{left}");
+    }
+    assert_eq!(*link.state().borrow(), LinkState::Ready);
+    link.close(SECOND).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_stay_as_small_however_often_a_message_is_replayed() {
     let (service, topic) = (name("s"), name("t"));
