@@ -39,6 +39,21 @@ pub(crate) fn exec(
     run(command)
 }
 
+/// Takes away what `cargo run` has told us about our own package. Build scripts of other packages run
+/// anew when it changes, so `cargo test` after `cargo xtask test` would build half of them again.
+pub(crate) fn forget_package(command: &mut Command) -> &mut Command {
+    for (name, _) in env::vars_os() {
+        let is_ours = |prefix: &&str| name.to_string_lossy().starts_with(*prefix);
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"]
+            .iter()
+            .any(|prefix| is_ours(prefix))
+        {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
 /// The same with its output on stderr, where it is in nobody's way.
 pub(crate) fn exec_aside(program: &str, args: &[&str]) -> Result<ExitCode> {
     let mut command = Command::new(program);
@@ -54,6 +69,7 @@ fn run(mut command: Command) -> Result<ExitCode> {
         args.join(" ")
     );
     eprintln!("+ {shown}");
+    forget_package(&mut command);
     let status = command.current_dir(root()).status().map_err(|cause| {
         Error::new(
             format!("cannot run `{shown}`: {cause}"),

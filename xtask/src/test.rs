@@ -12,7 +12,7 @@ use final_tests::{Error, Result, process::Lifetime, servers::Set};
 
 use self::summary::{Summary, suite};
 use crate::{
-    cargo::{cargo, exec, root},
+    cargo::{cargo, exec, forget_package, root},
     install,
 };
 
@@ -101,7 +101,7 @@ fn each_line(args: &[&str], env: &[(&str, String)], mut each: impl FnMut(&str)) 
     // One pipe for both: cargo names a suite on stderr, and the suite names its tests on stdout.
     let (output, input) = io::pipe().map_err(failed)?;
     let mut command = Command::new(cargo());
-    command
+    forget_package(&mut command)
         .args(args)
         .envs(env.iter().map(|(name, value)| (name, value)))
         .current_dir(root())

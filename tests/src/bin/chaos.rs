@@ -12,6 +12,9 @@ use final_tests::{
 const USAGE: &str = "chaos [--minutes N] [--seed S] [--database postgres|mariadb] \
                      [--transport rabbitmq|log]";
 
+/// The longest a server's return may take to be felt.
+const RECOVERY: Duration = Duration::from_secs(10);
+
 #[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
     match plan() {
@@ -71,6 +74,7 @@ fn plan() -> Result<Plan, Error> {
         Transport::RabbitMq => Plan::short(seed),
         Transport::Log => Plan::short_on_log(seed),
     };
+    plan.recovers_within = RECOVERY;
     if let Some(minutes) = minutes {
         plan.time = Duration::from_secs(60 * minutes);
         plan.long_outages = true;

@@ -22,6 +22,9 @@ pub struct Plan {
     pub time: Duration,
     /// Whether some outages last a minute.
     pub long_outages: bool,
+    /// How soon after a fault new messages have to flow. A short limit means something only on a machine
+    /// without other work.
+    pub recovers_within: Duration,
 }
 
 /// A database.
@@ -86,6 +89,7 @@ impl Plan {
             transport: Transport::RabbitMq,
             time: Duration::from_secs(5 * 60),
             long_outages: false,
+            recovers_within: Duration::MAX,
         }
     }
 

@@ -8,9 +8,6 @@ use super::{
     plan::{Plan, Transport},
 };
 
-/// The longest a server's return may take to be felt.
-const RECOVERY: f64 = 10.0;
-
 /// What became of a run. Displayed, it is Markdown.
 #[derive(Debug)]
 pub struct Report {
@@ -94,12 +91,17 @@ impl Report {
 
     pub(super) fn add(&mut self, told: Told) {
         let names: Vec<_> = told.faults.iter().map(Fault::to_string).collect();
-        if told.recovery.is_none_or(|seconds| seconds > RECOVERY) {
-            self.problems.push(format!(
-                "{}: traffic flowed after {}, not within {RECOVERY} s",
+        let limit = self.plan.recovers_within;
+        match told.recovery {
+            Some(seconds) if seconds <= limit.as_secs_f64() => {}
+            Some(_) => self.problems.push(format!(
+                "{}: traffic flowed after {}, not within {limit:?}",
                 names.join(" + "),
                 told.shown(told.recovery)
-            ));
+            )),
+            None => self
+                .problems
+                .push(format!("{}: traffic never flowed again", names.join(" + "))),
         }
         if told.recovery.is_some() && told.caught_up.is_none() {
             self.problems

@@ -19,8 +19,9 @@ use crate::{Error, Result, eventually};
 const WARM_UP: usize = 3_000;
 /// The same on the log, which a fault may hit as soon as it pleases.
 const LOG_WARM_UP: usize = 300;
-/// How long traffic may take to flow again, or an outbox to run empty, before it counts as stuck.
-const STUCK: Duration = Duration::from_secs(90);
+/// How long traffic may take to flow again, or an outbox to run empty, before it counts as stuck. A machine
+/// with other work may be slow.
+const STUCK: Duration = Duration::from_secs(300);
 /// How long a repeat may come after its fault: leases run out, redeliveries wait for their turn.
 const AFTERMATH: Duration = Duration::from_secs(20);
 

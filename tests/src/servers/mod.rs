@@ -42,9 +42,9 @@ pub use set::{Set, Shown};
 pub use {cluster::RabbitCluster, management::Management, tls::Authority};
 
 /// How long a server may take to answer; RabbitMQ needs 6 s on an idle machine.
-const START: Duration = Duration::from_secs(120);
+const START: Duration = Duration::from_secs(300);
 /// How long a server may take to stop when asked.
-const STOP: Duration = Duration::from_secs(60);
+const STOP: Duration = Duration::from_secs(180);
 
 /// What is asked of a server before it starts.
 #[derive(Debug, Default, Clone)]

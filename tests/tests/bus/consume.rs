@@ -325,11 +325,13 @@ async fn no_more_handlers_run_than_concurrency_allows<D: Database, T: Transport>
     house: House<D, T>,
 ) {
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let (now, top) = (Arc::clone(&running), Arc::clone(&most));
+    let gate = Arc::new(Semaphore::new(0));
+    let (now, top, opens) = (Arc::clone(&running), Arc::clone(&most), Arc::clone(&gate));
     let handler = move || {
-        let (now, top) = (Arc::clone(&now), Arc::clone(&top));
+        let (now, top, gate) = (Arc::clone(&now), Arc::clone(&top), Arc::clone(&opens));
         async move {
             top.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            gate.acquire().await.expect("open").forget();
             tokio::time::sleep(Duration::from_millis(20)).await;
             now.fetch_sub(1, Ordering::SeqCst);
         }
@@ -341,6 +343,11 @@ async fn no_more_handlers_run_than_concurrency_allows<D: Database, T: Transport>
     for n in 0..30_i64 {
         bus.publish(house.topic("job"), &n).await.expect("publish");
     }
+    eventually("three at work", SOON, async || {
+        running.load(Ordering::SeqCst) == 3
+    })
+    .await;
+    gate.add_permits(30);
 
     house
         .stats_are(&bus, "30 handled", |stats| stats.handled == 30)
@@ -382,8 +389,8 @@ async fn shutdown_lets_handlers_finish_and_begins_none<D: Database, T: Transport
         matches!(publish.await, Err(Error::ShutDown))
     })
     .await;
-    // Far more than it takes from there to telling the handlers.
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    // Far more than it takes from there to telling the handlers, which is the next thing it does.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     gate.add_permits(100);
     shutdown.await.expect("joined").expect("shutdown");
 

@@ -6,7 +6,7 @@ use final_core::{Error, Router};
 
 use crate::{
     database::Database,
-    house::{House, Notes},
+    house::{House, Notes, SOON},
     transport::Transport,
 };
 
@@ -62,7 +62,10 @@ async fn two_instances_share_a_table_and_send_nothing_twice<D: Database, T: Tran
 }
 
 async fn an_instance_sends_what_a_stopped_one_left<D: Database, T: Transport>(house: House<D, T>) {
-    let (dead, old) = house.start_noting(house.options(), &["placed"]).await;
+    let lease = Duration::from_secs(2);
+    let (dead, old) = house
+        .start_noting(house.options().lease(lease), &["placed"])
+        .await;
     house.transport.go_away().await;
     house
         .stats_are(&dead, "a broker that is away", |stats| !stats.connected)
@@ -105,9 +108,8 @@ async fn purging_is_refused_while_another_instance_consumes<D: Database, T: Tran
 async fn ten_instances_can_start_at_once<D: Database, T: Transport>(house: House<D, T>) {
     let buses: Vec<_> = (0..10).map(|_| house.bus()).collect();
     let starts = buses.iter().map(|bus| bus.start(Router::new()));
-    let results =
-        tokio::time::timeout(Duration::from_secs(30), futures::future::join_all(starts)).await;
-    for result in results.expect("within 30 s") {
+    let results = tokio::time::timeout(SOON, futures::future::join_all(starts)).await;
+    for result in results.expect("no start waits for another for ever") {
         result.expect("start");
     }
     for bus in &buses {

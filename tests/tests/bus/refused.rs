@@ -1,6 +1,6 @@
 //! Changes of a record that the outbox's table does not take. They keep no other record back.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use final_core::Bus;
 use final_tests::eventually;
@@ -125,7 +125,7 @@ async fn a_shutdown_does_not_wait_for_a_record_that_the_table_does_not_let_go<
 >(
     house: House<D, T>,
 ) {
-    let options = house.options().shutdown_timeout(SOON);
+    let options = house.options().shutdown_timeout(SOON * 10);
     let (bus, notes) = house.start_noting(options, &["placed", "kept"]).await;
     refuse(
         &house,
@@ -136,10 +136,9 @@ async fn a_shutdown_does_not_wait_for_a_record_that_the_table_does_not_let_go<
     publish(&house, &bus, &["placed", "kept", "placed"]).await;
     notes.reach(3).await;
 
-    let begin = Instant::now();
-    bus.shutdown().await.expect("shutdown");
+    let shutdown = tokio::time::timeout(SOON, bus.shutdown()).await;
+    shutdown.expect("long before its limit").expect("shutdown");
 
-    assert!(begin.elapsed() < SOON / 2, "{:?}", begin.elapsed());
     assert_eq!(house.records().await, 1);
 }
 

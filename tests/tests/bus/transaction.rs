@@ -1,6 +1,6 @@
 //! A message is sent if, and only if, the caller's transaction commits.
 
-use std::{future::poll_fn, task::Poll, time::Duration};
+use std::{future::poll_fn, task::Poll};
 
 use final_core::Error;
 use final_tests::eventually;
@@ -276,7 +276,7 @@ async fn a_dropped_caller_leaves_both_the_row_and_its_message_or_neither<
     })
     .await;
     house.outbox_is_empty(&bus).await;
-    tokio::time::timeout(Duration::from_secs(10), async {
+    tokio::time::timeout(SOON, async {
         let mut numbers = notes.numbers();
         numbers.sort_unstable();
         for number in numbers {

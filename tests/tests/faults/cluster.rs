@@ -112,7 +112,7 @@ async fn a_queue_without_a_majority_holds_up_nobody_else_and_loses_nothing() {
     let survivor = &cluster.nodes()[0];
     let amqp = || {
         let broker = Amqp::new(survivor.url()).expect("a URL");
-        broker.confirm_timeout(Duration::from_secs(3))
+        broker.confirm_timeout(Duration::from_secs(10))
     };
     let (shop_name, audit_name) = (service(), service());
     let (placed, audited) = (Tally::default(), Tally::default());

@@ -5,15 +5,15 @@ use std::time::Duration;
 use final_amqp::Amqp;
 use final_core::{Bus, Error, PgBus, Router, SqlBroker};
 use final_tests::{Proxy, eventually};
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 
 use crate::shop::{SOON, Tally, log, options, service};
 
-/// A COMMIT takes a second, and that of order 2 fails then.
-const SLOW_COMMIT: &str = "
+/// A COMMIT waits until it is let go, and that of order 2 fails then.
+const HELD_COMMIT: &str = "
     CREATE TABLE orders (id bigint);
     CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-        PERFORM pg_sleep(1);
+        PERFORM pg_advisory_xact_lock(1);
         IF NEW.id = 2 THEN RAISE EXCEPTION 'not this one'; END IF;
         RETURN NULL;
     END $$;
@@ -30,7 +30,7 @@ async fn after_a_commit_without_an_answer_only_what_was_committed_is_sent() {
         .await
         .expect("PostgreSQL through the proxy");
     let direct = sqlx::PgPool::connect(&database).await.expect("PostgreSQL");
-    sqlx::raw_sql(SLOW_COMMIT)
+    sqlx::raw_sql(HELD_COMMIT)
         .execute(&direct)
         .await
         .expect("table and trigger");
@@ -58,6 +58,7 @@ async fn after_a_commit_without_an_answer_only_what_was_committed_is_sent() {
             .await
             .expect("order");
         txbus.publish(&topic, &id).await.expect("staged");
+        let hold = hold(&direct).await;
         let commit = tokio::spawn(txbus.commit());
         eventually("a COMMIT under way", SOON, async || {
             commits_under_way(&direct).await == 1
@@ -69,6 +70,7 @@ async fn after_a_commit_without_an_answer_only_what_was_committed_is_sent() {
             matches!(&result, Err(Error::CommitUnknown { ids }) if ids.len() == 1),
             "{result:?}"
         );
+        hold.rollback().await.expect("let go");
         eventually("its end", SOON, async || {
             commits_under_way(&direct).await == 0
         })
@@ -85,10 +87,10 @@ async fn after_a_commit_without_an_answer_only_what_was_committed_is_sent() {
     bus.shutdown().await.expect("shutdown");
 }
 
-/// An INSERT takes a second, and with the key `refused` it fails then.
-const SLOW_INSERT: &str = "
+/// An INSERT waits until it is let go, and with the key `refused` it fails then.
+const HELD_INSERT: &str = "
     CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-        PERFORM pg_sleep(1);
+        PERFORM pg_advisory_xact_lock(1);
         IF NEW.message_key = 'refused' THEN RAISE EXCEPTION 'not this one'; END IF;
         RETURN NEW;
     END $$;";
@@ -97,7 +99,7 @@ const SLOW_INSERT: &str = "
 /// INSERT fails, the second does not.
 async fn publishes_alone(bus: &PgBus, topic: &str, table: &str, proxy: &Proxy, direct: &PgPool) {
     let trigger = format!(
-        "{SLOW_INSERT} CREATE TRIGGER late BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION late()"
+        "{HELD_INSERT} CREATE TRIGGER late BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION late()"
     );
     let done = sqlx::raw_sql(AssertSqlSafe(trigger)).execute(direct).await;
     done.expect("a trigger");
@@ -111,10 +113,11 @@ async fn publishes_alone(bus: &PgBus, topic: &str, table: &str, proxy: &Proxy, d
     };
     for (id, key) in [(2_i64, "refused"), (1, "k")] {
         let (bus, topic) = (bus.clone(), topic.to_owned());
+        let hold = hold(direct).await;
         let publish = tokio::spawn(async move { bus.publish(topic, &id).key(key).await });
         // It is also active while it is only prepared.
         eventually("an INSERT under way", SOON, async || {
-            has_insert("wait_event = 'PgSleep'").await
+            has_insert("wait_event = 'advisory'").await
         })
         .await;
         // A look-up before the end of the INSERT would leave it to the end of the lease.
@@ -124,9 +127,18 @@ async fn publishes_alone(bus: &PgBus, topic: &str, table: &str, proxy: &Proxy, d
             matches!(&result, Err(Error::CommitUnknown { ids }) if ids.len() == 1),
             "{result:?}"
         );
+        hold.rollback().await.expect("let go");
         eventually("its end", SOON, async || !has_insert("true").await).await;
         proxy.up().expect("the port is still ours");
     }
+}
+
+/// Keeps each COMMIT or INSERT that comes from its end, until this transaction ends.
+async fn hold(direct: &PgPool) -> Transaction<'static, Postgres> {
+    let mut hold = direct.begin().await.expect("BEGIN");
+    let lock = sqlx::query("SELECT pg_advisory_xact_lock(1)");
+    lock.execute(&mut *hold).await.expect("a lock");
+    hold
 }
 
 /// A database that is reached through a proxy, and without it.

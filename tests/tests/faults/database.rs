@@ -1,6 +1,6 @@
 //! The database dies, restarts, and is cut off in the middle of a COMMIT.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use final_amqp::Amqp;
 use final_core::{Bus, Error, MySqlBus, PgBus, Router};
@@ -260,7 +260,7 @@ async fn what_was_confirmed_before_an_outage_is_not_sent_again_after_it() {
             .await
             .expect("PostgreSQL through the proxy");
         let broker = Amqp::new(rabbit.url()).expect("a good URL");
-        let options = options().lease(Duration::from_secs(1));
+        let options = options().lease(Duration::from_secs(5));
         buses.push(Bus::new(&service, pool, broker).with_options(options));
     }
     for bus in &buses {
@@ -272,7 +272,7 @@ async fn what_was_confirmed_before_an_outage_is_not_sent_again_after_it() {
         let before = tally.distinct();
         eventually("traffic", SOON, async || tally.distinct() > before + 100).await;
         proxy.down();
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        tokio::time::sleep(Duration::from_secs(7)).await;
         proxy.up().expect("the port is still ours");
         stop.send(()).expect("the publisher runs");
         let published = publisher.await.expect("joined");
@@ -307,10 +307,14 @@ async fn an_idle_bus_leaves_the_database_alone() {
     .await;
     tokio::time::sleep(Duration::from_secs(1)).await;
 
-    let before = bus.stats().await.expect("stats").relay_statements;
+    let sent = async || bus.stats().await.expect("stats").relay_statements;
+    let (begin, before) = (Instant::now(), sent().await);
     tokio::time::sleep(Duration::from_secs(20)).await;
-    let sent = bus.stats().await.expect("stats").relay_statements - before;
+    let (sent, took) = (sent().await - before, begin.elapsed());
 
-    assert!(sent <= 3, "{sent} statements in 20 s");
+    assert!(
+        5.0 * (sent as f64) < took.as_secs_f64(),
+        "{sent} statements in {took:?}"
+    );
     bus.shutdown().await.expect("shutdown");
 }

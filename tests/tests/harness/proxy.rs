@@ -97,9 +97,16 @@ async fn a_slow_wire_takes_its_time_until_it_is_resumed() {
     // There and back.
     assert!(start.elapsed() >= 2 * delay, "{:?}", start.elapsed());
     proxy.resume();
-    let start = Instant::now();
-    connection.ping().await.unwrap();
-    assert!(start.elapsed() < delay, "{:?}", start.elapsed());
+    // On a machine with other work a single one may be late.
+    eventually("a ping without a delay", SOON, async || {
+        let start = Instant::now();
+        connection.ping().await.unwrap();
+        match start.elapsed() {
+            quick if quick < delay => Ok(()),
+            slow => Err(slow),
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -19,9 +19,10 @@ use crate::{
     outbox::NewRecord,
 };
 
-/// Everything here answers in milliseconds, or waits for the other transaction without end.
+/// Everything here answers at once, or waits for the other transaction until the server's own limit for
+/// locks, which is longer.
 async fn soon<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(5), work)
+    tokio::time::timeout(Duration::from_secs(40), work)
         .await
         .expect("it waited for somebody else's lock")
 }

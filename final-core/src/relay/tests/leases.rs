@@ -9,8 +9,8 @@ const LEASE: Duration = Duration::from_millis(300);
 
 #[tokio::test]
 async fn a_record_that_waits_for_its_confirm_stays_ours() {
-    // A third of it has to be enough for a renewal on a loaded machine.
-    let lease = Duration::from_secs(1);
+    // A third of it has to be enough for a renewal on a machine with other work.
+    let lease = Duration::from_secs(4);
     let mut one = Stage::new(options().lease(lease)).await;
     one.publish("placed").await;
     let sent = one.sent().await;
@@ -19,7 +19,7 @@ async fn a_record_that_waits_for_its_confirm_stays_ours() {
         .await;
 
     assert!(
-        two.is_quiet(lease * 3).await,
+        two.is_quiet(lease * 2).await,
         "it was taken over from a live owner"
     );
     sent.confirm(Confirm::Stored);
@@ -72,7 +72,7 @@ async fn a_message_is_not_written_after_its_lease() {
 /// Its lease was over once, while the process or its clock stood still, and another instance has it.
 #[tokio::test]
 async fn a_record_that_is_anothers_is_not_taken_as_renewed_together_with_those_that_are() {
-    let lease = Duration::from_secs(1);
+    let lease = Duration::from_secs(4);
     let mut stage = Stage::new(options().lease(lease)).await;
     let mut sent = Vec::new();
     for _ in 0..3 {

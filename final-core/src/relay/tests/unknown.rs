@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::scripted::{SOON, Stage, options, staged};
 
 /// Long enough for the COMMIT to take place before it is over.
-const LEASE: Duration = Duration::from_secs(2);
+const LEASE: Duration = Duration::from_secs(5);
 
 /// The server may still be at work on the COMMIT when another connection looks for its records.
 #[tokio::test]

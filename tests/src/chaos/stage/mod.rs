@@ -24,7 +24,7 @@ use super::{
 use crate::{Error, RabbitMq, Result, WorkDir};
 
 /// How long sales may stay open, and some more for a slow machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The workers that always run.
 const CREW: [Role; 5] = [

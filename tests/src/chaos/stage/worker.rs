@@ -9,6 +9,9 @@ use crate::{
     process::{Launch, Process},
 };
 
+/// How long a worker may take to stop: far longer than its bus gives itself.
+const PATIENCE: Duration = Duration::from_secs(180);
+
 /// A place for one worker at a time, with wires of its own to the servers.
 #[derive(Debug)]
 pub(super) struct Slot {
@@ -102,13 +105,13 @@ impl Worker {
         self.tell(Order::Stop);
         let name = self.name.clone();
         let waited = tokio::task::spawn_blocking(move || {
-            let ended = self.process.wait(Duration::from_secs(40));
+            let ended = self.process.wait(PATIENCE);
             (ended, crate::process::last_lines(self.process.log_path()))
         });
         match waited.await {
             Ok((Some(status), _)) if status == "exit status: 0" => None,
             Ok((Some(status), log)) => Some(format!("{name} stopped with {status}:\n{log}")),
-            Ok((None, log)) => Some(format!("{name} did not stop within 40 s:\n{log}")),
+            Ok((None, log)) => Some(format!("{name} did not stop within {PATIENCE:?}:\n{log}")),
             Err(failed) => Some(failed.to_string()),
         }
     }

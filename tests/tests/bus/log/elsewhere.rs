@@ -1,6 +1,6 @@
 //! Other databases, other brokers, other processes.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use final_core::{
     Bus, Message, SqlBroker,
@@ -21,11 +21,8 @@ crate::log_suite!(
     sending_goes_on_after_a_panic,
 );
 
-/// Far longer than any of these tests: whoever waits for it is late.
-const NEVER: Duration = Duration::from_secs(600);
-
-/// Long before anybody would look by himself.
-const AT_ONCE: Duration = Duration::from_secs(5);
+/// Far longer than a test waits: a message that only such an interval brings does not come in time.
+const NEVER: Duration = Duration::from_secs(3_600);
 
 async fn a_bus_with_another_database_reaches_the_log_by_its_outbox<D: Database>(log: Log<D>) {
     let elsewhere = Log::<D>::new().await;
@@ -174,17 +171,21 @@ async fn sending_goes_on_after_a_panic<D: Database>(log: Log<D>) {
     link.close(SOON).await;
 }
 
+/// A broker that looks for nothing by itself while a test waits: neither for new messages nor to renew
+/// its lease.
+fn never_looking<D: Database>(pool: sqlx::Pool<D>) -> SqlBroker<D> {
+    SqlBroker::new(pool).poll_interval(NEVER).lease(NEVER)
+}
+
 async fn brokers_that_were_made_apart_wake_each_other_at_once<D: Database>(log: Log<D>) {
-    let seldom = || SqlBroker::new(log.pool.clone()).poll_interval(NEVER);
+    let seldom = || never_looking(log.pool.clone());
     let (producer, _) = log.noting_on("producer", seldom(), &[]).await;
     let (shop, notes) = log.noting_on("shop", seldom(), &["placed"]).await;
     log.shared_by("shop", 1).await;
 
     for number in 0..5 {
-        let published = Instant::now();
         publish(&producer, "placed", [number]).await;
         notes.reach(number as usize + 1).await;
-        assert!(published.elapsed() < AT_ONCE, "{:?}", published.elapsed());
     }
     shop.shutdown().await.expect("shutdown");
     producer.shutdown().await.expect("shutdown");
@@ -196,7 +197,7 @@ async fn another_process_is_heard_at_once_on_postgresql() {
     let url = final_tests::pg_database().await.expect("PostgreSQL");
     let pool = sqlx::PgPool::connect(&url).await.expect("connected");
     let dir = WorkDir::new("teller").expect("a folder");
-    let broker = SqlBroker::new(pool.clone()).poll_interval(NEVER);
+    let broker = never_looking(pool.clone());
     let bus = Bus::new("shop", pool, broker).with_options(options());
     let notes = Notes::default();
     bus.start(noting(&notes, &["placed"])).await.expect("start");
@@ -209,10 +210,8 @@ async fn another_process_is_heard_at_once_on_postgresql() {
     assert!(teller.tell("0"));
     notes.reach(1).await;
     for number in 1..5 {
-        let told = Instant::now();
         assert!(teller.tell(&number.to_string()));
         notes.reach(number + 1).await;
-        assert!(told.elapsed() < AT_ONCE, "{:?}", told.elapsed());
     }
     assert_eq!(notes.numbers(), [0, 1, 2, 3, 4]);
     bus.shutdown().await.expect("shutdown");

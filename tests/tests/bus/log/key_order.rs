@@ -30,7 +30,7 @@ crate::log_suite!(at once: what_a_key_has_after_a_late_commit_comes_after_it);
 
 impl<D: Database> Log<D> {
     fn ordered(&self) -> SqlBroker<D> {
-        self.broker().key_order(true).lease(Duration::from_secs(2))
+        self.broker().key_order(true)
     }
 }
 
@@ -171,7 +171,17 @@ fn stuck(key: &'static str, keys: &Keys, gate: &Arc<Semaphore>) -> Router {
 }
 
 async fn started<D: Database>(log: &Log<D>, router: Router) -> Bus<D> {
-    let bus = log.bus_on("shop", log.ordered());
+    started_on(log, log.ordered(), router).await
+}
+
+/// A member whose lanes others soon have when it is dead.
+async fn doomed<D: Database>(log: &Log<D>, router: Router) -> Bus<D> {
+    let broker = log.ordered().lease(Duration::from_secs(5));
+    started_on(log, broker, router).await
+}
+
+async fn started_on<D: Database>(log: &Log<D>, broker: SqlBroker<D>, router: Router) -> Bus<D> {
+    let bus = log.bus_on("shop", broker);
     bus.start(router).await.expect("start");
     bus
 }
@@ -221,7 +231,7 @@ async fn two_members_keep_the_order_of_every_key<D: Database>(log: Log<D>) {
 
 async fn another_member_goes_on_in_order_where_a_dead_one_was<D: Database>(log: Log<D>) {
     let (first, second) = (Keys::default(), Keys::default());
-    let doomed = started(&log, moody(&first)).await;
+    let doomed = doomed(&log, moody(&first)).await;
     publish(&doomed, interleaved(20, 60)).await;
     first.reach(300).await;
     drop(doomed);
@@ -249,7 +259,7 @@ async fn a_long_backlog_of_a_dead_member_is_handled_before_what_came_after_it<D:
     log: Log<D>,
 ) {
     let (keys, gate) = (Keys::default(), Arc::new(Semaphore::new(0)));
-    let doomed = started(&log, stuck("slow", &keys, &gate)).await;
+    let doomed = doomed(&log, stuck("slow", &keys, &gate)).await;
     publish(&doomed, of_key("slow", 0..3_000)).await;
     log.has_open("shop", 3_000).await;
     drop(doomed);
@@ -310,7 +320,7 @@ async fn other_keys_go_on_while_a_member_joins_that_should_have_the_lane_of_a_ba
         tokio::spawn(async move {
             while !is_over.load(Ordering::Relaxed) {
                 gate.add_permits(1);
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(200)).await;
             }
         })
     };

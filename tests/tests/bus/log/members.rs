@@ -1,6 +1,12 @@
 //! The instances of a service share its messages.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use final_core::Bus;
 use final_tests::{always, eventually};
@@ -88,13 +94,18 @@ async fn members_may_come_and_go_under_traffic_and_nothing_is_lost_or_handled_tw
     let (two, second) = log.noting("shop", &["placed"]).await;
     log.shared_by("shop", 2).await;
 
+    // At least a hundred rounds, and traffic as long as members come and go.
+    let is_over = Arc::new(AtomicBool::new(false));
     let publishing = {
-        let producer = producer.clone();
+        let (producer, is_over) = (producer.clone(), Arc::clone(&is_over));
         tokio::spawn(async move {
-            for some in 0..100_i64 {
-                publish(&producer, "placed", some * 30..(some + 1) * 30).await;
+            let mut rounds = 0;
+            while rounds < 100 || !is_over.load(Ordering::Relaxed) {
+                publish(&producer, "placed", rounds * 30..(rounds + 1) * 30).await;
+                rounds += 1;
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
+            rounds * 30
         })
     };
     reach(&[&first, &second], 300).await;
@@ -106,11 +117,15 @@ async fn members_may_come_and_go_under_traffic_and_nothing_is_lost_or_handled_tw
         second.len() > before
     })
     .await;
-    publishing.await.expect("joined");
+    is_over.store(true, Ordering::Relaxed);
+    let published: i64 = publishing.await.expect("joined");
 
-    reach(&[&first, &second, &third], 3_000).await;
+    reach(&[&first, &second, &third], published as usize).await;
     log.is_done("shop").await;
-    assert_eq!(all(&[&first, &second, &third]), Vec::from_iter(0..3_000));
+    assert_eq!(
+        all(&[&first, &second, &third]),
+        Vec::from_iter(0..published)
+    );
     for bus in [two, three, producer] {
         bus.shutdown().await.expect("shutdown");
     }
@@ -129,7 +144,7 @@ async fn what_a_dead_member_had_in_hand_is_handled_by_another_when_its_lease_is_
 >(
     log: Log<D>,
 ) {
-    let (doomed, held) = stuck(&log, Duration::from_secs(2)).await;
+    let (doomed, held) = stuck(&log, Duration::from_secs(5)).await;
     publish(&doomed, "placed", 0..50).await;
     held.begun.reach(50).await;
     log.has_open("shop", 50).await;
@@ -147,7 +162,7 @@ async fn what_a_dead_member_had_in_hand_is_handled_by_another_when_its_lease_is_
 async fn what_a_dead_member_had_settled_and_written_down_is_not_handled_again<D: Database>(
     log: Log<D>,
 ) {
-    let (doomed, held) = stuck(&log, Duration::from_secs(2)).await;
+    let (doomed, held) = stuck(&log, Duration::from_secs(5)).await;
     publish(&doomed, "placed", 0..50).await;
     held.begun.reach(50).await;
     held.let_go(30);
@@ -176,8 +191,8 @@ const OWNED: &str = "SELECT count(*) FROM final_log_lanes l WHERE open_seqs <> '
 async fn a_member_whose_lease_was_over_cannot_settle_what_others_took_over<D: Database>(
     log: Log<D>,
 ) {
-    // Renewed every ten seconds: long after all this.
-    let (paused, old) = stuck(&log, Duration::from_secs(30)).await;
+    // Renewed after a third of it: long after all this.
+    let (paused, old) = stuck(&log, SOON * 30).await;
     paused.publish("placed", &1_i64).await.expect("publish");
     old.begun.reach(1).await;
     log.has_open("shop", 1).await;
@@ -205,7 +220,8 @@ async fn a_member_whose_lease_was_over_cannot_settle_what_others_took_over<D: Da
 }
 
 async fn a_member_that_was_taken_over_goes_on_with_its_next_messages<D: Database>(log: Log<D>) {
-    let (paused, old) = stuck(&log, Duration::from_secs(30)).await;
+    // Renewed after a third of it: not before another has taken over.
+    let (paused, old) = stuck(&log, Duration::from_secs(45)).await;
     publish(&paused, "placed", 0..40).await;
     old.begun.reach(40).await;
     log.has_open("shop", 40).await;

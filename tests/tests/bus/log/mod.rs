@@ -169,7 +169,7 @@ pub fn options() -> Options {
     Options::default()
         .concurrency(1_000)
         .retry_interval(Duration::from_millis(5))
-        .shutdown_timeout(Duration::from_secs(10))
+        .shutdown_timeout(SOON)
 }
 
 pub fn noting(notes: &Notes, topics: &[&str]) -> Router {
