@@ -8,7 +8,7 @@ use std::{
 use super::{
     journal::{Entry, Handled, Reader},
     now,
-    work::Mood,
+    work::Behavior,
 };
 use crate::{Error, Result};
 
@@ -28,7 +28,7 @@ pub(crate) struct Books {
     open: BTreeMap<i64, Open>,
     /// By seller: when sales were committed and when the last prompt message of each was handled.
     flow: HashMap<u32, Vec<(u64, u64)>>,
-    /// By keeper: when it handled something.
+    /// By subscriber: when it handled something.
     runs: HashMap<u32, Vec<u64>>,
     pub(super) early: u64,
     pub(super) other_id: u64,
@@ -45,7 +45,7 @@ pub(crate) struct Books {
 #[derive(Debug)]
 struct First {
     id: String,
-    keeper: u32,
+    subscriber: u32,
 }
 
 /// A further run of a message.
@@ -135,9 +135,9 @@ impl Books {
             late: 0,
         };
         for index in 0..messages {
-            let mood = Mood::of(sale, index);
-            if mood.is_poison() || self.handled.contains_key(&(sale, index)) {
-            } else if Mood::delay(sale, index).is_zero() && matches!(mood, Mood::Good) {
+            let behavior = Behavior::of(sale, index);
+            if behavior.is_poison() || self.handled.contains_key(&(sale, index)) {
+            } else if Behavior::delay(sale, index).is_zero() && matches!(behavior, Behavior::Good) {
                 open.prompt |= 1 << index;
             } else {
                 open.late |= 1 << index;
@@ -151,7 +151,7 @@ impl Books {
         }
     }
 
-    fn handle(&mut self, keeper: u32, handled: Handled) {
+    fn handle(&mut self, subscriber: u32, handled: Handled) {
         let Handled {
             sale,
             index,
@@ -159,18 +159,18 @@ impl Books {
             early,
             at,
         } = handled;
-        self.runs.entry(keeper).or_default().push(at);
+        self.runs.entry(subscriber).or_default().push(at);
         self.early += u64::from(early);
         if let Some(first) = self.handled.get(&(sale, index)) {
             let seller = u32::try_from(sale >> 32).unwrap_or(0);
             self.repeats.push(Repeat {
                 at,
-                workers: [seller, first.keeper],
+                workers: [seller, first.subscriber],
             });
             self.other_id += u64::from(first.id != id);
             return;
         }
-        self.handled.insert((sale, index), First { id, keeper });
+        self.handled.insert((sale, index), First { id, subscriber });
         let Some(open) = self.open.get_mut(&sale) else {
             return;
         };
@@ -200,9 +200,9 @@ impl Books {
         new.map(|(_, handled)| *handled).min()
     }
 
-    /// When this keeper first handled something after `since`.
-    pub(super) fn kept_after(&self, keeper: u32, since: u64) -> Option<u64> {
-        let runs = self.runs.get(&keeper)?;
+    /// When this subscriber first handled something after `since`.
+    pub(super) fn handled_after(&self, subscriber: u32, since: u64) -> Option<u64> {
+        let runs = self.runs.get(&subscriber)?;
         runs.iter()
             .rev()
             .take(1_000)
@@ -221,7 +221,7 @@ impl Books {
     /// How many messages of these sales are to be handled and were not.
     pub(super) fn unhandled(&self, sales: &[(i64, i64)]) -> usize {
         let is_open = |message: &(i64, u8)| {
-            !Mood::of(message.0, message.1).is_poison() && !self.handled.contains_key(message)
+            !Behavior::of(message.0, message.1).is_poison() && !self.handled.contains_key(message)
         };
         messages(sales).filter(is_open).count()
     }
@@ -241,7 +241,7 @@ impl Books {
         let table: HashMap<i64, i64> = sales.iter().copied().collect();
         for message in messages(sales) {
             verdict.messages += 1;
-            let is_poison = Mood::of(message.0, message.1).is_poison();
+            let is_poison = Behavior::of(message.0, message.1).is_poison();
             verdict.poison += u64::from(is_poison);
             let is_there = if is_poison {
                 dead.contains(&message)
@@ -288,7 +288,8 @@ mod tests {
     fn plain() -> i64 {
         let is_plain = |sale: &i64| {
             (0..2).all(|index| {
-                Mood::of(*sale, index) == Mood::Good && Mood::delay(*sale, index).is_zero()
+                Behavior::of(*sale, index) == Behavior::Good
+                    && Behavior::delay(*sale, index).is_zero()
             })
         };
         (1..1_000).find(is_plain).unwrap()
@@ -379,7 +380,7 @@ mod tests {
         books.enter(2, handled(sale, 1, "b", 9));
         assert_eq!(books.sold_after(1, 4), Some(9));
         assert_eq!(books.sold_after(1, 5), None);
-        assert_eq!(books.kept_after(2, 6), Some(9));
+        assert_eq!(books.handled_after(2, 6), Some(9));
         assert!(books.open.is_empty());
     }
 }

@@ -39,7 +39,7 @@ pub(crate) enum Fault {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Who {
     Seller,
-    Keeper,
+    Subscriber,
 }
 
 /// A server, seen from a worker.
@@ -71,7 +71,7 @@ pub(crate) enum Wire {
     AnswersClosed,
 }
 
-const WHO: [Who; 2] = [Who::Seller, Who::Keeper];
+const WHO: [Who; 2] = [Who::Seller, Who::Subscriber];
 const ENDS: [End; 2] = [End::Database, End::Broker];
 const PLACES: [Place; 6] = [
     Place::AfterInsert,
@@ -104,7 +104,7 @@ impl Fault {
         if transport == Transport::Log {
             all.retain(|fault| !fault.needs_rabbitmq());
             // The lanes of a group move from one to the other.
-            all.push(Self::Joined(Who::Keeper));
+            all.push(Self::Joined(Who::Subscriber));
         }
         all
     }
@@ -156,7 +156,12 @@ impl Fault {
 
     /// How many messages it may repeat, with so many workers of each kind: a window of each one
     /// that it hits.
-    pub(crate) fn may_repeat(self, transport: Transport, sellers: usize, keepers: usize) -> usize {
+    pub(crate) fn may_repeat(
+        self,
+        transport: Transport,
+        sellers: usize,
+        subscribers: usize,
+    ) -> usize {
         let (out, back) = match transport {
             Transport::RabbitMq => (CONFIRM_WINDOW, usize::from(PREFETCH)),
             // Who publishes has nothing to do twice; who handles repeats what it has in hand and
@@ -166,7 +171,7 @@ impl Fault {
         match self {
             Self::Restarted(_) | Self::Joined(_) | Self::ClockOff(_) => 0,
             Self::Killed(Who::Seller) | Self::Paused(Who::Seller) | Self::PoolExhausted => out,
-            Self::Killed(Who::Keeper) | Self::Paused(Who::Keeper) => back,
+            Self::Killed(Who::Subscriber) | Self::Paused(Who::Subscriber) => back,
             Self::KilledAt(Place::BeforeHandler | Place::AfterHandler) => back,
             Self::KilledAt(_) => out,
             Self::Wire(..) => out.max(back),
@@ -175,7 +180,7 @@ impl Fault {
             | Self::DiskAlarm
             | Self::QueueFull
             | Self::QueueDeleted
-            | Self::ExchangeDeleted => sellers * out + keepers * back,
+            | Self::ExchangeDeleted => sellers * out + subscribers * back,
         }
     }
 }
@@ -206,7 +211,7 @@ impl fmt::Display for Who {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Seller => "publisher",
-            Self::Keeper => "subscriber",
+            Self::Subscriber => "subscriber",
         })
     }
 }

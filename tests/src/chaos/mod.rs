@@ -4,7 +4,7 @@
 //! plan      a seed's schedule of faults
 //! fault     the list of what can be broken
 //! stage     servers, wires and worker processes, and how each fault is done to them
-//! work      what runs inside a worker process: sellers that write, keepers that handle
+//! work      what runs inside a worker process: sellers that write, subscribers that handle
 //! journal   what a worker has done, in a file of its own that no server knows of
 //! books     all journals together: what is lost, invented, repeated, late or stuck
 //! report    the table at the end

@@ -10,7 +10,7 @@ use super::{
     plan::{Plan, Step, Transport},
     report::{Report, Told},
     stage::Stage,
-    work::{Mood, Role, Sold},
+    work::{Behavior, Role, Sold},
 };
 use crate::{Error, Result, eventually};
 
@@ -110,7 +110,7 @@ async fn play(stage: &Stage, step: &Step, start: Instant, report: &mut Report) -
     Ok(())
 }
 
-/// Waits until every seller has sold something new that was handled, and every keeper has handled
+/// Waits until every seller has sold something new that was handled, and every subscriber has handled
 /// something; when that was.
 async fn flows_again(stage: &Stage, since: u64) -> Result<Option<u64>> {
     let end = Instant::now() + STUCK;
@@ -120,7 +120,7 @@ async fn flows_again(stage: &Stage, since: u64) -> Result<Option<u64>> {
             let books = stage.books()?;
             let each = born.iter().map(|(role, born)| match role {
                 Role::Seller => books.sold_after(*born, since),
-                Role::Mail | Role::Audit => books.kept_after(*born, since),
+                Role::Mail | Role::Audit => books.handled_after(*born, since),
             });
             each.collect::<Option<Vec<_>>>()
         };
@@ -198,7 +198,7 @@ async fn dead_letters(stage: &Stage) -> Result<HashSet<(i64, u8)>> {
             looks = 0;
             let sold = rmp_serde::from_slice(&message.delivery.data).ok();
             let why = message.delivery.properties.headers();
-            bury(stage, &mut dead, sold, &format!("{why:?}"))?;
+            note_dead_letter(stage, &mut dead, sold, &format!("{why:?}"))?;
         }
     }
     Ok(dead)
@@ -209,16 +209,21 @@ async fn letters(stage: &Stage) -> Result<HashSet<(i64, u8)>> {
     let mut dead = HashSet::new();
     for role in [Role::Mail, Role::Audit] {
         for (sold, why) in stage.database.letters(role.service()).await? {
-            bury(stage, &mut dead, sold, &why)?;
+            note_dead_letter(stage, &mut dead, sold, &why)?;
         }
     }
     Ok(dead)
 }
 
 /// Notes a dead letter, if it is one of those that should be.
-fn bury(stage: &Stage, dead: &mut HashSet<(i64, u8)>, sold: Option<Sold>, why: &str) -> Result<()> {
+fn note_dead_letter(
+    stage: &Stage,
+    dead: &mut HashSet<(i64, u8)>,
+    sold: Option<Sold>,
+    why: &str,
+) -> Result<()> {
     match sold {
-        Some(sold) if Mood::of(sold.sale, sold.index).is_poison() => {
+        Some(sold) if Behavior::of(sold.sale, sold.index).is_poison() => {
             dead.insert((sold.sale, sold.index));
         }
         other => stage.books()?.problems.push(format!(

@@ -200,8 +200,8 @@ type Job = (Command, Sender<io::Result<Child>>);
 /// Starts the child from a thread that lives as long as this process: Linux ends a child by its
 /// death signal when the *thread* that started it ends, and a test's thread ends with the test.
 fn keep(command: Command) -> io::Result<Child> {
-    static KEEPER: OnceLock<Mutex<Sender<Job>>> = OnceLock::new();
-    let keeper = KEEPER.get_or_init(|| {
+    static SPAWNER: OnceLock<Mutex<Sender<Job>>> = OnceLock::new();
+    let spawner = SPAWNER.get_or_init(|| {
         let (jobs, queue) = mpsc::channel::<Job>();
         thread::spawn(move || {
             for (mut command, answer) in queue {
@@ -211,7 +211,7 @@ fn keep(command: Command) -> io::Result<Child> {
         Mutex::new(jobs)
     });
     let (answer, child) = mpsc::channel();
-    let sent = keeper
+    let sent = spawner
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .send((command, answer));

@@ -51,7 +51,7 @@ async fn drain(database: &str) {
     bind_queue(vhost.url(), &topic, &topic, FieldTable::default()).await;
 
     proxy.down();
-    let mut piler = Command::new(env!("CARGO_BIN_EXE_piler"))
+    let mut publisher = Command::new(env!("CARGO_BIN_EXE_backlog_publisher"))
         .args([
             &service,
             database,
@@ -63,17 +63,17 @@ async fn drain(database: &str) {
         .kill_on_drop(true)
         .spawn()
         .expect("the child starts");
-    let mut lines = BufReader::new(piler.stdout.take().expect("a pipe")).lines();
+    let mut lines = BufReader::new(publisher.stdout.take().expect("a pipe")).lines();
     let mut line = async || {
         let line = timeout(PATIENCE, lines.next_line()).await.expect("in time");
         line.expect("a pipe").expect("the child lives")
     };
     assert_eq!(line().await, format!("piled {RECORDS}"));
     proxy.up().expect("the port is still ours");
-    let mut orders = piler.stdin.take().expect("a pipe");
+    let mut orders = publisher.stdin.take().expect("a pipe");
     orders.write_all(b"go\n").await.expect("a pipe");
     let drain: Drain = serde_json::from_str(&line().await).expect("JSON");
-    assert!(piler.wait().await.expect("the child ends").success());
+    assert!(publisher.wait().await.expect("the child ends").success());
     println!("{drain}");
 
     let numbers = read_all(vhost.url(), &topic, RECORDS + drain.commits).await;

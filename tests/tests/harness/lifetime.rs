@@ -12,7 +12,7 @@ use crate::SOON;
 #[tokio::test]
 async fn servers_and_folders_go_when_the_tests_are_killed() {
     let dir = WorkDir::new("lifetime").unwrap();
-    let tests = Launch::new(env!("CARGO_BIN_EXE_endless"))
+    let tests = Launch::new(env!("CARGO_BIN_EXE_server_owner"))
         .env("FINAL_TEST_KEEP", "")
         .spawn("the tests", &dir.join("log"))
         .unwrap();

@@ -55,7 +55,7 @@ impl Stage {
                 self.restart(self.slot(who, pick), Some(off)).await
             }
             Fault::Joined(who) => {
-                let spare = &self.spares[usize::from(who == Who::Keeper)];
+                let spare = &self.spares[usize::from(who == Who::Subscriber)];
                 let mut place = spare.worker.lock().await;
                 let worker = self.hire(spare, None)?;
                 sleep(lasts + Duration::from_secs(2)).await;
@@ -151,7 +151,7 @@ impl Stage {
 
     async fn kill_at(&self, at: Place, pick: usize) -> Result<Option<u32>> {
         let who = match at {
-            Place::BeforeHandler | Place::AfterHandler => Who::Keeper,
+            Place::BeforeHandler | Place::AfterHandler => Who::Subscriber,
             _ => Who::Seller,
         };
         let slot = self.slot(who, pick);

@@ -45,7 +45,7 @@ pub(crate) struct Stage {
     database_turn: tokio::sync::Mutex<()>,
     broker_turn: tokio::sync::Mutex<()>,
     slots: Vec<Slot>,
-    /// For the seller and the keeper that come and go.
+    /// For the seller and the subscriber that come and go.
     spares: [Slot; 2],
     books: Mutex<Books>,
     born: AtomicU32,

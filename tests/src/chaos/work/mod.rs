@@ -1,10 +1,10 @@
 //! What runs inside a worker process.
 
-mod keeper;
-mod mood;
+mod behavior;
 mod orders;
 mod seller;
 mod shop;
+mod subscriber;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use final_core::{Bus, LetterFilter, Options, OutboxDatabase, SqlBroker};
 use serde::{Deserialize, Serialize};
 use sqlx::{Pool, pool::PoolOptions};
 
-pub(crate) use mood::Mood;
+pub(crate) use behavior::Behavior;
 pub(crate) use orders::{Order, Place};
 pub(crate) use shop::TABLES;
 
@@ -120,7 +120,7 @@ async fn work_on<DB: Shop>(job: Job) -> Result<(), AnyError> {
     let bus = bus.with_options(options);
 
     // As under an operator's supervisor: a database that is away is tried again.
-    let router = || keeper::router(job.role, &journal);
+    let router = || subscriber::router(job.role, &journal);
     while let Err(error) = bus.start(router()).await {
         tracing::warn!(%error, "not started");
         tokio::time::sleep(Duration::from_millis(200)).await;

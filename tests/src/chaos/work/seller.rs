@@ -10,7 +10,7 @@ use tokio::{
     time,
 };
 
-use super::{AnyError, Job, LEASE, Mood, Role, Sold, shop::Shop};
+use super::{AnyError, Behavior, Job, LEASE, Role, Sold, shop::Shop};
 use crate::chaos::{
     journal::{Entry, Journal},
     now,
@@ -283,13 +283,13 @@ async fn before<DB: Shop>(conn: &mut DB::Connection, sale: Sale) -> Result<(), A
 }
 
 fn message(sale: Sale, index: u8) -> (Sold, Duration) {
-    let delay = Mood::delay(sale.id, index);
+    let delay = Behavior::delay(sale.id, index);
     let sold = Sold {
         sale: sale.id,
         index,
         due: now() + u64::try_from(delay.as_micros()).unwrap_or(0),
         note: ".".repeat(if sale.notes {
-            Mood::note(sale.id, index)
+            Behavior::note(sale.id, index)
         } else {
             0
         }),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use final_core::{
-    Bus, Message, SqlBroker,
+    Bus, Message, PgBus, SqlBroker,
     broker::{Broker, Confirm, Lane, Outgoing, Setup},
 };
 use final_tests::{Proxy, WorkDir, eventually, process::Launch};
@@ -196,46 +196,53 @@ async fn brokers_that_were_made_apart_wake_each_other_at_once<D: Database>(log: 
 async fn another_process_is_heard_at_once_on_postgresql() {
     let url = final_tests::pg_database().await.expect("PostgreSQL");
     let pool = sqlx::PgPool::connect(&url).await.expect("connected");
-    let dir = WorkDir::new("teller").expect("a folder");
+    let dir = WorkDir::new("publisher").expect("a folder");
     let broker = never_looking(pool.clone());
     let bus = Bus::new("shop", pool, broker).with_options(options());
     let notes = Notes::default();
     bus.start(noting(&notes, &["placed"])).await.expect("start");
-    let teller = Launch::new(env!("CARGO_BIN_EXE_teller"))
+    let publisher = Launch::new(env!("CARGO_BIN_EXE_line_publisher"))
         .arg(&url)
         .takes_lines()
-        .spawn("teller", &dir.join("teller.log"))
+        .spawn("publisher", &dir.join("publisher.log"))
         .expect("a process");
 
-    assert!(teller.tell("0"));
+    assert!(publisher.tell("0"));
     notes.reach(1).await;
     for number in 1..5 {
-        assert!(teller.tell(&number.to_string()));
+        assert!(publisher.tell(&number.to_string()));
         notes.reach(number + 1).await;
     }
     assert_eq!(notes.numbers(), [0, 1, 2, 3, 4]);
     bus.shutdown().await.expect("shutdown");
 }
 
+/// A bus that reads the log through a proxy, what it handles, and a bus that writes without the proxy and
+/// is not started.
+async fn through_a_proxy() -> (Proxy, PgBus, (PgBus, Notes)) {
+    let url = final_tests::pg_database().await.expect("PostgreSQL");
+    let proxy = Proxy::to(&url).await.expect("a proxy");
+    let bus = async |service: &str, url: &str| {
+        let pool = sqlx::PgPool::connect(url).await.expect("connected");
+        let bus: PgBus = Bus::new(service, pool.clone(), SqlBroker::new(pool));
+        bus.with_options(options())
+    };
+    let producer = bus("producer", &url).await;
+    let (reader, notes) = (bus("shop", &proxy.url(&url)).await, Notes::default());
+    let started = reader.start(noting(&notes, &["placed"])).await;
+    started.expect("start");
+    (proxy, producer, (reader, notes))
+}
+
 /// A long payload is read when it is its turn, by a statement of its own: the database goes away
 /// between the page and that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_message_is_not_lost_when_the_database_goes_away_while_it_is_read() {
-    let url = final_tests::pg_database().await.expect("PostgreSQL");
-    let proxy = Proxy::to(&url).await.expect("a proxy");
-    let direct = sqlx::PgPool::connect(&url).await.expect("connected");
-    let through = sqlx::PgPool::connect(&proxy.url(&url))
-        .await
-        .expect("connected");
-    let producer =
-        Bus::new("producer", direct.clone(), SqlBroker::new(direct)).with_options(options());
+    let (proxy, producer, (bus, notes)) = through_a_proxy().await;
     producer
         .start(noting(&Notes::default(), &[]))
         .await
         .expect("start");
-    let bus = Bus::new("shop", through.clone(), SqlBroker::new(through)).with_options(options());
-    let notes = Notes::default();
-    bus.start(noting(&notes, &["placed"])).await.expect("start");
     for number in 0..100_u8 {
         let payload = vec![number; 64 * 1024];
         producer
@@ -261,16 +268,7 @@ async fn a_long_message_is_not_lost_when_the_database_goes_away_while_it_is_read
 /// Its machine is gone: no connection is closed, and no statement is answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_falls_silent_is_left_for_one_that_answers() {
-    let url = final_tests::pg_database().await.expect("PostgreSQL");
-    let proxy = Proxy::to(&url).await.expect("a proxy");
-    let direct = sqlx::PgPool::connect(&url).await.expect("connected");
-    let through = sqlx::PgPool::connect(&proxy.url(&url))
-        .await
-        .expect("connected");
-    let producer = Bus::new("producer", direct.clone(), SqlBroker::new(direct));
-    let bus = Bus::new("shop", through.clone(), SqlBroker::new(through)).with_options(options());
-    let notes = Notes::default();
-    bus.start(noting(&notes, &["placed"])).await.expect("start");
+    let (proxy, producer, (bus, notes)) = through_a_proxy().await;
     producer.publish("placed", &0_i64).await.expect("publish");
     notes.reach(1).await;
 

@@ -107,7 +107,7 @@ fn of_key(key: &str, numbers: std::ops::Range<i64>) -> impl Iterator<Item = (Str
 }
 
 /// A handler that takes a while, some longer than others, and now and then fails at first.
-fn moody(keys: &Keys) -> Router {
+fn unreliable(keys: &Keys) -> Router {
     let keys = keys.clone();
     Router::new().route("placed", move |message: Message| {
         let keys = keys.clone();
@@ -115,7 +115,7 @@ fn moody(keys: &Keys) -> Router {
             let number: i64 = rmp_serde::from_slice(message.payload()).expect("a number");
             tokio::time::sleep(Duration::from_micros((number as u64 * 7_919) % 4_000)).await;
             if number % 5 == 0 && message.attempt() < 3 {
-                return Err(HandlerError::retry("not in the mood"));
+                return Err(HandlerError::retry("not yet"));
             }
             keys.add(&message);
             Ok(())
@@ -194,7 +194,7 @@ async fn messages_of_a_key_are_handled_in_order_though_handlers_dawdle_and_fail<
     log: Log<D>,
 ) {
     let keys = Keys::default();
-    let bus = started(&log, moody(&keys)).await;
+    let bus = started(&log, unreliable(&keys)).await;
     publish(&bus, interleaved(20, 60)).await;
 
     keys.reach(1_200).await;
@@ -206,7 +206,7 @@ async fn messages_of_a_key_are_handled_in_order_though_handlers_dawdle_and_fail<
 
 async fn two_members_keep_the_order_of_every_key<D: Database>(log: Log<D>) {
     let keys = Keys::default();
-    let one = started(&log, moody(&keys)).await;
+    let one = started(&log, unreliable(&keys)).await;
     let publishing = {
         let one = one.clone();
         tokio::spawn(async move {
@@ -217,7 +217,7 @@ async fn two_members_keep_the_order_of_every_key<D: Database>(log: Log<D>) {
         })
     };
     keys.reach(100).await;
-    let two = started(&log, moody(&keys)).await;
+    let two = started(&log, unreliable(&keys)).await;
     log.shared_by("shop", 2).await;
     publishing.await.expect("joined");
 
@@ -231,11 +231,11 @@ async fn two_members_keep_the_order_of_every_key<D: Database>(log: Log<D>) {
 
 async fn another_member_goes_on_in_order_where_a_dead_one_was<D: Database>(log: Log<D>) {
     let (first, second) = (Keys::default(), Keys::default());
-    let doomed = doomed(&log, moody(&first)).await;
+    let doomed = doomed(&log, unreliable(&first)).await;
     publish(&doomed, interleaved(20, 60)).await;
     first.reach(300).await;
     drop(doomed);
-    let heir = started(&log, moody(&second)).await;
+    let heir = started(&log, unreliable(&second)).await;
     publish(
         &heir,
         interleaved(20, 20).map(|(key, number)| (key, number + 60)),

@@ -1,11 +1,11 @@
 //! How the handler of a message behaves, and how long the message is delayed: a function of the
-//! message, so that the seller, the keeper and the books agree without a word.
+//! message, so that the seller, the subscriber and the books agree without a word.
 
 use std::time::Duration;
 
 /// How a handler takes one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mood {
+pub(crate) enum Behavior {
     Good,
     Slow(Duration),
     FailsFirst,
@@ -16,7 +16,7 @@ pub(crate) enum Mood {
     FailsAlways,
 }
 
-impl Mood {
+impl Behavior {
     pub(crate) fn of(sale: i64, index: u8) -> Self {
         let draw = scatter(sale, index);
         match draw % 2_000 {

@@ -1,6 +1,6 @@
 //! Another process on a log in PostgreSQL: publishes every number it reads from its standard input.
 //!
-//! `teller POSTGRES_URL`
+//! `line_publisher POSTGRES_URL`
 
 use final_core::{Bus, PgBus, Router, SqlBroker};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let url = std::env::args().nth(1).ok_or("POSTGRES_URL is missing")?;
     let pool = sqlx::PgPool::connect(&url).await?;
-    let bus: PgBus = Bus::new("teller", pool.clone(), SqlBroker::new(pool));
+    let bus: PgBus = Bus::new("publisher", pool.clone(), SqlBroker::new(pool));
     bus.start(Router::new()).await?;
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Some(line) = lines.next_line().await? {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use final_core::{Attempt, BoxError, MessageId, Payload, Router};
 use tower::timeout::TimeoutLayer;
 
-use super::{Mood, Role, Sold};
+use super::{Behavior, Role, Sold};
 use crate::chaos::{
     journal::{Entry, Handled, Journal},
     now,
@@ -22,7 +22,7 @@ pub(super) fn router(role: Role, journal: &Arc<Journal>) -> Router {
             *topic,
             move |Payload(sold): Payload<Sold>, Attempt(attempt), id: MessageId| {
                 let journal = Arc::clone(&journal);
-                async move { keep(&journal, sold, attempt, id).await }
+                async move { handle(&journal, sold, attempt, id).await }
             },
         );
     }
@@ -32,17 +32,22 @@ pub(super) fn router(role: Role, journal: &Arc<Journal>) -> Router {
     router
 }
 
-async fn keep(journal: &Journal, sold: Sold, attempt: u32, id: MessageId) -> Result<(), BoxError> {
+async fn handle(
+    journal: &Journal,
+    sold: Sold,
+    attempt: u32,
+    id: MessageId,
+) -> Result<(), BoxError> {
     let Sold {
         sale, index, due, ..
     } = sold;
     let early = now() < due;
-    match Mood::of(sale, index) {
-        Mood::Slow(pause) => tokio::time::sleep(pause).await,
-        Mood::FailsFirst if attempt == 1 => return Err("not the first time".into()),
-        Mood::PanicsFirst if attempt == 1 => panic!("not the first time"),
-        Mood::HangsFirst if attempt == 1 => std::future::pending().await,
-        Mood::FailsAlways => return Err("never".into()),
+    match Behavior::of(sale, index) {
+        Behavior::Slow(pause) => tokio::time::sleep(pause).await,
+        Behavior::FailsFirst if attempt == 1 => return Err("not the first time".into()),
+        Behavior::PanicsFirst if attempt == 1 => panic!("not the first time"),
+        Behavior::HangsFirst if attempt == 1 => std::future::pending().await,
+        Behavior::FailsAlways => return Err("never".into()),
         _ => {}
     }
     let handled = Handled {

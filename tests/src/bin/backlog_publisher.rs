@@ -1,6 +1,6 @@
 //! A process that piles up records while its broker is away, and sells on while they drain.
 //!
-//! `piler SERVICE DATABASE_URL AMQP_URL RECORDS`. It writes `piled` to standard output, waits for a
+//! `backlog_publisher SERVICE DATABASE_URL AMQP_URL RECORDS`. It writes `piled` to standard output, waits for a
 //! line, and ends with one line of JSON: what the drain took, and how long commits took meanwhile.
 
 use std::{
@@ -32,7 +32,7 @@ const PACE: Duration = Duration::from_millis(5);
 async fn main() -> Result<(), AnyError> {
     let args: Vec<_> = std::env::args().skip(1).collect();
     let [service, database, broker, records] = args.as_slice() else {
-        return Err("piler SERVICE DATABASE_URL AMQP_URL RECORDS".into());
+        return Err("backlog_publisher SERVICE DATABASE_URL AMQP_URL RECORDS".into());
     };
     let records = records.parse()?;
     if database.starts_with("postgres:") {
