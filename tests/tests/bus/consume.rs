@@ -19,38 +19,22 @@ use crate::{
 };
 
 crate::suite!(
-    a_failing_handler_is_retried_and_then_dead_lettered,
-    a_handler_that_recovers_is_not_dead_lettered,
-    a_permanent_failure_is_dead_lettered_at_once,
-    a_payload_that_cannot_be_decoded_is_dead_lettered_with_the_reason,
-    a_panicking_handler_is_a_failure_and_the_bus_goes_on,
-    a_message_without_a_route_is_handed_back_until_its_grace_is_over,
-    a_message_without_a_route_here_finds_the_instance_that_has_one,
-    a_slow_handler_does_not_hold_back_the_others,
-    no_more_handlers_run_than_concurrency_allows,
-    shutdown_lets_handlers_finish_and_begins_none,
-    shutdown_cuts_off_a_handler_that_hangs_and_its_message_comes_again,
-    every_service_gets_each_message_once,
-    a_layer_that_times_out_is_per_attempt,
-    thousands_of_messages_are_all_handled_and_acked,
-);
-
-crate::suite!(
-    on the log:
-    a_failing_handler_is_retried_and_then_dead_lettered,
-    a_handler_that_recovers_is_not_dead_lettered,
-    a_permanent_failure_is_dead_lettered_at_once,
-    a_payload_that_cannot_be_decoded_is_dead_lettered_with_the_reason,
-    a_panicking_handler_is_a_failure_and_the_bus_goes_on,
-    a_message_without_a_route_is_handed_back_until_its_grace_is_over,
-    a_message_without_a_route_here_finds_the_instance_that_has_one,
-    a_slow_handler_does_not_hold_back_the_others,
-    no_more_handlers_run_than_concurrency_allows,
-    shutdown_lets_handlers_finish_and_begins_none,
-    shutdown_cuts_off_a_handler_that_hangs_and_its_message_comes_again,
-    every_service_gets_each_message_once,
-    a_layer_that_times_out_is_per_attempt,
-    thousands_of_messages_are_all_handled_and_acked,
+    everywhere: [
+        a_failing_handler_is_retried_and_then_dead_lettered,
+        a_handler_that_recovers_is_not_dead_lettered,
+        a_permanent_failure_is_dead_lettered_at_once,
+        a_payload_that_cannot_be_decoded_is_dead_lettered_with_the_reason,
+        a_panicking_handler_is_a_failure_and_the_bus_goes_on,
+        a_message_without_a_route_is_handed_back_until_its_grace_is_over,
+        a_message_without_a_route_here_finds_the_instance_that_has_one,
+        a_slow_handler_does_not_hold_back_the_others,
+        no_more_handlers_run_than_concurrency_allows,
+        shutdown_lets_handlers_finish_and_begins_none,
+        shutdown_cuts_off_a_handler_that_hangs_and_its_message_comes_again,
+        every_service_gets_each_message_once,
+        a_layer_that_times_out_is_per_attempt,
+        thousands_of_messages_are_all_handled_and_acked,
+    ],
 );
 
 /// A router with one route.
@@ -231,10 +215,7 @@ async fn a_message_without_a_route_is_handed_back_until_its_grace_is_over<
     house: House<D, T>,
 ) {
     let (first, _) = house
-        .start_noting(house.options(), &["known", "gone"])
-        .await;
-    house
-        .stats_are(&first, "a connected broker", |stats| stats.connected)
+        .start_connected(house.options(), &["known", "gone"])
         .await;
     first.shutdown().await.expect("shutdown");
 

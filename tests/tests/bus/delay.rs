@@ -11,17 +11,14 @@ use crate::{
 };
 
 crate::suite!(
-    a_delayed_message_comes_not_before_its_time_and_at_most_a_second_late,
-    a_delay_survives_a_restart,
-    a_message_whose_time_to_live_is_over_is_not_handled,
-    the_time_to_live_counts_from_the_due_time,
-);
-
-crate::suite!(
-    on the log:
-    a_delayed_message_comes_not_before_its_time_and_at_most_a_second_late,
-    a_delay_survives_a_restart,
-    the_time_to_live_counts_from_the_due_time,
+    everywhere: [
+        a_delayed_message_comes_not_before_its_time_and_at_most_a_second_late,
+        a_delay_survives_a_restart,
+        the_time_to_live_counts_from_the_due_time,
+    ],
+    with an outbox: [
+        a_message_whose_time_to_live_is_over_is_not_handled,
+    ],
 );
 
 /// Idle otherwise, with a scan interval that would be far too late. On a machine with other work a single

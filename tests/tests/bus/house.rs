@@ -82,6 +82,14 @@ impl<D: Database, T: Transport> House<D, T> {
         (bus, notes)
     }
 
+    /// The same, and waits until it is connected to the broker: from then on it hands messages over.
+    pub async fn start_connected(&self, options: Options, topics: &[&str]) -> (Bus<D>, Notes) {
+        let (bus, notes) = self.start_noting(options, topics).await;
+        self.stats_are(&bus, "a connected broker", |stats| stats.connected)
+            .await;
+        (bus, notes)
+    }
+
     pub fn noting(&self, notes: &Notes, topics: &[&str]) -> Router {
         topics.iter().fold(Router::new(), |router, topic| {
             let notes = notes.clone();

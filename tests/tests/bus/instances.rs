@@ -11,17 +11,14 @@ use crate::{
 };
 
 crate::suite!(
-    two_instances_share_a_table_and_send_nothing_twice,
-    an_instance_sends_what_a_stopped_one_left,
-    purging_is_refused_while_another_instance_consumes,
-    ten_instances_can_start_at_once,
-);
-
-crate::suite!(
-    on the log:
-    two_instances_share_a_table_and_send_nothing_twice,
-    purging_is_refused_while_another_instance_consumes,
-    ten_instances_can_start_at_once,
+    everywhere: [
+        two_instances_share_a_table_and_send_nothing_twice,
+        purging_is_refused_while_another_instance_consumes,
+        ten_instances_can_start_at_once,
+    ],
+    with an outbox: [
+        an_instance_sends_what_a_stopped_one_left,
+    ],
 );
 
 async fn two_instances_share_a_table_and_send_nothing_twice<D: Database, T: Transport>(
@@ -89,10 +86,7 @@ async fn an_instance_sends_what_a_stopped_one_left<D: Database, T: Transport>(ho
 async fn purging_is_refused_while_another_instance_consumes<D: Database, T: Transport>(
     house: House<D, T>,
 ) {
-    let (first, _) = house.start_noting(house.options(), &["placed"]).await;
-    house
-        .stats_are(&first, "a connected broker", |stats| stats.connected)
-        .await;
+    let (first, _) = house.start_connected(house.options(), &["placed"]).await;
 
     let notes = Notes::default();
     let second = house.bus_with(house.options().purge_on_startup(true));

@@ -37,8 +37,10 @@ const NASTY: &[&str] = &[
 ];
 
 crate::suite!(
-    texts_that_look_like_sql_arrive_as_they_are_or_are_refused,
-    random_texts_arrive_as_they_are_or_are_refused,
+    with an outbox: [
+        texts_that_look_like_sql_arrive_as_they_are_or_are_refused,
+        random_texts_arrive_as_they_are_or_are_refused,
+    ],
 );
 
 async fn texts_that_look_like_sql_arrive_as_they_are_or_are_refused<D: Database, T: Transport>(

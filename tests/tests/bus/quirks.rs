@@ -14,11 +14,7 @@ use crate::{
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_swallowed_error_on_postgresql_sends_nothing() {
     let house = House::<sqlx::Postgres, Rabbit>::new().await;
-    let (bus, notes) = house.start_noting(house.options(), &["placed"]).await;
-    // Before that nothing would be handed over anyway.
-    house
-        .stats_are(&bus, "a connected broker", |stats| stats.connected)
-        .await;
+    let (bus, notes) = house.start_connected(house.options(), &["placed"]).await;
 
     let mut txbus = bus.with_tx(bus.begin().await.expect("begin"));
     txbus

@@ -6,11 +6,10 @@ use final_tests::unique;
 
 use crate::{database::Database, house::House, transport::Transport};
 
-crate::suite!(a_name_that_means_another_table_to_the_caller_takes_no_message_there);
-
 crate::suite!(
-    on the log:
-    a_name_that_means_another_table_to_the_caller_takes_no_message_there,
+    everywhere: [
+        a_name_that_means_another_table_to_the_caller_takes_no_message_there,
+    ],
 );
 
 async fn a_name_that_means_another_table_to_the_caller_takes_no_message_there<

@@ -13,13 +13,15 @@ use crate::{
 };
 
 crate::suite!(
-    a_record_that_the_table_does_not_let_go_keeps_no_other_back_and_is_not_sent_again,
-    a_shutdown_does_not_wait_for_a_record_that_the_table_does_not_let_go,
-    a_record_that_a_trigger_keeps_in_silence_is_not_sent_again,
-    a_record_that_cannot_be_parked_keeps_no_other_back,
-    an_acked_record_that_the_table_does_not_let_go_keeps_no_other,
-    an_expired_record_that_the_table_does_not_let_go_keeps_no_other_back,
-    an_error_text_that_the_table_refuses_is_stored_in_fewer_words,
+    with an outbox: [
+        a_record_that_the_table_does_not_let_go_keeps_no_other_back_and_is_not_sent_again,
+        a_shutdown_does_not_wait_for_a_record_that_the_table_does_not_let_go,
+        a_record_that_a_trigger_keeps_in_silence_is_not_sent_again,
+        a_record_that_cannot_be_parked_keeps_no_other_back,
+        an_acked_record_that_the_table_does_not_let_go_keeps_no_other,
+        an_expired_record_that_the_table_does_not_let_go_keeps_no_other_back,
+        an_error_text_that_the_table_refuses_is_stored_in_fewer_words,
+    ],
 );
 
 /// Has the outbox refuse a change where a condition is met.

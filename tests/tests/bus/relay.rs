@@ -12,24 +12,21 @@ use crate::{
 };
 
 crate::suite!(
-    messages_wait_while_the_broker_is_away_and_go_out_when_it_is_back,
-    more_messages_than_the_window_holds_all_arrive,
-    a_topic_without_a_queue_is_parked_and_released_when_it_has_one,
-    a_parked_topic_does_not_hold_back_others,
-    a_record_that_cannot_be_read_is_failed_and_can_be_retried,
-    acked_records_are_kept_for_their_retention_and_then_removed,
-    purge_on_startup_empties_the_outbox,
-    stats_tell_how_old_the_backlog_is,
-    starting_twice_is_refused,
-    a_start_that_failed_can_be_repeated,
-    under_load_the_relay_needs_few_statements,
-);
-
-crate::suite!(
-    on the log:
-    more_messages_than_the_window_holds_all_arrive,
-    starting_twice_is_refused,
-    a_start_that_failed_can_be_repeated,
+    everywhere: [
+        more_messages_than_the_window_holds_all_arrive,
+        starting_twice_is_refused,
+        a_start_that_failed_can_be_repeated,
+    ],
+    with an outbox: [
+        messages_wait_while_the_broker_is_away_and_go_out_when_it_is_back,
+        a_topic_without_a_queue_is_parked_and_released_when_it_has_one,
+        a_parked_topic_does_not_hold_back_others,
+        a_record_that_cannot_be_read_is_failed_and_can_be_retried,
+        acked_records_are_kept_for_their_retention_and_then_removed,
+        purge_on_startup_empties_the_outbox,
+        stats_tell_how_old_the_backlog_is,
+        under_load_the_relay_needs_few_statements,
+    ],
 );
 
 async fn messages_wait_while_the_broker_is_away_and_go_out_when_it_is_back<

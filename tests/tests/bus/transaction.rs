@@ -12,30 +12,21 @@ use crate::{
 };
 
 crate::suite!(
-    a_committed_message_is_handled_and_the_outbox_is_empty_afterwards,
-    a_rolled_back_message_is_never_sent,
-    messages_staged_in_a_transaction_are_written_at_its_end,
-    a_handle_moved_out_of_the_closure_commits_nothing,
-    with_tx_commits_rolls_back_and_rolls_back_when_dropped,
-    a_borrowed_transaction_publishes_when_its_owner_commits,
-    messages_flushed_early_are_sent_after_the_commit,
-    messages_flushed_early_and_rolled_back_are_never_sent,
-    a_dropped_caller_leaves_both_the_row_and_its_message_or_neither,
-    one_transaction_can_publish_thousands,
-    a_transaction_whose_messages_cannot_be_written_is_rolled_back,
-);
-
-crate::suite!(
-    on the log:
-    a_rolled_back_message_is_never_sent,
-    a_handle_moved_out_of_the_closure_commits_nothing,
-    with_tx_commits_rolls_back_and_rolls_back_when_dropped,
-    a_borrowed_transaction_publishes_when_its_owner_commits,
-    messages_flushed_early_are_sent_after_the_commit,
-    messages_flushed_early_and_rolled_back_are_never_sent,
-    a_dropped_caller_leaves_both_the_row_and_its_message_or_neither,
-    one_transaction_can_publish_thousands,
-    a_transaction_whose_messages_cannot_be_written_is_rolled_back,
+    everywhere: [
+        a_rolled_back_message_is_never_sent,
+        a_handle_moved_out_of_the_closure_commits_nothing,
+        with_tx_commits_rolls_back_and_rolls_back_when_dropped,
+        a_borrowed_transaction_publishes_when_its_owner_commits,
+        messages_flushed_early_are_sent_after_the_commit,
+        messages_flushed_early_and_rolled_back_are_never_sent,
+        a_dropped_caller_leaves_both_the_row_and_its_message_or_neither,
+        one_transaction_can_publish_thousands,
+        a_transaction_whose_messages_cannot_be_written_is_rolled_back,
+    ],
+    with an outbox: [
+        a_committed_message_is_handled_and_the_outbox_is_empty_afterwards,
+        messages_staged_in_a_transaction_are_written_at_its_end,
+    ],
 );
 
 async fn a_committed_message_is_handled_and_the_outbox_is_empty_afterwards<
@@ -186,10 +177,7 @@ async fn messages_flushed_early_are_sent_after_the_commit<D: Database, T: Transp
 ) {
     // Neither an interval nor a lease brings them in time.
     let options = house.options().scan_interval(SOON * 10).lease(SOON * 10);
-    let (bus, notes) = house.start_noting(options, &["placed"]).await;
-    house
-        .stats_are(&bus, "a connected broker", |stats| stats.connected)
-        .await;
+    let (bus, notes) = house.start_connected(options, &["placed"]).await;
 
     let mut txbus = bus.with_tx(bus.begin().await.expect("begin"));
     txbus
@@ -237,10 +225,7 @@ async fn a_dropped_caller_leaves_both_the_row_and_its_message_or_neither<
 ) {
     // No scan may make up for a hand-over that was dropped.
     let options = house.options().scan_interval(SOON * 10).lease(SOON * 10);
-    let (bus, notes) = house.start_noting(options, &["placed"]).await;
-    house
-        .stats_are(&bus, "a connected broker", |stats| stats.connected)
-        .await;
+    let (bus, notes) = house.start_connected(options, &["placed"]).await;
 
     let mut completed = 0;
     for n in 0..120_i64 {

@@ -7,7 +7,7 @@ use final_core::{Bus, Error, PgBus, Router, SqlBroker};
 use final_tests::{Proxy, eventually};
 use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 
-use crate::shop::{SOON, Tally, log, options, service};
+use crate::shop::{SOON, Tally, log, options};
 
 /// A COMMIT waits until it is let go, and that of order 2 fails then.
 const HELD_COMMIT: &str = "
@@ -24,30 +24,13 @@ const HELD_COMMIT: &str = "
 /// chance. The database is away when it is tried first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_commit_without_an_answer_only_what_was_committed_is_sent() {
-    let database = final_tests::pg_database().await.expect("PostgreSQL");
-    let proxy = Proxy::to(&database).await.expect("a proxy");
-    let pool = sqlx::PgPool::connect(&proxy.url(&database))
-        .await
-        .expect("PostgreSQL through the proxy");
-    let direct = sqlx::PgPool::connect(&database).await.expect("PostgreSQL");
+    let (proxy, pool, direct) = cuttable().await;
     sqlx::raw_sql(HELD_COMMIT)
         .execute(&direct)
         .await
         .expect("table and trigger");
-    let (service, rabbit) = (
-        service(),
-        final_tests::amqp_vhost().await.expect("RabbitMQ"),
-    );
-    let topic = format!("{service}.placed");
-    let options = options().scan_interval(SOON * 10).lease(SOON * 10);
-    let bus: PgBus = Bus::new(&service, pool, Amqp::new(rabbit.url()).expect("a good URL"))
-        .with_options(options);
-    let tally = Tally::default();
-    bus.start(tally.router(&topic)).await.expect("start");
-    eventually("a connected link", SOON, async || {
-        bus.stats().await.expect("stats").connected
-    })
-    .await;
+    let rabbit = final_tests::amqp_vhost().await.expect("RabbitMQ");
+    let (bus, tally) = handling(pool, rabbit.url()).await;
 
     // The one that fails first: were it sent, it would have come by then.
     for id in [2_i64, 1] {
@@ -57,7 +40,7 @@ async fn after_a_commit_without_an_answer_only_what_was_committed_is_sent() {
             .execute(txbus.conn())
             .await
             .expect("order");
-        txbus.publish(&topic, &id).await.expect("staged");
+        txbus.publish("placed", &id).await.expect("staged");
         let hold = hold(&direct).await;
         let commit = tokio::spawn(txbus.commit());
         eventually("a COMMIT under way", SOON, async || {
@@ -155,12 +138,10 @@ async fn cuttable() -> (Proxy, PgPool, PgPool) {
     )
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_an_insert_without_an_answer_only_what_was_inserted_is_sent() {
-    let (proxy, pool, direct) = cuttable().await;
-    let rabbit = final_tests::amqp_vhost().await.expect("RabbitMQ");
+/// A bus that handles what is placed. Neither an interval nor the end of a lease makes it look in time.
+async fn handling(pool: PgPool, amqp: &str) -> (PgBus, Tally) {
     let options = options().scan_interval(SOON * 10).lease(SOON * 10);
-    let amqp = Amqp::new(rabbit.url()).expect("a good URL");
+    let amqp = Amqp::new(amqp).expect("a good URL");
     let bus: PgBus = Bus::new("shop", pool, amqp).with_options(options);
     let tally = Tally::default();
     bus.start(tally.router("placed")).await.expect("start");
@@ -168,6 +149,14 @@ async fn after_an_insert_without_an_answer_only_what_was_inserted_is_sent() {
         bus.stats().await.expect("stats").connected
     })
     .await;
+    (bus, tally)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_an_insert_without_an_answer_only_what_was_inserted_is_sent() {
+    let (proxy, pool, direct) = cuttable().await;
+    let rabbit = final_tests::amqp_vhost().await.expect("RabbitMQ");
+    let (bus, tally) = handling(pool, rabbit.url()).await;
 
     publishes_alone(&bus, "placed", "final_shop_outbox", &proxy, &direct).await;
     tally.has_all([1]).await;

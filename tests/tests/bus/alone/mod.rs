@@ -16,22 +16,14 @@ use crate::{
 };
 
 crate::suite!(
-    is_committed_where_a_connection_came_back_with_an_open_transaction,
-    leaves_what_somebody_has_open_as_it_is,
-    is_committed_where_a_hook_begins_a_transaction_when_it_connects,
-    is_committed_where_a_hook_begins_a_transaction_at_each_acquire,
-    is_handled_where_a_hook_begins_a_transaction,
-    is_an_error_where_a_trigger_keeps_it_out,
-);
-
-crate::suite!(
-    on the log:
-    is_committed_where_a_connection_came_back_with_an_open_transaction,
-    leaves_what_somebody_has_open_as_it_is,
-    is_committed_where_a_hook_begins_a_transaction_when_it_connects,
-    is_committed_where_a_hook_begins_a_transaction_at_each_acquire,
-    is_handled_where_a_hook_begins_a_transaction,
-    is_an_error_where_a_trigger_keeps_it_out,
+    everywhere: [
+        is_committed_where_a_connection_came_back_with_an_open_transaction,
+        leaves_what_somebody_has_open_as_it_is,
+        is_committed_where_a_hook_begins_a_transaction_when_it_connects,
+        is_committed_where_a_hook_begins_a_transaction_at_each_acquire,
+        is_handled_where_a_hook_begins_a_transaction,
+        is_an_error_where_a_trigger_keeps_it_out,
+    ],
 );
 
 /// A pool of one connection to the same database, with hooks.

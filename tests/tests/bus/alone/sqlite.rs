@@ -7,13 +7,13 @@ use super::{after_connect, bus_on, pool_of_one, written};
 use crate::{database::Database, house::House, transport::Transport};
 
 crate::suite!(
-    @pair outbox, sqlx::Sqlite, crate::transport::Memory,
-    is_an_error_in_a_session_that_only_reads,
-    is_an_error_while_an_open_transaction_has_the_lock
-);
-crate::suite!(
-    @pair log, sqlx::Sqlite, crate::transport::Log,
-    is_an_error_in_a_session_that_only_reads
+    on sqlx::Sqlite, Memory:
+    everywhere: [
+        is_an_error_in_a_session_that_only_reads,
+    ],
+    with an outbox: [
+        is_an_error_while_an_open_transaction_has_the_lock,
+    ],
 );
 
 async fn is_an_error_in_a_session_that_only_reads<T: Transport>(house: House<Sqlite, T>) {
