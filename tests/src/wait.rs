@@ -8,16 +8,17 @@ use std::{
 
 use tokio::time;
 
-/// How long between two looks; the condition is often met in the first milliseconds.
+/// The pauses between two checks grow from the first to the second. Most conditions are met within
+/// milliseconds.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
-/// What one look at a condition says: met, or what was seen instead.
+/// The result of one check of a condition: met, or what was seen instead.
 ///
-/// `bool` says least; `Result<T, S>` returns the `T` once there and shows the last `S` if it never
-/// is; `Option<T>` is between.
+/// `Result<T, S>` tells most: `eventually` returns the `T`, or panics with the last `S`. `Option<T>` has no
+/// text for the panic, and `bool` has no value either.
 pub trait Look {
-    /// What is handed back once the condition is met.
+    /// The value that `eventually` returns.
     type Value;
     /// The value, or what was seen instead.
     fn seen(self) -> Result<Self::Value, String>;
@@ -47,7 +48,7 @@ impl<T, S: Debug> Look for Result<T, S> {
     }
 }
 
-/// Looks again and again until the condition is met.
+/// Checks again and again until the condition is met.
 ///
 /// ```no_run
 /// # use std::time::Duration;
@@ -64,7 +65,7 @@ impl<T, S: Debug> Look for Result<T, S> {
 ///
 /// # Panics
 ///
-/// When it is not met in time, with what was last seen; also when a single look hangs.
+/// Panics if the condition is not met in time, with what was last seen. A check that hangs counts as not met.
 #[track_caller]
 pub fn eventually<L: Look>(
     what: &str,
@@ -89,11 +90,11 @@ pub fn eventually<L: Look>(
     }
 }
 
-/// Looks again and again, and expects the condition to be met all the time.
+/// Checks again and again, and expects the condition to be met every time.
 ///
 /// # Panics
 ///
-/// As soon as it is not, with what was seen.
+/// Panics as soon as the condition is not met, with what was seen.
 #[track_caller]
 pub fn always<L: Look>(
     what: &str,

@@ -46,7 +46,7 @@ pub(crate) fn forget_package(command: &mut Command) -> &mut Command {
         let is_ours = |prefix: &&str| name.to_string_lossy().starts_with(*prefix);
         if ["CARGO_PKG_", "CARGO_MANIFEST_"]
             .iter()
-            .any(|prefix| is_ours(prefix))
+            .any(is_ours)
         {
             command.env_remove(&name);
         }
@@ -54,7 +54,7 @@ pub(crate) fn forget_package(command: &mut Command) -> &mut Command {
     command
 }
 
-/// The same with its output on stderr, where it is in nobody's way.
+/// The same, with the program's output on stderr, so that stdout stays clean.
 pub(crate) fn exec_aside(program: &str, args: &[&str]) -> Result<ExitCode> {
     let mut command = Command::new(program);
     command.args(args).stdout(io::stderr());
@@ -76,7 +76,7 @@ fn run(mut command: Command) -> Result<ExitCode> {
             "check that the program is installed and executable",
         )
     })?;
-    // Killed by a signal: there is no code, and it was no success.
+    // A program that was killed by a signal has no code, and has failed.
     Ok(ExitCode::from(
         status
             .code()

@@ -41,7 +41,7 @@ pub(crate) fn run(filter: Option<&str>, args: &[&str]) -> Result<ExitCode> {
     let run = [&TEST[..], &["--no-fail-fast"], filter.as_slice(), args].concat();
     let has_passed = each_line(&run, &env.unwrap_or_default(), |line| {
         summary.read(line);
-        // Where nobody reads our output, the tests go on all the same.
+        // If the output cannot be written, the tests go on all the same.
         let _ = writeln!(io::stdout(), "{line}");
     })?;
     let minutes = begin.elapsed().as_secs_f64() / 60.0;

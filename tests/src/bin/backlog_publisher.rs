@@ -1,7 +1,7 @@
-//! A process that piles up records while its broker is away, and sells on while they drain.
+//! A process that fills its outbox while the broker is away, and goes on publishing while the outbox drains.
 //!
-//! `backlog_publisher SERVICE DATABASE_URL AMQP_URL RECORDS`. It writes `piled` to standard output, waits for a
-//! line, and ends with one line of JSON: what the drain took, and how long commits took meanwhile.
+//! `backlog_publisher SERVICE DATABASE_URL AMQP_URL RECORDS`. It writes `piled` to standard output, waits for
+//! a line, and ends with one line of JSON: how long the drain took, and how long commits took meanwhile.
 
 use std::{
     fs,
@@ -129,7 +129,7 @@ async fn publish<DB: OutboxDatabase>(
     .await
 }
 
-/// Waits until nearly nothing is pending: what is committed meanwhile always is, for a moment.
+/// Waits until almost nothing is pending. The messages that are committed meanwhile are pending for a moment.
 async fn drained<DB: OutboxDatabase>(bus: Bus<DB>) -> Result<(), AnyError> {
     while bus.stats().await?.pending > 100 {
         sleep(Duration::from_millis(200)).await;
@@ -137,7 +137,7 @@ async fn drained<DB: OutboxDatabase>(bus: Bus<DB>) -> Result<(), AnyError> {
     Ok(())
 }
 
-/// The most memory this process ever had, in KiB.
+/// The peak memory of this process, in KiB.
 fn peak_memory() -> Result<u64, AnyError> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

@@ -1,4 +1,4 @@
-//! Breaks everything on purpose and shows what became of the messages.
+//! Breaks everything on purpose, and shows whether every message was handled.
 //!
 //! `cargo xtask chaos [--minutes N] [--seed S] [--database postgres|mariadb] [--transport rabbitmq|log]`
 
@@ -12,7 +12,7 @@ use final_tests::{
 const USAGE: &str = "chaos [--minutes N] [--seed S] [--database postgres|mariadb] \
                      [--transport rabbitmq|log]";
 
-/// The longest a server's return may take to be felt.
+/// New messages have to flow again within this time after a fault.
 const RECOVERY: Duration = Duration::from_secs(10);
 
 #[tokio::main(worker_threads = 2)]

@@ -1,4 +1,4 @@
-//! Another process on a log in PostgreSQL: publishes every number it reads from its standard input.
+//! A second process on a log in PostgreSQL. It publishes every number that it reads from its standard input.
 //!
 //! `line_publisher POSTGRES_URL`
 

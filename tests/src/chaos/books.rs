@@ -1,4 +1,4 @@
-//! All journals together.
+//! The books: all journals read together, and compared with the tables at the end.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -12,11 +12,11 @@ use super::{
 };
 use crate::{Error, Result};
 
-/// What became of every sale and every message.
+/// The state of every sale and every message, as the journals tell it.
 #[derive(Debug, Default)]
 pub(crate) struct Books {
     journals: Vec<(u32, Reader)>,
-    /// Sales their callers know to be committed.
+    /// Sales whose callers were told that they are committed.
     committed: HashMap<i64, Committed>,
     rolled_back: HashSet<i64>,
     pub(super) unknown: u64,
@@ -24,17 +24,17 @@ pub(crate) struct Books {
     /// The first run of each message that was handled.
     handled: HashMap<(i64, u8), First>,
     pub(super) repeats: Vec<Repeat>,
-    /// Committed messages that have to be handled at once and are not yet, by sale.
+    /// Committed messages that are not handled yet, by sale.
     open: BTreeMap<i64, Open>,
-    /// By seller: when sales were committed and when the last prompt message of each was handled.
+    /// For each seller: when each sale was committed, and when its last message without a delay was handled.
     flow: HashMap<u32, Vec<(u64, u64)>>,
-    /// By subscriber: when it handled something.
+    /// For each subscriber: the times at which it handled something.
     runs: HashMap<u32, Vec<u64>>,
     pub(super) early: u64,
     pub(super) other_id: u64,
-    /// Sellers that have been told to hold and have.
+    /// Sellers that have confirmed that they hold.
     pub(super) held: HashSet<u32>,
-    /// Workers that did not come by the place they should die at.
+    /// Workers that did not reach the place at which they were to die.
     pub(super) missed: u64,
     /// Shutdowns that ran out of time while something else was broken.
     pub(super) late: u64,
@@ -66,13 +66,13 @@ struct Committed {
 struct Open {
     seller: u32,
     at: u64,
-    /// One bit for each prompt message that is not handled yet.
+    /// One bit for each message without a delay that is not handled yet.
     prompt: u8,
-    /// The same for those that are late on purpose; poison is in neither.
+    /// The same for messages that are late on purpose. Messages whose handler always fails are in neither.
     late: u8,
 }
 
-/// What the tables say in the end, against the journals.
+/// The comparison of the tables at the end with the journals.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
     pub(super) committed: u64,
@@ -82,17 +82,17 @@ pub(crate) struct Verdict {
     pub(super) poison: u64,
     pub(super) lost: Vec<(i64, u8)>,
     pub(super) invented: Vec<(i64, u8)>,
-    /// Sales that are not there although their caller was told so, or the other way round.
+    /// Sales whose caller was told the opposite of what the table has.
     pub(super) belied: Vec<i64>,
 }
 
 impl Books {
-    /// Reads this worker's journal from now on.
+    /// Adds the journal of a worker.
     pub(super) fn follow(&mut self, born: u32, journal: PathBuf) {
         self.journals.push((born, Reader::new(journal)));
     }
 
-    /// Reads what has been written since the last time.
+    /// Reads the new lines of all journals.
     pub(super) fn read(&mut self) -> Result<()> {
         let mut entries = Vec::new();
         for (born, journal) in &mut self.journals {
@@ -195,7 +195,7 @@ impl Books {
     /// When sales committed by this seller after `since` were first handled.
     pub(super) fn sold_after(&self, seller: u32, since: u64) -> Option<u64> {
         let flow = self.flow.get(&seller)?.iter().rev();
-        // Sales overlap, so they are not in order; a thousand are more than overlap.
+        // Sales overlap, so their times are not sorted. Far fewer than a thousand overlap.
         let new = flow.take(1_000).filter(|(committed, _)| *committed > since);
         new.map(|(_, handled)| *handled).min()
     }
@@ -218,7 +218,7 @@ impl Books {
             .all(|open| open.at > then || open.prompt == 0)
     }
 
-    /// How many messages of these sales are to be handled and were not.
+    /// How many messages of these sales are still to be handled.
     pub(super) fn unhandled(&self, sales: &[(i64, i64)]) -> usize {
         let is_open = |message: &(i64, u8)| {
             !Behavior::of(message.0, message.1).is_poison() && !self.handled.contains_key(message)

@@ -1,4 +1,4 @@
-//! What can be broken.
+//! The faults.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use super::{
 pub(crate) enum Fault {
     /// SIGKILL at any moment; a new process takes its place.
     Killed(Who),
-    /// SIGKILL at this very place.
+    /// SIGKILL at this place of the code.
     KilledAt(Place),
     /// SIGSTOP for longer than the lease.
     Paused(Who),
@@ -22,12 +22,12 @@ pub(crate) enum Fault {
     Joined(Who),
     /// A worker whose wall clock is five minutes off.
     ClockOff(Who),
-    /// All connections of a seller's pool are held by others.
+    /// Somebody else holds all connections of a seller's pool.
     PoolExhausted,
     Server(End, Outage),
     MemoryAlarm,
     DiskAlarm,
-    /// The broker refuses (nacks) what the queue has no room for.
+    /// The broker refuses (nacks) messages for which the queue has no room.
     QueueFull,
     QueueDeleted,
     ExchangeDeleted,
@@ -103,7 +103,7 @@ impl Fault {
         let mut all = Self::with_rabbitmq();
         if transport == Transport::Log {
             all.retain(|fault| !fault.needs_rabbitmq());
-            // The lanes of a group move from one to the other.
+            // The lanes of the group move from one member to another.
             all.push(Self::Joined(Who::Subscriber));
         }
         all
@@ -148,13 +148,13 @@ impl Fault {
         all
     }
 
-    /// Whether it can be told apart from others at the same time: what an operator deletes takes
-    /// messages with it unless all is quiet before.
+    /// Whether the fault may come together with others. Deleting a queue or an exchange deletes messages,
+    /// unless everything is quiet before.
     pub(crate) fn mixes(self) -> bool {
         !matches!(self, Self::QueueDeleted | Self::ExchangeDeleted)
     }
 
-    /// How many messages it may repeat, with so many workers of each kind: a window of each one
+    /// How many messages the fault may repeat, with so many workers of each kind: one window for each worker
     /// that it hits.
     pub(crate) fn may_repeat(
         self,
@@ -164,8 +164,8 @@ impl Fault {
     ) -> usize {
         let (out, back) = match transport {
             Transport::RabbitMq => (CONFIRM_WINDOW, usize::from(PREFETCH)),
-            // Who publishes has nothing to do twice; who handles repeats what it has in hand and
-            // what is not written down yet.
+            // A publisher repeats nothing. A subscriber repeats the messages in flight and those whose
+            // progress is not written yet.
             Transport::Log => (0, usize::from(PREFETCH) + COMMIT_AFTER),
         };
         match self {

@@ -1,4 +1,4 @@
-//! A workload that is broken on purpose, and books that show what became of every message.
+//! A workload that is broken on purpose, and books that show whether every message was handled.
 //!
 //! ```text
 //! plan      a seed's schedule of faults
@@ -10,8 +10,8 @@
 //! report    the table at the end
 //! ```
 //!
-//! A sale is a row of the business and one to five messages in one transaction. Whether a sale
-//! exists is asked of the table at the end; whether a message was handled, of the journals.
+//! A sale is one row and one to five messages in one transaction. At the end the table says which sales
+//! exist, and the journals say which messages were handled.
 
 mod books;
 mod fault;

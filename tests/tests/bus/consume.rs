@@ -153,7 +153,7 @@ async fn a_payload_that_cannot_be_decoded_is_dead_lettered_with_the_reason<
         .await
         .expect("start");
 
-    // Not msgpack, a wrong type, nothing, and nesting that would overflow a stack.
+    // These are no msgpack, a wrong type, an empty payload, and nesting that would overflow a stack.
     let hostile = [vec![0xc1], vec![0x2a], vec![], vec![0x91; 200_000]];
     for bytes in hostile.clone() {
         bus.publish_bytes(house.topic("text"), bytes)
@@ -219,7 +219,7 @@ async fn a_message_without_a_route_is_handed_back_until_its_grace_is_over<
         .await;
     first.shutdown().await.expect("shutdown");
 
-    // The queue is still bound to the topic this release has no handler for.
+    // The queue is still bound to a topic for which this release has no handler.
     let grace = Duration::from_millis(800);
     let (bus, notes) = house
         .start_noting(house.options().unrouted_grace(grace), &["known"])
@@ -286,7 +286,8 @@ async fn a_slow_handler_does_not_hold_back_the_others<D: Database, T: Transport>
         .await
         .expect("start");
 
-    // More than any prefetch: they only get here if those behind the slow one are acked.
+    // These are more than any prefetch. All of them arrive only if the messages behind the slow one are
+    // acked.
     for n in 0..1_000_i64 {
         bus.publish(house.topic("job"), &n).await.expect("publish");
     }
@@ -370,14 +371,14 @@ async fn shutdown_lets_handlers_finish_and_begins_none<D: Database, T: Transport
         matches!(publish.await, Err(Error::ShutDown))
     })
     .await;
-    // Far more than it takes from there to telling the handlers, which is the next thing it does.
+    // The shutdown tells the handlers next. This is far more time than it needs for that.
     tokio::time::sleep(Duration::from_secs(1)).await;
     gate.add_permits(100);
     shutdown.await.expect("joined").expect("shutdown");
 
     assert_eq!(begun.load(Ordering::SeqCst), 2, "none begins");
     assert_eq!(finished.load(Ordering::SeqCst), 2, "none is cut off");
-    // The acks of those two arrived: only the others come again, before what is published now.
+    // The acks of those two arrived. Only the others are delivered again, before the next message.
     let (bus, notes) = house.start_noting(house.options(), &["job"]).await;
     bus.publish(house.topic("job"), &6_i64)
         .await

@@ -21,8 +21,8 @@ crate::suite!(
     ],
 );
 
-/// Idle otherwise, with a scan interval that would be far too late. On a machine with other work a single
-/// message may be late, so one of several has to be in time.
+/// The bus is idle otherwise, and its scan interval would be far too late. On a machine with other work a
+/// single message may be late, so one of several has to be in time.
 async fn a_delayed_message_comes_not_before_its_time_and_at_most_a_second_late<
     D: Database,
     T: Transport,
@@ -97,7 +97,8 @@ async fn a_message_whose_time_to_live_is_over_is_not_handled<D: Database, T: Tra
     bus.shutdown().await.expect("shutdown");
 }
 
-/// None would be handled if it counted from the publishing. On a machine with other work one may be late.
+/// If it counted from the publishing, no message would be handled. On a machine with other work a message may
+/// be late, so one of several has to be handled.
 async fn the_time_to_live_counts_from_the_due_time<D: Database, T: Transport>(house: House<D, T>) {
     let (bus, notes) = house.start_noting(house.options(), &["offer"]).await;
     let (delay, ttl) = (Duration::from_millis(1_200), Duration::from_millis(1_000));

@@ -1,4 +1,4 @@
-//! A house: a service's database, its broker, and what its handlers have seen.
+//! A house: the database and the broker of a service, and the messages that its handlers got.
 
 use std::{
     sync::{Arc, Mutex},
@@ -69,7 +69,7 @@ impl<D: Database, T: Transport> House<D, T> {
             .with_options(options)
     }
 
-    /// A topic of this house alone: exchanges of a shared broker are shared.
+    /// A topic of this house alone, because tests may share a broker and its exchanges.
     pub fn topic(&self, name: &str) -> String {
         format!("{}.{name}", self.service)
     }
@@ -82,7 +82,7 @@ impl<D: Database, T: Transport> House<D, T> {
         (bus, notes)
     }
 
-    /// The same, and waits until it is connected to the broker: from then on it hands messages over.
+    /// The same, and waits until the bus is connected to the broker. From then on it hands messages over.
     pub async fn start_connected(&self, options: Options, topics: &[&str]) -> (Bus<D>, Notes) {
         let (bus, notes) = self.start_noting(options, topics).await;
         self.stats_are(&bus, "a connected broker", |stats| stats.connected)
@@ -123,7 +123,8 @@ impl<D: Database, T: Transport> House<D, T> {
             .await;
     }
 
-    /// Publishes one more number: what was sent before would come before it, and nothing does.
+    /// Publishes one more number, and asserts that it is the only one that is handled. A message that was
+    /// sent earlier would arrive first.
     pub async fn handles_only(&self, bus: &Bus<D>, notes: &Notes, number: i64) {
         bus.publish(self.topic("placed"), &number)
             .await
@@ -183,7 +184,7 @@ fn number(message: &Message) -> i64 {
     rmp_serde::from_slice(message.payload()).expect("a number")
 }
 
-/// What handlers and closures of the tests fail with.
+/// The error of the tests' handlers and closures.
 #[derive(Debug)]
 #[expect(dead_code, reason = "read in the text of a panic")]
 pub enum TestError {

@@ -25,7 +25,7 @@ async fn two_instances_share_a_table_and_send_nothing_twice<D: Database, T: Tran
     house: House<D, T>,
 ) {
     let notes = Notes::default();
-    // A small window, so that much goes through both scanners.
+    // The window is small, so that many records go through both scanners.
     let options = house.options().confirm_window(16);
     let (one, two) = (house.bus_with(options.clone()), house.bus_with(options));
     one.start(house.noting(&notes, &["placed"]))

@@ -1,4 +1,4 @@
-//! Publishing without a transaction, and what can be said about a message.
+//! Publishing without a transaction, and the options of a message.
 
 use final_core::{Error, Json};
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! What one database does that the others do not, and what would be lost or invented by it.
+//! Behaviour of a single database that could lose or invent messages.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ async fn a_swallowed_error_on_postgresql_sends_nothing() {
         .await
         .expect("staged");
     txbus.flush().await.expect("flush");
-    // The transaction is aborted from here on; its COMMIT is a ROLLBACK that sqlx calls a success.
+    // From here on the transaction is aborted. Its COMMIT is a ROLLBACK, and sqlx reports success.
     let _ = sqlx::query("SELECT 1/0").execute(txbus.conn()).await;
     let result = txbus.commit().await;
     assert!(matches!(result, Err(Error::Database { .. })), "{result:?}");
@@ -55,7 +55,7 @@ async fn a_swallowed_error_on_postgresql_sends_nothing() {
     bus.shutdown().await.expect("shutdown");
 }
 
-/// And not that nobody knows.
+/// The error is not that the outcome is unknown.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_postgresql_refuses_is_told_as_what_it_is() {
     let house = House::<sqlx::Postgres, Rabbit>::new().await;
@@ -109,7 +109,7 @@ async fn an_insert_that_is_refused_is_told_as_what_it_is<T: Transport>(
     bus.shutdown().await.expect("shutdown");
 }
 
-/// Somebody repairs the table by hand, or a session hangs. SQLite has no locks of records.
+/// For example, an operator repairs the table by hand, or a session hangs. SQLite has no locks of records.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_due_record_that_another_session_has_locked_is_asked_for_now_and_then() {
     let house = House::<sqlx::Postgres, Rabbit>::new().await;
@@ -155,7 +155,7 @@ async fn a_transaction_that_mariadb_has_rolled_back_publishes_nothing() {
     let result = bus
         .transaction(tx, async |mut txbus| {
             sqlx::MySql::run(txbus.conn(), "INSERT INTO orders VALUES (1)").await?;
-            // What a deadlock does to its victim; the closure goes on as if nothing had happened.
+            // A deadlock does the same to its victim. The closure goes on as if nothing had happened.
             sqlx::MySql::run(txbus.conn(), "ROLLBACK").await?;
             txbus.publish(house.topic("placed"), &1_i64).await?;
             Ok::<_, TestError>(())

@@ -1,4 +1,4 @@
-//! Changes of a record that the outbox's table does not take. They keep no other record back.
+//! The outbox's table refuses a change of one record. Other records are not held up.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ crate::suite!(
     ],
 );
 
-/// Has the outbox refuse a change where a condition is met.
+/// Makes the outbox refuse a change where a condition is met.
 async fn refuse<D: Database, T: Transport>(house: &House<D, T>, change: &str, condition: &str) {
     let raise = ["RAISE EXCEPTION 'not here'", "RAISE(ABORT, 'not here')"];
     guard(house, change, condition, raise).await;
@@ -74,7 +74,7 @@ async fn allow<D: Database, T: Transport>(house: &House<D, T>) {
     D::run_on(&house.pool, &format!("DROP TRIGGER guard{on}")).await;
 }
 
-/// Numbers to these topics, in one transaction: their answers come together.
+/// Publishes a number to each of these topics, in one transaction, so that the answers come together.
 async fn publish<D: Database, T: Transport>(house: &House<D, T>, bus: &Bus<D>, topics: &[&str]) {
     let tx = bus.begin().await.expect("a transaction");
     bus.transaction(tx, async |mut txbus| {

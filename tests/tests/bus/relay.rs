@@ -1,4 +1,4 @@
-//! The way out when things are in the way.
+//! The relay under difficulties: the broker is away, a topic has no queue, a record cannot be read.
 
 use std::time::{Duration, Instant};
 
@@ -65,7 +65,7 @@ async fn messages_wait_while_the_broker_is_away_and_go_out_when_it_is_back<
 async fn more_messages_than_the_window_holds_all_arrive<D: Database, T: Transport>(
     house: House<D, T>,
 ) {
-    // What finds no slot is not leased: it is claimed as soon as there is one.
+    // A record without a slot in the window is not leased. It is claimed as soon as there is a slot.
     let options = house.options().confirm_window(4);
     let options = options.scan_interval(SOON * 10).lease(SOON * 10);
     let (bus, notes) = house.start_noting(options, &["placed"]).await;
@@ -295,8 +295,8 @@ async fn a_start_that_failed_can_be_repeated<D: Database, T: Transport>(house: H
     bus.shutdown().await.expect("shutdown");
 }
 
-/// Fewer than 0.1 statements for each relayed message, or than one for each 20 ms: answers are settled
-/// together where they come closely, and where the machine is slow they do not.
+/// Fewer than 0.1 statements for each relayed message, or fewer than one in 20 ms. Answers that come within
+/// 20 ms are settled together, so on a slow machine fewer answers share a statement.
 async fn under_load_the_relay_needs_few_statements<D: Database, T: Transport>(house: House<D, T>) {
     let (bus, notes) = house
         .start_noting(house.options().scan_interval(SOON), &["placed"])

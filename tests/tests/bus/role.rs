@@ -1,4 +1,4 @@
-//! What the role of a service has to be allowed.
+//! The privileges that the role of a service needs.
 
 use std::{
     sync::{
@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, Executor, PgPool, Postgres, postgres::PgConnectOptions
 
 use crate::house::SOON;
 
-/// Handles one message, by way of a claim where the broker has an outbox.
+/// Handles one message. Where there is an outbox, the message goes through a claim.
 async fn works(pool: &PgPool, broker: impl Broker<Postgres> + Clone) {
     let before = Bus::new("shop", pool.clone(), broker.clone());
     let bus = Bus::new("shop", pool.clone(), broker);
@@ -75,7 +75,7 @@ async fn once_the_tables_are_there_a_role_that_may_create_nothing_is_enough() {
     drop_role(&owner, &role).await;
 }
 
-/// A role that may not ask the sequence, let alone raise it: the owner has to.
+/// The role may neither read nor raise the sequence, so the owner has to raise it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_role_that_may_not_raise_numbers_that_went_back_is_told_so_and_loses_nothing() {
     let url = final_tests::pg_database().await.expect("PostgreSQL");
@@ -113,7 +113,7 @@ async fn a_role_that_may_not_raise_numbers_that_went_back_is_told_so_and_loses_n
     }
     seen.sort_unstable();
     assert_eq!(seen, Vec::from_iter(0..20));
-    // By it whoever starts can tell, since the sequence may not be asked.
+    // A starting bus compares with the watermark, because it may not read the sequence.
     eventually("the watermark", SOON, async || {
         let seq = "SELECT seq FROM final_log_watermarks WHERE id = 0";
         let seq: i64 = sqlx::query_scalar(seq)

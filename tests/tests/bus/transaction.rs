@@ -175,7 +175,7 @@ async fn a_borrowed_transaction_publishes_when_its_owner_commits<D: Database, T:
 async fn messages_flushed_early_are_sent_after_the_commit<D: Database, T: Transport>(
     house: House<D, T>,
 ) {
-    // Neither an interval nor a lease brings them in time.
+    // Neither the scan interval nor the end of a lease brings them in time.
     let options = house.options().scan_interval(SOON * 10).lease(SOON * 10);
     let (bus, notes) = house.start_connected(options, &["placed"]).await;
 
@@ -216,14 +216,14 @@ async fn messages_flushed_early_and_rolled_back_are_never_sent<D: Database, T: T
     bus.shutdown().await.expect("shutdown");
 }
 
-/// Drops the whole request after so many polls, from the first await to the last.
+/// Drops the whole request after so many polls, so that every await is hit.
 async fn a_dropped_caller_leaves_both_the_row_and_its_message_or_neither<
     D: Database,
     T: Transport,
 >(
     house: House<D, T>,
 ) {
-    // No scan may make up for a hand-over that was dropped.
+    // No scan may send a message whose hand-over was dropped.
     let options = house.options().scan_interval(SOON * 10).lease(SOON * 10);
     let (bus, notes) = house.start_connected(options, &["placed"]).await;
 
@@ -255,7 +255,7 @@ async fn a_dropped_caller_leaves_both_the_row_and_its_message_or_neither<
         drop(request);
     }
 
-    // A write that nobody waits for any more may still be under way; one of ours ends behind it.
+    // A write of a dropped request may still be under way, so this waits until the counts agree.
     eventually("as many messages as rows", SOON, async || {
         notes.len() as i64 == house.orders().await && notes.len() >= completed
     })
@@ -295,7 +295,7 @@ async fn one_transaction_can_publish_thousands<D: Database, T: Transport>(house:
     bus.shutdown().await.expect("shutdown");
 }
 
-/// The database itself would go on with it, unless it is PostgreSQL.
+/// After the error, only PostgreSQL itself refuses to commit the transaction.
 async fn a_transaction_whose_messages_cannot_be_written_is_rolled_back<
     D: Database,
     T: Transport,

@@ -1,4 +1,4 @@
-//! The connection is cut while the server is at work on COMMIT, and it goes on without us.
+//! The connection is cut while the server executes COMMIT, and the server goes on.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 
 use crate::shop::{SOON, Tally, log, options};
 
-/// A COMMIT waits until it is let go, and that of order 2 fails then.
+/// A COMMIT waits for a lock that the test holds. After that the COMMIT of order 2 fails.
 const HELD_COMMIT: &str = "
     CREATE TABLE orders (id bigint);
     CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -20,8 +20,8 @@ const HELD_COMMIT: &str = "
     CREATE CONSTRAINT TRIGGER late AFTER INSERT ON orders
         DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION late();";
 
-/// Nothing but the look-up finds the records in time: no interval, no end of a lease, and no scan by
-/// chance. The database is away when it is tried first.
+/// Only the look-up can find the records in time: not the scan interval, not the end of a lease, and not a
+/// scan by chance. The database is away at the first look-up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_commit_without_an_answer_only_what_was_committed_is_sent() {
     let (proxy, pool, direct) = cuttable().await;
@@ -32,7 +32,7 @@ async fn after_a_commit_without_an_answer_only_what_was_committed_is_sent() {
     let rabbit = final_tests::amqp_vhost().await.expect("RabbitMQ");
     let (bus, tally) = handling(pool, rabbit.url()).await;
 
-    // The one that fails first: were it sent, it would have come by then.
+    // The order that fails comes first. If its message were sent, it would have arrived by the end.
     for id in [2_i64, 1] {
         let mut txbus = bus.with_tx(bus.begin().await.expect("begin"));
         sqlx::query("INSERT INTO orders VALUES ($1)")
@@ -70,7 +70,7 @@ async fn after_a_commit_without_an_answer_only_what_was_committed_is_sent() {
     bus.shutdown().await.expect("shutdown");
 }
 
-/// An INSERT waits until it is let go, and with the key `refused` it fails then.
+/// An INSERT waits for a lock that the test holds. After that an INSERT with the key `refused` fails.
 const HELD_INSERT: &str = "
     CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
         PERFORM pg_advisory_xact_lock(1);
@@ -78,8 +78,8 @@ const HELD_INSERT: &str = "
         RETURN NEW;
     END $$;";
 
-/// Publishes alone, twice, and cuts the connection while the server is at work on the INSERT. The first
-/// INSERT fails, the second does not.
+/// Publishes two messages without a transaction, and cuts the connection while the server executes the
+/// INSERT. The first INSERT fails, the second does not.
 async fn publishes_alone(bus: &PgBus, topic: &str, table: &str, proxy: &Proxy, direct: &PgPool) {
     let trigger = format!(
         "{HELD_INSERT} CREATE TRIGGER late BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION late()"
@@ -98,12 +98,13 @@ async fn publishes_alone(bus: &PgBus, topic: &str, table: &str, proxy: &Proxy, d
         let (bus, topic) = (bus.clone(), topic.to_owned());
         let hold = hold(direct).await;
         let publish = tokio::spawn(async move { bus.publish(topic, &id).key(key).await });
-        // It is also active while it is only prepared.
+        // A statement is also active while it is being prepared, so the check asks for the lock.
         eventually("an INSERT under way", SOON, async || {
             has_insert("wait_event = 'advisory'").await
         })
         .await;
-        // A look-up before the end of the INSERT would leave it to the end of the lease.
+        // A look-up before the end of the INSERT would find nothing. The record would then wait for the end
+        // of its lease.
         proxy.down();
         let result = publish.await.expect("joined");
         assert!(
@@ -116,7 +117,7 @@ async fn publishes_alone(bus: &PgBus, topic: &str, table: &str, proxy: &Proxy, d
     }
 }
 
-/// Keeps each COMMIT or INSERT that comes from its end, until this transaction ends.
+/// Holds the lock for which each COMMIT or INSERT waits, until this transaction ends.
 async fn hold(direct: &PgPool) -> Transaction<'static, Postgres> {
     let mut hold = direct.begin().await.expect("BEGIN");
     let lock = sqlx::query("SELECT pg_advisory_xact_lock(1)");
@@ -124,7 +125,7 @@ async fn hold(direct: &PgPool) -> Transaction<'static, Postgres> {
     hold
 }
 
-/// A database that is reached through a proxy, and without it.
+/// A proxy to a database, a pool through the proxy, and a pool without it.
 async fn cuttable() -> (Proxy, PgPool, PgPool) {
     log();
     let database = final_tests::pg_database().await.expect("PostgreSQL");
@@ -138,7 +139,7 @@ async fn cuttable() -> (Proxy, PgPool, PgPool) {
     )
 }
 
-/// A bus that handles what is placed. Neither an interval nor the end of a lease makes it look in time.
+/// A bus with a handler. Neither its scan interval nor the end of a lease comes in time.
 async fn handling(pool: PgPool, amqp: &str) -> (PgBus, Tally) {
     let options = options().scan_interval(SOON * 10).lease(SOON * 10);
     let amqp = Amqp::new(amqp).expect("a good URL");

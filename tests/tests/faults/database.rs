@@ -8,7 +8,7 @@ use final_tests::{MariaDb, Postgres, Proxy, eventually};
 
 use crate::shop::{SOON, Tally, log, options, publish_on, service};
 
-/// Kills a database under traffic; what was committed is handled, what was not never is.
+/// Kills a database under traffic. Committed messages are handled, and others never are.
 macro_rules! killed_database {
     ($name:ident, $server:ty, $pool:ty) => {
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -91,13 +91,13 @@ macro_rules! behind_a_proxy {
         $bus.start($tally.router(&$topic)).await.expect("start");
         $bus.publish(&$topic, &0_i64).await.expect("publish");
         $tally.has_all([0]).await;
-        // It is not started, so it only writes.
+        // The writer is not started, so it only writes.
         let pool = <$pool>::connect(&url).await.expect("connected");
         let $writer = Bus::new(&service, pool, broker());
     };
 }
 
-/// Its machine is gone: no connection is closed, and no statement is answered.
+/// The machine of the database is gone: no connection is closed, and no statement is answered.
 macro_rules! silent_database {
     ($leaves:ident, $shuts_down:ident, $asks:ident, $url:expr, $pool:ty) => {
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -119,7 +119,7 @@ macro_rules! silent_database {
             proxy.strand();
             proxy.refuse();
             writer.publish(&topic, &1_i64).await.expect("publish");
-            // The scanner looks, and is not answered.
+            // The scanner sends a statement, and gets no answer.
             tokio::time::sleep(Duration::from_secs(1)).await;
             let shutdown = tokio::time::timeout(SOON, bus.shutdown()).await;
             shutdown.expect("it ends").ok();
@@ -171,7 +171,7 @@ silent_database!(
     sqlx::MySqlPool
 );
 
-/// The answer to COMMIT never comes. The caller is told so; what is visible later is sent.
+/// The answer to COMMIT never comes. The caller is told so, and messages that are visible later are sent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_is_not_answered_is_looked_up_and_sent_if_it_took_place() {
     let database = final_tests::pg_database().await.expect("PostgreSQL");
@@ -239,8 +239,8 @@ async fn a_commit_that_is_not_answered_is_looked_up_and_sent_if_it_took_place() 
     bus.shutdown().await.expect("shutdown");
 }
 
-/// After an outage longer than the leases, both instances' scanners find them over. The ackers, who
-/// have the proof, must be first.
+/// After an outage that is longer than the leases, the scanners of both instances find the leases over. The
+/// ackers have the proof that the messages were stored, so they must come first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_confirmed_before_an_outage_is_not_sent_again_after_it() {
     log();

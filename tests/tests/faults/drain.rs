@@ -1,4 +1,4 @@
-//! A broker that is away for long: everything piles up, and then has to go out.
+//! The broker is away for long: the outbox fills up, and then has to drain.
 
 use std::{collections::HashMap, fmt, process::Stdio, time::Duration};
 
@@ -15,12 +15,12 @@ use tokio::{
 use crate::shop::{bind_queue, service};
 
 const RECORDS: u64 = 200_000;
-/// What the process may use at its peak, in KiB.
+/// The most memory that the process may use, in KiB.
 const MEMORY: u64 = 150 * 1024;
 /// A limit for hangs alone, also on a machine with other work.
 const PATIENCE: Duration = Duration::from_secs(1_200);
 
-/// What the child measured. It is built for debugging: the benchmark is elsewhere.
+/// The measurements of the child. It is a debug build; the benchmark is elsewhere.
 #[derive(Deserialize)]
 struct Drain {
     piling_s: f64,
@@ -107,7 +107,7 @@ impl fmt::Display for Drain {
     }
 }
 
-/// Reads until so many different numbers have come and no more come; how often each did.
+/// Reads until so many different numbers have arrived and no more arrive. Returns how often each arrived.
 async fn read_all(url: &str, queue: &str, different: u64) -> HashMap<u64, u32> {
     let connection = Connection::connect(url, ConnectionProperties::default()).await;
     let connection = connection.expect("RabbitMQ");

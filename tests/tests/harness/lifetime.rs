@@ -26,7 +26,7 @@ async fn servers_and_folders_go_when_the_tests_are_killed() {
     })
     .await;
     assert!(folder.exists());
-    // Only the tests themselves: what they started is none of this signal's business.
+    // The signal goes to the test process only, and not to the server that it has started.
     Launch::new("kill")
         .args(["-9", &tests.pid().to_string()])
         .run()

@@ -1,4 +1,4 @@
-//! The harness holds what it promises, so that a red test elsewhere means what it says.
+//! Tests of the harness, so that a failed test elsewhere is not the fault of the harness.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,7 +24,7 @@ use lapin::{
 
 /// Far more than anything here takes, also on a machine with other work.
 const SOON: Duration = Duration::from_secs(120);
-/// Enough to see that nothing comes.
+/// Enough time to see that nothing comes.
 const A_WHILE: Duration = Duration::from_millis(300);
 
 async fn amqp(url: &str) -> Connection {

@@ -65,7 +65,7 @@ async fn rabbitmq_keeps_what_it_confirmed_before_a_kill9() {
     let server = RabbitMq::start().await.unwrap();
     let channel = amqp(&server.url()).await.create_channel().await.unwrap();
     store(&channel, "kept", b"42").await;
-    // It confirms messages to disk, but tells of a new queue before that is on disk.
+    // RabbitMQ confirms a message when it is on disk, but a new queue before it is on disk.
     server.ctl(&["eval", "mnesia:sync_log()."]).await.unwrap();
     server.kill9();
     server.start_again().await.unwrap();

@@ -46,7 +46,7 @@ impl Summary {
         } else if line.starts_with("error: test failed")
             || line.starts_with("error: doctest failed")
         {
-            // Said of every failed suite, also of one whose process was killed.
+            // Cargo prints this line for every failed suite, also for one whose process was killed.
             if self
                 .failed
                 .last()

@@ -1,18 +1,18 @@
-//! How the handler of a message behaves, and how long the message is delayed: a function of the
-//! message, so that the seller, the subscriber and the books agree without a word.
+//! How the handler of a message behaves, and how long the message is delayed. Both are computed from the
+//! message, so the seller, the subscriber and the books know them without telling each other.
 
 use std::time::Duration;
 
-/// How a handler takes one message.
+/// What the handler does with one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Behavior {
     Good,
     Slow(Duration),
     FailsFirst,
     PanicsFirst,
-    /// Never ends the first time; the timeout does.
+    /// The first attempt never ends by itself; the timeout ends it.
     HangsFirst,
-    /// Fails whenever it is tried: a dead letter.
+    /// Every attempt fails, so the message becomes a dead letter.
     FailsAlways,
 }
 
@@ -33,7 +33,8 @@ impl Behavior {
         self == Self::FailsAlways
     }
 
-    /// How long its note is: mostly empty; else too long to be read together with others.
+    /// The length of the message's note. Most are empty; the others are too long for the log to read them
+    /// together with other messages.
     pub(crate) fn note(sale: i64, index: u8) -> usize {
         if scatter(sale, !index).is_multiple_of(50) {
             20_000
@@ -42,7 +43,7 @@ impl Behavior {
         }
     }
 
-    /// The delay of a message; mostly none.
+    /// The delay of the message; most messages have none.
     pub(crate) fn delay(sale: i64, index: u8) -> Duration {
         let draw = scatter(!sale, index);
         match draw % 20 {
@@ -52,7 +53,7 @@ impl Behavior {
     }
 }
 
-/// SplitMix64's finish: neighbours end far apart.
+/// The last step of SplitMix64. It maps neighbouring inputs to values far apart.
 fn scatter(sale: i64, index: u8) -> u64 {
     let mut bits = sale
         .cast_unsigned()

@@ -1,4 +1,4 @@
-//! What a running worker can be told, a line each on its standard input.
+//! The orders for a running worker, one line each on its standard input.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use crate::chaos::journal::{Entry, Journal};
 /// An order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Order {
-    /// Begin no more sales, and say when those that were begun are over.
+    /// Begin no more sales, and report when the open ones have ended.
     Hold,
     /// Go on selling.
     Sell,
-    /// Kill yourself (SIGKILL) when you pass this place for the nth time.
+    /// Kill yourself (SIGKILL) when you reach this place for the nth time.
     DieAt(Place, u32),
-    /// Take all connections of the pool for so many milliseconds.
+    /// Hold all connections of the pool for so many milliseconds.
     Exhaust(u64),
     /// Shut down and exit.
     Stop,
@@ -63,7 +63,7 @@ pub(super) async fn follow<DB: Shop>(
 
 fn die() {
     let _ = kill_process(getpid(), Signal::KILL);
-    // The signal is on its way; nothing more may happen here.
+    // The signal is on its way. Until it arrives, this thread must do nothing more.
     loop {
         std::thread::park();
     }

@@ -1,4 +1,4 @@
-//! What MariaDB does that the others do not.
+//! Cases that only MariaDB has.
 
 use sqlx::MySql;
 
@@ -77,7 +77,7 @@ async fn is_committed_beside_a_transaction_of_xa_that_takes_no_more<T: Transport
 }
 
 async fn beside<T: Transport>(house: Of<T>, open: &str) {
-    // XIDs are the whole server's.
+    // The names of XA transactions are shared by the whole server.
     let open = open.replace("body", &final_tests::unique("body"));
     let pool = pool_of_one(&house.pool, |options| options).await;
     let mut conn = pool.acquire().await.expect("a connection");

@@ -1,4 +1,5 @@
-//! A message of its own is committed when its publish says Ok, whatever connection the pool lends.
+//! A message that is published without a transaction is committed when `publish` returns Ok, whatever the
+//! state of the pool's connection.
 
 mod mariadb;
 mod postgres;
@@ -44,7 +45,7 @@ pub(super) fn after_connect<D: Database>(
     move |options| options.after_connect(move |conn, _| Box::pin(D::raw(conn, sql)))
 }
 
-/// A bus on such a pool, not started: what it writes stays where it is.
+/// A bus on such a pool. It is not started, so its messages stay in the table.
 pub(super) async fn bus_on<D: Database, T: Transport>(
     house: &House<D, T>,
     pool: Pool<D>,
@@ -54,7 +55,7 @@ pub(super) async fn bus_on<D: Database, T: Transport>(
     bus.with_options(house.options())
 }
 
-/// What others see.
+/// The number of messages that other connections see.
 pub(super) async fn written<D: Database, T: Transport>(house: &House<D, T>) -> i64 {
     let table = T::table(&house.service);
     D::number(&house.pool, &format!("SELECT count(*) FROM {table}")).await
@@ -186,7 +187,7 @@ async fn is_an_error_where_a_trigger_keeps_it_out<D: Database, T: Transport>(hou
     } else if name.contains("Sqlite") {
         format!("CREATE TRIGGER keep_out BEFORE INSERT ON {table} BEGIN SELECT RAISE(IGNORE); END")
     } else {
-        // A trigger can only fail there.
+        // There a trigger can only fail.
         return;
     };
     let pool = pool_of_one(&house.pool, |options| options).await;

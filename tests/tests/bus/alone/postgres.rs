@@ -1,4 +1,4 @@
-//! What PostgreSQL does that the others do not.
+//! Cases that only PostgreSQL has.
 
 use final_core::Error;
 use sqlx::Postgres;

@@ -1,4 +1,4 @@
-//! What SQLite does that the others do not.
+//! Cases that only SQLite has.
 
 use final_core::{Bus, Error, MemoryBroker, SqlBroker, SqliteBus};
 use sqlx::{Sqlite, SqlitePool, sqlite::SqlitePoolOptions};
@@ -38,7 +38,7 @@ async fn is_an_error_while_an_open_transaction_has_the_lock<T: Transport>(house:
     assert_eq!(written(&house).await, 0);
 }
 
-/// There is no other connection to such a database.
+/// A database in memory has no other connection.
 async fn says_so(bus: impl Fn(SqlitePool) -> SqliteBus) {
     let one = SqlitePoolOptions::new().max_connections(1);
     let pool = one.connect("sqlite::memory:").await.expect("opened");

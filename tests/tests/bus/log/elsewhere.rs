@@ -66,7 +66,8 @@ async fn a_bus_with_another_database_sends_nothing_that_was_rolled_back<D: Datab
     far.shutdown().await.expect("shutdown");
 }
 
-/// Its disk is full, or it is read-only while another takes over. Longer than a faulty message is tried.
+/// The disk of the log is full, or the server is read-only during a failover. This lasts longer than the
+/// tries of a faulty message.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_takes_nothing_for_a_while_fails_no_message() {
     let (log, elsewhere) = (Log::<sqlx::Postgres>::new().await, Log::new().await);
@@ -101,7 +102,7 @@ async fn a_log_that_takes_nothing_for_a_while_fails_no_message() {
     far.shutdown().await.expect("shutdown");
 }
 
-/// What is said of the values themselves stays so however often it is tried.
+/// An error about the values stays the same, however often the INSERT is tried.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_whose_values_the_log_refuses_is_failed_and_the_others_are_sent() {
     let (log, elsewhere) = (Log::<sqlx::Postgres>::new().await, Log::new().await);
@@ -134,7 +135,7 @@ async fn a_message_whose_values_the_log_refuses_is_failed_and_the_others_are_sen
     far.shutdown().await.expect("shutdown");
 }
 
-/// Whoever waits for a confirm runs code of the bus; a bug there must not end sending for good.
+/// The callback of a confirm is code of the bus. A bug there must not end sending for good.
 async fn sending_goes_on_after_a_panic<D: Database>(log: Log<D>) {
     let setup = Setup {
         service: "far".into(),
@@ -160,7 +161,7 @@ async fn sending_goes_on_after_a_panic<D: Database>(log: Log<D>) {
     eventually("a message in the log", SOON, async || {
         let (told, answer) = tokio::sync::oneshot::channel();
         send(Box::new(move |confirm| drop(told.send(confirm))));
-        // Too early, it goes where the panic went.
+        // A message that is sent too early gets lost with the panic.
         let answer = tokio::time::timeout(SOON, answer).await;
         match answer {
             Ok(Ok(Confirm::Stored)) => Ok(()),
@@ -191,7 +192,8 @@ async fn brokers_that_were_made_apart_wake_each_other_at_once<D: Database>(log: 
     producer.shutdown().await.expect("shutdown");
 }
 
-/// PostgreSQL alone can tell others; elsewhere they look for themselves.
+/// Only PostgreSQL can notify other processes. On the other databases a process finds new messages by
+/// polling.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_process_is_heard_at_once_on_postgresql() {
     let url = final_tests::pg_database().await.expect("PostgreSQL");
@@ -234,8 +236,7 @@ async fn through_a_proxy() -> (Proxy, PgBus, (PgBus, Notes)) {
     (proxy, producer, (reader, notes))
 }
 
-/// A long payload is read when it is its turn, by a statement of its own: the database goes away
-/// between the page and that.
+/// A long payload is read by its own statement, after its page. The database goes away between the two.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_message_is_not_lost_when_the_database_goes_away_while_it_is_read() {
     let (proxy, producer, (bus, notes)) = through_a_proxy().await;
@@ -265,7 +266,7 @@ async fn a_long_message_is_not_lost_when_the_database_goes_away_while_it_is_read
     producer.shutdown().await.expect("shutdown");
 }
 
-/// Its machine is gone: no connection is closed, and no statement is answered.
+/// The machine of the database is gone: no connection is closed, and no statement is answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_falls_silent_is_left_for_one_that_answers() {
     let (proxy, producer, (bus, notes)) = through_a_proxy().await;

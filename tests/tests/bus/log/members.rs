@@ -31,7 +31,7 @@ fn all(notes: &[&Notes]) -> Vec<i64> {
     sorted(notes.iter().flat_map(|notes| notes.numbers()))
 }
 
-/// Its owner was frozen in the middle of a transaction, say.
+/// For example, the owner of the lane was frozen in the middle of a transaction.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lane_that_cannot_be_taken_holds_up_no_other_on_mariadb() {
     a_lane_that_cannot_be_taken_holds_up_no_other(Log::<sqlx::MySql>::new().await).await;
@@ -51,14 +51,14 @@ async fn a_lane_that_cannot_be_taken_holds_up_no_other<D: Database>(log: Log<D>)
 
     let (bus, notes) = log.noting("shop", &["placed"]).await;
     publish(&bus, "placed", 0..200).await;
-    // About 188 of them are in the other fifteen.
+    // About 188 of the 200 messages are in the other fifteen lanes.
     notes.reach(150).await;
     tx.rollback().await.expect("rollback");
     notes.reach(200).await;
     bus.shutdown().await.expect("shutdown");
 }
 
-/// Waits until members have handled so many together.
+/// Waits until the members together have handled so many messages.
 async fn reach(notes: &[&Notes], count: usize) {
     eventually(
         &format!("{count} handled by all together"),
@@ -178,20 +178,21 @@ async fn what_a_dead_member_had_settled_and_written_down_is_not_handled_again<D:
     heir.shutdown().await.expect("shutdown");
 }
 
-/// Ends the lease of a service's only member, as if it had been paused for long: it does not know.
+/// Ends the lease of a service's only member, as if the member had been paused for long. The member does not
+/// know.
 async fn end_lease<D: Database>(log: &Log<D>) {
     let end = "UPDATE final_log_members SET alive_until = 0 WHERE group_name = 'shop'";
     assert_eq!(log.run(end).await, 1);
 }
 
-/// By whom a lane with something open is held, as a number of members.
+/// The number of lanes that have open messages and a living owner.
 const OWNED: &str = "SELECT count(*) FROM final_log_lanes l WHERE open_seqs <> '' AND EXISTS \
     (SELECT 1 FROM final_log_members m WHERE m.member = l.member AND m.alive_until > 0)";
 
 async fn a_member_whose_lease_was_over_cannot_settle_what_others_took_over<D: Database>(
     log: Log<D>,
 ) {
-    // Renewed after a third of it: long after all this.
+    // The lease is renewed after a third of it, which is long after the end of this test.
     let (paused, old) = stuck(&log, SOON * 30).await;
     paused.publish("placed", &1_i64).await.expect("publish");
     old.begun.reach(1).await;
@@ -203,7 +204,7 @@ async fn a_member_whose_lease_was_over_cannot_settle_what_others_took_over<D: Da
 
     old.let_go(1);
     old.done.reach(1).await;
-    // Time for many commits: none of them may say that it is done.
+    // Time for many commits of progress. None of them may settle the message.
     always("it is still open", Duration::from_secs(1), async || {
         log.number(OWNED).await == 1
     })
@@ -220,7 +221,7 @@ async fn a_member_whose_lease_was_over_cannot_settle_what_others_took_over<D: Da
 }
 
 async fn a_member_that_was_taken_over_goes_on_with_its_next_messages<D: Database>(log: Log<D>) {
-    // Renewed after a third of it: not before another has taken over.
+    // The lease is renewed after a third of it. Another member takes over before that.
     let (paused, old) = stuck(&log, Duration::from_secs(45)).await;
     publish(&paused, "placed", 0..40).await;
     old.begun.reach(40).await;
@@ -229,7 +230,7 @@ async fn a_member_that_was_taken_over_goes_on_with_its_next_messages<D: Database
     let (heir, notes) = log.noting("shop", &["placed"]).await;
     notes.reach(40).await;
 
-    // It finds out, renews its lease after a third of it, and gets a share again.
+    // The member notices, renews its lease, and gets a share of the lanes again.
     old.let_go(10_000);
     old.done.reach(40).await;
     log.shared_by("shop", 2).await;

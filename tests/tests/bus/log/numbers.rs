@@ -1,5 +1,5 @@
-//! Numbers of the log that go back: its sequence is restarted, its table truncated or restored, or a
-//! server takes over that counts on its own.
+//! Sequence numbers of the log that go back: the sequence is restarted, the table is truncated or restored,
+//! or another server with its own count takes over.
 
 use std::time::Duration;
 
@@ -42,12 +42,12 @@ crate::log_suite!(
     late_commits_are_not_taken_for_numbers_that_went_back,
 );
 
-/// What an operator, or another server, does to the numbers.
+/// The ways in which an operator, or another server, changes the sequence numbers.
 pub trait Numbers: Database {
-    /// The next number of a table is the one after this.
+    /// The sequence of a table goes on after this number.
     async fn restart(pool: &Pool<Self>, table: &str, after: i64);
 
-    /// The log is emptied, and its numbers begin again.
+    /// The log is emptied, and its sequence numbers begin again.
     async fn truncate(pool: &Pool<Self>);
 }
 
@@ -63,7 +63,7 @@ impl Numbers for sqlx::Postgres {
 }
 
 impl Numbers for sqlx::MySql {
-    /// InnoDB counts on above the highest row, so the rows make way for a moment.
+    /// InnoDB does not go below the highest row, so the rows are moved away for a moment.
     async fn restart(pool: &Pool<Self>, table: &str, after: i64) {
         for sql in [
             format!("CREATE TABLE aside AS SELECT * FROM {table}"),
@@ -98,7 +98,7 @@ impl Numbers for sqlx::Sqlite {
 }
 
 impl<D: Numbers> Log<D> {
-    /// A service that has handled a hundred messages.
+    /// Starts a service that handles a hundred messages.
     async fn with_a_hundred(&self) {
         let (bus, notes) = self.noting("shop", &["placed"]).await;
         publish(&bus, "placed", 0..100).await;
@@ -131,12 +131,12 @@ impl<D: Numbers> Log<D> {
         .await;
     }
 
-    /// Publishes from a bus that never starts, so that nothing of ours looks at the numbers.
+    /// Publishes from a bus that never starts, so that no member looks at the sequence numbers.
     async fn publish_unseen(&self, numbers: impl IntoIterator<Item = i64>) {
         publish(&self.bus("till"), "placed", numbers).await;
     }
 
-    /// Starts the service again and waits until it has handled these and no others.
+    /// Starts the service again, and waits until it has handled exactly these messages.
     async fn handles(&self, wanted: impl IntoIterator<Item = i64>) {
         let wanted: Vec<i64> = wanted.into_iter().collect();
         let (bus, notes) = self.noting("shop", &["placed"]).await;
@@ -176,7 +176,7 @@ async fn a_bus_that_starts_raises_the_numbers_before_anything_is_written<D: Numb
     log.with_a_hundred().await;
     D::restart(&log.pool, "final_log", 0).await;
 
-    // Nobody looks again before it is over.
+    // No member looks again before it is over.
     let broker = log.broker().keep(HOUR).poll_interval(HOUR);
     let (bus, notes) = log.noting_on("shop", broker, &["placed"]).await;
     publish(&bus, "placed", 100..150).await;
@@ -187,8 +187,8 @@ async fn a_bus_that_starts_raises_the_numbers_before_anything_is_written<D: Numb
     bus.shutdown().await.expect("shutdown");
 }
 
-/// A service that is slow keeps everything; when it is done, what it had is removed before anybody has
-/// looked at the numbers.
+/// A slow service keeps all rows. When it is done, its rows are removed before any member has looked at the
+/// sequence numbers.
 async fn messages_with_a_used_number_are_not_removed_before_they_are_read<D: Numbers>(log: Log<D>) {
     let seldom = || log.broker().poll_interval(Duration::from_secs(8));
     let (slow, held) = (log.bus_on("slow", seldom()), Held::new());
@@ -243,7 +243,8 @@ async fn messages_are_handled_after_the_table_was_truncated_while_a_bus_runs<D: 
     bus.shutdown().await.expect("shutdown");
 }
 
-/// Faster than anybody looks: the sequence never stands below what was read.
+/// The messages are written faster than any member looks, so no member sees the sequence below the numbers
+/// that it has read.
 async fn messages_are_handled_though_their_numbers_pass_the_old_ones_at_once<D: Numbers>(
     log: Log<D>,
 ) {
@@ -276,7 +277,7 @@ async fn passes_at_once<D: Numbers>(log: &Log<D>, broker: SqlBroker<D>) {
     bus.shutdown().await.expect("shutdown");
 }
 
-/// A number that is taken is refused: an error of the caller's and no loss.
+/// The database refuses a number that exists. The caller gets an error, and nothing is lost.
 async fn messages_are_handled_though_kept_rows_have_their_numbers<D: Numbers>(log: Log<D>) {
     let broker = log.broker().keep(HOUR);
     let (bus, notes) = log.noting_on("shop", broker, &["placed"]).await;
@@ -406,7 +407,7 @@ async fn letters_whose_numbers_would_be_the_same_are_both_kept<D: Numbers>(log: 
     assert_eq!(letters.await.expect("letters").len(), 2);
 }
 
-/// Everything is thrown away but the dead letters.
+/// All rows are deleted, except the dead letters.
 async fn a_letter_whose_number_another_letter_has_is_kept_too<D: Numbers>(log: Log<D>) {
     log.bus("shop").migrate().await.expect("migrate");
     for n in 0..2 {
@@ -479,7 +480,7 @@ async fn nothing_is_handled_twice_because_of_numbers_that_have_not_gone_back<D: 
     other.shutdown().await.expect("shutdown");
 }
 
-/// What a member that still knows the old one writes must not count for the new one.
+/// A member that still knows the old group must not write progress for the new one.
 async fn a_service_that_was_forgotten_and_comes_again_begins_anew<D: Numbers>(log: Log<D>) {
     let counts = async || {
         let epoch = log.number("SELECT max(epoch) FROM final_log_lanes").await;
@@ -549,8 +550,7 @@ async fn a_message_of_a_transaction_that_outlives_those_who_mended_its_number_is
     log.handles([7]).await;
 }
 
-/// Those that show have passed the old ones by then, so that only the members who had read the old ones
-/// could know.
+/// By then the new numbers are above the old ones, so only members that have read the old ones can tell.
 async fn messages_of_a_transaction_that_outlives_those_who_had_read_their_numbers_are_handled<
     D: Numbers,
 >(
@@ -560,7 +560,7 @@ async fn messages_of_a_transaction_that_outlives_those_who_had_read_their_number
     let blind = log.broker().poll_interval(HOUR);
     let (bus, notes) = log.noting_on("shop", blind, &["placed"]).await;
     publish(&bus, "placed", 0..100).await;
-    // What the walk has noted is older than what comes now.
+    // The walk has noted older numbers than those that come now.
     let walked = "SELECT count(*) FROM final_log_watermarks WHERE id = 1";
     log.comes_to(walked, 1).await;
     publish(&bus, "placed", 100..200).await;

@@ -1,4 +1,4 @@
-//! What is removed, and what is not.
+//! Which rows are removed, and which stay.
 
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ const ROUNDS: Duration = Duration::from_secs(2);
 async fn what_every_service_has_is_removed<D: Database>(log: Log<D>) {
     let (shop, sold) = log.noting("shop", &["placed"]).await;
     let (mail, mailed) = log.noting("mail", &["placed"]).await;
-    // More than one round of removing takes.
+    // More rows than one round removes.
     publish(&shop, "placed", 0..2_500).await;
     sold.reach(2_500).await;
     mailed.reach(2_500).await;
@@ -142,7 +142,7 @@ async fn a_service_that_is_forgotten_at_work_begins_anew<D: Database>(log: Log<D
     let (bus, notes) = log.noting("shop", &["placed"]).await;
     publish(&bus, "placed", 0..20).await;
     notes.reach(20).await;
-    // What is still there would be new to a service that nobody knows.
+    // A service without progress would handle all rows that are still there.
     log.comes_to(ROWS, 0).await;
     assert!(log.broker().forget("shop").await.expect("forgotten"));
 

@@ -1,4 +1,4 @@
-//! What is not due yet, beside what others do meanwhile.
+//! Scheduled messages that are not due yet, beside other transactions.
 
 use std::time::Duration;
 

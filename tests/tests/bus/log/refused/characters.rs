@@ -10,7 +10,7 @@ use crate::{
 };
 
 impl Log<Postgres> {
-    /// In a database of an encoding that has few characters.
+    /// A log in a database whose encoding has few characters.
     async fn encoded(encoding: &str) -> Self {
         let log = Self::new().await;
         let name = final_tests::unique("final_test");
@@ -27,7 +27,7 @@ impl Log<Postgres> {
     }
 }
 
-/// Sends to "bad" once, and sees what its letter says.
+/// Publishes one message to "bad", and returns its dead letter.
 async fn letter_of<D: Database>(log: &Log<D>, reason: &'static str, text: &'static str) -> Letter {
     let shop = Shop::open(log, reason).await;
     publish(&shop.bus, "placed", 0..20).await;
@@ -49,7 +49,7 @@ async fn letter_of<D: Database>(log: &Log<D>, reason: &'static str, text: &'stat
     letter
 }
 
-/// The message of a letter has its key and its header as they were sent.
+/// Asserts that the letter's message has its key and its header as they were sent.
 fn has_text(letter: Letter, text: &str) {
     let message = letter.message.expect("a message");
     let (key, header) = (message.key(), message.headers().get("who"));
@@ -97,7 +97,7 @@ async fn publishing_what_latin1_cannot_say_is_an_error_that_says_so() {
     shop.shutdown().await.expect("shutdown");
 }
 
-/// The outbox says why a record has failed in the words of the log's database.
+/// The outbox stores the error text of the log's database.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outbox_in_latin1_tells_an_error_that_latin1_cannot_say() {
     let (log, elsewhere) = (Log::<Postgres>::new().await, Log::encoded("LATIN1").await);
@@ -110,7 +110,8 @@ async fn an_outbox_in_latin1_tells_an_error_that_latin1_cannot_say() {
     shop.close().await;
 }
 
-/// What an operator has made of the table of dead letters, before a service stores one that does not fit.
+/// An operator alters the table of dead letters. Then a service stores a letter that does not fit. Returns
+/// that letter.
 async fn converted(alter: &str, reason: &'static str, text: &'static str) -> Letter {
     let log = Log::<MySql>::new().await;
     let shop = Shop::open(&log, "").await;

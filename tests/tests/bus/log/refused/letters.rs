@@ -54,7 +54,7 @@ async fn a_reason_that_is_refused_in_any_words_is_replaced<D: Database>(log: Log
     );
 }
 
-/// What a guard does to letters of "bad", and that it does nothing else.
+/// Asserts that a guard keeps the letters of "bad" open, and nothing else.
 async fn stays_open<D: Database>(log: Log<D>, guard: Guard) {
     let shop = Shop::open(&log, "no").await;
     guard.set(&log).await;
@@ -63,7 +63,7 @@ async fn stays_open<D: Database>(log: Log<D>, guard: Guard) {
     shop.is_told().await;
     log.has_open("shop", 1).await;
     let (told, took) = (shop.told.load(Ordering::SeqCst), begin.elapsed());
-    // It is tried again every second at first, and more seldom later.
+    // The letter is tried again every second at first, and less often later.
     let hot = 10 + took.as_secs() as usize;
     assert!(told < hot, "a hot loop: told {told} times in {took:?}");
     shop.close().await;

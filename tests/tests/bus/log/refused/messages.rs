@@ -73,7 +73,7 @@ async fn a_letter_that_the_log_refuses_stays_and_the_others_are_put_back<D: Data
     assert_eq!(replayed.expect("put back"), 1);
 }
 
-/// Instances without a handler hand its messages on.
+/// An instance without a handler hands the message on to another instance.
 async fn a_message_that_cannot_be_handed_on_comes_again<D: Database>(log: Log<D>) {
     let full = Notes::default();
     let newer = log.bus("shop");

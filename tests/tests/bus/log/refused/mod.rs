@@ -1,5 +1,5 @@
-//! What the database does not take: a letter, a message that is scheduled or put back. It keeps nothing else
-//! back, and is not lost.
+//! The database refuses a row: a dead letter, a scheduled message, a replayed letter. The refused row is not
+//! lost, and holds up no other.
 
 mod characters;
 mod letters;
@@ -23,7 +23,7 @@ use crate::{
     house::{Notes, SOON},
 };
 
-/// Statements that have a table refuse rows, or pass over them, and one that ends it.
+/// Statements that make a table refuse or skip rows, and a statement that ends this.
 struct Guard {
     set: Vec<String>,
     lift: String,
@@ -39,7 +39,7 @@ impl Guard {
         )
     }
 
-    /// A trigger that leaves the row out. MySQL has none, but leaves out by `INSERT IGNORE` what a CHECK
+    /// A trigger that skips the row. MySQL has no such trigger, but `INSERT IGNORE` skips rows that a CHECK
     /// refuses.
     fn passing_over<D: Database>(table: &str, condition: &str) -> Self {
         if D::NAME == MySql::NAME {
@@ -100,7 +100,7 @@ impl Guard {
 struct Shop<D: Database> {
     bus: Bus<D>,
     broker: SqlBroker<D>,
-    /// The messages of either topic.
+    /// The handled messages of "placed", and below those of "bad".
     placed: Notes,
     bad: Notes,
     told: Arc<AtomicUsize>,
@@ -166,7 +166,7 @@ impl<D: Database> Shop<D> {
     }
 }
 
-/// Publishes two letters-to-be among others, and sees the others done.
+/// Publishes one message to "bad" among others, and waits until the others are handled.
 async fn among_others<D: Database>(shop: &Shop<D>) {
     publish(&shop.bus, "placed", 0..20).await;
     publish(&shop.bus, "bad", [100]).await;
@@ -174,8 +174,8 @@ async fn among_others<D: Database>(shop: &Shop<D>) {
     shop.placed.reach(40).await;
 }
 
-/// Sends to the log out of the outbox of another database, among others a message that the log refuses. The
-/// others arrive; gives why that one has failed.
+/// Publishes through the outbox of another database. The log refuses one of the messages, and the others
+/// arrive. Returns the error of the refused one.
 async fn fails_from_elsewhere<D: Database>(
     shop: &Shop<D>,
     log: &Log<D>,
