@@ -17,14 +17,14 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 ///
 /// `Result<T, S>` tells most: `eventually` returns the `T`, or panics with the last `S`. `Option<T>` has no
 /// text for the panic, and `bool` has no value either.
-pub trait Look {
+pub trait Check {
     /// The value that `eventually` returns.
     type Value;
     /// The value, or what was seen instead.
     fn seen(self) -> Result<Self::Value, String>;
 }
 
-impl Look for bool {
+impl Check for bool {
     type Value = ();
 
     fn seen(self) -> Result<(), String> {
@@ -32,7 +32,7 @@ impl Look for bool {
     }
 }
 
-impl<T> Look for Option<T> {
+impl<T> Check for Option<T> {
     type Value = T;
 
     fn seen(self) -> Result<T, String> {
@@ -40,7 +40,7 @@ impl<T> Look for Option<T> {
     }
 }
 
-impl<T, S: Debug> Look for Result<T, S> {
+impl<T, S: Debug> Check for Result<T, S> {
     type Value = T;
 
     fn seen(self) -> Result<T, String> {
@@ -67,21 +67,21 @@ impl<T, S: Debug> Look for Result<T, S> {
 ///
 /// Panics if the condition is not met in time, with what was last seen. A check that hangs counts as not met.
 #[track_caller]
-pub fn eventually<L: Look>(
+pub fn eventually<L: Check>(
     what: &str,
     within: Duration,
-    mut look: impl AsyncFnMut() -> L,
+    mut check: impl AsyncFnMut() -> L,
 ) -> impl Future<Output = L::Value> {
     let caller = Location::caller();
     async move {
         let start = Instant::now();
-        let mut last = String::from("nothing yet, the first look has not returned");
+        let mut last = String::from("nothing yet, the first check has not returned");
         let mut pause = FIRST_PAUSE;
         while let Some(left) = within.checked_sub(start.elapsed()) {
-            match time::timeout(left, look()).await.map(Look::seen) {
+            match time::timeout(left, check()).await.map(Check::seen) {
                 Ok(Ok(value)) => return value,
                 Ok(Err(state)) => last = state,
-                Err(_) => last += " (a later look has not returned)",
+                Err(_) => last += " (a later check has not returned)",
             }
             time::sleep(pause).await;
             pause = LONGEST_PAUSE.min(pause * 2);
@@ -96,16 +96,16 @@ pub fn eventually<L: Look>(
 ///
 /// Panics as soon as the condition is not met, with what was seen.
 #[track_caller]
-pub fn always<L: Look>(
+pub fn always<L: Check>(
     what: &str,
     during: Duration,
-    mut look: impl AsyncFnMut() -> L,
+    mut check: impl AsyncFnMut() -> L,
 ) -> impl Future<Output = ()> {
     let caller = Location::caller();
     async move {
         let start = Instant::now();
         while start.elapsed() < during {
-            if let Err(state) = look().await.seen() {
+            if let Err(state) = check().await.seen() {
                 let after = start.elapsed();
                 panic!("{caller}: after {after:?} no longer so: {what}; seen: {state}");
             }
@@ -122,10 +122,10 @@ mod tests {
 
     #[tokio::test]
     async fn the_value_is_returned_once_it_is_there() {
-        let mut looks = 0;
-        let value = eventually("three looks", Duration::from_secs(5), async || {
-            looks += 1;
-            (looks == 3).then_some(looks)
+        let mut checks = 0;
+        let value = eventually("three checks", Duration::from_secs(5), async || {
+            checks += 1;
+            (checks == 3).then_some(checks)
         })
         .await;
         assert_eq!(value, 3);
@@ -142,7 +142,7 @@ mod tests {
 
     #[tokio::test]
     #[should_panic(expected = "has not returned")]
-    async fn a_look_that_hangs_does_not_hang_the_test() {
+    async fn a_check_that_hangs_does_not_hang_the_test() {
         eventually("an answer", SHORT, async || {
             std::future::pending::<bool>().await
         })
@@ -152,11 +152,11 @@ mod tests {
     #[tokio::test]
     #[should_panic(expected = "no longer so: quiet")]
     async fn always_ends_with_the_first_exception() {
-        let mut looks = 0;
-        let look = async || {
-            looks += 1;
-            looks < 2
+        let mut checks = 0;
+        let check = async || {
+            checks += 1;
+            checks < 2
         };
-        always("quiet", Duration::from_secs(5), look).await;
+        always("quiet", Duration::from_secs(5), check).await;
     }
 }

@@ -6,7 +6,7 @@ use std::{process::ExitCode, time::Duration};
 
 use final_tests::{
     Error,
-    chaos::{Kind, Plan, Transport, run},
+    chaos::{DatabaseKind, Plan, Transport, run},
 };
 
 const USAGE: &str = "chaos [--minutes N] [--seed S] [--database postgres|mariadb] \
@@ -58,8 +58,8 @@ fn plan() -> Result<Plan, Error> {
         match (arg.as_str(), value.as_str()) {
             ("--minutes", _) => minutes = Some(number()?),
             ("--seed", _) => seed = number()?,
-            ("--database", "postgres") => database = Some(Kind::Postgres),
-            ("--database", "mariadb") => database = Some(Kind::MariaDb),
+            ("--database", "postgres") => database = Some(DatabaseKind::Postgres),
+            ("--database", "mariadb") => database = Some(DatabaseKind::MariaDb),
             ("--transport", "rabbitmq") => transport = Transport::RabbitMq,
             ("--transport", "log") => transport = Transport::Log,
             _ => {

@@ -74,7 +74,7 @@ struct Open {
 
 /// The comparison of the tables at the end with the journals.
 #[derive(Debug, Default)]
-pub(crate) struct Verdict {
+pub(crate) struct Comparison {
     pub(super) committed: u64,
     pub(super) rolled_back: u64,
     pub(super) messages: u64,
@@ -231,12 +231,12 @@ impl Books {
     }
 
     /// Compares with the sales in the table and the dead letters.
-    pub(super) fn check(&self, sales: &[(i64, i64)], dead: &HashSet<(i64, u8)>) -> Verdict {
-        let mut verdict = Verdict {
+    pub(super) fn check(&self, sales: &[(i64, i64)], dead: &HashSet<(i64, u8)>) -> Comparison {
+        let mut verdict = Comparison {
             committed: sales.len() as u64,
             rolled_back: self.rolled_back.len() as u64,
             handled: self.handled.len() as u64,
-            ..Verdict::default()
+            ..Comparison::default()
         };
         let table: HashMap<i64, i64> = sales.iter().copied().collect();
         for message in messages(sales) {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{
     plan::Transport,
-    work::{COMMIT_AFTER, CONFIRM_WINDOW, PREFETCH, Place},
+    work::{COMMIT_AFTER, CONFIRM_WINDOW, KillPlace, PREFETCH},
 };
 
 /// A fault.
@@ -13,7 +13,7 @@ pub(crate) enum Fault {
     /// SIGKILL at any moment; a new process takes its place.
     Killed(Who),
     /// SIGKILL at this place of the code.
-    KilledAt(Place),
+    KilledAt(KillPlace),
     /// SIGSTOP for longer than the lease.
     Paused(Who),
     /// A clean shutdown, and a new process.
@@ -73,13 +73,13 @@ pub(crate) enum Wire {
 
 const WHO: [Who; 2] = [Who::Seller, Who::Subscriber];
 const ENDS: [End; 2] = [End::Database, End::Broker];
-const PLACES: [Place; 6] = [
-    Place::AfterInsert,
-    Place::AfterCommit,
-    Place::AfterPublish,
-    Place::AfterConfirm,
-    Place::BeforeHandler,
-    Place::AfterHandler,
+const PLACES: [KillPlace; 6] = [
+    KillPlace::AfterInsert,
+    KillPlace::AfterCommit,
+    KillPlace::AfterPublish,
+    KillPlace::AfterConfirm,
+    KillPlace::BeforeHandler,
+    KillPlace::AfterHandler,
 ];
 const OUTAGES: [Outage; 4] = [
     Outage::Killed,
@@ -116,7 +116,7 @@ impl Fault {
             | Self::QueueFull
             | Self::QueueDeleted
             | Self::ExchangeDeleted
-            | Self::KilledAt(Place::AfterPublish | Place::AfterConfirm) => true,
+            | Self::KilledAt(KillPlace::AfterPublish | KillPlace::AfterConfirm) => true,
             Self::Server(end, _) | Self::Wire(end, _) => end == End::Broker,
             _ => false,
         }
@@ -172,7 +172,7 @@ impl Fault {
             Self::Restarted(_) | Self::Joined(_) | Self::ClockOff(_) => 0,
             Self::Killed(Who::Seller) | Self::Paused(Who::Seller) | Self::PoolExhausted => out,
             Self::Killed(Who::Subscriber) | Self::Paused(Who::Subscriber) => back,
-            Self::KilledAt(Place::BeforeHandler | Place::AfterHandler) => back,
+            Self::KilledAt(KillPlace::BeforeHandler | KillPlace::AfterHandler) => back,
             Self::KilledAt(_) => out,
             Self::Wire(..) => out.max(back),
             Self::Server(..)
@@ -216,7 +216,7 @@ impl fmt::Display for Who {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for KillPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::AfterInsert => "between INSERT and COMMIT",

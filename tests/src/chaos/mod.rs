@@ -22,7 +22,7 @@ mod run;
 mod stage;
 pub mod work;
 
-pub use plan::{Kind, Plan, Transport};
+pub use plan::{DatabaseKind, Plan, Transport};
 pub use report::Report;
 pub use run::run;
 

@@ -15,7 +15,7 @@ pub struct Plan {
     /// Chooses the faults, their targets and their lengths.
     pub seed: u64,
     /// The database of all services.
-    pub database: Kind,
+    pub database: DatabaseKind,
     /// The transport of the messages.
     pub transport: Transport,
     /// How long faults go on; each fault comes once even if that takes longer.
@@ -29,7 +29,7 @@ pub struct Plan {
 
 /// A database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum DatabaseKind {
     /// PostgreSQL.
     Postgres,
     /// MariaDB.
@@ -82,9 +82,9 @@ impl Plan {
         Self {
             seed,
             database: if seed.is_multiple_of(2) {
-                Kind::Postgres
+                DatabaseKind::Postgres
             } else {
-                Kind::MariaDb
+                DatabaseKind::MariaDb
             },
             transport: Transport::RabbitMq,
             time: Duration::from_secs(5 * 60),
@@ -149,7 +149,7 @@ fn lasts(fault: Fault, rng: &mut Rng, long: bool, transport: Transport) -> Durat
     Duration::from_millis(millis)
 }
 
-impl std::fmt::Display for Kind {
+impl std::fmt::Display for DatabaseKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Postgres => "PostgreSQL",

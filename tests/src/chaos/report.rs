@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use super::{
-    books::{Books, Repeat, Verdict},
+    books::{Books, Comparison, Repeat},
     fault::Fault,
     plan::{Plan, Transport},
 };
@@ -18,7 +18,7 @@ pub struct Report {
     repeats: Vec<usize>,
     unexplained: usize,
     early: u64,
-    verdict: Verdict,
+    verdict: Comparison,
     unknown: u64,
     dropped: u64,
     missed: u64,
@@ -78,7 +78,7 @@ impl Report {
             repeats: Vec::new(),
             unexplained: 0,
             early: 0,
-            verdict: Verdict::default(),
+            verdict: Comparison::default(),
             unknown: 0,
             dropped: 0,
             missed: 0,
@@ -111,7 +111,7 @@ impl Report {
     }
 
     /// Reads the books for the last time.
-    pub(super) fn close(&mut self, books: &Books, verdict: Verdict) {
+    pub(super) fn close(&mut self, books: &Books, verdict: Comparison) {
         self.explain(&books.repeats);
         self.early = books.early;
         self.unknown = books.unknown;
@@ -190,7 +190,7 @@ impl fmt::Display for Report {
         if self.told.is_empty() {
             return write!(f, "chaos on {database}{way} with seed {seed}");
         }
-        let Verdict {
+        let Comparison {
             committed,
             rolled_back,
             messages,

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, MySqlPool, PgPool, Row};
 use crate::{
     Error, MariaDb, Postgres, Result,
     chaos::{
-        plan::{Kind, Transport},
+        plan::{DatabaseKind, Transport},
         work::{Sold, TABLES, dead_letters},
     },
     servers::Server,
@@ -44,14 +44,14 @@ macro_rules! with_pool {
 }
 
 impl Database {
-    pub(super) async fn start(kind: Kind) -> Result<Self> {
+    pub(super) async fn start(kind: DatabaseKind) -> Result<Self> {
         let database = match kind {
-            Kind::Postgres => {
+            DatabaseKind::Postgres => {
                 let server = Postgres::start().await?;
                 let pool = PgPool::connect_lazy(&server.url()).map_err(refused)?;
                 Self::Postgres(server, pool)
             }
-            Kind::MariaDb => {
+            DatabaseKind::MariaDb => {
                 let server = MariaDb::start().await?;
                 let pool = MySqlPool::connect_lazy(&server.url()).map_err(refused)?;
                 Self::MariaDb(server, pool)

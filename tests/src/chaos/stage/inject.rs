@@ -11,7 +11,7 @@ use crate::{
     chaos::{
         fault::{End, Fault, Outage, Who, Wire},
         plan::Planned,
-        work::{Order, Place, Role},
+        work::{KillPlace, Order, Role},
     },
     servers::Server,
 };
@@ -149,9 +149,9 @@ impl Stage {
         Ok(hit)
     }
 
-    async fn kill_at(&self, at: Place, pick: usize) -> Result<Option<u32>> {
+    async fn kill_at(&self, at: KillPlace, pick: usize) -> Result<Option<u32>> {
         let who = match at {
-            Place::BeforeHandler | Place::AfterHandler => Who::Subscriber,
+            KillPlace::BeforeHandler | KillPlace::AfterHandler => Who::Subscriber,
             _ => Who::Seller,
         };
         let slot = self.slot(who, pick);

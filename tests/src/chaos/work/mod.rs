@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{Pool, pool::PoolOptions};
 
 pub(crate) use behavior::Behavior;
-pub(crate) use orders::{Order, Place};
+pub(crate) use orders::{KillPlace, Order};
 pub(crate) use shop::TABLES;
 
 use self::shop::Shop;

@@ -19,7 +19,7 @@ pub(crate) enum Order {
     /// Go on selling.
     Sell,
     /// Kill yourself (SIGKILL) when you reach this place for the nth time.
-    DieAt(Place, u32),
+    DieAt(KillPlace, u32),
     /// Hold all connections of the pool for so many milliseconds.
     Exhaust(u64),
     /// Shut down and exit.
@@ -28,7 +28,7 @@ pub(crate) enum Order {
 
 /// [`Failpoint`] in a form that can be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) enum Place {
+pub(crate) enum KillPlace {
     AfterInsert,
     AfterCommit,
     AfterPublish,
@@ -76,15 +76,15 @@ async fn exhaust<DB: Shop>(pool: Pool<DB>, during: Duration) {
     drop(held);
 }
 
-impl From<Place> for Failpoint {
-    fn from(place: Place) -> Self {
+impl From<KillPlace> for Failpoint {
+    fn from(place: KillPlace) -> Self {
         match place {
-            Place::AfterInsert => Self::AfterInsert,
-            Place::AfterCommit => Self::AfterCommit,
-            Place::AfterPublish => Self::AfterPublish,
-            Place::AfterConfirm => Self::AfterConfirm,
-            Place::BeforeHandler => Self::BeforeHandler,
-            Place::AfterHandler => Self::AfterHandler,
+            KillPlace::AfterInsert => Self::AfterInsert,
+            KillPlace::AfterCommit => Self::AfterCommit,
+            KillPlace::AfterPublish => Self::AfterPublish,
+            KillPlace::AfterConfirm => Self::AfterConfirm,
+            KillPlace::BeforeHandler => Self::BeforeHandler,
+            KillPlace::AfterHandler => Self::AfterHandler,
         }
     }
 }
