@@ -44,10 +44,7 @@ pub(crate) fn exec(
 pub(crate) fn forget_package(command: &mut Command) -> &mut Command {
     for (name, _) in env::vars_os() {
         let is_ours = |prefix: &&str| name.to_string_lossy().starts_with(*prefix);
-        if ["CARGO_PKG_", "CARGO_MANIFEST_"]
-            .iter()
-            .any(is_ours)
-        {
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(is_ours) {
             command.env_remove(&name);
         }
     }

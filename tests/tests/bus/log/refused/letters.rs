@@ -1,13 +1,18 @@
 //! Dead letters that their table refuses.
 
-use std::{sync::atomic::Ordering, time::Instant};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use final_core::Letter;
+use final_tests::{always, eventually};
 use sqlx::{Postgres, Sqlite};
 
 use super::{Guard, Shop, among_others};
 use crate::{
     database::Database,
+    house::SOON,
     log::{Log, publish},
 };
 
@@ -19,6 +24,7 @@ crate::log_suite!(
     a_letter_is_stored_as_soon_as_the_database_takes_it,
     progress_is_written_while_there_is_no_table_for_dead_letters,
     hundreds_of_refused_letters_keep_nothing_else_back,
+    beyond_a_thousand_refused_letters_nothing_more_is_read_until_they_are_taken,
     a_lane_with_a_refused_letter_can_be_given_away,
 );
 
@@ -136,6 +142,43 @@ async fn hundreds_of_refused_letters_keep_nothing_else_back<D: Database>(log: Lo
     shop.letters_reach(120).await;
     log.is_done("shop").await;
     assert_eq!(shop.bad.len(), 120);
+    shop.close().await;
+}
+
+/// The progress lists the sequence number of each such letter, so there is a bound.
+async fn beyond_a_thousand_refused_letters_nothing_more_is_read_until_they_are_taken<
+    D: Database,
+>(
+    log: Log<D>,
+) {
+    const BOUND: usize = 1_000;
+    let prefetch = 50;
+    let broker = log.broker().prefetch(prefetch);
+    let shop = Shop::open_on(&log, broker, "no").await;
+    log.run("ALTER TABLE final_log_dead RENAME TO elsewhere")
+        .await;
+    publish(&shop.bus, "bad", 0..1_500).await;
+    publish(&shop.bus, "placed", 0..20).await;
+
+    eventually("a thousand", SOON * 3, async || shop.bad.len() >= BOUND).await;
+    always("no more is read", Duration::from_secs(1), async || {
+        shop.bad.len() <= BOUND + prefetch && shop.placed.len() == 0
+    })
+    .await;
+
+    log.run("ALTER TABLE elsewhere RENAME TO final_log_dead")
+        .await;
+    eventually("all letters", SOON * 3, async || {
+        let letters = log.number("SELECT count(*) FROM final_log_dead").await;
+        if letters == 1_500 {
+            Ok(())
+        } else {
+            Err(letters)
+        }
+    })
+    .await;
+    shop.placed.reach(20).await;
+    log.is_done("shop").await;
     shop.close().await;
 }
 

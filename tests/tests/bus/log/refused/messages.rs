@@ -5,12 +5,13 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use final_core::LetterFilter;
 use final_tests::eventually;
+use sqlx::{Database as _, MySql};
 
 use super::{Guard, Shop, fails_from_elsewhere};
 use crate::{
     database::Database,
     house::{Notes, SOON},
-    log::{Log, noting, publish},
+    log::{Log, noting, numbers::Numbers, publish, sorted},
 };
 
 crate::log_suite!(
@@ -18,6 +19,8 @@ crate::log_suite!(
     a_letter_that_the_log_refuses_stays_and_the_others_are_put_back,
     a_message_that_cannot_be_handed_on_comes_again,
     a_message_from_elsewhere_that_the_log_refuses_keeps_no_other_back,
+    a_message_with_a_used_number_that_the_log_refuses_keeps_no_other_back,
+    a_message_with_a_used_number_that_the_log_passes_over_is_not_lost,
 );
 
 async fn a_scheduled_message_that_the_log_refuses_keeps_no_other_back<D: Database>(log: Log<D>) {
@@ -122,4 +125,47 @@ async fn a_message_from_elsewhere_that_the_log_refuses_keeps_no_other_back<D: Da
     let failed = fails_from_elsewhere(&shop, &log, &elsewhere).await;
     assert!(failed.contains("not here"), "{failed}");
     shop.close().await;
+}
+
+async fn needs_a_new_number<D: Numbers>(log: Log<D>, guard: Guard) {
+    let topics = ["placed", "kept"];
+    let (bus, notes) = log.noting("shop", &topics).await;
+    publish(&bus, "placed", 0..100).await;
+    notes.reach(100).await;
+    log.is_done("shop").await;
+    bus.shutdown().await.expect("shutdown");
+    D::truncate(&log.pool).await;
+    let till = log.bus("till");
+    publish(&till, "placed", 0..10).await;
+    publish(&till, "kept", [10]).await;
+    publish(&till, "placed", 11..20).await;
+    guard.set(&log).await;
+
+    let (bus, notes) = log.noting("shop", &topics).await;
+    notes.reach(19).await;
+    publish(&bus, "placed", 20..30).await;
+    notes.reach(29).await;
+    assert!(!notes.numbers().contains(&10));
+
+    guard.lift(&log).await;
+    notes.reach(30).await;
+    assert_eq!(sorted(notes.numbers()), Vec::from_iter(0..30));
+    bus.shutdown().await.expect("shutdown");
+}
+
+async fn a_message_with_a_used_number_that_the_log_refuses_keeps_no_other_back<D: Numbers>(
+    log: Log<D>,
+) {
+    needs_a_new_number(log, Guard::refusing::<D>("final_log", "NEW.topic = 'kept'")).await;
+}
+
+/// On MariaDB only what an `INSERT IGNORE` leaves out is passed over, so that it is refused there.
+async fn a_message_with_a_used_number_that_the_log_passes_over_is_not_lost<D: Numbers>(
+    log: Log<D>,
+) {
+    let guard = match D::NAME {
+        name if name == MySql::NAME => Guard::refusing::<D>("final_log", "NEW.topic = 'kept'"),
+        _ => Guard::passing_over::<D>("final_log", "NEW.topic = 'kept'"),
+    };
+    needs_a_new_number(log, guard).await;
 }
