@@ -388,7 +388,7 @@ async fn headers_that_leave_no_room_for_ours_are_left_out() {
         assert_eq!(headers.contains_key("big"), is_kept, "{left}");
     }
     assert_eq!(*link.state().borrow(), LinkState::Ready);
-    link.close(SOON).await;
+    link.close(LONG).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
