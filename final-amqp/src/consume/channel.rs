@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use final_core::{
     MessageId,
-    broker::{Delivery, Settlement, Settler},
+    broker::{Delivery, Settlement},
 };
 use futures::{FutureExt, StreamExt, future::join_all};
 use lapin::{
@@ -26,6 +26,7 @@ use super::{
     acks::{Ack, Acks},
     dead_letters::{Job, Jobs},
     nameless::Held,
+    orders::{ChannelSettler, Order},
 };
 use crate::{
     connection::{CALL_LIMIT, close_channel, open_channel, within},
@@ -39,27 +40,6 @@ const GATHER: Duration = Duration::from_millis(3);
 const ENOUGH: usize = 64;
 /// How many deliveries or settlements are dealt with before the channel looks at the other ones.
 const MANY: usize = 64;
-
-/// What a channel is told from outside.
-#[derive(Debug)]
-pub(crate) enum Order {
-    Settle(u64, Settlement),
-    /// The dead letter for this tag is stored.
-    PutAway(u64),
-    /// The dead letter for this tag got lost on its way.
-    Lost(u64),
-}
-
-/// Where the deliveries of one channel incarnation are settled. Once the channel is gone nobody
-/// receives, and settling is void.
-#[derive(Debug)]
-struct ChannelSettler(mpsc::UnboundedSender<Order>);
-
-impl Settler for ChannelSettler {
-    fn settle(&self, tag: u64, settlement: Settlement) {
-        let _ = self.0.send(Order::Settle(tag, settlement));
-    }
-}
 
 /// A channel and what is in hand on it.
 pub(crate) struct ConsumingChannel {
@@ -104,7 +84,7 @@ impl ConsumingChannel {
             channel,
             consumer,
             orders,
-            settler: Arc::new(ChannelSettler(sender)),
+            settler: Arc::new(ChannelSettler::new(sender)),
             acks: Acks::new(),
             in_hand: HashMap::new(),
             nameless: Held::default(),
@@ -241,7 +221,7 @@ impl ConsumingChannel {
             Order::Settle(tag, Settlement::DeadLetter(letter)) => {
                 if let Some((original, id)) = self.in_hand.remove(&tag) {
                     self.leaving += 1;
-                    let done = Done::new(tag, self.settler.0.clone());
+                    let done = self.settler.done(tag);
                     self.jobs.put(Job::new(original, id, letter, done));
                 }
             }
@@ -342,60 +322,5 @@ async fn next<'a>(
 async fn until(at: Option<Instant>) {
     if let Some(at) = at {
         sleep_until(at).await;
-    }
-}
-
-/// Tells the channel a dead letter came from that it is stored; dropped before, that it got lost.
-#[derive(Debug)]
-pub(crate) struct Done {
-    tag: u64,
-    /// Until it has been told.
-    channel: Option<mpsc::UnboundedSender<Order>>,
-}
-
-impl Done {
-    fn new(tag: u64, channel: mpsc::UnboundedSender<Order>) -> Self {
-        let channel = Some(channel);
-        Self { tag, channel }
-    }
-
-    /// Whether nobody waits any more: the channel is gone and the broker delivers again.
-    pub(crate) fn is_void(&self) -> bool {
-        self.channel
-            .as_ref()
-            .is_none_or(mpsc::UnboundedSender::is_closed)
-    }
-
-    pub(crate) fn done(mut self) {
-        self.tell(Order::PutAway(self.tag));
-    }
-
-    /// Only the first time.
-    fn tell(&mut self, order: Order) {
-        if let Some(channel) = self.channel.take() {
-            let _ = channel.send(order);
-        }
-    }
-}
-
-impl Drop for Done {
-    fn drop(&mut self) {
-        self.tell(Order::Lost(self.tag));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_dead_letter_is_told_once_to_be_stored_or_lost() {
-        let (sender, mut orders) = mpsc::unbounded_channel();
-        Done::new(1, sender.clone()).done();
-        drop(Done::new(2, sender.clone()));
-
-        assert!(matches!(orders.try_recv(), Ok(Order::PutAway(1))));
-        assert!(matches!(orders.try_recv(), Ok(Order::Lost(2))));
-        assert!(orders.try_recv().is_err());
     }
 }

@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::channel::Done;
+use super::orders::Done;
 use crate::{
     backoff::Backoff,
     connection::{close_channel, open_confirm_channel},

@@ -14,6 +14,7 @@ mod acks;
 mod channel;
 mod dead_letters;
 mod nameless;
+mod orders;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

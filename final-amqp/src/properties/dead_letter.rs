@@ -7,8 +7,8 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 
-use super::{encode::long, fits, now, text};
-use crate::{names, publish::confirms::Wire};
+use super::{Wire, encode::long, fits, now, text};
+use crate::names;
 
 /// A delivery as it came, kept as long as it is in hand.
 #[derive(Clone, Debug)]

@@ -8,8 +8,8 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 
-use super::{fits, now};
-use crate::{names, publish::confirms::Wire};
+use super::{Wire, fits, now};
+use crate::names;
 
 /// What the properties depend on besides the message.
 #[derive(Clone, Copy, Debug)]

@@ -8,7 +8,11 @@ mod decode;
 mod encode;
 mod fingerprint;
 
-use lapin::types::{AMQPValue, FieldTable};
+use bytes::Bytes;
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, ShortString},
+};
 
 pub(crate) use self::{
     dead_letter::{Original, dead_letter},
@@ -21,6 +25,17 @@ pub(crate) use self::{
 const GO_CONTENT_TYPE: &str = "string";
 /// What a payload is unless said otherwise.
 const MSGPACK: &str = "application/msgpack";
+
+/// A message ready to be written.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    pub(crate) exchange: ShortString,
+    pub(crate) routing_key: ShortString,
+    pub(crate) properties: BasicProperties,
+    pub(crate) payload: Bytes,
+    /// Whether the broker gives it back if no queue wants it.
+    pub(crate) mandatory: bool,
+}
 
 /// Seconds since 1970.
 fn now() -> u64 {

@@ -12,25 +12,11 @@ use std::{
     time::Instant,
 };
 
-use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
-use lapin::{
-    BasicProperties, Channel, Confirmation, options::BasicPublishOptions, types::ShortString,
-};
+use lapin::{Channel, Confirmation, options::BasicPublishOptions};
 
 use super::sweep::{Sweep, Verdict};
-use crate::error::Fault;
-
-/// A message ready to be written.
-#[derive(Debug)]
-pub(crate) struct Wire {
-    pub(crate) exchange: ShortString,
-    pub(crate) routing_key: ShortString,
-    pub(crate) properties: BasicProperties,
-    pub(crate) payload: Bytes,
-    /// Whether the broker gives it back if no queue wants it.
-    pub(crate) mandatory: bool,
-}
+use crate::{error::Fault, properties::Wire};
 
 /// What is known of the messages of a channel that has ended.
 #[derive(Debug)]
