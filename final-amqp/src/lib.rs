@@ -11,7 +11,6 @@
 //! lapin, the client below, logs every returned message with headers and payload at `WARN` (target
 //! `lapin::returned_messages`), and the login bytes at `TRACE`: filter its targets accordingly.
 
-mod backoff;
 mod connection;
 mod consume;
 mod error;
@@ -22,10 +21,11 @@ pub mod fuzzing;
 mod inbound;
 mod link;
 mod names;
-mod notice;
 mod options;
+mod outage;
 mod properties;
 mod publish;
+mod retry_delay;
 mod topology;
 mod uri;
 

@@ -25,12 +25,12 @@ pub(crate) struct Ack {
 pub(crate) struct Acks {
     /// The tag of the first in `states`; everything before is settled.
     first: u64,
-    states: VecDeque<State>,
+    states: VecDeque<TagState>,
     finished: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum TagState {
     Open,
     Finished,
     Settled,
@@ -53,21 +53,21 @@ impl Acks {
         }
         // A gap does not happen; were there one, its tags would not be ours to ack.
         for _ in next..tag.min(next + 65_536) {
-            self.states.push_back(State::Settled);
+            self.states.push_back(TagState::Settled);
         }
-        self.states.push_back(State::Open);
+        self.states.push_back(TagState::Open);
     }
 
     /// Notes that a delivery is done. False if it was not open.
     pub(crate) fn finish(&mut self, tag: u64) -> bool {
-        let was_open = self.set(tag, State::Finished);
+        let was_open = self.set(tag, TagState::Finished);
         self.finished += usize::from(was_open);
         was_open
     }
 
     /// Notes that a delivery is handed back. False if it was not open.
-    pub(crate) fn hand_back(&mut self, tag: u64) -> bool {
-        self.set(tag, State::Settled)
+    pub(crate) fn requeue(&mut self, tag: u64) -> bool {
+        self.set(tag, TagState::Settled)
     }
 
     /// How many are finished and not acked.
@@ -78,8 +78,12 @@ impl Acks {
     /// The ack for what is finished before the first open delivery; it counts as settled from now on.
     pub(crate) fn flush_prefix(&mut self) -> Option<Ack> {
         let mut highest = None;
-        while let Some(state) = self.states.front().filter(|state| **state != State::Open) {
-            if *state == State::Finished {
+        while let Some(state) = self
+            .states
+            .front()
+            .filter(|state| **state != TagState::Open)
+        {
+            if *state == TagState::Finished {
                 highest = Some(self.first);
                 self.finished -= 1;
             }
@@ -99,8 +103,8 @@ impl Acks {
             return acks;
         }
         for (tag, state) in (self.first..).zip(&mut self.states) {
-            if *state == State::Finished {
-                *state = State::Settled;
+            if *state == TagState::Finished {
+                *state = TagState::Settled;
                 acks.push(Ack {
                     tag,
                     multiple: false,
@@ -111,12 +115,12 @@ impl Acks {
         acks
     }
 
-    fn set(&mut self, tag: u64, state: State) -> bool {
+    fn set(&mut self, tag: u64, state: TagState) -> bool {
         let index = tag
             .checked_sub(self.first)
             .and_then(|at| usize::try_from(at).ok());
         match index.and_then(|at| self.states.get_mut(at)) {
-            Some(have) if *have == State::Open => {
+            Some(have) if *have == TagState::Open => {
                 *have = state;
                 true
             }
@@ -162,7 +166,7 @@ mod tests {
     enum Step {
         Deliver,
         Finish(usize),
-        HandBack(usize),
+        Requeue(usize),
         FlushPrefix,
         Flush,
     }
@@ -171,7 +175,7 @@ mod tests {
         prop_oneof![
             4 => Just(Step::Deliver),
             4 => (0..40usize).prop_map(Step::Finish),
-            1 => (0..40usize).prop_map(Step::HandBack),
+            1 => (0..40usize).prop_map(Step::Requeue),
             2 => Just(Step::FlushPrefix),
             2 => Just(Step::Flush),
         ]
@@ -200,12 +204,12 @@ mod tests {
                         prop_assert!(!acks.finish(tag));
                         finished.insert(tag);
                     }
-                    Step::HandBack(at) if !open.is_empty() => {
+                    Step::Requeue(at) if !open.is_empty() => {
                         let tag = open.remove(at % open.len());
-                        prop_assert!(acks.hand_back(tag));
+                        prop_assert!(acks.requeue(tag));
                         server.unacked.remove(&tag);
                     }
-                    Step::Finish(_) | Step::HandBack(_) => {}
+                    Step::Finish(_) | Step::Requeue(_) => {}
                     Step::FlushPrefix => {
                         if let Some(ack) = acks.flush_prefix() {
                             server.ack(ack);
@@ -261,7 +265,7 @@ mod tests {
             }]
         );
         acks.finish(1);
-        acks.hand_back(2);
+        acks.requeue(2);
 
         // 3 is the end of the prefix, but settled: the multiple-ack stops at 1.
         assert_eq!(
@@ -280,7 +284,7 @@ mod tests {
 
         assert!(!acks.finish(0));
         assert!(!acks.finish(2));
-        assert!(!acks.hand_back(u64::MAX));
+        assert!(!acks.requeue(u64::MAX));
         assert_eq!(acks.flush(), []);
     }
 }

@@ -24,9 +24,9 @@ use tokio::{
 use super::{
     Intake,
     acks::{Ack, Acks},
-    dead_letters::{Job, Jobs},
-    nameless::Held,
-    orders::{ChannelSettler, Order},
+    dead_letters::{DeadLetterJob, DeadLetterJobs},
+    nameless::IdsInFlight,
+    order::{ChannelOrder, ChannelSettler},
 };
 use crate::{
     connection::{CALL_LIMIT, close_channel, open_channel, within},
@@ -45,16 +45,16 @@ const MANY: usize = 64;
 pub(crate) struct ConsumingChannel {
     channel: Channel,
     consumer: Consumer,
-    orders: mpsc::UnboundedReceiver<Order>,
+    orders: mpsc::UnboundedReceiver<ChannelOrder>,
     settler: Arc<ChannelSettler>,
     acks: Acks,
     /// The originals of what is in hand, for dead letters.
-    in_hand: HashMap<u64, (Original, Option<(MessageId, bool)>)>,
+    in_flight: HashMap<u64, (Original, Option<(MessageId, bool)>)>,
     /// The ids that were made for what is in hand.
-    nameless: Held,
+    nameless: IdsInFlight,
     /// Dead letters on their way.
     leaving: usize,
-    jobs: Jobs,
+    jobs: DeadLetterJobs,
 }
 
 impl ConsumingChannel {
@@ -62,7 +62,7 @@ impl ConsumingChannel {
     pub(crate) async fn open(
         connection: &Connection,
         intake: &Intake,
-        jobs: Jobs,
+        jobs: DeadLetterJobs,
     ) -> lapin::Result<Self> {
         let channel = open_channel(connection).await?;
         let qos = channel.basic_qos(intake.prefetch, BasicQosOptions::default());
@@ -86,8 +86,8 @@ impl ConsumingChannel {
             orders,
             settler: Arc::new(ChannelSettler::new(sender)),
             acks: Acks::new(),
-            in_hand: HashMap::new(),
-            nameless: Held::default(),
+            in_flight: HashMap::new(),
+            nameless: IdsInFlight::default(),
             leaving: 0,
             jobs,
         })
@@ -181,7 +181,7 @@ impl ConsumingChannel {
             routing_key: delivery.routing_key,
             payload,
         };
-        self.in_hand.insert(tag, (original, id));
+        self.in_flight.insert(tag, (original, id));
         Delivery::new(content, tag, Arc::<ChannelSettler>::clone(&self.settler))
     }
 
@@ -207,42 +207,43 @@ impl ConsumingChannel {
         Ok(())
     }
 
-    async fn obey(&mut self, intake: &Intake, order: Order) -> Result<(), String> {
+    async fn obey(&mut self, intake: &Intake, order: ChannelOrder) -> Result<(), String> {
         match order {
-            Order::Settle(tag, Settlement::Ack) => {
-                self.in_hand.remove(&tag);
+            ChannelOrder::Settle(tag, Settlement::Ack) => {
+                self.in_flight.remove(&tag);
                 self.nameless.finish(tag);
                 self.acks.finish(tag);
             }
-            Order::Settle(tag, Settlement::Requeue) => {
-                self.in_hand.remove(&tag);
-                self.hand_back(intake, tag).await?;
+            ChannelOrder::Settle(tag, Settlement::Requeue) => {
+                self.in_flight.remove(&tag);
+                self.requeue(intake, tag).await?;
             }
-            Order::Settle(tag, Settlement::DeadLetter(letter)) => {
-                if let Some((original, id)) = self.in_hand.remove(&tag) {
+            ChannelOrder::Settle(tag, Settlement::DeadLetter(letter)) => {
+                if let Some((original, id)) = self.in_flight.remove(&tag) {
                     self.leaving += 1;
-                    let done = self.settler.done(tag);
-                    self.jobs.put(Job::new(original, id, letter, done));
+                    let receipt = self.settler.receipt(tag);
+                    self.jobs
+                        .put(DeadLetterJob::new(original, id, letter, receipt));
                 }
             }
-            Order::PutAway(tag) => {
+            ChannelOrder::DeadLettered(tag) => {
                 self.leaving -= 1;
                 self.nameless.finish(tag);
                 self.acks.finish(tag);
             }
-            Order::Lost(tag) => {
+            ChannelOrder::DeadLetterLost(tag) => {
                 self.leaving -= 1;
-                self.hand_back(intake, tag).await?;
+                self.requeue(intake, tag).await?;
             }
         }
         Ok(())
     }
 
     /// Gives a delivery back to the queue.
-    async fn hand_back(&mut self, intake: &Intake, tag: u64) -> Result<(), String> {
+    async fn requeue(&mut self, intake: &Intake, tag: u64) -> Result<(), String> {
         // Before it can come again.
-        self.nameless.give_up(&intake.nameless, tag);
-        if !self.acks.hand_back(tag) {
+        self.nameless.requeue(&intake.nameless, tag);
+        if !self.acks.requeue(tag) {
             return Ok(());
         }
         let options = BasicNackOptions {

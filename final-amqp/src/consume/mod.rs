@@ -14,7 +14,7 @@ mod acks;
 mod channel;
 mod dead_letters;
 mod nameless;
-mod orders;
+mod order;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -33,15 +33,15 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     channel::ConsumingChannel,
-    dead_letters::{DeadLetters, Jobs},
+    dead_letters::{DeadLetterJobs, DeadLetters},
     nameless::Nameless,
 };
 use crate::{
-    backoff::Backoff,
     connection::{close, connect},
-    notice::Notice,
     options::Settings,
+    outage::OutageNotice,
     publish::Way,
+    retry_delay::RetryDelay,
     topology::Topology,
 };
 
@@ -62,7 +62,7 @@ pub(crate) struct Intake {
     channels: usize,
     /// Taken away when consuming stops, so that the bus sees the end of the stream.
     deliveries: Mutex<Option<mpsc::Sender<Delivery>>>,
-    notice: Notice,
+    notice: OutageNotice,
     nameless: Nameless,
     /// Take no more deliveries.
     stop: CancellationToken,
@@ -111,7 +111,7 @@ impl Subscription {
             prefetch: u16::try_from(share).unwrap_or(u16::MAX),
             channels,
             deliveries: Mutex::new(Some(sender)),
-            notice: Notice::new(Arc::clone(&way.service), "consuming"),
+            notice: OutageNotice::new(Arc::clone(&way.service), "consuming"),
             topology: topology.clone(),
             nameless: Nameless::default(),
             stop: CancellationToken::new(),
@@ -180,8 +180,8 @@ impl Drop for Subscription {
 }
 
 /// Keeps a connection and its channels until stopped.
-async fn supervise(intake: Arc<Intake>, jobs: Jobs, mut first: Option<Connection>) {
-    let mut backoff = Backoff::new();
+async fn supervise(intake: Arc<Intake>, jobs: DeadLetterJobs, mut first: Option<Connection>) {
+    let mut delay = RetryDelay::new();
     while !intake.stop.is_cancelled() {
         let attempt = match first.take() {
             Some(connection) => Ok(connection),
@@ -195,13 +195,13 @@ async fn supervise(intake: Arc<Intake>, jobs: Jobs, mut first: Option<Connection
                 let since = Instant::now();
                 incarnation(&intake, &jobs, Arc::new(connection)).await;
                 if since.elapsed() > GOOD {
-                    backoff = Backoff::new();
+                    delay = RetryDelay::new();
                 }
             }
             Err(error) => intake.notice.trouble(&error.to_string()),
         }
         select! {
-            () = sleep(backoff.pause()) => {}
+            () = sleep(delay.next()) => {}
             () = intake.stop.cancelled() => {}
         }
     }
@@ -219,7 +219,7 @@ async fn reconnect(intake: &Intake) -> Result<Connection, BrokerError> {
 }
 
 /// Lives as long as one connection.
-async fn incarnation(intake: &Arc<Intake>, jobs: &Jobs, connection: Arc<Connection>) {
+async fn incarnation(intake: &Arc<Intake>, jobs: &DeadLetterJobs, connection: Arc<Connection>) {
     let mut channels = JoinSet::new();
     for _ in 0..intake.channels {
         let (intake, jobs, connection) =
@@ -250,8 +250,8 @@ async fn keep_bindings(intake: &Intake, connection: &Connection) {
 }
 
 /// Keeps one channel consuming, while the connection lasts.
-async fn keep_channel(intake: &Intake, jobs: Jobs, connection: &Connection) {
-    let mut backoff = Backoff::new();
+async fn keep_channel(intake: &Intake, jobs: DeadLetterJobs, connection: &Connection) {
+    let mut delay = RetryDelay::new();
     // The connection came with everything declared.
     let mut declared = true;
     while connection.status().connected() && !intake.stop.is_cancelled() {
@@ -278,16 +278,20 @@ async fn keep_channel(intake: &Intake, jobs: Jobs, connection: &Connection) {
             }
         }
         if since.elapsed() > GOOD {
-            backoff = Backoff::new();
+            delay = RetryDelay::new();
         }
         select! {
-            () = sleep(backoff.pause()) => {}
+            () = sleep(delay.next()) => {}
             () = intake.stop.cancelled() => return,
         }
     }
 }
 
-async fn consume(intake: &Intake, jobs: Jobs, connection: &Connection) -> Result<(), String> {
+async fn consume(
+    intake: &Intake,
+    jobs: DeadLetterJobs,
+    connection: &Connection,
+) -> Result<(), String> {
     let opening = ConsumingChannel::open(connection, intake, jobs);
     let Some(opened) = intake.abort.run_until_cancelled(opening).await else {
         return Ok(());

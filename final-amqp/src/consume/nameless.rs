@@ -24,10 +24,10 @@ const ON_ITS_WAY: Duration = Duration::from_secs(30);
 
 /// The ids of what will be delivered again, by what it looks like.
 #[derive(Debug, Default)]
-pub(super) struct Nameless(Mutex<Given>);
+pub(super) struct Nameless(Mutex<MadeIds>);
 
 #[derive(Debug, Default)]
-struct Given {
+struct MadeIds {
     /// The newest last.
     ids: HashMap<Uuid, Vec<MessageId>>,
     /// The oldest first; some may be taken again.
@@ -44,7 +44,7 @@ impl Nameless {
         given.take(looks).unwrap_or_else(MessageId::new)
     }
 
-    fn give_up(&self, looks: Uuid, id: MessageId) {
+    fn requeue(&self, looks: Uuid, id: MessageId) {
         let mut given = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         given.ids.entry(looks).or_default().push(id);
         given.order.push_back((looks, id));
@@ -56,7 +56,7 @@ impl Nameless {
     }
 }
 
-impl Given {
+impl MadeIds {
     fn take(&mut self, looks: Uuid) -> Option<MessageId> {
         let ids = self.ids.get_mut(&looks)?;
         let id = ids.pop();
@@ -78,12 +78,12 @@ impl Given {
 
 /// The ids of what one channel has in hand, or has acked a moment ago.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(super) struct IdsInFlight {
     ids: HashMap<u64, (Uuid, MessageId)>,
     acked: VecDeque<(Instant, Uuid, MessageId)>,
 }
 
-impl Held {
+impl IdsInFlight {
     pub(super) fn take(&mut self, tag: u64, looks: Uuid, id: MessageId) {
         self.ids.insert(tag, (looks, id));
     }
@@ -106,9 +106,9 @@ impl Held {
     }
 
     /// It is handed back now.
-    pub(super) fn give_up(&mut self, nameless: &Nameless, tag: u64) {
+    pub(super) fn requeue(&mut self, nameless: &Nameless, tag: u64) {
         if let Some((looks, id)) = self.ids.remove(&tag) {
-            nameless.give_up(looks, id);
+            nameless.requeue(looks, id);
         }
     }
 
@@ -118,11 +118,11 @@ impl Held {
         let now = Instant::now();
         for (at, looks, id) in self.acked.drain(..) {
             if was_lost && now.duration_since(at) <= ON_ITS_WAY {
-                nameless.give_up(looks, id);
+                nameless.requeue(looks, id);
             }
         }
         for (_, (looks, id)) in self.ids.drain() {
-            nameless.give_up(looks, id);
+            nameless.requeue(looks, id);
         }
     }
 }
@@ -138,14 +138,14 @@ mod tests {
     #[test]
     fn equal_messages_have_ids_of_their_own_and_keep_them_when_they_come_again() {
         let nameless = Nameless::default();
-        let mut held = Held::default();
+        let mut held = IdsInFlight::default();
         let first: BTreeSet<_> = (0..3).map(|_| nameless.id(LOOKS, false)).collect();
         for (tag, id) in (0..).zip(&first) {
             held.take(tag, LOOKS, *id);
         }
         assert_eq!(first.len(), 3);
 
-        held.give_up(&nameless, 1);
+        held.requeue(&nameless, 1);
         held.end(&nameless, true);
         // One that nobody here has seen comes in between.
         let other = nameless.id(LOOKS, false);
@@ -159,22 +159,22 @@ mod tests {
     #[test]
     fn what_is_in_hand_has_its_id_again_before_what_was_acked() {
         let nameless = Nameless::default();
-        let mut held = Held::default();
-        let (acked, in_hand) = (nameless.id(LOOKS, false), nameless.id(LOOKS, false));
+        let mut held = IdsInFlight::default();
+        let (acked, in_flight) = (nameless.id(LOOKS, false), nameless.id(LOOKS, false));
         held.take(1, LOOKS, acked);
-        held.take(2, LOOKS, in_hand);
+        held.take(2, LOOKS, in_flight);
         held.finish(1);
 
         held.end(&nameless, true);
 
-        assert_eq!(nameless.id(LOOKS, true), in_hand);
+        assert_eq!(nameless.id(LOOKS, true), in_flight);
         assert_eq!(nameless.id(LOOKS, true), acked);
     }
 
     #[test]
     fn what_was_acked_on_a_channel_that_ended_in_order_is_forgotten() {
         let nameless = Nameless::default();
-        let mut held = Held::default();
+        let mut held = IdsInFlight::default();
         let acked = nameless.id(LOOKS, false);
         held.take(1, LOOKS, acked);
         held.finish(1);
@@ -188,7 +188,7 @@ mod tests {
     fn the_oldest_are_forgotten() {
         let nameless = Nameless::default();
         for n in 0..2 * LIMIT as u128 {
-            nameless.give_up(Uuid::from_u128(n), MessageId::new());
+            nameless.requeue(Uuid::from_u128(n), MessageId::new());
         }
         let given = nameless.0.lock().unwrap();
         assert_eq!((given.ids.len(), given.order.len()), (LIMIT, LIMIT));

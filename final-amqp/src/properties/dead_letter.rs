@@ -7,7 +7,7 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 
-use super::{Wire, encode::long, fits, now, text};
+use super::{WireMessage, encode::long, fits, now, text};
 use crate::names;
 
 /// A delivery as it came, kept as long as it is in hand.
@@ -29,7 +29,7 @@ pub(crate) fn dead_letter(
     (service, queue): (&str, &str),
     frame_max: u32,
     bare: bool,
-) -> Result<Wire, String> {
+) -> Result<WireMessage, String> {
     let short = |text: &str| names::short(text).map_err(|error| error.to_string());
     let ours = |headers: &mut FieldTable| {
         // A Delivery can be settled with a reason that was not cut.
@@ -58,7 +58,7 @@ pub(crate) fn dead_letter(
         headers = FieldTable::default();
         ours(&mut headers)?;
     }
-    Ok(Wire {
+    Ok(WireMessage {
         exchange: short(&names::dead_letter_exchange(queue))?,
         routing_key: original.routing_key.clone(),
         properties: properties(&original.properties, headers, short(id)?, bare),

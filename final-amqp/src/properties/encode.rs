@@ -8,7 +8,7 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 
-use super::{Wire, fits, now};
+use super::{WireMessage, fits, now};
 use crate::names;
 
 /// What the properties depend on besides the message.
@@ -25,9 +25,9 @@ pub(crate) fn encode(
     options: &WireOptions<'_>,
     sending: &Sending,
     mandatory: bool,
-) -> Result<Wire, String> {
+) -> Result<WireMessage, String> {
     let message = sending.message();
-    Ok(Wire {
+    Ok(WireMessage {
         exchange: short("topic", message.topic())?,
         routing_key: short("topic", message.topic())?,
         properties: properties(options, message, sending.expires_in())?,

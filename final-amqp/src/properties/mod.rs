@@ -28,7 +28,7 @@ const MSGPACK: &str = "application/msgpack";
 
 /// A message ready to be written.
 #[derive(Debug)]
-pub(crate) struct Wire {
+pub(crate) struct WireMessage {
     pub(crate) exchange: ShortString,
     pub(crate) routing_key: ShortString,
     pub(crate) properties: BasicProperties,

@@ -17,12 +17,12 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{confirms::ConfirmChannel, lane::Lane};
+use super::{channel::PublishChannel, confirms::ConfirmChannel};
 use crate::{
-    backoff::Backoff,
     connection::{close, close_channel, connect, open_confirm_channel},
     error::{Fault, code},
     properties,
+    retry_delay::RetryDelay,
 };
 
 /// How many are tried at once.
@@ -31,7 +31,7 @@ const AT_ONCE: usize = 8;
 const IDLE: Duration = Duration::from_secs(30);
 
 /// What one attempt says.
-enum Attempt {
+enum AloneAttempt {
     /// The message is settled.
     Settled,
     /// The connection ended with the server's reason, and it may be this message.
@@ -39,9 +39,9 @@ enum Attempt {
 }
 
 /// Publishes from the queue of suspects until told to stop.
-pub(crate) async fn run(lane: Lane) {
+pub(crate) async fn run(lane: PublishChannel) {
     let mut connection: Option<Arc<Connection>> = None;
-    let mut backoff = Backoff::new();
+    let mut delay = RetryDelay::new();
     let mut blocked = lane.way.blocked.subscribe();
     loop {
         let is_blocked = *blocked.borrow_and_update();
@@ -64,13 +64,13 @@ pub(crate) async fn run(lane: Lane) {
                 Some(open) => open,
                 None => {
                     select! {
-                        () = sleep(backoff.pause()) => continue,
+                        () = sleep(delay.next()) => continue,
                         () = lane.stop.cancelled() => break,
                     }
                 }
             },
         };
-        backoff = Backoff::new();
+        delay = RetryDelay::new();
         let hard = lane.try_all(&open).await;
         connection = Some(open);
         if !hard.is_empty() {
@@ -81,7 +81,7 @@ pub(crate) async fn run(lane: Lane) {
     goodbye(connection).await;
 }
 
-impl Lane {
+impl PublishChannel {
     async fn quarantine(&self) -> Option<Arc<Connection>> {
         connect(&self.way.settings, &self.way.service, "quarantine")
             .await
@@ -107,9 +107,9 @@ impl Lane {
             select! {
                 ended = running.join_next() => match ended {
                     None => return hard,
-                    Some(Ok(Attempt::Hard(sending, text))) => hard.push((sending, text)),
+                    Some(Ok(AloneAttempt::Hard(sending, text))) => hard.push((sending, text)),
                     // A task that was aborted dropped its message: lost.
-                    Some(Ok(Attempt::Settled) | Err(_)) => {}
+                    Some(Ok(AloneAttempt::Settled) | Err(_)) => {}
                 },
                 // One that the broker does not answer holds up nobody else.
                 () = self.way.alone.filled(), if has_room && !running.is_empty() => {}
@@ -131,31 +131,31 @@ impl Lane {
                 continue;
             };
             match self.clone().attempt(Arc::clone(&connection), sending).await {
-                Attempt::Settled => {}
-                Attempt::Hard(sending, text) => sending.confirm(Confirm::Faulty(text)),
+                AloneAttempt::Settled => {}
+                AloneAttempt::Hard(sending, text) => sending.confirm(Confirm::Faulty(text)),
             }
             goodbye(Some(connection)).await;
         }
     }
 
     /// Publishes one message on a new channel.
-    async fn attempt(self, connection: Arc<Connection>, sending: Sending) -> Attempt {
+    async fn attempt(self, connection: Arc<Connection>, sending: Sending) -> AloneAttempt {
         let wire = properties::encode(&self.way.wire_options(&connection), &sending, true);
         let wire = match wire {
             Ok(wire) => wire,
             Err(reason) => {
                 sending.confirm(Confirm::Faulty(reason));
-                return Attempt::Settled;
+                return AloneAttempt::Settled;
             }
         };
         // Without a channel the message is lost: it was not written.
         let Ok(channel) = open_confirm_channel(&connection).await else {
-            return Attempt::Settled;
+            return AloneAttempt::Settled;
         };
         // It may have waited for others that were tried one by one.
         if !sending.is_ours() {
             sending.confirm(Confirm::LeaseOver);
-            return Attempt::Settled;
+            return AloneAttempt::Settled;
         }
         let id = sending.message().id();
         let mut confirms = ConfirmChannel::new(channel, MessageId::from_text);
@@ -177,15 +177,15 @@ impl Lane {
                     if *reply == code::NOT_FOUND {
                         self.exchanges.forget();
                     }
-                    sending.confirm(super::lane::sole(*reply, text));
+                    sending.confirm(super::channel::sole(*reply, text));
                 }
                 Some(Fault::Connection(_, text) | Fault::Unwritable(text)) => {
-                    return Attempt::Hard(sending, text.clone());
+                    return AloneAttempt::Hard(sending, text.clone());
                 }
             }
         }
         close_channel(&broken.channel).await;
-        Attempt::Settled
+        AloneAttempt::Settled
     }
 }
 

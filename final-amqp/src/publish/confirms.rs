@@ -15,8 +15,8 @@ use std::{
 use futures::{FutureExt, future::BoxFuture};
 use lapin::{Channel, Confirmation, options::BasicPublishOptions};
 
-use super::sweep::{Sweep, Verdict};
-use crate::{error::Fault, properties::Wire};
+use super::sweep::{Sweep, SweepVerdict};
+use crate::{error::Fault, properties::WireMessage};
 
 /// What is known of the messages of a channel that has ended.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ impl<I: Eq + Hash, T> ConfirmChannel<I, T> {
     }
 
     /// Queues a message; it is written by the next [`turn`](Self::turn).
-    pub(crate) fn publish(&mut self, wire: Wire, id: I, ticket: T) {
+    pub(crate) fn publish(&mut self, wire: WireMessage, id: I, ticket: T) {
         let channel = self.channel.clone();
         let answer = async move {
             let options = BasicPublishOptions {
@@ -98,11 +98,15 @@ impl<I: Eq + Hash, T> ConfirmChannel<I, T> {
     /// Writes what is queued and waits until messages are decided, or the channel has ended.
     ///
     /// Cancel safe: nothing is lost when the future is dropped.
-    pub(crate) async fn turn(&mut self, verdicts: &mut Vec<(T, Verdict)>) {
+    pub(crate) async fn turn(&mut self, verdicts: &mut Vec<(T, SweepVerdict)>) {
         poll_fn(|cx| self.poll_turn(cx, verdicts)).await;
     }
 
-    fn poll_turn(&mut self, cx: &mut Context<'_>, verdicts: &mut Vec<(T, Verdict)>) -> Poll<()> {
+    fn poll_turn(
+        &mut self,
+        cx: &mut Context<'_>,
+        verdicts: &mut Vec<(T, SweepVerdict)>,
+    ) -> Poll<()> {
         loop {
             let news = self.round(cx);
             self.sweep.end_round(verdicts);
@@ -159,7 +163,7 @@ impl<I: Eq + Hash, T> ConfirmChannel<I, T> {
     }
 
     /// Ends the channel and says what is known of its messages.
-    pub(crate) async fn end(mut self, verdicts: &mut Vec<(T, Verdict)>) -> Broken<T> {
+    pub(crate) async fn end(mut self, verdicts: &mut Vec<(T, SweepVerdict)>) -> Broken<T> {
         // What resolved before the end is visible in the next round and proven by the one after.
         poll_fn(|cx| {
             for _ in 0..2 {

@@ -16,12 +16,12 @@ use crate::topology::{self, Exchange};
 /// Dropping it drops those.
 #[derive(Debug)]
 pub(crate) struct Exchanges {
-    known: Mutex<HashMap<Arc<str>, Known>>,
+    known: Mutex<HashMap<Arc<str>, ExchangeState>>,
     wanted: mpsc::UnboundedSender<Arc<str>>,
 }
 
 #[derive(Debug)]
-enum Known {
+enum ExchangeState {
     Declaring(Vec<Outgoing>),
     Declared,
 }
@@ -41,13 +41,13 @@ impl Exchanges {
     pub(crate) fn admit(&self, message: Outgoing) -> Option<Outgoing> {
         let mut known = self.lock();
         match known.get_mut(message.topic()) {
-            Some(Known::Declared) => return Some(message),
-            Some(Known::Declaring(waiting)) => waiting.push(message),
+            Some(ExchangeState::Declared) => return Some(message),
+            Some(ExchangeState::Declaring(waiting)) => waiting.push(message),
             None => {
                 let topic = message.shared_topic();
                 // Without a receiver the connection is over, and so is this map.
                 let _ = self.wanted.send(Arc::clone(&topic));
-                known.insert(topic, Known::Declaring(vec![message]));
+                known.insert(topic, ExchangeState::Declaring(vec![message]));
             }
         }
         None
@@ -56,31 +56,31 @@ impl Exchanges {
     /// Forgets what is declared: somebody deleted an exchange.
     pub(crate) fn forget(&self) {
         self.lock()
-            .retain(|_, known| matches!(known, Known::Declaring(_)));
+            .retain(|_, known| matches!(known, ExchangeState::Declaring(_)));
     }
 
     /// Whether no message waits in here.
     pub(crate) fn is_idle(&self) -> bool {
         self.lock()
             .values()
-            .all(|known| matches!(known, Known::Declared))
+            .all(|known| matches!(known, ExchangeState::Declared))
     }
 
     /// Gives out what waited for a topic; messages to it may go from now on if it is `declared`.
     fn waited_for(&self, topic: &Arc<str>, declared: bool) -> Vec<Outgoing> {
         let mut known = self.lock();
         let waited = if declared {
-            known.insert(Arc::clone(topic), Known::Declared)
+            known.insert(Arc::clone(topic), ExchangeState::Declared)
         } else {
             known.remove(topic)
         };
         match waited {
-            Some(Known::Declaring(waiting)) => waiting,
+            Some(ExchangeState::Declaring(waiting)) => waiting,
             _ => Vec::new(),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Known>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, ExchangeState>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

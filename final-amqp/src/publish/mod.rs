@@ -1,8 +1,8 @@
 //! The way out: what the bus sends, and what the broker says to it.
 //!
 //! ```text
-//! Link::send ─▶ Queue (shared) ─▶ lanes 1..n, a confirm channel each ─▶ sweep ─▶ Confirm
-//!         └───▶ Queue (alone)  ─▶ quarantine: one message per channel ─────────▶ Confirm
+//! Link::send ─▶ SendQueue (shared) ─▶ lanes 1..n, a confirm channel each ─▶ sweep ─▶ Confirm
+//!         └───▶ SendQueue (alone)  ─▶ quarantine: one message per channel ─────────▶ Confirm
 //! ```
 //!
 //! One supervisor keeps the connection: each incarnation has new channels, new lanes and a new list
@@ -10,9 +10,9 @@
 //! queues are shut, so whatever waits is settled as lost at once.
 
 mod alone;
+mod channel;
 pub(crate) mod confirms;
 mod exchanges;
-mod lane;
 pub(crate) mod pause;
 mod queue;
 mod refusals;
@@ -23,7 +23,7 @@ use std::{
     time::Instant,
 };
 
-use final_core::broker::{Lane as Which, LinkState, Outgoing};
+use final_core::broker::{Lane, LinkState, Outgoing};
 use futures::StreamExt;
 use lapin::{Connection, Event};
 use tokio::{
@@ -34,13 +34,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{exchanges::Exchanges, lane::Lane, queue::Queue};
+use self::{channel::PublishChannel, exchanges::Exchanges, queue::SendQueue};
 use crate::{
-    backoff::Backoff,
     connection::{close, connect, open_confirm_channel},
-    notice::Notice,
     options::Settings,
+    outage::OutageNotice,
     properties::WireOptions,
+    retry_delay::RetryDelay,
 };
 
 /// How often a connection is looked at, besides its events.
@@ -55,15 +55,15 @@ const STOP_LIMIT: Duration = Duration::from_secs(3);
 pub(crate) struct Way {
     pub(crate) settings: Arc<Settings>,
     pub(crate) service: Arc<str>,
-    pub(crate) shared: Queue,
-    pub(crate) alone: Queue,
+    pub(crate) shared: SendQueue,
+    pub(crate) alone: SendQueue,
     /// Whether the broker asked us to pause.
     pub(crate) blocked: watch::Sender<bool>,
     /// The connection, while there is one.
     pub(crate) connection: watch::Sender<Option<Arc<Connection>>>,
     state: watch::Sender<LinkState>,
     window: usize,
-    notice: Notice,
+    notice: OutageNotice,
     finish: CancellationToken,
     finish_by: OnceLock<Instant>,
 }
@@ -73,7 +73,7 @@ impl Way {
     fn put_back(&self, messages: Vec<Outgoing>) {
         let (alone, shared) = messages
             .into_iter()
-            .partition(|message| message.lane() == Which::Alone);
+            .partition(|message| message.lane() == Lane::Alone);
         self.shared.put_back(shared);
         self.alone.put_back(alone);
     }
@@ -116,13 +116,13 @@ impl Publisher {
     ) -> Self {
         let way = Arc::new(Way {
             settings,
-            shared: Queue::new(),
-            alone: Queue::new(),
+            shared: SendQueue::new(),
+            alone: SendQueue::new(),
             blocked: watch::Sender::new(false),
             connection: watch::Sender::new(None),
             state: watch::Sender::new(LinkState::Away),
             window: window.max(1),
-            notice: Notice::new(Arc::clone(&service), "the publishing connection"),
+            notice: OutageNotice::new(Arc::clone(&service), "the publishing connection"),
             service,
             finish: CancellationToken::new(),
             finish_by: OnceLock::new(),
@@ -148,8 +148,8 @@ impl Publisher {
             return;
         }
         match message.lane() {
-            Which::Shared => self.way.shared.push(message),
-            Which::Alone => self.way.alone.push(message),
+            Lane::Shared => self.way.shared.push(message),
+            Lane::Alone => self.way.alone.push(message),
         }
     }
 
@@ -180,7 +180,7 @@ impl Drop for Publisher {
 
 /// Keeps a connection until finished.
 async fn supervise(way: Arc<Way>, mut first: Option<Connection>) {
-    let mut backoff = Backoff::new();
+    let mut delay = RetryDelay::new();
     while !way.is_finishing() {
         let attempt = match first.take() {
             Some(connection) => Ok(connection),
@@ -200,13 +200,13 @@ async fn supervise(way: Arc<Way>, mut first: Option<Connection>) {
                     Err(why) => way.notice.trouble(&why),
                 }
                 if since.elapsed() > GOOD {
-                    backoff = Backoff::new();
+                    delay = RetryDelay::new();
                 }
             }
             Err(error) => way.notice.trouble(&error.to_string()),
         }
         select! {
-            () = sleep(backoff.pause()) => {}
+            () = sleep(delay.next()) => {}
             () = way.finish.cancelled() => {}
         }
     }
@@ -222,7 +222,7 @@ async fn incarnation(way: &Arc<Way>, connection: Arc<Connection>) -> Result<(), 
     let _stop_if_dropped = stop.clone().drop_guard();
     let mute = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    if let Err(error) = start_lanes(way, &connection, &stop, &mute, &mut tasks).await {
+    if let Err(error) = start_channels(way, &connection, &stop, &mute, &mut tasks).await {
         close(&connection).await;
         return Err(error.to_string());
     }
@@ -280,7 +280,7 @@ async fn incarnation(way: &Arc<Way>, connection: Arc<Connection>) -> Result<(), 
     if finished { Ok(()) } else { Err(why) }
 }
 
-async fn start_lanes(
+async fn start_channels(
     way: &Arc<Way>,
     connection: &Arc<Connection>,
     stop: &CancellationToken,
@@ -290,7 +290,7 @@ async fn start_lanes(
     let (exchanges, orders) = Exchanges::new();
     let exchanges = Arc::new(exchanges);
     let channels = way.settings.publish_channels;
-    let lane = Lane {
+    let lane = PublishChannel {
         way: Arc::clone(way),
         connection: Arc::clone(connection),
         exchanges: Arc::clone(&exchanges),
@@ -300,7 +300,7 @@ async fn start_lanes(
     };
     for _ in 0..channels {
         let channel = open_confirm_channel(connection).await?;
-        tasks.spawn(lane::run(lane.clone(), channel));
+        tasks.spawn(channel::run(lane.clone(), channel));
     }
     tasks.spawn(alone::run(lane));
     let declaring = exchanges::declare(Arc::clone(way), Arc::clone(connection), exchanges, orders);

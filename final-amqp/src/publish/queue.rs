@@ -15,31 +15,31 @@ use tokio::sync::Notify;
 ///                                sealed: nothing comes any more, what is here still goes
 /// ```
 #[derive(Debug)]
-pub(crate) struct Queue {
-    inner: Mutex<Inner>,
+pub(crate) struct SendQueue {
+    inner: Mutex<Messages>,
     filled: Notify,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct Messages {
     messages: VecDeque<Outgoing>,
-    state: State,
+    state: QueueState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum QueueState {
     Shut,
     Open,
     Sealed,
 }
 
-impl Queue {
+impl SendQueue {
     /// A queue that is shut.
     pub(crate) fn new() -> Self {
         Self {
-            inner: Mutex::new(Inner {
+            inner: Mutex::new(Messages {
                 messages: VecDeque::new(),
-                state: State::Shut,
+                state: QueueState::Shut,
             }),
             filled: Notify::new(),
         }
@@ -48,7 +48,7 @@ impl Queue {
     /// Takes a message, or drops it if the queue takes none.
     pub(crate) fn push(&self, message: Outgoing) {
         let mut inner = self.lock();
-        if inner.state == State::Open {
+        if inner.state == QueueState::Open {
             inner.messages.push_back(message);
             drop(inner);
             self.filled.notify_one();
@@ -62,7 +62,7 @@ impl Queue {
     /// Takes messages back that were here before.
     pub(crate) fn put_back(&self, messages: Vec<Outgoing>) {
         let mut inner = self.lock();
-        if inner.state == State::Shut {
+        if inner.state == QueueState::Shut {
             drop(inner);
             drop(messages);
         } else {
@@ -98,28 +98,28 @@ impl Queue {
 
     pub(crate) fn open(&self) {
         let mut inner = self.lock();
-        if inner.state == State::Shut {
-            inner.state = State::Open;
+        if inner.state == QueueState::Shut {
+            inner.state = QueueState::Open;
         }
     }
 
     pub(crate) fn seal(&self) {
         let mut inner = self.lock();
-        if inner.state == State::Open {
-            inner.state = State::Sealed;
+        if inner.state == QueueState::Open {
+            inner.state = QueueState::Sealed;
         }
     }
 
     /// Drops everything: it was never sent, hence lost.
     pub(crate) fn shut(&self) {
         let mut inner = self.lock();
-        inner.state = State::Shut;
+        inner.state = QueueState::Shut;
         let messages = std::mem::take(&mut inner.messages);
         drop(inner);
         drop(messages);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Messages> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -24,7 +24,7 @@ use std::{collections::HashSet, hash::Hash, mem};
 
 /// What became of a message the broker has answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum SweepVerdict {
     Stored,
     Unroutable,
     Refused,
@@ -117,7 +117,7 @@ impl<I: Eq + Hash, T> Sweep<I, T> {
     }
 
     /// Ends a round in which every outstanding confirm was looked at once, and gives the verdicts.
-    pub(crate) fn end_round(&mut self, verdicts: &mut Vec<(T, Verdict)>) {
+    pub(crate) fn end_round(&mut self, verdicts: &mut Vec<(T, SweepVerdict)>) {
         let idle = self.outstanding == 0 && !self.broken;
         for answer in mem::take(&mut self.undecided) {
             // A nack waits for the same proof: were its return still hidden, it would later be taken
@@ -129,11 +129,11 @@ impl<I: Eq + Hash, T> Sweep<I, T> {
                     self.clean >= Some(answer.published_then)
                 };
             if self.returned.remove(&answer.id) {
-                verdicts.push((answer.ticket, Verdict::Unroutable));
+                verdicts.push((answer.ticket, SweepVerdict::Unroutable));
             } else if proven && answer.acked {
-                verdicts.push((answer.ticket, Verdict::Stored));
+                verdicts.push((answer.ticket, SweepVerdict::Stored));
             } else if proven {
-                verdicts.push((answer.ticket, Verdict::Refused));
+                verdicts.push((answer.ticket, SweepVerdict::Refused));
             } else {
                 self.undecided.push(answer);
             }

@@ -7,17 +7,17 @@ const LONGEST: Duration = Duration::from_secs(5);
 
 /// Doubles from 100 ms to 5 s, each pause with jitter so that a fleet does not return at once.
 #[derive(Debug)]
-pub(crate) struct Backoff {
+pub(crate) struct RetryDelay {
     next: Duration,
 }
 
-impl Backoff {
+impl RetryDelay {
     pub(crate) fn new() -> Self {
         Self { next: FIRST }
     }
 
     /// The next pause: between half and all of what is due.
-    pub(crate) fn pause(&mut self) -> Duration {
+    pub(crate) fn next(&mut self) -> Duration {
         let due = self.next;
         self.next = (due * 2).min(LONGEST);
         due.mul_f64(0.5 + fastrand::f64() / 2.0)
@@ -30,10 +30,8 @@ mod tests {
 
     #[test]
     fn stays_between_its_bounds() {
-        let mut backoff = Backoff::new();
-        let pauses: Vec<_> = std::iter::repeat_with(|| backoff.pause())
-            .take(50)
-            .collect();
+        let mut delay = RetryDelay::new();
+        let pauses: Vec<_> = std::iter::repeat_with(|| delay.next()).take(50).collect();
 
         assert!(pauses[0] >= FIRST / 2 && pauses[0] <= FIRST);
         assert!(pauses.iter().all(|pause| *pause <= LONGEST));

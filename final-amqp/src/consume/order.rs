@@ -5,46 +5,46 @@ use tokio::sync::mpsc;
 
 /// What a channel is told from outside.
 #[derive(Debug)]
-pub(crate) enum Order {
+pub(crate) enum ChannelOrder {
     Settle(u64, Settlement),
     /// The dead letter for this tag is stored.
-    PutAway(u64),
+    DeadLettered(u64),
     /// The dead letter for this tag got lost on its way.
-    Lost(u64),
+    DeadLetterLost(u64),
 }
 
 /// Where the deliveries of one channel incarnation are settled. Once the channel is gone nobody
 /// receives, and settling is void.
 #[derive(Debug)]
-pub(crate) struct ChannelSettler(mpsc::UnboundedSender<Order>);
+pub(crate) struct ChannelSettler(mpsc::UnboundedSender<ChannelOrder>);
 
 impl ChannelSettler {
-    pub(crate) fn new(channel: mpsc::UnboundedSender<Order>) -> Self {
+    pub(crate) fn new(channel: mpsc::UnboundedSender<ChannelOrder>) -> Self {
         Self(channel)
     }
 
     /// What tells the channel how the dead letter of a delivery ended.
-    pub(crate) fn done(&self, tag: u64) -> Done {
-        Done::new(tag, self.0.clone())
+    pub(crate) fn receipt(&self, tag: u64) -> DeadLetterReceipt {
+        DeadLetterReceipt::new(tag, self.0.clone())
     }
 }
 
 impl Settler for ChannelSettler {
     fn settle(&self, tag: u64, settlement: Settlement) {
-        let _ = self.0.send(Order::Settle(tag, settlement));
+        let _ = self.0.send(ChannelOrder::Settle(tag, settlement));
     }
 }
 
 /// Tells the channel a dead letter came from that it is stored; dropped before, that it got lost.
 #[derive(Debug)]
-pub(crate) struct Done {
+pub(crate) struct DeadLetterReceipt {
     tag: u64,
     /// Until it has been told.
-    channel: Option<mpsc::UnboundedSender<Order>>,
+    channel: Option<mpsc::UnboundedSender<ChannelOrder>>,
 }
 
-impl Done {
-    fn new(tag: u64, channel: mpsc::UnboundedSender<Order>) -> Self {
+impl DeadLetterReceipt {
+    fn new(tag: u64, channel: mpsc::UnboundedSender<ChannelOrder>) -> Self {
         let channel = Some(channel);
         Self { tag, channel }
     }
@@ -56,21 +56,21 @@ impl Done {
             .is_none_or(mpsc::UnboundedSender::is_closed)
     }
 
-    pub(crate) fn done(mut self) {
-        self.tell(Order::PutAway(self.tag));
+    pub(crate) fn stored(mut self) {
+        self.tell(ChannelOrder::DeadLettered(self.tag));
     }
 
     /// Only the first time.
-    fn tell(&mut self, order: Order) {
+    fn tell(&mut self, order: ChannelOrder) {
         if let Some(channel) = self.channel.take() {
             let _ = channel.send(order);
         }
     }
 }
 
-impl Drop for Done {
+impl Drop for DeadLetterReceipt {
     fn drop(&mut self) {
-        self.tell(Order::Lost(self.tag));
+        self.tell(ChannelOrder::DeadLetterLost(self.tag));
     }
 }
 
@@ -81,11 +81,17 @@ mod tests {
     #[test]
     fn a_dead_letter_is_told_once_to_be_stored_or_lost() {
         let (sender, mut orders) = mpsc::unbounded_channel();
-        Done::new(1, sender.clone()).done();
-        drop(Done::new(2, sender.clone()));
+        DeadLetterReceipt::new(1, sender.clone()).stored();
+        drop(DeadLetterReceipt::new(2, sender.clone()));
 
-        assert!(matches!(orders.try_recv(), Ok(Order::PutAway(1))));
-        assert!(matches!(orders.try_recv(), Ok(Order::Lost(2))));
+        assert!(matches!(
+            orders.try_recv(),
+            Ok(ChannelOrder::DeadLettered(1))
+        ));
+        assert!(matches!(
+            orders.try_recv(),
+            Ok(ChannelOrder::DeadLetterLost(2))
+        ));
         assert!(orders.try_recv().is_err());
     }
 }

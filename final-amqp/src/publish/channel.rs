@@ -17,7 +17,7 @@ use super::{
     exchanges::Exchanges,
     pause::Pause,
     refusals::Refusals,
-    sweep::Verdict,
+    sweep::SweepVerdict,
 };
 use crate::{
     connection::{close_channel, open_confirm_channel},
@@ -27,7 +27,7 @@ use crate::{
 
 /// What the lanes of one connection share.
 #[derive(Clone)]
-pub(crate) struct Lane {
+pub(crate) struct PublishChannel {
     pub(crate) way: Arc<Way>,
     pub(crate) connection: Arc<Connection>,
     pub(crate) exchanges: Arc<Exchanges>,
@@ -43,7 +43,7 @@ type Confirms = ConfirmChannel<MessageId, Sending>;
 
 /// Publishes from the shared queue until told to stop or the connection ends; a channel that ends
 /// before that is replaced.
-pub(crate) async fn run(lane: Lane, first: Channel) {
+pub(crate) async fn run(lane: PublishChannel, first: Channel) {
     let mut channel = Some(first);
     let mut refusals = Refusals::new();
     while !lane.stop.is_cancelled() && lane.connection.status().connected() {
@@ -63,7 +63,7 @@ pub(crate) async fn run(lane: Lane, first: Channel) {
     }
 }
 
-impl Lane {
+impl PublishChannel {
     /// Publishes on one channel until it ends. True if there is nothing more to do.
     async fn serve(&self, channel: Channel, refusals: &mut Refusals) -> bool {
         let mut confirms = Confirms::new(channel, MessageId::from_text);
@@ -241,28 +241,28 @@ fn names(text: &str, topic: &str) -> bool {
     text.contains(&format!("exchange '{topic}' in vhost"))
 }
 
-fn note(refusals: &mut Refusals, verdicts: &[(Sending, Verdict)]) {
+fn note(refusals: &mut Refusals, verdicts: &[(Sending, SweepVerdict)]) {
     for (sending, verdict) in verdicts {
         let topic = sending.message().topic();
         match verdict {
-            Verdict::Refused => refusals.refused(topic, Instant::now()),
-            Verdict::Stored | Verdict::Unroutable => refusals.stored(topic),
+            SweepVerdict::Refused => refusals.refused(topic, Instant::now()),
+            SweepVerdict::Stored | SweepVerdict::Unroutable => refusals.stored(topic),
         }
     }
 }
 
-fn settle(verdicts: &mut Vec<(Sending, Verdict)>) {
+fn settle(verdicts: &mut Vec<(Sending, SweepVerdict)>) {
     for (sending, verdict) in verdicts.drain(..) {
         sending.confirm(verdict.into());
     }
 }
 
-impl From<Verdict> for Confirm {
-    fn from(verdict: Verdict) -> Self {
+impl From<SweepVerdict> for Confirm {
+    fn from(verdict: SweepVerdict) -> Self {
         match verdict {
-            Verdict::Stored => Self::Stored,
-            Verdict::Unroutable => Self::Unroutable,
-            Verdict::Refused => Self::Refused,
+            SweepVerdict::Stored => Self::Stored,
+            SweepVerdict::Unroutable => Self::Unroutable,
+            SweepVerdict::Refused => Self::Refused,
         }
     }
 }

@@ -22,14 +22,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::orders::Done;
+use super::order::DeadLetterReceipt;
 use crate::{
-    backoff::Backoff,
     connection::{close_channel, open_confirm_channel},
     error::Fault,
-    notice::Notice,
+    outage::OutageNotice,
     properties::{Original, dead_letter},
-    publish::{Way, confirms::ConfirmChannel, pause::Pause, sweep::Verdict},
+    publish::{Way, confirms::ConfirmChannel, pause::Pause, sweep::SweepVerdict},
+    retry_delay::RetryDelay,
     topology::Topology,
 };
 
@@ -38,28 +38,28 @@ const WINDOW: usize = 500;
 
 /// A delivery on its way to the dead letters.
 #[derive(Debug)]
-pub(crate) struct Job {
+pub(crate) struct DeadLetterJob {
     original: Original,
     letter: DeadLetter,
     /// The message id: the original's where it has one, else the one it has here.
     id: String,
     /// The one it has here, also without what it brought along.
     own_id: MessageId,
-    done: Done,
+    receipt: DeadLetterReceipt,
     /// Whether the channel was closed on it, and it must go alone.
     suspect: bool,
     /// Whether it was refused alone, and must go without what it brought along.
     bare: bool,
 }
 
-impl Job {
+impl DeadLetterJob {
     /// `id` is the message's id, `None` of one that cannot be understood; `identified` says whether its
     /// producer gave it.
     pub(crate) fn new(
         original: Original,
         id: Option<(MessageId, bool)>,
         letter: DeadLetter,
-        done: Done,
+        receipt: DeadLetterReceipt,
     ) -> Self {
         let written = original.properties.message_id().as_ref();
         let (own_id, identified) = id.unwrap_or_else(|| (MessageId::new(), written.is_some()));
@@ -72,7 +72,7 @@ impl Job {
             letter,
             id,
             own_id,
-            done,
+            receipt,
             suspect: false,
             bare: false,
         }
@@ -81,32 +81,32 @@ impl Job {
 
 /// Where channels leave their dead letters.
 #[derive(Clone, Debug)]
-pub(crate) struct Jobs(mpsc::UnboundedSender<Job>);
+pub(crate) struct DeadLetterJobs(mpsc::UnboundedSender<DeadLetterJob>);
 
-impl Jobs {
-    pub(crate) fn put(&self, job: Job) {
+impl DeadLetterJobs {
+    pub(crate) fn put(&self, job: DeadLetterJob) {
         // Without a receiver the link is closed, and the delivery goes back.
         let _ = self.0.send(job);
     }
 }
 
-/// Publishes what is put into the [`Jobs`].
+/// Publishes what is put into the [`DeadLetterJobs`].
 pub(crate) struct DeadLetters {
     way: Arc<Way>,
     topology: Topology,
-    jobs: mpsc::UnboundedReceiver<Job>,
-    waiting: VecDeque<Job>,
-    notice: Notice,
+    jobs: mpsc::UnboundedReceiver<DeadLetterJob>,
+    waiting: VecDeque<DeadLetterJob>,
+    notice: OutageNotice,
 }
 
 /// A channel's end, or what keeps it from going on.
 type Trouble = String;
 
 impl DeadLetters {
-    pub(crate) fn new(way: Arc<Way>, topology: Topology) -> (Self, Jobs) {
+    pub(crate) fn new(way: Arc<Way>, topology: Topology) -> (Self, DeadLetterJobs) {
         let (sender, jobs) = mpsc::unbounded_channel();
         let this = Self {
-            notice: Notice::new(
+            notice: OutageNotice::new(
                 Arc::clone(&way.service),
                 "putting messages to the dead letters",
             ),
@@ -115,14 +115,14 @@ impl DeadLetters {
             jobs,
             waiting: VecDeque::new(),
         };
-        (this, Jobs(sender))
+        (this, DeadLetterJobs(sender))
     }
 
     /// Publishes until told to stop.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut connection = self.way.connection.subscribe();
         let work = async {
-            let mut backoff = Backoff::new();
+            let mut delay = RetryDelay::new();
             loop {
                 if self.waiting.is_empty() {
                     let Some(job) = self.jobs.recv().await else {
@@ -137,7 +137,7 @@ impl DeadLetters {
                 let why = match served {
                     Ok(Ok(())) => {
                         self.notice.well();
-                        backoff = Backoff::new();
+                        delay = RetryDelay::new();
                         continue;
                     }
                     Ok(Err(why)) => why,
@@ -145,7 +145,7 @@ impl DeadLetters {
                     Err(panic) => format!("it panicked, which is a bug: {}", text(&*panic)),
                 };
                 self.notice.trouble(&why);
-                sleep(backoff.pause()).await;
+                sleep(delay.next()).await;
             }
         };
         stop.run_until_cancelled(work).await;
@@ -239,13 +239,13 @@ impl DeadLetters {
     /// apart by it. Says why if one cannot be made.
     fn fill(
         &mut self,
-        confirms: &mut ConfirmChannel<String, Job>,
+        confirms: &mut ConfirmChannel<String, DeadLetterJob>,
         in_flight: &mut HashSet<String>,
         frame_max: u32,
     ) -> Option<Trouble> {
         while confirms.len() < self.window() {
             let job = self.waiting.pop_front()?;
-            if job.done.is_void() {
+            if job.receipt.is_void() {
                 continue;
             }
             if in_flight.contains(&job.id) {
@@ -276,19 +276,19 @@ impl DeadLetters {
     /// Reports what is stored, and keeps the rest. Says why if something was not taken.
     fn judge(
         &mut self,
-        verdicts: &mut Vec<(Job, Verdict)>,
+        verdicts: &mut Vec<(DeadLetterJob, SweepVerdict)>,
         in_flight: &mut HashSet<String>,
     ) -> Option<Trouble> {
         let mut trouble = None;
         for (job, verdict) in verdicts.drain(..) {
             in_flight.remove(&job.id);
             let why = match verdict {
-                Verdict::Stored => {
-                    job.done.done();
+                SweepVerdict::Stored => {
+                    job.receipt.stored();
                     continue;
                 }
-                Verdict::Unroutable => "no queue takes them; the topology is declared again",
-                Verdict::Refused => "the broker refuses them; is the dead-letter queue full?",
+                SweepVerdict::Unroutable => "no queue takes them; the topology is declared again",
+                SweepVerdict::Refused => "the broker refuses them; is the dead-letter queue full?",
             };
             trouble = Some(why.to_owned());
             self.waiting.push_back(job);

@@ -10,13 +10,13 @@ const REASONS: usize = 8;
 
 /// One thing that works or does not, and what was said about it since it last worked.
 #[derive(Debug)]
-pub(crate) struct Notice {
+pub(crate) struct OutageNotice {
     service: std::sync::Arc<str>,
     what: &'static str,
     said: Mutex<Vec<String>>,
 }
 
-impl Notice {
+impl OutageNotice {
     pub(crate) fn new(service: std::sync::Arc<str>, what: &'static str) -> Self {
         Self {
             service,
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn reasons_that_take_turns_are_each_said_once_an_outage() {
-        let notice = Notice::new("shop".into(), "consuming");
+        let notice = OutageNotice::new("shop".into(), "consuming");
         let news = |why| notice.is_news(why);
         assert!(news("refused") && news("reset"));
         assert!(!news("refused") && !news("reset"));
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn reasons_without_end_are_not_remembered_without_end() {
-        let notice = Notice::new("shop".into(), "consuming");
+        let notice = OutageNotice::new("shop".into(), "consuming");
         for n in 0..1_000 {
             notice.is_news(&n.to_string());
         }
