@@ -64,6 +64,7 @@ async fn attempt(settings: &Settings, service: &str, role: &str) -> Result<Conne
     let tls = settings.tls.clone();
     let tokio = lapin::runtime::default_runtime()?;
     let gone = token.clone();
+    let frame_max = settings.uri.query.frame_max.unwrap_or_default();
     let connecting = Connection::connector(
         settings.uri.clone(),
         Kit::runtime(tokio.clone()),
@@ -72,7 +73,8 @@ async fn attempt(settings: &Settings, service: &str, role: &str) -> Result<Conne
                 .run_until_cancelled(uri.connect_with_config_async(tls.as_ref(), &tokio))
                 .await;
             let stream = connected.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?;
-            Ok(AsyncTcpStream::Plain(Guarded::new(stream).tied_to(&token)))
+            let guarded = Guarded::new(stream).limited_to(frame_max).tied_to(&token);
+            Ok(AsyncTcpStream::Plain(guarded))
         },
         properties,
     );

@@ -26,6 +26,7 @@ mod outage;
 mod properties;
 mod publish;
 mod retry_delay;
+mod text;
 mod topology;
 mod uri;
 

@@ -20,6 +20,9 @@ pub(crate) const DEAD_LETTER_ARGUMENT: &str = "x-dead-letter-exchange";
 /// Queue argument: the kind of queue.
 pub(crate) const QUEUE_TYPE_ARGUMENT: &str = "x-queue-type";
 
+/// The longest topic: it is the name of an exchange.
+pub(crate) const MAX_TOPIC: usize = 255;
+
 /// The longest name of a service's queue: the names made of it must fit as well.
 pub(crate) const MAX_QUEUE: usize = 255 - "_exchange_dlx".len();
 

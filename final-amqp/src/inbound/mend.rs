@@ -37,13 +37,13 @@ pub(super) fn content_header(payload: &mut [u8]) {
     let _ = cursor.skip(12).and_then(|()| cursor.properties());
 }
 
-struct Cursor<'a> {
+pub(super) struct Cursor<'a> {
     bytes: &'a mut [u8],
-    at: usize,
+    pub(super) at: usize,
 }
 
 impl<'a> Cursor<'a> {
-    fn new(bytes: &'a mut [u8]) -> Self {
+    pub(super) fn new(bytes: &'a mut [u8]) -> Self {
         Self { bytes, at: 0 }
     }
 
@@ -86,13 +86,6 @@ impl<'a> Cursor<'a> {
             }
             let kind_at = self.at;
             match u8::try_from(self.number(1)?).ok()? {
-                b'V' => {}
-                b't' | b'b' | b'B' => self.skip(1)?,
-                b's' | b'U' | b'u' => self.skip(2)?,
-                b'I' | b'i' | b'f' => self.skip(4)?,
-                b'D' => self.skip(5)?,
-                b'L' | b'l' | b'd' | b'T' => self.skip(8)?,
-                b'S' | b'x' => self.at = self.end_of_counted()?,
                 kind @ (b'F' | b'A') => {
                     let end = self.end_of_counted()?;
                     if let Some(inner) = open.get_mut(depth + 1) {
@@ -103,13 +96,35 @@ impl<'a> Cursor<'a> {
                         self.at = end;
                     }
                 }
-                _ => return None,
+                kind => self.plain_value(kind)?,
             }
         }
     }
 
+    /// Passes over a value that has no other values in it.
+    fn plain_value(&mut self, kind: u8) -> Option<()> {
+        match kind {
+            b'V' => Some(()),
+            b't' | b'b' | b'B' => self.skip(1),
+            b's' | b'U' | b'u' => self.skip(2),
+            b'I' | b'i' | b'f' => self.skip(4),
+            b'D' => self.skip(5),
+            b'L' | b'l' | b'd' | b'T' => self.skip(8),
+            b'S' | b'x' => self.end_of_counted().map(|end| self.at = end),
+            _ => None,
+        }
+    }
+
+    /// Passes over a value of whatever kind.
+    pub(super) fn value(&mut self) -> Option<()> {
+        match u8::try_from(self.number(1)?).ok()? {
+            b'F' | b'A' => self.end_of_counted().map(|end| self.at = end),
+            kind => self.plain_value(kind),
+        }
+    }
+
     /// Mends a short text: a length of one byte, and that many bytes.
-    fn text(&mut self) -> Option<()> {
+    pub(super) fn text(&mut self) -> Option<()> {
         let length = self.number(1)?;
         let from = self.at;
         self.skip(length)?;
@@ -124,20 +139,20 @@ impl<'a> Cursor<'a> {
     }
 
     /// Reads a length of four bytes, and tells where what it counts ends.
-    fn end_of_counted(&mut self) -> Option<usize> {
+    pub(super) fn end_of_counted(&mut self) -> Option<usize> {
         let length = self.number(4)?;
         let end = self.at.checked_add(length)?;
         (end <= self.bytes.len()).then_some(end)
     }
 
-    fn number(&mut self, width: usize) -> Option<usize> {
+    pub(super) fn number(&mut self, width: usize) -> Option<usize> {
         let from = self.at;
         self.skip(width)?;
         let digits = &self.bytes[from..self.at];
         Some(digits.iter().fold(0, |n, &byte| n << 8 | usize::from(byte)))
     }
 
-    fn skip(&mut self, count: usize) -> Option<()> {
+    pub(super) fn skip(&mut self, count: usize) -> Option<()> {
         let end = self.at.checked_add(count)?;
         (end <= self.bytes.len()).then(|| self.at = end)
     }

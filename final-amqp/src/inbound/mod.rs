@@ -6,6 +6,7 @@
 
 mod kit;
 mod mend;
+mod shrink;
 #[cfg(test)]
 mod tests;
 
@@ -18,7 +19,7 @@ use std::{
 use futures::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 
-pub(crate) use self::{kit::Kit, mend::SUBSTITUTE};
+pub(crate) use self::{kit::Kit, mend::SUBSTITUTE, shrink::LEFT_OUT};
 
 /// Frame type, channel and length.
 const FRAME_HEAD: usize = 7;
@@ -29,6 +30,8 @@ const CONTENT_HEADER: u8 = 2;
 
 /// How much is asked of the socket at once.
 const CHUNK: usize = 64 * 1024;
+/// The smallest limit that AMQP allows, and lapin takes.
+const MIN_FRAME_MAX: usize = 4096;
 /// The longest frame we wait for. RabbitMQ's own limit is 128 KiB unless set higher.
 const MAX_FRAME: usize = 16 * 1024 * 1024;
 
@@ -45,6 +48,8 @@ pub(crate) struct Guarded<S> {
     filled: usize,
     /// What is still to come of a frame that passes unseen.
     passing: usize,
+    /// The largest frame that lapin takes, in bytes with its head and end.
+    frame_max: usize,
     /// Tells when lapin has let go of it.
     gone: Option<DropGuard>,
     /// Says that nobody wants it any more.
@@ -62,6 +67,7 @@ impl<S> Guarded<S> {
             clear: 0,
             filled: 0,
             passing: 0,
+            frame_max: usize::MAX,
         }
     }
 
@@ -73,22 +79,29 @@ impl<S> Guarded<S> {
         self
     }
 
+    /// Says which frame size this side asks for; the broker's answer may lower it. 0 asks for none.
+    pub(crate) fn limited_to(mut self, frame_max: u32) -> Self {
+        if frame_max > 0 {
+            self.frame_max = frame_max as usize;
+        }
+        self
+    }
+
     /// Looks at what has come, as far as it is whole.
     fn look(&mut self) -> io::Result<()> {
         loop {
-            let unseen = &mut self.buffer[self.clear..self.filled];
-            let passed = self.passing.min(unseen.len());
+            let passed = self.passing.min(self.filled - self.clear);
             self.passing -= passed;
             self.clear += passed;
-            let unseen = &mut unseen[passed..];
+            let unseen = &mut self.buffer[self.clear..self.filled];
             let Some((head, rest)) = unseen.split_first_chunk_mut::<FRAME_HEAD>() else {
                 return Ok(());
             };
             let [kind, _, _, length @ ..] = *head;
             let length = u32::from_be_bytes(length) as usize;
+            self.passing = FRAME_HEAD + length + FRAME_END;
             // The broker's name for itself, if it speaks another version, is no frame either.
             if kind != METHOD && kind != CONTENT_HEADER {
-                self.passing = FRAME_HEAD + length + FRAME_END;
                 continue;
             }
             if length > MAX_FRAME {
@@ -96,15 +109,39 @@ impl<S> Guarded<S> {
                 return Err(io::Error::new(io::ErrorKind::OutOfMemory, what));
             }
             let Some(payload) = rest.get_mut(..length) else {
+                self.passing = 0;
                 return Ok(());
             };
             if kind == METHOD {
                 mend::method(payload);
-            } else {
-                mend::content_header(payload);
+                if let Some(theirs) = frame_max(payload) {
+                    self.frame_max = self.frame_max.min(theirs).max(MIN_FRAME_MAX);
+                }
+                continue;
             }
-            self.passing = FRAME_HEAD + length + FRAME_END;
+            mend::content_header(payload);
+            let limit = self.frame_max.saturating_sub(FRAME_HEAD + FRAME_END);
+            if length > limit
+                && let Some(shrunk) = shrink::shrink(payload, limit)
+            {
+                self.replace_payload(length, &shrunk);
+            }
         }
+    }
+
+    /// Puts a shorter payload into the frame that comes next.
+    fn replace_payload(&mut self, length: usize, shorter: &[u8]) {
+        let from = self.clear + FRAME_HEAD;
+        // Both are at most the length that was read from four bytes.
+        let counted = u32::try_from(shorter.len())
+            .unwrap_or(u32::MAX)
+            .to_be_bytes();
+        self.buffer[from - counted.len()..from].copy_from_slice(&counted);
+        self.buffer[from..][..shorter.len()].copy_from_slice(shorter);
+        let rest = from + length..self.filled;
+        self.buffer.copy_within(rest, from + shorter.len());
+        self.filled -= length - shorter.len();
+        self.passing = FRAME_HEAD + shorter.len() + FRAME_END;
     }
 
     /// Makes room to read on, where a frame is not whole yet or all is given.
@@ -123,6 +160,14 @@ impl<S> Guarded<S> {
             self.buffer.shrink_to_fit();
         }
     }
+}
+
+/// The largest frame that the broker takes, where a method frame says it: `connection.tune`.
+fn frame_max(method: &[u8]) -> Option<usize> {
+    let tune = method.strip_prefix(&[0, 10, 0, 30])?;
+    let frame_max = u32::from_be_bytes(*tune.get(2..)?.first_chunk()?) as usize;
+    // 0 sets no limit.
+    (frame_max > 0).then_some(frame_max)
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {

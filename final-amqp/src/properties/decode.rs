@@ -8,7 +8,10 @@ use lapin::{
 };
 
 use super::{GO_CONTENT_TYPE, MSGPACK, is_ours, text};
-use crate::{inbound::SUBSTITUTE, names};
+use crate::{
+    inbound::{LEFT_OUT, SUBSTITUTE},
+    names,
+};
 
 /// Reads a delivery. The error says why it is no message of ours.
 pub(crate) fn decode(
@@ -17,6 +20,9 @@ pub(crate) fn decode(
     payload: Bytes,
 ) -> Result<Message, String> {
     let headers = properties.headers().as_ref();
+    if let Some(why) = headers.and_then(|headers| text(headers.inner().get(LEFT_OUT)?)) {
+        return Err(why.to_owned());
+    }
     let topic = topic(headers, routing_key)?;
     let id = identity(properties, topic)?;
     let content_type = properties
@@ -52,7 +58,7 @@ fn topic<'a>(headers: Option<&'a FieldTable>, routing_key: &'a str) -> Result<&'
     };
     let reason = if topic.trim().is_empty() {
         "is empty"
-    } else if topic.len() > 255 {
+    } else if topic.len() > names::MAX_TOPIC {
         "is longer than 255 bytes"
     } else if topic.chars().any(char::is_control) {
         "contains a control character"
