@@ -45,6 +45,15 @@ impl Fault {
         matches!(self, Self::Channel(have, _) if *have == code)
     }
 
+    /// Whether a message can have caused this. A missing exchange, or one that may not be written to, is
+    /// nothing that a message can do about.
+    pub(crate) fn blames_a_message(&self) -> bool {
+        match self {
+            Self::Lost(_) | Self::Channel(code::NOT_FOUND | code::ACCESS_REFUSED, _) => false,
+            Self::Channel(..) | Self::Connection(..) | Self::Unwritable(_) => true,
+        }
+    }
+
     /// What happened, in the server's words where it gave any.
     pub(crate) fn text(&self) -> &str {
         match self {
@@ -134,4 +143,32 @@ pub(crate) fn broker_error(doing: &str, error: Error) -> BrokerError {
         _ => "",
     };
     BrokerError::new(kind, format!("{doing}: {error}{advice}")).because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::protocol::{AMQPError, AMQPErrorKind, AMQPHardError, AMQPSoftError};
+
+    use super::*;
+
+    fn fault(kind: impl Into<AMQPErrorKind>) -> Fault {
+        let reply = AMQPError::new(kind.into(), "why".into());
+        Fault::from(&Error::from(ErrorKind::ProtocolError(reply)))
+    }
+
+    #[test]
+    fn a_message_is_blamed_for_what_it_can_be_the_reason_of() {
+        for (fault, is_blamed) in [
+            (fault(AMQPSoftError::PRECONDITIONFAILED), true),
+            (fault(AMQPSoftError::NOTFOUND), false),
+            (fault(AMQPSoftError::ACCESSREFUSED), false),
+            (fault(AMQPHardError::FRAMEERROR), true),
+            (fault(AMQPHardError::INTERNALERROR), true),
+            (fault(AMQPHardError::CONNECTIONFORCED), false),
+            (fault(AMQPHardError::CHANNELERROR), false),
+            (Fault::from(&timed_out()), false),
+        ] {
+            assert_eq!(fault.blames_a_message(), is_blamed, "{fault:?}");
+        }
+    }
 }

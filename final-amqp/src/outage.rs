@@ -1,57 +1,61 @@
-//! Says once what changed, however often it is tried.
+//! Tells once what stopped working, however often it is tried.
+//!
+//! State: the reasons told since it last worked. Output: a warning for a new reason, a debug line for a
+//! known one, and an info line when it works again.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::{debug, info, warn};
 
-/// How many different reasons of one outage are remembered. A server on its way down and up again
-/// refuses, resets and falls silent in turns.
+/// How many reasons of one outage are remembered. A server that restarts refuses, resets and falls
+/// silent in turns.
 const REASONS: usize = 8;
 
-/// One thing that works or does not, and what was said about it since it last worked.
+/// One thing that works or does not, and what was told about it since it last worked.
 #[derive(Debug)]
 pub(crate) struct OutageNotice {
-    service: std::sync::Arc<str>,
+    service: Arc<str>,
     what: &'static str,
-    said: Mutex<Vec<String>>,
+    told: Mutex<Vec<String>>,
 }
 
 impl OutageNotice {
-    pub(crate) fn new(service: std::sync::Arc<str>, what: &'static str) -> Self {
+    pub(crate) fn new(service: Arc<str>, what: &'static str) -> Self {
         Self {
             service,
             what,
-            said: Mutex::default(),
+            told: Mutex::default(),
         }
     }
 
-    /// It does not work. A warning if that is news.
-    pub(crate) fn trouble(&self, why: &str) {
-        if self.is_news(why) {
-            warn!(service = %self.service, "{} does not work and is tried again: {why}", self.what);
+    /// It does not work, for this reason.
+    pub(crate) fn fails(&self, reason: &str) {
+        let (service, what) = (&*self.service, self.what);
+        if self.is_news(reason) {
+            warn!(target: "final::amqp", service, what, reason, "RabbitMQ: not working, will retry");
         } else {
-            debug!(service = %self.service, "{} still does not work: {why}", self.what);
+            debug!(target: "final::amqp", service, what, reason, "RabbitMQ: still not working, will retry");
         }
     }
 
-    fn is_news(&self, why: &str) -> bool {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.iter().any(|earlier| earlier == why) {
+    fn is_news(&self, reason: &str) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.iter().any(|earlier| earlier == reason) {
             return false;
         }
-        if said.len() == REASONS {
-            said.remove(0);
+        if told.len() == REASONS {
+            told.remove(0);
         }
-        said.push(why.to_owned());
+        told.push(reason.to_owned());
         true
     }
 
-    /// It works. A line if it did not before.
-    pub(crate) fn well(&self) {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if !said.is_empty() {
-            said.clear();
-            info!(service = %self.service, "{} works again", self.what);
+    /// It works.
+    pub(crate) fn works(&self) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if !told.is_empty() {
+            told.clear();
+            info!(target: "final::amqp", service = &*self.service, what = self.what, "RabbitMQ: working again");
         }
     }
 }
@@ -61,12 +65,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reasons_that_take_turns_are_each_said_once_an_outage() {
+    fn reasons_that_take_turns_are_each_told_once_an_outage() {
         let notice = OutageNotice::new("shop".into(), "consuming");
-        let news = |why| notice.is_news(why);
+        let news = |reason| notice.is_news(reason);
         assert!(news("refused") && news("reset"));
         assert!(!news("refused") && !news("reset"));
-        notice.well();
+        notice.works();
         assert!(news("refused"));
     }
 
@@ -76,6 +80,6 @@ mod tests {
         for n in 0..1_000 {
             notice.is_news(&n.to_string());
         }
-        assert_eq!(notice.said.lock().unwrap().len(), REASONS);
+        assert_eq!(notice.told.lock().unwrap().len(), REASONS);
     }
 }

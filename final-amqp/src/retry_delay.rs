@@ -1,26 +1,42 @@
 //! How long to wait before the next attempt.
+//!
+//! State: the next delay. Output: delays that double up to a limit, each shortened at random so that a
+//! fleet of processes does not return at one instant.
 
 use std::time::Duration;
 
-const FIRST: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_secs(5);
-
-/// Doubles from 100 ms to 5 s, each pause with jitter so that a fleet does not return at once.
+/// Delays between attempts, from a first one up to a longest one.
 #[derive(Debug)]
 pub(crate) struct RetryDelay {
+    first: Duration,
+    longest: Duration,
     next: Duration,
 }
 
 impl RetryDelay {
+    /// For connections and channels: from 100 ms to 5 s.
     pub(crate) fn new() -> Self {
-        Self { next: FIRST }
+        Self::between(Duration::from_millis(100), Duration::from_secs(5))
     }
 
-    /// The next pause: between half and all of what is due.
+    pub(crate) fn between(first: Duration, longest: Duration) -> Self {
+        Self {
+            first,
+            longest,
+            next: first,
+        }
+    }
+
+    /// The next delay: between half and all of what is due.
     pub(crate) fn next(&mut self) -> Duration {
         let due = self.next;
-        self.next = (due * 2).min(LONGEST);
+        self.next = (due * 2).min(self.longest);
         due.mul_f64(0.5 + fastrand::f64() / 2.0)
+    }
+
+    /// Starts again with the first delay.
+    pub(crate) fn reset(&mut self) {
+        self.next = self.first;
     }
 }
 
@@ -28,13 +44,18 @@ impl RetryDelay {
 mod tests {
     use super::*;
 
+    const FIRST: Duration = Duration::from_millis(100);
+    const LONGEST: Duration = Duration::from_secs(5);
+
     #[test]
     fn stays_between_its_bounds() {
         let mut delay = RetryDelay::new();
-        let pauses: Vec<_> = std::iter::repeat_with(|| delay.next()).take(50).collect();
+        let delays: Vec<_> = std::iter::repeat_with(|| delay.next()).take(50).collect();
 
-        assert!(pauses[0] >= FIRST / 2 && pauses[0] <= FIRST);
-        assert!(pauses.iter().all(|pause| *pause <= LONGEST));
-        assert!(pauses[49] >= LONGEST / 2);
+        assert!(delays[0] >= FIRST / 2 && delays[0] <= FIRST);
+        assert!(delays.iter().all(|delay| *delay <= LONGEST));
+        assert!(delays[49] >= LONGEST / 2);
+        delay.reset();
+        assert!(delay.next() <= FIRST);
     }
 }

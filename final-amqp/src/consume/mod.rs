@@ -120,8 +120,9 @@ impl Subscription {
         });
         let mut tasks = Vec::new();
         if !idle {
-            let (dead_letters, jobs) = DeadLetters::new(way, topology);
+            let (dead_letters, quarantine, jobs) = DeadLetters::new(way, topology);
             tasks.push(tokio::spawn(dead_letters.run(intake.abort.clone())));
+            tasks.push(tokio::spawn(quarantine.run(intake.abort.clone())));
             tasks.push(tokio::spawn(supervise(Arc::clone(&intake), jobs, first)));
         }
         let this = Self {
@@ -195,10 +196,10 @@ async fn supervise(intake: Arc<Intake>, jobs: DeadLetterJobs, mut first: Option<
                 let since = Instant::now();
                 incarnation(&intake, &jobs, Arc::new(connection)).await;
                 if since.elapsed() > GOOD {
-                    delay = RetryDelay::new();
+                    delay.reset();
                 }
             }
-            Err(error) => intake.notice.trouble(&error.to_string()),
+            Err(error) => intake.notice.fails(&error.to_string()),
         }
         select! {
             () = sleep(delay.next()) => {}
@@ -274,11 +275,11 @@ async fn keep_channel(intake: &Intake, jobs: DeadLetterJobs, connection: &Connec
             // The queue may be gone, or only a binding: it is not enough that consuming succeeds.
             Err(why) => {
                 declared = false;
-                intake.notice.trouble(&why);
+                intake.notice.fails(&why);
             }
         }
         if since.elapsed() > GOOD {
-            delay = RetryDelay::new();
+            delay.reset();
         }
         select! {
             () = sleep(delay.next()) => {}
@@ -297,6 +298,6 @@ async fn consume(
         return Ok(());
     };
     let opened = opened.map_err(|error| error.to_string())?;
-    intake.notice.well();
+    intake.notice.works();
     opened.run(intake).await
 }

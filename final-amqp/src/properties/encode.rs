@@ -8,7 +8,7 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 
-use super::{WireMessage, fits, now};
+use super::{DEAD_LETTER_ROOM, WireMessage, fits, now};
 use crate::names;
 
 /// What the properties depend on besides the message.
@@ -50,12 +50,6 @@ pub(super) fn properties(
     if let Some(key) = message.key() {
         headers.insert(short("header name", names::KEY)?, long(key));
     }
-    if !fits(&headers, options.frame_max) {
-        return Err(format!(
-            "its headers do not fit into one frame of the broker ({} bytes)",
-            options.frame_max
-        ));
-    }
     let properties = BasicProperties::default()
         .with_headers(headers)
         .with_message_id(short("message id", &message.id().to_string())?)
@@ -63,10 +57,17 @@ pub(super) fn properties(
         .with_delivery_mode(if message.is_durable() { 2 } else { 1 })
         .with_timestamp(now())
         .with_reply_to(short("service name", options.service)?);
-    Ok(match expires_in {
+    let properties = match expires_in {
         Some(left) => properties.with_expiration(short("expiration", &expiration(left))?),
         None => properties,
-    })
+    };
+    if !fits(&properties, DEAD_LETTER_ROOM, options.frame_max) {
+        return Err(format!(
+            "its headers do not fit into one frame of the broker ({} bytes)",
+            options.frame_max
+        ));
+    }
+    Ok(properties)
 }
 
 /// AMQP's expiration: milliseconds as text. 0 would be dropped unless a consumer waits this instant,

@@ -15,7 +15,7 @@ use lapin::{
 };
 
 pub(crate) use self::{
-    dead_letter::{Original, dead_letter},
+    dead_letter::{Form, Original, dead_letter},
     decode::decode,
     encode::{WireOptions, encode},
     fingerprint::fingerprint,
@@ -59,19 +59,49 @@ fn text(value: &AMQPValue) -> Option<&str> {
     }
 }
 
-/// Whether headers of this size fit into one frame, as AMQP wants it, with room for the other
-/// properties (each at most 255 bytes).
-fn fits(headers: &FieldTable, frame_max: u32) -> bool {
-    const OTHERS: usize = 4 * 1024;
-    size(headers) + OTHERS <= frame_max as usize
+/// Room that a publisher leaves in the frame, so that a message it sends still fits into one frame as a
+/// dead letter. A dead letter adds at most 1.4 KiB of headers and keeps [`BROKER_ROOM`] free.
+const DEAD_LETTER_ROOM: usize = 2 * 1024;
+/// Room for the headers that RabbitMQ itself adds on delivery, such as `x-delivery-count`.
+const BROKER_ROOM: usize = 512;
+
+/// Whether these properties fit into one frame with room left. AMQP splits payloads over several frames,
+/// but never properties.
+fn fits(properties: &BasicProperties, room: usize, frame_max: u32) -> bool {
+    frame_size(properties) + room <= frame_max as usize
+}
+
+/// Bytes that the frame of these properties takes on the wire, at most.
+fn frame_size(properties: &BasicProperties) -> usize {
+    /// Frame type, channel, length and end; class, weight, payload size and flags; length of the headers.
+    const FIXED: usize = 8 + 14 + 4;
+    /// Delivery mode, priority and timestamp.
+    const NUMBERS: usize = 1 + 1 + 8;
+    let texts = [
+        properties.content_type(),
+        properties.content_encoding(),
+        properties.correlation_id(),
+        properties.reply_to(),
+        properties.expiration(),
+        properties.message_id(),
+        properties.kind(),
+        properties.user_id(),
+        properties.app_id(),
+        properties.cluster_id(),
+    ];
+    let texts = texts.into_iter().flatten();
+    let texts: usize = texts.map(|text| 1 + text.as_str().len()).sum();
+    FIXED + NUMBERS + texts + properties.headers().as_ref().map_or(0, size)
 }
 
 /// Bytes a table takes on the wire, at most.
 fn size(table: &FieldTable) -> usize {
     let entries = table.inner().iter();
-    entries
-        .map(|(name, value)| name.as_str().len() + 2 + value_size(value))
-        .sum()
+    entries.map(|(name, value)| entry_size(name, value)).sum()
+}
+
+fn entry_size(name: &ShortString, value: &AMQPValue) -> usize {
+    name.as_str().len() + 2 + value_size(value)
 }
 
 fn value_size(value: &AMQPValue) -> usize {

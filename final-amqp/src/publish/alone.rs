@@ -70,7 +70,7 @@ pub(crate) async fn run(lane: PublishChannel) {
                 }
             },
         };
-        delay = RetryDelay::new();
+        delay.reset();
         let hard = lane.try_all(&open).await;
         connection = Some(open);
         if !hard.is_empty() {

@@ -197,13 +197,13 @@ async fn supervise(way: Arc<Way>, mut first: Option<Connection>) {
                 let since = Instant::now();
                 match incarnation(&way, Arc::new(connection)).await {
                     Ok(()) => break,
-                    Err(why) => way.notice.trouble(&why),
+                    Err(why) => way.notice.fails(&why),
                 }
                 if since.elapsed() > GOOD {
-                    delay = RetryDelay::new();
+                    delay.reset();
                 }
             }
-            Err(error) => way.notice.trouble(&error.to_string()),
+            Err(error) => way.notice.fails(&error.to_string()),
         }
         select! {
             () = sleep(delay.next()) => {}
@@ -226,7 +226,7 @@ async fn incarnation(way: &Arc<Way>, connection: Arc<Connection>) -> Result<(), 
         close(&connection).await;
         return Err(error.to_string());
     }
-    way.notice.well();
+    way.notice.works();
     // Only then ready: who sees that may send at once.
     way.shared.open();
     way.alone.open();

@@ -1,18 +1,29 @@
-//! Publishes dead letters, and gives none up.
+//! Publishes dead letters, and loses none.
 //!
-//! They go over the publishing connection, because a connection that publishes can be blocked by the
-//! broker, and acks must not be. Until a dead letter is proven stored its delivery stays in hand; one
-//! that gets lost on its way, by a panic, gives its delivery back to the queue.
+//! Input: a [`DeadLetterJob`] for each delivery that is dead-lettered. Output: its receipt, which the
+//! delivery's channel waits for before it acks. Until a dead letter is proven stored its delivery stays in
+//! flight; a dead letter that gets lost on its way, by a panic, gives its delivery back to the queue.
+//!
+//! Dead letters go over the publishing connection: the broker can block a connection that publishes, and
+//! acks must not be blocked.
+//!
+//! ```text
+//! DeadLetterJobs ─▶ DeadLetters, many in flight ── stored ─▶ receipt
+//!                        │ the broker closed the channel or connection, perhaps because of one of them
+//!                        ▼
+//!                   Quarantine, one at a time ─── stored ─▶ receipt
+//! ```
+
+mod job;
+mod quarantine;
 
 use std::{
-    any::Any,
     collections::{HashSet, VecDeque},
     panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use final_core::{MessageId, broker::DeadLetter};
 use futures::FutureExt;
 use lapin::Connection;
 use tokio::{
@@ -22,12 +33,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::order::DeadLetterReceipt;
+pub(crate) use self::job::DeadLetterJob;
+use self::quarantine::Quarantine;
 use crate::{
     connection::{close_channel, open_confirm_channel},
     error::Fault,
     outage::OutageNotice,
-    properties::{Original, dead_letter},
     publish::{Way, confirms::ConfirmChannel, pause::Pause, sweep::SweepVerdict},
     retry_delay::RetryDelay,
     topology::Topology,
@@ -36,48 +47,7 @@ use crate::{
 /// How many are in flight at once.
 const WINDOW: usize = 500;
 
-/// A delivery on its way to the dead letters.
-#[derive(Debug)]
-pub(crate) struct DeadLetterJob {
-    original: Original,
-    letter: DeadLetter,
-    /// The message id: the original's where it has one, else the one it has here.
-    id: String,
-    /// The one it has here, also without what it brought along.
-    own_id: MessageId,
-    receipt: DeadLetterReceipt,
-    /// Whether the channel was closed on it, and it must go alone.
-    suspect: bool,
-    /// Whether it was refused alone, and must go without what it brought along.
-    bare: bool,
-}
-
-impl DeadLetterJob {
-    /// `id` is the message's id, `None` of one that cannot be understood; `identified` says whether its
-    /// producer gave it.
-    pub(crate) fn new(
-        original: Original,
-        id: Option<(MessageId, bool)>,
-        letter: DeadLetter,
-        receipt: DeadLetterReceipt,
-    ) -> Self {
-        let written = original.properties.message_id().as_ref();
-        let (own_id, identified) = id.unwrap_or_else(|| (MessageId::new(), written.is_some()));
-        let id = match written.filter(|_| identified) {
-            Some(id) => id.to_string(),
-            None => own_id.to_string(),
-        };
-        Self {
-            original,
-            letter,
-            id,
-            own_id,
-            receipt,
-            suspect: false,
-            bare: false,
-        }
-    }
-}
+const PANICKED: &str = "the task panicked, which is a bug; the panic's message went to stderr";
 
 /// Where channels leave their dead letters.
 #[derive(Clone, Debug)]
@@ -85,7 +55,7 @@ pub(crate) struct DeadLetterJobs(mpsc::UnboundedSender<DeadLetterJob>);
 
 impl DeadLetterJobs {
     pub(crate) fn put(&self, job: DeadLetterJob) {
-        // Without a receiver the link is closed, and the delivery goes back.
+        // Without a receiver the link is closed, and the delivery goes back to the queue.
         let _ = self.0.send(job);
     }
 }
@@ -96,26 +66,24 @@ pub(crate) struct DeadLetters {
     topology: Topology,
     jobs: mpsc::UnboundedReceiver<DeadLetterJob>,
     waiting: VecDeque<DeadLetterJob>,
+    suspects: DeadLetterJobs,
     notice: OutageNotice,
 }
 
-/// A channel's end, or what keeps it from going on.
-type Trouble = String;
-
 impl DeadLetters {
-    pub(crate) fn new(way: Arc<Way>, topology: Topology) -> (Self, DeadLetterJobs) {
+    /// The two tasks that publish, and where they get their jobs from.
+    pub(crate) fn new(way: Arc<Way>, topology: Topology) -> (Self, Quarantine, DeadLetterJobs) {
         let (sender, jobs) = mpsc::unbounded_channel();
+        let (quarantine, suspects) = Quarantine::new(Arc::clone(&way), topology.clone());
         let this = Self {
-            notice: OutageNotice::new(
-                Arc::clone(&way.service),
-                "putting messages to the dead letters",
-            ),
+            notice: OutageNotice::new(Arc::clone(&way.service), "publishing dead letters"),
             way,
             topology,
             jobs,
             waiting: VecDeque::new(),
+            suspects,
         };
-        (this, DeadLetterJobs(sender))
+        (this, quarantine, DeadLetterJobs(sender))
     }
 
     /// Publishes until told to stop.
@@ -136,24 +104,24 @@ impl DeadLetters {
                 let served = AssertUnwindSafe(self.serve(&open)).catch_unwind().await;
                 let why = match served {
                     Ok(Ok(())) => {
-                        self.notice.well();
-                        delay = RetryDelay::new();
+                        self.notice.works();
+                        delay.reset();
                         continue;
                     }
                     Ok(Err(why)) => why,
-                    // What was in flight goes back to the queue; what waits is left.
-                    Err(panic) => format!("it panicked, which is a bug: {}", text(&*panic)),
+                    // The deliveries in flight go back to the queue. The waiting ones are still here.
+                    Err(_) => PANICKED.to_owned(),
                 };
-                self.notice.trouble(&why);
+                self.notice.fails(&why);
                 sleep(delay.next()).await;
             }
         };
         stop.run_until_cancelled(work).await;
     }
 
-    /// Publishes on one channel until nothing is left for a while, or trouble.
-    async fn serve(&mut self, connection: &Connection) -> Result<(), Trouble> {
-        // Before every channel, as a missing queue is the likeliest reason for the last one's end.
+    /// Publishes on one channel until nothing is left for a while. The error says why the channel ended.
+    async fn serve(&mut self, connection: &Connection) -> Result<(), String> {
+        // Before every channel: a missing queue is the likeliest reason for the last channel's end.
         let declared = self.topology.declare_dead_letters(connection).await;
         declared.map_err(|error| error.to_string())?;
         let channel = open_confirm_channel(connection)
@@ -167,8 +135,8 @@ impl DeadLetters {
         let frame_max = connection.configuration().frame_max();
         let trouble = loop {
             let is_blocked = pause.is_on();
-            if !is_blocked && let Some(why) = self.fill(&mut confirms, &mut in_flight, frame_max) {
-                break Some(why);
+            if !is_blocked {
+                self.fill(&mut confirms, &mut in_flight, frame_max);
             }
             let late = confirms
                 .oldest()
@@ -176,7 +144,7 @@ impl DeadLetters {
             if late && !is_blocked {
                 break Some("the broker does not confirm dead letters".to_owned());
             }
-            let room = confirms.len() < self.window();
+            let room = confirms.len() < WINDOW;
             let idle = confirms.len() == 0 && self.waiting.is_empty();
             select! {
                 biased;
@@ -200,77 +168,52 @@ impl DeadLetters {
         let broken = confirms.end(&mut verdicts).await;
         // What is undecided goes again in any case.
         let refused = self.judge(&mut verdicts, &mut in_flight);
-        let blamed = matches!(
-            broken.fault,
-            Some(Fault::Channel(..) | Fault::Connection(..) | Fault::Unwritable(_))
-        );
-        let alone = broken.unanswered.len() == 1;
-        for (mut job, _) in broken.unanswered {
-            job.bare |= blamed && alone;
-            if job.bare {
-                // What the id was read with does not travel along.
-                job.id = job.own_id.to_string();
+        let blamed = broken.fault.as_ref().is_some_and(Fault::blames_a_message);
+        for (job, _) in broken.unanswered.into_iter().rev() {
+            if blamed {
+                self.suspects.put(job);
+            } else {
+                self.waiting.push_front(job);
             }
-            job.suspect |= blamed;
-            self.waiting.push_front(job);
         }
         self.waiting.extend(broken.innocent);
         close_channel(&broken.channel).await;
-        match broken
-            .fault
-            .map(|fault| fault.text().to_owned())
-            .or(trouble)
-            .or(refused)
-        {
+        let fault = broken.fault.map(|fault| fault.text().to_owned());
+        match fault.or(trouble).or(refused) {
             Some(why) => Err(why),
             None => Ok(()),
         }
     }
 
-    /// How many may be in flight: one, while the first in line is suspect.
-    fn window(&self) -> usize {
-        match self.waiting.front() {
-            Some(job) if job.suspect => 1,
-            _ => WINDOW,
-        }
-    }
-
     /// Queues what there is room for. Two of one id are never in flight together, as returns are told
-    /// apart by it. Says why if one cannot be made.
+    /// apart by it.
     fn fill(
         &mut self,
         confirms: &mut ConfirmChannel<String, DeadLetterJob>,
         in_flight: &mut HashSet<String>,
         frame_max: u32,
-    ) -> Option<Trouble> {
-        while confirms.len() < self.window() {
-            let job = self.waiting.pop_front()?;
+    ) {
+        while confirms.len() < WINDOW {
+            let Some(job) = self.waiting.pop_front() else {
+                return;
+            };
             if job.receipt.is_void() {
                 continue;
             }
-            if in_flight.contains(&job.id) {
+            if in_flight.contains(job.id()) {
                 self.waiting.push_front(job);
-                return None;
+                return;
             }
-            let names = (&*self.topology.service, &*self.topology.queue);
-            let bare = job.bare;
-            match dead_letter(&job.original, &job.id, &job.letter, names, frame_max, bare) {
+            match job.wire(&self.topology, frame_max) {
                 Ok(wire) => {
-                    let suspect = job.suspect;
-                    in_flight.insert(job.id.clone());
-                    confirms.publish(wire, job.id.clone(), job);
-                    if suspect {
-                        return None;
-                    }
+                    let id = job.id().to_owned();
+                    in_flight.insert(id.clone());
+                    confirms.publish(wire, id, job);
                 }
-                // Cannot be: every part came over the wire. The delivery stays in hand.
-                Err(why) => {
-                    self.waiting.push_back(job);
-                    return Some(why);
-                }
+                // Every part came over the wire, so this is rare. It must not hold up the others.
+                Err(_) => self.suspects.put(job),
             }
         }
-        None
     }
 
     /// Reports what is stored, and keeps the rest. Says why if something was not taken.
@@ -278,33 +221,32 @@ impl DeadLetters {
         &mut self,
         verdicts: &mut Vec<(DeadLetterJob, SweepVerdict)>,
         in_flight: &mut HashSet<String>,
-    ) -> Option<Trouble> {
+    ) -> Option<String> {
         let mut trouble = None;
         for (job, verdict) in verdicts.drain(..) {
-            in_flight.remove(&job.id);
-            let why = match verdict {
-                SweepVerdict::Stored => {
-                    job.receipt.stored();
-                    continue;
-                }
-                SweepVerdict::Unroutable => "no queue takes them; the topology is declared again",
-                SweepVerdict::Refused => "the broker refuses them; is the dead-letter queue full?",
-            };
-            trouble = Some(why.to_owned());
+            in_flight.remove(job.id());
+            if verdict == SweepVerdict::Stored {
+                job.receipt.stored();
+                continue;
+            }
+            trouble = Some(not_stored(verdict).to_owned());
             self.waiting.push_back(job);
         }
         trouble
     }
 }
 
-/// What a panic said.
-fn text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref().copied())
-        .unwrap_or("without a text")
+/// Why a dead letter is published again.
+fn not_stored(verdict: SweepVerdict) -> &'static str {
+    match verdict {
+        SweepVerdict::Unroutable => "no queue takes dead letters; the topology is declared again",
+        SweepVerdict::Refused | SweepVerdict::Stored => {
+            "the broker refuses dead letters; is the dead-letter queue full?"
+        }
+    }
 }
 
-/// The publishing connection, as soon as there is one. `None` when there will be none any more.
+/// The publishing connection, as soon as there is one. `None` once the publisher has ended.
 async fn current(
     connection: &mut watch::Receiver<Option<Arc<Connection>>>,
 ) -> Option<Arc<Connection>> {
