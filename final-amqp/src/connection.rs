@@ -86,9 +86,8 @@ async fn attempt(settings: &Settings, service: &str, role: &str) -> Result<Conne
     select! {
         biased;
         connected = connecting => {
-            if connected.is_ok() {
-                given_up.disarm();
-            }
+            // From here on lapin closes the stream: with the connection, or at once after an error.
+            given_up.disarm();
             connected
         }
         () = silence => Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),

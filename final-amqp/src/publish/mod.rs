@@ -17,6 +17,7 @@ pub(crate) mod pause;
 mod queue;
 mod refusals;
 pub(crate) mod sweep;
+mod unconfirmed;
 
 use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
