@@ -32,9 +32,9 @@ impl OutageNotice {
     pub(crate) fn fails(&self, reason: &str) {
         let (service, what) = (&*self.service, self.what);
         if self.is_news(reason) {
-            warn!(target: "final::amqp", service, what, reason, "RabbitMQ: not working, will retry");
+            warn!(target: "final::amqp", service, what, reason, "part of the RabbitMQ link does not work and is retried");
         } else {
-            debug!(target: "final::amqp", service, what, reason, "RabbitMQ: still not working, will retry");
+            debug!(target: "final::amqp", service, what, reason, "part of the RabbitMQ link still does not work and is retried");
         }
     }
 
@@ -55,7 +55,7 @@ impl OutageNotice {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if !told.is_empty() {
             told.clear();
-            info!(target: "final::amqp", service = &*self.service, what = self.what, "RabbitMQ: working again");
+            info!(target: "final::amqp", service = &*self.service, what = self.what, "part of the RabbitMQ link works again");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a service gives up on.
+//! Dead letters: stored before their message is acked, and never lost.
 
 #![allow(
     clippy::unwrap_used,
@@ -83,7 +83,7 @@ async fn a_dead_letter_is_the_original_and_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_at_once_are_all_put_away_before_the_end() {
+async fn many_at_once_are_all_dead_lettered_before_the_end() {
     let (service, topic) = (name("s"), name("t"));
     let proxy = Proxy::start().await;
     let amqp = Amqp::new(proxy.url()).unwrap().prefetch(600);
@@ -136,9 +136,9 @@ async fn a_missing_dead_letter_queue_is_declared_again_and_nothing_is_lost() {
         for _ in 0..20 {
             sent.insert(sender.send(Message::new(topic.as_str(), "x")));
         }
-        let mut in_hand = Vec::new();
+        let mut in_flight = Vec::new();
         for _ in 0..20 {
-            in_hand.push(next(&mut deliveries).await);
+            in_flight.push(next(&mut deliveries).await);
         }
         // Round by round: all there, no queue, no exchange.
         match round {
@@ -150,7 +150,7 @@ async fn a_missing_dead_letter_queue_is_declared_again_and_nothing_is_lost() {
             }
             _ => {}
         }
-        for delivery in in_hand {
+        for delivery in in_flight {
             delivery.settle(dead("no"));
         }
         // All of them, before the queue goes away again.
@@ -165,7 +165,7 @@ async fn a_missing_dead_letter_queue_is_declared_again_and_nothing_is_lost() {
     admin.forget(&service, &[&topic]).await;
 }
 
-/// The channel they go through stays open, so only the broker's return tells that nobody took it.
+/// The channel they go through stays open, so only the broker's return says that no queue took it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_letter_that_no_queue_takes_is_published_again() {
     let (service, topic) = (name("s"), name("t"));
@@ -175,17 +175,17 @@ async fn a_dead_letter_that_no_queue_takes_is_published_again() {
     let mut sender = Sender::new(link.clone());
     let admin = Admin::new().await;
     let letters = format!("{service}_dlx");
-    let mut in_hand = Vec::new();
+    let mut in_flight = Vec::new();
     for _ in 0..2 {
         let message = Message::new(topic.as_str(), "x");
         assert_eq!(sender.confirm(Lane::Shared, message).await, Confirm::Stored);
-        in_hand.push(next(&mut deliveries).await);
+        in_flight.push(next(&mut deliveries).await);
     }
-    in_hand.remove(0).settle(dead("no"));
+    in_flight.remove(0).settle(dead("no"));
     admin.get(&letters).await;
 
     admin.delete_queue(&letters).await;
-    in_hand.remove(0).settle(dead("no"));
+    in_flight.remove(0).settle(dead("no"));
     tokio::time::timeout(LONG, async {
         while !admin.exists(&letters).await {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -201,7 +201,7 @@ async fn a_dead_letter_that_no_queue_takes_is_published_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delivery_stays_in_hand_while_its_dead_letter_is_refused() {
+async fn a_delivery_stays_in_flight_while_its_dead_letter_is_refused() {
     let (service, topic) = (name("s"), name("t"));
     let opened = amqp()
         .queue_kind(final_amqp::QueueKind::Classic)
@@ -258,7 +258,7 @@ async fn a_delivery_stays_in_hand_while_its_dead_letter_is_refused() {
 
 /// A message that was sent twice is in the queue twice, with one id. Returns are told apart by ids.
 #[tokio::test(flavor = "multi_thread")]
-async fn dead_letters_of_one_id_are_all_put_away_though_the_broker_has_returned_them() {
+async fn dead_letters_of_one_id_are_all_dead_lettered_though_the_broker_has_returned_them() {
     let (service, topic) = (name("s"), name("t"));
     let proxy = Proxy::start().await;
     let amqp = Amqp::new(proxy.url()).unwrap();
@@ -268,20 +268,20 @@ async fn dead_letters_of_one_id_are_all_put_away_though_the_broker_has_returned_
     let id = MessageId::new();
     // A loss is a matter of microseconds, so there are several tries.
     for _ in 0..4 {
-        let mut in_hand = Vec::new();
+        let mut in_flight = Vec::new();
         for _ in 0..4 {
             let properties = BasicProperties::default().with_message_id(id.to_string().into());
             admin.publish(&topic, &topic, properties, b"x").await;
-            in_hand.push(next(&mut deliveries).await);
+            in_flight.push(next(&mut deliveries).await);
         }
         // From then on a channel for them is open, and the queue is declared again only when it is missed.
-        in_hand.remove(0).settle(dead("no"));
+        in_flight.remove(0).settle(dead("no"));
         admin.get(&letters).await;
         admin.delete_queue(&letters).await;
 
         // As many are sent as go at once, before the first is answered.
         proxy.mute(true);
-        for delivery in in_hand {
+        for delivery in in_flight {
             delivery.settle(dead("no"));
         }
         tokio::time::sleep(Duration::from_millis(100)).await;

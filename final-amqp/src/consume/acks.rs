@@ -1,13 +1,16 @@
-//! Which acks to send for what is finished: as few as possible, none twice.
+//! Decides which acks to send for finished deliveries: as few as possible, and none twice.
 //!
-//! A multiple-ack covers every tag up to its own, and RabbitMQ closes the channel if its own is
-//! settled already. So the finished prefix is acked by its highest tag *not yet settled*. What is
-//! finished beyond the first open delivery is acked singly, so that one slow handler holds up none,
-//! but not at once: handlers at work side by side finish in any order, and most gaps close soon.
+//! Input: deliveries, and which are finished or requeued. State: one [`TagState`] for each tag from the first
+//! open one on. Output: acks.
+//!
+//! A multiple-ack covers every tag up to its own, and RabbitMQ closes the channel if its own tag is settled
+//! already. So the finished prefix is acked by its highest tag that is *not yet settled*. Finished deliveries
+//! after the first open one are acked one by one, so that a slow handler holds up no others. These acks wait
+//! a little: handlers finish in any order, and most open tags close soon.
 //!
 //! ```text
-//! tag      1 2 3 4 5 6 7 8 9        . open   f finished   s settled (acked singly, or handed back)
-//! before   f f s f s . f . f        prefix 1-5: multiple-ack 4; beyond the gap: ack 7, ack 9
+//! tag      1 2 3 4 5 6 7 8 9        . open   f finished   s settled (acked singly, or requeued)
+//! before   f f s f s . f . f        prefix 1-5: multiple-ack 4; beyond tag 6: ack 7, ack 9
 //! after    ─────────── . s . s
 //! ```
 
@@ -23,7 +26,7 @@ pub(crate) struct Ack {
 /// The deliveries of one channel incarnation.
 #[derive(Debug)]
 pub(crate) struct Acks {
-    /// The tag of the first in `states`; everything before is settled.
+    /// The tag of the first in `states`. All tags below are settled.
     first: u64,
     states: VecDeque<TagState>,
     finished: usize,
@@ -51,7 +54,7 @@ impl Acks {
         if tag < next {
             return;
         }
-        // A gap does not happen; were there one, its tags would not be ours to ack.
+        // RabbitMQ leaves out no tag. If it did, that delivery would not be this channel's to ack.
         for _ in next..tag.min(next + 65_536) {
             self.states.push_back(TagState::Settled);
         }
@@ -65,7 +68,7 @@ impl Acks {
         was_open
     }
 
-    /// Notes that a delivery is handed back. False if it was not open.
+    /// Notes that a delivery is requeued. False if it was not open.
     pub(crate) fn requeue(&mut self, tag: u64) -> bool {
         self.set(tag, TagState::Settled)
     }
@@ -75,7 +78,7 @@ impl Acks {
         self.finished
     }
 
-    /// The ack for what is finished before the first open delivery; it counts as settled from now on.
+    /// The ack for what is finished before the first open delivery. That counts as settled from now on.
     pub(crate) fn flush_prefix(&mut self) -> Option<Ack> {
         let mut highest = None;
         while let Some(state) = self
@@ -96,7 +99,7 @@ impl Acks {
         })
     }
 
-    /// The acks for all that is finished; it counts as settled from now on.
+    /// The acks for all finished deliveries. They count as settled from now on.
     pub(crate) fn flush(&mut self) -> Vec<Ack> {
         let mut acks = Vec::from_iter(self.flush_prefix());
         if self.finished == 0 {
@@ -137,7 +140,7 @@ mod tests {
 
     use super::*;
 
-    /// What RabbitMQ keeps of a channel; panics where it would close it.
+    /// What RabbitMQ knows of a channel. Panics if RabbitMQ would close the channel.
     #[derive(Default)]
     struct Server {
         unacked: BTreeSet<u64>,
@@ -278,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_of_nobody_are_ignored() {
+    fn unknown_tags_are_ignored() {
         let mut acks = Acks::new();
         acks.delivered(1);
 

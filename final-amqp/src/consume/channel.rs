@@ -1,4 +1,7 @@
-//! One consuming channel: deliveries out, settlements back.
+//! One consuming channel.
+//!
+//! Input: messages from RabbitMQ, and [`ChannelOrder`]s. State: the deliveries in flight. Output: a
+//! [`Delivery`] for each message; acks, requeues and dead-letter jobs for what is settled.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -34,25 +37,25 @@ use crate::{
     properties::{Original, decode, fingerprint},
 };
 
-/// How long a finished delivery may wait for others to be acked with.
+/// How long a finished delivery may wait, to be acked together with others.
 const GATHER: Duration = Duration::from_millis(3);
-/// How many finished deliveries do not wait.
+/// How many finished deliveries are acked without waiting.
 const ENOUGH: usize = 64;
-/// How many deliveries or settlements are dealt with before the channel looks at the other ones.
+/// How many deliveries or settlements are handled before the channel turns to the other kind.
 const MANY: usize = 64;
 
-/// A channel and what is in hand on it.
+/// A channel and its deliveries in flight.
 pub(crate) struct ConsumingChannel {
     channel: Channel,
     consumer: Consumer,
     orders: mpsc::UnboundedReceiver<ChannelOrder>,
     settler: Arc<ChannelSettler>,
     acks: Acks,
-    /// The originals of what is in hand, for dead letters.
+    /// What each delivery in flight was, for its dead letter.
     in_flight: HashMap<u64, (Original, Option<(MessageId, bool)>)>,
-    /// The ids that were made for what is in hand.
+    /// The ids that this process made for deliveries in flight.
     nameless: IdsInFlight,
-    /// Dead letters on their way.
+    /// How many deliveries wait for their dead letter to be stored.
     leaving: usize,
     jobs: DeadLetterJobs,
 }
@@ -70,7 +73,7 @@ impl ConsumingChannel {
         let short = |text: &str| {
             names::short(text).map_err(|error| lapin::Error::from(std::io::Error::other(error)))
         };
-        // The tag is ours: one the server names would be another after every reconnect.
+        // A tag made by the server would be another one after every reconnect.
         let tag = format!("{}-{:016x}", intake.topology.service, fastrand::u64(..));
         let consume = channel.basic_consume(
             short(&intake.topology.queue)?,
@@ -93,8 +96,8 @@ impl ConsumingChannel {
         })
     }
 
-    /// Delivers and settles until the channel ends or the intake is finished. What is still in hand
-    /// then goes back to the broker.
+    /// Delivers and settles until the channel ends or the intake is finished. The broker then requeues what
+    /// is still in flight.
     pub(crate) async fn run(mut self, intake: &Intake) -> Result<(), String> {
         let outcome = self.serve(intake).await;
         self.nameless.end(&intake.nameless, outcome.is_err());
@@ -105,10 +108,10 @@ impl ConsumingChannel {
     async fn serve(&mut self, intake: &Intake) -> Result<(), String> {
         let mut taking = intake.deliveries();
         let mut flush_at: Option<Instant> = None;
-        let mut nobody_takes = false;
+        let mut bus_is_gone = false;
         let mut orders = Vec::new();
         loop {
-            if taking.is_some() && (nobody_takes || intake.stop.is_cancelled()) {
+            if taking.is_some() && (bus_is_gone || intake.stop.is_cancelled()) {
                 taking = None;
                 self.cancel().await;
             }
@@ -127,7 +130,7 @@ impl ConsumingChannel {
             select! {
                 biased;
                 () = intake.abort.cancelled() => return self.flush().await,
-                // The settler holds the other end.
+                // It never ends: the settler holds a sender.
                 1.. = self.orders.recv_many(&mut orders, MANY) => {
                     for order in orders.drain(..) {
                         self.obey(intake, order).await?;
@@ -142,7 +145,7 @@ impl ConsumingChannel {
                         self.take_more(intake, taking.as_ref())?;
                     }
                     Err(Ended::Consumer(why)) => return Err(why),
-                    Err(Ended::Bus) => nobody_takes = true,
+                    Err(Ended::Bus) => bus_is_gone = true,
                 },
                 () = tokio::time::sleep(Duration::from_millis(250)) => {
                     if !self.channel.status().connected() {
@@ -153,7 +156,7 @@ impl ConsumingChannel {
         }
     }
 
-    /// Takes a delivery in hand.
+    /// Takes a delivery and notes it as in flight.
     fn take(&mut self, intake: &Intake, delivery: lapin::message::Delivery) -> Delivery {
         let tag = delivery.delivery_tag;
         let payload = Bytes::from(delivery.data);
@@ -185,7 +188,7 @@ impl ConsumingChannel {
         Delivery::new(content, tag, Arc::<ChannelSettler>::clone(&self.settler))
     }
 
-    /// Takes what has come besides: under load they come together, and each wait has its price.
+    /// Takes the other deliveries that have arrived. Under load they arrive together, and each wait costs.
     fn take_more(
         &mut self,
         intake: &Intake,
@@ -199,7 +202,7 @@ impl ConsumingChannel {
             match self.consumer.next().now_or_never() {
                 Some(Some(Ok(delivery))) => permit.send(self.take(intake, delivery)),
                 Some(Some(Err(error))) => return Err(error.to_string()),
-                // Said once: whoever asks again waits for ever.
+                // The stream ends once. Polled again, it would wait for ever.
                 Some(None) => return Err(ENDED.into()),
                 None => return Ok(()),
             }
@@ -239,9 +242,9 @@ impl ConsumingChannel {
         Ok(())
     }
 
-    /// Gives a delivery back to the queue.
+    /// Requeues a delivery.
     async fn requeue(&mut self, intake: &Intake, tag: u64) -> Result<(), String> {
-        // Before it can come again.
+        // Before the broker can deliver it again.
         self.nameless.requeue(&intake.nameless, tag);
         if !self.acks.requeue(tag) {
             return Ok(());
@@ -255,7 +258,7 @@ impl ConsumingChannel {
             .map_err(|error| error.to_string())
     }
 
-    /// Acks the finished prefix; the rest as well if that leaves too many.
+    /// Acks the finished prefix, and the rest as well if too many are left.
     async fn flush_some(&mut self) -> Result<(), String> {
         let prefix = self.acks.flush_prefix();
         if self.acks.finished() >= ENOUGH {
@@ -279,34 +282,34 @@ impl ConsumingChannel {
             };
             channel.basic_ack(ack.tag, options)
         });
-        // Polled in order, so written in order.
+        // They are polled in order, so they are written in order.
         let written = async { join_all(acks).await.into_iter().collect() };
         within(CALL_LIMIT, written)
             .await
             .map_err(|error| error.to_string())
     }
 
-    /// Tells the broker to deliver no more. What it sent already goes back when the channel closes.
+    /// Tells the broker to deliver no more. What it has sent is requeued when the channel closes.
     async fn cancel(&self) {
         let cancel = self
             .channel
             .basic_cancel(self.consumer.tag(), BasicCancelOptions::default());
-        // If this fails the channel has ended, which the loop notices.
+        // If this fails, the channel has ended, and the loop notices that.
         let _ = within(Duration::from_secs(2), cancel).await;
     }
 }
 
-/// What is said where the broker cancels the consumer.
+/// The reason if the broker cancels the consumer.
 const ENDED: &str = "the broker ended the consumer; was the queue deleted?";
 
-/// Why no delivery comes any more.
+/// Why no more deliveries come.
 enum Ended {
     Consumer(String),
     /// The bus has dropped its end of the stream.
     Bus,
 }
 
-/// Waits for room first, so that no delivery is ever held between two places.
+/// Waits for room first, so that a delivery is never lost between the consumer and the bus.
 async fn next<'a>(
     consumer: &mut Consumer,
     taking: Option<&'a mpsc::Sender<Delivery>>,

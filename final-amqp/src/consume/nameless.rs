@@ -1,12 +1,14 @@
-//! Ids of messages that came without one.
+//! Ids for messages that came without one.
 //!
-//! RabbitMQ gives a message nothing by which its second delivery could be told from the first delivery of
-//! an equal message, except that it says `redelivered`. So the first delivery always gets a new id: a handler that
-//! drops repeats must not drop a message because another one looked the same. A delivery that comes again
-//! gets an id that was made here for one that looked the same and was not settled. Equal messages are as good as each other: it
-//! does not matter which of them gets which of their ids.
+//! Input: what a delivery looks like, and whether it is redelivered. State: the ids that were made for messages
+//! that will come again. Output: an id.
 //!
-//! Another process knows nothing of these ids and makes a new one.
+//! RabbitMQ does not tell whether a redelivery is that of one message or of another message with the same
+//! bytes. So a first delivery always gets a new id: a handler that drops repeats must not drop a message
+//! because another message looks the same. A redelivery gets an id that was made here for a message that
+//! looked the same and was not settled. If several messages look the same, any of their ids will do.
+//!
+//! Another process does not know these ids and makes a new one.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -19,10 +21,10 @@ use uuid::Uuid;
 
 /// How many ids are remembered.
 const LIMIT: usize = 10_000;
-/// How long an ack can be on its way: no longer than a dead connection goes unnoticed.
+/// How long an ack can be on its way: as long as a dead connection can go unnoticed.
 const ON_ITS_WAY: Duration = Duration::from_secs(30);
 
-/// The ids of what will be delivered again, by what it looks like.
+/// The ids of messages that will be delivered again, by what the message looks like.
 #[derive(Debug, Default)]
 pub(super) struct Nameless(Mutex<MadeIds>);
 
@@ -30,7 +32,7 @@ pub(super) struct Nameless(Mutex<MadeIds>);
 struct MadeIds {
     /// The newest last.
     ids: HashMap<Uuid, Vec<MessageId>>,
-    /// The oldest first; some may be taken again.
+    /// The oldest first. Ids that were taken again are still listed.
     order: VecDeque<(Uuid, MessageId)>,
 }
 
@@ -76,7 +78,7 @@ impl MadeIds {
     }
 }
 
-/// The ids of what one channel has in hand, or has acked a moment ago.
+/// The ids of one channel's deliveries in flight, and of those that it acked a moment ago.
 #[derive(Debug, Default)]
 pub(super) struct IdsInFlight {
     ids: HashMap<u64, (Uuid, MessageId)>,
@@ -88,7 +90,7 @@ impl IdsInFlight {
         self.ids.insert(tag, (looks, id));
     }
 
-    /// It is acked now.
+    /// The delivery is acked now.
     pub(super) fn finish(&mut self, tag: u64) {
         let Some((looks, id)) = self.ids.remove(&tag) else {
             return;
@@ -105,15 +107,15 @@ impl IdsInFlight {
         }
     }
 
-    /// It is handed back now.
+    /// The delivery is requeued now.
     pub(super) fn requeue(&mut self, nameless: &Nameless, tag: u64) {
         if let Some((looks, id)) = self.ids.remove(&tag) {
             nameless.requeue(looks, id);
         }
     }
 
-    /// The channel ends. Where that was not in order, what was acked last may come again as well; what
-    /// surely does is taken first.
+    /// The channel ends. If the channel was lost, what was acked last may come again as well. The deliveries in
+    /// flight surely come again, so their ids are noted last and taken first.
     pub(super) fn end(&mut self, nameless: &Nameless, was_lost: bool) {
         let now = Instant::now();
         for (at, looks, id) in self.acked.drain(..) {
@@ -147,7 +149,7 @@ mod tests {
 
         held.requeue(&nameless, 1);
         held.end(&nameless, true);
-        // One that nobody here has seen comes in between.
+        // A redelivery of a message that this process has not seen comes in between.
         let other = nameless.id(LOOKS, false);
         let again: BTreeSet<_> = (0..3).map(|_| nameless.id(LOOKS, true)).collect();
 
@@ -157,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_hand_has_its_id_again_before_what_was_acked() {
+    fn what_is_in_flight_has_its_id_again_before_what_was_acked() {
         let nameless = Nameless::default();
         let mut held = IdsInFlight::default();
         let (acked, in_flight) = (nameless.id(LOOKS, false), nameless.id(LOOKS, false));

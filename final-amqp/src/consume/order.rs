@@ -1,20 +1,22 @@
-//! What a consuming channel is told: settlements from the bus, and how dead letters ended.
+//! What a consuming channel is told: settlements from the bus, and which dead letters are stored.
+//!
+//! Input: calls of the bus and of the dead-letter tasks. Output: [`ChannelOrder`]s for one incarnation of one
+//! channel.
 
 use final_core::broker::{Settlement, Settler};
 use tokio::sync::mpsc;
 
-/// What a channel is told from outside.
+/// An order to a consuming channel, about the delivery with that tag.
 #[derive(Debug)]
 pub(crate) enum ChannelOrder {
     Settle(u64, Settlement),
-    /// The dead letter for this tag is stored.
+    /// Its dead letter is stored.
     DeadLettered(u64),
-    /// The dead letter for this tag got lost on its way.
+    /// Its dead letter was lost on its way.
     DeadLetterLost(u64),
 }
 
-/// Where the deliveries of one channel incarnation are settled. Once the channel is gone nobody
-/// receives, and settling is void.
+/// Settles the deliveries of one channel incarnation. Once the channel is gone, a settlement has no effect.
 #[derive(Debug)]
 pub(crate) struct ChannelSettler(mpsc::UnboundedSender<ChannelOrder>);
 
@@ -23,7 +25,7 @@ impl ChannelSettler {
         Self(channel)
     }
 
-    /// What tells the channel how the dead letter of a delivery ended.
+    /// The receipt for the dead letter of a delivery.
     pub(crate) fn receipt(&self, tag: u64) -> DeadLetterReceipt {
         DeadLetterReceipt::new(tag, self.0.clone())
     }
@@ -35,11 +37,12 @@ impl Settler for ChannelSettler {
     }
 }
 
-/// Tells the channel a dead letter came from that it is stored; dropped before, that it got lost.
+/// Tells the channel of a delivery that its dead letter is stored. If dropped before, tells it that the dead
+/// letter was lost.
 #[derive(Debug)]
 pub(crate) struct DeadLetterReceipt {
     tag: u64,
-    /// Until it has been told.
+    /// `None` once the channel has been told.
     channel: Option<mpsc::UnboundedSender<ChannelOrder>>,
 }
 
@@ -49,7 +52,7 @@ impl DeadLetterReceipt {
         Self { tag, channel }
     }
 
-    /// Whether nobody waits any more: the channel is gone and the broker delivers again.
+    /// Whether the channel is gone. The broker then delivers the message again.
     pub(crate) fn is_void(&self) -> bool {
         self.channel
             .as_ref()
@@ -60,7 +63,7 @@ impl DeadLetterReceipt {
         self.tell(ChannelOrder::DeadLettered(self.tag));
     }
 
-    /// Only the first time.
+    /// Tells the channel, the first time only.
     fn tell(&mut self, order: ChannelOrder) {
         if let Some(channel) = self.channel.take() {
             let _ = channel.send(order);

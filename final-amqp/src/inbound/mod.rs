@@ -1,7 +1,10 @@
-//! What the broker sends, looked at before lapin reads it.
+//! Checks what the broker sends before lapin reads it.
+//!
+//! Input: the bytes of one connection. State: the frame that is not complete yet, and the agreed frame size.
+//! Output: the same bytes, with frames changed that lapin cannot read or that would end the connection.
 //!
 //! ```text
-//! socket (TLS) ─▶ Guarded: whole frames, mended where they would do harm ─▶ lapin
+//! socket (TLS) ─▶ Guarded: whole frames ─▶ mend: texts, depth ─▶ shrink: size ─▶ lapin
 //! ```
 
 mod kit;
@@ -28,31 +31,31 @@ const FRAME_END: usize = 1;
 const METHOD: u8 = 1;
 const CONTENT_HEADER: u8 = 2;
 
-/// How much is asked of the socket at once.
+/// How much is read from the socket at once.
 const CHUNK: usize = 64 * 1024;
 /// The smallest limit that AMQP allows, and lapin takes.
 const MIN_FRAME_MAX: usize = 4096;
-/// The longest frame we wait for. RabbitMQ's own limit is 128 KiB unless set higher.
+/// The longest frame that is read. RabbitMQ's own limit is 128 KiB unless set higher.
 const MAX_FRAME: usize = 16 * 1024 * 1024;
 
-/// A connection whose incoming frames are mended. What goes out passes as it is.
+/// A connection whose incoming frames are checked. Outgoing bytes pass unchanged.
 #[derive(Debug)]
 pub(crate) struct Guarded<S> {
     stream: S,
     buffer: Vec<u8>,
-    /// Given to lapin so far.
+    /// How much of the buffer lapin has been given.
     given: usize,
-    /// May be given: looked at, or payload of messages.
+    /// How much of the buffer lapin may be given: checked frames, and payloads of messages.
     clear: usize,
-    /// Read from the stream.
+    /// How much of the buffer is filled from the stream.
     filled: usize,
-    /// What is still to come of a frame that passes unseen.
+    /// How many more bytes pass unchecked, as the rest of a frame.
     passing: usize,
     /// The largest frame that lapin takes, in bytes with its head and end.
     frame_max: usize,
-    /// Tells when lapin has let go of it.
+    /// Cancels the token when lapin drops the stream.
     gone: Option<DropGuard>,
-    /// Says that nobody wants it any more.
+    /// Ends reading once the token is cancelled.
     end: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
@@ -71,8 +74,8 @@ impl<S> Guarded<S> {
         }
     }
 
-    /// Ties it to a token: cancelled when it is dropped; and once it is cancelled reading fails, also
-    /// where somebody waits for it already.
+    /// Ties the stream to a token. Dropping the stream cancels the token. Once the token is cancelled, reading
+    /// fails, also a read that waits already.
     pub(crate) fn tied_to(mut self, token: &CancellationToken) -> Self {
         self.gone = Some(token.clone().drop_guard());
         self.end = Some(Box::pin(token.clone().cancelled_owned()));
@@ -87,7 +90,7 @@ impl<S> Guarded<S> {
         self
     }
 
-    /// Looks at what has come, as far as it is whole.
+    /// Checks the frames that have arrived completely.
     fn look(&mut self) -> io::Result<()> {
         loop {
             let passed = self.passing.min(self.filled - self.clear);
@@ -100,7 +103,7 @@ impl<S> Guarded<S> {
             let [kind, _, _, length @ ..] = *head;
             let length = u32::from_be_bytes(length) as usize;
             self.passing = FRAME_HEAD + length + FRAME_END;
-            // The broker's name for itself, if it speaks another version, is no frame either.
+            // A broker that speaks another version sends its protocol header, which is not a frame either.
             if kind != METHOD && kind != CONTENT_HEADER {
                 continue;
             }
@@ -144,7 +147,7 @@ impl<S> Guarded<S> {
         self.passing = FRAME_HEAD + shorter.len() + FRAME_END;
     }
 
-    /// Makes room to read on, where a frame is not whole yet or all is given.
+    /// Makes room to read more, if a frame is not complete or lapin has been given everything.
     fn make_room(&mut self) {
         if self.given > 0 {
             self.buffer.copy_within(self.given..self.filled, 0);
@@ -155,14 +158,14 @@ impl<S> Guarded<S> {
         if self.filled == self.buffer.len() {
             self.buffer.resize(self.filled + CHUNK, 0);
         } else if self.filled == 0 && self.buffer.len() > CHUNK {
-            // A single large frame does not keep its room for ever.
+            // The room of a single large frame is given back.
             self.buffer.truncate(CHUNK);
             self.buffer.shrink_to_fit();
         }
     }
 }
 
-/// The largest frame that the broker takes, where a method frame says it: `connection.tune`.
+/// The largest frame that the broker takes, if this method frame is `connection.tune`.
 fn frame_max(method: &[u8]) -> Option<usize> {
     let tune = method.strip_prefix(&[0, 10, 0, 30])?;
     let frame_max = u32::from_be_bytes(*tune.get(2..)?.first_chunk()?) as usize;
@@ -187,7 +190,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
             let room = &mut this.buffer[this.filled..];
             let read = ready!(Pin::new(&mut this.stream).poll_read(cx, room))?;
             if read == 0 {
-                // The end. Half a frame is of no use to anybody.
+                // The stream has ended. Half a frame is of no use.
                 return Poll::Ready(Ok(0));
             }
             this.filled += read;

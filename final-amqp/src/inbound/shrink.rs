@@ -1,27 +1,30 @@
 //! Makes a content header fit into a frame of this connection.
 //!
-//! RabbitMQ delivers the headers of a message in one frame, whatever frame size was agreed on: a producer
-//! may have a larger one, and the broker adds headers of its own. lapin closes the connection at such a
-//! frame, and the broker would deliver the message again for ever. So headers are left out: those of the
-//! broker first, as nothing is lost with them. If that is not enough the largest go, and a header says so:
-//! the message then counts as one that cannot be understood, and becomes a dead letter.
+//! Input: the payload of a content header frame that is too large. Output: a payload that fits.
+//!
+//! RabbitMQ delivers the headers of a message in one frame, also if that frame is larger than the agreed size:
+//! the producer's connection may have a larger size, and the broker adds headers of its own. lapin closes the
+//! connection at such a frame, and the broker then delivers the message again for ever. So headers are left out.
+//! The broker's headers go first, because the message is complete without them. If that is not enough, the
+//! largest headers go, and a header of this crate says so. The message then counts as one that cannot be
+//! understood, and becomes a dead letter.
 
 use super::mend::Cursor;
 use crate::text::{cut, listed};
 
-/// The header that says what was left out. Names of ours have no control characters.
+/// The header that says what was left out. A name with a control character is not one of a user.
 pub(crate) const LEFT_OUT: &str = "\x1aleft-out";
 
 /// Room for the entry of that name.
 const FOR_LEFT_OUT: usize = 512;
-/// Its longest text: the name, its length, the kind and the text's length take the rest.
+/// The longest text of that entry. The name, its length, the type and the text's length take the rest.
 const MAX_TEXT: usize = FOR_LEFT_OUT - LEFT_OUT.len() - 6;
 
-/// Class, weight, size of the body, and the flags that tell which properties there are.
+/// Where the flags are, which say which properties are present. Class, weight and body size come first.
 const FLAGS_AT: usize = 12;
 const HAS_HEADERS: usize = 0x2000;
 
-/// Who needs a header, hence which are left out first.
+/// Whose header it is. Those of the broker are left out first, and those of this crate last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Owner {
     Broker,
@@ -36,7 +39,7 @@ struct HeaderEntry {
 }
 
 /// The payload of a content header frame, mended before, without what makes it longer than `limit`.
-/// `None` if it is no content header with headers, or has as many other properties.
+/// `None` if it has no headers, or cannot be read.
 pub(super) fn shrink(payload: &mut [u8], limit: usize) -> Option<Vec<u8>> {
     let (from, to, mut entries) = headers(payload)?;
     let length = |entries: &[HeaderEntry]| {
@@ -60,7 +63,7 @@ pub(super) fn shrink(payload: &mut [u8], limit: usize) -> Option<Vec<u8>> {
     Some([before, &counted, &headers, payload.get(to..)?].concat())
 }
 
-/// Where the headers stand, and each of them.
+/// Where the table of headers begins and ends, and its entries.
 fn headers(payload: &mut [u8]) -> Option<(usize, usize, Vec<HeaderEntry>)> {
     let mut cursor = Cursor::new(payload);
     cursor.skip(FLAGS_AT)?;

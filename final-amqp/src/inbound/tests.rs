@@ -117,7 +117,7 @@ fn every_text_among_the_properties_becomes_readable() {
     }
 }
 
-/// No broker writes such a table, so nobody knows what comes behind it.
+/// No broker writes such a table, so it is not known where it ends.
 #[test]
 fn what_lies_behind_a_table_that_cannot_be_walked_is_left_as_it_is() {
     let unknown_kind = counted(b"\x01nZ");
@@ -251,7 +251,7 @@ fn the_smaller_of_both_sides_frame_sizes_counts_and_none_is_no_limit() {
 }
 
 #[test]
-fn the_brokers_own_headers_go_first_and_nobody_is_told() {
+fn the_brokers_own_headers_go_first_and_silently() {
     let users = entry("n", text(900));
     let header = with_headers(vec![
         entry("X-Death", text(500)),

@@ -1,4 +1,4 @@
-//! A delivery as a dead letter: what it was, and why the service gave it up.
+//! Makes a dead letter of a delivery: what it was, and why the service dead-lettered it.
 //!
 //! Input: a delivery as it came, the reason, and the largest frame. Output: a message to write that fits
 //! into one frame. A header that does not fit is left out, and the reason names it.
@@ -20,7 +20,7 @@ use crate::{
 /// The longest part of a reason that says what the dead letter lacks.
 const MAX_NOTE: usize = 400;
 
-/// A delivery as it came. A channel keeps it while it is in flight.
+/// A delivery as it arrived. Its channel keeps it while it is in flight.
 #[derive(Clone, Debug)]
 pub(crate) struct Original {
     pub(crate) properties: BasicProperties,
@@ -63,10 +63,9 @@ pub(crate) fn dead_letter(
     ours.insert(short(names::SERVICE)?, long(service));
     ours.insert(short(names::TIME)?, AMQPValue::Timestamp(now()));
     ours.insert(short(names::TOPIC)?, long(topic));
-    // Added last, at its greatest length here: it says what was left out.
+    // The reason is added last, because it names what was left out. Here it counts with its greatest length.
     let reason = short(names::REASON)?;
-    let longest = long(&" ".repeat(DeadLetter::MAX_REASON));
-    let for_reason = entry_size(&reason, &longest);
+    let for_reason = entry_size(&reason, &long("")) + DeadLetter::MAX_REASON;
 
     let bare = matches!(form, Form::Bare(_));
     let without_users = properties(&original.properties, ours.clone(), short(id)?, bare);
@@ -77,7 +76,7 @@ pub(crate) fn dead_letter(
         false => fitting(&users(had), room),
     };
     for (name, value) in ours.inner() {
-        // A topic too long to be one is kept as it came, if there is room for it.
+        // A header that is too long for a topic is kept as it came, if there is room for it.
         if !headers.contains_key(name.as_str()) {
             headers.insert(name.clone(), value.clone());
         }
@@ -108,7 +107,7 @@ pub(crate) fn dead_letter(
     })
 }
 
-/// The reason with the note behind it, both cut so that they have the length of a reason at most.
+/// The reason and then the note. Both are cut, so that together they are not longer than a reason may be.
 fn noted(reason: &str, note: Option<String>) -> String {
     let Some(note) = note else {
         return cut(reason, DeadLetter::MAX_REASON).to_owned();
@@ -134,8 +133,8 @@ fn users(headers: Option<&FieldTable>) -> FieldTable {
     users
 }
 
-/// The headers that fit into the room, and the others' names and sizes. The message's key comes first,
-/// because a dead letter that is put back needs it, then the smallest.
+/// The headers that fit into the room, and the names and sizes of the others. The message's key comes first,
+/// because a dead letter that is replayed needs it. Then come the smallest.
 fn fitting(headers: &FieldTable, room: usize) -> (FieldTable, Vec<(String, usize)>) {
     let mut entries: Vec<_> = headers.inner().iter().collect();
     entries.sort_by_key(|(name, value)| (name.as_str() != names::KEY, entry_size(name, value)));
@@ -172,8 +171,8 @@ pub(super) fn kept(headers: Option<&FieldTable>) -> FieldTable {
     kept
 }
 
-/// The original's properties without its expiration, and without the user id, which RabbitMQ takes
-/// from that user only.
+/// The original's properties without the expiration, and without the user id, because RabbitMQ accepts a user
+/// id only from that user.
 fn properties(
     original: &BasicProperties,
     headers: FieldTable,

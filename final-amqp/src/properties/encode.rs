@@ -1,4 +1,7 @@
-//! A message on its way out.
+//! Makes what is written for a message that is published.
+//!
+//! Input: the message, the service, and the largest frame. Output: a [`WireMessage`], or the reason why the
+//! message can never be sent.
 
 use std::time::Duration;
 
@@ -14,13 +17,13 @@ use crate::names;
 /// What the properties depend on besides the message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WireOptions<'a> {
-    /// The publishing service; the predecessor reads it from `reply_to`.
+    /// The publishing service. The Go predecessor reads it from `reply_to`.
     pub(crate) service: &'a str,
     /// The largest frame of the connection.
     pub(crate) frame_max: u32,
 }
 
-/// Makes a message ready to be written. The error says why it never can be.
+/// Makes a message ready to be written. The error says why this is not possible.
 pub(crate) fn encode(
     options: &WireOptions<'_>,
     sending: &Sending,
@@ -70,8 +73,8 @@ pub(super) fn properties(
     Ok(properties)
 }
 
-/// AMQP's expiration: milliseconds as text. 0 would be dropped unless a consumer waits this instant,
-/// and RabbitMQ closes the channel above 2^32 - 1.
+/// The expiration in AMQP: milliseconds as text. With 0 RabbitMQ drops the message unless a consumer is ready,
+/// and above 2^32 - 1 it closes the channel.
 fn expiration(left: Duration) -> String {
     left.as_millis().clamp(1, u128::from(u32::MAX)).to_string()
 }

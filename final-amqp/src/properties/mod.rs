@@ -1,7 +1,8 @@
-//! A message and its AMQP properties, both ways.
+//! Converts messages to AMQP properties and back.
 //!
-//! What arrives may come from anybody: every conversion here is total, and what cannot be understood
-//! is left out or becomes a reason, never a panic.
+//! Input and output: a message of the bus on one side, properties and payload on the other. Any producer may
+//! have sent what arrives. So no conversion panics: what cannot be understood is left out or becomes an error
+//! that says why.
 
 mod dead_letter;
 mod decode;
@@ -21,9 +22,9 @@ pub(crate) use self::{
     fingerprint::fingerprint,
 };
 
-/// What the content type was in the predecessor: this literal text.
+/// The content type that the Go predecessor sends, whatever the payload is.
 const GO_CONTENT_TYPE: &str = "string";
-/// What a payload is unless said otherwise.
+/// The content type of a message without one.
 const MSGPACK: &str = "application/msgpack";
 
 /// A message ready to be written.
@@ -33,7 +34,7 @@ pub(crate) struct WireMessage {
     pub(crate) routing_key: ShortString,
     pub(crate) properties: BasicProperties,
     pub(crate) payload: Bytes,
-    /// Whether the broker gives it back if no queue wants it.
+    /// Whether the broker returns the message if no queue takes it.
     pub(crate) mandatory: bool,
 }
 
@@ -44,7 +45,7 @@ fn now() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
-/// Whether a header belongs to the broker or to this framework, and is not shown to users.
+/// Whether a header is one of the broker or of this crate. Handlers do not see these.
 fn is_ours(name: &str) -> bool {
     name.get(..2)
         .is_some_and(|start| start.eq_ignore_ascii_case("x-"))

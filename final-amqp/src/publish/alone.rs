@@ -1,8 +1,11 @@
-//! The quarantine: messages that may have closed a channel, each on a channel of its own.
+//! The quarantine: publishes suspect messages, each on a channel of its own.
 //!
-//! It has a connection of its own, because some faults close the whole connection, and those of
-//! healthy messages must not suffer again. When that happens with several in flight, each goes once
-//! more with nothing else on the connection.
+//! Input: the queue of messages that may have closed a channel. Output: a confirm for each, which says whether
+//! it is faulty.
+//!
+//! The quarantine has a connection of its own, because some faults close the whole connection, and healthy
+//! messages must not suffer. If that happens with several in flight, each is sent once more with nothing else
+//! on the connection.
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,7 +33,7 @@ const AT_ONCE: usize = 8;
 /// How long the connection is kept without work.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// What one attempt says.
+/// How one attempt ended.
 enum AloneAttempt {
     /// The message is settled.
     Settled,
@@ -39,20 +42,20 @@ enum AloneAttempt {
 }
 
 /// Publishes from the queue of suspects until told to stop.
-pub(crate) async fn run(lane: PublishChannel) {
+pub(crate) async fn run(this: PublishChannel) {
     let mut connection: Option<Arc<Connection>> = None;
     let mut delay = RetryDelay::new();
-    let mut blocked = lane.way.blocked.subscribe();
+    let mut blocked = this.way.blocked.subscribe();
     loop {
         let is_blocked = *blocked.borrow_and_update();
-        if lane.way.is_finishing() && lane.way.alone.is_empty() && lane.exchanges.is_idle() {
+        if this.way.is_finishing() && this.way.alone.is_empty() && this.exchanges.is_idle() {
             break;
         }
         select! {
-            () = lane.stop.cancelled() => break,
-            () = lane.way.alone.filled(), if !is_blocked => {}
+            () = this.stop.cancelled() => break,
+            () = this.way.alone.filled(), if !is_blocked => {}
             _ = blocked.changed() => continue,
-            () = lane.way.tick() => continue,
+            () = this.way.tick() => continue,
             () = sleep(IDLE), if connection.is_some() => {
                 goodbye(connection.take()).await;
                 continue;
@@ -60,22 +63,22 @@ pub(crate) async fn run(lane: PublishChannel) {
         }
         let open = match connection.take().filter(|one| one.status().connected()) {
             Some(open) => open,
-            None => match lane.quarantine().await {
+            None => match this.quarantine().await {
                 Some(open) => open,
                 None => {
                     select! {
                         () = sleep(delay.next()) => continue,
-                        () = lane.stop.cancelled() => break,
+                        () = this.stop.cancelled() => break,
                     }
                 }
             },
         };
         delay.reset();
-        let hard = lane.try_all(&open).await;
+        let hard = this.try_all(&open).await;
         connection = Some(open);
         if !hard.is_empty() {
             goodbye(connection.take()).await;
-            lane.try_one_by_one(hard).await;
+            this.try_one_by_one(hard).await;
         }
     }
     goodbye(connection).await;
@@ -89,8 +92,8 @@ impl PublishChannel {
             .map(Arc::new)
     }
 
-    /// Tries what is in the queue, a few at once. Gives back those in flight when the connection was
-    /// closed on them.
+    /// Tries what is in the queue, a few at once. Returns the messages that were in flight when the connection
+    /// was closed.
     async fn try_all(&self, connection: &Arc<Connection>) -> Vec<(Sending, String)> {
         let mut running = JoinSet::new();
         let mut hard = Vec::new();
@@ -108,10 +111,10 @@ impl PublishChannel {
                 ended = running.join_next() => match ended {
                     None => return hard,
                     Some(Ok(AloneAttempt::Hard(sending, text))) => hard.push((sending, text)),
-                    // A task that was aborted dropped its message: lost.
+                    // A task that was aborted has dropped its message, which counts as lost.
                     Some(Ok(AloneAttempt::Settled) | Err(_)) => {}
                 },
-                // One that the broker does not answer holds up nobody else.
+                // A message that is not answered holds up no others.
                 () = self.way.alone.filled(), if has_room && !running.is_empty() => {}
             }
         }
@@ -119,14 +122,14 @@ impl PublishChannel {
 
     /// Tries each with nothing else on the connection, so that a fault is its own.
     async fn try_one_by_one(&self, suspects: Vec<(Sending, String)>) {
-        // A single one was alone already.
+        // A single message was alone already.
         let was_alone = suspects.len() == 1;
         for (sending, text) in suspects {
             if was_alone {
                 sending.confirm(Confirm::Faulty(text));
                 continue;
             }
-            // No connection: dropped, hence lost.
+            // Without a connection the message is dropped, so it counts as lost.
             let Some(connection) = self.quarantine().await else {
                 continue;
             };
@@ -152,7 +155,7 @@ impl PublishChannel {
         let Ok(channel) = open_confirm_channel(&connection).await else {
             return AloneAttempt::Settled;
         };
-        // It may have waited for others that were tried one by one.
+        // The message may have waited while others were tried one by one.
         if !sending.is_ours() {
             sending.confirm(Confirm::LeaseOver);
             return AloneAttempt::Settled;

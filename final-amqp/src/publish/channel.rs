@@ -1,4 +1,7 @@
-//! The shared lane: many messages in flight on one channel.
+//! Publishes shared messages: many in flight on one channel.
+//!
+//! Input: the shared queue. State: the messages in flight on one confirm channel at a time. Output: a confirm for
+//! each message. A channel that ends is replaced, and its messages are settled by the reason for its end.
 
 use std::{sync::Arc, time::Instant};
 
@@ -25,15 +28,15 @@ use crate::{
     properties,
 };
 
-/// What the lanes of one connection share.
+/// What the publishing channels of one connection share.
 #[derive(Clone)]
 pub(crate) struct PublishChannel {
     pub(crate) way: Arc<Way>,
     pub(crate) connection: Arc<Connection>,
     pub(crate) exchanges: Arc<Exchanges>,
-    /// Stop now.
+    /// Tells the channels to stop now.
     pub(crate) stop: CancellationToken,
-    /// The broker does not answer on this connection.
+    /// Set if the broker does not answer on this connection.
     pub(crate) mute: CancellationToken,
     /// How many messages one channel may have in flight.
     pub(crate) room: usize,
@@ -43,20 +46,20 @@ type Confirms = ConfirmChannel<MessageId, Sending>;
 
 /// Publishes from the shared queue until told to stop or the connection ends; a channel that ends
 /// before that is replaced.
-pub(crate) async fn run(lane: PublishChannel, first: Channel) {
+pub(crate) async fn run(this: PublishChannel, first: Channel) {
     let mut channel = Some(first);
     let mut refusals = Refusals::new();
-    while !lane.stop.is_cancelled() && lane.connection.status().connected() {
+    while !this.stop.is_cancelled() && this.connection.status().connected() {
         let Some(open) = channel.take() else {
-            match open_confirm_channel(&lane.connection).await {
+            match open_confirm_channel(&this.connection).await {
                 Ok(open) => channel = Some(open),
-                // RabbitMQ stops reading a connection of which a quorum queue without majority has
-                // too many messages, whatever else there is on it.
-                Err(_) => return lane.mute.cancel(),
+                // If a quorum queue without majority has too many messages of a connection, RabbitMQ stops
+                // reading that connection.
+                Err(_) => return this.mute.cancel(),
             }
             continue;
         };
-        if lane.serve(open, &mut refusals).await {
+        if this.serve(open, &mut refusals).await {
             return;
         }
         refusals.new_channel(Instant::now());
@@ -73,10 +76,10 @@ impl PublishChannel {
         loop {
             let is_blocked = pause.is_on();
             let replace_at = refusals.due();
-            // It takes nothing more, and goes when all is answered.
+            // It takes no more messages, and is replaced once all are answered.
             let is_leaving = replace_at.is_some_and(|due| due <= Instant::now());
             if is_leaving && confirms.len() == 0 {
-                self.give_up(confirms).await;
+                self.end_channel(confirms).await;
                 return false;
             }
             let room = !is_blocked && !is_leaving && confirms.len() < self.room;
@@ -96,13 +99,13 @@ impl PublishChannel {
                 && self.way.shared.is_empty()
                 && self.exchanges.is_idle()
             {
-                self.give_up(confirms).await;
+                self.end_channel(confirms).await;
                 return true;
             }
             select! {
                 biased;
                 () = self.stop.cancelled() => {
-                    self.give_up(confirms).await;
+                    self.end_channel(confirms).await;
                     return true;
                 }
                 () = confirms.turn(&mut verdicts) => {
@@ -119,12 +122,12 @@ impl PublishChannel {
                 self.broken(confirms).await;
                 return false;
             }
-            // A channel that is always busy must not keep its thread to itself.
+            // A channel that is always busy must not starve the other tasks of its thread.
             tokio::task::consume_budget().await;
         }
     }
 
-    /// Takes from the queue what there is room for.
+    /// Takes messages from the queue, as far as there is room.
     fn take(&self, confirms: &mut Confirms) {
         while confirms.len() < self.room {
             let Some(message) = self.way.shared.pop() else {
@@ -159,7 +162,7 @@ impl PublishChannel {
         let mut verdicts = Vec::new();
         let broken = confirms.end(&mut verdicts).await;
         settle(&mut verdicts);
-        // Those that have not had their time go again at once: dropped, hence lost.
+        // Messages whose time is not over are dropped, so they count as lost and are sent again at once.
         for (sending, sent) in broken.unanswered {
             if pause.deadline(sent, limit) <= now {
                 sending.confirm(Confirm::NoAnswer);
@@ -169,8 +172,8 @@ impl PublishChannel {
         close_channel(&broken.channel).await;
     }
 
-    /// Nothing is left to do, or no time to do it. What is unanswered is dropped, hence lost.
-    async fn give_up(&self, confirms: Confirms) {
+    /// Ends the channel. Unanswered messages are dropped, so they count as lost.
+    async fn end_channel(&self, confirms: Confirms) {
         let mut verdicts = Vec::new();
         let Broken { channel, .. } = confirms.end(&mut verdicts).await;
         settle(&mut verdicts);
@@ -194,9 +197,9 @@ impl PublishChannel {
     }
 }
 
-/// Says what became of the messages of a channel that has ended, and gives it back.
+/// Settles the messages of a channel that has ended, and returns the channel.
 fn blame(broken: Broken<Sending>) -> Channel {
-    // Innocent ones are due at once: dropped, hence lost.
+    // Innocent messages are dropped, so they count as lost and are due at once.
     let unanswered: Vec<_> = broken.unanswered.into_iter().map(|(one, _)| one).collect();
     match broken.fault {
         None | Some(Fault::Lost(_) | Fault::Channel(code::NOT_FOUND, _)) => {}
@@ -221,7 +224,7 @@ fn blame(broken: Broken<Sending>) -> Channel {
     broken.channel
 }
 
-/// What a channel-level code says about the only message it can be about.
+/// What a code that closed the channel means for the only message it can be about.
 pub(crate) fn sole(reply: u16, text: &str) -> Confirm {
     match reply {
         code::NOT_FOUND => Confirm::Lost,
@@ -230,7 +233,7 @@ pub(crate) fn sole(reply: u16, text: &str) -> Confirm {
     }
 }
 
-/// Whether the refusal names the exchange of a message in flight, so that the others are cleared.
+/// Whether the refusal names the exchange of a message in flight. The other messages are then innocent.
 fn names_one(text: &str, messages: &[Sending]) -> bool {
     messages
         .iter()

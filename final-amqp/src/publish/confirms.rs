@@ -1,11 +1,11 @@
 //! One confirm channel, owned by one task.
 //!
-//! Input: messages to write. Output: a verdict for each, see [`Unconfirmed`].
+//! Input: messages to write. Output: a verdict for each (see [`Unconfirmed`]), or the reason for the channel's end.
 //!
-//! lapin takes the delivery tag and queues the frames in the *first* poll of a publish, but not under
-//! one lock: two tasks on one channel can swap their tags, and a nacked message then counts as acked.
-//! So the channel lives in here, is lent to nobody, and every publish is polled first by its owner.
-//! `wait_for_confirms` returns too early and is never called; confirms are kept until they resolve.
+//! lapin takes the delivery tag and queues the frames in the *first* poll of a publish, but not under one lock.
+//! Two tasks on one channel can swap their tags, and a nacked message then counts as acked. So this type owns
+//! the channel and does the first poll of every publish itself. lapin's `wait_for_confirms` returns too early
+//! and is not used; every confirm is kept until it resolves.
 
 use std::{hash::Hash, time::Instant};
 
@@ -21,13 +21,13 @@ use crate::{error::Fault, properties::WireMessage};
 /// What is known of the messages of a channel that has ended.
 #[derive(Debug)]
 pub(crate) struct Broken<T> {
-    /// To be closed once its messages are settled: that may take a while.
+    /// To be closed once its messages are settled, because closing may take a while.
     pub(crate) channel: Channel,
     /// Why it ended, if the server said so.
     pub(crate) fault: Option<Fault>,
     /// Written and not answered, with the time of publishing; one of them may be the reason.
     pub(crate) unanswered: Vec<(T, Instant)>,
-    /// Not written, or answered without proof. None of them is the reason.
+    /// Not written, or answered without proof. They are not the reason.
     pub(crate) innocent: Vec<T>,
 }
 

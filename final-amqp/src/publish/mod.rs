@@ -1,13 +1,16 @@
-//! The way out: what the bus sends, and what the broker says to it.
+//! Publishes what the bus sends, and reports what the broker answers.
 //!
 //! ```text
-//! Link::send ─▶ SendQueue (shared) ─▶ lanes 1..n, a confirm channel each ─▶ sweep ─▶ Confirm
-//!         └───▶ SendQueue (alone)  ─▶ quarantine: one message per channel ─────────▶ Confirm
+//! Link::send ─▶ SendQueue (shared) ─▶ PublishChannel 1..n ─▶ sweep ───────────▶ Confirm
+//!         └───▶ SendQueue (alone)  ─▶ quarantine: one message per channel ─▶ Confirm
 //! ```
 //!
-//! One supervisor keeps the connection: each incarnation has new channels, new lanes and a new list
-//! of declared exchanges, and nothing of it outlives the connection. Between two incarnations the
-//! queues are shut, so whatever waits is settled as lost at once.
+//! Input: outgoing messages. State: one connection with its channels and declared exchanges. Output: a confirm
+//! for each message, and the state of the link.
+//!
+//! One supervisor keeps the connection. Each incarnation has new channels and a new list of declared exchanges;
+//! these do not outlive the connection. Between two incarnations the queues are shut, so waiting messages are
+//! settled as lost at once.
 
 mod alone;
 mod channel;
@@ -44,14 +47,14 @@ use crate::{
     retry_delay::RetryDelay,
 };
 
-/// How often a connection is looked at, besides its events.
+/// How often a connection is checked, besides its events.
 const LOOK: Duration = Duration::from_millis(250);
-/// A connection that held this long was a good one: the next attempt comes soon.
+/// A connection that lasted this long was a good one: the next attempt comes soon.
 const GOOD: Duration = Duration::from_secs(10);
-/// How long the lanes may take to settle what they hold once they are told to stop.
+/// How long the channels may take to settle their messages once they are told to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
 
-/// What the parts of the way out share, over all incarnations of the connection.
+/// What the publishing tasks share, over all incarnations of the connection.
 #[derive(Debug)]
 pub(crate) struct Way {
     pub(crate) settings: Arc<Settings>,
@@ -70,7 +73,7 @@ pub(crate) struct Way {
 }
 
 impl Way {
-    /// Takes messages back whose exchange is there now.
+    /// Puts messages back into their queue, once their exchange exists.
     fn put_back(&self, messages: Vec<Outgoing>) {
         let (alone, shared) = messages
             .into_iter()
@@ -90,7 +93,7 @@ impl Way {
         self.finish.is_cancelled()
     }
 
-    /// Ends when it is time to look around: when finishing begins, and often from then on.
+    /// Returns when finishing begins, and every 10 ms from then on, so that the caller checks whether it is done.
     async fn tick(&self) {
         if self.is_finishing() {
             sleep(Duration::from_millis(10)).await;
@@ -108,7 +111,7 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    /// Starts with a connection, or without one if the broker is away.
+    /// Starts, with a first connection or without one if the broker is away.
     pub(crate) fn start(
         settings: Arc<Settings>,
         service: Arc<str>,
@@ -144,7 +147,7 @@ impl Publisher {
     }
 
     pub(crate) fn send(&self, message: Outgoing) {
-        // Nobody bounds what nobody waits for; it must not pile up while nothing is written.
+        // A message without a confirm is not bounded by the bus's window. It must not pile up while blocked.
         if !message.wants_confirm() && *self.way.blocked.borrow() {
             return;
         }
@@ -171,7 +174,7 @@ impl Publisher {
     }
 }
 
-/// Without `close` everything ends at once; nothing of it outlives the link for long.
+/// Without `close` everything ends at once, so that no task outlives the link for long.
 impl Drop for Publisher {
     fn drop(&mut self) {
         let _ = self.way.finish_by.set(Instant::now());
@@ -228,7 +231,7 @@ async fn incarnation(way: &Arc<Way>, connection: Arc<Connection>) -> Result<(), 
         return Err(error.to_string());
     }
     way.notice.works();
-    // Only then ready: who sees that may send at once.
+    // The queues open before the state says ready: the bus may send at once.
     way.shared.open();
     way.alone.open();
     way.connection.send_replace(Some(Arc::clone(&connection)));
@@ -245,7 +248,7 @@ async fn incarnation(way: &Arc<Way>, connection: Arc<Connection>) -> Result<(), 
                 None => break,
             },
             () = sleep(LOOK) => {}
-            // It panicked. What it held is lost; the next incarnation has all tasks again.
+            // A task panicked. Its messages are lost. The next incarnation starts all tasks again.
             Some(Err(error)) = tasks.join_next() => {
                 why = format!("a task of the connection failed: {error}");
                 break;
@@ -274,7 +277,7 @@ async fn incarnation(way: &Arc<Way>, connection: Arc<Connection>) -> Result<(), 
     way.shared.shut();
     way.alone.shut();
     stop.cancel();
-    // What a task still holds when it is aborted is dropped, hence lost.
+    // A task that is aborted drops its messages, so they count as lost.
     let _ = tokio::time::timeout(STOP_LIMIT, all(&mut tasks)).await;
     tasks.shutdown().await;
     close(&connection).await;
@@ -291,7 +294,7 @@ async fn start_channels(
     let (exchanges, orders) = Exchanges::new();
     let exchanges = Arc::new(exchanges);
     let channels = way.settings.publish_channels;
-    let lane = PublishChannel {
+    let shared = PublishChannel {
         way: Arc::clone(way),
         connection: Arc::clone(connection),
         exchanges: Arc::clone(&exchanges),
@@ -301,13 +304,13 @@ async fn start_channels(
     };
     for _ in 0..channels {
         let channel = open_confirm_channel(connection).await?;
-        tasks.spawn(channel::run(lane.clone(), channel));
+        tasks.spawn(channel::run(shared.clone(), channel));
     }
-    tasks.spawn(alone::run(lane));
+    tasks.spawn(alone::run(shared));
     let declaring = exchanges::declare(Arc::clone(way), Arc::clone(connection), exchanges, orders);
     let stop = stop.clone();
     tasks.spawn(async move {
-        // It owns a sender of its own orders, so only the token ends it.
+        // It holds a sender of its own orders, so only the token ends it.
         stop.run_until_cancelled(declaring).await;
     });
     Ok(())
@@ -316,14 +319,18 @@ async fn start_channels(
 fn set_blocked(way: &Way, blocked: bool) {
     way.blocked.send_replace(blocked);
     way.state.send_replace(if blocked {
-        tracing::warn!(service = %way.service, "the broker asked for a pause (an alarm); nothing is published until it ends");
+        tracing::warn!(
+            target: "final::amqp",
+            service = %way.service,
+            "RabbitMQ has raised an alarm; publishing pauses until the alarm ends"
+        );
         LinkState::Blocked
     } else {
         LinkState::Ready
     });
 }
 
-/// Waits for all tasks but the declarer, which ends by its token only.
+/// Waits for all tasks but the declaring one, which only its token ends.
 async fn all(tasks: &mut JoinSet<()>) {
     while tasks.len() > 1 {
         let _ = tasks.join_next().await;

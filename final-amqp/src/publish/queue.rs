@@ -1,4 +1,6 @@
 //! Messages that wait for a channel.
+//!
+//! Input: messages from the bus. State: whether messages are taken. Output: the oldest message.
 
 use std::{
     collections::VecDeque,
@@ -8,11 +10,11 @@ use std::{
 use final_core::broker::Outgoing;
 use tokio::sync::Notify;
 
-/// A queue several channels take from. The bus's window bounds it.
+/// A queue that several channels take from. The window of the bus bounds it.
 ///
 /// ```text
-/// shut ◀──▶ open ──▶ sealed      shut: what comes is dropped, hence lost
-///                                sealed: nothing comes any more, what is here still goes
+/// shut ◀──▶ open ──▶ sealed      shut: a new message is dropped, so it counts as lost
+///                                sealed: takes no new messages, and gives out those it has
 /// ```
 #[derive(Debug)]
 pub(crate) struct SendQueue {
@@ -53,13 +55,13 @@ impl SendQueue {
             drop(inner);
             self.filled.notify_one();
         } else {
-            // Settling runs code of the bus, which may call us again.
+            // Dropping settles the message. That runs code of the bus, which may push again.
             drop(inner);
             drop(message);
         }
     }
 
-    /// Takes messages back that were here before.
+    /// Takes back messages that were in this queue before.
     pub(crate) fn put_back(&self, messages: Vec<Outgoing>) {
         let mut inner = self.lock();
         if inner.state == QueueState::Shut {
@@ -110,7 +112,7 @@ impl SendQueue {
         }
     }
 
-    /// Drops everything: it was never sent, hence lost.
+    /// Drops all messages. They were not sent, so they count as lost.
     pub(crate) fn shut(&self) {
         let mut inner = self.lock();
         inner.state = QueueState::Shut;

@@ -239,7 +239,7 @@ fn an_id_can_come_again_after_its_return_while_others_are_outstanding() {
 
 /// It was returned twice, or came with an id that cannot be read.
 #[test]
-fn a_return_that_is_nobodys_is_forgotten_when_nothing_is_outstanding() {
+fn a_return_of_no_message_is_forgotten_when_nothing_is_outstanding() {
     let mut sweep = Sweep::new();
     let mut verdicts = Vec::new();
     for (ticket, id, carried) in [(1, "one", Some("other")), (2, "other", None)] {

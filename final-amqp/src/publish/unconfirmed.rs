@@ -51,7 +51,7 @@ pub(crate) struct Leftovers<T> {
     pub(crate) fault: Option<Fault>,
     /// Written and not answered, with the time of publishing. One of them may be the reason.
     pub(crate) unanswered: Vec<(T, Instant)>,
-    /// Not written, or answered without proof. None of them is the reason.
+    /// Not written, or answered without proof. They are not the reason.
     pub(crate) innocent: Vec<T>,
 }
 

@@ -88,7 +88,7 @@ async fn an_exchange_of_another_kind_is_used_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_nobody_waits_for_is_sent_all_the_same() {
+async fn a_message_without_a_confirm_is_sent_as_well() {
     let admin = Admin::new().await;
     let (topic, queue) = (name("t"), name("q"));
     admin.queue(&queue, &topic, &[]).await;

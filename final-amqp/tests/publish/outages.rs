@@ -133,7 +133,7 @@ async fn of_those_that_are_sent_alone_one_without_an_answer_holds_up_no_other() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_away_everything_is_handed_back_at_once() {
+async fn while_away_everything_is_lost_at_once() {
     let proxy = proxy::Proxy::start().await;
     let amqp = final_amqp::Amqp::new(proxy.url()).unwrap();
     let link = publisher(&amqp).await;
@@ -173,7 +173,7 @@ async fn a_link_opens_while_the_broker_is_away_and_closes_in_time() {
     assert!(began.elapsed() < LONG, "{:?}", began.elapsed());
 }
 
-/// Whoever waits for a confirm runs code of the bus; a bug there must not end publishing for good.
+/// A confirm runs code of the bus. A bug there must not end publishing for good.
 #[tokio::test(flavor = "multi_thread")]
 async fn publishing_goes_on_with_a_new_connection_after_a_panic() {
     let admin = Admin::new().await;

@@ -1,4 +1,4 @@
-//! What the tests share: names nobody else uses, messages with their confirms, a side door to the
+//! What the tests share: unique names, messages with their confirms, a side door to the
 //! broker, and a proxy whose connections can be cut.
 #![allow(
     dead_code,
@@ -39,7 +39,7 @@ pub fn amqp() -> Amqp {
     Amqp::new(url()).unwrap()
 }
 
-/// A name nobody else uses, also fit for a service.
+/// A unique name, also fit for a service.
 pub fn name(kind: &str) -> String {
     let id = uuid::Uuid::now_v7().simple().to_string();
     format!("{kind}-{}", &id[16..])
@@ -243,7 +243,7 @@ impl Admin {
 
     /// Takes a message out of a queue; waits for it.
     ///
-    /// By a connection of its own: RabbitMQ 3.10 closes the connection of whoever asks a quorum queue
+    /// By a connection of its own: RabbitMQ 3.10 closes a connection that asks a quorum queue
     /// that has just been declared and has no leader yet.
     pub async fn get(&self, queue: &str) -> BasicGetMessage {
         let options = BasicGetOptions { no_ack: true };
