@@ -18,7 +18,8 @@ use super::{
     write::{Open, ids, is_connection_lost},
 };
 use crate::{
-    Error, OutboxDatabase, broker::Staged, database::Lone, finishing::Finishing, relay::Reserved,
+    Error, OutboxDatabase, broker::Staged, database::Lone, relay::Reserved,
+    runtime::finishing::Finishing,
 };
 
 impl<DB: OutboxDatabase> Inner<DB> {

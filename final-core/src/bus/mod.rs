@@ -33,9 +33,9 @@ pub use self::{
 use crate::{
     Error, Options, OutboxDatabase,
     broker::Broker,
-    crew::Crew,
     names::ServiceName,
     outbox::{Outbox, Table},
+    runtime::crew::Crew,
 };
 
 /// A bus on PostgreSQL.

@@ -14,8 +14,8 @@ use crate::{
     Error, MessageId, OutboxDatabase,
     broker::Staged,
     failpoint::{Failpoint, pass},
-    finishing::Finishing,
     relay::{Relay, Reserved},
+    runtime::finishing::Finishing,
 };
 
 /// A transaction and what is still to be written into it.

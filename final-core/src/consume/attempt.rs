@@ -5,8 +5,8 @@ use std::panic::AssertUnwindSafe;
 use futures::FutureExt;
 
 use crate::{
-    BoxError, Message, Outcome, broker::DeadLetter, crew::panic_text, handler::Permanent,
-    router::Route,
+    BoxError, Message, Outcome, broker::DeadLetter, handler::Permanent, router::Route,
+    runtime::crew::panic_text,
 };
 
 /// What an attempt came to.

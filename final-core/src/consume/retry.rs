@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::backoff::Backoff;
+use crate::runtime::backoff::Backoff;
 
 /// How long a message is kept for retries.
 ///

@@ -1,6 +1,6 @@
 //! What became of deliveries, in numbers.
 
-use crate::counter::Counter;
+use crate::runtime::counter::Counter;
 
 /// Counts what became of deliveries since the start of the process.
 #[derive(Debug, Default)]

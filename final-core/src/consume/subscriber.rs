@@ -17,10 +17,10 @@ use super::{
 };
 use crate::{
     Options,
-    backoff::Backoff,
     broker::{DeadLetter, Delivery},
-    crew::Hands,
     router::Routes,
+    runtime::backoff::Backoff,
+    runtime::crew::Hands,
 };
 
 /// How many deliveries are taken at once.

@@ -16,9 +16,9 @@ use super::{
 use crate::outbox::PutBack;
 use crate::{
     OutboxDatabase,
-    backoff::Backoff,
     broker::{Confirm, Lane},
     failpoint::{Failpoint, pass},
+    runtime::backoff::Backoff,
 };
 
 /// The pause after a database error. Shorter than the scanner's, so that after an outage what was

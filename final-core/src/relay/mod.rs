@@ -52,10 +52,10 @@ use crate::outbox::Outbox;
 use crate::{
     Options, OutboxDatabase,
     broker::{Confirm, Lane, Link, LinkState, Outgoing, Staged},
-    crew::Crew,
     database::DbResult,
     names::ServiceName,
     outbox::NewRecord,
+    runtime::crew::Crew,
 };
 
 /// The running way out of one bus.

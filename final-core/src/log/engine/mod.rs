@@ -33,9 +33,9 @@ use super::{
 };
 use crate::{
     OutboxDatabase,
-    backoff::Backoff,
     broker::{Delivery, LinkState},
     database::DbResult,
+    runtime::backoff::Backoff,
 };
 
 /// Rows of one page.

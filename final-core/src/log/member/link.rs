@@ -14,8 +14,8 @@ use crate::log::engine::Engine;
 use crate::{
     OutboxDatabase,
     broker::{Delivery, Link, LinkState, Outgoing},
-    crew::Crew,
     log::tables::dialect::words,
+    runtime::crew::Crew,
 };
 
 /// The running link.

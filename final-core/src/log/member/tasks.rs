@@ -9,7 +9,7 @@ use tokio::time::{sleep, sleep_until};
 
 use super::Member;
 use crate::log::tables::{members::Notice, trim::Keep};
-use crate::{OutboxDatabase, backoff::Backoff};
+use crate::{OutboxDatabase, runtime::backoff::Backoff};
 
 /// The pause between two notices to other processes: what commits meanwhile shares one.
 const NOTICE: Duration = Duration::from_millis(2);

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::backoff::Backoff;
 use crate::log::tables::{extras::Extra, lanes::LaneId};
+use crate::runtime::backoff::Backoff;
 
 /// The pauses of a message that is set aside.
 const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));

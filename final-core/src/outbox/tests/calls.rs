@@ -7,7 +7,6 @@ use uuid::Uuid;
 
 use crate::{
     Error,
-    counter::Counter,
     database::{DbResult, renewable::RenewablePool},
     names::ServiceName,
     outbox::{
@@ -18,6 +17,7 @@ use crate::{
         schema,
         statements::Statements,
     },
+    runtime::counter::Counter,
 };
 
 /// A pool that stays what it is.

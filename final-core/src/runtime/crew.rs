@@ -23,7 +23,7 @@ use tokio_util::{
 
 pub(crate) use self::hands::Hands;
 use self::roster::Roster;
-use crate::backoff::Backoff;
+use crate::runtime::backoff::Backoff;
 
 /// The pause before a task that panicked starts again.
 const RESTART: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
