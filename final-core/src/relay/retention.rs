@@ -1,4 +1,7 @@
-//! Removes acked records that were kept long enough.
+//! Retention: removes acked records that were kept long enough.
+//!
+//! Input: how long to keep them. Output: small deletes with pauses in between, so that no writer waits for
+//! them. A record that the table refuses to remove is passed over, and tried again in the next round.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +11,7 @@ use crate::{
     database::{DbResult, refused::refuses_values},
 };
 
-/// How many records one statement removes: small, so that no writer waits for it.
+/// How many records one statement removes.
 const BATCH: u32 = 500;
 
 /// The pause between two statements.
@@ -17,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// How many refused records one round passes over. The next round begins with the oldest record again.
 const MOST_REFUSED: u32 = 500;
 
-/// Removes old acked records from time to time, in small batches with pauses.
+/// Removes old acked records from time to time, until the relay stops.
 pub(crate) async fn run<DB: OutboxDatabase>(relay: Arc<Relay<DB>>, keep: Duration) {
     let interval = keep.clamp(Duration::from_secs(1), Duration::from_secs(60));
     loop {
@@ -26,18 +29,18 @@ pub(crate) async fn run<DB: OutboxDatabase>(relay: Arc<Relay<DB>>, keep: Duratio
         }
         tokio::select! {
             () = tokio::time::sleep(interval) => {}
-            () = relay.stop_scanner.cancelled() => return,
+            () = relay.stopping.taking.cancelled() => return,
         }
     }
 }
 
 /// Removes all that are old enough. A record that the table refuses to remove is passed over.
 ///
-/// A batch that is refused is tried again with half of its records, down to the one that is at fault. The
-/// batches then grow again, so that many refused records in a row take one statement each.
+/// A batch that is refused is tried again with half of its records, down to the single record at fault. After
+/// that the batches grow again. Refused records that lie one behind another take one statement each.
 async fn remove<DB: OutboxDatabase>(relay: &Relay<DB>, keep: Duration) -> DbResult<()> {
     let (mut batch, mut refused) = (BATCH, 0);
-    while !relay.stop_scanner.is_cancelled() {
+    while !relay.stopping.taking.is_cancelled() {
         let table = relay.store.table()?;
         match table.purge_acked(keep, batch, refused).await {
             Ok(removed) if removed < u64::from(batch) => return Ok(()),
@@ -54,7 +57,7 @@ async fn remove<DB: OutboxDatabase>(relay: &Relay<DB>, keep: Duration) -> DbResu
         }
         tokio::select! {
             () = tokio::time::sleep(PAUSE) => {}
-            () = relay.stop_scanner.cancelled() => {}
+            () = relay.stopping.taking.cancelled() => {}
         }
     }
     Ok(())

@@ -13,6 +13,8 @@ use std::{
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::runtime::bell::Alarm;
+
 /// All hubs of the process, by the place of their database.
 static HUBS: LazyLock<Mutex<HashMap<String, Weak<Hub>>>> = LazyLock::new(Mutex::default);
 
@@ -36,7 +38,7 @@ pub(crate) struct Hub {
     /// Whether other processes listen, as far as is known.
     others: AtomicBool,
     /// When the earliest message is due that this process has scheduled.
-    alarm: Mutex<Option<Instant>>,
+    alarm: Alarm,
 }
 
 impl Hub {
@@ -53,7 +55,7 @@ impl Hub {
             committed: watch::Sender::default(),
             told: AtomicU64::new(0),
             others: AtomicBool::new(true),
-            alarm: Mutex::default(),
+            alarm: Alarm::default(),
         });
         hubs.insert(place.to_owned(), Arc::downgrade(&hub));
         hub
@@ -96,22 +98,17 @@ impl Hub {
 
     /// Something is due after so long, if its transaction commits.
     pub(crate) fn due_in(&self, wait: Duration) {
-        let at = Instant::now() + wait + Duration::from_millis(2);
-        let mut alarm = self.alarm.lock().unwrap_or_else(PoisonError::into_inner);
-        if alarm.is_none_or(|earlier| at < earlier) {
-            *alarm = Some(at);
-        }
+        self.alarm.due_in(wait);
     }
 
     /// When something is due.
     pub(crate) fn alarm(&self) -> Option<Instant> {
-        *self.alarm.lock().unwrap_or_else(PoisonError::into_inner)
+        self.alarm.at()
     }
 
     /// Ends the alarm if its time has come.
     pub(crate) fn take_alarm(&self, now: Instant) -> bool {
-        let mut alarm = self.alarm.lock().unwrap_or_else(PoisonError::into_inner);
-        alarm.take_if(|at| *at <= now).is_some()
+        self.alarm.take(now)
     }
 }
 

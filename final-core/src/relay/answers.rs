@@ -1,11 +1,14 @@
-//! The answers that wait to be settled, among them those that are to be settled again later.
+//! The answers that wait to be settled, among them those that come again later.
+//!
+//! Input: answered records, from the links; and answers whose time has not come, from earlier rounds. Output:
+//! batches that are due now, each gathered for a moment so that one statement settles many records.
 
 use std::time::{Duration, Instant};
 
 use tokio::{sync::mpsc, time::timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::flight::Answer;
+use super::flight::AnsweredRecord;
 
 /// How many answers one round of statements settles at most.
 const MAX_BATCH: usize = 500;
@@ -15,28 +18,29 @@ const MAX_BATCH: usize = 500;
 const GATHER: Duration = Duration::from_millis(20);
 
 /// Where the answers come from, shared by the pool of ackers.
-pub(crate) struct Inbox {
-    answers: mpsc::UnboundedReceiver<Answer>,
-    /// Those that are not due yet. Each has its slot, so there are no more than the window has.
-    later: Vec<Answer>,
+pub(crate) struct AnswerQueue {
+    answers: mpsc::UnboundedReceiver<AnsweredRecord>,
+    /// Answers that are not due yet. Each has its slot, so the window bounds them.
+    later: Vec<AnsweredRecord>,
 }
 
-impl Inbox {
-    pub(crate) fn new(answers: mpsc::UnboundedReceiver<Answer>) -> Self {
+impl AnswerQueue {
+    pub(crate) fn new(answers: mpsc::UnboundedReceiver<AnsweredRecord>) -> Self {
         Self {
             answers,
             later: Vec::new(),
         }
     }
 
-    /// Waits for an answer and takes those that follow closely. Nothing means: `stop`, and nothing left.
+    /// Waits for an answer and takes those that follow closely. An empty batch means that `stop` was
+    /// cancelled and no answer is left.
     ///
-    /// From `hurry` on, all are due: nobody waits for them any longer.
+    /// From `hurry` on every answer is due, also those for later.
     pub(crate) async fn gather(
         &mut self,
         hurry: &CancellationToken,
         stop: &CancellationToken,
-    ) -> Vec<Answer> {
+    ) -> Vec<AnsweredRecord> {
         loop {
             let mut batch = Vec::new();
             let due = self.later.iter().filter_map(|answer| answer.due).min();
@@ -66,7 +70,7 @@ impl Inbox {
         }
     }
 
-    async fn gather_more(&mut self, batch: &mut Vec<Answer>) {
+    async fn gather_more(&mut self, batch: &mut Vec<AnsweredRecord>) {
         let end = tokio::time::Instant::now() + GATHER;
         while batch.len() < MAX_BATCH {
             let more = MAX_BATCH - batch.len();
