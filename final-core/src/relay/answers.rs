@@ -1,4 +1,4 @@
-//! The answers that wait to be settled, among them those that come again later.
+//! The answers that wait to be settled, some of them until a later time.
 //!
 //! Input: answered records, from the links; and answers whose time has not come, from earlier rounds. Output:
 //! batches that are due now, each gathered for a moment so that one statement settles many records.

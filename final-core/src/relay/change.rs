@@ -1,4 +1,4 @@
-//! Changes of many records at once, of which the table may refuse some.
+//! Changes of many records at once. The table may refuse some of them.
 //!
 //! Input: the ids of records, and one [`Change`] for all of them. State: the parts that are still to be
 //! changed. Output: the ids that the table refuses, each with its error. A table refuses a record by a

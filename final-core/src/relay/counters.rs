@@ -1,4 +1,4 @@
-//! Counts what the relay does.
+//! What the relay counts, for `Bus::stats`.
 
 use crate::runtime::counter::Counter;
 

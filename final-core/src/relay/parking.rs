@@ -181,7 +181,7 @@ mod tests {
         topics.iter().for_each(|topic| parking.found(topic));
         let mut probed = std::collections::HashSet::new();
 
-        // Those that were probed are due again before all have been.
+        // Probed topics are due again before all topics have been probed.
         for _ in 0..topics.len().div_ceil(64) {
             let now = Instant::now();
             for topic in parking.to_probe(64) {

@@ -20,12 +20,11 @@ const LIMIT: Duration = Duration::from_secs(1);
 /// How far the relay has been stopped.
 ///
 /// ```text
-///   running ── taking ──▶ nothing is handed over or claimed, and no statement waits for its next try
-///              ── settling, retries ──▶ ackers settle what is there and end; failing statements end
+///   running ── stop_taking ──▶ only settling ── finish ──▶ ending: ackers and failing statements end
 /// ```
 #[derive(Debug)]
 pub(super) struct Stopping {
-    /// Cancelled: nothing is handed over or claimed any more.
+    /// Cancelled: from then on nothing is handed over or claimed.
     pub(super) taking: CancellationToken,
     /// Cancelled: the ackers settle the answers that are there, and end.
     pub(super) settling: CancellationToken,

@@ -16,7 +16,7 @@ use crate::runtime::lock;
 /// Payload bytes in flight at once, whatever the number of messages.
 const MAX_BYTES: usize = 32 * 1024 * 1024;
 
-/// Who asks for a slot.
+/// The side that asks for a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     /// A transaction of this process, just before its INSERT.
@@ -39,8 +39,8 @@ pub(crate) enum Side {
 /// ```
 ///
 /// A slot that is *with the broker* counts against the shares below. One that is *settling* counts against the
-/// limit only: the statement that settles it can take as long as the broker's confirm, and holds up nobody
-/// else's messages.
+/// limit only: the statement that settles it can take as long as the broker's confirm, and holds up no
+/// other message.
 ///
 /// The shares:
 ///

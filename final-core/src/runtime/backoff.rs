@@ -1,10 +1,12 @@
 //! Backoff: how long to wait before something is tried again.
+//!
+//! Input: how often it has failed in a row. Output: a pause. It keeps no state.
 
 use std::time::Duration;
 
 /// Pauses that double with each failure, vary at random, and never exceed a cap.
 ///
-/// Without jitter everything that failed together comes back together, and fails together again.
+/// Without jitter, everything that failed together would be tried again together, and fail together again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Backoff {
     first: Duration,
@@ -22,10 +24,10 @@ impl Backoff {
         self.pause_at(failures, fastrand::f64())
     }
 
-    /// The pause for one throw of the dice, from 0 to 1.
+    /// The pause for a random number `dice` from 0 to 1.
     ///
-    /// It lies between half and one and a half of the doubled pause. The range is cut at the cap
-    /// before the dice decide, so pauses at the cap vary too.
+    /// It lies between half and one and a half of the doubled pause. The range is cut at the cap before the
+    /// random number decides, so pauses at the cap vary too.
     fn pause_at(self, failures: u32, dice: f64) -> Duration {
         let doubled = self.doubled(failures);
         let low = doubled / 2;
@@ -38,7 +40,7 @@ impl Backoff {
     fn doubled(self, failures: u32) -> Duration {
         const NANOS: u128 = 1_000_000_000;
         let first = self.first.as_nanos();
-        // Shifting no further than the leading zeros cannot overflow, and is above any cap by then.
+        // Shifting by the number of leading zeros does not overflow, and gives more than any cap.
         let doublings = failures.saturating_sub(1).min(first.leading_zeros());
         let nanos = first
             .checked_shl(doublings)

@@ -1,7 +1,7 @@
 //! The bell: tells one task that something is due now, and when the next thing is due.
 //!
 //! Input: rings ("look now"), nudges ("your own plan changed") and durations ("something is due after so
-//! long"). State: whether somebody rang, and the earliest time that was named. Output: the task wakes, and
+//! long"). State: whether the bell was rung, and the earliest time that was named. Output: the task wakes, and
 //! asks [`Bell::take_ring`] and [`Bell::take_alarm`] for the reason.
 //!
 //! The log wakes many members at once and therefore has its own way to ring them, but the same [`Alarm`].
@@ -33,7 +33,7 @@ pub(crate) const CLOCK_MARGIN: Duration = Duration::from_millis(2);
 ///                       └── its time comes, take_alarm ──▶ no alarm
 /// ```
 ///
-/// A ring that comes while nobody waits is kept: the next wait ends at once.
+/// A ring that comes while the task does not wait is kept: its next wait ends at once.
 #[derive(Debug, Default)]
 pub(crate) struct Bell {
     notify: Notify,
@@ -69,12 +69,12 @@ impl Bell {
         self.notify.notified().await;
     }
 
-    /// Whether somebody has rung since the last call.
+    /// Whether the bell was rung since the last call.
     pub(crate) fn take_ring(&self) -> bool {
         self.rung.swap(false, Ordering::AcqRel)
     }
 
-    /// When something is due, as far as somebody has said so.
+    /// The earliest time for which [`due_in`](Self::due_in) was called.
     pub(crate) fn alarm(&self) -> Option<Instant> {
         self.alarm.at()
     }

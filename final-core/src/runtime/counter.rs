@@ -1,4 +1,4 @@
-//! Counts, for `Bus::stats`.
+//! Counters for `Bus::stats`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,8 +1,12 @@
 //! The crew: every background task, with its name, from its start to its end.
 //!
-//! A task that panics is heard of, one that hangs is named, and a shutdown knows whom it waits for.
-//! Only what must not be aborted is spawned elsewhere: a BEGIN, a COMMIT, the shutdown itself. [`Crew`] has the tasks that live as long as the bus, and the one-off
-//! tasks that must outlive their caller; [`Hands`] has the many short ones of a single owner.
+//! Input: named tasks, and the sign to stop. State: the roster of the tasks that have not ended. Output: a log
+//! line for each panic, a restart of tasks that are to keep running, and at a shutdown the names of the tasks
+//! that did not end in time.
+//!
+//! [`Crew`] runs the tasks that live as long as the bus, and single tasks that must outlive their caller.
+//! [`Hands`] runs the many short tasks of one owner. Only a task that must not be aborted is spawned
+//! elsewhere: a BEGIN, a COMMIT, the shutdown itself.
 
 mod hands;
 mod roster;
@@ -28,11 +32,11 @@ use crate::runtime::backoff::Backoff;
 /// The pause before a task that panicked starts again.
 const RESTART: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
 
-/// A task that ran this long before it panicked had been well: its backoff starts over.
-const WELL: Duration = Duration::from_secs(60);
+/// A task that ran for so long before it panicked was healthy: its backoff starts over.
+const HEALTHY: Duration = Duration::from_secs(60);
 
-/// How long an aborted task may take to notice. It notices at its next `.await`.
-const NOTICE: Duration = Duration::from_secs(1);
+/// How long an aborted task may take to end. It ends at its next `.await`.
+const ABORT_LIMIT: Duration = Duration::from_secs(1);
 
 /// The background tasks of one bus. Dropping it tells them to stop.
 ///
@@ -47,7 +51,7 @@ const NOTICE: Duration = Duration::from_secs(1);
 /// ```
 pub(crate) struct Crew {
     tracker: TaskTracker,
-    /// Who is at work. Shared with the tasks, so that each leaves it when it ends.
+    /// The running tasks. Each task holds the roster too, and leaves it when it ends.
     roster: Arc<Roster>,
     stop: CancellationToken,
     /// A bus that is dropped without a shutdown must not leave its tasks behind.
@@ -65,7 +69,7 @@ impl Crew {
         }
     }
 
-    /// What tells the tasks to stop: they finish what is in hand, and return.
+    /// Cancelled when the tasks are to finish what they are doing and return.
     pub(crate) fn stop_token(&self) -> &CancellationToken {
         &self.stop
     }
@@ -95,7 +99,7 @@ impl Crew {
         self.track(name, task)
     }
 
-    /// Starts a task that runs once, whether or not anybody still waits for its handle.
+    /// Starts a task that runs once, also when its handle is dropped.
     pub(crate) fn track<F>(&self, name: impl Into<Arc<str>>, task: F) -> JoinHandle<F::Output>
     where
         F: Future<Output: Send> + Send + 'static,
@@ -106,20 +110,20 @@ impl Crew {
             let result = AssertUnwindSafe(task).catch_unwind().await;
             if let Err(panic) = &result {
                 tracing::error!(
+                    target: "final::bus",
                     task = place.name(),
                     panic = panic_text(panic.as_ref()),
                     "a task panicked"
                 );
             }
-            // Whoever holds the handle sees the panic as tokio would show it.
+            // The handle's owner sees the panic as of any task of tokio.
             result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         });
         self.roster.seat(number, handle.abort_handle());
         handle
     }
 
-    /// Waits until every task has ended. Those left after `limit` are aborted, and their names
-    /// returned.
+    /// Waits until every task has ended. Tasks left after `limit` are aborted, and their names returned.
     ///
     /// It does not tell them to stop: [`stop`](Self::stop) does.
     pub(crate) async fn join(&self, limit: Duration) -> Vec<Arc<str>> {
@@ -129,10 +133,13 @@ impl Crew {
         }
         let left = self.roster.abort_all();
         if !left.is_empty() {
-            tracing::error!(tasks = ?left, ?limit, "tasks did not end in time and were aborted");
+            tracing::error!(
+                target: "final::bus", tasks = ?left, ?limit,
+                "tasks did not end in time and were aborted"
+            );
         }
-        // What they held is given back when they are dropped, which takes a turn of the runtime.
-        let _ = timeout(NOTICE, self.tracker.wait()).await;
+        // An aborted task drops what it holds in its next turn of the runtime.
+        let _ = timeout(ABORT_LIMIT, self.tracker.wait()).await;
         left
     }
 }
@@ -149,7 +156,7 @@ where
         let Err(panic) = run.catch_unwind().await else {
             return;
         };
-        panics = if started.elapsed() < WELL {
+        panics = if started.elapsed() < HEALTHY {
             panics.saturating_add(1)
         } else {
             1
@@ -157,10 +164,11 @@ where
         let pause = RESTART.pause(panics);
         let panic = panic_text(panic.as_ref());
         tracing::error!(
+            target: "final::bus",
             task = &*name,
             panic,
             ?pause,
-            "a task panicked; it starts again"
+            "a task panicked; it is started again"
         );
         tokio::select! {
             biased;
@@ -170,7 +178,7 @@ where
     }
 }
 
-/// What a panic said.
+/// The text of a panic.
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()

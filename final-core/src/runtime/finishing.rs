@@ -1,4 +1,7 @@
-//! Work that goes on when nobody waits for it any more.
+//! Work that goes on after its caller has stopped waiting.
+//!
+//! Input: a future that must not stop half-way, such as a COMMIT. Output: its result for the caller who waits,
+//! and its end in any case, once it was begun.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -9,7 +12,7 @@ use std::{
 use futures::future::BoxFuture;
 use tokio::runtime::Handle;
 
-/// Work that must not stop half-way. Whoever waits for it drives it; dropped, it goes on in a task.
+/// Work that must not stop half-way. The caller who awaits it drives it; dropped, it goes on in a task.
 ///
 /// ```text
 ///   new ── first poll ──▶ driven by its caller ── ready ──▶ done
@@ -17,24 +20,24 @@ use tokio::runtime::Handle;
 ///    └── dropped ──▶ nothing was begun
 /// ```
 ///
-/// A task from the start on would do as well; but it is two more hops between threads for each
-/// transaction, and they all end well but a few.
+/// A task from the start would do as well, but it would cost every transaction two more hops between threads,
+/// and only few transactions are dropped half-way.
 pub(crate) struct Finishing<T: Send + 'static> {
-    /// `None` when there is nothing left to do.
+    /// `None` once the work is done.
     work: Option<BoxFuture<'static, T>>,
-    /// Where it goes on; known from the first poll on.
+    /// Where the work goes on if it is dropped. Known from the first poll on.
     runtime: Option<Handle>,
 }
 
 /// The work panicked.
 #[derive(Debug)]
-pub(crate) struct Panicked;
+pub(crate) struct WorkPanicked;
 
 impl<T: Send + 'static> Finishing<T> {
     #[inline]
     pub(crate) fn new(work: impl Future<Output = T> + Send + 'static) -> Self {
         Self {
-            // In a box before anything else: it is large, and would be copied with every move.
+            // Boxed first, because the future is large and would be copied at every move.
             work: Some(Box::pin(work)),
             runtime: None,
         }
@@ -42,20 +45,20 @@ impl<T: Send + 'static> Finishing<T> {
 }
 
 impl<T: Send + 'static> Future for Finishing<T> {
-    type Output = Result<T, Panicked>;
+    type Output = Result<T, WorkPanicked>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if self.runtime.is_none() {
             self.runtime = Some(Handle::current());
         }
         let Some(work) = &mut self.work else {
-            return Poll::Ready(Err(Panicked));
+            return Poll::Ready(Err(WorkPanicked));
         };
-        // The driver's panic is not the caller's.
+        // A panic in the database driver must not unwind into the caller.
         let result = match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(result)) => Ok(result),
-            Err(_) => Err(Panicked),
+            Err(_) => Err(WorkPanicked),
         };
         self.work = None;
         Poll::Ready(result)
@@ -120,7 +123,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_told_and_not_passed_on() {
         let work = Finishing::new(async { panic!("the driver") });
-        let Err(Panicked): Result<(), _> = work.await else {
+        let Err(WorkPanicked): Result<(), _> = work.await else {
             panic!("it did not panic");
         };
     }

@@ -1,4 +1,4 @@
-//! What becomes of a record by each answer of the broker.
+//! Where a record goes after each answer of the broker.
 
 use std::time::{Duration, Instant};
 
@@ -52,7 +52,7 @@ async fn a_lost_message_is_due_at_once_and_counts_no_attempt() {
     stage.publish("placed").await;
 
     for _ in 0..20 {
-        // Dropped, as a link does when its connection is gone.
+        // A link drops the message when its connection is lost.
         drop(stage.sent().await);
     }
     stage.sent().await.confirm(Confirm::Stored);
@@ -123,7 +123,7 @@ async fn a_message_that_is_cleared_of_suspicion_is_acked() {
 #[tokio::test]
 async fn nothing_is_handed_over_while_the_broker_is_blocked() {
     let mut stage = Stage::new(options()).await;
-    // A claim that has begun before is still sent.
+    // A claim that began before the broker was blocked is still sent.
     stage
         .until("looked", |stats| stats.relay_statements >= 3)
         .await;

@@ -18,7 +18,7 @@ async fn a_claim_is_finished_when_the_last_of_its_records_is_settled() {
 
     in_flight.remove(0).confirm(Confirm::Stored);
     in_flight.remove(0).confirm(Confirm::Lost);
-    // Given back, claimed again, and sent again.
+    // The lost record is released, claimed again, and sent again.
     in_flight.push(stage.sent().await);
     stage.until("one acked", |stats| stats.acked == 1).await;
     assert_eq!(stage.live_claims().await, 2);
@@ -34,7 +34,7 @@ async fn a_claim_is_finished_when_the_last_of_its_records_is_settled() {
     }
 }
 
-/// What commits late has a place in the order that a claim may have passed.
+/// A record that is committed late can stand in the order before records that are claimed already.
 #[tokio::test]
 async fn what_a_claim_has_hidden_is_sent_as_soon_as_that_is_finished() {
     let mut stage = Stage::new(options().lease(SOON * 10)).await;
@@ -61,7 +61,7 @@ async fn what_a_claim_has_hidden_is_sent_as_soon_as_that_is_finished() {
     stage.until("all acked", |stats| stats.pending == 0).await;
 }
 
-/// As after the process stood still: what it has in its hands is due again.
+/// The record in flight is due again in the table, as after the process stood still.
 #[tokio::test]
 async fn what_is_still_in_our_hands_is_not_claimed_over_and_over() {
     let mut stage = Stage::new(options()).await;
@@ -89,7 +89,7 @@ async fn what_is_still_in_our_hands_is_not_claimed_over_and_over() {
     stage.until("acked", |stats| stats.pending == 0).await;
 }
 
-/// A long backlog leaves no time for another pass; what another has left behind is found all the same.
+/// A long backlog leaves no time for another pass. Records that another instance left behind are found all the same.
 #[tokio::test]
 async fn what_a_dead_instance_had_claimed_is_sent_in_the_midst_of_a_backlog() {
     const LEASE: Duration = Duration::from_millis(500);

@@ -1,4 +1,4 @@
-//! Whose a record is, and for how long.
+//! Leases: which process a record belongs to, and for how long.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ async fn a_dead_instances_record_is_taken_over_when_its_lease_is_over() {
     dead.publish("placed").await;
     let held = dead.sent().await;
     let mut survivor = dead.another(options().lease(LEASE)).await;
-    // Without a shutdown: its tasks end where they are.
+    // Dropped without a shutdown, the bus ends its tasks where they are.
     dead.bus = survivor.bus.clone();
 
     // The scanner knows when the lease ends; its interval would be far too late.
@@ -69,7 +69,7 @@ async fn a_message_is_not_written_after_its_lease() {
     assert!(late.into_sending().is_none());
 }
 
-/// Its lease was over once, while the process or its clock stood still, and another instance has it.
+/// The lease was over once, while the process or its clock stood still, and another instance has the record.
 #[tokio::test]
 async fn a_record_that_is_anothers_is_not_taken_as_renewed_together_with_those_that_are() {
     let lease = Duration::from_secs(4);

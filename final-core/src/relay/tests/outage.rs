@@ -1,4 +1,4 @@
-//! A database that refuses, while there is work for it.
+//! A database that fails while there is work for it.
 
 use std::{
     collections::HashSet,
@@ -42,7 +42,7 @@ async fn every_parked_topic_is_probed_after_the_database_failed() {
         stage.publish(topic).await;
         sent.push(stage.sent().await);
     }
-    // Together, so that they are probed together.
+    // Parked together, so that they are probed together.
     sent.into_iter()
         .for_each(|sent| sent.confirm(Confirm::Unroutable));
     stage.until("parked", |stats| stats.unroutable == 3).await;

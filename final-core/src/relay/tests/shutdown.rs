@@ -79,7 +79,7 @@ async fn between(
     };
     let mut shutdown = {
         let bus = bus.clone();
-        // The bus is in its start as soon as that has run for the first time.
+        // The bus has begun its start once the task has run for the first time.
         tokio::task::yield_now().await;
         tokio::spawn(async move { bus.shutdown().await })
     };
@@ -98,7 +98,7 @@ async fn what_is_published_after_the_shutdown_is_left_to_the_next_instance() {
     stage.publish("placed").await;
 
     assert!(stage.is_quiet(Duration::from_millis(100)).await);
-    // Not leased, or it would have to wait.
+    // The record is not leased; otherwise the next instance would have to wait.
     let mut next = stage.another(options()).await;
     next.sent().await.confirm(Confirm::Stored);
     next.until("acked", |stats| stats.pending == 0).await;
@@ -126,7 +126,7 @@ async fn nothing_more_is_claimed_once_the_shutdown_has_begun() {
     shutdown.await.unwrap().unwrap();
     assert!(stage.is_quiet(Duration::from_millis(1)).await);
     assert_eq!(stage.live_claims().await, 0);
-    // What was claimed ahead as well is given back: nobody has to wait for a lease.
+    // The batch claimed ahead is released too, so the next instance need not wait for a lease.
     let mut next = stage.another(options()).await;
     assert_eq!(next.bus.stats().await.unwrap().pending, 16);
     for _ in 0..16 {
@@ -134,7 +134,7 @@ async fn nothing_more_is_claimed_once_the_shutdown_has_begun() {
     }
 }
 
-/// What has reserved before the shutdown is handed over, confirmed and acked in it.
+/// A message that has reserved before the shutdown is handed over, confirmed and acked during it.
 #[tokio::test]
 async fn shutdown_waits_for_a_write_under_way() {
     let mut stage = Stage::new(options()).await;

@@ -1,4 +1,7 @@
 //! Hands: the many short tasks of one owner.
+//!
+//! Input: tasks without a result. Output: a log line for each panic. The owner waits for the tasks, or aborts
+//! them by dropping this.
 
 use std::time::Duration;
 
@@ -9,14 +12,14 @@ use tokio::{
 
 /// Short tasks that end with their owner: dropping this aborts them.
 ///
-/// How many there are is up to the owner, who must bound it.
+/// The owner bounds how many there are.
 pub(crate) struct Hands {
     name: &'static str,
     tasks: JoinSet<()>,
 }
 
 impl Hands {
-    /// None yet; `name` is what each is called in the log.
+    /// No tasks yet. Logs call each of them `name`.
     pub(crate) fn new(name: &'static str) -> Self {
         Self {
             name,
@@ -24,10 +27,10 @@ impl Hands {
         }
     }
 
-    /// Starts one, and forgets those that have ended.
+    /// Starts a task, and forgets the tasks that have ended.
     pub(crate) fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         while let Some(ended) = self.tasks.try_join_next() {
-            self.look_at(ended);
+            self.log_panic(ended);
         }
         self.tasks.spawn(task);
     }
@@ -39,16 +42,16 @@ impl Hands {
     /// Dropping the future changes nothing: it can be called again.
     pub(crate) async fn finish(&mut self) {
         while let Some(ended) = self.tasks.join_next().await {
-            self.look_at(ended);
+            self.log_panic(ended);
         }
     }
 
-    /// Aborts those that have not ended, waits until they are gone, and says how many they were.
+    /// Aborts the tasks that have not ended, waits until they are gone, and returns how many they were.
     ///
     /// A task that never awaits cannot be aborted; it is left behind after a second.
     pub(crate) async fn abort(&mut self) -> usize {
         while let Some(ended) = self.tasks.try_join_next() {
-            self.look_at(ended);
+            self.log_panic(ended);
         }
         let left = self.tasks.len();
         self.tasks.abort_all();
@@ -56,11 +59,11 @@ impl Hands {
         left
     }
 
-    fn look_at(&self, ended: Result<(), JoinError>) {
+    fn log_panic(&self, ended: Result<(), JoinError>) {
         if let Err(error) = ended
             && error.is_panic()
         {
-            tracing::error!(task = self.name, %error, "a task panicked");
+            tracing::error!(target: "final::bus", task = self.name, %error, "a short task panicked");
         }
     }
 }

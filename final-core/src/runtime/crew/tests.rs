@@ -71,13 +71,13 @@ async fn task_that_was_well_for_long_starts_again_soon() {
         move || {
             starts.fetch_add(1, SeqCst);
             async {
-                tokio::time::sleep(WELL).await;
+                tokio::time::sleep(HEALTHY).await;
                 panic!("after a while")
             }
         }
     });
 
-    tokio::time::sleep(WELL * 50).await;
+    tokio::time::sleep(HEALTHY * 50).await;
 
     assert!(starts.load(SeqCst) >= 49);
 }
