@@ -14,22 +14,17 @@
 //! | refused | put back: due later, with a growing pause, for ever |
 //! | faulty | put back; after three faults marked as failed |
 //!
-//! If the database fails, the statement is repeated until it succeeds, so an outage fills the window and then
-//! holds back the way out. If the table refuses single records, the others go on: a refused record that the
-//! broker holds keeps its answer and is tried again later, and any other is released for a minute.
+//! The statements are repeated until the database has done them (`settle.rs`). Ackers work side by side: while
+//! one waits for the database, another gathers and settles the next batch. So a slow statement delays the
+//! settlement of other records no longer than it takes to gather them.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
-
-use uuid::Uuid;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
     Relay,
-    change::{Change, Changing, LATER},
+    change::RecordChange,
     flight::{AnsweredRecord, FlightRecord},
+    settle::{ids, proven, unproven},
 };
 use crate::outbox::PutBack;
 use crate::{
@@ -39,18 +34,11 @@ use crate::{
     runtime::backoff::Backoff,
 };
 
-/// The pause after a database error. It is shorter than the scanner's, so that after an outage the ackers
-/// settle what was confirmed before a scanner claims it again.
-const RETRY: Duration = Duration::from_millis(100);
-
 /// How often a record may close the channel on which it was alone before it is marked as failed.
 const MAX_FAULTS: u32 = 3;
 
 /// The waits after a refusal by the broker, for ever: a full queue is no fault of the record.
 const REFUSED: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(60));
-
-/// The waits of a record that the broker holds and that the table refuses to settle.
-const KEPT: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 
 /// Settles answers until it is told to stop and none is left.
 pub(crate) async fn run<DB: OutboxDatabase>(relay: Arc<Relay<DB>>) {
@@ -171,15 +159,15 @@ impl SortedAnswers {
         // Stored records first: a late proof can become a repeat, and any other late answer only waits.
         if !stored.is_empty() {
             pass(Failpoint::AfterConfirm);
-            let acked = proven(relay, stored, &Change::Ack { keep }, &Confirm::Stored).await;
+            let acked = proven(relay, stored, &RecordChange::Ack { keep }, &Confirm::Stored).await;
             relay.counters.acked.add(acked);
         }
         if !expired.is_empty() {
-            let removed = proven(relay, expired, &Change::Expire, &Confirm::Expired).await;
+            let removed = proven(relay, expired, &RecordChange::Expire, &Confirm::Expired).await;
             relay.counters.expired.add(removed);
         }
         for (reason, records) in parked {
-            unproven(relay, records, &Change::Park(reason)).await;
+            unproven(relay, records, &RecordChange::Park(reason)).await;
         }
         for (reason, records) in failed {
             tracing::error!(
@@ -187,7 +175,7 @@ impl SortedAnswers {
                 service = relay.service.as_str(), ids = ?ids(&records), reason,
                 "messages cannot be sent as they are; see `Bus::failed`"
             );
-            unproven(relay, records, &Change::Fail(reason)).await;
+            unproven(relay, records, &RecordChange::Fail(reason)).await;
         }
         for (setback, records) in put_back {
             let Setback {
@@ -197,110 +185,16 @@ impl SortedAnswers {
             } = setback;
             let wait = REFUSED.pause(attempts.saturating_add(1));
             let how = PutBack { wait, error, fault };
-            unproven(relay, records, &Change::PutBack(how)).await;
+            unproven(relay, records, &RecordChange::PutBack(how)).await;
             relay.bell.due_in(wait);
         }
         if !lost.is_empty() {
             // The ring comes after the records have left the flight, because a claim that finds a record in
             // flight does not send it.
-            unproven(relay, lost, &Change::Release).await;
+            unproven(relay, lost, &RecordChange::Release).await;
             relay.bell.ring();
         }
     }
-}
-
-fn ids(records: &[Box<FlightRecord>]) -> Vec<Uuid> {
-    records.iter().map(|record| record.id()).collect()
-}
-
-/// Takes records out of the table for good. Returns how many are out.
-///
-/// A record that the table refuses to remove has reached the broker. Released, it would be sent again and
-/// again. So it stays in flight with its slot, its lease is renewed, and its answer comes again later. A
-/// shutdown does not wait for it.
-#[expect(clippy::vec_box, reason = "a record stays in the box it came in")]
-async fn proven<DB: OutboxDatabase>(
-    relay: &Relay<DB>,
-    records: Vec<Box<FlightRecord>>,
-    change: &Change,
-    confirm: &Confirm,
-) -> usize {
-    let all = records.len();
-    let Some(refused) = until_done(relay, records, change).await else {
-        return 0;
-    };
-    let done = all - refused.len();
-    for record in refused {
-        let pause = KEPT.pause(record.refusals);
-        settle_later(relay, record, confirm.clone(), pause);
-    }
-    done
-}
-
-/// Changes records for which there is no proof that the broker holds them.
-///
-/// A record whose change the table refuses is released for a while, and is sent again then.
-#[expect(clippy::vec_box, reason = "a record stays in the box it came in")]
-async fn unproven<DB: OutboxDatabase>(
-    relay: &Relay<DB>,
-    records: Vec<Box<FlightRecord>>,
-    change: &Change,
-) {
-    for record in until_done(relay, records, change).await.unwrap_or_default() {
-        if relay.release_later(record.id()).await.is_err() {
-            // As long as the record is in flight, this process does not claim and send it.
-            settle_later(relay, record, Confirm::Lost, LATER);
-        }
-    }
-}
-
-fn settle_later<DB: OutboxDatabase>(
-    relay: &Relay<DB>,
-    record: Box<FlightRecord>,
-    confirm: Confirm,
-    pause: Duration,
-) {
-    // After the relay has stopped taking, this was the last try. The record is dropped and its lease runs out.
-    if !relay.stopping.taking.is_cancelled() {
-        record.settle_at(confirm, Instant::now() + pause);
-    }
-}
-
-/// Repeats a statement until the database has done it. Returns the records whose change the table refuses,
-/// or `None` if a shutdown ended the tries.
-///
-/// The records stay in flight and keep their slots meanwhile. So an outage of the database fills the window
-/// and then holds back the way out.
-#[expect(clippy::vec_box, reason = "a record stays in the box it came in")]
-async fn until_done<DB: OutboxDatabase>(
-    relay: &Relay<DB>,
-    records: Vec<Box<FlightRecord>>,
-    change: &Change,
-) -> Option<Vec<Box<FlightRecord>>> {
-    let mut failures = 0_u32;
-    let mut changing = Changing::new(ids(&records));
-    loop {
-        let Err(error) = changing.run(relay, change).await else {
-            break;
-        };
-        relay.database_failed(change.doing(), &error, failures);
-        failures = failures.saturating_add(1);
-        tokio::select! {
-            () = tokio::time::sleep(RETRY) => {}
-            () = relay.stopping.retries.cancelled() => return None,
-        }
-    }
-    let mut refused = Vec::new();
-    for mut record in records {
-        let found = changing.refused.iter().find(|(id, _)| *id == record.id());
-        let Some((id, error)) = found else { continue };
-        if record.refusals == 0 {
-            relay.refused(change, *id, error);
-        }
-        record.refusals = record.refusals.saturating_add(1);
-        refused.push(record);
-    }
-    Some(refused)
 }
 
 #[cfg(test)]

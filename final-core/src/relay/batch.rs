@@ -22,7 +22,9 @@ use std::{
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{Relay, change::Change, claims::OpenClaim, waiting::WaitingRecords, window::Side};
+use super::{
+    Relay, change::RecordChange, claims::OpenClaim, waiting::WaitingRecords, window::Side,
+};
 use crate::{
     Message, MessageId, OutboxDatabase,
     broker::Lane,
@@ -69,18 +71,27 @@ pub(super) async fn send_batch<DB: OutboxDatabase>(
 }
 
 /// A batch that is being sent.
+///
+/// It holds the claim until the end. So the claim is finished when the last record that was sent is settled,
+/// and not before the others are settled or released.
 struct BatchSender<'a, DB: OutboxDatabase> {
     relay: &'a Arc<Relay<DB>>,
+    /// `None` if nothing was due.
     claim: Option<Arc<OpenClaim>>,
     lease_end: Instant,
-    /// How many of the records can be sent.
+    /// How many of the records are fit to be sent.
     to_send: usize,
+    /// Records that wait for a slot.
     waiting: WaitingRecords,
+    /// Records that found no slot and are due again soon.
     to_release: Vec<Uuid>,
 }
 
 impl<DB: OutboxDatabase> BatchSender<'_, DB> {
-    /// Sends what has a slot, and sorts out the rest.
+    /// Sends the records that have a slot, and sorts the others by what is to be done with them.
+    ///
+    /// Once a record waits, the later records of its topic wait
+    /// behind it, so that none overtakes it.
     fn sort(&mut self, claimed: Vec<Claimed>, stalled: &mut HashSet<Arc<str>>) -> Unsendable {
         let mut unsendable = Unsendable::default();
         // The broker may have gone away, or the relay may have been stopped, since the claim was sent.
@@ -183,6 +194,7 @@ struct Unsendable {
 }
 
 impl Unsendable {
+    /// Settles them in the table, each kind by one statement.
     async fn settle<DB: OutboxDatabase>(self, relay: &Relay<DB>) -> DbResult<()> {
         for (id, reason) in self.unreadable {
             let reason = format!("the record cannot be read: {reason}");
@@ -191,14 +203,14 @@ impl Unsendable {
                 service = relay.service.as_str(), %id, reason,
                 "a record cannot be read and is marked as failed; see `Bus::failed`"
             );
-            relay.change(&[id.0], &Change::Fail(reason)).await?;
+            relay.change(&[id.0], &RecordChange::Fail(reason)).await?;
         }
         if !self.expired.is_empty() {
-            let removed = relay.change(&self.expired, &Change::Expire).await?;
+            let removed = relay.change(&self.expired, &RecordChange::Expire).await?;
             relay.counters.expired.add(removed);
         }
         if !self.parked.is_empty() {
-            let park = Change::Park("the topic is parked".to_owned());
+            let park = RecordChange::Park("the topic is parked".to_owned());
             relay.change(&self.parked, &park).await?;
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Changes of many records at once. The table may refuse some of them.
 //!
-//! Input: the ids of records, and one [`Change`] for all of them. State: the parts that are still to be
+//! Input: the ids of records, and one [`RecordChange`] for all of them. State: the parts that are still to be
 //! changed. Output: the ids that the table refuses, each with its error. A table refuses a record by a
 //! trigger, a constraint, a charset or a size, and must not hold up the other records with it.
 //!
@@ -29,7 +29,7 @@ pub(super) const LATER: Duration = Duration::from_secs(60);
 const PLAIN: [usize; 3] = [200, 16, 0];
 
 /// What is done to records.
-pub(super) enum Change {
+pub(super) enum RecordChange {
     /// The broker holds them: deleted, or marked as acked if they are to be kept.
     Ack { keep: bool },
     /// Their time to live is over: deleted.
@@ -54,7 +54,7 @@ pub(super) struct Changing {
     pub(super) refused: Vec<(Uuid, sqlx::Error)>,
 }
 
-impl Change {
+impl RecordChange {
     /// What to call the change in logs.
     pub(super) fn doing(&self) -> &'static str {
         match self {
@@ -136,7 +136,7 @@ impl Changing {
     pub(super) async fn run<DB: OutboxDatabase>(
         &mut self,
         relay: &Relay<DB>,
-        change: &Change,
+        change: &RecordChange,
     ) -> DbResult<()> {
         let table = relay.store.table()?;
         while let Some(part) = self.parts.last() {
@@ -184,7 +184,7 @@ impl Changing {
 impl<DB: OutboxDatabase> Relay<DB> {
     /// Changes claimed records that are not in flight. Returns how many were changed; refused ones are
     /// released for a while.
-    pub(super) async fn change(&self, ids: &[Uuid], change: &Change) -> DbResult<usize> {
+    pub(super) async fn change(&self, ids: &[Uuid], change: &RecordChange) -> DbResult<usize> {
         let mut changing = Changing::new(ids.to_vec());
         changing.run(self, change).await?;
         for (id, error) in &changing.refused {
@@ -206,7 +206,7 @@ impl<DB: OutboxDatabase> Relay<DB> {
     }
 
     /// Logs that the table refuses the change of a record.
-    pub(super) fn refused(&self, change: &Change, id: Uuid, error: &sqlx::Error) {
+    pub(super) fn refused(&self, change: &RecordChange, id: Uuid, error: &sqlx::Error) {
         let doing = change.doing();
         tracing::error!(
             target: "final::relay",

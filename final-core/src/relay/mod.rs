@@ -17,7 +17,7 @@
 //! confirm of that very record, which an acker brings to the table.
 //!
 //! What is where: `hand_over` and `batch` send, `scanner` and `pass` find what is due, `probe` tries parked
-//! topics, `answers` and `acker` settle, `leases` renews, `shutdown` ends.
+//! topics, `answers`, `acker` and `settle` settle, `leases` renews, `shutdown` ends.
 
 mod acker;
 mod answers;
@@ -34,6 +34,7 @@ mod pass;
 mod probe;
 mod retention;
 mod scanner;
+mod settle;
 mod shutdown;
 #[cfg(all(test, feature = "sqlite"))]
 mod tests;

@@ -12,6 +12,9 @@
 //!
 //! A claim takes about as long as the broker needs for half a batch, so the next batch is claimed while the
 //! present one is being sent. Otherwise the broker would be idle during each claim.
+//!
+//! Each claim begins behind the last record of the one before. Records that were sent are deleted and leave dead
+//! index entries at the front, and stepping over them at each claim would make a long drain quadratic.
 
 use std::{
     collections::HashSet,
@@ -35,6 +38,12 @@ const FINISH: usize = 8;
 const STANDSTILL: Duration = Duration::from_millis(100);
 
 /// A pass under way.
+///
+/// ```text
+///   at the front ── claim ──▶ behind the last claimed record ── claim, not full ──▶ over
+///        ▲                         │  ▲ claim, full │
+///        └── once in a lease ──────┘  └─────────────┘
+/// ```
 #[derive(Default)]
 pub(super) struct Pass {
     cursor: PassCursor,
@@ -107,7 +116,9 @@ impl Pass {
     }
 }
 
-/// Claims what is due behind the cursor, as much as there is room for.
+/// Claims what is due behind the cursor, as much as there is room for, and reads its payloads.
+///
+/// It also tells the window whether a backlog is left, which decides how many slots hand-over may take.
 async fn claim<DB: OutboxDatabase>(
     relay: &Relay<DB>,
     cursor: &mut PassCursor,

@@ -12,7 +12,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Relay, batch::send_claimed, change::Change};
+use super::{Relay, batch::send_claimed, change::RecordChange};
 use crate::{
     OutboxDatabase,
     broker::Confirm,
@@ -75,15 +75,15 @@ impl<DB: OutboxDatabase> Relay<DB> {
         };
         let id = record.id.0;
         if let Err(reason) = &record.message {
-            self.change(&[id], &Change::Fail(reason.to_string()))
+            self.change(&[id], &RecordChange::Fail(reason.to_string()))
                 .await?;
             self.parking.probe_again(topic);
         } else if record.expires_in == Some(Duration::ZERO) {
-            let removed = self.change(&[id], &Change::Expire).await?;
+            let removed = self.change(&[id], &RecordChange::Expire).await?;
             self.counters.expired.add(removed);
             self.parking.probe_again(topic);
         } else if send_claimed(self, record, lease_end, None).is_some() {
-            let park = Change::Park("the topic is parked".to_owned());
+            let park = RecordChange::Park("the topic is parked".to_owned());
             self.change(&[id], &park).await?;
             self.parking.probe_again(topic);
         }

@@ -63,7 +63,7 @@ async fn what_a_claim_has_hidden_is_sent_as_soon_as_that_is_finished() {
 
 /// The record in flight is due again in the table, as after the process stood still.
 #[tokio::test]
-async fn what_is_still_in_our_hands_is_not_claimed_over_and_over() {
+async fn what_is_still_in_flight_is_not_claimed_over_and_over() {
     let mut stage = Stage::new(options()).await;
     stage.publish("placed").await;
     let sent = stage.sent().await;

@@ -33,7 +33,7 @@ async fn an_unanswered_topic_does_not_shut_out_the_others() {
 
 /// The scanner claims them before it learns that their topic has its share in flight.
 #[tokio::test]
-async fn records_for_which_there_was_no_slot_are_given_back_and_sent_later() {
+async fn records_for_which_there_was_no_slot_are_released_and_sent_later() {
     let mut stage = Stage::new(options().confirm_window(8).lease(SOON * 10)).await;
     for _ in 0..20 {
         stage.publish("busy").await;
@@ -55,7 +55,7 @@ async fn records_for_which_there_was_no_slot_are_given_back_and_sent_later() {
 }
 
 #[tokio::test]
-async fn records_of_a_topic_that_moves_slowly_are_not_given_back() {
+async fn records_of_a_topic_that_moves_slowly_are_not_released() {
     let mut stage = Stage::new(options().confirm_window(8).lease(SOON * 10)).await;
     stage.first_look().await;
     stage.backlog("slow", 20).await;
