@@ -15,12 +15,12 @@ use std::{
 /// Where the sources of the libraries are.
 const SOURCES: [&str; 2] = ["final-core/src", "final-amqp/src"];
 
-/// Where events have no target yet.
-const NOT_YET: [&str; 4] = [
-    "final-core/src/broker/memory",
-    "final-core/src/log",
-    "final-core/src/outbox",
-    "final-amqp/src",
+/// Where events have no target yet, and which they will have.
+const NOT_YET: [(&str, &str); 4] = [
+    ("final-core/src/broker/memory", "final::consume"),
+    ("final-core/src/log", "final::log"),
+    ("final-core/src/outbox", "final::outbox"),
+    ("final-amqp/src", "final::amqp"),
 ];
 
 const TARGETS: [&str; 7] = [
@@ -64,7 +64,8 @@ fn every_event_has_a_target_and_a_row_in_the_table() {
         }
     }
     assert!(found.len() > 20, "only {} events were found", found.len());
-    for row in table.difference(&found) {
+    let is_due = |row: &Entry| !NOT_YET[1..].iter().any(|(_, target)| row.target == *target);
+    for row in table.difference(&found).filter(|row| is_due(row)) {
         wrong.push(format!("docs/tracing.md: no such event: {row:?}"));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -116,12 +117,19 @@ fn root() -> &'static Path {
 fn sources() -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut folders: Vec<_> = SOURCES.map(|folder| root().join(folder)).into();
-    folders.retain(|folder| !NOT_YET.iter().any(|other| *folder == root().join(other)));
+    folders.retain(|folder| {
+        !NOT_YET
+            .iter()
+            .any(|(other, _)| *folder == root().join(other))
+    });
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_str().unwrap();
-            if NOT_YET.iter().any(|folder| path == root().join(folder)) {
+            if NOT_YET
+                .iter()
+                .any(|(folder, _)| path == root().join(folder))
+            {
                 continue;
             }
             if path.is_dir() && name != "tests" {
