@@ -22,7 +22,7 @@ pub const SOON: Duration = Duration::from_secs(180);
 /// Prints the log of the bus if the test fails.
 pub fn log() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| "final_core=debug,final_amqp=debug".into());
+        .unwrap_or_else(|_| "final=debug".into());
     let shown = tracing_subscriber::fmt::layer().with_test_writer();
     let _ = tracing_subscriber::registry()
         .with(shown.with_filter(filter))
