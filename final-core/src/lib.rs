@@ -29,6 +29,7 @@ pub mod failpoint;
 #[allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 pub mod fuzzing;
 mod handler;
+mod lock;
 mod log;
 mod message;
 pub mod middleware;

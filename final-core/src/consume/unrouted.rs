@@ -19,7 +19,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::{Message, MessageId, runtime::lock};
+use crate::{Message, MessageId, lock::lock};
 
 /// Remembers since when messages have come without a route.
 ///

@@ -8,7 +8,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::Relay;
-use crate::{OutboxDatabase, database::DbResult, runtime::lock};
+use crate::{OutboxDatabase, database::DbResult, lock::lock};
 
 /// The claims of this process.
 ///

@@ -32,7 +32,7 @@ use super::{claims::OpenClaim, window::Slot};
 use crate::{
     Message,
     broker::{Confirm, Lane, Outgoing, Ticket},
-    runtime::lock,
+    lock::lock,
 };
 
 /// The records in flight, by message id, and the channel for their answers.

@@ -21,7 +21,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::runtime::lock;
+use crate::lock::lock;
 
 /// The pause between two probes of one topic.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);

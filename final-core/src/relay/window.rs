@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::runtime::lock;
+use crate::lock::lock;
 
 /// Payload bytes in flight at once, whatever the number of messages.
 const MAX_BYTES: usize = 32 * 1024 * 1024;

@@ -16,7 +16,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::lock;
+use crate::lock::lock;
 
 /// What is added to a wait for a time that the database's clock decides.
 ///

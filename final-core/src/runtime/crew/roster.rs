@@ -10,7 +10,7 @@ use std::{
 
 use tokio::task::AbortHandle;
 
-use crate::runtime::lock;
+use crate::lock::lock;
 
 /// The tasks that have not ended, in the order they began.
 #[derive(Default)]
