@@ -2,7 +2,8 @@
 //!
 //! Input: the ids of records, and one [`RecordChange`] for all of them. State: the parts that are still to be
 //! changed. Output: the ids that the table refuses, each with its error. A table refuses a record by a
-//! trigger, a constraint, a charset or a size, and must not hold up the other records with it.
+//! trigger, a constraint, a charset or a size, and must not hold up the other records with it. A trigger can
+//! also keep a record in silence; a removal therefore looks whether the record is gone.
 //!
 //! ```text
 //!   all ─ done
