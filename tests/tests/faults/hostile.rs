@@ -221,7 +221,7 @@ async fn texts_that_are_no_utf8_do_not_hold_up_the_queue() {
     for dead in victim.dead(2).await {
         assert_eq!(dead.payload(), b"no id");
         let reason = dead.header("x-final-reason").expect("a reason");
-        assert_eq!(reason, "the message id is no UTF-8");
+        assert_eq!(reason, "the message id is not UTF-8");
     }
     victim.works_on().await;
 }
