@@ -8,7 +8,7 @@
 //! db, hand    the same work written by hand with sqlx, and with lapin
 //! sides, row  rounds in turns; medians, spread and ratios of them
 //! wire        counts what goes over a connection: statements, round trips, frames
-//! report      the table, `docs/benchmarks.md` and its plots
+//! report      the table, `docs/benchmarks/results.md` and its plots
 //! ```
 
 mod args;

@@ -1,4 +1,4 @@
-//! The table, and `docs/benchmarks.md`.
+//! The table, and `docs/benchmarks/results.md`.
 //!
 //! The document has a block per scenario, between two comments. A run replaces the blocks of the
 //! scenarios it has played and leaves the words around them.
@@ -32,9 +32,7 @@ pub(crate) fn line(row: &Row) -> String {
 
 /// Puts what a scenario has shown into the document.
 pub(crate) fn write(scenario: &Scenario, rows: &[Row], plots: &[Plot]) -> Result<()> {
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
-    let images = docs.join("benchmarks");
-    fs::create_dir_all(&images)?;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/benchmarks");
     let mut text = String::from(
         "| side | database | what | median (min to max) | ratio (min to max) | must | |\n\
          | --- | --- | --- | ---: | ---: | --- | --- |\n",
@@ -56,10 +54,10 @@ pub(crate) fn write(scenario: &Scenario, rows: &[Row], plots: &[Plot]) -> Result
         );
     }
     for plot in plots {
-        plot.write(&images)?;
-        text += &format!("\n![{}](benchmarks/{}.svg)\n", plot.title, plot.name);
+        plot.write(&folder)?;
+        text += &format!("\n![{}]({}.svg)\n", plot.title, plot.name);
     }
-    let path = docs.join("benchmarks.md");
+    let path = folder.join("results.md");
     let mut document = fs::read_to_string(&path)?;
     let machine = machine::describe()
         .iter()
@@ -67,7 +65,7 @@ pub(crate) fn write(scenario: &Scenario, rows: &[Row], plots: &[Plot]) -> Result
         .collect::<String>();
     for (name, block) in [("machine", &machine), (scenario.name, &text)] {
         document = replaced(&document, name, block)
-            .ok_or_else(|| format!("docs/benchmarks.md has no block <!-- {name} -->"))?;
+            .ok_or_else(|| format!("docs/benchmarks/results.md has no block <!-- {name} -->"))?;
     }
     fs::write(&path, document)?;
     Ok(())

@@ -1,4 +1,7 @@
-//! Connecting to RabbitMQ, and every call's deadline.
+//! Connects to RabbitMQ, and gives every call to it a deadline.
+//!
+//! Input: the settings and a role. Output: a connection whose incoming bytes pass `inbound`, or an error
+//! that says what to check. An attempt that fails, or that is given up, leaves no socket open.
 
 use std::{future::Future, io, time::Duration};
 
@@ -24,13 +27,13 @@ use crate::{
 
 /// How long any single call to the broker may take.
 pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(10);
-/// How long a farewell may take: nothing depends on it any more.
+/// How long closing a channel or connection may take. Nothing waits for the result.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
 
-/// How long lapin may take to say why a connection could not be made, once it has let go of the stream.
+/// How long lapin may take to report why connecting failed, once it has dropped the stream.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Opens a connection; `role` tells it apart from our others.
+/// Opens a connection. The role is part of its name in RabbitMQ's list of connections.
 pub(crate) async fn connect(
     settings: &Settings,
     service: &str,
@@ -42,8 +45,8 @@ pub(crate) async fn connect(
         .unwrap_or_else(|_| Err(timed_out()))
         .map_err(|error| {
             let mut doing = format!("connecting to RabbitMQ at {}", uri::address(&settings.uri));
-            // TLS 1.3 lets the client speak before the server has seen its certificate, and what the
-            // server says about it is lost when it hangs up.
+            // With TLS 1.3 the client may send before the server has checked the client's certificate.
+            // The server's alert about the certificate is lost when the server then hangs up.
             if settings.uri.scheme == AMQPScheme::AMQPS && is_hang_up(&error) {
                 doing += " (it hung up after the TLS handshake, as it does where it wants a client \
                           certificate and got none or another)";
@@ -52,9 +55,10 @@ pub(crate) async fn connect(
         })
 }
 
-/// One attempt. lapin connects on a thread of its own, which would outlive a dropped future, with the
-/// connection; the token ends both. (Not a timer: in that thread a timer panics once the runtime is
-/// gone.)
+/// One attempt to connect.
+///
+/// lapin connects on a thread of its own. If this future is dropped, the token ends that thread and its
+/// connection. A timer cannot do this: a timer in that thread panics once the runtime is gone.
 async fn attempt(settings: &Settings, service: &str, role: &str) -> Result<Connection> {
     let name = settings.connection_name.as_deref().unwrap_or(service);
     let properties =
@@ -64,6 +68,7 @@ async fn attempt(settings: &Settings, service: &str, role: &str) -> Result<Conne
     let tls = settings.tls.clone();
     let tokio = lapin::runtime::default_runtime()?;
     let gone = token.clone();
+    let frame_max = settings.uri.query.frame_max.unwrap_or_default();
     let connecting = Connection::connector(
         settings.uri.clone(),
         Kit::runtime(tokio.clone()),
@@ -72,11 +77,12 @@ async fn attempt(settings: &Settings, service: &str, role: &str) -> Result<Conne
                 .run_until_cancelled(uri.connect_with_config_async(tls.as_ref(), &tokio))
                 .await;
             let stream = connected.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?;
-            Ok(AsyncTcpStream::Plain(Guarded::new(stream).tied_to(&token)))
+            let guarded = Guarded::new(stream).limited_to(frame_max).tied_to(&token);
+            Ok(AsyncTcpStream::Plain(guarded))
         },
         properties,
     );
-    // Of a connection that ends during the handshake lapin says nothing, one time in sixteen.
+    // If the connection ends during the handshake, lapin reports nothing in about one of sixteen cases.
     let silence = async {
         gone.cancelled().await;
         sleep(LAST_WORDS).await;
@@ -84,9 +90,8 @@ async fn attempt(settings: &Settings, service: &str, role: &str) -> Result<Conne
     select! {
         biased;
         connected = connecting => {
-            if connected.is_ok() {
-                given_up.disarm();
-            }
+            // From here on lapin closes the stream: with the connection, or at once after an error.
+            given_up.disarm();
             connected
         }
         () = silence => Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
@@ -109,11 +114,11 @@ pub(crate) async fn open_confirm_channel(connection: &Connection) -> Result<Chan
     Ok(channel)
 }
 
-/// Closes a channel, if it is still open. Left to its drop, lapin closes it too, but takes the whole
-/// connection along if that fails.
+/// Closes a channel, if it is still open. lapin would also close it on drop, but if that fails lapin closes
+/// the whole connection.
 pub(crate) async fn close_channel(channel: &Channel) {
     if channel.status().connected() {
-        // Nothing is left to do about an error here.
+        // An error changes nothing: the channel is not used again.
         let _ = within(GOODBYE_LIMIT, channel.close(200, "OK".into())).await;
     }
 }
@@ -121,12 +126,12 @@ pub(crate) async fn close_channel(channel: &Channel) {
 /// Closes a connection, if it is still open.
 pub(crate) async fn close(connection: &Connection) {
     if connection.status().connected() {
-        // As above.
+        // An error changes nothing: the connection is not used again.
         let _ = within(GOODBYE_LIMIT, connection.close(200, "OK".into())).await;
     }
 }
 
-/// A call with a deadline: lapin waits for ever where the broker does not answer.
+/// A call with a deadline. Without one lapin waits for ever if the broker does not answer.
 pub(crate) async fn within<T>(limit: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
     timeout(limit, call)
         .await

@@ -1,11 +1,14 @@
 //! What an error of lapin means.
+//!
+//! Input: an error of lapin. Output: a [`Fault`], which decides about the messages of a channel that has
+//! ended, or a `BrokerError` for the user.
 
 use std::io;
 
 use final_core::broker::{BrokerError, BrokerErrorKind};
 use lapin::{Error, ErrorKind};
 
-/// AMQP's reply codes that we act on.
+/// The reply codes of AMQP that decide something here.
 pub(crate) mod code {
     pub(crate) const ACCESS_REFUSED: u16 = 403;
     pub(crate) const NOT_FOUND: u16 = 404;
@@ -14,38 +17,47 @@ pub(crate) mod code {
     const CONNECTION_FORCED: u16 = 320;
     const CHANNEL_ERROR: u16 = 504;
 
-    /// Whether an operator's or the broker's own doing ended the connection, not a message.
-    pub(crate) fn is_nobodys_fault(code: u16) -> bool {
+    /// Whether an operator or the broker ended the connection for a reason that is not a message.
+    pub(crate) fn is_about_no_message(code: u16) -> bool {
         matches!(code, CONNECTION_FORCED | CHANNEL_ERROR)
     }
 }
 
-/// Why a channel came to its end, as far as its messages are concerned.
+/// Why a channel ended, as far as this matters for its messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// The connection went away, or nothing more is known.
+    /// The connection was lost, or the reason is unknown.
     Lost(String),
     /// The server closed the channel, with a code.
     Channel(u16, String),
     /// The server closed the connection, with a code.
     Connection(u16, String),
-    /// lapin could not write a frame, and gave up the connection.
+    /// lapin could not write a frame and closed the connection.
     Unwritable(String),
 }
 
 impl Fault {
-    /// Whether this explains more than `Lost` does. When a channel ends its futures fail with
-    /// different errors, only some of which carry the server's reason.
+    /// Whether this fault has a reason and the other one has none. When a channel ends, its futures fail with
+    /// different errors, and only some of them carry the server's reason.
     pub(crate) fn tells_more_than(&self, other: &Self) -> bool {
         matches!(other, Self::Lost(_)) && !matches!(self, Self::Lost(_))
     }
 
-    /// Whether the server's code is this one, on channel level.
+    /// Whether the server closed the channel with this code.
     pub(crate) fn is_channel_code(&self, code: u16) -> bool {
         matches!(self, Self::Channel(have, _) if *have == code)
     }
 
-    /// What happened, in the server's words where it gave any.
+    /// Whether a message can be the reason. A missing exchange, or a missing permission to write to it, is
+    /// not the message's fault.
+    pub(crate) fn blames_a_message(&self) -> bool {
+        match self {
+            Self::Lost(_) | Self::Channel(code::NOT_FOUND | code::ACCESS_REFUSED, _) => false,
+            Self::Channel(..) | Self::Connection(..) | Self::Unwritable(_) => true,
+        }
+    }
+
+    /// What happened, in the server's words if there are any.
     pub(crate) fn text(&self) -> &str {
         match self {
             Self::Lost(text)
@@ -61,7 +73,7 @@ impl From<&Error> for Fault {
         match error.kind() {
             ErrorKind::ProtocolError(reply) => {
                 let (code, text) = (reply.get_id(), reply.get_message().to_string());
-                if code::is_nobodys_fault(code) {
+                if code::is_about_no_message(code) {
                     Self::Lost(text)
                 } else if error.is_amqp_soft_error() {
                     Self::Channel(code, text)
@@ -83,12 +95,12 @@ pub(crate) fn reply_code(error: &Error) -> Option<u16> {
     }
 }
 
-/// The error of a call that did not come back within its limit.
+/// The error of a call that was not answered in time.
 pub(crate) fn timed_out() -> Error {
     io::Error::from(io::ErrorKind::TimedOut).into()
 }
 
-/// Whether the other side ended the connection without a word.
+/// Whether the other side ended the connection without giving a reason.
 pub(crate) fn is_hang_up(error: &Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     match error.kind() {
@@ -100,7 +112,7 @@ pub(crate) fn is_hang_up(error: &Error) -> bool {
     }
 }
 
-/// What kind of trouble an error is while connecting or declaring.
+/// What kind of error this is, while connecting or declaring.
 pub(crate) fn kind_of(error: &Error) -> BrokerErrorKind {
     match error.kind() {
         ErrorKind::ProtocolError(reply) => match reply.get_id() {
@@ -114,7 +126,7 @@ pub(crate) fn kind_of(error: &Error) -> BrokerErrorKind {
     }
 }
 
-/// TLS errors come as I/O errors; rustls is not ours to name, so their kind and text must do.
+/// TLS errors come as I/O errors. This crate does not depend on rustls, so kind and text must do.
 fn is_about_certificates(error: &io::Error) -> bool {
     let text = error.to_string().to_ascii_lowercase();
     error.kind() == io::ErrorKind::InvalidData
@@ -123,7 +135,7 @@ fn is_about_certificates(error: &io::Error) -> bool {
             .any(|word| text.contains(word))
 }
 
-/// An error for the user: what we were doing, the kind of trouble, and lapin's error as its cause.
+/// An error for the user: what failed, what to check, and lapin's error as the source.
 pub(crate) fn broker_error(doing: &str, error: Error) -> BrokerError {
     let kind = kind_of(&error);
     let advice = match kind {
@@ -134,4 +146,32 @@ pub(crate) fn broker_error(doing: &str, error: Error) -> BrokerError {
         _ => "",
     };
     BrokerError::new(kind, format!("{doing}: {error}{advice}")).because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::protocol::{AMQPError, AMQPErrorKind, AMQPHardError, AMQPSoftError};
+
+    use super::*;
+
+    fn fault(kind: impl Into<AMQPErrorKind>) -> Fault {
+        let reply = AMQPError::new(kind.into(), "why".into());
+        Fault::from(&Error::from(ErrorKind::ProtocolError(reply)))
+    }
+
+    #[test]
+    fn a_message_is_blamed_for_what_it_can_be_the_reason_of() {
+        for (fault, is_blamed) in [
+            (fault(AMQPSoftError::PRECONDITIONFAILED), true),
+            (fault(AMQPSoftError::NOTFOUND), false),
+            (fault(AMQPSoftError::ACCESSREFUSED), false),
+            (fault(AMQPHardError::FRAMEERROR), true),
+            (fault(AMQPHardError::INTERNALERROR), true),
+            (fault(AMQPHardError::CONNECTIONFORCED), false),
+            (fault(AMQPHardError::CHANNELERROR), false),
+            (Fault::from(&timed_out()), false),
+        ] {
+            assert_eq!(fault.blames_a_message(), is_blamed, "{fault:?}");
+        }
+    }
 }

@@ -1,17 +1,17 @@
 //! RabbitMQ behind the `Broker` trait of `final-core`.
 //!
-//! [`Amqp`] says which RabbitMQ and how to use it; the bus opens it. A topic is an exchange, a service
-//! is a queue bound to the exchanges of its topics, and what a service gives up on goes to its
-//! dead-letter queue: the same names as the Go predecessor's, so both can share one RabbitMQ.
+//! [`Amqp`] says which RabbitMQ to use, and how; the bus connects to it. A topic is an exchange. A service is
+//! a queue that is bound to the exchanges of its topics. Dead letters go to a dead-letter queue of the
+//! service. The names are those of the Go predecessor, so both can share one RabbitMQ.
 //!
-//! The rooms: the way out publishes over confirm channels and proves which message is stored; the way
-//! in consumes, acks together what is finished, and publishes dead letters before it acks them. Each
-//! has a connection of its own, which is rebuilt from nothing when it is lost.
+//! Two halves have a connection each, which is made anew when it is lost. The publishing half sends over
+//! confirm channels and proves which message is stored. The consuming half acks finished messages together,
+//! and publishes a dead letter before it acks its message.
 //!
-//! lapin, the client below, logs every returned message with headers and payload at `WARN` (target
-//! `lapin::returned_messages`), and the login bytes at `TRACE`: filter its targets accordingly.
+//! All tracing events have the target `final::amqp`. The client lapin logs every returned message with
+//! headers and payload at `WARN` (target `lapin::returned_messages`) and the login bytes at `TRACE`; filter
+//! these targets.
 
-mod backoff;
 mod connection;
 mod consume;
 mod error;
@@ -22,10 +22,12 @@ pub mod fuzzing;
 mod inbound;
 mod link;
 mod names;
-mod notice;
 mod options;
+mod outage;
 mod properties;
 mod publish;
+mod retry_delay;
+mod text;
 mod topology;
 mod uri;
 

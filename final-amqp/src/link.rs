@@ -1,4 +1,7 @@
-//! Opens the link, and is it.
+//! `Amqp` as a `Broker`: opens the link and is the link.
+//!
+//! Input: the settings and what the bus asks for. Output: the two halves, [`Publisher`] and
+//! [`Subscription`], each of which keeps a connection of its own from then on.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,7 +29,7 @@ impl<DB: OutboxDatabase> Broker<DB> for Amqp {
 }
 
 impl Amqp {
-    /// [`Broker::open`], whatever the bus's database is: for our own tests.
+    /// [`Broker::open`] without naming a database, for the tests of this crate.
     #[doc(hidden)]
     pub async fn link(&self, setup: Setup) -> Result<Opened, BrokerError> {
         open(Arc::clone(&self.settings), setup).await
@@ -117,7 +120,7 @@ async fn prepare(
     Ok(())
 }
 
-/// A broker that is away is no error, unless it is needed now.
+/// Turns an unreachable broker into `None`, unless a purge needs the broker now.
 fn unless_away<T>(
     attempt: Result<T, BrokerError>,
     setup: &Setup,
@@ -126,8 +129,10 @@ fn unless_away<T>(
         Ok(value) => Ok(Some(value)),
         Err(error) if error.kind() == BrokerErrorKind::Unreachable && !setup.purge => {
             tracing::warn!(
+                target: "final::amqp",
                 service = %setup.service,
-                "{error}; messages wait in the outbox until RabbitMQ can be reached"
+                %error,
+                "RabbitMQ cannot be reached; messages wait in the outbox until it can"
             );
             Ok(None)
         }
@@ -135,7 +140,7 @@ fn unless_away<T>(
     }
 }
 
-/// The queue's name, checked.
+/// The name of the service's queue, or the error that says why it cannot be used.
 fn queue(settings: &Settings, setup: &Setup) -> Result<String, BrokerError> {
     let name = settings.queue.as_deref().unwrap_or(&setup.service);
     let reason = if name.is_empty() {
@@ -143,7 +148,7 @@ fn queue(settings: &Settings, setup: &Setup) -> Result<String, BrokerError> {
     } else if name.len() > names::MAX_QUEUE {
         "it is longer than 242 bytes"
     } else if name.chars().any(char::is_control) {
-        // RabbitMQ leaves out line breaks, and then it is another queue.
+        // RabbitMQ removes line breaks, and the name would be that of another queue.
         "it contains a control character"
     } else if name.starts_with("amq.") {
         "names starting with `amq.` are reserved by RabbitMQ"
@@ -173,7 +178,7 @@ impl Link for AmqpLink {
 
     fn close(&self, limit: Duration) -> BoxFuture<'_, ()> {
         async move {
-            // No task is left, whatever was called before.
+            // Ends the tasks also if `finish_consuming` was never called.
             self.subscription.finish(Duration::ZERO).await;
             self.publisher.close(limit).await;
         }

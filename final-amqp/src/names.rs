@@ -10,31 +10,33 @@ pub(crate) const KEY: &str = "x-final-key";
 pub(crate) const REASON: &str = "x-final-reason";
 /// Header of a dead letter: how often the handler was tried.
 pub(crate) const ATTEMPTS: &str = "x-final-attempts";
-/// Header of a dead letter: which service gave up on it.
+/// Header of a dead letter: which service dead-lettered it.
 pub(crate) const SERVICE: &str = "x-final-service";
 /// Header of a dead letter: when, in seconds since 1970.
 pub(crate) const TIME: &str = "x-final-time";
 
-/// Queue argument: where the broker itself puts what it drops.
+/// Queue argument: the exchange for messages that the broker itself drops from the queue.
 pub(crate) const DEAD_LETTER_ARGUMENT: &str = "x-dead-letter-exchange";
 /// Queue argument: the kind of queue.
 pub(crate) const QUEUE_TYPE_ARGUMENT: &str = "x-queue-type";
 
-/// The longest name of a service's queue: the names made of it must fit as well.
+/// The longest topic, in bytes. A topic is the name of an exchange.
+pub(crate) const MAX_TOPIC: usize = 255;
+
+/// The longest name of a service's queue. The names of its dead letters are longer and must fit too.
 pub(crate) const MAX_QUEUE: usize = 255 - "_exchange_dlx".len();
 
-/// The exchange that the dead letters of a service's queue go through. The queue has the service's
-/// name, unless `Amqp::queue` gave it another.
+/// The exchange for the dead letters of a service's queue.
 pub(crate) fn dead_letter_exchange(queue: &str) -> String {
     format!("{queue}_exchange_dlx")
 }
 
-/// The queue they end in.
+/// The queue that keeps those dead letters.
 pub(crate) fn dead_letter_queue(queue: &str) -> String {
     format!("{queue}_dlx")
 }
 
-/// A text as AMQP's short string, of at most 255 bytes. lapin's own `From` panics beyond that.
+/// A text as a short string of AMQP, of at most 255 bytes. The `From` of lapin panics above that.
 pub(crate) fn short(text: &str) -> Result<ShortString, ShortStringError> {
     ShortString::try_new(text)
 }

@@ -1,4 +1,6 @@
-//! `Amqp`: which RabbitMQ, and how to use it.
+//! [`Amqp`]: which RabbitMQ to use, and how.
+//!
+//! State: the settings, each with its default. Output: shared [`Settings`] for the link.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -10,7 +12,7 @@ use lapin::{
 
 use crate::uri;
 
-/// The longest time anything may be given: beyond all clocks a deadline cannot be reckoned.
+/// The longest limit. A deadline too far in the future cannot be computed.
 const A_DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A RabbitMQ, as [`Bus::new`](final_core::Bus::new) takes it.
@@ -24,7 +26,7 @@ const A_DAY: Duration = Duration::from_secs(24 * 3600);
 /// # Ok::<_, final_core::Error>(())
 /// ```
 ///
-/// Making one connects to nothing; starting the bus does. Its `Debug` shows no user or password.
+/// Creating an `Amqp` does not connect; starting the bus does. `Debug` shows no user and no password.
 #[derive(Clone)]
 pub struct Amqp {
     pub(crate) settings: Arc<Settings>,
@@ -32,12 +34,13 @@ pub struct Amqp {
 
 /// Which kind of queue a service's messages wait in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum QueueKind {
     /// Replicated and always on disk. The default.
     #[default]
     Quorum,
-    /// One node only. Needed where Go services of the same name share the queue, and for queues that
-    /// were declared as classic ones.
+    /// On one node only. Use it if Go services of the same name share the queue, and for a queue that was
+    /// declared as a classic queue.
     Classic,
 }
 
@@ -56,7 +59,7 @@ pub(crate) struct Settings {
 }
 
 impl Amqp {
-    /// Names a RabbitMQ by its URL: `amqp://user:password@host:port/vhost`, or `amqps://` for TLS.
+    /// Takes the URL of a RabbitMQ: `amqp://user:password@host:port/vhost`, or `amqps://` for TLS.
     ///
     /// # Errors
     ///
@@ -79,70 +82,69 @@ impl Amqp {
         })
     }
 
-    /// Sets which kind of queue the service and its dead letters wait in; quorum otherwise.
+    /// Sets the kind of the service's queue and of its dead-letter queue. Default: quorum.
     pub fn queue_kind(self, kind: QueueKind) -> Self {
         self.with(|settings| settings.queue_kind = kind)
     }
 
-    /// Consumes from a queue of this name; the service's name otherwise.
+    /// Sets the name of the queue to consume from. Default: the service's name.
     ///
-    /// For queues that exist under a name our rule for services forbids. Its dead letters are named
-    /// after it: `<name>_exchange_dlx` and `<name>_dlx`.
+    /// Use it for an existing queue whose name is not allowed as a service's name. The dead-letter exchange
+    /// and queue are then `<name>_exchange_dlx` and `<name>_dlx`.
     pub fn queue(self, name: impl Into<String>) -> Self {
         self.with(|settings| settings.queue = Some(name.into()))
     }
 
-    /// Sets how many messages the broker sends ahead of their settlement, over all consumers; 300
-    /// otherwise.
+    /// Sets how many unsettled messages the broker may have sent, over all consumers. Default: 300.
     ///
-    /// This only buffers: how many handlers run is the bus's `concurrency`. Each consumer holds an
+    /// This is only a buffer; the `concurrency` of the bus says how many handlers run. Each consumer gets an
     /// equal share, at least one.
     pub fn prefetch(self, messages: u16) -> Self {
         self.with(|settings| settings.prefetch = messages.max(1))
     }
 
-    /// Sets the interval at which a dead connection is noticed; 10 s otherwise. At least 1 s.
+    /// Sets the heartbeat, which detects a dead connection. Default: 10 s, at least 1 s.
     pub fn heartbeat(self, interval: Duration) -> Self {
         let seconds = u16::try_from(interval.as_secs()).unwrap_or(u16::MAX);
         self.with(|settings| settings.uri.query.heartbeat = Some(seconds.max(1)))
     }
 
-    /// Sets the name RabbitMQ shows for our connections; the service's name otherwise.
+    /// Sets the name that RabbitMQ shows for the connections. Default: the service's name.
     pub fn connection_name(self, name: impl Into<String>) -> Self {
         self.with(|settings| settings.connection_name = Some(name.into()))
     }
 
-    /// Trusts this certificate authority too, for `amqps://`: one or more certificates in PEM.
+    /// Trusts this certificate authority too, for `amqps://`. Takes one or more certificates in PEM.
     pub fn ca_certificate(self, pem: impl AsRef<[u8]>) -> Self {
         let pem = String::from_utf8_lossy(pem.as_ref()).into_owned();
         self.with(|settings| settings.tls.cert_chain = Some(pem))
     }
 
-    /// Shows this certificate to the broker: certificate and PKCS#8 key, each in PEM.
+    /// Sends this client certificate to the broker. Takes the certificate and its PKCS#8 key, each in PEM.
     pub fn client_certificate(self, pem: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
         let (pem, key) = (pem.into(), key.into());
         self.with(|settings| settings.tls.identity = Some(OwnedIdentity::PKCS8 { pem, key }))
     }
 
-    /// Shows this certificate to the broker: a PKCS#12 archive (`.p12`, `.pfx`) and its password.
+    /// Sends this client certificate to the broker. Takes a PKCS#12 archive (`.p12`, `.pfx`) and its password.
     pub fn client_pkcs12(self, der: impl Into<Vec<u8>>, password: impl Into<String>) -> Self {
         let (der, password) = (der.into(), password.into());
         self.with(|settings| settings.tls.identity = Some(OwnedIdentity::PKCS12 { der, password }))
     }
 
-    /// Sets over how many channels messages are published; 2 otherwise, 1 to 64.
+    /// Sets the number of channels to publish over. Default: 2, from 1 to 64.
     pub fn publish_channels(self, channels: usize) -> Self {
         self.with(|settings| settings.publish_channels = channels.clamp(1, 64))
     }
 
-    /// Sets how long the broker may take to confirm a message; 30 s otherwise.
+    /// Sets how long the broker may take to confirm a message. Default: 30 s, at most a day.
     ///
-    /// A quorum queue without a majority answers nothing at all; its topic is then parked. At most a day.
+    /// A quorum queue without a majority confirms nothing. Its topic is parked after this time.
     pub fn confirm_timeout(self, limit: Duration) -> Self {
         self.with(|settings| settings.confirm_timeout = limit.min(A_DAY))
     }
 
-    /// Sets how long one attempt to connect may take; 10 s otherwise. At most a day.
+    /// Sets how long one attempt to connect may take. Default: 10 s, at most a day.
     pub fn connect_timeout(self, limit: Duration) -> Self {
         self.with(|settings| settings.connect_timeout = limit.min(A_DAY))
     }
@@ -159,7 +161,7 @@ impl fmt::Debug for Amqp {
     }
 }
 
-/// By hand: user, password and keys stay out of logs.
+/// Written by hand to keep user, password and keys out of logs.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Amqp")

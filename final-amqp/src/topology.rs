@@ -1,7 +1,7 @@
-//! What must exist on the broker before messages flow.
+//! Declares the exchanges, queues and bindings that must exist before messages flow.
 //!
-//! A refused declaration closes its channel, so each thing is declared on a channel of its own that
-//! is thrown away.
+//! Input: the service's queue and topics. Output: nothing, or the error that says what is in the way.
+//! RabbitMQ closes the channel of a refused declaration, so each declaration has a channel of its own.
 
 use final_core::broker::{BrokerError, BrokerErrorKind};
 use lapin::{
@@ -34,7 +34,7 @@ pub(crate) enum Exchange {
 }
 
 impl Topology {
-    /// Declares everything consuming needs: dead letters first, so that none is ever dropped.
+    /// Declares everything that consuming needs. Dead letters come first, so that none is ever dropped.
     pub(crate) async fn declare(
         &self,
         connection: &Connection,
@@ -82,7 +82,7 @@ impl Topology {
             .map_err(|error| broker_error("binding the dead-letter queue", error))
     }
 
-    /// Empties the service's queues. Refused while somebody consumes from them.
+    /// Empties the service's queues. Refused while a queue has consumers.
     pub(crate) async fn purge(
         &self,
         connection: &Connection,
@@ -122,7 +122,7 @@ impl Topology {
             Err(error) => error,
         };
         match reply_code(&error) {
-            // Without the right to declare it must be there already.
+            // Without permission to declare, it is enough that the queue exists.
             Some(code::ACCESS_REFUSED) if matches!(look(connection, queue).await, Ok(Some(_))) => Ok(()),
             Some(code::PRECONDITION_FAILED) => Err(BrokerError::new(
                 BrokerErrorKind::Mismatch,
@@ -156,7 +156,7 @@ impl Topology {
             let exchange = AMQPValue::LongString(exchange.into());
             arguments.insert(short(names::DEAD_LETTER_ARGUMENT)?, exchange);
         }
-        // A classic queue is declared without its type, as the Go services do.
+        // The Go services declare a classic queue without its type, and the arguments must be equal.
         if self.kind == QueueKind::Quorum {
             let kind = AMQPValue::LongString("quorum".into());
             arguments.insert(short(names::QUEUE_TYPE_ARGUMENT)?, kind);
@@ -195,8 +195,8 @@ pub(crate) async fn declare_exchange(connection: &Connection, topic: &str) -> Re
     declare(connection, topic, ExchangeKind::Topic).await
 }
 
-/// Declares an exchange. Where that is refused, or it exists with other properties, it is enough
-/// that it exists.
+/// Declares an exchange. If that is refused, or the exchange has other properties, it is enough that it
+/// exists.
 async fn declare(connection: &Connection, name: &str, kind: ExchangeKind) -> Result<Exchange> {
     let durable = ExchangeDeclareOptions {
         durable: true,
@@ -223,7 +223,7 @@ async fn declare(connection: &Connection, name: &str, kind: ExchangeKind) -> Res
     }
 }
 
-/// The server closed the channel, and only that.
+/// Whether the server closed the channel only, and not the connection.
 fn is_refusal(error: &Error) -> bool {
     error.is_amqp_soft_error()
 }
@@ -241,7 +241,7 @@ async fn try_declare(
     Ok(())
 }
 
-/// Looks for a queue without making one.
+/// Looks for a queue without creating it.
 async fn look(connection: &Connection, queue: &str) -> Result<Option<Queue>> {
     let passive = QueueDeclareOptions {
         passive: true,

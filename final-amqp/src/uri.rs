@@ -1,4 +1,7 @@
-//! Reads the broker's URL, and never shows it again.
+//! Reads the broker's URL.
+//!
+//! Input: a URL, which may contain a password anywhere. Output: its parts, or an error that repeats nothing
+//! of it.
 
 use final_core::broker::{BrokerError, BrokerErrorKind};
 use lapin::uri::AMQPUri;
@@ -6,8 +9,8 @@ use lapin::uri::AMQPUri;
 const EXPECTED: &str = "expected amqp://user:password@host:port/vhost, with the virtual host \
                         percent-encoded (`/` is `%2f`), or amqps:// for TLS";
 
-/// Reads a URL. The error says what is expected and repeats nothing of the input: a password may
-/// stand anywhere in a malformed URL.
+/// Reads a URL. The error says what is expected and repeats nothing of the input, because a malformed URL may
+/// have its password anywhere.
 pub(crate) fn parse(url: &str) -> Result<AMQPUri, BrokerError> {
     let invalid = |reason: &str| {
         BrokerError::new(
@@ -18,7 +21,7 @@ pub(crate) fn parse(url: &str) -> Result<AMQPUri, BrokerError> {
     if !url.starts_with("amqp://") && !url.starts_with("amqps://") {
         return Err(invalid("it starts with neither amqp:// nor amqps://"));
     }
-    // What the parser would pass over in silence, and we would then show, or connect to.
+    // The parser ignores control characters, and they would be part of what is shown or connected to.
     if url.chars().any(char::is_control) {
         return Err(invalid("it contains a control character"));
     }
@@ -30,17 +33,17 @@ pub(crate) fn parse(url: &str) -> Result<AMQPUri, BrokerError> {
         ));
     }
     let mut uri: AMQPUri = url.parse().map_err(|_| invalid("it is malformed"))?;
-    // The parser takes an IPv6 address for no host at all, and would connect to localhost.
+    // The parser finds no host in an IPv6 address and would connect to localhost.
     if let Some(host) = ipv6_host(authority) {
         uri.authority.host = host.to_owned();
     }
     if uri.authority.host.is_empty() || uri.authority.host.chars().any(char::is_control) {
-        return Err(invalid("its host is none"));
+        return Err(invalid("it has no usable host"));
     }
     Ok(uri)
 }
 
-/// User, password, host and port; and what follows them.
+/// Splits a URL into user, password, host and port on one side and the rest on the other.
 fn split(url: &str) -> (&str, &str) {
     let (_, rest) = url.split_once("://").unwrap_or(("", url));
     rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()))
@@ -91,7 +94,7 @@ mod tests {
             "amqp://guest:s3cret@host/?heartbeat=s3cret",
             "amqp:s3cret",
             "",
-            // Each parses, as the host `guest` and the port 12.
+            // The parser accepts each of these, as host `guest` and port 12.
             "amqp://guest:12/s3cret@host/%2f",
             "amqp://guest:12?s3cret@host/%2f",
             "amqp://guest:12#s3cret@host/%2f",

@@ -116,7 +116,7 @@ async fn every_message_is_delivered_once_and_acked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_more_than_the_prefetch_is_in_hand() {
+async fn no_more_than_the_prefetch_is_in_flight() {
     let (service, topic) = (name("s"), name("t"));
     let opened = amqp()
         .prefetch(10)
@@ -128,11 +128,11 @@ async fn no_more_than_the_prefetch_is_in_hand() {
     let mut sender = Sender::new(link.clone());
     publish(&mut sender, &topic, 40).await;
 
-    let in_hand = take(&mut deliveries, 10).await;
+    let in_flight = take(&mut deliveries, 10).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(deliveries.try_recv().is_err());
-    drop(in_hand);
-    // Handed back, so all forty still come.
+    drop(in_flight);
+    // They are requeued, so all forty still come.
     for _ in 0..40 {
         next(&mut deliveries).await.settle(Settlement::Ack);
     }
@@ -141,7 +141,7 @@ async fn no_more_than_the_prefetch_is_in_hand() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_finished_is_handed_back_by_shutdown() {
+async fn what_is_not_finished_is_requeued_by_shutdown() {
     let (service, topic) = (name("s"), name("t"));
     let opened = amqp().link(setup(&service, &[&topic])).await.unwrap();
     let (link, mut deliveries) = (opened.link, opened.deliveries);
@@ -153,17 +153,17 @@ async fn what_is_not_finished_is_handed_back_by_shutdown() {
         done.insert(id(&delivery));
         delivery.settle(Settlement::Ack);
     }
-    let in_hand = take(&mut deliveries, 10).await;
+    let in_flight = take(&mut deliveries, 10).await;
 
     link.stop_consuming(LONG).await;
-    // The stream ends; what it still held is dropped, hence handed back.
+    // The stream ends; deliveries left in it are dropped, so they are requeued.
     while let Some(delivery) = deliveries.recv().await {
         drop(delivery);
     }
     link.finish_consuming(LONG).await;
     link.close(LONG).await;
     // Void by now.
-    for delivery in in_hand {
+    for delivery in in_flight {
         delivery.settle(Settlement::Ack);
     }
 
@@ -273,13 +273,13 @@ async fn a_cut_connection_is_rebuilt_and_delivers_again() {
     let mut sent = publish(&mut sender, &topic, 200).await;
     let mut done = HashSet::new();
     for _ in 0..3 {
-        let in_hand = take(&mut deliveries, 50).await;
-        // What is in hand may still be of the connection before: wait for one to cut.
+        let in_flight = take(&mut deliveries, 50).await;
+        // Deliveries in flight may still be of the connection before: wait for one to cut.
         while proxy.cut() == 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         // Void, as the connection they came over is gone; the broker delivers them again.
-        for delivery in in_hand {
+        for delivery in in_flight {
             delivery.settle(Settlement::Ack);
         }
         sent.extend(publish(&mut sender, &topic, 50).await);
@@ -328,7 +328,7 @@ async fn a_queue_can_have_a_name_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hostile_deliveries_are_told_apart_and_hurt_nobody() {
+async fn hostile_deliveries_are_told_apart_and_do_no_harm() {
     let (service, topic) = (name("s"), name("t"));
     let opened = amqp().link(setup(&service, &[&topic])).await.unwrap();
     let (link, mut deliveries) = (opened.link, opened.deliveries);

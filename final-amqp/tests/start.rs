@@ -15,7 +15,11 @@ use final_core::{
     broker::{BrokerErrorKind, Confirm, Lane, LinkState, Setup},
 };
 use support::*;
-use tokio::{io::AsyncReadExt, net::TcpListener, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
 
 fn with_login(user: &str, password: &str) -> String {
     let url = url();
@@ -172,4 +176,46 @@ async fn an_attempt_to_connect_that_is_given_up_hangs_up() {
     let hung_up = timeout(LONG, stream.unwrap().0.read_to_end(&mut said)).await;
     assert!(hung_up.is_ok(), "after {said:?}");
     end(&*opened.unwrap().link).await;
+}
+
+fn method(payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&[1, 0, 0], &length[..], payload, &[0xce]].concat()
+}
+
+/// Begins the handshake as a broker does, answers the login with these bytes and keeps the socket open.
+async fn answer_login(mut stream: TcpStream, answer: &[u8]) -> TcpStream {
+    let start = b"\0\x0a\0\x0a\0\x09\0\0\0\0\0\0\0\x05PLAIN\0\0\0\x05en_US";
+    stream.read_exact(&mut [0; 8]).await.unwrap();
+    stream.write_all(&method(start)).await.unwrap();
+    let mut head = [0; 7];
+    stream.read_exact(&mut head).await.unwrap();
+    let length = u32::from_be_bytes(*head.last_chunk().unwrap());
+    let mut rest = vec![0; length as usize + 1];
+    stream.read_exact(&mut rest).await.unwrap();
+    stream.write_all(answer).await.unwrap();
+    stream
+}
+
+/// As above, where the other side says why and leaves the socket open.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_to_connect_that_is_refused_hangs_up() {
+    let close = method(b"\0\x0a\0\x32\x01\x93\x02no\0\0\0\0");
+    for answer in [&close[..], b"HTTP/1.1 400 Bad Request\r\n\r\n"] {
+        let broker = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("amqp://{}/%2f", broker.local_addr().unwrap());
+        let amqp = Amqp::new(url).unwrap();
+        let refused = async {
+            let stream = broker.accept().await.unwrap().0;
+            answer_login(stream, answer).await
+        };
+        let setup = setup(&name("s"), &[]);
+        let (opened, mut stream) = tokio::join!(amqp.link(setup), refused);
+
+        let hung_up = timeout(LONG, stream.read_to_end(&mut Vec::new())).await;
+        assert!(hung_up.is_ok(), "{answer:?}");
+        if let Ok(opened) = opened {
+            end(&*opened.link).await;
+        }
+    }
 }

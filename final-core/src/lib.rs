@@ -16,23 +16,20 @@
 // So that `#[subscribe]`, which writes `::final_core`, can be used in here as well.
 extern crate self as final_core;
 
-mod backoff;
 pub mod broker;
 mod bus;
 mod consume;
-mod counter;
-mod crew;
 pub mod database;
 mod error;
 mod extract;
 #[doc(hidden)]
 pub mod failpoint;
-mod finishing;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 #[allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 pub mod fuzzing;
 mod handler;
+mod lock;
 mod log;
 mod message;
 pub mod middleware;
@@ -42,6 +39,7 @@ pub mod outbox;
 mod payload;
 mod relay;
 mod router;
+mod runtime;
 
 pub use broker::MemoryBroker;
 #[cfg(feature = "mysql")]

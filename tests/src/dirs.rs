@@ -1,4 +1,4 @@
-//! Data folders, and the janitor that removes them when nobody else can.
+//! Data folders, and the process that removes them when the tests are killed.
 
 use std::{
     fs,
@@ -13,8 +13,8 @@ use std::{
 
 use crate::{Error, Result};
 
-/// Waits for the end of its input, which is the end of the test process, and cleans up.
-/// The servers die at the same moment, so a folder may need a second sweep.
+/// Waits for the end of its input, which is the end of the test process, and removes the folder. The servers
+/// die at the same moment and may still write, so it tries more than once.
 const JANITOR: &str =
     r#"cat >/dev/null; for pause in .3 1 3; do sleep $pause; rm -rf "$1" && exit; done"#;
 
@@ -42,7 +42,7 @@ impl WorkDir {
         Ok(Self { path, keep: true })
     }
 
-    /// Takes up a folder that [`lasting`](Self::lasting) made earlier.
+    /// Opens a folder that [`lasting`](Self::lasting) made earlier.
     pub fn again(path: PathBuf) -> Self {
         Self { path, keep: true }
     }
@@ -72,7 +72,7 @@ impl WorkDir {
         Ok(path)
     }
 
-    /// Writes a file inside it that `owner`, or we, may read and nobody else.
+    /// Writes a file inside it that only `owner`, or this user, may read.
     pub fn write_secret(&self, name: &str, content: &str, owner: Option<&str>) -> Result<()> {
         let path = self.write(name, content)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
@@ -94,8 +94,8 @@ pub(crate) fn keep() -> bool {
     std::env::var_os("FINAL_TEST_KEEP").is_some_and(|value| !value.is_empty())
 }
 
-/// The folder of this process. Statics are not dropped and a killed process drops nothing, so a
-/// janitor removes what is left of it.
+/// The folder of this process. Statics are not dropped, and a killed process drops nothing, so another
+/// process removes the folder.
 fn run_folder() -> Result<PathBuf> {
     static RUN: Mutex<Option<(PathBuf, Option<Child>)>> = Mutex::new(None);
     let mut run = RUN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -114,7 +114,7 @@ fn run_folder() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// In a process group of its own, so that Ctrl-C in the terminal does not take it along.
+/// It has its own process group, so that Ctrl-C in the terminal does not end it.
 fn janitor(path: &Path) -> Option<Child> {
     Command::new("sh")
         .args(["-c", JANITOR, "final-test-janitor"])
@@ -140,7 +140,7 @@ fn give(path: &Path, owner: Option<&str>) -> Result<()> {
     ))
 }
 
-/// Other users' servers must be able to reach what is theirs inside.
+/// Servers that run as another user must reach their files inside it.
 fn create(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(Error::io("cannot make the folder", path))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))

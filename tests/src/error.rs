@@ -22,7 +22,7 @@ impl Error {
         }
     }
 
-    /// For [`Result::map_err`]: the same from the operating system's answer.
+    /// For [`Result::map_err`]: makes an error of an I/O error.
     pub fn io(doing: impl fmt::Display, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let what = format!("{doing} {}", path.display());
         move |cause| {

@@ -11,9 +11,9 @@
 //! wait        `eventually`: conditions with deadlines in place of sleeps
 //! ```
 //!
-//! Everything listens on loopback only, on ports nobody else has, with data in a folder of its own,
-//! so tests run beside each other and beside a second copy of themselves. Nothing outlives the test
-//! process, however it ends; `FINAL_TEST_KEEP=1` keeps the data folders and logs for a look.
+//! Everything listens on loopback only, on reserved ports, with data in its own folder, so tests run beside
+//! each other and beside a second copy of themselves. Nothing outlives the test process, however it ends.
+//! `FINAL_TEST_KEEP=1` keeps the data folders and logs.
 //!
 //! | variable | meaning |
 //! | --- | --- |
@@ -60,7 +60,7 @@ pub use {
     wait::{always, eventually},
 };
 
-/// Runs blocking work beside the test, so that the test's own runtime goes on turning.
+/// Runs blocking work on another thread, so that it does not block the test's runtime.
 #[cfg(feature = "clients")]
 pub(crate) async fn beside<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,

@@ -1,4 +1,4 @@
-//! A loopback port that stays ours while its server is dead.
+//! Reserves a loopback port, also for the time in which its server is dead.
 
 use std::{
     fs::{self, File},
@@ -9,14 +9,14 @@ use std::{
 
 use crate::{Error, Result};
 
-/// Below the range Linux hands out for outgoing connections: a server that was killed must find its
-/// port free when it comes back.
+/// The ports lie below the range that Linux uses for outgoing connections. A server that was killed must find
+/// its port free when it starts again.
 const RANGE: std::ops::Range<u16> = 20_000..32_000;
 
 /// A reserved loopback port.
 ///
-/// The reservation is a lock on a file, which other copies of the harness respect and which the
-/// kernel lifts when this process ends, whichever way.
+/// The reservation is a lock on a file. Other copies of the harness respect it, and the kernel releases it
+/// when this process ends.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
@@ -24,7 +24,7 @@ pub struct Port {
 }
 
 impl Port {
-    /// Reserves a port nobody listens on.
+    /// Reserves a port on which no process listens.
     pub fn free() -> Result<Self> {
         (0..500)
             .find_map(|_| Self::reserve(fastrand::u16(RANGE)))

@@ -23,11 +23,11 @@ use tokio::{
 
 use crate::{Error, Port, Result};
 
-/// A TCP proxy on a port of its own; dropping it cuts what goes through it.
+/// A TCP proxy on its own port. Dropping it cuts its connections.
 #[derive(Debug)]
 pub struct Proxy {
     port: Port,
-    /// Tried in turn by each connection, as a load balancer does.
+    /// Each connection tries the servers in turn, as a load balancer does.
     servers: Arc<[String]>,
     wire: Arc<Wire>,
     listener: Mutex<Option<JoinHandle<()>>>,
@@ -46,7 +46,7 @@ struct Wire {
 struct State {
     /// Connections taken before the newest cut are over.
     cuts: usize,
-    /// Connections taken before the newest of these carry nothing any more.
+    /// Connections taken before the newest of these no longer carry anything.
     strandings: usize,
     /// Connections taken before the newest of these have one direction closed.
     requests_closed: usize,
@@ -120,18 +120,19 @@ impl Proxy {
         self.wire.state.send_modify(|state| state.cuts += 1);
     }
 
-    /// Carries nothing any more on the connections that are open, and closes none: the server's machine
-    /// is gone, and another one takes the new ones.
+    /// Carries nothing more on the open connections, and closes none of them: the server's machine is gone,
+    /// and another machine takes the new connections.
     pub fn strand(&self) {
         self.wire.state.send_modify(|state| state.strandings += 1);
     }
 
-    /// Holds everything back, both ways, with all connections open: a broken router, no reset.
+    /// Holds everything back in both directions and leaves all connections open, as a broken router does.
     pub fn stall(&self) {
         self.hold(true, true);
     }
 
-    /// Holds back only what the server says: requests are carried out, and nobody hears of it.
+    /// Holds back only the answers of the server: it carries out the requests, and the client does not learn
+    /// of it.
     pub fn stall_answers(&self) {
         self.hold(false, true);
     }
@@ -195,13 +196,13 @@ impl Proxy {
         Ok(())
     }
 
-    /// The server is gone: refuses new connections and cuts the open ones.
+    /// Refuses new connections and cuts the open ones, as if the server were gone.
     pub fn down(&self) {
         self.refuse();
         self.cut();
     }
 
-    /// The server is back.
+    /// Takes connections again, as if the server were back.
     pub fn up(&self) -> Result<()> {
         self.resume();
         self.accept()
@@ -302,9 +303,9 @@ struct Direction {
 }
 
 impl Direction {
-    /// Carries bytes until either end is closed, and hands the half-close on.
+    /// Carries bytes until either end is closed, and passes the half-close on.
     async fn pump(mut self, wire: &Wire) {
-        // A socket that is dropped in the middle is reset, not closed in good order.
+        // A socket that is dropped in the middle is reset instead of closed.
         let _ = self.from.as_ref().set_zero_linger();
         let mut state = wire.state.subscribe();
         let closed = (self.closed)(&state.borrow_and_update());
@@ -312,7 +313,8 @@ impl Direction {
         let mut closing = state.clone();
         let mut buffer = vec![0; 64 * 1024];
         loop {
-            // A tenth of a second's worth at once, so that a limit is no stall.
+            // At most the bytes of a tenth of a second at once, so that a limit does not stall the
+            // connection.
             let piece = match state.borrow().rate {
                 0 => buffer.len(),
                 rate => {
@@ -337,7 +339,7 @@ impl Direction {
                 let _ = self.to.shutdown().await;
                 return;
             }
-            // What holds now, not before the wait for bytes.
+            // The settings of now. They may have changed while this task waited for bytes.
             let (delay, rate) = {
                 let state = state.borrow();
                 (state.delay, state.rate)

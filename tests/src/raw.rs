@@ -1,4 +1,4 @@
-//! A producer that writes AMQP frames by hand, and so is bound by no client library's manners.
+//! A producer that writes AMQP frames by hand, so that it can send what no client library would.
 
 use std::{
     io::{self, Read, Write},
@@ -13,7 +13,7 @@ const HEADER: u8 = 2;
 const BODY: u8 = 3;
 const HEARTBEAT: u8 = 8;
 
-/// What the flags of a content header say is there, in the order it follows.
+/// The properties of a content header, in the order of the frame.
 #[derive(Debug, Default, Clone)]
 pub struct RawProperties {
     /// The content type.
@@ -33,8 +33,8 @@ pub struct RawProducer {
 }
 
 impl RawProducer {
-    /// Connects; `amqp://user:password@host:port/vhost`, of which nothing may be percent-encoded but
-    /// the virtual host `%2f`.
+    /// Connects to `amqp://user:password@host:port/vhost`. Only the virtual host `%2f` may be
+    /// percent-encoded.
     pub async fn connect(url: &str) -> Result<Self> {
         let url = url.to_owned();
         crate::beside(move || Self::connect_blocking(&url)).await
@@ -127,7 +127,7 @@ impl RawProducer {
         self.stream.write_all(&frame)
     }
 
-    /// Reads until this method comes. Any other is an error, which tells the broker's words.
+    /// Reads until this method comes. Any other method is an error with the broker's text.
     fn wait_for(&mut self, class: u8, method: u8) -> io::Result<()> {
         loop {
             let mut head = [0; 7];

@@ -14,7 +14,7 @@ use crate::{
     servers::{Management, MariaDb, Postgres, RabbitMq},
 };
 
-/// A name nobody else uses: `prefix_…`, fit for services, topics, tables and databases.
+/// A unique name `prefix_…`, valid for services, topics, tables and databases.
 pub fn unique(prefix: &str) -> String {
     format!(
         "{prefix}_{}",
@@ -122,7 +122,7 @@ impl SqliteFile {
         format!("sqlite://{}?mode=rwc", self.path.display())
     }
 
-    /// Where the file is; room for more beside it.
+    /// The folder of the file, which has room for other files.
     pub fn dir(&self) -> &WorkDir {
         &self.dir
     }
@@ -147,7 +147,7 @@ impl Vhost {
         &self.name
     }
 
-    /// The management API, to look into it and to disturb it; an error where none is at hand.
+    /// The management API, or an error where there is none.
     pub fn api(&self) -> Result<&Management> {
         self.api.as_ref().ok_or_else(|| {
             Error::new(

@@ -1,4 +1,4 @@
-//! Takes messages out of a queue, as a person with the management page would.
+//! Takes messages out of a queue, as the management page does.
 
 use std::time::Duration;
 
@@ -19,11 +19,11 @@ pub struct Taken {
 
 /// Waits for `count` messages in the queue, takes and acks them.
 ///
-/// Counting what a queue says it holds would not do: for a quorum queue that is a cached number.
+/// The count that RabbitMQ tells of a quorum queue is cached, so messages are taken instead of counted.
 ///
 /// # Panics
 ///
-/// When they do not come in time, or the server refuses.
+/// Panics if the messages do not come in time, or the server refuses.
 pub async fn take(url: &str, queue: &str, count: usize, within: Duration) -> Vec<Taken> {
     let connection = Connection::connect(url, ConnectionProperties::default()).await;
     let connection = connection.unwrap_or_else(|error| panic!("RabbitMQ refuses: {error}"));
@@ -32,7 +32,7 @@ pub async fn take(url: &str, queue: &str, count: usize, within: Duration) -> Vec
         &format!("{count} messages in {queue}"),
         within,
         async || {
-            // A channel for each look: a queue that is not there yet closes it.
+            // A new channel for each try: a queue that does not exist yet closes the channel.
             let channel = connection
                 .create_channel()
                 .await

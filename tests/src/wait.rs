@@ -8,22 +8,23 @@ use std::{
 
 use tokio::time;
 
-/// How long between two looks; the condition is often met in the first milliseconds.
+/// The pauses between two checks grow from the first to the second. Most conditions are met within
+/// milliseconds.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
-/// What one look at a condition says: met, or what was seen instead.
+/// The result of one check of a condition: met, or what was seen instead.
 ///
-/// `bool` says least; `Result<T, S>` returns the `T` once there and shows the last `S` if it never
-/// is; `Option<T>` is between.
-pub trait Look {
-    /// What is handed back once the condition is met.
+/// `Result<T, S>` tells most: `eventually` returns the `T`, or panics with the last `S`. `Option<T>` has no
+/// text for the panic, and `bool` has no value either.
+pub trait Check {
+    /// The value that `eventually` returns.
     type Value;
     /// The value, or what was seen instead.
     fn seen(self) -> Result<Self::Value, String>;
 }
 
-impl Look for bool {
+impl Check for bool {
     type Value = ();
 
     fn seen(self) -> Result<(), String> {
@@ -31,7 +32,7 @@ impl Look for bool {
     }
 }
 
-impl<T> Look for Option<T> {
+impl<T> Check for Option<T> {
     type Value = T;
 
     fn seen(self) -> Result<T, String> {
@@ -39,7 +40,7 @@ impl<T> Look for Option<T> {
     }
 }
 
-impl<T, S: Debug> Look for Result<T, S> {
+impl<T, S: Debug> Check for Result<T, S> {
     type Value = T;
 
     fn seen(self) -> Result<T, String> {
@@ -47,7 +48,7 @@ impl<T, S: Debug> Look for Result<T, S> {
     }
 }
 
-/// Looks again and again until the condition is met.
+/// Checks again and again until the condition is met.
 ///
 /// ```no_run
 /// # use std::time::Duration;
@@ -64,23 +65,23 @@ impl<T, S: Debug> Look for Result<T, S> {
 ///
 /// # Panics
 ///
-/// When it is not met in time, with what was last seen; also when a single look hangs.
+/// Panics if the condition is not met in time, with what was last seen. A check that hangs counts as not met.
 #[track_caller]
-pub fn eventually<L: Look>(
+pub fn eventually<L: Check>(
     what: &str,
     within: Duration,
-    mut look: impl AsyncFnMut() -> L,
+    mut check: impl AsyncFnMut() -> L,
 ) -> impl Future<Output = L::Value> {
     let caller = Location::caller();
     async move {
         let start = Instant::now();
-        let mut last = String::from("nothing yet, the first look has not returned");
+        let mut last = String::from("nothing yet, the first check has not returned");
         let mut pause = FIRST_PAUSE;
         while let Some(left) = within.checked_sub(start.elapsed()) {
-            match time::timeout(left, look()).await.map(Look::seen) {
+            match time::timeout(left, check()).await.map(Check::seen) {
                 Ok(Ok(value)) => return value,
                 Ok(Err(state)) => last = state,
-                Err(_) => last += " (a later look has not returned)",
+                Err(_) => last += " (a later check has not returned)",
             }
             time::sleep(pause).await;
             pause = LONGEST_PAUSE.min(pause * 2);
@@ -89,22 +90,22 @@ pub fn eventually<L: Look>(
     }
 }
 
-/// Looks again and again, and expects the condition to be met all the time.
+/// Checks again and again, and expects the condition to be met every time.
 ///
 /// # Panics
 ///
-/// As soon as it is not, with what was seen.
+/// Panics as soon as the condition is not met, with what was seen.
 #[track_caller]
-pub fn always<L: Look>(
+pub fn always<L: Check>(
     what: &str,
     during: Duration,
-    mut look: impl AsyncFnMut() -> L,
+    mut check: impl AsyncFnMut() -> L,
 ) -> impl Future<Output = ()> {
     let caller = Location::caller();
     async move {
         let start = Instant::now();
         while start.elapsed() < during {
-            if let Err(state) = look().await.seen() {
+            if let Err(state) = check().await.seen() {
                 let after = start.elapsed();
                 panic!("{caller}: after {after:?} no longer so: {what}; seen: {state}");
             }
@@ -121,10 +122,10 @@ mod tests {
 
     #[tokio::test]
     async fn the_value_is_returned_once_it_is_there() {
-        let mut looks = 0;
-        let value = eventually("three looks", Duration::from_secs(5), async || {
-            looks += 1;
-            (looks == 3).then_some(looks)
+        let mut checks = 0;
+        let value = eventually("three checks", Duration::from_secs(5), async || {
+            checks += 1;
+            (checks == 3).then_some(checks)
         })
         .await;
         assert_eq!(value, 3);
@@ -141,7 +142,7 @@ mod tests {
 
     #[tokio::test]
     #[should_panic(expected = "has not returned")]
-    async fn a_look_that_hangs_does_not_hang_the_test() {
+    async fn a_check_that_hangs_does_not_hang_the_test() {
         eventually("an answer", SHORT, async || {
             std::future::pending::<bool>().await
         })
@@ -151,11 +152,11 @@ mod tests {
     #[tokio::test]
     #[should_panic(expected = "no longer so: quiet")]
     async fn always_ends_with_the_first_exception() {
-        let mut looks = 0;
-        let look = async || {
-            looks += 1;
-            looks < 2
+        let mut checks = 0;
+        let check = async || {
+            checks += 1;
+            checks < 2
         };
-        always("quiet", Duration::from_secs(5), look).await;
+        always("quiet", Duration::from_secs(5), check).await;
     }
 }

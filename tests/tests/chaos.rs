@@ -10,7 +10,7 @@ use std::path::Path;
 use final_tests::chaos::{Plan, run};
 use tokio::sync::Mutex;
 
-/// One after the other: each has its servers and wants the machine for itself.
+/// The runs come one after the other: each has its own servers and needs the machine.
 static TURN: Mutex<()> = Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,8 +9,8 @@ use crate::{
     install,
 };
 
-/// Builds them and runs them: optimised, or as fast as can be built where it is only to be seen that
-/// they run.
+/// Builds the benchmarks and runs them. `--smoke` only shows that they run, so it builds without
+/// optimisation.
 pub(crate) fn run(args: &[&str]) -> Result<ExitCode> {
     install::servers()?;
     if args.contains(&"peers") {
@@ -37,7 +37,8 @@ pub(crate) fn run(args: &[&str]) -> Result<ExitCode> {
     exec(target().join(folder).join("final-benches"), args, &[])
 }
 
-/// Beside other projects, in a workspace of their own: nobody else builds them.
+/// Runs the comparison with other projects. They have their own workspace, so that no other command builds
+/// them.
 fn peers(args: &[&str]) -> Result<ExitCode> {
     let program = [
         "run",
@@ -50,12 +51,12 @@ fn peers(args: &[&str]) -> Result<ExitCode> {
     ];
     let others = args.iter().filter(|arg| **arg != "peers").copied();
     let args: Vec<_> = program.into_iter().chain(others).collect();
-    // The same folder as everything else that is built, wherever we are called.
+    // The target folder of the repository, whatever the current folder is.
     let build = target().display().to_string();
     let env = [
         ("CARGO_TARGET_DIR", build),
-        // A peer checks its queries against `DATABASE_URL` where there is one, and ours has none of
-        // its tables.
+        // With `DATABASE_URL` set, one of the projects would check its queries against that database, which
+        // has none of its tables.
         ("SQLX_OFFLINE", "true".to_owned()),
     ];
     exec(cargo(), &args, &env)

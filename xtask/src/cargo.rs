@@ -39,7 +39,19 @@ pub(crate) fn exec(
     run(command)
 }
 
-/// The same with its output on stderr, where it is in nobody's way.
+/// Takes away what `cargo run` has told us about our own package. Build scripts of other packages run
+/// anew when it changes, so `cargo test` after `cargo xtask test` would build half of them again.
+pub(crate) fn forget_package(command: &mut Command) -> &mut Command {
+    for (name, _) in env::vars_os() {
+        let is_ours = |prefix: &&str| name.to_string_lossy().starts_with(*prefix);
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(is_ours) {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
+/// The same, with the program's output on stderr, so that stdout stays clean.
 pub(crate) fn exec_aside(program: &str, args: &[&str]) -> Result<ExitCode> {
     let mut command = Command::new(program);
     command.args(args).stdout(io::stderr());
@@ -54,13 +66,14 @@ fn run(mut command: Command) -> Result<ExitCode> {
         args.join(" ")
     );
     eprintln!("+ {shown}");
+    forget_package(&mut command);
     let status = command.current_dir(root()).status().map_err(|cause| {
         Error::new(
             format!("cannot run `{shown}`: {cause}"),
             "check that the program is installed and executable",
         )
     })?;
-    // Killed by a signal: there is no code, and it was no success.
+    // A program that was killed by a signal has no code, and has failed.
     Ok(ExitCode::from(
         status
             .code()

@@ -9,7 +9,7 @@ use crate::{
     install,
 };
 
-/// Builds the workload and what breaks it, and runs them.
+/// Builds the chaos run and its workers, and runs it.
 pub(crate) fn run(args: &[&str]) -> Result<ExitCode> {
     install::servers()?;
     let built = exec(

@@ -1,4 +1,4 @@
-//! What our dependencies may be: `deny.toml`, checked by cargo-deny.
+//! Checks the dependencies against `deny.toml` with cargo-deny.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -49,11 +49,11 @@ fn tool() -> Result<PathBuf> {
             return Ok(tool);
         }
     }
-    // Unoptimised: it is built in a third of the time, and then runs for a second.
+    // Without optimisation the build takes a third of the time, and the tool runs for a second.
     let root = ours.display().to_string();
     let name = format!("cargo-deny@{VERSION}");
     let install = ["install", "--locked", "--debug", "--root", &root, &name];
-    // Nobody debugs it, and with its line tables the linker needs much memory and disk.
+    // With line tables the linker needs much memory and disk, and the tool is never debugged.
     let without_lines = [("CARGO_PROFILE_DEV_DEBUG", "0".to_owned())];
     if exec(cargo(), &install, &without_lines)? != ExitCode::SUCCESS {
         return Err(Error::new(

@@ -16,8 +16,8 @@ use crate::{
 /// How long each target runs unless told otherwise.
 const SECONDS: u32 = 60;
 
-/// What `cargo fuzz` would set. These pass with a stable compiler, because no sanitizer is among them:
-/// our code has no `unsafe`, and libFuzzer itself bounds time and memory.
+/// The flags of `cargo fuzz`, without a sanitizer, so that a stable compiler takes them. The code has no
+/// `unsafe`, and libFuzzer itself limits time and memory.
 const FLAGS: [&str; 7] = [
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
@@ -25,7 +25,7 @@ const FLAGS: [&str; 7] = [
     "-Cllvm-args=-sanitizer-coverage-pc-table",
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
     "-Cdebug-assertions",
-    // Otherwise counters of one function end in several tables.
+    // Otherwise the counters of one function end up in several tables.
     "-Ccodegen-units=1",
 ];
 
@@ -63,8 +63,8 @@ pub(crate) fn run(args: &[&str]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// With a target even where it is the host's: flags are then kept from build scripts and macros, which
-/// could not be linked with them.
+/// The target is named even where it is the host: cargo then keeps the flags from build scripts and macros,
+/// which cannot be linked with them.
 const BUILD: [&str; 5] = [
     "--locked",
     "--manifest-path",
@@ -82,7 +82,7 @@ fn env() -> [(&'static str, String); 3] {
     ]
 }
 
-/// Runs one target. What is new goes to a corpus under `target`; the committed one is only read.
+/// Runs one target. New inputs go to a corpus under `target`; the committed corpus is only read.
 fn fuzz(name: &str, seconds: u32) -> Result<()> {
     let (found, crashes) = (folder("found", name)?, folder("crashes", name)?);
     let corpus = root().join("fuzz/corpus").join(name);
@@ -96,7 +96,7 @@ fn fuzz(name: &str, seconds: u32) -> Result<()> {
         &corpus,
         &time,
         &crash,
-        // One input: at most so long, so large, and so much memory in all.
+        // The limits for one input: seconds, bytes, and memory in all.
         "-timeout=10",
         "-max_len=4096",
         "-rss_limit_mb=512",

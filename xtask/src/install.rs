@@ -1,4 +1,4 @@
-//! Putting the servers on the machine.
+//! Installs the servers on this machine.
 
 use std::process::ExitCode;
 

@@ -14,12 +14,14 @@ use std::process::ExitCode;
 use final_tests::{Error, Result};
 
 const USAGE: &str = "\
-cargo xtask test [-- ARGS]   start the servers once and run all tests; ARGS go to `cargo test`
+cargo xtask test [FILTER] [-- ARGS]
+                             start the servers once, run all tests to the end and list what failed;
+                             or only the tests whose name contains FILTER; ARGS go to `cargo test`
 cargo xtask chaos [ARGS]     break everything on purpose for a while and show what became of the messages:
                              --minutes N, --seed S, --database postgres|mariadb,
                              --transport rabbitmq|log
 cargo xtask bench [--json] [--smoke] [--db NAME]... [SCENARIO...]
-                             measure it beside what a user would write by hand, and write docs/benchmarks.md;
+                             measure it beside what a user would write by hand, and write docs/benchmarks/;
                              --smoke only shows that it runs, and checks what is counted
 cargo xtask bench peers [--json] [--smoke] [JOB...] [PEER...]
                              measure it beside other projects, which are built for this alone;
@@ -47,8 +49,13 @@ fn main() -> ExitCode {
 
 fn run(words: &[&str]) -> Result<ExitCode> {
     match words {
-        ["test"] => test::run(&[]),
-        ["test", "--", args @ ..] | ["test", args @ ..] => test::run(args),
+        ["test"] => test::run(None, &[]),
+        ["test", "--", args @ ..] => test::run(None, args),
+        ["test", filter, "--", args @ ..] if !filter.starts_with('-') => {
+            test::run(Some(filter), args)
+        }
+        ["test", filter] if !filter.starts_with('-') => test::run(Some(filter), &[]),
+        ["test", args @ ..] => test::run(None, args),
         ["chaos", args @ ..] => chaos::run(args),
         ["services", "up"] => services::up(),
         ["services", "status"] => services::status(),

@@ -1,4 +1,4 @@
-//! Servers that stay up, for examples and for work at the keyboard.
+//! Servers that stay up after the command, for examples and manual work.
 
 use std::{fs, path::PathBuf, process::ExitCode};
 
@@ -10,7 +10,7 @@ use final_tests::{
 
 use crate::{cargo::target, install};
 
-/// What is written down between `up` and `down`.
+/// The file that `up` writes and `down` reads.
 struct State {
     servers: Vec<Shown>,
     exports: Vec<String>,
@@ -40,7 +40,7 @@ pub(crate) fn up() -> Result<ExitCode> {
     Ok(state.print())
 }
 
-/// The names a service would read, as the examples do.
+/// The variables that a service reads, as the examples do.
 fn for_examples(set: &Set) -> Vec<(&'static str, String)> {
     let named = |(name, value)| match name {
         "FINAL_TEST_POSTGRES_URL" => Some(("DATABASE_URL", value)),

@@ -8,7 +8,7 @@
 //! peers      one file each: how a peer does the jobs, as its documentation says
 //! contest    a job, a peer, and the rounds they play
 //! place      a fresh database; rabbit: a fresh vhost, filled and looked into by hand
-//! report     the table in docs/benchmarks.md
+//! report     the table in docs/benchmarks/peers.md
 //! ```
 
 mod args;

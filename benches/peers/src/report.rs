@@ -1,4 +1,4 @@
-//! The table in `docs/benchmarks.md`, between two comments. The words around it stay.
+//! The table in `docs/benchmarks/peers.md`, between two comments. The words around it stay.
 
 use std::{fs, path::Path};
 
@@ -37,10 +37,10 @@ pub(crate) fn write(outcomes: &[Outcome]) -> Result<()> {
             ratio(it.ratio),
         );
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/benchmarks.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/benchmarks/peers.md");
     let document = fs::read_to_string(&path)?;
-    let document =
-        replaced(&document, &table).ok_or("docs/benchmarks.md has no block <!-- peers -->")?;
+    let document = replaced(&document, &table)
+        .ok_or("docs/benchmarks/peers.md has no block <!-- peers -->")?;
     Ok(fs::write(&path, document)?)
 }
 

@@ -1,13 +1,16 @@
-//! Which acks to send for what is finished: as few as possible, none twice.
+//! Decides which acks to send for finished deliveries: as few as possible, and none twice.
 //!
-//! A multiple-ack covers every tag up to its own, and RabbitMQ closes the channel if its own is
-//! settled already. So the finished prefix is acked by its highest tag *not yet settled*. What is
-//! finished beyond the first open delivery is acked singly, so that one slow handler holds up none,
-//! but not at once: handlers at work side by side finish in any order, and most gaps close soon.
+//! Input: deliveries, and which are finished or requeued. State: one [`TagState`] for each tag from the first
+//! open one on. Output: acks.
+//!
+//! A multiple-ack covers every tag up to its own, and RabbitMQ closes the channel if its own tag is settled
+//! already. So the finished prefix is acked by its highest tag that is *not yet settled*. Finished deliveries
+//! after the first open one are acked one by one, so that a slow handler holds up no others. These acks wait
+//! a little: handlers finish in any order, and most open tags close soon.
 //!
 //! ```text
-//! tag      1 2 3 4 5 6 7 8 9        . open   f finished   s settled (acked singly, or handed back)
-//! before   f f s f s . f . f        prefix 1-5: multiple-ack 4; beyond the gap: ack 7, ack 9
+//! tag      1 2 3 4 5 6 7 8 9        . open   f finished   s settled (acked singly, or requeued)
+//! before   f f s f s . f . f        prefix 1-5: multiple-ack 4; beyond tag 6: ack 7, ack 9
 //! after    ─────────── . s . s
 //! ```
 
@@ -23,14 +26,14 @@ pub(crate) struct Ack {
 /// The deliveries of one channel incarnation.
 #[derive(Debug)]
 pub(crate) struct Acks {
-    /// The tag of the first in `states`; everything before is settled.
+    /// The tag of the first in `states`. All tags below are settled.
     first: u64,
-    states: VecDeque<State>,
+    states: VecDeque<TagState>,
     finished: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum TagState {
     Open,
     Finished,
     Settled,
@@ -51,23 +54,23 @@ impl Acks {
         if tag < next {
             return;
         }
-        // A gap does not happen; were there one, its tags would not be ours to ack.
+        // RabbitMQ leaves out no tag. If it did, that delivery would not be this channel's to ack.
         for _ in next..tag.min(next + 65_536) {
-            self.states.push_back(State::Settled);
+            self.states.push_back(TagState::Settled);
         }
-        self.states.push_back(State::Open);
+        self.states.push_back(TagState::Open);
     }
 
     /// Notes that a delivery is done. False if it was not open.
     pub(crate) fn finish(&mut self, tag: u64) -> bool {
-        let was_open = self.set(tag, State::Finished);
+        let was_open = self.set(tag, TagState::Finished);
         self.finished += usize::from(was_open);
         was_open
     }
 
-    /// Notes that a delivery is handed back. False if it was not open.
-    pub(crate) fn hand_back(&mut self, tag: u64) -> bool {
-        self.set(tag, State::Settled)
+    /// Notes that a delivery is requeued. False if it was not open.
+    pub(crate) fn requeue(&mut self, tag: u64) -> bool {
+        self.set(tag, TagState::Settled)
     }
 
     /// How many are finished and not acked.
@@ -75,11 +78,15 @@ impl Acks {
         self.finished
     }
 
-    /// The ack for what is finished before the first open delivery; it counts as settled from now on.
+    /// The ack for what is finished before the first open delivery. That counts as settled from now on.
     pub(crate) fn flush_prefix(&mut self) -> Option<Ack> {
         let mut highest = None;
-        while let Some(state) = self.states.front().filter(|state| **state != State::Open) {
-            if *state == State::Finished {
+        while let Some(state) = self
+            .states
+            .front()
+            .filter(|state| **state != TagState::Open)
+        {
+            if *state == TagState::Finished {
                 highest = Some(self.first);
                 self.finished -= 1;
             }
@@ -92,15 +99,15 @@ impl Acks {
         })
     }
 
-    /// The acks for all that is finished; it counts as settled from now on.
+    /// The acks for all finished deliveries. They count as settled from now on.
     pub(crate) fn flush(&mut self) -> Vec<Ack> {
         let mut acks = Vec::from_iter(self.flush_prefix());
         if self.finished == 0 {
             return acks;
         }
         for (tag, state) in (self.first..).zip(&mut self.states) {
-            if *state == State::Finished {
-                *state = State::Settled;
+            if *state == TagState::Finished {
+                *state = TagState::Settled;
                 acks.push(Ack {
                     tag,
                     multiple: false,
@@ -111,12 +118,12 @@ impl Acks {
         acks
     }
 
-    fn set(&mut self, tag: u64, state: State) -> bool {
+    fn set(&mut self, tag: u64, state: TagState) -> bool {
         let index = tag
             .checked_sub(self.first)
             .and_then(|at| usize::try_from(at).ok());
         match index.and_then(|at| self.states.get_mut(at)) {
-            Some(have) if *have == State::Open => {
+            Some(have) if *have == TagState::Open => {
                 *have = state;
                 true
             }
@@ -133,7 +140,7 @@ mod tests {
 
     use super::*;
 
-    /// What RabbitMQ keeps of a channel; panics where it would close it.
+    /// What RabbitMQ knows of a channel. Panics if RabbitMQ would close the channel.
     #[derive(Default)]
     struct Server {
         unacked: BTreeSet<u64>,
@@ -162,7 +169,7 @@ mod tests {
     enum Step {
         Deliver,
         Finish(usize),
-        HandBack(usize),
+        Requeue(usize),
         FlushPrefix,
         Flush,
     }
@@ -171,7 +178,7 @@ mod tests {
         prop_oneof![
             4 => Just(Step::Deliver),
             4 => (0..40usize).prop_map(Step::Finish),
-            1 => (0..40usize).prop_map(Step::HandBack),
+            1 => (0..40usize).prop_map(Step::Requeue),
             2 => Just(Step::FlushPrefix),
             2 => Just(Step::Flush),
         ]
@@ -200,12 +207,12 @@ mod tests {
                         prop_assert!(!acks.finish(tag));
                         finished.insert(tag);
                     }
-                    Step::HandBack(at) if !open.is_empty() => {
+                    Step::Requeue(at) if !open.is_empty() => {
                         let tag = open.remove(at % open.len());
-                        prop_assert!(acks.hand_back(tag));
+                        prop_assert!(acks.requeue(tag));
                         server.unacked.remove(&tag);
                     }
-                    Step::Finish(_) | Step::HandBack(_) => {}
+                    Step::Finish(_) | Step::Requeue(_) => {}
                     Step::FlushPrefix => {
                         if let Some(ack) = acks.flush_prefix() {
                             server.ack(ack);
@@ -261,7 +268,7 @@ mod tests {
             }]
         );
         acks.finish(1);
-        acks.hand_back(2);
+        acks.requeue(2);
 
         // 3 is the end of the prefix, but settled: the multiple-ack stops at 1.
         assert_eq!(
@@ -274,13 +281,13 @@ mod tests {
     }
 
     #[test]
-    fn tags_of_nobody_are_ignored() {
+    fn unknown_tags_are_ignored() {
         let mut acks = Acks::new();
         acks.delivered(1);
 
         assert!(!acks.finish(0));
         assert!(!acks.finish(2));
-        assert!(!acks.hand_back(u64::MAX));
+        assert!(!acks.requeue(u64::MAX));
         assert_eq!(acks.flush(), []);
     }
 }

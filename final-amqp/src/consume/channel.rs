@@ -1,11 +1,14 @@
-//! One consuming channel: deliveries out, settlements back.
+//! One consuming channel.
+//!
+//! Input: messages from RabbitMQ, and [`ChannelOrder`]s. State: the deliveries in flight. Output: a
+//! [`Delivery`] for each message; acks, requeues and dead-letter jobs for what is settled.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use final_core::{
     MessageId,
-    broker::{Delivery, Settlement, Settler},
+    broker::{Delivery, Settlement},
 };
 use futures::{FutureExt, StreamExt, future::join_all};
 use lapin::{
@@ -24,8 +27,9 @@ use tokio::{
 use super::{
     Intake,
     acks::{Ack, Acks},
-    dead_letters::{Job, Jobs},
-    nameless::Held,
+    dead_letters::{DeadLetterJob, DeadLetterJobs},
+    nameless::IdsInFlight,
+    order::{ChannelOrder, ChannelSettler},
 };
 use crate::{
     connection::{CALL_LIMIT, close_channel, open_channel, within},
@@ -33,48 +37,27 @@ use crate::{
     properties::{Original, decode, fingerprint},
 };
 
-/// How long a finished delivery may wait for others to be acked with.
+/// How long a finished delivery may wait, to be acked together with others.
 const GATHER: Duration = Duration::from_millis(3);
-/// How many finished deliveries do not wait.
+/// How many finished deliveries are acked without waiting.
 const ENOUGH: usize = 64;
-/// How many deliveries or settlements are dealt with before the channel looks at the other ones.
+/// How many deliveries or settlements are handled before the channel turns to the other kind.
 const MANY: usize = 64;
 
-/// What a channel is told from outside.
-#[derive(Debug)]
-pub(crate) enum Order {
-    Settle(u64, Settlement),
-    /// The dead letter for this tag is stored.
-    PutAway(u64),
-    /// The dead letter for this tag got lost on its way.
-    Lost(u64),
-}
-
-/// Where the deliveries of one channel incarnation are settled. Once the channel is gone nobody
-/// receives, and settling is void.
-#[derive(Debug)]
-struct ChannelSettler(mpsc::UnboundedSender<Order>);
-
-impl Settler for ChannelSettler {
-    fn settle(&self, tag: u64, settlement: Settlement) {
-        let _ = self.0.send(Order::Settle(tag, settlement));
-    }
-}
-
-/// A channel and what is in hand on it.
+/// A channel and its deliveries in flight.
 pub(crate) struct ConsumingChannel {
     channel: Channel,
     consumer: Consumer,
-    orders: mpsc::UnboundedReceiver<Order>,
+    orders: mpsc::UnboundedReceiver<ChannelOrder>,
     settler: Arc<ChannelSettler>,
     acks: Acks,
-    /// The originals of what is in hand, for dead letters.
-    in_hand: HashMap<u64, (Original, Option<(MessageId, bool)>)>,
-    /// The ids that were made for what is in hand.
-    nameless: Held,
-    /// Dead letters on their way.
+    /// What each delivery in flight was, for its dead letter.
+    in_flight: HashMap<u64, (Original, Option<(MessageId, bool)>)>,
+    /// The ids that this process made for deliveries in flight.
+    nameless: IdsInFlight,
+    /// How many deliveries wait for their dead letter to be stored.
     leaving: usize,
-    jobs: Jobs,
+    jobs: DeadLetterJobs,
 }
 
 impl ConsumingChannel {
@@ -82,7 +65,7 @@ impl ConsumingChannel {
     pub(crate) async fn open(
         connection: &Connection,
         intake: &Intake,
-        jobs: Jobs,
+        jobs: DeadLetterJobs,
     ) -> lapin::Result<Self> {
         let channel = open_channel(connection).await?;
         let qos = channel.basic_qos(intake.prefetch, BasicQosOptions::default());
@@ -90,7 +73,7 @@ impl ConsumingChannel {
         let short = |text: &str| {
             names::short(text).map_err(|error| lapin::Error::from(std::io::Error::other(error)))
         };
-        // The tag is ours: one the server names would be another after every reconnect.
+        // A tag made by the server would be another one after every reconnect.
         let tag = format!("{}-{:016x}", intake.topology.service, fastrand::u64(..));
         let consume = channel.basic_consume(
             short(&intake.topology.queue)?,
@@ -104,17 +87,17 @@ impl ConsumingChannel {
             channel,
             consumer,
             orders,
-            settler: Arc::new(ChannelSettler(sender)),
+            settler: Arc::new(ChannelSettler::new(sender)),
             acks: Acks::new(),
-            in_hand: HashMap::new(),
-            nameless: Held::default(),
+            in_flight: HashMap::new(),
+            nameless: IdsInFlight::default(),
             leaving: 0,
             jobs,
         })
     }
 
-    /// Delivers and settles until the channel ends or the intake is finished. What is still in hand
-    /// then goes back to the broker.
+    /// Delivers and settles until the channel ends or the intake is finished. The broker then requeues what
+    /// is still in flight.
     pub(crate) async fn run(mut self, intake: &Intake) -> Result<(), String> {
         let outcome = self.serve(intake).await;
         self.nameless.end(&intake.nameless, outcome.is_err());
@@ -125,10 +108,10 @@ impl ConsumingChannel {
     async fn serve(&mut self, intake: &Intake) -> Result<(), String> {
         let mut taking = intake.deliveries();
         let mut flush_at: Option<Instant> = None;
-        let mut nobody_takes = false;
+        let mut bus_is_gone = false;
         let mut orders = Vec::new();
         loop {
-            if taking.is_some() && (nobody_takes || intake.stop.is_cancelled()) {
+            if taking.is_some() && (bus_is_gone || intake.stop.is_cancelled()) {
                 taking = None;
                 self.cancel().await;
             }
@@ -147,7 +130,7 @@ impl ConsumingChannel {
             select! {
                 biased;
                 () = intake.abort.cancelled() => return self.flush().await,
-                // The settler holds the other end.
+                // It never ends: the settler holds a sender.
                 1.. = self.orders.recv_many(&mut orders, MANY) => {
                     for order in orders.drain(..) {
                         self.obey(intake, order).await?;
@@ -162,7 +145,7 @@ impl ConsumingChannel {
                         self.take_more(intake, taking.as_ref())?;
                     }
                     Err(Ended::Consumer(why)) => return Err(why),
-                    Err(Ended::Bus) => nobody_takes = true,
+                    Err(Ended::Bus) => bus_is_gone = true,
                 },
                 () = tokio::time::sleep(Duration::from_millis(250)) => {
                     if !self.channel.status().connected() {
@@ -173,7 +156,7 @@ impl ConsumingChannel {
         }
     }
 
-    /// Takes a delivery in hand.
+    /// Takes a delivery and notes it as in flight.
     fn take(&mut self, intake: &Intake, delivery: lapin::message::Delivery) -> Delivery {
         let tag = delivery.delivery_tag;
         let payload = Bytes::from(delivery.data);
@@ -201,11 +184,11 @@ impl ConsumingChannel {
             routing_key: delivery.routing_key,
             payload,
         };
-        self.in_hand.insert(tag, (original, id));
+        self.in_flight.insert(tag, (original, id));
         Delivery::new(content, tag, Arc::<ChannelSettler>::clone(&self.settler))
     }
 
-    /// Takes what has come besides: under load they come together, and each wait has its price.
+    /// Takes the other deliveries that have arrived. Under load they arrive together, and each wait costs.
     fn take_more(
         &mut self,
         intake: &Intake,
@@ -219,7 +202,7 @@ impl ConsumingChannel {
             match self.consumer.next().now_or_never() {
                 Some(Some(Ok(delivery))) => permit.send(self.take(intake, delivery)),
                 Some(Some(Err(error))) => return Err(error.to_string()),
-                // Said once: whoever asks again waits for ever.
+                // The stream ends once. Polled again, it would wait for ever.
                 Some(None) => return Err(ENDED.into()),
                 None => return Ok(()),
             }
@@ -227,42 +210,43 @@ impl ConsumingChannel {
         Ok(())
     }
 
-    async fn obey(&mut self, intake: &Intake, order: Order) -> Result<(), String> {
+    async fn obey(&mut self, intake: &Intake, order: ChannelOrder) -> Result<(), String> {
         match order {
-            Order::Settle(tag, Settlement::Ack) => {
-                self.in_hand.remove(&tag);
+            ChannelOrder::Settle(tag, Settlement::Ack) => {
+                self.in_flight.remove(&tag);
                 self.nameless.finish(tag);
                 self.acks.finish(tag);
             }
-            Order::Settle(tag, Settlement::Requeue) => {
-                self.in_hand.remove(&tag);
-                self.hand_back(intake, tag).await?;
+            ChannelOrder::Settle(tag, Settlement::Requeue) => {
+                self.in_flight.remove(&tag);
+                self.requeue(intake, tag).await?;
             }
-            Order::Settle(tag, Settlement::DeadLetter(letter)) => {
-                if let Some((original, id)) = self.in_hand.remove(&tag) {
+            ChannelOrder::Settle(tag, Settlement::DeadLetter(letter)) => {
+                if let Some((original, id)) = self.in_flight.remove(&tag) {
                     self.leaving += 1;
-                    let done = Done::new(tag, self.settler.0.clone());
-                    self.jobs.put(Job::new(original, id, letter, done));
+                    let receipt = self.settler.receipt(tag);
+                    self.jobs
+                        .put(DeadLetterJob::new(original, id, letter, receipt));
                 }
             }
-            Order::PutAway(tag) => {
+            ChannelOrder::DeadLettered(tag) => {
                 self.leaving -= 1;
                 self.nameless.finish(tag);
                 self.acks.finish(tag);
             }
-            Order::Lost(tag) => {
+            ChannelOrder::DeadLetterLost(tag) => {
                 self.leaving -= 1;
-                self.hand_back(intake, tag).await?;
+                self.requeue(intake, tag).await?;
             }
         }
         Ok(())
     }
 
-    /// Gives a delivery back to the queue.
-    async fn hand_back(&mut self, intake: &Intake, tag: u64) -> Result<(), String> {
-        // Before it can come again.
-        self.nameless.give_up(&intake.nameless, tag);
-        if !self.acks.hand_back(tag) {
+    /// Requeues a delivery.
+    async fn requeue(&mut self, intake: &Intake, tag: u64) -> Result<(), String> {
+        // Before the broker can deliver it again.
+        self.nameless.requeue(&intake.nameless, tag);
+        if !self.acks.requeue(tag) {
             return Ok(());
         }
         let options = BasicNackOptions {
@@ -274,7 +258,7 @@ impl ConsumingChannel {
             .map_err(|error| error.to_string())
     }
 
-    /// Acks the finished prefix; the rest as well if that leaves too many.
+    /// Acks the finished prefix, and the rest as well if too many are left.
     async fn flush_some(&mut self) -> Result<(), String> {
         let prefix = self.acks.flush_prefix();
         if self.acks.finished() >= ENOUGH {
@@ -298,34 +282,34 @@ impl ConsumingChannel {
             };
             channel.basic_ack(ack.tag, options)
         });
-        // Polled in order, so written in order.
+        // They are polled in order, so they are written in order.
         let written = async { join_all(acks).await.into_iter().collect() };
         within(CALL_LIMIT, written)
             .await
             .map_err(|error| error.to_string())
     }
 
-    /// Tells the broker to deliver no more. What it sent already goes back when the channel closes.
+    /// Tells the broker to deliver no more. What it has sent is requeued when the channel closes.
     async fn cancel(&self) {
         let cancel = self
             .channel
             .basic_cancel(self.consumer.tag(), BasicCancelOptions::default());
-        // If this fails the channel has ended, which the loop notices.
+        // If this fails, the channel has ended, and the loop notices that.
         let _ = within(Duration::from_secs(2), cancel).await;
     }
 }
 
-/// What is said where the broker cancels the consumer.
+/// The reason if the broker cancels the consumer.
 const ENDED: &str = "the broker ended the consumer; was the queue deleted?";
 
-/// Why no delivery comes any more.
+/// Why no more deliveries come.
 enum Ended {
     Consumer(String),
     /// The bus has dropped its end of the stream.
     Bus,
 }
 
-/// Waits for room first, so that no delivery is ever held between two places.
+/// Waits for room first, so that a delivery is never lost between the consumer and the bus.
 async fn next<'a>(
     consumer: &mut Consumer,
     taking: Option<&'a mpsc::Sender<Delivery>>,
@@ -342,60 +326,5 @@ async fn next<'a>(
 async fn until(at: Option<Instant>) {
     if let Some(at) = at {
         sleep_until(at).await;
-    }
-}
-
-/// Tells the channel a dead letter came from that it is stored; dropped before, that it got lost.
-#[derive(Debug)]
-pub(crate) struct Done {
-    tag: u64,
-    /// Until it has been told.
-    channel: Option<mpsc::UnboundedSender<Order>>,
-}
-
-impl Done {
-    fn new(tag: u64, channel: mpsc::UnboundedSender<Order>) -> Self {
-        let channel = Some(channel);
-        Self { tag, channel }
-    }
-
-    /// Whether nobody waits any more: the channel is gone and the broker delivers again.
-    pub(crate) fn is_void(&self) -> bool {
-        self.channel
-            .as_ref()
-            .is_none_or(mpsc::UnboundedSender::is_closed)
-    }
-
-    pub(crate) fn done(mut self) {
-        self.tell(Order::PutAway(self.tag));
-    }
-
-    /// Only the first time.
-    fn tell(&mut self, order: Order) {
-        if let Some(channel) = self.channel.take() {
-            let _ = channel.send(order);
-        }
-    }
-}
-
-impl Drop for Done {
-    fn drop(&mut self) {
-        self.tell(Order::Lost(self.tag));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_dead_letter_is_told_once_to_be_stored_or_lost() {
-        let (sender, mut orders) = mpsc::unbounded_channel();
-        Done::new(1, sender.clone()).done();
-        drop(Done::new(2, sender.clone()));
-
-        assert!(matches!(orders.try_recv(), Ok(Order::PutAway(1))));
-        assert!(matches!(orders.try_recv(), Ok(Order::Lost(2))));
-        assert!(orders.try_recv().is_err());
     }
 }

@@ -7,13 +7,17 @@
 //!                                        └─▶ dead letters ─▶ publishing connection ─▶ then the ack
 //! ```
 //!
-//! A supervisor keeps the connection; each channel keeps itself: when its consumer ends, the topology
-//! is declared again and a new channel is opened. A settlement belongs to one channel incarnation.
+//! Input: the topology to consume from. State: one connection and its channels. Output: a stream of
+//! deliveries.
+//!
+//! A supervisor keeps the connection. Each channel replaces itself: when its consumer ends, the topology is
+//! declared again and a new channel is opened. A settlement belongs to one channel incarnation.
 
 mod acks;
 mod channel;
 mod dead_letters;
 mod nameless;
+mod order;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -32,23 +36,23 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     channel::ConsumingChannel,
-    dead_letters::{DeadLetters, Jobs},
+    dead_letters::{DeadLetterJobs, DeadLetters},
     nameless::Nameless,
 };
 use crate::{
-    backoff::Backoff,
     connection::{close, connect},
-    notice::Notice,
     options::Settings,
+    outage::OutageNotice,
     publish::Way,
+    retry_delay::RetryDelay,
     topology::Topology,
 };
 
-/// A connection or consumer that held this long was a good one.
+/// A connection or consumer that lasted this long was a good one: the next attempt comes soon.
 const GOOD: Duration = Duration::from_secs(10);
 
-/// How long a lost binding goes unnoticed. Everything is declared by name, so doing it again where
-/// nothing is missing changes nothing.
+/// How often the topology is declared again, in case a binding was lost. If nothing is missing, this changes
+/// nothing.
 const BINDINGS: Duration = Duration::from_secs(5);
 
 /// What the consuming channels share.
@@ -56,18 +60,18 @@ const BINDINGS: Duration = Duration::from_secs(5);
 pub(crate) struct Intake {
     settings: Arc<Settings>,
     topology: Topology,
-    /// How many deliveries one channel holds.
+    /// How many unsettled deliveries one channel may have.
     prefetch: u16,
     channels: usize,
-    /// Taken away when consuming stops, so that the bus sees the end of the stream.
+    /// Taken out when consuming stops, so that the bus sees the end of the stream.
     deliveries: Mutex<Option<mpsc::Sender<Delivery>>>,
-    notice: Notice,
+    notice: OutageNotice,
     nameless: Nameless,
-    /// Take no more deliveries.
+    /// Tells the channels to take no more deliveries.
     stop: CancellationToken,
-    /// End as soon as what is settled is carried out.
+    /// Tells the channels to end as soon as all settlements are carried out.
     finish: CancellationToken,
-    /// End now.
+    /// Tells everything to end now.
     abort: CancellationToken,
 }
 
@@ -91,8 +95,8 @@ pub(crate) struct Subscription {
 }
 
 impl Subscription {
-    /// Starts with a connection whose topology is declared, or without one. Without topics nothing is
-    /// consumed, and the stream of deliveries is empty until it is stopped.
+    /// Starts, with a connection whose topology is declared or without a connection. Without topics nothing
+    /// is consumed, and the stream of deliveries is empty until it is stopped.
     pub(crate) fn start(
         settings: Arc<Settings>,
         topology: Topology,
@@ -110,7 +114,7 @@ impl Subscription {
             prefetch: u16::try_from(share).unwrap_or(u16::MAX),
             channels,
             deliveries: Mutex::new(Some(sender)),
-            notice: Notice::new(Arc::clone(&way.service), "consuming"),
+            notice: OutageNotice::new(Arc::clone(&way.service), "consuming"),
             topology: topology.clone(),
             nameless: Nameless::default(),
             stop: CancellationToken::new(),
@@ -119,8 +123,9 @@ impl Subscription {
         });
         let mut tasks = Vec::new();
         if !idle {
-            let (dead_letters, jobs) = DeadLetters::new(way, topology);
+            let (dead_letters, quarantine, jobs) = DeadLetters::new(way, topology);
             tasks.push(tokio::spawn(dead_letters.run(intake.abort.clone())));
+            tasks.push(tokio::spawn(quarantine.run(intake.abort.clone())));
             tasks.push(tokio::spawn(supervise(Arc::clone(&intake), jobs, first)));
         }
         let this = Self {
@@ -142,23 +147,23 @@ impl Subscription {
                 sleep(Duration::from_millis(2)).await;
             }
         };
-        // A channel that does not answer is dealt with by the next step.
+        // If a channel does not end in time, `finish` ends it.
         let _ = timeout(limit, gone).await;
     }
 
-    /// Carries out what is settled, and hands back the rest.
+    /// Carries out what is settled, and requeues the rest.
     pub(crate) async fn finish(&self, limit: Duration) {
         self.intake.lock().take();
         self.intake.stop.cancel();
         self.intake.finish.cancel();
         let mut tasks =
             std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        // The supervisor ends first; the dead letters are there until then.
+        // The supervisor ends first, because its channels wait for their dead letters.
         if let Some(mut supervisor) = tasks.pop() {
             let ended = timeout(limit, &mut supervisor).await.is_ok();
             self.intake.abort.cancel();
             if !ended {
-                // It closes its connection, within limits of its own.
+                // It closes its connection, and has limits of its own for that.
                 let _ = supervisor.await;
             }
         }
@@ -179,8 +184,8 @@ impl Drop for Subscription {
 }
 
 /// Keeps a connection and its channels until stopped.
-async fn supervise(intake: Arc<Intake>, jobs: Jobs, mut first: Option<Connection>) {
-    let mut backoff = Backoff::new();
+async fn supervise(intake: Arc<Intake>, jobs: DeadLetterJobs, mut first: Option<Connection>) {
+    let mut delay = RetryDelay::new();
     while !intake.stop.is_cancelled() {
         let attempt = match first.take() {
             Some(connection) => Ok(connection),
@@ -194,13 +199,13 @@ async fn supervise(intake: Arc<Intake>, jobs: Jobs, mut first: Option<Connection
                 let since = Instant::now();
                 incarnation(&intake, &jobs, Arc::new(connection)).await;
                 if since.elapsed() > GOOD {
-                    backoff = Backoff::new();
+                    delay.reset();
                 }
             }
-            Err(error) => intake.notice.trouble(&error.to_string()),
+            Err(error) => intake.notice.fails(&error.to_string()),
         }
         select! {
-            () = sleep(backoff.pause()) => {}
+            () = sleep(delay.next()) => {}
             () = intake.stop.cancelled() => {}
         }
     }
@@ -218,7 +223,7 @@ async fn reconnect(intake: &Intake) -> Result<Connection, BrokerError> {
 }
 
 /// Lives as long as one connection.
-async fn incarnation(intake: &Arc<Intake>, jobs: &Jobs, connection: Arc<Connection>) {
+async fn incarnation(intake: &Arc<Intake>, jobs: &DeadLetterJobs, connection: Arc<Connection>) {
     let mut channels = JoinSet::new();
     for _ in 0..intake.channels {
         let (intake, jobs, connection) =
@@ -226,15 +231,15 @@ async fn incarnation(intake: &Arc<Intake>, jobs: &Jobs, connection: Arc<Connecti
         channels.spawn(async move { keep_channel(&intake, jobs, &connection).await });
     }
     select! {
-        // To the end of all, or the first that panicked: the next incarnation has them again.
+        // Until all end or one panics. The next incarnation starts all of them again.
         () = async { while let Some(Ok(())) = channels.join_next().await {} } => {}
         () = keep_bindings(intake, &connection) => {}
     }
     close(&connection).await;
 }
 
-/// Declares the topology again and again. An exchange that somebody deletes takes its bindings with
-/// it, and no consumer is told.
+/// Declares the topology again and again. If an exchange is deleted, its bindings are gone, and RabbitMQ
+/// tells no consumer.
 async fn keep_bindings(intake: &Intake, connection: &Connection) {
     loop {
         sleep(BINDINGS).await;
@@ -242,16 +247,21 @@ async fn keep_bindings(intake: &Intake, connection: &Connection) {
             && !intake.stop.is_cancelled()
             && let Err(error) = intake.topology.declare(connection).await
         {
-            // Where consuming suffers from it, that is told as trouble.
-            tracing::debug!(service = &*intake.topology.service, %error, "declaring again failed");
+            // If this stops consuming, the channel reports it as a warning.
+            tracing::debug!(
+                target: "final::amqp",
+                service = &*intake.topology.service,
+                %error,
+                "declaring the topology again failed"
+            );
         }
     }
 }
 
 /// Keeps one channel consuming, while the connection lasts.
-async fn keep_channel(intake: &Intake, jobs: Jobs, connection: &Connection) {
-    let mut backoff = Backoff::new();
-    // The connection came with everything declared.
+async fn keep_channel(intake: &Intake, jobs: DeadLetterJobs, connection: &Connection) {
+    let mut delay = RetryDelay::new();
+    // Everything was declared when the connection was made.
     let mut declared = true;
     while connection.status().connected() && !intake.stop.is_cancelled() {
         let since = Instant::now();
@@ -270,28 +280,32 @@ async fn keep_channel(intake: &Intake, jobs: Jobs, connection: &Connection) {
                 declared = true;
                 continue;
             }
-            // The queue may be gone, or only a binding: it is not enough that consuming succeeds.
+            // The queue may be gone, or only a binding, which the next consumer would not notice.
             Err(why) => {
                 declared = false;
-                intake.notice.trouble(&why);
+                intake.notice.fails(&why);
             }
         }
         if since.elapsed() > GOOD {
-            backoff = Backoff::new();
+            delay.reset();
         }
         select! {
-            () = sleep(backoff.pause()) => {}
+            () = sleep(delay.next()) => {}
             () = intake.stop.cancelled() => return,
         }
     }
 }
 
-async fn consume(intake: &Intake, jobs: Jobs, connection: &Connection) -> Result<(), String> {
+async fn consume(
+    intake: &Intake,
+    jobs: DeadLetterJobs,
+    connection: &Connection,
+) -> Result<(), String> {
     let opening = ConsumingChannel::open(connection, intake, jobs);
     let Some(opened) = intake.abort.run_until_cancelled(opening).await else {
         return Ok(());
     };
     let opened = opened.map_err(|error| error.to_string())?;
-    intake.notice.well();
+    intake.notice.works();
     opened.run(intake).await
 }

@@ -1,12 +1,14 @@
-//! Ids of messages that came without one.
+//! Ids for messages that came without one.
 //!
-//! RabbitMQ gives a message nothing by which its second delivery could be told from the first delivery of
-//! an equal message, except that it says `redelivered`. So the first delivery always gets a new id: a handler that
-//! drops repeats must not drop a message because another one looked the same. A delivery that comes again
-//! gets an id that was made here for one that looked the same and was not settled. Equal messages are as good as each other: it
-//! does not matter which of them gets which of their ids.
+//! Input: what a delivery looks like, and whether it is redelivered. State: the ids that were made for messages
+//! that will come again. Output: an id.
 //!
-//! Another process knows nothing of these ids and makes a new one.
+//! RabbitMQ does not tell whether a redelivery is that of one message or of another message with the same
+//! bytes. So a first delivery always gets a new id: a handler that drops repeats must not drop a message
+//! because another message looks the same. A redelivery gets an id that was made here for a message that
+//! looked the same and was not settled. If several messages look the same, any of their ids will do.
+//!
+//! Another process does not know these ids and makes a new one.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -19,18 +21,18 @@ use uuid::Uuid;
 
 /// How many ids are remembered.
 const LIMIT: usize = 10_000;
-/// How long an ack can be on its way: no longer than a dead connection goes unnoticed.
+/// How long an ack can be on its way: as long as a dead connection can go unnoticed.
 const ON_ITS_WAY: Duration = Duration::from_secs(30);
 
-/// The ids of what will be delivered again, by what it looks like.
+/// The ids of messages that will be delivered again, by what the message looks like.
 #[derive(Debug, Default)]
-pub(super) struct Nameless(Mutex<Given>);
+pub(super) struct Nameless(Mutex<MadeIds>);
 
 #[derive(Debug, Default)]
-struct Given {
+struct MadeIds {
     /// The newest last.
     ids: HashMap<Uuid, Vec<MessageId>>,
-    /// The oldest first; some may be taken again.
+    /// The oldest first. Ids that were taken again are still listed.
     order: VecDeque<(Uuid, MessageId)>,
 }
 
@@ -44,7 +46,7 @@ impl Nameless {
         given.take(looks).unwrap_or_else(MessageId::new)
     }
 
-    fn give_up(&self, looks: Uuid, id: MessageId) {
+    fn requeue(&self, looks: Uuid, id: MessageId) {
         let mut given = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         given.ids.entry(looks).or_default().push(id);
         given.order.push_back((looks, id));
@@ -56,7 +58,7 @@ impl Nameless {
     }
 }
 
-impl Given {
+impl MadeIds {
     fn take(&mut self, looks: Uuid) -> Option<MessageId> {
         let ids = self.ids.get_mut(&looks)?;
         let id = ids.pop();
@@ -76,19 +78,19 @@ impl Given {
     }
 }
 
-/// The ids of what one channel has in hand, or has acked a moment ago.
+/// The ids of one channel's deliveries in flight, and of those that it acked a moment ago.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(super) struct IdsInFlight {
     ids: HashMap<u64, (Uuid, MessageId)>,
     acked: VecDeque<(Instant, Uuid, MessageId)>,
 }
 
-impl Held {
+impl IdsInFlight {
     pub(super) fn take(&mut self, tag: u64, looks: Uuid, id: MessageId) {
         self.ids.insert(tag, (looks, id));
     }
 
-    /// It is acked now.
+    /// The delivery is acked now.
     pub(super) fn finish(&mut self, tag: u64) {
         let Some((looks, id)) = self.ids.remove(&tag) else {
             return;
@@ -105,24 +107,24 @@ impl Held {
         }
     }
 
-    /// It is handed back now.
-    pub(super) fn give_up(&mut self, nameless: &Nameless, tag: u64) {
+    /// The delivery is requeued now.
+    pub(super) fn requeue(&mut self, nameless: &Nameless, tag: u64) {
         if let Some((looks, id)) = self.ids.remove(&tag) {
-            nameless.give_up(looks, id);
+            nameless.requeue(looks, id);
         }
     }
 
-    /// The channel ends. Where that was not in order, what was acked last may come again as well; what
-    /// surely does is taken first.
+    /// The channel ends. If the channel was lost, what was acked last may come again as well. The deliveries in
+    /// flight surely come again, so their ids are noted last and taken first.
     pub(super) fn end(&mut self, nameless: &Nameless, was_lost: bool) {
         let now = Instant::now();
         for (at, looks, id) in self.acked.drain(..) {
             if was_lost && now.duration_since(at) <= ON_ITS_WAY {
-                nameless.give_up(looks, id);
+                nameless.requeue(looks, id);
             }
         }
         for (_, (looks, id)) in self.ids.drain() {
-            nameless.give_up(looks, id);
+            nameless.requeue(looks, id);
         }
     }
 }
@@ -138,16 +140,16 @@ mod tests {
     #[test]
     fn equal_messages_have_ids_of_their_own_and_keep_them_when_they_come_again() {
         let nameless = Nameless::default();
-        let mut held = Held::default();
+        let mut held = IdsInFlight::default();
         let first: BTreeSet<_> = (0..3).map(|_| nameless.id(LOOKS, false)).collect();
         for (tag, id) in (0..).zip(&first) {
             held.take(tag, LOOKS, *id);
         }
         assert_eq!(first.len(), 3);
 
-        held.give_up(&nameless, 1);
+        held.requeue(&nameless, 1);
         held.end(&nameless, true);
-        // One that nobody here has seen comes in between.
+        // A redelivery of a message that this process has not seen comes in between.
         let other = nameless.id(LOOKS, false);
         let again: BTreeSet<_> = (0..3).map(|_| nameless.id(LOOKS, true)).collect();
 
@@ -157,24 +159,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_hand_has_its_id_again_before_what_was_acked() {
+    fn what_is_in_flight_has_its_id_again_before_what_was_acked() {
         let nameless = Nameless::default();
-        let mut held = Held::default();
-        let (acked, in_hand) = (nameless.id(LOOKS, false), nameless.id(LOOKS, false));
+        let mut held = IdsInFlight::default();
+        let (acked, in_flight) = (nameless.id(LOOKS, false), nameless.id(LOOKS, false));
         held.take(1, LOOKS, acked);
-        held.take(2, LOOKS, in_hand);
+        held.take(2, LOOKS, in_flight);
         held.finish(1);
 
         held.end(&nameless, true);
 
-        assert_eq!(nameless.id(LOOKS, true), in_hand);
+        assert_eq!(nameless.id(LOOKS, true), in_flight);
         assert_eq!(nameless.id(LOOKS, true), acked);
     }
 
     #[test]
     fn what_was_acked_on_a_channel_that_ended_in_order_is_forgotten() {
         let nameless = Nameless::default();
-        let mut held = Held::default();
+        let mut held = IdsInFlight::default();
         let acked = nameless.id(LOOKS, false);
         held.take(1, LOOKS, acked);
         held.finish(1);
@@ -188,7 +190,7 @@ mod tests {
     fn the_oldest_are_forgotten() {
         let nameless = Nameless::default();
         for n in 0..2 * LIMIT as u128 {
-            nameless.give_up(Uuid::from_u128(n), MessageId::new());
+            nameless.requeue(Uuid::from_u128(n), MessageId::new());
         }
         let given = nameless.0.lock().unwrap();
         assert_eq!((given.ids.len(), given.order.len()), (LIMIT, LIMIT));

@@ -11,7 +11,7 @@ use lapin::{
     protocol::basic::{gen_properties, parse_properties},
 };
 
-use crate::properties::{Original, WireOptions, dead_letter, decode, encode};
+use crate::properties::{Form, Original, WireOptions, dead_letter, decode, encode};
 
 /// What RabbitMQ and lapin agree on unless told otherwise.
 const FRAME_MAX: u32 = 131_072;
@@ -36,7 +36,7 @@ pub fn delivery(bytes: &[u8]) {
         Ok(message) => is_the_same(&message, &properties, &payload),
         Err(reason) => check_error(&reason, 256),
     }
-    can_be_put_away(Original {
+    can_be_dead_lettered(Original {
         properties,
         routing_key: routing_key.into(),
         payload,
@@ -81,10 +81,10 @@ fn is_the_same(message: &Message, properties: &BasicProperties, payload: &Bytes)
 }
 
 /// Every delivery can become a dead letter that the broker takes.
-fn can_be_put_away(original: Original) {
+fn can_be_dead_lettered(original: Original) {
     let letter = DeadLetter::new("\u{e4}".repeat(2_000), u32::MAX);
-    for bare in [false, true] {
-        let wire = dead_letter(&original, "id-1", &letter, ("shop", "q"), FRAME_MAX, bare)
+    for form in [Form::Whole, Form::Bare("\u{e4}".repeat(2_000))] {
+        let wire = dead_letter(&original, "id-1", &letter, ("shop", "q"), FRAME_MAX, &form)
             .unwrap_or_else(|reason| panic!("no dead letter: {reason}"));
         let sent = written(&wire.properties);
         assert!(sent.len() < FRAME_MAX as usize);
@@ -98,7 +98,7 @@ fn can_be_put_away(original: Original) {
         }
         let (_, again) = read(&sent);
         let _ = decode(&again, wire.routing_key.as_str(), wire.payload);
-        if bare {
+        if form != Form::Whole {
             assert!(headers.inner().len() == 5, "the user's headers stay");
         }
     }

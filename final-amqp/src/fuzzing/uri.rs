@@ -19,7 +19,7 @@ pub fn uri(bytes: &[u8]) {
         !host.is_empty() && !host.chars().any(char::is_control),
         "{host:?}"
     );
-    // Whoever forgets to encode a password's `/` means everything before the last `@` to be secret.
+    // A password may have a `/` that was not encoded, so everything before the last `@` is secret.
     let Some((user, shown)) = url.rsplit_once('@') else {
         return;
     };

@@ -1,7 +1,7 @@
-//! lapin's runtime, told that its streams are guarded ones.
+//! A runtime for lapin whose streams are [`Guarded`].
 //!
-//! lapin takes streams of its runtime's own type only. This is tokio's runtime as lapin has it, but
-//! for that type.
+//! lapin takes only streams of its runtime's own stream type. This is lapin's tokio runtime with another stream
+//! type; everything else is passed on.
 
 use std::{
     future::Future,
@@ -23,10 +23,10 @@ use lapin::tcp::AsyncTcpStream;
 
 use super::Guarded;
 
-/// What tokio's runtime connects to.
+/// The stream type of tokio's runtime.
 type Plain = <TokioRuntime as Reactor>::TcpStream;
 
-/// See the module.
+/// tokio's runtime with guarded streams.
 #[derive(Clone, Debug)]
 pub(crate) struct Kit(TokioRuntime);
 
@@ -62,11 +62,11 @@ impl Executor for Kit {
 }
 
 impl Reactor for Kit {
-    /// With TLS inside, if there is any: what is looked at has to be readable.
+    /// The guard is outside of TLS, because it has to read the frames.
     type TcpStream = Guarded<AsyncTcpStream<Plain>>;
     type Sleep = <TokioRuntime as Reactor>::Sleep;
 
-    /// For sockets that somebody else has opened; nobody has.
+    /// For sockets that were opened elsewhere. There are none.
     fn register<H: Read + Write + Send + 'static>(
         &self,
         _: H,

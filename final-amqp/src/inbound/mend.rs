@@ -1,24 +1,27 @@
-//! Makes frames harmless that lapin cannot read, without changing their length.
+//! Changes frames that lapin cannot read, without changing their length.
 //!
-//! RabbitMQ passes on what producers send: texts that are not UTF-8, tables within tables as deep as
-//! fit into a frame. lapin gives up the connection at the first, and reads the second by recursion,
-//! which ends in a stack overflow that takes the process with it. Either way the broker delivers the
-//! same message again after every reconnect and restart, to every instance.
+//! Input: the payload of a method frame or content header frame. Output: the same payload with readable texts
+//! and tables of limited depth.
+//!
+//! RabbitMQ passes on what producers send: texts that are not UTF-8, and tables within tables as deep as fit
+//! into a frame. lapin ends the connection at such a text. lapin reads tables by recursion, and a deep table
+//! overflows the stack, which aborts the process. In both cases the broker delivers the same message again
+//! after every reconnect and restart, to every instance.
 
-/// Stands where a byte was that is no UTF-8: ASCII's own character for that. No text of ours has it,
-/// as names with control characters are refused.
+/// Replaces each byte that is not UTF-8: the substitute character of ASCII. Names with control characters are
+/// refused, so no name of this crate contains it.
 pub(crate) const SUBSTITUTE: char = '\x1a';
 
-/// How deep tables and arrays may lie in each other. lapin survives some 200 levels in a debug build;
+/// How deep tables and arrays may be nested. lapin survives some 200 levels in a debug build;
 /// RabbitMQ's own `x-death` needs three.
 const MAX_DEPTH: usize = 32;
 
 /// Mends the payload of a method frame.
 pub(super) fn method(payload: &mut [u8]) {
     let mut cursor = Cursor::new(payload);
-    // What cannot be walked to its end is left as it is: RabbitMQ wrote it.
+    // If the payload cannot be read to its end, it is left as it is: RabbitMQ wrote it.
     let _ = match (cursor.number(2), cursor.number(2)) {
-        // connection.close and channel.close: RabbitMQ cuts their text at a byte.
+        // connection.close and channel.close: RabbitMQ may cut their text within a character.
         (Some(10), Some(50)) | (Some(20), Some(40)) => cursor.skip(2).and_then(|()| cursor.text()),
         // basic.deliver: consumer, tag and redelivered, exchange, routing key.
         (Some(60), Some(60)) => cursor
@@ -32,22 +35,22 @@ pub(super) fn method(payload: &mut [u8]) {
 
 /// Mends the payload of a content header frame: the properties of a message.
 pub(super) fn content_header(payload: &mut [u8]) {
-    // Class, weight and size of the body come first. As above, RabbitMQ has read it too.
+    // Class, weight and size of the body come first. What cannot be read is left as it is.
     let mut cursor = Cursor::new(payload);
     let _ = cursor.skip(12).and_then(|()| cursor.properties());
 }
 
-struct Cursor<'a> {
+pub(super) struct Cursor<'a> {
     bytes: &'a mut [u8],
-    at: usize,
+    pub(super) at: usize,
 }
 
 impl<'a> Cursor<'a> {
-    fn new(bytes: &'a mut [u8]) -> Self {
+    pub(super) fn new(bytes: &'a mut [u8]) -> Self {
         Self { bytes, at: 0 }
     }
 
-    /// Fourteen properties, of which the flags tell which are there.
+    /// Mends the properties. The flags say which of the fourteen are present.
     fn properties(&mut self) -> Option<()> {
         let flags = self.number(2)?;
         for property in 0..14 {
@@ -66,8 +69,8 @@ impl<'a> Cursor<'a> {
         Some(())
     }
 
-    /// Walks through a table and all within it. What lies too deep becomes plain bytes: those are
-    /// written as a table is, a length and what follows, under another letter.
+    /// Mends a table and everything in it. A table or array that is nested too deep becomes a byte array, which
+    /// has the same form under another type letter.
     fn table(&mut self) -> Option<()> {
         let mut open = [(0, false); MAX_DEPTH];
         open[0] = (self.end_of_counted()?, false);
@@ -86,13 +89,6 @@ impl<'a> Cursor<'a> {
             }
             let kind_at = self.at;
             match u8::try_from(self.number(1)?).ok()? {
-                b'V' => {}
-                b't' | b'b' | b'B' => self.skip(1)?,
-                b's' | b'U' | b'u' => self.skip(2)?,
-                b'I' | b'i' | b'f' => self.skip(4)?,
-                b'D' => self.skip(5)?,
-                b'L' | b'l' | b'd' | b'T' => self.skip(8)?,
-                b'S' | b'x' => self.at = self.end_of_counted()?,
                 kind @ (b'F' | b'A') => {
                     let end = self.end_of_counted()?;
                     if let Some(inner) = open.get_mut(depth + 1) {
@@ -103,13 +99,35 @@ impl<'a> Cursor<'a> {
                         self.at = end;
                     }
                 }
-                _ => return None,
+                kind => self.plain_value(kind)?,
             }
         }
     }
 
+    /// Skips a value that contains no other values.
+    fn plain_value(&mut self, kind: u8) -> Option<()> {
+        match kind {
+            b'V' => Some(()),
+            b't' | b'b' | b'B' => self.skip(1),
+            b's' | b'U' | b'u' => self.skip(2),
+            b'I' | b'i' | b'f' => self.skip(4),
+            b'D' => self.skip(5),
+            b'L' | b'l' | b'd' | b'T' => self.skip(8),
+            b'S' | b'x' => self.end_of_counted().map(|end| self.at = end),
+            _ => None,
+        }
+    }
+
+    /// Skips a value of any kind.
+    pub(super) fn value(&mut self) -> Option<()> {
+        match u8::try_from(self.number(1)?).ok()? {
+            b'F' | b'A' => self.end_of_counted().map(|end| self.at = end),
+            kind => self.plain_value(kind),
+        }
+    }
+
     /// Mends a short text: a length of one byte, and that many bytes.
-    fn text(&mut self) -> Option<()> {
+    pub(super) fn text(&mut self) -> Option<()> {
         let length = self.number(1)?;
         let from = self.at;
         self.skip(length)?;
@@ -123,21 +141,21 @@ impl<'a> Cursor<'a> {
         Some(())
     }
 
-    /// Reads a length of four bytes, and tells where what it counts ends.
-    fn end_of_counted(&mut self) -> Option<usize> {
+    /// Reads a length of four bytes, and returns where the counted bytes end.
+    pub(super) fn end_of_counted(&mut self) -> Option<usize> {
         let length = self.number(4)?;
         let end = self.at.checked_add(length)?;
         (end <= self.bytes.len()).then_some(end)
     }
 
-    fn number(&mut self, width: usize) -> Option<usize> {
+    pub(super) fn number(&mut self, width: usize) -> Option<usize> {
         let from = self.at;
         self.skip(width)?;
         let digits = &self.bytes[from..self.at];
         Some(digits.iter().fold(0, |n, &byte| n << 8 | usize::from(byte)))
     }
 
-    fn skip(&mut self, count: usize) -> Option<()> {
+    pub(super) fn skip(&mut self, count: usize) -> Option<()> {
         let end = self.at.checked_add(count)?;
         (end <= self.bytes.len()).then(|| self.at = end)
     }

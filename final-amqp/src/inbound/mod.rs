@@ -1,11 +1,15 @@
-//! What the broker sends, looked at before lapin reads it.
+//! Checks what the broker sends before lapin reads it.
+//!
+//! Input: the bytes of one connection. State: the frame that is not complete yet, and the agreed frame size.
+//! Output: the same bytes, with frames changed that lapin cannot read or that would end the connection.
 //!
 //! ```text
-//! socket (TLS) ─▶ Guarded: whole frames, mended where they would do harm ─▶ lapin
+//! socket (TLS) ─▶ Guarded: whole frames ─▶ mend: texts, depth ─▶ shrink: size ─▶ lapin
 //! ```
 
 mod kit;
 mod mend;
+mod shrink;
 #[cfg(test)]
 mod tests;
 
@@ -18,7 +22,7 @@ use std::{
 use futures::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 
-pub(crate) use self::{kit::Kit, mend::SUBSTITUTE};
+pub(crate) use self::{kit::Kit, mend::SUBSTITUTE, shrink::LEFT_OUT};
 
 /// Frame type, channel and length.
 const FRAME_HEAD: usize = 7;
@@ -27,27 +31,31 @@ const FRAME_END: usize = 1;
 const METHOD: u8 = 1;
 const CONTENT_HEADER: u8 = 2;
 
-/// How much is asked of the socket at once.
+/// How much is read from the socket at once.
 const CHUNK: usize = 64 * 1024;
-/// The longest frame we wait for. RabbitMQ's own limit is 128 KiB unless set higher.
+/// The smallest limit that AMQP allows, and lapin takes.
+const MIN_FRAME_MAX: usize = 4096;
+/// The longest frame that is read. RabbitMQ's own limit is 128 KiB unless set higher.
 const MAX_FRAME: usize = 16 * 1024 * 1024;
 
-/// A connection whose incoming frames are mended. What goes out passes as it is.
+/// A connection whose incoming frames are checked. Outgoing bytes pass unchanged.
 #[derive(Debug)]
 pub(crate) struct Guarded<S> {
     stream: S,
     buffer: Vec<u8>,
-    /// Given to lapin so far.
+    /// How much of the buffer lapin has been given.
     given: usize,
-    /// May be given: looked at, or payload of messages.
+    /// How much of the buffer lapin may be given: checked frames, and payloads of messages.
     clear: usize,
-    /// Read from the stream.
+    /// How much of the buffer is filled from the stream.
     filled: usize,
-    /// What is still to come of a frame that passes unseen.
+    /// How many more bytes pass unchecked, as the rest of a frame.
     passing: usize,
-    /// Tells when lapin has let go of it.
+    /// The largest frame that lapin takes, in bytes with its head and end.
+    frame_max: usize,
+    /// Cancels the token when lapin drops the stream.
     gone: Option<DropGuard>,
-    /// Says that nobody wants it any more.
+    /// Ends reading once the token is cancelled.
     end: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
@@ -62,33 +70,41 @@ impl<S> Guarded<S> {
             clear: 0,
             filled: 0,
             passing: 0,
+            frame_max: usize::MAX,
         }
     }
 
-    /// Ties it to a token: cancelled when it is dropped; and once it is cancelled reading fails, also
-    /// where somebody waits for it already.
+    /// Ties the stream to a token. Dropping the stream cancels the token. Once the token is cancelled, reading
+    /// fails, also a read that waits already.
     pub(crate) fn tied_to(mut self, token: &CancellationToken) -> Self {
         self.gone = Some(token.clone().drop_guard());
         self.end = Some(Box::pin(token.clone().cancelled_owned()));
         self
     }
 
-    /// Looks at what has come, as far as it is whole.
+    /// Says which frame size this side asks for; the broker's answer may lower it. 0 asks for none.
+    pub(crate) fn limited_to(mut self, frame_max: u32) -> Self {
+        if frame_max > 0 {
+            self.frame_max = frame_max as usize;
+        }
+        self
+    }
+
+    /// Checks the frames that have arrived completely.
     fn look(&mut self) -> io::Result<()> {
         loop {
-            let unseen = &mut self.buffer[self.clear..self.filled];
-            let passed = self.passing.min(unseen.len());
+            let passed = self.passing.min(self.filled - self.clear);
             self.passing -= passed;
             self.clear += passed;
-            let unseen = &mut unseen[passed..];
+            let unseen = &mut self.buffer[self.clear..self.filled];
             let Some((head, rest)) = unseen.split_first_chunk_mut::<FRAME_HEAD>() else {
                 return Ok(());
             };
             let [kind, _, _, length @ ..] = *head;
             let length = u32::from_be_bytes(length) as usize;
-            // The broker's name for itself, if it speaks another version, is no frame either.
+            self.passing = FRAME_HEAD + length + FRAME_END;
+            // A broker that speaks another version sends its protocol header, which is not a frame either.
             if kind != METHOD && kind != CONTENT_HEADER {
-                self.passing = FRAME_HEAD + length + FRAME_END;
                 continue;
             }
             if length > MAX_FRAME {
@@ -96,18 +112,42 @@ impl<S> Guarded<S> {
                 return Err(io::Error::new(io::ErrorKind::OutOfMemory, what));
             }
             let Some(payload) = rest.get_mut(..length) else {
+                self.passing = 0;
                 return Ok(());
             };
             if kind == METHOD {
                 mend::method(payload);
-            } else {
-                mend::content_header(payload);
+                if let Some(theirs) = frame_max(payload) {
+                    self.frame_max = self.frame_max.min(theirs).max(MIN_FRAME_MAX);
+                }
+                continue;
             }
-            self.passing = FRAME_HEAD + length + FRAME_END;
+            mend::content_header(payload);
+            let limit = self.frame_max.saturating_sub(FRAME_HEAD + FRAME_END);
+            if length > limit
+                && let Some(shrunk) = shrink::shrink(payload, limit)
+            {
+                self.replace_payload(length, &shrunk);
+            }
         }
     }
 
-    /// Makes room to read on, where a frame is not whole yet or all is given.
+    /// Puts a shorter payload into the frame that comes next.
+    fn replace_payload(&mut self, length: usize, shorter: &[u8]) {
+        let from = self.clear + FRAME_HEAD;
+        // Both are at most the length that was read from four bytes.
+        let counted = u32::try_from(shorter.len())
+            .unwrap_or(u32::MAX)
+            .to_be_bytes();
+        self.buffer[from - counted.len()..from].copy_from_slice(&counted);
+        self.buffer[from..][..shorter.len()].copy_from_slice(shorter);
+        let rest = from + length..self.filled;
+        self.buffer.copy_within(rest, from + shorter.len());
+        self.filled -= length - shorter.len();
+        self.passing = FRAME_HEAD + shorter.len() + FRAME_END;
+    }
+
+    /// Makes room to read more, if a frame is not complete or lapin has been given everything.
     fn make_room(&mut self) {
         if self.given > 0 {
             self.buffer.copy_within(self.given..self.filled, 0);
@@ -118,11 +158,19 @@ impl<S> Guarded<S> {
         if self.filled == self.buffer.len() {
             self.buffer.resize(self.filled + CHUNK, 0);
         } else if self.filled == 0 && self.buffer.len() > CHUNK {
-            // A single large frame does not keep its room for ever.
+            // The room of a single large frame is given back.
             self.buffer.truncate(CHUNK);
             self.buffer.shrink_to_fit();
         }
     }
+}
+
+/// The largest frame that the broker takes, if this method frame is `connection.tune`.
+fn frame_max(method: &[u8]) -> Option<usize> {
+    let tune = method.strip_prefix(&[0, 10, 0, 30])?;
+    let frame_max = u32::from_be_bytes(*tune.get(2..)?.first_chunk()?) as usize;
+    // 0 sets no limit.
+    (frame_max > 0).then_some(frame_max)
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
@@ -142,7 +190,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
             let room = &mut this.buffer[this.filled..];
             let read = ready!(Pin::new(&mut this.stream).poll_read(cx, room))?;
             if read == 0 {
-                // The end. Half a frame is of no use to anybody.
+                // The stream has ended. Half a frame is of no use.
                 return Poll::Ready(Ok(0));
             }
             this.filled += read;

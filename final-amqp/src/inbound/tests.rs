@@ -8,7 +8,7 @@ use lapin::{
 };
 use proptest::{collection::vec, prelude::*};
 
-use super::{Guarded, mend};
+use super::{Guarded, LEFT_OUT, mend, shrink::shrink};
 
 /// A content header frame with these flags and properties.
 fn content_header(flags: u16, properties: &[u8]) -> Vec<u8> {
@@ -117,7 +117,7 @@ fn every_text_among_the_properties_becomes_readable() {
     }
 }
 
-/// No broker writes such a table, so nobody knows what comes behind it.
+/// No broker writes such a table, so it is not known where it ends.
 #[test]
 fn what_lies_behind_a_table_that_cannot_be_walked_is_left_as_it_is() {
     let unknown_kind = counted(b"\x01nZ");
@@ -181,6 +181,101 @@ fn payloads_pass_however_large() {
     assert_eq!(through(&all, &[64 * 1024, 3]), all);
 }
 
+/// A method frame `connection.tune` with this frame size.
+fn tune(frame_max: u32) -> Vec<u8> {
+    let payload = [
+        &[0, 10, 0, 30, 0, 0][..],
+        &frame_max.to_be_bytes(),
+        &[0, 60],
+    ];
+    frame(1, &payload.concat())
+}
+
+/// A content header frame with these headers and a message id.
+fn with_headers(entries: Vec<(String, AMQPValue)>) -> Vec<u8> {
+    let properties = BasicProperties::default()
+        .with_content_type("a/b".into())
+        .with_headers(table(entries))
+        .with_message_id("id-1".into());
+    let mut payload = vec![0; 12];
+    payload.extend(lapin_bytes(&properties));
+    frame(2, &payload)
+}
+
+fn text(length: usize) -> AMQPValue {
+    AMQPValue::LongString("x".repeat(length).into())
+}
+
+fn entry(name: &str, value: AMQPValue) -> (String, AMQPValue) {
+    (name.to_owned(), value)
+}
+
+#[test]
+fn a_header_frame_larger_than_agreed_on_is_made_smaller_and_what_follows_passes() {
+    let (large, body) = (entry("n", text(5_000)), frame(3, &[7; 3_000]));
+    let sent = [tune(4_096), with_headers(vec![large]), body.clone()].concat();
+    for sizes in [&[50_000_usize][..], &[1, 90, 4_000]] {
+        let got = through(&sent, sizes);
+
+        let (ahead, header) = got.split_at(tune(0).len());
+        assert_eq!(ahead, tune(4_096));
+        let header = header.strip_suffix(&body[..]).unwrap();
+        assert!(header.len() <= 4_096);
+        assert_eq!(
+            parsed(header).message_id().as_ref().unwrap().as_str(),
+            "id-1"
+        );
+    }
+}
+
+#[test]
+fn the_smaller_of_both_sides_frame_sizes_counts_and_none_is_no_limit() {
+    let header = with_headers(vec![entry("n", text(20_000))]);
+    for (ours, theirs, is_whole) in [
+        (0, 0, true),
+        (0, 8_192, false),
+        (8_192, 0, false),
+        (8_192, 100_000, false),
+        (100_000, 8_192, false),
+        (100_000, 100_000, true),
+        (0, 20_000 + 100, true),
+    ] {
+        let sent = [tune(theirs), header.clone()].concat();
+        let mut guarded = Guarded::new(&sent[..]).limited_to(ours);
+        let mut got = Vec::new();
+        let read = guarded.read_to_end(&mut got).now_or_never();
+        read.expect("the stream never waits").expect("no error");
+
+        assert_eq!(got == sent, is_whole, "{ours} and {theirs}");
+    }
+}
+
+#[test]
+fn the_brokers_own_headers_go_first_and_silently() {
+    let users = entry("n", text(900));
+    let header = with_headers(vec![
+        entry("X-Death", text(500)),
+        entry("x-delivery-count", AMQPValue::LongLongInt(3)),
+        entry("x-first-death-queue", text(20)),
+        entry("x-last-death-queue", text(20)),
+        users.clone(),
+    ]);
+    let expected = with_headers(vec![users]);
+    let mut payload = header[7..header.len() - 1].to_vec();
+    let shrunk = shrink(&mut payload, expected.len() - 8).unwrap();
+
+    assert_eq!(shrunk, expected[7..expected.len() - 1]);
+}
+
+#[test]
+fn what_cannot_be_made_smaller_is_left_as_it_is() {
+    let no_headers = content_header(0x8000, b"\x03a/b");
+    let broken = content_header(0x2000, &counted(b"\x01nl"));
+    for frame in [no_headers, broken] {
+        assert_eq!(shrink(&mut frame[7..frame.len() - 1].to_vec(), 10), None);
+    }
+}
+
 fn value() -> impl Strategy<Value = AMQPValue> {
     let leaf = prop_oneof![
         any::<bool>().prop_map(AMQPValue::Boolean),
@@ -226,11 +321,46 @@ proptest! {
     }
 
     #[test]
+    fn a_smaller_header_fits_keeps_the_smallest_and_names_what_is_left_out(
+        sizes in vec(0_usize..2_000, 1..12),
+        limit in 700_usize..9_000,
+    ) {
+        let named = |(n, size): (usize, &usize)| entry(&format!("h{n}"), text(*size));
+        let mut sent: Vec<_> = sizes.iter().enumerate().map(named).collect();
+        sent.push(entry("x-final-msg-topic", text(30)));
+        let header = with_headers(sent.clone());
+        let mut payload = header[7..header.len() - 1].to_vec();
+        prop_assume!(payload.len() > limit);
+        let shrunk = shrink(&mut payload, limit).unwrap();
+
+        prop_assert!(shrunk.len() <= limit);
+        let properties = parsed(&frame(2, &shrunk));
+        prop_assert_eq!(properties.message_id().as_ref().unwrap().as_str(), "id-1");
+        let kept = properties.headers().clone().unwrap();
+        prop_assert!(kept.contains_key(LEFT_OUT));
+        let is_kept = |name: &str| kept.contains_key(name);
+        prop_assert!(is_kept("x-final-msg-topic"));
+        let left_out = sizes.iter().enumerate().filter(|(n, _)| !is_kept(&format!("h{n}")));
+        let smallest = left_out.map(|(_, size)| *size).min().unwrap();
+        for (n, size) in sizes.iter().enumerate() {
+            let name = format!("h{n}");
+            prop_assert!(*size <= smallest || !is_kept(&name));
+        }
+        for (name, value) in kept.inner().iter().filter(|(name, _)| name.as_str() != LEFT_OUT) {
+            prop_assert!(sent.contains(&(name.to_string(), value.clone())));
+        }
+    }
+
+    #[test]
     fn no_bytes_make_it_panic_or_change_their_number(bytes in vec(any::<u8>(), 0..200)) {
         for mend in [mend::method, mend::content_header] {
             let mut mended = bytes.clone();
             mend(&mut mended);
             prop_assert_eq!(mended.len(), bytes.len());
+        }
+        for limit in [0, 50, 4_088] {
+            let shrunk = shrink(&mut bytes.clone(), limit);
+            prop_assert!(shrunk.is_none_or(|shrunk| shrunk.len() <= limit));
         }
     }
 

@@ -1,4 +1,6 @@
-//! A delivery on its way in.
+//! Makes a message of a delivery.
+//!
+//! Input: properties, routing key and payload. Output: a message, or the reason why there is none.
 
 use bytes::Bytes;
 use final_core::{Headers, Message, MessageId};
@@ -8,15 +10,21 @@ use lapin::{
 };
 
 use super::{GO_CONTENT_TYPE, MSGPACK, is_ours, text};
-use crate::{inbound::SUBSTITUTE, names};
+use crate::{
+    inbound::{LEFT_OUT, SUBSTITUTE},
+    names,
+};
 
-/// Reads a delivery. The error says why it is no message of ours.
+/// Reads a delivery. The error says why it cannot be understood.
 pub(crate) fn decode(
     properties: &BasicProperties,
     routing_key: &str,
     payload: Bytes,
 ) -> Result<Message, String> {
     let headers = properties.headers().as_ref();
+    if let Some(why) = headers.and_then(|headers| text(headers.inner().get(LEFT_OUT)?)) {
+        return Err(why.to_owned());
+    }
     let topic = topic(headers, routing_key)?;
     let id = identity(properties, topic)?;
     let content_type = properties
@@ -32,7 +40,7 @@ pub(crate) fn decode(
     let mut message = message
         .with_headers(users(headers))
         .with_content_type(content_type)
-        // Absent means transient in AMQP.
+        // Without a delivery mode a message is transient in AMQP.
         .with_durable(*properties.delivery_mode() == Some(2));
     let key = headers.and_then(|headers| text(headers.inner().get(names::KEY)?));
     if let Some(key) = key {
@@ -41,7 +49,7 @@ pub(crate) fn decode(
     Ok(message)
 }
 
-/// The topic: our header, else the routing key.
+/// The topic: from the header, or else the routing key.
 fn topic<'a>(headers: Option<&'a FieldTable>, routing_key: &'a str) -> Result<&'a str, String> {
     let (topic, place) = match headers.and_then(|headers| headers.inner().get(names::TOPIC)) {
         Some(value) => {
@@ -52,7 +60,7 @@ fn topic<'a>(headers: Option<&'a FieldTable>, routing_key: &'a str) -> Result<&'
     };
     let reason = if topic.trim().is_empty() {
         "is empty"
-    } else if topic.len() > 255 {
+    } else if topic.len() > names::MAX_TOPIC {
         "is longer than 255 bytes"
     } else if topic.chars().any(char::is_control) {
         "contains a control character"
@@ -62,22 +70,22 @@ fn topic<'a>(headers: Option<&'a FieldTable>, routing_key: &'a str) -> Result<&'
     Err(format!("the topic in {place} {reason}"))
 }
 
-/// The id its producer gave the message. Two that are no UTF-8 could look the same, and a handler that
-/// remembers what it has done would take one for a repeat of the other.
+/// The id that the producer gave the message. An id that is not UTF-8 is refused: two such ids could look the
+/// same here, and a handler that drops repeats would drop the second message.
 fn identity(properties: &BasicProperties, topic: &str) -> Result<Option<MessageId>, String> {
     let Some(id) = properties.message_id().as_ref() else {
         return Ok(None);
     };
     if id.as_str().contains(SUBSTITUTE) {
-        return Err("the message id is no UTF-8".to_owned());
+        return Err("the message id is not UTF-8".to_owned());
     }
     let application = properties.app_id().as_ref();
     let application = application.map_or("", |application| application.as_str());
     Ok(MessageId::foreign(id.as_str(), topic, application))
 }
 
-/// The publisher's headers: texts as they are, numbers and booleans as text, others and names that are no UTF-8
-/// left out.
+/// The producer's headers: texts as they are, numbers and booleans as text. Other values are left out, and so
+/// are names that are not UTF-8.
 fn users(headers: Option<&FieldTable>) -> Headers {
     headers
         .into_iter()

@@ -1,4 +1,7 @@
-//! A message on its way out.
+//! Makes what is written for a message that is published.
+//!
+//! Input: the message, the service, and the largest frame. Output: a [`WireMessage`], or the reason why the
+//! message can never be sent.
 
 use std::time::Duration;
 
@@ -8,26 +11,26 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 
-use super::{fits, now};
-use crate::{names, publish::confirms::Wire};
+use super::{DEAD_LETTER_ROOM, WireMessage, fits, now};
+use crate::names;
 
 /// What the properties depend on besides the message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WireOptions<'a> {
-    /// The publishing service; the predecessor reads it from `reply_to`.
+    /// The publishing service. The Go predecessor reads it from `reply_to`.
     pub(crate) service: &'a str,
     /// The largest frame of the connection.
     pub(crate) frame_max: u32,
 }
 
-/// Makes a message ready to be written. The error says why it never can be.
+/// Makes a message ready to be written. The error says why this is not possible.
 pub(crate) fn encode(
     options: &WireOptions<'_>,
     sending: &Sending,
     mandatory: bool,
-) -> Result<Wire, String> {
+) -> Result<WireMessage, String> {
     let message = sending.message();
-    Ok(Wire {
+    Ok(WireMessage {
         exchange: short("topic", message.topic())?,
         routing_key: short("topic", message.topic())?,
         properties: properties(options, message, sending.expires_in())?,
@@ -50,12 +53,6 @@ pub(super) fn properties(
     if let Some(key) = message.key() {
         headers.insert(short("header name", names::KEY)?, long(key));
     }
-    if !fits(&headers, options.frame_max) {
-        return Err(format!(
-            "its headers do not fit into one frame of the broker ({} bytes)",
-            options.frame_max
-        ));
-    }
     let properties = BasicProperties::default()
         .with_headers(headers)
         .with_message_id(short("message id", &message.id().to_string())?)
@@ -63,14 +60,21 @@ pub(super) fn properties(
         .with_delivery_mode(if message.is_durable() { 2 } else { 1 })
         .with_timestamp(now())
         .with_reply_to(short("service name", options.service)?);
-    Ok(match expires_in {
+    let properties = match expires_in {
         Some(left) => properties.with_expiration(short("expiration", &expiration(left))?),
         None => properties,
-    })
+    };
+    if !fits(&properties, DEAD_LETTER_ROOM, options.frame_max) {
+        return Err(format!(
+            "its headers do not fit into one frame of the broker ({} bytes)",
+            options.frame_max
+        ));
+    }
+    Ok(properties)
 }
 
-/// AMQP's expiration: milliseconds as text. 0 would be dropped unless a consumer waits this instant,
-/// and RabbitMQ closes the channel above 2^32 - 1.
+/// The expiration in AMQP: milliseconds as text. With 0 RabbitMQ drops the message unless a consumer is ready,
+/// and above 2^32 - 1 it closes the channel.
 fn expiration(left: Duration) -> String {
     left.as_millis().clamp(1, u128::from(u32::MAX)).to_string()
 }

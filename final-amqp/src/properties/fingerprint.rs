@@ -1,11 +1,14 @@
-//! What a delivery looks like, without what the broker changes when it delivers it again.
+//! What a delivery looks like.
+//!
+//! Input: a delivery. Output: a hash of the producer's bytes, without what the broker changes when it delivers
+//! the message again.
 
 use lapin::{BasicProperties, protocol::basic::gen_properties};
 use uuid::Uuid;
 
 use super::dead_letter::kept;
 
-/// The same for two deliveries that are equal in every byte of the producer's.
+/// A hash that is the same for two deliveries exactly if the producer's bytes are.
 pub(crate) fn fingerprint(
     properties: &BasicProperties,
     exchange: &str,
@@ -14,7 +17,7 @@ pub(crate) fn fingerprint(
 ) -> Uuid {
     let headers = kept(properties.headers().as_ref());
     let kept = properties.clone().with_headers(headers);
-    // What cannot be written is taken as nothing: the payload tells it apart.
+    // Properties that cannot be written count as empty; the payload still tells deliveries apart.
     let written = gen_properties(&kept)(Vec::new().into());
     let written = written.map(|written| written.write).unwrap_or_default();
     let mut looks = Vec::with_capacity(payload.len() + written.len() + 64);

@@ -1,26 +1,42 @@
-//! A message and its AMQP properties, both ways.
+//! Converts messages to AMQP properties and back.
 //!
-//! What arrives may come from anybody: every conversion here is total, and what cannot be understood
-//! is left out or becomes a reason, never a panic.
+//! Input and output: a message of the bus on one side, properties and payload on the other. Any producer may
+//! have sent what arrives. So no conversion panics: what cannot be understood is left out or becomes an error
+//! that says why.
 
 mod dead_letter;
 mod decode;
 mod encode;
 mod fingerprint;
 
-use lapin::types::{AMQPValue, FieldTable};
+use bytes::Bytes;
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, ShortString},
+};
 
 pub(crate) use self::{
-    dead_letter::{Original, dead_letter},
+    dead_letter::{Form, Original, dead_letter},
     decode::decode,
     encode::{WireOptions, encode},
     fingerprint::fingerprint,
 };
 
-/// What the content type was in the predecessor: this literal text.
+/// The content type that the Go predecessor sends, whatever the payload is.
 const GO_CONTENT_TYPE: &str = "string";
-/// What a payload is unless said otherwise.
+/// The content type of a message without one.
 const MSGPACK: &str = "application/msgpack";
+
+/// A message ready to be written.
+#[derive(Debug)]
+pub(crate) struct WireMessage {
+    pub(crate) exchange: ShortString,
+    pub(crate) routing_key: ShortString,
+    pub(crate) properties: BasicProperties,
+    pub(crate) payload: Bytes,
+    /// Whether the broker returns the message if no queue takes it.
+    pub(crate) mandatory: bool,
+}
 
 /// Seconds since 1970.
 fn now() -> u64 {
@@ -29,7 +45,7 @@ fn now() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
-/// Whether a header belongs to the broker or to this framework, and is not shown to users.
+/// Whether a header is one of the broker or of this crate. Handlers do not see these.
 fn is_ours(name: &str) -> bool {
     name.get(..2)
         .is_some_and(|start| start.eq_ignore_ascii_case("x-"))
@@ -44,19 +60,49 @@ fn text(value: &AMQPValue) -> Option<&str> {
     }
 }
 
-/// Whether headers of this size fit into one frame, as AMQP wants it, with room for the other
-/// properties (each at most 255 bytes).
-fn fits(headers: &FieldTable, frame_max: u32) -> bool {
-    const OTHERS: usize = 4 * 1024;
-    size(headers) + OTHERS <= frame_max as usize
+/// Room that a publisher leaves in the frame, so that a message it sends still fits into one frame as a
+/// dead letter. A dead letter adds at most 1.4 KiB of headers and keeps [`BROKER_ROOM`] free.
+const DEAD_LETTER_ROOM: usize = 2 * 1024;
+/// Room for the headers that RabbitMQ itself adds on delivery, such as `x-delivery-count`.
+const BROKER_ROOM: usize = 512;
+
+/// Whether these properties fit into one frame with room left. AMQP splits payloads over several frames,
+/// but never properties.
+fn fits(properties: &BasicProperties, room: usize, frame_max: u32) -> bool {
+    frame_size(properties) + room <= frame_max as usize
+}
+
+/// Bytes that the frame of these properties takes on the wire, at most.
+fn frame_size(properties: &BasicProperties) -> usize {
+    /// Frame type, channel, length and end; class, weight, payload size and flags; length of the headers.
+    const FIXED: usize = 8 + 14 + 4;
+    /// Delivery mode, priority and timestamp.
+    const NUMBERS: usize = 1 + 1 + 8;
+    let texts = [
+        properties.content_type(),
+        properties.content_encoding(),
+        properties.correlation_id(),
+        properties.reply_to(),
+        properties.expiration(),
+        properties.message_id(),
+        properties.kind(),
+        properties.user_id(),
+        properties.app_id(),
+        properties.cluster_id(),
+    ];
+    let texts = texts.into_iter().flatten();
+    let texts: usize = texts.map(|text| 1 + text.as_str().len()).sum();
+    FIXED + NUMBERS + texts + properties.headers().as_ref().map_or(0, size)
 }
 
 /// Bytes a table takes on the wire, at most.
 fn size(table: &FieldTable) -> usize {
     let entries = table.inner().iter();
-    entries
-        .map(|(name, value)| name.as_str().len() + 2 + value_size(value))
-        .sum()
+    entries.map(|(name, value)| entry_size(name, value)).sum()
+}
+
+fn entry_size(name: &ShortString, value: &AMQPValue) -> usize {
+    name.as_str().len() + 2 + value_size(value)
 }
 
 fn value_size(value: &AMQPValue) -> usize {

@@ -9,7 +9,7 @@ use lapin::{
 use proptest::{collection::btree_map, prelude::*};
 
 use super::{
-    Original, dead_letter, decode,
+    Form, Original, dead_letter, decode,
     encode::{WireOptions, properties},
     fingerprint,
 };
@@ -248,7 +248,15 @@ fn a_dead_letter_keeps_what_it_was_and_says_why() {
         reason: "é".repeat(2000),
         attempts: 4,
     };
-    let wire = dead_letter(&original, "id-1", &letter, ("shop", "shop"), 131_072, false).unwrap();
+    let wire = dead_letter(
+        &original,
+        "id-1",
+        &letter,
+        ("shop", "shop"),
+        131_072,
+        &Form::Whole,
+    )
+    .unwrap();
 
     let sent = &wire.properties;
     assert_eq!(wire.exchange.as_str(), "shop_exchange_dlx");
@@ -293,7 +301,15 @@ fn a_dead_letter_always_fits_into_a_frame() {
         payload: Bytes::new(),
     };
     let letter = DeadLetter::new("why", 1);
-    let wire = dead_letter(&original, "id", &letter, ("shop", "shop"), 131_072, false).unwrap();
+    let wire = dead_letter(
+        &original,
+        "id",
+        &letter,
+        ("shop", "shop"),
+        131_072,
+        &Form::Whole,
+    )
+    .unwrap();
 
     assert_eq!(header(&wire.properties, "large"), None);
     assert!(header(&wire.properties, "x-final-reason").is_some());
@@ -341,6 +357,83 @@ proptest! {
         prop_assert_eq!(back.is_durable(), message.is_durable());
     }
 
+    /// A handler may refuse any message, so a message that is sent has room for a dead letter's headers.
+    #[test]
+    fn a_message_that_is_sent_fits_whole_as_a_dead_letter(
+        frame_max in 4_096_u32..200_000,
+        free in 0_usize..4_000,
+        key in prop::option::of(".{0,40}"),
+        reason in ".{0,2000}",
+    ) {
+        let length = (frame_max as usize).saturating_sub(free);
+        let mut message = Message::new("order.placed", "").with_header("large", "x".repeat(length));
+        if let Some(key) = &key {
+            message = message.with_key(key.as_str());
+        }
+        let options = WireOptions { frame_max, ..OPTIONS };
+        let Ok(sent) = properties(&options, &message, None) else {
+            prop_assert!(free < 2_600, "refused though {free} bytes are left");
+            return Ok(());
+        };
+        let original = Original {
+            properties: sent.clone(),
+            routing_key: "order.placed".into(),
+            payload: Bytes::new(),
+        };
+        let letter = DeadLetter { reason, attempts: 1 };
+        let service = "s".repeat(255);
+        let names = (&*service, "shop");
+        let wire = dead_letter(&original, "id", &letter, names, frame_max, &Form::Whole).unwrap();
+        for (name, value) in sent.headers().clone().unwrap().inner() {
+            prop_assert_eq!(header(&wire.properties, name.as_str()), Some(value));
+        }
+    }
+
+    #[test]
+    fn a_dead_letter_fits_into_the_frame_whatever_it_was(
+        headers in btree_map("[!-~]{0,40}", any_value(), 0..40),
+        large in btree_map("[a-z]{1,9}", 0_usize..3_000, 0..8),
+        text in "[ -~]{0,255}",
+        reason in ".{0,2000}",
+        frame_max in 4_096_u32..20_000,
+    ) {
+        let mut table = FieldTable::default();
+        for (name, value) in headers {
+            table.insert(name.as_str().into(), value);
+        }
+        for (name, length) in large {
+            table.insert(name.as_str().into(), long(&"x".repeat(length)));
+        }
+        let text = ShortString::from(text);
+        let original = Original {
+            properties: BasicProperties::default()
+                .with_headers(table)
+                .with_content_type(text.clone())
+                .with_content_encoding(text.clone())
+                .with_correlation_id(text.clone())
+                .with_reply_to(text.clone())
+                .with_type(text.clone())
+                .with_app_id(text.clone())
+                .with_timestamp(1)
+                .with_priority(1),
+            routing_key: text.clone(),
+            payload: Bytes::new(),
+        };
+        let letter = DeadLetter { reason, attempts: 1 };
+        let service = "s".repeat(255);
+        for form in [Form::Whole, Form::Bare(text.to_string())] {
+            let names = (&*service, "shop");
+            let wire = dead_letter(&original, text.as_str(), &letter, names, frame_max, &form).unwrap();
+            let written = lapin::protocol::basic::gen_properties(&wire.properties)(Vec::new().into());
+            // The frame's head and end; class, weight and size.
+            prop_assert!(written.unwrap().write.len() + 8 + 12 <= frame_max as usize);
+            let Some(AMQPValue::LongString(reason)) = header(&wire.properties, "x-final-reason") else {
+                panic!("no reason");
+            };
+            prop_assert!(reason.len() <= DeadLetter::MAX_REASON);
+        }
+    }
+
     #[test]
     fn no_delivery_panics(
         headers in btree_map("(x-final-[a-z-]{0,12}|x-death|[!-~]{0,20})", any_value(), 0..8),
@@ -366,6 +459,6 @@ proptest! {
             payload: Bytes::new(),
         };
         let letter = DeadLetter::new("why", 1);
-        prop_assert!(dead_letter(&original, &id, &letter, ("shop", "shop"), 131_072, false).is_ok());
+        prop_assert!(dead_letter(&original, &id, &letter, ("shop", "shop"), 131_072, &Form::Whole).is_ok());
     }
 }

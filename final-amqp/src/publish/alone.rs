@@ -1,8 +1,11 @@
-//! The quarantine: messages that may have closed a channel, each on a channel of its own.
+//! The quarantine: publishes suspect messages, each on a channel of its own.
 //!
-//! It has a connection of its own, because some faults close the whole connection, and those of
-//! healthy messages must not suffer again. When that happens with several in flight, each goes once
-//! more with nothing else on the connection.
+//! Input: the queue of messages that may have closed a channel. Output: a confirm for each, which says whether
+//! it is faulty.
+//!
+//! The quarantine has a connection of its own, because some faults close the whole connection, and healthy
+//! messages must not suffer. If that happens with several in flight, each is sent once more with nothing else
+//! on the connection.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,12 +20,12 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{confirms::ConfirmChannel, lane::Lane};
+use super::{channel::PublishChannel, confirms::ConfirmChannel};
 use crate::{
-    backoff::Backoff,
     connection::{close, close_channel, connect, open_confirm_channel},
     error::{Fault, code},
     properties,
+    retry_delay::RetryDelay,
 };
 
 /// How many are tried at once.
@@ -30,8 +33,8 @@ const AT_ONCE: usize = 8;
 /// How long the connection is kept without work.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// What one attempt says.
-enum Attempt {
+/// How one attempt ended.
+enum AloneAttempt {
     /// The message is settled.
     Settled,
     /// The connection ended with the server's reason, and it may be this message.
@@ -39,20 +42,20 @@ enum Attempt {
 }
 
 /// Publishes from the queue of suspects until told to stop.
-pub(crate) async fn run(lane: Lane) {
+pub(crate) async fn run(this: PublishChannel) {
     let mut connection: Option<Arc<Connection>> = None;
-    let mut backoff = Backoff::new();
-    let mut blocked = lane.way.blocked.subscribe();
+    let mut delay = RetryDelay::new();
+    let mut blocked = this.way.blocked.subscribe();
     loop {
         let is_blocked = *blocked.borrow_and_update();
-        if lane.way.is_finishing() && lane.way.alone.is_empty() && lane.exchanges.is_idle() {
+        if this.way.is_finishing() && this.way.alone.is_empty() && this.exchanges.is_idle() {
             break;
         }
         select! {
-            () = lane.stop.cancelled() => break,
-            () = lane.way.alone.filled(), if !is_blocked => {}
+            () = this.stop.cancelled() => break,
+            () = this.way.alone.filled(), if !is_blocked => {}
             _ = blocked.changed() => continue,
-            () = lane.way.tick() => continue,
+            () = this.way.tick() => continue,
             () = sleep(IDLE), if connection.is_some() => {
                 goodbye(connection.take()).await;
                 continue;
@@ -60,28 +63,28 @@ pub(crate) async fn run(lane: Lane) {
         }
         let open = match connection.take().filter(|one| one.status().connected()) {
             Some(open) => open,
-            None => match lane.quarantine().await {
+            None => match this.quarantine().await {
                 Some(open) => open,
                 None => {
                     select! {
-                        () = sleep(backoff.pause()) => continue,
-                        () = lane.stop.cancelled() => break,
+                        () = sleep(delay.next()) => continue,
+                        () = this.stop.cancelled() => break,
                     }
                 }
             },
         };
-        backoff = Backoff::new();
-        let hard = lane.try_all(&open).await;
+        delay.reset();
+        let hard = this.try_all(&open).await;
         connection = Some(open);
         if !hard.is_empty() {
             goodbye(connection.take()).await;
-            lane.try_one_by_one(hard).await;
+            this.try_one_by_one(hard).await;
         }
     }
     goodbye(connection).await;
 }
 
-impl Lane {
+impl PublishChannel {
     async fn quarantine(&self) -> Option<Arc<Connection>> {
         connect(&self.way.settings, &self.way.service, "quarantine")
             .await
@@ -89,8 +92,8 @@ impl Lane {
             .map(Arc::new)
     }
 
-    /// Tries what is in the queue, a few at once. Gives back those in flight when the connection was
-    /// closed on them.
+    /// Tries what is in the queue, a few at once. Returns the messages that were in flight when the connection
+    /// was closed.
     async fn try_all(&self, connection: &Arc<Connection>) -> Vec<(Sending, String)> {
         let mut running = JoinSet::new();
         let mut hard = Vec::new();
@@ -107,11 +110,11 @@ impl Lane {
             select! {
                 ended = running.join_next() => match ended {
                     None => return hard,
-                    Some(Ok(Attempt::Hard(sending, text))) => hard.push((sending, text)),
-                    // A task that was aborted dropped its message: lost.
-                    Some(Ok(Attempt::Settled) | Err(_)) => {}
+                    Some(Ok(AloneAttempt::Hard(sending, text))) => hard.push((sending, text)),
+                    // A task that was aborted has dropped its message, which counts as lost.
+                    Some(Ok(AloneAttempt::Settled) | Err(_)) => {}
                 },
-                // One that the broker does not answer holds up nobody else.
+                // A message that is not answered holds up no others.
                 () = self.way.alone.filled(), if has_room && !running.is_empty() => {}
             }
         }
@@ -119,43 +122,43 @@ impl Lane {
 
     /// Tries each with nothing else on the connection, so that a fault is its own.
     async fn try_one_by_one(&self, suspects: Vec<(Sending, String)>) {
-        // A single one was alone already.
+        // A single message was alone already.
         let was_alone = suspects.len() == 1;
         for (sending, text) in suspects {
             if was_alone {
                 sending.confirm(Confirm::Faulty(text));
                 continue;
             }
-            // No connection: dropped, hence lost.
+            // Without a connection the message is dropped, so it counts as lost.
             let Some(connection) = self.quarantine().await else {
                 continue;
             };
             match self.clone().attempt(Arc::clone(&connection), sending).await {
-                Attempt::Settled => {}
-                Attempt::Hard(sending, text) => sending.confirm(Confirm::Faulty(text)),
+                AloneAttempt::Settled => {}
+                AloneAttempt::Hard(sending, text) => sending.confirm(Confirm::Faulty(text)),
             }
             goodbye(Some(connection)).await;
         }
     }
 
     /// Publishes one message on a new channel.
-    async fn attempt(self, connection: Arc<Connection>, sending: Sending) -> Attempt {
+    async fn attempt(self, connection: Arc<Connection>, sending: Sending) -> AloneAttempt {
         let wire = properties::encode(&self.way.wire_options(&connection), &sending, true);
         let wire = match wire {
             Ok(wire) => wire,
             Err(reason) => {
                 sending.confirm(Confirm::Faulty(reason));
-                return Attempt::Settled;
+                return AloneAttempt::Settled;
             }
         };
         // Without a channel the message is lost: it was not written.
         let Ok(channel) = open_confirm_channel(&connection).await else {
-            return Attempt::Settled;
+            return AloneAttempt::Settled;
         };
-        // It may have waited for others that were tried one by one.
+        // The message may have waited while others were tried one by one.
         if !sending.is_ours() {
             sending.confirm(Confirm::LeaseOver);
-            return Attempt::Settled;
+            return AloneAttempt::Settled;
         }
         let id = sending.message().id();
         let mut confirms = ConfirmChannel::new(channel, MessageId::from_text);
@@ -177,15 +180,15 @@ impl Lane {
                     if *reply == code::NOT_FOUND {
                         self.exchanges.forget();
                     }
-                    sending.confirm(super::lane::sole(*reply, text));
+                    sending.confirm(super::channel::sole(*reply, text));
                 }
                 Some(Fault::Connection(_, text) | Fault::Unwritable(text)) => {
-                    return Attempt::Hard(sending, text.clone());
+                    return AloneAttempt::Hard(sending, text.clone());
                 }
             }
         }
         close_channel(&broken.channel).await;
-        Attempt::Settled
+        AloneAttempt::Settled
     }
 }
 

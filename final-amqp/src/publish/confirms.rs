@@ -1,47 +1,33 @@
 //! One confirm channel, owned by one task.
 //!
-//! lapin takes the delivery tag and queues the frames in the *first* poll of a publish, but not under
-//! one lock: two tasks on one channel can swap their tags, and a nacked message then counts as acked.
-//! So the channel lives in here, is lent to nobody, and every publish is polled first by its owner.
-//! `wait_for_confirms` returns too early and is never called; confirms are kept until they resolve.
+//! Input: messages to write. Output: a verdict for each (see [`Unconfirmed`]), or the reason for the channel's end.
+//!
+//! lapin takes the delivery tag and queues the frames in the *first* poll of a publish, but not under one lock.
+//! Two tasks on one channel can swap their tags, and a nacked message then counts as acked. So this type owns
+//! the channel and does the first poll of every publish itself. lapin's `wait_for_confirms` returns too early
+//! and is not used; every confirm is kept until it resolves.
 
-use std::{
-    future::poll_fn,
-    hash::Hash,
-    task::{Context, Poll},
-    time::Instant,
+use std::{hash::Hash, time::Instant};
+
+use futures::FutureExt;
+use lapin::{Channel, Confirmation, options::BasicPublishOptions};
+
+use super::{
+    sweep::SweepVerdict,
+    unconfirmed::{BrokerAnswer, Unconfirmed},
 };
-
-use bytes::Bytes;
-use futures::{FutureExt, future::BoxFuture};
-use lapin::{
-    BasicProperties, Channel, Confirmation, options::BasicPublishOptions, types::ShortString,
-};
-
-use super::sweep::{Sweep, Verdict};
-use crate::error::Fault;
-
-/// A message ready to be written.
-#[derive(Debug)]
-pub(crate) struct Wire {
-    pub(crate) exchange: ShortString,
-    pub(crate) routing_key: ShortString,
-    pub(crate) properties: BasicProperties,
-    pub(crate) payload: Bytes,
-    /// Whether the broker gives it back if no queue wants it.
-    pub(crate) mandatory: bool,
-}
+use crate::{error::Fault, properties::WireMessage};
 
 /// What is known of the messages of a channel that has ended.
 #[derive(Debug)]
 pub(crate) struct Broken<T> {
-    /// To be closed once its messages are settled: that may take a while.
+    /// To be closed once its messages are settled, because closing may take a while.
     pub(crate) channel: Channel,
     /// Why it ended, if the server said so.
     pub(crate) fault: Option<Fault>,
-    /// Written and not answered, with the time of writing; one of them may be the reason.
+    /// Written and not answered, with the time of publishing; one of them may be the reason.
     pub(crate) unanswered: Vec<(T, Instant)>,
-    /// Not written, or answered without proof. None of them is the reason.
+    /// Not written, or answered without proof. They are not the reason.
     pub(crate) innocent: Vec<T>,
 }
 
@@ -49,173 +35,83 @@ pub(crate) struct Broken<T> {
 /// verdict.
 pub(crate) struct ConfirmChannel<I, T> {
     channel: Channel,
-    sweep: Sweep<I, T>,
-    /// In the order of publishing, so the first is the oldest.
-    outstanding: Vec<Outstanding<I, T>>,
+    messages: Unconfirmed<I, T>,
     read_id: fn(&str) -> I,
-    fault: Option<Fault>,
-    unanswered: Vec<(T, Instant)>,
-    unwritten: Vec<T>,
 }
 
-struct Outstanding<I, T> {
-    number: u64,
-    /// Taken when the answer comes.
-    owner: Option<(I, T)>,
-    answer: BoxFuture<'static, lapin::Result<Confirmation>>,
-    since: Instant,
-    written: bool,
-}
-
-impl<I: Eq + Hash, T> ConfirmChannel<I, T> {
+impl<I: Eq + Hash + 'static, T> ConfirmChannel<I, T> {
     /// Takes a channel in confirm mode; `read_id` reads the `message_id` of a returned message.
     pub(crate) fn new(channel: Channel, read_id: fn(&str) -> I) -> Self {
         Self {
             channel,
-            sweep: Sweep::new(),
-            outstanding: Vec::new(),
+            messages: Unconfirmed::new(),
             read_id,
-            fault: None,
-            unanswered: Vec::new(),
-            unwritten: Vec::new(),
         }
     }
 
-    /// Queues a message; it is written by the next [`turn`](Self::turn).
-    pub(crate) fn publish(&mut self, wire: Wire, id: I, ticket: T) {
-        let channel = self.channel.clone();
+    /// Queues a message; the next [`turn`](Self::turn) writes it.
+    pub(crate) fn publish(&mut self, wire: WireMessage, id: I, ticket: T) {
+        let (channel, read_id) = (self.channel.clone(), self.read_id);
         let answer = async move {
             let options = BasicPublishOptions {
                 mandatory: wire.mandatory,
                 ..BasicPublishOptions::default()
             };
-            channel
-                .basic_publish(
-                    wire.exchange,
-                    wire.routing_key,
-                    options,
-                    &wire.payload,
-                    wire.properties,
-                )
-                .await?
-                .await
+            let written = channel.basic_publish(
+                wire.exchange,
+                wire.routing_key,
+                options,
+                &wire.payload,
+                wire.properties,
+            );
+            let confirmed = async { written.await?.await };
+            match confirmed.await {
+                Ok(confirmation) => Ok(answer(confirmation, read_id)),
+                Err(error) => Err(Fault::from(&error)),
+            }
         };
-        self.outstanding.push(Outstanding {
-            number: self.sweep.published(),
-            owner: Some((id, ticket)),
-            answer: answer.boxed(),
-            since: Instant::now(),
-            written: false,
-        });
+        self.messages.add(id, ticket, answer.boxed());
     }
 
     /// Writes what is queued and waits until messages are decided, or the channel has ended.
     ///
     /// Cancel safe: nothing is lost when the future is dropped.
-    pub(crate) async fn turn(&mut self, verdicts: &mut Vec<(T, Verdict)>) {
-        poll_fn(|cx| self.poll_turn(cx, verdicts)).await;
-    }
-
-    fn poll_turn(&mut self, cx: &mut Context<'_>, verdicts: &mut Vec<(T, Verdict)>) -> Poll<()> {
-        loop {
-            let news = self.round(cx);
-            self.sweep.end_round(verdicts);
-            if !verdicts.is_empty() || self.fault.is_some() {
-                return Poll::Ready(());
-            }
-            // After news another round may decide more; without, every waker is in place.
-            if !news {
-                return Poll::Pending;
-            }
-        }
-    }
-
-    /// Looks at every outstanding confirm once. True if one of them had something to say.
-    fn round(&mut self, cx: &mut Context<'_>) -> bool {
-        let before = self.outstanding.len();
-        let (sweep, read_id) = (&mut self.sweep, self.read_id);
-        let (fault, unanswered, unwritten) =
-            (&mut self.fault, &mut self.unanswered, &mut self.unwritten);
-        self.outstanding.retain_mut(|one| {
-            let first = !std::mem::replace(&mut one.written, true);
-            let Poll::Ready(answer) = one.answer.poll_unpin(cx) else {
-                return true;
-            };
-            let Some((id, ticket)) = one.owner.take() else {
-                return false;
-            };
-            match answer {
-                Ok(confirmation) => {
-                    let acked = confirmation.is_ack();
-                    let carried = confirmation.take_message().map(|message| {
-                        let id = message.delivery.properties.message_id();
-                        read_id(id.as_ref().map_or("", |id| id.as_str()))
-                    });
-                    sweep.answered(one.number, id, ticket, acked, carried);
-                }
-                Err(error) => {
-                    sweep.broke();
-                    let this = Fault::from(&error);
-                    if fault.as_ref().is_none_or(|have| this.tells_more_than(have)) {
-                        *fault = Some(this);
-                    }
-                    // A publish that fails at its first poll was refused by lapin and not written.
-                    if first {
-                        unwritten.push(ticket);
-                    } else {
-                        unanswered.push((ticket, one.since));
-                    }
-                }
-            }
-            false
-        });
-        self.outstanding.len() < before
+    pub(crate) async fn turn(&mut self, verdicts: &mut Vec<(T, SweepVerdict)>) {
+        self.messages.turn(verdicts).await;
     }
 
     /// Ends the channel and says what is known of its messages.
-    pub(crate) async fn end(mut self, verdicts: &mut Vec<(T, Verdict)>) -> Broken<T> {
-        // What resolved before the end is visible in the next round and proven by the one after.
-        poll_fn(|cx| {
-            for _ in 0..2 {
-                self.round(cx);
-                self.sweep.end_round(verdicts);
-            }
-            Poll::Ready(())
-        })
-        .await;
-        let mut unanswered = self.unanswered;
-        let mut innocent = self.unwritten;
-        for one in self.outstanding {
-            let Some((_, ticket)) = one.owner else {
-                continue;
-            };
-            if one.written {
-                unanswered.push((ticket, one.since));
-            } else {
-                innocent.push(ticket);
-            }
-        }
-        innocent.extend(self.sweep.into_undecided());
+    pub(crate) async fn end(self, verdicts: &mut Vec<(T, SweepVerdict)>) -> Broken<T> {
+        let left = self.messages.end(verdicts).await;
         Broken {
             channel: self.channel,
-            fault: self.fault,
-            unanswered,
-            innocent,
+            fault: left.fault,
+            unanswered: left.unanswered,
+            innocent: left.innocent,
         }
     }
 
     /// How many messages are in here, in whatever state.
     pub(crate) fn len(&self) -> usize {
-        self.outstanding.len() + self.sweep.undecided()
+        self.messages.len()
     }
 
     /// Since when the oldest unanswered message waits.
     pub(crate) fn oldest(&self) -> Option<Instant> {
-        self.outstanding.first().map(|one| one.since)
+        self.messages.oldest()
     }
 
     /// Whether the channel can go on.
     pub(crate) fn is_open(&self) -> bool {
-        self.fault.is_none() && self.channel.status().connected()
+        !self.messages.is_broken() && self.channel.status().connected()
     }
+}
+
+fn answer<I>(confirmation: Confirmation, read_id: fn(&str) -> I) -> BrokerAnswer<I> {
+    let acked = confirmation.is_ack();
+    let carried = confirmation.take_message().map(|message| {
+        let id = message.delivery.properties.message_id();
+        read_id(id.as_ref().map_or("", |id| id.as_str()))
+    });
+    BrokerAnswer { acked, carried }
 }

@@ -1,4 +1,7 @@
-//! Each topic's exchange is declared once per connection, before the first message to it.
+//! Declares the exchange of each topic once per connection, before the first message to it.
+//!
+//! Input: messages. State: which exchanges are declared, and the messages that wait for a declaration. Output:
+//! messages whose exchange exists.
 
 use std::{
     collections::HashMap,
@@ -12,22 +15,22 @@ use tokio::sync::mpsc;
 use super::Way;
 use crate::topology::{self, Exchange};
 
-/// What is known of the exchanges on one connection, and the messages that wait for a declaration.
-/// Dropping it drops those.
+/// The exchanges of one connection, and the messages that wait for a declaration. Dropping it drops those
+/// messages.
 #[derive(Debug)]
 pub(crate) struct Exchanges {
-    known: Mutex<HashMap<Arc<str>, Known>>,
+    known: Mutex<HashMap<Arc<str>, ExchangeState>>,
     wanted: mpsc::UnboundedSender<Arc<str>>,
 }
 
 #[derive(Debug)]
-enum Known {
+enum ExchangeState {
     Declaring(Vec<Outgoing>),
     Declared,
 }
 
 impl Exchanges {
-    /// The exchanges of a new connection, and what [`declare`] takes its orders from.
+    /// The exchanges of a new connection, and the orders for [`declare`].
     pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Arc<str>>) {
         let (wanted, orders) = mpsc::unbounded_channel();
         let exchanges = Self {
@@ -37,55 +40,55 @@ impl Exchanges {
         (exchanges, orders)
     }
 
-    /// Gives a message back if its exchange is known to be there, and else keeps it until it is.
+    /// Returns the message if its exchange is declared, or else keeps the message until it is.
     pub(crate) fn admit(&self, message: Outgoing) -> Option<Outgoing> {
         let mut known = self.lock();
         match known.get_mut(message.topic()) {
-            Some(Known::Declared) => return Some(message),
-            Some(Known::Declaring(waiting)) => waiting.push(message),
+            Some(ExchangeState::Declared) => return Some(message),
+            Some(ExchangeState::Declaring(waiting)) => waiting.push(message),
             None => {
                 let topic = message.shared_topic();
-                // Without a receiver the connection is over, and so is this map.
+                // Without a receiver the connection has ended, and this map ends with it.
                 let _ = self.wanted.send(Arc::clone(&topic));
-                known.insert(topic, Known::Declaring(vec![message]));
+                known.insert(topic, ExchangeState::Declaring(vec![message]));
             }
         }
         None
     }
 
-    /// Forgets what is declared: somebody deleted an exchange.
+    /// Forgets which exchanges are declared, because one of them was deleted.
     pub(crate) fn forget(&self) {
         self.lock()
-            .retain(|_, known| matches!(known, Known::Declaring(_)));
+            .retain(|_, known| matches!(known, ExchangeState::Declaring(_)));
     }
 
     /// Whether no message waits in here.
     pub(crate) fn is_idle(&self) -> bool {
         self.lock()
             .values()
-            .all(|known| matches!(known, Known::Declared))
+            .all(|known| matches!(known, ExchangeState::Declared))
     }
 
-    /// Gives out what waited for a topic; messages to it may go from now on if it is `declared`.
+    /// Returns the messages that waited for a topic. If it is `declared`, later messages need not wait.
     fn waited_for(&self, topic: &Arc<str>, declared: bool) -> Vec<Outgoing> {
         let mut known = self.lock();
         let waited = if declared {
-            known.insert(Arc::clone(topic), Known::Declared)
+            known.insert(Arc::clone(topic), ExchangeState::Declared)
         } else {
             known.remove(topic)
         };
         match waited {
-            Some(Known::Declaring(waiting)) => waiting,
+            Some(ExchangeState::Declaring(waiting)) => waiting,
             _ => Vec::new(),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Known>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, ExchangeState>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Declares what is ordered, one after the other, each refusal costing a channel of its own.
+/// Declares the ordered exchanges one after the other.
 pub(crate) async fn declare(
     way: Arc<Way>,
     connection: Arc<Connection>,
@@ -102,7 +105,7 @@ pub(crate) async fn declare(
                     message.confirm(Confirm::Denied(reason.clone()));
                 }
             }
-            // The broker did not answer, so the messages are lost as the connection probably is.
+            // The broker did not answer. The connection is probably lost, and the messages count as lost.
             Err(_) => drop(waited),
         }
     }

@@ -1,29 +1,33 @@
-//! The way out: what the bus sends, and what the broker says to it.
+//! Publishes what the bus sends, and reports what the broker answers.
 //!
 //! ```text
-//! Link::send ─▶ Queue (shared) ─▶ lanes 1..n, a confirm channel each ─▶ sweep ─▶ Confirm
-//!         └───▶ Queue (alone)  ─▶ quarantine: one message per channel ─────────▶ Confirm
+//! Link::send ─▶ SendQueue (shared) ─▶ PublishChannel 1..n ─▶ sweep ───────────▶ Confirm
+//!         └───▶ SendQueue (alone)  ─▶ quarantine: one message per channel ─▶ Confirm
 //! ```
 //!
-//! One supervisor keeps the connection: each incarnation has new channels, new lanes and a new list
-//! of declared exchanges, and nothing of it outlives the connection. Between two incarnations the
-//! queues are shut, so whatever waits is settled as lost at once.
+//! Input: outgoing messages. State: one connection with its channels and declared exchanges. Output: a confirm
+//! for each message, and the state of the link.
+//!
+//! One supervisor keeps the connection. Each incarnation has new channels and a new list of declared exchanges;
+//! these do not outlive the connection. Between two incarnations the queues are shut, so waiting messages are
+//! settled as lost at once.
 
 mod alone;
+mod channel;
 pub(crate) mod confirms;
 mod exchanges;
-mod lane;
 pub(crate) mod pause;
 mod queue;
 mod refusals;
 pub(crate) mod sweep;
+mod unconfirmed;
 
 use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Instant,
 };
 
-use final_core::broker::{Lane as Which, LinkState, Outgoing};
+use final_core::broker::{Lane, LinkState, Outgoing};
 use futures::StreamExt;
 use lapin::{Connection, Event};
 use tokio::{
@@ -34,46 +38,46 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{exchanges::Exchanges, lane::Lane, queue::Queue};
+use self::{channel::PublishChannel, exchanges::Exchanges, queue::SendQueue};
 use crate::{
-    backoff::Backoff,
     connection::{close, connect, open_confirm_channel},
-    notice::Notice,
     options::Settings,
+    outage::OutageNotice,
     properties::WireOptions,
+    retry_delay::RetryDelay,
 };
 
-/// How often a connection is looked at, besides its events.
+/// How often a connection is checked, besides its events.
 const LOOK: Duration = Duration::from_millis(250);
-/// A connection that held this long was a good one: the next attempt comes soon.
+/// A connection that lasted this long was a good one: the next attempt comes soon.
 const GOOD: Duration = Duration::from_secs(10);
-/// How long the lanes may take to settle what they hold once they are told to stop.
+/// How long the channels may take to settle their messages once they are told to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
 
-/// What the parts of the way out share, over all incarnations of the connection.
+/// What the publishing tasks share, over all incarnations of the connection.
 #[derive(Debug)]
 pub(crate) struct Way {
     pub(crate) settings: Arc<Settings>,
     pub(crate) service: Arc<str>,
-    pub(crate) shared: Queue,
-    pub(crate) alone: Queue,
+    pub(crate) shared: SendQueue,
+    pub(crate) alone: SendQueue,
     /// Whether the broker asked us to pause.
     pub(crate) blocked: watch::Sender<bool>,
     /// The connection, while there is one.
     pub(crate) connection: watch::Sender<Option<Arc<Connection>>>,
     state: watch::Sender<LinkState>,
     window: usize,
-    notice: Notice,
+    notice: OutageNotice,
     finish: CancellationToken,
     finish_by: OnceLock<Instant>,
 }
 
 impl Way {
-    /// Takes messages back whose exchange is there now.
+    /// Puts messages back into their queue, once their exchange exists.
     fn put_back(&self, messages: Vec<Outgoing>) {
         let (alone, shared) = messages
             .into_iter()
-            .partition(|message| message.lane() == Which::Alone);
+            .partition(|message| message.lane() == Lane::Alone);
         self.shared.put_back(shared);
         self.alone.put_back(alone);
     }
@@ -89,7 +93,7 @@ impl Way {
         self.finish.is_cancelled()
     }
 
-    /// Ends when it is time to look around: when finishing begins, and often from then on.
+    /// Returns when finishing begins, and every 10 ms from then on, so that the caller checks whether it is done.
     async fn tick(&self) {
         if self.is_finishing() {
             sleep(Duration::from_millis(10)).await;
@@ -107,7 +111,7 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    /// Starts with a connection, or without one if the broker is away.
+    /// Starts, with a first connection or without one if the broker is away.
     pub(crate) fn start(
         settings: Arc<Settings>,
         service: Arc<str>,
@@ -116,13 +120,13 @@ impl Publisher {
     ) -> Self {
         let way = Arc::new(Way {
             settings,
-            shared: Queue::new(),
-            alone: Queue::new(),
+            shared: SendQueue::new(),
+            alone: SendQueue::new(),
             blocked: watch::Sender::new(false),
             connection: watch::Sender::new(None),
             state: watch::Sender::new(LinkState::Away),
             window: window.max(1),
-            notice: Notice::new(Arc::clone(&service), "the publishing connection"),
+            notice: OutageNotice::new(Arc::clone(&service), "the publishing connection"),
             service,
             finish: CancellationToken::new(),
             finish_by: OnceLock::new(),
@@ -143,13 +147,13 @@ impl Publisher {
     }
 
     pub(crate) fn send(&self, message: Outgoing) {
-        // Nobody bounds what nobody waits for; it must not pile up while nothing is written.
+        // A message without a confirm is not bounded by the bus's window. It must not pile up while blocked.
         if !message.wants_confirm() && *self.way.blocked.borrow() {
             return;
         }
         match message.lane() {
-            Which::Shared => self.way.shared.push(message),
-            Which::Alone => self.way.alone.push(message),
+            Lane::Shared => self.way.shared.push(message),
+            Lane::Alone => self.way.alone.push(message),
         }
     }
 
@@ -170,7 +174,7 @@ impl Publisher {
     }
 }
 
-/// Without `close` everything ends at once; nothing of it outlives the link for long.
+/// Without `close` everything ends at once, so that no task outlives the link for long.
 impl Drop for Publisher {
     fn drop(&mut self) {
         let _ = self.way.finish_by.set(Instant::now());
@@ -180,7 +184,7 @@ impl Drop for Publisher {
 
 /// Keeps a connection until finished.
 async fn supervise(way: Arc<Way>, mut first: Option<Connection>) {
-    let mut backoff = Backoff::new();
+    let mut delay = RetryDelay::new();
     while !way.is_finishing() {
         let attempt = match first.take() {
             Some(connection) => Ok(connection),
@@ -197,16 +201,16 @@ async fn supervise(way: Arc<Way>, mut first: Option<Connection>) {
                 let since = Instant::now();
                 match incarnation(&way, Arc::new(connection)).await {
                     Ok(()) => break,
-                    Err(why) => way.notice.trouble(&why),
+                    Err(why) => way.notice.fails(&why),
                 }
                 if since.elapsed() > GOOD {
-                    backoff = Backoff::new();
+                    delay.reset();
                 }
             }
-            Err(error) => way.notice.trouble(&error.to_string()),
+            Err(error) => way.notice.fails(&error.to_string()),
         }
         select! {
-            () = sleep(backoff.pause()) => {}
+            () = sleep(delay.next()) => {}
             () = way.finish.cancelled() => {}
         }
     }
@@ -222,12 +226,12 @@ async fn incarnation(way: &Arc<Way>, connection: Arc<Connection>) -> Result<(), 
     let _stop_if_dropped = stop.clone().drop_guard();
     let mute = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    if let Err(error) = start_lanes(way, &connection, &stop, &mute, &mut tasks).await {
+    if let Err(error) = start_channels(way, &connection, &stop, &mute, &mut tasks).await {
         close(&connection).await;
         return Err(error.to_string());
     }
-    way.notice.well();
-    // Only then ready: who sees that may send at once.
+    way.notice.works();
+    // The queues open before the state says ready: the bus may send at once.
     way.shared.open();
     way.alone.open();
     way.connection.send_replace(Some(Arc::clone(&connection)));
@@ -244,7 +248,7 @@ async fn incarnation(way: &Arc<Way>, connection: Arc<Connection>) -> Result<(), 
                 None => break,
             },
             () = sleep(LOOK) => {}
-            // It panicked. What it held is lost; the next incarnation has all tasks again.
+            // A task panicked. Its messages are lost. The next incarnation starts all tasks again.
             Some(Err(error)) = tasks.join_next() => {
                 why = format!("a task of the connection failed: {error}");
                 break;
@@ -273,14 +277,14 @@ async fn incarnation(way: &Arc<Way>, connection: Arc<Connection>) -> Result<(), 
     way.shared.shut();
     way.alone.shut();
     stop.cancel();
-    // What a task still holds when it is aborted is dropped, hence lost.
+    // A task that is aborted drops its messages, so they count as lost.
     let _ = tokio::time::timeout(STOP_LIMIT, all(&mut tasks)).await;
     tasks.shutdown().await;
     close(&connection).await;
     if finished { Ok(()) } else { Err(why) }
 }
 
-async fn start_lanes(
+async fn start_channels(
     way: &Arc<Way>,
     connection: &Arc<Connection>,
     stop: &CancellationToken,
@@ -290,7 +294,7 @@ async fn start_lanes(
     let (exchanges, orders) = Exchanges::new();
     let exchanges = Arc::new(exchanges);
     let channels = way.settings.publish_channels;
-    let lane = Lane {
+    let shared = PublishChannel {
         way: Arc::clone(way),
         connection: Arc::clone(connection),
         exchanges: Arc::clone(&exchanges),
@@ -300,13 +304,13 @@ async fn start_lanes(
     };
     for _ in 0..channels {
         let channel = open_confirm_channel(connection).await?;
-        tasks.spawn(lane::run(lane.clone(), channel));
+        tasks.spawn(channel::run(shared.clone(), channel));
     }
-    tasks.spawn(alone::run(lane));
+    tasks.spawn(alone::run(shared));
     let declaring = exchanges::declare(Arc::clone(way), Arc::clone(connection), exchanges, orders);
     let stop = stop.clone();
     tasks.spawn(async move {
-        // It owns a sender of its own orders, so only the token ends it.
+        // It holds a sender of its own orders, so only the token ends it.
         stop.run_until_cancelled(declaring).await;
     });
     Ok(())
@@ -315,14 +319,18 @@ async fn start_lanes(
 fn set_blocked(way: &Way, blocked: bool) {
     way.blocked.send_replace(blocked);
     way.state.send_replace(if blocked {
-        tracing::warn!(service = %way.service, "the broker asked for a pause (an alarm); nothing is published until it ends");
+        tracing::warn!(
+            target: "final::amqp",
+            service = %way.service,
+            "RabbitMQ has raised an alarm; publishing pauses until the alarm ends"
+        );
         LinkState::Blocked
     } else {
         LinkState::Ready
     });
 }
 
-/// Waits for all tasks but the declarer, which ends by its token only.
+/// Waits for all tasks but the declaring one, which only its token ends.
 async fn all(tasks: &mut JoinSet<()>) {
     while tasks.len() > 1 {
         let _ = tasks.join_next().await;

@@ -1,10 +1,13 @@
-//! `connection.blocked`: the broker takes nothing for a while, and confirms nothing.
+//! `connection.blocked`: for a while the broker takes no messages and confirms none.
+//!
+//! Input: whether the connection is blocked. State: when the last pause ended. Output: deadlines that count from
+//! the end of the pause.
 
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-/// Whether there is a pause, and since when there is none: deadlines begin anew after it.
+/// Whether there is a pause, and when the last one ended.
 #[derive(Debug)]
 pub(crate) struct Pause {
     blocked: watch::Receiver<bool>,
@@ -29,16 +32,16 @@ impl Pause {
         is_on
     }
 
-    /// Ends when a pause begins or ends.
+    /// Returns when a pause begins or ends.
     pub(crate) async fn changed(&mut self) {
-        // An error says that the link is gone; whoever asks is told to stop in another way.
+        // An error means that the link is gone. The caller is told to stop in another way.
         if self.blocked.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
         self.over = Instant::now();
     }
 
-    /// Until when an answer may take to what was sent then.
+    /// Until when a message that was sent then must be answered.
     pub(crate) fn deadline(&self, sent: Instant, limit: Duration) -> Instant {
         sent.max(self.over) + limit
     }
@@ -61,12 +64,13 @@ mod tests {
         blocked.send_replace(true);
         pause.changed().await;
         assert!(pause.is_on());
-        // Nobody looks meanwhile.
+        // `is_on` is not called meanwhile.
         tokio::time::sleep(LIMIT).await;
         blocked.send_replace(false);
 
+        let ended = Instant::now();
         assert!(!pause.is_on());
-        assert!(pause.deadline(sent, LIMIT) > Instant::now());
+        assert!(pause.deadline(sent, LIMIT) >= ended + LIMIT);
     }
 
     #[tokio::test]
@@ -78,7 +82,8 @@ mod tests {
         blocked.send_replace(true);
         blocked.send_replace(false);
 
+        let ended = Instant::now();
         assert!(!pause.is_on());
-        assert!(pause.deadline(sent, LIMIT) > Instant::now());
+        assert!(pause.deadline(sent, LIMIT) >= ended + LIMIT);
     }
 }

@@ -1,4 +1,6 @@
 //! Messages that wait for a channel.
+//!
+//! Input: messages from the bus. State: whether messages are taken. Output: the oldest message.
 
 use std::{
     collections::VecDeque,
@@ -8,38 +10,38 @@ use std::{
 use final_core::broker::Outgoing;
 use tokio::sync::Notify;
 
-/// A queue several channels take from. The bus's window bounds it.
+/// A queue that several channels take from. The window of the bus bounds it.
 ///
 /// ```text
-/// shut ◀──▶ open ──▶ sealed      shut: what comes is dropped, hence lost
-///                                sealed: nothing comes any more, what is here still goes
+/// shut ◀──▶ open ──▶ sealed      shut: a new message is dropped, so it counts as lost
+///                                sealed: takes no new messages, and gives out those it has
 /// ```
 #[derive(Debug)]
-pub(crate) struct Queue {
-    inner: Mutex<Inner>,
+pub(crate) struct SendQueue {
+    inner: Mutex<Messages>,
     filled: Notify,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct Messages {
     messages: VecDeque<Outgoing>,
-    state: State,
+    state: QueueState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum QueueState {
     Shut,
     Open,
     Sealed,
 }
 
-impl Queue {
+impl SendQueue {
     /// A queue that is shut.
     pub(crate) fn new() -> Self {
         Self {
-            inner: Mutex::new(Inner {
+            inner: Mutex::new(Messages {
                 messages: VecDeque::new(),
-                state: State::Shut,
+                state: QueueState::Shut,
             }),
             filled: Notify::new(),
         }
@@ -48,21 +50,21 @@ impl Queue {
     /// Takes a message, or drops it if the queue takes none.
     pub(crate) fn push(&self, message: Outgoing) {
         let mut inner = self.lock();
-        if inner.state == State::Open {
+        if inner.state == QueueState::Open {
             inner.messages.push_back(message);
             drop(inner);
             self.filled.notify_one();
         } else {
-            // Settling runs code of the bus, which may call us again.
+            // Dropping settles the message. That runs code of the bus, which may push again.
             drop(inner);
             drop(message);
         }
     }
 
-    /// Takes messages back that were here before.
+    /// Takes back messages that were in this queue before.
     pub(crate) fn put_back(&self, messages: Vec<Outgoing>) {
         let mut inner = self.lock();
-        if inner.state == State::Shut {
+        if inner.state == QueueState::Shut {
             drop(inner);
             drop(messages);
         } else {
@@ -98,28 +100,28 @@ impl Queue {
 
     pub(crate) fn open(&self) {
         let mut inner = self.lock();
-        if inner.state == State::Shut {
-            inner.state = State::Open;
+        if inner.state == QueueState::Shut {
+            inner.state = QueueState::Open;
         }
     }
 
     pub(crate) fn seal(&self) {
         let mut inner = self.lock();
-        if inner.state == State::Open {
-            inner.state = State::Sealed;
+        if inner.state == QueueState::Open {
+            inner.state = QueueState::Sealed;
         }
     }
 
-    /// Drops everything: it was never sent, hence lost.
+    /// Drops all messages. They were not sent, so they count as lost.
     pub(crate) fn shut(&self) {
         let mut inner = self.lock();
-        inner.state = State::Shut;
+        inner.state = QueueState::Shut;
         let messages = std::mem::take(&mut inner.messages);
         drop(inner);
         drop(messages);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Messages> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,27 +1,30 @@
-//! Topics that a channel refuses without exception.
+//! Decides when to replace a channel on which a topic is only refused.
 //!
-//! A channel of RabbitMQ (3.10) that first publishes to a quorum queue when the queue's leader has
-//! just died goes on asking the dead node, and refuses (nacks) everything until that node is back. A
-//! new channel asks the new leader. A queue that is full refuses as well, and the two look the same
-//! from here: so the channel is replaced in either case, more and more seldom.
+//! Input: which topics were refused or stored. State: since when a topic was only refused. Output: when the
+//! channel is due for replacement.
+//!
+//! If a channel first publishes to a quorum queue whose leader has just died, RabbitMQ (3.10) keeps asking the
+//! dead node and refuses (nacks) every message until that node is back. A new channel asks the new leader. A
+//! full queue refuses messages as well, and a client cannot tell the two apart. So the channel is replaced in
+//! both cases, at growing intervals.
 
 use std::{
     collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
 
-/// How long a topic is refused before the channel is replaced, the first time. An election takes
-/// seconds, and a channel opened before its end is as blind as the one before.
+/// How long a topic is refused before the channel is replaced for the first time. An election takes seconds,
+/// and a channel that is opened before its end still asks the dead node.
 const FIRST: Duration = Duration::from_secs(1);
-/// The same after many times.
+/// The longest such interval.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// What one lane knows of refusals, over all its channels.
+/// The refusals of one publishing task, over all its channels.
 #[derive(Debug)]
 pub(crate) struct Refusals {
     /// Since when this channel has refused a topic and stored nothing of it.
     since: HashMap<String, Instant>,
-    /// What channels were replaced for, and is not stored yet.
+    /// Topics for which a channel was replaced, without a stored message since.
     blamed: HashSet<String>,
     patience: Duration,
 }

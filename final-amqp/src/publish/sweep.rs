@@ -1,30 +1,33 @@
-//! Which message has the broker's proof: the sweep.
+//! The sweep: decides which message the broker has proven to be stored.
+//!
+//! Input: the confirms as they are seen, each with the return that lapin attached to it. Output: a verdict for
+//! each answered message, once there is proof.
 //!
 //! RabbitMQ sends `basic.return` before the confirm of the same message. lapin (4.12.3) queues the
 //! returns and gives every confirm the oldest one waiting, *whichever message it belongs to*. So an
-//! ack without a return does not yet prove that its message was routed: the return may sit on
-//! another confirm that nobody has looked at.
+//! ack without a return does not yet prove that its message was routed: the return may be attached to another
+//! confirm that has not been looked at.
 //!
 //! Two facts make proof possible all the same. *An ack that carries nothing* means that the queue of
 //! returns was empty then: every return received before it has been given to a confirm resolved
-//! before it. *Whoever has seen a confirm resolved* finds all confirms resolved before it ready at
-//! the next look. Hence rounds: look at every outstanding confirm once, collect the ids of what was
-//! returned, and decide about an acked message
+//! before it. *Once a confirm is seen resolved*, all confirms that resolved before it are ready at the next
+//! look. Hence rounds: look at every outstanding confirm once, collect the ids of the returned messages, and
+//! decide about an acked message
 //!
 //! - (a) returned, if its id has been collected;
 //! - (b) stored, if its own confirm carried nothing and it was seen in an *earlier* round: its return
-//!   would have sat on a confirm resolved before, hence been collected by now;
+//!   would have been on a confirm that resolved before, and would be collected by now;
 //! - (c) stored, if its confirm carried another's return, and a confirm *published after it was seen*
 //!   came back with nothing in an earlier round: the same argument, from that confirm on;
 //! - (d) stored, if nothing is outstanding: every return has been given to some confirm.
 //!
-//! This is a pure state machine; the property test drives it with a model of lapin.
+//! This is a pure state machine. The property test drives it with a model of lapin.
 
 use std::{collections::HashSet, hash::Hash, mem};
 
-/// What became of a message the broker has answered.
+/// What the broker's answer to a message proves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum SweepVerdict {
     Stored,
     Unroutable,
     Refused,
@@ -108,7 +111,7 @@ impl<I: Eq + Hash, T> Sweep<I, T> {
         });
     }
 
-    /// Takes the news that a message will not be answered, because the channel has ended.
+    /// Notes that a message will not be answered, because the channel has ended.
     ///
     /// From here on "nothing outstanding" proves nothing: returns may have been lost with the channel.
     pub(crate) fn broke(&mut self) {
@@ -117,11 +120,11 @@ impl<I: Eq + Hash, T> Sweep<I, T> {
     }
 
     /// Ends a round in which every outstanding confirm was looked at once, and gives the verdicts.
-    pub(crate) fn end_round(&mut self, verdicts: &mut Vec<(T, Verdict)>) {
+    pub(crate) fn end_round(&mut self, verdicts: &mut Vec<(T, SweepVerdict)>) {
         let idle = self.outstanding == 0 && !self.broken;
         for answer in mem::take(&mut self.undecided) {
-            // A nack waits for the same proof: were its return still hidden, it would later be taken
-            // for one of the next attempt, which has the same id.
+            // A nack waits for the same proof. A return that is still hidden would later count as one of the
+            // next attempt, which has the same id.
             let proven = idle
                 || if answer.carried_nothing {
                     answer.seen_in < self.round
@@ -129,24 +132,24 @@ impl<I: Eq + Hash, T> Sweep<I, T> {
                     self.clean >= Some(answer.published_then)
                 };
             if self.returned.remove(&answer.id) {
-                verdicts.push((answer.ticket, Verdict::Unroutable));
+                verdicts.push((answer.ticket, SweepVerdict::Unroutable));
             } else if proven && answer.acked {
-                verdicts.push((answer.ticket, Verdict::Stored));
+                verdicts.push((answer.ticket, SweepVerdict::Stored));
             } else if proven {
-                verdicts.push((answer.ticket, Verdict::Refused));
+                verdicts.push((answer.ticket, SweepVerdict::Refused));
             } else {
                 self.undecided.push(answer);
             }
         }
         if idle {
-            // What is left belongs to nobody here.
+            // The ids that are left belong to no message of this channel.
             self.returned.clear();
         }
         self.clean = self.clean.max(self.clean_now.take());
         self.round += 1;
     }
 
-    /// What was answered and never proven, once the channel has ended.
+    /// The messages that were answered and not decided, once the channel has ended.
     pub(crate) fn into_undecided(self) -> Vec<T> {
         self.undecided
             .into_iter()

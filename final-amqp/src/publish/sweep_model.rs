@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use fastrand::Rng;
 
-use super::{Sweep, Verdict};
+use super::{Sweep, SweepVerdict};
 
 /// A broker that returns and confirms, and lapin's book-keeping of it.
 struct Model {
@@ -149,11 +149,11 @@ fn run(seed: u64, cut: bool, tally: &mut Tally) {
         sweep.end_round(&mut verdicts);
         for (message, verdict) in verdicts.drain(..) {
             let expected = match (model.unroutable[message], model.refused[message]) {
-                (true, _) => Verdict::Unroutable,
-                (false, true) => Verdict::Refused,
-                (false, false) => Verdict::Stored,
+                (true, _) => SweepVerdict::Unroutable,
+                (false, true) => SweepVerdict::Refused,
+                (false, false) => SweepVerdict::Stored,
             };
-            tally.refused += u64::from(verdict == Verdict::Refused);
+            tally.refused += u64::from(verdict == SweepVerdict::Refused);
             assert_eq!(verdict, expected, "message {message} of seed {seed}");
             settled += 1;
             tally.decided += 1;
@@ -212,7 +212,10 @@ fn an_id_can_come_again_after_its_return() {
     sweep.answered(number, "id", 2, true, None);
     sweep.end_round(&mut verdicts);
 
-    assert_eq!(verdicts, [(1, Verdict::Unroutable), (2, Verdict::Stored)]);
+    assert_eq!(
+        verdicts,
+        [(1, SweepVerdict::Unroutable), (2, SweepVerdict::Stored)]
+    );
 }
 
 /// A topic without a queue is tried again and again, while others keep the channel busy.
@@ -228,12 +231,15 @@ fn an_id_can_come_again_after_its_return_while_others_are_outstanding() {
         sweep.end_round(&mut verdicts);
     }
 
-    assert_eq!(verdicts, [(1, Verdict::Unroutable), (2, Verdict::Stored)]);
+    assert_eq!(
+        verdicts,
+        [(1, SweepVerdict::Unroutable), (2, SweepVerdict::Stored)]
+    );
 }
 
 /// It was returned twice, or came with an id that cannot be read.
 #[test]
-fn a_return_that_is_nobodys_is_forgotten_when_nothing_is_outstanding() {
+fn a_return_of_no_message_is_forgotten_when_nothing_is_outstanding() {
     let mut sweep = Sweep::new();
     let mut verdicts = Vec::new();
     for (ticket, id, carried) in [(1, "one", Some("other")), (2, "other", None)] {
@@ -242,7 +248,10 @@ fn a_return_that_is_nobodys_is_forgotten_when_nothing_is_outstanding() {
         sweep.end_round(&mut verdicts);
     }
 
-    assert_eq!(verdicts, [(1, Verdict::Stored), (2, Verdict::Stored)]);
+    assert_eq!(
+        verdicts,
+        [(1, SweepVerdict::Stored), (2, SweepVerdict::Stored)]
+    );
 }
 
 #[test]
@@ -255,6 +264,6 @@ fn a_nack_is_refused_and_never_stored() {
     }
     sweep.end_round(&mut verdicts);
 
-    assert_eq!(verdicts[1], (1, Verdict::Refused));
-    assert_eq!(verdicts[2], (2, Verdict::Stored));
+    assert_eq!(verdicts[1], (1, SweepVerdict::Refused));
+    assert_eq!(verdicts[2], (2, SweepVerdict::Stored));
 }

@@ -188,7 +188,7 @@ async fn closing_settles_everything() {
         // It waited for the confirms.
         assert_eq!(sender.answer().await.1, Confirm::Unroutable);
     }
-    // Nothing is taken any more, and nothing is forgotten either.
+    // No more messages are taken, and none is forgotten.
     assert_eq!(
         sender.confirm(Lane::Shared, message(&topic)).await,
         Confirm::Lost

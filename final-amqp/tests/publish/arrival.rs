@@ -88,7 +88,7 @@ async fn an_exchange_of_another_kind_is_used_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_nobody_waits_for_is_sent_all_the_same() {
+async fn a_message_without_a_confirm_is_sent_as_well() {
     let admin = Admin::new().await;
     let (topic, queue) = (name("t"), name("q"));
     admin.queue(&queue, &topic, &[]).await;
@@ -119,12 +119,15 @@ async fn time_to_live_counts_on_the_way_and_in_the_queue() {
 
     let expired = sender.send_expiring(Lane::Shared, message(&topic), Some(Duration::ZERO));
     assert_eq!(sender.answer().await, (expired, Confirm::Expired));
-    sender.send_expiring(
-        Lane::Shared,
-        message(&topic),
-        Some(Duration::from_millis(300)),
-    );
-    assert_eq!(sender.answer().await.1, Confirm::Stored);
+    // On a machine with other work one may expire on its way as well.
+    let ttl = Some(Duration::from_millis(300));
+    let (mut confirm, mut tries) = (Confirm::Expired, 0);
+    while confirm == Confirm::Expired && tries < 100 {
+        sender.send_expiring(Lane::Shared, message(&topic), ttl);
+        confirm = sender.answer().await.1;
+        tries += 1;
+    }
+    assert_eq!(confirm, Confirm::Stored);
     tokio::time::sleep(Duration::from_millis(600)).await;
 
     assert_eq!(admin.drain(&queue).await, []);

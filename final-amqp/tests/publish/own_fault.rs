@@ -93,7 +93,7 @@ async fn a_message_that_closes_the_channel_is_found_and_the_rest_flows() {
         }
     }
     assert_eq!(faulty, [bad.id()]);
-    assert!(suspects > 1, "nobody knows at first whose fault it is");
+    assert!(suspects > 1, "at first every message is a suspect");
     end(&*link).await;
     let found: HashSet<_> = admin.drain(&queue).await.into_iter().collect();
     assert_eq!(found.len(), 999);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, copy},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::watch,
     task::AbortHandle,
@@ -21,6 +21,7 @@ pub struct Proxy {
     refusing: watch::Sender<bool>,
     muted: watch::Sender<bool>,
     swallow: Arc<AtomicBool>,
+    spoil: Arc<Mutex<Option<Vec<u8>>>>,
     listener: AbortHandle,
 }
 
@@ -35,6 +36,8 @@ impl Proxy {
         let mute = muted.subscribe();
         let swallow = Arc::new(AtomicBool::new(false));
         let swallows = Arc::clone(&swallow);
+        let spoil: Arc<Mutex<Option<Vec<u8>>>> = Arc::default();
+        let spoils = Arc::clone(&spoil);
         let (all, refuse) = (Arc::clone(&connections), refusing.subscribe());
         let listener = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -42,9 +45,10 @@ impl Proxy {
                     continue;
                 }
                 let (target, mute, swallow) = (target.clone(), mute.clone(), Arc::clone(&swallows));
+                let spoil = Arc::clone(&spoils);
                 let connection = tokio::spawn(async move {
                     if let Ok(server) = TcpStream::connect(target).await {
-                        pass(client, server, mute, &swallow).await;
+                        pass(client, server, mute, &swallow, &spoil).await;
                     }
                 });
                 all.lock().unwrap().push(connection.abort_handle());
@@ -56,6 +60,7 @@ impl Proxy {
             refusing,
             muted,
             swallow,
+            spoil,
             listener: listener.abort_handle(),
         }
     }
@@ -90,6 +95,17 @@ impl Proxy {
         !self.swallow.load(SeqCst)
     }
 
+    /// Makes every dead letter whose reason begins like this one that the broker cannot read, and for which
+    /// it closes the connection. `None` ends that.
+    pub fn spoil_dead_letters(&self, reason: Option<&str>) {
+        *self.spoil.lock().unwrap() = reason.map(|reason| reason.as_bytes().to_vec());
+    }
+
+    /// How many connections there have been, without those that were cut.
+    pub fn connections(&self) -> usize {
+        self.connections.lock().unwrap().len()
+    }
+
     /// Whether new connections are closed at once.
     pub fn refuse(&self, refuse: bool) {
         self.refusing.send_replace(refuse);
@@ -102,6 +118,7 @@ async fn pass(
     mut server: TcpStream,
     mut mute: watch::Receiver<bool>,
     swallow: &AtomicBool,
+    spoil: &Mutex<Option<Vec<u8>>>,
 ) {
     let (mut from_client, mut to_client) = client.split();
     let (mut from_server, mut to_server) = server.split();
@@ -117,9 +134,37 @@ async fn pass(
             }
         }
     };
+    let forth = async {
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let read = from_client.read(&mut buffer).await.unwrap_or(0);
+            spoil_reason(&mut buffer[..read], spoil.lock().unwrap().as_deref());
+            if read == 0 || to_server.write_all(&buffer[..read]).await.is_err() {
+                return;
+            }
+        }
+    };
     tokio::select! {
-        _ = copy(&mut from_client, &mut to_server) => {}
+        () = forth => {}
         () = back => {}
+    }
+}
+
+/// Gives the header with this reason a type that does not exist.
+fn spoil_reason(sent: &mut [u8], reason: Option<&[u8]>) {
+    const NAME: &[u8] = b"x-final-reason";
+    let Some(reason) = reason else { return };
+    let names: Vec<usize> = (0..sent.len())
+        .filter(|at| sent[*at..].starts_with(NAME))
+        .collect();
+    for at in names {
+        let kind = at + NAME.len();
+        if sent
+            .get(kind + 5..)
+            .is_some_and(|text| text.starts_with(reason))
+        {
+            sent[kind] = b'Z';
+        }
     }
 }
 

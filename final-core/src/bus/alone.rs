@@ -1,4 +1,5 @@
-//! A message of its own: committed when its publish says Ok, whatever connection the pool lends.
+//! A message published without a transaction: committed when its publish returns Ok, whatever connection the
+//! pool lends.
 //!
 //! ```text
 //! connection ─ INSERT that is its own commit ─▶ handed over
@@ -7,7 +8,7 @@
 //!                 └ one is open already ─────────────────┴▶ a transaction on a connection of ours
 //! ```
 //!
-//! A transaction that somebody has left open is neither committed nor rolled back by us.
+//! A transaction that was left open on a connection of the pool is neither committed nor rolled back here.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -18,7 +19,8 @@ use super::{
     write::{Open, ids, is_connection_lost},
 };
 use crate::{
-    Error, OutboxDatabase, broker::Staged, database::Lone, finishing::Finishing, relay::Reserved,
+    Error, OutboxDatabase, broker::Staged, database::Lone, relay::Reserved,
+    runtime::finishing::Finishing,
 };
 
 impl<DB: OutboxDatabase> Inner<DB> {
@@ -49,7 +51,7 @@ impl<DB: OutboxDatabase> Inner<DB> {
         self.insert_elsewhere(staged).await
     }
 
-    /// By a statement that is its own commit. False, and nothing is written, where it would not be.
+    /// Writes by one statement that commits by itself. False, and nothing is written, if it would not.
     async fn insert_on(&self, conn: &mut DB::Connection, staged: &Staged) -> Result<bool, Error> {
         let staging = self.stages.then(|| self.broker.stage_alone(conn, staged));
         let staged = std::slice::from_ref(staged);
@@ -78,7 +80,7 @@ impl<DB: OutboxDatabase> Inner<DB> {
                 }
                 Ok(true)
             }
-            // The statement is its own commit, so a lost answer says as little as with COMMIT.
+            // The statement commits by itself, so after a lost answer it is unknown whether it did.
             Err(source) if is_connection_lost(&source) => {
                 drop(reserved);
                 Err(self.unknown(relay, staged, &source))
@@ -87,16 +89,17 @@ impl<DB: OutboxDatabase> Inner<DB> {
         }
     }
 
-    /// On a connection of ours, whose session nobody else has touched.
+    /// Writes on a connection of the bus's own pool, whose session no other code has changed.
     async fn insert_elsewhere(&self, staged: Staged) -> Result<(), Error> {
         let tx = self.outbox.begin_elsewhere().await?;
         if !self.told_of_open.swap(true, Ordering::Relaxed) {
             tracing::warn!(
+                target: "final::publish",
                 service = self.name,
                 "the pool lent a connection that has a transaction open or does not commit by itself; \
                  messages are then written on a connection of the bus's own, which takes longer. \
                  Look for a BEGIN without an end, a hook of the pool, or `autocommit = 0`. \
-                 Said once"
+                 This is logged once"
             );
         }
         self.insert_and_commit(tx, staged).await

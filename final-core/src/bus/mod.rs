@@ -33,9 +33,9 @@ pub use self::{
 use crate::{
     Error, Options, OutboxDatabase,
     broker::Broker,
-    crew::Crew,
     names::ServiceName,
     outbox::{Outbox, Table},
+    runtime::crew::Crew,
 };
 
 /// A bus on PostgreSQL.
@@ -73,18 +73,18 @@ pub(crate) struct Inner<DB: OutboxDatabase> {
     /// Whether messages go straight into the broker's tables, and not through the outbox.
     stages: bool,
     phase: AtomicU8,
-    /// Tells that a start has come to its end, well or not.
+    /// Notified when a start has ended, with or without success.
     start_ended: Notify,
     running: OnceLock<Running<DB>>,
     crew: Crew,
-    /// Commits and inserts under way. Not in the crew, which aborts what is late: a COMMIT is not
-    /// cut off by us.
+    /// Commits and inserts under way. They are not in the crew, because the crew aborts late tasks, and a
+    /// COMMIT must not be aborted.
     writes: TaskTracker,
-    /// Whether it was said that the pool lends connections with a transaction open.
+    /// Whether a log line has told that the pool lends connections with a transaction open.
     told_of_open: AtomicBool,
-    /// Tells that no handler begins any more.
+    /// Cancelled when no handler may begin from now on.
     handlers_stop: CancellationToken,
-    /// Tells that no handler is at work any more.
+    /// Cancelled when no handler runs from now on.
     handlers_ended: CancellationToken,
 }
 
@@ -143,7 +143,7 @@ impl<DB: OutboxDatabase> Bus<DB> {
             running: OnceLock::new(),
             writes: TaskTracker::new(),
             told_of_open: AtomicBool::new(false),
-            // Also when the bus is dropped: what is delivered then goes back to the broker.
+            // A child of the crew's token, so that dropping the bus also stops handlers and requeues deliveries.
             handlers_stop: crew.stop_token().child_token(),
             crew,
             handlers_ended: CancellationToken::new(),
@@ -156,7 +156,7 @@ impl<DB: OutboxDatabase> Bus<DB> {
     /// Begins a transaction on the bus's pool, for the caller.
     ///
     /// Better than `pool.begin()` in two ways: on SQLite it is IMMEDIATE, because a transaction that
-    /// reads first and writes later would fail as soon as somebody else wrote in between; and it is
+    /// reads first and writes later would fail as soon as another connection wrote in between; and it is
     /// safe to cancel, where sqlx 0.9.0 can leave an open transaction in the pool.
     ///
     /// # Errors

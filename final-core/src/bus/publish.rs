@@ -51,7 +51,7 @@ impl<DB: OutboxDatabase> Bus<DB> {
         self.publish(topic, payload.into())
     }
 
-    /// Writes a message at once into a transaction that somebody else commits.
+    /// Writes a message at once into a transaction that other code commits.
     ///
     /// After their COMMIT the message is found by the next scan; [`wake`](Self::wake) makes that
     /// soon.
@@ -144,7 +144,7 @@ impl<'c, DB: OutboxDatabase> IntoFuture for PublishIn<'c, DB> {
             inner.service()?;
             let staged = draft.check(&inner.options)?;
             let id = staged.message.id();
-            // Unleased: nobody tells us when, or whether, the owner commits.
+            // Not leased: the bus does not learn when, or whether, the owner commits.
             inner.write_unreserved(conn, &[staged]).await?;
             Ok(id)
         })

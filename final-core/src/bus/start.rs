@@ -34,7 +34,7 @@ impl<DB: OutboxDatabase> Bus<DB> {
     /// # Errors
     ///
     /// Fails if the service name, the options or the router are not usable; if the database fails
-    /// or the table belongs to somebody else; if the broker refuses the login or virtual host, its
+    /// or the table belongs to another service; if the broker refuses the login or virtual host, its
     /// certificate is not trusted, or the queue exists with other arguments; and if the bus runs
     /// already or has been shut down. After a failure `start` may be called again.
     ///
@@ -93,16 +93,17 @@ impl<DB: OutboxDatabase> Inner<DB> {
         self.hire(routes, opened)
     }
 
-    /// Empties outbox and queues. Under the startup lock, so that nobody starts in between.
+    /// Empties outbox and queues, under the startup lock, so that no other instance starts meanwhile.
     async fn purge(&self, setup: Setup) -> Result<Opened, Error> {
         let purge = self.outbox.begin_purge().await?;
         let opened = self.broker.open(setup).await?;
         match purge.run().await {
             Ok(records) => {
                 tracing::info!(
+                    target: "final::bus",
                     service = self.name,
                     records,
-                    "outbox and queues purged on startup"
+                    "outbox and queues are purged on startup"
                 );
                 Ok(opened)
             }

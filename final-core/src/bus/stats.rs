@@ -1,4 +1,4 @@
-//! What the bus knows about itself.
+//! Stats: what is in the outbox, and what the bus has done.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{Error, OutboxDatabase};
 pub struct Stats {
     /// Records not yet proven to be with the broker, unroutable ones included.
     pub pending: u64,
-    /// Those of them whose topic has no queue.
+    /// How many of the pending records have a topic without a queue.
     pub unroutable: u64,
     /// Records that can never be sent as they are; see [`Bus::failed`].
     pub failed: u64,
@@ -33,15 +33,15 @@ pub struct Stats {
     pub handled: u64,
     /// Retries of handlers since the bus started.
     pub retried: u64,
-    /// Messages put to the dead letters since the bus started.
+    /// Messages dead-lettered since the bus started.
     pub dead_lettered: u64,
-    /// Messages handed back since the bus started: without a route yet, or in hand at shutdown.
-    pub handed_back: u64,
+    /// Messages requeued since the bus started: without a route yet, or in flight at shutdown.
+    pub requeued: u64,
 }
 
 impl<DB: OutboxDatabase> Bus<DB> {
-    /// [`Stats::acked`] alone, without asking the database: for our own measurements, which a count
-    /// of a million records would disturb.
+    /// [`Stats::acked`] alone, without asking the database. For this project's benchmarks, which a count of a
+    /// million records would disturb.
     #[doc(hidden)]
     pub fn acked(&self) -> u64 {
         let running = self.inner.running.get();
@@ -83,7 +83,7 @@ impl<DB: OutboxDatabase> Bus<DB> {
             stats.handled = consumed.handled;
             stats.retried = consumed.retried;
             stats.dead_lettered = consumed.dead_lettered;
-            stats.handed_back = consumed.requeued;
+            stats.requeued = consumed.requeued;
         }
         Ok(stats)
     }

@@ -8,17 +8,17 @@ use std::{
 use super::{Bus, Inner, Phase};
 use crate::{Error, OutboxDatabase};
 
-/// What stays for the way out when handlers have used up the time.
+/// How much time is left for the way out when the handlers have used up theirs.
 const LEAST: Duration = Duration::from_secs(2);
 
 impl<DB: OutboxDatabase> Bus<DB> {
-    /// Stops taking messages, finishes what is in hand, and closes.
+    /// Stops taking messages, finishes what is in flight, and closes.
     ///
-    /// In this order: no new deliveries; the handlers at work; their dead letters and acks;
-    /// transactions that are committing; the confirms of what was sent; their acks in the outbox;
-    /// the leases; the connections. What cannot be finished within `Options::shutdown_timeout` is
-    /// left as it is: deliveries go back to the broker, records stay in the outbox. A start that is
-    /// under way is waited for first.
+    /// It stops new deliveries, then waits for the running handlers, for their dead letters and acks, for
+    /// transactions that are committing, for the confirms of sent messages, and for the acks of their records;
+    /// then it releases the leases and closes the connections. What cannot be finished within
+    /// `Options::shutdown_timeout` is left as it is: deliveries are requeued, records stay in the outbox. A
+    /// start that is under way is waited for first.
     ///
     /// Publishing afterwards still writes to the outbox; the next start sends it. Asking for stats or
     /// failed records is an error then. Calling it again does nothing.
@@ -57,7 +57,7 @@ impl<DB: OutboxDatabase> Inner<DB> {
             if is_late && self.advance(Phase::Starting, Phase::Stopped).is_ok() {
                 self.crew.abort();
                 let _ = self.crew.join(LEAST).await;
-                // It may have come to its end in the same instant.
+                // The start may have ended in the same instant.
                 if let Some(running) = self.running.get() {
                     running.link.close(LEAST).await;
                 }
@@ -68,7 +68,7 @@ impl<DB: OutboxDatabase> Inner<DB> {
         }
     }
 
-    /// How long handlers at work may go on: most of the time, but not what the way out needs.
+    /// How long running handlers may go on: most of the limit, but not the part that the way out needs.
     pub(super) fn handlers_limit(&self) -> Duration {
         let limit = self.options.shutdown_timeout;
         limit - LEAST.min(limit / 4)
@@ -90,11 +90,11 @@ impl<DB: OutboxDatabase> Inner<DB> {
         let patience = self.handlers_limit() + LEAST;
         let ended = tokio::time::timeout(patience, self.handlers_ended.cancelled()).await;
         if ended.is_err() || left() < limit.saturating_sub(self.handlers_limit()) {
-            late = Some("the handlers at work");
+            late = Some("the running handlers");
         }
         link.finish_consuming(left_at_least()).await;
 
-        // What commits from now on stays in the outbox; what was reserved before is handed over.
+        // A message that commits from now on stays in the outbox. One that was reserved before is handed over.
         relay.stop_taking();
         if tokio::time::timeout(left_at_least(), relay.writes_ended())
             .await
@@ -114,7 +114,7 @@ impl<DB: OutboxDatabase> Inner<DB> {
         relay.end_claims().await;
         self.outbox.close().await;
         self.phase.store(Phase::Stopped as u8, Ordering::Release);
-        tracing::info!(service = self.name, late, "bus shut down");
+        tracing::info!(target: "final::bus", service = self.name, late, "the bus is shut down");
         late.map_or(Ok(()), |what| Err(Error::Timeout { what, limit }))
     }
 }

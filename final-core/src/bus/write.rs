@@ -1,8 +1,11 @@
 //! Writing to the outbox: the INSERT, the COMMIT, and the hand-over after it.
 //!
-//! From the last INSERT on, everything is done to its end. A request whose client went away drops
-//! its future at any await; dropped in the middle of a COMMIT it would leave the messages committed
-//! and nobody told to send them.
+//! Input: a transaction and the messages staged in it. Output: committed and handed over, rolled back, or
+//! [`Error::CommitUnknown`] and a look at the table later.
+//!
+//! From the last INSERT on, the work goes on also if its caller drops the future. Otherwise a caller that
+//! drops it in the middle of a COMMIT, such as a request whose client went away, would leave messages that are
+//! committed and that no task knows of.
 
 use std::sync::Arc;
 
@@ -14,16 +17,16 @@ use crate::{
     Error, MessageId, OutboxDatabase,
     broker::Staged,
     failpoint::{Failpoint, pass},
-    finishing::Finishing,
     relay::{Relay, Reserved},
+    runtime::finishing::Finishing,
 };
 
 /// A transaction and what is still to be written into it.
 pub(crate) struct Open<DB: OutboxDatabase> {
     pub(crate) tx: Transaction<'static, DB>,
     pub(crate) staged: Vec<Staged>,
-    /// Whether messages were written before the end. They are unleased, so only a scan sends them:
-    /// the table is the truth about what a commit has committed.
+    /// Whether messages were written by an early flush. They are not leased, so only a scan sends them: only
+    /// the table knows whether the COMMIT committed them.
     pub(crate) flushed: bool,
 }
 
@@ -38,7 +41,7 @@ impl<DB: OutboxDatabase> Inner<DB> {
             inner.commit_here(open).await
         })
         .await;
-        // Otherwise the driver panicked.
+        // Without a result the driver panicked, and the COMMIT may have taken place.
         written.unwrap_or(Err(Error::CommitUnknown { ids }))
     }
 
@@ -51,7 +54,10 @@ impl<DB: OutboxDatabase> Inner<DB> {
         let rolled_back = Finishing::new(async move {
             let _underway = underway;
             if let Err(error) = tx.rollback().await {
-                tracing::debug!(service, %error, "rollback failed; the connection is closed instead");
+                tracing::debug!(
+                    target: "final::publish", service, %error,
+                    "a rollback failed; the connection is closed instead"
+                );
             }
         });
         let _ = rolled_back.await;
@@ -97,7 +103,7 @@ impl<DB: OutboxDatabase> Inner<DB> {
         Ok(())
     }
 
-    /// Finds out whether there is something to commit, where no INSERT does.
+    /// Asks whether the transaction is still open. With staged messages, their INSERT tells that.
     async fn confirm_open(
         &self,
         conn: &mut DB::Connection,
@@ -134,7 +140,7 @@ impl<DB: OutboxDatabase> Inner<DB> {
         self.stages.then(|| self.broker.stage(conn, staged))?
     }
 
-    /// Writes messages into a transaction of which we will not see the end.
+    /// Writes messages into a transaction whose COMMIT this bus does not see, so they are not leased.
     pub(crate) async fn write_unreserved(
         &self,
         conn: &mut DB::Connection,
@@ -147,7 +153,8 @@ impl<DB: OutboxDatabase> Inner<DB> {
         self.outbox.insert(conn, &records).await
     }
 
-    /// Nobody knows whether these were committed. The table will: it is asked when it answers again.
+    /// The error of a COMMIT without an answer. The messages may be committed, so the relay looks them up in
+    /// the table as soon as the database answers.
     pub(super) fn unknown(
         &self,
         relay: Option<Arc<Relay<DB>>>,
@@ -156,8 +163,9 @@ impl<DB: OutboxDatabase> Inner<DB> {
     ) -> Error {
         let ids = ids(staged);
         tracing::warn!(
+            target: "final::publish",
             service = self.name, messages = ids.len(), %error,
-            "the database did not answer COMMIT; the outbox is looked up when it answers again"
+            "the database did not answer COMMIT; the records are looked up when it answers again"
         );
         if let Some(relay) = relay {
             let ids = ids.iter().map(|id| id.0).collect();
@@ -171,7 +179,7 @@ pub(super) fn ids(staged: &[Staged]) -> Vec<MessageId> {
     staged.iter().map(|staged| staged.message.id()).collect()
 }
 
-/// Whether an error came from the way to the server, so that the statement may have taken place.
+/// Whether the connection was lost, so that the statement may have taken place.
 pub(super) fn is_connection_lost(error: &sqlx::Error) -> bool {
     !matches!(
         error,

@@ -1,52 +1,74 @@
 //! One attempt: the whole chain of layers and the handler, once.
+//!
+//! Input: a route and a message. Output: the [`Outcome`], and a reason where it is not done. Every kind of
+//! failure ends in one of the three outcomes, also an error, a panic, and a panic while an error is shown.
 
 use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt;
 
 use crate::{
-    BoxError, Message, Outcome, broker::DeadLetter, crew::panic_text, handler::Permanent,
-    router::Route,
+    BoxError, Message, Outcome, broker::DeadLetter, handler::Permanent, router::Route,
+    runtime::crew::panic_text,
 };
 
-/// What an attempt came to.
+/// How an attempt ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Done,
-    /// Worth another attempt. With the reason.
-    Failed(String),
-    /// No attempt can mend it. With the reason.
-    Rejected(String),
+pub(super) struct Attempted {
+    pub(super) outcome: Outcome,
+    /// Why it is not done; empty if it is. At most [`DeadLetter::MAX_REASON`] bytes, except for a panic.
+    pub(super) reason: String,
 }
 
 /// Runs the route once. A panic anywhere in it is a failure like any other.
-pub(super) async fn attempt(route: &Route, message: Message) -> Verdict {
-    // The route catches what panics in a layer or handler. This net is for what panics while the
-    // future or the error is dropped or put into words.
-    let judged = AssertUnwindSafe(async { judge(route.attempt(message).await) });
-    judged.catch_unwind().await.unwrap_or_else(|panic| {
-        Verdict::Failed(format!("panicked: {}", panic_text(panic.as_ref())))
+pub(super) async fn attempt(route: &Route, message: Message) -> Attempted {
+    // The route catches panics of layers and handlers. This catches what panics while the future or the error
+    // is dropped, or while the error is shown.
+    let attempted = AssertUnwindSafe(async { Attempted::from(route.attempt(message).await) });
+    attempted.catch_unwind().await.unwrap_or_else(|panic| {
+        Attempted::retry(format!("panicked: {}", panic_text(panic.as_ref())))
     })
 }
 
-fn judge(result: Result<Outcome, BoxError>) -> Verdict {
-    match result {
-        Ok(Outcome::Done) => Verdict::Done,
-        Ok(Outcome::Retry) => Verdict::Failed("the handler asked for a retry".to_owned()),
-        Ok(Outcome::Reject) => Verdict::Rejected("the handler rejected the message".to_owned()),
-        Err(error) if Permanent::is_in(error.as_ref()) => Verdict::Rejected(reason(error.as_ref())),
-        Err(error) => Verdict::Failed(reason(error.as_ref())),
+impl Attempted {
+    fn retry(reason: String) -> Self {
+        Self {
+            outcome: Outcome::Retry,
+            reason,
+        }
+    }
+
+    fn reject(reason: String) -> Self {
+        Self {
+            outcome: Outcome::Reject,
+            reason,
+        }
+    }
+}
+
+impl From<Result<Outcome, BoxError>> for Attempted {
+    fn from(result: Result<Outcome, BoxError>) -> Self {
+        match result {
+            Ok(Outcome::Done) => Self {
+                outcome: Outcome::Done,
+                reason: String::new(),
+            },
+            Ok(Outcome::Retry) => Self::retry("the handler asked for a retry".to_owned()),
+            Ok(Outcome::Reject) => Self::reject("the handler rejected the message".to_owned()),
+            Err(error) if Permanent::is_in(error.as_ref()) => Self::reject(reason(error.as_ref())),
+            Err(error) => Self::retry(reason(error.as_ref())),
+        }
     }
 }
 
 type AnyError = dyn std::error::Error + 'static;
 
-/// An error and its causes, outermost first. Nobody nests deeper than 32 on purpose.
+/// An error and its causes, outermost first. At most 32, because an error could name itself as its cause.
 fn chain(error: &AnyError) -> impl Iterator<Item = &AnyError> {
     std::iter::successors(Some(error), |error| error.source()).take(32)
 }
 
-/// What an error and its causes say, as far as it fits beside a dead letter.
+/// The texts of an error and its causes, as far as they fit beside a dead letter.
 fn reason(error: &AnyError) -> String {
     let mut text = String::new();
     for error in chain(error) {
@@ -80,17 +102,21 @@ mod tests {
     /// Runs a route that answers with what `make` makes.
     async fn run(
         make: impl Fn() -> Result<Outcome, BoxError> + Clone + Send + Sync + 'static,
-    ) -> Verdict {
+    ) -> Attempted {
         let route = Route::new(service_fn(move |_: Message| ready(make())));
         attempt(&route, Message::new("topic", "payload")).await
     }
 
-    fn failed(reason: &str) -> Verdict {
-        Verdict::Failed(reason.to_owned())
+    fn done() -> Attempted {
+        Ok(Outcome::Done).into()
     }
 
-    fn rejected(reason: &str) -> Verdict {
-        Verdict::Rejected(reason.to_owned())
+    fn failed(reason: &str) -> Attempted {
+        Attempted::retry(reason.to_owned())
+    }
+
+    fn rejected(reason: &str) -> Attempted {
+        Attempted::reject(reason.to_owned())
     }
 
     #[derive(Debug, thiserror::Error)]
@@ -98,8 +124,8 @@ mod tests {
     struct Outer(#[source] BoxError);
 
     #[tokio::test]
-    async fn outcomes_become_verdicts() {
-        assert_eq!(run(|| Ok(Outcome::Done)).await, Verdict::Done);
+    async fn outcomes_get_a_reason() {
+        assert_eq!(run(|| Ok(Outcome::Done)).await, done());
         assert_eq!(
             run(|| Ok(Outcome::Retry)).await,
             failed("the handler asked for a retry")
@@ -142,11 +168,10 @@ mod tests {
     async fn reason_is_cut_at_a_character() {
         let long = || Err("ä".repeat(2_000).into());
 
-        let Verdict::Failed(reason) = run(long).await else {
-            panic!("not a failure");
-        };
+        let attempted = run(long).await;
 
-        assert_eq!(reason.len(), DeadLetter::MAX_REASON);
+        assert_eq!(attempted.outcome, Outcome::Retry);
+        assert_eq!(attempted.reason.len(), DeadLetter::MAX_REASON);
     }
 
     #[tokio::test]
@@ -187,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn panic_while_an_error_is_put_into_words_is_a_failure() {
+    async fn panic_while_an_error_is_shown_is_a_failure() {
         #[derive(Debug)]
         struct Unspeakable;
 

@@ -1,16 +1,23 @@
-//! The way in: from the broker's deliveries to their settlements.
+//! Consuming: from the broker's deliveries to their settlements.
 //!
 //! ```text
-//!   Delivery ─▶ Subscriber ─ not a message ──────────────────▶ DeadLetter
-//!                  │       └ no route ─ handed back for a while, then ▲
-//!                  ▼                                                  │
-//!   slot (at most `concurrency`) ─▶ attempt: layers ▶ handler ─ done ─┼─▶ Ack
-//!     ▲                                │  └ rejected, given up ───────┘
-//!     └────────── pause ◀──────────────┘ failed
+//!   Delivery ─▶ Subscriber ─ not a message ───────────────────────────────▶ DeadLetter
+//!                  │   └ no route ─▶ Requeue, and after its grace ───────────▲
+//!                  ▼                                                         │
+//!   slot (at most `concurrency`) ─▶ attempt: layers ▶ handler ─ Done ────────┼─▶ Ack
+//!     ▲                                │  └ Reject, or Retry and none left ──┘
+//!     └────────── pause ◀──────────────┘ Retry
 //! ```
 //!
-//! Every delivery is settled once. Dropped, it is handed back, so an aborted handler loses nothing.
-//! What a handler did not finish is never acked.
+//! Input: a stream of deliveries, the routes, and the sign to stop. State: the deliveries in flight, and the
+//! messages without a route that were seen. Output: one [`Settlement`](crate::broker::Settlement) for each
+//! delivery, and counts.
+//!
+//! A handler's answer has two names on its way: the [`Outcome`](crate::Outcome) of one attempt, and the
+//! settlement of the delivery. Retries turn several outcomes into one settlement.
+//!
+//! Every delivery is settled once. Dropping a delivery requeues it, so an aborted handler loses nothing. A
+//! message is acked only after its handler has finished it.
 
 mod attempt;
 mod retry;

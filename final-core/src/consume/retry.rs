@@ -1,13 +1,16 @@
-//! Whether a failed message is tried again, and when.
+//! Retries: whether a failed message is tried again, and when.
+//!
+//! Input: how often the message has failed, and how long this process has held it. Output: the pause before
+//! the next attempt, or none. It keeps no state.
 
 use std::time::Duration;
 
-use crate::backoff::Backoff;
+use crate::runtime::backoff::Backoff;
 
 /// How long a message is kept for retries.
 ///
-/// RabbitMQ closes the channel of a consumer that has not acked within 30 min (`consumer_timeout`),
-/// which hands back everything in hand. This leaves 10 min for the last attempt.
+/// RabbitMQ closes the channel of a consumer that has not acked within 30 min (`consumer_timeout`), and
+/// requeues every delivery in flight on it. This leaves 10 min for the last attempt.
 const MAX_HOLD: Duration = Duration::from_secs(20 * 60);
 
 /// How often a failed message is tried again, and how long it waits before.
@@ -22,11 +25,11 @@ impl Retry {
         Self { count, backoff }
     }
 
-    /// The pause before the next attempt of a message that failed so often, counted from 1, and has
-    /// been held so long. `None` if there is to be no other.
+    /// The pause before the next attempt of a message that has failed `failures` times and has been held for
+    /// `held`. `None` if no attempt is left.
     ///
-    /// Many or long retries are moved closer together, so that all take place while the message may
-    /// be held. Attempts that take long can still use up that time; then there are fewer.
+    /// Many or long retries are moved closer together, so that all take place while the message may be held.
+    /// If the attempts themselves take long, fewer take place.
     pub(super) fn pause(self, failures: u32, held: Duration) -> Option<Duration> {
         let left = self.count.saturating_sub(failures.saturating_sub(1));
         let time = MAX_HOLD.saturating_sub(held);

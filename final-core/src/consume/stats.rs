@@ -1,8 +1,8 @@
-//! What became of deliveries, in numbers.
+//! Counts of settled deliveries and of retries, for `Bus::stats`.
 
-use crate::counter::Counter;
+use crate::runtime::counter::Counter;
 
-/// Counts what became of deliveries since the start of the process.
+/// The counters, from the start of the bus on.
 #[derive(Debug, Default)]
 pub(crate) struct ConsumeStats {
     pub(super) handled: Counter,
@@ -11,16 +11,17 @@ pub(crate) struct ConsumeStats {
     pub(super) requeued: Counter,
 }
 
-/// The counts at one moment. Each is right, together they may be a few apart.
+/// The counts at one moment. Each is exact; together they may be a few messages apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Consumed {
-    /// Done, and acked.
+    /// Deliveries that were handled and acked.
     pub(crate) handled: u64,
     /// Attempts that failed and were to be tried again.
     pub(crate) retried: u64,
-    /// Put away: given up, rejected, malformed, or without a route for too long.
+    /// Deliveries that were dead-lettered: rejected, out of retries, malformed, or without a route for too
+    /// long.
     pub(crate) dead_lettered: u64,
-    /// Handed back: without a route yet, or in hand when the bus stopped.
+    /// Deliveries that were requeued: without a route yet, or in flight when the bus stopped.
     pub(crate) requeued: u64,
 }
 

@@ -1,4 +1,13 @@
-//! The Subscriber: takes deliveries, and sees each to its settlement.
+//! The Subscriber: takes deliveries and starts the work on each.
+//!
+//! Input: the stream of deliveries, and the sign to stop. State: one task per delivery in flight. Output: each
+//! delivery is settled at once (no message, no route) or by its task (`work.rs`).
+//!
+//! ```text
+//!   taking ── stop ──▶ draining: deliveries are kept until the stream ends ──▶ requeued
+//!     │                └ tasks go on; after a limit they are aborted ────────▶ requeued
+//!     └── the stream ends ──▶ tasks go on to their end
+//! ```
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -13,26 +22,26 @@ use super::{
     retry::Retry,
     stats::ConsumeStats,
     unrouted::{Ruling, Unrouted},
-    work::{Desk, hand_back_after, work},
+    work::{SubscriberContext, requeue_after, work},
 };
 use crate::{
     Options,
-    backoff::Backoff,
     broker::{DeadLetter, Delivery},
-    crew::Hands,
     router::Routes,
+    runtime::backoff::Backoff,
+    runtime::crew::Hands,
 };
 
 /// How many deliveries are taken at once.
 const MANY: usize = 64;
 
-/// Takes what the broker delivers, and brings it to the handlers.
+/// Takes what the broker delivers and brings it to the handlers.
 pub(crate) struct Subscriber {
-    desk: Arc<Desk>,
+    context: Arc<SubscriberContext>,
 }
 
 impl Subscriber {
-    /// A subscriber of that service. When `stop` is cancelled it begins no more handlers.
+    /// A subscriber of a service. From the cancelling of `stop` on it begins no handler.
     pub(crate) fn new(
         routes: Routes,
         options: &Options,
@@ -41,13 +50,13 @@ impl Subscriber {
     ) -> Self {
         let backoff = Backoff::new(options.retry_interval, options.max_retry_interval);
         let concurrency = options.concurrency.min(Semaphore::MAX_PERMITS);
-        // Behind an `Arc` a delivery need not clone its route before its first attempt.
+        // In an `Arc`, so that a delivery need not clone its route before its first attempt.
         let routes = routes
             .into_iter()
             .map(|(topic, route)| (topic, Arc::new(route)))
             .collect();
         Self {
-            desk: Arc::new(Desk {
+            context: Arc::new(SubscriberContext {
                 service,
                 routes,
                 slots: Arc::new(Semaphore::new(concurrency)),
@@ -59,24 +68,23 @@ impl Subscriber {
         }
     }
 
-    /// What became of deliveries so far.
+    /// The counts so far.
     pub(crate) fn stats(&self) -> Consumed {
-        self.desk.stats.read()
+        self.context.stats.read()
     }
 
-    /// Works until the stream of deliveries has ended and everything in hand is settled.
+    /// Works until the stream of deliveries has ended and every delivery is settled.
     ///
-    /// After `stop` nothing new begins: what has not begun, and what waits for its retry, is handed
-    /// back. Handlers at work may finish. `limit` after `stop` those left are aborted, and what they
-    /// had is handed back as well.
+    /// After `stop` no handler begins: deliveries that have not begun, or that wait for their retry, are
+    /// requeued. Running handlers may finish. `limit` after `stop` the remaining handlers are aborted, and
+    /// their deliveries are requeued as well.
     ///
-    /// End the stream ([`Link::stop_consuming`](crate::broker::Link::stop_consuming)) when you stop;
-    /// otherwise this waits for `limit`.
+    /// End the stream as well when you cancel `stop`, by
+    /// [`Link::stop_consuming`](crate::broker::Link::stop_consuming). Otherwise this waits for `limit`.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future aborts the handlers and hands back everything in hand. It can be called
-    /// again.
+    /// Dropping the future aborts the handlers and requeues every delivery in flight. It can be called again.
     pub(crate) async fn run(&self, deliveries: &mut mpsc::Receiver<Delivery>, limit: Duration) {
         let mut hands = Hands::new("handler");
         let work = async {
@@ -84,7 +92,7 @@ impl Subscriber {
             hands.finish().await;
         };
         let deadline = async {
-            self.desk.stop.cancelled().await;
+            self.context.stop.cancelled().await;
             sleep(limit).await;
         };
         tokio::select! {
@@ -95,18 +103,19 @@ impl Subscriber {
         let aborted = hands.abort().await;
         if aborted > 0 {
             tracing::warn!(
-                service = &*self.desk.service,
+                target: "final::consume",
+                service = &*self.context.service,
                 handlers = aborted,
                 ?limit,
-                "handlers did not finish in time; their messages are handed back"
+                "handlers did not finish in time; their messages are requeued"
             );
-            self.desk.stats.requeued.add(aborted);
+            self.context.stats.requeued.add(aborted);
         }
     }
 
-    /// Takes deliveries until the stream ends.
+    /// Takes deliveries until the stream ends. After `stop` it only keeps them, and requeues them at the end.
     async fn take(&self, deliveries: &mut mpsc::Receiver<Delivery>, hands: &mut Hands) {
-        let mut stopped = pin!(self.desk.stop.cancelled());
+        let mut stopped = pin!(self.context.stop.cancelled());
         let (mut kept, mut came) = (Vec::new(), Vec::new());
         loop {
             let some = tokio::select! {
@@ -121,42 +130,42 @@ impl Subscriber {
                 kept.extend(self.take_up(delivery, hands).await);
             }
         }
-        // Handed back now they would be delivered again, perhaps to us, as long as the broker knows
-        // us as a consumer. There are no more than it lets us hold.
+        // As long as the broker knows this consumer, it would deliver requeued messages to it again. So they
+        // are kept until the stream ends. The prefetch bounds them.
         while let Some(delivery) = deliveries.recv().await {
             kept.push(delivery);
         }
-        self.desk.stats.requeued.add(kept.len());
+        self.context.stats.requeued.add(kept.len());
     }
 
-    /// Decides on a delivery. It comes back if the bus stops before its handler could begin.
+    /// Starts the work on a delivery. Returns it if the bus stops before its handler could begin.
     async fn take_up(&self, delivery: Delivery, hands: &mut Hands) -> Option<Delivery> {
-        let desk = &self.desk;
+        let context = &self.context;
         let message = match delivery.message() {
             Ok(message) => message,
             Err(reason) => {
                 let why = DeadLetter::new(reason, 0);
-                desk.put_away(delivery, why);
+                context.dead_letter(delivery, why);
                 return None;
             }
         };
-        let Some(route) = desk.routes.get(message.topic()) else {
-            match desk.unrouted.rule(message, Instant::now()) {
-                Ruling::HandBack(pause) => {
-                    hands.spawn(hand_back_after(Arc::clone(desk), delivery, pause));
+        let Some(route) = context.routes.get(message.topic()) else {
+            match context.unrouted.rule(message, Instant::now()) {
+                Ruling::Requeue(pause) => {
+                    hands.spawn(requeue_after(Arc::clone(context), delivery, pause));
                 }
-                Ruling::GiveUp => {
-                    let (topic, service) = (message.topic(), &desk.service);
+                Ruling::DeadLetter => {
+                    let (topic, service) = (message.topic(), &context.service);
                     let reason = format!("service {service:?} has no handler for topic {topic:?}");
-                    desk.put_away(delivery, DeadLetter::new(reason, 0));
+                    context.dead_letter(delivery, DeadLetter::new(reason, 0));
                 }
             }
             return None;
         };
-        let Some(slot) = desk.slot().await else {
+        let Some(slot) = context.slot().await else {
             return Some(delivery);
         };
-        hands.spawn(work(Arc::clone(desk), delivery, Arc::clone(route), slot));
+        hands.spawn(work(Arc::clone(context), delivery, Arc::clone(route), slot));
         None
     }
 }

@@ -1,58 +1,71 @@
-//! Messages without a route: handed back for a while, because another instance may have one.
+//! Messages without a route: requeued for a while, because another instance may have the route.
+//!
+//! Input: a message for whose topic this instance has no handler, each time it is delivered. State: when each
+//! message came first, and the hopeless topics: a message of theirs has waited in vain. Output: requeue it
+//! after a pause, or dead-letter it.
+//!
+//! ```text
+//!   message:  first seen ── each delivery: Requeue, after a growing pause ──▶ grace over: DeadLetter
+//!   topic:    waits ── a message's grace is over ──▶ hopeless: DeadLetter at once
+//!               ▲                                       │
+//!               └── none of its messages for a grace ───┘
+//! ```
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use crate::{Message, MessageId};
+use crate::{Message, MessageId, lock::lock};
 
-/// Remembers since when messages have been coming without a route here.
+/// Remembers since when messages have come without a route.
 ///
-/// During a rolling deployment the queue is bound to the new topic as soon as the first new instance
-/// is up, and the old ones get their share of it until they are replaced. But once a message has waited
-/// out its grace nobody has the route: then the topic's others do not wait. Each that waits takes a place
-/// of the prefetch from those that can be handled.
+/// During a rolling deployment the queue is bound to a new topic as soon as the first new instance is up, and
+/// the old instances get their share of its messages until they are replaced. Once a message has waited out
+/// its grace, no instance has the route. Then the other messages of the topic do not wait, because each that
+/// waits takes a place of the prefetch from messages that can be handled.
 pub(super) struct Unrouted {
     grace: Duration,
-    seen: Mutex<Seen>,
+    seen: Mutex<Sightings>,
 }
 
 /// What is to be done with a message without a route.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Ruling {
-    /// Hand it back after a pause, so that it does not come again in a hot loop.
-    HandBack(Duration),
-    /// The grace is over: put it away.
-    GiveUp,
+    /// Requeue it after a pause, so that it does not come again in a hot loop.
+    Requeue(Duration),
+    /// The grace is over: dead-letter it.
+    DeadLetter,
 }
 
+/// What has been seen without a route.
 #[derive(Default)]
-struct Seen {
+struct Sightings {
+    /// When each message came first.
     first: HashMap<MessageId, Instant>,
     /// The same, oldest first.
     order: VecDeque<(Instant, MessageId)>,
-    /// The topics nobody has a route for, and when one of their messages came last.
-    given_up: HashMap<Arc<str>, Instant>,
+    /// The topics for which no instance has a route, and when one of their messages came last.
+    hopeless: HashMap<Arc<str>, Instant>,
 }
 
-/// The pause before a message is handed back for the first time.
+/// The pause before a message is requeued for the first time.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
 /// Below RabbitMQ's consumer timeout of 30 minutes.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
-/// How many messages are remembered. One that is forgotten gets a new grace, which loses nothing.
+/// How many messages are remembered. A forgotten message gets a new grace, which loses nothing.
 const LIMIT: usize = 100_000;
 
-/// How many topics are remembered. The messages of others wait out their grace, each for itself.
+/// How many hopeless topics are remembered. Messages of further topics wait out their grace one by one.
 const TOPICS: usize = 1_000;
 
-/// How long after its grace a message is remembered, in case its dead letter is void and it comes
-/// again.
+/// How long after its grace a message is remembered. If its dead letter is void, it comes again and must not
+/// get a second grace.
 const AFTERWARDS: Duration = Duration::from_secs(60);
 
 impl Unrouted {
@@ -63,33 +76,36 @@ impl Unrouted {
         }
     }
 
-    /// Rules on a message that came now.
+    /// Decides what is done with a message that was delivered now.
     pub(super) fn rule(&self, message: &Message, now: Instant) -> Ruling {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.grace.is_zero() || seen.has_given_up(message.topic(), now, self.grace) {
-            return Ruling::GiveUp;
+        let mut seen = lock(&self.seen);
+        if self.grace.is_zero() || seen.is_hopeless(message.topic(), now, self.grace) {
+            return Ruling::DeadLetter;
         }
         let keep = self.grace.saturating_mul(2).saturating_add(AFTERWARDS);
         let age = now.duration_since(seen.first(message.identity(), now, keep));
         let left = self.grace.saturating_sub(age);
         if left.is_zero() {
-            seen.give_up(message.shared_topic(), now, self.grace);
-            Ruling::GiveUp
+            seen.mark_hopeless(message.shared_topic(), now, self.grace);
+            Ruling::DeadLetter
         } else {
-            Ruling::HandBack(self.pause(age).min(left))
+            Ruling::Requeue(self.pause(age).min(left))
         }
     }
 
-    /// As long as the message has been coming already: a short pause first, because the instance that
-    /// has the route may be the next one to get it, then longer ones. Fewer than twenty times within the
-    /// grace: a quorum queue gives up after 20 deliveries by default.
+    /// The pause before a message of this age is requeued: as long as its age, within limits.
+    ///
+    /// Pauses are short at first, because the next instance that gets the message may have the route. Then
+    /// they grow, so that a message is requeued fewer than twenty times within its grace: a quorum queue drops
+    /// or dead-letters a message after 20 deliveries by default.
     fn pause(&self, age: Duration) -> Duration {
         let longest = (self.grace / 8).clamp(FIRST_PAUSE, LONGEST_PAUSE);
         age.clamp(FIRST_PAUSE, longest)
     }
 }
 
-impl Seen {
+impl Sightings {
+    /// When this message came first. Forgets messages older than `keep`.
     fn first(&mut self, id: MessageId, now: Instant, keep: Duration) -> Instant {
         while let Some((when, old)) = self.order.front()
             && (now.duration_since(*when) > keep || self.order.len() > LIMIT)
@@ -103,9 +119,9 @@ impl Seen {
         })
     }
 
-    /// Whether a topic's messages wait no more. For as long as they keep coming within a grace.
-    fn has_given_up(&mut self, topic: &str, now: Instant, grace: Duration) -> bool {
-        match self.given_up.get_mut(topic) {
+    /// Whether a topic's messages no longer wait. It stays so while one comes at least once in a grace.
+    fn is_hopeless(&mut self, topic: &str, now: Instant, grace: Duration) -> bool {
+        match self.hopeless.get_mut(topic) {
             Some(last) if now.duration_since(*last) < grace => {
                 *last = now;
                 true
@@ -114,11 +130,12 @@ impl Seen {
         }
     }
 
-    fn give_up(&mut self, topic: Arc<str>, now: Instant, grace: Duration) {
-        self.given_up
+    /// Notes that no instance has a route for this topic.
+    fn mark_hopeless(&mut self, topic: Arc<str>, now: Instant, grace: Duration) {
+        self.hopeless
             .retain(|_, last| now.duration_since(*last) < grace);
-        if self.given_up.len() < TOPICS {
-            self.given_up.insert(topic, now);
+        if self.hopeless.len() < TOPICS {
+            self.hopeless.insert(topic, now);
         }
     }
 }
@@ -137,32 +154,35 @@ mod tests {
         Message::identified(MessageId::new(), topic, "payload")
     }
 
-    /// One that has waited out its grace.
-    fn given_up(now: Instant) -> Unrouted {
+    /// With one message that has waited out its grace.
+    fn hopeless(now: Instant) -> Unrouted {
         let (unrouted, message) = (Unrouted::new(GRACE), message());
         unrouted.rule(&message, now - GRACE);
-        assert_eq!(unrouted.rule(&message, now), Ruling::GiveUp);
+        assert_eq!(unrouted.rule(&message, now), Ruling::DeadLetter);
         unrouted
     }
 
     #[test]
     fn when_one_has_waited_in_vain_others_of_its_topic_do_not_wait() {
         let now = Instant::now() + GRACE;
-        let unrouted = given_up(now);
+        let unrouted = hopeless(now);
 
-        assert_eq!(unrouted.rule(&message(), now + GRACE / 2), Ruling::GiveUp);
-        assert_eq!(unrouted.rule(&message(), now + GRACE), Ruling::GiveUp);
+        assert_eq!(
+            unrouted.rule(&message(), now + GRACE / 2),
+            Ruling::DeadLetter
+        );
+        assert_eq!(unrouted.rule(&message(), now + GRACE), Ruling::DeadLetter);
         let other = Message::new("order.cancelled", "payload");
-        assert!(matches!(unrouted.rule(&other, now), Ruling::HandBack(_)));
+        assert!(matches!(unrouted.rule(&other, now), Ruling::Requeue(_)));
     }
 
     #[test]
     fn after_a_time_without_any_the_messages_of_a_topic_wait_again() {
         let now = Instant::now() + GRACE;
-        let unrouted = given_up(now);
+        let unrouted = hopeless(now);
 
         let later = unrouted.rule(&message(), now + GRACE);
-        assert!(matches!(later, Ruling::HandBack(_)), "{later:?}");
+        assert!(matches!(later, Ruling::Requeue(_)), "{later:?}");
     }
 
     #[test]
@@ -172,9 +192,9 @@ mod tests {
         unrouted.rule(&Message::new("order.placed", "another"), now + GRACE / 2);
 
         let another = unrouted.rule(&Message::new("order.placed", "another"), now + GRACE);
-        assert!(matches!(another, Ruling::HandBack(_)), "{another:?}");
+        assert!(matches!(another, Ruling::Requeue(_)), "{another:?}");
         let one = unrouted.rule(&Message::new("order.placed", "one"), now + GRACE);
-        assert_eq!(one, Ruling::GiveUp);
+        assert_eq!(one, Ruling::DeadLetter);
     }
 
     #[test]
@@ -183,14 +203,14 @@ mod tests {
         for topic in 0..TOPICS + 10 {
             let message = message_of(&topic.to_string());
             unrouted.rule(&message, now);
-            assert_eq!(unrouted.rule(&message, now + GRACE), Ruling::GiveUp);
+            assert_eq!(unrouted.rule(&message, now + GRACE), Ruling::DeadLetter);
         }
 
-        assert_eq!(unrouted.seen.lock().unwrap().given_up.len(), TOPICS);
+        assert_eq!(unrouted.seen.lock().unwrap().hopeless.len(), TOPICS);
     }
 
     #[test]
-    fn message_is_handed_back_until_its_grace_is_over() {
+    fn message_is_requeued_until_its_grace_is_over() {
         #[track_caller]
         fn check(grace: Duration, age: Duration, expected: &Ruling) {
             let (unrouted, message, now) = (Unrouted::new(grace), message(), Instant::now());
@@ -199,23 +219,23 @@ mod tests {
         }
 
         let ms = Duration::from_millis;
-        check(GRACE, ms(0), &Ruling::HandBack(ms(250)));
-        check(GRACE, ms(4_000), &Ruling::HandBack(ms(4_000)));
-        check(GRACE, ms(260_000), &Ruling::HandBack(ms(37_500)));
-        check(GRACE, ms(295_000), &Ruling::HandBack(ms(5_000)));
-        check(GRACE, GRACE, &Ruling::GiveUp);
-        check(GRACE * 100, GRACE, &Ruling::HandBack(GRACE));
-        check(GRACE * 100, GRACE * 50, &Ruling::HandBack(LONGEST_PAUSE));
-        check(ms(20), ms(0), &Ruling::HandBack(ms(20)));
-        check(ms(0), ms(0), &Ruling::GiveUp);
+        check(GRACE, ms(0), &Ruling::Requeue(ms(250)));
+        check(GRACE, ms(4_000), &Ruling::Requeue(ms(4_000)));
+        check(GRACE, ms(260_000), &Ruling::Requeue(ms(37_500)));
+        check(GRACE, ms(295_000), &Ruling::Requeue(ms(5_000)));
+        check(GRACE, GRACE, &Ruling::DeadLetter);
+        check(GRACE * 100, GRACE, &Ruling::Requeue(GRACE));
+        check(GRACE * 100, GRACE * 50, &Ruling::Requeue(LONGEST_PAUSE));
+        check(ms(20), ms(0), &Ruling::Requeue(ms(20)));
+        check(ms(0), ms(0), &Ruling::DeadLetter);
     }
 
     #[test]
-    fn message_is_handed_back_less_often_than_a_quorum_queue_allows() {
+    fn message_is_requeued_less_often_than_a_quorum_queue_allows() {
         for minutes in 1..=60 {
             let unrouted = Unrouted::new(Duration::from_secs(minutes * 60));
             let (message, mut now, mut times) = (message(), Instant::now(), 0);
-            while let Ruling::HandBack(pause) = unrouted.rule(&message, now) {
+            while let Ruling::Requeue(pause) = unrouted.rule(&message, now) {
                 now += pause;
                 times += 1;
             }
@@ -228,9 +248,9 @@ mod tests {
         let (unrouted, message, now) = (Unrouted::new(GRACE), message(), Instant::now());
         unrouted.rule(&message, now);
 
-        assert_eq!(unrouted.rule(&message, now + GRACE), Ruling::GiveUp);
+        assert_eq!(unrouted.rule(&message, now + GRACE), Ruling::DeadLetter);
         let again = unrouted.rule(&message, now + GRACE * 2 + AFTERWARDS);
-        assert_eq!(again, Ruling::GiveUp);
+        assert_eq!(again, Ruling::DeadLetter);
     }
 
     #[test]

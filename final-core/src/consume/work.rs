@@ -1,4 +1,7 @@
-//! One delivery: from its first attempt to its settlement.
+//! The work on one delivery, from its first attempt to its settlement.
+//!
+//! Input: a delivery, its route, and a slot. Output: the delivery's settlement. What all deliveries share
+//! stands in [`SubscriberContext`].
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -9,40 +12,43 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    attempt::{Verdict, attempt},
+    attempt::{Attempted, attempt},
     retry::Retry,
     stats::ConsumeStats,
     unrouted::Unrouted,
 };
 use crate::{
+    Outcome,
     broker::{DeadLetter, Delivery, Settlement},
     failpoint::{Failpoint, pass},
     router::Route,
 };
 
-/// What all deliveries in hand share.
-pub(super) struct Desk {
+/// What all deliveries in flight share.
+pub(super) struct SubscriberContext {
     pub(super) service: Arc<str>,
+    /// The route of each topic.
     pub(super) routes: HashMap<Arc<str>, Arc<Route>>,
-    /// One for each handler that may run.
+    /// One permit for each handler that may run at once.
     pub(super) slots: Arc<Semaphore>,
     pub(super) retry: Retry,
     pub(super) unrouted: Unrouted,
     pub(super) stats: ConsumeStats,
+    /// Cancelled when the bus stops: no attempt begins after that.
     pub(super) stop: CancellationToken,
 }
 
 /// Tries a delivery until it is settled.
 ///
 /// ```text
-///   attempt ─ done ────────────────────────▶ Ack
-///    ▲   │ └─ rejected, or no retry left ──▶ DeadLetter
-///    │   │ failed: the slot is given up
+///   attempt ─ Done ────────────────────────▶ Ack
+///    ▲   │ └─ Reject, or no retry left ────▶ DeadLetter
+///    │   │ Retry: the slot is free for others
 ///    │   ▼
 ///   pause, then wait for a slot ─ stop ────▶ Requeue
 /// ```
 pub(super) async fn work(
-    desk: Arc<Desk>,
+    context: Arc<SubscriberContext>,
     delivery: Delivery,
     route: Arc<Route>,
     mut slot: OwnedSemaphorePermit,
@@ -54,20 +60,21 @@ pub(super) async fn work(
             return;
         };
         pass(Failpoint::BeforeHandler);
-        let reason = match attempt(&route, message.clone().with_attempt(number)).await {
-            Verdict::Done => {
+        let Attempted { outcome, reason } =
+            attempt(&route, message.clone().with_attempt(number)).await;
+        let pause = match outcome {
+            Outcome::Done => {
                 pass(Failpoint::AfterHandler);
-                return desk.done(delivery);
+                return context.ack(delivery);
             }
-            Verdict::Rejected(reason) => {
-                return desk.put_away(delivery, DeadLetter::new(reason, number));
-            }
-            Verdict::Failed(reason) => reason,
+            Outcome::Retry => context.retry.pause(number, arrived.elapsed()),
+            Outcome::Reject => None,
         };
-        let Some(pause) = desk.retry.pause(number, arrived.elapsed()) else {
-            return desk.put_away(delivery, DeadLetter::new(reason, number));
+        let Some(pause) = pause else {
+            return context.dead_letter(delivery, DeadLetter::new(reason, number));
         };
         tracing::debug!(
+            target: "final::consume",
             topic = message.topic(),
             id = %message.id(),
             attempt = number,
@@ -75,28 +82,32 @@ pub(super) async fn work(
             ?pause,
             "an attempt failed; the message is tried again"
         );
-        desk.stats.retried.add(1);
-        // Others may run meanwhile.
+        context.stats.retried.add(1);
+        // Other handlers may run during the pause.
         drop(slot);
-        match desk.slot_after(pause).await {
+        match context.slot_after(pause).await {
             Some(again) => slot = again,
-            None => return desk.hand_back(delivery),
+            None => return context.requeue(delivery),
         }
         number = number.saturating_add(1);
     }
 }
 
-/// Hands a delivery back after a pause, or when the bus stops.
-pub(super) async fn hand_back_after(desk: Arc<Desk>, delivery: Delivery, pause: Duration) {
+/// Requeues a delivery after a pause, or when the bus stops.
+pub(super) async fn requeue_after(
+    context: Arc<SubscriberContext>,
+    delivery: Delivery,
+    pause: Duration,
+) {
     tokio::select! {
         biased;
-        () = desk.stop.cancelled() => {}
+        () = context.stop.cancelled() => {}
         () = sleep(pause) => {}
     }
-    desk.hand_back(delivery);
+    context.requeue(delivery);
 }
 
-impl Desk {
+impl SubscriberContext {
     /// Waits until a handler may run. `None` if the bus stops before.
     pub(super) async fn slot(&self) -> Option<OwnedSemaphorePermit> {
         if !self.stop.is_cancelled()
@@ -108,11 +119,12 @@ impl Desk {
         tokio::select! {
             biased;
             () = self.stop.cancelled() => None,
-            // Fails only once the semaphore is closed, which nobody does.
+            // It fails only if the semaphore is closed, and nothing closes it.
             slot = slot => slot.ok(),
         }
     }
 
+    /// Waits for the pause and then for a slot. `None` if the bus stops before.
     async fn slot_after(&self, pause: Duration) -> Option<OwnedSemaphorePermit> {
         tokio::select! {
             biased;
@@ -121,26 +133,27 @@ impl Desk {
         }
     }
 
-    pub(super) fn put_away(&self, delivery: Delivery, why: DeadLetter) {
+    pub(super) fn dead_letter(&self, delivery: Delivery, why: DeadLetter) {
         let message = delivery.message().ok();
         tracing::warn!(
+            target: "final::consume",
             service = &*self.service,
             topic = message.map(|message| message.topic()),
             id = message.map(|message| tracing::field::display(message.id())),
             attempts = why.attempts,
             reason = why.reason,
-            "a message goes to the dead letters"
+            "a message is dead-lettered"
         );
         self.stats.dead_lettered.add(1);
         delivery.settle(Settlement::DeadLetter(why));
     }
 
-    fn hand_back(&self, delivery: Delivery) {
+    fn requeue(&self, delivery: Delivery) {
         self.stats.requeued.add(1);
         delivery.settle(Settlement::Requeue);
     }
 
-    fn done(&self, delivery: Delivery) {
+    fn ack(&self, delivery: Delivery) {
         self.stats.handled.add(1);
         delivery.settle(Settlement::Ack);
     }

@@ -9,10 +9,13 @@
 
 mod dialect;
 pub(crate) mod insert;
+mod keyset;
+mod lease;
 pub(crate) mod limits;
 mod lock;
 #[cfg_attr(not(any(feature = "postgres", feature = "mysql")), allow(dead_code))]
 pub(crate) mod lone;
+mod migrations;
 #[cfg(feature = "mysql")]
 mod mysql;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
@@ -35,7 +38,10 @@ use sqlx::{Pool, SqlStr, Transaction, pool::PoolConnection};
 
 pub use self::{
     dialect::{Dialect, Words},
+    keyset::after,
+    lease::Leases,
     lock::MigrationLock,
+    migrations::{Tables, migrate},
     row::{Column, FromCell, FromRow, Kind, Row},
     template::Templates,
     value::Value,
@@ -44,6 +50,8 @@ pub use crate::__database_columns as columns;
 
 /// A result of the database.
 pub type DbResult<T> = Result<T, sqlx::Error>;
+
+pub(crate) use self::migrations::create_versions;
 
 pub(crate) mod sealed {
     pub trait Sealed {}

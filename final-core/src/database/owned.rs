@@ -1,7 +1,7 @@
 //! Work on a connection that must not stop half-way.
 
 use super::DbResult;
-use crate::finishing::Finishing;
+use crate::runtime::finishing::Finishing;
 
 /// Does the work to its end, even if the caller is dropped.
 ///

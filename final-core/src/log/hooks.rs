@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{Message, broker::DeadLetter, crew::panic_text};
+use crate::{Message, broker::DeadLetter, runtime::crew::panic_text};
 
 type ErrorHook = Arc<dyn Fn(&sqlx::Error) + Send + Sync>;
 type HandlerHook = Arc<dyn Fn(&Message, &DeadLetter) + Send + Sync>;

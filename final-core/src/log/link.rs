@@ -20,8 +20,8 @@ use super::{
 use crate::{
     OutboxDatabase,
     broker::{Delivery, Link, LinkState, Outgoing},
-    crew::Crew,
     log::tables::dialect::words,
+    runtime::crew::Crew,
 };
 
 /// The running link.

@@ -28,12 +28,12 @@ use super::{
     table::Table,
 };
 use crate::{
-    counter::Counter,
     database::{
         DbResult, columns,
         limits::{CLAIM_BYTES, micros},
         statement::Arguments,
     },
+    runtime::counter::Counter,
 };
 
 /// How often a claim is tried that others come before. Each of those was a claim that took place.

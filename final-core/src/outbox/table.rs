@@ -127,9 +127,14 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
         }
     }
 
-    /// Deletes up to `most` acked records that are older than `age`. Returns how many.
-    pub(crate) async fn purge_acked(self, age: Duration, most: u32) -> DbResult<u64> {
-        let arguments = vec![("age", micros(age).into()), ("most", most.into())];
+    /// Deletes up to `most` acked records that are older than `age`, after the first `skip` of them, the
+    /// oldest first. Returns how many.
+    pub(crate) async fn purge_acked(self, age: Duration, most: u32, skip: u32) -> DbResult<u64> {
+        let arguments = vec![
+            ("age", micros(age).into()),
+            ("most", most.into()),
+            ("skip", skip.into()),
+        ];
         self.change(&self.statements.purge_acked, arguments).await
     }
 

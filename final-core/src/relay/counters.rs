@@ -1,6 +1,6 @@
-//! Counts what the relay does.
+//! What the relay counts, for `Bus::stats`.
 
-use crate::counter::Counter;
+use crate::runtime::counter::Counter;
 
 /// What the relay has done since the bus started.
 #[derive(Debug, Default)]

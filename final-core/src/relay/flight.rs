@@ -1,9 +1,25 @@
-//! What is in flight: records of this process between their INSERT or claim and their settlement.
+//! The flight: the records that this process has sent or is about to send.
+//!
+//! Input: a record with its slot and the end of its lease, after its COMMIT or its claim; then the broker's
+//! answer. State: one [`Lease`] per record in flight, by message id. Output: answered records, through a
+//! channel to the ackers; and for the renewal the leases that end soon.
+//!
+//! ```text
+//!   enter ─▶ FlightRecord ─ into_outgoing ─▶ with the broker ─ answer ─▶ with an acker ─ settled ─▶ dropped
+//!                                ▲                                        │    │
+//!                                └──────────── sent again alone ──────────┘    └─ refused by the table:
+//!                                                                                 the answer comes again
+//! ```
+//!
+//! Two rules keep a message from being sent twice at once. A record that is in flight does not enter again,
+//! whether a claim or a late hand-over brings it. And the broker's side writes a message only before its
+//! lease ends: the lease is measured by our monotonic clock and begins before the statement that got it was
+//! sent, so it ends before the lease in the table does.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -12,59 +28,58 @@ use std::{
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::window::Slot;
+use super::{claims::OpenClaim, window::Slot};
 use crate::{
     Message,
     broker::{Confirm, Lane, Outgoing, Ticket},
+    lock::lock,
 };
 
-/// The records in flight, by id, and where their answers go.
+/// The records in flight, by message id, and the channel for their answers.
 #[derive(Debug)]
 pub(crate) struct Flight {
+    /// The origin of the times in [`Lease`].
     start: Instant,
     leases: Mutex<HashMap<Uuid, Arc<Lease>>>,
-    answers: mpsc::UnboundedSender<Answer>,
-    finished: Arc<Mutex<Vec<i64>>>,
+    answers: mpsc::UnboundedSender<AnsweredRecord>,
 }
 
-/// Until when a record is surely ours, by our own monotonic clock.
+/// Until when a record is surely ours.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    /// Microseconds after the flight's start.
+    /// Microseconds after the flight's start, so that a renewal needs no lock.
     end: AtomicU64,
+    /// Whether the broker has answered. Such a record is settled soon, so its lease is not renewed.
     answered: AtomicBool,
-    /// What it was claimed with last, if it was.
+    /// The claim that holds the record, until the record is renewed by itself.
     claim: Mutex<Option<Arc<OpenClaim>>>,
 }
 
-/// A claim of which records are in our hands. When the last of them is dropped it is finished.
+/// A record and the broker's answer to it, for the ackers.
 #[derive(Debug)]
-pub(crate) struct OpenClaim {
-    number: i64,
-    finished: Arc<Mutex<Vec<i64>>>,
-}
-
-/// A record and the broker's answer to it.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) held: Box<Held>,
+pub(crate) struct AnsweredRecord {
+    pub(crate) record: Box<FlightRecord>,
     pub(crate) confirm: Confirm,
     /// When to settle it, if not at once.
     pub(crate) due: Option<Instant>,
 }
 
-/// A record in flight with all it needs to be settled. Dropping it takes it out of flight and frees
-/// its slot; unless it was settled in the table, it is claimed again when its lease has run out or its
-/// claim is finished.
+/// A record in flight, with all it needs to be settled.
+///
+/// Dropping it ends its flight and frees its slot. If it was not settled in the table before, the scanner
+/// claims it again when its lease has run out or its claim is finished.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct FlightRecord {
     pub(crate) message: Message,
+    /// How often the broker has answered and not stored it.
     pub(crate) attempts: u32,
+    /// How often the message itself was at fault.
     pub(crate) faults: u32,
     /// Whether it is sent to learn if its parked topic works again.
     pub(crate) probe: bool,
-    /// How often the table did not take what was answered.
+    /// How often the table has refused to settle it.
     pub(crate) refusals: u32,
+    /// When its time to live is over.
     pub(crate) expires: Option<Instant>,
     lease: Arc<Lease>,
     flight: Arc<Flight>,
@@ -72,22 +87,19 @@ pub(crate) struct Held {
 }
 
 impl Flight {
-    pub(crate) fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<Answer>) {
-        // The channel holds no more than there are slots.
+    /// An empty flight, and the receiver of the answers to what will be sent.
+    pub(crate) fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<AnsweredRecord>) {
+        // Each answer has a slot, so the window bounds the channel.
         let (answers, receiver) = mpsc::unbounded_channel();
-        let leases = Mutex::default();
-        (
-            Arc::new(Self {
-                start: Instant::now(),
-                leases,
-                answers,
-                finished: Arc::default(),
-            }),
-            receiver,
-        )
+        let flight = Self {
+            start: Instant::now(),
+            leases: Mutex::default(),
+            answers,
+        };
+        (Arc::new(flight), receiver)
     }
 
-    /// Takes a record into flight, or `None` if it is there already.
+    /// Takes a record into flight. `None` if it is in flight already.
     pub(crate) fn enter(
         self: &Arc<Self>,
         message: Message,
@@ -95,16 +107,15 @@ impl Flight {
         lease_end: Instant,
         expires: Option<Instant>,
         claim: Option<&Arc<OpenClaim>>,
-    ) -> Option<Box<Held>> {
-        use std::collections::hash_map::Entry;
+    ) -> Option<Box<FlightRecord>> {
         let lease = Arc::new(Lease {
             end: AtomicU64::new(self.micros(lease_end)),
             answered: AtomicBool::new(false),
             claim: Mutex::new(claim.map(Arc::clone)),
         });
         match self.leases().entry(message.id().0) {
-            // Whoever comes with it has leased again what is still in our hands.
-            Entry::Occupied(entry) => {
+            // The caller has leased the record anew, so the flying one has that lease and claim too.
+            hash_map::Entry::Occupied(entry) => {
                 let lease = entry.get();
                 lease
                     .end
@@ -114,9 +125,9 @@ impl Flight {
                 }
                 return None;
             }
-            Entry::Vacant(entry) => entry.insert(Arc::clone(&lease)),
+            hash_map::Entry::Vacant(entry) => entry.insert(Arc::clone(&lease)),
         };
-        Some(Box::new(Held {
+        Some(Box::new(FlightRecord {
             message,
             attempts: 0,
             faults: 0,
@@ -132,17 +143,20 @@ impl Flight {
     /// The unanswered records whose lease ends before `then`.
     pub(crate) fn ending_before(&self, then: Instant) -> Vec<(Uuid, Arc<Lease>)> {
         let then = self.micros(then);
-        let due = |lease: &Lease| {
+        let is_ending = |lease: &Lease| {
             !lease.answered.load(Ordering::Relaxed) && lease.end.load(Ordering::Relaxed) < then
         };
         self.leases()
             .iter()
-            .filter(|(_, lease)| due(lease))
+            .filter(|(_, lease)| is_ending(lease))
             .map(|(id, lease)| (*id, Arc::clone(lease)))
             .collect()
     }
 
-    /// Notes that these have been renewed. A record that has left and come again since has another.
+    /// Notes that these leases were renewed and end at `end`.
+    ///
+    /// It takes leases and not ids: a record that was settled and claimed again meanwhile has another lease,
+    /// which this renewal does not concern.
     pub(crate) fn renewed<'a>(
         &self,
         leases: impl IntoIterator<Item = &'a Arc<Lease>>,
@@ -151,39 +165,17 @@ impl Flight {
         let end = self.micros(end);
         for lease in leases {
             lease.end.fetch_max(end, Ordering::Relaxed);
-            // Each has a lease of its own now.
+            // Renewing writes the lease into the record's own row, so it needs its claim no longer.
             *lock(&lease.claim) = None;
         }
     }
 
-    /// Opens a claim of this process: whoever holds on to it keeps it.
-    pub(crate) fn open(&self, number: i64) -> Arc<OpenClaim> {
-        Arc::new(OpenClaim {
-            number,
-            finished: Arc::clone(&self.finished),
-        })
-    }
-
-    /// How many claims there are of which nothing is in our hands any more.
-    pub(crate) fn finished(&self) -> usize {
-        lock(&self.finished).len()
-    }
-
-    /// Those claims, each once.
-    pub(crate) fn take_finished(&self) -> Vec<i64> {
-        std::mem::take(&mut *lock(&self.finished))
-    }
-
-    /// Gives back those that the table could not be told of.
-    pub(crate) fn not_finished(&self, numbers: Vec<i64>) {
-        lock(&self.finished).extend(numbers);
-    }
-
-    /// All ids in flight.
+    /// The ids of all records in flight.
     pub(crate) fn ids(&self) -> Vec<Uuid> {
         self.leases().keys().copied().collect()
     }
 
+    /// Whether no record is in flight.
     pub(crate) fn is_empty(&self) -> bool {
         self.leases().is_empty()
     }
@@ -197,24 +189,15 @@ impl Flight {
     }
 }
 
-/// Every change is one step, so a panic elsewhere leaves nothing half done.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Drop for OpenClaim {
-    fn drop(&mut self) {
-        lock(&self.finished).push(self.number);
-    }
-}
-
-impl Held {
+impl FlightRecord {
+    /// The message's id, which is the key of the record.
     pub(crate) fn id(&self) -> Uuid {
         self.message.id().0
     }
 
-    /// Has its answer come again, because the table did not take it. Its lease is renewed meanwhile, so that
-    /// no other process sends it.
+    /// Has the same answer come again at `due`, because the table refused to settle the record.
+    ///
+    /// The lease is renewed meanwhile, so that no other process sends the message.
     pub(crate) fn settle_at(self: Box<Self>, confirm: Confirm, due: Instant) {
         self.lease.answered.store(false, Ordering::Relaxed);
         self.answer(confirm, Some(due));
@@ -222,15 +205,16 @@ impl Held {
 
     fn answer(self: Box<Self>, confirm: Confirm, due: Option<Instant>) {
         let answers = self.flight.answers.clone();
-        // Without ackers the bus has ended; the record falls out of flight and its lease runs out.
-        let _ = answers.send(Answer {
-            held: self,
+        // It fails when the ackers have ended with their bus. The record is dropped then, and its lease runs
+        // out.
+        let _ = answers.send(AnsweredRecord {
+            record: self,
             confirm,
             due,
         });
     }
 
-    /// Hands it to the broker.
+    /// The message for the broker, with this record as its ticket.
     pub(crate) fn into_outgoing(mut self: Box<Self>, lane: Lane) -> Outgoing {
         self.slot.sent_again();
         self.lease.answered.store(false, Ordering::Relaxed);
@@ -239,7 +223,7 @@ impl Held {
     }
 }
 
-impl Ticket for Held {
+impl Ticket for FlightRecord {
     fn lease_end(&self) -> Instant {
         self.flight.start + Duration::from_micros(self.lease.end.load(Ordering::Relaxed))
     }
@@ -251,32 +235,7 @@ impl Ticket for Held {
     }
 }
 
-/// A message without a record: nobody waits for its confirm, but it has a slot while it is in memory.
-#[derive(Debug)]
-pub(crate) struct Unrecorded {
-    _slot: Slot,
-}
-
-impl Unrecorded {
-    pub(crate) fn new(slot: Slot) -> Self {
-        Self { _slot: slot }
-    }
-}
-
-impl Ticket for Unrecorded {
-    fn lease_end(&self) -> Instant {
-        // Nobody else can have it, so it never ends.
-        Instant::now() + Duration::from_secs(3600)
-    }
-
-    fn wants_confirm(&self) -> bool {
-        false
-    }
-
-    fn settle(self: Box<Self>, _confirm: Confirm) {}
-}
-
-impl Drop for Held {
+impl Drop for FlightRecord {
     fn drop(&mut self) {
         self.flight.leases().remove(&self.message.id().0);
     }
@@ -285,10 +244,15 @@ impl Drop for Held {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::relay::window::{Side, Window};
+    use crate::relay::{
+        claims::OpenClaims,
+        window::{Side, Window},
+    };
 
     /// Takes the same record into flight each time.
-    fn entering(flight: &Arc<Flight>) -> impl Fn(Option<&Arc<OpenClaim>>) -> Option<Box<Held>> {
+    fn entering(
+        flight: &Arc<Flight>,
+    ) -> impl Fn(Option<&Arc<OpenClaim>>) -> Option<Box<FlightRecord>> {
         let (window, message) = (Window::new(8), Message::new("placed", "payload"));
         move |claim| {
             let slot = window.try_take(&message.shared_topic(), 1, Side::Scanner);
@@ -300,33 +264,35 @@ mod tests {
     #[test]
     fn a_hand_over_that_comes_late_leaves_the_record_its_claim() {
         let (flight, _answers) = Flight::new();
+        let claims = OpenClaims::default();
         let enter = entering(&flight);
-        let claim = flight.open(1);
+        let claim = claims.open(1);
         let held = enter(Some(&claim));
         drop(claim);
 
         assert!(enter(None).is_none());
 
-        assert_eq!(flight.finished(), 0);
+        assert_eq!(claims.finished(), 0);
         drop(held);
-        assert_eq!(flight.take_finished(), [1]);
+        assert_eq!(claims.take_finished(), [1]);
     }
 
     /// The answer to the renewal was late: the record had been released, and claimed again.
     #[test]
     fn a_renewal_says_nothing_of_a_record_that_has_left_and_come_again() {
         let (flight, _answers) = Flight::new();
+        let claims = OpenClaims::default();
         let enter = entering(&flight);
         let first = enter(None);
         let ending = flight.ending_before(Instant::now() + Duration::from_secs(1));
         drop(first);
-        let claim = flight.open(1);
+        let claim = claims.open(1);
         let again = enter(Some(&claim));
         drop(claim);
 
         flight.renewed(ending.iter().map(|(_, lease)| lease), Instant::now());
-        assert_eq!((ending.len(), flight.finished()), (1, 0));
+        assert_eq!((ending.len(), claims.finished()), (1, 0));
         drop(again);
-        assert_eq!(flight.take_finished(), [1]);
+        assert_eq!(claims.take_finished(), [1]);
     }
 }

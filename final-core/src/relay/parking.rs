@@ -1,13 +1,19 @@
-//! Topics that cannot be sent to now.
+//! Parked topics: topics to which nothing can be sent now.
 //!
-//! A topic without a queue returns every message with its body. Were its records simply tried again,
-//! a million of them would keep the relay busy for nothing. So the topic is parked: its records
-//! become `unroutable`, out of the scanner's way, and one record a second is sent as a probe.
+//! The broker returns every message of a topic without a queue, with its whole payload. If the relay simply
+//! tried such records again, a million of them would keep it busy for nothing. So the topic is parked: its
+//! records become `unroutable`, the scanner passes over them, and one record a second is sent as a probe.
+//!
+//! Input: the answers of the broker (from the ackers), and the parked topics that stand in the table (from
+//! the scanner). State: for each parked topic when its next probe is due, and the topics that were opened
+//! and whose records are still unroutable in the table. Output: whether a new message is parked at its
+//! INSERT, which topics to probe, and which topics' records to make pending again. Nothing in here asks the
+//! database; `probe.rs` does.
 
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -15,14 +21,17 @@ use std::{
 
 use tokio::time::Instant;
 
+use crate::lock::lock;
+
 /// The pause between two probes of one topic.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A probe that was not answered for so long never will be: whoever had it panicked. Longer than a
-/// confirm takes; two probes at once do no harm.
+/// A probe without an answer for so long will never have one: the task that had it panicked. This is longer
+/// than any confirm takes, and two probes of a topic at once do no harm.
 const FORGOTTEN: Duration = Duration::from_secs(120);
 
-/// Topics beyond this many are not remembered; their records are parked all the same.
+/// How many topics are remembered. Records of further topics are parked all the same, and their topics are
+/// probed when others are open again.
 const MAX_TOPICS: usize = 10_000;
 
 /// The parked topics.
@@ -30,35 +39,48 @@ const MAX_TOPICS: usize = 10_000;
 /// ```text
 ///   open ── unroutable, denied, no answer ──▶ parked ── probe stored, or no record left ──▶ open
 ///                                              │  ▲
-///                                              └──┘ probe answered otherwise: again in a second
+///                                              └──┘ any other answer to the probe: next one in a second
 /// ```
+///
+/// A topic that opens is also noted as opened until a scan has made all its records pending again.
 #[derive(Debug, Default)]
 pub(crate) struct Parking {
-    topics: Mutex<HashMap<Arc<str>, Parked>>,
+    topics: Mutex<HashMap<Arc<str>, ParkedTopic>>,
+    /// How many topics are parked, readable without the lock.
     count: AtomicUsize,
+    /// Open topics whose records are still unroutable in the table.
+    opened: Mutex<Vec<Arc<str>>>,
 }
 
 #[derive(Debug)]
-struct Parked {
-    /// When to probe, or, while probing, to probe all the same.
+struct ParkedTopic {
+    /// When to send a probe. While a probe is out, when to stop waiting for its answer.
     probe_at: Instant,
+    /// Whether a probe is out.
     probing: bool,
 }
 
+impl ParkedTopic {
+    /// No probe is out, and the next is due at `probe_at`.
+    fn waiting_until(probe_at: Instant) -> Self {
+        Self {
+            probe_at,
+            probing: false,
+        }
+    }
+}
+
 impl Parking {
-    /// Whether messages of this topic should go to the table as unroutable.
+    /// Whether new messages of this topic are written to the table as unroutable.
     pub(crate) fn is_parked(&self, topic: &str) -> bool {
-        // Almost always there is none, and then a publish takes no lock.
+        // Almost always no topic is parked, and then a publish takes no lock.
         self.count.load(Ordering::Relaxed) > 0 && self.topics().contains_key(topic)
     }
 
     /// Parks a topic, or ends its probe. True if it was open before.
     pub(crate) fn park(&self, topic: &Arc<str>) -> bool {
         let mut topics = self.topics();
-        let parked = Parked {
-            probe_at: Instant::now() + PROBE_INTERVAL,
-            probing: false,
-        };
+        let parked = ParkedTopic::waiting_until(Instant::now() + PROBE_INTERVAL);
         if topics.len() >= MAX_TOPICS && !topics.contains_key(topic) {
             return false;
         }
@@ -67,17 +89,11 @@ impl Parking {
         is_new
     }
 
-    /// Notes a topic that has unroutable records in the table, to be probed soon.
+    /// Parks a topic that has unroutable records in the table. Its first probe is due at once.
     pub(crate) fn found(&self, topic: &str) {
         let mut topics = self.topics();
         if topics.len() < MAX_TOPICS && !topics.contains_key(topic) {
-            topics.insert(
-                topic.into(),
-                Parked {
-                    probe_at: Instant::now(),
-                    probing: false,
-                },
-            );
+            topics.insert(topic.into(), ParkedTopic::waiting_until(Instant::now()));
             self.count.store(topics.len(), Ordering::Relaxed);
         }
     }
@@ -90,8 +106,8 @@ impl Parking {
         was_parked
     }
 
-    /// Up to `limit` topics whose probe is due, those first that have waited longest; each is probing from
-    /// now on.
+    /// Takes up to `limit` topics whose probe is due, the longest due first. From now on a probe of each is
+    /// out.
     pub(crate) fn to_probe(&self, limit: usize) -> Vec<Arc<str>> {
         let now = Instant::now();
         let mut topics = self.topics();
@@ -110,7 +126,7 @@ impl Parking {
             .collect()
     }
 
-    /// When the next probe is due.
+    /// When the next probe is due. `None` if no topic is parked or a probe of each is out.
     pub(crate) fn next_probe(&self) -> Option<Instant> {
         if self.count.load(Ordering::Relaxed) == 0 {
             return None;
@@ -122,13 +138,10 @@ impl Parking {
             .min()
     }
 
-    /// Ends a probe that told nothing about the topic (the connection was lost, for example).
+    /// Ends a probe whose answer says nothing about the topic, such as a lost connection.
     pub(crate) fn probe_again(&self, topic: &str) {
         if let Some(parked) = self.topics().get_mut(topic) {
-            *parked = Parked {
-                probe_at: Instant::now() + PROBE_INTERVAL,
-                probing: false,
-            };
+            *parked = ParkedTopic::waiting_until(Instant::now() + PROBE_INTERVAL);
         }
     }
 
@@ -137,8 +150,23 @@ impl Parking {
         self.count.load(Ordering::Relaxed)
     }
 
-    fn topics(&self) -> MutexGuard<'_, HashMap<Arc<str>, Parked>> {
-        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Notes that a topic is open and that records of it may still be unroutable in the table.
+    pub(crate) fn mark_opened(&self, topic: Arc<str>) {
+        let mut opened = lock(&self.opened);
+        if !opened.contains(&topic) {
+            opened.push(topic);
+        }
+    }
+
+    /// Takes up to `limit` opened topics. The caller rings the scanner, so that it comes back for the rest.
+    pub(crate) fn take_opened(&self, limit: usize) -> Vec<Arc<str>> {
+        let mut opened = lock(&self.opened);
+        let limit = limit.min(opened.len());
+        opened.drain(..limit).collect()
+    }
+
+    fn topics(&self) -> MutexGuard<'_, HashMap<Arc<str>, ParkedTopic>> {
+        lock(&self.topics)
     }
 }
 
@@ -153,17 +181,12 @@ mod tests {
         topics.iter().for_each(|topic| parking.found(topic));
         let mut probed = std::collections::HashSet::new();
 
-        // Those that were probed are due again before all have been.
+        // Probed topics are due again before all topics have been probed.
         for _ in 0..topics.len().div_ceil(64) {
             let now = Instant::now();
             for topic in parking.to_probe(64) {
-                parking.topics().insert(
-                    Arc::clone(&topic),
-                    Parked {
-                        probe_at: now,
-                        probing: false,
-                    },
-                );
+                let parked = ParkedTopic::waiting_until(now);
+                parking.topics().insert(Arc::clone(&topic), parked);
                 probed.insert(topic);
             }
         }

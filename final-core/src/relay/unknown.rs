@@ -1,4 +1,8 @@
 //! Records of a COMMIT that was not answered.
+//!
+//! Input: the ids of the records, which may be committed, rolled back, or still on their way to the server.
+//! Output: those that are visible are due at once, because a visible record is a committed one. A COMMIT that
+//! takes place even later is found when the lease of its records is over.
 
 use std::time::Duration;
 
@@ -11,8 +15,7 @@ use crate::OutboxDatabase;
 const PAUSE: Duration = Duration::from_millis(200);
 
 impl<DB: OutboxDatabase> Relay<DB> {
-    /// Looks records up as soon as the database answers: what is visible was committed, and is made
-    /// due. A COMMIT that takes place even later is found when the lease is over.
+    /// Makes the visible ones of these records due, as soon as the database answers.
     pub(crate) async fn look_up(&self, ids: Vec<Uuid>) {
         let Ok(table) = self.store.table() else {
             return;
@@ -22,9 +25,10 @@ impl<DB: OutboxDatabase> Relay<DB> {
             self.counters.statements.add(1);
             match table.release(&ids, Duration::ZERO).await {
                 Ok(_) => {
-                    // Also where their leases are over: they are due then.
-                    self.ring();
-                    self.due_in(self.store.lease());
+                    // The ring is also for records whose lease is over already: they are due, and were not
+                    // released here.
+                    self.bell.ring();
+                    self.bell.due_in(self.store.lease());
                     return;
                 }
                 Err(error) => {
@@ -34,7 +38,7 @@ impl<DB: OutboxDatabase> Relay<DB> {
             }
             tokio::select! {
                 () = tokio::time::sleep(PAUSE) => {}
-                () = self.stop_scanner.cancelled() => return,
+                () = self.stopping.taking.cancelled() => return,
             }
         }
     }

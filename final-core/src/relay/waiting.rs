@@ -1,4 +1,7 @@
-//! Claimed records that wait for a slot.
+//! Claimed records that wait for a slot, in the order of their claim within each topic.
+//!
+//! Input: records of a batch that found no slot. Output: each record once, when the caller can send it, or at
+//! the end when the caller releases the rest.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -7,21 +10,24 @@ use std::{
 
 use crate::outbox::Record;
 
-/// Records in a queue per topic, because slots are refused by topic: where the first finds none, those
-/// behind it need not ask, and none overtakes it.
+/// One queue of records per topic.
+///
+/// Slots are refused by topic. So if the first record of a topic finds no slot, the records behind it need not
+/// ask, and none of them overtakes it.
 #[derive(Debug)]
-pub(super) struct Waiting<R = Record>(HashMap<Arc<str>, VecDeque<R>>);
+pub(super) struct WaitingRecords<R = Record>(HashMap<Arc<str>, VecDeque<R>>);
 
-impl<R> Waiting<R> {
+impl<R> WaitingRecords<R> {
     pub(super) fn new() -> Self {
         Self(HashMap::new())
     }
 
+    /// Adds a record behind the others of its topic.
     pub(super) fn push(&mut self, topic: Arc<str>, record: R) {
         self.0.entry(topic).or_default().push_back(record);
     }
 
-    /// Offers each topic's records from the front until one is handed back.
+    /// Offers each topic's records from the front, until `send` returns one because it found no slot.
     pub(super) fn offer(&mut self, mut send: impl FnMut(R) -> Option<R>) {
         self.0.retain(|_, queue| {
             while let Some(record) = queue.pop_front() {
@@ -39,14 +45,17 @@ impl<R> Waiting<R> {
         self.0.contains_key(topic)
     }
 
+    /// How many records wait.
     pub(super) fn len(&self) -> usize {
         self.0.values().map(VecDeque::len).sum()
     }
 
+    /// Whether no record waits.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
+    /// The records that still wait, in order within each topic.
     pub(super) fn into_records(self) -> impl Iterator<Item = R> {
         self.0.into_values().flatten()
     }
@@ -65,7 +74,7 @@ mod tests {
             topics in prop::collection::vec(0..4_usize, 0..40),
             slots in prop::collection::vec([0..4_usize, 0..4, 0..4, 0..4], 0..10),
         ) {
-            let mut waiting = Waiting::new();
+            let mut waiting = WaitingRecords::new();
             for (number, topic) in topics.iter().enumerate() {
                 waiting.push(topic.to_string().into(), (*topic, number));
             }
@@ -80,7 +89,7 @@ mod tests {
                     None
                 });
                 prop_assert_eq!(waiting.len() + sent.len(), topics.len());
-                // Who was refused had no slot left, and who is gone waits no more.
+                // A topic with free slots has no record left, and a topic with none may have some.
                 for (topic, left) in free.iter().enumerate() {
                     prop_assert!(*left == 0 || !waiting.holds(&topic.to_string()));
                 }

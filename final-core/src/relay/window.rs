@@ -1,16 +1,22 @@
-//! The budget of the way out: how many messages may be in flight, and how large they may be together.
+//! The window: how many messages may be in flight at once, and how many bytes they may have together.
+//!
+//! Input: requests for a [`Slot`], each with a topic, a size and a [`Side`]; the answers of the broker; and
+//! whether the table holds a backlog. State: counts of slots and bytes, by side and by topic. Output: a slot
+//! or none, at once. It decides fairness as well as the limit: no topic and no side can use up the window.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use tokio::sync::Notify;
 
+use crate::lock::lock;
+
 /// Payload bytes in flight at once, whatever the number of messages.
 const MAX_BYTES: usize = 32 * 1024 * 1024;
 
-/// Who asks for a slot.
+/// The side that asks for a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     /// A transaction of this process, just before its INSERT.
@@ -21,52 +27,61 @@ pub(crate) enum Side {
 
 /// Hands out [`Slot`]s.
 ///
-/// A slot is reserved before the INSERT or taken after the claim and travels with the record until it
-/// is settled. Nothing is sent without one, so what can be sent again after a crash is bounded by this
-/// alone; in memory are besides a batch of claimed records that wait for a slot, and one ahead of it.
+/// A slot is taken before the INSERT or after the claim, and travels with the record until the record is
+/// settled. Nothing is sent without a slot, so the window alone bounds how many messages can be repeated
+/// after a crash. Memory holds two more batches at most: claimed records that wait for a slot, and the batch
+/// claimed ahead of them.
 ///
 /// ```text
 ///   try_take ──▶ with the broker ── answered ──▶ settling ── dropped ──▶ free
 ///                     ▲  └─ dropped ▶ free           │
-///                     └────────── sent again ────────┘
+///                     └────────── sent_again ────────┘
 /// ```
 ///
-/// The statement that settles a batch can take as long as the broker's confirm. What waits for it is in
-/// nobody's way, so the shares are of what is with the broker:
+/// A slot that is *with the broker* counts against the shares below. One that is *settling* counts against the
+/// limit only: the statement that settles it can take as long as the broker's confirm, and holds up no
+/// other message.
 ///
-/// - while there is a backlog, hand-over leaves a quarter to the scanner; the scanner always leaves
-///   a quarter to hand-over, so that fresh messages stay quick during a drain;
-/// - one topic holds at most a quarter while others are in flight, and half when it is alone, of the
-///   slots and of the bytes: a topic whose queue never confirms can use up the share of neither side.
+/// The shares:
+///
+/// - Hand-over leaves a quarter of the window to the scanner while there is a backlog. The scanner always
+///   leaves a quarter to hand-over, so that fresh messages stay quick while a backlog is sent.
+/// - One topic holds at most a quarter of the slots and of the bytes while others are in flight, and half of
+///   them when it is alone. So a topic whose queue never confirms cannot use up the share of either side.
 #[derive(Debug)]
 pub(crate) struct Window {
     limit: usize,
     used: Mutex<Used>,
+    /// Notified at each slot that no longer counts against a share.
     freed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Used {
-    /// With the broker.
+    /// Messages with the broker.
     slots: usize,
-    /// Answered, and not yet settled in the table.
+    /// Messages that are answered and not yet settled in the table.
     settling: usize,
-    /// Of both.
+    /// Bytes of both.
     bytes: usize,
+    /// Slots with the broker that hand-over has taken.
     hand_over: usize,
+    /// Slots with the broker that the scanner has taken.
     scanner: usize,
-    topics: HashMap<Arc<str>, Share>,
+    /// What each topic has with the broker. A topic that has nothing is not in here.
+    topics: HashMap<Arc<str>, TopicShare>,
+    /// Whether the table holds due records that are not in flight.
     backlog: bool,
 }
 
 /// What one topic has with the broker.
 #[derive(Clone, Copy, Debug, Default)]
-struct Share {
+struct TopicShare {
     slots: usize,
     bytes: usize,
 }
 
-/// The right to have one message in flight. Dropping it gives it back.
+/// The right to have one message in flight. Dropping it frees its place in the window.
 #[derive(Debug)]
 pub(crate) struct Slot {
     window: Arc<Window>,
@@ -77,6 +92,7 @@ pub(crate) struct Slot {
 }
 
 impl Used {
+    /// Counts a slot as with the broker.
     fn send(&mut self, slot: &Slot) {
         self.slots += 1;
         *self.of(slot.side) += 1;
@@ -85,6 +101,7 @@ impl Used {
         share.bytes += slot.bytes;
     }
 
+    /// Counts a slot as no longer with the broker.
     fn answer(&mut self, slot: &Slot) {
         self.slots -= 1;
         *self.of(slot.side) -= 1;
@@ -106,6 +123,7 @@ impl Used {
 }
 
 impl Window {
+    /// A window of `limit` slots.
     pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             limit,
@@ -133,8 +151,8 @@ impl Window {
             Side::HandOver if !used.backlog => self.limit,
             Side::HandOver | Side::Scanner => self.three_quarters(),
         };
-        // A message larger than its topic's share still goes, as the topic's only one, and one larger
-        // than the whole budget as the only one of all.
+        // A message larger than its topic's share of the bytes is sent as the only one of its topic, and one
+        // larger than all bytes as the only one in flight. Otherwise it could never be sent.
         let fits = (used.bytes == 0 || used.bytes + bytes <= MAX_BYTES)
             && (of_topic.slots == 0 || of_topic.bytes + bytes <= topic_bytes);
         let is_full = used.slots + used.settling >= self.limit;
@@ -154,7 +172,7 @@ impl Window {
         Some(slot)
     }
 
-    /// How many slots the scanner could take now, if no topic stood in the way.
+    /// How many slots the scanner could take now, if no topic had reached its share.
     pub(crate) fn free_for_scanner(&self) -> usize {
         let used = self.used();
         if used.bytes >= MAX_BYTES {
@@ -174,17 +192,19 @@ impl Window {
         self.quarter().min(batch).max(1)
     }
 
-    /// Waits until a slot is given back. Enable it before looking at what is free.
+    /// Waits until a slot is freed or answered.
+    ///
+    /// Make the future before looking at what is free. Then a slot freed in between ends the wait.
     pub(crate) fn freed(&self) -> tokio::sync::futures::Notified<'_> {
         self.freed.notified()
     }
 
-    /// Says whether the table holds due records that are not in flight.
+    /// Notes whether the table holds due records that are not in flight.
     pub(crate) fn set_backlog(&self, backlog: bool) {
         self.used().backlog = backlog;
     }
 
-    /// How many messages are in flight, those included that are being settled.
+    /// How many messages are in flight, including those that are being settled.
     pub(crate) fn in_flight(&self) -> usize {
         let used = self.used();
         used.slots + used.settling
@@ -203,13 +223,12 @@ impl Window {
     }
 
     fn used(&self) -> MutexGuard<'_, Used> {
-        // Counters stay true even if a thread panicked elsewhere while it held them.
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.used)
     }
 }
 
 impl Slot {
-    /// Notes that the broker has answered: another message may go in its place.
+    /// Notes that the broker has answered. Another message of its topic and side may be sent now.
     pub(super) fn answered(&mut self) {
         if self.is_answered {
             return;
@@ -222,7 +241,7 @@ impl Slot {
         self.window.freed.notify_waiters();
     }
 
-    /// Notes that the message goes to the broker again, whatever its share.
+    /// Notes that the message goes to the broker again, even beyond its topic's share.
     pub(super) fn sent_again(&mut self) {
         if !self.is_answered {
             return;
@@ -249,192 +268,4 @@ impl Drop for Slot {
 }
 
 #[cfg(test)]
-mod tests {
-    use futures::FutureExt;
-
-    use super::*;
-
-    fn topic(name: &str) -> Arc<str> {
-        name.into()
-    }
-
-    fn take(window: &Arc<Window>, name: &str, side: Side, wanted: usize) -> Vec<Slot> {
-        (0..wanted)
-            .map_while(|_| window.try_take(&topic(name), 1, side))
-            .collect()
-    }
-
-    #[test]
-    fn a_dropped_slot_is_free_again() {
-        let window = Window::new(1);
-        let slot = window.try_take(&topic("a"), 10, Side::HandOver);
-        assert!(slot.is_some());
-        assert!(window.try_take(&topic("a"), 10, Side::HandOver).is_none());
-        drop(slot);
-        assert!(window.try_take(&topic("a"), 10, Side::HandOver).is_some());
-    }
-
-    #[test]
-    fn a_topic_may_send_on_while_its_answers_are_settled_until_the_window_is_full() {
-        let window = Window::new(100);
-        let mut settling = take(&window, "a", Side::HandOver, 1000);
-        assert_eq!(settling.len(), 50);
-        settling.iter_mut().for_each(Slot::answered);
-        let sent = take(&window, "a", Side::HandOver, 1000);
-        assert_eq!((sent.len(), window.in_flight()), (50, 100));
-        drop(settling);
-        assert_eq!(window.in_flight(), 50);
-    }
-
-    /// And not only when the record is settled, which takes a statement.
-    #[test]
-    fn a_wait_for_a_slot_ends_when_the_broker_answers() {
-        let window = Window::new(1);
-        let mut slot = window.try_take(&topic("a"), 1, Side::HandOver).unwrap();
-        let mut freed = std::pin::pin!(window.freed());
-        assert!(freed.as_mut().now_or_never().is_none());
-        slot.answered();
-        assert!(freed.now_or_never().is_some());
-    }
-
-    #[test]
-    fn a_message_that_is_sent_again_counts_as_with_the_broker() {
-        let window = Window::new(4);
-        let mut slots = take(&window, "a", Side::HandOver, 4);
-        assert_eq!(slots.len(), 2, "half of the window");
-        slots.iter_mut().for_each(Slot::answered);
-        slots.iter_mut().for_each(Slot::sent_again);
-        assert!(window.try_take(&topic("a"), 1, Side::HandOver).is_none());
-        assert_eq!(window.in_flight(), 2);
-    }
-
-    #[test]
-    fn hand_over_leaves_a_quarter_to_the_scanner_while_there_is_a_backlog() {
-        let window = Window::new(100);
-        window.set_backlog(true);
-        let slots: Vec<_> = (0..4)
-            .flat_map(|n| take(&window, &n.to_string(), Side::HandOver, 25))
-            .collect();
-        assert_eq!(slots.len(), 75);
-        assert_eq!(take(&window, "x", Side::Scanner, 100).len(), 25);
-    }
-
-    #[test]
-    fn the_scanner_leaves_a_quarter_to_hand_over() {
-        let window = Window::new(100);
-        let slots: Vec<_> = (0..4)
-            .flat_map(|n| take(&window, &n.to_string(), Side::Scanner, 25))
-            .collect();
-        assert_eq!(slots.len(), 75);
-        assert_eq!(window.free_for_scanner(), 0);
-    }
-
-    #[test]
-    fn a_topic_alone_cannot_fill_the_window() {
-        let window = Window::new(100);
-        let stuck = take(&window, "stuck", Side::HandOver, 1000);
-        assert_eq!(stuck.len(), 50);
-        assert_eq!(take(&window, "other", Side::HandOver, 1000).len(), 25);
-    }
-
-    #[test]
-    fn a_topic_holds_a_quarter_while_others_are_in_flight() {
-        let window = Window::new(100);
-        let _other = take(&window, "other", Side::HandOver, 1);
-        assert_eq!(take(&window, "stuck", Side::HandOver, 1000).len(), 25);
-    }
-
-    #[test]
-    fn a_topic_of_large_messages_leaves_bytes_to_the_others() {
-        let window = Window::new(1_000);
-        let large = MAX_BYTES / 64;
-        let take = |name: &str| {
-            let slots = std::iter::from_fn(|| window.try_take(&topic(name), large, Side::HandOver));
-            slots.collect::<Vec<_>>()
-        };
-
-        let stuck = take("stuck");
-        let other = take("other");
-
-        assert_eq!((stuck.len(), other.len()), (32, 16));
-    }
-
-    #[test]
-    fn bytes_bound_the_window_and_one_huge_message_still_goes() {
-        let window = Window::new(100);
-        let huge = window.try_take(&topic("a"), MAX_BYTES * 2, Side::HandOver);
-        assert!(huge.is_some());
-        assert!(window.try_take(&topic("b"), 1, Side::HandOver).is_none());
-        assert_eq!(window.free_for_scanner(), 0);
-        drop(huge);
-        assert!(window.try_take(&topic("b"), 1, Side::HandOver).is_some());
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn what_is_taken_and_given_back_always_adds_up(
-            steps in proptest::collection::vec((0..5_u8, 0..3_usize, proptest::bool::ANY), 1..300),
-            limit in 1..40_usize,
-        ) {
-            let window = Window::new(limit);
-            let mut held = Vec::new();
-            for (what, name, scanner) in steps {
-                let side = if scanner { Side::Scanner } else { Side::HandOver };
-                match what {
-                    0..3 => held.extend(window.try_take(&topic(&name.to_string()), 100, side)),
-                    3 if !held.is_empty() => {
-                        let at = name % held.len();
-                        match scanner {
-                            true => { held.swap_remove(at); }
-                            false => held[at].answered(),
-                        }
-                    }
-                    3 => {}
-                    _ => window.set_backlog(scanner),
-                }
-                proptest::prop_assert!(held.len() <= limit);
-                proptest::prop_assert_eq!(window.in_flight(), held.len());
-            }
-            held.iter_mut().step_by(2).for_each(Slot::sent_again);
-            held.clear();
-            let used = window.used();
-            proptest::prop_assert_eq!((used.slots, used.settling, used.bytes, used.hand_over, used.scanner, used.topics.len()), (0, 0, 0, 0, 0, 0));
-        }
-
-        #[test]
-        fn no_side_and_no_topic_ever_has_more_than_its_share(
-            steps in proptest::collection::vec((0..9_u8, 0..6_usize, proptest::bool::ANY), 1..300),
-            limit in 4..40_usize,
-        ) {
-            let window = Window::new(limit);
-            let mut held = Vec::new();
-            let mut backlog = false;
-            for (what, name, scanner) in steps {
-                let side = if scanner { Side::Scanner } else { Side::HandOver };
-                let topic = topic(&name.to_string());
-                match what {
-                    0..7 => {
-                        let Some(slot) = window.try_take(&topic, 1, side) else {
-                            continue;
-                        };
-                        held.push(slot);
-                        let used = window.used();
-                        proptest::prop_assert!(used.scanner <= limit - limit / 4);
-                        if backlog && !scanner {
-                            proptest::prop_assert!(used.hand_over <= limit - limit / 4);
-                        }
-                        let share = if used.topics.len() == 1 { limit / 2 } else { limit / 4 };
-                        proptest::prop_assert!(used.topics[&topic].slots <= share);
-                    }
-                    7 if !held.is_empty() => { held.swap_remove(name % held.len()); }
-                    _ => {
-                        backlog = scanner;
-                        window.set_backlog(backlog);
-                    }
-                }
-                let free = window.free_for_scanner();
-                proptest::prop_assert!(free + window.in_flight() <= limit);
-            }
-        }
-    }
-}
+mod tests;

@@ -25,7 +25,7 @@ impl tracing::field::Visit for Fields<'_> {
 
 impl tracing::Subscriber for Recorder {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        metadata.target().starts_with("final_core::middleware")
+        metadata.target() == "final::consume"
     }
 
     fn new_span(&self, span: &tracing::span::Attributes<'_>) -> tracing::span::Id {

@@ -1,4 +1,4 @@
-//! Breaks everything on purpose and shows what became of the messages.
+//! Breaks everything on purpose, and shows whether every message was handled.
 //!
 //! `cargo xtask chaos [--minutes N] [--seed S] [--database postgres|mariadb] [--transport rabbitmq|log]`
 
@@ -6,11 +6,14 @@ use std::{process::ExitCode, time::Duration};
 
 use final_tests::{
     Error,
-    chaos::{Kind, Plan, Transport, run},
+    chaos::{DatabaseKind, Plan, Transport, run},
 };
 
 const USAGE: &str = "chaos [--minutes N] [--seed S] [--database postgres|mariadb] \
                      [--transport rabbitmq|log]";
+
+/// New messages have to flow again within this time after a fault.
+const RECOVERY: Duration = Duration::from_secs(10);
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
@@ -55,8 +58,8 @@ fn plan() -> Result<Plan, Error> {
         match (arg.as_str(), value.as_str()) {
             ("--minutes", _) => minutes = Some(number()?),
             ("--seed", _) => seed = number()?,
-            ("--database", "postgres") => database = Some(Kind::Postgres),
-            ("--database", "mariadb") => database = Some(Kind::MariaDb),
+            ("--database", "postgres") => database = Some(DatabaseKind::Postgres),
+            ("--database", "mariadb") => database = Some(DatabaseKind::MariaDb),
             ("--transport", "rabbitmq") => transport = Transport::RabbitMq,
             ("--transport", "log") => transport = Transport::Log,
             _ => {
@@ -71,6 +74,7 @@ fn plan() -> Result<Plan, Error> {
         Transport::RabbitMq => Plan::short(seed),
         Transport::Log => Plan::short_on_log(seed),
     };
+    plan.recovers_within = RECOVERY;
     if let Some(minutes) = minutes {
         plan.time = Duration::from_secs(60 * minutes);
         plan.long_outages = true;

@@ -32,7 +32,7 @@ async fn main() -> Result<(), AnyError> {
         let bus = bus.clone();
         tokio::spawn(async move {
             for number in first + writer * 1_000_000.. {
-                // One that fails tells its caller, and the table knows.
+                // A failed publish is the caller's concern; the table says whether the order exists.
                 let _ = place(&bus, number).await;
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }

@@ -1,4 +1,4 @@
-//! A process of the chaos run, to be broken: it sells or handles, and keeps a journal.
+//! A worker process of the chaos run: it sells or handles, and keeps a journal.
 //!
 //! `worker JOB`, with a `Job` as JSON; orders come on standard input.
 

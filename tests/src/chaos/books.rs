@@ -1,4 +1,4 @@
-//! All journals together.
+//! The books: all journals read together, and compared with the tables at the end.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -8,15 +8,15 @@ use std::{
 use super::{
     journal::{Entry, Handled, Reader},
     now,
-    work::Mood,
+    work::Behavior,
 };
 use crate::{Error, Result};
 
-/// What became of every sale and every message.
+/// The state of every sale and every message, as the journals tell it.
 #[derive(Debug, Default)]
 pub(crate) struct Books {
     journals: Vec<(u32, Reader)>,
-    /// Sales their callers know to be committed.
+    /// Sales whose callers were told that they are committed.
     committed: HashMap<i64, Committed>,
     rolled_back: HashSet<i64>,
     pub(super) unknown: u64,
@@ -24,17 +24,17 @@ pub(crate) struct Books {
     /// The first run of each message that was handled.
     handled: HashMap<(i64, u8), First>,
     pub(super) repeats: Vec<Repeat>,
-    /// Committed messages that have to be handled at once and are not yet, by sale.
+    /// Committed messages that are not handled yet, by sale.
     open: BTreeMap<i64, Open>,
-    /// By seller: when sales were committed and when the last prompt message of each was handled.
+    /// For each seller: when each sale was committed, and when its last message without a delay was handled.
     flow: HashMap<u32, Vec<(u64, u64)>>,
-    /// By keeper: when it handled something.
+    /// For each subscriber: the times at which it handled something.
     runs: HashMap<u32, Vec<u64>>,
     pub(super) early: u64,
     pub(super) other_id: u64,
-    /// Sellers that have been told to hold and have.
+    /// Sellers that have confirmed that they hold.
     pub(super) held: HashSet<u32>,
-    /// Workers that did not come by the place they should die at.
+    /// Workers that did not reach the place at which they were to die.
     pub(super) missed: u64,
     /// Shutdowns that ran out of time while something else was broken.
     pub(super) late: u64,
@@ -45,7 +45,7 @@ pub(crate) struct Books {
 #[derive(Debug)]
 struct First {
     id: String,
-    keeper: u32,
+    subscriber: u32,
 }
 
 /// A further run of a message.
@@ -66,15 +66,15 @@ struct Committed {
 struct Open {
     seller: u32,
     at: u64,
-    /// One bit for each prompt message that is not handled yet.
+    /// One bit for each message without a delay that is not handled yet.
     prompt: u8,
-    /// The same for those that are late on purpose; poison is in neither.
+    /// The same for messages that are late on purpose. Messages whose handler always fails are in neither.
     late: u8,
 }
 
-/// What the tables say in the end, against the journals.
+/// The comparison of the tables at the end with the journals.
 #[derive(Debug, Default)]
-pub(crate) struct Verdict {
+pub(crate) struct Comparison {
     pub(super) committed: u64,
     pub(super) rolled_back: u64,
     pub(super) messages: u64,
@@ -82,17 +82,17 @@ pub(crate) struct Verdict {
     pub(super) poison: u64,
     pub(super) lost: Vec<(i64, u8)>,
     pub(super) invented: Vec<(i64, u8)>,
-    /// Sales that are not there although their caller was told so, or the other way round.
+    /// Sales whose caller was told the opposite of what the table has.
     pub(super) belied: Vec<i64>,
 }
 
 impl Books {
-    /// Reads this worker's journal from now on.
+    /// Adds the journal of a worker.
     pub(super) fn follow(&mut self, born: u32, journal: PathBuf) {
         self.journals.push((born, Reader::new(journal)));
     }
 
-    /// Reads what has been written since the last time.
+    /// Reads the new lines of all journals.
     pub(super) fn read(&mut self) -> Result<()> {
         let mut entries = Vec::new();
         for (born, journal) in &mut self.journals {
@@ -135,9 +135,9 @@ impl Books {
             late: 0,
         };
         for index in 0..messages {
-            let mood = Mood::of(sale, index);
-            if mood.is_poison() || self.handled.contains_key(&(sale, index)) {
-            } else if Mood::delay(sale, index).is_zero() && matches!(mood, Mood::Good) {
+            let behavior = Behavior::of(sale, index);
+            if behavior.is_poison() || self.handled.contains_key(&(sale, index)) {
+            } else if Behavior::delay(sale, index).is_zero() && matches!(behavior, Behavior::Good) {
                 open.prompt |= 1 << index;
             } else {
                 open.late |= 1 << index;
@@ -151,7 +151,7 @@ impl Books {
         }
     }
 
-    fn handle(&mut self, keeper: u32, handled: Handled) {
+    fn handle(&mut self, subscriber: u32, handled: Handled) {
         let Handled {
             sale,
             index,
@@ -159,18 +159,18 @@ impl Books {
             early,
             at,
         } = handled;
-        self.runs.entry(keeper).or_default().push(at);
+        self.runs.entry(subscriber).or_default().push(at);
         self.early += u64::from(early);
         if let Some(first) = self.handled.get(&(sale, index)) {
             let seller = u32::try_from(sale >> 32).unwrap_or(0);
             self.repeats.push(Repeat {
                 at,
-                workers: [seller, first.keeper],
+                workers: [seller, first.subscriber],
             });
             self.other_id += u64::from(first.id != id);
             return;
         }
-        self.handled.insert((sale, index), First { id, keeper });
+        self.handled.insert((sale, index), First { id, subscriber });
         let Some(open) = self.open.get_mut(&sale) else {
             return;
         };
@@ -195,14 +195,14 @@ impl Books {
     /// When sales committed by this seller after `since` were first handled.
     pub(super) fn sold_after(&self, seller: u32, since: u64) -> Option<u64> {
         let flow = self.flow.get(&seller)?.iter().rev();
-        // Sales overlap, so they are not in order; a thousand are more than overlap.
+        // Sales overlap, so their times are not sorted. Far fewer than a thousand overlap.
         let new = flow.take(1_000).filter(|(committed, _)| *committed > since);
         new.map(|(_, handled)| *handled).min()
     }
 
-    /// When this keeper first handled something after `since`.
-    pub(super) fn kept_after(&self, keeper: u32, since: u64) -> Option<u64> {
-        let runs = self.runs.get(&keeper)?;
+    /// When this subscriber first handled something after `since`.
+    pub(super) fn handled_after(&self, subscriber: u32, since: u64) -> Option<u64> {
+        let runs = self.runs.get(&subscriber)?;
         runs.iter()
             .rev()
             .take(1_000)
@@ -218,10 +218,10 @@ impl Books {
             .all(|open| open.at > then || open.prompt == 0)
     }
 
-    /// How many messages of these sales are to be handled and were not.
+    /// How many messages of these sales are still to be handled.
     pub(super) fn unhandled(&self, sales: &[(i64, i64)]) -> usize {
         let is_open = |message: &(i64, u8)| {
-            !Mood::of(message.0, message.1).is_poison() && !self.handled.contains_key(message)
+            !Behavior::of(message.0, message.1).is_poison() && !self.handled.contains_key(message)
         };
         messages(sales).filter(is_open).count()
     }
@@ -231,17 +231,17 @@ impl Books {
     }
 
     /// Compares with the sales in the table and the dead letters.
-    pub(super) fn check(&self, sales: &[(i64, i64)], dead: &HashSet<(i64, u8)>) -> Verdict {
-        let mut verdict = Verdict {
+    pub(super) fn check(&self, sales: &[(i64, i64)], dead: &HashSet<(i64, u8)>) -> Comparison {
+        let mut verdict = Comparison {
             committed: sales.len() as u64,
             rolled_back: self.rolled_back.len() as u64,
             handled: self.handled.len() as u64,
-            ..Verdict::default()
+            ..Comparison::default()
         };
         let table: HashMap<i64, i64> = sales.iter().copied().collect();
         for message in messages(sales) {
             verdict.messages += 1;
-            let is_poison = Mood::of(message.0, message.1).is_poison();
+            let is_poison = Behavior::of(message.0, message.1).is_poison();
             verdict.poison += u64::from(is_poison);
             let is_there = if is_poison {
                 dead.contains(&message)
@@ -288,7 +288,8 @@ mod tests {
     fn plain() -> i64 {
         let is_plain = |sale: &i64| {
             (0..2).all(|index| {
-                Mood::of(*sale, index) == Mood::Good && Mood::delay(*sale, index).is_zero()
+                Behavior::of(*sale, index) == Behavior::Good
+                    && Behavior::delay(*sale, index).is_zero()
             })
         };
         (1..1_000).find(is_plain).unwrap()
@@ -379,7 +380,7 @@ mod tests {
         books.enter(2, handled(sale, 1, "b", 9));
         assert_eq!(books.sold_after(1, 4), Some(9));
         assert_eq!(books.sold_after(1, 5), None);
-        assert_eq!(books.kept_after(2, 6), Some(9));
+        assert_eq!(books.handled_after(2, 6), Some(9));
         assert!(books.open.is_empty());
     }
 }

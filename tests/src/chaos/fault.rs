@@ -1,10 +1,10 @@
-//! What can be broken.
+//! The faults.
 
 use std::fmt;
 
 use super::{
     plan::Transport,
-    work::{COMMIT_AFTER, CONFIRM_WINDOW, PREFETCH, Place},
+    work::{COMMIT_AFTER, CONFIRM_WINDOW, KillPlace, PREFETCH},
 };
 
 /// A fault.
@@ -12,8 +12,8 @@ use super::{
 pub(crate) enum Fault {
     /// SIGKILL at any moment; a new process takes its place.
     Killed(Who),
-    /// SIGKILL at this very place.
-    KilledAt(Place),
+    /// SIGKILL at this place of the code.
+    KilledAt(KillPlace),
     /// SIGSTOP for longer than the lease.
     Paused(Who),
     /// A clean shutdown, and a new process.
@@ -22,12 +22,12 @@ pub(crate) enum Fault {
     Joined(Who),
     /// A worker whose wall clock is five minutes off.
     ClockOff(Who),
-    /// All connections of a seller's pool are held by others.
+    /// Somebody else holds all connections of a seller's pool.
     PoolExhausted,
     Server(End, Outage),
     MemoryAlarm,
     DiskAlarm,
-    /// The broker refuses (nacks) what the queue has no room for.
+    /// The broker refuses (nacks) messages for which the queue has no room.
     QueueFull,
     QueueDeleted,
     ExchangeDeleted,
@@ -39,7 +39,7 @@ pub(crate) enum Fault {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Who {
     Seller,
-    Keeper,
+    Subscriber,
 }
 
 /// A server, seen from a worker.
@@ -71,15 +71,15 @@ pub(crate) enum Wire {
     AnswersClosed,
 }
 
-const WHO: [Who; 2] = [Who::Seller, Who::Keeper];
+const WHO: [Who; 2] = [Who::Seller, Who::Subscriber];
 const ENDS: [End; 2] = [End::Database, End::Broker];
-const PLACES: [Place; 6] = [
-    Place::AfterInsert,
-    Place::AfterCommit,
-    Place::AfterPublish,
-    Place::AfterConfirm,
-    Place::BeforeHandler,
-    Place::AfterHandler,
+const PLACES: [KillPlace; 6] = [
+    KillPlace::AfterInsert,
+    KillPlace::AfterCommit,
+    KillPlace::AfterPublish,
+    KillPlace::AfterConfirm,
+    KillPlace::BeforeHandler,
+    KillPlace::AfterHandler,
 ];
 const OUTAGES: [Outage; 4] = [
     Outage::Killed,
@@ -103,8 +103,8 @@ impl Fault {
         let mut all = Self::with_rabbitmq();
         if transport == Transport::Log {
             all.retain(|fault| !fault.needs_rabbitmq());
-            // The lanes of a group move from one to the other.
-            all.push(Self::Joined(Who::Keeper));
+            // The lanes of the group move from one member to another.
+            all.push(Self::Joined(Who::Subscriber));
         }
         all
     }
@@ -116,7 +116,7 @@ impl Fault {
             | Self::QueueFull
             | Self::QueueDeleted
             | Self::ExchangeDeleted
-            | Self::KilledAt(Place::AfterPublish | Place::AfterConfirm) => true,
+            | Self::KilledAt(KillPlace::AfterPublish | KillPlace::AfterConfirm) => true,
             Self::Server(end, _) | Self::Wire(end, _) => end == End::Broker,
             _ => false,
         }
@@ -148,26 +148,31 @@ impl Fault {
         all
     }
 
-    /// Whether it can be told apart from others at the same time: what an operator deletes takes
-    /// messages with it unless all is quiet before.
+    /// Whether the fault may come together with others. Deleting a queue or an exchange deletes messages,
+    /// unless everything is quiet before.
     pub(crate) fn mixes(self) -> bool {
         !matches!(self, Self::QueueDeleted | Self::ExchangeDeleted)
     }
 
-    /// How many messages it may repeat, with so many workers of each kind: a window of each one
+    /// How many messages the fault may repeat, with so many workers of each kind: one window for each worker
     /// that it hits.
-    pub(crate) fn may_repeat(self, transport: Transport, sellers: usize, keepers: usize) -> usize {
+    pub(crate) fn may_repeat(
+        self,
+        transport: Transport,
+        sellers: usize,
+        subscribers: usize,
+    ) -> usize {
         let (out, back) = match transport {
             Transport::RabbitMq => (CONFIRM_WINDOW, usize::from(PREFETCH)),
-            // Who publishes has nothing to do twice; who handles repeats what it has in hand and
-            // what is not written down yet.
+            // A publisher repeats nothing. A subscriber repeats the messages in flight and those whose
+            // progress is not written yet.
             Transport::Log => (0, usize::from(PREFETCH) + COMMIT_AFTER),
         };
         match self {
             Self::Restarted(_) | Self::Joined(_) | Self::ClockOff(_) => 0,
             Self::Killed(Who::Seller) | Self::Paused(Who::Seller) | Self::PoolExhausted => out,
-            Self::Killed(Who::Keeper) | Self::Paused(Who::Keeper) => back,
-            Self::KilledAt(Place::BeforeHandler | Place::AfterHandler) => back,
+            Self::Killed(Who::Subscriber) | Self::Paused(Who::Subscriber) => back,
+            Self::KilledAt(KillPlace::BeforeHandler | KillPlace::AfterHandler) => back,
             Self::KilledAt(_) => out,
             Self::Wire(..) => out.max(back),
             Self::Server(..)
@@ -175,7 +180,7 @@ impl Fault {
             | Self::DiskAlarm
             | Self::QueueFull
             | Self::QueueDeleted
-            | Self::ExchangeDeleted => sellers * out + keepers * back,
+            | Self::ExchangeDeleted => sellers * out + subscribers * back,
         }
     }
 }
@@ -206,12 +211,12 @@ impl fmt::Display for Who {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Seller => "publisher",
-            Self::Keeper => "subscriber",
+            Self::Subscriber => "subscriber",
         })
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for KillPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::AfterInsert => "between INSERT and COMMIT",

@@ -1,7 +1,7 @@
 //! What a worker has done, one line each.
 //!
-//! A line is written by one `write` before the worker goes on, so a kill loses no more than the line
-//! it is about to write, and a kill is all that happens to this machine.
+//! The worker writes each line with one `write` before it goes on, so a kill loses at most the line that was
+//! about to be written. The machine itself is never switched off.
 
 use std::{
     fs::File,
@@ -15,13 +15,13 @@ use std::{
 pub(crate) enum Entry {
     /// The bus has started.
     Started,
-    /// It was told to hold, and none of its callers is in the middle of a sale any more.
+    /// The worker was told to hold, and all of its open sales have ended.
     Held,
     /// The caller was told that the sale is committed.
     Committed { sale: i64, messages: u8, at: u64 },
-    /// The caller was told that it is not.
+    /// The caller was told that the sale is rolled back.
     RolledBack { sale: i64 },
-    /// The caller was told that nobody knows.
+    /// The caller was told that the outcome of the COMMIT is unknown.
     Unknown { sale: i64 },
     /// The caller went away before it was told.
     Dropped { sale: i64 },
@@ -29,7 +29,7 @@ pub(crate) enum Entry {
     Handled(Handled),
 }
 
-/// A handler run that came to its end.
+/// A handler run that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Handled {
     pub(crate) sale: i64,
@@ -68,7 +68,7 @@ impl Reader {
         Self { path, read: 0 }
     }
 
-    /// The whole lines that have come since the last look; an unwritten file has none.
+    /// The whole lines since the last read. A file that does not exist yet has none.
     pub(crate) fn more(&mut self) -> io::Result<Vec<Entry>> {
         let mut file = match File::open(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -1,17 +1,17 @@
-//! A workload that is broken on purpose, and books that show what became of every message.
+//! A workload that is broken on purpose, and books that show whether every message was handled.
 //!
 //! ```text
 //! plan      a seed's schedule of faults
 //! fault     the list of what can be broken
 //! stage     servers, wires and worker processes, and how each fault is done to them
-//! work      what runs inside a worker process: sellers that write, keepers that handle
+//! work      what runs inside a worker process: sellers that write, subscribers that handle
 //! journal   what a worker has done, in a file of its own that no server knows of
 //! books     all journals together: what is lost, invented, repeated, late or stuck
 //! report    the table at the end
 //! ```
 //!
-//! A sale is a row of the business and one to five messages in one transaction. Whether a sale
-//! exists is asked of the table at the end; whether a message was handled, of the journals.
+//! A sale is one row and one to five messages in one transaction. At the end the table says which sales
+//! exist, and the journals say which messages were handled.
 
 mod books;
 mod fault;
@@ -22,7 +22,7 @@ mod run;
 mod stage;
 pub mod work;
 
-pub use plan::{Kind, Plan, Transport};
+pub use plan::{DatabaseKind, Plan, Transport};
 pub use report::Report;
 pub use run::run;
 

@@ -1,4 +1,4 @@
-//! A seed's schedule.
+//! The schedule of a seed.
 
 use std::time::Duration;
 
@@ -15,18 +15,21 @@ pub struct Plan {
     /// Chooses the faults, their targets and their lengths.
     pub seed: u64,
     /// The database of all services.
-    pub database: Kind,
-    /// What brings the messages from one to the other.
+    pub database: DatabaseKind,
+    /// The transport of the messages.
     pub transport: Transport,
     /// How long faults go on; each fault comes once even if that takes longer.
     pub time: Duration,
     /// Whether some outages last a minute.
     pub long_outages: bool,
+    /// How soon after a fault new messages have to flow. A short limit means something only on a machine
+    /// without other work.
+    pub recovers_within: Duration,
 }
 
 /// A database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum DatabaseKind {
     /// PostgreSQL.
     Postgres,
     /// MariaDB.
@@ -43,7 +46,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// How long others leave alone what a silent process has.
+    /// How long a silent process keeps its records or lanes.
     fn lease(self) -> Duration {
         match self {
             Self::RabbitMq => LEASE,
@@ -58,11 +61,11 @@ pub(crate) struct Step {
     pub(crate) faults: Vec<Planned>,
     /// The calm after it.
     pub(crate) pause: Duration,
-    /// Whether each fault has had its turn alone.
+    /// Whether every fault has already come alone.
     pub(crate) is_extra: bool,
 }
 
-/// A fault with everything that is left to chance.
+/// A fault with its random values.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Planned {
     pub(crate) fault: Fault,
@@ -74,18 +77,19 @@ pub(crate) struct Planned {
 }
 
 impl Plan {
-    /// Five minutes, or as long as each fault once takes; the seed chooses the database.
+    /// Five minutes, or longer if the faults take longer, once each. The seed chooses the database.
     pub fn short(seed: u64) -> Self {
         Self {
             seed,
             database: if seed.is_multiple_of(2) {
-                Kind::Postgres
+                DatabaseKind::Postgres
             } else {
-                Kind::MariaDb
+                DatabaseKind::MariaDb
             },
             transport: Transport::RabbitMq,
             time: Duration::from_secs(5 * 60),
             long_outages: false,
+            recovers_within: Duration::MAX,
         }
     }
 
@@ -98,7 +102,7 @@ impl Plan {
         }
     }
 
-    /// Each fault alone, in a random order; from then on two or three at once. Without end.
+    /// First each fault alone, in random order; then two or three at once, without end.
     pub(crate) fn steps(&self) -> impl Iterator<Item = Step> + use<> {
         let mut rng = Rng::with_seed(self.seed);
         let (long, transport) = (self.long_outages, self.transport);
@@ -145,7 +149,7 @@ fn lasts(fault: Fault, rng: &mut Rng, long: bool, transport: Transport) -> Durat
     Duration::from_millis(millis)
 }
 
-impl std::fmt::Display for Kind {
+impl std::fmt::Display for DatabaseKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Postgres => "PostgreSQL",

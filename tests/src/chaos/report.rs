@@ -3,47 +3,44 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use super::{
-    books::{Books, Repeat, Verdict},
+    books::{Books, Comparison, Repeat},
     fault::Fault,
     plan::{Plan, Transport},
 };
 
-/// The longest a server's return may take to be felt.
-const RECOVERY: f64 = 10.0;
-
-/// What became of a run. Displayed, it is Markdown.
+/// The result of a run. `Display` writes it as Markdown.
 #[derive(Debug)]
 pub struct Report {
     plan: Plan,
     pub(super) time: Duration,
     told: Vec<Told>,
-    /// Repeats by step; those of no step are unexplained.
+    /// How many repeats each step explains.
     repeats: Vec<usize>,
     unexplained: usize,
     early: u64,
-    verdict: Verdict,
+    verdict: Comparison,
     unknown: u64,
     dropped: u64,
     missed: u64,
     late: u64,
     pub(super) stuck: i64,
     pub(super) failed: i64,
-    /// What is wrong, in words.
+    /// Everything that went wrong, as text.
     pub(super) problems: Vec<String>,
 }
 
-/// What became of a step.
+/// The result of a step.
 #[derive(Debug)]
 pub(super) struct Told {
     pub(super) faults: Vec<Fault>,
-    /// The workers that were hit one by one.
+    /// The workers that a fault hit alone.
     pub(super) hit: Vec<u32>,
     pub(super) begin: u64,
-    /// Until then its repeats may come.
+    /// The step explains repeats until this time.
     pub(super) end: u64,
-    /// Seconds until new commits of everybody were handled again; nothing: never.
+    /// Seconds until new messages of every worker were handled again. `None` if that never happened.
     pub(super) recovery: Option<f64>,
-    /// Seconds until all that was committed before was handled.
+    /// Seconds until everything that was committed before was handled.
     pub(super) caught_up: Option<f64>,
 }
 
@@ -52,13 +49,13 @@ impl Told {
         seconds.map_or("never".into(), |seconds| format!("{seconds:.1} s"))
     }
 
-    /// Whether it may have caused this repeat.
+    /// Whether the step may have caused this repeat.
     fn may_explain(&self, repeat: Repeat) -> bool {
         (self.begin..=self.end).contains(&repeat.at)
     }
 
-    /// Whether it hit somebody through whose hands the message went. Others are no proof of the
-    /// contrary: what one seller leaves behind another sends.
+    /// Whether the step hit a worker that sent or handled the message. Another step may be the cause all the
+    /// same: one seller sends what another has left behind.
     fn hit_one_of(&self, repeat: Repeat) -> bool {
         repeat
             .workers
@@ -81,7 +78,7 @@ impl Report {
             repeats: Vec::new(),
             unexplained: 0,
             early: 0,
-            verdict: Verdict::default(),
+            verdict: Comparison::default(),
             unknown: 0,
             dropped: 0,
             missed: 0,
@@ -94,12 +91,17 @@ impl Report {
 
     pub(super) fn add(&mut self, told: Told) {
         let names: Vec<_> = told.faults.iter().map(Fault::to_string).collect();
-        if told.recovery.is_none_or(|seconds| seconds > RECOVERY) {
-            self.problems.push(format!(
-                "{}: traffic flowed after {}, not within {RECOVERY} s",
+        let limit = self.plan.recovers_within;
+        match told.recovery {
+            Some(seconds) if seconds <= limit.as_secs_f64() => {}
+            Some(_) => self.problems.push(format!(
+                "{}: traffic flowed after {}, not within {limit:?}",
                 names.join(" + "),
                 told.shown(told.recovery)
-            ));
+            )),
+            None => self
+                .problems
+                .push(format!("{}: traffic never flowed again", names.join(" + "))),
         }
         if told.recovery.is_some() && told.caught_up.is_none() {
             self.problems
@@ -108,8 +110,8 @@ impl Report {
         self.told.push(told);
     }
 
-    /// Takes the last look into the books.
-    pub(super) fn close(&mut self, books: &Books, verdict: Verdict) {
+    /// Reads the books for the last time.
+    pub(super) fn close(&mut self, books: &Books, verdict: Comparison) {
         self.explain(&books.repeats);
         self.early = books.early;
         self.unknown = books.unknown;
@@ -153,8 +155,8 @@ impl Report {
         self.verdict = verdict;
     }
 
-    /// Puts each repeat down to a step that may have caused it and has room in its window: one that
-    /// hit a worker of the message's, else the newest.
+    /// Assigns each repeat to a step that may have caused it and explains fewer repeats than it may cause. A
+    /// step that hit a worker of the message comes first, else the newest step.
     fn explain(&mut self, repeats: &[Repeat]) {
         let mut counts = vec![0; self.told.len()];
         for repeat in repeats {
@@ -172,7 +174,7 @@ impl Report {
         self.repeats = counts;
     }
 
-    /// What is wrong; nothing if every promise was kept.
+    /// Everything that went wrong. Empty if every promise was kept.
     pub fn problems(&self) -> &[String] {
         &self.problems
     }
@@ -188,7 +190,7 @@ impl fmt::Display for Report {
         if self.told.is_empty() {
             return write!(f, "chaos on {database}{way} with seed {seed}");
         }
-        let Verdict {
+        let Comparison {
             committed,
             rolled_back,
             messages,
@@ -261,7 +263,7 @@ impl Report {
                 line.times += 1;
                 line.recovery = line.recovery.max(told.recovery.unwrap_or(f64::INFINITY));
                 line.caught_up = line.caught_up.max(told.caught_up.unwrap_or(f64::INFINITY));
-                // A mixture's repeats have several causes.
+                // The repeats of a mixture have several causes.
                 line.repeats = line.repeats.max(*repeats);
             }
         }

@@ -10,25 +10,27 @@ use super::{
     plan::{Plan, Step, Transport},
     report::{Report, Told},
     stage::Stage,
-    work::{Mood, Role, Sold},
+    work::{Behavior, Role, Sold},
 };
 use crate::{Error, Result, eventually};
 
-/// Messages before the first fault. RabbitMQ 3.10 leaves the quorum queue of a node that is killed
-/// right after its first declaration without a leader for good.
+/// The first fault comes after so many messages. If a node of RabbitMQ 3.10 is killed right after the first
+/// declaration of a quorum queue, the queue stays without a leader for good.
 const WARM_UP: usize = 3_000;
-/// The same on the log, which a fault may hit as soon as it pleases.
+/// The same on the log, which a fault may hit at any time.
 const LOG_WARM_UP: usize = 300;
-/// How long traffic may take to flow again, or an outbox to run empty, before it counts as stuck.
-const STUCK: Duration = Duration::from_secs(90);
-/// How long a repeat may come after its fault: leases run out, redeliveries wait for their turn.
+/// How long traffic may take to flow again, or an outbox to run empty, before it counts as stuck. A machine
+/// with other work may be slow.
+const STUCK: Duration = Duration::from_secs(300);
+/// How long after a fault a repeat may still come: leases have to run out, and redeliveries wait in the
+/// queue.
 const AFTERMATH: Duration = Duration::from_secs(20);
 
-/// Plays the plan with workers of this program, and gives the table of what became of it.
+/// Runs the plan with workers of this program, and returns the report.
 ///
 /// # Errors
 ///
-/// Fails if the servers or the workers cannot be run. What they do wrong is in the report.
+/// Fails if the servers or the workers cannot be started. Broken promises are in the report.
 pub async fn run(plan: &Plan, worker: &Path) -> Result<Report> {
     let stage = Stage::open(plan, worker).await?;
     let mut report = Report::new(plan);
@@ -53,7 +55,7 @@ pub async fn run(plan: &Plan, worker: &Path) -> Result<Report> {
         sleep(step.pause).await;
     }
     report.time = start.elapsed();
-    // A calm in which nothing repeats any more.
+    // After this pause no repeat may come.
     sleep(AFTERMATH).await;
     stage.hold_sellers().await?;
     settle(&stage, &mut report).await?;
@@ -69,7 +71,7 @@ pub async fn run(plan: &Plan, worker: &Path) -> Result<Report> {
     Ok(report)
 }
 
-/// Does the faults of a step and waits until everything flows again.
+/// Causes the faults of a step, and waits until new messages are handled again.
 async fn play(stage: &Stage, step: &Step, start: Instant, report: &mut Report) -> Result<()> {
     let names: Vec<_> = step
         .faults
@@ -109,8 +111,8 @@ async fn play(stage: &Stage, step: &Step, start: Instant, report: &mut Report) -
     Ok(())
 }
 
-/// Waits until every seller has sold something new that was handled, and every keeper has handled
-/// something; when that was.
+/// Waits until a new message of every seller was handled and every subscriber has handled something. Returns
+/// the time of that.
 async fn flows_again(stage: &Stage, since: u64) -> Result<Option<u64>> {
     let end = Instant::now() + STUCK;
     while Instant::now() < end {
@@ -119,7 +121,7 @@ async fn flows_again(stage: &Stage, since: u64) -> Result<Option<u64>> {
             let books = stage.books()?;
             let each = born.iter().map(|(role, born)| match role {
                 Role::Seller => books.sold_after(*born, since),
-                Role::Mail | Role::Audit => books.kept_after(*born, since),
+                Role::Mail | Role::Audit => books.handled_after(*born, since),
             });
             each.collect::<Option<Vec<_>>>()
         };
@@ -131,7 +133,7 @@ async fn flows_again(stage: &Stage, since: u64) -> Result<Option<u64>> {
     Ok(None)
 }
 
-/// Waits until what was committed before is handled; when that was.
+/// Waits until everything that was committed before is handled. Returns the time of that.
 async fn caught_up(stage: &Stage, then: u64) -> Result<Option<u64>> {
     let end = Instant::now() + STUCK;
     while Instant::now() < end {
@@ -165,7 +167,7 @@ async fn settle(stage: &Stage, report: &mut Report) -> Result<()> {
     }
 }
 
-/// What lies in the dead letter queues.
+/// The messages in the dead-letter queues.
 async fn dead_letters(stage: &Stage) -> Result<HashSet<(i64, u8)>> {
     let refused = |cause: lapin::Error| {
         Error::new(
@@ -182,7 +184,7 @@ async fn dead_letters(stage: &Stage) -> Result<HashSet<(i64, u8)>> {
     for role in [Role::Mail, Role::Audit] {
         let queue = format!("{}_dlx", role.service());
         let take = BasicGetOptions { no_ack: true };
-        // A quorum queue may say it is empty while it is not: another look.
+        // A quorum queue may answer that it is empty while it is not, so it is asked again.
         let mut looks = 0;
         while looks < 20 {
             let got = channel
@@ -197,27 +199,32 @@ async fn dead_letters(stage: &Stage) -> Result<HashSet<(i64, u8)>> {
             looks = 0;
             let sold = rmp_serde::from_slice(&message.delivery.data).ok();
             let why = message.delivery.properties.headers();
-            bury(stage, &mut dead, sold, &format!("{why:?}"))?;
+            note_dead_letter(stage, &mut dead, sold, &format!("{why:?}"))?;
         }
     }
     Ok(dead)
 }
 
-/// What lies in the dead letters of the log.
+/// The dead letters of the log.
 async fn letters(stage: &Stage) -> Result<HashSet<(i64, u8)>> {
     let mut dead = HashSet::new();
     for role in [Role::Mail, Role::Audit] {
         for (sold, why) in stage.database.letters(role.service()).await? {
-            bury(stage, &mut dead, sold, &why)?;
+            note_dead_letter(stage, &mut dead, sold, &why)?;
         }
     }
     Ok(dead)
 }
 
-/// Notes a dead letter, if it is one of those that should be.
-fn bury(stage: &Stage, dead: &mut HashSet<(i64, u8)>, sold: Option<Sold>, why: &str) -> Result<()> {
+/// Notes a dead letter. One whose handler does not always fail is a problem.
+fn note_dead_letter(
+    stage: &Stage,
+    dead: &mut HashSet<(i64, u8)>,
+    sold: Option<Sold>,
+    why: &str,
+) -> Result<()> {
     match sold {
-        Some(sold) if Mood::of(sold.sale, sold.index).is_poison() => {
+        Some(sold) if Behavior::of(sold.sale, sold.index).is_poison() => {
             dead.insert((sold.sale, sold.index));
         }
         other => stage.books()?.problems.push(format!(

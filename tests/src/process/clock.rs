@@ -9,7 +9,7 @@ use crate::{Error, Result};
 pub(crate) const PACKAGE: &str = "libfaketime";
 
 impl Launch {
-    /// Sets its wall clock off by so many seconds. Its monotonic clock stays right, as it would on a
+    /// Moves the wall clock of the process by so many seconds. Its monotonic clock stays right, as on a
     /// machine whose clock was never set.
     pub fn clock_offset(self, seconds: i32) -> Result<Self> {
         let library = library().ok_or_else(|| {

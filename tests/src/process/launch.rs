@@ -20,7 +20,7 @@ use crate::{Error, Result};
 /// How long a child may live.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Lifetime {
-    /// As long as its handle, at most as long as this process, even when that is killed.
+    /// As long as its handle, and at most as long as this process, even if this process is killed.
     #[default]
     Tests,
     /// Until somebody stops it.
@@ -40,7 +40,7 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// A program by path, or by name to look up in `PATH`.
+    /// A program, by its path or by a name in `PATH`.
     pub fn new(program: impl Into<PathBuf>) -> Self {
         Self {
             program: program.into(),
@@ -97,8 +97,7 @@ impl Launch {
         self
     }
 
-    /// Lets it be [told](Process::tell) things on its standard input; the end of this process is the
-    /// end of that input.
+    /// Gives it a standard input for [`tell`](Process::tell). The input ends when this process ends.
     #[must_use]
     pub fn takes_lines(mut self) -> Self {
         self.takes_lines = true;
@@ -107,7 +106,7 @@ impl Launch {
 
     /// Starts it, with stdout and stderr going to the end of `log`.
     ///
-    /// Not to ours: a pipe that a child inherits stays open as long as the child.
+    /// They do not go to our own stdout: a pipe that a child inherits stays open as long as the child.
     pub fn spawn(&self, name: &str, log: &Path) -> Result<Process> {
         let output = File::options()
             .create(true)
@@ -131,7 +130,7 @@ impl Launch {
         let id = Identity::of(child.id());
         Ok(Process {
             name: name.into(),
-            // Dead already: an identity that nothing matches.
+            // The child is dead already: an identity that no process has.
             id: id.unwrap_or(Identity {
                 pid: child.id(),
                 started: 0,
@@ -164,7 +163,7 @@ impl Launch {
         ))
     }
 
-    /// `setpriv` becomes the program, so that the child's pid is the program's.
+    /// `setpriv` executes the program in its own process, so the child's pid is that of the program.
     fn command(&self) -> Command {
         let mut command = Command::new("setpriv");
         if let Some(user) = &self.user {
@@ -200,8 +199,8 @@ type Job = (Command, Sender<io::Result<Child>>);
 /// Starts the child from a thread that lives as long as this process: Linux ends a child by its
 /// death signal when the *thread* that started it ends, and a test's thread ends with the test.
 fn keep(command: Command) -> io::Result<Child> {
-    static KEEPER: OnceLock<Mutex<Sender<Job>>> = OnceLock::new();
-    let keeper = KEEPER.get_or_init(|| {
+    static SPAWNER: OnceLock<Mutex<Sender<Job>>> = OnceLock::new();
+    let spawner = SPAWNER.get_or_init(|| {
         let (jobs, queue) = mpsc::channel::<Job>();
         thread::spawn(move || {
             for (mut command, answer) in queue {
@@ -211,7 +210,7 @@ fn keep(command: Command) -> io::Result<Child> {
         Mutex::new(jobs)
     });
     let (answer, child) = mpsc::channel();
-    let sent = keeper
+    let sent = spawner
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .send((command, answer));

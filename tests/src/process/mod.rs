@@ -21,10 +21,10 @@ pub use launch::{Launch, Lifetime};
 pub use procfs::Identity;
 pub use rustix::process::Signal;
 
-/// A running child, and its descendants where a signal has to reach those too.
+/// A running child process. Signals reach its descendants too where that matters.
 ///
-/// Signals go only to processes whose start time still is the one noted at their birth, never to a
-/// stranger that got the number later.
+/// A signal is sent only to a process whose start time is still the one that was noted, never to another
+/// process that got the same number later.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -35,7 +35,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Takes up a process that an earlier run left behind, if it still runs.
+    /// Finds a process that an earlier run left behind, if it still runs.
     pub fn attach(name: &str, id: Identity, log: PathBuf) -> Option<Self> {
         id.is_alive().then(|| Self {
             name: name.into(),
@@ -51,7 +51,7 @@ impl Process {
         self.id.pid
     }
 
-    /// Its process id and start time, which together name it for good.
+    /// Its process id and start time. Together they are unique.
     pub fn identity(&self) -> Identity {
         self.id
     }
@@ -61,13 +61,13 @@ impl Process {
         read(&self.log)
     }
 
-    /// Where that goes.
+    /// The path of that log.
     pub fn log_path(&self) -> &Path {
         &self.log
     }
 
-    /// Sends a line to its standard input, if it was started with
-    /// [`takes_lines`](Launch::takes_lines). False if it does not listen.
+    /// Sends a line to its standard input, if it was started with [`takes_lines`](Launch::takes_lines).
+    /// Returns false if it does not read its input.
     pub fn tell(&self, line: &str) -> bool {
         let mut child = self.lock();
         let input = child.as_mut().and_then(|child| child.stdin.as_mut());
@@ -81,7 +81,7 @@ impl Process {
 
     /// Kills it and everything below it with SIGKILL, and returns when they are gone.
     ///
-    /// It is frozen first, so that it neither forks nor notices the death of its children.
+    /// The process is frozen first, so that it can neither fork nor notice the death of its children.
     pub fn kill9(&self) {
         self.id.signal(Signal::STOP);
         let family = self.family();
@@ -115,7 +115,7 @@ impl Process {
     /// Waits for its end: what it exited with, or `None` when `patience` is over first.
     pub fn wait(&self, patience: Duration) -> Option<String> {
         let is_child = self.lock().is_some();
-        // A child with threads looks dead a moment before its status can be had.
+        // A child with threads looks dead a moment before its exit status is available.
         pause_until(patience, || match is_child {
             true => self.exited().is_some(),
             false => !self.is_alive(),
@@ -138,7 +138,7 @@ impl Process {
             .for_each(|member| member.signal(Signal::CONT));
     }
 
-    /// What it exited with, if it has.
+    /// Its exit status, if it has ended.
     pub fn exited(&self) -> Option<String> {
         let mut child = self.lock();
         child

@@ -1,17 +1,17 @@
-//! What `/proc` knows: who is alive, and who descends from whom.
+//! Reads `/proc`: which processes are alive, and their children.
 
 use std::{collections::HashMap, fs};
 
-/// A process for good: a number alone is reused.
+/// The identity of a process. The number alone is not unique, because Linux reuses numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
     /// The process id.
     pub pid: u32,
-    /// Its start, in clock ticks since the machine's.
+    /// Its start time, in clock ticks since the start of the machine.
     pub started: u64,
 }
 
-/// The fields of `/proc/<pid>/stat` that matter here.
+/// The fields of `/proc/<pid>/stat` that are needed here.
 struct Stat {
     parent: u32,
     started: u64,
@@ -28,7 +28,7 @@ impl Identity {
         })
     }
 
-    /// Whether it still runs; a zombie that waits for its parent does not.
+    /// Whether it still runs. A zombie counts as ended.
     pub fn is_alive(&self) -> bool {
         Self::of(self.pid) == Some(*self)
     }

@@ -15,7 +15,7 @@ pub struct RabbitCluster {
 }
 
 impl RabbitCluster {
-    /// Starts three nodes; the first is there before the others, who join it.
+    /// Starts three nodes. The first starts alone, and the others join it.
     pub async fn start() -> Result<Self> {
         crate::beside(Self::start_blocking).await
     }
@@ -56,7 +56,7 @@ impl RabbitCluster {
         Ok(self.nodes.iter().find(|node| node.node_name() == leader))
     }
 
-    /// How many members of a quorum queue are there, as this node sees it.
+    /// How many members of a quorum queue are alive, as this node sees it.
     pub async fn members(&self, witness: &RabbitMq, queue: &str) -> Result<usize> {
         let queue = witness.management().queue("/", queue).await?;
         Ok(queue["online"].as_array().map_or(0, Vec::len))

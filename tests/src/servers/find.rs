@@ -42,11 +42,11 @@ const RABBITMQ: Program = Program {
         package: "rabbitmq-server",
     },
     name: "rabbitmq-server",
-    // Not the one in PATH, which changes user and reads /etc.
+    // Not the program in PATH, which changes the user and reads /etc.
     folders: || vec!["/usr/lib/rabbitmq/bin".into()],
 };
 
-/// No server, but as needed by tests.
+/// This library is no server, but the tests need it as well.
 const CLOCK: Missing = Missing {
     server: "libfaketime",
     package: clock::PACKAGE,
@@ -77,7 +77,7 @@ pub(super) fn rabbitmq() -> Result<PathBuf> {
     RABBITMQ.folder()
 }
 
-/// The user a server has to run as: it refuses to be root, and needs no change from anybody else.
+/// The user that runs a server. Servers refuse to run as root; other users stay as they are.
 pub(super) fn user(name: &'static str) -> Option<&'static str> {
     rustix::process::geteuid().is_root().then_some(name)
 }
@@ -104,7 +104,7 @@ impl Program {
     }
 }
 
-/// Debian keeps each version apart and out of PATH; the newest first.
+/// Debian installs each version in its own folder outside of PATH. The newest comes first.
 fn postgres_folders() -> Vec<PathBuf> {
     let versions = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()

@@ -127,7 +127,7 @@ impl Management {
         .await
     }
 
-    /// All that is known of one queue: type, arguments, consumers, …
+    /// Everything that the API tells of one queue: type, arguments, consumers, …
     pub async fn queue(&self, vhost: &str, queue: &str) -> Result<Value> {
         self.get(format!("/api/queues/{}/{}", escape(vhost), escape(queue)))
             .await
@@ -142,13 +142,13 @@ impl Management {
         Ok(names)
     }
 
-    /// Deletes a queue under the feet of its consumers.
+    /// Deletes a queue while it has consumers.
     pub async fn delete_queue(&self, vhost: &str, queue: &str) -> Result<()> {
         let path = format!("/api/queues/{}/{}", escape(vhost), escape(queue));
         self.change("DELETE", path, Value::Null).await
     }
 
-    /// Deletes an exchange under the feet of its publishers.
+    /// Deletes an exchange while clients publish to it.
     pub async fn delete_exchange(&self, vhost: &str, exchange: &str) -> Result<()> {
         let path = format!("/api/exchanges/{}/{}", escape(vhost), escape(exchange));
         self.change("DELETE", path, Value::Null).await
@@ -166,7 +166,7 @@ impl Management {
             .await
     }
 
-    /// Closes the open connections as an operator would, and says how many there were.
+    /// Closes the open connections as an operator does, and returns how many there were.
     pub async fn close_connections(&self, vhost: &str) -> Result<usize> {
         let names = self.connections(vhost).await?;
         for name in &names {

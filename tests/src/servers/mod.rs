@@ -42,11 +42,11 @@ pub use set::{Set, Shown};
 pub use {cluster::RabbitCluster, management::Management, tls::Authority};
 
 /// How long a server may take to answer; RabbitMQ needs 6 s on an idle machine.
-const START: Duration = Duration::from_secs(120);
+const START: Duration = Duration::from_secs(300);
 /// How long a server may take to stop when asked.
-const STOP: Duration = Duration::from_secs(60);
+const STOP: Duration = Duration::from_secs(180);
 
-/// What is asked of a server before it starts.
+/// The settings of a server.
 #[derive(Debug, Default, Clone)]
 pub struct Setup {
     /// The port to take if it is free.
@@ -55,18 +55,18 @@ pub struct Setup {
     pub lifetime: Lifetime,
     /// More arguments on its command line.
     pub args: Vec<String>,
-    /// What it needs to speak TLS as well.
+    /// The files for TLS, if the server is to speak it.
     pub tls: Option<TlsFiles>,
 }
 
 /// The PEM texts a server needs to speak TLS.
 #[derive(Debug, Clone)]
 pub struct TlsFiles {
-    /// Whom the server trusts in clients.
+    /// The authority whose client certificates the server trusts.
     pub authority: String,
     /// The server's certificate.
     pub certificate: String,
-    /// The key to it.
+    /// The key of that certificate.
     pub key: String,
     /// Whether a client has to show a certificate, where the server can be told.
     pub clients_must: bool,
@@ -82,7 +82,7 @@ impl TlsFiles {
     }
 }
 
-/// What differs from one kind of server to the next.
+/// What differs between the kinds of servers.
 trait Recipe: fmt::Debug + Send + Sync {
     /// The server's name in messages and folders.
     fn name(&self) -> &'static str;
@@ -96,13 +96,14 @@ trait Recipe: fmt::Debug + Send + Sync {
     fn is_ready(&self) -> bool;
     /// The signal for a clean stop.
     fn stop_signal(&self) -> Signal;
-    /// Ends it for good, quickly; its data is not needed again.
+    /// Ends the server quickly. Its data is not needed again.
     fn discard(&self, process: &Process) {
         process.kill9();
     }
 }
 
-/// A server with its port and its data; a cheap handle, the last one stops it and removes the data.
+/// A server with its port and its data. It is a cheap handle; dropping the last one stops the server and
+/// removes the data.
 #[derive(Clone)]
 pub struct Server(Arc<Inner>);
 
@@ -164,7 +165,7 @@ impl Server {
         self.process().as_ref().inspect(|process| process.resume());
     }
 
-    /// Stops it cleanly, as its operator would, and waits.
+    /// Stops it cleanly, as an operator does, and waits.
     pub fn stop_blocking(&self) -> Result<()> {
         let Some(process) = self.process().take() else {
             return Ok(());
@@ -207,7 +208,7 @@ impl Server {
         ))
     }
 
-    /// Stops it cleanly, as its operator would, and waits.
+    /// Stops it cleanly, as an operator does, and waits.
     #[cfg(feature = "clients")]
     pub async fn stop(&self) -> Result<()> {
         let server = self.clone();

@@ -110,8 +110,8 @@ impl Recipe for PostgresRecipe {
         &self.dir
     }
 
-    /// `postgres` itself and not `pg_ctl`: whoever starts it has to reap it, or the next start finds
-    /// a stale lock.
+    /// `postgres` itself and not `pg_ctl`: the parent has to reap the server, or the next start finds a stale
+    /// lock.
     fn launch(&self) -> Launch {
         Launch::new(self.programs.join("postgres"))
             .arg("-D")
@@ -138,8 +138,8 @@ impl Recipe for PostgresRecipe {
         Signal::INT
     }
 
-    /// Immediate shutdown: as quick as a kill, but it gives back its shared memory, which the kernel
-    /// would keep.
+    /// Immediate shutdown. It is as quick as a kill, but it releases the shared memory, which the kernel
+    /// would keep after a kill.
     fn discard(&self, process: &Process) {
         let _ = process.end(Signal::QUIT, Duration::from_secs(5));
     }

@@ -145,7 +145,7 @@ impl RabbitMq {
     }
 }
 
-/// A node that is to be: its names and ports are taken.
+/// A node that is about to start: its names and ports are reserved.
 #[derive(Debug)]
 pub(super) struct Blueprint {
     node: Node,
@@ -165,7 +165,8 @@ impl Blueprint {
         let tls_port = setup.tls.as_ref().map(|_| Port::free()).transpose()?;
         let node = Node {
             programs,
-            // Never the machine's name: data is filed under the node's name and must be found again.
+            // Not the machine's name: RabbitMQ stores its data under the node's name and has to find it
+            // again.
             name: format!("final{}@localhost", port.number()),
             home: dir.folder("home", None)?,
             port: port.number(),
@@ -242,8 +243,7 @@ impl Deref for RabbitMq {
 }
 
 impl Node {
-    /// What the node and `rabbitmqctl` both have to know; nothing of it from `/etc` or the user's
-    /// home.
+    /// The environment of the node and of `rabbitmqctl`. Nothing is read from `/etc` or the user's home.
     fn environment(&self, launch: Launch) -> Launch {
         let dir = self.home.parent().unwrap_or(&self.home);
         launch
@@ -259,7 +259,7 @@ impl Node {
 struct RabbitMqRecipe {
     node: Node,
     distribution: Port,
-    /// All it listens on; it opens them one by one.
+    /// All ports on which it listens. It opens them one by one.
     ports: Vec<Port>,
     dir: WorkDir,
     args: Vec<String>,
@@ -311,7 +311,7 @@ fn configuration(node: &Node, dir: &WorkDir, tls: Option<u16>, clients_must: boo
         format!("listeners.tcp.1 = 127.0.0.1:{}", node.port),
         "management.tcp.ip = 127.0.0.1".into(),
         format!("management.tcp.port = {}", node.api),
-        // Not a share of a machine that others use too.
+        // An absolute limit, because other programs use the memory of the machine too.
         "vm_memory_high_watermark.absolute = 2GiB".into(),
         "disk_free_limit.absolute = 50MB".into(),
     ];
@@ -335,7 +335,7 @@ pub(super) fn cookie() -> String {
     format!("{:032x}", fastrand::u128(..))
 }
 
-/// Readable by its owner alone, or refused.
+/// Erlang refuses a file that others can read.
 fn write_cookie(dir: &WorkDir, cookie: &str) -> Result<()> {
     let cookie = dir.write("home/.erlang.cookie", cookie)?;
     fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400))

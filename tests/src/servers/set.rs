@@ -8,7 +8,7 @@ use crate::{
     process::{Identity, Lifetime, Process},
 };
 
-/// One of each.
+/// One server of each kind.
 #[derive(Debug)]
 pub struct Set {
     postgres: Postgres,
@@ -16,7 +16,7 @@ pub struct Set {
     rabbitmq: RabbitMq,
 }
 
-/// A server of a set, as it can be written to a file and found again.
+/// A server of a set, in a form that can be written to a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown {
     /// Its process.
@@ -26,7 +26,7 @@ pub struct Shown {
 }
 
 impl Set {
-    /// Starts the three, at ports that are easy to remember if those are free.
+    /// Starts the three servers, on ports that are easy to remember if those are free.
     pub fn start(lifetime: Lifetime) -> Result<Self> {
         let setup = |port| Setup {
             port: Some(port),
@@ -95,14 +95,14 @@ impl Shown {
             process.kill9();
         }
         match std::fs::remove_dir_all(dir.path()) {
-            // Somebody has tidied up; that is all that was wanted.
+            // The folder is already gone, which is the goal.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             removed => removed.map_err(Error::io("cannot remove", dir.path())),
         }
     }
 }
 
-/// Half a set is of no use, and a lasting server would stay.
+/// An incomplete set is of no use, and a lasting server would stay.
 fn remove(server: &Server) {
     server.kill9();
     let _ = std::fs::remove_dir_all(server.dir());

@@ -8,7 +8,7 @@ use rcgen::{
 use super::TlsFiles;
 use crate::{Error, Result};
 
-/// A certificate authority nobody knew a moment ago. Two of them do not trust each other.
+/// A new certificate authority. Two of them do not trust each other.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
@@ -16,7 +16,8 @@ pub struct Authority {
 impl Authority {
     /// Makes one.
     pub fn new() -> Result<Self> {
-        // A name of its own: with equal names, a stranger's signature would be called a forgery.
+        // Each authority has its own name. With equal names, the signature of the other authority would be
+        // reported as a forgery.
         let mut params = named(&crate::unique("final test authority"), &[])?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -36,7 +37,8 @@ impl Authority {
         self.issue(named(name, &[])?, ExtendedKeyUsagePurpose::ClientAuth)
     }
 
-    /// What a server at `localhost` needs. At 127.0.0.1, where it is too, its name is wrong.
+    /// The files of a server at `localhost`. The certificate does not name 127.0.0.1, although the server is
+    /// there too.
     pub fn for_server(&self) -> Result<TlsFiles> {
         let params = named("localhost", &["localhost"])?;
         let (certificate, key) = self.issue(params, ExtendedKeyUsagePurpose::ServerAuth)?;

@@ -19,38 +19,22 @@ use crate::{
 };
 
 crate::suite!(
-    a_failing_handler_is_retried_and_then_dead_lettered,
-    a_handler_that_recovers_is_not_dead_lettered,
-    a_permanent_failure_is_dead_lettered_at_once,
-    a_payload_that_cannot_be_decoded_is_dead_lettered_with_the_reason,
-    a_panicking_handler_is_a_failure_and_the_bus_goes_on,
-    a_message_without_a_route_is_handed_back_until_its_grace_is_over,
-    a_message_without_a_route_here_finds_the_instance_that_has_one,
-    a_slow_handler_does_not_hold_back_the_others,
-    no_more_handlers_run_than_concurrency_allows,
-    shutdown_lets_handlers_finish_and_begins_none,
-    shutdown_cuts_off_a_handler_that_hangs_and_its_message_comes_again,
-    every_service_gets_each_message_once,
-    a_layer_that_times_out_is_per_attempt,
-    thousands_of_messages_are_all_handled_and_acked,
-);
-
-crate::suite!(
-    on the log:
-    a_failing_handler_is_retried_and_then_dead_lettered,
-    a_handler_that_recovers_is_not_dead_lettered,
-    a_permanent_failure_is_dead_lettered_at_once,
-    a_payload_that_cannot_be_decoded_is_dead_lettered_with_the_reason,
-    a_panicking_handler_is_a_failure_and_the_bus_goes_on,
-    a_message_without_a_route_is_handed_back_until_its_grace_is_over,
-    a_message_without_a_route_here_finds_the_instance_that_has_one,
-    a_slow_handler_does_not_hold_back_the_others,
-    no_more_handlers_run_than_concurrency_allows,
-    shutdown_lets_handlers_finish_and_begins_none,
-    shutdown_cuts_off_a_handler_that_hangs_and_its_message_comes_again,
-    every_service_gets_each_message_once,
-    a_layer_that_times_out_is_per_attempt,
-    thousands_of_messages_are_all_handled_and_acked,
+    everywhere: [
+        a_failing_handler_is_retried_and_then_dead_lettered,
+        a_handler_that_recovers_is_not_dead_lettered,
+        a_permanent_failure_is_dead_lettered_at_once,
+        a_payload_that_cannot_be_decoded_is_dead_lettered_with_the_reason,
+        a_panicking_handler_is_a_failure_and_the_bus_goes_on,
+        a_message_without_a_route_is_handed_back_until_its_grace_is_over,
+        a_message_without_a_route_here_finds_the_instance_that_has_one,
+        a_slow_handler_does_not_hold_back_the_others,
+        no_more_handlers_run_than_concurrency_allows,
+        shutdown_lets_handlers_finish_and_begins_none,
+        shutdown_cuts_off_a_handler_that_hangs_and_its_message_comes_again,
+        every_service_gets_each_message_once,
+        a_layer_that_times_out_is_per_attempt,
+        thousands_of_messages_are_all_handled_and_acked,
+    ],
 );
 
 /// A router with one route.
@@ -169,7 +153,7 @@ async fn a_payload_that_cannot_be_decoded_is_dead_lettered_with_the_reason<
         .await
         .expect("start");
 
-    // Not msgpack, a wrong type, nothing, and nesting that would overflow a stack.
+    // These are no msgpack, a wrong type, an empty payload, and nesting that would overflow a stack.
     let hostile = [vec![0xc1], vec![0x2a], vec![], vec![0x91; 200_000]];
     for bytes in hostile.clone() {
         bus.publish_bytes(house.topic("text"), bytes)
@@ -231,14 +215,11 @@ async fn a_message_without_a_route_is_handed_back_until_its_grace_is_over<
     house: House<D, T>,
 ) {
     let (first, _) = house
-        .start_noting(house.options(), &["known", "gone"])
-        .await;
-    house
-        .stats_are(&first, "a connected broker", |stats| stats.connected)
+        .start_connected(house.options(), &["known", "gone"])
         .await;
     first.shutdown().await.expect("shutdown");
 
-    // The queue is still bound to the topic this release has no handler for.
+    // The queue is still bound to a topic for which this release has no handler.
     let grace = Duration::from_millis(800);
     let (bus, notes) = house
         .start_noting(house.options().unrouted_grace(grace), &["known"])
@@ -305,7 +286,8 @@ async fn a_slow_handler_does_not_hold_back_the_others<D: Database, T: Transport>
         .await
         .expect("start");
 
-    // More than any prefetch: they only get here if those behind the slow one are acked.
+    // These are more than any prefetch. All of them arrive only if the messages behind the slow one are
+    // acked.
     for n in 0..1_000_i64 {
         bus.publish(house.topic("job"), &n).await.expect("publish");
     }
@@ -325,11 +307,13 @@ async fn no_more_handlers_run_than_concurrency_allows<D: Database, T: Transport>
     house: House<D, T>,
 ) {
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let (now, top) = (Arc::clone(&running), Arc::clone(&most));
+    let gate = Arc::new(Semaphore::new(0));
+    let (now, top, opens) = (Arc::clone(&running), Arc::clone(&most), Arc::clone(&gate));
     let handler = move || {
-        let (now, top) = (Arc::clone(&now), Arc::clone(&top));
+        let (now, top, gate) = (Arc::clone(&now), Arc::clone(&top), Arc::clone(&opens));
         async move {
             top.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            gate.acquire().await.expect("open").forget();
             tokio::time::sleep(Duration::from_millis(20)).await;
             now.fetch_sub(1, Ordering::SeqCst);
         }
@@ -341,6 +325,11 @@ async fn no_more_handlers_run_than_concurrency_allows<D: Database, T: Transport>
     for n in 0..30_i64 {
         bus.publish(house.topic("job"), &n).await.expect("publish");
     }
+    eventually("three at work", SOON, async || {
+        running.load(Ordering::SeqCst) == 3
+    })
+    .await;
+    gate.add_permits(30);
 
     house
         .stats_are(&bus, "30 handled", |stats| stats.handled == 30)
@@ -382,14 +371,14 @@ async fn shutdown_lets_handlers_finish_and_begins_none<D: Database, T: Transport
         matches!(publish.await, Err(Error::ShutDown))
     })
     .await;
-    // Far more than it takes from there to telling the handlers.
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    // The shutdown tells the handlers next. This is far more time than it needs for that.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     gate.add_permits(100);
     shutdown.await.expect("joined").expect("shutdown");
 
     assert_eq!(begun.load(Ordering::SeqCst), 2, "none begins");
     assert_eq!(finished.load(Ordering::SeqCst), 2, "none is cut off");
-    // The acks of those two arrived: only the others come again, before what is published now.
+    // The acks of those two arrived. Only the others are delivered again, before the next message.
     let (bus, notes) = house.start_noting(house.options(), &["job"]).await;
     bus.publish(house.topic("job"), &6_i64)
         .await

@@ -1,4 +1,4 @@
-//! What the suite needs of a database: a fresh one, and plain SQL.
+//! The operations that the suite needs of a database: a fresh database, and plain SQL.
 
 use final_core::OutboxDatabase;
 use final_tests::SqliteFile;
@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Pool};
 
 /// A database under test.
 pub trait Database: OutboxDatabase {
-    /// A pool on a database that nobody else uses, and what keeps it there.
+    /// A pool on a new database, and the file of a database that is one.
     async fn fresh() -> (Pool<Self>, Option<SqliteFile>);
 
     /// Runs a statement.

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use final_tests::eventually;
+
 use crate::{
     database::Database,
     house::{House, SOON},
@@ -9,20 +11,18 @@ use crate::{
 };
 
 crate::suite!(
-    a_delayed_message_comes_not_before_its_time_and_at_most_a_second_late,
-    a_delay_survives_a_restart,
-    a_message_whose_time_to_live_is_over_is_not_handled,
-    the_time_to_live_counts_from_the_due_time,
+    everywhere: [
+        a_delayed_message_comes_not_before_its_time_and_at_most_a_second_late,
+        a_delay_survives_a_restart,
+        the_time_to_live_counts_from_the_due_time,
+    ],
+    with an outbox: [
+        a_message_whose_time_to_live_is_over_is_not_handled,
+    ],
 );
 
-crate::suite!(
-    on the log:
-    a_delayed_message_comes_not_before_its_time_and_at_most_a_second_late,
-    a_delay_survives_a_restart,
-    the_time_to_live_counts_from_the_due_time,
-);
-
-/// Idle otherwise, with a scan interval that would be far too late.
+/// The bus is idle otherwise, and its scan interval would be far too late. On a machine with other work a
+/// single message may be late, so one of several has to be in time.
 async fn a_delayed_message_comes_not_before_its_time_and_at_most_a_second_late<
     D: Database,
     T: Transport,
@@ -34,16 +34,22 @@ async fn a_delayed_message_comes_not_before_its_time_and_at_most_a_second_late<
         .await;
     let delay = Duration::from_millis(1_500);
 
-    let published = Instant::now();
-    bus.publish(house.topic("later"), &1_i64)
-        .delay(delay)
-        .await
-        .expect("publish");
-    notes.reach(1).await;
-    let waited = published.elapsed();
-
-    assert!(waited >= delay, "{waited:?}");
-    assert!(waited <= delay + Duration::from_secs(1), "{waited:?}");
+    eventually("a message at most a second late", SOON, async || {
+        let (before, published) = (notes.len(), Instant::now());
+        bus.publish(house.topic("later"), &1_i64)
+            .delay(delay)
+            .await
+            .expect("publish");
+        notes.reach(before + 1).await;
+        let waited = published.elapsed();
+        assert!(waited >= delay, "{waited:?}");
+        if waited <= delay + Duration::from_secs(1) {
+            Ok(())
+        } else {
+            Err(waited)
+        }
+    })
+    .await;
     bus.shutdown().await.expect("shutdown");
 }
 
@@ -91,16 +97,21 @@ async fn a_message_whose_time_to_live_is_over_is_not_handled<D: Database, T: Tra
     bus.shutdown().await.expect("shutdown");
 }
 
+/// If it counted from the publishing, no message would be handled. On a machine with other work a message may
+/// be late, so one of several has to be handled.
 async fn the_time_to_live_counts_from_the_due_time<D: Database, T: Transport>(house: House<D, T>) {
     let (bus, notes) = house.start_noting(house.options(), &["offer"]).await;
     let (delay, ttl) = (Duration::from_millis(1_200), Duration::from_millis(1_000));
 
-    bus.publish(house.topic("offer"), &1_i64)
-        .delay(delay)
-        .ttl(ttl)
-        .await
-        .expect("publish");
-
-    notes.reach(1).await;
+    eventually("a message in its time to live", SOON, async || {
+        bus.publish(house.topic("offer"), &1_i64)
+            .delay(delay)
+            .ttl(ttl)
+            .await
+            .expect("publish");
+        tokio::time::sleep(delay + ttl).await;
+        notes.len() > 0
+    })
+    .await;
     bus.shutdown().await.expect("shutdown");
 }

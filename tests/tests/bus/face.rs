@@ -1,4 +1,4 @@
-//! The face: every spelling a user may try compiles, and does what it says.
+//! The API as users write it: every spelling compiles and works.
 
 use std::{sync::Arc, time::Duration};
 
@@ -107,7 +107,7 @@ async fn book(txbus: &mut TxBus<sqlx::Sqlite>, order: &OrderPlaced) -> Result<()
 
 /// An `async fn` as the closure.
 async fn place(mut txbus: TxBus<sqlx::Sqlite>) -> Result<i64, AppError> {
-    // By deref, as sqlx's own idiom.
+    // A deref, as with sqlx's own transactions.
     sqlx::query("INSERT INTO orders VALUES (3)")
         .execute(&mut *txbus)
         .await?;

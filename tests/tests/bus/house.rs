@@ -1,4 +1,4 @@
-//! A house: a service's database, its broker, and what its handlers have seen.
+//! A house: the database and the broker of a service, and the messages that its handlers got.
 
 use std::{
     sync::{Arc, Mutex},
@@ -11,8 +11,8 @@ use sqlx::Pool;
 
 use crate::{database::Database, transport::Transport};
 
-/// Long enough for a loaded machine; nothing that works takes this long.
-pub const SOON: Duration = Duration::from_secs(20);
+/// A limit of waiting. Only what is broken takes this long, also on a machine with other work.
+pub const SOON: Duration = Duration::from_secs(120);
 
 fn service() -> String {
     final_tests::unique("svc").replace('_', "-")
@@ -49,12 +49,14 @@ impl<D: Database, T: Transport> House<D, T> {
         }
     }
 
-    /// Options that make a test quick.
+    /// Options that make a test quick. Neither a lease nor a shutdown runs out of time where the machine
+    /// is slow.
     pub fn options(&self) -> Options {
         Options::default()
             .scan_interval(Duration::from_millis(500))
             .retry_interval(Duration::from_millis(5))
-            .shutdown_timeout(Duration::from_secs(10))
+            .lease(SOON)
+            .shutdown_timeout(SOON)
     }
 
     pub fn bus(&self) -> Bus<D> {
@@ -67,7 +69,7 @@ impl<D: Database, T: Transport> House<D, T> {
             .with_options(options)
     }
 
-    /// A topic of this house alone: exchanges of a shared broker are shared.
+    /// A topic of this house alone, because tests may share a broker and its exchanges.
     pub fn topic(&self, name: &str) -> String {
         format!("{}.{name}", self.service)
     }
@@ -77,6 +79,14 @@ impl<D: Database, T: Transport> House<D, T> {
         let bus = self.bus_with(options);
         let notes = Notes::default();
         bus.start(self.noting(&notes, topics)).await.expect("start");
+        (bus, notes)
+    }
+
+    /// The same, and waits until the bus is connected to the broker. From then on it hands messages over.
+    pub async fn start_connected(&self, options: Options, topics: &[&str]) -> (Bus<D>, Notes) {
+        let (bus, notes) = self.start_noting(options, topics).await;
+        self.stats_are(&bus, "a connected broker", |stats| stats.connected)
+            .await;
         (bus, notes)
     }
 
@@ -113,7 +123,8 @@ impl<D: Database, T: Transport> House<D, T> {
             .await;
     }
 
-    /// Publishes one more number: what was sent before would come before it, and nothing does.
+    /// Publishes one more number, and asserts that it is the only one that is handled. A message that was
+    /// sent earlier would arrive first.
     pub async fn handles_only(&self, bus: &Bus<D>, notes: &Notes, number: i64) {
         bus.publish(self.topic("placed"), &number)
             .await
@@ -130,14 +141,11 @@ impl<D: Database, T: Transport> House<D, T> {
         what: &str,
         wanted: impl Fn(&Stats) -> bool,
     ) -> Stats {
-        let last = Arc::new(Mutex::new(None));
-        eventually(what, SOON, async || {
-            let stats = bus.stats().await.expect("stats");
-            *last.lock().expect("lock") = Some(stats);
-            wanted(&stats)
+        eventually(what, SOON, async || match bus.stats().await {
+            Ok(stats) if wanted(&stats) => Ok(stats),
+            other => Err(other),
         })
-        .await;
-        last.lock().expect("lock").expect("read at least once")
+        .await
     }
 }
 
@@ -176,7 +184,7 @@ fn number(message: &Message) -> i64 {
     rmp_serde::from_slice(message.payload()).expect("a number")
 }
 
-/// What handlers and closures of the tests fail with.
+/// The error of the tests' handlers and closures.
 #[derive(Debug)]
 #[expect(dead_code, reason = "read in the text of a panic")]
 pub enum TestError {

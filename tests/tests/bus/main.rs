@@ -9,6 +9,7 @@ mod consume;
 mod database;
 mod delay;
 mod face;
+mod floor;
 mod house;
 mod instances;
 mod log;
@@ -23,29 +24,45 @@ mod role;
 mod transaction;
 mod transport;
 
-/// Names the tests of a suite, and runs each on every pair of database and broker.
+/// Makes a test of each function of a list, on several pairs of database and broker. Each function is
+/// named once: `everywhere`, or `with an outbox`, which leaves out the log. There is no relay on the log,
+/// so there is no outbox to look into, and no broker that can be away.
+///
+/// `on DATABASE, BROKER` runs them on that database alone.
 #[macro_export]
 macro_rules! suite {
-    ($($name:ident),* $(,)?) => {
-        $crate::suite!(@pair postgres_and_rabbitmq, sqlx::Postgres, $crate::transport::Rabbit, $($name),*);
-        $crate::suite!(@pair mariadb_and_rabbitmq, sqlx::MySql, $crate::transport::Rabbit, $($name),*);
-        $crate::suite!(@pair sqlite_and_memory, sqlx::Sqlite, $crate::transport::Memory, $($name),*);
+    (
+        $(everywhere: [$($every:ident),+ $(,)?] $(,)?)?
+        $(with an outbox: [$($outbox:ident),+ $(,)?] $(,)?)?
+    ) => {
+        $crate::suite!(@pair postgres_and_rabbitmq, sqlx::Postgres, $crate::transport::Rabbit:
+            $($($every,)+)? $($($outbox,)+)?);
+        $crate::suite!(@pair mariadb_and_rabbitmq, sqlx::MySql, $crate::transport::Rabbit:
+            $($($every,)+)? $($($outbox,)+)?);
+        $crate::suite!(@pair sqlite_and_memory, sqlx::Sqlite, $crate::transport::Memory:
+            $($($every,)+)? $($($outbox,)+)?);
+        $crate::suite!(@pair postgres_log, sqlx::Postgres, $crate::transport::Log: $($($every,)+)?);
+        $crate::suite!(@pair mariadb_log, sqlx::MySql, $crate::transport::Log: $($($every,)+)?);
+        $crate::suite!(@pair sqlite_log, sqlx::Sqlite, $crate::transport::Log: $($($every,)+)?);
     };
-    // Without a relay there is no outbox to look into and no broker that can be away: only some of
-    // the tests are about the log as well.
-    (on the log: $($name:ident),* $(,)?) => {
-        $crate::suite!(@pair postgres_log, sqlx::Postgres, $crate::transport::Log, $($name),*);
-        $crate::suite!(@pair mariadb_log, sqlx::MySql, $crate::transport::Log, $($name),*);
-        $crate::suite!(@pair sqlite_log, sqlx::Sqlite, $crate::transport::Log, $($name),*);
+    (
+        on $database:ty, $transport:ident:
+        everywhere: [$($every:ident),+ $(,)?] $(,)?
+        $(with an outbox: [$($outbox:ident),+ $(,)?] $(,)?)?
+    ) => {
+        $crate::suite!(@pair outbox, $database, $crate::transport::$transport:
+            $($every,)+ $($($outbox,)+)?);
+        $crate::suite!(@pair log, $database, $crate::transport::Log: $($every,)+);
     };
-    (@pair $pair:ident, $database:ty, $transport:ty, $($name:ident),*) => {
+    (@pair $pair:ident, $database:ty, $transport:ty:) => {};
+    (@pair $pair:ident, $database:ty, $transport:ty: $($name:ident,)+) => {
         mod $pair {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $name() {
                     super::$name($crate::house::House::<$database, $transport>::new().await).await;
                 }
-            )*
+            )+
         }
     };
 }

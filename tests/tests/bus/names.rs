@@ -1,4 +1,4 @@
-//! Names and texts that look like SQL, or like the end of a name, are taken as they are.
+//! Names and texts that look like SQL, or like the end of a name, are stored as they are.
 
 use std::collections::BTreeSet;
 
@@ -37,8 +37,10 @@ const NASTY: &[&str] = &[
 ];
 
 crate::suite!(
-    texts_that_look_like_sql_arrive_as_they_are_or_are_refused,
-    random_texts_arrive_as_they_are_or_are_refused,
+    with an outbox: [
+        texts_that_look_like_sql_arrive_as_they_are_or_are_refused,
+        random_texts_arrive_as_they_are_or_are_refused,
+    ],
 );
 
 async fn texts_that_look_like_sql_arrive_as_they_are_or_are_refused<D: Database, T: Transport>(
@@ -60,7 +62,7 @@ async fn random_texts_arrive_as_they_are_or_are_refused<D: Database, T: Transpor
         let length = random.usize(1..40);
         (0..length).filter_map(|_| random.choice(&pieces)).collect()
     };
-    // Short ones come twice, and a topic has one handler. At least one can be subscribed.
+    // A short text can come twice, and a topic can have only one handler.
     let texts: BTreeSet<_> = (0..40).map(|_| text()).chain(["a".to_owned()]).collect();
     arrive_or_are_refused(&house, texts.into_iter().collect()).await;
 }
@@ -136,7 +138,7 @@ async fn tables<D: Database>(pool: &Pool<D>) -> i64 {
     D::number(pool, sql).await
 }
 
-/// A bus on this pool brings a message to its handler, and its table is where the pool is.
+/// Asserts that a bus on this pool delivers a message, and that its tables are in the pool's database.
 async fn works<DB: OutboxDatabase>(pool: Pool<DB>) {
     let bus = Bus::new("shop", pool, MemoryBroker::new());
     bus.start(Router::new().route("placed", async || {}))
@@ -155,7 +157,7 @@ async fn works<DB: OutboxDatabase>(pool: Pool<DB>) {
     bus.shutdown().await.expect("shutdown");
 }
 
-/// Quotes of every kind, and the longest name there may be: 63 bytes.
+/// A name with all kinds of quotes, as long as PostgreSQL allows: 63 bytes.
 fn names() -> [String; 3] {
     [
         format!("{}\"; DROP TABLE x; --", unique("a")),

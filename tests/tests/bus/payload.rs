@@ -1,4 +1,5 @@
-//! What `publish` takes, a handler gets; what no handler could get, `publish` refuses.
+//! A handler gets every payload that `publish` accepts, and `publish` refuses payloads that no handler could
+//! read.
 
 use std::net::IpAddr;
 

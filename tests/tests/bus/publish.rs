@@ -1,4 +1,4 @@
-//! Publishing without a transaction, and what can be said about a message.
+//! Publishing without a transaction, and the options of a message.
 
 use final_core::{Error, Json};
 use serde::{Deserialize, Serialize};
@@ -10,25 +10,18 @@ use crate::{
 };
 
 crate::suite!(
-    a_message_published_alone_is_handled,
-    key_headers_and_id_reach_the_handler,
-    json_and_bytes_travel_as_they_are,
-    a_message_published_before_start_waits_in_the_outbox,
-    publishing_without_the_table_says_what_to_call,
-    an_unconfirmed_message_goes_past_the_outbox,
-    an_unconfirmed_message_cannot_be_delayed,
-    publishing_after_shutdown_waits_for_the_next_start,
-);
-
-crate::suite!(
-    on the log:
-    a_message_published_alone_is_handled,
-    key_headers_and_id_reach_the_handler,
-    json_and_bytes_travel_as_they_are,
-    publishing_without_the_table_says_what_to_call,
-    an_unconfirmed_message_goes_past_the_outbox,
-    an_unconfirmed_message_cannot_be_delayed,
-    publishing_after_shutdown_waits_for_the_next_start,
+    everywhere: [
+        a_message_published_alone_is_handled,
+        key_headers_and_id_reach_the_handler,
+        json_and_bytes_travel_as_they_are,
+        publishing_without_the_table_says_what_to_call,
+        an_unconfirmed_message_goes_past_the_outbox,
+        an_unconfirmed_message_cannot_be_delayed,
+        publishing_after_shutdown_waits_for_the_next_start,
+    ],
+    with an outbox: [
+        a_message_published_before_start_waits_in_the_outbox,
+    ],
 );
 
 async fn a_message_published_alone_is_handled<D: Database, T: Transport>(house: House<D, T>) {
@@ -130,10 +123,7 @@ async fn publishing_without_the_table_says_what_to_call<D: Database, T: Transpor
 async fn an_unconfirmed_message_goes_past_the_outbox<D: Database, T: Transport>(
     house: House<D, T>,
 ) {
-    let (bus, notes) = house.start_noting(house.options(), &["ping"]).await;
-    house
-        .stats_are(&bus, "a connected broker", |stats| stats.connected)
-        .await;
+    let (bus, notes) = house.start_connected(house.options(), &["ping"]).await;
 
     bus.publish(house.topic("ping"), &1_i64)
         .confirm(false)

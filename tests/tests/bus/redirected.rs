@@ -6,11 +6,10 @@ use final_tests::unique;
 
 use crate::{database::Database, house::House, transport::Transport};
 
-crate::suite!(a_name_that_means_another_table_to_the_caller_takes_no_message_there);
-
 crate::suite!(
-    on the log:
-    a_name_that_means_another_table_to_the_caller_takes_no_message_there,
+    everywhere: [
+        a_name_that_means_another_table_to_the_caller_takes_no_message_there,
+    ],
 );
 
 async fn a_name_that_means_another_table_to_the_caller_takes_no_message_there<
@@ -53,8 +52,8 @@ async fn a_name_that_means_another_table_to_the_caller_takes_no_message_there<
     }
 }
 
-/// What makes tables of the same names and shapes elsewhere, what makes a transaction mean those, and
-/// what removes them.
+/// The statements that create tables of the same names and columns elsewhere, those that direct a transaction
+/// to them, and those that remove them.
 fn twins(
     database: &str,
     elsewhere: &str,

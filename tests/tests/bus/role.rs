@@ -1,4 +1,4 @@
-//! What the role of a service has to be allowed.
+//! The privileges that the role of a service needs.
 
 use std::{
     sync::{
@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, Executor, PgPool, Postgres, postgres::PgConnectOptions
 
 use crate::house::SOON;
 
-/// Handles one message, by way of a claim where the broker has an outbox.
+/// Handles one message. Where there is an outbox, the message goes through a claim.
 async fn works(pool: &PgPool, broker: impl Broker<Postgres> + Clone) {
     let before = Bus::new("shop", pool.clone(), broker.clone());
     let bus = Bus::new("shop", pool.clone(), broker);
@@ -32,6 +32,30 @@ async fn works(pool: &PgPool, broker: impl Broker<Postgres> + Clone) {
     bus.shutdown().await.expect("shutdown");
 }
 
+async fn run(owner: &PgPool, sql: &str) {
+    let sql = AssertSqlSafe(sql.to_owned());
+    owner.execute(sql).await.expect("done");
+}
+
+/// A new role that may use the tables that are there, and a pool of it.
+async fn role(owner: &PgPool, url: &str) -> (String, PgPool) {
+    let role = format!("final_{}", uuid::Uuid::now_v7().simple());
+    run(owner, &format!("CREATE ROLE {role}")).await;
+    let tables = format!("ALL TABLES IN SCHEMA public TO {role}");
+    let grant = format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {tables}");
+    run(owner, &grant).await;
+    let options: PgConnectOptions = url.parse().expect("a URL");
+    let options = options.options([("role", role.as_str())]);
+    (
+        role,
+        PgPool::connect_with(options).await.expect("connected"),
+    )
+}
+
+async fn drop_role(owner: &PgPool, role: &str) {
+    run(owner, &format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn once_the_tables_are_there_a_role_that_may_create_nothing_is_enough() {
     let url = final_tests::pg_database().await.expect("PostgreSQL");
@@ -42,44 +66,23 @@ async fn once_the_tables_are_there_a_role_that_may_create_nothing_is_enough() {
     ] {
         bus.migrate().await.expect("migrate");
     }
-    let role = format!("final_{}", uuid::Uuid::now_v7().simple());
-    let run = async |sql: &str| {
-        let sql = AssertSqlSafe(sql.replace("ROLE_NAME", &role));
-        owner.execute(sql).await.expect("done");
-    };
-    run("CREATE ROLE ROLE_NAME; \
-         REVOKE CREATE ON SCHEMA public FROM PUBLIC; \
-         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO ROLE_NAME")
-    .await;
-
-    let options: PgConnectOptions = url.parse().expect("a URL");
-    let options = options.options([("role", role.as_str())]);
-    let pool = PgPool::connect_with(options).await.expect("connected");
+    run(&owner, "REVOKE CREATE ON SCHEMA public FROM PUBLIC").await;
+    let (role, pool) = role(&owner, &url).await;
     works(&pool, SqlBroker::new(pool.clone())).await;
     works(&pool, MemoryBroker::new()).await;
 
     pool.close().await;
-    run("DROP OWNED BY ROLE_NAME; DROP ROLE ROLE_NAME").await;
+    drop_role(&owner, &role).await;
 }
 
-/// A role that may not ask the sequence, let alone raise it: the owner has to.
+/// The role may neither read nor raise the sequence, so the owner has to raise it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_role_that_may_not_raise_numbers_that_went_back_is_told_so_and_loses_nothing() {
     let url = final_tests::pg_database().await.expect("PostgreSQL");
     let owner = PgPool::connect(&url).await.expect("connected");
     let bus = Bus::new("shop", owner.clone(), SqlBroker::new(owner.clone()));
     bus.migrate().await.expect("migrate");
-    let role = format!("final_{}", uuid::Uuid::now_v7().simple());
-    let run = async |sql: &str| {
-        let sql = AssertSqlSafe(sql.replace("ROLE_NAME", &role));
-        owner.execute(sql).await.expect("done");
-    };
-    run("CREATE ROLE ROLE_NAME; \
-         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO ROLE_NAME")
-    .await;
-    let options: PgConnectOptions = url.parse().expect("a URL");
-    let options = options.options([("role", role.as_str())]);
-    let pool = PgPool::connect_with(options).await.expect("connected");
+    let (role, pool) = role(&owner, &url).await;
     let told = Arc::new(AtomicUsize::new(0));
     let broker = || {
         let told = Arc::clone(&told);
@@ -110,7 +113,7 @@ async fn a_role_that_may_not_raise_numbers_that_went_back_is_told_so_and_loses_n
     }
     seen.sort_unstable();
     assert_eq!(seen, Vec::from_iter(0..20));
-    // By it whoever starts can tell, since the sequence may not be asked.
+    // A starting bus compares with the watermark, because it may not read the sequence.
     eventually("the watermark", SOON, async || {
         let seq = "SELECT seq FROM final_log_watermarks WHERE id = 0";
         let seq: i64 = sqlx::query_scalar(seq)
@@ -121,7 +124,7 @@ async fn a_role_that_may_not_raise_numbers_that_went_back_is_told_so_and_loses_n
     })
     .await;
 
-    run("TRUNCATE final_log RESTART IDENTITY").await;
+    run(&owner, "TRUNCATE final_log RESTART IDENTITY").await;
     bus.publish("placed", &20).await.expect("publish");
     eventually("the hook", SOON, async || told.load(Ordering::Relaxed) > 0).await;
     let second = Bus::new("shop", pool.clone(), broker());
@@ -132,9 +135,9 @@ async fn a_role_that_may_not_raise_numbers_that_went_back_is_told_so_and_loses_n
         "{cause:?}"
     );
 
-    run("SELECT setval('final_log_seq_seq', 1000)").await;
+    run(&owner, "SELECT setval('final_log_seq_seq', 1000)").await;
     assert_eq!(handled.recv().await, Some(20));
     bus.shutdown().await.expect("shutdown");
     pool.close().await;
-    run("DROP OWNED BY ROLE_NAME; DROP ROLE ROLE_NAME").await;
+    drop_role(&owner, &role).await;
 }

@@ -1,6 +1,6 @@
 //! A message is sent if, and only if, the caller's transaction commits.
 
-use std::{future::poll_fn, task::Poll, time::Duration};
+use std::{future::poll_fn, task::Poll};
 
 use final_core::Error;
 use final_tests::eventually;
@@ -12,30 +12,21 @@ use crate::{
 };
 
 crate::suite!(
-    a_committed_message_is_handled_and_the_outbox_is_empty_afterwards,
-    a_rolled_back_message_is_never_sent,
-    messages_staged_in_a_transaction_are_written_at_its_end,
-    a_handle_moved_out_of_the_closure_commits_nothing,
-    with_tx_commits_rolls_back_and_rolls_back_when_dropped,
-    a_borrowed_transaction_publishes_when_its_owner_commits,
-    messages_flushed_early_are_sent_after_the_commit,
-    messages_flushed_early_and_rolled_back_are_never_sent,
-    a_dropped_caller_leaves_both_the_row_and_its_message_or_neither,
-    one_transaction_can_publish_thousands,
-    a_transaction_whose_messages_cannot_be_written_is_rolled_back,
-);
-
-crate::suite!(
-    on the log:
-    a_rolled_back_message_is_never_sent,
-    a_handle_moved_out_of_the_closure_commits_nothing,
-    with_tx_commits_rolls_back_and_rolls_back_when_dropped,
-    a_borrowed_transaction_publishes_when_its_owner_commits,
-    messages_flushed_early_are_sent_after_the_commit,
-    messages_flushed_early_and_rolled_back_are_never_sent,
-    a_dropped_caller_leaves_both_the_row_and_its_message_or_neither,
-    one_transaction_can_publish_thousands,
-    a_transaction_whose_messages_cannot_be_written_is_rolled_back,
+    everywhere: [
+        a_rolled_back_message_is_never_sent,
+        a_handle_moved_out_of_the_closure_commits_nothing,
+        with_tx_commits_rolls_back_and_rolls_back_when_dropped,
+        a_borrowed_transaction_publishes_when_its_owner_commits,
+        messages_flushed_early_are_sent_after_the_commit,
+        messages_flushed_early_and_rolled_back_are_never_sent,
+        a_dropped_caller_leaves_both_the_row_and_its_message_or_neither,
+        one_transaction_can_publish_thousands,
+        a_transaction_whose_messages_cannot_be_written_is_rolled_back,
+    ],
+    with an outbox: [
+        a_committed_message_is_handled_and_the_outbox_is_empty_afterwards,
+        messages_staged_in_a_transaction_are_written_at_its_end,
+    ],
 );
 
 async fn a_committed_message_is_handled_and_the_outbox_is_empty_afterwards<
@@ -184,12 +175,9 @@ async fn a_borrowed_transaction_publishes_when_its_owner_commits<D: Database, T:
 async fn messages_flushed_early_are_sent_after_the_commit<D: Database, T: Transport>(
     house: House<D, T>,
 ) {
-    // Neither an interval nor a lease brings them in time.
+    // Neither the scan interval nor the end of a lease brings them in time.
     let options = house.options().scan_interval(SOON * 10).lease(SOON * 10);
-    let (bus, notes) = house.start_noting(options, &["placed"]).await;
-    house
-        .stats_are(&bus, "a connected broker", |stats| stats.connected)
-        .await;
+    let (bus, notes) = house.start_connected(options, &["placed"]).await;
 
     let mut txbus = bus.with_tx(bus.begin().await.expect("begin"));
     txbus
@@ -228,19 +216,16 @@ async fn messages_flushed_early_and_rolled_back_are_never_sent<D: Database, T: T
     bus.shutdown().await.expect("shutdown");
 }
 
-/// Drops the whole request after so many polls, from the first await to the last.
+/// Drops the whole request after so many polls, so that every await is hit.
 async fn a_dropped_caller_leaves_both_the_row_and_its_message_or_neither<
     D: Database,
     T: Transport,
 >(
     house: House<D, T>,
 ) {
-    // No scan may make up for a hand-over that was dropped.
+    // No scan may send a message whose hand-over was dropped.
     let options = house.options().scan_interval(SOON * 10).lease(SOON * 10);
-    let (bus, notes) = house.start_noting(options, &["placed"]).await;
-    house
-        .stats_are(&bus, "a connected broker", |stats| stats.connected)
-        .await;
+    let (bus, notes) = house.start_connected(options, &["placed"]).await;
 
     let mut completed = 0;
     for n in 0..120_i64 {
@@ -270,13 +255,13 @@ async fn a_dropped_caller_leaves_both_the_row_and_its_message_or_neither<
         drop(request);
     }
 
-    // A write that nobody waits for any more may still be under way; one of ours ends behind it.
+    // A write of a dropped request may still be under way, so this waits until the counts agree.
     eventually("as many messages as rows", SOON, async || {
         notes.len() as i64 == house.orders().await && notes.len() >= completed
     })
     .await;
     house.outbox_is_empty(&bus).await;
-    tokio::time::timeout(Duration::from_secs(10), async {
+    tokio::time::timeout(SOON, async {
         let mut numbers = notes.numbers();
         numbers.sort_unstable();
         for number in numbers {
@@ -310,7 +295,7 @@ async fn one_transaction_can_publish_thousands<D: Database, T: Transport>(house:
     bus.shutdown().await.expect("shutdown");
 }
 
-/// The database itself would go on with it, unless it is PostgreSQL.
+/// After the error, only PostgreSQL itself refuses to commit the transaction.
 async fn a_transaction_whose_messages_cannot_be_written_is_rolled_back<
     D: Database,
     T: Transport,

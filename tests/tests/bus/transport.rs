@@ -1,4 +1,4 @@
-//! What the suite needs of a broker: to be reached, to go away, and to show its dead letters.
+//! The operations that the suite needs of a broker: connect, go away, come back, and show dead letters.
 
 use std::{
     any::Any,
@@ -14,7 +14,7 @@ use crate::{database::Database, house::SOON};
 
 /// A broker under test.
 pub trait Transport: Clone + Send + Sync + 'static {
-    /// A broker, or a virtual host, that nobody else uses.
+    /// A new broker, or a new virtual host.
     async fn fresh() -> Self;
 
     fn bus<D: Database>(&self, service: &str, pool: Pool<D>) -> Bus<D>;
@@ -33,7 +33,7 @@ pub trait Transport: Clone + Send + Sync + 'static {
     async fn dead_letters(&self, service: &str, count: usize) -> Vec<Dead>;
 }
 
-/// A dead letter, as both brokers can tell it.
+/// A dead letter, with the fields that all brokers have.
 #[derive(Debug)]
 pub struct Dead {
     pub id: MessageId,
@@ -142,7 +142,7 @@ impl Transport for Rabbit {
     }
 }
 
-/// The database itself: that of the first bus that is asked for. Others reach it from theirs.
+/// The log, in the database of the first bus. Other buses reach it from their own database.
 #[derive(Clone)]
 pub struct Log(Arc<OnceLock<Box<dyn LogOf>>>);
 

@@ -1,5 +1,5 @@
-//! A server whose sessions do not commit each statement: what the bus publishes and settles is committed
-//! all the same.
+//! The sessions of the server do not commit each statement. Everything that the bus publishes and settles is
+//! committed all the same.
 
 use final_amqp::Amqp;
 use final_core::{Bus, MySqlBus, SqlBroker};
@@ -8,7 +8,7 @@ use sqlx::{MySqlPool, mysql::MySqlPoolOptions};
 
 use crate::shop::{SOON, Tally, log, options, service};
 
-/// `init_connect` is not run for those who may do everything.
+/// `init_connect` is not run for users with all privileges.
 const USER: &str = "CREATE DATABASE shop; CREATE USER shop; GRANT ALL ON shop.* TO shop";
 
 struct House {

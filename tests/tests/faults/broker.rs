@@ -11,7 +11,7 @@ use crate::shop::{
     SOON, Tally, bind_queue, outbox_is_empty, pg_bus, pg_bus_with, publish_on, service,
 };
 
-/// A RabbitMQ of the test's own, and a bus on it that handles what is placed.
+/// A RabbitMQ of the test's own, and a bus on it with a handler.
 async fn started() -> (RabbitMq, PgBus, Tally) {
     let rabbit = RabbitMq::start().await.expect("RabbitMQ");
     let service = service();
@@ -21,14 +21,14 @@ async fn started() -> (RabbitMq, PgBus, Tally) {
     (rabbit, bus, tally)
 }
 
-/// RabbitMQ killed in the middle of everything, and started again.
+/// RabbitMQ is killed in the middle of the traffic, and started again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_when_rabbitmq_is_killed_and_restarted() {
     let (rabbit, bus, tally) = started().await;
 
     let (stop, publisher) = publish_on(&bus, "placed", 0);
-    // Not at once: killed within a second of a queue's first declaration, RabbitMQ 3.10 leaves the
-    // quorum queue of a single node without a leader for good.
+    // RabbitMQ is not killed at once: within a second of the first declaration of a quorum queue, a kill of a
+    // single node of RabbitMQ 3.10 leaves the queue without a leader for good.
     eventually("traffic", SOON, async || tally.distinct() > 3_000).await;
     rabbit.kill9();
     eventually("a link that is away", SOON, async || {
@@ -50,7 +50,7 @@ async fn nothing_is_lost_when_rabbitmq_is_killed_and_restarted() {
         tally.beyond(|n| published.committed.contains(&n)),
         Vec::<i64>::new()
     );
-    // At most a window on the way out, and what was in hand on the way in.
+    // At most a window on the way out, and the messages in flight on the way in.
     assert!(tally.repeats() <= 1_300, "{} repeats", tally.repeats());
     bus.shutdown().await.expect("shutdown");
 }
@@ -137,8 +137,8 @@ async fn a_deleted_queue_and_a_deleted_exchange_are_declared_again() {
     let url = vhost.url().to_owned();
     let service = service();
     let topic = format!("{service}.placed");
-    // Classic: a quorum queue that is deleted while it is declared can be refused for good by
-    // RabbitMQ 3.10.
+    // A classic queue, because RabbitMQ 3.10 can refuse a quorum queue for good that was deleted while it was
+    // declared.
     let broker = Amqp::new(&url)
         .expect("a good URL")
         .queue_kind(QueueKind::Classic);
@@ -166,7 +166,7 @@ async fn a_deleted_queue_and_a_deleted_exchange_are_declared_again() {
     for n in 2..20_i64 {
         bus.publish(&topic, &n).await.expect("publish");
     }
-    // Its binding went with it, and no consumer was told.
+    // The binding was deleted with the exchange, and no consumer was told.
     eventually("a queue that is bound again", SOON, async || {
         bus.publish(&topic, &20_i64).await.expect("publish");
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -177,7 +177,7 @@ async fn a_deleted_queue_and_a_deleted_exchange_are_declared_again() {
     bus.shutdown().await.expect("shutdown");
 }
 
-/// Refuses what it has no room for.
+/// The arguments of a queue that refuses messages for which it has no room.
 fn room_for_five() -> FieldTable {
     let mut arguments = FieldTable::default();
     arguments.insert("x-max-length".into(), AMQPValue::LongInt(5));
@@ -186,7 +186,7 @@ fn room_for_five() -> FieldTable {
     arguments
 }
 
-/// A queue that refuses what is too much: nacks back off for ever and fail nothing.
+/// A full queue refuses messages. The relay backs off for ever, and no record fails.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_queue_that_refuses_delays_and_loses_nothing() {
     let vhost = final_tests::amqp_vhost().await.expect("RabbitMQ");

@@ -1,55 +1,38 @@
-//! The connection is cut while the server is at work on COMMIT, and it goes on without us.
+//! The connection is cut while the server executes COMMIT, and the server goes on.
 
 use std::time::Duration;
 
 use final_amqp::Amqp;
 use final_core::{Bus, Error, PgBus, Router, SqlBroker};
 use final_tests::{Proxy, eventually};
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 
-use crate::shop::{SOON, Tally, log, options, service};
+use crate::shop::{SOON, Tally, log, options};
 
-/// A COMMIT takes a second, and that of order 2 fails then.
-const SLOW_COMMIT: &str = "
+/// A COMMIT waits for a lock that the test holds. After that the COMMIT of order 2 fails.
+const HELD_COMMIT: &str = "
     CREATE TABLE orders (id bigint);
     CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-        PERFORM pg_sleep(1);
+        PERFORM pg_advisory_xact_lock(1);
         IF NEW.id = 2 THEN RAISE EXCEPTION 'not this one'; END IF;
         RETURN NULL;
     END $$;
     CREATE CONSTRAINT TRIGGER late AFTER INSERT ON orders
         DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION late();";
 
-/// Nothing but the look-up finds the records in time: no interval, no end of a lease, and no scan by
-/// chance. The database is away when it is tried first.
+/// Only the look-up can find the records in time: not the scan interval, not the end of a lease, and not a
+/// scan by chance. The database is away at the first look-up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_commit_without_an_answer_only_what_was_committed_is_sent() {
-    let database = final_tests::pg_database().await.expect("PostgreSQL");
-    let proxy = Proxy::to(&database).await.expect("a proxy");
-    let pool = sqlx::PgPool::connect(&proxy.url(&database))
-        .await
-        .expect("PostgreSQL through the proxy");
-    let direct = sqlx::PgPool::connect(&database).await.expect("PostgreSQL");
-    sqlx::raw_sql(SLOW_COMMIT)
+    let (proxy, pool, direct) = cuttable().await;
+    sqlx::raw_sql(HELD_COMMIT)
         .execute(&direct)
         .await
         .expect("table and trigger");
-    let (service, rabbit) = (
-        service(),
-        final_tests::amqp_vhost().await.expect("RabbitMQ"),
-    );
-    let topic = format!("{service}.placed");
-    let options = options().scan_interval(SOON * 10).lease(SOON * 10);
-    let bus: PgBus = Bus::new(&service, pool, Amqp::new(rabbit.url()).expect("a good URL"))
-        .with_options(options);
-    let tally = Tally::default();
-    bus.start(tally.router(&topic)).await.expect("start");
-    eventually("a connected link", SOON, async || {
-        bus.stats().await.expect("stats").connected
-    })
-    .await;
+    let rabbit = final_tests::amqp_vhost().await.expect("RabbitMQ");
+    let (bus, tally) = handling(pool, rabbit.url()).await;
 
-    // The one that fails first: were it sent, it would have come by then.
+    // The order that fails comes first. If its message were sent, it would have arrived by the end.
     for id in [2_i64, 1] {
         let mut txbus = bus.with_tx(bus.begin().await.expect("begin"));
         sqlx::query("INSERT INTO orders VALUES ($1)")
@@ -57,7 +40,8 @@ async fn after_a_commit_without_an_answer_only_what_was_committed_is_sent() {
             .execute(txbus.conn())
             .await
             .expect("order");
-        txbus.publish(&topic, &id).await.expect("staged");
+        txbus.publish("placed", &id).await.expect("staged");
+        let hold = hold(&direct).await;
         let commit = tokio::spawn(txbus.commit());
         eventually("a COMMIT under way", SOON, async || {
             commits_under_way(&direct).await == 1
@@ -69,6 +53,7 @@ async fn after_a_commit_without_an_answer_only_what_was_committed_is_sent() {
             matches!(&result, Err(Error::CommitUnknown { ids }) if ids.len() == 1),
             "{result:?}"
         );
+        hold.rollback().await.expect("let go");
         eventually("its end", SOON, async || {
             commits_under_way(&direct).await == 0
         })
@@ -85,19 +70,19 @@ async fn after_a_commit_without_an_answer_only_what_was_committed_is_sent() {
     bus.shutdown().await.expect("shutdown");
 }
 
-/// An INSERT takes a second, and with the key `refused` it fails then.
-const SLOW_INSERT: &str = "
+/// An INSERT waits for a lock that the test holds. After that an INSERT with the key `refused` fails.
+const HELD_INSERT: &str = "
     CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-        PERFORM pg_sleep(1);
+        PERFORM pg_advisory_xact_lock(1);
         IF NEW.message_key = 'refused' THEN RAISE EXCEPTION 'not this one'; END IF;
         RETURN NEW;
     END $$;";
 
-/// Publishes alone, twice, and cuts the connection while the server is at work on the INSERT. The first
-/// INSERT fails, the second does not.
+/// Publishes two messages without a transaction, and cuts the connection while the server executes the
+/// INSERT. The first INSERT fails, the second does not.
 async fn publishes_alone(bus: &PgBus, topic: &str, table: &str, proxy: &Proxy, direct: &PgPool) {
     let trigger = format!(
-        "{SLOW_INSERT} CREATE TRIGGER late BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION late()"
+        "{HELD_INSERT} CREATE TRIGGER late BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION late()"
     );
     let done = sqlx::raw_sql(AssertSqlSafe(trigger)).execute(direct).await;
     done.expect("a trigger");
@@ -111,25 +96,36 @@ async fn publishes_alone(bus: &PgBus, topic: &str, table: &str, proxy: &Proxy, d
     };
     for (id, key) in [(2_i64, "refused"), (1, "k")] {
         let (bus, topic) = (bus.clone(), topic.to_owned());
+        let hold = hold(direct).await;
         let publish = tokio::spawn(async move { bus.publish(topic, &id).key(key).await });
-        // It is also active while it is only prepared.
+        // A statement is also active while it is being prepared, so the check asks for the lock.
         eventually("an INSERT under way", SOON, async || {
-            has_insert("wait_event = 'PgSleep'").await
+            has_insert("wait_event = 'advisory'").await
         })
         .await;
-        // A look-up before the end of the INSERT would leave it to the end of the lease.
+        // A look-up before the end of the INSERT would find nothing. The record would then wait for the end
+        // of its lease.
         proxy.down();
         let result = publish.await.expect("joined");
         assert!(
             matches!(&result, Err(Error::CommitUnknown { ids }) if ids.len() == 1),
             "{result:?}"
         );
+        hold.rollback().await.expect("let go");
         eventually("its end", SOON, async || !has_insert("true").await).await;
         proxy.up().expect("the port is still ours");
     }
 }
 
-/// A database that is reached through a proxy, and without it.
+/// Holds the lock for which each COMMIT or INSERT waits, until this transaction ends.
+async fn hold(direct: &PgPool) -> Transaction<'static, Postgres> {
+    let mut hold = direct.begin().await.expect("BEGIN");
+    let lock = sqlx::query("SELECT pg_advisory_xact_lock(1)");
+    lock.execute(&mut *hold).await.expect("a lock");
+    hold
+}
+
+/// A proxy to a database, a pool through the proxy, and a pool without it.
 async fn cuttable() -> (Proxy, PgPool, PgPool) {
     log();
     let database = final_tests::pg_database().await.expect("PostgreSQL");
@@ -143,12 +139,10 @@ async fn cuttable() -> (Proxy, PgPool, PgPool) {
     )
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_an_insert_without_an_answer_only_what_was_inserted_is_sent() {
-    let (proxy, pool, direct) = cuttable().await;
-    let rabbit = final_tests::amqp_vhost().await.expect("RabbitMQ");
+/// A bus with a handler. Neither its scan interval nor the end of a lease comes in time.
+async fn handling(pool: PgPool, amqp: &str) -> (PgBus, Tally) {
     let options = options().scan_interval(SOON * 10).lease(SOON * 10);
-    let amqp = Amqp::new(rabbit.url()).expect("a good URL");
+    let amqp = Amqp::new(amqp).expect("a good URL");
     let bus: PgBus = Bus::new("shop", pool, amqp).with_options(options);
     let tally = Tally::default();
     bus.start(tally.router("placed")).await.expect("start");
@@ -156,6 +150,14 @@ async fn after_an_insert_without_an_answer_only_what_was_inserted_is_sent() {
         bus.stats().await.expect("stats").connected
     })
     .await;
+    (bus, tally)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_an_insert_without_an_answer_only_what_was_inserted_is_sent() {
+    let (proxy, pool, direct) = cuttable().await;
+    let rabbit = final_tests::amqp_vhost().await.expect("RabbitMQ");
+    let (bus, tally) = handling(pool, rabbit.url()).await;
 
     publishes_alone(&bus, "placed", "final_shop_outbox", &proxy, &direct).await;
     tally.has_all([1]).await;

@@ -1,6 +1,6 @@
 //! The database dies, restarts, and is cut off in the middle of a COMMIT.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use final_amqp::Amqp;
 use final_core::{Bus, Error, MySqlBus, PgBus, Router};
@@ -8,7 +8,7 @@ use final_tests::{MariaDb, Postgres, Proxy, eventually};
 
 use crate::shop::{SOON, Tally, log, options, publish_on, service};
 
-/// Kills a database under traffic; what was committed is handled, what was not never is.
+/// Kills a database under traffic. Committed messages are handled, and others never are.
 macro_rules! killed_database {
     ($name:ident, $server:ty, $pool:ty) => {
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -91,15 +91,15 @@ macro_rules! behind_a_proxy {
         $bus.start($tally.router(&$topic)).await.expect("start");
         $bus.publish(&$topic, &0_i64).await.expect("publish");
         $tally.has_all([0]).await;
-        // It is not started, so it only writes.
+        // The writer is not started, so it only writes.
         let pool = <$pool>::connect(&url).await.expect("connected");
         let $writer = Bus::new(&service, pool, broker());
     };
 }
 
-/// Its machine is gone: no connection is closed, and no statement is answered.
+/// The machine of the database is gone: no connection is closed, and no statement is answered.
 macro_rules! silent_database {
-    ($leaves:ident, $shuts_down:ident, $url:expr, $pool:ty) => {
+    ($leaves:ident, $shuts_down:ident, $asks:ident, $url:expr, $pool:ty) => {
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $leaves() {
             behind_a_proxy!(bus, proxy, tally, writer, topic, $url, $pool);
@@ -119,10 +119,39 @@ macro_rules! silent_database {
             proxy.strand();
             proxy.refuse();
             writer.publish(&topic, &1_i64).await.expect("publish");
-            // The scanner looks, and is not answered.
+            // The scanner sends a statement, and gets no answer.
             tokio::time::sleep(Duration::from_secs(1)).await;
             let shutdown = tokio::time::timeout(SOON, bus.shutdown()).await;
             shutdown.expect("it ends").ok();
+        }
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $asks() {
+            behind_a_proxy!(bus, proxy, tally, writer, topic, $url, $pool);
+            bus.stats().await.expect("stats of a database that answers");
+
+            proxy.stall();
+            let all = async {
+                tokio::join!(
+                    bus.stats(),
+                    bus.failed(10),
+                    bus.retry_failed(final_core::RetryFailed::All),
+                    bus.migrate(),
+                )
+            };
+            // The limit is 15 s for each statement; a health check that hangs would never end.
+            let all = tokio::time::timeout(Duration::from_secs(60), all).await;
+            let (stats, failed, retried, migrated) = all.expect("each ends within its limit");
+            for refused in [stats.err(), failed.err(), retried.err(), migrated.err()] {
+                refused.expect("an error, as the database is silent");
+            }
+
+            proxy.resume();
+            final_tests::eventually("stats again", SOON * 3, async || bus.stats().await.is_ok())
+                .await;
+            writer.publish(&topic, &1_i64).await.expect("publish");
+            tally.has_all(0..=1).await;
+            bus.shutdown().await.expect("shutdown");
         }
     };
 }
@@ -130,17 +159,19 @@ macro_rules! silent_database {
 silent_database!(
     a_postgresql_that_falls_silent_is_left_for_one_that_answers,
     a_bus_shuts_down_though_its_postgresql_has_fallen_silent,
+    what_is_asked_of_a_postgresql_that_has_fallen_silent_is_an_error_within_its_limit,
     final_tests::pg_database(),
     sqlx::PgPool
 );
 silent_database!(
     a_mariadb_that_falls_silent_is_left_for_one_that_answers,
     a_bus_shuts_down_though_its_mariadb_has_fallen_silent,
+    what_is_asked_of_a_mariadb_that_has_fallen_silent_is_an_error_within_its_limit,
     final_tests::mysql_database(),
     sqlx::MySqlPool
 );
 
-/// The answer to COMMIT never comes. The caller is told so; what is visible later is sent.
+/// The answer to COMMIT never comes. The caller is told so, and messages that are visible later are sent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_is_not_answered_is_looked_up_and_sent_if_it_took_place() {
     let database = final_tests::pg_database().await.expect("PostgreSQL");
@@ -208,8 +239,8 @@ async fn a_commit_that_is_not_answered_is_looked_up_and_sent_if_it_took_place() 
     bus.shutdown().await.expect("shutdown");
 }
 
-/// After an outage longer than the leases, both instances' scanners find them over. The ackers, who
-/// have the proof, must be first.
+/// After an outage that is longer than the leases, the scanners of both instances find the leases over. The
+/// ackers have the proof that the messages were stored, so they must come first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_confirmed_before_an_outage_is_not_sent_again_after_it() {
     log();
@@ -229,7 +260,7 @@ async fn what_was_confirmed_before_an_outage_is_not_sent_again_after_it() {
             .await
             .expect("PostgreSQL through the proxy");
         let broker = Amqp::new(rabbit.url()).expect("a good URL");
-        let options = options().lease(Duration::from_secs(1));
+        let options = options().lease(Duration::from_secs(5));
         buses.push(Bus::new(&service, pool, broker).with_options(options));
     }
     for bus in &buses {
@@ -241,7 +272,7 @@ async fn what_was_confirmed_before_an_outage_is_not_sent_again_after_it() {
         let before = tally.distinct();
         eventually("traffic", SOON, async || tally.distinct() > before + 100).await;
         proxy.down();
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        tokio::time::sleep(Duration::from_secs(7)).await;
         proxy.up().expect("the port is still ours");
         stop.send(()).expect("the publisher runs");
         let published = publisher.await.expect("joined");
@@ -276,10 +307,14 @@ async fn an_idle_bus_leaves_the_database_alone() {
     .await;
     tokio::time::sleep(Duration::from_secs(1)).await;
 
-    let before = bus.stats().await.expect("stats").relay_statements;
+    let sent = async || bus.stats().await.expect("stats").relay_statements;
+    let (begin, before) = (Instant::now(), sent().await);
     tokio::time::sleep(Duration::from_secs(20)).await;
-    let sent = bus.stats().await.expect("stats").relay_statements - before;
+    let (sent, took) = (sent().await - before, begin.elapsed());
 
-    assert!(sent <= 3, "{sent} statements in 20 s");
+    assert!(
+        5.0 * (sent as f64) < took.as_secs_f64(),
+        "{sent} statements in {took:?}"
+    );
     bus.shutdown().await.expect("shutdown");
 }

@@ -1,5 +1,5 @@
-//! The log's own connections to PostgreSQL do not wait for the disk, except with messages: a message
-//! that shows in the log outlives the server.
+//! The log's own connections to PostgreSQL do not wait for the disk, except when they write messages. A
+//! message that is visible in the log survives a crash of the server.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
 
 const LONG: Duration = Duration::from_secs(3600);
 
-/// A server without jobs of its own, whose commits would take all before them to the disk.
+/// A server without autovacuum. Its commits would flush all earlier commits to the disk.
 async fn server() -> (Postgres, PgPool) {
     log();
     let setup = Setup {
@@ -31,7 +31,7 @@ fn broker(pool: &PgPool) -> SqlBroker<sqlx::Postgres> {
     looks_often.lease(LONG).keep(LONG)
 }
 
-/// Starts a bus on it.
+/// Starts a bus on this pool.
 async fn bus(pool: &PgPool, router: Router) -> PgBus {
     let bus = Bus::new("mail", pool.clone(), broker(pool));
     bus.start(router).await.expect("a start");
@@ -82,7 +82,7 @@ async fn a_scheduled_message_that_was_handled_is_in_the_log_after_a_crash() {
     bus.shutdown().await.expect("a shutdown");
 }
 
-/// An instance without the handler, during a rolling deployment.
+/// During a rolling deployment an instance without the handler hands the message on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_was_handed_on_is_in_the_log_after_a_crash() {
     let (server, pool) = server().await;
@@ -102,7 +102,7 @@ async fn a_message_that_was_handed_on_is_in_the_log_after_a_crash() {
     older.shutdown().await.expect("a shutdown");
 }
 
-/// The outbox is rid of it, so it would be lost for good.
+/// The outbox has deleted the record, so the message would be lost for good.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_of_another_databases_outbox_is_in_the_log_after_a_crash() {
     let (server, pool) = server().await;

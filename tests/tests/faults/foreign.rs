@@ -1,4 +1,4 @@
-//! Messages of producers that are no buses, and the ids they have.
+//! Messages of foreign producers, and their ids.
 
 use std::{
     collections::BTreeSet,
@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 
 use crate::shop::{SOON, options, service};
 
-/// A service with two topics. A handler notes its message, and waits until it is let go.
+/// A service with two topics. A handler notes its message, and waits for the gate.
 struct Service {
     bus: SqliteBus,
     name: String,
@@ -30,7 +30,7 @@ struct Service {
     _file: SqliteFile,
 }
 
-/// What such a handler says of a message that is not put back.
+/// The error of a handler that refuses its message.
 const REFUSED: &str = "not yet";
 
 impl Service {
@@ -108,7 +108,7 @@ impl Service {
     }
 }
 
-/// Two of them are equal in every byte.
+/// Two of the messages are equal in every byte.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_without_an_id_have_each_the_same_one_when_they_come_again() {
     let service = Service::start().await;
@@ -138,7 +138,8 @@ async fn messages_without_an_id_have_each_the_same_one_when_they_come_again() {
     service.ends().await;
 }
 
-/// After an ack that the broker never got the handler has done its work, and must know the message again.
+/// The handler has done its work, and the broker never gets the ack. The handler must recognise the message
+/// when it comes again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_without_an_id_has_the_same_one_after_an_ack_that_got_lost() {
     let service = Service::start().await;
@@ -147,7 +148,7 @@ async fn a_message_without_an_id_has_the_same_one_after_an_ack_that_got_lost() {
         .await;
     let first = service.ids(1).await;
 
-    // What is sent now reaches nobody.
+    // From now on nothing that is sent reaches the broker.
     service.proxy.strand();
     service.gate.add_permits(1);
     tokio::time::sleep(Duration::from_millis(300)).await;

@@ -1,4 +1,4 @@
-//! What a server shows and then forgets, because it died before it was on the disk.
+//! Commits that a server shows and then forgets, because it dies before they are on the disk.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -11,9 +11,9 @@ use crate::shop::{SOON, log};
 
 const LONG: Duration = Duration::from_secs(3600);
 
-/// Keeps InnoDB from flushing its log by itself from then on. Commits do so only where they are told.
+/// From then on InnoDB does not flush its log by itself. Commits flush only where a setting tells them to.
 ///
-/// It flushes it once a second after its start, whatever it was told to begin with.
+/// After its start InnoDB flushes once a second, whatever the settings are.
 async fn keep_innodb_from_flushing(pool: &MySqlPool) -> Result<(), sqlx::Error> {
     let run = async |sql: &'static str| sqlx::query(sql).execute(pool).await;
     run("SET GLOBAL innodb_flush_log_at_trx_commit = 0").await?;
@@ -34,7 +34,7 @@ async fn keep_innodb_from_flushing(pool: &MySqlPool) -> Result<(), sqlx::Error> 
     Ok(())
 }
 
-/// InnoDB shows a commit to others before it has flushed its log: here it is kept from flushing it.
+/// InnoDB shows a commit to others before it has flushed its log. In this test it does not flush.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_mariadb_shows_before_it_is_on_the_disk_is_not_handled() {
     log();
@@ -51,7 +51,7 @@ async fn what_mariadb_shows_before_it_is_on_the_disk_is_not_handled() {
         .await
         .expect("a lazy server");
     flush(1).await;
-    // Nothing else of the bus writes, so that nothing else flushes.
+    // Nothing else of the bus may write, because a write would flush the log.
     let broker = SqlBroker::new(pool.clone())
         .prefetch(1)
         .commit_within(Duration::from_secs(60))
@@ -63,7 +63,7 @@ async fn what_mariadb_shows_before_it_is_on_the_disk_is_not_handled() {
     bus.publish("placed", &0_i64).await.expect("a message");
     assert_eq!(soon(&mut handled).await, 0);
 
-    // Nothing is read while that one is in hand.
+    // Nothing is read while that message is in flight.
     flush(0).await;
     let mut tx = bus.with_tx(bus.begin().await.expect("BEGIN"));
     let insert = sqlx::query("INSERT INTO orders VALUES (1)");
@@ -93,7 +93,7 @@ async fn a_session_on_a_server_that_has_become_read_only_is_given_up() {
     let root = MySqlPool::connect(&server.url()).await.expect("connected");
     let run = async |sql: &'static str| sqlx::query(sql).execute(&root).await.expect(sql);
     run("CREATE DATABASE shop").await;
-    // Whoever has all rights may write all the same.
+    // A user with all privileges can write in spite of `read_only`.
     run("CREATE USER app IDENTIFIED BY ''").await;
     run("GRANT ALL ON shop.* TO app").await;
     let url = server.url().replace("root@", "app@");
@@ -133,12 +133,12 @@ async fn a_session_on_a_server_that_has_become_read_only_is_given_up() {
     bus.shutdown().await.expect("a shutdown");
 }
 
-/// PostgreSQL puts 32 numbers of a sequence aside with one record of its log, and does not give those
+/// With one record of its log PostgreSQL reserves 32 numbers of a sequence. It does not give those numbers
 /// again.
 const FORGOTTEN: i64 = 40;
 
-/// Writes everything to the disk, and keeps PostgreSQL from doing so by itself from then on: only a
-/// commit that waits for it does.
+/// Writes everything to the disk. From then on PostgreSQL does not flush by itself: only a commit that waits
+/// for the disk does.
 pub async fn keep_from_flushing(pool: &PgPool) -> Result<(), sqlx::Error> {
     sqlx::query("CHECKPOINT").execute(pool).await?;
     let writer = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'";
@@ -150,8 +150,8 @@ pub async fn keep_from_flushing(pool: &PgPool) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// Kills a server that has not written its last commits to the disk, as whoever relaxes durability
-/// allows it to, while a bus has read them. The numbers it gives again are other messages.
+/// A bus has read the last commits, and the server is killed before they are on the disk. A relaxed
+/// durability setting allows that. The server then gives their sequence numbers to other messages.
 macro_rules! forgetful_server {
     ($name:ident, $server:ty, $arguments:expr, $pool:ty, $bus:ty, $still:expr) => {
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -234,7 +234,7 @@ forgetful_server!(
     |pool| Box::pin(async move { keep_innodb_from_flushing(&pool).await })
 );
 
-/// A handler that tells each order, and keeps order 0 in hand until it is told to go on.
+/// A handler that reports each order, and keeps order 0 in flight until it is told to go on.
 fn held_at_0() -> (Router, mpsc::UnboundedReceiver<i64>, Arc<Notify>) {
     let (handling, handled) = mpsc::unbounded_channel();
     let go_on = Arc::new(Notify::new());

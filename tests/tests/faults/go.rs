@@ -183,7 +183,7 @@ async fn ours_receives_what_a_go_service_publishes_into_a_queue_that_go_declared
     bus.shutdown().await.expect("shutdown");
 }
 
-/// Its name is one our rule forbids; queue and dead letters keep it.
+/// The name of the Go service breaks our rule for names. Its queue and its dead-letter queue keep that name.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ours_takes_over_the_queue_of_a_go_service_with_another_name() {
     let vhost = final_tests::amqp_vhost().await.expect("RabbitMQ");

@@ -8,8 +8,8 @@ use final_tests::Proxy;
 
 use crate::shop::{SOON, service};
 
-/// lapin does not always say so: without our own look at the stream one of sixteen such attempts stands
-/// still until its time is over.
+/// lapin does not always report this. Without our own check of the stream, one of sixteen such attempts would
+/// hang until its timeout.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_attempt_to_connect_ends_with_its_connection() {
     let vhost = final_tests::amqp_vhost().await.expect("RabbitMQ");
@@ -22,7 +22,7 @@ async fn an_attempt_to_connect_ends_with_its_connection() {
             .connect_timeout(SOON * 2);
         let bus = Bus::new(service(), pool, broker);
         let cut = async {
-            // Somewhere in the handshake, or just after it.
+            // The cut falls somewhere in the handshake, or just after it.
             tokio::time::sleep(Duration::from_micros(attempt * 7_919 % 8_000)).await;
             proxy.cut();
         };

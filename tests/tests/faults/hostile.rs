@@ -1,4 +1,4 @@
-//! Anybody may publish to an exchange. Whatever comes, the bus goes on.
+//! Any client may publish to an exchange. The bus goes on, whatever arrives.
 
 use std::{
     sync::{Arc, Mutex},
@@ -25,7 +25,7 @@ struct Order {
     id: i64,
 }
 
-/// A subscriber, and the way to its queue.
+/// A subscriber, and the name of its topic.
 struct Victim {
     bus: PgBus,
     vhost: Vhost,
@@ -68,7 +68,7 @@ impl Victim {
         }
     }
 
-    /// What was handled of a body.
+    /// Waits until the message with this body is handled, and returns it.
     async fn handled(&self, body: &[u8]) -> Message {
         let find = || {
             let handled = self.handled.lock().expect("lock");
@@ -83,7 +83,7 @@ impl Victim {
         final_tests::take(self.vhost.url(), &queue, count, SOON).await
     }
 
-    /// Shows that it works still, and ends it.
+    /// Asserts that the subscriber still works, and shuts it down.
     async fn works_on(self) {
         let id = self.bus.publish(&self.topic, &1).await.expect("publish");
         eventually("a good message is handled", SOON, async || {
@@ -163,7 +163,7 @@ async fn texts_that_are_no_utf8_do_not_hold_up_the_queue() {
         .await
         .expect("a raw producer");
     let ours = [&short(b"x-final-msg-topic")[..], b"S", &long(topic)].concat();
-    // A routing key that is no UTF-8 comes to our queue by another that is.
+    // A message whose routing key is no UTF-8 reaches the queue by a second key in `CC`.
     let copy = [b"A", &long(&[b"S", &long(topic)[..]].concat())[..]].concat();
     let copied = [&short(b"CC")[..], &copy, &ours].concat();
     let plain = RawProperties::default();
@@ -221,7 +221,7 @@ async fn texts_that_are_no_utf8_do_not_hold_up_the_queue() {
     for dead in victim.dead(2).await {
         assert_eq!(dead.payload(), b"no id");
         let reason = dead.header("x-final-reason").expect("a reason");
-        assert_eq!(reason, "the message id is no UTF-8");
+        assert_eq!(reason, "the message id is not UTF-8");
     }
     victim.works_on().await;
 }
@@ -417,14 +417,14 @@ async fn what_no_handler_can_take_is_dead_lettered_with_a_bounded_reason() {
     victim.works_on().await;
 }
 
-/// Each time it comes it has another id.
+/// The message gets another id with each delivery.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_without_an_id_and_a_handler_is_put_away_when_its_grace_is_over() {
     let grace = Duration::from_millis(600);
     let victim = Victim::start_with(options().unrouted_grace(grace)).await;
     let (_connection, channel) = producer(victim.vhost.url()).await;
     let (properties, headers) = (BasicProperties::default(), FieldTable::default());
-    // The default exchange, as the management page has it.
+    // The management page publishes to the default exchange as well.
     publish(&channel, "", &victim.service, headers, properties, b"body").await;
 
     let dead = victim.dead(1).await;

@@ -1,4 +1,4 @@
-//! The log in the database: after answers that got lost, and in a file whose process is killed.
+//! The log in the database: lost answers, lost connections, and a file whose process is killed.
 
 use std::{
     collections::BTreeSet,
@@ -13,8 +13,8 @@ use sqlx::{PgPool, SqlitePool, sqlite::SqliteConnectOptions};
 
 use crate::shop::{SOON, Tally};
 
-/// A claim was carried out and its answer got lost with the connection; or lanes were given away and
-/// the server, back after a crash, does not know it any more.
+/// A claim of lanes was carried out, and its answer got lost with the connection. Or lanes were given away,
+/// and the server has forgotten it after a crash.
 #[tokio::test]
 async fn lanes_that_are_ours_without_our_knowing_are_worked_at() {
     let dir = WorkDir::new("log").expect("a folder");
@@ -48,14 +48,14 @@ async fn lanes_that_are_ours_without_our_knowing_are_worked_at() {
 
     let mut left: BTreeSet<u64> = (0..100).collect();
     while !left.is_empty() {
-        let next = tokio::time::timeout(SOON + Duration::from_secs(10), handled.recv()).await;
+        let next = tokio::time::timeout(SOON, handled.recv()).await;
         left.remove(&next.expect("a message in time").expect("a handler"));
     }
     bus.shutdown().await.expect("a shutdown");
 }
 
-/// Whoever reads the log knows more than is written down. A new connection to the same server does not
-/// take that away.
+/// A member that reads the log knows more than the written progress. It still knows that after a reconnect to
+/// the same server.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_connection_repeats_nothing() {
     let url = final_tests::pg_database().await.expect("PostgreSQL");
@@ -85,13 +85,14 @@ async fn a_lost_connection_repeats_nothing() {
     bus.shutdown().await.expect("a shutdown");
 }
 
-/// Kills of the process.
+/// How often the process is killed.
 const KILLS: usize = 12;
-/// What one kill may repeat: what was settled and is not written down, and what was in hand.
+/// How many messages one kill may repeat: the settled ones whose progress is not written, and those in
+/// flight.
 const WINDOW: usize = 2_000;
 
-/// Publisher, log and subscriber are one process and one file; killed at any moment, again and again,
-/// it loses nothing and invents nothing.
+/// Publisher, log and subscriber are one process with one file. The process is killed again and again at any
+/// moment, and nothing is lost or invented.
 #[tokio::test]
 async fn a_file_has_every_message_whenever_its_process_is_killed() {
     let dir = WorkDir::new("log").expect("a folder");
@@ -118,7 +119,7 @@ async fn a_file_has_every_message_whenever_its_process_is_killed() {
     drop(last.stdin.take());
     assert!(last.wait().expect("it has ended").success());
 
-    // What the last one left is handled by whoever comes next.
+    // The next process handles the messages that the last one left.
     let next = embedded(&file, &journal);
     let orders = "SELECT id FROM orders WHERE id / 1000000000 <> ?";
     let orders: Vec<i64> = sqlx::query_scalar(orders)
@@ -165,7 +166,7 @@ fn embedded(file: &Path, journal: &Path) -> Child {
         .expect("the child starts")
 }
 
-/// The numbers handled so far; a line that is being written does not count.
+/// The numbers handled so far. An incomplete last line does not count.
 fn handled(journal: &Path) -> Vec<i64> {
     let text = std::fs::read_to_string(journal).unwrap_or_default();
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);

@@ -1,4 +1,4 @@
-//! Listens to everything that is logged in this process, for a secret.
+//! Searches everything that is logged in this process for a secret.
 
 use std::{
     fmt::{Debug, Write},
@@ -15,25 +15,25 @@ use tracing::{
 };
 use tracing_subscriber::{Layer, filter, layer::Context, registry::LookupSpan};
 
-/// Whether anybody listens. At TRACE there is much to hear, and other tests run at the same time.
+/// Whether the search is on. TRACE logs much, and other tests run at the same time.
 static LISTENING: AtomicBool = AtomicBool::new(false);
 static HEARD: LazyLock<Mutex<Heard>> = LazyLock::new(Mutex::default);
 
-/// A secret, in all the forms in which it could stand somewhere.
+/// A secret, in all forms in which it could be logged.
 #[derive(Clone, Debug)]
 pub struct Secret(Vec<String>);
 
 #[derive(Debug, Default)]
 struct Heard {
     secrets: Vec<Secret>,
-    /// What was said that nobody should have said.
+    /// The logged texts that contain a secret.
     leaks: Vec<String>,
-    /// Who has said anything.
+    /// The targets that have logged anything.
     targets: std::collections::BTreeSet<String>,
 }
 
 impl Secret {
-    /// Of letters and digits, at least twelve: those stay as they are in every percent encoding.
+    /// The text is at least twelve letters and digits, which no percent encoding changes.
     pub fn new(text: &str) -> Self {
         let bytes = text.as_bytes();
         let hex = bytes.iter().fold(String::new(), |mut hex, byte| {
@@ -44,7 +44,8 @@ impl Secret {
         let list = format!("{bytes:?}");
         let list = list.trim_matches(['[', ']']).to_owned();
         let mut forms = vec![text.to_owned(), hex, list];
-        // Base64 of a text that has it somewhere: what depends on its neighbours is left out.
+        // The Base64 of a longer text that contains the secret. The characters that depend on its neighbours
+        // are left out.
         forms.extend((0..3).map(|skip| {
             let whole = &bytes[skip..];
             base64(&whole[..whole.len() / 3 * 3])
@@ -52,7 +53,7 @@ impl Secret {
         Self(forms)
     }
 
-    /// Whether it stands in this text.
+    /// Whether this text contains the secret.
     pub fn is_in(&self, text: &str) -> bool {
         self.0.iter().any(|form| text.contains(form))
     }
@@ -67,7 +68,7 @@ fn base64(bytes: &[u8]) -> String {
     digits.collect()
 }
 
-/// Listens from now on; gives what was heard at the end.
+/// Starts the search.
 pub fn listen(secrets: &[Secret]) {
     let mut heard = HEARD.lock().expect("lock");
     *heard = Heard {
@@ -77,14 +78,14 @@ pub fn listen(secrets: &[Secret]) {
     LISTENING.store(true, Ordering::SeqCst);
 }
 
-/// Ends listening: the leaks, and all who have said anything.
+/// Ends the search. Returns the leaks, and the targets that have logged anything.
 pub fn stop() -> (Vec<String>, Vec<String>) {
     LISTENING.store(false, Ordering::SeqCst);
     let heard = std::mem::take(&mut *HEARD.lock().expect("lock"));
     (heard.leaks, heard.targets.into_iter().collect())
 }
 
-/// For the subscriber of the whole process.
+/// The layer for the subscriber of the whole process.
 pub fn layer<S: Subscriber + for<'a> LookupSpan<'a>>() -> impl Layer<S> {
     let listening = |meta: &tracing::Metadata<'_>| {
         // lapin prints the login bytes at TRACE, as the README says.

@@ -46,13 +46,14 @@ impl Drop for Publisher {
     }
 }
 
-/// Another instance of the child's service: it handles, and takes over what the child leaves.
+/// Another instance of the child's service. It handles messages, and takes over the records that the child
+/// leaves.
 struct Survivor {
     bus: PgBus,
     tally: Tally,
     service: String,
     database: String,
-    /// Apart from the bus, to see what was committed.
+    /// A connection without the bus, to read the committed orders.
     direct: PgPool,
     vhost: Vhost,
 }
@@ -82,7 +83,7 @@ impl Survivor {
         }
     }
 
-    /// Waits until all that was committed is handled and nothing waits to be sent.
+    /// Waits until all committed messages are handled and the outbox is empty.
     async fn handles_what_was_committed(&self) -> HashSet<i64> {
         let committed: Vec<i64> = sqlx::query_scalar("SELECT id FROM orders")
             .fetch_all(&self.direct)
@@ -112,8 +113,8 @@ async fn nothing_is_lost_or_invented_when_the_publisher_is_killed() {
     survivor.bus.shutdown().await.expect("shutdown");
 }
 
-/// Paused for longer than its lease, a process must not send what others have taken over, beyond
-/// what was already on its way.
+/// A process is paused for longer than its lease. It must not send the records that others have taken over,
+/// except those already on their way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_when_the_publisher_is_paused_past_its_lease() {
     let survivor = Survivor::start().await;

@@ -1,4 +1,4 @@
-//! What can never work is told by `start`.
+//! `start` reports what can never work.
 
 use final_amqp::{Amqp, QueueKind};
 use final_core::{Bus, Error, PgBus, Router, broker::BrokerErrorKind};

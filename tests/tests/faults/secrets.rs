@@ -1,4 +1,4 @@
-//! No password stands in any log, error or Debug, whatever happens.
+//! No log, error or Debug output contains a password, whatever happens.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::{
     shop::{SOON, log, options, service},
 };
 
-/// A password: its recognisable middle, and around it what a URL has to encode.
+/// A password: a recognisable text, surrounded by characters that a URL has to encode.
 struct Password(String);
 
 impl Password {
@@ -36,7 +36,7 @@ impl Password {
     }
 }
 
-/// Everything a person could print of it.
+/// Every text that can be printed of the error.
 fn shown(error: &impl std::error::Error) -> String {
     let mut text = format!("{error} {error:?} {error:#?}");
     let mut source = error.source();
@@ -53,7 +53,7 @@ async fn refused<DB: OutboxDatabase>(bus: Bus<DB>) -> String {
     format!("{} {bus:?}", shown(&error))
 }
 
-/// A day in the life of a bus. Gives all that it showed.
+/// Uses a bus in all ways. Returns all texts that it showed.
 async fn a_day<DB: OutboxDatabase>(pool: Pool<DB>, proxy: &Proxy, url: &str) -> Vec<String> {
     let service = service();
     let topic = format!("{service}.placed");
@@ -117,7 +117,7 @@ async fn no_password_is_logged_or_shown_in_a_whole_life() {
     let secrets = [&pg, &my, &mq, &wrong, &key].map(Password::secret);
     let postgres = Postgres::start().await.expect("PostgreSQL");
     let mut root = PgConnection::connect(&postgres.url()).await.expect("root");
-    // Out of the box it lets everybody in and asks for no password.
+    // By default the server lets every user in without a password.
     std::fs::write(
         postgres.dir().join("data/pg_hba.conf"),
         "host all postgres all trust\nhost all all all scram-sha-256\n",
@@ -210,7 +210,7 @@ async fn no_password_is_logged_or_shown_in_a_whole_life() {
                 .client_certificate(key.raw(), key.raw()),
         ] {
             said.push(format!("{amqp:?}"));
-            // Where it is away, only a purge makes that an error.
+            // Where the broker is away, `start` fails only because of the purge.
             let bus = Bus::new(service(), pool.clone(), amqp).with_options(purging());
             said.push(refused(bus).await);
         }
@@ -247,7 +247,7 @@ async fn no_password_is_logged_or_shown_in_a_whole_life() {
     for text in &said {
         assert!(!secrets.iter().any(|secret| secret.is_in(text)), "{text}");
     }
-    for ours in ["final_core", "final_amqp", "sqlx"] {
+    for ours in ["final::amqp", "final::bus", "sqlx"] {
         assert!(
             targets.iter().any(|target| target.starts_with(ours)),
             "{ours}: {targets:?}"

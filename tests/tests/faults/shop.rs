@@ -1,4 +1,4 @@
-//! A small service under test: one topic, numbered messages, notes of what was handled.
+//! A small service under test: one topic, numbered messages, and a tally of the handled numbers.
 
 use std::{
     collections::BTreeMap,
@@ -16,13 +16,13 @@ use lapin::{
 };
 use tracing_subscriber::{Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
-/// Long enough for a loaded machine.
-pub const SOON: Duration = Duration::from_secs(60);
+/// A limit of waiting. Only what is broken takes this long, also on a machine with other work.
+pub const SOON: Duration = Duration::from_secs(180);
 
-/// Shows the bus's log of a test that fails.
+/// Prints the log of the bus if the test fails.
 pub fn log() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| "final_core=debug,final_amqp=debug".into());
+        .unwrap_or_else(|_| "final=debug".into());
     let shown = tracing_subscriber::fmt::layer().with_test_writer();
     let _ = tracing_subscriber::registry()
         .with(shown.with_filter(filter))
@@ -85,10 +85,10 @@ pub fn options() -> Options {
     Options::default()
         .scan_interval(Duration::from_secs(1))
         .lease(Duration::from_secs(2))
-        .shutdown_timeout(Duration::from_secs(10))
+        .shutdown_timeout(SOON)
 }
 
-/// A name for a service that nobody else has.
+/// A unique name for a service.
 pub fn service() -> String {
     final_tests::unique("svc").replace('_', "-")
 }
@@ -113,7 +113,7 @@ pub fn outbox_is_empty(bus: &PgBus) -> impl Future<Output = ()> {
     })
 }
 
-/// Publishes numbers one after another until told to stop; gives those that were committed.
+/// Publishes numbers one after another until it is told to stop. Returns the committed ones.
 pub fn publish_on<DB: final_core::OutboxDatabase>(
     bus: &Bus<DB>,
     topic: &str,
@@ -133,7 +133,7 @@ pub fn publish_on<DB: final_core::OutboxDatabase>(
             match bus.publish(&topic, &n).await {
                 Ok(_) => published.committed.push(n),
                 Err(Error::CommitUnknown { .. }) => published.unknown.push(n),
-                // Surely not committed.
+                // Certainly not committed.
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -143,15 +143,15 @@ pub fn publish_on<DB: final_core::OutboxDatabase>(
     (stop, task)
 }
 
-/// What a publisher knows.
+/// The numbers that a publisher has published.
 #[derive(Debug, Default)]
 pub struct Published {
     pub committed: Vec<i64>,
-    /// COMMIT was not answered: handled if it took place, else never.
+    /// COMMIT was not answered. The message is handled if the COMMIT took place, else never.
     pub unknown: Vec<i64>,
 }
 
-/// Declares a queue of nobody's, and binds it to a topic.
+/// Declares a queue without a consumer, and binds it to a topic.
 pub async fn bind_queue(url: &str, topic: &str, queue: &str, arguments: FieldTable) {
     let connection = Connection::connect(url, ConnectionProperties::default()).await;
     let channel = connection.expect("RabbitMQ").create_channel().await;

@@ -1,4 +1,4 @@
-//! Encrypted connections: they work when the certificate is right, and are refused when it is not.
+//! Encrypted connections. They work when the certificate is right, and are refused when it is not.
 
 use final_amqp::Amqp;
 use final_core::{

@@ -12,7 +12,7 @@ use crate::SOON;
 #[tokio::test]
 async fn servers_and_folders_go_when_the_tests_are_killed() {
     let dir = WorkDir::new("lifetime").unwrap();
-    let tests = Launch::new(env!("CARGO_BIN_EXE_endless"))
+    let tests = Launch::new(env!("CARGO_BIN_EXE_server_owner"))
         .env("FINAL_TEST_KEEP", "")
         .spawn("the tests", &dir.join("log"))
         .unwrap();
@@ -26,7 +26,7 @@ async fn servers_and_folders_go_when_the_tests_are_killed() {
     })
     .await;
     assert!(folder.exists());
-    // Only the tests themselves: what they started is none of this signal's business.
+    // The signal goes to the test process only, and not to the server that it has started.
     Launch::new("kill")
         .args(["-9", &tests.pid().to_string()])
         .run()

@@ -1,4 +1,4 @@
-//! The wire.
+//! The proxy.
 
 use std::{
     io::ErrorKind,
@@ -94,12 +94,19 @@ async fn a_slow_wire_takes_its_time_until_it_is_resumed() {
     proxy.delay(delay);
     let start = Instant::now();
     connection.ping().await.unwrap();
-    // There and back.
+    // The delay applies to both directions.
     assert!(start.elapsed() >= 2 * delay, "{:?}", start.elapsed());
     proxy.resume();
-    let start = Instant::now();
-    connection.ping().await.unwrap();
-    assert!(start.elapsed() < delay, "{:?}", start.elapsed());
+    // On a machine with other work a single one may be late.
+    eventually("a ping without a delay", SOON, async || {
+        let start = Instant::now();
+        connection.ping().await.unwrap();
+        match start.elapsed() {
+            quick if quick < delay => Ok(()),
+            slow => Err(slow),
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -113,7 +120,7 @@ async fn a_narrow_wire_carries_no_more_than_its_limit() {
         .unwrap();
     assert_eq!(text.len(), 50_000);
     assert!(proxy.carried() - before >= 50_000);
-    // All but the last piece of a tenth of a second.
+    // The limit may let the last tenth of a second through at once.
     assert!(
         start.elapsed() >= Duration::from_millis(390),
         "{:?}",

@@ -13,51 +13,39 @@ use tokio::time::timeout;
 
 use crate::{A_WHILE, SOON, amqp, store, take};
 
-#[tokio::test]
-async fn postgres_keeps_what_was_committed_before_a_kill9() {
-    let server = Postgres::start().await.unwrap();
-    let mut connection = PgConnection::connect(&server.url()).await.unwrap();
-    sqlx::query("CREATE TABLE kept (id INT)")
-        .execute(&mut connection)
-        .await
-        .unwrap();
-    sqlx::query("INSERT INTO kept VALUES (42)")
-        .execute(&mut connection)
-        .await
-        .unwrap();
-    server.kill9();
-    assert!(PgConnection::connect(&server.url()).await.is_err());
-    server.start_again().await.unwrap();
-    let mut connection = PgConnection::connect(&server.url()).await.unwrap();
-    let kept: i32 = sqlx::query_scalar("SELECT id FROM kept")
-        .fetch_one(&mut connection)
-        .await
-        .unwrap();
-    assert_eq!(kept, 42);
+/// Commits a row, kills the server, and looks for the row.
+macro_rules! keeps {
+    ($name:ident, $server:ty, $connection:ty) => {
+        #[tokio::test]
+        async fn $name() {
+            let server = <$server>::start().await.unwrap();
+            let mut connection = <$connection>::connect(&server.url()).await.unwrap();
+            for sql in ["CREATE TABLE kept (id INT)", "INSERT INTO kept VALUES (42)"] {
+                sqlx::query(sql).execute(&mut connection).await.unwrap();
+            }
+            server.kill9();
+            assert!(<$connection>::connect(&server.url()).await.is_err());
+            server.start_again().await.unwrap();
+            let mut connection = <$connection>::connect(&server.url()).await.unwrap();
+            let kept: i32 = sqlx::query_scalar("SELECT id FROM kept")
+                .fetch_one(&mut connection)
+                .await
+                .unwrap();
+            assert_eq!(kept, 42);
+        }
+    };
 }
 
-#[tokio::test]
-async fn mariadb_keeps_what_was_committed_before_a_kill9() {
-    let server = MariaDb::start().await.unwrap();
-    let mut connection = MySqlConnection::connect(&server.url()).await.unwrap();
-    sqlx::query("CREATE TABLE kept (id INT)")
-        .execute(&mut connection)
-        .await
-        .unwrap();
-    sqlx::query("INSERT INTO kept VALUES (42)")
-        .execute(&mut connection)
-        .await
-        .unwrap();
-    server.kill9();
-    assert!(MySqlConnection::connect(&server.url()).await.is_err());
-    server.start_again().await.unwrap();
-    let mut connection = MySqlConnection::connect(&server.url()).await.unwrap();
-    let kept: i32 = sqlx::query_scalar("SELECT id FROM kept")
-        .fetch_one(&mut connection)
-        .await
-        .unwrap();
-    assert_eq!(kept, 42);
-}
+keeps!(
+    postgres_keeps_what_was_committed_before_a_kill9,
+    Postgres,
+    PgConnection
+);
+keeps!(
+    mariadb_keeps_what_was_committed_before_a_kill9,
+    MariaDb,
+    MySqlConnection
+);
 
 #[tokio::test]
 async fn a_mariadb_has_its_temporary_tables_when_another_has_started() {
@@ -77,7 +65,7 @@ async fn rabbitmq_keeps_what_it_confirmed_before_a_kill9() {
     let server = RabbitMq::start().await.unwrap();
     let channel = amqp(&server.url()).await.create_channel().await.unwrap();
     store(&channel, "kept", b"42").await;
-    // It confirms messages to disk, but tells of a new queue before that is on disk.
+    // RabbitMQ confirms a message when it is on disk, but a new queue before it is on disk.
     server.ctl(&["eval", "mnesia:sync_log()."]).await.unwrap();
     server.kill9();
     server.start_again().await.unwrap();

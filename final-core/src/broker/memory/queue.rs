@@ -249,6 +249,7 @@ impl Queue {
     fn bury(&mut self, message: Message, why: DeadLetter) {
         if self.dead.len() >= self.capacity.max(1) {
             tracing::warn!(
+                target: "final::consume",
                 service = &*self.service,
                 "the dead letters are full; the oldest is forgotten"
             );

@@ -1,4 +1,4 @@
-//! What the way in promises, by theme.
+//! What consuming promises, by theme.
 
 mod concurrency;
 mod retrying;
@@ -33,7 +33,7 @@ const LIMIT: Duration = Duration::from_secs(25);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const TOPIC: &str = "order.placed";
 
-/// Writes down what was settled how.
+/// Records every settlement.
 struct Ledger(mpsc::UnboundedSender<(u64, Settlement)>);
 
 impl Settler for Ledger {
@@ -42,7 +42,7 @@ impl Settler for Ledger {
     }
 }
 
-/// A subscriber at work, and the broker's end of it.
+/// A running subscriber, and the broker's end of its stream.
 struct Bench {
     deliveries: Option<mpsc::Sender<Delivery>>,
     ledger: Arc<Ledger>,
@@ -123,7 +123,7 @@ async fn settle_down() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
-/// Says how many handlers run at once, and lets them go on together.
+/// Counts the handlers that run, and lets them go on together.
 #[derive(Clone, Default)]
 struct Gate {
     running: Arc<AtomicUsize>,

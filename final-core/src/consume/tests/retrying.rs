@@ -1,4 +1,4 @@
-//! What becomes of a message, attempt by attempt.
+//! Retries: where a message goes after each attempt.
 
 use std::sync::Mutex;
 
@@ -11,7 +11,7 @@ fn dead(reason: &str, attempts: u32) -> Settlement {
     Settlement::DeadLetter(DeadLetter::new(reason, attempts))
 }
 
-/// A route that always fails, and writes down when and as which attempt it was called.
+/// A route that always fails, and records the time and the number of each attempt.
 fn failing(calls: &Arc<Mutex<Vec<(u32, Instant)>>>) -> Route {
     let calls = Arc::clone(calls);
     route(move |message| {
@@ -33,7 +33,7 @@ async fn handled_message_is_acked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failing_message_is_retried_and_then_put_away_with_its_last_reason() {
+async fn failing_message_is_retried_and_then_dead_lettered_with_its_last_reason() {
     let calls = Arc::default();
     let mut bench = Bench::new(failing(&calls), &Options::default());
 
@@ -90,7 +90,7 @@ async fn without_retries_the_first_failure_is_the_last() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn permanent_failure_is_put_away_at_once() {
+async fn permanent_failure_is_dead_lettered_at_once() {
     let permanent = route(async |_| Err(Permanent("no such order".into()).into()));
     let mut bench = Bench::new(permanent, &Options::default());
 
@@ -131,7 +131,7 @@ async fn each_attempt_runs_the_whole_chain_of_layers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn malformed_message_is_put_away_at_once() {
+async fn malformed_message_is_dead_lettered_at_once() {
     let mut bench = Bench::new(Gate::default().route(), &Options::default());
 
     bench

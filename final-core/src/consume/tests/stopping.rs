@@ -1,4 +1,4 @@
-//! How the way in ends.
+//! How consuming ends.
 
 use super::*;
 
@@ -20,7 +20,7 @@ async fn handlers_at_work_finish_after_the_stop() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn retry_that_waits_is_handed_back_at_once() {
+async fn retry_that_waits_is_requeued_at_once() {
     let options = Options::default().retry_interval(Duration::from_secs(20));
     let mut bench = Bench::new(route(async |_| Ok(Outcome::Retry)), &options);
     bench.deliver(1, message()).await;
@@ -37,7 +37,7 @@ async fn retry_that_waits_is_handed_back_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_has_not_begun_is_handed_back_when_the_stream_ends_and_not_before() {
+async fn what_has_not_begun_is_requeued_when_the_stream_ends_and_not_before() {
     let gate = Gate::default();
     let mut bench = Bench::new(gate.route(), &Options::default().concurrency(1));
     for tag in 1..=3 {
@@ -46,7 +46,7 @@ async fn what_has_not_begun_is_handed_back_when_the_stream_ends_and_not_before()
     settle_down().await;
 
     bench.stop.cancel();
-    // Until the broker knows that we take no more, it would only deliver them to us again.
+    // As long as the broker knows this consumer, it would deliver requeued messages to it again.
     bench.unsettled_for(Duration::from_secs(1)).await;
     bench.end_stream();
 
@@ -57,7 +57,7 @@ async fn what_has_not_begun_is_handed_back_when_the_stream_ends_and_not_before()
 }
 
 #[tokio::test(start_paused = true)]
-async fn handler_that_does_not_finish_is_aborted_and_its_message_handed_back() {
+async fn handler_that_does_not_finish_is_aborted_and_its_message_requeued() {
     let gate = Gate::default();
     let mut bench = Bench::new(gate.route(), &Options::default());
     bench.deliver(1, message()).await;
@@ -100,7 +100,7 @@ async fn ended_stream_ends_the_run_once_everything_is_settled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropped_run_hands_everything_back() {
+async fn dropped_run_requeues_everything() {
     let gate = Gate::default();
     let mut bench = Bench::new(gate.route(), &Options::default().concurrency(1));
     for tag in 1..=3 {

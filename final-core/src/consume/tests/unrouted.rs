@@ -1,4 +1,4 @@
-//! Messages nobody here has a handler for.
+//! Messages for which this instance has no handler.
 
 use super::*;
 use crate::broker::DeadLetter;
@@ -10,29 +10,29 @@ fn elsewhere() -> Message {
 }
 
 #[tokio::test(start_paused = true)]
-async fn message_without_a_route_is_handed_back_until_its_grace_is_over() {
+async fn message_without_a_route_is_requeued_until_its_grace_is_over() {
     let mut bench = Bench::new(Gate::default().route(), &Options::default());
     let message = elsewhere();
     let began = Instant::now();
 
-    let mut handed_back = 0;
+    let mut requeued = 0;
     let last = loop {
-        bench.deliver(handed_back, message.clone()).await;
+        bench.deliver(requeued, message.clone()).await;
         match bench.settled().await.1 {
-            Settlement::Requeue => handed_back += 1,
+            Settlement::Requeue => requeued += 1,
             last => break last,
         }
     };
 
     let reason = r#"service "shop" has no handler for topic "order.renamed""#;
     assert_eq!(last, Settlement::DeadLetter(DeadLetter::new(reason, 0)));
-    assert!((2..20).contains(&handed_back), "{handed_back}");
+    assert!((2..20).contains(&requeued), "{requeued}");
     assert!(began.elapsed() >= GRACE);
-    assert_eq!(bench.stats().requeued, handed_back);
+    assert_eq!(bench.stats().requeued, requeued);
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_grace_a_message_without_a_route_is_put_away_at_once() {
+async fn without_grace_a_message_without_a_route_is_dead_lettered_at_once() {
     let options = Options::default().unrouted_grace(Duration::ZERO);
     let mut bench = Bench::new(Gate::default().route(), &options);
 
@@ -58,7 +58,7 @@ async fn others_run_while_messages_without_a_route_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn message_without_a_route_is_handed_back_at_once_when_the_bus_stops() {
+async fn message_without_a_route_is_requeued_at_once_when_the_bus_stops() {
     let mut bench = Bench::new(Gate::default().route(), &Options::default());
     bench.deliver(1, elsewhere()).await;
     settle_down().await;

@@ -1,4 +1,4 @@
-//! The way in at a broker, with several instances of a service.
+//! Consuming from a broker, with several instances of a service.
 
 use super::*;
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     broker::{Confirm, DeadLetter, Lane, Link, Outgoing, Setup, Ticket},
 };
 
-/// An instance of the service "shop" at work.
+/// A running instance of the service "shop".
 struct Instance {
     link: Arc<dyn Link>,
     stop: CancellationToken,
@@ -41,7 +41,7 @@ fn start(broker: &MemoryBroker, topics: &[&str], handler: &Route) -> Instance {
 }
 
 impl Instance {
-    /// As the bus shuts down.
+    /// Stops as a bus does at its shutdown.
     async fn shut_down(self) {
         self.stop.cancel();
         self.link.stop_consuming(LIMIT).await;
@@ -96,7 +96,7 @@ async fn message_for_a_new_instance_reaches_it_though_an_old_one_gets_it_first()
     for _ in 0..100 {
         publish(&old.link, "order.renamed");
     }
-    // What the old one hands back goes to either again, so half of it is left each time.
+    // A message that the old instance requeues goes to either instance, so half of them are left each time.
     tokio::time::sleep(Duration::from_secs(250)).await;
 
     assert_eq!(handled.load(SeqCst), 100);

@@ -152,7 +152,11 @@ impl<DB: OutboxDatabase> Engine<DB> {
                 .adopt(row, || topics.cloned().unwrap_or_default());
         }
         if let Some(main) = self.streams.main() {
-            member.watermarks().reached(main.position);
+            // The members before this one may have read rows that were written after the refresh. The rows of the
+            // lanes were read before this clock.
+            let mut watermarks = member.watermarks();
+            watermarks.passed_until(known.now);
+            watermarks.reached(main.position);
         }
         if self.group.version != known.version {
             self.load_topics().await?;

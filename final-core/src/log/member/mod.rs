@@ -19,7 +19,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Instant,
 };
@@ -70,6 +70,8 @@ pub(crate) struct Member<DB: OutboxDatabase> {
     watermarks: Mutex<Watermarks>,
     /// Whether a task has found a sequence number that was used twice.
     suspects: AtomicBool,
+    /// How many messages could not be given new sequence numbers, as reported last.
+    refused_numbers: AtomicUsize,
     lease_end: Mutex<Instant>,
     listening: AtomicBool,
 }
@@ -100,6 +102,7 @@ impl<DB: OutboxDatabase> Member<DB> {
             prepared: OnceCell::new(),
             watermarks: Mutex::default(),
             suspects: AtomicBool::new(false),
+            refused_numbers: AtomicUsize::new(0),
             lease_end: Mutex::new(Instant::now()),
             listening: AtomicBool::new(false),
         }
@@ -217,7 +220,21 @@ impl<DB: OutboxDatabase> Member<DB> {
 
     /// Reports that sequence numbers went back, and wakes the readers for the messages that have new ones.
     pub(crate) fn mended(&self, mended: Mended) {
-        if mended.is_nothing() {
+        if let Some((seq, error)) = mended.refused.first() {
+            // Each refresh tries them again, so only a new count is reported.
+            let messages = mended.refused.len();
+            if self.refused_numbers.swap(messages, Ordering::Relaxed) != messages {
+                tracing::error!(
+                    target: "final::log",
+                    service = &*self.group, seq, messages, %error,
+                    "the sequence numbers of the log went back, and it refuses messages that need new ones; \
+                     they wait and are tried again. Look at the triggers, constraints and columns of \
+                     final_log"
+                );
+            }
+            self.hooks.read(error);
+        }
+        if mended.raised.is_none() && mended.moved == 0 {
             return;
         }
         let (from, to) = mended.raised.unzip();

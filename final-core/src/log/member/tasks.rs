@@ -18,7 +18,7 @@ use std::{
 use tokio::time::sleep;
 
 use super::Member;
-use crate::{OutboxDatabase, backoff::Backoff, log::tables::members::Announcement};
+use crate::{OutboxDatabase, log::tables::members::Announcement, runtime::backoff::Backoff};
 
 /// The pause between two notices to other processes: commits in between share one.
 const NOTICE: Duration = Duration::from_millis(2);

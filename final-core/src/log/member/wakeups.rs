@@ -17,6 +17,8 @@ use std::{
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::runtime::bell::Alarm;
+
 /// The wakeups of this process, one for each database.
 static ALL: LazyLock<Mutex<HashMap<String, Weak<Wakeups>>>> = LazyLock::new(Mutex::default);
 
@@ -49,7 +51,7 @@ pub(crate) struct Wakeups {
     /// Whether there are buses in other processes, as far as is known.
     others: AtomicBool,
     /// When the earliest message is due that this process has scheduled.
-    alarm: Mutex<Option<Instant>>,
+    alarm: Alarm,
 }
 
 impl Wakeups {
@@ -66,7 +68,7 @@ impl Wakeups {
             committed: watch::Sender::default(),
             told: AtomicU64::new(0),
             others: AtomicBool::new(true),
-            alarm: Mutex::default(),
+            alarm: Alarm::default(),
         });
         all.insert(location.to_owned(), Arc::downgrade(&wakeups));
         wakeups
@@ -114,22 +116,17 @@ impl Wakeups {
 
     /// A message is due after so long, if its transaction commits.
     pub(crate) fn due_in(&self, wait: Duration) {
-        let at = Instant::now() + wait + Duration::from_millis(2);
-        let mut alarm = self.alarm.lock().unwrap_or_else(PoisonError::into_inner);
-        if alarm.is_none_or(|earlier| at < earlier) {
-            *alarm = Some(at);
-        }
+        self.alarm.due_in(wait);
     }
 
     /// When the earliest message is due.
     pub(crate) fn alarm(&self) -> Option<Instant> {
-        *self.alarm.lock().unwrap_or_else(PoisonError::into_inner)
+        self.alarm.at()
     }
 
     /// Ends the alarm if its time has come.
     pub(crate) fn take_alarm(&self, now: Instant) -> bool {
-        let mut alarm = self.alarm.lock().unwrap_or_else(PoisonError::into_inner);
-        alarm.take_if(|at| *at <= now).is_some()
+        self.alarm.take(now)
     }
 }
 

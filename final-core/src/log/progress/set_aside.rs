@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use super::{rows::LaneId, side_effect::SideEffect};
-use crate::backoff::Backoff;
+use crate::runtime::backoff::Backoff;
 
 /// The pauses before a refused side effect is tried again.
 const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));

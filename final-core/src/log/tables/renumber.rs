@@ -20,6 +20,7 @@ use super::{
         BREAKS_WRITTEN, NumbersWentBack, STEP, SequenceRow, WRITTEN, breaks, check, columns, passed,
     },
     subscriptions::hold_trimming,
+    transfer::{Moved, Transfer},
 };
 use crate::log::progress::{
     gaps::Gaps,
@@ -40,18 +41,15 @@ const SKEW: i64 = 1_000_000;
 const REMEMBERED: i64 = 7 * 24 * 3600 * 1_000_000;
 
 /// The result of mending.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(crate) struct Mended {
     /// From where to where the sequence was raised.
     pub(crate) raised: Option<(i64, i64)>,
     /// Messages that have new sequence numbers.
-    pub(crate) moved: usize,
-}
-
-impl Mended {
-    pub(crate) fn is_nothing(self) -> bool {
-        self == Self::default()
-    }
+    pub(crate) moved: u64,
+    /// The sequence numbers of messages that the log refuses to take a second time, and why. They stay where they
+    /// are, and are tried again.
+    pub(crate) refused: Vec<(i64, sqlx::Error)>,
 }
 
 /// What a reader knows, for [`Log::mend`].
@@ -168,14 +166,40 @@ impl<DB: OutboxDatabase> Log<DB> {
             .map(|row| row.0)
             .collect();
         if let Some(seq) = rows.last().copied() {
-            tx.be_durable().await?;
-            renumber(&mut tx, &rows).await?;
+            let moved = self.renumber(tx, rows).await?;
             round.second = Some(seq);
+            round.mended.moved += moved.moved;
+            round.mended.refused.extend(moved.refused);
+        } else {
+            tx.commit().await?;
         }
-        tx.commit().await?;
-        round.mended.moved += rows.len();
         round.after = after;
         Ok(true)
+    }
+
+    /// Gives rows the next sequence numbers, in their order, and commits.
+    async fn renumber(&self, mut tx: Tx<'_, DB>, seqs: Vec<i64>) -> DbResult<Moved> {
+        // Another member may be renumbering halves of these rows, without the lock that trimming takes.
+        let some = padded(&seqs);
+        let lock = format!(
+            "SELECT seq FROM {{log}} WHERE seq IN ({}) ORDER BY seq {{skip_locked}}",
+            list(some.len())
+        );
+        let values = some.into_iter().map(Value::from).collect();
+        let seqs: Vec<i64> = tx.rows(&lock, values).await?;
+        if seqs.is_empty() {
+            return tx.commit().await.map(|()| Moved::default());
+        }
+        let transfer = Transfer {
+            from: "{log}",
+            copy: Some((
+                "INSERT INTO {log} ({message}, recipient, expires_at, created_at) \
+                 SELECT {message}, recipient, expires_at, created_at FROM {log}",
+                "ORDER BY seq",
+            )),
+            group: None,
+        };
+        transfer.run(self, tx, seqs).await
     }
 }
 
@@ -306,21 +330,4 @@ async fn second<DB: OutboxDatabase>(
     values.extend(lost);
     values.extend([after.into(), end.into(), Value::from(BATCH as i64)]);
     tx.rows(&rows, values).await
-}
-
-/// Gives rows the next sequence numbers, in their order.
-async fn renumber<DB: OutboxDatabase>(tx: &mut Tx<'_, DB>, seqs: &[i64]) -> DbResult<()> {
-    let some = padded(seqs);
-    let list = list(some.len());
-    let values = || -> Vec<_> { some.iter().map(|seq| Value::from(*seq)).collect() };
-    let copy = format!(
-        "INSERT INTO {{log}} ({{message}}, recipient, expires_at, created_at) \
-         SELECT {{message}}, recipient, expires_at, created_at FROM {{log}} \
-         WHERE seq IN ({list}) ORDER BY seq"
-    );
-    tx.run(&copy, values()).await?;
-    let delete = format!("DELETE FROM {{log}} WHERE seq IN ({list})");
-    tx.delete_only(&delete, values(), seqs.len())
-        .await
-        .map(drop)
 }

@@ -32,6 +32,8 @@ use crate::{
 pub(crate) struct Subscriptions {
     /// Grows with every change.
     pub(crate) version: i64,
+    /// The database's clock, in microseconds since 1970.
+    pub(crate) now: i64,
     /// The topics of each stream. Stream 0 is the group's own. Another one brings a topic that was added later, up to
     /// where it was added.
     pub(crate) streams: HashMap<i64, Topics>,
@@ -121,12 +123,16 @@ impl<DB: OutboxDatabase> Log<DB> {
     /// All subscriptions of a group.
     pub(crate) async fn subscriptions(&self, group: &str) -> DbResult<Subscriptions> {
         let mut tx = self.begin().await?;
-        let version = "SELECT version FROM {groups} WHERE name = ? {share}";
-        let version: Option<i64> = tx.first(version, vec![group.into()]).await?;
-        let version = version.unwrap_or_default();
+        let version = "SELECT version, {now} FROM {groups} WHERE name = ? {share}";
+        let version = tx.first::<(i64, i64)>(version, vec![group.into()]).await?;
+        let (version, now) = version.unwrap_or_default();
         let streams = read(&mut tx, group).await?;
         tx.commit().await?;
-        Ok(Subscriptions { version, streams })
+        Ok(Subscriptions {
+            version,
+            now,
+            streams,
+        })
     }
 
     /// Removes a group's unread messages and its dead letters, but not what open transactions have written. False if

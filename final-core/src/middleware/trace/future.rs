@@ -62,11 +62,15 @@ impl Attempt {
         self.ended = true;
         let elapsed = self.started.elapsed();
         match result {
-            Ok(outcome @ Outcome::Done) => tracing::debug!(?outcome, ?elapsed, "handled"),
-            Ok(outcome) => tracing::warn!(?outcome, ?elapsed, "not handled"),
+            Ok(outcome @ Outcome::Done) => {
+                tracing::debug!(target: "final::consume", ?outcome, ?elapsed, "handled");
+            }
+            Ok(outcome) => {
+                tracing::warn!(target: "final::consume", ?outcome, ?elapsed, "not handled");
+            }
             Err(error) => {
                 let permanent = Permanent::is_in(&**error);
-                tracing::warn!(%error, permanent, ?elapsed, "failed");
+                tracing::warn!(target: "final::consume", %error, permanent, ?elapsed, "failed");
             }
         }
     }
@@ -76,8 +80,9 @@ impl Drop for Attempt {
     fn drop(&mut self) {
         if !self.ended {
             let elapsed = self.started.elapsed();
-            self.span
-                .in_scope(|| tracing::warn!(?elapsed, "dropped before its end"));
+            self.span.in_scope(|| {
+                tracing::warn!(target: "final::consume", ?elapsed, "dropped before its end");
+            });
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Middleware that gives every attempt a [`tracing`] span and tells how it ended.
 //!
-//! The span is called `consume`, stands at level INFO, and has the fields `topic`, `message_id`,
-//! `attempt`, and `traceparent` where the message has that header in the form of the W3C. Whatever
-//! the handler logs lies inside it. At the end comes one event, with `elapsed` and
+//! The span is called `consume`, has the target `final::consume` and the level INFO, and has the fields
+//! `topic`, `message_id`, `attempt`, and `traceparent` if the message has that header in the form of the W3C.
+//! Everything that the handler logs lies inside it. At the end of the attempt comes one event of the same
+//! target, with `elapsed` and
 //!
 //! | Attempt | Level | Fields |
 //! | --- | --- | --- |
@@ -69,6 +70,7 @@ where
 
 fn span(message: &Message) -> Span {
     let span = tracing::info_span!(
+        target: "final::consume",
         "consume",
         topic = message.topic(),
         message_id = %message.id(),

@@ -72,7 +72,7 @@ pub(super) async fn import<DB: Driver>(migration: &mut Migration<'_, DB>) -> DbR
                 Err(error) if refuses_values(&error) => {
                     let id = message.id();
                     tracing::error!(
-                        table = old, %id, %error,
+                        target: "final::outbox", table = old, %id, %error,
                         "the outbox does not take a pending row of the Go predecessor"
                     );
                     refused += 1;
@@ -86,6 +86,7 @@ pub(super) async fn import<DB: Driver>(migration: &mut Migration<'_, DB>) -> DbR
     tx.commit().await?;
     if unreadable + refused > 0 {
         tracing::warn!(
+            target: "final::outbox",
             table = old,
             imported,
             unreadable,
@@ -94,6 +95,7 @@ pub(super) async fn import<DB: Driver>(migration: &mut Migration<'_, DB>) -> DbR
         );
     } else {
         tracing::info!(
+            target: "final::outbox",
             table = old,
             imported,
             "the Go predecessor's pending rows were taken over"

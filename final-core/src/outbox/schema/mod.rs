@@ -78,6 +78,11 @@ pub(super) async fn migrate<DB: Driver>(
     pool: &RenewablePool<DB>,
     service: &ServiceName,
 ) -> Result<(), Error> {
+    // Waiting for another instance's migration has a long limit, and a server that is silent a short one.
+    let answers = pool.within(ANSWER, async {
+        DB::server(&mut *pool.get().acquire().await?).await
+    });
+    answers.await.map_err(failed)?;
     let lock = pool.within(PATIENCE, async { DB::lock_migrations(&pool.get()).await });
     let lock = lock.await.map_err(failed)?;
     let mut migration = Migration {

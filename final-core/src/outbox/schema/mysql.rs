@@ -1,6 +1,9 @@
 //! The outbox table in MySQL and MariaDB.
 
-use crate::{database::MIGRATIONS, names::ServiceName};
+use crate::{
+    database::{Dialect, create_versions},
+    names::ServiceName,
+};
 
 /// See [`statements`](super::statements).
 ///
@@ -8,14 +11,7 @@ use crate::{database::MIGRATIONS, names::ServiceName};
 pub(super) fn statements(service: &ServiceName) -> Vec<String> {
     let table = service.table();
     vec![
-        format!(
-            "CREATE TABLE IF NOT EXISTS {MIGRATIONS} (\n  \
-               table_name VARCHAR(64) NOT NULL PRIMARY KEY,\n  \
-               service VARCHAR(64) NOT NULL,\n  \
-               version INT NOT NULL,\n  \
-               applied_at DATETIME(6) NOT NULL\n\
-             ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
-        ),
+        create_versions(Dialect::MySql),
         format!(
             "CREATE TABLE IF NOT EXISTS {table} (\n  \
                message_id BINARY(16) NOT NULL PRIMARY KEY,\n  \

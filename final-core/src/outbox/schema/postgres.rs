@@ -1,7 +1,10 @@
 //! The outbox table in PostgreSQL.
 
 use super::VERSION;
-use crate::{database::MIGRATIONS, names::ServiceName};
+use crate::{
+    database::{Dialect, MIGRATIONS, create_versions},
+    names::ServiceName,
+};
 
 /// See [`statements`](super::statements).
 ///
@@ -13,13 +16,7 @@ pub(super) fn statements(service: &ServiceName) -> Vec<String> {
     let (table, claims) = (service.table(), service.claims_table());
     let name = service.as_str();
     vec![
-        format!(
-            "CREATE TABLE IF NOT EXISTS {MIGRATIONS} (\n  \
-               table_name text PRIMARY KEY,\n  \
-               service text NOT NULL,\n  \
-               version integer NOT NULL,\n  \
-               applied_at timestamptz NOT NULL DEFAULT clock_timestamp()\n)"
-        ),
+        create_versions(Dialect::Postgres),
         format!(
             "CREATE TABLE IF NOT EXISTS {table} (\n  \
                message_id uuid PRIMARY KEY,\n  \

@@ -1,7 +1,10 @@
 //! The outbox table in SQLite.
 
 use super::VERSION;
-use crate::{database::MIGRATIONS, names::ServiceName};
+use crate::{
+    database::{Dialect, MIGRATIONS, create_versions},
+    names::ServiceName,
+};
 
 /// See [`statements`](super::statements). Times are milliseconds
 /// since 1970. The indexes are partial, so that what is set aside or kept costs the others nothing.
@@ -9,13 +12,7 @@ pub(super) fn statements(service: &ServiceName) -> Vec<String> {
     let (table, claims) = (service.table(), service.claims_table());
     let name = service.as_str();
     vec![
-        format!(
-            "CREATE TABLE IF NOT EXISTS main.{MIGRATIONS} (\n  \
-               table_name TEXT NOT NULL PRIMARY KEY,\n  \
-               service TEXT NOT NULL,\n  \
-               version INTEGER NOT NULL,\n  \
-               applied_at INTEGER NOT NULL DEFAULT (unixepoch() * 1000)\n)"
-        ),
+        create_versions(Dialect::Sqlite),
         format!(
             "CREATE TABLE IF NOT EXISTS main.{table} (\n  \
                message_id BLOB NOT NULL PRIMARY KEY,\n  \

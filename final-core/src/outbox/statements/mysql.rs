@@ -279,7 +279,7 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
             sql(format!(
                 "SELECT message_id FROM {due} WHERE status = 2 \
                    AND available_at < UTC_TIMESTAMP(6) - INTERVAL :age MICROSECOND \
-                 ORDER BY available_at LIMIT :most"
+                 ORDER BY available_at LIMIT :most OFFSET :skip"
             )),
             sql(format!("DELETE FROM {t} WHERE {listed} {order}")),
         ),

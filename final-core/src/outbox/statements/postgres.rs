@@ -308,7 +308,7 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
             "DELETE FROM {t} WHERE message_id = ANY(ARRAY(SELECT message_id FROM {t} \
                      WHERE status = 2 \
                        AND acked_at < (SELECT clock_timestamp()) - :age::bigint * interval '1 microsecond' \
-                     ORDER BY acked_at LIMIT :most FOR UPDATE SKIP LOCKED))"
+                     ORDER BY acked_at LIMIT :most OFFSET :skip FOR UPDATE SKIP LOCKED))"
         ))),
         has_other_leases: sql(format!(
             "SELECT EXISTS (SELECT 1 FROM {t} WHERE status = 0 AND claimed_by <> :owner \

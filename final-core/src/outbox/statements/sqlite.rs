@@ -181,7 +181,7 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
         )),
         purge_acked: Change::direct(sql(format!(
             "DELETE FROM {t} WHERE message_id IN (SELECT message_id FROM {t} \
-                     WHERE status = 2 AND acked_at < {NOW} - {age} ORDER BY acked_at LIMIT :most)"
+                     WHERE status = 2 AND acked_at < {NOW} - {age} ORDER BY acked_at LIMIT :most OFFSET :skip)"
         ))),
         has_other_leases: sql(format!(
             "SELECT EXISTS (SELECT 1 FROM {t} WHERE status = 0 AND claimed_by <> :owner \

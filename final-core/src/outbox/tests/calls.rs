@@ -7,7 +7,6 @@ use uuid::Uuid;
 
 use crate::{
     Error,
-    counter::Counter,
     database::{DbResult, renewable::RenewablePool},
     names::ServiceName,
     outbox::{
@@ -18,6 +17,7 @@ use crate::{
         schema,
         statements::Statements,
     },
+    runtime::counter::Counter,
 };
 
 /// A pool that stays what it is.
@@ -71,7 +71,8 @@ pub(in crate::outbox) trait Calls: OutboxDatabase {
         failed(limit: u32) by (NOBODY, NEVER) -> Vec<FailedRecord> = failed(limit);
         retry_failed(ids: Option<&[Uuid]>) by (NOBODY, NEVER) -> u64 = retry_failed(ids);
         backlog() by (NOBODY, NEVER) -> Backlog = backlog();
-        purge_acked(age: Duration, limit: u32) by (NOBODY, NEVER) -> u64 = purge_acked(age, limit);
+        purge_acked(age: Duration, limit: u32, skip: u32) by (NOBODY, NEVER) -> u64
+            = purge_acked(age, limit, skip);
         purge_all() by (NOBODY, NEVER) -> u64 = purge_all();
         has_other_leases(owner: Uuid) by (owner, NEVER) -> bool = has_other_leases();
     }

@@ -8,7 +8,7 @@ use super::{
     House, Outbox,
     house::{LEASE, ids},
 };
-use crate::{counter::Counter, outbox::claims::Stretch};
+use crate::{outbox::claims::Stretch, runtime::counter::Counter};
 
 pub(super) async fn a_claim_writes_one_row_and_no_record<DB: House>() {
     let outbox = Outbox::<DB>::new().await;

@@ -13,9 +13,9 @@ use uuid::Uuid;
 use super::calls::Calls;
 use crate::{
     Message,
-    counter::Counter,
     names::ServiceName,
     outbox::{Claimed, NewRecord, Position, claims::Claim, statements::Statements},
+    runtime::counter::Counter,
 };
 
 /// A database server to test on.

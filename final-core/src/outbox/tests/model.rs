@@ -355,7 +355,7 @@ impl World<'_> {
                 let mut old = self.with(old);
                 // Those acked first go first, which the id does not tell.
                 old.sort_by_key(|id| self.rows[id].acked);
-                let purged = Sqlite::purge_acked(relay, s, AGE, limit).await?;
+                let purged = Sqlite::purge_acked(relay, s, AGE, limit, 0).await?;
                 assert_eq!(purged, old.len().min(limit as usize) as u64);
                 let left = self.read().await?;
                 old.retain(|id| !left.contains_key(id));

@@ -19,9 +19,10 @@ use crate::{
     outbox::NewRecord,
 };
 
-/// Everything here answers in milliseconds, or waits for the other transaction without end.
+/// Everything here answers at once, or waits for the other transaction until the server's own limit for
+/// locks, which is longer.
 async fn soon<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(5), work)
+    tokio::time::timeout(Duration::from_secs(40), work)
         .await
         .expect("it waited for somebody else's lock")
 }
@@ -49,7 +50,7 @@ pub(super) async fn settling_does_not_wait_for_a_callers_open_insert<DB: House>(
             DB::fail(relay, s, &all[8..10], me, "broken").await,
             DB::retry_failed(relay, s, None).await,
             DB::mark_acked(relay, s, &all[10..]).await,
-            DB::purge_acked(relay, s, wait, 10).await,
+            DB::purge_acked(relay, s, wait, 10, 0).await,
             DB::purge_all(relay, s).await,
         ]
     });

@@ -1,4 +1,4 @@
-//! What is left of a message's time to live.
+//! Time to live: how much is left of it, and when it is over.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ async fn what_a_scan_found_takes_what_is_left_of_its_time_to_live_along() {
     sending.confirm(Confirm::Stored);
 }
 
-/// With room for one of two.
+/// The window has room for one of the two messages.
 #[tokio::test]
 async fn what_a_scan_found_loses_of_its_time_to_live_while_it_waits_for_a_slot() {
     let mut stage = Stage::new(options().confirm_window(2)).await;

@@ -8,6 +8,7 @@ mod expiry;
 mod leases;
 mod outage;
 mod parking;
+mod refused;
 mod scripted;
 mod shares;
 mod shutdown;

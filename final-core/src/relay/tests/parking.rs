@@ -1,4 +1,4 @@
-//! Topics that cannot be sent to now.
+//! Parked topics: topics to which nothing can be sent now.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ async fn a_parked_topic_gets_one_probe_a_second() {
         }
         stage.until("parked", |stats| stats.unroutable == 20).await;
 
-        // What is published meanwhile is not handed over.
+        // A message that is published meanwhile is not handed over.
         stage.publish("nobody").await;
         let probe = stage.sent().await;
         assert_eq!(probe.lane(), Lane::Alone);
@@ -45,7 +45,7 @@ async fn a_parked_topic_gets_one_probe_a_second() {
     }
 }
 
-/// Its COMMIT took so long that the topic was open, and all that was parked released, before it.
+/// The COMMIT took so long that the topic was opened and its parked records were released before it.
 #[tokio::test]
 async fn what_is_committed_as_parked_after_its_topic_has_opened_is_sent_at_once() {
     let mut stage = Stage::new(options()).await;
@@ -61,7 +61,7 @@ async fn what_is_committed_as_parked_after_its_topic_has_opened_is_sent_at_once(
     stage
         .until("open", |stats| stats.parked_topics + stats.pending == 0)
         .await;
-    // What is parked is released meanwhile.
+    // The topic's parked records are released meanwhile.
     assert!(stage.is_quiet(Duration::from_millis(300)).await);
 
     stage.insert(&reserved.records).await;
@@ -89,12 +89,12 @@ async fn a_parked_topic_is_probed_while_a_backlog_is_sent() {
         }
         assert!(start.elapsed() < SOON, "never probed");
         sent.confirm(Confirm::Stored);
-        // There is always another.
+        // The backlog never ends.
         stage.backlog("busy", 1).await;
     }
 }
 
-/// The statement that parks a record ends a moment before the record leaves our hands.
+/// The statement that parks a record ends a moment before the record leaves the flight.
 #[tokio::test]
 async fn a_probe_that_is_still_in_flight_is_followed_by_another() {
     let mut stage = Stage::new(options()).await;
@@ -114,7 +114,7 @@ async fn a_probe_that_is_still_in_flight_is_followed_by_another() {
     stage.until("acked", |stats| stats.acked == 2).await;
 }
 
-/// More than one statement makes pending again.
+/// There are more records than one statement makes pending again.
 #[tokio::test]
 async fn a_topic_that_works_again_gets_all_its_records_however_many() {
     const MANY: u64 = 600;

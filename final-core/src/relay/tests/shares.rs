@@ -1,4 +1,4 @@
-//! Who gets which part of the window.
+//! The shares of the window: topics, hand-over and the scanner.
 
 use std::time::Duration;
 
@@ -31,9 +31,9 @@ async fn an_unanswered_topic_does_not_shut_out_the_others() {
     }
 }
 
-/// They are claimed before it shows that their topic has its share in flight.
+/// The scanner claims them before it learns that their topic has its share in flight.
 #[tokio::test]
-async fn records_for_which_there_was_no_slot_are_given_back_and_sent_later() {
+async fn records_for_which_there_was_no_slot_are_released_and_sent_later() {
     let mut stage = Stage::new(options().confirm_window(8).lease(SOON * 10)).await;
     for _ in 0..20 {
         stage.publish("busy").await;
@@ -55,7 +55,7 @@ async fn records_for_which_there_was_no_slot_are_given_back_and_sent_later() {
 }
 
 #[tokio::test]
-async fn records_of_a_topic_that_moves_slowly_are_not_given_back() {
+async fn records_of_a_topic_that_moves_slowly_are_not_released() {
     let mut stage = Stage::new(options().confirm_window(8).lease(SOON * 10)).await;
     stage.first_look().await;
     stage.backlog("slow", 20).await;
@@ -85,7 +85,7 @@ async fn the_next_batch_is_claimed_while_the_last_of_one_wait_for_slots_and_no_m
         std::mem::forget(stage.sent().await);
     }
     stage.until_claimed(12).await;
-    // A while longer, in which there might come more.
+    // The scanner would claim more in this time if it could.
     let seen = std::time::Instant::now();
     let mut most = 12;
     while seen.elapsed() < Duration::from_millis(300) {

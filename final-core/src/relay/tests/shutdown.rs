@@ -9,7 +9,8 @@ use crate::{Bus, Router, broker::Confirm};
 
 #[tokio::test]
 async fn shutdown_waits_for_answers_and_releases_what_has_none() {
-    let mut stage = Stage::new(options().shutdown_timeout(Duration::from_millis(800))).await;
+    let options = options().lease(SOON * 10);
+    let mut stage = Stage::new(options.clone().shutdown_timeout(Duration::from_millis(800))).await;
     stage.publish("placed").await;
     stage.publish("placed").await;
     stage.sent().await.confirm(Confirm::Stored);
@@ -21,15 +22,9 @@ async fn shutdown_waits_for_answers_and_releases_what_has_none() {
         "{shutdown:?}"
     );
 
-    // Its lease of 5 s was released, so the next instance need not wait for it.
-    let mut next = stage.another(options()).await;
-    let began = std::time::Instant::now();
+    // Its lease was released, so the next instance need not wait for it.
+    let mut next = stage.another(options).await;
     next.sent().await.confirm(Confirm::Stored);
-    assert!(
-        began.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        began.elapsed()
-    );
     drop(unanswered);
 }
 
@@ -50,7 +45,7 @@ async fn a_start_that_is_under_way_is_shut_down_when_it_has_ended() {
 async fn a_start_that_does_not_end_in_time_is_cut_short_by_the_shutdown() {
     let stage = Stage::new(options()).await;
     let bus = stage
-        .unstarted(options().shutdown_timeout(Duration::from_millis(200)))
+        .unstarted(options().shutdown_timeout(Duration::from_secs(2)))
         .await;
     let (start, shutdown, lock) = between(&stage, &bus).await;
 
@@ -84,7 +79,7 @@ async fn between(
     };
     let mut shutdown = {
         let bus = bus.clone();
-        // The bus is in its start as soon as that has run for the first time.
+        // The bus has begun its start once the task has run for the first time.
         tokio::task::yield_now().await;
         tokio::spawn(async move { bus.shutdown().await })
     };
@@ -103,7 +98,7 @@ async fn what_is_published_after_the_shutdown_is_left_to_the_next_instance() {
     stage.publish("placed").await;
 
     assert!(stage.is_quiet(Duration::from_millis(100)).await);
-    // Not leased, or it would have to wait.
+    // The record is not leased; otherwise the next instance would have to wait.
     let mut next = stage.another(options()).await;
     next.sent().await.confirm(Confirm::Stored);
     next.until("acked", |stats| stats.pending == 0).await;
@@ -131,7 +126,7 @@ async fn nothing_more_is_claimed_once_the_shutdown_has_begun() {
     shutdown.await.unwrap().unwrap();
     assert!(stage.is_quiet(Duration::from_millis(1)).await);
     assert_eq!(stage.live_claims().await, 0);
-    // What was claimed ahead as well is given back: nobody has to wait for a lease.
+    // The batch claimed ahead is released too, so the next instance need not wait for a lease.
     let mut next = stage.another(options()).await;
     assert_eq!(next.bus.stats().await.unwrap().pending, 16);
     for _ in 0..16 {
@@ -139,7 +134,7 @@ async fn nothing_more_is_claimed_once_the_shutdown_has_begun() {
     }
 }
 
-/// What has reserved before the shutdown is handed over, confirmed and acked in it.
+/// A message that has reserved before the shutdown is handed over, confirmed and acked during it.
 #[tokio::test]
 async fn shutdown_waits_for_a_write_under_way() {
     let mut stage = Stage::new(options()).await;

@@ -88,7 +88,7 @@ async fn messages_are_staged_in_the_callers_transaction_and_not_in_the_outbox() 
         topics(&pool).await,
         ["placed", "alone", "early", "borrowed"]
     );
-    // The owner of a borrowed transaction commits it without our knowing.
+    // The bus does not see the COMMIT of a borrowed transaction.
     assert_eq!(broker.committed.load(Ordering::Relaxed), 3);
     assert_eq!(bus.stats().await.unwrap().pending, 0);
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::scripted::{SOON, Stage, options, staged};
 
 /// Long enough for the COMMIT to take place before it is over.
-const LEASE: Duration = Duration::from_secs(2);
+const LEASE: Duration = Duration::from_secs(5);
 
-/// The server may still be at work on the COMMIT when another connection looks for its records.
+/// The server may still be working on the COMMIT when another connection looks for its records.
 #[tokio::test]
 async fn a_commit_that_takes_place_after_the_look_up_is_found_when_the_lease_is_over() {
     let mut stage = Stage::new(options().lease(LEASE)).await;
@@ -30,7 +30,7 @@ async fn a_commit_that_takes_place_after_the_look_up_is_found_when_the_lease_is_
     assert_eq!(sent.into_sending().unwrap().message().id(), id);
 }
 
-/// Or a shutdown would wait for the database until its limit.
+/// Otherwise a shutdown would wait for the database until its limit.
 #[tokio::test]
 async fn a_look_up_that_the_database_does_not_answer_ends_with_the_bus() {
     let stage = Stage::new(options()).await;

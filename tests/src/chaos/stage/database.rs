@@ -7,32 +7,33 @@ use sqlx::{AssertSqlSafe, MySqlPool, PgPool, Row};
 use crate::{
     Error, MariaDb, Postgres, Result,
     chaos::{
-        plan::{Kind, Transport},
+        plan::{DatabaseKind, Transport},
         work::{Sold, TABLES, dead_letters},
     },
     servers::Server,
 };
 
-/// A server of our own and a way to it that no fault touches.
+/// A server of this run, and a connection to it that no fault breaks.
 #[derive(Debug)]
 pub(in crate::chaos) enum Database {
     Postgres(Postgres, PgPool),
     MariaDb(MariaDb, MySqlPool),
 }
 
-/// What has to be empty in the end: each with the failed among it.
+/// The tables that must be empty at the end. Each query also counts the failed records.
 const OUTBOXES: [&str; 3] = [
     "SELECT COUNT(*), COUNT(CASE WHEN status = 3 THEN 1 END) FROM final_shop_outbox",
     "SELECT COUNT(*), COUNT(CASE WHEN status = 3 THEN 1 END) FROM final_mail_outbox",
     "SELECT COUNT(*), COUNT(CASE WHEN status = 3 THEN 1 END) FROM final_audit_outbox",
 ];
-/// The log's own: empty rows without a topic stay for a day where a number was never used.
+/// The tables of the log. Rows without a topic stay for a day; they stand for sequence numbers that were
+/// never used.
 const LOG: [&str; 2] = [
     "SELECT COUNT(*), COUNT(CASE WHEN 1 = 0 THEN 1 END) FROM final_log WHERE topic <> ''",
     "SELECT COUNT(*), COUNT(CASE WHEN 1 = 0 THEN 1 END) FROM final_log_scheduled",
 ];
 
-/// Does the same with either pool.
+/// Runs the same code with either pool.
 macro_rules! with_pool {
     ($self:expr, $pool:ident => $body:expr) => {
         match $self {
@@ -43,14 +44,14 @@ macro_rules! with_pool {
 }
 
 impl Database {
-    pub(super) async fn start(kind: Kind) -> Result<Self> {
+    pub(super) async fn start(kind: DatabaseKind) -> Result<Self> {
         let database = match kind {
-            Kind::Postgres => {
+            DatabaseKind::Postgres => {
                 let server = Postgres::start().await?;
                 let pool = PgPool::connect_lazy(&server.url()).map_err(refused)?;
                 Self::Postgres(server, pool)
             }
-            Kind::MariaDb => {
+            DatabaseKind::MariaDb => {
                 let server = MariaDb::start().await?;
                 let pool = MySqlPool::connect_lazy(&server.url()).map_err(refused)?;
                 Self::MariaDb(server, pool)
@@ -84,8 +85,7 @@ impl Database {
         })
     }
 
-    /// Records in the outboxes of all services and messages in the log, and the failed ones among
-    /// them.
+    /// The number of records in all outboxes and of messages in the log, and how many of them have failed.
     pub(super) async fn records(&self, transport: Transport) -> Result<(i64, i64)> {
         let log: &[_] = match transport {
             Transport::RabbitMq => &[],
@@ -100,7 +100,7 @@ impl Database {
         Ok(sum)
     }
 
-    /// Transactions of others that have written and are not over.
+    /// The number of other open transactions that have written.
     pub(super) async fn writers(&self) -> Result<i64> {
         let count = match self {
             Self::Postgres(..) => {
@@ -125,7 +125,7 @@ impl Database {
             .map_err(|cause| Error::new(format!("dead letters: {cause}"), "see the server's log"))
     }
 
-    /// Ends every other session, as an operator would.
+    /// Ends every other session, as an operator does.
     pub(super) async fn disconnect_all(&self) -> Result<()> {
         match self {
             Self::Postgres(..) => {
@@ -137,7 +137,7 @@ impl Database {
                 let sql = "SELECT CAST(id AS SIGNED), 0 FROM information_schema.processlist \
                            WHERE id <> CONNECTION_ID() AND user <> 'system user'";
                 for (id, _) in self.pairs(sql).await? {
-                    // It may be gone by itself.
+                    // The session may have ended already.
                     let _ = self.run(&format!("KILL CONNECTION {id}")).await;
                 }
                 Ok(())

@@ -1,4 +1,4 @@
-//! How each fault is done, and undone.
+//! How each fault is caused, and how it is undone.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{
     chaos::{
         fault::{End, Fault, Outage, Who, Wire},
         plan::Planned,
-        work::{Order, Place, Role},
+        work::{KillPlace, Order, Role},
     },
     servers::Server,
 };
@@ -20,11 +20,11 @@ use crate::{
 const CLOCK_OFF: i32 = 300;
 /// Between two cuts of a wire.
 const CUTS: Duration = Duration::from_millis(50);
-/// How long a worker may take to come by the place it shall die at.
+/// How long a worker may take to reach the place at which it is to die.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 impl Stage {
-    /// Does a fault from its begin to its end, and says which worker it hit if it was one alone.
+    /// Causes a fault and undoes it. Returns the worker that was hit, if the fault hit a single one.
     pub(in crate::chaos) async fn inject(&self, planned: Planned) -> Result<Option<u32>> {
         let Planned {
             fault,
@@ -55,7 +55,7 @@ impl Stage {
                 self.restart(self.slot(who, pick), Some(off)).await
             }
             Fault::Joined(who) => {
-                let spare = &self.spares[usize::from(who == Who::Keeper)];
+                let spare = &self.spares[usize::from(who == Who::Subscriber)];
                 let mut place = spare.worker.lock().await;
                 let worker = self.hire(spare, None)?;
                 sleep(lasts + Duration::from_secs(2)).await;
@@ -101,7 +101,7 @@ impl Stage {
             Fault::QueueDeleted => {
                 let _turn = self.broker_turn.lock().await;
                 self.hold_sellers().await?;
-                // What lies in a queue goes with it: nothing must.
+                // Deleting a queue deletes its messages, so the queue must be empty.
                 if self.is_empty_within(Duration::from_secs(30)).await? {
                     let api = self.rabbit()?.management();
                     api.delete_queue("/", "audit").await?;
@@ -149,9 +149,9 @@ impl Stage {
         Ok(hit)
     }
 
-    async fn kill_at(&self, at: Place, pick: usize) -> Result<Option<u32>> {
+    async fn kill_at(&self, at: KillPlace, pick: usize) -> Result<Option<u32>> {
         let who = match at {
-            Place::BeforeHandler | Place::AfterHandler => Who::Keeper,
+            KillPlace::BeforeHandler | KillPlace::AfterHandler => Who::Subscriber,
             _ => Who::Seller,
         };
         let slot = self.slot(who, pick);
@@ -206,7 +206,7 @@ impl Stage {
     async fn queue_full(&self, lasts: Duration) -> Result<()> {
         let _turn = self.broker_turn.lock().await;
         let api = self.rabbit()?.management();
-        // One after the other: a length that is set first drops what is over it.
+        // Two policies, one after the other: a length limit alone would drop the messages above it.
         let mut full = json!({ "overflow": "reject-publish" });
         api.set_policy("/", "full", "^audit$", full.clone()).await?;
         sleep(Duration::from_secs(1)).await;
@@ -217,8 +217,8 @@ impl Stage {
         self.on_disk().await
     }
 
-    /// RabbitMQ 3.10 answers a change of its topology before that is on disk: killed right after,
-    /// it comes back without, and what was confirmed in between is gone with the queue.
+    /// RabbitMQ 3.10 confirms a change of its topology before the change is on disk. If it is killed right
+    /// after, it comes back without the queue, and without the messages that it confirmed in between.
     async fn on_disk(&self) -> Result<()> {
         self.rabbit()?
             .ctl(&["eval", "mnesia:sync_log()."])
@@ -237,7 +237,7 @@ impl Stage {
         Ok(false)
     }
 
-    /// A shutdown in the middle of another fault may run out of time, and says so.
+    /// A shutdown in the middle of another fault may run out of time. The report counts it.
     fn note_stop(&self, problem: Option<String>) {
         match problem {
             Some(problem) if problem.contains("Error: Timeout {") => self.books_now().late += 1,
@@ -267,7 +267,7 @@ async fn away(server: &Server, outage: Outage, lasts: Duration) -> Result<()> {
 
 async fn bad_wire(proxy: &Proxy, wire: Wire, lasts: Duration) {
     match wire {
-        // Again and again, so that it falls into the middle of something: a COMMIT, for one.
+        // Cuts again and again, so that a cut falls into the middle of a COMMIT, for example.
         Wire::Cut => {
             let end = Instant::now() + lasts;
             while Instant::now() < end {
@@ -284,7 +284,7 @@ async fn bad_wire(proxy: &Proxy, wire: Wire, lasts: Duration) {
         Wire::Halved => {
             let before = proxy.carried();
             sleep(Duration::from_secs(1)).await;
-            // Both ways together, hence a quarter for each.
+            // The count covers both directions, so each direction gets a quarter of it.
             proxy.limit(((proxy.carried() - before) / 4).max(1_000));
         }
     }

@@ -1,4 +1,4 @@
-//! Everything that runs, and how it is broken.
+//! The servers, proxies and workers of a run, and how they are broken.
 
 mod database;
 mod inject;
@@ -23,8 +23,8 @@ use super::{
 };
 use crate::{Error, RabbitMq, Result, WorkDir};
 
-/// How long sales may stay open, and some more for a slow machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the sellers may take to end their sales, also on a slow machine.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The workers that always run.
 const CREW: [Role; 5] = [
@@ -45,7 +45,7 @@ pub(crate) struct Stage {
     database_turn: tokio::sync::Mutex<()>,
     broker_turn: tokio::sync::Mutex<()>,
     slots: Vec<Slot>,
-    /// For the seller and the keeper that come and go.
+    /// For the seller and the subscriber that come and go.
     spares: [Slot; 2],
     books: Mutex<Books>,
     born: AtomicU32,
@@ -93,14 +93,14 @@ impl Stage {
         Ok(stage)
     }
 
-    /// The books, with all that the workers have written by now.
+    /// The books, up to date with the journals.
     pub(super) fn books(&self) -> Result<MutexGuard<'_, Books>> {
         let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
         books.read()?;
         Ok(books)
     }
 
-    /// The numbers of the workers that always run, sellers first.
+    /// The numbers of the permanent workers, sellers first.
     pub(super) async fn born(&self) -> Vec<(Role, u32)> {
         let mut born = Vec::new();
         for slot in &self.slots {
@@ -111,8 +111,8 @@ impl Stage {
         born
     }
 
-    /// Lets no seller begin a sale, and waits until each has come to the end of its last. Nothing else is
-    /// broken meanwhile, so all of them are there.
+    /// Stops the sellers from beginning sales, and waits until each has ended its last one. No other fault
+    /// runs meanwhile, so all sellers are alive.
     pub(super) async fn hold_sellers(&self) -> Result<()> {
         self.books()?.held.clear();
         let told = self.tell_sellers(Order::Hold).await;
@@ -133,7 +133,7 @@ impl Stage {
         Ok(sellers.iter().all(|born| books.held.contains(born)))
     }
 
-    /// Gives every seller an order; the numbers of those that are there.
+    /// Gives every living seller an order, and returns their numbers.
     pub(super) async fn tell_sellers(&self, order: Order) -> Vec<u32> {
         let mut told = Vec::new();
         for slot in self.slots.iter().filter(|slot| slot.role == Role::Seller) {
@@ -145,7 +145,7 @@ impl Stage {
         told
     }
 
-    /// Ends every worker in good order; says which did not.
+    /// Shuts every worker down, and returns the problems.
     pub(super) async fn stop_all(&self) -> Vec<String> {
         let mut problems = Vec::new();
         for slot in &self.slots {
@@ -162,22 +162,22 @@ impl Stage {
         self.dir.path()
     }
 
-    /// What is not sent or not handled yet, by the tables, and what of it has failed.
+    /// The number of records that are not sent or not handled yet, and how many of them have failed.
     pub(super) async fn records(&self) -> Result<(i64, i64)> {
         self.database.records(self.transport).await
     }
 
-    /// The sales that are there, and how many messages each has.
+    /// The committed sales, and the number of messages of each.
     pub(super) async fn sales(&self) -> Result<Vec<(i64, i64)>> {
         let sales = "SELECT id, messages FROM sales";
         self.database.pairs(sales).await
     }
 
-    /// Whether nothing is being written, every record is gone, and every message is handled that is not
-    /// poison.
+    /// Whether no transaction is open, no record is left, and every message is handled, except those whose
+    /// handler always fails.
     pub(super) async fn is_quiet(&self) -> Result<bool> {
-        // First: what commits after this look is in none of the tables. A caller that went away leaves
-        // a COMMIT behind that nobody waits for.
+        // This check comes first: a transaction that commits later is in none of the tables yet. A caller
+        // that went away leaves such a COMMIT behind.
         if self.database.writers().await? > 0 || self.records().await?.0 > 0 {
             return Ok(false);
         }
@@ -186,7 +186,7 @@ impl Stage {
         Ok(self.books()?.unhandled(&sales) == 0)
     }
 
-    /// RabbitMQ, for what only happens where there is one.
+    /// RabbitMQ, for faults that need it.
     pub(super) fn rabbit(&self) -> Result<&RabbitMq> {
         let missing = || {
             Error::new(

@@ -9,7 +9,10 @@ use crate::{
     process::{Launch, Process},
 };
 
-/// A place for one worker at a time, with wires of its own to the servers.
+/// How long a worker may take to stop: far longer than its bus gives itself.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// A slot for one worker at a time, with its own proxies to the servers.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) role: Role,
@@ -18,7 +21,7 @@ pub(super) struct Slot {
     pub(super) broker: Option<Proxy>,
     database_url: String,
     broker_url: Option<String>,
-    /// Locked by the fault that is at it.
+    /// A fault locks it while it acts on the worker.
     pub(super) worker: tokio::sync::Mutex<Option<Worker>>,
 }
 
@@ -52,7 +55,7 @@ impl Slot {
 }
 
 impl Stage {
-    /// Starts a worker, perhaps with its wall clock some seconds off.
+    /// Starts a worker. Its wall clock may be wrong by some seconds.
     pub(super) fn hire(&self, slot: &Slot, clock: Option<i32>) -> Result<Worker> {
         let born = self.next_born();
         let name = format!("{}-{born}", slot.role.service());
@@ -69,7 +72,7 @@ impl Stage {
             .map_err(|cause| Error::new(format!("a job that is no JSON: {cause}"), "mend it"))?;
         let mut launch = Launch::new(&self.program)
             .arg(text)
-            // Handlers panic by the hundred.
+            // Hundreds of handlers panic on purpose.
             .env("RUST_BACKTRACE", "0")
             .takes_lines();
         if let Some(seconds) = clock {
@@ -86,34 +89,34 @@ impl Stage {
 
 impl Worker {
     pub(super) fn tell(&self, order: Order) {
-        // One that cannot hear it is dead, which is found elsewhere.
+        // A worker that cannot read the order is dead, and another check finds that.
         let _ = serde_json::to_string(&order).map(|line| self.process.tell(&line));
     }
 
-    /// Kills it, after a look whether it is still there to be killed.
+    /// Kills the worker. Returns a problem if it was already dead.
     pub(super) fn kill(self) -> Option<String> {
         let problem = self.died();
         self.process.kill9();
         problem
     }
 
-    /// Shuts it down, and says if it did not end well.
+    /// Shuts the worker down. Returns a problem if it did not end with exit code 0.
     pub(super) async fn stop(self) -> Option<String> {
         self.tell(Order::Stop);
         let name = self.name.clone();
         let waited = tokio::task::spawn_blocking(move || {
-            let ended = self.process.wait(Duration::from_secs(40));
+            let ended = self.process.wait(PATIENCE);
             (ended, crate::process::last_lines(self.process.log_path()))
         });
         match waited.await {
             Ok((Some(status), _)) if status == "exit status: 0" => None,
             Ok((Some(status), log)) => Some(format!("{name} stopped with {status}:\n{log}")),
-            Ok((None, log)) => Some(format!("{name} did not stop within 40 s:\n{log}")),
+            Ok((None, log)) => Some(format!("{name} did not stop within {PATIENCE:?}:\n{log}")),
             Err(failed) => Some(failed.to_string()),
         }
     }
 
-    /// What it died of, if nobody has killed it.
+    /// Why the worker died, if it died by itself.
     pub(super) fn died(&self) -> Option<String> {
         let status = self.process.exited()?;
         let log = crate::process::last_lines(self.process.log_path());
@@ -121,7 +124,7 @@ impl Worker {
     }
 }
 
-/// Where the outboxes are, for [`Slot::new`].
+/// The URL for [`Slot::new`].
 impl Database {
     pub(in crate::chaos) fn url(&self) -> String {
         self.server().url()

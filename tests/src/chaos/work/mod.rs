@@ -1,10 +1,10 @@
 //! What runs inside a worker process.
 
-mod keeper;
-mod mood;
+mod behavior;
 mod orders;
 mod seller;
 mod shop;
+mod subscriber;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -13,23 +13,23 @@ use final_core::{Bus, LetterFilter, Options, OutboxDatabase, SqlBroker};
 use serde::{Deserialize, Serialize};
 use sqlx::{Pool, pool::PoolOptions};
 
-pub(crate) use mood::Mood;
-pub(crate) use orders::{Order, Place};
+pub(crate) use behavior::Behavior;
+pub(crate) use orders::{KillPlace, Order};
 pub(crate) use shop::TABLES;
 
 use self::shop::Shop;
 use super::journal::{Entry, Journal};
 
-/// How many messages may wait for their confirm in one process: its window of repeats on the way
+/// How many messages may wait for their confirm in one process. A kill repeats at most so many on the way
 /// out.
 pub(crate) const CONFIRM_WINDOW: usize = 200;
-/// How many deliveries one process holds: its window of repeats on the way in.
+/// How many deliveries one process holds. A kill repeats at most so many on the way in.
 pub(crate) const PREFETCH: u16 = 100;
-/// How long another instance leaves the records of a silent one alone.
+/// The outbox's lease: after that time another instance takes over the records of a silent one.
 pub(crate) const LEASE: Duration = Duration::from_secs(5);
-/// How long the log leaves the lanes of a silent process with it.
+/// The log's lease: after that time another member takes over the lanes of a silent one.
 pub(crate) const LOG_LEASE: Duration = Duration::from_secs(2);
-/// How many settled messages the log may have to write down.
+/// After so many settled messages the log writes its progress. A kill repeats at most so many of them.
 pub(crate) const COMMIT_AFTER: usize = 100;
 /// Connections of the callers' pool.
 const CONNECTIONS: u32 = 8;
@@ -42,11 +42,11 @@ pub type AnyError = Box<dyn std::error::Error + Send + Sync>;
 pub struct Job {
     /// What it does.
     pub(crate) role: Role,
-    /// Which worker of all: the upper half of the ids of its sales.
+    /// The worker's number. It is the upper half of the ids of the worker's sales.
     pub(crate) born: u32,
     pub(crate) seed: u64,
     pub(crate) database: String,
-    /// RabbitMQ; nothing: the log of the database.
+    /// The URL of RabbitMQ. Without one the worker uses the log of the database.
     pub(crate) broker: Option<String>,
     pub(crate) journal: PathBuf,
 }
@@ -85,14 +85,14 @@ impl Role {
 pub(crate) struct Sold {
     pub(crate) sale: i64,
     pub(crate) index: u8,
-    /// Not before this time of the machine's monotonic clock, in microseconds.
+    /// The message is due at this time of the machine's monotonic clock, in microseconds.
     due: u64,
     /// Makes some messages long.
     #[serde(default)]
     note: String,
 }
 
-/// Works until told to stop, or until the end of its orders.
+/// Works until it is told to stop, or until its standard input ends.
 pub async fn work(job: Job) -> Result<(), AnyError> {
     if job.database.starts_with("postgres:") {
         work_on::<sqlx::Postgres>(job).await
@@ -119,8 +119,8 @@ async fn work_on<DB: Shop>(job: Job) -> Result<(), AnyError> {
     };
     let bus = bus.with_options(options);
 
-    // As under an operator's supervisor: a database that is away is tried again.
-    let router = || keeper::router(job.role, &journal);
+    // A supervisor would start the process again while the database is away. Here the start is tried again.
+    let router = || subscriber::router(job.role, &journal);
     while let Err(error) = bus.start(router()).await {
         tracing::warn!(%error, "not started");
         tokio::time::sleep(Duration::from_millis(200)).await;

@@ -1,4 +1,4 @@
-//! What a running worker can be told, a line each on its standard input.
+//! The orders for a running worker, one line each on its standard input.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use crate::chaos::journal::{Entry, Journal};
 /// An order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Order {
-    /// Begin no more sales, and say when those that were begun are over.
+    /// Begin no more sales, and report when the open ones have ended.
     Hold,
     /// Go on selling.
     Sell,
-    /// Kill yourself (SIGKILL) when you pass this place for the nth time.
-    DieAt(Place, u32),
-    /// Take all connections of the pool for so many milliseconds.
+    /// Kill yourself (SIGKILL) when you reach this place for the nth time.
+    DieAt(KillPlace, u32),
+    /// Hold all connections of the pool for so many milliseconds.
     Exhaust(u64),
     /// Shut down and exit.
     Stop,
@@ -28,7 +28,7 @@ pub(crate) enum Order {
 
 /// [`Failpoint`] in a form that can be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) enum Place {
+pub(crate) enum KillPlace {
     AfterInsert,
     AfterCommit,
     AfterPublish,
@@ -63,7 +63,7 @@ pub(super) async fn follow<DB: Shop>(
 
 fn die() {
     let _ = kill_process(getpid(), Signal::KILL);
-    // The signal is on its way; nothing more may happen here.
+    // The signal is on its way. Until it arrives, this thread must do nothing more.
     loop {
         std::thread::park();
     }
@@ -76,15 +76,15 @@ async fn exhaust<DB: Shop>(pool: Pool<DB>, during: Duration) {
     drop(held);
 }
 
-impl From<Place> for Failpoint {
-    fn from(place: Place) -> Self {
+impl From<KillPlace> for Failpoint {
+    fn from(place: KillPlace) -> Self {
         match place {
-            Place::AfterInsert => Self::AfterInsert,
-            Place::AfterCommit => Self::AfterCommit,
-            Place::AfterPublish => Self::AfterPublish,
-            Place::AfterConfirm => Self::AfterConfirm,
-            Place::BeforeHandler => Self::BeforeHandler,
-            Place::AfterHandler => Self::AfterHandler,
+            KillPlace::AfterInsert => Self::AfterInsert,
+            KillPlace::AfterCommit => Self::AfterCommit,
+            KillPlace::AfterPublish => Self::AfterPublish,
+            KillPlace::AfterConfirm => Self::AfterConfirm,
+            KillPlace::BeforeHandler => Self::BeforeHandler,
+            KillPlace::AfterHandler => Self::AfterHandler,
         }
     }
 }

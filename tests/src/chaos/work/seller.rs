@@ -10,7 +10,7 @@ use tokio::{
     time,
 };
 
-use super::{AnyError, Job, LEASE, Mood, Role, Sold, shop::Shop};
+use super::{AnyError, Behavior, Job, LEASE, Role, Sold, shop::Shop};
 use crate::chaos::{
     journal::{Entry, Journal},
     now,
@@ -55,8 +55,8 @@ impl Sellers {
         Self { phase, open, tasks }
     }
 
-    /// Begins no more sales, and waits until none is open. One that is committed after the last look
-    /// at the tables would count as lost.
+    /// Begins no more sales, and waits until none is open. A sale that is committed after the tables were
+    /// read for the last time would count as lost.
     pub(super) async fn hold(&self) {
         self.phase.send_replace(Phase::Holding);
         drop(self.open.write().await);
@@ -66,7 +66,7 @@ impl Sellers {
         self.phase.send_replace(Phase::Selling);
     }
 
-    /// Lets each end its sale.
+    /// Waits until each seller has ended its sale.
     pub(super) async fn stop(self) -> Result<(), AnyError> {
         self.phase.send_replace(Phase::Over);
         for task in self.tasks {
@@ -81,18 +81,18 @@ struct Seller<DB: Shop> {
     journal: Arc<Journal>,
     rng: Rng,
     next: i64,
-    /// Whether some messages are long: the log reads those one by one.
+    /// Whether some messages are long. The log reads long messages one by one.
     notes: bool,
 }
 
-/// One transaction to be.
+/// A transaction that is about to run.
 #[derive(Debug, Clone, Copy)]
 struct Sale {
     id: i64,
     messages: u8,
     way: Way,
     serializable: bool,
-    /// What it takes from the stock, and in which order.
+    /// The things that it takes from the stock, in this order.
     stock: Option<[i32; 2]>,
     /// How long it stays open.
     open: Duration,
@@ -100,14 +100,14 @@ struct Sale {
     notes: bool,
 }
 
-/// How the transaction is spelled and ended.
+/// Which API the transaction uses, and how it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     Closure,
     ByHand,
     /// Writes one message early.
     Flushed,
-    /// Only borrows the transaction to the bus.
+    /// The bus borrows the transaction and does not end it.
     PublishIn,
     RolledBack,
     RolledBackByHand,
@@ -171,7 +171,7 @@ impl<DB: Shop> Seller<DB> {
             messages: rng.u8(1..=5),
             way,
             serializable: rng.u8(0..20) == 0,
-            // Not while it stays open for long: everybody would wait, and for nothing of ours.
+            // Not in a transaction that stays open for long: all others would wait for its locks.
             stock: (open < LEASE && rng.u8(0..10) == 0).then(|| [rng.i32(0..4), rng.i32(0..4)]),
             open,
             key: rng.bool(),
@@ -179,7 +179,7 @@ impl<DB: Shop> Seller<DB> {
         }
     }
 
-    /// Runs the transaction and says what the caller was told; nothing if it never began.
+    /// Runs the transaction, and returns what the caller was told, or nothing if no transaction began.
     async fn transact(&self, sale: Sale) -> Option<Entry> {
         let bus = &self.bus;
         let tx = match bus.begin().await {
@@ -248,7 +248,7 @@ async fn by_hand<DB: Shop>(
     Ok(txbus.commit().await?)
 }
 
-/// The bus writes into a transaction of which it never sees the end.
+/// The bus writes into a transaction that somebody else ends.
 async fn borrowed<DB: Shop>(
     bus: &Bus<DB>,
     mut tx: sqlx::Transaction<'static, DB>,
@@ -261,7 +261,7 @@ async fn borrowed<DB: Shop>(
         bus.publish_in(&mut *tx, topic, &sold).delay(delay).await?;
     }
     time::sleep(sale.open).await;
-    // Whatever COMMIT says other than yes, this caller cannot know more.
+    // After any error of COMMIT the caller does not know whether the transaction took place.
     tx.commit()
         .await
         .map_err(|_| Error::CommitUnknown { ids: Vec::new() })?;
@@ -283,13 +283,13 @@ async fn before<DB: Shop>(conn: &mut DB::Connection, sale: Sale) -> Result<(), A
 }
 
 fn message(sale: Sale, index: u8) -> (Sold, Duration) {
-    let delay = Mood::delay(sale.id, index);
+    let delay = Behavior::delay(sale.id, index);
     let sold = Sold {
         sale: sale.id,
         index,
         due: now() + u64::try_from(delay.as_micros()).unwrap_or(0),
         note: ".".repeat(if sale.notes {
-            Mood::note(sale.id, index)
+            Behavior::note(sale.id, index)
         } else {
             0
         }),

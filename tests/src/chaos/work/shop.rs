@@ -2,14 +2,14 @@
 
 use final_core::OutboxDatabase;
 
-/// The tables, made before anybody starts.
+/// The tables. They are made before the first worker starts.
 pub(crate) const TABLES: [&str; 3] = [
     "CREATE TABLE sales (id BIGINT PRIMARY KEY, messages BIGINT NOT NULL)",
     "CREATE TABLE stock (id INT PRIMARY KEY, sold BIGINT NOT NULL)",
     "INSERT INTO stock VALUES (0, 0), (1, 0), (2, 0), (3, 0)",
 ];
 
-/// A database a shop can keep its sales in.
+/// A database that can store the sales.
 pub(super) trait Shop: OutboxDatabase {
     /// Writes a sale.
     fn insert_sale(
@@ -18,13 +18,14 @@ pub(super) trait Shop: OutboxDatabase {
         messages: u8,
     ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
-    /// Takes from the stock; two that take the same things in another order are a deadlock.
+    /// Takes two things from the stock. Two transactions that take the same things in opposite order
+    /// deadlock.
     fn take_from_stock(
         conn: &mut Self::Connection,
         what: i32,
     ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
-    /// Makes the running transaction serializable, where it can still be said.
+    /// Makes the running transaction serializable where the database still allows that.
     fn be_serializable(
         conn: &mut Self::Connection,
     ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
@@ -66,6 +67,6 @@ shop!(
     sqlx::MySql,
     "INSERT INTO sales VALUES (?, ?)",
     "UPDATE stock SET sold = sold + 1 WHERE id = ?",
-    // MariaDB takes the level only before a transaction; a locking read has the effect.
+    // MariaDB takes the isolation level only before a transaction begins. A locking read has the same effect.
     "SELECT sold FROM stock LOCK IN SHARE MODE"
 );

@@ -1,4 +1,4 @@
-//! What MariaDB does that the others do not.
+//! Cases that only MariaDB has.
 
 use sqlx::MySql;
 
@@ -6,26 +6,17 @@ use super::{after_connect, bus_on, pool_of_one, publishes, written};
 use crate::{database::Database, house::House, transport::Transport};
 
 crate::suite!(
-    @pair outbox, sqlx::MySql, crate::transport::Rabbit,
-    is_committed_without_autocommit,
-    is_committed_where_autocommit_is_switched_off_at_each_acquire,
-    is_committed_whatever_the_session_checks,
-    is_committed_after_a_commit_that_chains,
-    is_committed_after_a_commit_that_ends_the_connection,
-    is_committed_beside_a_transaction_of_xa,
-    is_committed_beside_a_transaction_of_xa_that_takes_no_more,
-    is_an_error_in_a_session_that_is_read_only
-);
-crate::suite!(
-    @pair log, sqlx::MySql, crate::transport::Log,
-    is_committed_without_autocommit,
-    is_committed_where_autocommit_is_switched_off_at_each_acquire,
-    is_committed_whatever_the_session_checks,
-    is_committed_after_a_commit_that_chains,
-    is_committed_after_a_commit_that_ends_the_connection,
-    is_committed_beside_a_transaction_of_xa,
-    is_committed_beside_a_transaction_of_xa_that_takes_no_more,
-    is_an_error_in_a_session_that_is_read_only
+    on sqlx::MySql, Rabbit:
+    everywhere: [
+        is_committed_without_autocommit,
+        is_committed_where_autocommit_is_switched_off_at_each_acquire,
+        is_committed_whatever_the_session_checks,
+        is_committed_after_a_commit_that_chains,
+        is_committed_after_a_commit_that_ends_the_connection,
+        is_committed_beside_a_transaction_of_xa,
+        is_committed_beside_a_transaction_of_xa_that_takes_no_more,
+        is_an_error_in_a_session_that_is_read_only,
+    ],
 );
 
 type Of<T> = House<MySql, T>;
@@ -86,7 +77,7 @@ async fn is_committed_beside_a_transaction_of_xa_that_takes_no_more<T: Transport
 }
 
 async fn beside<T: Transport>(house: Of<T>, open: &str) {
-    // XIDs are the whole server's.
+    // The names of XA transactions are shared by the whole server.
     let open = open.replace("body", &final_tests::unique("body"));
     let pool = pool_of_one(&house.pool, |options| options).await;
     let mut conn = pool.acquire().await.expect("a connection");

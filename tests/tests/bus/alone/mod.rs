@@ -1,4 +1,5 @@
-//! A message of its own is committed when its publish says Ok, whatever connection the pool lends.
+//! A message that is published without a transaction is committed when `publish` returns Ok, whatever the
+//! state of the pool's connection.
 
 mod mariadb;
 mod postgres;
@@ -16,22 +17,14 @@ use crate::{
 };
 
 crate::suite!(
-    is_committed_where_a_connection_came_back_with_an_open_transaction,
-    leaves_what_somebody_has_open_as_it_is,
-    is_committed_where_a_hook_begins_a_transaction_when_it_connects,
-    is_committed_where_a_hook_begins_a_transaction_at_each_acquire,
-    is_handled_where_a_hook_begins_a_transaction,
-    is_an_error_where_a_trigger_keeps_it_out,
-);
-
-crate::suite!(
-    on the log:
-    is_committed_where_a_connection_came_back_with_an_open_transaction,
-    leaves_what_somebody_has_open_as_it_is,
-    is_committed_where_a_hook_begins_a_transaction_when_it_connects,
-    is_committed_where_a_hook_begins_a_transaction_at_each_acquire,
-    is_handled_where_a_hook_begins_a_transaction,
-    is_an_error_where_a_trigger_keeps_it_out,
+    everywhere: [
+        is_committed_where_a_connection_came_back_with_an_open_transaction,
+        leaves_what_somebody_has_open_as_it_is,
+        is_committed_where_a_hook_begins_a_transaction_when_it_connects,
+        is_committed_where_a_hook_begins_a_transaction_at_each_acquire,
+        is_handled_where_a_hook_begins_a_transaction,
+        is_an_error_where_a_trigger_keeps_it_out,
+    ],
 );
 
 /// A pool of one connection to the same database, with hooks.
@@ -52,7 +45,7 @@ pub(super) fn after_connect<D: Database>(
     move |options| options.after_connect(move |conn, _| Box::pin(D::raw(conn, sql)))
 }
 
-/// A bus on such a pool, not started: what it writes stays where it is.
+/// A bus on such a pool. It is not started, so its messages stay in the table.
 pub(super) async fn bus_on<D: Database, T: Transport>(
     house: &House<D, T>,
     pool: Pool<D>,
@@ -62,7 +55,7 @@ pub(super) async fn bus_on<D: Database, T: Transport>(
     bus.with_options(house.options())
 }
 
-/// What others see.
+/// The number of messages that other connections see.
 pub(super) async fn written<D: Database, T: Transport>(house: &House<D, T>) -> i64 {
     let table = T::table(&house.service);
     D::number(&house.pool, &format!("SELECT count(*) FROM {table}")).await
@@ -194,7 +187,7 @@ async fn is_an_error_where_a_trigger_keeps_it_out<D: Database, T: Transport>(hou
     } else if name.contains("Sqlite") {
         format!("CREATE TRIGGER keep_out BEFORE INSERT ON {table} BEGIN SELECT RAISE(IGNORE); END")
     } else {
-        // A trigger can only fail there.
+        // There a trigger can only fail.
         return;
     };
     let pool = pool_of_one(&house.pool, |options| options).await;

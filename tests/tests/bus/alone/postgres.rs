@@ -1,4 +1,4 @@
-//! What PostgreSQL does that the others do not.
+//! Cases that only PostgreSQL has.
 
 use final_core::Error;
 use sqlx::Postgres;
@@ -7,20 +7,14 @@ use super::{after_connect, bus_on, pool_of_one, publishes, written};
 use crate::{database::Database, house::House, transport::Transport};
 
 crate::suite!(
-    @pair outbox, sqlx::Postgres, crate::transport::Rabbit,
-    is_committed_beside_a_transaction_that_has_failed,
-    is_committed_in_a_serializable_session,
-    is_an_error_in_a_session_that_is_read_only,
-    is_an_error_where_a_deferred_trigger_fails,
-    is_not_redirected_by_a_temporary_table
-);
-crate::suite!(
-    @pair log, sqlx::Postgres, crate::transport::Log,
-    is_committed_beside_a_transaction_that_has_failed,
-    is_committed_in_a_serializable_session,
-    is_an_error_in_a_session_that_is_read_only,
-    is_an_error_where_a_deferred_trigger_fails,
-    is_not_redirected_by_a_temporary_table
+    on sqlx::Postgres, Rabbit:
+    everywhere: [
+        is_committed_beside_a_transaction_that_has_failed,
+        is_committed_in_a_serializable_session,
+        is_an_error_in_a_session_that_is_read_only,
+        is_an_error_where_a_deferred_trigger_fails,
+        is_not_redirected_by_a_temporary_table,
+    ],
 );
 
 type Of<T> = House<Postgres, T>;

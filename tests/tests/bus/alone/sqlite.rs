@@ -1,4 +1,4 @@
-//! What SQLite does that the others do not.
+//! Cases that only SQLite has.
 
 use final_core::{Bus, Error, MemoryBroker, SqlBroker, SqliteBus};
 use sqlx::{Sqlite, SqlitePool, sqlite::SqlitePoolOptions};
@@ -7,13 +7,13 @@ use super::{after_connect, bus_on, pool_of_one, written};
 use crate::{database::Database, house::House, transport::Transport};
 
 crate::suite!(
-    @pair outbox, sqlx::Sqlite, crate::transport::Memory,
-    is_an_error_in_a_session_that_only_reads,
-    is_an_error_while_an_open_transaction_has_the_lock
-);
-crate::suite!(
-    @pair log, sqlx::Sqlite, crate::transport::Log,
-    is_an_error_in_a_session_that_only_reads
+    on sqlx::Sqlite, Memory:
+    everywhere: [
+        is_an_error_in_a_session_that_only_reads,
+    ],
+    with an outbox: [
+        is_an_error_while_an_open_transaction_has_the_lock,
+    ],
 );
 
 async fn is_an_error_in_a_session_that_only_reads<T: Transport>(house: House<Sqlite, T>) {
@@ -38,7 +38,7 @@ async fn is_an_error_while_an_open_transaction_has_the_lock<T: Transport>(house:
     assert_eq!(written(&house).await, 0);
 }
 
-/// There is no other connection to such a database.
+/// A database in memory has no other connection.
 async fn says_so(bus: impl Fn(SqlitePool) -> SqliteBus) {
     let one = SqlitePoolOptions::new().max_connections(1);
     let pool = one.connect("sqlite::memory:").await.expect("opened");

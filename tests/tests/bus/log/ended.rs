@@ -1,6 +1,7 @@
 //! A transaction that MariaDB has ended by itself publishes nothing, though its owner goes on.
 //!
-//! MySQL does not tell, and PostgreSQL refuses every further statement of such a transaction.
+//! MySQL does not tell the client that it has rolled back, and PostgreSQL refuses every further statement of
+//! such a transaction.
 
 use final_core::{Error, MySqlBus};
 
@@ -14,7 +15,7 @@ async fn shop(log: &Log<sqlx::MySql>) -> (MySqlBus, Notes) {
     log.noting("shop", &["placed"]).await
 }
 
-/// Each kind of message is written by another INSERT.
+/// Each kind of message has its own INSERT.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transaction_that_mariadb_has_rolled_back_writes_no_message_of_any_kind() {
     let log = Log::<sqlx::MySql>::new().await;
@@ -70,7 +71,7 @@ async fn a_borrowed_transaction_that_mariadb_has_rolled_back_writes_no_message()
     bus.shutdown().await.expect("shutdown");
 }
 
-/// Both take no notice of the error, and publish.
+/// Both transactions ignore the error, and publish.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_transactions_in_a_deadlock_only_the_one_that_goes_on_publishes() {
     let log = Log::<sqlx::MySql>::new().await;

@@ -1,7 +1,7 @@
 //! A commit of progress is fenced. The member must have the lane, in the epoch in which it took the
 //! lane, and must know all topics of its group.
 //!
-//! The members here look for nothing by themselves, so that only the commit can find out.
+//! The members in these tests do not look by themselves, so only the commit can find out.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ impl<D: Database> Log<D> {
             .keep(NEVER)
     }
 
-    /// Says in the member's place that all is done, as a purge or a successor does.
+    /// Writes in the member's place that all messages are settled, as a purge or a successor does.
     async fn say_that_all_is_done(&self, and: &str) {
         let last = "(SELECT MAX(seq) FROM final_log)";
         let done = format!(
@@ -46,12 +46,12 @@ impl<D: Database> Log<D> {
     }
 }
 
-/// A purge, while the member was paused for longer than its lease.
+/// A purge took place while the member was paused for longer than its lease.
 const NEXT_EPOCH: &str = "epoch = epoch + 1";
-/// The group was forgotten and subscribed again, so that epochs are counted anew.
+/// The group was forgotten and subscribed again, so its epochs begin anew.
 const ANOTHERS: &str = "member = NULL";
 
-/// A member finishes half of its messages in hand, after another has written that all are done.
+/// A member finishes half of its messages in flight, after another has written that all are settled.
 async fn settles_nothing<D: Database>(log: Log<D>, by: &str) {
     let (bus, held) = (log.bus_on("shop", log.blind()), Held::new());
     bus.start(held.router("placed")).await.expect("start");
@@ -62,13 +62,13 @@ async fn settles_nothing<D: Database>(log: Log<D>, by: &str) {
     log.say_that_all_is_done(by).await;
     held.let_go(25);
     held.done.reach(25).await;
-    // Time for many commits.
+    // Time for many commits of progress.
     always("nothing is open", Duration::from_millis(500), async || {
         log.open("shop").await == 0
     })
     .await;
 
-    // The member has found out, and goes on from the rows.
+    // The member has noticed, and goes on from the progress in the table.
     held.let_go(75);
     publish(&bus, "placed", 50..100).await;
     held.done.reach(100).await;
@@ -89,7 +89,7 @@ async fn progress_of_lanes_that_the_member_has_no_more_is_not_written<D: Databas
     settles_nothing(log, ANOTHERS).await;
 }
 
-/// A member shuts down with messages in hand, after another has written that all are done.
+/// A member shuts down with messages in flight, after another has written that all are settled.
 async fn gives_nothing_back<D: Database>(log: Log<D>, by: &str) {
     let options = options().shutdown_timeout(Duration::from_millis(200));
     // Nothing is written between the first page and the end.
@@ -118,14 +118,14 @@ async fn lanes_that_the_member_has_no_more_are_not_given_back<D: Database>(log: 
     gives_nothing_back(log, ANOTHERS).await;
 }
 
-/// The subscription of an instance elsewhere, of a later release.
+/// The subscription of another instance, which runs a later release.
 const SUBSCRIPTION: [&str; 2] = [
     "UPDATE final_log_groups SET version = version + 1 WHERE name = 'shop'",
     "INSERT INTO final_log_topics (group_name, stream, topic, after_seq) \
      VALUES ('shop', 0, 'shipped', 0)",
 ];
 
-/// Starts an instance of the release before, which has handled something.
+/// Starts an instance of the earlier release, which handles some messages.
 async fn old_release<D: Database>(log: &Log<D>) -> (final_core::Bus<D>, crate::house::Notes) {
     let (old, notes) = log.noting_on("shop", log.blind(), &["placed"]).await;
     publish(&old, "placed", 0..20).await;
@@ -134,7 +134,7 @@ async fn old_release<D: Database>(log: &Log<D>) -> (final_core::Bus<D>, crate::h
     (old, notes)
 }
 
-/// How many lanes are not read up to the last message of the topic both know.
+/// The number of lanes that are not read up to the last message of the topic that both releases know.
 const BEHIND: &str = "SELECT count(*) FROM final_log_lanes WHERE read_to < \
     (SELECT MAX(seq) FROM final_log WHERE topic = 'placed')";
 
@@ -174,7 +174,7 @@ async fn progress_waits_for_a_subscription_that_is_under_way<D: Database>(log: L
     publish(&old, "shipped", [1_000]).await;
     publish(&old, "placed", [20]).await;
     notes.reach(21).await;
-    // Time for many commits.
+    // Time for many commits of progress.
     always("no progress", Duration::from_millis(500), async || {
         log.number(BEHIND).await == 16
     })

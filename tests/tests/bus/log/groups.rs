@@ -1,4 +1,4 @@
-//! Every service gets each message once, from where it began.
+//! Every service gets each message once, from its starting point on.
 
 use std::time::{Duration, SystemTime};
 
@@ -23,13 +23,13 @@ crate::log_suite!(
 const ROWS: &str = "SELECT count(*) FROM final_log";
 
 impl<D: Database> Log<D> {
-    /// A broker that keeps what everybody has.
+    /// A broker that keeps messages after all services have handled them.
     fn keeping(&self) -> SqlBroker<D> {
         self.broker().keep(Duration::from_secs(3_600))
     }
 }
 
-/// Or its lanes would hold back the removal for ever.
+/// Otherwise its lanes would hold back the removal for ever.
 async fn a_purge_ends_what_was_being_brought_of_a_later_topic<D: Database>(log: Log<D>) {
     let (bus, notes) = log.noting("shop", &["placed"]).await;
     publish(&bus, "placed", 0..5).await;
@@ -94,7 +94,8 @@ async fn a_slow_service_holds_nobody_back<D: Database>(log: Log<D>) {
     quick.shutdown().await.expect("shutdown");
 }
 
-/// Publishes 0..20 while only one service is there, then 20..40, and says what a later one got.
+/// Publishes 0..20 while only one service is subscribed, then 20..40. Returns the messages that a later
+/// service got.
 async fn what_a_later_one_gets<D: Database>(log: &Log<D>, later: SqlBroker<D>) -> Vec<i64> {
     let (first, notes) = log.noting_on("first", log.keeping(), &["placed"]).await;
     publish(&first, "placed", 0..20).await;
@@ -126,7 +127,7 @@ async fn a_service_that_comes_later_can_begin_at_a_time<D: Database>(log: Log<D>
     let (first, notes) = log.noting_on("first", log.keeping(), &["placed"]).await;
     publish(&first, "placed", 0..10).await;
     notes.reach(10).await;
-    // The clocks of SQLite and of the system tell milliseconds apart.
+    // The clocks of SQLite and of the system have milliseconds.
     tokio::time::sleep(Duration::from_millis(5)).await;
     let then = SystemTime::now();
     tokio::time::sleep(Duration::from_millis(5)).await;
@@ -148,7 +149,7 @@ async fn a_topic_nobody_had_subscribed_waits_for_the_first_who_does<D: Database>
     publish(&first, "shipped", 0..10).await;
     publish(&first, "placed", 10..20).await;
     notes.reach(10).await;
-    // Removed is what the first one has; the others are passed over.
+    // The messages of the first service are removed; the others have no subscriber and stay.
     log.comes_to(ROWS, 10).await;
 
     let (second, shipped) = log.noting("second", &["shipped", "placed"]).await;
@@ -188,8 +189,8 @@ async fn a_service_that_comes_back_goes_on_where_it_was<D: Database>(log: Log<D>
     producer.shutdown().await.expect("shutdown");
 }
 
-/// An old instance handles `placed` only, a new one `shipped` as well; of that there is something
-/// already. Gives what was handled of `shipped`.
+/// An old instance handles `placed` only, a new one `shipped` as well. The log has messages of `shipped`
+/// already. Returns the handled messages of `shipped`.
 async fn a_later_release<D: Database>(log: &Log<D>, start: Start) -> Vec<i64> {
     let (producer, all) = log
         .noting_on("other", log.keeping(), &["placed", "shipped"])

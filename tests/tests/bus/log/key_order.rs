@@ -30,11 +30,11 @@ crate::log_suite!(at once: what_a_key_has_after_a_late_commit_comes_after_it);
 
 impl<D: Database> Log<D> {
     fn ordered(&self) -> SqlBroker<D> {
-        self.broker().key_order(true).lease(Duration::from_secs(2))
+        self.broker().key_order(true)
     }
 }
 
-/// Says where a row of numbers is not one after the other.
+/// Asserts that the numbers follow each other without a gap or a repeat.
 fn in_order(numbers: &[i64], begin: i64, end: i64) {
     let broken = numbers.windows(2).find(|two| two[1] != two[0] + 1);
     assert_eq!(broken, None, "not one after the other");
@@ -42,7 +42,7 @@ fn in_order(numbers: &[i64], begin: i64, end: i64) {
     assert_eq!((first, last), (Some(&begin), Some(&(end - 1))));
 }
 
-/// What was handled of each key, in the order in which it was finished.
+/// The handled numbers of each key, in the order in which their handlers finished.
 #[derive(Clone, Default)]
 struct Keys(Arc<Mutex<HashMap<String, Vec<i64>>>>);
 
@@ -86,7 +86,7 @@ impl Keys {
     }
 }
 
-/// Publishes numbers with their keys, a hundred in a transaction.
+/// Publishes numbers with their keys, a hundred in each transaction.
 async fn publish<D: Database>(bus: &Bus<D>, messages: impl IntoIterator<Item = (String, i64)>) {
     let messages: Vec<_> = messages.into_iter().collect();
     for some in messages.chunks(100) {
@@ -106,8 +106,9 @@ fn of_key(key: &str, numbers: std::ops::Range<i64>) -> impl Iterator<Item = (Str
     numbers.map(move |number| (key.to_owned(), number))
 }
 
-/// A handler that takes a while, some longer than others, and now and then fails at first.
-fn moody(keys: &Keys) -> Router {
+/// A handler that takes a while, longer for some messages than for others. Every fifth message fails twice
+/// before it succeeds.
+fn unreliable(keys: &Keys) -> Router {
     let keys = keys.clone();
     Router::new().route("placed", move |message: Message| {
         let keys = keys.clone();
@@ -115,7 +116,7 @@ fn moody(keys: &Keys) -> Router {
             let number: i64 = rmp_serde::from_slice(message.payload()).expect("a number");
             tokio::time::sleep(Duration::from_micros((number as u64 * 7_919) % 4_000)).await;
             if number % 5 == 0 && message.attempt() < 3 {
-                return Err(HandlerError::retry("not in the mood"));
+                return Err(HandlerError::retry("not yet"));
             }
             keys.add(&message);
             Ok(())
@@ -123,7 +124,8 @@ fn moody(keys: &Keys) -> Router {
     })
 }
 
-/// A transaction that stays open while others commit, and right after it one with the same key.
+/// A transaction stays open while others commit. Right after its commit, a message with the same key is
+/// published.
 async fn what_a_key_has_after_a_late_commit_comes_after_it<D: Database>(log: Log<D>) {
     let (bus, keys) = (log.bus_on("shop", log.ordered()), Keys::default());
     let noted = keys.clone();
@@ -143,7 +145,7 @@ async fn what_a_key_has_after_a_late_commit_comes_after_it<D: Database>(log: Log
         publish(&bus, of_key("other", round..round + 1)).await;
         keys.reach_of("other", usize::try_from(round).expect("few") + 1)
             .await;
-        // Until what is missing is looked at no more than a few times a second.
+        // After this time the member looks for the missing numbers only a few times a second.
         tokio::time::sleep(Duration::from_millis(700)).await;
 
         late.commit().await.expect("commit");
@@ -156,7 +158,7 @@ async fn what_a_key_has_after_a_late_commit_comes_after_it<D: Database>(log: Log
     bus.shutdown().await.expect("shutdown");
 }
 
-/// A handler in which messages of one key are stuck and all others are not.
+/// A handler that holds the messages of one key until they are let go, and handles all others at once.
 fn stuck(key: &'static str, keys: &Keys, gate: &Arc<Semaphore>) -> Router {
     let (keys, gate) = (keys.clone(), Arc::clone(gate));
     Router::new().route("placed", move |message: Message| {
@@ -171,7 +173,17 @@ fn stuck(key: &'static str, keys: &Keys, gate: &Arc<Semaphore>) -> Router {
 }
 
 async fn started<D: Database>(log: &Log<D>, router: Router) -> Bus<D> {
-    let bus = log.bus_on("shop", log.ordered());
+    started_on(log, log.ordered(), router).await
+}
+
+/// A member that is going to die. Its lease is short, so others soon take over its lanes.
+async fn doomed<D: Database>(log: &Log<D>, router: Router) -> Bus<D> {
+    let broker = log.ordered().lease(Duration::from_secs(5));
+    started_on(log, broker, router).await
+}
+
+async fn started_on<D: Database>(log: &Log<D>, broker: SqlBroker<D>, router: Router) -> Bus<D> {
+    let bus = log.bus_on("shop", broker);
     bus.start(router).await.expect("start");
     bus
 }
@@ -184,7 +196,7 @@ async fn messages_of_a_key_are_handled_in_order_though_handlers_dawdle_and_fail<
     log: Log<D>,
 ) {
     let keys = Keys::default();
-    let bus = started(&log, moody(&keys)).await;
+    let bus = started(&log, unreliable(&keys)).await;
     publish(&bus, interleaved(20, 60)).await;
 
     keys.reach(1_200).await;
@@ -196,7 +208,7 @@ async fn messages_of_a_key_are_handled_in_order_though_handlers_dawdle_and_fail<
 
 async fn two_members_keep_the_order_of_every_key<D: Database>(log: Log<D>) {
     let keys = Keys::default();
-    let one = started(&log, moody(&keys)).await;
+    let one = started(&log, unreliable(&keys)).await;
     let publishing = {
         let one = one.clone();
         tokio::spawn(async move {
@@ -207,7 +219,7 @@ async fn two_members_keep_the_order_of_every_key<D: Database>(log: Log<D>) {
         })
     };
     keys.reach(100).await;
-    let two = started(&log, moody(&keys)).await;
+    let two = started(&log, unreliable(&keys)).await;
     log.shared_by("shop", 2).await;
     publishing.await.expect("joined");
 
@@ -221,11 +233,11 @@ async fn two_members_keep_the_order_of_every_key<D: Database>(log: Log<D>) {
 
 async fn another_member_goes_on_in_order_where_a_dead_one_was<D: Database>(log: Log<D>) {
     let (first, second) = (Keys::default(), Keys::default());
-    let doomed = started(&log, moody(&first)).await;
+    let doomed = doomed(&log, unreliable(&first)).await;
     publish(&doomed, interleaved(20, 60)).await;
     first.reach(300).await;
     drop(doomed);
-    let heir = started(&log, moody(&second)).await;
+    let heir = started(&log, unreliable(&second)).await;
     publish(
         &heir,
         interleaved(20, 20).map(|(key, number)| (key, number + 60)),
@@ -249,7 +261,7 @@ async fn a_long_backlog_of_a_dead_member_is_handled_before_what_came_after_it<D:
     log: Log<D>,
 ) {
     let (keys, gate) = (Keys::default(), Arc::new(Semaphore::new(0)));
-    let doomed = started(&log, stuck("slow", &keys, &gate)).await;
+    let doomed = doomed(&log, stuck("slow", &keys, &gate)).await;
     publish(&doomed, of_key("slow", 0..3_000)).await;
     log.has_open("shop", 3_000).await;
     drop(doomed);
@@ -262,7 +274,7 @@ async fn a_long_backlog_of_a_dead_member_is_handled_before_what_came_after_it<D:
     heir.shutdown().await.expect("shutdown");
 }
 
-/// A handler that only notes.
+/// A handler that only notes the message.
 fn noting(keys: &Keys) -> Router {
     let keys = keys.clone();
     Router::new().route("placed", move |message: Message| {
@@ -289,7 +301,7 @@ async fn other_keys_go_on_while_one_has_a_backlog_of_thousands<D: Database>(log:
     bus.shutdown().await.expect("shutdown");
 }
 
-/// A key in the first lane: that is one of those given away when a second member joins.
+/// A key in the first lane. When a second member joins, it gets that lane.
 const BACKLOG: &str = "dull";
 
 async fn other_keys_go_on_while_a_member_joins_that_should_have_the_lane_of_a_backlog<
@@ -302,20 +314,20 @@ async fn other_keys_go_on_while_a_member_joins_that_should_have_the_lane_of_a_ba
     publish(&one, of_key(BACKLOG, 0..2_000)).await;
     log.has_open("shop", 2_000).await;
     let two = started(&log, stuck(BACKLOG, &keys, &gate)).await;
-    // The lane of the backlog may stay where it is while its handler runs; each of its messages is
-    // let go only now and then, so that all of them would take minutes.
+    // The lane of the backlog may stay with its member while a handler runs. Its messages are let go so
+    // seldom that all of them would take minutes.
     let is_over = Arc::new(AtomicBool::new(false));
     let dripping = {
         let (gate, is_over) = (Arc::clone(&gate), Arc::clone(&is_over));
         tokio::spawn(async move {
             while !is_over.load(Ordering::Relaxed) {
                 gate.add_permits(1);
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(200)).await;
             }
         })
     };
 
-    // More keys than lanes, so that some are in that one.
+    // There are more keys than lanes, so some of them are in the lane of the backlog.
     publish(&one, interleaved(100, 5)).await;
     eventually("what others wait for", SOON, async || {
         keys.len() - keys.of(BACKLOG).len() == 500

@@ -1,4 +1,4 @@
-//! What commits after a service has come, though it was written before.
+//! Messages that were written before a service subscribed, and committed after.
 
 use std::time::{Duration, SystemTime};
 
@@ -18,7 +18,7 @@ crate::log_suite!(
 );
 
 impl<D: Database> Log<D> {
-    /// Starts a bus of a service that throws away what it has not read.
+    /// Starts a bus of a service that purges its unread messages.
     async fn purging(&self, service: &str) -> (Bus<D>, Notes) {
         let options = options().purge_on_startup(true);
         let (bus, notes) = (self.bus(service).with_options(options), Notes::default());
@@ -26,7 +26,7 @@ impl<D: Database> Log<D> {
         (bus, notes)
     }
 
-    /// Waits until a service has only the lanes that stay.
+    /// Waits until a service has only its permanent lanes.
     async fn has_only_its_own_lanes(&self, service: &str) {
         let lanes = format!("SELECT count(*) FROM final_log_lanes WHERE group_name = '{service}'");
         self.comes_to(&lanes, 16).await;

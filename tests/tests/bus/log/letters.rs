@@ -1,4 +1,4 @@
-//! Dead letters: listed, put back, thrown away.
+//! Dead letters are listed, replayed and discarded.
 
 use std::{
     sync::{
@@ -30,7 +30,7 @@ crate::log_suite!(
     who_wants_to_know_is_told_of_every_letter,
 );
 
-/// A service that refuses everything until it is mended.
+/// A service that refuses every message until it is mended.
 struct Refusing<D: Database> {
     bus: Bus<D>,
     broker: SqlBroker<D>,
@@ -128,7 +128,7 @@ async fn a_filter_narrows_letters_by_topic_reason_id_and_number<D: Database>(log
     let all = LetterFilter::all;
     assert_eq!(shop.numbers(all().topic("shipped")).await, [10, 11, 12, 13]);
     assert_eq!(shop.numbers(all().reason("busy")).await, [1, 3, 5, 11, 13]);
-    // What SQL would take for any text is meant as it is written.
+    // The wildcards of SQL have no special meaning in a filter.
     assert_eq!(shop.numbers(all().reason("100%_4")).await, [4]);
     assert_eq!(shop.letters(all().reason("1%4")).await.len(), 0);
     let both = all().topic("placed").reason("busy");

@@ -1,6 +1,12 @@
 //! The instances of a service share its messages.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use final_core::Bus;
 use final_tests::{always, eventually};
@@ -25,7 +31,7 @@ fn all(notes: &[&Notes]) -> Vec<i64> {
     sorted(notes.iter().flat_map(|notes| notes.numbers()))
 }
 
-/// Its owner was frozen in the middle of a transaction, say.
+/// For example, the owner of the lane was frozen in the middle of a transaction.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lane_that_cannot_be_taken_holds_up_no_other_on_mariadb() {
     a_lane_that_cannot_be_taken_holds_up_no_other(Log::<sqlx::MySql>::new().await).await;
@@ -45,14 +51,14 @@ async fn a_lane_that_cannot_be_taken_holds_up_no_other<D: Database>(log: Log<D>)
 
     let (bus, notes) = log.noting("shop", &["placed"]).await;
     publish(&bus, "placed", 0..200).await;
-    // About 188 of them are in the other fifteen.
+    // About 188 of the 200 messages are in the other fifteen lanes.
     notes.reach(150).await;
     tx.rollback().await.expect("rollback");
     notes.reach(200).await;
     bus.shutdown().await.expect("shutdown");
 }
 
-/// Waits until members have handled so many together.
+/// Waits until the members together have handled so many messages.
 async fn reach(notes: &[&Notes], count: usize) {
     eventually(
         &format!("{count} handled by all together"),
@@ -88,13 +94,18 @@ async fn members_may_come_and_go_under_traffic_and_nothing_is_lost_or_handled_tw
     let (two, second) = log.noting("shop", &["placed"]).await;
     log.shared_by("shop", 2).await;
 
+    // At least a hundred rounds, and traffic as long as members come and go.
+    let is_over = Arc::new(AtomicBool::new(false));
     let publishing = {
-        let producer = producer.clone();
+        let (producer, is_over) = (producer.clone(), Arc::clone(&is_over));
         tokio::spawn(async move {
-            for some in 0..100_i64 {
-                publish(&producer, "placed", some * 30..(some + 1) * 30).await;
+            let mut rounds = 0;
+            while rounds < 100 || !is_over.load(Ordering::Relaxed) {
+                publish(&producer, "placed", rounds * 30..(rounds + 1) * 30).await;
+                rounds += 1;
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
+            rounds * 30
         })
     };
     reach(&[&first, &second], 300).await;
@@ -106,11 +117,15 @@ async fn members_may_come_and_go_under_traffic_and_nothing_is_lost_or_handled_tw
         second.len() > before
     })
     .await;
-    publishing.await.expect("joined");
+    is_over.store(true, Ordering::Relaxed);
+    let published: i64 = publishing.await.expect("joined");
 
-    reach(&[&first, &second, &third], 3_000).await;
+    reach(&[&first, &second, &third], published as usize).await;
     log.is_done("shop").await;
-    assert_eq!(all(&[&first, &second, &third]), Vec::from_iter(0..3_000));
+    assert_eq!(
+        all(&[&first, &second, &third]),
+        Vec::from_iter(0..published)
+    );
     for bus in [two, three, producer] {
         bus.shutdown().await.expect("shutdown");
     }
@@ -129,7 +144,7 @@ async fn what_a_dead_member_had_in_hand_is_handled_by_another_when_its_lease_is_
 >(
     log: Log<D>,
 ) {
-    let (doomed, held) = stuck(&log, Duration::from_secs(2)).await;
+    let (doomed, held) = stuck(&log, Duration::from_secs(5)).await;
     publish(&doomed, "placed", 0..50).await;
     held.begun.reach(50).await;
     log.has_open("shop", 50).await;
@@ -147,7 +162,7 @@ async fn what_a_dead_member_had_in_hand_is_handled_by_another_when_its_lease_is_
 async fn what_a_dead_member_had_settled_and_written_down_is_not_handled_again<D: Database>(
     log: Log<D>,
 ) {
-    let (doomed, held) = stuck(&log, Duration::from_secs(2)).await;
+    let (doomed, held) = stuck(&log, Duration::from_secs(5)).await;
     publish(&doomed, "placed", 0..50).await;
     held.begun.reach(50).await;
     held.let_go(30);
@@ -163,21 +178,22 @@ async fn what_a_dead_member_had_settled_and_written_down_is_not_handled_again<D:
     heir.shutdown().await.expect("shutdown");
 }
 
-/// Ends the lease of a service's only member, as if it had been paused for long: it does not know.
+/// Ends the lease of a service's only member, as if the member had been paused for long. The member does not
+/// know.
 async fn end_lease<D: Database>(log: &Log<D>) {
     let end = "UPDATE final_log_members SET alive_until = 0 WHERE group_name = 'shop'";
     assert_eq!(log.run(end).await, 1);
 }
 
-/// By whom a lane with something open is held, as a number of members.
+/// The number of lanes that have open messages and a living owner.
 const OWNED: &str = "SELECT count(*) FROM final_log_lanes l WHERE open_seqs <> '' AND EXISTS \
     (SELECT 1 FROM final_log_members m WHERE m.member = l.member AND m.alive_until > 0)";
 
 async fn a_member_whose_lease_was_over_cannot_settle_what_others_took_over<D: Database>(
     log: Log<D>,
 ) {
-    // Renewed every ten seconds: long after all this.
-    let (paused, old) = stuck(&log, Duration::from_secs(30)).await;
+    // The lease is renewed after a third of it, which is long after the end of this test.
+    let (paused, old) = stuck(&log, SOON * 30).await;
     paused.publish("placed", &1_i64).await.expect("publish");
     old.begun.reach(1).await;
     log.has_open("shop", 1).await;
@@ -188,7 +204,7 @@ async fn a_member_whose_lease_was_over_cannot_settle_what_others_took_over<D: Da
 
     old.let_go(1);
     old.done.reach(1).await;
-    // Time for many commits: none of them may say that it is done.
+    // Time for many commits of progress. None of them may settle the message.
     always("it is still open", Duration::from_secs(1), async || {
         log.number(OWNED).await == 1
     })
@@ -205,7 +221,8 @@ async fn a_member_whose_lease_was_over_cannot_settle_what_others_took_over<D: Da
 }
 
 async fn a_member_that_was_taken_over_goes_on_with_its_next_messages<D: Database>(log: Log<D>) {
-    let (paused, old) = stuck(&log, Duration::from_secs(30)).await;
+    // The lease is renewed after a third of it. Another member takes over before that.
+    let (paused, old) = stuck(&log, Duration::from_secs(45)).await;
     publish(&paused, "placed", 0..40).await;
     old.begun.reach(40).await;
     log.has_open("shop", 40).await;
@@ -213,7 +230,7 @@ async fn a_member_that_was_taken_over_goes_on_with_its_next_messages<D: Database
     let (heir, notes) = log.noting("shop", &["placed"]).await;
     notes.reach(40).await;
 
-    // It finds out, renews its lease after a third of it, and gets a share again.
+    // The member notices, renews its lease, and gets a share of the lanes again.
     old.let_go(10_000);
     old.done.reach(40).await;
     log.shared_by("shop", 2).await;

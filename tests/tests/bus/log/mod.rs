@@ -17,6 +17,7 @@ mod refused;
 mod removing;
 mod retention;
 mod scheduled;
+mod stale;
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,8 +31,9 @@ use crate::{
     house::{Notes, SOON},
 };
 
-/// Names the tests of a suite, and runs each on a fresh log in every database. `at once:` leaves SQLite
-/// out: it has one writer, so its transactions are never open at once and its numbers have no gaps.
+/// Makes a test of each function of a list, on a fresh log in every database. `at once:` leaves SQLite out:
+/// it has one writer, so two writing transactions are never open at once, and its sequence numbers have no
+/// gaps.
 #[macro_export]
 macro_rules! log_suite {
     ($($name:ident),* $(,)?) => {
@@ -67,7 +69,7 @@ impl<D: Database> Log<D> {
         Self { pool, _file }
     }
 
-    /// A broker that looks often.
+    /// A broker that looks for new messages often.
     pub fn broker(&self) -> SqlBroker<D> {
         SqlBroker::new(self.pool.clone()).poll_interval(Duration::from_millis(200))
     }
@@ -104,14 +106,14 @@ impl<D: Database> Log<D> {
         D::run_on(&self.pool, sql).await
     }
 
-    /// Runs a statement in a transaction, which is open.
+    /// Runs a statement in a transaction, and leaves the transaction open.
     pub async fn locked(&self, sql: &str) -> Transaction<'static, D> {
         let mut tx = self.pool.begin().await.expect("begin");
         D::run(&mut tx, sql).await.expect("locked");
         tx
     }
 
-    /// Waits until a query gives that number.
+    /// Waits until a query returns this number.
     pub async fn comes_to(&self, sql: &str, wanted: i64) {
         eventually(&format!("{wanted} = {sql}"), SOON, async || {
             match self.number(sql).await {
@@ -122,7 +124,7 @@ impl<D: Database> Log<D> {
         .await;
     }
 
-    /// Waits until the progress of a service lists so many numbers as open.
+    /// Waits until the written progress of a service lists so many open sequence numbers.
     pub async fn has_open(&self, service: &str, wanted: i64) {
         let what = format!("{wanted} are open");
         eventually(&what, SOON, async || match self.open(service).await {
@@ -144,7 +146,7 @@ impl<D: Database> Log<D> {
         spans.filter(|span| !span.is_empty()).map(length).sum()
     }
 
-    /// Waits until every lane of a service is owned, by so many members.
+    /// Waits until so many members own all lanes of a service.
     pub async fn shared_by(&self, service: &str, members: i64) {
         let owners = format!(
             "SELECT count(DISTINCT member) * 100 + count(member) FROM final_log_lanes \
@@ -153,7 +155,7 @@ impl<D: Database> Log<D> {
         self.comes_to(&owners, members * 100 + 16).await;
     }
 
-    /// Waits until the progress of a service says that all is done up to the end of the log.
+    /// Waits until the written progress of a service reaches the end of the log.
     pub async fn is_done(&self, service: &str) {
         let behind = format!(
             "SELECT count(*) FROM final_log_lanes WHERE group_name = '{service}' AND settled_to < \
@@ -168,7 +170,7 @@ pub fn options() -> Options {
     Options::default()
         .concurrency(1_000)
         .retry_interval(Duration::from_millis(5))
-        .shutdown_timeout(Duration::from_secs(10))
+        .shutdown_timeout(SOON)
 }
 
 pub fn noting(notes: &Notes, topics: &[&str]) -> Router {
@@ -181,12 +183,12 @@ pub fn noting(notes: &Notes, topics: &[&str]) -> Router {
     })
 }
 
-/// A handler that is stuck until it is let go.
+/// A handler that waits until it is let go.
 #[derive(Clone)]
 pub struct Held {
-    /// What has come to the handler.
+    /// The messages that the handler has received.
     pub begun: Notes,
-    /// What it has finished.
+    /// The messages that the handler has finished.
     pub done: Notes,
     gate: Arc<Semaphore>,
 }
@@ -212,13 +214,13 @@ impl Held {
         })
     }
 
-    /// Lets so many go on.
+    /// Lets so many messages finish.
     pub fn let_go(&self, messages: usize) {
         self.gate.add_permits(messages);
     }
 }
 
-/// Publishes these numbers, a hundred in a transaction.
+/// Publishes these numbers, a hundred in each transaction.
 pub async fn publish<D: Database>(
     bus: &Bus<D>,
     topic: &str,
@@ -238,7 +240,7 @@ pub async fn publish<D: Database>(
     }
 }
 
-/// Those numbers in their order, each as often as it is there.
+/// The numbers in ascending order, with repeats.
 pub fn sorted(numbers: impl IntoIterator<Item = i64>) -> Vec<i64> {
     let mut numbers: Vec<i64> = numbers.into_iter().collect();
     numbers.sort_unstable();

@@ -1,5 +1,5 @@
-//! Numbers of the log that go back: its sequence is restarted, its table truncated or restored, or a
-//! server takes over that counts on its own.
+//! Sequence numbers of the log that go back: the sequence is restarted, the table is truncated or restored,
+//! or another server with its own count takes over.
 
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ crate::log_suite!(
     messages_that_are_kept_are_handled_though_their_numbers_pass_the_old_ones,
     messages_in_order_are_handled_though_their_numbers_pass_the_old_ones,
     messages_are_handled_though_kept_rows_have_their_numbers,
+    messages_with_used_numbers_in_the_midst_of_kept_ones_are_handled,
     a_new_service_gets_all_messages_after_the_numbers_went_back,
     every_group_gets_the_messages_though_one_of_them_is_behind,
     messages_that_nobody_handles_wait_for_a_later_service_though_their_numbers_went_back,
@@ -37,15 +38,16 @@ crate::log_suite!(
     at once:
     a_message_of_a_transaction_that_was_open_when_the_numbers_were_mended_is_handled,
     messages_of_a_transaction_that_outlives_those_who_had_read_their_numbers_are_handled,
+    a_message_of_a_transaction_that_outlives_those_who_mended_its_number_is_handled,
     late_commits_are_not_taken_for_numbers_that_went_back,
 );
 
-/// What an operator, or another server, does to the numbers.
+/// The ways in which an operator, or another server, changes the sequence numbers.
 pub trait Numbers: Database {
-    /// The next number of a table is the one after this.
+    /// The sequence of a table goes on after this number.
     async fn restart(pool: &Pool<Self>, table: &str, after: i64);
 
-    /// The log is emptied, and its numbers begin again.
+    /// The log is emptied, and its sequence numbers begin again.
     async fn truncate(pool: &Pool<Self>);
 }
 
@@ -61,7 +63,7 @@ impl Numbers for sqlx::Postgres {
 }
 
 impl Numbers for sqlx::MySql {
-    /// InnoDB counts on above the highest row, so the rows make way for a moment.
+    /// InnoDB does not go below the highest row, so the rows are moved away for a moment.
     async fn restart(pool: &Pool<Self>, table: &str, after: i64) {
         for sql in [
             format!("CREATE TABLE aside AS SELECT * FROM {table}"),
@@ -96,7 +98,7 @@ impl Numbers for sqlx::Sqlite {
 }
 
 impl<D: Numbers> Log<D> {
-    /// A service that has handled a hundred messages.
+    /// Starts a service that handles a hundred messages.
     async fn with_a_hundred(&self) {
         let (bus, notes) = self.noting("shop", &["placed"]).await;
         publish(&bus, "placed", 0..100).await;
@@ -115,12 +117,26 @@ impl<D: Numbers> Log<D> {
         bus.shutdown().await.expect("shutdown");
     }
 
-    /// Publishes from a bus that never starts, so that nothing of ours looks at the numbers.
+    /// Up to which number members have told each other that they have read.
+    async fn newest_watermark(&self) -> i64 {
+        self.number("SELECT seq FROM final_log_watermarks WHERE id = 0")
+            .await
+    }
+
+    /// Waits until they have told of a higher one.
+    async fn has_told_of_more(&self, than: i64) {
+        eventually("a newer watermark", SOON, async || {
+            self.newest_watermark().await > than
+        })
+        .await;
+    }
+
+    /// Publishes from a bus that never starts, so that no member looks at the sequence numbers.
     async fn publish_unseen(&self, numbers: impl IntoIterator<Item = i64>) {
         publish(&self.bus("till"), "placed", numbers).await;
     }
 
-    /// Starts the service again and waits until it has handled these and no others.
+    /// Starts the service again, and waits until it has handled exactly these messages.
     async fn handles(&self, wanted: impl IntoIterator<Item = i64>) {
         let wanted: Vec<i64> = wanted.into_iter().collect();
         let (bus, notes) = self.noting("shop", &["placed"]).await;
@@ -160,7 +176,7 @@ async fn a_bus_that_starts_raises_the_numbers_before_anything_is_written<D: Numb
     log.with_a_hundred().await;
     D::restart(&log.pool, "final_log", 0).await;
 
-    // Nobody looks again before it is over.
+    // No member looks again before it is over.
     let broker = log.broker().keep(HOUR).poll_interval(HOUR);
     let (bus, notes) = log.noting_on("shop", broker, &["placed"]).await;
     publish(&bus, "placed", 100..150).await;
@@ -171,8 +187,8 @@ async fn a_bus_that_starts_raises_the_numbers_before_anything_is_written<D: Numb
     bus.shutdown().await.expect("shutdown");
 }
 
-/// A service that is slow keeps everything; when it is done, what it had is removed before anybody has
-/// looked at the numbers.
+/// A slow service keeps all rows. When it is done, its rows are removed before any member has looked at the
+/// sequence numbers.
 async fn messages_with_a_used_number_are_not_removed_before_they_are_read<D: Numbers>(log: Log<D>) {
     let seldom = || log.broker().poll_interval(Duration::from_secs(8));
     let (slow, held) = (log.bus_on("slow", seldom()), Held::new());
@@ -227,7 +243,8 @@ async fn messages_are_handled_after_the_table_was_truncated_while_a_bus_runs<D: 
     bus.shutdown().await.expect("shutdown");
 }
 
-/// Faster than anybody looks: the sequence never stands below what was read.
+/// The messages are written faster than any member looks, so no member sees the sequence below the numbers
+/// that it has read.
 async fn messages_are_handled_though_their_numbers_pass_the_old_ones_at_once<D: Numbers>(
     log: Log<D>,
 ) {
@@ -260,7 +277,7 @@ async fn passes_at_once<D: Numbers>(log: &Log<D>, broker: SqlBroker<D>) {
     bus.shutdown().await.expect("shutdown");
 }
 
-/// A number that is taken is refused: an error of the caller's and no loss.
+/// The database refuses a number that exists. The caller gets an error, and nothing is lost.
 async fn messages_are_handled_though_kept_rows_have_their_numbers<D: Numbers>(log: Log<D>) {
     let broker = log.broker().keep(HOUR);
     let (bus, notes) = log.noting_on("shop", broker, &["placed"]).await;
@@ -280,6 +297,28 @@ async fn messages_are_handled_though_kept_rows_have_their_numbers<D: Numbers>(lo
         (100..150).all(|n| seen.contains(&n))
     })
     .await;
+    bus.shutdown().await.expect("shutdown");
+}
+
+/// Not at an end of the log, and the numbers have passed the old ones: only who looks through it all can know.
+async fn messages_with_used_numbers_in_the_midst_of_kept_ones_are_handled<D: Numbers>(log: Log<D>) {
+    let keeping = || log.broker().keep(HOUR);
+    let (bus, notes) = log.noting_on("shop", keeping(), &["placed"]).await;
+    publish(&bus, "placed", 0..400).await;
+    notes.reach(400).await;
+    log.is_done("shop").await;
+    bus.shutdown().await.expect("shutdown");
+    log.publish_unseen(400..500).await;
+    log.run("DELETE FROM final_log WHERE seq > 150 AND seq <= 250")
+        .await;
+    log.run("UPDATE final_log SET seq = seq - 250 WHERE seq > 400")
+        .await;
+
+    let (bus, notes) = log.noting_on("shop", keeping(), &["placed"]).await;
+
+    notes.reach(100).await;
+    log.is_done("shop").await;
+    assert_eq!(sorted(notes.numbers()), Vec::from_iter(400..500));
     bus.shutdown().await.expect("shutdown");
 }
 
@@ -368,7 +407,7 @@ async fn letters_whose_numbers_would_be_the_same_are_both_kept<D: Numbers>(log: 
     assert_eq!(letters.await.expect("letters").len(), 2);
 }
 
-/// Everything is thrown away but the dead letters.
+/// All rows are deleted, except the dead letters.
 async fn a_letter_whose_number_another_letter_has_is_kept_too<D: Numbers>(log: Log<D>) {
     log.bus("shop").migrate().await.expect("migrate");
     for n in 0..2 {
@@ -441,7 +480,7 @@ async fn nothing_is_handled_twice_because_of_numbers_that_have_not_gone_back<D: 
     other.shutdown().await.expect("shutdown");
 }
 
-/// What a member that still knows the old one writes must not count for the new one.
+/// A member that still knows the old group must not write progress for the new one.
 async fn a_service_that_was_forgotten_and_comes_again_begins_anew<D: Numbers>(log: Log<D>) {
     let counts = async || {
         let epoch = log.number("SELECT max(epoch) FROM final_log_lanes").await;
@@ -484,16 +523,44 @@ async fn a_message_of_a_transaction_that_was_open_when_the_numbers_were_mended_i
     bus.shutdown().await.expect("shutdown");
 }
 
-/// Those that show have passed the old ones by then, so that only the members who had read the old ones
-/// could know.
+/// The watermarks of those who run have passed its number by then, and those who mended it leave none, because
+/// they are killed.
+async fn a_message_of_a_transaction_that_outlives_those_who_mended_its_number_is_handled<
+    D: Numbers,
+>(
+    log: Log<D>,
+) {
+    log.with_a_hundred().await;
+    D::truncate(&log.pool).await;
+    let late = written(&log.bus("till"), 7).await;
+    log.publish_unseen(100..150).await;
+    let (bus, notes) = log.noting("shop", &["placed"]).await;
+    notes.reach(50).await;
+    let newest = log.newest_watermark().await;
+    publish(&bus, "placed", 150..160).await;
+    notes.reach(60).await;
+    log.has_told_of_more(newest).await;
+    log.is_done("shop").await;
+    bus.shutdown().await.expect("shutdown");
+    log.run("DELETE FROM final_log_watermarks WHERE id < 0 OR id = 1")
+        .await;
+
+    late.commit().await.expect("commit");
+
+    log.handles([7]).await;
+}
+
+/// By then the new numbers are above the old ones, so only members that have read the old ones can tell.
 async fn messages_of_a_transaction_that_outlives_those_who_had_read_their_numbers_are_handled<
     D: Numbers,
 >(
     log: Log<D>,
 ) {
-    let (bus, notes) = log.noting("shop", &["placed"]).await;
+    // Nobody looks at the sequence before it has passed the old numbers.
+    let blind = log.broker().poll_interval(HOUR);
+    let (bus, notes) = log.noting_on("shop", blind, &["placed"]).await;
     publish(&bus, "placed", 0..100).await;
-    // What the walk has noted is older than what comes now.
+    // The walk has noted older numbers than those that come now.
     let walked = "SELECT count(*) FROM final_log_watermarks WHERE id = 1";
     log.comes_to(walked, 1).await;
     publish(&bus, "placed", 100..200).await;
@@ -507,6 +574,7 @@ async fn messages_of_a_transaction_that_outlives_those_who_had_read_their_number
     late.flush().await.expect("written");
     publish(&bus, "placed", 200..250).await;
     notes.reach(250).await;
+    log.has_told_of_more(200).await;
     bus.shutdown().await.expect("shutdown");
     late.commit().await.expect("commit");
 

@@ -1,4 +1,4 @@
-//! Numbers are given at the INSERT and show at the COMMIT.
+//! A message gets its sequence number at the INSERT, and becomes visible at the COMMIT.
 
 use std::time::Duration;
 
@@ -23,12 +23,12 @@ crate::log_suite!(
 
 crate::log_suite!(a_rolled_back_number_is_nobodys_message_and_what_follows_is_removed);
 
-/// Longer than a gap is left alone before it is tried to be filled.
+/// Longer than the time for which a member only waits for a gap. After that it tries to fill it.
 const PAST_THE_GRACE: Duration = Duration::from_millis(4_500);
 
 const FILLED: &str = "SELECT count(*) FROM final_log WHERE topic = ''";
 
-/// A transaction that has written a number and is still open.
+/// A transaction that has written a message and is still open.
 pub(super) async fn written<D: Database>(bus: &Bus<D>, number: i64) -> TxBus<D, ByHand> {
     let mut txbus = bus.with_tx(bus.begin().await.expect("begin"));
     txbus.publish("placed", &number).await.expect("staged");
@@ -36,7 +36,7 @@ pub(super) async fn written<D: Database>(bus: &Bus<D>, number: i64) -> TxBus<D, 
     txbus
 }
 
-/// More than are looked at, or tried to be filled, at once.
+/// The gap has more numbers than one statement looks for, or tries to fill.
 async fn a_long_gap_of_an_open_transaction_hides_no_later_one<D: Database>(log: Log<D>) {
     let (bus, notes) = log.noting("shop", &["placed"]).await;
     let mut long = written(&bus, 1).await;
@@ -116,7 +116,7 @@ async fn a_transaction_may_stay_open_longer_than_the_grace_and_its_message_comes
         notes.numbers() == [2] && log.number(FILLED).await == 0
     })
     .await;
-    // It is not the producer that suffers: it can write more, and commit.
+    // The producer is not disturbed: it can write more, and commit.
     slow.publish("placed", &3_i64).await.expect("staged");
     slow.commit().await.expect("commit");
 
@@ -169,7 +169,7 @@ async fn a_message_written_with_publish_in_comes_after_a_late_commit<D: Database
     bus.publish("placed", &2_i64).await.expect("publish");
     notes.reach(1).await;
 
-    // Nobody rings for a commit that the bus does not make.
+    // The bus does not make this commit, so nothing wakes the members.
     tx.commit().await.expect("commit");
     notes.reach(2).await;
 

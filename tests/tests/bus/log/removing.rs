@@ -1,4 +1,4 @@
-//! Removing rows and subscribing keep out of each other's way.
+//! Removing rows and subscribing exclude each other.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ const LOCK: &str = "SELECT trimmed FROM final_log_state WHERE id = 1 FOR UPDATE"
 /// Several rounds of removing.
 const ROUNDS: Duration = Duration::from_secs(1);
 
-/// The rows of a service that begins with everything that is still there.
+/// The rows of a service that starts with the oldest message.
 const SUBSCRIPTION: [&str; 3] = [
     "INSERT INTO final_log_groups (name, version) VALUES ('later', 1)",
     "INSERT INTO final_log_topics (group_name, stream, topic, after_seq) \
@@ -59,7 +59,7 @@ async fn nothing_is_removed_while_a_service_subscribes<D: Database>(log: Log<D>)
     shop.shutdown().await.expect("shutdown");
 }
 
-/// Begins something while a removal is under way, and sees that it waits for the end of the removal.
+/// Begins a task while a removal is under way, and asserts that the task waits for the end of the removal.
 async fn waits<D: Database, T: Send + 'static>(
     log: &Log<D>,
     begin: impl AsyncFnOnce() -> JoinHandle<Result<T, Error>>,

@@ -1,4 +1,4 @@
-//! What is not due yet, beside what others do meanwhile.
+//! Scheduled messages that are not due yet, beside other transactions.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ crate::log_suite!(
     a_scheduled_message_that_somebody_has_locked_holds_up_nothing_else,
 );
 
-const DELAY: Duration = Duration::from_millis(300);
+/// Longer than it takes to lock what is scheduled.
+const DELAY: Duration = Duration::from_secs(3);
 
 async fn a_scheduled_message_waits_for_no_transaction_that_schedules_another<D: Database>(
     log: Log<D>,

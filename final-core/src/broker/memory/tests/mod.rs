@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-const LIMIT: Duration = Duration::from_secs(1);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A record that only wants to know its confirm.
 struct Answer {

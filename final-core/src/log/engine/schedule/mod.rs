@@ -21,7 +21,7 @@ mod tests;
 use std::time::{Duration, Instant};
 
 use self::{commits::Commits, reads::Reads};
-use crate::{backoff::Backoff, log::tuning::Tuning};
+use crate::{log::tuning::Tuning, runtime::backoff::Backoff};
 
 /// How often a member refreshes that has fewer lanes than its share.
 const UNSETTLED: Duration = Duration::from_millis(250);

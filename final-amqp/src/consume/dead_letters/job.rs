@@ -1,0 +1,78 @@
+//! A delivery on its way to the dead letters.
+
+use final_core::{MessageId, broker::DeadLetter};
+
+use crate::{
+    consume::order::DeadLetterReceipt,
+    properties::{Form, Original, WireMessage, dead_letter},
+    topology::Topology,
+};
+
+/// What is published, and the receipt that the delivery's channel waits for. Dropping a job gives the
+/// delivery back to the queue.
+#[derive(Debug)]
+pub(crate) struct DeadLetterJob {
+    original: Original,
+    letter: DeadLetter,
+    /// The message id: the original's where it has one, else the one that this process gave the message.
+    id: String,
+    /// The id in this process. It is well-formed where the original's is not.
+    own_id: MessageId,
+    pub(super) receipt: DeadLetterReceipt,
+    form: Form,
+}
+
+impl DeadLetterJob {
+    /// `id` is the message's id, `None` for a message that cannot be understood; the flag says whether its
+    /// producer gave it.
+    pub(crate) fn new(
+        original: Original,
+        id: Option<(MessageId, bool)>,
+        letter: DeadLetter,
+        receipt: DeadLetterReceipt,
+    ) -> Self {
+        let written = original.properties.message_id().as_ref();
+        let (own_id, identified) = id.unwrap_or_else(|| (MessageId::new(), written.is_some()));
+        let id = match written.filter(|_| identified) {
+            Some(id) => id.to_string(),
+            None => own_id.to_string(),
+        };
+        // A delivery can be settled with a reason of any length. The job may wait for long.
+        let mut letter = DeadLetter::new(letter.reason, letter.attempts);
+        letter.reason.shrink_to_fit();
+        Self {
+            original,
+            letter,
+            id,
+            own_id,
+            receipt,
+            form: Form::Whole,
+        }
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The dead letter in its present form. The error says why it cannot be made.
+    pub(super) fn wire(&self, topology: &Topology, frame_max: u32) -> Result<WireMessage, String> {
+        let names = (&*topology.service, &*topology.queue);
+        let Self { original, id, .. } = self;
+        dead_letter(original, id, &self.letter, names, frame_max, &self.form)
+    }
+
+    pub(super) fn is_bare(&self) -> bool {
+        self.form != Form::Whole
+    }
+
+    /// Notes that the broker refused the dead letter alone. True if a plainer form is left to try.
+    pub(super) fn refused(&mut self, text: &str) -> bool {
+        if self.is_bare() {
+            return false;
+        }
+        self.form = Form::Bare(text.to_owned());
+        // The properties that the id was read from are left out as well.
+        self.id = self.own_id.to_string();
+        true
+    }
+}

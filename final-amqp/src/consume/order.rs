@@ -1,0 +1,100 @@
+//! What a consuming channel is told: settlements from the bus, and which dead letters are stored.
+//!
+//! Input: calls of the bus and of the dead-letter tasks. Output: [`ChannelOrder`]s for one incarnation of one
+//! channel.
+
+use final_core::broker::{Settlement, Settler};
+use tokio::sync::mpsc;
+
+/// An order to a consuming channel, about the delivery with that tag.
+#[derive(Debug)]
+pub(crate) enum ChannelOrder {
+    Settle(u64, Settlement),
+    /// Its dead letter is stored.
+    DeadLettered(u64),
+    /// Its dead letter was lost on its way.
+    DeadLetterLost(u64),
+}
+
+/// Settles the deliveries of one channel incarnation. Once the channel is gone, a settlement has no effect.
+#[derive(Debug)]
+pub(crate) struct ChannelSettler(mpsc::UnboundedSender<ChannelOrder>);
+
+impl ChannelSettler {
+    pub(crate) fn new(channel: mpsc::UnboundedSender<ChannelOrder>) -> Self {
+        Self(channel)
+    }
+
+    /// The receipt for the dead letter of a delivery.
+    pub(crate) fn receipt(&self, tag: u64) -> DeadLetterReceipt {
+        DeadLetterReceipt::new(tag, self.0.clone())
+    }
+}
+
+impl Settler for ChannelSettler {
+    fn settle(&self, tag: u64, settlement: Settlement) {
+        let _ = self.0.send(ChannelOrder::Settle(tag, settlement));
+    }
+}
+
+/// Tells the channel of a delivery that its dead letter is stored. If dropped before, tells it that the dead
+/// letter was lost.
+#[derive(Debug)]
+pub(crate) struct DeadLetterReceipt {
+    tag: u64,
+    /// `None` once the channel has been told.
+    channel: Option<mpsc::UnboundedSender<ChannelOrder>>,
+}
+
+impl DeadLetterReceipt {
+    fn new(tag: u64, channel: mpsc::UnboundedSender<ChannelOrder>) -> Self {
+        let channel = Some(channel);
+        Self { tag, channel }
+    }
+
+    /// Whether the channel is gone. The broker then delivers the message again.
+    pub(crate) fn is_void(&self) -> bool {
+        self.channel
+            .as_ref()
+            .is_none_or(mpsc::UnboundedSender::is_closed)
+    }
+
+    pub(crate) fn stored(mut self) {
+        self.tell(ChannelOrder::DeadLettered(self.tag));
+    }
+
+    /// Tells the channel, the first time only.
+    fn tell(&mut self, order: ChannelOrder) {
+        if let Some(channel) = self.channel.take() {
+            let _ = channel.send(order);
+        }
+    }
+}
+
+impl Drop for DeadLetterReceipt {
+    fn drop(&mut self) {
+        self.tell(ChannelOrder::DeadLetterLost(self.tag));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_letter_is_told_once_to_be_stored_or_lost() {
+        let (sender, mut orders) = mpsc::unbounded_channel();
+        DeadLetterReceipt::new(1, sender.clone()).stored();
+        drop(DeadLetterReceipt::new(2, sender.clone()));
+
+        assert!(matches!(
+            orders.try_recv(),
+            Ok(ChannelOrder::DeadLettered(1))
+        ));
+        assert!(matches!(
+            orders.try_recv(),
+            Ok(ChannelOrder::DeadLetterLost(2))
+        ));
+        assert!(orders.try_recv().is_err());
+    }
+}

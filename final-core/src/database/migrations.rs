@@ -1,0 +1,106 @@
+//! The versions of tables, and bringing tables to a version.
+
+use std::sync::Arc;
+
+use sqlx::{AssertSqlSafe, Pool, SqlSafeStr, SqlStr};
+
+use super::{DbResult, Dialect, Driver, MIGRATIONS, Templates, read};
+
+/// The tables of a crate, and how they come to be.
+///
+/// Migrations only ever expand, because during a deployment the previous release still writes to the tables.
+#[derive(Clone, Copy, Debug)]
+pub struct Tables<'a> {
+    /// What the version is written down for: the name of one of the tables, unique in the schema.
+    pub name: &'a str,
+    /// The version that the statements bring the tables to.
+    pub version: u32,
+    /// All statements of all versions, in order; each may find its work done.
+    pub statements: &'a [String],
+}
+
+/// Brings tables to their version, under the lock of the schema, so that several instances can start at once.
+/// Tables of this or a later version stay as they are.
+///
+/// On PostgreSQL and SQLite all of it is one transaction. On MySQL each statement commits by itself, and the
+/// version is written last.
+///
+/// # Errors
+///
+/// Fails if the database does, or if another instance has held the lock for a minute.
+pub async fn migrate<DB: Driver>(pool: &Pool<DB>, tables: &Tables<'_>) -> DbResult<()> {
+    let mut lock = DB::lock_migrations(pool).await?;
+    let conn = lock.conn();
+    let name = [tables.name.into()];
+    let templates = Templates::new(DB::DIALECT, [("versions", versions(DB::DIALECT))]);
+    if !DB::columns(conn, MIGRATIONS).await?.is_empty() {
+        let version =
+            templates.sql("SELECT CAST(version AS {int}) FROM {versions} WHERE table_name = ?");
+        let found: Vec<i64> = read::<DB, _>(conn, &version, &name).await?;
+        if found
+            .first()
+            .is_some_and(|found| *found >= i64::from(tables.version))
+        {
+            return lock.finish().await;
+        }
+    }
+    let create = [create_versions(DB::DIALECT)];
+    for statement in create.iter().chain(tables.statements) {
+        DB::run_sql(conn, &sql(statement), &[]).await?;
+    }
+    let forget = templates.sql("DELETE FROM {versions} WHERE table_name = ?");
+    DB::run_sql(conn, &forget, &name).await?;
+    let write_down = match DB::DIALECT {
+        Dialect::MySql => {
+            "INSERT INTO {versions} (table_name, service, version, applied_at) \
+             VALUES (?, '', ?, UTC_TIMESTAMP(6))"
+        }
+        Dialect::Postgres | Dialect::Sqlite => {
+            "INSERT INTO {versions} (table_name, service, version) VALUES (?, '', ?)"
+        }
+    };
+    let [name] = name;
+    let values = [name, tables.version.into()];
+    DB::run_sql(conn, &templates.sql(write_down), &values).await?;
+    lock.finish().await
+}
+
+fn versions(dialect: Dialect) -> String {
+    match dialect {
+        Dialect::Sqlite => format!("main.{MIGRATIONS}"),
+        Dialect::Postgres | Dialect::MySql => MIGRATIONS.to_owned(),
+    }
+}
+
+fn sql(text: &str) -> SqlStr {
+    AssertSqlSafe(Arc::<str>::from(text)).into_sql_str()
+}
+
+/// Makes the table in which every service of a schema writes down the versions of its tables.
+pub(crate) fn create_versions(dialect: Dialect) -> String {
+    let columns = match dialect {
+        Dialect::Postgres => {
+            "table_name text PRIMARY KEY,\n  \
+             service text NOT NULL,\n  \
+             version integer NOT NULL,\n  \
+             applied_at timestamptz NOT NULL DEFAULT clock_timestamp()\n)"
+        }
+        Dialect::MySql => {
+            "table_name VARCHAR(64) NOT NULL PRIMARY KEY,\n  \
+             service VARCHAR(64) NOT NULL,\n  \
+             version INT NOT NULL,\n  \
+             applied_at DATETIME(6) NOT NULL\n\
+             ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+        }
+        Dialect::Sqlite => {
+            "table_name TEXT NOT NULL PRIMARY KEY,\n  \
+             service TEXT NOT NULL,\n  \
+             version INTEGER NOT NULL,\n  \
+             applied_at INTEGER NOT NULL DEFAULT (unixepoch() * 1000)\n)"
+        }
+    };
+    format!(
+        "CREATE TABLE IF NOT EXISTS {} (\n  {columns}",
+        versions(dialect)
+    )
+}
