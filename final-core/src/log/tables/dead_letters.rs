@@ -185,7 +185,11 @@ impl<DB: OutboxDatabase> Log<DB> {
                 .await?;
             taken += moved.moved;
             for (seq, error) in moved.refused {
-                tracing::error!(service = group, seq, %error, "a dead letter stays: the database refuses it");
+                tracing::error!(
+                    target: "final::log",
+                    service = group, seq, %error,
+                    "a dead letter stays: the database refuses it"
+                );
                 stays.get_or_insert(error);
             }
             let Some(last) = moved.last else {
