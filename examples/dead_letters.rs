@@ -17,8 +17,8 @@ use std::{
 };
 
 use final_core::{
-    Bus, Error, HandlerError, LetterFilter, MessageId, Options, Payload, Router, SqlBroker,
-    SqliteBus, State,
+    Bus, Error, HandlerError, MessageId, Options, Payload, Router, SqlBroker, SqliteBus, State,
+    broker::DeadLetterFilter,
 };
 use serde::Deserialize;
 
@@ -84,8 +84,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     ] {
         bus.publish(topic, "not an order").await?;
     }
-    until(|| async { count(&broker, LetterFilter::all()).await == 6 }).await;
-    for letter in broker.dead_letters("shop", LetterFilter::all()).await? {
+    until(|| async { count(&broker, DeadLetterFilter::all()).await == 6 }).await;
+    for letter in broker.dead_letters("shop", DeadLetterFilter::all()).await? {
         println!(
             "{} after {} attempt(s): {}",
             letter.topic, letter.attempts, letter.reason
@@ -94,13 +94,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     mail.is_up.store(true, Ordering::Relaxed);
     println!("one is put back:");
-    let one = broker.replay("shop", LetterFilter::all().id(first)).await?;
+    let one = broker
+        .replay("shop", DeadLetterFilter::all().id(first))
+        .await?;
     until(|| async { mail.sent.load(Ordering::Relaxed) == 1 }).await;
     println!("all that failed for the mail server are put back:");
-    let away = LetterFilter::all().reason("mail server is away");
+    let away = DeadLetterFilter::all().reason("mail server is away");
     let some = broker.replay("shop", away).await?;
     until(|| async { mail.sent.load(Ordering::Relaxed) == 3 }).await;
-    let rest = broker.discard("shop", LetterFilter::all()).await?;
+    let rest = broker.discard("shop", DeadLetterFilter::all()).await?;
     println!("{one} and {some} were put back, {rest} thrown away");
 
     bus.shutdown().await?;
@@ -115,7 +117,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 }
 
-async fn count(broker: &SqlBroker<sqlx::Sqlite>, filter: LetterFilter) -> usize {
+async fn count(broker: &SqlBroker<sqlx::Sqlite>, filter: DeadLetterFilter) -> usize {
     let letters: Result<_, Error> = broker.dead_letters("shop", filter).await;
     letters.map_or(0, |letters| letters.len())
 }

@@ -10,8 +10,8 @@
 use std::{path::Path, process::ExitCode, process::Stdio, time::Duration};
 
 use final_core::{
-    Attempt, BoxError, Bus, Error, HandlerError, LetterFilter, Payload, Router, SqlBroker,
-    SqliteBus, State, subscribe,
+    Attempt, BoxError, Bus, Error, HandlerError, Payload, Router, SqlBroker, SqliteBus, State,
+    broker::DeadLetterFilter, subscribe,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{SqlitePool, sqlite::SqliteConnectOptions};
@@ -148,7 +148,7 @@ async fn main() -> Result<ExitCode, AppError> {
 
     println!("a handler that can never succeed:");
     bus.publish("order.refunded", &1).await?;
-    let dead = || broker.dead_letters("shop", LetterFilter::all());
+    let dead = || broker.dead_letters("shop", DeadLetterFilter::all());
     until(|| async { dead().await.is_ok_and(|letters| !letters.is_empty()) }).await;
     let letters = dead().await?;
     for letter in &letters {

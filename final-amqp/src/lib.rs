@@ -15,12 +15,13 @@
 mod connection;
 mod consume;
 mod error;
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(any(test, feature = "__fuzzing"))]
 #[doc(hidden)]
 #[allow(missing_docs)]
 pub mod fuzzing;
 mod inbound;
 mod link;
+mod lock;
 mod names;
 mod options;
 mod outage;

@@ -5,9 +5,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use final_core::{
-    OutboxDatabase,
-    broker::{Broker, BrokerError, BrokerErrorKind, Link, LinkState, Opened, Outgoing, Setup},
+use final_core::broker::{
+    Broker, BrokerError, BrokerErrorKind, Link, LinkState, Opened, Outgoing, Setup,
 };
 use futures::{FutureExt, future::BoxFuture};
 use lapin::Connection;
@@ -22,17 +21,9 @@ use crate::{
     topology::Topology,
 };
 
-impl<DB: OutboxDatabase> Broker<DB> for Amqp {
+impl Broker for Amqp {
     fn open(&self, setup: Setup) -> BoxFuture<'_, Result<Opened, BrokerError>> {
-        self.link(setup).boxed()
-    }
-}
-
-impl Amqp {
-    /// [`Broker::open`] without naming a database, for the tests of this crate.
-    #[doc(hidden)]
-    pub async fn link(&self, setup: Setup) -> Result<Opened, BrokerError> {
-        open(Arc::clone(&self.settings), setup).await
+        open(Arc::clone(&self.settings), setup).boxed()
     }
 }
 
@@ -81,7 +72,7 @@ async fn open(settings: Arc<Settings>, setup: Setup) -> Result<Opened, BrokerErr
         publisher,
         subscription,
     });
-    Ok(Opened { link, deliveries })
+    Ok(Opened::new(link, deliveries))
 }
 
 /// Connects for consuming, purges if asked to, and declares the topology.

@@ -3,9 +3,11 @@
 //! State: the reasons told since it last worked. Output: a warning for a new reason, a debug line for a
 //! known one, and an info line when it works again.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tracing::{debug, info, warn};
+
+use crate::lock::lock;
 
 /// How many reasons of one outage are remembered. A server that restarts refuses, resets and falls
 /// silent in turns.
@@ -39,7 +41,7 @@ impl OutageNotice {
     }
 
     fn is_news(&self, reason: &str) -> bool {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = lock(&self.told);
         if told.iter().any(|earlier| earlier == reason) {
             return false;
         }
@@ -52,7 +54,7 @@ impl OutageNotice {
 
     /// It works.
     pub(crate) fn works(&self) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = lock(&self.told);
         if !told.is_empty() {
             told.clear();
             info!(target: "final::amqp", service = &*self.service, what = self.what, "part of the RabbitMQ link works again");

@@ -12,7 +12,7 @@ use std::{collections::HashSet, time::Duration};
 use final_amqp::{Amqp, QueueKind};
 use final_core::{
     Message, MessageId,
-    broker::{Confirm, Delivery, Lane, LinkState, Settlement, Setup},
+    broker::{Broker, Confirm, Delivery, Isolation, LinkState, Settlement},
 };
 use lapin::{
     BasicProperties,
@@ -50,7 +50,7 @@ async fn a_message_arrives_as_it_was_sent() {
         let (service, topic) = (name("s"), name("t"));
         let opened = amqp()
             .queue_kind(kind)
-            .link(setup(&service, &[&topic]))
+            .open(setup(&service, &[&topic]))
             .await
             .unwrap();
         let (link, mut deliveries) = (opened.link, opened.deliveries);
@@ -62,7 +62,7 @@ async fn a_message_arrives_as_it_was_sent() {
             .with_content_type("application/json")
             .with_durable(false);
         assert_eq!(
-            sender.confirm(Lane::Shared, sent.clone()).await,
+            sender.confirm(Isolation::Shared, sent.clone()).await,
             Confirm::Stored
         );
 
@@ -88,7 +88,7 @@ async fn every_message_is_delivered_once_and_acked() {
     let (service, topic) = (name("s"), name("t"));
     let opened = amqp()
         .prefetch(50)
-        .link(setup(&service, &[&topic]))
+        .open(setup(&service, &[&topic]))
         .await
         .unwrap();
     let (link, mut deliveries) = (opened.link, opened.deliveries);
@@ -120,7 +120,7 @@ async fn no_more_than_the_prefetch_is_in_flight() {
     let (service, topic) = (name("s"), name("t"));
     let opened = amqp()
         .prefetch(10)
-        .link(setup(&service, &[&topic]))
+        .open(setup(&service, &[&topic]))
         .await
         .unwrap();
     let (link, mut deliveries) = (opened.link, opened.deliveries);
@@ -143,7 +143,7 @@ async fn no_more_than_the_prefetch_is_in_flight() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_finished_is_requeued_by_shutdown() {
     let (service, topic) = (name("s"), name("t"));
-    let opened = amqp().link(setup(&service, &[&topic])).await.unwrap();
+    let opened = amqp().open(setup(&service, &[&topic])).await.unwrap();
     let (link, mut deliveries) = (opened.link, opened.deliveries);
     wait_for(&*link, LinkState::Ready).await;
     let mut sender = Sender::new(link.clone());
@@ -182,7 +182,7 @@ fn classic() -> final_amqp::Amqp {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_queue_comes_back() {
     let (service, topic) = (name("s"), name("t"));
-    let opened = classic().link(setup(&service, &[&topic])).await.unwrap();
+    let opened = classic().open(setup(&service, &[&topic])).await.unwrap();
     let (link, mut deliveries) = (opened.link, opened.deliveries);
     wait_for(&*link, LinkState::Ready).await;
     let mut sender = Sender::new(link.clone());
@@ -193,7 +193,7 @@ async fn a_deleted_queue_comes_back() {
     admin.delete_queue(&service).await;
     // Unroutable until the queue is back.
     let message = Message::new(topic.as_str(), "again");
-    while sender.confirm(Lane::Shared, message.clone()).await == Confirm::Unroutable {
+    while sender.confirm(Isolation::Shared, message.clone()).await == Confirm::Unroutable {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 
@@ -207,7 +207,7 @@ async fn a_deleted_queue_comes_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_deleted_again_and_again_comes_back_bound() {
     let (service, topic) = (name("s"), name("t"));
-    let opened = classic().link(setup(&service, &[&topic])).await.unwrap();
+    let opened = classic().open(setup(&service, &[&topic])).await.unwrap();
     let (link, mut deliveries) = (opened.link, opened.deliveries);
     wait_for(&*link, LinkState::Ready).await;
     let mut sender = Sender::new(link.clone());
@@ -218,7 +218,7 @@ async fn a_queue_deleted_again_and_again_comes_back_bound() {
         tokio::time::sleep(Duration::from_millis(fastrand::u64(20..200))).await;
     }
     let message = Message::new(topic.as_str(), "again");
-    while sender.confirm(Lane::Shared, message.clone()).await == Confirm::Unroutable {
+    while sender.confirm(Isolation::Shared, message.clone()).await == Confirm::Unroutable {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 
@@ -234,11 +234,9 @@ async fn a_queue_deleted_right_behind_its_deliveries_comes_back() {
     let proxy = proxy::Proxy::start().await;
     let amqp = Amqp::new(proxy.url()).unwrap();
     let amqp = amqp.queue_kind(QueueKind::Classic);
-    let setup = Setup {
-        num_subscribers: 1,
-        ..setup(&service, &[&topic])
-    };
-    let opened = amqp.link(setup).await.unwrap();
+    let mut setup = setup(&service, &[&topic]);
+    setup.num_subscribers = 1;
+    let opened = amqp.open(setup).await.unwrap();
     let (link, mut deliveries) = (opened.link, opened.deliveries);
     wait_for(&*link, LinkState::Ready).await;
     let (mut sender, admin) = (Sender::new(link.clone()), Admin::new().await);
@@ -252,7 +250,7 @@ async fn a_queue_deleted_right_behind_its_deliveries_comes_back() {
         admin.delete_queue(&service).await;
         proxy.mute(false);
         let message = Message::new(topic.as_str(), "again");
-        while sender.confirm(Lane::Shared, message.clone()).await != Confirm::Stored {
+        while sender.confirm(Isolation::Shared, message.clone()).await != Confirm::Stored {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         while id(&next(&mut deliveries).await) != message.id() {}
@@ -266,7 +264,7 @@ async fn a_cut_connection_is_rebuilt_and_delivers_again() {
     let proxy = proxy::Proxy::start().await;
     let (service, topic) = (name("s"), name("t"));
     let amqp = final_amqp::Amqp::new(proxy.url()).unwrap();
-    let opened = amqp.link(setup(&service, &[&topic])).await.unwrap();
+    let opened = amqp.open(setup(&service, &[&topic])).await.unwrap();
     let (link, mut deliveries) = (opened.link, opened.deliveries);
     let other = publisher(&support::amqp()).await;
     let mut sender = Sender::new(other.clone());
@@ -301,7 +299,7 @@ async fn a_cut_connection_is_rebuilt_and_delivers_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_declared_without_topics() {
     let service = name("s");
-    let opened = amqp().link(setup(&service, &[])).await.unwrap();
+    let opened = amqp().open(setup(&service, &[])).await.unwrap();
     wait_for(&*opened.link, LinkState::Ready).await;
     end(&*opened.link).await;
 
@@ -315,7 +313,7 @@ async fn a_queue_can_have_a_name_of_its_own() {
     let (service, topic, queue) = (name("s"), name("t"), name("Queue.of.mine"));
     let opened = amqp()
         .queue(&*queue)
-        .link(setup(&service, &[&topic]))
+        .open(setup(&service, &[&topic]))
         .await
         .unwrap();
     let admin = Admin::new().await;
@@ -330,7 +328,7 @@ async fn a_queue_can_have_a_name_of_its_own() {
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_deliveries_are_told_apart_and_do_no_harm() {
     let (service, topic) = (name("s"), name("t"));
-    let opened = amqp().link(setup(&service, &[&topic])).await.unwrap();
+    let opened = amqp().open(setup(&service, &[&topic])).await.unwrap();
     let (link, mut deliveries) = (opened.link, opened.deliveries);
     let admin = Admin::new().await;
     let with = |name: &str, value: AMQPValue| {

@@ -12,7 +12,7 @@ use std::{collections::HashSet, time::Duration};
 use final_amqp::Amqp;
 use final_core::{
     Message, MessageId,
-    broker::{Confirm, DeadLetter, Lane, LinkState, Settlement},
+    broker::{Broker, Cause, Confirm, Isolation, LinkState, Settlement},
 };
 use lapin::{
     BasicProperties,
@@ -21,7 +21,7 @@ use lapin::{
 use support::{proxy::Proxy, *};
 
 fn dead(reason: &str) -> Settlement {
-    Settlement::DeadLetter(DeadLetter::new(reason, 4))
+    Settlement::DeadLetter(Cause::new(reason, 4))
 }
 
 /// Takes the next dead letter. The id it has.
@@ -34,7 +34,7 @@ async fn id_of_next(admin: &Admin, letters: &str) -> MessageId {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_letter_is_the_original_and_says_why() {
     let (service, topic) = (name("s"), name("t"));
-    let opened = amqp().link(setup(&service, &[&topic])).await.unwrap();
+    let opened = amqp().open(setup(&service, &[&topic])).await.unwrap();
     let (link, mut deliveries) = (opened.link, opened.deliveries);
     let admin = Admin::new().await;
     let mut headers = FieldTable::default();
@@ -87,7 +87,7 @@ async fn many_at_once_are_all_dead_lettered_before_the_end() {
     let (service, topic) = (name("s"), name("t"));
     let proxy = Proxy::start().await;
     let amqp = Amqp::new(proxy.url()).unwrap().prefetch(600);
-    let opened = amqp.link(setup(&service, &[&topic])).await.unwrap();
+    let opened = amqp.open(setup(&service, &[&topic])).await.unwrap();
     let (link, mut deliveries) = (opened.link, opened.deliveries);
     wait_for(&*link, LinkState::Ready).await;
     let sender = Sender::new(link.clone());
@@ -125,7 +125,7 @@ async fn many_at_once_are_all_dead_lettered_before_the_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_dead_letter_queue_is_declared_again_and_nothing_is_lost() {
     let (service, topic) = (name("s"), name("t"));
-    let opened = amqp().link(setup(&service, &[&topic])).await.unwrap();
+    let opened = amqp().open(setup(&service, &[&topic])).await.unwrap();
     let (link, mut deliveries) = (opened.link, opened.deliveries);
     wait_for(&*link, LinkState::Ready).await;
     let sender = Sender::new(link.clone());
@@ -169,7 +169,7 @@ async fn a_missing_dead_letter_queue_is_declared_again_and_nothing_is_lost() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_letter_that_no_queue_takes_is_published_again() {
     let (service, topic) = (name("s"), name("t"));
-    let opened = amqp().link(setup(&service, &[&topic])).await.unwrap();
+    let opened = amqp().open(setup(&service, &[&topic])).await.unwrap();
     let (link, mut deliveries) = (opened.link, opened.deliveries);
     wait_for(&*link, LinkState::Ready).await;
     let mut sender = Sender::new(link.clone());
@@ -178,7 +178,10 @@ async fn a_dead_letter_that_no_queue_takes_is_published_again() {
     let mut in_flight = Vec::new();
     for _ in 0..2 {
         let message = Message::new(topic.as_str(), "x");
-        assert_eq!(sender.confirm(Lane::Shared, message).await, Confirm::Stored);
+        assert_eq!(
+            sender.confirm(Isolation::Shared, message).await,
+            Confirm::Stored
+        );
         in_flight.push(next(&mut deliveries).await);
     }
     in_flight.remove(0).settle(dead("no"));
@@ -205,7 +208,7 @@ async fn a_delivery_stays_in_flight_while_its_dead_letter_is_refused() {
     let (service, topic) = (name("s"), name("t"));
     let opened = amqp()
         .queue_kind(final_amqp::QueueKind::Classic)
-        .link(setup(&service, &[&topic]))
+        .open(setup(&service, &[&topic]))
         .await
         .unwrap();
     let (link, mut deliveries) = (opened.link, opened.deliveries);
@@ -241,7 +244,7 @@ async fn a_delivery_stays_in_flight_while_its_dead_letter_is_refused() {
     let mut sender = Sender::new(link.clone());
     let message = Message::new(topic.as_str(), "x");
     assert_eq!(
-        sender.confirm(Lane::Shared, message.clone()).await,
+        sender.confirm(Isolation::Shared, message.clone()).await,
         Confirm::Stored
     );
     next(&mut deliveries).await.settle(dead("no"));
@@ -262,7 +265,7 @@ async fn dead_letters_of_one_id_are_all_dead_lettered_though_the_broker_has_retu
     let (service, topic) = (name("s"), name("t"));
     let proxy = Proxy::start().await;
     let amqp = Amqp::new(proxy.url()).unwrap();
-    let opened = amqp.link(setup(&service, &[&topic])).await.unwrap();
+    let opened = amqp.open(setup(&service, &[&topic])).await.unwrap();
     let (link, mut deliveries) = (opened.link, opened.deliveries);
     let (admin, letters) = (Admin::new().await, format!("{service}_dlx"));
     let id = MessageId::new();
@@ -304,7 +307,7 @@ async fn a_dead_letter_whose_channel_is_gone_is_not_sent_again() {
     let proxy = Proxy::start().await;
     let (service, topic) = (name("s"), name("t"));
     let amqp = Amqp::new(proxy.url()).unwrap();
-    let opened = amqp.link(setup(&service, &[&topic])).await.unwrap();
+    let opened = amqp.open(setup(&service, &[&topic])).await.unwrap();
     let (link, mut deliveries) = (opened.link, opened.deliveries);
     wait_for(&*link, LinkState::Ready).await;
     let admin = Admin::new().await;
@@ -356,7 +359,7 @@ fn size(headers: &FieldTable) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_that_leave_no_room_for_ours_are_left_out() {
     let (service, topic) = (name("s"), name("t"));
-    let opened = amqp().link(setup(&service, &[&topic])).await.unwrap();
+    let opened = amqp().open(setup(&service, &[&topic])).await.unwrap();
     let (link, mut deliveries) = (opened.link, opened.deliveries);
     let admin = Admin::new().await;
     // Both sides of what fits, and of what RabbitMQ would refuse with ours added.
@@ -394,7 +397,7 @@ async fn headers_that_leave_no_room_for_ours_are_left_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_stay_as_small_however_often_a_message_is_replayed() {
     let (service, topic) = (name("s"), name("t"));
-    let opened = amqp().link(setup(&service, &[&topic])).await.unwrap();
+    let opened = amqp().open(setup(&service, &[&topic])).await.unwrap();
     let (link, mut deliveries) = (opened.link, opened.deliveries);
     let admin = Admin::new().await;
     // Through a queue that lets everything expire RabbitMQ adds its own history, as a shovel keeps it.
@@ -425,13 +428,10 @@ async fn headers_stay_as_small_however_often_a_message_is_replayed() {
             false => (topic.clone(), topic.clone()),
         };
         admin.publish(&exchange, &key, properties, b"body").await;
-        let reason = format!("{round:02} {}", "ä".repeat(5_000));
-        next(&mut deliveries)
-            .await
-            .settle(Settlement::DeadLetter(DeadLetter {
-                reason,
-                attempts: round,
-            }));
+        let mut cause = Cause::new("", round);
+        cause.reason = format!("{round:02} {}", "ä".repeat(5_000));
+        let delivery = next(&mut deliveries).await;
+        delivery.settle(Settlement::DeadLetter(cause));
         let got = admin.get(&format!("{service}_dlx")).await.delivery;
         properties = got.properties;
         let headers = properties.headers().as_ref().unwrap();
@@ -445,8 +445,7 @@ async fn headers_stay_as_small_however_often_a_message_is_replayed() {
             panic!("{headers:?}");
         };
         assert!(
-            told.len() <= DeadLetter::MAX_REASON
-                && told.to_string().starts_with(&format!("{round:02}"))
+            told.len() <= Cause::MAX_REASON && told.to_string().starts_with(&format!("{round:02}"))
         );
         assert_eq!(
             headers.inner()["x-final-attempts"],

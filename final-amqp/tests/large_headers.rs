@@ -13,7 +13,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use final_amqp::Amqp;
 use final_core::{
     Message,
-    broker::{Confirm, DeadLetter, Delivery, Lane, Link, LinkState, Settlement},
+    broker::{Broker, Cause, Confirm, Delivery, Isolation, Link, LinkState, Settlement},
 };
 use lapin::{
     BasicProperties,
@@ -32,10 +32,9 @@ const AROUND: usize = 8 + 14 + 4;
 type Entries<'a> = &'a [(&'a str, AMQPValue)];
 
 fn dead(reason: &str) -> Settlement {
-    Settlement::DeadLetter(DeadLetter {
-        reason: reason.to_owned(),
-        attempts: 4,
-    })
+    let mut cause = Cause::new("", 4);
+    cause.reason = reason.to_owned();
+    Settlement::DeadLetter(cause)
 }
 
 fn long(text: &str) -> AMQPValue {
@@ -58,7 +57,7 @@ struct Service {
 impl Service {
     async fn start(amqp: Amqp) -> Self {
         let (name, topic) = (name("s"), name("t"));
-        let opened = amqp.link(setup(&name, &[&topic])).await.unwrap();
+        let opened = amqp.open(setup(&name, &[&topic])).await.unwrap();
         wait_for(&*opened.link, LinkState::Ready).await;
         Self {
             name,
@@ -188,7 +187,7 @@ async fn a_dead_letter_keeps_the_key_and_what_fits_and_says_what_does_not() {
     let why = reason(&letter);
     assert!(why.starts_with("why why"), "{why}");
     assert!(why.ends_with("\"large\" (100011 bytes)]"), "{why}");
-    assert!(why.len() <= DeadLetter::MAX_REASON);
+    assert!(why.len() <= Cause::MAX_REASON);
     service.end().await;
 }
 
@@ -201,7 +200,7 @@ async fn messages_and_dead_letters_fit_into_the_smallest_frames() {
     let message = Message::new(service.topic.as_str(), "body").with_header("tenant", "acme");
     let message = message.with_header("n", "x".repeat(1_000));
     assert_eq!(
-        sender.confirm(Lane::Shared, message.clone()).await,
+        sender.confirm(Isolation::Shared, message.clone()).await,
         Confirm::Stored
     );
     service.next().await.settle(dead(&"?".repeat(2_000)));
@@ -209,7 +208,7 @@ async fn messages_and_dead_letters_fit_into_the_smallest_frames() {
     assert_eq!(header(&letter, "tenant"), Some(&long("acme")));
     assert_eq!(header(&letter, "n"), Some(&of_length(1_000)), "whole");
     let too_large = message.with_header("n", "x".repeat(4_000));
-    let refused = sender.confirm(Lane::Shared, too_large).await;
+    let refused = sender.confirm(Isolation::Shared, too_large).await;
     assert!(matches!(refused, Confirm::Faulty(_)), "{refused:?}");
 
     for size in [3_000, 20_000, 130_000] {
@@ -353,7 +352,10 @@ async fn a_dead_letter_that_is_refused_in_every_form_waits_and_holds_up_nothing(
         proxy.connections() - before
     );
     let message = Message::new(service.topic.as_str(), "body");
-    assert_eq!(sender.confirm(Lane::Shared, message).await, Confirm::Stored);
+    assert_eq!(
+        sender.confirm(Isolation::Shared, message).await,
+        Confirm::Stored
+    );
     service.next().await.settle(Settlement::Ack);
 
     proxy.spoil_dead_letters(None);

@@ -12,7 +12,7 @@ use std::time::Duration;
 use final_amqp::{Amqp, QueueKind};
 use final_core::{
     Error, Message,
-    broker::{BrokerErrorKind, Confirm, Lane, LinkState, Setup},
+    broker::{Broker, BrokerErrorKind, Confirm, Isolation, LinkState},
 };
 use support::*;
 use tokio::{
@@ -30,7 +30,7 @@ fn with_login(user: &str, password: &str) -> String {
 #[tokio::test]
 async fn a_refused_login_is_an_error_without_the_password() {
     let amqp = Amqp::new(with_login("nobody", "s3cret")).unwrap();
-    let error = amqp.link(setup(&name("s"), &[])).await.unwrap_err();
+    let error = amqp.open(setup(&name("s"), &[])).await.unwrap_err();
 
     assert_eq!(error.kind(), BrokerErrorKind::Refused);
     let shown = format!("{error} {error:?}");
@@ -44,7 +44,7 @@ async fn an_unknown_virtual_host_is_an_error() {
     let (start, _) = url.rsplit_once('/').unwrap();
     let amqp = Amqp::new(format!("{start}/nowhere-{}", name("v"))).unwrap();
 
-    let error = amqp.link(setup(&name("s"), &[])).await.unwrap_err();
+    let error = amqp.open(setup(&name("s"), &[])).await.unwrap_err();
     assert_eq!(error.kind(), BrokerErrorKind::Refused);
 }
 
@@ -53,7 +53,7 @@ async fn tls_to_a_port_without_it_is_no_panic() {
     let amqp = Amqp::new(url().replace("amqp://", "amqps://")).unwrap();
 
     // The server closes, or answers no TLS: away, or an error that says so.
-    match amqp.link(setup(&name("s"), &[])).await {
+    match amqp.open(setup(&name("s"), &[])).await {
         Ok(opened) => end(&*opened.link).await,
         Err(error) => assert_eq!(error.kind(), BrokerErrorKind::Certificate),
     }
@@ -65,7 +65,7 @@ async fn a_bad_certificate_authority_is_an_error() {
         .unwrap()
         .ca_certificate("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n");
 
-    let error = amqp.link(setup(&name("s"), &[])).await.unwrap_err();
+    let error = amqp.open(setup(&name("s"), &[])).await.unwrap_err();
     assert_eq!(error.kind(), BrokerErrorKind::Certificate);
 }
 
@@ -73,10 +73,10 @@ async fn a_bad_certificate_authority_is_an_error() {
 async fn a_queue_of_another_kind_is_an_error_that_names_it_and_the_way_out() {
     let (service, topic) = (name("s"), name("t"));
     let classic = amqp().queue_kind(QueueKind::Classic);
-    let opened = classic.link(setup(&service, &[&topic])).await.unwrap();
+    let opened = classic.open(setup(&service, &[&topic])).await.unwrap();
     end(&*opened.link).await;
 
-    let error = amqp().link(setup(&service, &[&topic])).await.unwrap_err();
+    let error = amqp().open(setup(&service, &[&topic])).await.unwrap_err();
     assert_eq!(error.kind(), BrokerErrorKind::Mismatch);
     let text = error.to_string();
     assert!(
@@ -84,7 +84,7 @@ async fn a_queue_of_another_kind_is_an_error_that_names_it_and_the_way_out() {
         "{text}"
     );
     // With the right kind all is well.
-    let opened = classic.link(setup(&service, &[&topic])).await.unwrap();
+    let opened = classic.open(setup(&service, &[&topic])).await.unwrap();
     end(&*opened.link).await;
     Admin::new().await.forget(&service, &[&topic]).await;
 }
@@ -94,7 +94,7 @@ async fn a_queue_name_that_cannot_be_is_an_error() {
     for queue in ["", "amq.mine", &"x".repeat(256)] {
         let error = amqp()
             .queue(queue)
-            .link(setup(&name("s"), &[]))
+            .open(setup(&name("s"), &[]))
             .await
             .unwrap_err();
 
@@ -105,19 +105,23 @@ async fn a_queue_name_that_cannot_be_is_an_error() {
 #[tokio::test]
 async fn purge_empties_the_queues_unless_somebody_consumes() {
     let (service, topic) = (name("s"), name("t"));
-    let purging = || Setup {
-        purge: true,
-        ..setup(&service, &[&topic])
+    let purging = || {
+        let mut setup = setup(&service, &[&topic]);
+        setup.purge = true;
+        setup
     };
-    let running = amqp().link(setup(&service, &[&topic])).await.unwrap();
-    let error = amqp().link(purging()).await.unwrap_err();
+    let running = amqp().open(setup(&service, &[&topic])).await.unwrap();
+    let error = amqp().open(purging()).await.unwrap_err();
     assert_eq!(error.kind(), BrokerErrorKind::InUse);
     end(&*running.link).await;
 
     let link = publisher(&amqp()).await;
     let mut sender = Sender::new(link.clone());
     let message = Message::new(topic.as_str(), "old");
-    assert_eq!(sender.confirm(Lane::Shared, message).await, Confirm::Stored);
+    assert_eq!(
+        sender.confirm(Isolation::Shared, message).await,
+        Confirm::Stored
+    );
     end(&*link).await;
     let admin = Admin::new().await;
     let (exchange, letters) = (format!("{service}_exchange_dlx"), format!("{service}_dlx"));
@@ -126,7 +130,7 @@ async fn purge_empties_the_queues_unless_somebody_consumes() {
 
     // A consumer that has just ended may be counted a moment longer.
     let mut opened = loop {
-        match amqp().link(purging()).await {
+        match amqp().open(purging()).await {
             Ok(opened) => break opened,
             Err(error) => assert_eq!(error.kind(), BrokerErrorKind::InUse),
         }
@@ -144,19 +148,17 @@ async fn purge_empties_the_queues_unless_somebody_consumes() {
 #[tokio::test]
 async fn purge_needs_a_broker() {
     let amqp = Amqp::new("amqp://guest:guest@127.0.0.1:1/%2f").unwrap();
-    let setup = Setup {
-        purge: true,
-        ..setup(&name("s"), &["t"])
-    };
+    let mut setup = setup(&name("s"), &["t"]);
+    setup.purge = true;
 
-    let error = amqp.link(setup).await.unwrap_err();
+    let error = amqp.open(setup).await.unwrap_err();
     assert_eq!(error.kind(), BrokerErrorKind::Unreachable);
 }
 
 #[tokio::test]
 async fn a_broker_that_is_away_is_no_error() {
     let amqp = Amqp::new("amqp://guest:guest@127.0.0.1:1/%2f").unwrap();
-    let opened = amqp.link(setup(&name("s"), &["t"])).await.unwrap();
+    let opened = amqp.open(setup(&name("s"), &["t"])).await.unwrap();
 
     assert_eq!(*opened.link.state().borrow(), LinkState::Away);
     end(&*opened.link).await;
@@ -170,7 +172,7 @@ async fn an_attempt_to_connect_that_is_given_up_hangs_up() {
         .unwrap()
         .connect_timeout(Duration::from_millis(200));
     let setup = setup(&name("s"), &["t"]);
-    let (opened, stream) = tokio::join!(amqp.link(setup), silent.accept());
+    let (opened, stream) = tokio::join!(amqp.open(setup), silent.accept());
 
     let mut said = Vec::new();
     let hung_up = timeout(LONG, stream.unwrap().0.read_to_end(&mut said)).await;
@@ -210,7 +212,7 @@ async fn an_attempt_to_connect_that_is_refused_hangs_up() {
             answer_login(stream, answer).await
         };
         let setup = setup(&name("s"), &[]);
-        let (opened, mut stream) = tokio::join!(amqp.link(setup), refused);
+        let (opened, mut stream) = tokio::join!(amqp.open(setup), refused);
 
         let hung_up = timeout(LONG, stream.read_to_end(&mut Vec::new())).await;
         assert!(hung_up.is_ok(), "{answer:?}");

@@ -1,4 +1,4 @@
-//! What can go wrong, told once: what happened, where, and what to do about it.
+//! The errors of a bus. Each text says what happened, where, and what to do about it.
 
 use crate::{MessageId, broker::BrokerError};
 
@@ -7,7 +7,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why the bus could not do what it was asked.
 ///
-/// The text tells this level only; the cause is in [`source`](std::error::Error::source). No text
+/// The text is about this level only; the cause is in [`source`](std::error::Error::source). No text
 /// contains a password, a URL with one, or a payload.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -82,10 +82,10 @@ pub enum Error {
         /// The driver's error.
         source: sqlx::Error,
     },
-    /// COMMIT was sent and its answer never came, so nobody knows yet whether it took place.
+    /// COMMIT was sent and not answered, so it is not known whether it took place.
     ///
-    /// The bus looks the records up when the database answers again: what is visible was committed
-    /// and is sent; nothing else is.
+    /// The bus looks the records up when the database answers again. Records that are visible were
+    /// committed, and are sent; others are not.
     #[error(
         "the database did not answer COMMIT, so the transaction with {} message(s) may or may not have \
          taken place; read your own row back before you repeat it",
@@ -120,15 +120,15 @@ pub enum Error {
         /// The table's name.
         table: String,
     },
-    /// The table that should be the outbox belongs to somebody else.
+    /// The table that should be the outbox belongs to another service or system.
     #[error("table {table} cannot be used as the outbox: {reason}")]
     ForeignTable {
         /// The table's name.
         table: String,
-        /// Whose it is, and what to do.
+        /// Which service or system it belongs to, and what to do.
         reason: String,
     },
-    /// `purge_on_startup` was refused, because somebody else is at work.
+    /// `purge_on_startup` was refused, because another instance is at work.
     #[error("purge on startup refused: {0}")]
     PurgeRefused(String),
     /// The broker refused, or could not be reached where that is needed.
@@ -149,7 +149,7 @@ pub enum Error {
     /// The bus is shutting down, or has shut down.
     #[error("the bus has been shut down")]
     ShutDown,
-    /// Something did not come to its end in time.
+    /// Something did not end in time.
     #[error("{what} did not finish within {limit:?}")]
     Timeout {
         /// What was waited for.

@@ -1,6 +1,6 @@
-//! Places where a test ends the process, to see what the next one makes of it.
+//! Places between two steps where a test ends the process, to check what the next process does.
 //!
-//! Without the feature `failpoints`, which only this repository's tests switch on, [`pass`] is empty.
+//! Only the tests of this repository switch them on, with a feature; otherwise [`pass`] is empty.
 
 /// A place between two steps that do not happen at once.
 ///
@@ -12,7 +12,7 @@
 pub enum Failpoint {
     /// The outbox records are inserted and not committed.
     AfterInsert,
-    /// The transaction is committed and nobody has been told.
+    /// The transaction is committed, and its messages are not handed over.
     AfterCommit,
     /// A message was given to the broker's client, and has no confirm.
     AfterPublish,
@@ -24,22 +24,23 @@ pub enum Failpoint {
     AfterHandler,
 }
 
-/// Runs what was armed for this place, if its turn has come.
-#[cfg(not(feature = "failpoints"))]
+/// Runs the action that was armed for this place, if its turn has come.
+#[cfg(not(feature = "__failpoints"))]
 #[inline(always)]
 pub fn pass(_: Failpoint) {}
 
-#[cfg(feature = "failpoints")]
+#[cfg(feature = "__failpoints")]
 pub use armed::{arm, pass};
 
-#[cfg(feature = "failpoints")]
+#[cfg(feature = "__failpoints")]
 mod armed {
     use std::sync::{
-        Mutex, PoisonError,
+        Mutex,
         atomic::{AtomicBool, Ordering},
     };
 
     use super::Failpoint;
+    use crate::lock::lock;
 
     /// Spares the lock as long as nothing is armed.
     static IS_ARMED: AtomicBool = AtomicBool::new(false);
@@ -58,16 +59,16 @@ mod armed {
             left: nth,
             action,
         };
-        *ARMED.lock().unwrap_or_else(PoisonError::into_inner) = Some(armed);
+        *lock(&ARMED) = Some(armed);
         IS_ARMED.store(true, Ordering::Release);
     }
 
-    /// Runs what was armed for this place, if its turn has come.
+    /// Runs the action that was armed for this place, if its turn has come.
     pub fn pass(at: Failpoint) {
         if !IS_ARMED.load(Ordering::Acquire) {
             return;
         }
-        let mut armed = ARMED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut armed = lock(&ARMED);
         let Some(here) = armed.as_mut().filter(|armed| armed.at == at) else {
             return;
         };

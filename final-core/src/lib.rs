@@ -4,8 +4,17 @@
 //! sqlx transaction, sends them to a broker after the commit, deletes the records the broker has
 //! proven to hold, and brings incoming messages to handlers.
 //!
-//! The rooms, in reading order: a [`Message`] and its [`Headers`]; the [`outbox`] it waits in; the
-//! relay that carries it out; the [`broker`] it crosses; the router that finds its handler.
+//! What a service needs every day is here at the root. The rest is in modules:
+//!
+//! | module | what is in it |
+//! | --- | --- |
+//! | [`bus`] | the futures that publishing returns, and the markers of [`TxBus`] |
+//! | [`payload`] | what can be published |
+//! | [`router`], [`handler`] | routes as tower services; what a handler is and may return |
+//! | [`middleware`] | layers for messages that tower does not have |
+//! | [`outbox`] | records that cannot be sent |
+//! | [`log`] | settings and numbers of [`SqlBroker`], the log in the database |
+//! | [`broker`] | dead letters, and what a broker of one's own implements |
 
 // Without a database there is no bus, only the types that a broker is written with.
 #![cfg_attr(
@@ -17,28 +26,28 @@
 extern crate self as final_core;
 
 pub mod broker;
-mod bus;
+pub mod bus;
 mod consume;
 pub mod database;
 mod error;
 mod extract;
 #[doc(hidden)]
 pub mod failpoint;
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(any(test, feature = "__fuzzing"))]
 #[doc(hidden)]
 #[allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 pub mod fuzzing;
-mod handler;
+pub mod handler;
 mod lock;
-mod log;
+pub mod log;
 mod message;
 pub mod middleware;
 mod names;
 mod options;
 pub mod outbox;
-mod payload;
+pub mod payload;
 mod relay;
-mod router;
+pub mod router;
 mod runtime;
 
 pub use broker::MemoryBroker;
@@ -48,21 +57,17 @@ pub use bus::MySqlBus;
 pub use bus::PgBus;
 #[cfg(feature = "sqlite")]
 pub use bus::SqliteBus;
-pub use bus::{Bus, ByHand, InClosure, Publish, PublishIn, RetryFailed, Stats, TxBus, TxPublish};
+pub use bus::{Bus, Stats, TxBus};
 pub use bytes::Bytes;
 pub use error::{BoxError, Error};
 pub use extract::{Attempt, FromMessage, FromRef, Json, Key, Payload, State, Topic};
 pub use final_macros::subscribe;
-pub use handler::{
-    Handler, HandlerError, HandlerService, IntoOutcome, Outcome, Permanent, SubscribeFn,
-    Subscribed, SubscribedTopic,
-};
-pub use log::{Letter, LetterFilter, LogBacklog, NumbersWentBack, SqlBroker, Start};
+pub use handler::{HandlerError, Outcome};
+pub use log::SqlBroker;
 pub use message::{Headers, Message, MessageId};
 pub use options::Options;
-pub use outbox::{FailedRecord, OutboxDatabase};
-pub use payload::{EncodedPayload, IntoPayload};
-pub use router::{Route, Router};
+pub use outbox::OutboxDatabase;
+pub use router::Router;
 
 // The examples of the attribute need this crate, so they are tested here.
 #[cfg(doctest)]

@@ -1,4 +1,7 @@
-//! Names that come from the user and go into SQL, AMQP and logs: checked here, once.
+//! Names that come from the user and go into SQL, AMQP and logs.
+//!
+//! Services, topics and headers are checked here once; table, index and lock names are made from a checked
+//! [`ServiceName`] only.
 
 use std::sync::Arc;
 
@@ -129,7 +132,7 @@ pub(crate) fn check_header(name: &str, total: usize) -> Result<(), Error> {
     })
 }
 
-/// Long input is not repeated in full in an error.
+/// Shortens a long name, so that an error does not repeat it in full.
 fn shorten(text: &str) -> String {
     const KEEP: usize = 64;
     match text.char_indices().nth(KEEP) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::Error;
 
-/// The longest time anything may be given: beyond all clocks a deadline cannot be reckoned.
+/// The longest time that an option may be. A deadline too far in the future cannot be computed.
 const A_DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Settings of a [`Bus`](crate::Bus), chained by value.
@@ -52,7 +52,7 @@ impl Default for Options {
             scan_interval: Duration::from_secs(10),
             // One claim takes about ten milliseconds, and the next is made meanwhile.
             scan_batch: 500,
-            // How long another instance waits before it takes over from a dead one. Renewed at a third.
+            // How long another instance waits before it takes over from a dead one. Renewed after a third of it.
             lease: Duration::from_secs(5),
             // Throughput flattens from 500 on; beyond 1,000 only the wait for a confirm grows.
             confirm_window: 1_000,
@@ -117,7 +117,7 @@ impl Options {
 
     /// Sets how long an idle scanner waits before it looks at the outbox again.
     ///
-    /// Commits of this process and due times do not wait for it; records that another instance left
+    /// Commits of this process and due times do not wait for a scan. Records that another instance left
     /// behind do. Defaults to 10 s.
     pub fn scan_interval(mut self, interval: Duration) -> Self {
         self.scan_interval = interval;
@@ -147,11 +147,11 @@ impl Options {
         self
     }
 
-    /// Sets how long `shutdown` works on what is in hand. Defaults to 25 s.
+    /// Sets how long `shutdown` works on what is in flight. Defaults to 25 s.
     ///
-    /// Handlers have all but 2 s of it, or three quarters if it is below 8 s. What comes after them has two
-    /// seconds for each step even when the time is over, so where broker and database both say nothing a
-    /// shutdown can take ten seconds more.
+    /// Handlers have all but 2 s of it, or three quarters if it is below 8 s. Each step after them has two
+    /// seconds even when the time is over. So if neither broker nor database answers, a shutdown can take
+    /// ten seconds more.
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.shutdown_timeout = timeout;
         self
@@ -171,7 +171,7 @@ impl Options {
         self
     }
 
-    /// Sets how long a message without a route is handed back before it is dead-lettered.
+    /// Sets how long a message without a route is requeued before it is dead-lettered.
     ///
     /// During a rolling deployment old instances receive messages that only new ones have a handler
     /// for. Defaults to 5 min.
@@ -189,7 +189,7 @@ impl Options {
         self
     }
 
-    /// Checks everything and tells all problems together.
+    /// Checks everything, and returns all problems together.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let mut problems = Vec::new();
         let mut must = |ok: bool, problem: &str| {

@@ -1,8 +1,11 @@
-//! Payloads on their way out: what may be published, and how it is encoded.
+//! Payloads that are published: what may be one, and how it is encoded.
+//!
+//! Input: a value that is `Serialize`, or bytes. Output: an [`EncodedPayload`], or an error for a value that
+//! the reader of the same type could not read back.
 
 mod binary;
 mod compound;
-mod place;
+mod context;
 mod serializer;
 #[cfg(test)]
 mod tests;
@@ -10,7 +13,7 @@ mod tests;
 use bytes::Bytes;
 use serde::Serialize;
 
-use self::{place::Place, serializer::Value};
+use self::{context::Context, serializer::Value};
 use crate::{BoxError, message::MSGPACK};
 
 /// What may be published.
@@ -33,11 +36,11 @@ use crate::{BoxError, message::MSGPACK};
 /// - a field that is there twice, by `tag` or `flatten`;
 /// - more than 128 levels, or 127 in JSON.
 ///
-/// Inside of `#[serde(untagged)]` the first two cannot be seen: they are published and then
+/// Inside of `#[serde(untagged)]` the first two cannot be detected: they are published, and then
 /// dead-lettered. `Some(None)` arrives as `None`.
 ///
 /// ```
-/// use final_core::IntoPayload;
+/// use final_core::payload::IntoPayload;
 ///
 /// #[derive(serde::Serialize)]
 /// struct OrderPlaced {
@@ -80,17 +83,17 @@ impl<T: Serialize + ?Sized> IntoPayload for &T {
 /// Encodes as msgpack, with what `Payload` can read back.
 fn to_msgpack<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, rmp_serde::encode::Error> {
     let mut bytes = Vec::new();
-    // Ours says what is human-readable; with the same here no type can see two answers.
+    // `Checked` says that it is human-readable; with the same answer here no type can see two answers.
     let mut serializer = rmp_serde::Serializer::new(&mut bytes)
         .with_struct_map()
         .with_human_readable();
-    Value::new(value, Place::root(false)).serialize(&mut serializer)?;
+    Value::new(value, Context::root(false)).serialize(&mut serializer)?;
     Ok(bytes)
 }
 
 /// Encodes as JSON, with what `Json` can read back.
 pub(crate) fn to_json<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<Vec<u8>> {
-    serde_json::to_vec(&Value::new(value, Place::root(true)))
+    serde_json::to_vec(&Value::new(value, Context::root(true)))
 }
 
 impl IntoPayload for Bytes {

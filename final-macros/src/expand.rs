@@ -69,12 +69,12 @@ fn handler(Attr { topic, krate }: Attr, mut function: ItemFn) -> TokenStream {
     };
 
     let wrapper = quote_spanned! {span=>
-        #vis fn #name(#(#arguments: #types),*) -> #krate::Subscribed<
+        #vis fn #name(#(#arguments: #types),*) -> #krate::handler::Subscribed<
             #marker,
             impl ::core::future::Future<Output = #output> + ::core::marker::Send,
         > {
             #function
-            #krate::Subscribed::new(#name(#(#arguments),*))
+            #krate::handler::Subscribed::new(#name(#(#arguments),*))
         }
     };
 
@@ -86,7 +86,7 @@ fn handler(Attr { topic, krate }: Attr, mut function: ItemFn) -> TokenStream {
         #vis enum #marker {}
 
         const _: () = {
-            impl #krate::SubscribedTopic for #marker {
+            impl #krate::handler::SubscribedTopic for #marker {
                 const TOPIC: &'static str = #topic;
                 const NAME: &'static str = ::core::concat!(
                     ::core::module_path!(), "::", ::core::stringify!(#name),
@@ -141,7 +141,7 @@ fn is_outcome(krate: &Path, function: &ItemFn) -> TokenStream {
     };
     quote_spanned! {ty.span()=>
         const _: () = {
-            const fn is_what_a_handler_may_return<T: #krate::IntoOutcome>() {}
+            const fn is_what_a_handler_may_return<T: #krate::handler::IntoOutcome>() {}
             is_what_a_handler_may_return::<#ty>()
         };
     }

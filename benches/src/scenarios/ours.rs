@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use final_amqp::Amqp;
-use final_core::{BoxError, Bus, Payload, Router, SqlBroker, Start};
+use final_core::{BoxError, Bus, Payload, Router, SqlBroker, log::StartFrom};
 use sqlx::Pool;
 
 use crate::{
@@ -25,7 +25,7 @@ pub(crate) async fn bus<DB: Db>(pool: &Pool<DB>, amqp: &str) -> Result<Bus<DB>> 
 
 /// The same with the database as the transport.
 pub(crate) async fn log_bus<DB: Db>(pool: &Pool<DB>) -> Result<Bus<DB>> {
-    let broker = SqlBroker::new(pool.clone()).start_from(Start::Beginning);
+    let broker = SqlBroker::new(pool.clone()).start_from(StartFrom::Beginning);
     let bus = Bus::new(SERVICE, pool.clone(), broker);
     bus.migrate().await?;
     Ok(bus)

@@ -217,10 +217,6 @@ impl ConsumingChannel {
                 self.nameless.finish(tag);
                 self.acks.finish(tag);
             }
-            ChannelOrder::Settle(tag, Settlement::Requeue) => {
-                self.in_flight.remove(&tag);
-                self.requeue(intake, tag).await?;
-            }
             ChannelOrder::Settle(tag, Settlement::DeadLetter(letter)) => {
                 if let Some((original, id)) = self.in_flight.remove(&tag) {
                     self.leaving += 1;
@@ -228,6 +224,11 @@ impl ConsumingChannel {
                     self.jobs
                         .put(DeadLetterJob::new(original, id, letter, receipt));
                 }
+            }
+            // Also for a settlement that this crate does not know: a requeued message is not lost.
+            ChannelOrder::Settle(tag, Settlement::Requeue | _) => {
+                self.in_flight.remove(&tag);
+                self.requeue(intake, tag).await?;
             }
             ChannelOrder::DeadLettered(tag) => {
                 self.leaving -= 1;

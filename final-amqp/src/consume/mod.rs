@@ -20,7 +20,7 @@ mod nameless;
 mod order;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Instant,
 };
 
@@ -41,6 +41,7 @@ use self::{
 };
 use crate::{
     connection::{close, connect},
+    lock::lock,
     options::Settings,
     outage::OutageNotice,
     publish::Way,
@@ -81,9 +82,7 @@ impl Intake {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<mpsc::Sender<Delivery>>> {
-        self.deliveries
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.deliveries)
     }
 }
 
@@ -156,8 +155,7 @@ impl Subscription {
         self.intake.lock().take();
         self.intake.stop.cancel();
         self.intake.finish.cancel();
-        let mut tasks =
-            std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut tasks = std::mem::take(&mut *lock(&self.tasks));
         // The supervisor ends first, because its channels wait for their dead letters.
         if let Some(mut supervisor) = tasks.pop() {
             let ended = timeout(limit, &mut supervisor).await.is_ok();

@@ -12,12 +12,14 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
 };
 
 use final_core::MessageId;
 use tokio::time::{Duration, Instant};
 use uuid::Uuid;
+
+use crate::lock::lock;
 
 /// How many ids are remembered.
 const LIMIT: usize = 10_000;
@@ -42,12 +44,12 @@ impl Nameless {
         if !redelivered {
             return MessageId::new();
         }
-        let mut given = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut given = lock(&self.0);
         given.take(looks).unwrap_or_else(MessageId::new)
     }
 
     fn requeue(&self, looks: Uuid, id: MessageId) {
-        let mut given = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut given = lock(&self.0);
         given.ids.entry(looks).or_default().push(id);
         given.order.push_back((looks, id));
         while given.order.len() > LIMIT

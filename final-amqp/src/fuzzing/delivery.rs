@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use final_core::{
     Message, MessageId,
-    broker::{DeadLetter, Lane, Outgoing, Sending},
+    broker::{Cause, Isolation, Outgoing, Sending},
     fuzzing::check_error,
 };
 use lapin::{
@@ -82,7 +82,7 @@ fn is_the_same(message: &Message, properties: &BasicProperties, payload: &Bytes)
 
 /// Every delivery can become a dead letter that the broker takes.
 fn can_be_dead_lettered(original: Original) {
-    let letter = DeadLetter::new("\u{e4}".repeat(2_000), u32::MAX);
+    let letter = Cause::new("\u{e4}".repeat(2_000), u32::MAX);
     for form in [Form::Whole, Form::Bare("\u{e4}".repeat(2_000))] {
         let wire = dead_letter(&original, "id-1", &letter, ("shop", "q"), FRAME_MAX, &form)
             .unwrap_or_else(|reason| panic!("no dead letter: {reason}"));
@@ -105,7 +105,7 @@ fn can_be_dead_lettered(original: Original) {
 }
 
 fn sending(message: &Message) -> Sending {
-    match Outgoing::for_test(message.clone(), None, Lane::Shared, None).into_sending() {
+    match Outgoing::for_test(message.clone(), None, Isolation::Shared, None).into_sending() {
         Some(sending) => sending,
         None => panic!("nothing leases it, and its lease is over"),
     }

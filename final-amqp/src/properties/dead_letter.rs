@@ -4,7 +4,7 @@
 //! into one frame. A header that does not fit is left out, and the reason names it.
 
 use bytes::Bytes;
-use final_core::broker::DeadLetter;
+use final_core::broker::Cause;
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable, ShortString},
@@ -43,7 +43,7 @@ pub(crate) enum Form {
 pub(crate) fn dead_letter(
     original: &Original,
     id: &str,
-    letter: &DeadLetter,
+    cause: &Cause,
     (service, queue): (&str, &str),
     frame_max: u32,
     form: &Form,
@@ -58,14 +58,14 @@ pub(crate) fn dead_letter(
     let mut ours = FieldTable::default();
     ours.insert(
         short(names::ATTEMPTS)?,
-        AMQPValue::LongLongInt(letter.attempts.into()),
+        AMQPValue::LongLongInt(cause.attempts.into()),
     );
     ours.insert(short(names::SERVICE)?, long(service));
     ours.insert(short(names::TIME)?, AMQPValue::Timestamp(now()));
     ours.insert(short(names::TOPIC)?, long(topic));
     // The reason is added last, because it names what was left out. Here it counts with its greatest length.
     let reason = short(names::REASON)?;
-    let for_reason = entry_size(&reason, &long("")) + DeadLetter::MAX_REASON;
+    let for_reason = entry_size(&reason, &long("")) + Cause::MAX_REASON;
 
     let bare = matches!(form, Form::Bare(_));
     let without_users = properties(&original.properties, ours.clone(), short(id)?, bare);
@@ -91,7 +91,7 @@ pub(crate) fn dead_letter(
         )),
         Form::Whole => None,
     };
-    headers.insert(reason, long(&noted(&letter.reason, note)));
+    headers.insert(reason, long(&noted(&cause.reason, note)));
     let properties = without_users.with_headers(headers);
     if frame_size(&properties) > frame_max as usize {
         return Err(format!(
@@ -110,10 +110,10 @@ pub(crate) fn dead_letter(
 /// The reason and then the note. Both are cut, so that together they are not longer than a reason may be.
 fn noted(reason: &str, note: Option<String>) -> String {
     let Some(note) = note else {
-        return cut(reason, DeadLetter::MAX_REASON).to_owned();
+        return cut(reason, Cause::MAX_REASON).to_owned();
     };
     let note = format!(" [{}]", cut(&note, MAX_NOTE));
-    let room = DeadLetter::MAX_REASON.saturating_sub(note.len());
+    let room = Cause::MAX_REASON.saturating_sub(note.len());
     format!("{}{note}", cut(reason, room))
 }
 

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use final_core::{Message, MessageId, broker::DeadLetter};
+use final_core::{Message, MessageId, broker::Cause};
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldArray, FieldTable, LongString, ShortString},
@@ -244,10 +244,8 @@ fn a_dead_letter_keeps_what_it_was_and_says_why() {
         routing_key: "order.placed".into(),
         payload: Bytes::from("body"),
     };
-    let letter = DeadLetter {
-        reason: "é".repeat(2000),
-        attempts: 4,
-    };
+    let mut letter = Cause::new("", 4);
+    letter.reason = "é".repeat(2000);
     let wire = dead_letter(
         &original,
         "id-1",
@@ -300,7 +298,7 @@ fn a_dead_letter_always_fits_into_a_frame() {
         routing_key: "t".into(),
         payload: Bytes::new(),
     };
-    let letter = DeadLetter::new("why", 1);
+    let letter = Cause::new("why", 1);
     let wire = dead_letter(
         &original,
         "id",
@@ -380,7 +378,8 @@ proptest! {
             routing_key: "order.placed".into(),
             payload: Bytes::new(),
         };
-        let letter = DeadLetter { reason, attempts: 1 };
+        let mut letter = Cause::new("", 1);
+        letter.reason = reason;
         let service = "s".repeat(255);
         let names = (&*service, "shop");
         let wire = dead_letter(&original, "id", &letter, names, frame_max, &Form::Whole).unwrap();
@@ -419,7 +418,8 @@ proptest! {
             routing_key: text.clone(),
             payload: Bytes::new(),
         };
-        let letter = DeadLetter { reason, attempts: 1 };
+        let mut letter = Cause::new("", 1);
+        letter.reason = reason;
         let service = "s".repeat(255);
         for form in [Form::Whole, Form::Bare(text.to_string())] {
             let names = (&*service, "shop");
@@ -430,7 +430,7 @@ proptest! {
             let Some(AMQPValue::LongString(reason)) = header(&wire.properties, "x-final-reason") else {
                 panic!("no reason");
             };
-            prop_assert!(reason.len() <= DeadLetter::MAX_REASON);
+            prop_assert!(reason.len() <= Cause::MAX_REASON);
         }
     }
 
@@ -458,7 +458,7 @@ proptest! {
             routing_key: routing_key.as_str().into(),
             payload: Bytes::new(),
         };
-        let letter = DeadLetter::new("why", 1);
+        let letter = Cause::new("why", 1);
         prop_assert!(dead_letter(&original, &id, &letter, ("shop", "shop"), 131_072, &Form::Whole).is_ok());
     }
 }

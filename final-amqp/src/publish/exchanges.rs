@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use final_core::broker::{Confirm, Outgoing};
@@ -13,7 +13,10 @@ use lapin::Connection;
 use tokio::sync::mpsc;
 
 use super::Way;
-use crate::topology::{self, Exchange};
+use crate::{
+    lock::lock,
+    topology::{self, Exchange},
+};
 
 /// The exchanges of one connection, and the messages that wait for a declaration. Dropping it drops those
 /// messages.
@@ -84,7 +87,7 @@ impl Exchanges {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, ExchangeState>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 }
 

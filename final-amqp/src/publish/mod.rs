@@ -23,11 +23,11 @@ pub(crate) mod sweep;
 mod unconfirmed;
 
 use std::{
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock},
     time::Instant,
 };
 
-use final_core::broker::{Lane, LinkState, Outgoing};
+use final_core::broker::{Isolation, LinkState, Outgoing};
 use futures::StreamExt;
 use lapin::{Connection, Event};
 use tokio::{
@@ -41,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 use self::{channel::PublishChannel, exchanges::Exchanges, queue::SendQueue};
 use crate::{
     connection::{close, connect, open_confirm_channel},
+    lock::lock,
     options::Settings,
     outage::OutageNotice,
     properties::WireOptions,
@@ -77,7 +78,7 @@ impl Way {
     fn put_back(&self, messages: Vec<Outgoing>) {
         let (alone, shared) = messages
             .into_iter()
-            .partition(|message| message.lane() == Lane::Alone);
+            .partition(|message| message.isolation() == Isolation::Alone);
         self.shared.put_back(shared);
         self.alone.put_back(alone);
     }
@@ -151,9 +152,9 @@ impl Publisher {
         if !message.wants_confirm() && *self.way.blocked.borrow() {
             return;
         }
-        match message.lane() {
-            Lane::Shared => self.way.shared.push(message),
-            Lane::Alone => self.way.alone.push(message),
+        match message.isolation() {
+            Isolation::Shared => self.way.shared.push(message),
+            Isolation::Alone => self.way.alone.push(message),
         }
     }
 
@@ -162,11 +163,7 @@ impl Publisher {
         // Only the first call sets the limit.
         let _ = self.way.finish_by.set(Instant::now() + limit);
         self.way.finish.cancel();
-        let task = self
-            .task
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let task = lock(&self.task).take();
         if let Some(task) = task {
             // The supervisor keeps to the limit itself and does not panic.
             let _ = task.await;

@@ -4,11 +4,13 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
 };
 
 use final_core::broker::Outgoing;
 use tokio::sync::Notify;
+
+use crate::lock::lock;
 
 /// A queue that several channels take from. The window of the bus bounds it.
 ///
@@ -122,6 +124,6 @@ impl SendQueue {
     }
 
     fn lock(&self) -> MutexGuard<'_, Messages> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 }

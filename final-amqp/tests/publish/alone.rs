@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use final_amqp::Amqp;
-use final_core::broker::{Confirm, Lane};
+use final_core::broker::{Confirm, Isolation};
 
 use crate::{
     message,
@@ -21,12 +21,12 @@ async fn a_message_whose_lease_runs_out_before_it_is_its_turn_is_not_written() {
     let mut sender = Sender::new(link.clone());
     // From then on there is a connection for such messages.
     let first = message(&topic);
-    let stored = sender.confirm(Lane::Alone, first.clone()).await;
+    let stored = sender.confirm(Isolation::Alone, first.clone()).await;
     assert_eq!(stored, Confirm::Stored);
 
     proxy.mute(true);
     let lease = Duration::from_millis(500);
-    let late = sender.send_leased(Lane::Alone, message(&topic), lease);
+    let late = sender.send_leased(Isolation::Alone, message(&topic), lease);
     tokio::time::sleep(lease * 2).await;
     proxy.mute(false);
 

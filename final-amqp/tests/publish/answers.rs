@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use final_core::{
     MessageId,
-    broker::{Confirm, Lane, LinkState},
+    broker::{Confirm, Isolation, LinkState},
 };
 use lapin::types::AMQPValue;
 
@@ -27,10 +27,8 @@ async fn every_one_of_many_messages_gets_its_own_answer() {
     admin.queue(&queue, &routed, &[]).await;
     for (window, durable, channels) in [(100, false, 1), (1000, false, 2), (1000, true, 2)] {
         let amqp = amqp().publish_channels(channels);
-        let setup = final_core::broker::Setup {
-            confirm_window: window,
-            ..setup(&name("pub"), &[])
-        };
+        let mut setup = setup(&name("pub"), &[]);
+        setup.confirm_window = window;
         let link = open(&amqp, setup).await.unwrap().link;
         wait_for(&*link, LinkState::Ready).await;
         let mut sender = Sender::new(link.clone());
@@ -190,7 +188,7 @@ async fn closing_settles_everything() {
     }
     // No more messages are taken, and none is forgotten.
     assert_eq!(
-        sender.confirm(Lane::Shared, message(&topic)).await,
+        sender.confirm(Isolation::Shared, message(&topic)).await,
         Confirm::Lost
     );
     Admin::new().await.delete_exchange(&topic).await;

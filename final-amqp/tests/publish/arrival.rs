@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use final_core::broker::{Confirm, Lane, Outgoing};
+use final_core::broker::{Confirm, Isolation, Outgoing};
 use lapin::types::AMQPValue;
 
 use crate::{message, support::*};
@@ -17,7 +17,7 @@ async fn a_stored_message_arrives_as_it_was() {
     let sent = message(&topic).with_key("42").with_header("tenant", "acme");
 
     assert_eq!(
-        sender.confirm(Lane::Shared, sent.clone()).await,
+        sender.confirm(Isolation::Shared, sent.clone()).await,
         Confirm::Stored
     );
 
@@ -79,7 +79,7 @@ async fn an_exchange_of_another_kind_is_used_as_it_is() {
     let mut sender = Sender::new(link.clone());
 
     assert_eq!(
-        sender.confirm(Lane::Shared, message(&topic)).await,
+        sender.confirm(Isolation::Shared, message(&topic)).await,
         Confirm::Stored
     );
     end(&*link).await;
@@ -97,7 +97,7 @@ async fn a_message_without_a_confirm_is_sent_as_well() {
         link.send(Outgoing::for_test(
             message(&topic),
             None,
-            Lane::Shared,
+            Isolation::Shared,
             None,
         ));
     }
@@ -117,13 +117,13 @@ async fn time_to_live_counts_on_the_way_and_in_the_queue() {
     let link = publisher(&amqp()).await;
     let mut sender = Sender::new(link.clone());
 
-    let expired = sender.send_expiring(Lane::Shared, message(&topic), Some(Duration::ZERO));
+    let expired = sender.send_expiring(Isolation::Shared, message(&topic), Some(Duration::ZERO));
     assert_eq!(sender.answer().await, (expired, Confirm::Expired));
     // On a machine with other work one may expire on its way as well.
     let ttl = Some(Duration::from_millis(300));
     let (mut confirm, mut tries) = (Confirm::Expired, 0);
     while confirm == Confirm::Expired && tries < 100 {
-        sender.send_expiring(Lane::Shared, message(&topic), ttl);
+        sender.send_expiring(Isolation::Shared, message(&topic), ttl);
         confirm = sender.answer().await.1;
         tries += 1;
     }

@@ -7,7 +7,7 @@ use std::{
 
 use final_core::{
     Message, MessageId,
-    broker::{Confirm, Lane, LinkState, Outgoing},
+    broker::{Confirm, Isolation, LinkState, Outgoing},
 };
 
 use crate::{message, support::*};
@@ -72,7 +72,7 @@ async fn a_broker_that_does_not_answer_parks_what_waited_too_long() {
     let link = publisher(&amqp).await;
     let mut sender = Sender::new(link.clone());
     assert_eq!(
-        sender.confirm(Lane::Shared, message(&topic)).await,
+        sender.confirm(Isolation::Shared, message(&topic)).await,
         Confirm::Stored
     );
     proxy.mute(true);
@@ -95,7 +95,7 @@ async fn a_broker_that_does_not_answer_parks_what_waited_too_long() {
     // A new channel, or a new connection if that took too long.
     loop {
         wait_for(&*link, LinkState::Ready).await;
-        if sender.confirm(Lane::Shared, message(&topic)).await == Confirm::Stored {
+        if sender.confirm(Isolation::Shared, message(&topic)).await == Confirm::Stored {
             break;
         }
     }
@@ -116,13 +116,13 @@ async fn of_those_that_are_sent_alone_one_without_an_answer_holds_up_no_other() 
     let link = publisher(&amqp).await;
     let mut sender = Sender::new(link.clone());
     proxy.swallow_a_confirm();
-    let silent = sender.send_by(Lane::Alone, message(&topic));
+    let silent = sender.send_by(Isolation::Alone, message(&topic));
     while !proxy.has_swallowed() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 
     assert_eq!(
-        sender.confirm(Lane::Alone, message(&topic)).await,
+        sender.confirm(Isolation::Alone, message(&topic)).await,
         Confirm::Stored
     );
     // It waits for the confirm that never comes.
@@ -185,7 +185,7 @@ async fn publishing_goes_on_with_a_new_connection_after_a_panic() {
         let _ = told.send(());
         panic!("as a bug would")
     });
-    let (lane, none) = (Lane::Shared, None);
+    let (lane, none) = (Isolation::Shared, None);
 
     let message_of_the_bug = Outgoing::for_test(message(&topic), none, lane, Some(panics));
     link.send(message_of_the_bug);

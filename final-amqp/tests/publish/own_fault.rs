@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use final_core::{
     Message, MessageId,
-    broker::{Confirm, Lane, LinkState},
+    broker::{Confirm, Isolation, LinkState},
 };
 
 use crate::{message, support::*};
@@ -18,7 +18,7 @@ async fn a_missing_exchange_costs_no_other_message_anything() {
     let mut sender = Sender::new(link.clone());
     // Declared by us, then deleted behind our back.
     assert_eq!(
-        sender.confirm(Lane::Shared, message(&gone)).await,
+        sender.confirm(Isolation::Shared, message(&gone)).await,
         Confirm::Unroutable
     );
     admin.delete_exchange(&gone).await;
@@ -81,7 +81,7 @@ async fn a_message_that_closes_the_channel_is_found_and_the_rest_flows() {
             Confirm::Stored => drop(waiting.remove(&id).unwrap()),
             Confirm::Suspect => {
                 suspects += 1;
-                sender.send_by(Lane::Alone, waiting[&id].clone());
+                sender.send_by(Isolation::Alone, waiting[&id].clone());
             }
             Confirm::Lost => drop(sender.send(waiting[&id].clone())),
             Confirm::Faulty(reason) => {
@@ -107,7 +107,7 @@ async fn headers_larger_than_a_frame_are_the_messages_own_fault() {
     let mut sender = Sender::new(link.clone());
     let bad = message(&name("t")).with_header("large", "x".repeat(200 * 1024));
 
-    let confirm = sender.confirm(Lane::Shared, bad).await;
+    let confirm = sender.confirm(Isolation::Shared, bad).await;
 
     assert!(matches!(confirm, Confirm::Faulty(_)), "{confirm:?}");
     assert_eq!(*link.state().borrow(), LinkState::Ready);
@@ -172,7 +172,7 @@ async fn an_exchange_that_takes_nothing_denies_its_topic_only() {
             other => panic!("{other:?}"),
         }
     }
-    let alone = sender.confirm(Lane::Alone, message(&internal)).await;
+    let alone = sender.confirm(Isolation::Alone, message(&internal)).await;
 
     assert!(reason.as_ref().unwrap().contains(&internal), "{reason:?}");
     assert!(matches!(alone, Confirm::Denied(_)), "{alone:?}");

@@ -17,7 +17,9 @@ use std::{sync::Arc, time::Duration};
 use final_amqp::Amqp;
 use final_core::{
     Message, MessageId,
-    broker::{BrokerError, Confirm, Delivery, Lane, Link, LinkState, Opened, Outgoing, Setup},
+    broker::{
+        Broker, BrokerError, Confirm, Delivery, Isolation, Link, LinkState, Opened, Outgoing, Setup,
+    },
 };
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties,
@@ -46,18 +48,13 @@ pub fn name(kind: &str) -> String {
 }
 
 pub fn setup(service: &str, topics: &[&str]) -> Setup {
-    Setup {
-        service: service.into(),
-        topics: topics.iter().map(|topic| Arc::from(*topic)).collect(),
-        concurrency: 32,
-        num_subscribers: 2,
-        confirm_window: 1000,
-        purge: false,
-    }
+    let mut setup = Setup::new(service, topics.iter().copied());
+    setup.num_subscribers = 2;
+    setup
 }
 
 pub async fn open(amqp: &Amqp, setup: Setup) -> Result<Opened, BrokerError> {
-    amqp.link(setup).await
+    amqp.open(setup).await
 }
 
 /// Opens a link that only publishes, and waits until it is ready.
@@ -102,14 +99,19 @@ impl Sender {
     }
 
     pub fn send(&self, message: Message) -> MessageId {
-        self.send_by(Lane::Shared, message)
+        self.send_by(Isolation::Shared, message)
     }
 
-    pub fn send_by(&self, lane: Lane, message: Message) -> MessageId {
+    pub fn send_by(&self, lane: Isolation, message: Message) -> MessageId {
         self.send_expiring(lane, message, None)
     }
 
-    pub fn send_expiring(&self, lane: Lane, message: Message, ttl: Option<Duration>) -> MessageId {
+    pub fn send_expiring(
+        &self,
+        lane: Isolation,
+        message: Message,
+        ttl: Option<Duration>,
+    ) -> MessageId {
         let id = message.id();
         let answer = self.answer.clone();
         let told = Box::new(move |confirm| drop(answer.send((id, confirm))));
@@ -119,7 +121,7 @@ impl Sender {
     }
 
     /// Sends one whose record is ours for so long only.
-    pub fn send_leased(&self, lane: Lane, message: Message, lease: Duration) -> MessageId {
+    pub fn send_leased(&self, lane: Isolation, message: Message, lease: Duration) -> MessageId {
         let id = message.id();
         let answer = self.answer.clone();
         let told = Box::new(move |confirm| drop(answer.send((id, confirm))));
@@ -134,7 +136,7 @@ impl Sender {
     }
 
     /// Sends one and waits for its confirm.
-    pub async fn confirm(&mut self, lane: Lane, message: Message) -> Confirm {
+    pub async fn confirm(&mut self, lane: Isolation, message: Message) -> Confirm {
         let id = self.send_by(lane, message);
         let (answered, confirm) = self.answer().await;
         assert_eq!(answered, id);

@@ -1,28 +1,31 @@
 //! The broker's answer to a message.
 
-/// What became of a message that was to be sent.
+/// The broker's answer to one message that was handed to it.
 ///
-/// Only [`Stored`](Self::Stored) is proof; everything else keeps the record.
+/// Only [`Stored`](Self::Stored) proves that the broker has the message. Every other answer keeps the
+/// record, except [`Expired`](Self::Expired).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Confirm {
-    /// At least one queue has it.
+    /// At least one queue has the message.
     Stored,
-    /// The broker took it but no queue wanted it. The topic is parked.
+    /// The broker took the message, and no queue is bound to its topic. The topic is parked.
     ///
-    /// AMQP reports this as an *ack* that follows a return, so the two must be told apart before
-    /// anybody believes the ack.
+    /// AMQP reports this as a return followed by an *ack*, so an ack alone does not prove
+    /// [`Stored`](Self::Stored).
     Unroutable,
-    /// The broker refused it (a nack): a queue is full, for example. Tried again, with backoff.
+    /// The broker refused the message (a nack): a queue is full, for example. It is sent again, with
+    /// backoff.
     Refused,
     /// The broker did not answer within its deadline. Due at once; the topic is parked.
     NoAnswer,
     /// The topic cannot be used now: its exchange is missing and may not be declared, or writing to
     /// it is not allowed. The topic is parked, with this reason.
     Denied(String),
-    /// The server closed the channel and any of the messages in flight may be the culprit. Each is
-    /// sent again [alone](super::Lane::Alone).
+    /// The server closed the channel, and any message in flight may be the cause. Each is sent again
+    /// [alone](super::Isolation::Alone).
     Suspect,
-    /// This very message made the server close the channel, or cannot be encoded. Counts towards
+    /// This message itself made the server close the channel, or it cannot be encoded. Counts towards
     /// `failed`.
     Faulty(String),
     /// The connection or channel was lost before an answer. Due at once.

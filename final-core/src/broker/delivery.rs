@@ -2,44 +2,19 @@
 
 use std::{fmt, sync::Arc};
 
+use super::Cause;
 use crate::Message;
 
 /// What the broker is to do with a delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Settlement {
-    /// Forget it: the handler is done.
+    /// Forget the message: the handler is done.
     Ack,
-    /// Give it to somebody, perhaps to us, again.
+    /// Deliver the message again, to this instance of the service or to another one.
     Requeue,
-    /// Publish it to the service's dead letters, and forget it once they have it.
-    DeadLetter(DeadLetter),
-}
-
-/// Why a message is put away.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadLetter {
-    /// What went wrong, at most [`MAX_REASON`](Self::MAX_REASON) bytes.
-    pub reason: String,
-    /// How often the handler was tried.
-    pub attempts: u32,
-}
-
-impl DeadLetter {
-    /// The longest reason that travels with a dead letter, in bytes.
-    pub const MAX_REASON: usize = 1024;
-
-    /// Makes one, cutting the reason to its limit at a character's border.
-    pub fn new(reason: impl Into<String>, attempts: u32) -> Self {
-        let mut reason = reason.into();
-        if reason.len() > Self::MAX_REASON {
-            let end = (0..=Self::MAX_REASON)
-                .rev()
-                .find(|at| reason.is_char_boundary(*at))
-                .unwrap_or(0);
-            reason.truncate(end);
-        }
-        Self { reason, attempts }
-    }
+    /// Put the message to the service's dead letters, and forget it once it is stored there.
+    DeadLetter(Cause),
 }
 
 /// Where a delivery's settlement goes: one incarnation of one consuming channel.
@@ -50,8 +25,8 @@ pub trait Settler: Send + Sync + 'static {
     fn settle(&self, tag: u64, settlement: Settlement);
 }
 
-/// A delivery in hand. Dropping it hands it back to the broker.
-#[must_use = "a dropped delivery is handed back to the broker"]
+/// A message that the bus has to settle. Dropping it gives it back to the broker: [`Settlement::Requeue`].
+#[must_use = "a dropped delivery goes back to the broker"]
 pub struct Delivery {
     content: Result<Message, String>,
     tag: u64,
@@ -59,7 +34,7 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Makes a delivery of a message, or of bytes that are none and the reason why.
+    /// Makes a delivery: of a message, or of the reason why the bytes cannot be read as one.
     pub fn new(content: Result<Message, String>, tag: u64, settler: Arc<dyn Settler>) -> Self {
         Self {
             content,
@@ -77,7 +52,7 @@ impl Delivery {
         self.content.as_ref().map_err(String::as_str)
     }
 
-    /// Settles it.
+    /// Settles the delivery.
     pub fn settle(mut self, settlement: Settlement) {
         if let Some(settler) = self.settler.take() {
             settler.settle(self.tag, settlement);

@@ -6,9 +6,11 @@ use futures::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 
 use super::{Delivery, Outgoing};
+use crate::Options;
 
 /// What a bus asks of its broker when it starts.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Setup {
     /// The service's name, checked.
     pub service: Arc<str>,
@@ -18,7 +20,7 @@ pub struct Setup {
     pub concurrency: usize,
     /// How many consumers to open.
     pub num_subscribers: usize,
-    /// How many messages are in flight at most, over all lanes.
+    /// How many messages are in flight at most, shared and alone together.
     pub confirm_window: usize,
     /// Whether to empty the service's queues before consuming.
     ///
@@ -26,8 +28,45 @@ pub struct Setup {
     pub purge: bool,
 }
 
+impl Setup {
+    /// What a bus with default [`Options`](crate::Options) asks for: for the tests of a broker, which
+    /// change fields as they need.
+    ///
+    /// ```
+    /// # use final_core::broker::Setup;
+    /// let mut setup = Setup::new("shop", ["order.placed"]);
+    /// setup.purge = true;
+    /// ```
+    pub fn new<T: Into<Arc<str>>>(
+        service: impl Into<Arc<str>>,
+        topics: impl IntoIterator<Item = T>,
+    ) -> Self {
+        Self::with_options(
+            service.into(),
+            topics.into_iter().map(Into::into).collect(),
+            &Options::default(),
+        )
+    }
+
+    pub(crate) fn with_options(
+        service: Arc<str>,
+        topics: Vec<Arc<str>>,
+        options: &Options,
+    ) -> Self {
+        Self {
+            service,
+            topics,
+            concurrency: options.concurrency,
+            num_subscribers: options.num_subscribers,
+            confirm_window: options.confirm_window,
+            purge: options.purge_on_startup,
+        }
+    }
+}
+
 /// Whether the broker takes messages now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LinkState {
     /// Not connected; the link keeps trying.
     Away,
@@ -40,11 +79,22 @@ pub enum LinkState {
 }
 
 /// What [`Broker::open`](super::Broker::open) gives.
+#[non_exhaustive]
 pub struct Opened {
     /// The link.
     pub link: Arc<dyn Link>,
     /// What the broker delivers. Holds no more than the link's prefetch.
     pub deliveries: mpsc::Receiver<Delivery>,
+}
+
+impl Opened {
+    /// Puts the two halves together.
+    ///
+    /// The channel of `deliveries` bounds what waits in memory. Without topics its sender is dropped at
+    /// once.
+    pub fn new(link: Arc<dyn Link>, deliveries: mpsc::Receiver<Delivery>) -> Self {
+        Self { link, deliveries }
+    }
 }
 
 impl fmt::Debug for Opened {
@@ -55,24 +105,26 @@ impl fmt::Debug for Opened {
 
 /// A broker connection that heals itself.
 ///
-/// Methods that end something are called in the order they stand here, each once. Each returns
-/// within its limit, whatever the broker does.
+/// A shutdown calls [`stop_consuming`](Self::stop_consuming), [`finish_consuming`](Self::finish_consuming)
+/// and [`close`](Self::close), in this order, each once. Each returns within its limit, whatever the
+/// broker does. A link that is dropped without them counts as lost: the broker delivers again what was
+/// not settled.
 pub trait Link: Send + Sync + 'static {
     /// Whether messages are taken now, and every change of that.
     fn state(&self) -> watch::Receiver<LinkState>;
 
     /// Takes a message to send. Never blocks: the bus hands over no more than `confirm_window`.
     ///
-    /// Whatever happens, the message is settled: by an answer, or by being dropped.
+    /// Every message gets exactly one confirm; dropping it confirms it as lost.
     fn send(&self, outgoing: Outgoing);
 
-    /// Stops taking deliveries and ends the stream of them; those in hand can still be settled.
+    /// Ends the stream of deliveries. Those already delivered can still be settled.
     fn stop_consuming(&self, limit: Duration) -> BoxFuture<'_, ()>;
 
-    /// Carries out the settlements of what was in hand, dead letters included, and hands back the
-    /// rest.
+    /// Carries out the settlements so far, dead letters included, and requeues every other delivery.
     fn finish_consuming(&self, limit: Duration) -> BoxFuture<'_, ()>;
 
-    /// Waits for the confirms of what was sent, and closes. What is left is settled as lost.
+    /// Waits for the confirms of what was sent, and closes. Messages without a confirm by then are
+    /// confirmed as lost.
     fn close(&self, limit: Duration) -> BoxFuture<'_, ()>;
 }

@@ -9,12 +9,13 @@ use std::{
 use super::Confirm;
 use crate::Message;
 
-/// Which way a message is sent.
+/// Whether other messages may be in flight beside a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lane {
-    /// With many others in flight.
+pub enum Isolation {
+    /// Many others may be in flight on the same channel.
     Shared,
-    /// On a channel where nothing else is in flight, so that a fault is its own.
+    /// Nothing else may be in flight on its channel: whatever goes wrong there is then this message's
+    /// fault. A broker that always knows which message was refused need not tell the two apart.
     Alone,
 }
 
@@ -46,13 +47,13 @@ impl Outgoing {
     pub(crate) fn new(
         message: Message,
         expires: Option<Instant>,
-        lane: Lane,
+        isolation: Isolation,
         ticket: Option<Box<dyn Ticket>>,
     ) -> Self {
         Self(Sending {
             message,
             expires,
-            lane,
+            isolation,
             ticket,
         })
     }
@@ -62,13 +63,13 @@ impl Outgoing {
     pub fn for_test(
         message: Message,
         ttl: Option<Duration>,
-        lane: Lane,
+        isolation: Isolation,
         answer: Option<Box<dyn FnOnce(Confirm) + Send>>,
     ) -> Self {
         let expires = ttl.map(|ttl| Instant::now() + ttl);
         let lease_end = Instant::now() + Duration::from_secs(3600);
         let ticket = |answer| Box::new(TestTicket { answer, lease_end }) as Box<dyn Ticket>;
-        Self::new(message, expires, lane, answer.map(ticket))
+        Self::new(message, expires, isolation, answer.map(ticket))
     }
 
     /// The same for a record that is ours for so long only.
@@ -76,12 +77,12 @@ impl Outgoing {
     pub fn for_test_leased(
         message: Message,
         lease: Duration,
-        lane: Lane,
+        isolation: Isolation,
         answer: Box<dyn FnOnce(Confirm) + Send>,
     ) -> Self {
         let lease_end = Instant::now() + lease;
         let ticket = Box::new(TestTicket { answer, lease_end });
-        Self::new(message, None, lane, Some(ticket))
+        Self::new(message, None, isolation, Some(ticket))
     }
 
     /// The message's topic.
@@ -94,9 +95,9 @@ impl Outgoing {
         self.0.message.shared_topic()
     }
 
-    /// Which way it is to be sent.
-    pub fn lane(&self) -> Lane {
-        self.0.lane
+    /// Whether other messages may be in flight beside it.
+    pub fn isolation(&self) -> Isolation {
+        self.0.isolation
     }
 
     /// Whether anybody waits for a confirm. False for `confirm(false)`: fire and forget.
@@ -133,7 +134,7 @@ impl fmt::Debug for Outgoing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Outgoing")
             .field(&self.0.message.id())
-            .field(&self.0.lane)
+            .field(&self.0.isolation)
             .finish()
     }
 }
@@ -144,7 +145,7 @@ impl fmt::Debug for Outgoing {
 pub struct Sending {
     message: Message,
     expires: Option<Instant>,
-    lane: Lane,
+    isolation: Isolation,
     ticket: Option<Box<dyn Ticket>>,
 }
 
@@ -190,7 +191,7 @@ impl fmt::Debug for Sending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Sending")
             .field(&self.message.id())
-            .field(&self.lane)
+            .field(&self.isolation)
             .finish()
     }
 }

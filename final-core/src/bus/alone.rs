@@ -16,10 +16,13 @@ use sqlx::Transaction;
 
 use super::{
     Inner,
-    write::{Open, ids, is_connection_lost},
+    write::{Open, is_connection_lost},
 };
 use crate::{
-    Error, OutboxDatabase, broker::Staged, database::Lone, relay::Reserved,
+    Error, OutboxDatabase,
+    broker::{Staged, Staging},
+    database::Lone,
+    relay::Reserved,
     runtime::finishing::Finishing,
 };
 
@@ -53,18 +56,10 @@ impl<DB: OutboxDatabase> Inner<DB> {
 
     /// Writes by one statement that commits by itself. False, and nothing is written, if it would not.
     async fn insert_on(&self, conn: &mut DB::Connection, staged: &Staged) -> Result<bool, Error> {
-        let staging = self.stages.then(|| self.broker.stage_alone(conn, staged));
-        let staged = std::slice::from_ref(staged);
-        if let Some(staging) = staging.flatten() {
-            let written = staging.await;
-            self.broker.committed();
-            return written.map_err(|error| match error {
-                Error::Database { source, .. } if is_connection_lost(&source) => {
-                    Error::CommitUnknown { ids: ids(staged) }
-                }
-                error => error,
-            });
+        if let Some(staging) = &self.staging {
+            return Self::stage_on(&**staging, conn, staged).await;
         }
+        let staged = std::slice::from_ref(staged);
         let relay = self.running().map(|running| Arc::clone(&running.relay));
         let reserved = relay
             .as_ref()
@@ -87,6 +82,22 @@ impl<DB: OutboxDatabase> Inner<DB> {
             }
             Err(error) => Err(self.outbox.explain(error, "writing messages to the outbox")),
         }
+    }
+
+    /// The same, straight into the broker's tables.
+    async fn stage_on(
+        staging: &dyn Staging<DB>,
+        conn: &mut DB::Connection,
+        staged: &Staged,
+    ) -> Result<bool, Error> {
+        let written = staging.stage_alone(conn, staged).await;
+        staging.committed();
+        written.map_err(|error| match error {
+            Error::Database { source, .. } if is_connection_lost(&source) => Error::CommitUnknown {
+                ids: vec![staged.message.id()],
+            },
+            error => error,
+        })
     }
 
     /// Writes on a connection of the bus's own pool, whose session no other code has changed.

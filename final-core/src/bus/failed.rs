@@ -1,4 +1,4 @@
-//! Records that can never be sent as they are: to be looked at, mended, and tried again.
+//! Records that can never be sent as they are: listed, and made pending again.
 
 use uuid::Uuid;
 

@@ -1,4 +1,11 @@
 //! The bus: the one thing a service holds.
+//!
+//! [`Bus`] and [`Stats`] are at the crate's root as well. Here are the futures that publishing returns, and
+//! the markers of [`TxBus`].
+//!
+//! Inside, a bus is the outbox's door, the broker, the options, and, from `start` on, the relay, the link
+//! and the subscriber. `tx` and `publish` stage a message, `policy` checks it, `write` and `alone` commit
+//! it; `start` and `stop` are the two ends of its life; `stats` and `failed` tell about the outbox.
 
 mod alone;
 mod failed;
@@ -32,7 +39,7 @@ pub use self::{
 };
 use crate::{
     Error, Options, OutboxDatabase,
-    broker::Broker,
+    broker::{Broker, Staging, StagingRequest},
     names::ServiceName,
     outbox::{Outbox, Table},
     runtime::crew::Crew,
@@ -48,7 +55,7 @@ pub type MySqlBus = Bus<sqlx::MySql>;
 #[cfg(feature = "sqlite")]
 pub type SqliteBus = Bus<sqlx::Sqlite>;
 
-/// Publishes a service's messages and brings it those of others.
+/// Publishes the messages of a service, and brings it the messages that it subscribes.
 ///
 /// Cheap to clone; all clones are the same bus. It works as the state of an axum service.
 ///
@@ -69,9 +76,9 @@ pub(crate) struct Inner<DB: OutboxDatabase> {
     name: String,
     options: Options,
     pub(crate) outbox: Arc<Outbox<DB>>,
-    broker: Arc<dyn Broker<DB>>,
-    /// Whether messages go straight into the broker's tables, and not through the outbox.
-    stages: bool,
+    broker: Arc<dyn Broker>,
+    /// Writes messages straight into the broker's tables, so that they need no outbox.
+    staging: Option<Arc<dyn Staging<DB>>>,
     phase: AtomicU8,
     /// Notified when a start has ended, with or without success.
     start_ended: Notify,
@@ -104,7 +111,7 @@ impl<DB: OutboxDatabase> Bus<DB> {
     ///
     /// `service` names the outbox table and the queue: `[a-z][a-z0-9_-]{0,39}`. A bad name is the
     /// error of [`start`](Self::start) and of every publish.
-    pub fn new(service: impl AsRef<str>, pool: Pool<DB>, broker: impl Broker<DB>) -> Self {
+    pub fn new(service: impl AsRef<str>, pool: Pool<DB>, broker: impl Broker) -> Self {
         Self::build(
             service.as_ref().to_owned(),
             pool,
@@ -130,10 +137,10 @@ impl<DB: OutboxDatabase> Bus<DB> {
         )
     }
 
-    fn build(name: String, pool: Pool<DB>, broker: Arc<dyn Broker<DB>>, options: Options) -> Self {
+    fn build(name: String, pool: Pool<DB>, broker: Arc<dyn Broker>, options: Options) -> Self {
         let crew = Crew::new();
         let inner = Inner {
-            stages: broker.lives_in(&pool),
+            staging: StagingRequest::ask(&pool, &*broker),
             outbox: Arc::new(Outbox::new(name.clone(), pool, options.lease)),
             name,
             broker,
@@ -187,7 +194,7 @@ impl<DB: OutboxDatabase> Bus<DB> {
         self.inner.broker.migrate().await
     }
 
-    /// The statements [`migrate`](Self::migrate) runs, as SQL text for those who run them by hand.
+    /// The statements [`migrate`](Self::migrate) runs, as SQL text to be run by hand.
     ///
     /// # Errors
     ///
@@ -200,7 +207,7 @@ impl<DB: OutboxDatabase> Bus<DB> {
     /// Tells the bus that a transaction with a [`publish_in`](Self::publish_in) has committed, so
     /// that its messages need not wait for the next scan.
     pub fn wake(&self) {
-        self.inner.broker.committed();
+        self.inner.tell_committed();
         if let Some(running) = self.inner.running() {
             running.relay.ring();
         }

@@ -1,4 +1,8 @@
-//! What can be said about a message when it is published, and the checks before its INSERT.
+//! The policy of a message (key, headers, time to live, delay, durability), and the checks before its
+//! INSERT.
+//!
+//! Input: a [`Draft`], as the caller built it. Output: a [`Staged`] message with an id, or the error that a
+//! database or broker would otherwise give later.
 
 use std::time::Duration;
 
@@ -18,7 +22,7 @@ const MAX_DELAY: Duration = Duration::from_secs(366 * 24 * 3600);
 /// The longest key, in bytes.
 const MAX_KEY: usize = 1024;
 
-/// What was said about a message, not yet checked.
+/// The policy of a message, not yet checked.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Policy {
     pub(crate) key: Option<String>,
@@ -131,8 +135,7 @@ impl Draft {
 /// Writes the setters that all publish builders have.
 macro_rules! policy_setters {
     ($draft:ident) => {
-        /// Sets the key: what the message is about, for those who want to tell messages apart by it.
-        /// At most 1,024 bytes.
+        /// Sets the key: what the message is about, an order number for example. At most 1,024 bytes.
         pub fn key(mut self, key: impl Into<String>) -> Self {
             self.$draft.policy.key = Some(key.into());
             self
@@ -146,7 +149,7 @@ macro_rules! policy_setters {
         }
 
         /// Sets how long the message may wait, counted from when it is due (its delay does not
-        /// count). What waited longer is not delivered. At most 49 days.
+        /// count). A message that waited longer is not delivered. At most 49 days.
         pub fn ttl(mut self, ttl: std::time::Duration) -> Self {
             self.$draft.policy.ttl = Some(ttl);
             self

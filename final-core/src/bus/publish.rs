@@ -1,4 +1,4 @@
-//! Publishing without a transaction of the caller's, or into one that is only borrowed.
+//! Publishing outside a transaction, or into one that is only borrowed.
 
 use std::{
     fmt,

@@ -1,4 +1,7 @@
 //! Starting a bus.
+//!
+//! Input: a router. In this order: options and routes are checked, the tables are migrated, the broker is
+//! opened, the tasks are hired. The result is [`Running`], which exists from then on.
 
 use std::{fmt, sync::Arc};
 
@@ -64,7 +67,7 @@ impl<DB: OutboxDatabase> Bus<DB> {
                 Err(Error::ShutDown)
             }
         });
-        // The task cannot be aborted before a shutdown, so this is a panic in it, already logged.
+        // The task is aborted only by a shutdown; otherwise this is a panic in it, which is logged already.
         task.await.unwrap_or(Err(Error::ShutDown))
     }
 }
@@ -77,14 +80,8 @@ impl<DB: OutboxDatabase> Inner<DB> {
         self.outbox.migrate().await?;
         self.outbox.located().await?;
 
-        let setup = Setup {
-            service: service.shared(),
-            topics: routes.keys().cloned().collect(),
-            concurrency: self.options.concurrency,
-            num_subscribers: self.options.num_subscribers,
-            confirm_window: self.options.confirm_window,
-            purge: self.options.purge_on_startup,
-        };
+        let topics = routes.keys().cloned().collect();
+        let setup = Setup::with_options(service.shared(), topics, &self.options);
         let opened = if setup.purge {
             self.purge(setup).await?
         } else {

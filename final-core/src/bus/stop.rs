@@ -1,4 +1,7 @@
 //! Shutting a bus down.
+//!
+//! The steps go the way of the data: no new deliveries, handlers, settlements, commits, confirms, acks,
+//! leases, connections. Each has a limit. The result names the first step that was cut short.
 
 use std::{
     sync::{Arc, atomic::Ordering},

@@ -1,13 +1,11 @@
 //! `bus.transaction`: a closure, its commit and its rollback.
 
-use std::{future::Future, sync::PoisonError};
+use std::{future::Future, sync::Arc};
 
 use sqlx::Transaction;
+use tokio::sync::Mutex;
 
-use super::{
-    Bus,
-    tx::{Home, TxBus},
-};
+use super::{Bus, TxBus};
 use crate::{Error, OutboxDatabase};
 
 impl<DB: OutboxDatabase> Bus<DB> {
@@ -38,9 +36,10 @@ impl<DB: OutboxDatabase> Bus<DB> {
         Fut: Future<Output = Result<T, E>> + Send,
         E: From<Error>,
     {
-        let home = Home::default();
-        let result = f(TxBus::new(&self.inner, tx, Some(Home::clone(&home)))).await;
-        let open = home.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (txbus, lent) = TxBus::lend(&self.inner, tx).await;
+        let result = f(txbus).await;
+        // `None` if the handle still exists: it was moved out of the closure.
+        let open = Arc::into_inner(lent).map(Mutex::into_inner);
         match (result, open) {
             (Ok(value), Some(open)) => {
                 self.inner.commit(open).await?;

@@ -1,14 +1,18 @@
 //! A transaction that can publish.
+//!
+//! [`TxBus`] has the caller's transaction and the messages staged for it. It ends in
+//! [`write`](super::write), by `commit`, or when the closure of [`Bus::transaction`] returns.
 
 use std::{
     fmt,
     future::{IntoFuture, Ready, ready},
     marker::PhantomData,
     ops::{Deref, DerefMut},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use sqlx::Transaction;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{
     Bus, Inner,
@@ -25,8 +29,16 @@ pub enum InClosure {}
 #[derive(Debug)]
 pub enum ByHand {}
 
-/// Where the closure's transaction goes back to when its handle is dropped.
-pub(super) type Home<DB> = Arc<Mutex<Option<Open<DB>>>>;
+/// A transaction that [`Bus::transaction`] has lent to its closure. When the closure's handle is dropped,
+/// `Bus::transaction` is the only owner again.
+pub(super) type Lent<DB> = Arc<Mutex<Open<DB>>>;
+
+/// The transaction of a handle.
+enum Held<DB: OutboxDatabase> {
+    Owned(Open<DB>),
+    /// Only this handle locks it.
+    Borrowed(OwnedMutexGuard<Open<DB>>),
+}
 
 /// The caller's transaction, and the messages that belong to it.
 ///
@@ -43,36 +55,24 @@ pub(super) type Home<DB> = Arc<Mutex<Option<Open<DB>>>>;
 /// ```
 pub struct TxBus<DB: OutboxDatabase, M = InClosure> {
     inner: Arc<Inner<DB>>,
-    /// `None` only while it is being dropped or ended.
-    open: Option<Open<DB>>,
-    home: Option<Home<DB>>,
+    tx: Held<DB>,
     mode: PhantomData<fn() -> M>,
 }
 
 impl<DB: OutboxDatabase> Bus<DB> {
-    /// Makes a transaction able to publish, for those who cannot use a closure.
+    /// Makes a transaction able to publish, where a closure cannot be used.
     ///
     /// End it with [`TxBus::commit`] or [`TxBus::rollback`]. Dropped, it is rolled back.
     pub fn with_tx(&self, tx: Transaction<'static, DB>) -> TxBus<DB, ByHand> {
-        TxBus::new(&self.inner, tx, None)
+        TxBus::new(&self.inner, Held::Owned(Open::new(tx)))
     }
 }
 
 impl<DB: OutboxDatabase, M> TxBus<DB, M> {
-    pub(super) fn new(
-        inner: &Arc<Inner<DB>>,
-        tx: Transaction<'static, DB>,
-        home: Option<Home<DB>>,
-    ) -> Self {
-        let open = Open {
-            tx,
-            staged: Vec::new(),
-            flushed: false,
-        };
+    fn new(inner: &Arc<Inner<DB>>, tx: Held<DB>) -> Self {
         Self {
             inner: Arc::clone(inner),
-            open: Some(open),
-            home,
+            tx,
             mode: PhantomData,
         }
     }
@@ -141,11 +141,30 @@ impl<DB: OutboxDatabase, M> TxBus<DB, M> {
         Ok(())
     }
 
-    fn open_mut(&mut self) -> &mut Open<DB> {
-        match &mut self.open {
-            Some(open) => open,
-            None => unreachable!("a TxBus is open until it is consumed"),
+    fn open(&self) -> &Open<DB> {
+        match &self.tx {
+            Held::Owned(open) => open,
+            Held::Borrowed(open) => open,
         }
+    }
+
+    fn open_mut(&mut self) -> &mut Open<DB> {
+        match &mut self.tx {
+            Held::Owned(open) => open,
+            Held::Borrowed(open) => open,
+        }
+    }
+}
+
+impl<DB: OutboxDatabase> TxBus<DB> {
+    /// A handle for a closure, and the transaction that it borrows.
+    pub(super) async fn lend(
+        inner: &Arc<Inner<DB>>,
+        tx: Transaction<'static, DB>,
+    ) -> (Self, Lent<DB>) {
+        let lent = Arc::new(Mutex::new(Open::new(tx)));
+        let borrowed = Held::Borrowed(Arc::clone(&lent).lock_owned().await);
+        (Self::new(inner, borrowed), lent)
     }
 }
 
@@ -161,10 +180,11 @@ impl<DB: OutboxDatabase> TxBus<DB, ByHand> {
     /// # Cancel safety
     ///
     /// Dropping the future after its first poll stops neither the commit nor the hand-over.
-    pub async fn commit(mut self) -> Result<(), Error> {
-        match self.open.take() {
-            Some(open) => self.inner.commit(open).await,
-            None => Err(Error::Escaped),
+    pub async fn commit(self) -> Result<(), Error> {
+        match self.tx {
+            Held::Owned(open) => self.inner.commit(open).await,
+            // Only a closure borrows, and its handle cannot be committed.
+            Held::Borrowed(_) => Err(Error::Escaped),
         }
     }
 
@@ -177,19 +197,11 @@ impl<DB: OutboxDatabase> TxBus<DB, ByHand> {
     /// # Cancel safety
     ///
     /// Dropping the future after its first poll does not stop the rollback.
-    pub async fn rollback(mut self) -> Result<(), Error> {
-        if let Some(open) = self.open.take() {
+    pub async fn rollback(self) -> Result<(), Error> {
+        if let Held::Owned(open) = self.tx {
             self.inner.roll_back(open.tx).await;
         }
         Ok(())
-    }
-}
-
-impl<DB: OutboxDatabase, M> Drop for TxBus<DB, M> {
-    fn drop(&mut self) {
-        if let (Some(home), Some(open)) = (self.home.take(), self.open.take()) {
-            *home.lock().unwrap_or_else(PoisonError::into_inner) = Some(open);
-        }
     }
 }
 
@@ -197,10 +209,7 @@ impl<DB: OutboxDatabase, M> Deref for TxBus<DB, M> {
     type Target = DB::Connection;
 
     fn deref(&self) -> &DB::Connection {
-        match &self.open {
-            Some(open) => &open.tx,
-            None => unreachable!("a TxBus is open until it is consumed"),
-        }
+        &self.open().tx
     }
 }
 
@@ -247,10 +256,9 @@ impl<DB: OutboxDatabase> IntoFuture for TxPublish<'_, DB> {
 
 impl<DB: OutboxDatabase, M> fmt::Debug for TxBus<DB, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let staged = self.open.as_ref().map(|open| open.staged.len());
         f.debug_struct("TxBus")
             .field("service", &self.inner.name)
-            .field("staged", &staged)
+            .field("staged", &self.open().staged.len())
             .finish_non_exhaustive()
     }
 }

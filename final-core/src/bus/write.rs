@@ -9,7 +9,6 @@
 
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
 use sqlx::Transaction;
 
 use super::Inner;
@@ -28,6 +27,16 @@ pub(crate) struct Open<DB: OutboxDatabase> {
     /// Whether messages were written by an early flush. They are not leased, so only a scan sends them: only
     /// the table knows whether the COMMIT committed them.
     pub(crate) flushed: bool,
+}
+
+impl<DB: OutboxDatabase> Open<DB> {
+    pub(super) fn new(tx: Transaction<'static, DB>) -> Self {
+        Self {
+            tx,
+            staged: Vec::new(),
+            flushed: false,
+        }
+    }
 }
 
 impl<DB: OutboxDatabase> Inner<DB> {
@@ -93,7 +102,7 @@ impl<DB: OutboxDatabase> Inner<DB> {
             return Err(self.unknown(relay, &staged, &error));
         }
         pass(Failpoint::AfterCommit);
-        self.broker.committed();
+        self.tell_committed();
         if let Some(relay) = relay {
             relay.hand_over(reserved);
             if flushed {
@@ -115,29 +124,21 @@ impl<DB: OutboxDatabase> Inner<DB> {
         }
     }
 
-    /// Writes messages into a transaction that is committed right after.
+    /// Writes messages into a transaction: into the broker's tables if they are in this database, else into
+    /// the outbox. With a relay, slots are reserved for what it can send right after the COMMIT.
     async fn write<'a>(
         &self,
         conn: &mut DB::Connection,
         relay: Option<&Relay<DB>>,
         staged: &'a [Staged],
     ) -> Result<Reserved<'a>, Error> {
-        if let Some(staging) = self.stage(conn, staged) {
-            staging.await?;
+        if let Some(staging) = &self.staging {
+            staging.stage(conn, staged).await?;
             return Ok(Reserved::none(&[]));
         }
         let reserved = relay.map_or_else(|| Reserved::none(staged), |relay| relay.reserve(staged));
         self.outbox.insert(conn, &reserved.records).await?;
         Ok(reserved)
-    }
-
-    /// Writes messages straight into the broker's tables, if they are in this database.
-    fn stage<'a>(
-        &'a self,
-        conn: &'a mut DB::Connection,
-        staged: &'a [Staged],
-    ) -> Option<BoxFuture<'a, Result<(), Error>>> {
-        self.stages.then(|| self.broker.stage(conn, staged))?
     }
 
     /// Writes messages into a transaction whose COMMIT this bus does not see, so they are not leased.
@@ -146,11 +147,14 @@ impl<DB: OutboxDatabase> Inner<DB> {
         conn: &mut DB::Connection,
         staged: &[Staged],
     ) -> Result<(), Error> {
-        if let Some(staging) = self.stage(conn, staged) {
-            return staging.await;
+        self.write(conn, None, staged).await.map(drop)
+    }
+
+    /// Tells the broker that messages in its tables may have been committed.
+    pub(super) fn tell_committed(&self) {
+        if let Some(staging) = &self.staging {
+            staging.committed();
         }
-        let records = Reserved::none(staged).records;
-        self.outbox.insert(conn, &records).await
     }
 
     /// The error of a COMMIT without an answer. The messages may be committed, so the relay looks them up in
@@ -175,7 +179,7 @@ impl<DB: OutboxDatabase> Inner<DB> {
     }
 }
 
-pub(super) fn ids(staged: &[Staged]) -> Vec<MessageId> {
+fn ids(staged: &[Staged]) -> Vec<MessageId> {
     staged.iter().map(|staged| staged.message.id()).collect()
 }
 

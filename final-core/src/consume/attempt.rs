@@ -8,7 +8,7 @@ use std::panic::AssertUnwindSafe;
 use futures::FutureExt;
 
 use crate::{
-    BoxError, Message, Outcome, broker::DeadLetter, handler::Permanent, router::Route,
+    BoxError, Message, Outcome, broker::Cause, handler::Permanent, router::Route,
     runtime::crew::panic_text,
 };
 
@@ -16,7 +16,7 @@ use crate::{
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Attempted {
     pub(super) outcome: Outcome,
-    /// Why it is not done; empty if it is. At most [`DeadLetter::MAX_REASON`] bytes, except for a panic.
+    /// Why it is not done; empty if it is. At most [`Cause::MAX_REASON`] bytes, except for a panic.
     pub(super) reason: String,
 }
 
@@ -81,14 +81,14 @@ fn reason(error: &AnyError) -> String {
             text.push_str(": ");
         }
         text.push_str(&level);
-        if text.len() > DeadLetter::MAX_REASON {
+        if text.len() > Cause::MAX_REASON {
             break;
         }
     }
     if text.is_empty() {
         text.push_str("an error without a text");
     }
-    DeadLetter::new(text, 0).reason
+    Cause::new(text, 0).reason
 }
 
 #[cfg(test)]
@@ -171,7 +171,7 @@ mod tests {
         let attempted = run(long).await;
 
         assert_eq!(attempted.outcome, Outcome::Retry);
-        assert_eq!(attempted.reason.len(), DeadLetter::MAX_REASON);
+        assert_eq!(attempted.reason.len(), Cause::MAX_REASON);
     }
 
     #[tokio::test]

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     Options,
-    broker::{DeadLetter, Delivery},
+    broker::{Cause, Delivery},
     router::Routes,
     runtime::backoff::Backoff,
     runtime::crew::Hands,
@@ -144,7 +144,7 @@ impl Subscriber {
         let message = match delivery.message() {
             Ok(message) => message,
             Err(reason) => {
-                let why = DeadLetter::new(reason, 0);
+                let why = Cause::new(reason, 0);
                 context.dead_letter(delivery, why);
                 return None;
             }
@@ -157,7 +157,7 @@ impl Subscriber {
                 Ruling::DeadLetter => {
                     let (topic, service) = (message.topic(), &context.service);
                     let reason = format!("service {service:?} has no handler for topic {topic:?}");
-                    context.dead_letter(delivery, DeadLetter::new(reason, 0));
+                    context.dead_letter(delivery, Cause::new(reason, 0));
                 }
             }
             return None;

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Outcome,
-    broker::{DeadLetter, Delivery, Settlement},
+    broker::{Cause, Delivery, Settlement},
     failpoint::{Failpoint, pass},
     router::Route,
 };
@@ -42,7 +42,7 @@ pub(super) struct SubscriberContext {
 ///
 /// ```text
 ///   attempt ─ Done ────────────────────────▶ Ack
-///    ▲   │ └─ Reject, or no retry left ────▶ DeadLetter
+///    ▲   │ └─ Reject, or no retry left ────▶ Cause
 ///    │   │ Retry: the slot is free for others
 ///    │   ▼
 ///   pause, then wait for a slot ─ stop ────▶ Requeue
@@ -71,7 +71,7 @@ pub(super) async fn work(
             Outcome::Reject => None,
         };
         let Some(pause) = pause else {
-            return context.dead_letter(delivery, DeadLetter::new(reason, number));
+            return context.dead_letter(delivery, Cause::new(reason, number));
         };
         tracing::debug!(
             target: "final::consume",
@@ -133,7 +133,7 @@ impl SubscriberContext {
         }
     }
 
-    pub(super) fn dead_letter(&self, delivery: Delivery, why: DeadLetter) {
+    pub(super) fn dead_letter(&self, delivery: Delivery, why: Cause) {
         let message = delivery.message().ok();
         tracing::warn!(
             target: "final::consume",

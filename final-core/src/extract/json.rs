@@ -12,7 +12,7 @@ use crate::{
 /// is published.
 ///
 /// ```
-/// use final_core::{Bytes, IntoPayload, Json};
+/// use final_core::{Bytes, Json, payload::IntoPayload};
 ///
 /// async fn on_click(Json(position): Json<(u32, u32)>) {
 ///     println!("{position:?}");

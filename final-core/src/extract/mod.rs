@@ -56,7 +56,7 @@ use crate::{HandlerError, Message};
 /// # let _: final_core::Router = final_core::Router::new().route("count", count);
 /// ```
 ///
-/// One that needs the service's state asks for it: `impl<S: Sync> FromMessage<S> for Customer where
+/// An extractor that needs the service's state asks for it: `impl<S: Sync> FromMessage<S> for Customer where
 /// Database: FromRef<S>`, and takes it with [`FromRef`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be taken from a message",

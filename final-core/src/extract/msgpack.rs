@@ -60,22 +60,24 @@ fn check(bytes: &[u8]) -> Result<(), &'static str> {
     }
 }
 
+const TOO_SHORT: &str = "it ends too early";
+
 /// Steps over values.
 struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
     /// Steps over a scalar, or into an array or map, and tells how many values lie inside.
     fn value(&mut self) -> Result<u64, &'static str> {
-        let marker = self.number(1)?;
+        let marker = self.byte()?;
         match marker {
-            0x80..=0x8f => return Ok(2 * (marker & 0x0f)),
-            0x90..=0x9f => return Ok(marker & 0x0f),
+            0x80..=0x8f => return Ok(2 * u64::from(marker & 0x0f)),
+            0x90..=0x9f => return Ok((marker & 0x0f).into()),
             0xdc | 0xdd => return self.number(2 << (marker - 0xdc)),
             0xde | 0xdf => return Ok(2 * self.number(2 << (marker - 0xde))?),
             // Small numbers, nil, false, true.
             0x00..=0x7f | 0xc0 | 0xc2 | 0xc3 | 0xe0..=0xff => {}
             // Short text.
-            0xa0..=0xbf => self.skip(marker & 0x1f)?,
+            0xa0..=0xbf => self.skip((marker & 0x1f).into())?,
             0xc1 => return Err("it contains the byte 0xc1, which is reserved"),
             // Bytes, extensions (with one byte for their type), longer text: a length comes first.
             0xc4..=0xc6 => self.skip_counted(1 << (marker - 0xc4), 0)?,
@@ -87,7 +89,6 @@ impl Reader<'_> {
             0xd0..=0xd3 => self.skip(1 << (marker - 0xd0))?,
             // Extensions of a fixed length.
             0xd4..=0xd8 => self.skip(1 + (1 << (marker - 0xd4)))?,
-            _ => unreachable!("a byte"),
         }
         Ok(0)
     }
@@ -108,9 +109,15 @@ impl Reader<'_> {
         self.take(count).map(drop)
     }
 
+    fn byte(&mut self) -> Result<u8, &'static str> {
+        let (&byte, rest) = self.0.split_first().ok_or(TOO_SHORT)?;
+        self.0 = rest;
+        Ok(byte)
+    }
+
     fn take(&mut self, count: u64) -> Result<&[u8], &'static str> {
         let count = usize::try_from(count).unwrap_or(usize::MAX);
-        let (taken, rest) = self.0.split_at_checked(count).ok_or("it ends too early")?;
+        let (taken, rest) = self.0.split_at_checked(count).ok_or(TOO_SHORT)?;
         self.0 = rest;
         Ok(taken)
     }

@@ -9,7 +9,7 @@ use crate::{FromMessage, HandlerError, Message};
 ///
 /// Types with two forms are read in both: an `IpAddr` from text, as `publish` writes it, and from the
 /// bytes that earlier releases wrote; a `Uuid` from 16 bytes, and from text. What `publish` does not take is
-/// told at [`IntoPayload`](crate::IntoPayload).
+/// told at [`IntoPayload`](crate::payload::IntoPayload).
 ///
 /// A payload that is not msgpack, or not a `T`, is a permanent failure that tells why: the message
 /// goes to the dead letters at once. So does one nested deeper than 128 levels.

@@ -46,8 +46,8 @@ fn without_value(text: &str) -> String {
     let Some(quote) = text.find(['"', '`']) else {
         return text.to_owned();
     };
-    // What follows the last one is ours; the value itself may contain the words, too. Where nothing is
-    // expected ("there are no fields") the only ones are in the value.
+    // The value may contain the words as well, so only the text behind the last of them is serde's own.
+    // Where serde expects nothing ("there are no fields"), all of them are in the value.
     let rest = text.rfind(", expected ").filter(|&at| at > quote);
     let rest = rest.filter(|_| !text.contains(", there are no "));
     let rest = rest.map_or("", |at| &text[at..]);

@@ -6,7 +6,7 @@ use futures::FutureExt;
 use serde::{Deserialize, Serialize, de::DeserializeOwned, de::IgnoredAny};
 
 use super::check_error;
-use crate::{FromMessage, IntoPayload, Json, Message, Payload};
+use crate::{FromMessage, Json, Message, Payload, payload::IntoPayload};
 
 /// Recursive through every form of enum, which is where depth is easily not counted.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use crate::{BoxError, Permanent};
+use crate::{BoxError, handler::Permanent};
 
-/// The error of a handler: any error, and whether a retry may mend it.
+/// The error of a handler: any error, and whether a retry may help.
 ///
 /// Every error that can be boxed becomes one with `?`: those of the standard library, of `thiserror`
 /// and `anyhow`, boxed ones, and plain text. Such a failure is retried. Say
-/// [`permanent`](Self::permanent) where trying again is useless; the message is then put away at once.
+/// [`permanent`](Self::permanent) where trying again is useless; the message is then dead-lettered at once.
 ///
 /// ```
 /// use final_core::{HandlerError, Payload};
@@ -36,7 +36,7 @@ pub struct HandlerError {
 }
 
 impl HandlerError {
-    /// A failure that no retry can mend.
+    /// A failure that no retry can repair.
     pub fn permanent(error: impl Into<BoxError>) -> Self {
         Self {
             source: bare(error.into()),
@@ -52,7 +52,7 @@ impl HandlerError {
         }
     }
 
-    /// Whether no retry can mend it.
+    /// Whether no retry can repair it.
     pub fn is_permanent(&self) -> bool {
         self.permanent
     }

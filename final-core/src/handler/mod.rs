@@ -1,4 +1,8 @@
 //! Handlers: async functions that take what they need from a message.
+//!
+//! [`Handler`] is what a router takes; [`IntoOutcome`] is what a handler may return; [`HandlerError`] and
+//! [`Permanent`] say whether a failure is retried. [`SubscribeFn`], [`Subscribed`] and [`SubscribedTopic`]
+//! are what [`#[subscribe]`](macro@crate::subscribe) makes of a function.
 
 mod error;
 mod outcome;
@@ -58,7 +62,7 @@ pub trait Handler<M, S>: Clone + Send + Sync + Sized + 'static {
     }
 }
 
-/// Implements what is said of functions with these arguments.
+/// Implements `Handler` and `SubscribeFn` for functions with these arguments.
 macro_rules! impl_handler {
     ($($arg:ident),*) => {
         // Each argument is named like its type, and a function without arguments needs no message.

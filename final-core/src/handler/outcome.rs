@@ -1,4 +1,4 @@
-//! What a handler, or the layers around it, made of a message.
+//! The result of one attempt, and the types that can be turned into it.
 
 use std::{error::Error as StdError, fmt};
 
@@ -9,22 +9,23 @@ use crate::{BoxError, HandlerError};
 /// An `Err` of the service means the same as [`Retry`](Self::Retry), with a reason; an `Err` that is
 /// [`Permanent`] means the same as [`Reject`](Self::Reject).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Outcome {
     /// Done: the broker may forget the message.
     Done,
-    /// Failed: try again, and put it away when the retries are used up.
+    /// Failed: try again, and dead-letter the message when the retries are used up.
     Retry,
-    /// Failed for good: put it away now.
+    /// Failed for good: dead-letter the message now.
     Reject,
 }
 
-/// A failure that no retry can mend, as layers see it.
+/// A failure that no retry can repair, as layers see it.
 ///
 /// Handlers say [`HandlerError::permanent`]; between layers, where every error is a [`BoxError`], such
 /// a failure is one of this type, or has one among its sources.
 ///
 /// ```
-/// use final_core::{BoxError, Permanent};
+/// use final_core::{BoxError, handler::Permanent};
 ///
 /// let error: BoxError = Permanent("no such customer".into()).into();
 ///
@@ -40,7 +41,7 @@ impl Permanent {
     /// Layers that wrap errors in their own therefore do not turn a permanent failure into one that
     /// is retried, as long as they keep it as their `source`.
     pub fn is_in(error: &(dyn StdError + 'static)) -> bool {
-        // Nobody nests deeper on purpose, and an error that causes itself must not hang the bus.
+        // Sources are not nested deeper on purpose, and an error that is its own source must not hang the bus.
         const DEEPEST: usize = 32;
         std::iter::successors(Some(error), |&error| error.source())
             .take(DEEPEST)
@@ -64,7 +65,7 @@ impl StdError for Permanent {
 /// [`Into<HandlerError>`](HandlerError), which every error is.
 ///
 /// ```
-/// use final_core::{IntoOutcome, Outcome};
+/// use final_core::{Outcome, handler::IntoOutcome};
 ///
 /// assert_eq!(().into_outcome()?, Outcome::Done);
 /// assert_eq!(Ok::<_, std::io::Error>(Outcome::Reject).into_outcome()?, Outcome::Reject);

@@ -10,13 +10,13 @@ use std::{
 use futures::future::BoxFuture;
 use tower::Service;
 
-use crate::{BoxError, Handler, Message, Outcome};
+use crate::{BoxError, Message, Outcome, handler::Handler};
 
 /// A [`Handler`] with its state, as a [`Service`] of messages; made by [`Handler::with_state`].
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-/// use final_core::{Handler, Message, Outcome, State};
+/// use final_core::{Message, Outcome, State, handler::Handler};
 /// use tower::ServiceExt;
 ///
 /// async fn greet(State(greeting): State<String>) {

@@ -1,8 +1,8 @@
 //! What `#[subscribe]` makes of a function, so that the router finds its topic.
 //!
-//! The function stays a function: called directly, in a unit test for example, it gives a future of
-//! what it returned before. Only that this future is a [`Subscribed`], whose first parameter is a
-//! type that carries the topic, and which the router can read off the function's type.
+//! The function stays a function: called directly, in a unit test for example, it returns a future with
+//! the same output as before. This future is a [`Subscribed`], whose first parameter is a type that
+//! carries the topic. So the router finds the topic in the type of the function.
 
 use std::{
     fmt,

@@ -9,10 +9,10 @@ use std::{
     sync::Arc,
 };
 
-use crate::{Message, broker::DeadLetter, runtime::crew::panic_text};
+use crate::{Message, broker::Cause, runtime::crew::panic_text};
 
 type ErrorHook = Arc<dyn Fn(&sqlx::Error) + Send + Sync>;
-type HandlerHook = Arc<dyn Fn(&Message, &DeadLetter) + Send + Sync>;
+type HandlerHook = Arc<dyn Fn(&Message, &Cause) + Send + Sync>;
 
 /// The service's functions. Each is called in the task that has failed, so it must be quick.
 #[derive(Clone, Default)]
@@ -35,7 +35,7 @@ impl Hooks {
         }
     }
 
-    pub(crate) fn handler(&self, message: &Message, why: &DeadLetter) {
+    pub(crate) fn handler(&self, message: &Message, why: &Cause) {
         if let Some(hook) = &self.on_handler {
             call(|| hook(message, why));
         }

@@ -45,14 +45,13 @@ use self::{
     tuning::Tuning,
 };
 pub use self::{
-    tables::{
-        backlog::LogBacklog,
-        dead_letters::{Letter, LetterFilter},
-        sequence::NumbersWentBack,
-    },
-    tuning::Start,
+    tables::{backlog::LogBacklog, sequence::NumbersWentBack},
+    tuning::StartFrom,
 };
-use crate::broker::{Broker, BrokerError, BrokerErrorKind, Opened, Setup, Staged};
+use crate::broker::{
+    Broker, BrokerError, BrokerErrorKind, DeadLetter, DeadLetterFilter, DeadLetters, Opened, Setup,
+    Staged, Staging, StagingRequest,
+};
 use crate::{Error, OutboxDatabase};
 
 /// The service's own database as its broker: durable, and nothing else to run.
@@ -134,8 +133,8 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
     pub async fn dead_letters(
         &self,
         service: impl AsRef<str>,
-        filter: impl Borrow<LetterFilter>,
-    ) -> Result<Vec<Letter>, Error> {
+        filter: impl Borrow<DeadLetterFilter>,
+    ) -> Result<Vec<DeadLetter>, Error> {
         let filter = filter.borrow();
         let most = u32::try_from(filter.at_most().min(1_000)).unwrap_or(1_000);
         self.log
@@ -157,7 +156,7 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
     pub async fn replay(
         &self,
         service: impl AsRef<str>,
-        filter: impl Borrow<LetterFilter>,
+        filter: impl Borrow<DeadLetterFilter>,
     ) -> Result<u64, Error> {
         let doing = "putting dead letters back";
         let replayed = self.log.replay(service.as_ref(), filter.borrow()).await;
@@ -189,7 +188,7 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
     pub async fn discard(
         &self,
         service: impl AsRef<str>,
-        filter: impl Borrow<LetterFilter>,
+        filter: impl Borrow<DeadLetterFilter>,
     ) -> Result<u64, Error> {
         self.log
             .discard(service.as_ref(), filter.borrow())
@@ -217,7 +216,7 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
     }
 }
 
-impl<DB: OutboxDatabase> Broker<DB> for SqlBroker<DB> {
+impl<DB: OutboxDatabase> Broker for SqlBroker<DB> {
     fn open(&self, setup: Setup) -> BoxFuture<'_, Result<Opened, BrokerError>> {
         Box::pin(async move {
             self.tuning.check()?;
@@ -248,12 +247,8 @@ impl<DB: OutboxDatabase> Broker<DB> for SqlBroker<DB> {
             // Room for everything that can be in flight, and for a page that was read for it.
             let (sender, deliveries) = mpsc::channel(self.tuning.prefetch + 1_000);
             let link = Arc::new(SqlLink::start(member, setup.confirm_window, sender));
-            Ok(Opened { link, deliveries })
+            Ok(Opened::new(link, deliveries))
         })
-    }
-
-    fn lives_in(&self, pool: &Pool<DB>) -> bool {
-        *DB::place(pool) == *self.place
     }
 
     fn migrate(&self) -> BoxFuture<'_, Result<(), Error>> {
@@ -269,34 +264,69 @@ impl<DB: OutboxDatabase> Broker<DB> for SqlBroker<DB> {
         Log::<DB>::script()
     }
 
+    fn staging(&self, request: &mut StagingRequest<'_>) {
+        request.answer(|pool: &Pool<DB>| {
+            let is_here = *DB::place(pool) == *self.place;
+            is_here.then(|| Arc::new(self.clone()) as Arc<dyn Staging<DB>>)
+        });
+    }
+}
+
+impl<DB: OutboxDatabase> Staging<DB> for SqlBroker<DB> {
     fn stage<'a>(
         &'a self,
         conn: &'a mut DB::Connection,
         messages: &'a [Staged],
-    ) -> Option<BoxFuture<'a, Result<(), Error>>> {
-        Some(Box::pin(async move {
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
             self.log.append(conn, messages).await?;
             messages.iter().for_each(|staged| self.wake_for(staged));
             Ok(())
-        }))
+        })
     }
 
     fn stage_alone<'a>(
         &'a self,
         conn: &'a mut DB::Connection,
         message: &'a Staged,
-    ) -> Option<BoxFuture<'a, Result<bool, Error>>> {
-        Some(Box::pin(async move {
+    ) -> BoxFuture<'a, Result<bool, Error>> {
+        Box::pin(async move {
             let written = self.log.append_alone(conn, message).await?;
             if written {
                 self.wake_for(message);
             }
             Ok(written)
-        }))
+        })
     }
 
     fn committed(&self) {
         self.wakeups.committed();
+    }
+}
+
+impl<DB: OutboxDatabase> DeadLetters for SqlBroker<DB> {
+    fn list<'a>(
+        &'a self,
+        service: &'a str,
+        filter: &'a DeadLetterFilter,
+    ) -> BoxFuture<'a, Result<Vec<DeadLetter>, Error>> {
+        Box::pin(self.dead_letters(service, filter))
+    }
+
+    fn replay<'a>(
+        &'a self,
+        service: &'a str,
+        filter: &'a DeadLetterFilter,
+    ) -> BoxFuture<'a, Result<u64, Error>> {
+        Box::pin(Self::replay(self, service, filter))
+    }
+
+    fn discard<'a>(
+        &'a self,
+        service: &'a str,
+        filter: &'a DeadLetterFilter,
+    ) -> BoxFuture<'a, Result<u64, Error>> {
+        Box::pin(Self::discard(self, service, filter))
     }
 }
 

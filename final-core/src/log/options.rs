@@ -4,14 +4,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{SqlBroker, tuning::Start};
-use crate::{Message, OutboxDatabase, broker::DeadLetter};
+use super::{SqlBroker, tuning::StartFrom};
+use crate::{Message, OutboxDatabase, broker::Cause};
 
 impl<DB: OutboxDatabase> SqlBroker<DB> {
     /// Sets where a service starts with a topic that it subscribes for the first time.
     ///
-    /// Defaults to [`Start::New`].
-    pub fn start_from(mut self, start: Start) -> Self {
+    /// Defaults to [`StartFrom::New`].
+    pub fn start_from(mut self, start: StartFrom) -> Self {
         self.tuning.start = start;
         self
     }
@@ -99,7 +99,7 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
     /// Sets a function to be called when a message goes to the dead letters.
     pub fn on_handler_error(
         mut self,
-        hook: impl Fn(&Message, &DeadLetter) + Send + Sync + 'static,
+        hook: impl Fn(&Message, &Cause) + Send + Sync + 'static,
     ) -> Self {
         self.hooks.on_handler = Some(Arc::new(hook));
         self

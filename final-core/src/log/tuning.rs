@@ -9,7 +9,7 @@ use crate::broker::{BrokerError, BrokerErrorKind};
 
 /// Where a group starts with a topic that it subscribes for the first time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Start {
+pub enum StartFrom {
     /// With messages that are published from then on. If no group has ever subscribed the topic, its messages
     /// wait, and the group gets those as well. RabbitMQ behind an outbox does the same.
     #[default]
@@ -23,7 +23,7 @@ pub enum Start {
 /// How a log behaves.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tuning {
-    pub(crate) start: Start,
+    pub(crate) start: StartFrom,
     pub(crate) key_order: bool,
     pub(crate) commit_after: usize,
     pub(crate) commit_within: Duration,
@@ -36,7 +36,7 @@ pub(crate) struct Tuning {
 impl Default for Tuning {
     fn default() -> Self {
         Self {
-            start: Start::New,
+            start: StartFrom::New,
             key_order: false,
             commit_after: 1_000,
             commit_within: Duration::from_millis(100),

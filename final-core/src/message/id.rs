@@ -6,13 +6,14 @@ use uuid::Uuid;
 
 /// Identifies a message from its publication to its last repeat: a UUID, version 7.
 ///
-/// Delivery is at least once, so a handler can be given the same message twice. It then has the same
-/// id, which is what to be idempotent by. No two messages have the same id.
+/// Delivery is at least once, so a handler can receive the same message twice. Both have the same id, so
+/// an idempotent handler compares ids. No two messages have the same id.
 ///
-/// A message of another system has the id its producer gave it: see [`foreign`](Self::foreign). A producer
-/// that gives none leaves nothing by which the broker's repeat of a message can be told from an equal
-/// message. Such a message has an id of ours, and [`Message::is_identified`](crate::Message::is_identified) is false:
-/// the id is the same while the process that made it lives, and another one in another process.
+/// A message of another system has the id that its producer gave it: see [`foreign`](Self::foreign). If
+/// the producer gave none, a repeat of the message cannot be told from another message that is equal.
+/// Such a message gets an id from this process, and
+/// [`Message::is_identified`](crate::Message::is_identified) is false: the id is the same while the process
+/// lives, and another one in another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageId(pub Uuid);
 

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 pub use self::{headers::Headers, id::MessageId};
 
-/// What travels: an id, a topic, a payload, and what is said about them.
+/// What travels: an id, a topic, a payload, and a key and headers that describe them.
 ///
 /// Cloning is cheap: the parts are shared.
 #[derive(Clone, Debug)]
@@ -106,7 +106,7 @@ impl Message {
         self
     }
 
-    /// Replaces the id by one that is not its producer's, for brokers.
+    /// Replaces the id by one that the producer did not give, for brokers.
     pub fn with_id_of_ours(mut self, id: MessageId) -> Self {
         let parts = Arc::make_mut(&mut self.parts);
         (parts.id, parts.is_identified) = (id, false);
@@ -157,14 +157,14 @@ impl Message {
         self.parts.id
     }
 
-    /// Whether the id is its producer's. Always so for messages that a bus published.
+    /// Whether the producer gave the id. Always so for messages that a bus published.
     ///
-    /// Where it is not, another process that is given the message makes another id for it.
+    /// If it did not, another process that receives the message makes another id for it.
     pub fn is_identified(&self) -> bool {
         self.parts.is_identified
     }
 
-    /// What tells it apart from others however often it comes: its id, or what it says.
+    /// What is the same each time the message comes: its id, or its content if it has no id of its own.
     pub(crate) fn identity(&self) -> MessageId {
         if self.parts.is_identified {
             return self.id();
@@ -228,15 +228,16 @@ impl Message {
         self.attempt
     }
 
-    /// Rough size in memory, in bytes: what the way out charges against its budget.
+    /// Rough size in memory, in bytes: what the window of the relay counts.
     pub(crate) fn weight(&self) -> usize {
         const FIXED: usize = 512;
         self.parts.payload.len() + self.parts.headers.bytes() + FIXED
     }
 }
 
-/// A message on its way into the outbox, with what only the way out needs to know.
+/// A message on its way into the outbox or a broker's tables, with what only the way out needs to know.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Staged {
     /// What to publish.
     pub message: Message,

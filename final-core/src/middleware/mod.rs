@@ -13,7 +13,7 @@
 //!     .route("order.placed", send_receipt)
 //!     .layer(ConcurrencyLimitLayer::new(8))
 //!     .layer(TimeoutLayer::new(Duration::from_secs(10))) // includes the wait for one of the eight
-//!     .layer(TraceLayer::new()); // sees what became of it, a timeout too
+//!     .layer(TraceLayer::new()); // sees how the attempt ended, a timeout too
 //! # let _ = router;
 //! ```
 //!

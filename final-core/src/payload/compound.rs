@@ -10,17 +10,17 @@ use serde::{
     },
 };
 
-use super::{place::Place, serializer::Value};
+use super::{context::Context, serializer::Value};
 
 /// The values of a sequence or tuple.
 pub(super) struct Elements<C> {
     inner: C,
-    place: Place,
+    context: Context,
 }
 
 impl<C> Elements<C> {
-    pub(super) fn new(inner: C, place: Place) -> Self {
-        Self { inner, place }
+    pub(super) fn new(inner: C, context: Context) -> Self {
+        Self { inner, context }
     }
 }
 
@@ -32,7 +32,7 @@ macro_rules! elements {
 
             #[inline]
             fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
-                self.inner.$method(&Value::new(value, self.place))
+                self.inner.$method(&Value::new(value, self.context))
             }
 
             #[inline]
@@ -53,7 +53,7 @@ elements! {
 /// The fields of a struct.
 pub(super) struct Fields<C> {
     inner: C,
-    place: Place,
+    context: Context,
     /// The name of the type, until the first field has been seen.
     first: Option<&'static str>,
     /// The name of the field that is the tag.
@@ -61,10 +61,10 @@ pub(super) struct Fields<C> {
 }
 
 impl<C> Fields<C> {
-    pub(super) fn new(inner: C, place: Place, first: Option<&'static str>) -> Self {
+    pub(super) fn new(inner: C, context: Context, first: Option<&'static str>) -> Self {
         Self {
             inner,
-            place,
+            context,
             first,
             tag: None,
         }
@@ -80,7 +80,7 @@ impl<C> Fields<C> {
             if is_tag::<T>() {
                 self.tag = Some(key);
                 // A struct that writes its own name as a tag is read without a buffer.
-                self.place.buffered |= !reads_as(value, name);
+                self.context.buffered |= !reads_as(value, name);
             }
         } else if self.tag == Some(key) {
             return Err(twice(key));
@@ -102,7 +102,7 @@ macro_rules! fields {
                 value: &T,
             ) -> Result<(), C::Error> {
                 self.look::<T, C::Error>(key, value)?;
-                let written = self.inner.serialize_field(key, &Value::new(value, self.place));
+                let written = self.inner.serialize_field(key, &Value::new(value, self.context));
                 written.map_err(|error| named(key, &error))
             }
 
@@ -123,7 +123,7 @@ fields! { SerializeStruct SerializeStructVariant }
 /// The entries of a map, or of a struct with `flatten`.
 pub(super) struct Entries<C> {
     inner: C,
-    place: Place,
+    context: Context,
     is_first: bool,
     /// Its keys so far, where several values may give keys to it.
     keys: Option<HashSet<String>>,
@@ -131,10 +131,10 @@ pub(super) struct Entries<C> {
 
 impl<C> Entries<C> {
     /// `merged` if its length is not known: so does `flatten` begin a map.
-    pub(super) fn new(inner: C, place: Place, merged: bool) -> Self {
+    pub(super) fn new(inner: C, context: Context, merged: bool) -> Self {
         Self {
             inner,
-            place,
+            context,
             is_first: true,
             keys: merged.then(HashSet::new),
         }
@@ -151,17 +151,17 @@ impl<C> Entries<C> {
         Ok(())
     }
 
-    /// The place of a value that is written by code at `caller`.
-    fn place(&self, caller: &Location<'_>) -> Place {
+    /// The context of a value that is written by code at `caller`.
+    fn context(&self, caller: &Location<'_>) -> Context {
         // What is flattened comes by way of serde, and goes into its buffer; a field of the struct
         // itself comes from the derived code, and is read directly.
         let flattened = self.keys.is_some() && {
             let file = caller.file();
             file.contains("serde") && file.ends_with(SERDE_FILE)
         };
-        Place {
-            buffered: self.place.buffered || flattened,
-            ..self.place
+        Context {
+            buffered: self.context.buffered || flattened,
+            ..self.context
         }
     }
 }
@@ -173,14 +173,14 @@ impl<C: SerializeMap> SerializeMap for Entries<C> {
     #[track_caller]
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), C::Error> {
         self.look(key)?;
-        let place = self.place(Location::caller()).key();
-        self.inner.serialize_key(&Value::new(key, place))
+        let context = self.context(Location::caller()).key();
+        self.inner.serialize_key(&Value::new(key, context))
     }
 
     #[track_caller]
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
-        let place = self.place(Location::caller());
-        self.inner.serialize_value(&Value::new(value, place))
+        let context = self.context(Location::caller());
+        self.inner.serialize_value(&Value::new(value, context))
     }
 
     #[track_caller]
@@ -191,14 +191,14 @@ impl<C: SerializeMap> SerializeMap for Entries<C> {
     {
         if self.is_first && is_tag::<K>() && is_tag::<V>() {
             // The content of a tag, which may bring a key of the same name.
-            self.place.buffered = true;
+            self.context.buffered = true;
             self.keys.get_or_insert_default();
         }
         self.look(key)?;
-        let place = self.place(Location::caller());
+        let context = self.context(Location::caller());
         let written = self
             .inner
-            .serialize_entry(&Value::new(key, place.key()), &Value::new(value, place));
+            .serialize_entry(&Value::new(key, context.key()), &Value::new(value, context));
         written.map_err(|error| match text(key) {
             Some(key) => named(&key, &error),
             None => error,

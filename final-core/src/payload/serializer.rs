@@ -1,4 +1,4 @@
-//! A serializer around another one, which keeps to what the reader can give back.
+//! A serializer around another one, which refuses what the reader could not read back.
 
 use std::cell::Cell;
 
@@ -8,10 +8,10 @@ use uuid::Uuid;
 use super::{
     binary::{Binary, Expected},
     compound::{Elements, Entries, Fields},
-    place::Place,
+    context::Context,
 };
 
-/// Passes everything on to `inner`, except what would not come back.
+/// Passes everything on to `inner`, except values that could not be read back.
 ///
 /// Serde's derive keeps the content of `tag`, `untagged` and `flatten` in a buffer, and that buffer is
 /// always human-readable ([serde#2172]). So every value is written human-readable, in msgpack too.
@@ -20,20 +20,20 @@ use super::{
 pub(super) struct Checked<'a, S> {
     inner: S,
     value: &'a dyn Binary,
-    place: Place,
+    context: Context,
     /// A value asked for its form, so it has two.
     asked: Cell<bool>,
 }
 
-/// A value, with the place where it is written.
+/// A value, with the context where it is written.
 pub(super) struct Value<'a, T: ?Sized> {
     value: &'a T,
-    place: Place,
+    context: Context,
 }
 
 impl<'a, T: ?Sized> Value<'a, T> {
-    pub(super) fn new(value: &'a T, place: Place) -> Self {
-        Self { value, place }
+    pub(super) fn new(value: &'a T, context: Context) -> Self {
+        Self { value, context }
     }
 }
 
@@ -43,7 +43,7 @@ impl<T: Serialize + ?Sized> Serialize for Value<'_, T> {
         self.value.serialize(Checked {
             inner,
             value: self,
-            place: self.place,
+            context: self.context,
             asked: Cell::new(false),
         })
     }
@@ -58,7 +58,7 @@ impl<T: Serialize + ?Sized> Binary for Value<'_, T> {
 impl<S: Serializer> Checked<'_, S> {
     /// The buffer of serde cannot hold such a number, whatever the format.
     fn check_wide(&self) -> Result<(), S::Error> {
-        if self.place.buffered {
+        if self.context.buffered {
             return Err(S::Error::custom(
                 "serde cannot read an i128 or u128 inside of `tag` or `flatten`: publish it as text, \
                  with `#[serde(with = …)]`",
@@ -69,7 +69,7 @@ impl<S: Serializer> Checked<'_, S> {
 
     /// JSON has text for keys only, and the buffer of serde does not read a number from text.
     fn check_key(&self) -> Result<(), S::Error> {
-        if self.place.key && self.place.json && self.place.buffered {
+        if self.context.key && self.context.json && self.context.buffered {
             return Err(S::Error::custom(
                 "serde cannot read keys that are no text from JSON inside of `tag` or `flatten`: \
                  publish msgpack, or make the keys text",
@@ -80,7 +80,7 @@ impl<S: Serializer> Checked<'_, S> {
 
     /// JSON has no word for them, and `null` is not read as a number.
     fn check_float(&self, is_finite: bool) -> Result<(), S::Error> {
-        if self.place.json && !is_finite {
+        if self.context.json && !is_finite {
             return Err(S::Error::custom(
                 "JSON has no NaN and no infinity: publish msgpack, or an `Option` that is `None`",
             ));
@@ -155,7 +155,7 @@ impl<S: Serializer> Serializer for Checked<'_, S> {
     fn serialize_str(self, value: &str) -> Result<S::Ok, S::Error> {
         // What looks like one and has another binary form is read as text.
         if self.asked.get()
-            && !self.place.json
+            && !self.context.json
             && let Ok(id) = Uuid::try_parse(value)
             && self.value.is_binary(id.as_bytes())
         {
@@ -176,11 +176,11 @@ impl<S: Serializer> Serializer for Checked<'_, S> {
 
     #[inline]
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
-        let place = Place {
+        let context = Context {
             some: true,
-            ..self.place
+            ..self.context
         };
-        self.inner.serialize_some(&Value::new(value, place))
+        self.inner.serialize_some(&Value::new(value, context))
     }
 
     #[inline]
@@ -191,7 +191,7 @@ impl<S: Serializer> Serializer for Checked<'_, S> {
     /// Msgpack has `[]` for it, which an untagged enum does not read; every reader takes nil. Inside
     /// of `Some` nil would be `None`.
     fn serialize_unit_struct(self, name: &'static str) -> Result<S::Ok, S::Error> {
-        if self.place.some {
+        if self.context.some {
             self.inner.serialize_unit_struct(name)
         } else {
             self.inner.serialize_unit()
@@ -214,7 +214,7 @@ impl<S: Serializer> Serializer for Checked<'_, S> {
         name: &'static str,
         value: &T,
     ) -> Result<S::Ok, S::Error> {
-        let value = Value::new(value, self.place);
+        let value = Value::new(value, self.context);
         self.inner.serialize_newtype_struct(name, &value)
     }
 
@@ -226,7 +226,7 @@ impl<S: Serializer> Serializer for Checked<'_, S> {
         variant: &'static str,
         value: &T,
     ) -> Result<S::Ok, S::Error> {
-        let value = Value::new(value, self.place.inside::<S::Error>(1)?);
+        let value = Value::new(value, self.context.inside::<S::Error>(1)?);
         let written = self
             .inner
             .serialize_newtype_variant(name, index, variant, &value);
@@ -235,14 +235,14 @@ impl<S: Serializer> Serializer for Checked<'_, S> {
 
     #[inline]
     fn serialize_seq(self, len: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
-        let place = self.place.inside_of(len)?;
-        Ok(Elements::new(self.inner.serialize_seq(len)?, place))
+        let context = self.context.inside_of(len)?;
+        Ok(Elements::new(self.inner.serialize_seq(len)?, context))
     }
 
     #[inline]
     fn serialize_tuple(self, len: usize) -> Result<Self::SerializeTuple, S::Error> {
-        let place = self.place.inside_of(Some(len))?;
-        Ok(Elements::new(self.inner.serialize_tuple(len)?, place))
+        let context = self.context.inside_of(Some(len))?;
+        Ok(Elements::new(self.inner.serialize_tuple(len)?, context))
     }
 
     #[inline]
@@ -251,9 +251,9 @@ impl<S: Serializer> Serializer for Checked<'_, S> {
         name: &'static str,
         len: usize,
     ) -> Result<Self::SerializeTupleStruct, S::Error> {
-        let place = self.place.inside_of(Some(len))?;
+        let context = self.context.inside_of(Some(len))?;
         let inner = self.inner.serialize_tuple_struct(name, len)?;
-        Ok(Elements::new(inner, place))
+        Ok(Elements::new(inner, context))
     }
 
     #[inline]
@@ -264,18 +264,18 @@ impl<S: Serializer> Serializer for Checked<'_, S> {
         variant: &'static str,
         len: usize,
     ) -> Result<Self::SerializeTupleVariant, S::Error> {
-        let place = self.place.inside(1)?.inside_of(Some(len))?;
+        let context = self.context.inside(1)?.inside_of(Some(len))?;
         let inner = self
             .inner
             .serialize_tuple_variant(name, index, variant, len)?;
-        Ok(Elements::new(inner, place))
+        Ok(Elements::new(inner, context))
     }
 
     #[inline]
     fn serialize_map(self, len: Option<usize>) -> Result<Self::SerializeMap, S::Error> {
-        let place = self.place.inside_of(len)?;
+        let context = self.context.inside_of(len)?;
         let inner = self.inner.serialize_map(len)?;
-        Ok(Entries::new(inner, place, len.is_none()))
+        Ok(Entries::new(inner, context, len.is_none()))
     }
 
     #[inline]
@@ -284,9 +284,9 @@ impl<S: Serializer> Serializer for Checked<'_, S> {
         name: &'static str,
         len: usize,
     ) -> Result<Self::SerializeStruct, S::Error> {
-        let place = self.place.inside_of(Some(len))?;
+        let context = self.context.inside_of(Some(len))?;
         let inner = self.inner.serialize_struct(name, len)?;
-        Ok(Fields::new(inner, place, Some(name)))
+        Ok(Fields::new(inner, context, Some(name)))
     }
 
     #[inline]
@@ -297,10 +297,10 @@ impl<S: Serializer> Serializer for Checked<'_, S> {
         variant: &'static str,
         len: usize,
     ) -> Result<Self::SerializeStructVariant, S::Error> {
-        let place = self.place.inside(1)?.inside_of(Some(len))?;
+        let context = self.context.inside(1)?.inside_of(Some(len))?;
         let inner = self
             .inner
             .serialize_struct_variant(name, index, variant, len)?;
-        Ok(Fields::new(inner, place, None))
+        Ok(Fields::new(inner, context, None))
     }
 }

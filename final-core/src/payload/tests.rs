@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use self::forms::in_every_form;
-use crate::{FromMessage, IntoPayload, Json, Message, Payload};
+use crate::{FromMessage, Json, Message, Payload, payload::IntoPayload};
 
 /// What the caller of `publish`, or the handler, gets.
 type Answer<T> = Result<T, String>;

@@ -29,7 +29,7 @@ use super::{
 use crate::outbox::PutBack;
 use crate::{
     OutboxDatabase,
-    broker::{Confirm, Lane},
+    broker::{Confirm, Isolation},
     failpoint::{Failpoint, pass},
     runtime::backoff::Backoff,
 };
@@ -97,7 +97,7 @@ impl SortedAnswers {
                 Confirm::Expired => sorted.expired.push(record),
                 Confirm::Lost => sorted.lost.push(record),
                 Confirm::LeaseOver => drop(record),
-                Confirm::Suspect => relay.send(record, Lane::Alone),
+                Confirm::Suspect => relay.send(record, Isolation::Alone),
                 Confirm::Unroutable => {
                     sorted.park(relay, record, "no queue is bound to the topic".into())
                 }

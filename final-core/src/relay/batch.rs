@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     Message, MessageId, OutboxDatabase,
-    broker::Lane,
+    broker::Isolation,
     database::DbResult,
     outbox::{Claimed, Record},
 };
@@ -254,9 +254,9 @@ pub(super) fn send_claimed<DB: OutboxDatabase>(
     flying.probe = probe;
     // A message that has closed a channel before gets a channel for itself.
     let lane = if probe || record.faults > 0 {
-        Lane::Alone
+        Isolation::Alone
     } else {
-        Lane::Shared
+        Isolation::Shared
     };
     relay.send(flying, lane);
     None

@@ -31,7 +31,7 @@ use uuid::Uuid;
 use super::{claims::OpenClaim, window::Slot};
 use crate::{
     Message,
-    broker::{Confirm, Lane, Outgoing, Ticket},
+    broker::{Confirm, Isolation, Outgoing, Ticket},
     lock::lock,
 };
 
@@ -215,7 +215,7 @@ impl FlightRecord {
     }
 
     /// The message for the broker, with this record as its ticket.
-    pub(crate) fn into_outgoing(mut self: Box<Self>, lane: Lane) -> Outgoing {
+    pub(crate) fn into_outgoing(mut self: Box<Self>, lane: Isolation) -> Outgoing {
         self.slot.sent_again();
         self.lease.answered.store(false, Ordering::Relaxed);
         let (message, expires) = (self.message.clone(), self.expires);

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     OutboxDatabase,
-    broker::{Confirm, Lane, Outgoing, Staged, Ticket},
+    broker::{Confirm, Isolation, Outgoing, Staged, Ticket},
     outbox::NewRecord,
 };
 
@@ -98,7 +98,7 @@ impl<DB: OutboxDatabase> Relay<DB> {
                     let message = record.message.clone();
                     if let Some(record) = self.flight.enter(message, slot, lease_end, expires, None)
                     {
-                        self.send(record, Lane::Shared);
+                        self.send(record, Isolation::Shared);
                     }
                 }
                 // The topic was opened between INSERT and COMMIT, and the release that followed could not
@@ -131,7 +131,7 @@ impl<DB: OutboxDatabase> Relay<DB> {
         self.gate.send(Outgoing::new(
             staged.message,
             expires,
-            Lane::Shared,
+            Isolation::Shared,
             Some(ticket),
         ));
         true

@@ -58,7 +58,7 @@ use self::{
 pub(crate) use self::{counters::Counters, hand_over::Reserved};
 use crate::{
     Options, OutboxDatabase,
-    broker::{Lane, Link},
+    broker::{Isolation, Link},
     names::ServiceName,
     outbox::Outbox,
     runtime::{bell::Bell, crew::Crew},
@@ -144,7 +144,7 @@ impl<DB: OutboxDatabase> Relay<DB> {
     }
 
     /// Gives a record in flight to the broker.
-    fn send(&self, record: Box<FlightRecord>, lane: Lane) {
+    fn send(&self, record: Box<FlightRecord>, lane: Isolation) {
         self.gate.send(record.into_outgoing(lane));
     }
 

@@ -1,11 +1,14 @@
-//! From entries to routes: what is wrong with them, told all at once.
+//! From entries to routes.
+//!
+//! Input: topics with their handlers, as they were added. Output: the routes by topic, or one text with all
+//! problems: topics that cannot be subscribed, and topics with several handlers.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Entry, Routes};
 use crate::names;
 
-/// Builds the routes, or tells everything that is wrong with them.
+/// Builds the routes, or returns all problems together.
 pub(super) fn routes(entries: &[Entry<()>]) -> Result<Routes, String> {
     let problems: Vec<String> = unusable(entries).chain(taken_twice(entries)).collect();
     if !problems.is_empty() {

@@ -1,4 +1,7 @@
 //! The router: which handler, within which layers, takes which topic.
+//!
+//! A [`Router`] collects topics with their handlers and layers. `Bus::start` gives the routes their state,
+//! checks all of them, and finds the [`Route`] of each message by its topic.
 
 mod finish;
 mod route;
@@ -10,11 +13,12 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use tower::{Layer, Service};
+use tower::{Layer, Service, ServiceExt};
 
 pub use self::route::Route;
 use crate::{
-    BoxError, Error, Handler, HandlerService, Message, Outcome, SubscribeFn, SubscribedTopic,
+    BoxError, Error, Message, Outcome,
+    handler::{Handler, HandlerService, IntoOutcome, SubscribeFn, SubscribedTopic},
     middleware::catch_panic::CatchPanic,
 };
 
@@ -105,7 +109,7 @@ impl<S: Send + Sync + 'static> Router<S> {
         H: Handler<M, S>,
         M: 'static,
     {
-        self.add(topic.into(), type_name::<H>(), handler)
+        self.add_handler(topic.into(), type_name::<H>(), handler)
     }
 
     /// Adds a handler that knows its topic, from [`#[subscribe]`](macro@crate::subscribe).
@@ -116,23 +120,66 @@ impl<S: Send + Sync + 'static> Router<S> {
         H: SubscribeFn<M> + Handler<M, S>,
         M: 'static,
     {
-        self.add(H::Topic::TOPIC.to_owned(), H::Topic::NAME, handler)
+        self.add_handler(H::Topic::TOPIC.to_owned(), H::Topic::NAME, handler)
     }
 
-    fn add<H, M>(mut self, topic: String, name: &'static str, handler: H) -> Self
+    /// Adds a tower service that takes the messages of a topic.
+    ///
+    /// For handlers that are services already: a proxy that passes messages on, for example. The service
+    /// is treated like a handler: it may return everything that a handler may, its errors are retried, and
+    /// its panics are caught. It is cloned for every message, and does not see the router's state.
+    ///
+    /// ```
+    /// use final_core::{Message, Router};
+    /// use tower::{ServiceBuilder, service_fn};
+    ///
+    /// let forward = service_fn(|message: Message| async move {
+    ///     println!("{}: {} bytes", message.topic(), message.payload().len());
+    ///     Ok::<_, std::io::Error>(())
+    /// });
+    /// let forward = ServiceBuilder::new().concurrency_limit(4).service(forward);
+    ///
+    /// let router: Router = Router::new().route_service("order.placed", forward);
+    /// # let _ = router;
+    /// ```
+    pub fn route_service<T>(self, topic: impl Into<String>, service: T) -> Self
+    where
+        T: Service<Message> + Clone + Send + Sync + 'static,
+        T::Response: IntoOutcome + 'static,
+        T::Error: Into<BoxError> + 'static,
+        T::Future: Send + 'static,
+    {
+        let service = service
+            .map_err(Into::<BoxError>::into)
+            .map_result(|result: Result<T::Response, BoxError>| result?.into_outcome());
+        self.add(topic.into(), type_name::<T>(), move |_| {
+            Route::new(CatchPanic::new(service.clone()))
+        })
+    }
+
+    fn add_handler<H, M>(self, topic: String, name: &'static str, handler: H) -> Self
     where
         H: Handler<M, S>,
         M: 'static,
     {
+        self.add(topic, name, move |state| {
+            let service = HandlerService::new(handler.clone(), Arc::clone(state));
+            // Caught here, so that the layers see a handler's panic as a failure.
+            Route::new(CatchPanic::new(service))
+        })
+    }
+
+    fn add(
+        mut self,
+        topic: String,
+        handler: &'static str,
+        build: impl Fn(&Arc<S>) -> Route + Send + Sync + 'static,
+    ) -> Self {
         self.finished.take();
         self.entries.push(Entry {
             topic,
-            handler: name,
-            build: Box::new(move |state| {
-                let service = HandlerService::new(handler.clone(), Arc::clone(state));
-                // Caught here, so that the layers see a handler's panic as a failure.
-                Route::new(CatchPanic::new(service))
-            }),
+            handler,
+            build: Box::new(build),
         });
         self
     }
@@ -289,7 +336,7 @@ impl Router<()> {
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-    /// use final_core::{Message, Outcome, Permanent, Router};
+    /// use final_core::{Message, Outcome, Router, handler::Permanent};
     ///
     /// let router = Router::new().route("order.cancelled", async || "no such order".parse::<i64>().map(drop));
     ///
@@ -301,9 +348,9 @@ impl Router<()> {
     ///
     /// # Errors
     ///
-    /// The handler's, or a layer's: the bus retries it, unless it [is `Permanent`](crate::Permanent::is_in).
-    /// Besides, [`Error::InvalidRouter`] where `Bus::start` would refuse the router, and an error that
-    /// tells that no route has the topic.
+    /// The handler's, or a layer's: the bus retries it, unless it [is `Permanent`](crate::handler::Permanent::is_in).
+    /// Also [`Error::InvalidRouter`] where `Bus::start` would refuse the router, and an error if no route
+    /// has the topic.
     pub async fn dispatch(&self, message: Message) -> Result<Outcome, BoxError> {
         let routes = self
             .finished

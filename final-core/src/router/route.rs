@@ -28,7 +28,7 @@ impl Route {
 
     /// Runs one attempt: every layer and the handler, once. A panic is an error like others.
     pub(crate) async fn attempt(&self, message: Message) -> Result<Outcome, BoxError> {
-        // The handler's panics are caught inside; these are those of layers.
+        // The handler's panics are caught inside; this catches the panics of layers.
         CatchPanic::new(self.clone()).oneshot(message).await
     }
 }

@@ -1,8 +1,8 @@
 //! What handlers may take, and what becomes of a message that does not have it.
 
 use final_core::{
-    Attempt, Bytes, FromMessage, HandlerError, Headers, IntoPayload, Json, Key, Message, MessageId,
-    Outcome, Payload, Permanent, Router, Topic,
+    Attempt, Bytes, FromMessage, HandlerError, Headers, Json, Key, Message, MessageId, Outcome,
+    Payload, Router, Topic, handler::Permanent, payload::IntoPayload,
 };
 
 use crate::{Order, empty, message};

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use final_core::{BoxError, HandlerError, Message, Outcome, Permanent, Router, State};
+use final_core::{BoxError, HandlerError, Message, Outcome, Router, State, handler::Permanent};
 use tower::{
     Layer, Service, ServiceBuilder,
     limit::{ConcurrencyLimitLayer, GlobalConcurrencyLimitLayer},

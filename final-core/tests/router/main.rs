@@ -13,13 +13,14 @@ mod orders;
 mod panics;
 mod refused;
 mod results;
+mod services;
 mod spans;
 mod state;
 mod subscribed;
 
 use std::sync::{Arc, Mutex};
 
-use final_core::{IntoPayload, Message};
+use final_core::{Message, payload::IntoPayload};
 
 /// A message with a msgpack payload.
 fn message<T: serde::Serialize>(topic: &str, payload: &T) -> Message {

@@ -1,6 +1,6 @@
 //! What a router refuses, and what it looks like from outside.
 
-use final_core::{Error, Handler, HandlerError, Router};
+use final_core::{Error, HandlerError, Router, handler::Handler};
 
 use crate::{Log, empty, nothing, orders};
 

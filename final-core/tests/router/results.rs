@@ -2,7 +2,10 @@
 
 use std::{error::Error as StdError, fmt, io};
 
-use final_core::{BoxError, HandlerError, IntoOutcome, Outcome, Payload, Permanent, Router};
+use final_core::{
+    BoxError, HandlerError, Outcome, Payload, Router,
+    handler::{IntoOutcome, Permanent},
+};
 
 use crate::message;
 

@@ -40,7 +40,7 @@ crate::suite!(
 /// A router with one route.
 fn router<D: Database, T: Transport, H, M>(house: &House<D, T>, name: &str, handler: H) -> Router
 where
-    H: final_core::Handler<M, ()>,
+    H: final_core::handler::Handler<M, ()>,
     M: 'static,
 {
     Router::new().route(house.topic(name), handler)

@@ -8,14 +8,14 @@ use std::{
     time::Duration,
 };
 
-use final_core::{Bus, MemoryBroker, NumbersWentBack, Router, SqlBroker, broker::Broker};
+use final_core::{Bus, MemoryBroker, Router, SqlBroker, broker::Broker, log::NumbersWentBack};
 use final_tests::eventually;
-use sqlx::{AssertSqlSafe, Executor, PgPool, Postgres, postgres::PgConnectOptions};
+use sqlx::{AssertSqlSafe, Executor, PgPool, postgres::PgConnectOptions};
 
 use crate::house::SOON;
 
 /// Handles one message. Where there is an outbox, the message goes through a claim.
-async fn works(pool: &PgPool, broker: impl Broker<Postgres> + Clone) {
+async fn works(pool: &PgPool, broker: impl Broker + Clone) {
     let before = Bus::new("shop", pool.clone(), broker.clone());
     let bus = Bus::new("shop", pool.clone(), broker);
     let router = Router::new().route("placed", |number: final_core::Payload<i64>| {

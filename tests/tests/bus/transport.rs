@@ -6,7 +6,10 @@ use std::{
 };
 
 use final_amqp::Amqp;
-use final_core::{Bus, LetterFilter, MemoryBroker, MessageId, SqlBroker};
+use final_core::{
+    Bus, MemoryBroker, MessageId, SqlBroker,
+    broker::{DeadLetter, DeadLetterFilter},
+};
 use final_tests::{Proxy, Vhost, eventually};
 use sqlx::Pool;
 
@@ -71,17 +74,7 @@ impl Transport for Memory {
         })
         .await;
         let letters = self.0.dead_letters(service);
-        letters
-            .iter()
-            .map(|letter| Dead {
-                id: letter.message.id(),
-                topic: letter.topic().to_owned(),
-                reason: letter.reason.clone(),
-                attempts: letter.attempts,
-                tenant: letter.message.headers().get("tenant").map(str::to_owned),
-                payload: letter.message.payload().to_vec(),
-            })
-            .collect()
+        letters.into_iter().map(Dead::from).collect()
     }
 }
 
@@ -142,6 +135,20 @@ impl Transport for Rabbit {
     }
 }
 
+impl From<DeadLetter> for Dead {
+    fn from(letter: DeadLetter) -> Self {
+        let message = letter.message.expect("a message");
+        Self {
+            id: letter.id,
+            topic: letter.topic,
+            reason: letter.reason,
+            attempts: letter.attempts,
+            tenant: message.headers().get("tenant").map(str::to_owned),
+            payload: message.payload().to_vec(),
+        }
+    }
+}
+
 /// The log, in the database of the first bus. Other buses reach it from their own database.
 #[derive(Clone)]
 pub struct Log(Arc<OnceLock<Box<dyn LogOf>>>);
@@ -154,19 +161,9 @@ trait LogOf: Any + Send + Sync {
 impl<D: Database> LogOf for SqlBroker<D> {
     fn letters<'a>(&'a self, service: &'a str) -> futures::future::BoxFuture<'a, Vec<Dead>> {
         Box::pin(async move {
-            let letters = self.dead_letters(service, &LetterFilter::all()).await;
-            let dead = |letter: final_core::Letter| {
-                let message = letter.message.expect("a message");
-                Dead {
-                    id: letter.id,
-                    topic: letter.topic,
-                    reason: letter.reason,
-                    attempts: letter.attempts,
-                    tenant: message.headers().get("tenant").map(str::to_owned),
-                    payload: message.payload().to_vec(),
-                }
-            };
-            letters.expect("letters").into_iter().map(dead).collect()
+            let letters = self.dead_letters(service, &DeadLetterFilter::all()).await;
+            let letters = letters.expect("letters").into_iter();
+            letters.map(Dead::from).collect()
         })
     }
 }

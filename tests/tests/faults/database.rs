@@ -135,7 +135,7 @@ macro_rules! silent_database {
                 tokio::join!(
                     bus.stats(),
                     bus.failed(10),
-                    bus.retry_failed(final_core::RetryFailed::All),
+                    bus.retry_failed(final_core::bus::RetryFailed::All),
                     bus.migrate(),
                 )
             };

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use final_core::{Bus, HandlerError, LetterFilter, PgBus, Router, SqlBroker};
+use final_core::{Bus, HandlerError, PgBus, Router, SqlBroker, broker::DeadLetterFilter};
 use final_tests::{Postgres, eventually, servers::Setup};
 use sqlx::{AssertSqlSafe, PgPool};
 
@@ -136,7 +136,7 @@ async fn dead_letters_that_were_put_back_or_thrown_away_stay_so_after_a_crash() 
     })
     .await;
     bus.shutdown().await.expect("a shutdown");
-    let one = LetterFilter::all().limit(1);
+    let one = DeadLetterFilter::all().limit(1);
 
     keep_from_flushing(&pool).await.expect("a lazy server");
     let back = broker(&pool).replay("mail", &one).await;

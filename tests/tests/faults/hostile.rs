@@ -6,7 +6,7 @@ use std::{
 };
 
 use final_amqp::Amqp;
-use final_core::{Bus, Message, Options, Payload, PgBus, Router, broker::DeadLetter};
+use final_core::{Bus, Message, Options, Payload, PgBus, Router, broker::Cause};
 use final_tests::{
     RawProducer, RawProperties, Taken, Vhost, eventually,
     raw::{long, short},
@@ -406,7 +406,7 @@ async fn what_no_handler_can_take_is_dead_lettered_with_a_bounded_reason() {
     for dead in victim.dead(sent).await {
         let reason = dead.header("x-final-reason").expect("a reason");
         assert!(
-            !reason.is_empty() && reason.len() <= DeadLetter::MAX_REASON,
+            !reason.is_empty() && reason.len() <= Cause::MAX_REASON,
             "{reason}"
         );
     }

@@ -10,7 +10,8 @@ use std::{
 
 use final_amqp::Amqp;
 use final_core::{
-    BoxError, Bus, Payload, PgBus, Router, SqlBroker, Start,
+    BoxError, Bus, Payload, PgBus, Router, SqlBroker,
+    log::StartFrom,
     middleware::{CatchPanicLayer, TraceLayer},
 };
 use lapin::types::{AMQPValue, FieldTable};
@@ -91,7 +92,7 @@ pub(crate) async fn consume(size: Size) -> Result<f64> {
 /// The database is the broker.
 pub(crate) async fn queue(size: Size) -> Result<f64> {
     let place = Place::new().await?;
-    let broker = SqlBroker::new(place.pool.clone()).start_from(Start::Beginning);
+    let broker = SqlBroker::new(place.pool.clone()).start_from(StartFrom::Beginning);
     let bus = Bus::new(SERVICE, place.pool.clone(), broker.clone());
     bus.migrate().await?;
     fill(&bus, size.messages).await?;

@@ -1,6 +1,6 @@
 //! A delivery on its way to the dead letters.
 
-use final_core::{MessageId, broker::DeadLetter};
+use final_core::{MessageId, broker::Cause};
 
 use crate::{
     consume::order::DeadLetterReceipt,
@@ -13,7 +13,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct DeadLetterJob {
     original: Original,
-    letter: DeadLetter,
+    letter: Cause,
     /// The message id: the original's where it has one, else the one that this process gave the message.
     id: String,
     /// The id in this process. It is well-formed where the original's is not.
@@ -28,7 +28,7 @@ impl DeadLetterJob {
     pub(crate) fn new(
         original: Original,
         id: Option<(MessageId, bool)>,
-        letter: DeadLetter,
+        letter: Cause,
         receipt: DeadLetterReceipt,
     ) -> Self {
         let written = original.properties.message_id().as_ref();
@@ -38,7 +38,7 @@ impl DeadLetterJob {
             None => own_id.to_string(),
         };
         // A delivery can be settled with a reason of any length. The job may wait for long.
-        let mut letter = DeadLetter::new(letter.reason, letter.attempts);
+        let mut letter = Cause::new(letter.reason, letter.attempts);
         letter.reason.shrink_to_fit();
         Self {
             original,

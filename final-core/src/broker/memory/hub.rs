@@ -1,15 +1,18 @@
 //! The lock around what all clones of an in-process broker share.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
 
 use super::{queue::Consumer, state::State};
-use crate::broker::{Delivery, Settlement, Settler, Setup};
+use crate::{
+    broker::{Delivery, Settlement, Settler, Setup},
+    lock::lock,
+};
 
 /// The shared state behind its lock, which is never held over an `.await`.
 ///
-/// Dropping a delivery or an outgoing message settles it, and that can lead back in here. So what is
+/// Dropping a delivery or an outgoing message settles it, and that can take this lock again. So what is
 /// to be dropped is laid aside, and dropped when the lock is open again.
 pub(super) struct Hub(Mutex<State>);
 
@@ -33,7 +36,7 @@ impl Hub {
 
     /// Runs a step under the lock, then drops what it laid aside.
     pub(super) fn enter<R>(&self, step: impl FnOnce(&mut State) -> R) -> R {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.0);
         let result = step(&mut state);
         let aside = state.aside();
         drop(state);
@@ -60,7 +63,7 @@ impl Hub {
                 sender,
                 settler,
                 prefetch,
-                in_hand: 0,
+                in_flight: 0,
             };
             state.attach(queue, consumer);
             queue

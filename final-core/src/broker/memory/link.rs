@@ -8,9 +8,9 @@ use tokio::sync::watch;
 use super::hub::Hub;
 use crate::broker::{Link, LinkState, Outgoing};
 
-/// Everything it does is done before it returns, so its limits never matter.
+/// Each method is done when it returns, so the limits never matter.
 ///
-/// Dropping it is what a lost connection is elsewhere: what was in hand goes to others.
+/// Dropping the link is like losing a connection: what is in flight goes to other consumers.
 pub(super) struct MemoryLink {
     pub(super) hub: Arc<Hub>,
     pub(super) number: u64,
@@ -57,7 +57,7 @@ impl Drop for MemoryLink {
     }
 }
 
-/// Publishes what a link was given. Its answer is given outside the lock.
+/// Publishes a message that a link was given. The confirm is given outside the lock.
 pub(super) fn send(hub: &Hub, link: u64, outgoing: Outgoing) {
     let Some(outgoing) = hub.enter(|state| state.admit(link, outgoing)) else {
         return;

@@ -1,6 +1,8 @@
 //! The in-process broker: real routing, no network.
+//!
+//! [`MemoryBroker`] is the face; `hub` is the lock around the state that its clones share; `state` has
+//! the queues, bindings and links; `queue` is the queue of one service; `link` is what a bus holds.
 
-mod dead_message;
 mod hub;
 mod link;
 mod queue;
@@ -13,10 +15,11 @@ use std::{fmt, sync::Arc};
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
-pub use self::dead_message::DeadMessage;
 use self::{hub::Hub, link::MemoryLink};
-use super::{Broker, BrokerError, BrokerErrorKind, Opened, Setup};
-use crate::OutboxDatabase;
+use super::{
+    Broker, BrokerError, BrokerErrorKind, DeadLetter, DeadLetterFilter, DeadLetters, Opened, Setup,
+};
+use crate::Error;
 
 /// How many messages a queue holds unless told otherwise.
 ///
@@ -26,15 +29,16 @@ const CAPACITY: usize = 1_000_000;
 /// How many deliveries one subscriber buffers, as for RabbitMQ.
 const PREFETCH: usize = 300;
 
-/// The most a link has in hand, and RabbitMQ's own limit.
+/// The most a link has in flight, and RabbitMQ's own limit.
 const MAX_PREFETCH: usize = 65_535;
 
 /// A broker inside this process, for tests and first steps.
 ///
-/// It keeps RabbitMQ's promises for as long as the process lives, and none beyond: a queue per
-/// service, which stays when its subscribers leave; every subscribed service gets each message once,
-/// whichever of its instances takes it; what is not settled is delivered again; a message nobody
-/// subscribed is unroutable, and waits in the outbox; dead letters, and expired messages among them.
+/// It keeps RabbitMQ's promises for as long as the process lives, and none beyond. Each service has a
+/// queue, which stays when its subscribers leave. Every subscribed service gets each message once, on
+/// one of its instances. A message that is not settled is delivered again. A message that no service
+/// subscribes is unroutable, and waits in the outbox. Dead letters are kept, expired messages among
+/// them; they are listed, replayed and discarded by [`DeadLetters`].
 ///
 /// Clones are the same broker. Give one to each [`Bus`](crate::Bus) that is to talk to the others.
 ///
@@ -63,7 +67,7 @@ impl MemoryBroker {
         Self::with_capacity(CAPACITY)
     }
 
-    /// A broker whose queues each hold up to that many messages, in hand or not.
+    /// A broker whose queues each hold up to that many messages, in flight or not.
     ///
     /// A message for a full queue is refused, for all services that subscribed it: it stays in the
     /// outbox and is tried again. Dead letters are kept up to the same number, the latest ones. With
@@ -82,8 +86,8 @@ impl MemoryBroker {
 
     /// Makes the broker unreachable, or reachable again.
     ///
-    /// While it is away nothing is confirmed or delivered, and what handlers have in hand is void: it
-    /// is delivered again when the broker is back, with the same id.
+    /// While it is away nothing is confirmed or delivered. Settlements of messages in flight are void: the
+    /// messages are delivered again when the broker is back, with the same ids.
     ///
     /// ```
     /// # use final_core::MemoryBroker;
@@ -116,22 +120,25 @@ impl MemoryBroker {
         }
     }
 
-    /// How many messages a service has still to handle, waiting or in hand. 0 if it never subscribed.
+    /// How many messages a service has still to handle, waiting or in flight. 0 if it never subscribed.
     pub fn queue_len(&self, service: &str) -> usize {
         self.hub.enter(|state| state.len(service))
     }
 
-    /// What a service put away, oldest first.
+    /// All dead letters of a service, oldest first.
+    ///
+    /// [`DeadLetters::list`] lists some of them.
     ///
     /// ```
     /// # use final_core::MemoryBroker;
     /// # let broker = MemoryBroker::new();
     /// for dead in broker.dead_letters("shop") {
-    ///     println!("{} {}: {}", dead.topic(), dead.message.id(), dead.reason);
+    ///     println!("{} {}: {}", dead.topic, dead.id, dead.reason);
     /// }
     /// ```
-    pub fn dead_letters(&self, service: &str) -> Vec<DeadMessage> {
-        self.hub.enter(|state| state.dead(service))
+    pub fn dead_letters(&self, service: &str) -> Vec<DeadLetter> {
+        let all = DeadLetterFilter::all();
+        self.hub.enter(|state| state.dead(service, &all))
     }
 
     pub(crate) fn connect(&self, setup: &Setup) -> Result<Opened, BrokerError> {
@@ -152,7 +159,7 @@ impl MemoryBroker {
             queue,
             state,
         });
-        Ok(Opened { link, deliveries })
+        Ok(Opened::new(link, deliveries))
     }
 
     fn purge(&self, service: &str) -> Result<(), BrokerError> {
@@ -186,9 +193,37 @@ fn prefetch(setup: &Setup) -> usize {
         .clamp(1, MAX_PREFETCH)
 }
 
-impl<DB: OutboxDatabase> Broker<DB> for MemoryBroker {
+impl Broker for MemoryBroker {
     fn open(&self, setup: Setup) -> BoxFuture<'_, Result<Opened, BrokerError>> {
         Box::pin(async move { self.connect(&setup) })
+    }
+}
+
+/// Never an error. A dead letter that is replayed has no time to live any longer; those that a full
+/// queue has no room for stay dead.
+impl DeadLetters for MemoryBroker {
+    fn list<'a>(
+        &'a self,
+        service: &'a str,
+        filter: &'a DeadLetterFilter,
+    ) -> BoxFuture<'a, Result<Vec<DeadLetter>, Error>> {
+        Box::pin(async move { Ok(self.hub.enter(|state| state.dead(service, filter))) })
+    }
+
+    fn replay<'a>(
+        &'a self,
+        service: &'a str,
+        filter: &'a DeadLetterFilter,
+    ) -> BoxFuture<'a, Result<u64, Error>> {
+        Box::pin(async move { Ok(self.hub.enter(|state| state.replay(service, filter)) as u64) })
+    }
+
+    fn discard<'a>(
+        &'a self,
+        service: &'a str,
+        filter: &'a DeadLetterFilter,
+    ) -> BoxFuture<'a, Result<u64, Error>> {
+        Box::pin(async move { Ok(self.hub.enter(|state| state.discard(service, filter)) as u64) })
     }
 }
 

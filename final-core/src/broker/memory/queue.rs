@@ -1,4 +1,8 @@
-//! The queue of one service: what is ready, what is in hand, who takes, and what was put away.
+//! The queue of one service.
+//!
+//! Input: messages that were published, and settlements. State: messages that are ready, messages in
+//! flight to a consumer, the consumers, and the dead letters. Output: deliveries into the streams of the
+//! consumers.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -7,46 +11,52 @@ use std::{
 
 use tokio::{sync::mpsc, time::Instant};
 
-use super::DeadMessage;
 use crate::{
     Message,
-    broker::{DeadLetter, Delivery, Settlement, Settler},
+    broker::{Cause, DeadLetter, DeadLetterFilter, Delivery, Settlement, Settler},
 };
 
-/// What waits for one service, and who takes it.
+/// The messages of one service, and the consumers that take them.
 ///
 /// ```text
-///   push ─▶ ready ─ deliver ─▶ in hand ─ Ack ────────▶ (gone)
-///            │  ▲                 │  └─ DeadLetter ──▶ dead
-///            │  └─ Requeue, void ─┘                     ▲
-///            └─ expired ────────────────────────────────┘
+///   push ─▶ ready ─ deliver ─▶ in flight ─ Ack ────────▶ (gone)
+///            │ ▲ ▲                │   └─ DeadLetter ──▶ dead
+///            │ │ └─ Requeue, void ┘                      ▲ │
+///            │ └─ replay ────────────────────────────────┼─┘
+///            └─ expired ─────────────────────────────────┘
 /// ```
 pub(super) struct Queue {
     service: Arc<str>,
     capacity: usize,
-    /// By their place in the order of publishing. What is handed back gets its old place again.
-    ready: BTreeMap<u64, Held>,
-    /// When those of `ready` that have a time to live are over it.
+    /// By position in the order of publishing. A requeued message gets its old position again.
+    ready: BTreeMap<u64, Queued>,
+    /// When the messages of `ready` that have a time to live expire.
     expiry: BTreeSet<(Instant, u64)>,
     /// By tag. A tag that is not here was settled before, or its delivery is void.
-    in_hand: HashMap<u64, InHand>,
+    in_flight: HashMap<u64, InFlight>,
     consumers: Vec<Consumer>,
-    /// Who is asked first for the next message.
+    /// The consumer that is asked first for the next message.
     turn: usize,
-    dead: VecDeque<DeadMessage>,
-    /// The next place, and the next tag. Neither is used twice.
+    dead: VecDeque<Dead>,
+    /// The next position, and the next tag. Neither is used twice.
     next: u64,
 }
 
-struct Held {
+struct Queued {
     message: Message,
     expires: Option<Instant>,
 }
 
-struct InHand {
-    place: u64,
+struct InFlight {
+    position: u64,
     consumer: u64,
-    held: Held,
+    queued: Queued,
+}
+
+struct Dead {
+    message: Message,
+    cause: Cause,
+    since: Instant,
 }
 
 /// Where deliveries go: the stream of one link.
@@ -54,16 +64,16 @@ pub(super) struct Consumer {
     pub(super) id: u64,
     pub(super) sender: mpsc::Sender<Delivery>,
     pub(super) settler: Arc<dyn Settler>,
-    /// How many it may have in hand.
+    /// How many it may have in flight.
     pub(super) prefetch: usize,
     /// How many it has.
-    pub(super) in_hand: usize,
+    pub(super) in_flight: usize,
 }
 
 impl Consumer {
     /// Void deliveries that still lie in its stream take room as well.
     fn has_room(&self) -> bool {
-        self.in_hand < self.prefetch && self.sender.capacity() > 0
+        self.in_flight < self.prefetch && self.sender.capacity() > 0
     }
 }
 
@@ -74,7 +84,7 @@ impl Queue {
             capacity,
             ready: BTreeMap::new(),
             expiry: BTreeSet::new(),
-            in_hand: HashMap::new(),
+            in_flight: HashMap::new(),
             consumers: Vec::new(),
             turn: 0,
             dead: VecDeque::new(),
@@ -82,9 +92,9 @@ impl Queue {
         }
     }
 
-    /// How many are ready or in hand.
+    /// How many are ready or in flight.
     pub(super) fn len(&self) -> usize {
-        self.ready.len() + self.in_hand.len()
+        self.ready.len() + self.in_flight.len()
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -95,14 +105,36 @@ impl Queue {
         !self.consumers.is_empty()
     }
 
-    pub(super) fn dead(&self) -> impl Iterator<Item = &DeadMessage> {
-        self.dead.iter()
+    /// The dead letters that the filter means, oldest first.
+    pub(super) fn dead(&self, filter: &DeadLetterFilter, now: Instant) -> Vec<DeadLetter> {
+        self.dead
+            .iter()
+            .map(|dead| self.letter(dead, now))
+            .filter(|letter| filter.matches(letter))
+            .take(at_most(filter))
+            .collect()
     }
 
-    /// Takes a message in. Whether there is room is asked before.
+    /// Makes dead letters ready again, as long as there is room. Returns how many.
+    pub(super) fn replay(&mut self, filter: &DeadLetterFilter, now: Instant) -> usize {
+        let room = self.capacity.saturating_sub(self.len());
+        let replayed = self.take_dead(filter, now, room);
+        let count = replayed.len();
+        for dead in replayed {
+            self.push(dead.message, None);
+        }
+        count
+    }
+
+    /// Deletes dead letters. Returns how many.
+    pub(super) fn discard(&mut self, filter: &DeadLetterFilter, now: Instant) -> usize {
+        self.take_dead(filter, now, usize::MAX).len()
+    }
+
+    /// Takes a message in. The caller has checked that there is room.
     pub(super) fn push(&mut self, message: Message, expires: Option<Instant>) {
-        let place = self.number();
-        self.put(place, Held { message, expires });
+        let position = self.number();
+        self.put(position, Queued { message, expires });
     }
 
     /// Empties it, dead letters included.
@@ -116,42 +148,42 @@ impl Queue {
         self.consumers.push(consumer);
     }
 
-    /// Delivers no more to that consumer. What it has in hand it can still settle.
+    /// Delivers no more to that consumer. It can still settle what it has in flight.
     #[must_use = "dropping a consumer can settle deliveries, so not here"]
     pub(super) fn detach(&mut self, id: u64) -> Option<Consumer> {
         let at = self.consumers.iter().position(|one| one.id == id)?;
         Some(self.consumers.remove(at))
     }
 
-    /// Takes back what that consumer has in hand; its settlements are void from now on.
+    /// Takes back what that consumer has in flight; its settlements are void from now on.
     pub(super) fn take_back(&mut self, id: u64) {
-        self.take_back_if(|in_hand| in_hand.consumer == id);
+        self.take_back_if(|in_flight| in_flight.consumer == id);
     }
 
-    /// Takes back what anybody has in hand.
+    /// Takes back what all consumers have in flight.
     pub(super) fn take_back_all(&mut self) {
         self.take_back_if(|_| true);
     }
 
-    /// Does with a delivery what its settlement says. A void one is ignored.
+    /// Carries out a settlement. Ignored if the delivery is void.
     pub(super) fn settle(&mut self, tag: u64, settlement: Settlement) {
-        let Some(InHand {
-            place,
+        let Some(InFlight {
+            position,
             consumer,
-            held,
-        }) = self.in_hand.remove(&tag)
+            queued,
+        }) = self.in_flight.remove(&tag)
         else {
             return;
         };
         self.release(consumer);
         match settlement {
             Settlement::Ack => {}
-            Settlement::Requeue => self.put(place, held),
-            Settlement::DeadLetter(why) => self.bury(held.message, why),
+            Settlement::Requeue => self.put(position, queued),
+            Settlement::DeadLetter(cause) => self.dead_letter(queued.message, cause),
         }
     }
 
-    /// Hands out what is ready to those that have room, in turns. Never waits for any of them.
+    /// Delivers what is ready to the consumers that have room, in turns. Never waits for one of them.
     ///
     /// Returns the consumers whose stream is gone.
     #[must_use = "dropping a consumer can settle deliveries, so not here"]
@@ -166,19 +198,19 @@ impl Queue {
         gone
     }
 
-    /// Puts away what is over its time to live.
+    /// Puts ready messages whose time to live is over to the dead letters.
     pub(super) fn expire(&mut self, now: Instant) {
-        while let Some(&(expires, place)) = self.expiry.first()
+        while let Some(&(expires, position)) = self.expiry.first()
             && expires <= now
         {
             self.expiry.pop_first();
-            if let Some(held) = self.ready.remove(&place) {
-                self.bury(held.message, DeadLetter::new("expired", 0));
+            if let Some(queued) = self.ready.remove(&position) {
+                self.dead_letter(queued.message, Cause::new("expired", 0));
             }
         }
     }
 
-    /// Whose turn it is among those with room.
+    /// The next consumer in turn that has room.
     fn next_with_room(&mut self, gone: &mut Vec<Consumer>) -> Option<usize> {
         let mut asked = 0;
         while asked < self.consumers.len() {
@@ -200,67 +232,87 @@ impl Queue {
     fn deliver_to(&mut self, at: usize) {
         let tag = self.number();
         let consumer = &mut self.consumers[at];
-        // Nobody else sends, so there is room still. Closed since: the next round removes it.
+        // Only this queue sends here, so there is still room. If the stream was closed meanwhile, the next
+        // round removes the consumer.
         let Ok(room) = consumer.sender.try_reserve() else {
             return;
         };
-        let Some((place, held)) = self.ready.pop_first() else {
+        let Some((position, queued)) = self.ready.pop_first() else {
             return;
         };
-        if let Some(expires) = held.expires {
-            self.expiry.remove(&(expires, place));
+        if let Some(expires) = queued.expires {
+            self.expiry.remove(&(expires, position));
         }
         let settler = Arc::clone(&consumer.settler);
-        room.send(Delivery::new(Ok(held.message.clone()), tag, settler));
-        consumer.in_hand += 1;
-        let in_hand = InHand {
-            place,
+        room.send(Delivery::new(Ok(queued.message.clone()), tag, settler));
+        consumer.in_flight += 1;
+        let in_flight = InFlight {
+            position,
             consumer: consumer.id,
-            held,
+            queued,
         };
-        self.in_hand.insert(tag, in_hand);
+        self.in_flight.insert(tag, in_flight);
     }
 
-    fn take_back_if(&mut self, chosen: impl Fn(&InHand) -> bool) {
+    fn take_back_if(&mut self, chosen: impl Fn(&InFlight) -> bool) {
         let taken: Vec<_> = self
-            .in_hand
-            .extract_if(|_, in_hand| chosen(in_hand))
+            .in_flight
+            .extract_if(|_, in_flight| chosen(in_flight))
             .collect();
-        for (_, in_hand) in taken {
-            self.release(in_hand.consumer);
-            self.put(in_hand.place, in_hand.held);
+        for (_, in_flight) in taken {
+            self.release(in_flight.consumer);
+            self.put(in_flight.position, in_flight.queued);
         }
     }
 
-    /// One less in that consumer's hands.
+    /// That consumer has one less in flight.
     fn release(&mut self, id: u64) {
         if let Some(consumer) = self.consumers.iter_mut().find(|one| one.id == id) {
-            consumer.in_hand -= 1;
+            consumer.in_flight -= 1;
         }
     }
 
-    fn put(&mut self, place: u64, held: Held) {
-        if let Some(expires) = held.expires {
-            self.expiry.insert((expires, place));
+    fn put(&mut self, position: u64, queued: Queued) {
+        if let Some(expires) = queued.expires {
+            self.expiry.insert((expires, position));
         }
-        self.ready.insert(place, held);
+        self.ready.insert(position, queued);
     }
 
-    fn bury(&mut self, message: Message, why: DeadLetter) {
+    fn dead_letter(&mut self, message: Message, cause: Cause) {
         if self.dead.len() >= self.capacity.max(1) {
             tracing::warn!(
                 target: "final::consume",
                 service = &*self.service,
-                "the dead letters are full; the oldest is forgotten"
+                "the dead letters are full; the oldest was deleted"
             );
             self.dead.pop_front();
         }
-        self.dead.push_back(DeadMessage {
+        self.dead.push_back(Dead {
             message,
-            reason: why.reason,
-            attempts: why.attempts,
-            service: Arc::clone(&self.service),
+            cause,
+            since: Instant::now(),
         });
+    }
+
+    fn letter(&self, dead: &Dead, now: Instant) -> DeadLetter {
+        let age = now.saturating_duration_since(dead.since);
+        let (message, cause) = (dead.message.clone(), dead.cause.clone());
+        DeadLetter::new(&*self.service, message, cause, age)
+    }
+
+    /// Takes the oldest dead letters that the filter means out of the queue, `room` at most.
+    fn take_dead(&mut self, filter: &DeadLetterFilter, now: Instant, room: usize) -> Vec<Dead> {
+        let most = at_most(filter).min(room);
+        let mut taken = Vec::new();
+        for dead in std::mem::take(&mut self.dead) {
+            if taken.len() < most && filter.matches(&self.letter(&dead, now)) {
+                taken.push(dead);
+            } else {
+                self.dead.push_back(dead);
+            }
+        }
+        taken
     }
 
     fn number(&mut self) -> u64 {
@@ -268,4 +320,8 @@ impl Queue {
         self.next += 1;
         number
     }
+}
+
+fn at_most(filter: &DeadLetterFilter) -> usize {
+    usize::try_from(filter.at_most()).unwrap_or(usize::MAX)
 }

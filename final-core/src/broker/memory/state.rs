@@ -1,16 +1,17 @@
-//! What the clones of an in-process broker share: queues, bindings, links, and the weather.
+//! What the clones of an in-process broker share: queues, bindings, links, and whether the broker is
+//! available or blocked.
+//!
+//! Each method is one step: it takes a message, a settlement or a change of a link, changes the queues,
+//! and lays aside what must be dropped outside the lock.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 
-use super::{
-    DeadMessage,
-    queue::{Consumer, Queue},
-};
+use super::queue::{Consumer, Queue};
 use crate::{
     Message,
-    broker::{Confirm, LinkState, Outgoing, Settlement},
+    broker::{Confirm, DeadLetter, DeadLetterFilter, LinkState, Outgoing, Settlement},
 };
 
 /// Everything the broker knows. Each method is one step, taken under the [hub](super::hub::Hub)'s
@@ -81,11 +82,32 @@ impl State {
         })
     }
 
-    pub(super) fn dead(&mut self, service: &str) -> Vec<DeadMessage> {
+    pub(super) fn dead(&mut self, service: &str, filter: &DeadLetterFilter) -> Vec<DeadLetter> {
         let now = Instant::now();
         self.queue(service).map_or_else(Vec::new, |queue| {
             queue.expire(now);
-            queue.dead().cloned().collect()
+            queue.dead(filter, now)
+        })
+    }
+
+    /// Gives dead letters back to their service. Returns how many.
+    pub(super) fn replay(&mut self, service: &str, filter: &DeadLetterFilter) -> usize {
+        let Some(&at) = self.by_service.get(service) else {
+            return 0;
+        };
+        let now = Instant::now();
+        self.queues[at].expire(now);
+        let replayed = self.queues[at].replay(filter, now);
+        self.deliver(at);
+        replayed
+    }
+
+    /// Deletes dead letters. Returns how many.
+    pub(super) fn discard(&mut self, service: &str, filter: &DeadLetterFilter) -> usize {
+        let now = Instant::now();
+        self.queue(service).map_or(0, |queue| {
+            queue.expire(now);
+            queue.discard(filter, now)
         })
     }
 
@@ -119,14 +141,14 @@ impl State {
         self.deliver(queue);
     }
 
-    /// Ends a link's stream. What was delivered can still be settled.
+    /// Ends a link's stream. Deliveries in flight can still be settled.
     pub(super) fn stop_consuming(&mut self, link: u64, queue: Option<usize>) {
         if let Some(queue) = queue {
             self.aside.consumers.extend(self.queues[queue].detach(link));
         }
     }
 
-    /// Takes back what a link has in hand, and gives it to others.
+    /// Takes back what a link has in flight, and delivers it to others.
     pub(super) fn take_back(&mut self, link: u64, queue: Option<usize>) {
         if let Some(queue) = queue {
             self.queues[queue].take_back(link);
@@ -134,7 +156,7 @@ impl State {
         }
     }
 
-    /// Gives a message back that can be published now; keeps one that must wait for the alarm to end.
+    /// Returns a message that can be published now; keeps one that must wait for the alarm to end.
     pub(super) fn admit(&mut self, link: u64, outgoing: Outgoing) -> Option<Outgoing> {
         if self.weather() != LinkState::Blocked {
             return Some(outgoing);
@@ -150,8 +172,8 @@ impl State {
 
     /// Puts a message into every queue bound to its topic, or into none.
     ///
-    /// One full queue refuses it for all. RabbitMQ lets the others have it, and have it again each
-    /// time the publisher comes back after the nack.
+    /// One full queue refuses the message for all. RabbitMQ gives it to the other queues, and again each
+    /// time the publisher sends it anew after the nack.
     pub(super) fn publish(
         &mut self,
         link: u64,
@@ -181,7 +203,7 @@ impl State {
         Confirm::Stored
     }
 
-    /// Makes the broker reachable, or not. Gone, it takes back what everybody has in hand.
+    /// Makes the broker reachable or unreachable. An unreachable one takes back everything in flight.
     pub(super) fn set_available(&mut self, available: bool) {
         self.available = available;
         if available {

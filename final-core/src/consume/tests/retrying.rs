@@ -5,10 +5,10 @@ use std::sync::Mutex;
 use tower::{ServiceBuilder, timeout::TimeoutLayer};
 
 use super::*;
-use crate::{broker::DeadLetter, handler::Permanent};
+use crate::{broker::Cause, handler::Permanent};
 
 fn dead(reason: &str, attempts: u32) -> Settlement {
-    Settlement::DeadLetter(DeadLetter::new(reason, attempts))
+    Settlement::DeadLetter(Cause::new(reason, attempts))
 }
 
 /// A route that always fails, and records the time and the number of each attempt.

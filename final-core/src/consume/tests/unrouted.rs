@@ -1,7 +1,7 @@
 //! Messages for which this instance has no handler.
 
 use super::*;
-use crate::broker::DeadLetter;
+use crate::broker::Cause;
 
 const GRACE: Duration = Duration::from_secs(300);
 
@@ -25,7 +25,7 @@ async fn message_without_a_route_is_requeued_until_its_grace_is_over() {
     };
 
     let reason = r#"service "shop" has no handler for topic "order.renamed""#;
-    assert_eq!(last, Settlement::DeadLetter(DeadLetter::new(reason, 0)));
+    assert_eq!(last, Settlement::DeadLetter(Cause::new(reason, 0)));
     assert!((2..20).contains(&requeued), "{requeued}");
     assert!(began.elapsed() >= GRACE);
     assert_eq!(bench.stats().requeued, requeued);

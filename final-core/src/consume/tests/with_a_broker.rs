@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     MemoryBroker,
-    broker::{Confirm, DeadLetter, Lane, Link, Outgoing, Setup, Ticket},
+    broker::{Cause, Confirm, Isolation, Link, Outgoing, Setup, Ticket},
 };
 
 /// A running instance of the service "shop".
@@ -68,7 +68,7 @@ fn publish(link: &Arc<dyn Link>, topic: &str) {
     link.send(Outgoing::new(
         message,
         None,
-        Lane::Shared,
+        Isolation::Shared,
         Some(Box::new(Stored)),
     ));
 }
@@ -131,7 +131,7 @@ async fn message_that_fails_for_good_is_in_the_dead_letters() {
     tokio::time::sleep(Duration::from_secs(10)).await;
 
     let dead = broker.dead_letters("shop");
-    let why = DeadLetter::new("no stock", 4);
+    let why = Cause::new("no stock", 4);
     assert_eq!(dead.len(), 1);
     assert_eq!(
         (&dead[0].reason, dead[0].attempts),

@@ -15,7 +15,7 @@ use std::{sync::Arc, time::Instant};
 use tokio::sync::mpsc;
 
 use crate::{
-    broker::{DeadLetter, Delivery, Settlement, Settler},
+    broker::{Cause, Delivery, Settlement, Settler},
     log::{
         member::settlements::Settlements,
         progress::{
@@ -81,7 +81,7 @@ impl Deliveries {
             return;
         };
         if taken.expires.is_some_and(|at| at <= Instant::now()) {
-            let expired = DeadLetter::new("expired", 0);
+            let expired = Cause::new("expired", 0);
             self.settlements
                 .settle(tag, Settlement::DeadLetter(expired));
             return;

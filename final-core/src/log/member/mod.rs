@@ -18,7 +18,7 @@ pub(crate) mod wakeups;
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Instant,
@@ -41,8 +41,9 @@ use super::{
 };
 use crate::{
     Message, OutboxDatabase,
-    broker::{BrokerError, BrokerErrorKind, DeadLetter, LinkState},
+    broker::{BrokerError, BrokerErrorKind, Cause, LinkState},
     database::DbResult,
+    lock::lock,
 };
 
 /// One member of a group, as the tasks of its link share it. It has no task of its own.
@@ -185,26 +186,17 @@ impl<DB: OutboxDatabase> Member<DB> {
 
     /// Notes a lease by this process's clock. It runs from before the statement was sent, so it ends here first.
     fn leased_since(&self, asked: Instant) {
-        *self
-            .lease_end
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = asked + self.tuning.lease;
+        *lock(&self.lease_end) = asked + self.tuning.lease;
     }
 
     /// Whether the lease is surely still running.
     pub(crate) fn is_alive(&self) -> bool {
-        Instant::now()
-            < *self
-                .lease_end
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
+        Instant::now() < *lock(&self.lease_end)
     }
 
     /// What this process knows of the sequence. The lock is held for moments only.
     pub(crate) fn watermarks(&self) -> MutexGuard<'_, Watermarks> {
-        self.watermarks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.watermarks)
     }
 
     /// A task has found a sequence number that was used twice. The next refresh looks through the whole log.
@@ -305,7 +297,7 @@ impl<DB: OutboxDatabase> Member<DB> {
     }
 
     /// Tells the service's hook of a message that goes to the dead letters.
-    pub(crate) fn handling_failed(&self, message: &Message, why: &DeadLetter) {
+    pub(crate) fn handling_failed(&self, message: &Message, why: &Cause) {
         self.hooks.handler(message, why);
     }
 

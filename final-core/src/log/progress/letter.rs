@@ -8,12 +8,12 @@
 
 use std::fmt::Write;
 
-use crate::{broker::DeadLetter, database::limits::plain_text};
+use crate::{broker::Cause, database::limits::plain_text};
 
 /// A letter, and the form in which it is written next.
 #[derive(Clone, Debug)]
 pub(crate) struct LetterDraft {
-    why: DeadLetter,
+    why: Cause,
     form: Form,
     /// The message's headers, known once they are needed.
     headers: Option<String>,
@@ -46,11 +46,11 @@ pub(crate) struct LetterColumns {
 }
 
 impl LetterDraft {
-    pub(crate) fn new(why: DeadLetter) -> Self {
+    pub(crate) fn new(why: Cause) -> Self {
         // A reason that was not made by `new` may be too long.
-        let reason = DeadLetter::new(why.reason, why.attempts).reason;
+        let reason = Cause::new(why.reason, why.attempts).reason;
         Self {
-            why: DeadLetter {
+            why: Cause {
                 reason: reason.replace('\0', " "),
                 attempts: why.attempts,
             },
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn every_form_is_taken_once_and_the_last_one_fits_twenty_characters() {
-        let mut letter = LetterDraft::new(DeadLetter::new("paiement refusé ✓\0", 3));
+        let mut letter = LetterDraft::new(Cause::new("paiement refusé ✓\0", 3));
         letter.set_headers(Some("{}".to_owned()));
 
         let mut reasons = vec![letter.parts().reason];

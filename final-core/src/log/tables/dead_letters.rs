@@ -1,7 +1,5 @@
 //! Dead letters: looked at, put back, thrown away.
 
-use std::time::Duration;
-
 use uuid::Uuid;
 
 use super::{
@@ -10,124 +8,14 @@ use super::{
     transfer::{Moved, Transfer},
 };
 use crate::{
-    Message, MessageId, OutboxDatabase,
+    MessageId, OutboxDatabase,
+    broker::{DeadLetter, DeadLetterFilter},
     database::{
         DbResult, Value, columns,
         limits::{duration, micros},
         stored::Stored,
     },
 };
-
-/// Which dead letters are meant: all of a service, unless narrowed.
-///
-/// ```
-/// # use final_core::LetterFilter;
-/// let timeouts = LetterFilter::all().topic("order.placed").reason("timed out").limit(100);
-/// ```
-#[derive(Clone, Debug, Default)]
-#[must_use]
-pub struct LetterFilter {
-    topic: Option<String>,
-    reason: Option<String>,
-    ids: Option<Vec<MessageId>>,
-    older_than: Option<Duration>,
-    limit: Option<u32>,
-}
-
-impl LetterFilter {
-    /// All dead letters.
-    pub fn all() -> Self {
-        Self::default()
-    }
-
-    /// Only those of a topic.
-    pub fn topic(mut self, topic: impl Into<String>) -> Self {
-        self.topic = Some(topic.into());
-        self
-    }
-
-    /// Only those whose reason contains a text, as it is written.
-    pub fn reason(mut self, part: impl Into<String>) -> Self {
-        self.reason = Some(part.into());
-        self
-    }
-
-    /// Only that message.
-    pub fn id(self, id: MessageId) -> Self {
-        self.ids([id])
-    }
-
-    /// Only those messages, 512 at most; others are passed over.
-    pub fn ids(mut self, ids: impl IntoIterator<Item = MessageId>) -> Self {
-        self.ids = Some(ids.into_iter().take(512).collect());
-        self
-    }
-
-    /// Only those that died at least so long ago.
-    pub fn older_than(mut self, age: Duration) -> Self {
-        self.older_than = Some(age);
-        self
-    }
-
-    /// So many at most, the oldest first.
-    pub fn limit(mut self, letters: u32) -> Self {
-        self.limit = Some(letters);
-        self
-    }
-
-    pub(crate) fn at_most(&self) -> u64 {
-        self.limit.map_or(u64::MAX, u64::from)
-    }
-
-    fn condition<'a>(&'a self, group: &'a str) -> (String, Vec<Value<'a>>) {
-        let mut text = "group_name = ?".to_owned();
-        let mut values = vec![group.into()];
-        if let Some(topic) = &self.topic {
-            text.push_str(" AND topic = ?");
-            values.push(topic.as_str().into());
-        }
-        if let Some(reason) = &self.reason {
-            text.push_str(" AND reason LIKE ? ESCAPE '!'");
-            let escaped = reason
-                .replace('!', "!!")
-                .replace('%', "!%")
-                .replace('_', "!_");
-            values.push(format!("%{escaped}%").into());
-        }
-        if let Some(ids) = &self.ids {
-            if ids.is_empty() {
-                text.push_str(" AND 1 = 0");
-            } else {
-                let ids = padded(ids);
-                text.push_str(&format!(" AND message_id IN ({})", list(ids.len())));
-                values.extend(ids.into_iter().map(|id| Value::from(id.0)));
-            }
-        }
-        if let Some(age) = self.older_than {
-            text.push_str(" AND died_at <= {now} - ?");
-            values.push(micros(age).into());
-        }
-        (text, values)
-    }
-}
-
-/// A message a service could not handle.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Letter {
-    /// The message; or why its row cannot be read as one.
-    pub message: Result<Message, String>,
-    /// Its id.
-    pub id: MessageId,
-    /// Its topic.
-    pub topic: String,
-    /// What went wrong.
-    pub reason: String,
-    /// How often the handler was tried.
-    pub attempts: u32,
-    /// How long it has been dead.
-    pub age: Duration,
-}
 
 /// Letters that one statement brings back or throws away.
 const BATCH: u32 = 100;
@@ -137,10 +25,10 @@ impl<DB: OutboxDatabase> Log<DB> {
     pub(crate) async fn letters(
         &self,
         group: &str,
-        filter: &LetterFilter,
+        filter: &DeadLetterFilter,
         most: u32,
-    ) -> DbResult<Vec<Letter>> {
-        let (condition, mut values) = filter.condition(group);
+    ) -> DbResult<Vec<DeadLetter>> {
+        let (condition, mut values) = condition(filter, group);
         let letters = format!(
             "SELECT message_id, topic, message_key, headers, payload, content_type, \
                  CAST(durable AS {{int}}) AS is_durable, reason, attempts, {{now}} - died_at AS age \
@@ -148,18 +36,18 @@ impl<DB: OutboxDatabase> Log<DB> {
         );
         values.push(i64::from(most).into());
         let rows: Vec<LetterRow> = self.rows(&letters, values).await?;
-        Ok(rows.into_iter().map(Letter::from).collect())
+        Ok(rows.into_iter().map(|row| row.letter(group)).collect())
     }
 
     /// Puts them back into the log, for that group alone. Says how many.
-    pub(crate) async fn replay(&self, group: &str, filter: &LetterFilter) -> DbResult<u64> {
+    pub(crate) async fn replay(&self, group: &str, filter: &DeadLetterFilter) -> DbResult<u64> {
         let back = "INSERT INTO {log} ({message}, recipient, created_at) \
             SELECT {message}, group_name, {now} FROM {dead}";
         self.take(group, filter, Some((back, "ORDER BY seq"))).await
     }
 
     /// Throws them away. Says how many.
-    pub(crate) async fn discard(&self, group: &str, filter: &LetterFilter) -> DbResult<u64> {
+    pub(crate) async fn discard(&self, group: &str, filter: &DeadLetterFilter) -> DbResult<u64> {
         self.take(group, filter, None).await
     }
 
@@ -168,7 +56,7 @@ impl<DB: OutboxDatabase> Log<DB> {
     async fn take(
         &self,
         group: &str,
-        filter: &LetterFilter,
+        filter: &DeadLetterFilter,
         copy: Option<(&'static str, &'static str)>,
     ) -> DbResult<u64> {
         let transfer = Transfer {
@@ -206,7 +94,7 @@ impl<DB: OutboxDatabase> Log<DB> {
     async fn take_some(
         &self,
         group: &str,
-        filter: &LetterFilter,
+        filter: &DeadLetterFilter,
         after: i64,
         most: u64,
         transfer: &Transfer,
@@ -214,7 +102,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         if most == 0 {
             return Ok(Moved::default());
         }
-        let (condition, mut values) = filter.condition(group);
+        let (condition, mut values) = condition(filter, group);
         let mut tx = self.begin().await?;
         let seqs = format!(
             "SELECT seq FROM {{dead}} WHERE {condition} AND seq > ? ORDER BY seq LIMIT ? {{skip_locked}}"
@@ -232,6 +120,38 @@ impl<DB: OutboxDatabase> Log<DB> {
     }
 }
 
+/// The `WHERE` of the dead letters that a filter means, and its values.
+fn condition<'a>(filter: &'a DeadLetterFilter, group: &'a str) -> (String, Vec<Value<'a>>) {
+    let mut text = "group_name = ?".to_owned();
+    let mut values = vec![group.into()];
+    if let Some(topic) = &filter.topic {
+        text.push_str(" AND topic = ?");
+        values.push(topic.as_str().into());
+    }
+    if let Some(reason) = &filter.reason {
+        text.push_str(" AND reason LIKE ? ESCAPE '!'");
+        let escaped = reason
+            .replace('!', "!!")
+            .replace('%', "!%")
+            .replace('_', "!_");
+        values.push(format!("%{escaped}%").into());
+    }
+    if let Some(ids) = &filter.ids {
+        if ids.is_empty() {
+            text.push_str(" AND 1 = 0");
+        } else {
+            let ids = padded(ids);
+            text.push_str(&format!(" AND message_id IN ({})", list(ids.len())));
+            values.extend(ids.into_iter().map(|id| Value::from(id.0)));
+        }
+    }
+    if let Some(age) = filter.older_than {
+        text.push_str(" AND died_at <= {now} - ?");
+        values.push(micros(age).into());
+    }
+    (text, values)
+}
+
 columns! {
     struct LetterRow {
         message_id: Uuid,
@@ -247,8 +167,9 @@ columns! {
     }
 }
 
-impl From<LetterRow> for Letter {
-    fn from(row: LetterRow) -> Self {
+impl LetterRow {
+    fn letter(self, group: &str) -> DeadLetter {
+        let row = self;
         let id = MessageId(row.message_id);
         let stored = Stored {
             topic: row.topic.clone(),
@@ -258,7 +179,8 @@ impl From<LetterRow> for Letter {
             content_type: row.content_type,
             durable: row.is_durable != 0,
         };
-        Self {
+        DeadLetter {
+            service: group.to_owned(),
             message: stored.into_message(id),
             id,
             topic: row.topic,

@@ -56,7 +56,7 @@ impl NumbersWentBack {
     /// Finds it in an error of the log.
     ///
     /// ```
-    /// # use final_core::{NumbersWentBack, SqlBroker};
+    /// # use final_core::{SqlBroker, log::NumbersWentBack};
     /// # fn example(broker: SqlBroker<sqlx::Sqlite>) -> SqlBroker<sqlx::Sqlite> {
     /// broker.on_read_error(|error| {
     ///     if let Some(back) = NumbersWentBack::of(error) {

@@ -20,7 +20,7 @@ use crate::log::{
         rows::{LANES, MAIN, Topics},
         spans::Spans,
     },
-    tuning::Start,
+    tuning::StartFrom,
 };
 use crate::{
     OutboxDatabase,
@@ -51,7 +51,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         &self,
         group: &str,
         topics: &[Arc<str>],
-        start: Start,
+        start: StartFrom,
     ) -> DbResult<()> {
         let mut tx = self.begin().await?;
         let known = read(&mut tx, group).await?;
@@ -216,12 +216,12 @@ async fn read<DB: OutboxDatabase>(
 async fn begin<DB: OutboxDatabase>(
     tx: &mut Tx<'_, DB>,
     topic: &str,
-    start: Start,
+    start: StartFrom,
     end: &End,
 ) -> DbResult<i64> {
     match start {
-        Start::Beginning => Ok(0),
-        Start::New => {
+        StartFrom::Beginning => Ok(0),
+        StartFrom::New => {
             let anybody = "SELECT COUNT(*) FROM {topics} WHERE topic = ?";
             let anybody: Option<i64> = tx.first(anybody, vec![topic.into()]).await?;
             Ok(match anybody {
@@ -229,7 +229,7 @@ async fn begin<DB: OutboxDatabase>(
                 _ => 0,
             })
         }
-        Start::At(time) => {
+        StartFrom::At(time) => {
             let time = time.duration_since(UNIX_EPOCH).unwrap_or_default();
             let time = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
             let first = "SELECT MIN(seq) FROM {log} WHERE topic = ? AND created_at >= ?";

@@ -7,7 +7,7 @@ use std::{
 use pin_project_lite::pin_project;
 use tracing::Span;
 
-use crate::{BoxError, Outcome, Permanent};
+use crate::{BoxError, Outcome, handler::Permanent};
 
 pin_project! {
     /// The future of a [`Trace`](super::Trace) service.

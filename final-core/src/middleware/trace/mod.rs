@@ -5,12 +5,12 @@
 //! Everything that the handler logs lies inside it. At the end of the attempt comes one event of the same
 //! target, with `elapsed` and
 //!
-//! | Attempt | Level | Fields |
-//! | --- | --- | --- |
-//! | done | DEBUG | `outcome = Done` |
-//! | asked for a retry, or was rejected | WARN | `outcome = Retry` or `Reject` |
-//! | failed | WARN | `error`, and `permanent` |
-//! | was dropped before its end, by a timeout for example | WARN | |
+//! | Attempt | Level | Message | Fields |
+//! | --- | --- | --- | --- |
+//! | done | DEBUG | `handled` | `outcome = Done` |
+//! | asked for a retry, or was rejected | WARN | `not handled` | `outcome = Retry` or `Reject` |
+//! | failed | WARN | `failed` | `error`, and `permanent` |
+//! | was dropped before its end, by a timeout for example | WARN | `dropped before its end` | |
 //!
 //! Neither payloads nor headers are logged, apart from `traceparent`. Errors are, so a handler should
 //! not put a payload into its own.

@@ -14,7 +14,7 @@ use super::{
     house::{LEASE, ids, message, shop},
 };
 use crate::{
-    Bus, MemoryBroker, Options, OutboxDatabase, Router,
+    Bus, MemoryBroker, Options, Router,
     broker::{Broker, BrokerError, Opened, Setup},
     outbox::NewRecord,
 };
@@ -251,12 +251,12 @@ struct Gate {
     go_on: Arc<Notify>,
 }
 
-impl<DB: OutboxDatabase> Broker<DB> for Gate {
+impl Broker for Gate {
     fn open(&self, setup: Setup) -> BoxFuture<'_, Result<Opened, BrokerError>> {
         let open = async move {
             self.opening.notify_one();
             self.go_on.notified().await;
-            Broker::<DB>::open(&MemoryBroker::new(), setup).await
+            MemoryBroker::new().open(setup).await
         };
         open.boxed()
     }

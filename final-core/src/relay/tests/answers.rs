@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::scripted::{SOON, Stage, options};
 use crate::{
-    RetryFailed,
-    broker::{Confirm, Lane, LinkState},
+    broker::{Confirm, Isolation, LinkState},
+    bus::RetryFailed,
 };
 
 #[tokio::test]
@@ -69,7 +69,11 @@ async fn a_refused_message_backs_off_and_never_fails() {
     let mut refused = Instant::now();
     for _ in 0..5 {
         let sent = stage.sent().await;
-        assert_eq!(sent.lane(), Lane::Shared, "a full queue is no fault of it");
+        assert_eq!(
+            sent.isolation(),
+            Isolation::Shared,
+            "a full queue is no fault of it"
+        );
         refused = Instant::now();
         sent.confirm(Confirm::Refused);
     }
@@ -89,11 +93,15 @@ async fn a_message_that_closes_its_channel_three_times_alone_is_failed() {
     stage.publish("placed").await;
 
     let sent = stage.sent().await;
-    assert_eq!(sent.lane(), Lane::Shared);
+    assert_eq!(sent.isolation(), Isolation::Shared);
     sent.confirm(Confirm::Suspect);
     for _ in 0..3 {
         let sent = stage.sent().await;
-        assert_eq!(sent.lane(), Lane::Alone, "a suspect is sent alone");
+        assert_eq!(
+            sent.isolation(),
+            Isolation::Alone,
+            "a suspect is sent alone"
+        );
         sent.confirm(Confirm::Faulty("406, a header".into()));
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::scripted::{SOON, Stage, options, pool, staged};
-use crate::broker::{Confirm, Lane};
+use crate::broker::{Confirm, Isolation};
 
 /// Without parking, a million returned messages would be a hot loop.
 #[tokio::test]
@@ -25,7 +25,7 @@ async fn a_parked_topic_gets_one_probe_a_second() {
         // A message that is published meanwhile is not handed over.
         stage.publish("nobody").await;
         let probe = stage.sent().await;
-        assert_eq!(probe.lane(), Lane::Alone);
+        assert_eq!(probe.isolation(), Isolation::Alone);
         assert!(
             stage.is_quiet(Duration::from_millis(300)).await,
             "one probe at a time"
@@ -144,7 +144,7 @@ async fn a_topic_that_an_earlier_life_has_parked_is_probed_after_the_start() {
 
     let mut stage = before.another(options()).await;
     let probe = stage.sent().await;
-    assert_eq!(probe.lane(), Lane::Alone);
+    assert_eq!(probe.isolation(), Isolation::Alone);
     probe.confirm(Confirm::Stored);
     stage.until("acked", |stats| stats.pending == 0).await;
 }
@@ -157,7 +157,7 @@ async fn a_probe_that_told_nothing_is_followed_by_another() {
 
     for nothing in [Confirm::Lost, Confirm::Refused] {
         let probe = stage.sent().await;
-        assert_eq!(probe.lane(), Lane::Alone);
+        assert_eq!(probe.isolation(), Isolation::Alone);
         probe.confirm(nothing);
     }
 
@@ -178,7 +178,7 @@ async fn a_record_that_becomes_due_while_its_topic_is_parked_is_parked_too() {
 
     for _ in 0..2 {
         let probe = stage.sent().await;
-        assert_eq!(probe.lane(), Lane::Alone, "only probes are sent");
+        assert_eq!(probe.isolation(), Isolation::Alone, "only probes are sent");
         probe.confirm(Confirm::Unroutable);
     }
     stage

@@ -10,7 +10,7 @@ use sqlx::{Sqlite, SqlitePool, sqlite::SqliteConnectOptions};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    Bus, Message, Options, OutboxDatabase, Router, Stats,
+    Bus, Message, Options, Router, Stats,
     broker::{Broker, BrokerError, Link, LinkState, Opened, Outgoing, Setup, Staged},
     outbox::NewRecord,
     relay::Reserved,
@@ -27,13 +27,11 @@ struct ScriptedLink {
     state: watch::Receiver<LinkState>,
 }
 
-impl<DB: OutboxDatabase> Broker<DB> for ScriptedBroker {
+impl Broker for ScriptedBroker {
     fn open(&self, _: Setup) -> BoxFuture<'_, Result<Opened, BrokerError>> {
         let (sent, state) = self.0.lock().unwrap().take().unwrap();
-        let opened = Opened {
-            link: Arc::new(ScriptedLink { sent, state }),
-            deliveries: mpsc::channel(1).1,
-        };
+        let link = Arc::new(ScriptedLink { sent, state });
+        let opened = Opened::new(link, mpsc::channel(1).1);
         std::future::ready(Ok(opened)).boxed()
     }
 }

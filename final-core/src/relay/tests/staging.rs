@@ -10,7 +10,7 @@ use sqlx::{Sqlite, SqliteConnection, SqlitePool};
 
 use crate::{
     Bus, Error, MemoryBroker,
-    broker::{Broker, BrokerError, Opened, Setup, Staged},
+    broker::{Broker, BrokerError, Opened, Setup, Staged, Staging, StagingRequest},
 };
 
 /// Keeps messages in a table of its own.
@@ -19,16 +19,22 @@ struct InTheDatabase {
     committed: Arc<AtomicU32>,
 }
 
-impl Broker<Sqlite> for InTheDatabase {
+impl Broker for InTheDatabase {
     fn open(&self, setup: Setup) -> BoxFuture<'_, Result<Opened, BrokerError>> {
-        async move { Broker::<Sqlite>::open(&MemoryBroker::new(), setup).await }.boxed()
+        async move { MemoryBroker::new().open(setup).await }.boxed()
     }
 
+    fn staging(&self, request: &mut StagingRequest<'_>) {
+        request.answer(|_: &SqlitePool| Some(Arc::new(self.clone()) as Arc<dyn Staging<Sqlite>>));
+    }
+}
+
+impl Staging<Sqlite> for InTheDatabase {
     fn stage<'a>(
         &'a self,
         conn: &'a mut SqliteConnection,
         messages: &'a [Staged],
-    ) -> Option<BoxFuture<'a, Result<(), Error>>> {
+    ) -> BoxFuture<'a, Result<(), Error>> {
         let writing = async move {
             for staged in messages {
                 sqlx::query("INSERT INTO transport (topic) VALUES (?)")
@@ -39,7 +45,7 @@ impl Broker<Sqlite> for InTheDatabase {
             }
             Ok(())
         };
-        Some(writing.boxed())
+        writing.boxed()
     }
 
     fn committed(&self) {

@@ -1,4 +1,4 @@
-use final_core::{IntoOutcome, subscribe};
+use final_core::{handler::IntoOutcome, subscribe};
 
 #[subscribe("order.placed")]
 async fn send_receipt() -> impl IntoOutcome {}

@@ -1,4 +1,4 @@
-use final_core::IntoPayload;
+use final_core::payload::IntoPayload;
 
 #[derive(serde::Serialize)]
 struct OrderPlaced;

@@ -4,8 +4,8 @@
 use std::{future::Future, io};
 
 use final_core::{
-    Attempt, Bytes, Handler, HandlerError, Headers, Json, Key, Message, MessageId, Outcome, Payload, Router,
-    State, Topic, subscribe, subscribers,
+    Attempt, Bytes, HandlerError, Headers, Json, Key, Message, MessageId, Outcome, Payload, Router, State,
+    Topic, handler::Handler, subscribe, subscribers,
 };
 
 /// Documented.

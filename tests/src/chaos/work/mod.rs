@@ -9,7 +9,7 @@ mod subscriber;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use final_amqp::{Amqp, QueueKind};
-use final_core::{Bus, LetterFilter, Options, OutboxDatabase, SqlBroker};
+use final_core::{Bus, Options, OutboxDatabase, SqlBroker, broker::DeadLetterFilter};
 use serde::{Deserialize, Serialize};
 use sqlx::{Pool, pool::PoolOptions};
 
@@ -157,7 +157,7 @@ pub(crate) async fn dead_letters<DB: OutboxDatabase>(
     let mut dead = Vec::new();
     loop {
         let some = log
-            .dead_letters(service, &LetterFilter::all().limit(500))
+            .dead_letters(service, &DeadLetterFilter::all().limit(500))
             .await?;
         if some.is_empty() {
             return Ok(dead);
@@ -168,6 +168,7 @@ pub(crate) async fn dead_letters<DB: OutboxDatabase>(
             let sold = sold.and_then(|message| rmp_serde::from_slice(message.payload()).ok());
             (sold, letter.reason)
         }));
-        log.discard(service, &LetterFilter::all().ids(ids)).await?;
+        log.discard(service, &DeadLetterFilter::all().ids(ids))
+            .await?;
     }
 }

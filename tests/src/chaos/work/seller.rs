@@ -237,7 +237,7 @@ async fn fill<DB: Shop, M>(txbus: &mut TxBus<DB, M>, sale: Sale) -> Result<(), A
 }
 
 async fn by_hand<DB: Shop>(
-    mut txbus: TxBus<DB, final_core::ByHand>,
+    mut txbus: TxBus<DB, final_core::bus::ByHand>,
     sale: Sale,
 ) -> Result<(), AnyError> {
     fill(&mut txbus, sale).await?;

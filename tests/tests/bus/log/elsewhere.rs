@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use final_core::{
     Bus, Message, PgBus, SqlBroker,
-    broker::{Broker, Confirm, Lane, Outgoing, Setup},
+    broker::{Broker, Confirm, Isolation, Outgoing, Setup},
 };
 use final_tests::{Proxy, WorkDir, eventually, process::Launch};
 
@@ -137,22 +137,14 @@ async fn a_message_whose_values_the_log_refuses_is_failed_and_the_others_are_sen
 
 /// The callback of a confirm is code of the bus. A bug there must not end sending for good.
 async fn sending_goes_on_after_a_panic<D: Database>(log: Log<D>) {
-    let setup = Setup {
-        service: "far".into(),
-        topics: Vec::new(),
-        concurrency: 1,
-        num_subscribers: 1,
-        confirm_window: 10,
-        purge: false,
-    };
-    let opened = Broker::<D>::open(&log.broker(), setup).await;
+    let opened = log.broker().open(Setup::new("far", [""; 0])).await;
     let link = opened.expect("a link").link;
     let send = |answer| {
         let message = Message::new("placed", "1");
         link.send(Outgoing::for_test(
             message,
             None,
-            Lane::Shared,
+            Isolation::Shared,
             Some(answer),
         ));
     };

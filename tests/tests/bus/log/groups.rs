@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use final_core::{Router, SqlBroker, Start};
+use final_core::{Router, SqlBroker, log::StartFrom};
 
 use super::{Held, Log, noting, options, publish, sorted};
 use crate::{database::Database, house::Notes};
@@ -118,7 +118,7 @@ async fn a_service_that_comes_later_begins_with_what_is_new<D: Database>(log: Lo
 }
 
 async fn a_service_that_comes_later_can_begin_at_the_beginning<D: Database>(log: Log<D>) {
-    let later = log.keeping().start_from(Start::Beginning);
+    let later = log.keeping().start_from(StartFrom::Beginning);
     let seen = what_a_later_one_gets(&log, later).await;
     assert_eq!(seen, Vec::from_iter(0..40));
 }
@@ -134,7 +134,7 @@ async fn a_service_that_comes_later_can_begin_at_a_time<D: Database>(log: Log<D>
     publish(&first, "placed", 10..20).await;
     notes.reach(20).await;
 
-    let later = log.keeping().start_from(Start::At(then));
+    let later = log.keeping().start_from(StartFrom::At(then));
     let (later, seen) = log.noting_on("later", later, &["placed"]).await;
     publish(&first, "placed", 20..30).await;
     seen.reach(20).await;
@@ -191,7 +191,7 @@ async fn a_service_that_comes_back_goes_on_where_it_was<D: Database>(log: Log<D>
 
 /// An old instance handles `placed` only, a new one `shipped` as well. The log has messages of `shipped`
 /// already. Returns the handled messages of `shipped`.
-async fn a_later_release<D: Database>(log: &Log<D>, start: Start) -> Vec<i64> {
+async fn a_later_release<D: Database>(log: &Log<D>, start: StartFrom) -> Vec<i64> {
     let (producer, all) = log
         .noting_on("other", log.keeping(), &["placed", "shipped"])
         .await;
@@ -227,7 +227,7 @@ async fn a_topic_of_a_later_release_begins_at_the_beginning_and_no_other_is_dist
 >(
     log: Log<D>,
 ) {
-    let shipped = a_later_release(&log, Start::Beginning).await;
+    let shipped = a_later_release(&log, StartFrom::Beginning).await;
     assert_eq!(shipped, Vec::from_iter(0..200));
 }
 
@@ -236,6 +236,6 @@ async fn a_topic_of_a_later_release_begins_with_what_is_new_and_no_other_is_dist
 >(
     log: Log<D>,
 ) {
-    let shipped = a_later_release(&log, Start::New).await;
+    let shipped = a_later_release(&log, StartFrom::New).await;
     assert_eq!(shipped, Vec::from_iter(100..200));
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use final_core::{Bus, Start};
+use final_core::{Bus, log::StartFrom};
 
 use super::{Log, noting, options, order::written, publish};
 use crate::{database::Database, house::Notes};
@@ -92,7 +92,7 @@ async fn a_service_that_begins_at_a_time_gets_what_was_written_since_and_commits
     publish(&first, "placed", [3]).await;
     notes.reach(2).await;
 
-    let later = keeping().start_from(Start::At(then));
+    let later = keeping().start_from(StartFrom::At(then));
     let (later, seen) = log.noting_on("later", later, &["placed"]).await;
     seen.reach(1).await;
     two.commit().await.expect("commit");

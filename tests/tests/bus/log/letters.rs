@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use final_core::{Bus, HandlerError, Letter, LetterFilter, Message, MessageId, Router, SqlBroker};
+use final_core::{
+    Bus, HandlerError, Message, MessageId, Router, SqlBroker,
+    broker::{DeadLetter, DeadLetterFilter},
+};
 use final_tests::eventually;
 
 use super::{Log, publish, sorted};
@@ -68,14 +71,14 @@ async fn refusing<D: Database>(log: &Log<D>, topics: &[&str]) -> Refusing<D> {
 }
 
 impl<D: Database> Refusing<D> {
-    async fn letters(&self, filter: LetterFilter) -> Vec<Letter> {
+    async fn letters(&self, filter: DeadLetterFilter) -> Vec<DeadLetter> {
         let letters = self.broker.dead_letters("shop", &filter).await;
         letters.expect("letters")
     }
 
-    async fn reach(&self, count: usize) -> Vec<Letter> {
+    async fn reach(&self, count: usize) -> Vec<DeadLetter> {
         eventually("dead letters", SOON, async || {
-            let letters = self.letters(LetterFilter::all()).await;
+            let letters = self.letters(DeadLetterFilter::all()).await;
             if letters.len() == count {
                 Ok(letters)
             } else {
@@ -85,8 +88,8 @@ impl<D: Database> Refusing<D> {
         .await
     }
 
-    async fn numbers(&self, filter: LetterFilter) -> Vec<i64> {
-        let number = |letter: Letter| {
+    async fn numbers(&self, filter: DeadLetterFilter) -> Vec<i64> {
+        let number = |letter: DeadLetter| {
             let message = letter.message.expect("a message");
             rmp_serde::from_slice(message.payload()).expect("a number")
         };
@@ -125,7 +128,7 @@ async fn a_filter_narrows_letters_by_topic_reason_id_and_number<D: Database>(log
     publish(&shop.bus, "shipped", 10..14).await;
     let letters = shop.reach(10).await;
 
-    let all = LetterFilter::all;
+    let all = DeadLetterFilter::all;
     assert_eq!(shop.numbers(all().topic("shipped")).await, [10, 11, 12, 13]);
     assert_eq!(shop.numbers(all().reason("busy")).await, [1, 3, 5, 11, 13]);
     // The wildcards of SQL have no special meaning in a filter.
@@ -165,12 +168,12 @@ async fn all_letters_can_be_put_back_and_are_handled_with_the_same_ids_by_that_s
     mailed.reach(10).await;
     shop.mended.store(true, Ordering::SeqCst);
 
-    let back = shop.broker.replay("shop", LetterFilter::all()).await;
+    let back = shop.broker.replay("shop", DeadLetterFilter::all()).await;
     assert_eq!(back.expect("put back"), 10);
     shop.handled.reach(10).await;
     log.is_done("shop").await;
     log.is_done("mail").await;
-    assert_eq!(shop.letters(LetterFilter::all()).await.len(), 0);
+    assert_eq!(shop.letters(DeadLetterFilter::all()).await.len(), 0);
     assert_eq!(sorted(shop.handled.numbers()), Vec::from_iter(0..10));
     let ids = |ids: &mut dyn Iterator<Item = MessageId>| {
         let mut ids: Vec<String> = ids.map(|id| id.to_string()).collect();
@@ -192,12 +195,12 @@ async fn one_letter_can_be_put_back_and_the_others_stay<D: Database>(log: Log<D>
     let letters = shop.reach(6).await;
     shop.mended.store(true, Ordering::SeqCst);
 
-    let one = LetterFilter::all().id(letters[2].id);
+    let one = DeadLetterFilter::all().id(letters[2].id);
     assert_eq!(shop.broker.replay("shop", &one).await.expect("put back"), 1);
     shop.handled.reach(1).await;
     assert_eq!(shop.handled.all()[0].id(), letters[2].id);
     shop.reach(5).await;
-    let two = LetterFilter::all().limit(2);
+    let two = DeadLetterFilter::all().limit(2);
     assert_eq!(shop.broker.replay("shop", &two).await.expect("put back"), 2);
     shop.handled.reach(3).await;
     let rest = shop.reach(3).await;
@@ -209,7 +212,7 @@ async fn a_letter_that_is_put_back_may_die_again<D: Database>(log: Log<D>) {
     let shop = refusing(&log, &["placed"]).await;
     publish(&shop.bus, "placed", [2]).await;
     let first = shop.reach(1).await;
-    let back = shop.broker.replay("shop", LetterFilter::all()).await;
+    let back = shop.broker.replay("shop", DeadLetterFilter::all()).await;
     assert_eq!(back.expect("put back"), 1);
 
     log.comes_to("SELECT count(*) FROM final_log", 0).await;
@@ -225,10 +228,10 @@ async fn letters_can_be_thrown_away<D: Database>(log: Log<D>) {
     publish(&shop.bus, "placed", 0..250).await;
     shop.reach(250).await;
 
-    let odd = LetterFilter::all().reason("busy");
+    let odd = DeadLetterFilter::all().reason("busy");
     assert_eq!(shop.broker.discard("shop", odd).await.expect("gone"), 125);
     shop.reach(125).await;
-    let all = shop.broker.discard("shop", LetterFilter::all()).await;
+    let all = shop.broker.discard("shop", DeadLetterFilter::all()).await;
     assert_eq!(all.expect("gone"), 125);
     shop.reach(0).await;
     log.is_done("shop").await;
@@ -241,7 +244,7 @@ async fn letters_of_one_service_are_nothing_to_another<D: Database>(log: Log<D>)
     publish(&shop.bus, "placed", 0..4).await;
     shop.reach(4).await;
 
-    let (broker, all) = (log.broker(), LetterFilter::all());
+    let (broker, all) = (log.broker(), DeadLetterFilter::all());
     assert_eq!(
         broker
             .dead_letters("mail", &all)
@@ -262,7 +265,7 @@ async fn more_letters_than_one_statement_takes_are_put_back<D: Database>(log: Lo
     shop.reach(250).await;
     shop.mended.store(true, Ordering::SeqCst);
 
-    let back = shop.broker.replay("shop", LetterFilter::all()).await;
+    let back = shop.broker.replay("shop", DeadLetterFilter::all()).await;
     assert_eq!(back.expect("put back"), 250);
     shop.handled.reach(250).await;
     log.is_done("shop").await;
@@ -276,7 +279,7 @@ async fn a_letter_keeps_its_message_after_the_log_has_let_it_go<D: Database>(log
     shop.reach(1).await;
     log.comes_to("SELECT count(*) FROM final_log", 0).await;
 
-    assert_eq!(shop.numbers(LetterFilter::all()).await, [4]);
+    assert_eq!(shop.numbers(DeadLetterFilter::all()).await, [4]);
     shop.bus.shutdown().await.expect("shutdown");
 }
 

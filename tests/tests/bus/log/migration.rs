@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use final_core::{LetterFilter, Router};
+use final_core::{Router, broker::DeadLetterFilter};
 
 use super::Log;
 use crate::database::Database;
@@ -66,7 +66,7 @@ async fn a_row_written_by_hand_that_is_no_message_is_dead_lettered<D: Database>(
     let (shop, notes) = log.noting_on("shop", broker.clone(), &["placed"]).await;
     notes.reach(1).await;
     log.comes_to("SELECT count(*) FROM final_log_dead", 1).await;
-    let letters = broker.dead_letters("shop", LetterFilter::all());
+    let letters = broker.dead_letters("shop", DeadLetterFilter::all());
     let letters = letters.await.expect("letters");
 
     assert_eq!(letters[0].id, id);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use final_core::{LetterFilter, Router, SqlBroker, Start};
+use final_core::{Router, SqlBroker, broker::DeadLetterFilter, log::StartFrom};
 use final_tests::eventually;
 use sqlx::Pool;
 
@@ -403,7 +403,7 @@ async fn letters_whose_numbers_would_be_the_same_are_both_kept<D: Numbers>(log: 
     }
 
     let broker = log.broker();
-    let letters = broker.dead_letters("shop", LetterFilter::all());
+    let letters = broker.dead_letters("shop", DeadLetterFilter::all());
     assert_eq!(letters.await.expect("letters").len(), 2);
 }
 
@@ -427,10 +427,10 @@ async fn a_letter_whose_number_another_letter_has_is_kept_too<D: Numbers>(log: L
     }
 
     let broker = log.broker();
-    let letters = broker.dead_letters("shop", LetterFilter::all());
+    let letters = broker.dead_letters("shop", DeadLetterFilter::all());
     let letters = letters.await.expect("letters");
     assert_ne!(letters[0].id, letters[1].id);
-    let back = broker.replay("shop", LetterFilter::all());
+    let back = broker.replay("shop", DeadLetterFilter::all());
     assert_eq!(back.await.expect("put back"), 2);
 }
 
@@ -467,7 +467,7 @@ async fn nothing_is_handled_twice_because_of_numbers_that_have_not_gone_back<D: 
     let (bus, again) = log.noting_on("shop", keeping(), &["placed"]).await;
     publish(&bus, "placed", [1_000]).await;
     again.reach(1).await;
-    let all = keeping().start_from(Start::Beginning);
+    let all = keeping().start_from(StartFrom::Beginning);
     let (other, seen) = log.noting_on("other", all, &["placed", "shipped"]).await;
     seen.reach(1_021).await;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use final_core::{Bus, ByHand, TxBus};
+use final_core::{Bus, TxBus, bus::ByHand};
 use final_tests::always;
 
 use super::{Log, sorted};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use final_core::{Bus, Error, Start};
+use final_core::{Bus, Error, log::StartFrom};
 use final_tests::always;
 use tokio::task::JoinHandle;
 
@@ -83,7 +83,7 @@ fn starting<D: Database>(bus: &Bus<D>) -> JoinHandle<Result<(), Error>> {
 }
 
 async fn a_subscription_waits_for_a_removal_under_way<D: Database>(log: Log<D>) {
-    let broker = log.broker().start_from(Start::Beginning);
+    let broker = log.broker().start_from(StartFrom::Beginning);
     let later = log.bus_on("later", broker);
     waits(&log, async || starting(&later)).await;
     later.shutdown().await.expect("shutdown");

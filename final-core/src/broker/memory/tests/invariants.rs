@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{MessageId, broker::DeadLetter};
+use crate::{MessageId, broker::Cause};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -21,7 +21,7 @@ fn step() -> impl Strategy<Value = Step> {
     let settlement = prop_oneof![
         Just(Settlement::Ack),
         Just(Settlement::Requeue),
-        Just(Settlement::DeadLetter(DeadLetter::new("bad", 1))),
+        Just(Settlement::DeadLetter(Cause::new("bad", 1))),
     ];
     prop_oneof![
         4 => Just(Step::Publish),

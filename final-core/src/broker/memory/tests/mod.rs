@@ -17,8 +17,8 @@ use super::MemoryBroker;
 use crate::{
     Message,
     broker::{
-        BrokerError, Confirm, Delivery, Lane, Link, LinkState, Opened, Outgoing, Settlement, Setup,
-        Ticket,
+        BrokerError, Confirm, Delivery, Isolation, Link, LinkState, Opened, Outgoing, Settlement,
+        Setup, Ticket,
     },
 };
 
@@ -75,7 +75,7 @@ fn send_for(
     link.send(Outgoing::new(
         message,
         expires,
-        Lane::Shared,
+        Isolation::Shared,
         Some(Box::new(ticket)),
     ));
     answer

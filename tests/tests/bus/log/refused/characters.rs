@@ -1,6 +1,6 @@
 //! Characters that an encoding of the database or of a table does not have.
 
-use final_core::Letter;
+use final_core::broker::DeadLetter;
 use sqlx::{MySql, Postgres, postgres::PgPoolOptions};
 
 use super::{Guard, Shop, fails_from_elsewhere};
@@ -28,7 +28,11 @@ impl Log<Postgres> {
 }
 
 /// Publishes one message to "bad", and returns its dead letter.
-async fn letter_of<D: Database>(log: &Log<D>, reason: &'static str, text: &'static str) -> Letter {
+async fn letter_of<D: Database>(
+    log: &Log<D>,
+    reason: &'static str,
+    text: &'static str,
+) -> DeadLetter {
     let shop = Shop::open(log, reason).await;
     publish(&shop.bus, "placed", 0..20).await;
     let sent = shop
@@ -50,7 +54,7 @@ async fn letter_of<D: Database>(log: &Log<D>, reason: &'static str, text: &'stat
 }
 
 /// Asserts that the letter's message has its key and its header as they were sent.
-fn has_text(letter: Letter, text: &str) {
+fn has_text(letter: DeadLetter, text: &str) {
     let message = letter.message.expect("a message");
     let (key, header) = (message.key(), message.headers().get("who"));
     assert_eq!((key, header), (Some(text), Some(text)));
@@ -112,7 +116,7 @@ async fn an_outbox_in_latin1_tells_an_error_that_latin1_cannot_say() {
 
 /// An operator alters the table of dead letters. Then a service stores a letter that does not fit. Returns
 /// that letter.
-async fn converted(alter: &str, reason: &'static str, text: &'static str) -> Letter {
+async fn converted(alter: &str, reason: &'static str, text: &'static str) -> DeadLetter {
     let log = Log::<MySql>::new().await;
     let shop = Shop::open(&log, "").await;
     shop.close().await;

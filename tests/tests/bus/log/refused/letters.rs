@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use final_core::Letter;
+use final_core::broker::DeadLetter;
 use final_tests::{always, eventually};
 use sqlx::{Postgres, Sqlite};
 
@@ -240,7 +240,8 @@ async fn letters_beside_one_that_is_refused_at_the_commit_are_stored() {
     txbus.commit().await.expect("commit");
 
     let letters = shop.letters_reach(10).await;
-    let without_key = |letter: &Letter| letter.message.as_ref().is_ok_and(|m| m.key().is_none());
+    let without_key =
+        |letter: &DeadLetter| letter.message.as_ref().is_ok_and(|m| m.key().is_none());
     assert_eq!(letters.iter().filter(|l| without_key(l)).count(), 1);
     log.is_done("shop").await;
     shop.close().await;

@@ -3,7 +3,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use final_core::LetterFilter;
+use final_core::broker::DeadLetterFilter;
 use final_tests::eventually;
 use sqlx::{Database as _, MySql};
 
@@ -59,20 +59,20 @@ async fn a_letter_that_the_log_refuses_stays_and_the_others_are_put_back<D: Data
     guard.set(&log).await;
 
     let broker = log.broker();
-    let replayed = broker.replay("shop", LetterFilter::all()).await;
+    let replayed = broker.replay("shop", DeadLetterFilter::all()).await;
     assert_eq!(replayed.expect("put back"), 149);
-    let left = broker.dead_letters("shop", LetterFilter::all()).await;
+    let left = broker.dead_letters("shop", DeadLetterFilter::all()).await;
     let left = left.expect("letters");
     assert_eq!(left.len(), 1);
     assert_eq!(
         left[0].message.as_ref().expect("a message").key(),
         Some("stuck")
     );
-    let error = broker.replay("shop", LetterFilter::all()).await;
+    let error = broker.replay("shop", DeadLetterFilter::all()).await;
     let error = format!("{:?}", error.expect_err("nothing can be put back"));
     assert!(error.contains("not here"), "{error}");
     guard.lift(&log).await;
-    let replayed = broker.replay("shop", LetterFilter::all()).await;
+    let replayed = broker.replay("shop", DeadLetterFilter::all()).await;
     assert_eq!(replayed.expect("put back"), 1);
 }
 

@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use final_core::{Bus, HandlerError, Letter, LetterFilter, Message, Router, SqlBroker};
+use final_core::{
+    Bus, HandlerError, Message, Router, SqlBroker,
+    broker::{DeadLetter, DeadLetterFilter},
+};
 use final_tests::eventually;
 use sqlx::{Database as _, MySql, Postgres};
 
@@ -136,12 +139,15 @@ impl<D: Database> Shop<D> {
         }
     }
 
-    async fn letters(&self) -> Vec<Letter> {
-        let letters = self.broker.dead_letters("shop", LetterFilter::all()).await;
+    async fn letters(&self) -> Vec<DeadLetter> {
+        let letters = self
+            .broker
+            .dead_letters("shop", DeadLetterFilter::all())
+            .await;
         letters.expect("letters")
     }
 
-    async fn letters_reach(&self, count: usize) -> Vec<Letter> {
+    async fn letters_reach(&self, count: usize) -> Vec<DeadLetter> {
         eventually("dead letters", SOON, async || {
             let letters = self.letters().await;
             if letters.len() == count {

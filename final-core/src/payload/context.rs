@@ -4,9 +4,9 @@ use serde::ser::Error;
 
 use crate::extract::MAX_DEPTH;
 
-/// What has to be known of the values around one.
+/// What has to be known about the values around a value.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct Context {
     /// The format is JSON, and not msgpack.
     pub(super) json: bool,
     /// The reader, if it is of the same type, keeps the value in serde's buffer first.
@@ -18,7 +18,7 @@ pub(super) struct Place {
     pub(super) depth: u8,
 }
 
-impl Place {
+impl Context {
     /// The whole payload.
     pub(super) fn root(json: bool) -> Self {
         Self {
@@ -30,19 +30,19 @@ impl Place {
         }
     }
 
-    /// The place of a key in a map whose values are here.
+    /// The context of a key in a map whose values are here.
     pub(super) fn key(self) -> Self {
         Self { key: true, ..self }
     }
 
-    /// The place inside of something with `len` values.
+    /// The context inside of something with `len` values.
     #[inline]
     pub(super) fn inside_of<E: Error>(self, len: Option<usize>) -> Result<Self, E> {
         // The reader of msgpack does not count what is empty.
         self.inside(u8::from(self.json || len != Some(0)))
     }
 
-    /// The place `levels` further inside, if a reader goes so deep.
+    /// The context `levels` further inside, if a reader goes so deep.
     #[inline]
     pub(super) fn inside<E: Error>(self, levels: u8) -> Result<Self, E> {
         let depth = self.depth + levels;
