@@ -19,7 +19,7 @@ use crate::{
 const TEST: [&str; 3] = ["test", "--workspace", "--all-features"];
 
 /// Suites that need no servers, by the beginnings of their names. All others get them.
-const WITHOUT_SERVERS: [&str; 4] = ["final_macros ", "xtask ", "router ", "compile "];
+const WITHOUT_SERVERS: [&str; 5] = ["final_macros ", "xtask ", "router ", "compile ", "docs "];
 
 /// Builds the tests, starts the servers, runs the tests to the end, stops the servers, and prints a
 /// summary. `args` are for `cargo test`.

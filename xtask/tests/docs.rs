@@ -62,7 +62,7 @@ fn links(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The headings as GitHub makes anchors of them.
+/// The anchors that GitHub makes of the headings.
 fn headings(text: &str) -> HashSet<String> {
     prose(text)
         .filter(|line| line.starts_with('#'))

@@ -1,5 +1,5 @@
-//! Tables of a crate's own on three databases, through the public floor alone: as change capture, the gateway
-//! and the reconciler own theirs.
+//! A crate owns tables on three databases and uses only the public database floor, as change capture, the
+//! gateway and the reconciler will.
 
 use std::time::Duration;
 
@@ -93,7 +93,7 @@ impl<DB: Driver> Positions<DB> {
     }
 }
 
-/// A pool, and the file it is on, if it is one.
+/// A pool, and the file of a database that is one.
 type On<DB> = (Pool<DB>, Option<final_tests::SqliteFile>);
 
 async fn migrated<DB: Driver>(pool: Pool<DB>) -> Positions<DB> {

@@ -30,12 +30,12 @@ async fn refuse<D: Database, T: Transport>(house: &House<D, T>, change: &str, co
     guard(house, change, condition, raise).await;
 }
 
-/// Has the outbox pass a change over without an error. MariaDB has no trigger that does so, and refuses it.
+/// Makes the outbox skip a change without an error. MariaDB has no trigger that does so, and refuses it.
 async fn ignore<D: Database, T: Transport>(house: &House<D, T>, change: &str, condition: &str) {
     guard(house, change, condition, ["RETURN NULL", "RAISE(IGNORE)"]).await;
 }
 
-/// What a trigger does on PostgreSQL, and on SQLite.
+/// Makes a trigger that does this on PostgreSQL, and that on SQLite.
 async fn guard<D: Database, T: Transport>(
     house: &House<D, T>,
     change: &str,
@@ -98,7 +98,7 @@ async fn a_record_that_the_table_does_not_let_go_keeps_no_other_back_and_is_not_
 >(
     house: House<D, T>,
 ) {
-    let options = house.options().lease(std::time::Duration::from_secs(2));
+    let options = house.options().lease(Duration::from_secs(2));
     let (bus, notes) = house.start_noting(options, &["placed", "kept"]).await;
     refuse(
         &house,
@@ -219,7 +219,7 @@ async fn an_acked_record_that_the_table_does_not_let_go_keeps_no_other<
     bus.shutdown().await.expect("shutdown");
 }
 
-/// They are found by one scan, and removed by one statement.
+/// One scan finds the records, and one statement removes them.
 async fn an_expired_record_that_the_table_does_not_let_go_keeps_no_other_back<
     D: Database,
     T: Transport,

@@ -140,7 +140,7 @@ macro_rules! silent_database {
                 )
             };
             // The limit is 15 s for each statement; a health check that hangs would never end.
-            let all = tokio::time::timeout(Duration::from_secs(60), all).await;
+            let all = tokio::time::timeout(SOON, all).await;
             let (stats, failed, retried, migrated) = all.expect("each ends within its limit");
             for refused in [stats.err(), failed.err(), retried.err(), migrated.err()] {
                 refused.expect("an error, as the database is silent");

@@ -37,7 +37,7 @@ async fn works_end_to_end<DB: OutboxDatabase>(pool: Pool<DB>, look: impl AsyncFn
     bus.shutdown().await.expect("shutdown");
 }
 
-/// What `start` says; its first connection is the relay's own.
+/// The error of `start`. Its first connection is the relay's own.
 async fn refusal<DB: OutboxDatabase>(pool: Pool<DB>) -> String {
     let bus = Bus::new("shop", pool, MemoryBroker::new());
     let started = tokio::time::timeout(SOON, bus.start(Router::new())).await;

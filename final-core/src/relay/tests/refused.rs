@@ -54,7 +54,8 @@ impl Stage {
 
 #[tokio::test]
 async fn a_lease_that_cannot_be_renewed_takes_no_other_with_it() {
-    let lease = Duration::from_secs(1);
+    // A third of it has to be enough for a renewal on a machine with other work.
+    let lease = Duration::from_secs(4);
     let mut stage = Stage::new(options().lease(lease)).await;
     let mut sent = Vec::new();
     for topic in ["placed", "kept", "placed"] {
@@ -136,7 +137,7 @@ async fn an_expired_record_that_the_table_keeps_keeps_no_other_back() {
 /// Sent again it would be a repeat with every lease.
 #[tokio::test]
 async fn a_record_that_a_trigger_keeps_in_silence_is_not_sent_again() {
-    let lease = Duration::from_secs(1);
+    let lease = Duration::from_secs(4);
     let mut stage = Stage::new(options().lease(lease)).await;
     stage
         .trigger(
@@ -152,7 +153,7 @@ async fn a_record_that_a_trigger_keeps_in_silence_is_not_sent_again() {
     }
     stage.until("one is kept", |stats| stats.acked == 2).await;
 
-    assert!(stage.is_quiet(lease * 3).await);
+    assert!(stage.is_quiet(lease * 2).await);
     stage.allow().await;
     stage.until("none", |stats| stats.pending == 0).await;
 }

@@ -117,13 +117,13 @@ impl<D: Numbers> Log<D> {
         bus.shutdown().await.expect("shutdown");
     }
 
-    /// Up to which number members have told each other that they have read.
+    /// The sequence number up to which members have told each other that they have read.
     async fn newest_watermark(&self) -> i64 {
         self.number("SELECT seq FROM final_log_watermarks WHERE id = 0")
             .await
     }
 
-    /// Waits until they have told of a higher one.
+    /// Waits until the members have told each other of a higher number.
     async fn has_told_of_more(&self, than: i64) {
         eventually("a newer watermark", SOON, async || {
             self.newest_watermark().await > than
@@ -300,7 +300,8 @@ async fn messages_are_handled_though_kept_rows_have_their_numbers<D: Numbers>(lo
     bus.shutdown().await.expect("shutdown");
 }
 
-/// Not at an end of the log, and the numbers have passed the old ones: only who looks through it all can know.
+/// The number is not at an end of the log, and the new numbers have passed the old ones. Only a walk through
+/// the whole log can tell.
 async fn messages_with_used_numbers_in_the_midst_of_kept_ones_are_handled<D: Numbers>(log: Log<D>) {
     let keeping = || log.broker().keep(HOUR);
     let (bus, notes) = log.noting_on("shop", keeping(), &["placed"]).await;
@@ -523,8 +524,8 @@ async fn a_message_of_a_transaction_that_was_open_when_the_numbers_were_mended_i
     bus.shutdown().await.expect("shutdown");
 }
 
-/// The watermarks of those who run have passed its number by then, and those who mended it leave none, because
-/// they are killed.
+/// By then the watermarks of the running members have passed its number. The members that mended it leave no
+/// watermark, because they are killed.
 async fn a_message_of_a_transaction_that_outlives_those_who_mended_its_number_is_handled<
     D: Numbers,
 >(
@@ -556,7 +557,7 @@ async fn messages_of_a_transaction_that_outlives_those_who_had_read_their_number
 >(
     log: Log<D>,
 ) {
-    // Nobody looks at the sequence before it has passed the old numbers.
+    // No member looks at the sequence before it has passed the old numbers.
     let blind = log.broker().poll_interval(HOUR);
     let (bus, notes) = log.noting_on("shop", blind, &["placed"]).await;
     publish(&bus, "placed", 0..100).await;

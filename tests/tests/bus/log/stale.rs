@@ -1,4 +1,4 @@
-//! A member that takes lanes which have come further since it looked.
+//! A member takes over lanes whose progress has changed since it looked at them.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use crate::house::Notes;
 /// Far longer than the test.
 const NEVER: Duration = Duration::from_secs(600);
 
-/// Members of PostgreSQL hear of each other, so that the first would give lanes away at once.
+/// On MariaDB only: members on PostgreSQL notify each other, so the first member would give lanes away at
+/// once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_another_has_read_since_the_look_has_no_used_number() {
     let url = final_tests::mysql_database().await.expect("MariaDB");
@@ -34,7 +35,8 @@ async fn what_another_has_read_since_the_look_has_no_used_number() {
         .await;
     tokio::time::sleep(Duration::from_millis(500)).await;
 
-    // Its next look waits at the proxy, sees a lane that is free, and is answered much later.
+    // The next look of the second member waits at the proxy. It sees a free lane, and gets its answer much
+    // later.
     proxy.stall();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let owner = "UPDATE final_log_lanes SET member = NULL WHERE lane = 0";
