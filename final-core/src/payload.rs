@@ -22,7 +22,7 @@ use crate::{BoxError, message::MSGPACK};
 /// | --- | --- |
 /// | `&order`, of any type that is [`Serialize`] | msgpack with field names, so that other languages read it too |
 /// | [`Json(&order)`](crate::Json) | JSON |
-/// | [`Bytes`](crate::Bytes) | themselves |
+/// | [`Bytes`] | themselves |
 ///
 /// A type with two forms, like `IpAddr`, is written as text. Only a `Uuid` is 16 bytes in msgpack, as
 /// other languages have it.

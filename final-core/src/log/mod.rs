@@ -10,15 +10,15 @@
 //! ```
 //!
 //! A message is one row, however many groups there are. A group's progress is stored only in its
-//! [lanes](progress::lane): sixteen partitions of its messages, each owned by one member at a time, each with a
+//! lanes: sixteen partitions of its messages, each owned by one member at a time, each with a
 //! sequence number up to which everything is done and a list of the open ones below it. So reading costs one
 //! SELECT for hundreds of messages, and settling them costs one UPDATE every so often.
 //!
 //! A sequence number is allocated at the INSERT and becomes visible at the COMMIT. One that is missing below a
-//! visible one is a gap, and is watched until its row is visible or can never come, see [`gaps`](progress::gaps).
+//! visible one is a gap, and is watched until its row is visible or can never come, see `gaps`.
 //!
-//! The rooms, from the floor up: [`progress`] is pure state, [`tables`] has all SQL, [`member`] is one running bus,
-//! [`engine`] is its loop, [`link`] starts and ends the tasks.
+//! The rooms, from the floor up: `progress` is pure state, `tables` has all SQL, `member` is one running bus,
+//! `engine` is its loop, `link` starts and ends the tasks.
 
 mod engine;
 mod hooks;
