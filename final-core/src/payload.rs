@@ -9,11 +9,12 @@ mod context;
 mod serializer;
 #[cfg(test)]
 mod tests;
+mod value;
 
 use bytes::Bytes;
 use serde::Serialize;
 
-use self::{context::Context, serializer::Value};
+use self::{context::Context, value::Value};
 use crate::{BoxError, message::MSGPACK};
 
 /// What may be published.

@@ -16,6 +16,10 @@ use tokio::time::timeout;
 
 use super::DbResult;
 
+/// How long the database may take to answer a statement. It gives up waiting for a lock in less, so that what
+/// was asked in vain does not pile up there.
+pub(crate) const ANSWER: Duration = Duration::from_secs(15);
+
 /// How long saying goodbye may take, to all connections together.
 const GOODBYE: Duration = Duration::from_secs(2);
 

@@ -15,6 +15,8 @@ use uuid::Uuid;
 
 use super::{
     OutboxDatabase,
+    insert::{insert, insert_alone},
+    migrate::migrate,
     record::NewRecord,
     schema,
     statements::{Statements, session},
@@ -23,15 +25,12 @@ use super::{
 use crate::{
     Error,
     database::{
-        DbResult, Dialect, Driver, Lone, MigrationLock, Server, Value, limits::by_size,
-        renewable::RenewablePool, says,
+        DbResult, Dialect, Driver, Lone, MigrationLock, Server,
+        renewable::{ANSWER, RenewablePool},
+        says,
     },
     names::ServiceName,
 };
-
-/// How long the database may take to answer a statement. It gives up waiting for a lock in less, so that what
-/// was asked in vain does not pile up there.
-pub(super) const ANSWER: Duration = Duration::from_secs(15);
 
 /// Connections of our own pool: ackers, the scanner that claims and gives back at once, and one for what a
 /// person asks.
@@ -251,7 +250,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     ///
     /// [`Error::ForeignTable`] if the table belongs to another service or to something else.
     pub(crate) async fn migrate(&self) -> Result<(), Error> {
-        schema::migrate(&self.pool, self.service()?).await
+        migrate(&self.pool, self.service()?).await
     }
 
     /// The same as SQL text, for those who run migrations by hand.
@@ -287,59 +286,6 @@ fn purging() -> impl FnOnce(sqlx::Error) -> Error {
 
 pub(super) fn own_pool<DB: OutboxDatabase>(caller: &Pool<DB>) -> Pool<DB> {
     DB::own_pool(caller, CONNECTIONS, session(DB::DIALECT))
-}
-
-/// Inserts records. With `in_transaction`, refuses where the connection is in none, if the server can tell.
-pub(super) async fn insert<DB: Driver>(
-    conn: &mut DB::Connection,
-    statements: &Statements,
-    records: &[NewRecord<'_>],
-    in_transaction: bool,
-) -> DbResult<()> {
-    let inserts = &statements.inserts;
-    let (plain, any) = match &inserts.guarded {
-        Some((plain, any)) if in_transaction => (plain, any),
-        _ => (&inserts.plain, &inserts.any),
-    };
-    let are_plain = records.iter().all(NewRecord::is_plain);
-    let insert = if are_plain { plain } else { any };
-    for records in by_size(records, |record| record.message.weight()) {
-        let mut values: Vec<Value<'_>> = Vec::new();
-        for record in records {
-            record.add_to(&mut values, are_plain);
-        }
-        insert.execute::<DB>(conn, &values).await?;
-    }
-    Ok(())
-}
-
-/// Inserts one record by a statement that is its own commit, see [`Outbox::insert_alone`].
-pub(super) async fn insert_alone<DB: Driver>(
-    conn: &mut DB::Connection,
-    statements: &Statements,
-    record: &NewRecord<'_>,
-) -> DbResult<bool> {
-    let inserts = &statements.inserts;
-    let insert = match record.is_plain() {
-        true => &inserts.lone_plain,
-        false => &inserts.lone_any,
-    };
-    let mut values = Vec::new();
-    record.add_to(&mut values, record.is_plain());
-    match insert.execute_one::<DB>(conn, &values).await {
-        Ok(written) => wrote_alone(&statements.server, written),
-        Err(error) if DB::is_not_alone(&error) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// Whether a row that should be its own commit was written. PostgreSQL's INSERT writes none where it would
-/// not commit; MariaDB's fails, so one that writes none was kept out by a trigger.
-fn wrote_alone(server: &Server, written: u64) -> DbResult<bool> {
-    if server.tells_transactions {
-        return crate::database::insert::all_written(written, 1).map(|()| true);
-    }
-    Ok(written == 1)
 }
 
 /// Turns the driver's error into one that tells what to do.

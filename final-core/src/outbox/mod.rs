@@ -7,6 +7,8 @@
 
 pub(crate) mod claims;
 mod door;
+mod insert;
+mod migrate;
 #[cfg(feature = "mysql")]
 pub(crate) mod predecessor;
 mod record;

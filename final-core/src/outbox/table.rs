@@ -10,7 +10,6 @@ use uuid::Uuid;
 
 use super::{
     OutboxDatabase,
-    door::ANSWER,
     record::{Backlog, FailedRecord, FailedRow, Record, RecordRow},
     statements::{Change, Probe, Statements},
 };
@@ -18,7 +17,7 @@ use crate::database::{
     DbResult, FromRow, Value,
     limits::{duration, error_text, micros, sorted},
     read,
-    renewable::RenewablePool,
+    renewable::{ANSWER, RenewablePool},
     statement::{Arguments, Statement},
 };
 

@@ -10,7 +10,7 @@ use serde::{
     },
 };
 
-use super::{context::Context, serializer::Value};
+use super::{context::Context, value::Value};
 
 /// The values of a sequence or tuple.
 pub(super) struct Elements<C> {

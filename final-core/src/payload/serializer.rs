@@ -9,6 +9,7 @@ use super::{
     binary::{Binary, Expected},
     compound::{Elements, Entries, Fields},
     context::Context,
+    value::Value,
 };
 
 /// Passes everything on to `inner`, except values that could not be read back.
@@ -23,18 +24,6 @@ pub(super) struct Checked<'a, S> {
     context: Context,
     /// A value asked for its form, so it has two.
     asked: Cell<bool>,
-}
-
-/// A value, with the context where it is written.
-pub(super) struct Value<'a, T: ?Sized> {
-    value: &'a T,
-    context: Context,
-}
-
-impl<'a, T: ?Sized> Value<'a, T> {
-    pub(super) fn new(value: &'a T, context: Context) -> Self {
-        Self { value, context }
-    }
 }
 
 impl<T: Serialize + ?Sized> Serialize for Value<'_, T> {

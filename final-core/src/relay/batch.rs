@@ -132,7 +132,7 @@ impl<DB: OutboxDatabase> BatchSender<'_, DB> {
     /// A record waits because its topic has its share in flight. If the topic moves, a slot comes free soon.
     /// If it does not, the record is released for a while, so that it is not claimed over and over.
     async fn wait_for_slots(&mut self, left: &watch::Sender<usize>) {
-        let lease = self.relay.store.lease();
+        let lease = self.relay.outbox.lease();
         // A record that is sent at the end of the wait still needs some of its lease.
         let latest = self.lease_end - lease / 2;
         let patience = || (Instant::now() + PATIENCE.min(lease / 4)).min(latest);
@@ -173,7 +173,11 @@ impl<DB: OutboxDatabase> BatchSender<'_, DB> {
                 true => PATIENCE,
                 false => Duration::ZERO,
             };
-            relay.store.table()?.release(&self.to_release, wait).await?;
+            relay
+                .outbox
+                .table()?
+                .release(&self.to_release, wait)
+                .await?;
             relay.bell.due_in(wait);
         }
         Ok(any_sent)
@@ -237,7 +241,7 @@ pub(super) fn send_claimed<DB: OutboxDatabase>(
         return Some(record);
     };
     // The table said what was left of the time to live when the record was claimed.
-    let claimed_at = lease_end - relay.store.lease();
+    let claimed_at = lease_end - relay.outbox.lease();
     let expires = record.expires_in.map(|left| claimed_at + left);
     let Some(mut flying) = relay
         .flight

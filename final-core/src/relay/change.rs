@@ -139,7 +139,7 @@ impl Changing {
         relay: &Relay<DB>,
         change: &RecordChange,
     ) -> DbResult<()> {
-        let table = relay.store.table()?;
+        let table = relay.outbox.table()?;
         while let Some(part) = self.parts.last() {
             relay.counters.statements.add(1);
             let mut done = change.apply(&table, part).await;
@@ -203,7 +203,7 @@ impl<DB: OutboxDatabase> Relay<DB> {
 
     /// Releases a record whose change was refused. It is due again after [`LATER`].
     pub(super) async fn release_later(&self, id: Uuid) -> DbResult<u64> {
-        self.store.table()?.release(&[id], LATER).await
+        self.outbox.table()?.release(&[id], LATER).await
     }
 
     /// Logs that the table refuses the change of a record.

@@ -69,7 +69,7 @@ impl<DB: OutboxDatabase> Relay<DB> {
         }
         let finished = self.claims.take_finished();
         self.counters.statements.add(1);
-        let result = self.store.table()?.finish(&finished).await;
+        let result = self.outbox.table()?.finish(&finished).await;
         if result.is_err() {
             self.claims.put_back(finished);
         }

@@ -59,7 +59,7 @@ impl<'a> Reserved<'a> {
 impl<DB: OutboxDatabase> Relay<DB> {
     /// Decides, before the INSERT, which messages this process will send itself.
     pub(crate) fn reserve<'a>(&self, staged: &'a [Staged]) -> Reserved<'a> {
-        let (lease, lease_end) = self.store.new_lease();
+        let (lease, lease_end) = self.outbox.new_lease();
         let mut reserved = Reserved::none(staged);
         reserved.lease_end = lease_end;
         // Before the gate is looked at: a shutdown that begins in between then waits for this write.

@@ -20,7 +20,7 @@ const TOGETHER: usize = 3;
 
 /// Every third of a lease, renews the leases that would run out before the next round.
 pub(crate) async fn run<DB: OutboxDatabase>(relay: Arc<Relay<DB>>) {
-    let third = relay.store.lease() / 3;
+    let third = relay.outbox.lease() / 3;
     loop {
         tokio::select! {
             () = tokio::time::sleep(third) => {}
@@ -36,7 +36,7 @@ pub(crate) async fn run<DB: OutboxDatabase>(relay: Arc<Relay<DB>>) {
 /// one by one.
 async fn renew<DB: OutboxDatabase>(relay: &Relay<DB>) -> DbResult<()> {
     // Fresh leases are left out: most records are settled before they need a renewal.
-    let horizon = Instant::now() + relay.store.lease() * 2 / 3;
+    let horizon = Instant::now() + relay.outbox.lease() * 2 / 3;
     for _ in 0..TOGETHER {
         match renew_together(relay, horizon).await? {
             Renewal::Done => return Ok(()),
@@ -67,10 +67,10 @@ async fn renew_together<DB: OutboxDatabase>(
         return Ok(Renewal::Done);
     }
     // Before the statement is sent, so that our end of the lease comes before the table's.
-    let end = Instant::now() + relay.store.lease();
+    let end = Instant::now() + relay.outbox.lease();
     relay.counters.statements.add(1);
     let ids: Vec<_> = ending.iter().map(|(id, _)| *id).collect();
-    let renewed = match relay.store.table()?.renew(&ids).await {
+    let renewed = match relay.outbox.table()?.renew(&ids).await {
         Err(error) if refuses_values(&error) => return Ok(Renewal::Refused),
         renewed => renewed?,
     };
@@ -85,9 +85,9 @@ async fn renew_together<DB: OutboxDatabase>(
 /// Renews each lease by a statement of its own, so that its count tells about this one record.
 async fn renew_each<DB: OutboxDatabase>(relay: &Relay<DB>, horizon: Instant) -> DbResult<()> {
     for (id, lease) in relay.flight.ending_before(horizon) {
-        let end = Instant::now() + relay.store.lease();
+        let end = Instant::now() + relay.outbox.lease();
         relay.counters.statements.add(1);
-        match relay.store.table()?.renew(&[id]).await {
+        match relay.outbox.table()?.renew(&[id]).await {
             Err(error) if refuses_values(&error) => {
                 relay.database_failed("renewing the lease of one record", &error, 0);
             }

@@ -68,7 +68,7 @@ use crate::{
 pub(crate) struct Relay<DB: OutboxDatabase> {
     pub(crate) service: ServiceName,
     pub(crate) options: Options,
-    pub(crate) store: Arc<Outbox<DB>>,
+    pub(crate) outbox: Arc<Outbox<DB>>,
     /// How much may be in flight.
     pub(crate) window: Arc<Window>,
     /// Topics to which nothing can be sent now.
@@ -93,7 +93,7 @@ impl<DB: OutboxDatabase> Relay<DB> {
     pub(crate) fn new(
         service: ServiceName,
         options: Options,
-        store: Arc<Outbox<DB>>,
+        outbox: Arc<Outbox<DB>>,
         link: Arc<dyn Link>,
         stop: &CancellationToken,
     ) -> Arc<Self> {
@@ -104,7 +104,7 @@ impl<DB: OutboxDatabase> Relay<DB> {
             gate: BrokerGate::new(link, stopping.taking.clone()),
             service,
             options,
-            store,
+            outbox,
             parking: Parking::default(),
             counters: Counters::default(),
             bell: Bell::default(),

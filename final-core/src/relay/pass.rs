@@ -127,15 +127,15 @@ async fn claim<DB: OutboxDatabase>(
     relay.finish_claims(FINISH).await?;
     // Records that a dead process had claimed, or that were committed late, lie behind the cursor. Once in a
     // lease the pass begins at the front, so that a long backlog does not hide them.
-    if cursor.since.elapsed() >= relay.store.lease() {
+    if cursor.since.elapsed() >= relay.outbox.lease() {
         (cursor.after, cursor.since) = (None, Instant::now());
     }
     let limit = u32::try_from(room)
         .unwrap_or(u32::MAX)
         .min(relay.options.scan_batch);
-    let table = relay.store.table()?;
+    let table = relay.outbox.table()?;
     let asked = &relay.counters.statements;
-    let (_, lease_end) = relay.store.new_lease();
+    let (_, lease_end) = relay.outbox.new_lease();
     let claim = table.claim(cursor.after, limit, asked);
     let Some(claim) = claim.await? else {
         relay.window.set_backlog(false);

@@ -29,7 +29,7 @@ impl<DB: OutboxDatabase> Relay<DB> {
     /// Takes note of topics that another process, or an earlier run of this one, has parked.
     pub(super) async fn find_parked(&self) -> DbResult<()> {
         self.counters.statements.add(1);
-        for topic in self.store.table()?.parked_topics(TOPICS).await? {
+        for topic in self.outbox.table()?.parked_topics(TOPICS).await? {
             self.parking.found(&topic);
         }
         Ok(())
@@ -52,8 +52,8 @@ impl<DB: OutboxDatabase> Relay<DB> {
 
     /// Sends one record of a parked topic, to learn whether the topic has a queue again.
     async fn send_probe(self: &Arc<Self>, topic: &Arc<str>) -> DbResult<()> {
-        let table = self.store.table()?;
-        let (_, lease_end) = self.store.new_lease();
+        let table = self.outbox.table()?;
+        let (_, lease_end) = self.outbox.new_lease();
         self.counters.statements.add(1);
         let record = match table.claim_parked(topic).await {
             // It counts as a probe without an answer, and is repeated when that is forgotten.
@@ -123,7 +123,7 @@ impl<DB: OutboxDatabase> Relay<DB> {
         let mut topics = self.parking.take_opened(limit).into_iter();
         while let Some(topic) = topics.next() {
             self.counters.statements.add(1);
-            let released = match self.store.table()?.unpark(&topic, RELEASE_BATCH).await {
+            let released = match self.outbox.table()?.unpark(&topic, RELEASE_BATCH).await {
                 Ok(released) => released,
                 // The table refuses one of the records. The others are sent as probes, one by one.
                 Err(error) if refuses_values(&error) => {

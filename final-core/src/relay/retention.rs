@@ -41,7 +41,7 @@ pub(crate) async fn run<DB: OutboxDatabase>(relay: Arc<Relay<DB>>, keep: Duratio
 async fn remove<DB: OutboxDatabase>(relay: &Relay<DB>, keep: Duration) -> DbResult<()> {
     let (mut batch, mut refused) = (BATCH, 0);
     while !relay.stopping.taking.is_cancelled() {
-        let table = relay.store.table()?;
+        let table = relay.outbox.table()?;
         match table.purge_acked(keep, batch, refused).await {
             Ok(removed) if removed < u64::from(batch) => return Ok(()),
             Ok(_) => batch = (batch * 2).min(BATCH),

@@ -114,7 +114,7 @@ impl Scanner {
     /// Waits until the database answers and the ackers have had their turn. False if the relay stops.
     async fn wait_for_ackers<DB: OutboxDatabase>(&mut self, relay: &Relay<DB>) -> DbResult<bool> {
         relay.counters.statements.add(1);
-        relay.store.table()?.next_due().await?;
+        relay.outbox.table()?.next_due().await?;
         tokio::select! {
             () = tokio::time::sleep(ACKERS_FIRST) => {}
             () = relay.stopping.taking.cancelled() => return Ok(false),
@@ -144,7 +144,7 @@ impl Scanner {
     async fn plan<DB: OutboxDatabase>(&mut self, relay: &Relay<DB>) -> DbResult<()> {
         relay.finish_claims(1).await?;
         relay.counters.statements.add(1);
-        let next_due = relay.store.table()?.next_due().await?;
+        let next_due = relay.outbox.table()?.next_due().await?;
         self.claim = next_due == Some(Duration::ZERO);
         if !self.claim {
             self.in_vain = 0;

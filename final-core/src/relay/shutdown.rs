@@ -91,7 +91,7 @@ impl<DB: OutboxDatabase> Relay<DB> {
     /// Releases the leases of what is in flight, so that other processes need not wait for their end.
     async fn release_leases(&self) {
         let ids = self.flight.ids();
-        let Ok(table) = self.store.table() else {
+        let Ok(table) = self.outbox.table() else {
             return;
         };
         if !matches!(

@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 impl<DB: OutboxDatabase> Relay<DB> {
     /// Makes the visible ones of these records due, as soon as the database answers.
     pub(crate) async fn look_up(&self, ids: Vec<Uuid>) {
-        let Ok(table) = self.store.table() else {
+        let Ok(table) = self.outbox.table() else {
             return;
         };
         let mut failures = 0_u32;
@@ -28,7 +28,7 @@ impl<DB: OutboxDatabase> Relay<DB> {
                     // The ring is also for records whose lease is over already: they are due, and were not
                     // released here.
                     self.bell.ring();
-                    self.bell.due_in(self.store.lease());
+                    self.bell.due_in(self.outbox.lease());
                     return;
                 }
                 Err(error) => {

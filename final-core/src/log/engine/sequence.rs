@@ -10,8 +10,8 @@ use crate::{
     OutboxDatabase,
     database::DbResult,
     log::{
-        progress::{gaps::Gaps, watermark::Watermark},
-        tables::{renumber::ReaderKnowledge, sequence::SequenceCheck},
+        progress::{gaps::Gaps, knowledge::ReaderKnowledge, watermark::Watermark},
+        tables::sequence::SequenceCheck,
     },
 };
 

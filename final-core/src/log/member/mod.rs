@@ -31,12 +31,8 @@ use uuid::Uuid;
 use self::{settlements::Settlements, wakeups::Wakeups};
 use super::{
     hooks::Hooks,
-    progress::watermark::Watermarks,
-    tables::{
-        Log,
-        members::Announcement,
-        renumber::{Mended, ReaderKnowledge},
-    },
+    progress::{knowledge::ReaderKnowledge, watermark::Watermarks},
+    tables::{Log, members::Announcement, renumber::Mended},
     tuning::Tuning,
 };
 use crate::{

@@ -14,6 +14,7 @@
 pub(crate) mod gaps;
 pub(crate) mod in_flight;
 pub(crate) mod key_order;
+pub(crate) mod knowledge;
 pub(crate) mod lane;
 pub(crate) mod letter;
 pub(crate) mod rebalance;

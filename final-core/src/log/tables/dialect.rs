@@ -12,7 +12,6 @@ mod sqlite;
 
 use sqlx::SqlStr;
 
-use super::schema::Types;
 use crate::database::{Dialect, Driver, Server, Templates};
 
 /// What each database says in its own way.
@@ -43,6 +42,24 @@ pub(crate) struct LogWords {
     /// Raises the sequence of a table, by its qualified name, from `last` to above `highest`. `None` for a database
     /// that counts by the rows: there an inserted row raises it.
     raise_number: Option<fn(table: &str, last: i64, highest: i64) -> String>,
+}
+
+/// Column types that only the log uses. The others are the dialect's [`Words`](crate::database::Words).
+#[derive(Debug)]
+pub(crate) struct Types {
+    /// A 64-bit number that counts up by itself and is the primary key.
+    pub(crate) serial: &'static str,
+    pub(crate) small: &'static str,
+    /// Follows the columns of a table that grows at its end and shrinks at its beginning.
+    pub(crate) moving: &'static str,
+    /// Follows the columns of any other table.
+    pub(crate) still: &'static str,
+    /// Follows the columns of a small table whose rows change all the time.
+    pub(crate) busy: &'static str,
+    /// Whether an index is created with its table, because there is no `CREATE INDEX IF NOT EXISTS`.
+    pub(crate) inline_index: bool,
+    /// Before the names.
+    pub(crate) schema: &'static str,
 }
 
 /// The words of a database.

@@ -11,8 +11,6 @@
 //! Nothing is lost, whatever crashes in between: the sequence is raised first, and a message that is not renumbered
 //! yet still breaks the watermarks of the table. A message that is renumbered while it is in flight comes twice.
 
-use std::collections::BTreeMap;
-
 use super::{
     Log, Tx,
     lists::{list, padded},
@@ -23,7 +21,7 @@ use super::{
     transfer::{Moved, Transfer},
 };
 use crate::log::progress::{
-    gaps::Gaps,
+    knowledge::ReaderKnowledge,
     watermark::{Watermark, written_by},
 };
 use crate::{
@@ -33,9 +31,6 @@ use crate::{
 
 /// Rows that one transaction renumbers.
 const BATCH: usize = 500;
-/// By how much the clocks of two servers may differ, in microseconds. A message that was written so long before a
-/// watermark of another server may come twice.
-const SKEW: i64 = 1_000_000;
 /// How long it is remembered that the sequence went back. The messages of a transaction that was open then are found
 /// for as long.
 const REMEMBERED: i64 = 7 * 24 * 3600 * 1_000_000;
@@ -50,21 +45,6 @@ pub(crate) struct Mended {
     /// The sequence numbers of messages that the log refuses to take a second time, and why. They stay where they
     /// are, and are tried again.
     pub(crate) refused: Vec<(i64, sqlx::Error)>,
-}
-
-/// What a reader knows, for [`Log::mend`].
-#[derive(Debug, Default)]
-pub(crate) struct ReaderKnowledge {
-    /// Its watermarks.
-    pub(crate) marks: Vec<Watermark>,
-    /// Whether they are of the server that is asked now.
-    pub(crate) same_server: bool,
-    /// Its gaps: a row that becomes visible there was open for long, and was not allocated twice.
-    pub(crate) open: Gaps,
-    /// Rows that became visible late, and when they were written.
-    pub(crate) late: BTreeMap<i64, i64>,
-    /// Whether to go through the whole log even if nothing is suspect at its ends.
-    pub(crate) thoroughly: bool,
 }
 
 /// A mending that goes through the log.
@@ -124,7 +104,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         if last < check.highest {
             raise(&mut tx, "", last, check.highest).await?;
             round.mended.raised = Some((last, check.highest));
-            let (since, exact) = since(last, &written, known);
+            let (since, exact) = known.since(last, &written);
             let sure = Watermark {
                 seq: told.min(last),
                 written_at: exact,
@@ -201,15 +181,6 @@ impl<DB: OutboxDatabase> Log<DB> {
         };
         transfer.run(self, tx, seqs).await
     }
-}
-
-/// When the sequence number `last` had been allocated for the first time: less the lead that the clock of another server
-/// may have, and exactly. A row up to it that was written later has a sequence number that was allocated twice.
-pub(crate) fn since(last: i64, written: &[Watermark], known: &ReaderKnowledge) -> (i64, i64) {
-    let exact = written_by(&known.marks, last).or_else(|| written_by(written, last));
-    let exact = exact.unwrap_or(0);
-    let skew = if known.same_server { 0 } else { SKEW };
-    (exact.saturating_sub(skew), exact)
 }
 
 /// The last sequence number that a table has allocated. `None` if the role may not read the sequence.

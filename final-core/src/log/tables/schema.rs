@@ -3,29 +3,11 @@
 //! Input: the column types of a database. Output: the statements that create what is missing. They change nothing
 //! that is there, so running them again does no harm.
 
-use super::dialect::words;
+use super::dialect::{Types, words};
 use crate::database::{Driver, Words};
 
 /// The version of the tables that this release creates.
 pub(crate) const VERSION: i32 = 2;
-
-/// Column types that only the log uses. The others are the dialect's [`Words`].
-#[derive(Debug)]
-pub(crate) struct Types {
-    /// A 64-bit number that counts up by itself and is the primary key.
-    pub(crate) serial: &'static str,
-    pub(crate) small: &'static str,
-    /// Follows the columns of a table that grows at its end and shrinks at its beginning.
-    pub(crate) moving: &'static str,
-    /// Follows the columns of any other table.
-    pub(crate) still: &'static str,
-    /// Follows the columns of a small table whose rows change all the time.
-    pub(crate) busy: &'static str,
-    /// Whether an index is created with its table, because there is no `CREATE INDEX IF NOT EXISTS`.
-    pub(crate) inline_index: bool,
-    /// Before the names.
-    pub(crate) schema: &'static str,
-}
 
 /// The row with the version of the tables.
 pub(crate) fn state(words: &Words) -> String {

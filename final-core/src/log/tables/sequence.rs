@@ -18,12 +18,11 @@
 
 use std::fmt;
 
-use super::{
-    Log,
-    lists::padded,
-    renumber::{ReaderKnowledge, since},
+use super::{Log, lists::padded};
+use crate::log::progress::{
+    knowledge::ReaderKnowledge,
+    watermark::{MOST, Watermark},
 };
-use crate::log::progress::watermark::{MOST, Watermark};
 use crate::{
     OutboxDatabase,
     database::{Column, DbResult, FromRow, Row, Value, columns},
@@ -140,7 +139,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         let lost = check.last.filter(|last| *last < check.highest);
         let lost = lost.map(|seq| Watermark {
             seq,
-            written_at: since(seq, &written, &ReaderKnowledge::default()).0,
+            written_at: ReaderKnowledge::default().since(seq, &written).0,
         });
         let (by_lost, mut values) = breaks(lost.as_slice());
         let count = format!(

@@ -5,7 +5,7 @@ pub(crate) mod message;
 use sqlx::Connection;
 
 use super::{
-    door::insert,
+    insert::insert,
     record::NewRecord,
     schema::{self, Migration, foreign, sql},
     statements::Statements,

@@ -14,14 +14,11 @@ use std::{sync::Arc, time::Duration};
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
-use super::door::ANSWER;
-#[cfg(feature = "mysql")]
-use super::predecessor;
 use crate::{
     Error,
     database::{
         DbResult, Dialect, Driver, LOCK_SECONDS, MIGRATIONS, MigrationLock, Templates, read,
-        renewable::RenewablePool,
+        renewable::{ANSWER, RenewablePool},
     },
     names::ServiceName,
 };
@@ -36,7 +33,7 @@ pub(super) const PATIENCE: Duration =
 /// All statements of all versions, in order; each may find its work done. The last one writes down whose the
 /// table is and what version it has.
 #[allow(unreachable_patterns, reason = "a build may have fewer databases")]
-fn statements(dialect: Dialect, service: &ServiceName) -> Vec<String> {
+pub(super) fn statements(dialect: Dialect, service: &ServiceName) -> Vec<String> {
     match dialect {
         #[cfg(feature = "postgres")]
         Dialect::Postgres => postgres::statements(service),
@@ -69,38 +66,31 @@ pub(super) struct Migration<'a, DB: Driver> {
     pub(super) service: &'a ServiceName,
 }
 
-/// Brings a service's table to this release's version, or leaves it as it is.
-///
-/// PostgreSQL and SQLite do all of it in one transaction, and after a crash nothing of it is there. On MySQL
-/// each statement commits by itself, so each step finds out whether it is done already, and the version is
-/// written last.
-pub(super) async fn migrate<DB: Driver>(
-    pool: &RenewablePool<DB>,
-    service: &ServiceName,
-) -> Result<(), Error> {
-    // Waiting for another instance's migration has a long limit, and a server that is silent a short one.
-    let answers = pool.within(ANSWER, async {
-        DB::server(&mut *pool.get().acquire().await?).await
-    });
-    answers.await.map_err(failed)?;
-    let lock = pool.within(PATIENCE, async { DB::lock_migrations(&pool.get()).await });
-    let lock = lock.await.map_err(failed)?;
-    let mut migration = Migration {
-        pool,
-        lock,
-        service,
-    };
-    match migration.plan().await? {
-        Plan::Keep => {}
-        Plan::Apply => migration.apply().await.map_err(failed)?,
-        Plan::Replace => migration.replace().await?,
+impl<'a, DB: Driver> Migration<'a, DB> {
+    /// Takes the lock. Waiting for another instance's migration has a long limit, and a server that is silent a
+    /// short one.
+    pub(super) async fn begin(
+        pool: &'a RenewablePool<DB>,
+        service: &'a ServiceName,
+    ) -> DbResult<Self> {
+        let answers = pool.within(ANSWER, async {
+            DB::server(&mut *pool.get().acquire().await?).await
+        });
+        answers.await?;
+        let lock = pool.within(PATIENCE, async { DB::lock_migrations(&pool.get()).await });
+        Ok(Self {
+            lock: lock.await?,
+            pool,
+            service,
+        })
     }
-    let finish = pool.within(ANSWER, migration.lock.finish());
-    finish.await.map_err(failed)
-}
 
-impl<DB: Driver> Migration<'_, DB> {
-    async fn plan(&mut self) -> Result<Plan, Error> {
+    /// Commits, and ends the lock.
+    pub(super) async fn finish(self) -> DbResult<()> {
+        self.pool.within(ANSWER, self.lock.finish()).await
+    }
+
+    pub(super) async fn plan(&mut self) -> Result<Plan, Error> {
         let found = self.find().await.map_err(failed)?;
         found.plan(self.service)
     }
@@ -127,32 +117,6 @@ impl<DB: Driver> Migration<'_, DB> {
             columns,
             claims: !claims.is_empty(),
         })
-    }
-
-    async fn apply(&mut self) -> DbResult<()> {
-        let mut statements = statements(DB::DIALECT, self.service);
-        let last = statements.pop();
-        for statement in statements {
-            self.run(statement).await?;
-        }
-        #[cfg(feature = "mysql")]
-        if DB::DIALECT == Dialect::MySql {
-            predecessor::import(self).await?;
-        }
-        match last {
-            Some(last) => self.run(last).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Makes room where the Go predecessor's table stands.
-    async fn replace(&mut self) -> Result<(), Error> {
-        #[cfg(feature = "mysql")]
-        if DB::DIALECT == Dialect::MySql {
-            predecessor::rename(self).await?;
-            return self.apply().await.map_err(failed);
-        }
-        Err(predecessor_in_the_way(self.service))
     }
 
     /// Runs a statement that changes tables.
@@ -199,7 +163,7 @@ struct Found {
 
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
-enum Plan {
+pub(super) enum Plan {
     /// Nothing: it has this version, or that of a later release.
     Keep,
     /// Apply what is missing.
@@ -246,7 +210,7 @@ pub(super) fn predecessor(service: &ServiceName) -> String {
 }
 
 /// The advice where the predecessor's table is not taken over.
-fn predecessor_in_the_way(service: &ServiceName) -> Error {
+pub(super) fn predecessor_in_the_way(service: &ServiceName) -> Error {
     let reason = format!(
         "it is the table of the Go predecessor; let that send what is in it, then \
          `ALTER TABLE {} RENAME TO {}` and start again",

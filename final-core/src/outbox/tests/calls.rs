@@ -12,7 +12,9 @@ use crate::{
     outbox::{
         Claimed, FailedRecord, NewRecord, OutboxDatabase, Position, PutBack, Record, Table,
         claims::{Claim, Stretch},
-        door::{insert, insert_alone, is_not_in_transaction, own_pool},
+        door::{is_not_in_transaction, own_pool},
+        insert::{insert, insert_alone},
+        migrate::migrate,
         record::Backlog,
         schema,
         statements::Statements,
@@ -99,7 +101,7 @@ pub(in crate::outbox) trait Calls: OutboxDatabase {
         relay: &Pool<Self>,
         service: &ServiceName,
     ) -> impl Future<Output = Result<(), Error>> + Send {
-        async move { schema::migrate(&renewable(relay), service).await }
+        async move { migrate(&renewable(relay), service).await }
     }
 
     fn migration_sql(service: &ServiceName) -> String {

@@ -15,7 +15,7 @@ impl Stage {
     }
 
     async fn trigger(&self, what: &str) {
-        let pool = self.bus.relay().store.caller().clone();
+        let pool = self.bus.relay().outbox.caller().clone();
         let create = sqlx::AssertSqlSafe(format!("CREATE TRIGGER guard {what}"));
         sqlx::query(create).execute(&pool).await.unwrap();
     }
@@ -34,7 +34,7 @@ impl Stage {
 
     /// Waits until the table has so many records.
     async fn has_records(&self, wanted: i64) {
-        let pool = self.bus.relay().store.caller().clone();
+        let pool = self.bus.relay().outbox.caller().clone();
         let start = Instant::now();
         loop {
             let count = sqlx::query_scalar("SELECT COUNT(*) FROM final_shop_outbox");

@@ -108,8 +108,8 @@ impl Stage {
     /// Writes records behind the bus's back.
     pub(super) async fn insert(&self, records: &[NewRecord<'_>]) {
         let relay = self.bus.relay();
-        let mut conn = relay.store.caller().acquire().await.unwrap();
-        let insert = relay.store.insert(&mut conn, records);
+        let mut conn = relay.outbox.caller().acquire().await.unwrap();
+        let insert = relay.outbox.insert(&mut conn, records);
         insert.await.unwrap();
     }
 
@@ -162,7 +162,7 @@ impl Stage {
 
     /// Runs a statement behind the bus's back.
     pub(super) async fn run(&self, statement: &'static str) {
-        let pool = self.bus.relay().store.caller().clone();
+        let pool = self.bus.relay().outbox.caller().clone();
         sqlx::query(statement).execute(&pool).await.unwrap();
     }
 
@@ -174,7 +174,7 @@ impl Stage {
                    AND (last_at, last_id) >= (available_at, message_id)) AS claimed \
              FROM final_shop_outbox) WHERE {which}"
         ));
-        let pool = self.bus.relay().store.caller().clone();
+        let pool = self.bus.relay().outbox.caller().clone();
         sqlx::query_scalar(count).fetch_one(&pool).await.unwrap()
     }
 

@@ -139,7 +139,7 @@ async fn nothing_more_is_claimed_once_the_shutdown_has_begun() {
 async fn shutdown_waits_for_a_write_under_way() {
     let mut stage = Stage::new(options()).await;
     let relay = stage.bus.relay();
-    let mut other = relay.store.caller().acquire().await.unwrap();
+    let mut other = relay.outbox.caller().acquire().await.unwrap();
     let other_writes = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
     let bus = stage.bus.clone();
     let publish = tokio::spawn(async move { bus.publish("placed", "payload").await });

@@ -35,7 +35,7 @@ async fn a_commit_that_takes_place_after_the_look_up_is_found_when_the_lease_is_
 async fn a_look_up_that_the_database_does_not_answer_ends_with_the_bus() {
     let stage = Stage::new(options()).await;
     let relay = stage.bus.relay();
-    relay.store.close().await;
+    relay.outbox.close().await;
     let mut look_up = std::pin::pin!(relay.look_up(vec![uuid::Uuid::now_v7()]));
     let tries = tokio::time::timeout(Duration::from_millis(500), look_up.as_mut());
     assert!(tries.await.is_err(), "it tries again");

@@ -1,7 +1,6 @@
 //! The log in MySQL and MariaDB.
 
-use super::LogWords;
-use crate::log::tables::schema::Types;
+use super::{LogWords, Types};
 
 pub(super) const WORDS: LogWords = LogWords {
     gapless: false,

@@ -1,0 +1,57 @@
+//! INSERTs of records, on a connection of the caller's.
+
+use super::{record::NewRecord, statements::Statements};
+use crate::database::{DbResult, Driver, Server, Value, insert::all_written, limits::by_size};
+
+/// Inserts records. With `in_transaction`, refuses where the connection is in none, if the server can tell.
+pub(super) async fn insert<DB: Driver>(
+    conn: &mut DB::Connection,
+    statements: &Statements,
+    records: &[NewRecord<'_>],
+    in_transaction: bool,
+) -> DbResult<()> {
+    let inserts = &statements.inserts;
+    let (plain, any) = match &inserts.guarded {
+        Some((plain, any)) if in_transaction => (plain, any),
+        _ => (&inserts.plain, &inserts.any),
+    };
+    let are_plain = records.iter().all(NewRecord::is_plain);
+    let insert = if are_plain { plain } else { any };
+    for records in by_size(records, |record| record.message.weight()) {
+        let mut values: Vec<Value<'_>> = Vec::new();
+        for record in records {
+            record.add_to(&mut values, are_plain);
+        }
+        insert.execute::<DB>(conn, &values).await?;
+    }
+    Ok(())
+}
+
+/// Inserts one record by a statement that is its own commit, see `Outbox::insert_alone`.
+pub(super) async fn insert_alone<DB: Driver>(
+    conn: &mut DB::Connection,
+    statements: &Statements,
+    record: &NewRecord<'_>,
+) -> DbResult<bool> {
+    let inserts = &statements.inserts;
+    let insert = match record.is_plain() {
+        true => &inserts.lone_plain,
+        false => &inserts.lone_any,
+    };
+    let mut values = Vec::new();
+    record.add_to(&mut values, record.is_plain());
+    match insert.execute_one::<DB>(conn, &values).await {
+        Ok(written) => wrote_alone(&statements.server, written),
+        Err(error) if DB::is_not_alone(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a row that should be its own commit was written. PostgreSQL's INSERT writes none where it would
+/// not commit; MariaDB's fails, so one that writes none was kept out by a trigger.
+fn wrote_alone(server: &Server, written: u64) -> DbResult<bool> {
+    if server.tells_transactions {
+        return all_written(written, 1).map(|()| true);
+    }
+    Ok(written == 1)
+}
