@@ -14,7 +14,7 @@ mod value;
 use bytes::Bytes;
 use serde::Serialize;
 
-use self::{context::Context, value::Value};
+use self::{context::Context, value::ValueInContext};
 use crate::{BoxError, message::MSGPACK};
 
 /// What may be published.
@@ -88,13 +88,13 @@ fn to_msgpack<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, rmp_serde::en
     let mut serializer = rmp_serde::Serializer::new(&mut bytes)
         .with_struct_map()
         .with_human_readable();
-    Value::new(value, Context::root(false)).serialize(&mut serializer)?;
+    ValueInContext::new(value, Context::root(false)).serialize(&mut serializer)?;
     Ok(bytes)
 }
 
 /// Encodes as JSON, with what `Json` can read back.
 pub(crate) fn to_json<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<Vec<u8>> {
-    serde_json::to_vec(&Value::new(value, Context::root(true)))
+    serde_json::to_vec(&ValueInContext::new(value, Context::root(true)))
 }
 
 impl IntoPayload for Bytes {

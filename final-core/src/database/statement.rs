@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use super::{
     DbResult, Dialect, Value,
-    template::{Part, parts},
+    template::{TemplatePart, parts},
 };
 
 /// The lengths of a list that is written out. A shorter list repeats its last entry, so that the cache of
@@ -43,7 +43,9 @@ impl Statement {
     /// The same, with other lengths of its list.
     pub(crate) fn with_lengths(dialect: Dialect, template: &str, lengths: &[usize]) -> Self {
         let parts = parts(template);
-        let has_list = parts.iter().any(|part| matches!(part, Part::List(_)));
+        let has_list = parts
+            .iter()
+            .any(|part| matches!(part, TemplatePart::List(_)));
         let texts = if has_list && dialect == Dialect::MySql {
             lengths
                 .iter()
@@ -80,37 +82,39 @@ impl Statement {
 }
 
 impl Text {
-    fn new(dialect: Dialect, parts: &[Part<'_>], length: Option<usize>) -> Self {
+    fn new(dialect: Dialect, parts: &[TemplatePart<'_>], length: Option<usize>) -> Self {
         let mut sql = String::new();
         let mut parameters: Vec<(String, bool)> = Vec::new();
         // Where placeholders have numbers, a name has the same one wherever it stands.
         let mut numbers: HashMap<&str, usize> = HashMap::new();
         for part in parts {
             match *part {
-                Part::Text(text) => sql.push_str(text),
-                Part::Word(word) => {
+                TemplatePart::Text(text) => sql.push_str(text),
+                TemplatePart::Word(word) => {
                     let _ = write!(sql, "{{{word}}}");
                 }
-                Part::List(name) if length.is_some() => {
+                TemplatePart::List(name) if length.is_some() => {
                     let length = length.unwrap_or(0);
                     sql.push_str(&vec!["?"; length].join(", "));
                     parameters.push((name.to_owned(), true));
                 }
-                Part::ListLength(_) => {
+                TemplatePart::ListLength(_) => {
                     let _ = write!(sql, "{}", length.unwrap_or(0));
                 }
-                Part::Named(name) | Part::List(name) if dialect != Dialect::MySql => {
+                TemplatePart::Named(name) | TemplatePart::List(name)
+                    if dialect != Dialect::MySql =>
+                {
                     let number = *numbers.entry(name).or_insert_with(|| {
                         parameters.push((name.to_owned(), false));
                         parameters.len()
                     });
                     sql.push_str(&dialect.placeholder(number));
                 }
-                Part::Named(name) | Part::List(name) => {
+                TemplatePart::Named(name) | TemplatePart::List(name) => {
                     sql.push('?');
                     parameters.push((name.to_owned(), false));
                 }
-                Part::Next => sql.push('?'),
+                TemplatePart::Next => sql.push('?'),
             }
         }
         Self {

@@ -26,7 +26,7 @@ const MOST_RENDERED: usize = 256;
 
 /// A part of a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part<'t> {
+pub(crate) enum TemplatePart<'t> {
     Text(&'t str),
     Word(&'t str),
     Next,
@@ -36,7 +36,7 @@ pub(crate) enum Part<'t> {
 }
 
 /// Takes a template apart.
-pub(crate) fn parts(template: &str) -> Vec<Part<'_>> {
+pub(crate) fn parts(template: &str) -> Vec<TemplatePart<'_>> {
     let mut parts = Vec::new();
     let (mut from, mut at) = (0, 0);
     let bytes = template.as_bytes();
@@ -53,10 +53,10 @@ pub(crate) fn parts(template: &str) -> Vec<Part<'_>> {
                 at += end.map_or(rest.len(), |end| end + 2);
                 continue;
             }
-            b'?' => (Part::Next, 1),
+            b'?' => (TemplatePart::Next, 1),
             b'{' => match rest.find('}') {
-                Some(end) => (Part::Word(&rest[1..end]), end + 1),
-                None => (Part::Text(""), 1),
+                Some(end) => (TemplatePart::Word(&rest[1..end]), end + 1),
+                None => (TemplatePart::Text(""), 1),
             },
             // A cast.
             b':' if rest.starts_with("::") => {
@@ -72,9 +72,9 @@ pub(crate) fn parts(template: &str) -> Vec<Part<'_>> {
                     .unwrap_or(name.len());
                 let name = &name[..end];
                 let part = match &rest[1..=sign] {
-                    "" => Part::Named(name),
-                    "*" => Part::List(name),
-                    _ => Part::ListLength(name),
+                    "" => TemplatePart::Named(name),
+                    "*" => TemplatePart::List(name),
+                    _ => TemplatePart::ListLength(name),
                 };
                 (part, 1 + sign + end)
             }
@@ -83,19 +83,23 @@ pub(crate) fn parts(template: &str) -> Vec<Part<'_>> {
                 continue;
             }
         };
-        if let Part::Named("") | Part::List("") | Part::ListLength("") | Part::Text(_) = part {
+        if let TemplatePart::Named("")
+        | TemplatePart::List("")
+        | TemplatePart::ListLength("")
+        | TemplatePart::Text(_) = part
+        {
             at += length;
             continue;
         }
         if from < at {
-            parts.push(Part::Text(&template[from..at]));
+            parts.push(TemplatePart::Text(&template[from..at]));
         }
         parts.push(part);
         at += length;
         from = at;
     }
     if from < template.len() {
-        parts.push(Part::Text(&template[from..]));
+        parts.push(TemplatePart::Text(&template[from..]));
     }
     parts
 }
@@ -159,18 +163,18 @@ impl Templates {
         let mut number = 0;
         for part in parts(template) {
             match part {
-                Part::Text(same) => text.push_str(same),
-                Part::Word(word) => match self.names.get(word) {
+                TemplatePart::Text(same) => text.push_str(same),
+                TemplatePart::Word(word) => match self.names.get(word) {
                     Some(name) => text.push_str(name),
                     None => {
                         let _ = write!(text, "{{{word}}}");
                     }
                 },
-                Part::Next | Part::Named(_) | Part::List(_) => {
+                TemplatePart::Next | TemplatePart::Named(_) | TemplatePart::List(_) => {
                     number += 1;
                     text.push_str(&self.dialect.placeholder(number));
                 }
-                Part::ListLength(_) => {}
+                TemplatePart::ListLength(_) => {}
             }
         }
         AssertSqlSafe(Arc::<str>::from(text)).into_sql_str()
@@ -192,9 +196,9 @@ mod tests {
 
         let special: Vec<_> = parts
             .iter()
-            .filter(|part| !matches!(part, Part::Text(_)))
+            .filter(|part| !matches!(part, TemplatePart::Text(_)))
             .collect();
-        use Part::*;
+        use TemplatePart::*;
         assert_eq!(
             special,
             [
@@ -216,7 +220,7 @@ mod tests {
             "`it''s :x`",
             "'it''s :x'",
         ] {
-            assert_eq!(parts(quoted), [Part::Text(quoted)]);
+            assert_eq!(parts(quoted), [TemplatePart::Text(quoted)]);
         }
     }
 
@@ -251,12 +255,12 @@ mod tests {
         fn whatever_a_template_is_its_parts_are_all_of_it(template in r#"[a:?*#{}'"` é]{0,30}"#) {
             let parts = parts(&template);
 
-            let length = |part: &Part<'_>| match part {
-                Part::Text(text) => text.len(),
-                Part::Word(word) => word.len() + 2,
-                Part::Next => 1,
-                Part::Named(name) => name.len() + 1,
-                Part::List(name) | Part::ListLength(name) => name.len() + 2,
+            let length = |part: &TemplatePart<'_>| match part {
+                TemplatePart::Text(text) => text.len(),
+                TemplatePart::Word(word) => word.len() + 2,
+                TemplatePart::Next => 1,
+                TemplatePart::Named(name) => name.len() + 1,
+                TemplatePart::List(name) | TemplatePart::ListLength(name) => name.len() + 2,
             };
             let all: usize = parts.iter().map(length).sum();
             prop_assert!(all <= template.len());

@@ -102,7 +102,7 @@ pub(super) struct Stretch {
 
 /// A place without a live claim; neither end belongs to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Gap {
+pub(super) struct FreeRange {
     pub(super) after: Position,
     pub(super) before: Option<Position>,
     /// Whether a live claim ends there where it begins.
@@ -116,7 +116,7 @@ impl Claim {
     }
 }
 
-impl Gap {
+impl FreeRange {
     /// Its end, or a place behind everything that is due.
     pub(super) fn end(&self) -> Position {
         self.before.unwrap_or(Position::END)
@@ -155,8 +155,8 @@ impl Claims {
     }
 
     /// The first gap behind a place.
-    fn gap(&self, after: Position) -> Gap {
-        let mut gap = Gap {
+    fn gap(&self, after: Position) -> FreeRange {
+        let mut gap = FreeRange {
             after,
             before: None,
             touches: false,
@@ -281,7 +281,7 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
     ///
     /// Without the payloads: its locks last until the answer is sent, which a process that has stopped must
     /// not draw out.
-    pub(super) async fn look(self, gap: Gap, most: u32) -> DbResult<Vec<Due>> {
+    pub(super) async fn look(self, gap: FreeRange, most: u32) -> DbResult<Vec<Due>> {
         let (after, before) = (gap.after, gap.end());
         let arguments = vec![
             ("after_at", after.available_at.into()),

@@ -155,7 +155,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
             .map_err(Error::database("beginning a transaction for a message"))
     }
 
-    /// Inserts records into the caller's transaction, in as few statements as the limits allow: 1,000 rows
+    /// RecordInserts records into the caller's transaction, in as few statements as the limits allow: 1,000 rows
     /// and 4 MiB each.
     pub(crate) async fn insert(
         &self,
@@ -176,7 +176,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
             .map_err(Error::database("taking a connection from the pool"))
     }
 
-    /// Inserts one record by a statement that is its own commit.
+    /// RecordInserts one record by a statement that is its own commit.
     ///
     /// False, and nothing is written, where the connection has a transaction open or does not commit by
     /// itself. The statement finds out by itself, so that there is no round trip more.

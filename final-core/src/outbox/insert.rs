@@ -3,7 +3,7 @@
 use super::{record::NewRecord, statements::Statements};
 use crate::database::{DbResult, Driver, Server, Value, insert::all_written, limits::by_size};
 
-/// Inserts records. With `in_transaction`, refuses where the connection is in none, if the server can tell.
+/// RecordInserts records. With `in_transaction`, refuses where the connection is in none, if the server can tell.
 pub(super) async fn insert<DB: Driver>(
     conn: &mut DB::Connection,
     statements: &Statements,
@@ -27,7 +27,7 @@ pub(super) async fn insert<DB: Driver>(
     Ok(())
 }
 
-/// Inserts one record by a statement that is its own commit, see `Outbox::insert_alone`.
+/// RecordInserts one record by a statement that is its own commit, see `Outbox::insert_alone`.
 pub(super) async fn insert_alone<DB: Driver>(
     conn: &mut DB::Connection,
     statements: &Statements,

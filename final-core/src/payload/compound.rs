@@ -10,7 +10,7 @@ use serde::{
     },
 };
 
-use super::{context::Context, value::Value};
+use super::{context::Context, value::ValueInContext};
 
 /// The values of a sequence or tuple.
 pub(super) struct Elements<C> {
@@ -32,7 +32,7 @@ macro_rules! elements {
 
             #[inline]
             fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
-                self.inner.$method(&Value::new(value, self.context))
+                self.inner.$method(&ValueInContext::new(value, self.context))
             }
 
             #[inline]
@@ -102,7 +102,7 @@ macro_rules! fields {
                 value: &T,
             ) -> Result<(), C::Error> {
                 self.look::<T, C::Error>(key, value)?;
-                let written = self.inner.serialize_field(key, &Value::new(value, self.context));
+                let written = self.inner.serialize_field(key, &ValueInContext::new(value, self.context));
                 written.map_err(|error| named(key, &error))
             }
 
@@ -174,13 +174,14 @@ impl<C: SerializeMap> SerializeMap for Entries<C> {
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), C::Error> {
         self.look(key)?;
         let context = self.context(Location::caller()).key();
-        self.inner.serialize_key(&Value::new(key, context))
+        self.inner.serialize_key(&ValueInContext::new(key, context))
     }
 
     #[track_caller]
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
         let context = self.context(Location::caller());
-        self.inner.serialize_value(&Value::new(value, context))
+        self.inner
+            .serialize_value(&ValueInContext::new(value, context))
     }
 
     #[track_caller]
@@ -196,9 +197,10 @@ impl<C: SerializeMap> SerializeMap for Entries<C> {
         }
         self.look(key)?;
         let context = self.context(Location::caller());
-        let written = self
-            .inner
-            .serialize_entry(&Value::new(key, context.key()), &Value::new(value, context));
+        let written = self.inner.serialize_entry(
+            &ValueInContext::new(key, context.key()),
+            &ValueInContext::new(value, context),
+        );
         written.map_err(|error| match text(key) {
             Some(key) => named(&key, &error),
             None => error,

@@ -9,7 +9,7 @@ use super::{
     binary::{Binary, Expected},
     compound::{Elements, Entries, Fields},
     context::Context,
-    value::Value,
+    value::ValueInContext,
 };
 
 /// Passes everything on to `inner`, except values that could not be read back.
@@ -26,7 +26,7 @@ pub(super) struct Checked<'a, S> {
     asked: Cell<bool>,
 }
 
-impl<T: Serialize + ?Sized> Serialize for Value<'_, T> {
+impl<T: Serialize + ?Sized> Serialize for ValueInContext<'_, T> {
     #[inline]
     fn serialize<S: Serializer>(&self, inner: S) -> Result<S::Ok, S::Error> {
         self.value.serialize(Checked {
@@ -38,7 +38,7 @@ impl<T: Serialize + ?Sized> Serialize for Value<'_, T> {
     }
 }
 
-impl<T: Serialize + ?Sized> Binary for Value<'_, T> {
+impl<T: Serialize + ?Sized> Binary for ValueInContext<'_, T> {
     fn is_binary(&self, bytes: &[u8]) -> bool {
         self.value.serialize(Expected(bytes)).is_ok()
     }
@@ -169,7 +169,8 @@ impl<S: Serializer> Serializer for Checked<'_, S> {
             some: true,
             ..self.context
         };
-        self.inner.serialize_some(&Value::new(value, context))
+        self.inner
+            .serialize_some(&ValueInContext::new(value, context))
     }
 
     #[inline]
@@ -203,7 +204,7 @@ impl<S: Serializer> Serializer for Checked<'_, S> {
         name: &'static str,
         value: &T,
     ) -> Result<S::Ok, S::Error> {
-        let value = Value::new(value, self.context);
+        let value = ValueInContext::new(value, self.context);
         self.inner.serialize_newtype_struct(name, &value)
     }
 
@@ -215,7 +216,7 @@ impl<S: Serializer> Serializer for Checked<'_, S> {
         variant: &'static str,
         value: &T,
     ) -> Result<S::Ok, S::Error> {
-        let value = Value::new(value, self.context.inside::<S::Error>(1)?);
+        let value = ValueInContext::new(value, self.context.inside::<S::Error>(1)?);
         let written = self
             .inner
             .serialize_newtype_variant(name, index, variant, &value);

@@ -29,7 +29,7 @@ const GUARDED: &str = "IF(@@in_transaction, ?, -1)";
 
 /// The statements for messages that are due at once, or for those to be scheduled.
 #[derive(Debug)]
-pub(crate) struct Inserts {
+pub(crate) struct LogInserts {
     plain: Insert,
     any: Insert,
     /// For one message whose INSERT is its own commit. `None` if the database cannot tell whether it is.
@@ -39,7 +39,7 @@ pub(crate) struct Inserts {
     tells_transactions: bool,
 }
 
-impl Inserts {
+impl LogInserts {
     pub(crate) fn new(dialect: Dialect, texts: &Texts, server: &Server, scheduled: bool) -> Self {
         let table = texts.table(if scheduled { "scheduled" } else { "" });
         let make = Maker {
@@ -61,7 +61,7 @@ impl Inserts {
         }
     }
 
-    /// Inserts messages, as many as one INSERT takes.
+    /// LogInserts messages, as many as one INSERT takes.
     pub(crate) async fn append<DB: Driver>(
         &self,
         conn: &mut DB::Connection,
@@ -73,7 +73,7 @@ impl Inserts {
         insert.execute::<DB>(conn, &values).await
     }
 
-    /// Inserts one message by a statement that is its own commit. False, and nothing is written, if it would not be
+    /// LogInserts one message by a statement that is its own commit. False, and nothing is written, if it would not be
     /// its own commit, or if no statement can tell.
     pub(crate) async fn append_alone<DB: Driver>(
         &self,

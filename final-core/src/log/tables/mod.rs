@@ -45,7 +45,7 @@ use tokio::{sync::OnceCell, time::timeout};
 use self::{
     dialect::{Texts, words},
     entry::{Entry, entries},
-    inserts::Inserts,
+    inserts::LogInserts,
     schema::VERSION,
 };
 use crate::{
@@ -78,8 +78,8 @@ pub(crate) struct Log<DB: OutboxDatabase> {
 /// What is known once the server was asked: the texts of the statements, with the qualified names of the tables.
 pub(crate) struct Ready {
     pub(crate) texts: Texts,
-    now: Inserts,
-    later: Inserts,
+    now: LogInserts,
+    later: LogInserts,
     /// Whether a commit can become visible before it is on the disk.
     pub(crate) shows_early: bool,
 }
@@ -115,7 +115,7 @@ impl<DB: OutboxDatabase> Log<DB> {
             .get_or_try_init(|| async {
                 let server = DB::server(&mut *self.pool().acquire().await?).await?;
                 let texts = Texts::new(DB::DIALECT, &server);
-                let inserts = |scheduled| Inserts::new(DB::DIALECT, &texts, &server, scheduled);
+                let inserts = |scheduled| LogInserts::new(DB::DIALECT, &texts, &server, scheduled);
                 Ok(Ready {
                     now: inserts(false),
                     later: inserts(true),

@@ -21,15 +21,15 @@ struct Written {
     #[serde(rename = "Topic")]
     topic: String,
     #[serde(rename = "Header", default)]
-    header: Option<BTreeMap<String, Value>>,
+    header: Option<BTreeMap<String, GoValue>>,
     #[serde(rename = "Payload", default)]
-    payload: Binary,
+    payload: GoBinary,
     #[serde(rename = "Policy", default)]
-    policy: Option<Policy>,
+    policy: Option<GoPolicy>,
 }
 
 #[derive(Deserialize)]
-struct Policy {
+struct GoPolicy {
     #[serde(rename = "Durable", default)]
     durable: Option<bool>,
 }
@@ -37,7 +37,7 @@ struct Policy {
 /// A header's value: those that can be written as a text are kept.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Value {
+enum GoValue {
     Text(String),
     Bool(bool),
     Signed(i64),
@@ -46,7 +46,7 @@ enum Value {
     Other(IgnoredAny),
 }
 
-impl Value {
+impl GoValue {
     fn into_text(self) -> Option<String> {
         match self {
             Self::Text(text) => Some(text),
@@ -89,29 +89,29 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Message> {
 
 /// Bytes, or nil for none.
 #[derive(Default)]
-struct Binary(Vec<u8>);
+struct GoBinary(Vec<u8>);
 
-impl<'de> Deserialize<'de> for Binary {
+impl<'de> Deserialize<'de> for GoBinary {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Bytes;
 
         impl Visitor<'_> for Bytes {
-            type Value = Binary;
+            type Value = GoBinary;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("bytes or nil")
             }
 
-            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Binary, E> {
-                Ok(Binary(bytes.to_vec()))
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<GoBinary, E> {
+                Ok(GoBinary(bytes.to_vec()))
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<Binary, E> {
-                Ok(Binary(text.as_bytes().to_vec()))
+            fn visit_str<E>(self, text: &str) -> Result<GoBinary, E> {
+                Ok(GoBinary(text.as_bytes().to_vec()))
             }
 
-            fn visit_unit<E>(self) -> Result<Binary, E> {
-                Ok(Binary::default())
+            fn visit_unit<E>(self) -> Result<GoBinary, E> {
+                Ok(GoBinary::default())
             }
         }
 

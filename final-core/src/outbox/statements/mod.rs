@@ -40,7 +40,7 @@ pub(crate) struct Statements {
     /// The table's name with its schema, quoted.
     pub(crate) table: String,
     pub(crate) server: Server,
-    pub(crate) inserts: Inserts,
+    pub(crate) inserts: RecordInserts,
     /// The highest claim's number, with each live claim.
     pub(crate) claims: Statement,
     /// What is due between two positions.
@@ -75,7 +75,7 @@ pub(crate) struct Statements {
 
 /// The INSERTs of records.
 #[derive(Debug)]
-pub(crate) struct Inserts {
+pub(crate) struct RecordInserts {
     pub(crate) plain: Insert,
     pub(crate) any: Insert,
     /// The same two, refused where the connection is in no transaction; where a server can tell.

@@ -2,7 +2,7 @@
 //!
 //! All of it is valid in MySQL 8 and in MariaDB, and none depends on `sql_mode`.
 
-use super::{ANY, Change, Inserts, PLAIN, Probe, Statements};
+use super::{ANY, Change, PLAIN, Probe, RecordInserts, Statements};
 use crate::{
     database::{
         Dialect, Server, insert::Insert, lone::unless_in_transaction, statement::Statement,
@@ -101,7 +101,7 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
     let sql = |text: String| Statement::new(Dialect::MySql, &text);
     let (plain, any) = inserts(&t, |status| status);
     let (lone_plain, lone_any) = lone_inserts(&t);
-    let inserts = Inserts {
+    let inserts = RecordInserts {
         plain,
         any,
         // Only MariaDB knows `@@in_transaction`.

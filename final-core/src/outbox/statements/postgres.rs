@@ -1,6 +1,6 @@
 //! The SQL of one outbox in PostgreSQL.
 
-use super::{ANY, Change, Inserts, PLAIN, Probe, Statements};
+use super::{ANY, Change, PLAIN, Probe, RecordInserts, Statements};
 use crate::{
     database::{Dialect, Server, insert::Insert, lone::OWN_TRANSACTION, statement::Statement},
     message::MSGPACK,
@@ -143,7 +143,7 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
     let quoted = |name: String| format!("{}{}", server.schema, Dialect::Postgres.quoted(&name));
     let (t, c) = (quoted(service.table()), quoted(service.claims_table()));
     let sql = |text: String| Statement::new(Dialect::Postgres, &text);
-    let inserts = Inserts {
+    let inserts = RecordInserts {
         plain: Insert::of_arrays(
             PLAIN.1,
             insert_plain(&t, ONE_PLAIN, None),

@@ -1,6 +1,6 @@
 //! The SQL of one outbox in SQLite. Its times are milliseconds, and those of the calls are microseconds.
 
-use super::{ANY, Change, Inserts, PLAIN, Probe, Statements};
+use super::{ANY, Change, PLAIN, Probe, RecordInserts, Statements};
 use crate::{
     database::{Dialect, Server, insert::Insert, statement::Statement},
     message::MSGPACK,
@@ -44,7 +44,7 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
     let (t, c) = (quoted(service.table()), quoted(service.claims_table()));
     let sql = |text: String| Statement::new(Dialect::Sqlite, &text);
     let ((plain, any), (lone_plain, lone_any)) = (inserts(&t), inserts(&t));
-    let inserts = Inserts {
+    let inserts = RecordInserts {
         plain,
         any,
         // A transaction that failed is still open, and COMMIT decides, so there is nothing to guard.
