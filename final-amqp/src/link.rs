@@ -1,7 +1,7 @@
 //! `Amqp` as a `Broker`: opens the link and is the link.
 //!
 //! Input: the settings and what the bus asks for. Output: the two halves, [`Publisher`] and
-//! [`Subscription`], each of which keeps a connection of its own from then on.
+//! [`Subscription`]. Each half keeps a connection of its own.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,8 +1,8 @@
 //! The floor under outbox and log: what they ask of a database, written once.
 //!
 //! Input: a pool of the caller's. Output: connections and pools of our own to the same database, statements
-//! that run on all three databases, and rows read into types. A [`Driver`] is one database; the texts of SQL
-//! stand with those who need them, as [`Templates`] in which each [`Dialect`] fills in its own words.
+//! that run on all three databases, and rows read into types. A [`Driver`] is one database; outbox and log
+//! keep their own SQL, as [`Templates`]. Each [`Dialect`] fills its own words into a template.
 //!
 //! Public for the crates of this workspace that own tables on three databases. **It may change in any
 //! release**: services need nothing of it.
@@ -120,7 +120,7 @@ pub trait Driver: sqlx::Database + sealed::Sealed {
         values: &[Value<'_>],
     ) -> impl Future<Output = DbResult<u64>> + Send;
 
-    /// Runs a statement that gives rows, of which these columns are taken.
+    /// Runs a statement that gives rows. Takes these columns of each row.
     ///
     /// # Errors
     ///

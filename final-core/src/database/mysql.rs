@@ -8,7 +8,7 @@ use sqlx::{
 
 use super::{
     Column, DbResult, Dialect, Driver, LOCK_SECONDS, Lone, MigrationLock, POOL_PATIENCE, Row,
-    Server, Value, owned::owned, run_and_rows,
+    Server, Value, owned::owned, renewable::own_options, run_and_rows,
 };
 
 /// At REPEATABLE READ, the server's default, even a claim that finds nothing would lock the gaps of
@@ -37,16 +37,8 @@ impl Driver for MySql {
     }
 
     fn own_pool(pool: &MySqlPool, connections: u32, session: &'static [&'static str]) -> MySqlPool {
-        pool.options()
-            .clone()
-            .max_connections(connections)
-            .min_connections(0)
-            .test_before_acquire(false)
+        own_options(pool, connections)
             .acquire_timeout(POOL_PATIENCE)
-            // The caller's hooks are for the caller's sessions: one that resets the session would take
-            // ours away.
-            .before_acquire(|_, _| Box::pin(async { Ok(true) }))
-            .after_release(|_, _| Box::pin(async { Ok(true) }))
             .after_connect(move |conn, _| {
                 Box::pin(async move {
                     for statement in SESSION.iter().chain(session) {

@@ -8,7 +8,7 @@ use sqlx::{
 
 use super::{
     Column, DbResult, Dialect, Driver, LOCK_SECONDS, Lone, MIGRATIONS, MigrationLock,
-    POOL_PATIENCE, Row, Server, Value, owned::owned, run_and_rows,
+    POOL_PATIENCE, Row, Server, Value, owned::owned, renewable::own_options, run_and_rows,
 };
 
 /// SQLSTATE classes that say that the transaction was rolled back: data, constraints, transaction states,
@@ -29,16 +29,8 @@ impl Driver for Postgres {
     }
 
     fn own_pool(pool: &PgPool, connections: u32, session: &'static [&'static str]) -> PgPool {
-        pool.options()
-            .clone()
-            .max_connections(connections)
-            .min_connections(0)
-            .test_before_acquire(false)
+        own_options(pool, connections)
             .acquire_timeout(POOL_PATIENCE)
-            // The caller's hooks are for the caller's sessions: one that resets the session would take
-            // ours away.
-            .before_acquire(|_, _| Box::pin(async { Ok(true) }))
-            .after_release(|_, _| Box::pin(async { Ok(true) }))
             .after_connect(move |conn, _| {
                 Box::pin(async move {
                     for statements in session {

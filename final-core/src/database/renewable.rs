@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{Database, Pool};
+use sqlx::{Database, Pool, pool::PoolOptions};
 use tokio::time::timeout;
 
 use super::DbResult;
@@ -20,6 +20,10 @@ use super::DbResult;
 /// was asked in vain does not pile up there.
 pub(crate) const ANSWER: Duration = Duration::from_secs(15);
 
+/// How long a statement may take that makes a table, or that waits for another instance's lock.
+pub(crate) const MIGRATION: Duration =
+    Duration::from_secs(super::LOCK_SECONDS as u64).saturating_add(ANSWER);
+
 /// How long saying goodbye may take, to all connections together.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -27,6 +31,21 @@ const GOODBYE: Duration = Duration::from_secs(2);
 pub(crate) fn no_answer(limit: Duration) -> sqlx::Error {
     let silent = format!("the database did not answer within {limit:?}");
     io::Error::new(io::ErrorKind::TimedOut, silent).into()
+}
+
+/// The options of a pool of our own, made of the caller's.
+///
+/// The caller's hooks are for the caller's sessions: a hook that resets the session would undo our settings.
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+pub(super) fn own_options<DB: Database>(caller: &Pool<DB>, connections: u32) -> PoolOptions<DB> {
+    caller
+        .options()
+        .clone()
+        .max_connections(connections)
+        .min_connections(0)
+        .test_before_acquire(false)
+        .before_acquire(|_, _| Box::pin(async { Ok(true) }))
+        .after_release(|_, _| Box::pin(async { Ok(true) }))
 }
 
 pub(crate) struct RenewablePool<DB: Database> {

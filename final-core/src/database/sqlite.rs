@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{
     Column, DbResult, Dialect, Driver, Lone, MigrationLock, Row, Server, Value, owned::owned,
-    run_and_rows,
+    renewable::own_options, run_and_rows,
 };
 
 /// How long a write waits for the one before it. A caller's transaction is that one, most of the time.
@@ -47,14 +47,7 @@ impl Driver for Sqlite {
         if in_memory(&options) {
             return pool.clone();
         }
-        pool.options()
-            .clone()
-            .max_connections(connections)
-            .min_connections(0)
-            .test_before_acquire(false)
-            // The caller's hooks are for the caller's sessions.
-            .before_acquire(|_, _| Box::pin(async { Ok(true) }))
-            .after_release(|_, _| Box::pin(async { Ok(true) }))
+        own_options(pool, connections)
             .after_connect(move |conn, _| {
                 Box::pin(async move {
                     // Refused while somebody else is in the middle of something; everything works

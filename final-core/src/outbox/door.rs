@@ -26,7 +26,7 @@ use crate::{
     Error,
     database::{
         DbResult, Dialect, Driver, Lone, MigrationLock, Server,
-        renewable::{ANSWER, RenewablePool},
+        renewable::{ANSWER, MIGRATION, RenewablePool},
         says,
     },
     names::ServiceName,
@@ -227,7 +227,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
             // It has one writer at a time anyway, and holding the lock would lock out ourselves.
             Dialect::Sqlite => None,
             Dialect::Postgres | Dialect::MySql => {
-                let lock = self.pool.within(schema::PATIENCE, async {
+                let lock = self.pool.within(MIGRATION, async {
                     DB::lock_migrations(&self.pool.get()).await
                 });
                 Some(lock.await.map_err(purging())?)
@@ -253,7 +253,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         migrate(&self.pool, self.service()?).await
     }
 
-    /// The same as SQL text, for those who run migrations by hand.
+    /// The statements of [`migrate`](Self::migrate) as SQL text, for a migration by hand.
     pub(crate) fn migration_sql(&self) -> Result<String, Error> {
         Ok(schema::script(DB::DIALECT, self.service()?))
     }

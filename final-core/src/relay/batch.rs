@@ -90,8 +90,7 @@ struct BatchSender<'a, DB: OutboxDatabase> {
 impl<DB: OutboxDatabase> BatchSender<'_, DB> {
     /// Sends the records that have a slot, and sorts the others by what is to be done with them.
     ///
-    /// Once a record waits, the later records of its topic wait
-    /// behind it, so that none overtakes it.
+    /// Once a record waits, the later records of its topic wait behind it, so that none overtakes it.
     fn sort(&mut self, claimed: Vec<Claimed>, stalled: &mut HashSet<Arc<str>>) -> Unsendable {
         let mut unsendable = Unsendable::default();
         // The broker may have gone away, or the relay may have been stopped, since the claim was sent.

@@ -121,7 +121,7 @@ impl LetterDraft {
     }
 }
 
-/// JSON in ASCII. Other characters occur only in its strings, where each can be written as `\uXXXX`.
+/// Writes JSON in ASCII. Only strings of JSON can hold other characters, and each becomes its `\u` escape.
 fn escaped_json(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for letter in json.chars() {

@@ -37,7 +37,7 @@ pub(crate) mod subscriptions;
 pub(crate) mod transfer;
 pub(crate) mod trim;
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use sqlx::{Pool, Transaction};
 use tokio::{sync::OnceCell, time::timeout};
@@ -53,7 +53,7 @@ use crate::{
     broker::Staged,
     database::{
         DbResult, FromRow, Value, read,
-        renewable::{RenewablePool, no_answer},
+        renewable::{ANSWER, MIGRATION, RenewablePool, no_answer},
     },
 };
 
@@ -62,12 +62,6 @@ const CONNECTIONS: u32 = 3;
 
 /// The channel on which processes of this database hear of new messages.
 const CHANNEL: &str = "final_log";
-
-/// How long a statement, or another step of a short transaction, may take before it counts as failed.
-const PATIENCE: Duration = Duration::from_secs(15);
-
-/// The same for a statement that creates a table, or that waits for the lock of another instance.
-const MIGRATING: Duration = Duration::from_secs(75);
 
 /// The tables, and how to reach them.
 pub(crate) struct Log<DB: OutboxDatabase> {
@@ -107,7 +101,7 @@ impl<DB: OutboxDatabase> Log<DB> {
 
     /// Does something on a connection of the pool, within the time limit.
     async fn within<T>(&self, work: impl Future<Output = DbResult<T>>) -> DbResult<T> {
-        self.pool.within(PATIENCE, work).await
+        self.pool.within(ANSWER, work).await
     }
 
     pub(crate) async fn ready(&self) -> DbResult<&Ready> {
@@ -222,12 +216,12 @@ impl<DB: OutboxDatabase> Log<DB> {
         }
         let lock = self
             .pool
-            .within(MIGRATING, async { DB::lock_migrations(&self.pool()).await });
+            .within(MIGRATION, async { DB::lock_migrations(&self.pool()).await });
         let (mut lock, ready) = (lock.await?, self.ready().await?);
         for statement in Self::statements() {
             let statement = ready.texts.sql(&statement);
             let run = async { DB::run_sql(lock.conn(), &statement, &[]).await };
-            self.pool.within(MIGRATING, run).await?;
+            self.pool.within(MIGRATION, run).await?;
         }
         self.within(lock.finish()).await
     }
@@ -356,9 +350,9 @@ impl<DB: OutboxDatabase> Tx<'_, DB> {
 
 /// Does something on a connection that is in no pool, within the time limit.
 pub(crate) async fn within<T>(work: impl Future<Output = DbResult<T>>) -> DbResult<T> {
-    timeout(PATIENCE, work)
+    timeout(ANSWER, work)
         .await
-        .unwrap_or_else(|_| Err(no_answer(PATIENCE)))
+        .unwrap_or_else(|_| Err(no_answer(ANSWER)))
 }
 
 /// Turns an error of the driver into one that says what to do.

@@ -10,25 +10,21 @@ mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use crate::{
     Error,
     database::{
-        DbResult, Dialect, Driver, LOCK_SECONDS, MIGRATIONS, MigrationLock, Templates, read,
-        renewable::{ANSWER, RenewablePool},
+        DbResult, Dialect, Driver, MIGRATIONS, MigrationLock, Templates, read,
+        renewable::{ANSWER, MIGRATION, RenewablePool},
     },
     names::ServiceName,
 };
 
 /// The version this release brings the table to.
 const VERSION: i32 = 2;
-
-/// How long a statement may take that makes a table, or that waits for another instance's lock.
-pub(super) const PATIENCE: Duration =
-    Duration::from_secs(LOCK_SECONDS as u64).saturating_add(ANSWER);
 
 /// All statements of all versions, in order; each may find its work done. The last one writes down whose the
 /// table is and what version it has.
@@ -77,7 +73,7 @@ impl<'a, DB: Driver> Migration<'a, DB> {
             DB::server(&mut *pool.get().acquire().await?).await
         });
         answers.await?;
-        let lock = pool.within(PATIENCE, async { DB::lock_migrations(&pool.get()).await });
+        let lock = pool.within(MIGRATION, async { DB::lock_migrations(&pool.get()).await });
         Ok(Self {
             lock: lock.await?,
             pool,
@@ -122,7 +118,7 @@ impl<'a, DB: Driver> Migration<'a, DB> {
     /// Runs a statement that changes tables.
     pub(super) async fn run(&mut self, statement: String) -> DbResult<()> {
         let run = async { DB::run_sql(self.lock.conn(), &sql(statement), &[]).await };
-        self.pool.within(PATIENCE, run).await.map(drop)
+        self.pool.within(MIGRATION, run).await.map(drop)
     }
 
     /// The columns of a table, none if it is not there.
