@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     channel::ConsumingChannel,
-    dead_letters::{DeadLetterJobs, DeadLetters},
+    dead_letters::{DeadLetterJobs, DeadLetterTask},
     nameless::Nameless,
 };
 use crate::{
@@ -122,7 +122,7 @@ impl Subscription {
         });
         let mut tasks = Vec::new();
         if !idle {
-            let (dead_letters, quarantine, jobs) = DeadLetters::new(way, topology);
+            let (dead_letters, quarantine, jobs) = DeadLetterTask::new(way, topology);
             tasks.push(tokio::spawn(dead_letters.run(intake.abort.clone())));
             tasks.push(tokio::spawn(quarantine.run(intake.abort.clone())));
             tasks.push(tokio::spawn(supervise(Arc::clone(&intake), jobs, first)));

@@ -11,7 +11,7 @@ use lapin::{
     protocol::basic::{gen_properties, parse_properties},
 };
 
-use crate::properties::{Form, Original, WireOptions, dead_letter, decode, encode};
+use crate::properties::{Original, WireForm, WireOptions, dead_letter, decode, encode};
 
 /// What RabbitMQ and lapin agree on unless told otherwise.
 const FRAME_MAX: u32 = 131_072;
@@ -83,7 +83,7 @@ fn is_the_same(message: &Message, properties: &BasicProperties, payload: &Bytes)
 /// Every delivery can become a dead letter that the broker takes.
 fn can_be_dead_lettered(original: Original) {
     let letter = Cause::new("\u{e4}".repeat(2_000), u32::MAX);
-    for form in [Form::Whole, Form::Bare("\u{e4}".repeat(2_000))] {
+    for form in [WireForm::Whole, WireForm::Bare("\u{e4}".repeat(2_000))] {
         let wire = dead_letter(&original, "id-1", &letter, ("shop", "q"), FRAME_MAX, &form)
             .unwrap_or_else(|reason| panic!("no dead letter: {reason}"));
         let sent = written(&wire.properties);
@@ -98,7 +98,7 @@ fn can_be_dead_lettered(original: Original) {
         }
         let (_, again) = read(&sent);
         let _ = decode(&again, wire.routing_key.as_str(), wire.payload);
-        if form != Form::Whole {
+        if form != WireForm::Whole {
             assert!(headers.inner().len() == 5, "the user's headers stay");
         }
     }

@@ -30,7 +30,7 @@ pub(crate) struct Original {
 
 /// In which form a dead letter is published.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum WireForm {
     /// With the original's headers and properties.
     Whole,
     /// Without them, because the broker refuses them with this text.
@@ -46,7 +46,7 @@ pub(crate) fn dead_letter(
     cause: &Cause,
     (service, queue): (&str, &str),
     frame_max: u32,
-    form: &Form,
+    form: &WireForm,
 ) -> Result<WireMessage, String> {
     let short = |text: &str| names::short(text).map_err(|error| error.to_string());
     let had = original.properties.headers().as_ref();
@@ -67,7 +67,7 @@ pub(crate) fn dead_letter(
     let reason = short(names::REASON)?;
     let for_reason = entry_size(&reason, &long("")) + Cause::MAX_REASON;
 
-    let bare = matches!(form, Form::Bare(_));
+    let bare = matches!(form, WireForm::Bare(_));
     let without_users = properties(&original.properties, ours.clone(), short(id)?, bare);
     let taken = frame_size(&without_users) + for_reason + BROKER_ROOM;
     let room = (frame_max as usize).saturating_sub(taken);
@@ -82,14 +82,14 @@ pub(crate) fn dead_letter(
         }
     }
     let note = match form {
-        Form::Bare(refusal) => Some(format!(
+        WireForm::Bare(refusal) => Some(format!(
             "sent without its headers and properties, which the broker refuses: {refusal}"
         )),
-        Form::Whole if !left_out.is_empty() => Some(format!(
+        WireForm::Whole if !left_out.is_empty() => Some(format!(
             "without what does not fit into a frame of {frame_max} bytes: {}",
             listed(&left_out)
         )),
-        Form::Whole => None,
+        WireForm::Whole => None,
     };
     headers.insert(reason, long(&noted(&cause.reason, note)));
     let properties = without_users.with_headers(headers);

@@ -16,7 +16,7 @@ use lapin::{
 };
 
 pub(crate) use self::{
-    dead_letter::{Form, Original, dead_letter},
+    dead_letter::{Original, WireForm, dead_letter},
     decode::decode,
     encode::{WireOptions, encode},
     fingerprint::fingerprint,

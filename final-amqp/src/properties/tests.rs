@@ -9,7 +9,7 @@ use lapin::{
 use proptest::{collection::btree_map, prelude::*};
 
 use super::{
-    Form, Original, dead_letter, decode,
+    Original, WireForm, dead_letter, decode,
     encode::{WireOptions, properties},
     fingerprint,
 };
@@ -252,7 +252,7 @@ fn a_dead_letter_keeps_what_it_was_and_says_why() {
         &letter,
         ("shop", "shop"),
         131_072,
-        &Form::Whole,
+        &WireForm::Whole,
     )
     .unwrap();
 
@@ -305,7 +305,7 @@ fn a_dead_letter_always_fits_into_a_frame() {
         &letter,
         ("shop", "shop"),
         131_072,
-        &Form::Whole,
+        &WireForm::Whole,
     )
     .unwrap();
 
@@ -382,7 +382,7 @@ proptest! {
         letter.reason = reason;
         let service = "s".repeat(255);
         let names = (&*service, "shop");
-        let wire = dead_letter(&original, "id", &letter, names, frame_max, &Form::Whole).unwrap();
+        let wire = dead_letter(&original, "id", &letter, names, frame_max, &WireForm::Whole).unwrap();
         for (name, value) in sent.headers().clone().unwrap().inner() {
             prop_assert_eq!(header(&wire.properties, name.as_str()), Some(value));
         }
@@ -421,7 +421,7 @@ proptest! {
         let mut letter = Cause::new("", 1);
         letter.reason = reason;
         let service = "s".repeat(255);
-        for form in [Form::Whole, Form::Bare(text.to_string())] {
+        for form in [WireForm::Whole, WireForm::Bare(text.to_string())] {
             let names = (&*service, "shop");
             let wire = dead_letter(&original, text.as_str(), &letter, names, frame_max, &form).unwrap();
             let written = lapin::protocol::basic::gen_properties(&wire.properties)(Vec::new().into());
@@ -459,6 +459,6 @@ proptest! {
             payload: Bytes::new(),
         };
         let letter = Cause::new("why", 1);
-        prop_assert!(dead_letter(&original, &id, &letter, ("shop", "shop"), 131_072, &Form::Whole).is_ok());
+        prop_assert!(dead_letter(&original, &id, &letter, ("shop", "shop"), 131_072, &WireForm::Whole).is_ok());
     }
 }

@@ -36,7 +36,7 @@ fn kind(marker: impl std::fmt::Debug) -> String {
 /// could overflow the stack and abort the process. It also leaves what follows the value unread, so
 /// that most texts would be read as a small number.
 fn check(bytes: &[u8]) -> Result<(), &'static str> {
-    let mut rest = Reader(bytes);
+    let mut rest = MsgpackBytes(bytes);
     // How many values are still to come on each level.
     let mut open = [0_u64; MAX_DEPTH + 1];
     open[0] = 1;
@@ -63,9 +63,9 @@ fn check(bytes: &[u8]) -> Result<(), &'static str> {
 const TOO_SHORT: &str = "it ends too early";
 
 /// Steps over values.
-struct Reader<'a>(&'a [u8]);
+struct MsgpackBytes<'a>(&'a [u8]);
 
-impl Reader<'_> {
+impl MsgpackBytes<'_> {
     /// Steps over a scalar, or into an array or map, and tells how many values lie inside.
     fn value(&mut self) -> Result<u64, &'static str> {
         let marker = self.byte()?;

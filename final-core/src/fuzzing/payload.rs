@@ -29,12 +29,12 @@ struct Order {
     #[serde(default)]
     tags: BTreeMap<String, bool>,
     #[serde(default)]
-    kind: Option<Kind>,
+    kind: Option<Tagged>,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", content = "of")]
-enum Kind {
+enum Tagged {
     Plain,
     Scored { score: Score },
 }

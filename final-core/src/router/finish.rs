@@ -5,11 +5,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Entry, Routes};
+use super::{RouteEntry, Routes};
 use crate::names;
 
 /// Builds the routes, or returns all problems together.
-pub(super) fn routes(entries: &[Entry<()>]) -> Result<Routes, String> {
+pub(super) fn routes(entries: &[RouteEntry<()>]) -> Result<Routes, String> {
     let problems: Vec<String> = unusable(entries).chain(taken_twice(entries)).collect();
     if !problems.is_empty() {
         return Err(problems.join("; "));
@@ -21,14 +21,14 @@ pub(super) fn routes(entries: &[Entry<()>]) -> Result<Routes, String> {
         .collect())
 }
 
-fn unusable(entries: &[Entry<()>]) -> impl Iterator<Item = String> {
+fn unusable(entries: &[RouteEntry<()>]) -> impl Iterator<Item = String> {
     entries.iter().filter_map(|entry| {
         let error = names::check_subscription(&entry.topic).err()?;
         Some(format!("{error} (handler {})", entry.handler))
     })
 }
 
-fn taken_twice(entries: &[Entry<()>]) -> impl Iterator<Item = String> {
+fn taken_twice(entries: &[RouteEntry<()>]) -> impl Iterator<Item = String> {
     let mut handlers = BTreeMap::<&str, Vec<&str>>::new();
     for entry in entries {
         handlers

@@ -62,13 +62,13 @@ pub(crate) type Routes = HashMap<Arc<str>, Route>;
 /// crate.
 #[must_use = "a router does nothing until `Bus::start` takes it"]
 pub struct Router<S = ()> {
-    entries: Vec<Entry<S>>,
+    entries: Vec<RouteEntry<S>>,
     /// For [`dispatch`](Router::dispatch): built at its first call.
     finished: OnceLock<Result<Routes, String>>,
 }
 
 /// A route that waits for its state.
-struct Entry<S> {
+struct RouteEntry<S> {
     topic: String,
     /// Path of the handler, for errors.
     handler: &'static str,
@@ -85,7 +85,7 @@ impl<S: Send + Sync + 'static> Router<S> {
         Self::from_entries(Vec::new())
     }
 
-    fn from_entries(entries: Vec<Entry<S>>) -> Self {
+    fn from_entries(entries: Vec<RouteEntry<S>>) -> Self {
         Self {
             entries,
             finished: OnceLock::new(),
@@ -176,7 +176,7 @@ impl<S: Send + Sync + 'static> Router<S> {
         build: impl Fn(&Arc<S>) -> Route + Send + Sync + 'static,
     ) -> Self {
         self.finished.take();
-        self.entries.push(Entry {
+        self.entries.push(RouteEntry {
             topic,
             handler,
             build: Box::new(build),
@@ -320,7 +320,7 @@ impl<S: Send + Sync + 'static> Router<S> {
         self,
         wrap: impl Fn(Build<S>) -> Build<S2>,
     ) -> Router<S2> {
-        let wrap = |entry: Entry<S>| Entry {
+        let wrap = |entry: RouteEntry<S>| RouteEntry {
             topic: entry.topic,
             handler: entry.handler,
             build: wrap(entry.build),

@@ -4,7 +4,7 @@ use final_core::{MessageId, broker::Cause};
 
 use crate::{
     consume::order::DeadLetterReceipt,
-    properties::{Form, Original, WireMessage, dead_letter},
+    properties::{Original, WireForm, WireMessage, dead_letter},
     topology::Topology,
 };
 
@@ -19,7 +19,7 @@ pub(crate) struct DeadLetterJob {
     /// The id in this process. It is well-formed where the original's is not.
     own_id: MessageId,
     pub(super) receipt: DeadLetterReceipt,
-    form: Form,
+    form: WireForm,
 }
 
 impl DeadLetterJob {
@@ -46,7 +46,7 @@ impl DeadLetterJob {
             id,
             own_id,
             receipt,
-            form: Form::Whole,
+            form: WireForm::Whole,
         }
     }
 
@@ -62,7 +62,7 @@ impl DeadLetterJob {
     }
 
     pub(super) fn is_bare(&self) -> bool {
-        self.form != Form::Whole
+        self.form != WireForm::Whole
     }
 
     /// Notes that the broker refused the dead letter alone. True if a plainer form is left to try.
@@ -70,7 +70,7 @@ impl DeadLetterJob {
         if self.is_bare() {
             return false;
         }
-        self.form = Form::Bare(text.to_owned());
+        self.form = WireForm::Bare(text.to_owned());
         // The properties that the id was read from are left out as well.
         self.id = self.own_id.to_string();
         true

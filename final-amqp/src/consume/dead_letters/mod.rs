@@ -8,7 +8,7 @@
 //! acks must not be blocked.
 //!
 //! ```text
-//! DeadLetterJobs ─▶ DeadLetters, many in flight ── stored ─▶ receipt
+//! DeadLetterJobs ─▶ DeadLetterTask, many in flight ── stored ─▶ receipt
 //!                        │ the broker closed the channel or connection, perhaps because of one of them
 //!                        ▼
 //!                   Quarantine, one at a time ─── stored ─▶ receipt
@@ -61,7 +61,7 @@ impl DeadLetterJobs {
 }
 
 /// Publishes what is put into the [`DeadLetterJobs`].
-pub(crate) struct DeadLetters {
+pub(crate) struct DeadLetterTask {
     way: Arc<Way>,
     topology: Topology,
     jobs: mpsc::UnboundedReceiver<DeadLetterJob>,
@@ -70,7 +70,7 @@ pub(crate) struct DeadLetters {
     notice: OutageNotice,
 }
 
-impl DeadLetters {
+impl DeadLetterTask {
     /// The two tasks that publish, and where they get their jobs from.
     pub(crate) fn new(way: Arc<Way>, topology: Topology) -> (Self, Quarantine, DeadLetterJobs) {
         let (sender, jobs) = mpsc::unbounded_channel();

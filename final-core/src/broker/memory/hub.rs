@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
 
-use super::{queue::Consumer, state::State};
+use super::{queue::Consumer, state::BrokerState};
 use crate::{
     broker::{Delivery, Settlement, Settler, Setup},
     lock::lock,
@@ -14,7 +14,7 @@ use crate::{
 ///
 /// Dropping a delivery or an outgoing message settles it, and that can take this lock again. So what is
 /// to be dropped is laid aside, and dropped when the lock is open again.
-pub(super) struct Hub(Mutex<State>);
+pub(super) struct Hub(Mutex<BrokerState>);
 
 /// Settles the deliveries of one queue.
 struct QueueSettler {
@@ -31,11 +31,11 @@ impl Settler for QueueSettler {
 
 impl Hub {
     pub(super) fn new(capacity: usize) -> Self {
-        Self(Mutex::new(State::new(capacity)))
+        Self(Mutex::new(BrokerState::new(capacity)))
     }
 
     /// Runs a step under the lock, then drops what it laid aside.
-    pub(super) fn enter<R>(&self, step: impl FnOnce(&mut State) -> R) -> R {
+    pub(super) fn enter<R>(&self, step: impl FnOnce(&mut BrokerState) -> R) -> R {
         let mut state = lock(&self.0);
         let result = step(&mut state);
         let aside = state.aside();

@@ -33,7 +33,7 @@ pub(super) struct Queue {
     /// When the messages of `ready` that have a time to live expire.
     expiry: BTreeSet<(Instant, u64)>,
     /// By tag. A tag that is not here was settled before, or its delivery is void.
-    in_flight: HashMap<u64, InFlight>,
+    in_flight: HashMap<u64, HandedOut>,
     consumers: Vec<Consumer>,
     /// The consumer that is asked first for the next message.
     turn: usize,
@@ -47,7 +47,7 @@ struct Queued {
     expires: Option<Instant>,
 }
 
-struct InFlight {
+struct HandedOut {
     position: u64,
     consumer: u64,
     queued: Queued,
@@ -167,7 +167,7 @@ impl Queue {
 
     /// Carries out a settlement. Ignored if the delivery is void.
     pub(super) fn settle(&mut self, tag: u64, settlement: Settlement) {
-        let Some(InFlight {
+        let Some(HandedOut {
             position,
             consumer,
             queued,
@@ -246,7 +246,7 @@ impl Queue {
         let settler = Arc::clone(&consumer.settler);
         room.send(Delivery::new(Ok(queued.message.clone()), tag, settler));
         consumer.in_flight += 1;
-        let in_flight = InFlight {
+        let in_flight = HandedOut {
             position,
             consumer: consumer.id,
             queued,
@@ -254,7 +254,7 @@ impl Queue {
         self.in_flight.insert(tag, in_flight);
     }
 
-    fn take_back_if(&mut self, chosen: impl Fn(&InFlight) -> bool) {
+    fn take_back_if(&mut self, chosen: impl Fn(&HandedOut) -> bool) {
         let taken: Vec<_> = self
             .in_flight
             .extract_if(|_, in_flight| chosen(in_flight))

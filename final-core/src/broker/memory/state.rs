@@ -16,7 +16,7 @@ use crate::{
 
 /// Everything the broker knows. Each method is one step, taken under the [hub](super::hub::Hub)'s
 /// lock.
-pub(super) struct State {
+pub(super) struct BrokerState {
     capacity: usize,
     available: bool,
     blocked: bool,
@@ -43,7 +43,7 @@ pub(super) struct Aside {
     outgoing: Vec<Outgoing>,
 }
 
-impl State {
+impl BrokerState {
     pub(super) fn new(capacity: usize) -> Self {
         Self {
             capacity,

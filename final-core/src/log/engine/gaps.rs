@@ -10,7 +10,7 @@
 
 use std::time::Instant;
 
-use super::{Engine, PAGE, read::Reader};
+use super::{Engine, PAGE, read::StreamReader};
 use crate::{
     OutboxDatabase,
     database::DbResult,
@@ -71,7 +71,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
     }
 }
 
-impl<DB: OutboxDatabase> Reader<'_, DB> {
+impl<DB: OutboxDatabase> StreamReader<'_, DB> {
     /// Looks for the gaps of one stream that are due. What predecessors left open comes first.
     async fn watch_gaps(&mut self, stream: &mut Stream, now: Instant, room: usize) -> DbResult<()> {
         if !self.take_inherited(stream).await? {

@@ -7,7 +7,7 @@
 //! A message that waits behind others of its key may be kept without its content, so that one busy key does not
 //! fill the memory. When its turn comes its row is read again; if the row is gone by then, the delivery says so.
 
-use super::{Engine, read::Reader};
+use super::{Engine, read::StreamReader};
 use crate::{
     OutboxDatabase,
     database::DbResult,
@@ -26,7 +26,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
     }
 }
 
-impl<DB: OutboxDatabase> Reader<'_, DB> {
+impl<DB: OutboxDatabase> StreamReader<'_, DB> {
     /// Takes what predecessors left open, in order. Nothing else is taken before, because it could have the
     /// same keys. False if there is no room for all of it yet.
     pub(super) async fn take_inherited(&mut self, stream: &mut Stream) -> DbResult<bool> {

@@ -23,7 +23,7 @@
 //! | [`deliver`], [`settle`] | sends rows to the handlers; takes their settlements |
 //! | [`schedule`] | says what is due, and until when to sleep |
 //!
-//! A row goes forward only: a [`Reader`] works on one stream and gives the rows that its lanes take to
+//! A row goes forward only: a [`StreamReader`] works on one stream and gives the rows that its lanes take to
 //! [`Deliveries`]. Of all this only [`Member`] is shared with other tasks.
 //!
 //! An error of the database ends a round. What is in memory stays, the next round begins after a pause, and the
@@ -48,7 +48,7 @@ use tokio::sync::mpsc;
 
 use self::{
     deliver::Deliveries,
-    read::Reader,
+    read::StreamReader,
     schedule::{OtherTimes, Reading, Schedule},
 };
 use super::{
@@ -194,8 +194,8 @@ impl<DB: OutboxDatabase> Engine<DB> {
     }
 
     /// What a stream is read with, and the streams.
-    fn reader(&mut self) -> (Reader<'_, DB>, &mut Streams) {
-        let reader = Reader {
+    fn reader(&mut self) -> (StreamReader<'_, DB>, &mut Streams) {
+        let reader = StreamReader {
             is_held_up: self.set_aside.is_full(),
             member: &self.member,
             session: &mut self.session,

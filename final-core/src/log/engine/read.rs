@@ -32,7 +32,7 @@ use crate::{
 ///
 /// It borrows these parts from the engine for one part of a round, and leaves out the streams: each method gets
 /// the one stream that it works on.
-pub(super) struct Reader<'a, DB: OutboxDatabase> {
+pub(super) struct StreamReader<'a, DB: OutboxDatabase> {
     pub(super) member: &'a Member<DB>,
     pub(super) session: &'a mut Session<DB>,
     pub(super) deliveries: &'a mut Deliveries,
@@ -71,7 +71,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
     }
 }
 
-impl<DB: OutboxDatabase> Reader<'_, DB> {
+impl<DB: OutboxDatabase> StreamReader<'_, DB> {
     /// How many more messages may be taken.
     pub(super) fn room(&self) -> usize {
         if self.is_held_up {

@@ -14,14 +14,14 @@ use crate::{broker::Cause, database::limits::plain_text};
 #[derive(Clone, Debug)]
 pub(crate) struct LetterDraft {
     why: Cause,
-    form: Form,
+    form: LetterForm,
     /// The message's headers, known once they are needed.
     headers: Option<String>,
 }
 
 /// The forms of a letter, from the whole one to the least. If the database refuses one, the next is tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Form {
+enum LetterForm {
     Whole,
     /// The reason's beginning, in ASCII.
     Plain,
@@ -54,7 +54,7 @@ impl LetterDraft {
                 reason: reason.replace('\0', " "),
                 attempts: why.attempts,
             },
-            form: Form::Whole,
+            form: LetterForm::Whole,
             headers: None,
         }
     }
@@ -65,7 +65,7 @@ impl LetterDraft {
 
     /// Whether the next form needs the message's headers.
     pub(crate) fn needs_headers(&self) -> bool {
-        matches!(self.form, Form::Fixed(_)) && self.headers.is_none()
+        matches!(self.form, LetterForm::Fixed(_)) && self.headers.is_none()
     }
 
     /// Gives the letter the message's headers, if it has any.
@@ -76,25 +76,25 @@ impl LetterDraft {
     /// Takes the next form, after the last one was refused with a code. False if there is none.
     pub(crate) fn simplify(&mut self, code: &str) -> bool {
         self.form = match self.form {
-            Form::Whole => Form::Plain,
-            Form::Plain => Form::Short,
-            Form::Short => Form::Fixed(code.to_owned()),
-            Form::Fixed(_) if self.headers.is_some() => Form::Escaped,
-            Form::Fixed(_) | Form::Escaped => Form::Bare,
-            Form::Bare => Form::Least,
-            Form::Least => return false,
+            LetterForm::Whole => LetterForm::Plain,
+            LetterForm::Plain => LetterForm::Short,
+            LetterForm::Short => LetterForm::Fixed(code.to_owned()),
+            LetterForm::Fixed(_) if self.headers.is_some() => LetterForm::Escaped,
+            LetterForm::Fixed(_) | LetterForm::Escaped => LetterForm::Bare,
+            LetterForm::Bare => LetterForm::Least,
+            LetterForm::Least => return false,
         };
         true
     }
 
     /// Takes the last form.
     pub(crate) fn be_simplest(&mut self) {
-        self.form = Form::Least;
+        self.form = LetterForm::Least;
     }
 
     /// Takes the first form again.
     pub(crate) fn be_whole(&mut self) {
-        self.form = Form::Whole;
+        self.form = LetterForm::Whole;
     }
 
     pub(crate) fn parts(&self) -> LetterColumns {
@@ -102,20 +102,20 @@ impl LetterDraft {
         const SHORT: usize = 16;
         let plain = |most| plain_text(&self.why.reason, most);
         let reason = match &self.form {
-            Form::Whole => self.why.reason.clone(),
-            Form::Plain | Form::Escaped => plain(LONG),
-            Form::Short => plain(SHORT),
-            Form::Fixed(code) => format!("the reason could not be stored (SQLSTATE {code})"),
-            Form::Bare => format!("key and headers could not be stored; {}", plain(LONG)),
-            Form::Least => "no key, no headers".to_owned(),
+            LetterForm::Whole => self.why.reason.clone(),
+            LetterForm::Plain | LetterForm::Escaped => plain(LONG),
+            LetterForm::Short => plain(SHORT),
+            LetterForm::Fixed(code) => format!("the reason could not be stored (SQLSTATE {code})"),
+            LetterForm::Bare => format!("key and headers could not be stored; {}", plain(LONG)),
+            LetterForm::Least => "no key, no headers".to_owned(),
         };
         let escaped = self
             .headers
             .as_deref()
-            .filter(|_| self.form == Form::Escaped);
+            .filter(|_| self.form == LetterForm::Escaped);
         LetterColumns {
             reason,
-            key: !matches!(self.form, Form::Bare | Form::Least),
+            key: !matches!(self.form, LetterForm::Bare | LetterForm::Least),
             headers: escaped.map(escaped_json),
         }
     }

@@ -44,7 +44,7 @@ use tokio::{sync::OnceCell, time::timeout};
 
 use self::{
     dialect::{Texts, words},
-    entry::{Entry, entries},
+    entry::{LogRow, entries},
     inserts::LogInserts,
     schema::VERSION,
 };
@@ -188,7 +188,9 @@ impl<DB: OutboxDatabase> Log<DB> {
                 true => &ready.now,
                 false => &ready.later,
             };
-            inserts.append_alone::<DB>(conn, &Entry::from(staged)).await
+            inserts
+                .append_alone::<DB>(conn, &LogRow::from(staged))
+                .await
         };
         append.await.map_err(explain::<DB>)
     }

@@ -16,13 +16,13 @@ pin_project! {
     pub struct ResponseFuture<F> {
         #[pin]
         future: F,
-        attempt: Attempt,
+        attempt: AttemptSpan,
     }
 }
 
 impl<F> ResponseFuture<F> {
     pub(super) fn new(future: F, span: Span) -> Self {
-        let attempt = Attempt {
+        let attempt = AttemptSpan {
             span,
             started: Instant::now(),
             ended: false,
@@ -50,13 +50,13 @@ where
 
 /// One attempt, and whether its end has been told.
 #[derive(Debug)]
-struct Attempt {
+struct AttemptSpan {
     span: Span,
     started: Instant,
     ended: bool,
 }
 
-impl Attempt {
+impl AttemptSpan {
     /// Tells the end, inside the span.
     fn end(&mut self, result: &Result<Outcome, BoxError>) {
         self.ended = true;
@@ -76,7 +76,7 @@ impl Attempt {
     }
 }
 
-impl Drop for Attempt {
+impl Drop for AttemptSpan {
     fn drop(&mut self) {
         if !self.ended {
             let elapsed = self.started.elapsed();
