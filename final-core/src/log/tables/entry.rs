@@ -14,7 +14,7 @@ use crate::{
 
 /// The columns of a row. Times are in microseconds from now by the database's clock.
 #[derive(Debug)]
-pub(crate) struct LogRow<'a> {
+pub(crate) struct NewRow<'a> {
     pub(crate) id: Uuid,
     pub(crate) topic: &'a str,
     pub(crate) key: Option<&'a str>,
@@ -28,7 +28,7 @@ pub(crate) struct LogRow<'a> {
     pub(crate) due_in: i64,
 }
 
-impl<'a> From<&'a Staged> for LogRow<'a> {
+impl<'a> From<&'a Staged> for NewRow<'a> {
     fn from(staged: &'a Staged) -> Self {
         let message = &staged.message;
         Self {
@@ -49,7 +49,7 @@ impl<'a> From<&'a Staged> for LogRow<'a> {
     }
 }
 
-impl LogRow<'_> {
+impl NewRow<'_> {
     /// Whether the columns of a plain message are enough.
     pub(crate) fn is_plain(&self) -> bool {
         self.key.is_none()
@@ -61,9 +61,9 @@ impl LogRow<'_> {
 }
 
 /// The rows, in lots of as many as one INSERT can take.
-pub(crate) fn entries<'a>(staged: &[&'a Staged]) -> impl Iterator<Item = Vec<LogRow<'a>>> + Send {
+pub(crate) fn entries<'a>(staged: &[&'a Staged]) -> impl Iterator<Item = Vec<NewRow<'a>>> + Send {
     by_size(staged, |staged| staged.message.weight())
-        .map(|lot| lot.iter().map(|staged| LogRow::from(*staged)).collect())
+        .map(|lot| lot.iter().map(|staged| NewRow::from(*staged)).collect())
 }
 
 /// The lane of a message: the same for every message of a key, any for a message without one. It must never be

@@ -1,11 +1,11 @@
 //! The INSERTs of messages, inside the caller's transaction and alone.
 //!
-//! Input: messages as [`LogRow`]s. State: the texts for plain messages, for all others, and for one message that is
+//! Input: messages as [`NewRow`]s. State: the texts for plain messages, for all others, and for one message that is
 //! its own commit. Output: rows of `final_log`, or of `final_log_scheduled`.
 
 use super::{
     dialect::{MESSAGE, Texts},
-    entry::LogRow,
+    entry::NewRow,
 };
 use crate::{
     database::{
@@ -65,9 +65,9 @@ impl LogInserts {
     pub(crate) async fn append<DB: Driver>(
         &self,
         conn: &mut DB::Connection,
-        entries: &[LogRow<'_>],
+        entries: &[NewRow<'_>],
     ) -> DbResult<()> {
-        let are_plain = !self.scheduled && entries.iter().all(LogRow::is_plain);
+        let are_plain = !self.scheduled && entries.iter().all(NewRow::is_plain);
         let insert = if are_plain { &self.plain } else { &self.any };
         let values = self.values(entries, are_plain);
         insert.execute::<DB>(conn, &values).await
@@ -78,7 +78,7 @@ impl LogInserts {
     pub(crate) async fn append_alone<DB: Driver>(
         &self,
         conn: &mut DB::Connection,
-        entry: &LogRow<'_>,
+        entry: &NewRow<'_>,
     ) -> DbResult<bool> {
         let Some((plain, any)) = &self.lone else {
             return Ok(false);
@@ -95,7 +95,7 @@ impl LogInserts {
         }
     }
 
-    fn values<'a>(&self, entries: &'a [LogRow<'_>], are_plain: bool) -> Vec<Value<'a>> {
+    fn values<'a>(&self, entries: &'a [NewRow<'_>], are_plain: bool) -> Vec<Value<'a>> {
         let mut values = Vec::with_capacity(entries.len() * if are_plain { 5 } else { 11 });
         for entry in entries {
             values.extend([entry.id.into(), entry.topic.into()]);

@@ -44,7 +44,7 @@ use tokio::{sync::OnceCell, time::timeout};
 
 use self::{
     dialect::{Texts, words},
-    entry::{LogRow, entries},
+    entry::{NewRow, entries},
     inserts::LogInserts,
     schema::VERSION,
 };
@@ -189,7 +189,7 @@ impl<DB: OutboxDatabase> Log<DB> {
                 false => &ready.later,
             };
             inserts
-                .append_alone::<DB>(conn, &LogRow::from(staged))
+                .append_alone::<DB>(conn, &NewRow::from(staged))
                 .await
         };
         append.await.map_err(explain::<DB>)
