@@ -1,4 +1,6 @@
 //! Locks that outlive a panic.
+//!
+//! Input: a mutex. Output: its guard, also if a task has panicked with the lock.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

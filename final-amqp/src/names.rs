@@ -1,4 +1,7 @@
-//! Every name on the wire, in one place. The Go predecessor uses the same ones.
+//! Every name on the wire, in one place. The Go predecessor uses the same names.
+//!
+//! Input: a service's queue, or a text. Output: names of headers, arguments, exchanges and queues, and short
+//! strings of AMQP.
 
 use lapin::types::{ShortString, ShortStringError};
 

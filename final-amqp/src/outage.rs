@@ -30,7 +30,7 @@ impl OutageNotice {
         }
     }
 
-    /// It does not work, for this reason.
+    /// Notes that it does not work, for this reason.
     pub(crate) fn fails(&self, reason: &str) {
         let (service, what) = (&*self.service, self.what);
         if self.is_news(reason) {
@@ -52,7 +52,7 @@ impl OutageNotice {
         true
     }
 
-    /// It works.
+    /// Notes that it works.
     pub(crate) fn works(&self) {
         let mut told = lock(&self.told);
         if !told.is_empty() {

@@ -1,4 +1,7 @@
 //! Texts that people read, kept short.
+//!
+//! Input: a text, or headers with their sizes. Output: the beginning of the text, or the largest headers and a
+//! count of the others.
 
 /// How many names are listed before the rest is only counted.
 const NAMES: usize = 3;

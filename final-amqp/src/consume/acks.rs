@@ -23,7 +23,7 @@ pub(crate) struct Ack {
     pub(crate) multiple: bool,
 }
 
-/// The deliveries of one channel incarnation.
+/// The acks that one channel incarnation still owes, by the tags of its deliveries.
 #[derive(Debug)]
 pub(crate) struct Acks {
     /// The tag of the first in `states`. All tags below are settled.

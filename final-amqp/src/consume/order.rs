@@ -1,4 +1,4 @@
-//! What a consuming channel is told: settlements from the bus, and which dead letters are stored.
+//! The orders to a consuming channel: settlements from the bus, and dead letters that are stored or lost.
 //!
 //! Input: calls of the bus and of the dead-letter tasks. Output: [`ChannelOrder`]s for one incarnation of one
 //! channel.

@@ -1,4 +1,8 @@
-//! A delivery: its routing key, its properties as they come over the wire, and its payload.
+//! What must hold for any delivery.
+//!
+//! Input: bytes, read as the length of a routing key, the key, the properties as they come over the wire, and
+//! the payload. Output: a panic if the delivery is neither understood nor refused with a short reason, or
+//! cannot be dead-lettered.
 
 use bytes::Bytes;
 use final_core::{

@@ -1,4 +1,7 @@
-//! A broker's URL, as somebody configured it.
+//! What must hold for any URL of a broker.
+//!
+//! Input: bytes, read as the URL. Output: a panic if an error or a log line would show a secret, or if a host
+//! is accepted that cannot be one.
 
 use final_core::fuzzing::{SECRETS, check_error};
 

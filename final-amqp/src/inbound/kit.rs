@@ -1,7 +1,7 @@
 //! A runtime for lapin whose streams are [`Guarded`].
 //!
-//! lapin takes only streams of its runtime's own stream type. This is lapin's tokio runtime with another stream
-//! type; everything else is passed on.
+//! Input: the calls of lapin. Output: those of tokio's runtime, and guarded streams. lapin takes only streams
+//! of its runtime's own stream type, so this is its tokio runtime with another stream type.
 
 use std::{
     future::Future,
@@ -66,7 +66,7 @@ impl Reactor for Kit {
     type TcpStream = Guarded<AsyncTcpStream<Plain>>;
     type Sleep = <TokioRuntime as Reactor>::Sleep;
 
-    /// For sockets that were opened elsewhere. There are none.
+    /// lapin opens all its sockets through this runtime, so there are none to register.
     fn register<H: Read + Write + Send + 'static>(
         &self,
         _: H,

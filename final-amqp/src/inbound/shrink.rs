@@ -46,7 +46,7 @@ pub(super) fn shrink(payload: &mut [u8], limit: usize) -> Option<Vec<u8>> {
         let headers: usize = entries.iter().map(|entry| entry.bytes.len()).sum();
         payload.len() - (to - from) + headers
     };
-    // What goes first stands last.
+    // The headers that are left out first stand last.
     entries.sort_by_key(|entry| (std::cmp::Reverse(entry.owner), entry.bytes.len()));
     while length(&entries) > limit && entries.pop_if(|one| one.owner == Owner::Broker).is_some() {}
     if length(&entries) > limit {

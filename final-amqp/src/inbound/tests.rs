@@ -1,3 +1,5 @@
+//! What passes the guard unchanged, what is mended, and what is left out.
+
 use std::pin::pin;
 
 use futures::{FutureExt, io::AsyncReadExt};

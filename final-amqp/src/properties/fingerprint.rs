@@ -1,4 +1,4 @@
-//! What a delivery looks like.
+//! The fingerprint of a delivery: what tells whether two deliveries look the same.
 //!
 //! Input: a delivery. Output: a hash of the producer's bytes, without what the broker changes when it delivers
 //! the message again.

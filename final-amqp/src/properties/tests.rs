@@ -1,3 +1,5 @@
+//! Messages and dead letters as properties, and read back from any properties.
+
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -49,7 +49,7 @@ impl SendQueue {
         }
     }
 
-    /// Takes a message, or drops it if the queue takes none.
+    /// Takes a message. A queue that is shut or sealed drops it.
     pub(crate) fn push(&self, message: Outgoing) {
         let mut inner = self.lock();
         if inner.state == QueueState::Open {

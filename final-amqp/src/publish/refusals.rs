@@ -54,7 +54,7 @@ impl Refusals {
         }
     }
 
-    /// When the channel is to be replaced, as things are.
+    /// When the channel is to be replaced, by the refusals so far.
     pub(crate) fn due(&self) -> Option<Instant> {
         let first = self.since.values().min()?;
         Some(*first + self.patience)

@@ -1,3 +1,5 @@
+//! Verdicts about messages in flight, with answers that the test gives.
+
 use std::{
     collections::HashMap,
     sync::{

@@ -1,4 +1,7 @@
 //! The broker's answer to a message.
+//!
+//! Input: what the broker says about a message, or that it says nothing. Output: a [`Confirm`], by which the
+//! record is settled.
 
 /// The broker's answer to one message that was handed to it.
 ///

@@ -14,7 +14,7 @@ use crate::{Error, Message, MessageId};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Cause {
-    /// What went wrong: the last error of the handler, `expired`, or why nobody handled the message.
+    /// What went wrong: the last error of the handler, `expired`, or why no handler got the message.
     /// At most [`MAX_REASON`](Self::MAX_REASON) bytes.
     pub reason: String,
     /// How often the handler was tried.
@@ -51,7 +51,7 @@ pub struct DeadLetter {
     pub topic: String,
     /// The message as it was published; or why what is stored cannot be read as one.
     pub message: Result<Message, String>,
-    /// What went wrong: the last error of the handler, `expired`, or why nobody handled the message.
+    /// What went wrong: the last error of the handler, `expired`, or why no handler got the message.
     pub reason: String,
     /// How often the handler was tried.
     pub attempts: u32,
@@ -102,13 +102,13 @@ impl DeadLetterFilter {
         Self::default()
     }
 
-    /// Only those of a topic.
+    /// Only dead letters of a topic.
     pub fn topic(mut self, topic: impl Into<String>) -> Self {
         self.topic = Some(topic.into());
         self
     }
 
-    /// Only those whose reason contains a text, as it is written.
+    /// Only dead letters whose reason contains this text, as it is written.
     pub fn reason(mut self, part: impl Into<String>) -> Self {
         self.reason = Some(part.into());
         self
@@ -125,7 +125,7 @@ impl DeadLetterFilter {
         self
     }
 
-    /// Only those that have been dead for at least this long.
+    /// Only dead letters that have been dead for at least this long.
     pub fn older_than(mut self, age: Duration) -> Self {
         self.older_than = Some(age);
         self

@@ -1,4 +1,7 @@
-//! A message the broker delivered, to be settled once.
+//! A message that the broker has delivered, to be settled once.
+//!
+//! Input: a message, or the reason why there is none. State: whether it was settled. Output: one
+//! [`Settlement`], to the channel that has delivered it.
 
 use std::{fmt, sync::Arc};
 

@@ -1,22 +1,25 @@
 //! Why a broker cannot be used.
+//!
+//! Input: what went wrong, and a kind. Output: [`BrokerError`], which says what to do, and by its kind whether
+//! it passes.
 
 use crate::BoxError;
 
-/// What kind of trouble, as far as a caller would act on it.
+/// What kind of trouble it is, as far as a caller acts on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BrokerErrorKind {
-    /// Nobody answers; it may come back.
+    /// The broker does not answer. It may come back.
     Unreachable,
     /// Login, virtual host or permission refused.
     Refused,
     /// The certificate is not trusted, or TLS is set up wrongly.
     Certificate,
-    /// Something of that name exists with other arguments.
+    /// A queue or an exchange of that name exists with other arguments.
     Mismatch,
     /// The address or an option cannot be used.
     Invalid,
-    /// Asked for something that others are using.
+    /// Other consumers or instances are using what was asked for.
     InUse,
 }
 

@@ -1,4 +1,7 @@
 //! The open connection between one bus and its broker.
+//!
+//! Input: the [`Setup`] of the bus; then messages, settlements and the steps of a shutdown. State: whether the
+//! broker takes messages now. Output: confirms, and a stream of deliveries.
 
 use std::{fmt, sync::Arc, time::Duration};
 

@@ -1,4 +1,7 @@
 //! A message on its way to the broker, tied to the record that waits for its confirm.
+//!
+//! Input: a message and its ticket in the bus. State: whether it is still to be written, is written, or is
+//! settled. Output: one answer for the ticket: the broker's, or that the message was lost.
 
 use std::{
     fmt,
@@ -14,8 +17,8 @@ use crate::Message;
 pub enum Isolation {
     /// Many others may be in flight on the same channel.
     Shared,
-    /// Nothing else may be in flight on its channel: whatever goes wrong there is then this message's
-    /// fault. A broker that always knows which message was refused need not tell the two apart.
+    /// Nothing else may be in flight on its channel, so that a fault there is this message's fault. A broker
+    /// that always knows which message was refused need not tell the two apart.
     Alone,
 }
 
@@ -25,7 +28,7 @@ pub enum Isolation {
 pub(crate) trait Ticket: Send {
     /// Until when the record is surely ours.
     fn lease_end(&self) -> Instant;
-    /// Whether anybody waits for the answer.
+    /// Whether the bus waits for the answer.
     fn wants_confirm(&self) -> bool {
         true
     }
@@ -58,7 +61,7 @@ impl Outgoing {
         })
     }
 
-    /// Makes one outside a bus, for the tests of a broker: `answer` is told the confirm.
+    /// Makes a message outside a bus, for the tests of a broker. `answer` gets the confirm.
     #[doc(hidden)]
     pub fn for_test(
         message: Message,
@@ -72,7 +75,7 @@ impl Outgoing {
         Self::new(message, expires, isolation, answer.map(ticket))
     }
 
-    /// The same for a record that is ours for so long only.
+    /// The same, with a lease on its record that ends after so long.
     #[doc(hidden)]
     pub fn for_test_leased(
         message: Message,
@@ -100,7 +103,7 @@ impl Outgoing {
         self.0.isolation
     }
 
-    /// Whether anybody waits for a confirm. False for `confirm(false)`: fire and forget.
+    /// Whether the bus waits for a confirm. False for `confirm(false)`: fire and forget.
     pub fn wants_confirm(&self) -> bool {
         self.0
             .ticket

@@ -1,11 +1,17 @@
-//! A message published without a transaction: committed when its publish returns Ok, whatever connection the
-//! pool lends.
+//! A message that is published without a transaction. It is committed when its publish returns Ok, also if the
+//! pool lends a connection that does not commit by itself.
+//!
+//! Input: a staged message. Output: it is committed and handed over; or an error; or [`Error::CommitUnknown`]
+//! if the answer was lost.
 //!
 //! ```text
-//! connection ─ INSERT that is its own commit ─▶ handed over
-//!                 └ it would not be: nothing is written ─┐
-//! transaction (no INSERT can tell) ─ INSERT, COMMIT ─▶   │
-//!                 └ one is open already ─────────────────┴▶ a transaction on a connection of ours
+//!   the pool's connection
+//!     ├─ its INSERT can tell ────┬─ it is its own commit ──────────────▶ handed over
+//!     │                          └─ it would not be: nothing is written ─┐
+//!     └─ no INSERT can tell ─────┬─ INSERT and COMMIT in a transaction ──┼─▶ handed over
+//!                                └─ a transaction is open already ───────┤
+//!                                                                        ▼
+//!              a connection of our own pool ─ INSERT and COMMIT in a transaction ─▶ handed over
 //! ```
 //!
 //! A transaction that was left open on a connection of the pool is neither committed nor rolled back here.

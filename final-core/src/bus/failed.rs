@@ -1,4 +1,7 @@
 //! Records that can never be sent as they are: listed, and made pending again.
+//!
+//! Input: a limit, or which failed records to try again. State: none beside the table's. Output: a list of
+//! records, or how many are pending again. The relay is woken for them.
 
 use uuid::Uuid;
 
@@ -11,9 +14,9 @@ use crate::{
 /// Which failed records to try again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RetryFailed {
-    /// All of them.
+    /// All failed records.
     All,
-    /// Those with these ids.
+    /// The failed records with these ids.
     Ids(Vec<MessageId>),
 }
 

@@ -1,4 +1,8 @@
-//! Publishing outside a transaction, or into one that is only borrowed.
+//! Publishing outside a transaction, or into a transaction that is only borrowed.
+//!
+//! Input: a topic, a payload, and the policy that the builder sets. Output: the message's id, once the message
+//! is committed; for a borrowed transaction once it is written; with `confirm(false)` once it is handed to the
+//! broker.
 
 use std::{
     fmt,

@@ -1,4 +1,7 @@
 //! Stats: what is in the outbox, and what the bus has done.
+//!
+//! Input: one statement on the outbox, the state of the link, and the counters of relay and consuming. Output:
+//! [`Stats`].
 
 use std::time::Duration;
 

@@ -1,4 +1,13 @@
 //! `bus.transaction`: a closure, its commit and its rollback.
+//!
+//! Input: a transaction, and a closure that gets it as a [`TxBus`]. Output: the closure's value, after the
+//! COMMIT; or an error, after the rollback.
+//!
+//! ```text
+//!   closure ─┬─ Ok ──▶ write what is staged, COMMIT, hand over
+//!            ├─ Err, or dropped ──▶ rolled back
+//!            └─ Ok, and the handle was moved out of it ──▶ Error::Escaped
+//! ```
 
 use std::{future::Future, sync::Arc};
 

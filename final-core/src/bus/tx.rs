@@ -1,7 +1,8 @@
 //! A transaction that can publish.
 //!
-//! [`TxBus`] has the caller's transaction and the messages staged for it. It ends in
-//! [`write`](super::write), by `commit`, or when the closure of [`Bus::transaction`] returns.
+//! Input: the caller's transaction; then SQL and messages. State: [`TxBus`], with the transaction and the
+//! staged messages. Output: it ends in [`write`](super::write), by `commit`, or when the closure of
+//! [`Bus::transaction`] returns.
 
 use std::{
     fmt,

@@ -1,4 +1,7 @@
 //! Counts of settled deliveries and of retries, for `Bus::stats`.
+//!
+//! Input: an addition for each settlement and each retry. State: a counter of each kind. Output: the counts at
+//! one moment.
 
 use crate::runtime::counter::Counter;
 

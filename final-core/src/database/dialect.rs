@@ -1,4 +1,7 @@
 //! The three dialects of SQL, and the words that they say differently.
+//!
+//! Input: a dialect. Output: its [`Words`]: its clock, locks and types; how it quotes a name; how it writes the
+//! placeholder of a value.
 
 /// The SQL that a database speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

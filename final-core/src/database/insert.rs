@@ -1,9 +1,15 @@
-//! INSERTs of several rows.
+//! INSERTs of any number of rows, by a few texts.
 //!
-//! A text of its own for each number of rows would be prepared anew for each transaction, or drive the
-//! caller's statements out of the cache (100 by default). So there are a few texts. PostgreSQL takes the rows
-//! as arrays, one for each column, by one text for any number of rows. The others take rows that are written
-//! out, and many rows go in several pieces.
+//! Input: how many values a row has, and the parts of the text; then rows, as one list of values. State: the
+//! texts, rendered once. Output: rows of the table, or an error if the database has written fewer.
+//!
+//! | database | rows go | texts |
+//! | --- | --- | --- |
+//! | PostgreSQL | as arrays, one for each column that is not the same in all rows | one for any number of rows |
+//! | MySQL, SQLite | written out, in pieces | one for each of 1 to 16 rows, for 32, and for 64 |
+//!
+//! With a text for each number of rows, each transaction would have its statement prepared anew, or would drive
+//! the caller's statements out of the cache (100 by default).
 
 use std::{ops::Range, sync::Arc};
 
@@ -11,10 +17,10 @@ use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use super::{DbResult, Driver, Value};
 
-/// Every small number of rows has a text, since most transactions publish a few messages: those are one
-/// statement.
+/// Each number of rows up to this one has a text. Most transactions publish a few messages, and those are one
+/// statement then.
 const SMALL: usize = 16;
-/// Beyond it a piece is one of these.
+/// More rows go in pieces of these sizes, and the rest in a smaller piece.
 const LARGE: [usize; 2] = [32, 64];
 
 /// The INSERT of rows with a number of columns into one table.
@@ -66,7 +72,7 @@ impl Insert {
         Self::of_arrays(columns, one, [])
     }
 
-    /// Inserts rows, whose values stand one row behind the other.
+    /// Inserts rows. The values of each row stand behind those of the row before.
     ///
     /// # Errors
     ///
@@ -135,7 +141,8 @@ impl Insert {
     }
 }
 
-/// An INSERT that a trigger or a rule of the table turns into nothing is no error to the database.
+/// Whether all rows were written. A trigger or a rule of the table can turn an INSERT into nothing, and that is
+/// no error to the database.
 pub(crate) fn all_written(written: u64, rows: usize) -> DbResult<()> {
     if written == rows as u64 {
         return Ok(());

@@ -1,4 +1,7 @@
-//! Pages of a table by its key: each begins after the last row of the one before, however rows come and go.
+//! Pages of a table by its key.
+//!
+//! Input: the columns of the order, and their values in the last row of the page before. Output: the condition
+//! for the next page. Each page begins after that row, so it does not matter which rows come and go meanwhile.
 
 use super::Value;
 

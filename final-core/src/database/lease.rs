@@ -1,4 +1,7 @@
-//! Leases: what only one process may do at a time.
+//! Leases: work that only one process may do at a time.
+//!
+//! Input: a name, an owner, and how long the lease lasts. State: a row for each name. Output: the epoch of the
+//! lease, or `None` while another owner has it.
 //!
 //! ```text
 //!   free ──take──▶ held ──take (renews)──▶ held

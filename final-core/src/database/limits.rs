@@ -1,21 +1,23 @@
-//! What goes into the database, kept within its limits.
+//! The limits of what goes into the database.
+//!
+//! Input: rows, lengths of time, texts, ids. Output: the same within the limits: in lots, cut, or in the order
+//! of the key.
 
 use std::time::Duration;
 
 use uuid::Uuid;
 
-/// Rows of one INSERT: the databases count placeholders (65,535; SQLite 32,766).
+/// Rows of one INSERT. The databases limit the placeholders of a statement: 65,535, and SQLite 32,766.
 const ROWS: usize = 1_000;
-/// Bytes of one INSERT: MySQL cuts the connection above `max_allowed_packet`, 16 MiB by default.
+/// Bytes of one INSERT. MySQL cuts the connection above `max_allowed_packet`, which is 16 MiB by default.
 const BYTES: usize = 4 * 1024 * 1024;
-/// Bytes of payload one claim takes, once it has one record. A batch of the largest messages would
-/// otherwise be gigabytes.
+/// Bytes of payload that one claim takes, beyond its first record. Without this limit a batch of the largest
+/// messages would be gigabytes.
 pub(crate) const CLAIM_BYTES: i64 = 16 * 1024 * 1024;
-/// What is kept of an error's text.
+/// How much of an error's text is kept.
 const ERROR_BYTES: usize = 1024;
 
-/// Splits items that have a weight into what one INSERT may take. An item that alone is too large stands
-/// alone.
+/// Splits items into lots that one INSERT can take. An item that is too large for any lot is a lot of its own.
 pub(crate) fn by_size<T: Sync>(
     items: &[T],
     weight: impl Fn(&T) -> usize + Send,
@@ -33,18 +35,19 @@ pub(crate) fn by_size<T: Sync>(
     })
 }
 
-/// A length of time in microseconds, at most a hundred years: more overflows MySQL's DATETIME.
+/// A length of time in microseconds. A longer one than a hundred years is cut, because it would overflow
+/// MySQL's DATETIME.
 pub(crate) fn micros(time: Duration) -> i64 {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
     i64::try_from(time.min(CENTURY).as_micros()).unwrap_or(i64::MAX)
 }
 
-/// The reverse; what lies in the past is zero.
+/// Microseconds as a length of time. Negative ones are zero.
 pub(crate) fn duration(micros: i64) -> Duration {
     Duration::from_micros(u64::try_from(micros).unwrap_or(0))
 }
 
-/// A count as SQL gives it.
+/// A count as SQL gives it, as an unsigned number.
 pub(crate) fn count(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }

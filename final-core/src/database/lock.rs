@@ -1,4 +1,12 @@
 //! The lock under which tables are made.
+//!
+//! Input: the commands that make tables. State: an open transaction, or a connection whose session has the
+//! lock. Output: the tables, once it is finished.
+//!
+//! ```text
+//!   held ─┬─ finish ──▶ committed, free
+//!         └─ dropped ─▶ free; what was done in a transaction is undone
+//! ```
 
 use std::fmt;
 

@@ -1,20 +1,23 @@
-//! How the INSERT of one row writes nothing where it would not be its own commit.
+//! An INSERT of one row that writes nothing if it would not be its own commit.
 //!
-//! So a message that is published without a transaction costs one round trip: the statement finds out by
-//! itself whether the connection has a transaction open. SQLite and MySQL have no words for that; MariaDB and
-//! PostgreSQL have.
+//! Input: the values of the row. Output: the words in the INSERT that make it find out, in the same round trip,
+//! whether the connection has a transaction open.
+//!
+//! PostgreSQL and MariaDB have such words. SQLite and MySQL have none: there a message without a transaction
+//! gets one.
 
-/// Behind the values of an `INSERT … SELECT` on PostgreSQL: where the statement is its own transaction.
+/// A condition behind the values of an `INSERT … SELECT` on PostgreSQL: true if the statement is a transaction
+/// of its own.
 ///
-/// A transaction begins with the message that binds the statement, which is when the statement's cursor (the
-/// one without a name) is made; inside a transaction that was begun before, the two times differ.
+/// A lone statement begins its transaction when it is bound, and the server makes the cursor of the statement
+/// (the one without a name) at the same time. In a transaction that was begun before, the two times differ.
 /// `txid_current_if_assigned` would not do, because a transaction has no number before it writes.
 pub(crate) const OWN_TRANSACTION: &str = "WHERE now() = \
     (SELECT creation_time FROM pg_catalog.pg_cursor() WHERE name = '')";
 
-/// What a column is given on MariaDB that must not be NULL, so that the INSERT is refused where it would not
-/// commit by itself. A row alone is refused in every `sql_mode`, and no session can switch that off, as it can
-/// the CHECKs.
+/// The value of a column that must not be NULL, on MariaDB: NULL if the row would not be its own commit. The
+/// INSERT is then refused. For a single row that holds in every `sql_mode`, and no session can switch it off,
+/// as it can switch off CHECKs.
 pub(crate) fn unless_in_transaction(value: &str) -> String {
     format!("IF(@@autocommit AND NOT @@in_transaction, {value}, NULL)")
 }

@@ -1,4 +1,12 @@
-//! The versions of tables, and bringing tables to a version.
+//! Brings the tables of a crate to a version.
+//!
+//! Input: the [`Tables`] of the crate. State: the row of `final_migrations` with the version that the tables
+//! have. Output: tables of the version; tables of a later one stay as they are.
+//!
+//! ```text
+//!   lock ─▶ the version that is written down ─┬─ older, or none ─▶ all statements ─▶ write the version ─▶ finish
+//!                                             └─ the same, or later ─────────────────────────────────────▶ finish
+//! ```
 
 use std::sync::Arc;
 

@@ -99,7 +99,8 @@ pub trait Driver: sqlx::Database + sealed::Sealed {
     /// Whether the database exists only in the connections of its pool (SQLite's `:memory:`).
     fn lives_in_pool(pool: &Pool<Self>) -> bool;
 
-    /// What tells one database from another: the same for pools of the same one. Has no password.
+    /// Which database this is: the same text for all pools of one database, and another one for each other
+    /// database. Has no password.
     fn place(pool: &Pool<Self>) -> String;
 
     /// What server this is, and in which schema tables are made.
@@ -210,7 +211,7 @@ pub trait Driver: sqlx::Database + sealed::Sealed {
     fn is_not_alone(error: &sqlx::Error) -> bool;
 }
 
-/// What is known of a server once it was asked.
+/// What a server has said about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Server {
@@ -254,7 +255,7 @@ pub async fn read<DB: Driver, T: FromRow>(
         .collect()
 }
 
-/// Whether the database's error has this in its text.
+/// Whether the database's error has this part in its text.
 pub(crate) fn says(error: &sqlx::Error, part: &str) -> bool {
     error
         .as_database_error()

@@ -1,4 +1,8 @@
 //! MySQL and MariaDB as a [`Driver`].
+//!
+//! There are no arrays, so a statement writes its lists out. The lock of migrations belongs to the whole
+//! server, so its name has the database in it. MariaDB can tell whether a transaction is open, and MySQL
+//! cannot.
 
 use sqlx::{
     Executor, MySql, MySqlConnection, MySqlPool, Row as _, SqlStr, Transaction,
@@ -123,8 +127,8 @@ impl Driver for MySql {
         if server.tells_transactions {
             return caller.acquire().await.map(Lone::Connection);
         }
-        // A START TRANSACTION alone would commit what somebody has left open. The statement before it
-        // changes nothing, and fails there.
+        // A START TRANSACTION alone would commit a transaction that was left open. The statement before it
+        // changes nothing, and fails if one is open.
         let caller = caller.clone();
         let begin = "SET TRANSACTION READ WRITE; START TRANSACTION";
         match owned(async move { caller.begin_with(begin).await }).await {
@@ -178,7 +182,7 @@ fn number(error: &sqlx::Error) -> Option<u16> {
     Some(error.number())
 }
 
-/// A transaction is open, or one of XA, so that no other can begin.
+/// Whether a transaction is open, or an XA transaction, so that no other can begin.
 fn is_in_transaction(error: &sqlx::Error) -> bool {
     const OPEN: [u16; 3] = [1399, 1400, 1568];
     number(error).is_some_and(|number| OPEN.contains(&number))

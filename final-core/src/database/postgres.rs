@@ -1,4 +1,7 @@
 //! PostgreSQL as a [`Driver`].
+//!
+//! Lists go as arrays. The lock of migrations is one of the transaction that makes the tables. Only here other
+//! processes hear of new messages, by NOTIFY.
 
 use sqlx::{
     Executor, PgConnection, PgPool, Postgres, Row as _, SqlStr, Transaction,

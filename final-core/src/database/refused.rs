@@ -1,10 +1,15 @@
-//! What a database means by an error: that it does not take these values, or something that passes.
+//! The meaning of a database's error.
+//!
+//! Input: an error of a statement. Output: whether the values are at fault, or the statement, or something that
+//! passes.
 
 use sqlx::error::{DatabaseError, ErrorKind};
 
 /// Whether the values themselves are refused: by a type, a size, a charset, a constraint or a trigger. Other
-/// values may be taken. Whatever else a database answers (it is read-only, its disk is full, a table is
-/// locked or missing) is no fault of the values.
+/// values may be taken.
+///
+/// Any other answer is no fault of the values: the database is read-only, its disk is full, a table is locked
+/// or missing.
 pub(crate) fn refuses_values(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|error| {
         !matches!(error.kind(), ErrorKind::Other)
@@ -13,8 +18,8 @@ pub(crate) fn refuses_values(error: &sqlx::Error) -> bool {
     })
 }
 
-/// Whether the statement is refused, and will be as long as the database stays as it is: for its values, or
-/// because of a privilege or a table that is missing. An outage, a lock or a full disk is none of that.
+/// Whether the statement is refused, and will be as long as the database stays as it is: for its values, for a
+/// missing privilege, or for a missing table. An outage, a lock or a full disk is not such a refusal.
 pub(crate) fn refuses(error: &sqlx::Error) -> bool {
     let meaning = error.as_database_error().map(meaning);
     refuses_values(error) || matches!(meaning, Some(Meaning::Statement))
@@ -30,9 +35,13 @@ pub(crate) fn code(error: &sqlx::Error) -> String {
     }
 }
 
+/// What an error says about a statement that is sent again.
 enum Meaning {
+    /// Other values may be taken.
     Values,
+    /// It is refused until a person has changed something.
     Statement,
+    /// It may be taken later, as it is.
     Passes,
 }
 
@@ -62,7 +71,7 @@ fn of_postgres(code: &str) -> Meaning {
     }
 }
 
-/// Whether a code can only be one that somebody's trigger has thought of.
+/// Whether no database uses this class of codes itself, so that the code comes from a trigger of the service.
 fn is_own(class: &str) -> bool {
     class.starts_with(|first: char| matches!(first, '5'..='9' | 'I'..='Z'))
 }

@@ -1,9 +1,11 @@
 //! What a statement gives: rows, read into types that name their columns.
 //!
-//! A type that is read from rows says which columns it takes ([`FromRow::COLUMNS`]). A statement must
-//! give columns of these names, in any order, so a list of columns and its reader cannot disagree in
-//! silence: a name that is missing is an error that tells it. Single values, tuples and arrays take the
-//! columns by their place.
+//! Input: the rows of a result. State: the cells of a row that were not taken yet. Output: values of a type
+//! that implements [`FromRow`].
+//!
+//! The type says which columns it takes ([`FromRow::COLUMNS`]), and the statement gives columns of these names
+//! in any order. A name that is missing is an error that tells it. So a list of columns and its reader cannot
+//! disagree in silence. Single values, tuples and arrays take the columns by their place.
 
 use std::fmt;
 
@@ -64,7 +66,7 @@ pub trait FromCell: Sized + Send {
     fn from_cell(row: &mut Row) -> DbResult<Self>;
 }
 
-/// A cell of a row. What cannot be read is kept as the reason, so that it spoils only what needs it.
+/// A cell of a row. If it cannot be read it is the reason, which is an error only for a type that needs it.
 #[derive(Debug)]
 pub(crate) enum Cell {
     Int(Option<i64>),
@@ -172,7 +174,7 @@ cells! {
     Id => Uuid,
 }
 
-/// What cannot be read is the reason.
+/// A cell that cannot be read is the reason why.
 impl<T: FromCell> FromCell for Result<T, String> {
     const KIND: Kind = T::KIND;
 

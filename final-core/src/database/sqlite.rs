@@ -1,4 +1,7 @@
 //! SQLite as a [`Driver`].
+//!
+//! Lists go as JSON. There is one writer at a time. A database in memory lives in the connections of the
+//! caller's pool, so that pool is used for everything.
 
 use std::time::Duration;
 
@@ -50,8 +53,8 @@ impl Driver for Sqlite {
         own_options(pool, connections)
             .after_connect(move |conn, _| {
                 Box::pin(async move {
-                    // Refused while somebody else is in the middle of something; everything works
-                    // without it, only slower, and the next connection tries again.
+                    // SQLite refuses this while another connection is in use. Without it everything works, only
+                    // slower, and the next connection tries again.
                     if let Err(error) = conn.execute("PRAGMA main.journal_mode = WAL").await {
                         tracing::debug!(
                             target: "final::outbox", %error,

@@ -1,4 +1,7 @@
-//! Statements whose values have names, so that the three texts of a statement share one call.
+//! Statements whose values have names, so that the texts of the three databases share one call.
+//!
+//! Input: a template with `:name`; then values with their names. State: the rendered text, on MySQL one for
+//! each of a few lengths of a list. Output: a text, and its values in the order of its placeholders.
 
 use std::{collections::HashMap, fmt::Write, sync::Arc};
 

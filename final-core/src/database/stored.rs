@@ -1,4 +1,7 @@
-//! A message as the table holds it, read back without trusting it: rows can be written by hand.
+//! A message as a table holds it.
+//!
+//! Input: the columns of a row. Output: the message, or why the row is not one. The columns are not trusted,
+//! because rows can be written by hand.
 
 use crate::{Headers, Message, MessageId, names::check_topic};
 
@@ -14,7 +17,7 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
-    /// The message, or why the row is none. The reason is kept beside the record and logged.
+    /// The message, or why the row is not one. The reason is kept beside the record and logged.
     pub(crate) fn into_message(self, id: MessageId) -> Result<Message, String> {
         check_topic(&self.topic).map_err(|error| error.to_string())?;
         let headers = Headers::from_json(self.headers.as_deref())

@@ -1,5 +1,8 @@
 //! Templates of SQL: texts with words and placeholders that each dialect fills in.
 //!
+//! Input: a template, and what the names of tables stand for. State: the texts that were rendered. Output: the
+//! text for one dialect.
+//!
 //! | in a template | becomes |
 //! | --- | --- |
 //! | `{name}` | a table, or a word of the dialect |
@@ -8,7 +11,7 @@
 //! | `:*name` | that of a list: an array on PostgreSQL, JSON on SQLite, as many placeholders as it has entries on MySQL |
 //! | `:#name` | how many entries the list has (on MySQL) |
 //!
-//! What stands in quotes stays as it is.
+//! Quoted texts and names stay as they are.
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,7 @@
 //! What a statement is given: one value, or a column of them.
+//!
+//! Input: numbers, texts, bytes, ids, or lists of these. Output: [`Value`]s, which each driver binds in its own
+//! way.
 
 use std::borrow::Cow;
 

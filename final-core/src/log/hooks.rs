@@ -17,24 +17,30 @@ type HandlerHook = Arc<dyn Fn(&Message, &Cause) + Send + Sync>;
 /// The service's functions. Each is called in the task that has failed, so it must be quick.
 #[derive(Clone, Default)]
 pub(crate) struct Hooks {
+    /// When the log cannot be read.
     pub(crate) on_read: Option<ErrorHook>,
+    /// When the progress cannot be written, or the database refuses a message.
     pub(crate) on_commit: Option<ErrorHook>,
+    /// When a message goes to the dead letters.
     pub(crate) on_handler: Option<HandlerHook>,
 }
 
 impl Hooks {
+    /// Calls `on_read`.
     pub(crate) fn read(&self, error: &sqlx::Error) {
         if let Some(hook) = &self.on_read {
             call(|| hook(error));
         }
     }
 
+    /// Calls `on_commit`.
     pub(crate) fn commit(&self, error: &sqlx::Error) {
         if let Some(hook) = &self.on_commit {
             call(|| hook(error));
         }
     }
 
+    /// Calls `on_handler`.
     pub(crate) fn handler(&self, message: &Message, why: &Cause) {
         if let Some(hook) = &self.on_handler {
             call(|| hook(message, why));

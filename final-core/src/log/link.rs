@@ -1,7 +1,7 @@
 //! The link of one bus to the log: it starts the tasks, and ends them in order.
 //!
 //! Input: a member, and the bus's channel for deliveries. State: the running tasks. Output: [`Link`] for the
-//! bus. The engine task consumes; `log-send` publishes what comes through a relay; the others keep the lease,
+//! bus. The engine task consumes; `log-send` publishes what comes through a relay; the other tasks keep the lease,
 //! listen, tell and trim.
 
 use std::{sync::Arc, time::Duration};
@@ -24,23 +24,34 @@ use crate::{
     runtime::crew::Crew,
 };
 
-/// The running link.
+/// The running link of one bus.
 ///
 /// ```text
 ///   open ─ stop_consuming ─▶ nothing new ─ finish_consuming ─▶ lanes given back ─ close ─▶ closed
 /// ```
+///
+/// | task | runs |
+/// | --- | --- |
+/// | `log` | always; without topics it only promotes scheduled messages and watches the sequence |
+/// | `log-lease`, `log-send` | always |
+/// | `log-tell` | if the database has NOTIFY |
+/// | `log-listen` | if the database has NOTIFY, and the bus subscribes topics |
+/// | `log-trim` | if the bus subscribes topics |
 pub(crate) struct SqlLink<DB: OutboxDatabase> {
     member: Arc<Member<DB>>,
+    /// Messages that come through a relay. `None` once the link closes.
     outgoing: std::sync::Mutex<Option<mpsc::Sender<Outgoing>>>,
+    /// The task of the engine, until its end was waited for.
     engine: Mutex<Option<JoinHandle<()>>>,
+    /// The task that writes outgoing messages, until its end was waited for.
     sender: Mutex<Option<JoinHandle<()>>>,
+    /// The channel to the handlers, for each run of the engine. `None` once consuming stops.
     deliveries: Arc<std::sync::Mutex<Option<mpsc::Sender<Delivery>>>>,
     crew: Crew,
 }
 
 impl<DB: OutboxDatabase> SqlLink<DB> {
-    /// Starts the tasks. A bus that only publishes gets neither listening nor trimming, and its engine reads
-    /// nothing. `window` bounds the messages that wait to be sent.
+    /// Starts the tasks. `window` bounds the messages that wait to be sent.
     pub(crate) fn start(
         member: Arc<Member<DB>>,
         window: usize,

@@ -81,6 +81,7 @@ use crate::{Error, OutboxDatabase};
 pub struct SqlBroker<DB: OutboxDatabase> {
     log: Arc<Log<DB>>,
     wakeups: Arc<Wakeups>,
+    /// Which database this is, to compare with the pool of a bus.
     place: Arc<str>,
     tuning: Tuning,
     hooks: Hooks,

@@ -57,7 +57,7 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
 
     /// Sets the longest pause between two polls for messages of other processes. Defaults to 2.5 s.
     ///
-    /// On a database without NOTIFY the first of them can be noticed so late. While they keep coming the log
+    /// On a database without NOTIFY the first such message can be noticed so late. While more come, the log
     /// is polled every few milliseconds.
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.tuning.poll_interval = interval;

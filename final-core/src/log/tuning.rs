@@ -20,7 +20,7 @@ pub enum StartFrom {
     At(SystemTime),
 }
 
-/// How a log behaves.
+/// How a log behaves. The setters in [`options`](super::options) say what each value does.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tuning {
     pub(crate) start: StartFrom,

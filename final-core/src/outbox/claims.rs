@@ -1,22 +1,31 @@
-//! Claims: a stretch of what is due, leased to one process as a whole.
+//! Claims: a range of due records, leased to one process by one row.
 //!
-//! To write the owner into each record would write the record anew, with its entry in two indexes, only to
-//! delete it a moment later: for the database as much work as everything else on the way out. So a claim
-//! is one row beside the records: from which to which, whose, until when.
+//! Input: a position, how many records are wanted, and the live claims of all processes. State: the rows of
+//! `final_<service>_claims`. Output: a [`Claim`] on records that no other live claim covers, and those records.
 //!
 //! ```text
 //!   records by (available_at, message_id):  · · ┃■ ■ ■ ■┃■ ■ ■┃· · · · ·
 //!                                               ┃claim 7┃  8  ┃  └ due, free
 //!
-//!   reserved ──▶ live ──▶ finished: every record of it is settled, or has been given back
-//!                   └───▶ run out: its process is gone; what is left of it is due again
+//!   claims ─▶ gap ─▶ look ─┬─ due records ─▶ reserve number 9 ─┬─ written ─▶ live
+//!     ▲                    └─ none ─▶ the next gap             └─ another process was first ─┐
+//!     └──────────────────────────────────────────────────────────────────────────────────────┘
+//!
+//!   live ─┬─▶ finished: each of its records is settled or released
+//!         └─▶ run out: its process is gone, and the records that are left are due again
 //! ```
 //!
-//! A claim that follows upon a live one begins at its end and not at its own first record: the place in
-//! between has been looked at, and each who comes after would do it again.
+//! Without claims the owner would be written into each record. That would write the record anew, with its
+//! entries in two indexes, only to delete it a moment later: as much work for the database as all the rest of
+//! the way out.
 //!
-//! A record that stays longer than a third of the lease is renewed by itself, and its lease then stands in
-//! its own row, as with records that were never due: those that a process writes and hands over.
+//! If a live claim ends where a gap begins, the next claim begins right behind it and not at its own first
+//! record. The place in between was looked at already, and would otherwise be looked at again by each later
+//! claim.
+//!
+//! A record that stays in flight for longer than a third of the lease is renewed by itself. From then on its
+//! lease stands in its own row. A record that is handed over right after its COMMIT has its lease there from
+//! the start.
 
 use std::collections::HashSet;
 
@@ -36,21 +45,24 @@ use crate::{
     runtime::counter::Counter,
 };
 
-/// How often a claim is tried that others come before. Each of those was a claim that took place.
+/// How often a claim is tried while other processes are faster. Each of these tries means that another process
+/// has claimed something, so the records move all the same.
 const TRIES: u32 = 16;
 
-/// How many claims are kept, whatever became of them. A claim is refused where it does not follow upon
-/// the last one it saw, so that must not be gone before the claim is written.
+/// How many of the newest claims stay in the table, also when they have ended. A claim is written only if the
+/// highest number is still the one that was read before. So the row with that number must not be gone by then.
 const KEPT: i64 = 64;
 
-/// A claim of this process.
+/// A claim of this process: a range, and the records that were seen in it.
 #[derive(Debug)]
 pub(crate) struct Claim {
+    /// The key of its row, by which it is finished.
     pub(crate) number: i64,
     stretch: Stretch,
-    /// The records that were seen. What else shows in their midst stays where it is.
+    /// The records that were due when the claim was made. Records between them that become visible later are
+    /// not part of the claim: they are due once it is finished.
     ids: HashSet<Uuid>,
-    /// Whether there may be more: it ended at its limits, or where another process has claimed.
+    /// Whether more records may be due behind it: it ended at its limits, or at a claim of another process.
     pub(crate) is_full: bool,
 }
 
@@ -76,6 +88,7 @@ columns! {
 }
 
 impl Due {
+    /// The record's place in the order of what is due.
     fn position(&self) -> Position {
         Position {
             available_at: self.position,
@@ -84,28 +97,30 @@ impl Due {
     }
 }
 
-/// The claims there are.
+/// The claims of all processes, by one look at the table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Claims {
-    /// The number of the last one.
+    /// The highest number of a claim. 0 if there is none.
     last: i64,
-    /// Those that are neither finished nor have run out, in order.
+    /// The ranges of claims that are neither finished nor run out, in order. They overlap if the database's
+    /// clock went back.
     live: Vec<Stretch>,
 }
 
-/// From one record to another; both belong to it.
+/// A range of records. Both ends belong to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Stretch {
     pub(super) first: Position,
     pub(super) last: Position,
 }
 
-/// A place without a live claim; neither end belongs to it.
+/// A range without a live claim. Neither end belongs to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FreeRange {
     pub(super) after: Position,
+    /// Where the next live claim begins. `None` if no live claim follows.
     pub(super) before: Option<Position>,
-    /// Whether a live claim ends there where it begins.
+    /// Whether a live claim ends at `after`, so that the next claim can begin right behind that one.
     touches: bool,
 }
 
@@ -154,7 +169,13 @@ impl Claims {
         }
     }
 
-    /// The first gap behind a place.
+    /// The first free range behind a position. If the position lies within a live claim, the range begins at
+    /// the end of that claim.
+    ///
+    /// ```text
+    ///   live claims:  ····┃■■■■┃······┃■■┃■■■┃········
+    ///   free ranges:  ────      ──────        ────────
+    /// ```
     fn gap(&self, after: Position) -> FreeRange {
         let mut gap = FreeRange {
             after,
@@ -175,14 +196,14 @@ impl Claims {
 }
 
 impl<DB: OutboxDatabase> Table<'_, DB> {
-    /// Claims up to `most` due pending records for the owner, oldest first, after `after`; `None` if there
-    /// are none.
+    /// Claims up to `most` due pending records behind `after` for the owner, the oldest first. `None` if no
+    /// record is due, or if other processes were faster at every try.
     ///
-    /// A claim ends early, after at least one record, where its payloads would be more than 16 MiB.
+    /// A claim ends early at the record with which its payloads reach 16 MiB.
     ///
-    /// `asked` counts the statements. Each stands alone, so a process that stops in between holds up no
-    /// other. Of two that look at the same time only the first can write its claim, and the other looks
-    /// again.
+    /// `asked` counts the statements. No transaction spans them, so a process that stops between two of them
+    /// holds no lock. If two processes look at the same time, only the first one can write its claim, and the
+    /// other one looks again.
     pub(crate) async fn claim(
         self,
         after: Option<Position>,
@@ -193,6 +214,15 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
             .await
     }
 
+    /// Looks for due records gap by gap, and claims those of the first gap that has some.
+    ///
+    /// | step | its statement | so that |
+    /// | --- | --- | --- |
+    /// | [`claims`](Self::claims) | reads the live claims and the highest number | only free records are looked at |
+    /// | [`look`](Self::look) | locks due records for reading, until it ends | a record that is being changed is not claimed |
+    /// | [`reserve`](Self::reserve) | writes the claim if the number is still free | of two processes only one claims |
+    ///
+    /// [`read`](Self::read) then reads the payloads without any lock: the claim keeps other processes away.
     async fn try_to_claim(
         self,
         after: Position,
@@ -231,7 +261,7 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
             let number = claims.last + 1;
             if number % KEPT == 0 {
                 asked.add(1);
-                // What is not forgotten now is the next time.
+                // A failure does no harm: the rows are deleted the next time.
                 let _ = self.forget(number - KEPT).await;
             }
             let is_full =
@@ -248,8 +278,8 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
 
     /// Reads the records of a claim, in order.
     pub(crate) async fn read(self, claim: &Claim) -> DbResult<Vec<Claimed>> {
-        // Twice as many, for what was committed in their midst since. What is left out is due when the claim
-        // is finished.
+        // Records that were committed between them since take room in the answer, so twice as many are read. A
+        // record that is left out is due when the claim is finished.
         let most = u32::try_from(claim.ids.len() * 2).unwrap_or(u32::MAX);
         let arguments = claim.stretch.arguments().into_iter();
         let arguments = arguments.chain([("most", most.into())]).collect();
@@ -259,7 +289,8 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
         Ok(claimed.filter(is_seen).collect())
     }
 
-    /// Ends claims of the owner: what is left of them is due.
+    /// Ends claims of the owner. Records of them that were neither settled nor leased by themselves are due
+    /// now. Returns how many claims there were.
     pub(crate) async fn finish(self, numbers: &[i64]) -> DbResult<u64> {
         let finish = &self.statements.finish;
         let mut finished = 0;
@@ -270,17 +301,17 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
         Ok(finished)
     }
 
-    /// Which claims there are.
+    /// The live claims of all processes, and the highest number.
     pub(super) async fn claims(self) -> DbResult<Claims> {
         let rows: Vec<ClaimRow> = self.rows(&self.statements.claims, Vec::new()).await?;
         Ok(Claims::read(&rows))
     }
 
-    /// Where up to `most` due pending records in the gap stand, and their payloads' bytes. Those that another
-    /// session has locked are passed over.
+    /// The places of up to `most` due pending records in a gap, and the sizes of their payloads. Records that
+    /// another session has locked for writing are passed over.
     ///
-    /// Without the payloads: its locks last until the answer is sent, which a process that has stopped must
-    /// not draw out.
+    /// It reads no payloads. Its locks last until the server has sent the whole answer, and a process that
+    /// stands still must not be able to prolong that.
     pub(super) async fn look(self, gap: FreeRange, most: u32) -> DbResult<Vec<Due>> {
         let (after, before) = (gap.after, gap.end());
         let arguments = vec![
@@ -293,7 +324,8 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
         self.rows(&self.statements.look, arguments).await
     }
 
-    /// Writes a claim, with the number that follows upon `last`. False if there is one after `last`.
+    /// Writes a claim under the number after `last`. False if another process has claimed since `last` was
+    /// read.
     pub(super) async fn reserve(self, last: i64, stretch: Stretch) -> DbResult<bool> {
         let mut arguments = vec![
             ("last", last.into()),
@@ -303,7 +335,7 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
         arguments.extend(stretch.arguments());
         match self.run(&self.statements.reserve, arguments).await {
             Ok(written) => Ok(written == 1),
-            // Of two that write the same number at once.
+            // Two processes have written the same number at once, and this one lost.
             Err(error) if DB::is_deadlock(&error) => Ok(false),
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(false),
             Err(error) => Err(error),
@@ -318,6 +350,7 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
 }
 
 impl Stretch {
+    /// The two ends, as the statements take them.
     fn arguments(self) -> Arguments<'static> {
         vec![
             ("first_at", self.first.available_at.into()),
@@ -328,7 +361,8 @@ impl Stretch {
     }
 }
 
-/// How many from the front one claim may carry.
+/// The records from the front that one claim may carry: at least one, and the last one is the record with which
+/// the payloads reach [`CLAIM_BYTES`].
 fn fitting(due: &[Due]) -> &[Due] {
     let mut before = 0;
     let fits = due.iter().take_while(|due| {
@@ -353,7 +387,7 @@ mod tests {
     }
 
     proptest! {
-        /// However claims lie, also over one another: which those of a clock that went back may.
+        /// Claims can lie anywhere, also over one another if the clock went back.
         #[test]
         fn gaps_are_all_that_no_live_claim_has(
             stretches in prop::collection::vec((0..40_i64, 0..5_i64), 0..8),

@@ -1,8 +1,11 @@
 //! The one door to a service's outbox.
 //!
-//! Input: the caller's pool, and the service's name. The bus writes records through it, on connections of
-//! the caller's, and asks it what is in the table; the relay claims and settles records through its
-//! [`Table`], on a pool of our own: busy writers must not starve the ackers, nor the ackers the writers.
+//! Input: the caller's pool, the service's name, and the length of a lease. State: a pool of our own, and the
+//! rendered statements, made once the server has said what it is. Output: records that are written on the
+//! caller's connections, and a [`Table`] for everything else.
+//!
+//! The relay works on a pool of its own. So busy writers do not take connections from the ackers, nor ackers
+//! from the writers.
 
 use std::{
     fmt,
@@ -32,18 +35,26 @@ use crate::{
     names::ServiceName,
 };
 
-/// Connections of our own pool: ackers, the scanner that claims and gives back at once, and one for what a
-/// person asks.
+/// Connections of our own pool: for the ackers, for the scanner, which claims and releases at the same time,
+/// and one for what an operator asks.
 const CONNECTIONS: u32 = 4;
 
-/// One service's outbox.
+/// One service's outbox, as one bus uses it.
+///
+/// ```text
+///   new ─▶ nothing is asked yet ── the first use: which server, which schema? ──▶ located ── close ──▶ closed
+///               ▲       └ that failed: each use asks again ┘
+/// ```
 pub(crate) struct Outbox<DB: OutboxDatabase> {
+    /// The service's name as it was given. It may be invalid.
     name: String,
+    /// `None` if the name is invalid. Each use then fails with the reason.
     service: Option<ServiceName>,
     pub(super) pool: RenewablePool<DB>,
+    /// All SQL of this outbox, once the server and the schema are known.
     statements: OnceCell<Statements>,
-    /// Who claims: new for each bus, so that a restarted process does not take its dead predecessor's leases
-    /// for its own.
+    /// The owner of this bus's leases. It is new for each bus, so that a restarted process does not take the
+    /// leases of its dead predecessor for its own.
     owner: Uuid,
     lease: Duration,
 }
@@ -65,11 +76,11 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     ///
     /// # Errors
     ///
-    /// Fails if its name is none.
+    /// Fails if the given name is not a valid name of a service.
     pub(crate) fn service(&self) -> Result<&ServiceName, Error> {
         match &self.service {
             Some(service) => Ok(service),
-            // Checked again, for the error that tells why.
+            // Checked again for the error, which tells the reason.
             None => Err(ServiceName::new(&self.name)
                 .err()
                 .unwrap_or(Error::NotStarted)),
@@ -81,25 +92,26 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         self.pool.caller()
     }
 
+    /// How long a record or claim stays with a process that no longer renews it.
     pub(crate) fn lease(&self) -> Duration {
         self.lease
     }
 
-    /// A lease that begins now: what the table is told, and until when we may rely on it.
+    /// A lease that begins now: its owner and length, for the table, and its end, for this process.
     ///
-    /// Taken before the statement is sent, so that ours ends first.
+    /// Take it before the statement is sent. Then the lease ends here before it ends in the table.
     pub(crate) fn new_lease(&self) -> ((Uuid, Duration), Instant) {
         ((self.owner, self.lease), Instant::now() + self.lease)
     }
 
-    /// Closes our own pool.
+    /// Closes our own pool. The pool of a database in memory is the caller's, and stays open.
     pub(crate) async fn close(&self) {
         if !DB::lives_in_pool(self.caller()) {
             self.pool.close().await;
         }
     }
 
-    /// The table, once its schema has been looked up.
+    /// The table. The first call asks the server what it is and which schema it uses; later calls ask nothing.
     pub(crate) async fn located(&self) -> Result<Table<'_, DB>, Error> {
         let service = self.service()?;
         let statements = self.statements.get_or_try_init(|| self.locate(service));
@@ -109,12 +121,14 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         Ok(self.table_with(statements))
     }
 
+    /// Asks the server, and renders the statements for it.
     async fn locate(&self, service: &ServiceName) -> DbResult<Statements> {
         let server = self.pool.within(ANSWER, async {
             DB::server(&mut *self.pool.get().acquire().await?).await
         });
         let statements = Statements::new(DB::DIALECT, server.await?, service);
-        // A driver is only there with the feature that brings its statements.
+        // Without the feature of a database there is neither its driver nor its statements. So this error
+        // cannot come.
         statements.ok_or(sqlx::Error::WorkerCrashed)
     }
 
@@ -124,6 +138,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         Ok(self.table_with(statements))
     }
 
+    /// The table, once its statements are known.
     fn table_with<'a>(&'a self, statements: &'a Statements) -> Table<'a, DB> {
         Table {
             pool: &self.pool,
@@ -143,7 +158,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// Begins a transaction on our own pool, for a message that no connection of the caller's can commit by
     /// itself.
     pub(crate) async fn begin_elsewhere(&self) -> Result<Transaction<'static, DB>, Error> {
-        // It would be the caller's again.
+        // The connection would come from the caller's pool again, with its open transaction.
         if DB::lives_in_pool(self.caller()) {
             return Err(Error::OpenTransaction);
         }
@@ -155,8 +170,8 @@ impl<DB: OutboxDatabase> Outbox<DB> {
             .map_err(Error::database("beginning a transaction for a message"))
     }
 
-    /// RecordInserts records into the caller's transaction, in as few statements as the limits allow: 1,000 rows
-    /// and 4 MiB each.
+    /// Inserts records into the caller's transaction, in as few statements as the limits allow: 1,000 rows and
+    /// 4 MiB each.
     pub(crate) async fn insert(
         &self,
         conn: &mut DB::Connection,
@@ -168,7 +183,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
             .map_err(|error| explain::<DB>(statements, error, "writing messages to the outbox"))
     }
 
-    /// Takes a connection of the caller's pool for a message of its own.
+    /// Takes a connection of the caller's pool for the INSERT of one message that is its own commit.
     pub(crate) async fn lone(&self) -> Result<Lone<DB>, Error> {
         let server = self.server().await?;
         DB::lone(self.caller(), server)
@@ -176,14 +191,15 @@ impl<DB: OutboxDatabase> Outbox<DB> {
             .map_err(Error::database("taking a connection from the pool"))
     }
 
-    /// RecordInserts one record by a statement that is its own commit.
+    /// Inserts one record by a statement that is its own commit.
     ///
-    /// False, and nothing is written, where the connection has a transaction open or does not commit by
-    /// itself. The statement finds out by itself, so that there is no round trip more.
+    /// False, and nothing is written, if the connection has a transaction open or does not commit by itself.
+    /// The statement finds that out by itself, so it costs no further round trip.
     ///
     /// # Errors
     ///
-    /// The database's own, unexplained: a lost answer says as little as with COMMIT.
+    /// The error of the database as it is. If the answer was lost, it is unknown whether the record was
+    /// committed, as with COMMIT.
     pub(crate) async fn insert_alone(
         &self,
         conn: &mut DB::Connection,
@@ -205,6 +221,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
             .map_err(Error::database(doing))
     }
 
+    /// What the server has said about itself.
     async fn server(&self) -> Result<&Server, Error> {
         let Table { statements, .. } = self.located().await?;
         Ok(&statements.server)
@@ -224,7 +241,8 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     pub(crate) async fn begin_purge(&self) -> Result<Purge<'_, DB>, Error> {
         let table = self.located().await?;
         let lock = match DB::DIALECT {
-            // It has one writer at a time anyway, and holding the lock would lock out ourselves.
+            // SQLite has one writer at a time anyway. The lock would be a transaction of ours, and the purge
+            // itself would wait for it.
             Dialect::Sqlite => None,
             Dialect::Postgres | Dialect::MySql => {
                 let lock = self.pool.within(MIGRATION, async {
@@ -267,9 +285,12 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     }
 }
 
-/// An outbox that may be emptied. Dropping it ends the lock that keeps others from migrating.
+/// The right to empty the outbox: no other bus held records when this was made, and no instance migrates, and
+/// so none starts, as long as it exists.
 pub(crate) struct Purge<'a, DB: OutboxDatabase> {
+    /// The table to be emptied.
     table: Table<'a, DB>,
+    /// Held until the purge is over. `None` on SQLite, which has one writer at a time.
     _lock: Option<MigrationLock<DB>>,
 }
 
@@ -284,6 +305,7 @@ fn purging() -> impl FnOnce(sqlx::Error) -> Error {
     Error::database("purging the outbox")
 }
 
+/// The pool of our own to the caller's database, with the settings that the statements of the outbox need.
 pub(super) fn own_pool<DB: OutboxDatabase>(caller: &Pool<DB>) -> Pool<DB> {
     DB::own_pool(caller, CONNECTIONS, session(DB::DIALECT))
 }
@@ -301,8 +323,8 @@ fn explain<DB: Driver>(statements: &Statements, error: sqlx::Error, doing: &'sta
     Error::database(doing)(error)
 }
 
-/// Whether the error is the guard's: the CHECK on the status refused what the guarded INSERT of MariaDB writes
-/// outside a transaction. No other status of ours is refused.
+/// Whether the error comes from the guard. Outside a transaction the guarded INSERT of MariaDB writes a status
+/// that the table's CHECK refuses, and no other statement of ours writes such a status.
 pub(super) fn is_not_in_transaction(error: &sqlx::Error) -> bool {
     says(error, "`final_") && says(error, "_status`")
 }

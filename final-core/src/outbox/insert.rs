@@ -1,9 +1,16 @@
 //! INSERTs of records, on a connection of the caller's.
+//!
+//! Input: records, and a connection inside a transaction or without one. Output: rows of the outbox; or no row,
+//! if the INSERT should be its own commit and would not be.
+//!
+//! A plain record, as `publish(topic, &value)` makes it, needs only some of the columns. If all records of an
+//! INSERT are plain, a shorter statement with fewer parameters is used.
 
 use super::{record::NewRecord, statements::Statements};
 use crate::database::{DbResult, Driver, Server, Value, insert::all_written, limits::by_size};
 
-/// RecordInserts records. With `in_transaction`, refuses where the connection is in none, if the server can tell.
+/// Inserts records. With `in_transaction` a connection without a transaction is refused, if the server can
+/// tell.
 pub(super) async fn insert<DB: Driver>(
     conn: &mut DB::Connection,
     statements: &Statements,
@@ -27,7 +34,7 @@ pub(super) async fn insert<DB: Driver>(
     Ok(())
 }
 
-/// RecordInserts one record by a statement that is its own commit, see `Outbox::insert_alone`.
+/// Inserts one record by a statement that is its own commit, see `Outbox::insert_alone`.
 pub(super) async fn insert_alone<DB: Driver>(
     conn: &mut DB::Connection,
     statements: &Statements,
@@ -47,8 +54,9 @@ pub(super) async fn insert_alone<DB: Driver>(
     }
 }
 
-/// Whether a row that should be its own commit was written. PostgreSQL's INSERT writes none where it would
-/// not commit; MariaDB's fails, so one that writes none was kept out by a trigger.
+/// Whether a row that should be its own commit was written. PostgreSQL's INSERT writes no row if it would not
+/// be its own commit. MariaDB's INSERT fails in that case. If it writes no row, a trigger has kept the row out,
+/// and that is an error.
 fn wrote_alone(server: &Server, written: u64) -> DbResult<bool> {
     if server.tells_transactions {
         return all_written(written, 1).map(|()| true);

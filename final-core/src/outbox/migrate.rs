@@ -1,8 +1,18 @@
-//! Brings a service's table to this release's version.
+//! Brings a service's tables to the version of this release.
 //!
-//! PostgreSQL and SQLite do all of it in one transaction, and after a crash nothing of it is there. On MySQL
-//! each statement commits by itself, so each step finds out whether it is done already, and the version is
-//! written last.
+//! Input: the service, and what the schema holds. State: the tables, and their version in `final_migrations`.
+//! Output: tables of this version; or `Error::ForeignTable` for a table that is not this service's outbox.
+//!
+//! ```text
+//!   lock ─▶ plan ─┬─ Keep ──────────────────────────────────────────────────────▶ commit, unlock
+//!                 ├─ Apply ──────────────────▶ statements ─▶ write the version ──▶ commit, unlock
+//!                 ├─ Replace, on MySQL ─▶ rename the predecessor's table ─▶ as Apply, and import its rows
+//!                 └─ Replace elsewhere, or a foreign table ─▶ error
+//! ```
+//!
+//! On PostgreSQL and SQLite all of it is one transaction, so a crash leaves nothing behind. On MySQL each
+//! statement commits by itself. So each step finds out whether it is done already, and the version is written
+//! last.
 
 #[cfg(feature = "mysql")]
 use super::predecessor;
@@ -29,6 +39,8 @@ pub(super) async fn migrate<DB: Driver>(
     migration.finish().await.map_err(failed)
 }
 
+/// Runs the statements of all versions. The last one writes the version down, so it comes after the import of
+/// the predecessor's rows: a crash before it makes the next start do all of it again.
 async fn apply<DB: Driver>(migration: &mut Migration<'_, DB>) -> DbResult<()> {
     let mut statements = statements(DB::DIALECT, migration.service);
     let last = statements.pop();
@@ -45,7 +57,8 @@ async fn apply<DB: Driver>(migration: &mut Migration<'_, DB>) -> DbResult<()> {
     }
 }
 
-/// Makes room where the Go predecessor's table stands.
+/// Makes room for the outbox where the Go predecessor's table has its name. On MySQL that table is renamed. On
+/// the other databases the migration is refused, and the error says what to do.
 async fn replace<DB: Driver>(migration: &mut Migration<'_, DB>) -> Result<(), Error> {
     #[cfg(feature = "mysql")]
     if DB::DIALECT == Dialect::MySql {

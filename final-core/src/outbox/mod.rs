@@ -1,9 +1,28 @@
-//! The table in which messages wait between the caller's COMMIT and the broker's confirm.
+//! The outbox: the table in which messages wait between the caller's COMMIT and the broker's confirm.
 //!
-//! `Outbox` is the one door to it: the bus writes records through it, and the relay claims and settles them
-//! through its `Table`. What is asked is written once; only the texts of SQL are each database's own, in
-//! `statements/` and `schema/`. Times are the database's running clock, never the time a transaction began,
-//! and never ours.
+//! Input: messages of the bus, inside the caller's transactions; claims and settlements of the relay. State:
+//! `final_<service>_outbox`, a record for each message, and `final_<service>_claims`, a row for each claim.
+//! Output: due records, each leased to one process at a time; counts for `Bus::stats`.
+//!
+//! ```text
+//!   bus ─ insert ─▶ record ─ claim ─▶ relay ─ ack ────────────────▶ deleted, or kept as acked
+//!                     ▲                  ├─── put_back, release ──▶ due again ─┐
+//!                     │                  ├─── park ─▶ unroutable ─ unpark ─────┤
+//!                     │                  └─── fail ─▶ failed ─ retry_failed ───┤
+//!                     └────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! | part | does |
+//! | --- | --- |
+//! | `door` | `Outbox`, the only way in: writes on the caller's connections, and lends the `Table` |
+//! | `table`, `claims` | `Table`: one method for each change, each question, and for claims |
+//! | `insert`, `record` | INSERTs; a record, its status, and its place in the order |
+//! | `statements` | all SQL of the table, one text for each database |
+//! | `migrate`, `schema`, `predecessor` | the versions of the tables, and the table of the Go predecessor |
+//!
+//! Each statement is called in one place; only its SQL text differs between the databases. All times come from
+//! the database's running clock. The clock of a process can differ from another one's, and a transaction can
+//! have begun long before its COMMIT.
 
 pub(crate) mod claims;
 mod door;

@@ -1,4 +1,11 @@
-//! What stands in the outbox.
+//! Records: messages as rows of the outbox.
+//!
+//! Input: a message with its policy, to be inserted; or a row of the table. State: the [`Status`] of a record.
+//! Output: the values of its row, in the order of the INSERTs; or a [`Record`] to be sent, with its
+//! [`Position`].
+//!
+//! A row is not trusted, because rows can be written by hand. If it cannot be read as a message, the record has
+//! the reason in place of the message, and is marked as failed.
 
 use std::time::Duration;
 
@@ -23,23 +30,35 @@ use crate::{
 ///   (its probe was    │  └────────────────────────┘ │ │ its own fault, too often
 ///    stored)          └───────── unroutable ◀───────┘ └────────▶ failed ─ retry_failed ─▶ pending
 /// ```
+///
+/// `pending, leased` is not a status of its own. A record is leased while `available_at` of its row lies ahead
+/// and `claimed_by` is set, or while a live claim covers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i16)]
 #[allow(dead_code, reason = "what only SQL writes stands there as its number")]
 pub(crate) enum Status {
     /// Waits to be sent, or is being sent.
     Pending = 0,
-    /// Waits until its topic has a queue again.
+    /// Waits until a probe of its topic is stored. The scanner passes over it.
     Unroutable = 1,
-    /// The broker has it; kept for `Options::retention`.
+    /// The broker has it, and it is kept for `Options::retention`.
+    /// retention.
     Acked = 2,
-    /// Can never be sent as it is; see `Bus::failed`.
+    /// Can never be sent as it is. It stays until a person has looked at it, see `Bus::failed`.
     Failed = 3,
 }
 
-/// A record to be inserted.
+/// A record to be inserted. The database counts all times from its clock at the INSERT.
+///
+/// | the message | `status` | `due_at` | `available_at` | `claimed_by` |
+/// | --- | --- | --- | --- | --- |
+/// | has a slot, so this process sends it after the COMMIT | pending | now | now + lease | this bus |
+/// | has no slot, or the broker is away | pending | now | now | none |
+/// | has a delay | pending | now + delay | now + delay | none |
+/// | has a parked topic | unroutable | now + delay | now + delay | none |
 #[derive(Debug)]
 pub(crate) struct NewRecord<'a> {
+    /// The message, which is already checked.
     pub(crate) message: &'a Message,
     /// How long it may wait once it is due. The database keeps the moment: its clock + `delay` + `ttl`.
     pub(crate) ttl: Option<Duration>,
@@ -52,14 +71,16 @@ pub(crate) struct NewRecord<'a> {
     pub(crate) parked: bool,
 }
 
-/// The record as the statements take it; times in microseconds from the database's clock on.
+/// The record as the statements take it. Lengths of time are in microseconds, and are counted from the
+/// database's clock at the INSERT.
 impl<'a> NewRecord<'a> {
-    /// Whether it has nothing but what `publish(topic, &value)` gives it.
+    /// Whether the short INSERT is enough: the record has only what `publish(topic, &value)` gives it.
     pub(super) fn is_plain(&self) -> bool {
         self.message.is_plain() && self.ttl.is_none() && self.delay.is_zero() && !self.parked
     }
 
-    /// Adds the values of its row, in the order in which the INSERTs take them.
+    /// Adds the values of its row in the order of the parameters: 5 for a plain record, 12 for any other one.
+    /// The columns are those of `PLAIN` and `ANY` in [`statements`](super::statements).
     pub(super) fn add_to(&self, values: &mut Vec<Value<'a>>, is_plain: bool) {
         let message = self.message;
         let id = message.id().0.into();
@@ -121,7 +142,7 @@ pub(crate) struct Record {
     pub(crate) id: MessageId,
     /// How often the broker has answered and not stored it.
     pub(crate) attempts: u32,
-    /// How often that was its own fault.
+    /// In how many of these answers the message itself was at fault.
     pub(crate) faults: u32,
     /// What is left of its time to live; zero if it is over.
     pub(crate) expires_in: Option<Duration>,
@@ -134,9 +155,10 @@ pub(crate) struct Claimed {
     pub(crate) position: Position,
 }
 
-/// A place in the order of what is due. A pass of the scanner goes on after the last one it saw:
-/// deleted records leave dead index entries at the front, and stepping over them again and again
-/// makes a drain quadratic.
+/// A place in the order of what is due: by `available_at`, and by id among records of the same time.
+///
+/// A claim goes on behind the last position that its pass saw. Deleted records leave dead index entries at the
+/// front; stepping over them at each claim would make a long drain quadratic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Position {
     /// Microseconds since 1970, UTC, by the database's clock (its resolution may be lower).
@@ -190,6 +212,8 @@ columns! {
 }
 
 impl RecordRow {
+    /// Reads the row. Numbers that cannot be are read as 0. A row that cannot be read as a message keeps its
+    /// id, so that it can be marked as failed.
     pub(super) fn claimed(self) -> Claimed {
         let number = |number| u32::try_from(number).unwrap_or(0);
         let id = MessageId(self.message_id);
@@ -213,6 +237,7 @@ impl RecordRow {
         }
     }
 
+    /// The columns of the message, or the first reason why a column cannot be read.
     fn stored(self) -> Result<Stored, String> {
         Ok(Stored {
             topic: self.topic?,
@@ -237,22 +262,23 @@ columns! {
 }
 
 impl Backlog {
-    /// Those that wait to be sent.
+    /// Records that wait to be sent, or are being sent.
     pub(crate) fn pending(&self) -> u64 {
         count(self.pending)
     }
 
-    /// Those that wait until their topic has a queue again.
+    /// Records that wait until their topic can be sent to again.
     pub(crate) fn unroutable(&self) -> u64 {
         count(self.unroutable)
     }
 
-    /// Those that can never be sent as they are.
+    /// Records that can never be sent as they are.
     pub(crate) fn failed(&self) -> u64 {
         count(self.failed)
     }
 
-    /// Age of the oldest record that is pending or unroutable and due by the caller's wish.
+    /// How long the oldest pending or unroutable record has been due. A delay that its publisher asked for does
+    /// not count.
     pub(crate) fn oldest(&self) -> Option<Duration> {
         self.oldest.map(duration)
     }
@@ -281,7 +307,7 @@ impl From<FailedRow> for FailedRecord {
     }
 }
 
-/// A record that can never be sent as it is.
+/// A record that can never be sent as it is, as [`Bus::failed`](crate::Bus::failed) lists it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct FailedRecord {
@@ -291,7 +317,7 @@ pub struct FailedRecord {
     pub topic: String,
     /// How often the broker answered and did not store it.
     pub attempts: u32,
-    /// What it said last.
+    /// The last answer of the broker, or the reason why the row is not a message.
     pub error: String,
     /// How old the record is.
     pub age: Duration,

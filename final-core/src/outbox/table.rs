@@ -1,5 +1,22 @@
-//! The outbox's table as the relay and the operators see it: what each record is to become, and what is
-//! there.
+//! The outbox's table, as the relay and operators use it.
+//!
+//! Input: ids of records with a change for them, or a question. State: none beside the database's. Output: how
+//! many records were changed, or the answer.
+//!
+//! | method | makes of a record | which records |
+//! | --- | --- | --- |
+//! | `ack` | nothing: deleted; or acked, if acked records are kept | any: the broker's proof holds for every owner |
+//! | `renew` | leased by itself, until later | the owner's |
+//! | `release` | due after a wait, attempts unchanged | the owner's |
+//! | `put_back` | due after a wait, with one attempt more | the owner's |
+//! | `park` | unroutable | the owner's |
+//! | `fail` | failed | the owner's |
+//! | `claim_parked` | pending, with a lease: a probe of its topic | one unroutable record of the topic |
+//! | `unpark` | pending and due | unroutable records of the topic |
+//! | `retry_failed` | pending and due, as if it were new | failed records |
+//!
+//! A record is the owner's as long as the owner has a lease on it. A method changes no other records, and its
+//! count tells how many it has changed. So a process that stood still for longer than its lease does no harm.
 //!
 //! Each method is one statement, or a few that each stand alone, on a connection of our own pool. Each
 //! statement has a time limit, because a server whose machine is gone never answers.
@@ -21,20 +38,22 @@ use crate::database::{
     statement::{Arguments, Statement},
 };
 
-/// How often a statement is sent before its deadlock counts as a failure.
+/// How often a statement is sent at most if each time it is the victim of a deadlock.
 const TRIES: u32 = 5;
 
 /// How many failed records are tried again at once.
 pub(crate) const RETRY_BATCH: u32 = 500;
 
-/// How many records a purge removes at once, where it goes by their ids.
+/// How many records one round of a purge removes, if it goes by their ids.
 const PURGE_BATCH: u32 = 1_000;
 
-/// The table, and who asks.
+/// The table as one owner uses it. Copying it costs nothing, so each method takes it by value.
 pub(crate) struct Table<'a, DB: OutboxDatabase> {
     pub(super) pool: &'a RenewablePool<DB>,
     pub(super) statements: &'a Statements,
+    /// Whose leases are taken and changed.
     pub(super) owner: Uuid,
+    /// How long a new lease is.
     pub(super) lease: Duration,
 }
 
@@ -46,20 +65,21 @@ impl<DB: OutboxDatabase> Clone for Table<'_, DB> {
 
 impl<DB: OutboxDatabase> Copy for Table<'_, DB> {}
 
-/// How records are put back after an answer that was no proof.
+/// How records are put back after an answer that does not prove that they are stored.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PutBack {
     /// How long until they are due again.
     pub(crate) wait: Duration,
+    /// The reason, kept in `last_error`.
     pub(crate) error: String,
-    /// Whether it was the records' own fault.
+    /// Whether the messages themselves were at fault.
     pub(crate) fault: bool,
 }
 
-/// What is done to the records.
+/// The changes of records.
 impl<DB: OutboxDatabase> Table<'_, DB> {
-    /// Removes records the broker has proven to hold, or marks them as acked if they are kept. Not fenced by
-    /// a lease: the proof holds for every process. Returns how many there were.
+    /// Removes records that the broker has proven to hold, or marks them as acked if they are to be kept. Needs
+    /// no lease, because the proof holds for every owner. Returns how many there were.
     pub(crate) async fn ack(self, ids: &[Uuid], keep: bool) -> DbResult<u64> {
         let statement = match keep {
             true => &self.statements.mark_acked,
@@ -68,8 +88,8 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
         self.by_ids(statement, ids, &[]).await
     }
 
-    /// Extends the leases of records that the owner still has and that are pending. Each is then leased by
-    /// itself, whatever happens to the claim it came with. What has run out is not renewed.
+    /// Extends the leases of records that the owner still has. Each record is then leased by itself, and needs
+    /// the claim it came with no longer. A lease that has run out is not extended.
     pub(crate) async fn renew(self, ids: &[Uuid]) -> DbResult<u64> {
         let lease = micros(self.lease).into();
         self.owned(&self.statements.renew, ids, &[("lease", lease)])
@@ -114,7 +134,7 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
         self.change(&self.statements.unpark, arguments).await
     }
 
-    /// Makes failed records pending and due again, attempts and faults at zero: those with the ids, or up to
+    /// Makes failed records pending and due again, attempts and faults at zero: the records with these ids, or up to
     /// [`RETRY_BATCH`] of them. Returns how many.
     pub(crate) async fn retry_failed(self, ids: Option<&[Uuid]>) -> DbResult<u64> {
         match ids {
@@ -137,7 +157,7 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
         self.change(&self.statements.purge_acked, arguments).await
     }
 
-    /// Deletes all records. Returns how many.
+    /// Deletes all records, in rounds if it goes by their ids. Returns how many there were.
     pub(crate) async fn purge_all(self) -> DbResult<u64> {
         let purge = &self.statements.purge_all;
         let mut purged = 0;
@@ -152,7 +172,9 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
         }
     }
 
-    /// Claims one unroutable record of the topic, as a probe. It becomes pending, leased to the owner.
+    /// Claims one unroutable record of the topic, as a probe. It becomes pending, leased to the owner, and is
+    /// sent to learn whether the topic can be sent to again. `None` if the topic has no such record left. See
+    /// [`Probe`] for the way in which each database does it.
     pub(crate) async fn claim_parked(self, topic: &str) -> DbResult<Option<Record>> {
         self.within(async {
             let lease = || {
@@ -188,7 +210,7 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
                         ("owner", self.owner.into()),
                         ("lease", micros(self.lease).into()),
                     ];
-                    // Otherwise another process was first with this one.
+                    // With 0 another process was first with this record, so the next one is tried.
                     if self.by_ids(lease_one, &[id], &arguments).await? == 1 {
                         break self.rows(read, vec![("message_id", id.into())]).await?;
                     }
@@ -201,10 +223,10 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
     }
 }
 
-/// What is there.
+/// The questions about the table.
 impl<DB: OutboxDatabase> Table<'_, DB> {
-    /// How long until the earliest pending record is due that is not claimed, or a claim runs out: zero if
-    /// one is, `None` if there is none.
+    /// How long until a pending record is due that no live claim covers, or until a live claim runs out, by the
+    /// earlier of the two. Zero if a record is due now. `None` if there is neither.
     pub(crate) async fn next_due(self) -> DbResult<Option<Duration>> {
         let wait: Vec<Option<i64>> = self.rows(&self.statements.next_due, Vec::new()).await?;
         Ok(wait.into_iter().next().flatten().map(duration))
@@ -241,11 +263,13 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
 
 /// How statements are run.
 impl<DB: OutboxDatabase> Table<'_, DB> {
-    /// Does something within the time limit. What comes after it gets a new pool where it was not answered.
+    /// Does something within the time limit. If the database does not answer in time, the whole pool is left,
+    /// and the next statement gets a new one.
     pub(super) async fn within<T>(self, work: impl Future<Output = DbResult<T>>) -> DbResult<T> {
         self.pool.within(ANSWER, work).await
     }
 
+    /// Runs a statement and returns how many rows it has changed. The victim of a deadlock is sent again.
     pub(super) async fn run(
         self,
         statement: &Statement,
@@ -265,6 +289,7 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
         .await
     }
 
+    /// Runs a statement and reads its rows. The victim of a deadlock is sent again.
     pub(super) async fn rows<T: FromRow>(
         self,
         statement: &Statement,
@@ -284,7 +309,7 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
         .await
     }
 
-    /// Runs a statement on the records with these ids that the owner has.
+    /// Runs a statement on the records with these ids, as far as they are the owner's.
     async fn owned(
         self,
         statement: &Statement,
@@ -313,6 +338,7 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
         Ok(rows)
     }
 
+    /// Runs a change of records that the database chooses, in one step or by ids that are read first.
     async fn change(self, change: &Change, arguments: Arguments<'_>) -> DbResult<u64> {
         let Some(find) = &change.find else {
             return self.run(&change.change, arguments).await;

@@ -82,7 +82,7 @@ struct Setback {
 }
 
 impl SortedAnswers {
-    /// Sorts answers by what is to be done. This match is the list of what a confirm can mean.
+    /// Sorts answers by the change that the table needs. This match is the list of what a confirm can mean.
     fn sort<DB: OutboxDatabase>(relay: &Arc<Relay<DB>>, answers: Vec<AnsweredRecord>) -> Self {
         let mut sorted = Self::default();
         for AnsweredRecord {
@@ -145,7 +145,7 @@ impl SortedAnswers {
         self.put_back.entry(setback).or_default().push(record);
     }
 
-    /// Brings the table to what was answered. The records stay in flight until that is done.
+    /// Changes the table as the answers say. The records stay in flight until that is done.
     async fn settle<DB: OutboxDatabase>(self, relay: &Relay<DB>) {
         let Self {
             stored,

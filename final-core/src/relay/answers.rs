@@ -32,10 +32,10 @@ impl AnswerQueue {
         }
     }
 
-    /// Waits for an answer and takes those that follow closely. An empty batch means that `stop` was
+    /// Waits for an answer, and takes the answers that follow closely. An empty batch means that `stop` was
     /// cancelled and no answer is left.
     ///
-    /// From `hurry` on every answer is due, also those for later.
+    /// From `hurry` on every answer is due, also one for later.
     pub(crate) async fn gather(
         &mut self,
         hurry: &CancellationToken,

@@ -88,7 +88,7 @@ struct BatchSender<'a, DB: OutboxDatabase> {
 }
 
 impl<DB: OutboxDatabase> BatchSender<'_, DB> {
-    /// Sends the records that have a slot, and sorts the others by what is to be done with them.
+    /// Sends the records that have a slot, and sorts the others by the change that they need.
     ///
     /// Once a record waits, the later records of its topic wait behind it, so that none overtakes it.
     fn sort(&mut self, claimed: Vec<Claimed>, stalled: &mut HashSet<Arc<str>>) -> Unsendable {

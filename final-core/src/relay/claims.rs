@@ -1,7 +1,7 @@
 //! Open claims of this process: which claims of the scanner still have records in flight.
 //!
 //! Input: the number of each new claim, and the end of each record that belongs to it. State: one shared
-//! [`OpenClaim`] per claim, and the numbers of those that are finished. Output: the finished numbers, which
+//! [`OpenClaim`] per claim, and the numbers of finished claims. Output: the finished numbers, which
 //! the relay deletes from the table of claims in one statement. Until then a claim hides what was committed
 //! late between its first and its last record.
 

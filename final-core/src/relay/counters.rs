@@ -1,4 +1,6 @@
 //! What the relay counts, for `Bus::stats`.
+//!
+//! Input: an addition for each record and each statement. State and output: the counts since the bus started.
 
 use crate::runtime::counter::Counter;
 

@@ -27,7 +27,7 @@ use crate::{
     outbox::NewRecord,
 };
 
-/// What was decided about messages before their INSERT. Dropping it frees the slots.
+/// The decisions about messages before their INSERT. Dropping it frees the slots.
 pub(crate) struct Reserved<'a> {
     pub(crate) records: Vec<NewRecord<'a>>,
     /// The slot of each record that will be handed over.
@@ -82,7 +82,7 @@ impl<DB: OutboxDatabase> Relay<DB> {
         reserved
     }
 
-    /// Sends what was reserved, after its COMMIT. The scanner sends the rest.
+    /// Sends the messages that have a slot, after their COMMIT. The scanner sends the rest.
     pub(crate) fn hand_over(&self, reserved: Reserved<'_>) {
         let Reserved {
             records,

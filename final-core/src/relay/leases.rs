@@ -1,4 +1,4 @@
-//! Renews the leases of what is in flight.
+//! Renews the leases of the records in flight.
 //!
 //! Input: the unanswered records whose lease ends soon (from the flight). Output: later ends of their leases,
 //! in the table first and then in the flight. A renewal also takes a record out of its claim, because from

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Input: messages before their INSERT and after their COMMIT, due records of the table, and the broker's
-//! confirms. State: what is in flight. Output: messages for the [`Link`], and changes of records in the table.
+//! confirms. State: the records in flight. Output: messages for the [`Link`], and changes of records in the table.
 //!
 //! Three things decide whether a message may be sent: a slot of the [`Window`], a lease that has not run out
 //! ([`Flight`]), and a topic that is not parked ([`Parking`]). One thing decides that it has been sent: the
@@ -76,7 +76,7 @@ pub(crate) struct Relay<DB: OutboxDatabase> {
     pub(crate) counters: Counters,
     /// Wakes the scanner.
     pub(crate) bell: Bell,
-    /// What is in flight, and until when it is ours.
+    /// The records in flight, and until when each is ours.
     flight: Arc<Flight>,
     /// Which claims have records in flight.
     claims: OpenClaims,

@@ -1,4 +1,4 @@
-//! A pass of the scanner through what is due: batch after batch is claimed and sent.
+//! A pass of the scanner through the due records: batch after batch is claimed and sent.
 //!
 //! Input: the free slots of the window, and the due records that the table gives. State: how far the pass has
 //! come in the order of what is due, the batch claimed ahead, and the topics that found no slot. Output:
@@ -53,7 +53,7 @@ pub(super) struct Pass {
     ahead: Option<ClaimedBatch>,
 }
 
-/// How far a pass has come in the order of what is due.
+/// How far a pass has come in the order of the due records.
 struct PassCursor {
     /// When the pass last began at the front.
     since: Instant,
@@ -116,7 +116,7 @@ impl Pass {
     }
 }
 
-/// Claims what is due behind the cursor, as much as there is room for, and reads its payloads.
+/// Claims due records behind the cursor, as many as there is room for, and reads its payloads.
 ///
 /// It also tells the window whether a backlog is left, which decides how many slots hand-over may take.
 async fn claim<DB: OutboxDatabase>(

@@ -64,7 +64,7 @@ impl<DB: OutboxDatabase> Relay<DB> {
         }
     }
 
-    /// Waits until the answers to what was sent are settled, and lets the ackers end.
+    /// Waits until the answers to sent messages are settled, and lets the ackers end.
     ///
     /// Called after the link has closed, so every message has its answer by now. True if all were settled
     /// within `limit`.
@@ -88,7 +88,7 @@ impl<DB: OutboxDatabase> Relay<DB> {
         let _ = tokio::time::timeout(LIMIT, self.finish_claims(1)).await;
     }
 
-    /// Releases the leases of what is in flight, so that other processes need not wait for their end.
+    /// Releases the leases of the records in flight, so that other processes need not wait for their end.
     async fn release_leases(&self) {
         let ids = self.flight.ids();
         let Ok(table) = self.outbox.table() else {

@@ -194,7 +194,7 @@ impl Window {
 
     /// Waits until a slot is freed or answered.
     ///
-    /// Make the future before looking at what is free. Then a slot freed in between ends the wait.
+    /// Make the future before looking for a free slot. Then a slot freed in between ends the wait.
     pub(crate) fn freed(&self) -> tokio::sync::futures::Notified<'_> {
         self.freed.notified()
     }
@@ -204,7 +204,7 @@ impl Window {
         self.used().backlog = backlog;
     }
 
-    /// How many messages are in flight, including those that are being settled.
+    /// How many messages are in flight, including messages that are being settled.
     pub(crate) fn in_flight(&self) -> usize {
         let used = self.used();
         used.slots + used.settling

@@ -1,4 +1,6 @@
 //! Counters for `Bus::stats`.
+//!
+//! Input: additions of any task. State and output: the sum. No lock is taken.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

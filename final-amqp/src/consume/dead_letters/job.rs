@@ -1,4 +1,7 @@
 //! A delivery on its way to the dead letters.
+//!
+//! Input: the delivery as it came, and the reason. State: the form in which it is published. Output: the
+//! message to write; once that is stored, its receipt.
 
 use final_core::{MessageId, broker::Cause};
 
@@ -14,7 +17,7 @@ use crate::{
 pub(crate) struct DeadLetterJob {
     original: Original,
     letter: Cause,
-    /// The message id: the original's where it has one, else the one that this process gave the message.
+    /// The message id: the original's, or without one the id that this process gave the message.
     id: String,
     /// The id in this process. It is well-formed where the original's is not.
     own_id: MessageId,

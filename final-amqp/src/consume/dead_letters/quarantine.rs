@@ -100,7 +100,7 @@ impl Quarantine {
         stop.run_until_cancelled(work).await;
     }
 
-    /// Waits until a suspect is due. False once there will be none.
+    /// Waits until a suspect is due. False if no suspect will come any more.
     async fn wait(&mut self) -> bool {
         loop {
             while let Ok(job) = self.jobs.try_recv() {

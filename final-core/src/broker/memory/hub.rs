@@ -1,4 +1,7 @@
-//! The lock around what all clones of an in-process broker share.
+//! The lock around the state that all clones of an in-process broker share.
+//!
+//! Input: one step, which is a function of the state. State: [`State`], behind the lock. Output: the step's
+//! result. What the step has laid aside is dropped once the lock is open again.
 
 use std::sync::{Arc, Mutex};
 

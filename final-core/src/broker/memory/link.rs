@@ -1,4 +1,7 @@
 //! The link of one bus to an in-process broker.
+//!
+//! Input: messages and the steps of a shutdown. State: the number of the link, and its queue if it has topics.
+//! Output: confirms, given outside the lock.
 
 use std::{sync::Arc, time::Duration};
 

@@ -148,7 +148,7 @@ impl Queue {
         self.consumers.push(consumer);
     }
 
-    /// Delivers no more to that consumer. It can still settle what it has in flight.
+    /// Makes no more deliveries to that consumer. It can still settle what it has in flight.
     #[must_use = "dropping a consumer can settle deliveries, so not here"]
     pub(super) fn detach(&mut self, id: u64) -> Option<Consumer> {
         let at = self.consumers.iter().position(|one| one.id == id)?;

@@ -36,7 +36,7 @@ struct LinkEntry {
     window: usize,
 }
 
-/// What may only be dropped outside the lock.
+/// Deliveries and messages that may only be dropped outside the lock.
 #[derive(Default)]
 pub(super) struct Aside {
     consumers: Vec<Consumer>,
@@ -58,7 +58,7 @@ impl BrokerState {
         }
     }
 
-    /// Takes what was laid aside, to be dropped outside the lock.
+    /// Takes the things that were laid aside, to be dropped outside the lock.
     #[must_use = "dropped at once it would be dropped inside the lock"]
     pub(super) fn aside(&mut self) -> Aside {
         std::mem::take(&mut self.aside)

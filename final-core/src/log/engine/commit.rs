@@ -33,6 +33,7 @@ const TRIES: u32 = 20;
 
 /// The result of one attempt to write everything.
 enum WriteOutcome {
+    /// Everything is written.
     All,
     /// The lanes or the topics have changed.
     Nothing,
@@ -76,7 +77,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         }
     }
 
-    /// Makes one attempt, in one transaction.
+    /// Makes one attempt, in one transaction. A full one also includes lanes that only lag behind their stream.
     async fn write(&mut self, release: bool) -> DbResult<WriteOutcome> {
         self.reconnect().await?;
         self.leave_aside(release);
@@ -149,7 +150,8 @@ impl<DB: OutboxDatabase> Engine<DB> {
         }
     }
 
-    /// Forgets a lane that another member has now: its messages in flight are that member's.
+    /// Forgets a lane that another member has now: its messages in flight are that member's. Handlers that have
+    /// such a message go on, but its tag is unknown from now on, so its settlement changes nothing here.
     pub(super) fn lose(&mut self, id: LaneId) {
         for next in self.deliveries.in_flight.lose(id) {
             self.deliveries.deliver_next(next);
@@ -203,7 +205,8 @@ impl<DB: OutboxDatabase> Engine<DB> {
     }
 }
 
-/// The last of these that proves later what the server still has.
+/// What this commit proves later about the server: it still has the last of these rows, and so everything
+/// before. `None` if the commit has taken no lane further.
 fn proof(advances: &[Advance]) -> Option<Proof> {
     let last = advances.iter().rev().find(|advance| advance.is_proof)?;
     Some(Proof {

@@ -28,7 +28,9 @@ use crate::{
 
 /// The messages in flight, and the channel to the handlers.
 pub(super) struct Deliveries {
+    /// Messages at a handler, or waiting for one.
     pub(super) in_flight: InFlight,
+    /// Where settlements wait for the engine. Each delivery holds it, and settles into it by its tag.
     settlements: Arc<Settlements>,
     /// `None` once the bus stops.
     channel: Option<mpsc::Sender<Delivery>>,

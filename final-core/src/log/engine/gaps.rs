@@ -35,7 +35,9 @@ const AT_ONCE: usize = 448;
 /// What one statement looks for: single sequence numbers, or one range with both its ends.
 #[derive(Debug, PartialEq, Eq)]
 enum Part {
+    /// Single sequence numbers.
     Some(Vec<i64>),
+    /// All from the first to the last.
     Long(i64, i64),
 }
 
@@ -56,7 +58,7 @@ fn parts(gaps: impl IntoIterator<Item = (i64, i64)>) -> Vec<Part> {
 }
 
 impl<DB: OutboxDatabase> Engine<DB> {
-    /// Looks for gaps again, and fills those that have been open for long.
+    /// Looks for gaps again, and fills gaps that have been open for long.
     pub(super) async fn watch_gaps(&mut self) -> DbResult<()> {
         let (mut reader, streams) = self.reader();
         let room = reader.room();
@@ -104,8 +106,13 @@ impl<DB: OutboxDatabase> StreamReader<'_, DB> {
     ///
     /// When a row of a transaction becomes visible, everything that was committed before the transaction began
     /// is visible too. So with key order nothing of a page may be offered before the gaps below it have been
-    /// looked for, and they are looked for from the last to the first. Gaps above the position, of a lane that
-    /// is ahead, come with their page.
+    /// looked for, and they are looked for from the last to the first.
+    ///
+    /// An example: 3 and 5 are gaps and have the same key. If 3 is looked for first, in vain, then 3 and after
+    /// it 5 can be committed, and the look for 5 finds it: 5 is delivered before 3. If 5 is looked for first
+    /// and found, the look for 3 finds that as well.
+    ///
+    /// Gaps above the position, of a lane that is ahead, come with their page.
     pub(super) async fn offer_late(&mut self, stream: &mut Stream) -> DbResult<bool> {
         let mut late: Vec<LogRow> = Vec::new();
         let below = parts(stream.gaps.within(0, stream.position));
@@ -167,7 +174,7 @@ impl<DB: OutboxDatabase> StreamReader<'_, DB> {
             stream.close_removed(end, &visible);
             return Ok(());
         }
-        // Where a transaction has one of them, the others are tried by halves.
+        // If a transaction has one of these numbers, the others are tried by halves.
         let mut parts = vec![seqs];
         for _ in 0..MOST_FILLS {
             let Some(mut part) = parts.pop() else {
@@ -197,7 +204,7 @@ impl<DB: OutboxDatabase> StreamReader<'_, DB> {
     ) -> DbResult<bool> {
         let mut has_closed = false;
         for row in rows {
-            // In key order, what lies before a row in its lane comes first.
+            // In key order, the rows before a row in its lane come first.
             let is_ahead = self.member.tuning.key_order && row.seq > stream.position;
             if !stream.gaps.contains(row.seq) || is_ahead {
                 continue;

@@ -27,8 +27,8 @@ impl<DB: OutboxDatabase> Engine<DB> {
 }
 
 impl<DB: OutboxDatabase> StreamReader<'_, DB> {
-    /// Takes what predecessors left open, in order. Nothing else is taken before, because it could have the
-    /// same keys. False if there is no room for all of it yet.
+    /// Takes what predecessors left open when their lanes were taken over, in order. Nothing else is taken
+    /// before, because it could have the same keys. False if there is no room for all of it yet.
     pub(super) async fn take_inherited(&mut self, stream: &mut Stream) -> DbResult<bool> {
         loop {
             let room = self.room();

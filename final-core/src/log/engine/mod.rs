@@ -64,17 +64,32 @@ use crate::{
 
 /// Rows of one page.
 const PAGE: usize = 500;
-/// One run of the consuming side. It owns what it knows, so that a panic forgets all of it together.
+/// One run of the consuming side. It owns what it knows, so a panic forgets all of it together, and the next
+/// run starts with what is committed.
+///
+/// ```text
+///   running ── stop ──▶ stopping: delivers nothing, lanes drain ── finish ──▶ progress written, lanes given back
+///    │   ▲                │   ▲
+///    └───┘                └───┘  an error: the link is away until a round succeeds
+/// ```
 pub(crate) struct Engine<DB: OutboxDatabase> {
+    /// What the tasks of this bus share: options, lease, settlements, watermarks.
     member: Arc<Member<DB>>,
+    /// The connection that everything is read on.
     session: Session<DB>,
+    /// Hears of new messages and of members that come or go.
     listener: Listener,
+    /// What the last refresh has told.
     group: Group,
+    /// The lanes of this member, with their position and gaps.
     streams: Streams,
+    /// Messages in flight, and the channel to the handlers.
     deliveries: Deliveries,
-    /// To be written with the next progress.
+    /// Dead letters and requeued messages that the next commit writes, each with the lane of its message.
     side_effects: Vec<(LaneId, SideEffect)>,
+    /// Side effects that the database has refused in every form.
     set_aside: SetAside,
+    /// When each of the jobs is due.
     schedule: Schedule,
 }
 
@@ -193,7 +208,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         self.deliveries.in_flight.room()
     }
 
-    /// What a stream is read with, and the streams.
+    /// The parts of the engine that a stream is read with, and the streams.
     fn reader(&mut self) -> (StreamReader<'_, DB>, &mut Streams) {
         let reader = StreamReader {
             is_held_up: self.set_aside.is_full(),

@@ -35,8 +35,10 @@ use crate::{
 pub(super) struct StreamReader<'a, DB: OutboxDatabase> {
     pub(super) member: &'a Member<DB>,
     pub(super) session: &'a mut Session<DB>,
+    /// Where rows go that a lane has taken.
     pub(super) deliveries: &'a mut Deliveries,
     pub(super) schedule: &'a mut Schedule,
+    /// Up to this sequence number a missing row was removed, and is no gap.
     pub(super) trimmed: &'a mut i64,
     /// Whether too many side effects are set aside to read on.
     pub(super) is_held_up: bool,
@@ -117,6 +119,9 @@ impl<DB: OutboxDatabase> StreamReader<'_, DB> {
 
     /// Reads a stream until its end, until there is no room, or until a commit is due. Returns how many rows
     /// there were.
+    ///
+    /// A page that is full is followed by the next one at once. With key order a page is read again if a gap
+    /// below it has closed, because the row of the gap comes first.
     async fn read_stream(&mut self, stream: &mut Stream) -> DbResult<usize> {
         let mut found = 0;
         loop {
@@ -166,8 +171,10 @@ impl<DB: OutboxDatabase> StreamReader<'_, DB> {
         Ok(offer)
     }
 
-    /// Takes a row into flight. A heavy payload was left out of the page and is read now; if that fails the row
-    /// is put back, and looked for again like a gap.
+    /// Takes a row into flight.
+    ///
+    /// The payload of a heavy row was left out of the page, and is read now. If that fails the row is put back,
+    /// and is looked for again like a gap. If the row is gone it was too old, and counts as settled.
     async fn take(&mut self, stream: &mut Stream, mut row: LogRow) -> DbResult<()> {
         let lane = row.lane;
         if row.is_heavy() {
@@ -201,7 +208,8 @@ impl<DB: OutboxDatabase> StreamReader<'_, DB> {
         }
     }
 
-    /// On a database with one writer at a time sequence numbers become visible in order, so nothing is missing.
+    /// Notes the gaps before a row. With one writer at a time, as in SQLite, sequence numbers become visible in
+    /// order, and nothing is missing.
     fn note_missing(&self, stream: &mut Stream, before: i64) {
         if !words::<DB>().gapless {
             stream.note_missing(before, *self.trimmed);

@@ -69,8 +69,8 @@ impl<DB: OutboxDatabase> Engine<DB> {
         let fair = LANES.div_ceil(self.group.members);
         let has_too_many =
             |streams: &Streams| streams.iter().any(|stream| stream.lanes().count() > fair);
-        // A claim whose answer was lost was made all the same. A release that the server has forgotten in a
-        // crash was not.
+        // The table and this member can disagree: a claim whose answer was lost was made all the same, and a
+        // release that the server has forgotten in a crash was not.
         let known = self.streams.lanes().count();
         let is_off = usize::try_from(refreshed.own_lanes).unwrap_or(0) != known;
         refreshed.free_lanes > 0 || has_too_many(&self.streams) || is_off
@@ -98,7 +98,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         Ok(())
     }
 
-    /// Claims free lanes up to this member's share, and drains those beyond it.
+    /// Claims free lanes up to this member's share, and drains lanes beyond it.
     async fn rebalance(&mut self) -> DbResult<()> {
         let member = Arc::clone(&self.member);
         let mut rows = self.session.lanes(&member.group).await?;
@@ -122,8 +122,12 @@ impl<DB: OutboxDatabase> Engine<DB> {
         self.adopt(rows).await
     }
 
-    /// Begins to give a lane away. Messages that wait for others of their key are left to the next owner: a
-    /// long row of one key would keep all other messages of the lane waiting.
+    /// Begins to give a lane away: it takes nothing more, and is released by the first commit after its
+    /// handlers are done.
+    ///
+    /// Messages that wait for others of their key are left to the next owner at once. Many messages of one key
+    /// would otherwise keep the lane, with all its other messages, for as long as it takes to handle them one
+    /// by one.
     fn drain(&mut self, id: LaneId) {
         if let Some(lane) = self.streams.lane_mut(id)
             && !lane.is_draining()

@@ -34,7 +34,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
             self.side_effects.iter().map(|(_, e)| e.clone()).collect();
         let tried = self.session.try_out(&member.group, &mut effects).await?;
         if tried.refused.is_empty() && tried.untried.is_none() && !tried.changed {
-            // Alone each of them is taken.
+            // Each side effect alone is taken. Only together they are refused.
             self.set_all_aside(error);
             return Ok(());
         }
@@ -100,9 +100,9 @@ impl<DB: OutboxDatabase> Engine<DB> {
         }
     }
 
-    /// Tries again what is set aside and due. A letter is tried in its simplest form, in a transaction that is
-    /// rolled back; if the database takes it, the next commit writes the letter in its whole form, or the first
-    /// form that is taken.
+    /// Tries side effects again that are set aside and due. A letter is tried in its simplest form, in a
+    /// transaction that is rolled back. If the database takes it, the next commit writes the letter in the
+    /// first form that is taken, the whole one included.
     pub(super) async fn bring_back(&mut self) -> DbResult<()> {
         let member = Arc::clone(&self.member);
         let mut due = self.set_aside.take_due().into_iter();

@@ -44,14 +44,21 @@ use crate::{
 
 /// One member of a group, as the tasks of its link share it. It has no task of its own.
 pub(crate) struct Member<DB: OutboxDatabase> {
+    /// The tables, shared by all buses on this broker.
     pub(crate) log: Arc<Log<DB>>,
+    /// How the buses of this process on this database wake each other.
     pub(crate) wakeups: Arc<Wakeups>,
+    /// The values of the options.
     pub(crate) tuning: Tuning,
+    /// Functions of the service for errors.
     pub(crate) hooks: Hooks,
-    /// The service.
+    /// The group: the name of the service.
     pub(crate) group: Arc<str>,
+    /// The topics that the bus subscribes. Without any it only publishes.
     topics: Vec<Arc<str>>,
+    /// The name of this member among all others. It is new for each bus.
     pub(crate) id: Uuid,
+    /// Where settlements of the handlers wait for the engine.
     pub(crate) settlements: Arc<Settlements>,
     /// Notified when messages may have become removable.
     pub(crate) progress: Notify,
@@ -61,19 +68,24 @@ pub(crate) struct Member<DB: OutboxDatabase> {
     pub(crate) finish: CancellationToken,
     /// Every task ends.
     pub(crate) close: CancellationToken,
+    /// Whether the database answers, as the bus is told.
     state: watch::Sender<LinkState>,
+    /// Set once the tables are there, the topics are subscribed, and the membership is written.
     prepared: OnceCell<()>,
-    /// What the engine has read.
+    /// Up to where the engine has read, and when those rows were written.
     watermarks: Mutex<Watermarks>,
     /// Whether a task has found a sequence number that was used twice.
     suspects: AtomicBool,
     /// How many messages could not be given new sequence numbers, as reported last.
     refused_numbers: AtomicUsize,
+    /// Until when the lease surely holds, by this process's clock.
     lease_end: Mutex<Instant>,
+    /// Whether announcements of other processes are heard.
     listening: AtomicBool,
 }
 
 impl<DB: OutboxDatabase> Member<DB> {
+    /// A member that has not joined yet. Nothing is asked of the database.
     pub(crate) fn new(
         log: Arc<Log<DB>>,
         wakeups: Arc<Wakeups>,
@@ -110,7 +122,8 @@ impl<DB: OutboxDatabase> Member<DB> {
         !self.topics.is_empty()
     }
 
-    /// Makes the tables, subscribes and joins, once.
+    /// Makes the tables, mends the sequence, subscribes and joins, once. After an error the next call begins
+    /// anew; each step finds done what was done before.
     pub(crate) async fn prepare(&self) -> DbResult<()> {
         self.prepared
             .get_or_try_init(|| async {
@@ -170,7 +183,8 @@ impl<DB: OutboxDatabase> Member<DB> {
         Ok(())
     }
 
-    /// Extends the lease, or joins again if the membership was removed meanwhile.
+    /// Extends the lease, or joins again if the membership was removed meanwhile. Lanes that other members have
+    /// claimed by then are noticed by the next commit or refresh.
     pub(crate) async fn renew(&self) -> DbResult<()> {
         let asked = Instant::now();
         if self.log.renew(self.id, self.tuning.lease).await? {
@@ -276,6 +290,7 @@ impl<DB: OutboxDatabase> Member<DB> {
         self.listening.load(Ordering::Relaxed)
     }
 
+    /// Notes whether announcements of other processes are heard.
     pub(crate) fn set_listening(&self, listening: bool) {
         self.listening.store(listening, Ordering::Relaxed);
     }

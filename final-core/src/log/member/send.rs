@@ -44,7 +44,8 @@ pub(crate) async fn run<DB: OutboxDatabase>(
     }
 }
 
-/// Writes a batch. `failures` counts those in a row.
+/// Writes a batch, and confirms each message of it by the result. `failures` counts batches in a row that the
+/// database has failed to write.
 async fn send<DB: OutboxDatabase>(member: &Member<DB>, sending: Vec<Sending>, failures: &mut u32) {
     let all: Vec<Staged> = sending.iter().map(staged).collect();
     let error = match write(member, &all).await {
@@ -78,6 +79,7 @@ async fn send<DB: OutboxDatabase>(member: &Member<DB>, sending: Vec<Sending>, fa
     member.wakeups.committed();
 }
 
+/// The message to write, with what is left of its time to live. It is due now: its delay is over.
 fn staged(sending: &Sending) -> Staged {
     Staged {
         message: sending.message().clone(),

@@ -1,6 +1,6 @@
 //! Where settlements of the handlers wait for the engine.
 //!
-//! Input: settlements by their tag, from any task. State: those that the engine has not taken yet. Output: all of
+//! Input: settlements by their tag, from any task. State: settlements that the engine has not taken. Output: all of
 //! them at once, and a wakeup of the engine once there are enough.
 
 use std::sync::{
@@ -15,6 +15,7 @@ use crate::broker::{Settlement, Settler};
 /// Settlements that the engine has not taken. There are never more than messages in flight.
 #[derive(Debug)]
 pub(crate) struct Settlements {
+    /// Settlements by tag, in the order in which they came.
     waiting: Mutex<Vec<(u64, Settlement)>>,
     /// The engine is woken once this many wait. Most settlements can wait for its next round.
     wake_at: AtomicUsize,
@@ -44,7 +45,8 @@ impl Settlements {
         std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Sets how many waiting settlements wake the engine.
+    /// Sets how many waiting settlements wake the engine. The engine says so before it sleeps: few if it needs
+    /// room or key order, many if it only waits for its next commit.
     pub(crate) fn set_wake_at(&self, settlements: usize) {
         self.wake_at.store(settlements.max(1), Ordering::Relaxed);
     }

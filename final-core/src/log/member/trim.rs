@@ -67,9 +67,13 @@ pub(crate) async fn run<DB: OutboxDatabase>(member: Arc<Member<DB>>) {
 /// How far each of the jobs has come.
 struct Rounds<DB: OutboxDatabase> {
     member: Arc<Member<DB>>,
+    /// When the walk goes on, or begins again.
     walk_at: Instant,
+    /// The sequence number after which the walk goes on. 0 at its beginning.
     walk_from: i64,
+    /// When the last sweep had come to its end.
     swept_at: Instant,
+    /// The sequence number after which the sweep goes on. 0 at its beginning.
     sweep_from: i64,
     /// The sequence number of the watermark that was written last.
     written: i64,

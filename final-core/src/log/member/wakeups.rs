@@ -41,12 +41,20 @@ pub(crate) struct News {
 }
 
 /// The wakeups of one database, shared by all brokers of the process.
+///
+/// ```text
+///   a commit here ─ committed ─┬─▶ signals ─▶ the engines of this process: News
+///                              └─▶ tell ─ NOTIFY ─▶ listen, in other processes ─ wake ─▶ their engines
+///   a message with a delay ─ due_in ─▶ alarm ─▶ an engine promotes what is due
+/// ```
 pub(crate) struct Wakeups {
     /// The name of this process among the others.
     pub(crate) process: Uuid,
+    /// Counts of what has happened. Each engine compares them with what it saw last.
     signals: watch::Sender<Signals>,
-    /// Commits of this process, to tell others of.
+    /// How many transactions of this process have committed.
     committed: watch::Sender<u64>,
+    /// Up to which of these commits other processes were told.
     told: AtomicU64,
     /// Whether there are buses in other processes, as far as is known.
     others: AtomicBool,
@@ -102,7 +110,8 @@ impl Wakeups {
         self.committed.subscribe()
     }
 
-    /// Whether the caller has to tell other processes of the commits up to now. True for one caller only.
+    /// Whether the caller has to tell other processes of the commits up to now. True for one caller only, and
+    /// only if there are buses in other processes.
     pub(crate) fn must_tell(&self) -> bool {
         let commits = *self.committed.borrow();
         self.told.fetch_max(commits, Ordering::AcqRel) < commits

@@ -28,17 +28,29 @@ const LAST: Duration = Duration::from_millis(200);
 const LAST_FILL: Duration = Duration::from_secs(30);
 
 /// The open gaps of one stream, by their first sequence number.
+///
+/// ```text
+///   1 2 3 · · · 7 8     4-6 is a gap
+///   1 2 3 · 5 · 7 8     5 has become visible: 4 and 6 are gaps, each with the times of the old one
+/// ```
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gaps(BTreeMap<i64, MissingRange>);
 
+/// One gap, from the sequence number that is its key.
 #[derive(Clone, Debug)]
 struct MissingRange {
+    /// The last sequence number.
     end: i64,
+    /// The pause before it is looked for once more. It doubles each time.
     pause: Duration,
+    /// When it is looked for next.
     look_at: Instant,
+    /// The pause before it is filled once more, if that does no good.
     fill_pause: Duration,
+    /// When it is filled next.
     fill_at: Instant,
-    /// The last sequence number of a piece that was tried to be filled, and when.
+    /// A range that is longer than one round fills is filled piece by piece. This is the last sequence number
+    /// of the last piece, and when it was tried. Once that row is visible, the next piece is due at once.
     piece: Option<(i64, Instant)>,
 }
 
@@ -178,7 +190,10 @@ impl Gaps {
         true
     }
 
-    /// Up to `most` sequence numbers to fill now. Each is then left alone for its pause.
+    /// Up to `most` sequence numbers to fill now. Each range is then left alone for its pause.
+    ///
+    /// If a range has more numbers than are left of `most`, only its beginning is taken. Its pause does not
+    /// grow then, because the rest was not tried.
     pub(crate) fn take_overdue(&mut self, now: Instant, most: usize) -> Vec<i64> {
         let mut seqs = Vec::new();
         for (start, gap) in self.0.iter_mut().filter(|(_, gap)| gap.fill_at <= now) {

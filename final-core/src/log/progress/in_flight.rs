@@ -30,13 +30,25 @@ const MOST_LIGHT: usize = 10_000;
 const MOST_WEIGHT: usize = 32 * 1024 * 1024;
 
 /// A message that was taken and is not settled.
+///
+/// ```text
+///   light ── its turn has come: read again ──▶ with content ── delivered ──▶ settled
+///                                                  ▲
+///   taken, first of its key or without a key ──────┘
+/// ```
 #[derive(Debug)]
 pub(crate) struct TakenMessage {
+    /// The lane that has taken it, and that it is settled in.
     pub(crate) lane: LaneId,
+    /// Its sequence number.
     pub(crate) seq: i64,
+    /// The message, or why the row cannot be read as one. Empty while the message is light.
     pub(crate) content: Result<Message, String>,
+    /// When its time to live is over, by this process's clock.
     pub(crate) expires: Option<Instant>,
+    /// The bytes that it counts with.
     weight: usize,
+    /// Its key, if keys are kept in order.
     key: Option<Arc<str>>,
     /// Its content was left out while it waits behind others of its key, and is read again before it goes.
     is_light: bool,
@@ -52,11 +64,17 @@ impl TakenMessage {
 /// Everything in flight, with the order of the keys if there is one.
 #[derive(Debug)]
 pub(crate) struct InFlight {
+    /// All messages in flight, by their tags.
     messages: HashMap<u64, TakenMessage>,
+    /// Which messages wait behind others of their key. `None` without key order.
     order: Option<KeyOrder>,
+    /// How many messages may be kept with their content.
     prefetch: usize,
+    /// The tag of the next message. No tag is used twice.
     next_tag: u64,
+    /// The bytes of all messages with content.
     weight: usize,
+    /// How many messages are kept without their content.
     light: usize,
     /// Light messages that are the first of their key by now: they are read again, then delivered.
     to_read: Vec<u64>,
@@ -92,6 +110,9 @@ impl InFlight {
     }
 
     /// Takes a row. Returns its tag, and whether it may be delivered now.
+    ///
+    /// A message that has to wait is kept light once less room is left than messages are in flight. So about
+    /// half of the room stays for messages that may go now.
     pub(crate) fn take(&mut self, lane: LaneId, row: LogRow) -> (u64, bool) {
         let room = self.room();
         let tag = self.next_tag;

@@ -9,6 +9,11 @@ use std::{
 };
 
 /// For each key with a message at a handler: the messages that wait behind it.
+///
+/// ```text
+///   enter(a, 1) ─▶ goes       enter(a, 2) ─▶ waits     enter(b, 3) ─▶ goes
+///   leave(a)    ─▶ 2 goes     leave(a)    ─▶ no message of the key is left
+/// ```
 #[derive(Debug, Default)]
 pub(crate) struct KeyOrder(HashMap<Arc<str>, VecDeque<u64>>);
 
@@ -37,7 +42,8 @@ impl KeyOrder {
         next
     }
 
-    /// Takes waiting messages out that meet a condition. The first message of each key stays.
+    /// Takes the waiting messages out that meet a condition. The first message of each key stays: it is at a
+    /// handler.
     pub(crate) fn take_waiting(&mut self, meets: impl Fn(u64) -> bool) -> Vec<u64> {
         let mut taken = Vec::new();
         for behind in self.0.values_mut() {

@@ -21,17 +21,26 @@ use std::collections::BTreeSet;
 
 use super::{gaps::Gaps, spans::Spans};
 
-/// A lane this process owns.
+/// A lane this process owns. Each sequence number is in one of these states:
+///
+/// | state | where it is noted |
+/// | --- | --- |
+/// | not read | above `reached` |
+/// | missing | at or below `reached`, and a gap of the stream; in `pending` once it was committed as open |
+/// | left open by a predecessor | in `pending`, until it is visible and taken |
+/// | in flight | in `in_flight`: at a handler, or waiting for one |
+/// | released | in `released`: taken and left to the next owner |
+/// | settled, or not of this lane | none of these, at or below `reached`; settled ones above `read_to` are in `recent` |
 #[derive(Debug)]
 pub(crate) struct Lane {
     /// The fence, Kafka's generation. A member that takes the lane over raises it, and commits with the old
     /// one are refused from then on.
     pub(crate) epoch: i64,
-    /// As committed.
+    /// How far the lane has been read, as committed.
     read_to: i64,
     /// How far this lane has been read. Its stream may have gone back since, for another lane.
     reached: i64,
-    /// At or below `read_to`, neither settled nor in flight: gaps, and what a predecessor left open.
+    /// At or below `read_to`, neither settled nor in flight: gaps, and numbers that a predecessor left open.
     pending: Spans,
     /// Above `read_to`, taken since the last commit.
     recent: BTreeSet<i64>,
@@ -46,9 +55,15 @@ pub(crate) struct Lane {
 }
 
 /// What is written about a lane.
+///
+/// An example: the lane was read up to 16. Message 4 is in flight, 13 is a gap, 15 is in flight, all others are
+/// settled. Then `read_to` is 16, `open` is 4,13,15, and `settled_to` is 3.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Progress {
+    /// Up to this sequence number everything is settled, except what is open.
     pub(crate) read_to: i64,
+    /// Sequence numbers at or below `read_to` that are not settled: in flight, left to the next owner, or
+    /// missing.
     pub(crate) open: Spans,
     /// The group needs neither this sequence number nor one below it.
     pub(crate) settled_to: i64,
@@ -85,6 +100,9 @@ impl Lane {
     }
 
     /// Takes a visible row. False if the group has taken it before.
+    ///
+    /// Above `read_to` a row is new unless it was taken since the last commit. At or below `read_to` only a
+    /// pending row is taken: all others were settled, or are in flight.
     pub(crate) fn take(&mut self, seq: i64) -> bool {
         let takes = if seq > self.read_to {
             self.recent.insert(seq)
@@ -98,7 +116,7 @@ impl Lane {
         takes
     }
 
-    /// Undoes [`take`](Self::take).
+    /// Undoes [`take`](Self::take): the row could not be delivered.
     pub(crate) fn put_back(&mut self, seq: i64) {
         if self.in_flight.remove(&seq) && !self.recent.remove(&seq) {
             self.pending.insert(seq, seq);
@@ -116,7 +134,7 @@ impl Lane {
         self.changed = true;
     }
 
-    /// The stream has been read up to there.
+    /// The stream has been read up to this sequence number.
     pub(crate) fn reach(&mut self, seq: i64) {
         if !self.draining {
             self.reached = self.reached.max(seq);
@@ -167,7 +185,7 @@ impl Lane {
     pub(crate) fn progress(&self, gaps: &Gaps) -> Progress {
         let read_to = self.reached;
         let mut pending = Spans::default();
-        // What a predecessor left open stays a gap until it is taken, so the gaps have all of it.
+        // A number that a predecessor left open stays a gap until it is taken, so the gaps have all such numbers.
         for (start, end) in self.pending.iter().chain([(self.read_to + 1, read_to)]) {
             for (from, to) in gaps.within(start, end) {
                 pending.insert(from, to);
@@ -179,7 +197,7 @@ impl Lane {
             pending.remove(*seq);
         }
         let mut open = pending.clone();
-        // What lies beyond `read_to` need not be listed: a successor reads it with everything after it.
+        // Numbers beyond `read_to` need not be listed: a successor reads them with everything after them.
         let taken = self.in_flight.union(&self.released);
         for seq in taken.filter(|seq| **seq <= read_to) {
             open.insert(*seq, *seq);
@@ -192,8 +210,15 @@ impl Lane {
         }
     }
 
-    /// The progress for the next owner. Messages that were settled beyond the place to which the lane has been
-    /// read, or read again, stay settled: everything else up to the last of them is listed as open.
+    /// The progress for the next owner.
+    ///
+    /// A lane can have settled messages beyond the place to which it has been read: with a new topic it is read
+    /// again from its committed progress. They stay settled, and everything else up to the last of them is
+    /// listed as open.
+    ///
+    /// ```text
+    ///   read to 10; 12 is settled and 14 in flight  ─▶  read_to 14, open 11,13-14
+    /// ```
     pub(crate) fn handover(&self, gaps: &Gaps) -> Progress {
         let mut progress = self.progress(gaps);
         let beyond = progress.read_to + 1;
@@ -210,7 +235,7 @@ impl Lane {
         progress
     }
 
-    /// The progress was written.
+    /// The progress was written. Settled messages up to its `read_to` need no longer be remembered one by one.
     pub(crate) fn committed(&mut self, progress: Progress) {
         self.recent = self.recent.split_off(&(progress.read_to + 1));
         self.read_to = progress.read_to;

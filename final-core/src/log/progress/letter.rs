@@ -13,7 +13,9 @@ use crate::{broker::Cause, database::limits::plain_text};
 /// A letter, and the form in which it is written next.
 #[derive(Clone, Debug)]
 pub(crate) struct LetterDraft {
+    /// Why the message is dead, and how often it was tried.
     why: Cause,
+    /// The form that is tried next.
     form: LetterForm,
     /// The message's headers, known once they are needed.
     headers: Option<String>,
@@ -22,6 +24,7 @@ pub(crate) struct LetterDraft {
 /// The forms of a letter, from the whole one to the least. If the database refuses one, the next is tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum LetterForm {
+    /// Everything as it is.
     Whole,
     /// The reason's beginning, in ASCII.
     Plain,
@@ -39,13 +42,16 @@ enum LetterForm {
 
 /// The columns of a letter that depend on its form.
 pub(crate) struct LetterColumns {
+    /// The reason, as far as the form keeps it.
     pub(crate) reason: String,
     /// Whether the message's key is written. Its headers are then written too, unless they are given here.
     pub(crate) key: bool,
+    /// The headers in ASCII, in place of those of the message.
     pub(crate) headers: Option<String>,
 }
 
 impl LetterDraft {
+    /// A letter in its whole form. A NUL in the reason becomes a space, because PostgreSQL cannot store it.
     pub(crate) fn new(why: Cause) -> Self {
         // A reason that was not made by `new` may be too long.
         let reason = Cause::new(why.reason, why.attempts).reason;
@@ -59,6 +65,7 @@ impl LetterDraft {
         }
     }
 
+    /// How often the handler was tried.
     pub(crate) fn attempts(&self) -> u32 {
         self.why.attempts
     }
@@ -97,6 +104,7 @@ impl LetterDraft {
         self.form = LetterForm::Whole;
     }
 
+    /// The columns in the present form.
     pub(crate) fn parts(&self) -> LetterColumns {
         const LONG: usize = 200;
         const SHORT: usize = 16;

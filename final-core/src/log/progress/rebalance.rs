@@ -1,8 +1,17 @@
 //! Rebalance: which lanes a member claims, and which it gives away.
 //!
 //! Input: the rows of the group's lanes, and how many members are alive. Output: for each stream the lanes to
-//! claim and the lanes to drain. There is no leader: each member sees who is there and how the lanes are
-//! shared, claims free ones up to its fair share, and gives away those beyond it. Shares differ by one at most.
+//! claim and the lanes to drain.
+//!
+//! ```text
+//!   one member has all 16 lanes, a second one joins:  most is 8
+//!     the first one drains 8, and releases each when nothing of it is in flight
+//!     the second one claims each of them once it is free
+//! ```
+//!
+//! There is no leader. Each member sees who is there and how the lanes are shared. It claims free lanes up to
+//! 16 divided by the members, rounded up, and gives away lanes beyond that. So no member has more than this
+//! number, but a member can have less than others, or nothing: 4 of 5 members can have 4 lanes each.
 
 use std::collections::BTreeMap;
 
@@ -15,6 +24,7 @@ use super::rows::{LANES, LaneRow};
 pub(crate) struct LaneShare {
     /// Live members of the group, this one included.
     pub(crate) members: usize,
+    /// Lanes that this member has.
     pub(crate) mine: Vec<usize>,
     /// Lanes without a live owner.
     pub(crate) free: Vec<usize>,
@@ -23,7 +33,9 @@ pub(crate) struct LaneShare {
 /// What a member does about its share.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Moves {
+    /// Lanes to claim.
     pub(crate) take: Vec<usize>,
+    /// Lanes to drain, and then to release.
     pub(crate) give: Vec<usize>,
 }
 
@@ -42,7 +54,8 @@ pub(crate) fn shares(rows: &[LaneRow], member: Uuid, members: usize) -> BTreeMap
     shares
 }
 
-/// The most lanes one of so many members should have.
+/// The most lanes that one of so many members keeps. Members above it give lanes away, and members below it
+/// claim free ones.
 fn most(members: usize) -> usize {
     LANES.div_ceil(members.max(1))
 }
@@ -59,7 +72,8 @@ impl LaneShare {
         }
     }
 
-    /// Whether a member with so many lanes has its share, and need not refresh often.
+    /// Whether a member with so many lanes has its share, and need not refresh often: 16 divided by the
+    /// members, rounded down. With 3 members that is 5.
     pub(crate) fn is_content(members: usize, mine: usize) -> bool {
         mine >= LANES / members.max(1)
     }

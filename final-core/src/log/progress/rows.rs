@@ -25,10 +25,12 @@ pub(crate) const MAIN: i64 = 0;
 /// The subscriptions of a group in one stream: each topic, and the sequence number after which it starts.
 pub(crate) type Topics = HashMap<Arc<str>, i64>;
 
-/// Which lane of a group.
+/// Which lane of a group, in which of its streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct LaneId {
+    /// [`MAIN`], or a stream that brings a topic that was added later.
     pub(crate) stream: i64,
+    /// From 0 to 15.
     pub(crate) lane: usize,
 }
 
@@ -36,21 +38,28 @@ pub(crate) struct LaneId {
 #[derive(Debug)]
 pub(crate) struct LaneRow {
     pub(crate) id: LaneId,
+    /// The owner. `None` after it was given back.
     pub(crate) member: Option<Uuid>,
     /// Whether that member's lease is still running.
     pub(crate) is_held: bool,
+    /// The fence: it grows with each claim.
     pub(crate) epoch: i64,
+    /// How far the lane was read. Everything up to there is settled, except what is open.
     pub(crate) read_to: i64,
+    /// The group needs neither this sequence number nor one below it.
     pub(crate) settled_to: i64,
     /// `None` if the column holds something other than a list of sequence numbers.
     pub(crate) open: Option<Spans>,
+    /// Where the stream of the lane ends, if it does. The row is removed then.
     pub(crate) ends_at: Option<i64>,
 }
 
-/// What is to be written about one lane.
+/// The change of one lane's row that is to be written.
 #[derive(Debug)]
 pub(crate) struct Advance {
+    /// The lane.
     pub(crate) id: LaneId,
+    /// The epoch under which this member owns it. With another one in the table nothing is written.
     pub(crate) epoch: i64,
     pub(crate) progress: Progress,
     /// Whether the lane is given away.
@@ -65,11 +74,15 @@ pub(crate) struct Advance {
 /// A row of the log.
 #[derive(Debug)]
 pub(crate) struct LogRow {
+    /// Its sequence number.
     pub(crate) seq: i64,
+    /// Its lane: by the key, without a key by the id, and for a requeued message as it was requeued.
     pub(crate) lane: usize,
+    /// Its topic. Empty in the row of a filled gap, which is no message.
     pub(crate) topic: Arc<str>,
     /// The only group that gets the message. `None` if every group does.
     pub(crate) recipient: Option<String>,
+    /// The bytes of the message, known without its payload.
     pub(crate) weight: i64,
     /// Microseconds since 1970, by the database's clock.
     pub(crate) written_at: i64,
@@ -77,6 +90,7 @@ pub(crate) struct LogRow {
     pub(crate) expires_in: Option<i64>,
     /// `None` for a heavy payload that is still to be read, and for rows outside the [`RowFilter`].
     pub(crate) payload: Option<Vec<u8>>,
+    /// The other columns of the message.
     pub(crate) rest: RowDetails,
 }
 
@@ -90,8 +104,8 @@ pub(crate) struct RowDetails {
     pub(crate) durable: bool,
 }
 
-/// Rows whose headers and payload are read. Of all other rows the sequence number is enough, and
-/// their payloads do not travel.
+/// Rows whose headers and payload are read. Every row moves the position on, but of rows outside the filter the
+/// sequence number is enough, so their payloads do not travel.
 #[derive(Debug, Default)]
 pub(crate) struct RowFilter<'a> {
     pub(crate) topics: &'a [Arc<str>],

@@ -23,9 +23,13 @@ pub(crate) struct SetAside(Vec<RefusedEffect>);
 /// One side effect that is set aside.
 #[derive(Debug)]
 pub(crate) struct RefusedEffect {
+    /// The lane of its message, which stays open there.
     pub(crate) lane: LaneId,
+    /// What the database has refused.
     pub(crate) effect: SideEffect,
+    /// How often it was refused. 0 if it was not tried yet.
     refusals: u32,
+    /// When it is tried again.
     retry_at: Instant,
 }
 
@@ -55,19 +59,19 @@ impl SetAside {
         self.len() >= MOST_ASIDE
     }
 
-    /// Keeps one that was refused, for a longer pause each time.
+    /// Keeps a side effect that was refused. The pause before it is due grows with each refusal.
     pub(crate) fn refused(&mut self, mut refused: RefusedEffect) {
         refused.refusals = refused.refusals.saturating_add(1);
         refused.retry_at = Instant::now() + PAUSES.pause(refused.refusals);
         self.0.push(refused);
     }
 
-    /// Keeps one that there was no time to try: it is due at once.
+    /// Keeps a side effect that was not tried. It is due at once.
     pub(crate) fn untried(&mut self, refused: RefusedEffect) {
         self.0.push(refused);
     }
 
-    /// Takes some of those that are due, the longest waiting first.
+    /// Takes some of the due side effects, the longest waiting first.
     pub(crate) fn take_due(&mut self) -> Vec<RefusedEffect> {
         let now = Instant::now();
         self.0.sort_by_key(|refused| refused.retry_at);
@@ -75,7 +79,7 @@ impl SetAside {
         self.0.drain(..due.min(AT_ONCE)).collect()
     }
 
-    /// Takes those whose lanes meet a condition.
+    /// Takes the side effects whose lanes meet a condition.
     pub(crate) fn take_if(&mut self, mut meets: impl FnMut(LaneId) -> bool) -> Vec<RefusedEffect> {
         self.0
             .extract_if(.., |refused| meets(refused.lane))

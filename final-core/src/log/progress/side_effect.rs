@@ -1,5 +1,7 @@
-//! What is written for a settled message besides the progress that says it is settled: a dead letter, or a copy
-//! for another member.
+//! What is written for a settled message besides the progress that says that it is settled.
+//!
+//! Input: a settlement. Output: a dead letter, or a copy of the message for another member. An ack has no side
+//! effect.
 
 use super::letter::LetterDraft;
 

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-/// Sequence numbers, as inclusive ranges that neither touch nor overlap.
+/// Sequence numbers, as inclusive ranges that neither touch nor overlap. 3, 4, 5 and 9 are the ranges `3-5,9`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Spans(BTreeMap<i64, i64>);
 
@@ -62,7 +62,8 @@ impl Spans {
         true
     }
 
-    /// Reads the text that `Display` writes: `3-5,9`. `None` if it is something else.
+    /// Reads the text that `Display` writes: `3-5,9`. `None` if it is something else. An empty text is the
+    /// empty set.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut spans = Self::default();
         for part in text.split(',').filter(|part| !part.is_empty()) {

@@ -26,6 +26,12 @@ use super::{
 const MOST_GAPS: usize = 2_000;
 
 /// A stream, as far as this process has lanes of it.
+///
+/// ```text
+///   lane 3  ────────────────────●           read to 900 before its stream went back
+///   lane 7  ───────────●                    adopted: its row says 700
+///           position 700 ┘─▶ the pages after it are for both; lane 3 skips what it has taken
+/// ```
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) id: i64,
@@ -36,9 +42,11 @@ pub(crate) struct Stream {
     pub(crate) position: i64,
     /// Where it ends, if it does.
     pub(crate) ends_at: Option<i64>,
+    /// Sequence numbers that are missing, of all lanes: an invisible row does not tell its lane.
     pub(crate) gaps: Gaps,
-    /// What predecessors of our lanes left open, as far as it was not looked for yet.
+    /// Sequence numbers that predecessors of our lanes left open, and that were not looked for yet.
     inherited: Spans,
+    /// The lanes of this member, each at its number.
     lanes: [Option<Lane>; LANES],
     /// Whether there may be more to read now.
     pub(crate) has_more: bool,
@@ -80,7 +88,8 @@ impl Stream {
         self.topics = topics;
     }
 
-    /// Takes a lane in as its row tells. The position goes back to where that lane has been read.
+    /// Takes a lane in as its row tells. The position goes back to where that lane has been read, and its open
+    /// numbers are gaps that are looked for before anything else is read.
     pub(crate) fn adopt(&mut self, row: LaneRow) {
         let Some(slot) = self.lanes.get_mut(row.id.lane) else {
             return;
@@ -100,14 +109,14 @@ impl Stream {
         self.has_more = true;
     }
 
-    /// Up to `most` sequence numbers that predecessors left open, in order. Those that are visible are taken
+    /// Up to `most` sequence numbers that predecessors left open, in order. Visible ones are taken
     /// before anything else is read.
     pub(crate) fn inherited(&self, most: usize) -> Vec<i64> {
         let seqs = self.inherited.iter().flat_map(|(start, end)| start..=end);
         seqs.take(most).collect()
     }
 
-    /// These were looked for. Those that are not visible yet are gaps like any other.
+    /// These numbers were looked for. Numbers that are not visible yet are gaps like any other.
     pub(crate) fn looked_for(&mut self, inherited: &[i64]) {
         for seq in inherited {
             self.inherited.remove(*seq);
@@ -129,6 +138,7 @@ impl Stream {
         self.lanes.get(lane)?.as_ref()
     }
 
+    /// A lane, to change it.
     pub(crate) fn lane_mut(&mut self, lane: usize) -> Option<&mut Lane> {
         self.lanes.get_mut(lane)?.as_mut()
     }
@@ -177,6 +187,7 @@ impl Stream {
                 || self.gaps.within(0, self.position).nth(MOST_GAPS).is_none())
     }
 
+    /// Whether this member has any lane of it.
     pub(crate) fn has_lanes(&self) -> bool {
         self.lanes.iter().any(Option::is_some)
     }
@@ -202,6 +213,16 @@ impl Stream {
         offer
     }
 
+    /// Decides by the first line that fits:
+    ///
+    /// | row | offer |
+    /// | --- | --- |
+    /// | its lane is not this member's | skip |
+    /// | its topic is not subscribed, or starts after it | skip |
+    /// | it is for another group alone | skip |
+    /// | its lane is being given away | leave |
+    /// | the group has taken it before | skip |
+    /// | any other | take |
     fn decide(&mut self, row: &LogRow, group: &str) -> Offer {
         let Some(lane) = self.lanes.get_mut(row.lane).and_then(Option::as_mut) else {
             return Offer::Skip;
@@ -239,7 +260,7 @@ impl Stream {
         }
     }
 
-    /// The stream has been read up to there: every visible row before it was offered.
+    /// The stream has been read up to this sequence number: every visible row up to it was offered.
     pub(crate) fn reach(&mut self, seq: i64) {
         self.position = seq;
         for lane in self.lanes.iter_mut().flatten() {
@@ -247,8 +268,13 @@ impl Stream {
         }
     }
 
-    /// Adds what is missing between the position and a visible row to the gaps. Up to `trimmed` rows were
-    /// removed, and nothing is missing.
+    /// Adds the numbers between the position and a visible row to the gaps. Up to `trimmed` rows were removed,
+    /// and nothing is missing.
+    ///
+    /// ```text
+    ///   position 10, row 14 is visible, trimmed 0   ─▶  11-13 are a gap
+    ///   position 10, row 14 is visible, trimmed 12  ─▶  13 is a gap
+    /// ```
     pub(crate) fn note_missing(&mut self, before: i64, trimmed: i64) {
         let start = self.position.max(trimmed) + 1;
         if start < before {
@@ -272,7 +298,11 @@ impl Stream {
         self.lanes().any(|(_, lane)| lane.lags(&self.gaps))
     }
 
-    /// Adds what there is to write about the lanes, see [`Streams::advances`](super::streams::Streams::advances).
+    /// Adds what there is to write about the lanes, see
+    /// [`Streams::advances`](super::streams::Streams::advances).
+    ///
+    /// A lane is given away if all are, or if it drains and nothing of it is in flight. A lane of a stream that
+    /// ends is removed once all of the stream is done.
     pub(crate) fn advances(&self, release: bool, full: bool, advances: &mut Vec<Advance>) {
         for (id, lane) in self.lanes() {
             let goes = release || lane.is_draining() && lane.is_idle();

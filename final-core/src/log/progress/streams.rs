@@ -127,7 +127,8 @@ impl Streams {
         advances
     }
 
-    /// Lanes that belong to others by these rows.
+    /// The lanes in memory that are not this member's any longer by these rows: another member has them, they
+    /// have another epoch, or they are gone.
     pub(crate) fn lost(&self, rows: &[LaneRow], member: Uuid) -> Vec<LaneId> {
         let is_ours = |id: LaneId, epoch: i64| {
             rows.iter()

@@ -20,16 +20,26 @@ const MOST_LATE: usize = 1_000;
 pub(crate) const MARGIN: i64 = 10_000;
 
 /// Rows up to sequence number `seq` were written at `written_at` or before, in microseconds since 1970.
+///
+/// ```text
+///   the watermark: rows up to 500 were written by 12:00:00
+///   row 480, written at 11:59:58  ─▶ as it should be
+///   row 480, written at 12:03:00  ─▶ its sequence number was allocated a second time
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Watermark {
+    /// The highest sequence number that it covers.
     pub(crate) seq: i64,
+    /// The latest time at which one of these rows can have been written.
     pub(crate) written_at: i64,
 }
 
 /// What a reader knows of a visible row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReadState {
+    /// At or below the highest watermark, and not reused: this reader has read it or passed over it.
     Read,
+    /// Above the highest watermark.
     Unread,
     /// Its sequence number was allocated a second time.
     Reused,
@@ -44,6 +54,14 @@ impl Watermark {
 
 /// The watermarks of one reader, by the rows it has read.
 ///
+/// ```text
+///   read up to   100    800    960   990   1000        the younger, the denser
+///   written by   9:00  11:40  11:55  11:59  12:00
+///
+///   row 950, written at 11:57  ─▶ broken: rows up to 960 were written by 11:55
+///   row 980, written at 11:57  ─▶ not broken: rows up to 990 were written by 11:59
+/// ```
+///
 /// The times are those of the rows and not of this process's clock. A clock that is set makes no row look new.
 #[derive(Debug, Default)]
 pub(crate) struct Watermarks {
@@ -51,12 +69,14 @@ pub(crate) struct Watermarks {
     marks: Vec<MadeMark>,
     /// The latest time of all rows that were read.
     latest: i64,
-    /// Rows that became visible late, and when they were written: a moment after what was read before them.
+    /// Rows that became visible late, and when they were written: a moment after the rows read before them.
     /// They had taken their sequence numbers before, and their times after.
     late: BTreeMap<i64, i64>,
+    /// How many marks were made so far.
     made: u64,
 }
 
+/// A watermark, and how old it is.
 #[derive(Clone, Copy, Debug)]
 struct MadeMark {
     mark: Watermark,
@@ -98,6 +118,8 @@ impl Watermarks {
         }
     }
 
+    /// Adds the newest mark. If there are too many, one of them is dropped, so that young marks lie close
+    /// together and old ones far apart.
     fn push(&mut self, mark: Watermark) {
         self.made += 1;
         let made = self.made;
@@ -131,7 +153,7 @@ impl Watermarks {
             && marks.any(|made| made.mark.is_broken_by(seq, written_at))
     }
 
-    /// What is known of a visible row that was written at a time.
+    /// What is known of a visible row, by its sequence number and the time at which it was written.
     pub(crate) fn read_state(&self, seq: i64, written_at: i64) -> ReadState {
         if self.are_broken_by(seq, written_at) {
             return ReadState::Reused;
@@ -152,6 +174,7 @@ impl Watermarks {
         self.marks.last().map(|made| made.mark)
     }
 
+    /// All watermarks, the lowest first.
     pub(crate) fn list(&self) -> Vec<Watermark> {
         self.marks.iter().map(|made| made.mark).collect()
     }

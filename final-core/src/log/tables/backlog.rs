@@ -28,6 +28,7 @@ pub struct LogBacklog {
 }
 
 columns! {
+    /// The counts, before messages are added that would be passed over because the sequence went back.
     struct BacklogRow {
         waiting: i64,
         oldest: Option<i64>,

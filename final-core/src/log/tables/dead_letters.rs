@@ -1,4 +1,8 @@
-//! Dead letters: looked at, put back, thrown away.
+//! Dead letters: listed, replayed, discarded.
+//!
+//! Input: a group, and a filter. Output: dead letters; or rows of the log for that group alone; or nothing,
+//! because they are removed. Each batch is one transaction, so an error or a dropped future leaves some of the
+//! letters done.
 
 use uuid::Uuid;
 
@@ -17,7 +21,7 @@ use crate::{
     },
 };
 
-/// Letters that one statement brings back or throws away.
+/// Letters that one transaction replays or discards.
 const BATCH: u32 = 100;
 
 impl<DB: OutboxDatabase> Log<DB> {
@@ -39,20 +43,23 @@ impl<DB: OutboxDatabase> Log<DB> {
         Ok(rows.into_iter().map(|row| row.letter(group)).collect())
     }
 
-    /// Puts them back into the log, for that group alone. Says how many.
+    /// Puts letters back into the log, for that group alone. Returns how many.
     pub(crate) async fn replay(&self, group: &str, filter: &DeadLetterFilter) -> DbResult<u64> {
         let back = "INSERT INTO {log} ({message}, recipient, created_at) \
             SELECT {message}, group_name, {now} FROM {dead}";
         self.take(group, filter, Some((back, "ORDER BY seq"))).await
     }
 
-    /// Throws them away. Says how many.
+    /// Removes letters for good. Returns how many.
     pub(crate) async fn discard(&self, group: &str, filter: &DeadLetterFilter) -> DbResult<u64> {
         self.take(group, filter, None).await
     }
 
-    /// Those that the database does not let go, or the log does not take, stay. It is an error if there are
-    /// no others.
+    /// Removes letters batch by batch. If there is a `copy`, they are copied into the log first. Returns how
+    /// many.
+    ///
+    /// A letter stays if the database does not let it go, or if the log does not take it. That is logged, and
+    /// it is an error only if no other letter was taken.
     async fn take(
         &self,
         group: &str,
@@ -91,6 +98,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         }
     }
 
+    /// The next batch, after a sequence number. A letter that another session has locked is left out.
     async fn take_some(
         &self,
         group: &str,
@@ -114,7 +122,8 @@ impl<DB: OutboxDatabase> Log<DB> {
         }
         let is_full = seqs.len() as u64 == most;
         let mut moved = transfer.run(self, tx, seqs).await?;
-        // What has died again meanwhile is not put back once more.
+        // The walk ends with the first batch that is not full. Otherwise it could reach letters of messages
+        // that it has replayed, and that have died again.
         moved.last = moved.last.filter(|_| is_full);
         Ok(moved)
     }
@@ -153,6 +162,7 @@ fn condition<'a>(filter: &'a DeadLetterFilter, group: &'a str) -> (String, Vec<V
 }
 
 columns! {
+    /// A dead letter as it is read.
     struct LetterRow {
         message_id: Uuid,
         topic: String,

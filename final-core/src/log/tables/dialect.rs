@@ -14,7 +14,18 @@ use sqlx::SqlStr;
 
 use crate::database::{Dialect, Driver, Server, Templates};
 
-/// What each database says in its own way.
+/// What each database says in its own way. `None` means that the database has no such words, or needs none.
+///
+/// | | PostgreSQL | MySQL, MariaDB | SQLite |
+/// | --- | --- | --- | --- |
+/// | `gapless` | no | no | yes |
+/// | `durable` | `synchronous_commit = on` | | |
+/// | `notify` | `pg_notify` | | |
+/// | `no_wait` | | `FOR UPDATE NOWAIT` | |
+/// | `only` | | `ORDER BY seq LIMIT ?` | |
+/// | `strict` | `SET CONSTRAINTS ALL IMMEDIATE` | | |
+/// | `impatient` | `lock_timeout` | | |
+/// | `raise_number` | `nextval`, `setval` | by a row | by a row |
 #[derive(Debug)]
 pub(crate) struct LogWords {
     /// Whether sequence numbers become visible in their order, because there is one writer at a time.
@@ -49,6 +60,7 @@ pub(crate) struct LogWords {
 pub(crate) struct Types {
     /// A 64-bit number that counts up by itself and is the primary key.
     pub(crate) serial: &'static str,
+    /// A small whole number.
     pub(crate) small: &'static str,
     /// Follows the columns of a table that grows at its end and shrinks at its beginning.
     pub(crate) moving: &'static str,
@@ -110,8 +122,11 @@ const NONE: LogWords = LogWords {
 /// log and the table of scheduled messages have allocated.
 #[derive(Debug)]
 pub(crate) struct Texts {
+    /// What the dialect says in its own way.
     words: &'static LogWords,
+    /// The schema of the tables, quoted and with its dot.
     schema: String,
+    /// Templates with the qualified names of the tables, and the texts that were made of them.
     templates: Templates,
 }
 

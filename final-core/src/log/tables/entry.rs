@@ -12,7 +12,7 @@ use crate::{
     message::MSGPACK,
 };
 
-/// The columns of a row. Times are in microseconds from now by the database's clock.
+/// A message as the columns of a row. Times are in microseconds from now, by the database's clock.
 #[derive(Debug)]
 pub(crate) struct NewRow<'a> {
     pub(crate) id: Uuid,
@@ -22,9 +22,13 @@ pub(crate) struct NewRow<'a> {
     pub(crate) payload: &'a [u8],
     pub(crate) content_type: &'a str,
     pub(crate) durable: i64,
+    /// The same for all messages of a key.
     pub(crate) lane: i64,
+    /// The bytes of the message, so that a reader knows them without its payload.
     pub(crate) weight: i64,
+    /// When its time to live is over, its delay included.
     pub(crate) expires_in: Option<i64>,
+    /// Its delay. 0 for a message that goes into the log at once.
     pub(crate) due_in: i64,
 }
 
@@ -66,8 +70,10 @@ pub(crate) fn entries<'a>(staged: &[&'a Staged]) -> impl Iterator<Item = Vec<New
         .map(|lot| lot.iter().map(|staged| NewRow::from(*staged)).collect())
 }
 
-/// The lane of a message: the same for every message of a key, any for a message without one. It must never be
-/// changed, because two releases that work at the same time have to agree.
+/// The lane of a message: the same for every message of a key, any for a message without one.
+///
+/// It must never be changed. Two releases that work at the same time have to agree, or messages of one key
+/// would be in two lanes, at two members.
 fn lane(message: &Message) -> i64 {
     match message.key() {
         Some(key) => lane_of(key.as_bytes()),

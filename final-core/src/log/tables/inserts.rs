@@ -23,17 +23,20 @@ const PLAIN: (&str, usize) = (
     5,
 );
 
-/// The lane, or outside a transaction a value that the table's CHECK refuses. A deadlock ends the transaction at
-/// once, and a closure that goes on would otherwise publish without it.
+/// The lane, or outside a transaction a value that the table's CHECK refuses. A deadlock ends the transaction
+/// at once. A closure that goes on after that would publish messages without its rows.
 const GUARDED: &str = "IF(@@in_transaction, ?, -1)";
 
-/// The statements for messages that are due at once, or for those to be scheduled.
+/// The statements for messages that are due at once, or for messages to be scheduled.
 #[derive(Debug)]
 pub(crate) struct LogInserts {
+    /// For messages that are all plain.
     plain: Insert,
+    /// For all other messages, and for scheduled ones.
     any: Insert,
     /// For one message whose INSERT is its own commit. `None` if the database cannot tell whether it is.
     lone: Option<(Insert, Insert)>,
+    /// Whether the rows go into `final_log_scheduled`.
     scheduled: bool,
     /// Whether the server can say that a transaction is open.
     tells_transactions: bool,
@@ -61,7 +64,7 @@ impl LogInserts {
         }
     }
 
-    /// LogInserts messages, as many as one INSERT takes.
+    /// Inserts messages: as many as one INSERT takes.
     pub(crate) async fn append<DB: Driver>(
         &self,
         conn: &mut DB::Connection,
@@ -73,8 +76,8 @@ impl LogInserts {
         insert.execute::<DB>(conn, &values).await
     }
 
-    /// LogInserts one message by a statement that is its own commit. False, and nothing is written, if it would not be
-    /// its own commit, or if no statement can tell.
+    /// Inserts one message by a statement that is its own commit. False, and nothing is written, if it would
+    /// not be its own commit, or if no statement of this database can tell.
     pub(crate) async fn append_alone<DB: Driver>(
         &self,
         conn: &mut DB::Connection,
@@ -95,6 +98,7 @@ impl LogInserts {
         }
     }
 
+    /// The values of all rows, row after row, in the order of the parameters.
     fn values<'a>(&self, entries: &'a [NewRow<'_>], are_plain: bool) -> Vec<Value<'a>> {
         let mut values = Vec::with_capacity(entries.len() * if are_plain { 5 } else { 11 });
         for entry in entries {
@@ -156,6 +160,7 @@ impl Maker<'_> {
         (format!("INSERT INTO {} ({columns})", self.table), row)
     }
 
+    /// The INSERT of any number of rows.
     fn many(&self, plain: bool, lane: &str) -> Insert {
         let parameters = self.parameters(plain);
         let (into, row) = self.row(plain, lane);
@@ -171,6 +176,7 @@ impl Maker<'_> {
         }
     }
 
+    /// The INSERTs of one row that is its own commit, plain and any. `None` if no statement can tell.
     fn lone(&self, server: &Server) -> Option<(Insert, Insert)> {
         let make = |plain| {
             let (into, row) = self.row(plain, "?");

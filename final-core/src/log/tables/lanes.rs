@@ -98,6 +98,17 @@ impl<DB: OutboxDatabase> Session<DB> {
         self.check(done)
     }
 
+    /// Writes everything in one transaction:
+    ///
+    /// ```text
+    ///   hold the version of the subscriptions ─ it has changed ─────────────▶ Changed
+    ///     └▶ lanes that leave, then those that stay ─ one has another epoch ─▶ Lost
+    ///          └▶ side effects, COMMIT ─ the database refuses one ───────────▶ Refused
+    ///               └▶ Done
+    /// ```
+    ///
+    /// Lanes that stay are written by one statement for each stream. If that finds too few rows, a second
+    /// statement tells which lanes are lost.
     async fn try_to_advance(
         &mut self,
         group: &str,
@@ -158,8 +169,10 @@ impl<DB: OutboxDatabase> Session<DB> {
 }
 
 impl<DB: OutboxDatabase> Log<DB> {
-    /// Claims a lane without a live owner, if this member is alive. False if another member was faster, or has the row
-    /// locked because it stands still while writing it: nothing else of this member may wait for that.
+    /// Claims a lane without a live owner, if this member is alive. False if another member was faster.
+    ///
+    /// Also false if another session has the row locked: an owner may stand still while it writes, and this
+    /// member must not wait for that.
     pub(crate) async fn claim(&self, group: &str, lane: &LaneRow, member: Uuid) -> DbResult<bool> {
         let claim = "UPDATE {lanes} SET member = ?, epoch = epoch + 1 \
             WHERE group_name = ? AND stream = ? AND lane = ? AND epoch = ? \
@@ -181,6 +194,7 @@ impl<DB: OutboxDatabase> Log<DB> {
     }
 }
 
+/// The values of the key of a lane's row.
 fn key(group: &str, lane: LaneId) -> [Value<'_>; 3] {
     [group.into(), lane.stream.into(), lane_number(lane.lane)]
 }
@@ -216,7 +230,8 @@ async fn write<DB: OutboxDatabase>(
     Ok(tx.run(&template, values).await? > 0)
 }
 
-/// Writes several lanes of one stream by one statement. False if one of them is another member's by now.
+/// Writes several lanes of one stream by one statement, with a `CASE` for each column. False if one of them is
+/// another member's by now.
 async fn write_all<DB: OutboxDatabase>(
     tx: &mut Tx<'_, DB>,
     group: &str,
@@ -250,7 +265,7 @@ async fn write_all<DB: OutboxDatabase>(
     Ok(tx.run(&template, values).await? == lanes.len() as u64)
 }
 
-/// Those of these lanes that are another member's by now.
+/// The lanes of these that are another member's by now.
 async fn missing<DB: OutboxDatabase>(
     tx: &mut Tx<'_, DB>,
     group: &str,
@@ -269,6 +284,7 @@ async fn missing<DB: OutboxDatabase>(
     Ok(lanes.iter().filter(is_lost).map(|lane| lane.id).collect())
 }
 
+/// The number of a lane as a value.
 fn lane_number(lane: usize) -> Value<'static> {
     i64::try_from(lane).unwrap_or(i64::MAX).into()
 }

@@ -9,7 +9,8 @@ pub(crate) fn list(number: usize) -> String {
     text
 }
 
-/// The values, filled up with the last one to one of a few lengths, so that the statement cache has few texts.
+/// The values, filled up with the last one to one of a few lengths, so that the statement cache has few texts:
+/// 5 values become 16. A value that stands in a list twice does no harm.
 pub(crate) fn padded<T: Copy>(items: &[T]) -> Vec<T> {
     const SIZES: [usize; 5] = [1, 4, 16, 64, 512];
     let size = SIZES.into_iter().find(|size| *size >= items.len());

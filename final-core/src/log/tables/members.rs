@@ -32,6 +32,7 @@ pub(crate) enum Announcement {
 }
 
 impl Announcement {
+    /// The text of the announcement: the process, so that it does not wake itself, and what it is about.
     fn text(self, process: Uuid) -> String {
         match self {
             Self::Messages => process.to_string(),
@@ -71,6 +72,8 @@ pub(crate) struct Refreshed {
 }
 
 columns! {
+    /// The one row that a refresh gives. The columns from `last_number` on are about the sequence, see
+    /// [`SequenceRow`].
     struct RefreshRow {
         last: i64,
         due_in: Option<i64>,

@@ -63,16 +63,21 @@ const CONNECTIONS: u32 = 3;
 /// The channel on which processes of this database hear of new messages.
 const CHANNEL: &str = "final_log";
 
-/// The tables, and how to reach them.
+/// The tables, and how to reach them. Nothing is connected until it is used, and nothing is known of the server
+/// until it has answered once.
 pub(crate) struct Log<DB: OutboxDatabase> {
+    /// The pool of the log's own.
     pool: RenewablePool<DB>,
+    /// What the server has said, and the texts made for it.
     ready: OnceCell<Ready>,
 }
 
-/// What is known once the server was asked: the texts of the statements, with the qualified names of the tables.
+/// What is known once the server has answered: the texts, with the qualified names of the tables.
 pub(crate) struct Ready {
     pub(crate) texts: Texts,
+    /// INSERTs of messages that are due at once.
     now: LogInserts,
+    /// INSERTs of messages with a delay.
     later: LogInserts,
     /// Whether a commit can become visible before it is on the disk.
     pub(crate) shows_early: bool,
@@ -88,6 +93,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         }
     }
 
+    /// The pool as it is now.
     pub(crate) fn pool(&self) -> Pool<DB> {
         self.pool.get()
     }
@@ -104,6 +110,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         self.pool.within(ANSWER, work).await
     }
 
+    /// Asks the server what it is, once, and makes the texts for it.
     pub(crate) async fn ready(&self) -> DbResult<&Ready> {
         self.ready
             .get_or_try_init(|| async {
@@ -195,6 +202,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         append.await.map_err(explain::<DB>)
     }
 
+    /// Writes messages on a connection, those with a delay into the table of scheduled ones.
     pub(crate) async fn append_here(
         &self,
         conn: &mut DB::Connection,
@@ -228,6 +236,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         self.within(lock.finish()).await
     }
 
+    /// The statements of a migration, as templates.
     fn statements() -> Vec<String> {
         let mut statements = schema::tables::<DB>();
         statements.push(schema::state(DB::DIALECT.words()));
@@ -294,8 +303,8 @@ impl<DB: OutboxDatabase> Tx<'_, DB> {
         Ok(self.rows(template, values).await?.into_iter().next())
     }
 
-    /// Deletes so many rows by their key, and does not look at rows after them: one of an open transaction would
-    /// be waited for.
+    /// Deletes so many rows by their key, and looks at no row after them. On MySQL the DELETE would otherwise
+    /// wait for the next row, if an open transaction has inserted it.
     pub(crate) async fn delete_only(
         &mut self,
         template: &str,

@@ -1,6 +1,6 @@
 //! Open sequence numbers: allocated but not visible, because their transaction is open, or was rolled back.
 //!
-//! Input: the end of the log. Output: the highest visible sequence number, and those missing below it.
+//! Input: the end of the log. Output: the highest visible sequence number, and the missing ones below it.
 //!
 //! A new group starts after the highest visible sequence number. The open ones lie below it and may still become
 //! visible. So the group records them as open where it starts, and watches them like any gap.
@@ -17,15 +17,18 @@ const MOST: i64 = 100_000;
 const STEP: i64 = 10_000;
 
 /// How many ranges are recorded, the newest ones. The sequence numbers of an open transaction are seldom old, and
-/// those that were rolled back while no member was reading may be many.
+/// numbers that were rolled back while no member was reading may be many.
 const RANGES: usize = 500;
 
 /// The visible end of the log.
+///
+/// An example: rows 1 to 7 and 9 are visible, and 8 is in an open transaction. Then `last` is 9 and `open` is
+/// 8: a new group starts after 9, and waits for 8.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct End {
     /// The highest visible sequence number. 0 if the log is empty.
     pub(crate) last: i64,
-    /// Sequence numbers up to there that are missing.
+    /// Sequence numbers below it that are missing, the newest [`RANGES`] of them.
     pub(crate) open: Spans,
 }
 
@@ -33,7 +36,7 @@ impl End {
     /// Reads the end of the log, which was trimmed up to `trimmed`.
     ///
     /// The caller holds the locks of the group and of trimming. Otherwise members of the group could read past this
-    /// end meanwhile, and the new topic would miss what lies between.
+    /// end meanwhile, and the new topic would miss the messages between.
     pub(crate) async fn read<DB: OutboxDatabase>(
         tx: &mut Tx<'_, DB>,
         trimmed: i64,
@@ -84,7 +87,7 @@ impl End {
     }
 }
 
-/// Adds the sequence numbers after one and up to another that a list of visible ones does not have.
+/// Adds the sequence numbers after `after`, up to `end`, that are not visible.
 fn between(open: &mut Spans, after: i64, visible: &[i64], end: i64) {
     let mut next = after + 1;
     for seq in visible.iter().copied().chain([end + 1]) {

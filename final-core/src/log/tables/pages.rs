@@ -115,7 +115,8 @@ impl<DB: OutboxDatabase> Log<DB> {
     }
 }
 
-/// The columns of a row. Headers and payloads outside the filter do not travel.
+/// The SELECT up to its condition, and its values. Outside the filter, headers and payloads are NULL, so they
+/// do not travel.
 fn select<'a>(filter: &'a RowFilter<'_>) -> (String, Vec<Value<'a>>) {
     let topics = padded(&(0..filter.topics.len()).collect::<Vec<_>>());
     let is_ours = if topics.is_empty() {
@@ -148,6 +149,7 @@ fn select<'a>(filter: &'a RowFilter<'_>) -> (String, Vec<Value<'a>>) {
     (template, values)
 }
 
+/// The rows as the state machines take them.
 fn read(rows: Vec<LogColumns>) -> DbResult<Vec<LogRow>> {
     let row = |row: LogColumns| LogRow {
         seq: row.seq,

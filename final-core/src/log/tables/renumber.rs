@@ -47,23 +47,31 @@ pub(crate) struct Mended {
     pub(crate) refused: Vec<(i64, sqlx::Error)>,
 }
 
-/// A mending that goes through the log.
+/// A mending that goes through the log, step by step.
 struct Round {
     mended: Mended,
-    /// The sequence number after which it goes on, and the last one.
+    /// The sequence number after which the next step begins.
     after: i64,
+    /// The last sequence number to look at.
     until: i64,
     /// All watermarks, of this reader and of the table.
     marks: Vec<Watermark>,
-    /// A watermark that is broken by everything written since the sequence went back, if it was raised just now.
+    /// Set if this round has raised the sequence: a watermark that every row breaks that was written since the
+    /// sequence went back.
     lost: Option<Watermark>,
-    /// The highest sequence number that was found allocated twice.
+    /// The highest sequence number that this round has found allocated twice.
     second: Option<i64>,
 }
 
 impl<DB: OutboxDatabase> Log<DB> {
-    /// Raises the sequence above all sequence numbers that were used, and gives new ones to messages whose number was
-    /// allocated twice.
+    /// Raises the sequence above all sequence numbers that were used, and gives new ones to messages whose
+    /// number was allocated twice.
+    ///
+    /// ```text
+    ///   a group has read to 500; the sequence is restarted at 1, and messages are written: 1, 2, 3
+    ///   the group would pass over them: everything up to 500 counts as done
+    ///   mend: the sequence goes on above 500, and 1, 2, 3 get numbers above 500, in this order
+    /// ```
     ///
     /// Its transactions hold the lock that trimming and subscribing take.
     pub(crate) async fn mend(&self, known: &ReaderKnowledge) -> DbResult<Mended> {
@@ -202,7 +210,8 @@ async fn take_one<DB: OutboxDatabase>(tx: &mut Tx<'_, DB>) -> DbResult<i64> {
     taken.ok_or(sqlx::Error::RowNotFound)
 }
 
-/// Raises the sequence of a table above `highest`.
+/// Raises the sequence of a table above `highest`. `""` is the log itself. An error is the one that tells an
+/// operator what to do, [`NumbersWentBack`].
 async fn raise<DB: OutboxDatabase>(
     tx: &mut Tx<'_, DB>,
     table: &str,

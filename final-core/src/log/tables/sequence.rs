@@ -96,7 +96,8 @@ impl std::error::Error for NumbersWentBack {
     }
 }
 
-/// A condition on rows `l`: their sequence numbers were allocated twice, by watermarks that are values.
+/// A condition on rows `l`, and its values: the row breaks one of these watermarks, so its sequence number was
+/// allocated twice.
 pub(crate) fn breaks(marks: &[Watermark]) -> (String, Vec<Value<'static>>) {
     if marks.is_empty() {
         return ("1 = 0".to_owned(), Vec::new());
@@ -197,8 +198,8 @@ impl<DB: OutboxDatabase> Log<DB> {
         Err(sqlx::Error::RowNotFound)
     }
 
-    /// Walks on through the rows after a sequence number. Returns where to go on, `None` at the end, and whether any
-    /// sequence number was allocated twice.
+    /// Walks on through the rows after a sequence number. Returns where to go on, or `None` at the end; and
+    /// whether a row of this step has a sequence number that was allocated twice.
     pub(crate) async fn walk(&self, after: i64) -> DbResult<(Option<i64>, bool)> {
         let step = format!(
             "SELECT MAX(l.seq), COUNT(CASE WHEN l.topic <> '' AND {BREAKS_WRITTEN} THEN 1 END) \
@@ -210,7 +211,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         let row: Option<(Option<i64>, i64)> = self.first(&step, values).await?;
         let (last, found) = row.ok_or(sqlx::Error::RowNotFound)?;
         if last.is_none() {
-            // The next walk begins with what was written since this one.
+            // The next walk looks at rows that were written since this one.
             let walked = "DELETE FROM {watermarks} WHERE id = ?";
             self.run(walked, vec![WALKED.into()]).await?;
             let walked = "{insert} INTO {watermarks} (id, seq, written_at) \
@@ -251,7 +252,9 @@ impl SequenceCheck {
 /// How many rows at either end are read.
 const END: i64 = 100;
 
-/// The columns of a check, and their values.
+/// The columns of a check, and their values. They compare the last number that was allocated with all that was
+/// used: by a row, by a lane, by a watermark of the table, and by trimming. And they look for rows that break a
+/// watermark, at both ends of the log: the oldest rows, and the newest of those that trimming has passed over.
 pub(crate) fn columns(marks: &[Watermark]) -> (String, Vec<Value<'static>>) {
     let (by_ours, ours) = breaks(marks);
     let second = |rows: &str| {
@@ -280,17 +283,27 @@ pub(crate) fn check(columns: &str) -> String {
 }
 
 columns! {
-    /// The columns of a check.
+    /// What a check finds.
     pub(crate) struct SequenceRow {
+        /// The last sequence number that was allocated. `None` if the role may not read the sequence.
         pub(crate) last_number: Option<i64>,
+        /// The highest sequence number of a row.
         pub(crate) highest_row: i64,
+        /// How far the lane that was read furthest has come.
         pub(crate) highest_read: i64,
+        /// The highest watermark of the table.
         pub(crate) highest_told: i64,
+        /// Up to where the log was trimmed.
         pub(crate) highest_trimmed: i64,
+        /// How many of the oldest rows have a number that was allocated twice.
         pub(crate) second_at_begin: i64,
+        /// The same of the newest rows that trimming has passed over.
         pub(crate) second_at_trimmed: i64,
+        /// The last number that the table of scheduled messages has allocated.
         pub(crate) last_scheduled: Option<i64>,
+        /// The highest number of a scheduled message.
         pub(crate) highest_scheduled: Option<i64>,
+        /// The database's clock, in microseconds since 1970.
         pub(crate) clock: i64,
     }
 }

@@ -21,6 +21,7 @@ use crate::{
 pub(crate) enum Failure {
     /// The database refuses it. The transaction may be over.
     Refused(sqlx::Error),
+    /// The database has failed. It may take the side effect later.
     Other(sqlx::Error),
 }
 
@@ -92,7 +93,7 @@ impl<DB: OutboxDatabase> Session<DB> {
         Ok(refused.map(|(_, error)| error))
     }
 
-    /// The first of these that is refused, from a place on.
+    /// The first side effect from a place on that is refused, with its place. Nothing is written.
     async fn first_refused(
         &mut self,
         group: &str,
@@ -103,6 +104,8 @@ impl<DB: OutboxDatabase> Session<DB> {
         self.check(first)
     }
 
+    /// Writes them one after the other in a transaction that is rolled back. Constraints and triggers that
+    /// would wait for the COMMIT act at each statement.
     async fn look_for_refused(
         &mut self,
         group: &str,
@@ -154,11 +157,19 @@ pub(crate) async fn carry_out<DB: OutboxDatabase>(
     }
 }
 
-/// Writes a dead letter. It does not use an INSERT that leaves out what it cannot write: on MySQL such an INSERT takes a
-/// failed CHECK for a duplicate, and the letter would be gone.
+/// Writes a dead letter. It does not use an INSERT that leaves out rows that are there already: on MySQL such
+/// an INSERT also leaves out a row that a CHECK refuses, and the letter would be gone.
 ///
-/// A letter has the sequence number of its message. So it is written once, even if its commit was not answered. If
-/// the sequence went back, the letter of another message may have that number; then it takes one below all others.
+/// A letter has the sequence number of its message. So it is written once, even if its commit was not answered.
+/// If the sequence went back, the letter of another message may have that number. Then it takes a number below
+/// all others.
+///
+/// | the letter was not written, because | what happens |
+/// | --- | --- |
+/// | a letter of this message is there | nothing more to do |
+/// | a letter of another message has its number | it takes a number below all others |
+/// | the message is gone from the log | nothing more to do |
+/// | a trigger or a rule keeps the row out | it counts as refused |
 async fn write_dead_letter<DB: OutboxDatabase>(
     tx: &mut Tx<'_, DB>,
     group: &str,
@@ -237,7 +248,8 @@ async fn write_letter<DB: OutboxDatabase>(
     Ok(tx.run(&copy, values).await? > 0)
 }
 
-/// Writes a copy of a message for the group alone, at the end of a lane.
+/// Writes a copy of a message for the group alone, at the end of a lane. If the message is gone from the log,
+/// there is nothing to requeue.
 async fn requeue<DB: OutboxDatabase>(
     tx: &mut Tx<'_, DB>,
     group: &str,

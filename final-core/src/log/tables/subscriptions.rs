@@ -40,11 +40,17 @@ pub(crate) struct Subscriptions {
 }
 
 impl<DB: OutboxDatabase> Log<DB> {
-    /// Subscribes those of the topics that the group has not subscribed yet.
+    /// Subscribes the topics that the group has not subscribed yet.
     ///
-    /// A topic that starts now also gets what open transactions have written: their sequence numbers lie below the
-    /// highest visible one, and they become visible later. For a group that reads already they are a stream of
-    /// their own.
+    /// | the group | the topic starts | it is read |
+    /// | --- | --- | --- |
+    /// | is new | now, and so do all others | by MAIN, which begins at the end of the log with the open numbers as open |
+    /// | is new | earlier, or others do | by MAIN, which begins at the earliest start; each topic counts from its own start |
+    /// | reads already | before the end of the log | by MAIN from the end on, and by another stream up to the end |
+    /// | either of these two | at the end, below which numbers are open | also by another stream, of the open numbers alone |
+    ///
+    /// The open numbers belong to open transactions. Their messages become visible later, and a topic that
+    /// starts now gets them as well.
     ///
     /// Trimming waits meanwhile, so no row is removed that the group is about to ask for.
     pub(crate) async fn subscribe(
@@ -96,7 +102,7 @@ impl<DB: OutboxDatabase> Log<DB> {
             }
             add_lanes(&mut tx, group, MAIN, (earliest, &none), None).await?;
         } else {
-            // The group may have read past the start. What lies before now is a stream of its own.
+            // The group may have read past the start. Messages before now are read by a stream of their own.
             for (topic, after) in &starts {
                 add_topic(&mut tx, group, MAIN, topic, last).await?;
                 if *after < last {
@@ -135,8 +141,8 @@ impl<DB: OutboxDatabase> Log<DB> {
         })
     }
 
-    /// Removes a group's unread messages and its dead letters, but not what open transactions have written. False if
-    /// one of its members is alive.
+    /// Removes a group's unread messages and its dead letters. Messages of open transactions stay: their
+    /// numbers are listed as open. False if a member of the group is alive.
     pub(crate) async fn purge(&self, group: &str) -> DbResult<bool> {
         let mut tx = self.begin().await?;
         let trimmed = hold_trimming(&mut tx).await?;
@@ -190,7 +196,7 @@ pub(crate) async fn hold_trimming<DB: OutboxDatabase>(tx: &mut Tx<'_, DB>) -> Db
     Ok(tx.first(state, Vec::new()).await?.unwrap_or_default())
 }
 
-/// Whether a group reads a topic.
+/// Whether the group has subscribed a topic.
 fn is_known(known: &HashMap<i64, Topics>, topic: &Arc<str>) -> bool {
     known
         .get(&MAIN)
@@ -261,7 +267,8 @@ async fn add_topic<DB: OutboxDatabase>(
     tx.run(insert, values).await.map(drop)
 }
 
-/// Adds the lanes of a stream that starts after a sequence number, with these open below it.
+/// Adds the sixteen lanes of a stream. It starts after a sequence number, and the open numbers below that are
+/// left to do.
 async fn add_lanes<DB: OutboxDatabase>(
     tx: &mut Tx<'_, DB>,
     group: &str,

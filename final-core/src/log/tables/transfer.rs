@@ -14,7 +14,13 @@ use crate::{
 };
 
 /// Which table the rows leave, and where they go. The texts are templates.
+///
+/// ```text
+///   all rows ─┬─ taken ─▶ commit
+///             └─ refused ─▶ roll back ─▶ each half in a transaction of its own ─▶ … ─▶ one row ─ refused ─▶ it stays
+/// ```
 pub(crate) struct Transfer {
+    /// The table that the rows leave.
     pub(crate) from: &'static str,
     /// The INSERT up to its condition, and the order of its rows. `None` if the rows are removed.
     pub(crate) copy: Option<(&'static str, &'static str)>,
@@ -25,6 +31,7 @@ pub(crate) struct Transfer {
 /// The result of a transfer.
 #[derive(Default)]
 pub(crate) struct Moved {
+    /// How many rows were moved or removed.
     pub(crate) moved: u64,
     /// The last row that was tried, if there may be more after it.
     pub(crate) last: Option<i64>,
@@ -76,7 +83,7 @@ impl Transfer {
                 self.from,
                 self.condition()
             );
-            // Another process may have taken some of them since.
+            // Another process may have taken some of the rows since.
             let there: Vec<i64> = tx.rows(&lock, self.values(&part)).await?;
             let part: Vec<i64> = part.into_iter().filter(|seq| there.contains(seq)).collect();
             if part.is_empty() {
@@ -127,10 +134,12 @@ impl Transfer {
         Ok(())
     }
 
+    /// The condition on the group, up to that on the sequence numbers.
     fn condition(&self) -> &'static str {
         self.group.as_ref().map_or("", |_| "group_name = ? AND ")
     }
 
+    /// The values of that condition, and the sequence numbers.
     fn values(&self, seqs: &[i64]) -> Vec<Value<'_>> {
         let group = self.group.iter().map(|group| Value::from(group.as_str()));
         group

@@ -28,10 +28,16 @@ const TOMBSTONE: Duration = Duration::from_secs(24 * 3600);
 columns! {
     /// A row that may be removed next.
     struct TrimRow {
+        /// Its sequence number.
         seq: i64,
+        /// Whether it is older than rows are kept that every group has.
         is_old: i64,
+        /// Whether it is older than rows are kept that some group has not read.
         is_too_old: i64,
+        /// Whether a group has subscribed its topic, or the message is for one group. Other rows are passed
+        /// over.
         is_subscribed: i64,
+        /// When it was written, in microseconds since 1970. 0 for the row of a filled gap.
         written_at: i64,
     }
 }
@@ -39,9 +45,17 @@ columns! {
 impl<DB: OutboxDatabase> Log<DB> {
     /// Removes the next rows that all groups have, or that are too old. True if there may be more.
     ///
-    /// Messages of a topic that no group has subscribed are passed over: they wait for a group. `read_state` says what
-    /// this reader knows of a row, by its sequence number and when it was written. A row that it has not read stays.
-    /// A row with a reused sequence number ends the round: it is not the message that the groups have settled.
+    /// The walk goes from row to row, and ends at the first row that must stay:
+    ///
+    /// | row | the walk |
+    /// | --- | --- |
+    /// | its sequence number was used before, by `read_state` | ends: the groups have settled another message |
+    /// | this reader has read it, every group has it, and it is old enough | goes on |
+    /// | it is too old, whether the groups have it or not | goes on |
+    /// | any other | ends |
+    ///
+    /// The rows that the walk has passed are removed, except those of a topic that no group has subscribed:
+    /// they wait for a group.
     pub(crate) async fn trim(
         &self,
         keep: Keep,
@@ -101,9 +115,10 @@ impl<DB: OutboxDatabase> Log<DB> {
         Ok(seen == BATCH)
     }
 
-    /// Removes rows that trimming has passed over and that may go by now, a batch after a sequence number. Returns the
-    /// sequence number to go on after: `None` at the end, and at a row whose sequence number was allocated twice.
-    /// `is_second` says so of a sequence number and the time when its row was written.
+    /// Removes rows that trimming has passed over and that may go by now: one batch, after a sequence number.
+    /// Returns the sequence number after which to go on. `None` at the end, and at a row whose sequence number
+    /// was allocated twice: `is_second` says so, by the sequence number and the time at which the row was
+    /// written.
     pub(crate) async fn sweep(
         &self,
         after: i64,

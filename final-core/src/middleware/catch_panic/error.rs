@@ -1,3 +1,5 @@
+//! The error that a panic becomes. Input: what was panicked with. Output: its text, if it is one.
+
 use std::any::Any;
 
 /// The service panicked.

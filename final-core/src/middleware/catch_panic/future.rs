@@ -1,3 +1,5 @@
+//! The future of a service that may panic. Input: its future. Output: its result, or [`Panicked`].
+
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,

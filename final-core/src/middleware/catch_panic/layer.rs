@@ -1,3 +1,5 @@
+//! The layer that puts [`CatchPanic`] around a service.
+
 use tower::Layer;
 
 use super::CatchPanic;

@@ -1,3 +1,6 @@
+//! The future of a traced service. Input: its future and a span. Output: its result, and one event that tells
+//! how the attempt ended.
+
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},

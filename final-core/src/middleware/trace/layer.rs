@@ -1,3 +1,5 @@
+//! The layer that puts [`Trace`] around a service.
+
 use tower::Layer;
 
 use super::Trace;

@@ -1,4 +1,6 @@
-//! A message as the Go predecessor wrote it: msgpack of its struct, as a map.
+//! A message as the Go predecessor wrote it: its struct in msgpack, as a map.
+//!
+//! Input: the bytes of a row. Output: a message, or `None` if the bytes are no message that can be published.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -13,7 +15,7 @@ use crate::{
     names::{check_header, check_topic},
 };
 
-/// What is read of it; other keys are passed over.
+/// The fields that are read. Other fields are passed over.
 #[derive(Deserialize)]
 struct Written {
     #[serde(rename = "UUID")]
@@ -28,13 +30,14 @@ struct Written {
     policy: Option<GoPolicy>,
 }
 
+/// The one part of the policy that still has a meaning.
 #[derive(Deserialize)]
 struct GoPolicy {
     #[serde(rename = "Durable", default)]
     durable: Option<bool>,
 }
 
-/// A header's value: those that can be written as a text are kept.
+/// The value of a header. Values that can be written as a text are kept, and others are left out.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum GoValue {
@@ -47,6 +50,7 @@ enum GoValue {
 }
 
 impl GoValue {
+    /// The value as a text. `None` for nil, bytes, lists and maps.
     fn into_text(self) -> Option<String> {
         match self {
             Self::Text(text) => Some(text),
@@ -59,14 +63,16 @@ impl GoValue {
     }
 }
 
-/// Reads the message, if it is one.
+/// Reads the message, if the bytes are one.
 ///
-/// rmp-serde alone would follow a header's value 1,024 levels deep, which overflows the stack of a
-/// worker: the value goes through a buffer, as all of an untagged enum do.
+/// The values of an untagged enum go through a buffer. rmp-serde alone would follow such a value 1,024 levels
+/// deep, and that overflows the stack of a worker. So [`msgpack`] decodes the bytes: it refuses deep ones
+/// before it reads them.
 pub(crate) fn decode(bytes: &[u8]) -> Option<Message> {
     let written: Written = msgpack::decode(bytes).ok()?;
     check_topic(&written.topic).ok()?;
-    // The predecessor never sent its headers, so those that may not be sent are no loss.
+    // The predecessor never sent its headers. So a header that may not be sent is left out, and nothing is
+    // lost.
     let mut total = 0;
     let headers = written
         .header
@@ -87,7 +93,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Message> {
     )
 }
 
-/// Bytes, or nil for none.
+/// A payload: bytes or a text. Nil is an empty payload.
 #[derive(Default)]
 struct GoBinary(Vec<u8>);
 

@@ -1,4 +1,8 @@
-//! The Go predecessor's table of the same name: renamed, and what was pending in it taken over.
+//! The Go predecessor's table of the same name: renamed, and its pending rows taken over. On MySQL only.
+//!
+//! Input: a table with the columns of the predecessor. State: the renamed table, `final_<service>_outbox_go`,
+//! and a row of `final_migrations` that says that its rows were taken over. Output: records. Rows that cannot
+//! be read, or that the outbox refuses, stay in the renamed table, and a warning counts them.
 
 pub(crate) mod message;
 
@@ -18,7 +22,7 @@ use crate::{
 /// Rows read at a time.
 const BATCH: u32 = 500;
 
-/// Renames it, in one step that is either done or not.
+/// Renames the table, in one statement that takes effect wholly or not at all.
 pub(super) async fn rename<DB: Driver>(migration: &mut Migration<'_, DB>) -> Result<(), Error> {
     let service = migration.service;
     let (table, old) = (service.table(), schema::predecessor(service));
@@ -39,8 +43,8 @@ pub(super) async fn rename<DB: Driver>(migration: &mut Migration<'_, DB>) -> Res
     Ok(())
 }
 
-/// Takes over its pending rows, once: that it was done is written down in the same transaction. So a
-/// crash on the way is made good by the next start.
+/// Takes over the pending rows, once. The same transaction writes down that it was done. So after a crash on
+/// the way the next start does it.
 pub(super) async fn import<DB: Driver>(migration: &mut Migration<'_, DB>) -> DbResult<()> {
     let service = migration.service;
     let old = schema::predecessor(service);
@@ -104,6 +108,7 @@ pub(super) async fn import<DB: Driver>(migration: &mut Migration<'_, DB>) -> DbR
     Ok(())
 }
 
+/// The messages of those rows that can be decoded.
 fn readable(rows: &[(i64, Option<Vec<u8>>)]) -> Vec<Message> {
     rows.iter()
         .filter_map(|(_, bytes)| message::decode(bytes.as_deref()?))
@@ -130,6 +135,7 @@ async fn take_over<DB: Driver>(
     }
 }
 
+/// Whether the rows of this table were taken over before.
 async fn done<DB: Driver>(conn: &mut DB::Connection, old: &str) -> DbResult<bool> {
     let done = format!("SELECT COUNT(*) FROM {MIGRATIONS} WHERE table_name = '{old}'");
     let done: Vec<i64> = read::<DB, _>(conn, &sql(done), &[]).await?;

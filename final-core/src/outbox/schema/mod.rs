@@ -1,7 +1,11 @@
-//! Whose table it is, and what is to be done to it. The same for all databases.
+//! The outbox's tables: whose they are, and what a migration has to do. The same for all databases.
 //!
-//! Migrations only ever expand: a column or index may be added, none is renamed, removed or given
-//! another meaning, because during a deployment the previous release still writes to the table.
+//! Input: the columns of the tables and the owner that is written down for them. State: a [`Migration`], which
+//! holds the lock of the schema. Output: a [`Plan`]; the statements of all versions; an error that says why a
+//! table is not ours.
+//!
+//! Migrations only ever expand. A column or an index may be added; none is renamed, removed or given another
+//! meaning. During a deployment the previous release still writes to the table.
 
 #[cfg(feature = "mysql")]
 mod mysql;
@@ -26,8 +30,29 @@ use crate::{
 /// The version this release brings the table to.
 const VERSION: i32 = 2;
 
-/// All statements of all versions, in order; each may find its work done. The last one writes down whose the
-/// table is and what version it has.
+/// All statements of all versions, in order. Each one may find its work done. The last one writes down whose
+/// the table is and which version it has.
+///
+/// The columns of `final_<service>_outbox`:
+///
+/// | column | holds |
+/// | --- | --- |
+/// | `message_id`, `topic`, `message_key`, `headers`, `payload`, `content_type`, `durable` | the message |
+/// | `status` | 0 pending, 1 unroutable, 2 acked, 3 failed: see `record::Status` |
+/// | `due_at` | when it is due by its publisher's wish: the time of the INSERT and the delay |
+/// | `available_at` | when it can be claimed next: `due_at`, a later try, or the end of its own lease |
+/// | `claimed_by` | the owner of its own lease; without one NULL, or on MySQL an id of zeros |
+/// | `expires_at` | when its time to live is over; NULL if it has none |
+/// | `attempts`, `faults`, `last_error` | how often it was not stored; how often by its own fault; the last reason |
+/// | `created_at`, `sent_at`, `acked_at` | when it was inserted, last answered, and acked |
+///
+/// The columns of `final_<service>_claims`:
+///
+/// | column | holds |
+/// | --- | --- |
+/// | `number` | the key; a new claim has the highest number plus one |
+/// | `owner`, `live_until` | whose claim it is, and the end of its lease; 1970 once it is finished |
+/// | `first_at`, `first_id`, `last_at`, `last_id` | `available_at` and `message_id` of its first and last record |
 #[allow(unreachable_patterns, reason = "a build may have fewer databases")]
 pub(super) fn statements(dialect: Dialect, service: &ServiceName) -> Vec<String> {
     match dialect {
@@ -55,7 +80,8 @@ pub(super) fn written_down(table: &str, service: &ServiceName) -> String {
     )
 }
 
-/// A migration that runs, under the lock.
+/// A migration under way. It has the lock, so no other instance of any service in the schema migrates
+/// meanwhile.
 pub(super) struct Migration<'a, DB: Driver> {
     pool: &'a RenewablePool<DB>,
     lock: MigrationLock<DB>,
@@ -63,8 +89,8 @@ pub(super) struct Migration<'a, DB: Driver> {
 }
 
 impl<'a, DB: Driver> Migration<'a, DB> {
-    /// Takes the lock. Waiting for another instance's migration has a long limit, and a server that is silent a
-    /// short one.
+    /// Takes the lock. Another instance's migration is waited for with a long limit. The server is asked
+    /// something first, with the usual limit, so a silent server is noticed sooner.
     pub(super) async fn begin(
         pool: &'a RenewablePool<DB>,
         service: &'a ServiceName,
@@ -86,11 +112,13 @@ impl<'a, DB: Driver> Migration<'a, DB> {
         self.pool.within(ANSWER, self.lock.finish()).await
     }
 
+    /// Decides what is to be done, by what the schema holds. Fails if the table is not this service's outbox.
     pub(super) async fn plan(&mut self) -> Result<Plan, Error> {
         let found = self.find().await.map_err(failed)?;
         found.plan(self.service)
     }
 
+    /// Reads the columns of both tables, and the owner and version that are written down.
     async fn find(&mut self) -> DbResult<Found> {
         let columns = self.columns(&self.service.table()).await?;
         let claims = self.columns(&self.service.claims_table()).await?;
@@ -133,6 +161,8 @@ impl<'a, DB: Driver> Migration<'a, DB> {
         self.lock.conn()
     }
 
+    /// A template with the table of versions filled in. On SQLite that is the one of the file, not a temporary
+    /// one.
     fn template(&self, template: &str) -> SqlStr {
         let migrations = match DB::DIALECT {
             Dialect::Sqlite => format!("main.{MIGRATIONS}"),
@@ -142,11 +172,13 @@ impl<'a, DB: Driver> Migration<'a, DB> {
     }
 }
 
+/// A text as a statement. It holds no values. The only part that is not of this crate is the service's name,
+/// which was checked.
 pub(super) fn sql(text: String) -> SqlStr {
     AssertSqlSafe(Arc::<str>::from(text)).into_sql_str()
 }
 
-/// What is there.
+/// What the schema holds before the migration.
 #[derive(Debug, Default)]
 struct Found {
     /// The service the table was made for and its version, if that is written down.
@@ -157,18 +189,28 @@ struct Found {
     claims: bool,
 }
 
-/// What is to be done.
+/// What a migration does.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Plan {
     /// Nothing: it has this version, or that of a later release.
     Keep,
-    /// Apply what is missing.
+    /// Run all statements: each does what is missing.
     Apply,
     /// The Go predecessor's table stands in the way.
     Replace,
 }
 
 impl Found {
+    /// Decides by the first row of this table that fits:
+    ///
+    /// | found | plan |
+    /// | --- | --- |
+    /// | it is written down for another service | error |
+    /// | no table | apply |
+    /// | our columns, this version or a later one, and a table of claims | keep |
+    /// | our columns, but an older version, none, or no table of claims | apply |
+    /// | a column `message` and no `message_id` | replace |
+    /// | any other columns | error |
     fn plan(&self, service: &ServiceName) -> Result<Plan, Error> {
         let has = |name: &str| self.columns.iter().any(|column| column == name);
         if let Some((owner, _)) = &self.owner
@@ -200,12 +242,12 @@ impl Found {
     }
 }
 
-/// The name the Go predecessor's table is given, or should be.
+/// The name that the Go predecessor's table has once it is out of the way.
 pub(super) fn predecessor(service: &ServiceName) -> String {
     format!("{}_go", service.table())
 }
 
-/// The advice where the predecessor's table is not taken over.
+/// The error on a database where the predecessor's table is not taken over. It says what to do.
 pub(super) fn predecessor_in_the_way(service: &ServiceName) -> Error {
     let reason = format!(
         "it is the table of the Go predecessor; let that send what is in it, then \
@@ -216,6 +258,7 @@ pub(super) fn predecessor_in_the_way(service: &ServiceName) -> Error {
     foreign(service, reason)
 }
 
+/// The error for a table that is not this service's outbox.
 pub(super) fn foreign(service: &ServiceName, reason: String) -> Error {
     Error::ForeignTable {
         table: service.table(),
@@ -223,11 +266,12 @@ pub(super) fn foreign(service: &ServiceName, reason: String) -> Error {
     }
 }
 
+/// The error for a migration that the database has refused or not answered.
 pub(super) fn failed(error: sqlx::Error) -> Error {
     Error::database("migrating the outbox")(error)
 }
 
-/// Statements as a text that a person can run.
+/// The statements as a text that a person can run. It takes over no rows of the Go predecessor.
 pub(super) fn script(dialect: Dialect, service: &ServiceName) -> String {
     let mut text = format!(
         "-- The outbox of service {}, version {VERSION}. Running it again changes nothing.\n",

@@ -1,4 +1,6 @@
-//! The outbox table in MySQL and MariaDB.
+//! The outbox's tables in MySQL and MariaDB.
+//!
+//! Input: the service. Output: the statements that make its tables, see [`statements`](super::statements).
 
 use crate::{
     database::{Dialect, create_versions},
@@ -7,7 +9,8 @@ use crate::{
 
 /// See [`statements`](super::statements).
 ///
-/// There are no partial indexes here, so there are only two, and each begins with the status.
+/// MySQL has no partial indexes. So beside its key the table has only two indexes, and each begins with the
+/// status.
 pub(super) fn statements(service: &ServiceName) -> Vec<String> {
     let table = service.table();
     vec![

@@ -1,4 +1,6 @@
-//! The outbox table in PostgreSQL.
+//! The outbox's tables in PostgreSQL.
+//!
+//! Input: the service. Output: the statements that make its tables, see [`statements`](super::statements).
 
 use super::VERSION;
 use crate::{
@@ -8,10 +10,14 @@ use crate::{
 
 /// See [`statements`](super::statements).
 ///
-/// The indexes are partial, so that what is set aside or kept costs the others nothing. Hardly a record
-/// is ever updated, and no update can stay on its page as a heap-only tuple, because each changes an
-/// indexed column; so pages are filled to the brim. Vacuum comes by rows and not by a share of the table: a share of an empty
-/// table is nothing and a share of a million rows is too late.
+/// The indexes are partial, so records that are parked, failed or kept cost the others nothing.
+///
+/// Few records are ever updated. An update cannot stay on its page as a heap-only tuple, because it changes an
+/// indexed column. So the pages are filled to the brim.
+///
+/// Vacuum begins after a number of changed rows and not after a share of the table. The table is empty at one
+/// time and has a million rows at another: a share of the one is nothing, and a share of the other comes too
+/// late.
 pub(super) fn statements(service: &ServiceName) -> Vec<String> {
     let (table, claims) = (service.table(), service.claims_table());
     let name = service.as_str();

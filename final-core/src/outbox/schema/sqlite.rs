@@ -1,4 +1,6 @@
-//! The outbox table in SQLite.
+//! The outbox's tables in SQLite.
+//!
+//! Input: the service. Output: the statements that make its tables, see [`statements`](super::statements).
 
 use super::VERSION;
 use crate::{
@@ -6,8 +8,10 @@ use crate::{
     names::ServiceName,
 };
 
-/// See [`statements`](super::statements). Times are milliseconds
-/// since 1970. The indexes are partial, so that what is set aside or kept costs the others nothing.
+/// See [`statements`](super::statements).
+///
+/// Times are milliseconds since 1970. The indexes are partial, so records that are parked, failed or kept cost
+/// the others nothing.
 pub(super) fn statements(service: &ServiceName) -> Vec<String> {
     let (table, claims) = (service.table(), service.claims_table());
     let name = service.as_str();

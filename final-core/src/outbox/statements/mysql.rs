@@ -1,6 +1,7 @@
 //! The SQL of one outbox in MySQL and MariaDB.
 //!
-//! All of it is valid in MySQL 8 and in MariaDB, and none depends on `sql_mode`.
+//! Input: the server and the service. Output: [`Statements`]. All texts are valid in MySQL 8 and in MariaDB,
+//! and none depends on `sql_mode`.
 
 use super::{ANY, Change, PLAIN, Probe, RecordInserts, Statements};
 use crate::{
@@ -23,8 +24,9 @@ const RECORD: &str = "\
     message_id, topic, message_key, headers, payload, content_type, durable, attempts, faults, \
     TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), expires_at) AS expires_in";
 
-/// Who holds what nobody holds: as long as an owner, so that a renewal overwrites it where it stands. A
-/// row that grows has to move within its page or out of it, which takes InnoDB three times as long.
+/// The owner of a record without a lease. It is as long as the id of an owner, so that a renewal overwrites it
+/// in place. With NULL the row would grow at a renewal, and would have to move within its page or out of it:
+/// that takes InnoDB three times as long.
 const NOBODY: &str = "x'00000000000000000000000000000000'";
 
 /// Microseconds since 1970 as DATETIME, and back.
@@ -36,15 +38,14 @@ fn micros(at: &str) -> String {
     format!("TIMESTAMPDIFF(MICROSECOND, TIMESTAMP'1970-01-01 00:00:00.000000', {at})")
 }
 
-/// Outside a transaction the guarded INSERT writes a status that the table's CHECK refuses. A
-/// deadlock ends the transaction at once, and a closure that goes on would otherwise have its
-/// messages committed alone. NULL would not do: without strict mode an INSERT of several rows turns
-/// it into 0.
+/// The status, or outside a transaction a value that the table's CHECK refuses. A deadlock ends the transaction
+/// at once. A closure that goes on after that would have its messages committed without its rows. NULL would
+/// not do: without strict mode an INSERT of several rows turns NULL into 0.
 fn guarded(status: String) -> String {
     format!("IF(@@in_transaction, {status}, -1)")
 }
 
-/// The INSERTs of plain rows and of any, with what the status is made of.
+/// The INSERTs for plain rows and for any, with a status made by `status`.
 fn inserts(table: &str, status: impl Fn(String) -> String) -> (Insert, Insert) {
     let (plain, any) = rows(status);
     (
@@ -61,7 +62,7 @@ fn inserts(table: &str, status: impl Fn(String) -> String) -> (Insert, Insert) {
     )
 }
 
-/// The same for one row that is its own commit.
+/// The same for one row whose INSERT is its own commit.
 fn lone_inserts(table: &str) -> (Insert, Insert) {
     let (plain, any) = rows(|status| unless_in_transaction(&status));
     (
@@ -89,12 +90,12 @@ fn rows(status: impl Fn(String) -> String) -> (String, String) {
     (plain, any)
 }
 
-/// Everything that changes rows finds them by `message_id IN (…) ORDER BY message_id LIMIT n`.
-/// The table is nearly empty most of the time; a plain IN then reads all of it, and waits for
-/// every caller's open INSERT. With ORDER BY and LIMIT it reads the key.
+/// Statements that change rows find them by `message_id IN (…) ORDER BY message_id LIMIT n`. The table is
+/// nearly empty most of the time. A plain IN then reads all of it, and waits for every caller's open INSERT.
+/// With ORDER BY and LIMIT the server goes by the key.
 ///
-/// What finds rows by their status is told its index for the same reason; if it also changes
-/// them, it reads first, without locks, and then goes by the ids.
+/// Statements that find rows by their status name the index, for the same reason. If they also change the rows,
+/// they read the ids first, without locks that others wait for, and then go by the ids.
 pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
     let quoted = |name: String| format!("{}{}", server.schema, Dialect::MySql.quoted(&name));
     let (t, c) = (quoted(service.table()), quoted(service.claims_table()));
@@ -113,12 +114,12 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
     let parked = format!("{t} FORCE INDEX ({})", service.short("parked"));
     let listed = "message_id IN (:*ids)";
     let order = "ORDER BY message_id LIMIT :#ids";
-    // What has ended is not read, however long the server keeps it.
+    // By this index, claims that have ended are not read, however long the server keeps them.
     let live = format!("{c} FORCE INDEX ({})", service.short("live"));
     let in_claim = "live_until > UTC_TIMESTAMP(6) \
             AND (first_at < available_at OR first_at = available_at AND first_id <= message_id) \
             AND (last_at > available_at OR last_at = available_at AND last_id >= message_id)";
-    // Leased by itself, or with a claim.
+    // The owner's: by the record's own lease, or by a claim that covers it.
     let mine = format!(
         "WHERE {listed} AND status = 0 \
                AND (claimed_by = :owner AND available_at > UTC_TIMESTAMP(6) \
@@ -142,7 +143,8 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
             was = micros("available_at"),
             after = at(":after_at"),
             before = at(":before_at"),
-            // Two who look at the same time must not pass over what the other has seen.
+            // Two processes that look at the same time must not pass over each other's records: only one of
+            // them can claim, and it must have seen all of them.
             share = if server.tells_transactions {
                 "LOCK IN SHARE MODE"
             } else {
@@ -191,7 +193,7 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
                 "SELECT {RECORD}, CAST(0 AS SIGNED) AS position FROM {t} WHERE message_id = :message_id"
             )),
         },
-        // COUNT and not NOT EXISTS, which MySQL 8 would make a join that loses the order.
+        // With NOT EXISTS in place of COUNT, MySQL 8 would make a join, and lose the order of the index.
         next_due: sql(format!(
             "SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), MIN(due)) \
                  FROM ((SELECT available_at AS due FROM {due} \
@@ -204,7 +206,7 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
             "SELECT DISTINCT topic FROM {parked} WHERE status = 1 ORDER BY topic LIMIT :most"
         )),
         delete: sql(format!("DELETE FROM {t} WHERE {listed} {order}")),
-        // NULL makes room for the two times.
+        // An owner of NULL makes room in the row for the two times.
         mark_acked: sql(format!(
             "UPDATE {t} SET status = 2, claimed_by = NULL, sent_at = UTC_TIMESTAMP(6), \
                      acked_at = UTC_TIMESTAMP(6), available_at = UTC_TIMESTAMP(6) \

@@ -1,4 +1,6 @@
 //! The SQL of one outbox in PostgreSQL.
+//!
+//! Input: the server and the service. Output: [`Statements`].
 
 use super::{ANY, Change, PLAIN, Probe, RecordInserts, Statements};
 use crate::{
@@ -33,13 +35,13 @@ const RECORD: &str = "\
 
 /// The values of one record that is plain, each a parameter: id, topic, payload, lease, owner.
 const ONE_PLAIN: [&str; 5] = ["$1", "$2", "$3", "$4", "$5"];
-/// Those of many with one lease. Each array is read into a store of its own for the statement, so
-/// the fewer there are the better.
+/// The values of many plain records with one lease. PostgreSQL reads each array into a store of its own, so a
+/// statement with fewer arrays is faster.
 const MANY_PLAIN: [&str; 5] = ["id", "topic", "payload", "$4", "$5"];
 const MANY_PLAIN_FROM: &str =
     "FROM UNNEST($1::uuid[], $2::text[], $3::bytea[]) AS r(id, topic, payload)";
 
-/// Those of many with leases of their own.
+/// The values of many plain records, each with a lease of its own.
 const MIXED_PLAIN: [&str; 5] = ["id", "topic", "payload", "available", "owner"];
 const MIXED_PLAIN_FROM: &str = "FROM UNNEST($1::uuid[], $2::text[], $3::bytea[], $4::bigint[], $5::uuid[]) \
     AS r(id, topic, payload, available, owner)";
@@ -49,14 +51,14 @@ const ONE: [&str; 12] = [
     "$1", "$2", "$3", "$4", "$5", "$6", "$7", "$8", "$9", "$10", "$11", "$12",
 ];
 
-/// The values of records that differ in their messages only.
+/// The values of many records that differ only in id, topic, key, headers and payload.
 const ALIKE: [&str; 12] = [
     "id", "topic", "key", "headers", "payload", "$6", "$7", "$8", "$9", "$10", "$11", "$12",
 ];
 const ALIKE_FROM: &str = "FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bytea[]) \
     AS r(id, topic, key, headers, payload)";
 
-/// The values of records that differ in everything.
+/// The values of many records that can differ in everything.
 const MIXED: [&str; 12] = [
     "id",
     "topic",
@@ -76,8 +78,8 @@ const MIXED_FROM: &str = "FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::te
     AS r(id, topic, key, headers, payload, content_type, durable, expires, status, due, available, \
     owner)";
 
-/// The clock of the statement: it stands still within it and not, as `now()` does, from the start of
-/// the transaction on.
+/// The clock of a statement. Within a statement it stands still, and in the next one it has gone on. `now()`
+/// would stand still from the start of the transaction.
 const CLOCK: &str = "statement_timestamp()";
 
 /// A number of microseconds since 1970 as a time, and back.
@@ -89,14 +91,17 @@ fn micros(at: &str) -> String {
     format!("(extract(epoch FROM {at}) * 1000000)::bigint")
 }
 
-/// Does not wait until the disk has the statement's COMMIT: for locks, and for the end of a claim, which runs
-/// out anyway. Always true.
+/// A condition that is always true. The statement's COMMIT then does not wait for the disk. It is for
+/// statements that only lock, and for the end of a claim, which would run out anyway.
 const UNFLUSHED: &str = "(SELECT set_config('synchronous_commit', 'off', true)) = 'off'";
 
+/// So many microseconds after the clock of the statement.
 fn later(micros: &str) -> String {
     format!("{CLOCK} + {micros}::bigint * interval '1 microsecond'")
 }
 
+/// The INSERT of plain records. `from` unpacks arrays into rows, or is the condition of a row that is its own
+/// commit.
 fn insert_plain(table: &str, values: [&str; 5], from: Option<&str>) -> String {
     let [id, topic, payload, available, owner] = values;
     let (available, pending) = (later(available), Status::Pending as i16);
@@ -106,6 +111,7 @@ fn insert_plain(table: &str, values: [&str; 5], from: Option<&str>) -> String {
     insert(table, PLAIN.0, &row, from)
 }
 
+/// The INSERT of any records, with `from` as for plain ones.
 fn insert_any(table: &str, values: [&str; 12], from: Option<&str>) -> String {
     let [
         id,
@@ -136,9 +142,9 @@ fn insert(table: &str, columns: &str, row: &str, from: Option<&str>) -> String {
     }
 }
 
-/// `clock_timestamp()` runs on within a transaction, `now()` stands still at its start. Because
-/// it changes from row to row the planner would not use it as the bound of an index; as
-/// `(SELECT clock_timestamp())` it is evaluated once and can be.
+/// Times are compared with `clock_timestamp()`, which runs on within a transaction; `now()` stands still at its
+/// start. It also changes from row to row, so the planner would not use it as the bound of an index.
+/// `(SELECT clock_timestamp())` is evaluated once, and can be such a bound.
 pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
     let quoted = |name: String| format!("{}{}", server.schema, Dialect::Postgres.quoted(&name));
     let (t, c) = (quoted(service.table()), quoted(service.claims_table()));
@@ -168,7 +174,7 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
     let in_claim = "live_until > (SELECT clock_timestamp()) \
             AND (first_at, first_id) <= (available_at, message_id) \
             AND (last_at, last_id) >= (available_at, message_id)";
-    // Leased by itself, or with a claim.
+    // The owner's: by the record's own lease, or by a claim that covers it.
     let mine = format!(
         "WHERE message_id = ANY(:*ids) AND status = 0 \
                AND (claimed_by = :owner AND available_at > clock_timestamp() \
@@ -183,7 +189,7 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
             first_at = micros("c.first_at"),
             last_at = micros("c.last_at"),
         )),
-        // A share of a lock: two who look at the same time must not pass over what the other has seen.
+        // A shared lock: two processes that look at the same time must not pass over each other's records.
         look: sql(format!(
             "SELECT {was} AS position, message_id, octet_length(payload)::bigint AS bytes FROM {t} \
                  WHERE status = 0 AND available_at <= (SELECT clock_timestamp()) AND {UNFLUSHED} \
@@ -293,8 +299,7 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
                  WHERE message_id = ANY(ARRAY(SELECT message_id FROM {t} WHERE status = 3 \
                      ORDER BY message_id LIMIT :most FOR UPDATE SKIP LOCKED))"
         ))),
-        // One part for each status, so that each is counted in its own index and what is kept
-        // as acked is not read.
+        // Each status is counted in its own partial index, so acked records that are kept are not read.
         backlog: sql(format!(
             "SELECT p.n AS pending, u.n AS unroutable, f.n AS failed, \
                      (extract(epoch FROM clock_timestamp() - LEAST(p.oldest, u.oldest)) * 1000000)::bigint AS oldest \

@@ -1,4 +1,7 @@
-//! The SQL of one outbox in SQLite. Its times are milliseconds, and those of the calls are microseconds.
+//! The SQL of one outbox in SQLite.
+//!
+//! Input: the server and the service. Output: [`Statements`]. The table has milliseconds, and the calls give
+//! and take microseconds, so each text converts them.
 
 use super::{ANY, Change, PLAIN, Probe, RecordInserts, Statements};
 use crate::{
@@ -11,7 +14,7 @@ use crate::{
 /// The driver says all that is needed.
 pub(super) const SESSION: &[&str] = &[];
 
-/// The running clock in milliseconds. Within one statement it stands still.
+/// The running clock, in milliseconds since 1970. Within one statement it stands still.
 pub(super) const NOW: &str = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
 
 /// A length of time in the unit of the table, rounded up so that nothing is due too early.
@@ -19,6 +22,7 @@ fn millis(micros: &str) -> String {
     format!("({micros} + 999) / 1000")
 }
 
+/// The INSERTs for plain rows and for any.
 fn inserts(table: &str) -> (Insert, Insert) {
     let pending = Status::Pending as i16;
     let later = format!("{NOW} + {}", millis("?"));
@@ -38,7 +42,7 @@ fn inserts(table: &str) -> (Insert, Insert) {
     )
 }
 
-/// A list of ids comes as one JSON text: one statement for every number of them.
+/// A list of ids or numbers goes as one JSON text, so there is one statement for lists of any length.
 pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
     let quoted = |name: String| format!("{}{}", server.schema, Dialect::Sqlite.quoted(&name));
     let (t, c) = (quoted(service.table()), quoted(service.claims_table()));
@@ -59,7 +63,7 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
         "live_until > {NOW} AND (first_at, first_id) <= (available_at, message_id) \
              AND (last_at, last_id) >= (available_at, message_id)"
     );
-    // Leased by itself, or with a claim.
+    // The owner's: by the record's own lease, or by a claim that covers it.
     let mine = format!(
         "WHERE {listed} AND status = 0 AND (claimed_by = :owner AND available_at > {NOW} \
                OR EXISTS (SELECT 1 FROM {c} WHERE owner = :owner AND {in_claim}))"
@@ -100,7 +104,8 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
         forget: sql(format!(
             "DELETE FROM {c} WHERE number <= :number AND live_until <= {NOW}"
         )),
-        // It has one writer at a time, so nothing is locked before it is known that there is something.
+        // SQLite has one writer at a time. So it is asked first if there is such a record, and only then for
+        // the lock of the writer.
         probe: Probe::Checked {
             any: sql(format!(
                 "SELECT EXISTS (SELECT 1 FROM {t} WHERE status = 1 AND topic = :topic)"

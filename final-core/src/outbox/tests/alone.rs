@@ -1,3 +1,5 @@
+//! Records whose INSERT is its own commit.
+
 use std::time::Duration;
 
 use sqlx::{MySql, pool::PoolConnection};

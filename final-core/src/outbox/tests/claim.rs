@@ -1,3 +1,5 @@
+//! Claiming: which due records a claim takes, and in which order.
+
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use uuid::Uuid;

@@ -1,3 +1,5 @@
+//! INSERTs of records inside the caller's transaction.
+
 use std::time::{Duration, Instant};
 
 use sqlx::Connection;

@@ -1,3 +1,5 @@
+//! Questions about the table: the backlog, the next due record, failed records.
+
 use std::time::Duration;
 
 use uuid::Uuid;

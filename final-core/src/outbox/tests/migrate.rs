@@ -1,3 +1,5 @@
+//! Migrations: what is made, kept and refused.
+
 use std::time::Duration;
 
 use super::{

@@ -1,4 +1,4 @@
-//! Random histories of two owners on SQLite, beside a model of what must become of each record.
+//! Random histories of two owners on SQLite, beside a model that says what each record must be.
 //!
 //! Time is moved by shifting the table, so that hours pass at once. All lengths are whole minutes: what
 //! really passes meanwhile decides nothing.

@@ -1,3 +1,6 @@
+//! What only MySQL and MariaDB have: the guard of the transaction, deadlocks, and the table of the Go
+//! predecessor.
+
 use sqlx::{Connection, MySql, Row};
 
 use super::calls::Calls;

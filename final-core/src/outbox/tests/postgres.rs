@@ -1,3 +1,5 @@
+//! What only PostgreSQL has: the plans of a claim, and schemas.
+
 use sqlx::{Postgres, Row};
 
 use super::calls::Calls;

@@ -1,3 +1,5 @@
+//! Settling: what each answer makes of a record, and of a record that has another owner by now.
+
 use std::time::Duration;
 
 use uuid::Uuid;

@@ -1,3 +1,5 @@
+//! What only SQLite has: its journal, databases in memory, and one writer at a time.
+
 use sqlx::{Sqlite, SqlitePool};
 
 use super::calls::Calls;

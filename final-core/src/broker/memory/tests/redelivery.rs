@@ -1,4 +1,4 @@
-//! What becomes of deliveries that are not settled.
+//! Where deliveries go that are not settled.
 
 use super::*;
 

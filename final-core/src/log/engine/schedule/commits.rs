@@ -18,9 +18,18 @@ use crate::log::tuning::Tuning;
 /// How long lanes without changes may lag behind their stream.
 const LAG: Duration = Duration::from_secs(1);
 
+/// Since when something waits to be written, and from when on it may be.
+///
+/// ```text
+///   nothing to write ── changed, settled ──▶ waits ── within or after is reached ──▶ due ── committed ──▶ nothing
+///                                              ▲                                      │
+///                                              └──────── failed: a pause ─────────────┘
+/// ```
 #[derive(Debug)]
 pub(in crate::log::engine) struct Commits {
+    /// After how many settlements a commit is due: `commit_after`.
     after: usize,
+    /// How long a change may wait: `commit_within`.
     within: Duration,
     /// Since when something is to be written.
     changed_at: Option<Instant>,
@@ -30,6 +39,7 @@ pub(in crate::log::engine) struct Commits {
     full_at: Instant,
     /// The end of the pause after a failure.
     not_before: Instant,
+    /// Commits that have failed, in a row.
     failures: u32,
 }
 
@@ -57,6 +67,7 @@ impl Commits {
         self.changed(now);
     }
 
+    /// Whether anything is to be written.
     pub(in crate::log::engine) fn has_changed(&self) -> bool {
         self.changed_at.is_some()
     }

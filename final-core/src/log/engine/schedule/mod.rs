@@ -34,10 +34,11 @@ pub(super) struct Schedule {
     pub(super) commits: Commits,
     pub(super) reads: Reads,
     poll_interval: Duration,
+    /// When the next refresh is due. Each round ends by then at the latest.
     refresh_at: Instant,
     /// When the first scheduled message is due.
     promote_at: Option<Instant>,
-    /// The last promotion found nothing: due messages are not looked for before this.
+    /// No promotion before this: the end of the pause after the last one.
     promote_after: Instant,
     /// Rounds that have failed, in a row.
     failures: u32,
@@ -85,7 +86,7 @@ impl Schedule {
         now >= self.refresh_at
     }
 
-    /// Something has happened that the next round has to look into.
+    /// Makes the next round refresh: a lane was lost, a round failed, or members came or went.
     pub(super) fn refresh_now(&mut self, now: Instant) {
         self.refresh_at = now;
     }
@@ -128,7 +129,8 @@ impl Schedule {
         std::mem::take(&mut self.failures) > 0
     }
 
-    /// When the engine wakes up next, if nothing happens before.
+    /// When the engine wakes up next, if nothing happens before: for a commit, a promotion, a gap, a page, a
+    /// poll, or at the latest for the next refresh.
     pub(super) fn wake_at(&self, others: &OtherTimes) -> Instant {
         let reading = others.reading.as_ref();
         let times = [

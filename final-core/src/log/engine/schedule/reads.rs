@@ -26,11 +26,16 @@ const STEADY: usize = 8;
 /// The pause of polling after it has found something.
 const FIRST_POLL: Duration = Duration::from_millis(5);
 
+/// The pauses of reading. A page that is announced is read soon; a page that nothing has announced is found by
+/// a poll or by the next refresh.
 #[derive(Debug)]
 pub(in crate::log::engine) struct Reads {
     poll_interval: Duration,
+    /// The end of the pause after the last page.
     read_at: Instant,
+    /// When the next poll is due, while the log is polled.
     poll_at: Instant,
+    /// The pause between polls. As long as `poll_interval`, it means that nothing is polled.
     poll_pause: Duration,
     /// Whether this process has announced messages since the last page.
     was_announced: bool,
@@ -62,12 +67,12 @@ impl Reads {
         now >= self.read_at
     }
 
-    /// Whether new messages of other processes are looked for by reading.
+    /// Whether the log is polled for messages of other processes.
     pub(super) fn polls(&self, is_listening: bool) -> bool {
         self.poll_pause < self.poll_interval && !is_listening
     }
 
-    /// Whether they are looked for now.
+    /// Whether a poll is due.
     pub(in crate::log::engine) fn poll_is_due(&self, now: Instant, is_listening: bool) -> bool {
         self.polls(is_listening) && now >= self.poll_at
     }

@@ -1,4 +1,4 @@
-//! The log in MySQL and MariaDB.
+//! The words of the log in MySQL and MariaDB. Input: none, they are constants. Output: [`LogWords`].
 
 use super::{LogWords, Types};
 

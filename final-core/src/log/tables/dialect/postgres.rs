@@ -1,4 +1,4 @@
-//! The log in PostgreSQL.
+//! The words of the log in PostgreSQL. Input: none, they are constants. Output: [`LogWords`].
 
 use super::{LogWords, Types};
 
@@ -52,6 +52,7 @@ fn sequence(table: &str) -> String {
     )
 }
 
+/// NULL for a role that may not read the sequence, so that the statement around it does not fail.
 fn last_number(table: &str) -> String {
     format!(
         "(SELECT CASE WHEN has_sequence_privilege(s, 'USAGE, SELECT') \
@@ -64,6 +65,7 @@ fn last_number(table: &str) -> String {
 /// Up to so many sequence numbers are allocated one by one: no INSERT at the same time can undo that.
 const ONE_BY_ONE: i64 = 1_000_000;
 
+/// Allocates the missing sequence numbers, or sets the sequence if they are very many.
 fn raise_number(table: &str, last: i64, highest: i64) -> String {
     let sequence = sequence(table);
     match highest.saturating_sub(last) {

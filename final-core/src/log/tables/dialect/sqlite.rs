@@ -1,4 +1,4 @@
-//! The log in SQLite.
+//! The words of the log in SQLite. Input: none, they are constants. Output: [`LogWords`].
 
 use super::{LogWords, Types};
 
