@@ -1,4 +1,6 @@
-//! What must hold whatever bytes come from outside; see `fuzzing` in `final-core`.
+//! What must hold for any bytes from outside; see `fuzzing` in `final-core`.
+//!
+//! Input: bytes that a fuzzer has made. Output: a panic if something does not hold.
 
 mod delivery;
 mod uri;

@@ -1,8 +1,8 @@
 //! Dead letters: messages that a service could not handle, and what can be done with them.
 //!
-//! The bus decides that a message is dead and says why with a [`Cause`]; the broker keeps it as a
-//! [`DeadLetter`]. [`DeadLetters`] lists, replays and discards them by a [`DeadLetterFilter`], in the
-//! same way for every broker that implements it.
+//! Input: a [`Cause`], by which the bus says why a message is dead; later a [`DeadLetterFilter`]. State: the
+//! broker keeps each dead message as a [`DeadLetter`]. Output: [`DeadLetters`] lists, replays and discards
+//! them, in the same way for every broker that implements it.
 
 use std::time::Duration;
 

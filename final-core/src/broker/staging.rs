@@ -1,8 +1,11 @@
 //! Messages that a broker takes inside the caller's own transaction.
 //!
-//! A broker whose tables are in the service's database needs no outbox: its INSERT is part of the
-//! transaction, so the message is there if, and only if, the transaction commits. The bus asks with a
-//! [`StagingRequest`] when it is made; a broker that can do it answers with its [`Staging`].
+//! Input: a [`StagingRequest`], which the bus makes once; then messages and a connection of the caller's.
+//! Output: a broker that can do it answers with its [`Staging`], which writes the messages into the broker's
+//! tables.
+//!
+//! A broker whose tables are in the service's database needs no outbox: its INSERT is part of the transaction,
+//! so the message is there if, and only if, the transaction commits.
 
 use std::{any::Any, fmt, sync::Arc};
 

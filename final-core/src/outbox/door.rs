@@ -285,8 +285,8 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     }
 }
 
-/// The right to empty the outbox: no other bus held records when this was made, and no instance migrates, and
-/// so none starts, as long as it exists.
+/// The right to empty the outbox: no other bus held records when this was made. As long as it exists no
+/// instance migrates, and so none starts; on SQLite there is no such lock.
 pub(crate) struct Purge<'a, DB: OutboxDatabase> {
     /// The table to be emptied.
     table: Table<'a, DB>,

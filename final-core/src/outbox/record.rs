@@ -42,7 +42,6 @@ pub(crate) enum Status {
     /// Waits until a probe of its topic is stored. The scanner passes over it.
     Unroutable = 1,
     /// The broker has it, and it is kept for `Options::retention`.
-    /// retention.
     Acked = 2,
     /// Can never be sent as it is. It stays until a person has looked at it, see `Bus::failed`.
     Failed = 3,

@@ -1,5 +1,8 @@
 //! Publishes suspect dead letters: one of them made the broker close a channel or the connection.
 //!
+//! Input: jobs that may be at fault. State: the jobs that wait, each with the form and the time of its next
+//! try. Output: receipts for the dead letters that are stored.
+//!
 //! Each goes alone, over a connection of its own, so that the fault is its own and holds up nothing else.
 //! Which form is tried next, and when:
 //!

@@ -1,7 +1,10 @@
 //! The in-process broker: real routing, no network.
 //!
-//! [`MemoryBroker`] is the face; `hub` is the lock around the state that its clones share; `state` has
-//! the queues, bindings and links; `queue` is the queue of one service; `link` is what a bus holds.
+//! Input: links of buses, and the switches of a test. State: queues, bindings and links, shared by all clones.
+//! Output: confirms, deliveries and dead letters.
+//!
+//! [`MemoryBroker`] is the face; `hub` is the lock around the state; `state` has the queues, bindings and
+//! links; `queue` is the queue of one service; `link` is what a bus holds.
 
 mod hub;
 mod link;

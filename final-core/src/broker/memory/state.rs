@@ -1,8 +1,8 @@
-//! What the clones of an in-process broker share: queues, bindings, links, and whether the broker is
-//! available or blocked.
+//! What the clones of an in-process broker share.
 //!
-//! Each method is one step: it takes a message, a settlement or a change of a link, changes the queues,
-//! and lays aside what must be dropped outside the lock.
+//! Input: one step at a time: a message, a settlement, or a change of a link. State: queues, bindings, links,
+//! and whether the broker is available or blocked. Output: changed queues, and things that are laid aside to be
+//! dropped outside the lock.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

@@ -1,7 +1,7 @@
 //! What a reader of the log knows of its sequence numbers, when they may have gone back.
 //!
-//! Input: the reader's watermarks and gaps. It decides since when rows with a sequence number can have been
-//! written that was allocated before.
+//! Input: the reader's watermarks, its gaps, and the rows that became visible late. Output: since when rows can
+//! have been written with a sequence number that was allocated before.
 
 use std::collections::BTreeMap;
 

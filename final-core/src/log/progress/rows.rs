@@ -1,7 +1,7 @@
-//! Rows of the log's tables, as the state machines of this folder take them.
+//! Rows of the log's tables, as the state machines of this folder take and give them.
 //!
-//! A [`LogRow`] is one message. A [`LaneRow`] is the progress of one lane, and an [`Advance`] is what is written
-//! about it next. The SQL that reads and writes them is in [`tables`](crate::log::tables).
+//! Input: rows that [`tables`](crate::log::tables) has read: a [`LogRow`] is one message, and a [`LaneRow`] is
+//! the progress of one lane. Output: an [`Advance`], which is what is written about a lane next.
 
 use std::{collections::HashMap, sync::Arc};
 
