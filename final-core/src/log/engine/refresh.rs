@@ -9,8 +9,9 @@
 //!                                                                    └ too many ─▶ drain
 //! ```
 //!
-//! In a quiet group it is the only statement, every `poll_interval`. It also finds new messages that no wakeup
-//! has announced.
+//! In a quiet group it is the only statement, every `poll_interval`. (If the lanes cannot be shared evenly, members
+//! that have one more than others look at the lanes as well.) It also finds new messages that no wakeup has
+//! announced.
 
 use std::{sync::Arc, time::Instant};
 
@@ -22,7 +23,6 @@ use crate::{
         progress::{
             rebalance::{self, LaneShare, Moves},
             rows::{LANES, LaneId, LaneRow},
-            streams::Streams,
         },
         tables::members::Refreshed,
     },
@@ -66,14 +66,17 @@ impl<DB: OutboxDatabase> Engine<DB> {
 
     /// Whether lanes are to be claimed, drained, or compared with the table.
     fn must_rebalance(&self, refreshed: &Refreshed) -> bool {
-        let fair = LANES.div_ceil(self.group.members);
-        let has_too_many =
-            |streams: &Streams| streams.iter().any(|stream| stream.lanes().count() > fair);
+        // With more than that this member has one of the lanes that are left over, and another can have it due.
+        let even = (LANES / self.group.members).max(1);
+        let may_give = self
+            .streams
+            .iter()
+            .any(|stream| stream.lanes().count() > even);
         // The table and this member can disagree: a claim whose answer was lost was made all the same, and a
         // release that the server has forgotten in a crash was not.
         let known = self.streams.lanes().count();
         let is_off = usize::try_from(refreshed.own_lanes).unwrap_or(0) != known;
-        refreshed.free_lanes > 0 || has_too_many(&self.streams) || is_off
+        refreshed.free_lanes > 0 || may_give || is_off
     }
 
     /// Reads the group's subscriptions. Streams whose topics have changed are read again from their committed

@@ -114,7 +114,8 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
     let parked = format!("{t} FORCE INDEX ({})", service.short("parked"));
     let listed = "message_id IN (:*ids)";
     let order = "ORDER BY message_id LIMIT :#ids";
-    // By this index, claims that have ended are not read, however long the server keeps them.
+    // This index leads to live claims only. Ended claims stay in the table until `forget` removes them, and are
+    // not read.
     let live = format!("{c} FORCE INDEX ({})", service.short("live"));
     let in_claim = "live_until > UTC_TIMESTAMP(6) \
             AND (first_at < available_at OR first_at = available_at AND first_id <= message_id) \

@@ -19,6 +19,7 @@ use crate::{
 
 crate::log_suite!(
     two_members_share_the_messages_and_none_is_handled_twice,
+    a_fifth_member_works_as_well_where_four_have_four_lanes_each,
     members_may_come_and_go_under_traffic_and_nothing_is_lost_or_handled_twice,
     what_a_dead_member_had_in_hand_is_handled_by_another_when_its_lease_is_over,
     what_a_dead_member_had_settled_and_written_down_is_not_handled_again,
@@ -84,6 +85,24 @@ async fn two_members_share_the_messages_and_none_is_handled_twice<D: Database>(l
     assert!(first.len() > 50 && second.len() > 50, "both have a share");
     one.shutdown().await.expect("shutdown");
     two.shutdown().await.expect("shutdown");
+}
+
+/// Sixteen lanes cannot be shared evenly by five. A member without a lane would be idle for ever.
+async fn a_fifth_member_works_as_well_where_four_have_four_lanes_each<D: Database>(log: Log<D>) {
+    let mut buses = Vec::new();
+    for members in 1..=5 {
+        let (bus, notes) = log.noting("shop", &["placed"]).await;
+        buses.push((bus, notes));
+        log.shared_by("shop", members).await;
+    }
+
+    let (fifth, notes) = &buses[4];
+    publish(fifth, "placed", 0..200).await;
+    // About 37 of them are in its three lanes.
+    notes.reach(10).await;
+    for (bus, _) in buses {
+        bus.shutdown().await.expect("shutdown");
+    }
 }
 
 async fn members_may_come_and_go_under_traffic_and_nothing_is_lost_or_handled_twice<D: Database>(

@@ -62,7 +62,8 @@ fn last_number(table: &str) -> String {
     )
 }
 
-/// Up to so many sequence numbers are allocated one by one: no INSERT at the same time can undo that.
+/// Up to so many missing sequence numbers are allocated one by one. An INSERT at the same time then gets a higher
+/// number, while setting the sequence could set it back behind that INSERT.
 const ONE_BY_ONE: i64 = 1_000_000;
 
 /// Allocates the missing sequence numbers, or sets the sequence if they are very many.
