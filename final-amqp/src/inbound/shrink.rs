@@ -10,7 +10,10 @@
 //! understood, and becomes a dead letter.
 
 use super::mend::Cursor;
-use crate::text::{cut, listed};
+use crate::{
+    names,
+    text::{cut, listed},
+};
 
 /// The header that says what was left out. A name with a control character is not one of a user.
 pub(crate) const LEFT_OUT: &str = "\x1aleft-out";
@@ -103,14 +106,9 @@ fn headers(payload: &mut [u8]) -> Option<(usize, usize, Vec<HeaderEntry>)> {
 }
 
 fn owner(name: &str) -> Owner {
-    let name = name.to_ascii_lowercase();
-    if name == "x-death"
-        || name == "x-delivery-count"
-        || name.starts_with("x-first-death-")
-        || name.starts_with("x-last-death-")
-    {
+    if names::is_brokers(name) {
         Owner::Broker
-    } else if name.starts_with("x-final-") {
+    } else if name.to_ascii_lowercase().starts_with("x-final-") {
         Owner::Final
     } else {
         Owner::User

@@ -258,6 +258,7 @@ fn the_brokers_own_headers_go_first_and_silently() {
     let header = with_headers(vec![
         entry("X-Death", text(500)),
         entry("x-delivery-count", AMQPValue::LongLongInt(3)),
+        entry("x-acquired-count", AMQPValue::LongLongInt(7)),
         entry("x-first-death-queue", text(20)),
         entry("x-last-death-queue", text(20)),
         users.clone(),

@@ -157,14 +157,8 @@ pub(super) fn kept(headers: Option<&FieldTable>) -> FieldTable {
     let all = headers.into_iter().flat_map(|headers| headers.inner());
     for (name, value) in all {
         let lower = name.as_str().to_ascii_lowercase();
-        let brokers = lower == "x-death"
-            || lower.starts_with("x-first-death-")
-            || lower.starts_with("x-last-death-")
-            || lower == "x-delivery-count"
-            || lower == "cc"
-            || lower == LEFT_OUT
-            || lower == "bcc";
-        if !brokers {
+        let routes = matches!(lower.as_str(), "cc" | "bcc");
+        if !names::is_brokers(&lower) && !routes && lower != LEFT_OUT {
             kept.insert(name.clone(), value.clone());
         }
     }

@@ -162,6 +162,7 @@ fn a_delivery_looks_the_same_when_it_comes_again_and_as_no_other() {
 
     let mut headers = sent.headers().clone().unwrap();
     headers.insert("x-delivery-count".into(), AMQPValue::LongLongInt(3));
+    headers.insert("x-acquired-count".into(), AMQPValue::LongLongInt(7));
     let again = sent.clone().with_headers(headers);
     assert_eq!(looks(&again, "e", "k", b"p"), first);
     let others = [
