@@ -101,20 +101,25 @@ impl Acks {
 
     /// The acks for all finished deliveries. They count as settled from now on.
     pub(crate) fn flush(&mut self) -> Vec<Ack> {
+        self.flush_few(usize::MAX)
+    }
+
+    /// At most so many acks, for the deliveries that came first. These count as settled from now on.
+    pub(crate) fn flush_few(&mut self, most: usize) -> Vec<Ack> {
         let mut acks = Vec::from_iter(self.flush_prefix());
-        if self.finished == 0 {
-            return acks;
-        }
         for (tag, state) in (self.first..).zip(&mut self.states) {
+            if self.finished == 0 || acks.len() >= most {
+                break;
+            }
             if *state == TagState::Finished {
                 *state = TagState::Settled;
+                self.finished -= 1;
                 acks.push(Ack {
                     tag,
                     multiple: false,
                 });
             }
         }
-        self.finished = 0;
         acks
     }
 
@@ -171,6 +176,7 @@ mod tests {
         Finish(usize),
         Requeue(usize),
         FlushPrefix,
+        FlushFew(usize),
         Flush,
     }
 
@@ -180,6 +186,7 @@ mod tests {
             4 => (0..40usize).prop_map(Step::Finish),
             1 => (0..40usize).prop_map(Step::Requeue),
             2 => Just(Step::FlushPrefix),
+            2 => (1..4usize).prop_map(Step::FlushFew),
             2 => Just(Step::Flush),
         ]
     }
@@ -220,6 +227,15 @@ mod tests {
                         let open_from = open.iter().min().copied().unwrap_or(next);
                         let prefix: BTreeSet<u64> = finished.range(..open_from).copied().collect();
                         prop_assert!(prefix.is_subset(&server.acked));
+                        prop_assert!(server.acked.is_subset(&finished));
+                        prop_assert_eq!(acks.finished(), finished.len() - server.acked.len());
+                    }
+                    Step::FlushFew(most) => {
+                        let few = acks.flush_few(most);
+                        prop_assert!(few.len() <= most);
+                        for ack in few {
+                            server.ack(ack);
+                        }
                         prop_assert!(server.acked.is_subset(&finished));
                         prop_assert_eq!(acks.finished(), finished.len() - server.acked.len());
                     }

@@ -41,6 +41,12 @@ use crate::{
 const GATHER: Duration = Duration::from_millis(3);
 /// How many finished deliveries are acked without waiting.
 const ENOUGH: usize = 64;
+/// After the last delivery RabbitMQ gets no more acks than [`FEW`] in such a time. A quorum queue keeps acks
+/// back while 32 wait to be written, and forgets those when the channel closes: it would deliver their
+/// messages again.
+const GATHER_AT_END: Duration = Duration::from_millis(50);
+/// See [`GATHER_AT_END`].
+const FEW: usize = 16;
 /// How many deliveries or settlements are handled before the channel turns to the other kind.
 const MANY: usize = 64;
 
@@ -115,14 +121,16 @@ impl ConsumingChannel {
                 taking = None;
                 self.cancel().await;
             }
+            let is_ending = taking.is_none();
             if self.acks.finished() == 0 {
                 flush_at = None;
-            } else if self.acks.finished() >= ENOUGH {
+            } else if self.acks.finished() >= ENOUGH && !is_ending {
                 self.flush_some().await?;
                 flush_at = None;
                 continue;
             } else if flush_at.is_none() {
-                flush_at = Some(Instant::now() + GATHER);
+                let gather = if is_ending { GATHER_AT_END } else { GATHER };
+                flush_at = Some(Instant::now() + gather);
             }
             if intake.finish.is_cancelled() && self.orders.is_empty() && self.leaving == 0 {
                 return self.flush().await;
@@ -136,7 +144,15 @@ impl ConsumingChannel {
                         self.obey(intake, order).await?;
                     }
                 }
-                () = until(flush_at), if flush_at.is_some() => self.flush().await?,
+                () = until(flush_at), if flush_at.is_some() => {
+                    flush_at = None;
+                    if is_ending {
+                        let few = self.acks.flush_few(FEW);
+                        self.ack(few).await?;
+                    } else {
+                        self.flush().await?;
+                    }
+                }
                 () = intake.stop.cancelled(), if taking.is_some() => {}
                 () = intake.finish.cancelled(), if !intake.finish.is_cancelled() => {}
                 next = next(&mut self.consumer, taking.as_ref()), if taking.is_some() => match next {
