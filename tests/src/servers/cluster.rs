@@ -28,7 +28,8 @@ impl RabbitCluster {
         let rest = plans.split_off(1);
         let mut nodes = Vec::new();
         for plan in plans {
-            nodes.push(plan.launch(&names, &cookie)?);
+            // RabbitMQ 4 does not start without one of the peers that it knows of.
+            nodes.push(plan.launch(&[], &cookie)?);
         }
         let joining = rest.into_iter().map(|plan| {
             let (names, cookie) = (names.clone(), cookie.clone());

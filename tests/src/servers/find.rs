@@ -13,6 +13,13 @@ pub struct Missing {
     pub package: &'static str,
 }
 
+/// The server that speaks MySQL's protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum MySqlProgram {
+    MariaDb(PathBuf),
+    MySql(PathBuf),
+}
+
 /// A program of a server, the package it comes in, and where that puts it.
 struct Program {
     missing: Missing,
@@ -36,6 +43,11 @@ const MARIADB: Program = Program {
     name: "mariadbd",
     folders: path_and_sbin,
 };
+const MYSQL: Program = Program {
+    missing: MARIADB.missing,
+    name: "mysqld",
+    folders: path_and_sbin,
+};
 const RABBITMQ: Program = Program {
     missing: Missing {
         server: "RabbitMQ",
@@ -54,10 +66,12 @@ const CLOCK: Missing = Missing {
 
 /// The servers that are not installed, and the library that sets clocks wrong.
 pub fn missing() -> Vec<Missing> {
-    [POSTGRES, MARIADB, RABBITMQ]
+    let no_mysql = (mysql().is_err()).then_some(MARIADB.missing);
+    [POSTGRES, RABBITMQ]
         .into_iter()
         .filter(|program| program.folder().is_err())
         .map(|program| program.missing)
+        .chain(no_mysql)
         .chain(clock::library().is_none().then_some(CLOCK))
         .collect()
 }
@@ -67,9 +81,10 @@ pub(super) fn postgres() -> Result<PathBuf> {
     POSTGRES.folder()
 }
 
-/// The folder with `mariadbd`.
-pub(super) fn mariadb() -> Result<PathBuf> {
-    MARIADB.folder()
+/// `mariadbd`, or MySQL's `mysqld` where there is no MariaDB: their packages exclude each other.
+pub(super) fn mysql() -> Result<MySqlProgram> {
+    let mariadb = MARIADB.program().map(MySqlProgram::MariaDb);
+    mariadb.or_else(|none| MYSQL.program().map(MySqlProgram::MySql).map_err(|_| none))
 }
 
 /// The folder with `rabbitmq-server` and `rabbitmqctl`.
@@ -83,6 +98,10 @@ pub(super) fn user(name: &'static str) -> Option<&'static str> {
 }
 
 impl Program {
+    fn program(&self) -> Result<PathBuf> {
+        Ok(self.folder()?.join(self.name))
+    }
+
     fn folder(&self) -> Result<PathBuf> {
         let found = (self.folders)()
             .into_iter()

@@ -1,14 +1,21 @@
-//! MariaDB.
+//! MariaDB, or MySQL where that is installed in its place.
 
-use std::{ops::Deref, path::PathBuf};
+use std::{
+    ops::Deref,
+    path::{Path, PathBuf},
+};
 
-use super::{Recipe, Server, Setup, find, probe};
+use super::{
+    Recipe, Server, Setup,
+    find::{self, MySqlProgram},
+    mysql, probe,
+};
 use crate::{
     Port, Result, WorkDir,
     process::{Launch, Signal},
 };
 
-/// A MariaDB of one's own; durable as out of the box.
+/// A MariaDB of one's own, or a MySQL where that is installed in its place; durable as out of the box.
 #[derive(Debug, Clone)]
 pub struct MariaDb(Server);
 
@@ -37,7 +44,7 @@ impl MariaDb {
 
     /// Makes a data folder, starts the server and waits until it answers.
     pub fn start_blocking(setup: Setup) -> Result<Self> {
-        let program = find::mariadb()?.join("mariadbd");
+        let program = find::mysql()?;
         let port = Port::prefer(setup.port)?;
         let dir = super::folder("mariadb", setup.lifetime)?;
         let user = find::user("mysql");
@@ -45,16 +52,11 @@ impl MariaDb {
         let data = home.join("data");
         // A server that starts removes all temporary tables from this folder, also those of others.
         let temporary = dir.folder("temporary", user)?;
-        Launch::new("mariadb-install-db")
-            .env("TMPDIR", &temporary)
-            .args([
-                "--no-defaults",
-                "--skip-test-db",
-                "--auth-root-authentication-method=normal",
-            ])
-            .arg(format!("--datadir={}", data.display()))
-            .user(user)
-            .run()?;
+        let first = match &program {
+            MySqlProgram::MariaDb(_) => first_data(&data),
+            MySqlProgram::MySql(program) => mysql::first_data(program, &dir, &data)?,
+        };
+        first.env("TMPDIR", &temporary).user(user).run()?;
         let mut args = setup.args;
         if let Some(files) = &setup.tls {
             files.write(&dir, user)?;
@@ -83,9 +85,19 @@ impl Deref for MariaDb {
     }
 }
 
+fn first_data(data: &Path) -> Launch {
+    Launch::new("mariadb-install-db")
+        .args([
+            "--no-defaults",
+            "--skip-test-db",
+            "--auth-root-authentication-method=normal",
+        ])
+        .arg(format!("--datadir={}", data.display()))
+}
+
 #[derive(Debug)]
 struct MariaDbRecipe {
-    program: PathBuf,
+    program: MySqlProgram,
     port: Port,
     dir: WorkDir,
     home: PathBuf,
@@ -97,7 +109,10 @@ struct MariaDbRecipe {
 
 impl Recipe for MariaDbRecipe {
     fn name(&self) -> &'static str {
-        "MariaDB"
+        match self.program {
+            MySqlProgram::MariaDb(_) => "MariaDB",
+            MySqlProgram::MySql(_) => "MySQL",
+        }
     }
 
     fn url(&self) -> String {
@@ -110,13 +125,18 @@ impl Recipe for MariaDbRecipe {
 
     fn launch(&self) -> Launch {
         let home = self.home.display();
-        Launch::new(&self.program)
+        let (program, more): (_, &[&str]) = match &self.program {
+            MySqlProgram::MariaDb(program) => (program, &[]),
+            MySqlProgram::MySql(program) => (program, &mysql::ARGS),
+        };
+        Launch::new(program)
             .env("TMPDIR", &self.temporary)
             .args([
                 "--no-defaults",
                 "--bind-address=127.0.0.1",
                 "--skip-name-resolve",
             ])
+            .args(more)
             .arg("--max-connections=500")
             .arg(format!("--datadir={}", self.data.display()))
             .arg(format!("--port={}", self.port.number()))

@@ -6,6 +6,7 @@
 
 mod find;
 mod mariadb;
+mod mysql;
 mod postgres;
 mod probe;
 mod rabbitmq;

@@ -11,6 +11,11 @@ use crate::{
 /// Keeps the port for other nodes off the network.
 const LOOPBACK: &str = "-kernel inet_dist_use_interface {127,0,0,1}";
 
+/// Versions before 3.13 do not know Khepri.
+#[cfg(feature = "clients")]
+const DECLARATIONS_ON_DISK: &str = "case catch rabbit_khepri:is_enabled() of \
+     true -> ok; _ -> mnesia:sync_log() end.";
+
 /// A RabbitMQ of one's own: user and password `guest`, virtual host `/`.
 #[derive(Debug, Clone)]
 pub struct RabbitMq {
@@ -98,6 +103,23 @@ impl RabbitMq {
             rabbit.ctl_blocking(&args.iter().map(String::as_str).collect::<Vec<_>>())
         })
         .await
+    }
+
+    /// Waits until every declaration and policy it has answered is on disk. Without Khepri it answers before
+    /// that, and a node that is killed then comes back without them. Khepri answers afterwards.
+    #[cfg(feature = "clients")]
+    pub async fn declarations_on_disk(&self) -> Result<()> {
+        let said = self.ctl(&["eval", DECLARATIONS_ON_DISK]).await?;
+        if said.trim() == "ok" {
+            return Ok(());
+        }
+        Err(Error::new(
+            format!(
+                "RabbitMQ did not write its declarations to the disk: {}",
+                said.trim()
+            ),
+            "see where this version of RabbitMQ keeps its declarations",
+        ))
     }
 
     /// Raises or clears the memory alarm, which blocks every connection that publishes.

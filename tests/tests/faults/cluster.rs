@@ -23,12 +23,10 @@ async fn balancer(nodes: &[RabbitMq]) -> (Proxy, String) {
     (proxy, url)
 }
 
-/// Waits until all declarations are on disk. RabbitMQ answers a declaration before that.
 async fn on_disk(nodes: &[RabbitMq]) {
     for node in nodes {
-        node.ctl(&["eval", "mnesia:sync_log()."])
-            .await
-            .expect("rabbitmqctl");
+        let on_disk = node.declarations_on_disk().await;
+        on_disk.expect("declarations on disk");
     }
 }
 

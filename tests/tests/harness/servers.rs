@@ -66,7 +66,7 @@ async fn rabbitmq_keeps_what_it_confirmed_before_a_kill9() {
     let channel = amqp(&server.url()).await.create_channel().await.unwrap();
     store(&channel, "kept", b"42").await;
     // RabbitMQ confirms a message when it is on disk, but a new queue before it is on disk.
-    server.ctl(&["eval", "mnesia:sync_log()."]).await.unwrap();
+    server.declarations_on_disk().await.unwrap();
     server.kill9();
     server.start_again().await.unwrap();
     let channel = amqp(&server.url()).await.create_channel().await.unwrap();

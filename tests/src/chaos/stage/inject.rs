@@ -217,13 +217,10 @@ impl Stage {
         self.on_disk().await
     }
 
-    /// RabbitMQ 3.10 confirms a change of its topology before the change is on disk. If it is killed right
-    /// after, it comes back without the queue, and without the messages that it confirmed in between.
+    /// A node that is killed right after a change of its topology would come back without the queue, and
+    /// without the messages that it confirmed in between.
     async fn on_disk(&self) -> Result<()> {
-        self.rabbit()?
-            .ctl(&["eval", "mnesia:sync_log()."])
-            .await
-            .map(drop)
+        self.rabbit()?.declarations_on_disk().await
     }
 
     async fn is_empty_within(&self, patience: Duration) -> Result<bool> {
