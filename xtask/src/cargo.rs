@@ -3,7 +3,7 @@
 use std::{
     env,
     ffi::{OsStr, OsString},
-    io,
+    io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
@@ -58,13 +58,48 @@ pub(crate) fn exec_aside(program: &str, args: &[&str]) -> Result<ExitCode> {
     run(command)
 }
 
-fn run(mut command: Command) -> Result<ExitCode> {
-    let args: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
-    let shown = format!(
-        "{} {}",
-        Path::new(command.get_program()).display(),
-        args.join(" ")
-    );
+/// Runs cargo and gives each line that it or its children print, in the order of printing. Whether it
+/// ended well.
+pub(crate) fn each_line(
+    args: &[&str],
+    env: &[(&str, String)],
+    each: impl FnMut(&str),
+) -> Result<bool> {
+    let mut command = Command::new(cargo());
+    command
+        .args(args)
+        .envs(env.iter().map(|(name, value)| (name, value)));
+    each_line_of(command, each)
+}
+
+/// The same for any command.
+pub(crate) fn each_line_of(mut command: Command, mut each: impl FnMut(&str)) -> Result<bool> {
+    let shown = shown(&command);
+    let failed = |cause: io::Error| {
+        Error::new(
+            format!("cannot run `{shown}`: {cause}"),
+            "check that the program is installed and executable",
+        )
+    };
+    eprintln!("+ {shown}");
+    // One pipe for both: cargo names a suite on stderr, and the suite names its tests on stdout.
+    let (output, input) = io::pipe().map_err(failed)?;
+    forget_package(&mut command)
+        .current_dir(root())
+        .stderr(input.try_clone().map_err(failed)?)
+        .stdout(input);
+    let mut child = command.spawn().map_err(failed)?;
+    // It holds our ends of the pipe, which would never end for us.
+    drop(command);
+    for line in BufReader::new(output).split(b'\n') {
+        each(&String::from_utf8_lossy(&line.map_err(failed)?));
+    }
+    Ok(child.wait().map_err(failed)?.success())
+}
+
+/// Runs a command in the root of the repository and returns how it ended.
+pub(crate) fn run(mut command: Command) -> Result<ExitCode> {
+    let shown = shown(&command);
     eprintln!("+ {shown}");
     forget_package(&mut command);
     let status = command.current_dir(root()).status().map_err(|cause| {
@@ -79,4 +114,20 @@ fn run(mut command: Command) -> Result<ExitCode> {
             .code()
             .map_or(1, |code| u8::try_from(code).unwrap_or(1)),
     ))
+}
+
+/// A script among the arguments is shown as `…`.
+fn shown(command: &Command) -> String {
+    let args = command.get_args().map(OsStr::to_string_lossy);
+    let args: Vec<_> = args
+        .map(|arg| {
+            if arg.contains('\n') {
+                "…".into()
+            } else {
+                arg
+            }
+        })
+        .collect();
+    let program = Path::new(command.get_program()).display();
+    format!("{program} {}", args.join(" "))
 }

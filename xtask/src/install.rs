@@ -26,6 +26,14 @@ pub(crate) fn compiler() -> Result<()> {
     apt(&["g++"], "or put another C++ compiler into PATH as `c++`")
 }
 
+/// Installs what makes a Debian in a folder, if it is missing.
+pub(crate) fn debootstrap() -> Result<()> {
+    if Launch::new("debootstrap").arg("--version").run().is_ok() {
+        return Ok(());
+    }
+    apt(&["debootstrap"], "or put it into PATH")
+}
+
 fn apt(packages: &[&str], otherwise: &str) -> Result<()> {
     if packages.is_empty() {
         return Ok(());
@@ -47,7 +55,8 @@ fn apt(packages: &[&str], otherwise: &str) -> Result<()> {
     Ok(())
 }
 
-fn is_root_on_debian() -> bool {
+/// Whether this is root, and a machine with apt.
+pub(crate) fn is_root_on_debian() -> bool {
     let is_root = Launch::new("id")
         .arg("-u")
         .run()

@@ -6,7 +6,9 @@ mod chaos;
 mod deny;
 mod fuzz;
 mod install;
+mod matrix;
 mod services;
+mod summary;
 mod test;
 
 use std::process::ExitCode;
@@ -26,6 +28,12 @@ cargo xtask bench [--json] [--smoke] [--db NAME]... [SCENARIO...]
 cargo xtask bench peers [--json] [--smoke] [JOB...] [PEER...]
                              measure it beside other projects, which are built for this alone;
                              JOB is tx, relay, consume or queue
+cargo xtask matrix [--set NAME]... [--suite NAME]... [--rebuild] [FILTER]
+                             run the tests on newer servers, each set in a Debian of its own that is made
+                             once, as root: trixie, sid; suites: core, amqp, bus, faults; whole suites
+                             are written into docs/servers.md
+cargo xtask matrix [--set NAME]... chaos [ARGS]
+                             the chaos run on newer servers
 cargo xtask services up      start PostgreSQL, MariaDB and RabbitMQ and leave them running
 cargo xtask services status  say whether they run, and where
 cargo xtask services down    stop them and remove their data
@@ -57,6 +65,8 @@ fn run(words: &[&str]) -> Result<ExitCode> {
         ["test", filter] if !filter.starts_with('-') => test::run(Some(filter), &[]),
         ["test", args @ ..] => test::run(None, args),
         ["chaos", args @ ..] => chaos::run(args),
+        ["matrix", args @ ..] => matrix::run(args),
+        [matrix::INSIDE, args @ ..] => matrix::inside(args),
         ["services", "up"] => services::up(),
         ["services", "status"] => services::status(),
         ["services", "down"] => services::down(),

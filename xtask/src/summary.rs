@@ -1,70 +1,73 @@
-//! Reads what `cargo test` prints, line by line, and keeps what failed: suite by suite, with the names.
+//! Reads what `cargo test` prints, line by line, and keeps suite by suite how many tests passed and which failed.
 
 use std::fmt;
 
 /// What `cargo test` has printed so far.
 #[derive(Debug, Default)]
-pub(super) struct Summary {
-    /// The suite that runs now.
-    suite: String,
+pub(crate) struct Summary {
+    /// In the order of their runs. The last one runs now.
+    suites: Vec<SuiteResult>,
     /// The names since the last heading `failures:`. Of two such lists the second has nothing but names.
     names: Vec<String>,
-    failed: Vec<Suite>,
-    counts: Counts,
 }
 
-/// A suite with failed tests.
-#[derive(Debug, PartialEq, Eq)]
-struct Suite {
-    name: String,
-    /// Empty where the process of the suite ended before it could tell.
-    tests: Vec<String>,
-}
-
+/// What has become of the tests of one suite.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Counts {
-    passed: u64,
-    failed: u64,
-    ignored: u64,
+pub(crate) struct SuiteResult {
+    pub(crate) name: String,
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) ignored: u64,
+    /// The tests that failed.
+    pub(crate) tests: Vec<String>,
+    /// Its process ended before it could tell.
+    pub(crate) is_cut_short: bool,
 }
 
 impl Summary {
     /// Reads the next line.
-    pub(super) fn read(&mut self, line: &str) {
-        if let Some(suite) = suite(line) {
-            self.suite = suite;
+    pub(crate) fn read(&mut self, line: &str) {
+        if let Some(name) = suite(line) {
+            self.suites.push(SuiteResult {
+                name,
+                ..SuiteResult::default()
+            });
         } else if line == "failures:" {
             self.names.clear();
         } else if let Some(name) = line.strip_prefix("    ") {
             self.names.push(name.to_owned());
         } else if let Some(result) = line.strip_prefix("test result: ") {
-            self.counts.add(result);
+            let names = std::mem::take(&mut self.names);
+            let suite = self.current();
+            suite.add(result);
             if result.starts_with("FAILED") {
-                let tests = std::mem::take(&mut self.names);
-                self.fail(tests);
+                suite.tests = names;
             }
         } else if line.starts_with("error: test failed")
             || line.starts_with("error: doctest failed")
         {
             // Cargo prints this line for every failed suite, also for one whose process was killed.
-            if self
-                .failed
-                .last()
-                .is_none_or(|last| last.name != self.suite)
-            {
-                self.fail(Vec::new());
-            }
+            let suite = self.current();
+            suite.is_cut_short = suite.tests.is_empty();
         }
     }
 
-    fn fail(&mut self, tests: Vec<String>) {
-        let name = self.suite.clone();
-        self.failed.push(Suite { name, tests });
+    /// Every suite that has run.
+    pub(crate) fn suites(&self) -> &[SuiteResult] {
+        &self.suites
+    }
+
+    fn current(&mut self) -> &mut SuiteResult {
+        if self.suites.is_empty() {
+            self.suites.push(SuiteResult::default());
+        }
+        let last = self.suites.len() - 1;
+        &mut self.suites[last]
     }
 }
 
 /// The suite that a line of cargo's announces.
-pub(super) fn suite(line: &str) -> Option<String> {
+pub(crate) fn suite(line: &str) -> Option<String> {
     let line = line.trim_start();
     if let Some(library) = line.strip_prefix("Doc-tests ") {
         return Some(format!("{library} (examples in its documentation)"));
@@ -75,7 +78,11 @@ pub(super) fn suite(line: &str) -> Option<String> {
     Some(format!("{name} ({source})"))
 }
 
-impl Counts {
+impl SuiteResult {
+    pub(crate) fn has_failed(&self) -> bool {
+        self.is_cut_short || !self.tests.is_empty()
+    }
+
     /// Adds a result like `ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out`.
     fn add(&mut self, result: &str) {
         let mut number = None::<u64>;
@@ -93,21 +100,23 @@ impl Counts {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counts {
-            passed,
-            failed,
-            ignored,
-        } = self.counts;
+        let sum = |of: fn(&SuiteResult) -> u64| self.suites.iter().map(of).sum::<u64>();
         write!(
             f,
-            "{passed} tests passed, {failed} failed, {ignored} ignored"
+            "{} tests passed, {} failed, {} ignored",
+            sum(|suite| suite.passed),
+            sum(|suite| suite.failed),
+            sum(|suite| suite.ignored),
         )?;
-        for Suite { name, tests } in &self.failed {
-            write!(f, "\n{name}")?;
-            for test in tests {
+        for suite in &self.suites {
+            if !suite.has_failed() {
+                continue;
+            }
+            write!(f, "\n{}", suite.name)?;
+            for test in &suite.tests {
                 write!(f, "\n    {test}")?;
             }
-            if tests.is_empty() {
+            if suite.is_cut_short {
                 write!(f, "\n    its process ended before its tests did, see above")?;
             }
         }

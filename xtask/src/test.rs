@@ -1,19 +1,17 @@
 //! All tests, or those whose name contains a word, on servers that start once.
 
-mod summary;
-
 use std::{
-    io::{self, BufRead, BufReader, Write},
-    process::{Command, ExitCode},
+    io::{self, Write},
+    process::ExitCode,
     time::Instant,
 };
 
 use final_tests::{Error, Result, process::Lifetime, servers::Set};
 
-use self::summary::{Summary, suite};
 use crate::{
-    cargo::{cargo, exec, forget_package, root},
+    cargo::{cargo, each_line, exec},
     install,
+    summary::{Summary, suite},
 };
 
 const TEST: [&str; 3] = ["test", "--workspace", "--all-features"];
@@ -86,32 +84,4 @@ fn needs_servers(filter: &str, args: &[&str]) -> Result<bool> {
     }
     let is_alone = |suite: &String| WITHOUT_SERVERS.iter().any(|name| suite.starts_with(name));
     Ok(!suites.iter().all(is_alone))
-}
-
-/// Runs cargo and gives each line that it or its children print, in the order of printing. Whether it
-/// ended well.
-fn each_line(args: &[&str], env: &[(&str, String)], mut each: impl FnMut(&str)) -> Result<bool> {
-    let failed = |cause: io::Error| {
-        Error::new(
-            format!("cannot run `cargo {}`: {cause}", args.join(" ")),
-            "check that cargo is installed and executable",
-        )
-    };
-    eprintln!("+ cargo {}", args.join(" "));
-    // One pipe for both: cargo names a suite on stderr, and the suite names its tests on stdout.
-    let (output, input) = io::pipe().map_err(failed)?;
-    let mut command = Command::new(cargo());
-    forget_package(&mut command)
-        .args(args)
-        .envs(env.iter().map(|(name, value)| (name, value)))
-        .current_dir(root())
-        .stderr(input.try_clone().map_err(failed)?)
-        .stdout(input);
-    let mut child = command.spawn().map_err(failed)?;
-    // It holds our ends of the pipe, which would never end for us.
-    drop(command);
-    for line in BufReader::new(output).split(b'\n') {
-        each(&String::from_utf8_lossy(&line.map_err(failed)?));
-    }
-    Ok(child.wait().map_err(failed)?.success())
 }
