@@ -20,7 +20,8 @@ async fn a_claim_walks_its_index() {
 
     let due = shop().short("due");
     assert!(plan.contains(&format!("Index Scan using {due}")), "{plan}");
-    assert!(plan.contains("Index Cond: ((available_at <= $"), "{plan}");
+    // PostgreSQL 17 and later name the bound otherwise.
+    assert!(plan.contains("Index Cond: ((available_at <= "), "{plan}");
     assert!(!plan.contains("Seq Scan"), "{plan}");
 }
 
