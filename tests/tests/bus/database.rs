@@ -36,6 +36,12 @@ pub trait Database: OutboxDatabase {
     }
 }
 
+/// Whether the server is MariaDB, which tells an INSERT that its transaction is over. MySQL does not.
+pub async fn is_mariadb(pool: &sqlx::MySqlPool) -> bool {
+    let version = sqlx::MySql::texts(pool, "SELECT VERSION()").await;
+    version.concat().contains("MariaDB")
+}
+
 macro_rules! database {
     ($database:ty, $fresh:expr) => {
         impl Database for $database {

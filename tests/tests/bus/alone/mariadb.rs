@@ -1,9 +1,13 @@
-//! Cases that only MariaDB has.
+//! Cases that only MariaDB and MySQL have.
 
 use sqlx::MySql;
 
 use super::{after_connect, bus_on, pool_of_one, publishes, written};
-use crate::{database::Database, house::House, transport::Transport};
+use crate::{
+    database::{Database, is_mariadb},
+    house::House,
+    transport::Transport,
+};
 
 crate::suite!(
     on sqlx::MySql, Rabbit:
@@ -36,7 +40,11 @@ async fn is_committed_where_autocommit_is_switched_off_at_each_acquire<T: Transp
 }
 
 async fn is_committed_whatever_the_session_checks<T: Transport>(house: Of<T>) {
-    let session = "SET sql_mode = '', check_constraint_checks = 0, autocommit = 0";
+    // MySQL checks constraints in any case.
+    let session = match is_mariadb(&house.pool).await {
+        true => "SET sql_mode = '', check_constraint_checks = 0, autocommit = 0",
+        false => "SET sql_mode = '', autocommit = 0",
+    };
     publishes(
         &house,
         pool_of_one(&house.pool, after_connect(session)).await,
