@@ -149,6 +149,12 @@ pub enum Error {
     /// The bus is shutting down, or has shut down.
     #[error("the bus has been shut down")]
     ShutDown,
+    /// A handler, a layer or a hook of the bus called `shutdown`, which would wait for that very call.
+    #[error(
+        "`shutdown` was called inside one of the bus's own handlers, layers or hooks, which it would wait for; \
+         nothing was stopped; spawn a task for it (`tokio::spawn`), do not wait for that task, and return"
+    )]
+    InsideHandler,
     /// Something did not end in time.
     #[error("{what} did not finish within {limit:?}")]
     Timeout {

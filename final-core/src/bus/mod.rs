@@ -5,9 +5,10 @@
 //!
 //! Inside, a bus is the outbox's door, the broker, the options, and, from `start` on, the relay, the link
 //! and the subscriber. `tx` and `publish` stage a message, `policy` checks it, `write` and `alone` commit
-//! it; `start` and `stop` are the two ends of its life; `stats` and `failed` tell about the outbox.
+//! it; `start` and `stop` are the two ends of its life, and `ending` is what callers of `shutdown` wait for; `stats` and `failed` tell about the outbox.
 
 mod alone;
+mod ending;
 mod failed;
 mod policy;
 mod publish;
@@ -21,16 +22,16 @@ mod write;
 use std::{
     fmt,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU8, Ordering},
     },
 };
 
 use sqlx::{Pool, Transaction};
-use tokio::sync::Notify;
+use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::start::Running;
+use self::{ending::Ending, start::Running};
 pub use self::{
     failed::RetryFailed,
     publish::{Publish, PublishIn},
@@ -42,7 +43,7 @@ use crate::{
     broker::{Broker, Staging, StagingRequest},
     names::ServiceName,
     outbox::{Outbox, Table},
-    runtime::crew::Crew,
+    runtime::{crew::Crew, inside::BusNumber},
 };
 
 /// A bus on PostgreSQL.
@@ -82,6 +83,12 @@ pub(crate) struct Inner<DB: OutboxDatabase> {
     phase: AtomicU8,
     /// Notified when a start has ended, with or without success.
     start_ended: Notify,
+    /// How far the shutdown is.
+    ending: Ending,
+    /// Tells this bus from others in what runs inside a handler.
+    number: BusNumber,
+    /// Where the bus was started.
+    runtime: Mutex<Option<Handle>>,
     running: OnceLock<Running<DB>>,
     crew: Crew,
     /// Commits and inserts under way. They are not in the crew, because the crew aborts late tasks, and a
@@ -147,6 +154,9 @@ impl<DB: OutboxDatabase> Bus<DB> {
             options,
             phase: AtomicU8::new(Phase::New as u8),
             start_ended: Notify::new(),
+            ending: Ending::new(),
+            number: BusNumber::new(),
+            runtime: Mutex::default(),
             running: OnceLock::new(),
             writes: TaskTracker::new(),
             told_of_open: AtomicBool::new(false),

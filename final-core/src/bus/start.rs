@@ -5,13 +5,14 @@
 
 use std::{fmt, sync::Arc};
 
-use tokio::sync::Mutex;
+use tokio::{runtime::Handle, sync::Mutex};
 
 use super::{Bus, Inner, Phase};
 use crate::{
     Error, OutboxDatabase,
     broker::{Link, Opened, Setup},
     consume::Subscriber,
+    lock::lock,
     relay::Relay,
     router::{Router, Routes},
 };
@@ -52,23 +53,49 @@ impl<DB: OutboxDatabase> Bus<DB> {
                 Phase::Stopping | Phase::Stopped => Error::ShutDown,
                 Phase::New | Phase::Starting | Phase::Running => Error::AlreadyStarted,
             })?;
+        *lock(&inner.runtime) = Some(Handle::current());
+        let mut attempt = StartAttempt {
+            inner,
+            ended: false,
+        };
         let task = self.inner.crew.track("start", async move {
-            let result = inner.start_here(router).await;
-            let phase = if result.is_ok() {
-                Phase::Running
-            } else {
-                Phase::New
+            let result = attempt.inner.start_here(router).await;
+            let phase = match result {
+                Ok(()) => Phase::Running,
+                Err(_) => Phase::New,
             };
-            let is_wanted = inner.advance(Phase::Starting, phase).is_ok();
-            inner.start_ended.notify_waiters();
-            if is_wanted {
-                result
-            } else {
-                Err(Error::ShutDown)
+            match attempt.end(phase) {
+                Ok(()) => result,
+                Err(_) => Err(Error::ShutDown),
             }
         });
-        // The task is aborted only by a shutdown; otherwise this is a panic in it, which is logged already.
+        // The task is aborted only by a shutdown; otherwise this is the end of its runtime, or a panic in it, which is
+        // logged already.
         task.await.unwrap_or(Err(Error::ShutDown))
+    }
+}
+
+/// A start under way. Dropped before its end, because its runtime has ended or it panicked, it leaves a new bus.
+struct StartAttempt<DB: OutboxDatabase> {
+    inner: Arc<Inner<DB>>,
+    ended: bool,
+}
+
+impl<DB: OutboxDatabase> StartAttempt<DB> {
+    /// Ends the start. Fails if a shutdown did not wait for it.
+    fn end(&mut self, phase: Phase) -> Result<(), Phase> {
+        self.ended = true;
+        let is_wanted = self.inner.advance(Phase::Starting, phase);
+        self.inner.start_ended.notify_waiters();
+        is_wanted
+    }
+}
+
+impl<DB: OutboxDatabase> Drop for StartAttempt<DB> {
+    fn drop(&mut self) {
+        if !self.ended {
+            let _ = self.end(Phase::New);
+        }
     }
 }
 
@@ -126,20 +153,22 @@ impl<DB: OutboxDatabase> Inner<DB> {
 
         let handlers_stop = self.handlers_stop.clone();
         let subscriber = Arc::new(Subscriber::new(
+            self.number,
             routes,
             &self.options,
             service.shared(),
             handlers_stop,
         ));
-        let (limit, ended) = (self.handlers_limit(), self.handlers_ended.clone());
+        // Dropped with its task, also where a runtime ends without a shutdown.
+        let (limit, ended) = (
+            self.handlers_limit(),
+            self.handlers_ended.clone().drop_guard(),
+        );
         let (worker, deliveries) = (Arc::clone(&subscriber), Arc::new(Mutex::new(deliveries)));
         self.crew.hire("subscriber", move || {
             let (worker, deliveries) = (Arc::clone(&worker), Arc::clone(&deliveries));
-            let ended = ended.clone();
-            async move {
-                worker.run(&mut *deliveries.lock().await, limit).await;
-                ended.cancel();
-            }
+            let _ = &ended;
+            async move { worker.run(&mut *deliveries.lock().await, limit).await }
         });
         let running = Running {
             relay,

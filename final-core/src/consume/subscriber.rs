@@ -28,8 +28,7 @@ use crate::{
     Options,
     broker::{Cause, Delivery},
     router::Routes,
-    runtime::backoff::Backoff,
-    runtime::crew::Hands,
+    runtime::{backoff::Backoff, crew::Hands, inside::BusNumber},
 };
 
 /// How many deliveries are taken at once.
@@ -43,6 +42,7 @@ pub(crate) struct Subscriber {
 impl Subscriber {
     /// A subscriber of a service. From the cancelling of `stop` on it begins no handler.
     pub(crate) fn new(
+        bus: BusNumber,
         routes: Routes,
         options: &Options,
         service: Arc<str>,
@@ -57,6 +57,7 @@ impl Subscriber {
             .collect();
         Self {
             context: Arc::new(SubscriberContext {
+                bus,
                 service,
                 routes,
                 slots: Arc::new(Semaphore::new(concurrency)),

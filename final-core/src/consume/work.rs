@@ -22,10 +22,13 @@ use crate::{
     broker::{Cause, Delivery, Settlement},
     failpoint::{Failpoint, pass},
     router::Route,
+    runtime::inside::{BusNumber, Inside},
 };
 
 /// What all deliveries in flight share.
 pub(super) struct SubscriberContext {
+    /// The bus whose shutdown waits for the handlers.
+    pub(super) bus: BusNumber,
     pub(super) service: Arc<str>,
     /// The route of each topic.
     pub(super) routes: HashMap<Arc<str>, Arc<Route>>,
@@ -60,8 +63,8 @@ pub(super) async fn work(
             return;
         };
         pass(Failpoint::BeforeHandler);
-        let Attempted { outcome, reason } =
-            attempt(&route, message.clone().with_attempt(number)).await;
+        let attempt = attempt(&route, message.clone().with_attempt(number));
+        let Attempted { outcome, reason } = Inside::Handler(context.bus).run(attempt).await;
         let pause = match outcome {
             Outcome::Done => {
                 pass(Failpoint::AfterHandler);

@@ -9,7 +9,11 @@ use std::{
     sync::Arc,
 };
 
-use crate::{Message, broker::Cause, runtime::crew::panic_text};
+use crate::{
+    Message,
+    broker::Cause,
+    runtime::{crew::panic_text, inside::Inside},
+};
 
 type ErrorHook = Arc<dyn Fn(&sqlx::Error) + Send + Sync>;
 type HandlerHook = Arc<dyn Fn(&Message, &Cause) + Send + Sync>;
@@ -50,7 +54,7 @@ impl Hooks {
 
 /// Calls a hook. A panic in it must not end the task of the log that calls it.
 fn call(hook: impl FnOnce()) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(hook)) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| Inside::Hook.call(hook))) {
         tracing::error!(
             target: "final::log",
             panic = panic_text(&*panic),
@@ -68,6 +72,7 @@ impl fmt::Debug for Hooks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::inside::BusNumber;
 
     #[test]
     fn a_hook_that_panics_is_survived() {
@@ -77,5 +82,20 @@ mod tests {
         };
 
         hooks.read(&sqlx::Error::PoolTimedOut);
+    }
+
+    #[test]
+    fn a_shutdown_would_wait_for_a_hook() {
+        let (seen, is_seen) = std::sync::mpsc::channel();
+        let hooks = Hooks {
+            on_commit: Some(Arc::new(move |_| {
+                let _ = seen.send(Inside::is_awaited_by(BusNumber::new()));
+            })),
+            ..Hooks::default()
+        };
+
+        hooks.commit(&sqlx::Error::PoolTimedOut);
+
+        assert_eq!(is_seen.try_recv(), Ok(true));
     }
 }

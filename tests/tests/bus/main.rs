@@ -21,6 +21,7 @@ mod redirected;
 mod refused;
 mod relay;
 mod role;
+mod shutdown;
 mod transaction;
 mod transport;
 

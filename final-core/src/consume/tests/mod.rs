@@ -56,7 +56,13 @@ impl Bench {
     fn new(route: Route, options: &Options) -> Self {
         let routes = Routes::from([(Arc::from(TOPIC), route)]);
         let stop = CancellationToken::new();
-        let subscriber = Subscriber::new(routes, options, "shop".into(), stop.clone());
+        let subscriber = Subscriber::new(
+            crate::runtime::inside::BusNumber::new(),
+            routes,
+            options,
+            "shop".into(),
+            stop.clone(),
+        );
         let subscriber = Arc::new(subscriber);
         let (deliveries, mut stream) = mpsc::channel(100);
         let (ledger, settled) = mpsc::unbounded_channel();

@@ -31,7 +31,13 @@ fn start(broker: &MemoryBroker, topics: &[&str], handler: &Route) -> Instance {
     );
     let mut opened = broker.connect(&setup).unwrap();
     let stop = CancellationToken::new();
-    let subscriber = Subscriber::new(routes, &Options::default(), setup.service, stop.clone());
+    let subscriber = Subscriber::new(
+        crate::runtime::inside::BusNumber::new(),
+        routes,
+        &Options::default(),
+        setup.service,
+        stop.clone(),
+    );
     let run = tokio::spawn(async move { subscriber.run(&mut opened.deliveries, LIMIT).await });
     Instance {
         link: opened.link,
