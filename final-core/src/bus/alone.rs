@@ -48,12 +48,17 @@ impl<DB: OutboxDatabase> Inner<DB> {
 
     async fn insert_alone_here(&self, staged: Staged) -> Result<(), Error> {
         match self.outbox.lone().await? {
-            Lone::Connection(mut conn) => {
-                if self.insert_on(&mut conn, &staged).await? {
-                    return Ok(());
+            Lone::Connection(mut conn) => match self.insert_on(&mut conn, &staged).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => drop(conn),
+                Err(error) => {
+                    // The pool would lend it again for up to half an hour. The next one may reach the new server.
+                    if is_of_no_use::<DB>(&error) {
+                        conn.close_on_drop();
+                    }
+                    return Err(error);
                 }
-                drop(conn);
-            }
+            },
             Lone::Transaction(tx) => return self.insert_and_commit(tx, staged).await,
             Lone::Taken => {}
         }
@@ -135,4 +140,9 @@ impl<DB: OutboxDatabase> Inner<DB> {
         })
         .await
     }
+}
+
+/// Whether the error says that the connection's server takes no writes.
+fn is_of_no_use<DB: OutboxDatabase>(error: &Error) -> bool {
+    matches!(error, Error::Database { source, .. } if DB::must_reconnect(source))
 }

@@ -22,6 +22,12 @@ pub struct Stats {
     pub oldest_pending: Option<Duration>,
     /// Whether the broker takes messages now.
     pub connected: bool,
+    /// Whether the database takes no writes: the bus's connections reached a standby, or the old server of a
+    /// switch-over. The bus then connects again every second.
+    ///
+    /// A running bus finds out with each statement, and at least every
+    /// [`scan_interval`](crate::Options::scan_interval).
+    pub read_only: bool,
     /// Messages of this process between their COMMIT or claim and their settlement.
     pub in_flight: u64,
     /// Topics this process has parked, because nothing can be sent to them now.
@@ -71,6 +77,7 @@ impl<DB: OutboxDatabase> Bus<DB> {
             unroutable: backlog.unroutable(),
             failed: backlog.failed(),
             oldest_pending: backlog.oldest(),
+            read_only: outbox.is_read_only(),
             ..Stats::default()
         };
         if let Some(running) = self.inner.running.get() {

@@ -43,6 +43,9 @@ pub struct Words {
     pub id_type: &'static str,
     /// The type of a whole number of 64 bits.
     pub int_type: &'static str,
+    /// Whether the server takes no writes, as a boolean: it is a standby, or was made read-only, as the old server of
+    /// a switch-over is.
+    pub read_only: &'static str,
     /// Behind the columns of a table.
     pub table_options: &'static str,
 }
@@ -90,6 +93,10 @@ const POSTGRES: Words = Words {
     bytes_type: "bytea",
     id_type: "uuid",
     int_type: "bigint",
+    // Our sessions say READ WRITE, so what the server's configuration says is what the setting would be reset to. It
+    // is asked of no session whose role or database always reads only: that is no switch-over.
+    read_only: "(pg_is_in_recovery() OR current_setting('final.reads_only', true) = 'off' \
+        AND set_config('default_transaction_read_only', NULL, true) = 'on')",
     table_options: "",
 };
 
@@ -106,6 +113,8 @@ const MYSQL: Words = Words {
     bytes_type: "LONGBLOB",
     id_type: "BINARY(16)",
     int_type: "BIGINT",
+    // As texts: from MariaDB 12 on there are more values than two.
+    read_only: "(CAST(@@global.read_only AS CHAR) NOT IN ('0', 'OFF') OR @@global.innodb_read_only <> 0)",
     table_options: " ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
 };
 
@@ -123,6 +132,7 @@ const SQLITE: Words = Words {
     bytes_type: "BLOB",
     id_type: "BLOB",
     int_type: "INTEGER",
+    read_only: "0",
     table_options: "",
 };
 

@@ -207,6 +207,10 @@ pub trait Driver: sqlx::Database + sealed::Sealed {
     /// Whether the statement was the victim of a deadlock, so that sending it again is all there is to do.
     fn is_deadlock(error: &sqlx::Error) -> bool;
 
+    /// Whether the error says that the connection is of no more use, and that a new one may be: its server takes no
+    /// writes, as after a switch-over, or is no longer the one that the session was begun on.
+    fn must_reconnect(error: &sqlx::Error) -> bool;
+
     /// Whether an INSERT that is to be its own commit was refused because it would not have been.
     fn is_not_alone(error: &sqlx::Error) -> bool;
 }

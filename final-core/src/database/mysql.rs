@@ -17,9 +17,12 @@ use super::{
 
 /// At REPEATABLE READ, the server's default, even a claim that finds nothing would lock the gaps of
 /// the index, and callers' INSERTs would wait for it.
-const SESSION: [&str; 6] = [
+const SESSION: [&str; 7] = [
     // Before we give up ourselves: the server would let it wait on, each time another one.
     "SET SESSION innodb_lock_wait_timeout = 10",
+    // For a table that is locked or altered, and for FLUSH TABLES WITH READ LOCK. By default it is a day or a year.
+    // A row may have to be waited for after that, so both together are shorter than our own limit.
+    "SET SESSION lock_wait_timeout = 4",
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
     "SET SESSION autocommit = 1",
     // Otherwise a COMMIT may begin the next transaction, in which what comes then is never committed.
@@ -100,6 +103,9 @@ impl Driver for MySql {
     async fn lock_migrations(pool: &MySqlPool) -> DbResult<MigrationLock<Self>> {
         let mut conn = pool.acquire().await?.detach();
         Self::server(&mut conn).await?;
+        // A migration may wait for longer than other statements.
+        let wait = format!("SET SESSION lock_wait_timeout = {LOCK_SECONDS}");
+        conn.execute(sqlx::AssertSqlSafe(wait)).await?;
         let taken: Option<i64> =
             sqlx::query_scalar("SELECT GET_LOCK(CONCAT('final_migrations_', MD5(DATABASE())), ?)")
                 .bind(LOCK_SECONDS)
@@ -166,6 +172,21 @@ impl Driver for MySql {
     /// each hold what the other wants. Callers are not part of it: they only insert.
     fn is_deadlock(error: &sqlx::Error) -> bool {
         number(error) == Some(1213)
+    }
+
+    /// 1290 is said of other options than `read_only` too. 1792: the transaction is read-only; 1836, 1874, 1036: the
+    /// server or InnoDB is; 3032: it is offline; 1820: the password had expired at the login; 1047: the node has left its Galera cluster; 1243: a proxy has
+    /// given the connection another session, in which our statements are not prepared.
+    fn must_reconnect(error: &sqlx::Error) -> bool {
+        const OPTION: u16 = 1290;
+        const ALWAYS: [u16; 8] = [1036, 1047, 1243, 1792, 1820, 1836, 1874, 3032];
+        let is_option = || {
+            ["read-only", "read_only"]
+                .iter()
+                .any(|it| super::says(error, it))
+        };
+        number(error)
+            .is_some_and(|number| ALWAYS.contains(&number) || number == OPTION && is_option())
     }
 
     /// The INSERT of one row would not have committed by itself: it writes NULL then, which it never does

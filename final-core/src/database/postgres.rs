@@ -21,6 +21,13 @@ use super::{
 /// 58, XX, and 40003, which says that the outcome is unknown.
 const ROLLED_BACK: [&str; 7] = ["22", "23", "25", "2D", "40", "55", "P0"];
 
+/// Remembers whether transactions are read-only by the choice of a role, a database or the connect options, and not
+/// because the server was made read-only.
+const CHOSEN: &str = "\
+    SELECT set_config('final.reads_only', COALESCE((SELECT setting FROM pg_catalog.pg_settings \
+        WHERE name = 'default_transaction_read_only' AND source NOT IN ('configuration file', 'command line')), \
+        'off'), false)";
+
 impl super::sealed::Sealed for Postgres {}
 
 impl Driver for Postgres {
@@ -36,7 +43,7 @@ impl Driver for Postgres {
             .acquire_timeout(POOL_PATIENCE)
             .after_connect(move |conn, _| {
                 Box::pin(async move {
-                    for statements in session {
+                    for statements in [CHOSEN].iter().chain(session) {
                         conn.execute(*statements).await?;
                     }
                     Ok(())
@@ -104,12 +111,15 @@ impl Driver for Postgres {
         heard: impl Fn(&str) + Send + Sync,
     ) -> DbResult<()> {
         let mut listener = PgListener::connect_with(pool).await?;
+        // Otherwise it connects again by itself, and what was missed meanwhile is not known.
+        listener.eager_reconnect(false);
         listener.listen(channel).await?;
         heard("");
-        loop {
-            let notice = listener.recv().await?;
+        while let Some(notice) = listener.try_recv().await? {
             heard(notice.payload());
         }
+        let lost = "the connection that listens was lost";
+        Err(std::io::Error::new(std::io::ErrorKind::ConnectionReset, lost).into())
     }
 
     /// The INSERT tells.
@@ -137,6 +147,12 @@ impl Driver for Postgres {
     /// The outbox's statements lock rows in one order, so there are no deadlocks to be made good.
     fn is_deadlock(_: &sqlx::Error) -> bool {
         false
+    }
+
+    /// 25006: a standby, or a server whose transactions are read-only; 26000: a pooler has given the connection
+    /// another session, in which our statements are not prepared.
+    fn must_reconnect(error: &sqlx::Error) -> bool {
+        ["25006", "26000"].iter().any(|code| has_code(error, code))
     }
 
     /// An earlier statement has failed, so that the transaction can only be rolled back.

@@ -1,20 +1,36 @@
-//! A pool of our own that is made anew where its server says nothing any more.
+//! A pool of our own, which is left for a new one when its connections are of no more use.
+//!
+//! Input: the caller's pool, and how the work on our connections ends. State: the pool as it is now, and those that
+//! were left. Output: a pool to the server that the caller's pool connects to now.
+//!
+//! ```text
+//!   get ─▶ pool ─┬─ the caller's connect options have changed ─┐
+//!                ├─ the server takes no writes ────────────────┼─▶ left: idle connections are closed, the others
+//!                └─ a statement is not answered in time ───────┘   when they come back ─▶ a new pool
+//! ```
 //!
 //! A server whose machine is gone closes no connection, and what it was asked it never answers. Of a
 //! statement that is given up sqlx keeps the connection, and asks it for a sign of life before it can be
 //! borrowed again: that is waited for as long, and its place in the pool is not free. So such a pool is
-//! left to itself with all its connections, until the system gives them up.
+//! left. Its silent connections stay open until they answer or the system gives them up, and they are counted: while
+//! there are too many, no further pool is left.
 
 use std::{
+    fmt::Display,
     io,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use sqlx::{Database, Pool, pool::PoolOptions};
-use tokio::time::timeout;
+use futures::future::join_all;
+use sqlx::{Connection, Database, Pool, pool::PoolOptions};
+use tokio::{sync::watch, time::timeout};
 
-use super::DbResult;
+use super::{DbResult, Driver};
+use crate::lock::lock;
 
 /// How long the database may take to answer a statement. It gives up waiting for a lock in less, so that what
 /// was asked in vain does not pile up there.
@@ -25,7 +41,7 @@ pub(crate) const MIGRATION: Duration =
     Duration::from_secs(super::LOCK_SECONDS as u64).saturating_add(ANSWER);
 
 /// How long saying goodbye may take, to all connections together.
-const GOODBYE: Duration = Duration::from_secs(2);
+pub(crate) const GOODBYE: Duration = Duration::from_secs(2);
 
 /// The error of what was not answered.
 pub(crate) fn no_answer(limit: Duration) -> sqlx::Error {
@@ -48,25 +64,62 @@ pub(super) fn own_options<DB: Database>(caller: &Pool<DB>, connections: u32) -> 
         .after_release(|_, _| Box::pin(async { Ok(true) }))
 }
 
-pub(crate) struct RenewablePool<DB: Database> {
-    caller: Pool<DB>,
-    make: fn(&Pool<DB>) -> Pool<DB>,
-    /// Made late, because a pool can only be made inside a runtime.
-    now: Mutex<Option<Made<DB>>>,
+/// How long a pool is kept at least before it is left because its server takes no writes. If the next connection
+/// reaches the same server, this is the pause between two tries.
+const YOUNG: Duration = Duration::from_secs(1);
+
+/// How often it is logged that a server takes no writes.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+
+type ConnectOptions<DB> = <<DB as Database>::Connection as Connection>::Options;
+
+/// The part of the bus that a pool belongs to. Its events have the target of that part.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum PoolOwner {
+    Outbox,
+    Log,
 }
 
-struct Made<DB: Database> {
+pub(crate) struct RenewablePool<DB: Driver> {
+    caller: Pool<DB>,
+    owner: PoolOwner,
+    make: fn(&Pool<DB>) -> Pool<DB>,
+    pools: Mutex<Pools<DB>>,
+    /// How many pools were left.
+    times_left: watch::Sender<u64>,
+    read_only: AtomicBool,
+}
+
+struct Pools<DB: Driver> {
+    /// Made late, because a pool can only be made inside a runtime.
+    now: Option<Made<DB>>,
+    /// Pools that were left and still have connections.
+    left: Vec<Pool<DB>>,
+    /// When it was logged last that the server takes no writes.
+    told_at: Option<Instant>,
+}
+
+struct Made<DB: Driver> {
     pool: Pool<DB>,
+    /// The caller's connect options that it was made with.
+    options: Arc<ConnectOptions<DB>>,
     at: Instant,
 }
 
-impl<DB: Database> RenewablePool<DB> {
+impl<DB: Driver> RenewablePool<DB> {
     /// What `make` makes of the caller's pool.
-    pub(crate) fn new(caller: Pool<DB>, make: fn(&Pool<DB>) -> Pool<DB>) -> Self {
+    pub(crate) fn new(caller: Pool<DB>, owner: PoolOwner, make: fn(&Pool<DB>) -> Pool<DB>) -> Self {
         Self {
             caller,
+            owner,
             make,
-            now: Mutex::new(None),
+            pools: Mutex::new(Pools {
+                now: None,
+                left: Vec::new(),
+                told_at: None,
+            }),
+            times_left: watch::Sender::new(0),
+            read_only: AtomicBool::new(false),
         }
     }
 
@@ -75,14 +128,27 @@ impl<DB: Database> RenewablePool<DB> {
         &self.caller
     }
 
-    /// The pool as it is now.
+    /// The pool as it is now. If the caller's pool has got other connect options, this is a new one: a credential
+    /// that was replaced is not used again, and a server that was replaced is left.
     pub(crate) fn get(&self) -> Pool<DB> {
-        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
-        let made = now.get_or_insert_with(|| Made {
+        let options = self.caller.connect_options();
+        let mut pools = lock(&self.pools);
+        pools.left.retain(has_connections);
+        let has_changed = |made: &Made<DB>| !Arc::ptr_eq(&made.options, &options);
+        if pools.now.as_ref().is_some_and(has_changed) && self.leave(&mut pools) {
+            self.tell_of_options();
+        }
+        let made = pools.now.get_or_insert_with(|| Made {
             pool: (self.make)(&self.caller),
+            options,
             at: Instant::now(),
         });
         made.pool.clone()
+    }
+
+    /// How many pools have been left, to watch.
+    pub(crate) fn times_left(&self) -> watch::Receiver<u64> {
+        self.times_left.subscribe()
     }
 
     /// Does something on one of its connections. What is not answered within `limit` is an error, and
@@ -95,32 +161,122 @@ impl<DB: Database> RenewablePool<DB> {
         let began = Instant::now();
         // Boxed: the future of a service that has ours in it is as deep as all of them together.
         match timeout(limit, Box::pin(work)).await {
+            Ok(Err(error)) => {
+                if DB::must_reconnect(&error) {
+                    self.refused(began, &error);
+                }
+                Err(error)
+            }
             Ok(done) => done,
             Err(_) => {
-                self.leave(began);
+                self.silent(began);
                 Err(no_answer(limit))
             }
         }
     }
 
-    /// Leaves the pool that something was begun with. Where several give up together, the first does.
-    fn leave(&self, began: Instant) {
-        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
-        now.take_if(|made| made.at <= began);
-    }
-
-    /// Closes it.
-    pub(crate) async fn close(&self) {
-        let now = self
-            .now
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_ref()
-            .map(|made| made.pool.clone());
-        if let Some(pool) = now {
-            let _ = timeout(GOODBYE, pool.close()).await;
+    /// The server has said, in an answer to what was begun then, whether it takes no writes.
+    pub(crate) fn found(&self, began: Instant, read_only: bool) {
+        match read_only {
+            true => self.refused(began, &"the server says that it is read-only"),
+            false => self.read_only.store(false, Ordering::Relaxed),
         }
     }
+
+    /// Whether the server took no writes when that was noticed last.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.read_only.load(Ordering::Relaxed)
+    }
+
+    /// What was begun then was not answered. Where several give up together, the first leaves the pool.
+    fn silent(&self, began: Instant) {
+        let mut pools = lock(&self.pools);
+        if pools.now.as_ref().is_some_and(|made| made.at <= began) {
+            self.leave(&mut pools);
+        }
+    }
+
+    /// The connections were of no use for what was begun then.
+    fn refused(&self, began: Instant, error: &dyn Display) {
+        self.read_only.store(true, Ordering::Relaxed);
+        let mut pools = lock(&self.pools);
+        let is_due = |made: &Made<DB>| made.at <= began && made.at.elapsed() >= YOUNG;
+        if !pools.now.as_ref().is_some_and(is_due) || !self.leave(&mut pools) {
+            return;
+        }
+        if pools.told_at.is_none_or(|at| at.elapsed() >= TOLD_EVERY) {
+            pools.told_at = Some(Instant::now());
+            self.tell_of_refusal(error);
+        }
+    }
+
+    /// Leaves the present pool. False if it has to be kept: it is closed, it is the caller's, or too many silent
+    /// connections of others are still open.
+    fn leave(&self, pools: &mut Pools<DB>) -> bool {
+        if DB::lives_in_pool(&self.caller) {
+            return false;
+        }
+        pools.left.retain(has_connections);
+        let open: u32 = pools.left.iter().map(Pool::size).sum();
+        let can_leave = |made: &mut Made<DB>| {
+            !made.pool.is_closed() && open <= made.pool.options().get_max_connections()
+        };
+        let Some(made) = pools.now.take_if(can_leave) else {
+            return false;
+        };
+        if has_connections(&made.pool) {
+            pools.left.push(made.pool);
+        }
+        self.times_left.send_modify(|times| *times += 1);
+        true
+    }
+
+    /// Closes it, and what is left of others.
+    pub(crate) async fn close(&self) {
+        let all: Vec<Pool<DB>> = {
+            let pools = lock(&self.pools);
+            let now = pools.now.as_ref().map(|made| made.pool.clone());
+            pools.left.iter().cloned().chain(now).collect()
+        };
+        let _ = timeout(GOODBYE, join_all(all.iter().map(Pool::close))).await;
+    }
+
+    fn tell_of_options(&self) {
+        let place = DB::place(&self.caller);
+        match self.owner {
+            PoolOwner::Outbox => tracing::info!(
+                target: "final::outbox", place,
+                "the pool has other connect options now; connecting with these"
+            ),
+            PoolOwner::Log => tracing::info!(
+                target: "final::log", place,
+                "the pool has other connect options now; connecting with these"
+            ),
+        }
+    }
+
+    fn tell_of_refusal(&self, error: &dyn Display) {
+        let place = DB::place(&self.caller);
+        match self.owner {
+            PoolOwner::Outbox => tracing::warn!(
+                target: "final::outbox", place, %error,
+                "the database takes no writes on our connections; closing them and connecting again"
+            ),
+            PoolOwner::Log => tracing::warn!(
+                target: "final::log", place, %error,
+                "the database takes no writes on our connections; closing them and connecting again"
+            ),
+        }
+    }
+}
+
+/// Closes the idle connections of a pool that was left, and says whether others are still open.
+fn has_connections<DB: Database>(left: &Pool<DB>) -> bool {
+    while let Some(mut idle) = left.try_acquire() {
+        // Politely and within 5 s, in a task of sqlx's.
+        idle.close_on_drop();
+    }
+    left.size() > 0
 }
 
 #[cfg(all(test, feature = "sqlite"))]
@@ -130,8 +286,8 @@ mod tests {
     const LIMIT: Duration = Duration::from_millis(20);
 
     fn pool() -> RenewablePool<sqlx::Sqlite> {
-        let caller = Pool::connect_lazy_with(sqlx::sqlite::SqliteConnectOptions::new());
-        RenewablePool::new(caller, |caller| {
+        let file = sqlx::sqlite::SqliteConnectOptions::new().filename("not-there.db");
+        RenewablePool::new(Pool::connect_lazy_with(file), PoolOwner::Outbox, |caller| {
             caller
                 .options()
                 .clone()
@@ -167,11 +323,61 @@ mod tests {
         let pool = pool();
         let old = Instant::now();
         pool.get();
-        pool.leave(old + LIMIT);
+        pool.silent(old + LIMIT);
         let new = pool.get();
-        pool.leave(old);
+        pool.silent(old);
 
         new.close().await;
         assert!(pool.get().is_closed());
+    }
+
+    #[tokio::test]
+    async fn other_connect_options_are_used_at_once() {
+        let pool = pool();
+        let before = pool.get();
+        let now = pool.caller().connect_options().as_ref().clone();
+        pool.caller()
+            .set_connect_options(now.filename("another.db"));
+
+        let after = pool.get();
+        before.close().await;
+        assert!(!after.is_closed());
+        assert!(
+            after
+                .connect_options()
+                .get_filename()
+                .ends_with("another.db")
+        );
+    }
+
+    #[tokio::test]
+    async fn silent_connections_are_few_however_long_the_silence_lasts() {
+        let dir = std::env::temp_dir().join(format!("final-{}.db", uuid::Uuid::now_v7()));
+        let file = sqlx::sqlite::SqliteConnectOptions::new()
+            .filename(&dir)
+            .create_if_missing(true);
+        let caller = Pool::connect_lazy_with(file);
+        let pool = RenewablePool::new(caller, PoolOwner::Outbox, |caller: &Pool<sqlx::Sqlite>| {
+            let options = caller.options().clone().max_connections(2);
+            options
+                .acquire_timeout(LIMIT)
+                .connect_lazy_with(caller.connect_options().as_ref().clone())
+        });
+        let mut silent = Vec::new();
+        for _ in 0..20 {
+            silent.extend(pool.get().acquire().await);
+            pool.silent(Instant::now());
+        }
+
+        assert!((3..=6).contains(&silent.len()), "{}", silent.len());
+        silent.clear();
+        let answers = async {
+            while pool.get().acquire().await.is_err() {
+                tokio::time::sleep(LIMIT).await;
+            }
+        };
+        timeout(Duration::from_secs(60), answers).await.unwrap();
+        pool.close().await;
+        let _ = std::fs::remove_file(dir);
     }
 }

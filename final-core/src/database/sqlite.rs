@@ -154,6 +154,12 @@ impl Driver for Sqlite {
         false
     }
 
+    /// The file was moved away, and another one may be in its place; or it could not be written when it was opened.
+    fn must_reconnect(error: &sqlx::Error) -> bool {
+        const READONLY: u32 = 8;
+        code(error) == Some(READONLY)
+    }
+
     fn is_not_alone(_: &sqlx::Error) -> bool {
         false
     }

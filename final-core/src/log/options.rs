@@ -83,7 +83,8 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
         self
     }
 
-    /// Sets a function to be called when the log cannot be read. Reading is tried again.
+    /// Sets a function to be called when the log cannot be read, or the lease that reading needs cannot be renewed
+    /// twice in a row. It is tried again.
     pub fn on_read_error(mut self, hook: impl Fn(&sqlx::Error) + Send + Sync + 'static) -> Self {
         self.hooks.on_read = Some(Arc::new(hook));
         self

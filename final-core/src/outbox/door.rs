@@ -29,7 +29,7 @@ use crate::{
     Error,
     database::{
         DbResult, Dialect, Driver, Lone, MigrationLock, Server,
-        renewable::{ANSWER, MIGRATION, RenewablePool},
+        renewable::{ANSWER, MIGRATION, PoolOwner, RenewablePool},
         says,
     },
     names::ServiceName,
@@ -65,7 +65,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         Self {
             service: ServiceName::new(&name).ok(),
             name,
-            pool: RenewablePool::new(caller, own_pool),
+            pool: RenewablePool::new(caller, PoolOwner::Outbox, own_pool),
             statements: OnceCell::new(),
             owner: Uuid::now_v7(),
             lease,
@@ -102,6 +102,11 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// Take it before the statement is sent. Then the lease ends here before it ends in the table.
     pub(crate) fn new_lease(&self) -> ((Uuid, Duration), Instant) {
         ((self.owner, self.lease), Instant::now() + self.lease)
+    }
+
+    /// Whether the database took no writes when that was noticed last.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.pool.is_read_only()
     }
 
     /// Closes our own pool. The pool of a database in memory is the caller's, and stays open.

@@ -21,7 +21,7 @@
 //! Each method is one statement, or a few that each stand alone, on a connection of our own pool. Each
 //! statement has a time limit, because a server whose machine is gone never answers.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -227,9 +227,16 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
 impl<DB: OutboxDatabase> Table<'_, DB> {
     /// How long until a pending record is due that no live claim covers, or until a live claim runs out, by the
     /// earlier of the two. Zero if a record is due now. `None` if there is neither.
+    ///
+    /// An idle relay asks nothing else, so this also notices a server that takes no writes, where what is committed
+    /// elsewhere never shows.
     pub(crate) async fn next_due(self) -> DbResult<Option<Duration>> {
-        let wait: Vec<Option<i64>> = self.rows(&self.statements.next_due, Vec::new()).await?;
-        Ok(wait.into_iter().next().flatten().map(duration))
+        let began = Instant::now();
+        let next_due = self.rows(&self.statements.next_due, Vec::new()).await?;
+        let (wait, read_only): (Option<i64>, bool) =
+            next_due.into_iter().next().unwrap_or_default();
+        self.pool.found(began, read_only);
+        Ok(wait.map(duration))
     }
 
     /// Up to `most` topics that have unroutable records.

@@ -21,7 +21,7 @@ use std::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{Notify, OnceCell, watch};
@@ -201,7 +201,12 @@ impl<DB: OutboxDatabase> Member<DB> {
 
     /// Whether the lease is surely still running.
     pub(crate) fn is_alive(&self) -> bool {
-        Instant::now() < *lock(&self.lease_end)
+        !self.lease_left().is_zero()
+    }
+
+    /// How long the lease is surely still running.
+    pub(crate) fn lease_left(&self) -> Duration {
+        lock(&self.lease_end).saturating_duration_since(Instant::now())
     }
 
     /// What this process knows of the sequence. The lock is held for moments only.
@@ -298,6 +303,12 @@ impl<DB: OutboxDatabase> Member<DB> {
     /// Reports that the log could not be read, to the log and to the service's hook.
     pub(crate) fn reading_failed(&self, error: &sqlx::Error, failures: u32) {
         self.log_failure("reading the log", error, failures);
+        self.hooks.read(error);
+    }
+
+    /// Reports that the lease could not be renewed, without which nothing is read: to the log and to the service's hook.
+    pub(crate) fn renewing_failed(&self, error: &sqlx::Error, failures: u32) {
+        self.log_failure("renewing the lease", error, failures);
         self.hooks.read(error);
     }
 

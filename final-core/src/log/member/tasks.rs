@@ -26,10 +26,10 @@ const NOTICE: Duration = Duration::from_millis(2);
 const PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 /// Extends the lease, and joins again if the membership is gone. Sooner than others may take over it is tried
-/// several times, so one failure does no harm.
+/// several times, so one failure does no harm. More than one in a row is reported, and so is the end of the lease.
 pub(crate) async fn renew<DB: OutboxDatabase>(member: Arc<Member<DB>>) {
     let third = member.tuning.lease / 3;
-    let mut failures = 0;
+    let mut trouble = Trouble::default();
     let mut pause = third;
     loop {
         tokio::select! {
@@ -40,17 +40,61 @@ pub(crate) async fn renew<DB: OutboxDatabase>(member: Arc<Member<DB>>) {
         if !member.is_prepared() {
             continue;
         }
-        if let Err(error) = member.renew().await {
+        pause = match member.renew().await {
+            Ok(()) => {
+                trouble.ended(&member);
+                third
+            }
+            Err(error) => {
+                trouble.failed(&member, &error);
+                PAUSES.pause(trouble.failures).min(third)
+            }
+        };
+    }
+}
+
+/// Renewals that fail, and what was told of them.
+#[derive(Debug, Default)]
+struct Trouble {
+    /// In a row.
+    failures: u32,
+    reported: u32,
+    is_over: bool,
+}
+
+impl Trouble {
+    fn failed<DB: OutboxDatabase>(&mut self, member: &Member<DB>, error: &sqlx::Error) {
+        self.failures = self.failures.saturating_add(1);
+        if self.failures == 1 && member.lease_left() > member.tuning.lease / 3 {
             tracing::debug!(
                 target: "final::log",
                 %error,
                 "the lease on our lanes was not renewed; trying again"
             );
-            failures += 1;
-            pause = PAUSES.pause(failures).min(third);
-        } else {
-            (failures, pause) = (0, third);
+            return;
         }
+        self.reported = self.reported.saturating_add(1);
+        member.renewing_failed(error, self.reported);
+        if !member.is_alive() && member.consumes() && !self.is_over {
+            self.is_over = true;
+            tracing::warn!(
+                target: "final::log",
+                service = &*member.group, %error,
+                "the lease on our lanes is over and could not be renewed; nothing is read until it is, and \
+                 other members may take the lanes"
+            );
+        }
+    }
+
+    fn ended<DB: OutboxDatabase>(&mut self, member: &Member<DB>) {
+        if self.reported > 0 {
+            tracing::info!(
+                target: "final::log",
+                service = &*member.group,
+                "the lease on our lanes is renewed again"
+            );
+        }
+        *self = Self::default();
     }
 }
 

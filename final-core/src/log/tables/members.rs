@@ -93,6 +93,7 @@ columns! {
         last_scheduled: Option<i64>,
         highest_scheduled: Option<i64>,
         clock: i64,
+        read_only: bool,
     }
 }
 
@@ -186,7 +187,8 @@ impl<DB: OutboxDatabase> Session<DB> {
                 (SELECT 1 FROM {{members}} m WHERE m.member = l.member AND m.alive_until > {{now}}))) AS free_lanes, \
             (SELECT COUNT(*) FROM {{lanes}} WHERE group_name = ? AND member = ?) AS own_lanes, \
             (SELECT COUNT(*) FROM {{members}} WHERE process <> ? AND alive_until > {{now}}) AS others, \
-            (SELECT trimmed FROM {{state}} WHERE id = 1) AS trimmed, {of_sequence}"
+            (SELECT trimmed FROM {{state}} WHERE id = 1) AS trimmed, \
+            {{read_only}} AS read_only, {of_sequence}"
         );
         let mut values = vec![
             group.into(),
@@ -199,6 +201,7 @@ impl<DB: OutboxDatabase> Session<DB> {
         values.extend(values_of_sequence);
         let row: Option<RefreshRow> = self.first(&refresh, values).await?;
         let row = row.ok_or(sqlx::Error::RowNotFound)?;
+        self.found(asked, row.read_only);
         let due_in = row.due_in.map(duration);
         Ok(Refreshed {
             last: row.last,

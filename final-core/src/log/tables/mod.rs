@@ -37,10 +37,13 @@ pub(crate) mod subscriptions;
 pub(crate) mod transfer;
 pub(crate) mod trim;
 
-use std::fmt;
+use std::{fmt, time::Instant};
 
 use sqlx::{Pool, Transaction};
-use tokio::{sync::OnceCell, time::timeout};
+use tokio::{
+    sync::{OnceCell, watch},
+    time::timeout,
+};
 
 use self::{
     dialect::{Texts, words},
@@ -53,7 +56,7 @@ use crate::{
     broker::Staged,
     database::{
         DbResult, FromRow, Value, read,
-        renewable::{ANSWER, MIGRATION, RenewablePool, no_answer},
+        renewable::{ANSWER, GOODBYE, MIGRATION, PoolOwner, RenewablePool},
     },
 };
 
@@ -88,7 +91,7 @@ impl<DB: OutboxDatabase> Log<DB> {
     pub(crate) fn new(caller: Pool<DB>) -> Self {
         let own = |caller: &Pool<DB>| DB::own_pool(caller, CONNECTIONS, words::<DB>().session);
         Self {
-            pool: RenewablePool::new(caller, own),
+            pool: RenewablePool::new(caller, PoolOwner::Log, own),
             ready: OnceCell::new(),
         }
     }
@@ -98,11 +101,33 @@ impl<DB: OutboxDatabase> Log<DB> {
         self.pool.get()
     }
 
-    /// Listens to announcements of other processes. Each bus holds this connection for good, so it comes from a
-    /// pool of its own: otherwise other statements would wait for it.
+    /// A pool of one connection, for a session that keeps it: otherwise other statements would wait for it.
+    pub(crate) fn single(&self) -> RenewablePool<DB> {
+        let own = |caller: &Pool<DB>| DB::own_pool(caller, 1, words::<DB>().session);
+        RenewablePool::new(self.pool.caller().clone(), PoolOwner::Log, own)
+    }
+
+    /// How many pools have been left, to watch. Other connections to the same server are then of no more use.
+    pub(crate) fn times_left(&self) -> watch::Receiver<u64> {
+        self.pool.times_left()
+    }
+
+    /// A server has said whether it takes no writes.
+    fn found(&self, asked: Instant, read_only: bool) {
+        self.pool.found(asked, read_only);
+    }
+
+    /// Listens to announcements of other processes, on a connection of its own that each bus holds for good. Ends
+    /// with the connection, or when the other connections of the log are left.
     pub(crate) async fn listen(&self, heard: impl Fn(&str) + Send + Sync) -> DbResult<()> {
         let own = DB::own_pool(self.pool.caller(), 1, words::<DB>().session);
-        DB::listen(&own, CHANNEL, heard).await
+        let mut left = self.times_left();
+        let ended = tokio::select! {
+            ended = DB::listen(&own, CHANNEL, heard) => ended,
+            _ = left.changed() => Ok(()),
+        };
+        let _ = timeout(GOODBYE, own.close()).await;
+        ended
     }
 
     /// Does something on a connection of the pool, within the time limit.
@@ -167,7 +192,7 @@ impl<DB: OutboxDatabase> Log<DB> {
             Ok(Tx {
                 tx: DB::begin(&self.pool()).await?,
                 texts: &ready.texts,
-                log: self,
+                pool: &self.pool,
             })
         })
         .await
@@ -272,15 +297,15 @@ impl<DB: OutboxDatabase> Log<DB> {
 pub(crate) struct Tx<'a, DB: OutboxDatabase> {
     pub(crate) tx: Transaction<'a, DB>,
     pub(crate) texts: &'a Texts,
-    pub(crate) log: &'a Log<DB>,
+    /// The pool that its connection comes from.
+    pub(crate) pool: &'a RenewablePool<DB>,
 }
 
 impl<DB: OutboxDatabase> Tx<'_, DB> {
     pub(crate) async fn run(&mut self, template: &str, values: Vec<Value<'_>>) -> DbResult<u64> {
         let sql = self.texts.sql(template);
-        self.log
-            .within(DB::run_sql(&mut self.tx, &sql, &values))
-            .await
+        let run = DB::run_sql(&mut self.tx, &sql, &values);
+        self.pool.within(ANSWER, run).await
     }
 
     pub(crate) async fn rows<T: FromRow>(
@@ -289,9 +314,8 @@ impl<DB: OutboxDatabase> Tx<'_, DB> {
         values: Vec<Value<'_>>,
     ) -> DbResult<Vec<T>> {
         let sql = self.texts.sql(template);
-        self.log
-            .within(read::<DB, T>(&mut self.tx, &sql, &values))
-            .await
+        let rows = read::<DB, T>(&mut self.tx, &sql, &values);
+        self.pool.within(ANSWER, rows).await
     }
 
     /// Reads the first row, if there is one.
@@ -346,24 +370,17 @@ impl<DB: OutboxDatabase> Tx<'_, DB> {
     }
 
     pub(crate) async fn commit(self) -> DbResult<()> {
-        self.log.within(self.tx.commit()).await
+        self.pool.within(ANSWER, self.tx.commit()).await
     }
 
     pub(crate) async fn roll_back(self) -> DbResult<()> {
-        self.log.within(self.tx.rollback()).await
+        self.pool.within(ANSWER, self.tx.rollback()).await
     }
 
     /// The connection, for an INSERT of messages.
     pub(crate) fn conn(&mut self) -> &mut DB::Connection {
         &mut self.tx
     }
-}
-
-/// Does something on a connection that is in no pool, within the time limit.
-pub(crate) async fn within<T>(work: impl Future<Output = DbResult<T>>) -> DbResult<T> {
-    timeout(ANSWER, work)
-        .await
-        .unwrap_or_else(|_| Err(no_answer(ANSWER)))
 }
 
 /// Turns an error of the driver into one that says what to do.

@@ -9,28 +9,36 @@
 //! connection lives, and is compared with the table on the next one.
 //!
 //! ```text
-//!   closed ─ open ─▶ open ─ an error without an answer, or a read-only server ─▶ closed
-//!                     │ rows are read: seen          │
+//!   closed ─ open ─▶ open ─ an error without an answer, a server that takes no writes, other connect options,
+//!                     │      or the log's other connections were left ─▶ closed
+//!                     │ rows are read: seen
 //!                     └ a lane is taken further: proven, nothing seen
 //! ```
 //!
 //! An SQLite file cannot lose commits while its readers live, so there any connection will do.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use sqlx::{Connection, error::DatabaseError};
+use sqlx::{Connection, pool::PoolConnection};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::dialect::words;
 use super::{
     Log, Tx,
     lists::{list, padded},
-    within,
 };
 use crate::log::progress::rows::{LaneId, LaneRow};
 use crate::{
     OutboxDatabase,
-    database::{DbResult, FromRow, Value, read},
+    database::{
+        DbResult, FromRow, Value, read,
+        renewable::{ANSWER, RenewablePool},
+    },
 };
 
 /// Rows that are remembered until a commit proves them. If there are more, the server counts as having forgotten
@@ -44,7 +52,10 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// One connection at a time, and what is true on it.
 pub(crate) struct Session<DB: OutboxDatabase> {
     pub(crate) log: Arc<Log<DB>>,
-    conn: Option<DB::Connection>,
+    pool: RenewablePool<DB>,
+    conn: Option<PoolConnection<DB>>,
+    /// Whether this pool, or that of the log, was left since the connection was taken.
+    left: [watch::Receiver<u64>; 2],
     proof: Option<Proof>,
     /// The messages that were read since that proof, by their sequence numbers.
     seen: HashMap<i64, Uuid>,
@@ -73,7 +84,10 @@ impl Proof {
 
 impl<DB: OutboxDatabase> Session<DB> {
     pub(crate) fn new(log: Arc<Log<DB>>) -> Self {
+        let pool = log.single();
         Self {
+            left: [pool.times_left(), log.times_left()],
+            pool,
             log,
             conn: None,
             proof: None,
@@ -81,17 +95,35 @@ impl<DB: OutboxDatabase> Session<DB> {
         }
     }
 
-    /// Whether there is a connection to read on.
-    pub(crate) fn is_open(&self) -> bool {
-        self.conn.is_some() || words::<DB>().gapless
+    /// Whether there is a connection to read on. One that is of no more use is given up.
+    pub(crate) fn is_open(&mut self) -> bool {
+        if words::<DB>().gapless {
+            return true;
+        }
+        // Leaves the pool if the caller's has other connect options.
+        self.pool.get();
+        let is_left = |left: &watch::Receiver<u64>| left.has_changed().unwrap_or(true);
+        if self.left.iter().any(is_left) {
+            self.give_up();
+        }
+        self.conn.is_some()
     }
 
     /// Takes a connection. Its server may have forgotten rows that the server before it has shown.
     pub(crate) async fn open(&mut self) -> DbResult<()> {
-        let conn = within(self.log.pool().acquire()).await?;
-        // It no longer counts among the connections of the pool, and does not go back there.
-        self.conn = Some(conn.detach());
+        let pool = self.pool.get();
+        for left in &mut self.left {
+            left.mark_unchanged();
+        }
+        self.conn = Some(self.pool.within(ANSWER, pool.acquire()).await?);
         Ok(())
+    }
+
+    /// Gives the connection up, so that it is not taken again.
+    fn give_up(&mut self) {
+        if let Some(mut conn) = self.conn.take() {
+            conn.close_on_drop();
+        }
     }
 
     /// Remembers rows that were read and are about to be offered to their lanes.
@@ -168,7 +200,9 @@ impl<DB: OutboxDatabase> Session<DB> {
         }
         let ready = self.log.ready().await?;
         let conn = self.conn.as_mut().ok_or_else(closed)?;
-        let done = within(DB::run_sql(conn, &ready.texts.sql(template), &values)).await;
+        let sql = ready.texts.sql(template);
+        let run = DB::run_sql(conn, &sql, &values);
+        let done = self.pool.within(ANSWER, run).await;
         self.check(done)
     }
 
@@ -184,7 +218,8 @@ impl<DB: OutboxDatabase> Session<DB> {
         let ready = self.log.ready().await?;
         let conn = self.conn.as_mut().ok_or_else(closed)?;
         let sql = ready.texts.sql(template);
-        let rows = within(read::<DB, T>(conn, &sql, &values)).await;
+        let rows = read::<DB, T>(conn, &sql, &values);
+        let rows = self.pool.within(ANSWER, rows).await;
         self.check(rows)
     }
 
@@ -205,22 +240,34 @@ impl<DB: OutboxDatabase> Session<DB> {
         let ready = self.log.ready().await?;
         let conn = self.conn.as_mut().ok_or_else(closed)?;
         Ok(Tx {
-            tx: within(conn.begin()).await?,
+            tx: self
+                .pool
+                .within(ANSWER, Connection::begin(&mut **conn))
+                .await?,
             texts: &ready.texts,
-            log: &self.log,
+            pool: &self.pool,
         })
     }
 
-    /// Drops the connection after an error that does not come from the server: the next answer may come from another
-    /// server. It also drops one to a server that takes no writes: after a switchover the next connection goes to
-    /// the new primary.
+    /// Gives the connection up after an error that does not come from the server, because the next answer may come
+    /// from another server, and after one that says that this server is of no more use: after a switchover the next
+    /// connection goes to the new primary.
     pub(crate) fn check<T>(&mut self, done: DbResult<T>) -> DbResult<T> {
-        if let Err(error) = &done
-            && error.as_database_error().is_none_or(is_read_only)
-        {
-            self.conn = None;
+        match &done {
+            // The server may still be at it. The pool waits for its answer, and counts the connection until then.
+            Err(error) if is_silence(error) => self.conn = None,
+            Err(error) if error.as_database_error().is_none() || DB::must_reconnect(error) => {
+                self.give_up();
+            }
+            _ => {}
         }
         done
+    }
+
+    /// The server has said whether it takes no writes. If so, this connection and those of the log are left.
+    pub(super) fn found(&self, asked: Instant, read_only: bool) {
+        self.pool.found(asked, read_only);
+        self.log.found(asked, read_only);
     }
 
     /// Closes the connection.
@@ -232,9 +279,8 @@ impl<DB: OutboxDatabase> Session<DB> {
     }
 }
 
-/// PostgreSQL has one code for it and MySQL has several, but all their messages have this word.
-fn is_read_only(error: &dyn DatabaseError) -> bool {
-    error.message().contains("read-only")
+fn is_silence(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::TimedOut)
 }
 
 fn closed() -> sqlx::Error {

@@ -117,6 +117,7 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
     // This index leads to live claims only. Ended claims stay in the table until `forget` removes them, and are
     // not read.
     let live = format!("{c} FORCE INDEX ({})", service.short("live"));
+    let read_only = Dialect::MySql.words().read_only;
     let in_claim = "live_until > UTC_TIMESTAMP(6) \
             AND (first_at < available_at OR first_at = available_at AND first_id <= message_id) \
             AND (last_at > available_at OR last_at = available_at AND last_id >= message_id)";
@@ -196,7 +197,7 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
         },
         // With NOT EXISTS in place of COUNT, MySQL 8 would make a join, and lose the order of the index.
         next_due: sql(format!(
-            "SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), MIN(due)) \
+            "SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), MIN(due)), {read_only} \
                  FROM ((SELECT available_at AS due FROM {due} \
                          WHERE status = 0 AND (SELECT COUNT(*) FROM {live} WHERE {in_claim}) = 0 \
                          ORDER BY available_at LIMIT 1) \

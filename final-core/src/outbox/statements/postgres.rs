@@ -171,6 +171,7 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
         lone_plain: Insert::of_one(PLAIN.1, insert_plain(&t, ONE_PLAIN, Some(OWN_TRANSACTION))),
         lone_any: Insert::of_one(ANY.1, insert_any(&t, ONE, Some(OWN_TRANSACTION))),
     };
+    let read_only = Dialect::Postgres.words().read_only;
     let in_claim = "live_until > (SELECT clock_timestamp()) \
             AND (first_at, first_id) <= (available_at, message_id) \
             AND (last_at, last_id) >= (available_at, message_id)";
@@ -234,7 +235,7 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
                  WHERE r.message_id = probe.message_id RETURNING {RECORD}, 0::bigint AS position"
         ))),
         next_due: sql(format!(
-            "SELECT (extract(epoch FROM min(due) - clock_timestamp()) * 1000000)::bigint \
+            "SELECT (extract(epoch FROM min(due) - clock_timestamp()) * 1000000)::bigint, {read_only} \
                  FROM ((SELECT available_at AS due FROM {t} \
                          WHERE status = 0 AND NOT EXISTS (SELECT 1 FROM {c} WHERE {in_claim}) \
                          ORDER BY available_at LIMIT 1) \

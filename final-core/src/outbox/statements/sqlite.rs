@@ -59,6 +59,7 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
     };
     let (lease, wait, age) = (millis(":lease"), millis(":wait"), millis(":age"));
     let listed = "message_id IN (SELECT unhex(value) FROM json_each(:*ids))";
+    let read_only = Dialect::Sqlite.words().read_only;
     let in_claim = format!(
         "live_until > {NOW} AND (first_at, first_id) <= (available_at, message_id) \
              AND (last_at, last_id) >= (available_at, message_id)"
@@ -118,7 +119,7 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
             )),
         },
         next_due: sql(format!(
-            "SELECT (min(due) - {NOW}) * 1000 \
+            "SELECT (min(due) - {NOW}) * 1000, {read_only} \
                  FROM (SELECT * FROM (SELECT available_at AS due FROM {t} \
                          WHERE status = 0 AND NOT EXISTS (SELECT 1 FROM {c} WHERE {in_claim}) \
                          ORDER BY available_at LIMIT 1) \

@@ -7,7 +7,10 @@ use uuid::Uuid;
 
 use crate::{
     Error,
-    database::{DbResult, renewable::RenewablePool},
+    database::{
+        DbResult,
+        renewable::{PoolOwner, RenewablePool},
+    },
     names::ServiceName,
     outbox::{
         Claimed, FailedRecord, NewRecord, OutboxDatabase, Position, PutBack, Record, Table,
@@ -24,7 +27,7 @@ use crate::{
 
 /// A pool that stays what it is.
 fn renewable<DB: OutboxDatabase>(relay: &Pool<DB>) -> RenewablePool<DB> {
-    RenewablePool::new(relay.clone(), Pool::clone)
+    RenewablePool::new(relay.clone(), PoolOwner::Outbox, Pool::clone)
 }
 
 macro_rules! calls {
