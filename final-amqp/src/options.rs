@@ -12,6 +12,10 @@ use lapin::{
 
 use crate::uri;
 
+/// The frame size that is asked for, which is RabbitMQ's own default. lapin reserves 64 frames of memory for
+/// each connection, so it needs a limit where the broker has none.
+const FRAME_MAX: u32 = 128 * 1024;
+
 /// The longest limit. A deadline too far in the future cannot be computed.
 const A_DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -61,12 +65,19 @@ pub(crate) struct Settings {
 impl Amqp {
     /// Takes the URL of a RabbitMQ: `amqp://user:password@host:port/vhost`, or `amqps://` for TLS.
     ///
+    /// The virtual host `/` is written `/%2f`, or left out together with its slash. These parameters may follow
+    /// a `?`: `heartbeat` (seconds), `connection_timeout` (milliseconds), `frame_max` (bytes), `channel_max`
+    /// and `auth_mechanism`.
+    ///
     /// # Errors
     ///
-    /// Fails if the URL cannot be read. The error does not repeat it.
+    /// Fails if the URL cannot be read, ends in a slash, or has a parameter that is not known. The error names
+    /// the parameter, and repeats nothing else of the URL.
     pub fn new(url: impl AsRef<str>) -> Result<Self, Error> {
         let mut uri = uri::parse(url.as_ref())?;
         uri.query.heartbeat.get_or_insert(10);
+        uri.query.frame_max.get_or_insert(FRAME_MAX);
+        let connect_timeout = uri.query.connection_timeout.unwrap_or(10_000);
         Ok(Self {
             settings: Arc::new(Settings {
                 uri,
@@ -77,7 +88,7 @@ impl Amqp {
                 connection_name: None,
                 publish_channels: 2,
                 confirm_timeout: Duration::from_secs(30),
-                connect_timeout: Duration::from_secs(10),
+                connect_timeout: Duration::from_millis(connect_timeout),
             }),
         })
     }
@@ -208,6 +219,25 @@ mod tests {
         let amqp = Amqp::new("amqp://localhost/%2f").unwrap();
 
         assert_eq!(amqp.settings.confirm_timeout, Duration::from_secs(30));
+    }
+
+    #[test]
+    fn the_url_and_the_methods_set_the_same_limits() {
+        let url = "amqp://localhost/%2f?connection_timeout=3000&heartbeat=7";
+        let amqp = Amqp::new(url).unwrap();
+        assert_eq!(amqp.settings.connect_timeout, Duration::from_secs(3));
+        assert_eq!(amqp.settings.uri.query.heartbeat, Some(7));
+
+        let amqp = amqp.connect_timeout(Duration::from_secs(4));
+        assert_eq!(amqp.settings.connect_timeout, Duration::from_secs(4));
+    }
+
+    /// lapin would reserve 256 GiB for the connection.
+    #[test]
+    fn a_broker_without_a_limit_of_frames_gets_ours() {
+        let amqp = Amqp::new("amqp://localhost").unwrap();
+
+        assert_eq!(amqp.settings.uri.query.frame_max, Some(128 * 1024));
     }
 
     #[test]

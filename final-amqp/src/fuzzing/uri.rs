@@ -22,6 +22,12 @@ pub fn uri(bytes: &[u8]) {
         !host.is_empty() && !host.chars().any(char::is_control),
         "{host:?}"
     );
+    let uri = &amqp.settings.uri;
+    // lapin panics at a virtual host that is longer.
+    assert!((1..=255).contains(&uri.vhost.len()), "{:?}", uri.vhost);
+    let login = &uri.authority.userinfo;
+    assert!(!login.username.contains('\0') && !login.password.contains('\0'));
+    assert!(uri.authority.port > 0);
     // A password may have a `/` that was not encoded, so everything before the last `@` is secret.
     let Some((user, shown)) = url.rsplit_once('@') else {
         return;
