@@ -13,7 +13,7 @@
 //! statement that is given up sqlx keeps the connection, and asks it for a sign of life before it can be
 //! borrowed again: that is waited for as long, and its place in the pool is not free. So such a pool is
 //! left. Its silent connections stay open until they answer or the system gives them up, and they are counted: while
-//! there are too many, no further pool is left.
+//! there are too many, the next pool is left only after a pause that doubles each time.
 
 use std::{
     fmt::Display,
@@ -68,6 +68,13 @@ pub(super) fn own_options<DB: Database>(caller: &Pool<DB>, connections: u32) -> 
 /// reaches the same server, this is the pause between two tries.
 const YOUNG: Duration = Duration::from_secs(1);
 
+/// How long silent connections count. The system gives them up after a quarter of an hour or so, unless something
+/// between the server and us keeps them open for good.
+const COUNTED: Duration = Duration::from_secs(3600);
+
+/// The longest pause between two pools that are left although too many silent connections are open.
+const LONGEST_PAUSE: Duration = Duration::from_secs(900);
+
 /// How often it is logged that a server takes no writes.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
@@ -93,8 +100,7 @@ pub(crate) struct RenewablePool<DB: Driver> {
 struct Pools<DB: Driver> {
     /// Made late, because a pool can only be made inside a runtime.
     now: Option<Made<DB>>,
-    /// Pools that were left and still have connections.
-    left: Vec<Pool<DB>>,
+    left: Vec<Left<DB>>,
     /// When it was logged last that the server takes no writes.
     told_at: Option<Instant>,
 }
@@ -104,6 +110,23 @@ struct Made<DB: Driver> {
     /// The caller's connect options that it was made with.
     options: Arc<ConnectOptions<DB>>,
     at: Instant,
+}
+
+/// A pool that was left and still has connections.
+struct Left<DB: Driver> {
+    pool: Pool<DB>,
+    at: Instant,
+}
+
+impl<DB: Driver> Pools<DB> {
+    /// How many connections are open that were left. `None` if another pool may be left whatever they are.
+    fn open_unless_paused(&self) -> Option<u32> {
+        let last = self.left.last()?;
+        let doublings = u32::try_from(self.left.len()).unwrap_or(u32::MAX).min(16);
+        let pause = (ANSWER / 4 * 2_u32.pow(doublings)).min(LONGEST_PAUSE);
+        let open = || self.left.iter().map(|left| left.pool.size()).sum();
+        (last.at.elapsed() < pause).then(open)
+    }
 }
 
 impl<DB: Driver> RenewablePool<DB> {
@@ -133,7 +156,7 @@ impl<DB: Driver> RenewablePool<DB> {
     pub(crate) fn get(&self) -> Pool<DB> {
         let options = self.caller.connect_options();
         let mut pools = lock(&self.pools);
-        pools.left.retain(has_connections);
+        pools.left.retain(counts);
         let has_changed = |made: &Made<DB>| !Arc::ptr_eq(&made.options, &options);
         if pools.now.as_ref().is_some_and(has_changed) && self.leave(&mut pools) {
             self.tell_of_options();
@@ -211,21 +234,26 @@ impl<DB: Driver> RenewablePool<DB> {
     }
 
     /// Leaves the present pool. False if it has to be kept: it is closed, it is the caller's, or too many silent
-    /// connections of others are still open.
+    /// connections of others are still open and the last one was left just now.
     fn leave(&self, pools: &mut Pools<DB>) -> bool {
         if DB::lives_in_pool(&self.caller) {
             return false;
         }
-        pools.left.retain(has_connections);
-        let open: u32 = pools.left.iter().map(Pool::size).sum();
+        pools.left.retain(counts);
+        let open = pools.open_unless_paused();
         let can_leave = |made: &mut Made<DB>| {
-            !made.pool.is_closed() && open <= made.pool.options().get_max_connections()
+            let most = made.pool.options().get_max_connections();
+            !made.pool.is_closed() && open.is_none_or(|open| open <= most)
         };
         let Some(made) = pools.now.take_if(can_leave) else {
             return false;
         };
-        if has_connections(&made.pool) {
-            pools.left.push(made.pool);
+        let left = Left {
+            pool: made.pool,
+            at: Instant::now(),
+        };
+        if counts(&left) {
+            pools.left.push(left);
         }
         self.times_left.send_modify(|times| *times += 1);
         true
@@ -236,13 +264,20 @@ impl<DB: Driver> RenewablePool<DB> {
         let all: Vec<Pool<DB>> = {
             let pools = lock(&self.pools);
             let now = pools.now.as_ref().map(|made| made.pool.clone());
-            pools.left.iter().cloned().chain(now).collect()
+            let left = pools.left.iter().map(|left| left.pool.clone());
+            left.chain(now).collect()
         };
         let _ = timeout(GOODBYE, join_all(all.iter().map(Pool::close))).await;
     }
 
-    fn tell_of_options(&self) {
+    /// The place of the database, for the log: without options, in which a service may have anything.
+    fn place(&self) -> String {
         let place = DB::place(&self.caller);
+        place.split('?').next().unwrap_or_default().to_owned()
+    }
+
+    fn tell_of_options(&self) {
+        let place = self.place();
         match self.owner {
             PoolOwner::Outbox => tracing::info!(
                 target: "final::outbox", place,
@@ -256,7 +291,7 @@ impl<DB: Driver> RenewablePool<DB> {
     }
 
     fn tell_of_refusal(&self, error: &dyn Display) {
-        let place = DB::place(&self.caller);
+        let place = self.place();
         match self.owner {
             PoolOwner::Outbox => tracing::warn!(
                 target: "final::outbox", place, %error,
@@ -270,13 +305,13 @@ impl<DB: Driver> RenewablePool<DB> {
     }
 }
 
-/// Closes the idle connections of a pool that was left, and says whether others are still open.
-fn has_connections<DB: Database>(left: &Pool<DB>) -> bool {
-    while let Some(mut idle) = left.try_acquire() {
+/// Closes the idle connections of a pool that was left, and says whether others are to be counted.
+fn counts<DB: Driver>(left: &Left<DB>) -> bool {
+    while let Some(mut idle) = left.pool.try_acquire() {
         // Politely and within 5 s, in a task of sqlx's.
         idle.close_on_drop();
     }
-    left.size() > 0
+    left.pool.size() > 0 && left.at.elapsed() < COUNTED
 }
 
 #[cfg(all(test, feature = "sqlite"))]

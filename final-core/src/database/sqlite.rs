@@ -154,7 +154,7 @@ impl Driver for Sqlite {
         false
     }
 
-    /// The file was moved away, and another one may be in its place; or it could not be written when it was opened.
+    /// The file could not be written when it was opened, or it was moved away since.
     fn must_reconnect(error: &sqlx::Error) -> bool {
         const READONLY: u32 = 8;
         code(error) == Some(READONLY)

@@ -21,13 +21,18 @@ const TOGETHER: usize = 3;
 /// Every third of a lease, renews the leases that would run out before the next round.
 pub(crate) async fn run<DB: OutboxDatabase>(relay: Arc<Relay<DB>>) {
     let third = relay.outbox.lease() / 3;
+    let mut failures = 0_u32;
     loop {
         tokio::select! {
             () = tokio::time::sleep(third) => {}
             () = relay.stopping.settling.cancelled() => return,
         }
-        if let Err(error) = renew(&relay).await {
-            relay.database_failed("renewing leases", &error, 0);
+        match renew(&relay).await {
+            Ok(()) => failures = 0,
+            Err(error) => {
+                relay.database_failed("renewing leases", &error, failures);
+                failures = failures.saturating_add(1);
+            }
         }
     }
 }
