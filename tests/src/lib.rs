@@ -54,7 +54,7 @@ pub use ports::Port;
 pub use {
     proxy::Proxy,
     raw::{RawProducer, RawProperties},
-    servers::{Authority, MariaDb, Postgres, RabbitCluster, RabbitMq},
+    servers::{Authority, Management, MariaDb, Postgres, RabbitCluster, RabbitMq},
     shared::{SqliteFile, Vhost, amqp_vhost, mysql_database, pg_database, sqlite_file, unique},
     take::{Taken, take},
     wait::{always, eventually},

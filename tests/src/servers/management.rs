@@ -99,6 +99,30 @@ impl Management {
         self.change("PUT", path, body).await
     }
 
+    /// Sets a limit of a virtual host: `max-connections` or `max-queues`.
+    pub async fn set_vhost_limit(&self, vhost: &str, limit: &str, value: u32) -> Result<()> {
+        let path = format!("/api/vhost-limits/{}/{limit}", escape(vhost));
+        self.change("PUT", path, json!({ "value": value })).await
+    }
+
+    /// Takes a limit of a virtual host away.
+    pub async fn clear_vhost_limit(&self, vhost: &str, limit: &str) -> Result<()> {
+        let path = format!("/api/vhost-limits/{}/{limit}", escape(vhost));
+        self.change("DELETE", path, Value::Null).await
+    }
+
+    /// Sets a limit of a user: `max-connections` or `max-channels`.
+    pub async fn set_user_limit(&self, user: &str, limit: &str, value: u32) -> Result<()> {
+        let path = format!("/api/user-limits/{}/{limit}", escape(user));
+        self.change("PUT", path, json!({ "value": value })).await
+    }
+
+    /// Takes a limit of a user away.
+    pub async fn clear_user_limit(&self, user: &str, limit: &str) -> Result<()> {
+        let path = format!("/api/user-limits/{}/{limit}", escape(user));
+        self.change("DELETE", path, Value::Null).await
+    }
+
     /// Sets a policy for the queues whose names match, such as `{"max-length": 1}`.
     pub async fn set_policy(
         &self,
