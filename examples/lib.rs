@@ -7,3 +7,6 @@ mod readme {}
 #[cfg(doctest)]
 #[doc = include_str!("../docs/consuming.md")]
 mod consuming {}
+#[cfg(doctest)]
+#[doc = include_str!("../docs/production.md")]
+mod production {}

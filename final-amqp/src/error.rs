@@ -8,18 +8,23 @@ use std::io;
 use final_core::broker::{BrokerError, BrokerErrorKind};
 use lapin::{Error, ErrorKind};
 
+use crate::refusal::Refusal;
+
 /// The reply codes of AMQP that decide something here.
 pub(crate) mod code {
     pub(crate) const ACCESS_REFUSED: u16 = 403;
     pub(crate) const NOT_FOUND: u16 = 404;
+    pub(crate) const RESOURCE_LOCKED: u16 = 405;
     pub(crate) const PRECONDITION_FAILED: u16 = 406;
+    pub(crate) const COMMAND_INVALID: u16 = 503;
     pub(crate) const NOT_ALLOWED: u16 = 530;
     const CONNECTION_FORCED: u16 = 320;
     const CHANNEL_ERROR: u16 = 504;
 
-    /// Whether an operator or the broker ended the connection for a reason that is not a message.
+    /// Whether the connection ended for a reason that is not a message: by an operator, or at a limit of
+    /// connections or channels.
     pub(crate) fn is_about_no_message(code: u16) -> bool {
-        matches!(code, CONNECTION_FORCED | CHANNEL_ERROR)
+        matches!(code, CONNECTION_FORCED | CHANNEL_ERROR | NOT_ALLOWED)
     }
 }
 
@@ -100,6 +105,11 @@ pub(crate) fn timed_out() -> Error {
     io::Error::from(io::ErrorKind::TimedOut).into()
 }
 
+/// Whether a call was not answered in time.
+pub(crate) fn is_timeout(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::IOError(error) if error.kind() == io::ErrorKind::TimedOut)
+}
+
 /// Whether the other side ended the connection without giving a reason.
 pub(crate) fn is_hang_up(error: &Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
@@ -112,18 +122,46 @@ pub(crate) fn is_hang_up(error: &Error) -> bool {
     }
 }
 
-/// What kind of error this is, while connecting or declaring.
-pub(crate) fn kind_of(error: &Error) -> BrokerErrorKind {
-    match error.kind() {
-        ErrorKind::ProtocolError(reply) => match reply.get_id() {
-            code::ACCESS_REFUSED | code::NOT_ALLOWED | code::NOT_FOUND => BrokerErrorKind::Refused,
-            code::PRECONDITION_FAILED => BrokerErrorKind::Mismatch,
-            _ => BrokerErrorKind::Unreachable,
-        },
+/// What kind of error this is, while connecting or declaring, and what to do about it.
+fn refusal_of(error: &Error) -> Refusal {
+    let kind = match error.kind() {
+        ErrorKind::ProtocolError(reply) => {
+            return Refusal::of(reply.get_id(), reply.get_message().as_str());
+        }
         ErrorKind::AuthProviderError(_) => BrokerErrorKind::Refused,
         ErrorKind::IOError(error) if is_about_certificates(error) => BrokerErrorKind::Certificate,
         _ => BrokerErrorKind::Unreachable,
+    };
+    let advice = match (kind, error.kind()) {
+        (BrokerErrorKind::Certificate, _) => {
+            "check the host name, `Amqp::ca_certificate` and the client certificate"
+        }
+        (_, ErrorKind::ParsingError(_) | ErrorKind::InvalidProtocolVersion(_)) => {
+            "the other side speaks no AMQP 0-9-1; check the port, which is 5672 unless configured, or \
+             5671 for TLS"
+        }
+        (_, ErrorKind::ChannelsLimitReached) => {
+            "RabbitMQ allows too few channels for each connection; raise its `channel_max`"
+        }
+        _ => "",
+    };
+    Refusal { kind, advice }
+}
+
+/// Whether the broker refused user and password.
+pub(crate) fn is_refused_login(error: &Error) -> bool {
+    match error.kind() {
+        ErrorKind::ProtocolError(reply) => {
+            reply.get_id() == code::ACCESS_REFUSED
+                && !reply.get_message().as_str().contains("access to")
+        }
+        _ => false,
     }
+}
+
+/// An error with its advice, for logs.
+pub(crate) fn told(error: &Error) -> String {
+    format!("{error}{}", refusal_of(error).ending())
 }
 
 /// TLS errors come as I/O errors. This crate does not depend on rustls, so kind and text must do.
@@ -135,17 +173,16 @@ fn is_about_certificates(error: &io::Error) -> bool {
             .any(|word| text.contains(word))
 }
 
-/// An error for the user: what failed, what to check, and lapin's error as the source.
+/// An error for the user: what failed, what to do, and lapin's error as the source.
 pub(crate) fn broker_error(doing: &str, error: Error) -> BrokerError {
-    let kind = kind_of(&error);
-    let advice = match kind {
-        BrokerErrorKind::Refused => "; check user, password, virtual host and permissions",
-        BrokerErrorKind::Certificate => {
-            "; check the host name, `Amqp::ca_certificate` and the client certificate"
-        }
-        _ => "",
-    };
-    BrokerError::new(kind, format!("{doing}: {error}{advice}")).because(error)
+    broker_error_with(doing, error, "")
+}
+
+/// The same, with what else is known.
+pub(crate) fn broker_error_with(doing: &str, error: Error, hint: &str) -> BrokerError {
+    let refusal = refusal_of(&error);
+    let text = format!("{doing}: {error}{hint}{}", refusal.ending());
+    BrokerError::new(refusal.kind, text).because(error)
 }
 
 #[cfg(test)]
@@ -169,6 +206,8 @@ mod tests {
             (fault(AMQPHardError::INTERNALERROR), true),
             (fault(AMQPHardError::CONNECTIONFORCED), false),
             (fault(AMQPHardError::CHANNELERROR), false),
+            // A limit of connections or channels.
+            (fault(AMQPHardError::NOTALLOWED), false),
             (Fault::from(&timed_out()), false),
         ] {
             assert_eq!(fault.blames_a_message(), is_blamed, "{fault:?}");

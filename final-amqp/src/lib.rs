@@ -14,6 +14,7 @@
 
 mod connection;
 mod consume;
+mod credentials;
 mod error;
 #[cfg(any(test, feature = "__fuzzing"))]
 #[doc(hidden)]
@@ -22,14 +23,18 @@ pub mod fuzzing;
 mod inbound;
 mod link;
 mod lock;
+mod login;
 mod names;
 mod options;
 mod outage;
 mod properties;
 mod publish;
+mod refusal;
 mod retry_delay;
+mod role;
 mod text;
 mod topology;
 mod uri;
 
+pub use credentials::Credentials;
 pub use options::{Amqp, QueueKind};

@@ -13,11 +13,12 @@ use lapin::Connection;
 use tokio::sync::watch;
 
 use crate::{
-    connection::{close, connect},
+    connection::{Connected, close, connect},
     consume::Subscription,
     names,
     options::{Amqp, Settings},
     publish::Publisher,
+    role::{self, Role},
     topology::Topology,
 };
 
@@ -35,21 +36,24 @@ struct AmqpLink {
 }
 
 async fn open(settings: Arc<Settings>, setup: Setup) -> Result<Opened, BrokerError> {
+    role::check_url(&settings)?;
     let topology = Topology {
         service: setup.service.to_string(),
         queue: queue(&settings, &setup)?,
         kind: settings.queue_kind,
         topics: setup.topics.clone(),
     };
+    let role = Role::publisher(&settings);
     let publishing = unless_away(
-        connect(&settings, &setup.service, "publisher").await,
+        connect(&settings, &setup.service, role).await,
         &setup,
+        Half::Publishing,
     )?;
     let consuming = match &publishing {
         Some(publishing) => match first_consuming(&settings, &setup, &topology).await {
             Ok(consuming) => consuming,
             Err(error) => {
-                close(publishing).await;
+                close(&publishing.connection).await;
                 return Err(error);
             }
         },
@@ -61,13 +65,9 @@ async fn open(settings: Arc<Settings>, setup: Setup) -> Result<Opened, BrokerErr
         setup.confirm_window,
         publishing,
     );
-    let (subscription, deliveries) = Subscription::start(
-        settings,
-        topology,
-        setup.num_subscribers,
-        publisher.way(),
-        consuming,
-    );
+    let channels = consuming_channels(&settings, &setup);
+    let (subscription, deliveries) =
+        Subscription::start(settings, topology, channels, publisher.way(), consuming);
     let link = Arc::new(AmqpLink {
         publisher,
         subscription,
@@ -80,21 +80,29 @@ async fn first_consuming(
     settings: &Settings,
     setup: &Setup,
     topology: &Topology,
-) -> Result<Option<Connection>, BrokerError> {
+) -> Result<Option<Connected>, BrokerError> {
     if setup.topics.is_empty() && !setup.purge {
         return Ok(None);
     }
-    let attempt = connect(settings, &setup.service, "subscriber").await;
-    let Some(connection) = unless_away(attempt, setup)? else {
+    let role = Role::subscriber(consuming_channels(settings, setup));
+    let attempt = connect(settings, &setup.service, role).await;
+    let Some(connected) = unless_away(attempt, setup, Half::Consuming)? else {
         return Ok(None);
     };
-    let prepared = prepare(setup, topology, &connection).await;
+    let prepared = prepare(setup, topology, &connected.connection).await;
     if prepared.is_err() || setup.topics.is_empty() {
-        close(&connection).await;
+        close(&connected.connection).await;
     }
-    Ok(unless_away(prepared, setup)?
+    Ok(unless_away(prepared, setup, Half::Consuming)?
         .filter(|()| !setup.topics.is_empty())
-        .map(|()| connection))
+        .map(|()| connected))
+}
+
+/// How many channels consume. Each needs at least one message of the prefetch.
+fn consuming_channels(settings: &Settings, setup: &Setup) -> usize {
+    setup
+        .num_subscribers
+        .clamp(1, usize::from(settings.prefetch).max(1))
 }
 
 async fn prepare(
@@ -111,20 +119,36 @@ async fn prepare(
     Ok(())
 }
 
-/// Turns an unreachable broker into `None`, unless a purge needs the broker now.
+/// The two halves of a link.
+#[derive(Clone, Copy)]
+enum Half {
+    Publishing,
+    Consuming,
+}
+
+/// Turns trouble that passes into `None`, unless a purge needs the broker now.
 fn unless_away<T>(
     attempt: Result<T, BrokerError>,
     setup: &Setup,
+    half: Half,
 ) -> Result<Option<T>, BrokerError> {
     match attempt {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.kind() == BrokerErrorKind::Unreachable && !setup.purge => {
-            tracing::warn!(
-                target: "final::amqp",
-                service = %setup.service,
-                %error,
-                "RabbitMQ cannot be reached; messages wait in the outbox until it can"
-            );
+            match half {
+                Half::Publishing => tracing::warn!(
+                    target: "final::amqp",
+                    service = %setup.service,
+                    %error,
+                    "RabbitMQ cannot be reached; messages wait in the outbox until it can"
+                ),
+                Half::Consuming => tracing::warn!(
+                    target: "final::amqp",
+                    service = %setup.service,
+                    %error,
+                    "the service's queue cannot be used yet; messages wait in RabbitMQ until it can"
+                ),
+            }
             Ok(None)
         }
         Err(error) => Err(error),

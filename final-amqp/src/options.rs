@@ -2,15 +2,19 @@
 //!
 //! State: the settings, each with its default. Output: shared [`Settings`] for the link.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
-use final_core::Error;
+use final_core::{BoxError, Error};
 use lapin::{
     tcp::{OwnedIdentity, OwnedTLSConfig},
     uri::AMQPUri,
 };
 
-use crate::uri;
+use crate::{
+    credentials::{Credentials, CredentialsSource},
+    role::Shortages,
+    uri,
+};
 
 /// The frame size that is asked for, which is RabbitMQ's own default. lapin reserves 64 frames of memory for
 /// each connection, so it needs a limit where the broker has none.
@@ -52,6 +56,7 @@ pub enum QueueKind {
 #[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) uri: AMQPUri,
+    pub(crate) credentials: Option<CredentialsSource>,
     pub(crate) tls: OwnedTLSConfig,
     pub(crate) queue_kind: QueueKind,
     pub(crate) queue: Option<String>,
@@ -60,6 +65,7 @@ pub(crate) struct Settings {
     pub(crate) publish_channels: usize,
     pub(crate) confirm_timeout: Duration,
     pub(crate) connect_timeout: Duration,
+    pub(crate) shortages: Shortages,
 }
 
 impl Amqp {
@@ -81,6 +87,7 @@ impl Amqp {
         Ok(Self {
             settings: Arc::new(Settings {
                 uri,
+                credentials: None,
                 tls: OwnedTLSConfig::default(),
                 queue_kind: QueueKind::default(),
                 queue: None,
@@ -89,8 +96,39 @@ impl Amqp {
                 publish_channels: 2,
                 confirm_timeout: Duration::from_secs(30),
                 connect_timeout: Duration::from_millis(connect_timeout),
+                shortages: Shortages::default(),
             }),
         })
+    }
+
+    /// Takes user and password from this function, in place of those of the URL.
+    ///
+    /// It is asked at each connect, so passwords may change and tokens may expire while the bus runs. It may
+    /// take as long as [`connect_timeout`](Self::connect_timeout). If it fails, takes longer, or RabbitMQ
+    /// refuses what it gave, the bus logs that at `WARN` and tries again with what it gives then; `start` goes
+    /// on without the broker meanwhile. The text of its error is logged, so it must not have a secret in it.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use final_amqp::{Amqp, Credentials};
+    ///
+    /// # async fn fetch_token() -> Result<String, std::io::Error> { Ok("token".into()) }
+    /// let amqp = Amqp::new("amqps://mq.example/shop")?.credentials(async || {
+    ///     let token = fetch_token().await?; // of your identity provider, or of Vault
+    ///     let credentials = Credentials::new("shop", token).valid_for(Duration::from_secs(3600));
+    ///     Ok::<_, std::io::Error>(credentials)
+    /// });
+    /// # Ok::<_, final_core::Error>(())
+    /// ```
+    pub fn credentials<F, A, E>(self, source: F) -> Self
+    where
+        F: Fn() -> A + Send + Sync + 'static,
+        A: Future<Output = Result<Credentials, E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        let source = CredentialsSource::new(source);
+        self.with(|settings| settings.credentials = Some(source))
     }
 
     /// Sets the kind of the service's queue and of its dead-letter queue. Default: quorum.
@@ -178,6 +216,7 @@ impl fmt::Debug for Settings {
         f.debug_struct("Amqp")
             .field("broker", &uri::address(&self.uri))
             .field("vhost", &self.uri.vhost)
+            .field("credentials", &self.credentials)
             .field("queue_kind", &self.queue_kind)
             .field("prefetch", &self.prefetch)
             .field("publish_channels", &self.publish_channels)
@@ -194,7 +233,8 @@ mod tests {
         let amqp = Amqp::new("amqps://mary:s3cret@mq.example/%2f")
             .unwrap()
             .client_pkcs12(b"s3cret".to_vec(), "s3cret")
-            .client_certificate("s3cret", "s3cret");
+            .client_certificate("s3cret", "s3cret")
+            .credentials(async || Ok::<_, BoxError>(Credentials::new("mary", "s3cret")));
         let shown = format!("{amqp:?}");
 
         assert!(shown.contains("mq.example:5671"), "{shown}");

@@ -15,6 +15,7 @@ use crate::{
     error::{broker_error, code, reply_code},
     names,
     options::QueueKind,
+    refusal::is_inequivalent,
 };
 
 /// The queues of one service.
@@ -26,11 +27,11 @@ pub(crate) struct Topology {
     pub(crate) topics: Vec<std::sync::Arc<str>>,
 }
 
-/// Whether messages can be published to a topic's exchange.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Whether messages can be published to a topic's exchange. If not, the server's reason.
+#[derive(Clone, Debug)]
 pub(crate) enum Exchange {
     Usable,
-    Unusable(String),
+    Unusable(Error),
 }
 
 impl Topology {
@@ -44,11 +45,9 @@ impl Topology {
         for topic in &self.topics {
             match declare_exchange(connection, topic).await {
                 Ok(Exchange::Usable) => {}
-                Ok(Exchange::Unusable(reason)) => {
-                    return Err(BrokerError::new(
-                        BrokerErrorKind::Refused,
-                        format!("the exchange of topic {topic:?} cannot be used: {reason}"),
-                    ));
+                Ok(Exchange::Unusable(error)) => {
+                    let doing = format!("the exchange of topic {topic:?} cannot be used");
+                    return Err(broker_error(&doing, error));
                 }
                 Err(error) => return Err(broker_error("declaring a topic's exchange", error)),
             }
@@ -68,11 +67,9 @@ impl Topology {
         let queue = names::dead_letter_queue(&self.queue);
         match declare(connection, &exchange, ExchangeKind::Fanout).await {
             Ok(Exchange::Usable) => {}
-            Ok(Exchange::Unusable(reason)) => {
-                return Err(BrokerError::new(
-                    BrokerErrorKind::Refused,
-                    format!("the dead-letter exchange {exchange:?} cannot be used: {reason}"),
-                ));
+            Ok(Exchange::Unusable(error)) => {
+                let doing = format!("the dead-letter exchange {exchange:?} cannot be used");
+                return Err(broker_error(&doing, error));
             }
             Err(error) => return Err(broker_error("declaring the dead-letter exchange", error)),
         }
@@ -124,7 +121,7 @@ impl Topology {
         match reply_code(&error) {
             // Without permission to declare, it is enough that the queue exists.
             Some(code::ACCESS_REFUSED) if matches!(look(connection, queue).await, Ok(Some(_))) => Ok(()),
-            Some(code::PRECONDITION_FAILED) => Err(BrokerError::new(
+            Some(code::PRECONDITION_FAILED) if is_inequivalent(&error.to_string()) => Err(BrokerError::new(
                 BrokerErrorKind::Mismatch,
                 match self.kind {
                     QueueKind::Quorum => format!(
@@ -216,9 +213,9 @@ async fn declare(connection: &Connection, name: &str, kind: ExchangeKind) -> Res
     match try_declare(connection, name, kind, passive).await {
         Ok(()) => Ok(Exchange::Usable),
         Err(error) if reply_code(&error) == Some(code::NOT_FOUND) => {
-            Ok(Exchange::Unusable(refusal.to_string()))
+            Ok(Exchange::Unusable(refusal))
         }
-        Err(error) if is_refusal(&error) => Ok(Exchange::Unusable(error.to_string())),
+        Err(error) if is_refusal(&error) => Ok(Exchange::Unusable(error)),
         Err(error) => Err(error),
     }
 }

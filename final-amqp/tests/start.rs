@@ -199,7 +199,95 @@ async fn answer_login(mut stream: TcpStream, answer: &[u8]) -> TcpStream {
     stream
 }
 
-/// As above, where the other side says why and leaves the socket open.
+/// RabbitMQ names some reasons in its own log only. What is known then is how far the attempt came.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_ends_without_a_reason_says_what_it_may_mean() {
+    let tune = method(b"\0\x0a\0\x1e\x07\xff\0\0\x20\0\0\x3c");
+    let busy = b"HTTP/1.1 503 Service Unavailable\r\n\r\n";
+    for (greets, answer, words) in [
+        (false, &[][..], "`amqps://`"),
+        (false, busy, "check the port"),
+        (true, &[], "login mechanism"),
+        (
+            true,
+            &tune,
+            "frame_max 8192, channel_max 2047, heartbeat 60",
+        ),
+    ] {
+        let broker = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("amqp://{}/%2f", broker.local_addr().unwrap());
+        let amqp = Amqp::new(url).unwrap();
+        let refused = async {
+            let mut stream = broker.accept().await.unwrap().0;
+            if greets {
+                stream = answer_login(stream, answer).await;
+            } else {
+                stream.read_exact(&mut [0; 8]).await.unwrap();
+                stream.write_all(answer).await.unwrap();
+            }
+            if answer == tune {
+                // What the client answers to the limits.
+                let _ = stream.read(&mut [0; 64]).await;
+            }
+        };
+        // A purge needs the broker at once, so that its absence is an error.
+        let mut setup = setup(&name("s"), &[]);
+        setup.purge = true;
+        let (opened, ()) = tokio::join!(amqp.open(setup), refused);
+
+        let error = opened.unwrap_err();
+        assert_eq!(error.kind(), BrokerErrorKind::Unreachable);
+        assert!(error.to_string().contains(words), "{words}: {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_does_not_answer_is_told_from_one_that_is_not_there() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!(
+        "amqp://{}/%2f?connection_timeout=200",
+        silent.local_addr().unwrap()
+    );
+    let mut setup = setup(&name("s"), &[]);
+    setup.purge = true;
+
+    let error = Amqp::new(url).unwrap().open(setup).await.unwrap_err();
+    assert_eq!(error.kind(), BrokerErrorKind::Unreachable);
+    assert!(error.to_string().contains("did not answer"), "{error}");
+}
+
+/// RabbitMQ may have no limit of frames. lapin reserves 64 frames of memory for each connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_without_limits_is_asked_for_ours() {
+    let broker = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("amqp://{}/%2f", broker.local_addr().unwrap());
+    let answered = async {
+        let stream = broker.accept().await.unwrap().0;
+        let tune = method(b"\0\x0a\0\x1e\0\0\0\0\0\0\0\0");
+        let mut stream = answer_login(stream, &tune).await;
+        let mut tune_ok = [0; 20];
+        stream.read_exact(&mut tune_ok).await.unwrap();
+        tune_ok
+    };
+    let amqp = Amqp::new(url).unwrap();
+    let (opened, tune_ok) = tokio::join!(amqp.open(setup(&name("s"), &[])), answered);
+
+    assert_eq!(tune_ok[7..11], [0, 10, 0, 31]);
+    assert_eq!(tune_ok[13..17], (128_u32 * 1024).to_be_bytes());
+    assert_eq!(tune_ok[17..19], 10_u16.to_be_bytes());
+    end(&*opened.unwrap().link).await;
+}
+
+#[tokio::test]
+async fn too_few_channels_in_the_url_are_an_error_that_names_them() {
+    let amqp = Amqp::new(format!("{}?channel_max=2", url())).unwrap();
+
+    let error = amqp.open(setup(&name("s"), &[])).await.unwrap_err();
+    assert_eq!(error.kind(), BrokerErrorKind::Invalid);
+    assert!(error.to_string().contains("`channel_max`"), "{error}");
+}
+
+/// As for an attempt that is given up, where the other side says why and leaves the socket open.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_attempt_to_connect_that_is_refused_hangs_up() {
     let close = method(b"\0\x0a\0\x32\x01\x93\x02no\0\0\0\0");

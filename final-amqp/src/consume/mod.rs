@@ -40,12 +40,15 @@ use self::{
     nameless::Nameless,
 };
 use crate::{
-    connection::{close, connect},
+    connection::{Connected, close, connect},
+    error::told,
     lock::lock,
+    login::LOGIN,
     options::Settings,
     outage::OutageNotice,
     publish::Way,
     retry_delay::RetryDelay,
+    role::Role,
     topology::Topology,
 };
 
@@ -67,6 +70,7 @@ pub(crate) struct Intake {
     /// Taken out when consuming stops, so that the bus sees the end of the stream.
     deliveries: Mutex<Option<mpsc::Sender<Delivery>>>,
     notice: OutageNotice,
+    login_notice: OutageNotice,
     nameless: Nameless,
     /// Tells the channels to take no more deliveries.
     stop: CancellationToken,
@@ -101,9 +105,8 @@ impl Subscription {
         topology: Topology,
         channels: usize,
         way: Arc<Way>,
-        first: Option<Connection>,
+        first: Option<Connected>,
     ) -> (Self, mpsc::Receiver<Delivery>) {
-        let channels = channels.clamp(1, usize::from(settings.prefetch));
         let share = usize::from(settings.prefetch).div_ceil(channels);
         // Each channel reserves a place before it waits for the next delivery.
         let (sender, deliveries) = mpsc::channel(share * channels + channels);
@@ -114,6 +117,7 @@ impl Subscription {
             channels,
             deliveries: Mutex::new(Some(sender)),
             notice: OutageNotice::new(Arc::clone(&way.service), "consuming"),
+            login_notice: OutageNotice::new(Arc::clone(&way.service), LOGIN),
             topology: topology.clone(),
             nameless: Nameless::default(),
             stop: CancellationToken::new(),
@@ -182,20 +186,20 @@ impl Drop for Subscription {
 }
 
 /// Keeps a connection and its channels until stopped.
-async fn supervise(intake: Arc<Intake>, jobs: DeadLetterJobs, mut first: Option<Connection>) {
+async fn supervise(intake: Arc<Intake>, jobs: DeadLetterJobs, mut first: Option<Connected>) {
     let mut delay = RetryDelay::new();
     while !intake.stop.is_cancelled() {
         let attempt = match first.take() {
-            Some(connection) => Ok(connection),
+            Some(connected) => Ok(connected),
             None => select! {
                 attempt = reconnect(&intake) => attempt,
                 () = intake.stop.cancelled() => break,
             },
         };
         match attempt {
-            Ok(connection) => {
+            Ok(connected) => {
                 let since = Instant::now();
-                incarnation(&intake, &jobs, Arc::new(connection)).await;
+                incarnation(&intake, &jobs, connected).await;
                 if since.elapsed() > GOOD {
                     delay.reset();
                 }
@@ -210,28 +214,36 @@ async fn supervise(intake: Arc<Intake>, jobs: DeadLetterJobs, mut first: Option<
 }
 
 /// Connects, and declares what consuming needs.
-async fn reconnect(intake: &Intake) -> Result<Connection, BrokerError> {
+async fn reconnect(intake: &Intake) -> Result<Connected, BrokerError> {
     let service = &intake.topology.service;
-    let connection = connect(&intake.settings, service, "subscriber").await?;
-    if let Err(error) = intake.topology.declare(&connection).await {
-        close(&connection).await;
+    let role = Role::subscriber(intake.channels);
+    let connected = connect(&intake.settings, service, role).await?;
+    if let Err(error) = intake.topology.declare(&connected.connection).await {
+        close(&connected.connection).await;
         return Err(error);
     }
-    Ok(connection)
+    Ok(connected)
 }
 
 /// Lives as long as one connection.
-async fn incarnation(intake: &Arc<Intake>, jobs: &DeadLetterJobs, connection: Arc<Connection>) {
+async fn incarnation(intake: &Arc<Intake>, jobs: &DeadLetterJobs, connected: Connected) {
+    let Connected { connection, login } = connected;
+    let granted = Role::subscriber(intake.channels).granted(&connection);
+    let connection = Arc::new(connection);
+    let leaving = CancellationToken::new();
     let mut channels = JoinSet::new();
-    for _ in 0..intake.channels {
+    for _ in 0..granted {
         let (intake, jobs, connection) =
             (Arc::clone(intake), jobs.clone(), Arc::clone(&connection));
-        channels.spawn(async move { keep_channel(&intake, jobs, &connection).await });
+        let leaving = leaving.clone();
+        channels.spawn(async move { keep_channel(&intake, jobs, &connection, &leaving).await });
     }
     select! {
         // Until all end or one panics. The next incarnation starts all of them again.
         () = async { while let Some(Ok(())) = channels.join_next().await {} } => {}
         () = keep_bindings(intake, &connection) => {}
+        // Another user needs another connection.
+        () = login.keep(&intake.settings, &intake.login_notice, &connection) => leaving.cancel(),
     }
     close(&connection).await;
 }
@@ -256,8 +268,13 @@ async fn keep_bindings(intake: &Intake, connection: &Connection) {
     }
 }
 
-/// Keeps one channel consuming, while the connection lasts.
-async fn keep_channel(intake: &Intake, jobs: DeadLetterJobs, connection: &Connection) {
+/// Keeps one channel consuming, while the connection lasts. Once we leave the connection, its end is no news.
+async fn keep_channel(
+    intake: &Intake,
+    jobs: DeadLetterJobs,
+    connection: &Connection,
+    leaving: &CancellationToken,
+) {
     let mut delay = RetryDelay::new();
     // Everything was declared when the connection was made.
     let mut declared = true;
@@ -278,6 +295,7 @@ async fn keep_channel(intake: &Intake, jobs: DeadLetterJobs, connection: &Connec
                 declared = true;
                 continue;
             }
+            Err(_) if leaving.is_cancelled() => return,
             // The queue may be gone, or only a binding, which the next consumer would not notice.
             Err(why) => {
                 declared = false;
@@ -303,7 +321,7 @@ async fn consume(
     let Some(opened) = intake.abort.run_until_cancelled(opening).await else {
         return Ok(());
     };
-    let opened = opened.map_err(|error| error.to_string())?;
+    let opened = opened.map_err(|error| told(&error))?;
     intake.notice.works();
     opened.run(intake).await
 }

@@ -7,6 +7,7 @@
 //! socket (TLS) ─▶ Guarded: whole frames ─▶ mend: texts, depth ─▶ shrink: size ─▶ lapin
 //! ```
 
+mod handshake;
 mod kit;
 mod mend;
 mod shrink;
@@ -16,13 +17,15 @@ mod tests;
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use futures::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 
-pub(crate) use self::{kit::Kit, mend::SUBSTITUTE, shrink::LEFT_OUT};
+use self::handshake::Tune;
+pub(crate) use self::{handshake::Handshake, kit::Kit, mend::SUBSTITUTE, shrink::LEFT_OUT};
 
 /// Frame type, channel and length.
 const FRAME_HEAD: usize = 7;
@@ -53,6 +56,8 @@ pub(crate) struct Guarded<S> {
     passing: usize,
     /// The largest frame that lapin takes, in bytes with its head and end.
     frame_max: usize,
+    /// Hears how the connection is made, until it is.
+    handshake: Option<Arc<Handshake>>,
     /// Cancels the token when lapin drops the stream.
     gone: Option<DropGuard>,
     /// Ends reading once the token is cancelled.
@@ -63,6 +68,7 @@ impl<S> Guarded<S> {
     pub(crate) fn new(stream: S) -> Self {
         Self {
             stream,
+            handshake: None,
             gone: None,
             end: None,
             buffer: vec![0; CHUNK],
@@ -79,6 +85,12 @@ impl<S> Guarded<S> {
     pub(crate) fn tied_to(mut self, token: &CancellationToken) -> Self {
         self.gone = Some(token.clone().drop_guard());
         self.end = Some(Box::pin(token.clone().cancelled_owned()));
+        self
+    }
+
+    /// Tells how far the connection comes while it is being made.
+    pub(crate) fn heard_by(mut self, handshake: &Arc<Handshake>) -> Self {
+        self.handshake = Some(Arc::clone(handshake));
         self
     }
 
@@ -117,8 +129,18 @@ impl<S> Guarded<S> {
             };
             if kind == METHOD {
                 mend::method(payload);
-                if let Some(theirs) = frame_max(payload) {
-                    self.frame_max = self.frame_max.min(theirs).max(MIN_FRAME_MAX);
+                // 0 sets no limit.
+                if let Some(theirs) = Tune::read(payload).map(|tune| tune.frame_max)
+                    && theirs > 0
+                {
+                    self.frame_max = self.frame_max.min(theirs as usize).max(MIN_FRAME_MAX);
+                }
+                if self
+                    .handshake
+                    .as_ref()
+                    .is_some_and(|shake| !shake.hear(payload))
+                {
+                    self.handshake = None;
                 }
                 continue;
             }
@@ -163,14 +185,6 @@ impl<S> Guarded<S> {
             self.buffer.shrink_to_fit();
         }
     }
-}
-
-/// The largest frame that the broker takes, if this method frame is `connection.tune`.
-fn frame_max(method: &[u8]) -> Option<usize> {
-    let tune = method.strip_prefix(&[0, 10, 0, 30])?;
-    let frame_max = u32::from_be_bytes(*tune.get(2..)?.first_chunk()?) as usize;
-    // 0 sets no limit.
-    (frame_max > 0).then_some(frame_max)
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {

@@ -26,6 +26,7 @@ use crate::{
     error::{Fault, code},
     properties,
     retry_delay::RetryDelay,
+    role::Role,
 };
 
 /// How many are tried at once.
@@ -86,10 +87,10 @@ pub(crate) async fn run(this: PublishChannel) {
 
 impl PublishChannel {
     async fn quarantine(&self) -> Option<Arc<Connection>> {
-        connect(&self.way.settings, &self.way.service, "quarantine")
+        connect(&self.way.settings, &self.way.service, Role::QUARANTINE)
             .await
             .ok()
-            .map(Arc::new)
+            .map(|connected| Arc::new(connected.connection))
     }
 
     /// Tries what is in the queue, a few at once. Returns the messages that were in flight when the connection
@@ -97,9 +98,10 @@ impl PublishChannel {
     async fn try_all(&self, connection: &Arc<Connection>) -> Vec<(Sending, String)> {
         let mut running = JoinSet::new();
         let mut hard = Vec::new();
+        let at_once = AT_ONCE.min(connection.configuration().channel_max().into());
         loop {
             let has_room =
-                hard.is_empty() && running.len() < AT_ONCE && !*self.way.blocked.borrow();
+                hard.is_empty() && running.len() < at_once && !*self.way.blocked.borrow();
             if has_room && let Some(message) = self.way.alone.pop() {
                 let admitted = self.exchanges.admit(message);
                 if let Some(sending) = admitted.and_then(|message| message.into_sending()) {

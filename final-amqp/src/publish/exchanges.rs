@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::Way;
 use crate::{
+    error::told,
     lock::lock,
     topology::{self, Exchange},
 };
@@ -103,7 +104,8 @@ pub(crate) async fn declare(
         let waited = exchanges.waited_for(&topic, matches!(outcome, Ok(Exchange::Usable)));
         match outcome {
             Ok(Exchange::Usable) => way.put_back(waited),
-            Ok(Exchange::Unusable(reason)) => {
+            Ok(Exchange::Unusable(error)) => {
+                let reason = told(&error);
                 for message in waited {
                     message.confirm(Confirm::Denied(reason.clone()));
                 }

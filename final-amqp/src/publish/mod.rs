@@ -23,6 +23,7 @@ pub(crate) mod sweep;
 mod unconfirmed;
 
 use std::{
+    pin::pin,
     sync::{Arc, Mutex, OnceLock},
     time::Instant,
 };
@@ -40,12 +41,15 @@ use tokio_util::sync::CancellationToken;
 
 use self::{channel::PublishChannel, exchanges::Exchanges, queue::SendQueue};
 use crate::{
-    connection::{close, connect, open_confirm_channel},
+    connection::{Connected, close, connect, open_confirm_channel},
+    error::told,
     lock::lock,
+    login::LOGIN,
     options::Settings,
     outage::OutageNotice,
     properties::WireOptions,
     retry_delay::RetryDelay,
+    role::Role,
 };
 
 /// How often a connection is checked, besides its events.
@@ -69,6 +73,7 @@ pub(crate) struct Way {
     state: watch::Sender<LinkState>,
     window: usize,
     notice: OutageNotice,
+    login_notice: OutageNotice,
     finish: CancellationToken,
     finish_by: OnceLock<Instant>,
 }
@@ -117,7 +122,7 @@ impl Publisher {
         settings: Arc<Settings>,
         service: Arc<str>,
         window: usize,
-        first: Option<Connection>,
+        first: Option<Connected>,
     ) -> Self {
         let way = Arc::new(Way {
             settings,
@@ -128,6 +133,7 @@ impl Publisher {
             state: watch::Sender::new(LinkState::Away),
             window: window.max(1),
             notice: OutageNotice::new(Arc::clone(&service), "the publishing connection"),
+            login_notice: OutageNotice::new(Arc::clone(&service), LOGIN),
             service,
             finish: CancellationToken::new(),
             finish_by: OnceLock::new(),
@@ -180,13 +186,14 @@ impl Drop for Publisher {
 }
 
 /// Keeps a connection until finished.
-async fn supervise(way: Arc<Way>, mut first: Option<Connection>) {
+async fn supervise(way: Arc<Way>, mut first: Option<Connected>) {
+    let role = Role::publisher(&way.settings);
     let mut delay = RetryDelay::new();
     while !way.is_finishing() {
         let attempt = match first.take() {
-            Some(connection) => Ok(connection),
+            Some(connected) => Ok(connected),
             None => {
-                let attempt = connect(&way.settings, &way.service, "publisher");
+                let attempt = connect(&way.settings, &way.service, role);
                 select! {
                     attempt = attempt => attempt,
                     () = way.finish.cancelled() => break,
@@ -194,11 +201,12 @@ async fn supervise(way: Arc<Way>, mut first: Option<Connection>) {
             }
         };
         match attempt {
-            Ok(connection) => {
+            Ok(connected) => {
                 let since = Instant::now();
-                match incarnation(&way, Arc::new(connection)).await {
+                match incarnation(&way, connected).await {
                     Ok(()) => break,
-                    Err(why) => way.notice.fails(&why),
+                    Err(Some(why)) => way.notice.fails(&why),
+                    Err(None) => delay.reset(),
                 }
                 if since.elapsed() > GOOD {
                     delay.reset();
@@ -216,8 +224,11 @@ async fn supervise(way: Arc<Way>, mut first: Option<Connection>) {
     way.state.send_replace(LinkState::Closed);
 }
 
-/// Lives as long as one connection. `Ok` if finished, else why the connection ended.
-async fn incarnation(way: &Arc<Way>, connection: Arc<Connection>) -> Result<(), String> {
+/// Lives as long as one connection. `Ok` if finished, else why the connection ended. There is no reason where
+/// it was ended to log in as another user.
+async fn incarnation(way: &Arc<Way>, connected: Connected) -> Result<(), Option<String>> {
+    let Connected { connection, login } = connected;
+    let connection = Arc::new(connection);
     let mut events = connection.events_listener();
     let stop = CancellationToken::new();
     let _stop_if_dropped = stop.clone().drop_guard();
@@ -225,7 +236,7 @@ async fn incarnation(way: &Arc<Way>, connection: Arc<Connection>) -> Result<(), 
     let mut tasks = JoinSet::new();
     if let Err(error) = start_channels(way, &connection, &stop, &mute, &mut tasks).await {
         close(&connection).await;
-        return Err(error.to_string());
+        return Err(Some(told(&error)));
     }
     way.notice.works();
     // The queues open before the state says ready: the bus may send at once.
@@ -234,24 +245,29 @@ async fn incarnation(way: &Arc<Way>, connection: Arc<Connection>) -> Result<(), 
     way.connection.send_replace(Some(Arc::clone(&connection)));
     set_blocked(way, connection.status().blocked());
 
-    let mut why = String::from("the connection was lost");
+    let mut why = Some(String::from("the connection was lost"));
+    let mut logged_in = pin!(login.keep(&way.settings, &way.login_notice, &connection));
     while connection.status().connected() && !way.is_finishing() {
         select! {
             event = events.next() => match event {
                 Some(Event::ConnectionBlocked(_)) => set_blocked(way, true),
                 Some(Event::ConnectionUnblocked) => set_blocked(way, false),
-                Some(Event::Error(error)) => why = error.to_string(),
+                Some(Event::Error(error)) => why = Some(told(&error)),
                 Some(_) => {}
                 None => break,
             },
             () = sleep(LOOK) => {}
             // A task panicked. Its messages are lost. The next incarnation starts all tasks again.
             Some(Err(error)) = tasks.join_next() => {
-                why = format!("a task of the connection failed: {error}");
+                why = Some(format!("a task of the connection failed: {error}"));
                 break;
             }
             () = mute.cancelled() => {
-                why = "the broker does not answer on the connection".into();
+                why = Some("the broker does not answer on the connection".into());
+                break;
+            }
+            () = &mut logged_in => {
+                why = None;
                 break;
             }
             () = way.finish.cancelled() => {}
@@ -290,7 +306,7 @@ async fn start_channels(
 ) -> lapin::Result<()> {
     let (exchanges, orders) = Exchanges::new();
     let exchanges = Arc::new(exchanges);
-    let channels = way.settings.publish_channels;
+    let channels = Role::publisher(&way.settings).granted(connection);
     let shared = PublishChannel {
         way: Arc::clone(way),
         connection: Arc::clone(connection),

@@ -79,7 +79,9 @@ fn read(url: &str) -> Result<AMQPUri, String> {
             None if needs_none => String::new(),
             None => {
                 return Err(
-                    "it has a user and no password; write `user:@` if the password is empty".into(),
+                    "it has a user and no password; write `user:@` if the password is empty, and \
+                     leave both out if `Amqp::credentials` gives them"
+                        .into(),
                 );
             }
         };

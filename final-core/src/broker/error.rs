@@ -9,9 +9,10 @@ use crate::BoxError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BrokerErrorKind {
-    /// The broker does not answer. It may come back.
+    /// The broker does not answer, or it refuses for a reason that passes: a node that is down, a limit that is
+    /// reached. The bus tries again.
     Unreachable,
-    /// Login, virtual host or permission refused.
+    /// Login, virtual host or permission refused, until somebody changes the configuration.
     Refused,
     /// The certificate is not trusted, or TLS is set up wrongly.
     Certificate,

@@ -32,14 +32,15 @@ impl<DB: OutboxDatabase> Bus<DB> {
     /// nothing is declared for consuming then.
     ///
     /// A broker that cannot be reached is no error: a warning is logged, messages wait in the
-    /// outbox, and the bus keeps trying. After `start` has returned, every kind of trouble is retried
+    /// outbox, and the bus keeps trying. The same holds for what passes by itself or once an operator acts: a
+    /// limit of connections or queues is reached, or the node of a queue is down. After `start` has returned, every kind of trouble is retried
     /// and shown in [`stats`](Self::stats).
     ///
     /// # Errors
     ///
     /// Fails if the service name, the options or the router are not usable; if the database fails
-    /// or the table belongs to another service; if the broker refuses the login or virtual host, its
-    /// certificate is not trusted, or the queue exists with other arguments; and if the bus runs
+    /// or the table belongs to another service; if the broker refuses the login, the virtual host or a
+    /// permission, its certificate is not trusted, or the queue exists with other arguments; and if the bus runs
     /// already or has been shut down. After a failure `start` may be called again.
     ///
     /// # Cancel safety

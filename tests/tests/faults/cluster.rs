@@ -6,7 +6,10 @@ use final_amqp::{Amqp, QueueKind};
 use final_core::{Bus, PgBus};
 use final_tests::{Proxy, RabbitCluster, RabbitMq, eventually};
 
-use crate::shop::{SOON, Tally, log, options, outbox_is_empty, publish_on, service};
+use crate::{
+    overheard::is_warned,
+    shop::{SOON, Tally, log, options, outbox_is_empty, publish_on, service},
+};
 
 async fn bus(service: &str, broker: Amqp) -> PgBus {
     let url = final_tests::pg_database().await.expect("PostgreSQL");
@@ -100,6 +103,42 @@ async fn nothing_is_lost_when_the_leader_of_the_queue_dies() {
     // Each death may repeat a window on the way out, and the messages in flight on the way in.
     assert!(tally.repeats() <= 2 * 1_300, "{} repeats", tally.repeats());
     bus.shutdown().await.expect("shutdown");
+}
+
+/// The queues of a service are classic ones, and their node is away when the service starts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bus_starts_while_the_node_of_its_queue_is_down() {
+    log();
+    let cluster = RabbitCluster::start().await.expect("three nodes");
+    let [home, .., other] = cluster.nodes() else {
+        panic!("three nodes");
+    };
+    let (service, tally) = (service(), Tally::default());
+    let classic = |node: &RabbitMq| {
+        let broker = Amqp::new(node.url()).expect("a URL");
+        broker.queue_kind(QueueKind::Classic)
+    };
+    // RabbitMQ puts a classic queue on the node of the connection that declares it.
+    let first = bus(&service, classic(home)).await;
+    first.start(tally.router("placed")).await.expect("start");
+    first.shutdown().await.expect("shutdown");
+    on_disk(cluster.nodes()).await;
+    home.stop().await.expect("stopped");
+
+    let second = bus(&service, classic(other)).await;
+    second
+        .start(tally.router("placed"))
+        .await
+        .expect("it passes");
+    for n in 0..10 {
+        second.publish("placed", &n).await.expect("publish");
+    }
+    is_warned(&service, "node is back").await;
+    home.start_again().await.expect("the node again");
+
+    tally.has_all(0..10).await;
+    outbox_is_empty(&second).await;
+    second.shutdown().await.expect("shutdown");
 }
 
 /// A quorum queue without a majority neither confirms nor refuses.

@@ -6,6 +6,7 @@
 
 mod autocommit;
 mod broker;
+mod broker_credentials;
 mod cluster;
 mod commit;
 mod credentials;
@@ -17,8 +18,10 @@ mod forgotten;
 mod go;
 mod handshake;
 mod hostile;
+mod lifted;
 mod locked;
 mod log;
+mod negotiated;
 mod overheard;
 mod pair;
 mod process;

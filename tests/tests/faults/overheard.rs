@@ -1,4 +1,4 @@
-//! Searches everything that is logged in this process for a secret.
+//! Searches everything that is logged in this process for a secret, and keeps the warnings.
 
 use std::{
     fmt::{Debug, Write},
@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use final_tests::eventually;
 use tracing::{
     Subscriber,
     field::{Field, Visit},
@@ -15,9 +16,14 @@ use tracing::{
 };
 use tracing_subscriber::{Layer, filter, layer::Context, registry::LookupSpan};
 
+use crate::shop::SOON;
+
 /// Whether the search is on. TRACE logs much, and other tests run at the same time.
 static LISTENING: AtomicBool = AtomicBool::new(false);
 static HEARD: LazyLock<Mutex<Heard>> = LazyLock::new(Mutex::default);
+
+/// What the libraries have warned of.
+static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// A secret, in all forms in which it could be logged.
 #[derive(Clone, Debug)]
@@ -83,6 +89,41 @@ pub fn stop() -> (Vec<String>, Vec<String>) {
     LISTENING.store(false, Ordering::SeqCst);
     let heard = std::mem::take(&mut *HEARD.lock().expect("lock"));
     (heard.leaks, heard.targets.into_iter().collect())
+}
+
+/// The warnings that name this service, each with its fields.
+pub fn warnings(service: &str) -> Vec<String> {
+    let all = WARNINGS.lock().expect("lock");
+    let about = all.iter().filter(|text| text.contains(service));
+    about.cloned().collect()
+}
+
+/// Waits for a warning that names this service and has these words.
+pub async fn is_warned(service: &str, words: &str) {
+    eventually(&format!("a warning of {words:?}"), SOON, async || {
+        let warnings = warnings(service);
+        let has = warnings.iter().any(|text| text.contains(words));
+        if has { Ok(()) } else { Err(warnings) }
+    })
+    .await;
+}
+
+/// The layer that keeps the warnings of the libraries.
+pub fn warnings_layer<S: Subscriber + for<'a> LookupSpan<'a>>() -> impl Layer<S> {
+    let of_ours = |meta: &tracing::Metadata<'_>| {
+        meta.target().starts_with("final::") && *meta.level() <= tracing::Level::WARN
+    };
+    Warnings.with_filter(filter::filter_fn(of_ours))
+}
+
+struct Warnings;
+
+impl<S: Subscriber> Layer<S> for Warnings {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        let mut text = Text(String::new());
+        event.record(&mut text);
+        WARNINGS.lock().expect("lock").push(text.0);
+    }
 }
 
 /// The layer for the subscriber of the whole process.

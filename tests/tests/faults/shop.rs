@@ -8,7 +8,7 @@ use std::{
 
 use final_amqp::Amqp;
 use final_core::{Bus, Error, Options, Payload, PgBus, Router};
-use final_tests::eventually;
+use final_tests::{Vhost, eventually};
 use lapin::{
     Connection, ConnectionProperties, ExchangeKind,
     options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
@@ -27,6 +27,7 @@ pub fn log() {
     let _ = tracing_subscriber::registry()
         .with(shown.with_filter(filter))
         .with(crate::overheard::layer())
+        .with(crate::overheard::warnings_layer())
         .try_init();
 }
 
@@ -149,6 +150,16 @@ pub struct Published {
     pub committed: Vec<i64>,
     /// COMMIT was not answered. The message is handled if the COMMIT took place, else never.
     pub unknown: Vec<i64>,
+}
+
+/// Ends all connections of a virtual host, as an operator does. RabbitMQ lists a new one only after a moment.
+pub async fn hang_up(vhost: &Vhost) {
+    let api = vhost.api().expect("its API");
+    eventually("connections to close", SOON, async || {
+        let closed = api.close_connections(vhost.name()).await;
+        closed.is_ok_and(|closed| closed > 0)
+    })
+    .await;
 }
 
 /// Declares a queue without a consumer, and binds it to a topic.

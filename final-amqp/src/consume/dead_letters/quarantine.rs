@@ -31,6 +31,7 @@ use crate::{
     outage::OutageNotice,
     publish::{Way, confirms::ConfirmChannel, pause::Pause, sweep::SweepVerdict},
     retry_delay::RetryDelay,
+    role::Role,
     topology::Topology,
 };
 
@@ -135,10 +136,11 @@ impl Quarantine {
 
     /// Publishes what is due over one connection. The error says why there was none.
     async fn serve(&mut self) -> Result<(), String> {
-        let role = "dead-letter quarantine";
+        let role = Role::DEAD_LETTER_QUARANTINE;
         let connection = connect(&self.way.settings, &self.way.service, role)
             .await
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| error.to_string())?
+            .connection;
         let served = self.serve_on(&connection).await;
         close(&connection).await;
         served
