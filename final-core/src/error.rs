@@ -1,6 +1,6 @@
 //! The errors of a bus. Each text says what happened, where, and what to do about it.
 
-use crate::{MessageId, broker::BrokerError};
+use crate::{MessageId, broker::BrokerError, database::advice::with_advice};
 
 /// Any error, boxed.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -168,6 +168,9 @@ pub enum Error {
 impl Error {
     /// Makes a database error that tells what the bus was doing.
     pub(crate) fn database(doing: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
-        move |source| Self::Database { doing, source }
+        move |source| Self::Database {
+            doing,
+            source: with_advice(source),
+        }
     }
 }

@@ -7,6 +7,7 @@
 //! Public for the crates of this workspace that own tables on three databases. **It may change in any
 //! release**: services need nothing of it.
 
+pub(crate) mod advice;
 mod dialect;
 pub(crate) mod insert;
 mod keyset;

@@ -14,6 +14,7 @@ mod house;
 mod instances;
 mod log;
 mod names;
+mod password;
 mod payload;
 mod publish;
 mod quirks;
