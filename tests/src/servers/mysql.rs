@@ -4,8 +4,9 @@ use std::path::Path;
 
 use crate::{Result, WorkDir, process::Launch};
 
-/// The X protocol would listen on a port that is the same for all servers.
-pub(super) const ARGS: [&str; 1] = ["--mysqlx=OFF"];
+/// The X protocol would listen on a port that is the same for all servers. The folder for files of statements
+/// comes with a package that is not needed otherwise.
+pub(super) const ARGS: [&str; 2] = ["--mysqlx=OFF", "--secure-file-priv=NULL"];
 
 /// MySQL makes root for `localhost` alone, which is no name of 127.0.0.1 for a server that resolves none.
 const ROOT: &str = "\
