@@ -40,6 +40,14 @@ pub(crate) const ANSWER: Duration = Duration::from_secs(15);
 pub(crate) const MIGRATION: Duration =
     Duration::from_secs(super::LOCK_SECONDS as u64).saturating_add(ANSWER);
 
+/// How long a connection may be idle before it is asked for a sign of life when it is borrowed. Under load none is.
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+const IDLE: Duration = Duration::from_secs(5);
+
+/// How long that sign may take.
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+const PING: Duration = Duration::from_secs(1);
+
 /// How long saying goodbye may take, to all connections together.
 pub(crate) const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -52,6 +60,9 @@ pub(crate) fn no_answer(limit: Duration) -> sqlx::Error {
 /// The options of a pool of our own, made of the caller's.
 ///
 /// The caller's hooks are for the caller's sessions: a hook that resets the session would undo our settings.
+///
+/// A server, a proxy or a firewall ends connections that are quiet for long. That is no failure: another connection is
+/// borrowed then, or made.
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 pub(super) fn own_options<DB: Database>(caller: &Pool<DB>, connections: u32) -> PoolOptions<DB> {
     caller
@@ -60,7 +71,12 @@ pub(super) fn own_options<DB: Database>(caller: &Pool<DB>, connections: u32) -> 
         .max_connections(connections)
         .min_connections(0)
         .test_before_acquire(false)
-        .before_acquire(|_, _| Box::pin(async { Ok(true) }))
+        .before_acquire(|conn, meta| {
+            Box::pin(async move {
+                let asks = meta.idle_for >= IDLE;
+                Ok(!asks || matches!(timeout(PING, conn.ping()).await, Ok(Ok(()))))
+            })
+        })
         .after_release(|_, _| Box::pin(async { Ok(true) }))
 }
 
