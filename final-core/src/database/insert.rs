@@ -8,6 +8,9 @@
 //! | PostgreSQL | as arrays, one for each column that is not the same in all rows | one for any number of rows |
 //! | MySQL, SQLite | written out, in pieces | one for each of 1 to 16 rows, for 32, and for 64 |
 //!
+//! On MySQL a piece also fits into the largest packet that the server takes. What is larger would end the caller's
+//! connection, and its transaction with it.
+//!
 //! With a text for each number of rows, each transaction would have its statement prepared anew, or would drive
 //! the caller's statements out of the cache (100 by default).
 
@@ -15,7 +18,7 @@ use std::{ops::Range, sync::Arc};
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
-use super::{DbResult, Driver, Value};
+use super::{DbResult, Dialect, Driver, Server, Value, limits::ExceedsPacket};
 
 /// Each number of rows up to this one has a text. Most transactions publish a few messages, and those are one
 /// statement then.
@@ -33,7 +36,15 @@ pub(crate) struct Insert {
     /// are the same for all rows and go as single values: PostgreSQL reads each array into a store of its
     /// own for the statement, so the fewer there are the better.
     arrays: Vec<(usize, SqlStr)>,
+    /// How many bytes a statement may have with its values.
+    packet: usize,
 }
+
+/// The placeholder of a text in an INSERT of MySQL, which is given the bytes of the text.
+pub(crate) const UTF8: &str = "CONVERT(? USING utf8mb4)";
+
+/// What a packet has besides values.
+const PACKET_HEAD: usize = 64;
 
 fn sql(text: String) -> SqlStr {
     AssertSqlSafe(Arc::<str>::from(text)).into_sql_str()
@@ -48,7 +59,14 @@ impl Insert {
             columns,
             pieces: sizes.map(|rows| (rows, sql(text(rows)))).collect(),
             arrays: Vec::new(),
+            packet: usize::MAX,
         }
+    }
+
+    /// The same, for a server that takes no packets larger than it says.
+    pub(crate) fn within(mut self, server: &Server) -> Self {
+        self.packet = server.packet.unwrap_or(usize::MAX);
+        self
     }
 
     /// One text for one row, and those for any number.
@@ -64,12 +82,22 @@ impl Insert {
             columns,
             pieces: vec![(1, sql(one))],
             arrays: arrays.collect(),
+            packet: usize::MAX,
         }
     }
 
     /// For one row alone.
     pub(crate) fn of_one(columns: usize, one: String) -> Self {
         Self::of_arrays(columns, one, [])
+    }
+
+    /// Makes values fit for the session of a caller, whose charset is the caller's. On MySQL texts go as
+    /// [`UTF8`]; the other drivers set the charset of every session themselves.
+    pub(crate) fn prepared<DB: Driver>(mut values: Vec<Value<'_>>) -> Vec<Value<'_>> {
+        if DB::DIALECT == Dialect::MySql {
+            values.iter_mut().for_each(Value::make_bytes);
+        }
+        values
     }
 
     /// Inserts rows. The values of each row stand behind those of the row before.
@@ -89,7 +117,8 @@ impl Insert {
             let values = self.transposed(columns, values);
             return all_written(DB::run_sql(conn, statement, &values).await?, rows);
         }
-        for (statement, piece) in self.pieces_for(rows) {
+        let bytes = self.rows_in_packet(values)?;
+        for (statement, piece) in self.pieces_for(rows, &bytes) {
             let values = &values[piece.start * self.columns..piece.end * self.columns];
             all_written(DB::run_sql(conn, statement, values).await?, piece.len())?;
         }
@@ -102,6 +131,7 @@ impl Insert {
         conn: &mut DB::Connection,
         values: &[Value<'_>],
     ) -> DbResult<u64> {
+        self.rows_in_packet(values)?;
         match self.pieces.first() {
             Some((_, statement)) => DB::run_sql(conn, statement, values).await,
             None => Ok(0),
@@ -128,11 +158,41 @@ impl Insert {
         (0..columns).map(column).chain(same).collect()
     }
 
-    /// The rows in pieces, each with the statement for it.
-    fn pieces_for(&self, rows: usize) -> impl Iterator<Item = (&SqlStr, Range<usize>)> + Send {
+    /// How many bytes each row takes in a packet; none of them if all rows fit into one together.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a row fits into none.
+    fn rows_in_packet(&self, values: &[Value<'_>]) -> DbResult<Vec<usize>> {
+        let bytes = |values: &[Value<'_>]| values.iter().map(Value::packet_bytes).sum::<usize>();
+        let most = self.packet.saturating_sub(PACKET_HEAD);
+        if self.packet == usize::MAX || bytes(values) <= most {
+            return Ok(Vec::new());
+        }
+        let rows: Vec<usize> = values.chunks(self.columns).map(bytes).collect();
+        match rows.iter().find(|bytes| **bytes > most) {
+            None => Ok(rows),
+            Some(&bytes) => Err(sqlx::Error::Configuration(Box::new(ExceedsPacket {
+                bytes,
+                packet: self.packet,
+            }))),
+        }
+    }
+
+    /// The rows in pieces, each with the statement for it. `bytes` are those of each row, where not all rows fit into
+    /// one packet.
+    fn pieces_for(
+        &self,
+        rows: usize,
+        bytes: &[usize],
+    ) -> impl Iterator<Item = (&SqlStr, Range<usize>)> + Send {
         let mut from = 0;
         std::iter::from_fn(move || {
-            let fits = |(size, _): &&(usize, SqlStr)| *size <= rows - from;
+            let most = self.packet.saturating_sub(PACKET_HEAD);
+            let fits = |(size, _): &&(usize, SqlStr)| {
+                let piece = bytes.get(from..from + size).unwrap_or_default();
+                *size <= rows - from && (*size == 1 || piece.iter().sum::<usize>() <= most)
+            };
             let (size, statement) = self.pieces.iter().rev().find(fits)?;
             let piece = from..from + size;
             from += size;
@@ -164,7 +224,7 @@ mod tests {
         fn every_row_is_in_one_piece_in_its_order_with_the_statement_for_as_many(rows in 0..1_100_usize) {
             let insert = Insert::of_rows(1, "", "(?)");
 
-            let cut: Vec<_> = insert.pieces_for(rows).collect();
+            let cut: Vec<_> = insert.pieces_for(rows, &[]).collect();
 
             for (statement, piece) in &cut {
                 prop_assert_eq!(statement.as_str().matches("(?)").count(), piece.len());
@@ -176,8 +236,38 @@ mod tests {
         #[test]
         fn a_few_rows_are_one_piece(rows in 1..=16_usize) {
             let insert = Insert::of_rows(1, "", "(?)");
-            prop_assert_eq!(insert.pieces_for(rows).count(), 1);
+            prop_assert_eq!(insert.pieces_for(rows, &[]).count(), 1);
         }
+    }
+
+    proptest! {
+        #[test]
+        fn every_piece_fits_into_a_packet(bytes in prop::collection::vec(0..900_usize, 1..200)) {
+            let mut insert = Insert::of_rows(1, "", "(?)");
+            insert.packet = 1_000;
+            let values: Vec<Value<'_>> = bytes.iter().map(|bytes| vec![0; *bytes].into()).collect();
+
+            let rows = insert.rows_in_packet(&values).unwrap();
+            let mut from = 0;
+            for (_, piece) in insert.pieces_for(values.len(), &rows) {
+                prop_assert_eq!(piece.start, from);
+                from = piece.end;
+                let bytes: usize = values[piece].iter().map(Value::packet_bytes).sum();
+                prop_assert!(bytes + PACKET_HEAD <= 1_000, "{}", bytes);
+            }
+            prop_assert_eq!(from, values.len());
+        }
+    }
+
+    #[test]
+    fn a_row_that_no_packet_takes_is_refused_before_anything_is_written() {
+        let mut insert = Insert::of_rows(1, "", "(?)");
+        insert.packet = 1_000;
+        let values = [vec![0_u8; 10].into(), vec![0_u8; 1_000].into()];
+
+        let error = insert.rows_in_packet(&values).unwrap_err().to_string();
+
+        assert!(error.contains("max_allowed_packet is 1000"), "{error}");
     }
 
     #[test]

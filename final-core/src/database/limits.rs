@@ -3,7 +3,7 @@
 //! Input: rows, lengths of time, texts, ids. Output: the same within the limits: in lots, cut, or in the order
 //! of the key.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use uuid::Uuid;
 
@@ -22,18 +22,47 @@ pub(crate) fn by_size<T: Sync>(
     items: &[T],
     weight: impl Fn(&T) -> usize + Send,
 ) -> impl Iterator<Item = &[T]> + Send {
+    by_weight(items, BYTES, weight)
+}
+
+/// The same, for statements of fewer bytes.
+pub(crate) fn by_weight<T: Sync>(
+    items: &[T],
+    most: usize,
+    weight: impl Fn(&T) -> usize + Send,
+) -> impl Iterator<Item = &[T]> + Send {
     let mut rest = items;
     std::iter::from_fn(move || {
         let mut bytes = 0;
         let fits = rest.iter().take(ROWS).take_while(|item| {
             bytes += weight(item);
-            bytes <= BYTES
+            bytes <= most
         });
         let (chunk, tail) = rest.split_at(fits.count().max(1).min(rest.len()));
         rest = tail;
         (!chunk.is_empty()).then_some(chunk)
     })
 }
+
+/// A row that no statement can carry to the server, whatever else is in it.
+#[derive(Debug)]
+pub(crate) struct ExceedsPacket {
+    pub(crate) bytes: usize,
+    pub(crate) packet: usize,
+}
+
+impl fmt::Display for ExceedsPacket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bytes, packet } = self;
+        write!(
+            f,
+            "the message takes {bytes} bytes in one statement, and the server's max_allowed_packet is {packet}; \
+             send a reference to the data instead, or raise max_allowed_packet"
+        )
+    }
+}
+
+impl std::error::Error for ExceedsPacket {}
 
 /// A length of time in microseconds. A longer one than a hundred years is cut, because it would overflow
 /// MySQL's DATETIME.

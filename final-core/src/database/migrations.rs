@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, Pool, SqlSafeStr, SqlStr};
 
-use super::{DbResult, Dialect, Driver, MIGRATIONS, Templates, read};
+use super::{DbResult, Dialect, Driver, MIGRATIONS, Templates, Value, read, says};
 
 /// The tables of a crate, and how they come to be.
 ///
@@ -54,7 +54,8 @@ pub async fn migrate<DB: Driver>(pool: &Pool<DB>, tables: &Tables<'_>) -> DbResu
     }
     let create = [create_versions(DB::DIALECT)];
     for statement in create.iter().chain(tables.statements) {
-        DB::run_sql(conn, &sql(statement), &[]).await?;
+        let made = DB::run_sql(conn, &sql(statement), &[]).await;
+        made.map_err(name_setting)?;
     }
     let forget = templates.sql("DELETE FROM {versions} WHERE table_name = ?");
     DB::run_sql(conn, &forget, &name).await?;
@@ -71,6 +72,60 @@ pub async fn migrate<DB: Driver>(pool: &Pool<DB>, tables: &Tables<'_>) -> DbResu
     let values = [name, tables.version.into()];
     DB::run_sql(conn, &templates.sql(write_down), &values).await?;
     lock.finish().await
+}
+
+/// Makes sure that those of these tables that are there take part in transactions. On MySQL a server may be told to
+/// make each table with another engine, such as MyISAM, which keeps what is rolled back.
+///
+/// # Errors
+///
+/// Fails if the database does, or if a table does not.
+pub(crate) async fn are_transactional<DB: Driver>(
+    conn: &mut DB::Connection,
+    tables: &[&str],
+) -> DbResult<()> {
+    if DB::DIALECT != Dialect::MySql {
+        return Ok(());
+    }
+    let others = format!(
+        "SELECT CONVERT(table_name USING utf8mb4) AS name, CONVERT(engine USING utf8mb4) AS engine \
+         FROM information_schema.tables \
+         WHERE table_schema = DATABASE() AND engine <> 'InnoDB' AND table_name IN ({})",
+        vec!["?"; tables.len()].join(", ")
+    );
+    let values: Vec<Value<'_>> = tables.iter().map(|name| Value::from(*name)).collect();
+    let others: Vec<(String, String)> = read::<DB, _>(conn, &sql(&others), &values).await?;
+    let Some((table, engine)) = others.first() else {
+        return Ok(());
+    };
+    let text = format!(
+        "the table {table} has the engine {engine}, which keeps what is rolled back; \
+         run `ALTER TABLE {table} ENGINE = InnoDB`"
+    );
+    Err(sqlx::Error::Configuration(text.into()))
+}
+
+/// Names the setting because of which nothing can be written, or no table of InnoDB can be made. A SQLite file in WAL
+/// cannot even be read where nothing can be written.
+pub(crate) fn name_setting(error: sqlx::Error) -> sqlx::Error {
+    const NO_INNODB: [&str; 3] = [
+        "storage engine 'InnoDB'",
+        "Storage engine InnoDB is disabled",
+        "NO_ENGINE_SUBSTITUTION",
+    ];
+    let text = if says(&error, "attempt to write a readonly database") {
+        "the SQLite database can only be read: `mode=ro`, `read_only` or `immutable` is set, or its file may not be \
+         written; a bus has to write"
+            .to_owned()
+    } else if NO_INNODB.iter().any(|text| says(&error, text)) {
+        format!(
+            "the server makes no tables of InnoDB ({error}); \
+             see its settings enforce_storage_engine and disabled_storage_engines"
+        )
+    } else {
+        return error;
+    };
+    sqlx::Error::Configuration(text.into())
 }
 
 fn versions(dialect: Dialect) -> String {

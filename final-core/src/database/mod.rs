@@ -23,6 +23,8 @@ mod mysql;
 mod owned;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "sqlite")]
+mod pragmas;
 pub(crate) mod refused;
 pub(crate) mod renewable;
 mod row;
@@ -52,7 +54,10 @@ pub use crate::__database_columns as columns;
 /// A result of the database.
 pub type DbResult<T> = Result<T, sqlx::Error>;
 
-pub(crate) use self::migrations::create_versions;
+#[cfg(all(test, feature = "mysql"))]
+pub(crate) use self::mysql::begin_session;
+
+pub(crate) use self::migrations::{are_transactional, create_versions, name_setting};
 
 pub(crate) mod sealed {
     pub trait Sealed {}
@@ -227,6 +232,8 @@ pub struct Server {
     pub tells_transactions: bool,
     /// Whether a commit can become visible before it is on the disk.
     pub shows_early: bool,
+    /// How many bytes one statement may have with its values, where the server has a limit of its own.
+    pub packet: Option<usize>,
 }
 
 /// What a statement that is to be its own commit is run on.

@@ -15,15 +15,18 @@ use super::{
     Server, Value, owned::owned, renewable::own_options, run_and_rows,
 };
 
+/// What a server's or an account's settings must not change for our statements. `docs/settings.md` has a row for
+/// each.
+///
 /// At REPEATABLE READ, the server's default, even a claim that finds nothing would lock the gaps of
 /// the index, and callers' INSERTs would wait for it.
-const SESSION: [&str; 7] = [
+const SESSION: [&str; 8] = [
     // Before we give up ourselves: the server would let it wait on, each time another one.
     "SET SESSION innodb_lock_wait_timeout = 10",
     // For a table that is locked or altered, and for FLUSH TABLES WITH READ LOCK. By default it is a day or a year.
     // A row may have to be waited for after that, so both together are shorter than our own limit.
     "SET SESSION lock_wait_timeout = 4",
-    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE",
     "SET SESSION autocommit = 1",
     // Otherwise a COMMIT may begin the next transaction, in which what comes then is never committed.
     "SET SESSION completion_type = 'NO_CHAIN'",
@@ -31,7 +34,24 @@ const SESSION: [&str; 7] = [
     "ROLLBACK",
     // What is cut or replaced in silence otherwise is an error.
     "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
+    // Rows that are cut off or refused, statements that are ended, sessions that are closed, checks that are
+    // skipped, texts in another charset or language. A long IN list must not become a join, which locks more.
+    "SET NAMES utf8mb4, SESSION sql_select_limit = 18446744073709551615, SESSION sql_safe_updates = 0, \
+     SESSION sql_big_selects = 1, SESSION wait_timeout = 28800, SESSION net_read_timeout = 30, \
+     SESSION net_write_timeout = 60, SESSION foreign_key_checks = 1, SESSION unique_checks = 1, \
+     SESSION sql_auto_is_null = 0, SESSION lc_messages = 'en_US' \
+     /*!50708 , SESSION max_execution_time = 0 */ \
+     /*M!100200 , SESSION max_statement_time = 0, SESSION check_constraint_checks = 1 */ \
+     /*M!100300 , SESSION in_predicate_conversion_threshold = 0 */",
 ];
+
+/// MariaDB's snapshot isolation makes a claim fail with 1020 in place of waiting, and makes a renewal wait for a
+/// caller's open INSERT. The variable came in the midst of several series (10.6.18, 10.11.8, 11.4.2, ...), so that
+/// no version number tells whether it is there.
+const NO_SNAPSHOT_ISOLATION: &str = "SET SESSION innodb_snapshot_isolation = 0";
+
+/// The smallest `max_allowed_packet` that our own statements fit into, with room for their lists.
+const LEAST_PACKET: u64 = 64 * 1024;
 
 impl super::sealed::Sealed for MySql {}
 
@@ -40,7 +60,8 @@ impl Driver for MySql {
 
     async fn begin(pool: &MySqlPool) -> DbResult<Transaction<'static, Self>> {
         let pool = pool.clone();
-        owned(async move { pool.begin().await }).await
+        // In MariaDB's `sql_mode = ORACLE` a BEGIN begins a block of statements.
+        owned(async move { pool.begin_with("START TRANSACTION").await }).await
     }
 
     fn own_pool(pool: &MySqlPool, connections: u32, session: &'static [&'static str]) -> MySqlPool {
@@ -48,7 +69,8 @@ impl Driver for MySql {
             .acquire_timeout(POOL_PATIENCE)
             .after_connect(move |conn, _| {
                 Box::pin(async move {
-                    for statement in SESSION.iter().chain(session) {
+                    begin_session(conn).await?;
+                    for statement in session {
                         conn.execute(*statement).await?;
                     }
                     Ok(())
@@ -74,15 +96,26 @@ impl Driver for MySql {
     /// Where a commit is written to the binary log first, and that to the disk, a row becomes visible only
     /// after both; otherwise a server that crashes takes back what it has shown.
     async fn server(conn: &mut MySqlConnection) -> DbResult<Server> {
-        let server =
-            "SELECT VERSION(), DATABASE(), CAST(@@log_bin = 1 AND @@sync_binlog = 1 AS SIGNED)";
-        let (version, database, in_order): (String, Option<String>, i64) =
-            sqlx::query_as(server).fetch_one(conn).await?;
+        // What MariaDB calls itself can be changed, what it makes of such a comment cannot.
+        let server = "SELECT VERSION(), CAST(0 /*M! + 1 */ AS SIGNED), DATABASE(), \
+            CAST(@@log_bin = 1 AND @@sync_binlog = 1 AS SIGNED), \
+            CAST(@@log_bin = 1 AND @@sql_log_bin = 1 AS SIGNED), CAST(@@max_allowed_packet AS UNSIGNED)";
+        let (version, is_mariadb, database, in_order, has_binlog, packet): Asked =
+            sqlx::query_as(server).fetch_one(&mut *conn).await?;
         let database = database.ok_or_else(no_database)?;
+        if has_binlog != 0 && variable(conn, "binlog_format").await? == "STATEMENT" {
+            return Err(unusable(BY_STATEMENT.into()));
+        }
+        if packet < LEAST_PACKET {
+            return Err(unusable(format!(
+                "max_allowed_packet is {packet} bytes, and the bus needs {LEAST_PACKET}; raise it on the server"
+            )));
+        }
         Ok(Server {
             schema: format!("{}.", Self::DIALECT.quoted(&database)),
-            tells_transactions: is_mariadb(&version),
+            tells_transactions: is_mariadb != 0 || says_mariadb(&version),
             shows_early: in_order == 0,
+            packet: usize::try_from(packet).ok(),
         })
     }
 
@@ -106,12 +139,15 @@ impl Driver for MySql {
         // A migration may wait for longer than other statements.
         let wait = format!("SET SESSION lock_wait_timeout = {LOCK_SECONDS}");
         conn.execute(sqlx::AssertSqlSafe(wait)).await?;
-        let taken: Option<i64> =
-            sqlx::query_scalar("SELECT GET_LOCK(CONCAT('final_migrations_', MD5(DATABASE())), ?)")
-                .bind(LOCK_SECONDS)
-                .fetch_one(&mut conn)
-                .await?;
-        if taken == Some(1) {
+        let taken = take_lock(&mut conn, LOCK).await?;
+        // An earlier release, which may still run during a deployment, takes this one alone. MySQL 9 has no
+        // MD5() as it comes, so there is no such release there.
+        let taken = taken
+            && match take_lock(&mut conn, EARLIER_LOCK).await {
+                Err(error) if number(&error) == Some(UNKNOWN_FUNCTION) => true,
+                taken => taken?,
+            };
+        if taken {
             return Ok(MigrationLock::Session(conn));
         }
         let problem = format!(
@@ -170,8 +206,12 @@ impl Driver for MySql {
 
     /// A claim comes to a row by the index of what is due and a settlement by its id, so two instances can
     /// each hold what the other wants. Callers are not part of it: they only insert.
+    ///
+    /// MariaDB's 1020 is the same to a statement: its transaction is rolled back as a whole, because a row was
+    /// changed since its snapshot. COMMIT never says it, so it is no answer of
+    /// [`is_surely_rolled_back`](Driver::is_surely_rolled_back).
     fn is_deadlock(error: &sqlx::Error) -> bool {
-        number(error) == Some(1213)
+        number(error).is_some_and(|number| [1020, 1213].contains(&number))
     }
 
     /// 1290 is said of other options than `read_only` too. 1792: the transaction is read-only; 1836, 1874, 1036: the
@@ -198,6 +238,34 @@ impl Driver for MySql {
     }
 }
 
+/// Brings a new session of ours to the settings that our statements need.
+pub(crate) async fn begin_session(conn: &mut MySqlConnection) -> DbResult<()> {
+    for statement in SESSION {
+        conn.execute(statement).await?;
+    }
+    match conn.execute(NO_SNAPSHOT_ISOLATION).await {
+        Err(error) if number(&error) == Some(UNKNOWN_VARIABLE) => Ok(()),
+        done => done.map(drop),
+    }
+}
+
+/// Names of locks belong to the whole server and have 64 characters at most, which a database's name may fill.
+const LOCK: &str =
+    "SELECT GET_LOCK(CONCAT('final_migrations_', LEFT(SHA2(DATABASE(), 256), 32)), ?)";
+const EARLIER_LOCK: &str = "SELECT GET_LOCK(CONCAT('final_migrations_', MD5(DATABASE())), ?)";
+
+/// False if another session has held it all the time.
+async fn take_lock(conn: &mut MySqlConnection, lock: &'static str) -> DbResult<bool> {
+    let taken: Option<i64> = sqlx::query_scalar(lock)
+        .bind(LOCK_SECONDS)
+        .fetch_one(conn)
+        .await?;
+    Ok(taken == Some(1))
+}
+
+const UNKNOWN_VARIABLE: u16 = 1193;
+const UNKNOWN_FUNCTION: u16 = 1305;
+
 fn number(error: &sqlx::Error) -> Option<u16> {
     let error: &MySqlDatabaseError = error.as_database_error()?.try_downcast_ref()?;
     Some(error.number())
@@ -209,9 +277,31 @@ fn is_in_transaction(error: &sqlx::Error) -> bool {
     number(error).is_some_and(|number| OPEN.contains(&number))
 }
 
+/// What the server says of itself: version, whether it is MariaDB, database, whether a commit is written to the
+/// binary log before it is visible, whether there is such a log, the largest packet.
+type Asked = (String, i64, Option<String>, i64, i64, u64);
+
 /// A MariaDB behind a proxy may also say `5.5.5-10.11.6-MariaDB`.
-fn is_mariadb(version: &str) -> bool {
+fn says_mariadb(version: &str) -> bool {
     version.to_ascii_lowercase().contains("mariadb")
+}
+
+/// InnoDB refuses our READ COMMITTED there. And where a replica runs our INSERT again, its own transaction is
+/// open, so that an INSERT which is refused inside of one would stop the replica.
+const BY_STATEMENT: &str = "binlog_format is STATEMENT, with which a transaction at READ COMMITTED cannot be \
+    written to the binary log; set binlog_format to MIXED or ROW on the server";
+
+/// A variable of the session; empty where the server has none of that name.
+async fn variable(conn: &mut MySqlConnection, name: &'static str) -> DbResult<String> {
+    let found: Option<(String, String)> = sqlx::query_as("SHOW VARIABLES WHERE Variable_name = ?")
+        .bind(name)
+        .fetch_optional(conn)
+        .await?;
+    Ok(found.map(|(_, value)| value).unwrap_or_default())
+}
+
+fn unusable(setting: String) -> sqlx::Error {
+    sqlx::Error::Configuration(setting.into())
 }
 
 fn no_database() -> sqlx::Error {

@@ -27,6 +27,27 @@ const CHOSEN: &str = "\
     SELECT set_config('final.reads_only', COALESCE((SELECT setting FROM pg_catalog.pg_settings \
         WHERE name = 'default_transaction_read_only' AND source NOT IN ('configuration file', 'command line')), \
         'off'), false)";
+/// What a server's, a database's or a role's settings must not change for our statements. `docs/settings.md` has a
+/// row for each.
+///
+/// Time limits are our own (`ANSWER`), so the server only ends a transaction that stands still for longer than all of
+/// them. Outbox and log switch sequential and bitmap scans off, because their statements go by keys; so the other ways
+/// to a row have to be on. The last three settings are not in every version.
+const SESSION: &str = "\
+    SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE, NOT DEFERRABLE; \
+    SET statement_timeout = 0; \
+    SET idle_in_transaction_session_timeout = '75s'; \
+    SET standard_conforming_strings = on; \
+    SET array_nulls = on; \
+    SET exit_on_error = off; \
+    SET enable_indexscan = on; \
+    SET enable_indexonlyscan = on; \
+    SET enable_nestloop = on; \
+    SET enable_sort = on; \
+    SELECT set_config(name, value, false) \
+        FROM (VALUES ('default_table_access_method', 'heap'), ('idle_session_timeout', '0'), \
+            ('transaction_timeout', '0')) settings(name, value) \
+        WHERE current_setting(name, true) IS NOT NULL";
 
 impl super::sealed::Sealed for Postgres {}
 
@@ -43,7 +64,7 @@ impl Driver for Postgres {
             .acquire_timeout(POOL_PATIENCE)
             .after_connect(move |conn, _| {
                 Box::pin(async move {
-                    for statements in [CHOSEN].iter().chain(session) {
+                    for statements in [CHOSEN, SESSION].iter().chain(session) {
                         conn.execute(*statements).await?;
                     }
                     Ok(())
@@ -76,6 +97,7 @@ impl Driver for Postgres {
             schema: format!("{}.", Self::DIALECT.quoted(&schema)),
             tells_transactions: false,
             shows_early: false,
+            packet: None,
         })
     }
 

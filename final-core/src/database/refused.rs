@@ -5,12 +5,17 @@
 
 use sqlx::error::{DatabaseError, ErrorKind};
 
+use super::limits::ExceedsPacket;
+
 /// Whether the values themselves are refused: by a type, a size, a charset, a constraint or a trigger. Other
 /// values may be taken.
 ///
 /// Any other answer is no fault of the values: the database is read-only, its disk is full, a table is locked
 /// or missing.
 pub(crate) fn refuses_values(error: &sqlx::Error) -> bool {
+    if let sqlx::Error::Configuration(error) = error {
+        return error.is::<ExceedsPacket>();
+    }
     error.as_database_error().is_some_and(|error| {
         !matches!(error.kind(), ErrorKind::Other)
             || error.message().contains("max_allowed_packet")

@@ -3,22 +3,30 @@
 //! Lists go as JSON. There is one writer at a time. A database in memory lives in the connections of the
 //! caller's pool, so that pool is used for everything.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sqlx::{
-    Executor, Row as _, SqlStr, Sqlite, SqliteConnection, SqlitePool, Transaction,
-    query::Query,
-    sqlite::{SqliteArguments, SqliteConnectOptions},
+    Executor, Row as _, SqlStr, Sqlite, SqliteConnection, SqlitePool, Transaction, query::Query,
+    sqlite::SqliteArguments,
 };
 use uuid::Uuid;
 
 use super::{
-    Column, DbResult, Dialect, Driver, Lone, MigrationLock, Row, Server, Value, owned::owned,
-    renewable::own_options, run_and_rows,
+    Column, DbResult, Dialect, Driver, Lone, MIGRATIONS, MigrationLock, Row, Server, Value,
+    owned::owned,
+    pragmas::{Journal, check, in_memory, is_exclusive},
+    renewable::own_options,
+    run_and_rows,
 };
 
 /// How long a write waits for the one before it. A caller's transaction is that one, most of the time.
 const BUSY: Duration = Duration::from_secs(5);
+
+/// What the caller's options must not change for our statements: waiting for locks, whether an INSERT gives a row, and
+/// the names of columns. `docs/settings.md` has a row for each.
+const SESSION: &str = "\
+    PRAGMA busy_timeout = 5000; PRAGMA count_changes = 0; \
+    PRAGMA full_column_names = 0; PRAGMA short_column_names = 1";
 
 impl super::sealed::Sealed for Sqlite {}
 
@@ -39,28 +47,24 @@ impl Driver for Sqlite {
         .await
     }
 
-    /// A database in memory is gone with its last connection and often has only one, so the caller's pool
-    /// is shared there.
+    /// A database in memory is gone with its last connection and often has only one, and a connection with
+    /// `locking_mode = EXCLUSIVE` keeps the file for itself. So the caller's pool is shared there.
     fn own_pool(
         pool: &SqlitePool,
         connections: u32,
         session: &'static [&'static str],
     ) -> SqlitePool {
-        let options = pool.connect_options();
-        if in_memory(&options) {
+        if Self::lives_in_pool(pool) {
             return pool.clone();
         }
+        let options = pool.connect_options();
+        let journal = Arc::new(Journal::new(pool));
         own_options(pool, connections)
             .after_connect(move |conn, _| {
+                let journal = Arc::clone(&journal);
                 Box::pin(async move {
-                    // SQLite refuses this while another connection is in use. Without it everything works, only
-                    // slower, and the next connection tries again.
-                    if let Err(error) = conn.execute("PRAGMA main.journal_mode = WAL").await {
-                        tracing::debug!(
-                            target: "final::outbox", %error,
-                            "the SQLite file could not be switched to WAL yet"
-                        );
-                    }
+                    conn.execute(SESSION).await?;
+                    journal.prepare(conn).await;
                     for statement in session {
                         conn.execute(*statement).await?;
                     }
@@ -78,7 +82,8 @@ impl Driver for Sqlite {
     }
 
     fn lives_in_pool(pool: &SqlitePool) -> bool {
-        in_memory(&pool.connect_options())
+        let options = pool.connect_options();
+        in_memory(&options) || is_exclusive(&options)
     }
 
     fn place(pool: &SqlitePool) -> String {
@@ -93,12 +98,13 @@ impl Driver for Sqlite {
     }
 
     /// `main` keeps a temporary table of the same name out of the way.
-    #[allow(clippy::unused_async, reason = "the other drivers' wait")]
-    async fn server(_: &mut SqliteConnection) -> DbResult<Server> {
+    async fn server(conn: &mut SqliteConnection) -> DbResult<Server> {
+        check(conn).await.map_err(super::name_setting)?;
         Ok(Server {
             schema: "main.".to_owned(),
             tells_transactions: false,
             shows_early: false,
+            packet: None,
         })
     }
 
@@ -113,7 +119,16 @@ impl Driver for Sqlite {
 
     /// By a transaction, begun as IMMEDIATE: after a crash nothing of the migration is there.
     async fn lock_migrations(pool: &SqlitePool) -> DbResult<MigrationLock<Self>> {
-        Self::begin(pool).await.map(MigrationLock::Transaction)
+        // It changes nothing, and is refused where nothing may be written. BEGIN IMMEDIATE is not always.
+        let write = format!("DELETE FROM main.{MIGRATIONS} WHERE 0 = 1");
+        let locked = async {
+            let mut tx = Self::begin(pool).await?;
+            match tx.execute(sqlx::AssertSqlSafe(write)).await {
+                Err(error) if !super::says(&error, "no such table") => Err(error),
+                _ => Ok(MigrationLock::Transaction(tx)),
+            }
+        };
+        locked.await.map_err(super::name_setting)
     }
 
     async fn listen(_: &SqlitePool, _: &str, _: impl Fn(&str) + Send + Sync) -> DbResult<()> {
@@ -194,15 +209,6 @@ impl Patience {
     }
 }
 
-/// sqlx tells it by no getter, and `to_url_lossy` panics for `:memory:`.
-fn in_memory(options: &SqliteConnectOptions) -> bool {
-    let name = options.get_filename().to_string_lossy();
-    name.is_empty()
-        || name.contains(":memory:")
-        || name.contains("mode=memory")
-        || format!("{options:?}").contains("in_memory: true")
-}
-
 fn bound<'q>(sql: SqlStr, values: &'q [Value<'_>]) -> Query<'q, Sqlite, SqliteArguments> {
     values
         .iter()
@@ -244,18 +250,6 @@ fn hexadecimal(all: &[Option<Uuid>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn databases_in_memory_are_recognised() {
-        let is = |url: &str| in_memory(&url.parse().unwrap());
-
-        assert!(is("sqlite::memory:"));
-        assert!(is("sqlite://?mode=memory&cache=private"));
-        assert!(is("sqlite://orders?mode=memory"));
-        assert!(in_memory(&SqliteConnectOptions::new().filename(":memory:")));
-        assert!(!is("sqlite://orders.db"));
-        assert!(!is("sqlite:///tmp/orders.db?mode=rwc"));
-    }
 
     #[test]
     fn ids_are_listed_as_json() {

@@ -53,6 +53,32 @@ impl Value<'_> {
     }
 }
 
+impl Value<'_> {
+    /// At most how many bytes a single value takes in a packet to MySQL, with its type and its length.
+    pub(crate) fn packet_bytes(&self) -> usize {
+        const FRAME: usize = 11;
+        FRAME
+            + match self {
+                Value::Text(Some(text)) => text.len(),
+                Value::Bytes(Some(bytes)) => bytes.len(),
+                _ => 16,
+            }
+    }
+}
+
+impl Value<'_> {
+    /// Makes a text the bytes that it has in UTF-8, which a server does not read in the charset of a session.
+    pub(crate) fn make_bytes(&mut self) {
+        if let Value::Text(text) = self {
+            let bytes = text.take().map(|text| match text {
+                Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+                Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+            });
+            *self = Value::Bytes(bytes);
+        }
+    }
+}
+
 impl<'a> Value<'a> {
     /// The value at a place of a column; the last one beyond its end.
     pub(crate) fn at(&self, place: usize) -> Value<'a> {

@@ -233,7 +233,10 @@ impl<DB: OutboxDatabase> Broker for SqlBroker<DB> {
                 member.purge().await?;
             }
             if let Err(error) = member.prepare().await {
-                if error.as_database_error().is_some() || NumbersWentBack::of(&error).is_some() {
+                let is_refused = error.as_database_error().is_some()
+                    || matches!(error, sqlx::Error::Configuration(_))
+                    || NumbersWentBack::of(&error).is_some();
+                if is_refused {
                     let text = "the log's tables could not be created or used; see the cause";
                     return Err(BrokerError::new(BrokerErrorKind::Refused, text).because(error));
                 }

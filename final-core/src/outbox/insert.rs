@@ -7,7 +7,11 @@
 //! INSERT are plain, a shorter statement with fewer parameters is used.
 
 use super::{record::NewRecord, statements::Statements};
-use crate::database::{DbResult, Driver, Server, Value, insert::all_written, limits::by_size};
+use crate::database::{
+    DbResult, Driver, Server, Value,
+    insert::{Insert, all_written},
+    limits::by_size,
+};
 
 /// Inserts records. With `in_transaction` a connection without a transaction is refused, if the server can
 /// tell.
@@ -29,6 +33,7 @@ pub(super) async fn insert<DB: Driver>(
         for record in records {
             record.add_to(&mut values, are_plain);
         }
+        let values = Insert::prepared::<DB>(values);
         insert.execute::<DB>(conn, &values).await?;
     }
     Ok(())
@@ -47,6 +52,7 @@ pub(super) async fn insert_alone<DB: Driver>(
     };
     let mut values = Vec::new();
     record.add_to(&mut values, record.is_plain());
+    let values = Insert::prepared::<DB>(values);
     match insert.execute_one::<DB>(conn, &values).await {
         Ok(written) => wrote_alone(&statements.server, written),
         Err(error) if DB::is_not_alone(&error) => Ok(false),

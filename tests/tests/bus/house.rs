@@ -38,6 +38,16 @@ impl<D: Database, T: Transport> House<D, T> {
         }
     }
 
+    /// The same on a database of the test's own.
+    pub async fn on(pool: Pool<D>) -> Self {
+        Self {
+            pool,
+            transport: T::fresh().await,
+            service: service(),
+            _file: None,
+        }
+    }
+
     /// Another service, with a database of its own, on the same broker.
     pub async fn neighbour(&self) -> Self {
         let (pool, _file) = D::fresh().await;

@@ -22,6 +22,7 @@ mod redirected;
 mod refused;
 mod relay;
 mod role;
+mod settings;
 mod shutdown;
 mod transaction;
 mod transport;

@@ -27,6 +27,12 @@ impl Spans {
         self.0.first_key_value().map(|(start, _)| *start)
     }
 
+    /// How many bytes its text has, at most.
+    pub(crate) fn text_bytes(&self) -> usize {
+        const RANGE: usize = 40;
+        self.0.len() * RANGE
+    }
+
     /// The ranges in order, each with its first and its last sequence number.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (i64, i64)> {
         self.0.iter().map(|(start, end)| (*start, *end))

@@ -131,7 +131,7 @@ pub(crate) struct Texts {
 }
 
 /// The tables beside the log, each `final_log_…`.
-const TABLES: [&str; 8] = [
+pub(crate) const TABLES: [&str; 8] = [
     "scheduled",
     "groups",
     "topics",

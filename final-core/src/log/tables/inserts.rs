@@ -10,7 +10,7 @@ use super::{
 use crate::{
     database::{
         DbResult, Dialect, Driver, Server, Templates, Value,
-        insert::{Insert, all_written},
+        insert::{Insert, UTF8, all_written},
         lone::{OWN_TRANSACTION, unless_in_transaction},
     },
     message::MSGPACK,
@@ -56,8 +56,8 @@ impl LogInserts {
             "?"
         };
         Self {
-            plain: make.many(true, lane),
-            any: make.many(false, lane),
+            plain: make.many(true, lane).within(server),
+            any: make.many(false, lane).within(server),
             lone: make.lone(server),
             scheduled,
             tells_transactions: server.tells_transactions,
@@ -72,7 +72,7 @@ impl LogInserts {
     ) -> DbResult<()> {
         let are_plain = !self.scheduled && entries.iter().all(NewRow::is_plain);
         let insert = if are_plain { &self.plain } else { &self.any };
-        let values = self.values(entries, are_plain);
+        let values = Insert::prepared::<DB>(self.values(entries, are_plain));
         insert.execute::<DB>(conn, &values).await
     }
 
@@ -89,6 +89,7 @@ impl LogInserts {
         let is_plain = !self.scheduled && entry.is_plain();
         let insert = if is_plain { plain } else { any };
         let values = self.values(std::slice::from_ref(entry), is_plain);
+        let values = Insert::prepared::<DB>(values);
         match insert.execute_one::<DB>(conn, &values).await {
             // MariaDB refuses the row if it would not be committed, so a missing row was kept out by a trigger.
             Ok(written) if self.tells_transactions => all_written(written, 1).map(|()| true),
@@ -145,11 +146,15 @@ impl Maker<'_> {
     /// The beginning of an INSERT, and the values of one row.
     fn row(&self, plain: bool, lane: &str) -> (String, String) {
         let now = self.dialect.words().now;
-        let any = format!("?, ?, ?, ?, ?, ?, ?, {lane}, ?, {now} + ?, {now}");
+        let text = match self.dialect {
+            Dialect::MySql => UTF8,
+            Dialect::Postgres | Dialect::Sqlite => "?",
+        };
+        let any = format!("?, {text}, {text}, {text}, ?, {text}, ?, {lane}, ?, {now} + ?, {now}");
         let (columns, row) = match (plain, self.scheduled) {
             (true, _) => (
                 PLAIN.0.to_owned(),
-                format!("?, ?, ?, {lane}, ?, '{MSGPACK}', 1, {now}"),
+                format!("?, {text}, ?, {lane}, ?, '{MSGPACK}', 1, {now}"),
             ),
             (false, false) => (format!("{MESSAGE}, expires_at, created_at"), any),
             (false, true) => (
@@ -188,7 +193,7 @@ impl Maker<'_> {
                 }
                 Dialect::MySql | Dialect::Sqlite => return None,
             };
-            Some(Insert::of_one(self.parameters(plain), text))
+            Some(Insert::of_one(self.parameters(plain), text).within(server))
         };
         Some((make(true)?, make(false)?))
     }

@@ -22,8 +22,12 @@ use crate::log::progress::{
 };
 use crate::{
     OutboxDatabase,
-    database::{DbResult, Value, columns, refused::refuses},
+    database::{DbResult, Value, columns, limits::by_weight, refused::refuses},
 };
+
+/// Bytes of open lists in one statement. The lanes of a stream have nearly the same list, so that together they would
+/// not fit into a small `max_allowed_packet`.
+const STATEMENT: usize = 32 * 1024;
 
 /// The result of a commit.
 #[derive(Debug)]
@@ -133,8 +137,10 @@ impl<DB: OutboxDatabase> Session<DB> {
             }
         }
         for lanes in staying.chunk_by(|one, other| one.id.stream == other.id.stream) {
-            if !write_all(&mut tx, group, member, lanes).await? {
-                lost.extend(missing(&mut tx, group, member, lanes).await?);
+            for lanes in by_weight(lanes, STATEMENT, |lane| lane.progress.open.text_bytes()) {
+                if !write_all(&mut tx, group, member, lanes).await? {
+                    lost.extend(missing(&mut tx, group, member, lanes).await?);
+                }
             }
         }
         if !lost.is_empty() {

@@ -55,7 +55,7 @@ use crate::{
     Error, OutboxDatabase,
     broker::Staged,
     database::{
-        DbResult, FromRow, Value, read,
+        DbResult, FromRow, Value, are_transactional, name_setting, read,
         renewable::{ANSWER, GOODBYE, MIGRATION, PoolOwner, RenewablePool},
     },
 };
@@ -246,6 +246,7 @@ impl<DB: OutboxDatabase> Log<DB> {
 
     /// Creates the tables, or leaves them as they are. Several instances may do so at once.
     pub(crate) async fn migrate(&self) -> DbResult<()> {
+        self.are_transactional().await?;
         if self.version().await? >= i64::from(VERSION) {
             return Ok(());
         }
@@ -256,9 +257,22 @@ impl<DB: OutboxDatabase> Log<DB> {
         for statement in Self::statements() {
             let statement = ready.texts.sql(&statement);
             let run = async { DB::run_sql(lock.conn(), &statement, &[]).await };
-            self.pool.within(MIGRATION, run).await?;
+            let run = self.pool.within(MIGRATION, run).await;
+            run.map_err(name_setting)?;
         }
         self.within(lock.finish()).await
+    }
+
+    /// Makes sure that the tables that are there take part in transactions.
+    async fn are_transactional(&self) -> DbResult<()> {
+        let names = dialect::TABLES.map(|name| format!("final_log_{name}"));
+        let log = ["final_log"].into_iter();
+        let tables: Vec<&str> = log.chain(names.iter().map(String::as_str)).collect();
+        self.within(async {
+            let mut conn = self.pool().acquire().await?;
+            are_transactional::<DB>(&mut conn, &tables).await
+        })
+        .await
     }
 
     /// The statements of a migration, as templates.

@@ -21,7 +21,8 @@ use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 use crate::{
     Error,
     database::{
-        DbResult, Dialect, Driver, MIGRATIONS, MigrationLock, Templates, read,
+        DbResult, Dialect, Driver, MIGRATIONS, MigrationLock, Templates, are_transactional,
+        name_setting, read,
         renewable::{ANSWER, MIGRATION, RenewablePool},
     },
     names::ServiceName,
@@ -120,6 +121,10 @@ impl<'a, DB: Driver> Migration<'a, DB> {
 
     /// Reads the columns of both tables, and the owner and version that are written down.
     async fn find(&mut self) -> DbResult<Found> {
+        let (table, claims) = (self.service.table(), self.service.claims_table());
+        let tables = [table.as_str(), claims.as_str()];
+        let are_transactional = async { are_transactional::<DB>(self.lock.conn(), &tables).await };
+        self.pool.within(ANSWER, are_transactional).await?;
         let columns = self.columns(&self.service.table()).await?;
         let claims = self.columns(&self.service.claims_table()).await?;
         let written = self.columns(MIGRATIONS).await?;
@@ -146,7 +151,8 @@ impl<'a, DB: Driver> Migration<'a, DB> {
     /// Runs a statement that changes tables.
     pub(super) async fn run(&mut self, statement: String) -> DbResult<()> {
         let run = async { DB::run_sql(self.lock.conn(), &sql(statement), &[]).await };
-        self.pool.within(MIGRATION, run).await.map(drop)
+        let run = self.pool.within(MIGRATION, run).await;
+        run.map(drop).map_err(name_setting)
     }
 
     /// The columns of a table, none if it is not there.

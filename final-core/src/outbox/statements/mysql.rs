@@ -6,7 +6,10 @@
 use super::{ANY, Change, PLAIN, Probe, RecordInserts, Statements};
 use crate::{
     database::{
-        Dialect, Server, insert::Insert, lone::unless_in_transaction, statement::Statement,
+        Dialect, Server,
+        insert::{Insert, UTF8},
+        lone::unless_in_transaction,
+        statement::Statement,
     },
     message::MSGPACK,
     names::ServiceName,
@@ -46,35 +49,23 @@ fn guarded(status: String) -> String {
 }
 
 /// The INSERTs for plain rows and for any, with a status made by `status`.
-fn inserts(table: &str, status: impl Fn(String) -> String) -> (Insert, Insert) {
+fn inserts(table: &str, server: &Server, status: impl Fn(String) -> String) -> (Insert, Insert) {
     let (plain, any) = rows(status);
-    (
-        Insert::of_rows(
-            PLAIN.1,
-            &format!("INSERT INTO {table} ({}) VALUES ", PLAIN.0),
-            &plain,
-        ),
-        Insert::of_rows(
-            ANY.1,
-            &format!("INSERT INTO {table} ({}) VALUES ", ANY.0),
-            &any,
-        ),
-    )
+    let insert = |(columns, parameters), row| {
+        let into = format!("INSERT INTO {table} ({columns}) VALUES ");
+        Insert::of_rows(parameters, &into, row).within(server)
+    };
+    (insert(PLAIN, &plain), insert(ANY, &any))
 }
 
 /// The same for one row whose INSERT is its own commit.
-fn lone_inserts(table: &str) -> (Insert, Insert) {
+fn lone_inserts(table: &str, server: &Server) -> (Insert, Insert) {
     let (plain, any) = rows(|status| unless_in_transaction(&status));
-    (
-        Insert::of_one(
-            PLAIN.1,
-            format!("INSERT INTO {table} ({}) VALUES {plain}", PLAIN.0),
-        ),
-        Insert::of_one(
-            ANY.1,
-            format!("INSERT INTO {table} ({}) VALUES {any}", ANY.0),
-        ),
-    )
+    let insert = |(columns, parameters), row: &str| {
+        let text = format!("INSERT INTO {table} ({columns}) VALUES {row}");
+        Insert::of_one(parameters, text).within(server)
+    };
+    (insert(PLAIN, &plain), insert(ANY, &any))
 }
 
 /// The values of a plain row and of any, with a status.
@@ -83,10 +74,12 @@ fn rows(status: impl Fn(String) -> String) -> (String, String) {
     let later = format!("{clock} + INTERVAL ? MICROSECOND");
     let pending = status((Status::Pending as i16).to_string());
     let owner = format!("IFNULL(?, {NOBODY})");
-    let plain = format!("(?, ?, ?, {later}, {owner}, '{MSGPACK}', 1, {pending}, {clock}, {clock})");
+    let plain =
+        format!("(?, {UTF8}, ?, {later}, {owner}, '{MSGPACK}', 1, {pending}, {clock}, {clock})");
     let status = status("?".into());
-    let any =
-        format!("(?, ?, ?, ?, ?, ?, ?, {later}, {status}, {later}, {later}, {owner}, {clock})");
+    let any = format!(
+        "(?, {UTF8}, {UTF8}, {UTF8}, ?, {UTF8}, ?, {later}, {status}, {later}, {later}, {owner}, {clock})"
+    );
     (plain, any)
 }
 
@@ -100,13 +93,15 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
     let quoted = |name: String| format!("{}{}", server.schema, Dialect::MySql.quoted(&name));
     let (t, c) = (quoted(service.table()), quoted(service.claims_table()));
     let sql = |text: String| Statement::new(Dialect::MySql, &text);
-    let (plain, any) = inserts(&t, |status| status);
-    let (lone_plain, lone_any) = lone_inserts(&t);
+    let (plain, any) = inserts(&t, &server, |status| status);
+    let (lone_plain, lone_any) = lone_inserts(&t, &server);
     let inserts = RecordInserts {
         plain,
         any,
         // Only MariaDB knows `@@in_transaction`.
-        guarded: server.tells_transactions.then(|| inserts(&t, guarded)),
+        guarded: server
+            .tells_transactions
+            .then(|| inserts(&t, &server, guarded)),
         lone_plain,
         lone_any,
     };

@@ -321,7 +321,8 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
                      AND available_at > (SELECT clock_timestamp())) \
                    OR EXISTS (SELECT 1 FROM {c} WHERE owner <> :owner AND live_until > (SELECT clock_timestamp()))"
         )),
-        purge_all: Change::direct(sql(format!("DELETE FROM {t}"))),
+        // Some servers refuse a DELETE without WHERE.
+        purge_all: Change::direct(sql(format!("DELETE FROM {t} WHERE true"))),
         table: t,
         server,
     }

@@ -14,6 +14,7 @@ mod model;
 mod mysql;
 mod postgres;
 mod servers;
+mod settings;
 mod settle;
 mod sqlite;
 
