@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use final_amqp::{Amqp, QueueKind};
-use final_core::{Bus, PgBus};
+use final_core::PgBus;
 use final_tests::{Management, Vhost, eventually};
 use lapin::{Connection, ConnectionProperties, types::FieldTable};
 
 use crate::{
     overheard::is_warned,
-    shop::{SOON, Tally, bind_queue, hang_up, options, outbox_is_empty, pg_bus_with, service},
+    shop::{SOON, Tally, hang_up, outbox_is_empty, pg_bus_with, service},
 };
 
 const ALL: [&str; 3] = [".*"; 3];
@@ -255,44 +255,5 @@ async fn a_running_bus_comes_back_from_every_refusal() {
     let began = Instant::now();
     bus.shutdown().await.expect("shutdown");
     assert!(began.elapsed() < Duration::from_secs(15), "a long shutdown");
-    guest.end().await;
-}
-
-/// A limit of channels closes the connection on which messages are in flight. They are not the reason.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_message_is_blamed_for_a_limit_of_channels() {
-    let guest = Guest::new().await;
-    let (api, user) = (guest.api(), &guest.user);
-    let service = service();
-    let url = guest.url();
-    let topics: Vec<_> = (0..20).map(|n| format!("{service}.{n}")).collect();
-    for topic in &topics {
-        let queue = format!("{topic}.queue");
-        bind_queue(&url, topic, &queue, FieldTable::default()).await;
-    }
-    let database = final_tests::pg_database().await.expect("PostgreSQL");
-    let pool = sqlx::PgPool::connect(&database).await.expect("PostgreSQL");
-    let bus: PgBus =
-        Bus::new(&service, pool, Amqp::new(&url).expect("a URL")).with_options(options());
-    // The channels that publish fit, and each declaration of a topic is one too many.
-    api.set_user_limit(user, "max-channels", 2)
-        .await
-        .expect("a limit");
-    bus.start(final_core::Router::new()).await.expect("start");
-    for n in 0..10 {
-        for topic in &topics {
-            bus.publish(topic, &n).await.expect("publish");
-        }
-    }
-    is_warned(&service, "number of channels").await;
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    assert_eq!(bus.stats().await.expect("stats").failed, 0);
-    api.clear_user_limit(user, "max-channels")
-        .await
-        .expect("lifted");
-
-    outbox_is_empty(&bus).await;
-    assert_eq!(bus.stats().await.expect("stats").failed, 0);
-    bus.shutdown().await.expect("shutdown");
     guest.end().await;
 }
