@@ -5,8 +5,6 @@
 
 use std::sync::{Arc, Mutex};
 
-use tracing::{debug, info, warn};
-
 use crate::lock::lock;
 
 /// How many reasons of one outage are remembered. A server that restarts refuses, resets and falls
@@ -34,9 +32,9 @@ impl OutageNotice {
     pub(crate) fn fails(&self, reason: &str) {
         let (service, what) = (&*self.service, self.what);
         if self.is_news(reason) {
-            warn!(target: "final::amqp", service, what, reason, "part of the RabbitMQ link does not work and is retried");
+            tracing::warn!(target: "final::amqp", service, what, reason, "part of the RabbitMQ link does not work and is retried");
         } else {
-            debug!(target: "final::amqp", service, what, reason, "part of the RabbitMQ link still does not work and is retried");
+            tracing::debug!(target: "final::amqp", service, what, reason, "part of the RabbitMQ link still does not work and is retried");
         }
     }
 
@@ -57,7 +55,7 @@ impl OutageNotice {
         let mut told = lock(&self.told);
         if !told.is_empty() {
             told.clear();
-            info!(target: "final::amqp", service = &*self.service, what = self.what, "part of the RabbitMQ link works again");
+            tracing::info!(target: "final::amqp", service = &*self.service, what = self.what, "part of the RabbitMQ link works again");
         }
     }
 }

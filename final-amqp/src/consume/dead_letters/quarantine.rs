@@ -23,7 +23,6 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use super::{DeadLetterJob, DeadLetterJobs, PANICKED, not_stored};
 use crate::{
@@ -211,7 +210,7 @@ impl Quarantine {
 
     fn stored(&self, suspect: Suspect) {
         if suspect.job.is_bare() {
-            warn!(
+            tracing::warn!(
                 target: "final::amqp",
                 service = &*self.way.service,
                 message_id = suspect.job.id(),
@@ -232,7 +231,7 @@ impl Quarantine {
 
     fn retry_later(&mut self, mut suspect: Suspect, why: &str) {
         let delay = suspect.delay.next();
-        warn!(
+        tracing::warn!(
             target: "final::amqp",
             service = &*self.way.service,
             message_id = suspect.job.id(),
