@@ -1,10 +1,13 @@
-//! An INSERT of one row that writes nothing if it would not be its own commit.
+//! INSERTs that write nothing where they should not: one row that would not be its own commit, and rows of a
+//! transaction that is over.
 //!
-//! Input: the values of the row. Output: the words in the INSERT that make it find out, in the same round trip,
+//! Input: the values of a row. Output: the words in the INSERT that make it find out, in the same round trip,
 //! whether the connection has a transaction open.
 //!
 //! PostgreSQL and MariaDB have such words. SQLite and MySQL have none: there a message without a transaction
 //! gets one.
+
+use super::says;
 
 /// A condition behind the values of an `INSERT … SELECT` on PostgreSQL: true if the statement is a transaction
 /// of its own.
@@ -20,4 +23,19 @@ pub(crate) const OWN_TRANSACTION: &str = "WHERE now() = \
 /// as it can switch off CHECKs.
 pub(crate) fn unless_in_transaction(value: &str) -> String {
     format!("IF(@@autocommit AND NOT @@in_transaction, {value}, NULL)")
+}
+
+/// What MariaDB refuses to compute, whatever a session says about modes and checks. NULL would not do for several rows:
+/// without strict mode it becomes 0.
+const OUT_OF_RANGE: &str = "9223372036854775807 + 1";
+
+/// A value on MariaDB that is an error where no transaction is open. A deadlock ends a transaction at once, and a
+/// closure that goes on would otherwise have its messages committed alone.
+pub(crate) fn in_transaction(value: &str) -> String {
+    format!("IF(@@in_transaction, {value}, {OUT_OF_RANGE})")
+}
+
+/// Whether the error is that of such a value.
+pub(crate) fn is_not_in_transaction(error: &sqlx::Error) -> bool {
+    says(error, OUT_OF_RANGE)
 }

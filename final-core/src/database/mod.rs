@@ -102,7 +102,8 @@ pub trait Driver: sqlx::Database + sealed::Sealed {
         session: &'static [&'static str],
     ) -> Pool<Self>;
 
-    /// Whether the database exists only in the connections of its pool (SQLite's `:memory:`).
+    /// Whether the database can only be reached by the connections of its pool: SQLite's `:memory:`, and a file that a
+    /// connection keeps for itself (`locking_mode = EXCLUSIVE`).
     fn lives_in_pool(pool: &Pool<Self>) -> bool;
 
     /// Which database this is: the same text for all pools of one database, and another one for each other

@@ -41,8 +41,8 @@ const SESSION: [&str; 8] = [
      SESSION net_write_timeout = 60, SESSION foreign_key_checks = 1, SESSION unique_checks = 1, \
      SESSION sql_auto_is_null = 0, SESSION lc_messages = 'en_US' \
      /*!50708 , SESSION max_execution_time = 0 */ \
-     /*M!100200 , SESSION max_statement_time = 0, SESSION check_constraint_checks = 1 */ \
-     /*M!100300 , SESSION in_predicate_conversion_threshold = 0 */",
+     /*M!100300 , SESSION max_statement_time = 0, SESSION check_constraint_checks = 1 */ \
+     /*M!100500 , SESSION in_predicate_conversion_threshold = 0 */",
 ];
 
 /// MariaDB's snapshot isolation makes a claim fail with 1020 in place of waiting, and makes a renewal wait for a

@@ -13,7 +13,7 @@
 //! Two modes on one file fight: each connection that opens it changes the mode, which needs the file for itself, and
 //! all others get "database is locked".
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use sqlx::{
     Executor, SqliteConnection, SqlitePool,
@@ -23,6 +23,9 @@ use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use super::DbResult;
+
+/// How long a hook that fails is tried.
+const TRIED: Duration = Duration::from_secs(1);
 
 /// The journal mode of a file.
 pub(super) struct Journal {
@@ -69,7 +72,8 @@ async fn journal_mode(conn: &mut SqliteConnection) -> DbResult<String> {
 
 /// Whether neither the caller's options nor its hooks set another journal mode.
 ///
-/// A hook can only be tried. It is tried on a file of its own, since on the caller's file it could lock others out.
+/// A hook can only be tried. It is tried on a file of its own, since on the caller's file it could lock others out. One
+/// that needs the caller's tables fails there, and counts as one that leaves the mode alone.
 async fn keeps_wal(caller: &SqlitePool) -> bool {
     let options = caller.connect_options();
     if names(&options, "journal_mode") {
@@ -89,6 +93,7 @@ async fn keeps_wal(caller: &SqlitePool) -> bool {
     let hooked = hooked
         .min_connections(0)
         .max_connections(1)
+        .acquire_timeout(TRIED)
         .connect_lazy_with(on_scratch);
     let tried = async {
         // Some hooks run when a connection is made, and others when it is borrowed again.
@@ -97,7 +102,7 @@ async fn keeps_wal(caller: &SqlitePool) -> bool {
     };
     let tried = tried.await;
     hooked.close().await;
-    tried.is_ok_and(|mode| mode == "wal")
+    tried.map_or(true, |mode| mode == "wal")
 }
 
 /// A file to try hooks on, which goes away with this value.

@@ -29,8 +29,8 @@ use crate::{
     Error,
     database::{
         DbResult, Dialect, Driver, Lone, MigrationLock, Server,
+        lone::is_not_in_transaction,
         renewable::{ANSWER, MIGRATION, PoolOwner, RenewablePool},
-        says,
     },
     names::ServiceName,
 };
@@ -326,12 +326,6 @@ fn explain<DB: Driver>(statements: &Statements, error: sqlx::Error, doing: &'sta
         return Error::NotInTransaction;
     }
     Error::database(doing)(error)
-}
-
-/// Whether the error comes from the guard. Outside a transaction the guarded INSERT of MariaDB writes a status
-/// that the table's CHECK refuses, and no other statement of ours writes such a status.
-pub(super) fn is_not_in_transaction(error: &sqlx::Error) -> bool {
-    says(error, "`final_") && says(error, "_status`")
 }
 
 impl<DB: OutboxDatabase> fmt::Debug for Outbox<DB> {

@@ -11,7 +11,7 @@ use crate::{
     database::{
         DbResult, Dialect, Driver, Server, Templates, Value,
         insert::{Insert, UTF8, all_written},
-        lone::{OWN_TRANSACTION, unless_in_transaction},
+        lone::{OWN_TRANSACTION, in_transaction, unless_in_transaction},
     },
     message::MSGPACK,
 };
@@ -22,10 +22,6 @@ const PLAIN: (&str, usize) = (
     "message_id, topic, payload, lane, weight, content_type, durable, created_at",
     5,
 );
-
-/// The lane, or outside a transaction a value that the table's CHECK refuses. A deadlock ends the transaction
-/// at once. A closure that goes on after that would publish messages without its rows.
-const GUARDED: &str = "IF(@@in_transaction, ?, -1)";
 
 /// The statements for messages that are due at once, or for messages to be scheduled.
 #[derive(Debug)]
@@ -50,10 +46,10 @@ impl LogInserts {
             table: &table,
             scheduled,
         };
-        let lane = if server.tells_transactions {
-            GUARDED
-        } else {
-            "?"
+        let guarded = in_transaction("?");
+        let lane = match server.tells_transactions {
+            true => guarded.as_str(),
+            false => "?",
         };
         Self {
             plain: make.many(true, lane).within(server),

@@ -55,7 +55,9 @@ use crate::{
     Error, OutboxDatabase,
     broker::Staged,
     database::{
-        DbResult, FromRow, Value, are_transactional, name_setting, read,
+        DbResult, FromRow, Value, are_transactional,
+        lone::is_not_in_transaction,
+        name_setting, read,
         renewable::{ANSWER, GOODBYE, MIGRATION, PoolOwner, RenewablePool},
     },
 };
@@ -400,12 +402,7 @@ impl<DB: OutboxDatabase> Tx<'_, DB> {
 /// Turns an error of the driver into one that says what to do.
 fn explain<DB: OutboxDatabase>(error: sqlx::Error) -> Error {
     let doing = "writing messages to the log";
-    let says = |part| {
-        error
-            .as_database_error()
-            .is_some_and(|error| error.message().contains(part))
-    };
-    if says("final_log_lane") || says("final_log_scheduled_lane") {
+    if is_not_in_transaction(&error) {
         return Error::NotInTransaction;
     }
     if DB::is_missing_table(&error, "final_log") {

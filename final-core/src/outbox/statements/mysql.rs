@@ -8,7 +8,7 @@ use crate::{
     database::{
         Dialect, Server,
         insert::{Insert, UTF8},
-        lone::unless_in_transaction,
+        lone::{in_transaction, unless_in_transaction},
         statement::Statement,
     },
     message::MSGPACK,
@@ -39,13 +39,6 @@ fn at(micros: &str) -> String {
 
 fn micros(at: &str) -> String {
     format!("TIMESTAMPDIFF(MICROSECOND, TIMESTAMP'1970-01-01 00:00:00.000000', {at})")
-}
-
-/// The status, or outside a transaction a value that the table's CHECK refuses. A deadlock ends the transaction
-/// at once. A closure that goes on after that would have its messages committed without its rows. NULL would
-/// not do: without strict mode an INSERT of several rows turns NULL into 0.
-fn guarded(status: String) -> String {
-    format!("IF(@@in_transaction, {status}, -1)")
 }
 
 /// The INSERTs for plain rows and for any, with a status made by `status`.
@@ -101,7 +94,7 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
         // Only MariaDB knows `@@in_transaction`.
         guarded: server
             .tells_transactions
-            .then(|| inserts(&t, &server, guarded)),
+            .then(|| inserts(&t, &server, |status| in_transaction(&status))),
         lone_plain,
         lone_any,
     };

@@ -8,14 +8,14 @@ use uuid::Uuid;
 use crate::{
     Error,
     database::{
-        DbResult,
+        DbResult, lone,
         renewable::{PoolOwner, RenewablePool},
     },
     names::ServiceName,
     outbox::{
         Claimed, FailedRecord, NewRecord, OutboxDatabase, Position, PutBack, Record, Table,
         claims::{Claim, Stretch},
-        door::{is_not_in_transaction, own_pool},
+        door::own_pool,
         insert::{insert, insert_alone},
         migrate::migrate,
         record::Backlog,
@@ -129,7 +129,7 @@ pub(in crate::outbox) trait Calls: OutboxDatabase {
     }
 
     fn is_not_in_transaction(error: &sqlx::Error) -> bool {
-        is_not_in_transaction(error)
+        lone::is_not_in_transaction(error)
     }
 }
 

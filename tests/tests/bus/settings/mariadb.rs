@@ -258,3 +258,34 @@ async fn a_service_may_have_its_sessions_as_it_likes() {
         walks(&House::<MySql, Log>::on(pool).await).await;
     }
 }
+
+/// A closure that goes on after a deadlock, in a session that checks nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_is_over_publishes_nothing_whatever_its_session_checks() {
+    let url = final_tests::mysql_database().await.expect("MariaDB");
+    let options = MySqlPoolOptions::new().after_connect(|conn, _| {
+        let checks_nothing = "SET SESSION check_constraint_checks = 0, sql_mode = ''";
+        Box::pin(MySql::raw(conn, checks_nothing))
+    });
+    let pool = options.connect(&url).await.expect("connected");
+    is_told(&House::<MySql, Rabbit>::on(pool.clone()).await).await;
+    is_told(&House::<MySql, Log>::on(pool).await).await;
+}
+
+async fn is_told<T: Transport>(house: &House<MySql, T>) {
+    let bus = house.bus();
+    bus.migrate().await.expect("migrate");
+    let mut txbus = bus.with_tx(bus.begin().await.expect("begin"));
+    let over = MySql::raw(txbus.conn(), "ROLLBACK").await;
+    over.expect("a deadlock does the same");
+    for n in 0..3_i64 {
+        let staged = txbus.publish(house.topic("placed"), &n).await;
+        staged.expect("staged");
+    }
+
+    let result = txbus.commit().await;
+
+    assert!(matches!(result, Err(Error::NotInTransaction)), "{result:?}");
+    let written = format!("SELECT count(*) FROM {}", T::table(&house.service));
+    assert_eq!(MySql::number(&house.pool, &written).await, 0);
+}

@@ -15,7 +15,6 @@ use crate::{
 const HOSTILE: &[&str] = &[
     "default_transaction_isolation=serializable",
     "default_transaction_deferrable=on",
-    "default_transaction_read_only=on",
     "statement_timeout=20s",
     "idle_in_transaction_session_timeout=3s",
     "idle_session_timeout=1500ms",
@@ -83,6 +82,9 @@ async fn house<T: Transport>() -> House<sqlx::Postgres, T> {
     let options = root.connect_options().as_ref().clone().database(&name);
     let pool = writes().connect_with(options).await.expect("connected");
     sqlx::Postgres::run_on(&pool, "CREATE SCHEMA other").await;
+    // Where the server's own configuration says it, the server counts as read-only.
+    let reads = format!("ALTER DATABASE {name} SET default_transaction_read_only = on");
+    sqlx::Postgres::run_on(&pool, &reads).await;
     House::on(pool).await
 }
 
