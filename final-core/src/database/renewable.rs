@@ -126,6 +126,8 @@ struct Made<DB: Driver> {
     /// The caller's connect options that it was made with.
     options: Arc<ConnectOptions<DB>>,
     at: Instant,
+    /// Whether it did not answer and could not be left yet. All its connections may be silent.
+    is_silent: bool,
 }
 
 /// A pool that was left and still has connections.
@@ -173,14 +175,17 @@ impl<DB: Driver> RenewablePool<DB> {
         let options = self.caller.connect_options();
         let mut pools = lock(&self.pools);
         pools.left.retain(counts);
-        let has_changed = |made: &Made<DB>| !Arc::ptr_eq(&made.options, &options);
-        if pools.now.as_ref().is_some_and(has_changed) && self.leave(&mut pools) {
+        let now = pools.now.as_ref();
+        let has_changed = now.is_some_and(|made| !Arc::ptr_eq(&made.options, &options));
+        let is_silent = now.is_some_and(|made| made.is_silent);
+        if (has_changed || is_silent) && self.leave(&mut pools) && has_changed {
             self.tell_of_options();
         }
         let made = pools.now.get_or_insert_with(|| Made {
             pool: (self.make)(&self.caller),
             options,
             at: Instant::now(),
+            is_silent: false,
         });
         made.pool.clone()
     }
@@ -230,8 +235,12 @@ impl<DB: Driver> RenewablePool<DB> {
     /// What was begun then was not answered. Where several give up together, the first leaves the pool.
     fn silent(&self, began: Instant) {
         let mut pools = lock(&self.pools);
-        if pools.now.as_ref().is_some_and(|made| made.at <= began) {
-            self.leave(&mut pools);
+        let began_on_it = |made: &Made<DB>| made.at <= began;
+        if !pools.now.as_ref().is_some_and(began_on_it) || self.leave(&mut pools) {
+            return;
+        }
+        if let Some(made) = &mut pools.now {
+            made.is_silent = true;
         }
     }
 
