@@ -27,7 +27,10 @@ use super::{
 use crate::{
     Error, OutboxDatabase,
     broker::{Staged, Staging},
-    database::Lone,
+    database::{
+        Lone,
+        writers::{Turn, Writing},
+    },
     relay::Reserved,
     runtime::finishing::Finishing,
 };
@@ -38,15 +41,17 @@ impl<DB: OutboxDatabase> Inner<DB> {
         let ids = vec![staged.message.id()];
         let inner = Arc::clone(self);
         let underway = self.writes.token();
+        // Before the work, so that a caller who gives up leaves the line.
+        let turn = self.outbox.writers().callers_turn().await;
         let written = Finishing::new(async move {
             let _underway = underway;
-            inner.insert_alone_here(staged).await
+            inner.insert_alone_here(staged, turn).await
         })
         .await;
         written.unwrap_or(Err(Error::CommitUnknown { ids }))
     }
 
-    async fn insert_alone_here(&self, staged: Staged) -> Result<(), Error> {
+    async fn insert_alone_here(&self, staged: Staged, turn: Turn) -> Result<(), Error> {
         match self.outbox.lone().await? {
             Lone::Connection(mut conn) => match self.insert_on(&mut conn, &staged).await {
                 Ok(true) => return Ok(()),
@@ -59,8 +64,10 @@ impl<DB: OutboxDatabase> Inner<DB> {
                     return Err(error);
                 }
             },
-            Lone::Transaction(tx) => return self.insert_and_commit(tx, staged).await,
-            Lone::Taken => {}
+            Lone::Transaction(tx) => {
+                return self.insert_and_commit(tx, turn.begun(), staged).await;
+            }
+            Lone::Taken => drop(turn),
         }
         self.insert_elsewhere(staged).await
     }
@@ -113,7 +120,7 @@ impl<DB: OutboxDatabase> Inner<DB> {
 
     /// Writes on a connection of the bus's own pool, whose session no other code has changed.
     async fn insert_elsewhere(&self, staged: Staged) -> Result<(), Error> {
-        let tx = self.outbox.begin_elsewhere().await?;
+        let (tx, writing) = self.outbox.begin_elsewhere().await?;
         if !self.told_of_open.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 target: "final::publish",
@@ -124,12 +131,13 @@ impl<DB: OutboxDatabase> Inner<DB> {
                  This is logged once"
             );
         }
-        self.insert_and_commit(tx, staged).await
+        self.insert_and_commit(tx, writing, staged).await
     }
 
     async fn insert_and_commit(
         &self,
         tx: Transaction<'static, DB>,
+        writing: Writing,
         staged: Staged,
     ) -> Result<(), Error> {
         let staged = vec![staged];
@@ -137,6 +145,7 @@ impl<DB: OutboxDatabase> Inner<DB> {
             tx,
             staged,
             flushed: false,
+            writing,
         })
         .await
     }

@@ -176,9 +176,14 @@ impl<DB: OutboxDatabase> Bus<DB> {
     /// reads first and writes later would fail as soon as another connection wrote in between; and it is
     /// safe to cancel, where sqlx 0.9.0 can leave an open transaction in the pool.
     ///
+    /// On SQLite the writers of this process begin in the order in which they came. End the transaction by
+    /// [`transaction`](Self::transaction) or [`with_tx`](Self::with_tx), so that the next writer hears of it.
+    ///
     /// # Errors
     ///
-    /// Fails if the pool has no connection in time or the database refuses.
+    /// Fails if the pool has no connection in time or the database refuses. On SQLite also if another
+    /// transaction keeps the lock for as long as the connection waits, and at least for 5 s: that of the calling
+    /// task itself, for example.
     ///
     /// # Cancel safety
     ///
@@ -215,8 +220,9 @@ impl<DB: OutboxDatabase> Bus<DB> {
     }
 
     /// Tells the bus that a transaction with a [`publish_in`](Self::publish_in) has committed, so
-    /// that its messages need not wait for the next scan.
+    /// that its messages need not wait for the next scan, nor the next writer of a SQLite file for its turn.
     pub fn wake(&self) {
+        self.inner.outbox.writers().may_have_ended();
         self.inner.tell_committed();
         if let Some(running) = self.inner.running() {
             running.relay.ring();

@@ -56,7 +56,7 @@ impl<DB: OutboxDatabase> Bus<DB> {
             }
             (Ok(_), None) => Err(Error::Escaped.into()),
             (Err(error), Some(open)) => {
-                self.inner.roll_back(open.tx).await;
+                self.inner.roll_back(open).await;
                 Err(error)
             }
             (Err(error), None) => Err(error),

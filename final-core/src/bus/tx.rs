@@ -65,7 +65,8 @@ impl<DB: OutboxDatabase> Bus<DB> {
     ///
     /// End it with [`TxBus::commit`] or [`TxBus::rollback`]. Dropped, it is rolled back.
     pub fn with_tx(&self, tx: Transaction<'static, DB>) -> TxBus<DB, ByHand> {
-        TxBus::new(&self.inner, Held::Owned(Open::new(tx)))
+        let open = Open::new(tx, self.inner.outbox.writers().take_over());
+        TxBus::new(&self.inner, Held::Owned(open))
     }
 }
 
@@ -163,7 +164,8 @@ impl<DB: OutboxDatabase> TxBus<DB> {
         inner: &Arc<Inner<DB>>,
         tx: Transaction<'static, DB>,
     ) -> (Self, Lent<DB>) {
-        let lent = Arc::new(Mutex::new(Open::new(tx)));
+        let open = Open::new(tx, inner.outbox.writers().take_over());
+        let lent = Arc::new(Mutex::new(open));
         let borrowed = Held::Borrowed(Arc::clone(&lent).lock_owned().await);
         (Self::new(inner, borrowed), lent)
     }
@@ -200,7 +202,7 @@ impl<DB: OutboxDatabase> TxBus<DB, ByHand> {
     /// Dropping the future after its first poll does not stop the rollback.
     pub async fn rollback(self) -> Result<(), Error> {
         if let Held::Owned(open) = self.tx {
-            self.inner.roll_back(open.tx).await;
+            self.inner.roll_back(open).await;
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ use super::Inner;
 use crate::{
     Error, MessageId, OutboxDatabase,
     broker::Staged,
+    database::writers::Writing,
     failpoint::{Failpoint, pass},
     relay::{Relay, Reserved},
     runtime::finishing::Finishing,
@@ -27,14 +28,17 @@ pub(crate) struct Open<DB: OutboxDatabase> {
     /// Whether messages were written by an early flush. They are not leased, so only a scan sends them: only
     /// the table knows whether the COMMIT committed them.
     pub(crate) flushed: bool,
+    /// After the transaction, so that the next writer is told when the transaction has ended.
+    pub(crate) writing: Writing,
 }
 
 impl<DB: OutboxDatabase> Open<DB> {
-    pub(super) fn new(tx: Transaction<'static, DB>) -> Self {
+    pub(super) fn new(tx: Transaction<'static, DB>, writing: Writing) -> Self {
         Self {
             tx,
             staged: Vec::new(),
             flushed: false,
+            writing,
         }
     }
 }
@@ -57,12 +61,15 @@ impl<DB: OutboxDatabase> Inner<DB> {
     /// Rolls back, and waits for it.
     ///
     /// A failure is only logged: the database rolls back by itself when the connection is gone.
-    pub(crate) async fn roll_back(self: &Arc<Self>, tx: Transaction<'static, DB>) {
+    pub(crate) async fn roll_back(self: &Arc<Self>, open: Open<DB>) {
         let service = self.name.clone();
         let underway = self.writes.token();
         let rolled_back = Finishing::new(async move {
             let _underway = underway;
-            if let Err(error) = tx.rollback().await {
+            let Open { tx, writing, .. } = open;
+            let rolled_back = tx.rollback().await;
+            drop(writing);
+            if let Err(error) = rolled_back {
                 tracing::debug!(
                     target: "final::publish", service, %error,
                     "a rollback failed; the connection is closed instead"
@@ -77,11 +84,15 @@ impl<DB: OutboxDatabase> Inner<DB> {
             mut tx,
             staged,
             flushed,
+            writing,
         } = open;
         let relay = self.running().map(|running| Arc::clone(&running.relay));
         let written = match staged.is_empty() {
             true => self.confirm_open(&mut tx, flushed).await,
-            false => self.write(&mut tx, relay.as_deref(), &staged).await,
+            false => {
+                self.write_patiently(&mut tx, relay.as_deref(), &staged)
+                    .await
+            }
         };
         let reserved = match written {
             Ok(reserved) => reserved,
@@ -91,7 +102,9 @@ impl<DB: OutboxDatabase> Inner<DB> {
             }
         };
         pass(Failpoint::AfterInsert);
-        if let Err(error) = tx.commit().await {
+        let committed = tx.commit().await;
+        drop(writing);
+        if let Err(error) = committed {
             if self.outbox.is_surely_rolled_back(&error) {
                 return Err(Error::Database {
                     doing: "committing",
@@ -110,6 +123,22 @@ impl<DB: OutboxDatabase> Inner<DB> {
             }
         }
         Ok(())
+    }
+
+    /// Writes into a transaction that may not have SQLite's lock yet: it was begun deferred, or is a message's own.
+    async fn write_patiently<'a>(
+        &self,
+        conn: &mut DB::Connection,
+        relay: Option<&Relay<DB>>,
+        staged: &'a [Staged],
+    ) -> Result<Reserved<'a>, Error> {
+        let asking = self.outbox.writers().asking();
+        loop {
+            match self.write(conn, relay, staged).await {
+                Err(Error::Database { source, .. }) if asking.again::<DB>(&source).await => {}
+                written => return written,
+            }
+        }
     }
 
     /// Asks whether the transaction is still open. With staged messages, their INSERT tells that.

@@ -34,6 +34,7 @@ pub(crate) mod statement;
 pub(crate) mod stored;
 mod template;
 mod value;
+pub(crate) mod writers;
 
 use std::future::Future;
 
@@ -48,6 +49,7 @@ pub use self::{
     row::{Column, FromCell, FromRow, Kind, Row},
     template::Templates,
     value::Value,
+    writers::Writers,
 };
 pub use crate::__database_columns as columns;
 
@@ -109,6 +111,12 @@ pub trait Driver: sqlx::Database + sealed::Sealed {
     /// Which database this is: the same text for all pools of one database, and another one for each other
     /// database. Has no password.
     fn place(pool: &Pool<Self>) -> String;
+
+    /// The line of those in this process that write to the database: one line for all pools of the same one, where it
+    /// has one writer at a time.
+    fn writers(_: &Pool<Self>) -> Writers {
+        Writers::default()
+    }
 
     /// What server this is, and in which schema tables are made.
     ///
@@ -218,6 +226,11 @@ pub trait Driver: sqlx::Database + sealed::Sealed {
     /// writes, as after a switch-over, or is no longer the one that the session was begun on.
     fn must_reconnect(error: &sqlx::Error) -> bool;
 
+    /// Whether the statement has waited for another writer until its time was over.
+    fn is_busy(_: &sqlx::Error) -> bool {
+        false
+    }
+
     /// Whether an INSERT that is to be its own commit was refused because it would not have been.
     fn is_not_alone(error: &sqlx::Error) -> bool;
 }
@@ -267,6 +280,18 @@ pub async fn read<DB: Driver, T: FromRow>(
         .map(|mut row| T::from_row(&mut row))
         .collect()
 }
+
+/// What failed, or the cause of an error that says only that the database was locked.
+pub(crate) fn doing<DB: Driver>(error: &sqlx::Error, doing: &'static str) -> &'static str {
+    match DB::is_busy(error) {
+        true => BUSY_DOING,
+        false => doing,
+    }
+}
+
+/// What a writer was doing that had no turn.
+const BUSY_DOING: &str = "waiting for another transaction on the same SQLite database to end; a task that has one \
+    open itself publishes in it, by `TxBus::publish` or `Bus::publish_in`";
 
 /// Whether the database's error has this part in its text.
 pub(crate) fn says(error: &sqlx::Error, part: &str) -> bool {

@@ -19,7 +19,7 @@ use std::{
     fmt::Display,
     io,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -29,7 +29,7 @@ use futures::future::join_all;
 use sqlx::{Connection, Database, Pool, pool::PoolOptions};
 use tokio::{sync::watch, time::timeout};
 
-use super::{DbResult, Driver};
+use super::{DbResult, Driver, Writers};
 use crate::lock::lock;
 
 /// How long the database may take to answer a statement. It gives up waiting for a lock in less, so that what
@@ -111,6 +111,7 @@ pub(crate) struct RenewablePool<DB: Driver> {
     /// How many pools were left.
     times_left: watch::Sender<u64>,
     read_only: AtomicBool,
+    writers: OnceLock<Writers>,
 }
 
 struct Pools<DB: Driver> {
@@ -161,6 +162,7 @@ impl<DB: Driver> RenewablePool<DB> {
             }),
             times_left: watch::Sender::new(0),
             read_only: AtomicBool::new(false),
+            writers: OnceLock::new(),
         }
     }
 
@@ -178,7 +180,8 @@ impl<DB: Driver> RenewablePool<DB> {
         let now = pools.now.as_ref();
         let has_changed = now.is_some_and(|made| !Arc::ptr_eq(&made.options, &options));
         let is_silent = now.is_some_and(|made| made.is_silent);
-        if (has_changed || is_silent) && self.leave(&mut pools) && has_changed {
+        let has_left = (has_changed || is_silent) && self.leave(&mut pools);
+        if has_left && has_changed {
             self.tell_of_options();
         }
         let made = pools.now.get_or_insert_with(|| Made {
@@ -188,6 +191,11 @@ impl<DB: Driver> RenewablePool<DB> {
             is_silent: false,
         });
         made.pool.clone()
+    }
+
+    /// The line of those that write to this database.
+    pub(crate) fn writers(&self) -> &Writers {
+        self.writers.get_or_init(|| DB::writers(&self.caller))
     }
 
     /// How many pools have been left, to watch.

@@ -3,16 +3,22 @@
 //! Lists go as JSON. There is one writer at a time. A database in memory lives in the connections of the
 //! caller's pool, so that pool is used for everything.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use sqlx::{
-    Executor, Row as _, SqlStr, Sqlite, SqliteConnection, SqlitePool, Transaction, query::Query,
-    sqlite::SqliteArguments,
+    Executor, Row as _, SqlStr, Sqlite, SqliteConnection, SqlitePool, Transaction,
+    query::Query,
+    sqlite::{SqliteArguments, SqliteConnectOptions},
 };
 use uuid::Uuid;
 
 use super::{
     Column, DbResult, Dialect, Driver, Lone, MIGRATIONS, MigrationLock, Row, Server, Value,
+    Writers,
     owned::owned,
     pragmas::{Journal, check, in_memory, is_exclusive},
     renewable::own_options,
@@ -92,9 +98,19 @@ impl Driver for Sqlite {
             // The options belong to the pool and are never moved.
             return format!("memory {:p}", std::sync::Arc::as_ptr(&options));
         }
-        let file = options.get_filename();
-        let file = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
-        file.display().to_string()
+        file(options.get_filename()).display().to_string()
+    }
+
+    /// None for a database in memory that only one connection sees.
+    fn writers(pool: &SqlitePool) -> Writers {
+        let options = pool.connect_options();
+        if !in_memory(&options) {
+            return Writers::of(file(options.get_filename()).display().to_string());
+        }
+        match shares_cache(&options) {
+            true => Writers::of(format!("memory {}", options.get_filename().display())),
+            false => Writers::default(),
+        }
     }
 
     /// `main` keeps a temporary table of the same name out of the way.
@@ -159,10 +175,8 @@ impl Driver for Sqlite {
     /// After COMMIT failed with BUSY the transaction is still open, and is rolled back when its handle is
     /// dropped. A full disk or an I/O error proves nothing.
     fn is_surely_rolled_back(error: &sqlx::Error) -> bool {
-        const BUSY: u32 = 5;
-        const LOCKED: u32 = 6;
         const CONSTRAINT: u32 = 19;
-        matches!(code(error), Some(BUSY | LOCKED | CONSTRAINT))
+        matches!(code(error), Some(BUSY_CODE | LOCKED_CODE | CONSTRAINT))
     }
 
     fn is_deadlock(_: &sqlx::Error) -> bool {
@@ -178,7 +192,22 @@ impl Driver for Sqlite {
     fn is_not_alone(_: &sqlx::Error) -> bool {
         false
     }
+
+    fn is_busy(error: &sqlx::Error) -> bool {
+        const BUSY_SNAPSHOT: &str = "517";
+        let is_snapshot = error
+            .as_database_error()
+            .and_then(|error| error.code())
+            .is_some_and(|code| code == BUSY_SNAPSHOT);
+        // A snapshot that is too old is refused at once.
+        matches!(code(error), Some(BUSY_CODE | LOCKED_CODE)) && !is_snapshot
+    }
 }
+
+/// Another connection has the lock.
+const BUSY_CODE: u32 = 5;
+/// The same, inside a shared cache.
+const LOCKED_CODE: u32 = 6;
 
 /// The primary result code, without what the extended one adds.
 fn code(error: &sqlx::Error) -> Option<u32> {
@@ -207,6 +236,24 @@ impl Patience {
         tokio::time::sleep(Duration::from_millis(u64::from(self.0.min(10)))).await;
         true
     }
+}
+
+/// The file by the name that all paths to it have, also before it is there.
+fn file(name: &Path) -> PathBuf {
+    std::fs::canonicalize(name)
+        .or_else(|error| {
+            let folder = name
+                .parent()
+                .filter(|folder| !folder.as_os_str().is_empty());
+            let folder = std::fs::canonicalize(folder.unwrap_or(Path::new(".")))?;
+            name.file_name().map(|file| folder.join(file)).ok_or(error)
+        })
+        .unwrap_or_else(|_| name.to_owned())
+}
+
+/// Whether several connections see the same database in memory. sqlx tells it by no getter.
+fn shares_cache(options: &SqliteConnectOptions) -> bool {
+    format!("{options:?}").contains("shared_cache: true")
 }
 
 fn bound<'q>(sql: SqlStr, values: &'q [Value<'_>]) -> Query<'q, Sqlite, SqliteArguments> {

@@ -28,9 +28,10 @@ use super::{
 use crate::{
     Error,
     database::{
-        DbResult, Dialect, Driver, Lone, MigrationLock, Server,
+        DbResult, Dialect, Driver, Lone, MigrationLock, Server, Writers,
         lone::is_not_in_transaction,
         renewable::{ANSWER, MIGRATION, PoolOwner, RenewablePool},
+        writers::Writing,
     },
     names::ServiceName,
 };
@@ -153,26 +154,34 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         }
     }
 
+    /// The line of those that write to this database.
+    pub(crate) fn writers(&self) -> &Writers {
+        self.pool.writers()
+    }
+
     /// Begins a transaction on the caller's pool.
     pub(crate) async fn begin(&self) -> Result<Transaction<'static, DB>, Error> {
-        DB::begin(self.caller())
-            .await
-            .map_err(Error::database("beginning a transaction"))
+        let began = self.writers().begin(self.caller()).await;
+        began.map_err(database::<DB>("beginning a transaction"))
     }
 
     /// Begins a transaction on our own pool, for a message that no connection of the caller's can commit by
     /// itself.
-    pub(crate) async fn begin_elsewhere(&self) -> Result<Transaction<'static, DB>, Error> {
+    pub(crate) async fn begin_elsewhere(
+        &self,
+    ) -> Result<(Transaction<'static, DB>, Writing), Error> {
         // The connection would come from the caller's pool again, with its open transaction.
         if DB::lives_in_pool(self.caller()) {
             return Err(Error::OpenTransaction);
         }
+        let turn = self.writers().callers_turn().await;
         let began = self
             .pool
             .within(ANSWER, async { DB::begin(&self.pool.get()).await });
-        began
+        let tx = began
             .await
-            .map_err(Error::database("beginning a transaction for a message"))
+            .map_err(database::<DB>("beginning a transaction for a message"))?;
+        Ok((tx, turn.begun()))
     }
 
     /// Inserts records into the caller's transaction, in as few statements as the limits allow: 1,000 rows and
@@ -325,7 +334,15 @@ fn explain<DB: Driver>(statements: &Statements, error: sqlx::Error, doing: &'sta
     if is_not_in_transaction(&error) {
         return Error::NotInTransaction;
     }
-    Error::database(doing)(error)
+    database::<DB>(doing)(error)
+}
+
+/// Makes a database error that tells what the bus was doing, or what it was waiting for.
+fn database<DB: Driver>(doing: &'static str) -> impl FnOnce(sqlx::Error) -> Error {
+    move |source| Error::Database {
+        doing: crate::database::doing::<DB>(&source, doing),
+        source,
+    }
 }
 
 impl<DB: OutboxDatabase> fmt::Debug for Outbox<DB> {

@@ -283,8 +283,10 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
         arguments: Arguments<'_>,
     ) -> DbResult<u64> {
         let (sql, values) = statement.bind(arguments)?;
+        let turn = self.pool.writers().our_turn().await;
         self.within(async {
             let mut conn = self.pool.get().acquire().await?;
+            let _writing = turn.begun();
             let mut tries = 1;
             loop {
                 match DB::run_sql(&mut conn, &sql, &values).await {

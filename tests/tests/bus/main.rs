@@ -26,6 +26,7 @@ mod settings;
 mod shutdown;
 mod transaction;
 mod transport;
+mod writers;
 
 /// Makes a test of each function of a list, on several pairs of database and broker. Each function is
 /// named once: `everywhere`, or `with an outbox`, which leaves out the log. There is no relay on the log,

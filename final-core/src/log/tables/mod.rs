@@ -55,10 +55,11 @@ use crate::{
     Error, OutboxDatabase,
     broker::Staged,
     database::{
-        DbResult, FromRow, Value, are_transactional,
+        DbResult, FromRow, Value, are_transactional, doing,
         lone::is_not_in_transaction,
         name_setting, read,
         renewable::{ANSWER, GOODBYE, MIGRATION, PoolOwner, RenewablePool},
+        writers::Writing,
     },
 };
 
@@ -156,9 +157,11 @@ impl<DB: OutboxDatabase> Log<DB> {
 
     /// Runs one statement on a connection of the pool. Returns how many rows it has found.
     pub(crate) async fn run(&self, template: &str, values: Vec<Value<'_>>) -> DbResult<u64> {
+        let turn = self.pool.writers().our_turn().await;
         self.within(async {
             let ready = self.ready().await?;
             let mut conn = self.pool().acquire().await?;
+            let _writing = turn.begun();
             DB::run_sql(&mut conn, &ready.texts.sql(template), &values).await
         })
         .await
@@ -189,12 +192,14 @@ impl<DB: OutboxDatabase> Log<DB> {
 
     /// Begins a transaction on a connection of the pool.
     pub(crate) async fn begin(&self) -> DbResult<Tx<'_, DB>> {
+        let turn = self.pool.writers().our_turn().await;
         self.within(async {
             let ready = self.ready().await?;
             Ok(Tx {
                 tx: DB::begin(&self.pool()).await?,
                 texts: &ready.texts,
                 pool: &self.pool,
+                writing: turn.begun(),
             })
         })
         .await
@@ -315,6 +320,8 @@ pub(crate) struct Tx<'a, DB: OutboxDatabase> {
     pub(crate) texts: &'a Texts,
     /// The pool that its connection comes from.
     pub(crate) pool: &'a RenewablePool<DB>,
+    /// After the transaction, so that the next writer is told when the transaction has ended.
+    pub(crate) writing: Writing,
 }
 
 impl<DB: OutboxDatabase> Tx<'_, DB> {
@@ -386,10 +393,12 @@ impl<DB: OutboxDatabase> Tx<'_, DB> {
     }
 
     pub(crate) async fn commit(self) -> DbResult<()> {
+        let _writing = self.writing;
         self.pool.within(ANSWER, self.tx.commit()).await
     }
 
     pub(crate) async fn roll_back(self) -> DbResult<()> {
+        let _writing = self.writing;
         self.pool.within(ANSWER, self.tx.rollback()).await
     }
 
@@ -401,7 +410,6 @@ impl<DB: OutboxDatabase> Tx<'_, DB> {
 
 /// Turns an error of the driver into one that says what to do.
 fn explain<DB: OutboxDatabase>(error: sqlx::Error) -> Error {
-    let doing = "writing messages to the log";
     if is_not_in_transaction(&error) {
         return Error::NotInTransaction;
     }
@@ -411,7 +419,7 @@ fn explain<DB: OutboxDatabase>(error: sqlx::Error) -> Error {
         };
     }
     Error::Database {
-        doing,
+        doing: doing::<DB>(&error, "writing messages to the log"),
         source: error,
     }
 }

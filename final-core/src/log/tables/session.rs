@@ -38,6 +38,7 @@ use crate::{
     database::{
         DbResult, FromRow, Value, read,
         renewable::{ANSWER, RenewablePool},
+        writers::Writing,
     },
 };
 
@@ -246,6 +247,7 @@ impl<DB: OutboxDatabase> Session<DB> {
                 .await?,
             texts: &ready.texts,
             pool: &self.pool,
+            writing: Writing::default(),
         })
     }
 

@@ -1,0 +1,345 @@
+//! The writers of one SQLite database in this process, one after the other.
+//!
+//! SQLite has one writer at a time, and whoever finds the lock taken asks again after growing pauses. Of many that
+//! ask, one is always between two of the others' questions, and gives up after its 5 s. So the writers of a process
+//! stand in a line, and only the first of them asks SQLite.
+//!
+//! Input: a writer that wants to begin, and the end of each transaction that the bus sees. State: one line for each
+//! database, shared by all buses and pools of the process. Output: a [`Turn`] to begin, and [`Writing`], which tells
+//! the next writer when it is dropped.
+//!
+//! ```text
+//!   wants to write ─ callers one behind the other ─▶ first in line ─ lock is free ─▶ Turn ─ begun ─▶ Writing
+//!                    (ours need not wait for them)       │   ▲                                        │ dropped
+//!                     the line does not move ────────────┤   └──────────────── freed ─────────────────┘
+//!                                                        ▼
+//!                                                   asks SQLite anyway
+//! ```
+//!
+//! The line is a courtesy; SQLite's lock decides. A writer that uses sqlx alone, or another process, does not stand in
+//! it. The end of a transaction that [`Bus::begin`](crate::Bus::begin) gave and sqlx ended is not seen either. So each
+//! wait has a limit, and after it the writer asks SQLite, which waits for its own time.
+//!
+//! A turn comes before a connection: writers that wait hold no connection of the pool, so others can read, and the
+//! writer whose turn it is can use the pool once more.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    pin::pin,
+    sync::{Arc, LazyLock, Mutex, Weak},
+    time::Duration,
+};
+
+use sqlx::{Pool, Transaction};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout},
+};
+
+use super::{DbResult, Driver};
+use crate::lock::lock;
+
+/// How long the first in line waits for the end of a transaction whose end the bus may not see.
+///
+/// It is taken over by the bus right after its BEGIN, most of the time.
+const LOOSE: Duration = Duration::from_millis(2);
+
+/// How long the first in line waits for the end of a transaction whose end the bus sees.
+const IN_HAND: Duration = Duration::from_secs(1);
+
+/// After how long a caller leaves a line that does not move.
+const CALLERS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// After how long a statement of ours leaves a line that does not move. Leases must be renewed in time.
+const OUR_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a writer asks SQLite at least, where the connection waits for the lock for less.
+const ASKING: Duration = Duration::from_secs(5);
+
+/// After how long such a writer asks again, if the bus sees no transaction end before.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
+
+/// The lines of all databases that are in use.
+static LINES: LazyLock<Mutex<HashMap<String, Weak<Line>>>> = LazyLock::new(Mutex::default);
+
+/// The writers of one database. Without a line where the database lets many write at once.
+#[derive(Clone, Default)]
+pub struct Writers(Option<Arc<Line>>);
+
+struct Line {
+    /// Only one caller at a time stands in line together with our own statements.
+    callers: Arc<Semaphore>,
+    first: Arc<Semaphore>,
+    state: Mutex<LineState>,
+    freed: Notify,
+}
+
+#[derive(Debug)]
+struct LineState {
+    holder: Holder,
+    /// Counts each begin and end.
+    moves: u64,
+}
+
+/// Who has SQLite's lock, as far as the process knows.
+#[derive(Clone, Copy, Debug)]
+enum Holder {
+    None,
+    /// A transaction that its caller has, and may end by sqlx.
+    Loose(Instant),
+    /// A transaction whose end drops a [`Writing`].
+    InHand(Instant),
+}
+
+/// Leave to begin. Dropped without a beginning, the next writer has it.
+#[must_use]
+pub(crate) struct Turn {
+    line: Option<Arc<Line>>,
+    _places: Places,
+}
+
+/// A writer that asks SQLite for the lock until its time is over.
+pub(crate) struct Asking<'a> {
+    line: Option<&'a Line>,
+    until: Instant,
+}
+
+/// The places of a writer in line.
+type Places = (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>);
+
+/// A transaction that writes. Dropped when it has ended.
+#[derive(Default)]
+pub(crate) struct Writing(Option<Arc<Line>>);
+
+impl Writers {
+    /// The line of the database of this name: the same for every caller in the process.
+    #[cfg_attr(not(feature = "sqlite"), allow(dead_code))]
+    pub(crate) fn of(name: String) -> Self {
+        let mut lines = lock(&LINES);
+        lines.retain(|_, line| line.strong_count() > 0);
+        if let Some(line) = lines.get(&name).and_then(Weak::upgrade) {
+            return Self(Some(line));
+        }
+        let line = Arc::new(Line::new());
+        lines.insert(name, Arc::downgrade(&line));
+        Self(Some(line))
+    }
+
+    /// Begins a transaction of a caller, in its turn.
+    pub(crate) async fn begin<DB: Driver>(
+        &self,
+        pool: &Pool<DB>,
+    ) -> DbResult<Transaction<'static, DB>> {
+        let turn = self.callers_turn().await;
+        let asking = self.asking();
+        loop {
+            // Dropped here, it ends in a rollback on its own, and SQLite's lock makes the next writer wait for it.
+            match DB::begin(pool).await {
+                Ok(tx) => {
+                    turn.begun_loose();
+                    return Ok(tx);
+                }
+                Err(error) if asking.again::<DB>(&error).await => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// A writer that begins to ask for the lock now.
+    pub(crate) fn asking(&self) -> Asking<'_> {
+        Asking {
+            line: self.0.as_deref(),
+            until: Instant::now() + ASKING,
+        }
+    }
+
+    /// Waits for the turn of a caller.
+    pub(crate) async fn callers_turn(&self) -> Turn {
+        match &self.0 {
+            // Boxed: the future of a service that has ours in it is as deep as all of them together.
+            Some(line) => Box::pin(line.callers_turn()).await,
+            None => Turn::free(),
+        }
+    }
+
+    /// Waits for the turn of a statement of ours.
+    pub(crate) async fn our_turn(&self) -> Turn {
+        match &self.0 {
+            Some(line) => Box::pin(line.turn(None, OUR_PATIENCE)).await,
+            None => Turn::free(),
+        }
+    }
+
+    /// Takes over a transaction that was begun somewhere, so that its end is seen.
+    pub(crate) fn take_over(&self) -> Writing {
+        if let Some(line) = &self.0 {
+            let mut state = lock(&line.state);
+            if matches!(state.holder, Holder::Loose(_)) {
+                state.holder = Holder::InHand(Instant::now());
+            }
+        }
+        Writing(self.0.clone())
+    }
+
+    /// Tells the next writer that a transaction may have ended that only its caller had.
+    pub(crate) fn may_have_ended(&self) {
+        if let Some(line) = &self.0 {
+            line.end();
+        }
+    }
+}
+
+impl Asking<'_> {
+    /// Whether to ask again after an error, after a while.
+    pub(crate) async fn again<DB: Driver>(&self, error: &sqlx::Error) -> bool {
+        match self.line {
+            Some(line) if DB::is_busy(error) && Instant::now() < self.until => {
+                let _ = timeout(ASK_AGAIN, line.freed.notified()).await;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Turn {
+    const fn free() -> Self {
+        Self {
+            line: None,
+            _places: (None, None),
+        }
+    }
+
+    /// The transaction is begun, and the bus will see its end.
+    pub(crate) fn begun(self) -> Writing {
+        if let Some(line) = &self.line {
+            line.hold(Holder::InHand(Instant::now()));
+        }
+        Writing(self.line)
+    }
+
+    /// The transaction is begun, and goes to its caller.
+    fn begun_loose(self) {
+        if let Some(line) = &self.line {
+            line.hold(Holder::Loose(Instant::now()));
+        }
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        if let Some(line) = &self.0 {
+            line.end();
+        }
+    }
+}
+
+impl Line {
+    fn new() -> Self {
+        Self {
+            callers: Arc::new(Semaphore::new(1)),
+            first: Arc::new(Semaphore::new(1)),
+            state: Mutex::new(LineState {
+                holder: Holder::None,
+                moves: 0,
+            }),
+            freed: Notify::new(),
+        }
+    }
+
+    async fn callers_turn(self: &Arc<Self>) -> Turn {
+        match self.place(&self.callers, CALLERS_PATIENCE).await {
+            Some(caller) => self.turn(Some(caller), CALLERS_PATIENCE).await,
+            None => self.left(),
+        }
+    }
+
+    async fn turn(
+        self: &Arc<Self>,
+        caller: Option<OwnedSemaphorePermit>,
+        patience: Duration,
+    ) -> Turn {
+        let first = self.place(&self.first, patience).await;
+        if first.is_some() {
+            self.free().await;
+        }
+        Turn {
+            line: Some(Arc::clone(self)),
+            _places: (caller, first),
+        }
+    }
+
+    /// Leave for a writer that has left the line.
+    fn left(self: &Arc<Self>) -> Turn {
+        Turn {
+            line: Some(Arc::clone(self)),
+            _places: (None, None),
+        }
+    }
+
+    /// Waits for a place, in order. None if the line has not moved for so long.
+    async fn place(
+        &self,
+        places: &Arc<Semaphore>,
+        patience: Duration,
+    ) -> Option<OwnedSemaphorePermit> {
+        if let Ok(place) = Arc::clone(places).try_acquire_owned() {
+            return Some(place);
+        }
+        let mut place = pin!(Arc::clone(places).acquire_owned());
+        let mut moves = lock(&self.state).moves;
+        loop {
+            if let Ok(place) = timeout(patience, &mut place).await {
+                // It fails only if the semaphore is closed, and nothing closes it.
+                return place.ok();
+            }
+            let now = lock(&self.state).moves;
+            if now == moves {
+                return None;
+            }
+            moves = now;
+        }
+    }
+
+    /// Waits until the process has no transaction open, as far as it knows.
+    async fn free(&self) {
+        loop {
+            let mut freed = pin!(self.freed.notified());
+            // From here on it hears of an end.
+            freed.as_mut().enable();
+            let (since, limit) = match lock(&self.state).holder {
+                Holder::None => return,
+                Holder::Loose(since) => (since, LOOSE),
+                Holder::InHand(since) => (since, IN_HAND),
+            };
+            let left = limit.saturating_sub(since.elapsed());
+            if left.is_zero() || timeout(left, freed).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn hold(&self, holder: Holder) {
+        let mut state = lock(&self.state);
+        state.holder = holder;
+        state.moves += 1;
+    }
+
+    fn end(&self) {
+        self.hold(Holder::None);
+        self.freed.notify_waiters();
+    }
+}
+
+impl fmt::Debug for Writers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Writers")
+    }
+}
+
+impl fmt::Debug for Writing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Writing")
+    }
+}
