@@ -40,10 +40,13 @@ use tokio::{
 use super::{DbResult, Driver};
 use crate::lock::lock;
 
-/// How long the first in line waits for the end of a transaction whose end the bus may not see.
+/// How long the first in line waits until the bus takes over a transaction that its caller has.
 ///
-/// It is taken over by the bus right after its BEGIN, most of the time.
-const LOOSE: Duration = Duration::from_millis(2);
+/// SQLite asks for the lock after pauses that soon are longer than a transaction, and nobody else asks meanwhile.
+const LOOSE: Duration = Duration::from_millis(100);
+
+/// The same, where the bus did not see the end of the one before.
+const UNSEEN: Duration = Duration::from_millis(2);
 
 /// How long the first in line waits for the end of a transaction whose end the bus sees.
 const IN_HAND: Duration = Duration::from_secs(1);
@@ -78,6 +81,8 @@ struct Line {
 #[derive(Debug)]
 struct LineState {
     holder: Holder,
+    /// Whether the bus saw the end of the last transaction that a caller had. A service ends all in one way, mostly.
+    ends_are_seen: bool,
     /// Counts each begin and end.
     moves: u64,
 }
@@ -174,19 +179,14 @@ impl Writers {
     /// Takes over a transaction that was begun somewhere, so that its end is seen.
     pub(crate) fn take_over(&self) -> Writing {
         if let Some(line) = &self.0 {
-            let mut state = lock(&line.state);
-            if matches!(state.holder, Holder::Loose(_)) {
-                state.holder = Holder::InHand(Instant::now());
-            }
+            lock(&line.state).take_over();
         }
         Writing(self.0.clone())
     }
 
     /// Tells the next writer that a transaction may have ended that only its caller had.
     pub(crate) fn may_have_ended(&self) {
-        if let Some(line) = &self.0 {
-            line.end();
-        }
+        drop(self.take_over());
     }
 }
 
@@ -242,6 +242,7 @@ impl Line {
             first: Arc::new(Semaphore::new(1)),
             state: Mutex::new(LineState {
                 holder: Holder::None,
+                ends_are_seen: true,
                 moves: 0,
             }),
             freed: Notify::new(),
@@ -308,15 +309,11 @@ impl Line {
             let mut freed = pin!(self.freed.notified());
             // From here on it hears of an end.
             freed.as_mut().enable();
-            let (since, limit) = match lock(&self.state).holder {
-                Holder::None => return,
-                Holder::Loose(since) => (since, LOOSE),
-                Holder::InHand(since) => (since, IN_HAND),
-            };
-            let left = limit.saturating_sub(since.elapsed());
-            if left.is_zero() || timeout(left, freed).await.is_err() {
+            let left = lock(&self.state).left();
+            if left.is_zero() {
                 return;
             }
+            let _ = timeout(left, freed).await;
         }
     }
 
@@ -329,6 +326,30 @@ impl Line {
     fn end(&self) {
         self.hold(Holder::None);
         self.freed.notify_waiters();
+    }
+}
+
+impl LineState {
+    fn take_over(&mut self) {
+        if matches!(self.holder, Holder::Loose(_)) {
+            self.holder = Holder::InHand(Instant::now());
+            self.ends_are_seen = true;
+        }
+    }
+
+    /// How long the first in line still waits for the holder.
+    fn left(&mut self) -> Duration {
+        let (since, limit) = match self.holder {
+            Holder::None => return Duration::ZERO,
+            Holder::Loose(since) if self.ends_are_seen => (since, LOOSE),
+            Holder::Loose(since) => (since, UNSEEN),
+            Holder::InHand(since) => (since, IN_HAND),
+        };
+        let left = limit.saturating_sub(since.elapsed());
+        if left.is_zero() && matches!(self.holder, Holder::Loose(_)) {
+            self.ends_are_seen = false;
+        }
+        left
     }
 }
 
@@ -376,12 +397,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_transaction_whose_end_is_not_seen_is_waited_for_only_a_moment() {
+    async fn transactions_whose_end_is_not_seen_are_waited_for_only_a_moment() {
         let writers = writers();
+        for limit in [LOOSE, UNSEEN, UNSEEN] {
+            writers.callers_turn().await.begun_loose();
+            let before = Instant::now();
+            drop(writers.callers_turn().await);
+            assert_eq!(before.elapsed(), limit);
+        }
+        writers.callers_turn().await.begun_loose();
+        drop(writers.take_over());
         writers.callers_turn().await.begun_loose();
         let before = Instant::now();
         drop(writers.callers_turn().await);
-        assert_eq!(before.elapsed(), LOOSE);
+        assert_eq!(before.elapsed(), LOOSE, "ends are seen again");
     }
 
     #[tokio::test(start_paused = true)]
