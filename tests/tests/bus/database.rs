@@ -50,6 +50,11 @@ macro_rules! database {
             }
 
             async fn run(conn: &mut Self::Connection, sql: &str) -> Result<u64, sqlx::Error> {
+                // MySQL prepares no such statement.
+                let is_raw = ["CREATE TRIGGER ", "DROP TRIGGER ", "USE "];
+                if is_raw.iter().any(|word| sql.starts_with(word)) {
+                    return Self::raw(conn, sql).await.map(|()| 0);
+                }
                 let result = sqlx::query(AssertSqlSafe(sql.to_owned()))
                     .execute(conn)
                     .await?;

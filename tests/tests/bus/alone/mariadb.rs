@@ -94,11 +94,17 @@ async fn beside<T: Transport>(house: Of<T>, open: &str) {
     publishes(&house, pool).await;
 }
 
+/// On MySQL the message has a transaction of its own, which is begun as one that writes.
 async fn is_an_error_in_a_session_that_is_read_only<T: Transport>(house: Of<T>) {
     let session = after_connect("SET SESSION TRANSACTION READ ONLY");
     let pool = pool_of_one(&house.pool, session).await;
     let bus = bus_on(&house, pool).await;
     let result = bus.publish(house.topic("placed"), &1_i64).await;
-    result.expect_err("read only");
-    assert_eq!(written(&house).await, 0);
+    if is_mariadb(&house.pool).await {
+        result.expect_err("read only");
+        assert_eq!(written(&house).await, 0);
+    } else {
+        result.expect("published");
+        assert_eq!(written(&house).await, 1);
+    }
 }

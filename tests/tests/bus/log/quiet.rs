@@ -14,7 +14,7 @@ use sqlx::Pool;
 
 use super::{Held, Log, noting, options};
 use crate::{
-    database::Database,
+    database::{Database, is_mariadb},
     house::{Notes, SOON},
 };
 
@@ -109,9 +109,15 @@ async fn an_idle_bus_sends_less_than_a_statement_a_second_to_mariadb() {
     let observer = sqlx::MySqlPool::connect(&server.url())
         .await
         .expect("connected");
-    let count = "SELECT CAST(variable_value AS SIGNED) FROM information_schema.global_status \
-        WHERE variable_name = 'QUESTIONS'";
-    is_quiet(pool, async || sqlx::MySql::number(&observer, count).await).await;
+    let schema = match is_mariadb(&observer).await {
+        true => "information_schema",
+        false => "performance_schema",
+    };
+    let count = format!(
+        "SELECT CAST(variable_value AS SIGNED) FROM {schema}.global_status \
+         WHERE variable_name = 'QUESTIONS'"
+    );
+    is_quiet(pool, async || sqlx::MySql::number(&observer, &count).await).await;
 }
 
 crate::log_suite!(who_wants_to_know_is_told_that_the_progress_cannot_be_written);
