@@ -23,17 +23,6 @@ pub(crate) const DEAD_LETTER_ARGUMENT: &str = "x-dead-letter-exchange";
 /// Queue argument: the kind of queue.
 pub(crate) const QUEUE_TYPE_ARGUMENT: &str = "x-queue-type";
 
-/// Whether RabbitMQ itself writes this header when it delivers a message again, or dead-letters it. Quorum
-/// queues count deliveries: all versions in `x-delivery-count`, since 4.3 also in `x-acquired-count`.
-pub(crate) fn is_brokers(header: &str) -> bool {
-    let name = header.to_ascii_lowercase();
-    matches!(
-        name.as_str(),
-        "x-death" | "x-delivery-count" | "x-acquired-count"
-    ) || name.starts_with("x-first-death-")
-        || name.starts_with("x-last-death-")
-}
-
 /// The longest topic, in bytes. A topic is the name of an exchange.
 pub(crate) const MAX_TOPIC: usize = 255;
 

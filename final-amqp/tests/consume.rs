@@ -12,11 +12,13 @@ use std::{collections::HashSet, time::Duration};
 use final_amqp::{Amqp, QueueKind};
 use final_core::{
     Message, MessageId,
-    broker::{Broker, Confirm, Delivery, Isolation, LinkState, Settlement},
+    broker::{Broker, Cause, Confirm, Delivery, Isolation, LinkState, Settlement},
+    received::HeaderValue,
 };
 use lapin::{
-    BasicProperties,
-    types::{AMQPValue, FieldArray, FieldTable, LongString},
+    BasicProperties, ExchangeKind,
+    options::ExchangeDeclareOptions,
+    types::{AMQPValue, DecimalValue, FieldArray, FieldTable, LongString},
 };
 use support::*;
 use tokio::sync::mpsc;
@@ -59,6 +61,7 @@ async fn a_message_arrives_as_it_was_sent() {
         let sent = Message::new(topic.as_str(), vec![0, 159, 146, 150])
             .with_key("42")
             .with_header("tenant", "åcme")
+            .with_header("x-request-id", "r")
             .with_content_type("application/json")
             .with_durable(false);
         assert_eq!(
@@ -322,6 +325,131 @@ async fn a_queue_can_have_a_name_of_its_own() {
     assert!(!admin.exists(&service).await);
     end(&*opened.link).await;
     admin.delete_queue(&queue).await;
+    admin.forget(&service, &[&topic]).await;
+}
+
+/// The exchange was there before, and is of another kind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_of_a_fanout_exchange_has_its_topic_whatever_the_routing_key_is() {
+    let (service, topic) = (name("s"), name("t"));
+    let admin = Admin::new().await;
+    let durable = ExchangeDeclareOptions {
+        durable: true,
+        ..Default::default()
+    };
+    let channel = admin.channel().await;
+    let fanout = ExchangeKind::Fanout;
+    channel
+        .exchange_declare(
+            topic.as_str().into(),
+            fanout,
+            durable,
+            FieldTable::default(),
+        )
+        .await
+        .unwrap();
+    let opened = amqp().open(setup(&service, &[&topic])).await.unwrap();
+    let (link, mut deliveries) = (opened.link, opened.deliveries);
+    for key in ["", "created.eu", &topic] {
+        admin
+            .publish(&topic, key, BasicProperties::default(), b"body")
+            .await;
+
+        let delivery = next(&mut deliveries).await;
+        let message = delivery.message().unwrap();
+        let received = message.received();
+
+        assert_eq!(message.topic(), topic);
+        assert_eq!(received.exchange.as_deref(), Some(&*topic));
+        assert_eq!(received.routing_key.as_deref(), Some(key));
+        delivery.settle(Settlement::Ack);
+    }
+    end(&*link).await;
+    admin.forget(&service, &[&topic]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_has_headers_and_properties_of_another_producer_and_so_has_the_dead_letter() {
+    let (service, topic) = (name("s"), name("t"));
+    let opened = amqp().open(setup(&service, &[&topic])).await.unwrap();
+    let (link, mut deliveries) = (opened.link, opened.deliveries);
+    let admin = Admin::new().await;
+    let long = |text: &str| AMQPValue::LongString(text.into());
+    let decimal = DecimalValue {
+        scale: 2,
+        value: 1250,
+    };
+    let headers = [
+        ("x-request-id", long("r"), Some("r")),
+        ("X-B3-TraceId", long("b"), Some("b")),
+        ("traceparent", long("00-1"), Some("00-1")),
+        ("ratio", AMQPValue::Double(1.5), Some("1.5")),
+        (
+            "sent",
+            AMQPValue::Timestamp(1_709_164_800),
+            Some("2024-02-29T00:00:00Z"),
+        ),
+        ("price", AMQPValue::DecimalValue(decimal), Some("12.50")),
+        (
+            "tenant",
+            AMQPValue::ByteArray(b"acme".to_vec().into()),
+            Some("acme"),
+        ),
+        ("nothing", AMQPValue::Void, None),
+        ("list", AMQPValue::FieldArray(vec![long("a")].into()), None),
+    ];
+    let mut table = FieldTable::default();
+    for (name, value, _) in &headers {
+        table.insert((*name).into(), value.clone());
+    }
+    let properties = BasicProperties::default()
+        .with_headers(table)
+        .with_message_id("17".into())
+        .with_correlation_id("c".into())
+        .with_reply_to("replies".into())
+        .with_type("created".into())
+        .with_content_encoding("utf-8".into())
+        .with_timestamp(1_709_164_800)
+        .with_priority(3)
+        .with_app_id("billing".into())
+        .with_user_id("guest".into());
+    admin.publish(&topic, &topic, properties, b"body").await;
+
+    let first = next(&mut deliveries).await;
+    assert!(!first.message().unwrap().received().redelivered);
+    first.settle(Settlement::Requeue);
+    let again = next(&mut deliveries).await;
+    let message = again.message().unwrap().clone();
+    let received = message.received();
+
+    for (name, _, text) in &headers {
+        assert_eq!(message.headers().get(name), *text, "{name}");
+        assert!(received.headers.contains_key(*name), "{name}");
+    }
+    assert_eq!(message.headers().get("x-delivery-count"), None);
+    assert!(received.redelivered);
+    assert_eq!(received.delivery_count, Some(1), "a quorum queue");
+    assert_eq!(received.headers["nothing"], HeaderValue::Nil);
+    let text = HeaderValue::Text("a".to_owned());
+    assert_eq!(received.headers["list"], HeaderValue::List(vec![text]));
+    assert_eq!(received.message_id.as_deref(), Some("17"));
+    assert_eq!(received.correlation_id.as_deref(), Some("c"));
+    assert_eq!(received.reply_to.as_deref(), Some("replies"));
+    assert_eq!(received.kind.as_deref(), Some("created"));
+    assert_eq!(received.content_encoding.as_deref(), Some("utf-8"));
+    assert_eq!(received.app_id.as_deref(), Some("billing"));
+    assert_eq!(received.user_id.as_deref(), Some("guest"));
+    assert_eq!(received.priority, Some(3));
+    let sent = std::time::UNIX_EPOCH + Duration::from_secs(1_709_164_800);
+    assert_eq!(received.timestamp, Some(sent));
+
+    again.settle(Settlement::DeadLetter(Cause::new("why", 1)));
+    let letter = admin.get(&format!("{service}_dlx")).await.delivery;
+    let kept = letter.properties.headers().as_ref().unwrap().inner();
+    for (name, value, _) in headers {
+        assert_eq!(kept[name], value, "{name}");
+    }
+    end(&*link).await;
     admin.forget(&service, &[&topic]).await;
 }
 

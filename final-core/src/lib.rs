@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | [`bus`] | the futures that publishing returns, and the markers of [`TxBus`] |
 //! | [`payload`] | what can be published |
+//! | [`received`] | what came with a delivery: properties, headers with their types |
 //! | [`router`], [`handler`] | routes as tower services; what a handler is and may return |
 //! | [`middleware`] | layers for messages that tower does not have |
 //! | [`outbox`] | records that cannot be sent |
@@ -46,9 +47,11 @@ mod names;
 mod options;
 pub mod outbox;
 pub mod payload;
+pub mod received;
 mod relay;
 pub mod router;
 mod runtime;
+mod timestamp;
 
 pub use broker::MemoryBroker;
 #[cfg(feature = "mysql")]

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::Error;
+use crate::{Error, received::HeaderOwner};
 
 /// A checked service name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,17 +110,18 @@ const MAX_HEADERS: usize = 64 * 1024;
 
 /// Checks a header's name.
 pub(crate) fn check_header(name: &str, total: usize) -> Result<(), Error> {
-    let lower = name.to_ascii_lowercase();
+    let owner = HeaderOwner::of(name);
     let reason = if name.is_empty() {
         "its name is empty"
     } else if name.len() > 255 {
         "its name is longer than 255 bytes"
     } else if name.chars().any(char::is_control) {
         "its name contains a control character"
-    } else if lower == "cc" || lower == "bcc" {
-        "RabbitMQ treats `CC` and `BCC` as routing instructions"
-    } else if lower.starts_with("x-") {
-        "names starting with `x-` belong to the broker and to this framework"
+    } else if owner == HeaderOwner::Bus {
+        "names starting with `x-final-` belong to the bus; choose another name"
+    } else if owner == HeaderOwner::Broker {
+        "RabbitMQ writes this header or routes by it (`CC`, `BCC`, `x-death`, `x-delivery-count` and the \
+         like); choose another name"
     } else if total > MAX_HEADERS {
         "all headers together are larger than 64 KiB; put large data into the payload"
     } else {

@@ -57,14 +57,17 @@ pub(crate) struct ConsumingChannel {
     orders: mpsc::UnboundedReceiver<ChannelOrder>,
     settler: Arc<ChannelSettler>,
     acks: Acks,
-    /// What each delivery in flight was, for its dead letter.
-    in_flight: HashMap<u64, (Original, Option<(MessageId, bool)>)>,
+    /// What each delivery in flight was, for its dead letter. Its message shares it.
+    in_flight: HashMap<u64, OriginalInFlight>,
     /// The ids that this process made for deliveries in flight.
     nameless: IdsInFlight,
     /// How many deliveries wait for their dead letter to be stored.
     leaving: usize,
     jobs: DeadLetterJobs,
 }
+
+/// A delivery, and its message's id with whether the producer gave it; no id if it is no message.
+type OriginalInFlight = (Arc<Original>, Option<(MessageId, bool)>);
 
 impl ConsumingChannel {
     /// Opens a channel and consumes on it.
@@ -175,31 +178,26 @@ impl ConsumingChannel {
     /// Takes a delivery and notes it as in flight.
     fn take(&mut self, intake: &Intake, delivery: lapin::message::Delivery) -> Delivery {
         let tag = delivery.delivery_tag;
-        let payload = Bytes::from(delivery.data);
-        let content = decode(
-            &delivery.properties,
-            delivery.routing_key.as_str(),
-            payload.clone(),
-        );
-        let content = content.map(|message| {
+        let original = Arc::new(Original::new(
+            delivery.properties,
+            delivery.exchange,
+            delivery.routing_key,
+            delivery.redelivered,
+            Bytes::from(delivery.data),
+            &intake.topology.topics,
+        ));
+        let content = decode(&original).map(|message| {
             if message.is_identified() {
                 return message;
             }
-            let exchange = delivery.exchange.as_str();
-            let key = delivery.routing_key.as_str();
-            let looks = fingerprint(&delivery.properties, exchange, key, &payload);
-            let id = intake.nameless.id(looks, delivery.redelivered);
+            let looks = fingerprint(&original);
+            let id = intake.nameless.id(looks, original.redelivered);
             self.nameless.take(tag, looks, id);
             message.with_id_of_ours(id)
         });
         let id = content.as_ref().ok();
         let id = id.map(|message| (message.id(), message.is_identified()));
         self.acks.delivered(tag);
-        let original = Original {
-            properties: delivery.properties,
-            routing_key: delivery.routing_key,
-            payload,
-        };
         self.in_flight.insert(tag, (original, id));
         Delivery::new(content, tag, Arc::<ChannelSettler>::clone(&self.settler))
     }

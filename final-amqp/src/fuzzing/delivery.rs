@@ -4,11 +4,14 @@
 //! the payload. Output: a panic if the delivery is neither understood nor refused with a short reason, or
 //! cannot be dead-lettered.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use final_core::{
     Message, MessageId,
     broker::{Cause, Isolation, Outgoing, Sending},
     fuzzing::check_error,
+    received::HeaderOwner,
 };
 use lapin::{
     BasicProperties,
@@ -36,15 +39,12 @@ pub fn delivery(bytes: &[u8]) {
         return;
     };
     let payload = Bytes::copy_from_slice(payload);
-    match decode(&properties, routing_key, payload.clone()) {
+    let original = Original::for_test(properties.clone(), routing_key, payload.clone());
+    match decode(&Arc::new(original.clone())) {
         Ok(message) => is_the_same(&message, &properties, &payload),
         Err(reason) => check_error(&reason, 256),
     }
-    can_be_dead_lettered(Original {
-        properties,
-        routing_key: routing_key.into(),
-        payload,
-    });
+    can_be_dead_lettered(original);
 }
 
 /// What was understood is sent on and understood as the same.
@@ -57,8 +57,9 @@ fn is_the_same(message: &Message, properties: &BasicProperties, payload: &Bytes)
     let id = id.and_then(|id| MessageId::foreign(id.as_str(), message.topic(), application));
     assert_eq!(message.is_identified(), id.is_some());
     assert!(id.is_none_or(|id| id == message.id()));
-    let is_ours = |name: &str| name.to_ascii_lowercase().starts_with("x-");
-    assert!(message.headers().iter().all(|(name, _)| !is_ours(name)));
+    let is_producers = |name: &str| HeaderOwner::of(name) == HeaderOwner::Producer;
+    assert!(message.headers().iter().all(|(name, _)| is_producers(name)));
+    is_told(message);
 
     let sending = sending(message);
     let options = WireOptions {
@@ -73,15 +74,26 @@ fn is_the_same(message: &Message, properties: &BasicProperties, payload: &Bytes)
     assert!(sent.len() < FRAME_MAX as usize);
     let (rest, again) = read(&sent);
     assert!(rest.is_empty());
-    let again = decode(&again, wire.routing_key.as_str(), wire.payload)
+    let again = Original::for_test(again, wire.routing_key, wire.payload);
+    let again = decode(&Arc::new(again))
         .unwrap_or_else(|reason| panic!("does not understand itself: {reason}"));
     assert_eq!(again.id(), message.id());
     assert_eq!(again.topic(), message.topic());
     assert_eq!(again.key(), message.key());
     assert_eq!(again.headers(), message.headers());
     assert_eq!(again.content_type(), message.content_type());
+    assert_eq!(again.content_encoding(), message.content_encoding());
     assert_eq!(again.is_durable(), message.is_durable());
     assert_eq!(again.payload(), payload);
+}
+
+/// Every header that a handler sees as a text is there with its type, and has the same text.
+fn is_told(message: &Message) {
+    let received = message.received();
+    for (name, text) in message.headers().iter() {
+        let value = &received.headers[name];
+        assert_eq!(value.to_text().as_deref(), Some(text), "{name}");
+    }
 }
 
 /// Every delivery can become a dead letter that the broker takes.
@@ -101,7 +113,8 @@ fn can_be_dead_lettered(original: Original) {
             assert!(!["cc", "bcc", "x-death"].contains(&&*name), "{name} stays");
         }
         let (_, again) = read(&sent);
-        let _ = decode(&again, wire.routing_key.as_str(), wire.payload);
+        let again = Original::for_test(again, wire.routing_key, wire.payload);
+        let _ = decode(&Arc::new(again));
         if form != WireForm::Whole {
             assert!(headers.inner().len() == 5, "the user's headers stay");
         }

@@ -9,11 +9,10 @@
 //! largest headers go, and a header of this crate says so. The message then counts as one that cannot be
 //! understood, and becomes a dead letter.
 
+use final_core::received::HeaderOwner;
+
 use super::mend::Cursor;
-use crate::{
-    names,
-    text::{cut, listed},
-};
+use crate::text::{cut, listed};
 
 /// The header that says what was left out. A name with a control character is not one of a user.
 pub(crate) const LEFT_OUT: &str = "\x1aleft-out";
@@ -27,18 +26,11 @@ const MAX_TEXT: usize = FOR_LEFT_OUT - LEFT_OUT.len() - 6;
 const FLAGS_AT: usize = 12;
 const HAS_HEADERS: usize = 0x2000;
 
-/// Whose header it is. Those of the broker are left out first, and those of this crate last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Owner {
-    Broker,
-    User,
-    Final,
-}
-
 struct HeaderEntry {
     name: String,
     bytes: Vec<u8>,
-    owner: Owner,
+    /// Headers of the broker are left out first, and those of the bus last.
+    owner: HeaderOwner,
 }
 
 /// The payload of a content header frame, mended before, without what makes it longer than `limit`.
@@ -51,7 +43,11 @@ pub(super) fn shrink(payload: &mut [u8], limit: usize) -> Option<Vec<u8>> {
     };
     // The headers that are left out first stand last.
     entries.sort_by_key(|entry| (std::cmp::Reverse(entry.owner), entry.bytes.len()));
-    while length(&entries) > limit && entries.pop_if(|one| one.owner == Owner::Broker).is_some() {}
+    while length(&entries) > limit
+        && entries
+            .pop_if(|one| one.owner == HeaderOwner::Broker)
+            .is_some()
+    {}
     if length(&entries) > limit {
         let mut left_out = Vec::new();
         while length(&entries) + FOR_LEFT_OUT > limit {
@@ -96,23 +92,13 @@ fn headers(payload: &mut [u8]) -> Option<(usize, usize, Vec<HeaderEntry>)> {
     let entry = |(start, name_end, end): (usize, usize, usize)| {
         let name = String::from_utf8_lossy(payload.get(start + 1..name_end)?).into_owned();
         Some(HeaderEntry {
-            owner: owner(&name),
+            owner: HeaderOwner::of(&name),
             name,
             bytes: payload.get(start..end)?.to_vec(),
         })
     };
     let entries = ranges.into_iter().map(entry).collect::<Option<_>>()?;
     Some((from, to, entries))
-}
-
-fn owner(name: &str) -> Owner {
-    if names::is_brokers(name) {
-        Owner::Broker
-    } else if name.to_ascii_lowercase().starts_with("x-final-") {
-        Owner::Final
-    } else {
-        Owner::User
-    }
 }
 
 fn left_out_entry(limit: usize, left_out: &[(String, usize)]) -> Option<HeaderEntry> {
@@ -127,6 +113,6 @@ fn left_out_entry(limit: usize, left_out: &[(String, usize)]) -> Option<HeaderEn
     Some(HeaderEntry {
         name: LEFT_OUT.to_owned(),
         bytes: [&[name_length], name, b"S", &length, text.as_bytes()].concat(),
-        owner: Owner::Final,
+        owner: HeaderOwner::Bus,
     })
 }

@@ -3,14 +3,13 @@
 //! Input: a delivery as it came, the reason, and the largest frame. Output: a message to write that fits
 //! into one frame. A header that does not fit is left out, and the reason names it.
 
-use bytes::Bytes;
-use final_core::broker::Cause;
+use final_core::{broker::Cause, received::HeaderOwner};
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable, ShortString},
 };
 
-use super::{BROKER_ROOM, WireMessage, encode::long, entry_size, frame_size, now, text};
+use super::{BROKER_ROOM, Original, WireMessage, encode::long, entry_size, frame_size, now, text};
 use crate::{
     inbound::LEFT_OUT,
     names,
@@ -19,14 +18,6 @@ use crate::{
 
 /// The longest part of a reason that says what the dead letter lacks.
 const MAX_NOTE: usize = 400;
-
-/// A delivery as it arrived. Its channel keeps it while it is in flight.
-#[derive(Clone, Debug)]
-pub(crate) struct Original {
-    pub(crate) properties: BasicProperties,
-    pub(crate) routing_key: ShortString,
-    pub(crate) payload: Bytes,
-}
 
 /// In which form a dead letter is published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +44,7 @@ pub(crate) fn dead_letter(
     let topic = had
         .and_then(|headers| text(headers.inner().get(names::TOPIC)?))
         .filter(|topic| topic.len() <= names::MAX_TOPIC)
-        .unwrap_or(original.routing_key.as_str());
+        .unwrap_or(original.routed_topic().0);
 
     let mut ours = FieldTable::default();
     ours.insert(
@@ -156,9 +147,9 @@ pub(super) fn kept(headers: Option<&FieldTable>) -> FieldTable {
     let mut kept = FieldTable::default();
     let all = headers.into_iter().flat_map(|headers| headers.inner());
     for (name, value) in all {
-        let lower = name.as_str().to_ascii_lowercase();
-        let routes = matches!(lower.as_str(), "cc" | "bcc");
-        if !names::is_brokers(&lower) && !routes && lower != LEFT_OUT {
+        let brokers = HeaderOwner::of(name.as_str()) == HeaderOwner::Broker
+            || name.as_str().eq_ignore_ascii_case(LEFT_OUT);
+        if !brokers {
             kept.insert(name.clone(), value.clone());
         }
     }

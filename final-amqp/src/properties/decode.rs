@@ -1,31 +1,36 @@
 //! Makes a message of a delivery.
 //!
-//! Input: properties, routing key and payload. Output: a message, or the reason why there is none.
+//! Input: a delivery. Output: a message, or the reason why there is none.
 
-use bytes::Bytes;
-use final_core::{Headers, Message, MessageId};
+use std::sync::Arc;
+
+use final_core::{
+    Headers, Message, MessageId,
+    received::{HeaderOwner, Origin},
+};
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable},
 };
 
-use super::{GO_CONTENT_TYPE, MSGPACK, is_ours, text};
+use super::{
+    GO_CONTENT_TYPE, MSGPACK, Original,
+    original::{entries, value},
+    text,
+};
 use crate::{
     inbound::{LEFT_OUT, SUBSTITUTE},
     names,
 };
 
 /// Reads a delivery. The error says why it cannot be understood.
-pub(crate) fn decode(
-    properties: &BasicProperties,
-    routing_key: &str,
-    payload: Bytes,
-) -> Result<Message, String> {
+pub(crate) fn decode(original: &Arc<Original>) -> Result<Message, String> {
+    let properties = &original.properties;
     let headers = properties.headers().as_ref();
     if let Some(why) = headers.and_then(|headers| text(headers.inner().get(LEFT_OUT)?)) {
         return Err(why.to_owned());
     }
-    let topic = topic(headers, routing_key)?;
+    let topic = topic(original)?;
     let id = identity(properties, topic)?;
     let content_type = properties
         .content_type()
@@ -33,6 +38,7 @@ pub(crate) fn decode(
         .map(|kind| kind.as_str())
         .filter(|kind| !kind.is_empty() && *kind != GO_CONTENT_TYPE)
         .unwrap_or(MSGPACK);
+    let payload = original.payload.clone();
     let message = match id {
         Some(id) => Message::identified(id, topic, payload),
         None => Message::new(topic, payload),
@@ -41,7 +47,12 @@ pub(crate) fn decode(
         .with_headers(users(headers))
         .with_content_type(content_type)
         // Without a delivery mode a message is transient in AMQP.
-        .with_durable(*properties.delivery_mode() == Some(2));
+        .with_durable(*properties.delivery_mode() == Some(2))
+        .with_origin(Arc::clone(original) as Arc<dyn Origin>);
+    let encoding = properties.content_encoding().as_ref();
+    if let Some(encoding) = encoding.filter(|encoding| !encoding.as_str().is_empty()) {
+        message = message.with_content_encoding(encoding.as_str());
+    }
     let key = headers.and_then(|headers| text(headers.inner().get(names::KEY)?));
     if let Some(key) = key {
         message = message.with_key(key);
@@ -49,14 +60,15 @@ pub(crate) fn decode(
     Ok(message)
 }
 
-/// The topic: from the header, or else the routing key.
-fn topic<'a>(headers: Option<&'a FieldTable>, routing_key: &'a str) -> Result<&'a str, String> {
+/// The topic: from the header, or else as the message was routed.
+fn topic(original: &Original) -> Result<&str, String> {
+    let headers = original.properties.headers().as_ref();
     let (topic, place) = match headers.and_then(|headers| headers.inner().get(names::TOPIC)) {
         Some(value) => {
             let topic = text(value).ok_or_else(|| format!("header {} is no text", names::TOPIC))?;
             (topic, names::TOPIC)
         }
-        None => (routing_key, "the routing key"),
+        None => original.routed_topic(),
     };
     let reason = if topic.trim().is_empty() {
         "is empty"
@@ -84,27 +96,21 @@ fn identity(properties: &BasicProperties, topic: &str) -> Result<Option<MessageI
     Ok(MessageId::foreign(id.as_str(), topic, application))
 }
 
-/// The producer's headers: texts as they are, numbers and booleans as text. Other values are left out, and so
-/// are names that are not UTF-8.
+/// The producer's headers, each with the text of its value. Values that have no text are left out, and so are
+/// names that are not UTF-8.
 fn users(headers: Option<&FieldTable>) -> Headers {
     headers
         .into_iter()
-        .flat_map(|headers| headers.inner())
-        .filter(|(name, _)| !is_ours(name.as_str()) && !name.as_str().contains(SUBSTITUTE))
-        .filter_map(|(name, value)| Some((name.as_str(), as_text(value)?)))
+        .flat_map(entries)
+        .filter(|(name, _)| HeaderOwner::of(name) == HeaderOwner::Producer)
+        .filter_map(|(name, value)| Some((name, as_text(value)?)))
         .collect()
 }
 
-fn as_text(value: &AMQPValue) -> Option<String> {
-    Some(match value {
-        AMQPValue::Boolean(value) => value.to_string(),
-        AMQPValue::ShortShortInt(value) => value.to_string(),
-        AMQPValue::ShortShortUInt(value) => value.to_string(),
-        AMQPValue::ShortInt(value) => value.to_string(),
-        AMQPValue::ShortUInt(value) => value.to_string(),
-        AMQPValue::LongInt(value) => value.to_string(),
-        AMQPValue::LongUInt(value) => value.to_string(),
-        AMQPValue::LongLongInt(value) => value.to_string(),
-        value => text(value)?.to_owned(),
-    })
+fn as_text(of: &AMQPValue) -> Option<String> {
+    // Nearly all values are texts.
+    if let Some(text) = text(of) {
+        return Some(text.to_owned());
+    }
+    Some(value(of).to_text()?.into_owned())
 }

@@ -60,6 +60,10 @@ pub(super) fn properties(
         .with_delivery_mode(if message.is_durable() { 2 } else { 1 })
         .with_timestamp(now())
         .with_reply_to(short("service name", options.service)?);
+    let properties = match message.content_encoding() {
+        Some(encoding) => properties.with_content_encoding(short("content encoding", encoding)?),
+        None => properties,
+    };
     let properties = match expires_in {
         Some(left) => properties.with_expiration(short("expiration", &expiration(left))?),
         None => properties,

@@ -3,18 +3,16 @@
 //! Input: a delivery. Output: a hash of the producer's bytes, without what the broker changes when it delivers
 //! the message again.
 
-use lapin::{BasicProperties, protocol::basic::gen_properties};
+use lapin::protocol::basic::gen_properties;
 use uuid::Uuid;
 
-use super::dead_letter::kept;
+use super::{Original, dead_letter::kept};
 
 /// A hash that is the same for two deliveries exactly if the producer's bytes are.
-pub(crate) fn fingerprint(
-    properties: &BasicProperties,
-    exchange: &str,
-    routing_key: &str,
-    payload: &[u8],
-) -> Uuid {
+pub(crate) fn fingerprint(original: &Original) -> Uuid {
+    let properties = &original.properties;
+    let (exchange, routing_key) = (original.exchange.as_str(), original.routing_key.as_str());
+    let payload = &original.payload;
     let headers = kept(properties.headers().as_ref());
     let kept = properties.clone().with_headers(headers);
     // Properties that cannot be written count as empty; the payload still tells deliveries apart.

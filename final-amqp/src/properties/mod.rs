@@ -8,6 +8,7 @@ mod dead_letter;
 mod decode;
 mod encode;
 mod fingerprint;
+mod original;
 
 use bytes::Bytes;
 use lapin::{
@@ -16,10 +17,11 @@ use lapin::{
 };
 
 pub(crate) use self::{
-    dead_letter::{Original, WireForm, dead_letter},
+    dead_letter::{WireForm, dead_letter},
     decode::decode,
     encode::{WireOptions, encode},
     fingerprint::fingerprint,
+    original::Original,
 };
 
 /// The content type that the Go predecessor sends, whatever the payload is.
@@ -43,12 +45,6 @@ fn now() -> u64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
-}
-
-/// Whether a header is one of the broker or of this crate. Handlers do not see these.
-fn is_ours(name: &str) -> bool {
-    name.get(..2)
-        .is_some_and(|start| start.eq_ignore_ascii_case("x-"))
 }
 
 /// A header's text, if it is one.

@@ -1,17 +1,25 @@
 //! Messages and dead letters as properties, and read back from any properties.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
-use final_core::{Message, MessageId, broker::Cause};
+use final_core::{
+    Message, MessageId,
+    broker::Cause,
+    received::{HeaderOwner, HeaderValue, Received},
+};
 use lapin::{
     BasicProperties,
-    types::{AMQPValue, FieldArray, FieldTable, LongString, ShortString},
+    types::{AMQPValue, DecimalValue, FieldArray, FieldTable, LongString, ShortString},
 };
 use proptest::{collection::btree_map, prelude::*};
 
 use super::{
-    Original, WireForm, dead_letter, decode,
+    Original, WireForm, dead_letter,
     encode::{WireOptions, properties},
     fingerprint,
 };
@@ -20,6 +28,14 @@ const OPTIONS: WireOptions<'static> = WireOptions {
     service: "shop",
     frame_max: 131_072,
 };
+
+fn original(properties: BasicProperties, key: &str, payload: Bytes) -> Original {
+    Original::for_test(properties, key, payload)
+}
+
+fn decode(properties: &BasicProperties, key: &str, payload: Bytes) -> Result<Message, String> {
+    super::decode(&Arc::new(original(properties.clone(), key, payload)))
+}
 
 fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a AMQPValue> {
     properties.headers().as_ref()?.inner().get(name)
@@ -155,7 +171,10 @@ fn an_id_is_its_producers_on_its_topic() {
 #[test]
 fn a_delivery_looks_the_same_when_it_comes_again_and_as_no_other() {
     let looks = |properties: &BasicProperties, exchange, key, payload: &[u8]| {
-        fingerprint(properties, exchange, key, payload)
+        let payload = Bytes::copy_from_slice(payload);
+        let (exchange, key) = (ShortString::from(exchange), ShortString::from(key));
+        let delivery = Original::new(properties.clone(), exchange, key, false, payload, &[]);
+        fingerprint(&delivery)
     };
     let sent = with_header("tenant", long("acme")).with_timestamp(1);
     let first = looks(&sent, "e", "k", b"p");
@@ -181,26 +200,267 @@ fn a_delivery_looks_the_same_when_it_comes_again_and_as_no_other() {
     assert!(!others.contains(&first));
 }
 
+/// Each with the text that a handler sees, and with its type.
+fn values() -> Vec<(&'static str, AMQPValue, Option<&'static str>, HeaderValue)> {
+    let table = |value: AMQPValue| {
+        let mut table = FieldTable::default();
+        table.insert("a".into(), value);
+        table
+    };
+    let decimal = |value: u32| AMQPValue::DecimalValue(DecimalValue { scale: 2, value });
+    let time = UNIX_EPOCH + Duration::from_secs(1_709_164_800);
+    let told = |text: &str| HeaderValue::Text(text.to_owned());
+    vec![
+        ("text", long("a"), Some("a"), told("a")),
+        ("empty", long(""), Some(""), told("")),
+        (
+            "flag",
+            AMQPValue::Boolean(true),
+            Some("true"),
+            HeaderValue::Bool(true),
+        ),
+        (
+            "i8",
+            AMQPValue::ShortShortInt(-7),
+            Some("-7"),
+            HeaderValue::Int(-7),
+        ),
+        (
+            "u32",
+            AMQPValue::LongUInt(u32::MAX),
+            Some("4294967295"),
+            HeaderValue::Int(u32::MAX.into()),
+        ),
+        (
+            "i64",
+            AMQPValue::LongLongInt(i64::MIN),
+            Some("-9223372036854775808"),
+            HeaderValue::Int(i64::MIN),
+        ),
+        (
+            "f32",
+            AMQPValue::Float(0.1),
+            Some("0.1"),
+            HeaderValue::Float(0.1),
+        ),
+        (
+            "f64",
+            AMQPValue::Double(1.5),
+            Some("1.5"),
+            HeaderValue::Float(1.5),
+        ),
+        (
+            "sent",
+            AMQPValue::Timestamp(1_709_164_800),
+            Some("2024-02-29T00:00:00Z"),
+            HeaderValue::Time(time),
+        ),
+        (
+            "millis",
+            AMQPValue::Timestamp(1_709_164_800_000),
+            Some("1709164800000"),
+            HeaderValue::Time(UNIX_EPOCH + Duration::from_secs(1_709_164_800_000)),
+        ),
+        (
+            "before",
+            AMQPValue::Timestamp(u64::MAX),
+            Some("1969-12-31T23:59:59Z"),
+            HeaderValue::Time(UNIX_EPOCH - Duration::from_secs(1)),
+        ),
+        (
+            "price",
+            decimal(1250),
+            Some("12.50"),
+            HeaderValue::Decimal {
+                value: 1250,
+                scale: 2,
+            },
+        ),
+        (
+            "loss",
+            decimal(1250_u32.wrapping_neg()),
+            Some("-12.50"),
+            HeaderValue::Decimal {
+                value: -1250,
+                scale: 2,
+            },
+        ),
+        (
+            "tenant",
+            AMQPValue::ByteArray(b"acme".to_vec().into()),
+            Some("acme"),
+            HeaderValue::Bytes(b"acme".to_vec()),
+        ),
+        (
+            "raw",
+            AMQPValue::ByteArray(vec![0xff].into()),
+            None,
+            HeaderValue::Bytes(vec![0xff]),
+        ),
+        (
+            "latin",
+            AMQPValue::LongString(LongString::from(vec![0xe9])),
+            None,
+            HeaderValue::Bytes(vec![0xe9]),
+        ),
+        ("nil", AMQPValue::Void, None, HeaderValue::Nil),
+        (
+            "list",
+            AMQPValue::FieldArray(vec![long("a"), AMQPValue::Void].into()),
+            None,
+            HeaderValue::List(vec![told("a"), HeaderValue::Nil]),
+        ),
+        (
+            "table",
+            AMQPValue::FieldTable(table(long("b"))),
+            None,
+            HeaderValue::Table([("a".to_owned(), told("b"))].into()),
+        ),
+    ]
+}
+
 #[test]
-fn shows_the_users_headers_only() {
+fn a_handler_sees_the_text_of_every_value_that_has_one_and_each_with_its_type() {
     let mut headers = FieldTable::default();
-    headers.insert("text".into(), long("a"));
-    headers.insert("number".into(), AMQPValue::LongLongInt(-7));
-    headers.insert("flag".into(), AMQPValue::Boolean(true));
-    headers.insert(
-        "bytes".into(),
-        AMQPValue::LongString(LongString::from(vec![0xff])),
-    );
-    headers.insert("list".into(), AMQPValue::FieldArray(FieldArray::default()));
-    headers.insert("x-death".into(), long("broker's"));
-    headers.insert("X-Final-Reason".into(), long("ours"));
-    headers.insert("x-final-key".into(), long("42"));
+    for (name, value, ..) in values() {
+        headers.insert(name.into(), value);
+    }
+    let sent = BasicProperties::default().with_headers(headers);
+    let message = decode(&sent, "t", Bytes::new()).unwrap();
+    let received = message.received();
+
+    for (name, _, text, value) in values() {
+        assert_eq!(message.headers().get(name), text, "{name}");
+        assert_eq!(received.headers[name], value, "{name}");
+    }
+    assert_eq!(received.headers.len(), values().len());
+}
+
+#[test]
+fn only_headers_of_the_bus_and_the_broker_are_hidden() {
+    let producers = [
+        "traceparent",
+        "x-request-id",
+        "X-B3-TraceId",
+        "x-datadog-trace-id",
+        "x-tenant",
+        "x-retry-count",
+        "x-",
+        "X",
+    ];
+    let brokers = ["x-death", "X-First-Death-Queue", "x-delivery-count", "CC"];
+    let buses = ["X-Final-Reason", "x-final-key", "\u{1a}name"];
+    let mut headers = FieldTable::default();
+    for name in producers.iter().chain(&brokers).chain(&buses) {
+        headers.insert((*name).into(), long("42"));
+    }
     let sent = BasicProperties::default().with_headers(headers);
     let message = decode(&sent, "t", Bytes::new()).unwrap();
 
-    let seen: Vec<_> = message.headers().iter().collect();
-    assert_eq!(seen, [("flag", "true"), ("number", "-7"), ("text", "a")]);
+    let seen: BTreeSet<_> = message.headers().iter().map(|(name, _)| name).collect();
+    assert_eq!(seen, BTreeSet::from(producers));
     assert_eq!(message.key(), Some("42"));
+    let received = message.received().headers;
+    let typed: BTreeSet<_> = received.keys().map(String::as_str).collect();
+    assert_eq!(typed, producers.into_iter().chain(brokers).collect());
+}
+
+#[test]
+fn a_handler_can_have_all_properties() {
+    let mut headers = FieldTable::default();
+    headers.insert("x-delivery-count".into(), AMQPValue::LongLongInt(3));
+    let sent = BasicProperties::default()
+        .with_headers(headers)
+        .with_message_id("17".into())
+        .with_correlation_id("c".into())
+        .with_reply_to("r".into())
+        .with_type("k".into())
+        .with_content_type("application/json".into())
+        .with_content_encoding("utf-8".into())
+        .with_app_id("a".into())
+        .with_user_id("u\u{1a}".into())
+        .with_timestamp(1_709_164_800)
+        .with_priority(5)
+        .with_expiration("1500".into());
+    let delivery = Original::new(sent, "e".into(), "t".into(), true, Bytes::new(), &[]);
+    let message = super::decode(&Arc::new(delivery)).unwrap();
+    let received = message.received();
+
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let texts = [
+        &received.message_id,
+        &received.correlation_id,
+        &received.reply_to,
+        &received.kind,
+        &received.content_type,
+        &received.content_encoding,
+        &received.app_id,
+        &received.exchange,
+        &received.routing_key,
+    ];
+    let expected = [
+        "17",
+        "c",
+        "r",
+        "k",
+        "application/json",
+        "utf-8",
+        "a",
+        "e",
+        "t",
+    ];
+    assert_eq!(texts.map(text), expected);
+    assert_eq!(received.user_id, None, "it was not UTF-8");
+    let sent = UNIX_EPOCH + Duration::from_secs(1_709_164_800);
+    assert_eq!(received.timestamp, Some(sent));
+    assert_eq!(received.priority, Some(5));
+    assert_eq!(received.expiration, Some(Duration::from_millis(1500)));
+    assert!(received.redelivered);
+    assert_eq!(received.delivery_count, Some(3));
+    assert_eq!(message.content_encoding(), Some("utf-8"));
+}
+
+#[test]
+fn a_message_without_properties_says_only_where_it_was_published() {
+    let plain = decode(&BasicProperties::default(), "t", Bytes::new()).unwrap();
+    let mut known = Received::default();
+    known.exchange = Some(String::new());
+    known.routing_key = Some("t".to_owned());
+
+    assert_eq!(plain.received(), known);
+    assert_eq!(plain.content_encoding(), None);
+}
+
+#[test]
+fn the_topic_is_the_exchange_where_the_routing_key_is_none_of_ours() {
+    #[track_caller]
+    fn check(exchange: &str, key: &str, topic: &str) {
+        let topics = ["created", "deleted"].map(Arc::from);
+        let plain = BasicProperties::default();
+        let (exchange, key) = (ShortString::from(exchange), ShortString::from(key));
+        let delivery = Original::new(plain, exchange, key, false, Bytes::new(), &topics);
+        let letter = Cause::new("why", 1);
+        let names = ("shop", "shop");
+        let wire = dead_letter(&delivery, "id", &letter, names, 131_072, &WireForm::Whole).unwrap();
+        let message = super::decode(&Arc::new(delivery)).unwrap();
+
+        assert_eq!(message.topic(), topic);
+        assert_eq!(
+            header(&wire.properties, "x-final-msg-topic"),
+            Some(&long(topic))
+        );
+    }
+
+    check("created", "created", "created");
+    check("created", "", "created");
+    check("created", "created.eu", "created");
+    // The key is a topic of ours: so it was before, and so it stays.
+    check("created", "deleted", "deleted");
+    check("amq.topic", "created", "created");
+    check("foreign", "", "foreign");
+    check("foreign", "key", "key");
+    // Straight into the queue.
+    check("", "shop", "shop");
 }
 
 #[test]
@@ -237,16 +497,16 @@ fn a_dead_letter_keeps_what_it_was_and_says_why() {
     ] {
         headers.insert(name.into(), value);
     }
-    let original = Original {
-        properties: BasicProperties::default()
+    let original = Original::for_test(
+        BasicProperties::default()
             .with_headers(headers)
             .with_expiration("100".into())
             .with_user_id("mary".into())
             .with_content_type("application/json".into())
             .with_delivery_mode(2),
-        routing_key: "order.placed".into(),
-        payload: Bytes::from("body"),
-    };
+        "order.placed",
+        Bytes::from("body"),
+    );
     let mut letter = Cause::new("", 4);
     letter.reason = "é".repeat(2000);
     let wire = dead_letter(
@@ -296,11 +556,11 @@ fn a_dead_letter_keeps_what_it_was_and_says_why() {
 
 #[test]
 fn a_dead_letter_always_fits_into_a_frame() {
-    let original = Original {
-        properties: with_header("large", long(&"x".repeat(130_000))),
-        routing_key: "t".into(),
-        payload: Bytes::new(),
-    };
+    let original = Original::for_test(
+        with_header("large", long(&"x".repeat(130_000))),
+        "t",
+        Bytes::new(),
+    );
     let letter = Cause::new("why", 1);
     let wire = dead_letter(
         &original,
@@ -336,12 +596,12 @@ proptest! {
     fn a_message_comes_back_as_it_was(
         topic in "[a-z][a-z.]{0,40}",
         key in prop::option::of(".{0,40}"),
-        headers in btree_map("[a-z][a-z-]{1,20}", ".{0,40}", 0..6),
+        headers in btree_map("([a-z][a-z-]{1,20}|x-[a-z-]{1,20})", ".{0,40}", 0..6),
         payload: Vec<u8>,
         durable: bool,
     ) {
         let mut message = Message::new(topic.as_str(), payload)
-            .with_headers(headers.clone().into_iter().filter(|(name, _)| !name.starts_with("x-")).collect())
+            .with_headers(headers.clone().into_iter().filter(|(name, _)| HeaderOwner::of(name) == HeaderOwner::Producer).collect())
             .with_durable(durable);
         if let Some(key) = &key {
             message = message.with_key(key.as_str());
@@ -376,11 +636,7 @@ proptest! {
             prop_assert!(free < 2_600, "refused though {free} bytes are left");
             return Ok(());
         };
-        let original = Original {
-            properties: sent.clone(),
-            routing_key: "order.placed".into(),
-            payload: Bytes::new(),
-        };
+        let original = Original::for_test(sent.clone(), "order.placed", Bytes::new());
         let mut letter = Cause::new("", 1);
         letter.reason = reason;
         let service = "s".repeat(255);
@@ -407,8 +663,7 @@ proptest! {
             table.insert(name.as_str().into(), long(&"x".repeat(length)));
         }
         let text = ShortString::from(text);
-        let original = Original {
-            properties: BasicProperties::default()
+        let original = Original::for_test(BasicProperties::default()
                 .with_headers(table)
                 .with_content_type(text.clone())
                 .with_content_encoding(text.clone())
@@ -417,10 +672,7 @@ proptest! {
                 .with_type(text.clone())
                 .with_app_id(text.clone())
                 .with_timestamp(1)
-                .with_priority(1),
-            routing_key: text.clone(),
-            payload: Bytes::new(),
-        };
+                .with_priority(1), text.clone(), Bytes::new());
         let mut letter = Cause::new("", 1);
         letter.reason = reason;
         let service = "s".repeat(255);
@@ -454,13 +706,9 @@ proptest! {
             let given = MessageId::foreign(&id, message.topic(), "");
             prop_assert_eq!(message.is_identified(), given.is_some());
             prop_assert!(given.is_none_or(|given| given == message.id()));
-            prop_assert!(message.headers().iter().all(|(name, _)| !name.starts_with("x-")));
+            prop_assert!(message.headers().iter().all(|(name, _)| HeaderOwner::of(name) == HeaderOwner::Producer));
         }
-        let original = Original {
-            properties: sent,
-            routing_key: routing_key.as_str().into(),
-            payload: Bytes::new(),
-        };
+        let original = Original::for_test(sent, routing_key.as_str(), Bytes::new());
         let letter = Cause::new("why", 1);
         prop_assert!(dead_letter(&original, &id, &letter, ("shop", "shop"), 131_072, &WireForm::Whole).is_ok());
     }

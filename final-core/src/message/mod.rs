@@ -12,6 +12,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 pub use self::{headers::Headers, id::MessageId};
+use crate::received::{Origin, Received};
 
 /// What travels: an id, a topic, a payload, and a key and headers that describe them.
 ///
@@ -32,7 +33,10 @@ struct Parts {
     headers: Headers,
     payload: Bytes,
     content_type: Arc<str>,
+    content_encoding: Option<Arc<str>>,
     durable: bool,
+    /// What the broker knows besides, for handlers that ask.
+    origin: Option<Arc<dyn Origin>>,
 }
 
 /// By hand: a payload must not end up in a log by accident.
@@ -93,7 +97,9 @@ impl Message {
                 headers: Headers::default(),
                 payload: payload.into(),
                 content_type: Arc::clone(&SHARED),
+                content_encoding: None,
                 durable: true,
+                origin: None,
             }),
             attempt: 1,
         }
@@ -137,6 +143,18 @@ impl Message {
         if content_type != self.content_type() {
             Arc::make_mut(&mut self.parts).content_type = content_type.into();
         }
+        self
+    }
+
+    /// Sets the content encoding: `gzip` for example. None otherwise.
+    pub fn with_content_encoding(mut self, content_encoding: impl Into<Arc<str>>) -> Self {
+        Arc::make_mut(&mut self.parts).content_encoding = Some(content_encoding.into());
+        self
+    }
+
+    /// Sets what came with the message, for brokers and for tests: see [`Received`].
+    pub fn with_origin(mut self, origin: Arc<dyn Origin>) -> Self {
+        Arc::make_mut(&mut self.parts).origin = Some(origin);
         self
     }
 
@@ -193,7 +211,11 @@ impl Message {
         self.parts.key.clone()
     }
 
-    /// The publisher's headers, without the framework's own.
+    /// The producer's headers, each with the text of its value.
+    ///
+    /// Headers of the bus (`x-final-…`) and of the broker (`x-death`, `x-delivery-count`, …) are not among
+    /// them, and neither are values that have no text: nil, lists, tables, and bytes that are not UTF-8.
+    /// [`received`](Self::received) has all of them.
     pub fn headers(&self) -> &Headers {
         &self.parts.headers
     }
@@ -214,6 +236,21 @@ impl Message {
     /// What the payload is, `application/msgpack` for example.
     pub fn content_type(&self) -> &str {
         &self.parts.content_type
+    }
+
+    /// In which encoding the payload is, `gzip` for example, if the producer named one.
+    ///
+    /// [`Payload`](crate::Payload) and [`Json`](crate::Json) undo it; [`payload`](Self::payload) does not.
+    pub fn content_encoding(&self) -> Option<&str> {
+        self.parts.content_encoding.as_deref()
+    }
+
+    /// What came with the delivery besides. Made anew by each call.
+    pub fn received(&self) -> Received {
+        match &self.parts.origin {
+            Some(origin) => origin.received(),
+            None => Received::of(self),
+        }
     }
 
     /// Whether the broker is asked to keep the message on disk.

@@ -3,6 +3,8 @@
 //! Input: the delivery as it came, and the reason. State: the form in which it is published. Output: the
 //! message to write; once that is stored, its receipt.
 
+use std::sync::Arc;
+
 use final_core::{MessageId, broker::Cause};
 
 use crate::{
@@ -15,7 +17,7 @@ use crate::{
 /// delivery back to the queue.
 #[derive(Debug)]
 pub(crate) struct DeadLetterJob {
-    original: Original,
+    original: Arc<Original>,
     letter: Cause,
     /// The message id: the original's, or without one the id that this process gave the message.
     id: String,
@@ -29,7 +31,7 @@ impl DeadLetterJob {
     /// `id` is the message's id, `None` for a message that cannot be understood; the flag says whether its
     /// producer gave it.
     pub(crate) fn new(
-        original: Original,
+        original: Arc<Original>,
         id: Option<(MessageId, bool)>,
         letter: Cause,
         receipt: DeadLetterReceipt,

@@ -45,6 +45,22 @@ pub(super) struct Queue {
 struct Queued {
     message: Message,
     expires: Option<Instant>,
+    /// How often it was given back.
+    returned: u64,
+}
+
+impl Queued {
+    /// The message as a handler gets it.
+    fn delivered(&self) -> Message {
+        let message = self.message.clone();
+        if self.returned == 0 {
+            return message;
+        }
+        let mut received = message.received();
+        received.redelivered = true;
+        received.delivery_count = Some(self.returned);
+        message.with_origin(Arc::new(received))
+    }
 }
 
 struct HandedOut {
@@ -134,7 +150,12 @@ impl Queue {
     /// Takes a message in. The caller has checked that there is room.
     pub(super) fn push(&mut self, message: Message, expires: Option<Instant>) {
         let position = self.number();
-        self.put(position, Queued { message, expires });
+        let queued = Queued {
+            message,
+            expires,
+            returned: 0,
+        };
+        self.put(position, queued);
     }
 
     /// Empties it, dead letters included.
@@ -178,7 +199,7 @@ impl Queue {
         self.release(consumer);
         match settlement {
             Settlement::Ack => {}
-            Settlement::Requeue => self.put(position, queued),
+            Settlement::Requeue => self.put_back(position, queued),
             Settlement::DeadLetter(cause) => self.dead_letter(queued.message, cause),
         }
     }
@@ -244,7 +265,7 @@ impl Queue {
             self.expiry.remove(&(expires, position));
         }
         let settler = Arc::clone(&consumer.settler);
-        room.send(Delivery::new(Ok(queued.message.clone()), tag, settler));
+        room.send(Delivery::new(Ok(queued.delivered()), tag, settler));
         consumer.in_flight += 1;
         let in_flight = HandedOut {
             position,
@@ -261,7 +282,7 @@ impl Queue {
             .collect();
         for (_, in_flight) in taken {
             self.release(in_flight.consumer);
-            self.put(in_flight.position, in_flight.queued);
+            self.put_back(in_flight.position, in_flight.queued);
         }
     }
 
@@ -270,6 +291,11 @@ impl Queue {
         if let Some(consumer) = self.consumers.iter_mut().find(|one| one.id == id) {
             consumer.in_flight -= 1;
         }
+    }
+
+    fn put_back(&mut self, position: u64, mut queued: Queued) {
+        queued.returned += 1;
+        self.put(position, queued);
     }
 
     fn put(&mut self, position: u64, queued: Queued) {

@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     /// `{"UUID": "…", "Topic": "order.placed", "Handler": "", "SvcName": "shop", "Header": {"tenant":
-    /// "acme", "tries": 3, "x-message-ttl": 5}, "Payload": bin 1 2 3, "Policy": {"Durable": false,
+    /// "acme", "tries": 3, "x-delivery-count": 5}, "Payload": bin 1 2 3, "Policy": {"Durable": false,
     /// "Confirm": true}}`, with the keys in the order of the struct.
     fn written() -> Vec<u8> {
         let mut bytes = vec![0x87];
@@ -142,7 +142,7 @@ mod tests {
             ("Header", {
                 let mut map = vec![0x83];
                 map.extend([text("tenant"), text("acme"), text("tries"), vec![3]].concat());
-                map.extend([text("x-message-ttl"), vec![5]].concat());
+                map.extend([text("x-delivery-count"), vec![5]].concat());
                 map
             }),
             ("Payload", vec![0xc4, 3, 1, 2, 3]),

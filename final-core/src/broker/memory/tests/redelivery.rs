@@ -17,6 +17,21 @@ async fn dropped_delivery_comes_again_with_the_same_id() {
 }
 
 #[tokio::test]
+async fn a_handler_can_see_that_a_message_was_given_back_and_how_often() {
+    let broker = MemoryBroker::new();
+    let mut mails = open(&broker, "mails", &["order.placed"]);
+    stored(send(&publisher(&broker), "order.placed", "one"));
+    for returned in 0..3 {
+        let delivery = mails.deliveries.recv().await.unwrap();
+
+        let received = delivery.message().unwrap().received();
+
+        assert_eq!(received.redelivered, returned > 0);
+        assert_eq!(received.delivery_count.unwrap_or_default(), returned);
+    }
+}
+
+#[tokio::test]
 async fn acked_delivery_does_not_come_again() {
     let broker = MemoryBroker::new();
     let mut mails = open(&broker, "mails", &["order.placed"]);
