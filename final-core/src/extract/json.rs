@@ -1,8 +1,10 @@
 //! The payload, from and to JSON.
 
+use std::borrow::Cow;
+
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::rejection::Undecodable;
+use super::{encoding, rejection::Undecodable};
 use crate::{
     BoxError, FromMessage, HandlerError, Message,
     payload::{EncodedPayload, IntoPayload, to_json},
@@ -25,6 +27,8 @@ use crate::{
 /// # Ok::<_, final_core::BoxError>(())
 /// ```
 ///
+/// JSON of others may have a byte order mark or be UTF-16, and may be [compressed](crate::Payload#compressed-payloads).
+///
 /// A payload that is not JSON, or not a `T`, is a permanent failure that tells why. What cannot be
 /// published is told at [`IntoPayload`]: NaN, for example.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,11 +36,40 @@ pub struct Json<T>(pub T);
 
 impl<S: Sync, T: DeserializeOwned> FromMessage<S> for Json<T> {
     async fn from_message(message: &Message, _: &S) -> Result<Self, HandlerError> {
-        // serde_json has its own limit of 128 levels.
-        serde_json::from_slice(message.payload())
+        encoding::decoded(message, decode)
             .map(Self)
-            .map_err(|error| Undecodable::reject::<T>(message, "JSON", &error.to_string()))
+            .map_err(|reason| Undecodable::reject::<T>(message, "JSON", &reason))
     }
+}
+
+/// Decodes JSON, in UTF-8 as the standard asks for, or else as other producers write it.
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    // serde_json has its own limit of 128 levels.
+    serde_json::from_slice(bytes).or_else(|error| {
+        let other = plain(bytes).map(|text| serde_json::from_slice(&text));
+        let decoded = other.unwrap_or(Err(error));
+        decoded.map_err(|error| error.to_string())
+    })
+}
+
+/// JSON without a byte order mark, in UTF-8. `None` if it is that already, or nothing known.
+///
+/// JSON has no NUL, and begins with a character of ASCII. So one NUL among the first two bytes means UTF-16.
+fn plain(bytes: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let (units, convert): (_, fn([u8; 2]) -> u16) = match bytes {
+        [0xef, 0xbb, 0xbf, rest @ ..] => return Some(Cow::Borrowed(rest)),
+        [0xff, 0xfe, rest @ ..] => (rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => (rest, u16::from_be_bytes),
+        [first, 0, ..] if *first != 0 => (bytes, u16::from_le_bytes),
+        [0, second, ..] if *second != 0 => (bytes, u16::from_be_bytes),
+        _ => return None,
+    };
+    let (units, []) = units.as_chunks() else {
+        return None;
+    };
+    let text: Result<String, _> =
+        char::decode_utf16(units.iter().map(|unit| convert(*unit))).collect();
+    Some(Cow::Owned(text.ok()?.into_bytes()))
 }
 
 impl<T: Serialize> IntoPayload for Json<T> {

@@ -1,5 +1,6 @@
 //! Extractors: what a handler can take from a message.
 
+mod encoding;
 mod json;
 pub(crate) mod msgpack;
 mod parts;
@@ -23,11 +24,12 @@ use crate::{HandlerError, Message};
 /// | --- | --- |
 /// | [`Payload<T>`](crate::Payload) | the payload, decoded from msgpack |
 /// | [`Json<T>`](crate::Json) | the payload, decoded from JSON |
-/// | [`Bytes`](crate::Bytes) | the payload as it was sent |
+/// | [`Bytes`](crate::Bytes) | the payload as it was sent, compressed if it was |
 /// | [`State<T>`](crate::State) | something of the service: a pool, a client, … |
 /// | [`Topic`](crate::Topic), [`Key`](crate::Key), [`Headers`](crate::Headers) | what was said about the payload |
 /// | [`MessageId`](crate::MessageId) | the id, the same for every repeat of the message |
 /// | [`Attempt`](crate::Attempt) | which attempt this is |
+/// | [`Received`](crate::received::Received) | what else came with the delivery |
 /// | [`Message`] | all of it |
 ///
 /// An argument that cannot be extracted ends the attempt with its [`HandlerError`]. A payload that

@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeOwned;
 
-use super::{msgpack, rejection::Undecodable};
+use super::{encoding, msgpack, rejection::Undecodable};
 use crate::{FromMessage, HandlerError, Message};
 
 /// Extracts the payload, decoded from msgpack as `Bus::publish` encodes it.
@@ -10,6 +10,14 @@ use crate::{FromMessage, HandlerError, Message};
 /// Types with two forms are read in both: an `IpAddr` from text, as `publish` writes it, and from the
 /// bytes that earlier releases wrote; a `Uuid` from 16 bytes, and from text. What `publish` does not take is
 /// told at [`IntoPayload`](crate::payload::IntoPayload).
+///
+/// # Compressed payloads
+///
+/// With the feature `compression` of this crate, `Payload` and [`Json`](crate::Json) undo the content encodings
+/// gzip, deflate and zstd of other producers, up to 64 MiB. [`Bytes`](crate::Bytes) are as they were sent. A
+/// broken stream, more than 64 MiB or an unknown encoding is a permanent failure that tells which.
+///
+/// # Errors
 ///
 /// A payload that is not msgpack, or not a `T`, is a permanent failure that tells why: the message
 /// goes to the dead letters at once. So does one nested deeper than 128 levels.
@@ -33,7 +41,7 @@ pub struct Payload<T>(pub T);
 
 impl<S: Sync, T: DeserializeOwned> FromMessage<S> for Payload<T> {
     async fn from_message(message: &Message, _: &S) -> Result<Self, HandlerError> {
-        msgpack::decode(message.payload())
+        encoding::decoded(message, msgpack::decode)
             .map(Self)
             .map_err(|reason| Undecodable::reject::<T>(message, "msgpack", &reason))
     }

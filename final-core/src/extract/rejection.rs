@@ -33,7 +33,7 @@ impl Undecodable {
 
 /// Takes out the value that serde repeats in its texts, which may be a secret and may be huge:
 /// ``invalid type: string "4111…", expected u64`` says enough without it.
-fn without_value(text: &str) -> String {
+pub(super) fn without_value(text: &str) -> String {
     const BEFORE_VALUE: [&str; 4] = [
         "invalid type: ",
         "invalid value: ",

@@ -4,6 +4,7 @@
 //! They are here, and not in `fuzz/`, because they look at private readers; and so that an ordinary
 //! `cargo test` can run them over the corpus. `cargo xtask fuzz` drives them with new bytes.
 
+mod encoded;
 mod headers;
 mod payload;
 #[cfg(feature = "mysql")]
@@ -13,7 +14,9 @@ mod replay;
 
 #[cfg(feature = "mysql")]
 pub use self::predecessor::predecessor;
-pub use self::{headers::headers, payload::payload, record::record, replay::replay};
+pub use self::{
+    encoded::encoded, headers::headers, payload::payload, record::record, replay::replay,
+};
 
 /// Stands in the corpus wherever a secret could: no error may repeat it.
 pub const SECRETS: [&str; 2] = ["s3cret", "4111111111111111"];

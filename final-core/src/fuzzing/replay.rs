@@ -31,6 +31,11 @@ mod tests {
     use super::replay;
 
     #[test]
+    fn what_is_known_of_encoded_payloads_holds() {
+        replay("encoded", crate::fuzzing::encoded);
+    }
+
+    #[test]
     fn what_is_known_of_headers_holds() {
         replay("headers", crate::fuzzing::headers);
     }
