@@ -1,4 +1,9 @@
 //! Msgpack from outside, decoded without trusting it.
+//!
+//! Input: bytes. Output: a `T`, or the reason why not. The bytes are checked first, then decoded as `publish`
+//! writes them, then as it wrote them at first, then as other languages write them.
+
+mod lenient;
 
 use rmp_serde::{Deserializer, decode::Error};
 use serde::de::DeserializeOwned;
@@ -13,11 +18,19 @@ pub(crate) const MAX_DEPTH: usize = 128;
 ///
 /// Some types have two forms, one of them human-readable: an `IpAddr` is text or bytes. The first is
 /// what `publish` writes, and the second what it wrote at first: such messages may still be on the way.
+/// Only what is neither is read leniently, so that a message of a bus costs nothing more.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     check(bytes)?;
     let mut readable = Deserializer::from_read_ref(bytes).with_human_readable();
-    T::deserialize(&mut readable).or_else(|error| {
-        rmp_serde::from_slice(bytes).map_err(|_| match error {
+    let error = match T::deserialize(&mut readable) {
+        Ok(value) => return Ok(value),
+        Err(error) => error,
+    };
+    if let Ok(value) = rmp_serde::from_slice(bytes) {
+        return Ok(value);
+    }
+    lenient::decode(bytes).map_err(|own| {
+        own.into_own().unwrap_or_else(|| match error {
             Error::TypeMismatch(marker) => format!("unexpected {}", kind(marker)),
             error => error.to_string(),
         })
@@ -65,7 +78,7 @@ const TOO_SHORT: &str = "it ends too early";
 /// Steps over values.
 struct MsgpackBytes<'a>(&'a [u8]);
 
-impl MsgpackBytes<'_> {
+impl<'a> MsgpackBytes<'a> {
     /// Steps over a scalar, or into an array or map, and tells how many values lie inside.
     fn value(&mut self) -> Result<u64, &'static str> {
         let marker = self.byte()?;
@@ -99,7 +112,7 @@ impl MsgpackBytes<'_> {
         self.skip(length + more)
     }
 
-    /// Reads a number of `width` bytes, at most 4.
+    /// Reads a number of `width` bytes, at most 8.
     fn number(&mut self, width: u64) -> Result<u64, &'static str> {
         let digits = self.take(width)?;
         Ok(digits.iter().fold(0, |n, &byte| n << 8 | u64::from(byte)))
@@ -115,7 +128,7 @@ impl MsgpackBytes<'_> {
         Ok(byte)
     }
 
-    fn take(&mut self, count: u64) -> Result<&[u8], &'static str> {
+    fn take(&mut self, count: u64) -> Result<&'a [u8], &'static str> {
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         let (taken, rest) = self.0.split_at_checked(count).ok_or(TOO_SHORT)?;
         self.0 = rest;
@@ -165,6 +178,23 @@ mod tests {
             let arrays = nested(MAX_DEPTH, b"\x91", b"\xc0");
             decode::<serde_json::Value>(&arrays).unwrap();
             decode::<serde::de::IgnoredAny>(&arrays).unwrap();
+        });
+    }
+
+    /// A deep value that cannot be read goes through every way of reading.
+    #[test]
+    fn deepest_nesting_of_what_cannot_be_read_fits_the_stack_of_a_worker() {
+        on_a_worker_stack(|| {
+            let not = nested(MAX_DEPTH, b"\x81\xa3Not", b"\x01");
+            decode::<Expression>(&not).unwrap_err();
+            let all = nested(MAX_DEPTH / 2, b"\x81\xa3All\x91", b"\xd4\x05\x00");
+            decode::<Expression>(&all).unwrap_err();
+            let named = nested(MAX_DEPTH / 2, b"\x81\xa5Named\x81\xa2of", b"\x01");
+            decode::<Expression>(&named).unwrap_err();
+            let arrays = nested(MAX_DEPTH, b"\x91", b"\xc4\x01\xff");
+            decode::<serde_json::Value>(&arrays).unwrap_err();
+            let nil = nested(MAX_DEPTH / 2 - 1, b"\x81\xa3All\x91", b"\x81\xa3All\xc0");
+            decode::<Expression>(&nil).unwrap();
         });
     }
 

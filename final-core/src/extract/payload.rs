@@ -9,7 +9,9 @@ use crate::{FromMessage, HandlerError, Message};
 ///
 /// Types with two forms are read in both: an `IpAddr` from text, as `publish` writes it, and from the
 /// bytes that earlier releases wrote; a `Uuid` from 16 bytes, and from text. What `publish` does not take is
-/// told at [`IntoPayload`](crate::payload::IntoPayload).
+/// told at [`IntoPayload`](crate::payload::IntoPayload). What other languages write otherwise is read where it
+/// can mean one thing only: nil for an empty list, 12.0 for a whole number, a timestamp for a time in text.
+/// `docs/payloads.md` of the repository has a table.
 ///
 /// # Compressed payloads
 ///
