@@ -35,14 +35,16 @@ const SESSION: [&str; 8] = [
     // What is cut or replaced in silence otherwise is an error.
     "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
     // Rows that are cut off or refused, statements that are ended, sessions that are closed, checks that are
-    // skipped, texts in another charset or language. A long IN list must not become a join, which locks more.
+    // skipped, texts in another charset or language. A long IN list must not become a join, which locks more. A small
+    // table must not be gone through where rows can be looked up, because that waits for callers' open INSERTs.
     "SET NAMES utf8mb4, SESSION sql_select_limit = 18446744073709551615, SESSION sql_safe_updates = 0, \
      SESSION sql_big_selects = 1, SESSION wait_timeout = 28800, SESSION net_read_timeout = 30, \
      SESSION net_write_timeout = 60, SESSION foreign_key_checks = 1, SESSION unique_checks = 1, \
      SESSION sql_auto_is_null = 0, SESSION lc_messages = 'en_US' \
      /*!50708 , SESSION max_execution_time = 0 */ \
      /*M!100300 , SESSION max_statement_time = 0, SESSION check_constraint_checks = 1 */ \
-     /*M!100500 , SESSION in_predicate_conversion_threshold = 0 */",
+     /*M!100500 , SESSION in_predicate_conversion_threshold = 0 */ \
+     /*M!110001 , SESSION optimizer_scan_setup_cost = 1000000 */",
 ];
 
 /// MariaDB's snapshot isolation makes a claim fail with 1020 in place of waiting, and makes a renewal wait for a

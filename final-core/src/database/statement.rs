@@ -48,7 +48,7 @@ impl Statement {
         let parts = parts(template);
         let has_list = parts
             .iter()
-            .any(|part| matches!(part, TemplatePart::List(_)));
+            .any(|part| matches!(part, TemplatePart::List(_) | TemplatePart::IdRows(_)));
         let texts = if has_list && dialect == Dialect::MySql {
             lengths
                 .iter()
@@ -101,10 +101,19 @@ impl Text {
                     sql.push_str(&vec!["?"; length].join(", "));
                     parameters.push((name.to_owned(), true));
                 }
+                TemplatePart::IdRows(name) if length.is_some() => {
+                    // A placeholder alone would be a text to MySQL, and 16 bytes are no text.
+                    let row = "SELECT CAST(? AS BINARY(16))";
+                    let more = format!(" UNION ALL {row}").repeat(length.unwrap_or(1).max(1) - 1);
+                    let _ = write!(sql, "{row} AS id{more}");
+                    parameters.push((name.to_owned(), true));
+                }
                 TemplatePart::ListLength(_) => {
                     let _ = write!(sql, "{}", length.unwrap_or(0));
                 }
-                TemplatePart::Named(name) | TemplatePart::List(name)
+                TemplatePart::Named(name)
+                | TemplatePart::List(name)
+                | TemplatePart::IdRows(name)
                     if dialect != Dialect::MySql =>
                 {
                     let number = *numbers.entry(name).or_insert_with(|| {
@@ -113,7 +122,9 @@ impl Text {
                     });
                     sql.push_str(&dialect.placeholder(number));
                 }
-                TemplatePart::Named(name) | TemplatePart::List(name) => {
+                TemplatePart::Named(name)
+                | TemplatePart::List(name)
+                | TemplatePart::IdRows(name) => {
                     sql.push('?');
                     parameters.push((name.to_owned(), false));
                 }
@@ -184,6 +195,25 @@ mod tests {
             "UPDATE t SET owner = $1 WHERE id IN ($2) AND owner = $1 LIMIT 0"
         );
         assert_eq!(values, [Uuid::max().into(), Value::from(&ids(3)[..])]);
+    }
+
+    #[test]
+    fn ids_can_be_rows_of_their_own() {
+        let statement = Statement::new(Dialect::MySql, "DELETE FROM (:+ids) AS l");
+        let (sql, values) = statement
+            .bind(vec![("ids", Value::from(&ids(1)[..]))])
+            .unwrap();
+
+        assert_eq!(
+            sql.as_str(),
+            "DELETE FROM (SELECT CAST(? AS BINARY(16)) AS id) AS l"
+        );
+        assert_eq!(values, [Uuid::from_u128(0).into()]);
+        let (sql, values) = statement
+            .bind(vec![("ids", Value::from(&ids(3)[..]))])
+            .unwrap();
+        assert_eq!(sql.as_str().matches(" UNION ALL SELECT ").count(), 7);
+        assert_eq!(values.len(), 8);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! | `:name` | the placeholder of the value with this name |
 //! | `:*name` | that of a list: an array on PostgreSQL, JSON on SQLite, as many placeholders as it has entries on MySQL |
 //! | `:#name` | how many entries the list has (on MySQL) |
+//! | `:+name` | a list of ids as rows of one column, `id` (on MySQL) |
 //!
 //! Quoted texts and names stay as they are.
 
@@ -36,6 +37,7 @@ pub(crate) enum TemplatePart<'t> {
     Named(&'t str),
     List(&'t str),
     ListLength(&'t str),
+    IdRows(&'t str),
 }
 
 /// Takes a template apart.
@@ -67,8 +69,8 @@ pub(crate) fn parts(template: &str) -> Vec<TemplatePart<'_>> {
                 continue;
             }
             b':' => {
-                let name = rest[1..].trim_start_matches(['*', '#']);
-                let sign = rest.len() - 1 - name.len();
+                let sign = usize::from(rest[1..].starts_with(['*', '#', '+']));
+                let name = &rest[1 + sign..];
                 let is_of_name = |letter: char| letter.is_ascii_lowercase() || letter == '_';
                 let end = name
                     .find(|letter| !is_of_name(letter))
@@ -77,6 +79,7 @@ pub(crate) fn parts(template: &str) -> Vec<TemplatePart<'_>> {
                 let part = match &rest[1..=sign] {
                     "" => TemplatePart::Named(name),
                     "*" => TemplatePart::List(name),
+                    "+" => TemplatePart::IdRows(name),
                     _ => TemplatePart::ListLength(name),
                 };
                 (part, 1 + sign + end)
@@ -89,6 +92,7 @@ pub(crate) fn parts(template: &str) -> Vec<TemplatePart<'_>> {
         if let TemplatePart::Named("")
         | TemplatePart::List("")
         | TemplatePart::ListLength("")
+        | TemplatePart::IdRows("")
         | TemplatePart::Text(_) = part
         {
             at += length;
@@ -174,7 +178,10 @@ impl Templates {
                         let _ = write!(text, "{{{word}}}");
                     }
                 },
-                TemplatePart::Next | TemplatePart::Named(_) | TemplatePart::List(_) => {
+                TemplatePart::Next
+                | TemplatePart::Named(_)
+                | TemplatePart::List(_)
+                | TemplatePart::IdRows(_) => {
                     number += 1;
                     text.push_str(&self.dialect.placeholder(number));
                 }
@@ -256,7 +263,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_a_template_is_its_parts_are_all_of_it(template in r#"[a:?*#{}'"` é]{0,30}"#) {
+        fn whatever_a_template_is_its_parts_are_all_of_it(template in r#"[a:?*#+{}'"` é]{0,30}"#) {
             let parts = parts(&template);
 
             let length = |part: &TemplatePart<'_>| match part {
@@ -264,7 +271,9 @@ mod tests {
                 TemplatePart::Word(word) => word.len() + 2,
                 TemplatePart::Next => 1,
                 TemplatePart::Named(name) => name.len() + 1,
-                TemplatePart::List(name) | TemplatePart::ListLength(name) => name.len() + 2,
+                TemplatePart::List(name)
+                | TemplatePart::ListLength(name)
+                | TemplatePart::IdRows(name) => name.len() + 2,
             };
             let all: usize = parts.iter().map(length).sum();
             prop_assert!(all <= template.len());

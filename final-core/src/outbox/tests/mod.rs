@@ -115,6 +115,7 @@ for_all!(
     sqlx::Postgres,
     servers: [
         settling_does_not_wait_for_a_callers_open_insert,
+        settling_does_not_wait_for_an_open_insert_before_all_others,
         inserts_claims_and_settling_at_once_do_not_deadlock,
         claims_pass_over_what_another_has_locked,
         a_topic_is_released_but_for_what_another_has_locked,
@@ -132,6 +133,7 @@ for_all!(
     sqlx::MySql,
     servers: [
         settling_does_not_wait_for_a_callers_open_insert,
+        settling_does_not_wait_for_an_open_insert_before_all_others,
         inserts_claims_and_settling_at_once_do_not_deadlock,
         claims_pass_over_what_another_has_locked,
         a_topic_is_released_but_for_what_another_has_locked,

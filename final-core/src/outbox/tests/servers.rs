@@ -63,6 +63,34 @@ pub(super) async fn settling_does_not_wait_for_a_callers_open_insert<DB: House>(
     assert_eq!(ids(&outbox.claim(10).await), [message.id().0]);
 }
 
+/// The caller's record comes before all others in the table, and these are nearly all that is in it: a database
+/// may find it cheaper to go through the whole table than to look each of them up.
+pub(super) async fn settling_does_not_wait_for_an_open_insert_before_all_others<DB: House>() {
+    for count in [12, 50, 300] {
+        let outbox = Outbox::<DB>::new().await;
+        let (relay, s, me) = (&outbox.relay, &outbox.s, outbox.me);
+        let message = message("order.placed");
+        let mut open = outbox.begin().await;
+        DB::insert(&mut open, s, &[NewRecord::plain(&message)], true)
+            .await
+            .unwrap();
+        let all = outbox.fill("order.placed", count).await;
+
+        assert_eq!(ids(&soon(outbox.claim(1_000)).await), all);
+        let settled = soon(async {
+            [
+                DB::renew(relay, s, &all, me, LEASE).await,
+                DB::mark_acked(relay, s, &all[..2]).await,
+                DB::delete(relay, s, &all).await,
+            ]
+        });
+
+        let count = count as u64;
+        assert_eq!(settled.await.map(Result::unwrap), [count, 2, count]);
+        open.commit().await.unwrap();
+    }
+}
+
 pub(super) async fn inserts_claims_and_settling_at_once_do_not_deadlock<DB: House>() {
     let outbox = Arc::new(Outbox::<DB>::new().await);
     let end = Instant::now() + Duration::from_secs(2);
