@@ -361,7 +361,10 @@ async fn odd_headers_and_properties_reach_the_handler_as_far_as_they_can_be_read
     assert_eq!(victim.handled(b"forged").await.key(), None);
     assert_eq!(victim.handled(b"forged").await.headers().len(), 0);
     assert_eq!(victim.handled(b"thousands").await.headers().len(), 0);
-    assert_eq!(victim.handled(b"all types").await.headers().len(), 8);
+    // Truth values, numbers, decimals, times and texts have a text; lists, tables, nil and other bytes have none.
+    let seen = victim.handled(b"all types").await;
+    let seen: Vec<_> = seen.headers().iter().map(|(name, _)| name).collect();
+    assert_eq!(seen.len(), 13, "{seen:?}");
     victim.works_on().await;
 }
 
