@@ -176,7 +176,7 @@ impl<DB: OutboxDatabase> Bus<DB> {
     /// reads first and writes later would fail as soon as another connection wrote in between; and it is
     /// safe to cancel, where sqlx 0.9.0 can leave an open transaction in the pool.
     ///
-    /// On SQLite the writers of this process begin in the order in which they came. End the transaction by
+    /// On SQLite the writers of this process begin one after the other, nearly in the order in which they came. End the transaction by
     /// [`transaction`](Self::transaction) or [`with_tx`](Self::with_tx), so that the next writer hears of it.
     ///
     /// # Errors

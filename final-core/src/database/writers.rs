@@ -57,6 +57,12 @@ const CALLERS_PATIENCE: Duration = Duration::from_secs(5);
 /// After how long a statement of ours leaves a line that does not move. Leases must be renewed in time.
 const OUR_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How many callers that come when the lock is free may begin before the first in line, who first has to wake.
+///
+/// A task that runs begins at once. If each writer had to wake, the lock would lie idle for as long as the machine
+/// takes for that, after each transaction.
+const OVERTAKE: u32 = 4;
+
 /// How long a writer asks SQLite at least, where the connection waits for the lock for less.
 const ASKING: Duration = Duration::from_secs(5);
 
@@ -83,6 +89,8 @@ struct LineState {
     holder: Holder,
     /// Whether the bus saw the end of the last transaction that a caller had. A service ends all in one way, mostly.
     ends_are_seen: bool,
+    /// How many have begun before the first in line.
+    overtaken: u32,
     /// Counts each begin and end.
     moves: u64,
 }
@@ -93,14 +101,17 @@ enum Holder {
     None,
     /// A transaction that its caller has, and may end by sqlx.
     Loose(Instant),
-    /// A transaction whose end drops a [`Writing`].
+    /// A writer that has its turn, or a transaction whose end drops a [`Writing`].
     InHand(Instant),
 }
 
 /// Leave to begin. Dropped without a beginning, the next writer has it.
 #[must_use]
 pub(crate) struct Turn {
+    /// `None` once it is begun.
     line: Option<Arc<Line>>,
+    /// Whether the lock was free, so that the line counts this one as the holder.
+    is_holder: bool,
     _places: Places,
 }
 
@@ -207,22 +218,34 @@ impl Turn {
     const fn free() -> Self {
         Self {
             line: None,
+            is_holder: false,
             _places: (None, None),
         }
     }
 
     /// The transaction is begun, and the bus will see its end.
-    pub(crate) fn begun(self) -> Writing {
-        if let Some(line) = &self.line {
+    pub(crate) fn begun(mut self) -> Writing {
+        let line = self.line.take();
+        if let Some(line) = &line {
             line.hold(Holder::InHand(Instant::now()));
         }
-        Writing(self.line)
+        Writing(line)
     }
 
     /// The transaction is begun, and goes to its caller.
-    fn begun_loose(self) {
-        if let Some(line) = &self.line {
+    fn begun_loose(mut self) {
+        if let Some(line) = self.line.take() {
             line.hold(Holder::Loose(Instant::now()));
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(line) = self.line.take()
+            && self.is_holder
+        {
+            line.end();
         }
     }
 }
@@ -243,6 +266,7 @@ impl Line {
             state: Mutex::new(LineState {
                 holder: Holder::None,
                 ends_are_seen: true,
+                overtaken: 0,
                 moves: 0,
             }),
             freed: Notify::new(),
@@ -250,10 +274,17 @@ impl Line {
     }
 
     async fn callers_turn(self: &Arc<Self>) -> Turn {
+        if self.is_waited_in() && lock(&self.state).overtake() {
+            return self.begins(true, (None, None));
+        }
         match self.place(&self.callers, CALLERS_PATIENCE).await {
             Some(caller) => self.turn(Some(caller), CALLERS_PATIENCE).await,
-            None => self.left(),
+            None => self.begins(false, (None, None)),
         }
+    }
+
+    fn is_waited_in(&self) -> bool {
+        self.first.available_permits() == 0
     }
 
     async fn turn(
@@ -262,20 +293,15 @@ impl Line {
         patience: Duration,
     ) -> Turn {
         let first = self.place(&self.first, patience).await;
-        if first.is_some() {
-            self.free().await;
-        }
-        Turn {
-            line: Some(Arc::clone(self)),
-            _places: (caller, first),
-        }
+        let is_holder = first.is_some() && self.free().await;
+        self.begins(is_holder, (caller, first))
     }
 
-    /// Leave for a writer that has left the line.
-    fn left(self: &Arc<Self>) -> Turn {
+    fn begins(self: &Arc<Self>, is_holder: bool, places: Places) -> Turn {
         Turn {
             line: Some(Arc::clone(self)),
-            _places: (None, None),
+            is_holder,
+            _places: places,
         }
     }
 
@@ -303,15 +329,24 @@ impl Line {
         }
     }
 
-    /// Waits until the process has no transaction open, as far as it knows.
-    async fn free(&self) {
+    /// Waits until the process has no transaction open, as far as it knows, and makes the first in line the holder.
+    /// False if its time is over before.
+    async fn free(&self) -> bool {
         loop {
             let mut freed = pin!(self.freed.notified());
             // From here on it hears of an end.
             freed.as_mut().enable();
-            let left = lock(&self.state).left();
+            let left = {
+                let mut state = lock(&self.state);
+                if matches!(state.holder, Holder::None) {
+                    state.holder = Holder::InHand(Instant::now());
+                    state.overtaken = 0;
+                    return true;
+                }
+                state.left()
+            };
             if left.is_zero() {
-                return;
+                return false;
             }
             let _ = timeout(left, freed).await;
         }
@@ -330,6 +365,16 @@ impl Line {
 }
 
 impl LineState {
+    /// Makes a caller the holder before the first in line, which was told of the end and has not begun.
+    fn overtake(&mut self) -> bool {
+        let may = matches!(self.holder, Holder::None) && self.overtaken < OVERTAKE;
+        if may {
+            self.overtaken += 1;
+            self.holder = Holder::InHand(Instant::now());
+        }
+        may
+    }
+
     fn take_over(&mut self) {
         if matches!(self.holder, Holder::Loose(_)) {
             self.holder = Holder::InHand(Instant::now());
@@ -367,6 +412,8 @@ impl fmt::Debug for Writing {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::expect_used, reason = "a test says what it expects")]
+
     use futures::FutureExt;
 
     use super::*;
@@ -441,6 +488,30 @@ mod tests {
         assert!(second.as_mut().now_or_never().is_none());
         drop(writing);
         assert!(ours.now_or_never().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_in_line_is_overtaken_only_a_few_times() {
+        let writers = writers();
+        let writing = writers.callers_turn().await.begun();
+        let mut first = pin!(writers.callers_turn());
+        assert!(first.as_mut().now_or_never().is_none());
+        drop(writing);
+        for _ in 0..OVERTAKE {
+            drop(
+                writers
+                    .callers_turn()
+                    .now_or_never()
+                    .expect("at once")
+                    .begun(),
+            );
+        }
+        let mut second = pin!(writers.callers_turn());
+        assert!(second.as_mut().now_or_never().is_none());
+        let turn = first.now_or_never().expect("its turn");
+        assert!(second.as_mut().now_or_never().is_none());
+        drop(turn);
+        assert!(second.now_or_never().is_some());
     }
 
     #[tokio::test(start_paused = true)]
