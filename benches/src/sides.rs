@@ -24,16 +24,15 @@ pub(crate) async fn rounds(
     sides: &[&'static str],
     mut play: impl AsyncFnMut(&'static str) -> Result<f64>,
 ) -> Result<Series> {
-    let mut series = Series {
-        sides: sides.iter().map(|side| (*side, Vec::new())).collect(),
-    };
+    let mut series = Series::of_sides(sides);
     let only = std::env::var(ONLY).ok();
     for round in 0..rounds {
         for turn in 0..sides.len() {
             let at = (round + turn) % sides.len();
             let chosen = |side: &str| only.as_deref().is_none_or(|only| only == side);
-            if let Some((side, values)) = series.sides.get_mut(at).filter(|it| chosen(it.0)) {
-                values.push(play(side).await?);
+            if let Some(side) = sides.get(at).copied().filter(|side| chosen(side)) {
+                let value = play(side).await?;
+                series.push(side, value);
             }
         }
     }
@@ -41,6 +40,20 @@ pub(crate) async fn rounds(
 }
 
 impl Series {
+    /// Without any round yet.
+    pub(crate) fn of_sides(sides: &[&'static str]) -> Self {
+        Self {
+            sides: sides.iter().map(|side| (*side, Vec::new())).collect(),
+        }
+    }
+
+    /// Adds what a side measured in a round.
+    pub(crate) fn push(&mut self, side: &str, value: f64) {
+        if let Some((_, values)) = self.sides.iter_mut().find(|(name, _)| *name == side) {
+            values.push(value);
+        }
+    }
+
     /// A row for each side. Ours has the ratio to the first other one.
     pub(crate) fn rows(
         &self,

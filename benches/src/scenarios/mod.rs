@@ -15,6 +15,7 @@ mod scale;
 mod table;
 mod tx;
 mod tx_batch;
+mod writers;
 
 use futures::future::LocalBoxFuture;
 
@@ -39,6 +40,11 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "tx-batch",
         about: "messages per second, 10 and 100 in a transaction, 8 writers",
         run: |bench| Box::pin(tx_batch::run(bench)),
+    },
+    Scenario {
+        name: "writers",
+        about: "1 to 64 writers of one SQLite file: transactions per second, and how long each waits",
+        run: |bench| Box::pin(writers::run(bench)),
     },
     Scenario {
         name: "relay",
