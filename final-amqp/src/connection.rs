@@ -1,7 +1,8 @@
 //! Connects to RabbitMQ, and gives every call to it a deadline.
 //!
 //! Input: the settings, with credentials or their source, and a role. Output: a connection whose incoming bytes
-//! pass `inbound`, or an error that says what to check. An attempt that fails, or that is given up, leaves no socket open.
+//! pass `inbound`, or an error that says what to check. An attempt that fails, or that is given up, leaves no
+//! socket open.
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 

@@ -108,10 +108,10 @@ impl fmt::Debug for Opened {
 
 /// A broker connection that heals itself.
 ///
-/// A shutdown calls [`stop_consuming`](Self::stop_consuming), [`finish_consuming`](Self::finish_consuming)
-/// and [`close`](Self::close), in this order, each once. If the runtime of the shutdown ends in the middle,
-/// another begins with the first step again. Each step returns within its limit, whatever the broker does. A link that is dropped without them counts as lost: the broker delivers again what was
-/// not settled.
+/// A shutdown calls [`stop_consuming`](Self::stop_consuming), [`finish_consuming`](Self::finish_consuming) and
+/// [`close`](Self::close), in this order, each once. If the runtime of the shutdown ends in the middle, another
+/// begins with the first step again. Each step returns within its limit, whatever the broker does. A link that
+/// is dropped without them counts as lost: the broker delivers again what was not settled.
 pub trait Link: Send + Sync + 'static {
     /// Whether messages are taken now, and every change of that.
     fn state(&self) -> watch::Receiver<LinkState>;

@@ -3,9 +3,10 @@
 //! [`Bus`] and [`Stats`] are at the crate's root as well. Here are the futures that publishing returns, and
 //! the markers of [`TxBus`].
 //!
-//! Inside, a bus is the outbox's door, the broker, the options, and, from `start` on, the relay, the link
-//! and the subscriber. `tx` and `publish` stage a message, `policy` checks it, `write` and `alone` commit
-//! it; `start` and `stop` are the two ends of its life, and `ending` is what callers of `shutdown` wait for; `stats` and `failed` tell about the outbox.
+//! Inside, a bus is the outbox's door, the broker, the options, and, from `start` on, the relay, the link and
+//! the subscriber. `tx` and `publish` stage a message, `policy` checks it, `write` and `alone` commit it;
+//! `start` and `stop` are the two ends of its life, and `ending` is what callers of `shutdown` wait for;
+//! `stats` and `failed` tell about the outbox.
 
 mod alone;
 mod ending;
@@ -176,8 +177,9 @@ impl<DB: OutboxDatabase> Bus<DB> {
     /// reads first and writes later would fail as soon as another connection wrote in between; and it is
     /// safe to cancel, where sqlx 0.9.0 can leave an open transaction in the pool.
     ///
-    /// On SQLite the writers of this process begin one after the other, nearly in the order in which they came. End the transaction by
-    /// [`transaction`](Self::transaction) or [`with_tx`](Self::with_tx), so that the next writer hears of it.
+    /// On SQLite the writers of this process begin one after the other, nearly in the order in which they came.
+    /// End the transaction by [`transaction`](Self::transaction) or [`with_tx`](Self::with_tx), so that the
+    /// next writer hears of it.
     ///
     /// # Errors
     ///

@@ -31,10 +31,10 @@ impl<DB: OutboxDatabase> Bus<DB> {
     /// and its bindings, and starts the tasks. A service that only publishes starts `Router::new()`;
     /// nothing is declared for consuming then.
     ///
-    /// A broker that cannot be reached is no error: a warning is logged, messages wait in the
-    /// outbox, and the bus keeps trying. The same holds for what passes by itself or once an operator acts: a
-    /// limit of connections or queues is reached, or the node of a queue is down. After `start` has returned, every kind of trouble is retried
-    /// and shown in [`stats`](Self::stats).
+    /// A broker that cannot be reached is no error: a warning is logged, messages wait in the outbox, and the
+    /// bus keeps trying. The same holds for what passes by itself or once an operator acts: a limit of
+    /// connections or queues is reached, or the node of a queue is down. After `start` has returned, every kind
+    /// of trouble is retried and shown in [`stats`](Self::stats).
     ///
     /// # Errors
     ///
@@ -70,8 +70,8 @@ impl<DB: OutboxDatabase> Bus<DB> {
                 Err(_) => Err(Error::ShutDown),
             }
         });
-        // The task is aborted only by a shutdown; otherwise this is the end of its runtime, or a panic in it, which is
-        // logged already.
+        // The task is aborted only by a shutdown; otherwise this is the end of its runtime, or a panic in it,
+        // which is logged already.
         task.await.unwrap_or(Err(Error::ShutDown))
     }
 }

@@ -216,9 +216,10 @@ impl Driver for MySql {
         number(error).is_some_and(|number| [1020, 1213].contains(&number))
     }
 
-    /// 1290 is said of other options than `read_only` too. 1792: the transaction is read-only; 1836, 1874, 1036: the
-    /// server or InnoDB is; 3032: it is offline; 1820: the password had expired at the login; 1047: the node has left its Galera cluster; 1243: a proxy has
-    /// given the connection another session, in which our statements are not prepared.
+    /// 1290 is said of other options than `read_only` too. 1792: the transaction is read-only; 1836, 1874,
+    /// 1036: the server or InnoDB is; 3032: it is offline; 1820: the password had expired at the login; 1047:
+    /// the node has left its Galera cluster; 1243: a proxy has given the connection another session, in which
+    /// our statements are not prepared.
     fn must_reconnect(error: &sqlx::Error) -> bool {
         const OPTION: u16 = 1290;
         const ALWAYS: [u16; 8] = [1036, 1047, 1243, 1792, 1820, 1836, 1874, 3032];

@@ -27,6 +27,7 @@ const CHOSEN: &str = "\
     SELECT set_config('final.reads_only', COALESCE((SELECT setting FROM pg_catalog.pg_settings \
         WHERE name = 'default_transaction_read_only' AND source NOT IN ('configuration file', 'command line')), \
         'off'), false)";
+
 /// What a server's, a database's or a role's settings must not change for our statements. `docs/settings.md` has a
 /// row for each.
 ///

@@ -306,7 +306,8 @@ impl<DB: OutboxDatabase> Member<DB> {
         self.hooks.read(error);
     }
 
-    /// Reports that the lease could not be renewed, without which nothing is read: to the log and to the service's hook.
+    /// Reports that the lease could not be renewed, without which nothing is read: to the log and to the
+    /// service's hook.
     pub(crate) fn renewing_failed(&self, error: &sqlx::Error, failures: u32) {
         self.log_failure("renewing the lease", error, failures);
         self.hooks.read(error);

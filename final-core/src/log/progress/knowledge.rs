@@ -30,8 +30,9 @@ pub(crate) struct ReaderKnowledge {
 }
 
 impl ReaderKnowledge {
-    /// When the sequence number `last` had been allocated for the first time: less the lead that the clock of another server
-    /// may have, and exactly. A row up to it that was written later has a sequence number that was allocated twice.
+    /// When the sequence number `last` had been allocated for the first time: less the lead that the clock of
+    /// another server may have, and exactly. A row up to it that was written later has a sequence number that
+    /// was allocated twice.
     pub(crate) fn since(&self, last: i64, written: &[Watermark]) -> (i64, i64) {
         let exact = written_by(&self.marks, last).or_else(|| written_by(written, last));
         let exact = exact.unwrap_or(0);
