@@ -114,6 +114,18 @@ fn check_host(host: &str) -> Result<(), String> {
     if name.is_empty() {
         return Err("it has no host".into());
     }
+    // The parser reads a host with other characters in its own way, and may connect elsewhere.
+    let is_of_name = |letter: char| letter.is_alphanumeric() || "-._".contains(letter);
+    let is_of_ipv6 = |letter: char| letter.is_ascii_alphanumeric() || ":.".contains(letter);
+    let is_host = match name.strip_prefix('[') {
+        Some(ipv6) => ipv6
+            .strip_suffix(']')
+            .is_some_and(|ipv6| ipv6.chars().all(is_of_ipv6)),
+        None => name.chars().all(is_of_name),
+    };
+    if !is_host {
+        return Err("its host has a character that no host name and no address has".into());
+    }
     match port.parse::<u16>() {
         Ok(1..) => Ok(()),
         Err(_) if port.is_empty() => Ok(()),

@@ -145,6 +145,7 @@ fn what_is_missing_or_cannot_be_is_named() {
     for (url, words) in [
         ("amqp://", "no host"),
         ("amqp:///shop", "no host"),
+        (r"amqp://mary:0\@mq:7]%:72/shop", "no host name"),
         ("amqp://mary:s3cret@/shop", "no host"),
         ("amqp://mary:s3cret@:5672/shop", "no host"),
         ("amqp://host:0", "port"),
