@@ -1,10 +1,10 @@
-//! Connects to RabbitMQ, and gives every call to it a deadline.
+//! Connects to RabbitMQ, and opens and closes channels.
 //!
 //! Input: the settings, with credentials or their source, and a role. Output: a connection whose incoming bytes
 //! pass `inbound`, or an error that says what to check. An attempt that fails, or that is given up, leaves no
 //! socket open.
 
-use std::{future::Future, io, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use final_core::broker::{BrokerError, BrokerErrorKind};
 use lapin::{
@@ -20,6 +20,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    deadline::{CALL_LIMIT, within},
     error::{broker_error_with, is_hang_up, is_refused_login, is_timeout, timed_out},
     inbound::{Guarded, Handshake, Kit},
     login::Login,
@@ -28,8 +29,6 @@ use crate::{
     uri,
 };
 
-/// How long any single call to the broker may take.
-pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(10);
 /// How long closing a channel or connection may take. Nothing waits for the result.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
 
@@ -180,11 +179,4 @@ pub(crate) async fn close(connection: &Connection) {
         // An error changes nothing: the connection is not used again.
         let _ = within(GOODBYE_LIMIT, connection.close(200, "OK".into())).await;
     }
-}
-
-/// A call with a deadline. Without one lapin waits for ever if the broker does not answer.
-pub(crate) async fn within<T>(limit: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
-    timeout(limit, call)
-        .await
-        .unwrap_or_else(|_| Err(timed_out()))
 }

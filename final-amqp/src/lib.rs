@@ -12,9 +12,11 @@
 //! headers and payload at `WARN` (target `lapin::returned_messages`) and the login bytes at `TRACE`; filter
 //! these targets.
 
+mod code;
 mod connection;
 mod consume;
 mod credentials;
+mod deadline;
 mod error;
 #[cfg(any(test, feature = "__fuzzing"))]
 #[doc(hidden)]
@@ -32,6 +34,7 @@ mod publish;
 mod refusal;
 mod retry_delay;
 mod role;
+mod shortages;
 mod text;
 mod topology;
 mod uri;

@@ -9,7 +9,7 @@ use lapin::Connection;
 use tokio::time::sleep;
 
 use crate::{
-    connection::{CALL_LIMIT, within},
+    deadline::{CALL_LIMIT, within},
     error::told,
     options::Settings,
     outage::OutageNotice,

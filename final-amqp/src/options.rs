@@ -12,7 +12,7 @@ use lapin::{
 
 use crate::{
     credentials::{Credentials, CredentialsSource},
-    role::Shortages,
+    shortages::Shortages,
     uri,
 };
 

@@ -15,7 +15,7 @@
 
 use final_core::broker::BrokerErrorKind;
 
-use crate::error::code;
+use crate::code;
 
 /// What a refusal means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,22 +1,15 @@
 //! What a connection is for, and whether RabbitMQ grants it what it needs.
 //!
-//! Input: a new connection with the limits that were agreed. State: which shortages were told. Output: the
-//! number of channels it can have, a warning about what is short, or an error where it is too little.
-
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex},
-};
+//! Input: a new connection with the limits that were agreed. Output: the number of channels it can have, a warning
+//! about what is short, or an error where it is too little.
 
 use final_core::broker::{BrokerError, BrokerErrorKind};
 use lapin::Connection;
 
-use crate::{lock::lock, options::Settings};
+use crate::options::Settings;
 
 /// A heartbeat below this ends connections on machines that are only busy. It is told.
 const SHORT_HEARTBEAT: u16 = 5;
-/// How many shortages are remembered, so that each is told once.
-const TOLD: usize = 64;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +67,10 @@ impl Role {
             return Err(BrokerError::new(BrokerErrorKind::Unreachable, text));
         }
         let short = |setting, granted, wanted| {
-            if settings.shortages.is_new(service, self, setting, granted) {
+            if settings
+                .shortages
+                .is_new(service, self.name, setting, granted)
+            {
                 tracing::warn!(
                     target: "final::amqp",
                     service,
@@ -109,41 +105,5 @@ pub(crate) fn check_url(settings: &Settings) -> Result<(), BrokerError> {
             Err(BrokerError::new(BrokerErrorKind::Invalid, text))
         }
         _ => Ok(()),
-    }
-}
-
-/// Service, role, setting, and what RabbitMQ granted.
-type Shortage = (String, &'static str, &'static str, usize);
-
-/// What was told already.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Shortages(Arc<Mutex<BTreeSet<Shortage>>>);
-
-impl Shortages {
-    fn is_new(&self, service: &str, role: Role, setting: &'static str, granted: usize) -> bool {
-        let mut told = lock(&self.0);
-        if told.len() == TOLD {
-            told.clear();
-        }
-        told.insert((service.to_owned(), role.name, setting, granted))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shortage_is_told_once_and_another_one_again() {
-        let shortages = Shortages::default();
-        let role = Role::subscriber(4);
-
-        assert!(shortages.is_new("shop", role, "channel_max", 2));
-        assert!(!shortages.is_new("shop", role, "channel_max", 2));
-        assert!(shortages.is_new("shop", role, "channel_max", 3));
-        for n in 0..10_000 {
-            shortages.is_new("shop", role, "channel_max", n);
-        }
-        assert!(lock(&shortages.0).len() <= TOLD);
     }
 }

@@ -11,8 +11,10 @@ use lapin::{
 };
 
 use crate::{
-    connection::{CALL_LIMIT, close_channel, open_channel, within},
-    error::{broker_error, code, reply_code},
+    code,
+    connection::{close_channel, open_channel},
+    deadline::{CALL_LIMIT, within},
+    error::{broker_error, reply_code},
     names,
     options::QueueKind,
     refusal::is_inequivalent,

@@ -32,7 +32,8 @@ use super::{
     order::{ChannelOrder, ChannelSettler},
 };
 use crate::{
-    connection::{CALL_LIMIT, close_channel, open_channel, within},
+    connection::{close_channel, open_channel},
+    deadline::{CALL_LIMIT, within},
     names,
     properties::{Original, decode, fingerprint},
 };

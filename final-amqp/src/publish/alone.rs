@@ -22,8 +22,9 @@ use tokio::{
 
 use super::{channel::PublishChannel, confirms::ConfirmChannel};
 use crate::{
+    code,
     connection::{close, close_channel, connect, open_confirm_channel},
-    error::{Fault, code},
+    error::Fault,
     properties,
     retry_delay::RetryDelay,
     role::Role,

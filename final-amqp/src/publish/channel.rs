@@ -23,8 +23,9 @@ use super::{
     sweep::SweepVerdict,
 };
 use crate::{
+    code,
     connection::{close_channel, open_confirm_channel},
-    error::{Fault, code},
+    error::Fault,
     properties,
 };
 

@@ -105,8 +105,8 @@ pub(crate) async fn are_transactional<DB: Driver>(
     Err(sqlx::Error::Configuration(text.into()))
 }
 
-/// Names the setting because of which nothing can be written, or no table of InnoDB can be made. A SQLite file in WAL
-/// cannot even be read where nothing can be written.
+/// Names the setting that forbids every write, or that forbids tables of InnoDB. A SQLite file in WAL that cannot be
+/// written cannot be read either.
 pub(crate) fn name_setting(error: sqlx::Error) -> sqlx::Error {
     const NO_INNODB: [&str; 3] = [
         "storage engine 'InnoDB'",

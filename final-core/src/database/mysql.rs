@@ -21,7 +21,8 @@ use super::{
 /// At REPEATABLE READ, the server's default, even a claim that finds nothing would lock the gaps of
 /// the index, and callers' INSERTs would wait for it.
 const SESSION: [&str; 8] = [
-    // Before we give up ourselves: the server would let it wait on, each time another one.
+    // The server gives up waiting for a row before this process gives up the statement. Otherwise abandoned
+    // statements would go on waiting in the server, one more with each try.
     "SET SESSION innodb_lock_wait_timeout = 10",
     // For a table that is locked or altered, and for FLUSH TABLES WITH READ LOCK. By default it is a day or a year.
     // A row may have to be waited for after that, so both together are shorter than our own limit.

@@ -32,10 +32,12 @@ const CHOSEN: &str = "\
 /// row for each.
 ///
 /// Time limits are our own (`ANSWER`), so the server only ends a transaction that stands still for longer than all of
-/// them. Outbox and log switch sequential and bitmap scans off, because their statements go by keys; so the other ways
+/// them. It gives up waiting for a lock before this process gives up the statement. Otherwise abandoned statements
+/// would go on waiting in the server, one more with each try. Outbox and log switch sequential and bitmap scans off, because their statements go by keys; so the other ways
 /// to a row have to be on. The last three settings are not in every version.
 const SESSION: &str = "\
     SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE, NOT DEFERRABLE; \
+    SET lock_timeout = '10s'; \
     SET statement_timeout = 0; \
     SET idle_in_transaction_session_timeout = '75s'; \
     SET standard_conforming_strings = on; \

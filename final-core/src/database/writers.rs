@@ -1,8 +1,8 @@
 //! The writers of one SQLite database in this process, one after the other.
 //!
-//! SQLite has one writer at a time, and whoever finds the lock taken asks again after growing pauses. Of many that
-//! ask, one is always between two of the others' questions, and gives up after its 5 s. So the writers of a process
-//! stand in a line, and only the first of them asks SQLite.
+//! SQLite has one writer at a time. A writer that finds the lock taken asks again after growing pauses. If many
+//! writers ask, one of them can miss every moment in which the lock is free, and it gives up after its 5 s. So the
+//! writers of a process stand in a line, and only the first of them asks SQLite.
 //!
 //! Input: a writer that wants to begin, and the end of each transaction that the bus sees. State: one line for each
 //! database, shared by all buses and pools of the process. Output: a [`Turn`] to begin, and [`Writing`], which tells

@@ -1,7 +1,7 @@
 //! The Debian of a set: a folder with the servers and what they need.
 //!
 //! Input: a set. State: `HOME/NAME`, which is there when it is whole; `HOME/NAME.part` while it is being made,
-//! and after a build that failed; `HOME/NAME.lock`, held by those who use or make it. Output: the folder, and the
+//! and after a build that failed; `HOME/NAME.lock`, held by each process that uses or makes it. Output: the folder, and the
 //! versions of its servers.
 
 use std::{
@@ -196,7 +196,8 @@ fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).map_err(Error::io("cannot write", path))
 }
 
-/// Nothing is mounted in it: mounts are in the namespaces of those who use it, and they hold the lock.
+/// Nothing is mounted in it here: each process that uses the folder mounts in a namespace of its own, and holds the
+/// lock.
 fn remove(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -27,7 +27,7 @@ use serde::{
     forward_to_deserialize_any,
 };
 
-use self::access::{Elements, Entries, UnitVariant, Variant};
+use self::access::{Content, UnitVariant, Variant};
 use super::MsgpackBytes;
 use crate::timestamp::Timestamp;
 
@@ -178,8 +178,8 @@ impl<'a, 'de> Lenient<'a, 'de> {
                 Err(_) => visitor.visit_borrowed_bytes(bytes),
             },
             Head::Bytes(bytes) => visitor.visit_borrowed_bytes(bytes),
-            Head::List(left) => Elements::visit(self.rest, left, visitor),
-            Head::Map(left) => Entries::visit(self.rest, left, visitor),
+            Head::List(left) => Content::visit_list(self.rest, left, visitor),
+            Head::Map(left) => Content::visit_map(self.rest, left, visitor),
             Head::Extension(kind, bytes) => {
                 let time = timestamp(kind, bytes)?;
                 let text = time.rfc3339();
@@ -366,7 +366,7 @@ impl<'de> Deserializer<'de> for Lenient<'_, 'de> {
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, LenientError> {
         match self.rest.head()? {
-            Head::Nil | Head::Map(0) => Elements::visit(self.rest, 0, visitor),
+            Head::Nil | Head::Map(0) => Content::visit_list(self.rest, 0, visitor),
             head => self.sequence(head, visitor),
         }
     }
@@ -392,7 +392,7 @@ impl<'de> Deserializer<'de> for Lenient<'_, 'de> {
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, LenientError> {
         match self.rest.head()? {
-            Head::Nil | Head::List(0) => Entries::visit(self.rest, 0, visitor),
+            Head::Nil | Head::List(0) => Content::visit_map(self.rest, 0, visitor),
             head => self.visit(head, visitor),
         }
     }

@@ -13,15 +13,10 @@ use crate::{
 /// What the server or the role says about `synchronous_commit` stands: where it is off, an ack can be
 /// lost with the server, and the record is sent again. That is a repeat, not a loss.
 ///
-/// A statement that waits for a lock gives up before we do: the server would let it wait on, each time
-/// another one.
-///
 /// Plans are made for the values at hand: a plan for any LIMIT takes a tenth of the table for
 /// granted, and the table is empty at one time and has a million rows at another. Without statistics the planner
 /// expects a handful of due rows, and would fetch and sort the whole backlog for each claim.
 pub(super) const SESSION: &[&str] = &["\
-    SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE; \
-    SET lock_timeout = '10s'; \
     SET plan_cache_mode = force_custom_plan; \
     SET enable_bitmapscan = off; \
     SET enable_seqscan = off; \

@@ -59,7 +59,7 @@ const HOSTILE: &[&str] = &[
     "--sql-safe-updates=ON",
 ];
 
-/// What no command line takes. `sql_select_limit` also is for those who ask for the other settings.
+/// More settings, made once the server runs.
 const GLOBALS: &str = "SET GLOBAL unique_checks = 0, GLOBAL foreign_key_checks = 0, GLOBAL sql_big_selects = 0, \
     GLOBAL sql_auto_is_null = 1, GLOBAL sql_buffer_result = 1, GLOBAL sql_warnings = 1, GLOBAL sql_notes = 0, \
     GLOBAL check_constraint_checks = 0, GLOBAL max_join_size = 1, GLOBAL sql_select_limit = 1, GLOBAL sql_quote_show_create = 0";

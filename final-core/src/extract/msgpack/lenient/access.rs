@@ -10,75 +10,84 @@ use serde::de::{
 
 use super::{Head, Lenient, LenientError, MsgpackBytes};
 
-/// The elements of a list.
-pub(super) struct Elements<'a, 'de> {
+/// The elements of a list, or the entries of a map.
+pub(super) struct Content<'a, 'de> {
     rest: &'a mut MsgpackBytes<'de>,
     left: u64,
 }
 
-impl<'de> Elements<'_, 'de> {
-    pub(super) fn visit<V: Visitor<'de>>(
+impl<'de> Content<'_, 'de> {
+    pub(super) fn visit_list<V: Visitor<'de>>(
         rest: &mut MsgpackBytes<'de>,
         left: u64,
         visitor: V,
     ) -> Result<V::Value, LenientError> {
-        let mut elements = Elements { rest, left };
+        let mut elements = Content { rest, left };
         let value = visitor.visit_seq(&mut elements)?;
-        all_taken(elements.left)?;
-        Ok(value)
+        elements.end(value)
+    }
+
+    pub(super) fn visit_map<V: Visitor<'de>>(
+        rest: &mut MsgpackBytes<'de>,
+        left: u64,
+        visitor: V,
+    ) -> Result<V::Value, LenientError> {
+        let mut entries = Content { rest, left };
+        let value = visitor.visit_map(&mut entries)?;
+        entries.end(value)
+    }
+
+    /// Counts one element or entry as taken. False at the end.
+    fn take(&mut self) -> bool {
+        let left = self.left.checked_sub(1);
+        self.left = left.unwrap_or(0);
+        left.is_some()
+    }
+
+    fn left(&self) -> Option<usize> {
+        self.left.try_into().ok()
+    }
+
+    /// The value that was made of it, if nothing is left.
+    fn end<T>(self, value: T) -> Result<T, LenientError> {
+        match self.left {
+            0 => Ok(value),
+            _ => Err(LenientError::custom(
+                "a list or map is longer than expected",
+            )),
+        }
     }
 }
 
-impl<'de> SeqAccess<'de> for Elements<'_, 'de> {
+impl<'de> SeqAccess<'de> for Content<'_, 'de> {
     type Error = LenientError;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(
         &mut self,
         seed: T,
     ) -> Result<Option<T::Value>, LenientError> {
-        let Some(left) = self.left.checked_sub(1) else {
-            return Ok(None);
-        };
-        self.left = left;
-        seed.deserialize(Lenient::value(self.rest)).map(Some)
+        match self.take() {
+            true => seed.deserialize(Lenient::value(self.rest)).map(Some),
+            false => Ok(None),
+        }
     }
 
     fn size_hint(&self) -> Option<usize> {
-        self.left.try_into().ok()
+        self.left()
     }
 }
 
-/// The keys and values of a map.
-pub(super) struct Entries<'a, 'de> {
-    rest: &'a mut MsgpackBytes<'de>,
-    left: u64,
-}
-
-impl<'de> Entries<'_, 'de> {
-    pub(super) fn visit<V: Visitor<'de>>(
-        rest: &mut MsgpackBytes<'de>,
-        left: u64,
-        visitor: V,
-    ) -> Result<V::Value, LenientError> {
-        let mut entries = Entries { rest, left };
-        let value = visitor.visit_map(&mut entries)?;
-        all_taken(entries.left)?;
-        Ok(value)
-    }
-}
-
-impl<'de> MapAccess<'de> for Entries<'_, 'de> {
+impl<'de> MapAccess<'de> for Content<'_, 'de> {
     type Error = LenientError;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, LenientError> {
-        let Some(left) = self.left.checked_sub(1) else {
-            return Ok(None);
-        };
-        self.left = left;
-        seed.deserialize(Lenient::key(self.rest)).map(Some)
+        match self.take() {
+            true => seed.deserialize(Lenient::key(self.rest)).map(Some),
+            false => Ok(None),
+        }
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(
@@ -89,16 +98,7 @@ impl<'de> MapAccess<'de> for Entries<'_, 'de> {
     }
 
     fn size_hint(&self) -> Option<usize> {
-        self.left.try_into().ok()
-    }
-}
-
-fn all_taken(left: u64) -> Result<(), LenientError> {
-    match left {
-        0 => Ok(()),
-        _ => Err(LenientError::custom(
-            "a list or map is longer than expected",
-        )),
+        self.left()
     }
 }
 

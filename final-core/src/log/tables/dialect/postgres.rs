@@ -17,11 +17,8 @@ pub(super) const WORDS: LogWords = LogWords {
 };
 
 /// Plans are kept, since all of them go by a key. Commits do not wait for the disk: a progress that is lost with the
-/// server means a repeat and not a loss, and no removal can be on the disk without the progress before it. The server
-/// gives up a lock before we give up the statement, which would go on waiting there.
+/// server means a repeat and not a loss, and no removal can be on the disk without the progress before it.
 const SESSION: &[&str] = &["\
-    SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE; \
-    SET lock_timeout = '10s'; \
     SET synchronous_commit = off; \
     SET plan_cache_mode = force_generic_plan; \
     SET enable_bitmapscan = off; \
