@@ -64,7 +64,7 @@ use crate::{HandlerError, Message};
     message = "`{Self}` cannot be taken from a message",
     label = "not an extractor for a router with state `{S}`",
     note = "a handler's arguments are extractors: `Payload<T>`, `Json<T>`, `Bytes`, `State<T>`, `Topic`, `Key`, \
-            `Headers`, `MessageId`, `Attempt`, `Message`, or a type that implements `FromMessage`"
+            `Headers`, `MessageId`, `Attempt`, `Received`, `Message`, or a type that implements `FromMessage`"
 )]
 pub trait FromMessage<S>: Sized {
     /// Takes it from a message, or from the router's state.
