@@ -108,10 +108,13 @@ impl<DB: OutboxDatabase> StreamReader<'_, DB> {
         if !rows.is_empty() {
             self.session.be_sure(self.member.id).await?;
             self.session.see(rows.iter().map(|row| (row.seq, row.id())));
-            // The row of a filled gap is younger than its sequence number, and proves nothing about it.
             let mut watermarks = self.member.watermarks();
-            for row in rows.iter().filter(|row| !row.topic.is_empty()) {
-                watermarks.saw(row.seq, row.written_at);
+            for row in &rows {
+                if row.topic.is_empty() {
+                    watermarks.saw_filled_gap(row.written_at);
+                } else {
+                    watermarks.saw(row.seq, row.written_at);
+                }
             }
         }
         Ok(rows)

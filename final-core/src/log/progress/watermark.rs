@@ -12,6 +12,9 @@ use std::collections::BTreeMap;
 /// How many watermarks a reader keeps.
 pub(crate) const MOST: usize = 16;
 
+/// How many watermarks of readers that have ended are kept.
+pub(crate) const MOST_LEFT: usize = 3 * MOST;
+
 /// How many late rows a reader remembers. Others that are still in the log may be delivered twice.
 const MOST_LATE: usize = 1_000;
 
@@ -108,6 +111,12 @@ impl Watermarks {
         self.latest = self.latest.max(written_at);
     }
 
+    /// The row of a filled gap was read. It was written after its sequence number was allocated, so it tells only
+    /// that rows up to it were written by then.
+    pub(crate) fn saw_filled_gap(&mut self, written_at: i64) {
+        self.latest = self.latest.max(written_at);
+    }
+
     /// Every visible row up to a sequence number was read.
     pub(crate) fn reached(&mut self, seq: i64) {
         if self.last().is_none_or(|last| last.seq < seq) {
@@ -180,17 +189,49 @@ impl Watermarks {
     }
 
     /// The watermarks for readers that do not know the late rows, nor the gaps that will become late rows.
+    ///
+    /// ```text
+    ///   mark: rows up to 15 were written by 12:00:00;  late: row 14, written at 12:00:08
+    ///   ─▶ rows up to 13 were written by 12:00:00, rows up to 15 by 12:00:08
+    /// ```
     pub(crate) fn for_others(&self) -> Vec<Watermark> {
-        let mut marks = self.list();
+        let mut marks = Vec::new();
+        for Watermark { seq, written_at } in self.list() {
+            let late = || self.late.range(..=seq).filter(|late| *late.1 > written_at);
+            if let Some((first, _)) = late().next() {
+                marks.push(Watermark {
+                    seq: first - 1,
+                    written_at,
+                });
+            }
+            let written_at = late().map(|late| *late.1).fold(written_at, i64::max);
+            marks.push(Watermark { seq, written_at });
+        }
         for mark in &mut marks {
-            let late = self
-                .late
-                .range(..=mark.seq)
-                .map(|(_, written_at)| *written_at);
-            mark.written_at = late.fold(mark.written_at, i64::max).saturating_add(MARGIN);
+            mark.written_at = mark.written_at.saturating_add(MARGIN);
         }
         marks
     }
+}
+
+/// The watermarks that ended readers have left, together with those of a reader that ends now: at most
+/// [`MOST_LEFT`], the lowest first.
+///
+/// Another reader's watermark may be the only one below a number that an open transaction has. A watermark that says
+/// no more than a higher one with an earlier time is left out.
+pub(crate) fn left_together(mut left: Vec<Watermark>, own: &[Watermark]) -> Vec<Watermark> {
+    left.extend(own);
+    left.sort_by_key(|mark| (mark.seq, std::cmp::Reverse(mark.written_at)));
+    let mut kept: Vec<Watermark> = Vec::new();
+    for mark in left.into_iter().rev() {
+        let says_more = |higher: &Watermark| mark.written_at < higher.written_at;
+        if kept.last().is_none_or(says_more) {
+            kept.push(mark);
+        }
+    }
+    kept.truncate(MOST_LEFT);
+    kept.reverse();
+    kept
 }
 
 /// When a sequence number had been allocated: by the lowest watermark at or above it, otherwise by the highest
@@ -248,6 +289,20 @@ mod tests {
             }
             prop_assert!(marks(&watermarks).len() <= MOST);
         }
+    }
+
+    #[test]
+    fn what_a_reader_has_left_stays_when_another_one_ends() {
+        let mark = |seq, written_at| Watermark { seq, written_at };
+        let left = vec![mark(6, 10), mark(9, 50)];
+
+        let together = left_together(left.clone(), &[mark(8, 20)]);
+        assert_eq!(together, [mark(6, 10), mark(8, 20), mark(9, 50)]);
+        // Rows up to 12 were written by 40: that is more than 9 by 50 says.
+        let together = left_together(left, &[mark(12, 40)]);
+        assert_eq!(together, [mark(6, 10), mark(12, 40)]);
+        let many: Vec<_> = (0..500).map(|n| mark(n, n)).collect();
+        assert_eq!(left_together(many.clone(), &[]), many[500 - MOST_LEFT..]);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use std::fmt;
 use super::{Log, lists::padded};
 use crate::log::progress::{
     knowledge::ReaderKnowledge,
-    watermark::{MOST, Watermark},
+    watermark::{MOST, Watermark, left_together},
 };
 use crate::{
     OutboxDatabase,
@@ -165,14 +165,20 @@ impl<DB: OutboxDatabase> Log<DB> {
         self.run(raise, values).await.map(drop)
     }
 
-    /// Writes down all watermarks of a reader that ends, for the processes that start next. The newest alone is
-    /// not enough: an open transaction may have used numbers, while visible rows have passed the old ones.
+    /// Writes down all watermarks of a reader that ends, for the processes that start next, beside what others have
+    /// left. The newest alone is not enough: an open transaction may have used numbers, while visible rows have
+    /// passed the old ones.
     pub(crate) async fn leave_watermarks(&self, marks: &[Watermark]) -> DbResult<()> {
         let mut tx = self.begin().await?;
         super::subscriptions::hold_trimming(&mut tx).await?;
+        let left = "SELECT seq, written_at FROM {watermarks} WHERE id < 0";
+        let left: Vec<(i64, i64)> = tx.rows(left, Vec::new()).await?;
+        let left = left
+            .into_iter()
+            .map(|(seq, written_at)| Watermark { seq, written_at });
         tx.run("DELETE FROM {watermarks} WHERE id < 0", Vec::new())
             .await?;
-        for (id, mark) in (1..).zip(marks) {
+        for (id, mark) in (1..).zip(left_together(left.collect(), marks)) {
             let insert = "INSERT INTO {watermarks} (id, seq, written_at) VALUES (?, ?, ?)";
             let id: i64 = id;
             let values = vec![(-id).into(), mark.seq.into(), mark.written_at.into()];
