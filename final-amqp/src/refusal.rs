@@ -39,7 +39,7 @@ impl Refusal {
         };
         match reply {
             code::NOT_FOUND if has("home node") => {
-                passes("the queue works again when this node is back")
+                passes("the queue works again when its node is back")
             }
             // The number of connections, channels, queues or exchanges, of a virtual host, user or node.
             code::NOT_ALLOWED if has("number of channels") => passes(
@@ -79,7 +79,8 @@ impl Refusal {
                 fault("correct `auth_mechanism` in the URL, or enable the mechanism in RabbitMQ")
             }
             code::NOT_FOUND if has("stopped by supervisor") || has("failed to restart") => passes(
-                "the queue has crashed; restart its virtual host or node, or delete the queue",
+                "if its node is down, the queue works again when its node is back; if it has crashed, restart its \
+                 virtual host or node, or delete the queue",
             ),
             // Something was deleted since it was declared, or moves to another node.
             code::NOT_FOUND => passes(""),
@@ -128,7 +129,7 @@ mod tests {
                 "NOT_FOUND - home node 'rabbit@b' of durable queue 'shop' in vhost '/' is down or \
                  inaccessible",
                 Unreachable,
-                "node is back",
+                "its node is back",
             ),
             (
                 404,

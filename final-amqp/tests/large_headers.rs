@@ -212,7 +212,7 @@ async fn smallest_frame_max() -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_and_dead_letters_fit_into_the_smallest_frames() {
     let frame_max = smallest_frame_max().await;
-    let long_reason = "?".repeat(frame_max / 2);
+    let long_reason = "?".repeat(2_000);
     let amqp = Amqp::new(format!("{}?frame_max={frame_max}", url())).unwrap();
     let mut service = Service::start(amqp).await;
     let mut sender = Sender::new(Arc::clone(&service.link));
@@ -231,7 +231,7 @@ async fn messages_and_dead_letters_fit_into_the_smallest_frames() {
     let refused = sender.confirm(Isolation::Shared, too_large).await;
     assert!(matches!(refused, Confirm::Faulty(_)), "{refused:?}");
 
-    for size in [3 * quarter, 20_000, 130_000] {
+    for size in [frame_max - 1_000, 20_000, 130_000] {
         let delivery = service
             .deliver(&[("n", of_length(size)), ("tenant", long("acme"))])
             .await;
