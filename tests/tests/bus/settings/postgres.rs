@@ -35,7 +35,6 @@ const HOSTILE: &[&str] = &[
     "exit_on_error=on",
     "check_function_bodies=off",
     "client_min_messages=error",
-    "force_parallel_mode=on",
     "enable_indexscan=off",
     "enable_indexonlyscan=off",
     "enable_bitmapscan=off",
@@ -82,6 +81,14 @@ async fn house<T: Transport>() -> House<sqlx::Postgres, T> {
     let options = root.connect_options().as_ref().clone().database(&name);
     let pool = writes().connect_with(options).await.expect("connected");
     sqlx::Postgres::run_on(&pool, "CREATE SCHEMA other").await;
+    let version = sqlx::query_scalar("SELECT current_setting('server_version_num')::int");
+    let version: i32 = version.fetch_one(&pool).await.expect("a version");
+    let parallel = match version {
+        ..160_000 => "force_parallel_mode",
+        _ => "debug_parallel_query",
+    };
+    let parallel = format!("ALTER DATABASE {name} SET {parallel} = on");
+    sqlx::Postgres::run_on(&pool, &parallel).await;
     // Where the server's own configuration says it, the server counts as read-only.
     let reads = format!("ALTER DATABASE {name} SET default_transaction_read_only = on");
     sqlx::Postgres::run_on(&pool, &reads).await;
