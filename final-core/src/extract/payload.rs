@@ -16,7 +16,8 @@ use crate::{FromMessage, HandlerError, Message};
 /// # Compressed payloads
 ///
 /// With the feature `compression` of this crate, `Payload` and [`Json`](crate::Json) undo the content encodings
-/// gzip, deflate and zstd of other producers, up to 64 MiB. [`Bytes`](crate::Bytes) are as they were sent. A
+/// gzip, deflate and zstd of other producers, up to 64 MiB. Kombu and Celery name the compression in the header
+/// `compression`, and that is read too. [`Bytes`](crate::Bytes) are as they were sent. A
 /// broken stream, more than 64 MiB or an unknown encoding is a permanent failure that tells which.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! Payloads that another producer has compressed.
 //!
-//! Input: a message with a content encoding, and how its plain payload is decoded. Output: what was decoded, or
+//! Input: a message that may name compressions, and how its plain payload is decoded. Output: what was decoded, or
 //! the reason why not.
 //!
 //! A payload that is decoded as it came stays readable whatever the encoding says: many producers write a
@@ -30,7 +30,7 @@ enum Coding {
     Zstd,
 }
 
-/// What a content encoding names, in its order.
+/// The compressions that a message names, in their order.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Named<'a> {
     codings: Vec<Coding>,
@@ -38,7 +38,21 @@ struct Named<'a> {
     unknown: Option<&'a str>,
 }
 
+/// Where Kombu names the compression, and Celery with it: `application/x-gzip`. Its content encoding is a charset.
+const KOMBUS_HEADER: &str = "compression";
+
 impl<'a> Named<'a> {
+    /// Reads the content encoding, and Kombu's header where the content encoding names no compression.
+    fn of(message: &'a Message) -> Self {
+        let encoding = message.content_encoding().map(Self::read);
+        match (encoding, message.headers().get(KOMBUS_HEADER)) {
+            (Some(named), None) => named,
+            (Some(named), _) if named != Self::default() => named,
+            (_, Some(kind)) => Self::read(kind.strip_prefix("application/").unwrap_or(kind)),
+            (None, None) => Self::default(),
+        }
+    }
+
     /// Reads `gzip`, `gzip, deflate`, and `gzip:UTF-8` as Spring writes it.
     fn read(encoding: &'a str) -> Self {
         let mut named = Self::default();
@@ -66,23 +80,18 @@ impl<'a> Named<'a> {
     }
 }
 
-/// Decodes the payload, without what the content encoding names.
+/// Decodes the payload, without the compressions that the message names.
 pub(super) fn decoded<T>(
     message: &Message,
     decode: impl Fn(&[u8]) -> Result<T, String>,
 ) -> Result<T, String> {
     let payload = message.payload();
-    let Some(encoding) = message.content_encoding() else {
-        return decode(payload);
-    };
-    let named = Named::read(encoding);
+    let named = Named::of(message);
     if let Some(unknown) = named.unknown {
         return decode(payload).map_err(|reason| {
             let unknown: String = unknown.chars().take(32).collect();
             let reason = without_value(&reason);
-            format!(
-                "its content encoding {unknown:?} is not gzip, deflate or zstd; as it is: {reason}"
-            )
+            format!("its encoding {unknown:?} is not gzip, deflate or zstd; as it is: {reason}")
         });
     }
     if named.codings.is_empty() {
@@ -170,6 +179,26 @@ mod name_tests {
 
             assert_eq!(plain, Ok(()), "{encoding}");
         }
+    }
+
+    #[test]
+    fn kombus_header_counts_where_the_content_encoding_names_no_compression() {
+        #[track_caller]
+        fn check(encoding: Option<&str>, header: &str, codings: &[Coding], unknown: Option<&str>) {
+            let mut message = Message::new("t", "").with_header("compression", header);
+            if let Some(encoding) = encoding {
+                message = message.with_content_encoding(encoding);
+            }
+            let named = Named::of(&message);
+            assert_eq!((&*named.codings, named.unknown), (codings, unknown));
+        }
+
+        check(Some("utf-8"), "application/x-gzip", &[Coding::Gzip], None);
+        check(Some("binary"), "application/x-gzip", &[Coding::Gzip], None);
+        check(None, "application/zstd", &[Coding::Zstd], None);
+        check(Some("utf-8"), "application/x-bz2", &[], Some("x-bz2"));
+        check(Some("deflate"), "gzip", &[Coding::Deflate], None);
+        check(Some("br"), "gzip", &[], Some("br"));
     }
 
     #[test]

@@ -82,6 +82,18 @@ fn what_other_programs_compress_is_read() {
     }
 }
 
+/// Kombu's content encoding is the charset.
+#[test]
+fn what_kombu_compresses_is_read() {
+    let message = Message::new("t", ZLIB)
+        .with_content_encoding("utf-8")
+        .with_header("compression", "application/x-gzip");
+
+    let taken = Json::from_message(&message, &()).now_or_never();
+
+    assert_eq!(taken.unwrap().unwrap(), Json(Order { id: 7 }));
+}
+
 #[test]
 fn msgpack_is_read_as_well_and_bytes_are_as_they_were_sent() {
     let message = Message::new("t", gzip(b"\x81\xa2id\x07")).with_content_encoding("gzip");
