@@ -7,6 +7,7 @@
 //! proxy       a wire that can be cut, stalled and refused
 //! process     any other program, killed as hard
 //! raw         AMQP frames written by hand, as no client library would
+//! clients     RabbitMQ's clients in other languages, each a script
 //! take        messages out of a queue, to look at
 //! wait        `eventually`: conditions with deadlines in place of sleeps
 //! ```
@@ -28,6 +29,7 @@
 //!
 //! Linux only: process groups, `/proc` and `setpriv` do the hard parts.
 
+pub mod clients;
 mod dirs;
 mod error;
 mod ports;
@@ -52,6 +54,7 @@ pub use error::{Error, Result};
 pub use ports::Port;
 #[cfg(feature = "clients")]
 pub use {
+    clients::Client,
     proxy::Proxy,
     raw::{RawProducer, RawProperties},
     servers::{Authority, Management, MariaDb, Postgres, RabbitCluster, RabbitMq},

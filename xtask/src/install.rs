@@ -1,21 +1,44 @@
-//! Installs the servers on this machine.
+//! Installs what the tests need on this machine: the servers, and clients in other languages.
 
 use std::process::ExitCode;
 
-use final_tests::{Error, Result, process::Launch, servers};
+use final_tests::{Error, Result, clients, process::Launch, servers};
 
 use crate::cargo::exec_aside;
 
 /// Installs the servers that are missing; does nothing if none is.
 pub(crate) fn servers() -> Result<()> {
-    let packages: Vec<_> = servers::missing()
-        .iter()
-        .map(|missing| missing.package)
-        .collect();
+    let missing = servers::missing();
+    let packages: Vec<_> = missing.iter().map(|missing| missing.package).collect();
     apt(
         &packages,
         "or set the FINAL_TEST_*_URL of running servers and use `cargo test`",
     )
+}
+
+/// Installs the clients that are missing. Where that fails, the tests of these clients fail too, and no other.
+pub(crate) fn clients() {
+    let otherwise = "or leave the tests of `bus::clients` out";
+    let installed = apt(&clients::missing(), otherwise);
+    if let Err(error) = installed.and_then(|()| amqplib()) {
+        eprintln!("warning: the tests of `bus::clients` will fail: {error}");
+    }
+}
+
+/// Node's client. npm compares its hash with the one in `package-lock.json`.
+fn amqplib() -> Result<()> {
+    let Some(folder) = clients::missing_of_node() else {
+        return Ok(());
+    };
+    let shown = folder.to_string_lossy();
+    let install = ["ci", "--no-audit", "--no-fund", "--prefix", &shown];
+    match exec_aside("npm", &install)? {
+        ExitCode::SUCCESS => Ok(()),
+        _ => Err(Error::new(
+            "npm failed, see above",
+            format!("check that npm's registry can be reached; by hand: `npm ci` in {shown}"),
+        )),
+    }
 }
 
 /// Installs what libFuzzer is built with, if it is missing.

@@ -40,7 +40,8 @@ cargo xtask services down    stop them and remove their data
 cargo xtask fuzz [--seconds N] [TARGET...]
                              run the fuzz targets with new inputs, each for N seconds (60)
 cargo xtask deny             check the licences, sources and advisories of what we depend on
-cargo xtask install          install the servers that are missing, as root on Debian
+cargo xtask install          install what is missing for the tests, as root on Debian: servers, and
+                             clients in other languages
 cargo xtask ci               everything a change has to pass: .ci/run";
 
 fn main() -> ExitCode {
@@ -73,7 +74,11 @@ fn run(words: &[&str]) -> Result<ExitCode> {
         ["bench", args @ ..] => bench::run(args),
         ["fuzz", args @ ..] => fuzz::run(args),
         ["deny"] => deny::run(),
-        ["install"] => install::servers().map(|()| ExitCode::SUCCESS),
+        ["install"] => {
+            install::servers()?;
+            install::clients();
+            Ok(ExitCode::SUCCESS)
+        }
         ["ci"] => cargo::exec(cargo::root().join(".ci/run"), &[], &[]),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

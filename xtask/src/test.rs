@@ -23,6 +23,7 @@ const WITHOUT_SERVERS: [&str; 5] = ["final_macros ", "xtask ", "router ", "compi
 /// summary. `args` are for `cargo test`.
 pub(crate) fn run(filter: Option<&str>, args: &[&str]) -> Result<ExitCode> {
     install::servers()?;
+    install::clients();
     // Before the servers start: a build is long and wants the machine for itself.
     let build = [&TEST[..], &["--no-run"], build_args(args)].concat();
     let built = exec(cargo(), &build, &[])?;

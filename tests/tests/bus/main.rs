@@ -5,6 +5,7 @@
 
 mod alone;
 mod bad_input;
+mod clients;
 mod consume;
 mod database;
 mod delay;

@@ -82,6 +82,13 @@ impl Transport for Memory {
 #[derive(Clone)]
 pub struct Rabbit(Arc<Wired>);
 
+impl Rabbit {
+    /// Where other clients connect, without the proxy.
+    pub fn url(&self) -> &str {
+        self.0.vhost.url()
+    }
+}
+
 struct Wired {
     vhost: Vhost,
     proxied: String,

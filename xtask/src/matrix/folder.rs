@@ -28,11 +28,13 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const ROOM_MIB: u64 = 3 * 1024;
 
 /// Without them a Debian is of no use.
-const PROGRAMS: [&[&str]; 4] = [
+const PROGRAMS: [&[&str]; 6] = [
     &["usr/lib/postgresql"],
     &["usr/sbin/mariadbd", "usr/sbin/mysqld"],
     &["usr/lib/rabbitmq/bin/rabbitmq-server"],
     &["usr/sbin/ip", "usr/bin/ip"],
+    &["usr/lib/python3/dist-packages/celery"],
+    &["usr/bin/node"],
 ];
 
 /// The Debian of a set, which no other process makes anew as long as this value lives.
@@ -44,7 +46,7 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Makes it unless there is one; also if there is one, where that is asked for.
+    /// Makes it unless there is a whole one; also if there is one, where that is asked for.
     pub(super) fn ready(set: &ServerSet, is_rebuild: bool) -> Result<Self> {
         if !install::is_root_on_debian() {
             return Err(Error::new(
@@ -59,7 +61,7 @@ impl Folder {
         let cannot = || Error::io("cannot lock", &path);
         let lock = File::create(&path).map_err(cannot())?;
         let is_alone = lock.try_lock().is_ok();
-        if is_rebuild || !root.exists() {
+        if is_rebuild || !is_whole(&root) {
             if !is_alone {
                 eprintln!(
                     "waiting for another run that uses or makes {}",
@@ -67,7 +69,7 @@ impl Folder {
                 );
                 lock.lock().map_err(cannot())?;
             }
-            if is_rebuild || !root.exists() {
+            if is_rebuild || !is_whole(&root) {
                 make(set, &root)?;
             }
         } else if is_alone {
@@ -169,15 +171,19 @@ fn make(set: &ServerSet, root: &Path) -> Result<()> {
         .args(TOOLS);
     // What a package does after it was unpacked may fail here, where no service runs. The servers count.
     let _ = run(install)?;
-    // A link is enough: it may lead to a path that is right only inside.
-    let is_there = |file: &&str| fs::symlink_metadata(part.join(file)).is_ok();
-    let is_missing = |all: &[&str]| !all.iter().any(is_there);
-    if PROGRAMS.iter().any(|any| is_missing(any)) {
+    if !is_whole(&part) {
         return Err(failed("apt-get install"));
     }
     let _ = run(script(&part, USER))?;
     remove(root)?;
     fs::rename(&part, root).map_err(Error::io("cannot move", &part))
+}
+
+/// Whether it has all programs. One that an older version of this program has made may lack some.
+fn is_whole(root: &Path) -> bool {
+    // A link is enough: it may lead to a path that is right only inside.
+    let is_there = |file: &&str| fs::symlink_metadata(root.join(file)).is_ok();
+    PROGRAMS.iter().all(|any| any.iter().any(is_there))
 }
 
 /// Keeps packages from starting their servers.

@@ -37,6 +37,7 @@ use self::{
 };
 use crate::{
     cargo::{cargo, each_line_of, exec, run as run_command, target},
+    install,
     summary::Summary,
 };
 
@@ -71,6 +72,8 @@ pub(crate) fn run(args: &[&str]) -> Result<ExitCode> {
 }
 
 fn tests(folder: &Folder, request: &Request<'_>) -> Result<bool> {
+    // One of the clients is in the repository's folder.
+    install::clients();
     let programs = suites::build(&request.suites)?;
     let servers = folder.servers()?;
     let begin = Instant::now();

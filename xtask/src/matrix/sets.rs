@@ -10,7 +10,18 @@ pub(super) struct ServerSet {
 }
 
 /// What the tests need beside the servers.
-pub(super) const TOOLS: [&str; 4] = ["libfaketime", "util-linux", "procps", "iproute2"];
+pub(super) const TOOLS: [&str; 9] = [
+    "libfaketime",
+    "util-linux",
+    "procps",
+    "iproute2",
+    "python3-pika",
+    "python3-kombu",
+    "python3-celery",
+    "python3-msgpack",
+    // Its amqplib is in the repository's folder, which is there inside too.
+    "nodejs",
+];
 
 pub(super) const SETS: [ServerSet; 2] = [
     ServerSet {
