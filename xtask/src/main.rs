@@ -22,6 +22,9 @@ cargo xtask test [FILTER] [-- ARGS]
 cargo xtask chaos [ARGS]     break everything on purpose for a while and show what became of the messages:
                              --minutes N, --seed S, --database postgres|mariadb,
                              --transport rabbitmq|log
+cargo xtask chaos killers [ARGS]
+                             handlers that kill their process: --minutes N, --seed S,
+                             --database postgres|mariadb, --queue quorum|classic
 cargo xtask bench [--json] [--smoke] [--db NAME]... [SCENARIO...]
                              measure it beside what a user would write by hand, and write docs/benchmarks/;
                              --smoke only shows that it runs, and checks what is counted

@@ -8,6 +8,7 @@
 //! journal   what a worker has done, in a file of its own that no server knows of
 //! books     all journals together: what is lost, invented, repeated, late or stuck
 //! report    the table at the end
+//! killers   another run: messages whose handlers kill their process
 //! ```
 //!
 //! A sale is one row and one to five messages in one transaction. At the end the table says which sales
@@ -16,12 +17,14 @@
 mod books;
 mod fault;
 mod journal;
+mod killers;
 mod plan;
 mod report;
 mod run;
 mod stage;
 pub mod work;
 
+pub use killers::{KillerPlan, Verdict, VictimJob, be_victim, run_killers};
 pub use plan::{DatabaseKind, Plan, Transport};
 pub use report::Report;
 pub use run::run;

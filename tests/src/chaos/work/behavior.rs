@@ -54,7 +54,7 @@ impl Behavior {
 }
 
 /// The last step of SplitMix64. It maps neighbouring inputs to values far apart.
-fn scatter(sale: i64, index: u8) -> u64 {
+pub(crate) fn scatter(sale: i64, index: u8) -> u64 {
     let mut bits = sale
         .cast_unsigned()
         .wrapping_mul(8)

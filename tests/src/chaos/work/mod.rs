@@ -13,7 +13,7 @@ use final_core::{Bus, Options, OutboxDatabase, SqlBroker, broker::DeadLetterFilt
 use serde::{Deserialize, Serialize};
 use sqlx::{Pool, pool::PoolOptions};
 
-pub(crate) use behavior::Behavior;
+pub(crate) use behavior::{Behavior, scatter};
 pub(crate) use orders::{KillPlace, Order};
 pub(crate) use shop::TABLES;
 
