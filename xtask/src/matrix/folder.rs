@@ -69,6 +69,10 @@ impl Folder {
                 );
                 lock.lock().map_err(cannot())?;
             }
+            if !is_rebuild && root.exists() && !is_whole(&root) {
+                // Its servers stay as they are.
+                get_packages(&root, &[])?;
+            }
             if is_rebuild || !is_whole(&root) {
                 make(set, &root)?;
             }
@@ -153,7 +157,20 @@ fn make(set: &ServerSet, root: &Path) -> Result<()> {
     if run(script(&part, "chmod 755 /usr/sbin/policy-rc.d"))? != ExitCode::SUCCESS {
         return Err(failed("chmod"));
     }
-    let mut update = enter::install(&part);
+    if !get_packages(&part, set.packages)? {
+        return Err(failed("apt-get update"));
+    }
+    if !is_whole(&part) {
+        return Err(failed("apt-get install"));
+    }
+    let _ = run(script(&part, USER))?;
+    remove(root)?;
+    fs::rename(&part, root).map_err(Error::io("cannot move", &part))
+}
+
+/// Gets these servers and the tools. Returns false if the list of packages cannot be had.
+fn get_packages(root: &Path, servers: &[&str]) -> Result<bool> {
+    let mut update = enter::install(root);
     // A mirror that was copied long ago is of use too. Signatures are checked.
     update.args([
         "apt-get",
@@ -162,21 +179,16 @@ fn make(set: &ServerSet, root: &Path) -> Result<()> {
         "update",
     ]);
     if run(update)? != ExitCode::SUCCESS {
-        return Err(failed("apt-get update"));
+        return Ok(false);
     }
-    let mut install = enter::install(&part);
+    let mut install = enter::install(root);
     install
         .args(["apt-get", "install", "-y", "--no-install-recommends"])
-        .args(set.packages)
+        .args(servers)
         .args(TOOLS);
-    // What a package does after it was unpacked may fail here, where no service runs. The servers count.
+    // What a package does after it was unpacked may fail here, where no service runs. The programs count.
     let _ = run(install)?;
-    if !is_whole(&part) {
-        return Err(failed("apt-get install"));
-    }
-    let _ = run(script(&part, USER))?;
-    remove(root)?;
-    fs::rename(&part, root).map_err(Error::io("cannot move", &part))
+    Ok(true)
 }
 
 /// Whether it has all programs. One that an older version of this program has made may lack some.
