@@ -18,6 +18,7 @@ mod forgotten;
 mod go;
 mod handshake;
 mod hostile;
+mod killers;
 mod lifted;
 mod locked;
 mod log;
