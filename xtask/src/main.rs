@@ -20,11 +20,11 @@ cargo xtask test [FILTER] [-- ARGS]
                              start the servers once, run all tests to the end and list what failed;
                              or only the tests whose name contains FILTER; ARGS go to `cargo test`
 cargo xtask chaos [ARGS]     break everything on purpose for a while and show what became of the messages:
-                             --minutes N, --seed S, --database postgres|mariadb,
+                             --minutes N, --seed S, --database postgres|mariadb|sqlite,
                              --transport rabbitmq|log
 cargo xtask chaos killers [ARGS]
                              handlers that kill their process: --minutes N, --seed S,
-                             --database postgres|mariadb, --queue quorum|classic
+                             --database postgres|mariadb|sqlite, --queue quorum|classic
 cargo xtask bench [--json] [--smoke] [--db NAME]... [SCENARIO...]
                              measure it beside what a user would write by hand, and write docs/benchmarks/;
                              --smoke only shows that it runs, and checks what is counted

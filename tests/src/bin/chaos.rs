@@ -1,8 +1,8 @@
 //! Breaks everything on purpose, and shows whether every message was handled.
 //!
-//! `cargo xtask chaos [--minutes N] [--seed S] [--database postgres|mariadb] [--transport rabbitmq|log]`
+//! `cargo xtask chaos [--minutes N] [--seed S] [--database postgres|mariadb|sqlite] [--transport rabbitmq|log]`
 //!
-//! `cargo xtask chaos killers [--minutes N] [--seed S] [--database postgres|mariadb] [--queue quorum|classic]`
+//! `cargo xtask chaos killers [--minutes N] [--seed S] [--database postgres|mariadb|sqlite] [--queue quorum|classic]`
 
 use std::{path::Path, process::ExitCode, time::Duration};
 
@@ -11,9 +11,9 @@ use final_tests::{
     chaos::{DatabaseKind, KillerPlan, Plan, Transport, run, run_killers},
 };
 
-const USAGE: &str = "chaos [--minutes N] [--seed S] [--database postgres|mariadb] \
+const USAGE: &str = "chaos [--minutes N] [--seed S] [--database postgres|mariadb|sqlite] \
                      [--transport rabbitmq|log], or chaos killers [--minutes N] [--seed S] \
-                     [--database postgres|mariadb] [--queue quorum|classic]";
+                     [--database postgres|mariadb|sqlite] [--queue quorum|classic]";
 
 /// New messages have to flow again within this time after a fault.
 const RECOVERY: Duration = Duration::from_secs(10);
@@ -117,6 +117,7 @@ fn database_named(value: &str) -> Result<DatabaseKind, Error> {
     match value {
         "postgres" => Ok(DatabaseKind::Postgres),
         "mariadb" => Ok(DatabaseKind::MariaDb),
+        "sqlite" => Ok(DatabaseKind::Sqlite),
         _ => Err(not_understood("--database", value)),
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{
-    plan::Transport,
+    plan::{DatabaseKind, Transport},
     work::{COMMIT_AFTER, CONFIRM_WINDOW, KillPlace, PREFETCH},
 };
 
@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     /// Somebody else holds all connections of a seller's pool.
     PoolExhausted,
     Server(End, Outage),
+    /// Another program holds SQLite's lock.
+    FileLocked,
     MemoryAlarm,
     DiskAlarm,
     /// The broker refuses (nacks) messages for which the queue has no room.
@@ -99,8 +101,12 @@ const WIRES: [Wire; 7] = [
 
 impl Fault {
     /// Every fault once.
-    pub(crate) fn all(transport: Transport) -> Vec<Self> {
-        let mut all = Self::with_rabbitmq();
+    pub(crate) fn all(database: DatabaseKind, transport: Transport) -> Vec<Self> {
+        let mut all = Self::with_servers();
+        if database == DatabaseKind::Sqlite {
+            all.retain(|fault| !fault.needs_a_database_server());
+            all.push(Self::FileLocked);
+        }
         if transport == Transport::Log {
             all.retain(|fault| !fault.needs_rabbitmq());
             // The lanes of the group move from one member to another.
@@ -122,7 +128,14 @@ impl Fault {
         }
     }
 
-    fn with_rabbitmq() -> Vec<Self> {
+    fn needs_a_database_server(self) -> bool {
+        matches!(
+            self,
+            Self::Server(End::Database, _) | Self::Wire(End::Database, _)
+        )
+    }
+
+    fn with_servers() -> Vec<Self> {
         let mut all = vec![
             Self::Joined(Who::Seller),
             Self::PoolExhausted,
@@ -176,6 +189,7 @@ impl Fault {
             Self::KilledAt(_) => out,
             Self::Wire(..) => out.max(back),
             Self::Server(..)
+            | Self::FileLocked
             | Self::MemoryAlarm
             | Self::DiskAlarm
             | Self::QueueFull
@@ -196,6 +210,7 @@ impl fmt::Display for Fault {
             Self::ClockOff(who) => format!("{who} with its clock 5 min off"),
             Self::PoolExhausted => "publisher's pool exhausted".into(),
             Self::Server(end, outage) => format!("{end} {outage}"),
+            Self::FileLocked => "database's file locked".into(),
             Self::MemoryAlarm => "broker's memory alarm".into(),
             Self::DiskAlarm => "broker's disk alarm".into(),
             Self::QueueFull => "queue full, publishes refused".into(),

@@ -34,6 +34,8 @@ pub enum DatabaseKind {
     Postgres,
     /// MariaDB.
     MariaDb,
+    /// A file of SQLite, for all processes.
+    Sqlite,
 }
 
 /// A way from the publishers to the subscribers.
@@ -106,7 +108,7 @@ impl Plan {
     pub(crate) fn steps(&self) -> impl Iterator<Item = Step> + use<> {
         let mut rng = Rng::with_seed(self.seed);
         let (long, transport) = (self.long_outages, self.transport);
-        let all = Fault::all(transport);
+        let all = Fault::all(self.database, transport);
         let mut alone = all.clone();
         rng.shuffle(&mut alone);
         let mixing: Vec<_> = all.into_iter().filter(|one| one.mixes()).collect();
@@ -154,6 +156,7 @@ impl std::fmt::Display for DatabaseKind {
         f.write_str(match self {
             Self::Postgres => "PostgreSQL",
             Self::MariaDb => "MariaDB",
+            Self::Sqlite => "SQLite",
         })
     }
 }
@@ -176,7 +179,7 @@ mod tests {
     #[test]
     fn each_fault_comes_alone_before_any_come_together() {
         for plan in [Plan::short(7), Plan::short_on_log(7)] {
-            let mut all = Fault::all(plan.transport);
+            let mut all = Fault::all(plan.database, plan.transport);
             let steps: Vec<_> = plan.steps().take(all.len() + 50).collect();
             let (alone, together) = steps.split_at(all.len());
             let mut faults: Vec<_> = alone.iter().map(|step| step.faults[0].fault).collect();
@@ -185,6 +188,19 @@ mod tests {
             assert_eq!(faults, all);
             assert!(together.iter().all(|step| step.faults.len() >= 2));
         }
+    }
+
+    #[test]
+    fn no_server_of_sqlite_breaks_and_its_file_is_locked() {
+        let plan = Plan {
+            database: DatabaseKind::Sqlite,
+            ..Plan::short(7)
+        };
+        let faults = plan.steps().take(200).flat_map(|step| step.faults);
+        let texts: Vec<_> = faults.map(|one| one.fault.to_string()).collect();
+        let has = |words: &str| texts.iter().any(|text| text.contains(words));
+        assert!(has("file locked") && has("broker killed"));
+        assert!(!has("database killed") && !has("wire to the database"));
     }
 
     #[test]

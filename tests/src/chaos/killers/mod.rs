@@ -97,6 +97,12 @@ pub async fn run_killers(plan: &KillerPlan, worker: &Path) -> Result<Verdict> {
             let pool = sqlx::MySqlPool::connect_lazy(&url).map_err(|cause| no_pool(&cause))?;
             run_on(plan, worker, url, pool).await
         }
+        DatabaseKind::Sqlite => {
+            let file = crate::sqlite_file()?;
+            let url = file.url();
+            let pool = sqlx::SqlitePool::connect_lazy(&url).map_err(|cause| no_pool(&cause))?;
+            run_on(plan, worker, url, pool).await
+        }
     }
 }
 

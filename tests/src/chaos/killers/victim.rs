@@ -46,6 +46,9 @@ pub async fn be_victim(job: VictimJob) -> Result<(), AnyError> {
     if job.database.starts_with("postgres:") {
         let pool = sqlx::PgPool::connect(&job.database).await?;
         handle_all(job, pool).await
+    } else if job.database.starts_with("sqlite:") {
+        let pool = sqlx::SqlitePool::connect(&job.database).await?;
+        handle_all(job, pool).await
     } else {
         let pool = sqlx::MySqlPool::connect(&job.database).await?;
         handle_all(job, pool).await

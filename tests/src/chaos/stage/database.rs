@@ -1,11 +1,12 @@
 //! The database of all services.
 
-use std::ops::Deref;
+use std::{ops::Deref, time::Duration};
 
-use sqlx::{AssertSqlSafe, MySqlPool, PgPool, Row};
+use sqlx::{AssertSqlSafe, MySqlPool, PgPool, Row, SqlitePool};
+use tokio::time::sleep;
 
 use crate::{
-    Error, MariaDb, Postgres, Result,
+    Error, MariaDb, Postgres, Result, SqliteFile,
     chaos::{
         plan::{DatabaseKind, Transport},
         work::{Sold, TABLES, dead_letters},
@@ -18,6 +19,7 @@ use crate::{
 pub(in crate::chaos) enum Database {
     Postgres(Postgres, PgPool),
     MariaDb(MariaDb, MySqlPool),
+    Sqlite(SqliteFile, SqlitePool),
 }
 
 /// The tables that must be empty at the end. Each query also counts the failed records.
@@ -39,6 +41,7 @@ macro_rules! with_pool {
         match $self {
             Database::Postgres(_, $pool) => $body,
             Database::MariaDb(_, $pool) => $body,
+            Database::Sqlite(_, $pool) => $body,
         }
     };
 }
@@ -56,6 +59,11 @@ impl Database {
                 let pool = MySqlPool::connect_lazy(&server.url()).map_err(refused)?;
                 Self::MariaDb(server, pool)
             }
+            DatabaseKind::Sqlite => {
+                let file = crate::sqlite_file()?;
+                let pool = SqlitePool::connect_lazy(&file.url()).map_err(refused)?;
+                Self::Sqlite(file, pool)
+            }
         };
         for table in TABLES {
             database.run(table).await?;
@@ -63,11 +71,43 @@ impl Database {
         Ok(database)
     }
 
-    pub(super) fn server(&self) -> &Server {
+    /// The URL for the workers.
+    pub(super) fn url(&self) -> String {
         match self {
-            Self::Postgres(server, _) => server.deref(),
-            Self::MariaDb(server, _) => server.deref(),
+            Self::Postgres(server, _) => server.url(),
+            Self::MariaDb(server, _) => server.url(),
+            Self::Sqlite(file, _) => file.url(),
         }
+    }
+
+    /// The server, where there is one.
+    pub(super) fn server(&self) -> Result<&Server> {
+        match self {
+            Self::Postgres(server, _) => Ok(server.deref()),
+            Self::MariaDb(server, _) => Ok(server.deref()),
+            Self::Sqlite(..) => Err(Error::new(
+                "SQLite has no server to break",
+                "plan other faults",
+            )),
+        }
+    }
+
+    /// Holds SQLite's lock for a while, as another program does.
+    pub(super) async fn lock_file(&self, lasts: Duration) -> Result<()> {
+        let Self::Sqlite(_, pool) = self else {
+            return Ok(());
+        };
+        // The workers write all the time. SQLite gives up after 5 s without a free moment.
+        let end = tokio::time::Instant::now() + Duration::from_secs(60);
+        let tx = loop {
+            match pool.begin_with("BEGIN IMMEDIATE").await {
+                Ok(tx) => break tx,
+                Err(_) if tokio::time::Instant::now() < end => {}
+                Err(error) => return Err(refused(error)),
+            }
+        };
+        sleep(lasts).await;
+        tx.rollback().await.map_err(refused)
     }
 
     async fn run(&self, sql: &str) -> Result<()> {
@@ -103,6 +143,13 @@ impl Database {
     /// The number of other open transactions that have written.
     pub(super) async fn writers(&self) -> Result<i64> {
         let count = match self {
+            // A second writer is refused.
+            Self::Sqlite(_, pool) => {
+                return Ok(match pool.begin_with("BEGIN IMMEDIATE").await {
+                    Ok(tx) => tx.rollback().await.map(|()| 0).map_err(refused)?,
+                    Err(_) => 1,
+                });
+            }
             Self::Postgres(..) => {
                 "SELECT COUNT(*), 0::bigint FROM pg_stat_activity \
                  WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid()"
@@ -142,6 +189,7 @@ impl Database {
                 }
                 Ok(())
             }
+            Self::Sqlite(..) => self.server().map(drop),
         }
     }
 }

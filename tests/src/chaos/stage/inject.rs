@@ -83,6 +83,7 @@ impl Stage {
             Fault::Server(End::Broker, outage) => {
                 self.broker_away(outage, lasts).await.map(|()| None)
             }
+            Fault::FileLocked => self.database.lock_file(lasts).await.map(|()| None),
             Fault::MemoryAlarm => {
                 let _turn = self.broker_turn.lock().await;
                 self.rabbit()?.memory_alarm(true).await?;
@@ -121,7 +122,7 @@ impl Stage {
             Fault::Wire(end, wire) => {
                 let slot = &self.slots[pick % self.slots.len()];
                 let proxy = match end {
-                    End::Database => Some(&slot.database),
+                    End::Database => slot.database.as_ref(),
                     End::Broker => slot.broker.as_ref(),
                 };
                 let born = slot.worker.lock().await.as_ref().map(|worker| worker.born);
@@ -191,7 +192,7 @@ impl Stage {
         let _turn = self.database_turn.lock().await;
         match outage {
             Outage::Disconnecting => self.database.disconnect_all().await,
-            _ => away(self.database.server(), outage, lasts).await,
+            _ => away(self.database.server()?, outage, lasts).await,
         }
     }
 

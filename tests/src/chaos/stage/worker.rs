@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Database, Stage};
+use super::Stage;
 use crate::{
     Error, Proxy, Result,
     chaos::work::{Job, Order, Role},
@@ -16,7 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(180);
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) role: Role,
-    pub(super) database: Proxy,
+    /// Where the database has a server.
+    pub(super) database: Option<Proxy>,
     /// Where there is RabbitMQ.
     pub(super) broker: Option<Proxy>,
     database_url: String,
@@ -35,23 +36,33 @@ pub(super) struct Worker {
 
 impl Slot {
     pub(super) async fn new(role: Role, database: &str, broker: Option<&str>) -> Result<Self> {
-        let wire = Proxy::to(database).await?;
+        let is_file = database.starts_with("sqlite:");
+        let (database_url, database) = match is_file {
+            true => (database.to_owned(), None),
+            false => wired(database).await?,
+        };
         let (broker_url, broker) = match broker {
             Some(url) => {
-                let wire = Proxy::to(url).await?;
-                (Some(wire.url(url)), Some(wire))
+                let (url, wire) = wired(url).await?;
+                (Some(url), wire)
             }
             None => (None, None),
         };
         Ok(Self {
             role,
-            database_url: wire.url(database),
+            database_url,
             broker_url,
-            database: wire,
+            database,
             broker,
             worker: tokio::sync::Mutex::default(),
         })
     }
+}
+
+/// A proxy to a server, and the URL that leads through it.
+async fn wired(url: &str) -> Result<(String, Option<Proxy>)> {
+    let wire = Proxy::to(url).await?;
+    Ok((wire.url(url), Some(wire)))
 }
 
 impl Stage {
@@ -121,12 +132,5 @@ impl Worker {
         let status = self.process.exited()?;
         let log = crate::process::last_lines(self.process.log_path());
         Some(format!("{} died by itself ({status}):\n{log}", self.name))
-    }
-}
-
-/// The URL for [`Slot::new`].
-impl Database {
-    pub(in crate::chaos) fn url(&self) -> String {
-        self.server().url()
     }
 }

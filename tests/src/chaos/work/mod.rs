@@ -96,6 +96,8 @@ pub(crate) struct Sold {
 pub async fn work(job: Job) -> Result<(), AnyError> {
     if job.database.starts_with("postgres:") {
         work_on::<sqlx::Postgres>(job).await
+    } else if job.database.starts_with("sqlite:") {
+        work_on::<sqlx::Sqlite>(job).await
     } else {
         work_on::<sqlx::MySql>(job).await
     }

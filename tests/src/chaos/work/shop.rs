@@ -70,3 +70,10 @@ shop!(
     // MariaDB takes the isolation level only before a transaction begins. A locking read has the same effect.
     "SELECT sold FROM stock LOCK IN SHARE MODE"
 );
+shop!(
+    sqlx::Sqlite,
+    "INSERT INTO sales VALUES (?, ?)",
+    "UPDATE stock SET sold = sold + 1 WHERE id = ?",
+    // Every transaction of SQLite is serializable.
+    "SELECT sold FROM stock"
+);
