@@ -4,7 +4,6 @@
 //! the programs print, with a line before each as cargo has it.
 
 use std::{
-    env,
     ffi::OsStr,
     path::Path,
     process::{Command, ExitCode},
@@ -17,14 +16,14 @@ use super::{enter, suites::TestProgram};
 /// The word that begins our own arguments inside.
 pub(crate) const COMMAND: &str = "matrix-inside";
 
-/// The command that runs the programs in the Debian with this root.
+/// The command by which this program, at `ours`, runs the others in the Debian with this root.
 pub(super) fn command(
     debian: &Path,
+    ours: &Path,
     programs: &[TestProgram],
     filter: Option<&str>,
 ) -> Result<Command> {
-    let ours = env::current_exe().map_err(Error::io("cannot find", Path::new("xtask")))?;
-    let mut command = enter::command(debian, &ours)?;
+    let mut command = enter::command(debian, ours)?;
     command.args([COMMAND, filter.unwrap_or_default()]);
     for TestProgram {
         suite,

@@ -22,7 +22,9 @@ mod sets;
 mod suites;
 
 use std::{
+    env,
     io::{self, Write},
+    path::Path,
     process::{Command, ExitCode},
     time::Instant,
 };
@@ -57,12 +59,14 @@ struct Request<'a> {
 /// Runs the suites, or a chaos run, on each set.
 pub(crate) fn run(args: &[&str]) -> Result<ExitCode> {
     let request = Request::read(args)?;
+    // Another `cargo xtask` may replace this file during the builds. Asked later, the system says "(deleted)".
+    let ours = env::current_exe().map_err(Error::io("cannot find", Path::new("xtask")))?;
     let mut has_passed = true;
     for set in &request.sets {
         let folder = Folder::ready(set, request.is_rebuild)?;
         has_passed &= match request.chaos {
             Some(args) => chaos(&folder, args)?,
-            None => tests(&folder, &request)?,
+            None => tests(&folder, &request, &ours)?,
         };
     }
     Ok(match has_passed {
@@ -71,14 +75,14 @@ pub(crate) fn run(args: &[&str]) -> Result<ExitCode> {
     })
 }
 
-fn tests(folder: &Folder, request: &Request<'_>) -> Result<bool> {
+fn tests(folder: &Folder, request: &Request<'_>, ours: &Path) -> Result<bool> {
     // One of the clients is in the repository's folder.
     install::clients();
     let programs = suites::build(&request.suites)?;
     let servers = folder.servers()?;
     let begin = Instant::now();
     let mut summary = Summary::default();
-    let command = inside::command(folder.root(), &programs, request.filter)?;
+    let command = inside::command(folder.root(), ours, &programs, request.filter)?;
     each_line_of(command, |line| {
         summary.read(line);
         // If the output cannot be written, the tests go on all the same.
