@@ -431,7 +431,12 @@ async fn a_handler_has_headers_and_properties_of_another_producer_and_so_has_the
     }
     assert_eq!(message.headers().get("x-delivery-count"), None);
     assert!(received.redelivered);
-    assert_eq!(received.delivery_count, Some(1), "a quorum queue");
+    // The message may have come once more before its connection ended.
+    let count = received.delivery_count;
+    assert!(
+        count.is_some_and(|count| count >= 1),
+        "a quorum queue: {count:?}"
+    );
     assert_eq!(received.headers["nothing"], HeaderValue::Nil);
     let text = HeaderValue::Text("a".to_owned());
     assert_eq!(received.headers["list"], HeaderValue::List(vec![text]));
