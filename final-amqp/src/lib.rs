@@ -17,6 +17,7 @@ mod connection;
 mod consume;
 mod credentials;
 mod deadline;
+mod declare;
 mod error;
 #[cfg(any(test, feature = "__fuzzing"))]
 #[doc(hidden)]
@@ -40,4 +41,5 @@ mod topology;
 mod uri;
 
 pub use credentials::Credentials;
+pub use declare::Declare;
 pub use options::{Amqp, QueueKind};

@@ -19,7 +19,7 @@ use crate::{
     options::{Amqp, Settings},
     publish::Publisher,
     role::{self, Role},
-    topology::Topology,
+    topology::{Pipeline, Topology},
 };
 
 impl Broker for Amqp {
@@ -39,9 +39,11 @@ async fn open(settings: Arc<Settings>, setup: Setup) -> Result<Opened, BrokerErr
     role::check_url(&settings)?;
     let topology = Topology {
         service: setup.service.to_string(),
-        queue: queue(&settings, &setup)?,
+        queue: queue(&settings, &setup)?.into(),
         kind: settings.queue_kind,
         topics: setup.topics.clone(),
+        declare: settings.declare,
+        refused: Arc::default(),
     };
     let role = Role::publisher(&settings);
     let publishing = unless_away(
@@ -114,7 +116,10 @@ async fn prepare(
         topology.purge(connection).await?;
     }
     if !setup.topics.is_empty() {
-        topology.declare(connection).await?;
+        let mut pipeline = Pipeline::default();
+        let declared = topology.declare(&mut pipeline, connection).await;
+        pipeline.end().await;
+        declared?;
     }
     Ok(())
 }

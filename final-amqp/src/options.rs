@@ -12,6 +12,7 @@ use lapin::{
 
 use crate::{
     credentials::{Credentials, CredentialsSource},
+    declare::Declare,
     shortages::Shortages,
     uri,
 };
@@ -60,6 +61,7 @@ pub(crate) struct Settings {
     pub(crate) tls: OwnedTLSConfig,
     pub(crate) queue_kind: QueueKind,
     pub(crate) queue: Option<String>,
+    pub(crate) declare: Declare,
     pub(crate) prefetch: u16,
     pub(crate) connection_name: Option<String>,
     pub(crate) publish_channels: usize,
@@ -91,6 +93,7 @@ impl Amqp {
                 tls: OwnedTLSConfig::default(),
                 queue_kind: QueueKind::default(),
                 queue: None,
+                declare: Declare::default(),
                 prefetch: 300,
                 connection_name: None,
                 publish_channels: 2,
@@ -139,9 +142,25 @@ impl Amqp {
     /// Sets the name of the queue to consume from. Default: the service's name.
     ///
     /// Use it for an existing queue whose name is not allowed as a service's name. The dead-letter exchange
-    /// and queue are then `<name>_exchange_dlx` and `<name>_dlx`.
+    /// and queue are then `<name>_exchange_dlx` and `<name>_dlx`. A queue that something other than a bus
+    /// made needs [`declare`](Self::declare) as well.
     pub fn queue(self, name: impl Into<String>) -> Self {
         self.with(|settings| settings.queue = Some(name.into()))
+    }
+
+    /// Sets what the bus declares in RabbitMQ. Default: [`Declare::All`].
+    ///
+    /// ```
+    /// use final_amqp::{Amqp, Declare};
+    ///
+    /// // Consumes from a queue that another program made, with whatever arguments.
+    /// let amqp = Amqp::new("amqp://localhost/%2f")?
+    ///     .queue("Legacy.Orders")
+    ///     .declare(Declare::Missing);
+    /// # Ok::<_, final_core::Error>(())
+    /// ```
+    pub fn declare(self, declare: Declare) -> Self {
+        self.with(|settings| settings.declare = declare)
     }
 
     /// Sets how many unsettled messages the broker may have sent, over all consumers. Default: 300.
@@ -218,6 +237,7 @@ impl fmt::Debug for Settings {
             .field("vhost", &self.uri.vhost)
             .field("credentials", &self.credentials)
             .field("queue_kind", &self.queue_kind)
+            .field("declare", &self.declare)
             .field("prefetch", &self.prefetch)
             .field("publish_channels", &self.publish_channels)
             .finish_non_exhaustive()

@@ -10,7 +10,8 @@
 //! Input: the topology to consume from. State: one connection and its channels. Output: a stream of
 //! deliveries.
 //!
-//! A supervisor keeps the connection. Each channel replaces itself: when its consumer ends, the topology is
+//! A supervisor keeps the connection. On a new connection the channels consume first, and [`Upkeep`] looks
+//! after the bindings behind them. Each channel replaces itself: when its consumer ends, the topology is
 //! declared again and a new channel is opened. A settlement belongs to one channel incarnation.
 
 mod acks;
@@ -18,9 +19,13 @@ mod channel;
 mod dead_letters;
 mod nameless;
 mod order;
+mod upkeep;
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Instant,
 };
 
@@ -38,9 +43,11 @@ use self::{
     channel::ConsumingChannel,
     dead_letters::{DeadLetterJobs, DeadLetterTask},
     nameless::Nameless,
+    upkeep::Upkeep,
 };
 use crate::{
     connection::{Connected, close, connect},
+    declare::Declare,
     error::told,
     lock::lock,
     login::LOGIN,
@@ -49,21 +56,19 @@ use crate::{
     publish::Way,
     retry_delay::RetryDelay,
     role::Role,
-    topology::Topology,
+    topology::{Pipeline, Topology},
 };
 
 /// A connection or consumer that lasted this long was a good one: the next attempt comes soon.
 const GOOD: Duration = Duration::from_secs(10);
-
-/// How often the topology is declared again, in case a binding was lost. If nothing is missing, this changes
-/// nothing.
-const BINDINGS: Duration = Duration::from_secs(5);
 
 /// What the consuming channels share.
 #[derive(Debug)]
 pub(crate) struct Intake {
     settings: Arc<Settings>,
     topology: Topology,
+    /// Whether the topology was declared since the start, or need not be.
+    declared: AtomicBool,
     /// How many unsettled deliveries one channel may have.
     prefetch: u16,
     channels: usize,
@@ -71,6 +76,7 @@ pub(crate) struct Intake {
     deliveries: Mutex<Option<mpsc::Sender<Delivery>>>,
     notice: OutageNotice,
     login_notice: OutageNotice,
+    bindings_notice: OutageNotice,
     nameless: Nameless,
     /// Tells the channels to take no more deliveries.
     stop: CancellationToken,
@@ -118,7 +124,9 @@ impl Subscription {
             deliveries: Mutex::new(Some(sender)),
             notice: OutageNotice::new(Arc::clone(&way.service), "consuming"),
             login_notice: OutageNotice::new(Arc::clone(&way.service), LOGIN),
+            bindings_notice: OutageNotice::new(Arc::clone(&way.service), "keeping the queue bound"),
             topology: topology.clone(),
+            declared: AtomicBool::new(first.is_some() || topology.declare == Declare::Nothing),
             nameless: Nameless::default(),
             stop: CancellationToken::new(),
             finish: CancellationToken::new(),
@@ -213,14 +221,24 @@ async fn supervise(intake: Arc<Intake>, jobs: DeadLetterJobs, mut first: Option<
     }
 }
 
-/// Connects, and declares what consuming needs.
+/// Connects. Declares what consuming needs, if that was not possible before.
 async fn reconnect(intake: &Intake) -> Result<Connected, BrokerError> {
     let service = &intake.topology.service;
     let role = Role::subscriber(intake.channels);
     let connected = connect(&intake.settings, service, role).await?;
-    if let Err(error) = intake.topology.declare(&connected.connection).await {
-        close(&connected.connection).await;
-        return Err(error);
+    intake.topology.refused.reconnected();
+    if !intake.declared.load(Relaxed) {
+        let mut pipeline = Pipeline::default();
+        let declared = intake
+            .topology
+            .declare(&mut pipeline, &connected.connection)
+            .await;
+        if let Err(error) = declared {
+            close(&connected.connection).await;
+            return Err(error);
+        }
+        pipeline.end().await;
+        intake.declared.store(true, Relaxed);
     }
     Ok(connected)
 }
@@ -230,42 +248,25 @@ async fn incarnation(intake: &Arc<Intake>, jobs: &DeadLetterJobs, connected: Con
     let Connected { connection, login } = connected;
     let granted = Role::subscriber(intake.channels).granted(&connection);
     let connection = Arc::new(connection);
+    let upkeep = Arc::new(Upkeep::new(intake, &connection));
     let leaving = CancellationToken::new();
     let mut channels = JoinSet::new();
     for _ in 0..granted {
         let (intake, jobs, connection) =
             (Arc::clone(intake), jobs.clone(), Arc::clone(&connection));
-        let leaving = leaving.clone();
-        channels.spawn(async move { keep_channel(&intake, jobs, &connection, &leaving).await });
+        let (leaving, upkeep) = (leaving.clone(), Arc::clone(&upkeep));
+        channels.spawn(async move {
+            keep_channel(&intake, jobs, &connection, &upkeep, &leaving).await;
+        });
     }
     select! {
         // Until all end or one panics. The next incarnation starts all of them again.
         () = async { while let Some(Ok(())) = channels.join_next().await {} } => {}
-        () = keep_bindings(intake, &connection) => {}
+        () = upkeep.keep() => {}
         // Another user needs another connection.
         () = login.keep(&intake.settings, &intake.login_notice, &connection) => leaving.cancel(),
     }
     close(&connection).await;
-}
-
-/// Declares the topology again and again. If an exchange is deleted, its bindings are gone, and RabbitMQ
-/// tells no consumer.
-async fn keep_bindings(intake: &Intake, connection: &Connection) {
-    loop {
-        sleep(BINDINGS).await;
-        if connection.status().connected()
-            && !intake.stop.is_cancelled()
-            && let Err(error) = intake.topology.declare(connection).await
-        {
-            // If this stops consuming, the channel reports it as a warning.
-            tracing::debug!(
-                target: "final::amqp",
-                service = &*intake.topology.service,
-                %error,
-                "declaring the topology again failed"
-            );
-        }
-    }
 }
 
 /// Keeps one channel consuming, while the connection lasts. Once we leave the connection, its end is no news.
@@ -273,35 +274,37 @@ async fn keep_channel(
     intake: &Intake,
     jobs: DeadLetterJobs,
     connection: &Connection,
+    upkeep: &Upkeep,
     leaving: &CancellationToken,
 ) {
     let mut delay = RetryDelay::new();
-    // Everything was declared when the connection was made.
-    let mut declared = true;
+    // A new connection consumes first, because the queue is there nearly always.
+    let mut ended: Option<Instant> = None;
     while connection.status().connected() && !intake.stop.is_cancelled() {
         let since = Instant::now();
-        let ended = if declared {
-            consume(intake, jobs.clone(), connection).await
-        } else {
-            let again = intake.topology.declare(connection);
-            let Some(again) = intake.abort.run_until_cancelled(again).await else {
-                return;
-            };
-            again.map_err(|error| error.to_string())
-        };
-        match ended {
-            Ok(()) if declared => return,
-            Ok(()) => {
-                declared = true;
-                continue;
+        let outcome = match ended.take() {
+            None => {
+                let outcome = consume(intake, jobs.clone(), connection, upkeep).await;
+                if outcome.is_ok() {
+                    return;
+                }
+                ended = Some(Instant::now());
+                outcome
             }
-            Err(_) if leaving.is_cancelled() => return,
             // The queue may be gone, or only a binding, which the next consumer would not notice.
-            Err(why) => {
-                declared = false;
-                intake.notice.fails(&why);
+            Some(ended) => {
+                let again = upkeep.declare_since(ended);
+                let Some(again) = intake.abort.run_until_cancelled(again).await else {
+                    return;
+                };
+                again.map_err(|error| error.to_string())
             }
+        };
+        let Err(why) = outcome else { continue };
+        if leaving.is_cancelled() {
+            return;
         }
+        intake.notice.fails(&why);
         if since.elapsed() > GOOD {
             delay.reset();
         }
@@ -316,6 +319,7 @@ async fn consume(
     intake: &Intake,
     jobs: DeadLetterJobs,
     connection: &Connection,
+    upkeep: &Upkeep,
 ) -> Result<(), String> {
     let opening = ConsumingChannel::open(connection, intake, jobs);
     let Some(opened) = intake.abort.run_until_cancelled(opening).await else {
@@ -323,5 +327,6 @@ async fn consume(
     };
     let opened = opened.map_err(|error| told(&error))?;
     intake.notice.works();
+    upkeep.begin();
     opened.run(intake).await
 }

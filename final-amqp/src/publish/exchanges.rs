@@ -1,4 +1,5 @@
-//! Declares the exchange of each topic once per connection, before the first message to it.
+//! Declares the exchange of each topic once per connection, before the first message to it. Many are declared
+//! at once.
 //!
 //! Input: messages. State: which exchanges are declared, and the messages that wait for a declaration. Output:
 //! messages whose exchange exists.
@@ -14,10 +15,12 @@ use tokio::sync::mpsc;
 
 use super::Way;
 use crate::{
-    error::told,
     lock::lock,
-    topology::{self, Exchange},
+    topology::{Pipeline, declare_topics},
 };
+
+/// How many exchanges are declared at once.
+const AT_ONCE: usize = 256;
 
 /// The exchanges of one connection, and the messages that wait for a declaration. Dropping it drops those
 /// messages.
@@ -92,26 +95,32 @@ impl Exchanges {
     }
 }
 
-/// Declares the ordered exchanges one after the other.
+/// Declares the ordered exchanges.
 pub(crate) async fn declare(
     way: Arc<Way>,
     connection: Arc<Connection>,
     exchanges: Arc<Exchanges>,
     mut orders: mpsc::UnboundedReceiver<Arc<str>>,
 ) {
-    while let Some(topic) = orders.recv().await {
-        let outcome = topology::declare_exchange(&connection, &topic).await;
-        let waited = exchanges.waited_for(&topic, matches!(outcome, Ok(Exchange::Usable)));
-        match outcome {
-            Ok(Exchange::Usable) => way.put_back(waited),
-            Ok(Exchange::Unusable(error)) => {
-                let reason = told(&error);
-                for message in waited {
-                    message.confirm(Confirm::Denied(reason.clone()));
-                }
+    let mut pipeline = Pipeline::default();
+    let mut topics = Vec::new();
+    while orders.recv_many(&mut topics, AT_ONCE).await > 0 {
+        let declare = way.settings.declare;
+        let declared =
+            declare_topics(&mut pipeline, &connection, declare, &way.refused, &topics).await;
+        for topic in topics.drain(..) {
+            match &declared {
+                Ok(unusable) => match unusable.get(&topic) {
+                    None => way.put_back(exchanges.waited_for(&topic, true)),
+                    Some(reason) => {
+                        for message in exchanges.waited_for(&topic, false) {
+                            message.confirm(Confirm::Denied(reason.clone()));
+                        }
+                    }
+                },
+                // The broker did not answer. The connection is probably lost, and the messages count as lost.
+                Err(_) => drop(exchanges.waited_for(&topic, false)),
             }
-            // The broker did not answer. The connection is probably lost, and the messages count as lost.
-            Err(_) => drop(waited),
         }
     }
 }

@@ -50,6 +50,7 @@ use crate::{
     properties::WireOptions,
     retry_delay::RetryDelay,
     role::Role,
+    topology::Refused,
 };
 
 /// How often a connection is checked, besides its events.
@@ -70,6 +71,8 @@ pub(crate) struct Way {
     pub(crate) blocked: watch::Sender<bool>,
     /// The connection, while there is one.
     pub(crate) connection: watch::Sender<Option<Arc<Connection>>>,
+    /// The exchanges that RabbitMQ did not let us declare.
+    refused: Refused,
     state: watch::Sender<LinkState>,
     window: usize,
     notice: OutageNotice,
@@ -130,6 +133,7 @@ impl Publisher {
             alone: SendQueue::new(),
             blocked: watch::Sender::new(false),
             connection: watch::Sender::new(None),
+            refused: Refused::default(),
             state: watch::Sender::new(LinkState::Away),
             window: window.max(1),
             notice: OutageNotice::new(Arc::clone(&service), "the publishing connection"),
@@ -304,6 +308,7 @@ async fn start_channels(
     mute: &CancellationToken,
     tasks: &mut JoinSet<()>,
 ) -> lapin::Result<()> {
+    way.refused.reconnected();
     let (exchanges, orders) = Exchanges::new();
     let exchanges = Arc::new(exchanges);
     let channels = Role::publisher(&way.settings).granted(connection);

@@ -1,11 +1,13 @@
-//! A TCP proxy in front of the broker, to cut connections and to keep silent.
+//! A TCP proxy in front of the broker, to cut connections, to keep silent, and to count answers.
 
 use std::{
+    collections::HashMap,
     net::SocketAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
+    time::Duration,
 };
 
 use tokio::{
@@ -13,7 +15,15 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
     task::AbortHandle,
+    time::sleep,
 };
+
+/// Class and method of an answer of the broker.
+pub const CHANNEL_OPEN_OK: [u8; 4] = [0, 20, 0, 11];
+pub const CHANNEL_CLOSE: [u8; 4] = [0, 20, 0, 40];
+
+/// How often each method came from the broker.
+type Answers = Arc<Mutex<HashMap<[u8; 4], usize>>>;
 
 pub struct Proxy {
     address: SocketAddr,
@@ -22,6 +32,8 @@ pub struct Proxy {
     muted: watch::Sender<bool>,
     swallow: Arc<AtomicBool>,
     spoil: Arc<Mutex<Option<Vec<u8>>>>,
+    answers: Answers,
+    delay: watch::Sender<Duration>,
     listener: AbortHandle,
 }
 
@@ -38,6 +50,9 @@ impl Proxy {
         let swallows = Arc::clone(&swallow);
         let spoil: Arc<Mutex<Option<Vec<u8>>>> = Arc::default();
         let spoils = Arc::clone(&spoil);
+        let answers = Answers::default();
+        let delay = watch::Sender::new(Duration::ZERO);
+        let (answer, delays) = (Arc::clone(&answers), delay.subscribe());
         let (all, refuse) = (Arc::clone(&connections), refusing.subscribe());
         let listener = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -46,9 +61,17 @@ impl Proxy {
                 }
                 let (target, mute, swallow) = (target.clone(), mute.clone(), Arc::clone(&swallows));
                 let spoil = Arc::clone(&spoils);
+                let (answer, delay) = (Arc::clone(&answer), delays.clone());
                 let connection = tokio::spawn(async move {
                     if let Ok(server) = TcpStream::connect(target).await {
-                        pass(client, server, mute, &swallow, &spoil).await;
+                        let wire = Wire {
+                            mute,
+                            swallow,
+                            spoil,
+                            answer,
+                            delay,
+                        };
+                        wire.pass(client, server).await;
                     }
                 });
                 all.lock().unwrap().push(connection.abort_handle());
@@ -61,6 +84,8 @@ impl Proxy {
             muted,
             swallow,
             spoil,
+            answers,
+            delay,
             listener: listener.abort_handle(),
         }
     }
@@ -101,6 +126,17 @@ impl Proxy {
         *self.spoil.lock().unwrap() = reason.map(|reason| reason.as_bytes().to_vec());
     }
 
+    /// How often the broker has answered with this method.
+    pub fn answers(&self, method: [u8; 4]) -> usize {
+        let answers = self.answers.lock().unwrap();
+        answers.get(&method).copied().unwrap_or_default()
+    }
+
+    /// Holds what passes for so long, in each direction.
+    pub fn delay(&self, delay: Duration) {
+        self.delay.send_replace(delay);
+    }
+
     /// How many connections there have been, without those that were cut.
     pub fn connections(&self) -> usize {
         self.connections.lock().unwrap().len()
@@ -112,41 +148,79 @@ impl Proxy {
     }
 }
 
-/// Passes bytes both ways until one side ends; none to the client while muted.
-async fn pass(
-    mut client: TcpStream,
-    mut server: TcpStream,
-    mut mute: watch::Receiver<bool>,
-    swallow: &AtomicBool,
-    spoil: &Mutex<Option<Vec<u8>>>,
-) {
-    let (mut from_client, mut to_client) = client.split();
-    let (mut from_server, mut to_server) = server.split();
-    let back = async {
-        let (mut buffer, mut unseen) = (vec![0; 64 * 1024], Vec::new());
-        loop {
-            let read = from_server.read(&mut buffer).await.unwrap_or(0);
-            let heard = mute.wait_for(|muted| !muted).await.is_ok();
-            unseen.extend_from_slice(&buffer[..read]);
-            let passed = without_confirm(&mut unseen, swallow);
-            if read == 0 || !heard || to_client.write_all(&passed).await.is_err() {
-                return;
+/// What one connection through the proxy obeys.
+struct Wire {
+    mute: watch::Receiver<bool>,
+    swallow: Arc<AtomicBool>,
+    spoil: Arc<Mutex<Option<Vec<u8>>>>,
+    answer: Answers,
+    delay: watch::Receiver<Duration>,
+}
+
+impl Wire {
+    /// Passes bytes both ways until one side ends; none to the client while muted.
+    async fn pass(self, mut client: TcpStream, mut server: TcpStream) {
+        let (mut from_client, mut to_client) = client.split();
+        let (mut from_server, mut to_server) = server.split();
+        let mut mute = self.mute.clone();
+        let back = async {
+            let (mut buffer, mut unseen) = (vec![0; 64 * 1024], Vec::new());
+            loop {
+                let read = from_server.read(&mut buffer).await.unwrap_or(0);
+                self.wait().await;
+                let heard = mute.wait_for(|muted| !muted).await.is_ok();
+                unseen.extend_from_slice(&buffer[..read]);
+                let passed = self.without_confirm(&mut unseen);
+                if read == 0 || !heard || to_client.write_all(&passed).await.is_err() {
+                    return;
+                }
+            }
+        };
+        let forth = async {
+            let mut buffer = vec![0; 64 * 1024];
+            loop {
+                let read = from_client.read(&mut buffer).await.unwrap_or(0);
+                self.wait().await;
+                spoil_reason(&mut buffer[..read], self.spoil.lock().unwrap().as_deref());
+                if read == 0 || to_server.write_all(&buffer[..read]).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = forth => {}
+            () = back => {}
+        }
+    }
+
+    async fn wait(&self) {
+        let delay = *self.delay.borrow();
+        if !delay.is_zero() {
+            sleep(delay).await;
+        }
+    }
+
+    /// The whole frames of what has come, without the confirm that is to be kept.
+    fn without_confirm(&self, unseen: &mut Vec<u8>) -> Vec<u8> {
+        const HEAD: usize = 7;
+        const BASIC_ACK: &[u8] = &[0, 60, 0, 80];
+        let mut passed = Vec::new();
+        while let Some(length) = unseen.get(3..HEAD) {
+            let length = u32::from_be_bytes(length.try_into().unwrap()) as usize;
+            if unseen.len() < HEAD + length + 1 {
+                break;
+            }
+            let frame: Vec<u8> = unseen.drain(..HEAD + length + 1).collect();
+            let method = (frame[0] == 1).then(|| frame[HEAD..].first_chunk::<4>());
+            if let Some(method) = method.flatten() {
+                *self.answer.lock().unwrap().entry(*method).or_default() += 1;
+            }
+            let is_confirm = frame[0] == 1 && frame[HEAD..].starts_with(BASIC_ACK);
+            if !(is_confirm && self.swallow.swap(false, SeqCst)) {
+                passed.extend(frame);
             }
         }
-    };
-    let forth = async {
-        let mut buffer = vec![0; 64 * 1024];
-        loop {
-            let read = from_client.read(&mut buffer).await.unwrap_or(0);
-            spoil_reason(&mut buffer[..read], spoil.lock().unwrap().as_deref());
-            if read == 0 || to_server.write_all(&buffer[..read]).await.is_err() {
-                return;
-            }
-        }
-    };
-    tokio::select! {
-        () = forth => {}
-        () = back => {}
+        passed
     }
 }
 
@@ -166,25 +240,6 @@ fn spoil_reason(sent: &mut [u8], reason: Option<&[u8]>) {
             sent[kind] = b'Z';
         }
     }
-}
-
-/// The whole frames of what has come, without the confirm that is to be kept.
-fn without_confirm(unseen: &mut Vec<u8>, swallow: &AtomicBool) -> Vec<u8> {
-    const HEAD: usize = 7;
-    const BASIC_ACK: &[u8] = &[0, 60, 0, 80];
-    let mut passed = Vec::new();
-    while let Some(length) = unseen.get(3..HEAD) {
-        let length = u32::from_be_bytes(length.try_into().unwrap()) as usize;
-        if unseen.len() < HEAD + length + 1 {
-            break;
-        }
-        let frame: Vec<u8> = unseen.drain(..HEAD + length + 1).collect();
-        let is_confirm = frame[0] == 1 && frame[HEAD..].starts_with(BASIC_ACK);
-        if !(is_confirm && swallow.swap(false, SeqCst)) {
-            passed.extend(frame);
-        }
-    }
-    passed
 }
 
 impl Drop for Proxy {

@@ -5,6 +5,9 @@
     reason = "tests say what they expect by unwrapping"
 )]
 
+mod declaring;
+mod existing;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::time::Duration;
