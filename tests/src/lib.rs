@@ -5,6 +5,7 @@
 //!             database, vhost or file of it
 //! servers     a server of one's own, to kill -9, to freeze and to start again
 //! proxy       a wire that can be cut, stalled and refused
+//! methods     what a RabbitMQ answers, counted on such a wire
 //! process     any other program, killed as hard
 //! raw         AMQP frames written by hand, as no client library would
 //! clients     RabbitMQ's clients in other languages, each a script
@@ -39,6 +40,8 @@ pub mod servers;
 #[cfg(feature = "chaos")]
 pub mod chaos;
 #[cfg(feature = "clients")]
+pub mod methods;
+#[cfg(feature = "clients")]
 pub mod proxy;
 #[cfg(feature = "clients")]
 pub mod raw;
@@ -55,6 +58,7 @@ pub use ports::Port;
 #[cfg(feature = "clients")]
 pub use {
     clients::Client,
+    methods::Method,
     proxy::Proxy,
     raw::{RawProducer, RawProperties},
     servers::{Authority, Management, MariaDb, Postgres, RabbitCluster, RabbitMq},

@@ -5,7 +5,7 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -21,7 +21,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{Error, Port, Result};
+use crate::{
+    Error, Port, Result,
+    methods::{Method, Methods},
+};
 
 /// A TCP proxy on its own port. Dropping it cuts its connections.
 #[derive(Debug)]
@@ -40,6 +43,8 @@ struct Wire {
     open: AtomicUsize,
     taken: AtomicUsize,
     carried: AtomicU64,
+    /// What a RabbitMQ answers, if this was asked for.
+    methods: OnceLock<Methods>,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -75,6 +80,7 @@ impl Proxy {
             open: AtomicUsize::new(0),
             taken: AtomicUsize::new(0),
             carried: AtomicU64::new(0),
+            methods: OnceLock::new(),
         });
         let proxy = Self {
             port: Port::free()?,
@@ -113,6 +119,19 @@ impl Proxy {
     /// How many bytes it has carried, both ways.
     pub fn carried(&self) -> u64 {
         self.wire.carried.load(Ordering::Relaxed)
+    }
+
+    /// Counts what a RabbitMQ answers on the connections that are made from now on.
+    pub fn count_methods(&self) {
+        self.wire.methods.get_or_init(Methods::default);
+    }
+
+    /// How often a method came, if methods are counted.
+    pub fn methods(&self, method: Method) -> usize {
+        self.wire
+            .methods
+            .get()
+            .map_or(0, |methods| methods.count(method))
     }
 
     /// Resets all open connections, both ends; new ones are served.
@@ -279,12 +298,14 @@ async fn carry(client: TcpStream, servers: Arc<[String]>, wire: Arc<Wire>) {
             to: to_server,
             is_stalled: |state| state.requests_stalled,
             closed: |state| state.requests_closed,
+            methods: None,
         };
         let answers = Direction {
             from: from_server,
             to: to_client,
             is_stalled: |state| state.answers_stalled,
             closed: |state| state.answers_closed,
+            methods: wire.methods.get(),
         };
         tokio::select! {
             _ = async { tokio::join!(requests.pump(&wire), answers.pump(&wire)) } => {}
@@ -295,14 +316,15 @@ async fn carry(client: TcpStream, servers: Arc<[String]>, wire: Arc<Wire>) {
 }
 
 /// One direction of a connection.
-struct Direction {
+struct Direction<'w> {
     from: OwnedReadHalf,
     to: OwnedWriteHalf,
     is_stalled: fn(&State) -> bool,
     closed: fn(&State) -> usize,
+    methods: Option<&'w Methods>,
 }
 
-impl Direction {
+impl Direction<'_> {
     /// Carries bytes until either end is closed, and passes the half-close on.
     async fn pump(mut self, wire: &Wire) {
         // A socket that is dropped in the middle is reset instead of closed.
@@ -311,7 +333,7 @@ impl Direction {
         let closed = (self.closed)(&state.borrow_and_update());
         let strandings = state.borrow().strandings;
         let mut closing = state.clone();
-        let mut buffer = vec![0; 64 * 1024];
+        let (mut buffer, mut unread) = (vec![0; 64 * 1024], Vec::new());
         loop {
             // At most the bytes of a tenth of a second at once, so that a limit does not stall the
             // connection.
@@ -349,6 +371,9 @@ impl Direction {
             }
             if self.to.write_all(&buffer[..length]).await.is_err() {
                 return;
+            }
+            if let Some(methods) = self.methods {
+                methods.read(&mut unread, &buffer[..length]);
             }
             wire.carried.fetch_add(length as u64, Ordering::Relaxed);
             if let Some(millis) = (length as u64 * 1_000).checked_div(rate) {

@@ -27,6 +27,7 @@ mod overheard;
 mod pair;
 mod process;
 mod refused;
+mod rights;
 mod secrets;
 mod shop;
 mod switched;
