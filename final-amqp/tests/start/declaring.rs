@@ -4,7 +4,11 @@ use std::time::{Duration, Instant};
 
 use final_amqp::{Amqp, QueueKind};
 use final_core::broker::{Broker, LinkState, Settlement};
-use lapin::BasicProperties;
+use lapin::{
+    BasicProperties,
+    options::QueueDeclareOptions,
+    types::{AMQPValue, FieldTable},
+};
 
 use crate::support::{
     proxy::{CHANNEL_OPEN_OK, Proxy},
@@ -80,6 +84,40 @@ async fn a_hundred_topics_over_a_long_line_are_declared_in_a_few_round_trips() {
     end(&*publisher).await;
     end(&*link).await;
     admin.forget(&service, &refs(&topics)).await;
+}
+
+/// The dead-letter queue is another one since the start, so it cannot be declared any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_lost_connection_a_service_consumes_whatever_can_be_declared() {
+    let (service, topic) = (name("s"), name("t"));
+    let proxy = Proxy::start().await;
+    let amqp = Amqp::new(proxy.url()).unwrap();
+    let opened = amqp.open(setup(&service, &[&topic])).await.unwrap();
+    let (link, mut deliveries) = (opened.link, opened.deliveries);
+    let admin = Admin::new().await;
+    let letters = format!("{service}_dlx");
+    loop {
+        admin.delete_queue(&letters).await;
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-max-priority".into(), AMQPValue::LongLongInt(5));
+        let durable = QueueDeclareOptions::durable();
+        let channel = admin.channel().await;
+        let declared = channel.queue_declare(letters.as_str().into(), durable, arguments);
+        // Unless the service was faster.
+        if declared.await.is_ok() {
+            break;
+        }
+    }
+    while proxy.cut() < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+
+    admin
+        .publish(&topic, &topic, BasicProperties::default(), b"1")
+        .await;
+    next(&mut deliveries).await.settle(Settlement::Ack);
+    end(&*link).await;
+    admin.forget(&service, &[&topic]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -31,12 +31,9 @@ fn table(arguments: &[(&str, AMQPValue)]) -> FieldTable {
 }
 
 /// Makes a queue as somebody else does.
-async fn make(queue: &str, arguments: &[(&str, AMQPValue)], durable: bool) {
+async fn make(queue: &str, arguments: &[(&str, AMQPValue)]) {
     let admin = Admin::new().await;
-    let options = QueueDeclareOptions {
-        durable,
-        ..Default::default()
-    };
+    let options = QueueDeclareOptions::durable();
     let declared = admin
         .channel()
         .await
@@ -89,12 +86,12 @@ fn queues() -> Vec<Vec<(&'static str, AMQPValue)>> {
 /// Consumes from a queue with these arguments, and stores a dead letter.
 async fn is_consumed_from(arguments: Vec<(&str, AMQPValue)>, declare: Declare) {
     let (service, topic) = (name("s"), name("t"));
-    make(&service, &arguments, true).await;
+    make(&service, &arguments).await;
     let admin = Admin::new().await;
     if declare == Declare::Nothing {
         let exchange = format!("{service}_exchange_dlx");
         make_exchange(&exchange, ExchangeKind::Fanout).await;
-        make(&format!("{service}_dlx"), &[], true).await;
+        make(&format!("{service}_dlx"), &[]).await;
         let channel = admin.channel().await;
         for (queue, exchange) in [
             (format!("{service}_dlx"), exchange),
@@ -159,9 +156,16 @@ async fn missing_queues_and_exchanges_are_declared_as_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_queue_that_lives_as_long_as_its_server_is_taken_too() {
+async fn a_queue_that_ends_with_its_last_consumer_is_taken_too() {
     let (service, topic) = (name("s"), name("t"));
-    make(&service, &[], false).await;
+    let admin = Admin::new().await;
+    let options = QueueDeclareOptions {
+        auto_delete: true,
+        ..QueueDeclareOptions::durable()
+    };
+    let channel = admin.channel().await;
+    let declared = channel.queue_declare(service.as_str().into(), options, FieldTable::default());
+    declared.await.unwrap();
     let amqp = amqp().declare(Declare::Missing);
     let opened = amqp.open(setup(&service, &[&topic])).await.unwrap();
     end(&*opened.link).await;
@@ -172,7 +176,7 @@ async fn a_queue_that_lives_as_long_as_its_server_is_taken_too() {
 async fn the_error_of_a_queue_with_other_arguments_names_the_way_to_take_it() {
     for kind in [QueueKind::Quorum, QueueKind::Classic] {
         let (service, topic) = (name("s"), name("t"));
-        make(&service, &[("x-max-priority", long(5))], true).await;
+        make(&service, &[("x-max-priority", long(5))]).await;
         let amqp = amqp().queue_kind(kind);
 
         let error = amqp.open(setup(&service, &[&topic])).await.unwrap_err();
@@ -201,7 +205,7 @@ async fn a_stream_is_refused_by_name() {
             let arguments: Vec<_> = std::iter::once(stream.clone())
                 .chain(more.clone())
                 .collect();
-            make(&service, &arguments, true).await;
+            make(&service, &arguments).await;
             let amqp = amqp().queue_kind(kind).declare(Declare::Missing);
 
             let error = amqp.open(setup(&service, &[&topic])).await.unwrap_err();
@@ -220,7 +224,7 @@ async fn a_stream_is_refused_by_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_declared_if_that_is_asked_for() {
     let (service, topic) = (name("s"), name("t"));
-    make(&service, &[], true).await;
+    make(&service, &[]).await;
     let amqp = amqp().declare(Declare::Nothing);
     let opened = amqp.open(setup(&service, &[&topic])).await.unwrap();
     let (link, mut deliveries) = (opened.link, opened.deliveries);
@@ -250,7 +254,7 @@ async fn a_queue_that_is_not_there_is_waited_for_if_nothing_is_declared() {
     let opened = amqp.open(setup(&service, &[&topic])).await.unwrap();
     let (link, mut deliveries) = (opened.link, opened.deliveries);
 
-    make(&service, &[], true).await;
+    make(&service, &[]).await;
     let admin = Admin::new().await;
     admin
         .publish("", &service, BasicProperties::default(), b"1")
@@ -293,7 +297,7 @@ async fn a_message_straight_into_the_queue_has_the_name_of_the_queue_as_its_topi
     for declare in [Declare::All, Declare::Missing, Declare::Nothing] {
         let service = name("s");
         if declare != Declare::All {
-            make(&service, &[], true).await;
+            make(&service, &[]).await;
         }
         let amqp = amqp().declare(declare);
         let opened = amqp.open(setup(&service, &[&service])).await.unwrap();

@@ -8,7 +8,7 @@ use final_tests::{Method, Proxy, Vhost, eventually, unique};
 
 use crate::{
     overheard::warnings,
-    shop::{SOON, Tally, hang_up, pg_bus_with, service},
+    shop::{SOON, Tally, hang_up, outbox_is_empty, pg_bus_with, service},
 };
 
 /// A service whose queues, exchanges and bindings were made by somebody with all permissions.
@@ -130,6 +130,44 @@ async fn a_user_that_may_configure_nothing_is_enough() {
     let no_configure = Prepared::new(["^$", ".*", ".*"]).await;
 
     no_configure.works_quietly(no_configure.broker()).await;
+}
+
+/// Both exchanges were deleted, and the user may make only one of them again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exchange_that_may_not_be_made_again_holds_up_no_other_topic() {
+    let some = Prepared::new([r"^SERVICE(\.[1-4]|_.*)?$", ".*", ".*"]).await;
+    let received = Tally::default();
+    let router = received.router(&some.topics[1]);
+    let router = router.route(&some.topics[0], async || {});
+    let bus = pg_bus_with(&some.service, some.broker()).await;
+    bus.start(router).await.expect("start");
+    let api = some.vhost.api().expect("its API");
+    for topic in &some.topics[..2] {
+        let deleted = api.delete_exchange(some.vhost.name(), topic);
+        deleted.await.expect("deleted");
+    }
+    bus.publish(&some.topics[1], &1_i64).await.expect("publish");
+
+    received.has_all(1..2).await;
+    bus.shutdown().await.expect("shutdown");
+    api.delete_user(&some.user).await.expect("removed");
+}
+
+/// Each connection asks once, and knows then that exchanges are not its to make.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publisher_that_may_only_write_is_refused_once() {
+    let writer = Prepared::new(["^$", ".*", "^$"]).await;
+    let bus = pg_bus_with(&writer.service, writer.broker()).await;
+    bus.start(Router::new()).await.expect("start");
+    for topic in &writer.topics {
+        bus.publish(topic, &1_i64).await.expect("publish");
+    }
+
+    outbox_is_empty(&bus).await;
+    assert!(writer.proxy.methods(Method::CHANNEL_CLOSE) <= 1);
+    bus.shutdown().await.expect("shutdown");
+    let api = writer.vhost.api().expect("its API");
+    api.delete_user(&writer.user).await.expect("removed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
