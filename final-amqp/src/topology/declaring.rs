@@ -102,9 +102,10 @@ impl<'a> Declaring<'a> {
                 }
             }
             if let Some(error) = answered.refusal
+                && let Some(how) = hows.get(answered.done)
                 && let Some(step) = self.steps.pop_front()
             {
-                self.judge(step, hows[answered.done], error);
+                self.judge(step, *how, error);
             }
         }
         Ok(self.obstacles)

@@ -10,6 +10,7 @@
 
 mod declaring;
 mod existing;
+mod explain;
 mod pipeline;
 mod purge;
 mod refused;
@@ -17,13 +18,13 @@ mod wanted;
 
 use std::{collections::HashMap, sync::Arc};
 
-use final_core::broker::{BrokerError, BrokerErrorKind};
+use final_core::broker::BrokerError;
 use lapin::{
     Connection, ExchangeKind, Result,
     types::{AMQPValue, FieldTable},
 };
 
-use self::{declaring::Declaring, existing::is_stream, wanted::short};
+use self::{declaring::Declaring, wanted::short};
 pub(crate) use self::{
     declaring::Obstacle,
     pipeline::Pipeline,
@@ -31,12 +32,10 @@ pub(crate) use self::{
     wanted::{Thing, Wanted},
 };
 use crate::{
-    code,
     declare::Declare,
-    error::{broker_error, broker_error_with, reply_code, told},
+    error::{broker_error, told},
     names,
     options::QueueKind,
-    refusal::is_inequivalent,
 };
 
 /// The queues of one service.
@@ -139,60 +138,6 @@ impl Topology {
                 "the user has no permission to declare some queues, exchanges or bindings; the bus goes on as if they were there"
             );
         }
-    }
-
-    /// The error for the user.
-    pub(crate) fn explain(&self, obstacle: Obstacle) -> BrokerError {
-        let Obstacle { wanted, error } = obstacle;
-        match wanted {
-            Wanted::Exchange { name, .. } => {
-                let dead_letters = *name == *names::dead_letter_exchange(&self.queue);
-                let doing = if dead_letters {
-                    format!("the dead-letter exchange {name:?} cannot be used")
-                } else {
-                    format!("the exchange of topic {name:?} cannot be used")
-                };
-                broker_error(&doing, error)
-            }
-            Wanted::Queue { name, .. } => self.explain_queue(&name, error),
-            Wanted::Binding { queue, .. } => {
-                let doing = if queue == self.queue {
-                    "binding the queue to its topics"
-                } else {
-                    "binding the dead-letter queue"
-                };
-                broker_error(doing, error)
-            }
-        }
-    }
-
-    fn explain_queue(&self, queue: &str, error: lapin::Error) -> BrokerError {
-        let is_mismatch = reply_code(&error) == Some(code::PRECONDITION_FAILED)
-            && is_inequivalent(&error.to_string());
-        if self.declare == Declare::Nothing && reply_code(&error) == Some(code::NOT_FOUND) {
-            let hint = "; `Declare::Nothing` makes no queue, so another program has to";
-            return broker_error_with("looking for the queue", error, hint);
-        }
-        if !is_mismatch {
-            return broker_error("declaring a queue", error);
-        }
-        let text = match self.kind {
-            _ if is_stream(&error.to_string()) => format!(
-                "queue {queue:?} is a stream, and a service needs a queue: a stream gives each message to every \
-                 consumer and takes none back. Give the service another queue, with `Amqp::queue`"
-            ),
-            QueueKind::Quorum => format!(
-                "queue {queue:?} exists with other arguments. `Amqp::declare(Declare::Missing)` takes it as \
-                 it is. A queue that Go services use, or that was declared as a classic one, needs \
-                 `Amqp::queue_kind(QueueKind::Classic)`; else delete the queue once it is empty"
-            ),
-            QueueKind::Classic => format!(
-                "queue {queue:?} exists with other arguments than a durable classic queue of ours has \
-                 (only `x-dead-letter-exchange`). `Amqp::declare(Declare::Missing)` takes it as it is. \
-                 Leave out `QueueKind::Classic` if it is a quorum queue; else delete it once it is empty"
-            ),
-        };
-        BrokerError::new(BrokerErrorKind::Mismatch, text).because(error)
     }
 
     fn dead_letters(&self) -> std::result::Result<Vec<Wanted>, BrokerError> {
