@@ -10,7 +10,8 @@ use final_core::{
     broker::{BrokerError, BrokerErrorKind},
 };
 use futures::{FutureExt, future::BoxFuture};
-use tokio::time::timeout;
+use tokio::{runtime::Handle, time::timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{text::cut, uri::can_be_login};
 
@@ -61,7 +62,11 @@ type Ask = dyn Fn() -> BoxFuture<'static, Result<Credentials, BoxError>> + Send 
 
 /// Where credentials come from.
 #[derive(Clone)]
-pub(crate) struct CredentialsSource(Arc<Ask>);
+pub(crate) struct CredentialsSource {
+    ask: Arc<Ask>,
+    /// The service's runtime. The connections that the source keeps belong to it.
+    home: Option<Handle>,
+}
 
 impl CredentialsSource {
     pub(crate) fn new<F, A, E>(source: F) -> Self
@@ -70,25 +75,42 @@ impl CredentialsSource {
         A: Future<Output = Result<Credentials, E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        Self(Arc::new(move || {
+        let ask = move || {
             let answer = source();
             async move { answer.await.map_err(Into::into) }.boxed()
-        }))
+        };
+        Self {
+            ask: Arc::new(ask),
+            home: None,
+        }
+    }
+
+    /// Runs the source on this runtime from now on.
+    pub(crate) fn stay_at(&mut self, home: Handle) {
+        self.home = Some(home);
     }
 
     /// Asks once, for at most this long.
     pub(crate) async fn ask(&self, limit: Duration) -> Result<Credentials, BrokerError> {
+        let ask = Arc::clone(&self.ask);
         // The call itself may panic too, so it happens inside.
-        let asked = AssertUnwindSafe(async { (self.0)().await }).catch_unwind();
+        let asked = async move { AssertUnwindSafe(async { ask().await }).catch_unwind().await };
+        let asked = async {
+            match &self.home {
+                Some(home) => AbortOnDropHandle::new(home.spawn(asked)).await,
+                None => Ok(asked.await),
+            }
+        };
         let why = match timeout(limit, asked).await {
-            Ok(Ok(Ok(credentials))) => {
+            Ok(Err(_)) => "the runtime of the service has ended".to_owned(),
+            Ok(Ok(Ok(Ok(credentials)))) => {
                 if can_be_login(&credentials.user) && can_be_login(&credentials.password) {
                     return Ok(credentials);
                 }
                 "it gave a user or password with a zero byte".to_owned()
             }
-            Ok(Ok(Err(error))) => cut(&error.to_string(), MAX_ERROR).to_owned(),
-            Ok(Err(_)) => "it panicked".to_owned(),
+            Ok(Ok(Ok(Err(error)))) => cut(&error.to_string(), MAX_ERROR).to_owned(),
+            Ok(Ok(Err(_))) => "it panicked".to_owned(),
             Err(_) => format!("it did not answer within {limit:?}"),
         };
         // The error itself stays here: its `Debug` could show more than its text.
@@ -138,6 +160,31 @@ mod tests {
         let zero = async || Ok::<_, Infallible>(Credentials::new("mary", "s3\0cret"));
         let error = error_of(CredentialsSource::new(zero)).await;
         assert!(error.contains("zero byte") && !error.contains("cret"));
+    }
+
+    /// Connections that the source keeps, to Vault for example, belong to the runtime on which they were made.
+    #[tokio::test]
+    async fn a_source_runs_on_the_runtime_of_the_service() {
+        let mut source = CredentialsSource::new(async || {
+            Ok::<_, Infallible>(Credentials::new(
+                format!("{:?}", std::thread::current().id()),
+                "secret",
+            ))
+        });
+        source.stay_at(Handle::current());
+        let asked = tokio::task::spawn_blocking(move || {
+            let links = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            links.unwrap().block_on(source.ask(Duration::from_secs(60)))
+        });
+
+        let credentials = asked.await.unwrap().unwrap();
+
+        assert_eq!(
+            credentials.user,
+            format!("{:?}", std::thread::current().id())
+        );
     }
 
     #[tokio::test]

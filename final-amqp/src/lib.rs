@@ -6,7 +6,8 @@
 //!
 //! Two halves have a connection each, which is made anew when it is lost. The publishing half sends over
 //! confirm channels and proves which message is stored. The consuming half acks finished messages together,
-//! and publishes a dead letter before it acks its message.
+//! and publishes a dead letter before it acks its message. All of it runs on a thread of its own, so heartbeats
+//! and acks go on while a handler blocks the service's runtime.
 //!
 //! All tracing events have the target `final::amqp`. The client lapin logs every returned message with
 //! headers and payload at `WARN` (target `lapin::returned_messages`) and the login bytes at `TRACE`; filter
@@ -37,6 +38,7 @@ mod retry_delay;
 mod role;
 mod shortages;
 mod text;
+mod thread;
 mod topology;
 mod uri;
 

@@ -1,16 +1,16 @@
 //! `Amqp` as a `Broker`: opens the link and is the link.
 //!
-//! Input: the settings and what the bus asks for. Output: the two halves, [`Publisher`] and
-//! [`Subscription`]. Each half keeps a connection of its own.
+//! Input: the settings and what the bus asks for. State: the link's own thread. Output: the two halves,
+//! [`Publisher`] and [`Subscription`], whose tasks run there. Each half keeps a connection of its own.
 
 use std::{sync::Arc, time::Duration};
 
 use final_core::broker::{
-    Broker, BrokerError, BrokerErrorKind, Link, LinkState, Opened, Outgoing, Setup,
+    Broker, BrokerError, BrokerErrorKind, Delivery, Link, LinkState, Opened, Outgoing, Setup,
 };
 use futures::{FutureExt, future::BoxFuture};
 use lapin::Connection;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     connection::{Connected, close, connect},
@@ -19,12 +19,26 @@ use crate::{
     options::{Amqp, Settings},
     publish::Publisher,
     role::{self, Role},
+    thread::{LinkThread, ThreadInUse},
     topology::{Pipeline, Topology},
 };
 
 impl Broker for Amqp {
     fn open(&self, setup: Setup) -> BoxFuture<'_, Result<Opened, BrokerError>> {
-        open(Arc::clone(&self.settings), setup).boxed()
+        let settings = self.settings.at_home();
+        async move {
+            let (thread, in_use) = LinkThread::start()?;
+            let opening = open(settings, setup, in_use.clone());
+            let (publisher, subscription, deliveries) = thread.run(opening).await??;
+            let link = Arc::new(AmqpLink {
+                publisher,
+                subscription,
+                thread,
+                _in_use: in_use,
+            });
+            Ok(Opened::new(link, deliveries))
+        }
+        .boxed()
     }
 }
 
@@ -33,9 +47,19 @@ impl Broker for Amqp {
 struct AmqpLink {
     publisher: Publisher,
     subscription: Subscription,
+    thread: LinkThread,
+    _in_use: ThreadInUse,
 }
 
-async fn open(settings: Arc<Settings>, setup: Setup) -> Result<Opened, BrokerError> {
+/// Both halves, and what the consuming one delivers.
+type Halves = (Publisher, Subscription, mpsc::Receiver<Delivery>);
+
+/// Runs on the link's thread, and leaves its tasks there.
+async fn open(
+    settings: Arc<Settings>,
+    setup: Setup,
+    in_use: ThreadInUse,
+) -> Result<Halves, BrokerError> {
     role::check_url(&settings)?;
     let topology = Topology {
         service: setup.service.to_string(),
@@ -66,15 +90,12 @@ async fn open(settings: Arc<Settings>, setup: Setup) -> Result<Opened, BrokerErr
         Arc::clone(&setup.service),
         setup.confirm_window,
         publishing,
+        in_use,
     );
     let channels = consuming_channels(&settings, &setup);
     let (subscription, deliveries) =
         Subscription::start(settings, topology, channels, publisher.way(), consuming);
-    let link = Arc::new(AmqpLink {
-        publisher,
-        subscription,
-    });
-    Ok(Opened::new(link, deliveries))
+    Ok((publisher, subscription, deliveries))
 }
 
 /// Connects for consuming, purges if asked to, and declares the topology.
@@ -201,6 +222,7 @@ impl Link for AmqpLink {
             // Ends the tasks also if `finish_consuming` was never called.
             self.subscription.finish(Duration::ZERO).await;
             self.publisher.close(limit).await;
+            self.thread.close().await;
         }
         .boxed()
     }

@@ -9,6 +9,7 @@ use lapin::{
     tcp::{OwnedIdentity, OwnedTLSConfig},
     uri::AMQPUri,
 };
+use tokio::runtime::Handle;
 
 use crate::{
     credentials::{Credentials, CredentialsSource},
@@ -226,6 +227,18 @@ impl Amqp {
 impl fmt::Debug for Amqp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.settings.fmt(f)
+    }
+}
+
+impl Settings {
+    /// The settings for a link that is opened on this runtime. The link's tasks run elsewhere, and the service's
+    /// own code stays here.
+    pub(crate) fn at_home(&self) -> Arc<Self> {
+        let mut settings = self.clone();
+        if let (Some(source), Ok(home)) = (&mut settings.credentials, Handle::try_current()) {
+            source.stay_at(home);
+        }
+        Arc::new(settings)
     }
 }
 

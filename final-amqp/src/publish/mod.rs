@@ -50,6 +50,7 @@ use crate::{
     properties::WireOptions,
     retry_delay::RetryDelay,
     role::Role,
+    thread::ThreadInUse,
     topology::Refused,
 };
 
@@ -79,6 +80,8 @@ pub(crate) struct Way {
     login_notice: OutageNotice,
     finish: CancellationToken,
     finish_by: OnceLock<Instant>,
+    /// Every task of the link holds this, by way of `Way`.
+    _in_use: ThreadInUse,
 }
 
 impl Way {
@@ -126,6 +129,7 @@ impl Publisher {
         service: Arc<str>,
         window: usize,
         first: Option<Connected>,
+        in_use: ThreadInUse,
     ) -> Self {
         let way = Arc::new(Way {
             settings,
@@ -141,6 +145,7 @@ impl Publisher {
             service,
             finish: CancellationToken::new(),
             finish_by: OnceLock::new(),
+            _in_use: in_use,
         });
         let task = tokio::spawn(supervise(Arc::clone(&way), first));
         Self {
