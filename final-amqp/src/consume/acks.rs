@@ -78,6 +78,14 @@ impl Acks {
         self.finished
     }
 
+    /// Whether a delivery is finished and not acked.
+    pub(crate) fn is_finished(&self, tag: u64) -> bool {
+        let index = tag
+            .checked_sub(self.first)
+            .and_then(|at| usize::try_from(at).ok());
+        index.and_then(|at| self.states.get(at)) == Some(&TagState::Finished)
+    }
+
     /// The ack for what is finished before the first open delivery. That counts as settled from now on.
     pub(crate) fn flush_prefix(&mut self) -> Option<Ack> {
         let mut highest = None;

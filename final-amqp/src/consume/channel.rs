@@ -23,6 +23,7 @@ use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
 };
+use uuid::Uuid;
 
 use super::{
     Intake,
@@ -30,6 +31,8 @@ use super::{
     dead_letters::{DeadLetterJob, DeadLetterJobs},
     nameless::IdsInFlight,
     order::{ChannelOrder, ChannelSettler},
+    orphans::{DeliveryNumber, LeftBehind, Likeness},
+    overdue,
 };
 use crate::{
     connection::{close_channel, open_channel},
@@ -58,8 +61,12 @@ pub(crate) struct ConsumingChannel {
     orders: mpsc::UnboundedReceiver<ChannelOrder>,
     settler: Arc<ChannelSettler>,
     acks: Acks,
-    /// What each delivery in flight was, for its dead letter. Its message shares it.
-    in_flight: HashMap<u64, OriginalInFlight>,
+    in_flight: HashMap<u64, InFlight>,
+    /// Those that are settled, and whose ack is not written.
+    unwritten: Vec<(u64, InFlight)>,
+    /// For each delivery in flight that waits for an earlier one of its message: the earlier one.
+    later: HashMap<u64, DeliveryNumber>,
+    intake: Arc<Intake>,
     /// The ids that this process made for deliveries in flight.
     nameless: IdsInFlight,
     /// How many deliveries wait for their dead letter to be stored.
@@ -67,14 +74,23 @@ pub(crate) struct ConsumingChannel {
     jobs: DeadLetterJobs,
 }
 
-/// A delivery, and its message's id with whether the producer gave it; no id if it is no message.
-type OriginalInFlight = (Arc<Original>, Option<(MessageId, bool)>);
+/// A delivery in flight.
+struct InFlight {
+    /// What it was, for its dead letter. Its message shares it.
+    original: Arc<Original>,
+    /// Its message's id, and whether the producer gave it. `None` if it is no message.
+    id: Option<(MessageId, bool)>,
+    /// What names its message in this process and the next time it comes.
+    name: Option<Uuid>,
+    /// When it came.
+    since: Instant,
+}
 
 impl ConsumingChannel {
     /// Opens a channel and consumes on it.
     pub(crate) async fn open(
         connection: &Connection,
-        intake: &Intake,
+        intake: &Arc<Intake>,
         jobs: DeadLetterJobs,
     ) -> lapin::Result<Self> {
         let channel = open_channel(connection).await?;
@@ -93,13 +109,18 @@ impl ConsumingChannel {
         );
         let consumer = within(CALL_LIMIT, consume).await?;
         let (sender, orders) = mpsc::unbounded_channel();
+        let orphans = Arc::clone(&intake.orphans);
+        let settler = ChannelSettler::new(sender, intake.next_channel(), orphans);
         Ok(Self {
             channel,
             consumer,
             orders,
-            settler: Arc::new(ChannelSettler::new(sender)),
+            settler: Arc::new(settler),
             acks: Acks::new(),
             in_flight: HashMap::new(),
+            unwritten: Vec::new(),
+            later: HashMap::new(),
+            intake: Arc::clone(intake),
             nameless: IdsInFlight::default(),
             leaving: 0,
             jobs,
@@ -110,9 +131,50 @@ impl ConsumingChannel {
     /// is still in flight.
     pub(crate) async fn run(mut self, intake: &Intake) -> Result<(), String> {
         let outcome = self.serve(intake).await;
-        self.nameless.end(&intake.nameless, outcome.is_err());
+        if let Err(why) = &outcome {
+            self.warn_if_overdue(why);
+        }
+        self.end(outcome.is_err());
         close_channel(&self.channel).await;
         outcome
+    }
+
+    /// Leaves what is in flight to the orphans, and the ids that were made here to the next channel.
+    fn end(&mut self, was_lost: bool) {
+        self.nameless.end(&self.intake.nameless, was_lost);
+        let siblings = &self.intake.siblings;
+        let in_flight = self.in_flight.drain().map(|(tag, held)| (tag, held, None));
+        let unwritten = self.unwritten.drain(..);
+        let unwritten = unwritten.map(|(tag, held)| (tag, held, Some(Settlement::Ack)));
+        let left = in_flight
+            .chain(unwritten)
+            .filter_map(|(tag, held, settled)| {
+                if settled.is_none() {
+                    siblings.settled(held.name);
+                }
+                Some(LeftBehind {
+                    tag,
+                    likeness: likeness(&held.original, held.id?),
+                    earlier: self.later.remove(&tag),
+                    settled,
+                })
+            });
+        let left = left.collect();
+        let orphans = &self.intake.orphans;
+        orphans.adopt(self.settler.number(), &mut self.orders, left);
+    }
+
+    /// Says which message was in flight for too long, if the channel ended for that.
+    fn warn_if_overdue(&self, why: &str) {
+        if !overdue::is_reason(why) {
+            return;
+        }
+        // RabbitMQ looks at the oldest delivery only.
+        let oldest = self.in_flight.iter().min_by_key(|(tag, _)| **tag);
+        if let Some((_, held)) = oldest {
+            let service = &self.intake.topology.service;
+            overdue::warn(service, &held.original, held.id, held.since, why);
+        }
     }
 
     async fn serve(&mut self, intake: &Intake) -> Result<(), String> {
@@ -187,11 +249,14 @@ impl ConsumingChannel {
             Bytes::from(delivery.data),
             &intake.topology.topics,
         ));
+        let mut name = None;
         let content = decode(&original).map(|message| {
             if message.is_identified() {
+                name = Some(message.id().0);
                 return message;
             }
             let looks = fingerprint(&original);
+            name = Some(looks);
             let id = intake.nameless.id(looks, original.redelivered);
             self.nameless.take(tag, looks, id);
             message.with_id_of_ours(id)
@@ -199,8 +264,52 @@ impl ConsumingChannel {
         let id = content.as_ref().ok();
         let id = id.map(|message| (message.id(), message.is_identified()));
         self.acks.delivered(tag);
-        self.in_flight.insert(tag, (original, id));
-        Delivery::new(content, tag, Arc::<ChannelSettler>::clone(&self.settler))
+        let delivery = Delivery::new(content, tag, Arc::<ChannelSettler>::clone(&self.settler));
+        let delivery = match id {
+            Some(id) if original.redelivered => {
+                self.find_earlier(delivery, tag, &original, id, name)
+            }
+            _ => delivery,
+        };
+        intake.siblings.delivered(name);
+        let held = InFlight {
+            original,
+            id,
+            name,
+            since: Instant::now(),
+        };
+        self.in_flight.insert(tag, held);
+        delivery
+    }
+
+    /// Looks for an earlier delivery of a message that comes again.
+    fn find_earlier(
+        &mut self,
+        delivery: Delivery,
+        tag: u64,
+        original: &Original,
+        id: (MessageId, bool),
+        name: Option<Uuid>,
+    ) -> Delivery {
+        let orphans = &self.intake.orphans;
+        if !orphans.is_empty()
+            && let Some((earlier, settlement)) = orphans.find(likeness(original, id))
+        {
+            self.later.insert(tag, earlier);
+            return delivery.after(settlement);
+        }
+        // The channel of the earlier one may have ended, and this process does not know it yet.
+        if self.intake.siblings.have(name) {
+            return delivery.after(orphans.expect(likeness(original, id)));
+        }
+        delivery
+    }
+
+    /// Takes a delivery out of flight.
+    fn settle(&mut self, tag: u64) -> Option<InFlight> {
+        let held = self.in_flight.remove(&tag)?;
+        self.intake.siblings.settled(held.name);
+        Some(held)
     }
 
     /// Takes the other deliveries that have arrived. Under load they arrive together, and each wait costs.
@@ -226,14 +335,22 @@ impl ConsumingChannel {
     }
 
     async fn obey(&mut self, intake: &Intake, order: ChannelOrder) -> Result<(), String> {
+        if !self.later.is_empty()
+            && let ChannelOrder::Settle(tag, _) = &order
+            && let Some(earlier) = self.later.remove(tag)
+        {
+            // If the earlier delivery is still open, this one did not wait for it to the end.
+            intake.orphans.release(earlier);
+        }
         match order {
             ChannelOrder::Settle(tag, Settlement::Ack) => {
-                self.in_flight.remove(&tag);
+                let held = self.settle(tag);
+                self.unwritten.extend(held.map(|held| (tag, held)));
                 self.nameless.finish(tag);
                 self.acks.finish(tag);
             }
             ChannelOrder::Settle(tag, Settlement::DeadLetter(letter)) => {
-                if let Some((original, id)) = self.in_flight.remove(&tag) {
+                if let Some(InFlight { original, id, .. }) = self.settle(tag) {
                     self.leaving += 1;
                     let receipt = self.settler.receipt(tag);
                     self.jobs
@@ -242,7 +359,7 @@ impl ConsumingChannel {
             }
             // Also for a settlement that this crate does not know: a requeued message is not lost.
             ChannelOrder::Settle(tag, Settlement::Requeue | _) => {
-                self.in_flight.remove(&tag);
+                self.settle(tag);
                 self.requeue(intake, tag).await?;
             }
             ChannelOrder::DeadLettered(tag) => {
@@ -290,7 +407,7 @@ impl ConsumingChannel {
         self.ack(acks).await
     }
 
-    async fn ack(&self, acks: impl IntoIterator<Item = Ack>) -> Result<(), String> {
+    async fn ack(&mut self, acks: impl IntoIterator<Item = Ack>) -> Result<(), String> {
         let channel = &self.channel;
         let acks = acks.into_iter().map(|ack| {
             let options = BasicAckOptions {
@@ -299,10 +416,22 @@ impl ConsumingChannel {
             channel.basic_ack(ack.tag, options)
         });
         // They are polled in order, so they are written in order.
-        let written = async { join_all(acks).await.into_iter().collect() };
+        let written = async {
+            join_all(acks)
+                .await
+                .into_iter()
+                .collect::<lapin::Result<()>>()
+        };
         within(CALL_LIMIT, written)
             .await
-            .map_err(|error| error.to_string())
+            .map_err(|error| error.to_string())?;
+        if self.acks.finished() == 0 {
+            self.unwritten.clear();
+        } else {
+            let acks = &self.acks;
+            self.unwritten.retain(|(tag, _)| acks.is_finished(*tag));
+        }
+        Ok(())
     }
 
     /// Tells the broker to deliver no more. What it has sent is requeued when the channel closes.
@@ -312,6 +441,24 @@ impl ConsumingChannel {
             .basic_cancel(self.consumer.tag(), BasicCancelOptions::default());
         // If this fails, the channel has ended, and the loop notices that.
         let _ = within(Duration::from_secs(2), cancel).await;
+    }
+}
+
+/// Also where the task is aborted.
+impl Drop for ConsumingChannel {
+    fn drop(&mut self) {
+        if !self.orders.is_closed() {
+            self.end(true);
+        }
+    }
+}
+
+/// What tells a delivery's message from others.
+fn likeness(original: &Original, (id, identified): (MessageId, bool)) -> Likeness {
+    Likeness {
+        looks: fingerprint(original),
+        id,
+        identified,
     }
 }
 

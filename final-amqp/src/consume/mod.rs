@@ -19,12 +19,18 @@ mod channel;
 mod dead_letters;
 mod nameless;
 mod order;
+mod orphans;
+mod overdue;
+mod siblings;
 mod upkeep;
 
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{self, Relaxed},
+        },
     },
     time::Instant,
 };
@@ -43,6 +49,8 @@ use self::{
     channel::ConsumingChannel,
     dead_letters::{DeadLetterJobs, DeadLetterTask},
     nameless::Nameless,
+    orphans::Orphans,
+    siblings::Siblings,
     upkeep::Upkeep,
 };
 use crate::{
@@ -78,6 +86,10 @@ pub(crate) struct Intake {
     login_notice: OutageNotice,
     bindings_notice: OutageNotice,
     nameless: Nameless,
+    orphans: Arc<Orphans>,
+    siblings: Siblings,
+    /// How many channels were opened.
+    opened: AtomicU64,
     /// Tells the channels to take no more deliveries.
     stop: CancellationToken,
     /// Tells the channels to end as soon as all settlements are carried out.
@@ -87,6 +99,11 @@ pub(crate) struct Intake {
 }
 
 impl Intake {
+    /// The number of another channel.
+    fn next_channel(&self) -> u64 {
+        self.opened.fetch_add(1, Ordering::Relaxed)
+    }
+
     fn deliveries(&self) -> Option<mpsc::Sender<Delivery>> {
         self.lock().clone()
     }
@@ -128,6 +145,9 @@ impl Subscription {
             topology: topology.clone(),
             declared: AtomicBool::new(first.is_some() || topology.declare == Declare::Nothing),
             nameless: Nameless::default(),
+            orphans: Arc::default(),
+            siblings: Siblings::new(channels),
+            opened: AtomicU64::new(0),
             stop: CancellationToken::new(),
             finish: CancellationToken::new(),
             abort: CancellationToken::new(),
@@ -267,11 +287,13 @@ async fn incarnation(intake: &Arc<Intake>, jobs: &DeadLetterJobs, connected: Con
         () = login.keep(&intake.settings, &intake.login_notice, &connection) => leaving.cancel(),
     }
     close(&connection).await;
+    // What they leave behind has to be known before it comes again on the next connection.
+    channels.shutdown().await;
 }
 
 /// Keeps one channel consuming, while the connection lasts. Once we leave the connection, its end is no news.
 async fn keep_channel(
-    intake: &Intake,
+    intake: &Arc<Intake>,
     jobs: DeadLetterJobs,
     connection: &Connection,
     upkeep: &Upkeep,
@@ -316,7 +338,7 @@ async fn keep_channel(
 }
 
 async fn consume(
-    intake: &Intake,
+    intake: &Arc<Intake>,
     jobs: DeadLetterJobs,
     connection: &Connection,
     upkeep: &Upkeep,

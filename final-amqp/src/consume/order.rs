@@ -1,10 +1,14 @@
 //! The orders to a consuming channel: settlements from the bus, and dead letters that are stored or lost.
 //!
 //! Input: calls of the bus and of the dead-letter tasks. Output: [`ChannelOrder`]s for one incarnation of one
-//! channel.
+//! channel. Once that has ended, a settlement goes to the orphans.
+
+use std::sync::Arc;
 
 use final_core::broker::{Settlement, Settler};
 use tokio::sync::mpsc;
+
+use super::orphans::Orphans;
 
 /// An order to a consuming channel, about the delivery with that tag.
 #[derive(Debug)]
@@ -16,24 +20,53 @@ pub(crate) enum ChannelOrder {
     DeadLetterLost(u64),
 }
 
-/// Settles the deliveries of one channel incarnation. Once the channel is gone, a settlement has no effect.
+/// Settles the deliveries of one channel incarnation.
+///
+/// Once the channel is gone, a settlement has no effect on RabbitMQ. It is kept for the next delivery of the message.
 #[derive(Debug)]
-pub(crate) struct ChannelSettler(mpsc::UnboundedSender<ChannelOrder>);
+pub(crate) struct ChannelSettler {
+    channel: mpsc::UnboundedSender<ChannelOrder>,
+    /// The number of the incarnation.
+    number: u64,
+    orphans: Arc<Orphans>,
+}
 
 impl ChannelSettler {
-    pub(crate) fn new(channel: mpsc::UnboundedSender<ChannelOrder>) -> Self {
-        Self(channel)
+    pub(super) fn new(
+        channel: mpsc::UnboundedSender<ChannelOrder>,
+        number: u64,
+        orphans: Arc<Orphans>,
+    ) -> Self {
+        Self {
+            channel,
+            number,
+            orphans,
+        }
+    }
+
+    /// The number of the channel incarnation.
+    pub(super) fn number(&self) -> u64 {
+        self.number
     }
 
     /// The receipt for the dead letter of a delivery.
     pub(crate) fn receipt(&self, tag: u64) -> DeadLetterReceipt {
-        DeadLetterReceipt::new(tag, self.0.clone())
+        DeadLetterReceipt::new(tag, self.channel.clone())
     }
 }
 
 impl Settler for ChannelSettler {
     fn settle(&self, tag: u64, settlement: Settlement) {
-        let _ = self.0.send(ChannelOrder::Settle(tag, settlement));
+        let order = ChannelOrder::Settle(tag, settlement);
+        if let Err(mpsc::error::SendError(ChannelOrder::Settle(tag, settlement))) =
+            self.channel.send(order)
+        {
+            self.orphans.settle((self.number, tag), settlement);
+        }
+    }
+
+    fn is_void(&self, _tag: u64) -> bool {
+        self.channel.is_closed()
     }
 }
 

@@ -61,7 +61,7 @@ pub(crate) fn decode(original: &Arc<Original>) -> Result<Message, String> {
 }
 
 /// The topic: from the header, or else as the message was routed.
-fn topic(original: &Original) -> Result<&str, String> {
+pub(crate) fn topic(original: &Original) -> Result<&str, String> {
     let headers = original.properties.headers().as_ref();
     let (topic, place) = match headers.and_then(|headers| headers.inner().get(names::TOPIC)) {
         Some(value) => {

@@ -18,7 +18,7 @@ use lapin::{
 
 pub(crate) use self::{
     dead_letter::{WireForm, dead_letter},
-    decode::decode,
+    decode::{decode, topic},
     encode::{WireOptions, encode},
     fingerprint::fingerprint,
     original::Original,

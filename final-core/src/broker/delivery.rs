@@ -1,9 +1,11 @@
 //! A message that the broker has delivered, to be settled once.
 //!
-//! Input: a message, or the reason why there is none. State: whether it was settled. Output: one
-//! [`Settlement`], to the channel that has delivered it.
+//! Input: a message, or the reason why there is none; perhaps the settlement of an earlier delivery of it. State:
+//! whether it was settled. Output: one [`Settlement`], to the channel that has delivered it.
 
 use std::{fmt, sync::Arc};
+
+use tokio::sync::oneshot;
 
 use super::Cause;
 use crate::Message;
@@ -26,6 +28,14 @@ pub enum Settlement {
 pub trait Settler: Send + Sync + 'static {
     /// Takes the settlement of the delivery with that tag. Never blocks.
     fn settle(&self, tag: u64, settlement: Settlement);
+
+    /// Whether a settlement of the delivery with that tag is void by now.
+    ///
+    /// The bus asks before each attempt, and begins none for a message that the broker delivers again. By default
+    /// it is not known.
+    fn is_void(&self, _tag: u64) -> bool {
+        false
+    }
 }
 
 /// A message that the bus has to settle. Dropping it gives it back to the broker: [`Settlement::Requeue`].
@@ -34,6 +44,7 @@ pub struct Delivery {
     content: Result<Message, String>,
     tag: u64,
     settler: Option<Arc<dyn Settler>>,
+    earlier: Option<oneshot::Receiver<Settlement>>,
 }
 
 impl Delivery {
@@ -43,7 +54,29 @@ impl Delivery {
             content,
             tag,
             settler: Some(settler),
+            earlier: None,
         }
+    }
+
+    /// Says that the bus still has an earlier delivery of the same message, whose settlement is void.
+    ///
+    /// The bus begins no handler beside the one that may run. It settles this delivery with what `earlier` gives.
+    /// If that is a requeue or nothing, the message was not finished, and this delivery is handled as any other.
+    pub fn after(mut self, earlier: oneshot::Receiver<Settlement>) -> Self {
+        self.earlier = Some(earlier);
+        self
+    }
+
+    /// What will be the settlement of an earlier delivery of the same message.
+    pub(crate) fn take_earlier(&mut self) -> Option<oneshot::Receiver<Settlement>> {
+        self.earlier.take()
+    }
+
+    /// Whether a settlement has no effect any more, so that the broker delivers the message again.
+    pub fn is_void(&self) -> bool {
+        self.settler
+            .as_ref()
+            .is_none_or(|settler| settler.is_void(self.tag))
     }
 
     /// The message.

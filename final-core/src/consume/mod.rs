@@ -20,6 +20,7 @@
 //! message is acked only after its handler has finished it.
 
 mod attempt;
+mod once_more;
 mod retry;
 mod stats;
 mod subscriber;

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Consumed,
+    once_more::once_more,
     retry::Retry,
     stats::ConsumeStats,
     unrouted::{Ruling, Unrouted},
@@ -140,8 +141,12 @@ impl Subscriber {
     }
 
     /// Starts the work on a delivery. Returns it if the bus stops before its handler could begin.
-    async fn take_up(&self, delivery: Delivery, hands: &mut Hands) -> Option<Delivery> {
+    async fn take_up(&self, mut delivery: Delivery, hands: &mut Hands) -> Option<Delivery> {
         let context = &self.context;
+        if let Some(earlier) = delivery.take_earlier() {
+            hands.spawn(once_more(Arc::clone(context), delivery, earlier));
+            return None;
+        }
         let message = match delivery.message() {
             Ok(message) => message,
             Err(reason) => {

@@ -50,6 +50,8 @@ pub(super) struct SubscriberContext {
 ///    │   ▼
 ///   pause, then wait for a slot ─ stop ────▶ Requeue
 /// ```
+///
+/// No attempt begins once the delivery is void.
 pub(super) async fn work(
     context: Arc<SubscriberContext>,
     delivery: Delivery,
@@ -62,6 +64,10 @@ pub(super) async fn work(
         let Ok(message) = delivery.message() else {
             return;
         };
+        // The broker delivers it again, perhaps to another process.
+        if delivery.is_void() {
+            return drop(delivery);
+        }
         pass(Failpoint::BeforeHandler);
         let attempt = attempt(&route, message.clone().with_attempt(number));
         let Attempted { outcome, reason } = Inside::Handler(context.bus).run(attempt).await;

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -27,6 +30,8 @@ struct Service {
     producer: (Connection, Channel),
     seen: Arc<Mutex<Vec<Message>>>,
     gate: Arc<Semaphore>,
+    /// Whether handlers fail after the gate, so that their messages are tried again.
+    failing: Arc<AtomicBool>,
     _file: SqliteFile,
 }
 
@@ -45,14 +50,19 @@ impl Service {
         let bus = Bus::new(&name, pool.expect("opened"), amqp).with_options(options());
         let seen = Arc::<Mutex<Vec<Message>>>::default();
         let gate = Arc::new(Semaphore::new(0));
+        let failing = Arc::new(AtomicBool::new(false));
         let topics = ["placed", "cancelled"].map(|topic| format!("{name}.{topic}"));
         let router = topics.iter().fold(Router::new(), |router, topic| {
             let (seen, gate) = (Arc::clone(&seen), Arc::clone(&gate));
+            let failing = Arc::clone(&failing);
             router.route(topic, move |message: Message| {
-                let gate = Arc::clone(&gate);
+                let (gate, failing) = (Arc::clone(&gate), Arc::clone(&failing));
                 seen.lock().expect("lock").push(message.clone());
                 async move {
                     gate.acquire().await.expect("open").forget();
+                    if failing.load(Ordering::Relaxed) {
+                        return Err("once more".into());
+                    }
                     match message.payload().starts_with(b"refuse") {
                         true => Err(HandlerError::permanent(REFUSED)),
                         false => Ok(()),
@@ -74,6 +84,7 @@ impl Service {
             producer: (connection, channel),
             seen,
             gate,
+            failing,
             _file: file,
         }
     }
@@ -99,7 +110,21 @@ impl Service {
         seen.iter().map(Message::id).collect()
     }
 
+    /// Cuts the connection, and lets the handlers fail once the messages are on their way again. A handler that
+    /// runs is not begun again beside itself.
+    async fn come_again(&self, handlers: usize) {
+        let taken = self.proxy.taken();
+        self.proxy.cut();
+        eventually("connections", SOON, async || {
+            self.proxy.taken() >= taken + 2
+        })
+        .await;
+        self.failing.store(true, Ordering::Relaxed);
+        self.gate.add_permits(handlers);
+    }
+
     async fn ends(self) {
+        self.failing.store(false, Ordering::Relaxed);
         self.gate.add_permits(1_000);
         tokio::time::timeout(SOON, self.bus.shutdown())
             .await
@@ -124,7 +149,7 @@ async fn messages_without_an_id_have_each_the_same_one_when_they_come_again() {
     assert_eq!(first.len(), 4, "different messages");
 
     for cut in 1..=2 {
-        service.proxy.cut();
+        service.come_again(4).await;
         let ids = service.ids(4 + cut * 4).await;
         let again: BTreeSet<_> = ids[cut * 4..].iter().copied().collect();
         assert_eq!(again, first, "the same messages");

@@ -22,6 +22,7 @@ mod killers;
 mod lifted;
 mod locked;
 mod log;
+mod long;
 mod negotiated;
 mod overheard;
 mod pair;

@@ -1,5 +1,6 @@
 //! What consuming promises, by theme.
 
+mod again;
 mod concurrency;
 mod retrying;
 mod stopping;
