@@ -11,7 +11,7 @@ use super::{Bus, Inner, Phase};
 use crate::{
     Error, OutboxDatabase,
     broker::{Link, Opened, Setup},
-    consume::Subscriber,
+    consume::{Subscriber, watch},
     lock::lock,
     relay::Relay,
     router::{Router, Routes},
@@ -151,6 +151,11 @@ impl<DB: OutboxDatabase> Inner<DB> {
             stop,
         );
         relay.start(&self.crew);
+
+        if !routes.is_empty() {
+            let watching = watch(self.number, service.shared(), stop.clone());
+            self.crew.track("watch", watching);
+        }
 
         let handlers_stop = self.handlers_stop.clone();
         let subscriber = Arc::new(Subscriber::new(

@@ -22,6 +22,7 @@
 mod attempt;
 mod once_more;
 mod retry;
+mod stalls;
 mod stats;
 mod subscriber;
 #[cfg(test)]
@@ -29,4 +30,4 @@ mod tests;
 mod unrouted;
 mod work;
 
-pub(crate) use self::{stats::Consumed, subscriber::Subscriber};
+pub(crate) use self::{stalls::watch, stats::Consumed, subscriber::Subscriber};

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     attempt::{Attempted, attempt},
     retry::Retry,
+    stalls::watched,
     stats::ConsumeStats,
     unrouted::Unrouted,
 };
@@ -70,6 +71,7 @@ pub(super) async fn work(
         }
         pass(Failpoint::BeforeHandler);
         let attempt = attempt(&route, message.clone().with_attempt(number));
+        let attempt = watched(context.bus, message.shared_topic(), attempt);
         let Attempted { outcome, reason } = Inside::Handler(context.bus).run(attempt).await;
         let pause = match outcome {
             Outcome::Done => {
