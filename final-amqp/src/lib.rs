@@ -16,6 +16,7 @@
 mod code;
 mod connection;
 mod consume;
+mod counts;
 mod credentials;
 mod deadline;
 mod declare;

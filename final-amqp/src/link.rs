@@ -6,7 +6,8 @@
 use std::{sync::Arc, time::Duration};
 
 use final_core::broker::{
-    Broker, BrokerError, BrokerErrorKind, Delivery, Link, LinkState, Opened, Outgoing, Setup,
+    Broker, BrokerError, BrokerErrorKind, Delivery, Detour, Link, LinkState, Opened, Outgoing,
+    Settled, Setup,
 };
 use futures::{FutureExt, future::BoxFuture};
 use lapin::Connection;
@@ -88,6 +89,7 @@ async fn open(
     let publisher = Publisher::start(
         Arc::clone(&settings),
         Arc::clone(&setup.service),
+        topology.queue.to_string(),
         setup.confirm_window,
         publishing,
         in_use,
@@ -207,6 +209,14 @@ impl Link for AmqpLink {
 
     fn send(&self, outgoing: Outgoing) {
         self.publisher.send(outgoing);
+    }
+
+    fn use_detour(&self, detour: Arc<dyn Detour>) {
+        let _ = self.publisher.way().detour.set(detour);
+    }
+
+    fn settled(&self) -> Option<Settled> {
+        Some(self.publisher.way().counts.settled())
     }
 
     fn stop_consuming(&self, limit: Duration) -> BoxFuture<'_, ()> {

@@ -7,6 +7,7 @@
 /// ```text
 /// INSERT ─ AfterInsert ─ COMMIT ─ AfterCommit ─ publish ─ AfterPublish ─ confirm ─ AfterConfirm ─ acked
 /// delivery ─ BeforeHandler ─ handler ─ AfterHandler ─ ack
+/// delivery ─ INSERT, COMMIT ─ AfterDetour ─ ack
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failpoint {
@@ -22,6 +23,8 @@ pub enum Failpoint {
     BeforeHandler,
     /// A handler is done, and its delivery is not acked.
     AfterHandler,
+    /// A message has left its queue for a while and is committed, and its delivery is not acked.
+    AfterDetour,
 }
 
 /// Runs the action that was armed for this place, if its turn has come.

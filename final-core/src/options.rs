@@ -1,8 +1,14 @@
 //! How a bus behaves, each setting with its default and the reason for it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::Error;
+
+/// The longest pause before a retry. A longer one is a mistake in the unit.
+const A_YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// The most later retries.
+const MOST_LATER: usize = 1_000;
 
 /// The longest time that an option may be. A deadline too far in the future cannot be computed.
 const A_DAY: Duration = Duration::from_secs(24 * 3600);
@@ -19,6 +25,7 @@ pub struct Options {
     pub(crate) retry_count: u32,
     pub(crate) retry_interval: Duration,
     pub(crate) max_retry_interval: Duration,
+    pub(crate) later_retries: Arc<[Duration]>,
     pub(crate) concurrency: usize,
     pub(crate) num_subscribers: usize,
     pub(crate) num_ackers: usize,
@@ -42,6 +49,8 @@ impl Default for Options {
             retry_interval: Duration::from_millis(10),
             // Keeps the whole of many retries far below RabbitMQ's consumer timeout (30 min).
             max_retry_interval: Duration::from_secs(30),
+            // What the Go predecessor does: none.
+            later_retries: Arc::default(),
             // A pool of 20 connections is usual; prefetch alone must not decide this.
             concurrency: 32,
             // Acks are coalesced per channel, so one channel is fast enough.
@@ -70,9 +79,27 @@ impl Default for Options {
 }
 
 impl Options {
+    /// Options for a service whose handlers outlive a restart of a database or of a partner.
+    ///
+    /// The defaults, but ten retries with pauses from 100 ms to 30 s, which take about a minute, and then later
+    /// retries after 1, 5 and 15 min. A message that still fails is dead-lettered after about 22 min.
+    ///
+    /// ```
+    /// # use final_core::Options;
+    /// let options = Options::patient().concurrency(8);
+    /// ```
+    pub fn patient() -> Self {
+        let minute = Duration::from_secs(60);
+        Self::default()
+            .retry_count(10)
+            .retry_interval(Duration::from_millis(100))
+            .later_retries([minute, 5 * minute, 15 * minute])
+    }
+
     /// Sets how often a failed handler is tried again after the first attempt.
     ///
-    /// Then the message goes to the dead letters. Defaults to 3.
+    /// Then follow the [`later_retries`](Self::later_retries), and then the message goes to the dead letters.
+    /// Defaults to 3.
     pub fn retry_count(mut self, retries: u32) -> Self {
         self.retry_count = retries;
         self
@@ -86,12 +113,30 @@ impl Options {
         self
     }
 
-    /// Sets the longest pause between retries. Defaults to 30 s.
+    /// Sets the longest pause between the retries of [`retry_count`](Self::retry_count). Defaults to 30 s.
     ///
-    /// All retries of a message take place within 20 min: longer pauses are shortened, because RabbitMQ
-    /// takes a message back from a consumer that keeps it for 30 min.
+    /// A message that waits for some seconds or longer leaves the queue meanwhile. Where it cannot (a key in the key
+    /// order of the log, the in-process broker), all its retries take place within 20 min: longer pauses are
+    /// shortened, because RabbitMQ takes a message back from a consumer that keeps it for 30 min.
     pub fn max_retry_interval(mut self, interval: Duration) -> Self {
         self.max_retry_interval = interval;
+        self
+    }
+
+    /// Sets the pauses of further retries, which follow those of [`retry_count`](Self::retry_count): one retry for
+    /// each pause. None by default.
+    ///
+    /// The message leaves the service's queue meanwhile: it waits in the database, and comes back to this service
+    /// alone. So other messages go on, and the service may be restarted.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use final_core::Options;
+    /// let minutes = |minutes| Duration::from_secs(minutes * 60);
+    /// let options = Options::default().later_retries([minutes(1), minutes(10), minutes(60)]);
+    /// ```
+    pub fn later_retries(mut self, pauses: impl IntoIterator<Item = Duration>) -> Self {
+        self.later_retries = pauses.into_iter().collect();
         self
     }
 
@@ -247,6 +292,14 @@ impl Options {
         must(
             self.max_retry_interval >= self.retry_interval,
             "`max_retry_interval` must not be shorter than `retry_interval`",
+        );
+        must(
+            self.later_retries.iter().all(|pause| *pause <= A_YEAR),
+            "each pause of `later_retries` must be at most a year",
+        );
+        must(
+            self.later_retries.len() <= MOST_LATER,
+            "`later_retries` must be at most 1,000 pauses",
         );
         if problems.is_empty() {
             Ok(())

@@ -36,9 +36,11 @@ use super::{
 };
 use crate::{
     connection::{close_channel, open_channel},
+    counts::{Finished, Why},
     deadline::{CALL_LIMIT, within},
     names,
     properties::{Original, decode, fingerprint},
+    publish::Way,
 };
 
 /// How long a finished delivery may wait, to be acked together with others.
@@ -71,6 +73,9 @@ pub(crate) struct ConsumingChannel {
     nameless: IdsInFlight,
     /// How many deliveries wait for their dead letter to be stored.
     leaving: usize,
+    /// What is finished and not acked.
+    finished: Finished,
+    way: Arc<Way>,
     jobs: DeadLetterJobs,
 }
 
@@ -123,6 +128,8 @@ impl ConsumingChannel {
             intake: Arc::clone(intake),
             nameless: IdsInFlight::default(),
             leaving: 0,
+            finished: Finished::default(),
+            way: Arc::clone(&intake.way),
             jobs,
         })
     }
@@ -346,8 +353,12 @@ impl ConsumingChannel {
             ChannelOrder::Settle(tag, Settlement::Ack) => {
                 let held = self.settle(tag);
                 self.unwritten.extend(held.map(|held| (tag, held)));
-                self.nameless.finish(tag);
-                self.acks.finish(tag);
+                self.finish(tag, Why::Handled);
+            }
+            ChannelOrder::Settle(tag, Settlement::Moved) => {
+                let held = self.settle(tag);
+                self.unwritten.extend(held.map(|held| (tag, held)));
+                self.finish(tag, Why::Moved);
             }
             ChannelOrder::Settle(tag, Settlement::DeadLetter(letter)) => {
                 if let Some(InFlight { original, id, .. }) = self.settle(tag) {
@@ -364,8 +375,11 @@ impl ConsumingChannel {
             }
             ChannelOrder::DeadLettered(tag) => {
                 self.leaving -= 1;
-                self.nameless.finish(tag);
-                self.acks.finish(tag);
+                self.finish(tag, Why::DeadLettered);
+            }
+            ChannelOrder::DeadLetterMoved(tag) => {
+                self.leaving -= 1;
+                self.finish(tag, Why::Moved);
             }
             ChannelOrder::DeadLetterLost(tag) => {
                 self.leaving -= 1;
@@ -373,6 +387,14 @@ impl ConsumingChannel {
             }
         }
         Ok(())
+    }
+
+    /// Notes that a delivery is finished, so that it is acked soon.
+    fn finish(&mut self, tag: u64, why: Why) {
+        self.nameless.finish(tag);
+        if self.acks.finish(tag) {
+            self.finished.add(why);
+        }
     }
 
     /// Requeues a delivery.
@@ -431,6 +453,7 @@ impl ConsumingChannel {
             let acks = &self.acks;
             self.unwritten.retain(|(tag, _)| acks.is_finished(*tag));
         }
+        self.finished.acked(self.acks.finished(), &self.way.counts);
         Ok(())
     }
 

@@ -74,6 +74,8 @@ const GOOD: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Intake {
     settings: Arc<Settings>,
+    /// The publishing half, which counts what is settled.
+    way: Arc<Way>,
     topology: Topology,
     /// Whether the topology was declared since the start, or need not be.
     declared: AtomicBool,
@@ -136,6 +138,7 @@ impl Subscription {
         let idle = topology.topics.is_empty();
         let intake = Arc::new(Intake {
             settings,
+            way: Arc::clone(&way),
             prefetch: u16::try_from(share).unwrap_or(u16::MAX),
             channels,
             deliveries: Mutex::new(Some(sender)),

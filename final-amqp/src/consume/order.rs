@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use final_core::broker::{Settlement, Settler};
+use final_core::{
+    Message,
+    broker::{Postponing, Settlement, Settler},
+};
 use tokio::sync::mpsc;
 
 use super::orphans::Orphans;
@@ -16,6 +19,8 @@ pub(crate) enum ChannelOrder {
     Settle(u64, Settlement),
     /// Its dead letter is stored.
     DeadLettered(u64),
+    /// Its dead letter is stored elsewhere, and goes to the dead letters from there.
+    DeadLetterMoved(u64),
     /// Its dead letter was lost on its way.
     DeadLetterLost(u64),
 }
@@ -68,6 +73,10 @@ impl Settler for ChannelSettler {
     fn is_void(&self, _tag: u64) -> bool {
         self.channel.is_closed()
     }
+
+    fn postponing(&self, _: &Message) -> Postponing {
+        Postponing::Outbox
+    }
 }
 
 /// Tells the channel of a delivery that its dead letter is stored. If dropped before, tells it that the dead
@@ -94,6 +103,11 @@ impl DeadLetterReceipt {
 
     pub(crate) fn stored(mut self) {
         self.tell(ChannelOrder::DeadLettered(self.tag));
+    }
+
+    /// Tells the channel that the dead letter is stored elsewhere.
+    pub(crate) fn moved(mut self) {
+        self.tell(ChannelOrder::DeadLetterMoved(self.tag));
     }
 
     /// Tells the channel, the first time only.

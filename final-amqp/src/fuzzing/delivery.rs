@@ -63,6 +63,7 @@ fn is_the_same(message: &Message, properties: &BasicProperties, payload: &Bytes)
 
     let sending = sending(message);
     let options = WireOptions {
+        queue: "shop",
         service: "shop",
         frame_max: FRAME_MAX,
     };

@@ -158,7 +158,7 @@ pub(super) fn kept(headers: Option<&FieldTable>) -> FieldTable {
 
 /// The original's properties without the expiration, and without the user id, because RabbitMQ accepts a user
 /// id only from that user.
-fn properties(
+pub(super) fn properties(
     original: &BasicProperties,
     headers: FieldTable,
     id: ShortString,

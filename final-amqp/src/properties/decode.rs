@@ -48,6 +48,8 @@ pub(crate) fn decode(original: &Arc<Original>) -> Result<Message, String> {
         .with_content_type(content_type)
         // Without a delivery mode a message is transient in AMQP.
         .with_durable(*properties.delivery_mode() == Some(2))
+        .with_attempt(original.progress.attempts.saturating_add(1))
+        .with_waited(original.progress.waited)
         .with_origin(Arc::clone(original) as Arc<dyn Origin>);
     let encoding = properties.content_encoding().as_ref();
     if let Some(encoding) = encoding.filter(|encoding| !encoding.as_str().is_empty()) {

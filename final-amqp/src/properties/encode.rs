@@ -11,7 +11,7 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 
-use super::{DEAD_LETTER_ROOM, WireMessage, fits, now};
+use super::{DEAD_LETTER_ROOM, WireMessage, detour, fits, now};
 use crate::names;
 
 /// What the properties depend on besides the message.
@@ -19,6 +19,8 @@ use crate::names;
 pub(crate) struct WireOptions<'a> {
     /// The publishing service. The Go predecessor reads it from `reply_to`.
     pub(crate) service: &'a str,
+    /// Its queue, for messages that come back.
+    pub(crate) queue: &'a str,
     /// The largest frame of the connection.
     pub(crate) frame_max: u32,
 }
@@ -29,6 +31,9 @@ pub(crate) fn encode(
     sending: &Sending,
     mandatory: bool,
 ) -> Result<WireMessage, String> {
+    if let Some(detoured) = sending.detoured() {
+        return detour::encode(options, detoured);
+    }
     let message = sending.message();
     Ok(WireMessage {
         exchange: short("topic", message.topic())?,

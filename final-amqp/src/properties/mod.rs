@@ -6,7 +6,9 @@
 
 mod dead_letter;
 mod decode;
+mod detour;
 mod encode;
+mod envelope;
 mod fingerprint;
 mod original;
 
@@ -20,6 +22,7 @@ pub(crate) use self::{
     dead_letter::{WireForm, dead_letter},
     decode::{decode, topic},
     encode::{WireOptions, encode},
+    envelope::envelope,
     fingerprint::fingerprint,
     original::Original,
 };

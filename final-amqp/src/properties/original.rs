@@ -9,16 +9,22 @@ use std::{
 };
 
 use bytes::Bytes;
-use final_core::received::{HeaderOwner, HeaderValue, Origin, Received};
+use final_core::{
+    Message,
+    received::{HeaderOwner, HeaderValue, Origin, Received},
+};
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable, ShortString},
 };
 
-use super::text;
+use super::{
+    detour::{Progress, restore},
+    envelope, text,
+};
 use crate::inbound::SUBSTITUTE;
 
-/// A delivery as it arrived.
+/// A delivery as it arrived; after a detour, as it first arrived.
 #[derive(Clone, Debug)]
 pub(crate) struct Original {
     pub(crate) properties: BasicProperties,
@@ -26,6 +32,8 @@ pub(crate) struct Original {
     pub(crate) routing_key: ShortString,
     pub(crate) redelivered: bool,
     pub(crate) payload: Bytes,
+    /// How far it is, if it has made a detour.
+    pub(crate) progress: Progress,
     /// Where the topic stands, if no header has it.
     named_by: NamedBy,
 }
@@ -46,15 +54,18 @@ impl Original {
         payload: Bytes,
         topics: &[Arc<str>],
     ) -> Self {
-        let named_by = named_by(exchange.as_str(), routing_key.as_str(), topics);
-        Self {
+        let mut this = Self {
             properties,
             exchange,
             routing_key,
             redelivered,
             payload,
-            named_by,
-        }
+            progress: Progress::default(),
+            named_by: NamedBy::RoutingKey,
+        };
+        restore(&mut this);
+        this.named_by = named_by(this.exchange.as_str(), this.routing_key.as_str(), topics);
+        this
     }
 
     /// A delivery of this crate's tests.
@@ -103,7 +114,8 @@ impl Origin for Original {
         let headers = properties.headers().as_ref();
         let count = headers.and_then(|headers| headers.inner().get("x-delivery-count"));
         let mut received = Received::default();
-        received.message_id = known(properties.message_id().as_ref());
+        let id = properties.message_id().as_ref();
+        received.message_id = known(id.filter(|_| !self.progress.is_id_ours));
         received.correlation_id = known(properties.correlation_id().as_ref());
         received.reply_to = known(properties.reply_to().as_ref());
         received.kind = known(properties.kind().as_ref());
@@ -132,6 +144,16 @@ impl Origin for Original {
             .map(|(name, of)| (name.to_owned(), value(of)))
             .collect();
         received
+    }
+
+    fn envelope(&self, message: &Message) -> Option<String> {
+        let written = self.properties.message_id().as_ref();
+        let is_identified = message.is_identified();
+        let is_ours = !is_identified || self.progress.is_id_ours;
+        match written.filter(|_| is_identified) {
+            Some(id) => envelope(self, id.as_str(), is_ours),
+            None => envelope(self, &message.id().to_string(), is_ours),
+        }
     }
 }
 

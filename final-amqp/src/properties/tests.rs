@@ -25,6 +25,7 @@ use super::{
 };
 
 const OPTIONS: WireOptions<'static> = WireOptions {
+    queue: "shop",
     service: "shop",
     frame_max: 131_072,
 };

@@ -111,6 +111,7 @@ impl PublishChannel {
                 }
                 () = confirms.turn(&mut verdicts) => {
                     note(refusals, &verdicts);
+                    self.count(&verdicts);
                     settle(&mut verdicts);
                 }
                 () = self.way.shared.filled(), if room && confirms.len() < self.room => {}
@@ -152,6 +153,15 @@ impl PublishChannel {
                     pass(Failpoint::AfterPublish);
                 }
                 Err(reason) => sending.confirm(Confirm::Faulty(reason)),
+            }
+        }
+    }
+
+    /// Counts dead letters that were stored after a detour.
+    fn count(&self, verdicts: &[(Sending, SweepVerdict)]) {
+        for (sending, verdict) in verdicts {
+            if *verdict == SweepVerdict::Stored && sending.is_dead_letter() {
+                self.way.counts.dead_lettered();
             }
         }
     }

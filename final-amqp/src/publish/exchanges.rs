@@ -49,6 +49,10 @@ impl Exchanges {
 
     /// Returns the message if its exchange is declared, or else keeps the message until it is.
     pub(crate) fn admit(&self, message: Outgoing) -> Option<Outgoing> {
+        // It goes to exchanges that the consuming half declares.
+        if message.is_detoured() {
+            return Some(message);
+        }
         let mut known = self.lock();
         match known.get_mut(message.topic()) {
             Some(ExchangeState::Declared) => return Some(message),

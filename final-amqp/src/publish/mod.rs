@@ -28,7 +28,7 @@ use std::{
     time::Instant,
 };
 
-use final_core::broker::{Isolation, LinkState, Outgoing};
+use final_core::broker::{Detour, Isolation, LinkState, Outgoing};
 use futures::StreamExt;
 use lapin::{Connection, Event};
 use tokio::{
@@ -42,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 use self::{channel::PublishChannel, exchanges::Exchanges, queue::SendQueue};
 use crate::{
     connection::{Connected, close, connect, open_confirm_channel},
+    counts::Counts,
     error::told,
     lock::lock,
     login::LOGIN,
@@ -66,6 +67,11 @@ const STOP_LIMIT: Duration = Duration::from_secs(3);
 pub(crate) struct Way {
     pub(crate) settings: Arc<Settings>,
     pub(crate) service: Arc<str>,
+    /// The service's queue.
+    queue: String,
+    /// Where dead letters go that cannot be stored now.
+    pub(crate) detour: OnceLock<Arc<dyn Detour>>,
+    pub(crate) counts: Counts,
     pub(crate) shared: SendQueue,
     pub(crate) alone: SendQueue,
     /// Whether the broker asked us to pause.
@@ -97,6 +103,7 @@ impl Way {
     fn wire_options(&self, connection: &Connection) -> WireOptions<'_> {
         WireOptions {
             service: &self.service,
+            queue: &self.queue,
             frame_max: connection.configuration().frame_max(),
         }
     }
@@ -127,12 +134,16 @@ impl Publisher {
     pub(crate) fn start(
         settings: Arc<Settings>,
         service: Arc<str>,
+        queue: String,
         window: usize,
         first: Option<Connected>,
         in_use: ThreadInUse,
     ) -> Self {
         let way = Arc::new(Way {
             settings,
+            queue,
+            detour: OnceLock::new(),
+            counts: Counts::default(),
             shared: SendQueue::new(),
             alone: SendQueue::new(),
             blocked: watch::Sender::new(false),

@@ -7,7 +7,7 @@ use std::{fmt, sync::Arc};
 
 use tokio::sync::oneshot;
 
-use super::Cause;
+use super::{Cause, Postponement, Postponing};
 use crate::Message;
 
 /// What the broker is to do with a delivery.
@@ -20,6 +20,12 @@ pub enum Settlement {
     Requeue,
     /// Put the message to the service's dead letters, and forget it once it is stored there.
     DeadLetter(Cause),
+    /// Forget the message: the bus has stored it elsewhere, and it was not handled. Only for deliveries that
+    /// allow [`Postponing::Outbox`].
+    Moved,
+    /// Deliver the message again later, to this service alone, and forget this delivery once that is stored. Only
+    /// for deliveries that allow [`Postponing::Settlement`].
+    Postpone(Postponement),
 }
 
 /// Where a delivery's settlement goes: one incarnation of one consuming channel.
@@ -35,6 +41,11 @@ pub trait Settler: Send + Sync + 'static {
     /// it is not known.
     fn is_void(&self, _tag: u64) -> bool {
         false
+    }
+
+    /// How a message of this settler's deliveries can wait outside of the queue. Not at all, by default.
+    fn postponing(&self, _message: &Message) -> Postponing {
+        Postponing::Never
     }
 }
 
@@ -86,6 +97,14 @@ impl Delivery {
     /// The reason why the bytes cannot be understood as one.
     pub fn message(&self) -> Result<&Message, &str> {
         self.content.as_ref().map_err(String::as_str)
+    }
+
+    /// How its message can wait outside of the queue.
+    pub(crate) fn postponing(&self) -> Postponing {
+        match (&self.content, &self.settler) {
+            (Ok(message), Some(settler)) => settler.postponing(message),
+            _ => Postponing::Never,
+        }
     }
 
     /// Settles the delivery.

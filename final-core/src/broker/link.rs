@@ -8,7 +8,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 
-use super::{Delivery, Outgoing};
+use super::{Delivery, Detour, Outgoing};
 use crate::Options;
 
 /// What a bus asks of its broker when it starts.
@@ -106,6 +106,26 @@ impl fmt::Debug for Opened {
     }
 }
 
+/// How many settlements a link has carried out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Settled {
+    /// Deliveries that were acked.
+    pub handled: u64,
+    /// Deliveries whose dead letter is stored.
+    pub dead_lettered: u64,
+}
+
+impl Settled {
+    /// The counts.
+    pub fn new(handled: u64, dead_lettered: u64) -> Self {
+        Self {
+            handled,
+            dead_lettered,
+        }
+    }
+}
+
 /// A broker connection that heals itself.
 ///
 /// A shutdown calls [`stop_consuming`](Self::stop_consuming), [`finish_consuming`](Self::finish_consuming) and
@@ -120,6 +140,16 @@ pub trait Link: Send + Sync + 'static {
     ///
     /// Every message gets exactly one confirm; dropping it confirms it as lost.
     fn send(&self, outgoing: Outgoing);
+
+    /// Gives the link a way out for dead letters that it cannot store now. Called once, after the opening. A link
+    /// that keeps its dead letters in flight until they are stored ignores it.
+    fn use_detour(&self, _detour: Arc<dyn Detour>) {}
+
+    /// How many settlements were carried out, so that a void one does not count. `None` if the link does not
+    /// count; the bus then counts what it has asked for.
+    fn settled(&self) -> Option<Settled> {
+        None
+    }
 
     /// Ends the stream of deliveries. Those already delivered can still be settled.
     fn stop_consuming(&self, limit: Duration) -> BoxFuture<'_, ()>;

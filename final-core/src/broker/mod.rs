@@ -13,11 +13,13 @@
 //!
 //! Two parts are optional: [`Staging`], for a broker whose tables are in the service's database, and
 //! [`DeadLetters`], for a broker whose dead letters can be listed, replayed and discarded.
+//! A broker may also let messages wait outside of its queue: see [`Postponing`].
 //! `examples/own_broker.rs` of the repository is a whole broker made of these items.
 
 mod confirm;
 mod dead_letters;
 mod delivery;
+mod detour;
 mod error;
 mod link;
 mod memory;
@@ -28,16 +30,20 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-pub(crate) use self::outgoing::Ticket;
 pub use self::{
     confirm::Confirm,
     dead_letters::{Cause, DeadLetter, DeadLetterFilter, DeadLetters},
     delivery::{Delivery, Settlement, Settler},
+    detour::{Detour, DetourTo, Detoured, Postponement, Postponing},
     error::{BrokerError, BrokerErrorKind},
-    link::{Link, LinkState, Opened, Setup},
+    link::{Link, LinkState, Opened, Settled, Setup},
     memory::MemoryBroker,
     outgoing::{Isolation, Outgoing, Sending},
     staging::{Staging, StagingRequest},
+};
+pub(crate) use self::{
+    detour::{TO_QUEUE, note, read_note},
+    outgoing::Ticket,
 };
 use crate::Error;
 pub use crate::message::Staged;

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Confirm;
+use super::{Confirm, Detoured};
 use crate::Message;
 
 /// Whether other messages may be in flight beside a message.
@@ -98,6 +98,11 @@ impl Outgoing {
         self.0.message.shared_topic()
     }
 
+    /// Whether it comes back from a detour, see [`Sending::detoured`].
+    pub fn is_detoured(&self) -> bool {
+        Detoured::is_in(&self.0.message)
+    }
+
     /// Whether other messages may be in flight beside it.
     pub fn isolation(&self) -> Isolation {
         self.0.isolation
@@ -156,6 +161,18 @@ impl Sending {
     /// What to send.
     pub fn message(&self) -> &Message {
         &self.message
+    }
+
+    /// What it is, if it comes back from a detour. It then goes to the service's own queue or dead letters, and
+    /// [`message`](Self::message) is only its record. It never is for a link without
+    /// [`Postponing::Outbox`](super::Postponing::Outbox).
+    pub fn detoured(&self) -> Option<Detoured> {
+        Detoured::read(&self.message)
+    }
+
+    /// Whether it comes back from a detour as a dead letter.
+    pub fn is_dead_letter(&self) -> bool {
+        Detoured::is_dead_letter(&self.message)
     }
 
     /// Whether its record is still surely ours. To be asked again when much time has passed between

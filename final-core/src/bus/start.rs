@@ -10,10 +10,10 @@ use tokio::{runtime::Handle, sync::Mutex};
 use super::{Bus, Inner, Phase};
 use crate::{
     Error, OutboxDatabase,
-    broker::{Link, Opened, Setup},
-    consume::{Subscriber, watch},
+    broker::{Detour, Link, Opened, Setup, TO_QUEUE},
+    consume::{DetourQueue, Subscriber, watch},
     lock::lock,
-    relay::Relay,
+    relay::{self, Relay},
     router::{Router, Routes},
 };
 
@@ -151,6 +151,7 @@ impl<DB: OutboxDatabase> Inner<DB> {
             stop,
         );
         relay.start(&self.crew);
+        let detour = self.open_detour(&relay, &link);
 
         if !routes.is_empty() {
             let watching = watch(self.number, service.shared(), stop.clone());
@@ -158,13 +159,14 @@ impl<DB: OutboxDatabase> Inner<DB> {
         }
 
         let handlers_stop = self.handlers_stop.clone();
-        let subscriber = Arc::new(Subscriber::new(
+        let subscriber = Subscriber::new(
             self.number,
             routes,
             &self.options,
             service.shared(),
             handlers_stop,
-        ));
+        );
+        let subscriber = Arc::new(subscriber.with_detour(detour));
         // Dropped with its task, also where a runtime ends without a shutdown.
         let (limit, ended) = (
             self.handlers_limit(),
@@ -183,6 +185,25 @@ impl<DB: OutboxDatabase> Inner<DB> {
         };
         // Set once: the phase lets only one start come here.
         self.running.set(running).map_err(|_| Error::AlreadyStarted)
+    }
+
+    /// Lets messages leave their queue through the outbox, and starts the task that writes them.
+    fn open_detour(&self, relay: &Arc<Relay<DB>>, link: &Arc<dyn Link>) -> Arc<DetourQueue> {
+        let detour = Arc::new(DetourQueue::new());
+        // While nothing can be sent back to the queue, nothing leaves it. The relay does not hold the queue.
+        let way_back = Arc::downgrade(relay);
+        detour.block_if(move || {
+            let relay = way_back.upgrade();
+            relay.is_none_or(|relay| relay.parking.is_parked(TO_QUEUE))
+        });
+        link.use_detour(Arc::clone(&detour) as Arc<dyn Detour>);
+        let (relay, queue) = (Arc::clone(relay), Arc::clone(&detour));
+        let stop = self.crew.stop_token().clone();
+        self.crew.hire("detour", move || {
+            let (relay, queue) = (Arc::clone(&relay), Arc::clone(&queue));
+            relay::detour::run(relay, queue, stop.clone())
+        });
+        detour
     }
 }
 

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::Bus;
-use crate::{Error, OutboxDatabase};
+use crate::{Error, OutboxDatabase, broker::Settled};
 
 /// Where the messages are. Made by [`Bus::stats`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,14 +38,18 @@ pub struct Stats {
     pub expired: u64,
     /// Statements the relay has sent to the database since the bus started.
     pub relay_statements: u64,
-    /// Messages handled since the bus started.
+    /// Messages handled since the bus started, and acked. A message whose ack was lost with its connection does not
+    /// count; it comes again.
     pub handled: u64,
     /// Retries of handlers since the bus started.
     pub retried: u64,
-    /// Messages dead-lettered since the bus started.
+    /// Messages dead-lettered since the bus started, and stored as dead letters.
     pub dead_lettered: u64,
     /// Messages requeued since the bus started: without a route yet, or in flight at shutdown.
     pub requeued: u64,
+    /// Messages that have left the queue since the bus started, to come back later: for a retry, or until an instance
+    /// has their handler. Until then they are among the pending records, or wait in the log's tables.
+    pub postponed: u64,
 }
 
 impl<DB: OutboxDatabase> Bus<DB> {
@@ -90,10 +94,16 @@ impl<DB: OutboxDatabase> Bus<DB> {
             stats.expired = relay.counters.expired.get();
             stats.relay_statements = relay.counters.statements.get();
             let consumed = running.subscriber.stats();
-            stats.handled = consumed.handled;
+            // What a link has not carried out yet does not count.
+            let settled = running
+                .link
+                .settled()
+                .unwrap_or_else(|| Settled::new(consumed.handled, consumed.dead_lettered));
+            stats.handled = settled.handled;
+            stats.dead_lettered = settled.dead_lettered;
             stats.retried = consumed.retried;
-            stats.dead_lettered = consumed.dead_lettered;
             stats.requeued = consumed.requeued;
+            stats.postponed = consumed.postponed;
         }
         Ok(stats)
     }

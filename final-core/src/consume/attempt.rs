@@ -3,12 +3,15 @@
 //! Input: a route and a message. Output: the [`Outcome`], and a reason where it is not done. Every kind of
 //! failure ends in one of the three outcomes, also an error, a panic, and a panic while an error is shown.
 
-use std::panic::AssertUnwindSafe;
+use std::{panic::AssertUnwindSafe, time::Duration};
 
 use futures::FutureExt;
 
 use crate::{
-    BoxError, Message, Outcome, broker::Cause, handler::Permanent, router::Route,
+    BoxError, Message, Outcome,
+    broker::Cause,
+    handler::{Permanent, RetryIn},
+    router::Route,
     runtime::crew::panic_text,
 };
 
@@ -18,6 +21,8 @@ pub(super) struct Attempted {
     pub(super) outcome: Outcome,
     /// Why it is not done; empty if it is. At most [`Cause::MAX_REASON`] bytes, except for a panic.
     pub(super) reason: String,
+    /// The pause before the next attempt, if the handler asks for one.
+    pub(super) pause: Option<Duration>,
 }
 
 /// Runs the route once. A panic anywhere in it is a failure like any other.
@@ -35,6 +40,7 @@ impl Attempted {
         Self {
             outcome: Outcome::Retry,
             reason,
+            pause: None,
         }
     }
 
@@ -42,6 +48,7 @@ impl Attempted {
         Self {
             outcome: Outcome::Reject,
             reason,
+            pause: None,
         }
     }
 }
@@ -52,11 +59,15 @@ impl From<Result<Outcome, BoxError>> for Attempted {
             Ok(Outcome::Done) => Self {
                 outcome: Outcome::Done,
                 reason: String::new(),
+                pause: None,
             },
             Ok(Outcome::Retry) => Self::retry("the handler asked for a retry".to_owned()),
             Ok(Outcome::Reject) => Self::reject("the handler rejected the message".to_owned()),
             Err(error) if Permanent::is_in(error.as_ref()) => Self::reject(reason(error.as_ref())),
-            Err(error) => Self::retry(reason(error.as_ref())),
+            Err(error) => Self {
+                pause: RetryIn::find(error.as_ref()),
+                ..Self::retry(reason(error.as_ref()))
+            },
         }
     }
 }

@@ -20,7 +20,9 @@
 //! message is acked only after its handler has finished it.
 
 mod attempt;
+mod detour;
 mod once_more;
+mod pause;
 mod retry;
 mod stalls;
 mod stats;
@@ -30,4 +32,9 @@ mod tests;
 mod unrouted;
 mod work;
 
-pub(crate) use self::{stalls::watch, stats::Consumed, subscriber::Subscriber};
+pub(crate) use self::{
+    detour::{DetourEntry, DetourQueue},
+    stalls::watch,
+    stats::Consumed,
+    subscriber::Subscriber,
+};

@@ -12,6 +12,7 @@ pub(crate) struct ConsumeStats {
     pub(super) retried: Counter,
     pub(super) dead_lettered: Counter,
     pub(super) requeued: Counter,
+    pub(super) postponed: Counter,
 }
 
 /// The counts at one moment. Each is exact; together they may be a few messages apart.
@@ -26,6 +27,8 @@ pub(crate) struct Consumed {
     pub(crate) dead_lettered: u64,
     /// Deliveries that were requeued: without a route yet, or in flight when the bus stopped.
     pub(crate) requeued: u64,
+    /// Messages that have left the queue for a while.
+    pub(crate) postponed: u64,
 }
 
 impl ConsumeStats {
@@ -35,6 +38,7 @@ impl ConsumeStats {
             retried: self.retried.get(),
             dead_lettered: self.dead_lettered.get(),
             requeued: self.requeued.get(),
+            postponed: self.postponed.get(),
         }
     }
 }

@@ -19,11 +19,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Consumed,
+    detour::DetourQueue,
     once_more::once_more,
+    pause::{Failures, Places},
     retry::Retry,
     stats::ConsumeStats,
     unrouted::{Ruling, Unrouted},
-    work::{SubscriberContext, requeue_after, work},
+    work::{SubscriberContext, TopicRoute, requeue_after, work},
 };
 use crate::{
     Options,
@@ -54,20 +56,34 @@ impl Subscriber {
         // In an `Arc`, so that a delivery need not clone its route before its first attempt.
         let routes = routes
             .into_iter()
-            .map(|(topic, route)| (topic, Arc::new(route)))
+            .map(|(topic, route)| {
+                let failures = Failures::default();
+                (topic, Arc::new(TopicRoute { route, failures }))
+            })
             .collect();
         Self {
             context: Arc::new(SubscriberContext {
                 bus,
                 service,
                 routes,
+                concurrency,
                 slots: Arc::new(Semaphore::new(concurrency)),
-                retry: Retry::new(options.retry_count, backoff),
+                retry: Retry::new(options.retry_count, backoff, &options.later_retries),
+                places: Places::default(),
+                detour: None,
                 unrouted: Unrouted::new(options.unrouted_grace),
                 stats: ConsumeStats::default(),
                 stop,
             }),
         }
+    }
+
+    /// Lets messages that wait for long leave the queue by the outbox. To be called before the first delivery.
+    pub(crate) fn with_detour(mut self, detour: Arc<DetourQueue>) -> Self {
+        if let Some(context) = Arc::get_mut(&mut self.context) {
+            context.detour = Some(detour);
+        }
+        self
     }
 
     /// The counts so far.
@@ -156,9 +172,11 @@ impl Subscriber {
             }
         };
         let Some(route) = context.routes.get(message.topic()) else {
-            match context.unrouted.rule(message, Instant::now()) {
+            let now = Instant::now();
+            match context.unrouted.rule(message, now) {
                 Ruling::Requeue(pause) => {
-                    hands.spawn(requeue_after(Arc::clone(context), delivery, pause));
+                    let waited = context.unrouted.age(message, now);
+                    hands.spawn(requeue_after(Arc::clone(context), delivery, pause, waited));
                 }
                 Ruling::DeadLetter => {
                     let (topic, service) = (message.topic(), &context.service);

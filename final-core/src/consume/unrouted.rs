@@ -1,4 +1,4 @@
-//! Messages without a route: requeued for a while, because another instance may have the route.
+//! Messages without a route: given back for a while, because another instance may have the route.
 //!
 //! Input: a message for whose topic this instance has no handler, each time it is delivered. State: when each
 //! message came first, and the hopeless topics: a message of theirs has waited in vain. Output: requeue it
@@ -83,7 +83,9 @@ impl Unrouted {
             return Ruling::DeadLetter;
         }
         let keep = self.grace.saturating_mul(2).saturating_add(AFTERWARDS);
-        let age = now.duration_since(seen.first(message.identity(), now, keep));
+        let here = now.duration_since(seen.first(message.identity(), now, keep));
+        // Another process may have seen it before.
+        let age = here.max(message.waited());
         let left = self.grace.saturating_sub(age);
         if left.is_zero() {
             seen.mark_hopeless(message.shared_topic(), now, self.grace);
@@ -91,6 +93,14 @@ impl Unrouted {
         } else {
             Ruling::Requeue(self.pause(age).min(left))
         }
+    }
+
+    /// How long a message has waited so far, here and in other processes.
+    pub(super) fn age(&self, message: &Message, now: Instant) -> Duration {
+        let seen = lock(&self.seen);
+        let first = seen.first.get(&message.identity());
+        let here = first.map_or(Duration::ZERO, |first| now.duration_since(*first));
+        here.max(message.waited())
     }
 
     /// The pause before a message of this age is requeued: as long as its age, within limits.
@@ -251,6 +261,20 @@ mod tests {
         assert_eq!(unrouted.rule(&message, now + GRACE), Ruling::DeadLetter);
         let again = unrouted.rule(&message, now + GRACE * 2 + AFTERWARDS);
         assert_eq!(again, Ruling::DeadLetter);
+    }
+
+    #[test]
+    fn the_wait_in_another_process_counts() {
+        let (unrouted, now) = (Unrouted::new(GRACE), Instant::now());
+        let waited = |seconds| message().with_waited(Duration::from_secs(seconds));
+
+        let young = waited(299);
+        assert_eq!(
+            unrouted.rule(&young, now),
+            Ruling::Requeue(Duration::from_secs(1))
+        );
+        assert_eq!(unrouted.age(&young, now), Duration::from_secs(299));
+        assert_eq!(unrouted.rule(&waited(300), now), Ruling::DeadLetter);
     }
 
     #[test]

@@ -7,19 +7,21 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, sleep},
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     attempt::{Attempted, attempt},
+    detour::DetourQueue,
+    pause::{Failures, Places, Wait, Waited, wait},
     retry::Retry,
     stalls::watched,
     stats::ConsumeStats,
     unrouted::Unrouted,
 };
 use crate::{
-    Outcome,
+    Message, Outcome,
     broker::{Cause, Delivery, Settlement},
     failpoint::{Failpoint, pass},
     router::Route,
@@ -32,14 +34,26 @@ pub(super) struct SubscriberContext {
     pub(super) bus: BusNumber,
     pub(super) service: Arc<str>,
     /// The route of each topic.
-    pub(super) routes: HashMap<Arc<str>, Arc<Route>>,
+    pub(super) routes: HashMap<Arc<str>, Arc<TopicRoute>>,
+    /// How many handlers may run at once.
+    pub(super) concurrency: usize,
     /// One permit for each handler that may run at once.
     pub(super) slots: Arc<Semaphore>,
     pub(super) retry: Retry,
+    /// How many messages wait in memory.
+    pub(super) places: Places,
+    /// Where messages wait to leave the queue. `None` without an outbox.
+    pub(super) detour: Option<Arc<DetourQueue>>,
     pub(super) unrouted: Unrouted,
     pub(super) stats: ConsumeStats,
     /// Cancelled when the bus stops: no attempt begins after that.
     pub(super) stop: CancellationToken,
+}
+
+/// A route, and how its topic fares.
+pub(super) struct TopicRoute {
+    pub(super) route: Route,
+    pub(super) failures: Failures,
 }
 
 /// Tries a delivery until it is settled.
@@ -50,17 +64,18 @@ pub(super) struct SubscriberContext {
 ///    │   │ Retry: the slot is free for others
 ///    │   ▼
 ///   pause, then wait for a slot ─ stop ────▶ Requeue
+///     └ long, or many wait ────────────────▶ Moved or Postpone: it comes back as another delivery
 /// ```
 ///
 /// No attempt begins once the delivery is void.
 pub(super) async fn work(
     context: Arc<SubscriberContext>,
-    delivery: Delivery,
-    route: Arc<Route>,
+    mut delivery: Delivery,
+    route: Arc<TopicRoute>,
     mut slot: OwnedSemaphorePermit,
 ) {
     let arrived = Instant::now();
-    let mut number = 1;
+    let mut number = delivery.message().map_or(1, Message::attempt);
     loop {
         let Ok(message) = delivery.message() else {
             return;
@@ -70,15 +85,20 @@ pub(super) async fn work(
             return drop(delivery);
         }
         pass(Failpoint::BeforeHandler);
-        let attempt = attempt(&route, message.clone().with_attempt(number));
+        let attempt = attempt(&route.route, message.clone().with_attempt(number));
         let attempt = watched(context.bus, message.shared_topic(), attempt);
-        let Attempted { outcome, reason } = Inside::Handler(context.bus).run(attempt).await;
+        let Attempted {
+            outcome,
+            reason,
+            pause: asked,
+        } = Inside::Handler(context.bus).run(attempt).await;
         let pause = match outcome {
             Outcome::Done => {
+                route.failures.end();
                 pass(Failpoint::AfterHandler);
                 return context.ack(delivery);
             }
-            Outcome::Retry => context.retry.pause(number, arrived.elapsed()),
+            Outcome::Retry => context.retry.next(number, asked),
             Outcome::Reject => None,
         };
         let Some(pause) = pause else {
@@ -96,7 +116,24 @@ pub(super) async fn work(
         context.stats.retried.add(1);
         // Other handlers may run during the pause.
         drop(slot);
-        match context.slot_after(pause).await {
+        let pausing = Wait {
+            pause,
+            in_memory: context.retry.in_memory(pause, number, arrived.elapsed()),
+            attempts: number,
+            waited: message.waited(),
+            since: arrived,
+            is_in_trouble: route.failures.add(context.concurrency),
+            is_unrouted: false,
+        };
+        delivery = match wait(&context, delivery, pausing).await {
+            Waited::Over(delivery) => delivery,
+            Waited::Left => return,
+            Waited::TooLong(delivery) => {
+                return context.dead_letter(delivery, Cause::new(reason, number));
+            }
+            Waited::Stopped(delivery) => return context.requeue(delivery),
+        };
+        match context.slot().await {
             Some(again) => slot = again,
             None => return context.requeue(delivery),
         }
@@ -104,18 +141,32 @@ pub(super) async fn work(
     }
 }
 
-/// Requeues a delivery after a pause, or when the bus stops.
+/// Requeues a delivery without a route after a pause, or when the bus stops. If its message can leave the queue, it
+/// does so instead: it would hold a place of the prefetch, and a quorum queue counts what is requeued.
 pub(super) async fn requeue_after(
     context: Arc<SubscriberContext>,
     delivery: Delivery,
     pause: Duration,
+    waited: Duration,
 ) {
-    tokio::select! {
-        biased;
-        () = context.stop.cancelled() => {}
-        () = sleep(pause) => {}
+    let attempts = delivery
+        .message()
+        .map_or(0, |message| message.attempt().saturating_sub(1));
+    let pausing = Wait {
+        pause,
+        in_memory: Some(pause),
+        attempts,
+        waited,
+        since: Instant::now(),
+        is_in_trouble: true,
+        is_unrouted: true,
+    };
+    match wait(&context, delivery, pausing).await {
+        Waited::Left => {}
+        Waited::Over(delivery) | Waited::TooLong(delivery) | Waited::Stopped(delivery) => {
+            context.requeue(delivery);
+        }
     }
-    context.requeue(delivery);
 }
 
 impl SubscriberContext {
@@ -132,15 +183,6 @@ impl SubscriberContext {
             () = self.stop.cancelled() => None,
             // It fails only if the semaphore is closed, and nothing closes it.
             slot = slot => slot.ok(),
-        }
-    }
-
-    /// Waits for the pause and then for a slot. `None` if the bus stops before.
-    async fn slot_after(&self, pause: Duration) -> Option<OwnedSemaphorePermit> {
-        tokio::select! {
-            biased;
-            () = self.stop.cancelled() => None,
-            () = sleep(pause) => self.slot().await,
         }
     }
 

@@ -1,8 +1,11 @@
-//! Why a handler failed, and whether to try again.
+//! Why a handler failed, whether to try again, and when.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
-use crate::{BoxError, handler::Permanent};
+use crate::{
+    BoxError,
+    handler::{Permanent, RetryIn},
+};
 
 /// The error of a handler: any error, and whether a retry may help.
 ///
@@ -33,6 +36,8 @@ use crate::{BoxError, handler::Permanent};
 pub struct HandlerError {
     source: BoxError,
     permanent: bool,
+    /// When to try again, if the handler says so.
+    retry_in: Option<Duration>,
 }
 
 impl HandlerError {
@@ -41,6 +46,7 @@ impl HandlerError {
         Self {
             source: bare(error.into()),
             permanent: true,
+            retry_in: None,
         }
     }
 
@@ -49,6 +55,38 @@ impl HandlerError {
         Self {
             source: bare(error.into()),
             permanent: false,
+            retry_in: None,
+        }
+    }
+
+    /// A failure whose next attempt comes after `pause`, in place of the pause that the options say.
+    ///
+    /// It counts as one of the retries of [`retry_count`](crate::Options::retry_count) and
+    /// [`later_retries`](crate::Options::later_retries): when none is left, the message is dead-lettered. A message
+    /// that waits for longer than some seconds leaves the queue meanwhile, so `pause` may be hours, and the service
+    /// may be restarted.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use final_core::{HandlerError, Payload};
+    ///
+    /// async fn call(Payload(number): Payload<u64>) -> Result<(), HandlerError> {
+    ///     if number == 0 {
+    ///         // The answer had `Retry-After: 120`.
+    ///         return Err(HandlerError::retry_in(Duration::from_secs(120), "too many requests"));
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # let _ = call;
+    /// ```
+    ///
+    /// Where a message cannot leave (a key in the key order of the log, the in-process broker), it waits in memory
+    /// and at most 20 min.
+    pub fn retry_in(pause: Duration, error: impl Into<BoxError>) -> Self {
+        Self {
+            source: bare(error.into()),
+            permanent: false,
+            retry_in: Some(pause),
         }
     }
 
@@ -67,20 +105,27 @@ impl HandlerError {
         self.source
     }
 
-    /// As layers see it: boxed, and in a [`Permanent`] if it is one.
+    /// As layers see it: boxed, and in a [`Permanent`] or a [`RetryIn`] if it is one.
     pub fn into_boxed(self) -> BoxError {
-        if self.permanent {
-            Box::new(Permanent(self.source))
-        } else {
-            self.source
+        match (self.permanent, self.retry_in) {
+            (true, _) => Box::new(Permanent(self.source)),
+            (false, Some(pause)) => Box::new(RetryIn {
+                pause,
+                error: self.source,
+            }),
+            (false, None) => self.source,
         }
     }
 }
 
 /// The error without the mark, so that it is neither marked twice nor marked against its will.
 fn bare(error: BoxError) -> BoxError {
-    match error.downcast::<Permanent>() {
-        Ok(permanent) => permanent.0,
+    let error = match error.downcast::<Permanent>() {
+        Ok(permanent) => return permanent.0,
+        Err(error) => error,
+    };
+    match error.downcast::<RetryIn>() {
+        Ok(retry) => retry.error,
         Err(error) => error,
     }
 }
@@ -89,9 +134,11 @@ impl<E: Into<BoxError>> From<E> for HandlerError {
     fn from(error: E) -> Self {
         let source = error.into();
         let permanent = Permanent::is_in(&*source);
+        let retry_in = RetryIn::find(&*source);
         Self {
             source: bare(source),
             permanent,
+            retry_in,
         }
     }
 }
@@ -136,6 +183,22 @@ mod tests {
         assert!(again.is_permanent());
         assert_eq!(again.to_string(), "layer");
         assert!(Permanent::is_in(&*again.into_boxed()));
+    }
+
+    #[test]
+    fn the_time_of_the_next_attempt_stays_through_boxes_and_sources() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("layer")]
+        struct Wrapped(#[source] BoxError);
+
+        let pause = Duration::from_secs(3600);
+        let boxed = HandlerError::retry_in(pause, "closed").into_boxed();
+        assert_eq!(boxed.to_string(), "closed");
+        let again = HandlerError::from(Wrapped(boxed)).into_boxed();
+        assert_eq!(RetryIn::find(&*again), Some(pause));
+        let boxed = HandlerError::retry_in(pause, "closed").into_boxed();
+        let off = HandlerError::retry(boxed).into_boxed();
+        assert_eq!(RetryIn::find(&*off), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Handlers: async functions that take what they need from a message.
 //!
 //! [`Handler`] is what a router takes; [`IntoOutcome`] is what a handler may return; [`HandlerError`] and
-//! [`Permanent`] say whether a failure is retried. [`SubscribeFn`], [`Subscribed`] and [`SubscribedTopic`]
+//! [`Permanent`] and [`RetryIn`] say whether a failure is retried, and when. [`SubscribeFn`], [`Subscribed`] and [`SubscribedTopic`]
 //! are what [`#[subscribe]`](macro@crate::subscribe) makes of a function.
 
 mod error;
@@ -11,7 +11,7 @@ mod subscribed;
 
 pub use self::{
     error::HandlerError,
-    outcome::{IntoOutcome, Outcome, Permanent},
+    outcome::{IntoOutcome, Outcome, Permanent, RetryIn},
     service::HandlerService,
     subscribed::{SubscribeFn, Subscribed, SubscribedTopic},
 };

@@ -1,6 +1,6 @@
 //! The result of one attempt, and the types that can be turned into it.
 
-use std::{error::Error as StdError, fmt};
+use std::{error::Error as StdError, fmt, time::Duration};
 
 use crate::{BoxError, HandlerError};
 
@@ -41,11 +41,58 @@ impl Permanent {
     /// Layers that wrap errors in their own therefore do not turn a permanent failure into one that
     /// is retried, as long as they keep it as their `source`.
     pub fn is_in(error: &(dyn StdError + 'static)) -> bool {
-        // Sources are not nested deeper on purpose, and an error that is its own source must not hang the bus.
-        const DEEPEST: usize = 32;
-        std::iter::successors(Some(error), |&error| error.source())
-            .take(DEEPEST)
-            .any(|error| error.is::<Self>())
+        chain(error).any(|error| error.is::<Self>())
+    }
+}
+
+/// The error and its causes.
+fn chain<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    // Sources are not nested deeper on purpose, and an error that is its own source must not hang the bus.
+    const DEEPEST: usize = 32;
+    std::iter::successors(Some(error), |&error| error.source()).take(DEEPEST)
+}
+
+/// A failure whose next attempt comes after a given time, as layers see it.
+///
+/// Handlers say [`HandlerError::retry_in`]; between layers, where every error is a [`BoxError`], such a failure is
+/// one of this type, or has one among its sources.
+///
+/// ```
+/// use std::time::Duration;
+/// use final_core::{BoxError, handler::RetryIn};
+///
+/// let hour = Duration::from_secs(3600);
+/// let error: BoxError = RetryIn { pause: hour, error: "the shop is closed".into() }.into();
+///
+/// assert_eq!(error.to_string(), "the shop is closed");
+/// assert_eq!(RetryIn::find(&*error), Some(hour));
+/// ```
+#[derive(Debug)]
+pub struct RetryIn {
+    /// How long to wait.
+    pub pause: Duration,
+    /// What went wrong.
+    pub error: BoxError,
+}
+
+impl RetryIn {
+    /// The pause that `error` asks for, or an error that caused it. The outermost counts.
+    pub fn find(error: &(dyn StdError + 'static)) -> Option<Duration> {
+        chain(error).find_map(|error| error.downcast_ref::<Self>().map(|this| this.pause))
+    }
+}
+
+impl fmt::Display for RetryIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl StdError for RetryIn {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.error.source()
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     OutboxDatabase,
-    broker::{Delivery, Link, LinkState, Outgoing},
+    broker::{Delivery, Link, LinkState, Outgoing, Settled},
     log::tables::dialect::words,
     runtime::crew::Crew,
 };
@@ -116,6 +116,11 @@ impl<DB: OutboxDatabase> Link for SqlLink<DB> {
             // sends it again.
             let _ = sender.try_send(outgoing);
         }
+    }
+
+    fn settled(&self) -> Option<Settled> {
+        let (handled, dead) = (&self.member.handled, &self.member.dead_lettered);
+        Some(Settled::new(handled.get(), dead.get()))
     }
 
     fn stop_consuming(&self, _limit: Duration) -> BoxFuture<'_, ()> {

@@ -35,6 +35,8 @@ struct Parts {
     content_type: Arc<str>,
     content_encoding: Option<Arc<str>>,
     durable: bool,
+    /// How long it has waited for a handler before this delivery.
+    waited: Duration,
     /// What the broker knows besides, for handlers that ask.
     origin: Option<Arc<dyn Origin>>,
 }
@@ -99,6 +101,7 @@ impl Message {
                 content_type: Arc::clone(&SHARED),
                 content_encoding: None,
                 durable: true,
+                waited: Duration::ZERO,
                 origin: None,
             }),
             attempt: 1,
@@ -161,6 +164,14 @@ impl Message {
     /// Sets whether the broker should keep the message on disk; true otherwise.
     pub fn with_durable(mut self, durable: bool) -> Self {
         Arc::make_mut(&mut self.parts).durable = durable;
+        self
+    }
+
+    /// Sets how long the message has waited for a handler before this delivery, for brokers.
+    pub fn with_waited(mut self, waited: Duration) -> Self {
+        if waited != self.parts.waited {
+            Arc::make_mut(&mut self.parts).waited = waited;
+        }
         self
     }
 
@@ -260,9 +271,20 @@ impl Message {
 
     /// Which attempt of the handler this is, counted from 1.
     ///
-    /// Counts attempts within this process; it starts again after a redelivery.
+    /// The count goes on where a message has left the queue for a later retry. It starts again after any other
+    /// redelivery.
     pub fn attempt(&self) -> u32 {
         self.attempt
+    }
+
+    /// How long it has waited before this delivery for an instance that has a handler.
+    pub(crate) fn waited(&self) -> Duration {
+        self.parts.waited
+    }
+
+    /// Everything but the payload, as the broker writes it for a detour. `None` if it cannot.
+    pub(crate) fn envelope(&self) -> Option<String> {
+        self.parts.origin.as_ref()?.envelope(self)
     }
 
     /// Rough size in memory, in bytes: what the window of the relay counts.

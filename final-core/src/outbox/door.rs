@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{Pool, Transaction};
+use sqlx::{Pool, SqlSafeStr, Transaction};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
@@ -39,6 +39,9 @@ use crate::{
 /// Connections of our own pool: for the ackers, for the scanner, which claims and releases at the same time,
 /// and one for what an operator asks.
 const CONNECTIONS: u32 = 4;
+
+/// Makes the COMMIT wait for the disk, also where the role or the server says otherwise.
+const DURABLE: &str = "SET LOCAL synchronous_commit = on";
 
 /// One service's outbox, as one bus uses it.
 ///
@@ -195,6 +198,32 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         insert::<DB>(conn, statements, records, true)
             .await
             .map_err(|error| explain::<DB>(statements, error, "writing messages to the outbox"))
+    }
+
+    /// Inserts records in a transaction of our own, whose COMMIT is on the disk when this returns. The records may be
+    /// the only copies of their messages by then.
+    ///
+    /// # Errors
+    ///
+    /// The error of the database as it is. If the answer to the COMMIT was lost, it is unknown whether the records
+    /// are there.
+    pub(crate) async fn insert_durably(&self, records: &[NewRecord<'_>]) -> DbResult<()> {
+        let Table { statements, .. } = self.table()?;
+        let pool = match DB::lives_in_pool(self.caller()) {
+            true => self.caller().clone(),
+            false => self.pool.get(),
+        };
+        let turn = self.writers().our_turn().await;
+        let written = async {
+            let mut tx = DB::begin(&pool).await?;
+            let _writing = turn.begun();
+            if DB::DIALECT == Dialect::Postgres {
+                DB::run_sql(&mut tx, &DURABLE.into_sql_str(), &[]).await?;
+            }
+            insert::<DB>(&mut tx, statements, records, true).await?;
+            tx.commit().await
+        };
+        self.pool.within(ANSWER, written).await
     }
 
     /// Takes a connection of the caller's pool for the INSERT of one message that is its own commit.

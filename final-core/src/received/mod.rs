@@ -72,7 +72,8 @@ pub struct Received {
     pub expiration: Option<Duration>,
     /// The application that made the message.
     pub app_id: Option<String>,
-    /// The user that published the message. RabbitMQ has checked it.
+    /// The user that published the message. RabbitMQ has checked it. Not known after the message has left the queue for
+    /// a later retry.
     pub user_id: Option<String>,
     /// The exchange to which the message was published; empty for the default exchange.
     pub exchange: Option<String>,
@@ -99,6 +100,13 @@ pub struct Received {
 pub trait Origin: Send + Sync + 'static {
     /// Makes the description. Called each time that a handler asks.
     fn received(&self) -> Received;
+
+    /// Everything but the payload of the message that has this origin, as a text of which the broker can make the
+    /// message again. `None` if it cannot be made, as by default. See
+    /// [`Postponing::Outbox`](crate::broker::Postponing::Outbox).
+    fn envelope(&self, _message: &Message) -> Option<String> {
+        None
+    }
 }
 
 impl Origin for Received {

@@ -17,7 +17,8 @@
 //! confirm of that very record, which an acker brings to the table.
 //!
 //! What is where: `hand_over` and `batch` send, `scanner` and `pass` find what is due, `probe` tries parked
-//! topics, `answers`, `acker` and `settle` settle, `leases` renews, `shutdown` ends.
+//! topics, `answers`, `acker` and `settle` settle, `leases` renews, `shutdown` ends. `detour` writes messages that come from a
+//! queue and go back there.
 
 mod acker;
 mod answers;
@@ -25,6 +26,7 @@ mod batch;
 mod change;
 mod claims;
 mod counters;
+pub(crate) mod detour;
 mod flight;
 mod gate;
 mod hand_over;

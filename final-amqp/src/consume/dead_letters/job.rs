@@ -3,13 +3,16 @@
 //! Input: the delivery as it came, and the reason. State: the form in which it is published. Output: the
 //! message to write; once that is stored, its receipt.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
-use final_core::{MessageId, broker::Cause};
+use final_core::{
+    MessageId,
+    broker::{Cause, DetourTo, Detoured},
+};
 
 use crate::{
     consume::order::DeadLetterReceipt,
-    properties::{Original, WireForm, WireMessage, dead_letter},
+    properties::{Original, WireForm, WireMessage, dead_letter, envelope},
     topology::Topology,
 };
 
@@ -19,6 +22,8 @@ use crate::{
 pub(crate) struct DeadLetterJob {
     original: Arc<Original>,
     letter: Cause,
+    /// Since when it waits.
+    pub(super) since: Instant,
     /// The message id: the original's, or without one the id that this process gave the message.
     id: String,
     /// The id in this process. It is well-formed where the original's is not.
@@ -48,6 +53,7 @@ impl DeadLetterJob {
         Self {
             original,
             letter,
+            since: Instant::now(),
             id,
             own_id,
             receipt,
@@ -64,6 +70,19 @@ impl DeadLetterJob {
         let names = (&*topology.service, &*topology.queue);
         let Self { original, id, .. } = self;
         dead_letter(original, id, &self.letter, names, frame_max, &self.form)
+    }
+
+    /// What is stored elsewhere, if the broker cannot store the dead letter now. `None` if it is too large for that.
+    pub(super) fn detoured(&self) -> Option<Detoured> {
+        let envelope = envelope(&self.original, &self.id, false)?;
+        let to = DetourTo::DeadLetters(self.letter.clone());
+        Some(Detoured::new(envelope, self.original.payload.clone(), to))
+    }
+
+    /// The same, waiting from now on.
+    pub(super) fn again(mut self) -> Self {
+        self.since = Instant::now();
+        self
     }
 
     pub(super) fn is_bare(&self) -> bool {

@@ -9,6 +9,7 @@
 //!
 //! ```text
 //! DeadLetterJobs ─▶ DeadLetterTask, many in flight ── stored ─▶ receipt
+//!                        ├ refused, or waits for long ─▶ the bus's detour ── stored there ─▶ receipt
 //!                        │ the broker closed the channel or connection, perhaps because of one of them
 //!                        ▼
 //!                   Quarantine, one at a time ─── stored ─▶ receipt
@@ -44,6 +45,10 @@ use crate::{
     topology::Topology,
 };
 
+/// How long a dead letter waits to be published. Then it takes the detour, so that it does not hold a place of the
+/// prefetch.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// How many are in flight at once.
 const WINDOW: usize = 500;
 
@@ -67,6 +72,10 @@ pub(crate) struct DeadLetterTask {
     jobs: mpsc::UnboundedReceiver<DeadLetterJob>,
     waiting: VecDeque<DeadLetterJob>,
     suspects: DeadLetterJobs,
+    /// Where jobs come back to that the detour does not take.
+    back: DeadLetterJobs,
+    /// Whether the last dead letter was refused, and took the detour.
+    is_full: bool,
     notice: OutageNotice,
 }
 
@@ -74,6 +83,7 @@ impl DeadLetterTask {
     /// The two tasks that publish, and where they get their jobs from.
     pub(crate) fn new(way: Arc<Way>, topology: Topology) -> (Self, Quarantine, DeadLetterJobs) {
         let (sender, jobs) = mpsc::unbounded_channel();
+        let back = DeadLetterJobs(sender);
         let (quarantine, suspects) = Quarantine::new(Arc::clone(&way), topology.clone());
         let this = Self {
             notice: OutageNotice::new(Arc::clone(&way.service), "publishing dead letters"),
@@ -82,8 +92,10 @@ impl DeadLetterTask {
             jobs,
             waiting: VecDeque::new(),
             suspects,
+            back: back.clone(),
+            is_full: false,
         };
-        (this, quarantine, DeadLetterJobs(sender))
+        (this, quarantine, back)
     }
 
     /// Publishes until told to stop.
@@ -98,13 +110,22 @@ impl DeadLetterTask {
                     };
                     self.waiting.push_back(job);
                 }
-                let Some(open) = current(&mut connection).await else {
+                let open = select! {
+                    open = current(&mut connection) => open,
+                    () = sleep(PATIENCE) => {
+                        self.move_old();
+                        continue;
+                    }
+                };
+                let Some(open) = open else {
                     return;
                 };
                 let served = AssertUnwindSafe(self.serve(&open)).catch_unwind().await;
                 let why = match served {
                     Ok(Ok(())) => {
-                        self.notice.works();
+                        if !self.is_full {
+                            self.notice.works();
+                        }
                         delay.reset();
                         continue;
                     }
@@ -113,6 +134,7 @@ impl DeadLetterTask {
                     Err(_) => PANICKED.to_owned(),
                 };
                 self.notice.fails(&why);
+                self.move_old();
                 sleep(delay.next()).await;
             }
         };
@@ -154,7 +176,12 @@ impl DeadLetterTask {
                     Some(job) => self.waiting.push_back(job),
                     None => break None,
                 },
-                () = sleep(Duration::from_secs(1)) => if idle { break None },
+                () = sleep(Duration::from_secs(1)) => {
+                    if idle {
+                        break None;
+                    }
+                    self.move_old();
+                }
             }
             let refused = self.judge(&mut verdicts, &mut in_flight);
             if !confirms.is_open() {
@@ -182,6 +209,40 @@ impl DeadLetterTask {
         match fault.or(trouble).or(refused) {
             Some(why) => Err(why),
             None => Ok(()),
+        }
+    }
+
+    /// Lets a dead letter take the detour. Returns it if there is none for it.
+    fn take_detour(&self, job: DeadLetterJob) -> Option<DeadLetterJob> {
+        let Some((detour, detoured)) = self.way.detour.get().zip(job.detoured()) else {
+            return Some(job);
+        };
+        let back = self.back.clone();
+        let answer = move |is_stored: bool| {
+            if is_stored {
+                job.receipt.moved();
+            } else {
+                back.put(job.again());
+            }
+        };
+        detour.put(detoured, Box::new(answer));
+        None
+    }
+
+    /// Lets every dead letter take the detour that has waited for long.
+    fn move_old(&mut self) {
+        while let Ok(job) = self.jobs.try_recv() {
+            self.waiting.push_back(job);
+        }
+        for job in std::mem::take(&mut self.waiting) {
+            if job.receipt.is_void() {
+                continue;
+            }
+            let job = match job.since.elapsed() >= PATIENCE {
+                true => self.take_detour(job),
+                false => Some(job),
+            };
+            self.waiting.extend(job);
         }
     }
 
@@ -216,7 +277,8 @@ impl DeadLetterTask {
         }
     }
 
-    /// Reports what is stored, and keeps the rest. Says why if something was not taken.
+    /// Reports what is stored. What is refused takes the detour, and the rest is kept. Says why if something was not
+    /// taken.
     fn judge(
         &mut self,
         verdicts: &mut Vec<(DeadLetterJob, SweepVerdict)>,
@@ -225,12 +287,26 @@ impl DeadLetterTask {
         let mut trouble = None;
         for (job, verdict) in verdicts.drain(..) {
             in_flight.remove(job.id());
-            if verdict == SweepVerdict::Stored {
-                job.receipt.stored();
-                continue;
+            let job = match verdict {
+                SweepVerdict::Stored => {
+                    self.is_full = false;
+                    job.receipt.stored();
+                    continue;
+                }
+                SweepVerdict::Refused => self.take_detour(job),
+                // The topology is declared again, and then it is stored.
+                SweepVerdict::Unroutable => Some(job),
+            };
+            match job {
+                Some(job) => {
+                    trouble = Some(not_stored(verdict).to_owned());
+                    self.waiting.push_back(job);
+                }
+                None => {
+                    self.is_full = true;
+                    self.notice.fails(not_stored(verdict));
+                }
             }
-            trouble = Some(not_stored(verdict).to_owned());
-            self.waiting.push_back(job);
         }
         trouble
     }

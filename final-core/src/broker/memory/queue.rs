@@ -198,8 +198,9 @@ impl Queue {
         };
         self.release(consumer);
         match settlement {
-            Settlement::Ack => {}
-            Settlement::Requeue => self.put_back(position, queued),
+            Settlement::Ack | Settlement::Moved => {}
+            // It never allows to postpone.
+            Settlement::Requeue | Settlement::Postpone(_) => self.put_back(position, queued),
             Settlement::DeadLetter(cause) => self.dead_letter(queued.message, cause),
         }
     }

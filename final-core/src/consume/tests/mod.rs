@@ -2,6 +2,7 @@
 
 mod again;
 mod concurrency;
+mod leaving;
 mod retrying;
 mod stopping;
 mod unrouted;

@@ -129,6 +129,8 @@ impl<DB: OutboxDatabase> Engine<DB> {
     async fn committed(&mut self, advances: Vec<Advance>) {
         let mut has_released = false;
         for advance in advances {
+            let acked = self.acked.remove(&advance.id).unwrap_or_default();
+            self.member.handled.add(acked);
             if advance.release || advance.remove {
                 self.streams.remove(advance.id);
                 has_released |= advance.release;
@@ -136,10 +138,15 @@ impl<DB: OutboxDatabase> Engine<DB> {
                 lane.committed(advance.progress);
             }
         }
-        let requeued = self
-            .side_effects
-            .drain(..)
-            .any(|(_, effect)| matches!(effect, SideEffect::Requeue(..)));
+        let (mut requeued, mut dead) = (false, 0);
+        for (_, effect) in self.side_effects.drain(..) {
+            match effect {
+                SideEffect::DeadLetter(..) => dead += 1,
+                SideEffect::Requeue(..) => requeued = true,
+                SideEffect::Postpone(..) => {}
+            }
+        }
+        self.member.dead_lettered.add(dead);
         self.schedule.commits.committed();
         self.member.progress.notify_one();
         if requeued {
@@ -157,6 +164,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
             self.deliveries.deliver_next(next);
         }
         self.side_effects.retain(|(lane, _)| *lane != id);
+        self.acked.remove(&id);
         self.set_aside.take_if(|lane| lane == id);
         self.streams.remove(id);
         self.schedule.refresh_now(Instant::now());

@@ -42,7 +42,7 @@ mod schedule;
 mod sequence;
 mod settle;
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use tokio::sync::mpsc;
 
@@ -87,6 +87,8 @@ pub(crate) struct Engine<DB: OutboxDatabase> {
     deliveries: Deliveries,
     /// Dead letters and requeued messages that the next commit writes, each with the lane of its message.
     side_effects: Vec<(LaneId, SideEffect)>,
+    /// How many messages are acked whose progress is not written, by their lanes.
+    acked: HashMap<LaneId, usize>,
     /// Side effects that the database has refused in every form.
     set_aside: SetAside,
     /// When each of the jobs is due.
@@ -123,6 +125,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
             streams: Streams::default(),
             deliveries: Deliveries::new(tuning, Arc::clone(&member.settlements), deliveries),
             side_effects: Vec::new(),
+            acked: HashMap::new(),
             set_aside: SetAside::default(),
             schedule: Schedule::new(tuning, Instant::now()),
             member,

@@ -108,8 +108,8 @@ impl<DB: OutboxDatabase> Engine<DB> {
         let mut due = self.set_aside.take_due().into_iter();
         while let Some(refused) = due.next() {
             let (lane, seq) = (refused.lane, refused.effect.seq());
-            if let SideEffect::Requeue(..) = &refused.effect {
-                // It cannot be given to another instance, so a handler here gets it again.
+            if let SideEffect::Requeue(..) | SideEffect::Postpone(..) = &refused.effect {
+                // It cannot be given to another instance, or kept for later, so a handler here gets it again.
                 self.streams.put_back(lane, seq);
                 continue;
             }

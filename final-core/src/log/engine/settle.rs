@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | ack | none |
 //! | dead letter | the letter, in the transaction of the progress |
+//! | postpone | a copy for later, among the scheduled messages |
 //! | requeue | a copy for another member; none while the bus stops: the message stays open in its lane |
 //! | requeue, with a key in key order | none: a handler here gets the message again |
 
@@ -15,8 +16,11 @@ use std::time::Instant;
 use super::Engine;
 use crate::{
     OutboxDatabase,
-    broker::Settlement,
-    log::progress::{letter::LetterDraft, side_effect::SideEffect},
+    broker::{Settlement, note},
+    log::progress::{
+        letter::LetterDraft,
+        side_effect::{LaterCopy, SideEffect},
+    },
 };
 
 impl<DB: OutboxDatabase> Engine<DB> {
@@ -35,14 +39,32 @@ impl<DB: OutboxDatabase> Engine<DB> {
         };
         let (lane, seq) = (taken.lane, taken.seq);
         match settlement {
-            Settlement::Ack => {}
+            Settlement::Ack => *self.acked.entry(lane).or_default() += 1,
+            // The bus never moves a message of the log into an outbox.
+            Settlement::Moved => {}
             Settlement::DeadLetter(why) => {
+                let mut letter = LetterDraft::new(why.clone());
                 if let Ok(message) = &taken.content {
                     self.member.handling_failed(message, &why);
+                    // Its row has notes beside the headers, which must not be in the letter: a message that is
+                    // replayed begins anew.
+                    if message.attempt() > 1 || !message.waited().is_zero() {
+                        letter.replace_headers(message.headers().to_json());
+                    }
                 }
-                let letter = LetterDraft::new(why);
                 self.side_effects
                     .push((lane, SideEffect::DeadLetter(seq, letter)));
+            }
+            Settlement::Postpone(why) => {
+                let message = taken.content.as_ref().ok();
+                let headers = message.map(|message| note(message.headers(), &why));
+                let copy = LaterCopy {
+                    delay: why.delay,
+                    headers: headers.and_then(|headers| headers.to_json()),
+                };
+                self.member.wakeups.due_in(why.delay);
+                self.side_effects
+                    .push((lane, SideEffect::Postpone(seq, copy)));
             }
             // The bus stops. The message stays open, and the next owner of the lane gets it.
             Settlement::Requeue if !self.deliveries.are_open() => return,

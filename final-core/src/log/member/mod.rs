@@ -40,6 +40,7 @@ use crate::{
     broker::{BrokerError, BrokerErrorKind, Cause, LinkState},
     database::DbResult,
     lock::lock,
+    runtime::counter::Counter,
 };
 
 /// One member of a group, as the tasks of its link share it. It has no task of its own.
@@ -60,6 +61,9 @@ pub(crate) struct Member<DB: OutboxDatabase> {
     pub(crate) id: Uuid,
     /// Where settlements of the handlers wait for the engine.
     pub(crate) settlements: Arc<Settlements>,
+    /// Messages whose handler is done, and dead letters, of which the progress is written.
+    pub(crate) handled: Counter,
+    pub(crate) dead_lettered: Counter,
     /// Notified when messages may have become removable.
     pub(crate) progress: Notify,
     /// Nothing is delivered from then on.
@@ -97,12 +101,14 @@ impl<DB: OutboxDatabase> Member<DB> {
         Self {
             log,
             wakeups,
+            settlements: Arc::new(Settlements::new(tuning.key_order)),
             tuning,
             hooks,
             group,
             topics,
             id: Uuid::now_v7(),
-            settlements: Arc::new(Settlements::new()),
+            handled: Counter::default(),
+            dead_lettered: Counter::default(),
             progress: Notify::new(),
             stop: CancellationToken::new(),
             finish: CancellationToken::new(),

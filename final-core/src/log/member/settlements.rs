@@ -10,7 +10,10 @@ use std::sync::{
 
 use tokio::sync::Notify;
 
-use crate::broker::{Settlement, Settler};
+use crate::{
+    Message,
+    broker::{Postponing, Settlement, Settler},
+};
 
 /// Settlements that the engine has not taken. There are never more than messages in flight.
 #[derive(Debug)]
@@ -22,15 +25,18 @@ pub(crate) struct Settlements {
     notify: Notify,
     /// How many engines have worked with it.
     engines: AtomicU64,
+    /// Whether messages of one key are handled one after the other.
+    key_order: bool,
 }
 
 impl Settlements {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(key_order: bool) -> Self {
         Self {
             waiting: Mutex::default(),
             wake_at: AtomicUsize::new(1),
             notify: Notify::new(),
             engines: AtomicU64::new(0),
+            key_order,
         }
     }
 
@@ -78,6 +84,14 @@ impl Settler for Settlements {
             self.notify.notify_one();
         }
     }
+
+    /// In key order a message stays the first of its key until it is done, so it cannot leave.
+    fn postponing(&self, message: &Message) -> Postponing {
+        match self.key_order && message.key().is_some() {
+            true => Postponing::Never,
+            false => Postponing::Settlement,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -86,7 +100,7 @@ mod tests {
 
     #[test]
     fn deliveries_of_an_engine_that_panicked_have_no_tags_of_the_next() {
-        let settlements = Settlements::new();
+        let settlements = Settlements::new(false);
         let (first, second) = (settlements.first_tag(), settlements.first_tag());
 
         assert!(second - first > u64::from(u32::MAX));

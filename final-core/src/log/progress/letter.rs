@@ -19,6 +19,8 @@ pub(crate) struct LetterDraft {
     form: LetterForm,
     /// The message's headers, known once they are needed.
     headers: Option<String>,
+    /// Whether these are written in place of those of the row.
+    are_replaced: bool,
 }
 
 /// The forms of a letter, from the whole one to the least. If the database refuses one, the next is tried.
@@ -46,7 +48,7 @@ pub(crate) struct LetterColumns {
     pub(crate) reason: String,
     /// Whether the message's key is written. Its headers are then written too, unless they are given here.
     pub(crate) key: bool,
-    /// The headers in ASCII, in place of those of the message.
+    /// The headers that are written in place of those of the row: in ASCII, or without notes.
     pub(crate) headers: Option<String>,
 }
 
@@ -62,7 +64,15 @@ impl LetterDraft {
             },
             form: LetterForm::Whole,
             headers: None,
+            are_replaced: false,
         }
+    }
+
+    /// Writes other headers than the row has. `None` if the message has none.
+    pub(crate) fn replace_headers(&mut self, headers: Option<String>) {
+        // An empty object reads as no headers.
+        self.headers = Some(headers.unwrap_or_else(|| "{}".to_owned()));
+        self.are_replaced = true;
     }
 
     /// How often the handler was tried.
@@ -117,14 +127,17 @@ impl LetterDraft {
             LetterForm::Bare => format!("key and headers could not be stored; {}", plain(LONG)),
             LetterForm::Least => "no key, no headers".to_owned(),
         };
-        let escaped = self
-            .headers
-            .as_deref()
-            .filter(|_| self.form == LetterForm::Escaped);
+        let key = !matches!(self.form, LetterForm::Bare | LetterForm::Least);
+        let headers = self.headers.as_deref();
+        let headers = match self.form {
+            LetterForm::Escaped => headers.map(escaped_json),
+            _ if self.are_replaced && key => headers.map(str::to_owned),
+            _ => None,
+        };
         LetterColumns {
             reason,
-            key: !matches!(self.form, LetterForm::Bare | LetterForm::Least),
-            headers: escaped.map(escaped_json),
+            key,
+            headers,
         }
     }
 }
@@ -148,6 +161,24 @@ fn escaped_json(json: &str) -> String {
 mod tests {
     use super::*;
     use crate::message::Headers;
+
+    #[test]
+    fn headers_that_are_replaced_are_in_every_form_but_the_last_ones() {
+        let mut letter = LetterDraft::new(Cause::new("paiement refusé", 3));
+        letter.replace_headers(Some(r#"{"who":"Zoë"}"#.to_owned()));
+
+        let mut headers = vec![letter.parts().headers];
+        while letter.simplify("none") {
+            headers.push(letter.parts().headers);
+        }
+        let whole = Some(r#"{"who":"Zoë"}"#.to_owned());
+        let ascii = Some(r#"{"who":"Zo\u00eb"}"#.to_owned());
+        assert_eq!(
+            headers[..4],
+            [const { None }; 4].map(|_: Option<()>| whole.clone())
+        );
+        assert_eq!(headers[4..], [ascii, None, None]);
+    }
 
     #[test]
     fn headers_in_ascii_are_the_same_headers() {

@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 use uuid::Uuid;
 
 use super::{lane::Progress, spans::Spans};
-use crate::{Message, MessageId, database::stored::Stored};
+use crate::{Message, MessageId, broker::read_note, database::stored::Stored};
 
 /// Lanes of a group. Each has one owner, so at most sixteen members of a group work at a time.
 pub(crate) const LANES: usize = 16;
@@ -159,6 +159,6 @@ impl LogRow {
             content_type: self.rest.content_type,
             durable: self.rest.durable,
         };
-        stored.into_message(self.rest.id)
+        stored.into_message(self.rest.id).map(read_note)
     }
 }

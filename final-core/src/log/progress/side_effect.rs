@@ -1,7 +1,9 @@
 //! What is written for a settled message besides the progress that says that it is settled.
 //!
-//! Input: a settlement. Output: a dead letter, or a copy of the message for another member. An ack has no side
-//! effect.
+//! Input: a settlement. Output: a dead letter, or a copy of the message for another member or for later. An ack has no
+//! side effect.
+
+use std::time::Duration;
 
 use super::letter::LetterDraft;
 
@@ -13,13 +15,24 @@ pub(crate) enum SideEffect {
     DeadLetter(i64, LetterDraft),
     /// The message once more for the group, at the end of that lane.
     Requeue(i64, usize),
+    /// The message once more for the group, after that time.
+    Postpone(i64, LaterCopy),
+}
+
+/// The columns in which the copy of a postponed message differs from the message.
+#[derive(Clone, Debug)]
+pub(crate) struct LaterCopy {
+    /// How long until it is due.
+    pub(crate) delay: Duration,
+    /// The message's headers, with the notes about its attempts.
+    pub(crate) headers: Option<String>,
 }
 
 impl SideEffect {
     /// The message's sequence number.
     pub(crate) fn seq(&self) -> i64 {
         match self {
-            Self::DeadLetter(seq, _) | Self::Requeue(seq, _) => *seq,
+            Self::DeadLetter(seq, _) | Self::Requeue(seq, _) | Self::Postpone(seq, _) => *seq,
         }
     }
 }

@@ -1,18 +1,20 @@
-//! Side effects in the transaction of the progress: dead letters, and requeued messages.
+//! Side effects in the transaction of the progress: dead letters, requeued and postponed messages.
 //!
-//! Input: side effects of settled messages. Output: rows of `final_log_dead` and `final_log`, in the transaction that
+//! Input: side effects of settled messages. Output: rows of `final_log_dead`, `final_log` and `final_log_scheduled`, in
+//! the transaction that
 //! says that the messages are settled. If the database refuses one, trials in transactions that are rolled back
 //! find out which, and which form of it is taken.
 
 use super::{Tx, session::Session};
 use crate::log::progress::{
     letter::{LetterColumns, LetterDraft},
-    side_effect::SideEffect,
+    side_effect::{LaterCopy, SideEffect},
 };
 use crate::{
     OutboxDatabase,
     database::{
         DbResult, Value,
+        limits::micros,
         refused::{code, refuses, refuses_values},
     },
 };
@@ -154,6 +156,7 @@ pub(crate) async fn carry_out<DB: OutboxDatabase>(
     match effect {
         SideEffect::DeadLetter(seq, letter) => write_dead_letter(tx, group, *seq, letter).await,
         SideEffect::Requeue(seq, lane) => requeue(tx, group, *seq, *lane).await,
+        SideEffect::Postpone(seq, copy) => postpone(tx, group, *seq, copy).await,
     }
 }
 
@@ -265,10 +268,43 @@ async fn requeue<DB: OutboxDatabase>(
     if tx.run(copy, values).await? > 0 {
         return Ok(());
     }
+    must_be_gone(tx, seq, "final_log").await
+}
+
+/// Writes a copy of a message for the group alone, among the messages that are not due yet. Its time to live no longer
+/// counts, because it has been delivered in time. If the message is gone from the log, there is nothing to postpone.
+async fn postpone<DB: OutboxDatabase>(
+    tx: &mut Tx<'_, DB>,
+    group: &str,
+    seq: i64,
+    later: &LaterCopy,
+) -> Result<(), Failure> {
+    let copy = "INSERT INTO {scheduled} (message_id, topic, message_key, headers, payload, \
+            content_type, durable, lane, weight, recipient, expires_at, created_at, due_at) \
+        SELECT message_id, topic, message_key, ?, payload, content_type, durable, \
+            lane, weight, ?, NULL, {now}, {now} + ? FROM {log} WHERE seq = ?";
+    let values = vec![
+        later.headers.as_deref().into(),
+        group.into(),
+        micros(later.delay).into(),
+        seq.into(),
+    ];
+    if tx.run(copy, values).await? > 0 {
+        return Ok(());
+    }
+    must_be_gone(tx, seq, "final_log_scheduled").await
+}
+
+/// No row was written. That is right if the message is gone from the log, and a refusal otherwise.
+async fn must_be_gone<DB: OutboxDatabase>(
+    tx: &mut Tx<'_, DB>,
+    seq: i64,
+    table: &str,
+) -> Result<(), Failure> {
     let is_there = "SELECT COUNT(*) FROM {log} WHERE seq = ?";
     let is_there: Option<i64> = tx.first(is_there, vec![seq.into()]).await?;
     if is_there.unwrap_or_default() > 0 {
-        return Err(Failure::Refused(passed_over("final_log")));
+        return Err(Failure::Refused(passed_over(table)));
     }
     Ok(())
 }
