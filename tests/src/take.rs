@@ -74,6 +74,11 @@ impl Taken {
         &self.payload
     }
 
+    /// All properties.
+    pub fn properties(&self) -> &BasicProperties {
+        &self.properties
+    }
+
     /// The `message_id` property.
     pub fn message_id(&self) -> Option<&str> {
         self.properties.message_id().as_ref().map(|id| id.as_str())

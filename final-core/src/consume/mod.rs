@@ -13,6 +13,9 @@
 //! messages without a route that were seen. Output: one [`Settlement`](crate::broker::Settlement) for each
 //! delivery, and counts.
 //!
+//! A message that waits for long, or as one of many, leaves the queue meanwhile, and comes back as another delivery
+//! (`pause.rs`).
+//!
 //! A handler's answer has two names on its way: the [`Outcome`](crate::Outcome) of one attempt, and the
 //! settlement of the delivery. Retries turn several outcomes into one settlement.
 //!

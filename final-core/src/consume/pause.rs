@@ -70,7 +70,7 @@ pub(super) struct Wait {
     pub(super) since: Instant,
     /// Whether it leaves for a pause of any length, if too many wait.
     pub(super) is_in_trouble: bool,
-    /// Whether no handler is there for it. It leaves however few wait.
+    /// Whether no handler is there for it.
     pub(super) is_unrouted: bool,
 }
 
@@ -79,7 +79,7 @@ impl Wait {
     fn leaves(&self, waiting: usize, concurrency: usize) -> bool {
         let is_long = self.pause >= LONG || self.since.elapsed() + self.pause >= HELD;
         let is_short = self.pause < SHORT && !self.is_in_trouble;
-        self.is_unrouted || is_long || (waiting > concurrency && !is_short)
+        is_long || (waiting > concurrency && !is_short)
     }
 }
 
@@ -128,9 +128,12 @@ impl Failures {
 /// Waits, in memory or outside of the queue.
 pub(super) async fn wait(context: &SubscriberContext, delivery: Delivery, wait: Wait) -> Waited {
     let (_place, waiting) = context.places.take();
-    let postponing = match wait.leaves(waiting, context.concurrency) {
-        true => delivery.postponing(),
-        false => Postponing::Never,
+    let leaves = wait.leaves(waiting, context.concurrency);
+    let postponing = match delivery.postponing() {
+        // It would be requeued after the pause, and a quorum queue counts that.
+        Postponing::Outbox if wait.is_unrouted => Postponing::Outbox,
+        how if leaves => how,
+        _ => Postponing::Never,
     };
     let delay = wait.pause.max(SHORTEST);
     let waited = match wait.is_unrouted {

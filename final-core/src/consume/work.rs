@@ -141,8 +141,8 @@ pub(super) async fn work(
     }
 }
 
-/// Requeues a delivery without a route after a pause, or when the bus stops. If its message can leave the queue, it
-/// does so instead: it would hold a place of the prefetch, and a quorum queue counts what is requeued.
+/// Requeues a delivery without a route after a pause, or when the bus stops, unless its message leaves the queue
+/// instead.
 pub(super) async fn requeue_after(
     context: Arc<SubscriberContext>,
     delivery: Delivery,

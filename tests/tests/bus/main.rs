@@ -9,6 +9,7 @@ mod clients;
 mod consume;
 mod database;
 mod delay;
+mod detour;
 mod face;
 mod floor;
 mod house;

@@ -11,6 +11,7 @@ mod cluster;
 mod commit;
 mod credentials;
 mod database;
+mod detour;
 mod drain;
 mod durable;
 mod foreign;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::*;
 use crate::{
     HandlerError,
-    broker::{Cause, Postponing},
+    broker::{Cause, DetourTo, Detoured, Postponing},
     consume::DetourQueue,
     received::{Origin, Received},
 };
@@ -195,21 +195,22 @@ async fn short_pauses_of_a_topic_in_trouble_are_no_reason_to_stay() {
 
 #[tokio::test(start_paused = true)]
 async fn a_message_without_a_handler_leaves_the_queue_at_once() {
-    let mut yard = Yard::new(
-        Postponing::Settlement,
-        Gate::default().route(),
-        &Options::default(),
-    );
+    let options = Options::default();
+    let mut yard = Yard::new(Postponing::Outbox, Gate::default().route(), &options);
     let nobodys = Message::identified(crate::MessageId::new(), "nobodys", "payload");
     let began = Instant::now();
     yard.deliver(1, nobodys.clone()).await;
 
-    let (_, settlement) = yard.settled().await;
-    let Settlement::Postpone(why) = settlement else {
-        panic!("{settlement:?}");
-    };
+    let detoured = Detoured::read(&yard.written(true).await).unwrap();
     let second = Duration::from_secs(1);
-    assert_eq!((why.delay, why.attempts, why.waited), (second, 0, second));
+    let DetourTo::Queue {
+        attempts, waited, ..
+    } = detoured.to
+    else {
+        panic!("{detoured:?}");
+    };
+    assert_eq!((attempts, waited), (0, second));
+    assert_eq!(yard.settled().await, (1, Settlement::Moved));
     assert!(began.elapsed() < Duration::from_millis(100));
 
     let grace = Options::default().unrouted_grace;
@@ -219,6 +220,28 @@ async fn a_message_without_a_handler_leaves_the_queue_at_once() {
         matches!(settlement, Settlement::DeadLetter(_)),
         "{settlement:?}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_messages_without_a_handler_few_wait_to_be_requeued() {
+    let options = Options::default().concurrency(4);
+    let route = Gate::default().route();
+    let mut yard = Yard::new(Postponing::Settlement, route, &options);
+    for tag in 0..300 {
+        let nobodys = Message::identified(crate::MessageId::new(), "nobodys", "payload");
+        yard.deliver(tag, nobodys).await;
+    }
+    settle_down().await;
+
+    let left = yard.settled_now();
+    assert!(
+        left.values()
+            .all(|one| matches!(one, Settlement::Postpone(_)))
+    );
+    assert_eq!(left.len(), 296);
+    for _ in 0..4 {
+        assert_eq!(yard.settled().await.1, Settlement::Requeue);
+    }
 }
 
 #[tokio::test(start_paused = true)]

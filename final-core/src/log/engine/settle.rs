@@ -59,6 +59,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
                 let message = taken.content.as_ref().ok();
                 let headers = message.map(|message| note(message.headers(), &why));
                 let copy = LaterCopy {
+                    lane: self.streams.lane_for_requeue(),
                     delay: why.delay,
                     headers: headers.and_then(|headers| headers.to_json()),
                 };

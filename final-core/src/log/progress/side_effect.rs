@@ -22,6 +22,8 @@ pub(crate) enum SideEffect {
 /// The columns in which the copy of a postponed message differs from the message.
 #[derive(Clone, Debug)]
 pub(crate) struct LaterCopy {
+    /// Its lane. It is another member's if there is one, which may have the handler that is missing here.
+    pub(crate) lane: usize,
     /// How long until it is due.
     pub(crate) delay: Duration,
     /// The message's headers, with the notes about its attempts.

@@ -282,9 +282,10 @@ async fn postpone<DB: OutboxDatabase>(
     let copy = "INSERT INTO {scheduled} (message_id, topic, message_key, headers, payload, \
             content_type, durable, lane, weight, recipient, expires_at, created_at, due_at) \
         SELECT message_id, topic, message_key, ?, payload, content_type, durable, \
-            lane, weight, ?, NULL, {now}, {now} + ? FROM {log} WHERE seq = ?";
+            CAST(? AS {int}), weight, ?, NULL, {now}, {now} + ? FROM {log} WHERE seq = ?";
     let values = vec![
         later.headers.as_deref().into(),
+        i64::try_from(later.lane).unwrap_or(0).into(),
         group.into(),
         micros(later.delay).into(),
         seq.into(),
