@@ -39,7 +39,7 @@ const HEADERS: &str = "headers";
 
 /// How far a message is that has made a detour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Progress {
+pub(crate) struct DetourProgress {
     /// How often the handler was tried.
     pub(crate) attempts: u32,
     /// How long it has waited for a handler.
@@ -69,7 +69,7 @@ pub(super) fn encode(options: &WireOptions<'_>, detoured: Detoured) -> Result<Wi
         DetourTo::Queue {
             attempts, waited, ..
         } => {
-            let progress = Progress {
+            let progress = DetourProgress {
                 attempts,
                 waited,
                 is_id_ours,
@@ -83,7 +83,7 @@ pub(super) fn encode(options: &WireOptions<'_>, detoured: Detoured) -> Result<Wi
 fn to_queue(
     original: &Original,
     id: &str,
-    progress: Progress,
+    progress: DetourProgress,
     queue: &str,
     frame_max: u32,
 ) -> Result<WireMessage, String> {
@@ -112,7 +112,7 @@ fn to_queue(
 }
 
 /// What the message was when it came, as far as the message itself cannot say it again.
-fn came(original: &Original, progress: Progress) -> FieldTable {
+fn came(original: &Original, progress: DetourProgress) -> FieldTable {
     let properties = &original.properties;
     let mut came = FieldTable::default();
     let mut note = |name: &str, text: Option<&ShortString>| {
@@ -160,7 +160,7 @@ pub(super) fn restore(original: &mut Original) {
         let text = came.inner().get(name).and_then(text)?;
         names::short(text).ok()
     };
-    original.progress = Progress {
+    original.progress = DetourProgress {
         attempts: u32::try_from(number(TRIED)).unwrap_or(u32::MAX),
         waited: Duration::from_millis(number(WAITED)),
         is_id_ours: came.contains_key(OWN_ID),
@@ -195,7 +195,7 @@ mod tests {
     use crate::properties::envelope;
 
     /// Writes a delivery into an envelope, sends it back, and delivers it again.
-    fn around(original: &Original, progress: Progress) -> Original {
+    fn around(original: &Original, progress: DetourProgress) -> Original {
         let text = envelope(original, "7", progress.is_id_ours).unwrap();
         let opened = open(&text, original.payload.clone()).unwrap();
         assert_eq!((&*opened.id, opened.is_id_ours), ("7", progress.is_id_ours));
@@ -237,7 +237,7 @@ mod tests {
                 .with_expiration("60000".into())
                 .with_type("placed.v1".into()),
         );
-        let progress = Progress {
+        let progress = DetourProgress {
             attempts: 4,
             waited: Duration::from_millis(1_500),
             is_id_ours: false,
@@ -261,7 +261,7 @@ mod tests {
         headers.insert("BCC".into(), long("elsewhere"));
         let first = original(BasicProperties::default().with_headers(headers));
 
-        let wire = to_queue(&first, "7", Progress::default(), "shop", 131_072).unwrap();
+        let wire = to_queue(&first, "7", DetourProgress::default(), "shop", 131_072).unwrap();
         assert!(
             !wire
                 .properties
@@ -280,7 +280,7 @@ mod tests {
             headers.insert(TRIED.into(), value);
             let original = original(BasicProperties::default().with_headers(headers));
 
-            assert_eq!(original.progress, Progress::default());
+            assert_eq!(original.progress, DetourProgress::default());
         }
     }
 }

@@ -19,7 +19,7 @@ use lapin::{
 };
 
 use super::{
-    detour::{Progress, restore},
+    detour::{DetourProgress, restore},
     envelope, text,
 };
 use crate::inbound::SUBSTITUTE;
@@ -33,7 +33,7 @@ pub(crate) struct Original {
     pub(crate) redelivered: bool,
     pub(crate) payload: Bytes,
     /// How far it is, if it has made a detour.
-    pub(crate) progress: Progress,
+    pub(crate) progress: DetourProgress,
     /// Where the topic stands, if no header has it.
     named_by: NamedBy,
 }
@@ -60,7 +60,7 @@ impl Original {
             routing_key,
             redelivered,
             payload,
-            progress: Progress::default(),
+            progress: DetourProgress::default(),
             named_by: NamedBy::RoutingKey,
         };
         restore(&mut this);

@@ -85,19 +85,19 @@ impl Wait {
 
 /// The deliveries that wait in memory.
 #[derive(Debug, Default)]
-pub(super) struct Places(AtomicUsize);
+pub(super) struct WaitingPlaces(AtomicUsize);
 
-impl Places {
+impl WaitingPlaces {
     /// Takes a place. Returns it with how many are taken.
-    fn take(&self) -> (Place<'_>, usize) {
+    fn take(&self) -> (WaitingPlace<'_>, usize) {
         let taken = self.0.fetch_add(1, Ordering::Relaxed) + 1;
-        (Place(self), taken)
+        (WaitingPlace(self), taken)
     }
 }
 
-struct Place<'a>(&'a Places);
+struct WaitingPlace<'a>(&'a WaitingPlaces);
 
-impl Drop for Place<'_> {
+impl Drop for WaitingPlace<'_> {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -186,7 +186,7 @@ async fn by_outbox(
     let answer = Box::new(move |stored| {
         let _ = sender.send(stored);
     });
-    let ticket = Ticket {
+    let ticket = DetourTicket {
         number: queue.add(detoured, postponement.delay, answer),
         queue,
     };
@@ -215,18 +215,18 @@ async fn by_outbox(
 }
 
 /// A message in the queue of the detour. If the wait is aborted, it is withdrawn.
-struct Ticket<'a> {
+struct DetourTicket<'a> {
     queue: &'a DetourQueue,
     number: u64,
 }
 
-impl Ticket<'_> {
+impl DetourTicket<'_> {
     fn withdraw(&self) -> bool {
         self.queue.withdraw(self.number)
     }
 }
 
-impl Drop for Ticket<'_> {
+impl Drop for DetourTicket<'_> {
     fn drop(&mut self) {
         self.withdraw();
     }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     attempt::{Attempted, attempt},
     detour::DetourQueue,
-    pause::{Failures, Places, Wait, Waited, wait},
+    pause::{Failures, Wait, Waited, WaitingPlaces, wait},
     retry::Retry,
     stalls::watched,
     stats::ConsumeStats,
@@ -41,7 +41,7 @@ pub(super) struct SubscriberContext {
     pub(super) slots: Arc<Semaphore>,
     pub(super) retry: Retry,
     /// How many messages wait in memory.
-    pub(super) places: Places,
+    pub(super) places: WaitingPlaces,
     /// Where messages wait to leave the queue. `None` without an outbox.
     pub(super) detour: Option<Arc<DetourQueue>>,
     pub(super) unrouted: Unrouted,

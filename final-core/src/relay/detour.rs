@@ -64,14 +64,14 @@ pub(crate) async fn run<DB: OutboxDatabase>(
 impl<DB: OutboxDatabase> Relay<DB> {
     /// Writes one lot, and answers each message. If the database is away, they are put back.
     async fn write_detours(&self, queue: &DetourQueue) -> DbResult<()> {
-        let lot = PutBack::new(queue, queue.take());
+        let lot = DetourLot::new(queue, queue.take());
         match self.write_lot(&lot.0).await {
             Ok(()) => self.stored(lot.done()),
             Err(error) if !refuses(&error) => return Err(error),
             Err(_) => {
                 let mut lot = lot.done().into_iter();
                 while let Some(entry) = lot.next() {
-                    let one = PutBack::new(queue, vec![entry]);
+                    let one = DetourLot::new(queue, vec![entry]);
                     match self.write_lot(&one.0).await {
                         Ok(()) => self.stored(one.done()),
                         Err(error) if is_there(&error) => self.stored(one.done()),
@@ -134,9 +134,9 @@ fn is_there(error: &sqlx::Error) -> bool {
 }
 
 /// Messages that are being written. Dropped before they are answered, they are put back.
-struct PutBack<'a>(Lot, &'a DetourQueue);
+struct DetourLot<'a>(Lot, &'a DetourQueue);
 
-impl<'a> PutBack<'a> {
+impl<'a> DetourLot<'a> {
     fn new(queue: &'a DetourQueue, lot: Lot) -> Self {
         Self(lot, queue)
     }
@@ -146,7 +146,7 @@ impl<'a> PutBack<'a> {
     }
 }
 
-impl Drop for PutBack<'_> {
+impl Drop for DetourLot<'_> {
     fn drop(&mut self) {
         self.1.put_back(std::mem::take(&mut self.0));
     }
