@@ -57,6 +57,11 @@ impl ServiceName {
         format!("final_{}_claims", self.0.replace('-', "_"))
     }
 
+    /// The name of the table of suspects beside the outbox.
+    pub(crate) fn suspects_table(&self) -> String {
+        format!("final_{}_suspects", self.0.replace('-', "_"))
+    }
+
     /// A short name for an index or lock, the same for the same service and purpose.
     ///
     /// PostgreSQL cuts names at 63 bytes, so the service is hashed (FNV-1a, 64 bits).

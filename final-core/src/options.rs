@@ -37,6 +37,7 @@ pub struct Options {
     pub(crate) max_message_bytes: usize,
     pub(crate) retention: Option<Duration>,
     pub(crate) unrouted_grace: Duration,
+    pub(crate) crash_limit: u32,
     pub(crate) purge_on_startup: bool,
 }
 
@@ -73,6 +74,8 @@ impl Default for Options {
             retention: None,
             // Longer than a rolling deployment takes to bring up the instance that has the route.
             unrouted_grace: Duration::from_secs(300),
+            // The first end can have any reason, and so can the second; before RabbitMQ's delivery limit is reached.
+            crash_limit: 3,
             purge_on_startup: false,
         }
     }
@@ -225,6 +228,16 @@ impl Options {
         self
     }
 
+    /// Sets how often a handler may begin the same message without coming to an end, because its process ended,
+    /// before the message is dead-lettered. Defaults to 3, at least 2.
+    ///
+    /// It ends a crash loop: a message that aborts the process, or exhausts its memory, comes again and again. Needs
+    /// a broker that tells which messages were delivered before, as RabbitMQ does.
+    pub fn crash_limit(mut self, times: u32) -> Self {
+        self.crash_limit = times;
+        self
+    }
+
     /// Sets whether `start` empties the service's outbox and queues. Defaults to false.
     ///
     /// For development. Dead letters are emptied too, and the broker has to be reachable. Refused while
@@ -251,6 +264,7 @@ impl Options {
             self.num_subscribers <= 256,
             "`num_subscribers` must be at most 256",
         );
+        must(self.crash_limit >= 2, "`crash_limit` must be at least 2");
         must(self.num_ackers >= 1, "`num_ackers` must be at least 1");
         must(self.num_ackers <= 64, "`num_ackers` must be at most 64");
         must(

@@ -47,6 +47,10 @@ pub trait Settler: Send + Sync + 'static {
     fn postponing(&self, _message: &Message) -> Postponing {
         Postponing::Never
     }
+
+    /// Hears that the delivery with that tag waits for something other than a handler, its retry for example;
+    /// or that it waits no longer. A link may deliver another one in its place meanwhile. Never blocks.
+    fn waits(&self, _tag: u64, _waits: bool) {}
 }
 
 /// A message that the bus has to settle. Dropping it gives it back to the broker: [`Settlement::Requeue`].
@@ -54,6 +58,7 @@ pub trait Settler: Send + Sync + 'static {
 pub struct Delivery {
     content: Result<Message, String>,
     tag: u64,
+    is_suspect: bool,
     settler: Option<Arc<dyn Settler>>,
     earlier: Option<oneshot::Receiver<Settlement>>,
 }
@@ -64,6 +69,7 @@ impl Delivery {
         Self {
             content,
             tag,
+            is_suspect: false,
             settler: Some(settler),
             earlier: None,
         }
@@ -90,6 +96,18 @@ impl Delivery {
             .is_none_or(|settler| settler.is_void(self.tag))
     }
 
+    /// Says whether the message is a suspect: it was delivered before, and this process did not give it back. So
+    /// it may be the reason why another process ended. By default it is none.
+    pub fn suspected(mut self, is_suspect: bool) -> Self {
+        self.is_suspect = is_suspect;
+        self
+    }
+
+    /// Whether the message may be the reason why another process ended, see [`suspected`](Self::suspected).
+    pub fn is_suspect(&self) -> bool {
+        self.is_suspect
+    }
+
     /// The message.
     ///
     /// # Errors
@@ -104,6 +122,13 @@ impl Delivery {
         match (&self.content, &self.settler) {
             (Ok(message), Some(settler)) => settler.postponing(message),
             _ => Postponing::Never,
+        }
+    }
+
+    /// Tells the link whether the message waits for something other than a handler.
+    pub(crate) fn wait(&self, waits: bool) {
+        if let Some(settler) = &self.settler {
+            settler.waits(self.tag, waits);
         }
     }
 

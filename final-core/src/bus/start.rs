@@ -11,7 +11,7 @@ use super::{Bus, Inner, Phase};
 use crate::{
     Error, OutboxDatabase,
     broker::{Detour, Link, Opened, Setup, TO_QUEUE},
-    consume::{DetourQueue, Subscriber, watch},
+    consume::{DetourQueue, Marks, Subscriber, watch},
     lock::lock,
     relay::{self, Relay},
     router::{Router, Routes},
@@ -164,6 +164,7 @@ impl<DB: OutboxDatabase> Inner<DB> {
             routes,
             &self.options,
             service.shared(),
+            Arc::clone(&self.outbox) as Arc<dyn Marks>,
             handlers_stop,
         );
         let subscriber = Arc::new(subscriber.with_detour(detour));

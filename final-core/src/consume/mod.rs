@@ -4,7 +4,7 @@
 //!   Delivery ─▶ Subscriber ─ not a message ───────────────────────────────▶ DeadLetter
 //!                  │   └ no route ─▶ Requeue, and after its grace ───────────▲
 //!                  ▼                                                         │
-//!   slot (at most `concurrency`) ─▶ attempt: layers ▶ handler ─ Done ────────┼─▶ Ack
+//!   slot (at most `concurrency`; a suspect gets a mark) ─▶ attempt: layers ▶ handler ─ Done ────────┼─▶ Ack
 //!     ▲                                │  └ Reject, or Retry and none left ──┘
 //!     └────────── pause ◀──────────────┘ Retry
 //! ```
@@ -30,6 +30,7 @@ mod retry;
 mod stalls;
 mod stats;
 mod subscriber;
+mod suspects;
 #[cfg(test)]
 mod tests;
 mod unrouted;
@@ -40,4 +41,5 @@ pub(crate) use self::{
     stalls::watch,
     stats::Consumed,
     subscriber::Subscriber,
+    suspects::Marks,
 };

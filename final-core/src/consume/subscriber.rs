@@ -24,6 +24,7 @@ use super::{
     pause::{Failures, WaitingPlaces},
     retry::Retry,
     stats::ConsumeStats,
+    suspects::{Marks, Suspects, work_suspect},
     unrouted::{Ruling, Unrouted},
     work::{SubscriberContext, TopicRoute, requeue_after, work},
 };
@@ -49,6 +50,7 @@ impl Subscriber {
         routes: Routes,
         options: &Options,
         service: Arc<str>,
+        marks: Arc<dyn Marks>,
         stop: CancellationToken,
     ) -> Self {
         let backoff = Backoff::new(options.retry_interval, options.max_retry_interval);
@@ -72,6 +74,7 @@ impl Subscriber {
                 places: WaitingPlaces::default(),
                 detour: None,
                 unrouted: Unrouted::new(options.unrouted_grace),
+                suspects: Suspects::new(marks, options.crash_limit),
                 stats: ConsumeStats::default(),
                 stop,
             }),
@@ -119,6 +122,7 @@ impl Subscriber {
             () = deadline => {}
         }
         let aborted = hands.abort().await;
+        self.context.suspects.let_all_go().await;
         if aborted > 0 {
             tracing::warn!(
                 target: "final::consume",
@@ -186,6 +190,11 @@ impl Subscriber {
             }
             return None;
         };
+        if delivery.is_suspect() {
+            let (context, route) = (Arc::clone(context), Arc::clone(route));
+            hands.spawn(work_suspect(context, delivery, route));
+            return None;
+        }
         let Some(slot) = context.slot().await else {
             return Some(delivery);
         };

@@ -18,6 +18,7 @@ use super::{
     retry::Retry,
     stalls::watched,
     stats::ConsumeStats,
+    suspects::Suspects,
     unrouted::Unrouted,
 };
 use crate::{
@@ -45,6 +46,7 @@ pub(super) struct SubscriberContext {
     /// Where messages wait to leave the queue. `None` without an outbox.
     pub(super) detour: Option<Arc<DetourQueue>>,
     pub(super) unrouted: Unrouted,
+    pub(super) suspects: Suspects,
     pub(super) stats: ConsumeStats,
     /// Cancelled when the bus stops: no attempt begins after that.
     pub(super) stop: CancellationToken,
@@ -125,6 +127,7 @@ pub(super) async fn work(
             is_in_trouble: route.failures.add(context.concurrency),
             is_unrouted: false,
         };
+        delivery.wait(true);
         delivery = match wait(&context, delivery, pausing).await {
             Waited::Over(delivery) => delivery,
             Waited::Left => return,
@@ -137,6 +140,7 @@ pub(super) async fn work(
             Some(again) => slot = again,
             None => return context.requeue(delivery),
         }
+        delivery.wait(false);
         number = number.saturating_add(1);
     }
 }
@@ -149,6 +153,7 @@ pub(super) async fn requeue_after(
     pause: Duration,
     waited: Duration,
 ) {
+    delivery.wait(true);
     let attempts = delivery
         .message()
         .map_or(0, |message| message.attempt().saturating_sub(1));
@@ -201,7 +206,7 @@ impl SubscriberContext {
         delivery.settle(Settlement::DeadLetter(why));
     }
 
-    fn requeue(&self, delivery: Delivery) {
+    pub(super) fn requeue(&self, delivery: Delivery) {
         self.stats.requeued.add(1);
         delivery.settle(Settlement::Requeue);
     }

@@ -27,6 +27,7 @@
 pub(crate) mod claims;
 mod door;
 mod insert;
+mod marks;
 mod migrate;
 #[cfg(feature = "mysql")]
 pub(crate) mod predecessor;

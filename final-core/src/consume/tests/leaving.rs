@@ -55,6 +55,7 @@ impl Yard {
             Routes::from([(Arc::from(TOPIC), route)]),
             options,
             "shop".into(),
+            Arc::new(MarksInMemory::default()),
             stop.clone(),
         )
         .with_detour(Arc::clone(&detour));

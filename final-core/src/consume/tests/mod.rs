@@ -5,17 +5,21 @@ mod concurrency;
 mod leaving;
 mod retrying;
 mod stopping;
+mod suspects;
 mod unrouted;
 mod with_a_broker;
 
 use std::{
+    collections::HashMap,
+    future::ready,
     sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use tokio::{
     sync::{Notify, mpsc},
     task::JoinHandle,
@@ -23,11 +27,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tower::service_fn;
+use uuid::Uuid;
 
-use super::{Consumed, Subscriber};
+use super::{Consumed, Marks, Subscriber};
 use crate::{
     BoxError, Message, Options, Outcome,
     broker::{Delivery, Settlement, Settler},
+    database::DbResult,
     router::{Route, Routes},
 };
 
@@ -44,6 +50,65 @@ impl Settler for Ledger {
     }
 }
 
+/// The marks of suspects, of all processes.
+#[derive(Default)]
+struct MarksInMemory {
+    begun: Mutex<HashMap<Uuid, u32>>,
+    /// Whether the database is away.
+    fails: AtomicBool,
+    statements: AtomicUsize,
+}
+
+impl MarksInMemory {
+    fn of(&self, message: &Message) -> Option<u32> {
+        self.begun
+            .lock()
+            .unwrap()
+            .get(&message.identity().0)
+            .copied()
+    }
+
+    fn set(&self, message: &Message, begun: u32) {
+        self.begun
+            .lock()
+            .unwrap()
+            .insert(message.identity().0, begun);
+    }
+
+    fn change<T>(
+        &self,
+        change: impl FnOnce(&mut HashMap<Uuid, u32>) -> T,
+    ) -> BoxFuture<'_, DbResult<T>>
+    where
+        T: Send + 'static,
+    {
+        self.statements.fetch_add(1, SeqCst);
+        let done = match self.fails.load(SeqCst) {
+            true => Err(sqlx::Error::PoolTimedOut),
+            false => Ok(change(&mut self.begun.lock().unwrap())),
+        };
+        Box::pin(ready(done))
+    }
+}
+
+impl Marks for MarksInMemory {
+    fn begun(&self, id: Uuid) -> BoxFuture<'_, DbResult<u32>> {
+        self.change(|begun| begun.get(&id).copied().unwrap_or(0))
+    }
+
+    fn begins(&self, id: Uuid) -> BoxFuture<'_, DbResult<()>> {
+        self.change(|begun| *begun.entry(id).or_insert(0) += 1)
+    }
+
+    fn ended(&self, id: Uuid) -> BoxFuture<'_, DbResult<()>> {
+        self.change(|begun| drop(begun.remove(&id)))
+    }
+
+    fn forget(&self, _: Duration) -> BoxFuture<'_, DbResult<()>> {
+        self.change(|_| ())
+    }
+}
+
 /// A running subscriber, and the broker's end of its stream.
 struct Bench {
     deliveries: Option<mpsc::Sender<Delivery>>,
@@ -56,6 +121,10 @@ struct Bench {
 
 impl Bench {
     fn new(route: Route, options: &Options) -> Self {
+        Self::with_marks(route, options, Arc::new(MarksInMemory::default()))
+    }
+
+    fn with_marks(route: Route, options: &Options, marks: Arc<MarksInMemory>) -> Self {
         let routes = Routes::from([(Arc::from(TOPIC), route)]);
         let stop = CancellationToken::new();
         let subscriber = Subscriber::new(
@@ -63,6 +132,7 @@ impl Bench {
             routes,
             options,
             "shop".into(),
+            marks,
             stop.clone(),
         );
         let subscriber = Arc::new(subscriber);
@@ -87,8 +157,20 @@ impl Bench {
     }
 
     async fn deliver_any(&self, tag: u64, content: Result<Message, String>) {
+        self.hand_over(self.delivery(tag, content)).await;
+    }
+
+    async fn deliver_suspect(&self, tag: u64, message: Message) {
+        self.hand_over(self.delivery(tag, Ok(message)).suspected(true))
+            .await;
+    }
+
+    fn delivery(&self, tag: u64, content: Result<Message, String>) -> Delivery {
         let settler = Arc::clone(&self.ledger) as Arc<dyn Settler>;
-        let delivery = Delivery::new(content, tag, settler);
+        Delivery::new(content, tag, settler)
+    }
+
+    async fn hand_over(&self, delivery: Delivery) {
         let stream = self.deliveries.as_ref().unwrap();
         stream.send(delivery).await.unwrap();
     }

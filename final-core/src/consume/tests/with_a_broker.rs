@@ -36,6 +36,7 @@ fn start(broker: &MemoryBroker, topics: &[&str], handler: &Route) -> Instance {
         routes,
         &Options::default(),
         setup.service,
+        Arc::new(MarksInMemory::default()),
         stop.clone(),
     );
     let run = tokio::spawn(async move { subscriber.run(&mut opened.deliveries, LIMIT).await });

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// The version this release brings the table to.
-const VERSION: i32 = 2;
+const VERSION: i32 = 4;
 
 /// All statements of all versions, in order. Each one may find its work done. The last one writes down whose
 /// the table is and which version it has.
@@ -54,6 +54,8 @@ const VERSION: i32 = 2;
 /// | `number` | the key; a new claim has the highest number plus one |
 /// | `owner`, `live_until` | whose claim it is, and the end of its lease; 1970 once it is finished |
 /// | `first_at`, `first_id`, `last_at`, `last_id` | `available_at` and `message_id` of its first and last record |
+///
+/// The columns of `final_<service>_suspects` stand in `marks`.
 #[allow(unreachable_patterns, reason = "a build may have fewer databases")]
 pub(super) fn statements(dialect: Dialect, service: &ServiceName) -> Vec<String> {
     match dialect {
@@ -121,12 +123,15 @@ impl<'a, DB: Driver> Migration<'a, DB> {
 
     /// Reads the columns of both tables, and the owner and version that are written down.
     async fn find(&mut self) -> DbResult<Found> {
-        let (table, claims) = (self.service.table(), self.service.claims_table());
-        let tables = [table.as_str(), claims.as_str()];
+        let service = self.service;
+        let (table, claims) = (service.table(), service.claims_table());
+        let suspects = service.suspects_table();
+        let tables = [table.as_str(), claims.as_str(), suspects.as_str()];
         let are_transactional = async { are_transactional::<DB>(self.lock.conn(), &tables).await };
         self.pool.within(ANSWER, are_transactional).await?;
-        let columns = self.columns(&self.service.table()).await?;
-        let claims = self.columns(&self.service.claims_table()).await?;
+        let columns = self.columns(&table).await?;
+        let claims = self.columns(&claims).await?;
+        let suspects = self.columns(&suspects).await?;
         let written = self.columns(MIGRATIONS).await?;
         let owner = match written.is_empty() {
             true => None,
@@ -144,7 +149,7 @@ impl<'a, DB: Driver> Migration<'a, DB> {
         Ok(Found {
             owner,
             columns,
-            claims: !claims.is_empty(),
+            others: !claims.is_empty() && !suspects.is_empty(),
         })
     }
 
@@ -191,8 +196,8 @@ struct Found {
     owner: Option<(String, i64)>,
     /// The table's columns; none if there is no table.
     columns: Vec<String>,
-    /// Whether there is a table of claims.
-    claims: bool,
+    /// Whether the tables of claims and of suspects are there.
+    others: bool,
 }
 
 /// What a migration does.
@@ -213,8 +218,8 @@ impl Found {
     /// | --- | --- |
     /// | it is written down for another service | error |
     /// | no table | apply |
-    /// | our columns, this version or a later one, and a table of claims | keep |
-    /// | our columns, but an older version, none, or no table of claims | apply |
+    /// | our columns, this version or a later one, and the tables beside it | keep |
+    /// | our columns, but an older version, none, or a table beside it is missing | apply |
     /// | a column `message` and no `message_id` | replace |
     /// | any other columns | error |
     fn plan(&self, service: &ServiceName) -> Result<Plan, Error> {
@@ -234,7 +239,7 @@ impl Found {
         }
         if has("message_id") && has("available_at") && has("claimed_by") {
             let current = matches!(self.owner, Some((_, version)) if version >= i64::from(VERSION));
-            return Ok(if current && self.claims {
+            return Ok(if current && self.others {
                 Plan::Keep
             } else {
                 Plan::Apply
@@ -302,7 +307,7 @@ mod tests {
         Found {
             owner: owner.map(|(service, version)| (service.to_owned(), version.into())),
             columns: columns.iter().map(|&column| column.to_owned()).collect(),
-            claims: true,
+            others: true,
         }
     }
 
@@ -322,9 +327,9 @@ mod tests {
     }
 
     #[test]
-    fn a_table_without_one_of_claims_gets_it() {
+    fn a_table_without_those_beside_it_gets_them() {
         let there = Found {
-            claims: false,
+            others: false,
             ..found(Some(("my-shop", VERSION)), OURS)
         };
 

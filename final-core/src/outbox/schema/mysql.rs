@@ -5,6 +5,7 @@
 use crate::{
     database::{Dialect, create_versions},
     names::ServiceName,
+    outbox::marks::create_marks,
 };
 
 /// See [`statements`](super::statements).
@@ -57,6 +58,7 @@ pub(super) fn statements(service: &ServiceName) -> Vec<String> {
             service.claims_table(),
             service.short("live"),
         ),
+        create_marks(Dialect::MySql, service),
         super::written_down(&table, service),
     ]
 }

@@ -6,6 +6,7 @@ use super::VERSION;
 use crate::{
     database::{Dialect, MIGRATIONS, create_versions},
     names::ServiceName,
+    outbox::marks::create_marks,
 };
 
 /// See [`statements`](super::statements).
@@ -82,6 +83,7 @@ pub(super) fn statements(service: &ServiceName) -> Vec<String> {
             "CREATE INDEX IF NOT EXISTS {} ON {claims} (live_until)",
             service.short("live")
         ),
+        create_marks(Dialect::Postgres, service),
         format!(
             "INSERT INTO {MIGRATIONS} (table_name, service, version) VALUES ('{table}', '{name}', {VERSION}) \
              ON CONFLICT (table_name) DO UPDATE SET version = \

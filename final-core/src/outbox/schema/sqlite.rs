@@ -6,6 +6,7 @@ use super::VERSION;
 use crate::{
     database::{Dialect, MIGRATIONS, create_versions},
     names::ServiceName,
+    outbox::marks::create_marks,
 };
 
 /// See [`statements`](super::statements).
@@ -69,6 +70,7 @@ pub(super) fn statements(service: &ServiceName) -> Vec<String> {
             "CREATE INDEX IF NOT EXISTS main.{} ON {claims} (live_until)",
             service.short("live")
         ),
+        create_marks(Dialect::Sqlite, service),
         format!(
             "INSERT INTO main.{MIGRATIONS} (table_name, service, version) VALUES ('{table}', '{name}', {VERSION}) \
              ON CONFLICT (table_name) DO UPDATE SET version = max(version, excluded.version)"

@@ -18,6 +18,7 @@ use std::fmt;
 use crate::{
     database::{Dialect, Server, insert::Insert, statement::Statement},
     names::ServiceName,
+    outbox::marks::MarkStatements,
 };
 
 /// The columns of a plain record, as `publish(topic, &value)` makes it, and how many of them are parameters.
@@ -95,6 +96,8 @@ pub(crate) struct Statements {
     pub(crate) purge_all: Change,
     /// Whether another owner has a live claim, or a record with a lease of its own.
     pub(crate) has_other_leases: Statement,
+    /// The marks of suspects, in a table of their own.
+    pub(crate) marks: MarkStatements,
 }
 
 /// The INSERTs of records.

@@ -13,7 +13,7 @@ use crate::{
     },
     message::MSGPACK,
     names::ServiceName,
-    outbox::record::Status,
+    outbox::{marks::MarkStatements, record::Status},
 };
 
 /// The driver says all that is needed.
@@ -285,6 +285,7 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
             sql(format!("SELECT message_id FROM {t} LIMIT :most")),
             sql(delete.clone()),
         ),
+        marks: MarkStatements::new(Dialect::MySql, &server, service),
         table: t,
         server,
     }

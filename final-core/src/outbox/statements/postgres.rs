@@ -7,7 +7,7 @@ use crate::{
     database::{Dialect, Server, insert::Insert, lone::OWN_TRANSACTION, statement::Statement},
     message::MSGPACK,
     names::ServiceName,
-    outbox::record::Status,
+    outbox::{marks::MarkStatements, record::Status},
 };
 
 /// What the server or the role says about `synchronous_commit` stands: where it is off, an ack can be
@@ -318,6 +318,7 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
         )),
         // Some servers refuse a DELETE without WHERE.
         purge_all: Change::direct(sql(format!("DELETE FROM {t} WHERE true"))),
+        marks: MarkStatements::new(Dialect::Postgres, &server, service),
         table: t,
         server,
     }

@@ -8,7 +8,7 @@ use crate::{
     database::{Dialect, Server, insert::Insert, statement::Statement},
     message::MSGPACK,
     names::ServiceName,
-    outbox::record::Status,
+    outbox::{marks::MarkStatements, record::Status},
 };
 
 /// The driver says all that is needed.
@@ -195,6 +195,7 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
                    OR EXISTS (SELECT 1 FROM {c} WHERE owner <> :owner AND live_until > {NOW})"
         )),
         purge_all: Change::direct(sql(format!("DELETE FROM {t}"))),
+        marks: MarkStatements::new(Dialect::Sqlite, &server, service),
         table: t,
         server,
     }

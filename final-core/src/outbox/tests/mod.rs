@@ -9,6 +9,7 @@ mod claims;
 mod house;
 mod insert;
 mod inspect;
+mod marks;
 mod migrate;
 mod model;
 mod mysql;
@@ -92,6 +93,10 @@ macro_rules! for_all {
                 live_leases_of_others_are_seen,
                 what_only_waits_is_nobodys_lease,
                 purging_removes_everything,
+            ],
+            marks: [
+                a_mark_tells_other_processes_how_often_a_message_has_begun,
+                old_marks_are_forgotten,
             ],
             migrate: [
                 migrating_again_changes_nothing,
