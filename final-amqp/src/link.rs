@@ -95,8 +95,14 @@ async fn open(
         in_use,
     );
     let channels = consuming_channels(&settings, &setup);
-    let (subscription, deliveries) =
-        Subscription::start(settings, topology, channels, publisher.way(), consuming);
+    let (subscription, deliveries) = Subscription::start(
+        settings,
+        topology,
+        channels,
+        setup.concurrency,
+        publisher.way(),
+        consuming,
+    );
     Ok((publisher, subscription, deliveries))
 }
 

@@ -164,10 +164,14 @@ impl Amqp {
         self.with(|settings| settings.declare = declare)
     }
 
-    /// Sets how many unsettled messages the broker may have sent, over all consumers. Default: 300.
+    /// Sets how many unsettled messages the broker may have sent at most, over all consumers. Default: 300.
     ///
-    /// This is only a buffer; the `concurrency` of the bus says how many handlers run. Each consumer gets an
-    /// equal share, at least one.
+    /// How many it sends follows the handlers: a few more than the `concurrency` of the bus, what was handled in the
+    /// last tenth of a second, and what waits for a retry. When fast handlers become slow, some more can be in hand
+    /// for a while. Each consumer gets an equal share, at least one.
+    ///
+    /// The prefetch changes by consuming anew. Where that must not happen, as with a single active consumer whose
+    /// messages are handled in order, set it to 1.
     pub fn prefetch(self, messages: u16) -> Self {
         self.with(|settings| settings.prefetch = messages.max(1))
     }

@@ -144,6 +144,104 @@ async fn no_more_than_the_prefetch_is_in_flight() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_that_settles_nothing_holds_little_more_than_its_handlers() {
+    let (service, topic) = (name("s"), name("t"));
+    let mut setup = setup(&service, &[&topic]);
+    (setup.concurrency, setup.num_subscribers) = (4, 1);
+    let opened = amqp().open(setup).await.unwrap();
+    let (link, mut deliveries) = (opened.link, opened.deliveries);
+    wait_for(&*link, LinkState::Ready).await;
+    let mut sender = Sender::new(link.clone());
+    publish(&mut sender, &topic, 100).await;
+
+    let held = take(&mut deliveries, 4).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let mut beyond = 0;
+    while let Ok(delivery) = deliveries.try_recv() {
+        drop(delivery);
+        beyond += 1;
+    }
+
+    assert!(beyond <= 2, "{beyond} more than there are handlers");
+    drop(held);
+    end(&*link).await;
+    Admin::new().await.forget(&service, &[&topic]).await;
+}
+
+/// Bursts make the prefetch grow, and the time between them lets it shrink. Each change is another consumer.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_message_is_delivered_once_while_one_consumer_replaces_another() {
+    for kind in [QueueKind::Quorum, QueueKind::Classic] {
+        let (service, topic) = (name("s"), name("t"));
+        let mut setup = setup(&service, &[&topic]);
+        (setup.concurrency, setup.num_subscribers) = (1, 1);
+        let opened = amqp().queue_kind(kind).open(setup).await.unwrap();
+        let (link, mut deliveries) = (opened.link, opened.deliveries);
+        wait_for(&*link, LinkState::Ready).await;
+        let mut sender = Sender::new(link.clone());
+
+        for _ in 0..2 {
+            let sent = publish(&mut sender, &topic, 2_000).await;
+            let mut seen = HashSet::new();
+            let mut held = Vec::new();
+            while seen.len() < sent.len() {
+                let delivery = next(&mut deliveries).await;
+                assert!(seen.insert(id(&delivery)), "delivered twice");
+                // A quorum queue takes back what is on its way to a consumer that is cancelled.
+                assert!(!delivery.message().unwrap().received().redelivered);
+                // Some are settled late, and in another order.
+                match seen.len() % 10 {
+                    0 => held.push(delivery),
+                    5 => {
+                        held.pop()
+                            .into_iter()
+                            .for_each(|held| held.settle(Settlement::Ack));
+                        delivery.settle(Settlement::Ack);
+                    }
+                    _ => delivery.settle(Settlement::Ack),
+                }
+            }
+            assert_eq!(seen, sent);
+            for delivery in held {
+                delivery.settle(Settlement::Ack);
+            }
+            tokio::time::sleep(Duration::from_millis(2_500)).await;
+        }
+        end(&*link).await;
+        let admin = Admin::new().await;
+        assert_eq!(admin.drain(&service).await, [], "acked");
+        admin.forget(&service, &[&topic]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redelivered_message_is_a_suspect_unless_this_process_gave_it_back() {
+    let (service, topic) = (name("s"), name("t"));
+    let opened = amqp().open(setup(&service, &[&topic])).await.unwrap();
+    let (link, mut deliveries) = (opened.link, opened.deliveries);
+    wait_for(&*link, LinkState::Ready).await;
+    let mut sender = Sender::new(link.clone());
+    publish(&mut sender, &topic, 1).await;
+
+    let delivery = next(&mut deliveries).await;
+    assert!(!delivery.is_suspect());
+    delivery.settle(Settlement::Requeue);
+    let again = next(&mut deliveries).await;
+    assert!(again.message().unwrap().received().redelivered);
+    assert!(!again.is_suspect());
+    drop((link, deliveries, sender));
+
+    // For the broker this is another process.
+    let opened = amqp().open(setup(&service, &[&topic])).await.unwrap();
+    let (link, mut deliveries) = (opened.link, opened.deliveries);
+    let again = next(&mut deliveries).await;
+    assert!(again.is_suspect());
+    again.settle(Settlement::Ack);
+    end(&*link).await;
+    Admin::new().await.forget(&service, &[&topic]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_finished_is_requeued_by_shutdown() {
     let (service, topic) = (name("s"), name("t"));
     let opened = amqp().open(setup(&service, &[&topic])).await.unwrap();
@@ -267,7 +365,10 @@ async fn a_cut_connection_is_rebuilt_and_delivers_again() {
     let proxy = proxy::Proxy::start().await;
     let (service, topic) = (name("s"), name("t"));
     let amqp = final_amqp::Amqp::new(proxy.url()).unwrap();
-    let opened = amqp.open(setup(&service, &[&topic])).await.unwrap();
+    let mut setup = setup(&service, &[&topic]);
+    // As many are in flight below.
+    setup.concurrency = 50;
+    let opened = amqp.open(setup).await.unwrap();
     let (link, mut deliveries) = (opened.link, opened.deliveries);
     let other = publisher(&support::amqp()).await;
     let mut sender = Sender::new(other.clone());

@@ -48,17 +48,15 @@ impl Acks {
         }
     }
 
-    /// Notes a delivery. Tags count up from 1 on each channel.
+    /// Notes a delivery. Tags count up from 1 on each channel. Where one consumer replaces another, a delivery
+    /// of one can be read before an earlier delivery of the other.
     pub(crate) fn delivered(&mut self, tag: u64) {
-        let next = self.first + self.states.len() as u64;
-        if tag < next {
-            return;
+        let next = self.next();
+        // RabbitMQ leaves out no tag, so the tags between are those of deliveries still to be read. They are open,
+        // because a multiple-ack must not cover them.
+        for _ in next..tag.saturating_add(1).min(next + 65_536) {
+            self.states.push_back(TagState::Open);
         }
-        // RabbitMQ leaves out no tag. If it did, that delivery would not be this channel's to ack.
-        for _ in next..tag.min(next + 65_536) {
-            self.states.push_back(TagState::Settled);
-        }
-        self.states.push_back(TagState::Open);
     }
 
     /// Notes that a delivery is done. False if it was not open.
@@ -71,6 +69,18 @@ impl Acks {
     /// Notes that a delivery is requeued. False if it was not open.
     pub(crate) fn requeue(&mut self, tag: u64) -> bool {
         self.set(tag, TagState::Settled)
+    }
+
+    /// The tag of the next delivery.
+    pub(crate) fn next(&self) -> u64 {
+        self.first + self.states.len() as u64
+    }
+
+    /// How many deliveries from this tag on RabbitMQ has no answer for.
+    pub(crate) fn unanswered(&self, first: u64) -> usize {
+        let before = usize::try_from(first.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        let states = self.states.iter().skip(before);
+        states.filter(|state| **state != TagState::Settled).count()
     }
 
     /// How many are finished and not acked.
@@ -302,6 +312,45 @@ mod tests {
                 multiple: true
             }]
         );
+    }
+
+    #[test]
+    fn a_delivery_that_is_read_late_is_not_covered_by_the_ack_of_a_later_one() {
+        let mut acks = Acks::new();
+        for tag in [1, 3] {
+            acks.delivered(tag);
+            acks.finish(tag);
+        }
+        let multiple = |tag| Ack {
+            tag,
+            multiple: true,
+        };
+        let single = |tag| Ack {
+            tag,
+            multiple: false,
+        };
+        assert_eq!(acks.flush(), [multiple(1), single(3)]);
+
+        acks.delivered(2);
+        assert!(acks.finish(2));
+        assert_eq!(acks.flush(), [multiple(2)]);
+    }
+
+    #[test]
+    fn what_is_neither_acked_nor_requeued_is_unanswered() {
+        let mut acks = Acks::new();
+        for tag in 1..=6 {
+            acks.delivered(tag);
+        }
+        acks.finish(1);
+        acks.finish(4);
+        acks.requeue(5);
+
+        let counts = |acks: &Acks| [1, 3, 6, 7].map(|first| acks.unanswered(first));
+        assert_eq!(counts(&acks), [5, 3, 1, 0]);
+        acks.flush();
+        assert_eq!(counts(&acks), [3, 2, 1, 0]);
+        assert_eq!(acks.next(), 7);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! One consuming channel.
 //!
-//! Input: messages from RabbitMQ, and [`ChannelOrder`]s. State: the deliveries in flight. Output: a
-//! [`Delivery`] for each message; acks, requeues and dead-letter jobs for what is settled.
+//! Input: messages from RabbitMQ, and [`ChannelOrder`]s. State: the deliveries in flight, and the window of the
+//! consumer. Output: a [`Delivery`] for each message; acks, requeues and dead-letter jobs for what is settled;
+//! another consumer where another window is wanted.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -10,13 +11,10 @@ use final_core::{
     MessageId,
     broker::{Delivery, Settlement},
 };
-use futures::{FutureExt, StreamExt, future::join_all};
+use futures::future::join_all;
 use lapin::{
-    Channel, Connection, Consumer,
-    options::{
-        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
-    },
-    types::FieldTable,
+    Channel, Connection,
+    options::{BasicAckOptions, BasicNackOptions},
 };
 use tokio::{
     select,
@@ -29,16 +27,17 @@ use super::{
     Intake,
     acks::{Ack, Acks},
     dead_letters::{DeadLetterJob, DeadLetterJobs},
+    feed::Feed,
     nameless::IdsInFlight,
     order::{ChannelOrder, ChannelSettler},
     orphans::{DeliveryNumber, LeftBehind, Likeness},
     overdue,
+    window::{Change, Window},
 };
 use crate::{
     connection::{close_channel, open_channel},
     counts::{Finished, Why},
     deadline::{CALL_LIMIT, within},
-    names,
     properties::{Original, decode, fingerprint},
     publish::Way,
 };
@@ -53,13 +52,20 @@ const ENOUGH: usize = 64;
 const GATHER_AT_END: Duration = Duration::from_millis(50);
 /// See [`GATHER_AT_END`].
 const FEW: usize = 16;
+/// How long acks are kept back, so that nothing is on its way to a consumer when another one replaces it.
+const KEEP_BACK: Duration = Duration::from_millis(50);
 /// How many deliveries or settlements are handled before the channel turns to the other kind.
 const MANY: usize = 64;
 
 /// A channel and its deliveries in flight.
 pub(crate) struct ConsumingChannel {
     channel: Channel,
-    consumer: Consumer,
+    feed: Feed,
+    window: Window,
+    /// The tag from which on deliveries are those of the present consumer.
+    first: u64,
+    /// The change of the window that acks are kept back for, and until when.
+    change: Option<(Change, Instant)>,
     orders: mpsc::UnboundedReceiver<ChannelOrder>,
     settler: Arc<ChannelSettler>,
     acks: Acks,
@@ -69,6 +75,8 @@ pub(crate) struct ConsumingChannel {
     /// For each delivery in flight that waits for an earlier one of its message: the earlier one.
     later: HashMap<u64, DeliveryNumber>,
     intake: Arc<Intake>,
+    /// How many deliveries in flight wait for something other than a handler.
+    waiting: usize,
     /// The ids that this process made for deliveries in flight.
     nameless: IdsInFlight,
     /// How many deliveries wait for their dead letter to be stored.
@@ -89,6 +97,7 @@ struct InFlight {
     name: Option<Uuid>,
     /// When it came.
     since: Instant,
+    waits: bool,
 }
 
 impl ConsumingChannel {
@@ -99,26 +108,18 @@ impl ConsumingChannel {
         jobs: DeadLetterJobs,
     ) -> lapin::Result<Self> {
         let channel = open_channel(connection).await?;
-        let qos = channel.basic_qos(intake.prefetch, BasicQosOptions::default());
-        within(CALL_LIMIT, qos).await?;
-        let short = |text: &str| {
-            names::short(text).map_err(|error| lapin::Error::from(std::io::Error::other(error)))
-        };
-        // A tag made by the server would be another one after every reconnect.
-        let tag = format!("{}-{:016x}", intake.topology.service, fastrand::u64(..));
-        let consume = channel.basic_consume(
-            short(&intake.topology.queue)?,
-            short(&tag)?,
-            BasicConsumeOptions::default(),
-            FieldTable::default(),
-        );
-        let consumer = within(CALL_LIMIT, consume).await?;
+        let window = Window::new(intake.prefetch, intake.handlers, Instant::now());
+        let topology = &intake.topology;
+        let feed = Feed::open(&channel, &topology.service, &topology.queue, window.size()).await?;
         let (sender, orders) = mpsc::unbounded_channel();
         let orphans = Arc::clone(&intake.orphans);
         let settler = ChannelSettler::new(sender, intake.next_channel(), orphans);
         Ok(Self {
             channel,
-            consumer,
+            feed,
+            window,
+            first: 1,
+            change: None,
             orders,
             settler: Arc::new(settler),
             acks: Acks::new(),
@@ -126,6 +127,7 @@ impl ConsumingChannel {
             unwritten: Vec::new(),
             later: HashMap::new(),
             intake: Arc::clone(intake),
+            waiting: 0,
             nameless: IdsInFlight::default(),
             leaving: 0,
             finished: Finished::default(),
@@ -138,6 +140,10 @@ impl ConsumingChannel {
     /// is still in flight.
     pub(crate) async fn run(mut self, intake: &Intake) -> Result<(), String> {
         let outcome = self.serve(intake).await;
+        // What was not read comes again as well.
+        while let Some(Ok(delivery)) = self.feed.ready() {
+            drop(self.take(intake, delivery));
+        }
         if let Err(why) = &outcome {
             self.warn_if_overdue(why);
         }
@@ -149,7 +155,7 @@ impl ConsumingChannel {
     /// Leaves what is in flight to the orphans, and the ids that were made here to the next channel.
     fn end(&mut self, was_lost: bool) {
         self.nameless.end(&self.intake.nameless, was_lost);
-        let siblings = &self.intake.siblings;
+        let (siblings, given_back) = (&self.intake.siblings, &self.intake.given_back);
         let in_flight = self.in_flight.drain().map(|(tag, held)| (tag, held, None));
         let unwritten = self.unwritten.drain(..);
         let unwritten = unwritten.map(|(tag, held)| (tag, held, Some(Settlement::Ack)));
@@ -158,6 +164,9 @@ impl ConsumingChannel {
             .filter_map(|(tag, held, settled)| {
                 if settled.is_none() {
                     siblings.settled(held.name);
+                }
+                if let Some(name) = held.name {
+                    given_back.note(name);
                 }
                 Some(LeftBehind {
                     tag,
@@ -191,11 +200,20 @@ impl ConsumingChannel {
         let mut orders = Vec::new();
         loop {
             if taking.is_some() && (bus_is_gone || intake.stop.is_cancelled()) {
-                taking = None;
-                self.cancel().await;
+                (taking, self.change) = (None, None);
+                self.take_no_more().await?;
+            }
+            if taking.is_some() {
+                let kept_back = self.change.is_some();
+                self.adjust()?;
+                if kept_back && self.change.is_none() {
+                    flush_at = Some(Instant::now());
+                }
             }
             let is_ending = taking.is_none();
-            if self.acks.finished() == 0 {
+            if let Some((_, until)) = self.change {
+                flush_at = Some(until);
+            } else if self.acks.finished() == 0 {
                 flush_at = None;
             } else if self.acks.finished() >= ENOUGH && !is_ending {
                 self.flush_some().await?;
@@ -228,7 +246,7 @@ impl ConsumingChannel {
                 }
                 () = intake.stop.cancelled(), if taking.is_some() => {}
                 () = intake.finish.cancelled(), if !intake.finish.is_cancelled() => {}
-                next = next(&mut self.consumer, taking.as_ref()), if taking.is_some() => match next {
+                next = next(&mut self.feed, taking.as_ref()), if taking.is_some() => match next {
                     Ok((delivery, permit)) => {
                         permit.send(self.take(intake, delivery));
                         self.take_more(intake, taking.as_ref())?;
@@ -270,6 +288,8 @@ impl ConsumingChannel {
         });
         let id = content.as_ref().ok();
         let id = id.map(|message| (message.id(), message.is_identified()));
+        let is_suspect =
+            original.redelivered && name.is_some_and(|name| !intake.given_back.take(name));
         self.acks.delivered(tag);
         let delivery = Delivery::new(content, tag, Arc::<ChannelSettler>::clone(&self.settler));
         let delivery = match id {
@@ -284,9 +304,11 @@ impl ConsumingChannel {
             id,
             name,
             since: Instant::now(),
+            waits: false,
         };
         self.in_flight.insert(tag, held);
-        delivery
+        self.window.delivered(is_suspect, Instant::now());
+        delivery.suspected(is_suspect)
     }
 
     /// Looks for an earlier delivery of a message that comes again.
@@ -312,10 +334,48 @@ impl ConsumingChannel {
         delivery
     }
 
+    /// Replaces the consumer if another window is wanted.
+    ///
+    /// A quorum queue counts a return for each message that was on its way to a cancelled consumer. So a consumer is
+    /// replaced when its window is used up, and no ack tells RabbitMQ otherwise; or when nothing is in flight.
+    fn adjust(&mut self) -> Result<(), String> {
+        if !self.feed.is_settled() {
+            return Ok(());
+        }
+        let now = Instant::now();
+        let unanswered = self.acks.unanswered(self.first);
+        let in_flight = self.in_flight.len() + self.leaving;
+        let waiting = self.waiting + self.leaving;
+        let wanted = match self.change.take() {
+            Some(wanted) => Some(wanted),
+            None => {
+                let change = self.window.change(unanswered, in_flight, waiting, now);
+                change.map(|change| (change, now + KEEP_BACK))
+            }
+        };
+        let Some((change, until)) = wanted else {
+            return Ok(());
+        };
+        if unanswered == 0 || unanswered >= usize::from(self.window.size()) {
+            self.first = self.acks.next();
+            let size = self.window.changed(change, now);
+            return self.feed.replace(size).map_err(|error| error.to_string());
+        }
+        if !change.can_wait {
+            match now < until {
+                true => self.change = Some((change, until)),
+                false => self.window.stays(now),
+            }
+        }
+        Ok(())
+    }
+
     /// Takes a delivery out of flight.
     fn settle(&mut self, tag: u64) -> Option<InFlight> {
         let held = self.in_flight.remove(&tag)?;
         self.intake.siblings.settled(held.name);
+        self.waiting -= usize::from(held.waits);
+        self.window.settled();
         Some(held)
     }
 
@@ -330,11 +390,8 @@ impl ConsumingChannel {
             let Ok(permit) = taking.try_reserve() else {
                 return Ok(());
             };
-            match self.consumer.next().now_or_never() {
-                Some(Some(Ok(delivery))) => permit.send(self.take(intake, delivery)),
-                Some(Some(Err(error))) => return Err(error.to_string()),
-                // The stream ends once. Polled again, it would wait for ever.
-                Some(None) => return Err(ENDED.into()),
+            match self.feed.ready() {
+                Some(delivery) => permit.send(self.take(intake, delivery?)),
                 None => return Ok(()),
             }
         }
@@ -370,8 +427,17 @@ impl ConsumingChannel {
             }
             // Also for a settlement that this crate does not know: a requeued message is not lost.
             ChannelOrder::Settle(tag, Settlement::Requeue | _) => {
-                self.settle(tag);
+                if let Some(name) = self.settle(tag).and_then(|held| held.name) {
+                    intake.given_back.note(name);
+                }
                 self.requeue(intake, tag).await?;
+            }
+            ChannelOrder::Waits(tag, waits) => {
+                if let Some(held) = self.in_flight.get_mut(&tag) {
+                    self.waiting -= usize::from(held.waits);
+                    self.waiting += usize::from(waits);
+                    held.waits = waits;
+                }
             }
             ChannelOrder::DeadLettered(tag) => {
                 self.leaving -= 1;
@@ -401,6 +467,11 @@ impl ConsumingChannel {
     async fn requeue(&mut self, intake: &Intake, tag: u64) -> Result<(), String> {
         // Before the broker can deliver it again.
         self.nameless.requeue(&intake.nameless, tag);
+        self.requeue_unread(tag).await
+    }
+
+    /// Requeues a delivery, of which this process may know nothing yet.
+    async fn requeue_unread(&mut self, tag: u64) -> Result<(), String> {
         if !self.acks.requeue(tag) {
             return Ok(());
         }
@@ -457,13 +528,15 @@ impl ConsumingChannel {
         Ok(())
     }
 
-    /// Tells the broker to deliver no more. What it has sent is requeued when the channel closes.
-    async fn cancel(&self) {
-        let cancel = self
-            .channel
-            .basic_cancel(self.consumer.tag(), BasicCancelOptions::default());
-        // If this fails, the channel has ended, and the loop notices that.
-        let _ = within(Duration::from_secs(2), cancel).await;
+    /// Tells the broker to deliver no more, and requeues what it has sent. A quorum queue of RabbitMQ 4.3 counts
+    /// no delivery then; what is in flight when the channel closes counts everywhere.
+    async fn take_no_more(&mut self) -> Result<(), String> {
+        for delivery in self.feed.end().await {
+            let tag = delivery.delivery_tag;
+            self.acks.delivered(tag);
+            self.requeue_unread(tag).await?;
+        }
+        Ok(())
     }
 }
 
@@ -485,9 +558,6 @@ fn likeness(original: &Original, (id, identified): (MessageId, bool)) -> Likenes
     }
 }
 
-/// The reason if the broker cancels the consumer.
-const ENDED: &str = "the broker ended the consumer; was the queue deleted?";
-
 /// Why no more deliveries come.
 enum Ended {
     Consumer(String),
@@ -497,16 +567,13 @@ enum Ended {
 
 /// Waits for room first, so that a delivery is never lost between the consumer and the bus.
 async fn next<'a>(
-    consumer: &mut Consumer,
+    feed: &mut Feed,
     taking: Option<&'a mpsc::Sender<Delivery>>,
 ) -> Result<(lapin::message::Delivery, mpsc::Permit<'a, Delivery>), Ended> {
     let taking = taking.ok_or(Ended::Bus)?;
     let permit = taking.reserve().await.map_err(|_| Ended::Bus)?;
-    match consumer.next().await {
-        Some(Ok(delivery)) => Ok((delivery, permit)),
-        Some(Err(error)) => Err(Ended::Consumer(error.to_string())),
-        None => Err(Ended::Consumer(ENDED.into())),
-    }
+    let delivery = feed.next().await.map_err(Ended::Consumer)?;
+    Ok((delivery, permit))
 }
 
 async fn until(at: Option<Instant>) {

@@ -1,7 +1,7 @@
 //! The way in: deliveries to the bus, settlements back.
 //!
 //! ```text
-//! queue ─▶ channel 1..n (prefetch) ─▶ decode ─▶ mpsc ─▶ bus
+//! queue ─▶ channel 1..n (window) ─▶ decode ─▶ mpsc ─▶ bus
 //!   ▲           ▲  acks, coalesced                        │ Settlement
 //!   └───────────┴──────────────────── Settler ◀───────────┘
 //!                                        └─▶ dead letters ─▶ publishing connection ─▶ then the ack
@@ -15,14 +15,17 @@
 //! declared again and a new channel is opened. A settlement belongs to one channel incarnation.
 
 mod acks;
+mod again;
 mod channel;
 mod dead_letters;
+mod feed;
 mod nameless;
 mod order;
 mod orphans;
 mod overdue;
 mod siblings;
 mod upkeep;
+mod window;
 
 use std::{
     sync::{
@@ -46,6 +49,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    again::GivenBack,
     channel::ConsumingChannel,
     dead_letters::{DeadLetterJobs, DeadLetterTask},
     nameless::Nameless,
@@ -80,7 +84,9 @@ pub(crate) struct Intake {
     /// Whether the topology was declared since the start, or need not be.
     declared: AtomicBool,
     /// How many unsettled deliveries one channel may have.
-    prefetch: u16,
+    prefetch: usize,
+    /// How many of the bus's handlers one channel has.
+    handlers: usize,
     channels: usize,
     /// Taken out when consuming stops, so that the bus sees the end of the stream.
     deliveries: Mutex<Option<mpsc::Sender<Delivery>>>,
@@ -92,6 +98,7 @@ pub(crate) struct Intake {
     siblings: Siblings,
     /// How many channels were opened.
     opened: AtomicU64,
+    given_back: GivenBack,
     /// Tells the channels to take no more deliveries.
     stop: CancellationToken,
     /// Tells the channels to end as soon as all settlements are carried out.
@@ -129,6 +136,7 @@ impl Subscription {
         settings: Arc<Settings>,
         topology: Topology,
         channels: usize,
+        concurrency: usize,
         way: Arc<Way>,
         first: Option<Connected>,
     ) -> (Self, mpsc::Receiver<Delivery>) {
@@ -139,7 +147,8 @@ impl Subscription {
         let intake = Arc::new(Intake {
             settings,
             way: Arc::clone(&way),
-            prefetch: u16::try_from(share).unwrap_or(u16::MAX),
+            prefetch: share,
+            handlers: concurrency.div_ceil(channels),
             channels,
             deliveries: Mutex::new(Some(sender)),
             notice: OutageNotice::new(Arc::clone(&way.service), "consuming"),
@@ -151,6 +160,7 @@ impl Subscription {
             orphans: Arc::default(),
             siblings: Siblings::new(channels),
             opened: AtomicU64::new(0),
+            given_back: GivenBack::default(),
             stop: CancellationToken::new(),
             finish: CancellationToken::new(),
             abort: CancellationToken::new(),

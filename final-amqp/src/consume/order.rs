@@ -17,6 +17,8 @@ use super::orphans::Orphans;
 #[derive(Debug)]
 pub(crate) enum ChannelOrder {
     Settle(u64, Settlement),
+    /// Whether it waits for something other than a handler.
+    Waits(u64, bool),
     /// Its dead letter is stored.
     DeadLettered(u64),
     /// Its dead letter is stored elsewhere, and goes to the dead letters from there.
@@ -76,6 +78,10 @@ impl Settler for ChannelSettler {
 
     fn postponing(&self, _: &Message) -> Postponing {
         Postponing::Outbox
+    }
+
+    fn waits(&self, tag: u64, waits: bool) {
+        let _ = self.channel.send(ChannelOrder::Waits(tag, waits));
     }
 }
 

@@ -12,7 +12,10 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::work::{SubscriberContext, work};
+use super::{
+    suspects::work_suspect,
+    work::{SubscriberContext, work},
+};
 use crate::broker::{Delivery, Settlement};
 
 /// Settles a later delivery as the earlier one. It takes none of the slots while it waits.
@@ -29,6 +32,7 @@ pub(super) async fn once_more(
             "a message came again while this process still had it; no second handler begins"
         );
     }
+    delivery.wait(true);
     match earlier.await {
         Ok(Settlement::Requeue) | Err(_) => begin(context, delivery).await,
         // It was counted and told with the earlier one.
@@ -46,7 +50,11 @@ async fn begin(context: Arc<SubscriberContext>, delivery: Delivery) {
     let Some(route) = route.map(Arc::clone) else {
         return;
     };
+    if delivery.is_suspect() {
+        return work_suspect(context, delivery, route).await;
+    }
     if let Some(slot) = context.slot().await {
+        delivery.wait(false);
         work(context, delivery, route, slot).await;
     }
 }

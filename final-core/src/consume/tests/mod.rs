@@ -101,7 +101,9 @@ impl Marks for MarksInMemory {
     }
 
     fn ended(&self, id: Uuid) -> BoxFuture<'_, DbResult<()>> {
-        self.change(|begun| drop(begun.remove(&id)))
+        self.change(|begun| {
+            begun.remove(&id);
+        })
     }
 
     fn forget(&self, _: Duration) -> BoxFuture<'_, DbResult<()>> {
