@@ -87,7 +87,9 @@ async fn many_at_once_are_all_dead_lettered_before_the_end() {
     let (service, topic) = (name("s"), name("t"));
     let proxy = Proxy::start().await;
     let amqp = Amqp::new(proxy.url()).unwrap().prefetch(600);
-    let opened = amqp.open(setup(&service, &[&topic])).await.unwrap();
+    let mut setup = setup(&service, &[&topic]);
+    setup.concurrency = 600;
+    let opened = amqp.open(setup).await.unwrap();
     let (link, mut deliveries) = (opened.link, opened.deliveries);
     wait_for(&*link, LinkState::Ready).await;
     let sender = Sender::new(link.clone());

@@ -61,7 +61,10 @@ struct Service {
 impl Service {
     async fn start(amqp: Amqp) -> Self {
         let (name, topic) = (name("s"), name("t"));
-        let opened = amqp.open(setup(&name, &[&topic])).await.unwrap();
+        let mut setup = setup(&name, &[&topic]);
+        // As many are in flight at once.
+        setup.concurrency = 64;
+        let opened = amqp.open(setup).await.unwrap();
         wait_for(&*opened.link, LinkState::Ready).await;
         Self {
             name,

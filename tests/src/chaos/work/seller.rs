@@ -162,6 +162,7 @@ impl<DB: Shop> Seller<DB> {
             _ => Way::Closure,
         };
         let open = match rng.u16(0..2_000) {
+            0..=1 if DB::HAS_ONE_WRITER => LEASE / 2,
             0..=1 => LEASE + Duration::from_secs(1),
             2..=39 => Duration::from_millis(rng.u64(0..800)),
             _ => Duration::ZERO,

@@ -11,6 +11,10 @@ pub(crate) const TABLES: [&str; 3] = [
 
 /// A database that can store the sales.
 pub(super) trait Shop: OutboxDatabase {
+    /// Whether a transaction that has written keeps all others from writing. One that is longer than a lease then
+    /// keeps the lease from being renewed, and messages are repeated.
+    const HAS_ONE_WRITER: bool = false;
+
     /// Writes a sale.
     fn insert_sale(
         conn: &mut Self::Connection,
@@ -32,8 +36,10 @@ pub(super) trait Shop: OutboxDatabase {
 }
 
 macro_rules! shop {
-    ($database:ty, $insert:literal, $take:literal, $serializable:literal) => {
+    ($database:ty, $insert:literal, $take:literal, $serializable:literal $(, $one:literal)?) => {
         impl Shop for $database {
+            $(const HAS_ONE_WRITER: bool = $one;)?
+
             async fn insert_sale(
                 conn: &mut Self::Connection,
                 sale: i64,
@@ -75,5 +81,6 @@ shop!(
     "INSERT INTO sales VALUES (?, ?)",
     "UPDATE stock SET sold = sold + 1 WHERE id = ?",
     // Every transaction of SQLite is serializable.
-    "SELECT sold FROM stock"
+    "SELECT sold FROM stock",
+    true
 );
