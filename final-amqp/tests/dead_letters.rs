@@ -86,8 +86,9 @@ async fn a_dead_letter_is_the_original_and_says_why() {
 async fn many_at_once_are_all_dead_lettered_before_the_end() {
     let (service, topic) = (name("s"), name("t"));
     let proxy = Proxy::start().await;
-    let amqp = Amqp::new(proxy.url()).unwrap().prefetch(600);
+    let amqp = Amqp::new(proxy.url()).unwrap().prefetch(620);
     let mut setup = setup(&service, &[&topic]);
+    // As many are in hand below.
     setup.concurrency = 600;
     let opened = amqp.open(setup).await.unwrap();
     let (link, mut deliveries) = (opened.link, opened.deliveries);
