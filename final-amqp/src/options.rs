@@ -170,8 +170,8 @@ impl Amqp {
     /// last tenth of a second, and what waits for a retry. When fast handlers become slow, some more can be in hand
     /// for a while. Each consumer gets an equal share, at least one.
     ///
-    /// The prefetch changes by consuming anew. Where that must not happen, as with a single active consumer whose
-    /// messages are handled in order, set it to 1.
+    /// The prefetch changes by consuming anew. With [`Declare::Missing`] and [`Declare::Nothing`] it never changes,
+    /// because a single active consumer would: it is twice the `concurrency` and a quarter of it.
     pub fn prefetch(self, messages: u16) -> Self {
         self.with(|settings| settings.prefetch = messages.max(1))
     }

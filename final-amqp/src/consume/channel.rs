@@ -38,6 +38,7 @@ use crate::{
     connection::{close_channel, open_channel},
     counts::{Finished, Why},
     deadline::{CALL_LIMIT, within},
+    declare::Declare,
     properties::{Original, decode, fingerprint},
     publish::Way,
 };
@@ -108,8 +109,12 @@ impl ConsumingChannel {
         jobs: DeadLetterJobs,
     ) -> lapin::Result<Self> {
         let channel = open_channel(connection).await?;
-        let window = Window::new(intake.prefetch, intake.handlers, Instant::now());
         let topology = &intake.topology;
+        let window = match topology.declare {
+            Declare::All => Window::new,
+            Declare::Missing | Declare::Nothing => Window::fixed,
+        };
+        let window = window(intake.prefetch, intake.handlers, Instant::now());
         let feed = Feed::open(&channel, &topology.service, &topology.queue, window.size()).await?;
         let (sender, orders) = mpsc::unbounded_channel();
         let orphans = Arc::clone(&intake.orphans);

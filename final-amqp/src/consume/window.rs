@@ -57,6 +57,8 @@ pub(crate) struct Window {
     /// The largest number wanted of late, and when it was wanted.
     peak: (usize, Instant),
     caution: Option<Caution>,
+    /// Whether the consumer must not be replaced.
+    is_fixed: bool,
 }
 
 /// A change of the window.
@@ -93,7 +95,18 @@ impl Window {
                 limit: 1,
                 since: now,
             }),
+            is_fixed: false,
         }
+    }
+
+    /// A window that never changes, for a queue that others have declared. A queue with a single active consumer takes
+    /// another one when this one is replaced; and a classic queue of RabbitMQ 3.10 then may deliver nothing until
+    /// the next message is published. It has room for all handlers, and for as many messages that wait.
+    pub(crate) fn fixed(most: usize, handlers: usize, now: Instant) -> Self {
+        let mut this = Self::new(most, handlers, now);
+        this.size = this.usual().saturating_add(handlers).min(this.most);
+        (this.caution, this.is_fixed) = (None, true);
+        this
     }
 
     /// How many messages RabbitMQ may send ahead to the present consumer.
@@ -129,6 +142,9 @@ impl Window {
         waiting: usize,
         now: Instant,
     ) -> Option<Change> {
+        if self.is_fixed {
+            return None;
+        }
         self.used_up |= unanswered >= self.size;
         let wanted = self.wanted(waiting, now);
         if wanted >= self.peak.0 || now.duration_since(self.peak.1) >= LAZY {
@@ -234,6 +250,21 @@ mod tests {
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_fixed_window_never_changes() {
+        let now = Instant::now();
+        for (most, size) in [(300, 72), (50, 50), (1, 1)] {
+            let mut window = Window::fixed(most, 32, now);
+            assert_eq!(window.size(), size);
+            for step in 0..100 {
+                let then = now + MS * 50 * step;
+                window.delivered(step % 3 == 0, then);
+                window.settled();
+                assert_eq!(window.change(usize::from(size), most, 40, then), None);
+            }
+        }
+    }
 
     /// Changes the window if that is wanted.
     fn change(
