@@ -191,8 +191,8 @@ async fn a_postgresql_database_or_schema_may_have_any_name() {
             .fetch_one(&mut root)
             .await
             .expect("counted");
-        // The records, the claims on them, and the versions.
-        assert_eq!(found, 3, "{name}");
+        // The records, the claims on them, the marks of suspects, and the versions.
+        assert_eq!(found, 4, "{name}");
 
         works(
             sqlx::PgPool::connect_with(options.clone().database(&name))
@@ -232,8 +232,8 @@ async fn a_mariadb_database_may_have_any_name() {
             .fetch_one(&mut root)
             .await
             .expect("counted");
-        // The records, the claims on them, and the versions.
-        assert_eq!(found, 3, "{name}");
+        // The records, the claims on them, the marks of suspects, and the versions.
+        assert_eq!(found, 4, "{name}");
         let sql = format!("DROP DATABASE {quoted}");
         root.execute(sqlx::AssertSqlSafe(sql))
             .await
