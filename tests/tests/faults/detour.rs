@@ -1,16 +1,14 @@
 //! Messages that leave their queue for a while over RabbitMQ: what they keep, and what happens when something fails.
 
 use std::{
+    os::unix::process::ExitStatusExt,
     process::{Command, Stdio},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use final_amqp::Amqp;
-use final_core::{
-    Bus, HandlerError, Message, Options, PgBus, Router,
-    failpoint::{self, Failpoint},
-};
+use final_core::{Bus, HandlerError, Message, Options, PgBus, Router};
 use final_tests::{Vhost, eventually};
 use lapin::{
     BasicProperties,
@@ -70,6 +68,9 @@ impl Noting {
         seen.iter().map(|(_, message)| message.clone()).collect()
     }
 }
+
+/// What `abort` ends a process with.
+const SIGABRT: i32 = 6;
 
 /// How long a message stays away. Everything below that waits in memory.
 const AWAY: Duration = Duration::from_secs(5);
@@ -235,13 +236,6 @@ async fn a_full_dead_letter_queue_stands_in_no_other_messages_way() {
     again.bus.shutdown().await.expect("shutdown");
 }
 
-/// The variables that tell the child what to do.
-const CHILD: [&str; 3] = [
-    "FINAL_DETOUR_AMQP",
-    "FINAL_DETOUR_DATABASE",
-    "FINAL_DETOUR_SERVICE",
-];
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_whose_process_dies_before_the_ack_comes_again_with_the_same_id() {
     let vhost = final_tests::amqp_vhost().await.expect("RabbitMQ");
@@ -249,16 +243,15 @@ async fn a_message_whose_process_dies_before_the_ack_comes_again_with_the_same_i
         final_tests::pg_database().await.expect("PostgreSQL"),
         service(),
     );
-    let mut child = Command::new(std::env::current_exe().expect("this program"))
-        .args(["detour::child", "--exact", "--ignored"])
-        .envs(CHILD.into_iter().zip([vhost.url(), &database, &name]))
+    let mut child = Command::new(env!("CARGO_BIN_EXE_detoured"))
+        .args([&name, &database, vhost.url()])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .expect("the child starts");
     let status = tokio::task::spawn_blocking(move || child.wait());
     let status = status.await.expect("joined").expect("ended");
-    assert!(!status.success(), "it dies in the middle");
+    assert_eq!(status.signal(), Some(SIGABRT), "it dies in the middle");
 
     let service = Noting::start_on(vhost.url(), database, name, options().retry_count(1)).await;
     // The delivery that was not acked, and the record. The child may also have died before it settled the record of
@@ -272,19 +265,4 @@ async fn a_message_whose_process_dies_before_the_ack_comes_again_with_the_same_i
     assert_eq!(seen[0].attempt(), 1);
     assert!(seen.iter().all(|message| message.id() == seen[0].id()));
     service.bus.shutdown().await.expect("shutdown");
-}
-
-/// Publishes a message, and dies when it is committed and not acked.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the child of a test"]
-async fn child() {
-    let [url, database, name] = CHILD.map(|name| std::env::var(name).ok());
-    let (Some(url), Some(database), Some(name)) = (url, database, name) else {
-        return;
-    };
-    failpoint::arm(Failpoint::AfterDetour, 1, || std::process::abort());
-    let service = Noting::start_on(&url, database, name, options().retry_count(1)).await;
-    let published = service.bus.publish_bytes(&service.topic, &b"later"[..]);
-    published.await.expect("published");
-    tokio::time::sleep(SOON).await;
 }
