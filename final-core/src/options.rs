@@ -135,7 +135,7 @@ impl Options {
     /// ```
     /// # use std::time::Duration;
     /// # use final_core::Options;
-    /// let minutes = |minutes| Duration::from_secs(minutes * 60);
+    /// let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
     /// let options = Options::default().later_retries([minutes(1), minutes(10), minutes(60)]);
     /// ```
     pub fn later_retries(mut self, pauses: impl IntoIterator<Item = Duration>) -> Self {

@@ -29,7 +29,7 @@ use super::{
     dead_letters::{DeadLetterJob, DeadLetterJobs},
     feed::Feed,
     nameless::IdsInFlight,
-    order::{ChannelOrder, ChannelSettler},
+    order::{ChannelOrder, ChannelSettler, close},
     orphans::{DeliveryNumber, LeftBehind, Likeness},
     overdue,
     window::{Change, Window},
@@ -182,7 +182,7 @@ impl ConsumingChannel {
             });
         let left = left.collect();
         let orphans = &self.intake.orphans;
-        orphans.adopt(self.settler.number(), &mut self.orders, left);
+        orphans.adopt(self.settler.number(), || close(&mut self.orders), left);
     }
 
     /// Says which message was in flight for too long, if the channel ended for that.

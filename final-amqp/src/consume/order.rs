@@ -3,7 +3,7 @@
 //! Input: calls of the bus and of the dead-letter tasks. Output: [`ChannelOrder`]s for one incarnation of one
 //! channel. Once that has ended, a settlement goes to the orphans.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use final_core::{
     Message,
@@ -60,6 +60,20 @@ impl ChannelSettler {
     pub(crate) fn receipt(&self, tag: u64) -> DeadLetterReceipt {
         DeadLetterReceipt::new(tag, self.channel.clone())
     }
+}
+
+/// Takes no more orders of a channel, and gives the settlements among those that it did not obey.
+pub(super) fn close(
+    orders: &mut mpsc::UnboundedReceiver<ChannelOrder>,
+) -> HashMap<u64, Settlement> {
+    orders.close();
+    let mut settlements = HashMap::new();
+    while let Ok(order) = orders.try_recv() {
+        if let ChannelOrder::Settle(tag, settlement) = order {
+            settlements.insert(tag, settlement);
+        }
+    }
+    settlements
 }
 
 impl Settler for ChannelSettler {

@@ -25,12 +25,11 @@ use std::{
 
 use final_core::{MessageId, broker::Settlement};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::oneshot,
     time::{Duration, Instant, sleep},
 };
 use uuid::Uuid;
 
-use super::order::ChannelOrder;
 use crate::lock::lock;
 
 /// How many settlements of orphans are remembered.
@@ -100,23 +99,18 @@ enum OrphanState {
 }
 
 impl Orphans {
-    /// A channel ends: closes its orders, and makes orphans of what it leaves behind.
+    /// A channel ends: makes orphans of what it leaves behind. `close` closes its orders, and gives the settlements
+    /// among them.
     ///
-    /// Under the lock, so that a settlement is either among the orders or finds its orphan.
+    /// They are closed under the lock, so that a settlement is either among the orders or finds its orphan.
     pub(super) fn adopt(
         &self,
         channel: u64,
-        orders: &mut mpsc::UnboundedReceiver<ChannelOrder>,
+        close: impl FnOnce() -> HashMap<u64, Settlement>,
         left: Vec<LeftBehind>,
     ) {
         let mut all = lock(&self.0);
-        orders.close();
-        let mut late = HashMap::new();
-        while let Ok(order) = orders.try_recv() {
-            if let ChannelOrder::Settle(tag, settlement) = order {
-                late.insert(tag, settlement);
-            }
-        }
+        let mut late = close();
         for LeftBehind {
             tag,
             likeness,
@@ -334,18 +328,13 @@ mod tests {
         earlier: Option<DeliveryNumber>,
         late: impl IntoIterator<Item = (u64, Settlement)>,
     ) {
-        let (sender, mut orders) = mpsc::unbounded_channel();
-        for (tag, settlement) in late {
-            sender.send(ChannelOrder::Settle(tag, settlement)).unwrap();
-        }
         let left = (1..).zip(likenesses).map(|(tag, likeness)| LeftBehind {
             tag,
             likeness: *likeness,
             earlier,
             settled: None,
         });
-        orphans.adopt(channel, &mut orders, left.collect());
-        assert!(sender.is_closed());
+        orphans.adopt(channel, || late.into_iter().collect(), left.collect());
     }
 
     fn nothing() -> [(u64, Settlement); 0] {

@@ -11,7 +11,7 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 
-use super::{DEAD_LETTER_ROOM, WireMessage, detour, fits, now};
+use super::{DEAD_LETTER_ROOM, WireMessage, fits, now};
 use crate::names;
 
 /// What the properties depend on besides the message.
@@ -31,9 +31,6 @@ pub(crate) fn encode(
     sending: &Sending,
     mandatory: bool,
 ) -> Result<WireMessage, String> {
-    if let Some(detoured) = sending.detoured() {
-        return detour::encode(options, detoured);
-    }
     let message = sending.message();
     Ok(WireMessage {
         exchange: short("topic", message.topic())?,

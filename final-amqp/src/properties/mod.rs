@@ -13,6 +13,7 @@ mod fingerprint;
 mod original;
 
 use bytes::Bytes;
+use final_core::broker::Sending;
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable, ShortString},
@@ -21,7 +22,7 @@ use lapin::{
 pub(crate) use self::{
     dead_letter::{WireForm, dead_letter},
     decode::{decode, topic},
-    encode::{WireOptions, encode},
+    encode::WireOptions,
     envelope::envelope,
     fingerprint::fingerprint,
     original::Original,
@@ -41,6 +42,18 @@ pub(crate) struct WireMessage {
     pub(crate) payload: Bytes,
     /// Whether the broker returns the message if no queue takes it.
     pub(crate) mandatory: bool,
+}
+
+/// Makes a message ready to be written. The error says why this is not possible.
+pub(crate) fn encode(
+    options: &WireOptions<'_>,
+    sending: &Sending,
+    mandatory: bool,
+) -> Result<WireMessage, String> {
+    match sending.detoured() {
+        Some(detoured) => detour::encode(options, detoured),
+        None => encode::encode(options, sending, mandatory),
+    }
 }
 
 /// Seconds since 1970.

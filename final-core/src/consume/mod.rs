@@ -23,13 +23,16 @@
 //! message is acked only after its handler has finished it.
 
 mod attempt;
+mod context;
 mod detour;
+mod leave;
 mod once_more;
 mod pause;
 mod retry;
 mod stalls;
 mod stats;
 mod subscriber;
+mod suspect_work;
 mod suspects;
 #[cfg(test)]
 mod tests;

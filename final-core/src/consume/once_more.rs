@@ -12,10 +12,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{
-    suspects::work_suspect,
-    work::{SubscriberContext, work},
-};
+use super::{context::SubscriberContext, suspect_work::work_suspect, work::work};
 use crate::broker::{Delivery, Settlement};
 
 /// Settles a later delivery as the earlier one. It takes none of the slots while it waits.

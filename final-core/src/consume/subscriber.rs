@@ -19,14 +19,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Consumed,
+    context::{SubscriberContext, TopicRoute},
     detour::DetourQueue,
     once_more::once_more,
     pause::{Failures, WaitingPlaces},
     retry::Retry,
     stats::ConsumeStats,
-    suspects::{Marks, Suspects, work_suspect},
+    suspect_work::work_suspect,
+    suspects::{Marks, Suspects},
     unrouted::{Ruling, Unrouted},
-    work::{SubscriberContext, TopicRoute, requeue_after, work},
+    work::{requeue_after, work},
 };
 use crate::{
     Options,

@@ -1,62 +1,24 @@
 //! The work on one delivery, from its first attempt to its settlement.
 //!
-//! Input: a delivery, its route, and a slot. Output: the delivery's settlement. What all deliveries share
-//! stands in [`SubscriberContext`].
+//! Input: a delivery, its route, and a slot. Output: the delivery's settlement.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::Instant,
-};
-use tokio_util::sync::CancellationToken;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{
     attempt::{Attempted, attempt},
-    detour::DetourQueue,
-    pause::{Failures, Wait, Waited, WaitingPlaces, wait},
-    retry::Retry,
+    context::{SubscriberContext, TopicRoute},
+    leave::wait,
+    pause::{Wait, Waited},
     stalls::watched,
-    stats::ConsumeStats,
-    suspects::Suspects,
-    unrouted::Unrouted,
 };
 use crate::{
     Message, Outcome,
-    broker::{Cause, Delivery, Settlement},
+    broker::{Cause, Delivery},
     failpoint::{Failpoint, pass},
-    router::Route,
-    runtime::inside::{BusNumber, Inside},
+    runtime::inside::Inside,
 };
-
-/// What all deliveries in flight share.
-pub(super) struct SubscriberContext {
-    /// The bus whose shutdown waits for the handlers.
-    pub(super) bus: BusNumber,
-    pub(super) service: Arc<str>,
-    /// The route of each topic.
-    pub(super) routes: HashMap<Arc<str>, Arc<TopicRoute>>,
-    /// How many handlers may run at once.
-    pub(super) concurrency: usize,
-    /// One permit for each handler that may run at once.
-    pub(super) slots: Arc<Semaphore>,
-    pub(super) retry: Retry,
-    /// How many messages wait in memory.
-    pub(super) places: WaitingPlaces,
-    /// Where messages wait to leave the queue. `None` without an outbox.
-    pub(super) detour: Option<Arc<DetourQueue>>,
-    pub(super) unrouted: Unrouted,
-    pub(super) suspects: Suspects,
-    pub(super) stats: ConsumeStats,
-    /// Cancelled when the bus stops: no attempt begins after that.
-    pub(super) stop: CancellationToken,
-}
-
-/// A route, and how its topic fares.
-pub(super) struct TopicRoute {
-    pub(super) route: Route,
-    pub(super) failures: Failures,
-}
 
 /// Tries a delivery until it is settled.
 ///
@@ -171,48 +133,5 @@ pub(super) async fn requeue_after(
         Waited::Over(delivery) | Waited::TooLong(delivery) | Waited::Stopped(delivery) => {
             context.requeue(delivery);
         }
-    }
-}
-
-impl SubscriberContext {
-    /// Waits until a handler may run. `None` if the bus stops before.
-    pub(super) async fn slot(&self) -> Option<OwnedSemaphorePermit> {
-        if !self.stop.is_cancelled()
-            && let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned()
-        {
-            return Some(slot);
-        }
-        let slot = Arc::clone(&self.slots).acquire_owned();
-        tokio::select! {
-            biased;
-            () = self.stop.cancelled() => None,
-            // It fails only if the semaphore is closed, and nothing closes it.
-            slot = slot => slot.ok(),
-        }
-    }
-
-    pub(super) fn dead_letter(&self, delivery: Delivery, why: Cause) {
-        let message = delivery.message().ok();
-        tracing::warn!(
-            target: "final::consume",
-            service = &*self.service,
-            topic = message.map(|message| message.topic()),
-            id = message.map(|message| tracing::field::display(message.id())),
-            attempts = why.attempts,
-            reason = why.reason,
-            "a message is dead-lettered"
-        );
-        self.stats.dead_lettered.add(1);
-        delivery.settle(Settlement::DeadLetter(why));
-    }
-
-    pub(super) fn requeue(&self, delivery: Delivery) {
-        self.stats.requeued.add(1);
-        delivery.settle(Settlement::Requeue);
-    }
-
-    fn ack(&self, delivery: Delivery) {
-        self.stats.handled.add(1);
-        delivery.settle(Settlement::Ack);
     }
 }
