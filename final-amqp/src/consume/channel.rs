@@ -40,7 +40,6 @@ use crate::{
     deadline::{CALL_LIMIT, within},
     declare::Declare,
     properties::{Original, decode, fingerprint},
-    publish::Way,
 };
 
 /// How long a finished delivery may wait, to be acked together with others.
@@ -84,7 +83,6 @@ pub(crate) struct ConsumingChannel {
     leaving: usize,
     /// What is finished and not acked.
     finished: Finished,
-    way: Arc<Way>,
     jobs: DeadLetterJobs,
 }
 
@@ -98,6 +96,7 @@ struct InFlight {
     name: Option<Uuid>,
     /// When it came.
     since: Instant,
+    /// Whether it waits for something other than a handler.
     waits: bool,
 }
 
@@ -136,7 +135,6 @@ impl ConsumingChannel {
             nameless: IdsInFlight::default(),
             leaving: 0,
             finished: Finished::default(),
-            way: Arc::clone(&intake.way),
             jobs,
         })
     }
@@ -304,15 +302,16 @@ impl ConsumingChannel {
             _ => delivery,
         };
         intake.siblings.delivered(name);
+        let now = Instant::now();
         let held = InFlight {
             original,
             id,
             name,
-            since: Instant::now(),
+            since: now,
             waits: false,
         };
         self.in_flight.insert(tag, held);
-        self.window.delivered(is_suspect, Instant::now());
+        self.window.delivered(is_suspect, now);
         delivery.suspected(is_suspect)
     }
 
@@ -475,7 +474,7 @@ impl ConsumingChannel {
         self.requeue_unread(tag).await
     }
 
-    /// Requeues a delivery, of which this process may know nothing yet.
+    /// Requeues a delivery. The bus may not have it yet.
     async fn requeue_unread(&mut self, tag: u64) -> Result<(), String> {
         if !self.acks.requeue(tag) {
             return Ok(());
@@ -529,7 +528,8 @@ impl ConsumingChannel {
             let acks = &self.acks;
             self.unwritten.retain(|(tag, _)| acks.is_finished(*tag));
         }
-        self.finished.acked(self.acks.finished(), &self.way.counts);
+        self.finished
+            .acked(self.acks.finished(), &self.intake.way.counts);
         Ok(())
     }
 

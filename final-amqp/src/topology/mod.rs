@@ -84,7 +84,7 @@ impl Topology {
         declared
     }
 
-    /// The bindings, of which RabbitMQ tells no consumer when one is lost.
+    /// The bindings. RabbitMQ tells no consumer when one is lost, so they are made again and again.
     pub(crate) fn bindings(&self) -> Vec<Wanted> {
         if self.declare == Declare::Nothing {
             return Vec::new();

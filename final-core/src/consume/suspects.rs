@@ -1,7 +1,6 @@
 //! Suspects: messages that may be the reason why a process ended.
 //!
-//! Input: a delivery of which the broker says that it was delivered before, and that this process did not give
-//! back. State: a mark in the database for each suspect whose handler runs. Output: the delivery is handled, or
+//! Input: a delivery that the broker delivers again, although this process did not give it back. State: a mark in the database for each suspect whose handler runs. Output: the delivery is handled, or
 //! dead-lettered if its handler has begun too often without an end.
 //!
 //! ```text

@@ -101,8 +101,8 @@ pub trait Origin: Send + Sync + 'static {
     /// Makes the description. Called each time that a handler asks.
     fn received(&self) -> Received;
 
-    /// Everything but the payload of the message that has this origin, as a text of which the broker can make the
-    /// message again. `None` if it cannot be made, as by default. See
+    /// A text from which the broker can make this message again, together with the payload. `None` if there is no such
+    /// text, as by default. See
     /// [`Postponing::Outbox`](crate::broker::Postponing::Outbox).
     fn envelope(&self, _message: &Message) -> Option<String> {
         None

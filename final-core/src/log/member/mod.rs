@@ -61,7 +61,7 @@ pub(crate) struct Member<DB: OutboxDatabase> {
     pub(crate) id: Uuid,
     /// Where settlements of the handlers wait for the engine.
     pub(crate) settlements: Arc<Settlements>,
-    /// Messages whose handler is done, and dead letters, of which the progress is written.
+    /// Messages whose handler is done, and dead letters. Both count once their progress is written.
     pub(crate) handled: Counter,
     pub(crate) dead_lettered: Counter,
     /// Notified when messages may have become removable.
