@@ -26,6 +26,7 @@
 // So that `#[subscribe]`, which writes `::final_core`, can be used in here as well.
 extern crate self as final_core;
 
+pub mod admin;
 pub mod broker;
 pub mod bus;
 mod consume;

@@ -1,0 +1,1 @@
+//! Reads a TOML file into a configuration.

@@ -1,0 +1,3 @@
+//! The program `final`.
+
+fn main() {}

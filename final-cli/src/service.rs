@@ -1,0 +1,1 @@
+//! Runs a service until it is told to end.

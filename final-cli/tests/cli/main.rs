@@ -1,0 +1,1 @@
+//! The program `final`, run as an operator runs it.
