@@ -30,11 +30,13 @@ pub enum Client {
 const MODULES: &str = "/usr/lib/python3/dist-packages";
 
 /// Modules of Python, and the package that brings each.
-const PYTHON: [(&str, &str); 4] = [
+const PYTHON: [(&str, &str); 5] = [
     ("pika", "python3-pika"),
     ("kombu", "python3-kombu"),
     ("celery", "python3-celery"),
     ("msgpack", "python3-msgpack"),
+    // The tests send YAML by kombu, which does not bring it along since Debian 13.
+    ("yaml", "python3-yaml"),
 ];
 
 /// The Debian packages of the clients that are not installed.
@@ -88,7 +90,7 @@ impl Client {
     fn is_installed(self) -> Result<()> {
         let needs: &[&str] = match self {
             Self::Pika => &["python3-pika", "python3-msgpack"],
-            Self::Kombu => &["python3-kombu", "python3-msgpack"],
+            Self::Kombu => &["python3-kombu", "python3-msgpack", "python3-yaml"],
             Self::Celery => &["python3-celery"],
             Self::Amqplib => &["nodejs"],
         };

@@ -28,12 +28,13 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const ROOM_MIB: u64 = 3 * 1024;
 
 /// Without them a Debian is of no use.
-const PROGRAMS: [&[&str]; 6] = [
+const PROGRAMS: [&[&str]; 7] = [
     &["usr/lib/postgresql"],
     &["usr/sbin/mariadbd", "usr/sbin/mysqld"],
     &["usr/lib/rabbitmq/bin/rabbitmq-server"],
     &["usr/sbin/ip", "usr/bin/ip"],
     &["usr/lib/python3/dist-packages/celery"],
+    &["usr/lib/python3/dist-packages/yaml"],
     &["usr/bin/node"],
 ];
 

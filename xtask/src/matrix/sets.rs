@@ -10,7 +10,7 @@ pub(super) struct ServerSet {
 }
 
 /// What the tests need beside the servers.
-pub(super) const TOOLS: [&str; 9] = [
+pub(super) const TOOLS: [&str; 10] = [
     "libfaketime",
     "util-linux",
     "procps",
@@ -19,6 +19,7 @@ pub(super) const TOOLS: [&str; 9] = [
     "python3-kombu",
     "python3-celery",
     "python3-msgpack",
+    "python3-yaml",
     // Its amqplib is in the repository's folder, which is there inside too.
     "nodejs",
 ];
