@@ -12,7 +12,7 @@ use sqlx::{
 
 use super::{
     Column, DbResult, Dialect, Driver, LOCK_SECONDS, Lone, MigrationLock, POOL_PATIENCE, Row,
-    Server, Value, owned::owned, renewable::own_options, run_and_rows,
+    Server, Value, owned::owned, renewable::own_pool, run_and_rows,
 };
 
 /// What a server's or an account's settings must not change for our statements. `docs/settings.md` has a row for
@@ -68,9 +68,11 @@ impl Driver for MySql {
     }
 
     fn own_pool(pool: &MySqlPool, connections: u32, session: &'static [&'static str]) -> MySqlPool {
-        own_options(pool, connections)
-            .acquire_timeout(POOL_PATIENCE)
-            .after_connect(move |conn, _| {
+        own_pool(
+            pool.options().clone().acquire_timeout(POOL_PATIENCE),
+            connections,
+            pool.connect_options().as_ref().clone(),
+            move |conn: &mut MySqlConnection| {
                 Box::pin(async move {
                     begin_session(conn).await?;
                     for statement in session {
@@ -78,8 +80,8 @@ impl Driver for MySql {
                     }
                     Ok(())
                 })
-            })
-            .connect_lazy_with(pool.connect_options().as_ref().clone())
+            },
+        )
     }
 
     fn lives_in_pool(_: &MySqlPool) -> bool {

@@ -11,7 +11,7 @@ use sqlx::{
 
 use super::{
     Column, DbResult, Dialect, Driver, LOCK_SECONDS, Lone, MIGRATIONS, MigrationLock,
-    POOL_PATIENCE, Row, Server, Value, owned::owned, renewable::own_options, run_and_rows,
+    POOL_PATIENCE, Row, Server, Value, owned::owned, renewable::own_pool, run_and_rows,
 };
 
 /// SQLSTATE classes that say that the transaction was rolled back: data, constraints, transaction states,
@@ -63,17 +63,19 @@ impl Driver for Postgres {
     }
 
     fn own_pool(pool: &PgPool, connections: u32, session: &'static [&'static str]) -> PgPool {
-        own_options(pool, connections)
-            .acquire_timeout(POOL_PATIENCE)
-            .after_connect(move |conn, _| {
+        own_pool(
+            pool.options().clone().acquire_timeout(POOL_PATIENCE),
+            connections,
+            pool.connect_options().as_ref().clone(),
+            move |conn: &mut PgConnection| {
                 Box::pin(async move {
                     for statements in [CHOSEN, SESSION].iter().chain(session) {
                         conn.execute(*statements).await?;
                     }
                     Ok(())
                 })
-            })
-            .connect_lazy_with(pool.connect_options().as_ref().clone())
+            },
+        )
     }
 
     fn lives_in_pool(_: &PgPool) -> bool {

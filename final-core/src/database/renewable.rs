@@ -25,8 +25,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::future::join_all;
-use sqlx::{Connection, Database, Pool, pool::PoolOptions};
+use futures::future::{BoxFuture, join_all};
+use sqlx::{ConnectOptions as _, Connection, Database, Pool, pool::PoolOptions};
 use tokio::{sync::watch, time::timeout};
 
 use super::{DbResult, Driver, Writers};
@@ -57,27 +57,56 @@ pub(crate) fn no_answer(limit: Duration) -> sqlx::Error {
     io::Error::new(io::ErrorKind::TimedOut, silent).into()
 }
 
-/// The options of a pool of our own, made of the caller's.
+/// Makes a pool of our own, with the caller's pool options, that connects with `connect`. Each connection is prepared
+/// by `prepare`.
 ///
 /// The caller's hooks are for the caller's sessions: a hook that resets the session would undo our settings.
 ///
 /// A server, a proxy or a firewall ends connections that are quiet for long. That is no failure: another connection is
-/// borrowed then, or made.
+/// borrowed then, or made. A connection that shows no sign of life is replaced in its place and not handed back to
+/// sqlx to be closed: over TLS sqlx waits for the server's answer to its goodbye, until the caller of the pool gives
+/// up.
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-pub(super) fn own_options<DB: Database>(caller: &Pool<DB>, connections: u32) -> PoolOptions<DB> {
+pub(super) fn own_pool<DB: Database>(
+    caller: PoolOptions<DB>,
+    connections: u32,
+    connect: ConnectOptions<DB>,
+    prepare: impl Prepare<DB>,
+) -> Pool<DB> {
+    let (reconnect, again) = (Arc::new(connect.clone()), prepare.clone());
     caller
-        .options()
-        .clone()
         .max_connections(connections)
         .min_connections(0)
         .test_before_acquire(false)
-        .before_acquire(|conn, meta| {
+        .after_connect(move |conn, _| prepare(conn))
+        .before_acquire(move |conn, meta| {
+            let (reconnect, prepare) = (Arc::clone(&reconnect), again.clone());
             Box::pin(async move {
                 let asks = meta.idle_for >= IDLE;
-                Ok(!asks || matches!(timeout(PING, conn.ping()).await, Ok(Ok(()))))
+                if asks && !matches!(timeout(PING, conn.ping()).await, Ok(Ok(()))) {
+                    let mut other = reconnect.connect().await?;
+                    prepare(&mut other).await?;
+                    // Dropping the silent one closes its socket without a word.
+                    *conn = other;
+                }
+                Ok(true)
             })
         })
         .after_release(|_, _| Box::pin(async { Ok(true) }))
+        .connect_lazy_with(connect)
+}
+
+/// Sets up the session of a connection.
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+pub(super) trait Prepare<DB: Database>:
+    Fn(&mut DB::Connection) -> BoxFuture<'_, DbResult<()>> + Clone + Send + Sync + 'static
+{
+}
+
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+impl<DB: Database, F> Prepare<DB> for F where
+    F: Fn(&mut DB::Connection) -> BoxFuture<'_, DbResult<()>> + Clone + Send + Sync + 'static
+{
 }
 
 /// How long a pool is kept at least before it is left because its server takes no writes. If the next connection

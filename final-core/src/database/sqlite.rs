@@ -21,7 +21,7 @@ use super::{
     Writers,
     owned::owned,
     pragmas::{Journal, check, in_memory, is_exclusive},
-    renewable::own_options,
+    renewable::own_pool,
     run_and_rows,
 };
 
@@ -65,8 +65,13 @@ impl Driver for Sqlite {
         }
         let options = pool.connect_options();
         let journal = Arc::new(Journal::new(pool));
-        own_options(pool, connections)
-            .after_connect(move |conn, _| {
+        // In a shared cache a lock is refused at once, whatever the timeout.
+        let connect = options.as_ref().clone().shared_cache(false);
+        own_pool(
+            pool.options().clone(),
+            connections,
+            connect.busy_timeout(BUSY),
+            move |conn: &mut SqliteConnection| {
                 let journal = Arc::clone(&journal);
                 Box::pin(async move {
                     conn.execute(SESSION).await?;
@@ -76,15 +81,8 @@ impl Driver for Sqlite {
                     }
                     Ok(())
                 })
-            })
-            // In a shared cache a lock is refused at once, whatever the timeout.
-            .connect_lazy_with(
-                options
-                    .as_ref()
-                    .clone()
-                    .shared_cache(false)
-                    .busy_timeout(BUSY),
-            )
+            },
+        )
     }
 
     fn lives_in_pool(pool: &SqlitePool) -> bool {

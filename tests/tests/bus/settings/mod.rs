@@ -3,6 +3,7 @@
 
 mod mariadb;
 mod postgres;
+mod quiet;
 mod sqlite;
 
 use std::time::Duration;
