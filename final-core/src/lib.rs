@@ -15,6 +15,7 @@
 //! | [`middleware`] | layers for messages that tower does not have |
 //! | [`outbox`] | records that cannot be sent |
 //! | [`log`] | settings and numbers of [`SqlBroker`], the log in the database |
+//! | [`admin`] | what an operator may know and do, without a running bus |
 //! | [`broker`] | dead letters, and what a broker of one's own implements |
 
 // Without a database there is no bus, only the types that a broker is written with.

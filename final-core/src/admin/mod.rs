@@ -1,1 +1,407 @@
 //! What an operator may know and do, with a pool alone: no running bus, no broker.
+//!
+//! Input: a pool of the database that services share. State: none but the database's; bulk actions are written down
+//! in `final_operations`. Output: what there is of each service, what does not move and why, where one message is;
+//! and bulk actions that are planned first and carried out in batches.
+//!
+//! ```text
+//!   Admin ─┬─ services, groups, trail, operations
+//!          ├─ service("shop") ─┬─ overview, records, letters, lanes, trail
+//!          │                   └─ plan ─▶ Plan { id, count, sample, cut_off } ─┐
+//!          └─ carry_out(id) ◀──────────────────────────────────────────────────┘
+//! ```
+//!
+//! Reading is cheap or says so: counts stop at 10,000, lists read no payloads, and a filter without an index looks at
+//! 100,000 rows at most. Nothing that only reads makes a table or takes a lock.
+
+mod count;
+mod error;
+mod groups;
+mod letters;
+mod not_moving;
+mod operations;
+mod overview;
+mod plan;
+mod records;
+mod services;
+mod trail;
+
+use std::{fmt, sync::Arc};
+
+use sqlx::Pool;
+
+pub use self::{
+    count::{Count, Page},
+    error::AdminError,
+    groups::{LogGroup, LogLane},
+    letters::{Letter, LetterSource, WholeLetter},
+    not_moving::NotMoving,
+    operations::{Operation, OperationFilter, OperationProgress, OperationState},
+    overview::{DeadCount, OutboxOverview, Overview, ParkedTopic, RecordOwner},
+    plan::{Action, Pace, Plan, Sample, Selection},
+    records::{RecordCursor, RecordFilter, RecordInfo, RecordState, WholeRecord},
+    services::{Schema, ServiceInfo},
+    trail::{GroupPosition, Station, Trail},
+};
+use crate::{
+    Error, MessageId, OutboxDatabase,
+    broker::{DeadLetterFilter, LetterCursor},
+};
+
+type Answer<T> = Result<T, AdminError>;
+
+/// What an operator may know and do in one database. Cheap to clone.
+///
+/// ```no_run
+/// # async fn stuck(pool: sqlx::SqlitePool) -> Result<(), final_core::BoxError> {
+/// use final_core::{admin::{Action, Admin, Pace}, broker::DeadLetterFilter};
+///
+/// let admin = Admin::new(pool);
+/// for service in admin.services().await? {
+///     for stuck in admin.service(&service.name).overview().await?.not_moving {
+///         println!("{}: {stuck}", service.name);
+///     }
+/// }
+///
+/// let timeouts = DeadLetterFilter::all().reason("timed out");
+/// let plan = admin.service("shop").plan(Action::Replay, &timeouts, "ann").await?;
+/// println!("{} letters, for example {:?}", plan.count, plan.sample.first());
+/// admin.carry_out(plan.id, Pace::per_second(200), |progress| println!("{}", progress.done)).await?;
+/// # Ok(()) }
+/// ```
+pub struct Admin<DB: OutboxDatabase> {
+    pool: Arc<Pool<DB>>,
+}
+
+/// What an operator may know and do about one service. Cheap to clone.
+pub struct ServiceAdmin<DB: OutboxDatabase> {
+    admin: Admin<DB>,
+    service: String,
+}
+
+fn unfinished<T>() -> Answer<T> {
+    Err(AdminError::Bus(Error::NotStarted))
+}
+
+impl<DB: OutboxDatabase> Admin<DB> {
+    /// Over the database of this pool. Nothing is connected until the first question. The questions go over two
+    /// connections of its own, made with the connect options of the pool.
+    #[must_use]
+    pub fn new(pool: Pool<DB>) -> Self {
+        Self {
+            pool: Arc::new(pool),
+        }
+    }
+
+    /// The services of the database, by name. A service with tables of an older or newer release is among them, and
+    /// its [`ServiceInfo`] says so. Empty in a database without tables of the bus.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    pub async fn services(&self) -> Answer<Vec<ServiceInfo>> {
+        unfinished()
+    }
+
+    /// One service. Whether the database knows it is found out by the first question.
+    #[must_use]
+    pub fn service(&self, name: impl Into<String>) -> ServiceAdmin<DB> {
+        ServiceAdmin {
+            admin: self.clone(),
+            service: name.into(),
+        }
+    }
+
+    /// The groups of the log, by name. Empty in a database without a log.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    pub async fn groups(&self) -> Answer<Vec<LogGroup>> {
+        unfinished()
+    }
+
+    /// Where one message is, in all services of the database.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    pub async fn trail(&self, _id: MessageId) -> Answer<Trail> {
+        unfinished()
+    }
+
+    /// Carries out a planned operation, or goes on with one that was stopped or interrupted: in batches of 100, each
+    /// one transaction together with its progress. `progress` is called after each batch. Returns the operation as it
+    /// stands at the end: done, or stopped by [`stop`](Self::stop).
+    ///
+    /// No letter or record that died or failed after the plan is touched, and no more of them than the plan has
+    /// counted.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does, if another program carries the operation out, or if it is done already. What is
+    /// done stays done.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the operation between two batches. It is then listed as interrupted once its lease
+    /// has run out, after half a minute, and can be carried on.
+    pub async fn carry_out(
+        &self,
+        _id: i64,
+        _pace: Pace,
+        _progress: impl FnMut(&OperationProgress) + Send,
+    ) -> Answer<Operation> {
+        unfinished()
+    }
+
+    /// Operations, the latest first. Empty if none was ever planned.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    pub async fn operations(&self, _filter: &OperationFilter) -> Answer<Vec<Operation>> {
+        unfinished()
+    }
+
+    /// One operation.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does, or if there is no operation of that number.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    pub async fn operation(&self, _id: i64) -> Answer<Operation> {
+        unfinished()
+    }
+
+    /// Stops an operation. The program that carries it out ends before its next batch. Returns the operation.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does, if there is no such operation, or if it is done.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open whether it was stopped. Calling it again makes sure.
+    pub async fn stop(&self, _id: i64) -> Answer<Operation> {
+        unfinished()
+    }
+}
+
+impl<DB: OutboxDatabase> ServiceAdmin<DB> {
+    /// The name of the service.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.service
+    }
+
+    /// What waits, who has it, and what does not move.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does, or if it does not know the service.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    pub async fn overview(&self) -> Answer<Overview> {
+        unfinished()
+    }
+
+    /// A page of records, without payloads: 1,000 at most, 100 unless the filter says something else.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does, or if it does not know the service.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    pub async fn records(&self, _filter: &RecordFilter) -> Answer<Page<RecordInfo, RecordCursor>> {
+        unfinished()
+    }
+
+    /// One record with its headers and payload.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does, or if it does not know the service.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    pub async fn record(&self, _id: MessageId) -> Answer<Option<WholeRecord>> {
+        unfinished()
+    }
+
+    /// A page of dead letters, without payloads: those of the log, then those collected from the broker, each in the
+    /// order of their numbers. 1,000 at most, 100 unless the filter says something else.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does, or if it does not know the service.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    pub async fn letters(&self, _filter: &DeadLetterFilter) -> Answer<Page<Letter, LetterCursor>> {
+        unfinished()
+    }
+
+    /// One dead letter with its headers and payload.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does, or if it does not know the service.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    pub async fn letter(&self, _cursor: &LetterCursor) -> Answer<Option<WholeLetter>> {
+        unfinished()
+    }
+
+    /// A page of dead letters with headers and payloads, for an export: 100 at most, and 16 MiB.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does, or if it does not know the service.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    pub async fn whole_letters(
+        &self,
+        _filter: &DeadLetterFilter,
+    ) -> Answer<Page<WholeLetter, LetterCursor>> {
+        unfinished()
+    }
+
+    /// The service's group of the log. Empty if it does not read the log.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    pub async fn groups(&self) -> Answer<Vec<LogGroup>> {
+        unfinished()
+    }
+
+    /// The lanes of the service's group. Empty if it does not read the log.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    pub async fn lanes(&self) -> Answer<Vec<LogLane>> {
+        unfinished()
+    }
+
+    /// Forgets the service's group of the log: its subscriptions, its progress and its dead letters there. False if
+    /// it was no group. For a service that does not come back; one that runs subscribes again, as if for the first
+    /// time.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open whether it was forgotten. Calling it again makes sure.
+    pub async fn forget_group(&self) -> Answer<bool> {
+        unfinished()
+    }
+
+    /// Where one message is: in this service's outbox and dead letters, in the log, and at each of its groups.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does, or if it does not know the service.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    pub async fn trail(&self, _id: MessageId) -> Answer<Trail> {
+        unfinished()
+    }
+
+    /// Plans a bulk action: counts what it would touch, takes five samples and a cut-off, and writes it down for
+    /// `who`. Nothing is changed until it is [carried out](Admin::carry_out). Makes the table of operations where it
+    /// is missing.
+    ///
+    /// [`Action::Replay`] takes a filter of dead letters, [`Action::Retry`] one of records, [`Action::Discard`] any of
+    /// the two.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does, if it does not know the service, or if the action does not go with the filter.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may leave a plan that nobody carries out. It does no harm.
+    pub async fn plan(
+        &self,
+        _action: Action,
+        _selection: impl Into<Selection>,
+        _who: &str,
+    ) -> Answer<Plan> {
+        unfinished()
+    }
+}
+
+impl<DB: OutboxDatabase> Clone for Admin<DB> {
+    fn clone(&self) -> Self {
+        Self {
+            pool: Arc::clone(&self.pool),
+        }
+    }
+}
+
+impl<DB: OutboxDatabase> Clone for ServiceAdmin<DB> {
+    fn clone(&self) -> Self {
+        Self {
+            admin: self.admin.clone(),
+            service: self.service.clone(),
+        }
+    }
+}
+
+impl<DB: OutboxDatabase> fmt::Debug for Admin<DB> {
+    /// Without the pool: its options hold the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Admin")
+    }
+}
+
+impl<DB: OutboxDatabase> fmt::Debug for ServiceAdmin<DB> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceAdmin")
+            .field("service", &self.service)
+            .finish_non_exhaustive()
+    }
+}

@@ -4,7 +4,11 @@
 //! broker keeps each dead message as a [`DeadLetter`]. Output: [`DeadLetters`] lists, replays and discards
 //! them, in the same way for every broker that implements it.
 
-use std::time::Duration;
+use std::{
+    fmt,
+    str::FromStr,
+    time::{Duration, SystemTime},
+};
 
 use futures::future::BoxFuture;
 
@@ -57,6 +61,8 @@ pub struct DeadLetter {
     pub attempts: u32,
     /// How long it has been dead.
     pub age: Duration,
+    /// Its place in the list, to go on after it; `None` if its broker gives none.
+    pub cursor: Option<LetterCursor>,
 }
 
 impl DeadLetter {
@@ -70,7 +76,14 @@ impl DeadLetter {
             reason: cause.reason,
             attempts: cause.attempts,
             age,
+            cursor: None,
         }
+    }
+
+    /// Gives it its place in the list, for brokers.
+    pub fn with_cursor(mut self, cursor: LetterCursor) -> Self {
+        self.cursor = Some(cursor);
+        self
     }
 
     /// Replaces the message by the reason why what is stored cannot be read as one, for brokers.
@@ -80,19 +93,75 @@ impl DeadLetter {
     }
 }
 
+/// A place in a list of dead letters, as text for a program that goes on later.
+///
+/// ```
+/// # use final_core::broker::LetterCursor;
+/// let cursor = LetterCursor::own(17);
+/// assert_eq!(cursor.to_string().parse(), Ok(cursor));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LetterCursor {
+    /// Letters of the broker itself come before those that were collected from it.
+    pub(crate) is_collected: bool,
+    pub(crate) number: i64,
+}
+
+impl LetterCursor {
+    /// The place of a letter that the broker itself keeps under this number. Later letters have higher numbers.
+    #[must_use]
+    pub fn own(number: i64) -> Self {
+        Self {
+            is_collected: false,
+            number,
+        }
+    }
+
+    /// The place of a letter that was collected from the broker, by the number of its row.
+    #[must_use]
+    pub fn collected(number: i64) -> Self {
+        Self {
+            is_collected: true,
+            number,
+        }
+    }
+}
+
+impl fmt::Display for LetterCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = if self.is_collected { "c" } else { "o" };
+        write!(f, "{source}{}", self.number)
+    }
+}
+
+impl FromStr for LetterCursor {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = |text: &str| text.parse().ok();
+        let own = text.strip_prefix('o').and_then(number).map(Self::own);
+        let collected = || text.strip_prefix('c').and_then(number);
+        own.or_else(|| collected().map(Self::collected))
+            .ok_or("this is no cursor of a list of dead letters; take one from a page before")
+    }
+}
+
 /// Which dead letters are meant: all of a service, unless narrowed.
 ///
 /// ```
 /// # use final_core::broker::DeadLetterFilter;
 /// let timeouts = DeadLetterFilter::all().topic("order.placed").reason("timed out").limit(100);
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[must_use]
 pub struct DeadLetterFilter {
     pub(crate) topic: Option<String>,
+    pub(crate) key: Option<String>,
     pub(crate) reason: Option<String>,
     pub(crate) ids: Option<Vec<MessageId>>,
     pub(crate) older_than: Option<Duration>,
+    pub(crate) before: Option<SystemTime>,
+    pub(crate) after: Option<LetterCursor>,
     pub(crate) limit: Option<u32>,
 }
 
@@ -105,6 +174,12 @@ impl DeadLetterFilter {
     /// Only dead letters of a topic.
     pub fn topic(mut self, topic: impl Into<String>) -> Self {
         self.topic = Some(topic.into());
+        self
+    }
+
+    /// Only dead letters whose message has this key.
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
         self
     }
 
@@ -128,6 +203,19 @@ impl DeadLetterFilter {
     /// Only dead letters that have been dead for at least this long.
     pub fn older_than(mut self, age: Duration) -> Self {
         self.older_than = Some(age);
+        self
+    }
+
+    /// Only dead letters that died up to this moment, by the clock of the broker. Letters that die later are not
+    /// meant, however late they are looked for: a cut-off.
+    pub fn before(mut self, moment: SystemTime) -> Self {
+        self.before = Some(moment);
+        self
+    }
+
+    /// Only dead letters after this place of the list, for the next page.
+    pub fn after(mut self, cursor: LetterCursor) -> Self {
+        self.after = Some(cursor);
         self
     }
 
@@ -156,17 +244,27 @@ impl DeadLetterFilter {
     pub fn matches(&self, letter: &DeadLetter) -> bool {
         let Self {
             topic,
+            key,
             reason,
             ids,
             older_than,
+            before,
+            after,
             limit: _,
         } = self;
+        let message_key = || letter.message.as_ref().ok().and_then(Message::key);
+        let died_at = || SystemTime::now().checked_sub(letter.age);
         topic.as_ref().is_none_or(|topic| *topic == letter.topic)
             && reason
                 .as_ref()
                 .is_none_or(|part| letter.reason.contains(part))
             && ids.as_ref().is_none_or(|ids| ids.contains(&letter.id))
             && older_than.is_none_or(|age| letter.age >= age)
+            && key
+                .as_ref()
+                .is_none_or(|key| message_key() == Some(key.as_str()))
+            && before.is_none_or(|moment| died_at().is_none_or(|died_at| died_at <= moment))
+            && after.is_none_or(|after| letter.cursor.is_none_or(|cursor| cursor > after))
     }
 }
 

@@ -32,7 +32,7 @@ use futures::future::BoxFuture;
 
 pub use self::{
     confirm::Confirm,
-    dead_letters::{Cause, DeadLetter, DeadLetterFilter, DeadLetters},
+    dead_letters::{Cause, DeadLetter, DeadLetterFilter, DeadLetters, LetterCursor},
     delivery::{Delivery, Settlement, Settler},
     detour::{Detour, DetourTo, Detoured, Postponement, Postponing},
     error::{BrokerError, BrokerErrorKind},

@@ -3,7 +3,10 @@
 //! Input: rows, lengths of time, texts, ids. Output: the same within the limits: in lots, cut, or in the order
 //! of the key.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use uuid::Uuid;
 
@@ -74,6 +77,20 @@ pub(crate) fn micros(time: Duration) -> i64 {
 /// Microseconds as a length of time. Negative ones are zero.
 pub(crate) fn duration(micros: i64) -> Duration {
     Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+}
+
+/// A moment as microseconds since 1970. One before 1970 is 0.
+pub(crate) fn since_1970(moment: SystemTime) -> i64 {
+    let since = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Microseconds since 1970 as a moment. Negative ones are 1970.
+#[allow(dead_code, reason = "the statements that read it come next")]
+pub(crate) fn moment(micros: i64) -> SystemTime {
+    UNIX_EPOCH
+        .checked_add(duration(micros))
+        .unwrap_or(UNIX_EPOCH)
 }
 
 /// A count as SQL gives it, as an unsigned number.

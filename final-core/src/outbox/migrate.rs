@@ -16,7 +16,7 @@
 
 #[cfg(feature = "mysql")]
 use super::predecessor;
-use super::schema::{Migration, Plan, failed, predecessor_in_the_way, statements};
+use super::schema::{Migration, MigrationPlan, failed, predecessor_in_the_way, statements};
 #[cfg(feature = "mysql")]
 use crate::database::Dialect;
 use crate::{
@@ -32,9 +32,9 @@ pub(super) async fn migrate<DB: Driver>(
 ) -> Result<(), Error> {
     let mut migration = Migration::begin(pool, service).await.map_err(failed)?;
     match migration.plan().await? {
-        Plan::Keep => {}
-        Plan::Apply => apply(&mut migration).await.map_err(failed)?,
-        Plan::Replace => replace(&mut migration).await?,
+        MigrationPlan::Keep => {}
+        MigrationPlan::Apply => apply(&mut migration).await.map_err(failed)?,
+        MigrationPlan::Replace => replace(&mut migration).await?,
     }
     migration.finish().await.map_err(failed)
 }

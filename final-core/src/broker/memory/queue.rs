@@ -13,7 +13,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     Message,
-    broker::{Cause, DeadLetter, DeadLetterFilter, Delivery, Settlement, Settler},
+    broker::{Cause, DeadLetter, DeadLetterFilter, Delivery, LetterCursor, Settlement, Settler},
 };
 
 /// The messages of one service, and the consumers that take them.
@@ -70,6 +70,8 @@ struct HandedOut {
 }
 
 struct Dead {
+    /// Its place among the dead letters. Later ones have higher numbers.
+    number: u64,
     message: Message,
     cause: Cause,
     since: Instant,
@@ -315,7 +317,9 @@ impl Queue {
             );
             self.dead.pop_front();
         }
+        let number = self.number();
         self.dead.push_back(Dead {
+            number,
             message,
             cause,
             since: Instant::now(),
@@ -325,7 +329,8 @@ impl Queue {
     fn letter(&self, dead: &Dead, now: Instant) -> DeadLetter {
         let age = now.saturating_duration_since(dead.since);
         let (message, cause) = (dead.message.clone(), dead.cause.clone());
-        DeadLetter::new(&*self.service, message, cause, age)
+        let number = i64::try_from(dead.number).unwrap_or(i64::MAX);
+        DeadLetter::new(&*self.service, message, cause, age).with_cursor(LetterCursor::own(number))
     }
 
     /// Takes the oldest dead letters that the filter means out of the queue, `room` at most.

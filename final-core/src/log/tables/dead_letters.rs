@@ -13,10 +13,10 @@ use super::{
 };
 use crate::{
     MessageId, OutboxDatabase,
-    broker::{DeadLetter, DeadLetterFilter},
+    broker::{DeadLetter, DeadLetterFilter, LetterCursor},
     database::{
         DbResult, Value, columns,
-        limits::{duration, micros},
+        limits::{duration, micros, since_1970},
         stored::Stored,
     },
 };
@@ -34,7 +34,7 @@ impl<DB: OutboxDatabase> Log<DB> {
     ) -> DbResult<Vec<DeadLetter>> {
         let (condition, mut values) = condition(filter, group);
         let letters = format!(
-            "SELECT message_id, topic, message_key, headers, payload, content_type, \
+            "SELECT seq, message_id, topic, message_key, headers, payload, content_type, \
                  CAST(durable AS {{int}}) AS is_durable, reason, attempts, {{now}} - died_at AS age \
              FROM {{dead}} WHERE {condition} ORDER BY seq LIMIT ?"
         );
@@ -158,12 +158,31 @@ fn condition<'a>(filter: &'a DeadLetterFilter, group: &'a str) -> (String, Vec<V
         text.push_str(" AND died_at <= {now} - ?");
         values.push(micros(age).into());
     }
+    if let Some(key) = &filter.key {
+        text.push_str(" AND message_key = ?");
+        values.push(key.as_str().into());
+    }
+    if let Some(moment) = filter.before {
+        text.push_str(" AND died_at <= ?");
+        values.push(since_1970(moment).into());
+    }
+    if let Some(after) = filter.after {
+        // Letters that were collected from a broker come after all of the log's own.
+        match after.is_collected {
+            true => text.push_str(" AND 1 = 0"),
+            false => {
+                text.push_str(" AND seq > ?");
+                values.push(after.number.into());
+            }
+        }
+    }
     (text, values)
 }
 
 columns! {
     /// A dead letter as it is read.
     struct LetterRow {
+        seq: i64,
         message_id: Uuid,
         topic: String,
         message_key: Option<String>,
@@ -197,6 +216,7 @@ impl LetterRow {
             reason: row.reason,
             attempts: u32::try_from(row.attempts).unwrap_or(0),
             age: duration(row.age),
+            cursor: Some(LetterCursor::own(row.seq)),
         }
     }
 }

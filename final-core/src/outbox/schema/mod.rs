@@ -1,7 +1,7 @@
 //! The outbox's tables: whose they are, and what a migration has to do. The same for all databases.
 //!
 //! Input: the columns of the tables and the owner that is written down for them. State: a [`Migration`], which
-//! holds the lock of the schema. Output: a [`Plan`]; the statements of all versions; an error that says why a
+//! holds the lock of the schema. Output: a [`MigrationPlan`]; the statements of all versions; an error that says why a
 //! table is not ours.
 //!
 //! Migrations only ever expand. A column or an index may be added; none is renamed, removed or given another
@@ -116,7 +116,7 @@ impl<'a, DB: Driver> Migration<'a, DB> {
     }
 
     /// Decides what is to be done, by what the schema holds. Fails if the table is not this service's outbox.
-    pub(super) async fn plan(&mut self) -> Result<Plan, Error> {
+    pub(super) async fn plan(&mut self) -> Result<MigrationPlan, Error> {
         let found = self.find().await.map_err(failed)?;
         found.plan(self.service)
     }
@@ -202,7 +202,7 @@ struct Found {
 
 /// What a migration does.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Plan {
+pub(super) enum MigrationPlan {
     /// Nothing: it has this version, or that of a later release.
     Keep,
     /// Run all statements: each does what is missing.
@@ -222,7 +222,7 @@ impl Found {
     /// | our columns, but an older version, none, or a table beside it is missing | apply |
     /// | a column `message` and no `message_id` | replace |
     /// | any other columns | error |
-    fn plan(&self, service: &ServiceName) -> Result<Plan, Error> {
+    fn plan(&self, service: &ServiceName) -> Result<MigrationPlan, Error> {
         let has = |name: &str| self.columns.iter().any(|column| column == name);
         if let Some((owner, _)) = &self.owner
             && owner != service.as_str()
@@ -235,18 +235,18 @@ impl Found {
             return Err(foreign(service, reason));
         }
         if self.columns.is_empty() {
-            return Ok(Plan::Apply);
+            return Ok(MigrationPlan::Apply);
         }
         if has("message_id") && has("available_at") && has("claimed_by") {
             let current = matches!(self.owner, Some((_, version)) if version >= i64::from(VERSION));
             return Ok(if current && self.others {
-                Plan::Keep
+                MigrationPlan::Keep
             } else {
-                Plan::Apply
+                MigrationPlan::Apply
             });
         }
         if has("message") && !has("message_id") {
-            return Ok(Plan::Replace);
+            return Ok(MigrationPlan::Replace);
         }
         let reason = "it exists and has other columns than an outbox; rename or drop it".to_owned();
         Err(foreign(service, reason))
@@ -316,14 +316,17 @@ mod tests {
 
     #[test]
     fn nothing_there_is_created() {
-        assert_eq!(found(None, &[]).plan(&shop()).unwrap(), Plan::Apply);
+        assert_eq!(
+            found(None, &[]).plan(&shop()).unwrap(),
+            MigrationPlan::Apply
+        );
     }
 
     #[test]
     fn a_table_that_was_dropped_by_hand_is_created_again() {
         let dropped = found(Some(("my-shop", VERSION)), &[]);
 
-        assert_eq!(dropped.plan(&shop()).unwrap(), Plan::Apply);
+        assert_eq!(dropped.plan(&shop()).unwrap(), MigrationPlan::Apply);
     }
 
     #[test]
@@ -333,7 +336,7 @@ mod tests {
             ..found(Some(("my-shop", VERSION)), OURS)
         };
 
-        assert_eq!(there.plan(&shop()).unwrap(), Plan::Apply);
+        assert_eq!(there.plan(&shop()).unwrap(), MigrationPlan::Apply);
     }
 
     #[test]
@@ -341,13 +344,16 @@ mod tests {
         for version in [VERSION, VERSION + 1] {
             let there = found(Some(("my-shop", version)), OURS);
 
-            assert_eq!(there.plan(&shop()).unwrap(), Plan::Keep);
+            assert_eq!(there.plan(&shop()).unwrap(), MigrationPlan::Keep);
         }
     }
 
     #[test]
     fn a_table_nobody_wrote_down_is_adopted() {
-        assert_eq!(found(None, OURS).plan(&shop()).unwrap(), Plan::Apply);
+        assert_eq!(
+            found(None, OURS).plan(&shop()).unwrap(),
+            MigrationPlan::Apply
+        );
     }
 
     #[test]
@@ -361,7 +367,10 @@ mod tests {
     #[test]
     fn the_predecessors_table_is_recognised_even_if_a_script_wrote_it_down() {
         for owner in [None, Some(("my-shop", VERSION))] {
-            assert_eq!(found(owner, GO).plan(&shop()).unwrap(), Plan::Replace);
+            assert_eq!(
+                found(owner, GO).plan(&shop()).unwrap(),
+                MigrationPlan::Replace
+            );
         }
     }
 

@@ -1,0 +1,157 @@
+//! Which records are meant.
+//!
+//! Input: what a person asks for. Output: a [`RecordFilter`].
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use uuid::Uuid;
+
+use super::RecordState;
+use crate::MessageId;
+
+/// The most ids that a filter takes.
+const MOST_IDS: usize = 512;
+
+/// Which records are meant: all of an outbox, unless narrowed.
+///
+/// ```
+/// # use final_core::admin::{RecordFilter, RecordState};
+/// let refused = RecordFilter::all().state(RecordState::Failed).topic("order.placed").limit(50);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+#[must_use]
+pub struct RecordFilter {
+    pub(in crate::admin) states: Vec<RecordState>,
+    pub(in crate::admin) topic: Option<String>,
+    pub(in crate::admin) key: Option<String>,
+    pub(in crate::admin) reason: Option<String>,
+    pub(in crate::admin) ids: Option<Vec<MessageId>>,
+    pub(in crate::admin) older_than: Option<Duration>,
+    pub(in crate::admin) limit: Option<u32>,
+    pub(in crate::admin) after: Option<RecordCursor>,
+}
+
+impl RecordFilter {
+    /// All records. They are listed by their state: failed, unroutable, in hand, pending, acked.
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// Only records of this state. A second call adds a state.
+    pub fn state(mut self, state: RecordState) -> Self {
+        if !self.states.contains(&state) {
+            self.states.push(state);
+        }
+        self
+    }
+
+    /// Only records of a topic.
+    pub fn topic(mut self, topic: impl Into<String>) -> Self {
+        self.topic = Some(topic.into());
+        self
+    }
+
+    /// Only records with this key.
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// Only records whose last error contains this text, as it is written.
+    pub fn reason(mut self, part: impl Into<String>) -> Self {
+        self.reason = Some(part.into());
+        self
+    }
+
+    /// Only that record.
+    pub fn id(self, id: MessageId) -> Self {
+        self.ids([id])
+    }
+
+    /// Only those records. The first 512 ids count; further ones are ignored.
+    pub fn ids(mut self, ids: impl IntoIterator<Item = MessageId>) -> Self {
+        self.ids = Some(ids.into_iter().take(MOST_IDS).collect());
+        self
+    }
+
+    /// Only records that were written at least this long ago.
+    pub fn older_than(mut self, age: Duration) -> Self {
+        self.older_than = Some(age);
+        self
+    }
+
+    /// This many at most.
+    pub fn limit(mut self, records: u32) -> Self {
+        self.limit = Some(records);
+        self
+    }
+
+    /// Only records after this place of the list.
+    pub fn after(mut self, cursor: RecordCursor) -> Self {
+        self.after = Some(cursor);
+        self
+    }
+}
+
+/// A place in a list of records, as text for a program that goes on later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordCursor {
+    pub(in crate::admin) state: RecordState,
+    pub(in crate::admin) number: i64,
+    pub(in crate::admin) topic: String,
+    pub(in crate::admin) id: Uuid,
+}
+
+impl fmt::Display for RecordCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            state,
+            number,
+            topic,
+            id,
+        } = self;
+        write!(f, "{}.{number}.{}.{topic}", *state as u8, id.simple())
+    }
+}
+
+impl FromStr for RecordCursor {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WRONG: &str = "this is no cursor of a list of records; take one from a page before";
+        let mut parts = text.splitn(4, '.');
+        let mut next = || parts.next().ok_or(WRONG);
+        let state = match next()? {
+            "0" => RecordState::Failed,
+            "1" => RecordState::Unroutable,
+            "2" => RecordState::InHand,
+            "3" => RecordState::Pending,
+            "4" => RecordState::Acked,
+            _ => return Err(WRONG),
+        };
+        Ok(Self {
+            state,
+            number: next()?.parse().map_err(|_| WRONG)?,
+            id: Uuid::try_parse(next()?).map_err(|_| WRONG)?,
+            topic: next()?.to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_read_from_its_text() {
+        let cursor = RecordCursor {
+            state: RecordState::Unroutable,
+            number: -7,
+            topic: "order.placed.é".to_owned(),
+            id: Uuid::now_v7(),
+        };
+
+        assert_eq!(cursor.to_string().parse(), Ok(cursor));
+        assert!("7.1".parse::<RecordCursor>().is_err());
+    }
+}
