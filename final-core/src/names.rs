@@ -62,6 +62,17 @@ impl ServiceName {
         format!("final_{}_suspects", self.0.replace('-', "_"))
     }
 
+    /// The name of the table of the dead letters that were collected from the broker.
+    ///
+    /// A database may hold the log, whose own table of dead letters is `final_log_dead`. So that of a service named
+    /// `log` has another name.
+    pub(crate) fn letters_table(&self) -> String {
+        match &*self.0 {
+            "log" => "final_log_dead_collected".to_owned(),
+            name => format!("final_{}_dead", name.replace('-', "_")),
+        }
+    }
+
     /// A short name for an index or lock, the same for the same service and purpose.
     ///
     /// PostgreSQL cuts names at 63 bytes, so the service is hashed (FNV-1a, 64 bits).
@@ -160,7 +171,8 @@ mod tests {
             name in prop_oneof!["[a-z0-9_-]{0,44}", ".{0,50}", "[a-z]['\"`;\\\\ a-z\\x00]{0,9}"]
         ) {
             let Ok(service) = ServiceName::new(&name) else { return Ok(()) };
-            for made in [service.table(), service.short("parked"), service.as_str().replace('-', "_")] {
+            let tables = [service.table(), service.letters_table()];
+            for made in tables.into_iter().chain([service.short("parked"), service.as_str().replace('-', "_")]) {
                 prop_assert!(made.starts_with(|c: char| c.is_ascii_lowercase()), "{made:?}");
                 prop_assert!(made.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'));
                 // PostgreSQL cuts what is longer.
@@ -175,6 +187,14 @@ mod tests {
             let error = check_topic(&format!("{name}\0")).unwrap_err().to_string();
             prop_assert!(error.len() < 500, "{error}");
         }
+    }
+
+    #[test]
+    fn no_services_letters_are_in_the_table_of_the_log() {
+        let letters = |name| ServiceName::new(name).unwrap().letters_table();
+
+        assert_eq!(letters("my-shop"), "final_my_shop_dead");
+        assert_ne!(letters("log"), "final_log_dead");
     }
 
     /// They stand in tables that earlier releases made, and PostgreSQL cuts names at 63 bytes.

@@ -95,6 +95,13 @@ const ATTEMPTS: &str = "x-final-tried";
 const WAITED: &str = "x-final-waited";
 const REASON: &str = "x-final-reason";
 
+/// The headers of the record that gives a dead letter back to its service: these two texts with the envelope between
+/// them. The attempts begin anew.
+pub(crate) const REPLAYED: (&str, &str) = (
+    r#"{"x-final-envelope":""#,
+    r#"","x-final-tried":"0","x-final-waited":"0"}"#,
+);
+
 impl Detoured {
     /// Puts the parts together.
     pub fn new(envelope: String, payload: Bytes, to: DetourTo) -> Self {
@@ -222,6 +229,17 @@ mod tests {
             assert!(Detoured::is_in(&message));
             assert_eq!(Detoured::read(&message), Some(detoured));
         }
+    }
+
+    #[test]
+    fn the_headers_of_a_replayed_letter_are_those_of_a_message_that_was_not_tried() {
+        let (before, after) = REPLAYED;
+        let headers = Headers::from_json(Some(&format!("{before}AA+/=={after}"))).unwrap();
+        let record = Message::new(TO_QUEUE, "payload").with_headers(headers);
+
+        let why = Postponement::new(Duration::ZERO, 0, Duration::ZERO);
+        let expected = Detoured::to_queue("AA+/==".to_owned(), "payload".into(), &why);
+        assert_eq!(Detoured::read(&record), Some(expected));
     }
 
     #[test]

@@ -11,16 +11,19 @@
 //!   Bus ◀─ Delivery ────── Link ◀──── the broker ◀─ Settlement ── the handler is done
 //! ```
 //!
-//! Two parts are optional: [`Staging`], for a broker whose tables are in the service's database, and
-//! [`DeadLetters`], for a broker whose dead letters can be listed, replayed and discarded.
+//! Three parts are optional: [`Staging`], for a broker whose tables are in the service's database;
+//! [`DeadLetters`], for a broker whose dead letters can be listed, replayed and discarded; and
+//! [`Link::dead_letters`], for a broker whose dead letters cannot, so that the bus keeps them in its database.
 //! A broker may also let messages wait outside of its queue: see [`Postponing`].
 //! `examples/own_broker.rs` of the repository is a whole broker made of these items.
 
+mod collected;
 mod confirm;
 mod dead_letters;
 mod delivery;
 mod detour;
 mod error;
+mod letter_sql;
 mod link;
 mod memory;
 mod outgoing;
@@ -31,6 +34,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 
 pub use self::{
+    collected::{CollectedLetter, LetterDelivery, LetterSettler},
     confirm::Confirm,
     dead_letters::{Cause, DeadLetter, DeadLetterFilter, DeadLetters, LetterCursor},
     delivery::{Delivery, Settlement, Settler},
@@ -42,7 +46,7 @@ pub use self::{
     staging::{Staging, StagingRequest},
 };
 pub(crate) use self::{
-    detour::{TO_QUEUE, note, read_note},
+    detour::{REPLAYED, TO_QUEUE, note, read_note},
     outgoing::Ticket,
 };
 use crate::Error;

@@ -13,6 +13,7 @@ pub(crate) mod insert;
 mod keyset;
 mod lease;
 pub(crate) mod limits;
+pub(crate) mod lists;
 mod lock;
 #[cfg_attr(not(any(feature = "postgres", feature = "mysql")), allow(dead_code))]
 pub(crate) mod lone;

@@ -41,7 +41,7 @@ use crate::{
 const CONNECTIONS: u32 = 4;
 
 /// Makes the COMMIT wait for the disk, also where the role or the server says otherwise.
-const DURABLE: &str = "SET LOCAL synchronous_commit = on";
+pub(super) const DURABLE: &str = "SET LOCAL synchronous_commit = on";
 
 /// One service's outbox, as one bus uses it.
 ///
@@ -338,8 +338,9 @@ pub(crate) struct Purge<'a, DB: OutboxDatabase> {
 }
 
 impl<DB: OutboxDatabase> Purge<'_, DB> {
-    /// Deletes all records. Returns how many there were.
+    /// Deletes all records and all collected dead letters. Returns how many records there were.
     pub(crate) async fn run(self) -> Result<u64, Error> {
+        self.table.purge_letters().await.map_err(purging())?;
         self.table.purge_all().await.map_err(purging())
     }
 }

@@ -17,6 +17,7 @@
 //! | `door` | `Outbox`, the only way in: writes on the caller's connections, and lends the `Table` |
 //! | `table`, `claims` | `Table`: one method for each change, each question, and for claims |
 //! | `insert`, `record` | INSERTs; a record, its status, and its place in the order |
+//! | `letters` | dead letters that were collected from the broker, and their way back |
 //! | `statements` | all SQL of the table, one text for each database |
 //! | `migrate`, `schema`, `predecessor` | the versions of the tables, and the table of the Go predecessor |
 //!
@@ -27,6 +28,12 @@
 pub(crate) mod claims;
 mod door;
 mod insert;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the task that collects letters comes next"
+)]
+pub(crate) mod letters;
 mod marks;
 mod migrate;
 #[cfg(feature = "mysql")]

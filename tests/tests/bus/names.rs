@@ -192,7 +192,7 @@ async fn a_postgresql_database_or_schema_may_have_any_name() {
             .await
             .expect("counted");
         // The records, the claims on them, the marks of suspects, and the versions.
-        assert_eq!(found, 4, "{name}");
+        assert_eq!(found, 5, "{name}");
 
         works(
             sqlx::PgPool::connect_with(options.clone().database(&name))
@@ -233,7 +233,7 @@ async fn a_mariadb_database_may_have_any_name() {
             .await
             .expect("counted");
         // The records, the claims on them, the marks of suspects, and the versions.
-        assert_eq!(found, 4, "{name}");
+        assert_eq!(found, 5, "{name}");
         let sql = format!("DROP DATABASE {quoted}");
         root.execute(sqlx::AssertSqlSafe(sql))
             .await

@@ -8,17 +8,12 @@ use uuid::Uuid;
 
 use super::{
     Log,
-    lists::{list, padded},
     transfer::{Moved, Transfer},
 };
 use crate::{
     MessageId, OutboxDatabase,
     broker::{DeadLetter, DeadLetterFilter, LetterCursor},
-    database::{
-        DbResult, Value, columns,
-        limits::{duration, micros, since_1970},
-        stored::Stored,
-    },
+    database::{DbResult, Value, columns, limits::duration, stored::Stored},
 };
 
 /// Letters that one transaction replays or discards.
@@ -131,41 +126,9 @@ impl<DB: OutboxDatabase> Log<DB> {
 
 /// The `WHERE` of the dead letters that a filter means, and its values.
 fn condition<'a>(filter: &'a DeadLetterFilter, group: &'a str) -> (String, Vec<Value<'a>>) {
-    let mut text = "group_name = ?".to_owned();
-    let mut values = vec![group.into()];
-    if let Some(topic) = &filter.topic {
-        text.push_str(" AND topic = ?");
-        values.push(topic.as_str().into());
-    }
-    if let Some(reason) = &filter.reason {
-        text.push_str(" AND reason LIKE ? ESCAPE '!'");
-        let escaped = reason
-            .replace('!', "!!")
-            .replace('%', "!%")
-            .replace('_', "!_");
-        values.push(format!("%{escaped}%").into());
-    }
-    if let Some(ids) = &filter.ids {
-        if ids.is_empty() {
-            text.push_str(" AND 1 = 0");
-        } else {
-            let ids = padded(ids);
-            text.push_str(&format!(" AND message_id IN ({})", list(ids.len())));
-            values.extend(ids.into_iter().map(|id| Value::from(id.0)));
-        }
-    }
-    if let Some(age) = filter.older_than {
-        text.push_str(" AND died_at <= {now} - ?");
-        values.push(micros(age).into());
-    }
-    if let Some(key) = &filter.key {
-        text.push_str(" AND message_key = ?");
-        values.push(key.as_str().into());
-    }
-    if let Some(moment) = filter.before {
-        text.push_str(" AND died_at <= ?");
-        values.push(since_1970(moment).into());
-    }
+    let (narrower, narrowing) = filter.conditions();
+    let mut text = format!("group_name = ?{narrower}");
+    let mut values: Vec<Value<'a>> = std::iter::once(group.into()).chain(narrowing).collect();
     if let Some(after) = filter.after {
         // Letters that were collected from a broker come after all of the log's own.
         match after.is_collected {

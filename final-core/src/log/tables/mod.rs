@@ -6,7 +6,7 @@
 //! | part | statements about |
 //! | --- | --- |
 //! | [`schema`], [`dialect`] | the tables themselves; what each database says in its own way |
-//! | [`entry`], `inserts`, [`lists`] | a message as a row; its INSERTs; lists of values |
+//! | [`entry`], `inserts` | a message as a row; its INSERTs |
 //! | [`session`], [`pages`] | the connection that is read on; rows of the log |
 //! | [`lanes`], [`side_effects`] | the progress, and what is written together with it |
 //! | [`members`], [`subscriptions`], [`open_numbers`] | leases; topics; where a group starts |
@@ -23,7 +23,6 @@ pub(crate) mod dialect;
 pub(crate) mod entry;
 mod inserts;
 pub(crate) mod lanes;
-pub(crate) mod lists;
 pub(crate) mod members;
 pub(crate) mod open_numbers;
 pub(crate) mod pages;
@@ -55,7 +54,7 @@ use crate::{
     Error, OutboxDatabase,
     broker::Staged,
     database::{
-        DbResult, FromRow, Value, are_transactional, doing,
+        DbResult, FromRow, Value, are_transactional, doing, lists,
         lone::is_not_in_transaction,
         name_setting, read,
         renewable::{ANSWER, GOODBYE, MIGRATION, PoolOwner, RenewablePool},

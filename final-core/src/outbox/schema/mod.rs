@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// The version this release brings the table to.
-const VERSION: i32 = 3;
+const VERSION: i32 = 4;
 
 /// All statements of all versions, in order. Each one may find its work done. The last one writes down whose
 /// the table is and which version it has.
@@ -55,7 +55,7 @@ const VERSION: i32 = 3;
 /// | `owner`, `live_until` | whose claim it is, and the end of its lease; 1970 once it is finished |
 /// | `first_at`, `first_id`, `last_at`, `last_id` | `available_at` and `message_id` of its first and last record |
 ///
-/// The columns of `final_<service>_suspects` stand in `marks`.
+/// The columns of `final_<service>_suspects` stand in `marks`, and those of `final_<service>_dead` in `letters`.
 #[allow(unreachable_patterns, reason = "a build may have fewer databases")]
 pub(super) fn statements(dialect: Dialect, service: &ServiceName) -> Vec<String> {
     match dialect {
@@ -121,17 +121,18 @@ impl<'a, DB: Driver> Migration<'a, DB> {
         found.plan(self.service)
     }
 
-    /// Reads the columns of both tables, and the owner and version that are written down.
+    /// Reads the columns of the tables, and the owner and version that are written down.
     async fn find(&mut self) -> DbResult<Found> {
         let service = self.service;
         let (table, claims) = (service.table(), service.claims_table());
-        let suspects = service.suspects_table();
-        let tables = [table.as_str(), claims.as_str(), suspects.as_str()];
+        let (suspects, letters) = (service.suspects_table(), service.letters_table());
+        let tables = [&table, &claims, &suspects, &letters].map(String::as_str);
         let are_transactional = async { are_transactional::<DB>(self.lock.conn(), &tables).await };
         self.pool.within(ANSWER, are_transactional).await?;
         let columns = self.columns(&table).await?;
         let claims = self.columns(&claims).await?;
         let suspects = self.columns(&suspects).await?;
+        let letters = self.columns(&letters).await?;
         let written = self.columns(MIGRATIONS).await?;
         let owner = match written.is_empty() {
             true => None,
@@ -149,7 +150,7 @@ impl<'a, DB: Driver> Migration<'a, DB> {
         Ok(Found {
             owner,
             columns,
-            others: !claims.is_empty() && !suspects.is_empty(),
+            others: !claims.is_empty() && !suspects.is_empty() && !letters.is_empty(),
         })
     }
 
@@ -196,7 +197,7 @@ struct Found {
     owner: Option<(String, i64)>,
     /// The table's columns; none if there is no table.
     columns: Vec<String>,
-    /// Whether the tables of claims and of suspects are there.
+    /// Whether the tables of claims, of suspects and of collected dead letters are there.
     others: bool,
 }
 

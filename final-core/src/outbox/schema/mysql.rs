@@ -5,7 +5,7 @@
 use crate::{
     database::{Dialect, create_versions},
     names::ServiceName,
-    outbox::marks::create_marks,
+    outbox::{letters::create_letters, marks::create_marks},
 };
 
 /// See [`statements`](super::statements).
@@ -59,6 +59,7 @@ pub(super) fn statements(service: &ServiceName) -> Vec<String> {
             service.short("live"),
         ),
         create_marks(Dialect::MySql, service),
+        create_letters(Dialect::MySql, service),
         super::written_down(&table, service),
     ]
 }

@@ -6,7 +6,7 @@ use super::VERSION;
 use crate::{
     database::{Dialect, MIGRATIONS, create_versions},
     names::ServiceName,
-    outbox::marks::create_marks,
+    outbox::{letters::create_letters, marks::create_marks},
 };
 
 /// See [`statements`](super::statements).
@@ -84,6 +84,7 @@ pub(super) fn statements(service: &ServiceName) -> Vec<String> {
             service.short("live")
         ),
         create_marks(Dialect::Postgres, service),
+        create_letters(Dialect::Postgres, service),
         format!(
             "INSERT INTO {MIGRATIONS} (table_name, service, version) VALUES ('{table}', '{name}', {VERSION}) \
              ON CONFLICT (table_name) DO UPDATE SET version = \

@@ -18,7 +18,7 @@ use std::fmt;
 use crate::{
     database::{Dialect, Server, insert::Insert, statement::Statement},
     names::ServiceName,
-    outbox::marks::MarkStatements,
+    outbox::{letters::LetterStatements, marks::MarkStatements},
 };
 
 /// The columns of a plain record, as `publish(topic, &value)` makes it, and how many of them are parameters.
@@ -98,6 +98,8 @@ pub(crate) struct Statements {
     pub(crate) has_other_leases: Statement,
     /// The marks of suspects, in a table of their own.
     pub(crate) marks: MarkStatements,
+    /// The collected dead letters, in a table of their own.
+    pub(crate) letters: LetterStatements,
 }
 
 /// The INSERTs of records.

@@ -13,7 +13,7 @@ use crate::{
     },
     message::MSGPACK,
     names::ServiceName,
-    outbox::{marks::MarkStatements, record::Status},
+    outbox::{letters::LetterStatements, marks::MarkStatements, record::Status},
 };
 
 /// The driver says all that is needed.
@@ -286,6 +286,7 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
             sql(delete.clone()),
         ),
         marks: MarkStatements::new(Dialect::MySql, &server, service),
+        letters: LetterStatements::new(Dialect::MySql, &server, service),
         table: t,
         server,
     }

@@ -7,7 +7,7 @@ use crate::{
     database::{Dialect, Server, insert::Insert, lone::OWN_TRANSACTION, statement::Statement},
     message::MSGPACK,
     names::ServiceName,
-    outbox::{marks::MarkStatements, record::Status},
+    outbox::{letters::LetterStatements, marks::MarkStatements, record::Status},
 };
 
 /// What the server or the role says about `synchronous_commit` stands: where it is off, an ack can be
@@ -319,6 +319,7 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
         // Some servers refuse a DELETE without WHERE.
         purge_all: Change::direct(sql(format!("DELETE FROM {t} WHERE true"))),
         marks: MarkStatements::new(Dialect::Postgres, &server, service),
+        letters: LetterStatements::new(Dialect::Postgres, &server, service),
         table: t,
         server,
     }

@@ -8,7 +8,7 @@ use crate::{
     database::{Dialect, Server, insert::Insert, statement::Statement},
     message::MSGPACK,
     names::ServiceName,
-    outbox::{marks::MarkStatements, record::Status},
+    outbox::{letters::LetterStatements, marks::MarkStatements, record::Status},
 };
 
 /// The driver says all that is needed.
@@ -196,6 +196,7 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
         )),
         purge_all: Change::direct(sql(format!("DELETE FROM {t}"))),
         marks: MarkStatements::new(Dialect::Sqlite, &server, service),
+        letters: LetterStatements::new(Dialect::Sqlite, &server, service),
         table: t,
         server,
     }

@@ -8,6 +8,19 @@ use super::{
 };
 use crate::{Error, names::ServiceName, outbox::NewRecord};
 
+pub(super) async fn a_release_that_knew_no_collected_letters_gets_their_table<DB: House>() {
+    let outbox = Outbox::<DB>::new().await;
+    let mut conn = outbox.pool.acquire().await.unwrap();
+    let letters = shop().letters_table();
+    DB::execute(&mut conn, &format!("DROP TABLE {letters}")).await;
+    DB::execute(&mut conn, "UPDATE final_migrations SET version = 3").await;
+
+    DB::migrate(&outbox.relay, &shop()).await.unwrap();
+
+    let count = format!("SELECT COUNT(*) FROM {letters}");
+    assert_eq!(DB::number(&mut conn, &count).await, 0);
+}
+
 pub(super) async fn migrating_again_changes_nothing<DB: House>() {
     let outbox = Outbox::<DB>::new().await;
     outbox.fill("order.placed", 3).await;

@@ -9,6 +9,7 @@ mod claims;
 mod house;
 mod insert;
 mod inspect;
+mod letters;
 mod marks;
 mod migrate;
 mod model;
@@ -98,7 +99,17 @@ macro_rules! for_all {
                 a_mark_tells_other_processes_how_often_a_message_has_begun,
                 old_marks_are_forgotten,
             ],
+            letters: [
+                a_letter_is_listed_as_it_was_stored,
+                a_letter_that_may_be_there_already_is_stored_once,
+                a_letter_that_is_refused_leaves_none_of_its_lot,
+                letters_are_listed_and_ended_by_filter,
+                a_replayed_letter_is_a_record_for_this_service_alone,
+                what_is_collected_meanwhile_is_not_replayed,
+                a_letter_in_other_hands_is_left_out,
+            ],
             migrate: [
+                a_release_that_knew_no_collected_letters_gets_their_table,
                 migrating_again_changes_nothing,
                 twenty_instances_can_migrate_at_once,
                 services_that_share_a_schema_can_migrate_at_once,

@@ -1,0 +1,161 @@
+//! What is done with collected letters, each in transactions of our own.
+//!
+//! Input: letters to store, or a filter. Output: rows of the table; letters; or how many were replayed or discarded.
+
+use sqlx::{SqlSafeStr, Transaction};
+use uuid::Uuid;
+
+use super::{CollectedRow, LetterStatements, NewLetter};
+use crate::{
+    Error, OutboxDatabase,
+    broker::DeadLetterFilter,
+    database::{DbResult, Dialect, renewable::ANSWER, writers::Writing},
+    outbox::{Outbox, Table, door::DURABLE},
+};
+
+/// How many letters one transaction replays or discards.
+const BATCH: u64 = 100;
+
+/// What becomes of letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LetterFate {
+    /// Their messages come back to this service, and the letters are removed.
+    Replay,
+    /// They are removed.
+    Discard,
+}
+
+impl LetterFate {
+    fn doing(self) -> &'static str {
+        match self {
+            Self::Replay => "replaying collected dead letters",
+            Self::Discard => "discarding collected dead letters",
+        }
+    }
+}
+
+impl<DB: OutboxDatabase> Table<'_, DB> {
+    /// Removes all collected letters.
+    pub(crate) async fn purge_letters(self) -> DbResult<()> {
+        let turn = self.pool.writers().our_turn().await;
+        self.within(async {
+            let mut conn = self.pool.get().acquire().await?;
+            let _writing = turn.begun();
+            self.statements.letters.purge::<DB>(&mut conn).await
+        })
+        .await
+    }
+}
+
+impl<DB: OutboxDatabase> Outbox<DB> {
+    /// Stores letters, all or none. They are on the disk when this returns. Those that are named in `perhaps` are left
+    /// out if they are there already.
+    ///
+    /// # Errors
+    ///
+    /// The error of the database as it is. If the answer to the COMMIT was lost, it is unknown whether the letters are
+    /// there.
+    pub(crate) async fn store_letters(
+        &self,
+        letters: &[NewLetter<'_>],
+        perhaps: &[Uuid],
+    ) -> DbResult<()> {
+        let statements = self.letters()?;
+        let stored = async {
+            let (mut tx, _writing) = self.begin_letters().await?;
+            let known = statements.known::<DB>(&mut tx, perhaps).await?;
+            let is_new = |letter: &&NewLetter<'_>| !known.contains(&letter.key);
+            for letter in letters.iter().filter(is_new) {
+                statements.insert::<DB>(&mut tx, letter).await?;
+            }
+            tx.commit().await
+        };
+        self.pool.within(ANSWER, stored).await
+    }
+
+    /// The collected letters that a filter means, oldest first, `most` at most.
+    pub(crate) async fn list_letters(
+        &self,
+        filter: &DeadLetterFilter,
+        most: u64,
+    ) -> Result<Vec<CollectedRow>, Error> {
+        self.located().await?;
+        let listed = self.pool.within(ANSWER, async {
+            let mut conn = self.pool.get().acquire().await?;
+            let most = most.min(filter.at_most());
+            self.letters()?.list::<DB>(&mut conn, filter, most).await
+        });
+        listed
+            .await
+            .map_err(|error| self.explain(error, "listing collected dead letters"))
+    }
+
+    /// Replays or discards the letters that a filter means, oldest first. Returns how many. What is collected
+    /// meanwhile stays.
+    pub(crate) async fn end_letters(
+        &self,
+        filter: &DeadLetterFilter,
+        fate: LetterFate,
+    ) -> Result<u64, Error> {
+        self.located().await?;
+        let explain = |error| self.explain(error, fate.doing());
+        let last = self.pool.within(ANSWER, async {
+            let mut conn = self.pool.get().acquire().await?;
+            self.letters()?.last::<DB>(&mut conn).await
+        });
+        let last = last.await.map_err(explain)?;
+        let (mut ended, mut after) = (0, i64::MIN);
+        loop {
+            let most = BATCH.min(filter.at_most() - ended);
+            let some = self.end_some(filter, fate, (after, last), most);
+            let some = self.pool.within(ANSWER, some).await.map_err(explain)?;
+            let Some(highest) = some.last() else {
+                return Ok(ended);
+            };
+            (ended, after) = (ended + some.len() as u64, *highest);
+        }
+    }
+
+    /// The next letters after a sequence number, and up to another one. Returns their numbers.
+    async fn end_some(
+        &self,
+        filter: &DeadLetterFilter,
+        fate: LetterFate,
+        between: (i64, i64),
+        most: u64,
+    ) -> DbResult<Vec<i64>> {
+        if most == 0 {
+            return Ok(Vec::new());
+        }
+        let statements = self.letters()?;
+        let (mut tx, _writing) = self.begin_letters().await?;
+        let seqs = statements
+            .lock::<DB>(&mut tx, filter, between, most)
+            .await?;
+        if seqs.is_empty() {
+            tx.rollback().await?;
+            return Ok(seqs);
+        }
+        match fate {
+            LetterFate::Replay => statements.replay::<DB>(&mut tx, &seqs).await?,
+            LetterFate::Discard => statements.discard::<DB>(&mut tx, &seqs).await?,
+        }
+        tx.commit().await?;
+        Ok(seqs)
+    }
+
+    fn letters(&self) -> DbResult<&LetterStatements> {
+        Ok(&self.table()?.statements.letters)
+    }
+
+    /// Begins a transaction whose COMMIT waits for the disk. What it writes may be the only copy of a message.
+    async fn begin_letters(&self) -> DbResult<(Transaction<'static, DB>, Writing)> {
+        let turn = self.writers().our_turn().await;
+        let mut tx = DB::begin(&self.pool.get()).await?;
+        let writing = turn.begun();
+        if DB::DIALECT == Dialect::Postgres {
+            DB::run_sql(&mut tx, &DURABLE.into_sql_str(), &[]).await?;
+        }
+        Ok((tx, writing))
+    }
+}

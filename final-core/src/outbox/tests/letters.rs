@@ -1,0 +1,206 @@
+//! Collected dead letters: stored, listed, replayed, discarded.
+
+use std::time::Duration;
+
+use sqlx::Pool;
+use uuid::Uuid;
+
+use super::house::{House, LEASE};
+use crate::{
+    MessageId,
+    broker::{DeadLetterFilter, DetourTo, Detoured},
+    database::Dialect,
+    outbox::{
+        Outbox,
+        letters::{LetterFate, NewLetter},
+    },
+    runtime::counter::Counter,
+};
+
+const SHOP: &str = "my-shop";
+
+async fn shop<DB: House>() -> (Outbox<DB>, Pool<DB>) {
+    let pool = DB::fresh().await;
+    let outbox = Outbox::new(SHOP.to_owned(), pool.clone(), LEASE);
+    outbox.migrate().await.unwrap();
+    outbox.located().await.unwrap();
+    (outbox, pool)
+}
+
+fn letter(number: u128, topic: &'static str) -> NewLetter<'static> {
+    NewLetter {
+        key: Uuid::from_u128(number),
+        id: Uuid::from_u128(1_000 + number),
+        topic,
+        message_key: Some("k ✓"),
+        headers: Some(r#"{"tenant":"Zoë"}"#),
+        payload: b"\0\xff payload",
+        content_type: "application/x-mine",
+        content_encoding: Some("br"),
+        durable: true,
+        reason: "out of stock",
+        attempts: 4,
+        died_at: Some(1_700_000_000_000_000),
+        queue: SHOP,
+        problem: None,
+        envelope: "AAEC+/==",
+    }
+}
+
+async fn ids<DB: House>(outbox: &Outbox<DB>, filter: &DeadLetterFilter) -> Vec<u128> {
+    let listed = outbox.list_letters(filter, 1_000).await.unwrap();
+    let letters = listed.into_iter().map(|row| row.letter(SHOP));
+    letters
+        .map(|letter| letter.id.0.as_u128() - 1_000)
+        .collect()
+}
+
+fn all() -> DeadLetterFilter {
+    DeadLetterFilter::all()
+}
+
+pub(super) async fn a_letter_is_listed_as_it_was_stored<DB: House>() {
+    let (outbox, _pool) = shop::<DB>().await;
+    let unreadable = NewLetter {
+        problem: Some("the topic is empty"),
+        died_at: None,
+        message_key: None,
+        headers: None,
+        content_encoding: None,
+        durable: false,
+        ..letter(2, " ")
+    };
+    let letters = [letter(1, "order.placed"), unreadable];
+    outbox.store_letters(&letters, &[]).await.unwrap();
+
+    let listed = outbox.list_letters(&all(), 10).await.unwrap();
+    let mut listed = listed.into_iter().map(|row| row.letter(SHOP));
+    let first = listed.next().unwrap();
+    let message = first.message.unwrap();
+    assert_eq!((&*first.service, &*first.topic), (SHOP, "order.placed"));
+    assert_eq!((&*first.reason, first.attempts), ("out of stock", 4));
+    assert!(first.age > Duration::from_secs(3_600));
+    assert_eq!(message.id(), MessageId(Uuid::from_u128(1_001)));
+    assert_eq!(message.payload(), &b"\0\xff payload"[..]);
+    assert_eq!(message.key(), Some("k ✓"));
+    assert_eq!(message.headers().get("tenant"), Some("Zoë"));
+    assert_eq!(message.content_type(), "application/x-mine");
+    assert_eq!(message.content_encoding(), Some("br"));
+    assert!(message.is_durable());
+    let second = listed.next().unwrap();
+    assert_eq!(second.message.unwrap_err(), "the topic is empty");
+    assert!(second.age < Duration::from_secs(3_600));
+    assert!(listed.next().is_none());
+}
+
+pub(super) async fn a_letter_that_may_be_there_already_is_stored_once<DB: House>() {
+    let (outbox, _pool) = shop::<DB>().await;
+    let letters = [letter(1, "a"), letter(2, "a")];
+    outbox.store_letters(&letters[..1], &[]).await.unwrap();
+    let again = outbox.store_letters(&letters, &[]).await.unwrap_err();
+    assert!(again.as_database_error().unwrap().is_unique_violation());
+
+    let keys = [letters[0].key, letters[1].key];
+    outbox.store_letters(&letters, &keys).await.unwrap();
+
+    assert_eq!(ids(&outbox, &all()).await, [1, 2]);
+}
+
+pub(super) async fn a_letter_that_is_refused_leaves_none_of_its_lot<DB: House>() {
+    let (outbox, _pool) = shop::<DB>().await;
+    let letters = [letter(1, "a"), letter(2, "a"), letter(1, "a")];
+
+    outbox.store_letters(&letters, &[]).await.unwrap_err();
+
+    assert!(ids(&outbox, &all()).await.is_empty());
+}
+
+pub(super) async fn letters_are_listed_and_ended_by_filter<DB: House>() {
+    let (outbox, _pool) = shop::<DB>().await;
+    let late = NewLetter {
+        reason: "100% of_it !",
+        died_at: None,
+        ..letter(3, "a")
+    };
+    let letters = [letter(1, "a"), letter(2, "b"), late, letter(4, "a")];
+    outbox.store_letters(&letters, &[]).await.unwrap();
+
+    assert_eq!(ids(&outbox, &all()).await, [1, 2, 3, 4]);
+    assert_eq!(ids(&outbox, &all().limit(2)).await, [1, 2]);
+    assert_eq!(ids(&outbox, &all().topic("b")).await, [2]);
+    assert_eq!(ids(&outbox, &all().reason("0% of_it !")).await, [3]);
+    assert_eq!(
+        ids(&outbox, &all().id(MessageId(Uuid::from_u128(1_004)))).await,
+        [4]
+    );
+    let hour = Duration::from_secs(3_600);
+    assert_eq!(ids(&outbox, &all().older_than(hour)).await, [1, 2, 4]);
+
+    let two = all().topic("a").limit(2);
+    let ended = outbox.end_letters(&two, LetterFate::Discard).await;
+    assert_eq!(ended.unwrap(), 2);
+    assert_eq!(ids(&outbox, &all()).await, [2, 4]);
+    let ended = outbox.end_letters(&all(), LetterFate::Discard).await;
+    assert_eq!(ended.unwrap(), 2);
+}
+
+pub(super) async fn a_replayed_letter_is_a_record_for_this_service_alone<DB: House>() {
+    let (outbox, _pool) = shop::<DB>().await;
+    // More than one transaction replays.
+    let letters: Vec<_> = (1..=230).map(|number| letter(number, "a")).collect();
+    outbox.store_letters(&letters, &[]).await.unwrap();
+
+    let ended = outbox.end_letters(&all(), LetterFate::Replay).await;
+
+    assert_eq!(ended.unwrap(), 230);
+    assert!(ids(&outbox, &all()).await.is_empty());
+    let table = outbox.table().unwrap();
+    assert_eq!(table.backlog().await.unwrap().pending(), 230);
+    let claim = table.claim(None, 1, &Counter::default()).await.unwrap();
+    let claimed = table.read(&claim.unwrap()).await.unwrap();
+    let message = claimed[0].record.message.as_ref().unwrap();
+    let detoured = Detoured::read(message).unwrap();
+    assert_eq!(detoured.envelope, "AAEC+/==");
+    assert_eq!(&detoured.payload[..], b"\0\xff payload");
+    let again = DetourTo::Queue {
+        attempts: 0,
+        waited: Duration::ZERO,
+    };
+    assert_eq!(detoured.to, again);
+}
+
+pub(super) async fn what_is_collected_meanwhile_is_not_replayed<DB: House>() {
+    let (outbox, pool) = shop::<DB>().await;
+    outbox.store_letters(&[letter(1, "a")], &[]).await.unwrap();
+    let letters = &outbox.table().unwrap().statements.letters;
+    let mut conn = pool.acquire().await.unwrap();
+    let last = letters.last::<DB>(&mut conn).await.unwrap();
+    outbox.store_letters(&[letter(2, "a")], &[]).await.unwrap();
+
+    let mut tx = DB::begin(&pool).await.unwrap();
+    let filter = all();
+    let between = (i64::MIN, last);
+    let locked = letters.lock::<DB>(&mut tx, &filter, between, 100).await;
+    assert_eq!(locked.unwrap(), [last]);
+}
+
+pub(super) async fn a_letter_in_other_hands_is_left_out<DB: House>() {
+    let (outbox, pool) = shop::<DB>().await;
+    let letters = [letter(1, "a"), letter(2, "a")];
+    outbox.store_letters(&letters, &[]).await.unwrap();
+    // SQLite has one writer at a time, who waits.
+    if DB::DIALECT == Dialect::Sqlite {
+        return;
+    }
+    let statements = &outbox.table().unwrap().statements.letters;
+    let mut tx = DB::begin(&pool).await.unwrap();
+    let (filter, between) = (all().limit(1), (i64::MIN, i64::MAX));
+    let locked = statements.lock::<DB>(&mut tx, &filter, between, 1).await;
+    assert_eq!(locked.unwrap().len(), 1);
+
+    let ended = outbox.end_letters(&all(), LetterFate::Discard).await;
+
+    assert_eq!(ended.unwrap(), 1);
+    tx.rollback().await.unwrap();
+    assert_eq!(ids(&outbox, &all()).await, [1]);
+}
