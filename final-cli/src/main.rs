@@ -1,3 +1,7 @@
 //! The program `final`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    final_cli::program::main()
+}

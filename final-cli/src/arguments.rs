@@ -1,0 +1,75 @@
+//! The words of the command line that are before, or in, every command.
+
+use clap::{Args, Parser};
+
+use crate::commands::Command;
+
+/// See what is stuck and why, and put it back.
+#[derive(Debug, Parser)]
+#[command(
+    name = "final",
+    version,
+    about = "See which messages of the event bus are stuck and why, and put them back",
+    after_help = "The database is that of --database-url, else that of --context or FINAL_CONTEXT, else that of \
+                  DATABASE_URL.\n\
+                  Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check found something, 4 nothing matched, \
+                  5 not confirmed.\n\n\
+                  Example: final status",
+    arg_required_else_help = true
+)]
+pub(crate) struct Arguments {
+    /// Writes one JSON object a line in place of tables
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Which database is meant.
+#[derive(Debug, Args)]
+pub(crate) struct PlaceArgs {
+    /// The database's URL. Other users of the machine can see a command line, so put a URL with a password into a
+    /// context or into DATABASE_URL
+    #[arg(long, value_name = "URL", global = true, conflicts_with = "context")]
+    pub(crate) database_url: Option<DatabaseUrl>,
+
+    /// A name in the file of contexts, ~/.config/final/contexts.toml or FINAL_CONTEXTS
+    #[arg(long, value_name = "NAME", global = true)]
+    pub(crate) context: Option<String>,
+}
+
+/// A URL whose `Debug` shows nothing of it.
+#[derive(Clone)]
+pub(crate) struct DatabaseUrl(pub(crate) String);
+
+impl From<&str> for DatabaseUrl {
+    fn from(url: &str) -> Self {
+        Self(url.into())
+    }
+}
+
+impl std::fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DatabaseUrl")
+    }
+}
+
+/// The form of the output.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct FormatArgs {
+    /// Writes one JSON object a line in place of a table
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+/// Which service is meant.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ServiceArgs {
+    /// The service; not needed where the database has one only
+    #[arg(long, short, value_name = "NAME", global = true)]
+    pub(crate) service: Option<String>,
+}

@@ -1,0 +1,29 @@
+//! `final completions SHELL`: what a shell needs to complete the words of a command line.
+
+use clap::{Args, CommandFactory};
+use clap_complete::{Shell, generate};
+
+use crate::{
+    arguments::Arguments,
+    exit::{Exit, Failure},
+    output::Output,
+};
+
+/// Write the completions of a shell to the standard output
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: final completions bash > ~/.local/share/bash-completion/completions/final"
+)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    shell: Shell,
+}
+
+impl CompletionsArgs {
+    pub(crate) fn run(self, out: &mut Output) -> Result<Exit, Failure> {
+        let mut text = Vec::new();
+        generate(self.shell, &mut Arguments::command(), "final", &mut text);
+        out.raw(&text)?;
+        Ok(Exit::Done)
+    }
+}

@@ -1,0 +1,82 @@
+//! The commands, one file each.
+//!
+//! A new command is a file with its arguments and `run`, a line in [`Command`], and a line in each `match` below.
+
+mod completions;
+mod migrate;
+mod publish;
+
+use clap::Subcommand;
+use final_core::OutboxDatabase;
+
+use crate::{
+    exit::{Exit, Failure},
+    output::Output,
+    session::{Place, Session},
+};
+
+/// What is done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Publish(publish::PublishArgs),
+    Migrate(migrate::MigrateArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+/// What a command works with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// No database and no broker.
+    Nothing,
+    /// The dialect of a database, but no connection.
+    Dialect,
+    /// A connection to a database.
+    Database,
+    /// A broker in place of a database.
+    Broker,
+}
+
+impl Command {
+    /// Whether `--json` stands behind the command's name.
+    pub(crate) fn json(&self) -> bool {
+        match self {
+            Self::Publish(_) | Self::Completions(_) => false,
+            Self::Migrate(args) => args.format.json,
+        }
+    }
+
+    /// What has to be there before it runs.
+    pub(crate) fn needs(&self) -> Needs {
+        match self {
+            Self::Completions(_) => Needs::Nothing,
+            Self::Migrate(args) if args.sql => Needs::Dialect,
+            _ => Needs::Database,
+        }
+    }
+
+    /// Runs a command that needs nothing.
+    pub(crate) fn run_alone(self, out: &mut Output) -> Result<Exit, Failure> {
+        match self {
+            Self::Completions(args) => args.run(out),
+            _ => Err(Failure::usage("this command needs a database")),
+        }
+    }
+
+    /// Runs a command that works with a broker.
+    pub(crate) async fn run_with_broker(self, _: &Place, _: &mut Output) -> Result<Exit, Failure> {
+        Err(Failure::usage("this command needs a database"))
+    }
+
+    /// Runs a command that works with a database.
+    pub(crate) async fn run<DB: OutboxDatabase>(
+        self,
+        session: &Session<DB>,
+        out: &mut Output,
+    ) -> Result<Exit, Failure> {
+        match self {
+            Self::Publish(args) => args.run(session, out).await,
+            Self::Migrate(args) => args.run(session, out).await,
+            Self::Completions(args) => args.run(out),
+        }
+    }
+}
