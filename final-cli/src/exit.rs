@@ -5,6 +5,8 @@
 
 use std::{error::Error as StdError, fmt, io, process::ExitCode};
 
+use final_core::admin::AdminError;
+
 use crate::target::without_passwords;
 
 /// How a command ended that has not failed. The numbers are a written surface (docs/cli.md).
@@ -70,6 +72,18 @@ impl From<final_core::Error> for Failure {
             | final_core::Error::InvalidTopic { .. }
             | final_core::Error::InvalidHeader { .. }
             | final_core::Error::InvalidPolicy { .. } => Self::Usage(chain(&error)),
+            error => Self::Failed(chain(&error)),
+        }
+    }
+}
+
+impl From<AdminError> for Failure {
+    fn from(error: AdminError) -> Self {
+        match error {
+            AdminError::Bus(error) => error.into(),
+            AdminError::UnknownService { .. }
+            | AdminError::InvalidFilter(_)
+            | AdminError::UnknownOperation(_) => Self::Usage(chain(&error)),
             error => Self::Failed(chain(&error)),
         }
     }

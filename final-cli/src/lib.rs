@@ -6,10 +6,11 @@
 //! | module | what is in it |
 //! | --- | --- |
 //! | [`program`] | the program from its arguments to its exit code |
-//! | `arguments` | the words of the command line that every command has in common |
+//! | `arguments`, `filter` | the words of the command line that commands have in common; those that say which rows |
 //! | `contexts`, `target`, `session` | which database is meant; where it is, without its password; a pool to it |
 //! | `commands` | one file for each command |
-//! | `ask` | the question before anything is changed |
+//! | `views` | what the admin API gives, as rows |
+//! | `ask`, `who` | the question before anything is changed; who is asked |
 //! | `output` | tables, JSON lines, payloads, progress bars |
 //! | `exit` | exit codes, and what has failed |
 
@@ -25,8 +26,11 @@ mod commands;
 pub mod config;
 mod contexts;
 mod exit;
+mod filter;
 mod output;
 pub mod program;
 pub mod service;
 mod session;
 mod target;
+mod views;
+mod who;

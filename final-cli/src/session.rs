@@ -5,12 +5,12 @@
 
 use std::{env, str::FromStr, time::Duration};
 
-use final_core::OutboxDatabase;
+use final_core::{OutboxDatabase, admin::Admin};
 use sqlx::{Connection, Pool, pool::PoolOptions};
 use tokio::time::timeout;
 
 use crate::{
-    arguments::PlaceArgs,
+    arguments::{PlaceArgs, ServiceArgs},
     contexts::Context,
     exit::{Failure, chain},
     target::Target,
@@ -108,6 +108,43 @@ impl<DB: OutboxDatabase> Session<DB> {
         let _ = connection.close().await;
         Ok(())
     }
+
+    /// What an operator may know and do here.
+    pub(crate) fn admin(&self) -> Admin<DB> {
+        Admin::new(self.pool.clone())
+    }
+
+    /// The service that is named, else that of the context, else the only one of the database.
+    pub(crate) async fn service(&self, args: &ServiceArgs) -> Result<String, Failure> {
+        if let Some(named) = args.service.as_ref().or(self.context.service.as_ref()) {
+            return Ok(named.clone());
+        }
+        let mut services = self.admin().services().await?;
+        match (services.pop(), services.is_empty()) {
+            (Some(only), true) => Ok(only.name),
+            (None, _) => Err(Failure::usage(format!(
+                "no service has tables in {}; name one by --service",
+                self.target
+            ))),
+            (Some(last), false) => {
+                services.push(last);
+                let names: Vec<String> = services.into_iter().map(|service| service.name).collect();
+                Err(Failure::usage(format!(
+                    "{} has more than one service; name one by --service: {}",
+                    self.target,
+                    names.join(", ")
+                )))
+            }
+        }
+    }
+
+    /// Whether a service reads the log, so that its messages are written there as well.
+    pub(crate) async fn reads_the_log(&self, service: &str) -> Result<bool, Failure> {
+        let services = self.admin().services().await?;
+        Ok(services
+            .iter()
+            .any(|known| known.name == service && known.reads_log))
+    }
 }
 
 fn options<DB: OutboxDatabase>(
@@ -130,22 +167,5 @@ fn cure(error: &sqlx::Error) -> &'static str {
              server's certificate"
         }
         _ => "",
-    }
-}
-
-impl<DB: OutboxDatabase> Session<DB> {
-    pub(crate) async fn service(
-        &self,
-        args: &crate::arguments::ServiceArgs,
-    ) -> Result<String, Failure> {
-        let named = args
-            .service
-            .clone()
-            .or_else(|| self.context.service.clone());
-        named.ok_or_else(|| Failure::usage("name a service by --service"))
-    }
-
-    pub(crate) async fn reads_the_log(&self, _: &str) -> Result<bool, Failure> {
-        Ok(false)
     }
 }

@@ -2,9 +2,17 @@
 //!
 //! A new command is a file with its arguments and `run`, a line in [`Command`], and a line in each `match` below.
 
+mod change;
 mod completions;
+mod dead;
+mod list;
+mod log;
 mod migrate;
+mod operations;
+mod outbox;
 mod publish;
+mod status;
+mod trail;
 
 use clap::Subcommand;
 use final_core::OutboxDatabase;
@@ -18,7 +26,13 @@ use crate::{
 /// What is done.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Status(status::StatusArgs),
+    Outbox(outbox::OutboxArgs),
+    Dead(dead::DeadArgs),
+    Log(log::LogArgs),
+    Trail(trail::TrailArgs),
     Publish(publish::PublishArgs),
+    Operations(operations::OperationsArgs),
     Migrate(migrate::MigrateArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -41,6 +55,12 @@ impl Command {
     pub(crate) fn json(&self) -> bool {
         match self {
             Self::Publish(_) | Self::Completions(_) => false,
+            Self::Status(args) => args.format.json,
+            Self::Outbox(args) => args.format.json,
+            Self::Dead(args) => args.format.json,
+            Self::Log(args) => args.format.json,
+            Self::Trail(args) => args.format.json,
+            Self::Operations(args) => args.format.json,
             Self::Migrate(args) => args.format.json,
         }
     }
@@ -74,7 +94,13 @@ impl Command {
         out: &mut Output,
     ) -> Result<Exit, Failure> {
         match self {
+            Self::Status(args) => args.run(session, out).await,
+            Self::Outbox(args) => args.run(session, out).await,
+            Self::Dead(args) => args.run(session, out).await,
+            Self::Log(args) => args.run(session, out).await,
+            Self::Trail(args) => args.run(session, out).await,
             Self::Publish(args) => args.run(session, out).await,
+            Self::Operations(args) => args.run(session, out).await,
             Self::Migrate(args) => args.run(session, out).await,
             Self::Completions(args) => args.run(out),
         }

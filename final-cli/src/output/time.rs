@@ -1,6 +1,6 @@
-//! Lengths of time: those that a person writes, and those that a person reads.
+//! Times: lengths that a person writes, lengths that a person reads, and moments in UTC.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const UNITS: [(&str, u64); 5] = [
     ("d", 86_400),
@@ -67,6 +67,30 @@ pub(crate) fn shown(time: Duration) -> String {
     }
 }
 
+/// A moment in UTC, to the microsecond: `2026-02-28T12:00:00.000000Z`. All have the same length, so their order as
+/// texts is their order in time.
+pub(crate) fn utc(moment: SystemTime) -> String {
+    let micros = match moment.duration_since(UNIX_EPOCH) {
+        Ok(since) => i128::try_from(since.as_micros()).unwrap_or(i128::MAX),
+        Err(before) => -i128::try_from(before.duration().as_micros()).unwrap_or(i128::MAX),
+    };
+    let (seconds, micros) = (micros.div_euclid(1_000_000), micros.rem_euclid(1_000_000));
+    let (day, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // Counted from 0000-03-01, so that a leap day is the last day of its year, in eras of 400 years.
+    let day = day + 719_468;
+    let (era, day) = (day.div_euclid(146_097), day.rem_euclid(146_097));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let date = day - (153 * month + 2) / 5 + 1;
+    let (year, month) = match month < 10 {
+        true => (era * 400 + year, month + 3),
+        false => (era * 400 + year + 1, month - 9),
+    };
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{date:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
+}
+
 /// Milliseconds, for JSON.
 pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
@@ -100,6 +124,22 @@ mod tests {
         ] {
             assert!(parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_moment_is_shown_in_utc() {
+        let moments = [
+            (0, "1970-01-01T00:00:00.000000Z"),
+            (951_782_399_999_999, "2000-02-28T23:59:59.999999Z"),
+            (951_782_400_000_000, "2000-02-29T00:00:00.000000Z"),
+            (1_709_251_200_000_001, "2024-03-01T00:00:00.000001Z"),
+            (4_102_444_800_000_000, "2100-01-01T00:00:00.000000Z"),
+        ];
+        for (micros, text) in moments {
+            assert_eq!(utc(UNIX_EPOCH + Duration::from_micros(micros)), text);
+        }
+        let before = UNIX_EPOCH - Duration::from_secs(1);
+        assert_eq!(utc(before), "1969-12-31T23:59:59.000000Z");
     }
 
     #[test]

@@ -1,0 +1,122 @@
+//! `final status [SERVICE]`: what waits in each service, and what does not move and why.
+
+use std::time::Duration;
+
+use clap::Args;
+use final_core::{OutboxDatabase, admin::Overview};
+use tokio::time::sleep;
+
+use crate::{
+    arguments::FormatArgs,
+    exit::{Exit, Failure},
+    output::{Output, text::harmless, time},
+    session::Session,
+    views::{OverviewView, overview_table},
+};
+
+/// Tell what waits in each service, and what does not move and why
+#[derive(Debug, Args)]
+#[command(after_help = "Example: final status --check || page-somebody")]
+pub(crate) struct StatusArgs {
+    /// The service; all of the database, if nothing is said
+    service: Option<String>,
+
+    /// Writes it again and again, until it is interrupted
+    #[arg(long)]
+    watch: bool,
+
+    /// How long after the last time
+    #[arg(long, value_name = "TIME", value_parser = time::parse, default_value = "2s", requires = "watch")]
+    every: Duration,
+
+    /// Ends with exit code 3 if something does not move
+    #[arg(long, conflicts_with = "watch")]
+    check: bool,
+
+    #[command(flatten)]
+    pub(crate) format: FormatArgs,
+}
+
+impl StatusArgs {
+    pub(crate) async fn run<DB: OutboxDatabase>(
+        self,
+        session: &Session<DB>,
+        out: &mut Output,
+    ) -> Result<Exit, Failure> {
+        loop {
+            let services = self.look(session).await?;
+            out.clear()?;
+            write(&services, out)?;
+            out.flush()?;
+            if self.watch {
+                sleep(self.every.max(Duration::from_millis(100))).await;
+                continue;
+            }
+            if services.is_empty() {
+                eprintln!(
+                    "no service has tables in {}; a service makes them when it starts",
+                    session.target
+                );
+                return Ok(Exit::NothingMatched);
+            }
+            let is_stuck = services
+                .iter()
+                .any(|service| !service.not_moving.is_empty());
+            return Ok(match self.check && is_stuck {
+                true => Exit::Found,
+                false => Exit::Done,
+            });
+        }
+    }
+
+    async fn look<DB: OutboxDatabase>(
+        &self,
+        session: &Session<DB>,
+    ) -> Result<Vec<Overview>, Failure> {
+        let admin = session.admin();
+        let names = match &self.service {
+            Some(service) => vec![service.clone()],
+            None => admin
+                .services()
+                .await?
+                .into_iter()
+                .map(|service| service.name)
+                .collect(),
+        };
+        let mut services = Vec::with_capacity(names.len());
+        for name in names {
+            services.push(admin.service(name).overview().await?);
+        }
+        Ok(services)
+    }
+}
+
+fn write(services: &[Overview], out: &mut Output) -> Result<(), Failure> {
+    if out.is_json() {
+        return services
+            .iter()
+            .try_for_each(|service| out.json("service", &OverviewView::from(service)));
+    }
+    if services.is_empty() {
+        return Ok(());
+    }
+    out.table(&overview_table(services))?;
+    let stuck = services.iter().flat_map(|service| {
+        service
+            .not_moving
+            .iter()
+            .map(move |stuck| (&service.service, stuck))
+    });
+    let mut any = false;
+    for (service, stuck) in stuck {
+        if !any {
+            out.line("\nnot moving:")?;
+        }
+        any = true;
+        out.line(&harmless(&format!("  {service}: {stuck}")))?;
+    }
+    match any {
+        true => Ok(()),
+        false => out.line("\neverything moves"),
+    }
+}
