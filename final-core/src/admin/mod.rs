@@ -24,6 +24,7 @@ mod overview;
 mod plan;
 mod records;
 mod services;
+mod tail;
 mod trail;
 
 use std::{fmt, sync::Arc};
@@ -41,6 +42,7 @@ pub use self::{
     plan::{Action, Pace, Plan, Sample, Selection},
     records::{RecordCursor, RecordFilter, RecordInfo, RecordState, WholeRecord},
     services::{Schema, ServiceInfo},
+    tail::{LogEntry, LogTail},
     trail::{GroupPosition, Station, Trail},
 };
 use crate::{

@@ -25,7 +25,7 @@ mod hooks;
 mod link;
 mod member;
 mod options;
-mod progress;
+pub(crate) mod progress;
 pub(crate) mod tables;
 #[cfg(test)]
 mod tests;
