@@ -24,6 +24,7 @@ pub(crate) struct Role {
 
 impl Role {
     pub(crate) const QUARANTINE: Self = Self::of("quarantine", 1, 0);
+    pub(crate) const TAIL: Self = Self::of("tail", 1, 0);
     pub(crate) const DEAD_LETTER_QUARANTINE: Self = Self::of("dead-letter quarantine", 1, 0);
 
     pub(crate) fn publisher(settings: &Settings) -> Self {
