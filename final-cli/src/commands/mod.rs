@@ -12,6 +12,7 @@ mod operations;
 mod outbox;
 mod publish;
 mod status;
+mod tail;
 mod trail;
 
 use clap::Subcommand;
@@ -31,6 +32,7 @@ pub(crate) enum Command {
     Dead(dead::DeadArgs),
     Log(log::LogArgs),
     Trail(trail::TrailArgs),
+    Tail(tail::TailArgs),
     Publish(publish::PublishArgs),
     Operations(operations::OperationsArgs),
     Migrate(migrate::MigrateArgs),
@@ -60,6 +62,7 @@ impl Command {
             Self::Dead(args) => args.format.json,
             Self::Log(args) => args.format.json,
             Self::Trail(args) => args.format.json,
+            Self::Tail(args) => args.format.json,
             Self::Operations(args) => args.format.json,
             Self::Migrate(args) => args.format.json,
         }
@@ -70,6 +73,7 @@ impl Command {
         match self {
             Self::Completions(_) => Needs::Nothing,
             Self::Migrate(args) if args.sql => Needs::Dialect,
+            Self::Tail(args) if args.is_on_rabbitmq() => Needs::Broker,
             _ => Needs::Database,
         }
     }
@@ -83,8 +87,15 @@ impl Command {
     }
 
     /// Runs a command that works with a broker.
-    pub(crate) async fn run_with_broker(self, _: &Place, _: &mut Output) -> Result<Exit, Failure> {
-        Err(Failure::usage("this command needs a database"))
+    pub(crate) async fn run_with_broker(
+        self,
+        place: &Place,
+        out: &mut Output,
+    ) -> Result<Exit, Failure> {
+        match self {
+            Self::Tail(args) => args.run_with_broker(place, out).await,
+            _ => Err(Failure::usage("this command needs a database")),
+        }
     }
 
     /// Runs a command that works with a database.
@@ -99,6 +110,7 @@ impl Command {
             Self::Dead(args) => args.run(session, out).await,
             Self::Log(args) => args.run(session, out).await,
             Self::Trail(args) => args.run(session, out).await,
+            Self::Tail(args) => args.run(session, out).await,
             Self::Publish(args) => args.run(session, out).await,
             Self::Operations(args) => args.run(session, out).await,
             Self::Migrate(args) => args.run(session, out).await,

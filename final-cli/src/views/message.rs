@@ -10,6 +10,7 @@ use crate::{
     output::{
         Output, Table,
         payload::{PayloadView, base64},
+        text::harmless,
     },
 };
 
@@ -63,6 +64,14 @@ impl MessageView {
             Err(why) => Self::Unreadable {
                 unreadable: why.clone(),
             },
+        }
+    }
+
+    /// The payload on one line, or why there is none.
+    pub(crate) fn payload_text(&self) -> String {
+        match self {
+            Self::Readable { payload, .. } => payload.text(),
+            Self::Unreadable { unreadable } => harmless(&format!("({unreadable})")),
         }
     }
 
