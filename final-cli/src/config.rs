@@ -1,1 +1,0 @@
-//! Reads a TOML file into a configuration.
