@@ -13,11 +13,11 @@ use std::{
 };
 
 /// Where the sources of the libraries are.
-const SOURCES: [&str; 2] = ["final-core/src", "final-amqp/src"];
+const SOURCES: [&str; 3] = ["final-core/src", "final-amqp/src", "final-cli/src"];
 
 const LEVELS: [&str; 5] = ["trace", "debug", "info", "warn", "error"];
 
-const TARGETS: [&str; 7] = [
+const TARGETS: [&str; 8] = [
     "final::publish",
     "final::outbox",
     "final::relay",
@@ -25,6 +25,7 @@ const TARGETS: [&str; 7] = [
     "final::log",
     "final::amqp",
     "final::bus",
+    "final::service",
 ];
 
 /// An event or span, as the sources or the table have it.

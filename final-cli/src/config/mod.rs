@@ -12,8 +12,8 @@
 //! | value | written as | type |
 //! | --- | --- | --- |
 //! | a password, a token | `"env:NAME"`, `"file:/path"`, `{ env = "NAME" }`, `{ file = "/path" }` | [`Secret`] |
-//! | a database | `"postgres://…"`, or `{ url = "…", password = … }` | [`DatabaseUrl`] |
-//! | a RabbitMQ | `"amqp://…"`, or `{ url = "…", password = … }` | [`BrokerUrl`] |
+//! | a database | `"postgres://…"`, or `{ url = "…", password = … }` | [`DatabaseAddress`] |
+//! | a RabbitMQ | `"amqp://…"`, or `{ url = "…", password = … }` | [`BrokerAddress`] |
 //! | a time | `"30s"`, `"1h 30m"` | [`Period`] |
 //! | a size | `"64 KiB"`, `1000000` | [`ByteSize`] |
 
@@ -46,7 +46,7 @@ pub use self::{
     error::{ConfigError, ConfigWarning},
     secret::Secret,
     units::{ByteSize, Period},
-    url::{BrokerUrl, DatabaseUrl},
+    url::{BrokerAddress, DatabaseAddress},
 };
 
 /// A configuration has a few kilobytes. A larger file is the wrong one.
@@ -65,12 +65,12 @@ pub struct Loaded<C> {
 /// Reads a file. Paths of secrets in it are relative to its folder.
 ///
 /// ```
-/// use final_cli::config::{self, DatabaseUrl, Period};
+/// use final_cli::config::{self, DatabaseAddress, Period};
 ///
 /// #[derive(serde::Deserialize)]
 /// #[serde(deny_unknown_fields)]
 /// struct Gateway {
-///     database: DatabaseUrl,
+///     database: DatabaseAddress,
 ///     timeout: Period,
 /// }
 ///

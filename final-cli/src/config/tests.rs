@@ -10,9 +10,9 @@ use super::*;
 #[serde(deny_unknown_fields)]
 #[allow(dead_code, reason = "read for their errors")]
 struct Shop {
-    database: DatabaseUrl,
+    database: DatabaseAddress,
     #[serde(default)]
-    rabbitmq: Option<BrokerUrl>,
+    rabbitmq: Option<BrokerAddress>,
     #[serde(default)]
     token: Option<Secret>,
     #[serde(default)]

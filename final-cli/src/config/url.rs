@@ -1,7 +1,7 @@
 //! Addresses of databases and of RabbitMQ, whose passwords are secrets.
 //!
 //! Input: a URL, or where one is as for a [`Secret`], or `{ url = "…", password = … }`. Output: a URL with its
-//! password, which shows itself only where it is asked for by [`expose`](DatabaseUrl::expose).
+//! password, which shows itself only where it is asked for by [`expose`](DatabaseAddress::expose).
 
 use std::fmt;
 
@@ -19,13 +19,13 @@ use super::{
 ///
 /// `Debug` and `Display` show neither its password nor its parameters.
 #[derive(Clone, PartialEq, Eq)]
-pub struct DatabaseUrl(String);
+pub struct DatabaseAddress(String);
 
 /// The address of a RabbitMQ.
 ///
 /// `Debug` and `Display` show neither its password nor its parameters.
 #[derive(Clone, PartialEq, Eq)]
-pub struct BrokerUrl(String);
+pub struct BrokerAddress(String);
 
 const DATABASES: &[&str] = &["postgres", "postgresql", "mysql", "mariadb", "sqlite"];
 const BROKERS: &[&str] = &["amqp", "amqps"];
@@ -70,8 +70,8 @@ macro_rules! address {
     };
 }
 
-address!(DatabaseUrl, DATABASES, "database");
-address!(BrokerUrl, BROKERS, "RabbitMQ");
+address!(DatabaseAddress, DATABASES, "database");
+address!(BrokerAddress, BROKERS, "RabbitMQ");
 
 /// The parts of an address as they are written.
 struct Parts {

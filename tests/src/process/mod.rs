@@ -123,6 +123,11 @@ impl Process {
         self.exited()
     }
 
+    /// Sends a signal to the process alone, and does not wait for what comes of it.
+    pub fn signal(&self, signal: Signal) {
+        self.id.signal(signal);
+    }
+
     /// Freezes it and everything below it (SIGSTOP): sockets stay open, nobody answers.
     pub fn pause(&self) {
         self.id.signal(Signal::STOP);

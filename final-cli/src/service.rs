@@ -1,1 +1,0 @@
-//! Runs a service until it is told to end.
