@@ -15,6 +15,7 @@
 //! 100,000 rows at most. Nothing that only reads makes a table or takes a lock.
 
 mod count;
+pub mod doctor;
 mod error;
 mod groups;
 mod letters;
