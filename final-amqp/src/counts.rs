@@ -1,20 +1,32 @@
-//! How many settlements were carried out.
+//! How many settlements were carried out, and how many connections made anew.
 //!
-//! Input: what a channel or the publisher has done. Output: the counts, for `Link::settled`. A settlement whose channel
+//! Input: what a channel or the publisher has done. Output: the counts, for `Link::settled` and `Link::counts`. A settlement whose channel
 //! is gone is not among them: its message comes again.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use final_core::broker::Settled;
+use final_core::broker::{LinkCounts, Settled};
 
 /// The counts of one link.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     handled: AtomicU64,
     dead_lettered: AtomicU64,
+    reconnects: AtomicU64,
 }
 
 impl Counts {
+    pub(crate) fn link(&self) -> LinkCounts {
+        let mut counts = LinkCounts::default();
+        counts.reconnects = self.reconnects.load(Ordering::Relaxed);
+        counts
+    }
+
+    /// A connection was made in the place of one that was lost, or could not be made before.
+    pub(crate) fn reconnected(&self) {
+        self.reconnects.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn settled(&self) -> Settled {
         Settled::new(
             self.handled.load(Ordering::Relaxed),

@@ -6,8 +6,8 @@
 use std::{sync::Arc, time::Duration};
 
 use final_core::broker::{
-    Broker, BrokerError, BrokerErrorKind, Delivery, Detour, Link, LinkState, Opened, Outgoing,
-    Settled, Setup,
+    Broker, BrokerError, BrokerErrorKind, Delivery, Detour, Link, LinkCounts, LinkState, Opened,
+    Outgoing, Settled, Setup,
 };
 use futures::{FutureExt, future::BoxFuture};
 use lapin::Connection;
@@ -223,6 +223,16 @@ impl Link for AmqpLink {
 
     fn settled(&self) -> Option<Settled> {
         Some(self.publisher.way().counts.settled())
+    }
+
+    fn counts(&self) -> LinkCounts {
+        self.publisher.way().counts.link()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        let has_ended = self.publisher.has_ended() || self.subscription.has_ended();
+        let text = "the tasks of the RabbitMQ link have ended; see the panic in the log";
+        has_ended.then(|| text.to_owned())
     }
 
     fn stop_consuming(&self, limit: Duration) -> BoxFuture<'_, ()> {

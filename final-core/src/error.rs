@@ -174,3 +174,33 @@ impl Error {
         }
     }
 }
+
+pub(crate) type AnyError = dyn std::error::Error + 'static;
+
+/// An error and its causes, outermost first. At most 32, because an error could name itself as its cause.
+pub(crate) fn chain(error: &AnyError) -> impl Iterator<Item = &AnyError> {
+    std::iter::successors(Some(error), |error| error.source()).take(32)
+}
+
+/// The texts of an error and its causes, until they are longer than `enough` bytes.
+pub(crate) fn with_causes(error: &AnyError, enough: usize) -> String {
+    let mut text = String::new();
+    for error in chain(error) {
+        let level = error.to_string();
+        // Many errors repeat their cause in their own text.
+        if text.contains(&level) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&level);
+        if text.len() > enough {
+            break;
+        }
+    }
+    if text.is_empty() {
+        text.push_str("an error without a text");
+    }
+    text
+}

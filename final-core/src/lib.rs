@@ -12,6 +12,7 @@
 //! | [`payload`] | what can be published |
 //! | [`received`] | what came with a delivery: properties, headers with their types |
 //! | [`router`], [`handler`] | routes as tower services; what a handler is and may return |
+//! | [`metrics`] | what a monitoring system reads: [`Bus::metrics`] |
 //! | [`middleware`] | layers for messages that tower does not have |
 //! | [`outbox`] | records that cannot be sent |
 //! | [`log`] | settings and numbers of [`SqlBroker`], the log in the database |
@@ -44,6 +45,7 @@ pub mod handler;
 mod lock;
 pub mod log;
 mod message;
+pub mod metrics;
 pub mod middleware;
 mod names;
 mod options;
@@ -53,6 +55,7 @@ pub mod received;
 mod relay;
 pub mod router;
 mod runtime;
+mod telemetry;
 mod timestamp;
 
 pub use broker::MemoryBroker;
@@ -62,7 +65,7 @@ pub use bus::MySqlBus;
 pub use bus::PgBus;
 #[cfg(feature = "sqlite")]
 pub use bus::SqliteBus;
-pub use bus::{Bus, Stats, TxBus};
+pub use bus::{Bus, Health, Stats, TxBus};
 pub use bytes::Bytes;
 pub use error::{BoxError, Error};
 pub use extract::{Attempt, FromMessage, FromRef, Json, Key, Payload, State, Topic};
@@ -70,9 +73,11 @@ pub use final_macros::subscribe;
 pub use handler::{HandlerError, Outcome};
 pub use log::SqlBroker;
 pub use message::{Headers, Message, MessageId};
+pub use metrics::Metrics;
 pub use options::Options;
 pub use outbox::OutboxDatabase;
 pub use router::Router;
+pub use telemetry::Telemetry;
 
 // The examples of the attribute need this crate, so they are tested here.
 #[cfg(doctest)]

@@ -179,6 +179,12 @@ impl Subscription {
         (this, deliveries)
     }
 
+    /// Whether one of its tasks has ended, although it was not told to.
+    pub(crate) fn has_ended(&self) -> bool {
+        let tasks = lock(&self.tasks);
+        !self.intake.stop.is_cancelled() && tasks.iter().any(JoinHandle::is_finished)
+    }
+
     /// Takes no more deliveries, and ends the stream of them.
     pub(crate) async fn stop(&self, limit: Duration) {
         let sender = self.intake.lock().take().map(|sender| sender.downgrade());
@@ -233,7 +239,7 @@ async fn supervise(intake: Arc<Intake>, jobs: DeadLetterJobs, mut first: Option<
         let attempt = match first.take() {
             Some(connected) => Ok(connected),
             None => select! {
-                attempt = reconnect(&intake) => attempt,
+                attempt = reconnect(&intake) => attempt.inspect(|_| intake.way.counts.reconnected()),
                 () = intake.stop.cancelled() => break,
             },
         };

@@ -184,6 +184,12 @@ impl Publisher {
         }
     }
 
+    /// Whether its task has ended, although it was not told to.
+    pub(crate) fn has_ended(&self) -> bool {
+        let task = lock(&self.task);
+        !self.way.is_finishing() && task.as_ref().is_some_and(JoinHandle::is_finished)
+    }
+
     /// Waits for what was sent, and ends everything.
     pub(crate) async fn close(&self, limit: Duration) {
         // Only the first call sets the limit.
@@ -215,7 +221,7 @@ async fn supervise(way: Arc<Way>, mut first: Option<Connected>) {
             None => {
                 let attempt = connect(&way.settings, &way.service, role);
                 select! {
-                    attempt = attempt => attempt,
+                    attempt = attempt => attempt.inspect(|_| way.counts.reconnected()),
                     () = way.finish.cancelled() => break,
                 }
             }

@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 
 use super::{Delivery, Detour, Outgoing};
-use crate::Options;
+use crate::{Error, Options};
 
 /// What a bus asks of its broker when it starts.
 #[derive(Clone, Debug)]
@@ -126,6 +126,32 @@ impl Settled {
     }
 }
 
+/// Numbers of a link, for [`Bus::metrics`](crate::Bus::metrics).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LinkCounts {
+    /// Connections to the broker that were made anew after one was lost.
+    pub reconnects: u64,
+    /// Statements that the broker's database did not answer in time.
+    pub give_ups: u64,
+    /// Panics of the link's tasks.
+    pub panics: u64,
+    /// How many lanes it has; `None` for a broker without lanes.
+    pub lanes: Option<u64>,
+}
+
+/// What waits for a service in the broker's own tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LinkBacklog {
+    /// Messages that no instance of the service has read.
+    pub waiting: u64,
+    /// The age of the oldest message that is not settled.
+    pub oldest: Option<Duration>,
+    /// The service's dead letters.
+    pub dead_letters: u64,
+}
+
 /// A broker connection that heals itself.
 ///
 /// A shutdown calls [`stop_consuming`](Self::stop_consuming), [`finish_consuming`](Self::finish_consuming) and
@@ -148,6 +174,27 @@ pub trait Link: Send + Sync + 'static {
     /// How many settlements were carried out, so that a void one does not count. `None` if the link does not
     /// count; the bus then counts what it has asked for.
     fn settled(&self) -> Option<Settled> {
+        None
+    }
+
+    /// What the link has counted. Asked at each scrape of a monitoring system, so it must not block. All zero by
+    /// default.
+    fn counts(&self) -> LinkCounts {
+        LinkCounts::default()
+    }
+
+    /// What waits for the service, if the broker keeps its messages in tables that it can ask. `None` by default.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    fn backlog(&self) -> BoxFuture<'_, Result<Option<LinkBacklog>, Error>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    /// Why the link does not do its work and never will again in this process: its tasks have ended, for example.
+    /// A broker that is away is no such reason. `None` by default.
+    fn trouble(&self) -> Option<String> {
         None
     }
 

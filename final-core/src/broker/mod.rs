@@ -40,7 +40,7 @@ pub use self::{
     delivery::{Delivery, Settlement, Settler},
     detour::{Detour, DetourTo, Detoured, Postponement, Postponing},
     error::{BrokerError, BrokerErrorKind},
-    link::{Link, LinkState, Opened, Settled, Setup},
+    link::{Link, LinkBacklog, LinkCounts, LinkState, Opened, Settled, Setup},
     memory::MemoryBroker,
     outgoing::{Isolation, Outgoing, Sending},
     staging::{Staging, StagingRequest},

@@ -1,16 +1,18 @@
 //! The bus: the one thing a service holds.
 //!
-//! [`Bus`] and [`Stats`] are at the crate's root as well. Here are the futures that publishing returns, and
+//! [`Bus`], [`Stats`] and [`Health`] are at the crate's root as well. Here are the futures that publishing returns, and
 //! the markers of [`TxBus`].
 //!
 //! Inside, a bus is the outbox's door, the broker, the options, and, from `start` on, the relay, the link and
 //! the subscriber. `tx` and `publish` stage a message, `policy` checks it, `write` and `alone` commit it;
 //! `start` and `stop` are the two ends of its life, and `ending` is what callers of `shutdown` wait for;
-//! `stats` and `failed` tell about the outbox.
+//! `stats` and `failed` tell about the outbox, `metrics` and `health` about the whole bus.
 
 mod alone;
 mod ending;
 mod failed;
+mod health;
+mod metrics;
 mod policy;
 mod publish;
 mod start;
@@ -35,6 +37,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{ending::Ending, start::Running};
 pub use self::{
     failed::RetryFailed,
+    health::Health,
     publish::{Publish, PublishIn},
     stats::Stats,
     tx::{ByHand, InClosure, TxBus, TxPublish},
@@ -44,7 +47,8 @@ use crate::{
     broker::{Broker, Staging, StagingRequest},
     names::ServiceName,
     outbox::{Outbox, Table},
-    runtime::{crew::Crew, inside::BusNumber},
+    runtime::{asked::Asked, crew::Crew, inside::BusNumber},
+    telemetry::{Hook, Telemetry},
 };
 
 /// A bus on PostgreSQL.
@@ -97,6 +101,12 @@ pub(crate) struct Inner<DB: OutboxDatabase> {
     writes: TaskTracker,
     /// Whether a log line has told that the pool lends connections with a transaction open.
     told_of_open: AtomicBool,
+    /// Sees each message that is staged.
+    pub(super) hook: Hook,
+    /// What the database counts.
+    counts_of_database: Asked<metrics::Counted>,
+    /// Whether the database answers.
+    sign_of_database: Asked<health::Sign>,
     /// Cancelled when no handler may begin from now on.
     handlers_stop: CancellationToken,
     /// Cancelled when no handler runs from now on.
@@ -125,6 +135,7 @@ impl<DB: OutboxDatabase> Bus<DB> {
             pool,
             Arc::new(broker),
             Options::default(),
+            None,
         )
     }
 
@@ -142,10 +153,37 @@ impl<DB: OutboxDatabase> Bus<DB> {
             outbox.caller().clone(),
             Arc::clone(broker),
             options,
+            self.inner.hook.telemetry(),
         )
     }
 
-    fn build(name: String, pool: Pool<DB>, broker: Arc<dyn Broker>, options: Options) -> Self {
+    /// Has a tracing system see each message. Call it before the bus is cloned or used: it makes a new bus of the
+    /// parts.
+    #[must_use]
+    pub fn with_telemetry(self, telemetry: impl Telemetry) -> Self {
+        let Inner {
+            name,
+            outbox,
+            broker,
+            options,
+            ..
+        } = self.inner.as_ref();
+        Self::build(
+            name.clone(),
+            outbox.caller().clone(),
+            Arc::clone(broker),
+            options.clone(),
+            Some(Arc::new(telemetry)),
+        )
+    }
+
+    fn build(
+        name: String,
+        pool: Pool<DB>,
+        broker: Arc<dyn Broker>,
+        options: Options,
+        telemetry: Option<Arc<dyn Telemetry>>,
+    ) -> Self {
         let crew = Crew::new();
         let inner = Inner {
             staging: StagingRequest::ask(&pool, &*broker),
@@ -161,6 +199,9 @@ impl<DB: OutboxDatabase> Bus<DB> {
             running: OnceLock::new(),
             writes: TaskTracker::new(),
             told_of_open: AtomicBool::new(false),
+            hook: Hook::new(telemetry, Arc::clone(crew.panics())),
+            counts_of_database: metrics::question(),
+            sign_of_database: health::question(),
             // A child of the crew's token, so that dropping the bus also stops handlers and requeues deliveries.
             handlers_stop: crew.stop_token().child_token(),
             crew,

@@ -11,6 +11,7 @@ use crate::{
     broker::Staged,
     names,
     payload::{EncodedPayload, IntoPayload},
+    telemetry::Hook,
 };
 
 /// RabbitMQ's largest `expiration`, in milliseconds.
@@ -53,6 +54,12 @@ impl Draft {
             payload,
             policy: Policy::default(),
         }
+    }
+
+    /// Lets the hook of the bus put headers in. To be called in the task of the publisher.
+    pub(crate) fn inject(&mut self, hook: &Hook) {
+        let key = self.policy.key.as_ref().map_or(0, String::len);
+        hook.inject(&self.topic, &mut self.policy.headers, key);
     }
 
     /// Checks everything that a database or broker would refuse later, and gives the message an id.

@@ -107,7 +107,8 @@ impl<DB: OutboxDatabase> IntoFuture for Publish<DB> {
     type IntoFuture = BoxFuture<'static, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let Self { inner, draft } = self;
+        let Self { inner, mut draft } = self;
+        draft.inject(&inner.hook);
         Box::pin(async move {
             inner.service()?;
             let unconfirmed = draft.policy.unconfirmed;
@@ -143,7 +144,12 @@ impl<'c, DB: OutboxDatabase> IntoFuture for PublishIn<'c, DB> {
     type IntoFuture = BoxFuture<'c, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let Self { inner, conn, draft } = self;
+        let Self {
+            inner,
+            conn,
+            mut draft,
+        } = self;
+        draft.inject(&inner.hook);
         Box::pin(async move {
             inner.service()?;
             let staged = draft.check(&inner.options)?;

@@ -167,7 +167,11 @@ impl<DB: OutboxDatabase> Inner<DB> {
             Arc::clone(&self.outbox) as Arc<dyn Marks>,
             handlers_stop,
         );
-        let subscriber = Arc::new(subscriber.with_detour(detour));
+        let subscriber = Arc::new(
+            subscriber
+                .with_detour(detour)
+                .with_panics(Arc::clone(self.crew.panics())),
+        );
         // Dropped with its task, also where a runtime ends without a shutdown.
         let (limit, ended) = (
             self.handlers_limit(),

@@ -242,8 +242,9 @@ impl<DB: OutboxDatabase> IntoFuture for TxPublish<'_, DB> {
         let Self {
             inner,
             staged,
-            draft,
+            mut draft,
         } = self;
+        draft.inject(&inner.hook);
         ready(
             inner
                 .service()

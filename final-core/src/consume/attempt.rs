@@ -10,7 +10,9 @@ use futures::FutureExt;
 use crate::{
     BoxError, Message, Outcome,
     broker::Cause,
+    error::{AnyError, chain, with_causes},
     handler::{Permanent, RetryIn},
+    middleware::catch_panic::Panicked,
     router::Route,
     runtime::crew::panic_text,
 };
@@ -23,6 +25,8 @@ pub(super) struct Attempted {
     pub(super) reason: String,
     /// The pause before the next attempt, if the handler asks for one.
     pub(super) pause: Option<Duration>,
+    /// Whether a layer or the handler panicked.
+    pub(super) is_panic: bool,
 }
 
 /// Runs the route once. A panic anywhere in it is a failure like any other.
@@ -30,9 +34,13 @@ pub(super) async fn attempt(route: &Route, message: Message) -> Attempted {
     // The route catches panics of layers and handlers. This catches what panics while the future or the error
     // is dropped, or while the error is shown.
     let attempted = AssertUnwindSafe(async { Attempted::from(route.attempt(message).await) });
-    attempted.catch_unwind().await.unwrap_or_else(|panic| {
-        Attempted::retry(format!("panicked: {}", panic_text(panic.as_ref())))
-    })
+    attempted
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|panic| Attempted {
+            is_panic: true,
+            ..Attempted::retry(format!("panicked: {}", panic_text(panic.as_ref())))
+        })
 }
 
 impl Attempted {
@@ -41,6 +49,7 @@ impl Attempted {
             outcome: Outcome::Retry,
             reason,
             pause: None,
+            is_panic: false,
         }
     }
 
@@ -49,6 +58,7 @@ impl Attempted {
             outcome: Outcome::Reject,
             reason,
             pause: None,
+            is_panic: false,
         }
     }
 }
@@ -60,46 +70,31 @@ impl From<Result<Outcome, BoxError>> for Attempted {
                 outcome: Outcome::Done,
                 reason: String::new(),
                 pause: None,
+                is_panic: false,
             },
             Ok(Outcome::Retry) => Self::retry("the handler asked for a retry".to_owned()),
             Ok(Outcome::Reject) => Self::reject("the handler rejected the message".to_owned()),
-            Err(error) if Permanent::is_in(error.as_ref()) => Self::reject(reason(error.as_ref())),
+            Err(error) if Permanent::is_in(error.as_ref()) => Self {
+                is_panic: is_panic(error.as_ref()),
+                ..Self::reject(reason(error.as_ref()))
+            },
             Err(error) => Self {
                 pause: RetryIn::find(error.as_ref()),
+                is_panic: is_panic(error.as_ref()),
                 ..Self::retry(reason(error.as_ref()))
             },
         }
     }
 }
 
-type AnyError = dyn std::error::Error + 'static;
-
-/// An error and its causes, outermost first. At most 32, because an error could name itself as its cause.
-fn chain(error: &AnyError) -> impl Iterator<Item = &AnyError> {
-    std::iter::successors(Some(error), |error| error.source()).take(32)
+/// Whether an error comes from a panic.
+fn is_panic(error: &AnyError) -> bool {
+    chain(error).any(|error| error.is::<Panicked>())
 }
 
 /// The texts of an error and its causes, as far as they fit beside a dead letter.
 fn reason(error: &AnyError) -> String {
-    let mut text = String::new();
-    for error in chain(error) {
-        let level = error.to_string();
-        // Many errors repeat their cause in their own text.
-        if text.contains(&level) {
-            continue;
-        }
-        if !text.is_empty() {
-            text.push_str(": ");
-        }
-        text.push_str(&level);
-        if text.len() > Cause::MAX_REASON {
-            break;
-        }
-    }
-    if text.is_empty() {
-        text.push_str("an error without a text");
-    }
-    Cause::new(text, 0).reason
+    Cause::new(with_causes(error, Cause::MAX_REASON), 0).reason
 }
 
 #[cfg(test)]
@@ -124,6 +119,13 @@ mod tests {
 
     fn failed(reason: &str) -> Attempted {
         Attempted::retry(reason.to_owned())
+    }
+
+    fn panicked(reason: &str) -> Attempted {
+        Attempted {
+            is_panic: true,
+            ..failed(reason)
+        }
     }
 
     fn rejected(reason: &str) -> Attempted {
@@ -189,7 +191,7 @@ mod tests {
     async fn panic_of_a_handler_is_a_failure() {
         let panics = || panic!("out of cheese");
 
-        assert_eq!(run(panics).await, failed("panicked: out of cheese"));
+        assert_eq!(run(panics).await, panicked("panicked: out of cheese"));
     }
 
     #[tokio::test]
@@ -218,7 +220,7 @@ mod tests {
 
         assert_eq!(
             attempt(&route, Message::new("topic", "payload")).await,
-            failed("panicked: never ready")
+            panicked("panicked: never ready")
         );
     }
 
@@ -237,7 +239,7 @@ mod tests {
 
         assert_eq!(
             run(|| Err(Unspeakable.into())).await,
-            failed("panicked: no words")
+            panicked("panicked: no words")
         );
     }
 
@@ -261,7 +263,7 @@ mod tests {
 
         assert_eq!(
             attempt(&route, Message::new("topic", "payload")).await,
-            failed("panicked: on the way out")
+            panicked("panicked: on the way out")
         );
     }
 }

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     broker::{Cause, Delivery, Settlement},
     router::Route,
-    runtime::inside::BusNumber,
+    runtime::{counter::Counter, inside::BusNumber},
 };
 
 /// What all deliveries in flight share.
@@ -40,7 +40,10 @@ pub(super) struct SubscriberContext {
     pub(super) detour: Option<Arc<DetourQueue>>,
     pub(super) unrouted: Unrouted,
     pub(super) suspects: Suspects,
-    pub(super) stats: ConsumeStats,
+    /// The counts of deliveries without a route, and of a topic with the name that they have together.
+    pub(super) other: Arc<ConsumeStats>,
+    /// Panics of layers and handlers.
+    pub(super) panics: Arc<Counter>,
     /// Cancelled when the bus stops: no attempt begins after that.
     pub(super) stop: CancellationToken,
 }
@@ -49,9 +52,26 @@ pub(super) struct SubscriberContext {
 pub(super) struct TopicRoute {
     pub(super) route: Route,
     pub(super) failures: Failures,
+    pub(super) stats: Arc<ConsumeStats>,
 }
 
 impl SubscriberContext {
+    /// Each set of counts once, with its topic; `None` for what has no route.
+    pub(super) fn counted(&self) -> impl Iterator<Item = (Option<&str>, &ConsumeStats)> {
+        let routes = self.routes.iter();
+        routes
+            .filter(|(_, route)| !Arc::ptr_eq(&route.stats, &self.other))
+            .map(|(topic, route)| (Some(&**topic), &*route.stats))
+            .chain([(None, &*self.other)])
+    }
+
+    /// The counts for a delivery whose route is not at hand.
+    pub(super) fn stats_of(&self, delivery: &Delivery) -> &ConsumeStats {
+        let message = delivery.message().ok();
+        let route = message.and_then(|message| self.routes.get(message.topic()));
+        route.map_or(&self.other, |route| &route.stats)
+    }
+
     /// Waits until a handler may run. `None` if the bus stops before.
     pub(super) async fn slot(&self) -> Option<OwnedSemaphorePermit> {
         if !self.stop.is_cancelled()
@@ -68,7 +88,7 @@ impl SubscriberContext {
         }
     }
 
-    pub(super) fn dead_letter(&self, delivery: Delivery, why: Cause) {
+    pub(super) fn dead_letter(&self, stats: &ConsumeStats, delivery: Delivery, why: Cause) {
         let message = delivery.message().ok();
         tracing::warn!(
             target: "final::consume",
@@ -79,17 +99,17 @@ impl SubscriberContext {
             reason = why.reason,
             "a message is dead-lettered"
         );
-        self.stats.dead_lettered.add(1);
+        stats.dead_lettered.add(1);
         delivery.settle(Settlement::DeadLetter(why));
     }
 
-    pub(super) fn requeue(&self, delivery: Delivery) {
-        self.stats.requeued.add(1);
+    pub(super) fn requeue(&self, stats: &ConsumeStats, delivery: Delivery) {
+        stats.requeued.add(1);
         delivery.settle(Settlement::Requeue);
     }
 
-    pub(super) fn ack(&self, delivery: Delivery) {
-        self.stats.handled.add(1);
+    pub(super) fn ack(&self, stats: &ConsumeStats, delivery: Delivery) {
+        stats.handled.add(1);
         delivery.settle(Settlement::Ack);
     }
 }

@@ -22,13 +22,19 @@ use super::{
     detour::DetourQueue,
     pause::{SHORTEST, Wait, Waited},
     retry::MAX_HOLD,
+    stats::ConsumeStats,
 };
 use crate::{
     broker::{Delivery, Detoured, Postponement, Postponing, Settlement},
     failpoint::{Failpoint, pass},
 };
 /// Waits, in memory or outside of the queue.
-pub(super) async fn wait(context: &SubscriberContext, delivery: Delivery, wait: Wait) -> Waited {
+pub(super) async fn wait(
+    context: &SubscriberContext,
+    stats: &ConsumeStats,
+    delivery: Delivery,
+    wait: Wait,
+) -> Waited {
     let (_place, waiting) = context.places.take();
     let leaves = wait.leaves(waiting, context.concurrency);
     let postponing = match delivery.postponing() {
@@ -45,11 +51,11 @@ pub(super) async fn wait(context: &SubscriberContext, delivery: Delivery, wait: 
     let postponement = Postponement::new(delay, wait.attempts, waited);
     match postponing {
         Postponing::Settlement => {
-            context.stats.postponed.add(1);
+            stats.postponed.add(1);
             delivery.settle(Settlement::Postpone(postponement));
             Waited::Left
         }
-        Postponing::Outbox => by_outbox(context, delivery, wait, &postponement).await,
+        Postponing::Outbox => by_outbox(context, stats, delivery, wait, &postponement).await,
         Postponing::Never => in_memory(context, delivery, wait.in_memory).await,
     }
 }
@@ -72,6 +78,7 @@ async fn in_memory(
 /// Leaves the queue by the outbox. Until the message is stored there it waits in memory.
 async fn by_outbox(
     context: &SubscriberContext,
+    stats: &ConsumeStats,
     delivery: Delivery,
     wait: Wait,
     postponement: &Postponement,
@@ -104,7 +111,7 @@ async fn by_outbox(
     };
     if is_stored {
         pass(Failpoint::AfterDetour);
-        context.stats.postponed.add(1);
+        stats.postponed.add(1);
         delivery.settle(Settlement::Moved);
         return Waited::Left;
     }

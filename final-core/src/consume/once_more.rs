@@ -33,7 +33,10 @@ pub(super) async fn once_more(
     match earlier.await {
         Ok(Settlement::Requeue) | Err(_) => begin(context, delivery).await,
         // It was counted and told with the earlier one.
-        Ok(settlement) => delivery.settle(settlement),
+        Ok(settlement) => {
+            context.stats_of(&delivery).duplicates.add(1);
+            delivery.settle(settlement);
+        }
     }
 }
 

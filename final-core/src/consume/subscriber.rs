@@ -33,8 +33,9 @@ use super::{
 use crate::{
     Options,
     broker::{Cause, Delivery},
+    metrics::{ConsumedTopic, OTHER},
     router::Routes,
-    runtime::{backoff::Backoff, crew::Hands, inside::BusNumber},
+    runtime::{backoff::Backoff, counter::Counter, crew::Hands, inside::BusNumber},
 };
 
 /// How many deliveries are taken at once.
@@ -58,11 +59,21 @@ impl Subscriber {
         let backoff = Backoff::new(options.retry_interval, options.max_retry_interval);
         let concurrency = options.concurrency.min(Semaphore::MAX_PERMITS);
         // In an `Arc`, so that a delivery need not clone its route before its first attempt.
+        let other = Arc::new(ConsumeStats::default());
         let routes = routes
             .into_iter()
             .map(|(topic, route)| {
+                let stats = match *topic == *OTHER {
+                    true => Arc::clone(&other),
+                    false => Arc::default(),
+                };
                 let failures = Failures::default();
-                (topic, Arc::new(TopicRoute { route, failures }))
+                let route = TopicRoute {
+                    route,
+                    failures,
+                    stats,
+                };
+                (topic, Arc::new(route))
             })
             .collect();
         Self {
@@ -77,7 +88,8 @@ impl Subscriber {
                 detour: None,
                 unrouted: Unrouted::new(options.unrouted_grace),
                 suspects: Suspects::new(marks, options.crash_limit),
-                stats: ConsumeStats::default(),
+                other,
+                panics: Arc::default(),
                 stop,
             }),
         }
@@ -91,9 +103,38 @@ impl Subscriber {
         self
     }
 
+    /// Counts panics of layers and handlers there. To be called before the first delivery.
+    pub(crate) fn with_panics(mut self, panics: Arc<Counter>) -> Self {
+        if let Some(context) = Arc::get_mut(&mut self.context) {
+            context.panics = panics;
+        }
+        self
+    }
+
     /// The counts so far.
     pub(crate) fn stats(&self) -> Consumed {
-        self.context.stats.read()
+        let mut sum = Consumed::default();
+        let context = &self.context;
+        for (_, stats) in context.counted() {
+            stats.add_to(&mut sum);
+        }
+        sum
+    }
+
+    /// The same by topic, in the order of the topics; the last one is for all deliveries without a route.
+    pub(crate) fn topics(&self) -> Vec<ConsumedTopic> {
+        let counted = self.context.counted();
+        let mut all: Vec<_> = counted.map(|(topic, stats)| stats.read(topic)).collect();
+        // `None` is to be the last.
+        all.sort_unstable_by(|a, b| {
+            (a.topic.is_none(), &a.topic).cmp(&(b.topic.is_none(), &b.topic))
+        });
+        all
+    }
+
+    /// Whether it has a handler of any topic.
+    pub(crate) fn has_routes(&self) -> bool {
+        !self.context.routes.is_empty()
     }
 
     /// Works until the stream of deliveries has ended and every delivery is settled.
@@ -133,7 +174,7 @@ impl Subscriber {
                 ?limit,
                 "handlers did not finish in time; their messages are requeued"
             );
-            self.context.stats.requeued.add(aborted);
+            self.context.other.requeued.add(aborted);
         }
     }
 
@@ -159,7 +200,9 @@ impl Subscriber {
         while let Some(delivery) = deliveries.recv().await {
             kept.push(delivery);
         }
-        self.context.stats.requeued.add(kept.len());
+        for delivery in &kept {
+            self.context.stats_of(delivery).requeued.add(1);
+        }
     }
 
     /// Starts the work on a delivery. Returns it if the bus stops before its handler could begin.
@@ -173,7 +216,7 @@ impl Subscriber {
             Ok(message) => message,
             Err(reason) => {
                 let why = Cause::new(reason, 0);
-                context.dead_letter(delivery, why);
+                context.dead_letter(&context.other, delivery, why);
                 return None;
             }
         };
@@ -187,7 +230,7 @@ impl Subscriber {
                 Ruling::DeadLetter => {
                     let (topic, service) = (message.topic(), &context.service);
                     let reason = format!("service {service:?} has no handler for topic {topic:?}");
-                    context.dead_letter(delivery, Cause::new(reason, 0));
+                    context.dead_letter(&context.other, delivery, Cause::new(reason, 0));
                 }
             }
             return None;

@@ -49,12 +49,12 @@ pub(super) async fn work_suspect(
     let id = id.0;
     delivery.wait(true);
     let Some(begun) = context.ask("reading a mark", || suspects.begun(id)).await else {
-        return context.requeue(delivery);
+        return context.requeue(&route.stats, delivery);
     };
     // If it is in hand here as well, the mark is this process's own.
     let begun = if suspects.holds(id) { 0 } else { begun };
     if begun.saturating_add(1) >= suspects.limit {
-        return context.dead_letter(delivery, cause(begun.saturating_add(1)));
+        return context.dead_letter(&route.stats, delivery, cause(begun.saturating_add(1)));
     }
     let (slot, company) = if begun == 0 {
         (context.slot().await, None)
@@ -70,10 +70,10 @@ pub(super) async fn work_suspect(
         context.alone().await
     };
     let Some(slot) = slot else {
-        return context.requeue(delivery);
+        return context.requeue(&route.stats, delivery);
     };
     if !context.begin(id).await {
-        return context.requeue(delivery);
+        return context.requeue(&route.stats, delivery);
     }
     delivery.wait(false);
     let mut work = pin!(work(Arc::clone(&context), delivery, route, slot));

@@ -49,24 +49,29 @@ pub(super) async fn work(
             return drop(delivery);
         }
         pass(Failpoint::BeforeHandler);
+        let began = Instant::now();
         let attempt = attempt(&route.route, message.clone().with_attempt(number));
         let attempt = watched(context.bus, message.shared_topic(), attempt);
         let Attempted {
             outcome,
             reason,
             pause: asked,
+            is_panic,
         } = Inside::Handler(context.bus).run(attempt).await;
+        route.stats.process.observe(began.elapsed());
+        context.panics.add(usize::from(is_panic));
         let pause = match outcome {
             Outcome::Done => {
                 route.failures.end();
+                route.stats.observe_age(message);
                 pass(Failpoint::AfterHandler);
-                return context.ack(delivery);
+                return context.ack(&route.stats, delivery);
             }
             Outcome::Retry => context.retry.next(number, asked),
             Outcome::Reject => None,
         };
         let Some(pause) = pause else {
-            return context.dead_letter(delivery, Cause::new(reason, number));
+            return context.dead_letter(&route.stats, delivery, Cause::new(reason, number));
         };
         tracing::debug!(
             target: "final::consume",
@@ -77,7 +82,7 @@ pub(super) async fn work(
             ?pause,
             "an attempt failed; the message is tried again"
         );
-        context.stats.retried.add(1);
+        route.stats.retried.add(1);
         // Other handlers may run during the pause.
         drop(slot);
         let pausing = Wait {
@@ -90,17 +95,17 @@ pub(super) async fn work(
             is_unrouted: false,
         };
         delivery.wait(true);
-        delivery = match wait(&context, delivery, pausing).await {
+        delivery = match wait(&context, &route.stats, delivery, pausing).await {
             Waited::Over(delivery) => delivery,
             Waited::Left => return,
             Waited::TooLong(delivery) => {
-                return context.dead_letter(delivery, Cause::new(reason, number));
+                return context.dead_letter(&route.stats, delivery, Cause::new(reason, number));
             }
-            Waited::Stopped(delivery) => return context.requeue(delivery),
+            Waited::Stopped(delivery) => return context.requeue(&route.stats, delivery),
         };
         match context.slot().await {
             Some(again) => slot = again,
-            None => return context.requeue(delivery),
+            None => return context.requeue(&route.stats, delivery),
         }
         delivery.wait(false);
         number = number.saturating_add(1);
@@ -128,10 +133,10 @@ pub(super) async fn requeue_after(
         is_in_trouble: true,
         is_unrouted: true,
     };
-    match wait(&context, delivery, pausing).await {
+    match wait(&context, &context.other, delivery, pausing).await {
         Waited::Left => {}
         Waited::Over(delivery) | Waited::TooLong(delivery) | Waited::Stopped(delivery) => {
-            context.requeue(delivery);
+            context.requeue(&context.other, delivery);
         }
     }
 }

@@ -30,7 +30,7 @@ use sqlx::{ConnectOptions as _, Connection, Database, Pool, pool::PoolOptions};
 use tokio::{sync::watch, time::timeout};
 
 use super::{DbResult, Driver, Writers};
-use crate::lock::lock;
+use crate::{lock::lock, runtime::counter::Counter};
 
 /// How long the database may take to answer a statement. It gives up waiting for a lock in less, so that what
 /// was asked in vain does not pile up there.
@@ -140,6 +140,8 @@ pub(crate) struct RenewablePool<DB: Driver> {
     /// How many pools were left.
     times_left: watch::Sender<u64>,
     read_only: AtomicBool,
+    /// Statements that were not answered in time.
+    give_ups: Arc<Counter>,
     writers: OnceLock<Writers>,
 }
 
@@ -191,8 +193,15 @@ impl<DB: Driver> RenewablePool<DB> {
             }),
             times_left: watch::Sender::new(0),
             read_only: AtomicBool::new(false),
+            give_ups: Arc::default(),
             writers: OnceLock::new(),
         }
+    }
+
+    /// Counts together with another pool what is not answered in time.
+    pub(crate) fn counting_with(mut self, other: &Self) -> Self {
+        self.give_ups = Arc::clone(&other.give_ups);
+        self
     }
 
     /// The caller's pool.
@@ -250,6 +259,7 @@ impl<DB: Driver> RenewablePool<DB> {
             }
             Ok(done) => done,
             Err(_) => {
+                self.give_ups.add(1);
                 self.silent(began);
                 Err(no_answer(limit))
             }
@@ -262,6 +272,11 @@ impl<DB: Driver> RenewablePool<DB> {
             true => self.refused(began, &"the server says that it is read-only"),
             false => self.read_only.store(false, Ordering::Relaxed),
         }
+    }
+
+    /// How many statements were not answered in time.
+    pub(crate) fn give_ups(&self) -> u64 {
+        self.give_ups.get()
     }
 
     /// Whether the server took no writes when that was noticed last.

@@ -4,7 +4,10 @@
 //! bus. The engine task consumes; `log-send` publishes what comes through a relay; the other tasks keep the lease,
 //! listen, tell and trim.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use futures::future::BoxFuture;
 use tokio::{
@@ -18,8 +21,8 @@ use super::{
     member::{Member, send, tasks, trim},
 };
 use crate::{
-    OutboxDatabase,
-    broker::{Delivery, Link, LinkState, Outgoing, Settled},
+    Error, OutboxDatabase,
+    broker::{Delivery, Link, LinkBacklog, LinkCounts, LinkState, Outgoing, Settled},
     log::tables::dialect::words,
     runtime::crew::Crew,
 };
@@ -121,6 +124,36 @@ impl<DB: OutboxDatabase> Link for SqlLink<DB> {
     fn settled(&self) -> Option<Settled> {
         let (handled, dead) = (&self.member.handled, &self.member.dead_lettered);
         Some(Settled::new(handled.get(), dead.get()))
+    }
+
+    fn counts(&self) -> LinkCounts {
+        let member = &self.member;
+        LinkCounts {
+            reconnects: member.connections.get().saturating_sub(1),
+            give_ups: member.log.give_ups(),
+            panics: self.crew.panics().get(),
+            lanes: Some(member.lanes.load(Ordering::Relaxed)),
+        }
+    }
+
+    fn backlog(&self) -> BoxFuture<'_, Result<Option<LinkBacklog>, Error>> {
+        Box::pin(async move {
+            let backlog = self.member.log.backlog(&self.member.group).await;
+            let backlog = backlog.map_err(Error::database("counting what waits in the log"))?;
+            Ok(Some(LinkBacklog {
+                waiting: backlog.waiting,
+                oldest: backlog.oldest,
+                dead_letters: backlog.dead_letters,
+            }))
+        })
+    }
+
+    fn trouble(&self) -> Option<String> {
+        // While it closes, its tasks end.
+        if self.member.stop.is_cancelled() {
+            return None;
+        }
+        self.crew.not_working(&[]).into_iter().next()
     }
 
     fn stop_consuming(&self, _limit: Duration) -> BoxFuture<'_, ()> {

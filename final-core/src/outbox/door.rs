@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{Pool, SqlSafeStr, Transaction};
+use sqlx::{Connection, Pool, SqlSafeStr, Transaction};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
@@ -30,7 +30,7 @@ use crate::{
     database::{
         DbResult, Dialect, Driver, Lone, MigrationLock, Server, Writers,
         lone::is_not_in_transaction,
-        renewable::{ANSWER, MIGRATION, PoolOwner, RenewablePool},
+        renewable::{ANSWER, MIGRATION, PoolOwner, RenewablePool, no_answer},
         writers::Writing,
     },
     names::ServiceName,
@@ -106,6 +106,19 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// Take it before the statement is sent. Then the lease ends here before it ends in the table.
     pub(crate) fn new_lease(&self) -> ((Uuid, Duration), Instant) {
         ((self.owner, self.lease), Instant::now() + self.lease)
+    }
+
+    /// How many statements of our own were not answered in time.
+    pub(crate) fn give_ups(&self) -> u64 {
+        self.pool.give_ups()
+    }
+
+    /// Asks the database for a sign of life, for which it has `limit`.
+    pub(crate) async fn ping(&self, limit: Duration) -> DbResult<()> {
+        let asked = async { self.pool.get().acquire().await?.ping().await };
+        tokio::time::timeout(limit, asked)
+            .await
+            .unwrap_or_else(|_| Err(no_answer(limit)))
     }
 
     /// Whether the database took no writes when that was noticed last.

@@ -7,7 +7,7 @@
 //! A row is not trusted, because rows can be written by hand. If it cannot be read as a message, the record has
 //! the reason in place of the message, and is marked as failed.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
 
@@ -145,6 +145,19 @@ pub(crate) struct Record {
     pub(crate) faults: u32,
     /// What is left of its time to live; zero if it is over.
     pub(crate) expires_in: Option<Duration>,
+    /// Since when it was due, in microseconds since 1970, by the database's clock; 0 if that is not known.
+    pub(super) due_at: i64,
+}
+
+impl Record {
+    /// How long it has been due, by this machine's clock. Nothing, if the database's clock is ahead.
+    pub(crate) fn due_for(&self, now: SystemTime) -> Duration {
+        let due_at = SystemTime::UNIX_EPOCH.checked_add(duration(self.due_at));
+        let due_at = due_at.filter(|_| self.due_at > 0);
+        due_at.map_or(Duration::ZERO, |due_at| {
+            now.duration_since(due_at).unwrap_or_default()
+        })
+    }
 }
 
 /// A claimed record and where it stood in the order of what is due.
@@ -231,6 +244,7 @@ impl RecordRow {
                 attempts,
                 faults,
                 expires_in,
+                due_at: position.available_at,
             },
             position,
         }

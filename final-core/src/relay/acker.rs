@@ -85,10 +85,17 @@ impl SortedAnswers {
     /// Sorts answers by the change that the table needs. This match is the list of what a confirm can mean.
     fn sort<DB: OutboxDatabase>(relay: &Arc<Relay<DB>>, answers: Vec<AnsweredRecord>) -> Self {
         let mut sorted = Self::default();
-        for AnsweredRecord {
-            record, confirm, ..
-        } in answers
-        {
+        let mut counting = relay.sent.counting();
+        for answer in answers {
+            let AnsweredRecord {
+                record,
+                confirm,
+                took,
+                due,
+            } = answer;
+            if due.is_none() {
+                counting.add(&record.message.shared_topic(), &confirm, took);
+            }
             if record.probe {
                 relay.probed(&record.message.shared_topic(), &confirm);
             }

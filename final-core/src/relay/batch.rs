@@ -16,7 +16,7 @@
 use std::{
     collections::HashSet,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::sync::watch;
@@ -252,6 +252,7 @@ pub(super) fn send_claimed<DB: OutboxDatabase>(
         }
         return None;
     };
+    flying.waited = record.due_for(SystemTime::now());
     flying.attempts = record.attempts;
     flying.faults = record.faults;
     flying.probe = probe;

@@ -60,7 +60,9 @@ pub(crate) struct Lease {
 pub(crate) struct AnsweredRecord {
     pub(crate) record: Box<FlightRecord>,
     pub(crate) confirm: Confirm,
-    /// When to settle it, if not at once.
+    /// How long after the COMMIT the answer came.
+    pub(crate) took: Duration,
+    /// When to settle it, if not at once. Such an answer has come before.
     pub(crate) due: Option<Instant>,
 }
 
@@ -81,6 +83,10 @@ pub(crate) struct FlightRecord {
     pub(crate) refusals: u32,
     /// When its time to live is over.
     pub(crate) expires: Option<Instant>,
+    /// How long it had been due when it was taken into flight; nothing for a record that was handed over.
+    pub(crate) waited: Duration,
+    /// When it was taken into flight.
+    since: Instant,
     lease: Arc<Lease>,
     flight: Arc<Flight>,
     slot: Slot,
@@ -134,6 +140,8 @@ impl Flight {
             probe: false,
             refusals: 0,
             expires,
+            waited: Duration::ZERO,
+            since: Instant::now(),
             lease,
             flight: Arc::clone(self),
             slot,
@@ -205,11 +213,13 @@ impl FlightRecord {
 
     fn answer(self: Box<Self>, confirm: Confirm, due: Option<Instant>) {
         let answers = self.flight.answers.clone();
+        let took = self.waited.saturating_add(self.since.elapsed());
         // It fails when the ackers have ended with their bus. The record is dropped then, and its lease runs
         // out.
         let _ = answers.send(AnsweredRecord {
             record: self,
             confirm,
+            took,
             due,
         });
     }

@@ -36,6 +36,7 @@ mod pass;
 mod probe;
 mod retention;
 mod scanner;
+mod sent;
 mod settle;
 mod shutdown;
 #[cfg(all(test, feature = "sqlite"))]
@@ -54,6 +55,7 @@ use self::{
     flight::{Flight, FlightRecord},
     gate::BrokerGate,
     parking::Parking,
+    sent::SentTopics,
     shutdown::Stopping,
     window::Window,
 };
@@ -76,6 +78,8 @@ pub(crate) struct Relay<DB: OutboxDatabase> {
     /// Topics to which nothing can be sent now.
     pub(crate) parking: Parking,
     pub(crate) counters: Counters,
+    /// What became of messages, by topic.
+    pub(crate) sent: SentTopics,
     /// Wakes the scanner.
     pub(crate) bell: Bell,
     /// The records in flight, and until when each is ours.
@@ -109,6 +113,7 @@ impl<DB: OutboxDatabase> Relay<DB> {
             outbox,
             parking: Parking::default(),
             counters: Counters::default(),
+            sent: SentTopics::default(),
             bell: Bell::default(),
             flight,
             claims: OpenClaims::default(),

@@ -13,11 +13,16 @@ mod roster;
 #[cfg(test)]
 mod tests;
 
-use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures::FutureExt;
 use tokio::{
-    task::JoinHandle,
+    task::{AbortHandle, JoinHandle},
     time::{Instant, sleep, timeout},
 };
 use tokio_util::{
@@ -27,7 +32,10 @@ use tokio_util::{
 
 pub(crate) use self::hands::Hands;
 use self::roster::Roster;
-use crate::runtime::backoff::Backoff;
+use crate::{
+    lock::lock,
+    runtime::{backoff::Backoff, counter::Counter},
+};
 
 /// The pause before a task that panicked starts again.
 const RESTART: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
@@ -37,6 +45,29 @@ const HEALTHY: Duration = Duration::from_secs(60);
 
 /// How long an aborted task may take to end. It ends at its next `.await`.
 const ABORT_LIMIT: Duration = Duration::from_secs(1);
+
+/// A task that was started so often in a row, and panicked each time, does not do its work.
+const MANY_PANICS: u32 = 5;
+
+/// A task that is to run until the bus stops.
+struct Hired {
+    name: Arc<str>,
+    panics: Arc<Mutex<InARow>>,
+    task: AbortHandle,
+}
+
+/// How often a task has panicked in a row, and when it did so last.
+#[derive(Clone, Copy, Default)]
+struct InARow {
+    panics: u32,
+    last: Option<Instant>,
+}
+
+/// Where the panics of a hired task are counted.
+struct Panics {
+    in_a_row: Arc<Mutex<InARow>>,
+    all: Arc<Counter>,
+}
 
 /// The background tasks of one bus. Dropping it tells them to stop.
 ///
@@ -53,6 +84,10 @@ pub(crate) struct Crew {
     tracker: TaskTracker,
     /// The running tasks. Each task holds the roster too, and leaves it when it ends.
     roster: Arc<Roster>,
+    /// The tasks that are to run until the bus stops.
+    hired: Mutex<Vec<Hired>>,
+    /// Panics of its tasks.
+    panics: Arc<Counter>,
     stop: CancellationToken,
     /// A bus that is dropped without a shutdown must not leave its tasks behind.
     _stop_on_drop: DropGuard,
@@ -64,6 +99,8 @@ impl Crew {
         Self {
             tracker: TaskTracker::new(),
             roster: Arc::default(),
+            hired: Mutex::default(),
+            panics: Arc::default(),
             _stop_on_drop: stop.clone().drop_guard(),
             stop,
         }
@@ -95,8 +132,42 @@ impl Crew {
         F: Future<Output = ()> + Send + 'static,
     {
         let name = name.into();
-        let task = supervise(Arc::clone(&name), make, self.stop.clone());
-        self.track(name, task)
+        let in_a_row = Arc::new(Mutex::new(InARow::default()));
+        let panics = Panics {
+            in_a_row: Arc::clone(&in_a_row),
+            all: Arc::clone(&self.panics),
+        };
+        let task = supervise(Arc::clone(&name), make, self.stop.clone(), panics);
+        let handle = self.track(Arc::clone(&name), task);
+        lock(&self.hired).push(Hired {
+            name,
+            panics: in_a_row,
+            task: handle.abort_handle(),
+        });
+        handle
+    }
+
+    /// The count of panics, of its tasks and of what else the bus adds to it.
+    pub(crate) fn panics(&self) -> &Arc<Counter> {
+        &self.panics
+    }
+
+    /// The tasks that do not do their work: they have ended, or each start of theirs panics. `may_end` are the
+    /// names of tasks that may have nothing to do.
+    pub(crate) fn not_working(&self, may_end: &[&str]) -> Vec<String> {
+        let hired = lock(&self.hired);
+        let not_working = hired.iter().filter_map(|task| {
+            let (name, InARow { panics, last }) = (&task.name, *lock(&task.panics));
+            let is_recent = last.is_some_and(|last| last.elapsed() < HEALTHY * 2);
+            if panics >= MANY_PANICS && is_recent {
+                return Some(format!(
+                    "the task {name:?} has panicked {panics} times in a row"
+                ));
+            }
+            let has_ended = task.task.is_finished() && !may_end.contains(&&**name);
+            has_ended.then(|| format!("the task {name:?} has ended"))
+        });
+        not_working.collect()
     }
 
     /// Starts a task that runs once, also when its handle is dropped.
@@ -106,9 +177,11 @@ impl Crew {
     {
         let place = Roster::enter(&self.roster, name.into());
         let number = place.number();
+        let panics = Arc::clone(&self.panics);
         let handle = self.tracker.spawn(async move {
             let result = AssertUnwindSafe(task).catch_unwind().await;
             if let Err(panic) = &result {
+                panics.add(1);
                 tracing::error!(
                     target: "final::bus",
                     task = place.name(),
@@ -144,7 +217,7 @@ impl Crew {
     }
 }
 
-async fn supervise<M, F>(name: Arc<str>, make: M, stop: CancellationToken)
+async fn supervise<M, F>(name: Arc<str>, make: M, stop: CancellationToken, counts: Panics)
 where
     M: Fn() -> F,
     F: Future<Output = ()>,
@@ -161,6 +234,9 @@ where
         } else {
             1
         };
+        let last = Some(Instant::now());
+        *lock(&counts.in_a_row) = InARow { panics, last };
+        counts.all.add(1);
         let pause = RESTART.pause(panics);
         let panic = panic_text(panic.as_ref());
         tracing::error!(

@@ -42,7 +42,11 @@ mod schedule;
 mod sequence;
 mod settle;
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
 
 use tokio::sync::mpsc;
 
@@ -139,10 +143,15 @@ impl<DB: OutboxDatabase> Engine<DB> {
                 self.drain_all();
             }
             if self.member.finish.is_cancelled() {
-                return self.finish().await;
+                let member = Arc::clone(&self.member);
+                self.finish().await;
+                return member.lanes.store(0, Ordering::Relaxed);
             }
             self.take_settlements();
-            match self.step().await {
+            let step = self.step().await;
+            let lanes = self.streams.lanes().count() as u64;
+            self.member.lanes.store(lanes, Ordering::Relaxed);
+            match step {
                 Ok(()) => {
                     if self.schedule.step_succeeded() {
                         tracing::info!(

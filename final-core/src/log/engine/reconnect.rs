@@ -23,6 +23,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
             return Ok(());
         }
         self.session.open().await?;
+        self.member.connections.add(1);
         self.group.is_same_server = false;
         let compared = self.compare().await;
         if compared.is_err() {

@@ -19,7 +19,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -64,6 +64,10 @@ pub(crate) struct Member<DB: OutboxDatabase> {
     /// Messages whose handler is done, and dead letters. Both count once their progress is written.
     pub(crate) handled: Counter,
     pub(crate) dead_lettered: Counter,
+    /// How many connections the engine has taken.
+    pub(crate) connections: Counter,
+    /// How many lanes the engine has.
+    pub(crate) lanes: AtomicU64,
     /// Notified when messages may have become removable.
     pub(crate) progress: Notify,
     /// Nothing is delivered from then on.
@@ -109,6 +113,8 @@ impl<DB: OutboxDatabase> Member<DB> {
             id: Uuid::now_v7(),
             handled: Counter::default(),
             dead_lettered: Counter::default(),
+            connections: Counter::default(),
+            lanes: AtomicU64::new(0),
             progress: Notify::new(),
             stop: CancellationToken::new(),
             finish: CancellationToken::new(),

@@ -107,6 +107,12 @@ impl<DB: OutboxDatabase> Log<DB> {
     pub(crate) fn single(&self) -> RenewablePool<DB> {
         let own = |caller: &Pool<DB>| DB::own_pool(caller, 1, words::<DB>().session);
         RenewablePool::new(self.pool.caller().clone(), PoolOwner::Log, own)
+            .counting_with(&self.pool)
+    }
+
+    /// How many statements were not answered in time, of all buses on this broker.
+    pub(crate) fn give_ups(&self) -> u64 {
+        self.pool.give_ups()
     }
 
     /// How many pools have been left, to watch. Other connections to the same server are then of no more use.

@@ -1,0 +1,136 @@
+//! Metrics: everything that is counted, at one moment.
+//!
+//! Input: the counters of the parts of the bus, and two questions to the database, for the outbox and for what the
+//! broker keeps there. Output: [`Metrics`]. The counters of the process are there whatever the database does.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Bus, Inner, Phase};
+use crate::{
+    Error, OutboxDatabase,
+    broker::LinkBacklog,
+    error::with_causes,
+    metrics::{Metrics, OutboxCounts},
+    runtime::asked::Asked,
+};
+
+/// How long an answer of the database is given again. Prometheus asks every 15 s or so, from each of its servers.
+const FRESH: Duration = Duration::from_secs(5);
+
+/// How long a scrape waits for the database. Prometheus itself gives up after 10 s.
+const LIMIT: Duration = Duration::from_secs(3);
+
+/// How long the text of an error may be.
+const ENOUGH: usize = 500;
+
+/// What the database counts.
+#[derive(Debug)]
+pub(super) struct DatabaseCounts {
+    outbox: OutboxCounts,
+    link: Option<LinkBacklog>,
+}
+
+/// The counts, or why there are none.
+pub(super) type Counted = Result<DatabaseCounts, String>;
+
+/// The question for them, with its last answer.
+pub(super) fn question() -> Asked<Counted> {
+    Asked::new("metrics", FRESH, LIMIT)
+}
+
+impl<DB: OutboxDatabase> Bus<DB> {
+    /// Reads what this bus has counted, and asks the database what waits there.
+    ///
+    /// The answer of the database is kept for 5 s, and only one question is under way, however many ask. If it does
+    /// not come within 3 s, or if the database fails, the counters of the process are there all the same, and
+    /// [`Metrics::database_answers`] is false. After a shutdown the database is not asked.
+    ///
+    /// [`Metrics::write_prometheus`] makes a text of it for a route like `/metrics`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect. A question to the database goes on, and its answer is kept.
+    pub async fn metrics(&self) -> Metrics {
+        let counted = self.inner.counted().await;
+        let mut metrics = self.inner.process_metrics();
+        metrics.database_answers = counted.as_ref().map(|counted| counted.is_ok());
+        match counted.as_deref() {
+            Some(Ok(counts)) => {
+                metrics.outbox = Some(counts.outbox);
+                if let Some(link) = &counts.link {
+                    metrics.log_waiting = Some(link.waiting);
+                    metrics.log_oldest = link.oldest;
+                    metrics.dead_letters = Some(link.dead_letters);
+                }
+            }
+            Some(Err(reason)) => metrics.database_error = Some(reason.clone()),
+            None => {}
+        }
+        metrics
+    }
+}
+
+impl<DB: OutboxDatabase> Inner<DB> {
+    /// What the database counts. `None` if it is not asked, because the bus has been shut down.
+    async fn counted(self: &Arc<Self>) -> Option<Arc<Counted>> {
+        if self.phase() == Phase::Stopped {
+            return None;
+        }
+        // Without the bus itself: a question under way must not keep a bus that is dropped.
+        let outbox = Arc::clone(&self.outbox);
+        let link = self.running.get().map(|running| Arc::clone(&running.link));
+        let ask = || async move {
+            let asked = async {
+                let backlog = outbox.located().await?.backlog().await;
+                let backlog =
+                    backlog.map_err(|error| outbox.explain(error, "counting the outbox"))?;
+                let link = match link {
+                    Some(link) => link.backlog().await?,
+                    None => None,
+                };
+                Ok::<_, Error>(DatabaseCounts {
+                    outbox: OutboxCounts {
+                        pending: backlog.pending(),
+                        unroutable: backlog.unroutable(),
+                        failed: backlog.failed(),
+                        oldest_due: backlog.oldest(),
+                    },
+                    link,
+                })
+            };
+            asked.await.map_err(|error| with_causes(&error, ENOUGH))
+        };
+        let counted = self.counts_of_database.get(&self.crew, ask).await;
+        let silent = || Arc::new(Err(format!("the database did not answer within {LIMIT:?}")));
+        Some(counted.unwrap_or_else(silent))
+    }
+
+    /// The numbers of this process.
+    fn process_metrics(&self) -> Metrics {
+        let mut metrics = Metrics {
+            service: self.name.clone(),
+            read_only: self.outbox.is_read_only(),
+            database_give_ups: self.outbox.give_ups(),
+            panics: self.crew.panics().get(),
+            ..Metrics::default()
+        };
+        let Some(running) = self.running.get() else {
+            return metrics;
+        };
+        let relay = &running.relay;
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        metrics.connected = relay.is_ready();
+        metrics.in_flight = count(relay.window.in_flight());
+        metrics.parked_topics = count(relay.parking.len());
+        metrics.expired = relay.counters.expired.get();
+        metrics.relay_statements = relay.counters.statements.get();
+        let link = running.link.counts();
+        metrics.reconnects = link.reconnects;
+        metrics.database_give_ups += link.give_ups;
+        metrics.panics += link.panics;
+        metrics.lanes_held = link.lanes;
+        metrics.sent = relay.sent.read();
+        metrics.consumed = running.subscriber.topics();
+        metrics
+    }
+}
