@@ -19,6 +19,7 @@ pub mod doctor;
 mod error;
 mod groups;
 mod letters;
+mod log_schema;
 mod not_moving;
 mod operations;
 mod overview;

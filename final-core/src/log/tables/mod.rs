@@ -309,7 +309,7 @@ impl<DB: OutboxDatabase> Log<DB> {
     }
 
     /// The version of the tables. 0 if there are none.
-    async fn version(&self) -> DbResult<i64> {
+    pub(crate) async fn version(&self) -> DbResult<i64> {
         let version = "SELECT CAST(version AS {int}) FROM {state} WHERE id = 1";
         match self.first(version, Vec::new()).await {
             Ok(version) => Ok(version.unwrap_or_default()),
