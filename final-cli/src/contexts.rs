@@ -32,6 +32,8 @@ pub(crate) struct Context {
     database_url_file: Option<PathBuf>,
     rabbitmq_url: Option<String>,
     rabbitmq_url_file: Option<PathBuf>,
+    /// The certificate of the authority of RabbitMQ, where the machine does not trust it.
+    pub(crate) rabbitmq_ca: Option<PathBuf>,
     /// The service that is meant where a command names none.
     pub(crate) service: Option<String>,
     /// Whether every change asks for the name of the context.
@@ -62,7 +64,7 @@ impl Context {
                 .map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
             Failure::usage(format!(
                 "{shown}, line {line}: {}; a context is a table with `database_url` or `database_url_file`, \
-                 and, as needed, `rabbitmq_url` or `rabbitmq_url_file`, `service`, `production`",
+                 and, as needed, `rabbitmq_url` or `rabbitmq_url_file`, `rabbitmq_ca`, `service`, `production`",
                 error.message()
             ))
         })?;

@@ -5,7 +5,7 @@
 
 use std::{error::Error as StdError, fmt, io, process::ExitCode};
 
-use final_core::admin::AdminError;
+use final_core::{admin::AdminError, broker::BrokerErrorKind};
 
 use crate::target::without_passwords;
 
@@ -72,6 +72,9 @@ impl From<final_core::Error> for Failure {
             | final_core::Error::InvalidTopic { .. }
             | final_core::Error::InvalidHeader { .. }
             | final_core::Error::InvalidPolicy { .. } => Self::Usage(chain(&error)),
+            final_core::Error::Broker(error) if error.kind() == BrokerErrorKind::Invalid => {
+                Self::Usage(chain(&error))
+            }
             error => Self::Failed(chain(&error)),
         }
     }

@@ -8,6 +8,7 @@
 //! | [`program`] | the program from its arguments to its exit code |
 //! | `arguments`, `filter` | the words of the command line that commands have in common; those that say which rows |
 //! | `contexts`, `target`, `session` | which database is meant; where it is, without its password; a pool to it |
+//! | `broker` | which RabbitMQ is meant |
 //! | `commands` | one file for each command |
 //! | `views` | what the admin API gives, as rows |
 //! | `ask`, `who` | the question before anything is changed; who is asked |
@@ -22,6 +23,7 @@
 
 mod arguments;
 mod ask;
+mod broker;
 mod commands;
 pub mod config;
 mod contexts;

@@ -151,9 +151,9 @@ fn options<DB: OutboxDatabase>(
     target: &Target,
 ) -> Result<<DB::Connection as Connection>::Options, Failure> {
     FromStr::from_str(target.url()).map_err(|error: sqlx::Error| {
+        let why = target.without_values(&chain(&error));
         Failure::usage(format!(
-            "the database URL of {target} cannot be read: {}",
-            chain(&error)
+            "the database URL of {target} cannot be read: {why}"
         ))
     })
 }

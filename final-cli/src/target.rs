@@ -55,6 +55,21 @@ impl Target {
         Ok(Self { url, kind })
     }
 
+    /// An error of the driver about the URL, without the values of its parameters, which the driver may quote.
+    pub(crate) fn without_values(&self, text: &str) -> String {
+        let parameters = self
+            .url
+            .split_once('?')
+            .map_or("", |(_, parameters)| parameters);
+        let values = parameters
+            .split('&')
+            .filter_map(|parameter| parameter.split_once('='));
+        values.fold(text.to_owned(), |text, (_, value)| match value {
+            "" => text,
+            value => text.replace(&format!("{value:?}"), "\"***\""),
+        })
+    }
+
     /// For the driver only.
     pub(crate) fn url(&self) -> &str {
         &self.url

@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use clap::Args;
-use final_amqp::Amqp;
 use final_core::{Message, OutboxDatabase, admin::LogTail};
 use serde::Serialize;
 use tokio::time::sleep;
@@ -14,6 +13,7 @@ use tokio::time::sleep;
 use crate::{
     arguments::FormatArgs,
     ask::ConsentArgs,
+    broker::BrokerArgs,
     exit::{Exit, Failure},
     output::{
         Output,
@@ -21,7 +21,6 @@ use crate::{
         time::{self, utc},
     },
     session::{Place, Session},
-    target::place,
     views::MessageView,
 };
 
@@ -39,9 +38,8 @@ pub(crate) struct TailArgs {
     #[arg(required = true, value_name = "TOPIC")]
     topics: Vec<String>,
 
-    /// Looks on at a RabbitMQ, by a queue of its own; without a URL at that of the context
-    #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = "")]
-    rabbitmq: Option<BrokerUrl>,
+    #[command(flatten)]
+    broker: BrokerArgs,
 
     /// Shows only what this service gets besides all others: replayed letters come to one service alone
     #[arg(long, short, value_name = "NAME", conflicts_with = "rabbitmq")]
@@ -62,22 +60,6 @@ pub(crate) struct TailArgs {
     pub(crate) format: FormatArgs,
 }
 
-/// A URL whose `Debug` shows nothing of it.
-#[derive(Clone)]
-struct BrokerUrl(String);
-
-impl From<&str> for BrokerUrl {
-    fn from(url: &str) -> Self {
-        Self(url.into())
-    }
-}
-
-impl std::fmt::Debug for BrokerUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("BrokerUrl")
-    }
-}
-
 #[derive(Serialize)]
 struct Seen<'a> {
     message_id: Option<String>,
@@ -93,7 +75,7 @@ struct Seen<'a> {
 impl TailArgs {
     /// Whether it looks at RabbitMQ.
     pub(crate) fn is_on_rabbitmq(&self) -> bool {
-        self.rabbitmq.is_some()
+        self.broker.is_named()
     }
 
     pub(crate) async fn run_with_broker(
@@ -101,29 +83,19 @@ impl TailArgs {
         at: &Place,
         out: &mut Output,
     ) -> Result<Exit, Failure> {
-        let named = self
-            .rabbitmq
-            .as_ref()
-            .map(|url| url.0.clone())
-            .filter(|url| !url.is_empty());
-        let url = match named {
-            Some(url) => url,
-            None => at.context.rabbitmq_url()?.ok_or_else(|| {
-                Failure::usage(
-                    "no RabbitMQ is named; give its URL, or a context with `rabbitmq_url`",
-                )
-            })?,
-        };
+        let broker = self.broker.find(&at.context)?.ok_or_else(|| {
+            Failure::usage("no RabbitMQ is named; give its URL, or a context with `rabbitmq_url`")
+        })?;
         let topics = self.topics.join(", ");
         let question = harmless(&format!(
             "While this runs, a message of {topics} that no service's queue takes counts as delivered in {}, and \
              only this tail gets it. Go on?",
-            place(&url)
+            broker.place
         ));
         if !self.consent.ask(&at.context, &question)? {
             return Ok(Exit::NotConfirmed);
         }
-        let mut tail = Amqp::new(url)?.tail(&self.topics).await?;
+        let mut tail = broker.amqp.tail(&self.topics).await?;
         eprintln!("looking on");
         let ended = self
             .until_the_end(async |left| {

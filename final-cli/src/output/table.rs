@@ -195,8 +195,8 @@ mod tests {
 
     #[test]
     fn columns_stand_below_each_other() {
-        let text = "id    topic         count\n\
-                    0192  order.placed      7\n\
+        let text = "id    topic           count\n\
+                    0192  order.placed        7\n\
                     0193  注文\\u{1b}[31m     12\n";
         assert_eq!(table().draw(None, false), text);
     }
