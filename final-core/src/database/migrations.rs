@@ -84,17 +84,7 @@ pub(crate) async fn are_transactional<DB: Driver>(
     conn: &mut DB::Connection,
     tables: &[&str],
 ) -> DbResult<()> {
-    if DB::DIALECT != Dialect::MySql {
-        return Ok(());
-    }
-    let others = format!(
-        "SELECT CONVERT(table_name USING utf8mb4) AS name, CONVERT(engine USING utf8mb4) AS engine \
-         FROM information_schema.tables \
-         WHERE table_schema = DATABASE() AND engine <> 'InnoDB' AND table_name IN ({})",
-        vec!["?"; tables.len()].join(", ")
-    );
-    let values: Vec<Value<'_>> = tables.iter().map(|name| Value::from(*name)).collect();
-    let others: Vec<(String, String)> = read::<DB, _>(conn, &sql(&others), &values).await?;
+    let others = not_transactional::<DB>(conn, tables).await?;
     let Some((table, engine)) = others.first() else {
         return Ok(());
     };
@@ -103,6 +93,28 @@ pub(crate) async fn are_transactional<DB: Driver>(
          run `ALTER TABLE {table} ENGINE = InnoDB`"
     );
     Err(sqlx::Error::Configuration(text.into()))
+}
+
+/// Those of these tables that take part in no transaction, each with its engine. Only MySQL has such engines.
+///
+/// # Errors
+///
+/// Fails if the database does.
+pub(crate) async fn not_transactional<DB: Driver>(
+    conn: &mut DB::Connection,
+    tables: &[&str],
+) -> DbResult<Vec<(String, String)>> {
+    if DB::DIALECT != Dialect::MySql || tables.is_empty() {
+        return Ok(Vec::new());
+    }
+    let others = format!(
+        "SELECT CONVERT(table_name USING utf8mb4) AS name, CONVERT(engine USING utf8mb4) AS engine \
+         FROM information_schema.tables \
+         WHERE table_schema = DATABASE() AND engine <> 'InnoDB' AND table_name IN ({})",
+        vec!["?"; tables.len()].join(", ")
+    );
+    let values: Vec<Value<'_>> = tables.iter().map(|name| Value::from(*name)).collect();
+    read::<DB, _>(conn, &sql(&others), &values).await
 }
 
 /// Names the setting that forbids every write, or that forbids tables of InnoDB. A SQLite file in WAL that cannot be

@@ -60,7 +60,9 @@ pub type DbResult<T> = Result<T, sqlx::Error>;
 #[cfg(all(test, feature = "mysql"))]
 pub(crate) use self::mysql::begin_session;
 
-pub(crate) use self::migrations::{are_transactional, create_versions, name_setting};
+pub(crate) use self::migrations::{
+    are_transactional, create_versions, name_setting, not_transactional,
+};
 
 pub(crate) mod sealed {
     pub trait Sealed {}
@@ -125,6 +127,14 @@ pub trait Driver: sqlx::Database + sealed::Sealed {
     ///
     /// Fails if the database does, or if no schema is selected.
     fn server(conn: &mut Self::Connection) -> impl Future<Output = DbResult<Server>> + Send;
+
+    /// The number by which the server knows the session that answers. Nothing is prepared for it, so it also works
+    /// where a pooler gives each transaction another session. 0 where the database has no sessions.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    fn session(conn: &mut Self::Connection) -> impl Future<Output = DbResult<i64>> + Send;
 
     /// Runs a statement, and returns how many rows it changed.
     ///

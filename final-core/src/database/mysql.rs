@@ -124,6 +124,13 @@ impl Driver for MySql {
         })
     }
 
+    async fn session(conn: &mut MySqlConnection) -> DbResult<i64> {
+        let row = conn
+            .fetch_one("SELECT CAST(CONNECTION_ID() AS SIGNED)")
+            .await?;
+        row.try_get(0)
+    }
+
     run_and_rows!(super::NoPatience);
 
     async fn columns(conn: &mut MySqlConnection, table: &str) -> DbResult<Vec<String>> {

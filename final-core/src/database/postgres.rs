@@ -106,6 +106,11 @@ impl Driver for Postgres {
         })
     }
 
+    async fn session(conn: &mut PgConnection) -> DbResult<i64> {
+        let row = conn.fetch_one("SELECT pg_backend_pid()::bigint").await?;
+        row.try_get(0)
+    }
+
     run_and_rows!(super::NoPatience);
 
     async fn columns(conn: &mut PgConnection, table: &str) -> DbResult<Vec<String>> {

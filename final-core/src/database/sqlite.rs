@@ -122,6 +122,11 @@ impl Driver for Sqlite {
         })
     }
 
+    #[allow(clippy::unused_async, reason = "the other drivers' wait")]
+    async fn session(_: &mut SqliteConnection) -> DbResult<i64> {
+        Ok(0)
+    }
+
     run_and_rows!(Patience);
 
     async fn columns(conn: &mut SqliteConnection, table: &str) -> DbResult<Vec<String>> {

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::{
     OutboxDatabase,
     insert::{insert, insert_alone},
-    migrate::migrate,
+    migrate::{is_current, migrate},
     record::NewRecord,
     schema,
     statements::{Statements, session},
@@ -325,6 +325,11 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// [`Error::ForeignTable`] if the table belongs to another service or to something else.
     pub(crate) async fn migrate(&self) -> Result<(), Error> {
         migrate(&self.pool, self.service()?).await
+    }
+
+    /// Whether [`migrate`](Self::migrate) would change nothing.
+    pub(crate) async fn is_current(&self) -> Result<bool, Error> {
+        is_current(&self.pool, self.service()?).await
     }
 
     /// The statements of [`migrate`](Self::migrate) as SQL text, for a migration by hand.

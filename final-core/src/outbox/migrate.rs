@@ -39,6 +39,21 @@ pub(super) async fn migrate<DB: Driver>(
     migration.finish().await.map_err(failed)
 }
 
+/// Whether [`migrate`] would leave the service's tables as they are. Changes nothing.
+///
+/// # Errors
+///
+/// Fails if the database does, and with [`Error::ForeignTable`] for a table that is not this service's outbox.
+pub(super) async fn is_current<DB: Driver>(
+    pool: &RenewablePool<DB>,
+    service: &ServiceName,
+) -> Result<bool, Error> {
+    let mut migration = Migration::begin(pool, service).await.map_err(failed)?;
+    let plan = migration.plan().await?;
+    migration.finish().await.map_err(failed)?;
+    Ok(plan == Plan::Keep)
+}
+
 /// Runs the statements of all versions. The last one writes the version down, so it comes after the import of
 /// the predecessor's rows: a crash before it makes the next start do all of it again.
 async fn apply<DB: Driver>(migration: &mut Migration<'_, DB>) -> DbResult<()> {

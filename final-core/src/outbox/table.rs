@@ -239,6 +239,13 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
         Ok(wait.map(duration))
     }
 
+    /// How long the first record has been due that no live claim covers. `None` if no such record is due.
+    pub(crate) async fn overdue(self) -> DbResult<Option<Duration>> {
+        let next_due = self.rows(&self.statements.next_due, Vec::new()).await?;
+        let (wait, _): (Option<i64>, bool) = next_due.into_iter().next().unwrap_or_default();
+        Ok(wait.filter(|wait| *wait < 0).map(|wait| duration(-wait)))
+    }
+
     /// Up to `most` topics that have unroutable records.
     pub(crate) async fn parked_topics(self, most: u32) -> DbResult<Vec<String>> {
         let most = vec![("most", most.into())];

@@ -10,6 +10,7 @@ mod consume;
 mod database;
 mod delay;
 mod detour;
+mod doctor;
 mod face;
 mod floor;
 mod house;

@@ -103,6 +103,13 @@ impl<DB: OutboxDatabase> Log<DB> {
         self.pool.get()
     }
 
+    /// Closes the pool. The pool of a database in memory is the caller's, and stays open.
+    pub(crate) async fn close(&self) {
+        if !DB::lives_in_pool(self.pool.caller()) {
+            self.pool.close().await;
+        }
+    }
+
     /// A pool of one connection, for a session that keeps it: otherwise other statements would wait for it.
     pub(crate) fn single(&self) -> RenewablePool<DB> {
         let own = |caller: &Pool<DB>| DB::own_pool(caller, 1, words::<DB>().session);
@@ -259,7 +266,7 @@ impl<DB: OutboxDatabase> Log<DB> {
     /// Creates the tables, or leaves them as they are. Several instances may do so at once.
     pub(crate) async fn migrate(&self) -> DbResult<()> {
         self.are_transactional().await?;
-        if self.version().await? >= i64::from(VERSION) {
+        if self.is_current().await? {
             return Ok(());
         }
         let lock = self
@@ -306,6 +313,11 @@ impl<DB: OutboxDatabase> Log<DB> {
             text.push_str(";\n");
         }
         text
+    }
+
+    /// Whether the tables have the version of this release, or a later one.
+    pub(crate) async fn is_current(&self) -> DbResult<bool> {
+        Ok(self.version().await? >= i64::from(VERSION))
     }
 
     /// The version of the tables. 0 if there are none.

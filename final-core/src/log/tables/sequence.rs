@@ -130,9 +130,7 @@ impl<DB: OutboxDatabase> Log<DB> {
     /// How many messages a group would pass over because their sequence numbers were allocated twice, and how old the
     /// oldest is, in microseconds.
     pub(crate) async fn passed_over(&self, group: &str) -> DbResult<(i64, Option<i64>)> {
-        let (columns, values) = columns(&[]);
-        let row: Option<SequenceRow> = self.first(&check(&columns), values).await?;
-        let check = row.ok_or(sqlx::Error::RowNotFound)?.check(&[]);
+        let check = self.sequence_row().await?.check(&[]);
         if !check.is_suspect() {
             return Ok((0, None));
         }
@@ -151,6 +149,13 @@ impl<DB: OutboxDatabase> Log<DB> {
         values.push(group.into());
         let counted = self.first(&count, values).await?;
         counted.ok_or(sqlx::Error::RowNotFound)
+    }
+
+    /// What one statement finds about the sequence, for one who has read nothing of the log.
+    pub(crate) async fn sequence_row(&self) -> DbResult<SequenceRow> {
+        let (columns, values) = columns(&[]);
+        let row = self.first(&check(&columns), values).await?;
+        row.ok_or(sqlx::Error::RowNotFound)
     }
 
     /// Raises the newest watermark of the table: this process has read so far.

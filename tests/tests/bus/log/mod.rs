@@ -10,7 +10,7 @@ mod late;
 mod letters;
 mod members;
 mod migration;
-mod numbers;
+pub mod numbers;
 mod order;
 mod quiet;
 mod refused;
