@@ -40,6 +40,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub(crate) struct Connected {
     pub(crate) connection: Connection,
     pub(crate) login: Login,
+    /// The version of RabbitMQ, if it has told one.
+    pub(crate) version: Option<String>,
 }
 
 /// Opens a connection that has what its role needs.
@@ -60,7 +62,7 @@ pub(crate) async fn connect(
         user: uri.authority.userinfo.username.clone(),
         valid_for,
     };
-    let handshake = Arc::default();
+    let handshake = Arc::<Handshake>::default();
     let attempt = attempt(settings, uri, service, role, &handshake);
     let connection = timeout(settings.connect_timeout, attempt)
         .await
@@ -70,7 +72,11 @@ pub(crate) async fn connect(
         close(&connection).await;
         return Err(error);
     }
-    Ok(Connected { connection, login })
+    Ok(Connected {
+        connection,
+        login,
+        version: handshake.version(),
+    })
 }
 
 /// The error of an attempt to connect, with all that is known of its cause.

@@ -20,6 +20,7 @@ mod counts;
 mod credentials;
 mod deadline;
 mod declare;
+pub mod doctor;
 mod error;
 #[cfg(any(test, feature = "__fuzzing"))]
 #[doc(hidden)]

@@ -23,6 +23,7 @@ pub(crate) struct Role {
 }
 
 impl Role {
+    pub(crate) const DOCTOR: Self = Self::of("doctor", 1, 0);
     pub(crate) const QUARANTINE: Self = Self::of("quarantine", 1, 0);
     pub(crate) const TAIL: Self = Self::of("tail", 1, 0);
     pub(crate) const DEAD_LETTER_QUARANTINE: Self = Self::of("dead-letter quarantine", 1, 0);

@@ -284,7 +284,9 @@ async fn reconnect(intake: &Intake) -> Result<Connected, BrokerError> {
 
 /// Lives as long as one connection.
 async fn incarnation(intake: &Arc<Intake>, jobs: &DeadLetterJobs, connected: Connected) {
-    let Connected { connection, login } = connected;
+    let Connected {
+        connection, login, ..
+    } = connected;
     let granted = Role::subscriber(intake.channels).granted(&connection);
     let connection = Arc::new(connection);
     let upkeep = Arc::new(Upkeep::new(intake, &connection));

@@ -47,7 +47,10 @@ impl Tune {
 
 /// How far one connection came.
 #[derive(Debug, Default)]
-pub(crate) struct Handshake(Mutex<Step>);
+pub(crate) struct Handshake {
+    step: Mutex<Step>,
+    version: Mutex<Option<String>>,
+}
 
 impl Handshake {
     /// The other side took the connection.
@@ -58,7 +61,10 @@ impl Handshake {
     /// The broker sent this method. True until nothing more is to be learnt.
     pub(super) fn hear(&self, method: &[u8]) -> bool {
         let step = match method {
-            [0, 10, 0, 10, ..] => Step::Greeted,
+            [0, 10, 0, 10, properties @ ..] => {
+                *lock(&self.version) = version(properties);
+                Step::Greeted
+            }
             [0, 10, 0, 41, ..] => Step::Open,
             _ => match Tune::read(method) {
                 Some(tune) => Step::Tuned(tune),
@@ -71,7 +77,7 @@ impl Handshake {
 
     /// What it may mean that the attempt ended, or went on for too long, without a reason.
     pub(crate) fn hint(&self, timed_out: bool) -> String {
-        let step = *lock(&self.0);
+        let step = *lock(&self.step);
         match step {
             Step::Unconnected | Step::Open => String::new(),
             Step::Silent if timed_out => {
@@ -102,8 +108,27 @@ impl Handshake {
     }
 
     fn reach(&self, step: Step) {
-        *lock(&self.0) = step;
+        *lock(&self.step) = step;
     }
+
+    /// The version that the broker has told.
+    pub(crate) fn version(&self) -> Option<String> {
+        lock(&self.version).clone()
+    }
+}
+
+/// Finds the version among the server's properties: a short string, `S`, and a long string.
+fn version(properties: &[u8]) -> Option<String> {
+    const NAME: &[u8] = b"\x07versionS";
+    /// No version is longer.
+    const MOST: usize = 64;
+    let at = properties
+        .windows(NAME.len())
+        .position(|bytes| bytes == NAME)?;
+    let (length, rest) = properties.get(at + NAME.len()..)?.split_first_chunk()?;
+    let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+    let text = rest.get(..length).filter(|text| text.len() <= MOST)?;
+    std::str::from_utf8(text).ok().map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -129,6 +154,17 @@ mod tests {
 
         assert!(!handshake.hear(&[0, 10, 0, 41, 0]));
         assert_eq!(handshake.hint(false), "");
+    }
+
+    #[test]
+    fn the_version_is_heard_and_half_of_it_is_not() {
+        let start = b"\x00\x0a\x00\x0a\x00\x09\x00\x00\x00\x20\x07productS\x00\x00\x00\x08RabbitMQ\x07versionS\x00\x00\x00\x063.10.8\x00";
+        for length in 4..start.len() {
+            let handshake = Handshake::default();
+            assert!(handshake.hear(&start[..length]));
+            let whole = length >= start.len() - 1;
+            assert_eq!(handshake.version().as_deref(), whole.then_some("3.10.8"));
+        }
     }
 
     #[test]

@@ -253,7 +253,9 @@ async fn supervise(way: Arc<Way>, mut first: Option<Connected>) {
 /// Lives as long as one connection. `Ok` if finished, else why the connection ended. There is no reason where
 /// it was ended to log in as another user.
 async fn incarnation(way: &Arc<Way>, connected: Connected) -> Result<(), Option<String>> {
-    let Connected { connection, login } = connected;
+    let Connected {
+        connection, login, ..
+    } = connected;
     let connection = Arc::new(connection);
     let mut events = connection.events_listener();
     let stop = CancellationToken::new();

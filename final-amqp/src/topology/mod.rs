@@ -29,7 +29,7 @@ pub(crate) use self::{
     declaring::Obstacle,
     pipeline::Pipeline,
     refused::Refused,
-    wanted::{Thing, Wanted},
+    wanted::{How, Thing, Wanted},
 };
 use crate::{
     declare::Declare,
@@ -166,7 +166,7 @@ impl Topology {
         }
     }
 
-    fn queue(
+    pub(crate) fn queue(
         &self,
         name: &Arc<str>,
         dead_letters: bool,

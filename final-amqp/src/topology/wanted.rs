@@ -71,7 +71,7 @@ impl Wanted {
     }
 
     /// Asks for it. A binding has no other way than to be made.
-    pub(super) async fn ask(&self, channel: &Channel, how: How) -> Result<()> {
+    pub(crate) async fn ask(&self, channel: &Channel, how: How) -> Result<()> {
         let passive = how == How::Look;
         match self {
             Self::Exchange { name, kind } => {

@@ -6,8 +6,10 @@ mod mariadb;
 mod outbox;
 mod pooler;
 mod postgres;
+mod rabbitmq;
 mod sick;
 mod sqlite;
+mod table;
 
 use std::time::Duration;
 

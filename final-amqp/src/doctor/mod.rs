@@ -1,0 +1,138 @@
+//! Finds what weakens a promise in RabbitMQ, and says how to mend it.
+//!
+//! Input: a RabbitMQ, services, and topics that they publish. Output: [`Finding`]s, the worst first.
+//!
+//! ```text
+//!   connect ─▶ version ─▶ each service: queue, its arguments, dead letters ─▶ topics ─▶ alarms
+//! ```
+//!
+//! Everything is asked by AMQP, over one connection, and nothing is changed: what is declared is there already, and
+//! the one message that is published has no queue. RabbitMQ does not tell bindings and policies in this way.
+
+mod alarm;
+mod diagnoses;
+mod queues;
+mod version;
+
+use std::sync::Arc;
+
+use final_core::admin::doctor::{COULD_NOT_CHECK, Finding};
+use lapin::Connection;
+
+pub use self::diagnoses::DIAGNOSES;
+use crate::{
+    Amqp,
+    connection::{close, connect},
+    error::told,
+    role::Role,
+};
+
+/// An examination of RabbitMQ: what is to be looked at.
+///
+/// ```no_run
+/// use final_amqp::{Amqp, doctor::BrokerDoctor};
+///
+/// # async fn example() -> Result<(), final_core::Error> {
+/// let amqp = Amqp::new("amqp://guest:guest@127.0.0.1:5672/%2f")?;
+/// for finding in BrokerDoctor::new(amqp).service("shop").topic("order.placed").examine().await {
+///     println!("{finding}");
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct BrokerDoctor {
+    amqp: Amqp,
+    services: Vec<String>,
+    topics: Vec<Arc<str>>,
+}
+
+impl BrokerDoctor {
+    /// Examines this RabbitMQ, with its options: a queue is compared with the one that a service with these options
+    /// would declare.
+    #[must_use]
+    pub fn new(amqp: Amqp) -> Self {
+        Self {
+            amqp,
+            services: Vec::new(),
+            topics: Vec::new(),
+        }
+    }
+
+    /// Looks at the queue and the dead letters of a service that handles messages. A service that only publishes has
+    /// no queue: leave it out.
+    #[must_use]
+    pub fn service(mut self, name: impl Into<String>) -> Self {
+        self.services.push(name.into());
+        self
+    }
+
+    /// Looks at the exchange of a topic.
+    #[must_use]
+    pub fn topic(mut self, name: impl AsRef<str>) -> Self {
+        self.topics.push(name.as_ref().into());
+        self
+    }
+
+    /// Looks at everything. The worst findings come first. A RabbitMQ that cannot be reached is a finding as well.
+    ///
+    /// It may be dropped at any time.
+    pub async fn examine(&self) -> Vec<Finding> {
+        let settings = &self.amqp.settings;
+        let mut findings = match connect(settings, "doctor", Role::DOCTOR).await {
+            Ok(connected) => {
+                let mut findings = version::look(connected.version.as_deref());
+                findings.extend(self.look(&connected.connection).await);
+                close(&connected.connection).await;
+                findings
+            }
+            Err(error) => {
+                let mend =
+                    "Start it, or correct the URL; services go on by themselves once it is back";
+                vec![diagnoses::UNREACHABLE.found(error.to_string(), mend)]
+            }
+        };
+        findings.sort_by_key(|finding| finding.level);
+        findings
+    }
+
+    async fn look(&self, connection: &Connection) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let asks = queues::Asks {
+            connection,
+            settings: &self.amqp.settings,
+        };
+        for service in &self.services {
+            match asks.service(service).await {
+                Ok(found) => findings.extend(found),
+                Err(error) => findings.push(could_not(
+                    &format!("the queues of the service {service}"),
+                    &error,
+                )),
+            }
+        }
+        for topic in &self.topics {
+            match asks.topic(topic).await {
+                Ok(found) => findings.extend(found),
+                Err(error) => findings.push(could_not(
+                    &format!("the exchange of the topic {topic}"),
+                    &error,
+                )),
+            }
+        }
+        // Last, because under an alarm the connection is blocked from then on.
+        match alarm::look(connection).await {
+            Ok(found) => findings.extend(found),
+            Err(error) => findings.push(could_not("alarms", &error)),
+        }
+        findings
+    }
+}
+
+/// A question that was refused or not answered.
+fn could_not(what: &str, error: &lapin::Error) -> Finding {
+    COULD_NOT_CHECK.found(
+        format!("{what} could not be looked at: {}", told(error)),
+        "Look again with a user that has the permission, or later",
+    )
+}
