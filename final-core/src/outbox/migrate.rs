@@ -51,7 +51,7 @@ pub(super) async fn is_current<DB: Driver>(
     let mut migration = Migration::begin(pool, service).await.map_err(failed)?;
     let plan = migration.plan().await?;
     migration.finish().await.map_err(failed)?;
-    Ok(plan == Plan::Keep)
+    Ok(plan == MigrationPlan::Keep)
 }
 
 /// Runs the statements of all versions. The last one writes the version down, so it comes after the import of
