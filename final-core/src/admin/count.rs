@@ -20,12 +20,19 @@ impl Count {
     pub const MOST: u64 = 10_000;
 
     /// A count, of which `counted` rows were seen: one more than [`MOST`](Self::MOST) at most.
-    #[allow(dead_code, reason = "the statements that count come next")]
     pub(crate) fn capped(counted: i64) -> Self {
         let counted = u64::try_from(counted).unwrap_or(0);
         Self {
             number: counted.min(Self::MOST),
             more: counted > Self::MOST,
+        }
+    }
+
+    /// Both together.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            number: self.number.saturating_add(other.number),
+            more: self.more || other.more,
         }
     }
 
@@ -59,6 +66,17 @@ pub struct Page<T, C> {
     pub next: Option<C>,
     /// Whether the page ends because enough rows were looked at, and not because it is full.
     pub stopped: bool,
+}
+
+impl<T, C> Page<T, C> {
+    /// A page of a list that has nothing.
+    pub(super) fn empty() -> Self {
+        Self {
+            items: Vec::new(),
+            next: None,
+            stopped: false,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,9 @@
 //! Reading is cheap or says so: counts stop at 10,000, lists read no payloads, and a filter without an index looks at
 //! 100,000 rows at most. Nothing that only reads makes a table or takes a lock.
 
+mod carry_out;
 mod count;
+mod desk;
 pub mod doctor;
 mod error;
 mod groups;
@@ -27,12 +29,15 @@ mod plan;
 mod records;
 mod services;
 mod tail;
+mod terms;
 mod trail;
+mod walk;
 
 use std::{fmt, sync::Arc};
 
 use sqlx::Pool;
 
+pub(crate) use self::operations::{make_operations, operations_script};
 pub use self::{
     count::{Count, Page},
     error::AdminError,
@@ -47,8 +52,13 @@ pub use self::{
     tail::{LogEntry, LogTail},
     trail::{GroupPosition, Station, Trail},
 };
+use self::{
+    desk::{Desk, doing},
+    letters::MOST_LISTED,
+    services::ServiceTables,
+};
 use crate::{
-    Error, MessageId, OutboxDatabase,
+    MessageId, OutboxDatabase,
     broker::{DeadLetterFilter, LetterCursor},
 };
 
@@ -74,7 +84,7 @@ type Answer<T> = Result<T, AdminError>;
 /// # Ok(()) }
 /// ```
 pub struct Admin<DB: OutboxDatabase> {
-    pool: Arc<Pool<DB>>,
+    desk: Arc<Desk<DB>>,
 }
 
 /// What an operator may know and do about one service. Cheap to clone.
@@ -83,9 +93,8 @@ pub struct ServiceAdmin<DB: OutboxDatabase> {
     service: String,
 }
 
-fn unfinished<T>() -> Answer<T> {
-    Err(AdminError::Bus(Error::NotStarted))
-}
+/// What failed.
+const GROUPS: &str = "reading the groups of the log";
 
 impl<DB: OutboxDatabase> Admin<DB> {
     /// Over the database of this pool. Nothing is connected until the first question. The questions go over two
@@ -93,7 +102,7 @@ impl<DB: OutboxDatabase> Admin<DB> {
     #[must_use]
     pub fn new(pool: Pool<DB>) -> Self {
         Self {
-            pool: Arc::new(pool),
+            desk: Arc::new(Desk::new(pool)),
         }
     }
 
@@ -108,7 +117,7 @@ impl<DB: OutboxDatabase> Admin<DB> {
     ///
     /// Dropping the future has no effect.
     pub async fn services(&self) -> Answer<Vec<ServiceInfo>> {
-        unfinished()
+        self.desk.services().await
     }
 
     /// One service. Whether the database knows it is found out by the first question.
@@ -130,7 +139,14 @@ impl<DB: OutboxDatabase> Admin<DB> {
     ///
     /// Dropping the future has no effect.
     pub async fn groups(&self) -> Answer<Vec<LogGroup>> {
-        unfinished()
+        let groups = async {
+            let mut groups = Vec::new();
+            for name in self.desk.group_names().await? {
+                groups.push(self.desk.group(&name).await?.0);
+            }
+            Ok(groups)
+        };
+        groups.await.map_err(doing(GROUPS))
     }
 
     /// Where one message is, in all services of the database.
@@ -142,8 +158,12 @@ impl<DB: OutboxDatabase> Admin<DB> {
     /// # Cancel safety
     ///
     /// Dropping the future has no effect.
-    pub async fn trail(&self, _id: MessageId) -> Answer<Trail> {
-        unfinished()
+    pub async fn trail(&self, id: MessageId) -> Answer<Trail> {
+        let mut services = Vec::new();
+        for service in self.desk.services().await? {
+            services.push(self.desk.tables_of(&service.name).await?);
+        }
+        self.desk.follow(&services, id).await
     }
 
     /// Carries out a planned operation, or goes on with one that was stopped or interrupted: in batches of 100, each
@@ -164,11 +184,11 @@ impl<DB: OutboxDatabase> Admin<DB> {
     /// has run out, after half a minute, and can be carried on.
     pub async fn carry_out(
         &self,
-        _id: i64,
-        _pace: Pace,
-        _progress: impl FnMut(&OperationProgress) + Send,
+        id: i64,
+        pace: Pace,
+        progress: impl FnMut(&OperationProgress) + Send,
     ) -> Answer<Operation> {
-        unfinished()
+        self.desk.carry_out(id, pace, progress).await
     }
 
     /// Operations, the latest first. Empty if none was ever planned.
@@ -180,8 +200,9 @@ impl<DB: OutboxDatabase> Admin<DB> {
     /// # Cancel safety
     ///
     /// Dropping the future has no effect.
-    pub async fn operations(&self, _filter: &OperationFilter) -> Answer<Vec<Operation>> {
-        unfinished()
+    pub async fn operations(&self, filter: &OperationFilter) -> Answer<Vec<Operation>> {
+        let operations = self.desk.operations(filter).await;
+        operations.map_err(doing("listing operations"))
     }
 
     /// One operation.
@@ -193,8 +214,8 @@ impl<DB: OutboxDatabase> Admin<DB> {
     /// # Cancel safety
     ///
     /// Dropping the future has no effect.
-    pub async fn operation(&self, _id: i64) -> Answer<Operation> {
-        unfinished()
+    pub async fn operation(&self, id: i64) -> Answer<Operation> {
+        self.desk.operation(id).await
     }
 
     /// Stops an operation. The program that carries it out ends before its next batch. Returns the operation.
@@ -206,8 +227,8 @@ impl<DB: OutboxDatabase> Admin<DB> {
     /// # Cancel safety
     ///
     /// Dropping the future leaves open whether it was stopped. Calling it again makes sure.
-    pub async fn stop(&self, _id: i64) -> Answer<Operation> {
-        unfinished()
+    pub async fn stop(&self, id: i64) -> Answer<Operation> {
+        self.desk.stop(id).await
     }
 }
 
@@ -216,6 +237,15 @@ impl<DB: OutboxDatabase> ServiceAdmin<DB> {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.service
+    }
+
+    fn desk(&self) -> &Desk<DB> {
+        &self.admin.desk
+    }
+
+    /// The tables of the service.
+    async fn tables(&self) -> Answer<ServiceTables> {
+        self.desk().tables_of(&self.service).await
     }
 
     /// What waits, who has it, and what does not move.
@@ -228,7 +258,8 @@ impl<DB: OutboxDatabase> ServiceAdmin<DB> {
     ///
     /// Dropping the future has no effect.
     pub async fn overview(&self) -> Answer<Overview> {
-        unfinished()
+        let tables = self.tables().await?;
+        self.desk().overview(&tables).await
     }
 
     /// A page of records, without payloads: 1,000 at most, 100 unless the filter says something else.
@@ -240,8 +271,13 @@ impl<DB: OutboxDatabase> ServiceAdmin<DB> {
     /// # Cancel safety
     ///
     /// Dropping the future has no effect.
-    pub async fn records(&self, _filter: &RecordFilter) -> Answer<Page<RecordInfo, RecordCursor>> {
-        unfinished()
+    pub async fn records(&self, filter: &RecordFilter) -> Answer<Page<RecordInfo, RecordCursor>> {
+        let tables = self.tables().await?;
+        if !tables.has_outbox() {
+            return Ok(Page::empty());
+        }
+        let page = self.desk().records(&tables, filter).await;
+        page.map_err(doing("listing records"))
     }
 
     /// One record with its headers and payload.
@@ -253,8 +289,13 @@ impl<DB: OutboxDatabase> ServiceAdmin<DB> {
     /// # Cancel safety
     ///
     /// Dropping the future has no effect.
-    pub async fn record(&self, _id: MessageId) -> Answer<Option<WholeRecord>> {
-        unfinished()
+    pub async fn record(&self, id: MessageId) -> Answer<Option<WholeRecord>> {
+        let tables = self.tables().await?;
+        if !tables.has_outbox() {
+            return Ok(None);
+        }
+        let record = self.desk().record(&tables, id).await;
+        record.map_err(doing("reading a record"))
     }
 
     /// A page of dead letters, without payloads: those of the log, then those collected from the broker, each in the
@@ -267,8 +308,10 @@ impl<DB: OutboxDatabase> ServiceAdmin<DB> {
     /// # Cancel safety
     ///
     /// Dropping the future has no effect.
-    pub async fn letters(&self, _filter: &DeadLetterFilter) -> Answer<Page<Letter, LetterCursor>> {
-        unfinished()
+    pub async fn letters(&self, filter: &DeadLetterFilter) -> Answer<Page<Letter, LetterCursor>> {
+        let tables = self.tables().await?;
+        let page = self.desk().letters(&tables, filter, MOST_LISTED).await;
+        page.map_err(doing("listing dead letters"))
     }
 
     /// One dead letter with its headers and payload.
@@ -280,8 +323,10 @@ impl<DB: OutboxDatabase> ServiceAdmin<DB> {
     /// # Cancel safety
     ///
     /// Dropping the future has no effect.
-    pub async fn letter(&self, _cursor: &LetterCursor) -> Answer<Option<WholeLetter>> {
-        unfinished()
+    pub async fn letter(&self, cursor: &LetterCursor) -> Answer<Option<WholeLetter>> {
+        let tables = self.tables().await?;
+        let letter = self.desk().letter(&tables, cursor).await;
+        letter.map_err(doing("reading a dead letter"))
     }
 
     /// A page of dead letters with headers and payloads, for an export: 100 at most, and 16 MiB.
@@ -295,9 +340,11 @@ impl<DB: OutboxDatabase> ServiceAdmin<DB> {
     /// Dropping the future has no effect.
     pub async fn whole_letters(
         &self,
-        _filter: &DeadLetterFilter,
+        filter: &DeadLetterFilter,
     ) -> Answer<Page<WholeLetter, LetterCursor>> {
-        unfinished()
+        let tables = self.tables().await?;
+        let page = self.desk().whole_letters(&tables, filter).await;
+        page.map_err(doing("reading dead letters"))
     }
 
     /// The service's group of the log. Empty if it does not read the log.
@@ -310,7 +357,16 @@ impl<DB: OutboxDatabase> ServiceAdmin<DB> {
     ///
     /// Dropping the future has no effect.
     pub async fn groups(&self) -> Answer<Vec<LogGroup>> {
-        unfinished()
+        let tables = self.tables().await?;
+        if !tables.is_group {
+            return Ok(Vec::new());
+        }
+        let group = self
+            .desk()
+            .group(&self.service)
+            .await
+            .map_err(doing(GROUPS))?;
+        Ok(vec![group.0])
     }
 
     /// The lanes of the service's group. Empty if it does not read the log.
@@ -323,7 +379,16 @@ impl<DB: OutboxDatabase> ServiceAdmin<DB> {
     ///
     /// Dropping the future has no effect.
     pub async fn lanes(&self) -> Answer<Vec<LogLane>> {
-        unfinished()
+        let tables = self.tables().await?;
+        if !tables.is_group {
+            return Ok(Vec::new());
+        }
+        let group = self
+            .desk()
+            .group(&self.service)
+            .await
+            .map_err(doing(GROUPS))?;
+        Ok(group.1)
     }
 
     /// Forgets the service's group of the log: its subscriptions, its progress and its dead letters there. False if
@@ -338,7 +403,12 @@ impl<DB: OutboxDatabase> ServiceAdmin<DB> {
     ///
     /// Dropping the future leaves open whether it was forgotten. Calling it again makes sure.
     pub async fn forget_group(&self) -> Answer<bool> {
-        unfinished()
+        let tables = self.tables().await?;
+        if !tables.is_group {
+            return Ok(false);
+        }
+        let forgotten = self.desk().log.forget(&self.service).await;
+        forgotten.map_err(doing("forgetting a group of the log"))
     }
 
     /// Where one message is: in this service's outbox and dead letters, in the log, and at each of its groups.
@@ -350,8 +420,9 @@ impl<DB: OutboxDatabase> ServiceAdmin<DB> {
     /// # Cancel safety
     ///
     /// Dropping the future has no effect.
-    pub async fn trail(&self, _id: MessageId) -> Answer<Trail> {
-        unfinished()
+    pub async fn trail(&self, id: MessageId) -> Answer<Trail> {
+        let tables = self.tables().await?;
+        self.desk().follow(&[tables], id).await
     }
 
     /// Plans a bulk action: counts what it would touch, takes five samples and a cut-off, and writes it down for
@@ -370,18 +441,21 @@ impl<DB: OutboxDatabase> ServiceAdmin<DB> {
     /// Dropping the future may leave a plan that nobody carries out. It does no harm.
     pub async fn plan(
         &self,
-        _action: Action,
-        _selection: impl Into<Selection>,
-        _who: &str,
+        action: Action,
+        selection: impl Into<Selection>,
+        who: &str,
     ) -> Answer<Plan> {
-        unfinished()
+        let tables = self.tables().await?;
+        self.desk()
+            .plan(&tables, action, selection.into(), who)
+            .await
     }
 }
 
 impl<DB: OutboxDatabase> Clone for Admin<DB> {
     fn clone(&self) -> Self {
         Self {
-            pool: Arc::clone(&self.pool),
+            desk: Arc::clone(&self.desk),
         }
     }
 }

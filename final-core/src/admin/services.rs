@@ -2,7 +2,18 @@
 //!
 //! Input: the versions that are written down, and the groups of the log. Output: a [`ServiceInfo`] for each service.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
+
+use super::{
+    AdminError, Answer,
+    desk::{Desk, doing},
+};
+use crate::{
+    Error, OutboxDatabase,
+    database::{DbResult, MIGRATIONS},
+    names::ServiceName,
+    outbox::VERSION,
+};
 
 /// A service that has tables in the database, or reads its log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +70,158 @@ impl fmt::Display for Schema {
                 )
             }
             Self::Missing => f.write_str("its table is missing: run `migrate`"),
+        }
+    }
+}
+
+impl Schema {
+    /// Compares the version that is written down with that of this release.
+    fn of(version: i64) -> Self {
+        let known = i64::from(VERSION);
+        match version {
+            found if found < known => Self::Older {
+                found,
+                wanted: known,
+            },
+            found if found > known => Self::Newer { found, known },
+            _ => Self::Current,
+        }
+    }
+}
+
+/// The tables of one service that there are.
+#[derive(Debug)]
+pub(super) struct ServiceTables {
+    pub(super) service: ServiceName,
+    /// The state of the outbox; `None` if the service has none.
+    pub(super) outbox: Option<Schema>,
+    pub(super) has_claims: bool,
+    pub(super) has_collected: bool,
+    /// Whether it is a group of the log.
+    pub(super) is_group: bool,
+}
+
+impl ServiceTables {
+    /// Whether there is an outbox that can be read.
+    pub(super) fn has_outbox(&self) -> bool {
+        !matches!(self.outbox, None | Some(Schema::Missing))
+    }
+}
+
+/// What failed.
+const LISTING: &str = "listing the services";
+
+impl<DB: OutboxDatabase> Desk<DB> {
+    /// The services, by name.
+    pub(super) async fn services(&self) -> Answer<Vec<ServiceInfo>> {
+        let mut all: BTreeMap<String, Option<i64>> = BTreeMap::new();
+        all.extend(
+            self.versions()
+                .await
+                .map_err(doing(LISTING))?
+                .into_iter()
+                .map(|(service, version)| (service, Some(version))),
+        );
+        for group in self.group_names().await.map_err(doing(LISTING))? {
+            all.entry(group).or_default();
+        }
+        let mut services = Vec::with_capacity(all.len());
+        for name in all.into_keys() {
+            if let Some(tables) = self.find(&name).await? {
+                services.push(ServiceInfo {
+                    name,
+                    outbox: tables.outbox,
+                    reads_log: tables.is_group,
+                    collects_letters: tables.has_collected,
+                });
+            }
+        }
+        Ok(services)
+    }
+
+    /// The tables of a service.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there are none.
+    pub(super) async fn tables_of(&self, name: &str) -> Answer<ServiceTables> {
+        match self.find(name).await {
+            Ok(Some(tables)) => Ok(tables),
+            Ok(None) => self.unknown(name).await,
+            // A name that can be none is no more known than another.
+            Err(AdminError::Bus(Error::InvalidServiceName { .. })) => self.unknown(name).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn unknown(&self, name: &str) -> Answer<ServiceTables> {
+        let known = self.services().await?;
+        let known: Vec<&str> = known.iter().map(|service| service.name.as_str()).collect();
+        Err(AdminError::UnknownService {
+            name: name.chars().take(64).collect(),
+            known: match known.is_empty() {
+                true => "none".to_owned(),
+                false => known.join(", "),
+            },
+        })
+    }
+
+    /// The tables of a service; `None` if there are none.
+    async fn find(&self, name: &str) -> Answer<Option<ServiceTables>> {
+        let service = ServiceName::new(name)?;
+        let found = self.look_up(service).await;
+        found.map_err(doing("looking up the tables of a service"))
+    }
+
+    async fn look_up(&self, service: ServiceName) -> DbResult<Option<ServiceTables>> {
+        let versions = self.versions().await?;
+        let written = versions.iter().find(|(name, _)| name == service.as_str());
+        let has_table = self.has_table(&service.table()).await?;
+        let outbox = match written {
+            Some(_) if !has_table => Some(Schema::Missing),
+            Some((_, version)) => Some(Schema::of(*version)),
+            // A table that somebody has made by hand, or that another service of nearly the same name has.
+            None => None,
+        };
+        let tables = ServiceTables {
+            has_claims: self.has_table(&service.claims_table()).await?,
+            has_collected: self.has_table(&service.letters_table()).await?,
+            is_group: self
+                .group_names()
+                .await?
+                .iter()
+                .any(|group| group == service.as_str()),
+            service,
+            outbox,
+        };
+        let is_known = tables.outbox.is_some() || tables.is_group;
+        Ok(is_known.then_some(tables))
+    }
+
+    /// The services that have an outbox by what is written down, each with the version of its tables.
+    async fn versions(&self) -> DbResult<Vec<(String, i64)>> {
+        let versions = "SELECT table_name, service, CAST(version AS {int}) FROM {versions} \
+            WHERE service <> '' ORDER BY service";
+        let versions = self.rows::<(String, String, i64)>(versions, &[]).await;
+        let all = match versions {
+            Err(error) if DB::is_missing_table(&error, MIGRATIONS) => Vec::new(),
+            all => all?,
+        };
+        let of_outbox = |(table, service, version): (String, String, i64)| {
+            let name = ServiceName::new(&service).ok()?;
+            (name.table() == table).then_some((service, version))
+        };
+        Ok(all.into_iter().filter_map(of_outbox).collect())
+    }
+
+    /// The groups of the log, by name. None without a log.
+    pub(super) async fn group_names(&self) -> DbResult<Vec<String>> {
+        let groups = self
+            .rows("SELECT name FROM {groups} ORDER BY name", &[])
+            .await;
+        match groups {
+            Err(error) if DB::is_missing_table(&error, "final_log") => Ok(Vec::new()),
+            groups => groups,
         }
     }
 }

@@ -44,6 +44,7 @@ pub use self::{
 };
 use crate::{
     Error, Options, OutboxDatabase,
+    admin::{make_operations, operations_script},
     broker::{Broker, Staging, StagingRequest},
     names::ServiceName,
     outbox::{Outbox, Table},
@@ -236,9 +237,10 @@ impl<DB: OutboxDatabase> Bus<DB> {
     }
 
     /// Creates the outbox table, or brings it to this release's version; also the broker's tables, if
-    /// it has any.
+    /// it has any, and the table in which [`admin`](crate::admin) writes operations down.
     ///
-    /// [`start`](Self::start) does the same. Several instances may call it at once.
+    /// [`start`](Self::start) does the same, but for the last one, which the first plan creates as well. Several
+    /// instances may call it at once.
     ///
     /// # Errors
     ///
@@ -249,6 +251,7 @@ impl<DB: OutboxDatabase> Bus<DB> {
     /// Dropping the future lets the migration finish or leaves the rest to the next call.
     pub async fn migrate(&self) -> Result<(), Error> {
         self.inner.outbox.migrate().await?;
+        make_operations::<DB>(&self.inner.outbox.own_pool()).await?;
         self.inner.broker.migrate().await
     }
 
@@ -259,7 +262,7 @@ impl<DB: OutboxDatabase> Bus<DB> {
     /// Fails if the service name is not usable.
     pub fn migration_sql(&self) -> Result<String, Error> {
         let outbox = self.inner.outbox.migration_sql()?;
-        Ok(outbox + &self.inner.broker.migration_sql())
+        Ok(outbox + &operations_script::<DB>() + &self.inner.broker.migration_sql())
     }
 
     /// Tells the bus that a transaction with a [`publish_in`](Self::publish_in) has committed, so

@@ -86,7 +86,6 @@ pub(crate) fn since_1970(moment: SystemTime) -> i64 {
 }
 
 /// Microseconds since 1970 as a moment. Negative ones are 1970.
-#[allow(dead_code, reason = "the statements that read it come next")]
 pub(crate) fn moment(micros: i64) -> SystemTime {
     UNIX_EPOCH
         .checked_add(duration(micros))

@@ -41,8 +41,17 @@ use self::{
     hooks::Hooks,
     link::SqlLink,
     member::{Member, wakeups::Wakeups},
-    tables::{Log, members::Announcement},
     tuning::Tuning,
+};
+pub(crate) use self::{
+    progress::spans::Spans,
+    tables::{
+        Log,
+        backlog::unread,
+        dead_letters::REPLAY,
+        dialect::{MESSAGE, TABLES},
+        members::Announcement,
+    },
 };
 pub use self::{
     tables::{backlog::LogBacklog, sequence::NumbersWentBack},

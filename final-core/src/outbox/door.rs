@@ -41,7 +41,7 @@ use crate::{
 const CONNECTIONS: u32 = 4;
 
 /// Makes the COMMIT wait for the disk, also where the role or the server says otherwise.
-pub(super) const DURABLE: &str = "SET LOCAL synchronous_commit = on";
+pub(crate) const DURABLE: &str = "SET LOCAL synchronous_commit = on";
 
 /// One service's outbox, as one bus uses it.
 ///
@@ -94,6 +94,11 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// The caller's pool.
     pub(crate) fn caller(&self) -> &Pool<DB> {
         self.pool.caller()
+    }
+
+    /// Our own pool as it is now.
+    pub(crate) fn own_pool(&self) -> Pool<DB> {
+        self.pool.get()
     }
 
     /// How long a record or claim stays with a process that no longer renews it.

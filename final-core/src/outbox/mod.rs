@@ -47,8 +47,9 @@ mod tests;
 
 pub use self::record::FailedRecord;
 pub(crate) use self::{
-    door::Outbox,
+    door::{DURABLE, Outbox},
     record::{Claimed, NewRecord, Position, Record},
+    schema::VERSION,
     table::{PutBack, RETRY_BATCH, Table},
 };
 use crate::database::Driver;

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, reason = "a test says what it expects")]
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
+mod admin;
 mod alone;
 mod bad_input;
 mod clients;

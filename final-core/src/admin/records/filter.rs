@@ -2,7 +2,11 @@
 //!
 //! Input: what a person asks for. Output: a [`RecordFilter`].
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    str::FromStr,
+    time::{Duration, SystemTime},
+};
 
 use uuid::Uuid;
 
@@ -27,6 +31,7 @@ pub struct RecordFilter {
     pub(in crate::admin) reason: Option<String>,
     pub(in crate::admin) ids: Option<Vec<MessageId>>,
     pub(in crate::admin) older_than: Option<Duration>,
+    pub(in crate::admin) before: Option<SystemTime>,
     pub(in crate::admin) limit: Option<u32>,
     pub(in crate::admin) after: Option<RecordCursor>,
 }
@@ -77,6 +82,12 @@ impl RecordFilter {
     /// Only records that were written at least this long ago.
     pub fn older_than(mut self, age: Duration) -> Self {
         self.older_than = Some(age);
+        self
+    }
+
+    /// Only records that were written up to this moment, by the clock of the database.
+    pub fn before(mut self, moment: SystemTime) -> Self {
+        self.before = Some(moment);
         self
     }
 

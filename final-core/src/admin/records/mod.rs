@@ -3,12 +3,17 @@
 //! Input: a [`RecordFilter`]. Output: a page of [`RecordInfo`]s, without payloads; or one [`WholeRecord`].
 
 mod filter;
+mod look;
 
-use std::time::{Duration, SystemTime};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use uuid::Uuid;
 
 pub use self::filter::{RecordCursor, RecordFilter};
+pub(super) use self::look::{InfoRow, LiveClaim, info_columns};
 use crate::{Message, MessageId};
 
 /// Where a record stands.
@@ -25,6 +30,26 @@ pub enum RecordState {
     Pending,
     /// The broker has it, and it is kept for a while.
     Acked,
+}
+
+impl RecordState {
+    /// Its name.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Unroutable => "unroutable",
+            Self::InHand => "in hand",
+            Self::Pending => "pending",
+            Self::Acked => "acked",
+        }
+    }
+}
+
+/// `failed`, `unroutable`, `in hand`, `pending` or `acked`.
+impl fmt::Display for RecordState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
 }
 
 /// A record of an outbox, without its payload and headers.
@@ -53,6 +78,8 @@ pub struct RecordInfo {
     pub due_at: SystemTime,
     /// When it can be claimed next, or when its own lease ends.
     pub available_at: SystemTime,
+    /// How long until then. `None` if that moment is over.
+    pub available_in: Option<Duration>,
     /// When its time to live is over.
     pub expires_at: Option<SystemTime>,
     /// When the broker answered last.

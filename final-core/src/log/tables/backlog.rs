@@ -37,21 +37,23 @@ columns! {
     }
 }
 
+/// The `FROM` and `WHERE` of the rows that are for a group, above a column of its lanes. The name of the group is given
+/// four times.
+pub(crate) fn unread(number: &str) -> String {
+    format!(
+        "FROM {{log}} l WHERE l.seq > \
+             (SELECT MIN({number}) FROM {{lanes}} WHERE group_name = ? AND stream = 0) \
+         AND (l.recipient IS NULL OR l.recipient = ?) \
+         AND EXISTS (SELECT 1 FROM {{lanes}} k WHERE k.group_name = ? AND k.stream = 0 \
+             AND k.lane = l.lane AND k.{number} < l.seq) \
+         AND EXISTS (SELECT 1 FROM {{topics}} t WHERE t.group_name = ? AND t.stream = 0 \
+             AND t.topic = l.topic AND t.after_seq < l.seq)"
+    )
+}
+
 impl<DB: OutboxDatabase> Log<DB> {
     /// Counts the backlog of a group, row by row.
     pub(crate) async fn backlog(&self, group: &str) -> DbResult<LogBacklog> {
-        // Each row for the group above that column of its lane.
-        let unread = |number: &str| {
-            format!(
-                "FROM {{log}} l WHERE l.seq > \
-                     (SELECT MIN({number}) FROM {{lanes}} WHERE group_name = ? AND stream = 0) \
-                 AND (l.recipient IS NULL OR l.recipient = ?) \
-                 AND EXISTS (SELECT 1 FROM {{lanes}} k WHERE k.group_name = ? AND k.stream = 0 \
-                     AND k.lane = l.lane AND k.{number} < l.seq) \
-                 AND EXISTS (SELECT 1 FROM {{topics}} t WHERE t.group_name = ? AND t.stream = 0 \
-                     AND t.topic = l.topic AND t.after_seq < l.seq)"
-            )
-        };
         let backlog = format!(
             "SELECT (SELECT COUNT(*) {}) AS waiting, {{now}} - (SELECT MIN(l.created_at) {}) AS oldest, \
                  (SELECT COUNT(*) FROM {{scheduled}}) AS scheduled, \

@@ -19,6 +19,12 @@ use crate::{
 /// Letters that one transaction replays or discards.
 const BATCH: u32 = 100;
 
+/// The INSERT of letters into the log for their group alone, up to its condition, and the order of its rows.
+pub(crate) const REPLAY: (&str, &str) = (
+    "INSERT INTO {log} ({message}, recipient, created_at) SELECT {message}, group_name, {now} FROM {dead}",
+    "ORDER BY seq",
+);
+
 impl<DB: OutboxDatabase> Log<DB> {
     /// The dead letters, oldest first.
     pub(crate) async fn letters(
@@ -40,9 +46,7 @@ impl<DB: OutboxDatabase> Log<DB> {
 
     /// Puts letters back into the log, for that group alone. Returns how many.
     pub(crate) async fn replay(&self, group: &str, filter: &DeadLetterFilter) -> DbResult<u64> {
-        let back = "INSERT INTO {log} ({message}, recipient, created_at) \
-            SELECT {message}, group_name, {now} FROM {dead}";
-        self.take(group, filter, Some((back, "ORDER BY seq"))).await
+        self.take(group, filter, Some(REPLAY)).await
     }
 
     /// Removes letters for good. Returns how many.

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// The version this release brings the table to.
-const VERSION: i32 = 4;
+pub(crate) const VERSION: i32 = 4;
 
 /// All statements of all versions, in order. Each one may find its work done. The last one writes down whose
 /// the table is and which version it has.

@@ -2,10 +2,10 @@
 //!
 //! Input: an id. Output: a [`Trail`]: each place that knows the message, in the order of its way.
 
-use std::{
-    fmt,
-    time::{Duration, SystemTime},
-};
+mod follow;
+mod told;
+
+use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
 
@@ -97,10 +97,4 @@ pub enum GroupPosition {
     Open,
     /// It is settled: handled, or dead-lettered.
     Settled,
-}
-
-impl fmt::Display for Trail {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self:?}")
-    }
 }

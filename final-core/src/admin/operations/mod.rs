@@ -10,7 +10,14 @@
 //!              └─ stop ─▶ stopped           └
 //! ```
 
+mod rows;
+mod schema;
+
 use std::{fmt, time::SystemTime};
+
+pub(super) use self::rows::{NewOperation, OperationRow};
+use self::schema::OPERATIONS;
+pub(crate) use self::schema::{make_operations, operations_script};
 
 use super::{Action, Count};
 

@@ -1,0 +1,278 @@
+//! Carrying out an operation.
+//!
+//! Input: the number of an operation, and a pace. State: a lease, so that one program carries it out; the walk along
+//! each part of the selection. Output: batches, each done in one transaction together with the progress.
+//!
+//! ```text
+//!   lease ─▶ running ─▶ part ─▶ keys of a batch ─▶ locked ─▶ done, progress, COMMIT ─┐ ─▶ done, lease given back
+//!                        ▲        ▲                  │ refused: by halves            │
+//!                        │        └── renew, pause ◀─┴───────────────────────────────┤
+//!                        └────────────────────────── nothing is left of the part ◀───┘
+//! ```
+//!
+//! The progress is written only while the lease and the state are what they were. So a program that stood still, or
+//! whose operation was stopped, rolls its batch back.
+
+mod work;
+
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use self::work::{Batched, Work};
+use super::{
+    AdminError, Answer, Operation, OperationProgress, Pace, Selection,
+    desk::{Desk, doing},
+    operations::OperationRow,
+    walk::WalkEnd,
+};
+use crate::{
+    OutboxDatabase,
+    database::{DbResult, Leases, limits::duration},
+    log::Announcement,
+};
+
+/// How many rows one transaction changes.
+const BATCH: u64 = 100;
+
+/// How long an operation stays with a program that no longer renews its lease. A batch takes a moment, and the pause
+/// between two of them is a second at most.
+const LEASE: Duration = Duration::from_secs(30);
+
+/// How many rows are looked at for one batch before the lease is renewed.
+const LOOKED_AT: u64 = 500_000;
+
+/// What failed.
+const DOING: &str = "carrying out an operation";
+
+/// An operation that this program has the lease of.
+pub(super) struct Held {
+    pub(super) id: i64,
+    pub(super) owner: Uuid,
+    pub(super) epoch: i64,
+}
+
+impl Held {
+    /// The name of its lease.
+    fn name(&self) -> String {
+        self.id.to_string()
+    }
+}
+
+/// What is known while an operation is carried out.
+struct Run {
+    held: Held,
+    pace: Pace,
+    /// How many may still be done. `None` if their number is not known, and the cut-off alone ends the operation.
+    left: Option<u64>,
+    progress: OperationProgress,
+}
+
+/// How a part, or the whole, has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    Over,
+    /// Somebody has stopped the operation, or it is another program's by now.
+    TakenAway,
+}
+
+impl<DB: OutboxDatabase> Desk<DB> {
+    /// Carries an operation out, up to its end.
+    pub(super) async fn carry_out(
+        &self,
+        id: i64,
+        pace: Pace,
+        mut tell: impl FnMut(&OperationProgress) + Send,
+    ) -> Answer<Operation> {
+        if self.operation_row(id).await?.is_done() {
+            return Err(AdminError::OperationEnded(id));
+        }
+        let held = self.hold(id).await?;
+        // Read again: the program that had it before may have done more of it.
+        let row = self.operation_row(id).await?;
+        let ended = match row.is_done() {
+            true => Err(AdminError::OperationEnded(id)),
+            false => self.carry_out_held(&held, row, pace, &mut tell).await,
+        };
+        // A lease that cannot be given back runs out.
+        let _ = self.release(&held).await;
+        let operation = match ended {
+            Ok(_) => self.operation(id).await?,
+            Err(error) => return Err(error),
+        };
+        let is_lost = ended.is_ok_and(|ended| ended == Ended::TakenAway)
+            && operation.state == super::OperationState::Running;
+        match is_lost {
+            true => Err(AdminError::OperationLost(id)),
+            false => Ok(operation),
+        }
+    }
+
+    async fn carry_out_held(
+        &self,
+        held: &Held,
+        row: OperationRow,
+        pace: Pace,
+        tell: &mut (impl FnMut(&OperationProgress) + Send),
+    ) -> Answer<Ended> {
+        let tables = self.tables_of(&row.service).await?;
+        let newer =
+            || AdminError::InvalidFilter("a newer release has planned the operation; use that one");
+        let selection = Selection::of_terms(row.on_letters(), &row.terms).ok_or_else(newer)?;
+        let action = row.action().ok_or_else(newer)?;
+        let begin = "UPDATE {operations} SET state = 'running', refused = 0, refusal = NULL, ended_at = NULL, \
+            started_at = COALESCE(started_at, {now}) WHERE id = ? AND state <> 'done'";
+        self.change(begin, held).await.map_err(doing(DOING))?;
+        let (left, cut_off) = (row.left(), row.cut_off());
+        let operation = row.operation(true);
+        let mut run = Run {
+            held: Held { ..*held },
+            pace,
+            left,
+            progress: OperationProgress {
+                done: operation.done,
+                refused: 0,
+                total: operation.total,
+            },
+        };
+        for part in selection.parts(&tables) {
+            let work = Work::new(self, action, part, &tables)
+                .await
+                .map_err(doing(DOING))?;
+            let walked = self.walk_part(&mut run, &work, tell, || {
+                selection.walk::<DB>(part, &tables, cut_off)
+            });
+            if walked.await? == Ended::TakenAway {
+                return Ok(Ended::TakenAway);
+            }
+        }
+        let end = "UPDATE {operations} SET state = 'done', ended_at = {now} WHERE id = ? AND state = 'running'";
+        self.change(end, held).await.map_err(doing(DOING))?;
+        Ok(Ended::Over)
+    }
+
+    /// Carries out one part, batch by batch.
+    async fn walk_part<'a>(
+        &self,
+        run: &mut Run,
+        work: &Work<'_>,
+        tell: &mut (impl FnMut(&OperationProgress) + Send),
+        walk: impl Fn() -> Option<super::walk::Walk<'a>> + Send + Sync,
+    ) -> Answer<Ended> {
+        let mut after = None;
+        loop {
+            let most = run
+                .left
+                .unwrap_or(u64::MAX)
+                .min(BATCH)
+                .min(run.pace.0.into());
+            let Some(mut walk) = walk().filter(|_| most > 0) else {
+                return Ok(Ended::Over);
+            };
+            if !self.renew(&run.held).await.map_err(doing(DOING))? {
+                return Ok(Ended::TakenAway);
+            }
+            let began = Instant::now();
+            walk.after = after.take().or(walk.after);
+            let mut looked_at = LOOKED_AT;
+            let most = usize::try_from(most).unwrap_or(usize::MAX);
+            let (keys, end) = walk
+                .places(self, most, &mut looked_at)
+                .await
+                .map_err(doing(DOING))?;
+            let last = keys.last().cloned();
+            if !keys.is_empty() {
+                let batched = self
+                    .batch(&run.held, work, keys)
+                    .await
+                    .map_err(doing(DOING))?;
+                let Batched::Done { done, refused } = batched else {
+                    return Ok(Ended::TakenAway);
+                };
+                run.progress.done += done;
+                run.progress.refused += refused;
+                run.left = run.left.map(|left| left.saturating_sub(done));
+                tell(&run.progress);
+                if work.wakes_readers() && done > 0 {
+                    // Others find the messages by polling, too.
+                    let _ = self.log.notify(self.owner, Announcement::Messages).await;
+                }
+                run.pace.pause(done, began.elapsed()).await;
+            }
+            after = match end {
+                WalkEnd::Over => return Ok(Ended::Over),
+                WalkEnd::Full => last,
+                WalkEnd::Stopped(place) => Some(place),
+            };
+        }
+    }
+
+    /// Takes the lease of an operation.
+    async fn hold(&self, id: i64) -> Answer<Held> {
+        let mut held = Held {
+            id,
+            owner: Uuid::now_v7(),
+            epoch: 0,
+        };
+        match self
+            .take(&held)
+            .await
+            .map_err(doing("taking the lease of an operation"))?
+        {
+            Some(epoch) => {
+                held.epoch = epoch;
+                Ok(held)
+            }
+            None => {
+                let left = self.lease_left(id).await.unwrap_or_default();
+                Err(AdminError::OperationInHand {
+                    id,
+                    left: duration(left.unwrap_or_default()),
+                })
+            }
+        }
+    }
+
+    /// Renews the lease. False if it is another program's by now.
+    async fn renew(&self, held: &Held) -> DbResult<bool> {
+        Ok(self.take(held).await? == Some(held.epoch))
+    }
+
+    async fn take(&self, held: &Held) -> DbResult<Option<i64>> {
+        let leases = Leases::new(self.templates().await?);
+        let mut tx = self.begin().await?;
+        let name = held.name();
+        let taken = leases.take::<DB>(tx.conn(), &name, held.owner, LEASE);
+        let taken = self.within(taken).await?;
+        tx.commit().await?;
+        Ok(taken)
+    }
+
+    async fn release(&self, held: &Held) -> DbResult<()> {
+        let leases = Leases::new(self.templates().await?);
+        let mut tx = self.begin().await?;
+        let name = held.name();
+        let released = leases.release::<DB>(tx.conn(), &name, held.owner, held.epoch);
+        self.within(released).await?;
+        tx.commit().await
+    }
+
+    /// Changes the row of an operation.
+    async fn change(&self, template: &str, held: &Held) -> DbResult<u64> {
+        let mut tx = self.begin().await?;
+        let changed = tx.run(template, &[held.id.into()]).await?;
+        tx.commit().await?;
+        Ok(changed)
+    }
+}
+
+impl Pace {
+    /// Waits until so many may have been done.
+    async fn pause(self, done: u64, took: Duration) {
+        if self.0 == u32::MAX {
+            return;
+        }
+        let due = Duration::from_secs_f64(done as f64 / f64::from(self.0.max(1)));
+        tokio::time::sleep(due.saturating_sub(took)).await;
+    }
+}
