@@ -55,6 +55,7 @@ pub mod wait;
 pub use dirs::WorkDir;
 pub use error::{Error, Result};
 pub use ports::Port;
+pub use process::clock_offset;
 #[cfg(feature = "clients")]
 pub use {
     clients::Client,

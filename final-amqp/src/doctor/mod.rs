@@ -44,6 +44,7 @@ use crate::{
 pub struct BrokerDoctor {
     amqp: Amqp,
     services: Vec<String>,
+    publishers: Vec<String>,
     topics: Vec<Arc<str>>,
 }
 
@@ -55,15 +56,22 @@ impl BrokerDoctor {
         Self {
             amqp,
             services: Vec::new(),
+            publishers: Vec::new(),
             topics: Vec::new(),
         }
     }
 
-    /// Looks at the queue and the dead letters of a service that handles messages. A service that only publishes has
-    /// no queue: leave it out.
+    /// Looks at the queue and the dead letters of a service that handles messages.
     #[must_use]
     pub fn service(mut self, name: impl Into<String>) -> Self {
         self.services.push(name.into());
+        self
+    }
+
+    /// Looks at the queue and the dead letters of a service if it has them. A service that only publishes has none.
+    #[must_use]
+    pub fn publisher(mut self, name: impl Into<String>) -> Self {
+        self.publishers.push(name.into());
         self
     }
 
@@ -102,9 +110,16 @@ impl BrokerDoctor {
             connection,
             settings: &self.amqp.settings,
         };
-        for service in &self.services {
+        let services = self.services.iter().map(|service| (service, true));
+        let publishers = self.publishers.iter().map(|service| (service, false));
+        for (service, has_queue) in services.chain(publishers) {
             match asks.service(service).await {
-                Ok(found) => findings.extend(found),
+                Ok(found) => {
+                    let is_right = |finding: &Finding| {
+                        finding.name != diagnoses::QUEUE_MISSING.name || has_queue
+                    };
+                    findings.extend(found.into_iter().filter(is_right));
+                }
                 Err(error) => findings.push(could_not(
                     &format!("the queues of the service {service}"),
                     &error,

@@ -5,6 +5,7 @@
 mod change;
 mod completions;
 mod dead;
+mod doctor;
 mod list;
 mod log;
 mod migrate;
@@ -35,6 +36,7 @@ pub(crate) enum Command {
     Tail(tail::TailArgs),
     Publish(publish::PublishArgs),
     Operations(operations::OperationsArgs),
+    Doctor(doctor::DoctorArgs),
     Migrate(migrate::MigrateArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -64,6 +66,7 @@ impl Command {
             Self::Trail(args) => args.format.json,
             Self::Tail(args) => args.format.json,
             Self::Operations(args) => args.format.json,
+            Self::Doctor(args) => args.format.json,
             Self::Migrate(args) => args.format.json,
         }
     }
@@ -113,6 +116,7 @@ impl Command {
             Self::Tail(args) => args.run(session, out).await,
             Self::Publish(args) => args.run(session, out).await,
             Self::Operations(args) => args.run(session, out).await,
+            Self::Doctor(args) => args.run(session, out).await,
             Self::Migrate(args) => args.run(session, out).await,
             Self::Completions(args) => args.run(out),
         }

@@ -17,6 +17,7 @@ use rustix::process::{Pid, kill_process};
 
 use crate::{Error, Result};
 
+pub use clock::clock_offset;
 pub use launch::{Launch, Lifetime};
 pub use procfs::Identity;
 pub use rustix::process::Signal;

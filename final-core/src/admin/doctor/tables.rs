@@ -66,7 +66,12 @@ impl OurTables {
                 findings.push(missing(&service, &outbox));
                 continue;
             }
-            for table in [outbox, service.claims_table(), service.suspects_table()] {
+            for table in [
+                outbox,
+                service.claims_table(),
+                service.suspects_table(),
+                service.letters_table(),
+            ] {
                 if is_there(&table).await? {
                     found.names.insert(table);
                 }

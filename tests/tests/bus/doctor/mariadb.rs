@@ -72,13 +72,18 @@ async fn rights_that_are_missing_are_told() {
         "final_shop_outbox",
         "final_shop_claims",
         "final_shop_suspects",
+        "final_shop_dead",
     ] {
         let grant = format!("GRANT SELECT, INSERT, UPDATE, TRIGGER ON {table} TO {user}@'%'");
         My::run_on(&patient.pool, &grant).await;
     }
     let rest = format!("GRANT SELECT ON final_migrations TO {user}@'%'");
     My::run_on(&patient.pool, &rest).await;
-    for table in ["final_shop_claims", "final_shop_suspects"] {
+    for table in [
+        "final_shop_claims",
+        "final_shop_suspects",
+        "final_shop_dead",
+    ] {
         My::run_on(
             &patient.pool,
             &format!("GRANT DELETE ON {table} TO {user}@'%'"),
