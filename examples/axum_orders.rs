@@ -5,14 +5,21 @@
 //! eval "$(cargo xtask services up)"   # PostgreSQL and RabbitMQ, and their URLs
 //! cargo run --example axum_orders
 //! curl -X POST localhost:3000/orders -H 'content-type: application/json' -d '{"total": 100}'
+//! curl localhost:3000/metrics    # for Prometheus; /livez and /readyz are for an orchestrator's probes
 //! ```
 //!
-//! With `--once` it sends itself one order, waits for the handler, and ends: that is how it is
+//! With `--once` it sends itself one order, waits for the handler, asks how it does, and ends: that is how it is
 //! tested.
 
-use axum::{Json, Router as Http, extract::State as App, http::StatusCode, routing::post};
+use axum::{
+    Json, Router as Http,
+    extract::State as App,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::IntoResponse,
+    routing::{get, post},
+};
 use final_amqp::Amqp;
-use final_core::{Bus, Payload, PgBus, Router, State, subscribe};
+use final_core::{Bus, Metrics, Payload, PgBus, Router, State, subscribe};
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -55,6 +62,32 @@ async fn place(App(bus): App<PgBus>, Json(order): Json<NewOrder>) -> Result<Stri
     Ok(format!("order {id}\n"))
 }
 
+/// What Prometheus scrapes.
+async fn metrics(App(bus): App<PgBus>) -> impl IntoResponse {
+    let mut text = String::new();
+    bus.metrics().await.write_prometheus(&mut text);
+    ([(CONTENT_TYPE, Metrics::CONTENT_TYPE)], text)
+}
+
+/// Whether the process has to be restarted.
+async fn livez(App(bus): App<PgBus>) -> impl IntoResponse {
+    let health = bus.health().await;
+    (status(health.live), format!("{health}\n"))
+}
+
+/// Whether it can be given requests.
+async fn readyz(App(bus): App<PgBus>) -> impl IntoResponse {
+    let health = bus.health().await;
+    (status(health.ready), format!("{health}\n"))
+}
+
+fn status(is_well: bool) -> StatusCode {
+    match is_well {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     tracing_subscriber::fmt()
@@ -77,6 +110,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let http = Http::new()
         .route("/orders", post(place))
+        .route("/metrics", get(metrics))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
         .with_state(bus.clone());
     let once = std::env::args().any(|arg| arg == "--once");
     let listener = TcpListener::bind(if once {
@@ -89,13 +125,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("listening on http://{address}");
     let server = axum::serve(listener, http).with_graceful_shutdown(async move {
         if once {
-            println!(
-                "{}",
-                post_one(address)
-                    .await
-                    .unwrap_or_else(|error| error.to_string())
-            );
+            let order = r#"{"total": 100}"#;
+            println!("{}", told(ask(address, "POST", "/orders", order).await));
             handled.recv().await;
+            println!("{}", told(ask(address, "GET", "/readyz", "").await));
+            let metrics = told(ask(address, "GET", "/metrics", "").await);
+            println!("{} lines of metrics", metrics.lines().count());
         } else {
             let _ = tokio::signal::ctrl_c().await;
         }
@@ -112,18 +147,27 @@ fn variable(name: &str) -> Result<String, String> {
 }
 
 /// What `curl` would do.
-async fn post_one(address: std::net::SocketAddr) -> std::io::Result<String> {
+async fn ask(
+    address: std::net::SocketAddr,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
-    let body = r#"{"total": 100}"#;
     let request = format!(
-        "POST /orders HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n\
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n\
          content-length: {}\r\nconnection: close\r\n\r\n{body}",
         body.len()
     );
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
-    Ok(answer.lines().last().unwrap_or_default().to_owned())
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+    Ok(body.trim_end().to_owned())
+}
+
+fn told(answer: std::io::Result<String>) -> String {
+    answer.unwrap_or_else(|error| error.to_string())
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -133,7 +177,7 @@ enum AppError {
     Sql(#[from] sqlx::Error),
 }
 
-impl axum::response::IntoResponse for AppError {
+impl IntoResponse for AppError {
     fn into_response(self) -> axum::response::Response {
         tracing::error!(error = &self as &dyn std::error::Error, "order refused");
         StatusCode::INTERNAL_SERVER_ERROR.into_response()

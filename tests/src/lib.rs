@@ -9,6 +9,7 @@
 //! process     any other program, killed as hard
 //! raw         AMQP frames written by hand, as no client library would
 //! clients     RabbitMQ's clients in other languages, each a script
+//! promtool    checks texts and rules for Prometheus
 //! take        messages out of a queue, to look at
 //! wait        `eventually`: conditions with deadlines in place of sleeps
 //! ```
@@ -35,6 +36,7 @@ mod dirs;
 mod error;
 mod ports;
 pub mod process;
+pub mod promtool;
 pub mod servers;
 
 #[cfg(feature = "chaos")]

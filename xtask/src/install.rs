@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use final_tests::{Error, Result, clients, process::Launch, servers};
+use final_tests::{Error, Result, clients, process::Launch, promtool, servers};
 
 use crate::cargo::exec_aside;
 
@@ -16,12 +16,34 @@ pub(crate) fn servers() -> Result<()> {
     )
 }
 
-/// Installs the clients that are missing. Where that fails, the tests of these clients fail too, and no other.
+/// Installs the clients and tools that are missing. Where that fails, the tests that use them fail too, and no other.
 pub(crate) fn clients() {
     let otherwise = "or leave the tests of `bus::clients` out";
     let installed = apt(&clients::missing(), otherwise);
     if let Err(error) = installed.and_then(|()| amqplib()) {
         eprintln!("warning: the tests of `bus::clients` will fail: {error}");
+    }
+    if let Err(error) = promtool() {
+        eprintln!("warning: the tests of `bus::metrics` that need promtool will fail: {error}");
+    }
+}
+
+/// What checks rules for Prometheus, taken out of Debian's package: the package itself would start a server.
+fn promtool() -> Result<()> {
+    if promtool::find().is_ok() {
+        return Ok(());
+    }
+    let folder = promtool::folder();
+    let shown = folder.to_string_lossy();
+    let script = "set -e; mkdir -p \"$0\"; cd \"$0\"; apt-get -q download prometheus || { apt-get -q update; apt-get -q download prometheus; }; \
+        dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x --strip-components=3 ./usr/bin/promtool; \
+        rm prometheus_*.deb";
+    match exec_aside("sh", &["-c", script, &shown])? {
+        ExitCode::SUCCESS => Ok(()),
+        _ => Err(Error::new(
+            "promtool could not be taken out of Debian's package prometheus, see above",
+            "check that apt reaches its mirror; or put promtool into PATH",
+        )),
     }
 }
 

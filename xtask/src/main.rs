@@ -44,7 +44,7 @@ cargo xtask fuzz [--seconds N] [TARGET...]
                              run the fuzz targets with new inputs, each for N seconds (60)
 cargo xtask deny             check the licences, sources and advisories of what we depend on
 cargo xtask install          install what is missing for the tests, as root on Debian: servers, and
-                             clients in other languages
+                             clients in other languages, promtool
 cargo xtask ci               everything a change has to pass: .ci/run";
 
 fn main() -> ExitCode {

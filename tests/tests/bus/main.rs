@@ -17,6 +17,7 @@ mod floor;
 mod house;
 mod instances;
 mod log;
+mod metrics;
 mod names;
 mod password;
 mod payload;
