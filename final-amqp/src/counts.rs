@@ -34,17 +34,27 @@ impl Counts {
         )
     }
 
+    /// The acks of these were written.
+    pub(crate) fn acked(&self, finished: Finished) {
+        let add = |count: &AtomicU64, more: u64| {
+            if more > 0 {
+                count.fetch_add(more, Ordering::Relaxed);
+            }
+        };
+        add(&self.handled, finished.handled);
+        add(&self.dead_lettered, finished.dead_lettered);
+    }
+
     pub(crate) fn dead_lettered(&self) {
         self.dead_lettered.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// Why the deliveries of a channel are finished, until their acks are written.
+/// How many deliveries were acked together, by their kinds.
 #[derive(Debug, Default)]
 pub(crate) struct Finished {
-    handled: usize,
-    dead_lettered: usize,
-    moved: usize,
+    handled: u64,
+    dead_lettered: u64,
 }
 
 /// Why a delivery is finished.
@@ -57,32 +67,12 @@ pub(crate) enum Why {
 }
 
 impl Finished {
-    /// A delivery is finished.
+    /// The ack of a delivery was written.
     pub(crate) fn add(&mut self, why: Why) {
         match why {
             Why::Handled => self.handled += 1,
             Why::DeadLettered => self.dead_lettered += 1,
-            Why::Moved => self.moved += 1,
-        }
-    }
-
-    /// Acks were written, and `left` finished deliveries have none yet. Which these are is not known, so the counts of
-    /// the kinds can be wrong until all are acked; they are never too high together.
-    pub(crate) fn acked(&mut self, left: usize, counts: &Counts) {
-        let all = self.handled + self.dead_lettered + self.moved;
-        let mut acked = all.saturating_sub(left);
-        let mut take = |of: &mut usize| {
-            let taken = acked.min(*of);
-            (*of, acked) = (*of - taken, acked - taken);
-            taken as u64
-        };
-        let (handled, dead) = (take(&mut self.handled), take(&mut self.dead_lettered));
-        take(&mut self.moved);
-        if handled > 0 {
-            counts.handled.fetch_add(handled, Ordering::Relaxed);
-        }
-        if dead > 0 {
-            counts.dead_lettered.fetch_add(dead, Ordering::Relaxed);
+            Why::Moved => {}
         }
     }
 }
@@ -99,9 +89,7 @@ mod tests {
         }
         assert_eq!(counts.settled(), Settled::new(0, 0));
 
-        finished.acked(2, &counts);
-        assert_eq!(counts.settled(), Settled::new(2, 0));
-        finished.acked(0, &counts);
+        counts.acked(finished);
         assert_eq!(counts.settled(), Settled::new(2, 1));
     }
 }

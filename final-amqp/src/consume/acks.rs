@@ -79,8 +79,14 @@ impl Acks {
     /// How many deliveries from this tag on RabbitMQ has no answer for.
     pub(crate) fn unanswered(&self, first: u64) -> usize {
         let before = usize::try_from(first.saturating_sub(self.first)).unwrap_or(usize::MAX);
-        let states = self.states.iter().skip(before);
-        states.filter(|state| **state != TagState::Settled).count()
+        let (one, other) = self.states.as_slices();
+        let skipped = before.min(one.len());
+        let open = |states: &[TagState]| {
+            let open = states.iter().filter(|state| **state != TagState::Settled);
+            open.count()
+        };
+        let other = other.get(before - skipped..).unwrap_or_default();
+        open(one.get(skipped..).unwrap_or_default()) + open(other)
     }
 
     /// How many are finished and not acked.

@@ -371,5 +371,5 @@ async fn consume(
     let opened = opened.map_err(|error| told(&error))?;
     intake.notice.works();
     upkeep.begin();
-    opened.run(intake).await
+    opened.run().await
 }

@@ -40,7 +40,7 @@ pub fn delivery(bytes: &[u8]) {
     };
     let payload = Bytes::copy_from_slice(payload);
     let original = Original::for_test(properties.clone(), routing_key, payload.clone());
-    match decode(&Arc::new(original.clone())) {
+    match decode(&Arc::new(original.clone()), &[]) {
         Ok(message) => is_the_same(&message, &properties, &payload),
         Err(reason) => check_error(&reason, 256),
     }
@@ -76,7 +76,7 @@ fn is_the_same(message: &Message, properties: &BasicProperties, payload: &Bytes)
     let (rest, again) = read(&sent);
     assert!(rest.is_empty());
     let again = Original::for_test(again, wire.routing_key, wire.payload);
-    let again = decode(&Arc::new(again))
+    let again = decode(&Arc::new(again), &[])
         .unwrap_or_else(|reason| panic!("does not understand itself: {reason}"));
     assert_eq!(again.id(), message.id());
     assert_eq!(again.topic(), message.topic());
@@ -115,7 +115,7 @@ fn can_be_dead_lettered(original: Original) {
         }
         let (_, again) = read(&sent);
         let again = Original::for_test(again, wire.routing_key, wire.payload);
-        let _ = decode(&Arc::new(again));
+        let _ = decode(&Arc::new(again), &[]);
         if form != WireForm::Whole {
             assert!(headers.inner().len() == 5, "the user's headers stay");
         }

@@ -23,8 +23,8 @@ use crate::{
     names,
 };
 
-/// Reads a delivery. The error says why it cannot be understood.
-pub(crate) fn decode(original: &Arc<Original>) -> Result<Message, String> {
+/// Reads a delivery to a service with these topics. The error says why it cannot be understood.
+pub(crate) fn decode(original: &Arc<Original>, topics: &[Arc<str>]) -> Result<Message, String> {
     let properties = &original.properties;
     let headers = properties.headers().as_ref();
     if let Some(why) = headers.and_then(|headers| text(headers.inner().get(LEFT_OUT)?)) {
@@ -32,6 +32,9 @@ pub(crate) fn decode(original: &Arc<Original>) -> Result<Message, String> {
     }
     let topic = topic(original)?;
     let id = identity(properties, topic)?;
+    // Nearly all messages are of a topic of the service, and share its text.
+    let known = topics.iter().find(|known| ***known == *topic);
+    let topic = known.map_or_else(|| topic.into(), Arc::clone);
     let content_type = properties
         .content_type()
         .as_ref()

@@ -35,7 +35,7 @@ fn original(properties: BasicProperties, key: &str, payload: Bytes) -> Original 
 }
 
 fn decode(properties: &BasicProperties, key: &str, payload: Bytes) -> Result<Message, String> {
-    super::decode(&Arc::new(original(properties.clone(), key, payload)))
+    super::decode(&Arc::new(original(properties.clone(), key, payload)), &[])
 }
 
 fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a AMQPValue> {
@@ -384,7 +384,7 @@ fn a_handler_can_have_all_properties() {
         .with_priority(5)
         .with_expiration("1500".into());
     let delivery = Original::new(sent, "e".into(), "t".into(), true, Bytes::new(), &[]);
-    let message = super::decode(&Arc::new(delivery)).unwrap();
+    let message = super::decode(&Arc::new(delivery), &[]).unwrap();
     let received = message.received();
 
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -443,7 +443,7 @@ fn the_topic_is_the_exchange_where_the_routing_key_is_none_of_ours() {
         let letter = Cause::new("why", 1);
         let names = ("shop", "shop");
         let wire = dead_letter(&delivery, "id", &letter, names, 131_072, &WireForm::Whole).unwrap();
-        let message = super::decode(&Arc::new(delivery)).unwrap();
+        let message = super::decode(&Arc::new(delivery), &[]).unwrap();
 
         assert_eq!(message.topic(), topic);
         assert_eq!(
