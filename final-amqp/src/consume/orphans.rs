@@ -20,13 +20,13 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex},
+    sync::Mutex,
 };
 
 use final_core::{MessageId, broker::Settlement};
 use tokio::{
     sync::oneshot,
-    time::{Duration, Instant, sleep},
+    time::{Duration, Instant},
 };
 use uuid::Uuid;
 
@@ -79,6 +79,8 @@ struct Orphanage {
     settled: VecDeque<(Instant, DeliveryNumber)>,
     /// Later deliveries that came before their orphan, by how they look, each with its number.
     expected: HashMap<Uuid, Vec<(u64, oneshot::Sender<Settlement>)>>,
+    /// Until when each of them waits, the oldest first. Some have found their orphan already.
+    waits: VecDeque<(Instant, Uuid, u64)>,
     last_expected: u64,
 }
 
@@ -170,15 +172,16 @@ impl Orphans {
 
     /// Waits a moment for an orphan of a message that has come again already. Gives what will be its settlement, or
     /// nothing.
-    pub(super) fn expect(self: &Arc<Self>, likeness: Likeness) -> oneshot::Receiver<Settlement> {
+    pub(super) fn expect(&self, likeness: Likeness) -> oneshot::Receiver<Settlement> {
         let (sender, settlement) = oneshot::channel();
-        let number = lock(&self.0).expect(likeness.looks, sender);
-        let this = Arc::clone(self);
-        tokio::spawn(async move {
-            sleep(NEWS).await;
-            lock(&this.0).expect_no_longer(likeness.looks, number);
-        });
+        let until = Instant::now() + NEWS;
+        lock(&self.0).expect(likeness.looks, sender, until);
         settlement
+    }
+
+    /// Ends the waits that are over. Each channel calls it every so often: it has the deliveries that wait.
+    pub(super) fn end_waits(&self, now: Instant) {
+        lock(&self.0).end_waits(now);
     }
 
     /// A settlement that came too late for its channel.
@@ -193,11 +196,17 @@ impl Orphans {
 }
 
 impl Orphanage {
-    fn expect(&mut self, looks: Uuid, later: oneshot::Sender<Settlement>) -> u64 {
+    fn expect(&mut self, looks: Uuid, later: oneshot::Sender<Settlement>, until: Instant) {
         self.last_expected += 1;
         let expected = self.expected.entry(looks).or_default();
         expected.push((self.last_expected, later));
-        self.last_expected
+        self.waits.push_back((until, looks, self.last_expected));
+    }
+
+    fn end_waits(&mut self, now: Instant) {
+        while let Some((_, looks, number)) = self.waits.pop_front_if(|(until, ..)| *until <= now) {
+            self.expect_no_longer(looks, number);
+        }
     }
 
     fn take_expected(&mut self, looks: Uuid) -> Option<oneshot::Sender<Settlement>> {
@@ -343,7 +352,10 @@ mod tests {
 
     fn is_forgotten(orphans: &Orphans) -> bool {
         let all = lock(&orphans.0);
-        all.orphans.is_empty() && all.findable.is_empty() && all.expected.is_empty()
+        all.orphans.is_empty()
+            && all.findable.is_empty()
+            && all.expected.is_empty()
+            && all.waits.is_empty()
     }
 
     #[test]
@@ -396,7 +408,7 @@ mod tests {
     /// On another channel, before this process knows that the first one has ended.
     #[tokio::test]
     async fn a_message_that_comes_before_its_orphan_waits_for_it_for_a_moment() {
-        let orphans = Arc::new(Orphans::default());
+        let orphans = Orphans::default();
         let (one, two) = (likeness(1), likeness(2));
         let (mut settlement, nothing_came) = (orphans.expect(one), orphans.expect(two));
         end(&orphans, 7, &[one], None, nothing());
@@ -405,6 +417,10 @@ mod tests {
         orphans.settle((7, 1), Settlement::Ack);
 
         assert_eq!(settlement.try_recv(), Ok(Settlement::Ack));
+        orphans.end_waits(Instant::now());
+        tokio::pin!(nothing_came);
+        assert!(futures::poll!(&mut nothing_came).is_pending());
+        orphans.end_waits(Instant::now() + NEWS);
         assert!(nothing_came.await.is_err());
         assert!(is_forgotten(&orphans));
 

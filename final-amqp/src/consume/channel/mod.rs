@@ -244,6 +244,7 @@ impl ConsumingChannel {
                     Err(Ended::Bus) => bus_is_gone = true,
                 },
                 _ = looks.tick() => {
+                    intake.orphans.end_waits(Instant::now());
                     if !self.channel.status().connected() {
                         return Err("the channel was closed".into());
                     }
