@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use sqlx::{Pool, SqlStr, Transaction};
+use sqlx::{Pool, SqlStr, Transaction, pool::PoolConnection};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
@@ -27,7 +27,7 @@ use crate::{
 const CONNECTIONS: u32 = 2;
 
 /// How often a statement is sent at most if each time it is the victim of a deadlock.
-const TRIES: u32 = 5;
+pub(super) const TRIES: u32 = 5;
 
 /// See the [module](self).
 pub(super) struct Desk<DB: OutboxDatabase> {
@@ -144,6 +144,13 @@ impl<DB: OutboxDatabase> Desk<DB> {
     pub(super) async fn has_table(&self, table: &str) -> DbResult<bool> {
         let columns = async { DB::columns(&mut *self.pool().acquire().await?, table).await };
         Ok(!self.within(columns).await?.is_empty())
+    }
+
+    /// A connection for statements that are each their own commit, and the turn to write.
+    pub(super) async fn writer(&self) -> DbResult<(PoolConnection<DB>, Writing)> {
+        let turn = self.pool.writers().our_turn().await;
+        let conn = self.within(async { self.pool().acquire().await }).await?;
+        Ok((conn, turn.begun()))
     }
 
     /// Begins a transaction.

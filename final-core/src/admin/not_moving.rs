@@ -6,7 +6,7 @@ use std::{fmt, time::Duration};
 
 use uuid::Uuid;
 
-use super::{Count, LetterSource, Overview, RecordOwner, Schema};
+use super::{Count, LetterSource, Overview, RecordOwner, Schema, overview::Firsts};
 
 /// Something that does not move, and why. Its `Display` says it in one or two sentences.
 #[derive(Clone, Debug)]
@@ -86,22 +86,21 @@ pub enum NotMoving {
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl NotMoving {
-    /// What does not move, the most important first. `failed` and `due` are the last errors of the first failed and
-    /// of the first pending record.
-    pub(super) fn all(overview: &Overview, failed: Option<&str>, due: Option<&str>) -> Vec<Self> {
+    /// What does not move, the most important first.
+    pub(super) fn all(overview: &Overview, firsts: &Firsts) -> Vec<Self> {
         let mut all = Vec::new();
         if let Some(outbox) = &overview.outbox {
             if matches!(outbox.schema, Schema::Older { .. } | Schema::Missing) {
                 all.push(Self::Schema(outbox.schema));
             }
-            if let Some(oldest) = outbox.oldest_due.filter(|oldest| *oldest >= PATIENCE)
+            if let Some(oldest) = firsts.oldest.filter(|oldest| *oldest >= PATIENCE)
                 && !outbox.pending.is_zero()
                 && outbox.in_hand.is_zero()
             {
                 all.push(Self::Due {
                     count: outbox.pending,
                     oldest,
-                    error: due.map(str::to_owned),
+                    error: firsts.due.clone(),
                 });
             }
             let parked = outbox.parked.iter().cloned();
@@ -114,7 +113,10 @@ impl NotMoving {
             if !outbox.failed.is_zero() {
                 all.push(Self::Failed {
                     count: outbox.failed,
-                    error: failed.unwrap_or("no reason is written down").to_owned(),
+                    error: match &firsts.failed {
+                        Some(error) => error.clone(),
+                        None => "no reason is written down".to_owned(),
+                    },
                 });
             }
             let gone = |owner: &&RecordOwner| owner.left.is_none();

@@ -153,13 +153,8 @@ impl<DB: OutboxDatabase> Desk<DB> {
             dead: dead.map_err(doing("counting dead letters"))?,
             not_moving: Vec::new(),
         };
-        let failed = outbox
-            .as_ref()
-            .and_then(|(_, firsts)| firsts.failed.as_deref());
-        let due = outbox
-            .as_ref()
-            .and_then(|(_, firsts)| firsts.due.as_deref());
-        overview.not_moving = NotMoving::all(&overview, failed, due);
+        let firsts = outbox.map(|(_, firsts)| firsts).unwrap_or_default();
+        overview.not_moving = NotMoving::all(&overview, &firsts);
         Ok(overview)
     }
 
@@ -202,6 +197,7 @@ impl<DB: OutboxDatabase> Desk<DB> {
         let firsts = Firsts {
             failed: self.first_error(walk(RecordState::Failed)).await?,
             due: self.first_error(walk(RecordState::Pending)).await?,
+            oldest: due,
         };
         Ok((overview, firsts))
     }
@@ -335,9 +331,13 @@ impl<DB: OutboxDatabase> Desk<DB> {
     }
 }
 
-/// What the first records say.
-#[derive(Default)]
-struct Firsts {
-    failed: Option<String>,
-    due: Option<String>,
+/// What the first records of an outbox say, beside its overview.
+#[derive(Debug, Default)]
+pub(super) struct Firsts {
+    /// The last error of the first failed record.
+    pub(super) failed: Option<String>,
+    /// The last error of the first pending record.
+    pub(super) due: Option<String>,
+    /// How long the oldest pending record has been due.
+    pub(super) oldest: Option<Duration>,
 }

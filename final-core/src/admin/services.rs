@@ -2,7 +2,7 @@
 //!
 //! Input: the versions that are written down, and the groups of the log. Output: a [`ServiceInfo`] for each service.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeSet, fmt};
 
 use super::{
     AdminError, Answer,
@@ -101,6 +101,14 @@ pub(super) struct ServiceTables {
     pub(super) is_group: bool,
 }
 
+/// What is written down about services.
+struct Written {
+    /// The services that have an outbox, each with the version of its tables.
+    versions: Vec<(String, i64)>,
+    /// The groups of the log.
+    groups: Vec<String>,
+}
+
 impl ServiceTables {
     /// Whether there is an outbox that can be read.
     pub(super) fn has_outbox(&self) -> bool {
@@ -114,22 +122,18 @@ const LISTING: &str = "listing the services";
 impl<DB: OutboxDatabase> Desk<DB> {
     /// The services, by name.
     pub(super) async fn services(&self) -> Answer<Vec<ServiceInfo>> {
-        let mut all: BTreeMap<String, Option<i64>> = BTreeMap::new();
-        all.extend(
-            self.versions()
-                .await
-                .map_err(doing(LISTING))?
-                .into_iter()
-                .map(|(service, version)| (service, Some(version))),
-        );
-        for group in self.group_names().await.map_err(doing(LISTING))? {
-            all.entry(group).or_default();
-        }
-        let mut services = Vec::with_capacity(all.len());
-        for name in all.into_keys() {
-            if let Some(tables) = self.find(&name).await? {
+        let written = self.written().await.map_err(doing(LISTING))?;
+        let names = written.versions.iter().map(|(service, _)| service);
+        let names: BTreeSet<&String> = names.chain(&written.groups).collect();
+        let mut services = Vec::with_capacity(names.len());
+        for service in names
+            .into_iter()
+            .filter_map(|name| ServiceName::new(name).ok())
+        {
+            let found = self.look_up(service, &written).await;
+            if let Some(tables) = found.map_err(doing(LISTING))? {
                 services.push(ServiceInfo {
-                    name,
+                    name: tables.service.as_str().to_owned(),
                     outbox: tables.outbox,
                     reads_log: tables.is_group,
                     collects_letters: tables.has_collected,
@@ -169,33 +173,44 @@ impl<DB: OutboxDatabase> Desk<DB> {
     /// The tables of a service; `None` if there are none.
     async fn find(&self, name: &str) -> Answer<Option<ServiceTables>> {
         let service = ServiceName::new(name)?;
-        let found = self.look_up(service).await;
-        found.map_err(doing("looking up the tables of a service"))
+        let found = async { self.look_up(service, &self.written().await?).await };
+        found
+            .await
+            .map_err(doing("looking up the tables of a service"))
     }
 
-    async fn look_up(&self, service: ServiceName) -> DbResult<Option<ServiceTables>> {
-        let versions = self.versions().await?;
-        let written = versions.iter().find(|(name, _)| name == service.as_str());
-        let has_table = self.has_table(&service.table()).await?;
-        let outbox = match written {
-            Some(_) if !has_table => Some(Schema::Missing),
-            Some((_, version)) => Some(Schema::of(*version)),
-            // A table that somebody has made by hand, or that another service of nearly the same name has.
+    async fn look_up(
+        &self,
+        service: ServiceName,
+        written: &Written,
+    ) -> DbResult<Option<ServiceTables>> {
+        let mut versions = written.versions.iter();
+        let version = versions.find(|(name, _)| name == service.as_str());
+        // A table without a version was made by hand, or belongs to a service of nearly the same name.
+        let outbox = match version {
             None => None,
+            Some(_) if !self.has_table(&service.table()).await? => Some(Schema::Missing),
+            Some((_, version)) => Some(Schema::of(*version)),
         };
-        let tables = ServiceTables {
+        let is_group = written.groups.iter().any(|group| group == service.as_str());
+        if outbox.is_none() && !is_group {
+            return Ok(None);
+        }
+        Ok(Some(ServiceTables {
             has_claims: self.has_table(&service.claims_table()).await?,
             has_collected: self.has_table(&service.letters_table()).await?,
-            is_group: self
-                .group_names()
-                .await?
-                .iter()
-                .any(|group| group == service.as_str()),
+            is_group,
             service,
             outbox,
-        };
-        let is_known = tables.outbox.is_some() || tables.is_group;
-        Ok(is_known.then_some(tables))
+        }))
+    }
+
+    /// What is written down about services.
+    async fn written(&self) -> DbResult<Written> {
+        Ok(Written {
+            versions: self.versions().await?,
+            groups: self.group_names().await?,
+        })
     }
 
     /// The services that have an outbox by what is written down, each with the version of its tables.

@@ -21,8 +21,8 @@ use uuid::Uuid;
 
 use self::work::{Batched, Work};
 use super::{
-    AdminError, Answer, Operation, OperationProgress, Pace, Selection,
-    desk::{Desk, doing},
+    AdminError, Answer, Operation, OperationProgress, OperationState, Pace, Selection,
+    desk::{Desk, TRIES, doing},
     operations::OperationRow,
     walk::WalkEnd,
 };
@@ -96,15 +96,15 @@ impl<DB: OutboxDatabase> Desk<DB> {
         };
         // A lease that cannot be given back runs out.
         let _ = self.release(&held).await;
-        let operation = match ended {
-            Ok(_) => self.operation(id).await?,
-            Err(error) => return Err(error),
-        };
-        let is_lost = ended.is_ok_and(|ended| ended == Ended::TakenAway)
-            && operation.state == super::OperationState::Running;
-        match is_lost {
-            true => Err(AdminError::OperationLost(id)),
-            false => Ok(operation),
+        let ended = ended?;
+        let operation = self.operation(id).await?;
+        let has_ended = matches!(
+            operation.state,
+            OperationState::Stopped | OperationState::Done
+        );
+        match ended == Ended::Over || has_ended {
+            true => Ok(operation),
+            false => Err(AdminError::OperationLost(id)),
         }
     }
 
@@ -238,23 +238,26 @@ impl<DB: OutboxDatabase> Desk<DB> {
         Ok(self.take(held).await? == Some(held.epoch))
     }
 
+    /// Takes or renews the lease. Each statement is its own commit: of several programs that take it at the same time
+    /// each would otherwise wait for the others.
     async fn take(&self, held: &Held) -> DbResult<Option<i64>> {
-        let leases = Leases::new(self.templates().await?);
-        let mut tx = self.begin().await?;
-        let name = held.name();
-        let taken = leases.take::<DB>(tx.conn(), &name, held.owner, LEASE);
-        let taken = self.within(taken).await?;
-        tx.commit().await?;
-        Ok(taken)
+        let (leases, name) = (Leases::new(self.templates().await?), held.name());
+        let mut tries = 1;
+        loop {
+            let (mut conn, _writing) = self.writer().await?;
+            let taken = leases.take::<DB>(&mut conn, &name, held.owner, LEASE);
+            match self.within(taken).await {
+                Err(error) if tries < TRIES && DB::is_deadlock(&error) => tries += 1,
+                taken => return taken,
+            }
+        }
     }
 
-    async fn release(&self, held: &Held) -> DbResult<()> {
-        let leases = Leases::new(self.templates().await?);
-        let mut tx = self.begin().await?;
-        let name = held.name();
-        let released = leases.release::<DB>(tx.conn(), &name, held.owner, held.epoch);
-        self.within(released).await?;
-        tx.commit().await
+    async fn release(&self, held: &Held) -> DbResult<bool> {
+        let (leases, name) = (Leases::new(self.templates().await?), held.name());
+        let (mut conn, _writing) = self.writer().await?;
+        let released = leases.release::<DB>(&mut conn, &name, held.owner, held.epoch);
+        self.within(released).await
     }
 
     /// Changes the row of an operation.

@@ -11,7 +11,7 @@ use crate::{
     OutboxDatabase,
     admin::{
         Action, LetterSource, RecordState,
-        desk::{Desk, DeskTx, table_of},
+        desk::{Desk, DeskTx, TRIES, table_of},
         plan::PlanPart,
         services::ServiceTables,
         walk::WalkPlace,
@@ -228,7 +228,14 @@ impl<DB: OutboxDatabase> Desk<DB> {
         let (mut done, mut refused) = (0, 0);
         let mut parts = vec![keys];
         while let Some(mut part) = parts.pop() {
-            match self.try_batch(held, work, &part).await? {
+            let mut tries = 1;
+            let tried = loop {
+                match self.try_batch(held, work, &part).await {
+                    Err(error) if tries < TRIES && DB::is_deadlock(&error) => tries += 1,
+                    tried => break tried?,
+                }
+            };
+            match tried {
                 Tried::Done(some) => done += some,
                 Tried::TakenAway => return Ok(Batched::TakenAway),
                 Tried::Refused(error) if part.len() == 1 => {

@@ -148,6 +148,12 @@ async fn letters_collected_from_a_broker_come_behind_those_of_the_log<D: Databas
         .expect("read")
         .expect("there");
     assert_eq!(&whole.message.expect("a message").payload()[..], [7]);
+    let trail = shop(&log)
+        .trail(letter.id)
+        .await
+        .expect("a trail")
+        .to_string();
+    assert!(trail.contains("Dead letter of shop (broker)"), "{trail}");
     bus.shutdown().await.expect("shutdown");
 }
 
