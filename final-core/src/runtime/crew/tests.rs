@@ -63,6 +63,47 @@ async fn restarts_back_off_up_to_their_cap() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_task_that_has_ended_or_panics_again_and_again_does_not_work() {
+    let crew = Crew::new();
+    crew.hire("idle", || async {});
+    crew.hire("busy", std::future::pending);
+    crew.hire("hopeless", || async { panic!("always") });
+    crew.hire("shaky", {
+        let starts = AtomicU32::new(0);
+        move || {
+            let start = starts.fetch_add(1, SeqCst);
+            async move {
+                assert!(start >= MANY_PANICS, "start {start} goes wrong");
+                std::future::pending().await
+            }
+        }
+    });
+
+    tokio::time::sleep(HEALTHY).await;
+    let not_working = crew.not_working(&[]);
+    assert_eq!(not_working[0], "the task \"idle\" has ended");
+    assert!(
+        not_working[1].starts_with("the task \"hopeless\" has panicked"),
+        "{not_working:?}"
+    );
+    // Whether that was the last time is not known yet.
+    assert_eq!(
+        not_working[2],
+        "the task \"shaky\" has panicked 5 times in a row"
+    );
+    assert_eq!(not_working.len(), 3);
+
+    tokio::time::sleep(HEALTHY * 2).await;
+    let not_working = crew.not_working(&["idle"]);
+    assert_eq!(not_working.len(), 1, "{not_working:?}");
+    assert!(
+        not_working[0].starts_with("the task \"hopeless\" has panicked"),
+        "{not_working:?}"
+    );
+    assert!(crew.panics().get() > u64::from(MANY_PANICS));
+}
+
+#[tokio::test(start_paused = true)]
 async fn task_that_was_well_for_long_starts_again_soon() {
     let crew = Crew::new();
     let starts = Arc::new(AtomicU32::new(0));
