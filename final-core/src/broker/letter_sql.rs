@@ -23,12 +23,8 @@ impl DeadLetterFilter {
             values.push(key.as_str().into());
         }
         if let Some(reason) = &self.reason {
-            text.push_str(" AND reason LIKE ? ESCAPE '!'");
-            let escaped = reason
-                .replace('!', "!!")
-                .replace('%', "!%")
-                .replace('_', "!_");
-            values.push(format!("%{escaped}%").into());
+            text.push_str(" AND {position}(reason, ?) > 0");
+            values.push(reason.as_str().into());
         }
         if let Some(ids) = &self.ids {
             if ids.is_empty() {

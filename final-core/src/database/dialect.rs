@@ -22,6 +22,9 @@ pub struct Words {
     pub now: &'static str,
     /// The type that a whole number of 64 bits is cast to.
     pub int: &'static str,
+    /// The function of a text and a part that gives a number above 0 if the text has the part, as it is written. LIKE
+    /// takes `a` for `A` on SQLite.
+    pub position: &'static str,
     /// Behind a SELECT: lets others read the rows and not change them, until the transaction ends.
     pub share: &'static str,
     /// Behind a SELECT: locks the rows until the transaction ends.
@@ -83,6 +86,7 @@ impl Dialect {
 const POSTGRES: Words = Words {
     now: "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
     int: "bigint",
+    position: "strpos",
     share: "FOR SHARE",
     lock: "FOR UPDATE",
     skip_locked: "FOR UPDATE SKIP LOCKED",
@@ -103,6 +107,7 @@ const POSTGRES: Words = Words {
 const MYSQL: Words = Words {
     now: "TIMESTAMPDIFF(MICROSECOND, TIMESTAMP'1970-01-01 00:00:00.000000', UTC_TIMESTAMP(6))",
     int: "SIGNED",
+    position: "INSTR",
     share: "LOCK IN SHARE MODE",
     lock: "FOR UPDATE",
     skip_locked: "FOR UPDATE SKIP LOCKED",
@@ -122,6 +127,7 @@ const MYSQL: Words = Words {
 const SQLITE: Words = Words {
     now: "CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
     int: "INTEGER",
+    position: "instr",
     share: "",
     lock: "",
     skip_locked: "",

@@ -130,13 +130,14 @@ pub struct Templates {
 
 impl Templates {
     /// Templates of a dialect, and what names in braces stand for besides the dialect's
-    /// [words](super::Words): `now`, `read_only`, `int`, `share`, `lock`, `skip_locked`, `insert` and `nothing`.
+    /// [words](super::Words): `now`, `read_only`, `int`, `position`, `share`, `lock`, `skip_locked`, `insert` and `nothing`.
     pub fn new(dialect: Dialect, names: impl IntoIterator<Item = (&'static str, String)>) -> Self {
         let words = dialect.words();
         let mut all = HashMap::from([
             ("now", words.now.to_owned()),
             ("read_only", words.read_only.to_owned()),
             ("int", words.int.to_owned()),
+            ("position", words.position.to_owned()),
             ("share", words.share.to_owned()),
             ("lock", words.lock.to_owned()),
             ("skip_locked", words.skip_locked.to_owned()),

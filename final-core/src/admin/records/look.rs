@@ -18,7 +18,7 @@ use crate::{
     MessageId, OutboxDatabase,
     admin::{
         Page,
-        desk::{Desk, containing, micros_of, table_of, time_of},
+        desk::{Desk, micros_of, table_of, time_of},
         services::ServiceTables,
         walk::{MOST_LOOKED_AT, Walk, WalkEnd, WalkKey, WalkPlace},
     },
@@ -265,8 +265,8 @@ impl RecordFilter {
             values.push(key.as_str().into());
         }
         if let Some(reason) = &self.reason {
-            parts.push("last_error LIKE ? ESCAPE '!'".to_owned());
-            values.push(containing(reason).into());
+            parts.push("{position}(last_error, ?) > 0".to_owned());
+            values.push(reason.as_str().into());
         }
         if let Some(age) = self.older_than {
             parts.push(format!("created_at <= {}", time_of(dialect, "({now} - ?)")));
