@@ -29,16 +29,18 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
+/// The heading of the options that say where.
+const PLACE: &str = "Which database";
+
 /// Which database is meant.
 #[derive(Debug, Args)]
 pub(crate) struct PlaceArgs {
-    /// The database's URL. Other users of the machine can see a command line, so put a URL with a password into a
-    /// context or into DATABASE_URL
-    #[arg(long, value_name = "URL", global = true, conflicts_with = "context")]
+    /// Its URL. Other users of the machine see it, so put a URL with a password into a context or DATABASE_URL
+    #[arg(long, value_name = "URL", global = true, conflicts_with = "context", help_heading = PLACE)]
     pub(crate) database_url: Option<DatabaseUrl>,
 
     /// A name in the file of contexts, ~/.config/final/contexts.toml or FINAL_CONTEXTS
-    #[arg(long, value_name = "NAME", global = true)]
+    #[arg(long, value_name = "NAME", global = true, help_heading = PLACE)]
     pub(crate) context: Option<String>,
 }
 

@@ -75,6 +75,9 @@ impl From<final_core::Error> for Failure {
             final_core::Error::Broker(error) if error.kind() == BrokerErrorKind::Invalid => {
                 Self::Usage(chain(&error))
             }
+            final_core::Error::MissingTable { table } => Self::Failed(format!(
+                "the table {table} does not exist; the service makes it when it starts, and so does `final migrate`"
+            )),
             error => Self::Failed(chain(&error)),
         }
     }
