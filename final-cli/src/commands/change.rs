@@ -128,19 +128,35 @@ pub(crate) async fn carry_out<DB: OutboxDatabase>(
     let admin = session.admin();
     let progress = Progress::of((!total.more).then_some(total.number));
     let carried_out = admin.carry_out(id, pace.pace(), |at| progress.at(at.done + at.refused));
-    tokio::pin!(carried_out);
-    let operation = loop {
-        tokio::select! {
-            ended = &mut carried_out => break ended?,
-            // Without a handler for the signal nothing would end the program any more, so an error ends it as well.
-            interrupted = tokio::signal::ctrl_c() => {
-                interrupted?;
-                admin.stop(id).await?;
-            }
-        }
+    // Both go on together: on SQLite the stop waits for the batch in hand.
+    let operation = tokio::select! {
+        ended = carried_out => ended?,
+        interrupted = interrupted(session, id) => return Err(interrupted),
     };
     progress.end();
     ended(&operation, out)
+}
+
+/// Stops an operation when the program is interrupted, so that it ends after its batch. Returns only if that fails, or
+/// if the program is interrupted once more.
+async fn interrupted<DB: OutboxDatabase>(session: &Session<DB>, id: i64) -> Failure {
+    if let Err(error) = tokio::signal::ctrl_c().await {
+        return Failure::doing("the program cannot be interrupted", &error);
+    }
+    eprintln!("stopping after the batch in hand; interrupt once more to end at once");
+    let admin = session.admin();
+    let stopped = async {
+        // If the database fails, so does the operation. If the operation has ended meanwhile, nothing is to be stopped.
+        let _ = admin.stop(id).await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = stopped => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    Failure::Failed(format!(
+        "interrupted; `final operations continue {id}` goes on, half a minute from now at the latest"
+    ))
 }
 
 fn ended(operation: &Operation, out: &mut Output) -> Result<Exit, Failure> {

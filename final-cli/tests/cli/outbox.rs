@@ -1,12 +1,16 @@
 //! `final outbox` and `final status`, on records that cannot be sent.
 
+use std::process::Stdio;
+
 use final_core::MessageId;
+use final_tests::eventually;
 use serde_json::Value;
 
 use crate::{
     database::{Database, Place},
     everywhere,
     program::Ran,
+    tail::SOON,
 };
 
 everywhere!(
@@ -16,6 +20,7 @@ everywhere!(
     a_change_needs_a_filter_and_a_yes,
     a_plan_is_carried_out_later_and_written_down,
     what_fails_after_the_plan_is_not_touched,
+    an_interrupt_ends_an_operation_between_two_batches,
 );
 
 /// Records of the outbox of `shop`: so many that failed for a reason, and one that waits.
@@ -319,4 +324,52 @@ async fn what_fails_after_the_plan_is_not_touched<DB: Database>(at: Place<DB>) {
             .await,
         1
     );
+}
+
+async fn an_interrupt_ends_an_operation_between_two_batches<DB: Database>(at: Place<DB>) {
+    let bus = at.outbox_bus("shop");
+    bus.migrate().await.expect("tables");
+    let mut tx = bus.with_tx(bus.begin().await.expect("a transaction"));
+    for number in 0..400 {
+        tx.publish("order.large", &number).await.expect("staged");
+    }
+    tx.commit().await.expect("committed");
+    fail(&at, "order.large").await;
+
+    let mut program = at.program();
+    program.args(["outbox", "discard", "--all", "--yes", "--per-second", "100"]);
+    program
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = program.spawn().expect("it starts");
+    eventually("a batch is done", SOON, async || failed(&at).await < 400).await;
+    let pid = child
+        .id()
+        .and_then(|id| rustix::process::Pid::from_raw(id.try_into().ok()?));
+    rustix::process::kill_process(pid.expect("a process"), rustix::process::Signal::INT)
+        .expect("interrupted");
+    let ran = tokio::time::timeout(SOON, child.wait_with_output())
+        .await
+        .expect("in time");
+    let ran = Ran::from(ran.expect("it ends")).ends_with(1);
+    assert!(
+        ran.err.contains("is stopped, with ") && ran.err.contains("operations continue 1"),
+        "{ran:#?}"
+    );
+    let left = failed(&at).await;
+    assert!(left > 0, "all were done before the interrupt");
+    let list = at
+        .run(["operations", "list", "--unfinished", "--json"])
+        .await
+        .ends_with(0)
+        .json();
+    assert_eq!(
+        (&list[0]["state"], &list[0]["done"]),
+        (&"stopped".into(), &(400 - left).into())
+    );
+    at.run(["operations", "continue", "1", "--yes", "--per-second", "0"])
+        .await
+        .ends_with(0);
+    assert_eq!(failed(&at).await, 0);
 }
