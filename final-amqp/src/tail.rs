@@ -125,14 +125,15 @@ impl Tail {
     }
 
     fn read(&self, delivery: Delivery) -> Result<Message, String> {
-        decode(&Arc::new(Original::new(
+        let original = Original::new(
             delivery.properties,
             delivery.exchange,
             delivery.routing_key,
             delivery.redelivered,
             Bytes::from(delivery.data),
             &self.topics,
-        )))
+        );
+        decode(&Arc::new(original), &self.topics)
     }
 }
 

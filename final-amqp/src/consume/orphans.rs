@@ -55,13 +55,22 @@ pub(super) struct Likeness {
 /// A delivery: the number of its channel incarnation, and its tag.
 pub(super) type DeliveryNumber = (u64, u64);
 
+/// What a later delivery waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Awaits {
+    /// The settlement of this orphan.
+    Orphan(DeliveryNumber),
+    /// An orphan that may come: how it looks, and the number of the wait.
+    News(Uuid, u64),
+}
+
 /// A delivery in flight on a channel that ends.
 #[derive(Debug)]
 pub(super) struct LeftBehind {
     pub(super) tag: u64,
     pub(super) likeness: Likeness,
-    /// The orphan whose settlement it waits for.
-    pub(super) earlier: Option<DeliveryNumber>,
+    /// What it waits for.
+    pub(super) awaits: Option<Awaits>,
     /// Its settlement, if that is known and did not reach the broker.
     pub(super) settled: Option<Settlement>,
 }
@@ -116,12 +125,13 @@ impl Orphans {
         for LeftBehind {
             tag,
             likeness,
-            earlier,
+            awaits,
             settled,
         } in left
         {
-            // Where the earlier delivery is still open, the bus has this one only to wait for it.
-            if earlier.is_some_and(|earlier| all.release(earlier)) {
+            // As long as it waits, the bus has it only to wait. Its message comes again, and waits anew. As an orphan it
+            // could find its own wait, and would wait for itself.
+            if awaits.is_some_and(|awaits| all.release(awaits)) {
                 continue;
             }
             let origin = (channel, tag);
@@ -141,7 +151,7 @@ impl Orphans {
     pub(super) fn find(
         &self,
         likeness: Likeness,
-    ) -> Option<(DeliveryNumber, oneshot::Receiver<Settlement>)> {
+    ) -> Option<(Awaits, oneshot::Receiver<Settlement>)> {
         self.find_at(likeness, Instant::now())
     }
 
@@ -149,7 +159,7 @@ impl Orphans {
         &self,
         likeness: Likeness,
         now: Instant,
-    ) -> Option<(DeliveryNumber, oneshot::Receiver<Settlement>)> {
+    ) -> Option<(Awaits, oneshot::Receiver<Settlement>)> {
         let mut all = lock(&self.0);
         all.forget_old(now);
         let (sender, settlement) = oneshot::channel();
@@ -167,16 +177,16 @@ impl Orphans {
         } else {
             orphan.state = OrphanState::Awaited(sender);
         }
-        Some((origin, settlement))
+        Some((Awaits::Orphan(origin), settlement))
     }
 
     /// Waits a moment for an orphan of a message that has come again already. Gives what will be its settlement, or
     /// nothing.
-    pub(super) fn expect(&self, likeness: Likeness) -> oneshot::Receiver<Settlement> {
+    pub(super) fn expect(&self, likeness: Likeness) -> (Awaits, oneshot::Receiver<Settlement>) {
         let (sender, settlement) = oneshot::channel();
         let until = Instant::now() + NEWS;
-        lock(&self.0).expect(likeness.looks, sender, until);
-        settlement
+        let number = lock(&self.0).expect(likeness.looks, sender, until);
+        (Awaits::News(likeness.looks, number), settlement)
     }
 
     /// Ends the waits that are over. Each channel calls it every so often: it has the deliveries that wait.
@@ -189,18 +199,19 @@ impl Orphans {
         lock(&self.0).settle(origin, settlement);
     }
 
-    /// The delivery that waited for this orphan has ended. The message will come again.
-    pub(super) fn release(&self, earlier: DeliveryNumber) {
-        lock(&self.0).release(earlier);
+    /// The delivery that waited for this has ended. The message will come again.
+    pub(super) fn release(&self, awaits: Awaits) {
+        lock(&self.0).release(awaits);
     }
 }
 
 impl Orphanage {
-    fn expect(&mut self, looks: Uuid, later: oneshot::Sender<Settlement>, until: Instant) {
+    fn expect(&mut self, looks: Uuid, later: oneshot::Sender<Settlement>, until: Instant) -> u64 {
         self.last_expected += 1;
         let expected = self.expected.entry(looks).or_default();
         expected.push((self.last_expected, later));
         self.waits.push_back((until, looks, self.last_expected));
+        self.last_expected
     }
 
     fn end_waits(&mut self, now: Instant) {
@@ -218,13 +229,18 @@ impl Orphanage {
         later.map(|(_, later)| later)
     }
 
-    fn expect_no_longer(&mut self, looks: Uuid, number: u64) {
-        if let Some(expected) = self.expected.get_mut(&looks) {
-            expected.retain(|(other, _)| *other != number);
-            if expected.is_empty() {
-                self.expected.remove(&looks);
-            }
+    /// True if it was still waited for.
+    fn expect_no_longer(&mut self, looks: Uuid, number: u64) -> bool {
+        let Some(expected) = self.expected.get_mut(&looks) else {
+            return false;
+        };
+        let before = expected.len();
+        expected.retain(|(other, _)| *other != number);
+        let was_expected = expected.len() < before;
+        if expected.is_empty() {
+            self.expected.remove(&looks);
         }
+        was_expected
     }
 
     fn take(&mut self, likeness: Likeness) -> Option<DeliveryNumber> {
@@ -236,8 +252,12 @@ impl Orphanage {
         origin
     }
 
-    /// True if the orphan is not settled.
-    fn release(&mut self, origin: DeliveryNumber) -> bool {
+    /// True if the wait was not over.
+    fn release(&mut self, awaits: Awaits) -> bool {
+        let origin = match awaits {
+            Awaits::Orphan(origin) => origin,
+            Awaits::News(looks, number) => return self.expect_no_longer(looks, number),
+        };
         let Some(orphan) = self.orphans.get(&origin) else {
             return false;
         };
@@ -318,6 +338,7 @@ impl Orphanage {
 #[cfg(test)]
 mod tests {
     use final_core::broker::Cause;
+    use tokio::sync::oneshot::error::TryRecvError;
 
     use super::*;
 
@@ -334,16 +355,23 @@ mod tests {
         orphans: &Orphans,
         channel: u64,
         likenesses: &[Likeness],
-        earlier: Option<DeliveryNumber>,
+        awaits: Option<Awaits>,
         late: impl IntoIterator<Item = (u64, Settlement)>,
     ) {
         let left = (1..).zip(likenesses).map(|(tag, likeness)| LeftBehind {
             tag,
             likeness: *likeness,
-            earlier,
+            awaits,
             settled: None,
         });
         orphans.adopt(channel, || late.into_iter().collect(), left.collect());
+    }
+
+    fn origin(awaits: Awaits) -> DeliveryNumber {
+        match awaits {
+            Awaits::Orphan(origin) => origin,
+            Awaits::News(..) => panic!("no orphan yet"),
+        }
     }
 
     fn nothing() -> [(u64, Settlement); 0] {
@@ -364,11 +392,11 @@ mod tests {
         let (one, two) = (likeness(1), likeness(2));
         end(&orphans, 7, &[one, two], None, nothing());
 
-        let (origin, mut settlement) = orphans.find(one).unwrap();
-        assert_eq!(origin, (7, 1));
+        let (awaits, mut settlement) = orphans.find(one).unwrap();
+        assert_eq!(origin(awaits), (7, 1));
         assert!(orphans.find(one).is_none(), "it is found once");
         assert!(settlement.try_recv().is_err());
-        orphans.settle(origin, Settlement::Ack);
+        orphans.settle(origin(awaits), Settlement::Ack);
 
         assert_eq!(settlement.try_recv(), Ok(Settlement::Ack));
         let letter = Settlement::DeadLetter(Cause::new("broken", 4));
@@ -410,7 +438,8 @@ mod tests {
     async fn a_message_that_comes_before_its_orphan_waits_for_it_for_a_moment() {
         let orphans = Orphans::default();
         let (one, two) = (likeness(1), likeness(2));
-        let (mut settlement, nothing_came) = (orphans.expect(one), orphans.expect(two));
+        let (_, mut settlement) = orphans.expect(one);
+        let (_, nothing_came) = orphans.expect(two);
         end(&orphans, 7, &[one], None, nothing());
         assert!(orphans.find(one).is_none(), "it is awaited");
 
@@ -426,11 +455,36 @@ mod tests {
 
         // The delivery that waits for the orphan ends as well, and the message has come once more already.
         end(&orphans, 8, &[one], None, nothing());
-        let (earlier, _) = orphans.find(one).unwrap();
-        let mut settlement = orphans.expect(one);
-        end(&orphans, 9, &[one], Some(earlier), nothing());
+        let (awaits, _) = orphans.find(one).unwrap();
+        let (_, mut settlement) = orphans.expect(one);
+        end(&orphans, 9, &[one], Some(awaits), nothing());
         orphans.settle((8, 1), Settlement::Ack);
         assert_eq!(settlement.try_recv(), Ok(Settlement::Ack));
+    }
+
+    /// Two channels end in the moment in which their message comes again on the other one. Only the channel of the
+    /// handler is not known to have ended.
+    #[test]
+    fn deliveries_that_wait_for_news_never_wait_for_each_other() {
+        let orphans = Orphans::default();
+        let one = likeness(1);
+        let (news, mut itself) = orphans.expect(one);
+        end(&orphans, 8, &[one], Some(news), nothing());
+        assert_eq!(itself.try_recv(), Err(TryRecvError::Closed));
+        let ((first, mut of_first), (second, mut of_second)) =
+            (orphans.expect(one), orphans.expect(one));
+        end(&orphans, 9, &[one], Some(first), nothing());
+        end(&orphans, 10, &[one], Some(second), nothing());
+        assert_eq!(of_first.try_recv(), Err(TryRecvError::Closed));
+        assert_eq!(of_second.try_recv(), Err(TryRecvError::Closed));
+
+        end(&orphans, 7, &[one], None, nothing());
+        let (awaits, mut settlement) = orphans.find(one).unwrap();
+        assert_eq!(origin(awaits), (7, 1), "the one whose handler runs");
+        orphans.settle((7, 1), Settlement::Ack);
+        assert_eq!(settlement.try_recv(), Ok(Settlement::Ack));
+        orphans.end_waits(Instant::now() + NEWS);
+        assert!(is_forgotten(&orphans));
     }
 
     #[test]
@@ -439,18 +493,18 @@ mod tests {
         let one = likeness(1);
         end(&orphans, 0, &[one], None, nothing());
         for channel in 1..100 {
-            let (origin, _) = orphans.find(one).unwrap();
-            assert_eq!(origin, (0, 1));
-            end(&orphans, channel, &[one], Some(origin), nothing());
+            let (awaits, _) = orphans.find(one).unwrap();
+            assert_eq!(origin(awaits), (0, 1));
+            end(&orphans, channel, &[one], Some(awaits), nothing());
         }
         assert_eq!(lock(&orphans.0).orphans.len(), 1);
 
-        let (origin, mut settlement) = orphans.find(one).unwrap();
+        let (awaits, mut settlement) = orphans.find(one).unwrap();
         orphans.settle((0, 1), Settlement::Ack);
         assert_eq!(settlement.try_recv(), Ok(Settlement::Ack));
 
         // The channel ends before the settlement of the later delivery reaches it.
-        end(&orphans, 100, &[one], Some(origin), nothing());
+        end(&orphans, 100, &[one], Some(awaits), nothing());
         orphans.settle((100, 1), Settlement::Ack);
         let (_, mut settlement) = orphans.find(one).unwrap();
         assert_eq!(settlement.try_recv(), Ok(Settlement::Ack));
@@ -462,13 +516,13 @@ mod tests {
         let orphans = Orphans::default();
         let one = likeness(1);
         end(&orphans, 0, &[one], None, nothing());
-        let (origin, waiting) = orphans.find(one).unwrap();
+        let (awaits, waiting) = orphans.find(one).unwrap();
         drop(waiting);
-        orphans.release(origin);
+        orphans.release(awaits);
 
-        let (origin, waiting) = orphans.find(one).unwrap();
+        let (awaits, waiting) = orphans.find(one).unwrap();
         drop(waiting);
-        orphans.settle(origin, Settlement::Ack);
+        orphans.settle(origin(awaits), Settlement::Ack);
 
         let (_, mut settlement) = orphans.find(one).unwrap();
         assert_eq!(settlement.try_recv(), Ok(Settlement::Ack));

@@ -1,6 +1,10 @@
 //! The program `final`, run as an operator runs it: as a process, with its exit code and its output.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says what it expects")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test says what it expects"
+)]
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 mod contexts;

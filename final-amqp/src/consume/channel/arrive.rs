@@ -100,14 +100,16 @@ impl ConsumingChannel {
     ) -> Delivery {
         let orphans = &self.intake.orphans;
         if !orphans.is_empty()
-            && let Some((earlier, settlement)) = orphans.find(likeness(original, id))
+            && let Some((awaits, settlement)) = orphans.find(likeness(original, id))
         {
-            self.flight.follows(tag, earlier);
+            self.flight.follows(tag, awaits);
             return delivery.after(settlement);
         }
         // The channel of the earlier one may have ended, and this process does not know it yet.
         if self.intake.siblings.have(name) {
-            return delivery.after(orphans.expect(likeness(original, id)));
+            let (awaits, settlement) = orphans.expect(likeness(original, id));
+            self.flight.follows(tag, awaits);
+            return delivery.after(settlement);
         }
         delivery
     }

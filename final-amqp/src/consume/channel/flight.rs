@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
-    consume::{acks::Acks, orphans::DeliveryNumber},
+    consume::{acks::Acks, orphans::Awaits},
     counts::{Finished, Why},
     properties::Original,
 };
@@ -73,8 +73,8 @@ pub(super) type Left = (u64, InFlight, bool);
 pub(super) struct Flight {
     deliveries: HashMap<u64, InFlight, BuildHasherDefault<TagHasher>>,
     unwritten: Vec<Unwritten>,
-    /// For each delivery that waits for an earlier one of its message: the earlier one.
-    later: HashMap<u64, DeliveryNumber>,
+    /// What those wait for whose message came before.
+    later: HashMap<u64, Awaits>,
     /// How many wait for something other than a handler.
     waiting: usize,
 }
@@ -140,12 +140,12 @@ impl Flight {
     }
 
     /// Notes that a delivery waits for an earlier one of its message.
-    pub(super) fn follows(&mut self, tag: u64, earlier: DeliveryNumber) {
-        self.later.insert(tag, earlier);
+    pub(super) fn follows(&mut self, tag: u64, awaits: Awaits) {
+        self.later.insert(tag, awaits);
     }
 
-    /// The earlier one that a delivery waited for. It waits no longer.
-    pub(super) fn follows_no_longer(&mut self, tag: u64) -> Option<DeliveryNumber> {
+    /// What a delivery waited for. It waits no longer.
+    pub(super) fn follows_no_longer(&mut self, tag: u64) -> Option<Awaits> {
         // Nearly always none waits.
         (!self.later.is_empty()).then(|| self.later.remove(&tag))?
     }

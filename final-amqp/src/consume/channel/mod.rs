@@ -147,12 +147,12 @@ impl ConsumingChannel {
             if let Some(name) = held.name {
                 given_back.note(name);
             }
-            let earlier = self.flight.follows_no_longer(tag);
+            let awaits = self.flight.follows_no_longer(tag);
             if let Some(id) = held.id {
                 left.push(LeftBehind {
                     tag,
                     likeness: likeness(&held.original, id),
-                    earlier,
+                    awaits,
                     settled: is_done.then_some(Settlement::Ack),
                 });
             }

@@ -24,10 +24,10 @@ impl ConsumingChannel {
 
     async fn obey(&mut self, order: ChannelOrder) -> Result<(), String> {
         if let ChannelOrder::Settle(tag, _) = &order
-            && let Some(earlier) = self.flight.follows_no_longer(*tag)
+            && let Some(awaits) = self.flight.follows_no_longer(*tag)
         {
             // If the earlier delivery is still open, this one did not wait for it to the end.
-            self.intake.orphans.release(earlier);
+            self.intake.orphans.release(awaits);
         }
         match order {
             ChannelOrder::Settle(tag, Settlement::Ack) => {
