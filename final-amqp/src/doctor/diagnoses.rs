@@ -18,6 +18,12 @@ pub const DIAGNOSES: &[Diagnosis] = &[
     DEAD_LETTER_EXCHANGE_MISSING,
     DEAD_LETTER_QUEUE_MISSING,
     TOPIC_EXCHANGE_MISSING,
+    QUEUE_UNBOUND,
+    DEAD_LETTER_QUEUE_UNBOUND,
+    TOPIC_UNBOUND,
+    DELIVERY_LIMIT_LOW,
+    DEAD_LETTERS_LIMITED,
+    QUEUE_DROPS_MESSAGES,
 ];
 
 pub(super) const UNREACHABLE: Diagnosis = Diagnosis::new(
@@ -93,4 +99,44 @@ pub(super) const TOPIC_EXCHANGE_MISSING: Diagnosis = Diagnosis::new(
     Level::Error,
     "topic_exchange_missing",
     "Messages of the topic reach no queue, not even those of services that have subscribed it",
+);
+
+pub(super) const QUEUE_UNBOUND: Diagnosis = Diagnosis::new(
+    Level::Error,
+    "queue_unbound",
+    "Messages of the service's topics reach no queue: they wait at their publishers, or go to other services alone",
+);
+
+pub(super) const DEAD_LETTER_QUEUE_UNBOUND: Diagnosis = Diagnosis::new(
+    Level::Error,
+    "dead_letter_queue_unbound",
+    "What RabbitMQ drops from the queue, such as messages at its delivery limit, is lost. Dead letters of the bus wait \
+     with their deliveries",
+);
+
+pub(super) const TOPIC_UNBOUND: Diagnosis = Diagnosis::new(
+    Level::Error,
+    "topic_unbound",
+    "Committed messages wait until a service subscribes their topic",
+);
+
+pub(super) const DELIVERY_LIMIT_LOW: Diagnosis = Diagnosis::new(
+    Level::Warning,
+    "delivery_limit_low",
+    "Each time a process dies, or its connection ends, the messages at its handlers count as delivered once more. At the \
+     limit RabbitMQ makes them dead letters, although no handler has refused them",
+);
+
+pub(super) const DEAD_LETTERS_LIMITED: Diagnosis = Diagnosis::new(
+    Level::Warning,
+    "dead_letters_limited",
+    "Looking at a dead letter in the queue counts as a delivery, also with \"Get messages\" of the management. At the limit \
+     RabbitMQ removes the letter, and it is lost",
+);
+
+pub(super) const QUEUE_DROPS_MESSAGES: Diagnosis = Diagnosis::new(
+    Level::Warning,
+    "queue_drops_messages",
+    "RabbitMQ drops messages that it has confirmed. From a service's queue they become dead letters, and from a queue of \
+     dead letters they are lost",
 );

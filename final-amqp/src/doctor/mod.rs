@@ -3,23 +3,29 @@
 //! Input: a RabbitMQ, services, and topics that they publish. Output: [`Finding`]s, the worst first.
 //!
 //! ```text
-//!   connect ─▶ version ─▶ each service: queue, its arguments, dead letters ─▶ topics ─▶ alarms
+//!   connect ─▶ version ─▶ each service: queue, its arguments, dead letters ─▶ topics ─▶ management ─▶ alarms
 //! ```
 //!
-//! Everything is asked by AMQP, over one connection, and nothing is changed: what is declared is there already, and
-//! the one message that is published has no queue. RabbitMQ does not tell bindings and policies in this way.
+//! Everything but bindings and policies is asked by AMQP, over one connection. Nothing is changed: what is declared is
+//! there already, and the one message that is published has no queue. RabbitMQ tells bindings and policies by its
+//! management API alone.
 
 mod alarm;
 mod diagnoses;
+mod management;
 mod queues;
 mod version;
 
 use std::sync::Arc;
 
-use final_core::admin::doctor::{COULD_NOT_CHECK, Finding};
+use final_core::{
+    Error,
+    admin::doctor::{COULD_NOT_CHECK, Finding},
+};
 use lapin::Connection;
 
 pub use self::diagnoses::DIAGNOSES;
+use self::management::Management;
 use crate::{
     Amqp,
     connection::{close, connect},
@@ -46,6 +52,7 @@ pub struct BrokerDoctor {
     services: Vec<String>,
     publishers: Vec<String>,
     topics: Vec<Arc<str>>,
+    management: Option<Management>,
 }
 
 impl BrokerDoctor {
@@ -58,6 +65,7 @@ impl BrokerDoctor {
             services: Vec::new(),
             publishers: Vec::new(),
             topics: Vec::new(),
+            management: None,
         }
     }
 
@@ -82,6 +90,24 @@ impl BrokerDoctor {
         self
     }
 
+    /// Asks the management API for bindings and policies, which AMQP does not tell: `http://user:password@host:15672`, or
+    /// `https://` with the authorities of the [`Amqp`]. Without a login in the URL, that of the broker is used; the user
+    /// needs the tag `monitoring`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the URL cannot be read. The error repeats nothing of it.
+    pub fn management(mut self, url: impl AsRef<str>) -> Result<Self, Error> {
+        let api = Management::new(url.as_ref(), &self.amqp.settings);
+        let api = api.map_err(|reason| {
+            Error::InvalidOptions(format!(
+                "the URL of the management API cannot be used: {reason}"
+            ))
+        })?;
+        self.management = Some(api);
+        Ok(self)
+    }
+
     /// Looks at everything. The worst findings come first. A RabbitMQ that cannot be reached is a finding as well.
     ///
     /// It may be dropped at any time.
@@ -90,7 +116,8 @@ impl BrokerDoctor {
         let mut findings = match connect(settings, "doctor", Role::DOCTOR).await {
             Ok(connected) => {
                 let mut findings = version::look(connected.version.as_deref());
-                findings.extend(self.look(&connected.connection).await);
+                let version = connected.version.as_deref();
+                findings.extend(self.look(&connected.connection, version).await);
                 close(&connected.connection).await;
                 findings
             }
@@ -104,7 +131,7 @@ impl BrokerDoctor {
         findings
     }
 
-    async fn look(&self, connection: &Connection) -> Vec<Finding> {
+    async fn look(&self, connection: &Connection, version: Option<&str>) -> Vec<Finding> {
         let mut findings = Vec::new();
         let asks = queues::Asks {
             connection,
@@ -135,10 +162,37 @@ impl BrokerDoctor {
                 )),
             }
         }
+        findings.extend(self.by_management(version).await);
         // Last, because under an alarm the connection is blocked from then on.
         match alarm::look(connection).await {
             Ok(found) => findings.extend(found),
             Err(error) => findings.push(could_not("alarms", &error)),
+        }
+        findings
+    }
+}
+
+impl BrokerDoctor {
+    /// Bindings and policies.
+    async fn by_management(&self, version: Option<&str>) -> Vec<Finding> {
+        let settings = &self.amqp.settings;
+        let services = self.services.iter().chain(&self.publishers);
+        let Some(management) = &self.management else {
+            let what = "bindings, policies and delivery limits are not told by AMQP, and no management API was named";
+            let mend = "Name it: `--management http://user:password@host:15672`";
+            let is_all =
+                self.services.is_empty() && self.publishers.is_empty() && self.topics.is_empty();
+            return (!is_all)
+                .then(|| COULD_NOT_CHECK.found(what, mend))
+                .into_iter()
+                .collect();
+        };
+        let mut findings = Vec::new();
+        for service in services {
+            findings.extend(management.service(settings, service, version).await);
+        }
+        for topic in &self.topics {
+            findings.extend(management.topic(settings, topic).await);
         }
         findings
     }

@@ -35,6 +35,11 @@ pub(crate) struct DoctorArgs {
     #[arg(long, value_name = "URL")]
     rabbitmq: Option<DatabaseUrl>,
 
+    /// RabbitMQ's management API, http://user:password@host:15672, for bindings and policies. Without a login in it, that
+    /// of RabbitMQ is used
+    #[arg(long, value_name = "URL")]
+    management: Option<DatabaseUrl>,
+
     /// Expects classic queues, as with QueueKind::Classic
     #[arg(long)]
     classic: bool,
@@ -72,6 +77,11 @@ impl DoctorArgs {
             Some(url) => Some(url.0.clone()),
             None => session.context.rabbitmq_url()?,
         };
+        if url.is_none() && self.management.is_some() {
+            return Err(Failure::usage(
+                "--management needs --rabbitmq, or a context with `rabbitmq_url`",
+            ));
+        }
         if let Some(url) = url {
             let rabbitmq = self.rabbitmq(session, &url).await?;
             findings.extend(rabbitmq.into_iter().map(|finding| ("rabbitmq", finding)));
@@ -113,6 +123,9 @@ impl DoctorArgs {
             amqp = amqp.queue_kind(QueueKind::Classic);
         }
         let mut doctor = BrokerDoctor::new(amqp);
+        if let Some(url) = &self.management {
+            doctor = doctor.management(&url.0)?;
+        }
         match &self.service {
             Some(service) => doctor = doctor.service(service),
             None => {

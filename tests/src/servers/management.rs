@@ -47,6 +47,16 @@ impl Management {
         }
     }
 
+    /// Its URL, with the login.
+    pub fn url(&self) -> String {
+        let Self {
+            address,
+            user,
+            password,
+        } = self;
+        format!("http://{user}:{password}@{address}")
+    }
+
     /// Makes a virtual host that this login may use.
     pub async fn add_vhost(&self, vhost: &str) -> Result<()> {
         self.change("PUT", format!("/api/vhosts/{}", escape(vhost)), Value::Null)

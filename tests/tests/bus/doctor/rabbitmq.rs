@@ -56,7 +56,8 @@ impl Ward {
             PgPool::connect_lazy(&url).expect("a URL"),
             amqp,
         );
-        bus.start(Router::new().route(self.topic(), async || {}))
+        let router = Router::new().route(self.topic(), async || {});
+        bus.start(router.route(self.other_topic(), async || {}))
             .await
             .expect("start");
         eventually("it is handled", SOON, async || {
@@ -66,7 +67,22 @@ impl Ward {
         bus.shutdown().await.expect("shutdown");
     }
 
+    fn other_topic(&self) -> String {
+        format!("{}.paid", self.service)
+    }
+
     fn doctor(&self) -> BrokerDoctor {
+        self.of_service().topic(self.topic())
+    }
+
+    fn of_service(&self) -> BrokerDoctor {
+        let api = self.vhost.api().expect("its API").url();
+        let doctor = BrokerDoctor::new(self.amqp()).service(&self.service);
+        doctor.management(api).expect("a URL")
+    }
+
+    /// By AMQP alone.
+    fn by_amqp(&self) -> BrokerDoctor {
         BrokerDoctor::new(self.amqp())
             .service(&self.service)
             .topic(self.topic())
@@ -218,7 +234,8 @@ async fn a_queue_with_other_properties_is_told() {
         let declared = channel.queue_declare(queue.as_str().into(), options, arguments);
         declared.await.expect("declared");
 
-        let [finding] = ward.shows([name]).await;
+        // What is not asked is told.
+        let [finding, _] = shows(&ward.by_amqp(), [name, "could_not_check"]).await;
 
         ward.delete_as_told(&finding, queue).await;
         ward.declare().await;
@@ -246,19 +263,19 @@ async fn a_queue_of_one_connection_is_told() {
         channel.queue_declare(ward.service.as_str().into(), alone, FieldTable::default());
     declared.await.expect("declared");
 
-    ward.shows(["queue_exclusive"]).await;
+    shows(&ward.by_amqp(), ["queue_exclusive", "could_not_check"]).await;
 
     // As told: the program ends.
     connection.close(200, "OK".into()).await.expect("closed");
     eventually("it is gone", SOON, async || {
         let names: Vec<_> = ward
-            .doctor()
+            .by_amqp()
             .examine()
             .await
             .iter()
             .map(|finding| finding.name)
             .collect();
-        names == ["queue_missing"]
+        names == ["queue_missing", "could_not_check"]
     })
     .await;
     ward.declare().await;
@@ -274,7 +291,11 @@ async fn a_classic_queue_is_a_note_unless_it_is_wanted() {
     let [first, letters] = ward.shows(["queue_classic"; 2]).await;
 
     assert_eq!((first.level, letters.level), (Level::Note, Level::Note));
-    shows(&BrokerDoctor::new(classic).service(&ward.service), []).await;
+    shows(
+        &BrokerDoctor::new(classic).service(&ward.service),
+        ["could_not_check"],
+    )
+    .await;
     ward.delete_as_told(&first, &ward.service).await;
     ward.delete_as_told(&letters, &format!("{}_dlx", ward.service))
         .await;
@@ -295,10 +316,10 @@ async fn a_user_that_may_not_look_is_told_so() {
     let amqp = Amqp::new(format!("amqp://{user}:s3cret@{address}")).expect("a URL");
     let doctor = BrokerDoctor::new(amqp).service(&ward.service);
 
-    let findings = shows(&doctor, ["could_not_check"; 2]).await;
+    let findings = shows(&doctor, ["could_not_check"; 3]).await;
 
     assert!(
-        findings
+        findings[..2]
             .iter()
             .all(|finding| finding.what.contains(&ward.service)),
         "{findings:?}"
@@ -306,7 +327,7 @@ async fn a_user_that_may_not_look_is_told_so() {
     api.set_permissions(&user, ward.vhost.name(), [".*"; 3])
         .await
         .expect("permissions");
-    shows(&doctor, []).await;
+    shows(&doctor, ["could_not_check"]).await;
     api.delete_user(&user).await.expect("removed");
 }
 
@@ -345,4 +366,107 @@ async fn an_alarm_is_told() {
         .expect("set");
     eventually("no alarm", SOON, async || !alarm().await).await;
     shows(&doctor, []).await;
+}
+
+/// Bindings that somebody has removed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bindings_that_are_missing_are_told() {
+    let ward = Ward::declared().await;
+    let connection = ward.connect().await;
+    let channel = connection.create_channel().await.expect("a channel");
+    let unbind = async |queue: &str, exchange: &str, key: &str| {
+        let (queue, exchange, key) = (queue.into(), exchange.into(), key.into());
+        let unbound = channel.queue_unbind(queue, exchange, key, FieldTable::default());
+        unbound.await.expect("unbound");
+    };
+    let letters = format!("{}_dlx", ward.service);
+    unbind(&letters, &format!("{}_exchange_dlx", ward.service), "").await;
+    ward.shows(["dead_letter_queue_unbound"]).await;
+    ward.declare().await;
+    ward.shows([]).await;
+
+    unbind(&ward.service, &ward.topic(), &ward.topic()).await;
+    ward.shows(["topic_unbound"]).await;
+    ward.declare().await;
+    ward.shows([]).await;
+
+    for topic in [ward.topic(), ward.other_topic()] {
+        unbind(&ward.service, &topic, &topic).await;
+    }
+    shows(&ward.of_service(), ["queue_unbound"]).await;
+    ward.declare().await;
+    ward.shows([]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn policies_that_lose_messages_are_told() {
+    let ward = Ward::declared().await;
+    let api = ward.vhost.api().expect("its API");
+    let (queue, letters) = (
+        format!("^{}$", ward.service),
+        format!("^{}_dlx$", ward.service),
+    );
+    let policy = async |pattern: &str, definition: serde_json::Value| {
+        let set = api.set_policy(ward.vhost.name(), "hasty", pattern, definition);
+        set.await.expect("set");
+    };
+    let settles = async |names: &[&str]| -> Vec<Finding> {
+        eventually("the policy counts", SOON, async || {
+            let findings = ward.doctor().examine().await;
+            let found: Vec<&str> = findings.iter().map(|finding| finding.name).collect();
+            if found == names {
+                Ok(findings)
+            } else {
+                Err(findings)
+            }
+        })
+        .await
+    };
+
+    policy(&queue, serde_json::json!({ "delivery-limit": 5 })).await;
+    let low = settles(&["delivery_limit_low"]).await;
+    assert!(low[0].what.contains("is 5; its policy is hasty"), "{low:?}");
+    // As told.
+    policy(&queue, serde_json::json!({ "delivery-limit": 20 })).await;
+    settles(&[]).await;
+
+    policy(&letters, serde_json::json!({ "delivery-limit": 20 })).await;
+    let limited = settles(&["dead_letters_limited"]).await;
+    assert!(
+        limited[0].mend.contains("`Options::collect_dead_letters`"),
+        "{limited:?}"
+    );
+    // RabbitMQ 3 knows no negative limit. There it is taken out.
+    api.delete_policy(ward.vhost.name(), "hasty")
+        .await
+        .expect("deleted");
+    settles(&[]).await;
+
+    for pattern in [&queue, &letters] {
+        policy(pattern, serde_json::json!({ "max-length": 1000 })).await;
+        settles(&["queue_drops_messages"]).await;
+        // As told.
+        let refuses = serde_json::json!({ "max-length": 1000, "overflow": "reject-publish" });
+        policy(pattern, refuses).await;
+        settles(&[]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_management_api_that_does_not_answer_is_told_without_its_password() {
+    let ward = Ward::declared().await;
+    let away = BrokerDoctor::new(ward.amqp()).service(&ward.service);
+    let away = away
+        .management("http://guest:s3cret@127.0.0.1:1")
+        .expect("a URL");
+
+    let [note] = shows(&away, ["could_not_check"]).await;
+
+    assert!(
+        note.what.contains("127.0.0.1:1") && !note.to_string().contains("s3cret"),
+        "{note}"
+    );
+    let wrong = BrokerDoctor::new(ward.amqp()).management("mq:s3cret");
+    let error = wrong.expect_err("no URL").to_string();
+    assert!(!error.contains("s3cret"), "{error}");
 }
