@@ -36,6 +36,18 @@ impl Count {
         }
     }
 
+    /// The same, where no more than so many are meant. If fewer were counted and there may be more, it stays open how
+    /// many of these are meant.
+    pub(super) fn at_most(self, limit: u32) -> Self {
+        match u64::from(limit) <= self.number {
+            true => Self {
+                number: limit.into(),
+                more: false,
+            },
+            false => self,
+        }
+    }
+
     /// Whether there is nothing.
     #[must_use]
     pub fn is_zero(self) -> bool {
@@ -88,5 +100,17 @@ mod tests {
         assert_eq!(Count::capped(10_000).to_string(), "10000");
         assert_eq!(Count::capped(10_001).to_string(), "more than 10000");
         assert!(Count::capped(0).is_zero());
+    }
+
+    #[test]
+    fn a_limit_makes_a_count_exact_only_if_so_many_were_counted() {
+        let count = |number, more| Count { number, more };
+
+        assert_eq!(count(7, false).at_most(3), count(3, false));
+        assert_eq!(count(7, false).at_most(7), count(7, false));
+        assert_eq!(count(7, false).at_most(9), count(7, false));
+        assert_eq!(count(7, true).at_most(7), count(7, false));
+        // The look has stopped before it found as many as are meant.
+        assert_eq!(count(7, true).at_most(9), count(7, true));
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     AdminError, Answer, Count, Letter, LetterSource, RecordFilter, RecordInfo, RecordState,
-    desk::{Desk, doing},
+    desk::{Desk, doing, time_of},
     letters::{LISTED, ListedRow},
     operations::NewOperation,
     records::{InfoRow, info_columns},
@@ -224,7 +224,7 @@ impl Selection {
             PlanPart::Letters(LetterSource::Collected) => ("seq <= ?".to_owned(), cut_off.seq),
             // When it failed: the broker's last answer. A record that was never sent has none.
             PlanPart::Records(_) => {
-                let at = super::desk::time_of(DB::DIALECT, "?");
+                let at = time_of(DB::DIALECT, "?");
                 (format!("COALESCE(sent_at, created_at) <= {at}"), cut_off.at)
             }
         };
@@ -299,11 +299,11 @@ impl<DB: OutboxDatabase> Desk<DB> {
             if missing == 0 {
                 continue;
             }
-            let left = &mut MOST_LOOKED_AT.clone();
+            let looked_at = &mut { MOST_LOOKED_AT };
             match part {
                 PlanPart::Letters(source) => {
                     let (rows, _) = sampled
-                        .read::<DB, ListedRow>(self, LISTED, missing, left)
+                        .read::<DB, ListedRow>(self, LISTED, missing, looked_at)
                         .await?;
                     let service = tables.service.as_str();
                     let letters = rows.into_iter().map(|row| row.letter(source, service));
@@ -312,20 +312,15 @@ impl<DB: OutboxDatabase> Desk<DB> {
                 PlanPart::Records(_) => {
                     let columns = info_columns(DB::DIALECT);
                     let (rows, _) = sampled
-                        .read::<DB, InfoRow>(self, &columns, missing, left)
+                        .read::<DB, InfoRow>(self, &columns, missing, looked_at)
                         .await?;
                     let records = rows.into_iter().map(|row| row.info(&[]));
                     sample.extend(records.map(Sample::Record));
                 }
             }
         }
-        if let Some(limit) = selection.limit()
-            && (total.more && u64::from(limit) <= Count::MOST || u64::from(limit) <= total.number)
-        {
-            total = Count {
-                number: total.number.min(limit.into()),
-                more: false,
-            };
+        if let Some(limit) = selection.limit() {
+            total = total.at_most(limit);
             sample.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         }
         Ok((selection, cut_off, total, sample))

@@ -123,7 +123,7 @@ impl<DB: OutboxDatabase> Desk<DB> {
         let begin = "UPDATE {operations} SET state = 'running', refused = 0, refusal = NULL, ended_at = NULL, \
             started_at = COALESCE(started_at, {now}) WHERE id = ? AND state <> 'done'";
         self.change(begin, held).await.map_err(doing(DOING))?;
-        let (left, cut_off) = (row.left(), row.cut_off());
+        let (left, cut_off) = (row.left(selection.limit()), row.cut_off());
         let operation = row.operation(true);
         let mut run = Run {
             held: Held { ..*held },

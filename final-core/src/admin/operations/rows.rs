@@ -88,9 +88,11 @@ impl OperationRow {
         }
     }
 
-    /// How many are still to be done; `None` if their number is not known.
-    pub(in crate::admin) fn left(&self) -> Option<u64> {
-        (self.more == 0).then(|| count(self.total - self.done))
+    /// How many are still to be done, with the limit of its filter; `None` if their number is not known.
+    pub(in crate::admin) fn left(&self, limit: Option<u32>) -> Option<u64> {
+        let counted = (self.more == 0).then_some(self.total);
+        let all = counted.into_iter().chain(limit.map(i64::from)).min();
+        all.map(|all| count(all - self.done))
     }
 
     pub(in crate::admin) fn is_done(&self) -> bool {

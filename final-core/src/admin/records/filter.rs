@@ -11,7 +11,18 @@ use std::{
 use uuid::Uuid;
 
 use super::RecordState;
-use crate::MessageId;
+use crate::{
+    MessageId,
+    admin::desk::{time_of},
+    database::{
+        Dialect, Value,
+        limits::{micros, since_1970},
+    },
+};
+
+/// How many records a page has, unless the filter says something else, and how many at most.
+const USUAL: u32 = 100;
+const MOST: u32 = 1_000;
 
 /// The most ids that a filter takes.
 const MOST_IDS: usize = 512;
@@ -101,6 +112,53 @@ impl RecordFilter {
     pub fn after(mut self, cursor: RecordCursor) -> Self {
         self.after = Some(cursor);
         self
+    }
+}
+
+impl RecordFilter {
+    /// How many records a page has.
+    pub(super) fn page(&self) -> usize {
+        self.limit.unwrap_or(USUAL).clamp(1, MOST) as usize
+    }
+
+    /// Whether records of this state are meant.
+    pub(super) fn means(&self, state: RecordState) -> bool {
+        self.states.is_empty() || self.states.contains(&state)
+    }
+
+    /// The condition of everything but the state and the place.
+    pub(in crate::admin) fn condition(&self, dialect: Dialect) -> (String, Vec<Value<'_>>) {
+        let (mut parts, mut values) = (Vec::new(), Vec::new());
+        if let Some(topic) = &self.topic {
+            parts.push("topic = ?".to_owned());
+            values.push(topic.as_str().into());
+        }
+        if let Some(key) = &self.key {
+            parts.push("message_key = ?".to_owned());
+            values.push(key.as_str().into());
+        }
+        if let Some(reason) = &self.reason {
+            parts.push("{position}(last_error, ?) > 0".to_owned());
+            values.push(reason.as_str().into());
+        }
+        if let Some(age) = self.older_than {
+            parts.push(format!("created_at <= {}", time_of(dialect, "({now} - ?)")));
+            values.push(micros(age).into());
+        }
+        if let Some(before) = self.before {
+            parts.push(format!("created_at <= {}", time_of(dialect, "?")));
+            values.push(since_1970(before).into());
+        }
+        if let Some(ids) = &self.ids {
+            if ids.is_empty() {
+                parts.push("1 = 0".to_owned());
+            } else {
+                let list = vec!["?"; ids.len()].join(", ");
+                parts.push(format!("message_id IN ({list})"));
+                values.extend(ids.iter().map(|id| Value::from(id.0)));
+            }
+        }
+        (parts.join(" AND "), values)
     }
 }
 

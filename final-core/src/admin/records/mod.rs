@@ -2,8 +2,10 @@
 //!
 //! Input: a [`RecordFilter`]. Output: a page of [`RecordInfo`]s, without payloads; or one [`WholeRecord`].
 
+mod claims;
 mod filter;
 mod look;
+mod row;
 
 use std::{
     fmt,
@@ -13,7 +15,10 @@ use std::{
 use uuid::Uuid;
 
 pub use self::filter::{RecordCursor, RecordFilter};
-pub(super) use self::look::{InfoRow, LiveClaim, info_columns};
+pub(super) use self::{
+    claims::LiveClaim,
+    row::{InfoRow, info_columns},
+};
 use crate::{Message, MessageId};
 
 /// Where a record stands.
