@@ -18,6 +18,7 @@ mod connection;
 mod consume;
 mod counts;
 mod credentials;
+mod dead_letters;
 mod deadline;
 mod declare;
 pub mod doctor;

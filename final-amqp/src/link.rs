@@ -6,16 +6,20 @@
 use std::{sync::Arc, time::Duration};
 
 use final_core::broker::{
-    Broker, BrokerError, BrokerErrorKind, Delivery, Detour, Link, LinkCounts, LinkState, Opened,
-    Outgoing, Settled, Setup,
+    Broker, BrokerError, BrokerErrorKind, Delivery, Detour, LetterStream, Link, LinkCounts,
+    LinkState, Opened, Outgoing, Settled, Setup,
 };
-use futures::{FutureExt, future::BoxFuture};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, join, join_all},
+};
 use lapin::Connection;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
     connection::{Connected, close, connect},
     consume::Subscription,
+    dead_letters::Collection,
     names,
     options::{Amqp, Settings},
     publish::Publisher,
@@ -30,10 +34,11 @@ impl Broker for Amqp {
         async move {
             let (thread, in_use) = LinkThread::start()?;
             let opening = open(settings, setup, in_use.clone());
-            let (publisher, subscription, deliveries) = thread.run(opening).await??;
+            let (publisher, subscription, collection, deliveries) = thread.run(opening).await??;
             let link = Arc::new(AmqpLink {
                 publisher,
                 subscription,
+                collection,
                 thread,
                 _in_use: in_use,
             });
@@ -48,12 +53,19 @@ impl Broker for Amqp {
 struct AmqpLink {
     publisher: Publisher,
     subscription: Subscription,
+    /// What gives dead letters away, if the bus wants them.
+    collection: Option<Collection>,
     thread: LinkThread,
     _in_use: ThreadInUse,
 }
 
-/// Both halves, and what the consuming one delivers.
-type Halves = (Publisher, Subscription, mpsc::Receiver<Delivery>);
+/// Both halves, what gives dead letters away, and what the consuming half delivers.
+type Halves = (
+    Publisher,
+    Subscription,
+    Option<Collection>,
+    mpsc::Receiver<Delivery>,
+);
 
 /// Runs on the link's thread, and leaves its tasks there.
 async fn open(
@@ -92,8 +104,12 @@ async fn open(
         topology.queue.to_string(),
         setup.confirm_window,
         publishing,
-        in_use,
+        in_use.clone(),
     );
+    let collection = setup.collect_dead_letters.then(|| {
+        let settings = Arc::clone(&settings);
+        Collection::start(settings, topology.clone(), &setup.service, in_use)
+    });
     let channels = consuming_channels(&settings, &setup);
     let (subscription, deliveries) = Subscription::start(
         settings,
@@ -103,7 +119,7 @@ async fn open(
         publisher.way(),
         consuming,
     );
-    Ok((publisher, subscription, deliveries))
+    Ok((publisher, subscription, collection, deliveries))
 }
 
 /// Connects for consuming, purges if asked to, and declares the topology.
@@ -208,6 +224,17 @@ fn queue(settings: &Settings, setup: &Setup) -> Result<String, BrokerError> {
     Err(BrokerError::new(BrokerErrorKind::Invalid, text))
 }
 
+impl AmqpLink {
+    /// Ends the tasks that consume.
+    async fn finish(&self, limit: Duration) {
+        let collection = self
+            .collection
+            .iter()
+            .map(|collection| collection.finish(limit));
+        join(self.subscription.finish(limit), join_all(collection)).await;
+    }
+}
+
 impl Link for AmqpLink {
     fn state(&self) -> watch::Receiver<LinkState> {
         self.publisher.state()
@@ -219,6 +246,10 @@ impl Link for AmqpLink {
 
     fn use_detour(&self, detour: Arc<dyn Detour>) {
         let _ = self.publisher.way().detour.set(detour);
+    }
+
+    fn dead_letters(&self) -> Option<LetterStream> {
+        self.collection.as_ref()?.stream()
     }
 
     fn settled(&self) -> Option<Settled> {
@@ -236,17 +267,24 @@ impl Link for AmqpLink {
     }
 
     fn stop_consuming(&self, limit: Duration) -> BoxFuture<'_, ()> {
-        self.subscription.stop(limit).boxed()
+        async move {
+            let collection = self
+                .collection
+                .iter()
+                .map(|collection| collection.stop(limit));
+            join(self.subscription.stop(limit), join_all(collection)).await;
+        }
+        .boxed()
     }
 
     fn finish_consuming(&self, limit: Duration) -> BoxFuture<'_, ()> {
-        self.subscription.finish(limit).boxed()
+        self.finish(limit).boxed()
     }
 
     fn close(&self, limit: Duration) -> BoxFuture<'_, ()> {
         async move {
             // Ends the tasks also if `finish_consuming` was never called.
-            self.subscription.finish(Duration::ZERO).await;
+            self.finish(Duration::ZERO).await;
             self.publisher.close(limit).await;
             self.thread.close().await;
         }

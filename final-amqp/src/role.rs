@@ -28,6 +28,9 @@ impl Role {
     pub(crate) const TAIL: Self = Self::of("tail", 1, 0);
     pub(crate) const DEAD_LETTER_QUARANTINE: Self = Self::of("dead-letter quarantine", 1, 0);
 
+    /// Besides its own channel it declares the queue of the dead letters.
+    pub(crate) const COLLECTOR: Self = Self::of("collector", 1, 1);
+
     pub(crate) fn publisher(settings: &Settings) -> Self {
         Self::of("publisher", settings.publish_channels, 2)
     }

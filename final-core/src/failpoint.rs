@@ -8,6 +8,7 @@
 /// INSERT ─ AfterInsert ─ COMMIT ─ AfterCommit ─ publish ─ AfterPublish ─ confirm ─ AfterConfirm ─ acked
 /// delivery ─ BeforeHandler ─ handler ─ AfterHandler ─ ack
 /// delivery ─ INSERT, COMMIT ─ AfterDetour ─ ack
+/// dead letter ─ INSERT, COMMIT ─ AfterCollect ─ ack
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failpoint {
@@ -25,6 +26,8 @@ pub enum Failpoint {
     AfterHandler,
     /// A message has left its queue for a while and is committed, and its delivery is not acked.
     AfterDetour,
+    /// Dead letters are collected and committed, and not acked in the broker's queue.
+    AfterCollect,
 }
 
 /// Runs the action that was armed for this place, if its turn has come.

@@ -31,6 +31,7 @@ extern crate self as final_core;
 pub mod admin;
 pub mod broker;
 pub mod bus;
+mod collect;
 mod consume;
 pub mod database;
 mod error;

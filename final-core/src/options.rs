@@ -38,6 +38,7 @@ pub struct Options {
     pub(crate) retention: Option<Duration>,
     pub(crate) unrouted_grace: Duration,
     pub(crate) crash_limit: u32,
+    pub(crate) collect_dead_letters: bool,
     pub(crate) purge_on_startup: bool,
 }
 
@@ -76,6 +77,8 @@ impl Default for Options {
             unrouted_grace: Duration::from_secs(300),
             // The first end can have any reason, and so can the second; before RabbitMQ's delivery limit is reached.
             crash_limit: 3,
+            // Programs that read the dead-letter queue find it empty then.
+            collect_dead_letters: false,
             purge_on_startup: false,
         }
     }
@@ -235,6 +238,20 @@ impl Options {
     /// a broker that tells which messages were delivered before, as RabbitMQ does.
     pub fn crash_limit(mut self, times: u32) -> Self {
         self.crash_limit = times;
+        self
+    }
+
+    /// Sets whether the bus takes the service's dead letters out of RabbitMQ, and keeps them in its database, in the
+    /// table `final_<service>_dead`. Defaults to false.
+    ///
+    /// They can then be listed, replayed and discarded by
+    /// [`collected_letters`](crate::Bus::collected_letters). In RabbitMQ they cannot be looked at safely: a look
+    /// counts as a delivery, and a queue with a delivery limit drops the letter at that limit. All instances may
+    /// collect at the same time. Programs that read the dead-letter queue themselves find it empty.
+    ///
+    /// It has no effect with `SqlBroker` and `MemoryBroker`, whose dead letters can be listed anyway.
+    pub fn collect_dead_letters(mut self, collect: bool) -> Self {
+        self.collect_dead_letters = collect;
         self
     }
 

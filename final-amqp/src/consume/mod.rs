@@ -14,11 +14,11 @@
 //! after the bindings behind them. Each channel replaces itself: when its consumer ends, the topology is
 //! declared again and a new channel is opened. A settlement belongs to one channel incarnation.
 
-mod acks;
+pub(crate) mod acks;
 mod again;
 mod channel;
 mod dead_letters;
-mod feed;
+pub(crate) mod feed;
 mod nameless;
 mod order;
 mod orphans;
@@ -48,6 +48,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::dead_letters::PANICKED;
 use self::{
     again::GivenBack,
     channel::ConsumingChannel,

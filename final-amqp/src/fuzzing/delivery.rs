@@ -18,7 +18,10 @@ use lapin::{
     protocol::basic::{gen_properties, parse_properties},
 };
 
-use crate::properties::{Original, WireForm, WireOptions, dead_letter, decode, encode};
+use crate::{
+    dead_letters::RawLetter,
+    properties::{Original, WireForm, WireOptions, dead_letter, decode, encode, open},
+};
 
 /// What RabbitMQ and lapin agree on unless told otherwise.
 const FRAME_MAX: u32 = 131_072;
@@ -44,7 +47,35 @@ pub fn delivery(bytes: &[u8]) {
         Ok(message) => is_the_same(&message, &properties, &payload),
         Err(reason) => check_error(&reason, 256),
     }
+    can_be_collected(&original);
     can_be_dead_lettered(original);
+}
+
+/// Every delivery can stand in the dead-letter queue. What is kept of it can be sent again.
+fn can_be_collected(original: &Original) {
+    let raw = RawLetter {
+        properties: original.properties.clone(),
+        exchange: original.exchange.clone(),
+        routing_key: original.routing_key.clone(),
+        payload: original.payload.clone(),
+    };
+    let identity = raw.identity();
+    let letter = raw.read("shop", &[]);
+    assert_eq!(letter.identity, identity);
+    assert!(letter.cause.reason.len() <= Cause::MAX_REASON);
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte);
+    assert!(letter.envelope.bytes().all(is_plain));
+    let again = match open(&letter.envelope, letter.payload.clone()) {
+        Ok(again) => again,
+        Err(reason) => panic!("the envelope of a letter is not read: {reason}"),
+    };
+    assert_eq!(again.original.payload, original.payload);
+    if let (Ok(message), Ok(again)) = (letter.message, decode(&Arc::new(again.original), &[])) {
+        assert_eq!(message.topic(), again.topic());
+        assert_eq!(message.key(), again.key());
+        assert_eq!(message.headers(), again.headers());
+        assert_eq!(message.content_type(), again.content_type());
+    }
 }
 
 /// What was understood is sent on and understood as the same.

@@ -14,7 +14,7 @@ use lapin::{
     types::ShortString,
 };
 
-use super::{BROKER_ROOM, DEAD_LETTER_ROOM, Original, frame_size};
+use super::{BROKER_ROOM, DEAD_LETTER_ROOM, Original, dead_letter::kept, frame_size};
 
 /// The version of this form.
 const VERSION: u8 = 1;
@@ -35,10 +35,37 @@ pub(crate) struct Enveloped {
 
 /// Writes the envelope. `None` if the message is too large to be sent again.
 pub(crate) fn envelope(original: &Original, id: &str, is_id_ours: bool) -> Option<String> {
-    let properties = &original.properties;
-    if frame_size(properties) + DEAD_LETTER_ROOM + BROKER_ROOM > FRAME {
+    if !fits_again(&original.properties) {
         return None;
     }
+    write(original, id, is_id_ours)
+}
+
+/// Writes the envelope of a dead letter that is collected, whatever its size: RabbitMQ is about to forget it. If it is
+/// too large to be sent again, it is without the broker's own headers, which only tell of its death.
+pub(crate) fn letter_envelope(original: &Original, id: &str, is_id_ours: bool) -> String {
+    let own = match fits_again(&original.properties) {
+        true => None,
+        false => {
+            let headers = kept(original.properties.headers().as_ref());
+            Some(original.properties.clone().with_headers(headers))
+        }
+    };
+    let mut original = std::borrow::Cow::Borrowed(original);
+    if let Some(own) = own {
+        original.to_mut().properties = own;
+    }
+    // Each text and the properties came over the wire, so they can be written again.
+    write(&original, id, is_id_ours).unwrap_or_default()
+}
+
+fn fits_again(properties: &BasicProperties) -> bool {
+    frame_size(properties) + DEAD_LETTER_ROOM + BROKER_ROOM <= FRAME
+}
+
+/// `None` if a part of it cannot be written in AMQP.
+fn write(original: &Original, id: &str, is_id_ours: bool) -> Option<String> {
+    let properties = &original.properties;
     let mut bytes = vec![VERSION, is_id_ours.into()];
     for text in [
         id,

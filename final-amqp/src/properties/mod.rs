@@ -19,11 +19,13 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 
+#[cfg(any(test, feature = "__fuzzing"))]
+pub(crate) use self::envelope::open;
 pub(crate) use self::{
     dead_letter::{WireForm, dead_letter},
     decode::{decode, topic},
     encode::WireOptions,
-    envelope::envelope,
+    envelope::{envelope, letter_envelope},
     fingerprint::fingerprint,
     original::Original,
 };
@@ -64,7 +66,7 @@ fn now() -> u64 {
 }
 
 /// A header's text, if it is one.
-fn text(value: &AMQPValue) -> Option<&str> {
+pub(crate) fn text(value: &AMQPValue) -> Option<&str> {
     match value {
         AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
         AMQPValue::ShortString(text) => Some(text.as_str()),

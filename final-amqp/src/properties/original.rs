@@ -87,7 +87,7 @@ impl Original {
     }
 
     /// The topic without the header, and where it stands.
-    pub(super) fn routed_topic(&self) -> (&str, &'static str) {
+    pub(crate) fn routed_topic(&self) -> (&str, &'static str) {
         match self.named_by {
             NamedBy::RoutingKey => (self.routing_key.as_str(), "the routing key"),
             NamedBy::Exchange => (self.exchange.as_str(), "the name of the exchange"),

@@ -5,12 +5,14 @@
 //!
 //! ```text
 //!   the broker ── CollectedLetter ──▶ LetterDelivery ── INSERT, COMMIT ─▶ stored ──▶ the broker forgets it
-//!                                          └ dropped ──▶ it stays with the broker, and comes again
+//!       ▲                                  └ dropped ──▶ it stays with the broker, and comes again
+//!       └───────── wanted, or not for now ── LetterStream
 //! ```
 
 use std::{fmt, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use super::Cause;
@@ -20,7 +22,7 @@ use crate::{Message, MessageId};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct CollectedLetter {
-    /// The same whenever this letter is delivered, and another one for every letter with other content.
+    /// The same whenever this letter is delivered, and another one for a letter with other content.
     pub identity: Uuid,
     /// The id of the message.
     pub id: MessageId,
@@ -56,6 +58,63 @@ impl CollectedLetter {
             envelope,
         }
     }
+
+    /// The same for a letter that cannot be read as a message, for the reason `why`. Its identity comes with the id
+    /// that its message is to have.
+    pub fn unreadable(
+        (identity, id): (Uuid, MessageId),
+        topic: &str,
+        payload: Bytes,
+        why: String,
+        cause: Cause,
+        envelope: String,
+    ) -> Self {
+        Self {
+            identity,
+            id,
+            topic: topic.to_owned(),
+            message: Err(why),
+            payload,
+            cause,
+            died_at: None,
+            queue: String::new(),
+            envelope,
+        }
+    }
+}
+
+/// The dead letters that a link gives away, one after the other.
+///
+/// The bus says whether it wants any: while its database is away it wants none for long, and the link then gives what
+/// it has delivered back to the broker.
+#[derive(Debug)]
+pub struct LetterStream {
+    letters: mpsc::Receiver<LetterDelivery>,
+    wanted: watch::Sender<bool>,
+}
+
+impl LetterStream {
+    /// Makes a stream of a channel, which bounds what waits in memory. Letters are wanted at first; the link watches
+    /// whether they still are.
+    pub fn new(letters: mpsc::Receiver<LetterDelivery>) -> (Self, watch::Receiver<bool>) {
+        let (wanted, watched) = watch::channel(true);
+        (Self { letters, wanted }, watched)
+    }
+
+    /// The next letter. `None` once the link gives no more.
+    pub(crate) async fn recv(&mut self) -> Option<LetterDelivery> {
+        self.letters.recv().await
+    }
+
+    /// The next letter, if it is there already.
+    pub(crate) fn ready(&mut self) -> Option<LetterDelivery> {
+        self.letters.try_recv().ok()
+    }
+
+    /// Says whether letters are wanted now.
+    pub(crate) fn want(&self, is_wanted: bool) {
+        self.wanted.send_replace(is_wanted);
+    }
 }
 
 /// Where the end of a [`LetterDelivery`] is told: one incarnation of the link's channel for dead letters.
@@ -66,8 +125,12 @@ pub trait LetterSettler: Send + Sync + 'static {
     /// Hears that the bus has dropped the letter with that tag. The letter stays with the broker. Never blocks.
     fn dropped(&self, tag: u64);
 
-    /// Whether the channel is gone, so that the broker delivers the letters again that were not stored.
-    fn is_void(&self) -> bool;
+    /// Hears that the database refuses the letter with that tag, and that the bus keeps it to try again later. Never
+    /// blocks.
+    fn refused(&self, _tag: u64) {}
+
+    /// Whether the broker delivers the letter with that tag again in any case, because its channel is gone for example.
+    fn is_void(&self, tag: u64) -> bool;
 }
 
 /// A dead letter that the bus is asked to store. Dropping it leaves the letter with the broker.
@@ -75,23 +138,26 @@ pub trait LetterSettler: Send + Sync + 'static {
 pub struct LetterDelivery {
     letter: CollectedLetter,
     tag: u64,
-    is_repeated: bool,
+    repeated: Option<u32>,
     settler: Option<Arc<dyn LetterSettler>>,
 }
 
 impl LetterDelivery {
-    /// Makes a delivery. `is_repeated` says that the broker may have delivered the letter before, so that it may be
-    /// stored already. If it is false, the letter is a new one, also where another one is equal.
+    /// Makes a delivery.
+    ///
+    /// `repeated` is `None` for a letter that the broker delivers for the first time. It is then a new letter, also
+    /// where another one is equal. A letter that was delivered before may be stored already: it has how many equal
+    /// ones came again before it on this channel.
     pub fn new(
         letter: CollectedLetter,
         tag: u64,
-        is_repeated: bool,
+        repeated: Option<u32>,
         settler: Arc<dyn LetterSettler>,
     ) -> Self {
         Self {
             letter,
             tag,
-            is_repeated,
+            repeated,
             settler: Some(settler),
         }
     }
@@ -101,16 +167,23 @@ impl LetterDelivery {
         &self.letter
     }
 
-    /// Whether the broker may have delivered the letter before.
-    pub fn is_repeated(&self) -> bool {
-        self.is_repeated
+    /// How many equal letters came again before this one; `None` if it came for the first time.
+    pub fn repeated(&self) -> Option<u32> {
+        self.repeated
     }
 
     /// Whether the broker delivers the letter again, whatever becomes of this delivery.
     pub fn is_void(&self) -> bool {
         self.settler
             .as_ref()
-            .is_none_or(|settler| settler.is_void())
+            .is_none_or(|settler| settler.is_void(self.tag))
+    }
+
+    /// Tells the link that the database refuses the letter for now.
+    pub(crate) fn refused(&self) {
+        if let Some(settler) = &self.settler {
+            settler.refused(self.tag);
+        }
     }
 
     /// Tells the link that the letter is stored.

@@ -8,7 +8,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 
-use super::{Delivery, Detour, Outgoing};
+use super::{Delivery, Detour, LetterStream, Outgoing};
 use crate::{Error, Options};
 
 /// What a bus asks of its broker when it starts.
@@ -29,6 +29,8 @@ pub struct Setup {
     ///
     /// Refused while the queue has consumers.
     pub purge: bool,
+    /// Whether the bus takes the service's dead letters out of the broker, by [`Link::dead_letters`].
+    pub collect_dead_letters: bool,
 }
 
 impl Setup {
@@ -63,6 +65,7 @@ impl Setup {
             num_subscribers: options.num_subscribers,
             confirm_window: options.confirm_window,
             purge: options.purge_on_startup,
+            collect_dead_letters: options.collect_dead_letters,
         }
     }
 }
@@ -170,6 +173,17 @@ pub trait Link: Send + Sync + 'static {
     /// Gives the link a way out for dead letters that it cannot store now. Called once, after the opening. A link
     /// that keeps its dead letters in flight until they are stored ignores it.
     fn use_detour(&self, _detour: Arc<dyn Detour>) {}
+
+    /// The service's dead letters, for a bus that keeps them in its database. Called once, after the opening, if
+    /// [`Setup::collect_dead_letters`] is set.
+    ///
+    /// `None` if the link offers none, as by default: where dead letters can be listed anyway, they stay where they
+    /// are. The link keeps a letter until the bus has [stored](super::LetterDelivery::stored) it, and offers no more
+    /// than a few dozen at a time. The stream ends with [`stop_consuming`](Self::stop_consuming); what it has given by then
+    /// can still be stored, until [`finish_consuming`](Self::finish_consuming).
+    fn dead_letters(&self) -> Option<LetterStream> {
+        None
+    }
 
     /// How many settlements were carried out, so that a void one does not count. `None` if the link does not
     /// count; the bus then counts what it has asked for.

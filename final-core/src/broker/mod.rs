@@ -34,7 +34,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 
 pub use self::{
-    collected::{CollectedLetter, LetterDelivery, LetterSettler},
+    collected::{CollectedLetter, LetterDelivery, LetterSettler, LetterStream},
     confirm::Confirm,
     dead_letters::{Cause, DeadLetter, DeadLetterFilter, DeadLetters, LetterCursor},
     delivery::{Delivery, Settlement, Settler},

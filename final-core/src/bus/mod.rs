@@ -6,12 +6,14 @@
 //! Inside, a bus is the outbox's door, the broker, the options, and, from `start` on, the relay, the link and
 //! the subscriber. `tx` and `publish` stage a message, `policy` checks it, `write` and `alone` commit it;
 //! `start` and `stop` are the two ends of its life, and `ending` is what callers of `shutdown` wait for;
-//! `stats` and `failed` tell about the outbox, `metrics` and `health` about the whole bus.
+//! `stats` and `failed` tell about the outbox, `letters` about dead letters that were collected, `metrics` and
+//! `health` about the whole bus.
 
 mod alone;
 mod ending;
 mod failed;
 mod health;
+mod letters;
 mod metrics;
 mod policy;
 mod publish;
@@ -38,6 +40,7 @@ use self::{ending::Ending, start::Running};
 pub use self::{
     failed::RetryFailed,
     health::Health,
+    letters::CollectedLetters,
     publish::{Publish, PublishIn},
     stats::Stats,
     tx::{ByHand, InClosure, TxBus, TxPublish},

@@ -6,13 +6,16 @@
 use std::{fmt, sync::Arc};
 
 use tokio::{runtime::Handle, sync::Mutex};
+use tokio_util::sync::CancellationToken;
 
 use super::{Bus, Inner, Phase};
 use crate::{
     Error, OutboxDatabase,
     broker::{Detour, Link, Opened, Setup, TO_QUEUE},
+    collect::Collector,
     consume::{DetourQueue, Marks, Subscriber, watch},
     lock::lock,
+    names::ServiceName,
     relay::{self, Relay},
     router::{Router, Routes},
 };
@@ -22,6 +25,30 @@ pub(crate) struct Running<DB: OutboxDatabase> {
     pub(crate) relay: Arc<Relay<DB>>,
     pub(crate) link: Arc<dyn Link>,
     pub(crate) subscriber: Arc<Subscriber>,
+    /// What takes dead letters out of the broker, if it is wanted and the broker offers them.
+    collecting: Option<Collecting<DB>>,
+}
+
+/// The collector of a running bus.
+struct Collecting<DB: OutboxDatabase> {
+    collector: Arc<Collector<DB>>,
+    /// Cancelled once it stores nothing any more.
+    ended: CancellationToken,
+}
+
+impl<DB: OutboxDatabase> Running<DB> {
+    /// How many dead letters were collected.
+    pub(super) fn collected(&self) -> u64 {
+        let collecting = self.collecting.as_ref();
+        collecting.map_or(0, |collecting| collecting.collector.collected.get())
+    }
+
+    /// Waits until nothing more is collected.
+    pub(super) async fn collecting_ended(&self) {
+        if let Some(collecting) = &self.collecting {
+            collecting.ended.cancelled().await;
+        }
+    }
 }
 
 impl<DB: OutboxDatabase> Bus<DB> {
@@ -184,12 +211,47 @@ impl<DB: OutboxDatabase> Inner<DB> {
             async move { worker.run(&mut *deliveries.lock().await, limit).await }
         });
         let running = Running {
+            collecting: self.collect(&service, &link),
             relay,
             link,
             subscriber,
         };
         // Set once: the phase lets only one start come here.
         self.running.set(running).map_err(|_| Error::AlreadyStarted)
+    }
+
+    /// Starts the task that takes dead letters out of the broker, if it is wanted.
+    fn collect(&self, service: &ServiceName, link: &Arc<dyn Link>) -> Option<Collecting<DB>> {
+        if !self.options.collect_dead_letters {
+            return None;
+        }
+        let Some(letters) = link.dead_letters() else {
+            tracing::info!(
+                target: "final::bus",
+                service = self.name,
+                "`collect_dead_letters` has no effect, because this broker keeps its dead letters where they can be listed"
+            );
+            return None;
+        };
+        let outbox = Arc::clone(&self.outbox);
+        let ending = self.handlers_stop.clone();
+        let collector = Arc::new(Collector::new(service.shared(), outbox, ending));
+        let collecting = Collecting {
+            collector: Arc::clone(&collector),
+            ended: CancellationToken::new(),
+        };
+        let (letters, stop) = (
+            Arc::new(Mutex::new(letters)),
+            self.crew.stop_token().clone(),
+        );
+        // Dropped with its task.
+        let ended = collecting.ended.clone().drop_guard();
+        self.crew.hire("collector", move || {
+            let (collector, letters) = (Arc::clone(&collector), Arc::clone(&letters));
+            let (_, stop) = (&ended, stop.clone());
+            async move { collector.run(letters, stop).await }
+        });
+        Some(collecting)
     }
 
     /// Lets messages leave their queue through the outbox, and starts the task that writes them.

@@ -50,6 +50,9 @@ pub struct Stats {
     /// Messages that have left the queue since the bus started, to come back later: for a retry, or until an instance
     /// has their handler. Until then they are among the pending records, or wait in the log's tables.
     pub postponed: u64,
+    /// Dead letters that this bus has taken out of the broker since it started, and stored in the database; see
+    /// [`collect_dead_letters`](crate::Options::collect_dead_letters).
+    pub collected: u64,
 }
 
 impl<DB: OutboxDatabase> Bus<DB> {
@@ -104,6 +107,7 @@ impl<DB: OutboxDatabase> Bus<DB> {
             stats.retried = consumed.retried;
             stats.requeued = consumed.requeued;
             stats.postponed = consumed.postponed;
+            stats.collected = running.collected();
         }
         Ok(stats)
     }

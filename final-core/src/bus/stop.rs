@@ -108,6 +108,8 @@ impl<DB: OutboxDatabase> Inner<DB> {
         if ended.is_err() || left() < limit.saturating_sub(self.handlers_limit()) {
             late = Some("the running handlers");
         }
+        // What it cannot store in time stays with the broker.
+        let _ = tokio::time::timeout(left_at_least(), running.collecting_ended()).await;
         within(left_at_least(), link.finish_consuming(left_at_least())).await;
 
         // A message that commits from now on stays in the outbox. One that was reserved before is handed over.

@@ -7,6 +7,7 @@ mod admin;
 mod alone;
 mod bad_input;
 mod clients;
+mod collect;
 mod consume;
 mod database;
 mod delay;

@@ -87,6 +87,11 @@ impl Rabbit {
     pub fn url(&self) -> &str {
         self.0.vhost.url()
     }
+
+    /// Its management.
+    pub fn vhost(&self) -> &Vhost {
+        &self.0.vhost
+    }
 }
 
 struct Wired {

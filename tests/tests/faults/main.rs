@@ -8,6 +8,7 @@ mod autocommit;
 mod broker;
 mod broker_credentials;
 mod cluster;
+mod collect;
 mod commit;
 mod credentials;
 mod database;

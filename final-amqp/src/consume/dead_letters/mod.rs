@@ -52,7 +52,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How many are in flight at once.
 const WINDOW: usize = 500;
 
-const PANICKED: &str = "the task panicked, which is a bug; the panic's message went to stderr";
+pub(crate) const PANICKED: &str =
+    "the task panicked, which is a bug; the panic's message went to stderr";
 
 /// Where channels leave their dead letters.
 #[derive(Clone, Debug)]

@@ -22,6 +22,7 @@ fn start(broker: &MemoryBroker, topics: &[&str], handler: &Route) -> Instance {
         num_subscribers: 1,
         confirm_window: 100,
         purge: false,
+        collect_dead_letters: false,
     };
     let routes = Routes::from_iter(
         setup

@@ -2,8 +2,9 @@
 //!
 //! Input: letters to store, or a filter. Output: rows of the table; letters; or how many were replayed or discarded.
 
+use std::collections::HashMap;
+
 use sqlx::{SqlSafeStr, Transaction};
-use uuid::Uuid;
 
 use super::{CollectedRow, LetterStatements, NewLetter};
 use crate::{
@@ -48,29 +49,40 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
 }
 
 impl<DB: OutboxDatabase> Outbox<DB> {
-    /// Stores letters, all or none. They are on the disk when this returns. Those that are named in `perhaps` are left
-    /// out if they are there already.
+    /// Stores letters, all or none, and leaves out those that are surely there. They are on the disk when this returns.
     ///
     /// # Errors
     ///
-    /// The error of the database as it is. If the answer to the COMMIT was lost, it is unknown whether the letters are
-    /// there.
-    pub(crate) async fn store_letters(
-        &self,
-        letters: &[NewLetter<'_>],
-        perhaps: &[Uuid],
-    ) -> DbResult<()> {
+    /// The error of the database as it is: a unique violation if there is an equal letter. If the answer to the
+    /// COMMIT was lost, it is unknown whether the letters are there.
+    pub(crate) async fn store_letters(&self, letters: &[NewLetter<'_>]) -> DbResult<()> {
         let statements = self.letters()?;
+        let perhaps = letters.iter().filter(|one| one.is_repeated || one.is_tried);
+        let perhaps: Vec<_> = perhaps.map(|letter| letter.key).collect();
         let stored = async {
             let (mut tx, _writing) = self.begin_letters().await?;
-            let known = statements.known::<DB>(&mut tx, perhaps).await?;
-            let is_new = |letter: &&NewLetter<'_>| !known.contains(&letter.key);
-            for letter in letters.iter().filter(is_new) {
-                statements.insert::<DB>(&mut tx, letter).await?;
+            let known = statements.known::<DB>(&mut tx, &perhaps).await?;
+            let known: HashMap<_, _> = known.into_iter().collect();
+            for letter in letters {
+                let found = known.get(&letter.key);
+                let is_there =
+                    found.is_some_and(|id| letter.is_repeated || *id == letter.record_id);
+                if !is_there {
+                    statements.insert::<DB>(&mut tx, letter).await?;
+                }
             }
             tx.commit().await
         };
         self.pool.within(ANSWER, stored).await
+    }
+
+    /// The highest sequence number of a collected letter; zero if there is none.
+    async fn last_letter(&self) -> DbResult<i64> {
+        let last = async {
+            let mut conn = self.pool.get().acquire().await?;
+            self.letters()?.last::<DB>(&mut conn).await
+        };
+        self.pool.within(ANSWER, last).await
     }
 
     /// The collected letters that a filter means, oldest first, `most` at most.
@@ -99,11 +111,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     ) -> Result<u64, Error> {
         self.located().await?;
         let explain = |error| self.explain(error, fate.doing());
-        let last = self.pool.within(ANSWER, async {
-            let mut conn = self.pool.get().acquire().await?;
-            self.letters()?.last::<DB>(&mut conn).await
-        });
-        let last = last.await.map_err(explain)?;
+        let last = self.last_letter().await.map_err(explain)?;
         let (mut ended, mut after) = (0, i64::MIN);
         loop {
             let most = BATCH.min(filter.at_most() - ended);

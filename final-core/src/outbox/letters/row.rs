@@ -14,7 +14,15 @@ use crate::{
 /// A letter as it is inserted.
 #[derive(Debug)]
 pub(crate) struct NewLetter<'a> {
+    /// What makes the letter the same when it is delivered again.
     pub(crate) key: Uuid,
+    /// The id of the record that a replay writes. It is also the mark by which a letter is known again whose COMMIT
+    /// was not answered.
+    pub(crate) record_id: Uuid,
+    /// Whether the letter was delivered before, so that a row with its key is this letter.
+    pub(crate) is_repeated: bool,
+    /// Whether it was tried to write this letter before.
+    pub(crate) is_tried: bool,
     pub(crate) id: Uuid,
     pub(crate) topic: &'a str,
     pub(crate) message_key: Option<&'a str>,

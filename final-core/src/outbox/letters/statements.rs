@@ -108,24 +108,24 @@ impl LetterStatements {
             letter.queue.into(),
             letter.problem.into(),
             letter.envelope.into(),
-            Uuid::now_v7().into(),
+            letter.record_id.into(),
         ];
         let written = self.insert.execute_one::<DB>(conn, &values).await?;
         all_written(written, 1)
     }
 
-    /// Which of these letters are there already.
+    /// Which of these keys are there already, each with the id of the record that a replay of its letter writes.
     pub(crate) async fn known<DB: Driver>(
         &self,
         conn: &mut DB::Connection,
         keys: &[Uuid],
-    ) -> DbResult<Vec<Uuid>> {
+    ) -> DbResult<Vec<(Uuid, Uuid)>> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
         let keys = padded(keys);
         let known = format!(
-            "SELECT letter_key FROM {{letters}} WHERE letter_key IN ({})",
+            "SELECT letter_key, record_id FROM {{letters}} WHERE letter_key IN ({})",
             list(keys.len())
         );
         let keys: Vec<_> = keys.into_iter().map(Value::from).collect();

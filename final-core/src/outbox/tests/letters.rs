@@ -30,6 +30,9 @@ async fn shop<DB: House>() -> (Outbox<DB>, Pool<DB>) {
 fn letter(number: u128, topic: &'static str) -> NewLetter<'static> {
     NewLetter {
         key: Uuid::from_u128(number),
+        record_id: Uuid::now_v7(),
+        is_repeated: false,
+        is_tried: false,
         id: Uuid::from_u128(1_000 + number),
         topic,
         message_key: Some("k ✓"),
@@ -71,7 +74,7 @@ pub(super) async fn a_letter_is_listed_as_it_was_stored<DB: House>() {
         ..letter(2, " ")
     };
     let letters = [letter(1, "order.placed"), unreadable];
-    outbox.store_letters(&letters, &[]).await.unwrap();
+    outbox.store_letters(&letters).await.unwrap();
 
     let listed = outbox.list_letters(&all(), 10).await.unwrap();
     let mut listed = listed.into_iter().map(|row| row.letter(SHOP));
@@ -95,22 +98,35 @@ pub(super) async fn a_letter_is_listed_as_it_was_stored<DB: House>() {
 
 pub(super) async fn a_letter_that_may_be_there_already_is_stored_once<DB: House>() {
     let (outbox, _pool) = shop::<DB>().await;
-    let letters = [letter(1, "a"), letter(2, "a")];
-    outbox.store_letters(&letters[..1], &[]).await.unwrap();
-    let again = outbox.store_letters(&letters, &[]).await.unwrap_err();
-    assert!(again.as_database_error().unwrap().is_unique_violation());
+    let mut letters = [letter(1, "a"), letter(2, "a")];
+    outbox.store_letters(&letters[..1]).await.unwrap();
 
-    let keys = [letters[0].key, letters[1].key];
-    outbox.store_letters(&letters, &keys).await.unwrap();
-
+    // Delivered again, or written without an answer to the COMMIT.
+    letters[0].is_tried = true;
+    outbox.store_letters(&letters).await.unwrap();
+    let repeated = NewLetter {
+        is_repeated: true,
+        ..letter(2, "a")
+    };
+    outbox.store_letters(&[repeated]).await.unwrap();
     assert_eq!(ids(&outbox, &all()).await, [1, 2]);
+
+    // Another letter that is equal to one that is there, whether it was tried before or not.
+    for is_tried in [false, true] {
+        let other = NewLetter {
+            is_tried,
+            ..letter(1, "a")
+        };
+        let error = outbox.store_letters(&[other]).await.unwrap_err();
+        assert!(error.as_database_error().unwrap().is_unique_violation());
+    }
 }
 
 pub(super) async fn a_letter_that_is_refused_leaves_none_of_its_lot<DB: House>() {
     let (outbox, _pool) = shop::<DB>().await;
     let letters = [letter(1, "a"), letter(2, "a"), letter(1, "a")];
 
-    outbox.store_letters(&letters, &[]).await.unwrap_err();
+    outbox.store_letters(&letters).await.unwrap_err();
 
     assert!(ids(&outbox, &all()).await.is_empty());
 }
@@ -123,7 +139,7 @@ pub(super) async fn letters_are_listed_and_ended_by_filter<DB: House>() {
         ..letter(3, "a")
     };
     let letters = [letter(1, "a"), letter(2, "b"), late, letter(4, "a")];
-    outbox.store_letters(&letters, &[]).await.unwrap();
+    outbox.store_letters(&letters).await.unwrap();
 
     assert_eq!(ids(&outbox, &all()).await, [1, 2, 3, 4]);
     assert_eq!(ids(&outbox, &all().limit(2)).await, [1, 2]);
@@ -148,7 +164,7 @@ pub(super) async fn a_replayed_letter_is_a_record_for_this_service_alone<DB: Hou
     let (outbox, _pool) = shop::<DB>().await;
     // More than one transaction replays.
     let letters: Vec<_> = (1..=230).map(|number| letter(number, "a")).collect();
-    outbox.store_letters(&letters, &[]).await.unwrap();
+    outbox.store_letters(&letters).await.unwrap();
 
     let ended = outbox.end_letters(&all(), LetterFate::Replay).await;
 
@@ -171,11 +187,11 @@ pub(super) async fn a_replayed_letter_is_a_record_for_this_service_alone<DB: Hou
 
 pub(super) async fn what_is_collected_meanwhile_is_not_replayed<DB: House>() {
     let (outbox, pool) = shop::<DB>().await;
-    outbox.store_letters(&[letter(1, "a")], &[]).await.unwrap();
+    outbox.store_letters(&[letter(1, "a")]).await.unwrap();
     let letters = &outbox.table().unwrap().statements.letters;
     let mut conn = pool.acquire().await.unwrap();
     let last = letters.last::<DB>(&mut conn).await.unwrap();
-    outbox.store_letters(&[letter(2, "a")], &[]).await.unwrap();
+    outbox.store_letters(&[letter(2, "a")]).await.unwrap();
 
     let mut tx = DB::begin(&pool).await.unwrap();
     let filter = all();
@@ -187,7 +203,7 @@ pub(super) async fn what_is_collected_meanwhile_is_not_replayed<DB: House>() {
 pub(super) async fn a_letter_in_other_hands_is_left_out<DB: House>() {
     let (outbox, pool) = shop::<DB>().await;
     let letters = [letter(1, "a"), letter(2, "a")];
-    outbox.store_letters(&letters, &[]).await.unwrap();
+    outbox.store_letters(&letters).await.unwrap();
     // SQLite has one writer at a time, who waits.
     if DB::DIALECT == Dialect::Sqlite {
         return;

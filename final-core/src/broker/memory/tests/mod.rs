@@ -48,6 +48,7 @@ fn setup(service: &str, topics: &[&str]) -> Setup {
         num_subscribers: 1,
         confirm_window: 8,
         purge: false,
+        collect_dead_letters: false,
     }
 }
 
