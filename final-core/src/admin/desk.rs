@@ -4,8 +4,6 @@
 //! server does not answer; the names of the tables, once the server has said its schema. Output: rows, and
 //! transactions. Each statement has the time limit of all others of the bus.
 
-use std::fmt::Write as _;
-
 use sqlx::{Pool, SqlStr, Transaction, pool::PoolConnection};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
@@ -265,19 +263,6 @@ pub(super) fn time_of(dialect: Dialect, micros: &str) -> String {
         }
         Dialect::Sqlite => format!("({micros} / 1000)"),
     }
-}
-
-/// A text without wildcards as a pattern that finds it within others, with `!` before what would be a wildcard.
-pub(super) fn containing(text: &str) -> String {
-    let mut pattern = "%".to_owned();
-    for letter in text.chars() {
-        if matches!(letter, '!' | '%' | '_') {
-            pattern.push('!');
-        }
-        pattern.push(letter);
-    }
-    let _ = pattern.write_char('%');
-    pattern
 }
 
 /// The name of a table that a service owns, as a template.

@@ -13,7 +13,7 @@ use crate::{
     MessageId, OutboxDatabase,
     admin::{
         Answer, LetterSource,
-        desk::{Desk, containing, doing},
+        desk::{Desk, doing},
         letters::{LISTED, ListedRow},
         services::ServiceTables,
         walk::{MOST_LOOKED_AT, Walk, WalkEnd, WalkKey, WalkPlace},
@@ -263,8 +263,8 @@ impl<DB: OutboxDatabase> Desk<DB> {
             return Ok(Vec::new());
         }
         let naming = "SELECT o.id FROM (SELECT id, terms FROM {operations} ORDER BY id DESC LIMIT ?) o \
-            WHERE o.terms LIKE ? ESCAPE '!' ORDER BY o.id LIMIT 100";
-        let values = [OPERATIONS.into(), containing(&id.to_string()).into()];
+            WHERE {position}(o.terms, ?) > 0 ORDER BY o.id LIMIT 100";
+        let values = [OPERATIONS.into(), id.to_string().into()];
         let ids: Vec<i64> = self.rows(naming, &values).await?;
         let mut stations = Vec::with_capacity(ids.len());
         for id in ids {
