@@ -29,6 +29,7 @@ pub mod config;
 mod contexts;
 mod exit;
 mod filter;
+mod hookq;
 mod output;
 pub mod program;
 pub mod service;

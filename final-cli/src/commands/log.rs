@@ -12,7 +12,7 @@ use crate::{
     views::{GroupView, LaneView, group_table, lane_table},
 };
 
-/// See how far the groups of the log are, and forget one
+/// See how far the groups of the log are, forget one, and move from hookq to the log
 #[derive(Debug, Args)]
 #[command(after_help = "Example: final log groups")]
 pub(crate) struct LogArgs {
@@ -43,6 +43,7 @@ enum LogCommand {
         #[command(flatten)]
         consent: ConsentArgs,
     },
+    ImportHookq(Box<super::import_hookq::ImportHookqArgs>),
 }
 
 impl LogArgs {
@@ -55,6 +56,7 @@ impl LogArgs {
             LogCommand::Groups => groups(session, out).await,
             LogCommand::Lanes { group } => lanes(session, group.as_deref(), out).await,
             LogCommand::Forget { group, consent } => forget(session, &group, consent, out).await,
+            LogCommand::ImportHookq(args) => args.run(session, out).await,
         }
     }
 }

@@ -6,6 +6,7 @@ mod change;
 mod completions;
 mod dead;
 mod doctor;
+mod import_hookq;
 mod list;
 mod log;
 mod migrate;

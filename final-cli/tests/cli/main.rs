@@ -11,6 +11,7 @@ mod contexts;
 mod database;
 mod dead;
 mod help;
+mod import_hookq;
 mod migrate;
 mod outbox;
 mod program;

@@ -26,6 +26,7 @@ mod link;
 mod member;
 mod options;
 pub(crate) mod progress;
+mod source;
 pub(crate) mod tables;
 #[cfg(test)]
 mod tests;

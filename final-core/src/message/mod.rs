@@ -305,3 +305,15 @@ pub struct Staged {
     /// How long after the insert it becomes due.
     pub delay: Duration,
 }
+
+impl Staged {
+    /// A message that is due at once and has no limit of time.
+    #[must_use]
+    pub fn new(message: Message) -> Self {
+        Self {
+            message,
+            ttl: None,
+            delay: Duration::ZERO,
+        }
+    }
+}

@@ -23,6 +23,9 @@ const PLAIN: (&str, usize) = (
     5,
 );
 
+/// The parameters of a message that one group alone gets.
+const ADDRESSED: usize = 10;
+
 /// The statements for messages that are due at once, or for messages to be scheduled.
 #[derive(Debug)]
 pub(crate) struct LogInserts {
@@ -30,6 +33,8 @@ pub(crate) struct LogInserts {
     plain: Insert,
     /// For all other messages, and for scheduled ones.
     any: Insert,
+    /// For messages that one group alone gets.
+    addressed: Insert,
     /// For one message whose INSERT is its own commit. `None` if the database cannot tell whether it is.
     lone: Option<(Insert, Insert)>,
     /// Whether the rows go into `final_log_scheduled`.
@@ -54,6 +59,7 @@ impl LogInserts {
         Self {
             plain: make.many(true, lane).within(server),
             any: make.many(false, lane).within(server),
+            addressed: make.addressed(lane).within(server),
             lone: make.lone(server),
             scheduled,
             tells_transactions: server.tells_transactions,
@@ -70,6 +76,32 @@ impl LogInserts {
         let insert = if are_plain { &self.plain } else { &self.any };
         let values = Insert::prepared::<DB>(self.values(entries, are_plain));
         insert.execute::<DB>(conn, &values).await
+    }
+
+    /// Inserts messages for one group alone: as many as one INSERT takes.
+    pub(crate) async fn append_for<DB: Driver>(
+        &self,
+        conn: &mut DB::Connection,
+        group: &str,
+        entries: &[NewRow<'_>],
+    ) -> DbResult<()> {
+        let mut values = Vec::with_capacity(entries.len() * ADDRESSED);
+        for entry in entries {
+            values.extend([
+                entry.id.into(),
+                entry.topic.into(),
+                entry.key.into(),
+                entry.headers.as_deref().into(),
+                entry.payload.into(),
+                entry.content_type.into(),
+                entry.durable.into(),
+                entry.lane.into(),
+                entry.weight.into(),
+                group.into(),
+            ]);
+        }
+        let values = Insert::prepared::<DB>(values);
+        self.addressed.execute::<DB>(conn, &values).await
     }
 
     /// Inserts one message by a statement that is its own commit. False, and nothing is written, if it would
@@ -173,6 +205,39 @@ impl Maker<'_> {
             ),
             Dialect::MySql | Dialect::Sqlite => {
                 Insert::of_rows(parameters, &format!("{into} VALUES "), &format!("({row})"))
+            }
+        }
+    }
+
+    /// The INSERT of messages for one group alone.
+    fn addressed(&self, lane: &str) -> Insert {
+        let (table, now) = (self.table, self.dialect.words().now);
+        let text = match self.dialect {
+            Dialect::MySql => UTF8,
+            Dialect::Postgres | Dialect::Sqlite => "?",
+        };
+        let row = format!("?, {text}, {text}, {text}, ?, {text}, ?, {lane}, ?, {text}, {now}");
+        let into = format!("INSERT INTO {table} ({MESSAGE}, recipient, created_at)");
+        match self.dialect {
+            Dialect::Postgres => Insert::of_arrays(
+                ADDRESSED,
+                numbered(&format!("{into} VALUES ({row})")),
+                // The group is the same in all rows.
+                [(
+                    ADDRESSED - 1,
+                    format!(
+                        "WITH c AS MATERIALIZED (SELECT {now} AS clock) \
+                         {into} \
+                         SELECT id, topic, key, headers, payload, content_type, durable, lane, weight, \
+                             $10::text, clock \
+                         FROM c, UNNEST($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bytea[], \
+                             $6::text[], $7::bigint[], $8::bigint[], $9::bigint[]) \
+                         AS r(id, topic, key, headers, payload, content_type, durable, lane, weight)"
+                    ),
+                )],
+            ),
+            Dialect::MySql | Dialect::Sqlite => {
+                Insert::of_rows(ADDRESSED, &format!("{into} VALUES "), &format!("({row})"))
             }
         }
     }

@@ -6,7 +6,7 @@
 //! | part | statements about |
 //! | --- | --- |
 //! | [`schema`], [`dialect`] | the tables themselves; what each database says in its own way |
-//! | [`entry`], `inserts` | a message as a row; its INSERTs |
+//! | [`entry`], `inserts`, `addressed` | a message as a row; its INSERTs; messages for one group alone |
 //! | [`session`], [`pages`] | the connection that is read on; rows of the log |
 //! | [`lanes`], [`side_effects`] | the progress, and what is written together with it |
 //! | [`members`], [`subscriptions`], [`open_numbers`] | leases; topics; where a group starts |
@@ -17,6 +17,7 @@
 //! Every statement has a time limit, and a server that stands still ends with an error. Templates name the tables
 //! as `{log}`, `{lanes}`, …, see [`dialect::Texts`].
 
+mod addressed;
 pub(crate) mod backlog;
 pub(crate) mod dead_letters;
 pub(crate) mod dialect;

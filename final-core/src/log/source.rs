@@ -1,0 +1,85 @@
+//! Messages of a source that is no bus: another queue that is moved into the log, an import.
+//!
+//! Input: a service, its topics, messages, a transaction of the caller's. Output: a group that gets messages from now
+//! on; rows of the log for that group alone.
+
+use std::sync::Arc;
+
+use super::SqlBroker;
+use crate::{
+    Error, Message, OutboxDatabase,
+    log::tuning::StartFrom,
+    names::{ServiceName, check_subscription, check_topic},
+};
+
+impl<DB: OutboxDatabase> SqlBroker<DB> {
+    /// Subscribes topics for a service that does not run yet. It gets what is published from now on, and the log keeps
+    /// that for it. Topics that it has subscribed already stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// Fails for a name that is not valid, and if the database does or the tables are missing.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open whether the topics were subscribed. Calling it again makes sure.
+    pub async fn subscribe<T: AsRef<str> + Sync>(
+        &self,
+        service: &str,
+        topics: &[T],
+    ) -> Result<(), Error> {
+        let service = ServiceName::new(service)?;
+        let topics: Vec<Arc<str>> = topics.iter().map(|topic| topic.as_ref().into()).collect();
+        topics
+            .iter()
+            .try_for_each(|topic| check_subscription(topic))?;
+        self.log
+            .subscribe(service.as_str(), &topics, StartFrom::New)
+            .await
+            .map_err(Error::database("subscribing topics of the log"))
+    }
+
+    /// Writes messages for one service alone into the caller's transaction, in their order. Other services of the topic
+    /// do not get them.
+    ///
+    /// The service has to be [subscribed](Self::subscribe) before. A running one finds the messages after the COMMIT,
+    /// at the latest after its `poll_interval`.
+    ///
+    /// ```no_run
+    /// # async fn bring(pool: sqlx::SqlitePool) -> Result<(), final_core::BoxError> {
+    /// use final_core::{Message, MessageId, SqlBroker};
+    ///
+    /// let log = SqlBroker::new(pool.clone());
+    /// log.subscribe("billing", &["order.placed"]).await?;
+    ///
+    /// let mut tx = pool.begin().await?;
+    /// // The same id each time row 17 is brought, so that a handler can tell a repeat.
+    /// let id = MessageId::foreign("17", "orders", "old queue").ok_or("no id")?;
+    /// let message = Message::identified(id, "order.placed", "payload");
+    /// log.append_for(&mut tx, "billing", &[message]).await?;
+    /// sqlx::query("UPDATE old_queue SET position = 17").execute(&mut *tx).await?;
+    /// tx.commit().await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Fails for a name or a topic that is not valid, if the database does, or the tables are missing. The transaction
+    /// is then of no more use.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves some messages written and some not. Roll the transaction back.
+    pub async fn append_for(
+        &self,
+        conn: &mut DB::Connection,
+        service: &str,
+        messages: &[Message],
+    ) -> Result<(), Error> {
+        let service = ServiceName::new(service)?;
+        messages
+            .iter()
+            .try_for_each(|message| check_topic(message.topic()))?;
+        self.log.append_for(conn, service.as_str(), messages).await
+    }
+}

@@ -1,0 +1,32 @@
+//! Messages that one group alone gets, from a source that is not a bus.
+//!
+//! Input: messages, the caller's transaction. Output: rows of `final_log` with the group as their recipient.
+
+use super::{
+    Log,
+    entry::{NewRow, entries},
+    explain,
+};
+use crate::{Error, Message, OutboxDatabase, broker::Staged};
+
+impl<DB: OutboxDatabase> Log<DB> {
+    /// Writes messages for one group into the caller's transaction, in their order.
+    pub(crate) async fn append_for(
+        &self,
+        conn: &mut DB::Connection,
+        group: &str,
+        messages: &[Message],
+    ) -> Result<(), Error> {
+        let staged: Vec<Staged> = messages.iter().cloned().map(Staged::new).collect();
+        let staged: Vec<&Staged> = staged.iter().collect();
+        let append = async {
+            let ready = self.ready().await?;
+            for rows in entries(&staged) {
+                let rows: Vec<NewRow<'_>> = rows;
+                ready.now.append_for::<DB>(conn, group, &rows).await?;
+            }
+            Ok(())
+        };
+        append.await.map_err(explain::<DB>)
+    }
+}
