@@ -33,22 +33,22 @@ async fn send_receipt(Payload(order): Payload<i64>) {
     println!("receipt for order {order}");
 }
 
-struct Shop {
-    bus: SqliteBus,
-    pool: sqlx::SqlitePool,
-}
+struct Shop(SqliteBus);
 
 impl Service for Shop {
     async fn stop(&self) -> Result<(), BoxError> {
         // Handlers finish, and what they acked is acked.
-        Ok(self.bus.shutdown().await?)
+        Ok(self.0.shutdown().await?)
     }
 
     async fn condition(&self) -> Condition {
-        match sqlx::query("SELECT 1").execute(&self.pool).await {
-            Ok(_) => Condition::good(),
-            Err(error) => Condition::not_ready(format!("the database does not answer: {error}")),
-        }
+        self.0.health().await.into()
+    }
+
+    async fn metrics(&self) -> String {
+        let mut text = String::new();
+        self.0.metrics().await.write_prometheus(&mut text);
+        text
     }
 }
 
@@ -75,13 +75,13 @@ fn main() -> ExitCode {
         // A database in memory is that of one connection.
         let pool = sqlx::pool::PoolOptions::new().max_connections(1);
         let pool = pool.connect(database.expose()).await?;
-        let bus: SqliteBus = Bus::new("shop", pool.clone(), SqlBroker::new(pool.clone()));
+        let bus: SqliteBus = Bus::new("shop", pool.clone(), SqlBroker::new(pool));
         bus.start(Router::new().subscribe(send_receipt)).await?;
         bus.publish("order.placed", &42_i64).await?;
         if once {
             tokio::spawn(probe_and_stop(listen));
         }
-        Ok(Shop { bus, pool })
+        Ok(Shop(bus))
     })
 }
 

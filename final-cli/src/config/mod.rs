@@ -67,7 +67,7 @@ pub struct Loaded<C> {
 /// ```
 /// use final_cli::config::{self, DatabaseAddress, Period};
 ///
-/// #[derive(serde::Deserialize)]
+/// #[derive(Debug, serde::Deserialize)]
 /// #[serde(deny_unknown_fields)]
 /// struct Gateway {
 ///     database: DatabaseAddress,

@@ -88,6 +88,16 @@ pub trait Service: Send + Sync + 'static {
 ///     async fn stop(&self) -> Result<(), BoxError> {
 ///         Ok(self.0.shutdown().await?)
 ///     }
+///
+///     async fn condition(&self) -> Condition {
+///         self.0.health().await.into()
+///     }
+///
+///     async fn metrics(&self) -> String {
+///         let mut text = String::new();
+///         self.0.metrics().await.write_prometheus(&mut text);
+///         text
+///     }
 /// }
 ///
 /// fn main() -> std::process::ExitCode {

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use final_core::Health;
 use tokio::time::timeout;
 
 use super::{Service, guarded};
@@ -48,6 +49,17 @@ impl Condition {
             live: true,
             ready: false,
             reasons: vec![reason.into()],
+        }
+    }
+}
+
+/// What a bus says of itself: a broker that is away changes neither, because messages wait for it.
+impl From<Health> for Condition {
+    fn from(health: Health) -> Self {
+        Self {
+            live: health.live,
+            ready: health.ready,
+            reasons: health.reasons,
         }
     }
 }

@@ -67,7 +67,7 @@ enum Does {
 
 struct Program {
     does: Does,
-    bus: Option<(PgBus, sqlx::PgPool)>,
+    bus: Option<PgBus>,
 }
 
 impl Service for Program {
@@ -84,7 +84,7 @@ impl Service for Program {
             Does::HangAtStop => std::future::pending().await,
             _ => {}
         }
-        if let Some((bus, _)) = &self.bus {
+        if let Some(bus) = &self.bus {
             bus.shutdown().await?;
         }
         Ok(())
@@ -102,21 +102,18 @@ impl Service for Program {
             }
             _ => {}
         }
-        let Some((_, pool)) = &self.bus else {
-            return Condition::good();
-        };
-        let sign = timeout(
-            Duration::from_secs(1),
-            sqlx::query("SELECT 1").execute(pool),
-        );
-        match sign.await {
-            Ok(Ok(_)) => Condition::good(),
-            Ok(Err(_)) | Err(_) => Condition::not_ready("the database does not answer"),
+        match &self.bus {
+            Some(bus) => bus.health().await.into(),
+            None => Condition::good(),
         }
     }
 
     async fn metrics(&self) -> String {
-        "# TYPE shop_up gauge\nshop_up 1\n".to_owned()
+        let mut text = String::new();
+        if let Some(bus) = &self.bus {
+            bus.metrics().await.write_prometheus(&mut text);
+        }
+        text
     }
 }
 
@@ -156,11 +153,11 @@ fn the_program_that_is_run() {
         };
         if let (Some(database), Some(journal)) = (&shop.database, &shop.journal) {
             let pool = sqlx::PgPool::connect(database.expose()).await?;
-            let bus: PgBus = Bus::new("shop", pool.clone(), MemoryBroker::new());
+            let bus: PgBus = Bus::new("shop", pool, MemoryBroker::new());
             let router = Router::new().route("order.placed", slow);
             bus.start(router.with_state(journal.clone())).await?;
             bus.publish_bytes("order.placed", "handled").await?;
-            program.bus = Some((bus, pool));
+            program.bus = Some(bus);
         }
         Ok(program)
     });
@@ -340,7 +337,8 @@ async fn a_service_is_alive_before_it_is_ready_and_finishes_its_work_at_sigterm(
     assert_eq!(run.until("/readyz", 200).await, "ok\n");
     systemd.hears("READY=1").await;
     let metrics = run.until("/metrics", 200).await;
-    assert!(metrics.ends_with("shop_up 1\n"), "{metrics}");
+    let connected = "\nfinal_broker_connected{service=\"shop\"} 1\n";
+    assert!(metrics.contains(connected), "{metrics}");
     assert_eq!(
         run.until("/else", 404).await,
         "there are /livez, /readyz and /metrics\n"
@@ -368,6 +366,10 @@ async fn a_service_is_alive_before_it_is_ready_and_finishes_its_work_at_sigterm(
             line["message"].is_string() && line["target"].is_string(),
             "{line}"
         );
+        // Drivers say what they send below a warning, and the filter of this run asks for everything.
+        let target = line["target"].as_str().unwrap_or_default();
+        let is_loud = line["level"] == "WARN" || line["level"] == "ERROR";
+        assert!(is_loud || !target.starts_with("sqlx"), "{line}");
     }
 }
 
@@ -388,13 +390,15 @@ async fn a_service_whose_database_is_away_is_alive_and_not_ready() {
     );
     run.until("/readyz", 200).await;
     proxy.down();
-    assert_eq!(
-        run.until("/readyz", 503).await,
-        "not ok\nthe database does not answer\n"
+    let answer = run.until("/readyz", 503).await;
+    assert!(
+        answer.starts_with("not ok\nthe database does not answer: "),
+        "{answer}"
     );
-    assert_eq!(
-        run.until("/livez", 200).await,
-        "ok\nthe database does not answer\n"
+    let answer = run.until("/livez", 200).await;
+    assert!(
+        answer.starts_with("ok\nthe database does not answer: "),
+        "{answer}"
     );
     proxy.up().expect("the proxy");
     assert_eq!(run.until("/readyz", 200).await, "ok\n");
