@@ -261,7 +261,10 @@ impl Link for AmqpLink {
     }
 
     fn trouble(&self) -> Option<String> {
-        let has_ended = self.publisher.has_ended() || self.subscription.has_ended();
+        let collection = self.collection.as_ref();
+        let has_ended = self.publisher.has_ended()
+            || self.subscription.has_ended()
+            || collection.is_some_and(Collection::has_ended);
         let text = "the tasks of the RabbitMQ link have ended; see the panic in the log";
         has_ended.then(|| text.to_owned())
     }

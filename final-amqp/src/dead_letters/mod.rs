@@ -127,6 +127,12 @@ impl Collection {
         lock(&self.stream).take()
     }
 
+    /// Whether its task has ended, although it was not told to.
+    pub(crate) fn has_ended(&self) -> bool {
+        let task = lock(&self.task);
+        !self.collecting.stop.is_cancelled() && task.as_ref().is_some_and(JoinHandle::is_finished)
+    }
+
     /// Takes no more letters, and ends the stream of them.
     pub(crate) async fn stop(&self, limit: Duration) {
         self.collecting.stop.cancel();

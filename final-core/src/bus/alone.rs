@@ -31,6 +31,7 @@ use crate::{
         Lone,
         writers::{Turn, Writing},
     },
+    outbox::LoneEarly,
     relay::Reserved,
     runtime::finishing::Finishing,
 };
@@ -42,17 +43,23 @@ impl<DB: OutboxDatabase> Inner<DB> {
         let inner = Arc::clone(self);
         let underway = self.writes.token();
         // Before the work, so that a caller who gives up leaves the line.
-        let turn = self.outbox.writers().callers_turn().await;
+        let mut lone = self.outbox.lone_early();
+        let turn = self.outbox.writers().callers_turn(&mut lone).await;
         let written = Finishing::new(async move {
             let _underway = underway;
-            inner.insert_alone_here(staged, turn).await
+            inner.insert_alone_here(staged, turn, lone).await
         })
         .await;
         written.unwrap_or(Err(Error::CommitUnknown { ids }))
     }
 
-    async fn insert_alone_here(&self, staged: Staged, turn: Turn) -> Result<(), Error> {
-        match self.outbox.lone().await? {
+    async fn insert_alone_here(
+        &self,
+        staged: Staged,
+        turn: Turn,
+        lone: LoneEarly<DB>,
+    ) -> Result<(), Error> {
+        match self.outbox.lone(lone).await? {
             Lone::Connection(mut conn) => match self.insert_on(&mut conn, &staged).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => drop(conn),

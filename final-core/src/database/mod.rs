@@ -39,6 +39,7 @@ pub(crate) mod writers;
 
 use std::future::Future;
 
+use futures::future::BoxFuture;
 use sqlx::{Pool, SqlStr, Transaction, pool::PoolConnection};
 
 pub use self::{
@@ -97,6 +98,25 @@ pub trait Driver: sqlx::Database + sealed::Sealed {
     fn begin(
         pool: &Pool<Self>,
     ) -> impl Future<Output = DbResult<Transaction<'static, Self>>> + Send;
+
+    /// Begins a transaction that does not wait for the lock yet, before its writer's turn. None where a writer has no
+    /// turn to wait for.
+    fn begin_early(
+        _: Pool<Self>,
+    ) -> Option<BoxFuture<'static, DbResult<Transaction<'static, Self>>>> {
+        None
+    }
+
+    /// Makes of such a transaction what [`begin`](Self::begin) begins.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does. The transaction is over then.
+    fn take_lock(
+        tx: Transaction<'static, Self>,
+    ) -> impl Future<Output = DbResult<Transaction<'static, Self>>> + Send {
+        std::future::ready(Ok(tx))
+    }
 
     /// A pool of our own to the caller's database, with the caller's connect options and without its hooks.
     /// Each of its sessions begins with what all of ours need and with these statements. Connects lazily.
@@ -208,6 +228,11 @@ pub trait Driver: sqlx::Database + sealed::Sealed {
     ) -> impl Future<Output = DbResult<Lone<Self>>> + Send
     where
         Self: Sized;
+
+    /// The same before the writer's turn. None where it has no turn to wait for.
+    fn lone_early(_: Pool<Self>) -> Option<BoxFuture<'static, DbResult<Lone<Self>>>> {
+        None
+    }
 
     /// Makes sure that a transaction to be committed is still there. Asked where no INSERT of ours comes
     /// right before the COMMIT; `flushed` says that one came earlier.

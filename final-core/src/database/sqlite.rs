@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use sqlx::{
     Executor, Row as _, SqlStr, Sqlite, SqliteConnection, SqlitePool, Transaction,
     query::Query,
@@ -47,6 +48,37 @@ impl Driver for Sqlite {
                 match pool.begin_with("BEGIN IMMEDIATE").await {
                     Err(error) if patience.again(&error).await => {}
                     begun => return begun,
+                }
+            }
+        })
+        .await
+    }
+
+    /// Deferred, so it takes no lock and no snapshot.
+    fn begin_early(
+        pool: SqlitePool,
+    ) -> Option<BoxFuture<'static, DbResult<Transaction<'static, Self>>>> {
+        Some(Box::pin(owned(async move { pool.begin().await })))
+    }
+
+    /// In one way to the connection's thread and back, as long as BEGIN IMMEDIATE alone takes. sqlx counts one open
+    /// transaction before and after.
+    async fn take_lock(mut tx: Transaction<'static, Self>) -> DbResult<Transaction<'static, Self>> {
+        owned(async move {
+            let mut patience = Patience::default();
+            let mut taken = tx.execute("COMMIT; BEGIN IMMEDIATE").await;
+            loop {
+                match taken {
+                    Ok(_) => return Ok(tx),
+                    Err(error) if patience.again(&error).await => {
+                        taken = tx.execute("BEGIN IMMEDIATE").await;
+                    }
+                    Err(error) => {
+                        // What sqlx counts is then open again, and is rolled back by the drop. Otherwise the
+                        // connection would begin nothing any more.
+                        let _ = tx.execute("BEGIN").await;
+                        return Err(error);
+                    }
                 }
             }
         })
@@ -157,12 +189,11 @@ impl Driver for Sqlite {
     /// SQL has no word for an open transaction here, and BEGIN fails in one. Not BEGIN IMMEDIATE: the open
     /// one would have the lock of all writers then. The INSERT comes first, so it waits for the lock as well.
     async fn lone(caller: &SqlitePool, _: &Server) -> DbResult<Lone<Self>> {
-        let caller = caller.clone();
-        match owned(async move { caller.begin().await }).await {
-            Ok(tx) => Ok(Lone::Transaction(tx)),
-            Err(error) if super::says(&error, "within a transaction") => Ok(Lone::Taken),
-            Err(error) => Err(error),
-        }
+        lone(caller.clone()).await
+    }
+
+    fn lone_early(caller: SqlitePool) -> Option<BoxFuture<'static, DbResult<Lone<Self>>>> {
+        Some(Box::pin(lone(caller)))
     }
 
     /// COMMIT fails where the transaction is over.
@@ -204,6 +235,14 @@ impl Driver for Sqlite {
             .is_some_and(|code| code == BUSY_SNAPSHOT);
         // A snapshot that is too old is refused at once.
         matches!(code(error), Some(BUSY_CODE | LOCKED_CODE)) && !is_snapshot
+    }
+}
+
+async fn lone(caller: SqlitePool) -> DbResult<Lone<Sqlite>> {
+    match owned(async move { caller.begin().await }).await {
+        Ok(tx) => Ok(Lone::Transaction(tx)),
+        Err(error) if super::says(&error, "within a transaction") => Ok(Lone::Taken),
+        Err(error) => Err(error),
     }
 }
 
@@ -308,6 +347,44 @@ mod tests {
             hexadecimal(&[Some(Uuid::nil()), Some(Uuid::max())]),
             r#"["00000000000000000000000000000000","ffffffffffffffffffffffffffffffff"]"#
         );
+    }
+
+    /// Without the BEGIN after a refusal, sqlx counts a transaction that is not there, and begins none any more.
+    #[tokio::test]
+    async fn a_transaction_that_gets_no_lock_leaves_its_connection_as_it_was() {
+        let file = std::env::temp_dir().join(format!("final-lock-{}.db", Uuid::now_v7()));
+        let options = SqliteConnectOptions::new().filename(&file);
+        let options = options
+            .create_if_missing(true)
+            .busy_timeout(Duration::from_millis(20));
+        let one = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1);
+        let (pool, other) = (
+            one.clone().connect_with(options.clone()).await.unwrap(),
+            one.connect_with(options).await.unwrap(),
+        );
+        let holder = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
+        for _ in 0..3 {
+            let early = Sqlite::begin_early(pool.clone()).unwrap().await.unwrap();
+            let refused = Sqlite::take_lock(early).await.map(drop).unwrap_err();
+            assert!(Sqlite::is_busy(&refused), "{refused}");
+        }
+        drop(holder);
+
+        let early = Sqlite::begin_early(pool.clone()).unwrap().await.unwrap();
+        let mut tx = Sqlite::take_lock(early).await.unwrap();
+        sqlx::query("CREATE TABLE t (n INTEGER)")
+            .execute(&mut *tx)
+            .await
+            .unwrap();
+        let refused = other.begin_with("BEGIN IMMEDIATE").await;
+        assert!(refused.is_err(), "it has the lock");
+        tx.commit().await.unwrap();
+        let rows: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM t")
+            .fetch_one(&other)
+            .await
+            .unwrap();
+        assert_eq!(rows, 0);
+        let _ = std::fs::remove_file(&file);
     }
 
     #[test]

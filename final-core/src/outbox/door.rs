@@ -31,10 +31,13 @@ use crate::{
         DbResult, Dialect, Driver, Lone, MigrationLock, Server, Writers,
         lone::is_not_in_transaction,
         renewable::{ANSWER, MIGRATION, PoolOwner, RenewablePool, no_answer},
-        writers::Writing,
+        writers::{Early, Writing},
     },
     names::ServiceName,
 };
+
+/// A connection for one message that is its own commit, taken before the writer's turn.
+pub(crate) type LoneEarly<DB> = Early<DB, DbResult<Lone<DB>>>;
 
 /// Connections of our own pool: for the ackers, for the scanner, which claims and releases at the same time,
 /// and one for what an operator asks.
@@ -195,7 +198,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         if DB::lives_in_pool(self.caller()) {
             return Err(Error::OpenTransaction);
         }
-        let turn = self.writers().callers_turn().await;
+        let turn = self.writers().callers_turn(&mut ()).await;
         let began = self
             .pool
             .within(ANSWER, async { DB::begin(&self.pool.get()).await });
@@ -231,7 +234,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
             true => self.caller().clone(),
             false => self.pool.get(),
         };
-        let turn = self.writers().our_turn().await;
+        let turn = self.writers().our_turn(&mut ()).await;
         let written = async {
             let mut tx = DB::begin(&pool).await?;
             let _writing = turn.begun();
@@ -244,12 +247,19 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         self.pool.within(ANSWER, written).await
     }
 
+    /// What [`lone`](Self::lone) needs, for a writer in line.
+    pub(crate) fn lone_early(&self) -> LoneEarly<DB> {
+        Early::new(self.caller(), DB::lone_early)
+    }
+
     /// Takes a connection of the caller's pool for the INSERT of one message that is its own commit.
-    pub(crate) async fn lone(&self) -> Result<Lone<DB>, Error> {
+    pub(crate) async fn lone(&self, early: LoneEarly<DB>) -> Result<Lone<DB>, Error> {
         let server = self.server().await?;
-        DB::lone(self.caller(), server)
-            .await
-            .map_err(Error::database("taking a connection from the pool"))
+        let lone = match early.begun() {
+            Some(early) => early.await,
+            None => DB::lone(self.caller(), server).await,
+        };
+        lone.map_err(Error::database("taking a connection from the pool"))
     }
 
     /// Inserts one record by a statement that is its own commit.

@@ -290,7 +290,7 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
         arguments: Arguments<'_>,
     ) -> DbResult<u64> {
         let (sql, values) = statement.bind(arguments)?;
-        let turn = self.pool.writers().our_turn().await;
+        let turn = self.pool.writers().our_turn(&mut ()).await;
         self.within(async {
             let mut conn = self.pool.get().acquire().await?;
             let _writing = turn.begun();

@@ -30,6 +30,8 @@ crate::suite!(
         writers_begin_in_the_order_in_which_they_came,
         a_writer_that_gives_up_leaves_the_line,
         writers_that_wait_leave_the_pool_to_readers,
+        the_first_writer_in_line_has_its_connection_before_its_turn,
+        a_writer_in_line_has_a_connection_that_the_pools_hooks_have_seen,
         a_publish_beside_an_open_transaction_of_the_same_task_is_told_the_cause,
         a_transaction_that_sqlx_ends_holds_no_writer_up,
         a_transaction_that_was_begun_deferred_writes_beside_the_others,
@@ -177,6 +179,81 @@ async fn writers_that_wait_leave_the_pool_to_readers<T: Transport>(house: House<
     for writer in writers {
         writer.await.expect("joined").expect("written");
     }
+}
+
+/// Only the first, and only while half of the pool is free.
+async fn the_first_writer_in_line_has_its_connection_before_its_turn<T: Transport>(
+    house: House<Sqlite, T>,
+) {
+    let pool = pool(&house, 8, Duration::from_secs(5)).await;
+    let bus = bus(&house, &pool);
+    bus.migrate().await.expect("migrate");
+    let busy = || pool.size() as usize - pool.num_idle();
+    eventually("all are back", SOON, async || busy() == 0).await;
+    for readers in [0, 2, 3] {
+        let mut held = Vec::new();
+        for _ in 0..readers {
+            held.push(pool.acquire().await.expect("a connection"));
+        }
+        let holder = bus.with_tx(bus.begin().await.expect("begun"));
+        let mut writers = Vec::new();
+        for n in 0..6 {
+            let (bus, topic) = (bus.clone(), house.topic("placed"));
+            let mut writer = Box::pin(async move {
+                match n % 2 {
+                    0 => write(&bus, &topic).await,
+                    _ => bus.publish(&topic, &2_i64).await.map(drop),
+                }
+            });
+            assert!(poll!(&mut writer).is_pending());
+            writers.push(tokio::spawn(writer));
+        }
+        // With three readers and the holder, half of the pool is in use.
+        let ahead = usize::from(readers < 3);
+        let all = readers + 1 + ahead;
+        eventually("one is ahead", SOON, async || busy() == all).await;
+        for _ in 0..10 {
+            Sqlite::number(&pool, "SELECT COUNT(*) FROM orders").await;
+        }
+        eventually("no other is ahead", SOON, async || busy() == all).await;
+
+        holder.commit().await.expect("committed");
+        for writer in writers {
+            writer.await.expect("joined").expect("written");
+        }
+        drop(held);
+        eventually("all are back", SOON, async || busy() == 0).await;
+    }
+}
+
+async fn a_writer_in_line_has_a_connection_that_the_pools_hooks_have_seen<T: Transport>(
+    house: House<Sqlite, T>,
+) {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let (new, again) = (Arc::clone(&seen), Arc::clone(&seen));
+    let options = SqlitePoolOptions::new()
+        .max_connections(8)
+        .after_connect(move |_, _| {
+            new.fetch_add(1, Ordering::SeqCst);
+            Box::pin(std::future::ready(Ok(())))
+        })
+        .before_acquire(move |_, _| {
+            again.fetch_add(1, Ordering::SeqCst);
+            Box::pin(std::future::ready(Ok(true)))
+        });
+    let file = house.pool.connect_options().as_ref().clone();
+    let pool = options.connect_with(file).await.expect("connected");
+    let bus = bus(&house, &pool);
+    bus.migrate().await.expect("migrate");
+    let before = seen.load(Ordering::SeqCst);
+    let writers = (0..8).map(async |_| {
+        for _ in 0..5 {
+            write(&bus, &house.topic("placed")).await?;
+        }
+        Ok::<_, Error>(())
+    });
+    try_join_all(writers).await.expect("no writer is refused");
+    assert!(seen.load(Ordering::SeqCst) - before >= 40);
 }
 
 async fn a_publish_beside_an_open_transaction_of_the_same_task_is_told_the_cause<T: Transport>(

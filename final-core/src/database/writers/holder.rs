@@ -17,10 +17,10 @@ pub(super) const UNSEEN: Duration = Duration::from_millis(2);
 /// How long the first in line waits for the end of a transaction whose end the bus sees.
 pub(super) const IN_HAND: Duration = Duration::from_secs(1);
 
-/// How many callers that come when the lock is free may begin before the first in line, who first has to wake.
+/// How many callers that come when the lock is free may begin before a first in line that has no connection yet.
 ///
-/// A task that runs begins at once. If each writer had to wake, the lock would lie idle for as long as the machine
-/// takes for that, after each transaction.
+/// A task that runs takes a connection at once. If each writer had to wake before that, the lock would lie idle for as
+/// long as the machine takes for that, after each transaction.
 pub(super) const OVERTAKE: u32 = 4;
 
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub(super) struct LineState {
     pub(super) holder: Holder,
     /// Whether the bus saw the end of the last transaction that a caller had. A service ends all in one way, mostly.
     ends_are_seen: bool,
+    /// Whether the first in line has all that it needs to begin.
+    pub(super) first_is_ready: bool,
     /// How many have begun before the first in line.
     pub(super) overtaken: u32,
     /// Counts each begin and end.
@@ -49,6 +51,7 @@ impl LineState {
         Self {
             holder: Holder::None,
             ends_are_seen: true,
+            first_is_ready: false,
             overtaken: 0,
             moves: 0,
         }
@@ -56,7 +59,9 @@ impl LineState {
 
     /// Makes a caller the holder before the first in line, which was told of the end and has not begun.
     pub(super) fn overtake(&mut self) -> bool {
-        let may = matches!(self.holder, Holder::None) && self.overtaken < OVERTAKE;
+        let may = matches!(self.holder, Holder::None)
+            && !self.first_is_ready
+            && self.overtaken < OVERTAKE;
         if may {
             self.overtaken += 1;
             self.holder = Holder::InHand(Instant::now());

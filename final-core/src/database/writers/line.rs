@@ -4,6 +4,7 @@
 //! the process knows. Output: turns.
 
 use std::{
+    future::poll_fn,
     pin::pin,
     sync::{Arc, Mutex},
     time::Duration,
@@ -15,6 +16,7 @@ use tokio::{
 };
 
 use super::{
+    early::Ahead,
     holder::{Holder, LineState},
     turn::{Places, Turn},
 };
@@ -34,6 +36,35 @@ pub(super) struct Line {
     pub(super) freed: Notify,
 }
 
+/// The first in line, as long as it waits for the lock.
+struct First<'a> {
+    line: &'a Line,
+    is_ready: bool,
+}
+
+impl<'a> First<'a> {
+    const fn new(line: &'a Line) -> Self {
+        Self {
+            line,
+            is_ready: false,
+        }
+    }
+
+    /// Whether it has a connection, so that it begins as soon as a caller could that comes when the lock is free.
+    fn is_ready(&mut self, is_ready: bool) {
+        if is_ready != self.is_ready {
+            self.is_ready = is_ready;
+            lock(&self.line.state).first_is_ready = is_ready;
+        }
+    }
+}
+
+impl Drop for First<'_> {
+    fn drop(&mut self) {
+        self.is_ready(false);
+    }
+}
+
 impl Line {
     pub(super) fn new() -> Self {
         Self {
@@ -44,12 +75,12 @@ impl Line {
         }
     }
 
-    pub(super) async fn callers_turn(self: &Arc<Self>) -> Turn {
+    pub(super) async fn callers_turn(self: &Arc<Self>, ahead: &mut dyn Ahead) -> Turn {
         if self.is_waited_in() && lock(&self.state).overtake() {
             return self.begins(true, (None, None));
         }
         match self.place(&self.callers, CALLERS_PATIENCE).await {
-            Some(caller) => self.turn(Some(caller), CALLERS_PATIENCE).await,
+            Some(caller) => self.turn(Some(caller), CALLERS_PATIENCE, ahead).await,
             None => self.begins(false, (None, None)),
         }
     }
@@ -62,9 +93,10 @@ impl Line {
         self: &Arc<Self>,
         caller: Option<OwnedSemaphorePermit>,
         patience: Duration,
+        ahead: &mut dyn Ahead,
     ) -> Turn {
         let first = self.place(&self.first, patience).await;
-        let is_holder = first.is_some() && self.free().await;
+        let is_holder = first.is_some() && self.free(ahead).await;
         self.begins(is_holder, (caller, first))
     }
 
@@ -98,7 +130,8 @@ impl Line {
 
     /// Waits until the process has no transaction open, as far as it knows, and makes the first in line the holder.
     /// False if its time is over before.
-    async fn free(&self) -> bool {
+    async fn free(&self, ahead: &mut dyn Ahead) -> bool {
+        let mut first = First::new(self);
         loop {
             let mut freed = pin!(self.freed.notified());
             // From here on it hears of an end.
@@ -115,7 +148,11 @@ impl Line {
             if left.is_zero() {
                 return false;
             }
-            let _ = timeout(left, freed).await;
+            let wait = poll_fn(|cx| {
+                first.is_ready(ahead.go_on(cx));
+                freed.as_mut().poll(cx)
+            });
+            let _ = timeout(left, wait).await;
         }
     }
 

@@ -20,10 +20,12 @@
 //! it. The end of a transaction that [`Bus::begin`](crate::Bus::begin) gave and sqlx ended is not seen either. So each
 //! wait has a limit, and after it the writer asks SQLite, which waits for its own time.
 //!
-//! A turn comes before a connection: writers that wait hold no connection of the pool, so others can read, and the
-//! writer whose turn it is can use the pool once more.
+//! A turn comes before a connection: writers that wait hold no connection of the pool, so others can read. Only the
+//! first in line takes one before its turn ([`Early`]), and only while less than half of the pool is in use. It begins a
+//! deferred transaction on it, which takes no lock, and in its turn it needs one way to the connection's thread and back.
 
 mod asking;
+mod early;
 mod holder;
 mod line;
 #[cfg(test)]
@@ -38,6 +40,7 @@ use std::{
 
 use sqlx::{Pool, Transaction};
 
+pub(crate) use self::early::{Ahead, Early};
 pub(crate) use self::turn::{Turn, Writing};
 use self::{
     asking::Asking,
@@ -72,16 +75,24 @@ impl Writers {
         &self,
         pool: &Pool<DB>,
     ) -> DbResult<Transaction<'static, DB>> {
-        let turn = self.callers_turn().await;
+        let mut early = Early::new(pool, DB::begin_early);
+        let turn = self.callers_turn(&mut early).await;
         let asking = self.asking();
+        let mut begun = match early.begun() {
+            None => DB::begin(pool).await,
+            Some(early) => match early.await {
+                Ok(tx) => DB::take_lock(tx).await,
+                Err(error) => Err(error),
+            },
+        };
         loop {
             // Dropped here, it ends in a rollback on its own, and SQLite's lock makes the next writer wait for it.
-            match DB::begin(pool).await {
+            match begun {
                 Ok(tx) => {
                     turn.begun_loose();
                     return Ok(tx);
                 }
-                Err(error) if asking.again::<DB>(&error).await => {}
+                Err(error) if asking.again::<DB>(&error).await => begun = DB::begin(pool).await,
                 Err(error) => return Err(error),
             }
         }
@@ -93,18 +104,18 @@ impl Writers {
     }
 
     /// Waits for the turn of a caller.
-    pub(crate) async fn callers_turn(&self) -> Turn {
+    pub(crate) async fn callers_turn(&self, ahead: &mut dyn Ahead) -> Turn {
         match &self.0 {
             // Boxed: the future of a service that has ours in it is as deep as all of them together.
-            Some(line) => Box::pin(line.callers_turn()).await,
+            Some(line) => Box::pin(line.callers_turn(ahead)).await,
             None => Turn::free(),
         }
     }
 
     /// Waits for the turn of a statement of ours.
-    pub(crate) async fn our_turn(&self) -> Turn {
+    pub(crate) async fn our_turn(&self, ahead: &mut dyn Ahead) -> Turn {
         match &self.0 {
-            Some(line) => Box::pin(line.turn(None, OUR_PATIENCE)).await,
+            Some(line) => Box::pin(line.turn(None, OUR_PATIENCE, ahead)).await,
             None => Turn::free(),
         }
     }

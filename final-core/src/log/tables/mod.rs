@@ -170,7 +170,7 @@ impl<DB: OutboxDatabase> Log<DB> {
 
     /// Runs one statement on a connection of the pool. Returns how many rows it has found.
     pub(crate) async fn run(&self, template: &str, values: Vec<Value<'_>>) -> DbResult<u64> {
-        let turn = self.pool.writers().our_turn().await;
+        let turn = self.pool.writers().our_turn(&mut ()).await;
         self.within(async {
             let ready = self.ready().await?;
             let mut conn = self.pool().acquire().await?;
@@ -205,7 +205,7 @@ impl<DB: OutboxDatabase> Log<DB> {
 
     /// Begins a transaction on a connection of the pool.
     pub(crate) async fn begin(&self) -> DbResult<Tx<'_, DB>> {
-        let turn = self.pool.writers().our_turn().await;
+        let turn = self.pool.writers().our_turn(&mut ()).await;
         self.within(async {
             let ready = self.ready().await?;
             Ok(Tx {
