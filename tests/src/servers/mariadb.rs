@@ -42,6 +42,11 @@ impl MariaDb {
         .await
     }
 
+    /// Whether it would be MySQL, which has other settings.
+    pub fn is_mysql() -> Result<bool> {
+        Ok(matches!(find::mysql()?, MySqlProgram::MySql(_)))
+    }
+
     /// Makes a data folder, starts the server and waits until it answers.
     pub fn start_blocking(setup: Setup) -> Result<Self> {
         let program = find::mysql()?;

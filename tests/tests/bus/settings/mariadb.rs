@@ -1,84 +1,15 @@
-//! MariaDB with settings that nobody should have, all at once.
+//! MariaDB, or MySQL where that is installed in its place, with settings that nobody should have, all at once.
 
 use final_core::Error;
 use final_tests::{MariaDb, Proxy, servers::Setup};
 use sqlx::{AssertSqlSafe, MySql, MySqlPool, mysql::MySqlPoolOptions};
-use tokio::sync::OnceCell;
 
-use super::{answers_after_a_quiet_time, refuses, walks};
+use super::{answers_after_a_quiet_time, hostile::hostile, refuses, walks};
 use crate::{
-    database::Database,
+    database::{Database, is_mariadb},
     house::House,
     transport::{Log, Rabbit, Transport},
 };
-
-/// In one server, since each costs seconds.
-const HOSTILE: &[&str] = &[
-    "--autocommit=0",
-    "--completion-type=CHAIN",
-    "--init-connect=SET NAMES latin1",
-    "--transaction-isolation=SERIALIZABLE",
-    "--sql-mode=ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES,IGNORE_SPACE,HIGH_NOT_PRECEDENCE,NO_ZERO_DATE,\
-     NO_ZERO_IN_DATE,ONLY_FULL_GROUP_BY,NO_UNSIGNED_SUBTRACTION,NO_AUTO_VALUE_ON_ZERO,PAD_CHAR_TO_FULL_LENGTH,\
-     TIME_ROUND_FRACTIONAL,SIMULTANEOUS_ASSIGNMENT,REAL_AS_FLOAT,NO_ENGINE_SUBSTITUTION",
-    "--log-bin=binlog",
-    "--server-id=1",
-    "--binlog-format=MIXED",
-    "--binlog-row-image=MINIMAL",
-    "--innodb-snapshot-isolation=ON",
-    "--innodb-rollback-on-timeout=ON",
-    "--innodb-strict-mode=OFF",
-    "--innodb-force-primary-key=ON",
-    "--innodb-autoinc-lock-mode=0",
-    "--auto-increment-increment=3",
-    "--auto-increment-offset=2",
-    "--default-storage-engine=MyISAM",
-    "--max-allowed-packet=64K",
-    "--net-buffer-length=1K",
-    "--wait-timeout=2",
-    "--interactive-timeout=2",
-    "--character-set-server=latin2",
-    "--collation-server=latin2_czech_cs",
-    "--lower-case-table-names=1",
-    "--default-time-zone=-11:00",
-    "--lc-messages=de_DE",
-    "--explicit-defaults-for-timestamp=OFF",
-    "--big-tables=ON",
-    "--group-concat-max-len=4",
-    "--max-recursive-iterations=1",
-    "--max-sort-length=64",
-    "--div-precision-increment=0",
-    "--in-predicate-conversion-threshold=2",
-    "--eq-range-index-dive-limit=1",
-    "--use-stat-tables=NEVER",
-    "--join-cache-level=8",
-    "--query-cache-type=ON",
-    "--query-cache-size=1M",
-    "--low-priority-updates=ON",
-    "--old-mode=NO_DUP_KEY_WARNINGS_WITH_IGNORE",
-    "--sql-safe-updates=ON",
-];
-
-/// More settings, made once the server runs.
-const GLOBALS: &str = "SET GLOBAL unique_checks = 0, GLOBAL foreign_key_checks = 0, GLOBAL sql_big_selects = 0, \
-    GLOBAL sql_auto_is_null = 1, GLOBAL sql_buffer_result = 1, GLOBAL sql_warnings = 1, GLOBAL sql_notes = 0, \
-    GLOBAL check_constraint_checks = 0, GLOBAL max_join_size = 1, GLOBAL sql_select_limit = 1, GLOBAL sql_quote_show_create = 0";
-
-async fn hostile() -> &'static MariaDb {
-    static SERVER: OnceCell<MariaDb> = OnceCell::const_new();
-    let start = async || {
-        let setup = Setup {
-            args: HOSTILE.iter().map(|&setting| setting.into()).collect(),
-            ..Setup::default()
-        };
-        let server = MariaDb::start_with(setup).await.expect("MariaDB");
-        let root = MySqlPool::connect(&server.url()).await.expect("connected");
-        let made = sqlx::raw_sql(GLOBALS).execute(&root).await;
-        made.expect("set");
-        server
-    };
-    SERVER.get_or_init(start).await
-}
 
 /// A database of its own on the server, and an account that is not exempt from `init_connect`.
 async fn pool(options: MySqlPoolOptions) -> MySqlPool {
@@ -153,11 +84,16 @@ async fn tables_without_transactions_are_refused_by_name() {
     let log = house::<Log>().await;
     outbox.bus().migrate().await.expect("migrate");
     log.bus().migrate().await.expect("migrate");
+    // MySQL has no Aria.
+    let engine = match is_mariadb(&outbox.pool).await {
+        true => "Aria",
+        false => "MyISAM",
+    };
     for (house, table) in [
         (&outbox.pool, outbox.table()),
         (&log.pool, "final_log".into()),
     ] {
-        MySql::run_on(house, &format!("ALTER TABLE {table} ENGINE = Aria")).await;
+        MySql::run_on(house, &format!("ALTER TABLE {table} ENGINE = {engine}")).await;
     }
 
     refuses(&outbox, &outbox.table()).await;
@@ -197,26 +133,39 @@ async fn told_as_published<T: Transport>(house: &House<MySql, T>) {
     bus.shutdown().await.expect("shutdown");
 }
 
-/// An operator mends one setting after the other, as each is named.
+/// An operator mends one setting after the other, as each is named. MySQL can only be started anew without its list of
+/// disabled engines.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_on_which_no_bus_can_work_is_refused_by_the_settings_name() {
-    let settings = [
+    let is_mysql = MariaDb::is_mysql().expect("a server");
+    let mut settings = vec![
         "--log-bin=binlog",
         "--binlog-format=STATEMENT",
         "--max-allowed-packet=32K",
-        "--enforce-storage-engine=MyISAM",
     ];
-    let setup = Setup {
-        args: settings.map(str::to_owned).into(),
-        ..Setup::default()
-    };
-    let server = MariaDb::start_with(setup).await.expect("MariaDB");
-    let pool = MySqlPool::connect(&server.url()).await.expect("connected");
-    for (named, mended) in [
+    let mut mends = vec![
         ("binlog_format is STATEMENT", "binlog_format = MIXED"),
         ("max_allowed_packet is 32768", "max_allowed_packet = 65536"),
-        ("enforce_storage_engine", "enforce_storage_engine = NULL"),
-    ] {
+    ];
+    if is_mysql {
+        // The service's own tables have the other engine.
+        let other = "--default-storage-engine=MyISAM";
+        let server = with(&["--disabled-storage-engines=InnoDB", other]).await;
+        let pool = MySqlPool::connect(&server.url()).await.expect("connected");
+        let outbox = House::<MySql, Rabbit>::on(pool.clone()).await;
+        refuses(&outbox, "disabled_storage_engines").await;
+        refuses(
+            &House::<MySql, Log>::on(pool).await,
+            "disabled_storage_engines",
+        )
+        .await;
+    } else {
+        settings.push("--enforce-storage-engine=MyISAM");
+        mends.push(("enforce_storage_engine", "enforce_storage_engine = NULL"));
+    }
+    let server = with(&settings).await;
+    let pool = MySqlPool::connect(&server.url()).await.expect("connected");
+    for (named, mended) in mends {
         let outbox = House::<MySql, Rabbit>::on(pool.clone()).await;
         refuses(&outbox, named).await;
         refuses(&House::<MySql, Log>::on(pool.clone()).await, named).await;
@@ -224,6 +173,15 @@ async fn a_server_on_which_no_bus_can_work_is_refused_by_the_settings_name() {
     }
     walks(&House::<MySql, Rabbit>::on(pool.clone()).await).await;
     walks(&House::<MySql, Log>::on(pool).await).await;
+}
+
+/// A server of its own with these settings.
+async fn with(settings: &[&str]) -> MariaDb {
+    let setup = Setup {
+        args: settings.iter().map(|&setting| setting.into()).collect(),
+        ..Setup::default()
+    };
+    MariaDb::start_with(setup).await.expect("MariaDB")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -236,18 +194,35 @@ async fn monitoring_is_right_after_a_quiet_time() {
     answers_after_a_quiet_time(pool, &proxy).await;
 }
 
+/// Sessions that MariaDB and MySQL both know.
+const SESSIONS: &[&str] = &[
+    "sql_mode = ''",
+    "unique_checks = 0, foreign_key_checks = 0",
+    "sql_select_limit = 0, sql_safe_updates = 1, sql_big_selects = 0",
+    "optimizer_switch = 'index_condition_pushdown=off,derived_merge=off,semijoin=off,materialization=off'",
+];
+
+const SESSIONS_OF_MARIADB: &[&str] = &[
+    "sql_mode = 'ORACLE,EMPTY_STRING_IS_NULL'",
+    "sql_mode = 'MSSQL,NO_BACKSLASH_ESCAPES'",
+    "check_constraint_checks = 0, sql_select_limit = 0, sql_safe_updates = 1, sql_big_selects = 0",
+    "innodb_snapshot_isolation = 1, tx_isolation = 'SERIALIZABLE'",
+];
+
+/// MySQL has none of the modes of other databases, checks all constraints, and has no snapshot isolation to set.
+const SESSIONS_OF_MYSQL: &[&str] = &[
+    "sql_mode = 'ANSI,NO_BACKSLASH_ESCAPES'",
+    "transaction_isolation = 'SERIALIZABLE'",
+];
+
 /// Settings of the caller's sessions alone, which the bus leaves as they are.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_may_have_its_sessions_as_it_likes() {
-    for session in [
-        "sql_mode = 'ORACLE,EMPTY_STRING_IS_NULL'",
-        "sql_mode = 'MSSQL,NO_BACKSLASH_ESCAPES'",
-        "sql_mode = ''",
-        "unique_checks = 0, foreign_key_checks = 0",
-        "check_constraint_checks = 0, sql_select_limit = 0, sql_safe_updates = 1, sql_big_selects = 0",
-        "innodb_snapshot_isolation = 1, tx_isolation = 'SERIALIZABLE'",
-        "optimizer_switch = 'index_condition_pushdown=off,derived_merge=off,semijoin=off,materialization=off'",
-    ] {
+    let own = match MariaDb::is_mysql().expect("a server") {
+        true => SESSIONS_OF_MYSQL,
+        false => SESSIONS_OF_MARIADB,
+    };
+    for session in SESSIONS.iter().chain(own) {
         let url = final_tests::mysql_database().await.expect("MariaDB");
         let options = MySqlPoolOptions::new().after_connect(move |conn, _| {
             let set = format!("SET SESSION {session}");
@@ -259,12 +234,13 @@ async fn a_service_may_have_its_sessions_as_it_likes() {
     }
 }
 
-/// A closure that goes on after a deadlock, in a session that checks nothing.
+/// A closure that goes on after a deadlock, in a session that checks nothing. On MySQL, which cannot tell, the messages
+/// are published alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transaction_that_is_over_publishes_nothing_whatever_its_session_checks() {
     let url = final_tests::mysql_database().await.expect("MariaDB");
     let options = MySqlPoolOptions::new().after_connect(|conn, _| {
-        let checks_nothing = "SET SESSION check_constraint_checks = 0, sql_mode = ''";
+        let checks_nothing = "SET SESSION sql_mode = '' /*M! , check_constraint_checks = 0 */";
         Box::pin(MySql::raw(conn, checks_nothing))
     });
     let pool = options.connect(&url).await.expect("connected");
@@ -283,9 +259,15 @@ async fn is_told<T: Transport>(house: &House<MySql, T>) {
         staged.expect("staged");
     }
 
+    let tells = is_mariadb(&house.pool).await;
     let result = txbus.commit().await;
 
-    assert!(matches!(result, Err(Error::NotInTransaction)), "{result:?}");
+    match result {
+        Err(Error::NotInTransaction) if tells => {}
+        Ok(()) if !tells => {}
+        other => panic!("{other:?}"),
+    }
     let written = format!("SELECT count(*) FROM {}", T::table(&house.service));
-    assert_eq!(MySql::number(&house.pool, &written).await, 0);
+    let alone = if tells { 0 } else { 3 };
+    assert_eq!(MySql::number(&house.pool, &written).await, alone);
 }

@@ -1,6 +1,7 @@
 //! Servers, accounts and pools whose settings change what a statement means, or whether it runs: a bus works there
 //! all the same, or refuses to start and names the setting.
 
+mod hostile;
 mod mariadb;
 mod postgres;
 mod quiet;
