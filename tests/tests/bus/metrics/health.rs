@@ -160,11 +160,10 @@ async fn a_flood_of_probes_is_no_flood_for_the_database() {
         flood.expect("probes that are answered");
     }
 
-    // The smallest question and its answer have 11 bytes. An idle relay asks as well.
+    // The smallest question and its answer have 11 bytes, so 5,000 have 55,000. A relay that has just started asks as
+    // well.
     let (bytes, took) = (proxy.carried() - before, began.elapsed());
-    assert!(
-        bytes < 2_000 * (2 + took.as_secs()),
-        "{bytes} bytes in {took:?}"
-    );
+    let most = 10_000 + 2_000 * took.as_secs();
+    assert!(bytes < most, "{bytes} bytes in {took:?}");
     bus.shutdown().await.expect("shutdown");
 }
