@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::{
     arguments::{DatabaseUrl, FormatArgs},
+    broker::BrokerArgs,
     exit::{Exit, Failure},
     output::{Output, text::harmless, time},
     session::Session,
@@ -31,9 +32,8 @@ pub(crate) struct DoctorArgs {
     /// The service; all of the database, if nothing is said
     service: Option<String>,
 
-    /// The RabbitMQ to look at as well; without it that of the context
-    #[arg(long, value_name = "URL")]
-    rabbitmq: Option<DatabaseUrl>,
+    #[command(flatten)]
+    broker: BrokerArgs,
 
     /// RabbitMQ's management API, http://user:password@host:15672, for bindings and policies. Without a login in it, that
     /// of RabbitMQ is used
@@ -73,18 +73,17 @@ impl DoctorArgs {
         let mut findings: Vec<(&'static str, Finding)> = Vec::new();
         let database = self.database(session).await?;
         findings.extend(database.into_iter().map(|finding| ("database", finding)));
-        let url = match &self.rabbitmq {
-            Some(url) => Some(url.0.clone()),
-            None => session.context.rabbitmq_url()?,
-        };
-        if url.is_none() && self.management.is_some() {
-            return Err(Failure::usage(
-                "--management needs --rabbitmq, or a context with `rabbitmq_url`",
-            ));
-        }
-        if let Some(url) = url {
-            let rabbitmq = self.rabbitmq(session, &url).await?;
-            findings.extend(rabbitmq.into_iter().map(|finding| ("rabbitmq", finding)));
+        match self.broker.find(&session.context)? {
+            Some(broker) => {
+                let rabbitmq = self.rabbitmq(session, broker.amqp).await?;
+                findings.extend(rabbitmq.into_iter().map(|finding| ("rabbitmq", finding)));
+            }
+            None if self.management.is_some() => {
+                return Err(Failure::usage(
+                    "--management needs --rabbitmq, or a context with `rabbitmq_url`",
+                ));
+            }
+            None => {}
         }
         findings.sort_by_key(|(_, finding)| finding.level);
         for (place, finding) in &findings {
@@ -116,9 +115,8 @@ impl DoctorArgs {
     async fn rabbitmq<DB: OutboxDatabase>(
         &self,
         session: &Session<DB>,
-        url: &str,
+        mut amqp: Amqp,
     ) -> Result<Vec<Finding>, Failure> {
-        let mut amqp = Amqp::new(url)?;
         if self.classic {
             amqp = amqp.queue_kind(QueueKind::Classic);
         }
@@ -126,12 +124,23 @@ impl DoctorArgs {
         if let Some(url) = &self.management {
             doctor = doctor.management(&url.0)?;
         }
-        match &self.service {
-            Some(service) => doctor = doctor.service(service),
-            None => {
-                for service in session.admin().services().await? {
-                    doctor = doctor.publisher(service.name);
-                }
+        if let Some(service) = &self.service {
+            doctor = doctor.service(service);
+        }
+        let admin = session.admin();
+        for known in admin.services().await? {
+            match &self.service {
+                Some(service) if *service != known.name => continue,
+                Some(_) => {}
+                None => doctor = doctor.publisher(known.name.clone()),
+            }
+            if known.collects_letters {
+                doctor = doctor.collecting(known.name.clone());
+            }
+            // Topics that nobody seems to subscribe.
+            let outbox = admin.service(known.name).overview().await?.outbox;
+            for parked in outbox.into_iter().flat_map(|outbox| outbox.parked) {
+                doctor = doctor.topic(parked.topic);
             }
         }
         Ok(doctor.examine().await)

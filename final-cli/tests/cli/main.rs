@@ -10,6 +10,7 @@
 mod contexts;
 mod database;
 mod dead;
+mod doctor;
 mod help;
 mod import_hookq;
 mod migrate;

@@ -146,7 +146,7 @@ impl<DB: OutboxDatabase> Desk<DB> {
 
     /// A connection for statements that are each their own commit, and the turn to write.
     pub(super) async fn writer(&self) -> DbResult<(PoolConnection<DB>, Writing)> {
-        let turn = self.pool.writers().our_turn().await;
+        let turn = self.pool.writers().our_turn(&mut ()).await;
         let conn = self.within(async { self.pool().acquire().await }).await?;
         Ok((conn, turn.begun()))
     }
@@ -154,7 +154,7 @@ impl<DB: OutboxDatabase> Desk<DB> {
     /// Begins a transaction.
     pub(super) async fn begin(&self) -> DbResult<DeskTx<'_, DB>> {
         let known = self.known().await?;
-        let turn = self.pool.writers().our_turn().await;
+        let turn = self.pool.writers().our_turn(&mut ()).await;
         let begun = self.within(async { DB::begin(&self.pool()).await }).await?;
         Ok(DeskTx {
             tx: begun,

@@ -38,7 +38,7 @@ impl LetterFate {
 impl<DB: OutboxDatabase> Table<'_, DB> {
     /// Removes all collected letters.
     pub(crate) async fn purge_letters(self) -> DbResult<()> {
-        let turn = self.pool.writers().our_turn().await;
+        let turn = self.pool.writers().our_turn(&mut ()).await;
         self.within(async {
             let mut conn = self.pool.get().acquire().await?;
             let _writing = turn.begun();
@@ -158,7 +158,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
 
     /// Begins a transaction whose COMMIT waits for the disk. What it writes may be the only copy of a message.
     async fn begin_letters(&self) -> DbResult<(Transaction<'static, DB>, Writing)> {
-        let turn = self.writers().our_turn().await;
+        let turn = self.writers().our_turn(&mut ()).await;
         let mut tx = DB::begin(&self.pool.get()).await?;
         let writing = turn.begun();
         if DB::DIALECT == Dialect::Postgres {

@@ -436,6 +436,7 @@ async fn policies_that_lose_messages_are_told() {
         limited[0].mend.contains("`Options::collect_dead_letters`"),
         "{limited:?}"
     );
+    shows(&ward.doctor().collecting(&ward.service), []).await;
     // RabbitMQ 3 knows no negative limit. There it is taken out.
     api.delete_policy(ward.vhost.name(), "hasty")
         .await
