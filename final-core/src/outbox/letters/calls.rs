@@ -10,7 +10,11 @@ use super::{CollectedRow, LetterStatements, NewLetter};
 use crate::{
     Error, OutboxDatabase,
     broker::DeadLetterFilter,
-    database::{DbResult, Dialect, renewable::ANSWER, writers::Writing},
+    database::{
+        DbResult, Dialect,
+        renewable::ANSWER,
+        writers::{Turn, Writing},
+    },
     outbox::{Outbox, Table, door::DURABLE},
 };
 
@@ -59,8 +63,9 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         let statements = self.letters()?;
         let perhaps = letters.iter().filter(|one| one.is_repeated || one.is_tried);
         let perhaps: Vec<_> = perhaps.map(|letter| letter.key).collect();
+        let turn = self.writers().our_turn(&mut ()).await;
         let stored = async {
-            let (mut tx, _writing) = self.begin_letters().await?;
+            let (mut tx, _writing) = self.begin_letters(turn).await?;
             let known = statements.known::<DB>(&mut tx, &perhaps).await?;
             let known: HashMap<_, _> = known.into_iter().collect();
             for letter in letters {
@@ -115,7 +120,8 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         let (mut ended, mut after) = (0, i64::MIN);
         loop {
             let most = BATCH.min(filter.at_most() - ended);
-            let some = self.end_some(filter, fate, (after, last), most);
+            let turn = self.writers().our_turn(&mut ()).await;
+            let some = self.end_some(turn, filter, fate, (after, last), most);
             let some = self.pool.within(ANSWER, some).await.map_err(explain)?;
             let Some(highest) = some.last() else {
                 return Ok(ended);
@@ -127,6 +133,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// The next letters after a sequence number, and up to another one. Returns their numbers.
     async fn end_some(
         &self,
+        turn: Turn,
         filter: &DeadLetterFilter,
         fate: LetterFate,
         between: (i64, i64),
@@ -136,7 +143,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
             return Ok(Vec::new());
         }
         let statements = self.letters()?;
-        let (mut tx, _writing) = self.begin_letters().await?;
+        let (mut tx, _writing) = self.begin_letters(turn).await?;
         let seqs = statements
             .lock::<DB>(&mut tx, filter, between, most)
             .await?;
@@ -157,8 +164,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     }
 
     /// Begins a transaction whose COMMIT waits for the disk. What it writes may be the only copy of a message.
-    async fn begin_letters(&self) -> DbResult<(Transaction<'static, DB>, Writing)> {
-        let turn = self.writers().our_turn(&mut ()).await;
+    async fn begin_letters(&self, turn: Turn) -> DbResult<(Transaction<'static, DB>, Writing)> {
         let mut tx = DB::begin(&self.pool.get()).await?;
         let writing = turn.begun();
         if DB::DIALECT == Dialect::Postgres {
