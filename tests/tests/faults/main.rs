@@ -29,6 +29,7 @@ mod negotiated;
 mod overheard;
 mod pair;
 mod poison;
+mod poison_log;
 mod process;
 mod refused;
 mod rights;

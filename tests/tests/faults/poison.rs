@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -18,7 +19,7 @@ use lapin::{
 use crate::shop::{SOON, bind_queue, options, service};
 
 /// A dead letter: the number that was published, and the reason.
-type Letter = (i64, String);
+pub type Letter = (i64, String);
 
 /// A service whose processes are started again when they end, as by Kubernetes.
 struct Restarted {
@@ -70,37 +71,13 @@ impl Restarted {
         }
     }
 
-    fn journal(&self) -> std::path::PathBuf {
-        self.file.dir().path().join("journal")
+    fn journal(&self) -> Journal {
+        Journal(self.file.dir().path().join("journal"))
     }
 
     fn start(&self) -> Process {
-        let file = self.file.url().replace("sqlite:", "");
-        let file = file.split('?').next().unwrap_or_default().to_owned();
-        let child = Command::new(env!("CARGO_BIN_EXE_poisoned"))
-            .args([&self.service, &file, self.vhost.url(), self.kind])
-            .arg(self.journal())
-            .stdin(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn();
-        Process(child.expect("the child starts"))
-    }
-
-    fn lines(&self) -> Vec<String> {
-        let text = std::fs::read_to_string(self.journal()).unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
-    }
-
-    fn done(&self) -> BTreeSet<i64> {
-        let lines = self.lines();
-        let done = lines.iter().filter_map(|line| line.strip_prefix("done "));
-        done.map(|number| number.parse().expect("a number"))
-            .collect()
-    }
-
-    fn begun(&self, number: i64) -> usize {
-        let number = number.to_string();
-        self.lines().iter().filter(|line| **line == number).count()
+        let broker = format!("{},{}", self.kind, self.vhost.url());
+        Process::start(&self.service, &self.file.url(), &broker, &self.journal())
     }
 
     /// Takes the dead letters out of their queue.
@@ -134,31 +111,78 @@ impl Restarted {
         letters
     }
 
-    /// Starts one process after the other until the innocent are done and so many are dead. How many it took.
+    /// See the function of that name.
     async fn until_done(&self, innocent: &BTreeSet<i64>, dead: usize) -> (usize, Vec<Letter>) {
-        let (mut starts, mut letters) = (0, Vec::new());
-        let began = Instant::now();
-        while began.elapsed() < SOON {
-            let mut process = self.start();
-            starts += 1;
-            while process.runs() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                if self.done().is_superset(innocent) {
-                    letters.extend(self.dead_letters().await);
-                    if letters.len() >= dead {
-                        process.ends().await;
-                        return (starts, letters);
-                    }
-                }
-            }
-        }
-        panic!("not done after {starts} starts: {letters:?}");
+        let letters = async || self.dead_letters().await;
+        until_done(|| self.start(), &self.journal(), innocent, letters, dead).await
     }
 }
 
-struct Process(Child);
+/// Starts one process after the other until the innocent are done and so many are dead; `take` takes dead letters that
+/// it has not taken before. How many starts it took, and all letters.
+pub async fn until_done(
+    start: impl Fn() -> Process,
+    journal: &Journal,
+    innocent: &BTreeSet<i64>,
+    take: impl AsyncFn() -> Vec<Letter>,
+    dead: usize,
+) -> (usize, Vec<Letter>) {
+    let (mut starts, mut letters) = (0, Vec::new());
+    let began = Instant::now();
+    while began.elapsed() < SOON {
+        let mut process = start();
+        starts += 1;
+        while process.runs() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            if journal.done().is_superset(innocent) {
+                letters.extend(take().await);
+                if letters.len() >= dead {
+                    process.ends().await;
+                    return (starts, letters);
+                }
+            }
+        }
+    }
+    panic!("not done after {starts} starts: {letters:?}");
+}
+
+/// What the processes have written down.
+pub struct Journal(pub PathBuf);
+
+impl Journal {
+    fn lines(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(&self.0).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn done(&self) -> BTreeSet<i64> {
+        let lines = self.lines();
+        let done = lines.iter().filter_map(|line| line.strip_prefix("done "));
+        done.map(|number| number.parse().expect("a number"))
+            .collect()
+    }
+
+    /// How often the handler of a number has begun.
+    pub fn begun(&self, number: i64) -> usize {
+        let number = number.to_string();
+        self.lines().iter().filter(|line| **line == number).count()
+    }
+}
+
+/// One of the processes. Killed when dropped.
+pub struct Process(Child);
 
 impl Process {
+    pub fn start(service: &str, database: &str, broker: &str, journal: &Journal) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_poisoned"))
+            .args([service, database, broker])
+            .arg(&journal.0)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn();
+        Self(child.expect("the child starts"))
+    }
+
     fn runs(&mut self) -> bool {
         self.0.try_wait().expect("a state").is_none()
     }
@@ -185,14 +209,19 @@ async fn only_the_poison_is_given_up(kind: &'static str) {
     let (starts, mut letters) = restarted.until_done(&innocent, 2).await;
 
     letters.sort();
+    the_poison_is_dead(&letters, &restarted.journal());
+    assert!(starts <= 8, "{starts} starts");
+}
+
+/// These letters are of two messages, each given up after three runs.
+pub fn the_poison_is_dead(letters: &[Letter], journal: &Journal) {
     let numbers: Vec<i64> = letters.iter().map(|(number, _)| *number).collect();
     assert_eq!(numbers, [-2, -1], "{letters:?}");
-    for (_, reason) in &letters {
+    for (_, reason) in letters {
         assert!(reason.contains("its handler began 3 times"), "{letters:?}");
     }
-    assert!(starts <= 8, "{starts} starts");
     for poison in [-1, -2] {
-        let begun = restarted.begun(poison);
+        let begun = journal.begun(poison);
         assert!(begun <= 3, "{poison} has begun {begun} times");
     }
 }

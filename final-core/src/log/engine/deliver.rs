@@ -34,6 +34,9 @@ pub(super) struct Deliveries {
     settlements: Arc<Settlements>,
     /// `None` once the bus stops.
     channel: Option<mpsc::Sender<Delivery>>,
+    /// How many more doubted messages are delivered as suspects. Members that ended without giving their lanes back
+    /// had no more than that at their handlers, or settled and not committed.
+    suspects: usize,
 }
 
 impl Deliveries {
@@ -48,6 +51,7 @@ impl Deliveries {
             in_flight: InFlight::new(tuning.key_order, tuning.prefetch, first_tag),
             settlements,
             channel,
+            suspects: 0,
         }
     }
 
@@ -61,9 +65,17 @@ impl Deliveries {
         self.channel.take().is_some()
     }
 
+    /// So many more messages may be suspects.
+    pub(super) fn suspect(&mut self, more: usize) {
+        self.suspects = self.suspects.saturating_add(more);
+    }
+
     /// Takes a row into flight, and delivers it unless it waits behind others of its key.
-    pub(super) fn take(&mut self, lane: LaneId, row: LogRow) {
+    pub(super) fn take(&mut self, lane: LaneId, row: LogRow, is_doubted: bool) {
         let (tag, goes) = self.in_flight.take(lane, row);
+        if is_doubted {
+            self.in_flight.doubt(tag);
+        }
         if goes {
             self.deliver(tag);
         }
@@ -89,7 +101,9 @@ impl Deliveries {
             return;
         }
         let settler = Arc::clone(&self.settlements) as Arc<dyn Settler>;
-        let delivery = Delivery::new(taken.content.clone(), tag, settler);
+        let is_suspect = taken.is_doubted() && self.suspects > 0;
+        self.suspects -= usize::from(is_suspect);
+        let delivery = Delivery::new(taken.content.clone(), tag, settler).suspected(is_suspect);
         if let Some(channel) = &self.channel {
             // The channel has room for everything in flight. If it is closed the bus is stopping, and the
             // dropped delivery settles itself as requeued.

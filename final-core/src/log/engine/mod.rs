@@ -43,12 +43,13 @@ mod sequence;
 mod settle;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, atomic::Ordering},
     time::Instant,
 };
 
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use self::{
     deliver::Deliveries,
@@ -87,6 +88,8 @@ pub(crate) struct Engine<DB: OutboxDatabase> {
     group: Group,
     /// The lanes of this member, with their position and gaps.
     streams: Streams,
+    /// Lanes that are claimed and not adopted, and whose owner before did not give them back: that owner.
+    abandoned: BTreeMap<LaneId, Uuid>,
     /// Messages in flight, and the channel to the handlers.
     deliveries: Deliveries,
     /// Dead letters and requeued messages that the next commit writes, each with the lane of its message.
@@ -127,6 +130,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
                 is_same_server: false,
             },
             streams: Streams::default(),
+            abandoned: BTreeMap::new(),
             deliveries: Deliveries::new(tuning, Arc::clone(&member.settlements), deliveries),
             side_effects: Vec::new(),
             acked: HashMap::new(),

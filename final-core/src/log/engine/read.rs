@@ -195,8 +195,10 @@ impl<DB: OutboxDatabase> StreamReader<'_, DB> {
             }
         }
         self.schedule.commits.changed(Instant::now);
+        let is_doubted = stream.lane(lane).is_some_and(|own| own.doubts(row.seq));
         let stream = stream.id;
-        self.deliveries.take(LaneId { stream, lane }, row);
+        self.deliveries
+            .take(LaneId { stream, lane }, row, is_doubted);
         Ok(())
     }
 

@@ -13,7 +13,7 @@
 //! that have one more than others look at the lanes as well.) It also finds new messages that no wakeup has
 //! announced.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use super::Engine;
 use crate::{
@@ -110,7 +110,14 @@ impl<DB: OutboxDatabase> Engine<DB> {
             let Moves { take, give } = share.moves();
             for row in &rows {
                 if row.id.stream == stream && take.contains(&row.id.lane) {
-                    has_claimed |= member.log.claim(&member.group, row, member.id).await?;
+                    // Noted before: the answer to a claim that was made can be lost.
+                    if let Some(owner) = row.member {
+                        self.abandoned.insert(row.id, owner);
+                    }
+                    match member.log.claim(&member.group, row, member.id).await? {
+                        true => has_claimed = true,
+                        false => drop(self.abandoned.remove(&row.id)),
+                    }
                 }
             }
             for lane in give {
@@ -153,11 +160,14 @@ impl<DB: OutboxDatabase> Engine<DB> {
             return Ok(());
         }
         let known = member.log.subscriptions(&member.group).await?;
+        let ids: Vec<LaneId> = new.iter().map(|row| row.id).collect();
+        let up_to = self.read_before(&new).await?;
         for row in new {
             let topics = known.streams.get(&row.id.stream);
             self.streams
                 .adopt(row, || topics.cloned().unwrap_or_default());
         }
+        self.doubt(&ids, up_to);
         if let Some(main) = self.streams.main() {
             // The members before this one may have read rows that were written after the refresh. The rows of the
             // lanes were read before this clock.
@@ -169,6 +179,34 @@ impl<DB: OutboxDatabase> Engine<DB> {
             self.load_topics().await?;
         }
         Ok(())
+    }
+
+    /// Up to where the owners before may have read these lanes, if one of them ended without giving its lane back.
+    ///
+    /// The rows of the lanes tell what was open at the last commit. What was read after it stands nowhere, but it was
+    /// visible before the lane was claimed.
+    async fn read_before(&mut self, rows: &[LaneRow]) -> DbResult<i64> {
+        match rows.iter().any(|row| self.abandoned.contains_key(&row.id)) {
+            true => self.session.last().await,
+            false => Ok(0),
+        }
+    }
+
+    /// Makes suspects of the messages that may have been at a handler when the owners of these lanes ended: one of
+    /// them may be the reason for that end.
+    fn doubt(&mut self, ids: &[LaneId], up_to: i64) {
+        let mut owners = BTreeSet::new();
+        for id in ids {
+            if let Some(owner) = self.abandoned.remove(id)
+                && let Some(lane) = self.streams.lane_mut(*id)
+            {
+                lane.doubt(up_to);
+                owners.insert(owner);
+            }
+        }
+        let tuning = &self.member.tuning;
+        let most = tuning.prefetch.saturating_add(tuning.commit_after);
+        self.deliveries.suspect(most.saturating_mul(owners.len()));
     }
 
     /// Forgets lanes that are another member's by these rows.

@@ -52,9 +52,16 @@ pub(crate) struct TakenMessage {
     key: Option<Arc<str>>,
     /// Its content was left out while it waits behind others of its key, and is read again before it goes.
     is_light: bool,
+    /// Whether the owner of its lane before may have ended while its handler ran.
+    is_doubted: bool,
 }
 
 impl TakenMessage {
+    /// Whether the owner of its lane before may have ended while its handler ran.
+    pub(crate) fn is_doubted(&self) -> bool {
+        self.is_doubted
+    }
+
     /// Whether it stands in the order of a key.
     pub(crate) fn has_key(&self) -> bool {
         self.key.is_some()
@@ -142,9 +149,17 @@ impl InFlight {
             weight,
             key,
             is_light,
+            is_doubted: false,
         };
         self.messages.insert(tag, message);
         (tag, goes)
+    }
+
+    /// Notes that the owner of its lane before may have ended while the handler of a message ran.
+    pub(crate) fn doubt(&mut self, tag: u64) {
+        if let Some(taken) = self.messages.get_mut(&tag) {
+            taken.is_doubted = true;
+        }
     }
 
     /// Whether a message has to be read again before it can be delivered. It is then noted for

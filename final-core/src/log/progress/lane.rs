@@ -52,6 +52,8 @@ pub(crate) struct Lane {
     draining: bool,
     /// Whether anything was taken or settled since the last commit.
     changed: bool,
+    /// Up to this sequence number the owner before may have had messages at its handlers when it ended.
+    doubted_to: i64,
 }
 
 /// What is written about a lane.
@@ -91,12 +93,24 @@ impl Lane {
             released: BTreeSet::new(),
             draining: false,
             changed: false,
+            doubted_to: 0,
         }
     }
 
     /// How far the lane has been read, as committed.
     pub(crate) fn read_to(&self) -> i64 {
         self.read_to
+    }
+
+    /// The owner before has ended without giving the lane back. It has read nothing beyond this sequence number.
+    pub(crate) fn doubt(&mut self, up_to: i64) {
+        self.doubted_to = up_to;
+    }
+
+    /// Whether the owner before may have had a row that this lane takes at a handler when it ended.
+    pub(crate) fn doubts(&self, seq: i64) -> bool {
+        // What it had settled is not taken again, so all that is taken up to there counts.
+        seq <= self.doubted_to
     }
 
     /// Takes a visible row. False if the group has taken it before.

@@ -37,6 +37,13 @@ columns! {
 }
 
 impl<DB: OutboxDatabase> Session<DB> {
+    /// The last visible sequence number. 0 if the log is empty.
+    pub(crate) async fn last(&mut self) -> DbResult<i64> {
+        let last = "SELECT COALESCE(MAX(seq), 0) FROM {log}";
+        let last: Option<i64> = self.first(last, Vec::new()).await?;
+        Ok(last.unwrap_or_default())
+    }
+
     /// Rows after one sequence number and up to another, in order, `most` at most.
     pub(crate) async fn page(
         &mut self,
