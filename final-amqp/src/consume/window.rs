@@ -9,6 +9,10 @@
 //! for a retry. Each change costs a round trip, so the window grows by a quarter at least, and shrinks only when
 //! half of it was too much for [`LAZY`].
 //!
+//! The consumer is replaced only while its window is used up: whatever is on its way to a consumer that is cancelled
+//! comes redelivered from a quorum queue, as if it had been tried. So a window that is too large stays while little
+//! comes, and shrinks as soon as it is full.
+//!
 //! ```text
 //!   one ── a fresh delivery ──▶ usual ── used up, and settled fast ──▶ up to most
 //!    ▲                            ▲  └── a suspect ──▶ one               │
@@ -114,6 +118,11 @@ impl Window {
         u16::try_from(self.size).unwrap_or(u16::MAX)
     }
 
+    /// Whether RabbitMQ can have nothing on its way to a consumer with so many deliveries without an answer.
+    pub(crate) fn is_used_up(&self, unanswered: usize) -> bool {
+        unanswered >= self.size
+    }
+
     /// Notes a delivery.
     pub(crate) fn delivered(&mut self, is_suspect: bool, now: Instant) {
         match (is_suspect, self.caution) {
@@ -145,7 +154,7 @@ impl Window {
         if self.is_fixed {
             return None;
         }
-        self.used_up |= unanswered >= self.size;
+        self.used_up |= self.is_used_up(unanswered);
         let wanted = self.wanted(waiting, now);
         if wanted >= self.peak.0 || now.duration_since(self.peak.1) >= LAZY {
             self.peak = (wanted, now);
@@ -404,6 +413,15 @@ mod tests {
         }
 
         assert_eq!((shrunk, window.size()), (Some(40), 40));
+    }
+
+    #[test]
+    fn nothing_can_be_on_its_way_only_while_the_window_is_full() {
+        let window = Window::new(300, 32, Instant::now());
+        let full: Vec<_> = (0..3)
+            .map(|unanswered| window.is_used_up(unanswered))
+            .collect();
+        assert_eq!(full, [false, true, true]);
     }
 
     #[test]

@@ -262,7 +262,7 @@ impl ConsumingChannel {
     /// Replaces the consumer if another window is wanted.
     ///
     /// A quorum queue counts a return for each message that was on its way to a cancelled consumer. So a consumer is
-    /// replaced when its window is used up, and no ack tells RabbitMQ otherwise; or when nothing is in flight.
+    /// replaced only when its window is used up, and no ack tells RabbitMQ otherwise.
     fn adjust(&mut self) -> Result<(), String> {
         if !self.feed.is_settled() {
             return Ok(());
@@ -281,7 +281,7 @@ impl ConsumingChannel {
         let Some((change, until)) = wanted else {
             return Ok(());
         };
-        if unanswered == 0 || unanswered >= usize::from(self.window.size()) {
+        if self.window.is_used_up(unanswered) {
             self.first = self.acks.next();
             let size = self.window.changed(change, now);
             return self.feed.replace(size).map_err(|error| error.to_string());
