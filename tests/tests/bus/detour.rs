@@ -112,6 +112,15 @@ async fn messages_that_no_handler_is_there_for_do_not_hold_up_others<D: Database
     publish(&house, &producer, "good", 1).await;
     notes.reach(1).await;
     assert!(published.elapsed() < PROMPT, "{:?}", published.elapsed());
+    // Each left the queue at once.
+    if T::COUNTS_REQUEUES {
+        eventually("all 2,000 to leave", SOON, async || {
+            let stats = bus.stats().await.expect("stats");
+            assert_eq!(stats.requeued, 0, "{stats:?}");
+            (stats.postponed >= 2_000).then_some(()).ok_or(stats)
+        })
+        .await;
+    }
     bus.shutdown().await.expect("shutdown");
     producer.shutdown().await.expect("shutdown");
 

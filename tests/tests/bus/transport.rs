@@ -17,6 +17,9 @@ use crate::{database::Database, house::SOON};
 
 /// A broker under test.
 pub trait Transport: Clone + Send + Sync + 'static {
+    /// Whether the broker counts a requeue as a try, so that a message without a handler has to leave its queue.
+    const COUNTS_REQUEUES: bool = false;
+
     /// A new broker, or a new virtual host.
     async fn fresh() -> Self;
 
@@ -101,6 +104,8 @@ struct Wired {
 }
 
 impl Transport for Rabbit {
+    const COUNTS_REQUEUES: bool = true;
+
     async fn fresh() -> Self {
         let vhost = final_tests::amqp_vhost().await.expect("RabbitMQ");
         let proxy = Proxy::to(vhost.url()).await.expect("a proxy");
