@@ -75,3 +75,43 @@ pub(crate) struct ServiceArgs {
     #[arg(long, short, value_name = "NAME", global = true)]
     pub(crate) service: Option<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The commands of a page: the lines of its blocks, and what stands in backticks in a sentence.
+    fn commands(page: &str) -> Vec<String> {
+        let lines = page.lines().filter(|line| line.starts_with("final "));
+        let inline = page.split('`').skip(1).step_by(2);
+        let inline = inline.filter(|text| text.starts_with("final ") && !text.contains("\n\n"));
+        lines
+            .chain(inline)
+            .map(|command| {
+                command
+                    .split(" #")
+                    .next()
+                    .unwrap_or_default()
+                    .trim()
+                    .to_owned()
+            })
+            .collect()
+    }
+
+    /// A person who is woken at night types what the page says.
+    #[test]
+    fn every_command_of_the_runbook_is_one() {
+        let commands = commands(include_str!("../../docs/runbook.md"));
+        assert!(commands.len() > 20, "{commands:?}");
+        for command in commands {
+            let words = command.replace("\"timed out\"", "timed_out");
+            let words = words.split_whitespace().map(|word| match word {
+                "ID" => "0192d3a4-0000-7000-8000-000000000001",
+                word => word,
+            });
+            if let Err(error) = Arguments::try_parse_from(words) {
+                panic!("{command}: {error}");
+            }
+        }
+    }
+}

@@ -11,6 +11,7 @@ use crate::{
     broker::LinkBacklog,
     error::with_causes,
     metrics::{Metrics, OutboxCounts},
+    outbox::Outbox,
     runtime::asked::Asked,
 };
 
@@ -23,15 +24,16 @@ const LIMIT: Duration = Duration::from_secs(3);
 /// How long the text of an error may be.
 const ENOUGH: usize = 500;
 
-/// What the database counts.
-#[derive(Debug)]
-pub(super) struct DatabaseCounts {
-    outbox: OutboxCounts,
+/// What the database counts, as far as it has answered.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    outbox: Option<OutboxCounts>,
     link: Option<LinkBacklog>,
+    /// Dead letters beside the outbox.
+    letters: Option<u64>,
+    /// Why something was not answered.
+    error: Option<String>,
 }
-
-/// The counts, or why there are none.
-pub(super) type Counted = Result<DatabaseCounts, String>;
 
 /// The question for them, with its last answer.
 pub(super) fn question() -> Asked<Counted> {
@@ -53,18 +55,17 @@ impl<DB: OutboxDatabase> Bus<DB> {
     pub async fn metrics(&self) -> Metrics {
         let counted = self.inner.counted().await;
         let mut metrics = self.inner.process_metrics();
-        metrics.database_answers = counted.as_ref().map(|counted| counted.is_ok());
-        match counted.as_deref() {
-            Some(Ok(counts)) => {
-                metrics.outbox = Some(counts.outbox);
-                if let Some(link) = &counts.link {
-                    metrics.log_waiting = Some(link.waiting);
-                    metrics.log_oldest = link.oldest;
-                    metrics.dead_letters = Some(link.dead_letters);
-                }
-            }
-            Some(Err(reason)) => metrics.database_error = Some(reason.clone()),
-            None => {}
+        let Some(counted) = counted else {
+            return metrics;
+        };
+        metrics.database_answers = Some(counted.error.is_none());
+        metrics.database_error.clone_from(&counted.error);
+        metrics.outbox = counted.outbox;
+        metrics.dead_letters = counted.letters;
+        if let Some(link) = counted.link {
+            metrics.log_waiting = Some(link.waiting);
+            metrics.log_oldest = link.oldest;
+            *metrics.dead_letters.get_or_insert_default() += link.dead_letters;
         }
         metrics
     }
@@ -80,28 +81,34 @@ impl<DB: OutboxDatabase> Inner<DB> {
         let outbox = Arc::clone(&self.outbox);
         let link = self.running.get().map(|running| Arc::clone(&running.link));
         let ask = || async move {
-            let asked = async {
-                let backlog = outbox.located().await?.backlog().await;
-                let backlog =
-                    backlog.map_err(|error| outbox.explain(error, "counting the outbox"))?;
-                let link = match link {
-                    Some(link) => link.backlog().await?,
-                    None => None,
-                };
-                Ok::<_, Error>(DatabaseCounts {
-                    outbox: OutboxCounts {
-                        pending: backlog.pending(),
-                        unroutable: backlog.unroutable(),
-                        failed: backlog.failed(),
-                        oldest_due: backlog.oldest(),
-                    },
-                    link,
-                })
+            let mut counted = Counted::default();
+            match count_outbox(&outbox).await {
+                Ok(counts) => counted.outbox = Some(counts),
+                Err(error) => counted.error = Some(with_causes(&error, ENOUGH)),
+            }
+            // The log may be in another database.
+            let backlog = match link {
+                Some(link) => link.backlog().await,
+                None => Ok(None),
             };
-            asked.await.map_err(|error| with_causes(&error, ENOUGH))
+            match backlog {
+                Ok(backlog) => counted.link = backlog,
+                Err(error) => counted.error = Some(with_causes(&error, ENOUGH)),
+            }
+            // Where the service's role may not read the table, because it was given no right to it, the letters are
+            // not known and all else is.
+            if counted.outbox.is_some() {
+                counted.letters = outbox.count_letters().await.ok();
+            }
+            counted
         };
         let counted = self.counts_of_database.get(&self.crew, ask).await;
-        let silent = || Arc::new(Err(format!("the database did not answer within {LIMIT:?}")));
+        let silent = || {
+            Arc::new(Counted {
+                error: Some(format!("the database did not answer within {LIMIT:?}")),
+                ..Counted::default()
+            })
+        };
         Some(counted.unwrap_or_else(silent))
     }
 
@@ -133,4 +140,15 @@ impl<DB: OutboxDatabase> Inner<DB> {
         metrics.consumed = running.subscriber.topics();
         metrics
     }
+}
+
+async fn count_outbox<DB: OutboxDatabase>(outbox: &Outbox<DB>) -> Result<OutboxCounts, Error> {
+    let backlog = outbox.located().await?.backlog().await;
+    let backlog = backlog.map_err(|error| outbox.explain(error, "counting the outbox"))?;
+    Ok(OutboxCounts {
+        pending: backlog.pending(),
+        unroutable: backlog.unroutable(),
+        failed: backlog.failed(),
+        oldest_due: backlog.oldest(),
+    })
 }

@@ -26,7 +26,7 @@ pub struct Metrics {
     pub log_waiting: Option<u64>,
     /// The age of the oldest message of the log that the service has not settled.
     pub log_oldest: Option<Duration>,
-    /// The service's dead letters in the database. `None` if it keeps none, or if it did not answer.
+    /// The service's dead letters in the database: of the log, and collected ones. `None` if it did not answer.
     pub dead_letters: Option<u64>,
     /// How many lanes of the log this process has. `None` without a log.
     pub lanes_held: Option<u64>,

@@ -90,6 +90,15 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         self.pool.within(ANSWER, last).await
     }
 
+    /// How many collected letters there are.
+    pub(crate) async fn count_letters(&self) -> DbResult<u64> {
+        let counted = self.pool.within(ANSWER, async {
+            let mut conn = self.pool.get().acquire().await?;
+            self.letters()?.count::<DB>(&mut conn).await
+        });
+        counted.await
+    }
+
     /// The collected letters that a filter means, oldest first, `most` at most.
     pub(crate) async fn list_letters(
         &self,

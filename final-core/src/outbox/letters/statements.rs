@@ -12,6 +12,7 @@ use crate::{
     database::{
         DbResult, Dialect, Driver, Server, Templates, Value,
         insert::{Insert, all_written},
+        limits::count,
         lists::{list, padded},
         read,
     },
@@ -143,6 +144,15 @@ impl LetterStatements {
             durable AS is_durable, reason, attempts, {now} - died_at AS age, problem";
         let (sql, values) = self.page(columns, filter, (i64::MIN, i64::MAX), most, "");
         read::<DB, _>(conn, &sql, &values).await
+    }
+
+    /// How many letters there are.
+    pub(crate) async fn count<DB: Driver>(&self, conn: &mut DB::Connection) -> DbResult<u64> {
+        let sql = self
+            .templates
+            .sql("SELECT COUNT(*) AS letters FROM {letters}");
+        let rows: Vec<i64> = read::<DB, _>(conn, &sql, &[]).await?;
+        Ok(rows.into_iter().next().map_or(0, count))
     }
 
     /// Locks the letters after a sequence number, and up to another one, that a filter means. What another session

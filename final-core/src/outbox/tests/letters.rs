@@ -62,6 +62,15 @@ fn all() -> DeadLetterFilter {
     DeadLetterFilter::all()
 }
 
+pub(super) async fn all_letters_are_counted<DB: House>() {
+    let (outbox, _pool) = shop::<DB>().await;
+    assert_eq!(outbox.count_letters().await.unwrap(), 0);
+
+    let letters = [letter(1, "order.placed"), letter(2, "order.cancelled")];
+    outbox.store_letters(&letters, &[]).await.unwrap();
+    assert_eq!(outbox.count_letters().await.unwrap(), 2);
+}
+
 pub(super) async fn a_letter_is_listed_as_it_was_stored<DB: House>() {
     let (outbox, _pool) = shop::<DB>().await;
     let unreadable = NewLetter {

@@ -101,6 +101,7 @@ macro_rules! for_all {
             ],
             letters: [
                 a_letter_is_listed_as_it_was_stored,
+                all_letters_are_counted,
                 a_letter_that_may_be_there_already_is_stored_once,
                 a_letter_that_is_refused_leaves_none_of_its_lot,
                 letters_are_listed_and_ended_by_filter,
