@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 
+use final_amqp::Amqp;
 use final_core::{Bus, MemoryBroker, OutboxDatabase, SqlBroker};
 use final_tests::SqliteFile;
 use sqlx::{AssertSqlSafe, Pool};
@@ -95,6 +96,11 @@ impl<DB: Database> Place<DB> {
     /// A bus of a service whose broker is another system, not started.
     pub fn outbox_bus(&self, service: &str) -> Bus<DB> {
         Bus::new(service, self.pool.clone(), MemoryBroker::new())
+    }
+
+    /// A bus of a service on RabbitMQ, not started.
+    pub fn amqp_bus(&self, service: &str, url: &str) -> Bus<DB> {
+        Bus::new(service, self.pool.clone(), Amqp::new(url).expect("a URL"))
     }
 
     /// A bus of a service on the log, not started.

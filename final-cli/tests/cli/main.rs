@@ -22,6 +22,7 @@ mod service;
 mod tail;
 mod terminal;
 mod tls;
+mod walk;
 
 /// Makes a test of each function of a list, on each database.
 #[macro_export]
