@@ -78,8 +78,12 @@ pub(crate) const LOCK_SECONDS: u32 = 60;
 /// How long a pool of ours waits for a connection before it counts that as a failure. sqlx tries a server
 /// that refuses connections again at a growing part of this, so it also bounds how late we notice that the
 /// server is back.
+///
+/// Where the borrowed connection turns out to be silent, the wait for its sign of life comes on top. A session of ours
+/// begins with about ten statements, which take longer than two seconds on a machine that is busy.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
-const POOL_PATIENCE: std::time::Duration = std::time::Duration::from_secs(3);
+const POOL_PATIENCE: std::time::Duration =
+    renewable::PING.saturating_add(std::time::Duration::from_secs(3));
 
 /// A database: PostgreSQL, MySQL and MariaDB, or SQLite, each behind the cargo feature of its name.
 ///

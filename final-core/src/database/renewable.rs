@@ -46,7 +46,7 @@ const IDLE: Duration = Duration::from_secs(5);
 
 /// How long that sign may take.
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-const PING: Duration = Duration::from_secs(1);
+pub(crate) const PING: Duration = Duration::from_secs(1);
 
 /// How long saying goodbye may take, to all connections together.
 pub(crate) const GOODBYE: Duration = Duration::from_secs(2);

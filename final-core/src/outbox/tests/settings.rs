@@ -1,9 +1,11 @@
 //! Our own sessions: their settings, whatever the server says, and the lock of migrations.
 
+use std::time::Duration;
+
 use sqlx::{Executor, MySql, PgPool, Postgres};
 
 use super::house::House;
-use crate::database::{Driver, begin_session};
+use crate::database::{Driver, begin_session, renewable::PING};
 
 /// A setting, what a server or an account may say, and what our own sessions make of it. A server without a setting
 /// has nothing to be set.
@@ -152,5 +154,24 @@ async fn our_sessions_on_postgres_have_their_settings_whatever_the_role_says() {
             .await
             .unwrap();
         assert_eq!(is, expected, "{name}");
+    }
+}
+
+/// Monitoring failed once after a quiet time: the sign of life of a silent connection had taken a third of the time in
+/// which another one had to be made.
+#[tokio::test]
+async fn a_silent_connection_takes_nothing_of_the_time_for_another_one() {
+    const FOR_ANOTHER: Duration = Duration::from_secs(3);
+    let (postgres, mysql) = (Postgres::fresh().await, MySql::fresh().await);
+    let waits = [
+        Postgres::own_pool(&postgres, 1, &[])
+            .options()
+            .get_acquire_timeout(),
+        MySql::own_pool(&mysql, 1, &[])
+            .options()
+            .get_acquire_timeout(),
+    ];
+    for wait in waits {
+        assert!(wait >= PING + FOR_ANOTHER, "{wait:?}");
     }
 }
