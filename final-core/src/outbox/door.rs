@@ -255,8 +255,13 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// Takes a connection of the caller's pool for the INSERT of one message that is its own commit.
     pub(crate) async fn lone(&self, early: LoneEarly<DB>) -> Result<Lone<DB>, Error> {
         let server = self.server().await?;
-        let lone = match early.begun() {
-            Some(early) => early.await,
+        let early = match early.begun() {
+            // One that failed may have done so long ago.
+            Some(early) => early.await.ok(),
+            None => None,
+        };
+        let lone = match early {
+            Some(lone) => Ok(lone),
             None => DB::lone(self.caller(), server).await,
         };
         lone.map_err(Error::database("taking a connection from the pool"))

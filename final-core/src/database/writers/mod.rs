@@ -82,7 +82,8 @@ impl Writers {
             None => DB::begin(pool).await,
             Some(early) => match early.await {
                 Ok(tx) => DB::take_lock(tx).await,
-                Err(error) => Err(error),
+                // It may have failed long ago.
+                Err(_) => DB::begin(pool).await,
             },
         };
         loop {
