@@ -18,6 +18,9 @@ use tokio::time::sleep;
 
 const SOON: Duration = Duration::from_secs(60);
 
+/// The statement in which an import waits for a row.
+const IMPORTING: &str = "%OCTET_LENGTH%DATABASE%topic_orders%";
+
 /// The tables as hookq's users make them, on MySQL; on the others what is nearest.
 fn tables(dialect: Dialect) -> [&'static str; 2] {
     match dialect {
@@ -122,6 +125,21 @@ impl<DB: OutboxDatabase> Queue<DB> {
     async fn cursor(&self, client: &str) -> i64 {
         self.one(&format!(
             "SELECT sid FROM cursor_orders WHERE cid = '{client}'"
+        ))
+        .await
+    }
+
+    fn database(&self) -> &str {
+        self.url.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// How many statements wait for a lock whose text is like this, with the name of this database in front of a
+    /// table: the server is shared with other tests, which have tables of the same names.
+    async fn waiting(&self, like: &str) -> i64 {
+        let like = like.replace("DATABASE", self.database());
+        self.one(&format!(
+            "SELECT COUNT(*) FROM information_schema.innodb_trx \
+             WHERE trx_state = 'LOCK WAIT' AND trx_query LIKE '{like}'"
         ))
         .await
     }
@@ -379,9 +397,11 @@ async fn a_row_of_a_producer_that_commits_late_is_waited_for() {
     let folder = WorkDir::new("import").expect("a folder");
     let import = queue.begin(&folder, &["--yes"]);
     eventually("the import waits for the row", SOON, async || {
-        let waiting = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT' \
-            AND trx_query LIKE '%OCTET_LENGTH%topic_orders%'";
-        if queue.one::<i64>(waiting).await > 0 { Ok(()) } else { Err(import.log()) }
+        if queue.waiting(IMPORTING).await > 0 {
+            Ok(())
+        } else {
+            Err(import.log())
+        }
     })
     .await;
     assert_eq!(queue.copied().await, (0, 0));
@@ -407,13 +427,8 @@ async fn a_consumer_of_hookq_that_still_runs_ends_the_import() {
         .expect("a lock");
     let folder = WorkDir::new("import").expect("a folder");
     let import = queue.begin(&folder, &["--yes"]);
-    let waiting = |part: &str| {
-        format!(
-            "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT' AND trx_query LIKE '{part}'"
-        )
-    };
     eventually("the import is in its second batch", SOON, async || {
-        let in_second = queue.one::<i64>(&waiting("%OCTET_LENGTH%")).await > 0;
+        let in_second = queue.waiting(IMPORTING).await > 0;
         if in_second && queue.cursor("000").await == 500 {
             Ok(())
         } else {
@@ -423,16 +438,19 @@ async fn a_consumer_of_hookq_that_still_runs_ends_the_import() {
     .await;
     // What hookq's consumer does after CatchN messages.
     let pool = queue.pool.clone();
+    let update = format!(
+        "UPDATE {}.cursor_orders SET sid = 37, updated_at = NOW() WHERE cid = '000'",
+        queue.database()
+    );
     let consumer = tokio::spawn(async move {
-        let update = "UPDATE cursor_orders SET sid = 37, updated_at = NOW() WHERE cid = '000'";
-        sqlx::query(update)
+        sqlx::query(sqlx::AssertSqlSafe(update))
             .execute(&pool)
             .await
             .expect("the cursor of hookq");
     });
     eventually("hookq waits for the cursor", SOON, async || {
         queue
-            .one::<i64>(&waiting("UPDATE cursor_orders SET sid = 37%"))
+            .waiting("UPDATE DATABASE.cursor_orders SET sid = 37%")
             .await
             > 0
     })
