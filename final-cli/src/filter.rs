@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
 use final_core::{
     MessageId,
     admin::{RecordFilter, RecordState},
@@ -25,7 +25,7 @@ const MOST_IDS: usize = 512;
 #[command(next_help_heading = "Which ones")]
 pub(crate) struct FilterArgs {
     /// Only those of the topic
-    #[arg(long, value_name = "TOPIC")]
+    #[arg(long, value_name = "TOPIC", value_parser = NonEmptyStringValueParser::new())]
     topic: Option<String>,
 
     /// Only those with the key
@@ -37,7 +37,7 @@ pub(crate) struct FilterArgs {
     ids: Vec<Uuid>,
 
     /// Only those whose reason has this text
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     reason: Option<String>,
 
     /// Only those older than 90s, 15m, 1h30m, 2d

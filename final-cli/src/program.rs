@@ -104,7 +104,7 @@ fn not_compiled_in(target: &Target) -> Failure {
     let feature = target.kind.feature();
     Failure::usage(format!(
         "this build of `final` has no {target}: build it with the feature `{feature}` \
-         (`cargo install final-cli --features {feature}`)"
+         (`cargo install --path final-cli --features {feature}`)"
     ))
 }
 

@@ -90,8 +90,24 @@ impl fmt::Debug for Target {
 
 /// A URL without its password and without its parameters, which may have another one.
 pub(crate) fn place(url: &str) -> String {
-    let end = url.find(['?', '#']).unwrap_or(url.len());
-    without_passwords(&url[..end])
+    let without_parameters = |text: &str| {
+        let end = text.find(['?', '#']).unwrap_or(text.len());
+        text[..end].to_owned()
+    };
+    // The text is one URL. So the login ends with the last `@`, whatever stands before it.
+    match url
+        .split_once("://")
+        .filter(|(scheme, _)| *scheme != "sqlite")
+    {
+        Some((scheme, rest)) if rest.contains('@') => {
+            let (login, host) = rest.rsplit_once('@').unwrap_or_default();
+            let end = login.find([':', '@', '/', '?', '#']).unwrap_or(login.len());
+            let stars = if end < login.len() { ":***" } else { "" };
+            let host = without_parameters(host);
+            format!("{scheme}://{}{stars}@{host}", &login[..end])
+        }
+        _ => without_passwords(&without_parameters(url)),
+    }
 }
 
 /// A text with three stars in place of each password of a URL in it, and of each value of a parameter that
@@ -159,6 +175,16 @@ mod tests {
             ("mysql://:secret@db/shop", "mysql://:***@db/shop"),
             ("sqlite:///var/shop.db?mode=rw", "sqlite:///var/shop.db"),
             ("postgres://db/shop", "postgres://db/shop"),
+            (
+                "postgres://ops:it's-secret@db/shop",
+                "postgres://ops:***@db/shop",
+            ),
+            ("mysql://ops:a secret@db/shop", "mysql://ops:***@db/shop"),
+            ("mysql://ops:a?secret@db/shop", "mysql://ops:***@db/shop"),
+            (
+                "mysql://ops:a#secret@db/shop?x=1",
+                "mysql://ops:***@db/shop",
+            ),
         ];
         for (url, shown) in shown {
             let target = Target::new(url).expect("a target");

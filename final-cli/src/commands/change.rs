@@ -94,11 +94,17 @@ impl ChangeArgs {
             eprintln!("nothing matches; nothing was changed");
             return Ok(Exit::NothingMatched);
         }
-        match out.is_json() {
-            true => out.json("plan", &PlanView::from(&plan))?,
-            false => PlanView::write(&plan, out)?,
+        let shown = match out.is_json() {
+            true => out.json("plan", &PlanView::from(&plan)),
+            false => PlanView::write(&plan, out),
+        };
+        if shown.and_then(|()| out.flush()).is_err() {
+            admin.stop(plan.id).await?;
+            return Err(Failure::Failed(
+                "nothing was changed: the plan could not be shown, because the output is closed"
+                    .into(),
+            ));
         }
-        out.flush()?;
         if self.dry_run {
             eprintln!("`final operations continue {}` carries it out", plan.id);
             return Ok(Exit::Done);
@@ -163,11 +169,11 @@ fn ended(operation: &Operation, out: &mut Output) -> Result<Exit, Failure> {
     let Operation {
         id, done, refused, ..
     } = operation;
-    match out.is_json() {
-        true => out.json("operation", &OperationView::from(operation))?,
-        false => out.line(&format!("operation {id}: {} done", done))?,
-    }
-    out.flush()?;
+    let shown = match out.is_json() {
+        true => out.json("operation", &OperationView::from(operation)),
+        false => out.line(&format!("operation {id}: {} done", done)),
+    };
+    let shown = shown.and_then(|()| out.flush());
     if operation.state != OperationState::Done {
         return Err(Failure::Failed(format!(
             "operation {id} is {}, with {done} done; `final operations continue {id}` goes on",
@@ -183,6 +189,8 @@ fn ended(operation: &Operation, out: &mut Output) -> Result<Exit, Failure> {
             "{refused} were refused and stay as they are; the last one: {why}"
         ))));
     }
+    // Last: what was not done counts more than who reads of it.
+    shown?;
     Ok(Exit::Done)
 }
 

@@ -9,7 +9,10 @@ use clap::Args;
 use final_amqp::{Amqp, QueueKind, doctor::BrokerDoctor};
 use final_core::{
     OutboxDatabase,
-    admin::doctor::{Doctor, Finding, Level},
+    admin::{
+        ServiceInfo,
+        doctor::{Doctor, Finding, Level},
+    },
 };
 use serde::Serialize;
 
@@ -124,11 +127,17 @@ impl DoctorArgs {
         if let Some(url) = &self.management {
             doctor = doctor.management(&url.0)?;
         }
-        if let Some(service) = &self.service {
-            doctor = doctor.service(service);
-        }
         let admin = session.admin();
-        for known in admin.services().await? {
+        let services = admin.services().await?;
+        if let Some(service) = &self.service {
+            // A group of the log has no queue in RabbitMQ.
+            let is_group = |known: &ServiceInfo| known.name == *service && known.reads_log;
+            doctor = match services.iter().any(is_group) {
+                true => doctor.publisher(service.clone()),
+                false => doctor.service(service),
+            };
+        }
+        for known in services {
             match &self.service {
                 Some(service) if *service != known.name => continue,
                 Some(_) => {}

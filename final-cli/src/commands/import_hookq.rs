@@ -113,11 +113,25 @@ impl ImportHookqArgs {
             bytes,
             last,
         } = hookq.backlog(cursor).await?;
+        let broker = SqlBroker::new(session.pool.clone());
         let Some(last) = last else {
             eprintln!(
                 "client {client:?} has consumed everything up to {cursor}; there is nothing to copy"
             );
-            return Ok(Exit::NothingMatched);
+            if self.dry_run {
+                return Ok(Exit::NothingMatched);
+            }
+            // Even so: what is published on the log from now on must wait for the service until it starts.
+            let question = harmless(&format!(
+                "Subscribe {topic} for {group} in the log of {}, so that the log keeps what is published from now on?",
+                session.target
+            ));
+            if !self.consent.ask(&session.context, &question)? {
+                return Ok(Exit::NotConfirmed);
+            }
+            broker.migrate().await?;
+            broker.subscribe(group, &[topic]).await?;
+            return Ok(Exit::Done);
         };
         match out.is_json() {
             true => out.json(
@@ -148,7 +162,6 @@ impl ImportHookqArgs {
         if !self.consent.ask(&session.context, &question)? {
             return Ok(Exit::NotConfirmed);
         }
-        let broker = SqlBroker::new(session.pool.clone());
         broker.migrate().await?;
         broker.subscribe(group, &[topic]).await?;
         let target = Target {
@@ -218,7 +231,7 @@ impl ImportHookqArgs {
     }
 }
 
-/// Copies batch after batch. An interrupt ends it between two of them.
+/// Copies batch after batch. An interrupt ends it between two of them, and one more at once.
 async fn copy<DB: OutboxDatabase>(
     hookq: &Hookq<DB>,
     target: &Target<'_, DB>,
@@ -230,17 +243,34 @@ async fn copy<DB: OutboxDatabase>(
     let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
     let mut copied = 0;
     while cursor < last {
-        let (more, now_at) = hookq.copy_batch(target, cursor, last).await?;
-        if more == 0 {
-            break;
+        let batch = hookq.copy_batch(target, cursor, last);
+        let mut batch = std::pin::pin!(batch);
+        let (done, is_interrupted) = tokio::select! {
+            biased;
+            done = &mut batch => (Some(done), false),
+            interrupt = &mut interrupted => {
+                interrupt?;
+                eprintln!("ending after the batch in hand; interrupt once more to end at once");
+                tokio::select! {
+                    biased;
+                    done = &mut batch => (Some(done), true),
+                    // The transaction is rolled back, and the cursor stays.
+                    _ = tokio::signal::ctrl_c() => (None, true),
+                }
+            }
+        };
+        if let Some(done) = done {
+            let (more, now_at) = done?;
+            if more == 0 {
+                break;
+            }
+            (copied, cursor) = (copied + more, now_at);
+            progress.at(copied);
         }
-        (copied, cursor) = (copied + more, now_at);
-        progress.at(copied);
-        // Polled once: an interrupt that came during the batch is seen after it.
-        if let Some(interrupt) = futures::FutureExt::now_or_never(interrupted.as_mut()) {
-            interrupt?;
+        if is_interrupted {
             return Err(Failure::Failed(format!(
-                "interrupted after {copied} messages, with the cursor at {cursor}; the same command goes on there"
+                "interrupted after {copied} messages, with the cursor at {cursor}; the command goes on there, without \
+                 --from-start"
             )));
         }
     }

@@ -29,8 +29,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// Show messages as they are published
 ///
-/// It reads the log of the database from its end; with --rabbitmq, or in a context with RabbitMQ and without a
-/// database, the exchanges of the topics.
+/// It reads the log of the database from its end; with --rabbitmq the exchanges of the topics.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: final tail order.placed order.cancelled --json")]
 pub(crate) struct TailArgs {

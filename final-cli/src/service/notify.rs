@@ -6,12 +6,9 @@
 use std::{
     ffi::OsStr,
     io,
-    os::{
-        linux::net::SocketAddrExt,
-        unix::{
-            ffi::OsStrExt,
-            net::{SocketAddr, UnixDatagram},
-        },
+    os::unix::{
+        ffi::OsStrExt,
+        net::{SocketAddr, UnixDatagram},
     },
     sync::Arc,
     time::Duration,
@@ -107,7 +104,12 @@ impl Systemd {
 /// The address of a socket: a path, or a name that begins with `@` and is in no folder.
 fn address(name: &OsStr) -> io::Result<SocketAddr> {
     match name.as_bytes() {
-        [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
+        // Only Linux has names that are no files.
+        #[cfg(target_os = "linux")]
+        [b'@', name @ ..] => {
+            use std::os::linux::net::SocketAddrExt;
+            SocketAddr::from_abstract_name(name)
+        }
         [b'/', ..] => SocketAddr::from_pathname(name),
         _ => Err(io::Error::other("it begins neither with / nor with @")),
     }

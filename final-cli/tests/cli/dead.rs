@@ -166,6 +166,12 @@ async fn letters_are_listed_shown_exported_and_replayed_to_their_service<DB: Dat
 
     shop.mended.store(true, Ordering::Relaxed);
     at.run(["dead", "replay", "--yes"]).await.ends_with(2);
+    // A variable of a script that is not set must not mean all.
+    for word in ["--reason", "--topic"] {
+        at.run(["dead", "discard", word, "", "--yes"])
+            .await
+            .ends_with(2);
+    }
     at.run(["dead", "replay", "--key", "a"]).await.ends_with(5);
     at.run(["dead", "replay", "--key", "z", "--yes"])
         .await

@@ -259,8 +259,13 @@ async fn got<DB: OutboxDatabase>(queue: Queue<DB>) {
         (queue.cursor("000").await, queue.copied().await),
         (1_200, (1_000, 1_000))
     );
-    let (code, _, error) = queue.import(&["--yes"]).await;
+    let (code, _, error) = queue.import(&["--dry-run"]).await;
     assert_eq!(code, 4, "{error}");
+
+    // A client that has consumed everything is a group of the log from here on, too.
+    let caught_up = ["--yes", "--client", "001", "--group", "mail"];
+    let (code, _, error) = queue.import(&caught_up).await;
+    assert_eq!(code, 0, "{error}");
 
     // A service that starts later gets what is kept for it, and what is published from now on.
     let (billing, got) = started("billing", &queue.pool).await;
@@ -270,6 +275,17 @@ async fn got<DB: OutboxDatabase>(queue: Queue<DB>) {
         .key("1")
         .await
         .expect("published");
+    let (mail, mailed) = started("mail", &queue.pool).await;
+    eventually(
+        "mail has what was published before it started",
+        SOON,
+        async || {
+            let mailed = mailed.lock().expect("no panic").len();
+            if mailed == 1 { Ok(()) } else { Err(mailed) }
+        },
+    )
+    .await;
+    mail.shutdown().await.expect("a shutdown");
     eventually("both have all", SOON, async || {
         let (got, heard) = (
             got.lock().expect("no panic").len(),

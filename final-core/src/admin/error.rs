@@ -44,6 +44,17 @@ pub enum AdminError {
         "operation {0} was taken over by another program, because this one stood still for too long"
     )]
     OperationLost(i64),
+    /// Other sessions had some of the rows locked, so these are not done.
+    #[error(
+        "operation {id} is done but for {rows} rows that other sessions have locked; carry it out again when these \
+         have ended their transactions"
+    )]
+    RowsLocked {
+        /// The number of the operation.
+        id: i64,
+        /// How many rows are not done.
+        rows: u64,
+    },
     /// The bus's own part of the database failed or refused.
     #[error(transparent)]
     Bus(#[from] Error),

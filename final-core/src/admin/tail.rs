@@ -125,7 +125,7 @@ impl<DB: OutboxDatabase> LogTail<DB> {
         let missing: Vec<i64> = self
             .missing
             .iter()
-            .take(PAGE)
+            .take(MOST_MISSING)
             .map(|(seq, _)| *seq)
             .collect();
         let late = self.session.pick(&missing, &filter).await?;

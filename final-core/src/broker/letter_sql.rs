@@ -15,12 +15,13 @@ impl DeadLetterFilter {
     pub(crate) fn conditions(&self) -> (String, Vec<Value<'_>>) {
         let (mut text, mut values) = (String::new(), Vec::new());
         if let Some(topic) = &self.topic {
-            text.push_str(" AND topic = ?");
-            values.push(topic.as_str().into());
+            // MySQL compares without the blanks at the end.
+            text.push_str(" AND topic = ? AND LENGTH(topic) = LENGTH(?)");
+            values.extend([topic.as_str().into(), topic.as_str().into()]);
         }
         if let Some(key) = &self.key {
-            text.push_str(" AND message_key = ?");
-            values.push(key.as_str().into());
+            text.push_str(" AND message_key = ? AND LENGTH(message_key) = LENGTH(?)");
+            values.extend([key.as_str().into(), key.as_str().into()]);
         }
         if let Some(reason) = &self.reason {
             text.push_str(" AND {position}(reason, ?) > 0");

@@ -97,7 +97,7 @@ impl<DB: OutboxDatabase> Inner<DB> {
             }
             // Where the service's role may not read the table, because it was given no right to it, the letters are
             // not known and all else is.
-            if counted.outbox.is_some() {
+            if counted.error.is_none() {
                 counted.letters = outbox.count_letters().await.ok();
             }
             counted

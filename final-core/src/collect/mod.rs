@@ -96,8 +96,12 @@ impl<DB: OutboxDatabase> Collector<DB> {
     pub(crate) async fn run(&self, letters: Arc<Mutex<LetterStream>>, stop: CancellationToken) {
         let mut letters = letters.lock().await;
         let mut held: Vec<CollectionDraft> = Vec::new();
+        // A run before this one may have ended while it wanted none.
+        letters.want(true);
         let work = async {
             loop {
+                // Those of a channel that has ended come again.
+                held.retain(|draft| !draft.delivery.is_void());
                 let due = held.iter().filter_map(|draft| draft.due).min();
                 let first = tokio::select! {
                     biased;

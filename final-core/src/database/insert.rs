@@ -214,6 +214,19 @@ pub(crate) fn all_written(written: u64, rows: usize) -> DbResult<()> {
     Err(sqlx::Error::Configuration(text.into()))
 }
 
+/// An error unless all rows of an UPDATE or a DELETE were changed. They are locked, so only a trigger, a rule or a policy
+/// of the table can keep one.
+pub(crate) fn all_changed(changed: u64, rows: usize) -> DbResult<()> {
+    if changed == rows as u64 {
+        return Ok(());
+    }
+    let text = format!(
+        "the statement was accepted and changed {changed} of {rows} rows; a trigger, a rule or a policy of the table \
+         keeps rows as they are: remove it"
+    );
+    Err(sqlx::Error::Configuration(text.into()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,7 +14,7 @@ use crate::{
 
 impl<DB: OutboxDatabase> SqlBroker<DB> {
     /// Subscribes topics for a service that does not run yet. It gets what is published from now on, and the log keeps
-    /// that for it. Topics that it has subscribed already stay as they are.
+    /// that for it. Of a topic that nobody has subscribed before, it also gets everything that waits. Topics that it has subscribed already stay as they are.
     ///
     /// # Errors
     ///

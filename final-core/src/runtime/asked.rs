@@ -9,7 +9,8 @@
 //! ```
 //!
 //! However many callers come, one question is under way. It goes on when its callers give up, so that a slow
-//! database is not asked once more by each of them.
+//! database is not asked once more by each of them. An answer that took long is fresh for longer, and is given once more
+//! while the next one takes as long: counting a large backlog must neither burden the database nor look like silence.
 
 use std::{
     sync::{Arc, Mutex},
@@ -23,8 +24,38 @@ use tokio::{
 
 use crate::{lock::lock, runtime::crew::Crew};
 
-/// The answer, once there is one, and when it came.
-type Answer<T> = Option<(Instant, Arc<T>)>;
+/// An answer is fresh for this many times as long as it took, at least.
+const FRESH_FOR: u32 = 10;
+
+/// An answer that took longer than its callers wait is given for this many times as long, if the next one is late.
+const OF_USE_FOR: u32 = 30;
+
+/// An answer, when it came, and how long it took.
+#[derive(Debug)]
+struct Known<T> {
+    at: Instant,
+    took: Duration,
+    answer: Arc<T>,
+}
+
+impl<T> Clone for Known<T> {
+    fn clone(&self) -> Self {
+        Self {
+            answer: Arc::clone(&self.answer),
+            ..*self
+        }
+    }
+}
+
+/// The answer, once there is one.
+type Answer<T> = Option<Known<T>>;
+
+/// What was answered last, and the answer before.
+#[derive(Debug)]
+struct Answers<T> {
+    last: Option<watch::Receiver<Answer<T>>>,
+    before: Option<Known<T>>,
+}
 
 /// A question and its last answer.
 #[derive(Debug)]
@@ -32,7 +63,7 @@ pub(crate) struct Asked<T> {
     name: &'static str,
     fresh: Duration,
     limit: Duration,
-    last: Mutex<Option<watch::Receiver<Answer<T>>>>,
+    answers: Mutex<Answers<T>>,
 }
 
 impl<T: Send + Sync + 'static> Asked<T> {
@@ -42,7 +73,10 @@ impl<T: Send + Sync + 'static> Asked<T> {
             name,
             fresh,
             limit,
-            last: Mutex::default(),
+            answers: Mutex::new(Answers {
+                last: None,
+                before: None,
+            }),
         }
     }
 
@@ -52,33 +86,49 @@ impl<T: Send + Sync + 'static> Asked<T> {
         F: Future<Output = T> + Send + 'static,
     {
         let mut answer = self.answer(crew, ask);
-        let waited = timeout(self.limit, answer.wait_for(Option::is_some)).await;
-        let answer = waited.ok()?.ok()?;
-        answer.as_ref().map(|(_, answer)| Arc::clone(answer))
+        match timeout(self.limit, answer.wait_for(Option::is_some)).await {
+            Ok(answer) => answer.ok()?.as_ref().map(|known| Arc::clone(&known.answer)),
+            Err(_) => self.before(),
+        }
+    }
+
+    /// The answer before, if it took as long as the one that is late.
+    fn before(&self) -> Option<Arc<T>> {
+        let answers = lock(&self.answers);
+        let before = answers.before.as_ref()?;
+        let is_of_use = before.took > self.limit && before.at.elapsed() < before.took * OF_USE_FOR;
+        is_of_use.then(|| Arc::clone(&before.answer))
     }
 
     fn answer<F>(&self, crew: &Crew, ask: impl FnOnce() -> F) -> watch::Receiver<Answer<T>>
     where
         F: Future<Output = T> + Send + 'static,
     {
-        let mut last = lock(&self.last);
-        if let Some(answer) = last.as_ref().filter(|answer| self.is_of_use(answer)) {
+        let mut answers = lock(&self.answers);
+        let last = answers.last.as_ref();
+        if let Some(answer) = last.filter(|answer| self.is_of_use(answer)) {
             return answer.clone();
+        }
+        if let Some(known) = last.and_then(|answer| answer.borrow().clone()) {
+            answers.before = Some(known);
         }
         let (sender, answer) = watch::channel(None);
         let asking = ask();
+        let began = Instant::now();
         crew.track(self.name, async move {
             let answer = Arc::new(asking.await);
-            sender.send_replace(Some((Instant::now(), answer)));
+            let at = Instant::now();
+            let took = at.duration_since(began);
+            sender.send_replace(Some(Known { at, took, answer }));
         });
-        *last = Some(answer.clone());
+        answers.last = Some(answer.clone());
         answer
     }
 
     /// Whether it is fresh, or will be.
     fn is_of_use(&self, answer: &watch::Receiver<Answer<T>>) -> bool {
         match &*answer.borrow() {
-            Some((at, _)) => at.elapsed() < self.fresh,
+            Some(known) => known.at.elapsed() < self.fresh.max(known.took * FRESH_FOR),
             None => answer.has_changed().is_ok(),
         }
     }
@@ -155,6 +205,26 @@ mod tests {
         }
         assert_eq!(asker.ask(takes).await, Some(0));
         assert_eq!(asker.times.load(Ordering::SeqCst), 1);
+    }
+
+    /// A large backlog takes long to count each time. A database that was quick and is late now is another matter.
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_answer_is_fresh_for_longer_and_is_given_while_the_next_one_is_as_slow() {
+        let asker = Asker::new();
+        let slow = LIMIT * 2;
+        assert_eq!(asker.ask(slow).await, None);
+        tokio::time::advance(slow * 9).await;
+        assert_eq!(asker.ask(slow).await, Some(0));
+        tokio::time::advance(slow * 2).await;
+        assert_eq!(asker.ask(slow).await, Some(0), "the one before");
+        assert_eq!(asker.times.load(Ordering::SeqCst), 2);
+        tokio::time::advance(slow).await;
+        assert_eq!(asker.ask(slow).await, Some(1));
+
+        let quick = Asker::new();
+        assert_eq!(quick.ask(Duration::ZERO).await, Some(0));
+        tokio::time::advance(FRESH).await;
+        assert_eq!(quick.ask(LIMIT * 2).await, None);
     }
 
     #[tokio::test(start_paused = true)]

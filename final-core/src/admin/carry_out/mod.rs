@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     OutboxDatabase,
-    database::{DbResult, Leases, limits::duration},
+    database::{DbResult, Leases, Value, limits::duration},
     log::Announcement,
 };
 
@@ -40,7 +40,7 @@ const BATCH: u64 = 100;
 const LEASE: Duration = Duration::from_secs(30);
 
 /// How many rows are looked at for one batch before the lease is renewed.
-const LOOKED_AT: u64 = 500_000;
+const LOOKED_AT: u64 = 20_000;
 
 /// What failed.
 const DOING: &str = "carrying out an operation";
@@ -57,7 +57,16 @@ impl Held {
     fn name(&self) -> String {
         self.id.to_string()
     }
+
+    /// The values of [`HELD`].
+    pub(super) fn values(&self) -> [Value<'static>; 3] {
+        [self.name().into(), self.owner.into(), self.epoch.into()]
+    }
 }
+
+/// The condition that a program still has the lease of its operation.
+const HELD: &str = "EXISTS (SELECT 1 FROM {leases} l WHERE l.name = ? AND l.owner = ? AND l.epoch = ? \
+    AND l.live_until > {now})";
 
 /// What is known while an operation is carried out.
 struct Run {
@@ -65,6 +74,8 @@ struct Run {
     pace: Pace,
     /// How many may still be done. `None` if their number is not known, and the cut-off alone ends the operation.
     left: Option<u64>,
+    /// How many rows other sessions had locked.
+    passed_over: u64,
     progress: OperationProgress,
 }
 
@@ -84,7 +95,8 @@ impl<DB: OutboxDatabase> Desk<DB> {
         pace: Pace,
         mut tell: impl FnMut(&OperationProgress) + Send,
     ) -> Answer<Operation> {
-        if self.operation_row(id).await?.is_done() {
+        let before = self.operation_row(id).await?;
+        if before.is_done() {
             return Err(AdminError::OperationEnded(id));
         }
         let held = self.hold(id).await?;
@@ -92,6 +104,8 @@ impl<DB: OutboxDatabase> Desk<DB> {
         let row = self.operation_row(id).await?;
         let ended = match row.is_done() {
             true => Err(AdminError::OperationEnded(id)),
+            // Stopped by somebody while this program waited for the lease.
+            false if row.is_stopped() && !before.is_stopped() => Ok(Ended::TakenAway),
             false => self.carry_out_held(&held, row, pace, &mut tell).await,
         };
         // A lease that cannot be given back runs out.
@@ -121,14 +135,21 @@ impl<DB: OutboxDatabase> Desk<DB> {
         let selection = Selection::of_terms(row.on_letters(), &row.terms).ok_or_else(newer)?;
         let action = row.action().ok_or_else(newer)?;
         let begin = "UPDATE {operations} SET state = 'running', refused = 0, refusal = NULL, ended_at = NULL, \
-            started_at = COALESCE(started_at, {now}) WHERE id = ? AND state <> 'done'";
-        self.change(begin, held).await.map_err(doing(DOING))?;
+            started_at = COALESCE(started_at, {now}) WHERE id = ? AND state = ?";
+        let values = [held.id.into(), row.state().into()];
+        let begun = self.change(begin, &values).await.map_err(doing(DOING))?;
+        if begun == 0 {
+            return Ok(Ended::TakenAway);
+        }
+        // A batch of the program that had it before may have ended meanwhile.
+        let row = self.operation_row(held.id).await?;
         let (left, cut_off) = (row.left(selection.limit()), row.cut_off());
         let operation = row.operation(true);
         let mut run = Run {
             held: Held { ..*held },
             pace,
             left,
+            passed_over: 0,
             progress: OperationProgress {
                 done: operation.done,
                 refused: 0,
@@ -146,9 +167,20 @@ impl<DB: OutboxDatabase> Desk<DB> {
                 return Ok(Ended::TakenAway);
             }
         }
-        let end = "UPDATE {operations} SET state = 'done', ended_at = {now} WHERE id = ? AND state = 'running'";
-        self.change(end, held).await.map_err(doing(DOING))?;
-        Ok(Ended::Over)
+        if run.passed_over > 0 {
+            let (id, rows) = (held.id, run.passed_over);
+            return Err(AdminError::RowsLocked { id, rows });
+        }
+        let end = format!(
+            "UPDATE {{operations}} SET state = 'done', ended_at = {{now}} \
+             WHERE id = ? AND state = 'running' AND {HELD}"
+        );
+        let values = [&[held.id.into()], &held.values()[..]].concat();
+        let has_ended = self.change(&end, &values).await.map_err(doing(DOING))?;
+        Ok(match has_ended {
+            0 => Ended::TakenAway,
+            _ => Ended::Over,
+        })
     }
 
     /// Carries out one part, batch by batch.
@@ -186,9 +218,15 @@ impl<DB: OutboxDatabase> Desk<DB> {
                     .batch(&run.held, work, keys)
                     .await
                     .map_err(doing(DOING))?;
-                let Batched::Done { done, refused } = batched else {
+                let Batched::Done {
+                    done,
+                    refused,
+                    passed_over,
+                } = batched
+                else {
                     return Ok(Ended::TakenAway);
                 };
+                run.passed_over += passed_over;
                 run.progress.done += done;
                 run.progress.refused += refused;
                 run.left = run.left.map(|left| left.saturating_sub(done));
@@ -261,9 +299,9 @@ impl<DB: OutboxDatabase> Desk<DB> {
     }
 
     /// Changes the row of an operation.
-    async fn change(&self, template: &str, held: &Held) -> DbResult<u64> {
+    async fn change(&self, template: &str, values: &[Value<'_>]) -> DbResult<u64> {
         let mut tx = self.begin().await?;
-        let changed = tx.run(template, &[held.id.into()]).await?;
+        let changed = tx.run(template, values).await?;
         tx.commit().await?;
         Ok(changed)
     }

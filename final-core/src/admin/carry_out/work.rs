@@ -6,7 +6,7 @@
 use sqlx::SqlSafeStr;
 use uuid::Uuid;
 
-use super::Held;
+use super::{HELD, Held};
 use crate::{
     OutboxDatabase,
     admin::{
@@ -18,7 +18,7 @@ use crate::{
     },
     database::{
         DbResult, Dialect, Value,
-        insert::all_written,
+        insert::{all_changed, all_written},
         lists::{list, padded},
         refused::refuses_values,
     },
@@ -34,6 +34,8 @@ pub(super) enum Batched {
     Done {
         done: u64,
         refused: u64,
+        /// How many rows other sessions had locked.
+        passed_over: u64,
     },
     /// The operation was stopped, or another program has it. Nothing was changed by the last transaction.
     TakenAway,
@@ -41,7 +43,10 @@ pub(super) enum Batched {
 
 /// The result of one transaction.
 enum Tried {
-    Done(u64),
+    Done {
+        done: u64,
+        passed_over: u64,
+    },
     TakenAway,
     /// The database refuses one of the rows.
     Refused(sqlx::Error),
@@ -146,6 +151,20 @@ impl<'a> Work<'a> {
         })
     }
 
+    /// How many of the rows are there, also those that other sessions have locked.
+    async fn there<DB: OutboxDatabase>(
+        &self,
+        tx: &mut DeskTx<'_, DB>,
+        keys: &[WalkPlace],
+    ) -> DbResult<u64> {
+        let (listed, values) = self.listed(keys);
+        let count = format!("SELECT COUNT(*) FROM {} WHERE {listed}", self.table);
+        let counted: Vec<i64> = tx.rows(&count, &values).await?;
+        Ok(counted
+            .first()
+            .map_or(0, |number| u64::try_from(*number).unwrap_or(0)))
+    }
+
     /// Does it with rows that are locked.
     async fn apply<DB: OutboxDatabase>(
         &self,
@@ -171,14 +190,14 @@ impl<'a> Work<'a> {
                     all_written(tx.run(&copy, &values).await?, keys.len())?;
                 }
                 let delete = format!("DELETE FROM {} WHERE {listed}", self.table);
-                tx.run(&delete, &values).await.map(drop)
+                all_changed(tx.run(&delete, &values).await?, keys.len())
             }
             (PlanPart::Records(state), Action::Retry) => self.retry(tx, state, keys).await,
             (PlanPart::Records(_), _) => {
                 let ids: Vec<Uuid> = keys.iter().map(|key| key.id).collect();
                 let arguments = vec![("ids", (&ids[..]).into())];
                 let (delete, values) = self.statements.delete.bind(arguments)?;
-                tx.run_sql(&delete, &values).await.map(drop)
+                all_changed(tx.run_sql(&delete, &values).await?, keys.len())
             }
         }
     }
@@ -194,7 +213,7 @@ impl<'a> Work<'a> {
         if state == RecordState::Failed {
             let arguments = vec![("ids", (&ids[..]).into())];
             let (retry, values) = self.statements.retry_failed.bind(arguments)?;
-            return tx.run_sql(&retry, &values).await.map(drop);
+            return all_changed(tx.run_sql(&retry, &values).await?, keys.len());
         }
         let (listed, mut values) = self.listed(keys);
         let (nobody, hint, end) = match DB::DIALECT {
@@ -213,7 +232,7 @@ impl<'a> Work<'a> {
                  available_at = {{clock}} WHERE {listed}{end}",
             self.table
         );
-        tx.run(&retry, &values).await.map(drop)
+        all_changed(tx.run(&retry, &values).await?, keys.len())
     }
 }
 
@@ -225,7 +244,7 @@ impl<DB: OutboxDatabase> Desk<DB> {
         work: &Work<'_>,
         keys: Keys,
     ) -> DbResult<Batched> {
-        let (mut done, mut refused) = (0, 0);
+        let (mut done, mut refused, mut passed_over) = (0, 0, 0);
         let mut parts = vec![keys];
         while let Some(mut part) = parts.pop() {
             let mut tries = 1;
@@ -236,7 +255,13 @@ impl<DB: OutboxDatabase> Desk<DB> {
                 }
             };
             match tried {
-                Tried::Done(some) => done += some,
+                Tried::Done {
+                    done: some,
+                    passed_over: others,
+                } => {
+                    done += some;
+                    passed_over += others;
+                }
                 Tried::TakenAway => return Ok(Batched::TakenAway),
                 Tried::Refused(error) if part.len() == 1 => {
                     tracing::error!(
@@ -253,7 +278,11 @@ impl<DB: OutboxDatabase> Desk<DB> {
                 }
             }
         }
-        Ok(Batched::Done { done, refused })
+        Ok(Batched::Done {
+            done,
+            refused,
+            passed_over,
+        })
     }
 
     async fn try_batch(&self, held: &Held, work: &Work<'_>, keys: &[WalkPlace]) -> DbResult<Tried> {
@@ -261,9 +290,21 @@ impl<DB: OutboxDatabase> Desk<DB> {
         if DB::DIALECT == Dialect::Postgres {
             tx.run_sql(&DURABLE.into_sql_str(), &[]).await?;
         }
-        let keys = work.lock(&mut tx, keys).await?;
+        let all = keys;
+        let keys = work.lock(&mut tx, all).await?;
+        let passed_over = match keys.len() < all.len() {
+            true => work
+                .there(&mut tx, all)
+                .await?
+                .saturating_sub(keys.len() as u64),
+            false => 0,
+        };
         if keys.is_empty() {
-            return tx.roll_back().await.map(|()| Tried::Done(0));
+            let done = Tried::Done {
+                done: 0,
+                passed_over,
+            };
+            return tx.roll_back().await.map(|()| done);
         }
         let applied = self.within(work.apply(&mut tx, &keys)).await;
         match applied {
@@ -280,21 +321,18 @@ impl<DB: OutboxDatabase> Desk<DB> {
             Err(error) => return Err(error),
         }
         let number = i64::try_from(keys.len()).unwrap_or(i64::MAX);
-        let progress = "UPDATE {operations} SET done = done + ? WHERE id = ? AND state = 'running' \
-            AND EXISTS (SELECT 1 FROM {leases} l WHERE l.name = ? AND l.owner = ? AND l.epoch = ? \
-                AND l.live_until > {now})";
-        let values = [
-            number.into(),
-            held.id.into(),
-            held.name().into(),
-            held.owner.into(),
-            held.epoch.into(),
-        ];
-        if tx.run(progress, &values).await? == 0 {
+        let progress = format!(
+            "UPDATE {{operations}} SET done = done + ? WHERE id = ? AND state = 'running' AND {HELD}"
+        );
+        let values = [&[number.into(), held.id.into()], &held.values()[..]].concat();
+        if tx.run(&progress, &values).await? == 0 {
             return tx.roll_back().await.map(|()| Tried::TakenAway);
         }
         match tx.commit().await {
-            Ok(()) => Ok(Tried::Done(keys.len() as u64)),
+            Ok(()) => Ok(Tried::Done {
+                done: keys.len() as u64,
+                passed_over,
+            }),
             Err(error) if is_refusal(&error) => Ok(Tried::Refused(error)),
             Err(error) => Err(error),
         }

@@ -172,7 +172,8 @@ impl<DB: OutboxDatabase> Doctor<DB> {
 
     async fn look(&self, ward: &Ward<DB>, service: Option<&ServiceName>, findings: &mut Findings) {
         findings.add("a transaction pooler", pooler::look(ward).await);
-        if !findings.0.is_empty() {
+        let is_pooled = |finding: &Finding| finding.name == pooler::TRANSACTION_POOLER.name;
+        if findings.0.iter().any(is_pooled) {
             return;
         }
         findings.add("settings of durability", durability::look(ward).await);
@@ -181,7 +182,10 @@ impl<DB: OutboxDatabase> Doctor<DB> {
         let transactions = transactions::look(ward, self.open, self.most_history).await;
         findings.add("open transactions", transactions);
         let usable = server::look(ward).await;
-        if !findings.add("the server", usable) {
+        // Where the server is none that the bus can use, its tables tell nothing. Where it could not be asked, they do.
+        let is_useless = usable.as_ref().is_ok_and(|found| !found.is_empty());
+        findings.add("the server", usable);
+        if is_useless {
             return;
         }
         match OurTables::find(ward, service).await {

@@ -99,6 +99,15 @@ impl OperationRow {
         self.state == "done"
     }
 
+    pub(in crate::admin) fn is_stopped(&self) -> bool {
+        self.state == "stopped"
+    }
+
+    /// The state as it stands in the table.
+    pub(in crate::admin) fn state(&self) -> &str {
+        &self.state
+    }
+
     /// The operation. `is_held` says whether a program carries it out now.
     pub(in crate::admin) fn operation(self, is_held: bool) -> Operation {
         let state = match self.state.as_str() {

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::RecordState;
 use crate::{
     MessageId,
-    admin::desk::{time_of},
+    admin::desk::time_of,
     database::{
         Dialect, Value,
         limits::{micros, since_1970},
@@ -130,12 +130,13 @@ impl RecordFilter {
     pub(in crate::admin) fn condition(&self, dialect: Dialect) -> (String, Vec<Value<'_>>) {
         let (mut parts, mut values) = (Vec::new(), Vec::new());
         if let Some(topic) = &self.topic {
-            parts.push("topic = ?".to_owned());
-            values.push(topic.as_str().into());
+            // MySQL compares without the blanks at the end.
+            parts.push("topic = ? AND LENGTH(topic) = LENGTH(?)".to_owned());
+            values.extend([topic.as_str().into(), topic.as_str().into()]);
         }
         if let Some(key) = &self.key {
-            parts.push("message_key = ?".to_owned());
-            values.push(key.as_str().into());
+            parts.push("message_key = ? AND LENGTH(message_key) = LENGTH(?)".to_owned());
+            values.extend([key.as_str().into(), key.as_str().into()]);
         }
         if let Some(reason) = &self.reason {
             parts.push("{position}(last_error, ?) > 0".to_owned());

@@ -13,8 +13,10 @@ impl fmt::Display for Trail {
         }
         if self.stations.is_empty() {
             f.write_str(
-                "\n  No place knows it. It was sent and acked, or handled by each of its groups, or never written. \
-                 Acked records are deleted, unless `Options::retention` is set.",
+                "\n  No place knows it by this id. It was sent and acked, or handled by each of its groups, or never \
+                 written. Acked records are deleted, unless `Options::retention` is set. Over RabbitMQ it may also wait \
+                 for a retry, or be replayed from the collected letters: then it is in the outbox under another id, with \
+                 a topic that begins with x-final-detour.",
             )?;
         }
         if !self.is_complete {

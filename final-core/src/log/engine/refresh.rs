@@ -113,6 +113,8 @@ impl<DB: OutboxDatabase> Engine<DB> {
                     // Noted before: the answer to a claim that was made can be lost.
                     if let Some(owner) = row.member {
                         self.abandoned.insert(row.id, owner);
+                    } else {
+                        self.abandoned.remove(&row.id);
                     }
                     match member.log.claim(&member.group, row, member.id).await? {
                         true => has_claimed = true,

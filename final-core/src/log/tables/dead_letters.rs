@@ -70,12 +70,20 @@ impl<DB: OutboxDatabase> Log<DB> {
             copy,
             group: Some(group.to_owned()),
         };
+        // Without this bound, letters that die again while others are replayed would be replayed again.
+        let mut tx = self.begin().await?;
+        let highest = "SELECT MAX(seq) FROM {dead} WHERE group_name = ?";
+        let highest: Vec<Option<i64>> = tx.rows(highest, vec![group.into()]).await?;
+        tx.roll_back().await?;
+        let Some(last) = highest.into_iter().flatten().next() else {
+            return Ok(0);
+        };
         let (mut taken, mut after) = (0, i64::MIN);
         let mut stays: Option<sqlx::Error> = None;
         loop {
             let most = u64::from(BATCH).min(filter.at_most() - taken);
             let moved = self
-                .take_some(group, filter, after, most, &transfer)
+                .take_some(group, filter, (after, last), most, &transfer)
                 .await?;
             taken += moved.moved;
             for (seq, error) in moved.refused {
@@ -86,10 +94,10 @@ impl<DB: OutboxDatabase> Log<DB> {
                 );
                 stays.get_or_insert(error);
             }
-            let Some(last) = moved.last else {
+            let Some(at) = moved.last else {
                 break;
             };
-            after = last;
+            after = at;
         }
         match stays {
             Some(error) if taken == 0 => Err(error),
@@ -97,12 +105,13 @@ impl<DB: OutboxDatabase> Log<DB> {
         }
     }
 
-    /// The next batch, after a sequence number. A letter that another session has locked is left out.
+    /// The next batch, after a sequence number and up to another one. A letter that another session has locked is left
+    /// out.
     async fn take_some(
         &self,
         group: &str,
         filter: &DeadLetterFilter,
-        after: i64,
+        (after, last): (i64, i64),
         most: u64,
         transfer: &Transfer,
     ) -> DbResult<Moved> {
@@ -112,17 +121,19 @@ impl<DB: OutboxDatabase> Log<DB> {
         let (condition, mut values) = condition(filter, group);
         let mut tx = self.begin().await?;
         let seqs = format!(
-            "SELECT seq FROM {{dead}} WHERE {condition} AND seq > ? ORDER BY seq LIMIT ? {{skip_locked}}"
+            "SELECT seq FROM {{dead}} WHERE {condition} AND seq > ? AND seq <= ? ORDER BY seq LIMIT ? {{skip_locked}}"
         );
-        values.extend([after.into(), i64::try_from(most).unwrap_or(i64::MAX).into()]);
+        values.extend([
+            after.into(),
+            last.into(),
+            i64::try_from(most).unwrap_or(i64::MAX).into(),
+        ]);
         let seqs: Vec<i64> = tx.rows(&seqs, values).await?;
         if seqs.is_empty() {
             return tx.roll_back().await.map(|()| Moved::default());
         }
         let is_full = seqs.len() as u64 == most;
         let mut moved = transfer.run(self, tx, seqs).await?;
-        // The walk ends with the first batch that is not full. Otherwise it could reach letters of messages
-        // that it has replayed, and that have died again.
         moved.last = moved.last.filter(|_| is_full);
         Ok(moved)
     }

@@ -11,7 +11,7 @@ use crate::{
     broker::{DeadLetterFilter, REPLAYED, TO_QUEUE},
     database::{
         DbResult, Dialect, Driver, Server, Templates, Value,
-        insert::{Insert, all_written},
+        insert::{Insert, all_changed, all_written},
         limits::count,
         lists::{list, padded},
         read,
@@ -217,8 +217,7 @@ impl LetterStatements {
         let delete = self
             .templates
             .sql(&format!("DELETE FROM {{letters}} WHERE {some}"));
-        DB::run_sql(conn, &delete, &values).await?;
-        Ok(())
+        all_changed(DB::run_sql(conn, &delete, &values).await?, seqs.len())
     }
 
     /// Removes all letters.
