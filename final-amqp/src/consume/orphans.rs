@@ -39,8 +39,9 @@ const KEPT: Duration = Duration::from_secs(5 * 60);
 /// The same for messages without an id. Another message may look the same.
 const KEPT_NAMELESS: Duration = Duration::from_secs(30);
 
-/// How long after its message an orphan may come. RabbitMQ tells of a channel's end at once.
-const NEWS: Duration = Duration::from_millis(500);
+/// How long after its message an orphan may come. RabbitMQ tells of a channel's end at once, but a process without CPU
+/// hears it late.
+const NEWS: Duration = Duration::from_secs(3);
 
 /// What tells a message from others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
