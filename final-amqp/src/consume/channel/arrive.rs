@@ -119,7 +119,13 @@ impl ConsumingChannel {
 pub(super) fn likeness(original: &Original, (id, identified): (MessageId, bool)) -> Likeness {
     Likeness {
         looks: fingerprint(original),
-        id,
+        // An id that was made here can be another one when its message comes again before its channel is known to have
+        // ended. Messages without an id that look the same are the same to everybody.
+        id: if identified {
+            id
+        } else {
+            MessageId(Uuid::nil())
+        },
         identified,
     }
 }
