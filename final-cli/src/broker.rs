@@ -7,7 +7,7 @@ use std::{fmt, fs, path::PathBuf};
 use clap::Args;
 use final_amqp::Amqp;
 
-use crate::{contexts::Context, exit::Failure, target::place};
+use crate::{contexts::Context, exit::Failure, redact::place};
 
 /// Which RabbitMQ is meant.
 #[derive(Debug, Args)]

@@ -7,7 +7,7 @@ use std::{error::Error as StdError, fmt, io, process::ExitCode};
 
 use final_core::{admin::AdminError, broker::BrokerErrorKind};
 
-use crate::target::without_passwords;
+use crate::{causes::chain, redact::without_passwords};
 
 /// How a command ended that has not failed. The numbers are a written surface (docs/cli.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,30 +105,9 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// The texts of an error and its causes. A cause that the text above it repeats is left out.
-pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_cause_is_told_once() {
-        let io = io::Error::other(io::Error::other("no such host"));
-        assert_eq!(chain(&io), "no such host");
-    }
 
     #[test]
     fn a_reader_who_left_is_no_error() {

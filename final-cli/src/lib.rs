@@ -24,6 +24,7 @@
 mod arguments;
 mod ask;
 mod broker;
+mod causes;
 mod commands;
 pub mod config;
 mod contexts;
@@ -32,6 +33,7 @@ mod filter;
 mod hookq;
 mod output;
 pub mod program;
+mod redact;
 pub mod service;
 mod session;
 mod target;

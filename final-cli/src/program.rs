@@ -15,8 +15,9 @@ use crate::{
     commands::Needs,
     exit::{Exit, Failure},
     output::Output,
+    redact::without_passwords,
     session::{Place, Session},
-    target::{Kind, Target, without_passwords},
+    target::{Kind, Target},
 };
 
 /// How long work on other threads may take to end, once the command has its result.

@@ -11,8 +11,9 @@ use tokio::time::timeout;
 
 use crate::{
     arguments::{PlaceArgs, ServiceArgs},
+    causes::chain,
     contexts::Context,
-    exit::{Failure, chain},
+    exit::Failure,
     target::Target,
 };
 

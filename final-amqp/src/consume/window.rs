@@ -9,8 +9,8 @@
 //! for a retry. Each change costs a round trip, so the window grows by a quarter at least, and shrinks only when
 //! half of it was too much for [`LAZY`].
 //!
-//! The consumer is replaced only while its window is used up: whatever is on its way to a consumer that is cancelled
-//! comes redelivered from a quorum queue, as if it had been tried. So a window that is too large stays while little
+//! The consumer is replaced only while its window is used up. A quorum queue takes back a message that is on its way to
+//! a cancelled consumer, and delivers it once more as if it had been tried. So a window that is too large stays while little
 //! comes, and shrinks as soon as it is full.
 //!
 //! ```text

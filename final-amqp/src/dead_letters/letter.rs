@@ -85,7 +85,7 @@ impl RawLetter {
                 death.routing_key.clone().unwrap_or(self.routing_key),
             ),
             None => match &own.reason {
-                // Whoever sent it into the queue itself needed no exchange.
+                // A program that sent it straight into the queue needed no exchange.
                 Some(_) if self.routing_key.as_str() == queue => ("".into(), self.routing_key),
                 Some(_) => (own.topic.unwrap_or(self.exchange), self.routing_key),
                 None => (self.exchange, self.routing_key),

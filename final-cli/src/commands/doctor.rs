@@ -21,8 +21,8 @@ use crate::{
     broker::BrokerArgs,
     exit::{Exit, Failure},
     output::{Output, text::harmless, time},
+    redact::without_passwords,
     session::Session,
-    target::without_passwords,
 };
 
 /// Find what silently weakens a promise, and say how to mend it

@@ -64,17 +64,7 @@ impl ServiceError {
 
     /// The error with its causes. A cause that the text above it repeats is left out.
     pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            let more = error.to_string();
-            if !text.contains(&more) {
-                text.push_str(": ");
-                text.push_str(&more);
-            }
-            cause = error.source();
-        }
-        text
+        crate::causes::chain(self)
     }
 }
 

@@ -19,7 +19,7 @@ impl Count {
     /// The highest number that is counted to.
     pub const MOST: u64 = 10_000;
 
-    /// A count, of which `counted` rows were seen: one more than [`MOST`](Self::MOST) at most.
+    /// A count for which `counted` rows were seen: one more than [`MOST`](Self::MOST) at most.
     pub(crate) fn capped(counted: i64) -> Self {
         let counted = u64::try_from(counted).unwrap_or(0);
         Self {

@@ -21,7 +21,7 @@ use crate::{
 /// How many letters one transaction replays or discards.
 const BATCH: u64 = 100;
 
-/// What becomes of letters.
+/// What is done with letters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LetterFate {
     /// Their messages come back to this service, and the letters are removed.
