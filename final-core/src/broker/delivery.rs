@@ -28,6 +28,24 @@ pub enum Settlement {
     Postpone(Postponement),
 }
 
+/// Where the log has a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub struct Place {
+    /// The partition: one of the sixteen lanes. Messages of one key are in the same one.
+    pub partition: u8,
+    /// The sequence number. It is given at the INSERT, so a lower one can become visible after a higher one.
+    pub number: i64,
+}
+
+impl Place {
+    /// A place.
+    #[must_use]
+    pub fn new(partition: u8, number: i64) -> Self {
+        Self { partition, number }
+    }
+}
+
 /// Where a delivery's settlement goes: one incarnation of one consuming channel.
 ///
 /// A settlement for an incarnation that is gone is void; the broker delivers the message again.

@@ -37,7 +37,7 @@ pub use self::{
     collected::{CollectedLetter, LetterDelivery, LetterSettler, LetterStream},
     confirm::Confirm,
     dead_letters::{Cause, DeadLetter, DeadLetterFilter, DeadLetters, LetterCursor},
-    delivery::{Delivery, Settlement, Settler},
+    delivery::{Delivery, Place, Settlement, Settler},
     detour::{Detour, DetourTo, Detoured, Postponement, Postponing},
     error::{BrokerError, BrokerErrorKind},
     link::{Link, LinkBacklog, LinkCounts, LinkState, Opened, Settled, Setup},

@@ -1,0 +1,1 @@
+//! The gateway from outside: real clients, real databases.
