@@ -1,6 +1,10 @@
 //! The errors of a bus. Each text says what happened, where, and what to do about it.
 
-use crate::{MessageId, broker::BrokerError, database::advice::with_advice};
+use crate::{
+    MessageId,
+    broker::BrokerError,
+    database::{advice::with_advice, refused::refuses_values},
+};
 
 /// Any error, boxed.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -166,6 +170,21 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the message is refused for what it is, while others may be taken: by a check of the bus, or by a type,
+    /// a size, a constraint or a trigger of the database. Of messages that were written together, it may be any one.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::InvalidTopic { .. }
+            | Self::InvalidHeader { .. }
+            | Self::InvalidPolicy { .. }
+            | Self::MessageTooLarge { .. }
+            | Self::Encode { .. } => true,
+            Self::Database { source, .. } => refuses_values(source),
+            _ => false,
+        }
+    }
+
     /// Makes a database error that tells what the bus was doing.
     pub(crate) fn database(doing: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
         move |source| Self::Database {

@@ -149,6 +149,21 @@ pub(crate) fn check_header(name: &str, total: usize) -> Result<(), Error> {
     })
 }
 
+/// Checks what a message says its payload is.
+pub(crate) fn check_content_type(topic: &str, content_type: &str) -> Result<(), Error> {
+    let reason = if content_type.len() > 255 {
+        "its content type is longer than 255 bytes"
+    } else if content_type.chars().any(char::is_control) {
+        "its content type contains a control character"
+    } else {
+        return Ok(());
+    };
+    Err(Error::InvalidPolicy {
+        topic: shorten(topic),
+        reason,
+    })
+}
+
 /// Shortens a long name, so that an error does not repeat it in full.
 fn shorten(text: &str) -> String {
     const KEEP: usize = 64;

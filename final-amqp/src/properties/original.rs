@@ -86,6 +86,26 @@ impl Original {
         )
     }
 
+    /// How often the message was delivered, this time included. A classic queue only says whether it was before.
+    pub(crate) fn times(&self) -> u32 {
+        if !self.redelivered {
+            return 1;
+        }
+        let count = self
+            .delivery_count()
+            .and_then(|count| u32::try_from(count).ok());
+        count.map_or(2, |count| count.saturating_add(1).max(2))
+    }
+
+    /// How often a quorum queue has had the message back.
+    fn delivery_count(&self) -> Option<u64> {
+        let headers = self.properties.headers().as_ref()?;
+        match value(headers.inner().get("x-delivery-count")?) {
+            HeaderValue::Int(count) => u64::try_from(count).ok(),
+            _ => None,
+        }
+    }
+
     /// The topic without the header, and where it stands.
     pub(crate) fn routed_topic(&self) -> (&str, &'static str) {
         match self.named_by {
@@ -112,7 +132,6 @@ impl Origin for Original {
     fn received(&self) -> Received {
         let properties = &self.properties;
         let headers = properties.headers().as_ref();
-        let count = headers.and_then(|headers| headers.inner().get("x-delivery-count"));
         let mut received = Received::default();
         let id = properties.message_id().as_ref();
         received.message_id = known(id.filter(|_| !self.progress.is_id_ours));
@@ -133,10 +152,7 @@ impl Origin for Original {
             .and_then(|text| text.as_str().parse().ok())
             .map(Duration::from_millis);
         received.redelivered = self.redelivered;
-        received.delivery_count = count.and_then(|count| match value(count) {
-            HeaderValue::Int(count) => u64::try_from(count).ok(),
-            _ => None,
-        });
+        received.delivery_count = self.delivery_count();
         received.headers = headers
             .into_iter()
             .flat_map(entries)

@@ -77,6 +77,8 @@ pub struct Delivery {
     content: Result<Message, String>,
     tag: u64,
     is_suspect: bool,
+    place: Option<Place>,
+    times: u32,
     settler: Option<Arc<dyn Settler>>,
     earlier: Option<oneshot::Receiver<Settlement>>,
 }
@@ -88,6 +90,8 @@ impl Delivery {
             content,
             tag,
             is_suspect: false,
+            place: None,
+            times: 1,
             settler: Some(settler),
             earlier: None,
         }
@@ -124,6 +128,38 @@ impl Delivery {
     /// Whether the message may be the reason why another process ended, see [`suspected`](Self::suspected).
     pub fn is_suspect(&self) -> bool {
         self.is_suspect
+    }
+
+    /// Says where the log has the message.
+    pub fn placed(mut self, place: Place) -> Self {
+        self.place = Some(place);
+        self
+    }
+
+    /// Where the log has the message. `None` for a broker that is no log. A message that was given back may have
+    /// another place when it comes again.
+    pub fn place(&self) -> Option<Place> {
+        self.place
+    }
+
+    /// Says how often the message was delivered, this time included.
+    pub fn delivered(mut self, times: u32) -> Self {
+        self.times = times.max(1);
+        self
+    }
+
+    /// How often the message was delivered, this time included, as far as the broker knows. The first time is 1. A
+    /// message that comes back from a [detour](Postponing) goes on with the attempts that were made before.
+    ///
+    /// | broker | knows |
+    /// | --- | --- |
+    /// | the log | how often this process gave the message back; 2 if another process had it and ended |
+    /// | RabbitMQ, quorum queue | how often it was given back, or its consumer was lost |
+    /// | RabbitMQ, classic queue | 2 if it was delivered before, however often |
+    /// | in-process | how often it was given back |
+    pub fn times(&self) -> u32 {
+        let attempt = self.content.as_ref().map_or(1, Message::attempt);
+        self.times.max(attempt)
     }
 
     /// The message.

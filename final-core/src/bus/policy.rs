@@ -82,14 +82,7 @@ impl Draft {
             bytes,
             content_type,
         } = payload?;
-        let limit = options.max_message_bytes;
-        if bytes.len() > limit {
-            return Err(Error::MessageTooLarge {
-                topic,
-                size: bytes.len(),
-                limit,
-            });
-        }
+        check_size(&topic, bytes.len(), options.max_message_bytes)?;
         let refuse = |reason| {
             Err(Error::InvalidPolicy {
                 topic: topic.clone(),
@@ -107,20 +100,12 @@ impl Draft {
         if delay.is_some_and(|delay| delay > MAX_DELAY) {
             return refuse("the delay is longer than a year");
         }
-        if key.as_ref().is_some_and(|key| key.len() > MAX_KEY) {
-            return refuse("the key is longer than 1,024 bytes");
-        }
-        if key.as_ref().is_some_and(|key| key.contains('\0')) {
-            return refuse("the key contains a NUL character, which PostgreSQL cannot store");
-        }
+        check_key(&topic, key.as_deref())?;
         if unconfirmed && delay.is_some_and(|delay| !delay.is_zero()) {
             return refuse("a delay needs the outbox, which `confirm(false)` goes past");
         }
-        let mut total = key.as_ref().map_or(0, String::len);
-        for (name, value) in &headers {
-            total += name.len() + value.len();
-            names::check_header(name, total)?;
-        }
+        let named = headers.iter().map(|(name, value)| (&**name, &**value));
+        check_headers(key.as_deref(), named)?;
 
         let mut message = Message::identified(crate::MessageId::new(), topic, bytes)
             .with_content_type(content_type)
@@ -136,6 +121,62 @@ impl Draft {
             ttl,
             delay: delay.unwrap_or_default(),
         })
+    }
+}
+
+fn check_size(topic: &str, size: usize, limit: usize) -> Result<(), Error> {
+    if size <= limit {
+        return Ok(());
+    }
+    Err(Error::MessageTooLarge {
+        topic: topic.to_owned(),
+        size,
+        limit,
+    })
+}
+
+fn check_key(topic: &str, key: Option<&str>) -> Result<(), Error> {
+    let reason = match key {
+        Some(key) if key.len() > MAX_KEY => "the key is longer than 1,024 bytes",
+        Some(key) if key.contains('\0') => {
+            "the key contains a NUL character, which PostgreSQL cannot store"
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::InvalidPolicy {
+        topic: topic.to_owned(),
+        reason,
+    })
+}
+
+fn check_headers<'a>(
+    key: Option<&str>,
+    headers: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Result<(), Error> {
+    let mut total = key.map_or(0, str::len);
+    for (name, value) in headers {
+        total += name.len() + value.len();
+        names::check_header(name, total)?;
+    }
+    Ok(())
+}
+
+impl Message {
+    /// Checks what a bus checks before it publishes: the topic, the key, the headers, and the size of the payload.
+    /// A message that passes is refused by no broker and by no database for what it is, unless the database has
+    /// rules of its own.
+    ///
+    /// For programs that publish messages of other programs.
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong, as the publish of a bus does.
+    pub fn check(&self, max_message_bytes: usize) -> Result<(), Error> {
+        names::check_topic(self.topic())?;
+        check_size(self.topic(), self.payload().len(), max_message_bytes)?;
+        check_key(self.topic(), self.key())?;
+        check_headers(self.key(), self.headers().iter())?;
+        names::check_content_type(self.topic(), self.content_type())
     }
 }
 

@@ -18,7 +18,7 @@ use std::{ops::Range, sync::Arc};
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
-use super::{DbResult, Dialect, Driver, Server, Value, limits::ExceedsPacket};
+use super::{DbResult, Dialect, Driver, FromRow, Server, Value, limits::ExceedsPacket, read};
 
 /// Each number of rows up to this one has a text. Most transactions publish a few messages, and those are one
 /// statement then.
@@ -91,6 +91,16 @@ impl Insert {
         Self::of_arrays(columns, one, [])
     }
 
+    /// The same, and each statement gives these columns of the rows that it writes.
+    pub(crate) fn returning(mut self, columns: &str) -> Self {
+        let pieces = self.pieces.iter_mut().map(|(_, text)| text);
+        let arrays = self.arrays.iter_mut().map(|(_, text)| text);
+        for text in pieces.chain(arrays) {
+            *text = sql(format!("{} RETURNING {columns}", text.as_str()));
+        }
+        self
+    }
+
     /// Makes values fit for the session of a caller, whose charset is the caller's. On MySQL texts go as
     /// [`UTF8`]; the other drivers set the charset of every session themselves.
     pub(crate) fn prepared<DB: Driver>(mut values: Vec<Value<'_>>) -> Vec<Value<'_>> {
@@ -123,6 +133,35 @@ impl Insert {
             all_written(DB::run_sql(conn, statement, values).await?, piece.len())?;
         }
         Ok(())
+    }
+
+    /// Inserts rows by the statements of [`returning`](Self::returning). Returns what they give, in any order.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does, or if fewer rows were written than were given.
+    pub(crate) async fn execute_returning<DB: Driver, T: FromRow>(
+        &self,
+        conn: &mut DB::Connection,
+        values: &[Value<'_>],
+    ) -> DbResult<Vec<T>> {
+        let rows = values.len() / self.columns;
+        if rows > 1
+            && let Some((columns, statement)) = self.arrays_for(values)
+        {
+            let values = self.transposed(columns, values);
+            let given = read::<DB, T>(conn, statement, &values).await?;
+            return all_written(given.len() as u64, rows).map(|()| given);
+        }
+        let bytes = self.rows_in_packet(values)?;
+        let mut all = Vec::with_capacity(rows);
+        for (statement, piece) in self.pieces_for(rows, &bytes) {
+            let values = &values[piece.start * self.columns..piece.end * self.columns];
+            let given = read::<DB, T>(conn, statement, values).await?;
+            all_written(given.len() as u64, piece.len())?;
+            all.extend(given);
+        }
+        Ok(all)
     }
 
     /// Inserts one row by a statement that may write none. Returns how many it wrote.

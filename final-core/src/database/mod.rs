@@ -103,6 +103,17 @@ pub trait Driver: sqlx::Database + sealed::Sealed {
         pool: &Pool<Self>,
     ) -> impl Future<Output = DbResult<Transaction<'static, Self>>> + Send;
 
+    /// Begins a transaction whose COMMIT waits for the disk, whatever the session says, in one question and answer.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the pool or the database does.
+    fn begin_durable(
+        pool: &Pool<Self>,
+    ) -> impl Future<Output = DbResult<Transaction<'static, Self>>> + Send {
+        Self::begin(pool)
+    }
+
     /// Begins a transaction that does not wait for the lock yet, before its writer's turn. None where a writer has no
     /// turn to wait for.
     fn begin_early(
@@ -286,6 +297,8 @@ pub struct Server {
     pub tells_transactions: bool,
     /// Whether a commit can become visible before it is on the disk.
     pub shows_early: bool,
+    /// Whether an INSERT can give what it has written (`RETURNING`).
+    pub returns: bool,
     /// How many bytes one statement may have with its values, where the server has a limit of its own.
     pub packet: Option<usize>,
 }

@@ -102,7 +102,7 @@ impl Driver for MySql {
     /// after both; otherwise a server that crashes takes back what it has shown.
     async fn server(conn: &mut MySqlConnection) -> DbResult<Server> {
         // What MariaDB calls itself can be changed, what it makes of such a comment cannot.
-        let server = "SELECT VERSION(), CAST(0 /*M! + 1 */ AS SIGNED), DATABASE(), \
+        let server = "SELECT VERSION(), CAST(0 /*M! + 1 */ /*M!100500 + 2 */ AS SIGNED), DATABASE(), \
             CAST(@@log_bin = 1 AND @@sync_binlog = 1 AS SIGNED), \
             CAST(@@log_bin = 1 AND @@sql_log_bin = 1 AS SIGNED), CAST(@@max_allowed_packet AS UNSIGNED)";
         let (version, is_mariadb, database, in_order, has_binlog, packet): Asked =
@@ -120,6 +120,8 @@ impl Driver for MySql {
             schema: format!("{}.", Self::DIALECT.quoted(&database)),
             tells_transactions: is_mariadb != 0 || says_mariadb(&version),
             shows_early: in_order == 0,
+            // MariaDB since 10.5.
+            returns: is_mariadb >= 2,
             packet: usize::try_from(packet).ok(),
         })
     }

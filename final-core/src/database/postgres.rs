@@ -62,6 +62,12 @@ impl Driver for Postgres {
         owned(async move { pool.begin().await }).await
     }
 
+    async fn begin_durable(pool: &PgPool) -> DbResult<Transaction<'static, Self>> {
+        let pool = pool.clone();
+        let begin = "BEGIN; SET LOCAL synchronous_commit = on";
+        owned(async move { pool.begin_with(begin).await }).await
+    }
+
     fn own_pool(pool: &PgPool, connections: u32, session: &'static [&'static str]) -> PgPool {
         own_pool(
             pool.options().clone().acquire_timeout(POOL_PATIENCE),
@@ -102,6 +108,7 @@ impl Driver for Postgres {
             schema: format!("{}.", Self::DIALECT.quoted(&schema)),
             tells_transactions: false,
             shows_early: false,
+            returns: true,
             packet: None,
         })
     }

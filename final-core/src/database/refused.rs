@@ -5,7 +5,7 @@
 
 use sqlx::error::{DatabaseError, ErrorKind};
 
-use super::limits::ExceedsPacket;
+use super::{Driver, limits::ExceedsPacket};
 
 /// Whether the values themselves are refused: by a type, a size, a charset, a constraint or a trigger. Other
 /// values may be taken.
@@ -28,6 +28,13 @@ pub(crate) fn refuses_values(error: &sqlx::Error) -> bool {
 pub(crate) fn refuses(error: &sqlx::Error) -> bool {
     let meaning = error.as_database_error().map(meaning);
     refuses_values(error) || matches!(meaning, Some(Meaning::Statement))
+}
+
+/// Whether the server has ended the transaction because it and others waited for each other, or could not be put in
+/// a row. The same transaction may be sent again.
+pub(crate) fn is_victim<DB: Driver>(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    DB::is_deadlock(error) || code.is_some_and(|code| ["40001", "40P01"].contains(&&*code))
 }
 
 /// The code a database gives, for texts.

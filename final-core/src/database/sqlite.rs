@@ -150,6 +150,7 @@ impl Driver for Sqlite {
             schema: "main.".to_owned(),
             tells_transactions: false,
             shows_early: false,
+            returns: true,
             packet: None,
         })
     }

@@ -76,7 +76,9 @@ impl ConsumingChannel {
             original.redelivered && name.is_some_and(|name| !intake.given_back.take(name));
         self.acks.delivered(tag);
         let settler = Arc::<ChannelSettler>::clone(&self.settler);
-        let mut delivery = Delivery::new(content, tag, settler).suspected(is_suspect);
+        let mut delivery = Delivery::new(content, tag, settler)
+            .suspected(is_suspect)
+            .delivered(original.times());
         if original.redelivered
             && let Some(id) = id
         {

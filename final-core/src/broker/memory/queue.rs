@@ -268,7 +268,9 @@ impl Queue {
             self.expiry.remove(&(expires, position));
         }
         let settler = Arc::clone(&consumer.settler);
-        room.send(Delivery::new(Ok(queued.delivered()), tag, settler));
+        let times = u32::try_from(queued.returned + 1).unwrap_or(u32::MAX);
+        let delivery = Delivery::new(Ok(queued.delivered()), tag, settler);
+        room.send(delivery.delivered(times));
         consumer.in_flight += 1;
         let in_flight = HandedOut {
             position,

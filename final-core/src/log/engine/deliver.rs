@@ -15,11 +15,12 @@ use std::{sync::Arc, time::Instant};
 use tokio::sync::mpsc;
 
 use crate::{
-    broker::{Cause, Delivery, Settlement, Settler},
+    broker::{Cause, Delivery, Place, Settlement, Settler},
     log::{
         member::settlements::Settlements,
         progress::{
             in_flight::InFlight,
+            returned::Returned,
             rows::{LaneId, LogRow},
         },
         tuning::Tuning,
@@ -34,6 +35,8 @@ pub(super) struct Deliveries {
     settlements: Arc<Settlements>,
     /// `None` once the bus stops.
     channel: Option<mpsc::Sender<Delivery>>,
+    /// Which messages were given back here, and how often.
+    returned: Returned,
     /// How many more doubted messages are delivered as suspects. Members that ended without giving their lanes back
     /// had no more than that at their handlers, or settled and not committed.
     suspects: usize,
@@ -51,6 +54,7 @@ impl Deliveries {
             in_flight: InFlight::new(tuning.key_order, tuning.prefetch, first_tag),
             settlements,
             channel,
+            returned: Returned::default(),
             suspects: 0,
         }
     }
@@ -63,6 +67,19 @@ impl Deliveries {
     /// Delivers nothing more. False if that was so before.
     pub(super) fn stop(&mut self) -> bool {
         self.channel.take().is_some()
+    }
+
+    /// Counts a message that was given back. A message that is done is no longer counted.
+    pub(super) fn count(&mut self, tag: u64, settlement: &Settlement) {
+        let is_returned = *settlement == Settlement::Requeue;
+        if !is_returned && self.returned.is_empty() {
+            return;
+        }
+        match self.in_flight.get(tag) {
+            Some(taken) if is_returned => self.returned.add(taken),
+            Some(taken) => self.returned.forget(taken),
+            None => {}
+        }
     }
 
     /// So many more messages may be suspects.
@@ -103,7 +120,11 @@ impl Deliveries {
         let settler = Arc::clone(&self.settlements) as Arc<dyn Settler>;
         let is_suspect = taken.is_doubted() && self.suspects > 0;
         self.suspects -= usize::from(is_suspect);
-        let delivery = Delivery::new(taken.content.clone(), tag, settler).suspected(is_suspect);
+        let place = Place::new(u8::try_from(taken.lane.lane).unwrap_or_default(), taken.seq);
+        let delivery = Delivery::new(taken.content.clone(), tag, settler)
+            .suspected(is_suspect)
+            .placed(place)
+            .delivered(self.returned.times(taken));
         if let Some(channel) = &self.channel {
             // The channel has room for everything in flight. If it is closed the bus is stopping, and the
             // dropped delivery settles itself as requeued.

@@ -34,6 +34,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
     /// Settles one message. A tag that is unknown belongs to a lane that was lost, or to an engine before this
     /// one: its message is no longer this engine's.
     fn settle(&mut self, tag: u64, settlement: Settlement) {
+        self.deliveries.count(tag, &settlement);
         let Some(taken) = self.deliveries.in_flight.get(tag) else {
             return;
         };

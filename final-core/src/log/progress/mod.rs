@@ -18,6 +18,7 @@ pub(crate) mod knowledge;
 pub(crate) mod lane;
 pub(crate) mod letter;
 pub(crate) mod rebalance;
+pub(crate) mod returned;
 pub(crate) mod rows;
 pub(crate) mod set_aside;
 pub(crate) mod side_effect;

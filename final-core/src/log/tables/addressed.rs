@@ -2,12 +2,8 @@
 //!
 //! Input: messages, the caller's transaction. Output: rows of `final_log` with the group as their recipient.
 
-use super::{
-    Log,
-    entry::{NewRow, entries},
-    explain,
-};
-use crate::{Error, Message, OutboxDatabase, broker::Staged};
+use super::{Log, entry::rows, explain};
+use crate::{Error, Message, OutboxDatabase};
 
 impl<DB: OutboxDatabase> Log<DB> {
     /// Writes messages for one group into the caller's transaction, in their order.
@@ -17,13 +13,10 @@ impl<DB: OutboxDatabase> Log<DB> {
         group: &str,
         messages: &[Message],
     ) -> Result<(), Error> {
-        let staged: Vec<Staged> = messages.iter().cloned().map(Staged::new).collect();
-        let staged: Vec<&Staged> = staged.iter().collect();
         let append = async {
             let ready = self.ready().await?;
-            for rows in entries(&staged) {
-                let rows: Vec<NewRow<'_>> = rows;
-                ready.now.append_for::<DB>(conn, group, &rows).await?;
+            for lot in rows(messages) {
+                ready.now.append_for::<DB>(conn, group, &lot).await?;
             }
             Ok(())
         };

@@ -32,9 +32,9 @@ pub(crate) struct NewRow<'a> {
     pub(crate) due_in: i64,
 }
 
-impl<'a> From<&'a Staged> for NewRow<'a> {
-    fn from(staged: &'a Staged) -> Self {
-        let message = &staged.message;
+impl<'a> From<&'a Message> for NewRow<'a> {
+    /// A message that is due at once and has no limit of time.
+    fn from(message: &'a Message) -> Self {
         Self {
             id: message.id().0,
             topic: message.topic(),
@@ -45,10 +45,20 @@ impl<'a> From<&'a Staged> for NewRow<'a> {
             durable: message.is_durable().into(),
             lane: lane(message),
             weight: i64::try_from(message.weight()).unwrap_or(i64::MAX),
+            expires_in: None,
+            due_in: 0,
+        }
+    }
+}
+
+impl<'a> From<&'a Staged> for NewRow<'a> {
+    fn from(staged: &'a Staged) -> Self {
+        Self {
             expires_in: staged
                 .ttl
                 .map(|ttl| micros(staged.delay.saturating_add(ttl))),
             due_in: micros(staged.delay),
+            ..Self::from(&staged.message)
         }
     }
 }
@@ -79,6 +89,11 @@ fn lane(message: &Message) -> i64 {
         Some(key) => lane_of(key.as_bytes()),
         None => lane_of(message.id().0.as_bytes()),
     }
+}
+
+/// Messages as rows, in lots of as many as one INSERT can take.
+pub(crate) fn rows(messages: &[Message]) -> impl Iterator<Item = Vec<NewRow<'_>>> + Send {
+    by_size(messages, Message::weight).map(|lot| lot.iter().map(NewRow::from).collect())
 }
 
 /// FNV-1a of 64 bits, finished like MurmurHash3. By itself FNV hardly carries the last bytes into its upper bits, and

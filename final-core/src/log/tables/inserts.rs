@@ -3,6 +3,11 @@
 //! Input: messages as [`NewRow`]s. State: the texts for plain messages, for all others, and for one message that is
 //! its own commit. Output: rows of `final_log`, or of `final_log_scheduled`.
 
+use std::collections::HashMap;
+
+use sqlx::{AssertSqlSafe, SqlSafeStr};
+use uuid::Uuid;
+
 use super::{
     dialect::{MESSAGE, Texts},
     entry::NewRow,
@@ -12,6 +17,7 @@ use crate::{
         DbResult, Dialect, Driver, Server, Templates, Value,
         insert::{Insert, UTF8, all_written},
         lone::{OWN_TRANSACTION, in_transaction, unless_in_transaction},
+        read,
     },
     message::MSGPACK,
 };
@@ -26,6 +32,15 @@ const PLAIN: (&str, usize) = (
 /// The parameters of a message that one group alone gets.
 const ADDRESSED: usize = 10;
 
+/// What the INSERT of messages gives whose sequence numbers are asked for.
+const NUMBERED: &str = "message_id, seq";
+
+/// The number that the last INSERT of this session has allocated, where an INSERT gives nothing.
+const LAST: &str = "SELECT CAST(LAST_INSERT_ID() AS SIGNED)";
+
+/// The error of an INSERT that has given other ids than it was given.
+const CHANGED: &str = "a trigger or a rule of the table has changed the ids of the rows; remove it";
+
 /// The statements for messages that are due at once, or for messages to be scheduled.
 #[derive(Debug)]
 pub(crate) struct LogInserts {
@@ -35,6 +50,11 @@ pub(crate) struct LogInserts {
     any: Insert,
     /// For messages that one group alone gets.
     addressed: Insert,
+    /// For messages whose sequence numbers are asked for. Where the server cannot give them, each INSERT is followed
+    /// by a question.
+    numbered: Insert,
+    /// Whether `numbered` gives what it has written.
+    returns: bool,
     /// For one message whose INSERT is its own commit. `None` if the database cannot tell whether it is.
     lone: Option<(Insert, Insert)>,
     /// Whether the rows go into `final_log_scheduled`.
@@ -60,10 +80,20 @@ impl LogInserts {
             plain: make.many(true, lane).within(server),
             any: make.many(false, lane).within(server),
             addressed: make.addressed(lane).within(server),
+            numbered: match server.returns {
+                true => make.many(false, lane).returning(NUMBERED).within(server),
+                false => make.many(false, lane).within(server),
+            },
+            returns: server.returns,
             lone: make.lone(server),
             scheduled,
             tells_transactions: server.tells_transactions,
         }
+    }
+
+    /// Whether the sequence numbers of many messages cost one statement.
+    pub(crate) fn returns(&self) -> bool {
+        self.returns
     }
 
     /// Inserts messages: as many as one INSERT takes.
@@ -76,6 +106,56 @@ impl LogInserts {
         let insert = if are_plain { &self.plain } else { &self.any };
         let values = Insert::prepared::<DB>(self.values(entries, are_plain));
         insert.execute::<DB>(conn, &values).await
+    }
+
+    /// Inserts messages: as many as one INSERT takes. Returns their sequence numbers, in their order.
+    ///
+    /// The server gives the rows of an INSERT in any order, so they are matched by their ids. Several messages of one
+    /// id have the numbers of that id in their order.
+    pub(crate) async fn append_numbered<DB: Driver>(
+        &self,
+        conn: &mut DB::Connection,
+        entries: &[NewRow<'_>],
+    ) -> DbResult<Vec<i64>> {
+        if !self.returns {
+            return self.append_one_by_one::<DB>(conn, entries).await;
+        }
+        let values = Insert::prepared::<DB>(self.values(entries, false));
+        let numbered = &self.numbered;
+        let mut given = numbered
+            .execute_returning::<DB, (Uuid, i64)>(conn, &values)
+            .await?;
+        given.sort_unstable();
+        let mut of_id = HashMap::new();
+        for (at, (id, _)) in given.iter().enumerate().rev() {
+            of_id.insert(*id, at);
+        }
+        let number = |entry: &NewRow<'_>| {
+            let next = of_id.get_mut(&entry.id)?;
+            let (id, number) = *given.get(*next)?;
+            *next += 1;
+            (id == entry.id).then_some(number)
+        };
+        let numbers: Option<Vec<i64>> = entries.iter().map(number).collect();
+        numbers.ok_or_else(|| sqlx::Error::Protocol(CHANGED.to_owned()))
+    }
+
+    /// The same for a server whose INSERT gives nothing.
+    async fn append_one_by_one<DB: Driver>(
+        &self,
+        conn: &mut DB::Connection,
+        entries: &[NewRow<'_>],
+    ) -> DbResult<Vec<i64>> {
+        let mut numbers = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let values = self.values(std::slice::from_ref(entry), false);
+            let values = Insert::prepared::<DB>(values);
+            self.numbered.execute::<DB>(conn, &values).await?;
+            let last = AssertSqlSafe(LAST).into_sql_str();
+            let last: Vec<i64> = read::<DB, i64>(conn, &last, &[]).await?;
+            numbers.extend(last);
+        }
+        Ok(numbers)
     }
 
     /// Inserts messages for one group alone: as many as one INSERT takes.

@@ -6,7 +6,8 @@
 //! | part | statements about |
 //! | --- | --- |
 //! | [`schema`], [`dialect`] | the tables themselves; what each database says in its own way |
-//! | [`entry`], `inserts`, `addressed` | a message as a row; its INSERTs; messages for one group alone |
+//! | [`entry`], `inserts` | a message as a row; its INSERTs |
+//! | `addressed`, `appended` | messages of a source that is not a bus: for one group alone, for every group |
 //! | [`session`], [`pages`] | the connection that is read on; rows of the log |
 //! | [`lanes`], [`side_effects`] | the progress, and what is written together with it |
 //! | [`members`], [`subscriptions`], [`open_numbers`] | leases; topics; where a group starts |
@@ -18,6 +19,7 @@
 //! as `{log}`, `{lanes}`, …, see [`dialect::Texts`].
 
 mod addressed;
+mod appended;
 pub(crate) mod backlog;
 pub(crate) mod dead_letters;
 pub(crate) mod dialect;
@@ -205,11 +207,25 @@ impl<DB: OutboxDatabase> Log<DB> {
 
     /// Begins a transaction on a connection of the pool.
     pub(crate) async fn begin(&self) -> DbResult<Tx<'_, DB>> {
+        let pool = self.pool();
+        self.begin_by(DB::begin(&pool)).await
+    }
+
+    /// Begins a transaction whose COMMIT waits for the disk, see [`Tx::be_durable`]. It is one question and answer.
+    pub(crate) async fn begin_durable(&self) -> DbResult<Tx<'_, DB>> {
+        let pool = self.pool();
+        self.begin_by(DB::begin_durable(&pool)).await
+    }
+
+    async fn begin_by(
+        &self,
+        begin: impl Future<Output = DbResult<Transaction<'static, DB>>> + Send,
+    ) -> DbResult<Tx<'_, DB>> {
         let turn = self.pool.writers().our_turn(&mut ()).await;
         self.within(async {
             let ready = self.ready().await?;
             Ok(Tx {
-                tx: DB::begin(&self.pool()).await?,
+                tx: begin.await?,
                 texts: &ready.texts,
                 pool: &self.pool,
                 writing: turn.begun(),
@@ -428,6 +444,11 @@ impl<DB: OutboxDatabase> Tx<'_, DB> {
 
 /// Turns an error of the driver into one that says what to do.
 fn explain<DB: OutboxDatabase>(error: sqlx::Error) -> Error {
+    explain_to::<DB>(error, "writing messages to the log")
+}
+
+/// The same for an error of something else than the INSERT.
+fn explain_to<DB: OutboxDatabase>(error: sqlx::Error, what: &'static str) -> Error {
     if is_not_in_transaction(&error) {
         return Error::NotInTransaction;
     }
@@ -437,7 +458,7 @@ fn explain<DB: OutboxDatabase>(error: sqlx::Error) -> Error {
         };
     }
     Error::Database {
-        doing: doing::<DB>(&error, "writing messages to the log"),
+        doing: doing::<DB>(&error, what),
         source: error,
     }
 }
