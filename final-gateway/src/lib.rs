@@ -18,3 +18,4 @@ pub mod resp;
 pub mod rights;
 
 pub use gateway::{Engine, Gateway, Running};
+pub use listen::{ListenError, ListenLimits, Tls, TlsError};

@@ -13,11 +13,16 @@ use std::{
 };
 
 /// Where the sources of the libraries are.
-const SOURCES: [&str; 3] = ["final-core/src", "final-amqp/src", "final-cli/src"];
+const SOURCES: [&str; 4] = [
+    "final-core/src",
+    "final-amqp/src",
+    "final-cli/src",
+    "final-gateway/src",
+];
 
 const LEVELS: [&str; 5] = ["trace", "debug", "info", "warn", "error"];
 
-const TARGETS: [&str; 8] = [
+const TARGETS: [&str; 9] = [
     "final::publish",
     "final::outbox",
     "final::relay",
@@ -26,6 +31,7 @@ const TARGETS: [&str; 8] = [
     "final::amqp",
     "final::bus",
     "final::service",
+    "final::gateway",
 ];
 
 /// An event or span, as the sources or the table have it.
