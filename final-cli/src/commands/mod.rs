@@ -6,6 +6,8 @@ mod change;
 mod completions;
 mod dead;
 mod doctor;
+#[cfg(feature = "gateway")]
+mod gateway;
 mod import_hookq;
 mod list;
 mod log;
@@ -39,6 +41,8 @@ pub(crate) enum Command {
     Operations(operations::OperationsArgs),
     Doctor(doctor::DoctorArgs),
     Migrate(migrate::MigrateArgs),
+    #[cfg(feature = "gateway")]
+    Gateway(gateway::GatewayArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -69,6 +73,8 @@ impl Command {
             Self::Operations(args) => args.format.json,
             Self::Doctor(args) => args.format.json,
             Self::Migrate(args) => args.format.json,
+            #[cfg(feature = "gateway")]
+            Self::Gateway(args) => args.format.json,
         }
     }
 
@@ -119,6 +125,8 @@ impl Command {
             Self::Operations(args) => args.run(session, out).await,
             Self::Doctor(args) => args.run(session, out).await,
             Self::Migrate(args) => args.run(session, out).await,
+            #[cfg(feature = "gateway")]
+            Self::Gateway(args) => args.run(session, out).await,
             Self::Completions(args) => args.run(out),
         }
     }

@@ -105,13 +105,21 @@ impl App {
         Err(Denied::Group)
     }
 
-    /// Takes so many messages out of its bucket.
+    /// Takes so many messages out of the app's bucket, and out of that of its right on the topic. While a bucket has
+    /// anything, all of them are taken, however many: the bucket then owes the rest, and refuses until that is paid. So
+    /// deliveries are counted after they went out.
     ///
     /// # Errors
     ///
     /// [`Denied::Rate`] says when there is room again. Nothing was taken then.
-    pub fn spend(&self, operation: Operation, messages: u32) -> Result<(), Denied> {
-        let _ = (operation, messages);
+    pub fn spend(
+        &self,
+        operation: Operation,
+        group: Option<&str>,
+        topic: &str,
+        messages: u32,
+    ) -> Result<(), Denied> {
+        let _ = (operation, group, topic, messages);
         Ok(())
     }
 
