@@ -38,6 +38,21 @@ impl ServiceName {
         })
     }
 
+    /// The name of a group of the log. A program that opens the log without a bus gives its group any name. A group
+    /// that cannot be a service has no tables of its own.
+    pub(crate) fn of_group(name: &str) -> Self {
+        Self(name.into())
+    }
+
+    /// The name as a part of the names of tables: for a group of the log that can be no service, one that no service
+    /// can have, because it is too long.
+    fn in_tables(&self) -> String {
+        match Self::new(&self.0) {
+            Ok(name) => name.0.replace('-', "_"),
+            Err(_) => format!("group_of_the_log_without_tables_{:016x}", fnv(&self.0)),
+        }
+    }
+
     /// The name as given.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
@@ -49,17 +64,17 @@ impl ServiceName {
 
     /// The outbox table's name, without schema: `final_<service>_outbox`, `-` written as `_`.
     pub(crate) fn table(&self) -> String {
-        format!("final_{}_outbox", self.0.replace('-', "_"))
+        format!("final_{}_outbox", self.in_tables())
     }
 
     /// The table of the claims on its records.
     pub(crate) fn claims_table(&self) -> String {
-        format!("final_{}_claims", self.0.replace('-', "_"))
+        format!("final_{}_claims", self.in_tables())
     }
 
     /// The name of the table of suspects beside the outbox.
     pub(crate) fn suspects_table(&self) -> String {
-        format!("final_{}_suspects", self.0.replace('-', "_"))
+        format!("final_{}_suspects", self.in_tables())
     }
 
     /// The name of the table of the dead letters that were collected from the broker.
@@ -69,7 +84,7 @@ impl ServiceName {
     pub(crate) fn letters_table(&self) -> String {
         match &*self.0 {
             "log" => "final_log_dead_collected".to_owned(),
-            name => format!("final_{}_dead", name.replace('-', "_")),
+            _ => format!("final_{}_dead", self.in_tables()),
         }
     }
 
@@ -77,14 +92,15 @@ impl ServiceName {
     ///
     /// PostgreSQL cuts names at 63 bytes, so the service is hashed (FNV-1a, 64 bits).
     pub(crate) fn short(&self, purpose: &str) -> String {
-        let hash = self
-            .table()
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-            });
-        format!("final_{hash:016x}_{purpose}")
+        format!("final_{:016x}_{purpose}", fnv(&self.table()))
     }
+}
+
+/// FNV-1a of 64 bits.
+fn fnv(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// Checks a topic that is published to or subscribed: 1 to 255 bytes, no control characters, not

@@ -9,7 +9,7 @@ use super::{
     desk::{Desk, doing},
 };
 use crate::{
-    Error, OutboxDatabase,
+    OutboxDatabase,
     database::{DbResult, MIGRATIONS},
     names::ServiceName,
     outbox::VERSION,
@@ -126,11 +126,8 @@ impl<DB: OutboxDatabase> Desk<DB> {
         let names = written.versions.iter().map(|(service, _)| service);
         let names: BTreeSet<&String> = names.chain(&written.groups).collect();
         let mut services = Vec::with_capacity(names.len());
-        for service in names
-            .into_iter()
-            .filter_map(|name| ServiceName::new(name).ok())
-        {
-            let found = self.look_up(service, &written).await;
+        for name in names {
+            let found = self.look_up(ServiceName::of_group(name), &written).await;
             if let Some(tables) = found.map_err(doing(LISTING))? {
                 services.push(ServiceInfo {
                     name: tables.service.as_str().to_owned(),
@@ -152,8 +149,6 @@ impl<DB: OutboxDatabase> Desk<DB> {
         match self.find(name).await {
             Ok(Some(tables)) => Ok(tables),
             Ok(None) => self.unknown(name).await,
-            // A name that can be none is no more known than another.
-            Err(AdminError::Bus(Error::InvalidServiceName { .. })) => self.unknown(name).await,
             Err(error) => Err(error),
         }
     }
@@ -172,7 +167,7 @@ impl<DB: OutboxDatabase> Desk<DB> {
 
     /// The tables of a service; `None` if there are none.
     async fn find(&self, name: &str) -> Answer<Option<ServiceTables>> {
-        let service = ServiceName::new(name)?;
+        let service = ServiceName::of_group(name);
         let found = async { self.look_up(service, &self.written().await?).await };
         found
             .await

@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use final_core::{
-    MessageId,
-    admin::LetterSource,
-    broker::{DeadLetterFilter, LetterCursor},
+    Message, MessageId, Router, SqlBroker,
+    admin::{Action, LetterSource, Pace},
+    broker::{Broker, Cause, DeadLetterFilter, LetterCursor, Settlement, Setup},
 };
 
-use super::{kill, page, refusing, shop};
-use crate::{database::Database, log::Log};
+use super::{admin, kill, page, refusing, shop};
+use crate::{
+    database::Database,
+    house::SOON,
+    log::{Log, publish},
+};
 
 crate::log_suite!(
     pages_of_letters_go_on_where_the_page_before_has_ended,
@@ -17,6 +21,7 @@ crate::log_suite!(
     a_letter_is_shown_with_its_message,
     letters_collected_from_a_broker_come_behind_those_of_the_log,
     letters_with_their_messages_come_in_pages_too,
+    letters_of_a_group_that_is_no_service_are_listed_and_put_back,
 );
 
 async fn pages_of_letters_go_on_where_the_page_before_has_ended<D: Database>(log: Log<D>) {
@@ -178,5 +183,41 @@ async fn letters_with_their_messages_come_in_pages_too<D: Database>(log: Log<D>)
         rmp_serde::from_slice::<i64>(message.payload()).expect("a number")
     });
     assert_eq!(crate::log::sorted(payloads), Vec::from_iter(0..7));
+    bus.shutdown().await.expect("shutdown");
+}
+
+/// A gateway names its groups as it likes, and its letters are put back by the same commands.
+async fn letters_of_a_group_that_is_no_service_are_listed_and_put_back<D: Database>(log: Log<D>) {
+    const GROUP: &str = "Billing.v2/order \"placed\" :now?";
+    let topic = "order.placed";
+    let broker = SqlBroker::new(log.pool.clone());
+    let mut opened = broker.open(Setup::new(GROUP, [topic])).await.expect("open");
+    let bus = log.bus("shop");
+    bus.start(Router::new()).await.expect("start");
+    publish(&bus, topic, 0..1).await;
+    let refused = opened.deliveries.recv().await.expect("a delivery");
+    refused.settle(Settlement::DeadLetter(Cause::new("refused", 1)));
+    log.comes_to("SELECT count(*) FROM final_log_dead", 1).await;
+
+    let services = admin(&log).services().await.expect("services");
+    let found = services.iter().find(|service| service.name == GROUP);
+    assert!(found.is_some_and(|found| found.reads_log && found.outbox.is_none()));
+    let group = admin(&log).service(GROUP);
+    assert_eq!(group.overview().await.expect("overview").dead.len(), 1);
+    let plan = group
+        .plan(Action::Replay, &DeadLetterFilter::all(), "ann")
+        .await;
+    let plan = plan.expect("a plan");
+    let done = admin(&log)
+        .carry_out(plan.id, Pace::unlimited(), |_| {})
+        .await;
+    assert_eq!(done.expect("carried out").done, 1);
+
+    let again = opened.deliveries.recv().await.expect("the delivery again");
+    assert_eq!(again.message().map(Message::topic), Ok(topic));
+    again.settle(Settlement::Ack);
+    opened.link.stop_consuming(SOON).await;
+    opened.link.finish_consuming(SOON).await;
+    opened.link.close(SOON).await;
     bus.shutdown().await.expect("shutdown");
 }
