@@ -10,6 +10,7 @@
 //! `health` about the whole bus.
 
 mod alone;
+mod batch;
 mod ending;
 mod failed;
 mod health;

@@ -155,7 +155,7 @@ impl<DB: OutboxDatabase> Inner<DB> {
 
     /// Writes messages into a transaction: into the broker's tables if they are in this database, else into
     /// the outbox. With a relay, slots are reserved for what it can send right after the COMMIT.
-    async fn write<'a>(
+    pub(super) async fn write<'a>(
         &self,
         conn: &mut DB::Connection,
         relay: Option<&Relay<DB>>,

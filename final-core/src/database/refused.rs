@@ -3,9 +3,12 @@
 //! Input: an error of a statement. Output: whether the values are at fault, or the statement, or something that
 //! passes.
 
-use sqlx::error::{DatabaseError, ErrorKind};
+use sqlx::{
+    SqlSafeStr, Transaction,
+    error::{DatabaseError, ErrorKind},
+};
 
-use super::{Driver, limits::ExceedsPacket};
+use super::{DbResult, Dialect, Driver, limits::ExceedsPacket};
 
 /// Whether the values themselves are refused: by a type, a size, a charset, a constraint or a trigger. Other
 /// values may be taken.
@@ -35,6 +38,16 @@ pub(crate) fn refuses(error: &sqlx::Error) -> bool {
 pub(crate) fn is_victim<DB: Driver>(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(DatabaseError::code);
     DB::is_deadlock(error) || code.is_some_and(|code| ["40001", "40P01"].contains(&&*code))
+}
+
+/// Rolls back after a statement was refused.
+pub(crate) async fn roll_back<DB: Driver>(mut tx: Transaction<'_, DB>) -> DbResult<()> {
+    if DB::DIALECT == Dialect::Sqlite {
+        // A trigger's RAISE(ROLLBACK) has ended the transaction. sqlx does not know, and could not begin another on
+        // this connection.
+        let _ = DB::run_sql(&mut tx, &"BEGIN".into_sql_str(), &[]).await;
+    }
+    tx.rollback().await
 }
 
 /// The code a database gives, for texts.

@@ -208,6 +208,27 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         Ok((tx, turn.begun()))
     }
 
+    /// Begins a transaction on our own pool, whose COMMIT waits for the disk.
+    pub(crate) async fn begin_durably(&self) -> Result<(Transaction<'static, DB>, Writing), Error> {
+        let pool = match DB::lives_in_pool(self.caller()) {
+            true => self.caller().clone(),
+            false => self.pool.get(),
+        };
+        let turn = self.writers().our_turn(&mut ()).await;
+        let began = self
+            .pool
+            .within(ANSWER, async { DB::begin_durable(&pool).await });
+        let tx = began
+            .await
+            .map_err(database::<DB>("beginning a transaction for messages"))?;
+        Ok((tx, turn.begun()))
+    }
+
+    /// Does something on a connection of our own pool, which has 15 s.
+    pub(crate) async fn in_time<T>(&self, work: impl Future<Output = DbResult<T>>) -> DbResult<T> {
+        self.pool.within(ANSWER, work).await
+    }
+
     /// Inserts records into the caller's transaction, in as few statements as the limits allow: 1,000 rows and
     /// 4 MiB each.
     pub(crate) async fn insert(

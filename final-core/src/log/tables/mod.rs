@@ -24,7 +24,7 @@ pub(crate) mod backlog;
 pub(crate) mod dead_letters;
 pub(crate) mod dialect;
 pub(crate) mod entry;
-mod inserts;
+pub(crate) mod inserts;
 pub(crate) mod lanes;
 pub(crate) mod members;
 pub(crate) mod open_numbers;
@@ -60,6 +60,7 @@ use crate::{
         DbResult, FromRow, Value, are_transactional, doing, lists,
         lone::is_not_in_transaction,
         name_setting, read,
+        refused::roll_back,
         renewable::{ANSWER, GOODBYE, MIGRATION, PoolOwner, RenewablePool},
         writers::Writing,
     },
@@ -417,13 +418,9 @@ impl<DB: OutboxDatabase> Tx<'_, DB> {
     }
 
     /// Rolls back after a statement was refused.
-    pub(crate) async fn roll_back_refused(mut self) -> DbResult<()> {
-        if words::<DB>().gapless {
-            // A trigger's RAISE(ROLLBACK) has ended the transaction. sqlx does not know, and could not begin
-            // another on this connection.
-            let _ = self.run("BEGIN", Vec::new()).await;
-        }
-        self.roll_back().await
+    pub(crate) async fn roll_back_refused(self) -> DbResult<()> {
+        let _writing = self.writing;
+        self.pool.within(ANSWER, roll_back(self.tx)).await
     }
 
     pub(crate) async fn commit(self) -> DbResult<()> {

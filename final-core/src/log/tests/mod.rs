@@ -1,10 +1,12 @@
-//! What the log promises, without a database, or with an SQLite file.
+//! What the log promises, without a bus: mostly without a database too.
 //!
 //! [`model`] plays members that lose and claim lanes, [`sequence`] a sequence that goes back. Both use the real
-//! lanes, streams and gaps. [`lost_lanes`] and `sweeping` hold single cases.
+//! lanes, streams and gaps. [`lost_lanes`], `sweeping` and `one_by_one` hold single cases.
 
 mod lost_lanes;
 mod model;
+#[cfg(feature = "mysql")]
+mod one_by_one;
 mod sequence;
 #[cfg(feature = "sqlite")]
 mod sweeping;

@@ -3,6 +3,7 @@
 mod elsewhere;
 mod ended;
 mod fence;
+mod foreign;
 mod groups;
 mod in_memory;
 mod key_order;

@@ -27,14 +27,14 @@ use crate::{
 };
 
 /// Statements that make a table refuse or skip rows, and a statement that ends this.
-struct Guard {
+pub struct Guard {
     set: Vec<String>,
     lift: String,
 }
 
 impl Guard {
     /// A trigger that raises an error, where a condition is met by `NEW`.
-    fn refusing<D: Database>(table: &str, condition: &str) -> Self {
+    pub fn refusing<D: Database>(table: &str, condition: &str) -> Self {
         Self::new::<D>(
             table,
             condition,
@@ -88,7 +88,7 @@ impl Guard {
         }
     }
 
-    async fn set<D: Database>(&self, log: &Log<D>) {
+    pub async fn set<D: Database>(&self, log: &Log<D>) {
         for statement in &self.set {
             log.run(statement).await;
         }

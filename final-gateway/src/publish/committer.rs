@@ -1,0 +1,177 @@
+//! The task that writes what is in the queue.
+//!
+//! Input: the queue. State: whether the database failed last. Output: transactions, one after the other, and an answer
+//! for each message. After a failure the next transaction is tried at once: clients wait for an answer, and each has its
+//! own idea of when to try again.
+//!
+//! ```text
+//!   waits ─ a message ─▶ takes all that is there, 500 messages or 4 MiB at most ─▶ writes ─▶ answers ─┐
+//!     ▲ └ stop ─▶ closed: writes what is left, within a limit ─▶ ends                                 │
+//!     └───────────────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::Mutex, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    PublishError, Publisher, QueueLimits, Store, Ticket,
+    halves::{self, Outcome},
+    queue::{Tickets, queue},
+};
+
+/// Messages of one transaction.
+const BATCH: usize = 500;
+/// Bytes of one transaction. More would be more than one INSERT.
+const BYTES: usize = 4 * 1024 * 1024;
+/// The pause after a panic.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The task of a queue.
+#[derive(Debug)]
+pub(crate) struct Committer {
+    stop: CancellationToken,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Committer {
+    /// Begins to write what comes into a new queue. At a stop it has `limit` for what is left.
+    pub(crate) fn start(
+        store: Arc<dyn Store>,
+        limits: QueueLimits,
+        limit: Duration,
+    ) -> (Publisher, Self) {
+        let (publisher, tickets) = queue(limits);
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(keep_on(store, tickets, stop.clone(), limit));
+        let task = Some(task);
+        (publisher, Self { stop, task })
+    }
+
+    /// Takes nothing new, writes what is left, and ends.
+    pub(crate) async fn stop(mut self) {
+        self.stop.cancel();
+        if let Some(task) = self.task.take() {
+            let _ = task.await;
+        }
+    }
+}
+
+impl Drop for Committer {
+    /// Without a stop, what is in the queue is written all the same, and then the task ends.
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Runs the loop again after a panic, which loses only the answers of its transaction.
+async fn keep_on(
+    store: Arc<dyn Store>,
+    tickets: Tickets,
+    stop: CancellationToken,
+    limit: Duration,
+) {
+    let tickets = Arc::new(Mutex::new(tickets));
+    loop {
+        let (store, tickets) = (Arc::clone(&store), Arc::clone(&tickets));
+        let run = run(store, tickets, stop.clone(), limit);
+        match tokio::spawn(run).await {
+            Ok(()) => return,
+            Err(error) => {
+                tracing::error!(
+                    target: "final::gateway",
+                    %error,
+                    "the task that commits messages panicked; it is started again, and the clients of its \
+                     transaction hear that nothing is known"
+                );
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn run(
+    store: Arc<dyn Store>,
+    tickets: Arc<Mutex<Tickets>>,
+    stop: CancellationToken,
+    limit: Duration,
+) {
+    let mut tickets = tickets.lock().await;
+    let mut came = Vec::with_capacity(BATCH);
+    let mut trouble = Trouble::default();
+    let mut end = None;
+    loop {
+        if end.is_none() {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {
+                    tickets.close();
+                    end = Some(Instant::now() + limit);
+                    continue;
+                }
+                some = tickets.tickets.recv_many(&mut came, BATCH) => if some == 0 { return },
+            }
+        } else if tickets.tickets.recv_many(&mut came, BATCH).await == 0 {
+            return;
+        }
+        if end.is_some_and(|end| Instant::now() >= end) {
+            for ticket in came.drain(..) {
+                ticket.answer(&tickets.counts, Err(PublishError::Stopping));
+            }
+            continue;
+        }
+        let mut rest = std::mem::take(&mut came).into_iter().peekable();
+        while rest.peek().is_some() {
+            let lot = lot(&mut rest);
+            trouble.note(halves::write(&*store, &tickets.counts, lot).await);
+        }
+        came.reserve(BATCH);
+    }
+}
+
+/// The next tickets, as many as one transaction takes: one at least.
+fn lot(tickets: &mut std::iter::Peekable<std::vec::IntoIter<Ticket>>) -> Vec<Ticket> {
+    let mut lot = Vec::new();
+    let mut bytes = 0_usize;
+    while let Some(next) =
+        tickets.next_if(|next| lot.is_empty() || bytes.saturating_add(next.weight) <= BYTES)
+    {
+        bytes = bytes.saturating_add(next.weight);
+        lot.push(next);
+    }
+    lot
+}
+
+/// Whether the database fails, to log each outage once.
+#[derive(Debug, Default)]
+struct Trouble {
+    since: Option<Instant>,
+}
+
+impl Trouble {
+    fn note(&mut self, outcome: Outcome) {
+        match (outcome.failed, self.since) {
+            (Some(error), None) => {
+                self.since = Some(Instant::now());
+                tracing::warn!(
+                    target: "final::gateway",
+                    error,
+                    "messages of clients cannot be written; the clients hear of it"
+                );
+            }
+            (None, Some(since)) if outcome.wrote => {
+                self.since = None;
+                tracing::info!(
+                    target: "final::gateway",
+                    after = ?since.elapsed(),
+                    "messages of clients are written again"
+                );
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! A transaction that is refused for one of its messages: the others are written without it.
+//!
+//! Input: tickets in their order. Output: each is answered. A lot that is refused is written in halves, in order, until
+//! the refused message is alone.
+//!
+//! ```text
+//!   [a b X c] refused ─▶ [a b] written ─▶ [X c] refused ─▶ [X] refused: answered so ─▶ [c] written
+//! ```
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use final_core::{Error, Message};
+
+use super::{PublishError, Store, Ticket, queue::Counts, told};
+
+/// How the database was with a lot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// Why a transaction failed that was not refused for one of its messages.
+    pub(super) failed: Option<String>,
+    /// Whether any message was written.
+    pub(super) wrote: bool,
+}
+
+/// Writes tickets in their order, and answers each of them.
+pub(super) async fn write(store: &dyn Store, counts: &Counts, tickets: Vec<Ticket>) -> Outcome {
+    let mut outcome = Outcome::default();
+    // The lots that are still to be written, the next one last.
+    let mut lots = vec![tickets];
+    while let Some(mut tickets) = lots.pop() {
+        if tickets.is_empty() {
+            continue;
+        }
+        if let Some(failed) = &outcome.failed {
+            // The same database would be asked again for the rest, and each question may take its whole time.
+            let away = PublishError::Away(failed.clone());
+            answer_all(tickets, counts, &away);
+            continue;
+        }
+        let messages: Vec<Message> = tickets.iter().map(|one| one.message.clone()).collect();
+        let wants: Vec<bool> = tickets.iter().map(|one| one.wants_place).collect();
+        match store.write(&messages, &wants).await {
+            Ok(places) => {
+                outcome.wrote = true;
+                counts.transactions.fetch_add(1, Relaxed);
+                let mut places = places.into_iter();
+                for ticket in tickets {
+                    ticket.answer(counts, Ok(places.next().flatten()));
+                }
+            }
+            Err(error) if error.is_refusal() && tickets.len() > 1 => {
+                let later = tickets.split_off(tickets.len() / 2);
+                lots.push(later);
+                lots.push(tickets);
+            }
+            Err(error) if error.is_refusal() => {
+                answer_all(tickets, counts, &PublishError::Refused(told(&error)));
+            }
+            Err(Error::CommitUnknown { .. }) => {
+                outcome.failed = Some("the database did not answer a COMMIT".to_owned());
+                answer_all(tickets, counts, &PublishError::Unknown);
+            }
+            Err(error) => {
+                let error = told(&error);
+                outcome.failed = Some(error.clone());
+                answer_all(tickets, counts, &PublishError::Away(error));
+            }
+        }
+    }
+    outcome
+}
+
+fn answer_all(tickets: Vec<Ticket>, counts: &Counts, error: &PublishError) {
+    for ticket in tickets {
+        ticket.answer(counts, Err(error.clone()));
+    }
+}
