@@ -1,9 +1,13 @@
 //! Three nodes, quorum queues: a leader dies, a majority dies.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
 use final_amqp::{Amqp, QueueKind};
-use final_core::{Bus, PgBus};
+use final_core::{Attempt, Bus, HandlerError, Payload, PgBus, Router};
 use final_tests::{Proxy, RabbitCluster, RabbitMq, eventually};
 
 use crate::{
@@ -102,6 +106,78 @@ async fn nothing_is_lost_when_the_leader_of_the_queue_dies() {
     assert_eq!(invented, Vec::<i64>::new());
     // Each death may repeat a window on the way out, and the messages in flight on the way in.
     assert!(tally.repeats() <= 2 * 1_300, "{} repeats", tally.repeats());
+    bus.shutdown().await.expect("shutdown");
+}
+
+/// Messages that wait for a later retry are in the database. The queue that they come back to has another leader by then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_on_a_detour_come_back_to_a_queue_whose_leader_has_died() {
+    const MESSAGES: i64 = 300;
+    // What waits for five seconds or more leaves the queue.
+    const AWAY: Duration = Duration::from_secs(10);
+    log();
+    let cluster = RabbitCluster::start().await.expect("three nodes");
+    let (_proxy, url) = balancer(cluster.nodes()).await;
+    let service = service();
+    let bus = bus(&service, Amqp::new(url).expect("a URL")).await;
+    let tries = Arc::<Mutex<HashMap<i64, Vec<u32>>>>::default();
+    let noted = Arc::clone(&tries);
+    let router = Router::new().route(
+        "placed",
+        move |Payload(n): Payload<i64>, Attempt(attempt): Attempt| {
+            noted
+                .lock()
+                .expect("lock")
+                .entry(n)
+                .or_default()
+                .push(attempt);
+            async move {
+                match attempt {
+                    1 => Err(HandlerError::retry_in(AWAY, "later")),
+                    _ => Ok(()),
+                }
+            }
+        },
+    );
+    bus.start(router).await.expect("start");
+    for n in 0..MESSAGES {
+        bus.publish("placed", &n).await.expect("publish");
+    }
+    let witness = &cluster.nodes()[0];
+    eventually("all messages on their detour", SOON, async || {
+        let stats = bus.stats().await.map_err(|error| error.to_string())?;
+        let all = MESSAGES as u64;
+        let are_away = (stats.pending, stats.postponed) == (all, all);
+        are_away.then_some(()).ok_or(format!("{stats:?}"))
+    })
+    .await;
+    is_whole(&cluster, witness, &service).await;
+    on_disk(cluster.nodes()).await;
+
+    let leader = cluster.leader(witness, &service).await.expect("asked");
+    let leader = leader.expect("a leader");
+    leader.kill9();
+    eventually("every message handled", SOON, async || {
+        let tries = tries.lock().expect("lock");
+        let handled = tries.values().filter(|tries| tries.contains(&2)).count() as i64;
+        (handled == MESSAGES).then_some(()).ok_or(handled)
+    })
+    .await;
+    leader.start_again().await.expect("the node again");
+
+    outbox_is_empty(&bus).await;
+    assert_eq!(bus.stats().await.expect("stats").dead_lettered, 0);
+    // None of them has begun anew.
+    let begun_twice = |tries: &&Vec<u32>| tries.iter().filter(|attempt| **attempt == 1).count() > 1;
+    assert_eq!(
+        tries
+            .lock()
+            .expect("lock")
+            .values()
+            .filter(begun_twice)
+            .count(),
+        0
+    );
     bus.shutdown().await.expect("shutdown");
 }
 
