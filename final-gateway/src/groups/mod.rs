@@ -10,18 +10,70 @@
 //!                  └── connection ended, deadline passed, nack with delay ─┘
 //! ```
 
-use std::time::Duration;
+mod attempts;
+mod budget;
+mod desk;
+mod entry;
+mod hand;
+mod holder;
+mod offsets;
+mod open;
+mod options;
+mod pull;
+mod pulled;
+mod receipt;
+mod remaining;
+mod slots;
+mod stock;
+mod tables;
 
-use final_core::{
-    Message,
-    broker::{DeadLetter, DeadLetterFilter, LinkBacklog},
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
+use final_core::{
+    Error, Message, OutboxDatabase, SqlBroker,
+    broker::{Broker, DeadLetter, DeadLetterFilter, LinkBacklog},
+};
+use sqlx::Pool;
+use tokio::time::Instant;
+
+use self::{
+    desk::Desk,
+    receipt::Receipts,
+    slots::Slots,
+    tables::{GroupTables, SqlGroupTables},
+};
+pub use self::{holder::Holder, options::GroupOptions};
 use crate::names::Pair;
 
+/// How long a connection waits until its group is open.
+const OPEN_WITHIN: Duration = Duration::from_secs(15);
+
 /// The groups that are open on this node. Clones share them.
-#[derive(Clone, Debug)]
-pub struct Groups {}
+///
+/// A group and topic opens when the first client asks for it, and closes some time after the last one has left. The
+/// subscription stays: messages wait for the group. While a group and topic is open it has one connection to the
+/// database, and on PostgreSQL a second one that listens.
+#[derive(Clone)]
+pub struct Groups {
+    inner: Arc<Inner>,
+}
+
+/// What all clones share. Dropping it ends all tasks, as a crash would.
+struct Inner {
+    slots: Arc<Slots>,
+    tables: Arc<dyn GroupTables>,
+    receipts: Receipts,
+    desk: Option<Arc<dyn Desk>>,
+    /// Numbers of connections, and tags of messages.
+    next_number: AtomicU64,
+}
 
 /// How much one answer may have.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +133,12 @@ pub enum GroupError {
     /// So many groups and topics are open on this node that no other may be.
     #[error("too many groups and topics are open on this node ({0})")]
     TooMany(usize),
+    /// The broker has no way to tell that.
+    #[error(
+        "the broker of this gateway cannot tell what waits for a group, nor list its dead letters; look at the queue \
+         `group/topic` in RabbitMQ"
+    )]
+    CannotTell,
     /// The gateway is being stopped.
     #[error("the gateway is being stopped")]
     Stopping,
@@ -114,40 +172,121 @@ pub enum ReceiptError {
     OtherNode(String),
 }
 
-/// A connection's share of a group: what it takes is in its hand until it commits, and goes back when this is dropped.
-#[derive(Debug)]
-pub struct Holder {}
-
 impl Groups {
+    /// Groups over the log of a database. `node` is the name of this node: no other one that runs at the same time may
+    /// have it. The tables are made if they are missing. Nothing is opened yet.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    pub async fn over_log<DB: OutboxDatabase>(
+        pool: Pool<DB>,
+        log: SqlBroker<DB>,
+        node: &str,
+        options: GroupOptions,
+    ) -> Result<Self, GroupError> {
+        let (broker, desk) = (Arc::new(log.clone()), Arc::new(log));
+        let tables = SqlGroupTables::new(pool);
+        Self::start(broker, Some(desk), Arc::new(tables), node, options).await
+    }
+
+    /// Groups over another broker, with tables of the gateway in the pool's database. Such a broker cannot tell what
+    /// waits, and its dead letters are looked at elsewhere. The rest is as with [`over_log`](Self::over_log).
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    pub async fn over_broker<DB: OutboxDatabase>(
+        pool: Pool<DB>,
+        broker: impl Broker,
+        node: &str,
+        options: GroupOptions,
+    ) -> Result<Self, GroupError> {
+        let tables = SqlGroupTables::new(pool);
+        Self::start(Arc::new(broker), None, Arc::new(tables), node, options).await
+    }
+
+    async fn start(
+        broker: Arc<dyn Broker>,
+        desk: Option<Arc<dyn Desk>>,
+        tables: Arc<dyn GroupTables>,
+        node: &str,
+        options: GroupOptions,
+    ) -> Result<Self, GroupError> {
+        let failed = |error: sqlx::Error| {
+            let text = format!("the gateway's tables of groups cannot be made or read: {error}");
+            GroupError::Away(text)
+        };
+        tables.migrate().await.map_err(failed)?;
+        let key = tables.key().await.map_err(failed)?;
+        broker.migrate().await.map_err(away)?;
+        let mut incarnation = [0; 8];
+        getrandom::fill(&mut incarnation)
+            .map_err(|error| failed(sqlx::Error::Configuration(error.to_string().into())))?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                slots: Arc::new(Slots::new(broker, options)),
+                tables,
+                receipts: Receipts::new(&key, node, u64::from_be_bytes(incarnation)),
+                desk,
+                next_number: AtomicU64::new(0),
+            }),
+        })
+    }
+
     /// Opens a pair for a connection that takes messages one lot after the other.
     ///
     /// # Errors
     ///
     /// Says why the group cannot be consumed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, nothing was taken. The pair may stay open for a while.
     pub async fn hold(&self, pair: &Pair) -> Result<Holder, GroupError> {
-        let _ = pair;
-        Err(GroupError::Stopping)
+        let until = Instant::now() + OPEN_WITHIN;
+        let presence = self.inner.slots.enter(pair, until).await?;
+        Holder::begin(Arc::clone(&self.inner), presence).await
     }
 
-    /// Takes messages of one or more pairs. Each is in hand until it is acked or nacked, or for `visibility`.
+    /// Takes messages of one or more pairs. Each is in hand until it is acked or nacked, or for `visibility`: 12 hours
+    /// at most.
+    ///
+    /// It ends after the `wait` of the lot. Only a pair that has just been opened has a second for its first messages,
+    /// however short the wait is.
     ///
     /// # Errors
     ///
-    /// Says why the group cannot be consumed.
+    /// Says why the group cannot be consumed. A pair whose broker is away is an error only if no other pair answers.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it has taken nothing.
     pub async fn pull(
         &self,
         pairs: &[Pair],
         lot: Lot,
         visibility: Duration,
     ) -> Result<Vec<Pulled>, GroupError> {
-        let _ = (pairs, lot, visibility);
-        Err(GroupError::Stopping)
+        self.inner.pull(pairs, lot, visibility).await
     }
 
-    /// Settles messages: they are handled. One result for each receipt.
+    /// The pair of a receipt, for a check of rights.
+    ///
+    /// # Errors
+    ///
+    /// [`ReceiptError::Foreign`].
+    pub fn pair_of(&self, receipt: &str) -> Result<Pair, ReceiptError> {
+        Ok(self.inner.receipts.read(receipt)?.pair)
+    }
+
+    /// Settles messages: they are handled. One result for each receipt. It is answered once the settlement is in the
+    /// broker's progress, which is written within the time that the broker has for it (`SqlBroker::commit_within`).
     pub async fn ack(&self, group: &str, receipts: &[String]) -> Vec<Result<(), ReceiptError>> {
-        let _ = (group, receipts);
-        Vec::new()
+        let now = Instant::now();
+        self.inner.settle(group, receipts, |open, tag| {
+            open.with(|stock| stock.ack_pulled(tag, now))
+        })
     }
 
     /// Gives messages back, to be delivered again after `delay`. With `reason` and after the last attempt the message
@@ -159,8 +298,10 @@ impl Groups {
         delay: Duration,
         reason: Option<&str>,
     ) -> Vec<Result<(), ReceiptError>> {
-        let _ = (group, receipts, delay, reason);
-        Vec::new()
+        let now = Instant::now();
+        self.inner.settle(group, receipts, |open, tag| {
+            open.with(|stock| stock.nack_pulled(tag, delay, reason, now))
+        })
     }
 
     /// Gives messages a new deadline, so long from now.
@@ -170,8 +311,10 @@ impl Groups {
         receipts: &[String],
         visibility: Duration,
     ) -> Vec<Result<(), ReceiptError>> {
-        let _ = (group, receipts, visibility);
-        Vec::new()
+        let deadline = Instant::now() + visibility.min(pull::MOST_VISIBILITY);
+        self.inner.settle(group, receipts, |open, tag| {
+            open.with(|stock| stock.extend(tag, deadline))
+        })
     }
 
     /// What waits for a pair.
@@ -180,8 +323,8 @@ impl Groups {
     ///
     /// Fails if the database is away, or the broker cannot tell.
     pub async fn backlog(&self, pair: &Pair) -> Result<LinkBacklog, GroupError> {
-        let _ = pair;
-        Err(GroupError::Stopping)
+        let group = pair.broker_group();
+        self.desk()?.backlog(&group).await.map_err(away)
     }
 
     /// Dead letters of a pair, the oldest first.
@@ -194,8 +337,8 @@ impl Groups {
         pair: &Pair,
         filter: &DeadLetterFilter,
     ) -> Result<Vec<DeadLetter>, GroupError> {
-        let _ = (pair, filter);
-        Err(GroupError::Stopping)
+        let group = pair.broker_group();
+        self.desk()?.list(&group, filter).await.map_err(away)
     }
 
     /// Puts dead letters of a pair back. Returns how many.
@@ -204,34 +347,49 @@ impl Groups {
     ///
     /// Fails if the database is away, or the broker cannot put them back.
     pub async fn replay(&self, pair: &Pair, filter: &DeadLetterFilter) -> Result<u64, GroupError> {
-        let _ = (pair, filter);
-        Err(GroupError::Stopping)
+        let group = pair.broker_group();
+        self.desk()?.replay(&group, filter).await.map_err(away)
+    }
+
+    /// How many groups and topics are open on this node.
+    pub fn open(&self) -> usize {
+        self.inner.slots.count()
+    }
+
+    /// Gives nothing out any more, gives everything back, and closes all pairs. What waits ends at once with
+    /// [`GroupError::Stopping`]. Each step of a link has [`stop_within`](GroupOptions::stop_within).
+    pub async fn shutdown(&self) {
+        self.inner.slots.shutdown().await;
+    }
+
+    fn desk(&self) -> Result<&dyn Desk, GroupError> {
+        self.inner.desk.as_deref().ok_or(GroupError::CannotTell)
     }
 }
 
-impl Holder {
-    /// Takes the next messages, in their order. Empty if none came in time.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the gateway is being stopped.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped, it has taken nothing.
-    pub async fn take(&mut self, lot: Lot) -> Result<Vec<Taken>, GroupError> {
-        let _ = lot;
-        Err(GroupError::Stopping)
+impl Inner {
+    /// A number that was not given before.
+    fn number(&self) -> u64 {
+        self.next_number.fetch_add(1, Ordering::Relaxed)
     }
+}
 
-    /// Settles everything of a partition that this connection was given up to an offset. An offset of an earlier
-    /// connection is void, and no error: its messages have gone back.
-    ///
-    /// # Errors
-    ///
-    /// Fails for a partition or an offset that was never given out.
-    pub fn commit(&mut self, partition: i64, offset: i64) -> Result<(), CommitError> {
-        let _ = (partition, offset);
-        Err(CommitError::Partition(partition))
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.slots.stop().cancel();
     }
+}
+
+impl fmt::Debug for Groups {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Groups").field(&self.inner.slots).finish()
+    }
+}
+
+fn away(error: Error) -> GroupError {
+    let text = match std::error::Error::source(&error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    };
+    GroupError::Away(text)
 }

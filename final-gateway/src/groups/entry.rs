@@ -1,0 +1,74 @@
+//! A message of the broker, from its delivery to its settlement.
+//!
+//! Input: a delivery. State: its place in the order of arrival, and how often it came back. Output: a settlement.
+
+use final_core::{
+    Message,
+    broker::{Delivery, Place},
+};
+
+/// So many times it must have come back, until a message is given out alone.
+const ALONE_AFTER: u32 = 2;
+
+/// A message that is not settled. Dropping it gives it back to the broker.
+#[derive(Debug)]
+pub(super) struct Entry {
+    delivery: Delivery,
+    pub(super) message: Message,
+    /// Counts the arrivals, so that what comes back goes before what came later.
+    pub(super) order: u64,
+    /// How often it was given out and came back.
+    pub(super) failed: u32,
+    /// The bytes that it counts with.
+    pub(super) bytes: usize,
+}
+
+impl Entry {
+    /// Reads a delivery. If it is no message, it comes back with the reason.
+    pub(super) fn new(delivery: Delivery, order: u64) -> Result<Self, (Delivery, String)> {
+        let message = match delivery.message() {
+            Ok(message) => message.clone(),
+            Err(why) => {
+                let why = why.to_owned();
+                return Err((delivery, why));
+            }
+        };
+        Ok(Self {
+            failed: delivery.times().saturating_sub(1),
+            bytes: message.payload().len(),
+            delivery,
+            message,
+            order,
+        })
+    }
+
+    /// Where the log has it.
+    pub(super) fn place(&self) -> Option<Place> {
+        self.delivery.place()
+    }
+
+    /// The partition: the lane of the log, 0 for a broker without lanes.
+    pub(super) fn partition(&self) -> i32 {
+        self.place().map_or(0, |place| i32::from(place.partition))
+    }
+
+    /// How often it was given out, if it is given out now.
+    pub(super) fn attempt(&self) -> u32 {
+        self.failed.saturating_add(1)
+    }
+
+    /// Whether it came back so often that it is given out alone.
+    pub(super) fn goes_alone(&self) -> bool {
+        self.failed >= ALONE_AFTER
+    }
+
+    /// Whether the broker delivers it again, whatever is settled here.
+    pub(super) fn is_void(&self) -> bool {
+        self.delivery.is_void()
+    }
+
+    /// What it is settled by.
+    pub(super) fn into_delivery(self) -> Delivery {
+        self.delivery
+    }
+}

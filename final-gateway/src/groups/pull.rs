@@ -1,0 +1,174 @@
+//! Pulls: messages with receipts and deadlines.
+//!
+//! Input: pairs, and receipts of clients. State: none of its own. Output: messages of the pairs that have some, and
+//! what became of each receipt.
+//!
+//! A pull stands in the line of each of its pairs at once. The first that has messages ends the wait, and the others
+//! have given it nothing then.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{StreamExt, stream::FuturesUnordered};
+use tokio::time::Instant;
+
+use super::{
+    GroupError, Inner, Lot, Pulled, ReceiptError,
+    open::{Gathered, OpenPair, Presence},
+    remaining::Remaining,
+    stock::Taker,
+};
+use crate::names::Pair;
+
+/// How long a pair has at least to give its first messages, from its opening. A pull that waits for less would come too
+/// early for ever.
+const FIRST: Duration = Duration::from_secs(1);
+/// The longest time for which a message can be in hand.
+pub(super) const MOST_VISIBILITY: Duration = Duration::from_secs(12 * 3600);
+
+impl Inner {
+    pub(super) async fn pull(
+        self: &Arc<Self>,
+        pairs: &[Pair],
+        lot: Lot,
+        visibility: Duration,
+    ) -> Result<Vec<Pulled>, GroupError> {
+        let mut answer = Remaining::of(&lot);
+        let until = Instant::now() + lot.wait;
+        // Each pair is the first one in its turn.
+        let start = usize::try_from(self.number()).unwrap_or(0) % pairs.len().max(1);
+        let (behind, ahead) = pairs.split_at(start);
+        let pairs: Vec<&Pair> = ahead.iter().chain(behind).collect();
+        let mut all = Vec::new();
+        let mut present: Vec<Presence> = Vec::new();
+        if let Some((gathered, left, presence)) = self.first_of(&pairs, answer, until).await? {
+            answer = left;
+            present.push(presence);
+            all.push(gathered);
+        }
+        if !all.is_empty() {
+            self.gather(&pairs, &mut answer, &mut all, lot.gather).await;
+        }
+        let deadline = Instant::now() + visibility.min(MOST_VISIBILITY);
+        let lent = all.into_iter().flat_map(|gathered| {
+            let open = Arc::clone(gathered.open());
+            let entries = gathered.into_entries().into_iter();
+            entries.map(move |entry| self.lend(&open, entry, deadline))
+        });
+        Ok(lent.collect())
+    }
+
+    /// Waits for the first messages of any of the pairs.
+    async fn first_of(
+        self: &Arc<Self>,
+        pairs: &[&Pair],
+        answer: Remaining,
+        until: Instant,
+    ) -> Result<Option<(Gathered, Remaining, Presence)>, GroupError> {
+        let one = async |pair: &Pair| {
+            let presence = self
+                .slots
+                .enter(pair, until.max(Instant::now() + FIRST))
+                .await?;
+            let mut answer = answer;
+            let open = &presence.0;
+            let until = until.max(open.opened + FIRST);
+            let gathered = open.take(Taker::Pull, &mut answer, until).await?;
+            Ok((gathered, answer, presence))
+        };
+        let mut waiting: FuturesUnordered<_> = pairs.iter().map(|pair| one(pair)).collect();
+        let (mut has_answered, mut failed) = (pairs.is_empty(), None);
+        while let Some(first) = waiting.next().await {
+            match first {
+                Ok((gathered, answer, presence)) if !gathered.is_empty() => {
+                    return Ok(Some((gathered, answer, presence)));
+                }
+                Ok(_) => has_answered = true,
+                // The other pairs may have messages meanwhile.
+                Err(error @ GroupError::Away(_)) => failed = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        match failed {
+            Some(error) if !has_answered => Err(error),
+            _ => Ok(None),
+        }
+    }
+
+    /// Fills an answer with what is there, and with what comes until the time for that is over.
+    async fn gather(
+        &self,
+        pairs: &[&Pair],
+        answer: &mut Remaining,
+        all: &mut Vec<Gathered>,
+        gather: Duration,
+    ) {
+        let now = Instant::now();
+        let open: Vec<Arc<OpenPair>> = pairs
+            .iter()
+            .filter_map(|pair| self.slots.get(pair))
+            .collect();
+        for pair in &open {
+            if answer.is_open()
+                && let Ok(gathered) = pair.take(Taker::Pull, answer, now).await
+            {
+                all.push(gathered);
+            }
+        }
+        while answer.is_open() && now.elapsed() < gather {
+            let left = *answer;
+            let one = async |pair: &Arc<OpenPair>| {
+                let mut answer = left;
+                let gathered = pair.take(Taker::Pull, &mut answer, now + gather).await;
+                gathered.map(|gathered| (gathered, answer))
+            };
+            let mut waiting: FuturesUnordered<_> = open.iter().map(one).collect();
+            let mut has_more = false;
+            while let Some(more) = waiting.next().await {
+                if let Ok((gathered, left)) = more
+                    && !gathered.is_empty()
+                {
+                    (*answer, has_more) = (left, true);
+                    all.push(gathered);
+                    break;
+                }
+            }
+            if !has_more {
+                return;
+            }
+        }
+    }
+
+    /// Lends a message to a client.
+    fn lend(&self, open: &Arc<OpenPair>, entry: super::entry::Entry, deadline: Instant) -> Pulled {
+        let tag = self.number();
+        let pulled = Pulled {
+            receipt: self.receipts.sign(&open.pair, tag),
+            message: entry.message.clone(),
+            partition: entry.partition(),
+            seq: entry.place().map(|place| place.number),
+            attempt: entry.attempt(),
+        };
+        open.with(|stock| stock.lend(tag, deadline, entry));
+        pulled
+    }
+
+    /// Does something with the message of each receipt. `work` says whether the message was in hand.
+    pub(super) fn settle(
+        &self,
+        group: &str,
+        receipts: &[String],
+        work: impl Fn(&OpenPair, u64) -> bool,
+    ) -> Vec<Result<(), ReceiptError>> {
+        let settle = |text: &String| {
+            let receipt = self.receipts.read(text)?;
+            if receipt.pair.group() != group {
+                return Err(ReceiptError::Foreign);
+            }
+            self.receipts.is_of_this_node(&receipt)?;
+            let open = self.slots.get(&receipt.pair);
+            let was_in_hand = open.is_some_and(|open| work(&open, receipt.tag));
+            was_in_hand.then_some(()).ok_or(ReceiptError::Gone)
+        };
+        receipts.iter().map(settle).collect()
+    }
+}

@@ -1,0 +1,65 @@
+//! Messages that were pulled, each with its deadline.
+//!
+//! Input: messages, and tags that receipts name. State: each message by its tag; the deadlines in their order. Output:
+//! messages that are settled, or whose time is over. It holds no more than may be in hand.
+
+use std::collections::{BTreeSet, HashMap};
+
+use tokio::time::Instant;
+
+use super::entry::Entry;
+
+/// The messages with deadlines of a group and topic.
+#[derive(Debug, Default)]
+pub(super) struct PulledMessages {
+    by_tag: HashMap<u64, (Instant, Entry)>,
+    by_deadline: BTreeSet<(Instant, u64)>,
+}
+
+impl PulledMessages {
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_tag.is_empty()
+    }
+
+    /// Takes a message until its deadline. No tag is used twice.
+    pub(super) fn put(&mut self, tag: u64, deadline: Instant, entry: Entry) {
+        self.by_deadline.insert((deadline, tag));
+        self.by_tag.insert(tag, (deadline, entry));
+    }
+
+    /// Takes out a message.
+    pub(super) fn take(&mut self, tag: u64) -> Option<Entry> {
+        let (deadline, entry) = self.by_tag.remove(&tag)?;
+        self.by_deadline.remove(&(deadline, tag));
+        Some(entry)
+    }
+
+    /// Sets a new deadline. False if there is no such message.
+    pub(super) fn extend(&mut self, tag: u64, deadline: Instant) -> bool {
+        let Some((old, _)) = self.by_tag.get_mut(&tag) else {
+            return false;
+        };
+        self.by_deadline.remove(&(*old, tag));
+        self.by_deadline.insert((deadline, tag));
+        *old = deadline;
+        true
+    }
+
+    /// Takes out a message whose time is over.
+    pub(super) fn take_overdue(&mut self, now: Instant) -> Option<Entry> {
+        let (deadline, tag) = *self.by_deadline.first()?;
+        (deadline <= now).then(|| self.take(tag)).flatten()
+    }
+
+    /// The next deadline.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.by_deadline.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Takes out everything.
+    pub(super) fn take_all(&mut self) -> Vec<Entry> {
+        self.by_deadline.clear();
+        let all = std::mem::take(&mut self.by_tag);
+        all.into_values().map(|(_, entry)| entry).collect()
+    }
+}

@@ -1,0 +1,358 @@
+//! Which groups and topics are open on this node.
+//!
+//! Input: clients that ask for a group and topic. State: a slot for each, and the task that opens it, watches over it
+//! and closes it. Output: open pairs.
+//!
+//! ```text
+//!   none ─ asked for ─▶ opening ─▶ open ─ no client for a while, broken, shutdown ─▶ closing ─▶ none
+//!                          └── refused: everybody who waits gets the reason ─────────────────────▲
+//! ```
+
+use std::{
+    collections::HashMap,
+    error::Error as _,
+    fmt,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use final_core::broker::{Broker, BrokerError, BrokerErrorKind, Setup};
+use futures::FutureExt;
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep_until, timeout_at},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    GroupError, GroupOptions,
+    attempts::Attempts,
+    open::{OpenPair, Presence},
+    stock::Stock,
+};
+use crate::names::Pair;
+
+/// How often an idle pair looks whether messages wait.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The slots of a node.
+pub(super) struct Slots {
+    broker: Arc<dyn Broker>,
+    options: GroupOptions,
+    attempts: Arc<Attempts>,
+    slots: Mutex<HashMap<Pair, Slot>>,
+    /// A slot was given up.
+    freed: Notify,
+    tasks: TaskTracker,
+    /// Nothing is given out any more.
+    stop: CancellationToken,
+}
+
+/// A group and topic that is open, or on its way there or back.
+#[derive(Clone, Debug)]
+struct Slot {
+    state: watch::Receiver<SlotState>,
+    /// Asks an idle pair to close, because others need its place.
+    make_room: Arc<Notify>,
+}
+
+#[derive(Clone, Debug)]
+enum SlotState {
+    Opening,
+    Open(Arc<OpenPair>),
+    Failed(GroupError),
+    Closed,
+}
+
+impl Slots {
+    pub(super) fn new(broker: Arc<dyn Broker>, options: GroupOptions) -> Self {
+        Self {
+            broker,
+            options,
+            attempts: Arc::default(),
+            slots: Mutex::default(),
+            freed: Notify::new(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    pub(super) fn options(&self) -> &GroupOptions {
+        &self.options
+    }
+
+    /// Cancelled when the gateway stops.
+    pub(super) fn stop(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// A pair, if it is open.
+    pub(super) fn get(&self, pair: &Pair) -> Option<Arc<OpenPair>> {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*slots.get(pair)?.state.borrow() {
+            SlotState::Open(open) => Some(Arc::clone(open)),
+            _ => None,
+        }
+    }
+
+    /// How many pairs are open.
+    pub(super) fn count(&self) -> usize {
+        self.slots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
+    }
+
+    /// Opens a pair, or finds it open, and enters it.
+    pub(super) async fn enter(
+        self: &Arc<Self>,
+        pair: &Pair,
+        until: Instant,
+    ) -> Result<Presence, GroupError> {
+        loop {
+            let freed = self.freed.notified();
+            let Some(slot) = self.slot(pair)? else {
+                if timeout_at(until, freed).await.is_err() {
+                    return Err(GroupError::TooMany(self.options.most_open));
+                }
+                continue;
+            };
+            let mut state = slot.state;
+            let is_known = |state: &SlotState| match state {
+                SlotState::Opening => false,
+                // A pair that closes lets nobody in. Afterwards it is opened again.
+                SlotState::Open(open) => !open.ended.is_cancelled(),
+                SlotState::Failed(_) | SlotState::Closed => true,
+            };
+            let known = match timeout_at(until, state.wait_for(is_known)).await {
+                Ok(Ok(state)) => state.clone(),
+                // The task has panicked.
+                Ok(Err(_)) => SlotState::Closed,
+                Err(_) => {
+                    let text = format!(
+                        "the database or the broker has not answered in time to open {pair}"
+                    );
+                    return Err(GroupError::Away(text));
+                }
+            };
+            match known {
+                SlotState::Open(open) => match open.enter() {
+                    Some(presence) => return Ok(presence),
+                    None => {
+                        let closed = state.wait_for(|state| matches!(state, SlotState::Closed));
+                        let _ = timeout_at(until, closed).await;
+                    }
+                },
+                SlotState::Failed(error) => return Err(error),
+                SlotState::Opening | SlotState::Closed => {}
+            }
+            if self.stop.is_cancelled() {
+                return Err(GroupError::Stopping);
+            }
+        }
+    }
+
+    /// The slot of a pair, which is made if there is none. `None` if there is no place for it yet.
+    fn slot(self: &Arc<Self>, pair: &Pair) -> Result<Option<Slot>, GroupError> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.stop.is_cancelled() {
+            return Err(GroupError::Stopping);
+        }
+        if let Some(slot) = slots.get(pair) {
+            return Ok(Some(slot.clone()));
+        }
+        if slots.len() >= self.options.most_open {
+            let idlest = slots
+                .values()
+                .filter_map(|slot| match &*slot.state.borrow() {
+                    SlotState::Open(open) => {
+                        let since = open.with(|stock| stock.idle_since())?;
+                        Some((since, Arc::clone(&slot.make_room)))
+                    }
+                    _ => None,
+                });
+            return match idlest.min_by_key(|(since, _)| *since) {
+                Some((_, make_room)) => {
+                    make_room.notify_one();
+                    Ok(None)
+                }
+                None => Err(GroupError::TooMany(self.options.most_open)),
+            };
+        }
+        let (sender, state) = watch::channel(SlotState::Opening);
+        let slot = Slot {
+            state,
+            make_room: Arc::new(Notify::new()),
+        };
+        slots.insert(pair.clone(), slot.clone());
+        let life = Life {
+            slots: Arc::clone(self),
+            pair: pair.clone(),
+            make_room: Arc::clone(&slot.make_room),
+        };
+        self.tasks.spawn(life.run(sender));
+        Ok(Some(slot))
+    }
+
+    /// Gives nothing out any more, gives everything back, and closes all pairs, each step within its limit.
+    pub(super) async fn shutdown(&self) {
+        {
+            // Under the lock, so that no slot is made afterwards.
+            let _slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            self.stop.cancel();
+            self.tasks.close();
+        }
+        self.tasks.wait().await;
+    }
+}
+
+impl fmt::Debug for Slots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slots")
+            .field("open", &self.count())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The task of one slot.
+struct Life {
+    slots: Arc<Slots>,
+    pair: Pair,
+    make_room: Arc<Notify>,
+}
+
+impl Life {
+    async fn run(self, state: watch::Sender<SlotState>) {
+        let lived = AssertUnwindSafe(self.live(&state)).catch_unwind().await;
+        let end = match lived {
+            Ok(Ok(())) => SlotState::Closed,
+            Ok(Err(error)) => SlotState::Failed(error),
+            Err(_) => {
+                tracing::error!(
+                    target: "final::gateway",
+                    group = self.pair.group(), topic = self.pair.topic(),
+                    "the task of a group and topic panicked; it is opened again when a client asks"
+                );
+                if let SlotState::Open(open) = &*state.borrow() {
+                    open.ended.cancel();
+                }
+                SlotState::Closed
+            }
+        };
+        // The place is free before anybody hears of it.
+        let mut slots = self
+            .slots
+            .slots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        slots.remove(&self.pair);
+        drop(slots);
+        state.send_replace(end);
+        self.slots.freed.notify_waiters();
+    }
+
+    async fn live(&self, state: &watch::Sender<SlotState>) -> Result<(), GroupError> {
+        let Slots {
+            broker,
+            options,
+            stop,
+            ..
+        } = &*self.slots;
+        let group = self.pair.broker_group();
+        let mut setup = Setup::new(Arc::clone(&group), [self.pair.shared_topic()]);
+        // RabbitMQ sends about as many messages ahead.
+        setup.concurrency = options.in_hand;
+        let opened = tokio::select! {
+            () = stop.cancelled() => return Err(GroupError::Stopping),
+            opened = broker.open(setup) => opened,
+        };
+        let opened = opened.map_err(|error| {
+            let error = refusal(&error);
+            tracing::warn!(
+                target: "final::gateway",
+                group = self.pair.group(), topic = self.pair.topic(), %error,
+                "a group and topic cannot be opened"
+            );
+            error
+        })?;
+        tracing::debug!(
+            target: "final::gateway",
+            group = self.pair.group(), topic = self.pair.topic(),
+            "a group and topic is open"
+        );
+        let attempts = Arc::clone(&self.slots.attempts);
+        let stock = Stock::new(group, options, attempts, Instant::now());
+        let open = Arc::new(OpenPair::new(
+            self.pair.clone(),
+            opened,
+            stock,
+            stop.clone(),
+        ));
+        state.send_replace(SlotState::Open(Arc::clone(&open)));
+        self.watch(&open).await;
+        open.close(options.stop_within).await;
+        tracing::debug!(
+            target: "final::gateway",
+            group = self.pair.group(), topic = self.pair.topic(),
+            "a group and topic is closed"
+        );
+        Ok(())
+    }
+
+    /// Does what is due in a pair, until it is to be closed.
+    async fn watch(&self, open: &OpenPair) {
+        let stop = &self.slots.stop;
+        loop {
+            let (due, idle_since) =
+                open.with(|stock| (stock.tick(Instant::now()), stock.idle_since()));
+            if let Some(since) = idle_since
+                && self.is_over(open, since)
+                && open.with(|stock| stock.close(true))
+            {
+                return;
+            }
+            let look = idle_since.map(|_| Instant::now() + LOOK);
+            let until = [due, look].into_iter().flatten().min();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = open.ended.cancelled() => return,
+                () = open.timer.notified() => {}
+                () = self.make_room.notified() => {
+                    if open.with(|stock| stock.close(true)) {
+                        return;
+                    }
+                }
+                () = sleep(until) => {}
+            }
+        }
+    }
+
+    /// Whether a pair without clients has been open for long enough.
+    fn is_over(&self, open: &OpenPair, idle_since: Instant) -> bool {
+        let GroupOptions {
+            linger, unclaimed, ..
+        } = self.slots.options;
+        let idle = idle_since.elapsed();
+        idle >= linger || (idle >= unclaimed && open.has_waiting())
+    }
+}
+
+async fn sleep(until: Option<Instant>) {
+    match until {
+        Some(until) => sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a client is told about a broker that cannot be opened.
+fn refusal(error: &BrokerError) -> GroupError {
+    let text = match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    };
+    match error.kind() {
+        BrokerErrorKind::Unreachable => GroupError::Away(text),
+        _ => GroupError::Refused(text),
+    }
+}

@@ -1,0 +1,466 @@
+//! All messages of a group and topic that are on this node and not settled.
+//!
+//! Input: deliveries; what clients take, settle and give back; the time. State: below. Output: entries for clients, and
+//! [`News`]: settlements for the broker, and whom to wake. Pure: it waits for nothing.
+//!
+//! ```text
+//!   delivery ─▶ ahead ─ take ─▶ on its way ─┬─▶ a connection's hand ─ commit ─▶ ack
+//!                ▲  ▲                       └─▶ pulled ─ ack ─────────────────▶ ack
+//!                │  └── due ── later ◀─ nack with delay ─┤
+//!                └── connection ended, deadline passed ──┤
+//!                                                        └─ given out too often ─▶ dead letter
+//! ```
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use final_core::broker::{Cause, Delivery, Settlement};
+use tokio::time::Instant;
+
+use super::{
+    GroupOptions,
+    attempts::Attempts,
+    budget::{Amount, Budget},
+    entry::Entry,
+    hand::Hand,
+    pulled::PulledMessages,
+    remaining::Remaining,
+};
+
+/// For whom messages are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taker {
+    /// A connection, by its number.
+    Holder(u64),
+    /// A pull.
+    Pull,
+}
+
+/// What is to be done once the lock is released.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    /// Settlements for the broker.
+    pub(super) settled: Vec<(Delivery, Settlement)>,
+    /// Clients that wait for room may look again.
+    pub(super) has_room: bool,
+    /// A message waits, of which the first in line cannot know.
+    pub(super) is_ahead: bool,
+    /// The next time is sooner than the one that was told.
+    pub(super) is_sooner: bool,
+}
+
+/// The messages, and how many clients there are.
+#[derive(Debug)]
+pub(super) struct Stock {
+    group: Arc<str>,
+    max_deliveries: u32,
+    most_later: usize,
+    attempts: Arc<Attempts>,
+    budget: Budget,
+    /// The number of the next delivery.
+    next_order: u64,
+    /// Messages for the next client, before those of the broker's channel.
+    ahead: BTreeMap<u64, Entry>,
+    /// Messages that wait for the end of a delay.
+    later: BTreeMap<(Instant, u64), Entry>,
+    hands: HashMap<u64, Hand>,
+    pulled: PulledMessages,
+    /// Until when nothing is to be done, as it was told last.
+    told: Option<Instant>,
+    /// Clients that are here: connections, and pulls that wait.
+    clients: usize,
+    /// Since when no client is here and nothing pulled is in hand.
+    idle_since: Instant,
+    /// Nothing is given out any more.
+    is_closed: bool,
+    /// The broker has everything again, and gets at once what comes back.
+    is_over: bool,
+    news: News,
+}
+
+impl Stock {
+    pub(super) fn new(
+        group: Arc<str>,
+        options: &GroupOptions,
+        attempts: Arc<Attempts>,
+        now: Instant,
+    ) -> Self {
+        Self {
+            group,
+            max_deliveries: options.max_deliveries.max(1),
+            most_later: (options.in_hand / 2).max(1),
+            attempts,
+            budget: Budget::new(options.in_hand, options.in_hand_bytes),
+            next_order: 0,
+            ahead: BTreeMap::new(),
+            later: BTreeMap::new(),
+            hands: HashMap::new(),
+            pulled: PulledMessages::default(),
+            told: None,
+            clients: 0,
+            idle_since: now,
+            is_closed: false,
+            is_over: false,
+            news: News::default(),
+        }
+    }
+
+    /// Takes what is to be done.
+    pub(super) fn take_news(&mut self) -> News {
+        std::mem::take(&mut self.news)
+    }
+
+    /// A client comes. False if nothing is given out any more.
+    pub(super) fn enter(&mut self) -> bool {
+        self.clients += usize::from(!self.is_closed);
+        !self.is_closed
+    }
+
+    /// A client goes.
+    pub(super) fn leave(&mut self, now: Instant) {
+        self.clients = self.clients.saturating_sub(1);
+        self.idle_from(now);
+    }
+
+    /// A connection comes.
+    pub(super) fn begin(&mut self, holder: u64) {
+        self.hands.insert(holder, Hand::default());
+    }
+
+    /// A connection has ended. All that it has in hand goes back.
+    pub(super) fn end(&mut self, holder: u64) {
+        if let Some(mut hand) = self.hands.remove(&holder) {
+            let entries = hand.take_all();
+            self.came_back(entries, "its connection ended before it was committed");
+        }
+    }
+
+    /// Whether a client may take another message.
+    pub(super) fn has_room(&self, taker: Taker) -> bool {
+        let own = match taker {
+            Taker::Holder(number) => Some(self.hand_amount(number)),
+            Taker::Pull => None,
+        };
+        self.budget.allows(own)
+    }
+
+    /// Takes messages for an answer: those that wait here first, then `more` of the broker's channel. They count as in
+    /// hand from then on.
+    pub(super) fn take(
+        &mut self,
+        taker: Taker,
+        answer: &mut Remaining,
+        mut more: impl FnMut() -> Option<Delivery>,
+    ) -> Vec<Entry> {
+        let mut taken = Vec::new();
+        while answer.is_open() && !self.is_closed && self.has_room(taker) {
+            let waiting = self.ahead.pop_first().map(|(_, entry)| entry);
+            let entry = match waiting {
+                Some(entry) => entry,
+                None => match more() {
+                    Some(delivery) => match self.read(delivery) {
+                        Some(entry) => entry,
+                        None => continue,
+                    },
+                    None => break,
+                },
+            };
+            if entry.is_void() {
+                self.forget(entry);
+                continue;
+            }
+            if !answer.add(&entry) {
+                self.ahead.insert(entry.order, entry);
+                break;
+            }
+            self.count(taker, |amount| amount.add(entry.bytes));
+            taken.push(entry);
+        }
+        // The first in line goes. The next one has to look.
+        self.news.is_ahead |= !self.ahead.is_empty();
+        taken
+    }
+
+    /// Takes a delivery that came while a client waited.
+    pub(super) fn arrive(&mut self, delivery: Delivery) {
+        if let Some(entry) = self.read(delivery) {
+            self.ahead.insert(entry.order, entry);
+        }
+    }
+
+    fn read(&mut self, delivery: Delivery) -> Option<Entry> {
+        let order = self.next_order;
+        self.next_order += 1;
+        match Entry::new(delivery, order) {
+            Ok(mut entry) => {
+                let known = self.attempts.take(&self.group, entry.message.id());
+                entry.failed = entry.failed.max(known);
+                Some(entry)
+            }
+            Err((delivery, why)) => {
+                let cause = Cause::new(why, 0);
+                self.settle(delivery, Settlement::DeadLetter(cause));
+                None
+            }
+        }
+    }
+
+    /// Puts messages back that were taken and not given out.
+    pub(super) fn put_back(&mut self, taker: Taker, entries: Vec<Entry>) {
+        for entry in entries {
+            self.count(taker, |amount| amount.remove(entry.bytes));
+            self.wait_ahead(entry);
+        }
+        self.news.has_room = true;
+    }
+
+    /// Gives messages that were taken to a connection.
+    pub(super) fn hold(
+        &mut self,
+        holder: u64,
+        entries: impl Iterator<Item = (Entry, i64)>,
+        now: Instant,
+    ) {
+        let hand = self.hands.entry(holder).or_default();
+        entries.for_each(|(entry, offset)| hand.put(entry, offset, now));
+    }
+
+    /// Gives a message that was taken to a client, until the deadline.
+    pub(super) fn lend(&mut self, tag: u64, deadline: Instant, entry: Entry) {
+        self.pulled.put(tag, deadline, entry);
+        self.due_at(deadline);
+    }
+
+    /// Settles what a connection has in hand of a partition, up to an offset.
+    pub(super) fn commit(&mut self, holder: u64, partition: i32, offset: i64) {
+        let hand = self.hands.get_mut(&holder);
+        let entries = hand.map_or_else(Vec::new, |hand| hand.commit(partition, offset));
+        for entry in entries {
+            self.count(Taker::Holder(holder), |amount| amount.remove(entry.bytes));
+            self.ack(entry);
+        }
+    }
+
+    /// Settles one message that a connection has in hand.
+    pub(super) fn skip(&mut self, holder: u64, partition: i32, offset: i64) {
+        let hand = self.hands.get_mut(&holder);
+        if let Some(entry) = hand.and_then(|hand| hand.take(partition, offset)) {
+            self.count(Taker::Holder(holder), |amount| amount.remove(entry.bytes));
+            self.ack(entry);
+        }
+    }
+
+    /// Takes from a connection what it has had in hand since before then.
+    pub(super) fn reclaim(&mut self, holder: u64, since: Instant) {
+        let Some(hand) = self.hands.get_mut(&holder) else {
+            return;
+        };
+        let entries = hand.take_older(since);
+        for entry in &entries {
+            hand.amount.remove(entry.bytes);
+        }
+        self.came_back(entries, "its connection did not commit it in time");
+    }
+
+    /// Settles a pulled message. False if it is not in hand.
+    pub(super) fn ack_pulled(&mut self, tag: u64, now: Instant) -> bool {
+        let Some(entry) = self.pulled.take(tag) else {
+            return false;
+        };
+        self.budget.out.remove(entry.bytes);
+        self.ack(entry);
+        self.idle_from(now);
+        true
+    }
+
+    /// A client gives a pulled message back. False if it is not in hand.
+    pub(super) fn nack_pulled(
+        &mut self,
+        tag: u64,
+        delay: Duration,
+        reason: Option<&str>,
+        now: Instant,
+    ) -> bool {
+        let Some(entry) = self.pulled.take(tag) else {
+            return false;
+        };
+        let reason = reason.unwrap_or("its client gave it back");
+        match delay.is_zero() {
+            true => self.came_back(vec![entry], reason),
+            false => self.postpone(entry, now + delay, reason),
+        }
+        self.idle_from(now);
+        true
+    }
+
+    /// Sets a new deadline. False if the message is not in hand.
+    pub(super) fn extend(&mut self, tag: u64, deadline: Instant) -> bool {
+        let extended = self.pulled.extend(tag, deadline);
+        if extended {
+            self.due_at(deadline);
+        }
+        extended
+    }
+
+    /// Does what is due, and tells when something is due again.
+    pub(super) fn tick(&mut self, now: Instant) -> Option<Instant> {
+        let mut overdue = Vec::new();
+        while let Some(entry) = self.pulled.take_overdue(now) {
+            overdue.push(entry);
+        }
+        if !overdue.is_empty() {
+            self.came_back(overdue, "its deadline passed before it was acked");
+            self.idle_from(now);
+        }
+        while let Some(entry) = self
+            .later
+            .first_entry()
+            .filter(|first| first.key().0 <= now)
+        {
+            let entry = entry.remove();
+            self.waits_no_longer(entry);
+        }
+        let later = self.later.first_key_value().map(|((at, _), _)| *at);
+        self.told = [self.pulled.next(), later].into_iter().flatten().min();
+        self.told
+    }
+
+    /// Since when no client is here. `None` while one is.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        (self.clients == 0 && self.pulled.is_empty()).then_some(self.idle_since)
+    }
+
+    /// Whether messages wait here for a client.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.ahead.is_empty()
+    }
+
+    /// Gives nothing out any more. With `only_idle` only if no client is here. False if one is.
+    pub(super) fn close(&mut self, only_idle: bool) -> bool {
+        self.is_closed |= !only_idle || self.idle_since().is_some();
+        self.is_closed
+    }
+
+    /// Gives everything back to the broker.
+    pub(super) fn give_all_back(&mut self) {
+        self.is_over = true;
+        let mut all = self.pulled.take_all();
+        all.extend(std::mem::take(&mut self.ahead).into_values());
+        all.extend(std::mem::take(&mut self.later).into_values());
+        for hand in self.hands.values_mut() {
+            all.extend(hand.take_all());
+            hand.amount = Amount::default();
+        }
+        self.budget.out = Amount::default();
+        all.sort_by_key(|entry| entry.order);
+        all.into_iter().for_each(|entry| self.forget(entry));
+    }
+
+    /// Messages that were given out come back. They go before those that came later, or to the dead letters.
+    fn came_back(&mut self, entries: Vec<Entry>, reason: &str) {
+        for mut entry in entries {
+            self.budget.out.remove(entry.bytes);
+            if self.fails(&mut entry) {
+                self.bury(entry, reason);
+            } else {
+                self.wait_ahead(entry);
+            }
+        }
+        self.news.has_room = true;
+    }
+
+    /// A message that was given out is to wait. It stays in the budget, because it stays in flight at the broker.
+    ///
+    /// At most half of what may be in hand waits. Beyond, the one that is due first is due at once.
+    fn postpone(&mut self, mut entry: Entry, until: Instant, reason: &str) {
+        if self.fails(&mut entry) {
+            self.budget.out.remove(entry.bytes);
+            self.bury(entry, reason);
+            self.news.has_room = true;
+            return;
+        }
+        self.later.insert((until, entry.order), entry);
+        if self.later.len() > self.most_later
+            && let Some((_, first)) = self.later.pop_first()
+        {
+            self.waits_no_longer(first);
+        }
+        self.due_at(until);
+    }
+
+    fn waits_no_longer(&mut self, entry: Entry) {
+        self.budget.out.remove(entry.bytes);
+        self.wait_ahead(entry);
+        self.news.has_room = true;
+    }
+
+    /// A message waits for the next client.
+    fn wait_ahead(&mut self, entry: Entry) {
+        if self.is_over {
+            return self.forget(entry);
+        }
+        self.ahead.insert(entry.order, entry);
+        self.news.is_ahead = true;
+    }
+
+    /// Counts that a message came back. True if it is not given out again.
+    fn fails(&self, entry: &mut Entry) -> bool {
+        entry.failed = entry.failed.saturating_add(1);
+        entry.failed >= self.max_deliveries
+    }
+
+    fn bury(&mut self, entry: Entry, reason: &str) {
+        let cause = Cause::new(reason, entry.failed);
+        self.settle(entry.into_delivery(), Settlement::DeadLetter(cause));
+    }
+
+    fn ack(&mut self, entry: Entry) {
+        self.settle(entry.into_delivery(), Settlement::Ack);
+        self.news.has_room = true;
+    }
+
+    /// The broker has the message again.
+    fn forget(&mut self, entry: Entry) {
+        self.attempts
+            .remember(&self.group, entry.message.id(), entry.failed);
+        self.settle(entry.into_delivery(), Settlement::Requeue);
+    }
+
+    fn settle(&mut self, delivery: Delivery, settlement: Settlement) {
+        self.news.settled.push((delivery, settlement));
+    }
+
+    fn hand_amount(&self, holder: u64) -> Amount {
+        self.hands
+            .get(&holder)
+            .map(|hand| hand.amount)
+            .unwrap_or_default()
+    }
+
+    /// Counts a message of a client, in or out.
+    fn count(&mut self, taker: Taker, change: impl Fn(&mut Amount)) {
+        change(&mut self.budget.out);
+        if let Taker::Holder(number) = taker
+            && let Some(hand) = self.hands.get_mut(&number)
+        {
+            change(&mut hand.amount);
+        }
+    }
+
+    fn idle_from(&mut self, now: Instant) {
+        if self.idle_since().is_some() {
+            self.idle_since = now;
+            self.news.is_sooner = true;
+        }
+    }
+
+    fn due_at(&mut self, at: Instant) {
+        if self.told.is_none_or(|told| at < told) {
+            self.told = Some(at);
+            self.news.is_sooner = true;
+        }
+    }
+}
