@@ -13,16 +13,17 @@ use std::{
 };
 
 /// Where the sources of the libraries are.
-const SOURCES: [&str; 4] = [
+const SOURCES: [&str; 5] = [
     "final-core/src",
     "final-amqp/src",
     "final-cli/src",
     "final-gateway/src",
+    "final-webhook/src",
 ];
 
 const LEVELS: [&str; 5] = ["trace", "debug", "info", "warn", "error"];
 
-const TARGETS: [&str; 9] = [
+const TARGETS: [&str; 10] = [
     "final::publish",
     "final::outbox",
     "final::relay",
@@ -32,6 +33,7 @@ const TARGETS: [&str; 9] = [
     "final::bus",
     "final::service",
     "final::gateway",
+    "final::webhook",
 ];
 
 /// An event or span, as the sources or the table have it.
