@@ -272,6 +272,35 @@ async fn a_redelivered_message_is_a_suspect_unless_this_process_gave_it_back() {
     Admin::new().await.forget(&service, &[&topic]).await;
 }
 
+/// A classic queue does not count.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_tells_how_often_it_came() {
+    for (kind, times) in [
+        (QueueKind::Quorum, [1, 2, 3]),
+        (QueueKind::Classic, [1, 2, 2]),
+    ] {
+        let (service, topic) = (name("s"), name("t"));
+        let broker = amqp().queue_kind(kind);
+        let opened = broker.open(setup(&service, &[&topic])).await.unwrap();
+        let (link, mut deliveries) = (opened.link, opened.deliveries);
+        wait_for(&*link, LinkState::Ready).await;
+        publish(&mut Sender::new(link.clone()), &topic, 1).await;
+
+        for expected in times {
+            let delivery = next(&mut deliveries).await;
+            assert_eq!(
+                (delivery.times(), delivery.place()),
+                (expected, None),
+                "{kind:?}"
+            );
+            delivery.settle(Settlement::Requeue);
+        }
+        next(&mut deliveries).await.settle(Settlement::Ack);
+        end(&*link).await;
+        Admin::new().await.forget(&service, &[&topic]).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_finished_is_requeued_by_shutdown() {
     let (service, topic) = (name("s"), name("t"));

@@ -17,5 +17,5 @@ pub mod publish;
 pub mod resp;
 pub mod rights;
 
-pub use gateway::{Engine, Gateway, Running};
+pub use gateway::{Engine, Gateway, GatewayError, Running};
 pub use listen::{ListenError, ListenLimits, Tls, TlsError};

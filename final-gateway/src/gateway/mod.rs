@@ -1,15 +1,16 @@
 //! The gateway as a whole: what it is made of, its start and its end.
+//!
+//! Input: an engine, addresses, limits. State: the parts that run, each owned here. Output: addresses that clients reach,
+//! texts about its condition, and an end in which nothing is lost.
+//!
+//! ```text
+//!   Gateway ─ start ─▶ Running ─ shutdown ─▶ no new connections ─▶ sessions end ─▶ hands go back
+//!                                                  ─▶ the publisher finishes ─▶ links close
+//! ```
 
-/// Where messages are kept: the log of a database, or RabbitMQ behind an outbox.
-#[derive(Debug)]
-pub struct Engine {}
+mod builder;
+mod engine;
+mod error;
+mod running;
 
-/// A gateway that is not started.
-#[derive(Debug)]
-#[must_use]
-pub struct Gateway {}
-
-/// A gateway that runs.
-#[derive(Debug)]
-#[must_use = "a dropped gateway stops"]
-pub struct Running {}
+pub use self::{builder::Gateway, engine::Engine, error::GatewayError, running::Running};

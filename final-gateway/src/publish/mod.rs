@@ -8,9 +8,24 @@
 //!               ▲ what arrives meanwhile is the next transaction; nothing waits for more to come
 //! ```
 
-use std::{future::Future, time::Duration};
+mod committer;
+mod halves;
+mod queue;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::{future::Future, sync::Arc, time::Duration};
 
 use final_core::{Message, MessageId, broker::Place};
+
+pub use self::queue::PublishStats;
+use self::queue::{Queue, Ticket};
+pub(crate) use self::{
+    committer::Committer,
+    queue::QueueLimits,
+    store::{LogStore, OutboxStore, Store},
+};
 
 /// A message that is committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +69,9 @@ impl PublishError {
 
 /// The way in for messages. Clones share one queue.
 #[derive(Clone, Debug)]
-pub struct Publisher {}
+pub struct Publisher {
+    queue: Arc<Queue>,
+}
 
 impl Publisher {
     /// Puts a message into the queue and waits for room in it, `patience` at most. The future that it returns ends after
@@ -63,6 +80,8 @@ impl Publisher {
     ///
     /// # Errors
     ///
+    /// [`PublishError::Refused`] for a message that no bus could publish: its topic, its key, its headers (`x-final-…`
+    /// belongs to the bus) or its content type cannot be used, or its payload is larger than `max_message_bytes`.
     /// [`PublishError::Busy`] if there was no room in time, [`PublishError::Stopping`] during a shutdown.
     ///
     /// # Cancel safety
@@ -75,8 +94,39 @@ impl Publisher {
         patience: Duration,
     ) -> Result<impl Future<Output = Result<Published, PublishError>> + Send + use<>, PublishError>
     {
-        let _ = (message, wants_place, patience);
-        let never: Result<std::future::Pending<_>, _> = Err(PublishError::Stopping);
-        never
+        let id = message.id();
+        let answer = self.queue.put(message, wants_place, patience).await?;
+        Ok(async move {
+            match answer.await {
+                Ok(answer) => answer.map(|place| Published { id, place }),
+                // The committer has panicked with the message in its hands.
+                Err(_) => Err(PublishError::Unknown),
+            }
+        })
     }
+
+    /// What the queue has counted, and what waits in it.
+    #[must_use]
+    pub fn stats(&self) -> PublishStats {
+        self.queue.stats()
+    }
+}
+
+/// An error with its causes, as a client is told it.
+fn told(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let level = error.to_string();
+        if !text.contains(&level) {
+            text.push_str(": ");
+            text.push_str(&level);
+        }
+        cause = error.source();
+        // Enough for a line of a protocol.
+        if text.len() > 1_000 {
+            break;
+        }
+    }
+    text
 }

@@ -90,21 +90,22 @@ pub(super) struct Counts {
 
 /// What a queue has counted, and what waits in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct PublishCounts {
+#[non_exhaustive]
+pub struct PublishStats {
     /// Messages that were committed.
-    pub(crate) published: u64,
+    pub published: u64,
     /// Messages that were refused for what they are.
-    pub(crate) refused: u64,
+    pub refused: u64,
     /// Messages whose COMMIT was not answered.
-    pub(crate) unknown: u64,
+    pub unknown: u64,
     /// Messages that were not written, because the database was away or the gateway was stopping.
-    pub(crate) away: u64,
+    pub away: u64,
     /// Messages for which there was no room in time.
-    pub(crate) busy: u64,
+    pub busy: u64,
     /// Transactions that were committed.
-    pub(crate) transactions: u64,
+    pub transactions: u64,
     /// Messages that wait now.
-    pub(crate) waiting: u64,
+    pub waiting: u64,
 }
 
 /// The way into the queue.
@@ -189,7 +190,7 @@ impl Queue {
         Ok(answered)
     }
 
-    pub(super) fn counts(&self) -> PublishCounts {
+    pub(super) fn stats(&self) -> PublishStats {
         let Counts {
             published,
             refused,
@@ -199,7 +200,7 @@ impl Queue {
             transactions,
         } = &*self.counts;
         let waiting = self.tickets.max_capacity() - self.tickets.capacity();
-        PublishCounts {
+        PublishStats {
             published: published.load(Relaxed),
             refused: refused.load(Relaxed),
             unknown: unknown.load(Relaxed),
@@ -230,7 +231,7 @@ impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Queue")
             .field("limits", &self.limits)
-            .field("counts", &self.counts())
+            .field("stats", &self.stats())
             .finish_non_exhaustive()
     }
 }

@@ -157,8 +157,8 @@ async fn what_comes_during_a_commit_is_the_next_transaction_and_no_answer_comes_
     assert!(all(others).await.iter().all(Result::is_ok));
 
     assert_eq!(script.written(), [numbers(0..1), numbers(1..60)]);
-    assert_eq!(publisher.counts().transactions, 2);
-    assert_eq!(publisher.counts().published, 60);
+    assert_eq!(publisher.stats().transactions, 2);
+    assert_eq!(publisher.stats().published, 60);
     committer.stop().await;
 }
 
@@ -288,7 +288,7 @@ async fn what_finds_no_room_in_time_is_busy_and_nothing_of_it_is_published() {
         committer.stop().await;
         assert_eq!(script.written().concat().len(), waiting + 1);
         assert!(!script.written().concat().contains(&"dropped".to_owned()));
-        assert_eq!(publisher.counts().busy, 1);
+        assert_eq!(publisher.stats().busy, 1);
     }
 }
 
@@ -332,7 +332,7 @@ async fn a_stop_writes_what_is_in_the_queue_and_takes_nothing_new() {
         let publisher = publisher.clone();
         async move { publisher.submit(message("late"), false, SOON).await.err() }
     });
-    while publisher.counts().waiting < 20 {
+    while publisher.stats().waiting < 20 {
         tokio::task::yield_now().await;
     }
     let stopped = tokio::spawn(committer.stop());
