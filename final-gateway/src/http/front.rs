@@ -1,0 +1,102 @@
+//! What the HTTP side is made of, and its limits.
+//!
+//! Input: publisher, groups, rights. Output: an axum `Router`, for our own server or for one of another service.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::Router;
+
+use super::{
+    body::Budget,
+    rooms::{Real, Rooms},
+    routes,
+    vitals::Vitals,
+};
+use crate::{groups::Groups, publish::Publisher, rights::Rights};
+
+/// The limits of HTTP.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct HttpLimits {
+    /// The largest payload of a message, in bytes. 1,000,000 by default, as the publisher's.
+    pub max_message_bytes: usize,
+    /// The largest body of a request, in bytes: a batch has many messages. 4 MiB by default.
+    pub max_body_bytes: usize,
+    /// How many bytes of bodies may be in memory at once, of all requests and answers together. 128 MiB by default.
+    /// What does not fit is answered by 503.
+    pub memory: usize,
+    /// How long a pulled message stays in hand, if the client does not say. 30 s by default.
+    pub visibility: Duration,
+    /// How long a connection may be without a request, and how long the head of a request may take. 60 s by default.
+    pub idle: Duration,
+    /// How long the next piece of a body may take, in either direction. 15 s by default.
+    pub stall: Duration,
+    /// How long a whole body may take to arrive. 60 s by default.
+    pub body: Duration,
+    /// How long the publisher's queue may be full, before the answer is 503. 5 s by default.
+    pub patience: Duration,
+    /// How long requests may go on after the stop. 20 s by default: more than a database has for a COMMIT.
+    pub goodbye: Duration,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        Self {
+            max_message_bytes: 1_000_000,
+            max_body_bytes: 4 << 20,
+            memory: 128 << 20,
+            visibility: Duration::from_secs(30),
+            idle: Duration::from_secs(60),
+            stall: Duration::from_secs(15),
+            body: Duration::from_secs(60),
+            patience: Duration::from_secs(5),
+            goodbye: Duration::from_secs(20),
+        }
+    }
+}
+
+/// The HTTP side of a gateway: what it needs, and what it allows. Clones share everything.
+#[derive(Clone)]
+pub struct Front {
+    pub(super) rooms: Arc<dyn Rooms>,
+    pub(super) vitals: Option<Arc<dyn Vitals>>,
+    pub(super) limits: HttpLimits,
+    pub(super) budget: Budget,
+}
+
+impl Front {
+    /// Puts it together.
+    pub fn new(publisher: Publisher, groups: Groups, rights: Rights, limits: HttpLimits) -> Self {
+        Self::over(Arc::new(Real::new(publisher, groups, rights)), limits)
+    }
+
+    pub(super) fn over(rooms: Arc<dyn Rooms>, limits: HttpLimits) -> Self {
+        Self {
+            rooms,
+            vitals: None,
+            limits,
+            budget: Budget::new(limits.memory),
+        }
+    }
+
+    /// Answers `/livez`, `/readyz` and `/metrics` as well. Anybody who reaches the port may ask these.
+    #[must_use]
+    pub fn with_vitals(mut self, vitals: Arc<dyn Vitals>) -> Self {
+        self.vitals = Some(vitals);
+        self
+    }
+
+    /// The routes, for our own server or to be nested. A server that nests them gives `ConnectInfo<SocketAddr>`
+    /// (`into_make_service_with_connect_info`), so that failed logins are counted by address.
+    pub fn router(self) -> Router {
+        routes::router(self)
+    }
+}
+
+impl std::fmt::Debug for Front {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Front")
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,73 @@
+//! `/livez`, `/readyz`, `/metrics` and `/openapi.json`, which need no login.
+//!
+//! Input: what the gateway says of itself. Output: texts.
+
+use axum::{
+    extract::{Request, State},
+    http::StatusCode,
+    response::Response,
+};
+use futures::future::BoxFuture;
+
+use super::{answer::Answer, call::Call, front::Front, routes};
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// The description of all this for programs.
+pub(super) const OPENAPI: &str = include_str!("openapi.json");
+
+/// What a gateway says of itself.
+pub trait Vitals: Send + Sync + 'static {
+    /// Why only a restart helps; nothing if it does not need one.
+    fn not_live(&self) -> BoxFuture<'_, Vec<String>>;
+
+    /// Why it should get no requests now; nothing if it should.
+    fn not_ready(&self) -> BoxFuture<'_, Vec<String>>;
+
+    /// Numbers for Prometheus.
+    fn metrics(&self) -> BoxFuture<'_, String>;
+}
+
+pub(super) async fn livez(State(front): State<Front>, request: Request) -> Response {
+    let answer = match &front.vitals {
+        Some(vitals) => condition(&vitals.not_live().await),
+        None => return routes::not_found(State(front), request).await,
+    };
+    Call::new(front, request).finish(Ok(answer)).await
+}
+
+pub(super) async fn readyz(State(front): State<Front>, request: Request) -> Response {
+    let answer = match &front.vitals {
+        Some(vitals) => condition(&vitals.not_ready().await),
+        None => return routes::not_found(State(front), request).await,
+    };
+    Call::new(front, request).finish(Ok(answer)).await
+}
+
+pub(super) async fn metrics(State(front): State<Front>, request: Request) -> Response {
+    let answer = match &front.vitals {
+        Some(vitals) => {
+            let kind = "text/plain; version=0.0.4; charset=utf-8";
+            Answer::bytes(StatusCode::OK, kind, vitals.metrics().await)
+        }
+        None => return routes::not_found(State(front), request).await,
+    };
+    Call::new(front, request).finish(Ok(answer)).await
+}
+
+pub(super) async fn openapi(State(front): State<Front>, request: Request) -> Response {
+    let answer = Answer::bytes(StatusCode::OK, "application/json", OPENAPI);
+    Call::new(front, request).finish(Ok(answer)).await
+}
+
+fn condition(reasons: &[String]) -> Answer {
+    let (status, mut text) = match reasons.is_empty() {
+        true => (StatusCode::OK, "ok\n".to_owned()),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not ok\n".to_owned()),
+    };
+    for reason in reasons {
+        text.push_str(&reason.replace(['\r', '\n'], " "));
+        text.push('\n');
+    }
+    Answer::bytes(status, TEXT, text)
+}
