@@ -195,8 +195,8 @@ impl<DB: OutboxDatabase> Desk<DB> {
             owners,
         };
         let firsts = Firsts {
-            failed: self.first_error(walk(RecordState::Failed)).await?,
-            due: self.first_error(walk(RecordState::Pending)).await?,
+            failed: self.first_error(tables, walk(RecordState::Failed)).await?,
+            due: self.first_error(tables, walk(RecordState::Pending)).await?,
             oldest: due,
         };
         Ok((overview, firsts))
@@ -217,8 +217,12 @@ impl<DB: OutboxDatabase> Desk<DB> {
     }
 
     /// The last error of the first record of a walk.
-    async fn first_error(&self, walk: Walk<'_>) -> DbResult<Option<String>> {
-        let columns = info_columns(DB::DIALECT);
+    async fn first_error(
+        &self,
+        tables: &ServiceTables,
+        walk: Walk<'_>,
+    ) -> DbResult<Option<String>> {
+        let columns = info_columns(DB::DIALECT, tables);
         let (rows, _) = walk.read::<DB, InfoRow>(self, &columns, 1, &mut 0).await?;
         Ok(rows.into_iter().next().and_then(InfoRow::error))
     }

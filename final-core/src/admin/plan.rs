@@ -214,7 +214,7 @@ impl Selection {
         let mut walk = match (part, self) {
             (PlanPart::Letters(source), Self::Letters(filter)) => source.walk::<DB>(tables, filter),
             (PlanPart::Records(state), Self::Records(filter)) => Walk {
-                filter: filter.condition(DB::DIALECT),
+                filter: filter.condition(DB::DIALECT, tables.has_sent_as()),
                 ..state.walk(DB::DIALECT, tables)
             },
             _ => return None,
@@ -310,7 +310,7 @@ impl<DB: OutboxDatabase> Desk<DB> {
                     sample.extend(letters.map(Sample::Letter));
                 }
                 PlanPart::Records(_) => {
-                    let columns = info_columns(DB::DIALECT);
+                    let columns = info_columns(DB::DIALECT, tables);
                     let (rows, _) = sampled
                         .read::<DB, InfoRow>(self, &columns, missing, looked_at)
                         .await?;

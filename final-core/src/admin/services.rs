@@ -110,11 +110,24 @@ struct Written {
 }
 
 impl ServiceTables {
+    /// Whether the outbox keeps the id of a message beside the key of its record. Before that no two records could have
+    /// messages of one id.
+    pub(super) fn has_sent_as(&self) -> bool {
+        match self.outbox {
+            Some(Schema::Current | Schema::Newer { .. }) => true,
+            Some(Schema::Older { found, .. }) => found >= SENT_AS,
+            Some(Schema::Missing) | None => false,
+        }
+    }
+
     /// Whether there is an outbox that can be read.
     pub(super) fn has_outbox(&self) -> bool {
         !matches!(self.outbox, None | Some(Schema::Missing))
     }
 }
+
+/// The version of the outbox that keeps the id of a message beside the key of its record.
+const SENT_AS: i64 = 5;
 
 /// What failed.
 const LISTING: &str = "listing the services";

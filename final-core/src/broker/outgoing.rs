@@ -9,8 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use uuid::Uuid;
+
 use super::{Confirm, Detoured};
-use crate::Message;
+use crate::{Message, outbox::RecordId};
 
 /// Whether other messages may be in flight beside a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,12 +50,14 @@ pub struct Outgoing(Sending);
 
 impl Outgoing {
     pub(crate) fn new(
+        record: RecordId,
         message: Message,
         expires: Option<Instant>,
         isolation: Isolation,
         ticket: Option<Box<dyn Ticket>>,
     ) -> Self {
         Self(Sending {
+            tag: record.0,
             message,
             expires,
             isolation,
@@ -72,7 +76,15 @@ impl Outgoing {
         let expires = ttl.map(|ttl| Instant::now() + ttl);
         let lease_end = Instant::now() + Duration::from_secs(3600);
         let ticket = |answer| Box::new(TestTicket { answer, lease_end }) as Box<dyn Ticket>;
-        Self::new(message, expires, isolation, answer.map(ticket))
+        let record = RecordId::of(message.id());
+        Self::new(record, message, expires, isolation, answer.map(ticket))
+    }
+
+    /// The same message with another [tag](Sending::tag), for the tests of a broker.
+    #[doc(hidden)]
+    pub fn tagged(mut self, tag: Uuid) -> Self {
+        self.0.tag = tag;
+        self
     }
 
     /// The same, with a lease on its record that ends after so long.
@@ -85,7 +97,8 @@ impl Outgoing {
     ) -> Self {
         let lease_end = Instant::now() + lease;
         let ticket = Box::new(TestTicket { answer, lease_end });
-        Self::new(message, None, isolation, Some(ticket))
+        let record = RecordId::of(message.id());
+        Self::new(record, message, None, isolation, Some(ticket))
     }
 
     /// The message's topic.
@@ -151,6 +164,7 @@ impl fmt::Debug for Outgoing {
 /// [`Confirm::Lost`].
 #[must_use = "a dropped message counts as lost and is sent again"]
 pub struct Sending {
+    tag: Uuid,
     message: Message,
     expires: Option<Instant>,
     isolation: Isolation,
@@ -158,6 +172,14 @@ pub struct Sending {
 }
 
 impl Sending {
+    /// What tells it from all others that the bus has in flight.
+    ///
+    /// The id of its message does not: a publisher may give several messages the same id. Where it gave none, the tag
+    /// is that id. It is the same each time the record is sent.
+    pub fn tag(&self) -> Uuid {
+        self.tag
+    }
+
     /// What to send.
     pub fn message(&self) -> &Message {
         &self.message

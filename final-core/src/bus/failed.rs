@@ -3,8 +3,6 @@
 //! Input: a limit, or which failed records to try again. State: none beside the table's. Output: a list of
 //! records, or how many are pending again. The relay is woken for them.
 
-use uuid::Uuid;
-
 use super::Bus;
 use crate::{
     Error, MessageId, OutboxDatabase,
@@ -16,7 +14,7 @@ use crate::{
 pub enum RetryFailed {
     /// All failed records.
     All,
-    /// The failed records with these ids.
+    /// The failed records whose messages have these ids.
     Ids(Vec<MessageId>),
 }
 
@@ -86,10 +84,7 @@ impl<DB: OutboxDatabase> Bus<DB> {
         let doing = "making failed records pending";
         let explain = |error| self.inner.outbox.explain(error, doing);
         let retried = match which.into() {
-            RetryFailed::Ids(ids) => {
-                let ids: Vec<Uuid> = ids.into_iter().map(|id| id.0).collect();
-                table.retry_failed(Some(&ids)).await.map_err(explain)?
-            }
+            RetryFailed::Ids(ids) => table.retry_failed(Some(&ids)).await.map_err(explain)?,
             RetryFailed::All => {
                 let mut all = 0;
                 loop {

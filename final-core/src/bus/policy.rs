@@ -7,9 +7,10 @@
 use std::time::Duration;
 
 use crate::{
-    Error, Headers, Message, Options,
+    Error, Headers, Message, MessageId, Options,
     broker::Staged,
     names,
+    outbox::RecordId,
     payload::{EncodedPayload, IntoPayload},
     telemetry::Hook,
 };
@@ -26,6 +27,7 @@ const MAX_KEY: usize = 1024;
 /// The policy of a message, not yet checked.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Policy {
+    pub(crate) id: Option<MessageId>,
     pub(crate) key: Option<String>,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) ttl: Option<Duration>,
@@ -70,6 +72,7 @@ impl Draft {
             policy,
         } = self;
         let Policy {
+            id,
             key,
             headers,
             ttl,
@@ -89,6 +92,9 @@ impl Draft {
                 reason,
             })
         };
+        if id.is_some_and(|id| id.0.is_nil() || id.0.is_max()) {
+            return refuse("an id of zeros or of ones only tells no message from another");
+        }
         if ttl.is_some_and(|ttl| ttl.is_zero()) {
             return refuse("a time to live of zero would expire it at once");
         }
@@ -107,7 +113,15 @@ impl Draft {
         let named = headers.iter().map(|(name, value)| (&**name, &**value));
         check_headers(key.as_deref(), named)?;
 
-        let mut message = Message::identified(crate::MessageId::new(), topic, bytes)
+        // Other messages may have the id that the publisher chose, so the record's key is another one.
+        let (id, record) = match id {
+            Some(id) => (id, RecordId::new()),
+            None => {
+                let id = MessageId::new();
+                (id, RecordId::of(id))
+            }
+        };
+        let mut message = Message::identified(id, topic, bytes)
             .with_content_type(content_type)
             .with_durable(!transient);
         if let Some(key) = key {
@@ -117,6 +131,7 @@ impl Draft {
             message = message.with_headers(Headers::from_iter(headers));
         }
         Ok(Staged {
+            record,
             message,
             ttl,
             delay: delay.unwrap_or_default(),
@@ -183,6 +198,15 @@ impl Message {
 /// Writes the setters that all publish builders have.
 macro_rules! policy_setters {
     ($draft:ident) => {
+        /// Sets the id, in place of a new one. Consumers that drop repeats by id handle messages of one id once.
+        ///
+        /// An id can be published any number of times, also in one transaction or in two that are open at once:
+        /// each time is a message to be delivered. An id of zeros or of ones only is refused.
+        pub fn id(mut self, id: $crate::MessageId) -> Self {
+            self.$draft.policy.id = Some(id);
+            self
+        }
+
         /// Sets the key: what the message is about, an order number for example. At most 1,024 bytes.
         pub fn key(mut self, key: impl Into<String>) -> Self {
             self.$draft.policy.key = Some(key.into());

@@ -201,8 +201,9 @@ impl<DB: OutboxDatabase> Inner<DB> {
             "the database did not answer COMMIT; the records are looked up when it answers again"
         );
         if let Some(relay) = relay {
-            let ids = ids.iter().map(|id| id.0).collect();
-            self.writes.spawn(async move { relay.look_up(ids).await });
+            let records = staged.iter().map(|staged| staged.record).collect();
+            self.writes
+                .spawn(async move { relay.look_up(records).await });
         }
         Error::CommitUnknown { ids }
     }

@@ -117,8 +117,8 @@ pub(crate) fn plain_text(text: &str, most: usize) -> String {
 }
 
 /// The ids in the order of the key. Statements that lock in one order do not deadlock.
-pub(crate) fn sorted(ids: &[Uuid]) -> Vec<Uuid> {
-    let mut ids = ids.to_vec();
+pub(crate) fn sorted(ids: impl IntoIterator<Item = Uuid>) -> Vec<Uuid> {
+    let mut ids: Vec<_> = ids.into_iter().collect();
     ids.sort_unstable();
     ids.dedup();
     ids
@@ -172,6 +172,6 @@ mod tests {
     fn ids_are_sorted_and_each_stands_once() {
         let (a, b) = (Uuid::from_u128(1), Uuid::from_u128(2));
 
-        assert_eq!(sorted(&[b, a, b]), [a, b]);
+        assert_eq!(sorted([b, a, b]), [a, b]);
     }
 }

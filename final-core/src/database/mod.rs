@@ -273,6 +273,11 @@ pub trait Driver: sqlx::Database + sealed::Sealed {
     /// Whether the statement was the victim of a deadlock, so that sending it again is all there is to do.
     fn is_deadlock(error: &sqlx::Error) -> bool;
 
+    /// Whether the statement has waited for a lock until the server's limit for that was over.
+    fn is_lock_timeout(_: &sqlx::Error) -> bool {
+        false
+    }
+
     /// Whether the error says that the connection is of no more use, and that a new one may be: its server takes no
     /// writes, as after a switch-over, or is no longer the one that the session was begun on.
     fn must_reconnect(error: &sqlx::Error) -> bool;

@@ -228,6 +228,10 @@ impl Driver for MySql {
         number(error).is_some_and(|number| [1020, 1213].contains(&number))
     }
 
+    fn is_lock_timeout(error: &sqlx::Error) -> bool {
+        number(error) == Some(1205)
+    }
+
     /// 1290 is said of other options than `read_only` too. 1792: the transaction is read-only; 1836, 1874,
     /// 1036: the server or InnoDB is; 3032: it is offline; 1820: the password had expired at the login; 1047:
     /// the node has left its Galera cluster; 1243: a proxy has given the connection another session, in which

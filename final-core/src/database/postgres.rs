@@ -188,6 +188,10 @@ impl Driver for Postgres {
         false
     }
 
+    fn is_lock_timeout(error: &sqlx::Error) -> bool {
+        has_code(error, "55P03")
+    }
+
     /// 25006: a standby, or a server whose transactions are read-only; 26000: a pooler has given the connection
     /// another session, in which our statements are not prepared.
     fn must_reconnect(error: &sqlx::Error) -> bool {

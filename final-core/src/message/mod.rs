@@ -12,7 +12,10 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 pub use self::{headers::Headers, id::MessageId};
-use crate::received::{Origin, Received};
+use crate::{
+    outbox::RecordId,
+    received::{Origin, Received},
+};
 
 /// What travels: an id, a topic, a payload, and a key and headers that describe them.
 ///
@@ -304,6 +307,8 @@ pub struct Staged {
     pub ttl: Option<Duration>,
     /// How long after the insert it becomes due.
     pub delay: Duration,
+    /// The key of its record, if it gets one.
+    pub(crate) record: RecordId,
 }
 
 impl Staged {
@@ -311,6 +316,7 @@ impl Staged {
     #[must_use]
     pub fn new(message: Message) -> Self {
         Self {
+            record: RecordId::new(),
             message,
             ttl: None,
             delay: Duration::ZERO,

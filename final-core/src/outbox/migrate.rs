@@ -16,7 +16,9 @@
 
 #[cfg(feature = "mysql")]
 use super::predecessor;
-use super::schema::{Migration, MigrationPlan, failed, predecessor_in_the_way, statements};
+use super::schema::{
+    Migration, MigrationPlan, added_columns, failed, predecessor_in_the_way, statements,
+};
 #[cfg(feature = "mysql")]
 use crate::database::Dialect;
 use crate::{
@@ -57,6 +59,7 @@ pub(super) async fn is_current<DB: Driver>(
 /// Runs the statements of all versions. The last one writes the version down, so it comes after the import of
 /// the predecessor's rows: a crash before it makes the next start do all of it again.
 async fn apply<DB: Driver>(migration: &mut Migration<'_, DB>) -> DbResult<()> {
+    add_columns(migration).await?;
     let mut statements = statements(DB::DIALECT, migration.service);
     let last = statements.pop();
     for statement in statements {
@@ -70,6 +73,18 @@ async fn apply<DB: Driver>(migration: &mut Migration<'_, DB>) -> DbResult<()> {
         Some(last) => migration.run(last).await,
         None => Ok(()),
     }
+}
+
+/// Adds the columns that the table of an earlier version lacks. A table that is not there is made with them.
+async fn add_columns<DB: Driver>(migration: &mut Migration<'_, DB>) -> DbResult<()> {
+    let there = migration.columns(&migration.service.table()).await?;
+    let is_missing = |name: &str| !there.is_empty() && there.iter().all(|column| column != name);
+    for column in added_columns(DB::DIALECT, migration.service) {
+        if is_missing(column.name) {
+            migration.alter(&column.add).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes room for the outbox where the Go predecessor's table has its name. On MySQL that table is renamed. On

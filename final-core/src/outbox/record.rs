@@ -7,7 +7,10 @@
 //! A row is not trusted, because rows can be written by hand. If it cannot be read as a message, the record has
 //! the reason in place of the message, and is marked as failed.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use uuid::Uuid;
 
@@ -47,6 +50,37 @@ pub(crate) enum Status {
     Failed = 3,
 }
 
+/// The key of a record: what claims, leases and changes go by.
+///
+/// A message that is published with an id of its publisher's choice can have the same id as another one. Its record
+/// has a key of its own, and keeps the id of the message beside it. The record of any other message has the id of its
+/// message as its key, because that id was made for this record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct RecordId(pub(crate) Uuid);
+
+impl RecordId {
+    /// A new key. The keys of one process are in the order in which they were made.
+    pub(crate) fn new() -> Self {
+        Self(Uuid::now_v7())
+    }
+
+    /// The key for a message whose id was made for this one record.
+    pub(crate) fn of(id: MessageId) -> Self {
+        Self(id.0)
+    }
+
+    /// The id that the row keeps beside its key. `None` if the message has the key as its id.
+    fn sent_as(self, id: MessageId) -> Option<Uuid> {
+        (id.0 != self.0).then_some(id.0)
+    }
+}
+
+impl fmt::Display for RecordId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// A record to be inserted. The database counts all times from its clock at the INSERT.
 ///
 /// | the message | `status` | `due_at` | `available_at` | `claimed_by` |
@@ -57,6 +91,7 @@ pub(crate) enum Status {
 /// | has a parked topic | unroutable | now + delay | now + delay | none |
 #[derive(Debug)]
 pub(crate) struct NewRecord<'a> {
+    pub(crate) id: RecordId,
     /// The message, which is already checked.
     pub(crate) message: &'a Message,
     /// How long it may wait once it is due. The database keeps the moment: its clock + `delay` + `ttl`.
@@ -75,14 +110,22 @@ pub(crate) struct NewRecord<'a> {
 impl<'a> NewRecord<'a> {
     /// Whether the short INSERT is enough: the record has only what `publish(topic, &value)` gives it.
     pub(super) fn is_plain(&self) -> bool {
-        self.message.is_plain() && self.ttl.is_none() && self.delay.is_zero() && !self.parked
+        self.message.is_plain()
+            && self.sent_as().is_none()
+            && self.ttl.is_none()
+            && self.delay.is_zero()
+            && !self.parked
     }
 
-    /// Adds the values of its row in the order of the parameters: 5 for a plain record, 12 for any other one.
+    fn sent_as(&self) -> Option<Uuid> {
+        self.id.sent_as(self.message.id())
+    }
+
+    /// Adds the values of its row in the order of the parameters: 5 for a plain record, 13 for any other one.
     /// The columns are those of `PLAIN` and `ANY` in [`statements`](super::statements).
     pub(super) fn add_to(&self, values: &mut Vec<Value<'a>>, is_plain: bool) {
         let message = self.message;
-        let id = message.id().0.into();
+        let id = self.id.0.into();
         let payload = message.payload().as_ref().into();
         let due_in = micros(self.delay);
         let available_in = self.lease.map_or(due_in, |(_, lease)| micros(lease));
@@ -108,6 +151,7 @@ impl<'a> NewRecord<'a> {
             message.key().into(),
             message.headers().to_json().into(),
             payload,
+            self.sent_as().into(),
             message.content_type().into(),
             message.is_durable().into(),
             expires_in.into(),
@@ -124,6 +168,7 @@ impl<'a> NewRecord<'a> {
     /// Due at once and for ever, unclaimed.
     pub(crate) fn plain(message: &'a Message) -> Self {
         Self {
+            id: RecordId::of(message.id()),
             message,
             ttl: None,
             delay: Duration::ZERO,
@@ -136,9 +181,11 @@ impl<'a> NewRecord<'a> {
 /// A record read from the table, to be sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
-    /// The message, or why the row cannot be read as one (its id is known all the same).
+    pub(crate) id: RecordId,
+    /// The id of its message.
+    pub(crate) message_id: MessageId,
+    /// The message, or why the row cannot be read as one.
     pub(crate) message: Result<Message, String>,
-    pub(crate) id: MessageId,
     /// How often the broker has answered and not stored it.
     pub(crate) attempts: u32,
     /// In how many of these answers the message itself was at fault.
@@ -167,7 +214,7 @@ pub(crate) struct Claimed {
     pub(crate) position: Position,
 }
 
-/// A place in the order of what is due: by `available_at`, and by id among records of the same time.
+/// A place in the order of what is due: by `available_at`, and by the key among records of the same time.
 ///
 /// A claim goes on behind the last position that its pass saw. Deleted records leave dead index entries at the
 /// front; stepping over them at each claim would make a long drain quadratic.
@@ -206,10 +253,11 @@ impl Position {
 }
 
 columns! {
-    /// A claimed record as a row. Only the id and the numbers must be readable: a row that is no message
+    /// A claimed record as a row. Only the ids and the numbers must be readable: a row that is no message
     /// becomes a record that says why, so that it does not hold up the others.
     pub(super) struct RecordRow {
         message_id: Uuid,
+        sent_as: Option<Uuid>,
         topic: Result<String, String>,
         message_key: Result<Option<String>, String>,
         headers: Result<Option<String>, String>,
@@ -225,10 +273,11 @@ columns! {
 
 impl RecordRow {
     /// Reads the row. Numbers that cannot be are read as 0. A row that cannot be read as a message keeps its
-    /// id, so that it can be marked as failed.
+    /// key, so that it can be marked as failed.
     pub(super) fn claimed(self) -> Claimed {
         let number = |number| u32::try_from(number).unwrap_or(0);
-        let id = MessageId(self.message_id);
+        let id = RecordId(self.message_id);
+        let message_id = MessageId(self.sent_as.unwrap_or(self.message_id));
         let (attempts, faults) = (number(self.attempts), number(self.faults));
         let expires_in = self.expires_in.map(duration);
         let position = Position {
@@ -239,8 +288,9 @@ impl RecordRow {
         let stored = stored.map_err(|why| format!("the row cannot be read: {why}"));
         Claimed {
             record: Record {
-                message: stored.and_then(|stored| stored.into_message(id)),
                 id,
+                message_id,
+                message: stored.and_then(|stored| stored.into_message(message_id)),
                 attempts,
                 faults,
                 expires_in,
@@ -301,6 +351,7 @@ columns! {
     /// A failed record as a row.
     pub(super) struct FailedRow {
         message_id: Uuid,
+        sent_as: Option<Uuid>,
         topic: String,
         attempts: i64,
         last_error: String,
@@ -311,7 +362,7 @@ columns! {
 impl From<FailedRow> for FailedRecord {
     fn from(row: FailedRow) -> Self {
         Self {
-            id: MessageId(row.message_id),
+            id: MessageId(row.sent_as.unwrap_or(row.message_id)),
             topic: row.topic,
             attempts: u32::try_from(row.attempts).unwrap_or(0),
             error: row.last_error,

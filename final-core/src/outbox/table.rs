@@ -1,6 +1,6 @@
 //! The outbox's table, as the relay and operators use it.
 //!
-//! Input: ids of records with a change for them, or a question. State: none beside the database's. Output: how
+//! Input: keys of records with a change for them, or a question. State: none beside the database's. Output: how
 //! many records were changed, or the answer.
 //!
 //! | method | makes of a record | which records |
@@ -27,15 +27,18 @@ use uuid::Uuid;
 
 use super::{
     OutboxDatabase,
-    record::{Backlog, FailedRecord, FailedRow, Record, RecordRow},
+    record::{Backlog, FailedRecord, FailedRow, Record, RecordId, RecordRow},
     statements::{Change, Probe, Statements},
 };
-use crate::database::{
-    DbResult, FromRow, Value,
-    limits::{duration, error_text, micros, sorted},
-    read,
-    renewable::{ANSWER, RenewablePool},
-    statement::{Arguments, Statement},
+use crate::{
+    MessageId,
+    database::{
+        DbResult, FromRow, Value,
+        limits::{duration, error_text, micros, sorted},
+        read,
+        renewable::{ANSWER, RenewablePool},
+        statement::{Arguments, Statement},
+    },
 };
 
 /// How often a statement is sent at most if each time it is the victim of a deadlock.
@@ -44,7 +47,7 @@ const TRIES: u32 = 5;
 /// How many failed records are tried again at once.
 pub(crate) const RETRY_BATCH: u32 = 500;
 
-/// How many records one round of a purge removes, if it goes by their ids.
+/// How many records one round of a purge removes, if it goes by their keys.
 const PURGE_BATCH: u32 = 1_000;
 
 /// The table as one owner uses it. Copying it costs nothing, so each method takes it by value.
@@ -80,7 +83,7 @@ pub(crate) struct PutBack {
 impl<DB: OutboxDatabase> Table<'_, DB> {
     /// Removes records that the broker has proven to hold, or marks them as acked if they are to be kept. Needs
     /// no lease, because the proof holds for every owner. Returns how many there were.
-    pub(crate) async fn ack(self, ids: &[Uuid], keep: bool) -> DbResult<u64> {
+    pub(crate) async fn ack(self, ids: &[RecordId], keep: bool) -> DbResult<u64> {
         let statement = match keep {
             true => &self.statements.mark_acked,
             false => &self.statements.delete,
@@ -90,21 +93,21 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
 
     /// Extends the leases of records that the owner still has. Each record is then leased by itself, and needs
     /// the claim it came with no longer. A lease that has run out is not extended.
-    pub(crate) async fn renew(self, ids: &[Uuid]) -> DbResult<u64> {
+    pub(crate) async fn renew(self, ids: &[RecordId]) -> DbResult<u64> {
         let lease = micros(self.lease).into();
         self.owned(&self.statements.renew, ids, &[("lease", lease)])
             .await
     }
 
     /// Makes records that the owner still has due after `wait`, unclaimed, attempts unchanged.
-    pub(crate) async fn release(self, ids: &[Uuid], wait: Duration) -> DbResult<u64> {
+    pub(crate) async fn release(self, ids: &[RecordId], wait: Duration) -> DbResult<u64> {
         let wait = micros(wait).into();
         self.owned(&self.statements.release, ids, &[("wait", wait)])
             .await
     }
 
     /// Counts an attempt (and a fault, if it was one) and makes the records due after a wait.
-    pub(crate) async fn put_back(self, ids: &[Uuid], how: &PutBack) -> DbResult<u64> {
+    pub(crate) async fn put_back(self, ids: &[RecordId], how: &PutBack) -> DbResult<u64> {
         let arguments = [
             ("wait", micros(how.wait).into()),
             ("fault", i64::from(how.fault).into()),
@@ -115,14 +118,14 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
 
     /// Makes records of the owner unroutable: out of the way of the others until their topic is released.
     /// Counts an attempt.
-    pub(crate) async fn park(self, ids: &[Uuid], error: &str) -> DbResult<u64> {
+    pub(crate) async fn park(self, ids: &[RecordId], error: &str) -> DbResult<u64> {
         let error = error_text(error).into();
         self.owned(&self.statements.park, ids, &[("error", error)])
             .await
     }
 
     /// Marks records of the owner as failed: they can never be sent as they are. Counts an attempt.
-    pub(crate) async fn fail(self, ids: &[Uuid], error: &str) -> DbResult<u64> {
+    pub(crate) async fn fail(self, ids: &[RecordId], error: &str) -> DbResult<u64> {
         let error = error_text(error).into();
         self.owned(&self.statements.fail, ids, &[("error", error)])
             .await
@@ -134,11 +137,22 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
         self.change(&self.statements.unpark, arguments).await
     }
 
-    /// Makes failed records pending and due again, attempts and faults at zero: the records with these ids, or up to
-    /// [`RETRY_BATCH`] of them. Returns how many.
-    pub(crate) async fn retry_failed(self, ids: Option<&[Uuid]>) -> DbResult<u64> {
+    /// Makes failed records pending and due again, attempts and faults at zero: the records of the messages with these
+    /// ids, or up to [`RETRY_BATCH`] records. Returns how many.
+    pub(crate) async fn retry_failed(self, ids: Option<&[MessageId]>) -> DbResult<u64> {
         match ids {
-            Some(ids) => self.by_ids(&self.statements.retry_failed, ids, &[]).await,
+            Some(ids) => {
+                let keys: Vec<_> = ids.iter().copied().map(RecordId::of).collect();
+                let mut retried = self
+                    .by_ids(&self.statements.retry_failed, &keys, &[])
+                    .await?;
+                let sent_as = &self.statements.retry_failed_sent_as;
+                let longest = sent_as.find.as_ref().unwrap_or(&sent_as.change).longest();
+                for ids in sorted(ids.iter().map(|id| id.0)).chunks(longest) {
+                    retried += self.change(sent_as, vec![("ids", ids.into())]).await?;
+                }
+                Ok(retried)
+            }
             None => {
                 let most = vec![("most", RETRY_BATCH.into())];
                 self.change(&self.statements.retry_some_failed, most).await
@@ -157,7 +171,7 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
         self.change(&self.statements.purge_acked, arguments).await
     }
 
-    /// Deletes all records, in rounds if it goes by their ids. Returns how many there were.
+    /// Deletes all records, in rounds if it goes by their keys. Returns how many there were.
     pub(crate) async fn purge_all(self) -> DbResult<u64> {
         let purge = &self.statements.purge_all;
         let mut purged = 0;
@@ -211,7 +225,8 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
                         ("lease", micros(self.lease).into()),
                     ];
                     // With 0 another process was first with this record, so the next one is tried.
-                    if self.by_ids(lease_one, &[id], &arguments).await? == 1 {
+                    let key = [RecordId(id)];
+                    if self.by_ids(lease_one, &key, &arguments).await? == 1 {
                         break self.rows(read, vec![("message_id", id.into())]).await?;
                     }
                 },
@@ -325,11 +340,11 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
         .await
     }
 
-    /// Runs a statement on the records with these ids, as far as they are the owner's.
+    /// Runs a statement on the records with these keys, as far as they are the owner's.
     async fn owned(
         self,
         statement: &Statement,
-        ids: &[Uuid],
+        ids: &[RecordId],
         arguments: &[(&'static str, Value<'_>)],
     ) -> DbResult<u64> {
         let owner = ("owner", self.owner.into());
@@ -337,16 +352,16 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
         self.by_ids(statement, ids, &arguments).await
     }
 
-    /// Runs a statement on the records with these ids, in as few parts as its list of ids allows. The ids go
-    /// in the order of the key, because statements that lock in one order do not deadlock.
+    /// Runs a statement on the records with these keys, in as few parts as its list of keys allows. The keys go
+    /// in their order, because statements that lock in one order do not deadlock.
     async fn by_ids(
         self,
         statement: &Statement,
-        ids: &[Uuid],
+        ids: &[RecordId],
         arguments: &[(&'static str, Value<'_>)],
     ) -> DbResult<u64> {
         let mut rows = 0;
-        for ids in sorted(ids).chunks(statement.longest()) {
+        for ids in sorted(ids.iter().map(|id| id.0)).chunks(statement.longest()) {
             let mut all: Arguments<'_> = vec![("ids", ids.into())];
             all.extend_from_slice(arguments);
             rows += self.run(statement, all).await?;
@@ -354,12 +369,13 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
         Ok(rows)
     }
 
-    /// Runs a change of records that the database chooses, in one step or by ids that are read first.
+    /// Runs a change of records that the database chooses, in one step or by keys that are read first.
     async fn change(self, change: &Change, arguments: Arguments<'_>) -> DbResult<u64> {
         let Some(find) = &change.find else {
             return self.run(&change.change, arguments).await;
         };
-        let ids: Vec<Uuid> = self.rows(find, arguments).await?;
-        self.by_ids(&change.change, &ids, &[]).await
+        let keys: Vec<Uuid> = self.rows(find, arguments).await?;
+        let keys: Vec<_> = keys.into_iter().map(RecordId).collect();
+        self.by_ids(&change.change, &keys, &[]).await
     }
 }

@@ -24,7 +24,7 @@ use super::{
     Relay,
     change::RecordChange,
     flight::{AnsweredRecord, FlightRecord},
-    settle::{ids, proven, unproven},
+    settle::{proven, unproven},
 };
 use crate::outbox::PutBack;
 use crate::{
@@ -177,9 +177,10 @@ impl SortedAnswers {
             unproven(relay, records, &RecordChange::Park(reason)).await;
         }
         for (reason, records) in failed {
+            let ids: Vec<_> = records.iter().map(|one| one.message.id().0).collect();
             tracing::error!(
                 target: "final::relay",
-                service = relay.service.as_str(), ids = ?ids(&records), reason,
+                service = relay.service.as_str(), ?ids, reason,
                 "messages cannot be sent as they are; see `Bus::failed`"
             );
             unproven(relay, records, &RecordChange::Fail(reason)).await;

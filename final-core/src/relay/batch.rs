@@ -20,7 +20,6 @@ use std::{
 };
 
 use tokio::sync::watch;
-use uuid::Uuid;
 
 use super::{
     Relay, change::RecordChange, claims::OpenClaim, waiting::WaitingRecords, window::Side,
@@ -29,7 +28,7 @@ use crate::{
     Message, MessageId, OutboxDatabase,
     broker::Isolation,
     database::DbResult,
-    outbox::{Claimed, Record},
+    outbox::{Claimed, Record, RecordId},
 };
 
 /// How long claimed records wait for a slot while none comes free for any of them. Records released after
@@ -84,7 +83,7 @@ struct BatchSender<'a, DB: OutboxDatabase> {
     /// Records that wait for a slot.
     waiting: WaitingRecords,
     /// Records that found no slot and are due again soon.
-    to_release: Vec<Uuid>,
+    to_release: Vec<RecordId>,
 }
 
 impl<DB: OutboxDatabase> BatchSender<'_, DB> {
@@ -99,14 +98,16 @@ impl<DB: OutboxDatabase> BatchSender<'_, DB> {
             let message = match &record.message {
                 Ok(message) => message,
                 Err(reason) => {
-                    unsendable.unreadable.push((record.id, reason.clone()));
+                    unsendable
+                        .unreadable
+                        .push((record.id, record.message_id, reason.clone()));
                     continue;
                 }
             };
             if record.expires_in == Some(Duration::ZERO) {
-                unsendable.expired.push(record.id.0);
+                unsendable.expired.push(record.id);
             } else if self.relay.parking.is_parked(message.topic()) {
-                unsendable.parked.push(record.id.0);
+                unsendable.parked.push(record.id);
             } else {
                 self.to_send += 1;
                 let topic = message.shared_topic();
@@ -114,7 +115,7 @@ impl<DB: OutboxDatabase> BatchSender<'_, DB> {
                     self.waiting.push(topic, record);
                 } else if let Some(record) = self.send(record) {
                     if stalled.contains(&topic) {
-                        self.to_release.push(record.id.0);
+                        self.to_release.push(record.id);
                     } else {
                         self.waiting.push(topic, record);
                     }
@@ -164,7 +165,7 @@ impl<DB: OutboxDatabase> BatchSender<'_, DB> {
         let is_stalled = relay.gate.is_open();
         for record in self.waiting.into_records() {
             stalled.extend(topic(&record).filter(|_| is_stalled));
-            self.to_release.push(record.id.0);
+            self.to_release.push(record.id);
         }
         let any_sent = self.to_send == 0 || self.to_release.len() < self.to_send;
         if !self.to_release.is_empty() {
@@ -191,22 +192,22 @@ impl<DB: OutboxDatabase> BatchSender<'_, DB> {
 /// Records that are settled without being sent.
 #[derive(Default)]
 struct Unsendable {
-    unreadable: Vec<(MessageId, String)>,
-    expired: Vec<Uuid>,
-    parked: Vec<Uuid>,
+    unreadable: Vec<(RecordId, MessageId, String)>,
+    expired: Vec<RecordId>,
+    parked: Vec<RecordId>,
 }
 
 impl Unsendable {
     /// Settles them in the table, each kind by one statement.
     async fn settle<DB: OutboxDatabase>(self, relay: &Relay<DB>) -> DbResult<()> {
-        for (id, reason) in self.unreadable {
+        for (record, id, reason) in self.unreadable {
             let reason = format!("the record cannot be read: {reason}");
             tracing::error!(
                 target: "final::relay",
                 service = relay.service.as_str(), %id, reason,
                 "a record cannot be read and is marked as failed; see `Bus::failed`"
             );
-            relay.change(&[id.0], &RecordChange::Fail(reason)).await?;
+            relay.change(&[record], &RecordChange::Fail(reason)).await?;
         }
         if !self.expired.is_empty() {
             let removed = relay.change(&self.expired, &RecordChange::Expire).await?;
@@ -242,9 +243,10 @@ pub(super) fn send_claimed<DB: OutboxDatabase>(
     // The table said what was left of the time to live when the record was claimed.
     let claimed_at = lease_end - relay.outbox.lease();
     let expires = record.expires_in.map(|left| claimed_at + left);
-    let Some(mut flying) = relay
-        .flight
-        .enter(message.clone(), slot, lease_end, expires, claim)
+    let Some(mut flying) =
+        relay
+            .flight
+            .enter(record.id, message.clone(), slot, lease_end, expires, claim)
     else {
         // The record is in flight already, and has the new lease.
         if probe {

@@ -1,7 +1,7 @@
 //! Changes of many records at once. The table may refuse some of them.
 //!
-//! Input: the ids of records, and one [`RecordChange`] for all of them. State: the parts that are still to be
-//! changed. Output: the ids that the table refuses, each with its error. A table refuses a record by a
+//! Input: the keys of records, and one [`RecordChange`] for all of them. State: the parts that are still to be
+//! changed. Output: the keys that the table refuses, each with its error. A table refuses a record by a
 //! trigger, a constraint, a charset or a size, and must not hold up the other records with it. A trigger can
 //! also keep a record in silence; a removal therefore looks whether the record is gone.
 //!
@@ -14,10 +14,8 @@
 
 use std::time::Duration;
 
-use uuid::Uuid;
-
 use super::Relay;
-use crate::outbox::{PutBack, Table};
+use crate::outbox::{PutBack, RecordId, Table};
 use crate::{
     OutboxDatabase,
     database::{DbResult, limits::plain_text, refused::refuses_values},
@@ -48,11 +46,11 @@ pub(super) enum RecordChange {
 /// A change under way: what is still to be changed, and what was refused.
 pub(super) struct Changing {
     /// Each part is changed by one statement, the last one first.
-    parts: Vec<Vec<Uuid>>,
+    parts: Vec<Vec<RecordId>>,
     /// How many records there were at the beginning.
     all: usize,
     /// The records that are refused even alone, and why.
-    pub(super) refused: Vec<(Uuid, sqlx::Error)>,
+    pub(super) refused: Vec<(RecordId, sqlx::Error)>,
 }
 
 impl RecordChange {
@@ -90,7 +88,7 @@ impl RecordChange {
     async fn apply<DB: OutboxDatabase>(
         &self,
         table: &Table<'_, DB>,
-        ids: &[Uuid],
+        ids: &[RecordId],
     ) -> DbResult<u64> {
         match self {
             Self::Ack { keep } => table.ack(ids, *keep).await,
@@ -107,7 +105,7 @@ impl RecordChange {
 /// there, or belong to another process.
 async fn kept<DB: OutboxDatabase>(
     table: &Table<'_, DB>,
-    ids: &[Uuid],
+    ids: &[RecordId],
 ) -> DbResult<Option<sqlx::Error>> {
     match table.renew(ids).await {
         Ok(0) => Ok(None),
@@ -123,7 +121,7 @@ async fn kept<DB: OutboxDatabase>(
 
 impl Changing {
     /// A change of all these records, not begun.
-    pub(super) fn new(ids: Vec<Uuid>) -> Self {
+    pub(super) fn new(ids: Vec<RecordId>) -> Self {
         Self {
             all: ids.len(),
             parts: vec![ids],
@@ -185,7 +183,7 @@ impl Changing {
 impl<DB: OutboxDatabase> Relay<DB> {
     /// Changes claimed records that are not in flight. Returns how many were changed; refused ones are
     /// released for a while.
-    pub(super) async fn change(&self, ids: &[Uuid], change: &RecordChange) -> DbResult<usize> {
+    pub(super) async fn change(&self, ids: &[RecordId], change: &RecordChange) -> DbResult<usize> {
         let mut changing = Changing::new(ids.to_vec());
         changing.run(self, change).await?;
         for (id, error) in &changing.refused {
@@ -202,12 +200,12 @@ impl<DB: OutboxDatabase> Relay<DB> {
     }
 
     /// Releases a record whose change was refused. It is due again after [`LATER`].
-    pub(super) async fn release_later(&self, id: Uuid) -> DbResult<u64> {
+    pub(super) async fn release_later(&self, id: RecordId) -> DbResult<u64> {
         self.outbox.table()?.release(&[id], LATER).await
     }
 
     /// Logs that the table refuses the change of a record.
-    pub(super) fn refused(&self, change: &RecordChange, id: Uuid, error: &sqlx::Error) {
+    pub(super) fn refused(&self, change: &RecordChange, id: RecordId, error: &sqlx::Error) {
         let doing = change.doing();
         tracing::error!(
             target: "final::relay",

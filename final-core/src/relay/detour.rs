@@ -19,7 +19,7 @@ use crate::{
     OutboxDatabase,
     consume::{DetourEntry, DetourQueue},
     database::{DbResult, refused::refuses},
-    outbox::NewRecord,
+    outbox::{NewRecord, RecordId},
     runtime::backoff::Backoff,
 };
 
@@ -101,6 +101,7 @@ impl<DB: OutboxDatabase> Relay<DB> {
         let records: Vec<_> = lot
             .iter()
             .map(|(_, entry)| NewRecord {
+                id: RecordId::of(entry.message.id()),
                 message: &entry.message,
                 ttl: None,
                 delay: entry.delay(),

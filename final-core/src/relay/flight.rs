@@ -1,7 +1,7 @@
 //! The flight: the records that this process has sent or is about to send.
 //!
 //! Input: a record with its slot and the end of its lease, after its COMMIT or its claim; then the broker's
-//! answer. State: one [`Lease`] per record in flight, by message id. Output: answered records, through a
+//! answer. State: one [`Lease`] per record in flight, by its key. Output: answered records, through a
 //! channel to the ackers; and for the renewal the leases that end soon.
 //!
 //! ```text
@@ -26,21 +26,21 @@ use std::{
 };
 
 use tokio::sync::mpsc;
-use uuid::Uuid;
 
 use super::{claims::OpenClaim, window::Slot};
 use crate::{
     Message,
     broker::{Confirm, Isolation, Outgoing, Ticket},
     lock::lock,
+    outbox::RecordId,
 };
 
-/// The records in flight, by message id, and the channel for their answers.
+/// The records in flight, by their keys, and the channel for their answers.
 #[derive(Debug)]
 pub(crate) struct Flight {
     /// The origin of the times in [`Lease`].
     start: Instant,
-    leases: Mutex<HashMap<Uuid, Arc<Lease>>>,
+    leases: Mutex<HashMap<RecordId, Arc<Lease>>>,
     answers: mpsc::UnboundedSender<AnsweredRecord>,
 }
 
@@ -72,6 +72,7 @@ pub(crate) struct AnsweredRecord {
 /// claims it again when its lease has run out or its claim is finished.
 #[derive(Debug)]
 pub(crate) struct FlightRecord {
+    pub(crate) id: RecordId,
     pub(crate) message: Message,
     /// How often the broker has answered and not stored it.
     pub(crate) attempts: u32,
@@ -108,6 +109,7 @@ impl Flight {
     /// Takes a record into flight. `None` if it is in flight already.
     pub(crate) fn enter(
         self: &Arc<Self>,
+        id: RecordId,
         message: Message,
         slot: Slot,
         lease_end: Instant,
@@ -119,7 +121,7 @@ impl Flight {
             answered: AtomicBool::new(false),
             claim: Mutex::new(claim.map(Arc::clone)),
         });
-        match self.leases().entry(message.id().0) {
+        match self.leases().entry(id) {
             // The caller has leased the record anew, so the flying one has that lease and claim too.
             hash_map::Entry::Occupied(entry) => {
                 let lease = entry.get();
@@ -134,6 +136,7 @@ impl Flight {
             hash_map::Entry::Vacant(entry) => entry.insert(Arc::clone(&lease)),
         };
         Some(Box::new(FlightRecord {
+            id,
             message,
             attempts: 0,
             faults: 0,
@@ -149,7 +152,7 @@ impl Flight {
     }
 
     /// The unanswered records whose lease ends before `then`.
-    pub(crate) fn ending_before(&self, then: Instant) -> Vec<(Uuid, Arc<Lease>)> {
+    pub(crate) fn ending_before(&self, then: Instant) -> Vec<(RecordId, Arc<Lease>)> {
         let then = self.micros(then);
         let is_ending = |lease: &Lease| {
             !lease.answered.load(Ordering::Relaxed) && lease.end.load(Ordering::Relaxed) < then
@@ -163,7 +166,7 @@ impl Flight {
 
     /// Notes that these leases were renewed and end at `end`.
     ///
-    /// It takes leases and not ids: a record that was settled and claimed again meanwhile has another lease,
+    /// It takes leases and not keys: a record that was settled and claimed again meanwhile has another lease,
     /// which this renewal does not concern.
     pub(crate) fn renewed<'a>(
         &self,
@@ -178,8 +181,8 @@ impl Flight {
         }
     }
 
-    /// The ids of all records in flight.
-    pub(crate) fn ids(&self) -> Vec<Uuid> {
+    /// The keys of all records in flight.
+    pub(crate) fn ids(&self) -> Vec<RecordId> {
         self.leases().keys().copied().collect()
     }
 
@@ -192,17 +195,12 @@ impl Flight {
         u64::try_from(at.saturating_duration_since(self.start).as_micros()).unwrap_or(u64::MAX)
     }
 
-    fn leases(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Lease>>> {
+    fn leases(&self) -> MutexGuard<'_, HashMap<RecordId, Arc<Lease>>> {
         lock(&self.leases)
     }
 }
 
 impl FlightRecord {
-    /// The message's id, which is the key of the record.
-    pub(crate) fn id(&self) -> Uuid {
-        self.message.id().0
-    }
-
     /// Has the same answer come again at `due`, because the table refused to settle the record.
     ///
     /// The lease is renewed meanwhile, so that no other process sends the message.
@@ -229,7 +227,7 @@ impl FlightRecord {
         self.slot.sent_again();
         self.lease.answered.store(false, Ordering::Relaxed);
         let (message, expires) = (self.message.clone(), self.expires);
-        Outgoing::new(message, expires, lane, Some(self))
+        Outgoing::new(self.id, message, expires, lane, Some(self))
     }
 }
 
@@ -247,7 +245,7 @@ impl Ticket for FlightRecord {
 
 impl Drop for FlightRecord {
     fn drop(&mut self) {
-        self.flight.leases().remove(&self.message.id().0);
+        self.flight.leases().remove(&self.id);
     }
 }
 
@@ -266,7 +264,15 @@ mod tests {
         let (window, message) = (Window::new(8), Message::new("placed", "payload"));
         move |claim| {
             let slot = window.try_take(&message.shared_topic(), 1, Side::Scanner);
-            flight.enter(message.clone(), slot.unwrap(), Instant::now(), None, claim)
+            let id = RecordId::of(message.id());
+            flight.enter(
+                id,
+                message.clone(),
+                slot.unwrap(),
+                Instant::now(),
+                None,
+                claim,
+            )
         }
     }
 

@@ -41,6 +41,7 @@ impl<'a> Reserved<'a> {
     /// Reserves nothing: the bus is not started or is shutting down, so the scanner finds the messages.
     pub(crate) fn none(staged: &'a [Staged]) -> Self {
         let records = staged.iter().map(|staged| NewRecord {
+            id: staged.record,
             message: &staged.message,
             ttl: staged.ttl,
             delay: staged.delay,
@@ -96,8 +97,10 @@ impl<DB: OutboxDatabase> Relay<DB> {
                 Some(slot) => {
                     let expires = record.ttl.map(|ttl| Instant::now() + ttl);
                     let message = record.message.clone();
-                    if let Some(record) = self.flight.enter(message, slot, lease_end, expires, None)
-                    {
+                    let entered = self
+                        .flight
+                        .enter(record.id, message, slot, lease_end, expires, None);
+                    if let Some(record) = entered {
                         self.send(record, Isolation::Shared);
                     }
                 }
@@ -129,6 +132,7 @@ impl<DB: OutboxDatabase> Relay<DB> {
         let expires = staged.ttl.map(|ttl| Instant::now() + ttl);
         let ticket = Box::new(Unrecorded { _slot: slot });
         self.gate.send(Outgoing::new(
+            staged.record,
             staged.message,
             expires,
             Isolation::Shared,

@@ -73,7 +73,7 @@ impl<DB: OutboxDatabase> Relay<DB> {
             self.parking.open(topic);
             return Ok(());
         };
-        let id = record.id.0;
+        let id = record.id;
         if let Err(reason) = &record.message {
             self.change(&[id], &RecordChange::Fail(reason.to_string()))
                 .await?;

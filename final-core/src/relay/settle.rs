@@ -16,14 +16,12 @@
 
 use std::time::{Duration, Instant};
 
-use uuid::Uuid;
-
 use super::{
     Relay,
     change::{Changing, LATER, RecordChange},
     flight::FlightRecord,
 };
-use crate::{OutboxDatabase, broker::Confirm, runtime::backoff::Backoff};
+use crate::{OutboxDatabase, broker::Confirm, outbox::RecordId, runtime::backoff::Backoff};
 
 /// The pause after a database error. It is shorter than the scanner's, so that after an outage the ackers
 /// settle what was confirmed before a scanner claims it again.
@@ -32,9 +30,9 @@ const RETRY: Duration = Duration::from_millis(100);
 /// The waits of a record that the broker holds and that the table refuses to settle.
 const KEPT: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 
-/// The ids of records, for a statement or a log line.
-pub(super) fn ids(records: &[Box<FlightRecord>]) -> Vec<Uuid> {
-    records.iter().map(|record| record.id()).collect()
+/// The keys of records, for a statement.
+fn ids(records: &[Box<FlightRecord>]) -> Vec<RecordId> {
+    records.iter().map(|record| record.id).collect()
 }
 
 /// Takes records out of the table for good. Returns how many are out.
@@ -71,7 +69,7 @@ pub(super) async fn unproven<DB: OutboxDatabase>(
     change: &RecordChange,
 ) {
     for record in until_done(relay, records, change).await.unwrap_or_default() {
-        if relay.release_later(record.id()).await.is_err() {
+        if relay.release_later(record.id).await.is_err() {
             // As long as the record is in flight, this process does not claim and send it.
             settle_later(relay, record, Confirm::Lost, LATER);
         }
@@ -114,7 +112,7 @@ async fn until_done<DB: OutboxDatabase>(
     }
     let mut refused = Vec::new();
     for mut record in records {
-        let found = changing.refused.iter().find(|(id, _)| *id == record.id());
+        let found = changing.refused.iter().find(|(id, _)| *id == record.id);
         let Some((id, error)) = found else { continue };
         if record.refusals == 0 {
             relay.refused(change, *id, error);

@@ -79,12 +79,14 @@ impl RecordFilter {
         self
     }
 
-    /// Only that record.
+    /// Only records of that message. Several have its id, if its publisher chose the id.
     pub fn id(self, id: MessageId) -> Self {
         self.ids([id])
     }
 
-    /// Only those records. The first 512 ids count; further ones are ignored.
+    /// Only records of those messages. The first 512 ids count; further ones are ignored.
+    ///
+    /// MySQL and MariaDB have no index of the ids that publishers chose, so a million records are looked at there.
     pub fn ids(mut self, ids: impl IntoIterator<Item = MessageId>) -> Self {
         self.ids = Some(ids.into_iter().take(MOST_IDS).collect());
         self
@@ -126,8 +128,36 @@ impl RecordFilter {
         self.states.is_empty() || self.states.contains(&state)
     }
 
-    /// The condition of everything but the state and the place.
-    pub(in crate::admin) fn condition(&self, dialect: Dialect) -> (String, Vec<Value<'_>>) {
+    /// The condition of everything but the state and the place. `has_sent_as` says whether the table keeps ids of
+    /// messages beside its key.
+    pub(in crate::admin) fn condition(
+        &self,
+        dialect: Dialect,
+        has_sent_as: bool,
+    ) -> (String, Vec<Value<'_>>) {
+        let (mut parts, mut values) = self.conditions(dialect);
+        if let Some(ids) = &self.ids {
+            let mut columns = vec!["message_id"];
+            columns.extend(has_sent_as.then_some("sent_as"));
+            let any = columns.into_iter().map(|column| ids_in(column, ids));
+            let (any, some): (Vec<_>, Vec<_>) = any.unzip();
+            parts.push(format!("({})", any.join(" OR ")));
+            values.extend(some.into_iter().flatten());
+        }
+        (parts.join(" AND "), values)
+    }
+
+    /// The same for records that have one of the ids of the filter in this column.
+    pub(super) fn condition_on(&self, dialect: Dialect, column: &str) -> (String, Vec<Value<'_>>) {
+        let (mut parts, mut values) = self.conditions(dialect);
+        let (any, some) = ids_in(column, self.ids.as_deref().unwrap_or_default());
+        parts.push(any);
+        values.extend(some);
+        (parts.join(" AND "), values)
+    }
+
+    /// The conditions of everything but the ids, the state and the place.
+    fn conditions(&self, dialect: Dialect) -> (Vec<String>, Vec<Value<'_>>) {
         let (mut parts, mut values) = (Vec::new(), Vec::new());
         if let Some(topic) = &self.topic {
             // MySQL compares without the blanks at the end.
@@ -150,17 +180,22 @@ impl RecordFilter {
             parts.push(format!("created_at <= {}", time_of(dialect, "?")));
             values.push(since_1970(before).into());
         }
-        if let Some(ids) = &self.ids {
-            if ids.is_empty() {
-                parts.push("1 = 0".to_owned());
-            } else {
-                let list = vec!["?"; ids.len()].join(", ");
-                parts.push(format!("message_id IN ({list})"));
-                values.extend(ids.iter().map(|id| Value::from(id.0)));
-            }
-        }
-        (parts.join(" AND "), values)
+        (parts, values)
     }
+}
+
+/// The condition that a column has one of these ids. The second part of it is for an index that leaves out rows without
+/// an id.
+fn ids_in(column: &str, ids: &[MessageId]) -> (String, Vec<Value<'static>>) {
+    if ids.is_empty() {
+        return ("1 = 0".to_owned(), Vec::new());
+    }
+    let list = vec!["?"; ids.len()].join(", ");
+    let values = ids.iter().map(|id| Value::from(id.0)).collect();
+    (
+        format!("({column} IN ({list}) AND {column} IS NOT NULL)"),
+        values,
+    )
 }
 
 /// A place in a list of records, as text for a program that goes on later.

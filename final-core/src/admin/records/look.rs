@@ -23,10 +23,13 @@ use crate::{
         Page,
         desk::{Desk, table_of},
         services::ServiceTables,
-        walk::{MOST_LOOKED_AT, Walk, WalkEnd, WalkPlace},
+        walk::{MOST_LOOKED_AT, Walk, WalkEnd, WalkKey, WalkPlace},
     },
-    database::{DbResult, columns, stored::Stored},
+    database::{DbResult, Dialect, columns, stored::Stored},
 };
+
+/// How many records of some ids are looked at.
+const MOST_OF_ONE_ID: usize = 10_000;
 
 /// All states, in the order of a list.
 const STATES: [RecordState; 5] = [
@@ -72,7 +75,7 @@ impl<DB: OutboxDatabase> Desk<DB> {
             return self.records_by_id(tables, filter, &claims).await;
         }
         let clock = self.now().await?;
-        let columns = info_columns(DB::DIALECT);
+        let columns = info_columns(DB::DIALECT, tables);
         let (want, mut left) = (filter.page(), MOST_LOOKED_AT);
         let mut page = Page {
             items: Vec::new(),
@@ -92,7 +95,7 @@ impl<DB: OutboxDatabase> Desk<DB> {
                 {
                     continue;
                 }
-                let (mut text, mut values) = filter.condition(DB::DIALECT);
+                let (mut text, mut values) = filter.condition(DB::DIALECT, tables.has_sent_as());
                 if !segment.filter.is_empty() {
                     text = match text.is_empty() {
                         true => segment.filter.to_owned(),
@@ -138,20 +141,45 @@ impl<DB: OutboxDatabase> Desk<DB> {
         Ok(page)
     }
 
-    /// The records with the ids of a filter, which are found by the key.
+    /// The records of messages with the ids of a filter. They are found by the key, and by the index of the ids that
+    /// publishers chose. MySQL cannot leave rows out of an index, and an index of all rows would cost each INSERT. So a
+    /// part of the table is looked at there.
     async fn records_by_id(
         &self,
         tables: &ServiceTables,
         filter: &RecordFilter,
         claims: &[LiveClaim],
     ) -> DbResult<Page<RecordInfo, RecordCursor>> {
-        let (condition, values) = filter.condition(DB::DIALECT);
-        let rows = format!(
-            "SELECT {} FROM {} WHERE {condition}",
-            info_columns(DB::DIALECT),
-            table_of(DB::DIALECT, &tables.service.table())
-        );
-        let rows: Vec<InfoRow> = self.rows(&rows, &values).await?;
+        let columns = info_columns(DB::DIALECT, tables);
+        let table = table_of(DB::DIALECT, &tables.service.table());
+        let by_column = async |column: &str| {
+            let (condition, values) = filter.condition_on(DB::DIALECT, column);
+            let rows =
+                format!("SELECT {columns} FROM {table} WHERE {condition} LIMIT {MOST_OF_ONE_ID}");
+            self.rows::<InfoRow>(&rows, &values).await
+        };
+        let mut rows = by_column("message_id").await?;
+        let mut stopped = false;
+        match DB::DIALECT {
+            _ if !tables.has_sent_as() => {}
+            Dialect::Postgres | Dialect::Sqlite => rows.extend(by_column("sent_as").await?),
+            Dialect::MySql => {
+                let walk = Walk {
+                    table: format!("{table} FORCE INDEX (PRIMARY)"),
+                    key: WalkKey::Id,
+                    fixed: ("1 = 1".to_owned(), Vec::new()),
+                    filter: filter.condition_on(DB::DIALECT, "sent_as"),
+                    after: None,
+                    up_to: None,
+                };
+                let mut left = MOST_LOOKED_AT * 10;
+                let (found, end) = walk
+                    .read::<DB, InfoRow>(self, &columns, MOST_OF_ONE_ID, &mut left)
+                    .await?;
+                rows.extend(found);
+                stopped = matches!(end, WalkEnd::Stopped(_));
+            }
+        }
         let place = |cursor: &RecordCursor| (cursor.state, cursor.number, cursor.id);
         let is_after = |info: &RecordInfo| {
             let after = filter.after.as_ref();
@@ -160,40 +188,32 @@ impl<DB: OutboxDatabase> Desk<DB> {
         let mut items: Vec<RecordInfo> = rows.into_iter().map(|row| row.info(claims)).collect();
         items.retain(|info| filter.means(info.state) && is_after(info));
         items.sort_by_key(|info| place(&info.cursor));
+        items.dedup_by_key(|info| info.record_id);
         let more = items.len() > filter.page();
         items.truncate(filter.page());
         let next = items.last().filter(|_| more);
         Ok(Page {
             next: next.map(|last| last.cursor.clone()),
             items,
-            stopped: false,
+            stopped,
         })
     }
 
-    /// One record, by its key.
-    pub(in crate::admin) async fn record_info(
-        &self,
-        tables: &ServiceTables,
-        id: MessageId,
-    ) -> DbResult<Option<RecordInfo>> {
-        let page = self.records(tables, &RecordFilter::all().id(id)).await?;
-        Ok(page.items.into_iter().next())
-    }
-
-    /// One record with its message.
+    /// One record with its message. Of several with one id it is the first one that is listed.
     pub(in crate::admin) async fn record(
         &self,
         tables: &ServiceTables,
         id: MessageId,
     ) -> DbResult<Option<WholeRecord>> {
-        let Some(info) = self.record_info(tables, id).await? else {
+        let page = self.records(tables, &RecordFilter::all().id(id)).await?;
+        let Some(info) = page.items.into_iter().next() else {
             return Ok(None);
         };
         let message = format!(
             "SELECT topic, message_key, headers, payload, content_type, durable FROM {} WHERE message_id = ?",
             table_of(DB::DIALECT, &tables.service.table())
         );
-        let row: Option<MessageRow> = self.first(&message, &[id.0.into()]).await?;
+        let row: Option<MessageRow> = self.first(&message, &[info.record_id.into()]).await?;
         let message = row.map(|row| {
             let stored = Stored {
                 topic: row.topic?,
@@ -203,7 +223,7 @@ impl<DB: OutboxDatabase> Desk<DB> {
                 content_type: row.content_type?,
                 durable: row.durable?,
             };
-            stored.into_message(id)
+            stored.into_message(info.id)
         });
         Ok(message.map(|message| WholeRecord { info, message }))
     }

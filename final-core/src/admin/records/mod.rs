@@ -65,6 +65,8 @@ pub struct RecordInfo {
     pub cursor: RecordCursor,
     /// The message's id.
     pub id: MessageId,
+    /// The key of the record: the message's id, unless its publisher chose that one.
+    pub record_id: Uuid,
     /// Its topic.
     pub topic: String,
     /// Its key.

@@ -23,6 +23,7 @@ columns! {
     /// A record without its message.
     pub(in crate::admin) struct InfoRow {
         message_id: Uuid,
+        sent_as: Option<Uuid>,
         topic: Result<String, String>,
         message_key: Result<Option<String>, String>,
         status: i64,
@@ -40,10 +41,15 @@ columns! {
 }
 
 /// The columns of an [`InfoRow`].
-pub(in crate::admin) fn info_columns(dialect: Dialect) -> String {
+pub(in crate::admin) fn info_columns(dialect: Dialect, tables: &ServiceTables) -> String {
+    // NULL of the type of an id.
+    let sent_as = match tables.has_sent_as() {
+        true => "sent_as",
+        false => "NULLIF(message_id, message_id) AS sent_as",
+    };
     let time = |column: &str| format!("{} AS {column}", micros_of(dialect, column));
     format!(
-        "message_id, topic, message_key, CAST(status AS {{int}}) AS status, \
+        "message_id, {sent_as}, topic, message_key, CAST(status AS {{int}}) AS status, \
          CAST(attempts AS {{int}}) AS attempts, last_error, {} AS written_at, {}, {}, claimed_by, {}, {}, {}, \
          {{now}} AS clock",
         micros_of(dialect, "created_at"),
@@ -92,7 +98,8 @@ impl InfoRow {
                 topic: topic.clone(),
                 id,
             },
-            id: MessageId(id),
+            id: MessageId(row.sent_as.unwrap_or(id)),
+            record_id: id,
             topic,
             key: row
                 .message_key

@@ -12,7 +12,7 @@ use super::{GroupPosition, Station, Trail};
 use crate::{
     MessageId, OutboxDatabase,
     admin::{
-        Answer, LetterSource,
+        Answer, LetterSource, RecordFilter,
         desk::{Desk, doing},
         letters::{LISTED, ListedRow},
         services::ServiceTables,
@@ -81,12 +81,12 @@ impl<DB: OutboxDatabase> Desk<DB> {
     async fn stations(&self, services: &[ServiceTables], id: MessageId) -> DbResult<Trail> {
         let (mut stations, mut is_complete) = (Vec::new(), true);
         for tables in services.iter().filter(|tables| tables.has_outbox()) {
-            if let Some(record) = self.record_info(tables, id).await? {
-                stations.push(Station::Record {
-                    service: tables.service.as_str().to_owned(),
-                    record,
-                });
-            }
+            let page = self.records(tables, &RecordFilter::all().id(id)).await?;
+            is_complete &= !page.stopped && page.next.is_none();
+            stations.extend(page.items.into_iter().map(|record| Station::Record {
+                service: tables.service.as_str().to_owned(),
+                record,
+            }));
         }
         let groups = self.group_names().await?;
         if self.has_table("final_log").await? {

@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     MemoryBroker,
     broker::{Cause, Confirm, Isolation, Link, Outgoing, Setup, Ticket},
+    outbox::RecordId,
 };
 
 /// A running instance of the service "shop".
@@ -74,6 +75,7 @@ fn publish(link: &Arc<dyn Link>, topic: &str) {
 
     let message = Message::new(topic, "payload");
     link.send(Outgoing::new(
+        RecordId::of(message.id()),
         message,
         None,
         Isolation::Shared,

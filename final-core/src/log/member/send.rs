@@ -82,9 +82,8 @@ async fn send<DB: OutboxDatabase>(member: &Member<DB>, sending: Vec<Sending>, fa
 /// The message to write, with what is left of its time to live. It is due now: its delay is over.
 fn staged(sending: &Sending) -> Staged {
     Staged {
-        message: sending.message().clone(),
         ttl: sending.expires_in(),
-        delay: Duration::ZERO,
+        ..Staged::new(sending.message().clone())
     }
 }
 

@@ -10,7 +10,7 @@ use sqlx::Connection;
 
 use super::{
     insert::insert,
-    record::NewRecord,
+    record::{NewRecord, RecordId},
     schema::{self, Migration, foreign, sql},
     statements::Statements,
 };
@@ -116,13 +116,14 @@ fn readable(rows: &[(i64, Option<Vec<u8>>)]) -> Vec<Message> {
 }
 
 /// Inserts a message. A message that is there already, because its id stands in two rows, counts as taken
-/// over.
+/// over: the predecessor gave each message an id of its own, so the two rows are one message.
 async fn take_over<DB: Driver>(
     conn: &mut DB::Connection,
     statements: &Statements,
     message: &Message,
 ) -> DbResult<usize> {
     let record = NewRecord {
+        id: RecordId::of(message.id()),
         message,
         ttl: None,
         delay: std::time::Duration::ZERO,

@@ -14,22 +14,32 @@ mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use crate::{
     Error,
     database::{
-        DbResult, Dialect, Driver, MIGRATIONS, MigrationLock, Templates, are_transactional,
-        name_setting, read,
+        DbResult, Dialect, Driver, LOCK_SECONDS, MIGRATIONS, MigrationLock, Templates,
+        are_transactional, name_setting, read,
         renewable::{ANSWER, MIGRATION, RenewablePool},
     },
     names::ServiceName,
 };
 
+/// How long a change of the table waits for its lock at a time, and how long others come first then.
+const BRIEFLY: Duration = Duration::from_millis(200);
+const BETWEEN: Duration = Duration::from_millis(300);
+
 /// The version this release brings the table to.
-pub(crate) const VERSION: i32 = 4;
+pub(crate) const VERSION: i32 = 5;
+
+/// How many of the [`statements`] come before an index of the outbox can: its table is there then.
+const AFTER_OUTBOX: usize = 2;
 
 /// All statements of all versions, in order. Each one may find its work done. The last one writes down whose
 /// the table is and which version it has.
@@ -38,7 +48,9 @@ pub(crate) const VERSION: i32 = 4;
 ///
 /// | column | holds |
 /// | --- | --- |
-/// | `message_id`, `topic`, `message_key`, `headers`, `payload`, `content_type`, `durable` | the message |
+/// | `message_id` | the key of the record; also the id of the message, unless `sent_as` has another one |
+/// | `sent_as` | the id of the message where its publisher chose it; otherwise NULL. Several records can have the same |
+/// | `topic`, `message_key`, `headers`, `payload`, `content_type`, `durable` | the rest of the message |
 /// | `status` | 0 pending, 1 unroutable, 2 acked, 3 failed: see `record::Status` |
 /// | `due_at` | when it is due by its publisher's wish: the time of the INSERT and the delay |
 /// | `available_at` | when it can be claimed next: `due_at`, a later try, or the end of its own lease |
@@ -70,6 +82,52 @@ pub(super) fn statements(dialect: Dialect, service: &ServiceName) -> Vec<String>
             Vec::new()
         }
     }
+}
+
+/// A column that a version after the first one has added to the outbox.
+pub(super) struct AddedColumn {
+    pub(super) name: &'static str,
+    /// Adds it to a table that lacks it.
+    pub(super) add: String,
+    /// The same for a person, whose table may have it already.
+    by_hand: String,
+}
+
+/// The columns that versions after the first one have added to the outbox. [`statements`] makes new tables with them.
+pub(super) fn added_columns(dialect: Dialect, service: &ServiceName) -> Vec<AddedColumn> {
+    let (table, name) = (service.table(), "sent_as");
+    let id = dialect.words().id_type;
+    let (add, by_hand) = match dialect {
+        Dialect::Postgres => (
+            format!("ALTER TABLE {table} ADD COLUMN {name} {id}"),
+            format!("ALTER TABLE IF EXISTS {table} ADD COLUMN IF NOT EXISTS {name} {id}"),
+        ),
+        Dialect::MySql => {
+            let add = format!("ALTER TABLE {table} ADD COLUMN {name} {id} NULL");
+            let count =
+                "SELECT COUNT(*) FROM information_schema.columns WHERE table_schema = DATABASE()";
+            let by_hand = format!(
+                "SET @add_column = IF(\
+                   ({count} AND table_name = '{table}') > 0 AND \
+                   ({count} AND table_name = '{table}' AND column_name = '{name}') = 0, \
+                   '{add}', 'DO 0');\n\
+                 PREPARE add_column FROM @add_column;\n\
+                 EXECUTE add_column;\n\
+                 DEALLOCATE PREPARE add_column"
+            );
+            (add, by_hand)
+        }
+        Dialect::Sqlite => {
+            let add = format!("ALTER TABLE main.{table} ADD COLUMN {name} {id}");
+            let by_hand = format!(
+                "-- SQLite cannot leave out what is done. If the table is there and has no column {name}, run:\n\
+                 -- {add};\n\
+                 SELECT 1"
+            );
+            (add, by_hand)
+        }
+    };
+    vec![AddedColumn { name, add, by_hand }]
 }
 
 /// Writes down on MySQL whose the table is and what version it has.
@@ -159,6 +217,46 @@ impl<'a, DB: Driver> Migration<'a, DB> {
         let run = async { DB::run_sql(self.lock.conn(), &sql(statement), &[]).await };
         let run = self.pool.within(MIGRATION, run).await;
         run.map(drop).map_err(name_setting)
+    }
+
+    /// Runs a statement that needs the whole table for a moment, between the transactions of those who publish.
+    ///
+    /// A statement that waits for such a lock holds up every later INSERT. So it waits for a moment only, lets the
+    /// INSERTs go on, and tries again.
+    pub(super) async fn alter(&mut self, statement: &str) -> DbResult<()> {
+        let (briefly, patiently) = match DB::DIALECT {
+            Dialect::Postgres => (
+                format!("SET LOCAL lock_timeout = '{}ms'", BRIEFLY.as_millis()),
+                format!("SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"),
+            ),
+            // Its shortest time.
+            Dialect::MySql => (
+                "SET SESSION lock_wait_timeout = 1".to_owned(),
+                format!("SET SESSION lock_wait_timeout = {LOCK_SECONDS}"),
+            ),
+            Dialect::Sqlite => return self.run(statement.to_owned()).await,
+        };
+        let until = Instant::now() + Duration::from_secs(LOCK_SECONDS.into());
+        loop {
+            self.savepoint("SAVEPOINT final_alter").await?;
+            self.run(briefly.clone()).await?;
+            match self.run(statement.to_owned()).await {
+                Err(error) if DB::is_lock_timeout(&error) && Instant::now() < until => {
+                    self.savepoint("ROLLBACK TO SAVEPOINT final_alter").await?;
+                    tokio::time::sleep(BETWEEN).await;
+                }
+                Err(error) => return Err(error),
+                Ok(()) => return self.run(patiently).await,
+            }
+        }
+    }
+
+    /// Only on PostgreSQL are all statements one transaction, which an error would end.
+    async fn savepoint(&mut self, statement: &str) -> DbResult<()> {
+        match DB::DIALECT {
+            Dialect::Postgres => self.run(statement.to_owned()).await,
+            Dialect::MySql | Dialect::Sqlite => Ok(()),
+        }
     }
 
     /// The columns of a table, none if it is not there.
@@ -289,7 +387,11 @@ pub(super) fn script(dialect: Dialect, service: &ServiceName) -> String {
         "-- The outbox of service {}, version {VERSION}. Running it again changes nothing.\n",
         service.as_str()
     );
-    for statement in statements(dialect, service) {
+    let mut all = statements(dialect, service);
+    let indexes = all.split_off(AFTER_OUTBOX.min(all.len()));
+    let added = added_columns(dialect, service).into_iter();
+    all.extend(added.map(|column| column.by_hand));
+    for statement in all.into_iter().chain(indexes) {
         text.push_str(&statement);
         text.push_str(";\n");
     }

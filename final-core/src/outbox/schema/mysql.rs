@@ -36,6 +36,7 @@ pub(super) fn statements(service: &ServiceName) -> Vec<String> {
                created_at DATETIME(6) NOT NULL,\n  \
                sent_at DATETIME(6) NULL,\n  \
                acked_at DATETIME(6) NULL,\n  \
+               sent_as BINARY(16) NULL,\n  \
                CONSTRAINT {status} CHECK (status BETWEEN 0 AND 3),\n  \
                KEY {due} (status, available_at, message_id),\n  \
                KEY {parked} (status, topic, message_id)\n\

@@ -43,7 +43,8 @@ pub(super) fn statements(service: &ServiceName) -> Vec<String> {
                claimed_by uuid,\n  \
                created_at timestamptz NOT NULL,\n  \
                sent_at timestamptz,\n  \
-               acked_at timestamptz\n\
+               acked_at timestamptz,\n  \
+               sent_as uuid\n\
              ) WITH (\n  \
                autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,\n  \
                autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 10000,\n  \
@@ -65,6 +66,10 @@ pub(super) fn statements(service: &ServiceName) -> Vec<String> {
         format!(
             "CREATE INDEX IF NOT EXISTS {} ON {table} (message_id) WHERE status = 3",
             service.short("failed")
+        ),
+        format!(
+            "CREATE INDEX IF NOT EXISTS {} ON {table} (sent_as) WHERE sent_as IS NOT NULL",
+            service.short("sent_as")
         ),
         format!(
             "CREATE TABLE IF NOT EXISTS {claims} (\n  \

@@ -37,7 +37,8 @@ pub(super) fn statements(service: &ServiceName) -> Vec<String> {
                claimed_by BLOB,\n  \
                created_at INTEGER NOT NULL,\n  \
                sent_at INTEGER,\n  \
-               acked_at INTEGER\n)",
+               acked_at INTEGER,\n  \
+               sent_as BLOB\n)",
             status = service.short("status"),
         ),
         format!(
@@ -55,6 +56,10 @@ pub(super) fn statements(service: &ServiceName) -> Vec<String> {
         format!(
             "CREATE INDEX IF NOT EXISTS main.{} ON {table} (message_id) WHERE status = 3",
             service.short("failed")
+        ),
+        format!(
+            "CREATE INDEX IF NOT EXISTS main.{} ON {table} (sent_as) WHERE sent_as IS NOT NULL",
+            service.short("sent_as")
         ),
         format!(
             "CREATE TABLE IF NOT EXISTS main.{claims} (\n  \

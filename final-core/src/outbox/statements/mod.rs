@@ -32,9 +32,9 @@ const PLAIN: (&str, usize) = (
 
 /// The columns of any record, and how many of them are parameters.
 const ANY: (&str, usize) = (
-    "message_id, topic, message_key, headers, payload, content_type, durable, expires_at, status, \
-     due_at, available_at, claimed_by, created_at",
-    12,
+    "message_id, topic, message_key, headers, payload, sent_as, content_type, durable, expires_at, \
+     status, due_at, available_at, claimed_by, created_at",
+    13,
 );
 
 /// All statements of one outbox.
@@ -66,9 +66,9 @@ pub(crate) struct Statements {
     pub(crate) next_due: Statement,
     /// The topics that have unroutable records.
     pub(crate) parked_topics: Statement,
-    /// Deletes records by their ids, whether they are the owner's or not.
+    /// Deletes records by their keys, whether they are the owner's or not.
     pub(crate) delete: Statement,
-    /// Marks records as acked by their ids, whether they are the owner's or not.
+    /// Marks records as acked by their keys, whether they are the owner's or not.
     pub(crate) mark_acked: Statement,
     /// Gives records of the owner a new lease of their own.
     pub(crate) renew: Statement,
@@ -82,10 +82,12 @@ pub(crate) struct Statements {
     pub(crate) unpark: Change,
     /// Marks records of the owner as failed, counts an attempt, and keeps the reason.
     pub(crate) fail: Statement,
-    /// The failed records, in the order of their ids, which is that of their publishing.
+    /// The failed records, in the order of their keys, which is that of their publishing.
     pub(crate) failed: Statement,
-    /// Makes failed records pending and due, by their ids.
+    /// Makes failed records pending and due, by their keys.
     pub(crate) retry_failed: Statement,
+    /// Makes failed records pending and due, by the ids of their messages where these are not their keys.
+    pub(crate) retry_failed_sent_as: Change,
     /// Makes some failed records pending and due.
     pub(crate) retry_some_failed: Change,
     /// How many records have each status, and how long the oldest has been due.
@@ -122,14 +124,14 @@ pub(crate) struct RecordInserts {
 ///
 /// ```text
 ///   direct:  change, with the condition inside it
-///   by ids:  find ─ ids ─▶ change ─ only the records that still meet the condition
+///   by keys: find ─ keys ─▶ change ─ only the records that still meet the condition
 /// ```
 #[derive(Debug)]
 pub(crate) struct Change {
-    /// Reads the ids of the records to be changed. `None` if one statement can do both without locks that other
+    /// Reads the keys of the records to be changed. `None` if one statement can do both without locks that other
     /// sessions would wait for.
     pub(crate) find: Option<Statement>,
-    /// Changes the records; with `find` by their ids.
+    /// Changes the records; with `find` by their keys.
     pub(crate) change: Statement,
 }
 
@@ -166,7 +168,7 @@ impl Change {
         Self { find: None, change }
     }
 
-    /// A change by ids that are read first.
+    /// A change by keys that are read first.
     #[cfg(feature = "mysql")]
     fn by_ids(find: Statement, change: Statement) -> Self {
         Self {

@@ -24,7 +24,7 @@ const MOST_CLAIMS: usize = 8;
 
 /// The columns of a claimed record but for its position.
 const RECORD: &str = "\
-    message_id, topic, message_key, headers, payload, content_type, durable, attempts, faults, \
+    message_id, sent_as, topic, message_key, headers, payload, content_type, durable, attempts, faults, \
     TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), expires_at) AS expires_in";
 
 /// The owner of a record without a lease. It is as long as the id of an owner, so that a renewal overwrites it
@@ -71,7 +71,7 @@ fn rows(status: impl Fn(String) -> String) -> (String, String) {
         format!("(?, {UTF8}, ?, {later}, {owner}, '{MSGPACK}', 1, {pending}, {clock}, {clock})");
     let status = status("?".into());
     let any = format!(
-        "(?, {UTF8}, {UTF8}, {UTF8}, ?, {UTF8}, ?, {later}, {status}, {later}, {later}, {owner}, {clock})"
+        "(?, {UTF8}, {UTF8}, {UTF8}, ?, ?, {UTF8}, ?, {later}, {status}, {later}, {later}, {owner}, {clock})"
     );
     (plain, any)
 }
@@ -81,7 +81,7 @@ fn rows(status: impl Fn(String) -> String) -> (String, String) {
 /// With ORDER BY and LIMIT the server goes by the key.
 ///
 /// Statements that find rows by their status name the index, for the same reason. If they also change the rows,
-/// they read the ids first, without locks that others wait for, and then go by the ids.
+/// they read the keys first, without locks that others wait for, and then go by the keys.
 pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
     let quoted = |name: String| format!("{}{}", server.schema, Dialect::MySql.quoted(&name));
     let (t, c) = (quoted(service.table()), quoted(service.claims_table()));
@@ -238,7 +238,7 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
                      sent_at = UTC_TIMESTAMP(6) {mine}"
         )),
         failed: sql(format!(
-            "SELECT message_id, topic, attempts, last_error, \
+            "SELECT message_id, sent_as, topic, attempts, last_error, \
                      TIMESTAMPDIFF(MICROSECOND, created_at, UTC_TIMESTAMP(6)) AS age \
                  FROM {due} WHERE status = 3 ORDER BY message_id LIMIT :most"
         )),
@@ -247,6 +247,16 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
                      available_at = UTC_TIMESTAMP(6) \
                  WHERE {listed} AND status = 3 {order}"
         )),
+        retry_failed_sent_as: Change::by_ids(
+            sql(format!(
+                "SELECT message_id FROM {due} WHERE status = 3 AND sent_as IN (:*ids)"
+            )),
+            sql(format!(
+                "UPDATE {by_id} SET status = 0, claimed_by = {NOBODY}, attempts = 0, faults = 0, \
+                     available_at = UTC_TIMESTAMP(6) \
+                 WHERE {listed} AND status = 3 {order}"
+            )),
+        ),
         retry_some_failed: Change::by_ids(
             sql(format!(
                 "SELECT message_id FROM {due} WHERE status = 3 ORDER BY message_id LIMIT :most"

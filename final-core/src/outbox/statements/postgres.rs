@@ -24,7 +24,7 @@ pub(super) const SESSION: &[&str] = &["\
 
 /// The columns of a claimed record but for its position.
 const RECORD: &str = "\
-    r.message_id, r.topic, r.message_key, r.headers, r.payload, r.content_type, r.durable, \
+    r.message_id, r.sent_as, r.topic, r.message_key, r.headers, r.payload, r.content_type, r.durable, \
     r.attempts::bigint AS attempts, r.faults::bigint AS faults, \
     (extract(epoch FROM r.expires_at - clock_timestamp()) * 1000000)::bigint AS expires_in";
 
@@ -42,24 +42,33 @@ const MIXED_PLAIN_FROM: &str = "FROM UNNEST($1::uuid[], $2::text[], $3::bytea[],
     AS r(id, topic, payload, available, owner)";
 
 /// The values of one record, each a parameter.
-const ONE: [&str; 12] = [
-    "$1", "$2", "$3", "$4", "$5", "$6", "$7", "$8", "$9", "$10", "$11", "$12",
+const ONE: [&str; 13] = [
+    "$1", "$2", "$3", "$4", "$5", "$6", "$7", "$8", "$9", "$10", "$11", "$12", "$13",
 ];
 
 /// The values of many records that differ only in id, topic, key, headers and payload.
-const ALIKE: [&str; 12] = [
-    "id", "topic", "key", "headers", "payload", "$6", "$7", "$8", "$9", "$10", "$11", "$12",
+const ALIKE: [&str; 13] = [
+    "id", "topic", "key", "headers", "payload", "$6", "$7", "$8", "$9", "$10", "$11", "$12", "$13",
 ];
 const ALIKE_FROM: &str = "FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bytea[]) \
     AS r(id, topic, key, headers, payload)";
 
+/// The values of many records that also have ids of their publisher's choice.
+const NAMED: [&str; 13] = [
+    "id", "topic", "key", "headers", "payload", "sent_as", "$7", "$8", "$9", "$10", "$11", "$12",
+    "$13",
+];
+const NAMED_FROM: &str = "FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::uuid[]) \
+    AS r(id, topic, key, headers, payload, sent_as)";
+
 /// The values of many records that can differ in everything.
-const MIXED: [&str; 12] = [
+const MIXED: [&str; 13] = [
     "id",
     "topic",
     "key",
     "headers",
     "payload",
+    "sent_as",
     "content_type",
     "durable",
     "expires",
@@ -69,8 +78,8 @@ const MIXED: [&str; 12] = [
     "owner",
 ];
 const MIXED_FROM: &str = "FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bytea[], \
-    $6::text[], $7::boolean[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::uuid[]) \
-    AS r(id, topic, key, headers, payload, content_type, durable, expires, status, due, available, \
+    $6::uuid[], $7::text[], $8::boolean[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::uuid[]) \
+    AS r(id, topic, key, headers, payload, sent_as, content_type, durable, expires, status, due, available, \
     owner)";
 
 /// The clock of a statement. Within a statement it stands still, and in the next one it has gone on. `now()`
@@ -107,13 +116,14 @@ fn insert_plain(table: &str, values: [&str; 5], from: Option<&str>) -> String {
 }
 
 /// The INSERT of any records, with `from` as for plain ones.
-fn insert_any(table: &str, values: [&str; 12], from: Option<&str>) -> String {
+fn insert_any(table: &str, values: [&str; 13], from: Option<&str>) -> String {
     let [
         id,
         topic,
         key,
         headers,
         payload,
+        sent_as,
         content_type,
         durable,
         expires,
@@ -124,7 +134,7 @@ fn insert_any(table: &str, values: [&str; 12], from: Option<&str>) -> String {
     ] = values;
     let (expires, due, available) = (later(expires), later(due), later(available));
     let row = format!(
-        "{id}, {topic}, {key}, {headers}, {payload}, {content_type}, {durable}, {expires}, \
+        "{id}, {topic}, {key}, {headers}, {payload}, {sent_as}, {content_type}, {durable}, {expires}, \
          {status}, {due}, {available}, {owner}, {CLOCK}"
     );
     insert(table, ANY.0, &row, from)
@@ -158,7 +168,8 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
             insert_any(&t, ONE, None),
             [
                 (5, insert_any(&t, ALIKE, Some(ALIKE_FROM))),
-                (12, insert_any(&t, MIXED, Some(MIXED_FROM))),
+                (6, insert_any(&t, NAMED, Some(NAMED_FROM))),
+                (13, insert_any(&t, MIXED, Some(MIXED_FROM))),
             ],
         ),
         // A transaction that failed refuses every statement until its end, so there is nothing to guard.
@@ -280,7 +291,7 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
                      sent_at = clock_timestamp() {mine}"
         )),
         failed: sql(format!(
-            "SELECT message_id, topic, attempts::bigint AS attempts, last_error, \
+            "SELECT message_id, sent_as, topic, attempts::bigint AS attempts, last_error, \
                      (extract(epoch FROM clock_timestamp() - created_at) * 1000000)::bigint AS age \
                  FROM {t} WHERE status = 3 ORDER BY message_id LIMIT :most"
         )),
@@ -289,6 +300,11 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
                      available_at = clock_timestamp() \
                  WHERE message_id = ANY(:*ids) AND status = 3"
         )),
+        retry_failed_sent_as: Change::direct(sql(format!(
+            "UPDATE {t} SET status = 0, claimed_by = NULL, attempts = 0, faults = 0, \
+                     available_at = clock_timestamp() \
+                 WHERE sent_as = ANY(:*ids) AND sent_as IS NOT NULL AND status = 3"
+        ))),
         retry_some_failed: Change::direct(sql(format!(
             "UPDATE {t} SET status = 0, claimed_by = NULL, attempts = 0, faults = 0, \
                      available_at = clock_timestamp() \

@@ -27,7 +27,7 @@ fn inserts(table: &str) -> (Insert, Insert) {
     let pending = Status::Pending as i16;
     let later = format!("{NOW} + {}", millis("?"));
     let plain = format!("(?, ?, ?, {later}, ?, '{MSGPACK}', 1, {pending}, {NOW}, {NOW})");
-    let any = format!("(?, ?, ?, ?, ?, ?, ?, {later}, ?, {later}, {later}, ?, {NOW})");
+    let any = format!("(?, ?, ?, ?, ?, ?, ?, ?, {later}, ?, {later}, {later}, ?, {NOW})");
     (
         Insert::of_rows(
             PLAIN.1,
@@ -70,7 +70,7 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
                OR EXISTS (SELECT 1 FROM {c} WHERE owner = :owner AND {in_claim}))"
     );
     let record = format!(
-        "message_id, topic, message_key, headers, payload, content_type, durable, attempts, faults, \
+        "message_id, sent_as, topic, message_key, headers, payload, content_type, durable, attempts, faults, \
              (expires_at - {NOW}) * 1000 AS expires_in, available_at * 1000 AS position"
     );
     Statements {
@@ -164,13 +164,17 @@ pub(super) fn statements(server: Server, service: &ServiceName) -> Statements {
                      sent_at = {NOW} {mine}"
         )),
         failed: sql(format!(
-            "SELECT message_id, topic, attempts, last_error, ({NOW} - created_at) * 1000 AS age \
+            "SELECT message_id, sent_as, topic, attempts, last_error, ({NOW} - created_at) * 1000 AS age \
                  FROM {t} WHERE status = 3 ORDER BY message_id LIMIT :most"
         )),
         retry_failed: sql(format!(
             "UPDATE {t} SET status = 0, claimed_by = NULL, attempts = 0, faults = 0, available_at = {NOW} \
                  WHERE {listed} AND status = 3"
         )),
+        retry_failed_sent_as: Change::direct(sql(format!(
+            "UPDATE {t} SET status = 0, claimed_by = NULL, attempts = 0, faults = 0, available_at = {NOW} \
+                 WHERE sent_as IN (SELECT unhex(value) FROM json_each(:*ids)) AND sent_as IS NOT NULL AND status = 3"
+        ))),
         retry_some_failed: Change::direct(sql(format!(
             "UPDATE {t} SET status = 0, claimed_by = NULL, attempts = 0, faults = 0, available_at = {NOW} \
                  WHERE message_id IN (SELECT message_id FROM {t} WHERE status = 3 \

@@ -6,7 +6,7 @@ use sqlx::Pool;
 use uuid::Uuid;
 
 use crate::{
-    Error,
+    Error, MessageId,
     database::{
         DbResult, lone,
         renewable::{PoolOwner, RenewablePool},
@@ -18,7 +18,7 @@ use crate::{
         door::own_pool,
         insert::{insert, insert_alone},
         migrate::migrate,
-        record::Backlog,
+        record::{Backlog, RecordId},
         schema,
         statements::Statements,
     },
@@ -28,6 +28,14 @@ use crate::{
 /// A pool that stays what it is.
 fn renewable<DB: OutboxDatabase>(relay: &Pool<DB>) -> RenewablePool<DB> {
     RenewablePool::new(relay.clone(), PoolOwner::Outbox, Pool::clone)
+}
+
+fn keys(ids: &[Uuid]) -> Vec<RecordId> {
+    ids.iter().copied().map(RecordId).collect()
+}
+
+fn messages(ids: &[Uuid]) -> Vec<MessageId> {
+    ids.iter().copied().map(MessageId).collect()
 }
 
 macro_rules! calls {
@@ -64,17 +72,18 @@ pub(in crate::outbox) trait Calls: OutboxDatabase {
         claim_parked(topic: &str, owner: Uuid, lease: Duration) by (owner, lease) -> Option<Record> = claim_parked(topic);
         next_due() by (NOBODY, NEVER) -> Option<Duration> = next_due();
         parked_topics(limit: u32) by (NOBODY, NEVER) -> Vec<String> = parked_topics(limit);
-        delete(ids: &[Uuid]) by (NOBODY, NEVER) -> u64 = ack(ids, false);
-        mark_acked(ids: &[Uuid]) by (NOBODY, NEVER) -> u64 = ack(ids, true);
-        renew(ids: &[Uuid], owner: Uuid, lease: Duration) by (owner, lease) -> u64 = renew(ids);
-        release(ids: &[Uuid], owner: Uuid, wait: Duration) by (owner, NEVER) -> u64 = release(ids, wait);
+        delete(ids: &[Uuid]) by (NOBODY, NEVER) -> u64 = ack(&keys(ids), false);
+        mark_acked(ids: &[Uuid]) by (NOBODY, NEVER) -> u64 = ack(&keys(ids), true);
+        renew(ids: &[Uuid], owner: Uuid, lease: Duration) by (owner, lease) -> u64 = renew(&keys(ids));
+        release(ids: &[Uuid], owner: Uuid, wait: Duration) by (owner, NEVER) -> u64 = release(&keys(ids), wait);
         put_back(ids: &[Uuid], owner: Uuid, wait: Duration, error: &str, fault: bool) by (owner, NEVER) -> u64
-            = put_back(ids, &PutBack { wait, error: error.to_owned(), fault });
-        park(ids: &[Uuid], owner: Uuid, error: &str) by (owner, NEVER) -> u64 = park(ids, error);
-        fail(ids: &[Uuid], owner: Uuid, error: &str) by (owner, NEVER) -> u64 = fail(ids, error);
+            = put_back(&keys(ids), &PutBack { wait, error: error.to_owned(), fault });
+        park(ids: &[Uuid], owner: Uuid, error: &str) by (owner, NEVER) -> u64 = park(&keys(ids), error);
+        fail(ids: &[Uuid], owner: Uuid, error: &str) by (owner, NEVER) -> u64 = fail(&keys(ids), error);
         unpark(topic: &str, limit: u32) by (NOBODY, NEVER) -> u64 = unpark(topic, limit);
         failed(limit: u32) by (NOBODY, NEVER) -> Vec<FailedRecord> = failed(limit);
-        retry_failed(ids: Option<&[Uuid]>) by (NOBODY, NEVER) -> u64 = retry_failed(ids);
+        retry_failed(ids: Option<&[Uuid]>) by (NOBODY, NEVER) -> u64
+            = retry_failed(ids.map(messages).as_deref());
         backlog() by (NOBODY, NEVER) -> Backlog = backlog();
         purge_acked(age: Duration, limit: u32, skip: u32) by (NOBODY, NEVER) -> u64
             = purge_acked(age, limit, skip);

@@ -35,7 +35,7 @@ pub(super) async fn a_committed_record_is_claimed_as_it_was_published<DB: House>
         assert_eq!(got.payload(), put.payload());
         assert_eq!(got.content_type(), put.content_type());
         assert_eq!(got.is_durable(), put.is_durable());
-        assert_eq!(claimed.record.id, put.id());
+        assert_eq!(claimed.record.message_id, put.id());
         assert_eq!((claimed.record.attempts, claimed.record.faults), (0, 0));
         assert_eq!(claimed.record.expires_in, None);
     }
@@ -185,7 +185,7 @@ pub(super) async fn a_record_of_a_parked_topic_starts_unroutable<DB: House>() {
 
     assert!(outbox.claim(10).await.is_empty());
     let probe = DB::claim_parked(&outbox.relay, &outbox.s, "order.placed", outbox.me, LEASE);
-    assert_eq!(probe.await.unwrap().unwrap().id, message.id());
+    assert_eq!(probe.await.unwrap().unwrap().message_id, message.id());
 }
 
 pub(super) async fn thousands_of_records_go_in_chunks<DB: House>() {

@@ -15,6 +15,7 @@ mod migrate;
 mod model;
 mod mysql;
 mod postgres;
+mod sent_as;
 mod servers;
 mod settings;
 mod settle;
@@ -95,6 +96,16 @@ macro_rules! for_all {
                 what_only_waits_is_nobodys_lease,
                 purging_removes_everything,
             ],
+            sent_as: [
+                one_id_is_published_many_times_in_one_transaction,
+                one_id_is_published_in_one_transaction_after_the_other,
+                one_id_is_published_alone_and_beside_others,
+                each_record_of_one_id_is_changed_by_itself,
+                a_failed_record_is_told_and_retried_by_the_id_of_its_message,
+                an_id_that_is_kept_as_acked_is_published_again,
+                a_filled_table_of_the_release_before_is_upgraded,
+                the_script_upgrades_a_table_of_the_release_before,
+            ],
             marks: [
                 a_mark_tells_other_processes_how_often_a_message_has_begun,
                 old_marks_are_forgotten,
@@ -133,6 +144,8 @@ for_all!(
     servers: [
         settling_does_not_wait_for_a_callers_open_insert,
         settling_does_not_wait_for_an_open_insert_before_all_others,
+        two_open_transactions_publish_one_id_and_wait_for_neither,
+        an_upgrade_lets_others_publish_while_it_waits_for_an_open_transaction,
         inserts_claims_and_settling_at_once_do_not_deadlock,
         claims_pass_over_what_another_has_locked,
         a_topic_is_released_but_for_what_another_has_locked,
@@ -151,6 +164,8 @@ for_all!(
     servers: [
         settling_does_not_wait_for_a_callers_open_insert,
         settling_does_not_wait_for_an_open_insert_before_all_others,
+        two_open_transactions_publish_one_id_and_wait_for_neither,
+        an_upgrade_lets_others_publish_while_it_waits_for_an_open_transaction,
         inserts_claims_and_settling_at_once_do_not_deadlock,
         claims_pass_over_what_another_has_locked,
         a_topic_is_released_but_for_what_another_has_locked,

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     Bus, MemoryBroker, Options, Router,
     broker::{Broker, BrokerError, Opened, Setup},
-    outbox::NewRecord,
+    outbox::{NewRecord, RecordId},
 };
 
 /// Everything here answers at once, or waits for the other transaction until the server's own limit for
@@ -309,4 +309,71 @@ pub(super) async fn nobody_migrates_while_a_start_purges<DB: House>() {
     soon(start).await.unwrap().unwrap();
     soon(migrate).await.unwrap().unwrap();
     bus.shutdown().await.unwrap();
+}
+
+/// A publisher that gives a message an id must not wait for another one that has given the same id.
+pub(super) async fn two_open_transactions_publish_one_id_and_wait_for_neither<DB: House>() {
+    let outbox = Outbox::<DB>::new().await;
+    let s = &outbox.s;
+    let message = message("order.placed");
+    let named = || NewRecord {
+        id: RecordId::new(),
+        ..NewRecord::plain(&message)
+    };
+    // One that a bus gave its id, and two whose publishers chose the same one.
+    let (mut first, mut second, mut third) = (
+        outbox.begin().await,
+        outbox.begin().await,
+        outbox.begin().await,
+    );
+    let at_once = async {
+        DB::insert(&mut first, s, &[NewRecord::plain(&message)], true)
+            .await
+            .unwrap();
+        DB::insert(&mut second, s, &[named()], true).await.unwrap();
+        DB::insert(&mut third, s, &[named(), named()], true)
+            .await
+            .unwrap();
+    };
+    tokio::time::timeout(Duration::from_secs(5), at_once)
+        .await
+        .expect("it waited for another transaction");
+    third.commit().await.unwrap();
+    first.rollback().await.unwrap();
+    second.commit().await.unwrap();
+
+    let claimed = outbox.claim(10).await;
+    let told = claimed.iter().map(|claimed| claimed.record.message_id);
+    assert_eq!(told.collect::<Vec<_>>(), [message.id(); 3]);
+}
+
+/// A change of the table waits for transactions that have written to it, and every later INSERT would wait behind it.
+pub(super) async fn an_upgrade_lets_others_publish_while_it_waits_for_an_open_transaction<
+    DB: House,
+>() {
+    let outbox = super::sent_as::of_version_4::<DB>().await;
+    let (relay, s) = (&outbox.relay, &outbox.s);
+    let messages: Vec<_> = (0..12).map(|_| message("order.placed")).collect();
+    let mut open = outbox.begin().await;
+    DB::insert(&mut open, s, &[NewRecord::plain(&messages[0])], true)
+        .await
+        .unwrap();
+    let upgrade = tokio::spawn({
+        let relay = relay.clone();
+        async move { DB::migrate(&relay, &shop()).await }
+    });
+
+    for message in &messages[1..] {
+        let record = [NewRecord::plain(message)];
+        let others = outbox.insert(&record);
+        tokio::time::timeout(Duration::from_secs(5), others)
+            .await
+            .expect("it waited for the upgrade");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(!upgrade.is_finished(), "the upgrade did not wait");
+    open.commit().await.unwrap();
+
+    soon(upgrade).await.unwrap().unwrap();
+    assert_eq!(outbox.claim(100).await.len(), 12);
 }

@@ -229,11 +229,7 @@ impl Drop for Stage {
 
 /// A message to be written at once.
 pub(super) fn staged(topic: &str) -> Staged {
-    Staged {
-        message: Message::new(topic, "payload"),
-        ttl: None,
-        delay: Duration::ZERO,
-    }
+    Staged::new(Message::new(topic, "payload"))
 }
 
 fn script() -> (

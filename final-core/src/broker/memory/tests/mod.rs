@@ -20,6 +20,7 @@ use crate::{
         BrokerError, Confirm, Delivery, Isolation, Link, LinkState, Opened, Outgoing, Settlement,
         Setup, Ticket,
     },
+    outbox::RecordId,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -74,6 +75,7 @@ fn send_for(
     };
     let expires = ttl.into().map(|ttl| now + ttl);
     link.send(Outgoing::new(
+        RecordId::of(message.id()),
         message,
         expires,
         Isolation::Shared,

@@ -73,7 +73,13 @@ async fn message_without_a_confirm_is_delivered_all_the_same() {
     let mut mails = open(&broker, "mails", &["order.placed"]);
     let message = Message::new("order.placed", "fire and forget");
 
-    publisher(&broker).send(Outgoing::new(message, None, Isolation::Shared, None));
+    publisher(&broker).send(Outgoing::new(
+        RecordId::of(message.id()),
+        message,
+        None,
+        Isolation::Shared,
+        None,
+    ));
 
     assert_eq!(payloads(&taken(&mut mails)), ["fire and forget"]);
 }
@@ -90,6 +96,7 @@ async fn record_past_its_lease_is_not_published() {
     let message = Message::new("order.placed", "late");
 
     publisher(&broker).send(Outgoing::new(
+        RecordId::of(message.id()),
         message,
         None,
         Isolation::Shared,
