@@ -9,6 +9,8 @@ use lapin::types::{ShortString, ShortStringError};
 pub(crate) const TOPIC: &str = "x-final-msg-topic";
 /// Header: the message's key.
 pub(crate) const KEY: &str = "x-final-key";
+/// Header: what tells the message from all others in flight, where its id does not.
+pub(crate) const TAG: &str = "x-final-tag";
 /// Header of a dead letter: why it is one.
 pub(crate) const REASON: &str = "x-final-reason";
 /// Header of a dead letter: how often the handler was tried.

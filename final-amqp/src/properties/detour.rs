@@ -14,13 +14,14 @@ use final_core::{
     received::HeaderOwner,
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
+use uuid::Uuid;
 
 use super::{
     Original, WireForm, WireMessage, WireOptions, dead_letter,
     dead_letter::{kept, properties},
     encode::long,
     envelope::{Enveloped, open},
-    fits, text,
+    fits, tag_header, text,
 };
 use crate::names;
 
@@ -49,7 +50,25 @@ pub(crate) struct DetourProgress {
 }
 
 /// Makes a message that comes back ready to be written. The error says why this is not possible.
-pub(super) fn encode(options: &WireOptions<'_>, detoured: Detoured) -> Result<WireMessage, String> {
+///
+/// It has the id of the message that left its queue, and its record has another one. So it goes with its tag.
+pub(super) fn encode(
+    options: &WireOptions<'_>,
+    detoured: Detoured,
+    tag: Uuid,
+) -> Result<WireMessage, String> {
+    let mut wire = untagged(options, detoured)?;
+    let mut headers = wire.properties.headers().clone().unwrap_or_default();
+    let (name, tag) = tag_header(tag);
+    headers.insert(name, tag);
+    wire.properties = wire.properties.with_headers(headers);
+    if !fits(&wire.properties, 0, options.frame_max) {
+        return Err(too_large(options.frame_max));
+    }
+    Ok(wire)
+}
+
+fn untagged(options: &WireOptions<'_>, detoured: Detoured) -> Result<WireMessage, String> {
     let Enveloped {
         original,
         id,
@@ -98,9 +117,7 @@ fn to_queue(
     let short = |text: &str| names::short(text).map_err(|error| error.to_string());
     let properties = properties(&original.properties, headers, short(id)?, false);
     if !fits(&properties, 0, frame_max) {
-        return Err(format!(
-            "its headers do not fit into one frame of the broker ({frame_max} bytes)"
-        ));
+        return Err(too_large(frame_max));
     }
     Ok(WireMessage {
         exchange: short("")?,
@@ -109,6 +126,10 @@ fn to_queue(
         payload: original.payload.clone(),
         mandatory: true,
     })
+}
+
+fn too_large(frame_max: u32) -> String {
+    format!("its headers do not fit into one frame of the broker ({frame_max} bytes)")
 }
 
 /// What the message was when it came, as far as the message itself cannot say it again.

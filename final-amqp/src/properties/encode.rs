@@ -10,8 +10,9 @@ use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable, ShortString},
 };
+use uuid::Uuid;
 
-use super::{DEAD_LETTER_ROOM, WireMessage, fits, now};
+use super::{DEAD_LETTER_ROOM, WireMessage, fits, now, tag_header};
 use crate::names;
 
 /// What the properties depend on besides the message.
@@ -32,19 +33,21 @@ pub(crate) fn encode(
     mandatory: bool,
 ) -> Result<WireMessage, String> {
     let message = sending.message();
+    let tag = Some(sending.tag()).filter(|tag| *tag != message.id().0);
     Ok(WireMessage {
         exchange: short("topic", message.topic())?,
         routing_key: short("topic", message.topic())?,
-        properties: properties(options, message, sending.expires_in())?,
+        properties: properties(options, message, tag, sending.expires_in())?,
         payload: message.payload().clone(),
         mandatory,
     })
 }
 
-/// The properties of a message.
+/// The properties of a message, with a tag if the message's id is not its tag.
 pub(super) fn properties(
     options: &WireOptions<'_>,
     message: &Message,
+    tag: Option<Uuid>,
     expires_in: Option<Duration>,
 ) -> Result<BasicProperties, String> {
     let mut headers = FieldTable::default();
@@ -52,6 +55,9 @@ pub(super) fn properties(
         headers.insert(short("header name", name)?, long(value));
     }
     headers.insert(short("header name", names::TOPIC)?, long(message.topic()));
+    if let Some((name, tag)) = tag.map(tag_header) {
+        headers.insert(name, tag);
+    }
     if let Some(key) = message.key() {
         headers.insert(short("header name", names::KEY)?, long(key));
     }

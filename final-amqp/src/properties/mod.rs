@@ -18,6 +18,7 @@ use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable, ShortString},
 };
+use uuid::Uuid;
 
 #[cfg(any(test, feature = "__fuzzing"))]
 pub(crate) use self::envelope::open;
@@ -29,6 +30,7 @@ pub(crate) use self::{
     fingerprint::fingerprint,
     original::Original,
 };
+use crate::names;
 
 /// The content type that the Go predecessor sends, whatever the payload is.
 const GO_CONTENT_TYPE: &str = "string";
@@ -53,9 +55,30 @@ pub(crate) fn encode(
     mandatory: bool,
 ) -> Result<WireMessage, String> {
     match sending.detoured() {
-        Some(detoured) => detour::encode(options, detoured),
+        Some(detoured) => detour::encode(options, detoured, sending.tag()),
         None => encode::encode(options, sending, mandatory),
     }
+}
+
+/// The id as it is on the wire; empty if there is none.
+pub(crate) fn id(properties: &BasicProperties) -> String {
+    let id = properties.message_id().as_ref();
+    id.map_or_else(String::new, |id| id.as_str().to_owned())
+}
+
+/// The header with a tag, for a message whose id is not its tag.
+fn tag_header(tag: Uuid) -> (ShortString, AMQPValue) {
+    (names::TAG.into(), encode::long(&tag.to_string()))
+}
+
+/// What tells a message that the broker has returned from all others that were in flight, see [`Sending::tag`].
+pub(crate) fn tag(properties: &BasicProperties) -> Uuid {
+    let headers = properties.headers().as_ref();
+    let tag = headers.and_then(|headers| text(headers.inner().get(names::TAG)?));
+    let id = properties.message_id().as_ref().map(ShortString::as_str);
+    tag.or(id)
+        .and_then(|text| Uuid::try_parse(text).ok())
+        .unwrap_or_default()
 }
 
 /// Seconds since 1970.

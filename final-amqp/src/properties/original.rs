@@ -22,7 +22,7 @@ use super::{
     detour::{DetourProgress, restore},
     envelope, text,
 };
-use crate::inbound::SUBSTITUTE;
+use crate::{inbound::SUBSTITUTE, names};
 
 /// A delivery as it arrived; after a detour, as it first arrived.
 #[derive(Clone, Debug)]
@@ -64,6 +64,7 @@ impl Original {
             named_by: NamedBy::RoutingKey,
         };
         restore(&mut this);
+        remove_tag(&mut this.properties);
         this.named_by = named_by(this.exchange.as_str(), this.routing_key.as_str(), topics);
         this
     }
@@ -113,6 +114,24 @@ impl Original {
             NamedBy::Exchange => (self.exchange.as_str(), "the name of the exchange"),
         }
     }
+}
+
+/// Removes what told the message from others while it was published. It says nothing about the message: after a detour
+/// the same message would have another one.
+fn remove_tag(properties: &mut BasicProperties) {
+    let Some(headers) = properties.headers() else {
+        return;
+    };
+    if !headers.contains_key(names::TAG) {
+        return;
+    }
+    let mut others = FieldTable::default();
+    for (name, value) in headers.inner() {
+        if name.as_str() != names::TAG {
+            others.insert(name.clone(), value.clone());
+        }
+    }
+    *properties = std::mem::take(properties).with_headers(others);
 }
 
 /// Which of the two is the topic. A topic of the service goes first, because the queue is bound to the exchange

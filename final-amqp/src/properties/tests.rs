@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use final_core::{
     Message, MessageId,
-    broker::Cause,
+    broker::{Cause, Isolation, Outgoing},
     received::{HeaderOwner, HeaderValue, Received},
 };
 use lapin::{
@@ -17,11 +17,12 @@ use lapin::{
     types::{AMQPValue, DecimalValue, FieldArray, FieldTable, LongString, ShortString},
 };
 use proptest::{collection::btree_map, prelude::*};
+use uuid::Uuid;
 
 use super::{
-    Original, WireForm, dead_letter,
+    Original, WireForm, WireMessage, dead_letter, encode,
     encode::{WireOptions, properties},
-    fingerprint,
+    envelope, fingerprint, tag,
 };
 
 const OPTIONS: WireOptions<'static> = WireOptions {
@@ -57,7 +58,7 @@ fn keeps_the_wire_contract() {
     let message = Message::new("order.placed", "body")
         .with_key("42")
         .with_header("traceparent", "00-1");
-    let sent = properties(&OPTIONS, &message, Some(Duration::from_secs(1))).unwrap();
+    let sent = properties(&OPTIONS, &message, None, Some(Duration::from_secs(1))).unwrap();
 
     let id = message.id().to_string();
     assert_eq!(sent.message_id().as_ref().unwrap().as_str(), id);
@@ -80,7 +81,7 @@ fn expiration_stays_in_the_brokers_range() {
         (Duration::from_micros(10), "1"),
         (Duration::MAX, "4294967295"),
     ] {
-        let sent = properties(&OPTIONS, &Message::new("t", ""), Some(left)).unwrap();
+        let sent = properties(&OPTIONS, &Message::new("t", ""), None, Some(left)).unwrap();
 
         assert_eq!(sent.expiration().as_ref().unwrap().as_str(), text);
     }
@@ -94,7 +95,7 @@ fn what_cannot_be_encoded_is_an_error_and_no_panic() {
         Message::new("t", "").with_content_type(long.as_str()),
         Message::new("t", "").with_header("large", "x".repeat(130_000)),
     ] {
-        assert!(properties(&OPTIONS, &message, None).is_err());
+        assert!(properties(&OPTIONS, &message, None, None).is_err());
     }
 }
 
@@ -607,7 +608,7 @@ proptest! {
         if let Some(key) = &key {
             message = message.with_key(key.as_str());
         }
-        let sent = properties(&OPTIONS, &message, None).unwrap();
+        let sent = properties(&OPTIONS, &message, None, None).unwrap();
         let back = decode(&sent, "other", message.payload().clone()).unwrap();
 
         prop_assert_eq!(back.id(), message.id());
@@ -633,7 +634,7 @@ proptest! {
             message = message.with_key(key.as_str());
         }
         let options = WireOptions { frame_max, ..OPTIONS };
-        let Ok(sent) = properties(&options, &message, None) else {
+        let Ok(sent) = properties(&options, &message, None, None) else {
             prop_assert!(free < 2_600, "refused though {free} bytes are left");
             return Ok(());
         };
@@ -713,4 +714,63 @@ proptest! {
         let letter = Cause::new("why", 1);
         prop_assert!(dead_letter(&original, &id, &letter, ("shop", "shop"), 131_072, &WireForm::Whole).is_ok());
     }
+}
+
+/// A message with this tag, ready to be written.
+fn written(message: Message, its_tag: Uuid) -> WireMessage {
+    let outgoing = Outgoing::for_test(message, None, Isolation::Shared, None).tagged(its_tag);
+    let sending = outgoing.into_sending().unwrap();
+    assert_eq!(sending.tag(), its_tag);
+    encode(&OPTIONS, &sending, true).unwrap()
+}
+
+#[test]
+fn a_message_that_is_returned_is_told_from_all_others_by_its_tag() {
+    let message = Message::new("placed", "payload").with_header("tenant", "acme");
+    let own = message.id().0;
+    let original = Original::for_test(BasicProperties::default(), "placed", "payload".into());
+    let envelope = envelope(&original, "17", false).unwrap();
+    let detour =
+        Message::new("x-final-detour", "payload").with_header("x-final-envelope", envelope);
+    let of_detour = detour.id().0;
+
+    for (message, its_tag) in [
+        (message.clone(), own),
+        (message.clone(), Uuid::now_v7()),
+        (message, Uuid::now_v7()),
+        (detour, of_detour),
+    ] {
+        assert_eq!(tag(&written(message, its_tag).properties), its_tag);
+    }
+    // Nothing that this bus has sent.
+    for id in ["", "17"] {
+        let properties = BasicProperties::default().with_message_id(id.into());
+        assert_eq!(tag(&properties), Uuid::nil());
+    }
+}
+
+#[test]
+fn a_message_without_a_chosen_id_costs_no_further_header() {
+    let message = Message::new("placed", "payload");
+    let own = message.id().0;
+
+    assert_eq!(
+        header(&written(message, own).properties, "x-final-tag"),
+        None
+    );
+}
+
+#[test]
+fn a_tag_is_gone_when_its_message_arrives() {
+    let message = Message::new("placed", "payload").with_header("tenant", "acme");
+    let arrived = |wire: WireMessage| {
+        let payload = wire.payload.clone();
+        Original::for_test(wire.properties, "placed", payload)
+    };
+
+    let [one, other] = [(); 2].map(|()| arrived(written(message.clone(), Uuid::now_v7())));
+
+    assert_eq!(header(&one.properties, "x-final-tag"), None);
+    assert_eq!(header(&one.properties, "tenant"), Some(&long("acme")));
+    assert_eq!(one.properties.headers(), other.properties.headers());
 }

@@ -9,10 +9,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use final_core::{
-    MessageId,
-    broker::{Confirm, Sending},
-};
+use final_core::broker::{Confirm, Sending};
 use lapin::Connection;
 use tokio::{
     select,
@@ -163,9 +160,8 @@ impl PublishChannel {
             sending.confirm(Confirm::LeaseOver);
             return AloneAttempt::Settled;
         }
-        let id = sending.message().id();
-        let mut confirms = ConfirmChannel::new(channel, MessageId::from_text);
-        confirms.publish(wire, id, sending);
+        let mut confirms = ConfirmChannel::new(channel, properties::tag);
+        confirms.publish(wire, sending.tag(), sending);
         let mut verdicts = Vec::new();
         let answered = select! {
             answered = timeout(self.way.settings.confirm_timeout, confirms.turn(&mut verdicts)) => answered,

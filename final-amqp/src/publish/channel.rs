@@ -6,13 +6,13 @@
 use std::{sync::Arc, time::Instant};
 
 use final_core::{
-    MessageId,
     broker::{Confirm, Sending},
     failpoint::{Failpoint, pass},
 };
 use lapin::{Channel, Connection};
 use tokio::{select, time::sleep_until};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::{
     Way,
@@ -43,7 +43,7 @@ pub(crate) struct PublishChannel {
     pub(crate) room: usize,
 }
 
-type Confirms = ConfirmChannel<MessageId, Sending>;
+type Confirms = ConfirmChannel<Uuid, Sending>;
 
 /// Publishes from the shared queue until told to stop or the connection ends; a channel that ends
 /// before that is replaced.
@@ -70,7 +70,7 @@ pub(crate) async fn run(this: PublishChannel, first: Channel) {
 impl PublishChannel {
     /// Publishes on one channel until it ends. True if there is nothing more to do.
     async fn serve(&self, channel: Channel, refusals: &mut Refusals) -> bool {
-        let mut confirms = Confirms::new(channel, MessageId::from_text);
+        let mut confirms = Confirms::new(channel, properties::tag);
         let mut verdicts = Vec::new();
         let mut pause = Pause::new(self.way.blocked.subscribe());
         let limit = self.way.settings.confirm_timeout;
@@ -148,8 +148,7 @@ impl PublishChannel {
                 mandatory,
             ) {
                 Ok(wire) => {
-                    let id = sending.message().id();
-                    confirms.publish(wire, id, sending);
+                    confirms.publish(wire, sending.tag(), sending);
                     pass(Failpoint::AfterPublish);
                 }
                 Err(reason) => sending.confirm(Confirm::Faulty(reason)),

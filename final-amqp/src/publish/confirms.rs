@@ -10,7 +10,7 @@
 use std::{hash::Hash, time::Instant};
 
 use futures::FutureExt;
-use lapin::{Channel, Confirmation, options::BasicPublishOptions};
+use lapin::{BasicProperties, Channel, Confirmation, options::BasicPublishOptions};
 
 use super::{
     sweep::SweepVerdict,
@@ -31,17 +31,17 @@ pub(crate) struct Broken<T> {
     pub(crate) innocent: Vec<T>,
 }
 
-/// A confirm channel with the messages in flight on it. `I` is the `message_id`, `T` waits for the
-/// verdict.
+/// A confirm channel with the messages in flight on it. `I` tells a message from all others in flight, `T` waits for
+/// the verdict.
 pub(crate) struct ConfirmChannel<I, T> {
     channel: Channel,
     messages: Unconfirmed<I, T>,
-    read_id: fn(&str) -> I,
+    read_id: fn(&BasicProperties) -> I,
 }
 
 impl<I: Eq + Hash + 'static, T> ConfirmChannel<I, T> {
-    /// Takes a channel in confirm mode; `read_id` reads the `message_id` of a returned message.
-    pub(crate) fn new(channel: Channel, read_id: fn(&str) -> I) -> Self {
+    /// Takes a channel in confirm mode; `read_id` reads what tells a returned message from all others.
+    pub(crate) fn new(channel: Channel, read_id: fn(&BasicProperties) -> I) -> Self {
         Self {
             channel,
             messages: Unconfirmed::new(),
@@ -107,11 +107,9 @@ impl<I: Eq + Hash + 'static, T> ConfirmChannel<I, T> {
     }
 }
 
-fn answer<I>(confirmation: Confirmation, read_id: fn(&str) -> I) -> BrokerAnswer<I> {
+fn answer<I>(confirmation: Confirmation, read_id: fn(&BasicProperties) -> I) -> BrokerAnswer<I> {
     let acked = confirmation.is_ack();
-    let carried = confirmation.take_message().map(|message| {
-        let id = message.delivery.properties.message_id();
-        read_id(id.as_ref().map_or("", |id| id.as_str()))
-    });
+    let carried = confirmation.take_message();
+    let carried = carried.map(|message| read_id(&message.delivery.properties));
     BrokerAnswer { acked, carried }
 }

@@ -11,10 +11,10 @@
 //! Two facts make proof possible all the same. *An ack that carries nothing* means that the queue of
 //! returns was empty then: every return received before it has been given to a confirm resolved
 //! before it. *Once a confirm is seen resolved*, all confirms that resolved before it are ready at the next
-//! look. Hence rounds: look at every outstanding confirm once, collect the ids of the returned messages, and
+//! look. Hence rounds: look at every outstanding confirm once, collect the tags of the returned messages, and
 //! decide about an acked message
 //!
-//! - (a) returned, if its id has been collected;
+//! - (a) returned, if its tag has been collected;
 //! - (b) stored, if its own confirm carried nothing and it was seen in an *earlier* round: its return
 //!   would have been on a confirm that resolved before, and would be collected by now;
 //! - (c) stored, if its confirm carried another's return, and a confirm *published after it was seen*
@@ -124,7 +124,7 @@ impl<I: Eq + Hash, T> Sweep<I, T> {
         let idle = self.outstanding == 0 && !self.broken;
         for answer in mem::take(&mut self.undecided) {
             // A nack waits for the same proof. A return that is still hidden would later count as one of the
-            // next attempt, which has the same id.
+            // next attempt, which has the same tag.
             let proven = idle
                 || if answer.carried_nothing {
                     answer.seen_in < self.round
@@ -142,7 +142,7 @@ impl<I: Eq + Hash, T> Sweep<I, T> {
             }
         }
         if idle {
-            // The ids that are left belong to no message of this channel.
+            // The tags that are left belong to no message of this channel.
             self.returned.clear();
         }
         self.clean = self.clean.max(self.clean_now.take());

@@ -27,14 +27,14 @@ use crate::error::Fault;
 #[derive(Debug)]
 pub(crate) struct BrokerAnswer<I> {
     pub(crate) acked: bool,
-    /// The id of a returned message that came with the answer. lapin gives it to any confirm.
+    /// Which returned message came with the answer. lapin gives it to any confirm.
     pub(crate) carried: Option<I>,
 }
 
 /// The answer to come, or why there will be none.
 pub(crate) type AnswerFuture<I> = BoxFuture<'static, Result<BrokerAnswer<I>, Fault>>;
 
-/// Messages in flight. `I` is the `message_id`, `T` waits for the verdict.
+/// Messages in flight. `I` tells a message from all others in flight, `T` waits for the verdict.
 pub(crate) struct Unconfirmed<I, T> {
     sweep: Sweep<I, T>,
     /// In the order of publishing, so the first is the oldest.

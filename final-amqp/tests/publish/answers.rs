@@ -67,6 +67,41 @@ async fn every_one_of_many_messages_gets_its_own_answer() {
     }
 }
 
+/// A publisher may give several messages the same id, and the broker names a returned message by its id alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_messages_with_one_id_each_gets_its_own_answer() {
+    let admin = Admin::new().await;
+    let (routed, unrouted, queue) = (name("t"), name("u"), name("q"));
+    admin.queue(&queue, &routed, &[]).await;
+    let link = publisher(&amqp().publish_channels(1)).await;
+    let mut sender = Sender::new(link.clone());
+    let mut stored = 0;
+    for round in 0..50 {
+        let id = MessageId::new();
+        let mut expected = HashMap::new();
+        for n in 0..40 {
+            let (topic, confirm) = match (n + round) % 3 {
+                0 => (&unrouted, Confirm::Unroutable),
+                _ => (&routed, Confirm::Stored),
+            };
+            stored += usize::from(confirm == Confirm::Stored);
+            let tag = MessageId::new();
+            expected.insert(tag, confirm);
+            sender.send_tagged(message(topic).with_id(id).with_durable(false), tag);
+        }
+        for _ in 0..40 {
+            let (tag, confirm) = sender.answer().await;
+            assert_eq!(expected.remove(&tag), Some(confirm));
+        }
+    }
+    end(&*link).await;
+    assert_eq!(admin.drain(&queue).await.len(), stored);
+    admin.delete_queue(&queue).await;
+    for topic in [routed, unrouted] {
+        admin.delete_exchange(&topic).await;
+    }
+}
+
 /// Defect: tasks that share a channel swap delivery tags, and a nacked message counts as acked. One
 /// task owns each channel, so what is refused is never reported as stored.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -120,6 +120,14 @@ impl Sender {
         id
     }
 
+    /// Sends one of several with the same id.
+    pub fn send_tagged(&self, message: Message, name: MessageId) {
+        let answer = self.answer.clone();
+        let told = Box::new(move |confirm| drop(answer.send((name, confirm))));
+        let outgoing = Outgoing::for_test(message, None, Isolation::Shared, Some(told));
+        self.link.send(outgoing.tagged(name.0));
+    }
+
     /// Sends one whose record is ours for so long only.
     pub fn send_leased(&self, lane: Isolation, message: Message, lease: Duration) -> MessageId {
         let id = message.id();

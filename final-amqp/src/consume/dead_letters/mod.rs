@@ -40,6 +40,7 @@ use crate::{
     connection::{close_channel, open_confirm_channel},
     error::Fault,
     outage::OutageNotice,
+    properties,
     publish::{Way, confirms::ConfirmChannel, pause::Pause, sweep::SweepVerdict},
     retry_delay::RetryDelay,
     topology::Topology,
@@ -150,7 +151,7 @@ impl DeadLetterTask {
         let channel = open_confirm_channel(connection)
             .await
             .map_err(|error| error.to_string())?;
-        let mut confirms = ConfirmChannel::new(channel, str::to_owned);
+        let mut confirms = ConfirmChannel::new(channel, properties::id);
         let mut in_flight = HashSet::new();
         let mut pause = Pause::new(self.way.blocked.subscribe());
         let limit = self.way.settings.confirm_timeout;

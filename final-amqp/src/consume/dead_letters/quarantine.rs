@@ -28,6 +28,7 @@ use super::{DeadLetterJob, DeadLetterJobs, PANICKED, not_stored};
 use crate::{
     connection::{close, close_channel, connect, open_confirm_channel},
     outage::OutageNotice,
+    properties,
     publish::{Way, confirms::ConfirmChannel, pause::Pause, sweep::SweepVerdict},
     retry_delay::RetryDelay,
     role::Role,
@@ -174,7 +175,7 @@ impl Quarantine {
         frame_max: u32,
         pause: &mut Pause,
     ) {
-        let mut confirms = ConfirmChannel::new(channel, str::to_owned);
+        let mut confirms = ConfirmChannel::new(channel, properties::id);
         match suspect.job.wire(&self.topology, frame_max) {
             Ok(wire) => confirms.publish(wire, suspect.job.id().to_owned(), suspect),
             Err(why) => self.retry_later(suspect, &why),
