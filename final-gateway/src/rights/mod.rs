@@ -2,10 +2,42 @@
 //!
 //! Input: keys and secrets of clients; the tables `final_gateway_apps` and `final_gateway_rights`. State: the last good
 //! copy of the tables, buckets, counts. Output: an [`App`] that answers whether it may, and hears when it was revoked.
+//!
+//! | part | does |
+//! | --- | --- |
+//! | `known` | [`Rights`]: logins, and keeping the copy of the tables current |
+//! | `registry`, `entry` | the copy; one app of it |
+//! | `app` | what an app may, and its limits |
+//! | `grant` | what a right covers |
+//! | `checking`, `secret`, `slowing` | whether a secret is right; how secrets are stored; failures per address |
+//! | `bucket`, `clock` | messages per second |
+//! | `tables` | the tables on three databases |
+//! | `apps` | [`Apps`]: what an operator does |
+//! | [`databus`] | rights of databus, to be taken over |
 
-use std::net::IpAddr;
+mod app;
+mod apps;
+mod bucket;
+mod checking;
+mod clock;
+pub mod databus;
+mod entry;
+mod grant;
+mod known;
+mod registry;
+mod secret;
+mod slowing;
+mod tables;
+#[cfg(test)]
+mod tests;
 
-use tokio_util::sync::CancellationToken;
+pub use self::{
+    app::{App, AppLimits, ConnectionPermit},
+    apps::{AppInfo, Apps, AppsError},
+    grant::{Grant, Operations},
+    known::{Grants, Rights},
+    secret::AppSecret,
+};
 
 /// What an app may do with a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +58,7 @@ pub enum AuthError {
     /// The secret is wrong.
     #[error("wrong secret")]
     Secret,
-    /// Too many failures came from this address; try again later.
+    /// Too many failures came from this address, or too many logins have to be checked; try again later.
     #[error("too many failed logins from this address; try again later")]
     Slowed,
     /// The rights could not be read for so long that the last good copy is too old.
@@ -53,94 +85,4 @@ pub enum Denied {
     /// It has as many connections as it may have.
     #[error("the app has {0} connections, and may have no more")]
     Connections(u32),
-}
-
-/// The rights of all apps, as this node knows them. Clones share them.
-#[derive(Clone, Debug)]
-pub struct Rights {}
-
-impl Rights {
-    /// Checks who a client is. Failures are counted and slowed per address.
-    ///
-    /// # Errors
-    ///
-    /// Says what is wrong, for the log and the databus dialect. HTTP tells the client less.
-    pub async fn authenticate(
-        &self,
-        from: Option<IpAddr>,
-        key: &str,
-        secret: &[u8],
-    ) -> Result<App, AuthError> {
-        let _ = (from, key, secret);
-        Err(AuthError::Unknown)
-    }
-}
-
-/// An app whose secret was right. Clones are the same app. Its answers follow the tables as they change.
-#[derive(Clone, Debug)]
-pub struct App {}
-
-/// Counts a connection of an app until it is dropped.
-#[derive(Debug)]
-pub struct ConnectionPermit {}
-
-impl App {
-    /// The app's key.
-    pub fn key(&self) -> &str {
-        ""
-    }
-
-    /// Whether it may. Without a group any of its groups will do, as for publishing by HTTP.
-    ///
-    /// # Errors
-    ///
-    /// Says what it has no right on.
-    pub fn may(
-        &self,
-        operation: Operation,
-        group: Option<&str>,
-        topic: &str,
-    ) -> Result<(), Denied> {
-        let _ = (operation, group, topic);
-        Err(Denied::Group)
-    }
-
-    /// Takes so many messages out of the app's bucket, and out of that of its right on the topic. While a bucket has
-    /// anything, all of them are taken, however many: the bucket then owes the rest, and refuses until that is paid. So
-    /// deliveries are counted after they went out.
-    ///
-    /// # Errors
-    ///
-    /// [`Denied::Rate`] says when there is room again. Nothing was taken then.
-    pub fn spend(
-        &self,
-        operation: Operation,
-        group: Option<&str>,
-        topic: &str,
-        messages: u32,
-    ) -> Result<(), Denied> {
-        let _ = (operation, group, topic, messages);
-        Ok(())
-    }
-
-    /// Counts a connection.
-    ///
-    /// # Errors
-    ///
-    /// [`Denied::Connections`].
-    pub fn connect(&self) -> Result<ConnectionPermit, Denied> {
-        Ok(ConnectionPermit {})
-    }
-
-    /// The most messages of one answer, if the app's right on the pair has a limit.
-    pub fn batch(&self, group: &str, topic: &str) -> Option<u32> {
-        let _ = (group, topic);
-        None
-    }
-
-    /// Cancelled once the app was disabled, its secret of this login is no longer valid, or its rights shrank: close
-    /// the connection, or ask [`may`](Self::may) again.
-    pub fn revoked(&self) -> CancellationToken {
-        CancellationToken::new()
-    }
 }

@@ -1,0 +1,37 @@
+//! The monotonic clock of rights, which a test can put forward.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// A clock that starts at zero. Clones are the same clock.
+#[derive(Clone, Debug)]
+pub(super) struct Clock {
+    start: Instant,
+    /// Milliseconds by which a test has put it forward.
+    ahead: Arc<AtomicU64>,
+}
+
+impl Clock {
+    pub(super) fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            ahead: Arc::default(),
+        }
+    }
+
+    /// How long it has run.
+    pub(super) fn now(&self) -> Duration {
+        self.start.elapsed() + Duration::from_millis(self.ahead.load(Ordering::Relaxed))
+    }
+
+    #[cfg(test)]
+    pub(super) fn put_forward(&self, by: Duration) {
+        let by = u64::try_from(by.as_millis()).expect("a sane time");
+        self.ahead.fetch_add(by, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,498 @@
+//! The rights of all apps, as this node knows them.
+//!
+//! Input: logins; the tables, read every ten seconds, and at once after a change in this process or, on PostgreSQL, in
+//! any. State: the last good copy. Output: an [`App`] for a right secret.
+//!
+//! ```text
+//!   nothing read ─ read ─▶ known ─ no answer for the grace ─▶ unknown: no logins
+//!                            ▲ └── no answer: the last good copy stays ──┐
+//!                            └────────────── the tables answer ──────────┘
+//! ```
+//!
+//! Connections that are open stay open while the rights are unknown: they were let in by rights that were good.
+
+use std::{
+    fmt,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use final_core::database::{DbResult, Driver};
+use sqlx::Pool;
+use tokio::{
+    sync::{Mutex, Notify},
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    App, AppLimits, Apps, AuthError, Grant, Operations,
+    checking::{Checking, Overloaded},
+    clock::Clock,
+    entry::AppState,
+    registry::Registry,
+    secret::StoredSecret,
+    slowing::Slowing,
+    tables::{SqlStore, Store},
+};
+use crate::names::NameError;
+
+/// How often the version of the tables is asked for, unless something else is said.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// How often the tables are read although their version is the same: somebody may have changed a row by hand.
+const WHOLE: Duration = Duration::from_secs(60);
+
+/// How long it takes until a failed reading is tried again, at first and at most.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+
+/// How long the last good copy is good enough for logins.
+const GRACE: Duration = Duration::from_secs(15 * 60);
+
+/// The rights of all apps, as this node knows them. Clones share them.
+///
+/// A failed login is counted against its address and its app key. After ten failures within half a minute the address
+/// hears [`AuthError::Slowed`] for this app, and after a hundred for every app. An address of IPv6 stands for its /64. A
+/// right secret that [`Apps`] has made always gets in. Behind a load balancer that shows its own address, name that
+/// address by [`balancers`](Self::balancers): then failures are counted for each app alone.
+#[derive(Clone)]
+pub struct Rights {
+    shared: Arc<Shared>,
+}
+
+/// What a caller decides about an app, see [`Rights::from_fn`].
+#[derive(Clone, Debug, Default)]
+pub struct Grants {
+    grants: Vec<Grant>,
+    limits: AppLimits,
+}
+
+type Decide = dyn Fn(&str, &[u8]) -> Result<Grants, AuthError> + Send + Sync;
+
+/// Where rights come from.
+enum RightsFrom {
+    Tables(Arc<dyn Store>),
+    Caller(Arc<Decide>),
+}
+
+pub(super) struct Shared {
+    from: RightsFrom,
+    registry: Registry,
+    checking: Checking,
+    slowing: Slowing,
+    grace: Duration,
+    every: Duration,
+    clock: Clock,
+    /// One reading at a time.
+    reading: Mutex<()>,
+    /// Rung when there is something to read.
+    bell: Notify,
+    /// Whether the last reading failed, so that this is told once.
+    is_failing: AtomicBool,
+}
+
+impl Rights {
+    /// Rights from the tables of a database. Nothing is read until the gateway starts.
+    pub fn tables<DB: Driver>(pool: Pool<DB>) -> Self {
+        Self::new(RightsFrom::Tables(Arc::new(SqlStore::new(pool))))
+    }
+
+    /// Rights that the caller decides at each login, without a table: for tests, and where another system knows the
+    /// apps. `decide` gets the app key and the secret, and must not block. Logins of one app share its limits; those of
+    /// the latest login hold. [`end`](Self::end) revokes.
+    ///
+    /// ```
+    /// use final_gateway::rights::{AuthError, Grants, Operations, Rights};
+    ///
+    /// let rights = Rights::from_fn(|key, secret| match (key, secret) {
+    ///     ("shop", b"s3cret") => Ok(Grants::new().allow("shop", "order.*", Operations::BOTH)?),
+    ///     ("shop", _) => Err(AuthError::Secret),
+    ///     _ => Err(AuthError::Key),
+    /// });
+    /// ```
+    pub fn from_fn(
+        decide: impl Fn(&str, &[u8]) -> Result<Grants, AuthError> + Send + Sync + 'static,
+    ) -> Self {
+        Self::new(RightsFrom::Caller(Arc::new(decide)))
+    }
+
+    fn new(from: RightsFrom) -> Self {
+        let clock = Clock::new();
+        Self {
+            shared: Arc::new(Shared {
+                from,
+                registry: Registry::default(),
+                checking: Checking::new(clock.clone()),
+                slowing: Slowing::default(),
+                grace: GRACE,
+                every: EVERY,
+                clock,
+                reading: Mutex::default(),
+                bell: Notify::new(),
+                is_failing: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// How long apps may log in while the database is away. 15 minutes by default.
+    ///
+    /// To be called before the rights are cloned; later it changes nothing.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.grace = grace;
+        }
+        self
+    }
+
+    /// How often this node asks whether the rights have changed. Every 10 seconds by default. It hears of its own changes
+    /// at once, and on PostgreSQL of all.
+    ///
+    /// To be called before the rights are cloned; later it changes nothing.
+    #[must_use]
+    pub fn read_every(mut self, every: Duration) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.every = every;
+        }
+        self
+    }
+
+    /// The addresses of load balancers that show their own address in place of the client's.
+    ///
+    /// To be called before the rights are cloned; later it changes nothing.
+    #[must_use]
+    pub fn balancers(mut self, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.slowing = Slowing::behind(addresses.into_iter().collect());
+        }
+        self
+    }
+
+    /// Makes the tables, or leaves them as they are.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    pub async fn migrate(&self) -> DbResult<()> {
+        match &self.shared.from {
+            RightsFrom::Tables(store) => store.migrate().await,
+            RightsFrom::Caller(_) => Ok(()),
+        }
+    }
+
+    /// What an operator may do with the apps. None where the caller decides.
+    #[must_use]
+    pub fn apps(&self) -> Option<Apps> {
+        match &self.shared.from {
+            RightsFrom::Tables(store) => {
+                Some(Apps::of(Arc::clone(store), Some(Arc::clone(&self.shared))))
+            }
+            RightsFrom::Caller(_) => None,
+        }
+    }
+
+    /// Whether apps can log in: the tables were read, and have answered within the grace.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.shared.is_known()
+    }
+
+    /// Ends all logins of an app: [`App::revoked`] is cancelled. Where rights come from tables, disable the app instead;
+    /// otherwise it can log in again once the tables were read.
+    pub fn end(&self, key: &str) {
+        self.shared.registry.end(key, self.shared.clock.now());
+    }
+
+    /// Checks who a client is. Failures are counted and slowed per address. Without an address they are counted for the
+    /// app key alone.
+    ///
+    /// The time of an answer does not tell whether the key or the secret is wrong.
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong, for the log and the databus dialect. HTTP tells the client less.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, nobody is logged in. A check of a secret that has begun goes on and takes its place until it ends.
+    pub async fn authenticate(
+        &self,
+        from: Option<IpAddr>,
+        key: &str,
+        secret: &[u8],
+    ) -> Result<App, AuthError> {
+        let shared = &*self.shared;
+        let failed = |error| {
+            if shared.slowing.failed(from, key, shared.clock.now()) {
+                let known = shared
+                    .registry
+                    .find(key)
+                    .map(|entry| Arc::clone(&entry.key));
+                // An unknown key may be a secret in the wrong place.
+                let app = known.as_deref().unwrap_or("unknown");
+                let from = from.map(|from| from.to_string()).unwrap_or_default();
+                tracing::warn!(
+                    target: "final::gateway",
+                    from, app,
+                    "logins fail so often that they are slowed"
+                );
+            }
+            Err(error)
+        };
+        let is_slow = || shared.slowing.is_slow(from, key, shared.clock.now());
+        match &shared.from {
+            RightsFrom::Caller(decide) => match decide(key, secret) {
+                Ok(grants) => self.decided(key, grants),
+                Err(_) if is_slow() => Err(AuthError::Slowed),
+                Err(error @ (AuthError::Key | AuthError::Secret)) => failed(error),
+                Err(error) => Err(error),
+            },
+            RightsFrom::Tables(_) => {
+                if !shared.is_known() {
+                    return Err(AuthError::Unknown);
+                }
+                let entry = shared.registry.find(key);
+                let entry = entry.filter(|entry| entry.state().is_enabled);
+                let presented = shared.checking.present(secret);
+                let app = |entry, login| App::new(entry, login, shared.clock.clone());
+                if let (Some(entry), Some(presented)) = (&entry, &presented)
+                    && let Some(login) = shared.checking.quickly(entry, presented)
+                {
+                    return Ok(app(Arc::clone(entry), login));
+                }
+                if is_slow() {
+                    return Err(AuthError::Slowed);
+                }
+                let (of, presented) = (entry.as_deref(), presented.as_ref());
+                let checked = shared.checking.thoroughly(of, presented).await;
+                match (entry, checked) {
+                    (_, Err(Overloaded)) => Err(AuthError::Slowed),
+                    (Some(entry), Ok(Some(login))) => Ok(app(entry, login)),
+                    (Some(_), Ok(None)) => failed(AuthError::Secret),
+                    (None, Ok(_)) => failed(AuthError::Key),
+                }
+            }
+        }
+    }
+
+    fn decided(&self, key: &str, grants: Grants) -> Result<App, AuthError> {
+        let (registry, clock) = (&self.shared.registry, &self.shared.clock);
+        let now = clock.now();
+        let state = AppState::decided(grants.grants, grants.limits);
+        let entry = registry.decided(key, state, now);
+        let login = entry
+            .log_in(&StoredSecret::Decided, now)
+            .ok_or(AuthError::Key)?;
+        Ok(App::new(entry, login, clock.clone()))
+    }
+
+    /// Keeps the copy of the tables current, until it is to stop.
+    pub(crate) async fn keep_current(&self, stop: CancellationToken) {
+        let RightsFrom::Tables(store) = &self.shared.from else {
+            return stop.cancelled().await;
+        };
+        let keeping = async {
+            tokio::join!(
+                self.shared.keep_reading(),
+                self.shared.keep_listening(&**store)
+            );
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = keeping => {}
+        }
+    }
+}
+
+impl Grants {
+    /// Nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Everything, without limits.
+    #[must_use]
+    pub fn all() -> Self {
+        Self {
+            grants: Grant::new("*", "*", Operations::BOTH).into_iter().collect(),
+            limits: AppLimits::default(),
+        }
+    }
+
+    /// One right more, see [`Grant`].
+    ///
+    /// # Errors
+    ///
+    /// Says which name cannot be used, and why.
+    pub fn allow(
+        self,
+        group: &str,
+        topic: &str,
+        operations: Operations,
+    ) -> Result<Self, NameError> {
+        Ok(self.grant(Grant::new(group, topic, operations)?))
+    }
+
+    /// One right more.
+    #[must_use]
+    pub fn grant(mut self, grant: Grant) -> Self {
+        self.grants.push(grant);
+        self
+    }
+
+    /// Limits of the app as a whole.
+    #[must_use]
+    pub fn limits(mut self, limits: AppLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+}
+
+impl Shared {
+    fn is_known(&self) -> bool {
+        match &self.from {
+            RightsFrom::Tables(_) => self.registry.is_known(self.grace, self.clock.now()),
+            RightsFrom::Caller(_) => true,
+        }
+    }
+
+    async fn keep_reading(&self) {
+        let mut again = AGAIN.0;
+        loop {
+            let mut wait = match self.read().await {
+                true => {
+                    again = AGAIN.0;
+                    self.every
+                }
+                false => {
+                    again = (again * 2).min(AGAIN.1);
+                    again
+                }
+            };
+            if let Some(expires) = self.registry.expires() {
+                wait = wait.min(expires.saturating_sub(self.clock.now()));
+            }
+            // Until the bell rings.
+            let _ = timeout(wait, self.bell.notified()).await;
+        }
+    }
+
+    async fn keep_listening(&self, store: &dyn Store) {
+        let mut again = AGAIN.0;
+        loop {
+            let heard = AtomicBool::new(false);
+            // Whatever the reason of the end: the reading tells whether the database is away.
+            let _ = store
+                .listen(&|| {
+                    heard.store(true, Ordering::Relaxed);
+                    self.bell.notify_one();
+                })
+                .await;
+            again = match heard.into_inner() {
+                true => AGAIN.0,
+                false => (again * 2).min(AGAIN.1),
+            };
+            sleep(again).await;
+        }
+    }
+
+    /// Reads the tables if they have changed. Whether they have answered.
+    pub(super) async fn read(&self) -> bool {
+        let RightsFrom::Tables(store) = &self.from else {
+            return true;
+        };
+        let _one = self.reading.lock().await;
+        let read = self.read_from(&**store).await;
+        self.registry.expire(self.clock.now());
+        match read {
+            Ok(()) => {
+                if self.is_failing.swap(false, Ordering::Relaxed) {
+                    tracing::info!(target: "final::gateway", "the rights can be read again");
+                }
+                true
+            }
+            Err(error) => {
+                if !self.is_failing.swap(true, Ordering::Relaxed) {
+                    let cure = match store.is_missing(&error) {
+                        true => "; the gateway makes the tables by `migrate`",
+                        false => "",
+                    };
+                    let error = format!("{error}{cure}");
+                    tracing::warn!(
+                        target: "final::gateway",
+                        error,
+                        "the rights cannot be read; the last good copy stays until its grace is over"
+                    );
+                }
+                false
+            }
+        }
+    }
+
+    async fn read_from(&self, store: &dyn Store) -> DbResult<()> {
+        let version = store.version().await?;
+        let now = self.clock.now();
+        if self.registry.has(version, WHOLE, now) {
+            self.registry.answered(now);
+            return Ok(());
+        }
+        let loaded = store.load().await?;
+        let is_slow = self.registry.take(loaded, &self.clock);
+        self.checking.is_ever_slow(is_slow);
+        Ok(())
+    }
+
+    /// Takes a change of this process at once, or rings for it.
+    pub(super) async fn has_changed(&self) {
+        if !self.read().await {
+            self.bell.notify_one();
+        }
+    }
+}
+
+/// A decision may fail by a name alone.
+impl From<NameError> for AuthError {
+    /// The caller's mistake, so nobody may log in by it.
+    fn from(_: NameError) -> Self {
+        Self::Unknown
+    }
+}
+
+impl fmt::Debug for Rights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let from: &dyn fmt::Debug = match &self.shared.from {
+            RightsFrom::Tables(store) => store,
+            RightsFrom::Caller(_) => &"the caller",
+        };
+        f.debug_struct("Rights")
+            .field("from", from)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shared")
+    }
+}
+
+#[cfg(test)]
+impl Rights {
+    pub(super) fn put_forward(&self, by: Duration) {
+        self.shared.clock.put_forward(by);
+    }
+
+    /// Reads now. Whether the tables have answered.
+    pub(super) async fn shared_read(&self) -> bool {
+        self.shared.read().await
+    }
+
+    pub(super) fn checking(&self) -> &Checking {
+        &self.shared.checking
+    }
+}
