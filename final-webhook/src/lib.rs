@@ -1,6 +1,6 @@
 //! Calls an HTTP endpoint of somebody else, and says what came of it and when it may be called again.
 //!
-//! Input: an [`Endpoint`] and a [`Call`]. Output: a [`CallOutcome`]. A [`Caller`] keeps a circuit and some connections
+//! Input: an `Endpoint` and a `Call`. Output: a `CallOutcome`. A `Caller` keeps a circuit and some connections
 //! for each endpoint, in memory alone. What is still to be called, and how often it was tried, is kept by those who
 //! use it.
 //!

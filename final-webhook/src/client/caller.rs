@@ -98,7 +98,7 @@ impl Caller {
         let busy = NotDone::Busy {
             limit: endpoint.timeout,
         };
-        let Some(contact) = self.inner.contacts.of(endpoint) else {
+        let Some(contact) = self.inner.contacts.of(endpoint, self.inner.clock.now()) else {
             return verdict::of_failure(busy, call).0;
         };
         if let Some(until) = lock(&contact.circuit).paused(self.inner.clock.now()) {

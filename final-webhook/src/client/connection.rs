@@ -10,7 +10,6 @@ use std::{
     future::{Future, poll_fn},
     pin::pin,
     task::Poll,
-    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -20,7 +19,7 @@ use hyper::{HeaderMap, Request, Response, StatusCode, body::Incoming, client::co
 use hyper_util::rt::TokioIo;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
-use crate::{NotDone, Step, client::dial::Stream, client::excerpt::plain};
+use crate::{NotDone, client::dial::Stream, client::excerpt::plain};
 
 /// How much of an answer is read.
 const LONGEST_BODY: usize = 64 * 1024;
@@ -31,15 +30,11 @@ const LONGEST_HEAD: usize = 16 * 1024;
 /// How many headers an answer may have.
 const MOST_HEADERS: usize = 100;
 
-/// How long a connection is kept without a call. Many endpoints end it earlier.
-const LONGEST_IDLE: Duration = Duration::from_secs(30);
-
 pub(crate) struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
     driver: Driver,
-    used: Instant,
     /// The place among all connections of the caller.
-    _place: OwnedSemaphorePermit,
+    place: OwnedSemaphorePermit,
 }
 
 struct Driver {
@@ -88,15 +83,19 @@ impl Connection {
         Ok(Self {
             sender,
             driver,
-            used: Instant::now(),
-            _place: place,
+            place,
         })
     }
 
     /// Whether another request can be sent.
     pub(crate) fn is_usable(&mut self) -> bool {
         self.driver.look();
-        !self.driver.ended && self.sender.is_ready() && self.used.elapsed() < LONGEST_IDLE
+        !self.driver.ended && self.sender.is_ready()
+    }
+
+    /// Closes the connection, and keeps its place for another one.
+    pub(crate) fn into_place(self) -> OwnedSemaphorePermit {
+        self.place
     }
 
     /// Sends a request and reads the head of its answer.
@@ -104,7 +103,6 @@ impl Connection {
         &mut self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, NoAnswer> {
-        self.used = Instant::now();
         let (sender, driver) = (&mut self.sender, &mut self.driver);
         let answer = driver.drive(async {
             sender
@@ -150,7 +148,6 @@ impl Connection {
         let end = tokio::time::timeout_at(deadline, reading)
             .await
             .unwrap_or(BodyEnd::Late);
-        self.used = Instant::now();
         Answer {
             status: head.status,
             headers: head.headers,
@@ -218,9 +215,4 @@ impl NoAnswer {
             Self::Failed(why) => why,
         }
     }
-}
-
-/// The limit of a call is over.
-pub(crate) fn late(limit: Duration, step: Step) -> NotDone {
-    NotDone::Late { limit, step }
 }

@@ -9,6 +9,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use tokio::sync::Semaphore;
@@ -20,11 +21,15 @@ use crate::{
     client::lock::lock,
 };
 
+/// How long a connection is kept without a call. Many endpoints end it earlier.
+const LONGEST_IDLE: Duration = Duration::from_secs(30);
+
 pub(crate) struct Contact {
     pub(crate) circuit: Mutex<Circuit>,
     /// How many more calls may be under way. Without this, a dead endpoint would hold the places of all others.
     pub(crate) places: Semaphore,
-    idle: Mutex<Vec<Connection>>,
+    /// The last one was used last.
+    idle: Mutex<Vec<Idle>>,
     /// When it was asked for, as a number that grows.
     used: AtomicU64,
 }
@@ -33,7 +38,10 @@ pub(crate) struct Contacts {
     known: Mutex<HashMap<String, Arc<Contact>>>,
     limits: ContactLimits,
     settings: Settings,
-    clock: AtomicU64,
+    /// Counts the calls.
+    calls: AtomicU64,
+    /// When the idle connections of all endpoints were looked at.
+    looked: Mutex<Option<Instant>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -44,22 +52,37 @@ pub(crate) struct ContactLimits {
     pub(crate) calls: usize,
 }
 
+struct Idle {
+    connection: Connection,
+    since: Instant,
+}
+
 impl Contact {
     /// A connection that was used before and seems to be alive.
-    pub(crate) fn idle_connection(&self) -> Option<Connection> {
-        // The dead ones among them are dropped without the lock.
+    pub(crate) fn idle_connection(&self, now: Instant) -> Option<Connection> {
         loop {
-            let mut connection = lock(&self.idle).pop()?;
-            if connection.is_usable() {
-                return Some(connection);
+            let mut idle = lock(&self.idle).pop()?;
+            if idle.is_usable(now) {
+                return Some(idle.connection);
             }
         }
     }
 
-    pub(crate) fn keep(&self, mut connection: Connection) {
-        if connection.is_usable() {
-            lock(&self.idle).push(connection);
+    pub(crate) fn keep(&self, connection: Connection, now: Instant) {
+        let mut idle = Idle {
+            connection,
+            since: now,
+        };
+        if idle.is_usable(now) {
+            lock(&self.idle).push(idle);
         }
+    }
+}
+
+impl Idle {
+    fn is_usable(&mut self, now: Instant) -> bool {
+        let idle = now.saturating_duration_since(self.since);
+        idle < LONGEST_IDLE && self.connection.is_usable()
     }
 }
 
@@ -69,18 +92,20 @@ impl Contacts {
             known: Mutex::default(),
             limits,
             settings,
-            clock: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
+            looked: Mutex::default(),
         }
     }
 
     /// The contact of an endpoint; none if there are as many as may be, and a call to each of them is under way.
-    pub(crate) fn of(&self, endpoint: &Endpoint) -> Option<Arc<Contact>> {
+    pub(crate) fn of(&self, endpoint: &Endpoint, now: Instant) -> Option<Arc<Contact>> {
+        self.close_unused(now);
         let identity = endpoint.identity();
-        let now = self.clock.fetch_add(1, Ordering::Relaxed);
+        let used = self.calls.fetch_add(1, Ordering::Relaxed);
         let mut forgotten = Vec::new();
         let mut known = lock(&self.known);
         if let Some(contact) = known.get(&identity) {
-            contact.used.store(now, Ordering::Relaxed);
+            contact.used.store(used, Ordering::Relaxed);
             return Some(contact.clone());
         }
         if known.len() >= self.limits.endpoints {
@@ -93,7 +118,7 @@ impl Contacts {
             circuit: Mutex::new(Circuit::new(self.settings)),
             places: Semaphore::new(self.limits.calls),
             idle: Mutex::default(),
-            used: AtomicU64::new(now),
+            used: AtomicU64::new(used),
         });
         known.insert(identity, contact.clone());
         // Their connections are closed without the lock.
@@ -137,6 +162,22 @@ impl Contacts {
         let closed = known.values().find_map(|contact| lock(&contact.idle).pop());
         drop(known);
         closed.is_some()
+    }
+
+    /// From time to time, closes what was idle for long or was closed by its endpoint. Nothing else would look at the
+    /// connections of an endpoint that is called no more.
+    fn close_unused(&self, now: Instant) {
+        let mut looked = lock(&self.looked);
+        let last = *looked.get_or_insert(now);
+        if now.saturating_duration_since(last) < LONGEST_IDLE {
+            return;
+        }
+        *looked = Some(now);
+        drop(looked);
+        let contacts: Vec<_> = lock(&self.known).values().cloned().collect();
+        for contact in contacts {
+            lock(&contact.idle).retain_mut(|idle| idle.is_usable(now));
+        }
     }
 
     pub(crate) fn len(&self) -> usize {

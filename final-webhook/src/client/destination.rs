@@ -224,6 +224,8 @@ fn shown_path(url: &Url) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn read(text: &str) -> Destination {
@@ -357,5 +359,24 @@ mod tests {
             read("http://user:pw@shop.example/b#x").identity
         );
         assert_ne!(one.identity, read("http://shop.example/b?c").identity);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_breaks_the_reader(text in "\\PC*") {
+            let _ = Destination::read(&text);
+        }
+
+        #[test]
+        fn user_and_query_are_never_shown(
+            scheme in "(http|https|ftp|)", separator in "(://|:|//|)", user in "[a-z]{0,3}", host in "[a-z0-9.:\\[\\]-]{0,12}",
+        ) {
+            let text = format!("{scheme}{separator}{user}:hidden1@{host}/path?key=hidden2#hidden3");
+            let shown = match Destination::read(&text) {
+                Ok(url) => format!("{url:?}"),
+                Err(error) => format!("{error} {error:?}"),
+            };
+            prop_assert!(!shown.contains("hidden"), "{text}: {shown}");
+        }
     }
 }

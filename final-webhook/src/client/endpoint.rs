@@ -114,7 +114,7 @@ impl Endpoint {
 
     /// Signs each call with this secret, beside those that were given before.
     ///
-    /// To replace a secret, sign with both until each receiver has the new one.
+    /// To replace a secret, sign with both until each receiver has the new one. A receiver reads 16 signatures at most.
     #[must_use]
     pub fn secret(mut self, secret: SigningSecret) -> Self {
         self.secrets.push(secret);

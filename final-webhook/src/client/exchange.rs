@@ -19,7 +19,7 @@ use tokio::{
 use crate::{
     Call, Endpoint, IDEMPOTENCY_KEY_HEADER, NotDone, SIGNATURE_HEADER, Step,
     client::caller::Inner,
-    client::connection::{Answer, BodyEnd, Connection, NoAnswer, late},
+    client::connection::{Answer, BodyEnd, Connection, NoAnswer},
     client::contact::Contact,
     client::dial::dial,
     sign,
@@ -39,24 +39,20 @@ impl Inner {
         endpoint: &Endpoint,
         call: &Call,
     ) -> Result<Answer, NotDone> {
-        let idle = contact.idle_connection();
-        let place = match &idle {
-            Some(_) => None,
-            None => Some(self.place(endpoint).await?),
+        let reused = match contact.idle_connection(self.clock.now()) {
+            Some(connection) => Ok(connection),
+            None => Err(self.place(endpoint).await?),
         };
         let deadline = Instant::now() + endpoint.timeout;
         let mut step = Step::Waiting;
         let sent = timeout_at(deadline, async {
-            if let Some(mut connection) = idle {
-                match connection.send(self.request(endpoint, call)).await {
+            let place = match reused {
+                Err(place) => place,
+                Ok(mut connection) => match connection.send(self.request(endpoint, call)).await {
                     Ok(answer) => return Ok((connection, answer)),
                     Err(NoAnswer::Failed(why)) => return Err(why),
-                    Err(NoAnswer::Stale(_)) => {}
-                }
-            }
-            let place = match place {
-                Some(place) => place,
-                None => self.place(endpoint).await?,
+                    Err(NoAnswer::Stale(_)) => connection.into_place(),
+                },
             };
             let stream = dial(endpoint, &*self.resolver, &self.trust, &mut step).await?;
             let mut connection = Connection::new(stream, place).await?;
@@ -65,7 +61,10 @@ impl Inner {
             Ok((connection, answer.map_err(NoAnswer::into_not_done)?))
         });
         let Ok(sent) = sent.await else {
-            return Err(late(endpoint.timeout, step));
+            return Err(NotDone::Late {
+                limit: endpoint.timeout,
+                step,
+            });
         };
         let (mut connection, answer) = sent?;
         let answer = connection.read(answer, deadline).await;
@@ -80,7 +79,7 @@ impl Inner {
         if self.waiting.load(Ordering::SeqCst) > 0 {
             return;
         }
-        contact.keep(connection);
+        contact.keep(connection, self.clock.now());
         // One that has begun to wait meanwhile may have looked for an idle connection too early.
         if self.waiting.load(Ordering::SeqCst) > 0 {
             self.contacts.close_idle();

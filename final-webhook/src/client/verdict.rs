@@ -13,7 +13,7 @@ use hyper::header::LOCATION;
 use crate::{
     Call, CallOutcome, Endpoint, NotDone, Step,
     client::circuit::Evidence,
-    client::connection::{Answer, BodyEnd, late},
+    client::connection::{Answer, BodyEnd},
     client::destination::origin,
     client::excerpt::excerpt,
     client::retry_after::retry_after,
@@ -42,7 +42,10 @@ pub(crate) fn of_answer(
             BodyEnd::Broken(error) => NotDone::Broken {
                 error: error.clone(),
             },
-            BodyEnd::Late => late(endpoint.timeout, Step::Reading),
+            BodyEnd::Late => NotDone::Late {
+                limit: endpoint.timeout,
+                step: Step::Reading,
+            },
         };
         return (retry(None, why), Evidence::FailsAt(message(call)));
     }

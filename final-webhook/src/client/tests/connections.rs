@@ -47,9 +47,6 @@ async fn an_answer_that_ends_the_connection_leaves_none_behind() {
 async fn a_used_connection_that_ends_in_place_of_an_answer_is_replaced_within_the_call() {
     let server = Server::start(|mut visit| async move {
         while visit.request().await.is_some() {
-            if visit.number == 1 && visit.stream.peer_addr().is_err() {
-                return;
-            }
             visit.write(OK).await;
             if visit.number == 1 {
                 // It closes at the moment when the next request arrives.
@@ -114,4 +111,20 @@ async fn a_call_that_is_dropped_leaves_no_connection() {
     assert!(task.await.is_err());
     assert_eq!(caller.stats().connections, 0);
     until(|| server.open() == 0).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_nobody_uses_is_closed_at_a_call_to_another_endpoint() {
+    let (old, new) = (Server::answering(OK).await, Server::answering(OK).await);
+    let clock = Standing::new();
+    let caller = caller().clock(clock.clone()).build().unwrap();
+    caller.call(&local(&old.url()), &call("1")).await;
+    clock.advance(Duration::from_secs(29));
+    caller.call(&local(&new.url()), &call("2")).await;
+    assert_eq!((old.open(), caller.stats().connections), (1, 2));
+
+    clock.advance(Duration::from_secs(2));
+    caller.call(&local(&new.url()), &call("3")).await;
+    until(|| old.open() == 0).await;
+    assert_eq!((new.connections(), caller.stats().connections), (1, 1));
 }
