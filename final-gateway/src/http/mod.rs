@@ -25,6 +25,7 @@ mod records;
 mod rooms;
 mod routes;
 mod serve;
+mod server;
 mod settle;
 mod shown;
 mod stall;
@@ -36,5 +37,6 @@ mod tests;
 pub use self::{
     front::{Front, HttpLimits},
     serve::{BUSY, serve_connection},
+    server::Http,
     vitals::Vitals,
 };

@@ -34,7 +34,7 @@ const MAX_TOPICS: usize = 16;
 const MAX_BYTES: u32 = 4 << 20;
 const MAX_WAIT: Duration = Duration::from_secs(60);
 pub(super) const LEAST_VISIBILITY: Duration = Duration::from_secs(1);
-pub(super) const MAX_VISIBILITY: Duration = Duration::from_secs(3600);
+pub(super) const MAX_VISIBILITY: Duration = Duration::from_secs(12 * 3600);
 
 /// A group that nobody has consumed yet is opened first, so this is longer than that takes.
 const WAIT: Duration = Duration::from_secs(10);

@@ -154,8 +154,8 @@ impl Rooms for Real {
         self.groups.pull(pairs, lot, visibility).boxed()
     }
 
-    fn pair_of(&self, _receipt: &str) -> Result<Pair, ReceiptError> {
-        Err(ReceiptError::Foreign)
+    fn pair_of(&self, receipt: &str) -> Result<Pair, ReceiptError> {
+        self.groups.pair_of(receipt)
     }
 
     fn settle<'a>(
@@ -210,11 +210,11 @@ impl Caller for App {
     fn spend(
         &self,
         operation: Operation,
-        _group: Option<&str>,
-        _topic: &str,
+        group: Option<&str>,
+        topic: &str,
         messages: u32,
     ) -> Result<(), Denied> {
-        self.spend(operation, messages)
+        self.spend(operation, group, topic, messages)
     }
 
     fn connect(&self) -> Result<Box<dyn std::any::Any + Send + Sync>, Denied> {

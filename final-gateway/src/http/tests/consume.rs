@@ -120,7 +120,7 @@ async fn a_pull_outside_its_limits_is_refused_by_the_name_of_the_parameter() {
         ("topic=a&wait=61s", "wait"),
         ("topic=a&wait=-1", "wait"),
         ("topic=a&visibility=0", "visibility"),
-        ("topic=a&visibility=2h", "visibility"),
+        ("topic=a&visibility=13h", "visibility"),
         ("topic=a&max_bytes=999999999", "max_bytes"),
         ("topic=a&wiat=3s", "wiat"),
     ] {
@@ -173,6 +173,7 @@ async fn what_the_group_says_has_a_status() {
             "group_refused",
         ),
         (GroupError::Away("gone".to_owned()), 503, "away"),
+        (GroupError::CannotTell, 501, "cannot_tell"),
         (GroupError::TooMany(64), 503, "too_many_groups"),
         (GroupError::Stopping, 503, "stopping"),
     ] {
