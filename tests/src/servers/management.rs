@@ -146,10 +146,41 @@ impl Management {
         self.change("PUT", path, body).await
     }
 
+    /// Sets a policy that counts where no other does.
+    pub async fn set_weak_policy(
+        &self,
+        vhost: &str,
+        name: &str,
+        pattern: &str,
+        definition: Value,
+    ) -> Result<()> {
+        let path = format!("/api/policies/{}/{}", escape(vhost), escape(name));
+        let body = json!({
+            "pattern": pattern, "definition": definition, "apply-to": "queues", "priority": -1
+        });
+        self.change("PUT", path, body).await
+    }
+
     /// Removes a policy.
     pub async fn delete_policy(&self, vhost: &str, name: &str) -> Result<()> {
         let path = format!("/api/policies/{}/{}", escape(vhost), escape(name));
         self.change("DELETE", path, Value::Null).await
+    }
+
+    /// The first number of RabbitMQ's version.
+    pub async fn major(&self) -> Result<u32> {
+        let overview = self.get("/api/overview".to_owned()).await?;
+        let version = overview["rabbitmq_version"].as_str().unwrap_or_default();
+        let major = version
+            .split('.')
+            .next()
+            .and_then(|major| major.parse().ok());
+        major.ok_or_else(|| {
+            Error::new(
+                format!("RabbitMQ tells the version {version:?}"),
+                "look at its management API",
+            )
+        })
     }
 
     /// The names of the queues.

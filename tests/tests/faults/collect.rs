@@ -317,10 +317,11 @@ async fn everything_that_a_producer_wrote_survives_collecting_and_replaying() {
     service.bus.shutdown().await.expect("shutdown");
 }
 
-/// RabbitMQ takes larger messages than MariaDB does.
+/// RabbitMQ takes larger messages than MariaDB does: 16 MiB of payload, and more before RabbitMQ 4. MariaDB's limit counts
+/// everything else of the row as well.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_letter_that_is_too_large_for_the_database_stays_in_the_queue_and_holds_up_no_other() {
-    const TOO_MUCH: usize = 17 * 1024 * 1024;
+    const TOO_MUCH: usize = 16 * 1024 * 1024 - 16;
     let vhost = final_tests::amqp_vhost().await.expect("RabbitMQ");
     let database = final_tests::mysql_database().await.expect("MariaDB");
     let name = service();
