@@ -14,8 +14,8 @@ pub mod http;
 mod listen;
 pub mod names;
 pub mod publish;
-pub mod resp;
+mod resp;
 pub mod rights;
 
 pub use gateway::{Engine, Gateway, GatewayError, Running};
-pub use listen::{ListenError, ListenLimits, Tls, TlsError};
+pub use listen::{Listen, ListenError, ListenLimits, Tls, TlsError};

@@ -40,6 +40,38 @@ impl Default for ListenLimits {
     }
 }
 
+/// Where to listen, and how.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Listen {
+    address: String,
+    tls: Option<Tls>,
+    limits: ListenLimits,
+}
+
+impl Listen {
+    /// At `host:port`, where port 0 is any free one. Without TLS.
+    pub fn at(address: impl Into<String>) -> Self {
+        Self {
+            address: address.into(),
+            tls: None,
+            limits: ListenLimits::default(),
+        }
+    }
+
+    /// With TLS, and nothing else.
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// With other limits.
+    pub fn limits(mut self, limits: ListenLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+}
+
 /// Why an address cannot be listened at.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -92,13 +124,15 @@ pub(crate) struct Visitor {
 }
 
 impl Entrance {
-    /// Listens at an address: `host:port`, where port 0 is any free one.
+    /// Listens. `protocols` are those of the handshake, the first one preferred.
     pub(crate) async fn open(
-        address: &str,
-        tls: Option<Tls>,
-        limits: ListenLimits,
+        listen: &Listen,
+        protocols: &[&[u8]],
         refusal: &'static [u8],
     ) -> Result<Self, ListenError> {
+        let address = &*listen.address;
+        let tls = listen.tls.as_ref();
+        let tls = tls.map(|tls| tls.with_protocols(protocols)).transpose()?;
         let bound = async {
             let listener = TcpListener::bind(address).await?;
             let local = listener.local_addr()?;
@@ -112,7 +146,7 @@ impl Entrance {
             listener,
             address: local,
             tls,
-            limits,
+            limits: listen.limits,
             refusal,
         })
     }

@@ -20,6 +20,6 @@ pub(crate) use self::{
     socket::Socket,
 };
 pub use self::{
-    entrance::{ListenError, ListenLimits},
+    entrance::{Listen, ListenError, ListenLimits},
     tls::{Tls, TlsError},
 };

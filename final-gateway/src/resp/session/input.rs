@@ -1,0 +1,137 @@
+//! Requests as they come from a connection.
+//!
+//! Input: bytes. State: what has come of the next request, and since when. Output: requests, or why there are no more.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    time::{Instant, timeout_at},
+};
+
+use super::super::wire::{RequestReader, WireError, WireLimits};
+
+/// How much is read at once, at least and at most. It grows while a client sends more than that.
+const LEAST: usize = 2 * 1024;
+const MOST: usize = 64 * 1024;
+
+/// Reads requests from a connection.
+pub(super) struct Input<R> {
+    read: R,
+    buffer: BytesMut,
+    reader: RequestReader,
+    /// How long a request may take from its first byte to its last.
+    patience: Duration,
+    /// When the first byte of the next request was there.
+    begun: Option<Instant>,
+    /// How much to read at once.
+    portion: usize,
+    /// Whether the client sends no more.
+    is_ended: bool,
+}
+
+/// Why there is no further request.
+#[derive(Debug)]
+pub(super) enum InputEnd {
+    /// The client has closed its side, or the connection broke.
+    Closed,
+    /// Nothing came in time, or not all of a request.
+    Late,
+    /// What came is no request.
+    Wire(WireError),
+}
+
+impl<R: AsyncRead + Unpin> Input<R> {
+    pub(super) fn new(read: R, limits: WireLimits, patience: Duration) -> Self {
+        Self {
+            read,
+            buffer: BytesMut::new(),
+            reader: RequestReader::new(limits),
+            patience,
+            begun: None,
+            portion: LEAST,
+            is_ended: false,
+        }
+    }
+
+    pub(super) fn set_limits(&mut self, limits: WireLimits) {
+        self.reader.set_limits(limits);
+    }
+
+    pub(super) fn into_read(self) -> R {
+        self.read
+    }
+
+    /// Whether the client sends no more. What it has sent may still be here.
+    pub(super) fn is_ended(&self) -> bool {
+        self.is_ended
+    }
+
+    /// The next request. It must begin before `idle_until`, and be complete before `at_most`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it has lost nothing.
+    pub(super) async fn next(
+        &mut self,
+        idle_until: Instant,
+        at_most: Option<Instant>,
+    ) -> Result<Vec<Bytes>, InputEnd> {
+        loop {
+            match self.reader.next(&mut self.buffer) {
+                Ok(Some(request)) => {
+                    self.begun = None;
+                    return Ok(request);
+                }
+                Ok(None) if self.is_ended => return Err(InputEnd::Closed),
+                Ok(None) => {}
+                Err(error) => return Err(InputEnd::Wire(error)),
+            }
+            let until = if self.buffer.is_empty() {
+                self.begun = None;
+                idle_until
+            } else {
+                *self.begun.get_or_insert_with(Instant::now) + self.patience
+            };
+            let until = at_most.map_or(until, |at_most| until.min(at_most));
+            match timeout_at(until, self.fill()).await {
+                Ok(()) => {}
+                Err(_) => return Err(InputEnd::Late),
+            }
+        }
+    }
+
+    /// Reads ahead, and ends when the client is gone. Reads no more than a bound; then it never ends.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it has lost nothing.
+    pub(super) async fn gone(&mut self) {
+        while !self.is_ended {
+            if self.buffer.len() >= MOST {
+                std::future::pending::<()>().await;
+            }
+            self.fill().await;
+        }
+    }
+
+    /// Reads what there is.
+    async fn fill(&mut self) {
+        // What is left of a long request would be copied each time that the buffer grows by a portion.
+        let portion = self.portion.max(self.buffer.len());
+        if self.buffer.is_empty() && self.buffer.capacity() > 2 * MOST {
+            self.buffer = BytesMut::new();
+        }
+        if self.buffer.capacity() == self.buffer.len() {
+            self.buffer.reserve(portion);
+        }
+        let room = self.buffer.capacity() - self.buffer.len();
+        match self.read.read_buf(&mut self.buffer).await {
+            Ok(0) | Err(_) => self.is_ended = true,
+            Ok(read) if read == room => self.portion = (self.portion * 2).min(MOST),
+            Ok(read) if read < self.portion / 4 => self.portion = (self.portion / 2).max(LEAST),
+            Ok(_) => {}
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Clients that are slow, silent, or too much.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_stranger_has_five_seconds_whatever_it_says_meanwhile() {
+    let mut caller = Caller::new(&Fake::new());
+    let started = Instant::now();
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        caller.says("PING", "+PONG\r\n").await;
+    }
+    caller.send("*2\r\n$4\r\nAU").await;
+    assert_eq!(caller.hears_to_the_end().await, "");
+    assert_eq!(started.elapsed().as_secs(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_silent_for_too_long_is_closed() {
+    for (login, seconds) in [(PUB, 20 * 60), (SUB, 40)] {
+        let caller = Caller::logged_in(&Fake::new(), login).await;
+        let started = Instant::now();
+        assert_eq!(caller.hears_to_the_end().await, "");
+        assert_eq!(started.elapsed().as_secs(), seconds);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_trickles_in_is_given_up() {
+    let mut caller = Caller::logged_in(&Fake::new(), PUB).await;
+    let started = Instant::now();
+    for byte in request(&[b"SET", b"k", &[b'1'; 200]]) {
+        if caller.stream.write_all(&[byte]).await.is_err() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(started.elapsed().as_secs() < 40, "{:?}", started.elapsed());
+    assert_eq!(caller.hears_to_the_end().await, "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_reads_is_closed_and_not_read_from() {
+    let fake = Fake::new();
+    let mut caller = Caller::limited(&fake, SessionLimits::default(), 4096);
+    caller.says(PUB, "+OK\r\n").await;
+    let set = request(&[b"SET", b"k", b"1"]);
+    let mut sent = 0_usize;
+    while caller.stream.write_all(&set).await.is_ok() {
+        sent += 1;
+        assert!(sent < 100_000, "nothing stops it");
+    }
+    // The answers in the pipe, those of one block, and those in the queue.
+    let submitted = fake.submitted().len();
+    assert!(submitted < 10_000, "{submitted} messages were taken");
+    caller.session.await.unwrap();
+    assert_eq!(fake.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_gets_one_lot_and_no_second() {
+    let fake = Fake::new();
+    let mut caller = Caller::limited(&fake, SessionLimits::default(), 64);
+    caller.says(SUB, "+OK\r\n").await;
+    for offset in 0..300 {
+        fake.deliver(offset, "1", "");
+    }
+    caller.send("MGET\r\nMGET\r\nMGET\r\n").await;
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(fake.stock(), 200);
+}
+
+#[tokio::test]
+async fn large_echoes_do_not_pile_up() {
+    let mut caller = Caller::limited(&Fake::new(), SessionLimits::default(), 64 * 1024);
+    caller.says(PUB, "+OK\r\n").await;
+    let ping = request(&[b"PING", &vec![b'x'; 900_000]]);
+    let written = async {
+        for _ in 0..20 {
+            caller.send(&ping).await;
+        }
+    };
+    let written = tokio::time::timeout(Duration::from_secs(2), written).await;
+    assert!(
+        written.is_err(),
+        "18 MB of answers wait for a client that does not read"
+    );
+}
