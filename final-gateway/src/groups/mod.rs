@@ -26,6 +26,8 @@ mod remaining;
 mod slots;
 mod stock;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fmt,

@@ -333,6 +333,12 @@ impl Stock {
         (self.clients == 0 && self.pulled.is_empty()).then_some(self.idle_since)
     }
 
+    /// What clients have in hand, with what waits for the end of a delay.
+    #[cfg(test)]
+    pub(super) fn in_hand(&self) -> Amount {
+        self.budget.out
+    }
+
     /// Whether messages wait here for a client.
     pub(super) fn has_waiting(&self) -> bool {
         !self.ahead.is_empty()
