@@ -101,7 +101,7 @@ async fn run(arguments: Arguments, out: &mut Output) -> Result<Exit, Failure> {
     all(feature = "postgres", feature = "mysql", feature = "sqlite"),
     allow(dead_code)
 )]
-fn not_compiled_in(target: &Target) -> Failure {
+pub(crate) fn not_compiled_in(target: &Target) -> Failure {
     let feature = target.kind.feature();
     Failure::usage(format!(
         "this build of `final` has no {target}: build it with the feature `{feature}` \
