@@ -17,5 +17,5 @@ pub mod publish;
 mod resp;
 pub mod rights;
 
-pub use gateway::{Engine, Gateway, GatewayError, Running};
+pub use gateway::{Addresses, Engine, Gateway, GatewayError, Health, Limits, Running};
 pub use listen::{Listen, ListenError, ListenLimits, Tls, TlsError};

@@ -13,15 +13,19 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use final_core::{
     Bus, Options, OutboxDatabase, Router, SqlBroker,
-    broker::{Broker, DeadLetters, Link, LinkState, Setup},
+    broker::{Broker, Link, LinkState, Setup},
     database::{DbResult, Driver},
 };
 use futures::future::BoxFuture;
 use sqlx::Pool;
 use tokio::time::timeout;
 
-use super::GatewayError;
-use crate::publish::{LogStore, OutboxStore, Store};
+use super::{GatewayError, Limits};
+use crate::{
+    groups::Groups,
+    publish::{LogStore, OutboxStore, Store},
+    rights::Rights,
+};
 
 /// How long the database has for a sign of life.
 const PING: Duration = Duration::from_secs(2);
@@ -54,6 +58,11 @@ impl Engine {
         }
     }
 
+    /// The rights of apps, from tables in the database of the engine.
+    pub(super) fn rights(&self) -> Rights {
+        self.parts.rights()
+    }
+
     /// Makes the tables that the engine needs for a gateway of this name.
     pub(super) async fn migrate(&self, name: &str) -> Result<(), GatewayError> {
         self.parts.migrate(name).await
@@ -75,17 +84,16 @@ impl fmt::Debug for Engine {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings<'a> {
     pub(super) name: &'a str,
-    pub(super) max_message_bytes: usize,
+    pub(super) node: &'a str,
+    pub(super) limits: &'a Limits,
 }
 
 /// An engine that runs.
 pub(super) struct Started {
     /// Where messages of clients are written.
     pub(super) store: Arc<dyn Store>,
-    /// What groups are opened on.
-    pub(super) broker: Arc<dyn Broker>,
-    /// The dead letters of groups, if they can be listed.
-    pub(super) dead_letters: Option<Arc<dyn DeadLetters>>,
+    /// What clients consume.
+    pub(super) groups: Groups,
     /// What runs, and what it says of itself.
     pub(super) motor: Arc<dyn Motor>,
 }
@@ -112,6 +120,8 @@ pub(super) trait Motor: Send + Sync + 'static {
 trait Parts: Send + Sync + 'static {
     fn kind(&self) -> &'static str;
 
+    fn rights(&self) -> Rights;
+
     fn migrate<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), GatewayError>>;
 
     fn start<'a>(&'a self, settings: Settings<'a>) -> BoxFuture<'a, Result<Started, GatewayError>>;
@@ -127,6 +137,10 @@ impl<DB: OutboxDatabase> Parts for OnLog<DB> {
         "log"
     }
 
+    fn rights(&self) -> Rights {
+        Rights::tables(self.pool.clone())
+    }
+
     fn migrate<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<(), GatewayError>> {
         Box::pin(async { Ok(Broker::migrate(&self.log).await?) })
     }
@@ -136,10 +150,13 @@ impl<DB: OutboxDatabase> Parts for OnLog<DB> {
             // A link without topics tells other processes of what is published, and removes what every group has.
             let setup = Setup::new(settings.name, Vec::<Arc<str>>::new());
             let opened = self.log.open(setup).await?;
+            let Settings { node, limits, .. } = settings;
+            // The broker sends no more than its prefetch, so it must not be less than what may be in hand.
+            let log = self.log.clone().prefetch(limits.in_hand.clamp(1, 65_535));
+            let groups = Groups::over_log(self.pool.clone(), log, node, limits.groups());
             Ok(Started {
                 store: Arc::new(LogStore(self.log.clone())),
-                broker: Arc::new(self.log.clone()),
-                dead_letters: Some(Arc::new(self.log.clone())),
+                groups: groups.await?,
                 motor: Arc::new(LogMotor {
                     pool: self.pool.clone(),
                     link: opened.link,
@@ -188,10 +205,9 @@ struct OnBroker<DB: OutboxDatabase> {
 }
 
 impl<DB: OutboxDatabase> OnBroker<DB> {
-    fn bus(&self, settings: Settings<'_>) -> Bus<DB> {
-        let options = Options::default().max_message_bytes(settings.max_message_bytes);
+    fn bus(&self, name: &str, options: Options) -> Bus<DB> {
         let broker = Arc::clone(&self.broker);
-        Bus::new(settings.name, self.pool.clone(), broker).with_options(options)
+        Bus::new(name, self.pool.clone(), broker).with_options(options)
     }
 }
 
@@ -200,22 +216,28 @@ impl<DB: OutboxDatabase> Parts for OnBroker<DB> {
         "broker"
     }
 
+    fn rights(&self) -> Rights {
+        Rights::tables(self.pool.clone())
+    }
+
     fn migrate<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), GatewayError>> {
-        let bus = self.bus(Settings {
-            name,
-            max_message_bytes: usize::MAX,
-        });
+        let bus = self.bus(name, Options::default());
         Box::pin(async move { Ok(bus.migrate().await?) })
     }
 
     fn start<'a>(&'a self, settings: Settings<'a>) -> BoxFuture<'a, Result<Started, GatewayError>> {
         Box::pin(async move {
-            let bus = self.bus(settings);
+            let Settings { name, node, limits } = settings;
+            let options = Options::default()
+                .max_message_bytes(limits.max_message_bytes)
+                .shutdown_timeout(limits.shutdown_within);
+            let bus = self.bus(name, options);
             bus.start(Router::new()).await?;
+            let broker = Arc::clone(&self.broker);
+            let groups = Groups::over_broker(self.pool.clone(), broker, node, limits.groups());
             Ok(Started {
                 store: Arc::new(OutboxStore(bus.clone())),
-                broker: Arc::clone(&self.broker) as Arc<dyn Broker>,
-                dead_letters: None,
+                groups: groups.await?,
                 motor: Arc::new(BusMotor {
                     pool: self.pool.clone(),
                     bus,

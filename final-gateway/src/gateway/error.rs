@@ -2,6 +2,8 @@
 
 use final_core::broker::BrokerError;
 
+use crate::{groups::GroupError, listen::ListenError};
+
 /// Why a gateway cannot start or make its tables. The text says what to do; the cause is in
 /// [`source`](std::error::Error::source). No text has a password.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +24,15 @@ pub enum GatewayError {
     /// The broker refuses.
     #[error(transparent)]
     Broker(#[from] BrokerError),
+    /// The tables of groups could not be made or read.
+    #[error(transparent)]
+    Groups(#[from] GroupError),
+    /// The tables of rights could not be made.
+    #[error("the tables of rights could not be made")]
+    Rights(#[source] sqlx::Error),
+    /// An address cannot be listened at.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
 }
 
 /// Checks the name of a gateway: it is the name of its outbox, as that of a service.

@@ -9,8 +9,15 @@
 //! ```
 
 mod builder;
+mod doors;
 mod engine;
 mod error;
+mod limits;
 mod running;
+mod staff;
+mod vitals;
 
-pub use self::{builder::Gateway, engine::Engine, error::GatewayError, running::Running};
+pub use self::{
+    builder::Gateway, doors::Addresses, engine::Engine, error::GatewayError, limits::Limits,
+    running::Running, vitals::Health,
+};

@@ -10,6 +10,7 @@
 mod engine;
 mod place;
 mod publish;
+mod whole;
 
 /// Makes a test of each function of a list, on each database. A function gets a [`place::Place`].
 #[macro_export]

@@ -1,0 +1,101 @@
+//! The limits of a gateway, each with its value and its reason.
+
+use std::time::Duration;
+
+use crate::{groups::GroupOptions, http::HttpLimits, listen::ListenLimits, publish::QueueLimits};
+
+/// What connections may take longer than the other steps of a shutdown: a session may wait for its last COMMIT.
+const LAST_COMMIT: Duration = Duration::from_secs(20);
+
+/// The limits of a gateway. Start from the default, and set fields.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Limits {
+    /// The largest payload of a message, in bytes. 1,000,000 by default, as databus has it.
+    pub max_message_bytes: usize,
+    /// How many messages may wait for the database. 16,384 by default: half a second or so.
+    pub queue_messages: usize,
+    /// How many bytes of messages may wait for the database. 64 MiB by default.
+    pub queue_bytes: usize,
+    /// How many messages of a group and topic clients may have in hand on this node. 1,000 by default.
+    pub in_hand: usize,
+    /// How many bytes of them. 32 MiB by default.
+    pub in_hand_bytes: usize,
+    /// How long a message that was pulled by HTTP stays in hand, if the client does not say. 30 s by default.
+    pub visibility: Duration,
+    /// How often a message is given out before it is dead-lettered. 5 by default.
+    pub max_deliveries: u32,
+    /// How many groups and topics may be open on this node. 64 by default: each takes connections to the database or to
+    /// RabbitMQ.
+    pub open_pairs: usize,
+    /// How long a group and topic stay open after the last client has left. 60 s by default.
+    pub close_after: Duration,
+    /// How long each step of a shutdown may take. 10 s by default.
+    pub shutdown_within: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let (queue, groups, http) = (
+            QueueLimits::default(),
+            GroupOptions::default(),
+            HttpLimits::default(),
+        );
+        Self {
+            max_message_bytes: queue.max_message_bytes,
+            queue_messages: queue.messages,
+            queue_bytes: queue.bytes,
+            in_hand: groups.in_hand,
+            in_hand_bytes: groups.in_hand_bytes,
+            visibility: http.visibility,
+            max_deliveries: groups.max_deliveries,
+            open_pairs: groups.most_open,
+            close_after: groups.linger,
+            shutdown_within: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Limits {
+    pub(super) fn queue(&self) -> QueueLimits {
+        QueueLimits {
+            max_message_bytes: self.max_message_bytes,
+            messages: self.queue_messages,
+            bytes: self.queue_bytes,
+        }
+    }
+
+    pub(super) fn groups(&self) -> GroupOptions {
+        let mut options = GroupOptions::default();
+        options.in_hand = self.in_hand;
+        options.in_hand_bytes = self.in_hand_bytes;
+        options.max_deliveries = self.max_deliveries;
+        options.most_open = self.open_pairs;
+        options.linger = self.close_after;
+        options.stop_within = self.shutdown_within;
+        options
+    }
+
+    pub(super) fn session(&self) -> SessionLimits {
+        SessionLimits {
+            max_message_bytes: self.max_message_bytes,
+            ..SessionLimits::default()
+        }
+    }
+
+    /// How long connections have to end. A session may wait for its last COMMIT.
+    pub(super) fn farewell(&self) -> Duration {
+        self.shutdown_within.saturating_add(LAST_COMMIT)
+    }
+
+    pub(super) fn http(&self) -> HttpLimits {
+        let mut limits = HttpLimits::default();
+        limits.max_message_bytes = self.max_message_bytes;
+        // One message of the largest size, and what is around it in a batch.
+        limits.max_body_bytes = limits
+            .max_body_bytes
+            .max(self.max_message_bytes.saturating_mul(2));
+        limits.visibility = self.visibility;
+        limits
+    }
+}
