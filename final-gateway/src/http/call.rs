@@ -13,6 +13,7 @@ use axum::{
 use base64::Engine as _;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     answer::{Answer, Kept},
@@ -22,6 +23,7 @@ use super::{
     params::Params,
     problem::Problem,
     rooms::Caller,
+    serve::Ending,
 };
 use crate::{
     names::Pair,
@@ -72,6 +74,12 @@ impl Call {
 
     pub(super) fn headers(&self) -> &HeaderMap {
         &self.parts.headers
+    }
+
+    /// Cancelled when the gateway stops. Never, in another service's server.
+    pub(super) fn ending(&self) -> CancellationToken {
+        let ending = self.parts.extensions.get::<Ending>();
+        ending.map_or_else(CancellationToken::new, |Ending(stop)| stop.clone())
     }
 
     /// The parameters of the query.

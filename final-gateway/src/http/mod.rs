@@ -25,7 +25,6 @@ mod records;
 mod rooms;
 mod routes;
 mod serve;
-mod server;
 mod settle;
 mod shown;
 mod stall;
@@ -37,6 +36,5 @@ mod tests;
 pub use self::{
     front::{Front, HttpLimits},
     serve::{BUSY, serve_connection},
-    server::Http,
     vitals::Vitals,
 };

@@ -24,7 +24,7 @@ use super::{
     shown::ShownMessage,
 };
 use crate::{
-    groups::{Lot, Pulled},
+    groups::{GroupError, Lot, Pulled},
     names::Pair,
     rights::Operation,
 };
@@ -94,12 +94,14 @@ async fn pull(
         gather: GATHER,
     };
 
+    let ending = call.ending();
     let pulling = timeout(
         lot.wait + GRACE,
         call.front.rooms.pull(&pairs, lot, visibility),
     );
     let pulled = tokio::select! {
         pulled = pulling => pulled.unwrap_or_else(|_| Ok(Vec::new()))?,
+        () = ending.cancelled() => return Err(GroupError::Stopping.into()),
         () = revoked.cancelled() => {
             return Err(Problem::unauthorized(
                 "the app's rights have changed while the request waited; send it again",

@@ -70,12 +70,13 @@ pub async fn serve_connection<S>(
 {
     let work = Arc::new(Work::new());
     let service = service_fn({
-        let work = Arc::clone(&work);
+        let (work, stop) = (Arc::clone(&work), stop.clone());
         move |request: Request<Incoming>| {
-            let (router, at_work) = (router.clone(), work.begin());
+            let (router, at_work, stop) = (router.clone(), work.begin(), stop.clone());
             async move {
                 let mut request = request.map(Body::new);
                 request.extensions_mut().insert(ConnectInfo(peer));
+                request.extensions_mut().insert(Ending(stop));
                 let response = router.oneshot(request).await;
                 response.map(|response| {
                     response.map(|body| Watched {
@@ -139,6 +140,10 @@ fn builder(limits: &HttpLimits) -> Builder<TokioExecutor> {
         .max_send_buf_size(256 * 1024);
     builder
 }
+
+/// Tells a request that waits that its connection is about to end.
+#[derive(Clone, Debug)]
+pub(super) struct Ending(pub(super) CancellationToken);
 
 /// The requests of a connection that are not answered to their end.
 #[derive(Debug)]

@@ -208,11 +208,26 @@ async fn a_stop_lets_a_request_end_and_takes_no_new_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_waits_no_longer_than_its_limit() {
+async fn a_stop_ends_a_pull_that_waits() {
     let rooms = Made::default();
     let mut client = connect(&rooms, 1 << 16);
     client.send(&pull()).await;
     while rooms.state().lot.is_none() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    client.stop.cancel();
+    let (waited, said) = client.closed().await;
+    assert!(waited <= Duration::from_secs(1), "{waited:?}");
+    assert!(said.contains("\"stopping\""), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_waits_no_longer_than_its_limit() {
+    let rooms = Made::default();
+    rooms.state().commits_never = true;
+    let mut client = connect(&rooms, 1 << 16);
+    client.send(&publish("1")).await;
+    while rooms.state().published.is_empty() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     client.stop.cancel();

@@ -54,6 +54,8 @@ pub(super) struct State {
     pub(super) from: Option<IpAddr>,
     pub(super) connections: usize,
     pub(super) panics: bool,
+    /// Whether no COMMIT is answered.
+    pub(super) commits_never: bool,
 }
 
 impl Made {
@@ -132,6 +134,9 @@ impl Rooms for Made {
             place: wants_place.then(|| Place::new(3, number)),
         };
         state.published.push(message);
+        if state.commits_never {
+            return ready(Ok(pending().boxed())).boxed();
+        }
         ready(Ok(ready(Ok(published)).boxed())).boxed()
     }
 
