@@ -8,6 +8,7 @@
 #![allow(unreachable_pub, dead_code, reason = "a test binary has no outside")]
 
 mod engine;
+mod groups;
 mod place;
 mod publish;
 mod whole;
