@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{groups::GroupOptions, http::HttpLimits, listen::ListenLimits, publish::QueueLimits};
+use crate::{groups::GroupOptions, http::HttpLimits, publish::QueueLimits, resp::SessionLimits};
 
 /// What connections may take longer than the other steps of a shutdown: a session may wait for its last COMMIT.
 const LAST_COMMIT: Duration = Duration::from_secs(20);

@@ -157,7 +157,7 @@ impl Running {
         } = self;
         condition.is_stopping.store(true, Ordering::Relaxed);
         let limit = limits.shutdown_within;
-        front.dismiss(limits.listen().ending * 2).await;
+        front.dismiss(limits.farewell()).await;
         condition.groups.shutdown().await;
         committer.stop().await;
         condition.motor.stop().await;
