@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use final_amqp::Amqp;
-use final_core::{Bus, Options, PgBus, Router};
+use final_core::{Bus, MessageId, Options, PgBus, Router};
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -30,7 +30,16 @@ async fn main() -> Result<(), AnyError> {
                 bus.transaction(tx, async |mut txbus| {
                     let insert = sqlx::query("INSERT INTO orders VALUES ($1)").bind(number);
                     insert.execute(txbus.conn()).await?;
-                    txbus.publish(&topic, &number).await?;
+                    // Each order has a number of its own. Of four messages two have the same id.
+                    let publish = txbus.publish(&topic, &number);
+                    match n % 4 {
+                        0 | 1 => publish.await?,
+                        _ => {
+                            publish
+                                .id(MessageId::from_text(&(number / 4).to_string()))
+                                .await?
+                        }
+                    };
                     Ok::<_, AnyError>(())
                 })
                 .await?;

@@ -35,6 +35,7 @@ macro_rules! on_every_database {
 
 on_every_database![
     a_collected_letter_is_replayed_to_its_service_alone,
+    a_letter_is_replayed_while_the_outbox_has_records_of_its_id,
     letters_that_rabbitmq_made_come_along_with_its_words,
     letters_stay_in_rabbitmq_unless_they_are_to_be_collected,
     a_shutdown_in_the_middle_loses_no_letter_and_doubles_none,
@@ -189,6 +190,37 @@ async fn a_collected_letter_is_replayed_to_its_service_alone<D: Database>(house:
     clinic.bus.shutdown().await.expect("shutdown");
     neighbour.bus.shutdown().await.expect("shutdown");
     assert_eq!(neighbour.notes.len(), 1);
+}
+
+/// The record of the message itself is kept as acked, others of its id wait, and so does that of an earlier replay.
+async fn a_letter_is_replayed_while_the_outbox_has_records_of_its_id<D: Database>(
+    house: House<D, Rabbit>,
+) {
+    let options = collecting(&house).retention(SOON * 100);
+    let clinic = Clinic::open(&house, options).await;
+    let (topic, service) = (house.topic("placed"), &house.service);
+    let id = clinic.bus.publish(&topic, &7_i64).await.expect("publish");
+    collected(&clinic.bus, service, 1).await;
+    for _ in 0..2 {
+        let waiting = clinic.bus.publish(&topic, &8_i64).id(id);
+        waiting.delay(SOON * 10).await.expect("published");
+    }
+
+    let one = DeadLetterFilter::all().id(id);
+    let letters_of = clinic.bus.collected_letters();
+    assert_eq!(letters_of.replay(service, &one).await.expect("replay"), 1);
+    clinic.notes.reach(2).await;
+    collected(&clinic.bus, service, 1).await;
+    clinic.mend();
+    assert_eq!(letters_of.replay(service, &one).await.expect("replay"), 1);
+
+    clinic.notes.reach(3).await;
+    clinic.bus.shutdown().await.expect("shutdown");
+    let came = clinic.notes.all();
+    assert!(came.iter().all(|message| message.id() == id));
+    assert_eq!(clinic.notes.numbers(), [7, 7, 7]);
+    // The message, two that wait, and two replays.
+    assert_eq!(house.records().await, 5);
 }
 
 async fn letters_that_rabbitmq_made_come_along_with_its_words<D: Database>(

@@ -16,6 +16,7 @@ mod doctor;
 mod face;
 mod floor;
 mod house;
+mod ids;
 mod instances;
 mod log;
 mod metrics;
