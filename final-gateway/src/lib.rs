@@ -8,6 +8,10 @@
 //!
 //! A message is answered after its COMMIT. A message that was given out and not acked comes again.
 
+#[cfg(any(test, feature = "__fuzzing"))]
+#[doc(hidden)]
+#[allow(missing_docs)]
+pub mod fuzzing;
 mod gateway;
 pub mod groups;
 pub mod http;

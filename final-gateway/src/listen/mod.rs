@@ -23,3 +23,6 @@ pub use self::{
     entrance::{Listen, ListenError, ListenLimits},
     tls::{Tls, TlsError},
 };
+
+#[cfg(test)]
+mod tests;

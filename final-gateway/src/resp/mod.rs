@@ -13,6 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use self::parts::Parts;
 pub(crate) use self::session::SessionLimits;
+#[cfg(any(test, feature = "__fuzzing"))]
+pub(crate) use self::{
+    databus::{Dsn, headers},
+    wire::{RequestReader, WireError, WireLimits},
+};
 use crate::{
     groups::Groups,
     listen::{Entrance, Listen, ListenError},

@@ -100,7 +100,8 @@ const STRANGER: WireLimits = WireLimits {
 const BESIDE_VALUE: usize = 128 * 1024;
 
 impl SessionLimits {
-    fn wire(&self) -> WireLimits {
+    /// What a client may send that has logged in.
+    pub(crate) fn wire(&self) -> WireLimits {
         WireLimits {
             line: 64 * 1024,
             words: 1024,
