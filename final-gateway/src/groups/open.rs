@@ -176,22 +176,20 @@ impl OpenPair {
     }
 
     /// Gives everything back, and closes the link.
+    ///
+    /// The link itself gives back what is not settled, all at once. One settlement for each message could keep RabbitMQ
+    /// from hearing of the acks before.
     pub(super) async fn close(&self, limit: Duration) {
         self.with(|stock| stock.close(false));
         self.ended.cancel();
         self.link.stop_consuming(limit).await;
+        self.link.finish_consuming(limit).await;
+        self.with(Stock::give_all_back);
+        self.link.close(limit).await;
         // Everybody in line has gone, because the pair has ended.
         let mut line = self.line.lock().await;
-        self.with(|stock| {
-            while let Ok(delivery) = line.try_recv() {
-                stock.arrive(delivery);
-            }
-            stock.give_all_back();
-        });
         line.close();
-        drop(line);
-        self.link.finish_consuming(limit).await;
-        self.link.close(limit).await;
+        while line.try_recv().is_ok() {}
     }
 }
 

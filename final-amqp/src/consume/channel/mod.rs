@@ -214,8 +214,10 @@ impl ConsumingChannel {
                 let gather = if is_ending { GATHER_AT_END } else { GATHER };
                 flush.set(Some(Instant::now() + gather));
             }
-            if intake.finish.is_cancelled() && orders.is_empty() && self.leaving == 0 {
-                return self.flush().await;
+            // What is still to be acked goes a few at a time, as its alarm rings.
+            let is_done = orders.is_empty() && self.leaving == 0 && self.acks.finished() == 0;
+            if intake.finish.is_cancelled() && is_done {
+                return Ok(());
             }
             // The first of them sets the alarm; the others need not wake this task before it.
             let more = match flush.is_set() {
