@@ -17,8 +17,13 @@ pub(super) struct Entry {
     pub(super) message: Message,
     /// Counts the arrivals, so that what comes back goes before what came later.
     pub(super) order: u64,
-    /// How often it was given out and came back.
+    /// How often clients have not settled it, as far as it is known here. That decides when it is dead.
     pub(super) failed: u32,
+    /// How often the broker has delivered it before. Over RabbitMQ that counts messages that no client was given, so it
+    /// is told and decides nothing.
+    delivered: u32,
+    /// How often it came back since.
+    returned: u32,
     /// The bytes that it counts with.
     pub(super) bytes: usize,
 }
@@ -34,7 +39,9 @@ impl Entry {
             }
         };
         Ok(Self {
-            failed: delivery.times().saturating_sub(1),
+            failed: message.attempt().saturating_sub(1),
+            delivered: delivery.times().saturating_sub(1),
+            returned: 0,
             bytes: message.payload().len(),
             delivery,
             message,
@@ -54,7 +61,14 @@ impl Entry {
 
     /// How often it was given out, if it is given out now.
     pub(super) fn attempt(&self) -> u32 {
-        self.failed.saturating_add(1)
+        let before = self.delivered.saturating_add(self.returned);
+        before.max(self.failed).saturating_add(1)
+    }
+
+    /// It came back.
+    pub(super) fn fail(&mut self) {
+        self.failed = self.failed.saturating_add(1);
+        self.returned = self.returned.saturating_add(1);
     }
 
     /// Whether it came back so often that it is given out alone.

@@ -202,8 +202,9 @@ impl Groups {
         pool: Pool<DB>,
         broker: impl Broker,
         node: &str,
-        options: GroupOptions,
+        mut options: GroupOptions,
     ) -> Result<Self, GroupError> {
+        options.unclaimed = options.linger;
         let tables = SqlGroupTables::new(pool);
         Self::start(Arc::new(broker), None, Arc::new(tables), node, options).await
     }

@@ -12,12 +12,15 @@ pub struct GroupOptions {
     pub in_hand: usize,
     /// How many bytes of payload they may have in hand. Defaults to 32 MiB.
     pub in_hand_bytes: usize,
-    /// How often a message is given out before it goes to the dead letters. Defaults to 5.
+    /// How often a message is given out before it goes to the dead letters. Each node counts by itself, because a client
+    /// settles with the node that gave the message out. Defaults to 5.
     pub max_deliveries: u32,
     /// How long a group and topic stay open after the last client has left. Opening takes some 100 ms and a dozen
     /// statements, so clients that ask again and again should find them open. Defaults to 60 s.
     pub linger: Duration,
-    /// How long messages wait for a client on a node that no client asks, until they go to other nodes. Defaults to 2 s.
+    /// How long messages of the log wait for a client on a node that no client asks, until they go to other nodes. Over
+    /// RabbitMQ that is [`linger`](Self::linger): it counts a delivery for each message that a node returns, and a quorum
+    /// queue of RabbitMQ 4 gives a message up after 20. Defaults to 2 s.
     pub unclaimed: Duration,
     /// How many groups and topics may be open on this node. Each takes a connection to the database, and on PostgreSQL
     /// a second one; over RabbitMQ each takes two connections to it. Defaults to 64.

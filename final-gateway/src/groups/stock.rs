@@ -414,7 +414,7 @@ impl Stock {
 
     /// Counts that a message came back. True if it is not given out again.
     fn fails(&self, entry: &mut Entry) -> bool {
-        entry.failed = entry.failed.saturating_add(1);
+        entry.fail();
         entry.failed >= self.max_deliveries
     }
 
