@@ -57,6 +57,17 @@ pub(super) struct Checking {
     /// Whether any app has a secret that is slow to check.
     is_ever_slow: AtomicBool,
     clock: Clock,
+    #[cfg(test)]
+    counts: Arc<Counts>,
+}
+
+/// What a test wants to know of slow checks.
+#[cfg(test)]
+#[derive(Debug, Default)]
+struct Counts {
+    begun: std::sync::atomic::AtomicUsize,
+    now: std::sync::atomic::AtomicUsize,
+    most: std::sync::atomic::AtomicUsize,
 }
 
 /// A secret that a client has sent, with what is made of it once.
@@ -76,6 +87,8 @@ impl Checking {
             strangers: Mutex::default(),
             is_ever_slow: AtomicBool::new(false),
             clock,
+            #[cfg(test)]
+            counts: Arc::default(),
         }
     }
 
@@ -184,7 +197,11 @@ impl Checking {
         let secret = presented
             .map_or(&b""[..], |presented| presented.secret)
             .to_vec();
+        #[cfg(test)]
+        let counts = Arc::clone(&self.counts);
         let check = move || {
+            #[cfg(test)]
+            counts.begin();
             let is = match stored {
                 Some(stored) => stored.is(&secret),
                 None => {
@@ -192,6 +209,8 @@ impl Checking {
                     false
                 }
             };
+            #[cfg(test)]
+            counts.now.fetch_sub(1, Ordering::Relaxed);
             drop(place);
             is
         };
@@ -199,11 +218,32 @@ impl Checking {
             .await
             .map_err(|_| Overloaded)
     }
+}
 
+#[cfg(test)]
+impl Counts {
+    fn begin(&self) {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most.fetch_max(now, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+impl Checking {
     /// How many slow checks could begin now.
-    #[cfg(test)]
     pub(super) fn free_places(&self) -> usize {
         self.places.available_permits()
+    }
+
+    /// How many have begun.
+    pub(super) fn slow_checks(&self) -> usize {
+        self.counts.begun.load(Ordering::Relaxed)
+    }
+
+    /// How many ran at the same time.
+    pub(super) fn most_at_a_time(&self) -> usize {
+        self.counts.most.load(Ordering::Relaxed)
     }
 }
 

@@ -14,6 +14,9 @@ pub(super) struct Clock {
     start: Instant,
     /// Milliseconds by which a test has put it forward.
     ahead: Arc<AtomicU64>,
+    /// Where a test has stopped it.
+    #[cfg(test)]
+    stopped: Arc<std::sync::OnceLock<Duration>>,
 }
 
 impl Clock {
@@ -21,12 +24,23 @@ impl Clock {
         Self {
             start: Instant::now(),
             ahead: Arc::default(),
+            #[cfg(test)]
+            stopped: Arc::default(),
         }
     }
 
     /// How long it has run.
     pub(super) fn now(&self) -> Duration {
-        self.start.elapsed() + Duration::from_millis(self.ahead.load(Ordering::Relaxed))
+        let run = self.start.elapsed();
+        #[cfg(test)]
+        let run = self.stopped.get().copied().unwrap_or(run);
+        run + Duration::from_millis(self.ahead.load(Ordering::Relaxed))
+    }
+
+    /// From now on it goes only as far as it is put forward.
+    #[cfg(test)]
+    pub(super) fn stop(&self) {
+        let _ = self.stopped.set(self.start.elapsed());
     }
 
     #[cfg(test)]

@@ -487,9 +487,22 @@ impl Rights {
         self.shared.clock.put_forward(by);
     }
 
+    pub(super) fn stop_clock(&self) {
+        self.shared.clock.stop();
+    }
+
     /// Reads now. Whether the tables have answered.
     pub(super) async fn shared_read(&self) -> bool {
         self.shared.read().await
+    }
+
+    pub(super) fn is_failing(&self) -> bool {
+        self.shared.is_failing.load(Ordering::Relaxed)
+    }
+
+    /// The version of the tables that was read last.
+    pub(super) fn version(&self) -> Option<i64> {
+        self.shared.registry.version()
     }
 
     pub(super) fn checking(&self) -> &Checking {

@@ -58,6 +58,11 @@ impl Registry {
         whole.is_some_and(|(at, of)| of == version && now.saturating_sub(at) < not_older_than)
     }
 
+    #[cfg(test)]
+    pub(super) fn version(&self) -> Option<i64> {
+        self.last().whole.map(|(_, version)| version)
+    }
+
     /// The tables have answered.
     pub(super) fn answered(&self, now: Duration) {
         self.last().answered = Some(now);

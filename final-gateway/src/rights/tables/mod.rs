@@ -24,7 +24,10 @@ use std::{
 use final_core::database::{DbResult, Driver, Tables, Templates, migrate, read};
 use futures::future::BoxFuture;
 use sqlx::Pool;
-use tokio::{sync::OnceCell, time::timeout};
+use tokio::{
+    sync::{OnceCell, watch},
+    time::{sleep, timeout},
+};
 
 pub(super) use self::{
     change::{Change, Refused},
@@ -35,7 +38,13 @@ pub(super) use self::{
 const CHANNEL: &str = "final_gateway_rights";
 
 /// How long the database may take to answer. Then the connections are given up, because the driver would wait on.
-const ANSWER: Duration = Duration::from_secs(15);
+const ANSWER: Duration = match cfg!(test) {
+    true => Duration::from_secs(4),
+    false => Duration::from_secs(15),
+};
+
+/// How long one connection listens.
+const LISTENING: Duration = Duration::from_secs(10 * 60);
 
 /// How often the tables are read again because they have changed meanwhile.
 const AGAIN: usize = 5;
@@ -53,7 +62,7 @@ pub(super) trait Store: fmt::Debug + Send + Sync {
     fn load(&self) -> BoxFuture<'_, DbResult<Loaded>>;
     /// Changes all of it, or nothing.
     fn change(&self, changes: Vec<Change>) -> BoxFuture<'_, DbResult<Result<(), Refused>>>;
-    /// Calls `heard` for each announcement, until the connection is lost. Never ends where the database has none.
+    /// Calls `heard` for each announcement, until the connection is lost or ten minutes are over.
     fn listen<'a>(&'a self, heard: &'a (dyn Fn() + Send + Sync)) -> BoxFuture<'a, DbResult<()>>;
     /// Whether the error says that there are no tables.
     fn is_missing(&self, error: &sqlx::Error) -> bool;
@@ -63,6 +72,8 @@ pub(super) trait Store: fmt::Debug + Send + Sync {
 pub(super) struct SqlStore<DB: Driver> {
     caller: Pool<DB>,
     own: Mutex<Option<Pool<DB>>>,
+    /// How often connections were given up. Then the one that listens is of no more use either.
+    left: watch::Sender<u64>,
     templates: OnceCell<Templates>,
 }
 
@@ -71,6 +82,7 @@ impl<DB: Driver> SqlStore<DB> {
         Self {
             caller,
             own: Mutex::default(),
+            left: watch::Sender::default(),
             templates: OnceCell::new(),
         }
     }
@@ -85,6 +97,7 @@ impl<DB: Driver> SqlStore<DB> {
     fn leave(&self) {
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         *own = None;
+        self.left.send_modify(|left| *left += 1);
     }
 
     async fn in_time<T>(&self, work: impl Future<Output = DbResult<T>>) -> DbResult<T> {
@@ -192,7 +205,13 @@ impl<DB: Driver> Store for SqlStore<DB> {
         Box::pin(async move {
             // A connection of its own, so that it takes none of the others away.
             let pool = DB::own_pool(&self.caller, 1, &[]);
-            DB::listen(&pool, CHANNEL, |_| heard()).await
+            let mut left = self.left.subscribe();
+            tokio::select! {
+                ended = DB::listen(&pool, CHANNEL, |_| heard()) => ended,
+                _ = left.changed() => Ok(()),
+                // A connection on which nothing is ever sent may be gone without a sign.
+                () = sleep(LISTENING) => Ok(()),
+            }
         })
     }
 

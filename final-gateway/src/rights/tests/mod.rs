@@ -1,6 +1,12 @@
 //! Rights on real databases.
 
+mod away;
+mod databus;
+mod limits;
 mod logins;
+mod reach;
+mod redis;
+mod secrets;
 
 use final_core::database::Driver;
 use final_tests::SqliteFile;
