@@ -9,6 +9,7 @@
 
 mod engine;
 mod groups;
+mod http;
 mod place;
 mod publish;
 mod whole;
