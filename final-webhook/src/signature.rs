@@ -24,7 +24,7 @@ const MOST_SIGNATURES: usize = 16;
 const BYTES: usize = 32;
 
 /// What sender and receiver know, and nobody else. `Debug` does not show it.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct SigningSecret(Box<[u8]>);
 
 impl SigningSecret {

@@ -115,18 +115,27 @@ fn a_try_that_is_never_settled_blocks_nothing_for_longer_than_its_limit() {
 }
 
 #[test]
-fn failures_of_calls_that_began_before_it_opened_change_nothing() {
+fn calls_that_began_before_it_opened_change_nothing() {
     let now = Instant::now();
     let mut circuit = Circuit::new(SETTINGS);
-    let tickets: Vec<_> = (0..10)
+    let mut tickets: Vec<_> = (0..12)
         .map(|_| circuit.admit(now, LIMIT).unwrap())
         .collect();
+    let late = tickets.split_off(10);
     let changes: Vec<_> = tickets
         .iter()
         .filter_map(|t| circuit.settle(*t, Evidence::Fails, now, 0.0))
         .collect();
 
     assert_eq!(changes, [Change::Opened { pause: secs(10) }]);
+    assert_eq!(circuit.admit(now, LIMIT), Err(now + secs(10)));
+    // An answer that was under way when it opened is no news.
+    for (ticket, evidence) in late
+        .into_iter()
+        .zip([Evidence::WantsRest(secs(90)), Evidence::Answers])
+    {
+        assert_eq!(circuit.settle(ticket, evidence, now, 0.0), None);
+    }
     assert_eq!(circuit.admit(now, LIMIT), Err(now + secs(10)));
 }
 

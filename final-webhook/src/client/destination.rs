@@ -339,6 +339,15 @@ mod tests {
     }
 
     #[test]
+    fn signs_that_a_url_may_have_reach_the_endpoint() {
+        let url = read("http://h/ä b|c?d={e}|[f]^`g\"&h=a+b%20c");
+        assert_eq!(url.target, "/%C3%A4%20b|c?d={e}|[f]^`g%22&h=a+b%20c");
+        assert_eq!(read("http://h").target, "/");
+        assert_eq!(read("http://h?").target, "/");
+        assert_eq!(read("http://h?x").target, "/?x");
+    }
+
+    #[test]
     fn a_redirect_is_told_by_its_origin() {
         assert_eq!(
             origin("https://other.example/path?secret"),

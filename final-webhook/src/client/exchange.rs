@@ -19,7 +19,7 @@ use tokio::{
 use crate::{
     Call, Endpoint, IDEMPOTENCY_KEY_HEADER, NotDone, SIGNATURE_HEADER, Step,
     client::caller::Inner,
-    client::connection::{Answer, BodyEnd, Connection, NoAnswer},
+    client::connection::{Answer, Connection, NoAnswer},
     client::contact::Contact,
     client::dial::dial,
     sign,
@@ -68,13 +68,11 @@ impl Inner {
         };
         let (mut connection, answer) = sent?;
         let answer = connection.read(answer, deadline).await;
-        if matches!(answer.end, BodyEnd::Complete) {
-            self.keep(contact, connection);
-        }
+        self.keep(contact, connection);
         Ok(answer)
     }
 
-    /// Keeps a connection for the next call, unless a call to another endpoint waits for its place.
+    /// Keeps a connection for the next call, unless its answer was not read to its end, or a call waits for its place.
     fn keep(&self, contact: &Contact, connection: Connection) {
         if self.waiting.load(Ordering::SeqCst) > 0 {
             return;

@@ -4,6 +4,7 @@ mod addresses;
 mod circuits;
 mod connections;
 mod hostile;
+mod logs;
 mod outcomes;
 mod places;
 mod server;
