@@ -172,7 +172,7 @@ impl Delivery {
     }
 
     /// How its message can wait outside of the queue.
-    pub(crate) fn postponing(&self) -> Postponing {
+    pub fn postponing(&self) -> Postponing {
         match (&self.content, &self.settler) {
             (Ok(message), Some(settler)) => settler.postponing(message),
             _ => Postponing::Never,

@@ -47,7 +47,8 @@ pub struct Postponement {
 }
 
 impl Postponement {
-    pub(crate) fn new(delay: Duration, attempts: u32, waited: Duration) -> Self {
+    /// A message that is due after `delay`, was tried so often, and has waited for a handler so long, the delay included.
+    pub fn new(delay: Duration, attempts: u32, waited: Duration) -> Self {
         Self {
             delay,
             attempts,

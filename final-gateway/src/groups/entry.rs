@@ -4,7 +4,7 @@
 
 use final_core::{
     Message,
-    broker::{Delivery, Place},
+    broker::{Delivery, Place, Postponing},
 };
 
 /// So many times it must have come back, until a message is given out alone.
@@ -79,6 +79,11 @@ impl Entry {
     /// Whether the broker delivers it again, whatever is settled here.
     pub(super) fn is_void(&self) -> bool {
         self.delivery.is_void()
+    }
+
+    /// Whether the broker takes it back for a later time.
+    pub(super) fn can_be_postponed(&self) -> bool {
+        self.delivery.postponing() == Postponing::Settlement
     }
 
     /// What it is settled by.

@@ -292,8 +292,12 @@ impl Groups {
         })
     }
 
-    /// Gives messages back, to be delivered again after `delay`. With `reason` and after the last attempt the message
-    /// is dead-lettered.
+    /// Gives messages back, to be delivered again after `delay`. After its last attempt the message is dead-lettered, with
+    /// `reason`.
+    ///
+    /// Over the log a message waits in the table of scheduled messages, however long. Over RabbitMQ, and for a message with
+    /// a key in key order, it waits on this node, for a quarter of an hour at most. At most half of what may be in hand
+    /// waits so; beyond, the message that is due first comes at once.
     pub async fn nack(
         &self,
         group: &str,

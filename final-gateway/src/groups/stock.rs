@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use final_core::broker::{Cause, Delivery, Settlement};
+use final_core::broker::{Cause, Delivery, Postponement, Settlement};
 use tokio::time::Instant;
 
 use super::{
@@ -29,6 +29,11 @@ use super::{
     pulled::PulledMessages,
     remaining::Remaining,
 };
+
+/// A message waits here for so long. For longer it goes to the broker, which costs two statements more.
+const SHORT: Duration = Duration::from_secs(5);
+/// The longest wait here. RabbitMQ ends a consumer that settles nothing for half an hour.
+const LONGEST: Duration = Duration::from_secs(900);
 
 /// For whom messages are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -265,15 +270,16 @@ impl Stock {
         self.came_back(entries, "its connection did not commit it in time");
     }
 
-    /// Settles a pulled message. False if it is not in hand.
+    /// Settles a pulled message. False if it is not in hand, or if the broker delivers it again all the same.
     pub(super) fn ack_pulled(&mut self, tag: u64, now: Instant) -> bool {
         let Some(entry) = self.pulled.take(tag) else {
             return false;
         };
         self.budget.out.remove(entry.bytes);
+        let counts = !entry.is_void();
         self.ack(entry);
         self.idle_from(now);
-        true
+        counts
     }
 
     /// A client gives a pulled message back. False if it is not in hand.
@@ -290,7 +296,7 @@ impl Stock {
         let reason = reason.unwrap_or("its client gave it back");
         match delay.is_zero() {
             true => self.came_back(vec![entry], reason),
-            false => self.postpone(entry, now + delay, reason),
+            false => self.postpone(entry, delay, now, reason),
         }
         self.idle_from(now);
         true
@@ -378,16 +384,22 @@ impl Stock {
         self.news.has_room = true;
     }
 
-    /// A message that was given out is to wait. It stays in the budget, because it stays in flight at the broker.
+    /// A message that was given out is to wait: for long at the broker, if that can be, and here otherwise.
     ///
-    /// At most half of what may be in hand waits. Beyond, the one that is due first is due at once.
-    fn postpone(&mut self, mut entry: Entry, until: Instant, reason: &str) {
-        if self.fails(&mut entry) {
+    /// Here it stays in the budget, because it stays in flight at the broker. At most half of what may be in hand waits.
+    /// Beyond, the one that is due first is due at once.
+    fn postpone(&mut self, mut entry: Entry, delay: Duration, now: Instant, reason: &str) {
+        let is_dead = self.fails(&mut entry);
+        if is_dead || (delay > SHORT && entry.can_be_postponed()) {
             self.budget.out.remove(entry.bytes);
-            self.bury(entry, reason);
             self.news.has_room = true;
-            return;
+            if is_dead {
+                return self.bury(entry, reason);
+            }
+            let why = Postponement::new(delay, entry.failed, delay);
+            return self.settle(entry.into_delivery(), Settlement::Postpone(why));
         }
+        let until = now + delay.min(LONGEST);
         self.later.insert((until, entry.order), entry);
         if self.later.len() > self.most_later
             && let Some((_, first)) = self.later.pop_first()

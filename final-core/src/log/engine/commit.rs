@@ -160,7 +160,9 @@ impl<DB: OutboxDatabase> Engine<DB> {
     /// Forgets a lane that another member has now: its messages in flight are that member's. Handlers that have
     /// such a message go on, but its tag is unknown from now on, so its settlement changes nothing here.
     pub(super) fn lose(&mut self, id: LaneId) {
-        for next in self.deliveries.in_flight.lose(id) {
+        let (lost, next) = self.deliveries.in_flight.lose(id);
+        self.member.settlements.lose(&lost);
+        for next in next {
             self.deliveries.deliver_next(next);
         }
         self.side_effects.retain(|(lane, _)| *lane != id);

@@ -36,7 +36,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
     fn settle(&mut self, tag: u64, settlement: Settlement) {
         self.deliveries.count(tag, &settlement);
         let Some(taken) = self.deliveries.in_flight.get(tag) else {
-            return;
+            return self.member.settlements.forget(tag);
         };
         let (lane, seq) = (taken.lane, taken.seq);
         match settlement {

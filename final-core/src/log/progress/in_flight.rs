@@ -242,15 +242,16 @@ impl InFlight {
         }
     }
 
-    /// Forgets a lane that another member has now. Returns messages of other lanes that may go now: they
-    /// waited behind one of this lane, because one key can be in the same lane of another stream.
-    pub(crate) fn lose(&mut self, lane: LaneId) -> Vec<u64> {
+    /// Forgets a lane that another member has now. Returns its messages that were delivered, and messages of other
+    /// lanes that may go now: they waited behind one of this lane, because one key can be in the same lane of another
+    /// stream.
+    pub(crate) fn lose(&mut self, lane: LaneId) -> (Vec<u64>, Vec<u64>) {
         self.take_waiting(lane);
         let is_lost = |(tag, taken): (&u64, &TakenMessage)| (taken.lane == lane).then_some(*tag);
         let lost: Vec<u64> = self.messages.iter().filter_map(is_lost).collect();
-        lost.into_iter()
-            .filter_map(|tag| self.settle(tag)?.1)
-            .collect()
+        let settled = lost.iter().filter_map(|tag| self.settle(*tag)?.1);
+        let next = settled.collect();
+        (lost, next)
     }
 }
 

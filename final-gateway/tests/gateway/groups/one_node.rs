@@ -21,6 +21,7 @@ crate::on_each_engine!(
     a_message_that_fails_each_time_is_dead_with_the_last_reason,
     no_more_is_in_hand_than_may_be_and_the_rest_comes_afterwards,
     what_is_pulled_comes_again_after_its_deadline,
+    a_message_given_back_with_a_delay_comes_after_it_with_its_attempts,
 );
 
 crate::everywhere!(
@@ -208,6 +209,49 @@ async fn what_is_pulled_comes_again_after_its_deadline<DB: Database>(stand: Stan
     let late = groups.ack("billing", &receipts(&first)).await;
     assert_eq!(late, [Err(ReceiptError::Gone)]);
     ack(&groups, &second).await;
+    groups.shutdown().await;
+    running.shutdown().await;
+}
+
+async fn a_message_given_back_with_a_delay_comes_after_it_with_its_attempts<DB: Database>(
+    stand: Stand<DB>,
+) {
+    const DELAY: Duration = Duration::from_secs(6);
+    let running = stand.gateway().start().await.expect("start");
+    let groups = node(&stand, "one", |options| options.max_deliveries = 2).await;
+    drop(subscribe(&groups).await);
+    publish(&running, [1]).await;
+    let first = pull_all(&groups, 1, SOON).await;
+    let nacked = groups.nack("billing", &receipts(&first), DELAY, None).await;
+    assert_eq!(nacked, [Ok(())]);
+    let begun = std::time::Instant::now();
+    let scheduled = "SELECT COUNT(*) FROM final_log_scheduled";
+    if stand.is_log() {
+        final_tests::eventually("it waits in the database", SOON, async || {
+            stand.place.number(scheduled).await == 1
+        })
+        .await;
+    }
+    let again = pull_all(&groups, 1, SOON).await;
+    let waited = begun.elapsed();
+    assert!(waited > DELAY - Duration::from_secs(1), "{waited:?}");
+    assert_eq!(
+        (again[0].message.id(), again[0].attempt),
+        (first[0].message.id(), 2)
+    );
+
+    let reason = Some("the last attempt");
+    let nacked = groups
+        .nack("billing", &receipts(&again), DELAY, reason)
+        .await;
+    assert_eq!(nacked, [Ok(())]);
+    if stand.is_log() {
+        let dead = "SELECT COUNT(*) FROM final_log_dead WHERE reason = 'the last attempt'";
+        final_tests::eventually("it is dead", SOON, async || {
+            stand.place.number(dead).await == 1
+        })
+        .await;
+    }
     groups.shutdown().await;
     running.shutdown().await;
 }
