@@ -11,7 +11,7 @@ use final_core::{
     database::Dialect,
 };
 use final_gateway::publish::{PublishError, Published, Publisher};
-use final_tests::{MariaDb, Postgres};
+use final_tests::{MariaDb, Postgres, Proxy, eventually};
 use futures::future::{BoxFuture, FutureExt, join_all};
 
 use crate::{
@@ -400,3 +400,27 @@ killed_in_the_middle!(
     sqlx::mysql::MySqlPoolOptions,
     "CONVERT(payload USING utf8mb4)"
 );
+
+/// What was asked in vain is answered within the limits of the statements, and the next message takes a new connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_falls_silent_keeps_no_client_waiting_for_ever() {
+    let url = final_tests::pg_database().await.expect("PostgreSQL");
+    let proxy = Proxy::to(&url).await.expect("a proxy");
+    let pool = Database::connect(&proxy.url(&url)).await;
+    let stand = Stand::<sqlx::Postgres>::on(Place::of(url, pool));
+    let running = stand.gateway().start().await.expect("start");
+    let publisher = running.publisher();
+    submit(publisher, order(0), false).await.await.expect("committed");
+
+    proxy.stall_answers();
+    let silent = submit(publisher, order(1), false).await;
+    let error = tokio::time::timeout(SOON, silent).await.expect("in time").expect_err("silent");
+    assert!(error.is_retriable(), "{error}");
+    proxy.resume();
+
+    eventually("a message is committed again", SOON, async || {
+        submit(publisher, order(2), false).await.await.is_ok()
+    })
+    .await;
+    running.shutdown().await;
+}
