@@ -11,6 +11,8 @@ mod contexts;
 mod database;
 mod dead;
 mod doctor;
+#[cfg(feature = "gateway")]
+mod gateway_apps;
 mod help;
 mod import_hookq;
 mod migrate;

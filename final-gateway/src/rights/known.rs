@@ -195,6 +195,15 @@ impl Rights {
         }
     }
 
+    /// Reads the tables once, for a program without a gateway. A gateway keeps reading them by itself.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does; the last good copy stays.
+    pub async fn read(&self) -> DbResult<()> {
+        self.shared.read().await
+    }
+
     /// Whether apps can log in: the tables were read, and have answered within the grace.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -365,11 +374,11 @@ impl Shared {
         let mut again = AGAIN.0;
         loop {
             let mut wait = match self.read().await {
-                true => {
+                Ok(()) => {
                     again = AGAIN.0;
                     self.every
                 }
-                false => {
+                Err(_) => {
                     again = (again * 2).min(AGAIN.1);
                     again
                 }
@@ -401,10 +410,10 @@ impl Shared {
         }
     }
 
-    /// Reads the tables if they have changed. Whether they have answered.
-    pub(super) async fn read(&self) -> bool {
+    /// Reads the tables if they have changed.
+    async fn read(&self) -> DbResult<()> {
         let RightsFrom::Tables(store) = &self.from else {
-            return true;
+            return Ok(());
         };
         let _one = self.reading.lock().await;
         let read = self.read_from(&**store).await;
@@ -414,7 +423,7 @@ impl Shared {
                 if self.is_failing.swap(false, Ordering::Relaxed) {
                     tracing::info!(target: "final::gateway", "the rights can be read again");
                 }
-                true
+                Ok(())
             }
             Err(error) => {
                 if !self.is_failing.swap(true, Ordering::Relaxed) {
@@ -429,7 +438,7 @@ impl Shared {
                         "the rights cannot be read; the last good copy stays until its grace is over"
                     );
                 }
-                false
+                Err(error)
             }
         }
     }
@@ -449,7 +458,7 @@ impl Shared {
 
     /// Takes a change of this process at once, or rings for it.
     pub(super) async fn has_changed(&self) {
-        if !self.read().await {
+        if self.read().await.is_err() {
             self.bell.notify_one();
         }
     }
@@ -489,11 +498,6 @@ impl Rights {
 
     pub(super) fn stop_clock(&self) {
         self.shared.clock.stop();
-    }
-
-    /// Reads now. Whether the tables have answered.
-    pub(super) async fn shared_read(&self) -> bool {
-        self.shared.read().await
     }
 
     pub(super) fn is_failing(&self) -> bool {

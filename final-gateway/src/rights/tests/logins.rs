@@ -65,7 +65,7 @@ async fn an_app_logs_in_by_its_secret_and_may_what_its_rights_say<DB: TestDataba
         .allow("only", grant("g", "t", Operations::PUBLISH))
         .await
         .expect("allowed");
-    assert!(node.rights.shared_read().await);
+    node.rights.read().await.expect("read");
     let only = node.log_in("only", &only).await.expect("logged in");
     assert_eq!(only.may(publish, Some("h"), "t"), Err(Denied::Group));
     assert_eq!(only.may(publish, Some("g"), "u"), Err(Denied::Topic));
@@ -145,7 +145,7 @@ async fn hostile_keys_and_secrets_are_refused_and_nothing_else_happens<DB: TestD
         "{x}",
     ] {
         let secret = at.app(key).await;
-        assert!(node.rights.shared_read().await);
+        node.rights.read().await.expect("read");
         node.log_in(key, &secret).await.expect(key);
     }
     node.log_in("good", &good).await.expect("still there");
@@ -175,7 +175,7 @@ async fn an_old_secret_is_valid_for_the_overlap_and_its_logins_end_with_it<DB: T
     // So it is by the database's clock.
     at.sql("UPDATE final_gateway_apps SET old_until = old_until - 50000000")
         .await;
-    assert!(node.rights.shared_read().await);
+    node.rights.read().await.expect("read");
     assert!(by_first.revoked().is_cancelled());
     assert_eq!(
         by_first.may(Operation::Publish, None, "t"),
