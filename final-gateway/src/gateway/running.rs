@@ -133,8 +133,10 @@ impl Running {
     /// Dropping the future has no effect.
     pub async fn died(&self) -> String {
         let mut died = self.condition.died.clone();
-        match died.wait_for(Option::is_some).await {
-            Ok(why) => why.clone().unwrap_or_default(),
+        // The guard of the value must not live beyond this, or the future could not go to another thread.
+        let why = died.wait_for(Option::is_some).await.map(|why| why.clone());
+        match why {
+            Ok(why) => why.unwrap_or_default(),
             // Both staffs hold the sender as long as this has them.
             Err(_) => std::future::pending().await,
         }

@@ -406,7 +406,7 @@ killed_in_the_middle!(
 async fn a_database_that_falls_silent_keeps_no_client_waiting_for_ever() {
     let url = final_tests::pg_database().await.expect("PostgreSQL");
     let proxy = Proxy::to(&url).await.expect("a proxy");
-    let pool = Database::connect(&proxy.url(&url)).await;
+    let pool = <sqlx::Postgres as Database>::connect(&proxy.url(&url)).await;
     let stand = Stand::<sqlx::Postgres>::on(Place::of(url, pool));
     let running = stand.gateway().start().await.expect("start");
     let publisher = running.publisher();
