@@ -36,6 +36,19 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
+    let Arguments {
+        json,
+        place,
+        command,
+    } = arguments;
+    let arguments = match command.serve() {
+        Ok(code) => return code,
+        Err(command) => Arguments {
+            json,
+            place,
+            command,
+        },
+    };
     match start(arguments) {
         Ok(exit) => exit.into(),
         Err(failure) => {

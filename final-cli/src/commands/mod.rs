@@ -19,6 +19,8 @@ mod status;
 mod tail;
 mod trail;
 
+use std::process::ExitCode;
+
 use clap::Subcommand;
 use final_core::OutboxDatabase;
 
@@ -75,6 +77,15 @@ impl Command {
             Self::Migrate(args) => args.format.json,
             #[cfg(feature = "gateway")]
             Self::Gateway(args) => args.format.json,
+        }
+    }
+
+    /// Runs a command that is a service, with a runtime and a log of its own. Any other command comes back.
+    pub(crate) fn serve(self) -> Result<ExitCode, Self> {
+        match self {
+            #[cfg(feature = "gateway")]
+            Self::Gateway(args) if args.serves() => Ok(args.serve()),
+            command => Err(command),
         }
     }
 

@@ -1,6 +1,9 @@
 //! `final gateway`: the gateway for other languages, and the apps that may use it.
 
 mod apps;
+mod serve;
+
+use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use final_core::OutboxDatabase;
@@ -12,15 +15,24 @@ use crate::{
     session::Session,
 };
 
-/// Say which apps may publish and consume through the gateway
+/// Run the gateway for other languages, and say which apps may use it
+///
+/// Redis clients and HTTP clients publish to the bus and consume from it. Without a command the gateway runs until it is
+/// told to stop.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: final gateway apps list")]
+#[command(
+    after_help = "Example: final gateway --demo",
+    args_conflicts_with_subcommands = true
+)]
 pub(crate) struct GatewayArgs {
     #[command(flatten)]
     pub(crate) format: FormatArgs,
 
+    #[command(flatten)]
+    serve: serve::ServeArgs,
+
     #[command(subcommand)]
-    command: GatewayCommand,
+    command: Option<GatewayCommand>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -29,13 +41,24 @@ enum GatewayCommand {
 }
 
 impl GatewayArgs {
+    /// Whether the gateway is to run, which needs no database of the command line.
+    pub(crate) fn serves(&self) -> bool {
+        self.command.is_none()
+    }
+
+    /// Runs the gateway. It has a runtime and a log of its own.
+    pub(crate) fn serve(self) -> ExitCode {
+        self.serve.run()
+    }
+
     pub(crate) async fn run<DB: OutboxDatabase>(
         self,
         session: &Session<DB>,
         out: &mut Output,
     ) -> Result<Exit, Failure> {
         match self.command {
-            GatewayCommand::Apps(args) => args.run(session, out).await,
+            Some(GatewayCommand::Apps(args)) => args.run(session, out).await,
+            None => Err(Failure::usage("the gateway runs without a session")),
         }
     }
 }
