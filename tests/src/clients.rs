@@ -1,8 +1,8 @@
-//! Clients of RabbitMQ in other languages, each a script beside the tests.
+//! Clients of RabbitMQ and Redis in other languages, each a script beside the tests.
 //!
 //! Input: the name of a client, and arguments for its script. Output: the lines of JSON that it prints. A client
 //! that is not installed is an error that names the fix, as a missing server is. Python's clients are Debian's
-//! packages for `/usr/bin/python3`; the one of Node comes by npm, with the version and the hash of
+//! packages for `/usr/bin/python3`; those of Node come by npm, with the versions and the hashes of
 //! `package-lock.json`.
 
 use std::{
@@ -24,30 +24,44 @@ pub enum Client {
     Celery,
     /// Node's amqplib.
     Amqplib,
+    /// Python's redis-py.
+    RedisPy,
+    /// Node's ioredis.
+    Ioredis,
+    /// Node's node-redis, with RESP3.
+    NodeRedis,
 }
 
 /// Where Debian puts the modules of its Python.
 const MODULES: &str = "/usr/lib/python3/dist-packages";
 
 /// Modules of Python, and the package that brings each.
-const PYTHON: [(&str, &str); 5] = [
+const PYTHON: [(&str, &str); 6] = [
     ("pika", "python3-pika"),
     ("kombu", "python3-kombu"),
     ("celery", "python3-celery"),
     ("msgpack", "python3-msgpack"),
     // The tests send YAML by kombu, which does not bring it along since Debian 13.
     ("yaml", "python3-yaml"),
+    ("redis", "python3-redis"),
+];
+
+/// Programs of clients, and the package that brings each.
+const PROGRAMS: [(&str, &str); 3] = [
+    ("node", "nodejs"),
+    ("redis-cli", "redis-tools"),
+    ("curl", "curl"),
 ];
 
 /// The Debian packages of the clients that are not installed.
 pub fn missing() -> Vec<&'static str> {
     let is_missing = |module: &str| !Path::new(MODULES).join(module).is_dir();
     let python = PYTHON.iter().filter(|(module, _)| is_missing(module));
-    let node = (!is_in_path("node")).then_some("nodejs");
+    let programs = PROGRAMS.iter().filter(|(program, _)| !is_in_path(program));
     // Only for the installation.
     let npm = (missing_of_node().is_some() && !is_in_path("npm")).then_some("npm");
-    let packages = python.map(|(_, package)| *package);
-    packages.chain(node).chain(npm).collect()
+    let packages = python.chain(programs).map(|(_, package)| *package);
+    packages.chain(npm).collect()
 }
 
 /// The folder in which `npm ci` installs what is missing for Node, if something is.
@@ -75,6 +89,9 @@ impl Client {
             Self::Kombu => ("/usr/bin/python3", "kombu_client.py"),
             Self::Celery => ("/usr/bin/python3", "celery_client.py"),
             Self::Amqplib => ("node", "node/amqplib_client.js"),
+            Self::RedisPy => ("/usr/bin/python3", "redis_client.py"),
+            Self::Ioredis => ("node", "node/ioredis_client.js"),
+            Self::NodeRedis => ("node", "node/node_redis_client.js"),
         };
         let output = Launch::new("timeout")
             .args(["90", program])
@@ -87,18 +104,23 @@ impl Client {
         Ok(output.lines().map(str::to_owned).collect())
     }
 
+    fn is_of_node(self) -> bool {
+        matches!(self, Self::Amqplib | Self::Ioredis | Self::NodeRedis)
+    }
+
     fn is_installed(self) -> Result<()> {
         let needs: &[&str] = match self {
             Self::Pika => &["python3-pika", "python3-msgpack"],
             Self::Kombu => &["python3-kombu", "python3-msgpack", "python3-yaml"],
             Self::Celery => &["python3-celery"],
-            Self::Amqplib => &["nodejs"],
+            Self::Amqplib | Self::Ioredis | Self::NodeRedis => &["nodejs"],
+            Self::RedisPy => &["python3-redis"],
         };
         let missing = missing();
         let lacks = needs.iter().find(|package| missing.contains(package));
         let by_hand = match (lacks, missing_of_node()) {
             (Some(package), _) => format!("`apt-get install {package}`"),
-            (None, Some(folder)) if self == Self::Amqplib => {
+            (None, Some(folder)) if self.is_of_node() => {
                 format!("`npm ci` in {}", folder.display())
             }
             _ => return Ok(()),
@@ -108,6 +130,28 @@ impl Client {
             format!("{by_hand}, or `cargo xtask install` as root, which installs what is missing"),
         ))
     }
+}
+
+/// Runs one of redis-tools' programs to its end, with this on its input, and returns what it prints. It has a minute
+/// and a half.
+///
+/// # Errors
+///
+/// Fails if the program is not installed, fails, or takes too long.
+pub fn redis_tool(program: &str, args: &[&str], input: &str) -> Result<String> {
+    if !is_in_path(program) {
+        return Err(Error::new(
+            format!("a client of the tests is not installed: {program}"),
+            "`apt-get install redis-tools`, or `cargo xtask install` as root, which installs what is missing",
+        ));
+    }
+    // A person at the keyboard would be asked; here nothing must wait for one.
+    let script = "printf '%s' \"$FINAL_INPUT\" | timeout 90 \"$@\"";
+    Launch::new("sh")
+        .args(["-c", script, "sh", program])
+        .args(args)
+        .env("FINAL_INPUT", input)
+        .run()
 }
 
 fn scripts() -> PathBuf {

@@ -18,10 +18,12 @@ pub(crate) fn servers() -> Result<()> {
 
 /// Installs the clients and tools that are missing. Where that fails, the tests that use them fail too, and no other.
 pub(crate) fn clients() {
-    let otherwise = "or leave the tests of `bus::clients` out";
+    let otherwise = "or leave the tests of `bus::clients` and of the gateway's `redis` out";
     let installed = apt(&clients::missing(), otherwise);
-    if let Err(error) = installed.and_then(|()| amqplib()) {
-        eprintln!("warning: the tests of `bus::clients` will fail: {error}");
+    if let Err(error) = installed.and_then(|()| node()) {
+        eprintln!(
+            "warning: the tests of `bus::clients` and of the gateway's `redis` will fail: {error}"
+        );
     }
     if let Err(error) = promtool() {
         eprintln!("warning: the tests of `bus::metrics` that need promtool will fail: {error}");
@@ -47,8 +49,8 @@ fn promtool() -> Result<()> {
     }
 }
 
-/// Node's client. npm compares its hash with the one in `package-lock.json`.
-fn amqplib() -> Result<()> {
+/// Node's clients. npm compares their hashes with those in `package-lock.json`.
+fn node() -> Result<()> {
     let Some(folder) = clients::missing_of_node() else {
         return Ok(());
     };

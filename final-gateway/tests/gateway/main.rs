@@ -13,6 +13,7 @@ mod groups;
 mod http;
 mod place;
 mod publish;
+mod redis;
 mod whole;
 
 /// Makes a test of each function of a list, on each database. A function gets a [`place::Place`].
