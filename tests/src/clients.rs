@@ -47,10 +47,12 @@ const PYTHON: [(&str, &str); 6] = [
 ];
 
 /// Programs of clients, and the package that brings each.
-const PROGRAMS: [(&str, &str); 3] = [
+const PROGRAMS: [(&str, &str); 4] = [
     ("node", "nodejs"),
     ("redis-cli", "redis-tools"),
     ("curl", "curl"),
+    // Checks the signatures of webhooks, as Node does.
+    ("openssl", "openssl"),
 ];
 
 /// The Debian packages of the clients that are not installed.
