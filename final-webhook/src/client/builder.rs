@@ -22,6 +22,7 @@ use crate::{
 pub struct CallerBuilder {
     limits: ContactLimits,
     connections: usize,
+    connect_timeout: Duration,
     settings: Settings,
     ca_files: Vec<PathBuf>,
     resolver: Option<Arc<dyn Resolver>>,
@@ -56,6 +57,7 @@ impl Default for CallerBuilder {
                 calls: 8,
             },
             connections: 256,
+            connect_timeout: Duration::from_secs(5),
             settings: Settings {
                 failures: 5,
                 first: Duration::from_secs(10),
@@ -78,6 +80,13 @@ impl CallerBuilder {
     /// How many connections there are at once, with the idle ones: 256 if it is not set, at least 1.
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections.clamp(1, Semaphore::MAX_PERMITS);
+        self
+    }
+
+    /// How long a new connection may take, from the resolution of the name to the end of the TLS handshake: 5 s if it
+    /// is not set. The endpoint's timeout, where it is shorter, ends the call before that.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout.max(Duration::from_millis(1));
         self
     }
 
@@ -135,6 +144,7 @@ impl CallerBuilder {
                 connections: Arc::new(Semaphore::new(self.connections)),
                 most_connections: self.connections,
                 waiting: AtomicUsize::new(0),
+                connect_timeout: self.connect_timeout,
                 resolver: self
                     .resolver
                     .unwrap_or_else(|| Arc::new(SystemResolver::default())),

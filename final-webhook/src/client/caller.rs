@@ -57,6 +57,7 @@ pub(crate) struct Inner {
     pub(crate) most_connections: usize,
     /// Calls that wait for the place of a connection.
     pub(crate) waiting: AtomicUsize,
+    pub(crate) connect_timeout: Duration,
     pub(crate) resolver: Arc<dyn Resolver>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) trust: Trust,

@@ -54,7 +54,12 @@ impl Inner {
                     Err(NoAnswer::Stale(_)) => connection.into_place(),
                 },
             };
-            let stream = dial(endpoint, &*self.resolver, &self.trust, &mut step).await?;
+            let dialled = dial(endpoint, &*self.resolver, &self.trust, &mut step);
+            let dialled = timeout(self.connect_timeout, dialled).await;
+            let stream = dialled.map_err(|_| NotDone::Late {
+                limit: self.connect_timeout,
+                step,
+            })??;
             let mut connection = Connection::new(stream, place).await?;
             step = Step::Waiting;
             let answer = connection.send(self.request(endpoint, call)).await;

@@ -156,6 +156,29 @@ async fn a_handshake_that_hangs_ends_with_the_time_limit() {
     until(|| server.open() == 0).await;
 }
 
+#[tokio::test]
+async fn a_connection_that_is_not_made_in_time_does_not_use_up_the_time_of_a_slow_endpoint() {
+    let server = Server::start(|mut visit| async move { visit.closed().await }).await;
+    let limit = Duration::from_millis(300);
+    let caller = caller().connect_timeout(limit).build().unwrap();
+
+    let why = why(caller.call(&secure(&server), &call("k")).await);
+    let step = crate::Step::Connecting;
+    assert_eq!(why, NotDone::Late { limit, step });
+    until(|| server.open() == 0).await;
+
+    let slow = Server::start(move |mut visit| async move {
+        visit.request().await;
+        tokio::time::sleep(limit * 2).await;
+        visit.write(OK).await;
+    })
+    .await;
+    assert_eq!(
+        caller.call(&local(&slow.url()), &call("k")).await,
+        CallOutcome::Done(200)
+    );
+}
+
 #[test]
 fn a_file_without_a_certificate_is_named() {
     let root = Root::new("empty");
