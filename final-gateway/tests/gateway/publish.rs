@@ -410,11 +410,17 @@ async fn a_database_that_falls_silent_keeps_no_client_waiting_for_ever() {
     let stand = Stand::<sqlx::Postgres>::on(Place::of(url, pool));
     let running = stand.gateway().start().await.expect("start");
     let publisher = running.publisher();
-    submit(publisher, order(0), false).await.await.expect("committed");
+    submit(publisher, order(0), false)
+        .await
+        .await
+        .expect("committed");
 
     proxy.stall_answers();
     let silent = submit(publisher, order(1), false).await;
-    let error = tokio::time::timeout(SOON, silent).await.expect("in time").expect_err("silent");
+    let error = tokio::time::timeout(SOON, silent)
+        .await
+        .expect("in time")
+        .expect_err("silent");
     assert!(error.is_retriable(), "{error}");
     proxy.resume();
 
