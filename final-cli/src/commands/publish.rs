@@ -52,6 +52,10 @@ pub(crate) struct PublishArgs {
     #[arg(long, requires = "payload_json")]
     msgpack: bool,
 
+    /// The id of the message, a UUID, in place of a new one; consumers that drop repeats by id handle an id once
+    #[arg(long, value_name = "ID", conflicts_with = "lines")]
+    id: Option<MessageId>,
+
     /// The key of the messages
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
@@ -163,6 +167,9 @@ impl PublishArgs {
             let mut ids = Vec::with_capacity(payloads.len());
             for payload in payloads {
                 let mut message = txbus.publish(&self.topic, payload);
+                if let Some(id) = self.id {
+                    message = message.id(id);
+                }
                 if let Some(key) = &self.key {
                     message = message.key(key);
                 }

@@ -18,6 +18,7 @@ pub(crate) struct RecordView {
     cursor: String,
     service: String,
     message_id: String,
+    record_id: String,
     topic: String,
     key: Option<String>,
     status: &'static str,
@@ -40,6 +41,7 @@ impl RecordView {
             cursor: record.cursor.to_string(),
             service: service.to_owned(),
             message_id: record.id.to_string(),
+            record_id: record.record_id.to_string(),
             topic: record.topic.clone(),
             key: record.key.clone(),
             status: state_name(record.state),
@@ -65,6 +67,10 @@ impl RecordView {
             }
         };
         line("id", Some(&self.message_id));
+        line(
+            "record",
+            (self.record_id != self.message_id).then_some(&self.record_id),
+        );
         line("service", Some(&self.service));
         line("topic", Some(&self.topic));
         line("key", self.key.as_deref());

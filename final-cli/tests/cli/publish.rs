@@ -13,6 +13,7 @@ everywhere!(
     a_message_by_hand_goes_through_the_outbox_and_its_bus_sends_it,
     lines_are_messages_of_one_transaction,
     a_message_that_is_refused_leaves_nothing,
+    an_id_is_published_again_and_its_records_are_told_apart,
 );
 
 type Seen = std::sync::Arc<std::sync::Mutex<Vec<final_core::Message>>>;
@@ -103,6 +104,32 @@ async fn lines_are_messages_of_one_transaction<DB: Database>(at: Place<DB>) {
         .ends_with(2);
     assert!(ran.err.contains("18446744073709551616"), "{ran:#?}");
     assert_eq!(at.number("SELECT count(*) FROM final_shop_outbox").await, 3);
+}
+
+async fn an_id_is_published_again_and_its_records_are_told_apart<DB: Database>(at: Place<DB>) {
+    at.outbox_bus("shop").migrate().await.expect("tables");
+    let id = MessageId::new().to_string();
+    let publish = ["publish", "t", "--service", "shop", "--id", &id];
+    for _ in 0..2 {
+        let ran = at.run(publish).await.ends_with(0);
+        assert_eq!(ran.out.trim(), id);
+    }
+    let nothing = MessageId::from_text("00000000-0000-0000-0000-000000000000").to_string();
+    let refused = [&publish[..5], &[&nothing]].concat();
+    at.run(refused).await.ends_with(2);
+
+    let list = ["outbox", "list", "--service", "shop", "--id", &id, "--json"];
+    let listed = at.run(list).await.ends_with(0).json();
+    assert_eq!(listed.len(), 2);
+    assert!(listed.iter().all(|line| line["message_id"] == *id));
+    assert_ne!(listed[0]["record_id"], listed[1]["record_id"]);
+    for line in &listed {
+        let record = line["record_id"].as_str().expect("an id");
+        let show = ["outbox", "show", record, "--service", "shop", "--json"];
+        let shown = at.run(show).await.ends_with(0).json();
+        assert_eq!(shown[0]["message_id"], *id);
+        assert_eq!(shown[0]["record_id"], record);
+    }
 }
 
 async fn a_message_that_is_refused_leaves_nothing<DB: Database>(at: Place<DB>) {

@@ -92,8 +92,8 @@ impl Draft {
                 reason,
             })
         };
-        if id.is_some_and(|id| id.0.is_nil() || id.0.is_max()) {
-            return refuse("an id of zeros or of ones only tells no message from another");
+        if let Some(id) = id {
+            check_id(&topic, id)?;
         }
         if ttl.is_some_and(|ttl| ttl.is_zero()) {
             return refuse("a time to live of zero would expire it at once");
@@ -137,6 +137,16 @@ impl Draft {
             delay: delay.unwrap_or_default(),
         })
     }
+}
+
+fn check_id(topic: &str, id: MessageId) -> Result<(), Error> {
+    if !id.0.is_nil() && !id.0.is_max() {
+        return Ok(());
+    }
+    Err(Error::InvalidPolicy {
+        topic: topic.to_owned(),
+        reason: "an id of zeros or of ones only tells no message from another",
+    })
 }
 
 fn check_size(topic: &str, size: usize, limit: usize) -> Result<(), Error> {
@@ -188,6 +198,7 @@ impl Message {
     /// Says what is wrong, as the publish of a bus does.
     pub fn check(&self, max_message_bytes: usize) -> Result<(), Error> {
         names::check_topic(self.topic())?;
+        check_id(self.topic(), self.id())?;
         check_size(self.topic(), self.payload().len(), max_message_bytes)?;
         check_key(self.topic(), self.key())?;
         check_headers(self.key(), self.headers().iter())?;

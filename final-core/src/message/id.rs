@@ -7,7 +7,8 @@ use uuid::Uuid;
 /// Identifies a message from its publication to its last repeat: a UUID, version 7.
 ///
 /// Delivery is at least once, so a handler can receive the same message twice. Both have the same id, so
-/// an idempotent handler compares ids. No two messages have the same id.
+/// an idempotent handler compares ids. A bus gives no two messages the same id. Where a publisher chooses the id,
+/// messages of one id count as one message that comes several times.
 ///
 /// A message of another system has the id that its producer gave it: see [`foreign`](Self::foreign). If
 /// the producer gave none, a repeat of the message cannot be told from another message that is equal.
