@@ -123,8 +123,21 @@ impl Condition {
         let help = "Messages that wait for the next transaction.";
         text.alone("waiting_messages", "gauge", help, waiting);
         let help = "Groups and topics that are open on this node.";
-        let open = u64::try_from(self.groups.open()).unwrap_or(u64::MAX);
-        text.alone("open_groups", "gauge", help, open);
+        let groups = self.groups.stats();
+        let gauge = |number| u64::try_from(number).unwrap_or(u64::MAX);
+        text.alone("open_groups", "gauge", help, gauge(groups.open));
+        let help = "Messages that clients have in hand, or that wait for the end of a delay.";
+        text.alone("in_hand_messages", "gauge", help, gauge(groups.in_hand));
+        let help = "What was done with messages of groups.";
+        text.family("deliveries_total", "counter", help);
+        for (what, count) in [
+            ("given_out", groups.given_out),
+            ("settled", groups.settled),
+            ("came_back", groups.came_back),
+            ("dead_lettered", groups.dead_lettered),
+        ] {
+            text.value("deliveries_total", &format!("{{what=\"{what}\"}}"), count);
+        }
         let help = "Whether the broker of the groups is there.";
         let connected = self.motor.is_connected().await;
         text.alone("connected", "gauge", help, connected.into());

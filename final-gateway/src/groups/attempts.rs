@@ -18,22 +18,22 @@ use final_core::MessageId;
 /// How many messages are remembered.
 const MOST: usize = 10_000;
 
-type Key = (Arc<str>, MessageId);
+type AttemptKey = (Arc<str>, MessageId);
 
 /// The counts of all groups of this node.
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
-    known: Mutex<Known>,
+    known: Mutex<KnownAttempts>,
     /// How many are known, to be asked without the lock.
     len: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct KnownAttempts {
     /// Each count, with the number under which it stands in `order`.
-    counts: HashMap<Key, (u32, u64)>,
+    counts: HashMap<AttemptKey, (u32, u64)>,
     /// From the oldest to the newest. Numbers that `counts` no longer has are left over.
-    order: VecDeque<(u64, Key)>,
+    order: VecDeque<(u64, AttemptKey)>,
     next: u64,
 }
 

@@ -29,12 +29,12 @@ impl Amount {
 
 /// What is in hand of a group and topic on this node.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(super) struct HandBudget {
     most: Amount,
     pub(super) out: Amount,
 }
 
-impl Budget {
+impl HandBudget {
     pub(super) fn new(messages: usize, bytes: usize) -> Self {
         Self {
             most: Amount {
@@ -63,7 +63,7 @@ impl Budget {
 mod tests {
     use super::*;
 
-    fn take_all(budget: &mut Budget, bytes: usize) -> Amount {
+    fn take_all(budget: &mut HandBudget, bytes: usize) -> Amount {
         let mut own = Amount::default();
         while budget.allows(Some(own)) {
             own.add(bytes);
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_takes_all_it_can_leaves_something_to_the_next_one() {
-        let mut budget = Budget::new(1_000, usize::MAX);
+        let mut budget = HandBudget::new(1_000, usize::MAX);
 
         let shares: Vec<usize> = (0..5).map(|_| take_all(&mut budget, 1).messages).collect();
 
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn the_bytes_in_hand_exceed_the_limit_by_one_message_at_most() {
-        let mut budget = Budget::new(1_000, 100);
+        let mut budget = HandBudget::new(1_000, 100);
 
         while budget.allows(None) {
             budget.out.add(30);
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_limit_of_one_message_lets_one_through() {
-        let mut budget = Budget::new(1, 1);
+        let mut budget = HandBudget::new(1, 1);
 
         assert_eq!(take_all(&mut budget, 1_000_000).messages, 1);
         assert!(!budget.allows(None));

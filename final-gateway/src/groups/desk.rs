@@ -10,12 +10,12 @@ use final_core::{
 use futures::future::BoxFuture;
 
 /// A broker that can be asked about its groups without being one of them.
-pub(super) trait Desk: DeadLetters + 'static {
+pub(super) trait GroupDesk: DeadLetters + 'static {
     /// What waits for a group.
     fn backlog<'a>(&'a self, group: &'a str) -> BoxFuture<'a, Result<LinkBacklog, Error>>;
 }
 
-impl<DB: OutboxDatabase> Desk for SqlBroker<DB> {
+impl<DB: OutboxDatabase> GroupDesk for SqlBroker<DB> {
     fn backlog<'a>(&'a self, group: &'a str) -> BoxFuture<'a, Result<LinkBacklog, Error>> {
         Box::pin(async move {
             let log = SqlBroker::backlog(self, group).await?;

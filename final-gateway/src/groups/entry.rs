@@ -12,7 +12,7 @@ const ALONE_AFTER: u32 = 2;
 
 /// A message that is not settled. Dropping it gives it back to the broker.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct StockEntry {
     delivery: Delivery,
     pub(super) message: Message,
     /// Counts the arrivals, so that what comes back goes before what came later.
@@ -28,7 +28,7 @@ pub(super) struct Entry {
     pub(super) bytes: usize,
 }
 
-impl Entry {
+impl StockEntry {
     /// Reads a delivery. If it is no message, it comes back with the reason.
     pub(super) fn new(delivery: Delivery, order: u64) -> Result<Self, (Delivery, String)> {
         let message = match delivery.message() {

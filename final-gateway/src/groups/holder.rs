@@ -11,8 +11,8 @@ use std::{fmt, sync::Arc};
 use tokio::time::Instant;
 
 use super::{
-    CommitError, GroupError, Inner, Lot, Taken,
-    offsets::{Commit, Offsets},
+    CommitError, GroupError, GroupsInner, Lot, Taken,
+    offsets::{Commit, ConnectionOffsets},
     open::Presence,
     remaining::Remaining,
     stock::Taker,
@@ -21,15 +21,18 @@ use super::{
 /// A connection's share of a group: what it takes is in its hand until it commits, and goes back when this is dropped.
 #[must_use = "a dropped holder gives everything back"]
 pub struct Holder {
-    inner: Arc<Inner>,
+    inner: Arc<GroupsInner>,
     presence: Presence,
     number: u64,
-    offsets: Offsets,
+    offsets: ConnectionOffsets,
 }
 
 impl Holder {
-    pub(super) async fn begin(inner: Arc<Inner>, presence: Presence) -> Result<Self, GroupError> {
-        let mut offsets = Offsets::new();
+    pub(super) async fn begin(
+        inner: Arc<GroupsInner>,
+        presence: Presence,
+    ) -> Result<Self, GroupError> {
+        let mut offsets = ConnectionOffsets::new();
         begin_epoch(&inner, &presence, &mut offsets).await?;
         let number = inner.number();
         presence.0.with(|stock| stock.begin(number));
@@ -131,9 +134,9 @@ impl Holder {
 
 /// Asks the database for the next epoch of a connection.
 async fn begin_epoch(
-    inner: &Inner,
+    inner: &GroupsInner,
     presence: &Presence,
-    offsets: &mut Offsets,
+    offsets: &mut ConnectionOffsets,
 ) -> Result<(), GroupError> {
     let pair = &presence.0.pair;
     let epoch = inner.tables.next_epoch(&pair.broker_group()).await;

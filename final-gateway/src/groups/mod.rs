@@ -12,6 +12,7 @@
 
 mod attempts;
 mod budget;
+mod counts;
 mod desk;
 mod entry;
 mod hand;
@@ -45,13 +46,13 @@ use final_core::{
 use sqlx::Pool;
 use tokio::time::Instant;
 
+pub use self::{counts::GroupStats, holder::Holder, options::GroupOptions};
 use self::{
-    desk::Desk,
+    desk::GroupDesk,
     receipt::Receipts,
     slots::Slots,
     tables::{GroupTables, SqlGroupTables},
 };
-pub use self::{holder::Holder, options::GroupOptions};
 use crate::names::Pair;
 
 /// How long a connection waits until its group is open.
@@ -64,15 +65,15 @@ const OPEN_WITHIN: Duration = Duration::from_secs(15);
 /// database, and on PostgreSQL a second one that listens.
 #[derive(Clone)]
 pub struct Groups {
-    inner: Arc<Inner>,
+    inner: Arc<GroupsInner>,
 }
 
 /// What all clones share. Dropping it ends all tasks, as a crash would.
-struct Inner {
+struct GroupsInner {
     slots: Arc<Slots>,
     tables: Arc<dyn GroupTables>,
     receipts: Receipts,
-    desk: Option<Arc<dyn Desk>>,
+    desk: Option<Arc<dyn GroupDesk>>,
     /// Numbers of connections, and tags of messages.
     next_number: AtomicU64,
 }
@@ -211,7 +212,7 @@ impl Groups {
 
     async fn start(
         broker: Arc<dyn Broker>,
-        desk: Option<Arc<dyn Desk>>,
+        desk: Option<Arc<dyn GroupDesk>>,
         tables: Arc<dyn GroupTables>,
         node: &str,
         options: GroupOptions,
@@ -227,7 +228,7 @@ impl Groups {
         getrandom::fill(&mut incarnation)
             .map_err(|error| failed(sqlx::Error::Configuration(error.to_string().into())))?;
         Ok(Self {
-            inner: Arc::new(Inner {
+            inner: Arc::new(GroupsInner {
                 slots: Arc::new(Slots::new(broker, options)),
                 tables,
                 receipts: Receipts::new(&key, node, u64::from_be_bytes(incarnation)),
@@ -358,9 +359,9 @@ impl Groups {
         self.desk()?.replay(&group, filter).await.map_err(away)
     }
 
-    /// How many groups and topics are open on this node.
-    pub fn open(&self) -> usize {
-        self.inner.slots.count()
+    /// How many groups and topics are open on this node, and what was done with their messages.
+    pub fn stats(&self) -> GroupStats {
+        self.inner.slots.stats()
     }
 
     /// Gives nothing out any more, gives everything back, and closes all pairs. What waits ends at once with
@@ -369,19 +370,19 @@ impl Groups {
         self.inner.slots.shutdown().await;
     }
 
-    fn desk(&self) -> Result<&dyn Desk, GroupError> {
+    fn desk(&self) -> Result<&dyn GroupDesk, GroupError> {
         self.inner.desk.as_deref().ok_or(GroupError::CannotTell)
     }
 }
 
-impl Inner {
+impl GroupsInner {
     /// A number that was not given before.
     fn number(&self) -> u64 {
         self.next_number.fetch_add(1, Ordering::Relaxed)
     }
 }
 
-impl Drop for Inner {
+impl Drop for GroupsInner {
     fn drop(&mut self) {
         self.slots.stop().cancel();
     }

@@ -22,7 +22,7 @@ const PARTITIONS: i64 = 16;
 
 /// The offsets of one connection.
 #[derive(Debug)]
-pub(super) struct Offsets {
+pub(super) struct ConnectionOffsets {
     /// Each epoch of the connection with the last number that was given out in it. Never empty but at first.
     epochs: Vec<(i64, i64)>,
     /// The partitions of which messages were given out, as bits.
@@ -40,7 +40,7 @@ pub(super) enum Commit {
     Void,
 }
 
-impl Offsets {
+impl ConnectionOffsets {
     /// No epoch yet.
     pub(super) fn new() -> Self {
         Self::with_last((1 << BITS) - 1)
@@ -107,8 +107,8 @@ impl Offsets {
 mod tests {
     use super::*;
 
-    fn begun(epoch: i64) -> Offsets {
-        let mut offsets = Offsets::new();
+    fn begun(epoch: i64) -> ConnectionOffsets {
+        let mut offsets = ConnectionOffsets::new();
         assert!(offsets.begin(epoch));
         offsets
     }
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn an_epoch_that_is_used_up_is_followed_by_another_whose_messages_are_the_same_connections() {
-        let mut offsets = Offsets::with_last(2);
+        let mut offsets = ConnectionOffsets::with_last(2);
         assert!(!offsets.have_room(1));
         assert!(offsets.begin(7));
         let first = [offsets.next(0), offsets.next(0)];

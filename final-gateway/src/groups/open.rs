@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     GroupError,
-    entry::Entry,
+    entry::StockEntry,
     remaining::Remaining,
     stock::{Stock, Taker},
 };
@@ -216,11 +216,11 @@ impl Drop for Presence {
 pub(super) struct Gathered {
     open: Arc<OpenPair>,
     taker: Taker,
-    entries: Vec<Entry>,
+    entries: Vec<StockEntry>,
 }
 
 impl Gathered {
-    fn new(open: &Arc<OpenPair>, taker: Taker, entries: Vec<Entry>) -> Self {
+    fn new(open: &Arc<OpenPair>, taker: Taker, entries: Vec<StockEntry>) -> Self {
         Self {
             open: Arc::clone(open),
             taker,
@@ -242,7 +242,7 @@ impl Gathered {
     }
 
     /// The messages, for their client.
-    pub(super) fn into_entries(mut self) -> Vec<Entry> {
+    pub(super) fn into_entries(mut self) -> Vec<StockEntry> {
         std::mem::take(&mut self.entries)
     }
 }

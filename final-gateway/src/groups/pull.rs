@@ -12,7 +12,7 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::time::Instant;
 
 use super::{
-    GroupError, Inner, Lot, Pulled, ReceiptError,
+    GroupError, GroupsInner, Lot, Pulled, ReceiptError,
     open::{Gathered, OpenPair, Presence},
     remaining::Remaining,
     stock::Taker,
@@ -25,7 +25,7 @@ const FIRST: Duration = Duration::from_secs(1);
 /// The longest time for which a message can be in hand.
 pub(super) const MOST_VISIBILITY: Duration = Duration::from_secs(12 * 3600);
 
-impl Inner {
+impl GroupsInner {
     pub(super) async fn pull(
         self: &Arc<Self>,
         pairs: &[Pair],
@@ -139,7 +139,12 @@ impl Inner {
     }
 
     /// Lends a message to a client.
-    fn lend(&self, open: &Arc<OpenPair>, entry: super::entry::Entry, deadline: Instant) -> Pulled {
+    fn lend(
+        &self,
+        open: &Arc<OpenPair>,
+        entry: super::entry::StockEntry,
+        deadline: Instant,
+    ) -> Pulled {
         let tag = self.number();
         let pulled = Pulled {
             receipt: self.receipts.sign(&open.pair, tag),

@@ -7,12 +7,12 @@ use std::collections::{BTreeSet, HashMap};
 
 use tokio::time::Instant;
 
-use super::entry::Entry;
+use super::entry::StockEntry;
 
 /// The messages with deadlines of a group and topic.
 #[derive(Debug, Default)]
 pub(super) struct PulledMessages {
-    by_tag: HashMap<u64, (Instant, Entry)>,
+    by_tag: HashMap<u64, (Instant, StockEntry)>,
     by_deadline: BTreeSet<(Instant, u64)>,
 }
 
@@ -22,13 +22,13 @@ impl PulledMessages {
     }
 
     /// Takes a message until its deadline. No tag is used twice.
-    pub(super) fn put(&mut self, tag: u64, deadline: Instant, entry: Entry) {
+    pub(super) fn put(&mut self, tag: u64, deadline: Instant, entry: StockEntry) {
         self.by_deadline.insert((deadline, tag));
         self.by_tag.insert(tag, (deadline, entry));
     }
 
     /// Takes out a message.
-    pub(super) fn take(&mut self, tag: u64) -> Option<Entry> {
+    pub(super) fn take(&mut self, tag: u64) -> Option<StockEntry> {
         let (deadline, entry) = self.by_tag.remove(&tag)?;
         self.by_deadline.remove(&(deadline, tag));
         Some(entry)
@@ -46,7 +46,7 @@ impl PulledMessages {
     }
 
     /// Takes out a message whose time is over.
-    pub(super) fn take_overdue(&mut self, now: Instant) -> Option<Entry> {
+    pub(super) fn take_overdue(&mut self, now: Instant) -> Option<StockEntry> {
         let (deadline, tag) = *self.by_deadline.first()?;
         (deadline <= now).then(|| self.take(tag)).flatten()
     }
@@ -57,7 +57,7 @@ impl PulledMessages {
     }
 
     /// Takes out everything.
-    pub(super) fn take_all(&mut self) -> Vec<Entry> {
+    pub(super) fn take_all(&mut self) -> Vec<StockEntry> {
         self.by_deadline.clear();
         let all = std::mem::take(&mut self.by_tag);
         all.into_values().map(|(_, entry)| entry).collect()

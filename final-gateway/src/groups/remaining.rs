@@ -3,7 +3,7 @@
 //! Input: the lot that a client asks for, and the messages that go into the answer. State: how many messages and bytes
 //! still fit. Output: whether the next message goes into it.
 
-use super::{Lot, entry::Entry};
+use super::{Lot, entry::StockEntry};
 
 /// How much room an answer has left.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +36,7 @@ impl Remaining {
     ///
     /// The first message goes in whatever its size. A message that came back several times goes alone: it may be the
     /// reason why its client ends, and the others should not be blamed for that.
-    pub(super) fn add(&mut self, entry: &Entry) -> bool {
+    pub(super) fn add(&mut self, entry: &StockEntry) -> bool {
         let goes =
             self.is_open() && (self.is_empty || (entry.bytes <= self.bytes && !entry.goes_alone()));
         if goes {

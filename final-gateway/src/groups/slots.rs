@@ -28,6 +28,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     GroupError, GroupOptions,
     attempts::Attempts,
+    counts::{GroupCounts, GroupStats},
     open::{OpenPair, Presence},
     stock::Stock,
 };
@@ -41,7 +42,8 @@ pub(super) struct Slots {
     broker: Arc<dyn Broker>,
     options: GroupOptions,
     attempts: Arc<Attempts>,
-    slots: Mutex<HashMap<Pair, Slot>>,
+    counts: Arc<GroupCounts>,
+    slots: Mutex<HashMap<Pair, PairSlot>>,
     /// A slot was given up.
     freed: Notify,
     tasks: TaskTracker,
@@ -51,7 +53,7 @@ pub(super) struct Slots {
 
 /// A group and topic that is open, or on its way there or back.
 #[derive(Clone, Debug)]
-struct Slot {
+struct PairSlot {
     state: watch::Receiver<SlotState>,
     /// Asks an idle pair to close, because others need its place.
     make_room: Arc<Notify>,
@@ -71,6 +73,7 @@ impl Slots {
             broker,
             options,
             attempts: Arc::default(),
+            counts: Arc::default(),
             slots: Mutex::default(),
             freed: Notify::new(),
             tasks: TaskTracker::new(),
@@ -96,12 +99,21 @@ impl Slots {
         }
     }
 
-    /// How many pairs are open.
-    pub(super) fn count(&self) -> usize {
-        self.slots
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len()
+    /// The numbers of all pairs.
+    pub(super) fn stats(&self) -> GroupStats {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_hand = slots.values().map(|slot| match &*slot.state.borrow() {
+            SlotState::Open(open) => open.with(|stock| stock.in_hand().messages),
+            _ => 0,
+        });
+        GroupStats {
+            open: slots.len(),
+            in_hand: in_hand.sum(),
+            given_out: self.counts.given_out.get(),
+            settled: self.counts.settled.get(),
+            came_back: self.counts.came_back.get(),
+            dead_lettered: self.counts.dead_lettered.get(),
+        }
     }
 
     /// Opens a pair, or finds it open, and enters it.
@@ -154,7 +166,7 @@ impl Slots {
     }
 
     /// The slot of a pair, which is made if there is none. `None` if there is no place for it yet.
-    fn slot(self: &Arc<Self>, pair: &Pair) -> Result<Option<Slot>, GroupError> {
+    fn slot(self: &Arc<Self>, pair: &Pair) -> Result<Option<PairSlot>, GroupError> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if self.stop.is_cancelled() {
             return Err(GroupError::Stopping);
@@ -181,7 +193,7 @@ impl Slots {
             };
         }
         let (sender, state) = watch::channel(SlotState::Opening);
-        let slot = Slot {
+        let slot = PairSlot {
             state,
             make_room: Arc::new(Notify::new()),
         };
@@ -210,7 +222,7 @@ impl Slots {
 impl fmt::Debug for Slots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Slots")
-            .field("open", &self.count())
+            .field("stats", &self.stats())
             .finish_non_exhaustive()
     }
 }
@@ -281,8 +293,9 @@ impl Life {
             group = self.pair.group(), topic = self.pair.topic(),
             "a group and topic is open"
         );
-        let attempts = Arc::clone(&self.slots.attempts);
-        let stock = Stock::new(group, options, attempts, Instant::now());
+        let (attempts, counts) = (&self.slots.attempts, &self.slots.counts);
+        let (attempts, counts) = (Arc::clone(attempts), Arc::clone(counts));
+        let stock = Stock::new(group, options, attempts, counts, Instant::now());
         let open = Arc::new(OpenPair::new(
             self.pair.clone(),
             opened,

@@ -1,7 +1,7 @@
 //! All messages of a group and topic that are on this node and not settled.
 //!
 //! Input: deliveries; what clients take, settle and give back; the time. State: below. Output: entries for clients, and
-//! [`News`]: settlements for the broker, and whom to wake. Pure: it waits for nothing.
+//! [`StockNews`]: settlements for the broker, and whom to wake. Pure: it waits for nothing.
 //!
 //! ```text
 //!   delivery ─▶ ahead ─ take ─▶ on its way ─┬─▶ a connection's hand ─ commit ─▶ ack
@@ -23,9 +23,10 @@ use tokio::time::Instant;
 use super::{
     GroupOptions,
     attempts::Attempts,
-    budget::{Amount, Budget},
-    entry::Entry,
-    hand::Hand,
+    budget::{Amount, HandBudget},
+    counts::GroupCounts,
+    entry::StockEntry,
+    hand::ConnectionHand,
     pulled::PulledMessages,
     remaining::Remaining,
 };
@@ -46,7 +47,7 @@ pub(super) enum Taker {
 
 /// What is to be done once the lock is released.
 #[derive(Debug, Default)]
-pub(super) struct News {
+pub(super) struct StockNews {
     /// Settlements for the broker.
     pub(super) settled: Vec<(Delivery, Settlement)>,
     /// Clients that wait for room may look again.
@@ -64,14 +65,15 @@ pub(super) struct Stock {
     max_deliveries: u32,
     most_later: usize,
     attempts: Arc<Attempts>,
-    budget: Budget,
+    counts: Arc<GroupCounts>,
+    budget: HandBudget,
     /// The number of the next delivery.
     next_order: u64,
     /// Messages for the next client, before those of the broker's channel.
-    ahead: BTreeMap<u64, Entry>,
+    ahead: BTreeMap<u64, StockEntry>,
     /// Messages that wait for the end of a delay.
-    later: BTreeMap<(Instant, u64), Entry>,
-    hands: HashMap<u64, Hand>,
+    later: BTreeMap<(Instant, u64), StockEntry>,
+    hands: HashMap<u64, ConnectionHand>,
     pulled: PulledMessages,
     /// Until when nothing is to be done, as it was told last.
     told: Option<Instant>,
@@ -83,7 +85,7 @@ pub(super) struct Stock {
     is_closed: bool,
     /// The broker has everything again, and gets at once what comes back.
     is_over: bool,
-    news: News,
+    news: StockNews,
 }
 
 impl Stock {
@@ -91,6 +93,7 @@ impl Stock {
         group: Arc<str>,
         options: &GroupOptions,
         attempts: Arc<Attempts>,
+        counts: Arc<GroupCounts>,
         now: Instant,
     ) -> Self {
         Self {
@@ -98,7 +101,8 @@ impl Stock {
             max_deliveries: options.max_deliveries.max(1),
             most_later: (options.in_hand / 2).max(1),
             attempts,
-            budget: Budget::new(options.in_hand, options.in_hand_bytes),
+            counts,
+            budget: HandBudget::new(options.in_hand, options.in_hand_bytes),
             next_order: 0,
             ahead: BTreeMap::new(),
             later: BTreeMap::new(),
@@ -109,12 +113,12 @@ impl Stock {
             idle_since: now,
             is_closed: false,
             is_over: false,
-            news: News::default(),
+            news: StockNews::default(),
         }
     }
 
     /// Takes what is to be done.
-    pub(super) fn take_news(&mut self) -> News {
+    pub(super) fn take_news(&mut self) -> StockNews {
         std::mem::take(&mut self.news)
     }
 
@@ -132,7 +136,7 @@ impl Stock {
 
     /// A connection comes.
     pub(super) fn begin(&mut self, holder: u64) {
-        self.hands.insert(holder, Hand::default());
+        self.hands.insert(holder, ConnectionHand::default());
     }
 
     /// A connection has ended. All that it has in hand goes back.
@@ -159,7 +163,7 @@ impl Stock {
         taker: Taker,
         answer: &mut Remaining,
         mut more: impl FnMut() -> Option<Delivery>,
-    ) -> Vec<Entry> {
+    ) -> Vec<StockEntry> {
         let mut taken = Vec::new();
         while answer.is_open() && !self.is_closed && self.has_room(taker) {
             let waiting = self.ahead.pop_first().map(|(_, entry)| entry);
@@ -196,16 +200,17 @@ impl Stock {
         }
     }
 
-    fn read(&mut self, delivery: Delivery) -> Option<Entry> {
+    fn read(&mut self, delivery: Delivery) -> Option<StockEntry> {
         let order = self.next_order;
         self.next_order += 1;
-        match Entry::new(delivery, order) {
+        match StockEntry::new(delivery, order) {
             Ok(mut entry) => {
                 let known = self.attempts.take(&self.group, entry.message.id());
                 entry.failed = entry.failed.max(known);
                 Some(entry)
             }
             Err((delivery, why)) => {
+                self.counts.dead_lettered.add_one();
                 let cause = Cause::new(why, 0);
                 self.settle(delivery, Settlement::DeadLetter(cause));
                 None
@@ -214,7 +219,7 @@ impl Stock {
     }
 
     /// Puts messages back that were taken and not given out.
-    pub(super) fn put_back(&mut self, taker: Taker, entries: Vec<Entry>) {
+    pub(super) fn put_back(&mut self, taker: Taker, entries: Vec<StockEntry>) {
         for entry in entries {
             self.count(taker, |amount| amount.remove(entry.bytes));
             self.wait_ahead(entry);
@@ -226,16 +231,20 @@ impl Stock {
     pub(super) fn hold(
         &mut self,
         holder: u64,
-        entries: impl Iterator<Item = (Entry, i64)>,
+        entries: impl Iterator<Item = (StockEntry, i64)>,
         now: Instant,
     ) {
         let hand = self.hands.entry(holder).or_default();
-        entries.for_each(|(entry, offset)| hand.put(entry, offset, now));
+        for (entry, offset) in entries {
+            hand.put(entry, offset, now);
+            self.counts.given_out.add_one();
+        }
     }
 
     /// Gives a message that was taken to a client, until the deadline.
-    pub(super) fn lend(&mut self, tag: u64, deadline: Instant, entry: Entry) {
+    pub(super) fn lend(&mut self, tag: u64, deadline: Instant, entry: StockEntry) {
         self.pulled.put(tag, deadline, entry);
+        self.counts.given_out.add_one();
         self.due_at(deadline);
     }
 
@@ -340,7 +349,6 @@ impl Stock {
     }
 
     /// What clients have in hand, with what waits for the end of a delay.
-    #[cfg(test)]
     pub(super) fn in_hand(&self) -> Amount {
         self.budget.out
     }
@@ -372,7 +380,7 @@ impl Stock {
     }
 
     /// Messages that were given out come back. They go before those that came later, or to the dead letters.
-    fn came_back(&mut self, entries: Vec<Entry>, reason: &str) {
+    fn came_back(&mut self, entries: Vec<StockEntry>, reason: &str) {
         for mut entry in entries {
             self.budget.out.remove(entry.bytes);
             if self.fails(&mut entry) {
@@ -388,7 +396,7 @@ impl Stock {
     ///
     /// Here it stays in the budget, because it stays in flight at the broker. At most half of what may be in hand waits.
     /// Beyond, the one that is due first is due at once.
-    fn postpone(&mut self, mut entry: Entry, delay: Duration, now: Instant, reason: &str) {
+    fn postpone(&mut self, mut entry: StockEntry, delay: Duration, now: Instant, reason: &str) {
         let is_dead = self.fails(&mut entry);
         if is_dead || (delay > SHORT && entry.can_be_postponed()) {
             self.budget.out.remove(entry.bytes);
@@ -409,14 +417,14 @@ impl Stock {
         self.due_at(until);
     }
 
-    fn waits_no_longer(&mut self, entry: Entry) {
+    fn waits_no_longer(&mut self, entry: StockEntry) {
         self.budget.out.remove(entry.bytes);
         self.wait_ahead(entry);
         self.news.has_room = true;
     }
 
     /// A message waits for the next client.
-    fn wait_ahead(&mut self, entry: Entry) {
+    fn wait_ahead(&mut self, entry: StockEntry) {
         if self.is_over {
             return self.forget(entry);
         }
@@ -425,23 +433,26 @@ impl Stock {
     }
 
     /// Counts that a message came back. True if it is not given out again.
-    fn fails(&self, entry: &mut Entry) -> bool {
+    fn fails(&self, entry: &mut StockEntry) -> bool {
         entry.fail();
+        self.counts.came_back.add_one();
         entry.failed >= self.max_deliveries
     }
 
-    fn bury(&mut self, entry: Entry, reason: &str) {
+    fn bury(&mut self, entry: StockEntry, reason: &str) {
+        self.counts.dead_lettered.add_one();
         let cause = Cause::new(reason, entry.failed);
         self.settle(entry.into_delivery(), Settlement::DeadLetter(cause));
     }
 
-    fn ack(&mut self, entry: Entry) {
+    fn ack(&mut self, entry: StockEntry) {
+        self.counts.settled.add_one();
         self.settle(entry.into_delivery(), Settlement::Ack);
         self.news.has_room = true;
     }
 
     /// The broker has the message again.
-    fn forget(&mut self, entry: Entry) {
+    fn forget(&mut self, entry: StockEntry) {
         self.attempts
             .remember(&self.group, entry.message.id(), entry.failed);
         self.settle(entry.into_delivery(), Settlement::Requeue);

@@ -12,9 +12,9 @@ async fn a_pair_closes_after_the_last_client_and_its_messages_wait_for_the_next(
     let kit = Kit::new().await;
     drop(kit.hold(&pair()).await);
     sleep(MINUTE - Duration::from_secs(5)).await;
-    assert_eq!(kit.groups.open(), 1);
+    assert_eq!(kit.groups.stats().open, 1);
     sleep(Duration::from_secs(10)).await;
-    assert_eq!(kit.groups.open(), 0);
+    assert_eq!(kit.groups.stats().open, 0);
 
     kit.publish("t", ["a"]);
     let taken = kit.hold(&pair()).await.take(lot(1)).await.unwrap();
@@ -29,7 +29,7 @@ async fn messages_that_no_client_here_wants_go_to_other_nodes_soon() {
     kit.publish("t", ["a"]);
     sleep(Duration::from_secs(4)).await;
 
-    assert_eq!(kit.groups.open(), 0);
+    assert_eq!(kit.groups.stats().open, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -43,11 +43,11 @@ async fn a_pair_stays_open_while_something_pulled_is_in_hand() {
         .await
         .unwrap();
     sleep(9 * MINUTE).await;
-    assert_eq!(kit.groups.open(), 1);
+    assert_eq!(kit.groups.stats().open, 1);
 
     kit.ack("g", &pulled).await;
     sleep(2 * MINUTE).await;
-    assert_eq!(kit.groups.open(), 0);
+    assert_eq!(kit.groups.stats().open, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -61,7 +61,7 @@ async fn attempts_are_remembered_while_a_pair_is_closed() {
         assert_eq!(taken[0].attempt, attempt);
         drop(holder);
         sleep(2 * MINUTE).await;
-        assert_eq!(kit.groups.open(), 0);
+        assert_eq!(kit.groups.stats().open, 0);
     }
     assert_eq!(kit.dead(&pair()).len(), 1);
 }

@@ -17,7 +17,7 @@ use final_core::{
 use futures::future::BoxFuture;
 
 use crate::{
-    groups::{Desk, GroupOptions, GroupTables, Groups, Holder, Lot, Pulled, Taken},
+    groups::{GroupDesk, GroupOptions, GroupTables, Groups, Holder, Lot, Pulled, Taken},
     names::Pair,
 };
 
@@ -179,7 +179,7 @@ impl DeadLetters for MemoryDesk {
     }
 }
 
-impl Desk for MemoryDesk {
+impl GroupDesk for MemoryDesk {
     fn backlog<'a>(&'a self, group: &'a str) -> BoxFuture<'a, Result<LinkBacklog, Error>> {
         let mut backlog = LinkBacklog::default();
         backlog.waiting = self.0.queue_len(group) as u64;

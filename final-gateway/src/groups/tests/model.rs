@@ -105,7 +105,13 @@ impl World {
             ..GroupOptions::default()
         };
         let start = Instant::now();
-        let mut stock = Stock::new("g/t".into(), &options, Arc::default(), start);
+        let mut stock = Stock::new(
+            "g/t".into(),
+            &options,
+            Arc::default(),
+            Arc::default(),
+            start,
+        );
         (0..4).for_each(|holder| stock.begin(holder));
         Self {
             stock,
@@ -136,7 +142,7 @@ impl World {
     }
 
     /// Takes messages, and checks that they are the first that wait.
-    fn take(&mut self, taker: Taker, messages: u8) -> Vec<crate::groups::entry::Entry> {
+    fn take(&mut self, taker: Taker, messages: u8) -> Vec<crate::groups::entry::StockEntry> {
         let mut answer = Remaining::of(&Lot {
             messages: messages.into(),
             bytes: usize::MAX,

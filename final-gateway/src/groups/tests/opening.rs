@@ -42,7 +42,7 @@ async fn a_broker_that_refuses_gives_its_reason_to_each_who_waits() {
     let refused = GroupError::Refused("no such virtual host".to_owned());
     assert_eq!(held.map(drop), Err(refused.clone()));
     assert_eq!(pulled.map(drop), Err(refused));
-    assert_eq!(kit.groups.open(), 0);
+    assert_eq!(kit.groups.stats().open, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -66,7 +66,7 @@ async fn beyond_the_limit_an_idle_pair_makes_room_and_without_one_there_is_none(
     drop(kit.hold(&pairs[0]).await);
     let _second = kit.hold(&pairs[1]).await;
     let _third = kit.hold(&pairs[2]).await;
-    assert_eq!(kit.groups.open(), 2);
+    assert_eq!(kit.groups.stats().open, 2);
 
     let fourth = kit.groups.hold(&pairs[0]).await;
     assert_eq!(fourth.map(drop), Err(GroupError::TooMany(2)));

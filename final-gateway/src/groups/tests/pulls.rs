@@ -213,6 +213,32 @@ async fn a_pull_that_is_dropped_has_taken_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_clients_do_is_counted() {
+    let kit = Kit::with(|options| options.max_deliveries = 2).await;
+    let _here = kit.hold(&pair()).await;
+    kit.publish("t", ["a", "b", "c"]);
+    let pulled = kit.pull(&pair()).await;
+    assert_eq!(kit.groups.stats().in_hand, 3);
+    kit.ack("g", &pulled[..1]).await;
+    let mut receipt = receipts(&pulled[1..2]);
+    for _ in 0..2 {
+        let nacked = kit.groups.nack("g", &receipt, Duration::ZERO, None).await;
+        assert_eq!(nacked, [Ok(())]);
+        receipt = receipts(&kit.pull(&pair()).await);
+    }
+
+    let stats = kit.groups.stats();
+    assert_eq!((stats.open, stats.in_hand), (1, 1));
+    let counts = (
+        stats.given_out,
+        stats.settled,
+        stats.came_back,
+        stats.dead_lettered,
+    );
+    assert_eq!(counts, (4, 1, 2, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_receipt_of_another_group_is_foreign_and_tells_its_pair() {
     let kit = Kit::new().await;
     drop(kit.hold(&pair()).await);

@@ -1,5 +1,6 @@
 //! Groups on real engines: what is in hand, what comes again, what two nodes share.
 
+mod killed;
 mod nodes;
 mod one_node;
 

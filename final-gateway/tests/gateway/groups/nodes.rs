@@ -53,7 +53,7 @@ async fn client(groups: &Groups, done: &Mutex<HashSet<usize>>, all: usize, is_ru
             rounds += 1;
             for taken in &taken {
                 // The last one of a rude client's answer is not committed before its connection ends.
-                if is_rude && rounds % 5 == 0 && number(&taken.message) % 10 == 0 {
+                if is_rude && rounds % 5 == 0 && number(&taken.message).is_multiple_of(10) {
                     break;
                 }
                 done.lock().unwrap().insert(number(&taken.message));
