@@ -106,7 +106,7 @@ pub fn check_topic(topic: &str) -> Result<(), NameError> {
 }
 
 impl NameError {
-    fn new(kind: &'static str, name: &str, reason: &'static str) -> Self {
+    pub(crate) fn new(kind: &'static str, name: &str, reason: &'static str) -> Self {
         let name = name.chars().take(64).collect();
         Self { kind, name, reason }
     }

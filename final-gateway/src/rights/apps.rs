@@ -73,7 +73,7 @@ pub enum AppsError {
     #[error("a secret cannot be made: {0}")]
     Secret(String),
     /// The database failed.
-    #[error("the database failed: {0}")]
+    #[error("the database failed")]
     Database(#[source] sqlx::Error),
 }
 
@@ -89,7 +89,7 @@ pub struct AppInfo {
     pub created_at: SystemTime,
     /// How its secret is stored: `sha256` if it was made here, `argon2id` if it was chosen by people.
     pub secret_kind: String,
-    /// Until when the secret before this one is valid.
+    /// Until when the secret before this one is valid, if it is.
     pub old_secret_until: Option<SystemTime>,
     /// Its limits.
     pub limits: AppLimits,
@@ -243,14 +243,16 @@ impl Apps {
     ///
     /// Fails if the database does.
     pub async fn list(&self) -> Result<Vec<AppInfo>, AppsError> {
-        let Loaded { apps, grants, .. } = self.load().await?;
+        let Loaded {
+            apps, grants, now, ..
+        } = self.load().await?;
         let mut of_app = HashMap::<String, Vec<GrantRow>>::new();
         for grant in grants {
             of_app.entry(grant.app_key.clone()).or_default().push(grant);
         }
         let with_rights = apps.into_iter().map(|app| {
             let grants = of_app.remove(&app.app_key).unwrap_or_default();
-            AppInfo::new(app, &grants)
+            AppInfo::new(app, &grants, now)
         });
         Ok(with_rights.collect())
     }
@@ -358,7 +360,8 @@ fn new_secret() -> Result<(AppSecret, StoredSecret), AppsError> {
 }
 
 impl AppInfo {
-    fn new(row: AppRow, grants: &[GrantRow]) -> Self {
+    /// `now` is the database's clock.
+    fn new(row: AppRow, grants: &[GrantRow], now: i64) -> Self {
         let mut faults = Vec::new();
         if let Err(why) = StoredSecret::read(&row.secret_kind, &row.secret_hash) {
             faults.push(format!("secret: {why}"));
@@ -376,7 +379,7 @@ impl AppInfo {
         Self {
             disabled_at: row.disabled_at.map(time),
             created_at: time(row.created_at),
-            old_secret_until: row.old_until.map(time),
+            old_secret_until: row.old_until.filter(|until| *until > now).map(time),
             limits: row.limits(),
             key: row.app_key,
             secret_kind: row.secret_kind,

@@ -107,6 +107,11 @@ impl Grant {
         if group != "*" {
             check_group(group)?;
         }
+        // MySQL does not tell texts apart that differ in blanks at their end.
+        if topic.trim() != topic {
+            let reason = "it begins or ends with a blank";
+            return Err(NameError::new("topic", topic, reason));
+        }
         match topic.strip_suffix('*') {
             Some("") => {}
             Some(prefix) => check_topic(prefix)?,
@@ -241,6 +246,8 @@ mod tests {
         for topic in [
             "",
             " ",
+            "a ",
+            " a",
             "*.placed",
             "order.*.x",
             "**",

@@ -15,7 +15,7 @@ use std::{
     fmt,
     net::IpAddr,
     sync::{
-        Arc,
+        Arc, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -79,13 +79,19 @@ enum RightsFrom {
     Caller(Arc<Decide>),
 }
 
+/// Times that the caller chooses.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    grace: Duration,
+    every: Duration,
+}
+
 pub(super) struct Shared {
     from: RightsFrom,
     registry: Registry,
     checking: Checking,
     slowing: Slowing,
-    grace: Duration,
-    every: Duration,
+    times: std::sync::Mutex<Times>,
     clock: Clock,
     /// One reading at a time.
     reading: Mutex<()>,
@@ -128,8 +134,10 @@ impl Rights {
                 registry: Registry::default(),
                 checking: Checking::new(clock.clone()),
                 slowing: Slowing::default(),
-                grace: GRACE,
-                every: EVERY,
+                times: std::sync::Mutex::new(Times {
+                    grace: GRACE,
+                    every: EVERY,
+                }),
                 clock,
                 reading: Mutex::default(),
                 bell: Notify::new(),
@@ -139,36 +147,24 @@ impl Rights {
     }
 
     /// How long apps may log in while the database is away. 15 minutes by default.
-    ///
-    /// To be called before the rights are cloned; later it changes nothing.
     #[must_use]
-    pub fn grace(mut self, grace: Duration) -> Self {
-        if let Some(shared) = Arc::get_mut(&mut self.shared) {
-            shared.grace = grace;
-        }
+    pub fn grace(self, grace: Duration) -> Self {
+        self.shared.times().grace = grace;
         self
     }
 
     /// How often this node asks whether the rights have changed. Every 10 seconds by default. It hears of its own changes
     /// at once, and on PostgreSQL of all.
-    ///
-    /// To be called before the rights are cloned; later it changes nothing.
     #[must_use]
-    pub fn read_every(mut self, every: Duration) -> Self {
-        if let Some(shared) = Arc::get_mut(&mut self.shared) {
-            shared.every = every;
-        }
+    pub fn read_every(self, every: Duration) -> Self {
+        self.shared.times().every = every;
         self
     }
 
     /// The addresses of load balancers that show their own address in place of the client's.
-    ///
-    /// To be called before the rights are cloned; later it changes nothing.
     #[must_use]
-    pub fn balancers(mut self, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
-        if let Some(shared) = Arc::get_mut(&mut self.shared) {
-            shared.slowing = Slowing::behind(addresses.into_iter().collect());
-        }
+    pub fn balancers(self, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
+        self.shared.slowing.behind(addresses);
         self
     }
 
@@ -314,6 +310,7 @@ impl Rights {
             () = stop.cancelled() => {}
             () = keeping => {}
         }
+        store.close().await;
     }
 }
 
@@ -363,9 +360,16 @@ impl Grants {
 }
 
 impl Shared {
+    fn times(&self) -> MutexGuard<'_, Times> {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn is_known(&self) -> bool {
         match &self.from {
-            RightsFrom::Tables(_) => self.registry.is_known(self.grace, self.clock.now()),
+            RightsFrom::Tables(_) => {
+                let grace = self.times().grace;
+                self.registry.is_known(grace, self.clock.now())
+            }
             RightsFrom::Caller(_) => true,
         }
     }
@@ -376,7 +380,7 @@ impl Shared {
             let mut wait = match self.read().await {
                 Ok(()) => {
                     again = AGAIN.0;
-                    self.every
+                    self.times().every
                 }
                 Err(_) => {
                     again = (again * 2).min(AGAIN.1);

@@ -15,7 +15,7 @@ use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
     net::{IpAddr, Ipv6Addr},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -26,6 +26,9 @@ const OF_APP: (u32, Duration) = (10, Duration::from_secs(3));
 
 /// The same of one address, whatever the app.
 const OF_ADDRESS: (u32, Duration) = (100, Duration::from_secs(1));
+
+/// How often slowed failures are told at most.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// So many buckets are kept.
 const MOST: usize = 20_000;
@@ -43,16 +46,20 @@ pub(super) struct Slowing {
     buckets: Mutex<HashMap<Whose, Bucket>>,
     hasher: RandomState,
     /// Addresses of load balancers.
-    balancers: Vec<IpAddr>,
+    balancers: RwLock<Vec<IpAddr>>,
+    /// When this was told last.
+    told: Mutex<Option<Duration>>,
 }
 
 impl Slowing {
-    pub(super) fn behind(balancers: Vec<IpAddr>) -> Self {
-        let balancers = balancers.iter().map(IpAddr::to_canonical).collect();
-        Self {
-            balancers,
-            ..Self::default()
-        }
+    /// Names addresses of load balancers.
+    pub(super) fn behind(&self, addresses: impl IntoIterator<Item = IpAddr>) {
+        let addresses = addresses.into_iter().map(|address| address.to_canonical());
+        let mut balancers = self
+            .balancers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *balancers = addresses.collect();
     }
 
     /// Whether there were so many failures that the secret is not even looked at.
@@ -67,7 +74,7 @@ impl Slowing {
             })
     }
 
-    /// Counts a failure. True if the next one will be slowed because of it.
+    /// Counts a failure. True if the next one will be slowed because of it, and this was not told a moment ago.
     pub(super) fn failed(&self, from: Option<IpAddr>, key: &str, now: Duration) -> bool {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= MOST {
@@ -79,13 +86,28 @@ impl Slowing {
             bucket.take_for(each, now);
             is_slow |= bucket.wait_for(each * failures, each, now).is_some();
         }
-        is_slow
+        drop(buckets);
+        is_slow && self.is_to_be_told(now)
+    }
+
+    /// A flood of failures must not become a flood of lines in the log.
+    fn is_to_be_told(&self, now: Duration) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = told.is_none_or(|told| now.saturating_sub(told) >= TOLD_EVERY);
+        if is_due {
+            *told = Some(now);
+        }
+        is_due
     }
 
     fn whose(&self, from: Option<IpAddr>, key: &str) -> [Option<(Whose, (u32, Duration))>; 2] {
+        let balancers = self
+            .balancers
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
         let address = from
             .map(|from| from.to_canonical())
-            .filter(|from| !self.balancers.contains(from))
+            .filter(|from| !balancers.contains(from))
             .map(network);
         let of_app = Whose {
             address,
@@ -134,14 +156,16 @@ mod tests {
     }
 
     fn fail(slowing: &Slowing, from: Option<IpAddr>, key: &str, times: u32) -> bool {
-        (0..times).any(|_| slowing.failed(from, key, NOW))
+        for _ in 0..times {
+            slowing.failed(from, key, NOW);
+        }
+        slowing.is_slow(from, key, NOW)
     }
 
     #[test]
     fn guesses_of_one_app_slow_that_app_from_that_address_alone() {
         let (slowing, bad) = (Slowing::default(), address("10.0.0.1"));
         assert!(!fail(&slowing, bad, "shop", 9));
-        assert!(!slowing.is_slow(bad, "shop", NOW));
         assert!(fail(&slowing, bad, "shop", 1));
         assert!(slowing.is_slow(bad, "shop", NOW));
         assert!(!slowing.is_slow(bad, "billing", NOW));
@@ -165,7 +189,8 @@ mod tests {
     #[test]
     fn behind_a_named_balancer_only_the_key_that_is_guessed_is_slowed() {
         let balancer = address("10.0.0.9");
-        let slowing = Slowing::behind(balancer.into_iter().collect());
+        let slowing = Slowing::default();
+        slowing.behind(balancer);
         for number in 0..500 {
             slowing.failed(balancer, &format!("key{number}"), NOW);
         }

@@ -43,6 +43,9 @@ const ANSWER: Duration = match cfg!(test) {
     false => Duration::from_secs(15),
 };
 
+/// How long a goodbye to the server may take.
+const GOODBYE: Duration = Duration::from_secs(2);
+
 /// How long one connection listens.
 const LISTENING: Duration = Duration::from_secs(10 * 60);
 
@@ -64,6 +67,8 @@ pub(super) trait Store: fmt::Debug + Send + Sync {
     fn change(&self, changes: Vec<Change>) -> BoxFuture<'_, DbResult<Result<(), Refused>>>;
     /// Calls `heard` for each announcement, until the connection is lost or ten minutes are over.
     fn listen<'a>(&'a self, heard: &'a (dyn Fn() + Send + Sync)) -> BoxFuture<'a, DbResult<()>>;
+    /// Says goodbye to the server. What is asked later connects again.
+    fn close(&self) -> BoxFuture<'_, ()>;
     /// Whether the error says that there are no tables.
     fn is_missing(&self, error: &sqlx::Error) -> bool;
 }
@@ -211,6 +216,22 @@ impl<DB: Driver> Store for SqlStore<DB> {
                 _ = left.changed() => Ok(()),
                 // A connection on which nothing is ever sent may be gone without a sign.
                 () = sleep(LISTENING) => Ok(()),
+            }
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            let own = self
+                .own
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            if let Some(pool) = own
+                && !DB::lives_in_pool(&self.caller)
+            {
+                // A server that stands still closes them by itself.
+                let _ = timeout(GOODBYE, pool.close()).await;
             }
         })
     }
