@@ -54,6 +54,11 @@ struct FromResp {
 }
 
 #[derive(Deserialize)]
+struct HttpAnswer {
+    messages: Vec<FromHttp>,
+}
+
+#[derive(Deserialize)]
 struct FromHttp {
     receipt: String,
     payload: Sold,
@@ -225,8 +230,8 @@ pub async fn http_consumer(scene: Arc<Scene>, http: reqwest::Client) {
             }
         };
         let Ok(answer) = answer else { continue };
-        let taken: Vec<FromHttp> = match serde_json::from_slice(&answer) {
-            Ok(taken) => taken,
+        let taken = match serde_json::from_slice::<HttpAnswer>(&answer) {
+            Ok(answer) => answer.messages,
             Err(error) => {
                 scene.books.nonsense(format!("GET: {error}"));
                 continue;
