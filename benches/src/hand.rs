@@ -1,7 +1,9 @@
-//! The same jobs written by hand with lapin.
+//! The same jobs written by hand with lapin, and a client of the Redis protocol.
 
 mod consumer;
 mod publisher;
+mod redis;
+mod resp;
 mod twin;
 
 use lapin::{
@@ -13,6 +15,8 @@ use lapin::{
 pub(crate) use self::{
     consumer::{consume, consume_forever},
     publisher::{Publisher, WINDOW, publish_many},
+    redis::Redis,
+    resp::{Reply, RespClient, command},
     twin::Twin,
 };
 use crate::Result;

@@ -4,7 +4,12 @@ use crate::Result;
 
 /// Resident memory, in MiB.
 pub(crate) fn memory_mib() -> Result<f64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
+    memory_mib_of("self")
+}
+
+/// The same of a process, by its id.
+pub(crate) fn memory_mib_of(process: &str) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     let kib = status
         .lines()
         .find_map(|line| line.strip_prefix("VmRSS:"))

@@ -13,6 +13,7 @@ use crate::{
 /// optimisation.
 pub(crate) fn run(args: &[&str]) -> Result<ExitCode> {
     install::servers()?;
+    install::redis();
     if args.contains(&"peers") {
         return peers(args);
     }

@@ -30,6 +30,18 @@ pub(crate) fn clients() {
     }
 }
 
+/// Redis, which one benchmark has as a column. It does without.
+pub(crate) fn redis() {
+    let missing = clients::missing();
+    let missing: Vec<_> = missing
+        .into_iter()
+        .filter(|package| *package == "redis-tools")
+        .collect();
+    if let Err(error) = apt(&missing, "or leave the column of Redis out") {
+        eprintln!("warning: the benchmark of the gateway has no column of Redis: {error}");
+    }
+}
+
 /// What checks rules for Prometheus, taken out of Debian's package: the package itself would start a server.
 fn promtool() -> Result<()> {
     if promtool::find().is_ok() {

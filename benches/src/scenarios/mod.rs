@@ -5,6 +5,7 @@ mod consume;
 mod cost;
 mod dispatch;
 mod e2e;
+mod gateway;
 mod idle;
 mod latency;
 mod log;
@@ -19,7 +20,10 @@ mod writers;
 
 use futures::future::LocalBoxFuture;
 
-pub(crate) use self::log_latency::{PUBLISHER, publish};
+pub(crate) use self::{
+    gateway::{SERVER, serve},
+    log_latency::{PUBLISHER, publish},
+};
 use crate::{Result, bench::Bench};
 
 /// A scenario.
@@ -95,6 +99,11 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "log",
         about: "the same bus without RabbitMQ: the database as the transport",
         run: |bench| Box::pin(log::run(bench)),
+    },
+    Scenario {
+        name: "gateway",
+        about: "Redis clients that publish and consume through the gateway",
+        run: |bench| Box::pin(gateway::run(bench)),
     },
     Scenario {
         name: "cost",
