@@ -16,6 +16,9 @@ use super::super::wire::{RequestReader, WireError, WireLimits};
 const LEAST: usize = 2 * 1024;
 const MOST: usize = 64 * 1024;
 
+/// A connection that was busy keeps its memory for so long.
+const SOON_IDLE: Duration = Duration::from_secs(1);
+
 /// Reads requests from a connection.
 pub(super) struct Input<R> {
     read: R,
@@ -63,9 +66,17 @@ impl<R: AsyncRead + Unpin> Input<R> {
         self.read
     }
 
-    /// Whether the client sends no more. What it has sent may still be here.
-    pub(super) fn is_ended(&self) -> bool {
-        self.is_ended
+    /// The next request, if all of it has come.
+    pub(super) fn read(&mut self) -> Option<Result<Vec<Bytes>, InputEnd>> {
+        let read = self.reader.next(&mut self.buffer);
+        match read.map_err(InputEnd::Wire).transpose() {
+            Some(request) => {
+                self.begun = None;
+                Some(request)
+            }
+            None if self.is_ended => Some(Err(InputEnd::Closed)),
+            None => None,
+        }
     }
 
     /// The next request. It must begin before `idle_until`, and be complete before `at_most`.
@@ -79,14 +90,8 @@ impl<R: AsyncRead + Unpin> Input<R> {
         at_most: Option<Instant>,
     ) -> Result<Vec<Bytes>, InputEnd> {
         loop {
-            match self.reader.next(&mut self.buffer) {
-                Ok(Some(request)) => {
-                    self.begun = None;
-                    return Ok(request);
-                }
-                Ok(None) if self.is_ended => return Err(InputEnd::Closed),
-                Ok(None) => {}
-                Err(error) => return Err(InputEnd::Wire(error)),
+            if let Some(request) = self.read() {
+                return request;
             }
             let until = if self.buffer.is_empty() {
                 self.begun = None;
@@ -95,9 +100,16 @@ impl<R: AsyncRead + Unpin> Input<R> {
                 *self.begun.get_or_insert_with(Instant::now) + self.patience
             };
             let until = at_most.map_or(until, |at_most| until.min(at_most));
-            match timeout_at(until, self.fill()).await {
-                Ok(()) => {}
-                Err(_) => return Err(InputEnd::Late),
+            if self.buffer.is_empty() && self.buffer.capacity() > LEAST {
+                let soon = until.min(Instant::now() + SOON_IDLE);
+                if timeout_at(soon, self.fill()).await.is_ok() {
+                    continue;
+                }
+                self.buffer = BytesMut::new();
+                self.portion = LEAST;
+            }
+            if timeout_at(until, self.fill()).await.is_err() {
+                return Err(InputEnd::Late);
             }
         }
     }

@@ -171,7 +171,7 @@ impl<B: Backend> Session<B> {
             Role::Pub => Operation::Publish,
             Role::Sub => Operation::Subscribe,
         };
-        let revoked = app.revoked();
+        let revoked = app.revoked().child_token();
         let may = app.may(operation, dsn.group, dsn.topic);
         may.map_err(|denied| refusal(&denied, operation))?;
         let permit = app

@@ -111,6 +111,9 @@ impl SessionLimits {
     }
 }
 
+/// What a client reads at the end of the gateway.
+const STOPPING: &str = "ERR the gateway is being stopped; connect again";
+
 /// Why a session ended, where that is not the client's own doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Ending {
@@ -137,7 +140,7 @@ pub(super) async fn serve<S, B>(
     let (answers, queue) = answers::channel();
     let mut input = Input::new(read, STRANGER, limits.request);
     let written = {
-        let session = Session::new(peer, backend, limits, stop);
+        let session = Session::new(peer, backend, limits, &stop);
         let mut reading = pin!(session.run(&mut input, answers));
         let mut writing = pin!(queue.write_to(&mut write, limits.write));
         tokio::select! {
@@ -166,13 +169,14 @@ struct Session<B: Backend> {
 }
 
 impl<B: Backend> Session<B> {
-    fn new(peer: SocketAddr, backend: B, limits: SessionLimits, stop: CancellationToken) -> Self {
+    fn new(peer: SocketAddr, backend: B, limits: SessionLimits, stop: &CancellationToken) -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
         Self {
             peer,
             backend,
             limits,
-            stop,
+            // All connections would wait at the lock of one.
+            stop: stop.child_token(),
             login_until: Instant::now() + limits.login,
             id: LAST.fetch_add(1, Ordering::Relaxed) + 1,
             name: Vec::new(),
@@ -190,19 +194,20 @@ impl<B: Backend> Session<B> {
                 Some(login) => (now + login.idle(&self.limits), Some(login.revoked.clone())),
             };
             let at_most = self.login.is_none().then_some(self.login_until);
-            let request = tokio::select! {
-                biased;
-                () = self.stop.cancelled() => {
-                    let text = "ERR the gateway is being stopped; connect again";
-                    return self.refuse(&answers, text).await;
-                }
-                () = until(revoked.as_ref()) => {
-                    if let Some(denied) = self.look_again() {
-                        return self.refuse(&answers, &denied).await;
+            // Of a pipeline, all but the first request are here already.
+            let request = match input.read() {
+                Some(request) => request,
+                None => tokio::select! {
+                    biased;
+                    () = self.stop.cancelled() => return self.refuse(&answers, STOPPING).await,
+                    () = until(revoked.as_ref()) => {
+                        if let Some(denied) = self.look_again() {
+                            return self.refuse(&answers, &denied).await;
+                        }
+                        continue;
                     }
-                    continue;
-                }
-                request = input.next(idle_until, at_most) => request,
+                    request = input.next(idle_until, at_most) => request,
+                },
             };
             let request = match request {
                 Ok(request) => request,
@@ -247,7 +252,7 @@ impl<B: Backend> Session<B> {
         let login = self.login.as_mut()?;
         match login.may() {
             Ok(()) => {
-                login.revoked = login.app.revoked();
+                login.revoked = login.app.revoked().child_token();
                 None
             }
             Err(denied) => Some(format!("ERR the rights were revoked: {denied}")),

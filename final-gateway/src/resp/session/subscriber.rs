@@ -10,7 +10,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Ending, Session, SessionLimits,
+    Ending, STOPPING, Session, SessionLimits,
     answers::{Answer, Answers},
     backend::{Backend, Client, Hand},
     commands::Verb,
@@ -18,7 +18,7 @@ use super::{
     login::{Login, Work, refusal},
 };
 use crate::{
-    groups::{Lot, Taken},
+    groups::{GroupError, Lot, Taken},
     resp::{
         databus::{Form, Record},
         wire::{Protocol, Writer},
@@ -29,6 +29,8 @@ use crate::{
 /// What came of waiting for messages.
 enum Waited {
     Taken(Vec<Taken>),
+    /// Nothing now, with this text. What is in hand stays.
+    Failed(String),
     /// The connection ends with this text.
     Refused(String),
 }
@@ -90,9 +92,9 @@ impl<B: Backend> Session<B> {
         answers: &Answers,
     ) -> Option<Ending> {
         let form = Form::of(words.iter().map(|word| &word[..]));
+        let login = self.login.as_mut()?;
         // A client that does not read gets no second lot into its hand.
         let turn = answers.turn().await;
-        let login = self.login.as_mut()?;
         let mut writer = Writer::new(Protocol::Resp2);
         let ending = match login.wait(&self.limits, &self.stop, input).await {
             Waited::Taken(taken) => {
@@ -100,6 +102,10 @@ impl<B: Backend> Session<B> {
                 for taken in &taken {
                     writer.bulk(&Record::new(taken).encode(form));
                 }
+                None
+            }
+            Waited::Failed(text) => {
+                writer.error(&text);
                 None
             }
             Waited::Refused(text) => {
@@ -126,12 +132,12 @@ impl<B: Backend> Login<B> {
             if let Err(denied) = self.may() {
                 return Waited::Refused(refusal(&denied, Operation::Subscribe));
             }
-            let revoked = self.app.revoked();
+            let revoked = self.app.revoked().child_token();
             self.revoked = revoked.clone();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {
-                    return Waited::Refused("ERR the gateway is being stopped; connect again".to_owned());
+                    return Waited::Refused(STOPPING.to_owned());
                 }
                 // Asks whether it still may.
                 () = revoked.cancelled() => {}
@@ -167,7 +173,8 @@ impl<B: Backend> Login<B> {
             };
             let mut taken = match holder.take(lot).await {
                 Ok(taken) => taken,
-                Err(error) => return Waited::Refused(format!("ERR {error}")),
+                Err(GroupError::Stopping) => return Waited::Refused(STOPPING.to_owned()),
+                Err(error) => return Waited::Failed(format!("ERR {error}")),
             };
             let is_over = taken.is_empty() || until <= Instant::now();
             taken.retain(|taken| {

@@ -72,11 +72,6 @@ impl RequestReader {
         self.limits = limits;
     }
 
-    /// Whether nothing of a request has been read.
-    pub(crate) fn is_between_requests(&self, buffer: &BytesMut) -> bool {
-        buffer.is_empty()
-    }
-
     /// The next request: at least one word. `None` if the buffer does not have all of it; append and ask again.
     pub(crate) fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<Vec<Bytes>>, WireError> {
         loop {

@@ -169,3 +169,24 @@ async fn a_limited_app_waits_before_its_next_lot() {
     caller.says("MGET", "*0\r\n").await;
     assert_eq!(started.elapsed().as_secs(), 33);
 }
+
+#[tokio::test]
+async fn a_broker_that_is_away_is_told_and_what_is_in_hand_stays() {
+    let fake = Fake::new();
+    let mut caller = Caller::logged_in(&fake, SUB).await;
+    fake.deliver(7, "1", "");
+    caller
+        .says("MGET", &format!("*1\r\n{}", shown(7, "1")))
+        .await;
+    fake.lose_broker(true);
+    caller
+        .says("MGET", "-ERR the broker is away: gone\r\n")
+        .await;
+    fake.lose_broker(false);
+    assert_eq!(fake.holders(), 1);
+    caller.says("SET 3 7", "+OK\r\n").await;
+    fake.deliver(8, "1", "");
+    caller
+        .says("MGET", &format!("*1\r\n{}", shown(8, "1")))
+        .await;
+}

@@ -38,6 +38,7 @@ struct State {
     debt: Option<Duration>,
     revoked: CancellationToken,
     connections: usize,
+    is_away: bool,
     stock: VecDeque<Taken>,
     held: Vec<Pair>,
     holders: usize,
@@ -89,6 +90,10 @@ impl Fake {
     /// Owes this time before the next delivery.
     pub(super) fn owe(&self, debt: Option<Duration>) {
         self.state().debt = debt;
+    }
+
+    pub(super) fn lose_broker(&self, is_away: bool) {
+        self.state().is_away = is_away;
     }
 
     pub(super) fn connections(&self) -> usize {
@@ -231,6 +236,9 @@ impl Drop for FakeHand {
 impl Hand for FakeHand {
     async fn take(&mut self, lot: Lot) -> Result<Vec<Taken>, GroupError> {
         self.0.state().lots.push(lot);
+        if self.0.state().is_away {
+            return Err(GroupError::Away("gone".to_owned()));
+        }
         let filled = async {
             while self.0.stock() == 0 {
                 self.0.arrived.notified().await;

@@ -88,3 +88,19 @@ async fn large_echoes_do_not_pile_up() {
         "18 MB of answers wait for a client that does not read"
     );
 }
+
+#[test]
+fn the_task_of_a_connection_is_small() {
+    let (stream, _other) = duplex(1);
+    let peer = "192.0.2.1:5000".parse().unwrap();
+    let fake = Fake::new();
+    let task = serve(
+        stream,
+        peer,
+        fake,
+        SessionLimits::default(),
+        CancellationToken::new(),
+    );
+    let bytes = size_of_val(&task);
+    assert!(bytes < 8 * 1024, "{bytes} bytes");
+}
