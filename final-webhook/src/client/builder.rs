@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use crate::{
     Caller, Clock, Resolver, SystemClock, SystemResolver,
     client::caller::Inner,
-    client::circuit::Settings,
+    client::circuit::{MOST_SUSPECTS, Settings},
     client::contact::{ContactLimits, Contacts},
     client::tls::trust,
 };
@@ -98,12 +98,12 @@ impl CallerBuilder {
         self
     }
 
-    /// After how many failures in a row calls to an endpoint pause: 5 if it is not set, at least 1.
+    /// After how many failures in a row calls to an endpoint pause: 5 if it is not set, 1 to 64.
     ///
     /// A failure after the call was sent counts once for each idempotency key, because the message may be the reason.
     pub fn failures(mut self, failures: u32) -> Self {
-        // Each failure in a row is remembered.
-        self.settings.failures = failures.clamp(1, 1000);
+        // Each message of a row is remembered.
+        self.settings.failures = failures.clamp(1, MOST_SUSPECTS as u32);
         self
     }
 

@@ -1,6 +1,9 @@
 //! One call, and what came of it.
 
-use std::time::{Duration, Instant};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
@@ -57,6 +60,13 @@ impl Call {
         set_header(&mut self.headers, name, value)?;
         Ok(self)
     }
+
+    /// What tells messages apart for a circuit.
+    pub(crate) fn message(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.idempotency_key.hash(&mut hasher);
+        hasher.finish()
+    }
 }
 
 /// What came of a call, and when the endpoint may be called again.
@@ -75,7 +85,7 @@ pub enum CallOutcome {
     },
     /// Nothing was sent, because the endpoint has failed too often, or has asked for a rest.
     Paused {
-        /// When the next call may be let through. While one call tries the endpoint, all others are still paused.
+        /// When this call may be let through. While one call tries the endpoint, all others are still paused.
         until: Instant,
     },
 }

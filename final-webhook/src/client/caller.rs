@@ -102,13 +102,15 @@ impl Caller {
         let Some(contact) = self.inner.contacts.of(endpoint, self.inner.clock.now()) else {
             return verdict::of_failure(busy, call).0;
         };
-        if let Some(until) = lock(&contact.circuit).paused(self.inner.clock.now()) {
+        let message = call.message();
+        let paused = lock(&contact.circuit).paused(Some(message), self.inner.clock.now());
+        if let Some(until) = paused {
             return CallOutcome::Paused { until };
         }
         let Ok(Ok(_place)) = timeout(endpoint.timeout, contact.places.acquire()).await else {
             return verdict::of_failure(busy, call).0;
         };
-        let turn = match self.turn(&contact, endpoint) {
+        let turn = match self.turn(&contact, endpoint, message) {
             Ok(turn) => turn,
             // It has opened while this call waited.
             Err(until) => return CallOutcome::Paused { until },
@@ -121,12 +123,12 @@ impl Caller {
         outcome
     }
 
-    /// Until when calls to the endpoint are paused, if they are.
+    /// Until when calls to the endpoint are paused, if they are. A call at which it has failed is paused for longer.
     ///
     /// A scheduler asks this before it takes work for the endpoint out of its queue.
     pub fn paused_until(&self, endpoint: &Endpoint) -> Option<Instant> {
         let contact = self.inner.contacts.known(endpoint)?;
-        lock(&contact.circuit).paused(self.inner.clock.now())
+        lock(&contact.circuit).paused(None, self.inner.clock.now())
     }
 
     /// How much it has in hand now.
@@ -142,11 +144,12 @@ impl Caller {
         &'a self,
         contact: &'a Contact,
         endpoint: &'a Endpoint,
+        message: u64,
     ) -> Result<Turn<'a>, Instant> {
         // The time of the call, of waiting for a connection, and some for a busy machine.
         let limit = endpoint.timeout * 2 + Duration::from_secs(1);
         let clock = &*self.inner.clock;
-        let ticket = lock(&contact.circuit).admit(clock.now(), limit)?;
+        let ticket = lock(&contact.circuit).admit(message, clock.now(), limit)?;
         Ok(Turn {
             contact,
             endpoint,

@@ -20,12 +20,20 @@ use std::time::{Duration, Instant};
 ///
 /// Each arrow begins a new generation. What came of a call of an earlier generation changes nothing: many calls were
 /// under way when the circuit opened, and their failures say nothing new.
+///
+/// A message at which the endpoint has failed is a suspect until the endpoint answers. In a failure without an answer a
+/// suspect counts once, and after a pause it tries later than others may. Without that, some messages that break the endpoint
+/// could be all that ever tries it, and the others would wait for ever.
 #[derive(Debug)]
 pub(crate) struct Circuit {
     settings: Settings,
     state: State,
     generation: u64,
+    suspects: Vec<u64>,
 }
+
+/// How many suspects are remembered: the last ones.
+pub(crate) const MOST_SUSPECTS: usize = 64;
 
 /// When a circuit opens, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,27 +46,14 @@ pub(crate) struct Settings {
     pub(crate) cap: Duration,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum State {
-    Closed(Streak),
+    /// `unanswered`: how many failures in a row no message can be blamed for.
+    Closed { unanswered: u32 },
     /// `failed`: how many tries have failed in a row. It is 0 while the endpoint rests because it asked for that.
-    Open {
-        until: Instant,
-        failed: u32,
-    },
+    Open { until: Instant, failed: u32 },
     /// `ends_by`: when the call that tries is over for sure, so that one that is never settled blocks nothing.
-    Trying {
-        ends_by: Instant,
-        failed: u32,
-    },
-}
-
-/// Failures without an answer in between.
-#[derive(Debug, Default)]
-struct Streak {
-    unanswered: u32,
-    /// Messages at which the endpoint failed: each counts once, however often it is tried.
-    messages: Vec<u64>,
+    Trying { ends_by: Instant, failed: u32 },
 }
 
 /// What the end of a call says about the endpoint.
@@ -68,7 +63,7 @@ pub(crate) enum Evidence {
     Answers,
     /// It does not answer, or the program before it says so.
     Fails,
-    /// It has failed at this message; the fault may be the message's.
+    /// It has failed at this message, which may be the reason.
     FailsAt(u64),
     /// It wants no call for this time.
     WantsRest(Duration),
@@ -95,34 +90,45 @@ impl Circuit {
     pub(crate) fn new(settings: Settings) -> Self {
         Self {
             settings,
-            state: State::Closed(Streak::default()),
+            state: State::Closed { unanswered: 0 },
             generation: 0,
+            suspects: Vec::new(),
         }
     }
 
-    /// A ticket for a call that takes at most `limit`; or when to ask again.
-    pub(crate) fn admit(&mut self, now: Instant, limit: Duration) -> Result<Ticket, Instant> {
-        let failed = match self.state {
-            State::Closed(_) => return Ok(self.ticket()),
-            State::Open { until, .. } if now < until => return Err(until),
-            State::Trying { ends_by, .. } if now < ends_by => return Err(ends_by),
-            State::Open { failed, .. } | State::Trying { failed, .. } => failed,
+    /// A ticket for a call that takes at most `limit`; or when to ask again with this message.
+    pub(crate) fn admit(
+        &mut self,
+        message: u64,
+        now: Instant,
+        limit: Duration,
+    ) -> Result<Ticket, Instant> {
+        if let Some(until) = self.paused(Some(message), now) {
+            return Err(until);
+        }
+        if let State::Open { failed, .. } | State::Trying { failed, .. } = self.state {
+            let ends_by = later(now, limit);
+            self.enter(State::Trying { ends_by, failed });
+        }
+        Ok(Ticket {
+            generation: self.generation,
+        })
+    }
+
+    /// When to ask again, if no call with this message, or with a new one, would be let through now. Changes nothing.
+    pub(crate) fn paused(&self, message: Option<u64>, now: Instant) -> Option<Instant> {
+        let end = match self.state {
+            State::Closed { .. } => return None,
+            State::Open { until, .. } => until,
+            State::Trying { ends_by, .. } => ends_by,
         };
-        self.enter(State::Trying {
-            ends_by: later(now, limit),
-            failed,
-        });
-        Ok(self.ticket())
-    }
-
-    /// Whether a call would be let through now; if not, when to ask again. Changes nothing.
-    pub(crate) fn paused(&self, now: Instant) -> Option<Instant> {
-        match self.state {
-            State::Open { until: end, .. } | State::Trying { ends_by: end, .. } if now < end => {
-                Some(end)
-            }
-            _ => None,
-        }
+        let is_suspect = message.is_some_and(|message| self.suspects.contains(&message));
+        let until = if is_suspect {
+            later(end, self.settings.first)
+        } else {
+            end
+        };
+        (now < until).then_some(until)
     }
 
     /// Takes in what came of a call. `dice` is a random number from 0 to 1.
@@ -143,33 +149,39 @@ impl Circuit {
             });
             return Some(Change::Rests { pause });
         }
-        match &mut self.state {
-            State::Closed(streak) => {
-                if streak.count(evidence, self.settings.failures) < self.settings.failures {
+        if let Evidence::FailsAt(message) = evidence {
+            self.suspect(message);
+        }
+        match (self.state, evidence) {
+            (State::Closed { .. }, Evidence::Answers) => {
+                self.close();
+                None
+            }
+            (State::Closed { .. }, Evidence::Nothing) => None,
+            (State::Closed { unanswered }, _) => {
+                let unanswered = unanswered.saturating_add(u32::from(evidence == Evidence::Fails));
+                self.state = State::Closed { unanswered };
+                let suspects = u32::try_from(self.suspects.len()).unwrap_or(u32::MAX);
+                if unanswered.saturating_add(suspects) < self.settings.failures {
                     return None;
                 }
                 let pause = self.open(now, 1, dice);
                 Some(Change::Opened { pause })
             }
-            State::Trying { failed, .. } => {
-                let failed = failed.saturating_add(1);
-                match evidence {
-                    Evidence::Answers => {
-                        self.enter(State::Closed(Streak::default()));
-                        Some(Change::Closed)
-                    }
-                    Evidence::Nothing => {
-                        self.abandon(ticket, now);
-                        None
-                    }
-                    _ => {
-                        let pause = self.open(now, failed, dice);
-                        Some(Change::StillFails { pause })
-                    }
-                }
+            (State::Trying { .. }, Evidence::Answers) => {
+                self.close();
+                Some(Change::Closed)
+            }
+            (State::Trying { .. }, Evidence::Nothing) => {
+                self.abandon(ticket, now);
+                None
+            }
+            (State::Trying { failed, .. }, _) => {
+                let pause = self.open(now, failed.saturating_add(1), dice);
+                Some(Change::StillFails { pause })
             }
             // There are no tickets of this generation.
-            State::Open { .. } => None,
+            (State::Open { .. }, _) => None,
         }
     }
 
@@ -185,12 +197,25 @@ impl Circuit {
 
     /// Whether nothing would be lost if the circuit were forgotten.
     pub(crate) fn is_blank(&self) -> bool {
-        matches!(&self.state, State::Closed(streak) if streak.unanswered == 0 && streak.messages.is_empty())
+        matches!(self.state, State::Closed { unanswered: 0 }) && self.suspects.is_empty()
     }
 
-    fn ticket(&self) -> Ticket {
-        Ticket {
-            generation: self.generation,
+    fn suspect(&mut self, message: u64) {
+        if self.suspects.contains(&message) {
+            return;
+        }
+        if self.suspects.len() >= MOST_SUSPECTS {
+            self.suspects.remove(0);
+        }
+        self.suspects.push(message);
+    }
+
+    /// The endpoint answers. A call that is under way from before stays one of this generation if it was closed already.
+    fn close(&mut self) {
+        self.suspects.clear();
+        match self.state {
+            State::Closed { .. } => self.state = State::Closed { unanswered: 0 },
+            _ => self.enter(State::Closed { unanswered: 0 }),
         }
     }
 
@@ -221,24 +246,6 @@ impl Settings {
         let high = low.saturating_add(low / 2).min(self.cap);
         let above_low = high.saturating_sub(low).mul_f64(dice.clamp(0.0, 1.0));
         low.saturating_add(above_low).min(self.cap)
-    }
-}
-
-impl Streak {
-    /// Counts one more, and says how many there are. It remembers at most `most` messages.
-    fn count(&mut self, evidence: Evidence, most: u32) -> u32 {
-        let messages = |streak: &Self| u32::try_from(streak.messages.len()).unwrap_or(u32::MAX);
-        match evidence {
-            Evidence::Answers => *self = Self::default(),
-            Evidence::Fails => self.unanswered = self.unanswered.saturating_add(1),
-            Evidence::FailsAt(message) => {
-                if !self.messages.contains(&message) && messages(self) < most {
-                    self.messages.push(message);
-                }
-            }
-            Evidence::WantsRest(_) | Evidence::Nothing => {}
-        }
-        self.unanswered.saturating_add(messages(self))
     }
 }
 

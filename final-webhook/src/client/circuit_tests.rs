@@ -6,6 +6,9 @@ use super::*;
 
 const LIMIT: Duration = Duration::from_secs(3);
 
+/// A message at which nothing has failed.
+const NEW: u64 = 99;
+
 const SETTINGS: Settings = Settings {
     failures: 3,
     first: Duration::from_secs(10),
@@ -20,10 +23,10 @@ fn secs(seconds: u64) -> Duration {
 fn opened(now: Instant) -> (Circuit, Instant) {
     let mut circuit = Circuit::new(SETTINGS);
     for _ in 0..SETTINGS.failures {
-        let ticket = circuit.admit(now, LIMIT).unwrap();
+        let ticket = circuit.admit(NEW, now, LIMIT).unwrap();
         circuit.settle(ticket, Evidence::Fails, now, 0.0);
     }
-    let until = circuit.admit(now, LIMIT).unwrap_err();
+    let until = circuit.admit(NEW, now, LIMIT).unwrap_err();
     (circuit, until)
 }
 
@@ -32,7 +35,7 @@ fn it_opens_after_failures_in_a_row_only() {
     let now = Instant::now();
     let mut circuit = Circuit::new(SETTINGS);
     let mut end = |evidence| {
-        let ticket = circuit.admit(now, LIMIT).unwrap();
+        let ticket = circuit.admit(NEW, now, LIMIT).unwrap();
         circuit.settle(ticket, evidence, now, 0.0)
     };
 
@@ -53,7 +56,7 @@ fn one_message_that_fails_again_and_again_opens_nothing() {
     let now = Instant::now();
     let mut circuit = Circuit::new(SETTINGS);
     for _ in 0..100 {
-        let ticket = circuit.admit(now, LIMIT).unwrap();
+        let ticket = circuit.admit(NEW, now, LIMIT).unwrap();
         assert_eq!(circuit.settle(ticket, Evidence::FailsAt(1), now, 0.0), None);
     }
 }
@@ -62,15 +65,15 @@ fn one_message_that_fails_again_and_again_opens_nothing() {
 fn one_call_tries_after_the_pause_while_others_wait() {
     let (mut circuit, until) = opened(Instant::now());
 
-    let ticket = circuit.admit(until, LIMIT).unwrap();
-    assert_eq!(circuit.admit(until, LIMIT), Err(until + LIMIT));
+    let ticket = circuit.admit(NEW, until, LIMIT).unwrap();
+    assert_eq!(circuit.admit(NEW, until, LIMIT), Err(until + LIMIT));
     assert_eq!(
         circuit.settle(ticket, Evidence::Answers, until, 0.0),
         Some(Change::Closed)
     );
     assert!(circuit.is_blank());
-    assert!(circuit.admit(until, LIMIT).is_ok());
-    assert!(circuit.admit(until, LIMIT).is_ok());
+    assert!(circuit.admit(NEW, until, LIMIT).is_ok());
+    assert!(circuit.admit(NEW, until, LIMIT).is_ok());
 }
 
 #[test]
@@ -78,9 +81,9 @@ fn a_try_that_fails_makes_the_pause_longer_up_to_its_cap() {
     let (mut circuit, mut until) = opened(Instant::now());
     let mut pauses = Vec::new();
     for _ in 0..8 {
-        let ticket = circuit.admit(until, LIMIT).unwrap();
+        let ticket = circuit.admit(NEW, until, LIMIT).unwrap();
         circuit.settle(ticket, Evidence::Fails, until, 0.0);
-        let next = circuit.admit(until, LIMIT).unwrap_err();
+        let next = circuit.admit(NEW, until, LIMIT).unwrap_err();
         pauses.push((next - until).as_secs());
         until = next;
     }
@@ -92,18 +95,18 @@ fn a_try_that_fails_makes_the_pause_longer_up_to_its_cap() {
 #[test]
 fn a_try_that_was_dropped_leaves_its_turn_to_the_next_call() {
     let (mut circuit, until) = opened(Instant::now());
-    let ticket = circuit.admit(until, LIMIT).unwrap();
+    let ticket = circuit.admit(NEW, until, LIMIT).unwrap();
 
     circuit.abandon(ticket, until);
-    assert!(circuit.admit(until, LIMIT).is_ok());
+    assert!(circuit.admit(NEW, until, LIMIT).is_ok());
 }
 
 #[test]
 fn a_try_that_is_never_settled_blocks_nothing_for_longer_than_its_limit() {
     let (mut circuit, until) = opened(Instant::now());
-    let lost = circuit.admit(until, LIMIT).unwrap();
+    let lost = circuit.admit(NEW, until, LIMIT).unwrap();
 
-    let next = circuit.admit(until + LIMIT, LIMIT).unwrap();
+    let next = circuit.admit(NEW, until + LIMIT, LIMIT).unwrap();
     assert_eq!(
         circuit.settle(lost, Evidence::Answers, until + LIMIT, 0.0),
         None
@@ -119,7 +122,7 @@ fn calls_that_began_before_it_opened_change_nothing() {
     let now = Instant::now();
     let mut circuit = Circuit::new(SETTINGS);
     let mut tickets: Vec<_> = (0..12)
-        .map(|_| circuit.admit(now, LIMIT).unwrap())
+        .map(|_| circuit.admit(NEW, now, LIMIT).unwrap())
         .collect();
     let late = tickets.split_off(10);
     let changes: Vec<_> = tickets
@@ -128,7 +131,7 @@ fn calls_that_began_before_it_opened_change_nothing() {
         .collect();
 
     assert_eq!(changes, [Change::Opened { pause: secs(10) }]);
-    assert_eq!(circuit.admit(now, LIMIT), Err(now + secs(10)));
+    assert_eq!(circuit.admit(NEW, now, LIMIT), Err(now + secs(10)));
     // An answer that was under way when it opened is no news.
     for (ticket, evidence) in late
         .into_iter()
@@ -136,24 +139,61 @@ fn calls_that_began_before_it_opened_change_nothing() {
     {
         assert_eq!(circuit.settle(ticket, evidence, now, 0.0), None);
     }
-    assert_eq!(circuit.admit(now, LIMIT), Err(now + secs(10)));
+    assert_eq!(circuit.admit(NEW, now, LIMIT), Err(now + secs(10)));
 }
 
 #[test]
 fn an_endpoint_that_asks_for_a_rest_gets_it_from_all_calls() {
     let now = Instant::now();
     let mut circuit = Circuit::new(SETTINGS);
-    let ticket = circuit.admit(now, LIMIT).unwrap();
+    let ticket = circuit.admit(NEW, now, LIMIT).unwrap();
 
     let change = circuit.settle(ticket, Evidence::WantsRest(secs(30)), now, 0.0);
     assert_eq!(change, Some(Change::Rests { pause: secs(30) }));
-    assert_eq!(circuit.admit(now + secs(29), LIMIT), Err(now + secs(30)));
-    assert!(circuit.admit(now + secs(30), LIMIT).is_ok());
+    assert_eq!(
+        circuit.admit(NEW, now + secs(29), LIMIT),
+        Err(now + secs(30))
+    );
+    assert!(circuit.admit(NEW, now + secs(30), LIMIT).is_ok());
+}
+
+#[test]
+fn messages_that_broke_the_endpoint_let_others_try_it_first() {
+    let mut now = Instant::now();
+    let mut circuit = Circuit::new(SETTINGS);
+    for broken in [1, 2, 3] {
+        let ticket = circuit.admit(broken, now, LIMIT).unwrap();
+        circuit.settle(ticket, Evidence::FailsAt(broken), now, 0.0);
+    }
+    now += secs(10);
+    for broken in [1, 2, 3] {
+        assert_eq!(circuit.admit(broken, now, LIMIT), Err(now + secs(10)));
+    }
+    let ticket = circuit.admit(NEW, now, LIMIT).unwrap();
+    let change = circuit.settle(ticket, Evidence::Answers, now, 0.0);
+    assert_eq!(change, Some(Change::Closed));
+    assert!(circuit.admit(1, now, LIMIT).is_ok());
+}
+
+#[test]
+fn messages_that_broke_the_endpoint_try_it_when_nobody_else_does() {
+    let mut now = Instant::now();
+    let mut circuit = Circuit::new(SETTINGS);
+    for message in 0..200 {
+        now = circuit.admit(message, now, LIMIT).err().unwrap_or(now);
+        let ticket = circuit.admit(message, now, LIMIT).unwrap();
+        circuit.settle(ticket, Evidence::FailsAt(message), now, 0.0);
+        assert!(circuit.suspects.len() <= MOST_SUSPECTS);
+    }
+    let until = circuit.paused(None, now).unwrap();
+    assert_eq!(circuit.admit(199, now, LIMIT), Err(until + secs(10)));
+    assert!(circuit.admit(199, until + secs(10), LIMIT).is_ok());
 }
 
 #[derive(Clone, Debug)]
 enum Step {
-    Begin,
+    /// With this message.
+    Begin(u64),
     End(prop::sample::Index, Evidence),
     Drop(prop::sample::Index),
     Wait(u64),
@@ -163,12 +203,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let evidence = prop_oneof![
         2 => Just(Evidence::Answers),
         6 => Just(Evidence::Fails),
-        4 => (0u64..4).prop_map(Evidence::FailsAt),
+        // The test puts the message of the call in its place.
+        4 => Just(Evidence::FailsAt(0)),
         1 => (0u64..90).prop_map(|seconds| Evidence::WantsRest(secs(seconds))),
         1 => Just(Evidence::Nothing),
     ];
     let step = prop_oneof![
-        4 => Just(Step::Begin),
+        4 => (0u64..6).prop_map(Step::Begin),
         4 => (any::<prop::sample::Index>(), evidence).prop_map(|(call, evidence)| Step::End(call, evidence)),
         1 => any::<prop::sample::Index>().prop_map(Step::Drop),
         2 => prop_oneof![0u64..5, 0u64..40, 0u64..900].prop_map(Step::Wait),
@@ -176,10 +217,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 0..200)
 }
 
-/// The same rules in other words: it remembers what came of every call, and derives everything from that.
+/// The same rules in other words: it remembers what came of every call that counts, and derives everything from that.
 #[derive(Default)]
 struct Model {
-    /// What came of the calls that count, since the last change.
     history: Vec<Evidence>,
     /// Calls that began since the last change.
     counting: Vec<usize>,
@@ -190,12 +230,19 @@ struct Model {
 }
 
 impl Model {
-    fn may_begin(&self, now: Instant) -> bool {
-        match (self.open, self.trying) {
-            (_, Some((_, ends_by))) => now >= ends_by,
-            (Some((_, until)), None) => now >= until,
-            (None, None) => true,
-        }
+    fn may_begin(&self, message: u64, now: Instant) -> bool {
+        let end = match (self.open, self.trying) {
+            (_, Some((_, ends_by))) => ends_by,
+            (Some((_, until)), None) => until,
+            (None, None) => return true,
+        };
+        let has_failed = self.row().contains(&Evidence::FailsAt(message));
+        now >= end
+            + if has_failed {
+                SETTINGS.first
+            } else {
+                Duration::ZERO
+            }
     }
 
     fn begin(&mut self, call: usize, now: Instant) {
@@ -207,22 +254,22 @@ impl Model {
     }
 
     fn changed(&mut self) {
-        (self.history, self.counting, self.trying) = (Vec::new(), Vec::new(), None);
+        (self.counting, self.trying) = (Vec::new(), None);
+    }
+
+    /// What came since the last answer.
+    fn row(&self) -> &[Evidence] {
+        let mut history = self.history.iter();
+        let last = history.rposition(|evidence| *evidence == Evidence::Answers);
+        &self.history[last.map_or(0, |at| at + 1)..]
     }
 
     /// Failures since the last answer, a message counted once.
     fn failures(&self) -> usize {
-        let since = self
-            .history
-            .iter()
-            .rposition(|evidence| *evidence == Evidence::Answers);
-        let row = &self.history[since.map_or(0, |at| at + 1)..];
-        let plain = row
-            .iter()
-            .filter(|evidence| **evidence == Evidence::Fails)
-            .count();
-        let at = |message| row.contains(&Evidence::FailsAt(message));
-        plain + (0..4).filter(|message| at(*message)).count()
+        let row = self.row();
+        let plain = row.iter().filter(|evidence| **evidence == Evidence::Fails);
+        let at = |message: &u64| row.contains(&Evidence::FailsAt(*message));
+        plain.count() + (0..6).filter(at).count()
     }
 
     fn end(&mut self, call: usize, evidence: Evidence, now: Instant) {
@@ -267,31 +314,36 @@ proptest! {
     fn it_does_what_the_whole_history_says(steps in steps()) {
         let (mut circuit, mut model) = (Circuit::new(SETTINGS), Model::default());
         let mut now = Instant::now();
-        let mut under_way: Vec<(usize, Ticket)> = Vec::new();
+        let mut under_way: Vec<(usize, u64, Ticket)> = Vec::new();
         for (number, step) in steps.into_iter().enumerate() {
             match step {
-                Step::Begin => {
-                    prop_assert_eq!(circuit.paused(now).is_none(), model.may_begin(now));
-                    match circuit.admit(now, LIMIT) {
+                Step::Begin(message) => {
+                    prop_assert_eq!(circuit.paused(Some(message), now).is_none(), model.may_begin(message, now));
+                    prop_assert_eq!(circuit.paused(None, now).is_none(), model.may_begin(NEW, now));
+                    match circuit.admit(message, now, LIMIT) {
                         Ok(ticket) => {
-                            prop_assert!(model.may_begin(now));
+                            prop_assert!(model.may_begin(message, now));
                             model.begin(number, now);
-                            under_way.push((number, ticket));
+                            under_way.push((number, message, ticket));
                         }
                         Err(until) => {
-                            prop_assert!(!model.may_begin(now));
-                            prop_assert!(!model.may_begin(until - Duration::from_nanos(1)));
-                            prop_assert!(model.may_begin(until));
+                            prop_assert!(!model.may_begin(message, now));
+                            prop_assert!(!model.may_begin(message, until - Duration::from_nanos(1)));
+                            prop_assert!(model.may_begin(message, until));
                         }
                     }
                 }
                 Step::End(call, evidence) if !under_way.is_empty() => {
-                    let (call, ticket) = under_way.remove(call.index(under_way.len()));
+                    let (call, message, ticket) = under_way.remove(call.index(under_way.len()));
+                    let evidence = match evidence {
+                        Evidence::FailsAt(_) => Evidence::FailsAt(message),
+                        other => other,
+                    };
                     circuit.settle(ticket, evidence, now, 0.0);
                     model.end(call, evidence, now);
                 }
                 Step::Drop(call) if !under_way.is_empty() => {
-                    let (call, ticket) = under_way.remove(call.index(under_way.len()));
+                    let (call, _, ticket) = under_way.remove(call.index(under_way.len()));
                     circuit.abandon(ticket, now);
                     model.drop(call, now);
                 }

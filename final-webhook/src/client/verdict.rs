@@ -3,10 +3,7 @@
 //! Input: an answer, or the reason why there is none. Output: an outcome, and the evidence for the circuit. It keeps
 //! no state.
 
-use std::{
-    hash::{DefaultHasher, Hash, Hasher},
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use hyper::header::LOCATION;
 
@@ -47,7 +44,7 @@ pub(crate) fn of_answer(
                 step: Step::Reading,
             },
         };
-        return (retry(None, why), Evidence::FailsAt(message(call)));
+        return (retry(None, why), Evidence::FailsAt(call.message()));
     }
     if status == 410 && whole {
         return (CallOutcome::Gone, Evidence::Answers);
@@ -58,7 +55,7 @@ pub(crate) fn of_answer(
     };
     let evidence = match (status, after) {
         (_, Some(rest)) if rest > Duration::ZERO => Evidence::WantsRest(rest),
-        (408 | 429 | 500.., _) => Evidence::FailsAt(message(call)),
+        (408 | 429 | 500.., _) => Evidence::FailsAt(call.message()),
         // It works, and does not want this message.
         _ => Evidence::Answers,
     };
@@ -95,20 +92,13 @@ pub(crate) fn of_failure(why: NotDone, call: &Call) -> (CallOutcome, Evidence) {
         NotDone::Late { .. }
         | NotDone::Broken { .. }
         | NotDone::Status { .. }
-        | NotDone::Redirect { .. } => Evidence::FailsAt(message(call)),
+        | NotDone::Redirect { .. } => Evidence::FailsAt(call.message()),
     };
     (retry(None, why), evidence)
 }
 
 fn retry(after: Option<Duration>, why: NotDone) -> CallOutcome {
     CallOutcome::Retry { after, why }
-}
-
-/// What tells messages apart.
-fn message(call: &Call) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    call.idempotency_key.hash(&mut hasher);
-    hasher.finish()
 }
 
 fn secrets<'a>(endpoint: &'a Endpoint, call: &'a Call) -> impl Iterator<Item = &'a str> {

@@ -139,6 +139,38 @@ async fn a_message_that_the_endpoint_does_not_want_stops_no_other_one() {
 }
 
 #[tokio::test]
+async fn messages_that_break_the_endpoint_do_not_keep_it_from_the_others() {
+    let server = Server::start(|mut visit| async move {
+        while let Some(request) = visit.request().await {
+            let breaks = request
+                .header("idempotency-key")
+                .unwrap()
+                .starts_with("bad");
+            visit.write(if breaks { OOPS } else { OK }).await;
+        }
+    })
+    .await;
+    let clock = Standing::new();
+    let caller = caller().failures(3).clock(clock.clone()).build().unwrap();
+    let endpoint = local(&server.url());
+    let bad = ["bad-1", "bad-2", "bad-3"];
+    for _ in 0..3 {
+        for key in bad {
+            caller.call(&endpoint, &call(key)).await;
+        }
+        // All come back as the pause ends, the bad ones first.
+        clock.advance(caller.paused_until(&endpoint).unwrap() - clock.now());
+        for key in bad {
+            assert!(is_paused(&caller.call(&endpoint, &call(key)).await));
+        }
+        assert_eq!(
+            caller.call(&endpoint, &call("good")).await,
+            CallOutcome::Done(200)
+        );
+    }
+}
+
+#[tokio::test]
 async fn what_is_forbidden_here_is_no_failure_of_the_endpoint() {
     let caller = caller().failures(1).build().unwrap();
     let endpoint = Endpoint::new("http://127.0.0.1:1/").unwrap();
