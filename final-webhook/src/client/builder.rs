@@ -108,6 +108,8 @@ impl CallerBuilder {
     }
 
     /// The first pause and the longest one: 10 s and 10 min if it is not set. Each is about twice the one before.
+    ///
+    /// A message at which the endpoint has failed waits for the time of the first pause in addition.
     pub fn pauses(mut self, first: Duration, longest: Duration) -> Self {
         self.settings.first = first.min(longest);
         self.settings.cap = longest;

@@ -21,9 +21,9 @@ use std::time::{Duration, Instant};
 /// Each arrow begins a new generation. What came of a call of an earlier generation changes nothing: many calls were
 /// under way when the circuit opened, and their failures say nothing new.
 ///
-/// A message at which the endpoint has failed is a suspect until the endpoint answers. In a failure without an answer a
-/// suspect counts once, and after a pause it tries later than others may. Without that, some messages that break the endpoint
-/// could be all that ever tries it, and the others would wait for ever.
+/// A message at which the endpoint has failed is a suspect until the endpoint answers. All failures at one suspect count
+/// as one, and after a pause a suspect may try later than others. Without that, each try could fall to a message that
+/// breaks the endpoint, and the others would wait for ever.
 #[derive(Debug)]
 pub(crate) struct Circuit {
     settings: Settings,
@@ -115,7 +115,8 @@ impl Circuit {
         })
     }
 
-    /// When to ask again, if no call with this message, or with a new one, would be let through now. Changes nothing.
+    /// When to ask again, if a call with this message would not be let through now. Without a message it tells of those
+    /// that are no suspects. Changes nothing.
     pub(crate) fn paused(&self, message: Option<u64>, now: Instant) -> Option<Instant> {
         let end = match self.state {
             State::Closed { .. } => return None,
@@ -210,7 +211,7 @@ impl Circuit {
         self.suspects.push(message);
     }
 
-    /// The endpoint answers. A call that is under way from before stays one of this generation if it was closed already.
+    /// The endpoint answers. A circuit that was closed stays in its generation, so that calls under way still count.
     fn close(&mut self) {
         self.suspects.clear();
         match self.state {
