@@ -2,7 +2,7 @@
 //!
 //! Input: a request. Output: its handler's response; 404, 405 with `Allow`, or 500 after a panic, in JSON.
 
-use std::panic::AssertUnwindSafe;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use axum::{
     Router,
@@ -16,11 +16,18 @@ use axum::{
 use futures::FutureExt;
 
 use super::{
-    backlog, call::Call, databus, front::Front, letters, problem::Problem, publish, pull, settle,
-    vitals,
+    backlog,
+    call::Call,
+    databus,
+    front::Front,
+    letters,
+    problem::Problem,
+    publish, pull, settle,
+    vitals::{self, Vitals},
 };
 
 pub(super) fn router(front: Front) -> Router {
+    let probes = front.vitals.clone().map(probes).unwrap_or_default();
     Router::new()
         .route("/v1/topics/{topic}/messages", post(publish::messages))
         .route("/v1/groups/{group}/messages", get_only(pull::messages))
@@ -35,13 +42,19 @@ pub(super) fn router(front: Front) -> Router {
         )
         .route("/databus/pub", post(databus::publish))
         .route("/openapi.json", get(vitals::openapi))
-        .route("/livez", get(vitals::livez))
-        .route("/readyz", get(vitals::readyz))
-        .route("/metrics", get(vitals::metrics))
+        .merge(probes)
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
         .layer(middleware::from_fn(caught))
         .with_state(front)
+}
+
+fn probes(vitals: Arc<dyn Vitals>) -> Router<Front> {
+    Router::new()
+        .route("/livez", get(vitals::livez))
+        .route("/readyz", get(vitals::readyz))
+        .route("/metrics", get(vitals::metrics))
+        .with_state(vitals)
 }
 
 /// GET and not HEAD, which axum would send to the same handler: it would take messages and show none.
@@ -49,7 +62,7 @@ fn get_only<T: 'static, H: Handler<T, Front>>(handler: H) -> MethodRouter<Front>
     get(handler).head(not_allowed_but_get)
 }
 
-pub(super) async fn not_found(State(front): State<Front>, request: Request) -> Response {
+async fn not_found(State(front): State<Front>, request: Request) -> Response {
     let what = "there is nothing at this path; /openapi.json has all paths";
     let problem = Problem::new(StatusCode::NOT_FOUND, "not_found", what);
     Call::new(front, request).finish(Err(problem)).await

@@ -2,14 +2,12 @@
 //!
 //! Input: what the gateway says of itself. Output: texts.
 
-use axum::{
-    extract::{Request, State},
-    http::StatusCode,
-    response::Response,
-};
+use std::sync::Arc;
+
+use axum::{extract::State, http::StatusCode, response::Response};
 use futures::future::BoxFuture;
 
-use super::{answer::Answer, call::Call, front::Front, routes};
+use super::answer::{Answer, Kept};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -28,39 +26,24 @@ pub trait Vitals: Send + Sync + 'static {
     fn metrics(&self) -> BoxFuture<'_, String>;
 }
 
-pub(super) async fn livez(State(front): State<Front>, request: Request) -> Response {
-    let answer = match &front.vitals {
-        Some(vitals) => condition(&vitals.not_live().await),
-        None => return routes::not_found(State(front), request).await,
-    };
-    Call::new(front, request).finish(Ok(answer)).await
+pub(super) async fn livez(State(vitals): State<Arc<dyn Vitals>>) -> Response {
+    condition(&vitals.not_live().await)
 }
 
-pub(super) async fn readyz(State(front): State<Front>, request: Request) -> Response {
-    let answer = match &front.vitals {
-        Some(vitals) => condition(&vitals.not_ready().await),
-        None => return routes::not_found(State(front), request).await,
-    };
-    Call::new(front, request).finish(Ok(answer)).await
+pub(super) async fn readyz(State(vitals): State<Arc<dyn Vitals>>) -> Response {
+    condition(&vitals.not_ready().await)
 }
 
-pub(super) async fn metrics(State(front): State<Front>, request: Request) -> Response {
-    let answer = match &front.vitals {
-        Some(vitals) => {
-            let kind = "text/plain; version=0.0.4; charset=utf-8";
-            Answer::bytes(StatusCode::OK, kind, vitals.metrics().await)
-        }
-        None => return routes::not_found(State(front), request).await,
-    };
-    Call::new(front, request).finish(Ok(answer)).await
+pub(super) async fn metrics(State(vitals): State<Arc<dyn Vitals>>) -> Response {
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    Answer::bytes(StatusCode::OK, kind, vitals.metrics().await).keeping(Kept::new())
 }
 
-pub(super) async fn openapi(State(front): State<Front>, request: Request) -> Response {
-    let answer = Answer::bytes(StatusCode::OK, "application/json", OPENAPI);
-    Call::new(front, request).finish(Ok(answer)).await
+pub(super) async fn openapi() -> Response {
+    Answer::bytes(StatusCode::OK, "application/json", OPENAPI).keeping(Kept::new())
 }
 
-fn condition(reasons: &[String]) -> Answer {
+fn condition(reasons: &[String]) -> Response {
     let (status, mut text) = match reasons.is_empty() {
         true => (StatusCode::OK, "ok\n".to_owned()),
         false => (StatusCode::SERVICE_UNAVAILABLE, "not ok\n".to_owned()),
@@ -69,5 +52,5 @@ fn condition(reasons: &[String]) -> Answer {
         text.push_str(&reason.replace(['\r', '\n'], " "));
         text.push('\n');
     }
-    Answer::bytes(status, TEXT, text)
+    Answer::bytes(status, TEXT, text).keeping(Kept::new())
 }

@@ -94,6 +94,13 @@ impl Edge {
         got.json()
     }
 
+    /// Opens a group, which has nothing yet.
+    async fn pull_nothing(&self, group: &str, topic: &str) {
+        let path = format!("/v1/groups/{group}/messages?topic={topic}&wait=0");
+        let got = self.curl(&path, &[]).await;
+        assert_eq!(got.json(), json!({"messages": []}));
+    }
+
     /// Pulls until there is something.
     async fn pull(&self, group: &str, topic: &str, more: &str) -> Vec<Value> {
         let path = format!("/v1/groups/{group}/messages?topic={topic}&wait=5s{more}");
@@ -425,6 +432,91 @@ async fn curl_speaks_http_2_with_tls_and_without() {
     }
     secret.shutdown().await;
     plain.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_database_is_away_clients_hear_to_come_again() {
+    let url = final_tests::pg_database().await.expect("PostgreSQL");
+    let proxy = final_tests::Proxy::to(&url).await.expect("a proxy");
+    let pool = <sqlx::Postgres as Database>::connect(&proxy.url(&url)).await;
+    let edge = edge(&Stand::on(Place::of(url, pool))).await;
+    edge.pull_nothing("billing", "t").await;
+    edge.publish("t", "1").await;
+
+    proxy.down();
+    let got = edge.curl("/v1/topics/t/messages", &["-d", "2"]).await;
+    assert!(matches!(got.status, 503 | 504), "{got:?}");
+    let body = r#"{"records":[{"key":"","value":3}]}"#;
+    let got = edge
+        .curl("/databus/pub?topic=t&group=billing", &["-d", body])
+        .await;
+    assert_eq!(
+        got.body,
+        r#"{"offsets":[{"partition":0,"offset":0,"error_code":2}]}"#
+    );
+    let began = Instant::now();
+    let got = edge
+        .curl("/v1/groups/billing/messages?topic=t&wait=1s", &[])
+        .await;
+    assert!(matches!(got.status, 200 | 503), "{got:?}");
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(edge.curl("/livez", &[]).await.status, 200);
+    proxy.up().expect("the port is free");
+
+    let end = Instant::now() + SOON;
+    while edge
+        .curl("/v1/topics/t/messages", &["-d", "4"])
+        .await
+        .status
+        != 200
+    {
+        assert!(Instant::now() < end, "it never recovers");
+    }
+    // What was in hand while the database was away may come twice.
+    let mut seen = Vec::new();
+    while !(seen.contains(&json!(1)) && seen.contains(&json!(4))) {
+        assert!(Instant::now() < end, "{seen:?}");
+        let messages = edge.pull("billing", "t", "").await;
+        seen.extend(messages.iter().map(|message| message["payload"].clone()));
+        edge.curl("/readyz", &[]).await;
+    }
+    edge.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_of_its_own_nests_the_routes() {
+    let stand = Stand::<sqlx::Sqlite>::log().await;
+    let running = stand
+        .gateway()
+        .rights(rights())
+        .start()
+        .await
+        .expect("start");
+    let service = axum::Router::new().nest("/bus", running.router());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let service = service.into_make_service_with_connect_info::<SocketAddr>();
+    let serving = tokio::spawn(async { axum::serve(listener, service).await });
+    let ask = async |path: &str| {
+        let url = format!("http://{address}{path}");
+        curl(&["-u", APP, "-d", "1", &url]).await
+    };
+    assert_eq!(ask("/bus/v1/topics/t/messages").await.status, 200);
+    assert_eq!(
+        ask("/bus/v1/topics/a*b/messages").await.json()["error"]["code"],
+        "bad_name"
+    );
+    for path in ["/bus/livez", "/v1/topics/t/messages"] {
+        assert_eq!(ask(path).await.status, 404, "{path}");
+    }
+    serving.abort();
+    running.shutdown().await;
 }
 
 /// What is done by Python's `http.client` on one connection; it prints statuses.
