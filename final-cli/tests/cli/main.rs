@@ -13,6 +13,8 @@ mod dead;
 mod doctor;
 #[cfg(feature = "gateway")]
 mod gateway_apps;
+#[cfg(feature = "gateway")]
+mod gateway_serve;
 mod help;
 mod import_hookq;
 mod migrate;

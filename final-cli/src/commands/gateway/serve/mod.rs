@@ -62,16 +62,16 @@ impl ServeArgs {
                 return ExitCode::from(2);
             }
         };
-        let gateway = match config.gateway() {
-            Ok(gateway) => gateway,
+        let doors = match config.doors() {
+            Ok(doors) => doors,
             Err(error) => {
                 eprintln!("final: {}: {}", file.display(), chain(&*error));
                 return ExitCode::from(2);
             }
         };
-        let options = self.run.over(config.service);
-        service::main("gateway", options, async || {
-            let service = GatewayService::start(gateway).await?;
+        let options = self.run.over(config.service.clone());
+        service::main("gateway", options, async move || {
+            let service = GatewayService::start(config.gateway(doors)?).await?;
             Ok::<_, BoxError>(service)
         })
     }

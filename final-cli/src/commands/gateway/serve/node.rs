@@ -26,6 +26,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const RESP: &str = "127.0.0.1:6205";
 const HTTP: &str = "127.0.0.1:6206";
 
+/// Where clients come in.
+pub(super) struct GatewayDoors {
+    resp: Option<Listen>,
+    http: Option<Listen>,
+}
+
 /// A gateway that runs, until its stop takes it.
 pub(super) struct GatewayService {
     running: RwLock<Option<Running>>,
@@ -82,8 +88,21 @@ impl Service for GatewayService {
 }
 
 impl GatewayConfig {
+    /// Where RESP and HTTP are to be spoken: both, unless the file names one of them only.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a certificate or its key cannot be used.
+    pub(super) fn doors(&self) -> Result<GatewayDoors, BoxError> {
+        let are_named = self.resp.is_some() || self.http.is_some();
+        Ok(GatewayDoors {
+            resp: listen(self.resp.as_ref(), RESP, are_named)?,
+            http: listen(self.http.as_ref(), HTTP, are_named)?,
+        })
+    }
+
     /// The gateway that the file describes. Nothing is connected yet.
-    pub(super) fn gateway(&self) -> Result<Gateway, BoxError> {
+    pub(super) fn gateway(&self, doors: GatewayDoors) -> Result<Gateway, BoxError> {
         let engine = engine(
             &self.database,
             self.rabbitmq.as_ref(),
@@ -94,12 +113,10 @@ impl GatewayConfig {
         if let Some(node) = &self.node {
             gateway = gateway.node(node);
         }
-        // Both are spoken unless the file names one of them only.
-        let are_named = self.resp.is_some() || self.http.is_some();
-        if let Some(resp) = listen(self.resp.as_ref(), RESP, are_named)? {
+        if let Some(resp) = doors.resp {
             gateway = gateway.resp(resp);
         }
-        if let Some(http) = listen(self.http.as_ref(), HTTP, are_named)? {
+        if let Some(http) = doors.http {
             gateway = gateway.http(http);
         }
         Ok(gateway)
