@@ -17,7 +17,7 @@ const MAX_TEXT: usize = 200;
 
 /// What is wrong with a text, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Flaw {
+pub(crate) struct Flaw {
     what: String,
     line: usize,
     column: usize,
@@ -59,7 +59,7 @@ pub(super) fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Flaw> {
 
 /// Checks that a text is JSON that every reader can read: not too deep, no half characters (`"\ud800"`), no numbers
 /// beyond what a float holds. One payload that a client's parser refuses would otherwise make it refuse a whole answer.
-pub(super) fn check(bytes: &[u8]) -> Result<(), Flaw> {
+pub(crate) fn check(bytes: &[u8]) -> Result<(), Flaw> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let checked = Level(0)
         .deserialize(&mut reader)

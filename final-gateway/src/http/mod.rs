@@ -15,7 +15,7 @@ mod body;
 mod call;
 mod databus;
 mod front;
-mod json;
+pub(crate) mod json;
 mod letters;
 mod params;
 mod problem;

@@ -9,7 +9,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use final_core::Message;
 
 use super::{COLOR, json, protobuf};
-use crate::groups::Taken;
+use crate::{groups::Taken, http::json::check};
 
 /// How a client wants its messages: the arguments of `MGET`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl<'a> Record<'a> {
         out.extend_from_slice(b"{\"key\":");
         json::text(message.key().unwrap_or_default(), out);
         out.extend_from_slice(b",\"value\":");
-        if says_json(message) && json::is_json(message.payload()) {
+        if says_json(message) && check(message.payload()).is_ok() {
             json::compact(message.payload(), out);
         } else {
             json::text(&STANDARD.encode(message.payload()), out);
@@ -219,6 +219,8 @@ mod tests {
         for (payload, kind) in [
             (&b"1"[..], "application/msgpack"),
             (b"1 2", "application/json"),
+            // Half a character, at which many readers stop.
+            (br#""\ud800""#, "application/json"),
         ] {
             let shown: serde_json::Value =
                 serde_json::from_str(&json(&taken(payload, kind))).unwrap();
