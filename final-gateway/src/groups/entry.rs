@@ -7,8 +7,17 @@ use final_core::{
     broker::{Delivery, Place, Postponing},
 };
 
-/// So many times it must have come back, until a message is given out alone.
+/// So many times it must have come back without a sign of its client, until a message is given out alone.
 const ALONE_AFTER: u32 = 2;
+
+/// What is known of the client that had a message which comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sign {
+    /// It has given the message back, so the message did it no harm.
+    OfLife,
+    /// It may have ended because of the message.
+    None,
+}
 
 /// A message that is not settled. Dropping it gives it back to the broker.
 #[derive(Debug)]
@@ -24,6 +33,8 @@ pub(super) struct StockEntry {
     delivered: u32,
     /// How often it came back since.
     returned: u32,
+    /// How often it came back without a sign of its client.
+    abandoned: u32,
     /// The bytes that it counts with.
     pub(super) bytes: usize,
 }
@@ -42,6 +53,7 @@ impl StockEntry {
             failed: message.attempt().saturating_sub(1),
             delivered: delivery.times().saturating_sub(1),
             returned: 0,
+            abandoned: 0,
             bytes: message.payload().len(),
             delivery,
             message,
@@ -66,14 +78,21 @@ impl StockEntry {
     }
 
     /// It came back.
-    pub(super) fn fail(&mut self) {
+    pub(super) fn fail(&mut self, sign: Sign) {
         self.failed = self.failed.saturating_add(1);
         self.returned = self.returned.saturating_add(1);
+        self.abandoned += u32::from(sign == Sign::None);
     }
 
-    /// Whether it came back so often that it is given out alone.
+    /// It had failed so often when it was here before. What became of its clients is not known any longer.
+    pub(super) fn failed_before(&mut self, times: u32) {
+        self.failed = self.failed.max(times);
+        self.abandoned = self.abandoned.max(times);
+    }
+
+    /// Whether it may be the reason why clients end, so that it is given out alone.
     pub(super) fn goes_alone(&self) -> bool {
-        self.failed >= ALONE_AFTER
+        self.abandoned >= ALONE_AFTER
     }
 
     /// Whether the broker delivers it again, whatever is settled here.

@@ -11,7 +11,7 @@ use std::{fmt, sync::Arc};
 use tokio::time::Instant;
 
 use super::{
-    CommitError, GroupError, GroupsInner, Lot, Taken,
+    CommitError, GroupError, GroupsInner, Lot, Taken, after,
     offsets::{Commit, ConnectionOffsets},
     open::Presence,
     remaining::Remaining,
@@ -48,8 +48,8 @@ impl Holder {
     /// may be taken before a commit.
     ///
     /// Several connections of a group share its messages. One that does not commit leaves room to the others: it gets
-    /// at most as much as is still free of [`in_hand`](super::GroupOptions::in_hand). A message that came back twice
-    /// is given out alone.
+    /// at most as much as is still free of [`in_hand`](super::GroupOptions::in_hand). A message that two
+    /// clients have left without a word is given out alone.
     ///
     /// # Errors
     ///
@@ -59,7 +59,7 @@ impl Holder {
     ///
     /// Dropped, it has taken nothing.
     pub async fn take(&mut self, lot: Lot) -> Result<Vec<Taken>, GroupError> {
-        let until = Instant::now() + lot.wait;
+        let until = after(lot.wait);
         self.open_again(until).await?;
         let mut answer = Remaining::of(&lot);
         // No more can be in hand, so no more can be given out at once.
@@ -69,11 +69,8 @@ impl Holder {
         }
         let open = &self.presence.0;
         let taker = Taker::Holder(self.number);
-        if let Some(since) = Instant::now().checked_sub(self.inner.slots.options().hold) {
-            open.with(|stock| stock.reclaim(self.number, since));
-        }
         let mut gathered = open.take(taker, &mut answer, until).await?;
-        let until = Instant::now() + lot.gather;
+        let until = after(lot.gather);
         while !gathered.is_empty() && answer.is_open() && !lot.gather.is_zero() {
             match open.take(taker, &mut answer, until).await {
                 Ok(more) if !more.is_empty() => gathered.append(more),

@@ -58,6 +58,9 @@ use crate::names::Pair;
 /// How long a connection waits until its group is open.
 const OPEN_WITHIN: Duration = Duration::from_secs(15);
 
+/// The longest delay of a message that was given back.
+const MOST_DELAY: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// The groups that are open on this node. Clones share them.
 ///
 /// A group and topic opens when the first client asks for it, and closes some time after the last one has left. The
@@ -296,7 +299,7 @@ impl Groups {
     /// Gives messages back, to be delivered again after `delay`. After its last attempt the message is dead-lettered, with
     /// `reason`.
     ///
-    /// Over the log a message waits in the table of scheduled messages, however long. Over RabbitMQ, and for a message with
+    /// Over the log a message waits in the table of scheduled messages, for a year at most. Over RabbitMQ, and for a message with
     /// a key in key order, it waits on this node, for a quarter of an hour at most. At most half of what may be in hand
     /// waits so; beyond, the message that is due first comes at once.
     pub async fn nack(
@@ -307,6 +310,7 @@ impl Groups {
         reason: Option<&str>,
     ) -> Vec<Result<(), ReceiptError>> {
         let now = Instant::now();
+        let delay = delay.min(MOST_DELAY);
         self.inner.settle(group, receipts, |open, tag| {
             open.with(|stock| stock.nack_pulled(tag, delay, reason, now))
         })
@@ -392,6 +396,12 @@ impl fmt::Debug for Groups {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Groups").field(&self.inner.slots).finish()
     }
+}
+
+/// So long from now. What no clock can tell is as far away as matters.
+fn after(time: Duration) -> Instant {
+    const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    Instant::now() + time.min(FAR)
 }
 
 fn away(error: Error) -> GroupError {

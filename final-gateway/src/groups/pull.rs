@@ -12,7 +12,7 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::time::Instant;
 
 use super::{
-    GroupError, GroupsInner, Lot, Pulled, ReceiptError,
+    GroupError, GroupsInner, Lot, Pulled, ReceiptError, after,
     open::{Gathered, OpenPair, Presence},
     remaining::Remaining,
     stock::Taker,
@@ -33,7 +33,7 @@ impl GroupsInner {
         visibility: Duration,
     ) -> Result<Vec<Pulled>, GroupError> {
         let mut answer = Remaining::of(&lot);
-        let until = Instant::now() + lot.wait;
+        let until = after(lot.wait);
         // Each pair is the first one in its turn.
         let start = usize::try_from(self.number()).unwrap_or(0) % pairs.len().max(1);
         let (behind, ahead) = pairs.split_at(start);
@@ -114,11 +114,12 @@ impl GroupsInner {
                 all.push(gathered);
             }
         }
-        while answer.is_open() && now.elapsed() < gather {
+        let until = after(gather);
+        while answer.is_open() && Instant::now() < until {
             let left = *answer;
             let one = async |pair: &Arc<OpenPair>| {
                 let mut answer = left;
-                let gathered = pair.take(Taker::Pull, &mut answer, now + gather).await;
+                let gathered = pair.take(Taker::Pull, &mut answer, until).await;
                 gathered.map(|gathered| (gathered, answer))
             };
             let mut waiting: FuturesUnordered<_> = open.iter().map(one).collect();

@@ -34,8 +34,8 @@ impl Remaining {
 
     /// Puts a message into the answer. False if it has to wait for the next one.
     ///
-    /// The first message goes in whatever its size. A message that came back several times goes alone: it may be the
-    /// reason why its client ends, and the others should not be blamed for that.
+    /// The first message goes in whatever its size. A message whose clients have ended goes alone: it may be the reason,
+    /// and the others should not be blamed for that.
     pub(super) fn add(&mut self, entry: &StockEntry) -> bool {
         let goes =
             self.is_open() && (self.is_empty || (entry.bytes <= self.bytes && !entry.goes_alone()));

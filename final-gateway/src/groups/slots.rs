@@ -36,6 +36,10 @@ use crate::names::Pair;
 
 /// How often an idle pair looks whether messages wait.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often a pair looks for messages that connections have had in hand for too long.
+const RECLAIM: Duration = Duration::from_secs(10);
+/// The most messages that may be in hand: brokers send no more ahead.
+const MOST_IN_HAND: usize = 65_535;
 
 /// The slots of a node.
 pub(super) struct Slots {
@@ -68,7 +72,8 @@ enum SlotState {
 }
 
 impl Slots {
-    pub(super) fn new(broker: Arc<dyn Broker>, options: GroupOptions) -> Self {
+    pub(super) fn new(broker: Arc<dyn Broker>, mut options: GroupOptions) -> Self {
+        options.in_hand = options.in_hand.clamp(1, MOST_IN_HAND);
         Self {
             broker,
             options,
@@ -316,7 +321,16 @@ impl Life {
     /// Does what is due in a pair, until it is to be closed.
     async fn watch(&self, open: &OpenPair) {
         let stop = &self.slots.stop;
+        let hold = self.slots.options.hold;
+        let mut reclaim_at = Instant::now() + RECLAIM;
         loop {
+            let now = Instant::now();
+            if now >= reclaim_at {
+                reclaim_at = now + RECLAIM;
+                if let Some(since) = now.checked_sub(hold) {
+                    open.with(|stock| stock.reclaim(since));
+                }
+            }
             let (due, idle_since) =
                 open.with(|stock| (stock.tick(Instant::now()), stock.idle_since()));
             if let Some(since) = idle_since
@@ -326,7 +340,8 @@ impl Life {
                 return;
             }
             let look = idle_since.map(|_| Instant::now() + LOOK);
-            let until = [due, look].into_iter().flatten().min();
+            let times = [due, look, Some(reclaim_at)];
+            let until = times.into_iter().flatten().min();
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = open.ended.cancelled() => return,

@@ -25,7 +25,7 @@ use super::{
     attempts::Attempts,
     budget::{Amount, HandBudget},
     counts::GroupCounts,
-    entry::StockEntry,
+    entry::{Sign, StockEntry},
     hand::ConnectionHand,
     pulled::PulledMessages,
     remaining::Remaining,
@@ -143,7 +143,8 @@ impl Stock {
     pub(super) fn end(&mut self, holder: u64) {
         if let Some(mut hand) = self.hands.remove(&holder) {
             let entries = hand.take_all();
-            self.came_back(entries, "its connection ended before it was committed");
+            let reason = "its connection ended before it was committed";
+            self.came_back(entries, reason, Sign::None);
         }
     }
 
@@ -206,7 +207,7 @@ impl Stock {
         match StockEntry::new(delivery, order) {
             Ok(mut entry) => {
                 let known = self.attempts.take(&self.group, entry.message.id());
-                entry.failed = entry.failed.max(known);
+                entry.failed_before(known);
                 Some(entry)
             }
             Err((delivery, why)) => {
@@ -267,16 +268,19 @@ impl Stock {
         }
     }
 
-    /// Takes from a connection what it has had in hand since before then.
-    pub(super) fn reclaim(&mut self, holder: u64, since: Instant) {
-        let Some(hand) = self.hands.get_mut(&holder) else {
-            return;
-        };
-        let entries = hand.take_older(since);
-        for entry in &entries {
-            hand.amount.remove(entry.bytes);
+    /// Takes from connections what they have had in hand since before then.
+    pub(super) fn reclaim(&mut self, since: Instant) {
+        let mut all = Vec::new();
+        for hand in self.hands.values_mut() {
+            let entries = hand.take_older(since);
+            for entry in &entries {
+                hand.amount.remove(entry.bytes);
+            }
+            all.extend(entries);
         }
-        self.came_back(entries, "its connection did not commit it in time");
+        if !all.is_empty() {
+            self.came_back(all, "its connection did not commit it in time", Sign::None);
+        }
     }
 
     /// Settles a pulled message. False if it is not in hand, or if the broker delivers it again all the same.
@@ -304,7 +308,7 @@ impl Stock {
         };
         let reason = reason.unwrap_or("its client gave it back");
         match delay.is_zero() {
-            true => self.came_back(vec![entry], reason),
+            true => self.came_back(vec![entry], reason, Sign::OfLife),
             false => self.postpone(entry, delay, now, reason),
         }
         self.idle_from(now);
@@ -327,7 +331,8 @@ impl Stock {
             overdue.push(entry);
         }
         if !overdue.is_empty() {
-            self.came_back(overdue, "its deadline passed before it was acked");
+            let reason = "its deadline passed before it was acked";
+            self.came_back(overdue, reason, Sign::None);
             self.idle_from(now);
         }
         while let Some(entry) = self
@@ -380,10 +385,10 @@ impl Stock {
     }
 
     /// Messages that were given out come back. They go before those that came later, or to the dead letters.
-    fn came_back(&mut self, entries: Vec<StockEntry>, reason: &str) {
+    fn came_back(&mut self, entries: Vec<StockEntry>, reason: &str, sign: Sign) {
         for mut entry in entries {
             self.budget.out.remove(entry.bytes);
-            if self.fails(&mut entry) {
+            if self.fails(&mut entry, sign) {
                 self.bury(entry, reason);
             } else {
                 self.wait_ahead(entry);
@@ -397,7 +402,7 @@ impl Stock {
     /// Here it stays in the budget, because it stays in flight at the broker. At most half of what may be in hand waits.
     /// Beyond, the one that is due first is due at once.
     fn postpone(&mut self, mut entry: StockEntry, delay: Duration, now: Instant, reason: &str) {
-        let is_dead = self.fails(&mut entry);
+        let is_dead = self.fails(&mut entry, Sign::OfLife);
         if is_dead || (delay > SHORT && entry.can_be_postponed()) {
             self.budget.out.remove(entry.bytes);
             self.news.has_room = true;
@@ -433,8 +438,8 @@ impl Stock {
     }
 
     /// Counts that a message came back. True if it is not given out again.
-    fn fails(&self, entry: &mut StockEntry) -> bool {
-        entry.fail();
+    fn fails(&self, entry: &mut StockEntry, sign: Sign) -> bool {
+        entry.fail(sign);
         self.counts.came_back.add_one();
         entry.failed >= self.max_deliveries
     }

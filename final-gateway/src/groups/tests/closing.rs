@@ -108,7 +108,12 @@ async fn a_shutdown_ends_what_waits_at_once_and_gives_everything_back() {
 
 #[tokio::test(start_paused = true)]
 async fn groups_that_are_dropped_leave_no_task_behind() {
-    let kit = Kit::new().await;
+    let kit = Kit::with(|options| {
+        // Nothing closes by itself.
+        options.linger = 100 * MINUTE;
+        options.unclaimed = 100 * MINUTE;
+    })
+    .await;
     let holder = kit.hold(&pair()).await;
     kit.publish("t", ["a"]);
     let (broker, slots) = (

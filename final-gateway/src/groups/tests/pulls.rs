@@ -212,6 +212,21 @@ async fn a_pull_that_is_dropped_has_taken_nothing() {
     );
 }
 
+/// As while something behind the client is broken. Then all of them are handled soon, and not one after the other.
+#[tokio::test(start_paused = true)]
+async fn messages_that_clients_give_back_still_come_together() {
+    let kit = Kit::new().await;
+    let _here = kit.hold(&pair()).await;
+    kit.publish("t", ["a", "b", "c"]);
+    for _ in 0..4 {
+        let pulled = kit.pull(&pair()).await;
+        assert_eq!(pulled_texts(&pulled), ["a", "b", "c"]);
+        let receipts = receipts(&pulled);
+        let nacked = kit.groups.nack("g", &receipts, Duration::ZERO, None).await;
+        assert!(nacked.iter().all(Result::is_ok));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_clients_do_is_counted() {
     let kit = Kit::with(|options| options.max_deliveries = 2).await;
