@@ -3,7 +3,7 @@
 use super::{server::*, *};
 
 /// Long enough to get as far as the test is about, and soon over.
-const SHORT: Duration = Duration::from_millis(700);
+const SHORT: Duration = Duration::from_millis(1500);
 
 async fn outcome(server: &Server, timeout: Duration) -> CallOutcome {
     let caller = caller().build().unwrap();

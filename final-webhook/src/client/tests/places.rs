@@ -19,7 +19,7 @@ async fn a_dead_endpoint_holds_no_place_of_others() {
     }
     until(|| dead.requests().len() == 4).await;
 
-    let endpoint = local(&alive.url()).timeout(Duration::from_secs(5));
+    let endpoint = local(&alive.url()).timeout(Duration::from_secs(20));
     let calls: Vec<_> = (0..40).map(|number| call(&number.to_string())).collect();
     let outcomes = join_all(calls.iter().map(|call| caller.call(&endpoint, call))).await;
 
