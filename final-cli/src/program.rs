@@ -41,9 +41,9 @@ pub fn main() -> ExitCode {
         place,
         command,
     } = arguments;
-    let arguments = match command.serve() {
+    let arguments = match command.serve(place) {
         Ok(code) => return code,
-        Err(command) => Arguments {
+        Err((place, command)) => Arguments {
             json,
             place,
             command,

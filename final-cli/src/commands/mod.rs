@@ -25,6 +25,7 @@ use clap::Subcommand;
 use final_core::OutboxDatabase;
 
 use crate::{
+    arguments::PlaceArgs,
     exit::{Exit, Failure},
     output::Output,
     session::{Place, Session},
@@ -81,11 +82,11 @@ impl Command {
     }
 
     /// Runs a command that is a service, with a runtime and a log of its own. Any other command comes back.
-    pub(crate) fn serve(self) -> Result<ExitCode, Self> {
+    pub(crate) fn serve(self, place: PlaceArgs) -> Result<ExitCode, (PlaceArgs, Self)> {
         match self {
             #[cfg(feature = "gateway")]
-            Self::Gateway(args) if args.serves() => Ok(args.serve()),
-            command => Err(command),
+            Self::Gateway(args) if args.serves() => Ok(args.serve(place)),
+            command => Err((place, command)),
         }
     }
 

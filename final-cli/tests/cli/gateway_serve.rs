@@ -176,6 +176,9 @@ async fn a_gateway_that_cannot_run_says_why_and_in_which_line() {
         none.err.contains("--config") && none.err.contains("--demo"),
         "{none:?}"
     );
+    let twice = ["gateway", "--demo", "--database-url", "sqlite:a.db"];
+    let twice = run(&mut program(), twice).await.ends_with(2);
+    assert!(twice.err.contains("named twice"), "{twice:?}");
     let missing = run(&mut program(), ["gateway", "--config", "/no/such/file"]).await;
     missing.ends_with(2);
 }

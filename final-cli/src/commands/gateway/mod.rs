@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use final_core::OutboxDatabase;
 
 use crate::{
-    arguments::FormatArgs,
+    arguments::{FormatArgs, PlaceArgs},
     exit::{Exit, Failure},
     output::Output,
     session::Session,
@@ -18,7 +18,7 @@ use crate::{
 /// Run the gateway for other languages, and say which apps may use it
 ///
 /// Redis clients and HTTP clients publish to the bus and consume from it. Without a command the gateway runs until it is
-/// told to stop.
+/// told to stop: by a file, as a demo, or with the defaults on the database that is named.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example: final gateway --demo",
@@ -47,8 +47,8 @@ impl GatewayArgs {
     }
 
     /// Runs the gateway. It has a runtime and a log of its own.
-    pub(crate) fn serve(self) -> ExitCode {
-        self.serve.run()
+    pub(crate) fn serve(self, place: PlaceArgs) -> ExitCode {
+        self.serve.run(place)
     }
 
     pub(crate) async fn run<DB: OutboxDatabase>(

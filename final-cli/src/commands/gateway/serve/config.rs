@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use crate::{
-    config::{BrokerAddress, ByteSize, DatabaseAddress, Period},
+    config::{self, BrokerAddress, ByteSize, ConfigError, DatabaseAddress, Loaded, Period},
     service::ServiceOptions,
 };
 
@@ -82,6 +82,14 @@ pub(super) struct LogConfig {
     pub(super) key_order: Option<bool>,
 }
 
+impl GatewayConfig {
+    /// The defaults on a database.
+    pub(super) fn of_database(url: &str) -> Result<Loaded<Self>, ConfigError> {
+        let url = url.replace('\\', "\\\\").replace('"', "\\\"");
+        config::parse("the database's URL", &format!("database = \"{url}\""))
+    }
+}
+
 fn name() -> String {
     "gateway".to_owned()
 }
@@ -89,7 +97,6 @@ fn name() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config;
 
     #[test]
     fn a_file_names_every_part_of_a_gateway() {

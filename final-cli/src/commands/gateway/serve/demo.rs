@@ -18,13 +18,10 @@ use final_gateway::{
 };
 
 use super::{
-    config::LogConfig,
+    config::GatewayConfig,
     node::{GatewayService, engine},
 };
-use crate::{
-    config::{self, DatabaseAddress},
-    service::{self, RunArgs, ServiceOptions},
-};
+use crate::service::{self, RunArgs, ServiceOptions};
 
 const APP: &str = "demo";
 const TOPIC: &str = "hello";
@@ -49,9 +46,8 @@ pub(super) fn run(file: Option<PathBuf>, run: RunArgs) -> ExitCode {
 
 async fn start(file: &Path) -> Result<GatewayService, BoxError> {
     let address = format!("sqlite:{}?mode=rwc", file.display());
-    // The reader knows how to show an address without what is secret in it.
-    let database = config::parse::<Database>("demo", &format!("database = {address:?}"))?;
-    let engine = engine(&database.config.database, None, &LogConfig::default(), None)?;
+    let config = GatewayConfig::of_database(&address)?.config;
+    let engine = engine(&config.database, None, &config.log, None)?;
     let mut gateway = Gateway::new("demo", engine);
     gateway = gateway
         .resp(Listen::at(free_or(RESP)))
@@ -78,11 +74,6 @@ async fn secret(apps: &Apps) -> Result<AppSecret, BoxError> {
     apps.allow(APP, Grant::new(APP, "*", Operations::BOTH)?)
         .await?;
     Ok(secret)
-}
-
-#[derive(serde::Deserialize)]
-struct Database {
-    database: DatabaseAddress,
 }
 
 /// The address, or any free port where another program has this one.
