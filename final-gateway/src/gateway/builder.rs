@@ -77,6 +77,18 @@ impl Gateway {
         self
     }
 
+    /// Changes settings of the rights, such as the addresses of load balancers.
+    ///
+    /// ```no_run
+    /// # fn gateway(gateway: final_gateway::Gateway) -> final_gateway::Gateway {
+    /// gateway.map_rights(|rights| rights.balancers(["10.0.0.9".parse().unwrap()]))
+    /// # }
+    /// ```
+    pub fn map_rights(mut self, change: impl FnOnce(Rights) -> Rights) -> Self {
+        self.rights = change(self.rights);
+        self
+    }
+
     /// Listens for Redis clients. databus's port is 6205.
     pub fn resp(mut self, listen: Listen) -> Self {
         self.resp = Some(listen);

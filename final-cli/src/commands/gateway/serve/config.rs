@@ -2,7 +2,7 @@
 //!
 //! Input: a TOML file. Output: [`GatewayConfig`]. A key that is not known is an error that names its line.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use serde::Deserialize;
 
@@ -32,6 +32,8 @@ pub(super) struct GatewayConfig {
     pub(super) http: Option<ListenConfig>,
     #[serde(default)]
     pub(super) limits: LimitsConfig,
+    #[serde(default)]
+    pub(super) rights: RightsConfig,
     #[serde(default)]
     pub(super) log: LogConfig,
     #[serde(default)]
@@ -68,6 +70,16 @@ pub(super) struct LimitsConfig {
     pub(super) visibility: Option<Period>,
     pub(super) max_deliveries: Option<u32>,
     pub(super) close_after: Option<Period>,
+}
+
+/// The settings of logins.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RightsConfig {
+    /// Load balancers that show their own address in place of the client's.
+    pub(super) balancers: Vec<IpAddr>,
+    /// How long apps may log in while the database is away.
+    pub(super) grace: Option<Period>,
 }
 
 /// The settings of the log.
@@ -107,6 +119,7 @@ mod tests {
             [http]\nlisten = '0.0.0.0:6206'\n\
             [limits]\nmax_message = '2 MB'\nvisibility = '1m'\nmax_deliveries = 7\nopen_pairs = 9\n\
             close_after = '30s'\nin_hand = 3\nin_hand_bytes = '1 MiB'\n\
+            [rights]\nbalancers = ['10.0.0.9', '::1']\ngrace = '5m'\n\
             [log]\nkeep = '24h'\nmax_age = '7d'\nkey_order = true\n\
             [service]\nlisten = '127.0.0.1:9090'\n";
         let config = config::parse::<GatewayConfig>("gateway.toml", text);
@@ -115,6 +128,7 @@ mod tests {
         assert_eq!(config.name, "edge");
         assert!(config.resp.is_some_and(|resp| resp.tls.is_some()));
         assert_eq!(config.limits.max_deliveries, Some(7));
+        assert_eq!(config.rights.balancers.len(), 2);
         assert_eq!(config.log.key_order, Some(true));
     }
 

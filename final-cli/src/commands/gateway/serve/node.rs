@@ -10,7 +10,7 @@ use final_gateway::{Addresses, Engine, Gateway, Limits, Listen, ListenLimits, Ru
 use sqlx::{Pool, pool::PoolOptions};
 use tokio::sync::RwLock;
 
-use super::config::{GatewayConfig, ListenConfig, LogConfig};
+use super::config::{GatewayConfig, ListenConfig, LogConfig, RightsConfig};
 use crate::{
     config::{BrokerAddress, DatabaseAddress},
     service::{Condition, Service},
@@ -110,6 +110,11 @@ impl GatewayConfig {
             self.limits.in_hand,
         )?;
         let mut gateway = Gateway::new(&self.name, engine).limits(self.limits());
+        let RightsConfig { balancers, grace } = &self.rights;
+        gateway = gateway.map_rights(|rights| rights.balancers(balancers.iter().copied()));
+        if let Some(grace) = grace {
+            gateway = gateway.map_rights(|rights| rights.grace(grace.0));
+        }
         if let Some(node) = &self.node {
             gateway = gateway.node(node);
         }
