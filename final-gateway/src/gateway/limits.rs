@@ -66,14 +66,15 @@ impl Limits {
     }
 
     pub(super) fn groups(&self) -> GroupOptions {
-        let mut options = GroupOptions::default();
-        options.in_hand = self.in_hand;
-        options.in_hand_bytes = self.in_hand_bytes;
-        options.max_deliveries = self.max_deliveries;
-        options.most_open = self.open_pairs;
-        options.linger = self.close_after;
-        options.stop_within = self.shutdown_within;
-        options
+        GroupOptions {
+            in_hand: self.in_hand,
+            in_hand_bytes: self.in_hand_bytes,
+            max_deliveries: self.max_deliveries,
+            most_open: self.open_pairs,
+            linger: self.close_after,
+            stop_within: self.shutdown_within,
+            ..GroupOptions::default()
+        }
     }
 
     pub(super) fn session(&self) -> SessionLimits {
@@ -89,13 +90,14 @@ impl Limits {
     }
 
     pub(super) fn http(&self) -> HttpLimits {
-        let mut limits = HttpLimits::default();
-        limits.max_message_bytes = self.max_message_bytes;
+        let limits = HttpLimits::default();
         // One message of the largest size, and what is around it in a batch.
-        limits.max_body_bytes = limits
-            .max_body_bytes
-            .max(self.max_message_bytes.saturating_mul(2));
-        limits.visibility = self.visibility;
-        limits
+        let largest = self.max_message_bytes.saturating_mul(2);
+        HttpLimits {
+            max_message_bytes: self.max_message_bytes,
+            max_body_bytes: limits.max_body_bytes.max(largest),
+            visibility: self.visibility,
+            ..limits
+        }
     }
 }

@@ -102,7 +102,6 @@ impl Running {
     /// The routes of HTTP, to be nested into a service's own server. The server gives `ConnectInfo<SocketAddr>`
     /// (`into_make_service_with_connect_info`), so that failed logins are counted by address. `/livez`, `/readyz` and
     /// `/metrics` are not among them: the service has its own.
-    #[must_use]
     pub fn router(&self) -> Router {
         front_of(&self.condition, &self.limits).router()
     }

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   submit ─▶ queue ─▶ BEGIN, one INSERT, COMMIT ─▶ answers
-//!               ▲ what arrives meanwhile is the next transaction; nothing waits for more to come
+//!               ▲ what arrives meanwhile is the next transaction; no timer waits for more to come
 //! ```
 
 mod committer;

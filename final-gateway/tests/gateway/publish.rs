@@ -336,7 +336,10 @@ macro_rules! killed_in_the_middle {
                         let number = caller * 100_000 + at;
                         match submit(&publisher, order(number), false).await.await {
                             Ok(_) => committed.push(number),
-                            Err(PublishError::Unknown) => unknown.push(number),
+                            Err(PublishError::Unknown) => {
+                                unknown.push(number);
+                                failed += 1;
+                            }
                             Err(PublishError::Away(_)) => failed += 1,
                             Err(other) => panic!("{other}"),
                         }
@@ -428,5 +431,30 @@ async fn a_database_that_falls_silent_keeps_no_client_waiting_for_ever() {
         submit(publisher, order(2), false).await.await.is_ok()
     })
     .await;
+    running.shutdown().await;
+}
+
+/// The log's own sessions do not wait for the disk, and the server is told not to either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_answered_is_on_the_disk_also_where_commits_do_not_wait_for_it() {
+    let server = Postgres::start().await.expect("a server");
+    let url = server.url();
+    let pool = <sqlx::Postgres as Database>::connect(&url).await;
+    let stand = Stand::<sqlx::Postgres>::on(Place::of(url, pool));
+    let off = "ALTER SYSTEM SET synchronous_commit = off";
+    stand.place.sql(off).await;
+    stand.place.sql("SELECT pg_reload_conf()").await;
+    let running = stand.gateway().start().await.expect("start");
+    let mut flushed = 0;
+    for at in 0..40 {
+        let answer = submit(running.publisher(), order(at), at % 2 == 0)
+            .await
+            .await;
+        answer.expect("committed");
+        let behind = "SELECT (pg_current_wal_insert_lsn() - pg_current_wal_flush_lsn())::bigint";
+        flushed += i64::from(stand.place.number(behind).await == 0);
+    }
+    // Other work of the server writes as well, from time to time.
+    assert!(flushed >= 30, "{flushed} of 40");
     running.shutdown().await;
 }

@@ -117,7 +117,9 @@ async fn through_the_gateway<DB: Db>(pool: &Pool<DB>, messages: u64) -> Result<D
 }
 
 async fn by_the_engine<DB: Db>(pool: &Pool<DB>, messages: u64) -> Result<Duration> {
-    let log = SqlBroker::new(pool.clone()).start_from(StartFrom::New);
+    let log = SqlBroker::new(pool.clone())
+        .start_from(StartFrom::New)
+        .prefetch(super::IN_HAND);
     let opened = log.open(Setup::new("engine", [TOPIC])).await?;
     let (link, mut deliveries) = (opened.link, opened.deliveries);
     log.subscribe("engine", &[TOPIC]).await?;

@@ -27,6 +27,9 @@ use crate::{
 /// The topic that is published to and consumed.
 const TOPIC: &str = "bench.gateway";
 
+/// So many messages may be in hand, and so many does the engine alone send ahead.
+const IN_HAND: usize = 2_000;
+
 /// What clients write: JSON, about a hundred bytes.
 const VALUE: &[u8] =
     br#"{"id":4711,"customer":"a customer of the shop, whose name is not short","total":4200,"at":1790000000}"#;
@@ -61,7 +64,7 @@ async fn on<DB: Db>(bench: &mut Bench, redis: Option<&Redis>) -> Result<()> {
 async fn gateway<DB: Db>(pool: &Pool<DB>) -> Result<(Running, SocketAddr)> {
     let log = SqlBroker::new(pool.clone());
     let mut limits = Limits::default();
-    limits.in_hand = 2_000;
+    limits.in_hand = IN_HAND;
     let running = Gateway::new("bench", Engine::log(pool.clone(), log))
         .rights(Rights::from_fn(|_, _| {
             Ok(final_gateway::rights::Grants::all())

@@ -46,18 +46,27 @@ impl<DB: OutboxDatabase> Log<DB> {
     ) -> Result<Vec<Option<Place>>, Error> {
         let mut tries = 0;
         loop {
+            match self.publish_alone(messages, wants_place).await {
+                Ok(Some(places)) => return Ok(places),
+                Ok(None) => {}
+                Err(AloneFailed::Asked(error)) if proves_nothing(&error) => {
+                    return Err(unknown(messages, &error));
+                }
+                Err(AloneFailed::Asked(error)) if tries < AGAIN && is_victim::<DB>(&error) => {
+                    tries += 1;
+                    tokio::time::sleep(PAUSE * tries).await;
+                    continue;
+                }
+                Err(AloneFailed::Asked(error) | AloneFailed::NotAsked(error)) => {
+                    return Err(explain::<DB>(error));
+                }
+            }
             let tx = self.written(messages, wants_place).await;
             let (error, doing) = match tx {
                 Ok((tx, places)) => match tx.commit().await {
                     Ok(()) => return Ok(places),
                     Err(error) if !DB::is_surely_rolled_back(&error) => {
-                        tracing::debug!(
-                            target: "final::log",
-                            messages = messages.len(), %error,
-                            "the database did not answer COMMIT of messages for the log"
-                        );
-                        let ids = messages.iter().map(Message::id).collect();
-                        return Err(Error::CommitUnknown { ids });
+                        return Err(unknown(messages, &error));
                     }
                     Err(error) => (error, "committing messages for the log"),
                 },
@@ -69,6 +78,41 @@ impl<DB: OutboxDatabase> Log<DB> {
             tries += 1;
             tokio::time::sleep(PAUSE * tries).await;
         }
+    }
+
+    /// Writes messages by one statement that is its own commit: one question and answer. `None`, and nothing is written,
+    /// if the database has no such statement, or if it takes more than one.
+    async fn publish_alone(
+        &self,
+        messages: &[Message],
+        wants_place: &(dyn Fn(usize) -> bool + Sync),
+    ) -> Result<Option<Vec<Option<Place>>>, AloneFailed> {
+        let not_asked = AloneFailed::NotAsked;
+        let ready = self.within(self.ready()).await.map_err(not_asked)?;
+        let mut lots = rows(messages);
+        let (Some(lot), None, true) = (lots.next(), lots.next(), ready.now.commits_alone()) else {
+            return Ok(None);
+        };
+        let conn = self.within(async { self.pool().acquire().await }).await;
+        let mut conn = conn.map_err(not_asked)?;
+        let wants = (0..messages.len()).any(wants_place);
+        let write = ready.now.append_durably::<DB>(&mut conn, &lot, wants);
+        let numbers = self.within(write).await.map_err(AloneFailed::Asked)?;
+        let Some(numbers) = numbers else {
+            return Ok(None);
+        };
+        let mut places = vec![None; messages.len()];
+        for (at, (row, number)) in lot.iter().zip(numbers).enumerate() {
+            if wants_place(at)
+                && let Some(place) = places.get_mut(at)
+            {
+                *place = Some(Place::new(
+                    u8::try_from(row.lane).unwrap_or_default(),
+                    number,
+                ));
+            }
+        }
+        Ok(Some(places))
     }
 
     /// Writes messages in a transaction whose COMMIT waits for the disk. An error leaves nothing behind.
@@ -145,5 +189,34 @@ impl<DB: OutboxDatabase> Log<DB> {
             places.extend(lot.iter().zip(numbers).map(place));
         }
         Ok(places)
+    }
+}
+
+/// Why messages could not be written by one statement.
+enum AloneFailed {
+    /// The database was not asked to write.
+    NotAsked(sqlx::Error),
+    /// It was asked.
+    Asked(sqlx::Error),
+}
+
+/// Whether a statement that is its own commit may have taken place although it has failed: there was no answer, or the
+/// server was going down (57P…), or the statement has written fewer rows than it was given, and committed these.
+fn proves_nothing(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().map(|error| error.code());
+    match code.flatten() {
+        Some(code) => ["57P", "08"].iter().any(|class| code.starts_with(class)),
+        None => true,
+    }
+}
+
+fn unknown(messages: &[Message], error: &sqlx::Error) -> Error {
+    tracing::debug!(
+        target: "final::log",
+        messages = messages.len(), %error,
+        "the database did not answer COMMIT of messages for the log"
+    );
+    Error::CommitUnknown {
+        ids: messages.iter().map(Message::id).collect(),
     }
 }

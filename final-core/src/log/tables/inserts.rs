@@ -38,6 +38,9 @@ const NUMBERED: &str = "message_id, seq";
 /// The number that the last INSERT of this session has allocated, where an INSERT gives nothing.
 const LAST: &str = "SELECT CAST(LAST_INSERT_ID() AS SIGNED)";
 
+/// A condition of a statement on PostgreSQL, which makes the commit of its transaction wait for the disk.
+const WAITS_FOR_DISK: &str = "(SELECT set_config('synchronous_commit', 'on', true)) = 'on'";
+
 /// The error of an INSERT that has given other ids than it was given.
 const CHANGED: &str = "a trigger or a rule of the table has changed the ids of the rows; remove it";
 
@@ -55,6 +58,9 @@ pub(crate) struct LogInserts {
     numbered: Insert,
     /// Whether `numbered` gives what it has written.
     returns: bool,
+    /// The same INSERTs, of any messages and numbered, for a statement that is its own commit and waits for the disk.
+    /// `None` where an INSERT of many rows is more than one statement, or cannot say that it waits.
+    durable: Option<(Insert, Insert)>,
     /// For one message whose INSERT is its own commit. `None` if the database cannot tell whether it is.
     lone: Option<(Insert, Insert)>,
     /// Whether the rows go into `final_log_scheduled`.
@@ -85,10 +91,39 @@ impl LogInserts {
                 false => make.many(false, lane).within(server),
             },
             returns: server.returns,
+            durable: make.durable(),
             lone: make.lone(server),
             scheduled,
             tells_transactions: server.tells_transactions,
         }
+    }
+
+    /// Inserts messages by one statement that is its own commit and waits for the disk: as many as one INSERT takes.
+    /// Returns their sequence numbers if these are wanted. `None`, and nothing is written, if this database has no such
+    /// statement.
+    pub(crate) async fn append_durably<DB: Driver>(
+        &self,
+        conn: &mut DB::Connection,
+        entries: &[NewRow<'_>],
+        wants_numbers: bool,
+    ) -> DbResult<Option<Vec<i64>>> {
+        let Some((any, numbered)) = &self.durable else {
+            return Ok(None);
+        };
+        if wants_numbers {
+            return self
+                .append_numbered_by::<DB>(conn, numbered, entries)
+                .await
+                .map(Some);
+        }
+        let values = Insert::prepared::<DB>(self.values(entries, false));
+        any.execute::<DB>(conn, &values).await?;
+        Ok(Some(Vec::new()))
+    }
+
+    /// Whether many messages can be written by one statement that is its own commit and waits for the disk.
+    pub(crate) fn commits_alone(&self) -> bool {
+        self.durable.is_some()
     }
 
     /// Whether the sequence numbers of many messages cost one statement.
@@ -120,8 +155,17 @@ impl LogInserts {
         if !self.returns {
             return self.append_one_by_one::<DB>(conn, entries).await;
         }
+        self.append_numbered_by::<DB>(conn, &self.numbered, entries)
+            .await
+    }
+
+    async fn append_numbered_by<DB: Driver>(
+        &self,
+        conn: &mut DB::Connection,
+        numbered: &Insert,
+        entries: &[NewRow<'_>],
+    ) -> DbResult<Vec<i64>> {
         let values = Insert::prepared::<DB>(self.values(entries, false));
-        let numbered = &self.numbered;
         let mut given = numbered
             .execute_returning::<DB, (Uuid, i64)>(conn, &values)
             .await?;
@@ -287,6 +331,28 @@ impl Maker<'_> {
                 Insert::of_rows(parameters, &format!("{into} VALUES "), &format!("({row})"))
             }
         }
+    }
+
+    /// The INSERTs of a statement that is its own commit and waits for the disk, whatever its session says.
+    fn durable(&self) -> Option<(Insert, Insert)> {
+        if self.dialect != Dialect::Postgres {
+            return None;
+        }
+        let parameters = self.parameters(false);
+        let (into, row) = self.row(false, "?");
+        let many = self.arrays(false).replacen(
+            "AS clock)",
+            &format!("AS clock WHERE {WAITS_FOR_DISK})"),
+            1,
+        );
+        let make = || {
+            Insert::of_arrays(
+                parameters,
+                numbered(&format!("{into} SELECT {row} WHERE {WAITS_FOR_DISK}")),
+                [(parameters, many.clone())],
+            )
+        };
+        Some((make(), make().returning(NUMBERED)))
     }
 
     /// The INSERT of messages for one group alone.
