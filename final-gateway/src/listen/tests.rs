@@ -66,7 +66,8 @@ async fn is_answered(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin)) -
 
 async fn to_the_end(mut stream: TcpStream) -> Vec<u8> {
     let mut heard = Vec::new();
-    let _ = stream.read_to_end(&mut heard).await;
+    let read = timeout(Duration::from_secs(30), stream.read_to_end(&mut heard)).await;
+    let _ = read.expect("the end in time");
     heard
 }
 

@@ -87,9 +87,7 @@ async fn messages_of_another_colour_are_skipped_and_never_shown() {
     fake.deliver(1, "1", "");
     fake.deliver(2, "2", "blue");
     caller.send("MGET\r\n").await;
-    while fake.settled().len() < 2 {
-        tokio::task::yield_now().await;
-    }
+    eventually(|| fake.settled().len() >= 2).await;
     fake.deliver(3, "3", "red");
     caller.send("QUIT\r\n").await;
     let heard = caller.hears_to_the_end().await;
@@ -105,13 +103,9 @@ async fn a_client_that_goes_away_while_it_waits_gets_nothing_into_its_hand() {
     let fake = Fake::new();
     let mut caller = Caller::logged_in(&fake, SUB).await;
     caller.send("MGET\r\nMGET\r\n").await;
-    while fake.lots().is_empty() {
-        tokio::task::yield_now().await;
-    }
+    eventually(|| !fake.lots().is_empty()).await;
     caller.stream.shutdown().await.unwrap();
-    while fake.holders() > 0 {
-        tokio::task::yield_now().await;
-    }
+    eventually(|| fake.holders() == 0).await;
     fake.deliver(1, "1", "");
     assert_eq!(fake.stock(), 1);
     assert_eq!(caller.hears_to_the_end().await, "*0\r\n*0\r\n");
@@ -138,9 +132,7 @@ async fn a_revocation_and_a_stop_end_the_waiting() {
         let fake = Fake::new();
         let mut caller = Caller::logged_in(&fake, SUB).await;
         caller.send("MGET\r\n").await;
-        while fake.lots().is_empty() {
-            tokio::task::yield_now().await;
-        }
+        eventually(|| !fake.lots().is_empty()).await;
         match is_stop {
             true => caller.stop.cancel(),
             false => fake.rights(Some(Denied::Group)),

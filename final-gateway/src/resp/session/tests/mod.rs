@@ -62,7 +62,7 @@ impl Caller {
 
     async fn hears(&mut self, answer: &str) {
         let mut heard = vec![0; answer.len()];
-        let read = self.stream.read_exact(&mut heard).await;
+        let read = within(SOON, self.stream.read_exact(&mut heard)).await;
         assert!(
             read.is_ok(),
             "{:?} before {answer:?}",
@@ -72,12 +72,33 @@ impl Caller {
     }
 
     /// Reads what comes up to the end of the connection.
-    async fn hears_to_the_end(mut self) -> String {
+    async fn hears_to_the_end(self) -> String {
+        self.ends_within(SOON).await
+    }
+
+    async fn ends_within(mut self, limit: Duration) -> String {
         let mut heard = Vec::new();
-        self.stream.read_to_end(&mut heard).await.unwrap();
+        let read = within(limit, self.stream.read_to_end(&mut heard)).await;
+        read.unwrap();
         drop(self.stream);
-        self.session.await.unwrap();
+        within(SOON, self.session).await.unwrap();
         String::from_utf8(heard).unwrap()
+    }
+}
+
+/// A limit of waiting, longer than an `MGET`. Only what is broken takes this long.
+const SOON: Duration = Duration::from_secs(60);
+
+async fn within<F: Future>(limit: Duration, future: F) -> F::Output {
+    tokio::time::timeout(limit, future).await.expect("in time")
+}
+
+/// Waits until something is so. By the machine's clock: a paused one does not move while a task is busy.
+async fn eventually(is_so: impl Fn() -> bool) {
+    let started = std::time::Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < SOON, "it never was so");
+        tokio::task::yield_now().await;
     }
 }
 

@@ -10,9 +10,7 @@ async fn a_message_is_answered_after_its_commit_and_a_pipeline_is_one_submission
         .collect();
     caller.send(&pipeline).await;
     caller.send("PING\r\n").await;
-    while fake.submitted().len() < 16 {
-        tokio::task::yield_now().await;
-    }
+    eventually(|| fake.submitted().len() >= 16).await;
     let mut byte = [0; 1];
     let early = futures::poll!(Box::pin(caller.stream.read(&mut byte)));
     assert!(early.is_pending(), "an answer before the commit");
@@ -115,9 +113,7 @@ async fn a_client_that_closes_its_side_still_hears_of_every_commit() {
     let mut caller = Caller::logged_in(&fake, PUB).await;
     caller.send("SET k 1\r\nSET k 2\r\nSET").await;
     caller.stream.shutdown().await.unwrap();
-    while fake.submitted().len() < 2 {
-        tokio::task::yield_now().await;
-    }
+    eventually(|| fake.submitted().len() >= 2).await;
     fake.commit(2);
     assert_eq!(caller.hears_to_the_end().await, "+OK\r\n+OK\r\n");
 }
@@ -127,9 +123,7 @@ async fn at_the_stop_what_was_submitted_is_answered_first() {
     let fake = Fake::holding_back();
     let mut caller = Caller::logged_in(&fake, PUB).await;
     caller.send("SET k 1\r\n").await;
-    while fake.submitted().is_empty() {
-        tokio::task::yield_now().await;
-    }
+    eventually(|| !fake.submitted().is_empty()).await;
     caller.stop.cancel();
     fake.commit(1);
     assert_eq!(

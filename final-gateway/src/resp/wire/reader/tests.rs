@@ -195,3 +195,17 @@ fn a_long_request_in_small_pieces_is_looked_at_once() {
     }
     assert!(begun.is_sorted());
 }
+
+#[test]
+fn a_long_line_in_small_pieces_is_searched_once() {
+    let mut reader = RequestReader::new(LIMITS);
+    let mut buffer = BytesMut::new();
+    for _ in 0..1000 {
+        let before = reader.searched;
+        assert_eq!(before, buffer.len());
+        buffer.extend_from_slice(b"word ");
+        assert_eq!(reader.next(&mut buffer), Ok(None));
+    }
+    buffer.extend_from_slice(b"\r\n");
+    assert_eq!(reader.next(&mut buffer).unwrap().unwrap().len(), 1000);
+}
