@@ -399,10 +399,7 @@ async fn a_page_of_dead_letters_is_bounded_in_bytes() {
 async fn a_dead_letter_that_is_no_message_says_why() {
     let rooms = Made::default();
     rooms.bury(Message::new("t", "x"), "broken");
-    let mut state = rooms.state();
-    let letter = state.letters.remove(0).unreadable("headers are no JSON");
-    state.letters.push(letter);
-    drop(state);
+    rooms.spoil(0);
     let page = get(&rooms, "/v1/groups/billing/dead-letters?topic=t")
         .await
         .json();

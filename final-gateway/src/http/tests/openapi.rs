@@ -232,10 +232,7 @@ async fn its_fields_of_answers_are_those_that_are_written() {
     rooms.bury(json, "no stock");
     rooms.bury(packed.clone(), "no stock");
     rooms.bury(packed, "broken");
-    let mut state = rooms.state();
-    let letter = state.letters.remove(2).unreadable("headers are no JSON");
-    state.letters.push(letter);
-    drop(state);
+    rooms.spoil(2);
 
     let plain = "application/json";
     let publish = "/v1/topics/t/messages";

@@ -84,6 +84,13 @@ impl Made {
         self.state().pulls.push_back(Ok(pulled.collect()));
     }
 
+    /// Makes a dead letter one that cannot be read as a message, and the last one.
+    pub(super) fn spoil(&self, at: usize) {
+        let mut state = self.state();
+        let letter = state.letters.remove(at).unreadable("headers are no JSON");
+        state.letters.push(letter);
+    }
+
     pub(super) fn bury(&self, message: Message, reason: &str) {
         let mut state = self.state();
         let number = state.letters.len() as i64 + 1;
