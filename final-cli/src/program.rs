@@ -43,11 +43,14 @@ pub fn main() -> ExitCode {
     } = arguments;
     let arguments = match command.serve(place) {
         Ok(code) => return code,
-        Err((place, command)) => Arguments {
-            json,
-            place,
-            command,
-        },
+        Err(other) => {
+            let (place, command) = *other;
+            Arguments {
+                json,
+                place,
+                command,
+            }
+        }
     };
     match start(arguments) {
         Ok(exit) => exit.into(),

@@ -82,11 +82,11 @@ impl Command {
     }
 
     /// Runs a command that is a service, with a runtime and a log of its own. Any other command comes back.
-    pub(crate) fn serve(self, place: PlaceArgs) -> Result<ExitCode, (PlaceArgs, Self)> {
+    pub(crate) fn serve(self, place: PlaceArgs) -> Result<ExitCode, Box<(PlaceArgs, Self)>> {
         match self {
             #[cfg(feature = "gateway")]
             Self::Gateway(args) if args.serves() => Ok(args.serve(place)),
-            command => Err((place, command)),
+            command => Err(Box::new((place, command))),
         }
     }
 
