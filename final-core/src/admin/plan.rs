@@ -167,6 +167,21 @@ impl Selection {
             | (_, Self::Records(RecordFilter { after: Some(_), .. })) => {
                 wrong("a plan cannot begin at a place of a list; leave `after` out")
             }
+            // Every reason contains it, so the filter would mean all.
+            (
+                _,
+                Self::Letters(DeadLetterFilter {
+                    reason: Some(part), ..
+                }),
+            )
+            | (
+                _,
+                Self::Records(RecordFilter {
+                    reason: Some(part), ..
+                }),
+            ) if part.is_empty() => {
+                wrong("an empty text is in every reason; leave `reason` out to mean all")
+            }
             _ => match self {
                 Self::Records(mut filter) => {
                     let can = [RecordState::Failed, RecordState::Unroutable];
@@ -346,6 +361,27 @@ impl<DB: OutboxDatabase> Desk<DB> {
                     seq: seq.unwrap_or(i64::MIN),
                 });
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_by_an_empty_reason_is_refused_and_not_taken_for_all() {
+        let letters = DeadLetterFilter::all();
+        let records = RecordFilter::all();
+        for (part, is_refused) in [("", true), (" ", false), ("no queue", false)] {
+            let of_letters = Selection::from(letters.clone().reason(part)).checked(Action::Discard);
+            let of_records = Selection::from(records.clone().reason(part)).checked(Action::Retry);
+
+            assert_eq!(
+                (of_letters.is_err(), of_records.is_err()),
+                (is_refused, is_refused),
+                "{part:?}"
+            );
         }
     }
 }
