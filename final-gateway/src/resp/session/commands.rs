@@ -1,7 +1,7 @@
 //! Which command a request is, and who answers it.
 
 use bytes::Bytes;
-use tokio::io::AsyncRead;
+use tokio::{io::AsyncRead, time::sleep};
 
 use super::{Ending, Session, answers::Answers, backend::Backend, input::Input, login::Work};
 
@@ -59,8 +59,26 @@ impl<B: Backend> Session<B> {
             return self.unknown(name, words, answers).await;
         };
         match verb {
-            Verb::Auth => self.auth(words, answers).await,
-            Verb::Hello => self.hello(words, answers).await,
+            Verb::Auth | Verb::Hello => {
+                let patience = self.limits.login;
+                // A login may wait for a database that is away. What came with it before the client closed its side is
+                // still answered, if that is soon.
+                let abandoned = async {
+                    input.gone().await;
+                    sleep(patience).await;
+                };
+                let login = async {
+                    match verb {
+                        Verb::Auth => self.auth(words, answers).await,
+                        _ => self.hello(words, answers).await,
+                    }
+                };
+                tokio::select! {
+                    biased;
+                    ending = login => ending,
+                    () = abandoned => Some(Ending::Client),
+                }
+            }
             Verb::Quit => {
                 self.push(answers, |writer| writer.simple("OK")).await;
                 Some(Ending::Client)

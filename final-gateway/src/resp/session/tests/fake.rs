@@ -39,6 +39,7 @@ struct State {
     revoked: CancellationToken,
     connections: usize,
     is_away: bool,
+    is_stuck: bool,
     stock: VecDeque<Taken>,
     held: Vec<Pair>,
     holders: usize,
@@ -90,6 +91,11 @@ impl Fake {
     /// Owes this time before the next delivery.
     pub(super) fn owe(&self, debt: Option<Duration>) {
         self.state().debt = debt;
+    }
+
+    /// Opens no group any more, and does not say so.
+    pub(super) fn get_stuck(&self) {
+        self.state().is_stuck = true;
     }
 
     pub(super) fn lose_broker(&self, is_away: bool) {
@@ -174,6 +180,10 @@ impl Backend for Fake {
     }
 
     async fn hold(&self, pair: &Pair) -> Result<FakeHand, GroupError> {
+        let is_stuck = self.state().is_stuck;
+        if is_stuck {
+            std::future::pending::<()>().await;
+        }
         let mut state = self.state();
         state.held.push(pair.clone());
         state.holders += 1;

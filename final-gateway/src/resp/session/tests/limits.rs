@@ -105,3 +105,15 @@ fn the_task_of_a_connection_is_small() {
     let bytes = size_of_val(&task);
     assert!(bytes < 8 * 1024, "{bytes} bytes");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_goes_away_during_a_login_that_hangs_leaves_nothing_behind() {
+    let fake = Fake::new();
+    fake.get_stuck();
+    let mut caller = Caller::new(&fake);
+    caller.send(format!("{SUB}\r\n")).await;
+    eventually(|| fake.connections() == 1).await;
+    drop(caller.stream);
+    within(SOON, caller.session).await.unwrap();
+    assert_eq!(fake.connections(), 0);
+}
