@@ -89,7 +89,8 @@ impl OpenPair {
         self.with(Stock::enter).then(|| Presence(Arc::clone(self)))
     }
 
-    /// Takes messages for an answer. Waits for the first one until then, and returns nothing if none came.
+    /// Takes messages for an answer. Waits for the first one until then, and returns nothing if none came or if the next
+    /// one does not go into the answer, which is complete then.
     ///
     /// Dropped, it has taken nothing.
     pub(super) async fn take(
@@ -137,7 +138,8 @@ impl OpenPair {
             };
             while self.with(|stock| stock.has_room(taker)) {
                 let entries = self.with(|stock| stock.take(taker, answer, || line.try_recv().ok()));
-                if !entries.is_empty() {
+                // The next in line looks before it waits, so it needs no word of what is left.
+                if !entries.is_empty() || !answer.is_open() {
                     return Gathered::new(self, taker, entries);
                 }
                 tokio::select! {

@@ -125,8 +125,9 @@ impl GroupsInner {
             let mut waiting: FuturesUnordered<_> = open.iter().map(one).collect();
             let mut has_more = false;
             while let Some(more) = waiting.next().await {
+                // A message that does not go into the answer completes it.
                 if let Ok((gathered, left)) = more
-                    && !gathered.is_empty()
+                    && (!gathered.is_empty() || !left.is_open())
                 {
                     (*answer, has_more) = (left, true);
                     all.push(gathered);

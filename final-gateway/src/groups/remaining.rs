@@ -34,16 +34,17 @@ impl Remaining {
 
     /// Puts a message into the answer. False if it has to wait for the next one.
     ///
-    /// The first message goes in whatever its size. A message whose clients have ended goes alone: it may be the reason,
-    /// and the others should not be blamed for that.
+    /// The answer is complete then, because no later message goes before that one. The first message goes in whatever its
+    /// size. A message whose clients have ended goes alone: it may be the reason, and the others should not be blamed for
+    /// that.
     pub(super) fn add(&mut self, entry: &StockEntry) -> bool {
         let goes =
             self.is_open() && (self.is_empty || (entry.bytes <= self.bytes && !entry.goes_alone()));
+        self.messages = match goes && !entry.goes_alone() {
+            true => self.messages - 1,
+            false => 0,
+        };
         if goes {
-            self.messages = match entry.goes_alone() {
-                true => 0,
-                false => self.messages - 1,
-            };
             self.bytes = self.bytes.saturating_sub(entry.bytes);
             self.is_empty = false;
         }

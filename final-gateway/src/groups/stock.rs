@@ -189,8 +189,6 @@ impl Stock {
             self.count(taker, |amount| amount.add(entry.bytes));
             taken.push(entry);
         }
-        // The first in line goes. The next one has to look.
-        self.news.is_ahead |= !self.ahead.is_empty();
         taken
     }
 

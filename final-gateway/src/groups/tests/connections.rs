@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::kit::{Kit, lot, pair, taken_texts};
 use crate::groups::{CommitError, GroupError};
 
@@ -189,6 +191,49 @@ async fn an_answer_has_no_more_bytes_than_asked_for_but_one_message_at_least() {
     ];
     assert_eq!(taken_texts(&answers[0]), ["aaaaaaaaaa"]);
     assert_eq!(taken_texts(&answers[1]), ["b", "ccc"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_take_that_gathers_ends_with_the_first_message_that_does_not_fit() {
+    let kit = Kit::new().await;
+    let mut holder = kit.hold(&pair()).await;
+    kit.publish("t", ["aaa", "bbb", "c"]);
+    let mut small = lot(10);
+    (small.bytes, small.gather) = (4, Duration::from_millis(100));
+    let begun = Instant::now();
+
+    let mut answers = Vec::new();
+    for _ in 0..2 {
+        let taken = holder.take(small).await.unwrap();
+        answers.push(taken_texts(&taken));
+    }
+    assert_eq!(answers, [vec!["aaa"], vec!["bbb", "c"]]);
+    assert!(begun.elapsed() <= Duration::from_millis(100), "one gathers");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_goes_alone_ends_the_answer_of_the_one_before_it() {
+    let kit = Kit::new().await;
+    let mut other = kit.hold(&pair()).await;
+    kit.publish("t", ["a", "poison"]);
+    let first = other.take(lot(1)).await.unwrap();
+    for _ in 0..2 {
+        let mut dies = kit.hold(&pair()).await;
+        let taken = dies.take(lot(1)).await.unwrap();
+        assert_eq!(taken_texts(&taken), ["poison"]);
+    }
+    assert_eq!(taken_texts(&first), ["a"]);
+    drop(other);
+
+    let mut holder = kit.hold(&pair()).await;
+    let mut gathering = lot(10);
+    gathering.gather = Duration::from_millis(100);
+    let mut answers = Vec::new();
+    for _ in 0..2 {
+        let taken = holder.take(gathering).await.unwrap();
+        answers.push(taken_texts(&taken));
+    }
+    assert_eq!(answers, [["a"], ["poison"]]);
 }
 
 #[tokio::test(start_paused = true)]

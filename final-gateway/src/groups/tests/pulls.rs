@@ -193,6 +193,45 @@ async fn a_pull_of_several_topics_takes_what_is_there_and_no_topic_holds_up_anot
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pull_that_gathers_ends_with_the_first_message_that_does_not_fit() {
+    let kit = Kit::new().await;
+    let pairs = ["t", "quiet"].map(|topic| Pair::new("g", topic).unwrap());
+    for pair in &pairs {
+        drop(kit.hold(pair).await);
+    }
+    kit.publish("t", ["aaa", "bbb", "c"]);
+    let mut small = lot(10);
+    (small.bytes, small.gather) = (4, Duration::from_millis(100));
+
+    for expected in [vec!["aaa"], vec!["bbb", "c"]] {
+        let pulled = kit.groups.pull(&pairs, small, MINUTE).await.unwrap();
+        assert_eq!(pulled_texts(&pulled), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_does_not_fit_and_comes_while_a_pull_gathers_ends_the_pull() {
+    let kit = Kit::new().await;
+    let pairs = ["t", "quiet"].map(|topic| Pair::new("g", topic).unwrap());
+    for pair in &pairs {
+        drop(kit.hold(pair).await);
+    }
+    kit.publish("t", ["aaa"]);
+    let mut small = lot(10);
+    (small.bytes, small.gather) = (4, MINUTE);
+    let later = async {
+        sleep(Duration::from_secs(1)).await;
+        kit.publish("t", ["bbb"]);
+    };
+    let begun = Instant::now();
+    let (pulled, ()) = tokio::join!(kit.groups.pull(&pairs, small, MINUTE), later);
+
+    assert_eq!(pulled_texts(&pulled.unwrap()), ["aaa"]);
+    assert_eq!(begun.elapsed(), Duration::from_secs(1));
+    assert_eq!(pulled_texts(&kit.pull(&pairs[0]).await), ["bbb"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pull_that_is_dropped_has_taken_nothing() {
     let kit = Kit::new().await;
     drop(kit.hold(&pair()).await);
