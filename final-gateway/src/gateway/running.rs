@@ -158,6 +158,8 @@ impl Running {
         } = self;
         condition.is_stopping.store(true, Ordering::Relaxed);
         let limit = limits.shutdown_within;
+        // The dismissal ends connections, which is no failure of their clients.
+        condition.groups.expect_shutdown();
         front.dismiss(limits.farewell()).await;
         condition.groups.shutdown().await;
         committer.stop().await;

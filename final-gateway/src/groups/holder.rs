@@ -150,7 +150,9 @@ async fn begin_epoch(
 impl Drop for Holder {
     fn drop(&mut self) {
         let number = self.number;
-        self.presence.0.with(|stock| stock.end(number));
+        let by_gateway = self.inner.slots.expects_shutdown();
+        let open = &self.presence.0;
+        open.with(|stock| stock.end(number, by_gateway));
     }
 }
 

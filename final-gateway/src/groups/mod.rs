@@ -368,6 +368,12 @@ impl Groups {
         self.inner.slots.stats()
     }
 
+    /// The gateway is about to stop. From now on a connection that ends is not the failure of its client, so what it has
+    /// in hand goes back as if it had not been given out. Everything else goes on until [`shutdown`](Self::shutdown).
+    pub fn expect_shutdown(&self) {
+        self.inner.slots.expect_shutdown();
+    }
+
     /// Gives nothing out any more, gives everything back, and closes all pairs. What waits ends at once with
     /// [`GroupError::Stopping`]. Each step of a link has [`stop_within`](GroupOptions::stop_within).
     pub async fn shutdown(&self) {

@@ -13,7 +13,10 @@ use std::{
     error::Error as _,
     fmt,
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -51,6 +54,8 @@ pub(super) struct Slots {
     /// A slot was given up.
     freed: Notify,
     tasks: TaskTracker,
+    /// Connections end because the gateway stops.
+    expects_shutdown: AtomicBool,
     /// Nothing is given out any more.
     stop: CancellationToken,
 }
@@ -82,6 +87,7 @@ impl Slots {
             slots: Mutex::default(),
             freed: Notify::new(),
             tasks: TaskTracker::new(),
+            expects_shutdown: AtomicBool::new(false),
             stop: CancellationToken::new(),
         }
     }
@@ -93,6 +99,16 @@ impl Slots {
     /// Cancelled when the gateway stops.
     pub(super) fn stop(&self) -> &CancellationToken {
         &self.stop
+    }
+
+    /// From now on connections end because the gateway stops.
+    pub(super) fn expect_shutdown(&self) {
+        self.expects_shutdown.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether connections end because the gateway stops.
+    pub(super) fn expects_shutdown(&self) -> bool {
+        self.expects_shutdown.load(Ordering::Relaxed)
     }
 
     /// A pair, if it is open.
@@ -214,6 +230,7 @@ impl Slots {
 
     /// Gives nothing out any more, gives everything back, and closes all pairs, each step within its limit.
     pub(super) async fn shutdown(&self) {
+        self.expect_shutdown();
         {
             // Under the lock, so that no slot is made afterwards.
             let _slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);

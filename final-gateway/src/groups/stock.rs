@@ -139,10 +139,13 @@ impl Stock {
         self.hands.insert(holder, ConnectionHand::default());
     }
 
-    /// A connection has ended. All that it has in hand goes back.
-    pub(super) fn end(&mut self, holder: u64) {
+    /// A connection has ended. All that it has in hand goes back. If the gateway ended it, that is no failure.
+    pub(super) fn end(&mut self, holder: u64, by_gateway: bool) {
         if let Some(mut hand) = self.hands.remove(&holder) {
             let entries = hand.take_all();
+            if by_gateway {
+                return self.put_back(Taker::Holder(holder), entries);
+            }
             let reason = "its connection ended before it was committed";
             self.came_back(entries, reason, Sign::None);
         }
@@ -217,7 +220,7 @@ impl Stock {
         }
     }
 
-    /// Puts messages back that were taken and not given out.
+    /// Puts messages back as if they had not been given out.
     pub(super) fn put_back(&mut self, taker: Taker, entries: Vec<StockEntry>) {
         for entry in entries {
             self.count(taker, |amount| amount.remove(entry.bytes));

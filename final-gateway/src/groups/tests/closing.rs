@@ -107,6 +107,20 @@ async fn a_shutdown_ends_what_waits_at_once_and_gives_everything_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_that_ends_because_the_gateway_stops_is_no_failure_of_its_messages() {
+    let kit = Kit::with(|options| options.max_deliveries = 1).await;
+    let mut holder = kit.hold(&pair()).await;
+    kit.publish("t", ["a"]);
+    assert_eq!(holder.take(lot(1)).await.unwrap().len(), 1);
+    kit.groups.expect_shutdown();
+    drop(holder);
+    kit.groups.shutdown().await;
+
+    assert_eq!(kit.dead(&pair()), []);
+    assert_eq!(kit.broker.queue_len(&pair().broker_group()), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn groups_that_are_dropped_leave_no_task_behind() {
     let kit = Kit::with(|options| {
         // Nothing closes by itself.

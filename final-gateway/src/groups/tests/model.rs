@@ -290,7 +290,7 @@ impl World {
                 self.model.get_mut(&number).unwrap().0 = At::Pulled { tag, until };
             }
             Step::End(holder) => {
-                self.stock.end(holder.into());
+                self.stock.end(holder.into(), false);
                 self.stock.begin(holder.into());
                 for number in
                     self.find(|at| matches!(at, At::Held { holder: own, .. } if *own == holder))
