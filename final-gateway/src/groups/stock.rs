@@ -79,7 +79,7 @@ pub(super) struct Stock {
     told: Option<Instant>,
     /// Clients that are here: connections, and pulls that wait.
     clients: usize,
-    /// Since when no client is here and nothing pulled is in hand.
+    /// Since when no client is here, nothing pulled is in hand, and nothing waits for a time.
     idle_since: Instant,
     /// Nothing is given out any more.
     is_closed: bool,
@@ -336,6 +336,7 @@ impl Stock {
             self.came_back(overdue, reason, Sign::None);
             self.idle_from(now);
         }
+        let mut has_due = false;
         while let Some(entry) = self
             .later
             .first_entry()
@@ -343,15 +344,21 @@ impl Stock {
         {
             let entry = entry.remove();
             self.waits_no_longer(entry);
+            has_due = true;
+        }
+        if has_due {
+            self.idle_from(now);
         }
         let later = self.later.first_key_value().map(|((at, _), _)| *at);
         self.told = [self.pulled.next(), later].into_iter().flatten().min();
         self.told
     }
 
-    /// Since when no client is here. `None` while one is.
+    /// Since when no client is here. `None` while one is, and while messages wait here for a time: they would be
+    /// delivered too early elsewhere.
     pub(super) fn idle_since(&self) -> Option<Instant> {
-        (self.clients == 0 && self.pulled.is_empty()).then_some(self.idle_since)
+        let is_idle = self.clients == 0 && self.pulled.is_empty() && self.later.is_empty();
+        is_idle.then_some(self.idle_since)
     }
 
     /// What clients have in hand, with what waits for the end of a delay.

@@ -51,6 +51,25 @@ async fn a_pair_stays_open_while_something_pulled_is_in_hand() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pair_stays_open_while_a_message_waits_here_for_the_end_of_its_delay() {
+    let kit = Kit::with(|options| options.linger = Duration::from_secs(1)).await;
+    drop(kit.hold(&pair()).await);
+    kit.publish("t", ["a"]);
+    let pulled = receipts(&kit.pull(&pair()).await);
+    let delay = Duration::from_secs(5);
+    let nacked = kit.groups.nack("g", &pulled, delay, None).await;
+    assert_eq!(nacked, [Ok(())]);
+    sleep(Duration::from_secs(3)).await;
+    let early = kit.pull(&pair()).await;
+    assert_eq!(pulled_texts(&early), [""; 0], "before the delay is over");
+
+    sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(kit.groups.stats().open, 1, "from then on it is idle");
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(kit.groups.stats().open, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn attempts_are_remembered_while_a_pair_is_closed() {
     let kit = Kit::new().await;
     drop(kit.hold(&pair()).await);
