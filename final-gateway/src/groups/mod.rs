@@ -206,9 +206,9 @@ impl Groups {
         pool: Pool<DB>,
         broker: impl Broker,
         node: &str,
-        mut options: GroupOptions,
+        options: GroupOptions,
     ) -> Result<Self, GroupError> {
-        options.unclaimed = options.linger;
+        let options = options.over_broker();
         let tables = SqlGroupTables::new(pool);
         Self::start(Arc::new(broker), None, Arc::new(tables), node, options).await
     }
@@ -256,8 +256,8 @@ impl Groups {
         Holder::begin(Arc::clone(&self.inner), presence).await
     }
 
-    /// Takes messages of one or more pairs. Each is in hand until it is acked or nacked, or for `visibility`: 12 hours
-    /// at most.
+    /// Takes messages of one or more pairs. Each is in hand until it is acked or nacked, or for `visibility`:
+    /// [`most_visibility`](GroupOptions::most_visibility) at most.
     ///
     /// It ends after the `wait` of the lot. Only a pair that has just been opened has a second for its first messages,
     /// however short the wait is.
@@ -316,14 +316,15 @@ impl Groups {
         })
     }
 
-    /// Gives messages a new deadline, so long from now.
+    /// Gives messages a new deadline, so long from now. With all its extensions a message is in hand for
+    /// [`most_visibility`](GroupOptions::most_visibility) at most.
     pub async fn extend(
         &self,
         group: &str,
         receipts: &[String],
         visibility: Duration,
     ) -> Vec<Result<(), ReceiptError>> {
-        let deadline = Instant::now() + visibility.min(pull::MOST_VISIBILITY);
+        let deadline = after(visibility);
         self.inner.settle(group, receipts, |open, tag| {
             open.with(|stock| stock.extend(tag, deadline))
         })

@@ -28,8 +28,24 @@ pub struct GroupOptions {
     /// How long a connection may keep a message without a commit. Then the message goes back, because a lane of the log
     /// cannot move to another node before. Defaults to 10 min.
     pub hold: Duration,
+    /// How long a pulled message can be in hand, with all its extensions. Over another broker than the log it is 15 min at
+    /// most: RabbitMQ ends a consumer that leaves a message unsettled for half an hour, with everything that its other clients have in
+    /// hand. Defaults to 12 h.
+    pub most_visibility: Duration,
     /// How long each step of a shutdown may take. Defaults to 10 s.
     pub stop_within: Duration,
+}
+
+/// The longest time in hand over another broker than the log.
+const MOST_VISIBILITY_OF_BROKER: Duration = Duration::from_secs(900);
+
+impl GroupOptions {
+    /// The options over another broker than the log.
+    pub(super) fn over_broker(mut self) -> Self {
+        self.unclaimed = self.linger;
+        self.most_visibility = self.most_visibility.min(MOST_VISIBILITY_OF_BROKER);
+        self
+    }
 }
 
 impl Default for GroupOptions {
@@ -42,7 +58,22 @@ impl Default for GroupOptions {
             unclaimed: Duration::from_secs(2),
             most_open: 64,
             hold: Duration::from_secs(600),
+            most_visibility: Duration::from_secs(12 * 3600),
             stop_within: Duration::from_secs(10),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn over_another_broker_no_message_is_in_hand_for_longer_than_a_quarter_of_an_hour() {
+        let (mut short, long) = (GroupOptions::default(), GroupOptions::default());
+        short.most_visibility = Duration::from_secs(60);
+
+        assert_eq!(short.over_broker().most_visibility.as_secs(), 60);
+        assert_eq!(long.over_broker().most_visibility.as_secs(), 900);
     }
 }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::{
     GroupError, GroupsInner, Lot, Pulled, ReceiptError, after,
     open::{Gathered, OpenPair, Presence},
+    pulled::HandTimes,
     remaining::Remaining,
     stock::Taker,
 };
@@ -22,8 +23,6 @@ use crate::names::Pair;
 /// How long a pair has at least to give its first messages, from its opening. A pull that waits for less would come too
 /// early for ever.
 const FIRST: Duration = Duration::from_secs(1);
-/// The longest time for which a message can be in hand.
-pub(super) const MOST_VISIBILITY: Duration = Duration::from_secs(12 * 3600);
 
 impl GroupsInner {
     pub(super) async fn pull(
@@ -48,11 +47,15 @@ impl GroupsInner {
         if !all.is_empty() {
             self.gather(&pairs, &mut answer, &mut all, lot.gather).await;
         }
-        let deadline = Instant::now() + visibility.min(MOST_VISIBILITY);
+        let latest = after(self.slots.options().most_visibility);
+        let times = HandTimes {
+            deadline: latest.min(after(visibility)),
+            latest,
+        };
         let lent = all.into_iter().flat_map(|gathered| {
             let open = Arc::clone(gathered.open());
             let entries = gathered.into_entries().into_iter();
-            entries.map(move |entry| self.lend(&open, entry, deadline))
+            entries.map(move |entry| self.lend(&open, entry, times))
         });
         Ok(lent.collect())
     }
@@ -145,7 +148,7 @@ impl GroupsInner {
         &self,
         open: &Arc<OpenPair>,
         entry: super::entry::StockEntry,
-        deadline: Instant,
+        times: HandTimes,
     ) -> Pulled {
         let tag = self.number();
         let pulled = Pulled {
@@ -155,7 +158,7 @@ impl GroupsInner {
             seq: entry.place().map(|place| place.number),
             attempt: entry.attempt(),
         };
-        open.with(|stock| stock.lend(tag, deadline, entry));
+        open.with(|stock| stock.lend(tag, times, entry));
         pulled
     }
 

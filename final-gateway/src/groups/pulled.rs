@@ -9,10 +9,19 @@ use tokio::time::Instant;
 
 use super::entry::StockEntry;
 
+/// Until when a message is in hand.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HandTimes {
+    /// Then it comes back.
+    pub(super) deadline: Instant,
+    /// No extension goes beyond.
+    pub(super) latest: Instant,
+}
+
 /// The messages with deadlines of a group and topic.
 #[derive(Debug, Default)]
 pub(super) struct PulledMessages {
-    by_tag: HashMap<u64, (Instant, StockEntry)>,
+    by_tag: HashMap<u64, (HandTimes, StockEntry)>,
     by_deadline: BTreeSet<(Instant, u64)>,
 }
 
@@ -22,26 +31,26 @@ impl PulledMessages {
     }
 
     /// Takes a message until its deadline. No tag is used twice.
-    pub(super) fn put(&mut self, tag: u64, deadline: Instant, entry: StockEntry) {
-        self.by_deadline.insert((deadline, tag));
-        self.by_tag.insert(tag, (deadline, entry));
+    pub(super) fn put(&mut self, tag: u64, times: HandTimes, entry: StockEntry) {
+        self.by_deadline.insert((times.deadline, tag));
+        self.by_tag.insert(tag, (times, entry));
     }
 
     /// Takes out a message.
     pub(super) fn take(&mut self, tag: u64) -> Option<StockEntry> {
-        let (deadline, entry) = self.by_tag.remove(&tag)?;
-        self.by_deadline.remove(&(deadline, tag));
+        let (times, entry) = self.by_tag.remove(&tag)?;
+        self.by_deadline.remove(&(times.deadline, tag));
         Some(entry)
     }
 
-    /// Sets a new deadline. False if there is no such message.
+    /// Sets a new deadline, the latest one at most. False if there is no such message.
     pub(super) fn extend(&mut self, tag: u64, deadline: Instant) -> bool {
-        let Some((old, _)) = self.by_tag.get_mut(&tag) else {
+        let Some((times, _)) = self.by_tag.get_mut(&tag) else {
             return false;
         };
-        self.by_deadline.remove(&(*old, tag));
-        self.by_deadline.insert((deadline, tag));
-        *old = deadline;
+        self.by_deadline.remove(&(times.deadline, tag));
+        times.deadline = deadline.min(times.latest);
+        self.by_deadline.insert((times.deadline, tag));
         true
     }
 

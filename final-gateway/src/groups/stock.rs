@@ -27,7 +27,7 @@ use super::{
     counts::GroupCounts,
     entry::{Sign, StockEntry},
     hand::ConnectionHand,
-    pulled::PulledMessages,
+    pulled::{HandTimes, PulledMessages},
     remaining::Remaining,
 };
 
@@ -244,10 +244,10 @@ impl Stock {
     }
 
     /// Gives a message that was taken to a client, until the deadline.
-    pub(super) fn lend(&mut self, tag: u64, deadline: Instant, entry: StockEntry) {
-        self.pulled.put(tag, deadline, entry);
+    pub(super) fn lend(&mut self, tag: u64, times: HandTimes, entry: StockEntry) {
+        self.pulled.put(tag, times, entry);
         self.counts.given_out.add_one();
-        self.due_at(deadline);
+        self.due_at(times.deadline);
     }
 
     /// Settles what a connection has in hand of a partition, up to an offset.
@@ -316,7 +316,7 @@ impl Stock {
         true
     }
 
-    /// Sets a new deadline. False if the message is not in hand.
+    /// Sets a new deadline, the latest one at most. False if the message is not in hand.
     pub(super) fn extend(&mut self, tag: u64, deadline: Instant) -> bool {
         let extended = self.pulled.extend(tag, deadline);
         if extended {

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::groups::{
     GroupOptions, Lot,
     budget::Amount,
+    pulled::HandTimes,
     remaining::Remaining,
     stock::{Stock, Taker},
 };
@@ -221,8 +222,11 @@ impl World {
                 for entry in self.take(Taker::Pull, messages) {
                     let tag = entry.order * 100 + u64::from(entry.failed);
                     self.model.get_mut(&entry.order).unwrap().0 = At::Pulled { tag, until };
-                    let deadline = self.at(until);
-                    self.stock.lend(tag, deadline, entry);
+                    let times = HandTimes {
+                        deadline: self.at(until),
+                        latest: self.at(1_000_000),
+                    };
+                    self.stock.lend(tag, times, entry);
                 }
             }
             Step::Commit { holder, nth } => {

@@ -77,6 +77,28 @@ async fn an_extended_message_stays_in_hand_for_longer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_message_is_in_hand_for_longer_than_the_longest_visibility_however_often_it_is_extended()
+{
+    let kit = Kit::with(|options| options.most_visibility = 15 * MINUTE).await;
+    let _here = kit.hold(&pair()).await;
+    kit.publish("t", ["extended"]);
+    let extended = receipts(&kit.pull(&pair()).await);
+    kit.publish("t", ["long"]);
+    let pairs = [pair()];
+    let pulled = kit.groups.pull(&pairs, lot(1), 60 * MINUTE).await.unwrap();
+    assert_eq!(pulled_texts(&pulled), ["long"]);
+    for _ in 0..28 {
+        sleep(MINUTE / 2).await;
+        let result = kit.groups.extend("g", &extended, 10 * MINUTE).await;
+        assert_eq!(result, [Ok(())]);
+    }
+
+    sleep(2 * MINUTE).await;
+    let again = kit.pull(&pair()).await;
+    assert_eq!(pulled_texts(&again), ["extended", "long"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_message_given_back_with_a_delay_comes_after_it_and_others_come_before() {
     let kit = Kit::new().await;
     let _here = kit.hold(&pair()).await;
