@@ -5,6 +5,9 @@
 
 use std::{fmt, sync::Arc};
 
+/// The longest name of a group, with its colour.
+const LONGEST_GROUP: usize = 64;
+
 /// Why a name cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the {kind} {name:?} cannot be used: {reason}")]
@@ -37,7 +40,28 @@ impl Pair {
         })
     }
 
-    /// The group.
+    /// The part of a group that gets the messages of one colour: it is named `group~color`. The name belongs to the group,
+    /// because no client can say a group with a `~`.
+    ///
+    /// # Errors
+    ///
+    /// Says which name cannot be used, and why.
+    pub(crate) fn colored(group: &str, color: &str, topic: &str) -> Result<Self, NameError> {
+        check_group(group)?;
+        check_color(color)?;
+        check_topic(topic)?;
+        let colored = format!("{group}~{color}");
+        if colored.len() > LONGEST_GROUP {
+            let reason = "it and its group together are longer than 63 characters";
+            return Err(NameError::new("colour", color, reason));
+        }
+        Ok(Self {
+            group: colored.into(),
+            topic: topic.into(),
+        })
+    }
+
+    /// The group, with the colour if it has one.
     pub fn group(&self) -> &str {
         &self.group
     }
@@ -70,17 +94,26 @@ impl fmt::Display for Pair {
 ///
 /// Says why it cannot be used.
 pub fn check_group(group: &str) -> Result<(), NameError> {
+    check_plain("group", group)
+}
+
+/// Checks a colour. It has the characters of a group, so that a subscriber can log in for each colour that is published.
+pub(crate) fn check_color(color: &str) -> Result<(), NameError> {
+    check_plain("colour", color)
+}
+
+fn check_plain(kind: &'static str, name: &str) -> Result<(), NameError> {
     let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    let reason = if group.is_empty() {
+    let reason = if name.is_empty() {
         "it is empty"
-    } else if group.len() > 64 {
+    } else if name.len() > LONGEST_GROUP {
         "it is longer than 64 characters"
-    } else if !group.bytes().all(is_of_name) {
+    } else if !name.bytes().all(is_of_name) {
         "it has a character outside `a-z`, `A-Z`, `0-9`, `.`, `_` and `-`"
     } else {
         return Ok(());
     };
-    Err(NameError::new("group", group, reason))
+    Err(NameError::new(kind, name, reason))
 }
 
 /// Checks a topic, see [`Pair::new`].
@@ -130,5 +163,20 @@ mod tests {
         ] {
             assert!(Pair::new(group, topic).is_err(), "{group} {topic}");
         }
+    }
+
+    #[test]
+    fn the_group_of_a_colour_has_a_name_that_no_client_can_say() {
+        let pair = Pair::colored("billing", "eu", "order.placed").unwrap();
+        assert_eq!(pair.group(), "billing~eu");
+        assert_eq!(&*pair.broker_group(), "billing~eu/order.placed");
+        assert!(Pair::new(pair.group(), pair.topic()).is_err());
+        // Two pairs of a group and a colour would share a name if one of them could have a `~`.
+        for (group, color) in [("a~b", "c"), ("a", "b~c"), ("a", ""), ("", "c"), ("a", "ü")] {
+            assert!(Pair::colored(group, color, "t").is_err(), "{group} {color}");
+        }
+        let long = "x".repeat(62);
+        assert!(Pair::colored("a", &long, "t").is_ok());
+        assert!(Pair::colored("ab", &long, "t").is_err());
     }
 }

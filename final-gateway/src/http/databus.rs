@@ -103,6 +103,9 @@ async fn records(call: &mut Call) -> Result<Option<Vec<Offset>>, Line> {
     let (group, topic, color) = (value("group"), value("topic"), value("color"));
     names::check_group(group).map_err(|_| Line::bad("error group"))?;
     names::check_topic(topic).map_err(|_| Line::bad("error topic"))?;
+    if !color.is_empty() {
+        names::check_color(color).map_err(|error| Line::bad(&error.to_string()))?;
+    }
     may(&*caller, group, topic)?;
 
     let limits = call.front.limits;

@@ -108,6 +108,10 @@ async fn what_is_wrong_is_a_line_of_text() {
         ("/databus/pub?topic=test", "error group"),
         ("/databus/pub?group=shop", "error topic"),
         ("/databus/pub?group=shop&topic=a*", "error topic"),
+        (
+            "/databus/pub?group=shop&topic=a&color=~eu",
+            "the colour \"~eu\" cannot be used: it has a character outside `a-z`, `A-Z`, `0-9`, `.`, `_` and `-`",
+        ),
     ] {
         line(post(&rooms, uri, "application/json", "{}").await, expected);
     }

@@ -13,7 +13,7 @@ use super::{
     backend::{Backend, Client},
 };
 use crate::{
-    names::{Pair, check_group, check_topic},
+    names::{Pair, check_color, check_group, check_topic},
     resp::{
         databus::{Dsn, Role},
         wire::Protocol,
@@ -159,14 +159,17 @@ impl<B: Backend> Session<B> {
             AuthError::Unknown => "ERR rights unknown: the database is away".to_owned(),
             other => format!("ERR {other}"),
         })?;
-        let colored = match dsn.role {
-            Role::Sub if !dsn.color.is_empty() => format!("{}-{}", dsn.group, dsn.color),
-            _ => dsn.group.to_owned(),
-        };
         check_group(dsn.group).map_err(|_| "error group".to_owned())?;
-        check_group(&colored).map_err(|error| format!("ERR {error}"))?;
         check_topic(dsn.topic).map_err(|_| "error topic".to_owned())?;
-        let pair = Pair::new(&colored, dsn.topic).map_err(|error| format!("ERR {error}"))?;
+        if !dsn.color.is_empty() {
+            check_color(dsn.color).map_err(|error| format!("ERR {error}"))?;
+        }
+        let pair = match dsn.role {
+            // The right is asked for the group, so the name must not be one that another group can have.
+            Role::Sub if !dsn.color.is_empty() => Pair::colored(dsn.group, dsn.color, dsn.topic),
+            _ => Pair::new(dsn.group, dsn.topic),
+        };
+        let pair = pair.map_err(|error| format!("ERR {error}"))?;
         let operation = match dsn.role {
             Role::Pub => Operation::Publish,
             Role::Sub => Operation::Subscribe,

@@ -83,7 +83,7 @@ async fn an_empty_lot_comes_after_thirty_seconds() {
 async fn messages_of_another_colour_are_skipped_and_never_shown() {
     let fake = Fake::new();
     let mut caller = Caller::logged_in(&fake, &format!("{SUB}&color=red")).await;
-    assert_eq!(fake.held()[0].to_string(), "g-red/t");
+    assert_eq!(fake.held()[0].to_string(), "g~red/t");
     fake.deliver(1, "1", "");
     fake.deliver(2, "2", "blue");
     caller.send("MGET\r\n").await;

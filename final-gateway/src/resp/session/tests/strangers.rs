@@ -70,6 +70,10 @@ async fn a_login_that_is_wrong_is_told_why_in_databus_s_words_and_closed() {
         ("AUTH k:s@g/topic=other&role=sub", "-error topic\r\n"),
         ("AUTH k:s@g/topic=&role=sub", "-error topic\r\n"),
         ("AUTH k:s@g/role=sub", "-error topic\r\n"),
+        (
+            "AUTH k:s@g/topic=t&role=pub&color=~eu",
+            "-ERR the colour \"~eu\" cannot be used: it has a character outside `a-z`, `A-Z`, `0-9`, `.`, `_` and `-`\r\n",
+        ),
         ("AUTH k:s@g/topic=t&role=both", "-command not support\r\n"),
         ("AUTH hunter2", "-invalid dsn params\r\n"),
         (
