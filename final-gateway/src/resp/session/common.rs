@@ -31,8 +31,10 @@ impl<B: Backend> Session<B> {
             }
             (Verb::Select, _) => self.arity("select", answers).await,
             (Verb::Reset, _) => {
-                self.login = None;
-                self.login_until = tokio::time::Instant::now() + self.limits.login;
+                // A stranger gets no more time by it.
+                if self.login.take().is_some() {
+                    self.login_until = tokio::time::Instant::now() + self.limits.login;
+                }
                 self.protocol = Protocol::default();
                 self.name.clear();
                 answers.push(Answer::Fixed(b"+RESET\r\n")).await;

@@ -9,6 +9,7 @@ async fn a_stranger_has_five_seconds_whatever_it_says_meanwhile() {
     for _ in 0..4 {
         tokio::time::sleep(Duration::from_secs(1)).await;
         caller.says("PING", "+PONG\r\n").await;
+        caller.says("RESET", "+RESET\r\n").await;
     }
     caller.send("*2\r\n$4\r\nAU").await;
     assert_eq!(caller.hears_to_the_end().await, "");
