@@ -250,11 +250,10 @@ impl<B: Backend> Session<B> {
     /// The rights of the app have shrunk. Says why the connection must end, if it must.
     fn look_again(&mut self) -> Option<String> {
         let login = self.login.as_mut()?;
+        // First the token: the next revocation may come just after the answer.
+        login.revoked = login.app.revoked().child_token();
         match login.may() {
-            Ok(()) => {
-                login.revoked = login.app.revoked().child_token();
-                None
-            }
+            Ok(()) => None,
             Err(denied) => Some(format!("ERR the rights were revoked: {denied}")),
         }
     }

@@ -129,11 +129,12 @@ impl<B: Backend> Login<B> {
     ) -> Waited {
         let until = Instant::now() + limits.wait;
         loop {
+            // First the token: the next revocation may come just after the answer.
+            let revoked = self.app.revoked().child_token();
+            self.revoked = revoked.clone();
             if let Err(denied) = self.may() {
                 return Waited::Refused(refusal(&denied, Operation::Subscribe));
             }
-            let revoked = self.app.revoked().child_token();
-            self.revoked = revoked.clone();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {

@@ -123,6 +123,22 @@ async fn what_was_in_hand_goes_back_when_the_connection_ends() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_revocation_just_after_the_question_is_not_missed() {
+    let fake = Fake::new();
+    let mut caller = Caller::logged_in(&fake, SUB).await;
+    fake.rights_after_next(Denied::Group);
+    caller.send("MGET\r\n").await;
+    assert_eq!(caller.hears_to_the_end().await, "-error group\r\n");
+
+    let fake = Fake::new();
+    let caller = Caller::logged_in(&fake, SUB).await;
+    fake.rights_after_next(Denied::Group);
+    fake.rights(None);
+    let heard = caller.hears_to_the_end().await;
+    assert!(heard.starts_with("-ERR the rights were revoked"), "{heard}");
+}
+
 #[tokio::test]
 async fn a_revocation_and_a_stop_end_the_waiting() {
     for (is_stop, answer) in [

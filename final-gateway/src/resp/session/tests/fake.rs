@@ -35,6 +35,7 @@ struct State {
     submitted: Vec<Message>,
     error: Option<PublishError>,
     denied: Option<Denied>,
+    denied_next: Option<Denied>,
     debt: Option<Duration>,
     revoked: CancellationToken,
     connections: usize,
@@ -86,6 +87,11 @@ impl Fake {
         let mut state = self.state();
         state.denied = denied;
         std::mem::take(&mut state.revoked).cancel();
+    }
+
+    /// Takes rights away just after they were asked for the next time, and tells the connections.
+    pub(super) fn rights_after_next(&self, denied: Denied) {
+        self.state().denied_next = Some(denied);
     }
 
     /// Owes this time before the next delivery.
@@ -206,12 +212,17 @@ impl Client for FakeApp {
     type Permit = FakePermit;
 
     fn may(&self, _: Operation, group: &str, topic: &str) -> Result<(), Denied> {
-        match (group, topic, &self.0.state().denied) {
+        let answer = match (group, topic, &self.0.state().denied) {
             (_, _, Some(denied)) => Err(denied.clone()),
             ("g", "t", None) => Ok(()),
             ("g", _, None) => Err(Denied::Topic),
             _ => Err(Denied::Group),
+        };
+        let next = self.0.state().denied_next.take();
+        if next.is_some() {
+            self.0.rights(next);
         }
+        answer
     }
 
     fn spend(&self, _: Operation, _: &str, _: &str, _: u32) -> Result<(), Denied> {
