@@ -3,8 +3,14 @@
 //! Input: an app, or none, and a secret. State: how many slow checks run. Output: the login, or none.
 //!
 //! ```text
-//!   secret ─▶ of 256 bits, or right a moment ago ─▶ login
+//!   secret ─▶ of 256 bits ─▶ login
 //!                       │ no
+//!                       ▼
+//!             too many failures ─▶ none
+//!                       │ no
+//!                       ▼
+//!             right a moment ago ─▶ login
+//!                       │ no: a failure, if the app's secret was
 //!                       ▼
 //!             the app's turn ─▶ right meanwhile ─▶ login
 //!                       │ no
@@ -46,6 +52,16 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Too many slow checks were asked for.
 #[derive(Debug)]
 pub(super) struct Overloaded;
+
+/// What is remembered of an app's slow secret.
+pub(super) enum WasRight {
+    /// This secret was right a moment ago.
+    This(Arc<LoginLine>),
+    /// Another one was, so this one is most likely a guess.
+    Another,
+    /// None was.
+    Unknown,
+}
 
 /// Checks secrets.
 pub(super) struct Checking {
@@ -114,7 +130,7 @@ impl Checking {
         })
     }
 
-    /// The login, if that is quickly known.
+    /// The login by a secret that we made. It has too many bits to be guessed, however often somebody tries.
     pub(super) fn quickly(
         &self,
         entry: &Entry,
@@ -129,9 +145,18 @@ impl Checking {
                 false => found,
             }
         });
-        match found {
-            Some(secret) => entry.log_in(secret, now),
-            None => entry.remembered(&presented.mac?, now),
+        entry.log_in(found?, now)
+    }
+
+    /// Whether a secret that people chose was right a moment ago. The answer is as quick for a wrong one, so each wrong
+    /// one has to be counted before the next is asked for.
+    pub(super) fn remembered(&self, entry: &Entry, presented: &Presented<'_>) -> WasRight {
+        let now = self.clock.now();
+        let login = presented.mac.and_then(|mac| entry.remembered(&mac, now));
+        match login {
+            Some(login) => WasRight::This(login),
+            None if entry.remembers(now) => WasRight::Another,
+            None => WasRight::Unknown,
         }
     }
 

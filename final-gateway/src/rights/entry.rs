@@ -275,6 +275,11 @@ impl Entry {
         self.log_in(&found.secret, now)
     }
 
+    /// Whether any secret was right a moment ago.
+    pub(super) fn remembers(&self, now: Duration) -> bool {
+        lock(&self.remembered).iter().any(|one| now < one.until)
+    }
+
     /// Remembers a secret that was right. There are as many as the app has valid secrets.
     pub(super) fn remember(&self, mac: [u8; 32], login: &Arc<LoginLine>, now: Duration) {
         let mut remembered = lock(&self.remembered);

@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     App, AppLimits, Apps, AuthError, Grant, Operations,
-    checking::{Checking, Overloaded},
+    checking::{Checking, Overloaded, WasRight},
     clock::Clock,
     entry::AppState,
     registry::Registry,
@@ -57,8 +57,9 @@ const GRACE: Duration = Duration::from_secs(15 * 60);
 ///
 /// A failed login is counted against its address and its app key. After ten failures within half a minute the address
 /// hears [`AuthError::Slowed`] for this app, and after a hundred for every app. An address of IPv6 stands for its /64. A
-/// right secret that [`Apps`] has made always gets in. Behind a load balancer that shows its own address, name that
-/// address by [`balancers`](Self::balancers): then failures are counted for each app alone.
+/// right secret that [`Apps`] has made always gets in; one that people chose is slowed like a wrong one. Behind a load
+/// balancer that shows its own address, name that address by [`balancers`](Self::balancers): then failures are counted
+/// for each app alone.
 #[derive(Clone)]
 pub struct Rights {
     shared: Arc<Shared>,
@@ -231,7 +232,7 @@ impl Rights {
         secret: &[u8],
     ) -> Result<App, AuthError> {
         let shared = &*self.shared;
-        let failed = |error| {
+        let count = || {
             if shared.slowing.failed(from, key, shared.clock.now()) {
                 let known = shared
                     .registry
@@ -246,15 +247,18 @@ impl Rights {
                     "logins fail so often that they are slowed"
                 );
             }
-            Err(error)
         };
         let is_slow = || shared.slowing.is_slow(from, key, shared.clock.now());
         match &shared.from {
             RightsFrom::Caller(decide) => match decide(key, secret) {
                 Ok(grants) => self.decided(key, grants),
                 Err(_) if is_slow() => Err(AuthError::Slowed),
-                Err(error @ (AuthError::Key | AuthError::Secret)) => failed(error),
-                Err(error) => Err(error),
+                Err(error) => {
+                    if matches!(error, AuthError::Key | AuthError::Secret) {
+                        count();
+                    }
+                    Err(error)
+                }
             },
             RightsFrom::Tables(_) => {
                 if !shared.is_known() {
@@ -273,12 +277,32 @@ impl Rights {
                     return Err(AuthError::Slowed);
                 }
                 let (of, presented) = (entry.as_deref(), presented.as_ref());
+                let was_right = match of.zip(presented) {
+                    Some((entry, presented)) => shared.checking.remembered(entry, presented),
+                    None => WasRight::Unknown,
+                };
+                // Nothing waits between the question whether it is slow and the count of a guess. So guesses at the same
+                // time are slowed like guesses one by one.
+                let is_counted = match (was_right, &entry) {
+                    (WasRight::This(login), Some(entry)) => {
+                        return Ok(app(Arc::clone(entry), login));
+                    }
+                    (WasRight::Another, _) => {
+                        count();
+                        true
+                    }
+                    _ => false,
+                };
                 let checked = shared.checking.thoroughly(of, presented).await;
                 match (entry, checked) {
                     (_, Err(Overloaded)) => Err(AuthError::Slowed),
                     (Some(entry), Ok(Some(login))) => Ok(app(entry, login)),
-                    (Some(_), Ok(None)) => failed(AuthError::Secret),
-                    (None, Ok(_)) => failed(AuthError::Key),
+                    (entry, Ok(_)) => {
+                        if !is_counted {
+                            count();
+                        }
+                        Err(entry.map_or(AuthError::Key, |_| AuthError::Secret))
+                    }
                 }
             }
         }

@@ -8,8 +8,8 @@
 //!
 //! **A load balancer** has one address for all of its clients. Where it is named, only the buckets of app keys count,
 //! each for all of its clients together. Where it is not named, clients that search for keys slow all others behind it
-//! that fail too. In both cases a right secret that we made, and one that was right within the last minute, is not
-//! looked up here at all: it gets in.
+//! that fail too. In both cases a right secret that we made is not looked up here at all: it gets in. One that people
+//! chose is, because it can be guessed: else a guesser would hear of each guess at once whether it gets in.
 
 use std::{
     collections::HashMap,

@@ -34,7 +34,9 @@ on_sqlite!(
     a_secret_that_people_chose_is_checked_slowly_once_a_minute,
     a_failure_costs_the_same_whatever_is_wrong,
     a_flood_of_wrong_secrets_takes_two_places_and_lets_others_in,
-    failures_are_slowed_for_their_app_and_address_and_a_right_secret_gets_in,
+    failures_are_slowed_for_their_app_and_address_and_a_right_secret_of_ours_gets_in,
+    a_remembered_secret_is_no_way_to_guess_without_being_slowed,
+    guesses_at_the_same_time_are_slowed_like_guesses_one_by_one,
 );
 
 const CHOSEN: &str = "app_secret1 'ü\"";
@@ -172,7 +174,7 @@ async fn a_flood_of_wrong_secrets_takes_two_places_and_lets_others_in<DB: TestDa
     node.stop().await;
 }
 
-async fn failures_are_slowed_for_their_app_and_address_and_a_right_secret_gets_in<
+async fn failures_are_slowed_for_their_app_and_address_and_a_right_secret_of_ours_gets_in<
     DB: TestDatabase,
 >(
     at: Place<DB>,
@@ -207,7 +209,6 @@ async fn failures_are_slowed_for_their_app_and_address_and_a_right_secret_gets_i
     }
     // A neighbour of the guesser behind the same address.
     assert_eq!(guess("ours", ours.reveal()).await, None);
-    assert_eq!(guess("old", CHOSEN).await, None, "right a moment ago");
     assert_eq!(guess("second", "x").await, Some(AuthError::Secret));
     // Another address.
     assert_eq!(
@@ -217,6 +218,53 @@ async fn failures_are_slowed_for_their_app_and_address_and_a_right_secret_gets_i
     node.rights.put_forward(Duration::from_secs(3));
     assert_eq!(guess("ours", "x").await, Some(AuthError::Secret));
     assert_eq!(guess("ours", "x").await, Some(AuthError::Slowed));
+    node.stop().await;
+}
+
+async fn a_remembered_secret_is_no_way_to_guess_without_being_slowed<DB: TestDatabase>(
+    at: Place<DB>,
+) {
+    imported(&at, "old").await;
+    let node = at.node().await;
+    node.rights.stop_clock();
+    let [good, bad] = ["10.0.0.1", "10.0.0.2"].map(|from| from.parse::<IpAddr>().ok());
+    let log_in = async |from, secret: &str| {
+        let app = node.rights.authenticate(from, "old", secret.as_bytes());
+        app.await.err()
+    };
+    assert_eq!(log_in(good, CHOSEN).await, None);
+    for number in 0..10 {
+        let guess = log_in(bad, &format!("guess {number}")).await;
+        assert_eq!(guess, Some(AuthError::Secret));
+    }
+    // The right one is told from a wrong one only as often as a guess is allowed.
+    assert_eq!(log_in(bad, "guess").await, Some(AuthError::Slowed));
+    assert_eq!(log_in(bad, CHOSEN).await, Some(AuthError::Slowed));
+    assert_eq!(log_in(good, CHOSEN).await, None, "another address");
+    node.rights.put_forward(Duration::from_secs(3));
+    assert_eq!(log_in(bad, CHOSEN).await, None);
+    assert_eq!(node.rights.checking().slow_checks(), 1 + 10);
+    node.stop().await;
+}
+
+async fn guesses_at_the_same_time_are_slowed_like_guesses_one_by_one<DB: TestDatabase>(
+    at: Place<DB>,
+) {
+    imported(&at, "old").await;
+    let node = at.node().await;
+    node.rights.stop_clock();
+    node.log_in_with("old", CHOSEN).await.expect("right");
+    let guesses = (0..100).map(|_| node.log_in_with("old", "guess"));
+    let errors: Vec<_> = join_all(guesses)
+        .await
+        .into_iter()
+        .map(Result::err)
+        .collect();
+    let of = |error: AuthError| {
+        let same = errors.iter().flatten().filter(|one| **one == error);
+        same.count()
+    };
+    assert_eq!((of(AuthError::Secret), of(AuthError::Slowed)), (10, 90));
     node.stop().await;
 }
 
