@@ -22,8 +22,8 @@ use serde::Serialize;
 /// What lives as long as an answer is being sent.
 pub(super) type Kept = Vec<Box<dyn Any + Send + Sync>>;
 
-/// The largest piece: HTTP/2 copies each into a buffer of its own.
-const PIECE: usize = 64 * 1024;
+/// The largest piece. HTTP/2 copies each into a buffer of its own, and a client has a limited time to take each.
+const PIECE: usize = 16 * 1024;
 
 /// An answer that is not sent yet.
 #[derive(Debug)]

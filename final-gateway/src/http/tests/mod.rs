@@ -3,6 +3,7 @@
 mod connection;
 mod consume;
 mod edges;
+mod http2;
 mod openapi;
 mod publish;
 mod rooms;
