@@ -43,6 +43,7 @@ async fn ask(
     let caller = call.caller().await?;
     let Path(group) = group.map_err(bad_path)?;
     let pair = one_pair(&*caller, &group, &call.params(&["topic"])?)?;
+    call.reserve(1)?;
     let backlog = call.front.rooms.backlog(&pair).await?;
     let shown = ShownBacklog {
         group: pair.group(),

@@ -1,62 +1,29 @@
 //! Reading the body of a request: bounded in bytes and time, and within the memory that all bodies share.
 //!
-//! Input: the pieces of a body. State: the budget. Output: its bytes together with their part of the budget, or a
-//! problem that was found before the memory was taken.
+//! Input: the pieces of a body, and the share of the memory that is theirs. Output: its bytes, or a problem that was
+//! found before the memory was taken.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::{body::Body, http::StatusCode};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
-use super::{front::HttpLimits, problem::Problem};
+use super::{front::HttpLimits, memory::Share, problem::Problem};
 
 /// How long, and for how many bytes, the rest of a refused body is read: a client that sends all of its body first would
 /// otherwise see a broken connection in place of the answer.
 const DRAIN: (Duration, usize) = (Duration::from_secs(1), 32 << 20);
 
-/// Memory for bodies. Clones share it.
-#[derive(Clone, Debug)]
-pub(super) struct Budget(Arc<Semaphore>);
-
-/// A part of the budget, until it is dropped.
-#[derive(Debug, Default)]
-pub(super) struct Share(Option<OwnedSemaphorePermit>);
-
-impl Budget {
-    pub(super) fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))))
-    }
-
-    /// Takes more for a body. It never waits: a client that stalls must not hold up another.
-    pub(super) fn grow(&self, share: &mut Share, bytes: usize) -> Result<(), Problem> {
-        let full =
-            || Problem::busy("too many bodies are in memory at once; send the request again later");
-        let bytes = u32::try_from(bytes).map_err(|_| full())?;
-        let more = Arc::clone(&self.0)
-            .try_acquire_many_owned(bytes)
-            .map_err(|_| full())?;
-        match &mut share.0 {
-            Some(permit) => permit.merge(more),
-            none => *none = Some(more),
-        }
-        Ok(())
-    }
-}
-
 /// Reads a body of at most so many bytes.
 pub(super) async fn read(
     body: Body,
     at_most: usize,
-    budget: &Budget,
+    share: &mut Share,
     limits: &HttpLimits,
-) -> Result<(Bytes, Share), Problem> {
+) -> Result<Bytes, Problem> {
     let mut pieces = body.into_data_stream();
-    let mut share = Share::default();
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     let end = Instant::now() + limits.body;
@@ -80,7 +47,7 @@ pub(super) async fn read(
         if first.len() + rest.len() + piece.len() > at_most {
             return Err(too_large(at_most));
         }
-        budget.grow(&mut share, piece.len())?;
+        share.grow(piece.len())?;
         // Most bodies are one piece, which needs no copy.
         if first.is_empty() {
             first = piece;
@@ -89,10 +56,10 @@ pub(super) async fn read(
         }
     }
     if rest.is_empty() {
-        return Ok((first, share));
+        return Ok(first);
     }
     let whole = [first, rest.freeze()].concat();
-    Ok((whole.into(), share))
+    Ok(whole.into())
 }
 
 /// The problem of a body that is too large.

@@ -20,6 +20,7 @@ use super::{
     body,
     front::Front,
     json,
+    memory::Share,
     params::Params,
     problem::Problem,
     rooms::Caller,
@@ -29,6 +30,9 @@ use crate::{
     names::Pair,
     rights::{AuthError, Operation},
 };
+
+/// What an answer needs for each thing that was done.
+const EACH: usize = 256;
 
 /// The longest `Authorization`, in bytes.
 const MAX_LOGIN: usize = 4096;
@@ -58,6 +62,8 @@ pub(super) struct Call {
     pub(super) front: Front,
     parts: Parts,
     body: Option<Body>,
+    /// The memory of the answer.
+    room: Share,
     kept: Kept,
 }
 
@@ -65,6 +71,7 @@ impl Call {
     pub(super) fn new(front: Front, request: Request) -> Self {
         let (parts, body) = request.into_parts();
         Self {
+            room: front.budget.share(""),
             front,
             parts,
             body: Some(body),
@@ -110,6 +117,7 @@ impl Call {
             NoCaller::Limited(Problem::denied(denied, caller.key(), operation, None, ""))
         })?;
         self.kept.push(permit);
+        self.room = self.front.budget.share(caller.key());
         Ok(caller)
     }
 
@@ -132,8 +140,8 @@ impl Call {
         let Some(body) = self.body.take() else {
             return Ok(Bytes::new());
         };
-        let (budget, limits) = (self.front.budget.clone(), self.front.limits);
-        let (bytes, share) = body::read(body, at_most, &budget, &limits).await?;
+        let mut share = self.room.another();
+        let bytes = body::read(body, at_most, &mut share, &self.front.limits).await?;
         self.kept.push(Box::new(share));
         Ok(bytes)
     }
@@ -144,7 +152,19 @@ impl Call {
         json::read(&bytes).map_err(|flaw| Problem::bad("bad_json", flaw.to_string()))
     }
 
-    /// Sends the answer. What of the body was not read, is read before, so that the client gets to read the answer.
+    /// Takes room for an answer about so many things, before they are done: a client that hears 503 may rely on it that
+    /// nothing was done.
+    pub(super) fn reserve(&mut self, things: usize) -> Result<(), Problem> {
+        self.room.grow(EACH.saturating_mul(things))
+    }
+
+    /// Asks for room for the messages of a pull, before they are taken. Says how many bytes there may be.
+    pub(super) fn promise(&mut self, bytes: usize) -> Result<usize, Problem> {
+        self.room.promise(bytes)
+    }
+
+    /// Sends the answer, whatever room it needs: it says what was done. What of the body was not read, is read before, so
+    /// that the client gets to read the answer.
     pub(super) async fn finish(mut self, result: Result<Answer, Problem>) -> Response {
         let answer = result.unwrap_or_else(|problem| problem.answer());
         // A client that asks first sends its body only if somebody wants it.
@@ -152,14 +172,9 @@ impl Call {
         if let Some(body) = self.body.take().filter(|_| !asks_first) {
             body::drain(body).await;
         }
-        let mut share = body::Share::default();
-        match self.front.budget.grow(&mut share, answer.len()) {
-            Ok(()) => {
-                self.kept.push(Box::new(share));
-                answer.keeping(self.kept)
-            }
-            Err(problem) => problem.answer().keeping(self.kept),
-        }
+        self.room.set(answer.len());
+        self.kept.push(Box::new(self.room));
+        answer.keeping(self.kept)
     }
 }
 

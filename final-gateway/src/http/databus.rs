@@ -122,6 +122,7 @@ async fn records(call: &mut Call) -> Result<Option<Vec<Offset>>, Line> {
         let text = format!("there are more than {MAX_RECORDS} records; send them in parts");
         return Err(Line::bad(&text));
     }
+    call.reserve(records.len())?;
     let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
     let operation = Operation::Publish;
     if caller.spend(operation, Some(group), topic, count).is_err() {

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use axum::Router;
 
 use super::{
-    body::Budget,
+    memory::Budget,
     rooms::{Real, Rooms},
     routes,
     vitals::Vitals,
@@ -23,7 +23,7 @@ pub struct HttpLimits {
     /// The largest body of a request, in bytes: a batch has many messages. 4 MiB by default.
     pub max_body_bytes: usize,
     /// How many bytes of bodies may be in memory at once, of all requests and answers together. 128 MiB by default.
-    /// What does not fit is answered by 503.
+    /// An app has at most half of what the others leave. What does not fit is answered by 503, before anything is done.
     pub memory: usize,
     /// How long a pulled message stays in hand, if the client does not say. 30 s by default.
     pub visibility: Duration,

@@ -120,6 +120,7 @@ async fn page(call: &mut Call, group: Group) -> Result<Answer, Problem> {
         filter = filter.after(after.map_err(|why| Problem::bad("bad_parameter", why))?);
     }
     let limit = params.number("limit", 100, MAX_LETTERS)?;
+    call.promise(MAX_BYTES)?;
     let (letters, next) = read(&*call.front.rooms, &pair, filter, limit).await?;
     let shown = Page {
         dead_letters: letters.iter().map(shown).collect(),
@@ -182,6 +183,7 @@ async fn put_back(call: &mut Call, group: Group) -> Result<Answer, Problem> {
     let pair = one_pair(&*caller, &group, &call.params(&["topic"])?)?;
     let wanted: Replay = call.object().await?;
     let filter = wanted.filter()?;
+    call.reserve(1)?;
     let replayed = call.front.rooms.replay(&pair, &filter).await?;
     Ok(Answer::json(StatusCode::OK, &Replayed { replayed }))
 }

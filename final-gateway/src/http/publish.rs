@@ -95,6 +95,7 @@ async fn publish(
     };
     let count = messages.iter().filter(|message| message.is_ok()).count();
     let count = u32::try_from(count).unwrap_or(u32::MAX);
+    call.reserve(messages.len())?;
     if count > 0 {
         caller
             .spend(operation, group, &topic, count)

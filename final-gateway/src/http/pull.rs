@@ -87,9 +87,10 @@ async fn pull(
     }
     let default = call.front.limits.visibility;
     let visibility = params.time("visibility", default, LEAST_VISIBILITY, MAX_VISIBILITY)?;
+    let bytes = params.number("max_bytes", 1 << 20, MAX_BYTES)? as usize;
     let lot = Lot {
         messages: most as usize,
-        bytes: params.number("max_bytes", 1 << 20, MAX_BYTES)? as usize,
+        bytes: call.promise(bytes)?,
         wait: params.time("wait", WAIT, Duration::ZERO, MAX_WAIT)?,
         gather: GATHER,
     };

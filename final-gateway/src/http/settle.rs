@@ -93,6 +93,7 @@ async fn settle(call: &mut Call, group: Group, form: Form) -> Result<Answer, Pro
             return Err(Problem::too_large(what));
         }
     }
+    call.reserve(receipts.len())?;
     let rooms = &*call.front.rooms;
     let mut fates = allowed(rooms, &*caller, &group, &receipts);
     let theirs = receipts.into_iter().zip(&fates);

@@ -7,6 +7,7 @@ use axum::{
     extract::ConnectInfo,
     http::{Request, StatusCode, header},
 };
+use final_core::Message;
 use futures::{StreamExt, stream};
 
 use super::{ask, ask_router, get, login, post, request, rooms::Made, router, small};
@@ -260,7 +261,7 @@ async fn a_body_that_breaks_off_publishes_nothing() {
 async fn all_bodies_together_have_a_bound_and_give_it_back() {
     let rooms = Made::default();
     let limits = HttpLimits {
-        memory: 1500,
+        memory: 3000,
         ..small()
     };
     let router = Front::over(rooms.shared(), limits).router();
@@ -283,6 +284,84 @@ async fn all_bodies_together_have_a_bound_and_give_it_back() {
     let _ = holding.await;
     let back = ask_router(router, one().body(body()).unwrap()).await;
     assert_eq!(back.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn what_is_answered_by_busy_was_not_done_and_what_was_done_is_answered() {
+    let receipts = r#"{"receipts":["t/receipt-0","t/receipt-1","t/receipt-2"]}"#;
+    let mut seen = [[0; 2]; 7];
+    for memory in (0..4000).step_by(50) {
+        for (at, (method, uri, body)) in [
+            (
+                "POST",
+                TO,
+                "{\"payload\":1}\n{\"payload\":2}\n{\"payload\":3}\n",
+            ),
+            (
+                "POST",
+                "/databus/pub?group=shop&topic=t",
+                "{\"records\":[{\"value\":1}]}",
+            ),
+            ("POST", "/v1/groups/billing/ack", receipts),
+            ("POST", "/v1/groups/billing/nack", receipts),
+            ("POST", "/v1/groups/billing/extend", receipts),
+            (
+                "POST",
+                "/v1/groups/billing/dead-letters/replay?topic=t",
+                "{\"all\":true}",
+            ),
+            ("GET", "/v1/groups/billing/messages?topic=t", ""),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let rooms = Made::default();
+            rooms.offer([Message::new("t", vec![0; 500])]);
+            let limits = HttpLimits { memory, ..small() };
+            let router = Front::over(rooms.shared(), limits).router();
+            let request = request(method, uri).header(header::CONTENT_TYPE, "application/x-ndjson");
+            let back = ask_router(router, request.body(Body::from(body)).unwrap()).await;
+
+            let state = rooms.state();
+            let done = !state.published.is_empty()
+                || !state.settled.is_empty()
+                || state.replayed.is_some()
+                || state.pulls.is_empty();
+            let expected = if done { 200 } else { 503 };
+            assert_eq!(back.status.as_u16(), expected, "{uri} {memory} {back:?}");
+            seen[at][usize::from(done)] += 1;
+        }
+    }
+    assert!(
+        seen.as_flattened().iter().all(|count| *count > 0),
+        "{seen:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_pull_that_waits_takes_no_memory_from_publishers() {
+    let rooms = Made::default();
+    let limits = HttpLimits {
+        memory: 100_000,
+        ..small()
+    };
+    let router = Front::over(rooms.shared(), limits).router();
+    let mut pulls = Vec::new();
+    for _ in 0..20 {
+        rooms.state().lot = None;
+        let request = request("GET", "/v1/groups/billing/messages?topic=t&wait=60s");
+        let request = request.body(Body::empty()).unwrap();
+        pulls.push(tokio::spawn(ask_router(router.clone(), request)));
+        while rooms.state().lot.is_none() {
+            tokio::task::yield_now().await;
+        }
+        let bytes = rooms.state().lot.as_ref().map(|(_, lot, _)| lot.bytes);
+        assert_eq!(bytes, Some(16 * 1024));
+    }
+    let one = request("POST", TO).header(header::CONTENT_TYPE, "text/plain");
+    let back = ask_router(router, one.body(Body::from("x")).unwrap()).await;
+    assert_eq!(back.status, StatusCode::OK);
+    pulls.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 #[tokio::test]
