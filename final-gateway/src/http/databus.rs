@@ -110,6 +110,8 @@ async fn records(call: &mut Call) -> Result<Option<Vec<Offset>>, Line> {
 
     let limits = call.front.limits;
     let body = call.bytes(limits.max_body_bytes).await?;
+    // The right may have been taken away while the body came.
+    may(&*caller, group, topic)?;
     let records: Option<Records<'_>> =
         json::read(&body).map_err(|flaw| Line::bad(&flaw.to_string()))?;
     let records = records

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     answer::Answer,
-    call::{Call, one_pair},
+    call::{Call, consumer, one_pair},
     front::Front,
     params::time,
     problem::Problem,
@@ -182,6 +182,8 @@ async fn put_back(call: &mut Call, group: Group) -> Result<Answer, Problem> {
     let Path(group) = group.map_err(bad_path)?;
     let pair = one_pair(&*caller, &group, &call.params(&["topic"])?)?;
     let wanted: Replay = call.object().await?;
+    // The right may have been taken away while the body came.
+    consumer(&*caller, &pair)?;
     let filter = wanted.filter()?;
     call.reserve(1)?;
     let replayed = call.front.rooms.replay(&pair, &filter).await?;

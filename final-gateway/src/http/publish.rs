@@ -83,6 +83,8 @@ async fn publish(
         _ => limits.max_message_bytes,
     };
     let body = call.bytes(at_most).await?;
+    // The right may have been taken away while the body came.
+    caller.may(operation, group, &topic).map_err(denied)?;
     let origin = Origin {
         topic: &topic,
         app: caller.key(),

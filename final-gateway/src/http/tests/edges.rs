@@ -107,6 +107,45 @@ async fn an_app_without_the_right_hears_which_one_it_needs() {
 }
 
 #[tokio::test]
+async fn a_right_that_is_taken_away_while_the_body_comes_is_gone() {
+    for uri in [
+        TO,
+        "/databus/pub?group=shop&topic=order.placed",
+        "/v1/groups/billing/dead-letters/replay?topic=order.placed",
+        "/v1/groups/billing/ack",
+    ] {
+        let rooms = Made::default();
+        let last = rooms.clone();
+        let pieces = stream::iter(0..2).map(move |piece| {
+            if piece == 1 {
+                last.state().denied = Some(Denied::Topic);
+                return Ok(Bytes::from("}"));
+            }
+            let start = match uri.split(['/', '?']).rfind(|part| !part.contains('=')) {
+                Some("ack") => "{\"receipts\":[\"order.placed/receipt-0\"]",
+                Some("pub") => "{\"records\":[{\"key\":\"k\",\"value\":1}]",
+                _ => "{\"all\":true",
+            };
+            Ok::<_, std::io::Error>(Bytes::from(start))
+        });
+        let json = "application/json";
+        let back = post(&rooms, uri, json, Body::from_stream(pieces)).await;
+        assert!([400, 403].contains(&back.status.as_u16()), "{uri} {back:?}");
+        let state = rooms.state();
+        assert!(
+            state.published.is_empty() && state.replayed.is_none(),
+            "{uri}"
+        );
+        assert!(
+            state
+                .settled
+                .iter()
+                .all(|(receipts, _)| receipts.is_empty())
+        );
+    }
+}
+
+#[tokio::test]
 async fn the_address_of_the_client_goes_with_its_login() {
     let rooms = Made::default();
     let address: SocketAddr = "192.0.2.7:4711".parse().unwrap();
