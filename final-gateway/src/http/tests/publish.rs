@@ -132,6 +132,17 @@ async fn the_same_id_as_text_is_the_same_message_of_its_topic_only() {
 }
 
 #[tokio::test]
+async fn a_uuid_is_the_same_id_on_every_topic() {
+    let rooms = Made::default();
+    let id = "0192f1c0-0000-7000-8000-000000000001";
+    for topic in ["a", "b"] {
+        let request = request("POST", &format!("/v1/topics/{topic}/messages")).header("X-Id", id);
+        let back = ask(&rooms, request.body(Body::from("1")).unwrap()).await;
+        assert_eq!(back.json()["id"], id);
+    }
+}
+
+#[tokio::test]
 async fn lines_are_published_in_their_order_each_with_what_it_says() {
     let rooms = Made::default();
     let body = concat!(
