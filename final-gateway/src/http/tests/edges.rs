@@ -390,10 +390,12 @@ async fn a_pull_that_waits_takes_no_memory_from_publishers() {
         rooms.state().lot = None;
         let request = request("GET", "/v1/groups/billing/messages?topic=t&wait=60s");
         let request = request.body(Body::empty()).unwrap();
-        pulls.push(tokio::spawn(ask_router(router.clone(), request)));
+        let pull = tokio::spawn(ask_router(router.clone(), request));
         while rooms.state().lot.is_none() {
+            assert!(!pull.is_finished(), "a pull is refused");
             tokio::task::yield_now().await;
         }
+        pulls.push(pull);
         let bytes = rooms.state().lot.as_ref().map(|(_, lot, _)| lot.bytes);
         assert_eq!(bytes, Some(16 * 1024));
     }
