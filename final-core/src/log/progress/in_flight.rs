@@ -244,14 +244,21 @@ impl InFlight {
 
     /// Forgets a lane that another member has now. Returns its messages that were delivered, and messages of other
     /// lanes that may go now: they waited behind one of this lane, because one key can be in the same lane of another
-    /// stream.
+    /// stream. A light message was never delivered, so no settlement of it will come.
     pub(crate) fn lose(&mut self, lane: LaneId) -> (Vec<u64>, Vec<u64>) {
         self.take_waiting(lane);
-        let is_lost = |(tag, taken): (&u64, &TakenMessage)| (taken.lane == lane).then_some(*tag);
-        let lost: Vec<u64> = self.messages.iter().filter_map(is_lost).collect();
-        let settled = lost.iter().filter_map(|tag| self.settle(*tag)?.1);
-        let next = settled.collect();
-        (lost, next)
+        let of_lane = |(tag, taken): (&u64, &TakenMessage)| {
+            (taken.lane == lane).then_some((*tag, taken.is_light))
+        };
+        let lost: Vec<(u64, bool)> = self.messages.iter().filter_map(of_lane).collect();
+        let (mut delivered, mut next) = (Vec::new(), Vec::new());
+        for (tag, is_light) in lost {
+            next.extend(self.settle(tag).and_then(|(_, next)| next));
+            if !is_light {
+                delivered.push(tag);
+            }
+        }
+        (delivered, next)
     }
 }
 

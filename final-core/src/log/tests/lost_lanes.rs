@@ -46,6 +46,24 @@ fn a_message_behind_one_of_a_lane_that_stays_waits_on() {
     );
 }
 
+/// No settlement of it ever comes, so nothing would take it out of the lost deliveries.
+#[test]
+fn a_light_message_of_a_lost_lane_is_no_lost_delivery() {
+    let mut in_flight = InFlight::new(true, 1, 0);
+    let (older, main) = (LaneId { stream: 1, lane: 0 }, LaneId { stream: 0, lane: 0 });
+    let (first, _) = in_flight.take(main, row(3));
+    let (light, _) = in_flight.take(older, row(1));
+    let (last, _) = in_flight.take(main, row(4));
+    assert_eq!(
+        in_flight.settle(first).and_then(|(_, next)| next),
+        Some(light)
+    );
+    assert!(in_flight.must_read(light));
+
+    assert_eq!(in_flight.lose(older), (vec![], vec![last]));
+    assert!(in_flight.take_to_read().is_empty());
+}
+
 /// The trimmed part of the log can have messages of a topic that no group had subscribed for long.
 #[test]
 fn a_visible_row_in_the_trimmed_part_stays_open_while_its_lane_is_given_away() {
