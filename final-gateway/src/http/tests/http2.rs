@@ -48,9 +48,10 @@ async fn get(
 #[tokio::test(start_paused = true)]
 async fn a_client_that_takes_no_answer_is_closed_though_it_goes_on_asking() {
     for window in [0, 1, 10_000] {
-        for path in ["/openapi.json", PULL] {
+        // One of many pieces, and one of a single piece.
+        for (path, size) in [("/openapi.json", 0), (PULL, 20_000), (PULL, 9_000)] {
             let rooms = Made::default();
-            rooms.offer([Message::new("t", vec![0; 20_000])]);
+            rooms.offer([Message::new("t", vec![0; size])]);
             let (mut sender, serving) = connect(&rooms, window).await;
             let unread = get(&mut sender, path).await.unwrap();
             assert_eq!(unread.status(), 200);
