@@ -61,10 +61,11 @@ impl RedisPort {
             rights,
         };
         let limits = self.limits;
+        let room = limits.input_room();
         let of_session = stop.clone();
         let serve = move |visitor: crate::listen::Visitor| {
-            let (parts, stop) = (parts.clone(), of_session.clone());
-            session::serve(visitor.stream, visitor.peer, parts, limits, stop)
+            let (parts, room, stop) = (parts.clone(), room.clone(), of_session.clone());
+            session::serve(visitor.stream, visitor.peer, parts, limits, room, stop)
         };
         self.entrance.run(stop, serve).await;
     }

@@ -10,7 +10,10 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::super::wire::{RequestReader, WireError, WireLimits};
+use super::{
+    super::wire::{RequestReader, WireError, WireLimits},
+    room::{InputRoom, InputShare, OWN},
+};
 
 /// How much is read at once, at least and at most. It grows while a client sends more than that.
 const LEAST: usize = 2 * 1024;
@@ -23,6 +26,8 @@ const SOON_IDLE: Duration = Duration::from_secs(1);
 pub(super) struct Input<R> {
     read: R,
     buffer: BytesMut,
+    /// What the buffer, and the request that was read last, have of the memory of all connections.
+    share: InputShare,
     reader: RequestReader,
     /// How long a request may take from its first byte to its last.
     patience: Duration,
@@ -43,13 +48,16 @@ pub(super) enum InputEnd {
     Late,
     /// What came is no request.
     Wire(WireError),
+    /// There is no memory for the rest of the request.
+    Full,
 }
 
 impl<R: AsyncRead + Unpin> Input<R> {
-    pub(super) fn new(read: R, limits: WireLimits, patience: Duration) -> Self {
+    pub(super) fn new(read: R, limits: WireLimits, patience: Duration, room: InputRoom) -> Self {
         Self {
             read,
             buffer: BytesMut::new(),
+            share: room.share(),
             reader: RequestReader::new(limits),
             patience,
             begun: None,
@@ -66,8 +74,11 @@ impl<R: AsyncRead + Unpin> Input<R> {
         self.read
     }
 
-    /// The next request, if all of it has come.
+    /// The next request, if all of it has come. The one before must be dropped, or be counted elsewhere: its memory is
+    /// given back.
     pub(super) fn read(&mut self) -> Option<Result<Vec<Bytes>, InputEnd>> {
+        // An allocator may have given more than was asked for. It stays uncounted if there is no more.
+        let _ = self.share.resize(self.buffer.capacity());
         let read = self.reader.next(&mut self.buffer);
         match read.map_err(InputEnd::Wire).transpose() {
             Some(request) => {
@@ -102,40 +113,47 @@ impl<R: AsyncRead + Unpin> Input<R> {
             let until = at_most.map_or(until, |at_most| until.min(at_most));
             if self.buffer.is_empty() && self.buffer.capacity() > LEAST {
                 let soon = until.min(Instant::now() + SOON_IDLE);
-                if timeout_at(soon, self.fill()).await.is_ok() {
+                if let Ok(filled) = timeout_at(soon, self.fill()).await {
+                    filled?;
                     continue;
                 }
                 self.buffer = BytesMut::new();
                 self.portion = LEAST;
             }
-            if timeout_at(until, self.fill()).await.is_err() {
-                return Err(InputEnd::Late);
-            }
+            let filled = timeout_at(until, self.fill()).await;
+            filled.map_err(|_| InputEnd::Late)??;
         }
     }
 
-    /// Reads ahead, and ends when the client is gone. Reads no more than a bound; then it never ends.
+    /// Reads ahead, and ends when the client is gone. Reads no more than a bound, or than there is memory for; then it
+    /// never ends.
     ///
     /// # Cancel safety
     ///
     /// Dropped, it has lost nothing.
     pub(super) async fn gone(&mut self) {
         while !self.is_ended {
-            if self.buffer.len() >= MOST {
+            if self.buffer.len() >= MOST || self.fill().await.is_err() {
                 std::future::pending::<()>().await;
             }
-            self.fill().await;
         }
     }
 
-    /// Reads what there is.
-    async fn fill(&mut self) {
+    /// Reads what there is. Takes no memory that the connections together must not have.
+    async fn fill(&mut self) -> Result<(), InputEnd> {
         // What is left of a long request would be copied each time that the buffer grows by a portion.
         let portion = self.portion.max(self.buffer.len());
         if self.buffer.is_empty() && self.buffer.capacity() > 2 * MOST {
             self.buffer = BytesMut::new();
         }
         if self.buffer.capacity() == self.buffer.len() {
+            let portion = match self.share.resize(self.buffer.len() + portion) {
+                true => portion,
+                false => OWN.saturating_sub(self.buffer.len()),
+            };
+            if portion == 0 {
+                return Err(InputEnd::Full);
+            }
             self.buffer.reserve(portion);
         }
         let room = self.buffer.capacity() - self.buffer.len();
@@ -145,5 +163,6 @@ impl<R: AsyncRead + Unpin> Input<R> {
             Ok(read) if read < self.portion / 4 => self.portion = (self.portion / 2).max(LEAST),
             Ok(_) => {}
         }
+        Ok(())
     }
 }

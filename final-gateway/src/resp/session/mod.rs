@@ -19,6 +19,7 @@ mod common;
 mod input;
 mod login;
 mod publisher;
+mod room;
 mod subscriber;
 
 #[cfg(test)]
@@ -37,11 +38,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::backend::{Backend, BoxedAnswer, Client, Hand};
 use self::{
     answers::{Answer, Answers},
     input::{Input, InputEnd},
     login::Login,
+};
+pub(super) use self::{
+    backend::{Backend, BoxedAnswer, Client, Hand},
+    room::InputRoom,
 };
 use super::wire::{Protocol, WireLimits, Writer};
 use crate::listen::farewell;
@@ -53,6 +57,8 @@ pub(crate) struct SessionLimits {
     pub(crate) max_message_bytes: usize,
     /// From the connection to the login.
     pub(crate) login: Duration,
+    /// The memory of all connections together for requests that have not come in full. Each has 64 KiB beside it.
+    pub(crate) room: usize,
     /// Between two requests of a publisher.
     pub(crate) publisher_idle: Duration,
     /// Between two requests of a subscriber.
@@ -76,6 +82,7 @@ impl Default for SessionLimits {
         Self {
             max_message_bytes: 1_000_000,
             login: Duration::from_secs(5),
+            room: 128 * 1024 * 1024,
             publisher_idle: Duration::from_mins(20),
             subscriber_idle: Duration::from_secs(40),
             request: Duration::from_secs(30),
@@ -109,7 +116,17 @@ impl SessionLimits {
             request: self.max_message_bytes + BESIDE_VALUE,
         }
     }
+
+    /// The memory that all connections share. A buffer grows to twice the size of a request, so one of the largest size
+    /// always fits.
+    pub(super) fn input_room(&self) -> InputRoom {
+        let largest = self.wire().request.saturating_mul(2);
+        InputRoom::new(self.room.max(largest))
+    }
 }
+
+/// What a client reads whose request has no place in memory.
+const BUSY: &str = "ERR busy: too many requests are in memory at once; connect again later";
 
 /// What a client reads at the end of the gateway.
 const STOPPING: &str = "ERR the gateway is being stopped; connect again";
@@ -131,6 +148,7 @@ pub(super) async fn serve<S, B>(
     peer: SocketAddr,
     backend: B,
     limits: SessionLimits,
+    room: InputRoom,
     stop: CancellationToken,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
@@ -138,7 +156,7 @@ pub(super) async fn serve<S, B>(
 {
     let (read, mut write): (ReadHalf<S>, WriteHalf<S>) = tokio::io::split(stream);
     let (answers, queue) = answers::channel();
-    let mut input = Input::new(read, STRANGER, limits.request);
+    let mut input = Input::new(read, STRANGER, limits.request, room);
     let written = {
         let session = Session::new(peer, backend, limits, &stop);
         let mut reading = pin!(session.run(&mut input, answers));
@@ -213,6 +231,7 @@ impl<B: Backend> Session<B> {
                 Ok(request) => request,
                 Err(InputEnd::Closed) => return Ending::Client,
                 Err(InputEnd::Late) => return Ending::Late,
+                Err(InputEnd::Full) => return self.refuse(&answers, BUSY).await,
                 Err(InputEnd::Wire(error)) => {
                     tracing::debug!(
                         target: "final::gateway",

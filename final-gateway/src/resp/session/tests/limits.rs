@@ -91,6 +91,59 @@ async fn large_echoes_do_not_pile_up() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn requests_that_have_not_come_in_full_have_a_bound_of_memory_together() {
+    const ROOM: usize = 210 * 1024;
+    let (fake, room) = (Fake::new(), InputRoom::new(ROOM));
+    let new = || {
+        let limits = SessionLimits::default();
+        Caller::beside_others(&fake, limits, room.clone(), 64 * 1024)
+    };
+    let set = request(&[b"SET", b"k", &vec![b'1'; 190 * 1024]]);
+    let (most, rest) = set.split_at(set.len() - 1);
+    let mut first = new();
+    first.says(PUB, "+OK\r\n").await;
+    first.send(most).await;
+    eventually(|| room.left() < ROOM / 2).await;
+
+    let mut second = new();
+    second.says(PUB, "+OK\r\n").await;
+    second.says("SET k 1", "+OK\r\n").await;
+    let _ = second.stream.write_all(most).await;
+    let answer = "-ERR busy: too many requests are in memory at once; connect again later\r\n";
+    assert_eq!(second.hears_to_the_end().await, answer);
+
+    // Small requests, and the one that was there first, are not concerned.
+    let mut third = new();
+    third.says(PUB, "+OK\r\n").await;
+    third.says("SET k 1", "+OK\r\n").await;
+    first.send(rest).await;
+    first.hears("+OK\r\n").await;
+    first.send("QUIT\r\n").await;
+    first.hears_to_the_end().await;
+    assert_eq!(room.left(), ROOM);
+    third.send(&set).await;
+    third.hears("+OK\r\n").await;
+    assert_eq!(fake.submitted().len(), 4);
+    // A connection that is idle gives back what it had.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(room.left(), ROOM);
+}
+
+#[tokio::test]
+async fn a_pipeline_of_small_requests_needs_none_of_the_shared_memory() {
+    let (fake, room) = (Fake::new(), InputRoom::new(0));
+    let limits = SessionLimits::default();
+    let mut caller = Caller::beside_others(&fake, limits, room, 1024 * 1024);
+    caller.says(PUB, "+OK\r\n").await;
+    let set = request(&[b"SET", b"k", b"12345"]);
+    caller.send(set.repeat(10_000)).await;
+    caller.hears(&"+OK\r\n".repeat(10_000)).await;
+    let set = request(&[b"SET", b"k", &vec![b'1'; 60 * 1024]]);
+    caller.send(set.repeat(10)).await;
+    caller.hears(&"+OK\r\n".repeat(10)).await;
+}
+
 #[test]
 fn the_task_of_a_connection_is_small() {
     let (stream, _other) = duplex(1);
@@ -101,6 +154,7 @@ fn the_task_of_a_connection_is_small() {
         peer,
         fake,
         SessionLimits::default(),
+        SessionLimits::default().input_room(),
         CancellationToken::new(),
     );
     let bytes = size_of_val(&task);

@@ -31,10 +31,15 @@ impl Caller {
 
     /// With other limits, and a pipe that holds so many bytes.
     fn limited(fake: &Fake, limits: SessionLimits, pipe: usize) -> Self {
+        Self::beside_others(fake, limits, limits.input_room(), pipe)
+    }
+
+    /// One that shares its memory for requests with others.
+    fn beside_others(fake: &Fake, limits: SessionLimits, room: InputRoom, pipe: usize) -> Self {
         let (stream, other) = duplex(pipe);
         let stop = CancellationToken::new();
         let peer = "192.0.2.1:5000".parse().unwrap();
-        let session = serve(other, peer, fake.clone(), limits, stop.clone());
+        let session = serve(other, peer, fake.clone(), limits, room, stop.clone());
         Self {
             stream,
             session: tokio::spawn(session),
