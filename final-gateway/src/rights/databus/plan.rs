@@ -15,8 +15,9 @@ use crate::rights::{
 
 /// What taking rights over would change. Taking them over a second time changes nothing.
 ///
-/// Only what is missing is added. An app that is here already keeps its secret, and nothing is taken from it: what was
-/// deleted in databus and is still here is named in [`skipped`](Self::skipped), for an operator to decide.
+/// Only apps that are missing are added, each with its rights. An app that is here already keeps its secret and its
+/// rights: a right of databus that it has not may have been revoked here. Such a right, and an app that was deleted in
+/// databus and is still here, is named in [`skipped`](Self::skipped), for an operator to decide.
 #[derive(Debug)]
 pub struct DatabusPlan {
     pub(in crate::rights) planned: Vec<Planned>,
@@ -101,13 +102,14 @@ impl DatabusPlan {
                 }
             }
             for right in &app.rights {
-                plan.right(app, right, &mut may);
+                let is_new = new.contains_key(app.key.as_str());
+                plan.right(app, right, is_new, &mut may);
             }
         }
         plan
     }
 
-    /// Whether the app is new, or why neither it nor its rights are taken over.
+    /// Whether the app is to be created, or why neither it nor its rights are taken over.
     fn app(
         &self,
         app: &DatabusApp,
@@ -156,6 +158,7 @@ impl DatabusPlan {
         &mut self,
         app: &DatabusApp,
         right: &DatabusRight,
+        is_new: bool,
         may: &mut BTreeMap<(String, String, String), Operations>,
     ) {
         let DatabusRight { group, topic, .. } = right;
@@ -180,11 +183,18 @@ impl DatabusPlan {
         let of = (app.key.clone(), group.clone(), topic.clone());
         let before = may.entry(of).or_insert(Operations::NONE);
         let missing = operations.without(*before);
-        *before = before.and(operations);
         if missing == Operations::NONE {
             self.unchanged += 1;
             return;
         }
+        if !is_new {
+            let why = format!(
+                "the app is here and may not {missing}; rights of an app that is here are decided here: \
+                 `final gateway apps allow` gives it"
+            );
+            return self.skip(what(), why);
+        }
+        *before = before.and(operations);
         self.planned.push(Planned::Right {
             app: app.key.clone(),
             grant,

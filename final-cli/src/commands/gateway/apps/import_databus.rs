@@ -29,8 +29,8 @@ use crate::{
 /// Take apps and rights of databus over
 ///
 /// It reads the tables app_tb and auth_tb, and app and auth, or the hashes of its Redis. Secrets are stored as hashes,
-/// so databus's clients log in as before. What is here already stays as it is, so a second run adds what is new.
-/// DATABUS_DATABASE_URL and DATABUS_REDIS_PASSWORD keep passwords off the command line.
+/// so databus's clients log in as before. An app that is here already stays as it is, with its rights, so a second run
+/// adds new apps only. DATABUS_DATABASE_URL and DATABUS_REDIS_PASSWORD keep passwords off the command line.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example: final gateway apps import-databus --from mysql://databus@db/databus_db --dry-run"
