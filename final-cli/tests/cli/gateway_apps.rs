@@ -66,11 +66,21 @@ async fn an_app_is_created_allowed_rotated_disabled_and_removed<DB: Database>(at
     ];
     apps(&at, &publish).await.ends_with(0);
     for wrong in [
-        ["allow", "nobody", "--topic", "t"],
-        ["allow", "billing", "--topic", "a*b"],
-        ["revoke", "billing", "--topic", "order.placed"],
+        ["allow", "nobody", "--topic", "t", "--publish"],
+        ["allow", "billing", "--topic", "a*b", "--publish"],
+        ["revoke", "billing", "--topic", "order.placed", "--publish"],
     ] {
         apps(&at, &wrong).await.ends_with(2);
+    }
+    // A right to consume in every group has to be meant.
+    for operations in [&[][..], &["--subscribe"], &["--publish", "--subscribe"]] {
+        let allow = [&["allow", "billing", "--topic", "t"], operations].concat();
+        let refused = apps(&at, &allow).await.ends_with(2);
+        assert!(refused.err.contains("--group"), "{refused:#?}");
+        let meant = [&allow[..], &["--group", "*"]].concat();
+        apps(&at, &meant).await.ends_with(0);
+        let revoke = ["revoke", "billing", "--topic", "t"];
+        apps(&at, &revoke).await.ends_with(0);
     }
 
     let [app] = &list(&at).await[..] else {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use final_core::OutboxDatabase;
-use final_gateway::rights::{AppLimits, AppSecret, Apps, AppsError, Grant, Operations};
+use final_gateway::rights::{AppLimits, AppSecret, Apps, AppsError, Grant, Operation, Operations};
 use serde::Serialize;
 
 use self::{import_databus::ImportDatabusArgs, view::write};
@@ -54,7 +54,8 @@ enum AppsCommand {
     },
     /// Allow an app to publish or consume
     ///
-    /// Rights add up. A limit that is given replaces the one of this right, and the others stay.
+    /// Rights add up. A limit that is given replaces the one of this right, and the others stay. A right to consume
+    /// needs --group.
     #[command(
         after_help = "Example: final gateway apps allow billing --group billing --topic 'order.*' --subscribe"
     )]
@@ -165,9 +166,9 @@ struct AppArgs {
 /// Which right is meant.
 #[derive(Debug, Args)]
 struct RightArgs {
-    /// The group; `*` is every group
-    #[arg(long, value_name = "GROUP", default_value = "*")]
-    group: String,
+    /// The group; `*` is every group, and so is none for a right that only publishes
+    #[arg(long, value_name = "GROUP")]
+    group: Option<String>,
 
     /// The topic; `order.*` is every topic that begins with `order.`, and `*` is every topic
     #[arg(long, value_name = "TOPIC")]
@@ -191,8 +192,19 @@ impl RightArgs {
         }
     }
 
+    fn group(&self) -> &str {
+        self.group.as_deref().unwrap_or("*")
+    }
+
+    /// The right that is to be given. A new group keeps messages, so a right to make any number of them has to be meant.
     fn grant(&self) -> Result<Grant, Failure> {
-        Grant::new(&self.group, &self.topic, self.operations())
+        if self.group.is_none() && self.operations().has(Operation::Subscribe) {
+            return Err(Failure::usage(
+                "a right to consume needs a group: give --group GROUP, or --publish alone; with --group '*' the app can \
+                 make any number of groups, and each of them keeps messages",
+            ));
+        }
+        Grant::new(self.group(), &self.topic, self.operations())
             .map_err(|error| AppsError::from(error).into())
     }
 }
@@ -294,7 +306,7 @@ impl AppsArgs {
                 if !agreed(consent, format!("Let {app} no longer {operations} {of}"))? {
                     return Ok(Exit::NotConfirmed);
                 }
-                let (group, topic) = (&right.group, &right.topic);
+                let (group, topic) = (right.group(), &right.topic);
                 apps.revoke(&app, group, topic, operations).await?;
                 done(format!("{app} may no longer {operations} {of}"), out)
             }
@@ -388,7 +400,7 @@ fn show(app: &str, secret: &AppSecret, out: &mut Output) -> Result<(), Failure> 
 }
 
 fn of(right: &RightArgs) -> String {
-    let RightArgs { group, topic, .. } = right;
+    let (group, topic) = (right.group(), &right.topic);
     format!("topic {topic} in group {group}")
 }
 
