@@ -23,7 +23,7 @@ use tokio::{sync::Mutex, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    PublishError, Publisher, QueueLimits, Store, Ticket,
+    Publisher, QueueLimits, Store, Ticket,
     halves::{self, Outcome},
     queue::{Tickets, queue},
 };
@@ -107,6 +107,7 @@ async fn run(
     limit: Duration,
 ) {
     let mut tickets = tickets.lock().await;
+    let counts = Arc::clone(&tickets.counts);
     let mut came = Vec::with_capacity(BATCH);
     let mut trouble = Trouble::default();
     let mut end = None;
@@ -126,21 +127,20 @@ async fn run(
         } else if tickets.tickets.recv_many(&mut came, BATCH).await == 0 {
             return;
         }
-        if end.is_some_and(|end| Instant::now() >= end) {
-            for ticket in came.drain(..) {
-                ticket.answer(&tickets.counts, Err(PublishError::Stopping));
-            }
-            continue;
-        }
         if end.is_none() {
             come_back(&mut tickets, &mut came, answered).await;
         }
         answered = came.len();
-        let mut rest = std::mem::take(&mut came).into_iter().peekable();
-        while rest.peek().is_some() {
-            let lot = lot(&mut rest);
-            trouble.note(halves::write(&*store, &tickets.counts, lot).await);
-        }
+        let lots = lots(std::mem::take(&mut came));
+        // The stop may come between two transactions of these messages.
+        let is_over = || {
+            if end.is_none() && stop.is_cancelled() {
+                tickets.close();
+                end = Some(Instant::now() + limit);
+            }
+            end.is_some_and(|end| Instant::now() >= end)
+        };
+        trouble.note(halves::write(&*store, &counts, lots, is_over).await);
         came.reserve(BATCH);
     }
 }
@@ -160,17 +160,21 @@ async fn come_back(tickets: &mut Tickets, came: &mut Vec<Ticket>, answered: usiz
     }
 }
 
-/// The next tickets, as many as one transaction takes: one at least.
-fn lot(tickets: &mut std::iter::Peekable<std::vec::IntoIter<Ticket>>) -> Vec<Ticket> {
-    let mut lot = Vec::new();
+/// The tickets in their order, in lots of as many as one transaction takes.
+fn lots(tickets: Vec<Ticket>) -> Vec<Vec<Ticket>> {
+    let mut lots: Vec<Vec<Ticket>> = Vec::new();
     let mut bytes = 0_usize;
-    while let Some(next) =
-        tickets.next_if(|next| lot.is_empty() || bytes.saturating_add(next.weight) <= BYTES)
-    {
-        bytes = bytes.saturating_add(next.weight);
-        lot.push(next);
+    for ticket in tickets {
+        bytes = bytes.saturating_add(ticket.weight);
+        match lots.last_mut() {
+            Some(lot) if bytes <= BYTES => lot.push(ticket),
+            _ => {
+                bytes = ticket.weight;
+                lots.push(vec![ticket]);
+            }
+        }
     }
-    lot
+    lots
 }
 
 /// Whether the database fails, to log each outage once.

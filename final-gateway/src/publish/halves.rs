@@ -1,7 +1,8 @@
 //! A transaction that is refused for one of its messages: the others are written without it.
 //!
-//! Input: tickets in their order. Output: each is answered. A lot that is refused is written in halves, in order, until
-//! the refused message is alone.
+//! Input: lots of tickets in their order, and whether the time is over. Output: each ticket is answered. A lot that is
+//! refused is written in halves, in order, until the refused message is alone. After another failure, and when the time
+//! is over, the rest is answered and not written.
 //!
 //! ```text
 //!   [a b X c] refused ─▶ [a b] written ─▶ [X c] refused ─▶ [X] refused: answered so ─▶ [c] written
@@ -22,13 +23,22 @@ pub(super) struct Outcome {
     pub(super) wrote: bool,
 }
 
-/// Writes tickets in their order, and answers each of them.
-pub(super) async fn write(store: &dyn Store, counts: &Counts, tickets: Vec<Ticket>) -> Outcome {
+/// Writes lots in their order, and answers each ticket. Before each transaction it asks whether the time is over.
+pub(super) async fn write(
+    store: &dyn Store,
+    counts: &Counts,
+    mut lots: Vec<Vec<Ticket>>,
+    mut is_over: impl FnMut() -> bool,
+) -> Outcome {
     let mut outcome = Outcome::default();
     // The lots that are still to be written, the next one last.
-    let mut lots = vec![tickets];
+    lots.reverse();
     while let Some(mut tickets) = lots.pop() {
         if tickets.is_empty() {
+            continue;
+        }
+        if is_over() {
+            answer_all(tickets, counts, &PublishError::Stopping);
             continue;
         }
         if let Some(failed) = &outcome.failed {

@@ -367,6 +367,68 @@ async fn a_stop_that_lasts_too_long_tells_the_rest_that_nothing_was_written() {
     assert_eq!(script.written(), [numbers(0..1)]);
 }
 
+/// So many bytes that one transaction takes four of them.
+fn large() -> String {
+    "x".repeat(900_000)
+}
+
+#[tokio::test]
+async fn a_stop_that_lasts_too_long_ends_between_two_transactions_of_one_batch() {
+    let script = Script::shut();
+    let store = Arc::clone(&script) as Arc<dyn Store>;
+    let (publisher, committer) = Committer::start(store, QueueLimits::default(), Duration::ZERO);
+    let first = submit(&publisher, "0").await;
+    script.is_tried(1).await;
+    let mut batch = Vec::new();
+    for _ in 0..9 {
+        batch.push(submit(&publisher, large()).await);
+    }
+    script.let_go(1);
+    script.is_tried(2).await;
+    let mut stopped = committer.stop().boxed();
+    assert!((&mut stopped).now_or_never().is_none());
+    script.let_go(100);
+    stopped.await;
+
+    first.await.unwrap();
+    let answers = all(batch).await;
+    assert!(answers[..4].iter().all(Result::is_ok), "{answers:?}");
+    let rest = &answers[4..];
+    assert!(
+        rest.iter()
+            .all(|answer| *answer == Err(PublishError::Stopping)),
+        "{rest:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_is_asked_once_for_a_batch() {
+    let script = Script {
+        gate: Some(Semaphore::new(0)),
+        ..Arc::into_inner(Script::failing("1", Fault::Away)).unwrap()
+    };
+    let script = Arc::new(script);
+    let (publisher, committer) = start(&script, QueueLimits::default());
+    let first = submit(&publisher, "0").await;
+    script.is_tried(1).await;
+    let mut batch = vec![submit(&publisher, "1").await];
+    for _ in 0..9 {
+        batch.push(submit(&publisher, large()).await);
+    }
+    script.let_go(100);
+
+    first.await.unwrap();
+    let answers = all(batch).await;
+    assert!(
+        answers
+            .iter()
+            .all(|answer| matches!(answer, Err(PublishError::Away(_)))),
+        "{answers:?}"
+    );
+    assert_eq!(script.tried.load(Ordering::SeqCst), 2);
+    committer.stop().await;
+}
+
 #[tokio::test]
 async fn only_those_who_ask_are_told_a_place() {
     let script = Script::open();
