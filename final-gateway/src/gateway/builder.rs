@@ -172,6 +172,7 @@ impl Gateway {
             rights,
             is_stopping: Arc::new(AtomicBool::new(false)),
             died,
+            asked: Arc::default(),
         };
         Ok(Running::start(condition, committer, doors, limits, told))
     }

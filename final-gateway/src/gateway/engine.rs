@@ -30,6 +30,9 @@ use crate::{
 /// How long the database has for a sign of life.
 const PING: Duration = Duration::from_secs(2);
 
+/// How long the database has to count what is in the outbox.
+const STATS: Duration = Duration::from_secs(3);
+
 /// How long each step of the end may take.
 const STEP: Duration = Duration::from_secs(10);
 
@@ -98,6 +101,15 @@ pub(super) struct Started {
     pub(super) motor: Arc<dyn Motor>,
 }
 
+/// How the way to the broker is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct LinkNumbers {
+    /// Whether the broker is there.
+    pub(super) connected: bool,
+    /// Messages that are committed and not yet with the broker. `None` without an outbox, or if they are not known.
+    pub(super) pending: Option<u64>,
+}
+
 /// What runs below a gateway.
 pub(super) trait Motor: Send + Sync + 'static {
     /// Asks the database for a sign of life.
@@ -106,11 +118,8 @@ pub(super) trait Motor: Send + Sync + 'static {
     /// Why only a restart helps.
     fn trouble(&self) -> BoxFuture<'_, Vec<String>>;
 
-    /// Whether the broker is there.
-    fn is_connected(&self) -> BoxFuture<'_, bool>;
-
-    /// Messages that are committed and not yet with the broker.
-    fn pending(&self) -> BoxFuture<'_, Option<u64>>;
+    /// Asks how the way to the broker is. It may ask the database.
+    fn link(&self) -> BoxFuture<'_, LinkNumbers>;
 
     /// Ends it, within its own limits.
     fn stop(&self) -> BoxFuture<'_, ()>;
@@ -181,13 +190,10 @@ impl<DB: OutboxDatabase> Motor for LogMotor<DB> {
         Box::pin(std::future::ready(trouble))
     }
 
-    fn is_connected(&self) -> BoxFuture<'_, bool> {
-        let is_ready = *self.link.state().borrow() == LinkState::Ready;
-        Box::pin(std::future::ready(is_ready))
-    }
-
-    fn pending(&self) -> BoxFuture<'_, Option<u64>> {
-        Box::pin(std::future::ready(None))
+    fn link(&self) -> BoxFuture<'_, LinkNumbers> {
+        let connected = *self.link.state().borrow() == LinkState::Ready;
+        let pending = None;
+        Box::pin(std::future::ready(LinkNumbers { connected, pending }))
     }
 
     fn stop(&self) -> BoxFuture<'_, ()> {
@@ -261,12 +267,16 @@ impl<DB: OutboxDatabase> Motor for BusMotor<DB> {
         Box::pin(async { Vec::new() })
     }
 
-    fn is_connected(&self) -> BoxFuture<'_, bool> {
-        Box::pin(async { self.bus.stats().await.is_ok_and(|stats| stats.connected) })
-    }
-
-    fn pending(&self) -> BoxFuture<'_, Option<u64>> {
-        Box::pin(async { self.bus.stats().await.ok().map(|stats| stats.pending) })
+    fn link(&self) -> BoxFuture<'_, LinkNumbers> {
+        Box::pin(async {
+            match timeout(STATS, self.bus.stats()).await {
+                Ok(Ok(stats)) => LinkNumbers {
+                    connected: stats.connected,
+                    pending: Some(stats.pending),
+                },
+                _ => LinkNumbers::default(),
+            }
+        })
     }
 
     fn stop(&self) -> BoxFuture<'_, ()> {

@@ -12,9 +12,12 @@ mod builder;
 mod doors;
 mod engine;
 mod error;
+mod latest;
 mod limits;
 mod running;
 mod staff;
+#[cfg(test)]
+mod tests;
 mod vitals;
 
 pub use self::{

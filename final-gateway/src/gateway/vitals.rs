@@ -1,6 +1,8 @@
 //! What a gateway says of itself: whether it lives, whether it should get clients, and its numbers.
 //!
-//! Input: the parts of a gateway. State: none of its own. Output: reasons, as texts, and the text for Prometheus.
+//! Input: the parts of a gateway. State: the last answers of the database. Output: reasons, as texts, and the text for
+//! Prometheus. Anybody who reaches the port may ask, so the database is asked once in a second at most, and its errors go
+//! into the log and not into the answers.
 
 use std::{
     fmt::Write as _,
@@ -13,7 +15,10 @@ use std::{
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
-use super::engine::Motor;
+use super::{
+    engine::{LinkNumbers, Motor},
+    latest::Latest,
+};
 use crate::{
     groups::Groups,
     http::Vitals,
@@ -56,6 +61,18 @@ pub(super) struct Condition {
     pub(super) is_stopping: Arc<AtomicBool>,
     /// The task that has ended and should not have.
     pub(super) died: watch::Receiver<Option<String>>,
+    /// What the database said last.
+    pub(super) asked: Arc<Asked>,
+}
+
+/// What the database said last.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    /// Whether it gave a sign of life.
+    answers: Latest<bool>,
+    /// Set while it gives none, to log each outage once.
+    is_away: AtomicBool,
+    link: Latest<LinkNumbers>,
 }
 
 impl Condition {
@@ -77,13 +94,32 @@ impl Condition {
         if self.is_stopping.load(Ordering::Relaxed) {
             reasons.push("the gateway is being stopped".to_owned());
         }
-        if let Err(error) = self.motor.ping().await {
-            reasons.push(format!("the database does not answer: {error}"));
+        if !self.asked.answers.get(self.ping()).await {
+            reasons.push("the database does not answer".to_owned());
         }
         if !self.rights.is_ready() {
             reasons.push("the rights of apps are not known".to_owned());
         }
         reasons
+    }
+
+    /// Whether the database gives a sign of life.
+    async fn ping(&self) -> bool {
+        let answer = self.motor.ping().await;
+        let was_away = self.asked.is_away.swap(answer.is_err(), Ordering::Relaxed);
+        match &answer {
+            Err(error) if !was_away => tracing::warn!(
+                target: "final::gateway",
+                %error,
+                "the database does not answer; the gateway should get no clients until it does"
+            ),
+            Ok(()) if was_away => tracing::info!(
+                target: "final::gateway",
+                "the database answers again"
+            ),
+            _ => {}
+        }
+        answer.is_ok()
     }
 
     pub(super) async fn numbers(&self) -> String {
@@ -139,9 +175,9 @@ impl Condition {
             text.value("deliveries_total", &format!("{{what=\"{what}\"}}"), count);
         }
         let help = "Whether the broker of the groups is there.";
-        let connected = self.motor.is_connected().await;
-        text.alone("connected", "gauge", help, connected.into());
-        if let Some(pending) = self.motor.pending().await {
+        let link = self.asked.link.get(self.motor.link()).await;
+        text.alone("connected", "gauge", help, link.connected.into());
+        if let Some(pending) = link.pending {
             let help = "Messages that are committed and not yet with the broker.";
             text.alone("pending_messages", "gauge", help, pending);
         }
