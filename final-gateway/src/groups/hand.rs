@@ -23,6 +23,8 @@ pub(super) struct ConnectionHand {
     partitions: BTreeMap<i32, VecDeque<HandEntry>>,
     /// How much it is, with what is on its way into the hand.
     pub(super) amount: Amount,
+    /// When the connection has last taken or committed.
+    pub(super) seen: Option<Instant>,
 }
 
 impl ConnectionHand {

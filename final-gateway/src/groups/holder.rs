@@ -3,7 +3,7 @@
 //! Input: the connection's commands. State: its offsets; what it has in hand is in the [`Stock`](super::stock::Stock).
 //! Output: messages, and settlements.
 //!
-//! If the broker has ended the consumption, the next take opens the pair again. What was in hand is void then, and the
+//! If the broker has ended the consumption, or the pair has closed because no client took for long, the next take opens the pair again. What was in hand is void then, and the
 //! offsets go on.
 
 use std::{fmt, sync::Arc};
@@ -13,16 +13,17 @@ use tokio::time::Instant;
 use super::{
     CommitError, GroupError, GroupsInner, Lot, Taken, after,
     offsets::{Commit, ConnectionOffsets},
-    open::Presence,
+    open::{OpenPair, Presence},
     remaining::Remaining,
     stock::Taker,
 };
+use crate::names::Pair;
 
 /// A connection's share of a group: what it takes is in its hand until it commits, and goes back when this is dropped.
 #[must_use = "a dropped holder gives everything back"]
 pub struct Holder {
     inner: Arc<GroupsInner>,
-    presence: Presence,
+    open: Arc<OpenPair>,
     number: u64,
     offsets: ConnectionOffsets,
 }
@@ -33,12 +34,13 @@ impl Holder {
         presence: Presence,
     ) -> Result<Self, GroupError> {
         let mut offsets = ConnectionOffsets::new();
-        begin_epoch(&inner, &presence, &mut offsets).await?;
+        let open = Arc::clone(&presence.0);
+        begin_epoch(&inner, &open.pair, &mut offsets).await?;
         let number = inner.number();
-        presence.0.with(|stock| stock.begin(number));
+        open.with(|stock| stock.begin(number, Instant::now()));
         Ok(Self {
             inner,
-            presence,
+            open,
             number,
             offsets,
         })
@@ -60,14 +62,14 @@ impl Holder {
     /// Dropped, it has taken nothing.
     pub async fn take(&mut self, lot: Lot) -> Result<Vec<Taken>, GroupError> {
         let until = after(lot.wait);
-        self.open_again(until).await?;
+        let presence = self.enter(until).await?;
         let mut answer = Remaining::of(&lot);
         // No more can be in hand, so no more can be given out at once.
         let most = lot.messages.min(self.inner.slots.options().in_hand);
         if !self.offsets.have_room(most) {
-            begin_epoch(&self.inner, &self.presence, &mut self.offsets).await?;
+            begin_epoch(&self.inner, &self.open.pair, &mut self.offsets).await?;
         }
-        let open = &self.presence.0;
+        let open = &presence.0;
         let taker = Taker::Holder(self.number);
         let mut gathered = open.take(taker, &mut answer, until).await?;
         let until = after(lot.gather);
@@ -104,8 +106,11 @@ impl Holder {
     pub fn commit(&mut self, partition: i64, offset: i64) -> Result<(), CommitError> {
         if let Commit::UpTo(partition, offset) = self.offsets.commit(partition, offset)? {
             let number = self.number;
-            let open = &self.presence.0;
-            open.with(|stock| stock.commit(number, partition, offset));
+            let now = Instant::now();
+            self.open.with(|stock| {
+                stock.commit(number, partition, offset);
+                stock.saw(number, now);
+            });
         }
         Ok(())
     }
@@ -114,28 +119,32 @@ impl Holder {
     /// counts as given out, so a commit may pass over it. A message that is not in hand any longer stays as it is.
     pub fn skip(&mut self, taken: &Taken) {
         let number = self.number;
-        let open = &self.presence.0;
+        let open = &self.open;
         open.with(|stock| stock.skip(number, taken.partition, taken.offset));
     }
 
-    async fn open_again(&mut self, until: Instant) -> Result<(), GroupError> {
-        if self.presence.0.ended.is_cancelled() {
-            let pair = self.presence.0.pair.clone();
-            let presence = self.inner.slots.enter(&pair, until).await?;
-            presence.0.with(|stock| stock.begin(self.number));
-            self.presence = presence;
+    /// Enters the pair. Opens it again if the broker has ended it, or if it has closed because no client took for long.
+    async fn enter(&mut self, until: Instant) -> Result<Presence, GroupError> {
+        let (number, now) = (self.number, Instant::now());
+        if !self.open.ended.is_cancelled()
+            && let Some(presence) = self.open.enter()
+        {
+            self.open.with(|stock| stock.saw(number, now));
+            return Ok(presence);
         }
-        Ok(())
+        let presence = self.inner.slots.enter(&self.open.pair, until).await?;
+        presence.0.with(|stock| stock.begin(number, now));
+        self.open = Arc::clone(&presence.0);
+        Ok(presence)
     }
 }
 
 /// Asks the database for the next epoch of a connection.
 async fn begin_epoch(
     inner: &GroupsInner,
-    presence: &Presence,
+    pair: &Pair,
     offsets: &mut ConnectionOffsets,
 ) -> Result<(), GroupError> {
-    let pair = &presence.0.pair;
     let epoch = inner.tables.next_epoch(&pair.broker_group()).await;
     let epoch = epoch.map_err(|error| GroupError::Away(error.to_string()))?;
     if offsets.begin(epoch) {
@@ -151,15 +160,15 @@ impl Drop for Holder {
     fn drop(&mut self) {
         let number = self.number;
         let by_gateway = self.inner.slots.expects_shutdown();
-        let open = &self.presence.0;
-        open.with(|stock| stock.end(number, by_gateway));
+        let now = Instant::now();
+        self.open.with(|stock| stock.end(number, by_gateway, now));
     }
 }
 
 impl fmt::Debug for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Holder")
-            .field("pair", &self.presence.0.pair)
+            .field("pair", &self.open.pair)
             .field("offsets", &self.offsets)
             .finish_non_exhaustive()
     }

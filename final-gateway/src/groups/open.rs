@@ -84,7 +84,7 @@ impl OpenPair {
         result
     }
 
-    /// A client is here, until what this gives is dropped. `None` once the pair closes.
+    /// A client takes, until what this gives is dropped. `None` once the pair closes.
     pub(super) fn enter(self: &Arc<Self>) -> Option<Presence> {
         self.with(Stock::enter).then(|| Presence(Arc::clone(self)))
     }
@@ -182,7 +182,7 @@ impl OpenPair {
     /// The link itself gives back what is not settled, all at once. One settlement for each message could keep RabbitMQ
     /// from hearing of the acks before.
     pub(super) async fn close(&self, limit: Duration) {
-        self.with(|stock| stock.close(false));
+        self.with(|stock| stock.close(false, Instant::now()));
         self.ended.cancel();
         self.link.stop_consuming(limit).await;
         self.link.finish_consuming(limit).await;
@@ -203,7 +203,7 @@ impl fmt::Debug for OpenPair {
     }
 }
 
-/// A client that is here.
+/// A client that takes.
 #[derive(Debug)]
 pub(super) struct Presence(pub(super) Arc<OpenPair>);
 

@@ -200,7 +200,7 @@ impl Slots {
                 .values()
                 .filter_map(|slot| match &*slot.state.borrow() {
                     SlotState::Open(open) => {
-                        let since = open.with(|stock| stock.idle_since())?;
+                        let since = open.with(|stock| stock.idle_since(Instant::now()))?;
                         Some((since, Arc::clone(&slot.make_room)))
                     }
                     _ => None,
@@ -348,11 +348,10 @@ impl Life {
                     open.with(|stock| stock.reclaim(since));
                 }
             }
-            let (due, idle_since) =
-                open.with(|stock| (stock.tick(Instant::now()), stock.idle_since()));
+            let (due, idle_since) = open.with(|stock| (stock.tick(now), stock.idle_since(now)));
             if let Some(since) = idle_since
                 && self.is_over(open, since)
-                && open.with(|stock| stock.close(true))
+                && open.with(|stock| stock.close(true, Instant::now()))
             {
                 return;
             }
@@ -364,7 +363,7 @@ impl Life {
                 () = open.ended.cancelled() => return,
                 () = open.timer.notified() => {}
                 () = self.make_room.notified() => {
-                    if open.with(|stock| stock.close(true)) {
+                    if open.with(|stock| stock.close(true, Instant::now())) {
                         return;
                     }
                 }

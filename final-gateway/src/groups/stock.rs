@@ -36,6 +36,10 @@ const SHORT: Duration = Duration::from_secs(5);
 /// The longest wait here. RabbitMQ ends a consumer that settles nothing for half an hour.
 const LONGEST: Duration = Duration::from_secs(900);
 
+/// For so long a connection with nothing in hand counts as a client, after it has last taken or committed. A connection that
+/// only lives would keep messages from other nodes for ever.
+const QUIET: Duration = Duration::from_secs(60);
+
 /// For whom messages are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Taker {
@@ -77,9 +81,9 @@ pub(super) struct Stock {
     pulled: PulledMessages,
     /// Until when nothing is to be done, as it was told last.
     told: Option<Instant>,
-    /// Clients that are here: connections, and pulls that wait.
+    /// Clients that take now.
     clients: usize,
-    /// Since when no client is here, nothing pulled is in hand, and nothing waits for a time.
+    /// Since when no client takes, nothing pulled is in hand, and nothing waits for a time.
     idle_since: Instant,
     /// Nothing is given out any more.
     is_closed: bool,
@@ -122,33 +126,44 @@ impl Stock {
         std::mem::take(&mut self.news)
     }
 
-    /// A client comes. False if nothing is given out any more.
+    /// A client begins to take. False if nothing is given out any more.
     pub(super) fn enter(&mut self) -> bool {
         self.clients += usize::from(!self.is_closed);
         !self.is_closed
     }
 
-    /// A client goes.
+    /// A client has taken, or has given up.
     pub(super) fn leave(&mut self, now: Instant) {
         self.clients = self.clients.saturating_sub(1);
         self.idle_from(now);
     }
 
     /// A connection comes.
-    pub(super) fn begin(&mut self, holder: u64) {
-        self.hands.insert(holder, ConnectionHand::default());
+    pub(super) fn begin(&mut self, holder: u64, now: Instant) {
+        let hand = self.hands.entry(holder).or_default();
+        hand.seen = Some(now);
+    }
+
+    /// A connection takes or commits.
+    pub(super) fn saw(&mut self, holder: u64, now: Instant) {
+        if let Some(hand) = self.hands.get_mut(&holder) {
+            hand.seen = Some(now);
+        }
     }
 
     /// A connection has ended. All that it has in hand goes back. If the gateway ended it, that is no failure.
-    pub(super) fn end(&mut self, holder: u64, by_gateway: bool) {
+    pub(super) fn end(&mut self, holder: u64, by_gateway: bool, now: Instant) {
         if let Some(mut hand) = self.hands.remove(&holder) {
             let entries = hand.take_all();
-            if by_gateway {
-                return self.put_back(Taker::Holder(holder), entries);
+            match by_gateway {
+                true => self.put_back(Taker::Holder(holder), entries),
+                false => {
+                    let reason = "its connection ended before it was committed";
+                    self.came_back(entries, reason, Sign::None);
+                }
             }
-            let reason = "its connection ended before it was committed";
-            self.came_back(entries, reason, Sign::None);
         }
+        self.idle_from(now);
     }
 
     /// Whether a client may take another message.
@@ -237,6 +252,7 @@ impl Stock {
         now: Instant,
     ) {
         let hand = self.hands.entry(holder).or_default();
+        hand.seen = Some(now);
         for (entry, offset) in entries {
             hand.put(entry, offset, now);
             self.counts.given_out.add_one();
@@ -356,9 +372,19 @@ impl Stock {
 
     /// Since when no client is here. `None` while one is, and while messages wait here for a time: they would be
     /// delivered too early elsewhere.
-    pub(super) fn idle_since(&self) -> Option<Instant> {
-        let is_idle = self.clients == 0 && self.pulled.is_empty() && self.later.is_empty();
-        is_idle.then_some(self.idle_since)
+    pub(super) fn idle_since(&self, now: Instant) -> Option<Instant> {
+        let holds = |hand: &ConnectionHand| hand.amount.messages > 0;
+        if !self.is_idle() || self.hands.values().any(holds) {
+            return None;
+        }
+        let seen = self.hands.values().filter_map(|hand| hand.seen).max();
+        let since = seen.map_or(self.idle_since, |seen| self.idle_since.max(seen + QUIET));
+        (since <= now).then_some(since)
+    }
+
+    /// Whether nobody takes and nothing is here for a time. Connections may be here.
+    fn is_idle(&self) -> bool {
+        self.clients == 0 && self.pulled.is_empty() && self.later.is_empty()
     }
 
     /// What clients have in hand, with what waits for the end of a delay.
@@ -372,8 +398,8 @@ impl Stock {
     }
 
     /// Gives nothing out any more. With `only_idle` only if no client is here. False if one is.
-    pub(super) fn close(&mut self, only_idle: bool) -> bool {
-        self.is_closed |= !only_idle || self.idle_since().is_some();
+    pub(super) fn close(&mut self, only_idle: bool, now: Instant) -> bool {
+        self.is_closed |= !only_idle || self.idle_since(now).is_some();
         self.is_closed
     }
 
@@ -493,9 +519,9 @@ impl Stock {
     }
 
     fn idle_from(&mut self, now: Instant) {
-        if self.idle_since().is_some() {
+        if self.is_idle() {
             self.idle_since = now;
-            self.news.is_sooner = true;
+            self.news.is_sooner |= self.idle_since(now).is_some();
         }
     }
 

@@ -33,6 +33,32 @@ async fn messages_that_no_client_here_wants_go_to_other_nodes_soon() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_that_takes_nothing_for_long_keeps_no_messages_from_other_nodes() {
+    let kit = Kit::new().await;
+    let mut holder = kit.hold(&pair()).await;
+    let mut epochs = Vec::new();
+    for _ in 0..2 {
+        kit.publish("t", ["a", "b"]);
+        let taken = holder.take(lot(1)).await.unwrap();
+        assert_eq!(taken_texts(&taken), ["a"]);
+        epochs.push(taken[0].offset);
+        sleep(2 * MINUTE).await;
+        assert_eq!(kit.groups.stats().open, 1, "it has a message in hand");
+        holder.commit(0, taken[0].offset).unwrap();
+        sleep(MINUTE - Duration::from_secs(1)).await;
+        assert_eq!(kit.groups.stats().open, 1, "it committed a minute ago");
+        sleep(Duration::from_secs(20)).await;
+        assert_eq!(kit.groups.stats().open, 0, "another node may have it");
+
+        let taken = holder.take(lot(1)).await.unwrap();
+        assert_eq!(taken_texts(&taken), ["b"], "the connection goes on");
+        epochs.push(taken[0].offset);
+        holder.commit(0, taken[0].offset).unwrap();
+    }
+    assert!(epochs.is_sorted(), "offsets rise: {epochs:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pair_stays_open_while_something_pulled_is_in_hand() {
     let kit = Kit::new().await;
     drop(kit.hold(&pair()).await);

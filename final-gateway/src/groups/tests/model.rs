@@ -115,7 +115,7 @@ impl World {
             Arc::default(),
             start,
         );
-        (0..4).for_each(|holder| stock.begin(holder));
+        (0..4).for_each(|holder| stock.begin(holder, start));
         Self {
             stock,
             settlements: Arc::default(),
@@ -294,8 +294,9 @@ impl World {
                 self.model.get_mut(&number).unwrap().0 = At::Pulled { tag, until };
             }
             Step::End(holder) => {
-                self.stock.end(holder.into(), false);
-                self.stock.begin(holder.into());
+                let now = self.at(self.now);
+                self.stock.end(holder.into(), false, now);
+                self.stock.begin(holder.into(), now);
                 for number in
                     self.find(|at| matches!(at, At::Held { holder: own, .. } if *own == holder))
                 {
