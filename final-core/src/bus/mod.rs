@@ -261,6 +261,8 @@ impl<DB: OutboxDatabase> Bus<DB> {
 
     /// The statements [`migrate`](Self::migrate) runs, as SQL text to be run by hand.
     ///
+    /// Run the whole text in one session: on MySQL a part of it prepares a statement.
+    ///
     /// # Errors
     ///
     /// Fails if the service name is not usable.
