@@ -65,6 +65,17 @@ impl Ward {
     /// The service starts and ends: it declares what is missing, and takes what waits.
     async fn declare(&self) {
         self.start(self.amqp(), 0).await;
+        let Some(none) = self.no_limit else { return };
+        // The management shows a policy some seconds after it counts.
+        let letters = format!("{}_dlx", self.service);
+        eventually("the policy is shown", SOON, async || {
+            let api = self.vhost.api().expect("its API");
+            let queue = api.queue(self.vhost.name(), &letters).await;
+            let queue = queue.map_err(|error| error.to_string())?;
+            let shown = queue["effective_policy_definition"]["delivery-limit"].as_i64();
+            (shown == Some(none)).then_some(()).ok_or(queue.to_string())
+        })
+        .await;
     }
 
     async fn start(&self, amqp: Amqp, handles: u64) {
