@@ -49,7 +49,10 @@ impl ServiceName {
     fn in_tables(&self) -> String {
         match Self::new(&self.0) {
             Ok(name) => name.0.replace('-', "_"),
-            Err(_) => format!("group_of_the_log_without_tables_{:016x}", fnv(&self.0)),
+            Err(_) => format!(
+                "group_of_the_log_without_tables_{:016x}",
+                fnv(self.0.as_bytes())
+            ),
         }
     }
 
@@ -92,14 +95,14 @@ impl ServiceName {
     ///
     /// PostgreSQL cuts names at 63 bytes, so the service is hashed (FNV-1a, 64 bits).
     pub(crate) fn short(&self, purpose: &str) -> String {
-        format!("final_{:016x}_{purpose}", fnv(&self.table()))
+        format!("final_{:016x}_{purpose}", fnv(self.table().as_bytes()))
     }
 }
 
 /// FNV-1a of 64 bits.
-fn fnv(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+pub(crate) fn fnv(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })
 }
 

@@ -55,7 +55,7 @@ impl RespClient {
         Ok(self.to.write_all(bytes).await?)
     }
 
-    /// Reads so many answers, each of which must be `+OK`.
+    /// Reads so many answers. Each must be `+OK`.
     pub(crate) async fn ok(&mut self, answers: usize) -> Result<()> {
         for _ in 0..answers {
             self.read_line().await?;

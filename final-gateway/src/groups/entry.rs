@@ -95,7 +95,7 @@ impl StockEntry {
         self.abandoned >= ALONE_AFTER
     }
 
-    /// Whether the broker delivers it again, whatever is settled here.
+    /// Whether a settlement has no effect, because the broker delivers the message again anyway.
     pub(super) fn is_void(&self) -> bool {
         self.delivery.is_void()
     }

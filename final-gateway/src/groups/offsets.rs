@@ -25,7 +25,7 @@ const PARTITIONS: i64 = 16;
 pub(super) struct ConnectionOffsets {
     /// Each epoch of the connection with the last number that was given out in it. Never empty but at first.
     epochs: Vec<(i64, i64)>,
-    /// The partitions of which messages were given out, as bits.
+    /// One bit for each partition: whether a message of it was given out.
     partitions: u32,
     /// The largest number of an epoch.
     last: i64,

@@ -56,7 +56,7 @@ pub(super) struct StockNews {
     pub(super) settled: Vec<(Delivery, Settlement)>,
     /// Clients that wait for room may look again.
     pub(super) has_room: bool,
-    /// A message waits, of which the first in line cannot know.
+    /// A message waits. The first in line does not know of it.
     pub(super) is_ahead: bool,
     /// The next time is sooner than the one that was told.
     pub(super) is_sooner: bool,

@@ -1,15 +1,12 @@
 //! What the HTTP side is made of, and its limits.
 //!
-//! Input: publisher, groups, rights. Output: an axum `Router`, for our own server or for one of another service.
+//! Input: publisher, groups, rights. Output: a [`Front`], which the routes are made of.
 
 use std::{sync::Arc, time::Duration};
-
-use axum::Router;
 
 use super::{
     memory::Budget,
     rooms::{Real, Rooms},
-    routes,
     vitals::Vitals,
 };
 use crate::{groups::Groups, publish::Publisher, rights::Rights};
@@ -84,12 +81,6 @@ impl Front {
     pub fn with_vitals(mut self, vitals: Arc<dyn Vitals>) -> Self {
         self.vitals = Some(vitals);
         self
-    }
-
-    /// The routes, for our own server or to be nested. A server that nests them gives `ConnectInfo<SocketAddr>`
-    /// (`into_make_service_with_connect_info`), so that failed logins are counted by address.
-    pub fn router(self) -> Router {
-        routes::router(self)
     }
 }
 

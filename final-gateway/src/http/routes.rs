@@ -26,7 +26,15 @@ use super::{
     vitals::{self, Vitals},
 };
 
-pub(super) fn router(front: Front) -> Router {
+impl Front {
+    /// The routes, for our own server or to be nested. A server that nests them gives `ConnectInfo<SocketAddr>`
+    /// (`into_make_service_with_connect_info`), so that failed logins are counted by address.
+    pub fn router(self) -> Router {
+        routes(self)
+    }
+}
+
+fn routes(front: Front) -> Router {
     let probes = front.vitals.clone().map(probes).unwrap_or_default();
     Router::new()
         .route("/v1/topics/{topic}/messages", post(publish::messages))

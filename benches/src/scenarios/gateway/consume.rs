@@ -54,7 +54,7 @@ pub(super) async fn run<DB: Db>(
     Ok(())
 }
 
-/// Messages that wait for whoever has subscribed by then.
+/// Messages that wait for the groups that subscribe first.
 async fn fill<DB: Db>(pool: &Pool<DB>, messages: u64) -> Result<()> {
     let log = SqlBroker::new(pool.clone());
     let mut left = messages;

@@ -10,6 +10,7 @@ use crate::{
     broker::Staged,
     database::limits::{by_size, micros},
     message::MSGPACK,
+    names::fnv,
 };
 
 /// A message as the columns of a row. Times are in microseconds from now, by the database's clock.
@@ -99,9 +100,7 @@ pub(crate) fn rows(messages: &[Message]) -> impl Iterator<Item = Vec<NewRow<'_>>
 /// FNV-1a of 64 bits, finished like MurmurHash3. By itself FNV hardly carries the last bytes into its upper bits, and
 /// the upper bits of a byte into its lower ones. Keys often differ in these alone.
 fn lane_of(bytes: &[u8]) -> i64 {
-    let mut hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let mut hash = fnv(bytes);
     for factor in [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53] {
         hash = (hash ^ (hash >> 33)).wrapping_mul(factor);
     }

@@ -219,7 +219,7 @@ impl<'a, DB: Driver> Migration<'a, DB> {
         run.map(drop).map_err(name_setting)
     }
 
-    /// Runs a statement that needs the whole table for a moment, between the transactions of those who publish.
+    /// Runs a statement that locks the whole table for a moment. Publishers' transactions go on before it and after it.
     ///
     /// A statement that waits for such a lock holds up every later INSERT. So it waits for a moment only, lets the
     /// INSERTs go on, and tries again.
