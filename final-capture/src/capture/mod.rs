@@ -1,0 +1,1 @@
+//! The face: a capture, its options, and what runs.

@@ -1,0 +1,1 @@
+//! The loop that takes changes from the source to the target, and saves the position.

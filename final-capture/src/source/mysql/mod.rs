@@ -1,0 +1,1 @@
+//! MariaDB: the binary log.

@@ -1,0 +1,1 @@
+//! PostgreSQL: a replication slot with pgoutput.

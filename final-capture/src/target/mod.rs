@@ -1,0 +1,1 @@
+//! Where messages go: the log, or another broker.

@@ -1,0 +1,1 @@
+//! Changes are captured from real servers.

@@ -1,0 +1,1 @@
+//! Compare and repair: proves that two tables agree, and mends what does not.
