@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use final_core::{
     Message, MessageId,
-    broker::{Cause, Isolation, Outgoing, Sending},
+    broker::{Cause, Outgoing, Sending},
     fuzzing::check_error,
     received::HeaderOwner,
 };
@@ -154,7 +154,7 @@ fn can_be_dead_lettered(original: Original) {
 }
 
 fn sending(message: &Message) -> Sending {
-    match Outgoing::for_test(message.clone(), None, Isolation::Shared, None).into_sending() {
+    match Outgoing::untracked(message.clone()).into_sending() {
         Some(sending) => sending,
         None => panic!("nothing leases it, and its lease is over"),
     }

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use final_core::{
     Message, MessageId,
-    broker::{Cause, Isolation, Outgoing},
+    broker::{Cause, Outgoing},
     received::{HeaderOwner, HeaderValue, Received},
 };
 use lapin::{
@@ -718,7 +718,7 @@ proptest! {
 
 /// A message with this tag, ready to be written.
 fn written(message: Message, its_tag: Uuid) -> WireMessage {
-    let outgoing = Outgoing::for_test(message, None, Isolation::Shared, None).tagged(its_tag);
+    let outgoing = Outgoing::untracked(message).tagged(its_tag);
     let sending = outgoing.into_sending().unwrap();
     assert_eq!(sending.tag(), its_tag);
     encode(&OPTIONS, &sending, true).unwrap()

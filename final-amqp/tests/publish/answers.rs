@@ -85,13 +85,13 @@ async fn of_messages_with_one_id_each_gets_its_own_answer() {
                 _ => (&routed, Confirm::Stored),
             };
             stored += usize::from(confirm == Confirm::Stored);
-            let tag = MessageId::new();
-            expected.insert(tag, confirm);
-            sender.send_tagged(message(topic).with_id(id).with_durable(false), tag);
+            let name = MessageId::new();
+            expected.insert(name, confirm);
+            sender.send_named(message(topic).with_id(id).with_durable(false), name);
         }
         for _ in 0..40 {
-            let (tag, confirm) = sender.answer().await;
-            assert_eq!(expected.remove(&tag), Some(confirm));
+            let (name, confirm) = sender.answer().await;
+            assert_eq!(expected.remove(&name), Some(confirm));
         }
     }
     end(&*link).await;

@@ -94,12 +94,7 @@ async fn a_message_without_a_confirm_is_sent_as_well() {
     admin.queue(&queue, &topic, &[]).await;
     let link = publisher(&amqp()).await;
     for _ in 0..500 {
-        link.send(Outgoing::for_test(
-            message(&topic),
-            None,
-            Isolation::Shared,
-            None,
-        ));
+        link.send(Outgoing::untracked(message(&topic)));
     }
     // Closing waits for what was sent.
     end(&*link).await;
@@ -117,10 +112,10 @@ async fn time_to_live_counts_on_the_way_and_in_the_queue() {
     let link = publisher(&amqp()).await;
     let mut sender = Sender::new(link.clone());
 
-    let expired = sender.send_expiring(Isolation::Shared, message(&topic), Some(Duration::ZERO));
+    let expired = sender.send_expiring(Isolation::Shared, message(&topic), Duration::ZERO);
     assert_eq!(sender.answer().await, (expired, Confirm::Expired));
     // On a machine with other work one may expire on its way as well.
-    let ttl = Some(Duration::from_millis(300));
+    let ttl = Duration::from_millis(300);
     let (mut confirm, mut tries) = (Confirm::Expired, 0);
     while confirm == Confirm::Expired && tries < 100 {
         sender.send_expiring(Isolation::Shared, message(&topic), ttl);

@@ -12,6 +12,7 @@ mod outages;
 mod own_fault;
 #[path = "../support/mod.rs"]
 mod support;
+mod tracked;
 
 use final_core::Message;
 

@@ -181,14 +181,12 @@ async fn publishing_goes_on_with_a_new_connection_after_a_panic() {
     admin.queue(&queue, &topic, &[]).await;
     let link = publisher(&amqp().publish_channels(1)).await;
     let (told, was_told) = tokio::sync::oneshot::channel();
-    let panics = Box::new(move |_| {
+    let lane = Isolation::Shared;
+
+    link.send(Outgoing::tracked(message(&topic), lane, move |_| {
         let _ = told.send(());
         panic!("as a bug would")
-    });
-    let (lane, none) = (Isolation::Shared, None);
-
-    let message_of_the_bug = Outgoing::for_test(message(&topic), none, lane, Some(panics));
-    link.send(message_of_the_bug);
+    }));
     was_told.await.unwrap();
 
     let mut sender = Sender::new(link.clone());

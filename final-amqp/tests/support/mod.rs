@@ -103,38 +103,42 @@ impl Sender {
     }
 
     pub fn send_by(&self, lane: Isolation, message: Message) -> MessageId {
-        self.send_expiring(lane, message, None)
+        self.hand_over(message, |message, answer| {
+            Outgoing::tracked(message, lane, answer)
+        })
     }
 
-    pub fn send_expiring(
-        &self,
-        lane: Isolation,
-        message: Message,
-        ttl: Option<Duration>,
-    ) -> MessageId {
-        let id = message.id();
+    pub fn send_expiring(&self, lane: Isolation, message: Message, ttl: Duration) -> MessageId {
+        self.hand_over(message, |message, answer| {
+            Outgoing::tracked(message, lane, answer).expiring(ttl)
+        })
+    }
+
+    /// Sends one of several with the same id. Its answer comes under this name.
+    pub fn send_named(&self, message: Message, name: MessageId) {
         let answer = self.answer.clone();
-        let told = Box::new(move |confirm| drop(answer.send((id, confirm))));
+        let told = move |confirm| drop(answer.send((name, confirm)));
         self.link
-            .send(Outgoing::for_test(message, ttl, lane, Some(told)));
-        id
-    }
-
-    /// Sends one of several with the same id.
-    pub fn send_tagged(&self, message: Message, name: MessageId) {
-        let answer = self.answer.clone();
-        let told = Box::new(move |confirm| drop(answer.send((name, confirm))));
-        let outgoing = Outgoing::for_test(message, None, Isolation::Shared, Some(told));
-        self.link.send(outgoing.tagged(name.0));
+            .send(Outgoing::tracked(message, Isolation::Shared, told));
     }
 
     /// Sends one whose record is ours for so long only.
     pub fn send_leased(&self, lane: Isolation, message: Message, lease: Duration) -> MessageId {
+        self.hand_over(message, |message, answer| {
+            Outgoing::tracked_leased(message, lease, lane, answer)
+        })
+    }
+
+    /// Sends a message as a record of a bus: its tag is its id.
+    fn hand_over(
+        &self,
+        message: Message,
+        outgoing: impl FnOnce(Message, Box<dyn FnOnce(Confirm) + Send>) -> Outgoing,
+    ) -> MessageId {
         let id = message.id();
         let answer = self.answer.clone();
         let told = Box::new(move |confirm| drop(answer.send((id, confirm))));
-        self.link
-            .send(Outgoing::for_test_leased(message, lease, lane, told));
+        self.link.send(outgoing(message, told).tagged(id.0));
         id
     }
 

@@ -3,7 +3,8 @@
 //! A [`Broker`] is how to reach one; a [`Link`] is the open connection of one running bus. The bus
 //! hands the link [`Outgoing`] messages and gets a [`Confirm`] for each; the link hands the bus
 //! [`Delivery`]s and gets a [`Settlement`] for each. A broker never sees the outbox: a record is
-//! settled by the confirm of its own message and by nothing else.
+//! settled by the confirm of its own message and by nothing else. A source of messages that is no bus uses
+//! a link as well: by [`Outgoing::tracked`], it gets the confirms itself.
 //!
 //! ```text
 //!   Bus ── open(Setup) ──▶ Broker ──▶ Opened { link, deliveries }

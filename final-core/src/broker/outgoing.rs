@@ -1,6 +1,6 @@
-//! A message on its way to the broker, tied to the record that waits for its confirm.
+//! A message on its way to the broker, tied to the one that waits for its confirm: a record of the bus, or a function.
 //!
-//! Input: a message and its ticket in the bus. State: whether it is still to be written, is written, or is
+//! Input: a message and its ticket. State: whether it is still to be written, is written, or is
 //! settled. Output: one answer for the ticket: the broker's, or that the message was lost.
 
 use std::{
@@ -28,8 +28,8 @@ pub enum Isolation {
 ///
 /// Settling consumes it, so a record is settled once, by its own confirm.
 pub(crate) trait Ticket: Send {
-    /// Until when the record is surely ours.
-    fn lease_end(&self) -> Instant;
+    /// Until when the record is surely ours. `None` if no other process can have it.
+    fn lease_end(&self) -> Option<Instant>;
     /// Whether the bus waits for the answer.
     fn wants_confirm(&self) -> bool {
         true
@@ -65,19 +65,76 @@ impl Outgoing {
         })
     }
 
-    /// Makes a message outside a bus, for the tests of a broker. `answer` gets the confirm.
-    #[doc(hidden)]
-    pub fn for_test(
+    /// Hands over a message of a source that is no bus. `answer` gets its confirm.
+    ///
+    /// Nothing stands in a database for the message: no record, no lease, no slot of a window. So the caller keeps what
+    /// it needs to send the message again, until the answer is [`Confirm::Stored`], and bounds what is in flight. A bus
+    /// reacts to the other answers with pauses and parking; the caller decides for itself. The message keeps the id that
+    /// it has, also where it is sent again or others have the same id: the link tells it apart by a
+    /// [tag](Sending::tag) of this hand-over.
+    ///
+    /// The answer comes exactly once: what is dropped anywhere on the way, also before it is sent, is
+    /// [`Confirm::Lost`]. It is called by the task that found it out, which is mostly the link's. So it has to return at
+    /// once and must not panic: it passes the confirm on to a channel, for example.
+    ///
+    /// ```
+    /// # use final_core::{Message, MemoryBroker, broker::{Broker, Confirm, Isolation, Outgoing, Setup}};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (answer, mut answers) = tokio::sync::mpsc::unbounded_channel();
+    /// let link = MemoryBroker::new().open(Setup::new("mirror", [""; 0])).await?.link;
+    ///
+    /// let message = Message::new("order.placed", "payload");
+    /// link.send(Outgoing::tracked(message, Isolation::Shared, move |confirm| {
+    ///     let _ = answer.send(confirm);
+    /// }));
+    /// // Nobody has subscribed to the topic.
+    /// assert_eq!(answers.recv().await, Some(Confirm::Unroutable));
+    /// # Ok(()) }
+    /// ```
+    pub fn tracked(
         message: Message,
-        ttl: Option<Duration>,
         isolation: Isolation,
-        answer: Option<Box<dyn FnOnce(Confirm) + Send>>,
+        answer: impl FnOnce(Confirm) + Send + 'static,
     ) -> Self {
-        let expires = ttl.map(|ttl| Instant::now() + ttl);
-        let lease_end = Instant::now() + Duration::from_secs(3600);
-        let ticket = |answer| Box::new(TestTicket { answer, lease_end }) as Box<dyn Ticket>;
+        let ticket = Tracked {
+            answer,
+            lease_end: None,
+        };
+        Self::new(
+            RecordId::new(),
+            message,
+            None,
+            isolation,
+            Some(Box::new(ticket)),
+        )
+    }
+
+    /// The same with a lease that ends after so long, for the tests of a broker.
+    #[doc(hidden)]
+    pub fn tracked_leased(
+        message: Message,
+        lease: Duration,
+        isolation: Isolation,
+        answer: impl FnOnce(Confirm) + Send + 'static,
+    ) -> Self {
+        let ticket = Tracked {
+            answer,
+            lease_end: Some(Instant::now() + lease),
+        };
+        Self::new(
+            RecordId::new(),
+            message,
+            None,
+            isolation,
+            Some(Box::new(ticket)),
+        )
+    }
+
+    /// A message whose confirm nothing waits for, for the tests of a broker.
+    #[doc(hidden)]
+    pub fn untracked(message: Message) -> Self {
         let record = RecordId::of(message.id());
-        Self::new(record, message, expires, isolation, answer.map(ticket))
+        Self::new(record, message, None, Isolation::Shared, None)
     }
 
     /// The same message with another [tag](Sending::tag), for the tests of a broker.
@@ -87,18 +144,11 @@ impl Outgoing {
         self
     }
 
-    /// The same, with a lease on its record that ends after so long.
+    /// The same message with a time to live, for the tests of a broker.
     #[doc(hidden)]
-    pub fn for_test_leased(
-        message: Message,
-        lease: Duration,
-        isolation: Isolation,
-        answer: Box<dyn FnOnce(Confirm) + Send>,
-    ) -> Self {
-        let lease_end = Instant::now() + lease;
-        let ticket = Box::new(TestTicket { answer, lease_end });
-        let record = RecordId::of(message.id());
-        Self::new(record, message, None, isolation, Some(ticket))
+    pub fn expiring(mut self, ttl: Duration) -> Self {
+        self.0.expires = Some(Instant::now() + ttl);
+        self
     }
 
     /// The message's topic.
@@ -175,7 +225,8 @@ impl Sending {
     /// What tells it from all others that the bus has in flight.
     ///
     /// The id of its message does not: a publisher may give several messages the same id. Where it gave none, the tag
-    /// is that id. It is the same each time the record is sent.
+    /// is that id. It is the same each time the record is sent. A [tracked](Outgoing::tracked) message has another tag
+    /// each time it is handed over.
     pub fn tag(&self) -> Uuid {
         self.tag
     }
@@ -202,7 +253,8 @@ impl Sending {
     pub fn is_ours(&self) -> bool {
         self.ticket
             .as_ref()
-            .is_none_or(|ticket| ticket.lease_end() > Instant::now())
+            .and_then(|ticket| ticket.lease_end())
+            .is_none_or(|end| end > Instant::now())
     }
 
     /// What is left of its time to live.
@@ -238,13 +290,14 @@ impl fmt::Debug for Sending {
     }
 }
 
-struct TestTicket {
-    answer: Box<dyn FnOnce(Confirm) + Send>,
-    lease_end: Instant,
+/// The ticket of a message without a record: a function that wants the confirm.
+struct Tracked<F> {
+    answer: F,
+    lease_end: Option<Instant>,
 }
 
-impl Ticket for TestTicket {
-    fn lease_end(&self) -> Instant {
+impl<F: FnOnce(Confirm) + Send> Ticket for Tracked<F> {
+    fn lease_end(&self) -> Option<Instant> {
         self.lease_end
     }
 

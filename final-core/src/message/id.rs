@@ -28,6 +28,26 @@ impl MessageId {
         Self(Uuid::now_v7())
     }
 
+    /// The id that depends on these bytes alone: the same in every process and each time (version 5, RFC 9562).
+    ///
+    /// For a source that may send a message again after a crash: made of what the message is about, its id is the same,
+    /// and a handler that compares ids drops the repeat. The same bytes in another namespace give another id, so each
+    /// source has a namespace of its own. Where the bytes are several texts in a row, each text begins with its length:
+    /// otherwise `ab`, `c` and `a`, `bc` would have the same id.
+    ///
+    /// ```
+    /// # use final_core::MessageId;
+    /// # use uuid::Uuid;
+    /// let source = Uuid::from_u128(0x6ba7_b814_9dad_11d1_80b4_00c0_4fd4_30c8);
+    ///
+    /// let id = MessageId::derived(source, b"transaction 17, row 3");
+    /// assert_eq!(id, MessageId::derived(source, b"transaction 17, row 3"));
+    /// assert_ne!(id, MessageId::derived(source, b"transaction 17, row 4"));
+    /// ```
+    pub fn derived(namespace: Uuid, bytes: impl AsRef<[u8]>) -> Self {
+        Self(Uuid::new_v5(&namespace, bytes.as_ref()))
+    }
+
     /// Reads the id that the producer of a message on this topic gave it.
     ///
     /// A UUID is that UUID, however it is written: in capitals, in braces, as a URN, without hyphens. Any other text
@@ -54,7 +74,7 @@ impl MessageId {
                 said.extend((part.len() as u64).to_be_bytes());
                 said.extend(part.as_bytes());
             }
-            return Some(Self(Uuid::new_v5(&Uuid::NAMESPACE_OID, &said)));
+            return Some(Self::derived(Uuid::NAMESPACE_OID, said));
         };
         (!id.is_nil() && !id.is_max()).then_some(Self(id))
     }
@@ -65,10 +85,7 @@ impl MessageId {
     /// that a repeat of the message still has the same id. What arrives by RabbitMQ is read by
     /// [`foreign`](Self::foreign).
     pub fn from_text(text: &str) -> Self {
-        Self(
-            Uuid::try_parse(text)
-                .unwrap_or_else(|_| Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes())),
-        )
+        Uuid::try_parse(text).map_or_else(|_| Self::derived(Uuid::NAMESPACE_OID, text), Self)
     }
 }
 

@@ -202,7 +202,7 @@ impl Message {
             return self.id();
         }
         let said = [self.topic().as_bytes(), &[0], self.payload()].concat();
-        MessageId(Uuid::new_v5(&Uuid::NAMESPACE_OID, &said))
+        MessageId::derived(Uuid::NAMESPACE_OID, said)
     }
 
     /// The topic it was published to.

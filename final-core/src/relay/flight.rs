@@ -232,8 +232,9 @@ impl FlightRecord {
 }
 
 impl Ticket for FlightRecord {
-    fn lease_end(&self) -> Instant {
-        self.flight.start + Duration::from_micros(self.lease.end.load(Ordering::Relaxed))
+    fn lease_end(&self) -> Option<Instant> {
+        let end = Duration::from_micros(self.lease.end.load(Ordering::Relaxed));
+        Some(self.flight.start + end)
     }
 
     fn settle(mut self: Box<Self>, confirm: Confirm) {

@@ -12,10 +12,7 @@
 //!      └───── slot ───────────────────────▶ INSERT, leased ─────── COMMIT ▶ sent
 //! ```
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use super::{
     Relay,
@@ -149,9 +146,8 @@ struct Unrecorded {
 }
 
 impl Ticket for Unrecorded {
-    fn lease_end(&self) -> Instant {
-        // No other process can have the message, so the lease never ends.
-        Instant::now() + Duration::from_secs(3600)
+    fn lease_end(&self) -> Option<Instant> {
+        None
     }
 
     fn wants_confirm(&self) -> bool {

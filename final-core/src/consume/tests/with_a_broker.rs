@@ -3,8 +3,7 @@
 use super::*;
 use crate::{
     MemoryBroker,
-    broker::{Cause, Confirm, Isolation, Link, Outgoing, Setup, Ticket},
-    outbox::RecordId,
+    broker::{Cause, Confirm, Isolation, Link, Outgoing, Setup},
 };
 
 /// A running instance of the service "shop".
@@ -61,26 +60,10 @@ impl Instance {
 }
 
 fn publish(link: &Arc<dyn Link>, topic: &str) {
-    struct Stored;
-
-    impl Ticket for Stored {
-        fn lease_end(&self) -> std::time::Instant {
-            std::time::Instant::now() + LIMIT
-        }
-
-        fn settle(self: Box<Self>, confirm: Confirm) {
-            assert_eq!(confirm, Confirm::Stored);
-        }
-    }
-
     let message = Message::new(topic, "payload");
-    link.send(Outgoing::new(
-        RecordId::of(message.id()),
-        message,
-        None,
-        Isolation::Shared,
-        Some(Box::new(Stored)),
-    ));
+    link.send(Outgoing::tracked(message, Isolation::Shared, |confirm| {
+        assert_eq!(confirm, Confirm::Stored);
+    }));
 }
 
 /// A handler that counts.

@@ -139,14 +139,9 @@ async fn a_message_whose_values_the_log_refuses_is_failed_and_the_others_are_sen
 async fn sending_goes_on_after_a_panic<D: Database>(log: Log<D>) {
     let opened = log.broker().open(Setup::new("far", [""; 0])).await;
     let link = opened.expect("a link").link;
-    let send = |answer| {
+    let send = |answer: Box<dyn FnOnce(Confirm) + Send>| {
         let message = Message::new("placed", "1");
-        link.send(Outgoing::for_test(
-            message,
-            None,
-            Isolation::Shared,
-            Some(answer),
-        ));
+        link.send(Outgoing::tracked(message, Isolation::Shared, answer));
     };
     send(Box::new(|_| panic!("as a bug would")));
 

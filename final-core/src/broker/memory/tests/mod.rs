@@ -32,8 +32,8 @@ struct Answer {
 }
 
 impl Ticket for Answer {
-    fn lease_end(&self) -> Instant {
-        self.lease_end
+    fn lease_end(&self) -> Option<Instant> {
+        Some(self.lease_end)
     }
 
     fn settle(self: Box<Self>, confirm: Confirm) {
