@@ -2,8 +2,29 @@
 //!
 //! So a transaction of any size is handed over in parts, and neither held in memory nor written in one transaction of
 //! the target.
+//!
+//! | part | has |
+//! | --- | --- |
+//! | [`store`] | what a place for positions must do |
+//! | `sql` | a table on one of three databases |
+//! | `file` | a file of one process |
+//! | `parked` | a message that the target has refused, as it is stored |
+
+mod error;
+mod file;
+mod parked;
+mod sql;
+mod store;
 
 use std::{fmt, str::FromStr, sync::Arc};
+
+pub use self::{
+    error::PositionError,
+    file::FilePositions,
+    parked::{ParkedChange, ParkedMark},
+    sql::{SqlPositions, known::KnownCapture},
+    store::{PositionStore, Positions, Standing, TakenTerm, Term},
+};
 
 /// A point in a source's stream, between two transactions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,0 +1,114 @@
+//! A message that the target has refused for good, as it is stored.
+//!
+//! Input: a message, or the words why none could be made. Output: columns of a table, and the message again.
+
+use std::sync::Arc;
+
+use final_core::{Message, MessageId};
+use serde::{Deserialize, Serialize};
+
+/// What an operator has asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParkedMark {
+    /// Try it again, and what is behind it.
+    Retry,
+    /// Leave it out, and go on with what is behind it.
+    Skip,
+}
+
+impl ParkedMark {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::Skip => "skip",
+        }
+    }
+
+    pub(crate) fn of(text: &str) -> Option<Self> {
+        match text {
+            "retry" => Some(Self::Retry),
+            "skip" => Some(Self::Skip),
+            _ => None,
+        }
+    }
+}
+
+/// A change that waits, because the target has refused its message, or because it is behind one that was refused.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ParkedChange {
+    /// Its number: later ones have higher numbers.
+    pub id: i64,
+    /// The topic of its message.
+    pub topic: Arc<str>,
+    /// The key of its message. Later messages of the topic with this key wait behind it.
+    pub key: Option<Arc<str>>,
+    /// The message. `None` if the change cannot be written in the format: it can only be skipped.
+    pub message: Option<Message>,
+    /// Why it was refused. `None` if it only waits behind another one.
+    pub reason: Option<String>,
+    /// Where it stands in the source.
+    pub position: String,
+    /// When it was parked, by the database's clock: microseconds since 1970.
+    pub parked_at: i64,
+    /// What an operator has asked for.
+    pub mark: Option<ParkedMark>,
+}
+
+/// Everything of a message but its payload, as JSON.
+#[derive(Serialize, Deserialize)]
+struct ParkedEnvelope {
+    id: String,
+    topic: String,
+    key: Option<String>,
+    headers: Vec<(String, String)>,
+    content_type: String,
+    content_encoding: Option<String>,
+}
+
+/// The columns of a message: its envelope and its payload.
+pub(super) fn columns(change: &ParkedChange) -> (Vec<u8>, Option<Vec<u8>>) {
+    let message = change.message.as_ref();
+    let envelope = ParkedEnvelope {
+        id: message.map_or_else(String::new, |message| message.id().to_string()),
+        topic: change.topic.to_string(),
+        key: change.key.as_deref().map(str::to_owned),
+        headers: message.map_or_else(Vec::new, |message| {
+            let pair = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+            message.headers().iter().map(pair).collect()
+        }),
+        content_type: message.map_or_else(String::new, |message| message.content_type().to_owned()),
+        content_encoding: message
+            .and_then(|message| message.content_encoding().map(str::to_owned)),
+    };
+    // A struct of texts is always JSON.
+    let envelope = serde_json::to_vec(&envelope).unwrap_or_default();
+    (envelope, message.map(|message| message.payload().to_vec()))
+}
+
+/// Topic, key and message of the columns. The error is a text.
+pub(super) fn read(
+    envelope: &[u8],
+    payload: Option<Vec<u8>>,
+) -> Result<(Arc<str>, Option<Arc<str>>, Option<Message>), String> {
+    let envelope: ParkedEnvelope =
+        serde_json::from_slice(envelope).map_err(|error| error.to_string())?;
+    let topic: Arc<str> = envelope.topic.into();
+    let key: Option<Arc<str>> = envelope.key.map(Into::into);
+    let message = payload.map(|payload| {
+        let id: MessageId = envelope.id.parse().map_err(|_| "its id is none")?;
+        let mut message = Message::identified(id, Arc::clone(&topic), payload)
+            .with_content_type(envelope.content_type);
+        if let Some(key) = &key {
+            message = message.with_key(Arc::clone(key));
+        }
+        if let Some(encoding) = envelope.content_encoding {
+            message = message.with_content_encoding(encoding);
+        }
+        for (name, value) in envelope.headers {
+            message = message.with_header(name, value);
+        }
+        Ok::<_, String>(message)
+    });
+    Ok((topic, key, message.transpose()?))
+}

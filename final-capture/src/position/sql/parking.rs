@@ -1,0 +1,208 @@
+//! Refused messages in their table.
+//!
+//! Input: messages of the writer; marks of an operator. State: `final_capture_parked`. Output: messages in order. Only
+//! the reader removes rows, under its term: an operator only marks them. So no two processes put one message back.
+
+use final_core::database::{DbResult, Driver, columns, read};
+
+use super::{ANSWER, SqlPositions};
+use crate::position::{
+    ParkedChange, ParkedMark, PositionError, Term,
+    parked::{columns as parked_columns, read as read_message},
+};
+
+/// How much of an error's text is kept.
+const REASON: usize = 1_000;
+
+columns! {
+    struct ParkedRow {
+        id: i64,
+        envelope: Vec<u8>,
+        payload: Option<Vec<u8>>,
+        reason: Option<String>,
+        position: String,
+        parked_at: i64,
+        marked: Option<String>,
+    }
+}
+
+impl<DB: Driver> SqlPositions<DB> {
+    /// Writes refused messages in the caller's transaction.
+    pub(crate) async fn park_in(
+        &self,
+        conn: &mut DB::Connection,
+        term: &Term,
+        parked: &[ParkedChange],
+    ) -> DbResult<()> {
+        if parked.is_empty() {
+            return Ok(());
+        }
+        let insert = self.ready().await?.templates.sql(
+            "INSERT INTO {parked} (capture, id, envelope, payload, reason, position, parked_at) \
+             VALUES (?, ?, ?, ?, ?, ?, {now})",
+        );
+        for change in parked {
+            let (envelope, payload) = parked_columns(change);
+            let reason = change.reason.as_deref().map(short);
+            let values = [
+                (&*term.name).into(),
+                change.id.into(),
+                envelope.into(),
+                final_core::database::Value::Bytes(payload.map(Into::into)),
+                reason.into(),
+                change.position.as_str().into(),
+            ];
+            DB::run_sql(conn, &insert, &values).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes refused messages in the caller's transaction. False if the term is over: the transaction must not be
+    /// committed then.
+    pub(crate) async fn unpark_in(
+        &self,
+        conn: &mut DB::Connection,
+        term: &Term,
+        ids: &[i64],
+    ) -> DbResult<bool> {
+        let templates = &self.ready().await?.templates;
+        let ours = templates.sql(
+            "SELECT saves FROM {captures} WHERE name = ? AND owner = ? AND epoch = ? {lock}",
+        );
+        let values = [
+            (&*term.name).into(),
+            term.owner.into(),
+            term.epoch.into(),
+        ];
+        if read::<DB, i64>(conn, &ours, &values).await?.is_empty() {
+            return Ok(false);
+        }
+        let remove = templates.sql("DELETE FROM {parked} WHERE capture = ? AND id = ?");
+        for id in ids {
+            let values = [(&*term.name).into(), (*id).into()];
+            DB::run_sql(conn, &remove, &values).await?;
+        }
+        Ok(true)
+    }
+
+    /// Whether these messages are still parked, after a COMMIT that was not answered.
+    pub(super) async fn read_parked(
+        &self,
+        name: &str,
+        marked: bool,
+        after: i64,
+        most: u32,
+    ) -> Result<Vec<ParkedChange>, PositionError> {
+        let doing = "reading messages that the target has refused";
+        let of_marked = match marked {
+            true => "AND marked IS NOT NULL",
+            false => "",
+        };
+        let text = format!(
+            "SELECT id, envelope, payload, reason, position, parked_at, marked FROM {{parked}} \
+             WHERE capture = ? AND id > ? {of_marked} ORDER BY id LIMIT {most}"
+        );
+        let load = async {
+            let sql = self.ready().await?.templates.sql(&text);
+            let mut conn = self.pool().acquire().await?;
+            read::<DB, ParkedRow>(&mut conn, &sql, &[name.into(), after.into()]).await
+        };
+        let rows = self.within(ANSWER, load).await;
+        let rows = rows.map_err(PositionError::database(doing))?;
+        rows.into_iter().map(|row| row.change(name)).collect()
+    }
+
+    pub(super) async fn take_marks(
+        &self,
+        term: &Term,
+        ids: &[i64],
+        reason: &str,
+    ) -> Result<(), PositionError> {
+        let reason = short(reason);
+        for (place, id) in ids.iter().enumerate() {
+            // The first one is that which was refused.
+            let sql = match place {
+                0 => "UPDATE {parked} SET reason = ?, marked = NULL WHERE capture = ? AND id = ?",
+                _ => "UPDATE {parked} SET reason = COALESCE(reason, ?), marked = NULL WHERE capture = ? AND id = ?",
+            };
+            let why = match place {
+                0 => Some(reason.clone()),
+                _ => None,
+            };
+            let values = [why.into(), (&*term.name).into(), (*id).into()];
+            let done = self.within(ANSWER, self.run(sql, &values)).await;
+            done.map_err(PositionError::database(
+                "taking the mark from messages that were refused again",
+            ))?;
+        }
+        Ok(())
+    }
+
+    /// Marks the refused messages of a capture, or those of one number, for the reader. Returns how many were marked.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does, or the tables are missing.
+    pub async fn mark(
+        &self,
+        name: &str,
+        ids: Option<&[i64]>,
+        mark: ParkedMark,
+    ) -> Result<u64, PositionError> {
+        let doing = "marking messages that the target has refused";
+        let work = async {
+            let templates = &self.ready().await?.templates;
+            let mut tx = DB::begin(&self.pool()).await?;
+            let mut marked = 0;
+            match ids {
+                None => {
+                    let sql = templates.sql("UPDATE {parked} SET marked = ? WHERE capture = ?");
+                    let values = [mark.as_str().into(), name.into()];
+                    marked += DB::run_sql(&mut *tx, &sql, &values).await?;
+                }
+                Some(ids) => {
+                    let sql = templates
+                        .sql("UPDATE {parked} SET marked = ? WHERE capture = ? AND id = ?");
+                    for id in ids {
+                        let values = [mark.as_str().into(), name.into(), (*id).into()];
+                        marked += DB::run_sql(&mut *tx, &sql, &values).await?;
+                    }
+                }
+            }
+            tx.commit().await?;
+            Ok(marked)
+        };
+        self.within(ANSWER, work)
+            .await
+            .map_err(PositionError::database(doing))
+    }
+}
+
+impl ParkedRow {
+    fn change(self, name: &str) -> Result<ParkedChange, PositionError> {
+        let (topic, key, message) =
+            read_message(&self.envelope, self.payload).map_err(|error| {
+                PositionError::Unreadable(format!(
+                    "the message {} of capture {name:?} in {} cannot be read: {error}",
+                    self.id,
+                    super::schema::PARKED
+                ))
+            })?;
+        Ok(ParkedChange {
+            id: self.id,
+            topic,
+            key,
+            message,
+            reason: self.reason,
+            position: self.position,
+            parked_at: self.parked_at,
+            mark: self.marked.as_deref().and_then(ParkedMark::of),
+        })
+    }
+}
+
+/// A text that is stored, without NUL, which PostgreSQL cannot store.
+fn short(text: &str) -> String {
+    let text: String = text.chars().take(REASON).collect();
+    text.replace('\0', " ")
+}
