@@ -1,73 +1,27 @@
 //! Makes messages of events.
 //!
 //! Input: the events of a transaction in their order. State: the transaction, and one message that waits to learn
-//! whether it is the last. Output: [`Encoded`] messages, each with the place that is done with it.
+//! whether it is the last. Output: [`Encoded`] messages, each with what is done of the transaction once it is.
 
-use std::{fmt, sync::Arc};
+mod dbsync;
+mod encoder;
+mod ids;
+mod json;
+mod key;
+mod options;
+mod plan;
+mod topic;
+
+use std::sync::Arc;
 
 use final_core::Message;
 
-use crate::{
-    position::{SourceIdentity, SourcePoint},
-    select::Selection,
-    source::{RowChange, Transaction},
-    table::{Table, TableName},
+pub use self::{
+    encoder::Encoder,
+    options::{EncoderOptions, Format, OptionsError, Order, TopicFn},
+    topic::{DEFAULT_TOPIC, TopicError, topic_template},
 };
-
-/// Which changes are handed over one after the other.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Order {
-    /// Those of one row, by its key.
-    #[default]
-    Row,
-    /// Those of one table.
-    Table,
-    /// One message has all changes of a transaction, up to so many bytes. A larger transaction comes in parts.
-    Transaction {
-        /// How large a message may become.
-        most_bytes: usize,
-    },
-}
-
-/// How a message is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Format {
-    /// JSON of ours.
-    #[default]
-    Json,
-    /// The JSON of dbsync, byte for byte.
-    Dbsync {
-        /// Writes TEXT columns as text and not in base64.
-        readable: bool,
-    },
-}
-
-/// Makes the topic of a table.
-pub type TopicFn = Arc<dyn Fn(&TableName) -> String + Send + Sync>;
-
-/// What an encoder is made of.
-#[derive(Clone)]
-pub struct EncoderOptions {
-    /// What is captured.
-    pub selection: Selection,
-    /// How a message is written.
-    pub format: Format,
-    /// What is handed over in order.
-    pub order: Order,
-    /// The topic of a table.
-    pub topic: TopicFn,
-}
-
-impl fmt::Debug for EncoderOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EncoderOptions")
-            .field("format", &self.format)
-            .field("order", &self.order)
-            .finish_non_exhaustive()
-    }
-}
+use crate::table::TableName;
 
 /// A message, and what is done of its transaction once it is.
 #[derive(Clone, Debug)]
@@ -76,61 +30,22 @@ pub struct Encoded {
     pub message: Message,
     /// How many changes of the transaction are done with this message: those with a lower index.
     pub changes: u64,
+    /// Whether it is the last message of its change. A change of the key comes as two messages, and a TRUNCATE of several
+    /// tables as one for each. A position must not be saved between them: the first would come again.
+    pub ends_change: bool,
 }
 
-/// Why a change cannot be written. The message that says so is parked in its place.
-#[derive(Debug, thiserror::Error)]
+/// Why a change cannot be written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a change of {table} cannot be written: {why}")]
 pub struct EncodeError {
     /// Which table.
     pub table: TableName,
+    /// The key of the message that could not be made, if it is known.
+    pub key: Option<Arc<str>>,
     /// What is wrong, and what to do.
     pub why: String,
-}
-
-/// Makes messages of events.
-#[derive(Debug)]
-pub struct Encoder {
-    _options: EncoderOptions,
-    _identity: SourceIdentity,
-}
-
-impl Encoder {
-    /// An encoder of one source.
-    #[must_use]
-    pub fn new(options: EncoderOptions, identity: SourceIdentity) -> Self {
-        Self {
-            _options: options,
-            _identity: identity,
-        }
-    }
-
-    /// A transaction begins. What was left of another one is forgotten.
-    pub fn begin(&mut self, _transaction: Transaction) {}
-
-    /// A change of it.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the change cannot be written in this format.
-    pub fn row(&mut self, _change: RowChange, _out: &mut Vec<Encoded>) -> Result<(), EncodeError> {
-        Ok(())
-    }
-
-    /// Tables were emptied.
-    ///
-    /// # Errors
-    ///
-    /// Fails if that cannot be written in this format.
-    pub fn truncate(
-        &mut self,
-        _tables: &[Arc<Table>],
-        _index: u64,
-        _out: &mut Vec<Encoded>,
-    ) -> Result<(), EncodeError> {
-        Ok(())
-    }
-
-    /// The transaction is complete: what waits comes out.
-    pub fn commit(&mut self, _point: &SourcePoint, _out: &mut Vec<Encoded>) {}
+    /// Whether the configuration is wrong for the whole table, so that the capture must stop. Otherwise the change is
+    /// parked.
+    pub stops: bool,
 }

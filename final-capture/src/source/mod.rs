@@ -238,4 +238,6 @@ pub struct SourceTable {
     pub name: TableName,
     /// Its columns' names.
     pub columns: Vec<Arc<str>>,
+    /// Those of its key, see [`Table::key`].
+    pub key: Vec<Arc<str>>,
 }

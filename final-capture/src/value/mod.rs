@@ -2,6 +2,10 @@
 //!
 //! Input: what a source decoded. Output: [`Value`], which the formats write.
 
+pub(crate) mod json;
+#[allow(dead_code, reason = "each source has types of its own")]
+pub(crate) mod text;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
