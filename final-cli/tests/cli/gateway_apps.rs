@@ -122,14 +122,23 @@ async fn an_app_is_created_allowed_rotated_disabled_and_removed<DB: Database>(at
         list(&at).await[0]["rights"].as_array().map(Vec::len),
         Some(1)
     );
-    let limited = ["limit", "billing", "--deliveries-per-second", "3", "--json"];
+    let limited = [
+        "limit",
+        "billing",
+        "--deliveries-per-second",
+        "3",
+        "--open-pairs",
+        "9",
+        "--json",
+    ];
     let limited = apps(&at, &limited).await.ends_with(0).json();
     assert_eq!(
         (
             &limited[0]["connections"],
-            &limited[0]["deliveries_per_second"]
+            &limited[0]["deliveries_per_second"],
+            &limited[0]["open_pairs"]
         ),
-        (&Value::Null, &json!(3))
+        (&Value::Null, &json!(3), &json!(9))
     );
 
     let rotated = apps(&at, &["rotate", "billing", "--overlap", "1h", "--json"]).await;

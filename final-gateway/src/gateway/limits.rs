@@ -28,6 +28,9 @@ pub struct Limits {
     /// How many groups and topics may be open on this node. 64 by default: each takes connections to the database or to
     /// RabbitMQ.
     pub open_pairs: usize,
+    /// How many of them one app may use at once, unless `final gateway apps limit --open-pairs` says otherwise for it. By
+    /// default a quarter of [`open_pairs`](Self::open_pairs), so one app cannot keep all others from consuming.
+    pub open_pairs_of_app: Option<usize>,
     /// How long a group and topic stay open after the last client has left. 60 s by default.
     pub close_after: Duration,
     /// How long each step of a shutdown may take. 10 s by default.
@@ -50,6 +53,7 @@ impl Default for Limits {
             visibility: http.visibility,
             max_deliveries: groups.max_deliveries,
             open_pairs: groups.most_open,
+            open_pairs_of_app: None,
             close_after: groups.linger,
             shutdown_within: Duration::from_secs(10),
         }
@@ -71,6 +75,9 @@ impl Limits {
             in_hand_bytes: self.in_hand_bytes,
             max_deliveries: self.max_deliveries,
             most_open: self.open_pairs,
+            most_open_of_app: self
+                .open_pairs_of_app
+                .unwrap_or_else(|| (self.open_pairs / 4).max(1)),
             linger: self.close_after,
             stop_within: self.shutdown_within,
             ..GroupOptions::default()

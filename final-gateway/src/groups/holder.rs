@@ -14,6 +14,7 @@ use super::{
     CommitError, GroupError, GroupsInner, Lot, Taken, after,
     offsets::{Commit, ConnectionOffsets},
     open::{OpenPair, Presence},
+    quota::{AppQuota, PairUse},
     remaining::Remaining,
     stock::Taker,
 };
@@ -23,7 +24,10 @@ use crate::names::Pair;
 #[must_use = "a dropped holder gives everything back"]
 pub struct Holder {
     inner: Arc<GroupsInner>,
+    quota: Option<AppQuota>,
     open: Arc<OpenPair>,
+    /// Counts the pair as used by the app.
+    used: Arc<PairUse>,
     number: u64,
     offsets: ConnectionOffsets,
 }
@@ -31,16 +35,19 @@ pub struct Holder {
 impl Holder {
     pub(super) async fn begin(
         inner: Arc<GroupsInner>,
+        quota: Option<AppQuota>,
         presence: Presence,
     ) -> Result<Self, GroupError> {
         let mut offsets = ConnectionOffsets::new();
-        let open = Arc::clone(&presence.0);
+        let (open, used) = (Arc::clone(&presence.open), Arc::clone(&presence.used));
         begin_epoch(&inner, &open.pair, &mut offsets).await?;
         let number = inner.number();
         open.with(|stock| stock.begin(number, Instant::now()));
         Ok(Self {
             inner,
+            quota,
             open,
+            used,
             number,
             offsets,
         })
@@ -69,7 +76,7 @@ impl Holder {
         if !self.offsets.have_room(most) {
             begin_epoch(&self.inner, &self.open.pair, &mut self.offsets).await?;
         }
-        let open = &presence.0;
+        let open = &presence.open;
         let taker = Taker::Holder(self.number);
         let mut gathered = open.take(taker, &mut answer, until).await?;
         let until = after(lot.gather);
@@ -127,14 +134,16 @@ impl Holder {
     async fn enter(&mut self, until: Instant) -> Result<Presence, GroupError> {
         let (number, now) = (self.number, Instant::now());
         if !self.open.ended.is_cancelled()
-            && let Some(presence) = self.open.enter()
+            && let Some(presence) = self.open.enter(&self.used)
         {
             self.open.with(|stock| stock.saw(number, now));
             return Ok(presence);
         }
-        let presence = self.inner.slots.enter(&self.open.pair, until).await?;
-        presence.0.with(|stock| stock.begin(number, now));
-        self.open = Arc::clone(&presence.0);
+        let (pair, quota) = (&self.open.pair, self.quota.as_ref());
+        let presence = self.inner.slots.enter(pair, quota, until).await?;
+        presence.open.with(|stock| stock.begin(number, now));
+        self.open = Arc::clone(&presence.open);
+        self.used = Arc::clone(&presence.used);
         Ok(presence)
     }
 }

@@ -22,6 +22,7 @@ mod open;
 mod options;
 mod pull;
 mod pulled;
+mod quota;
 mod receipt;
 mod remaining;
 mod slots;
@@ -49,6 +50,7 @@ use tokio::time::Instant;
 pub use self::{counts::GroupStats, holder::Holder, options::GroupOptions};
 use self::{
     desk::GroupDesk,
+    quota::AppQuota,
     receipt::Receipts,
     slots::Slots,
     tables::{GroupTables, SqlGroupTables},
@@ -69,6 +71,8 @@ const MOST_DELAY: Duration = Duration::from_secs(365 * 24 * 3600);
 #[derive(Clone)]
 pub struct Groups {
     inner: Arc<GroupsInner>,
+    /// For whom they are used. Nobody's uses are not counted.
+    quota: Option<AppQuota>,
 }
 
 /// What all clones share. Dropping it ends all tasks, as a crash would.
@@ -139,6 +143,17 @@ pub enum GroupError {
     /// So many groups and topics are open on this node that no other may be.
     #[error("too many groups and topics are open on this node ({0})")]
     TooMany(usize),
+    /// The app uses as many groups and topics on this node as it may.
+    #[error(
+        "app {app:?} uses {most} groups and topics at once on this node, and may use no more; an operator can raise its \
+         limit (`final gateway apps limit --open-pairs`)"
+    )]
+    TooManyOfApp {
+        /// The app.
+        app: String,
+        /// Its limit.
+        most: usize,
+    },
     /// The broker has no way to tell that.
     #[error(
         "the broker of this gateway cannot tell what waits for a group, nor list its dead letters; look at the queue \
@@ -238,7 +253,23 @@ impl Groups {
                 desk,
                 next_number: AtomicU64::new(0),
             }),
+            quota: None,
         })
+    }
+
+    /// The same groups, as one app uses them: it may use so many groups and topics at once on this node, or as many as
+    /// [`most_open_of_app`](GroupOptions::most_open_of_app) says. It uses one while a connection of it holds it, a pull of
+    /// it waits, or a message that it has pulled is in hand. One whose connections are silent makes room for another.
+    #[must_use]
+    pub fn for_app(&self, app: &str, most: Option<u32>) -> Self {
+        let most = most.map_or(self.inner.slots.options().most_open_of_app, |most| {
+            usize::try_from(most).unwrap_or(usize::MAX)
+        });
+        let app = app.into();
+        Self {
+            inner: Arc::clone(&self.inner),
+            quota: Some(AppQuota { app, most }),
+        }
     }
 
     /// Opens a pair for a connection that takes messages one lot after the other.
@@ -252,8 +283,9 @@ impl Groups {
     /// Dropped, nothing was taken. The pair may stay open for a while.
     pub async fn hold(&self, pair: &Pair) -> Result<Holder, GroupError> {
         let until = Instant::now() + OPEN_WITHIN;
-        let presence = self.inner.slots.enter(pair, until).await?;
-        Holder::begin(Arc::clone(&self.inner), presence).await
+        let quota = self.quota.clone();
+        let presence = self.inner.slots.enter(pair, quota.as_ref(), until).await?;
+        Holder::begin(Arc::clone(&self.inner), quota, presence).await
     }
 
     /// Takes messages of one or more pairs. Each is in hand until it is acked or nacked, or for `visibility`:
@@ -275,7 +307,8 @@ impl Groups {
         lot: Lot,
         visibility: Duration,
     ) -> Result<Vec<Pulled>, GroupError> {
-        self.inner.pull(pairs, lot, visibility).await
+        let quota = self.quota.as_ref();
+        self.inner.pull(pairs, quota, lot, visibility).await
     }
 
     /// The pair of a receipt, for a check of rights.

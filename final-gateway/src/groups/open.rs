@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     GroupError,
     entry::StockEntry,
+    quota::PairUse,
     remaining::Remaining,
     stock::{Stock, Taker},
 };
@@ -85,8 +86,11 @@ impl OpenPair {
     }
 
     /// A client takes, until what this gives is dropped. `None` once the pair closes.
-    pub(super) fn enter(self: &Arc<Self>) -> Option<Presence> {
-        self.with(Stock::enter).then(|| Presence(Arc::clone(self)))
+    pub(super) fn enter(self: &Arc<Self>, used: &Arc<PairUse>) -> Option<Presence> {
+        self.with(Stock::enter).then(|| Presence {
+            open: Arc::clone(self),
+            used: Arc::clone(used),
+        })
     }
 
     /// Takes messages for an answer. Waits for the first one until then, and returns nothing if none came or if the next
@@ -205,11 +209,15 @@ impl fmt::Debug for OpenPair {
 
 /// A client that takes.
 #[derive(Debug)]
-pub(super) struct Presence(pub(super) Arc<OpenPair>);
+pub(super) struct Presence {
+    pub(super) open: Arc<OpenPair>,
+    /// Counts the pair as used by its app.
+    pub(super) used: Arc<PairUse>,
+}
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        self.0.with(|stock| stock.leave(Instant::now()));
+        self.open.with(|stock| stock.leave(Instant::now()));
     }
 }
 

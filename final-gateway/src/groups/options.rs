@@ -25,6 +25,9 @@ pub struct GroupOptions {
     /// How many groups and topics may be open on this node. Each takes a connection to the database, and on PostgreSQL
     /// a second one; over RabbitMQ each takes two connections to it. Defaults to 64.
     pub most_open: usize,
+    /// How many of them one app may use at once, unless its rights say otherwise: so one app cannot take all of them.
+    /// Defaults to 16.
+    pub most_open_of_app: usize,
     /// How long a connection may keep a message without a commit. Then the message goes back, because a lane of the log
     /// cannot move to another node before. Defaults to 10 min.
     pub hold: Duration,
@@ -57,6 +60,7 @@ impl Default for GroupOptions {
             linger: Duration::from_secs(60),
             unclaimed: Duration::from_secs(2),
             most_open: 64,
+            most_open_of_app: 16,
             hold: Duration::from_secs(600),
             most_visibility: Duration::from_secs(12 * 3600),
             stop_within: Duration::from_secs(10),

@@ -14,7 +14,8 @@ use tokio::time::Instant;
 use super::{
     GroupError, GroupsInner, Lot, Pulled, ReceiptError, after,
     open::{Gathered, OpenPair, Presence},
-    pulled::HandTimes,
+    pulled::{HandTimes, Lent},
+    quota::{AppQuota, PairUse},
     remaining::Remaining,
     stock::Taker,
 };
@@ -28,6 +29,7 @@ impl GroupsInner {
     pub(super) async fn pull(
         self: &Arc<Self>,
         pairs: &[Pair],
+        quota: Option<&AppQuota>,
         lot: Lot,
         visibility: Duration,
     ) -> Result<Vec<Pulled>, GroupError> {
@@ -38,24 +40,37 @@ impl GroupsInner {
         let (behind, ahead) = pairs.split_at(start);
         let pairs: Vec<&Pair> = ahead.iter().chain(behind).collect();
         let mut all = Vec::new();
-        let mut present: Vec<Presence> = Vec::new();
-        if let Some((gathered, left, presence)) = self.first_of(&pairs, answer, until).await? {
+        // Its pair is one of a client until the end.
+        let mut _present: Option<Presence> = None;
+        if let Some((gathered, left, presence)) =
+            self.first_of(&pairs, quota, answer, until).await?
+        {
             answer = left;
-            present.push(presence);
-            all.push(gathered);
-        }
-        if !all.is_empty() {
-            self.gather(&pairs, &mut answer, &mut all, lot.gather).await;
+            all.push((gathered, Arc::clone(&presence.used)));
+            _present = Some(presence);
+            let gather = lot.gather;
+            self.gather(&pairs, quota, &mut answer, &mut all, gather)
+                .await;
         }
         let latest = after(self.slots.options().most_visibility);
         let times = HandTimes {
             deadline: latest.min(after(visibility)),
             latest,
         };
-        let lent = all.into_iter().flat_map(|gathered| {
+        let lent = all.into_iter().flat_map(|(gathered, used)| {
             let open = Arc::clone(gathered.open());
             let entries = gathered.into_entries().into_iter();
-            entries.map(move |entry| self.lend(&open, entry, times))
+            entries.map(move |entry| {
+                let used = Arc::clone(&used);
+                self.lend(
+                    &open,
+                    Lent {
+                        times,
+                        entry,
+                        _used: used,
+                    },
+                )
+            })
         });
         Ok(lent.collect())
     }
@@ -64,16 +79,17 @@ impl GroupsInner {
     async fn first_of(
         self: &Arc<Self>,
         pairs: &[&Pair],
+        quota: Option<&AppQuota>,
         answer: Remaining,
         until: Instant,
     ) -> Result<Option<(Gathered, Remaining, Presence)>, GroupError> {
         let one = async |pair: &Pair| {
             let presence = self
                 .slots
-                .enter(pair, until.max(Instant::now() + FIRST))
+                .enter(pair, quota, until.max(Instant::now() + FIRST))
                 .await?;
             let mut answer = answer;
-            let open = &presence.0;
+            let open = &presence.open;
             let until = until.max(open.opened + FIRST);
             let gathered = open.take(Taker::Pull, &mut answer, until).await?;
             Ok((gathered, answer, presence))
@@ -101,36 +117,37 @@ impl GroupsInner {
     async fn gather(
         &self,
         pairs: &[&Pair],
+        quota: Option<&AppQuota>,
         answer: &mut Remaining,
-        all: &mut Vec<Gathered>,
+        all: &mut Vec<(Gathered, Arc<PairUse>)>,
         gather: Duration,
     ) {
         let now = Instant::now();
-        let open: Vec<Arc<OpenPair>> = pairs
+        let open: Vec<(Arc<OpenPair>, Arc<PairUse>)> = pairs
             .iter()
-            .filter_map(|pair| self.slots.get(pair))
+            .filter_map(|pair| self.slots.get_for(pair, quota))
             .collect();
-        for pair in &open {
+        for (pair, used) in &open {
             if answer.is_open()
                 && let Ok(gathered) = pair.take(Taker::Pull, answer, now).await
             {
-                all.push(gathered);
+                all.push((gathered, Arc::clone(used)));
             }
         }
         let until = after(gather);
         while answer.is_open() && Instant::now() < until {
             let left = *answer;
-            let one = async |pair: &Arc<OpenPair>| {
+            let one = async |(pair, used): &(Arc<OpenPair>, Arc<PairUse>)| {
                 let mut answer = left;
                 let gathered = pair.take(Taker::Pull, &mut answer, until).await;
-                gathered.map(|gathered| (gathered, answer))
+                gathered.map(|gathered| ((gathered, Arc::clone(used)), answer))
             };
             let mut waiting: FuturesUnordered<_> = open.iter().map(one).collect();
             let mut has_more = false;
             while let Some(more) = waiting.next().await {
                 // A message that does not go into the answer completes it.
                 if let Ok((gathered, left)) = more
-                    && (!gathered.is_empty() || !left.is_open())
+                    && (!gathered.0.is_empty() || !left.is_open())
                 {
                     (*answer, has_more) = (left, true);
                     all.push(gathered);
@@ -144,13 +161,9 @@ impl GroupsInner {
     }
 
     /// Lends a message to a client.
-    fn lend(
-        &self,
-        open: &Arc<OpenPair>,
-        entry: super::entry::StockEntry,
-        times: HandTimes,
-    ) -> Pulled {
+    fn lend(&self, open: &Arc<OpenPair>, lent: Lent) -> Pulled {
         let tag = self.number();
+        let entry = &lent.entry;
         let pulled = Pulled {
             receipt: self.receipts.sign(&open.pair, tag),
             message: entry.message.clone(),
@@ -158,7 +171,7 @@ impl GroupsInner {
             seq: entry.place().map(|place| place.number),
             attempt: entry.attempt(),
         };
-        open.with(|stock| stock.lend(tag, times, entry));
+        open.with(|stock| stock.lend(tag, lent));
         pulled
     }
 

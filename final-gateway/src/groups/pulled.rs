@@ -3,11 +3,14 @@
 //! Input: messages, and tags that receipts name. State: each message by its tag; the deadlines in their order. Output:
 //! messages that are settled, or whose time is over. It holds no more than may be in hand.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use tokio::time::Instant;
 
-use super::entry::StockEntry;
+use super::{entry::StockEntry, quota::PairUse};
 
 /// Until when a message is in hand.
 #[derive(Clone, Copy, Debug)]
@@ -18,10 +21,19 @@ pub(super) struct HandTimes {
     pub(super) latest: Instant,
 }
 
+/// A message in the hand of a client that has pulled it.
+#[derive(Debug)]
+pub(super) struct Lent {
+    pub(super) times: HandTimes,
+    pub(super) entry: StockEntry,
+    /// Counts the pair as used by the client's app.
+    pub(super) _used: Arc<PairUse>,
+}
+
 /// The messages with deadlines of a group and topic.
 #[derive(Debug, Default)]
 pub(super) struct PulledMessages {
-    by_tag: HashMap<u64, (HandTimes, StockEntry)>,
+    by_tag: HashMap<u64, Lent>,
     by_deadline: BTreeSet<(Instant, u64)>,
 }
 
@@ -31,21 +43,21 @@ impl PulledMessages {
     }
 
     /// Takes a message until its deadline. No tag is used twice.
-    pub(super) fn put(&mut self, tag: u64, times: HandTimes, entry: StockEntry) {
-        self.by_deadline.insert((times.deadline, tag));
-        self.by_tag.insert(tag, (times, entry));
+    pub(super) fn put(&mut self, tag: u64, lent: Lent) {
+        self.by_deadline.insert((lent.times.deadline, tag));
+        self.by_tag.insert(tag, lent);
     }
 
     /// Takes out a message.
     pub(super) fn take(&mut self, tag: u64) -> Option<StockEntry> {
-        let (times, entry) = self.by_tag.remove(&tag)?;
+        let Lent { times, entry, .. } = self.by_tag.remove(&tag)?;
         self.by_deadline.remove(&(times.deadline, tag));
         Some(entry)
     }
 
     /// Sets a new deadline, the latest one at most. False if there is no such message.
     pub(super) fn extend(&mut self, tag: u64, deadline: Instant) -> bool {
-        let Some((times, _)) = self.by_tag.get_mut(&tag) else {
+        let Some(Lent { times, .. }) = self.by_tag.get_mut(&tag) else {
             return false;
         };
         self.by_deadline.remove(&(times.deadline, tag));
@@ -69,6 +81,6 @@ impl PulledMessages {
     pub(super) fn take_all(&mut self) -> Vec<StockEntry> {
         self.by_deadline.clear();
         let all = std::mem::take(&mut self.by_tag);
-        all.into_values().map(|(_, entry)| entry).collect()
+        all.into_values().map(|lent| lent.entry).collect()
     }
 }

@@ -15,7 +15,7 @@ use std::{
     panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -33,6 +33,7 @@ use super::{
     attempts::Attempts,
     counts::{GroupCounts, GroupStats},
     open::{OpenPair, Presence},
+    quota::{AppQuota, PairUse, PairUses},
     stock::Stock,
 };
 use crate::names::Pair;
@@ -51,6 +52,8 @@ pub(super) struct Slots {
     attempts: Arc<Attempts>,
     counts: Arc<GroupCounts>,
     slots: Mutex<HashMap<Pair, PairSlot>>,
+    uses: Arc<PairUses>,
+    next_slot: AtomicU64,
     /// A slot was given up.
     freed: Notify,
     tasks: TaskTracker,
@@ -63,6 +66,8 @@ pub(super) struct Slots {
 /// A group and topic that is open, or on its way there or back.
 #[derive(Clone, Debug)]
 struct PairSlot {
+    /// No other slot of this node has or had it.
+    number: u64,
     state: watch::Receiver<SlotState>,
     /// Asks an idle pair to close, because others need its place.
     make_room: Arc<Notify>,
@@ -76,6 +81,14 @@ enum SlotState {
     Closed,
 }
 
+/// What comes of asking for a slot.
+enum Asked {
+    /// The slot, which is used from now on.
+    Slot(PairSlot, PairUse),
+    /// One without clients makes room. If it does not in time, that is why there is no slot.
+    Wait(GroupError),
+}
+
 impl Slots {
     pub(super) fn new(broker: Arc<dyn Broker>, mut options: GroupOptions) -> Self {
         options.in_hand = options.in_hand.clamp(1, MOST_IN_HAND);
@@ -85,6 +98,8 @@ impl Slots {
             attempts: Arc::default(),
             counts: Arc::default(),
             slots: Mutex::default(),
+            uses: Arc::default(),
+            next_slot: AtomicU64::new(0),
             freed: Notify::new(),
             tasks: TaskTracker::new(),
             expects_shutdown: AtomicBool::new(false),
@@ -120,6 +135,21 @@ impl Slots {
         }
     }
 
+    /// A pair, if it is open and the app may use it.
+    pub(super) fn get_for(
+        &self,
+        pair: &Pair,
+        quota: Option<&AppQuota>,
+    ) -> Option<(Arc<OpenPair>, Arc<PairUse>)> {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = slots.get(pair)?;
+        let SlotState::Open(open) = &*slot.state.borrow() else {
+            return None;
+        };
+        let used = self.uses.begin(quota, slot.number).ok()?;
+        Some((Arc::clone(open), Arc::new(used)))
+    }
+
     /// The numbers of all pairs.
     pub(super) fn stats(&self) -> GroupStats {
         let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
@@ -141,15 +171,19 @@ impl Slots {
     pub(super) async fn enter(
         self: &Arc<Self>,
         pair: &Pair,
+        quota: Option<&AppQuota>,
         until: Instant,
     ) -> Result<Presence, GroupError> {
         loop {
             let freed = self.freed.notified();
-            let Some(slot) = self.slot(pair)? else {
-                if timeout_at(until, freed).await.is_err() {
-                    return Err(GroupError::TooMany(self.options.most_open));
+            let (slot, used) = match self.slot(pair, quota)? {
+                Asked::Slot(slot, used) => (slot, Arc::new(used)),
+                Asked::Wait(full) => {
+                    if timeout_at(until, freed).await.is_err() {
+                        return Err(full);
+                    }
+                    continue;
                 }
-                continue;
             };
             let mut state = slot.state;
             let is_known = |state: &SlotState| match state {
@@ -170,7 +204,7 @@ impl Slots {
                 }
             };
             match known {
-                SlotState::Open(open) => match open.enter() {
+                SlotState::Open(open) => match open.enter(&used) {
                     Some(presence) => return Ok(presence),
                     None => {
                         let closed = state.wait_for(|state| matches!(state, SlotState::Closed));
@@ -186,35 +220,36 @@ impl Slots {
         }
     }
 
-    /// The slot of a pair, which is made if there is none. `None` if there is no place for it yet.
-    fn slot(self: &Arc<Self>, pair: &Pair) -> Result<Option<PairSlot>, GroupError> {
+    /// The slot of a pair, which is made if there is none, and a use of it.
+    fn slot(self: &Arc<Self>, pair: &Pair, quota: Option<&AppQuota>) -> Result<Asked, GroupError> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if self.stop.is_cancelled() {
             return Err(GroupError::Stopping);
         }
-        if let Some(slot) = slots.get(pair) {
-            return Ok(Some(slot.clone()));
+        let known = slots.get(pair);
+        let number = known.map_or_else(
+            || self.next_slot.fetch_add(1, Ordering::Relaxed),
+            |slot| slot.number,
+        );
+        let used = match self.uses.begin(quota, number) {
+            Ok(used) => used,
+            Err(full) => {
+                let is_of_app = |slot: &&PairSlot| {
+                    quota.is_some_and(|quota| self.uses.has(&quota.app, slot.number))
+                };
+                return wait_for_room(slots.values().filter(is_of_app), full);
+            }
+        };
+        if let Some(slot) = known {
+            return Ok(Asked::Slot(slot.clone(), used));
         }
         if slots.len() >= self.options.most_open {
-            let idlest = slots
-                .values()
-                .filter_map(|slot| match &*slot.state.borrow() {
-                    SlotState::Open(open) => {
-                        let since = open.with(|stock| stock.idle_since(Instant::now()))?;
-                        Some((since, Arc::clone(&slot.make_room)))
-                    }
-                    _ => None,
-                });
-            return match idlest.min_by_key(|(since, _)| *since) {
-                Some((_, make_room)) => {
-                    make_room.notify_one();
-                    Ok(None)
-                }
-                None => Err(GroupError::TooMany(self.options.most_open)),
-            };
+            let full = GroupError::TooMany(self.options.most_open);
+            return wait_for_room(slots.values(), full);
         }
         let (sender, state) = watch::channel(SlotState::Opening);
         let slot = PairSlot {
+            number,
             state,
             make_room: Arc::new(Notify::new()),
         };
@@ -222,10 +257,11 @@ impl Slots {
         let life = Life {
             slots: Arc::clone(self),
             pair: pair.clone(),
+            number,
             make_room: Arc::clone(&slot.make_room),
         };
         self.tasks.spawn(life.run(sender));
-        Ok(Some(slot))
+        Ok(Asked::Slot(slot, used))
     }
 
     /// Gives nothing out any more, gives everything back, and closes all pairs, each step within its limit.
@@ -241,6 +277,28 @@ impl Slots {
     }
 }
 
+/// Asks the slot that has been without clients for the longest time to make room. Without such a one there is none.
+fn wait_for_room<'a>(
+    slots: impl Iterator<Item = &'a PairSlot>,
+    full: GroupError,
+) -> Result<Asked, GroupError> {
+    let now = Instant::now();
+    let idle = slots.filter_map(|slot| match &*slot.state.borrow() {
+        SlotState::Open(open) => {
+            let since = open.with(|stock| stock.idle_since(now))?;
+            Some((since, Arc::clone(&slot.make_room)))
+        }
+        _ => None,
+    });
+    match idle.min_by_key(|(since, _)| *since) {
+        Some((_, make_room)) => {
+            make_room.notify_one();
+            Ok(Asked::Wait(full))
+        }
+        None => Err(full),
+    }
+}
+
 impl fmt::Debug for Slots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Slots")
@@ -253,6 +311,7 @@ impl fmt::Debug for Slots {
 struct Life {
     slots: Arc<Slots>,
     pair: Pair,
+    number: u64,
     make_room: Arc<Notify>,
 }
 
@@ -281,6 +340,7 @@ impl Life {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         slots.remove(&self.pair);
+        self.slots.uses.end_all(self.number);
         drop(slots);
         state.send_replace(end);
         self.slots.freed.notify_waiters();

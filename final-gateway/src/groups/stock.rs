@@ -27,7 +27,7 @@ use super::{
     counts::GroupCounts,
     entry::{Sign, StockEntry},
     hand::ConnectionHand,
-    pulled::{HandTimes, PulledMessages},
+    pulled::{Lent, PulledMessages},
     remaining::Remaining,
 };
 
@@ -260,10 +260,11 @@ impl Stock {
     }
 
     /// Gives a message that was taken to a client, until the deadline.
-    pub(super) fn lend(&mut self, tag: u64, times: HandTimes, entry: StockEntry) {
-        self.pulled.put(tag, times, entry);
+    pub(super) fn lend(&mut self, tag: u64, lent: Lent) {
+        let deadline = lent.times.deadline;
+        self.pulled.put(tag, lent);
         self.counts.given_out.add_one();
-        self.due_at(times.deadline);
+        self.due_at(deadline);
     }
 
     /// Settles what a connection has in hand of a partition, up to an offset.

@@ -242,6 +242,12 @@ impl From<GroupError> for Problem {
             GroupError::Refused(_) => Self::new(StatusCode::CONFLICT, "group_refused", message),
             GroupError::Away(_) => Self::unavailable("away", message, 5),
             GroupError::TooMany(_) => Self::unavailable("too_many_groups", message, 30),
+            GroupError::TooManyOfApp { .. } => Self::later(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_groups",
+                message,
+                Duration::from_secs(30),
+            ),
             GroupError::CannotTell => {
                 Self::new(StatusCode::NOT_IMPLEMENTED, "cannot_tell", message)
             }

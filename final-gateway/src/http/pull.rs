@@ -98,7 +98,7 @@ async fn pull(
     let ending = call.ending();
     let pulling = timeout(
         lot.wait + GRACE,
-        call.front.rooms.pull(&pairs, lot, visibility),
+        call.front.rooms.pull(&*caller, &pairs, lot, visibility),
     );
     let pulled = tokio::select! {
         pulled = pulling => pulled.unwrap_or_else(|_| Ok(Vec::new()))?,

@@ -54,6 +54,7 @@ pub(super) trait Rooms: Send + Sync + 'static {
 
     fn pull<'a>(
         &'a self,
+        caller: &'a dyn Caller,
         pairs: &'a [Pair],
         lot: Lot,
         visibility: Duration,
@@ -98,6 +99,7 @@ pub(super) trait Caller: Send + Sync + 'static {
     /// Counts a request as a connection, until what it gives is dropped.
     fn connect(&self) -> Result<Box<dyn std::any::Any + Send + Sync>, Denied>;
     fn batch(&self, group: &str, topic: &str) -> Option<u32>;
+    fn open_pairs(&self) -> Option<u32>;
     fn revoked(&self) -> CancellationToken;
 }
 
@@ -147,11 +149,13 @@ impl Rooms for Real {
 
     fn pull<'a>(
         &'a self,
+        caller: &'a dyn Caller,
         pairs: &'a [Pair],
         lot: Lot,
         visibility: Duration,
     ) -> BoxFuture<'a, Result<Vec<Pulled>, GroupError>> {
-        self.groups.pull(pairs, lot, visibility).boxed()
+        let groups = self.groups.for_app(caller.key(), caller.open_pairs());
+        async move { groups.pull(pairs, lot, visibility).await }.boxed()
     }
 
     fn pair_of(&self, receipt: &str) -> Result<Pair, ReceiptError> {
@@ -223,6 +227,10 @@ impl Caller for App {
 
     fn batch(&self, group: &str, topic: &str) -> Option<u32> {
         self.batch(group, topic)
+    }
+
+    fn open_pairs(&self) -> Option<u32> {
+        self.open_pairs()
     }
 
     fn revoked(&self) -> CancellationToken {

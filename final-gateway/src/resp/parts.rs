@@ -39,8 +39,9 @@ impl Backend for Parts {
         Ok(later.map(|published| published.map(|_| ())).boxed())
     }
 
-    async fn hold(&self, pair: &Pair) -> Result<Holder, GroupError> {
-        self.groups.hold(pair).await
+    async fn hold(&self, app: &App, pair: &Pair) -> Result<Holder, GroupError> {
+        let groups = self.groups.for_app(app.key(), app.open_pairs());
+        groups.hold(pair).await
     }
 }
 

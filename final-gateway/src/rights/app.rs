@@ -16,7 +16,7 @@ use super::{
     entry::{AppState, Entry, LoginLine},
 };
 
-/// Limits of an app as a whole, each on one node. None is no limit.
+/// Limits of an app as a whole, each on one node. None is no limit, where nothing else is said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AppLimits {
     /// The most connections at a time.
@@ -25,6 +25,9 @@ pub struct AppLimits {
     pub publishes_per_second: Option<u32>,
     /// The most messages delivered in a second.
     pub deliveries_per_second: Option<u32>,
+    /// The most groups and topics in use at a time. None is the gateway's own limit,
+    /// [`open_pairs_of_app`](crate::Limits::open_pairs_of_app).
+    pub open_pairs: Option<u32>,
 }
 
 impl AppLimits {
@@ -175,6 +178,12 @@ impl App {
         let state = self.entry.state();
         let closest = state.closest(Operation::Subscribe, Some(group), topic)?;
         closest.grant.batch
+    }
+
+    /// The most groups and topics that the app may use at a time, if it has a limit of its own.
+    #[must_use]
+    pub fn open_pairs(&self) -> Option<u32> {
+        self.entry.state().limits.open_pairs
     }
 
     /// Cancelled once the app was disabled or removed, its secret of this login is no longer valid, or its rights

@@ -69,6 +69,12 @@ pub enum AppsError {
         "the tables of the gateway's rights are missing; the gateway makes them when it starts, and so does `create`"
     )]
     NoTables,
+    /// The tables are those of an older version.
+    #[error(
+        "the tables of the gateway's rights are of an older version; a gateway of this version brings them up to date when \
+         it starts, and so does `create`"
+    )]
+    OldTables,
     /// The machine has no random bits, or no memory for a hash.
     #[error("a secret cannot be made: {0}")]
     Secret(String),
@@ -293,26 +299,34 @@ impl Apps {
     }
 
     async fn load(&self) -> Result<Loaded, AppsError> {
-        self.store.load().await.map_err(|error| self.error(error))
+        match self.store.load().await {
+            Ok(loaded) => Ok(loaded),
+            Err(error) => Err(self.error(error).await),
+        }
     }
 
     async fn change(&self, changes: Vec<Change>) -> Result<(), AppsError> {
         if changes.is_empty() {
             return Ok(());
         }
-        let changed = self.store.change(changes).await;
-        changed
-            .map_err(|error| self.error(error))?
-            .map_err(AppsError::from)?;
+        match self.store.change(changes).await {
+            Ok(changed) => changed.map_err(AppsError::from)?,
+            Err(error) => return Err(self.error(error).await),
+        }
         if let Some(here) = &self.here {
             here.has_changed().await;
         }
         Ok(())
     }
 
-    fn error(&self, error: sqlx::Error) -> AppsError {
-        match self.store.is_missing(&error) {
-            true => AppsError::NoTables,
+    async fn error(&self, error: sqlx::Error) -> AppsError {
+        if self.store.is_missing(&error) {
+            return AppsError::NoTables;
+        }
+        // Only a server that has refused a statement may have refused it for a column.
+        let is_refused = matches!(error, sqlx::Error::Database(_));
+        match is_refused && self.store.is_old().await.unwrap_or_default() {
+            true => AppsError::OldTables,
             false => AppsError::Database(error),
         }
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::Path, process::Stdio, ti
 
 use final_gateway::{
     Limits, Listen, Running, Tls,
-    rights::{AuthError, Grants, Operations, Rights},
+    rights::{AppLimits, AuthError, Grants, Operations, Rights},
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -17,6 +17,7 @@ use tokio::{
 use crate::{
     engine::{SOON, Stand},
     place::{Database, Place},
+    redis::raw::Raw,
 };
 
 crate::on_each_engine!(
@@ -29,6 +30,7 @@ crate::everywhere!(
     the_examples_of_the_docs_are_what_curl_gets,
     pulls_wait_for_messages_and_end_in_time,
     a_receipt_is_good_for_its_group_and_once,
+    an_app_uses_as_many_groups_and_topics_as_its_limit_says_by_both_protocols,
 );
 
 const APP: &str = "shop:secret";
@@ -666,4 +668,42 @@ fn compare(expected: &Value, got: &Value, at: &str) {
         }
         _ => assert_eq!(expected, got, "{at}"),
     }
+}
+
+async fn an_app_uses_as_many_groups_and_topics_as_its_limit_says_by_both_protocols<DB: Database>(
+    place: Place<DB>,
+) {
+    let stand = Stand::on(place);
+    let rights = Rights::from_fn(|key, _| {
+        let open_pairs = (key == "narrow").then_some(1);
+        Ok(Grants::all().limits(AppLimits {
+            open_pairs,
+            ..AppLimits::default()
+        }))
+    });
+    let at = || Listen::at("127.0.0.1:0");
+    let gateway = stand.gateway().rights(rights).http(at()).resp(at());
+    let running = gateway.start().await.expect("start");
+    let address = running.addresses().http.expect("an address");
+    let redis = running.addresses().resp.expect("an address");
+    let edge = Edge { running, address };
+    let dsn = |topic| format!("narrow:secret@billing/topic={topic}&role=sub");
+    let pull = async |app: &str, topic: &str| {
+        let url = edge.url(&format!("/v1/groups/billing/messages?topic={topic}&wait=0"));
+        curl(&["-u", app, &url]).await
+    };
+
+    let _consumer = Raw::log_in(redis, &dsn("order")).await;
+    assert_eq!(pull("narrow:secret", "order").await.status, 200);
+    let refused = pull("narrow:secret", "invoice").await;
+    assert_eq!(refused.status, 429);
+    assert_eq!(refused.json()["error"]["code"], "too_many_groups");
+    let mut second = Raw::connect(redis).await;
+    let answer = second.ask(&["AUTH", &dsn("invoice")]).await;
+    assert!(
+        answer.starts_with("-ERR app \"narrow\" uses 1 groups") && answer.contains("--open-pairs"),
+        "{answer}"
+    );
+    assert_eq!(pull("shop:secret", "invoice").await.status, 200);
+    edge.running.shutdown().await;
 }

@@ -16,7 +16,8 @@ use tokio::time::Instant;
 use crate::groups::{
     GroupOptions, Lot,
     budget::Amount,
-    pulled::HandTimes,
+    pulled::{HandTimes, Lent},
+    quota::{PairUse, PairUses},
     remaining::Remaining,
     stock::{Stock, Taker},
 };
@@ -85,6 +86,7 @@ impl Settler for Settlements {
 
 struct World {
     stock: Stock,
+    used: Arc<PairUse>,
     settlements: Arc<Settlements>,
     channel: std::collections::VecDeque<Delivery>,
     /// Each message by its number: where it is, and how often it came back.
@@ -116,8 +118,10 @@ impl World {
             start,
         );
         (0..4).for_each(|holder| stock.begin(holder, start));
+        let used = Arc::<PairUses>::default().begin(None, 0).unwrap();
         Self {
             stock,
+            used: Arc::new(used),
             settlements: Arc::default(),
             channel: Default::default(),
             model: BTreeMap::new(),
@@ -226,7 +230,15 @@ impl World {
                         deadline: self.at(until),
                         latest: self.at(1_000_000),
                     };
-                    self.stock.lend(tag, times, entry);
+                    let used = Arc::clone(&self.used);
+                    self.stock.lend(
+                        tag,
+                        Lent {
+                            times,
+                            entry,
+                            _used: used,
+                        },
+                    );
                 }
             }
             Step::Commit { holder, nth } => {

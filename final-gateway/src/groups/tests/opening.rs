@@ -71,3 +71,76 @@ async fn beyond_the_limit_an_idle_pair_makes_room_and_without_one_there_is_none(
     let fourth = kit.groups.hold(&pairs[0]).await;
     assert_eq!(fourth.map(drop), Err(GroupError::TooMany(2)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_app_that_uses_all_it_may_leaves_the_rest_to_others() {
+    let kit = Kit::with(|options| (options.most_open, options.most_open_of_app) = (4, 2)).await;
+    let [shop, other] = ["shop", "other"].map(|app| kit.groups.for_app(app, None));
+    let generous = kit.groups.for_app("shop", Some(3));
+    let pairs = ["t", "u", "v", "w"].map(|topic| Pair::new("g", topic).unwrap());
+    let first = shop.hold(&pairs[0]).await.unwrap();
+    let _again = shop.hold(&pairs[0]).await.unwrap();
+    let _second = shop.hold(&pairs[1]).await.unwrap();
+
+    let full = |most| {
+        let app = "shop".to_owned();
+        Err(GroupError::TooManyOfApp { app, most })
+    };
+    assert_eq!(shop.hold(&pairs[2]).await.map(drop), full(2));
+    let pulled = shop.pull(&pairs[2..3], lot(1), MINUTE).await;
+    assert_eq!(pulled.map(drop), full(2));
+    let _others = other.hold(&pairs[2]).await.unwrap();
+    // Its own limit holds in place of the common one.
+    let _third = generous.hold(&pairs[2]).await.unwrap();
+    assert_eq!(generous.hold(&pairs[3]).await.map(drop), full(3));
+
+    // The first pair is one of its other connection until that ends too.
+    drop(first);
+    assert_eq!(generous.hold(&pairs[3]).await.map(drop), full(3));
+    drop(_again);
+    assert!(generous.hold(&pairs[3]).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_silent_makes_room_for_the_next_of_its_app() {
+    let kit = Kit::with(|options| options.most_open_of_app = 1).await;
+    let shop = kit.groups.for_app("shop", None);
+    let pairs = ["t", "u"].map(|topic| Pair::new("g", topic).unwrap());
+    let mut silent = shop.hold(&pairs[0]).await.unwrap();
+    assert!(shop.hold(&pairs[1]).await.is_err());
+
+    sleep(MINUTE).await;
+    let second = shop.hold(&pairs[1]).await;
+    assert!(second.is_ok(), "{second:?}");
+    // It asks again, and now it is the one too many.
+    let refused = silent.take(lot(1)).await;
+    assert!(
+        matches!(refused, Err(GroupError::TooManyOfApp { .. })),
+        "{refused:?}"
+    );
+    drop(second);
+    assert!(silent.take(lot(1)).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_app_has_pulled_counts_until_it_is_settled_or_its_time_is_over() {
+    let kit = Kit::with(|options| options.most_open_of_app = 1).await;
+    let shop = kit.groups.for_app("shop", None);
+    let pairs = ["t", "u"].map(|topic| Pair::new("g", topic).unwrap());
+    let [here, there] = [&pairs[..1], &pairs[1..]];
+    shop.pull(here, lot(1), MINUTE).await.unwrap();
+    shop.pull(there, lot(1), MINUTE).await.unwrap();
+    kit.publish("t", ["1", "2"]);
+
+    let pulled = shop.pull(here, lot(1), MINUTE).await.unwrap();
+    assert_eq!(pulled.len(), 1);
+    let refused = shop.pull(there, lot(1), MINUTE).await;
+    assert!(matches!(refused, Err(GroupError::TooManyOfApp { .. })));
+    kit.ack("g", &pulled).await;
+    assert!(shop.pull(there, lot(1), MINUTE).await.is_ok());
+
+    let pulled = shop.pull(here, lot(1), MINUTE).await.unwrap();
+    assert_eq!(pulled.len(), 1);
+    sleep(MINUTE + Duration::from_secs(1)).await;
+    assert!(shop.pull(there, lot(1), MINUTE).await.is_ok());
+}

@@ -175,6 +175,14 @@ async fn what_the_group_says_has_a_status() {
         (GroupError::Away("gone".to_owned()), 503, "away"),
         (GroupError::CannotTell, 501, "cannot_tell"),
         (GroupError::TooMany(64), 503, "too_many_groups"),
+        (
+            GroupError::TooManyOfApp {
+                app: "shop".to_owned(),
+                most: 16,
+            },
+            429,
+            "too_many_groups",
+        ),
         (GroupError::Stopping, 503, "stopping"),
     ] {
         let rooms = Made::default();
@@ -182,7 +190,7 @@ async fn what_the_group_says_has_a_status() {
         let back = get(&rooms, FROM).await;
         assert_eq!((back.status.as_u16(), &*back.code()), (status, code));
         assert_eq!(
-            status == 503,
+            [429, 503].contains(&status),
             back.headers.contains_key(header::RETRY_AFTER)
         );
     }

@@ -149,6 +149,7 @@ impl Rooms for Made {
 
     fn pull<'a>(
         &'a self,
+        _: &'a dyn Caller,
         pairs: &'a [Pair],
         lot: Lot,
         visibility: Duration,
@@ -239,6 +240,10 @@ impl Caller for Made {
 
     fn batch(&self, _: &str, _: &str) -> Option<u32> {
         self.state().batch
+    }
+
+    fn open_pairs(&self) -> Option<u32> {
+        None
     }
 
     fn revoked(&self) -> CancellationToken {

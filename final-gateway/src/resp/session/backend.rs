@@ -37,7 +37,11 @@ pub(crate) trait Backend: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<BoxedAnswer, PublishError>> + Send;
 
     /// See [`Groups::hold`](crate::groups::Groups::hold).
-    fn hold(&self, pair: &Pair) -> impl Future<Output = Result<Self::Holder, GroupError>> + Send;
+    fn hold(
+        &self,
+        app: &Self::App,
+        pair: &Pair,
+    ) -> impl Future<Output = Result<Self::Holder, GroupError>> + Send;
 }
 
 /// An app that has logged in. See [`App`](crate::rights::App).

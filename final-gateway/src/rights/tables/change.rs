@@ -57,10 +57,10 @@ impl Change {
                 limits,
             } => {
                 let sql = "{insert} INTO {apps} (app_key, secret_kind, secret_hash, created_at, connections, \
-                        publishes_per_second, deliveries_per_second) \
-                    VALUES (?, ?, ?, {now}, ?, ?, ?) {nothing}";
+                        publishes_per_second, deliveries_per_second, open_pairs) \
+                    VALUES (?, ?, ?, {now}, ?, ?, ?, ?) {nothing}";
                 let (kind, hash) = secret.columns();
-                let [connections, publishes, deliveries] = columns(limits);
+                let [connections, publishes, deliveries, open] = columns(limits);
                 let values = [
                     app.as_str().into(),
                     kind.into(),
@@ -68,6 +68,7 @@ impl Change {
                     connections.into(),
                     publishes.into(),
                     deliveries.into(),
+                    open.into(),
                 ];
                 let made = DB::run_sql(conn, &templates.sql(sql), &values).await?;
                 return Ok(match made {
@@ -116,13 +117,15 @@ impl Change {
                 (app, DB::run_sql(conn, &templates.sql(sql), &values).await?)
             }
             Self::Limit { app, limits } => {
-                let sql = "UPDATE {apps} SET connections = ?, publishes_per_second = ?, deliveries_per_second = ? \
+                let sql = "UPDATE {apps} SET connections = ?, publishes_per_second = ?, deliveries_per_second = ?, \
+                        open_pairs = ? \
                     WHERE app_key = ?";
-                let [connections, publishes, deliveries] = columns(limits);
+                let [connections, publishes, deliveries, open] = columns(limits);
                 let values = [
                     connections.into(),
                     publishes.into(),
                     deliveries.into(),
+                    open.into(),
                     app.as_str().into(),
                 ];
                 (app, DB::run_sql(conn, &templates.sql(sql), &values).await?)
@@ -242,11 +245,12 @@ async fn find<DB: Driver>(
     Ok(rows.into_iter().next())
 }
 
-fn columns(limits: &AppLimits) -> [Option<i64>; 3] {
+fn columns(limits: &AppLimits) -> [Option<i64>; 4] {
     [
         limits.connections,
         limits.publishes_per_second,
         limits.deliveries_per_second,
+        limits.open_pairs,
     ]
     .map(|limit| limit.map(i64::from))
 }

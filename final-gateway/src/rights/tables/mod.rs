@@ -69,6 +69,8 @@ pub(super) trait Store: fmt::Debug + Send + Sync {
     fn listen<'a>(&'a self, heard: &'a (dyn Fn() + Send + Sync)) -> BoxFuture<'a, DbResult<()>>;
     /// Says goodbye to the server. What is asked later connects again.
     fn close(&self) -> BoxFuture<'_, ()>;
+    /// Whether the tables are there and of an older version.
+    fn is_old(&self) -> BoxFuture<'_, DbResult<bool>>;
     /// Whether the error says that there are no tables.
     fn is_missing(&self, error: &sqlx::Error) -> bool;
 }
@@ -159,7 +161,12 @@ impl<DB: Driver> SqlStore<DB> {
 impl<DB: Driver> Store for SqlStore<DB> {
     fn migrate(&self) -> BoxFuture<'_, DbResult<()>> {
         Box::pin(async {
-            let statements = schema::statements(DB::DIALECT);
+            let mut statements = schema::statements(DB::DIALECT);
+            // Not every database can add a column that may be there. Another node may add this one meanwhile, and has
+            // written the version down then, so that nothing is run here.
+            if self.is_old().await? {
+                statements.push(schema::upgrade(DB::DIALECT));
+            }
             let tables = Tables {
                 name: schema::APPS,
                 version: schema::VERSION,
@@ -234,6 +241,15 @@ impl<DB: Driver> Store for SqlStore<DB> {
                 let _ = timeout(GOODBYE, pool.close()).await;
             }
         })
+    }
+
+    fn is_old(&self) -> BoxFuture<'_, DbResult<bool>> {
+        let columns = async {
+            let mut conn = self.pool().acquire().await?;
+            let columns = DB::columns(&mut conn, schema::APPS).await?;
+            Ok(!columns.is_empty() && !columns.iter().any(|name| name == schema::ADDED))
+        };
+        Box::pin(self.in_time(columns))
     }
 
     fn is_missing(&self, error: &sqlx::Error) -> bool {

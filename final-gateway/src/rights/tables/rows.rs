@@ -18,7 +18,7 @@ pub(in crate::rights) struct Loaded {
 
 /// Reads [`AppRow`]s.
 pub(super) const APPS: &str = "SELECT app_key, secret_kind, secret_hash, old_kind, old_hash, old_until, \
-        disabled_at, created_at, connections, publishes_per_second, deliveries_per_second \
+        disabled_at, created_at, connections, publishes_per_second, deliveries_per_second, open_pairs \
     FROM {apps} ORDER BY app_key";
 
 /// Reads [`GrantRow`]s.
@@ -40,6 +40,7 @@ columns! {
         pub(in crate::rights) connections: Option<i64>,
         pub(in crate::rights) publishes_per_second: Option<i64>,
         pub(in crate::rights) deliveries_per_second: Option<i64>,
+        pub(in crate::rights) open_pairs: Option<i64>,
     }
 }
 
@@ -63,6 +64,7 @@ impl AppRow {
             connections: limit(self.connections),
             publishes_per_second: limit(self.publishes_per_second),
             deliveries_per_second: limit(self.deliveries_per_second),
+            open_pairs: limit(self.open_pairs),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! | `old_kind`, `old_hash`, `old_until` | the secret before it, and until when that is valid |
 //! | `disabled_at`, `created_at` | when; NULL while it is enabled |
 //! | `connections`, `publishes_per_second`, `deliveries_per_second` | limits on each node; NULL is none |
+//! | `open_pairs` | the limit of groups and topics in use on each node; NULL is the gateway's own; since version 2 |
 //!
 //! | column of `final_gateway_rights` | holds |
 //! | --- | --- |
@@ -23,7 +24,10 @@
 use final_core::database::{Dialect, Templates};
 
 /// The version of the tables.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
+
+/// The column that version 2 has added to the table of apps.
+pub(super) const ADDED: &str = "open_pairs";
 
 /// The table of apps, under which the version is written down.
 pub(super) const APPS: &str = "final_gateway_apps";
@@ -43,8 +47,18 @@ pub(super) fn templates(dialect: Dialect, schema: &str) -> Templates {
     )
 }
 
+/// The statement that brings a table of apps of version 1 to version 2.
+pub(super) fn upgrade(dialect: Dialect) -> String {
+    let schema = match dialect {
+        Dialect::Sqlite => "main.",
+        Dialect::Postgres | Dialect::MySql => "",
+    };
+    let int = dialect.words().int_type;
+    format!("ALTER TABLE {schema}{APPS} ADD COLUMN {ADDED} {int}")
+}
+
 /// The statements that make the tables. Each may find its work done.
-pub(super) fn statements(dialect: Dialect) -> [String; 4] {
+pub(super) fn statements(dialect: Dialect) -> Vec<String> {
     let schema = match dialect {
         Dialect::Sqlite => "main.",
         Dialect::Postgres | Dialect::MySql => "",
@@ -52,7 +66,7 @@ pub(super) fn statements(dialect: Dialect) -> [String; 4] {
     let words = dialect.words();
     let (name, text, int) = (words.name_type, words.text_type, words.int_type);
     let options = words.table_options;
-    [
+    vec![
         format!(
             "CREATE TABLE IF NOT EXISTS {schema}{APPS} (\n  \
                app_key {name} NOT NULL PRIMARY KEY,\n  \
@@ -65,7 +79,8 @@ pub(super) fn statements(dialect: Dialect) -> [String; 4] {
                created_at {int} NOT NULL,\n  \
                connections {int},\n  \
                publishes_per_second {int},\n  \
-               deliveries_per_second {int}\n){options}"
+               deliveries_per_second {int},\n  \
+               {ADDED} {int}\n){options}"
         ),
         format!(
             "CREATE TABLE IF NOT EXISTS {schema}{RIGHTS} (\n  \

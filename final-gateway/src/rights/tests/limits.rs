@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use super::{AppLimits, Denied, Operation, Operations, Place, TestDatabase, everywhere, grant};
+use super::{
+    AppLimits, AppsError, Denied, Operation, Operations, Place, TestDatabase, everywhere, grant,
+};
 
 everywhere!(
     connections_are_counted_until_they_are_dropped,
     messages_per_second_are_those_of_the_app_and_of_its_closest_right,
+    tables_of_the_first_version_get_the_limit_of_open_pairs_and_keep_their_apps,
 );
 
 const PUBLISH: Operation = Operation::Publish;
@@ -124,5 +127,45 @@ async fn messages_per_second_are_those_of_the_app_and_of_its_closest_right<DB: T
     apps.allow("shop", right).await.expect("allowed");
     node.rights.put_forward(Duration::from_secs(1_000));
     assert!(matches!(publish("order.paid", 1), Err(Denied::Rate(_))));
+    node.stop().await;
+}
+
+async fn tables_of_the_first_version_get_the_limit_of_open_pairs_and_keep_their_apps<
+    DB: TestDatabase,
+>(
+    at: Place<DB>,
+) {
+    at.app("shop").await;
+    at.sql("ALTER TABLE final_gateway_apps DROP COLUMN open_pairs")
+        .await;
+    at.sql("UPDATE final_migrations SET version = 1 WHERE table_name = 'final_gateway_apps'")
+        .await;
+    let five = AppLimits {
+        open_pairs: Some(5),
+        ..AppLimits::default()
+    };
+    let too_early = at.apps.limit("shop", five).await;
+    assert!(
+        matches!(too_early, Err(AppsError::OldTables)),
+        "{too_early:?}"
+    );
+    let too_early = at.apps.list().await;
+    assert!(
+        matches!(too_early, Err(AppsError::OldTables)),
+        "{too_early:?}"
+    );
+
+    let (one, two) = tokio::join!(at.apps.migrate(), at.apps.migrate());
+    one.expect("migrated");
+    two.expect("migrated by another node");
+    let apps = at.apps.list().await.expect("listed");
+    assert_eq!((apps.len(), apps[0].limits.open_pairs), (1, None));
+    at.apps.limit("shop", five).await.expect("limited");
+    let secret = at.apps.create("new", five).await.expect("created");
+    let node = at.node().await;
+    let app = node.log_in("new", &secret).await.expect("logged in");
+    assert_eq!(app.open_pairs(), Some(5));
+    let listed = at.apps.list().await.expect("listed");
+    assert!(listed.iter().all(|app| app.limits.open_pairs == Some(5)));
     node.stop().await;
 }

@@ -15,7 +15,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    App, AppLimits, AppSecret, Apps, AuthError, Denied, Grant, Operation, Operations, Rights,
+    App, AppLimits, AppSecret, Apps, AppsError, AuthError, Denied, Grant, Operation, Operations,
+    Rights,
 };
 
 /// A database under test.

@@ -2,7 +2,7 @@
 
 mod clients;
 mod port;
-mod raw;
+pub mod raw;
 
 use std::net::SocketAddr;
 

@@ -97,7 +97,7 @@ enum AppsCommand {
         #[command(flatten)]
         consent: ConsentArgs,
     },
-    /// Set the limits of an app on each node, all of them; what is not given is without a limit
+    /// Set the limits of an app on each node, all of them; what is not given is as in a new app
     #[command(after_help = "Example: final gateway apps limit billing --connections 50")]
     Limit {
         #[command(flatten)]
@@ -223,6 +223,10 @@ struct LimitArgs {
     /// The most messages delivered in a second, on each node
     #[arg(long, value_name = "NUMBER")]
     deliveries_per_second: Option<u32>,
+
+    /// The most groups and topics in use at a time, on each node, in place of the gateway's limits.open_pairs_of_app
+    #[arg(long, value_name = "NUMBER")]
+    open_pairs: Option<u32>,
 }
 
 impl From<LimitArgs> for AppLimits {
@@ -231,6 +235,7 @@ impl From<LimitArgs> for AppLimits {
             connections: args.connections,
             publishes_per_second: args.publishes_per_second,
             deliveries_per_second: args.deliveries_per_second,
+            open_pairs: args.open_pairs,
         }
     }
 }
@@ -414,6 +419,11 @@ impl From<AppsError> for Failure {
             | AppsError::NoRight { .. } => Self::Usage(harmless(&chain(&error))),
             AppsError::NoTables => Self::Failed(
                 "the tables of the gateway's rights are missing; `final gateway apps create` makes them".into(),
+            ),
+            AppsError::OldTables => Self::Failed(
+                "the tables of the gateway's rights are of an older version; a gateway of this version brings them up to \
+                 date when it starts"
+                    .into(),
             ),
             error => Self::Failed(chain(&error)),
         }

@@ -20,6 +20,7 @@ struct AppView<'a> {
     connections: Option<u32>,
     publishes_per_second: Option<u32>,
     deliveries_per_second: Option<u32>,
+    open_pairs: Option<u32>,
     rights: Vec<RightView<'a>>,
     faults: &'a [String],
 }
@@ -56,6 +57,7 @@ impl<'a> From<&'a AppInfo> for AppView<'a> {
             connections,
             publishes_per_second,
             deliveries_per_second,
+            open_pairs,
         } = app.limits;
         Self {
             app: &app.key,
@@ -67,6 +69,7 @@ impl<'a> From<&'a AppInfo> for AppView<'a> {
             connections,
             publishes_per_second,
             deliveries_per_second,
+            open_pairs,
             rights: app.rights.iter().map(RightView::from).collect(),
             faults: &app.faults,
         }
@@ -90,6 +93,7 @@ pub(super) fn write(apps: &[AppInfo], out: &mut Output) -> Result<(), Failure> {
         ">publishes/s",
         ">deliveries/s",
         ">connections",
+        ">open pairs",
     ]);
     let number = |limit: Option<u32>| limit.map(|limit| limit.to_string()).unwrap_or_default();
     for app in apps {
@@ -110,6 +114,7 @@ pub(super) fn write(apps: &[AppInfo], out: &mut Output) -> Result<(), Failure> {
             number(app.limits.publishes_per_second).into(),
             number(app.limits.deliveries_per_second).into(),
             number(app.limits.connections).into(),
+            number(app.limits.open_pairs).into(),
         ]);
         for right in &app.rights {
             table.row([
@@ -121,6 +126,7 @@ pub(super) fn write(apps: &[AppInfo], out: &mut Output) -> Result<(), Failure> {
                 number(right.most_of_a_batch()).into(),
                 number(right.per_second(Operation::Publish)).into(),
                 number(right.per_second(Operation::Subscribe)).into(),
+                "".into(),
                 "".into(),
             ]);
         }

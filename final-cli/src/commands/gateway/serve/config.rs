@@ -67,6 +67,7 @@ pub(super) struct LimitsConfig {
     pub(super) in_hand: Option<usize>,
     pub(super) in_hand_bytes: Option<ByteSize>,
     pub(super) open_pairs: Option<usize>,
+    pub(super) open_pairs_of_app: Option<usize>,
     pub(super) visibility: Option<Period>,
     pub(super) max_deliveries: Option<u32>,
     pub(super) close_after: Option<Period>,
@@ -117,7 +118,7 @@ mod tests {
             rabbitmq = { url = 'amqp://edge@mq', password = { text = 'p' } }\n\
             [resp]\nlisten = '0.0.0.0:6205'\nmax_connections = 5\ntls = { certificate = 'a.pem', key = 'a.key' }\n\
             [http]\nlisten = '0.0.0.0:6206'\n\
-            [limits]\nmax_message = '2 MB'\nvisibility = '1m'\nmax_deliveries = 7\nopen_pairs = 9\n\
+            [limits]\nmax_message = '2 MB'\nvisibility = '1m'\nmax_deliveries = 7\nopen_pairs = 9\nopen_pairs_of_app = 3\n\
             close_after = '30s'\nin_hand = 3\nin_hand_bytes = '1 MiB'\n\
             [rights]\nbalancers = ['10.0.0.9', '::1']\ngrace = '5m'\n\
             [log]\nkeep = '24h'\nmax_age = '7d'\nkey_order = true\n\
@@ -128,6 +129,7 @@ mod tests {
         assert_eq!(config.name, "edge");
         assert!(config.resp.is_some_and(|resp| resp.tls.is_some()));
         assert_eq!(config.limits.max_deliveries, Some(7));
+        assert_eq!(config.limits.open_pairs_of_app, Some(3));
         assert_eq!(config.rights.balancers.len(), 2);
         assert_eq!(config.log.key_order, Some(true));
     }

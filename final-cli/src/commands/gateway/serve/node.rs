@@ -142,6 +142,7 @@ impl GatewayConfig {
             in_hand <- given.in_hand;
             in_hand_bytes <- given.in_hand_bytes.map(|size| bytes(size.0));
             open_pairs <- given.open_pairs;
+            open_pairs_of_app <- given.open_pairs_of_app.map(Some);
             visibility <- given.visibility.map(|time| time.0);
             max_deliveries <- given.max_deliveries;
             close_after <- given.close_after.map(|time| time.0);

@@ -185,7 +185,7 @@ impl Backend for Fake {
         .boxed())
     }
 
-    async fn hold(&self, pair: &Pair) -> Result<FakeHand, GroupError> {
+    async fn hold(&self, _: &FakeApp, pair: &Pair) -> Result<FakeHand, GroupError> {
         let is_stuck = self.state().is_stuck;
         if is_stuck {
             std::future::pending::<()>().await;
