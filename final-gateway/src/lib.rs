@@ -16,6 +16,7 @@ mod gateway;
 pub mod groups;
 pub mod http;
 mod listen;
+mod memory;
 pub mod names;
 pub mod publish;
 mod resp;

@@ -10,7 +10,8 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use tokio::time::{Instant, timeout_at};
 
-use super::{front::HttpLimits, memory::Share, problem::Problem};
+use super::{front::HttpLimits, problem::Problem};
+use crate::memory::Share;
 
 /// How long, and for how many bytes, the rest of a refused body is read: a client that sends all of its body first would
 /// otherwise see a broken connection in place of the answer.

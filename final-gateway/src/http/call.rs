@@ -20,13 +20,13 @@ use super::{
     body,
     front::Front,
     json,
-    memory::Share,
     params::Params,
     problem::Problem,
     rooms::Caller,
     serve::Ending,
 };
 use crate::{
+    memory::Share,
     names::Pair,
     rights::{AuthError, Operation},
 };
@@ -155,12 +155,12 @@ impl Call {
     /// Takes room for an answer about so many things, before they are done: a client that hears 503 may rely on it that
     /// nothing was done.
     pub(super) fn reserve(&mut self, things: usize) -> Result<(), Problem> {
-        self.room.grow(EACH.saturating_mul(things))
+        Ok(self.room.grow(EACH.saturating_mul(things))?)
     }
 
     /// Asks for room for the messages of a pull, before they are taken. Says how many bytes there may be.
     pub(super) fn promise(&mut self, bytes: usize) -> Result<usize, Problem> {
-        self.room.promise(bytes)
+        Ok(self.room.promise(bytes)?)
     }
 
     /// Sends the answer, whatever room it needs: it says what was done. What of the body was not read, is read before, so

@@ -5,11 +5,10 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    memory::Budget,
     rooms::{Real, Rooms},
     vitals::Vitals,
 };
-use crate::{groups::Groups, publish::Publisher, rights::Rights};
+use crate::{groups::Groups, memory::Budget, publish::Publisher, rights::Rights};
 
 /// The limits of HTTP.
 #[derive(Clone, Copy, Debug)]

@@ -17,7 +17,6 @@ mod databus;
 mod front;
 pub(crate) mod json;
 mod letters;
-mod memory;
 mod params;
 mod problem;
 mod publish;

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::answer::Answer;
 use crate::{
     groups::{GroupError, ReceiptError},
+    memory::Full,
     names::NameError,
     publish::PublishError,
     rights::{AuthError, Denied, Operation},
@@ -253,6 +254,12 @@ impl From<GroupError> for Problem {
             }
             GroupError::Stopping => Self::unavailable("stopping", message, 5),
         }
+    }
+}
+
+impl From<Full> for Problem {
+    fn from(_: Full) -> Self {
+        Self::busy("too many bodies are in memory at once; send the request again later")
     }
 }
 

@@ -48,6 +48,10 @@ impl Backend for Parts {
 impl Client for App {
     type Permit = ConnectionPermit;
 
+    fn key(&self) -> &str {
+        self.key()
+    }
+
     fn may(&self, operation: Operation, group: &str, topic: &str) -> Result<(), Denied> {
         self.may(operation, Some(group), topic)
     }

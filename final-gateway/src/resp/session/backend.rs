@@ -48,6 +48,7 @@ pub(crate) trait Backend: Clone + Send + Sync + 'static {
 pub(crate) trait Client: Clone + Send + Sync + 'static {
     type Permit: Send + Sync;
 
+    fn key(&self) -> &str;
     fn may(&self, operation: Operation, group: &str, topic: &str) -> Result<(), Denied>;
     fn spend(
         &self,

@@ -12,8 +12,9 @@ use tokio::{
 
 use super::{
     super::wire::{RequestReader, WireError, WireLimits},
-    room::{InputRoom, InputShare, OWN},
+    room::{InputShare, OWN},
 };
+use crate::memory::Budget;
 
 /// How much is read at once, at least and at most. It grows while a client sends more than that.
 const LEAST: usize = 2 * 1024;
@@ -53,11 +54,11 @@ pub(super) enum InputEnd {
 }
 
 impl<R: AsyncRead + Unpin> Input<R> {
-    pub(super) fn new(read: R, limits: WireLimits, patience: Duration, room: InputRoom) -> Self {
+    pub(super) fn new(read: R, limits: WireLimits, patience: Duration, room: Budget) -> Self {
         Self {
             read,
             buffer: BytesMut::new(),
-            share: room.share(),
+            share: InputShare::new(room),
             reader: RequestReader::new(limits),
             patience,
             begun: None,
@@ -66,7 +67,9 @@ impl<R: AsyncRead + Unpin> Input<R> {
         }
     }
 
-    pub(super) fn set_limits(&mut self, limits: WireLimits) {
+    /// The client is this app from now on, or one that has not logged in, and may send so much.
+    pub(super) fn belongs_to(&mut self, app: Option<&str>, limits: WireLimits) {
+        self.share.belongs_to(app);
         self.reader.set_limits(limits);
     }
 

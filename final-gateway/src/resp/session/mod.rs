@@ -38,17 +38,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::backend::{Backend, BoxedAnswer, Client, Hand};
 use self::{
     answers::{Answer, Answers},
     input::{Input, InputEnd},
     login::Login,
 };
-pub(super) use self::{
-    backend::{Backend, BoxedAnswer, Client, Hand},
-    room::InputRoom,
-};
 use super::wire::{Protocol, WireLimits, Writer};
-use crate::listen::farewell;
+use crate::{listen::farewell, memory::Budget};
 
 /// What a connection may take, in time and bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +54,8 @@ pub(crate) struct SessionLimits {
     pub(crate) max_message_bytes: usize,
     /// From the connection to the login.
     pub(crate) login: Duration,
-    /// The memory of all connections together for requests that have not come in full. Each has 64 KiB beside it.
+    /// The memory of all connections together for requests that have not come in full. Each has 64 KiB beside it. An app
+    /// has at most half of what the others leave.
     pub(crate) room: usize,
     /// Between two requests of a publisher.
     pub(crate) publisher_idle: Duration,
@@ -118,10 +116,10 @@ impl SessionLimits {
     }
 
     /// The memory that all connections share. A buffer grows to twice the size of a request, so one of the largest size
-    /// always fits.
-    pub(super) fn input_room(&self) -> InputRoom {
+    /// fits into the half that an app alone may have.
+    pub(super) fn input_room(&self) -> Budget {
         let largest = self.wire().request.saturating_mul(2);
-        InputRoom::new(self.room.max(largest))
+        Budget::new(self.room.max(largest.saturating_mul(2)))
     }
 }
 
@@ -148,7 +146,7 @@ pub(super) async fn serve<S, B>(
     peer: SocketAddr,
     backend: B,
     limits: SessionLimits,
-    room: InputRoom,
+    room: Budget,
     stop: CancellationToken,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
@@ -245,11 +243,10 @@ impl<B: Backend> Session<B> {
             if let Some(ending) = self.answer(&request, input, &answers).await {
                 return ending;
             }
-            let wire = match self.login {
-                None => STRANGER,
-                Some(_) => self.limits.wire(),
-            };
-            input.set_limits(wire);
+            match &self.login {
+                None => input.belongs_to(None, STRANGER),
+                Some(login) => input.belongs_to(Some(login.app.key()), self.limits.wire()),
+            }
         }
     }
 

@@ -1,77 +1,57 @@
-//! Memory for requests that have not come in full: all connections share it.
+//! What a connection has of the memory for requests that have not come in full.
 //!
-//! Input: how much memory the buffer of a connection has, or needs. State: how much is left for all. Output: whether it
-//! may have that much.
+//! Input: how much memory its buffer has, or needs. State: its share of the memory that all apps have together. Output:
+//! whether the buffer may have that much. A client that has not logged in has nothing of it: a login is small.
 
-use std::sync::Arc;
-
-use tokio::sync::Semaphore;
+use crate::memory::{Budget, Share};
 
 /// So much has each connection for itself. It is enough for what a client sends before its login, and for small messages
 /// after it: a client that takes all of the shared memory stops no such request.
 pub(super) const OWN: usize = 64 * 1024;
 
-/// The memory that all connections share. Clones are the same memory.
-#[derive(Clone, Debug)]
-pub(in crate::resp) struct InputRoom(Arc<Semaphore>);
-
-impl InputRoom {
-    pub(in crate::resp) fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))))
-    }
-
-    /// What a new connection has of it: nothing.
-    pub(super) fn share(self) -> InputShare {
-        InputShare {
-            room: self,
-            bytes: 0,
-        }
-    }
-
-    #[cfg(test)]
-    pub(super) fn left(&self) -> usize {
-        self.0.available_permits()
-    }
-}
-
 /// What one connection has of the shared memory, until it is dropped.
 #[derive(Debug)]
 pub(super) struct InputShare {
-    room: InputRoom,
-    bytes: usize,
+    room: Budget,
+    share: Share,
+    /// Whether an app has logged in, which may have a share.
+    is_of_app: bool,
 }
 
 impl InputShare {
+    /// What a new connection has of it: nothing.
+    pub(super) fn new(room: Budget) -> Self {
+        let share = room.share("");
+        Self {
+            room,
+            share,
+            is_of_app: false,
+        }
+    }
+
+    /// From now on the connection is one of this app, or of a client that has not logged in. What its buffer has goes with
+    /// it.
+    pub(super) fn belongs_to(&mut self, app: Option<&str>) {
+        self.is_of_app = app.is_some();
+        let app = app.unwrap_or_default();
+        if self.share.app() != app {
+            let mut share = self.room.share(app);
+            share.set(self.share.used());
+            self.share = share;
+        }
+    }
+
     /// The buffer of the connection has so many bytes from now on. If there is not so much left, the share stays as it was
     /// and the answer is `false`. It never waits: a client that stalls must not hold up another.
     #[must_use]
     pub(super) fn resize(&mut self, buffer: usize) -> bool {
-        let bytes = buffer.saturating_sub(OWN);
-        if bytes <= self.bytes {
-            self.give_back(self.bytes - bytes);
-            return true;
+        let (has, wants) = (self.share.used(), buffer.saturating_sub(OWN));
+        if wants > has {
+            return self.is_of_app && self.share.grow(wants - has).is_ok();
         }
-        let Ok(more) = u32::try_from(bytes - self.bytes) else {
-            return false;
-        };
-        let Ok(permit) = self.room.0.try_acquire_many(more) else {
-            return false;
-        };
-        permit.forget();
-        self.bytes = bytes;
+        if wants < has {
+            self.share.set(wants);
+        }
         true
-    }
-
-    fn give_back(&mut self, bytes: usize) {
-        if bytes > 0 {
-            self.room.0.add_permits(bytes);
-            self.bytes -= bytes;
-        }
-    }
-}
-
-impl Drop for InputShare {
-    fn drop(&mut self) {
-        self.give_back(self.bytes);
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     rights::{AuthError, Denied, Operation},
 };
 
-/// A backend without a database. The app `k` with the secret `s` may do everything with the group `g` and the topic `t`.
+/// A backend without a database. The apps `k` and `other` with the secret `s` may do everything with the group `g` and the topic `t`.
 #[derive(Clone)]
 pub(super) struct Fake {
     state: Arc<Mutex<State>>,
@@ -163,7 +163,8 @@ impl Backend for Fake {
         secret: &[u8],
     ) -> Result<FakeApp, AuthError> {
         match (key, secret) {
-            ("k", b"s") => Ok(FakeApp(self.clone())),
+            ("k", b"s") => Ok(FakeApp(self.clone(), "k")),
+            ("other", b"s") => Ok(FakeApp(self.clone(), "other")),
             ("k", _) => Err(AuthError::Secret),
             ("away", _) => Err(AuthError::Unknown),
             _ => Err(AuthError::Key),
@@ -198,7 +199,7 @@ impl Backend for Fake {
 }
 
 #[derive(Clone)]
-pub(super) struct FakeApp(Fake);
+pub(super) struct FakeApp(Fake, &'static str);
 
 pub(super) struct FakePermit(Fake);
 
@@ -210,6 +211,10 @@ impl Drop for FakePermit {
 
 impl Client for FakeApp {
     type Permit = FakePermit;
+
+    fn key(&self) -> &str {
+        self.1
+    }
 
     fn may(&self, _: Operation, group: &str, topic: &str) -> Result<(), Denied> {
         let answer = match (group, topic, &self.0.state().denied) {

@@ -93,8 +93,9 @@ async fn large_echoes_do_not_pile_up() {
 
 #[tokio::test(start_paused = true)]
 async fn requests_that_have_not_come_in_full_have_a_bound_of_memory_together() {
-    const ROOM: usize = 210 * 1024;
-    let (fake, room) = (Fake::new(), InputRoom::new(ROOM));
+    // The app has half of it.
+    const ROOM: usize = 420 * 1024;
+    let (fake, room) = (Fake::new(), Budget::new(ROOM));
     let new = || {
         let limits = SessionLimits::default();
         Caller::beside_others(&fake, limits, room.clone(), 64 * 1024)
@@ -104,7 +105,7 @@ async fn requests_that_have_not_come_in_full_have_a_bound_of_memory_together() {
     let mut first = new();
     first.says(PUB, "+OK\r\n").await;
     first.send(most).await;
-    eventually(|| room.left() < ROOM / 2).await;
+    eventually(|| room.left() < ROOM * 3 / 4).await;
 
     let mut second = new();
     second.says(PUB, "+OK\r\n").await;
@@ -131,8 +132,55 @@ async fn requests_that_have_not_come_in_full_have_a_bound_of_memory_together() {
 }
 
 #[tokio::test]
+async fn an_app_that_takes_all_the_memory_it_can_leaves_enough_to_another_app() {
+    let (fake, room) = (Fake::new(), Budget::new(1024 * 1024));
+    let new = || {
+        let limits = SessionLimits::default();
+        Caller::beside_others(&fake, limits, room.clone(), 64 * 1024)
+    };
+    let set = request(&[b"SET", b"k", &vec![b'1'; 190 * 1024]]);
+    let (most, rest) = set.split_at(set.len() - 1);
+    let mut greedy = Vec::new();
+    for _ in 0..9 {
+        let mut caller = new();
+        caller.says(PUB, "+OK\r\n").await;
+        let _ = caller.stream.write_all(most).await;
+        greedy.push(caller);
+    }
+    // Each wants 192 KiB at least, and the app has 512 KiB.
+    let refused = || greedy.iter().filter(|caller| caller.session.is_finished());
+    eventually(|| refused().count() >= 6).await;
+    assert!(room.left() >= 512 * 1024);
+
+    let mut other = new();
+    other
+        .says("AUTH other:s@g/topic=t&role=pub", "+OK\r\n")
+        .await;
+    other.send(most).await;
+    other.send(rest).await;
+    other.hears("+OK\r\n").await;
+}
+
+#[tokio::test]
+async fn a_client_that_has_not_logged_in_takes_nothing_of_the_memory_of_apps() {
+    const ROOM: usize = 1024 * 1024;
+    let (fake, room) = (Fake::new(), Budget::new(ROOM));
+    fake.get_stuck();
+    let limits = SessionLimits::default();
+    let mut caller = Caller::beside_others(&fake, limits, room.clone(), 1024 * 1024);
+    // Its login hangs, and what it sends meanwhile is read ahead.
+    caller.send(format!("{SUB}\r\n")).await;
+    caller.send(vec![b'x'; 900 * 1024]).await;
+    eventually(|| fake.connections() == 1).await;
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(room.left(), ROOM);
+}
+
+#[tokio::test]
 async fn a_pipeline_of_small_requests_needs_none_of_the_shared_memory() {
-    let (fake, room) = (Fake::new(), InputRoom::new(0));
+    let (fake, room) = (Fake::new(), Budget::new(0));
     let limits = SessionLimits::default();
     let mut caller = Caller::beside_others(&fake, limits, room, 1024 * 1024);
     caller.says(PUB, "+OK\r\n").await;

@@ -35,7 +35,7 @@ impl Caller {
     }
 
     /// One that shares its memory for requests with others.
-    fn beside_others(fake: &Fake, limits: SessionLimits, room: InputRoom, pipe: usize) -> Self {
+    fn beside_others(fake: &Fake, limits: SessionLimits, room: Budget, pipe: usize) -> Self {
         let (stream, other) = duplex(pipe);
         let stop = CancellationToken::new();
         let peer = "192.0.2.1:5000".parse().unwrap();

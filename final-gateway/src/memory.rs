@@ -1,7 +1,7 @@
-//! The memory that the bodies of all requests and answers share.
+//! Memory that the connections of all apps share: for bodies of HTTP, and for requests of Redis clients.
 //!
 //! Input: who wants how many bytes. State: how many each app has. Output: shares, which give back what they have when
-//! they are dropped, or a problem before the memory is taken. An app may have half of what the others leave free, so
+//! they are dropped, or a refusal before the memory is taken. An app may have half of what the others leave free, so
 //! that there is always something for another one.
 
 use std::{
@@ -10,14 +10,16 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::problem::Problem;
+/// There is no memory left for the app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Full;
 
 /// What a pull is promised at least: so much costs less than its connection.
 const LEAST_PROMISE: usize = 16 * 1024;
 
-/// Memory for bodies. Clones share it.
+/// Memory of so many bytes. Clones share it.
 #[derive(Clone)]
-pub(super) struct Budget(Arc<BudgetInner>);
+pub(crate) struct Budget(Arc<BudgetInner>);
 
 struct BudgetInner {
     limit: usize,
@@ -39,7 +41,7 @@ struct Amounts {
 }
 
 impl Budget {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self(Arc::new(BudgetInner {
             limit,
             state: Mutex::default(),
@@ -47,12 +49,18 @@ impl Budget {
     }
 
     /// An empty share of an app; `""` is a stranger.
-    pub(super) fn share(&self, app: &str) -> Share {
+    pub(crate) fn share(&self, app: &str) -> Share {
         Share {
             budget: self.clone(),
             app: Arc::from(app),
             has: Amounts::default(),
         }
+    }
+
+    /// How many bytes all apps together leave.
+    #[cfg(test)]
+    pub(crate) fn left(&self) -> usize {
+        self.0.limit - self.state().all.used
     }
 
     fn state(&self) -> MutexGuard<'_, BudgetState> {
@@ -69,7 +77,7 @@ impl fmt::Debug for Budget {
 
 /// A part of the budget, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Share {
+pub(crate) struct Share {
     budget: Budget,
     app: Arc<str>,
     has: Amounts,
@@ -77,7 +85,7 @@ pub(super) struct Share {
 
 impl Share {
     /// An empty share of the same app.
-    pub(super) fn another(&self) -> Self {
+    pub(crate) fn another(&self) -> Self {
         Self {
             budget: self.budget.clone(),
             app: Arc::clone(&self.app),
@@ -85,13 +93,23 @@ impl Share {
         }
     }
 
+    /// Whose it is.
+    pub(crate) fn app(&self) -> &str {
+        &self.app
+    }
+
+    /// How many bytes it has.
+    pub(crate) fn used(&self) -> usize {
+        self.has.used
+    }
+
     /// Takes more. It never waits: a client that stalls must not hold up another.
-    pub(super) fn grow(&mut self, bytes: usize) -> Result<(), Problem> {
+    pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), Full> {
         let budget = self.budget.clone();
         let mut state = budget.state();
         let (most, own) = self.most(&state, |amounts| amounts.used);
         if own.saturating_add(bytes) > most {
-            return Err(full());
+            return Err(Full);
         }
         let used = self.has.used.saturating_add(bytes);
         self.change(&mut state, Amounts { used, ..self.has });
@@ -100,12 +118,12 @@ impl Share {
 
     /// Promises room for an answer of so many bytes, or of fewer where many pulls wait. A promise takes nothing from
     /// bodies. It is refused while the app has no memory left.
-    pub(super) fn promise(&mut self, bytes: usize) -> Result<usize, Problem> {
+    pub(crate) fn promise(&mut self, bytes: usize) -> Result<usize, Full> {
         let budget = self.budget.clone();
         let mut state = budget.state();
         let (most, own) = self.most(&state, |amounts| amounts.used);
         if own >= most {
-            return Err(full());
+            return Err(Full);
         }
         let (most, own) = self.most(&state, |amounts| amounts.used + amounts.promised);
         let promised = bytes.min((most.saturating_sub(own) / 8).max(LEAST_PROMISE));
@@ -120,7 +138,7 @@ impl Share {
     }
 
     /// Has exactly so many bytes from now on, even beyond the limit: what is done has to be said.
-    pub(super) fn set(&mut self, used: usize) {
+    pub(crate) fn set(&mut self, used: usize) {
         let budget = self.budget.clone();
         self.change(&mut budget.state(), Amounts { used, promised: 0 });
     }
@@ -157,10 +175,6 @@ impl Drop for Share {
     fn drop(&mut self) {
         self.set(0);
     }
-}
-
-fn full() -> Problem {
-    Problem::busy("too many bodies are in memory at once; send the request again later")
 }
 
 #[cfg(test)]
