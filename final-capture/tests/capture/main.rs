@@ -1,1 +1,3 @@
 //! Changes are captured from real servers.
+
+mod postgres;

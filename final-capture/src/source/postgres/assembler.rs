@@ -1,0 +1,314 @@
+//! Messages of the stream become events.
+//!
+//! Input: [`Message`]s. State: the open transaction, and the tables that the stream has described. Output: [`Event`]s.
+//!
+//! ```text
+//!            Begin                        Commit
+//!   between ───────▶ in a transaction ───────────▶ between
+//!                    │ Insert, Update, Delete, Truncate: each counts, wanted or not
+//!                    └ Relation: the columns of the rows that follow
+//! ```
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{
+    pgoutput::{Cell, Malformed, Message, Old, Relation, Tuple},
+    types::{Described, Reading, Type},
+    values,
+    wire::EPOCH,
+};
+use crate::{
+    position::SourcePoint,
+    select::Selection,
+    source::{Event, RowChange, RowOp, Transaction},
+    table::{Column, Table, TableName},
+    value::{Row, Value},
+};
+
+/// Makes events of messages.
+pub(super) struct Assembler {
+    wanted: Selection,
+    tables: HashMap<u32, Known>,
+    /// What the stream called the types that are not built in.
+    type_names: HashMap<u32, String>,
+    open: Option<Open>,
+    /// Everything up to here is complete.
+    point: u64,
+}
+
+struct Open {
+    commit: u64,
+    /// How many changes have been seen.
+    index: u64,
+}
+
+/// A table that the stream has described.
+struct Known {
+    table: Arc<Table>,
+    is_wanted: bool,
+    columns: Vec<Reader>,
+}
+
+#[derive(Clone, Copy)]
+struct Reader {
+    reading: Reading,
+    is_key: bool,
+}
+
+impl Assembler {
+    /// Begins between two transactions, after a point.
+    pub(super) fn new(wanted: Selection, point: u64) -> Self {
+        Self {
+            wanted,
+            tables: HashMap::new(),
+            type_names: HashMap::new(),
+            open: None,
+            point,
+        }
+    }
+
+    /// Everything up to here is complete.
+    pub(super) fn point(&self) -> u64 {
+        self.point
+    }
+
+    /// Between two transactions there is nothing for us before this point.
+    pub(super) fn quiet(&mut self, point: u64, events: &mut Vec<Event>) {
+        if self.open.is_none() && point > self.point {
+            self.point = point;
+            events.push(Event::Quiet(SourcePoint::Lsn(point)));
+        }
+    }
+
+    /// Whether the table is wanted.
+    pub(super) fn wants(&self, relation: &Relation<'_>) -> bool {
+        self.wanted.wants(&name(relation))
+    }
+
+    /// Takes a message. A relation comes with what the catalog says of it.
+    pub(super) fn take(
+        &mut self,
+        message: &Message<'_>,
+        known: &Described,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Malformed> {
+        match message {
+            Message::Begin { commit, at, xid } => {
+                if self.open.is_some() {
+                    return Err(Malformed(
+                        "a transaction began inside of another".to_owned(),
+                    ));
+                }
+                self.open = Some(Open {
+                    commit: *commit,
+                    index: 0,
+                });
+                events.push(Event::Begin(Transaction {
+                    id: format!("{xid}@{:X}/{:X}", commit >> 32, commit & 0xffff_ffff).into(),
+                    at: at.saturating_add(EPOCH),
+                    after: SourcePoint::Lsn(self.point),
+                }));
+            }
+            Message::Commit { commit, end } => {
+                let begun = self.open.take().map(|open| open.commit);
+                if begun != Some(*commit) || *end <= self.point {
+                    return Err(Malformed(
+                        "a commit is not that of its transaction".to_owned(),
+                    ));
+                }
+                self.point = *end;
+                events.push(Event::Commit(SourcePoint::Lsn(*end)));
+            }
+            Message::Relation(relation) => self.relation(relation, known, events),
+            Message::Type(named) => {
+                let name = match named.schema {
+                    "" => named.name.to_owned(),
+                    schema => format!("{schema}.{}", named.name),
+                };
+                self.type_names.insert(named.oid, name);
+            }
+            Message::Insert { relation, new } => {
+                self.row(*relation, RowOp::Insert, None, Some(new), events)?;
+            }
+            Message::Update { relation, old, new } => {
+                self.row(*relation, RowOp::Update, old.as_ref(), Some(new), events)?;
+            }
+            Message::Delete { relation, old } => {
+                self.row(*relation, RowOp::Delete, Some(old), None, events)?;
+            }
+            Message::Truncate { relations } => {
+                let index = self.count()?;
+                let mut tables = Vec::new();
+                let mut is_wanted = false;
+                for relation in relations.iter() {
+                    let known = self.known(relation)?;
+                    is_wanted |= known.is_wanted;
+                    tables.push(Arc::clone(&known.table));
+                }
+                if is_wanted {
+                    events.push(Event::Truncate { tables, index });
+                }
+            }
+            Message::Origin | Message::Emitted => {}
+        }
+        Ok(())
+    }
+
+    fn relation(&mut self, relation: &Relation<'_>, known: &Described, events: &mut Vec<Event>) {
+        let mut columns = Vec::with_capacity(relation.columns.len());
+        let mut readers = Vec::with_capacity(relation.columns.len());
+        let mut key = Vec::new();
+        for (at, column) in relation.columns.iter().enumerate() {
+            let named = self.type_names.get(&column.kind).map(String::as_str);
+            let kind = Type::of(column.kind, column.modifier, known, named);
+            // With REPLICA IDENTITY FULL each column is marked. The key is then the primary key, if there is one.
+            let is_key = match relation.is_full {
+                true => known.primary_key.iter().any(|it| it == column.name),
+                false => column.is_key,
+            };
+            if is_key {
+                key.push(at);
+            }
+            readers.push(Reader {
+                reading: kind.reading,
+                is_key,
+            });
+            columns.push(Column {
+                name: column.name.into(),
+                kind: kind.kind,
+                declared: kind.declared.into(),
+            });
+        }
+        let table = Table {
+            name: name(relation),
+            columns,
+            key,
+        };
+        let is_wanted = self.wanted.wants(&table.name);
+        let before = self.tables.get(&relation.oid).map(|known| &known.table);
+        // The same table keeps its address, by which the encoder finds what it knows of it.
+        let table = match before {
+            Some(before) if **before == table => Arc::clone(before),
+            Some(_) if is_wanted => {
+                let table = Arc::new(table);
+                events.push(Event::Columns(Arc::clone(&table)));
+                table
+            }
+            _ => Arc::new(table),
+        };
+        let known = Known {
+            table,
+            is_wanted,
+            columns: readers,
+        };
+        self.tables.insert(relation.oid, known);
+    }
+
+    fn row(
+        &mut self,
+        relation: u32,
+        op: RowOp,
+        old: Option<&Old<'_>>,
+        new: Option<&Tuple<'_>>,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Malformed> {
+        let index = self.count()?;
+        let known = self.known(relation)?;
+        if !known.is_wanted {
+            return Ok(());
+        }
+        let before = old.map(|old| known.old(old)).transpose()?;
+        let after = new.map(|new| known.new(new, before.as_ref())).transpose()?;
+        events.push(Event::Row(RowChange {
+            table: Arc::clone(&known.table),
+            op,
+            before,
+            after,
+            index,
+        }));
+        Ok(())
+    }
+
+    /// The index of the change that comes now.
+    fn count(&mut self) -> Result<u64, Malformed> {
+        let open = self
+            .open
+            .as_mut()
+            .ok_or_else(|| Malformed("a change came outside of a transaction".to_owned()))?;
+        let index = open.index;
+        open.index += 1;
+        Ok(index)
+    }
+
+    fn known(&self, relation: u32) -> Result<&Known, Malformed> {
+        self.tables.get(&relation).ok_or_else(|| {
+            Malformed(format!(
+                "a change is of the table {relation}, which the server has not described"
+            ))
+        })
+    }
+}
+
+impl Known {
+    /// The row before a change. Beside the key nothing was sent, unless all was.
+    fn old(&self, old: &Old<'_>) -> Result<Row, Malformed> {
+        self.row(&old.row, |_, reader| {
+            if old.is_key_only && !reader.is_key {
+                Some(Value::Absent)
+            } else {
+                None
+            }
+        })
+    }
+
+    /// The row after a change. A large value that it has not touched is taken from the row before, if it is there.
+    fn new(&self, new: &Tuple<'_>, before: Option<&Row>) -> Result<Row, Malformed> {
+        let mut row = self.row(new, |_, _| None)?;
+        if let Some(before) = before {
+            for (after, before) in row.iter_mut().zip(before) {
+                if *after == Value::Absent {
+                    after.clone_from(before);
+                }
+            }
+        }
+        Ok(row)
+    }
+
+    fn row(
+        &self,
+        tuple: &Tuple<'_>,
+        instead: impl Fn(usize, &Reader) -> Option<Value>,
+    ) -> Result<Row, Malformed> {
+        if tuple.len() != self.columns.len() {
+            return Err(Malformed(format!(
+                "a row of {} has {} values for {} columns",
+                self.table.name,
+                tuple.len(),
+                self.columns.len()
+            )));
+        }
+        let mut row = Vec::with_capacity(self.columns.len());
+        for (at, (cell, reader)) in tuple.cells().zip(&self.columns).enumerate() {
+            row.push(match (instead(at, reader), cell) {
+                (Some(value), _) => value,
+                (None, Cell::Null) => Value::Null,
+                (None, Cell::Unchanged) => Value::Absent,
+                (None, Cell::Text(text)) => {
+                    values::read(reader.reading, text).map_err(|error| {
+                        let column = self.table.columns.get(at).map_or("?", |it| &*it.name);
+                        let table = &self.table.name;
+                        Malformed(format!("the column {column} of {table}: {error}"))
+                    })?
+                }
+            });
+        }
+        Ok(row)
+    }
+}
+
+fn name(relation: &Relation<'_>) -> TableName {
+    TableName {
+        schema: relation.schema.into(),
+        table: relation.name.into(),
+    }
+}

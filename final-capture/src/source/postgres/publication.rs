@@ -1,0 +1,266 @@
+//! The publication: which tables the server sends.
+//!
+//! Input: the tables and the selection. Output: a publication that names each wanted table.
+//!
+//! It never says FOR ALL TABLES: a table without a key in a publication makes the UPDATE of the application fail.
+
+use std::collections::HashMap;
+
+use final_core::admin::doctor::Finding;
+use sqlx::{AssertSqlSafe, Row};
+
+use super::{
+    catalog::Catalog,
+    check::PUBLICATION_RIGHTS,
+    fault,
+    tables::{self, Found, quote},
+};
+use crate::{select::Selection, source::SourceError, table::TableName};
+
+/// What the publication is, and what it must be.
+#[derive(Clone, Debug)]
+pub(super) struct Publication {
+    pub(super) name: String,
+}
+
+/// A publication as the server shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct State {
+    pub(super) oid: u32,
+    /// The operations that it leaves out.
+    pub(super) left_out: Vec<&'static str>,
+    /// Changes of a partition come as changes of its table.
+    pub(super) is_via_root: bool,
+    /// We made it, and so it follows the selection.
+    pub(super) is_ours: bool,
+    /// Our role may change it.
+    pub(super) may_change: bool,
+    pub(super) tables: HashMap<TableName, Member>,
+}
+
+/// A table in a publication.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Member {
+    /// Rows that do not meet this are left out.
+    pub(super) filter: Option<String>,
+    /// Columns are left out.
+    pub(super) has_columns_left_out: bool,
+}
+
+const MARK: &str = "made by final capture, and follows its tables";
+const OPERATIONS: &str = "insert, update, delete, truncate";
+
+impl Publication {
+    /// What the server has under this name.
+    pub(super) async fn look(&self, catalog: &Catalog) -> sqlx::Result<Option<State>> {
+        let row = sqlx::query(
+            "SELECT oid::bigint AS oid, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot,
+                    pg_catalog.pg_has_role(pubowner, 'USAGE') AS may_change,
+                    COALESCE(pg_catalog.obj_description(oid, 'pg_publication') = $2, false) AS is_ours
+             FROM pg_catalog.pg_publication WHERE pubname = $1",
+        )
+        .bind(&self.name)
+        .bind(MARK)
+        .fetch_optional(&catalog.0)
+        .await?;
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        let mut left_out = Vec::new();
+        for (column, operation) in [
+            ("pubinsert", "insert"),
+            ("pubupdate", "update"),
+            ("pubdelete", "delete"),
+            ("pubtruncate", "truncate"),
+        ] {
+            if !row.try_get::<bool, _>(column)? {
+                left_out.push(operation);
+            }
+        }
+        let members = sqlx::query(
+            "SELECT t.schemaname::text AS schema, t.tablename::text AS name, t.rowfilter,
+                    EXISTS (
+                        SELECT FROM pg_catalog.pg_publication_rel r
+                        JOIN pg_catalog.pg_class c ON c.oid = r.prrelid
+                        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                        WHERE r.prpubid = $2::bigint::oid AND r.prattrs IS NOT NULL
+                          AND n.nspname = t.schemaname AND c.relname = t.tablename
+                    ) AS has_columns_left_out
+             FROM pg_catalog.pg_publication_tables t WHERE t.pubname = $1",
+        )
+        .bind(&self.name)
+        .bind(row.try_get::<i64, _>("oid")?)
+        .fetch_all(&catalog.0)
+        .await?;
+        let mut tables = HashMap::new();
+        for member in members {
+            let name = TableName {
+                schema: member.try_get::<String, _>("schema")?.into(),
+                table: member.try_get::<String, _>("name")?.into(),
+            };
+            let member = Member {
+                filter: member.try_get("rowfilter")?,
+                has_columns_left_out: member.try_get("has_columns_left_out")?,
+            };
+            tables.insert(name, member);
+        }
+        Ok(Some(State {
+            oid: u32::try_from(row.try_get::<i64, _>("oid")?).unwrap_or_default(),
+            left_out,
+            is_via_root: row.try_get("pubviaroot")?,
+            is_ours: row.try_get("is_ours")?,
+            may_change: row.try_get("may_change")?,
+            tables,
+        }))
+    }
+
+    /// The statements that bring the publication to these tables, and the tables that they add.
+    pub(super) fn plan(
+        &self,
+        state: Option<&State>,
+        wanted: &[&Found],
+    ) -> (Vec<String>, Vec<TableName>) {
+        let name = quote(&self.name);
+        let fit: Vec<_> = wanted
+            .iter()
+            .filter(|table| table.can_be_published())
+            .collect();
+        let missing: Vec<_> = fit
+            .iter()
+            .filter(|table| state.is_none_or(|state| !state.tables.contains_key(&table.name)))
+            .collect();
+        let list = |tables: &[String]| tables.join(", ");
+        let quoted: Vec<_> = missing.iter().map(|table| table.quoted()).collect();
+        let added: Vec<_> = missing.iter().map(|table| table.name.clone()).collect();
+        let Some(state) = state else {
+            let tables = match quoted.is_empty() {
+                true => String::new(),
+                false => format!(" FOR TABLE {}", list(&quoted)),
+            };
+            return (
+                vec![
+                    format!(
+                        "CREATE PUBLICATION {name}{tables} \
+                         WITH (publish = '{OPERATIONS}', publish_via_partition_root = true)"
+                    ),
+                    format!("COMMENT ON PUBLICATION {name} IS '{MARK}'"),
+                ],
+                added,
+            );
+        };
+        let mut statements = Vec::new();
+        if !quoted.is_empty() {
+            statements.push(format!(
+                "ALTER PUBLICATION {name} ADD TABLE {}",
+                list(&quoted)
+            ));
+        }
+        if state.is_ours {
+            let mut left: Vec<_> = state
+                .tables
+                .keys()
+                .filter(|table| !fit.iter().any(|it| it.name == **table))
+                .map(|table| format!("{}.{}", quote(&table.schema), quote(&table.table)))
+                .collect();
+            left.sort();
+            if !left.is_empty() {
+                statements.push(format!(
+                    "ALTER PUBLICATION {name} DROP TABLE {}",
+                    list(&left)
+                ));
+            }
+        }
+        (statements, added)
+    }
+
+    /// Makes the publication, or brings it to the wanted tables. Says whether anything was changed.
+    pub(super) async fn ensure(
+        &self,
+        catalog: &Catalog,
+        state: Option<&State>,
+        wanted: &[&Found],
+    ) -> Result<bool, SourceError> {
+        let (statements, added) = self.plan(state, wanted);
+        if statements.is_empty() {
+            return Ok(false);
+        }
+        match run(catalog, &statements).await {
+            Ok(()) => {}
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42501") => {
+                return Err(SourceError::Refused(vec![
+                    self.needs_rights(&statements, &error.to_string()),
+                ]));
+            }
+            Err(error) => return Err(fault::catalog(error)),
+        }
+        for table in &added {
+            tracing::info!(
+                target: "final::capture",
+                publication = self.name,
+                %table,
+                "a table is captured from now on"
+            );
+        }
+        Ok(true)
+    }
+
+    /// What is wrong when our role may not change the publication.
+    pub(super) fn needs_rights(&self, statements: &[String], why: &str) -> Finding {
+        let statements: Vec<_> = statements.iter().map(|it| format!("`{it}`")).collect();
+        PUBLICATION_RIGHTS.found(
+            format!(
+                "the publication {} has to be changed, and our role may not: {why}",
+                self.name
+            ),
+            format!(
+                "let the owner of the tables run {}",
+                statements.join(" and ")
+            ),
+        )
+    }
+
+    /// Adds the tables that were made since the start.
+    pub(super) async fn follow(&self, catalog: &Catalog, selection: &Selection) {
+        let followed = async {
+            let all = tables::all(catalog).await.map_err(fault::catalog)?;
+            let state = self.look(catalog).await.map_err(fault::catalog)?;
+            let Some(state) = state else {
+                return Err(SourceError::Away(
+                    format!("the publication {} is gone", self.name).into(),
+                ));
+            };
+            let wanted = tables::wanted(&all, selection);
+            for table in wanted.iter().filter(|table| !table.can_be_published()) {
+                tracing::warn!(
+                    target: "final::capture",
+                    table = %table.name,
+                    "a table without a key is not captured; give it a primary key"
+                );
+            }
+            self.ensure(catalog, Some(&state), &wanted).await
+        };
+        if let Err(error) = followed.await {
+            tracing::warn!(
+                target: "final::capture",
+                publication = self.name,
+                %error,
+                "the publication could not be compared with the tables"
+            );
+        }
+    }
+}
+
+/// Runs statements in one transaction. It gives up soon where someone holds a lock on a table.
+async fn run(catalog: &Catalog, statements: &[String]) -> sqlx::Result<()> {
+    let mut transaction = catalog.0.begin().await?;
+    sqlx::query("SET LOCAL lock_timeout = '5s'")
+        .execute(&mut *transaction)
+        .await?;
+    for statement in statements {
+        // Names are quoted.
+        sqlx::query(AssertSqlSafe(statement.as_str()))
+            .execute(&mut *transaction)
+            .await?;
+    }
+    transaction.commit().await
+}

@@ -1,0 +1,109 @@
+//! The task that looks at the server beside the stream.
+//!
+//! Input: the catalog, how far the stream is. Output: how far it is behind, a sign of life in the log where there is
+//! nothing else to read, new tables in the publication, and the end of the stream when the server is shut down.
+//!
+//! A server that is shut down waits until its log is confirmed to the end. While the target is away nothing is
+//! confirmed, so the stream has to end for the server to end.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::{catalog::Catalog, publication::Publication, reader::Lag, stream::Seen};
+use crate::select::Selection;
+
+/// How often the server is looked at.
+const EVERY: Duration = Duration::from_secs(5);
+/// After so many looks the publication is compared with the tables.
+const TABLES_EACH: u32 = 6;
+/// So much of the log may pass without anything to read before a sign of life is written.
+const SILENT_BYTES: i64 = 1 << 20;
+
+/// What the task needs.
+pub(super) struct Watch {
+    pub(super) catalog: Catalog,
+    pub(super) slot: String,
+    pub(super) publication: Publication,
+    pub(super) wanted: Selection,
+    pub(super) seen: Arc<Seen>,
+    pub(super) lag: Arc<Lag>,
+    /// Ends this task and the stream.
+    pub(super) stop: CancellationToken,
+    /// Ends the stream, because the server is shut down.
+    pub(super) leave: CancellationToken,
+}
+
+impl Watch {
+    /// Looks until it is told to stop.
+    pub(super) async fn run(self) {
+        let stop = self.stop.clone();
+        stop.run_until_cancelled(self.work()).await;
+        // A closed pool says goodbye to the server.
+    }
+
+    async fn work(self) {
+        let mut ticks = interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last = self.seen.received.load(Ordering::Relaxed);
+        for turn in 0_u32.. {
+            ticks.tick().await;
+            let read = self.seen.received.load(Ordering::Relaxed);
+            match self.catalog.glance(&self.slot, read).await {
+                Ok(glance) => {
+                    let retained = glance.retained.unwrap_or(-1);
+                    let unread = glance.unread.unwrap_or(-1).max(0);
+                    self.lag.retained.store(retained, Ordering::Relaxed);
+                    self.lag.unread.store(unread, Ordering::Relaxed);
+                    if matches!(glance.wal_status.as_deref(), Some("unreserved" | "lost")) {
+                        tracing::error!(
+                            target: "final::capture",
+                            slot = self.slot,
+                            status = glance.wal_status,
+                            "the server gives up the slot's part of the log; raise max_slot_wal_keep_size, and look \
+                             why the capture is behind"
+                        );
+                    }
+                    // Others write, and nothing of it came to us since the last look.
+                    if unread > SILENT_BYTES && read == last {
+                        self.beat().await;
+                    }
+                    last = read;
+                }
+                Err(error) if is_shut_down(&error) => {
+                    tracing::info!(
+                        target: "final::capture",
+                        slot = self.slot,
+                        "the server is shut down; the stream is given back"
+                    );
+                    self.leave.cancel();
+                    return;
+                }
+                Err(error) => tracing::debug!(
+                    target: "final::capture",
+                    slot = self.slot,
+                    %error,
+                    "the source's catalog did not answer"
+                ),
+            }
+            if turn % TABLES_EACH == TABLES_EACH - 1 {
+                self.publication.follow(&self.catalog, &self.wanted).await;
+            }
+        }
+    }
+
+    async fn beat(&self) {
+        if let Err(error) = self.catalog.beat().await {
+            tracing::debug!(target: "final::capture", slot = self.slot, %error, "a sign of life could not be written");
+        }
+    }
+}
+
+/// Whether the server takes no new connections, because it is shut down.
+fn is_shut_down(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("57P03"))
+}

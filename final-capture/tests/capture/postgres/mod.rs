@@ -1,0 +1,4 @@
+//! PostgreSQL as a source.
+
+mod changes;
+mod shop;
