@@ -71,7 +71,7 @@ pub use bytes::Bytes;
 pub use error::{BoxError, Error};
 pub use extract::{Attempt, FromMessage, FromRef, Json, Key, Payload, State, Topic};
 pub use final_macros::subscribe;
-pub use handler::{HandlerError, Outcome};
+pub use handler::{HandlerError, Hold, OnFailure, Outcome};
 pub use log::SqlBroker;
 pub use message::{Headers, Message, MessageId};
 pub use metrics::Metrics;

@@ -14,6 +14,16 @@ pub(crate) struct Attr {
     pub(crate) topic: LitStr,
     /// Where `final_core` is found, if that is said.
     pub(crate) krate: Option<Path>,
+    /// What happens to messages that the function cannot handle, if that is said.
+    pub(crate) on_failure: Option<OnFailure>,
+}
+
+/// The words of the option `on_failure`.
+#[derive(Clone, Copy)]
+pub(crate) enum OnFailure {
+    DeadLetter,
+    Hold,
+    HoldTopic,
 }
 
 impl Attr {
@@ -25,6 +35,7 @@ impl Attr {
         let mut attr = Self {
             topic: LitStr::new("topic", Span::call_site()),
             krate: None,
+            on_failure: None,
         };
         let result = (|input: ParseStream<'_>| attr.parse(input)).parse2(tokens);
         (attr, result)
@@ -54,8 +65,11 @@ impl Attr {
     fn parse_option(&mut self, input: ParseStream<'_>) -> Result<()> {
         // `crate` is a keyword, so not every parser takes it for a name.
         let name = input.call(Ident::parse_any)?;
+        if name == "on_failure" {
+            return self.parse_on_failure(input);
+        }
         if name != "crate" {
-            let text = format!("unknown option `{name}`; known options are: `crate`");
+            let text = format!("unknown option `{name}`; known options are: `crate`, `on_failure`");
             // Whatever follows belongs to it.
             input.parse::<TokenStream>()?;
             return Err(Error::new(name.span(), text));
@@ -67,6 +81,22 @@ impl Attr {
             return Err(input.error(text));
         }
         self.krate = Some(input.call(Path::parse_mod_style)?);
+        Ok(())
+    }
+
+    fn parse_on_failure(&mut self, input: ParseStream<'_>) -> Result<()> {
+        input.parse::<Token![=]>()?;
+        let word = input.call(Ident::parse_any)?;
+        let said = match word.to_string().as_str() {
+            "dead_letter" => OnFailure::DeadLetter,
+            "hold" => OnFailure::Hold,
+            "hold_topic" => OnFailure::HoldTopic,
+            _ => {
+                let text = "the option `on_failure` is `dead_letter`, `hold` or `hold_topic`";
+                return Err(Error::new(word.span(), text));
+            }
+        };
+        self.on_failure = Some(said);
         Ok(())
     }
 }

@@ -7,7 +7,10 @@ use syn::{
     parse_quote_spanned, spanned::Spanned,
 };
 
-use crate::{attr::Attr, check};
+use crate::{
+    attr::{Attr, OnFailure},
+    check,
+};
 
 /// The attribute, from tokens to tokens.
 pub(crate) fn subscribe(attr: TokenStream, item: TokenStream) -> TokenStream {
@@ -46,7 +49,12 @@ fn first(item: TokenStream) -> TokenStream {
 /// The `async fn` moves inside a function of the same name, which attaches the topic's type to its
 /// future. That type has a name of its own: one named like the function would be in the way of a module
 /// of that name.
-fn handler(Attr { topic, krate }: Attr, mut function: ItemFn) -> TokenStream {
+fn handler(attr: Attr, mut function: ItemFn) -> TokenStream {
+    let Attr {
+        topic,
+        krate,
+        on_failure,
+    } = attr;
     // With the span of the user's own `fn`, the lints take what is written here for the user's, too, and
     // report a handler that is never registered; and errors about the future point there.
     let span = function.sig.fn_token.span;
@@ -61,6 +69,7 @@ fn handler(Attr { topic, krate }: Attr, mut function: ItemFn) -> TokenStream {
         .collect();
     let output = output_type(&function);
     let is_outcome = is_outcome(&krate, &function);
+    let on_failure = on_failure.map(|said| on_failure_const(&krate, said));
     let gates = outer.iter().filter(|attr| attr.path().is_ident("cfg"));
     let hidden = quote! {
         #(#gates)*
@@ -91,6 +100,7 @@ fn handler(Attr { topic, krate }: Attr, mut function: ItemFn) -> TokenStream {
                 const NAME: &'static str = ::core::concat!(
                     ::core::module_path!(), "::", ::core::stringify!(#name),
                 );
+                #on_failure
             }
 
             #is_outcome
@@ -131,6 +141,20 @@ fn output_type(function: &ItemFn) -> Type {
     match &function.sig.output {
         ReturnType::Default => parse_quote_spanned!(function.sig.fn_token.span=> ()),
         ReturnType::Type(_, ty) => (**ty).clone(),
+    }
+}
+
+/// What the option `on_failure` becomes.
+fn on_failure_const(krate: &Path, said: OnFailure) -> TokenStream {
+    let handler = quote!(#krate::handler);
+    let said = match said {
+        OnFailure::DeadLetter => quote!(DeadLetter),
+        OnFailure::Hold => quote!(Hold(#handler::Hold::Key)),
+        OnFailure::HoldTopic => quote!(Hold(#handler::Hold::Topic)),
+    };
+    quote! {
+        const ON_FAILURE: ::core::option::Option<#handler::OnFailure> =
+            ::core::option::Option::Some(#handler::OnFailure::#said);
     }
 }
 

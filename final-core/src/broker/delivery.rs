@@ -3,7 +3,7 @@
 //! Input: a message, or the reason why there is none; perhaps the settlement of an earlier delivery of it. State:
 //! whether it was settled. Output: one [`Settlement`], to the channel that has delivered it.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 
@@ -26,6 +26,34 @@ pub enum Settlement {
     /// Deliver the message again later, to this service alone, and forget this delivery once that is stored. Only
     /// for deliveries that allow [`Postponing::Settlement`].
     Postpone(Postponement),
+    /// Keep the message at its place, and what comes after it behind it, and deliver it again later. Only for brokers
+    /// that [can hold](super::Broker::can_hold).
+    Hold(Holding),
+}
+
+/// Why a message is held, and when it is tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Holding {
+    /// What went wrong, and how often the handler was tried.
+    pub why: Cause,
+    /// The pause that the handler asks for. Otherwise the pauses grow.
+    pub pause: Option<Duration>,
+    /// Whether it is tried again by itself. Otherwise only an operator lets it go: its handler may take the process
+    /// down.
+    pub retries: bool,
+}
+
+impl Holding {
+    /// A message that is tried again, after pauses that grow.
+    #[must_use]
+    pub fn new(why: Cause) -> Self {
+        Self {
+            why,
+            pause: None,
+            retries: true,
+        }
+    }
 }
 
 /// Where the log has a message.

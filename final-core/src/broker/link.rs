@@ -3,13 +3,13 @@
 //! Input: the [`Setup`] of the bus; then messages, settlements and the steps of a shutdown. State: whether the
 //! broker takes messages now. Output: confirms, and a stream of deliveries.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 
 use super::{Delivery, Detour, LetterStream, Outgoing};
-use crate::{Error, Options};
+use crate::{Error, Options, handler::Hold};
 
 /// What a bus asks of its broker when it starts.
 #[derive(Clone, Debug)]
@@ -31,6 +31,9 @@ pub struct Setup {
     pub purge: bool,
     /// Whether the bus takes the service's dead letters out of the broker, by [`Link::dead_letters`].
     pub collect_dead_letters: bool,
+    /// The topics whose messages are [held](super::Settlement::Hold) when they fail, and what waits behind them. Empty
+    /// for a broker that [cannot hold](super::Broker::can_hold).
+    pub holds: BTreeMap<Arc<str>, Hold>,
 }
 
 impl Setup {
@@ -66,6 +69,7 @@ impl Setup {
             confirm_window: options.confirm_window,
             purge: options.purge_on_startup,
             collect_dead_letters: options.collect_dead_letters,
+            holds: BTreeMap::new(),
         }
     }
 }
@@ -141,6 +145,8 @@ pub struct LinkCounts {
     pub panics: u64,
     /// How many lanes it has; `None` for a broker without lanes.
     pub lanes: Option<u64>,
+    /// How many messages it [holds](super::Settlement::Hold); `None` for a broker that cannot hold any.
+    pub held: Option<u64>,
 }
 
 /// What waits for a service in the broker's own tables.

@@ -38,7 +38,7 @@ pub use self::{
     collected::{CollectedLetter, LetterDelivery, LetterSettler, LetterStream},
     confirm::Confirm,
     dead_letters::{Cause, DeadLetter, DeadLetterFilter, DeadLetters, LetterCursor},
-    delivery::{Delivery, Place, Settlement, Settler},
+    delivery::{Delivery, Holding, Place, Settlement, Settler},
     detour::{Detour, DetourTo, Detoured, Postponement, Postponing},
     error::{BrokerError, BrokerErrorKind},
     link::{Link, LinkBacklog, LinkCounts, LinkState, Opened, Settled, Setup},
@@ -89,6 +89,12 @@ pub trait Broker: Send + Sync + 'static {
     /// [answers](StagingRequest::answer) the request, and the bus then needs no outbox for its
     /// messages. By default nothing is offered: messages go through the outbox.
     fn staging(&self, _request: &mut StagingRequest<'_>) {}
+
+    /// Whether a message can be held at its place by [`Settlement::Hold`]. False by default: the start of a bus then
+    /// fails if one of its routes holds messages that fail.
+    fn can_hold(&self) -> bool {
+        false
+    }
 }
 
 /// A broker can be shared by several buses of one process.
@@ -109,5 +115,9 @@ impl<B: Broker + ?Sized> Broker for Arc<B> {
 
     fn staging(&self, request: &mut StagingRequest<'_>) {
         self.as_ref().staging(request);
+    }
+
+    fn can_hold(&self) -> bool {
+        self.as_ref().can_hold()
     }
 }

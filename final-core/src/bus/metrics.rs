@@ -136,6 +136,7 @@ impl<DB: OutboxDatabase> Inner<DB> {
         metrics.database_give_ups += link.give_ups;
         metrics.panics += link.panics;
         metrics.lanes_held = link.lanes;
+        metrics.messages_held = link.held;
         metrics.sent = relay.sent.read();
         metrics.consumed = running.subscriber.topics();
         metrics

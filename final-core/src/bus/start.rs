@@ -3,7 +3,7 @@
 //! Input: a router. In this order: options and routes are checked, the tables are migrated, the broker is
 //! opened, the tasks are hired. The result is [`Running`], which exists from then on.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use tokio::{runtime::Handle, sync::Mutex};
 use tokio_util::sync::CancellationToken;
@@ -14,10 +14,11 @@ use crate::{
     broker::{Detour, Link, Opened, Setup, TO_QUEUE},
     collect::Collector,
     consume::{DetourQueue, Marks, Subscriber, watch},
+    handler::Hold,
     lock::lock,
     names::ServiceName,
     relay::{self, Relay},
-    router::{Router, Routes},
+    router::{Route, Router, Routes},
 };
 
 /// The parts of a bus that exist from its start on.
@@ -132,17 +133,36 @@ impl<DB: OutboxDatabase> Inner<DB> {
         let service = self.service()?;
         self.options.check()?;
         let routes = router.into_routes()?;
+        let holds = self.holds(&routes)?;
         self.outbox.migrate().await?;
         self.outbox.located().await?;
 
         let topics = routes.keys().cloned().collect();
-        let setup = Setup::with_options(service.shared(), topics, &self.options);
+        let mut setup = Setup::with_options(service.shared(), topics, &self.options);
+        setup.holds = holds;
         let opened = if setup.purge {
             self.purge(setup).await?
         } else {
             self.broker.open(setup).await?
         };
         self.hire(routes, opened)
+    }
+
+    /// The topics whose messages are held when they fail. An error if the broker cannot hold any: they would be lost to
+    /// the dead letters, or come out of order.
+    fn holds(&self, routes: &Routes) -> Result<BTreeMap<Arc<str>, Hold>, Error> {
+        let holds = |(topic, route): (&Arc<str>, &Route)| Some((Arc::clone(topic), route.hold()?));
+        let holds: BTreeMap<_, _> = routes.iter().filter_map(holds).collect();
+        let topics: Vec<_> = holds.keys().map(|topic| format!("{topic:?}")).collect();
+        if !topics.is_empty() && !self.broker.can_hold() {
+            return Err(Error::InvalidRouter(format!(
+                "messages of {} are to be held when they fail, and only the log (SqlBroker) can hold a message. Take \
+                 the log as broker; or say `.on_failure(OnFailure::DeadLetter)` for these routes, and what comes \
+                 after a message that fails goes on without it",
+                topics.join(", ")
+            )));
+        }
+        Ok(holds)
     }
 
     /// Empties outbox and queues, under the startup lock, so that no other instance starts meanwhile.

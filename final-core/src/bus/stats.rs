@@ -45,6 +45,9 @@ pub struct Stats {
     pub retried: u64,
     /// Messages dead-lettered since the bus started, and stored as dead letters.
     pub dead_lettered: u64,
+    /// Messages that this process holds now, because their handlers have failed and their routes
+    /// [hold](crate::OnFailure::Hold) such messages. Alert on this.
+    pub held: u64,
     /// Messages requeued since the bus started: without a route yet, or in flight at shutdown.
     pub requeued: u64,
     /// Messages that have left the queue since the bus started, to come back later: for a retry, or until an instance
@@ -107,6 +110,7 @@ impl<DB: OutboxDatabase> Bus<DB> {
             stats.retried = consumed.retried;
             stats.requeued = consumed.requeued;
             stats.postponed = consumed.postponed;
+            stats.held = running.link.counts().held.unwrap_or(0);
             stats.collected = running.collected();
         }
         Ok(stats)

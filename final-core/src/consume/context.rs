@@ -3,7 +3,7 @@
 //! Input: settlements, and requests for a slot. State: the routes, the slots, what waits, and the counts. Output: a
 //! slot, or the settlement of a delivery, counted.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,7 @@ use super::{
     unrouted::Unrouted,
 };
 use crate::{
-    broker::{Cause, Delivery, Settlement},
+    broker::{Cause, Delivery, Holding, Settlement},
     router::Route,
     runtime::{counter::Counter, inside::BusNumber},
 };
@@ -101,6 +101,32 @@ impl SubscriberContext {
         );
         stats.dead_lettered.add(1);
         delivery.settle(Settlement::DeadLetter(why));
+    }
+
+    /// The end of a delivery whose handler has failed for good: it is held if its route holds what fails, and goes to
+    /// the dead letters otherwise.
+    pub(super) fn give_up(
+        &self,
+        route: &TopicRoute,
+        delivery: Delivery,
+        why: Cause,
+        pause: Option<Duration>,
+    ) {
+        match route.route.hold() {
+            None => self.dead_letter(&route.stats, delivery, why),
+            Some(_) => {
+                let holding = Holding {
+                    pause,
+                    ..Holding::new(why)
+                };
+                self.hold(&route.stats, delivery, holding);
+            }
+        }
+    }
+
+    pub(super) fn hold(&self, stats: &ConsumeStats, delivery: Delivery, holding: Holding) {
+        stats.held.add(1);
+        delivery.settle(Settlement::Hold(holding));
     }
 
     pub(super) fn requeue(&self, stats: &ConsumeStats, delivery: Delivery) {

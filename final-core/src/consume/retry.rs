@@ -17,6 +17,9 @@ use crate::runtime::backoff::Backoff;
 /// requeues every delivery in flight on it. This leaves 10 min for the last attempt.
 pub(super) const MAX_HOLD: Duration = Duration::from_secs(20 * 60);
 
+/// A message that would wait for longer than this before its next attempt is held, if its route holds what fails.
+const QUICK: Duration = Duration::from_secs(1);
+
 /// The longest pause. The end of a longer one could not be computed.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
@@ -52,6 +55,13 @@ impl Retry {
             },
         );
         pause.map(|pause| pause.min(LONGEST))
+    }
+
+    /// The pause before the next attempt of a message that is held after its last quick retry. `None` if it is held
+    /// now: no quick retry is left, or the pause is longer than the first one of a held message.
+    pub(super) fn quick(&self, failures: u32, asked: Option<Duration>) -> Option<Duration> {
+        let pause = asked.unwrap_or_else(|| self.backoff.pause(failures));
+        (failures <= self.count && pause < QUICK).then_some(pause)
     }
 
     /// How long a message can wait in memory, if its pause is `pause` and it has been held for `held`. `None` if it
@@ -103,6 +113,18 @@ mod tests {
         assert_eq!(retry.next(3, None), Some(minutes[0]));
         assert_eq!(retry.next(5, None), Some(minutes[2]));
         assert_eq!(retry.next(6, None), None);
+    }
+
+    #[test]
+    fn a_message_that_can_be_held_has_only_quick_retries() {
+        let hour = Duration::from_secs(3600);
+        let retry = Retry::new(2, BACKOFF, &[hour]);
+
+        assert!(retry.quick(2, None) < Some(QUICK));
+        assert_eq!(retry.quick(3, None), None);
+        assert_eq!(retry.quick(1, Some(hour)), None);
+        let slow = Retry::new(2, Backoff::new(QUICK * 3, hour), &[]);
+        assert_eq!(slow.quick(1, None), None);
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub(crate) struct ConsumeStats {
     pub(super) handled: Counter,
     pub(super) retried: Counter,
     pub(super) dead_lettered: Counter,
+    /// Deliveries whose message is held.
+    pub(super) held: Counter,
     pub(super) requeued: Counter,
     pub(super) postponed: Counter,
     /// Deliveries that came again while their message was in hand, and were settled with it.
@@ -71,6 +73,7 @@ impl ConsumeStats {
                 ("done", self.handled.get()),
                 ("retry", self.retried.get()),
                 ("dead", self.dead_lettered.get()),
+                ("held", self.held.get()),
                 ("handed_back", self.requeued.get()),
                 ("postponed", self.postponed.get()),
                 ("duplicate", self.duplicates.get()),

@@ -1,7 +1,7 @@
 //! The work on one suspect.
 //!
 //! Input: a delivery that is suspect, and its route. Output: the delivery is handled, with a mark while its handler
-//! runs; or dead-lettered, if its handler has begun too often without an end. The states stand in
+//! runs; or dead-lettered or held, if its handler has begun too often without an end. The states stand in
 //! [`suspects`](super::suspects).
 
 use std::{pin::pin, sync::Arc, time::Duration};
@@ -19,7 +19,7 @@ use super::{
     work::work,
 };
 use crate::{
-    broker::{Cause, Delivery},
+    broker::{Cause, Delivery, Holding},
     database::DbResult,
     runtime::backoff::Backoff,
 };
@@ -36,7 +36,7 @@ const KEPT: Duration = Duration::from_secs(3 * 24 * 3600);
 /// The pauses while the database does not take a mark.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
-/// Handles a suspect, or dead-letters it.
+/// Handles a suspect, or gives it up.
 pub(super) async fn work_suspect(
     context: Arc<SubscriberContext>,
     delivery: Delivery,
@@ -54,7 +54,16 @@ pub(super) async fn work_suspect(
     // If it is in hand here as well, the mark is this process's own.
     let begun = if suspects.holds(id) { 0 } else { begun };
     if begun.saturating_add(1) >= suspects.limit {
-        return context.dead_letter(&route.stats, delivery, cause(begun.saturating_add(1)));
+        let why = cause(begun.saturating_add(1));
+        if route.route.hold().is_some() {
+            // By itself it would take the process down again.
+            let holding = Holding {
+                retries: false,
+                ..Holding::new(why)
+            };
+            return context.hold(&route.stats, delivery, holding);
+        }
+        return context.dead_letter(&route.stats, delivery, why);
     }
     let (slot, company) = if begun == 0 {
         (context.slot().await, None)

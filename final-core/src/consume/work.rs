@@ -24,7 +24,7 @@ use crate::{
 ///
 /// ```text
 ///   attempt ─ Done ────────────────────────▶ Ack
-///    ▲   │ └─ Reject, or no retry left ────▶ Cause
+///    ▲   │ └─ Reject, or no retry left ────▶ DeadLetter, or Hold if the route holds what fails
 ///    │   │ Retry: the slot is free for others
 ///    │   ▼
 ///   pause, then wait for a slot ─ stop ────▶ Requeue
@@ -67,11 +67,12 @@ pub(super) async fn work(
                 pass(Failpoint::AfterHandler);
                 return context.ack(&route.stats, delivery);
             }
+            Outcome::Retry if route.route.hold().is_some() => context.retry.quick(number, asked),
             Outcome::Retry => context.retry.next(number, asked),
             Outcome::Reject => None,
         };
         let Some(pause) = pause else {
-            return context.dead_letter(&route.stats, delivery, Cause::new(reason, number));
+            return context.give_up(&route, delivery, Cause::new(reason, number), asked);
         };
         tracing::debug!(
             target: "final::consume",
@@ -99,7 +100,7 @@ pub(super) async fn work(
             Waited::Over(delivery) => delivery,
             Waited::Left => return,
             Waited::TooLong(delivery) => {
-                return context.dead_letter(&route.stats, delivery, Cause::new(reason, number));
+                return context.give_up(&route, delivery, Cause::new(reason, number), None);
             }
             Waited::Stopped(delivery) => return context.requeue(&route.stats, delivery),
         };

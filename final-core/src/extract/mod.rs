@@ -16,7 +16,7 @@ pub use self::{
     state::{FromRef, State},
 };
 
-use crate::{HandlerError, Message};
+use crate::{HandlerError, Message, handler::OnFailure};
 
 /// Something a handler can take as an argument.
 ///
@@ -67,6 +67,12 @@ use crate::{HandlerError, Message};
             `Headers`, `MessageId`, `Attempt`, `Received`, `Message`, or a type that implements `FromMessage`"
 )]
 pub trait FromMessage<S>: Sized {
+    /// What happens to messages that a handler with this argument cannot handle, where its route says nothing. `None`,
+    /// as by default, leaves it to the other arguments.
+    ///
+    /// For an argument that makes no sense out of order: a change of a row, for example, must not be passed over.
+    const ON_FAILURE: Option<OnFailure> = None;
+
     /// Takes it from a message, or from the router's state.
     fn from_message(
         message: &Message,

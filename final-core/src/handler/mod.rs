@@ -1,16 +1,18 @@
 //! Handlers: async functions that take what they need from a message.
 //!
 //! [`Handler`] is what a router takes; [`IntoOutcome`] is what a handler may return; [`HandlerError`] and
-//! [`Permanent`] and [`RetryIn`] say whether a failure is retried, and when. [`SubscribeFn`], [`Subscribed`] and [`SubscribedTopic`]
+//! [`Permanent`] and [`RetryIn`] say whether a failure is retried, and when; [`OnFailure`] says what happens then. [`SubscribeFn`], [`Subscribed`] and [`SubscribedTopic`]
 //! are what [`#[subscribe]`](macro@crate::subscribe) makes of a function.
 
 mod error;
+mod on_failure;
 mod outcome;
 mod service;
 mod subscribed;
 
 pub use self::{
     error::HandlerError,
+    on_failure::{Hold, OnFailure},
     outcome::{IntoOutcome, Outcome, Permanent, RetryIn},
     service::HandlerService,
     subscribed::{SubscribeFn, Subscribed, SubscribedTopic},
@@ -49,6 +51,10 @@ use crate::{BoxError, FromMessage, Message};
             or result is at fault"
 )]
 pub trait Handler<M, S>: Clone + Send + Sync + Sized + 'static {
+    /// What happens to messages that it cannot handle, where its route says nothing: what the first of its arguments
+    /// asks for. `None` if none asks for anything.
+    const ON_FAILURE: Option<OnFailure> = None;
+
     /// Handles one message.
     fn call(
         self,
@@ -75,6 +81,12 @@ macro_rules! impl_handler {
             S: Send + Sync + 'static,
             $($arg: FromMessage<S> + Send,)*
         {
+            const ON_FAILURE: Option<OnFailure> = {
+                let asked = None;
+                $(let asked = OnFailure::first(asked, $arg::ON_FAILURE);)*
+                asked
+            };
+
             async fn call(self, message: Message, state: &S) -> Result<Outcome, BoxError> {
                 $(
                     let $arg = $arg::from_message(&message, state)

@@ -13,6 +13,8 @@ use std::{
 
 use pin_project_lite::pin_project;
 
+use super::OnFailure;
+
 pin_project! {
     /// The future of a function with [`#[subscribe]`](macro@crate::subscribe); `T` knows its topic.
     #[must_use = "futures do nothing unless you `.await` or poll them"]
@@ -56,6 +58,8 @@ pub trait SubscribedTopic {
     const TOPIC: &'static str;
     /// The path of the function it stands on, for errors and logs.
     const NAME: &'static str;
+    /// What happens to messages that the function cannot handle. `None` if that is not said.
+    const ON_FAILURE: Option<OnFailure> = None;
 }
 
 /// A function with [`#[subscribe("topic")]`](macro@crate::subscribe) on it.

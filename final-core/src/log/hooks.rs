@@ -27,6 +27,8 @@ pub(crate) struct Hooks {
     pub(crate) on_commit: Option<ErrorHook>,
     /// When a message goes to the dead letters.
     pub(crate) on_handler: Option<HandlerHook>,
+    /// When a message is held.
+    pub(crate) on_held: Option<HandlerHook>,
 }
 
 impl Hooks {
@@ -47,6 +49,13 @@ impl Hooks {
     /// Calls `on_handler`.
     pub(crate) fn handler(&self, message: &Message, why: &Cause) {
         if let Some(hook) = &self.on_handler {
+            call(|| hook(message, why));
+        }
+    }
+
+    /// Calls `on_held`.
+    pub(crate) fn held(&self, message: &Message, why: &Cause) {
+        if let Some(hook) = &self.on_held {
             call(|| hook(message, why));
         }
     }

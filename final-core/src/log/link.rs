@@ -133,6 +133,7 @@ impl<DB: OutboxDatabase> Link for SqlLink<DB> {
             give_ups: member.log.give_ups(),
             panics: self.crew.panics().get(),
             lanes: Some(member.lanes.load(Ordering::Relaxed)),
+            held: Some(member.held.load(Ordering::Relaxed)),
         }
     }
 

@@ -231,13 +231,17 @@ impl<DB: OutboxDatabase> Broker for SqlBroker<DB> {
     fn open(&self, setup: Setup) -> BoxFuture<'_, Result<Opened, BrokerError>> {
         Box::pin(async move {
             self.tuning.check()?;
+            let mut tuning = self.tuning;
+            // What waits behind a held message must not have begun.
+            tuning.key_order |= !setup.holds.is_empty();
             let member = Arc::new(Member::new(
                 Arc::clone(&self.log),
                 Arc::clone(&self.wakeups),
-                self.tuning,
+                tuning,
                 self.hooks.clone(),
                 setup.service,
                 setup.topics,
+                setup.holds,
             ));
             if setup.purge {
                 member.purge().await?;
@@ -283,6 +287,10 @@ impl<DB: OutboxDatabase> Broker for SqlBroker<DB> {
             let is_here = *DB::place(pool) == *self.place;
             is_here.then(|| Arc::new(self.clone()) as Arc<dyn Staging<DB>>)
         });
+    }
+
+    fn can_hold(&self) -> bool {
+        true
     }
 }
 

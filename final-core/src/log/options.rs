@@ -105,4 +105,11 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
         self.hooks.on_handler = Some(Arc::new(hook));
         self
     }
+
+    /// Sets a function to be called each time a message is held, because its handler has failed and its route
+    /// [holds](crate::OnFailure::Hold) such messages.
+    pub fn on_held(mut self, hook: impl Fn(&Message, &Cause) + Send + Sync + 'static) -> Self {
+        self.hooks.on_held = Some(Arc::new(hook));
+        self
+    }
 }

@@ -65,6 +65,7 @@ families! {
         "Age of the oldest message in the log that the group has not settled; absent if there is none";
     DEAD_LETTERS: Gauge "final_dead_letters", "Dead letters of the service in the database";
     LANES: Gauge "final_lanes_held", "Lanes of the log that this process has";
+    HELD: Gauge "final_messages_held", "Messages that this process holds because their handlers have failed";
     GIVE_UPS: Counter "final_db_give_ups_total", "Statements that the database did not answer in time";
     RECONNECTS: Counter "final_reconnects_total", "Connections to the broker made anew";
     PANICS: Counter "final_panics_total", "Panics caught, of handlers, layers, hooks and tasks";

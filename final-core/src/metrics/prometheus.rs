@@ -12,8 +12,8 @@ use super::{
     DurationCounts, Metrics, OTHER,
     families::{
         AGE, COMMIT_TO_CONFIRM, CONNECTED, CONSUMED, DATABASE_UP, DEAD_LETTERS, EXPIRED, Family,
-        GIVE_UPS, IN_FLIGHT, LANES, LOG_OLDEST, LOG_WAITING, OLDEST_DUE, PANICS, PARKED, PROCESS,
-        READ_ONLY, RECONNECTS, RECORDS, SENT, STATEMENTS,
+        GIVE_UPS, HELD, IN_FLIGHT, LANES, LOG_OLDEST, LOG_WAITING, OLDEST_DUE, PANICS, PARKED,
+        PROCESS, READ_ONLY, RECONNECTS, RECORDS, SENT, STATEMENTS,
     },
 };
 
@@ -134,7 +134,8 @@ impl<'a> Text<'a> {
             None => Ok(()),
         })?;
         self.maybe(DEAD_LETTERS, |bus| bus.dead_letters)?;
-        self.maybe(LANES, |bus| bus.lanes_held)
+        self.maybe(LANES, |bus| bus.lanes_held)?;
+        self.maybe(HELD, |bus| bus.messages_held)
     }
 
     fn count(&mut self, family: Family, value: impl Fn(&Metrics) -> u64) -> fmt::Result {

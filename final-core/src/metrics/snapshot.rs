@@ -30,6 +30,8 @@ pub struct Metrics {
     pub dead_letters: Option<u64>,
     /// How many lanes of the log this process has. `None` without a log.
     pub lanes_held: Option<u64>,
+    /// How many messages this process holds: see [`Stats::held`](crate::Stats::held). `None` without a log.
+    pub messages_held: Option<u64>,
     /// Whether the broker takes messages now.
     pub connected: bool,
     /// Messages of this process between their COMMIT or claim and their settlement.

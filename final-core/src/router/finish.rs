@@ -17,7 +17,11 @@ pub(super) fn routes(entries: &[RouteEntry<()>]) -> Result<Routes, String> {
     let state = Arc::new(());
     Ok(entries
         .iter()
-        .map(|entry| (entry.topic.as_str().into(), (entry.build)(&state)))
+        .map(|entry| {
+            let said = entry.on_failure.or(entry.asked).unwrap_or_default();
+            let route = (entry.build)(&state).on_failure(said);
+            (entry.topic.as_str().into(), route)
+        })
         .collect())
 }
 

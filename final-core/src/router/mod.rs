@@ -18,7 +18,7 @@ use tower::{Layer, Service, ServiceExt};
 pub use self::route::Route;
 use crate::{
     BoxError, Error, Message, Outcome,
-    handler::{Handler, HandlerService, IntoOutcome, SubscribeFn, SubscribedTopic},
+    handler::{Handler, HandlerService, IntoOutcome, OnFailure, SubscribeFn, SubscribedTopic},
     middleware::catch_panic::CatchPanic,
 };
 
@@ -72,6 +72,10 @@ struct RouteEntry<S> {
     topic: String,
     /// Path of the handler, for errors.
     handler: &'static str,
+    /// What the route says about messages that fail.
+    on_failure: Option<OnFailure>,
+    /// What its handler asks for, where the route says nothing.
+    asked: Option<OnFailure>,
     /// Layers are applied late, as some of them need a running tokio.
     build: Build<S>,
 }
@@ -109,7 +113,7 @@ impl<S: Send + Sync + 'static> Router<S> {
         H: Handler<M, S>,
         M: 'static,
     {
-        self.add_handler(topic.into(), type_name::<H>(), handler)
+        self.add_handler(topic.into(), type_name::<H>(), None, handler)
     }
 
     /// Adds a handler that knows its topic, from [`#[subscribe]`](macro@crate::subscribe).
@@ -120,7 +124,8 @@ impl<S: Send + Sync + 'static> Router<S> {
         H: SubscribeFn<M> + Handler<M, S>,
         M: 'static,
     {
-        self.add_handler(H::Topic::TOPIC.to_owned(), H::Topic::NAME, handler)
+        let (topic, said) = (H::Topic::TOPIC.to_owned(), H::Topic::ON_FAILURE);
+        self.add_handler(topic, H::Topic::NAME, said, handler)
     }
 
     /// Adds a tower service that takes the messages of a topic.
@@ -152,35 +157,69 @@ impl<S: Send + Sync + 'static> Router<S> {
         let service = service
             .map_err(Into::<BoxError>::into)
             .map_result(|result: Result<T::Response, BoxError>| result?.into_outcome());
-        self.add(topic.into(), type_name::<T>(), move |_| {
-            Route::new(CatchPanic::new(service.clone()))
+        self.add(RouteEntry {
+            topic: topic.into(),
+            handler: type_name::<T>(),
+            on_failure: None,
+            asked: None,
+            build: Box::new(move |_| Route::new(CatchPanic::new(service.clone()))),
         })
     }
 
-    fn add_handler<H, M>(self, topic: String, name: &'static str, handler: H) -> Self
+    fn add_handler<H, M>(
+        self,
+        topic: String,
+        name: &'static str,
+        on_failure: Option<OnFailure>,
+        handler: H,
+    ) -> Self
     where
         H: Handler<M, S>,
         M: 'static,
     {
-        self.add(topic, name, move |state| {
-            let service = HandlerService::new(handler.clone(), Arc::clone(state));
-            // Caught here, so that the layers see a handler's panic as a failure.
-            Route::new(CatchPanic::new(service))
+        self.add(RouteEntry {
+            topic,
+            handler: name,
+            on_failure,
+            asked: H::ON_FAILURE,
+            build: Box::new(move |state| {
+                let service = HandlerService::new(handler.clone(), Arc::clone(state));
+                // Caught here, so that the layers see a handler's panic as a failure.
+                Route::new(CatchPanic::new(service))
+            }),
         })
     }
 
-    fn add(
-        mut self,
-        topic: String,
-        handler: &'static str,
-        build: impl Fn(&Arc<S>) -> Route + Send + Sync + 'static,
-    ) -> Self {
+    fn add(mut self, entry: RouteEntry<S>) -> Self {
         self.finished.take();
-        self.entries.push(RouteEntry {
-            topic,
-            handler,
-            build: Box::new(build),
-        });
+        self.entries.push(entry);
+        self
+    }
+
+    /// Says what happens to messages that fail, for every route added so far that does not say it yet.
+    ///
+    /// Routes added later are not meant. What is said for a route goes before what its handler's arguments
+    /// [ask for](crate::FromMessage::ON_FAILURE).
+    ///
+    /// ```
+    /// use final_core::{Payload, Router, handler::{Hold, OnFailure}};
+    ///
+    /// async fn mirror(Payload(row): Payload<i64>) {}
+    /// async fn send_receipt(Payload(order): Payload<i64>) {}
+    ///
+    /// let router: Router = Router::new()
+    ///     // A row that cannot be written holds the later ones of its key back.
+    ///     .route("stock.changed", mirror)
+    ///     .on_failure(OnFailure::Hold(Hold::Key))
+    ///     // A receipt that cannot be sent goes to the dead letters.
+    ///     .route("order.placed", send_receipt);
+    /// # let _ = router;
+    /// ```
+    pub fn on_failure(mut self, on_failure: OnFailure) -> Self {
+        self.finished.take();
+        for entry in &mut self.entries {
+            entry.on_failure.get_or_insert(on_failure);
+        }
         self
     }
 
@@ -323,6 +362,8 @@ impl<S: Send + Sync + 'static> Router<S> {
         let wrap = |entry: RouteEntry<S>| RouteEntry {
             topic: entry.topic,
             handler: entry.handler,
+            on_failure: entry.on_failure,
+            asked: entry.asked,
             build: wrap(entry.build),
         };
         Router::from_entries(self.entries.into_iter().map(wrap).collect())

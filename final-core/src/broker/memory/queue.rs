@@ -202,7 +202,9 @@ impl Queue {
         match settlement {
             Settlement::Ack | Settlement::Moved => {}
             // It never allows to postpone.
-            Settlement::Requeue | Settlement::Postpone(_) => self.put_back(position, queued),
+            Settlement::Requeue | Settlement::Postpone(_) | Settlement::Hold(_) => {
+                self.put_back(position, queued)
+            }
             Settlement::DeadLetter(cause) => self.dead_letter(queued.message, cause),
         }
     }

@@ -23,6 +23,7 @@ fn start(broker: &MemoryBroker, topics: &[&str], handler: &Route) -> Instance {
         confirm_window: 100,
         purge: false,
         collect_dead_letters: false,
+        holds: Default::default(),
     };
     let routes = Routes::from_iter(
         setup

@@ -147,6 +147,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
             }
         }
         self.member.dead_lettered.add(dead);
+        self.deliveries.held.committed();
         self.schedule.commits.committed();
         self.member.progress.notify_one();
         if requeued {
@@ -160,6 +161,9 @@ impl<DB: OutboxDatabase> Engine<DB> {
     /// Forgets a lane that another member has now: its messages in flight are that member's. Handlers that have
     /// such a message go on, but its tag is unknown from now on, so its settlement changes nothing here.
     pub(super) fn lose(&mut self, id: LaneId) {
+        for (seq, _) in self.deliveries.held.forget(id, true) {
+            self.deliveries.in_flight.gates().leave(seq);
+        }
         let (lost, next) = self.deliveries.in_flight.lose(id);
         self.member.settlements.lose(&lost);
         for next in next {
@@ -194,6 +198,8 @@ impl<DB: OutboxDatabase> Engine<DB> {
                             "other processes were not told how far the log was read"
                         );
                     }
+                    // What operators see is brought up to date; the next owner of a lane would do it otherwise.
+                    let _ = self.write_held().await;
                     break;
                 }
                 Ok(false) => {}

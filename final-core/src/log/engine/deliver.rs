@@ -10,15 +10,17 @@
 //!                     content left out: read first ┘
 //! ```
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use tokio::sync::mpsc;
 
 use crate::{
     broker::{Cause, Delivery, Place, Settlement, Settler},
+    handler::Hold,
     log::{
         member::settlements::Settlements,
         progress::{
+            held::{HeldMessages, Turn},
             in_flight::InFlight,
             returned::Returned,
             rows::{LaneId, LogRow},
@@ -31,6 +33,8 @@ use crate::{
 pub(super) struct Deliveries {
     /// Messages at a handler, or waiting for one.
     pub(super) in_flight: InFlight,
+    /// Messages that have failed and wait at their place.
+    pub(super) held: HeldMessages,
     /// Where settlements wait for the engine. Each delivery holds it, and settles into it by its tag.
     settlements: Arc<Settlements>,
     /// `None` once the bus stops.
@@ -46,12 +50,16 @@ impl Deliveries {
     /// Nothing in flight. The tags are new, so a delivery of an engine before this one settles nothing here.
     pub(super) fn new(
         tuning: &Tuning,
+        holds: &BTreeMap<Arc<str>, Hold>,
         settlements: Arc<Settlements>,
         channel: Option<mpsc::Sender<Delivery>>,
     ) -> Self {
         let first_tag = settlements.first_tag();
+        let whole = holds.iter().filter(|(_, hold)| **hold == Hold::Topic);
         Self {
-            in_flight: InFlight::new(tuning.key_order, tuning.prefetch, first_tag),
+            in_flight: InFlight::new(tuning.key_order, tuning.prefetch, first_tag)
+                .holding(whole.map(|(topic, _)| Arc::clone(topic))),
+            held: HeldMessages::default(),
             settlements,
             channel,
             returned: Returned::default(),
@@ -98,10 +106,10 @@ impl Deliveries {
         }
     }
 
-    /// Delivers a message that waited behind others of its key. If its content was left out it is read first,
-    /// in the next round.
+    /// Delivers a message that has waited, unless its topic is held. If its content was left out it is read first, in
+    /// the next round.
     pub(super) fn deliver_next(&mut self, tag: u64) {
-        if !self.in_flight.must_read(tag) {
+        if self.in_flight.passes(tag) && !self.in_flight.must_read(tag) {
             self.deliver(tag);
         }
     }
@@ -111,6 +119,14 @@ impl Deliveries {
         let Some(taken) = self.in_flight.get(tag) else {
             return;
         };
+        match self.held.turn(taken.seq, tag) {
+            Turn::Go => {}
+            Turn::Wait(attempts) => return self.in_flight.hold(tag, attempts),
+            Turn::Skip(why) => {
+                let skipped = Settlement::DeadLetter(why);
+                return self.settlements.settle(tag, skipped);
+            }
+        }
         if taken.expires.is_some_and(|at| at <= Instant::now()) {
             let expired = Cause::new("expired", 0);
             self.settlements

@@ -20,6 +20,7 @@
 //! | [`promote`] | moves scheduled messages that are due into the log |
 //! | [`commit`], [`refused`] | writes the progress, with the side effects that the database takes |
 //! | [`key_order`], [`gaps`], [`read`] | finds rows: left out before, missing before, new |
+//! | [`held`] | delivers held messages that are due; hears what operators wish |
 //! | [`deliver`], [`settle`] | sends rows to the handlers; takes their settlements |
 //! | [`schedule`] | says what is due, and until when to sleep |
 //!
@@ -32,6 +33,7 @@
 mod commit;
 mod deliver;
 mod gaps;
+mod held;
 mod key_order;
 mod promote;
 mod read;
@@ -53,6 +55,7 @@ use uuid::Uuid;
 
 use self::{
     deliver::Deliveries,
+    held::HeldState,
     read::StreamReader,
     schedule::{OtherTimes, Reading, Schedule},
 };
@@ -98,6 +101,8 @@ pub(crate) struct Engine<DB: OutboxDatabase> {
     acked: HashMap<LaneId, usize>,
     /// Side effects that the database has refused in every form.
     set_aside: SetAside,
+    /// What is known about held messages beside the messages.
+    held: HeldState,
     /// When each of the jobs is due.
     schedule: Schedule,
 }
@@ -131,10 +136,16 @@ impl<DB: OutboxDatabase> Engine<DB> {
             },
             streams: Streams::default(),
             abandoned: BTreeMap::new(),
-            deliveries: Deliveries::new(tuning, Arc::clone(&member.settlements), deliveries),
+            deliveries: Deliveries::new(
+                tuning,
+                &member.holds,
+                Arc::clone(&member.settlements),
+                deliveries,
+            ),
             side_effects: Vec::new(),
             acked: HashMap::new(),
             set_aside: SetAside::default(),
+            held: HeldState::new(),
             schedule: Schedule::new(tuning, Instant::now()),
             member,
         }
@@ -204,9 +215,11 @@ impl<DB: OutboxDatabase> Engine<DB> {
         }
         self.commit_if_due().await;
         if self.reads() {
+            self.keep_held().await?;
             self.read_waiting().await?;
             self.watch_gaps().await?;
             self.read().await?;
+            self.warn_if_full();
         }
         Ok(())
     }
@@ -274,6 +287,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
     fn other_times(&self) -> OtherTimes {
         let has_room = self.reads() && self.room() > 0;
         OtherTimes {
+            held_at: self.reads().then(|| self.held_at()).flatten(),
             lags: self.streams.lag(),
             retry_at: self.set_aside.next(),
             alarm: self.member.wakeups.alarm(),

@@ -43,6 +43,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         self.schedule.message_due_at(refreshed.due_at);
         self.group.trimmed = refreshed.trimmed;
         self.group.members = usize::try_from(refreshed.members).unwrap_or(1).max(1);
+        self.learn_held_topics(refreshed.held_topics).await?;
         let is_content = !member.consumes() || self.refresh_lanes(&refreshed).await?;
         self.schedule.refreshed(Instant::now(), is_content);
         Ok(())
@@ -137,7 +138,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
     /// Begins to give a lane away: it takes nothing more, and is released by the first commit after its
     /// handlers are done.
     ///
-    /// Messages that wait for others of their key are left to the next owner at once. Many messages of one key
+    /// Messages that are held, or that wait for others of their key or topic, are left to the next owner at once. Many messages of one key
     /// would otherwise keep the lane, with all its other messages, for as long as it takes to handle them one
     /// by one.
     fn drain(&mut self, id: LaneId) {
@@ -145,9 +146,14 @@ impl<DB: OutboxDatabase> Engine<DB> {
             && !lane.is_draining()
         {
             lane.drain();
-            for seq in self.deliveries.in_flight.take_waiting(id) {
+            let (waiting, next) = self.deliveries.in_flight.take_waiting(id);
+            for seq in waiting {
                 lane.release(seq);
             }
+            for tag in next {
+                self.deliveries.deliver_next(tag);
+            }
+            self.release_held(id);
             self.schedule.commits.changed(Instant::now);
         }
     }
@@ -164,6 +170,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         let known = member.log.subscriptions(&member.group).await?;
         let ids: Vec<LaneId> = new.iter().map(|row| row.id).collect();
         let up_to = self.read_before(&new).await?;
+        self.learn_held(&new).await?;
         for row in new {
             let topics = known.streams.get(&row.id.stream);
             self.streams

@@ -8,6 +8,7 @@
 //! | ack | none |
 //! | dead letter | the letter, in the transaction of the progress |
 //! | postpone | a copy for later, among the scheduled messages |
+//! | hold | none: the message stays open in its lane, and a handler gets it again (see [`held`](super::held)) |
 //! | requeue | a copy for another member; none while the bus stops: the message stays open in its lane |
 //! | requeue, with a key in key order | none: a handler here gets the message again |
 
@@ -33,7 +34,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
 
     /// Settles one message. A tag that is unknown belongs to a lane that was lost, or to an engine before this
     /// one: its message is no longer this engine's.
-    fn settle(&mut self, tag: u64, settlement: Settlement) {
+    pub(super) fn settle(&mut self, tag: u64, settlement: Settlement) {
         self.deliveries.count(tag, &settlement);
         let Some(taken) = self.deliveries.in_flight.get(tag) else {
             return self.member.settlements.forget(tag);
@@ -69,7 +70,8 @@ impl<DB: OutboxDatabase> Engine<DB> {
                     .push((lane, SideEffect::Postpone(seq, copy)));
             }
             // The bus stops. The message stays open, and the next owner of the lane gets it.
-            Settlement::Requeue if !self.deliveries.are_open() => return,
+            Settlement::Requeue | Settlement::Hold(_) if !self.deliveries.are_open() => return,
+            Settlement::Hold(holding) => return self.hold(tag, holding),
             // In key order a message stays the first of its key until it is done.
             Settlement::Requeue if self.member.tuning.key_order && taken.has_key() => {
                 return self.deliveries.deliver(tag);
@@ -85,5 +87,6 @@ impl<DB: OutboxDatabase> Engine<DB> {
         if let Some((_, Some(next))) = self.deliveries.in_flight.settle(tag) {
             self.deliveries.deliver_next(next);
         }
+        self.end_held(seq);
     }
 }

@@ -16,6 +16,7 @@ pub(crate) mod trim;
 pub(crate) mod wakeups;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard,
@@ -39,6 +40,7 @@ use crate::{
     Message, OutboxDatabase,
     broker::{BrokerError, BrokerErrorKind, Cause, LinkState},
     database::DbResult,
+    handler::Hold,
     lock::lock,
     runtime::counter::Counter,
 };
@@ -57,6 +59,8 @@ pub(crate) struct Member<DB: OutboxDatabase> {
     pub(crate) group: Arc<str>,
     /// The topics that the bus subscribes. Without any it only publishes.
     topics: Vec<Arc<str>>,
+    /// The topics whose messages are held when they fail, and what waits behind them.
+    pub(crate) holds: BTreeMap<Arc<str>, Hold>,
     /// The name of this member among all others. It is new for each bus.
     pub(crate) id: Uuid,
     /// Where settlements of the handlers wait for the engine.
@@ -68,6 +72,8 @@ pub(crate) struct Member<DB: OutboxDatabase> {
     pub(crate) connections: Counter,
     /// How many lanes the engine has.
     pub(crate) lanes: AtomicU64,
+    /// How many messages the engine holds.
+    pub(crate) held: AtomicU64,
     /// Notified when messages may have become removable.
     pub(crate) progress: Notify,
     /// Nothing is delivered from then on.
@@ -101,6 +107,7 @@ impl<DB: OutboxDatabase> Member<DB> {
         hooks: Hooks,
         group: Arc<str>,
         topics: Vec<Arc<str>>,
+        holds: BTreeMap<Arc<str>, Hold>,
     ) -> Self {
         Self {
             log,
@@ -110,11 +117,13 @@ impl<DB: OutboxDatabase> Member<DB> {
             hooks,
             group,
             topics,
+            holds,
             id: Uuid::now_v7(),
             handled: Counter::default(),
             dead_lettered: Counter::default(),
             connections: Counter::default(),
             lanes: AtomicU64::new(0),
+            held: AtomicU64::new(0),
             progress: Notify::new(),
             stop: CancellationToken::new(),
             finish: CancellationToken::new(),

@@ -6,7 +6,8 @@
 //!
 //! ```text
 //!   take ─┬─ first of its key, or without one ─▶ delivered ────────────────── settle ─▶ out
-//!         └─ waits ─ the one before is settled ─▲       ▲
+//!         ├─ waits ─ the one before is settled ─▲       ▲   └ fails ─ hold ─▶ held, light ─ due ─▶ read, delivered
+//!         └─ its topic is held ─ no longer ─────┘       │
 //!              └ light: without its content ─ read ─ fill┘
 //! ```
 //!
@@ -19,6 +20,7 @@ use std::{
 };
 
 use super::{
+    gates::Gates,
     key_order::KeyOrder,
     rows::{LaneId, LogRow},
 };
@@ -50,8 +52,12 @@ pub(crate) struct TakenMessage {
     weight: usize,
     /// Its key, if keys are kept in order.
     key: Option<Arc<str>>,
-    /// Its content was left out while it waits behind others of its key, and is read again before it goes.
+    /// Its topic, if that can be held as a whole.
+    topic: Option<Arc<str>>,
+    /// Its content was left out while it waits, and is read again before it goes.
     is_light: bool,
+    /// How often its handler was tried before it was held.
+    attempts: u32,
     /// Whether the owner of its lane before may have ended while its handler ran.
     is_doubted: bool,
 }
@@ -75,6 +81,8 @@ pub(crate) struct InFlight {
     messages: HashMap<u64, TakenMessage>,
     /// Which messages wait behind others of their key. `None` without key order.
     order: Option<KeyOrder>,
+    /// Which messages wait for their whole topic.
+    gates: Gates,
     /// How many messages may be kept with their content.
     prefetch: usize,
     /// The tag of the next message. No tag is used twice.
@@ -94,12 +102,29 @@ impl InFlight {
         Self {
             messages: HashMap::new(),
             order: key_order.then(KeyOrder::default),
+            gates: Gates::default(),
             prefetch,
             next_tag: first_tag,
             weight: 0,
             light: 0,
             to_read: Vec::new(),
         }
+    }
+
+    /// With topics that can be held as a whole.
+    pub(crate) fn holding(mut self, topics: impl IntoIterator<Item = Arc<str>>) -> Self {
+        self.gates = Gates::new(topics);
+        self
+    }
+
+    /// The topics that are held.
+    pub(crate) fn gates(&mut self) -> &mut Gates {
+        &mut self.gates
+    }
+
+    /// Whether so many messages wait without their content that nothing further is read.
+    pub(crate) fn is_full_of_waiting(&self) -> bool {
+        self.light >= MOST_LIGHT
     }
 
     /// How many more messages may be taken.
@@ -125,10 +150,15 @@ impl InFlight {
         let tag = self.next_tag;
         self.next_tag += 1;
         let key: Option<Arc<str>> = row.key().filter(|_| self.order.is_some()).map(Into::into);
-        let goes = match (&mut self.order, &key) {
+        let is_first = match (&mut self.order, &key) {
             (Some(order), Some(key)) => order.enter(key, tag),
             _ => true,
         };
+        let topic = self.gates.topic(&row.topic);
+        let goes = is_first
+            && topic
+                .as_ref()
+                .is_none_or(|topic| self.gates.pass(topic, row.seq, tag));
         // Half of the room is kept for messages that may go now.
         let is_light = !goes && room < self.messages.len();
         let expires = row.expires_in.map(expiry);
@@ -148,7 +178,9 @@ impl InFlight {
             expires,
             weight,
             key,
+            topic,
             is_light,
+            attempts: 0,
             is_doubted: false,
         };
         self.messages.insert(tag, message);
@@ -159,6 +191,29 @@ impl InFlight {
     pub(crate) fn doubt(&mut self, tag: u64) {
         if let Some(taken) = self.messages.get_mut(&tag) {
             taken.is_doubted = true;
+        }
+    }
+
+    /// Whether a message whose turn has come may go. Otherwise it waits for its topic.
+    pub(crate) fn passes(&mut self, tag: u64) -> bool {
+        let Some(taken) = self.messages.get(&tag) else {
+            return false;
+        };
+        let topic = taken.topic.as_ref();
+        topic.is_none_or(|topic| self.gates.pass(topic, taken.seq, tag))
+    }
+
+    /// Keeps a message at its place, after so many attempts. Its content is read again before it goes.
+    pub(crate) fn hold(&mut self, tag: u64, attempts: u32) {
+        let Some(taken) = self.messages.get_mut(&tag) else {
+            return;
+        };
+        taken.attempts = attempts;
+        if !taken.is_light {
+            taken.is_light = true;
+            taken.content = Err(String::new());
+            self.light += 1;
+            self.weight -= taken.weight;
         }
     }
 
@@ -197,6 +252,11 @@ impl InFlight {
             || Err("it was removed from the log before it was its turn".to_owned()),
             LogRow::into_message,
         );
+        if taken.attempts > 0 {
+            let next = taken.attempts.saturating_add(1);
+            let message = std::mem::replace(&mut taken.content, Err(String::new()));
+            taken.content = message.map(|message| message.with_attempt(next));
+        }
         self.light -= 1;
         self.weight += taken.weight;
     }
@@ -212,25 +272,33 @@ impl InFlight {
         Some((taken, next))
     }
 
-    /// Takes out the messages of a lane that wait behind others of their key: no handler has begun them.
-    /// Returns their sequence numbers.
-    pub(crate) fn take_waiting(&mut self, lane: LaneId) -> Vec<i64> {
-        let Some(order) = &mut self.order else {
-            return Vec::new();
-        };
+    /// Takes out the messages of a lane that wait behind others of their key, or for their topic: no handler has begun
+    /// them. Returns their sequence numbers, and messages of other lanes that may go now.
+    pub(crate) fn take_waiting(&mut self, lane: LaneId) -> (Vec<i64>, Vec<u64>) {
         let is_of_lane = |tag: u64| {
             self.messages
                 .get(&tag)
                 .is_some_and(|taken| taken.lane == lane)
         };
-        let mut seqs = Vec::new();
-        for tag in order.take_waiting(is_of_lane) {
+        let behind = match &mut self.order {
+            Some(order) => order.take_waiting(is_of_lane),
+            None => Vec::new(),
+        };
+        let for_topic = self.gates.take_waiting(is_of_lane);
+        let (mut seqs, mut next) = (Vec::new(), Vec::new());
+        for tag in behind {
             if let Some(taken) = self.messages.remove(&tag) {
                 seqs.push(taken.seq);
                 self.lighten(&taken);
             }
         }
-        seqs
+        for tag in for_topic {
+            if let Some((taken, freed)) = self.settle(tag) {
+                seqs.push(taken.seq);
+                next.extend(freed);
+            }
+        }
+        (seqs, next)
     }
 
     /// A message is no longer in flight, and takes no room.
@@ -246,12 +314,12 @@ impl InFlight {
     /// lanes that may go now: they waited behind one of this lane, because one key can be in the same lane of another
     /// stream. A light message was never delivered, so no settlement of it will come.
     pub(crate) fn lose(&mut self, lane: LaneId) -> (Vec<u64>, Vec<u64>) {
-        self.take_waiting(lane);
+        let (_, mut next) = self.take_waiting(lane);
         let of_lane = |(tag, taken): (&u64, &TakenMessage)| {
             (taken.lane == lane).then_some((*tag, taken.is_light))
         };
         let lost: Vec<(u64, bool)> = self.messages.iter().filter_map(of_lane).collect();
-        let (mut delivered, mut next) = (Vec::new(), Vec::new());
+        let mut delivered = Vec::new();
         for (tag, is_light) in lost {
             next.extend(self.settle(tag).and_then(|(_, next)| next));
             if !is_light {

@@ -12,6 +12,8 @@
 //! ```
 
 pub(crate) mod gaps;
+pub(crate) mod gates;
+pub(crate) mod held;
 pub(crate) mod in_flight;
 pub(crate) mod key_order;
 pub(crate) mod knowledge;

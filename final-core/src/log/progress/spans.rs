@@ -14,7 +14,6 @@ impl Spans {
         self.0.is_empty()
     }
 
-    #[cfg(test)]
     pub(crate) fn contains(&self, seq: i64) -> bool {
         self.0
             .range(..=seq)

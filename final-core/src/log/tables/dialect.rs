@@ -131,13 +131,14 @@ pub(crate) struct Texts {
 }
 
 /// The tables beside the log, each `final_log_…`.
-pub(crate) const TABLES: [&str; 8] = [
+pub(crate) const TABLES: [&str; 9] = [
     "scheduled",
     "groups",
     "topics",
     "lanes",
     "members",
     "dead",
+    "held",
     "watermarks",
     "state",
 ];

@@ -68,6 +68,8 @@ pub(crate) struct Refreshed {
     pub(crate) others: bool,
     /// Up to this sequence number nothing is missing that was not removed.
     pub(crate) trimmed: i64,
+    /// How many messages of the group hold their whole topics.
+    pub(crate) held_topics: i64,
     pub(crate) sequence: sequence::SequenceCheck,
 }
 
@@ -83,6 +85,7 @@ columns! {
         own_lanes: i64,
         others: i64,
         trimmed: i64,
+        held_topics: i64,
         last_number: Option<i64>,
         highest_row: i64,
         highest_read: i64,
@@ -188,6 +191,7 @@ impl<DB: OutboxDatabase> Session<DB> {
             (SELECT COUNT(*) FROM {{lanes}} WHERE group_name = ? AND member = ?) AS own_lanes, \
             (SELECT COUNT(*) FROM {{members}} WHERE process <> ? AND alive_until > {{now}}) AS others, \
             (SELECT trimmed FROM {{state}} WHERE id = 1) AS trimmed, \
+            (SELECT COUNT(*) FROM {{held}} WHERE group_name = ? AND scope = 1) AS held_topics, \
             {{read_only}} AS read_only, {of_sequence}"
         );
         let mut values = vec![
@@ -197,6 +201,7 @@ impl<DB: OutboxDatabase> Session<DB> {
             group.into(),
             member.into(),
             process.into(),
+            group.into(),
         ];
         values.extend(values_of_sequence);
         let row: Option<RefreshRow> = self.first(&refresh, values).await?;
@@ -212,6 +217,7 @@ impl<DB: OutboxDatabase> Session<DB> {
             own_lanes: row.own_lanes,
             others: row.others > 0,
             trimmed: row.trimmed,
+            held_topics: row.held_topics,
             sequence: row.sequence().check(marks),
         })
     }

@@ -24,6 +24,7 @@ pub(crate) mod backlog;
 pub(crate) mod dead_letters;
 pub(crate) mod dialect;
 pub(crate) mod entry;
+pub(crate) mod held;
 pub(crate) mod inserts;
 pub(crate) mod lanes;
 pub(crate) mod members;

@@ -7,7 +7,7 @@ use super::dialect::{Types, words};
 use crate::database::{Driver, Words};
 
 /// The version of the tables that this release creates.
-pub(crate) const VERSION: i32 = 2;
+pub(crate) const VERSION: i32 = 3;
 
 /// The row with the version of the tables.
 pub(crate) fn state(words: &Words) -> String {
@@ -33,6 +33,7 @@ pub(crate) fn raise_version() -> String {
 /// | `final_log_lanes` | a lane of a group: its owner, and its progress |
 /// | `final_log_members` | a running bus |
 /// | `final_log_dead` | a dead letter |
+/// | `final_log_held` | a message that is held, with what an operator wishes for it |
 /// | `final_log_watermarks` | when sequence numbers had been allocated, see [`sequence`](mod@super::sequence) |
 /// | `final_log_state` | one row: the version of the tables, and up to where the log has been trimmed |
 pub(crate) fn tables<DB: Driver>() -> Vec<String> {
@@ -126,6 +127,18 @@ pub(crate) fn tables<DB: Driver>() -> Vec<String> {
                 "group_name {name} NOT NULL,\n  seq {big} NOT NULL,\n  {message},\n  \
                  reason {text} NOT NULL,\n  attempts {big} NOT NULL,\n  died_at {big} NOT NULL,\n  \
                  PRIMARY KEY (group_name, seq)"
+            ),
+            still,
+        ),
+        create(
+            "_held",
+            format!(
+                "group_name {name} NOT NULL,\n  seq {big} NOT NULL,\n  message_id {id} NOT NULL,\n  \
+                 topic {name} NOT NULL,\n  message_key {text},\n  stream {big} NOT NULL,\n  \
+                 lane {small} NOT NULL,\n  scope {small} NOT NULL,\n  reason {text} NOT NULL,\n  \
+                 attempts {big} NOT NULL,\n  times {big} NOT NULL,\n  held_since {big} NOT NULL,\n  \
+                 retries {small} NOT NULL,\n  retry_at {big} NOT NULL,\n  wish {small} NOT NULL,\n  \
+                 wish_reason {text},\n  PRIMARY KEY (group_name, seq)"
             ),
             still,
         ),

@@ -168,8 +168,10 @@ impl<DB: OutboxDatabase> Log<DB> {
             group.into(),
         ];
         tx.run(skip, values).await?;
-        let delete = "DELETE FROM {dead} WHERE group_name = ?";
-        tx.run(delete, vec![group.into()]).await?;
+        for table in ["{dead}", "{held}"] {
+            let delete = format!("DELETE FROM {table} WHERE group_name = ?");
+            tx.run(&delete, vec![group.into()]).await?;
+        }
         tx.commit().await?;
         Ok(true)
     }
@@ -179,7 +181,7 @@ impl<DB: OutboxDatabase> Log<DB> {
     pub(crate) async fn forget(&self, group: &str) -> DbResult<bool> {
         let mut tx = self.begin().await?;
         hold_trimming(&mut tx).await?;
-        for table in ["{lanes}", "{topics}", "{dead}"] {
+        for table in ["{lanes}", "{topics}", "{dead}", "{held}"] {
             let delete = format!("DELETE FROM {table} WHERE group_name = ?");
             tx.run(&delete, vec![group.into()]).await?;
         }

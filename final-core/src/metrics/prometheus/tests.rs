@@ -146,6 +146,7 @@ fn what_is_not_known_is_absent() {
         "final_database_up",
         "final_log_waiting",
         "final_lanes_held",
+        "final_messages_held",
         "final_dead_letters",
     ] {
         assert!(!text.contains(name), "{name} in\n{text}");

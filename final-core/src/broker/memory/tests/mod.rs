@@ -50,6 +50,7 @@ fn setup(service: &str, topics: &[&str]) -> Setup {
         confirm_window: 8,
         purge: false,
         collect_dead_letters: false,
+        holds: Default::default(),
     }
 }
 

@@ -53,6 +53,8 @@ pub(super) struct OtherTimes {
     pub(super) retry_at: Option<Instant>,
     /// When a message is due that this process has scheduled.
     pub(super) alarm: Option<Instant>,
+    /// When something is to be done about held messages.
+    pub(super) held_at: Option<Instant>,
     /// `None` while nothing is read: the bus stops, the lease may be over, or there is no room.
     pub(super) reading: Option<Reading>,
 }
@@ -137,6 +139,7 @@ impl Schedule {
             self.commits.next(others.retry_at, others.lags),
             self.promote_at,
             others.alarm,
+            others.held_at,
             reading.and_then(|reading| reading.gap_at),
             reading.and_then(|reading| self.reads.next(reading)),
         ];

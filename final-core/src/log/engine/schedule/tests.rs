@@ -79,6 +79,7 @@ impl Played {
                 lags: false,
                 retry_at: None,
                 alarm: None,
+                held_at: None,
                 reading: None,
             },
             reading: Reading {
@@ -260,6 +261,7 @@ fn quiet() -> OtherTimes {
         lags: false,
         retry_at: None,
         alarm: None,
+        held_at: None,
         reading: None,
     }
 }

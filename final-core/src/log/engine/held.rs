@@ -1,0 +1,268 @@
+//! Messages that are held.
+//!
+//! Input: settlements that ask to hold a message; its time; what operators wish, and what other members hold. State:
+//! [`HeldMessages`](crate::log::progress::held::HeldMessages) and the gates of whole topics. Output: the message is
+//! delivered again, or goes to the dead letters; and rows about it.
+//!
+//! ```text
+//!   handler fails ─ hold ─▶ held: open in its lane, first of its key ─ due ─▶ read again ─▶ handler
+//!                             │ the lane is given away: the next owner has it      └ done ─▶ what waited goes on
+//!                             └ an operator skips it ─▶ dead letter ───────────────────────────▲
+//! ```
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use super::Engine;
+use crate::{
+    OutboxDatabase,
+    broker::{Holding, Settlement},
+    database::DbResult,
+    handler::Hold,
+    log::progress::{
+        held::{HeldRow, HeldWrite, KnownHeld},
+        rows::{LaneId, LaneRow},
+    },
+};
+
+/// How often the wishes of operators are looked for while anything is held.
+const LISTEN: Duration = Duration::from_secs(1);
+
+impl<DB: OutboxDatabase> Engine<DB> {
+    /// Holds a message whose handler has failed.
+    pub(super) fn hold(&mut self, tag: u64, holding: Holding) {
+        let member = Arc::clone(&self.member);
+        let Some(taken) = self.deliveries.in_flight.get(tag) else {
+            return;
+        };
+        let (lane, seq) = (taken.lane, taken.seq);
+        let message = taken.content.as_ref().ok().cloned();
+        let hold = message
+            .as_ref()
+            .and_then(|message| member.holds.get(message.topic()));
+        let (Some(message), Some(hold)) = (message, hold) else {
+            // Nothing says that messages of this topic are held.
+            return self.settle(tag, Settlement::DeadLetter(holding.why));
+        };
+        let row = HeldRow {
+            known: KnownHeld {
+                seq,
+                lane,
+                topic: message.topic().to_owned(),
+                hold: *hold,
+                reason: holding.why.reason.clone(),
+                attempts: holding.why.attempts,
+                times: 0,
+                retries: holding.retries,
+                wish: None,
+            },
+            id: message.id().0,
+            key: message.key().map(str::to_owned),
+            pause: Duration::ZERO,
+        };
+        let held = &mut self.deliveries.held;
+        let row = match held.hold(tag, row, &holding, Instant::now()) {
+            Ok(row) => row,
+            Err(skipped) => return self.settle(tag, Settlement::DeadLetter(skipped)),
+        };
+        tracing::warn!(
+            target: "final::log",
+            service = &*member.group,
+            topic = message.topic(),
+            key = message.key(),
+            id = %message.id(),
+            seq,
+            times = row.known.times,
+            attempts = row.known.attempts,
+            reason = row.known.reason,
+            retry_in = row.known.retries.then(|| tracing::field::debug(row.pause)),
+            "a message is held because its handler failed, and what comes after it waits"
+        );
+        member.hooks.held(&message, &holding.why);
+        if *hold == Hold::Topic {
+            self.deliveries
+                .in_flight
+                .gates()
+                .close(message.topic(), seq);
+        }
+        self.deliveries.in_flight.hold(tag, row.known.attempts);
+        if self.streams.is_leaving(lane) {
+            self.release_held(lane);
+        }
+        self.count_held();
+    }
+
+    /// Delivers what is due, writes what has changed, and looks for wishes of operators.
+    pub(super) async fn keep_held(&mut self) -> DbResult<()> {
+        let now = Instant::now();
+        for tag in self.deliveries.held.take_due(now) {
+            self.deliveries.deliver_next(tag);
+        }
+        self.write_held().await?;
+        if !self.deliveries.held.is_empty() && now >= self.held.listen_at {
+            for (seq, wish) in self.session.wishes(&self.member.group).await? {
+                if let Some(tag) = self.deliveries.held.wish(seq, wish) {
+                    self.deliveries.deliver_next(tag);
+                }
+            }
+            self.held.listen_at = now + LISTEN;
+        }
+        Ok(())
+    }
+
+    /// Writes what has changed about held messages. Other members hear of topics that are held as a whole.
+    pub(super) async fn write_held(&mut self) -> DbResult<()> {
+        if !self.deliveries.held.has_writes() {
+            return Ok(());
+        }
+        let writes = self.deliveries.held.take_writes();
+        let group = Arc::clone(&self.member.group);
+        if let Err(error) = self.session.write_held(&group, &writes).await {
+            self.deliveries.held.put_back(writes);
+            return Err(error);
+        }
+        if self.holds_topics()
+            && writes
+                .iter()
+                .any(|write| !matches!(write, HeldWrite::Heard(_)))
+        {
+            self.member.announce_members().await;
+        }
+        Ok(())
+    }
+
+    /// Whether any topic can be held as a whole.
+    fn holds_topics(&self) -> bool {
+        self.member.holds.values().any(|hold| *hold == Hold::Topic)
+    }
+
+    /// When something is to be done about held messages.
+    pub(super) fn held_at(&self) -> Option<Instant> {
+        let held = &self.deliveries.held;
+        let listens = (!held.is_empty()).then_some(self.held.listen_at);
+        let writes = held.has_writes().then(Instant::now);
+        [held.next(), listens, writes].into_iter().flatten().min()
+    }
+
+    /// A message is done. What waited for its topic goes on.
+    pub(super) fn end_held(&mut self, seq: i64) {
+        if self.deliveries.held.is_empty() || !self.deliveries.held.end(seq) {
+            return;
+        }
+        for tag in self.deliveries.in_flight.gates().open(seq) {
+            self.deliveries.deliver_next(tag);
+        }
+        tracing::info!(
+            target: "final::log",
+            service = &*self.member.group,
+            seq,
+            "a message is held no longer, and what waited for it goes on"
+        );
+        self.count_held();
+    }
+
+    /// Leaves the held messages of a lane to its next owner: no handler has them.
+    pub(super) fn release_held(&mut self, id: LaneId) {
+        for (seq, tag) in self.deliveries.held.forget(id, false) {
+            self.deliveries.in_flight.gates().leave(seq);
+            // Otherwise it was not taken yet, and the lane has it open anyway.
+            let Some(tag) = tag else {
+                continue;
+            };
+            if let Some(lane) = self.streams.lane_mut(id) {
+                lane.release(seq);
+            }
+            if let Some((_, Some(next))) = self.deliveries.in_flight.settle(tag) {
+                self.deliveries.deliver_next(next);
+            }
+        }
+        self.count_held();
+    }
+
+    /// Takes in what the table says about held messages of lanes that come in.
+    pub(super) async fn learn_held(&mut self, rows: &[LaneRow]) -> DbResult<()> {
+        for known in self.member.log.held(&self.member.group).await? {
+            let Some(row) = rows.iter().find(|row| row.id == known.lane) else {
+                continue;
+            };
+            let is_open = row
+                .open
+                .as_ref()
+                .is_none_or(|open| open.contains(known.seq));
+            let is_done = known.seq <= row.settled_to || known.seq <= row.read_to && !is_open;
+            let is_wanted = self.member.holds.contains_key(known.topic.as_str());
+            if is_done || !is_wanted {
+                self.deliveries.held.is_stale(known.seq);
+                continue;
+            }
+            if known.hold == Hold::Topic {
+                self.deliveries
+                    .in_flight
+                    .gates()
+                    .close(&known.topic, known.seq);
+            }
+            self.deliveries.held.learn(known);
+        }
+        self.count_held();
+        Ok(())
+    }
+
+    /// Compares with the table which topics other members hold. `held` is how many messages hold their topics.
+    pub(super) async fn learn_held_topics(&mut self, held: i64) -> DbResult<()> {
+        let is_closed = self.deliveries.in_flight.gates().is_closed_elsewhere();
+        if !self.holds_topics() || held == 0 && !is_closed {
+            return Ok(());
+        }
+        let streams = &self.streams;
+        let topics = self
+            .session
+            .held_topics(&self.member.group, |lane| streams.has_lane(lane))
+            .await?;
+        for tag in self.deliveries.in_flight.gates().elsewhere(&topics) {
+            self.deliveries.deliver_next(tag);
+        }
+        Ok(())
+    }
+
+    /// Tells how many messages are held.
+    fn count_held(&mut self) {
+        let held = self.deliveries.held.len();
+        self.member.held.store(held as u64, Ordering::Relaxed);
+    }
+
+    /// Warns once if so many messages wait behind held ones that nothing further is read.
+    pub(super) fn warn_if_full(&mut self) {
+        let is_full =
+            self.deliveries.in_flight.is_full_of_waiting() && !self.deliveries.held.is_empty();
+        if is_full && !self.held.has_warned {
+            tracing::error!(
+                target: "final::log",
+                service = &*self.member.group,
+                held = self.deliveries.held.len(),
+                "too many messages wait behind held ones: this instance reads nothing further until some are done or \
+                 skipped"
+            );
+        }
+        self.held.has_warned = is_full;
+    }
+}
+
+/// What the engine knows about held messages beside the messages.
+#[derive(Debug)]
+pub(super) struct HeldState {
+    /// When the wishes of operators are looked for next.
+    listen_at: Instant,
+    /// Whether it was said that nothing further is read.
+    has_warned: bool,
+}
+
+impl HeldState {
+    pub(super) fn new() -> Self {
+        Self {
+            listen_at: Instant::now(),
+            has_warned: false,
+        }
+    }
+}
