@@ -55,3 +55,27 @@ impl InputShare {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_buffer_has_goes_with_its_connection_to_another_app() {
+        let room = Budget::new(1_000_000);
+        let mut share = InputShare::new(room.clone());
+        assert!(share.resize(OWN) && !share.resize(OWN + 1));
+        share.belongs_to(Some("shop"));
+        assert!(share.resize(OWN + 400_000));
+
+        share.belongs_to(Some("other"));
+        assert_eq!(room.left(), 600_000);
+        let mut of_shop = InputShare::new(room.clone());
+        of_shop.belongs_to(Some("shop"));
+        assert!(of_shop.resize(OWN + 300_000) && !of_shop.resize(OWN + 300_001));
+        share.belongs_to(None);
+        assert!(share.resize(OWN + 300_000) && !share.resize(OWN + 300_001));
+        drop((share, of_shop));
+        assert_eq!(room.left(), 1_000_000);
+    }
+}
