@@ -8,6 +8,7 @@
 //!
 //! A message is answered after its COMMIT. A message that was given out and not acked comes again.
 
+mod ends;
 #[cfg(any(test, feature = "__fuzzing"))]
 #[doc(hidden)]
 #[allow(missing_docs)]

@@ -48,6 +48,7 @@ pub use self::{
     lease::Leases,
     lock::MigrationLock,
     migrations::{Tables, migrate},
+    renewable::ANSWER,
     row::{Column, FromCell, FromRow, Kind, Row},
     template::Templates,
     value::Value,

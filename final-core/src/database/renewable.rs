@@ -34,7 +34,7 @@ use crate::{lock::lock, runtime::counter::Counter};
 
 /// How long the database may take to answer a statement. It gives up waiting for a lock in less, so that what
 /// was asked in vain does not pile up there.
-pub(crate) const ANSWER: Duration = Duration::from_secs(15);
+pub const ANSWER: Duration = Duration::from_secs(15);
 
 /// How long a statement may take that makes a table, or that waits for another instance's lock.
 pub(crate) const MIGRATION: Duration =

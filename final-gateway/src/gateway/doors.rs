@@ -1,6 +1,6 @@
 //! The addresses of a gateway, bound before anything runs, and served once all of it does.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use axum::Router;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +46,13 @@ impl Doors {
             }
         };
         Ok(Self { resp, http })
+    }
+
+    /// The longest time that connections have to come to their end.
+    pub(super) fn ending(&self) -> Duration {
+        let resp = self.resp.as_ref().map(RedisPort::ending);
+        let http = self.http.as_ref().map(Entrance::ending);
+        resp.max(http).unwrap_or_default()
     }
 
     pub(super) fn addresses(&self) -> Addresses {

@@ -4,9 +4,6 @@ use std::time::Duration;
 
 use crate::{groups::GroupOptions, http::HttpLimits, publish::QueueLimits, resp::SessionLimits};
 
-/// What connections may take longer than the other steps of a shutdown: a session may wait for its last COMMIT.
-const LAST_COMMIT: Duration = Duration::from_secs(20);
-
 /// The limits of a gateway. Start from the default, and set fields.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -33,7 +30,8 @@ pub struct Limits {
     pub open_pairs_of_app: Option<usize>,
     /// How long a group and topic stay open after the last client has left. 60 s by default.
     pub close_after: Duration,
-    /// How long each step of a shutdown may take. 10 s by default.
+    /// How long each step of a shutdown may take. 10 s by default. Connections have longer,
+    /// [`ending`](crate::ListenLimits::ending), because they may wait for a COMMIT.
     pub shutdown_within: Duration,
 }
 
@@ -89,11 +87,6 @@ impl Limits {
             max_message_bytes: self.max_message_bytes,
             ..SessionLimits::default()
         }
-    }
-
-    /// How long connections have to end. A session may wait for its last COMMIT.
-    pub(super) fn farewell(&self) -> Duration {
-        self.shutdown_within.saturating_add(LAST_COMMIT)
     }
 
     pub(super) fn http(&self) -> HttpLimits {

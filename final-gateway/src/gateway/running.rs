@@ -8,6 +8,7 @@
 use std::{
     fmt,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use axum::Router;
@@ -20,6 +21,7 @@ use super::{
     vitals::Condition,
 };
 use crate::{
+    ends,
     groups::Groups,
     http::Front,
     publish::{Committer, Publisher},
@@ -32,6 +34,8 @@ pub struct Running {
     condition: Condition,
     addresses: Addresses,
     limits: Limits,
+    /// How long the connections of a port have at the end.
+    ending: Duration,
     /// The tasks that clients come to.
     front: Staff,
     /// The tasks that the others need to the end.
@@ -48,7 +52,7 @@ impl Running {
         told: watch::Sender<Option<String>>,
     ) -> Self {
         let (mut front, mut back) = (Staff::new(told.clone()), Staff::new(told));
-        let addresses = doors.addresses();
+        let (addresses, ending) = (doors.addresses(), doors.ending());
         let rights = condition.rights.clone();
         back.hire(
             "rights",
@@ -75,6 +79,7 @@ impl Running {
             condition,
             addresses,
             limits,
+            ending,
             front,
             back,
             committer,
@@ -151,6 +156,7 @@ impl Running {
         let Self {
             condition,
             limits,
+            ending,
             front,
             back,
             committer,
@@ -160,7 +166,7 @@ impl Running {
         let limit = limits.shutdown_within;
         // The dismissal ends connections, which is no failure of their clients.
         condition.groups.expect_shutdown();
-        front.dismiss(limits.farewell()).await;
+        front.dismiss(ends::all_connections(ending, limit)).await;
         condition.groups.shutdown().await;
         committer.stop().await;
         condition.motor.stop().await;

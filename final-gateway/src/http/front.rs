@@ -8,7 +8,7 @@ use super::{
     rooms::{Real, Rooms},
     vitals::Vitals,
 };
-use crate::{groups::Groups, memory::Budget, publish::Publisher, rights::Rights};
+use crate::{ends, groups::Groups, memory::Budget, publish::Publisher, rights::Rights};
 
 /// The limits of HTTP.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +46,7 @@ impl Default for HttpLimits {
             stall: Duration::from_secs(15),
             body: Duration::from_secs(60),
             patience: Duration::from_secs(5),
-            goodbye: Duration::from_secs(20),
+            goodbye: ends::REQUEST,
         }
     }
 }

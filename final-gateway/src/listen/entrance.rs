@@ -10,6 +10,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::ends;
+
 use super::{Socket, Tls, accept::accept, farewell::farewell, tls::TlsError};
 
 /// How often certificates are looked at.
@@ -26,7 +28,8 @@ pub struct ListenLimits {
     pub connections: usize,
     /// How long a TLS handshake may take: 10 s by default.
     pub handshake: Duration,
-    /// How long connections have to come to their end at a shutdown before they are cut: 10 s by default.
+    /// How long connections have to come to their end at a shutdown before they are cut: 22 s by default, because one may
+    /// wait for a COMMIT, which has 15 s.
     pub ending: Duration,
 }
 
@@ -35,7 +38,7 @@ impl Default for ListenLimits {
         Self {
             connections: 20_000,
             handshake: Duration::from_secs(10),
-            ending: Duration::from_secs(10),
+            ending: ends::CONNECTION,
         }
     }
 }
@@ -154,6 +157,11 @@ impl Entrance {
     /// The address, with the port that was chosen.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How long connections have to come to their end.
+    pub(crate) fn ending(&self) -> Duration {
+        self.limits.ending
     }
 
     /// Lets clients in until `stop`, each with a task of its own. Then waits for these tasks, which hear of `stop` by

@@ -7,7 +7,7 @@ mod parts;
 mod session;
 mod wire;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
@@ -45,6 +45,11 @@ impl RedisPort {
     /// The address, with the port that was chosen.
     pub(crate) fn address(&self) -> SocketAddr {
         self.entrance.address()
+    }
+
+    /// How long connections have to come to their end.
+    pub(crate) fn ending(&self) -> Duration {
+        self.entrance.ending()
     }
 
     /// Answers clients until `stop`, and then until their sessions have ended.
