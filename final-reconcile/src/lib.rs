@@ -1,1 +1,32 @@
 //! Compare and repair: proves that two tables agree, and mends what does not.
+//!
+//! ```text
+//!  Job: source, targets, mapping
+//!    │ describe
+//!    ▼
+//!  Plan: a canonical form for each pair of columns ─ explain
+//!    │
+//!    ▼                       equal ─▶ next chunk
+//!  chunk ─ digest, both sides ┤
+//!                            different ─▶ rows of the chunk ─▶ suspects ─ settle, look again ─▶ difference
+//! ```
+//!
+//! Equal rows stay in their databases: of a chunk only a count and a digest come over the wire. A difference counts
+//! only if it is still there after the copy has had its time.
+//!
+//! docs/reconcile.md has the table of canonical forms.
+
+mod compare;
+mod error;
+mod explain;
+mod form;
+mod job;
+mod plan;
+mod side;
+mod sql;
+
+pub use compare::{Comparison, Difference, DifferenceKind, DifferentColumn, Walked};
+pub use error::ReconcileError;
+pub use explain::{ExplainedColumn, ExplainedTarget, Explanation};
+pub use job::{Job, Mapped, Mapping};
+pub use side::Side;

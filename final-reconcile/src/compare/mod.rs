@@ -1,0 +1,113 @@
+//! Comparing two tables once.
+//!
+//! Input: a plan. State: where the walk is, and rows that looked different. Output: a [`Comparison`].
+//!
+//! | part | does |
+//! | --- | --- |
+//! | [`walk`] | goes through both tables chunk by chunk |
+//! | [`chunk`] | finds the rows of a chunk that differ |
+//! | [`suspects`] | looks at such rows again, until they are equal or really different |
+//! | [`report`] | what is told |
+
+mod chunk;
+mod report;
+mod suspects;
+mod walk;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+pub use self::report::{Comparison, Difference, DifferenceKind, DifferentColumn, Walked};
+use self::{suspects::Suspects, walk::Walk};
+use crate::{
+    error::{ReconcileError, Reconciled},
+    form::Form,
+    plan::Plan,
+    side::{Reader, Side},
+};
+
+/// What a caller can set.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) settle: Duration,
+    pub(crate) examples: usize,
+    pub(crate) values: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            settle: Duration::from_secs(2),
+            examples: 20,
+            values: false,
+        }
+    }
+}
+
+/// Both tables, ready to be read.
+pub(crate) struct Sides {
+    pub(crate) source: Arc<dyn Reader>,
+    pub(crate) target: Arc<dyn Reader>,
+    pub(crate) forms: Vec<Form>,
+    /// The names of the source's columns, and how many of them are the key.
+    pub(crate) names: Vec<String>,
+    pub(crate) keys: usize,
+}
+
+/// Compares two tables.
+pub(crate) async fn compare(
+    job: &str,
+    source: &Side,
+    target: &Side,
+    plan: Plan,
+    settings: &Settings,
+    walked: &mut (dyn FnMut(&Walked) + Send),
+) -> Reconciled<Comparison> {
+    let begun = Instant::now();
+    let estimate = plan.source.table.rows;
+    let is_in_ranges = plan.no_ranges.is_none();
+    let names = plan.source.columns.iter().map(|column| column.name.clone());
+    let sides = Sides {
+        forms: plan.source.forms.clone(),
+        names: names.collect(),
+        keys: plan.source.keys.len(),
+        source: source.reader(plan.source),
+        target: target.reader(plan.target),
+    };
+    for side in [&sides.source, &sides.target] {
+        if side.has_null_key().await? {
+            let names = sides.names.get(..sides.keys).unwrap_or_default();
+            return Err(ReconcileError::Key {
+                side: side.shown().to_owned(),
+                key: names.join(", "),
+                why: "it has rows without a key (NULL), which belong to no row of the other side"
+                    .into(),
+                cure: "give these rows a key, remove them, or take another key".into(),
+            });
+        }
+    }
+    let mut comparison = Comparison::new(sides.source.shown(), sides.target.shown());
+    let mut suspects = Suspects::new(&sides, settings);
+    let mut walk = Walk::new(&sides, estimate, walked);
+    match is_in_ranges {
+        true => walk.ranges(&mut suspects, &mut comparison).await?,
+        false => walk.buckets(&mut suspects, &mut comparison).await?,
+    }
+    suspects.end(&mut comparison).await?;
+    comparison.seconds = begun.elapsed().as_secs_f64();
+    tracing::info!(
+        target: "final::reconcile",
+        job,
+        source = comparison.source,
+        copy = comparison.target,
+        rows = comparison.rows,
+        missing = comparison.missing,
+        different = comparison.different,
+        extra = comparison.extra,
+        unsettled = comparison.unsettled,
+        "two tables were compared"
+    );
+    Ok(comparison)
+}

@@ -1,0 +1,157 @@
+//! What is told about a comparison.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// What came of a comparison.
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct Comparison {
+    /// The source table and its database.
+    pub source: String,
+    /// The target table and its database.
+    pub target: String,
+    /// Rows of the source.
+    pub rows: u64,
+    /// Chunks that were compared.
+    pub chunks: u64,
+    /// Chunks whose digests were not the same.
+    pub differing_chunks: u64,
+    /// Rows that the target lacks.
+    pub missing: u64,
+    /// Rows that have other values in the target.
+    pub different: u64,
+    /// Rows that the target has and the source has not.
+    pub extra: u64,
+    /// Rows that looked different at first, and were equal once the copy had had its time.
+    pub healed: u64,
+    /// Rows that were never the same for long enough to say. They change faster than the copy settles.
+    pub unsettled: u64,
+    /// The first differences that were found.
+    pub examples: Vec<Difference>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// A row that differs.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Difference {
+    /// What is wrong with it.
+    pub kind: DifferenceKind,
+    /// Its key: the source's columns with their values in canonical form.
+    pub key: Vec<(String, String)>,
+    /// The columns that differ; none of a row that one side lacks.
+    pub columns: Vec<DifferentColumn>,
+}
+
+/// What is wrong with a row of the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum DifferenceKind {
+    /// It is not there.
+    Missing,
+    /// It has other values.
+    Different,
+    /// It is there, and the source has no such row.
+    Extra,
+}
+
+/// A column that differs. The values are there only where the job shows them.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct DifferentColumn {
+    /// Its name in the source.
+    pub name: String,
+    /// What the source has, in canonical form; none for NULL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// What the target has, in canonical form; none for NULL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+}
+
+/// How far a comparison is.
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct Walked {
+    /// Rows of the source that were compared.
+    pub rows: u64,
+    /// About how many there are, where the catalog says.
+    pub of: Option<u64>,
+    /// Chunks that were compared.
+    pub chunks: u64,
+    /// Rows that look different now, and are looked at again.
+    pub suspects: u64,
+    /// Differences that count.
+    pub differences: u64,
+}
+
+impl Comparison {
+    pub(crate) fn new(source: &str, target: &str) -> Self {
+        Self {
+            source: source.into(),
+            target: target.into(),
+            ..Self::default()
+        }
+    }
+
+    /// How many rows differ.
+    #[must_use]
+    pub fn differences(&self) -> u64 {
+        self.missing + self.different + self.extra
+    }
+
+    /// Whether both tables are proved to agree: no row differs, and none was too restless to say.
+    #[must_use]
+    pub fn is_equal(&self) -> bool {
+        self.differences() == 0 && self.unsettled == 0
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} with {}: {} rows, ",
+            self.source, self.target, self.rows
+        )?;
+        match self.is_equal() {
+            true => write!(f, "equal")?,
+            false => write!(
+                f,
+                "{} missing, {} different, {} extra",
+                self.missing, self.different, self.extra
+            )?,
+        }
+        if self.unsettled > 0 {
+            write!(f, ", {} changed too often to say", self.unsettled)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key: Vec<String> = self
+            .key
+            .iter()
+            .map(|(name, value)| format!("{name} {value}"))
+            .collect();
+        let key = key.join(", ");
+        match self.kind {
+            DifferenceKind::Missing => write!(f, "missing: {key}"),
+            DifferenceKind::Extra => write!(f, "extra: {key}"),
+            DifferenceKind::Different => {
+                let columns: Vec<&str> = self
+                    .columns
+                    .iter()
+                    .map(|column| column.name.as_str())
+                    .collect();
+                write!(f, "different: {key}: {}", columns.join(", "))
+            }
+        }
+    }
+}

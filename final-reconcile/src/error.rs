@@ -1,0 +1,90 @@
+//! What can go wrong before or while two tables are compared.
+//!
+//! Each error names the database and the table, and says what to do. None has a value of a row or a password.
+
+/// Why two tables could not be compared.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReconcileError {
+    /// The database failed.
+    #[error("{doing} {side} failed")]
+    Database {
+        /// What was done.
+        doing: &'static str,
+        /// The table and its database.
+        side: String,
+        /// Why.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// There is no such table.
+    #[error(
+        "there is no table {side}: look at its name and its schema, and at the rights of the user"
+    )]
+    NoTable {
+        /// The table and its database.
+        side: String,
+    },
+    /// A table has no such column.
+    #[error("{side} has no column `{column}`{hint}")]
+    NoColumn {
+        /// The table and its database.
+        side: String,
+        /// The column.
+        column: String,
+        /// Why it was wanted, and what to do.
+        hint: String,
+    },
+    /// Rows cannot be told apart by the key.
+    #[error("{side} cannot be compared by the key ({key}): {why}; {cure}")]
+    Key {
+        /// The table and its database.
+        side: String,
+        /// The columns of the key.
+        key: String,
+        /// What is missing.
+        why: String,
+        /// What to do.
+        cure: String,
+    },
+    /// Two columns have no common form.
+    #[error(
+        "`{source_column}` ({source_type}) of {source_side} and `{target_column}` ({target_type}) of {target_side} have no \
+         common form: {cure}"
+    )]
+    NoForm {
+        /// The source.
+        source_side: String,
+        /// Its column.
+        source_column: String,
+        /// The column's type.
+        source_type: String,
+        /// The target.
+        target_side: String,
+        /// Its column.
+        target_column: String,
+        /// The column's type.
+        target_type: String,
+        /// What to do.
+        cure: String,
+    },
+    /// The job says something that cannot be meant.
+    #[error("job `{job}`: {problem}")]
+    Job {
+        /// The job's name.
+        job: String,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+    /// A row could not be read as the statement gives it.
+    #[error("a row of {side} has an unexpected form: {problem}")]
+    Row {
+        /// The table and its database.
+        side: String,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+/// A result of this crate.
+pub(crate) type Reconciled<T> = Result<T, ReconcileError>;

@@ -1,0 +1,221 @@
+//! Canonical forms that are made in this process.
+//!
+//! Input: a [`Cell`] of SQLite, which has no digest; or the text of JSON from any database. Output: the bytes that a
+//! server makes of an equal value.
+//!
+//! A column of SQLite can have values of another class than its type says. Such a value gets a mark, so that it equals
+//! no value of a server.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+use super::{Form, Row, number, time};
+
+/// A value as SQLite stores it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Cell {
+    Null,
+    Integer(i64),
+    Real(f64),
+    Text(Vec<u8>),
+    Blob(Vec<u8>),
+}
+
+/// The canonical text of a value. None for NULL.
+pub(crate) fn canonical(cell: &Cell, form: Form) -> Option<Vec<u8>> {
+    if *cell == Cell::Null {
+        return None;
+    }
+    Some(made(cell, form).unwrap_or_else(|| odd(cell)))
+}
+
+/// None if the value is not of the form's class.
+fn made(cell: &Cell, form: Form) -> Option<Vec<u8>> {
+    let text = text_of(cell);
+    let text = text.as_deref();
+    let made = match (form, cell) {
+        (Form::Integer, Cell::Integer(value)) => value.to_string(),
+        (Form::Decimal { scale }, Cell::Integer(_) | Cell::Real(_) | Cell::Text(_)) => {
+            number::decimal(text?, scale)?
+        }
+        (Form::Number, Cell::Integer(_) | Cell::Real(_) | Cell::Text(_)) => number::plain(text?)?,
+        (Form::Float { digits }, Cell::Integer(_) | Cell::Real(_)) => match text? {
+            "inf" => "Infinity".into(),
+            "-inf" => "-Infinity".into(),
+            text => number::float(text, digits)?,
+        },
+        (Form::Text { trim }, Cell::Text(bytes)) => {
+            let end = bytes
+                .iter()
+                .rposition(|byte| *byte != b' ')
+                .map_or(0, |at| at + 1);
+            return bytes
+                .get(..if trim { end } else { bytes.len() })
+                .map(<[u8]>::to_vec);
+        }
+        (Form::Bytes, Cell::Blob(bytes)) => hex(bytes),
+        (Form::Date, Cell::Text(_)) => time::date(text?)?,
+        (Form::Time(fraction), Cell::Text(_)) => time::time(text?, fraction.digits)?,
+        (Form::DateTime(fraction), Cell::Text(_)) => time::date_time(text?, fraction.digits)?,
+        (Form::DateTime(fraction), Cell::Integer(seconds)) => {
+            time::of_seconds(*seconds, fraction.digits)?
+        }
+        (Form::Uuid, Cell::Text(_)) => text?.replace('-', "").to_lowercase(),
+        (Form::Uuid, Cell::Blob(bytes)) => hex(bytes),
+        (Form::Json { .. }, Cell::Text(bytes)) => return Some(bytes.clone()),
+        _ => return None,
+    };
+    // A text that is no UUID may have the signs that end a field.
+    (!made.contains(['~', ';'])).then(|| made.into_bytes())
+}
+
+fn text_of(cell: &Cell) -> Option<Cow<'_, str>> {
+    match cell {
+        Cell::Null | Cell::Blob(_) => None,
+        Cell::Integer(value) => Some(value.to_string().into()),
+        Cell::Real(value) => Some(format!("{value:e}").into()),
+        Cell::Text(bytes) => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
+    }
+}
+
+/// A value of another class: a sign that no form begins with, the class, and the value.
+fn odd(cell: &Cell) -> Vec<u8> {
+    match cell {
+        Cell::Null => "?null".into(),
+        Cell::Integer(value) => format!("?integer {value}"),
+        Cell::Real(value) => format!("?real {value:e}"),
+        Cell::Text(bytes) => format!("?text {}", hex(bytes)),
+        Cell::Blob(bytes) => format!("?blob {}", hex(bytes)),
+    }
+    .into_bytes()
+}
+
+/// Hexadecimal digits in lower case.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// JSON as a value: keys in order, numbers as numbers, no spaces. A text that is no JSON stays as it is.
+pub(crate) fn json(text: &[u8]) -> Cow<'_, [u8]> {
+    match serde_json::from_slice::<Value>(text) {
+        Ok(value) => {
+            let mut canonical = String::with_capacity(text.len());
+            write_json(&value, &mut canonical);
+            Cow::Owned(canonical.into_bytes())
+        }
+        Err(_) => Cow::Borrowed(text),
+    }
+}
+
+/// The depth is bounded by the reader.
+fn write_json(value: &Value, text: &mut String) {
+    match value {
+        Value::Object(fields) => {
+            let mut fields: Vec<_> = fields.iter().collect();
+            fields.sort_by_key(|(name, _)| name.as_str());
+            text.push('{');
+            for (at, (name, value)) in fields.into_iter().enumerate() {
+                if at > 0 {
+                    text.push(',');
+                }
+                text.push_str(&Value::from(name.as_str()).to_string());
+                text.push(':');
+                write_json(value, text);
+            }
+            text.push('}');
+        }
+        Value::Array(values) => {
+            text.push('[');
+            for (at, value) in values.iter().enumerate() {
+                if at > 0 {
+                    text.push(',');
+                }
+                write_json(value, text);
+            }
+            text.push(']');
+        }
+        Value::Number(value) => {
+            let written = value.to_string();
+            // A whole number stays exact; 1.0 and 1 are the same number.
+            let whole = value.is_i64() || value.is_u64();
+            let form = match whole {
+                true => number::plain(&written),
+                false => number::float(&written, 15).and_then(|form| number::plain(&form)),
+            };
+            text.push_str(form.as_deref().unwrap_or(&written));
+        }
+        other => text.push_str(&other.to_string()),
+    }
+}
+
+/// Brings the fields to the form that is made here. None if the bytes are no such row.
+pub(crate) fn finished(row: Row, forms: &[Form]) -> Option<Row> {
+    if !forms.iter().any(|form| matches!(form, Form::Json { .. })) {
+        return Some(row);
+    }
+    let mut finished = Row::default();
+    for (form, field) in forms.iter().zip(row.fields(forms)?) {
+        match form {
+            Form::Json { .. } => finished.push(*form, field.map(json).as_deref()),
+            _ => finished.push(*form, field),
+        }
+    }
+    Some(finished)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn json_text(text: &str) -> String {
+        String::from_utf8(json(text.as_bytes()).into_owned()).unwrap()
+    }
+
+    #[test]
+    fn json_is_compared_as_a_value() {
+        assert_eq!(
+            json_text(r#"{"b": [1.0, 2e2], "a": null}"#),
+            r#"{"a":null,"b":[1,200]}"#
+        );
+        assert_eq!(json_text(r#""\u00e9""#), "\"é\"");
+        assert_eq!(json_text("18446744073709551615"), "18446744073709551615");
+        assert_eq!(json_text("no json"), "no json");
+        assert_ne!(json_text("1"), json_text("\"1\""));
+    }
+
+    #[test]
+    fn a_value_of_another_class_equals_no_value_of_a_server() {
+        let integer = |cell| canonical(&cell, Form::Integer);
+        assert_eq!(integer(Cell::Integer(7)), Some(b"7".to_vec()));
+        assert_ne!(integer(Cell::Text(b"7".to_vec())), Some(b"7".to_vec()));
+        assert_ne!(integer(Cell::Real(7.0)), Some(b"7".to_vec()));
+        assert_eq!(integer(Cell::Null), None);
+    }
+
+    #[test]
+    fn a_uuid_is_its_digits() {
+        let digits = Some(b"00112233445566778899aabbccddeeff".to_vec());
+        let text = b"00112233-4455-6677-8899-AABBCCDDEEFF".to_vec();
+        assert_eq!(canonical(&Cell::Text(text), Form::Uuid), digits);
+        let bytes = (0..16).map(|byte| byte * 0x11).collect();
+        assert_eq!(canonical(&Cell::Blob(bytes), Form::Uuid), digits);
+    }
+
+    proptest! {
+        #[test]
+        fn a_closed_form_never_has_the_signs_that_end_a_field(text in ".{0,12}") {
+            for form in [Form::Uuid, Form::Integer, Form::Date, Form::Number, Form::Bytes] {
+                let made = canonical(&Cell::Text(text.clone().into_bytes()), form).unwrap();
+                prop_assert!(!made.contains(&b';') && !made.contains(&b'~'), "{:?}", made);
+            }
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! A job: a source, its targets, and how their columns belong together.
+//!
+//! Input: what the caller says. Output: an [`Explanation`] without a look at a row, or [`Comparison`]s.
+
+use std::{fmt, time::Duration};
+
+use crate::{
+    compare::{Comparison, Settings, Walked, compare},
+    error::{ReconcileError, Reconciled},
+    explain::Explanation,
+    form::Wish,
+    plan::Plan,
+    side::Side,
+};
+
+/// A source table and the tables that are to agree with it.
+///
+/// ```no_run
+/// use final_reconcile::{Job, Mapped, Side};
+///
+/// # async fn run(shop: sqlx::MySqlPool, search: sqlx::PgPool) -> Result<(), final_reconcile::ReconcileError> {
+/// let users = Job::new("users")
+///     .source(Side::mysql(shop, "user"))
+///     .target(Side::postgres(search, "user_copy"), |map| {
+///         map.key("id", "number")
+///             .same(["name", "avatar"])
+///             .column("amount", Mapped::to("amount_eur").decimal(2))
+///     });
+/// println!("{}", users.explain().await?);
+/// for comparison in users.compare().await? {
+///     println!("{comparison}");
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Job {
+    name: String,
+    source: Option<Side>,
+    targets: Vec<(Side, Mapping)>,
+    settings: Settings,
+}
+
+impl Job {
+    /// A job of this name, which reports and logs have.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            source: None,
+            targets: Vec::new(),
+            settings: Settings::default(),
+        }
+    }
+
+    /// The table that is right.
+    #[must_use]
+    pub fn source(mut self, side: Side) -> Self {
+        self.source = Some(side);
+        self
+    }
+
+    /// A table that is to agree with the source.
+    #[must_use]
+    pub fn target(mut self, side: Side, map: impl FnOnce(Mapping) -> Mapping) -> Self {
+        self.targets.push((side, map(Mapping::default())));
+        self
+    }
+
+    /// How long a copy may take to follow its source; 2 s by default. A difference counts only if neither row has changed
+    /// for twice this time. It has to be longer than the copy lags: zero is for tables in which nothing is written.
+    #[must_use]
+    pub fn settle(mut self, settle: Duration) -> Self {
+        self.settings.settle = settle;
+        self
+    }
+
+    /// How many differences a [`Comparison`] describes; 20 by default. All are counted.
+    #[must_use]
+    pub fn examples(mut self, examples: usize) -> Self {
+        self.settings.examples = examples;
+        self
+    }
+
+    /// Whether examples have the values that differ, and not only the names of the columns. They are what the tables
+    /// hold, so a report with them must go only to a reader who may see the tables.
+    #[must_use]
+    pub fn show_values(mut self, show: bool) -> Self {
+        self.settings.values = show;
+        self
+    }
+
+    /// What would be compared, and by which statements. No row is touched.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a database does, and if the tables cannot be compared: no such column, no unique index for the key, or two
+    /// types without a common form.
+    pub async fn explain(&self) -> Result<Explanation, ReconcileError> {
+        let mut explanation = Explanation::new(&self.name);
+        for (target, mapping) in &self.targets {
+            let (source, plan) = self.plan(target, mapping).await?;
+            explanation.add(&source, target, plan);
+        }
+        self.check()?;
+        Ok(explanation)
+    }
+
+    /// Compares the source with each target, one after the other.
+    ///
+    /// Safe to drop at any time: nothing is written anywhere.
+    ///
+    /// # Errors
+    ///
+    /// As [`explain`](Self::explain), and if rows have no key or a database fails meanwhile.
+    pub async fn compare(&self) -> Result<Vec<Comparison>, ReconcileError> {
+        self.compare_with(|_| {}).await
+    }
+
+    /// The same. `walked` is called after each chunk.
+    ///
+    /// # Errors
+    ///
+    /// As [`compare`](Self::compare).
+    pub async fn compare_with(
+        &self,
+        mut walked: impl FnMut(&Walked) + Send,
+    ) -> Result<Vec<Comparison>, ReconcileError> {
+        self.check()?;
+        let mut all = Vec::with_capacity(self.targets.len());
+        for (target, mapping) in &self.targets {
+            let (source, plan) = self.plan(target, mapping).await?;
+            let compared = compare(
+                &self.name,
+                &source,
+                target,
+                plan,
+                &self.settings,
+                &mut walked,
+            );
+            all.push(compared.await?);
+        }
+        Ok(all)
+    }
+
+    fn check(&self) -> Reconciled<()> {
+        match (&self.source, self.targets.is_empty()) {
+            (None, _) => Err(self.wrong("it has no source: name one by `source`")),
+            (_, true) => Err(self.wrong("it has no target: name one by `target`")),
+            _ => Ok(()),
+        }
+    }
+
+    fn wrong(&self, problem: &str) -> ReconcileError {
+        ReconcileError::Job {
+            job: self.name.clone(),
+            problem: problem.into(),
+        }
+    }
+
+    async fn plan(&self, target: &Side, mapping: &Mapping) -> Reconciled<(Side, Plan)> {
+        let Some(source) = self.source.clone() else {
+            return Err(self.wrong("it has no source: name one by `source`"));
+        };
+        let (of_source, of_target) = tokio::try_join!(source.describe(), target.describe())?;
+        Ok((source, Plan::new(of_source, of_target, mapping)?))
+    }
+}
+
+/// Which columns belong together. Without any, all columns of both tables are compared by their names.
+#[derive(Clone, Debug, Default)]
+pub struct Mapping {
+    pub(crate) keys: Vec<(String, String)>,
+    pub(crate) columns: Vec<(String, Mapped)>,
+    pub(crate) except: Vec<String>,
+}
+
+impl Mapping {
+    /// A column of the key: its name in the source and in the target. Without any, it is the source's primary key. On both
+    /// sides a unique index has to have exactly the columns of the key.
+    #[must_use]
+    pub fn key(mut self, source: impl Into<String>, target: impl Into<String>) -> Self {
+        self.keys.push((source.into(), target.into()));
+        self
+    }
+
+    /// Columns that have the same name on both sides.
+    #[must_use]
+    pub fn same<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        let same = names
+            .into_iter()
+            .map(|name| (name.into(), Mapped::default()));
+        self.columns.extend(same);
+        self
+    }
+
+    /// A column of the source, and what it is in the target: a name, or a [`Mapped`] with a rule.
+    #[must_use]
+    pub fn column(mut self, source: impl Into<String>, target: impl Into<Mapped>) -> Self {
+        self.columns.push((source.into(), target.into()));
+        self
+    }
+
+    /// Columns of either side that are not compared, where all others are.
+    #[must_use]
+    pub fn except<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.except.extend(names.into_iter().map(Into::into));
+        self
+    }
+}
+
+/// A column of the target, and a rule for how it is compared.
+#[derive(Clone, Default)]
+pub struct Mapped {
+    pub(crate) name: Option<String>,
+    pub(crate) wish: Option<Wish>,
+}
+
+impl Mapped {
+    /// The column of this name.
+    pub fn to(name: impl Into<String>) -> Self {
+        Self {
+            name: Some(name.into()),
+            wish: None,
+        }
+    }
+
+    /// Numbers are rounded to so many digits behind the point.
+    #[must_use]
+    pub fn decimal(self, scale: u32) -> Self {
+        self.with(Wish::Decimal(scale))
+    }
+
+    /// Numbers are compared in so many digits, at most 15.
+    #[must_use]
+    pub fn digits(self, digits: u32) -> Self {
+        self.with(Wish::Digits(digits))
+    }
+
+    /// Times are compared to so many digits of a second.
+    #[must_use]
+    pub fn precision(self, digits: u32) -> Self {
+        self.with(Wish::Precision(digits))
+    }
+
+    /// The texts that both servers print are compared.
+    #[must_use]
+    pub fn text(self) -> Self {
+        self.with(Wish::Text)
+    }
+
+    /// The same, without spaces at the end.
+    #[must_use]
+    pub fn trimmed(self) -> Self {
+        self.with(Wish::Trimmed)
+    }
+
+    fn with(mut self, wish: Wish) -> Self {
+        self.wish = Some(wish);
+        self
+    }
+}
+
+impl From<&str> for Mapped {
+    fn from(name: &str) -> Self {
+        Self::to(name)
+    }
+}
+
+impl From<String> for Mapped {
+    fn from(name: String) -> Self {
+        Self::to(name)
+    }
+}
+
+impl fmt::Debug for Mapped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Mapped({:?}, {:?})", self.name, self.wish)
+    }
+}

@@ -1,0 +1,122 @@
+//! Which columns are compared, and as what.
+//!
+//! Input: two tables, a mapping, and the key. Output: pairs with their forms, those of the key first.
+//!
+//! A mapping that names no columns means all of them. Then a column that one side lacks is an error, because a
+//! difference in it would never be found.
+
+use crate::{
+    error::{ReconcileError, Reconciled},
+    form::{Form, agree},
+    job::Mapping,
+    side::table::{SideColumn, SideTable},
+};
+
+/// Two columns and their form.
+#[derive(Clone, Debug)]
+pub(super) struct Pair {
+    pub(super) source: SideColumn,
+    pub(super) target: SideColumn,
+    pub(super) form: Form,
+}
+
+pub(super) fn pairs(
+    source: &SideTable,
+    target: &SideTable,
+    mapping: &Mapping,
+    key: &[(String, String)],
+) -> Reconciled<Vec<Pair>> {
+    let mut names = key.to_vec();
+    match mapping.columns.is_empty() {
+        true => all(source, target, mapping, &mut names)?,
+        false => {
+            for (from, mapped) in &mapping.columns {
+                let pair = (
+                    from.clone(),
+                    mapped.name.clone().unwrap_or_else(|| from.clone()),
+                );
+                if !names.contains(&pair) {
+                    names.push(pair);
+                }
+            }
+        }
+    }
+    names
+        .into_iter()
+        .map(|(from, to)| {
+            let a = find(source, &from)?;
+            let b = find(target, &to)?;
+            let wish = mapping.columns.iter().find(|(name, mapped)| {
+                *name == from && mapped.name.as_deref().is_none_or(|name| name == to)
+            });
+            let wish = wish.and_then(|(_, mapped)| mapped.wish);
+            let form = agree((source.family, a), (target.family, b), wish);
+            let form = form.map_err(|cure| ReconcileError::NoForm {
+                source_side: source.shown.clone(),
+                source_column: from,
+                source_type: a.declared.clone(),
+                target_side: target.shown.clone(),
+                target_column: to,
+                target_type: b.declared.clone(),
+                cure,
+            })?;
+            Ok(Pair {
+                source: a.clone(),
+                target: b.clone(),
+                form,
+            })
+        })
+        .collect()
+}
+
+/// All columns of both tables by their names.
+fn all(
+    source: &SideTable,
+    target: &SideTable,
+    mapping: &Mapping,
+    names: &mut Vec<(String, String)>,
+) -> Reconciled<()> {
+    let is_left_out = |name: &String| mapping.except.contains(name);
+    let lacks = |side: &SideTable, column: &str| {
+        ReconcileError::NoColumn {
+        side: side.shown.clone(),
+        column: column.to_owned(),
+        hint: ", and the other side has: name the columns to be compared, or leave this one out by `except`".into(),
+    }
+    };
+    for column in &source.columns {
+        let is_key = names.iter().any(|(from, _)| *from == column.name);
+        if is_key || is_left_out(&column.name) {
+            continue;
+        }
+        if target.column(&column.name).is_none() {
+            return Err(lacks(target, &column.name));
+        }
+        names.push((column.name.clone(), column.name.clone()));
+    }
+    let unknown = target.columns.iter().find(|column| {
+        !names.iter().any(|(_, to)| *to == column.name) && !is_left_out(&column.name)
+    });
+    match unknown {
+        Some(column) => Err(lacks(source, &column.name)),
+        None => Ok(()),
+    }
+}
+
+/// The column of a name. On most servers names differ in their case only by mistake, so the error shows such a one.
+pub(super) fn find<'t>(table: &'t SideTable, name: &str) -> Reconciled<&'t SideColumn> {
+    table.column(name).ok_or_else(|| {
+        let near = table
+            .columns
+            .iter()
+            .find(|column| column.name.eq_ignore_ascii_case(name));
+        ReconcileError::NoColumn {
+            side: table.shown.clone(),
+            column: name.to_owned(),
+            hint: match near {
+                Some(near) => format!(": did you mean `{}`?", near.name),
+                None => ": look at the mapping".into(),
+            },
+        }
+    })
+}

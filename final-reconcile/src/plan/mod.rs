@@ -1,0 +1,109 @@
+//! What is compared with what: the columns of both sides, their forms, and the key.
+//!
+//! Input: two described tables and a mapping. Output: a [`Plan`], or an error that names the column or the key that
+//! cannot be compared. No row is touched.
+
+mod columns;
+mod key;
+
+use crate::{
+    error::Reconciled,
+    form::{Form, Hash, Row, here::hex},
+    job::Mapping,
+    side::table::{SideColumn, SideTable},
+    sql::keys::KeyColumn,
+};
+
+/// The plan of one pair of tables.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) source: SidePlan,
+    pub(crate) target: SidePlan,
+    /// Why the tables are not compared range by range of the key.
+    pub(crate) no_ranges: Option<String>,
+}
+
+/// The half of a plan that one side has to know. The columns of the key come first.
+#[derive(Clone, Debug)]
+pub(crate) struct SidePlan {
+    pub(crate) table: SideTable,
+    pub(crate) columns: Vec<SideColumn>,
+    pub(crate) forms: Vec<Form>,
+    pub(crate) keys: Vec<KeyColumn>,
+    pub(crate) hash: Hash,
+    pub(crate) is_in_ranges: bool,
+    /// How many hexadecimal digits of a key's hash are its bucket.
+    pub(crate) bucket_digits: usize,
+}
+
+impl SidePlan {
+    /// Whether a server can make all forms. Otherwise rows are read and hashed in this process.
+    pub(crate) fn is_made_by_servers(&self) -> bool {
+        self.forms.iter().all(|form| form.is_made_by_servers())
+    }
+
+    /// The bucket of a key.
+    pub(crate) fn bucket(&self, key: &Row) -> String {
+        let mut digits = hex(&self.hash.of(&key.0));
+        digits.truncate(self.bucket_digits);
+        digits
+    }
+}
+
+/// Rows of a bucket, about.
+const BUCKET: u64 = 1_000;
+
+impl Plan {
+    pub(crate) fn new(source: SideTable, target: SideTable, mapping: &Mapping) -> Reconciled<Self> {
+        let key = key::names(&source, &target, mapping)?;
+        let pairs = columns::pairs(&source, &target, mapping, &key)?;
+        key::check(&source, &target, &pairs, key.len())?;
+        let no_ranges = key::no_ranges(&pairs, key.len());
+        let hash = match source.has_md5 && target.has_md5 {
+            true => Hash::Md5,
+            false => Hash::Sha256,
+        };
+        let rows = source.rows.or(target.rows).unwrap_or(1_000_000);
+        let bucket_digits = match rows / BUCKET {
+            0..=16 => 1,
+            17..=256 => 2,
+            257..=4_096 => 3,
+            _ => 4,
+        };
+        let forms: Vec<Form> = pairs.iter().map(|pair| pair.form).collect();
+        let side = |table: SideTable, of: fn(&columns::Pair) -> &SideColumn| {
+            let columns: Vec<SideColumn> = pairs.iter().map(|pair| of(pair).clone()).collect();
+            let keys = columns.iter().zip(&forms).take(key.len());
+            let keys = keys.map(|(column, form)| KeyColumn {
+                name: quoted(&table, &column.name),
+                column: column.clone(),
+                form: *form,
+            });
+            SidePlan {
+                keys: keys.collect(),
+                columns,
+                forms: forms.clone(),
+                hash,
+                is_in_ranges: no_ranges.is_none(),
+                bucket_digits,
+                table,
+            }
+        };
+        Ok(Self {
+            source: side(source, |pair| &pair.source),
+            target: side(target, |pair| &pair.target),
+            no_ranges: no_ranges.clone(),
+        })
+    }
+}
+
+fn quoted(table: &SideTable, name: &str) -> String {
+    use final_core::database::Dialect;
+
+    use crate::side::table::Family;
+    match table.family {
+        Family::Postgres => Dialect::Postgres.quoted(name),
+        Family::MySql | Family::MariaDb => Dialect::MySql.quoted(name),
+        Family::Sqlite => Dialect::Sqlite.quoted(name),
+    }
+}

@@ -1,0 +1,98 @@
+//! Digests of rows that were read into this process, the same as a server makes.
+//!
+//! Input: pages of a [`Reader`]. Output: digests. Memory: one page, and two sums for each bucket.
+
+use std::collections::HashMap;
+
+use super::{Bucket, Chunk, Digest, Found, Of, Reader, table::Family};
+use crate::{
+    error::Reconciled,
+    form::{Row, RowHash, here},
+    plan::SidePlan,
+};
+
+/// Rows of a page.
+const PAGE: u64 = 2_000;
+
+/// A row that a database gave, in the form that is compared. None if its fields are not those of the plan.
+pub(super) fn found_here(plan: &SidePlan, row: Row) -> Option<Found> {
+    let row = here::finished(row, &plan.forms)?;
+    Some(Found {
+        key: row.first(plan.forms.get(..plan.keys.len())?)?,
+        hash: RowHash(plan.hash.of(&row.0)),
+        row: Some(row),
+    })
+}
+
+/// The digest of a chunk.
+pub(super) async fn digest_here(
+    reader: &dyn Reader,
+    plan: &SidePlan,
+    chunk: &Chunk,
+    most: u64,
+) -> Reconciled<Digest> {
+    let mut digest = Digest::default();
+    let mut hash = plan.hash.begin();
+    let mut rest = chunk.clone();
+    loop {
+        let page = reader.page(&rest, PAGE, Of::Rows).await?;
+        for row in page.iter().filter_map(|found| found.row.as_ref()) {
+            digest.rows += 1;
+            digest.bytes += row.0.len() as u64;
+            hash.add(&row.0);
+        }
+        digest.is_cut = digest.rows > most;
+        if digest.is_cut || (page.len() as u64) < PAGE {
+            digest.hash = hash.end();
+            return Ok(digest);
+        }
+        rest.after = page.into_iter().next_back().map(|found| found.key);
+    }
+}
+
+/// The digests of all buckets.
+pub(super) async fn buckets_here(reader: &dyn Reader, plan: &SidePlan) -> Reconciled<Vec<Bucket>> {
+    let mut sums: HashMap<String, (u64, u128, u128)> = HashMap::new();
+    let mut rest = Chunk::default();
+    loop {
+        let page = reader.page(&rest, PAGE, Of::Hashes).await?;
+        for found in &page {
+            let sum = sums.entry(plan.bucket(&found.key)).or_default();
+            let digits = here::hex(&found.hash.0);
+            let part = |from: usize| {
+                let part = digits.get(from..from + 15).unwrap_or_default();
+                u128::from_str_radix(part, 16).unwrap_or_default()
+            };
+            *sum = (sum.0 + 1, sum.1 + part(0), sum.2 + part(15));
+        }
+        if (page.len() as u64) < PAGE {
+            break;
+        }
+        rest.after = page.into_iter().next_back().map(|found| found.key);
+    }
+    let bucket = |(name, (rows, first, second))| Bucket {
+        name,
+        rows,
+        sums: format!("{first} {second}"),
+    };
+    Ok(sums.into_iter().map(bucket).collect())
+}
+
+/// The statement that looks for a row without a key. None where the columns allow none.
+pub(super) fn null_keys(plan: &SidePlan) -> Option<String> {
+    let nullable = plan.keys.iter().filter(|key| key.column.nullable);
+    let conditions: Vec<String> = nullable
+        .map(|key| format!("{} IS NULL", key.name))
+        .collect();
+    let name = &plan.table.name;
+    let one = match plan.table.family {
+        Family::Postgres => "1::bigint",
+        _ => "1",
+    };
+    (!conditions.is_empty()).then(|| {
+        format!(
+            "SELECT {one} AS found FROM {name} WHERE {} LIMIT 1",
+            conditions.join(" OR ")
+        )
+    })
+}

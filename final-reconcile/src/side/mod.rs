@@ -1,0 +1,189 @@
+//! One side of a comparison: a table in a database.
+//!
+//! Input: a pool and the name of a table. State: a pool of our own to the same database. Output: the table's
+//! [description](table), and a [`Reader`] of its rows in canonical form.
+//!
+//! | part | has |
+//! | --- | --- |
+//! | [`table`] | what a table is, whatever the database |
+//! | [`here`] | digests of rows that were read into this process |
+//! | `server` | reading on PostgreSQL, MySQL and MariaDB: canonical texts and digests are made by the server |
+//! | `postgres`, `mysql`, `sqlite` | the catalogs, each beside what only this database has |
+//!
+//! SQLite has no function for a digest, so its rows are hashed in this process.
+
+mod here;
+#[cfg(feature = "mysql")]
+mod mysql;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod server;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+pub(crate) mod table;
+
+use std::{fmt, sync::Arc};
+
+use futures::future::BoxFuture;
+
+use self::table::SideTable;
+use crate::{
+    error::Reconciled,
+    form::{Row, RowHash},
+    plan::SidePlan,
+};
+
+/// How many connections one side takes.
+const CONNECTIONS: u32 = 2;
+
+/// A table in a database: the source of a job, or a target.
+///
+/// The name may have a schema before it: `shop.user`. The pool is that of the database; the comparison makes connections
+/// of its own, because its statements need settings of the session (UTC, UTF-8) that a caller's must not have.
+#[derive(Clone)]
+pub struct Side {
+    database: Arc<dyn SideDatabase>,
+    table: String,
+}
+
+impl Side {
+    /// A table of PostgreSQL.
+    #[cfg(feature = "postgres")]
+    pub fn postgres(pool: sqlx::PgPool, table: impl Into<String>) -> Self {
+        Self::new(postgres::OnPostgres::new(&pool), table)
+    }
+
+    /// A table of MySQL or MariaDB.
+    #[cfg(feature = "mysql")]
+    pub fn mysql(pool: sqlx::MySqlPool, table: impl Into<String>) -> Self {
+        Self::new(mysql::OnMySql::new(&pool), table)
+    }
+
+    /// A table of SQLite.
+    #[cfg(feature = "sqlite")]
+    pub fn sqlite(pool: sqlx::SqlitePool, table: impl Into<String>) -> Self {
+        Self::new(sqlite::OnSqlite::new(&pool), table)
+    }
+
+    #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+    fn new(database: impl SideDatabase + 'static, table: impl Into<String>) -> Self {
+        Self {
+            database: Arc::new(database),
+            table: table.into(),
+        }
+    }
+
+    /// The table and its database, without a password.
+    pub(crate) fn shown(&self) -> String {
+        format!("`{}` in {}", self.table, self.database.place())
+    }
+
+    pub(crate) async fn describe(&self) -> Reconciled<SideTable> {
+        self.database.describe(&self.table).await
+    }
+
+    pub(crate) fn reader(&self, plan: SidePlan) -> Arc<dyn Reader> {
+        self.database.reader(plan)
+    }
+}
+
+impl fmt::Debug for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Side").field(&self.shown()).finish()
+    }
+}
+
+/// One of the databases.
+pub(crate) trait SideDatabase: Send + Sync {
+    /// Where it is, without a password.
+    fn place(&self) -> String;
+    /// What a table is like.
+    fn describe<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Reconciled<SideTable>>;
+    /// What reads the rows of one table.
+    fn reader(&self, plan: SidePlan) -> Arc<dyn Reader>;
+}
+
+/// Which rows are meant: those whose key comes after the one and not after the other.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Chunk {
+    pub(crate) after: Option<Row>,
+    pub(crate) until: Option<Row>,
+    /// Only rows whose hashed key begins with one of these, where the keys of both sides have no common order.
+    pub(crate) buckets: Option<Vec<String>>,
+}
+
+/// The digest of a chunk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Digest {
+    pub(crate) rows: u64,
+    pub(crate) bytes: u64,
+    pub(crate) hash: Vec<u8>,
+    /// Whether the server could not take all of the chunk into it, so that it proves nothing.
+    pub(crate) is_cut: bool,
+}
+
+impl Digest {
+    /// Whether both sides are proved equal.
+    pub(crate) fn proves(&self, other: &Self) -> bool {
+        !self.is_cut && !other.is_cut && self.rows == other.rows && self.hash == other.hash
+    }
+}
+
+/// The digest of one bucket of keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Bucket {
+    /// The first digits of the hash of the keys in it.
+    pub(crate) name: String,
+    pub(crate) rows: u64,
+    /// Two sums over the hashes of its rows.
+    pub(crate) sums: String,
+}
+
+/// A row that was found: its key, and the row or only its hash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// The fields of the key, encoded.
+    pub(crate) key: Row,
+    pub(crate) hash: RowHash,
+    /// All fields, where they were asked for.
+    pub(crate) row: Option<Row>,
+}
+
+/// Whether a page gives the rows or their hashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Of {
+    Rows,
+    Hashes,
+}
+
+/// Reads the rows of one table in canonical form.
+///
+/// All futures are safe to drop.
+pub(crate) trait Reader: Send + Sync {
+    /// The table, for people.
+    fn shown(&self) -> &str;
+    /// The key of the row that stands `rows` behind a key in the order of the index. None if there are fewer.
+    fn boundary<'a>(
+        &'a self,
+        after: Option<&'a Row>,
+        rows: u64,
+    ) -> BoxFuture<'a, Reconciled<Option<Row>>>;
+    /// The digest of a chunk, over at most so many rows and one more.
+    fn digest<'a>(&'a self, chunk: &'a Chunk, most: u64) -> BoxFuture<'a, Reconciled<Digest>>;
+    /// The digests of all buckets.
+    fn buckets(&self) -> BoxFuture<'_, Reconciled<Vec<Bucket>>>;
+    /// A page of a chunk, in the order of the index.
+    fn page<'a>(
+        &'a self,
+        chunk: &'a Chunk,
+        most: u64,
+        of: Of,
+    ) -> BoxFuture<'a, Reconciled<Vec<Found>>>;
+    /// The rows with these keys.
+    fn rows<'a>(&'a self, keys: &'a [Row]) -> BoxFuture<'a, Reconciled<Vec<Found>>>;
+    /// Whether a row has no key.
+    fn has_null_key(&self) -> BoxFuture<'_, Reconciled<bool>>;
+    /// The statements, with their names.
+    fn statements(&self) -> Vec<(&'static str, String)>;
+}

@@ -1,0 +1,427 @@
+//! Reading on PostgreSQL, MySQL and MariaDB: the server makes canonical texts and digests of them.
+//!
+//! Input: a [`SidePlan`]. State: a pool, and the parts of its statements. Output: keys, digests and rows.
+//!
+//! Where a form can only be made in this process (JSON as a value), rows are read in pages and hashed here.
+
+use std::time::Duration;
+
+use final_core::database::{Dialect, Driver, FromRow, columns, read};
+use futures::future::BoxFuture;
+use sqlx::{AssertSqlSafe, Pool, SqlSafeStr, pool::PoolConnection};
+use tokio::time::timeout;
+
+use super::{Bucket, Chunk, Digest, Found, Of, Reader};
+use crate::{
+    error::{ReconcileError, Reconciled},
+    form::{Hash, Row, RowHash},
+    plan::SidePlan,
+    side::here::{buckets_here, digest_here, found_here, null_keys},
+    sql::keys::{Condition, KeyColumn},
+};
+
+/// How long a statement may take. A chunk takes less than a second, but a server may have to read all of a table for a
+/// key without a common order.
+const ANSWER: Duration = Duration::from_secs(30 * 60);
+
+columns! {
+    struct DigestRow {
+        row_count: i64,
+        byte_count: i64,
+        hash: Vec<u8>,
+        is_cut: i64,
+    }
+}
+
+columns! {
+    struct BucketRow {
+        bucket: String,
+        row_count: i64,
+        sums: String,
+    }
+}
+
+columns! {
+    struct HashedRow {
+        row_key: Vec<u8>,
+        row_hash: Vec<u8>,
+    }
+}
+
+/// Reads one table.
+pub(super) struct Server<DB: Driver> {
+    pool: Pool<DB>,
+    plan: SidePlan,
+    parts: Parts,
+}
+
+impl<DB: Driver> Server<DB> {
+    pub(super) fn new(pool: Pool<DB>, plan: SidePlan) -> Self {
+        let parts = Parts::new(DB::DIALECT, &plan);
+        Self { pool, plan, parts }
+    }
+
+    fn condition(&self) -> Condition<'_> {
+        Condition::new(DB::DIALECT, &self.plan.keys)
+    }
+
+    /// The condition of a chunk.
+    fn within(&self, chunk: &Chunk) -> Reconciled<Condition<'_>> {
+        let mut condition = self.condition();
+        let is_read = chunk
+            .after
+            .as_ref()
+            .is_none_or(|key| condition.bound(key, ">"))
+            && chunk
+                .until
+                .as_ref()
+                .is_none_or(|key| condition.bound(key, "<="));
+        if !is_read {
+            return Err(self.wrong("a key cannot be taken apart"));
+        }
+        if let Some(buckets) = &chunk.buckets {
+            let bucket = self.parts.bucket.clone();
+            let all: Vec<String> = buckets
+                .iter()
+                .map(|bucket| condition.text(bucket.clone()))
+                .collect();
+            condition
+                .sql
+                .push_str(&format!(" AND {bucket} IN ({})", all.join(", ")));
+        }
+        Ok(condition)
+    }
+
+    fn wrong(&self, problem: impl Into<String>) -> ReconcileError {
+        ReconcileError::Row {
+            side: self.plan.table.shown.clone(),
+            problem: problem.into(),
+        }
+    }
+
+    async fn ask<T: FromRow>(
+        &self,
+        doing: &'static str,
+        sql: String,
+        condition: Condition<'_>,
+    ) -> Reconciled<Vec<T>> {
+        let sql = AssertSqlSafe(sql).into_sql_str();
+        let asked = async {
+            let mut conn: PoolConnection<DB> = self.pool.acquire().await?;
+            read::<DB, T>(&mut conn, &sql, &condition.values).await
+        };
+        let answer = timeout(ANSWER, asked)
+            .await
+            .unwrap_or(Err(sqlx::Error::PoolTimedOut));
+        answer.map_err(|source| ReconcileError::Database {
+            doing,
+            side: self.plan.table.shown.clone(),
+            source,
+        })
+    }
+
+    /// A page of rows in the form that is compared.
+    async fn read_rows(
+        &self,
+        condition: Condition<'_>,
+        limit: Option<u64>,
+    ) -> Reconciled<Vec<Found>> {
+        let sql = self.parts.rows(&condition.sql, limit);
+        let rows: Vec<Vec<u8>> = self.ask("reading rows of", sql, condition).await?;
+        let found = rows.into_iter().map(|row| found_here(&self.plan, Row(row)));
+        let found: Option<Vec<Found>> = found.collect();
+        found.ok_or_else(|| self.wrong("its fields are not those of the plan"))
+    }
+}
+
+impl<DB: Driver> Reader for Server<DB> {
+    fn shown(&self) -> &str {
+        &self.plan.table.shown
+    }
+
+    fn boundary<'a>(
+        &'a self,
+        after: Option<&'a Row>,
+        rows: u64,
+    ) -> BoxFuture<'a, Reconciled<Option<Row>>> {
+        Box::pin(async move {
+            let chunk = Chunk {
+                after: after.cloned(),
+                ..Chunk::default()
+            };
+            let condition = self.within(&chunk)?;
+            let sql = self.parts.boundary(&condition.sql, rows);
+            let keys: Vec<Vec<u8>> = self.ask("reading keys of", sql, condition).await?;
+            Ok(keys.into_iter().next().map(Row))
+        })
+    }
+
+    fn digest<'a>(&'a self, chunk: &'a Chunk, most: u64) -> BoxFuture<'a, Reconciled<Digest>> {
+        Box::pin(async move {
+            if !self.plan.is_made_by_servers() {
+                return digest_here(self, &self.plan, chunk, most).await;
+            }
+            let condition = self.within(chunk)?;
+            let sql = self.parts.digest(&condition.sql, most);
+            let rows: Vec<DigestRow> = self.ask("hashing rows of", sql, condition).await?;
+            let Some(row) = rows.into_iter().next() else {
+                return Err(self.wrong("there is no digest"));
+            };
+            let count = u64::try_from(row.row_count).unwrap_or_default();
+            Ok(Digest {
+                rows: count,
+                bytes: u64::try_from(row.byte_count).unwrap_or_default(),
+                hash: row.hash,
+                is_cut: row.is_cut != 0 || count > most,
+            })
+        })
+    }
+
+    fn buckets(&self) -> BoxFuture<'_, Reconciled<Vec<Bucket>>> {
+        Box::pin(async move {
+            if !self.plan.is_made_by_servers() {
+                return buckets_here(self, &self.plan).await;
+            }
+            let sql = self.parts.buckets();
+            let rows: Vec<BucketRow> = self.ask("hashing rows of", sql, self.condition()).await?;
+            let bucket = |row: BucketRow| Bucket {
+                name: row.bucket,
+                rows: u64::try_from(row.row_count).unwrap_or_default(),
+                sums: row.sums,
+            };
+            Ok(rows.into_iter().map(bucket).collect())
+        })
+    }
+
+    fn page<'a>(
+        &'a self,
+        chunk: &'a Chunk,
+        most: u64,
+        of: Of,
+    ) -> BoxFuture<'a, Reconciled<Vec<Found>>> {
+        Box::pin(async move {
+            let condition = self.within(chunk)?;
+            if of == Of::Hashes && self.plan.is_made_by_servers() {
+                let sql = self.parts.hashes(&condition.sql, most);
+                let rows: Vec<HashedRow> = self.ask("hashing rows of", sql, condition).await?;
+                let found = |row: HashedRow| Found {
+                    key: Row(row.row_key),
+                    hash: RowHash(row.row_hash),
+                    row: None,
+                };
+                return Ok(rows.into_iter().map(found).collect());
+            }
+            let mut found = self.read_rows(condition, Some(most)).await?;
+            if of == Of::Hashes {
+                found.iter_mut().for_each(|found| found.row = None);
+            }
+            Ok(found)
+        })
+    }
+
+    fn rows<'a>(&'a self, keys: &'a [Row]) -> BoxFuture<'a, Reconciled<Vec<Found>>> {
+        Box::pin(async move {
+            if keys.is_empty() {
+                return Ok(Vec::new());
+            }
+            let mut condition = self.condition();
+            if !condition.one_of(keys) {
+                return Err(self.wrong("a key cannot be taken apart"));
+            }
+            self.read_rows(condition, None).await
+        })
+    }
+
+    fn has_null_key(&self) -> BoxFuture<'_, Reconciled<bool>> {
+        Box::pin(async move {
+            let Some(sql) = null_keys(&self.plan) else {
+                return Ok(false);
+            };
+            let found: Vec<i64> = self
+                .ask("looking for rows without a key in", sql, self.condition())
+                .await?;
+            Ok(!found.is_empty())
+        })
+    }
+
+    fn statements(&self) -> Vec<(&'static str, String)> {
+        let (after, until) = ("<after the last chunk>", "<up to the next>");
+        let within = format!("{after} AND {until}");
+        let mut all = match self.plan.is_in_ranges {
+            true => vec![("end of a chunk", self.parts.boundary(after, 1_000))],
+            false => vec![("digests", self.parts.buckets())],
+        };
+        if self.plan.is_made_by_servers() {
+            if self.plan.is_in_ranges {
+                all.push(("digest of a chunk", self.parts.digest(&within, 1_000)));
+            }
+            all.push((
+                "hashes of a chunk that differs",
+                self.parts.hashes(&within, 1_000),
+            ));
+        }
+        all.push(("rows", self.parts.rows(&within, Some(1_000))));
+        all
+    }
+}
+
+/// The parts of the statements.
+struct Parts {
+    dialect: Dialect,
+    hash: Hash,
+    is_utf8: bool,
+    table: String,
+    /// The fields of a row, and of its key, put together.
+    row: String,
+    key: String,
+    /// The bucket of a row.
+    bucket: String,
+    order: String,
+}
+
+impl Parts {
+    fn new(dialect: Dialect, plan: &SidePlan) -> Self {
+        let names: Vec<&str> = plan
+            .keys
+            .iter()
+            .map(|key: &KeyColumn| key.name.as_str())
+            .collect();
+        let fields: Vec<String> = plan
+            .columns
+            .iter()
+            .zip(&plan.forms)
+            .map(|(column, form)| {
+                let name = dialect.quoted(&column.name);
+                match dialect {
+                    #[cfg(feature = "postgres")]
+                    Dialect::Postgres => {
+                        crate::sql::postgres::field(column, *form, &name, plan.table.is_utf8)
+                    }
+                    #[cfg(feature = "mysql")]
+                    Dialect::MySql => crate::sql::mysql::field(column, *form, &name),
+                    _ => name,
+                }
+            })
+            .collect();
+        let together = |fields: &[String]| match dialect {
+            Dialect::MySql => format!("CONCAT({})", fields.join(", ")),
+            _ => fields.join(" || "),
+        };
+        let key = together(fields.get(..plan.keys.len()).unwrap_or_default());
+        let mut parts = Self {
+            dialect,
+            hash: plan.hash,
+            is_utf8: plan.table.is_utf8,
+            table: plan.table.name.clone(),
+            row: together(&fields),
+            key,
+            bucket: String::new(),
+            order: names.join(", "),
+        };
+        let length = plan.bucket_digits;
+        parts.bucket = format!("left({}, {length})", parts.digits(&parts.key));
+        parts
+    }
+
+    fn is_postgres(&self) -> bool {
+        self.dialect == Dialect::Postgres
+    }
+
+    /// The bytes of a text, in UTF-8.
+    fn bytes(&self, text: &str) -> String {
+        match self.is_postgres() {
+            true => format!("convert_to({text}, 'UTF8')"),
+            false => format!("CAST({text} AS BINARY)"),
+        }
+    }
+
+    /// The hash of a text as hexadecimal digits.
+    fn digits(&self, text: &str) -> String {
+        match (self.is_postgres(), self.hash) {
+            (true, Hash::Md5) if self.is_utf8 => format!("md5({text})"),
+            (true, Hash::Md5) => format!("md5(convert_to({text}, 'UTF8'))"),
+            (true, Hash::Sha256) => format!("encode(sha256(convert_to({text}, 'UTF8')), 'hex')"),
+            (false, Hash::Md5) => format!("MD5({text})"),
+            (false, Hash::Sha256) => format!("SHA2({text}, 256)"),
+        }
+    }
+
+    /// The hash of a text as bytes.
+    fn hashed(&self, text: &str) -> String {
+        let digits = self.digits(text);
+        match self.is_postgres() {
+            true => format!("decode({digits}, 'hex')"),
+            false => format!("UNHEX({digits})"),
+        }
+    }
+
+    fn boundary(&self, condition: &str, rows: u64) -> String {
+        let (key, table, order) = (self.bytes(&self.key), &self.table, &self.order);
+        let skipped = rows.saturating_sub(1);
+        format!(
+            "SELECT {key} AS row_key FROM {table} WHERE {condition} ORDER BY {order} LIMIT 1 OFFSET {skipped}"
+        )
+    }
+
+    /// The rows come from the index in order. MySQL needs no limit, because what it puts together has one.
+    fn digest(&self, condition: &str, most: u64) -> String {
+        let (row, table, order) = (&self.row, &self.table, &self.order);
+        let limit = most.saturating_add(1);
+        match self.is_postgres() {
+            true => {
+                let hash = self.hashed("coalesce(string_agg(r, ''), '')");
+                format!(
+                    "SELECT count(r)::bigint AS row_count, coalesce(sum(octet_length(r)), 0)::bigint AS byte_count, \
+                     {hash} AS hash, 0::bigint AS is_cut FROM (SELECT {row} AS r FROM {table} WHERE {condition} \
+                     ORDER BY {order} LIMIT {limit}) s"
+                )
+            }
+            false => {
+                let hash = self.hashed("COALESCE(g, '')");
+                format!(
+                    "SELECT n AS row_count, COALESCE(LENGTH(g), 0) AS byte_count, {hash} AS hash, \
+                     COALESCE(LENGTH(g) > @@group_concat_max_len - 8, 0) AS is_cut \
+                     FROM (SELECT COUNT(*) AS n, GROUP_CONCAT({row} ORDER BY {order} SEPARATOR '') AS g \
+                     FROM {table} WHERE {condition}) s"
+                )
+            }
+        }
+    }
+
+    /// Two sums of 60 bits of the hashes of rows, so that their order does not matter.
+    fn buckets(&self) -> String {
+        let (table, bucket) = (&self.table, &self.bucket);
+        let row = self.digits(&self.row);
+        match self.is_postgres() {
+            true => format!(
+                "SELECT bucket, count(h)::bigint AS row_count, \
+                 sum(('x' || substr(h, 1, 15))::bit(60)::bigint)::text || ' ' \
+                 || sum(('x' || substr(h, 16, 15))::bit(60)::bigint)::text AS sums \
+                 FROM (SELECT {bucket} AS bucket, {row} AS h FROM {table}) s GROUP BY bucket"
+            ),
+            false => format!(
+                "SELECT bucket, COUNT(h) AS row_count, \
+                 CONCAT(SUM(CAST(CONV(SUBSTR(h, 1, 15), 16, 10) AS UNSIGNED)), ' ', \
+                 SUM(CAST(CONV(SUBSTR(h, 16, 15), 16, 10) AS UNSIGNED))) AS sums \
+                 FROM (SELECT {bucket} AS bucket, {row} AS h FROM {table}) s GROUP BY bucket"
+            ),
+        }
+    }
+
+    fn hashes(&self, condition: &str, limit: u64) -> String {
+        let (key, hash) = (self.bytes(&self.key), self.hashed(&self.row));
+        let (table, order) = (&self.table, &self.order);
+        format!(
+            "SELECT {key} AS row_key, {hash} AS row_hash FROM {table} WHERE {condition} ORDER BY {order} LIMIT {limit}"
+        )
+    }
+
+    fn rows(&self, condition: &str, limit: Option<u64>) -> String {
+        let (row, table) = (self.bytes(&self.row), &self.table);
+        let page = limit.map(|limit| format!(" ORDER BY {} LIMIT {limit}", self.order));
+        format!(
+            "SELECT {row} AS row_text FROM {table} WHERE {condition}{}",
+            page.unwrap_or_default()
+        )
+    }
+}

@@ -1,0 +1,439 @@
+//! SQLite: its catalog, and its rows, which are brought to canonical form in this process.
+//!
+//! Input: a [`SidePlan`]. State: a pool. Output: keys, digests and rows.
+//!
+//! Columns have no fixed types here, so each value is read with the class that it is stored with.
+
+use std::sync::Arc;
+
+use final_core::database::{DbResult, Dialect, Driver, Value, columns, read};
+use futures::future::BoxFuture;
+use sqlx::{
+    AssertSqlSafe, Row as _, SqlSafeStr, SqlStr, Sqlite, SqlitePool, TypeInfo, ValueRef,
+    query::Query,
+    sqlite::{SqliteArguments, SqliteRow},
+};
+
+use super::{
+    Bucket, CONNECTIONS, Chunk, Digest, Found, Of, Reader, SideDatabase,
+    here::{buckets_here, digest_here, found_here, null_keys},
+    table::{ColumnClass, Family, KeyOrder, SideColumn, SideTable, UniqueIndex},
+};
+use crate::{
+    error::{ReconcileError, Reconciled},
+    form::{
+        Row,
+        here::{Cell, canonical},
+    },
+    plan::SidePlan,
+    sql::keys::Condition,
+};
+
+const COLUMNS: &str = "
+    SELECT name, type AS declared, [notnull] AS not_null, pk AS place FROM pragma_table_xinfo(?1)
+    WHERE hidden <> 1 ORDER BY cid";
+
+const INDEXES: &str = "
+    SELECT l.name AS index_name, l.origin = 'pk' AS is_primary, coalesce(i.name, '') AS name,
+        coalesce(i.coll, '') AS collation
+    FROM pragma_index_list(?1) l JOIN pragma_index_xinfo(l.name) i
+    WHERE l.[unique] AND NOT l.partial AND i.key
+    ORDER BY is_primary DESC, l.name, i.seqno";
+
+columns! {
+    struct ColumnRow {
+        name: String,
+        declared: String,
+        not_null: i64,
+        place: i64,
+    }
+}
+
+columns! {
+    struct IndexRow {
+        index_name: String,
+        is_primary: i64,
+        name: String,
+        collation: String,
+    }
+}
+
+/// A SQLite database.
+pub(super) struct OnSqlite {
+    pool: SqlitePool,
+}
+
+impl OnSqlite {
+    pub(super) fn new(caller: &SqlitePool) -> Self {
+        Self {
+            pool: Sqlite::own_pool(caller, CONNECTIONS, &[]),
+        }
+    }
+
+    async fn read_table(&self, table: &str) -> DbResult<Option<SideTable>> {
+        let mut conn = self.pool.acquire().await?;
+        let asked = [table.into()];
+        let rows: Vec<ColumnRow> =
+            read::<Sqlite, _>(&mut conn, &sql(COLUMNS.into()), &asked).await?;
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let indexes: Vec<IndexRow> =
+            read::<Sqlite, _>(&mut conn, &sql(INDEXES.into()), &asked).await?;
+        let mut unique: Vec<UniqueIndex> = Vec::new();
+        let mut collations: Vec<(String, String)> = Vec::new();
+        for row in indexes {
+            collations.push((row.name.clone(), row.collation));
+            match unique.last_mut().filter(|last| last.name == row.index_name) {
+                Some(last) => last.columns.push(row.name),
+                None => unique.push(UniqueIndex {
+                    name: row.index_name,
+                    columns: vec![row.name],
+                    is_primary: row.is_primary != 0,
+                }),
+            }
+        }
+        // An expression has no name.
+        unique.retain(|index| index.columns.iter().all(|name| !name.is_empty()));
+        let mut key: Vec<&ColumnRow> = rows.iter().filter(|row| row.place > 0).collect();
+        key.sort_by_key(|row| row.place);
+        if !key.is_empty() && !unique.iter().any(|index| index.is_primary) {
+            // An INTEGER PRIMARY KEY is the table itself, and a table WITHOUT ROWID may be too.
+            unique.insert(
+                0,
+                UniqueIndex {
+                    name: "PRIMARY KEY".into(),
+                    columns: key.iter().map(|row| row.name.clone()).collect(),
+                    is_primary: true,
+                },
+            );
+        }
+        let columns = rows.iter().map(|row| {
+            let collation = collations.iter().find(|(name, _)| *name == row.name);
+            let collation = collation.map_or("BINARY", |(_, collation)| collation.as_str());
+            // The key of rows is never NULL, whatever the column says.
+            let is_row_id =
+                key.len() == 1 && row.place == 1 && row.declared.eq_ignore_ascii_case("INTEGER");
+            column(row, collation, is_row_id)
+        });
+        Ok(Some(SideTable {
+            family: Family::Sqlite,
+            shown: self.shown(table),
+            name: Dialect::Sqlite.quoted(table),
+            columns: columns.collect(),
+            unique,
+            rows: None,
+            has_md5: true,
+            is_utf8: true,
+        }))
+    }
+
+    fn shown(&self, table: &str) -> String {
+        format!("`{table}` in {}", self.place())
+    }
+}
+
+impl SideDatabase for OnSqlite {
+    fn place(&self) -> String {
+        format!("SQLite {}", Sqlite::place(&self.pool))
+    }
+
+    fn describe<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Reconciled<SideTable>> {
+        Box::pin(async move {
+            match self.read_table(table).await {
+                Ok(Some(table)) => Ok(table),
+                Ok(None) => Err(ReconcileError::NoTable {
+                    side: self.shown(table),
+                }),
+                Err(source) => Err(ReconcileError::Database {
+                    doing: "describing",
+                    side: self.shown(table),
+                    source,
+                }),
+            }
+        })
+    }
+
+    fn reader(&self, plan: SidePlan) -> Arc<dyn Reader> {
+        Arc::new(SqliteReader {
+            pool: self.pool.clone(),
+            plan,
+        })
+    }
+}
+
+fn column(row: &ColumnRow, collation: &str, is_row_id: bool) -> SideColumn {
+    use ColumnClass::*;
+    let class = class(&row.declared);
+    SideColumn {
+        name: row.name.clone(),
+        declared: match row.declared.as_str() {
+            "" => "without a type".into(),
+            declared => declared.into(),
+        },
+        cast: String::new(),
+        nullable: row.not_null == 0 && !is_row_id,
+        order: match class {
+            Bool | Integer { .. } | Decimal { .. } | Float { .. } | Bits { .. } => KeyOrder::Number,
+            _ if collation == "BINARY" => KeyOrder::Bytes,
+            _ => KeyOrder::Own(format!("sqlite {collation}")),
+        },
+        class,
+    }
+}
+
+/// By the words in a type, as SQLite itself looks at them, and by those that others use.
+fn class(declared: &str) -> ColumnClass {
+    use ColumnClass::*;
+    let declared = declared.to_ascii_uppercase();
+    let has = |word: &str| declared.contains(word);
+    match () {
+        () if has("INT") => Integer {
+            unsigned: false,
+            zerofill: false,
+        },
+        () if has("BOOL") => Bool,
+        () if has("JSON") => Json,
+        () if has("UUID") => Uuid,
+        () if has("CHAR") || has("CLOB") || has("TEXT") => Text { padded: false },
+        () if has("BLOB") || has("BINARY") || has("BYTEA") => Bytes { length: None },
+        () if has("REAL") || has("FLOA") || has("DOUB") => Float { single: false },
+        () if has("DEC") || has("NUM") => Decimal { scale: None },
+        () if has("DATETIME") || has("TIMESTAMP") => DateTime { precision: 6 },
+        () if has("DATE") => Date,
+        () if has("TIME") => Time { precision: 6 },
+        () => Other,
+    }
+}
+
+/// Reads one table.
+struct SqliteReader {
+    pool: SqlitePool,
+    plan: SidePlan,
+}
+
+impl SqliteReader {
+    fn condition(&self, chunk: &Chunk) -> Reconciled<Condition<'_>> {
+        let mut condition = Condition::new(Dialect::Sqlite, &self.plan.keys);
+        let is_read = chunk
+            .after
+            .as_ref()
+            .is_none_or(|key| condition.bound(key, ">"))
+            && chunk
+                .until
+                .as_ref()
+                .is_none_or(|key| condition.bound(key, "<="));
+        match is_read {
+            true => Ok(condition),
+            false => Err(self.wrong("a key cannot be taken apart")),
+        }
+    }
+
+    fn wrong(&self, problem: &str) -> ReconcileError {
+        ReconcileError::Row {
+            side: self.plan.table.shown.clone(),
+            problem: problem.into(),
+        }
+    }
+
+    fn order(&self) -> String {
+        let names: Vec<&str> = self.plan.keys.iter().map(|key| key.name.as_str()).collect();
+        names.join(", ")
+    }
+
+    /// The first columns of rows in canonical form, one row after the other.
+    async fn read(
+        &self,
+        columns: usize,
+        condition: Condition<'_>,
+        rest: &str,
+    ) -> Reconciled<Vec<Row>> {
+        let names: Vec<String> = self
+            .plan
+            .columns
+            .iter()
+            .take(columns)
+            .map(|column| Dialect::Sqlite.quoted(&column.name))
+            .collect();
+        let text = format!(
+            "SELECT {} FROM {} WHERE {}{rest}",
+            names.join(", "),
+            self.plan.table.name,
+            condition.sql
+        );
+        let rows = async {
+            let mut conn = self.pool.acquire().await?;
+            bound(sql(text), &condition.values)
+                .fetch_all(&mut *conn)
+                .await
+        };
+        let rows: Vec<SqliteRow> = rows.await.map_err(|source| ReconcileError::Database {
+            doing: "reading rows of",
+            side: self.plan.table.shown.clone(),
+            source,
+        })?;
+        let forms = &self.plan.forms;
+        let made = rows.iter().map(|row| {
+            let mut made = Row::default();
+            for (at, form) in forms.iter().take(columns).enumerate() {
+                made.push(*form, canonical(&cell(row, at)?, *form).as_deref());
+            }
+            Ok(made)
+        });
+        made.collect::<DbResult<_>>()
+            .map_err(|source| ReconcileError::Database {
+                doing: "reading rows of",
+                side: self.plan.table.shown.clone(),
+                source,
+            })
+    }
+
+    async fn found(&self, condition: Condition<'_>, rest: &str) -> Reconciled<Vec<Found>> {
+        let rows = self.read(self.plan.columns.len(), condition, rest).await?;
+        let found: Option<Vec<Found>> = rows
+            .into_iter()
+            .map(|row| found_here(&self.plan, row))
+            .collect();
+        found.ok_or_else(|| self.wrong("its fields are not those of the plan"))
+    }
+}
+
+impl Reader for SqliteReader {
+    fn shown(&self) -> &str {
+        &self.plan.table.shown
+    }
+
+    fn boundary<'a>(
+        &'a self,
+        after: Option<&'a Row>,
+        rows: u64,
+    ) -> BoxFuture<'a, Reconciled<Option<Row>>> {
+        Box::pin(async move {
+            let chunk = Chunk {
+                after: after.cloned(),
+                ..Chunk::default()
+            };
+            let skipped = rows.saturating_sub(1);
+            let rest = format!(" ORDER BY {} LIMIT 1 OFFSET {skipped}", self.order());
+            let keys = self
+                .read(self.plan.keys.len(), self.condition(&chunk)?, &rest)
+                .await?;
+            Ok(keys.into_iter().next())
+        })
+    }
+
+    fn digest<'a>(&'a self, chunk: &'a Chunk, most: u64) -> BoxFuture<'a, Reconciled<Digest>> {
+        Box::pin(digest_here(self, &self.plan, chunk, most))
+    }
+
+    fn buckets(&self) -> BoxFuture<'_, Reconciled<Vec<Bucket>>> {
+        Box::pin(buckets_here(self, &self.plan))
+    }
+
+    fn page<'a>(
+        &'a self,
+        chunk: &'a Chunk,
+        most: u64,
+        of: Of,
+    ) -> BoxFuture<'a, Reconciled<Vec<Found>>> {
+        Box::pin(async move {
+            let mut rest = chunk.clone();
+            let mut kept = Vec::new();
+            loop {
+                let condition = self.condition(&rest)?;
+                let tail = format!(" ORDER BY {} LIMIT {most}", self.order());
+                let mut found = self.found(condition, &tail).await?;
+                let is_last = (found.len() as u64) < most;
+                rest.after = found.last().map(|found| found.key.clone());
+                if of == Of::Hashes {
+                    found.iter_mut().for_each(|found| found.row = None);
+                }
+                let Some(buckets) = &chunk.buckets else {
+                    return Ok(found);
+                };
+                // No function of SQLite knows the bucket of a row.
+                found.retain(|found| buckets.contains(&self.plan.bucket(&found.key)));
+                kept.append(&mut found);
+                if is_last || kept.len() as u64 >= most {
+                    return Ok(kept);
+                }
+            }
+        })
+    }
+
+    fn rows<'a>(&'a self, keys: &'a [Row]) -> BoxFuture<'a, Reconciled<Vec<Found>>> {
+        Box::pin(async move {
+            if keys.is_empty() {
+                return Ok(Vec::new());
+            }
+            let mut condition = Condition::new(Dialect::Sqlite, &self.plan.keys);
+            if !condition.one_of(keys) {
+                return Err(self.wrong("a key cannot be taken apart"));
+            }
+            self.found(condition, "").await
+        })
+    }
+
+    fn has_null_key(&self) -> BoxFuture<'_, Reconciled<bool>> {
+        Box::pin(async move {
+            let Some(text) = null_keys(&self.plan) else {
+                return Ok(false);
+            };
+            let found = async {
+                let mut conn = self.pool.acquire().await?;
+                read::<Sqlite, i64>(&mut conn, &sql(text), &[]).await
+            };
+            let found = found.await.map_err(|source| ReconcileError::Database {
+                doing: "looking for rows without a key in",
+                side: self.plan.table.shown.clone(),
+                source,
+            })?;
+            Ok(!found.is_empty())
+        })
+    }
+
+    fn statements(&self) -> Vec<(&'static str, String)> {
+        let names: Vec<&str> = self
+            .plan
+            .columns
+            .iter()
+            .map(|column| column.name.as_str())
+            .collect();
+        let text = format!(
+            "SELECT {} FROM {} WHERE <after the last chunk> AND <up to the next> ORDER BY {} LIMIT 2000",
+            names.join(", "),
+            self.plan.table.name,
+            self.order()
+        );
+        vec![("rows, hashed here", text)]
+    }
+}
+
+fn sql(text: String) -> SqlStr {
+    AssertSqlSafe(text).into_sql_str()
+}
+
+fn bound<'q>(sql: SqlStr, values: &'q [Value<'_>]) -> Query<'q, Sqlite, SqliteArguments> {
+    values
+        .iter()
+        .fold(sqlx::query(sql), |query, value| match value {
+            Value::Text(value) => query.bind(value.as_deref()),
+            Value::Int(value) => query.bind(value),
+            _ => query.bind(None::<i64>),
+        })
+}
+
+/// A value with the class that it is stored with.
+fn cell(row: &SqliteRow, at: usize) -> DbResult<Cell> {
+    let value = row.try_get_raw(at)?;
+    if value.is_null() {
+        return Ok(Cell::Null);
+    }
+    let class = value.type_info().name().to_owned();
+    Ok(match class.as_str() {
+        "INTEGER" => Cell::Integer(row.try_get_unchecked(at)?),
+        "REAL" => Cell::Real(row.try_get_unchecked(at)?),
+        "TEXT" => Cell::Text(row.try_get_unchecked::<Vec<u8>, _>(at)?),
+        _ => Cell::Blob(row.try_get_unchecked(at)?),
+    })
+}

@@ -1,0 +1,21 @@
+//! Canonical forms as SQL, and the words in which the servers say the rest differently.
+//!
+//! Input: a column with its form. Output: an expression that gives the same text on both servers if the values are
+//! equal, and NULL for NULL.
+//!
+//! | part | has |
+//! | --- | --- |
+//! | `postgres`, `mysql` | the expressions of each |
+//! | [`keys`] | conditions on keys, and how a key is handed back to its database |
+
+pub(crate) mod keys;
+#[cfg(feature = "mysql")]
+pub(crate) mod mysql;
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
+
+/// How many characters a fraction takes, with its point.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) fn fraction_length(digits: u32) -> u32 {
+    if digits == 0 { 0 } else { digits + 1 }
+}

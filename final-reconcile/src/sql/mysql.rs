@@ -1,0 +1,139 @@
+//! Canonical forms on MySQL and MariaDB.
+//!
+//! The session has UTC and speaks utf8mb4. Texts become bytes, because texts of two collations cannot be put together.
+
+use super::fraction_length;
+use crate::{
+    form::{Form, Fraction, Rounding, is_open},
+    side::table::{ColumnClass, SideColumn},
+};
+
+/// The field of a row: the text with what goes around it. `name` is the column, quoted.
+pub(crate) fn field(column: &SideColumn, form: Form, name: &str) -> String {
+    let text = text(column, form, name);
+    let field = match is_open(form) {
+        true => format!("CONCAT(LENGTH({text}), ':', {text}, ';')"),
+        false => format!("CONCAT({text}, ';')"),
+    };
+    match column.nullable {
+        true => format!("COALESCE({field}, '~;')"),
+        false => field,
+    }
+}
+
+/// The canonical text; NULL for NULL.
+fn text(column: &SideColumn, form: Form, name: &str) -> String {
+    let class = column.class;
+    match form {
+        Form::Integer => match class {
+            ColumnClass::Integer {
+                zerofill: false, ..
+            }
+            | ColumnClass::Bool => name.to_owned(),
+            _ => format!("CAST({name} + 0 AS UNSIGNED)"),
+        },
+        Form::Decimal { scale } => match class {
+            ColumnClass::Decimal { scale: Some(own) } if own == scale => name.to_owned(),
+            _ => format!("CAST({name} AS DECIMAL(65, {scale}))"),
+        },
+        Form::Number => match class {
+            ColumnClass::Decimal { scale: Some(0) } => format!("CAST({name} AS DECIMAL(65, 0))"),
+            ColumnClass::Integer {
+                zerofill: false, ..
+            }
+            | ColumnClass::Bool => name.to_owned(),
+            ColumnClass::Integer { .. } => format!("CAST({name} + 0 AS UNSIGNED)"),
+            _ => format!("TRIM(TRAILING '.' FROM TRIM(TRAILING '0' FROM CAST({name} AS CHAR)))"),
+        },
+        Form::Float { digits } => float(class, name, digits),
+        Form::Text { trim: false } => utf8(name),
+        Form::Text { trim: true } => utf8(&format!("TRIM(TRAILING ' ' FROM {name})")),
+        Form::Json { .. } => utf8(name),
+        Form::Bytes => format!("LOWER(HEX({name}))"),
+        Form::Date => format!("CAST({name} AS CHAR)"),
+        Form::Time(fraction) => time(class, name, fraction),
+        Form::DateTime(fraction) => date_time(class, name, fraction),
+        Form::Uuid => match class {
+            ColumnClass::Bytes { .. } => format!("LOWER(HEX({name}))"),
+            ColumnClass::Uuid => format!("REPLACE(CAST({name} AS CHAR), '-', '')"),
+            // A text that is no UUID may have the signs that end a field.
+            _ => format!(
+                "REPLACE(REPLACE(REPLACE(LOWER(CONVERT({name} USING utf8mb4)), '-', ''), ';', ''), '~', '')"
+            ),
+        },
+        Form::Bits { length } => format!("LPAD(BIN({name} + 0), {length}, '0')"),
+    }
+}
+
+fn utf8(name: &str) -> String {
+    format!("CAST(CONVERT({name} USING utf8mb4) AS BINARY)")
+}
+
+/// The digits as they are printed, rounded as a number, so that a half goes the same way on every server. Neither server
+/// can give a name to a part of an expression here, so each part is written out.
+fn float(class: ColumnClass, name: &str, digits: u32) -> String {
+    let t = match class {
+        // Printed as it is, a FLOAT has six digits.
+        ColumnClass::Float { single: true } => format!("CAST({name} + 0e0 AS CHAR)"),
+        ColumnClass::Integer { zerofill: true, .. } => format!("CAST({name} + 0 AS CHAR)"),
+        _ => format!("CAST({name} AS CHAR)"),
+    };
+    let m = format!("SUBSTRING_INDEX({t}, 'e', 1)");
+    let d = format!("CAST(REPLACE(REPLACE({m}, '-', ''), '.', '') AS DECIMAL(65, 0))");
+    let k = format!(
+        "IF(LOCATE('e', {t}) > 0, CAST(SUBSTRING_INDEX({t}, 'e', -1) AS SIGNED), 0) \
+         - IF(LOCATE('.', {m}) > 0, LENGTH({m}) - LOCATE('.', {m}), 0)"
+    );
+    let r = format!("CAST(ROUND({d}, LEAST(0, {digits} - LENGTH(CAST({d} AS CHAR)))) AS CHAR)");
+    format!(
+        "IF({name} = 0, '0', CONCAT(IF({name} < 0, '-', ''), TRIM(TRAILING '0' FROM {r}), 'e', \
+         CAST({k} + CAST(LENGTH({r}) AS SIGNED) - CAST(LENGTH(TRIM(TRAILING '0' FROM {r})) AS SIGNED) AS SIGNED)))"
+    )
+}
+
+/// The time with six digits, where digits are to be left out; else as it is.
+fn time(class: ColumnClass, name: &str, fraction: Fraction) -> String {
+    let ColumnClass::Time { precision } = class else {
+        return format!("CAST({name} AS CHAR)");
+    };
+    let digits = fraction.digits;
+    if precision <= digits {
+        return format!("CAST({name} AS CHAR)");
+    }
+    let value = match fraction.rounding {
+        Rounding::Cut => name.to_owned(),
+        Rounding::Up | Rounding::From2000 => {
+            let half = format!("{:.6}", 0.5 / f64::from(10_u32.pow(digits)));
+            format!(
+                "IF({name} < 0, SUBTIME({name}, '00:00:0{half}'), ADDTIME({name}, '00:00:0{half}'))"
+            )
+        }
+    };
+    // Hours can have three digits, so what is left out is counted from the end.
+    let left_out = 7 - fraction_length(digits);
+    let text = format!("TIME_FORMAT({value}, '%H:%i:%s.%f')");
+    format!("LEFT({text}, LENGTH({text}) - {left_out})")
+}
+
+/// A time that no calendar has stays as it is printed.
+fn date_time(class: ColumnClass, name: &str, fraction: Fraction) -> String {
+    let precision = match class {
+        ColumnClass::DateTime { precision } | ColumnClass::Moment { precision } => precision,
+        _ => 6,
+    };
+    let digits = fraction.digits;
+    if precision <= digits {
+        return format!("CAST({name} AS CHAR)");
+    }
+    let length = 19 + fraction_length(digits);
+    let half = 500_000 / 10_u32.pow(digits.min(5));
+    let added = match fraction.rounding {
+        Rounding::Cut => return format!("LEFT(CAST({name} AS CHAR), {length})"),
+        Rounding::Up => half.to_string(),
+        Rounding::From2000 => format!("IF({name} < '2000-01-01', {}, {half})", half - 1),
+    };
+    let moved = format!("DATE_ADD({name}, INTERVAL {added} MICROSECOND)");
+    format!(
+        "COALESCE(LEFT(DATE_FORMAT({moved}, '%Y-%m-%d %H:%i:%s.%f'), {length}), LEFT(CAST({name} AS CHAR), {length}))"
+    )
+}
