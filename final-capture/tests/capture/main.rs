@@ -1,3 +1,4 @@
 //! Changes are captured from real servers.
 
+mod mysql;
 mod postgres;

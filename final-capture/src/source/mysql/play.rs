@@ -1,0 +1,235 @@
+//! Makes a capture's events of what is known of the stream.
+//!
+//! Input: [`Piece`]s. State: the table maps of the open transaction, and each table's columns as they were last.
+//! Output: [`Event`]s for the tables that are wanted. The rows of the others are counted.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{
+    charset::Charsets,
+    groups::Piece,
+    layout::{self, Layout, TableMap},
+    raw::{Meaning, RawEvent},
+    rows::{self, Rows},
+    wire::CannotRead,
+};
+use crate::{
+    position::SourcePoint,
+    select::Selection,
+    source::{Event, RowChange, RowOp, Transaction},
+    table::{Table, TableName},
+};
+
+/// How many table maps, and how many tables' columns, are remembered. More of them are read again.
+const MOST_REMEMBERED: usize = 4096;
+
+/// A table map that was read.
+#[derive(Debug)]
+struct Mapped {
+    body: Box<[u8]>,
+    wanted: bool,
+    /// None for a table that is not wanted and has columns of an unknown kind.
+    layout: Option<Layout>,
+}
+
+/// Makes a capture's events of what is known of the stream.
+#[derive(Debug)]
+pub(super) struct Player {
+    selection: Selection,
+    charsets: Arc<Charsets>,
+    most: usize,
+    maps: HashMap<u64, Arc<Mapped>>,
+    last: HashMap<TableName, Arc<Table>>,
+    transaction: Option<Transaction>,
+    begun: bool,
+    index: u64,
+    quiet: Option<SourcePoint>,
+    partial_told: bool,
+}
+
+impl Player {
+    pub(super) fn new(selection: Selection, charsets: Arc<Charsets>, most: usize) -> Self {
+        Self {
+            selection,
+            charsets,
+            most,
+            maps: HashMap::new(),
+            last: HashMap::new(),
+            transaction: None,
+            begun: false,
+            index: 0,
+            quiet: None,
+            partial_told: false,
+        }
+    }
+
+    /// The stream was opened again: its table maps come again.
+    pub(super) fn reopened(&mut self) {
+        self.maps.clear();
+        self.transaction = None;
+        self.begun = false;
+    }
+
+    /// The point up to which nothing was for us, if it was not told.
+    pub(super) fn quiet(&mut self) -> Option<SourcePoint> {
+        self.quiet.take()
+    }
+
+    /// Plays a piece. Returns about how many bytes it had.
+    pub(super) fn play(
+        &mut self,
+        piece: Piece,
+        events: &mut Vec<Event>,
+    ) -> Result<usize, CannotRead> {
+        match piece {
+            Piece::Begin(transaction) => {
+                self.transaction = Some(transaction);
+                self.begun = false;
+                self.index = 0;
+            }
+            Piece::Part {
+                event,
+                undone,
+                prepared,
+            } => {
+                let bytes = event.body.len();
+                match event.meaning() {
+                    Meaning::Table => self.table(event)?,
+                    _ => self.rows(&event, undone, prepared, events)?,
+                }
+                return Ok(bytes);
+            }
+            Piece::Truncate(name) => {
+                if self.selection.wants(&name) {
+                    self.begin(events);
+                    let table = self.last.get(&name).cloned().unwrap_or_else(|| {
+                        Arc::new(Table {
+                            name,
+                            columns: Vec::new(),
+                            key: Vec::new(),
+                        })
+                    });
+                    events.push(Event::Truncate {
+                        tables: vec![table],
+                        index: self.index,
+                    });
+                }
+                self.index += 1;
+            }
+            Piece::End(point) => {
+                self.transaction = None;
+                if std::mem::take(&mut self.begun) {
+                    self.quiet = None;
+                    events.push(Event::Commit(point));
+                } else {
+                    self.quiet = Some(point);
+                }
+            }
+        }
+        Ok(0)
+    }
+
+    /// Tells of the transaction, at its first change that is for us.
+    fn begin(&mut self, events: &mut Vec<Event>) {
+        if let Some(transaction) = self.transaction.take() {
+            self.quiet = None;
+            self.begun = true;
+            events.push(Event::Begin(transaction));
+        }
+    }
+
+    fn table(&mut self, event: RawEvent) -> Result<(), CannotRead> {
+        let number = layout::number(&event.body)?;
+        if let Some(known) = self.maps.get(&number)
+            && known.body == event.body
+        {
+            return Ok(());
+        }
+        let map = TableMap::new(&event.body)?;
+        let wanted = self.selection.wants(&map.name);
+        let layout = if wanted {
+            Some(map.full(&self.charsets)?)
+        } else {
+            map.bare().ok()
+        };
+        if self.maps.len() >= MOST_REMEMBERED {
+            self.maps.clear();
+        }
+        let mapped = Mapped {
+            body: event.body,
+            wanted,
+            layout,
+        };
+        self.maps.insert(number, Arc::new(mapped));
+        Ok(())
+    }
+
+    fn rows(
+        &mut self,
+        event: &RawEvent,
+        undone: bool,
+        prepared: bool,
+        events: &mut Vec<Event>,
+    ) -> Result<(), CannotRead> {
+        let Some((op, form)) = rows::op(event.kind) else {
+            return Err(CannotRead(format!("event {} has no rows", event.name())));
+        };
+        let Some(rows) = Rows::new(op, form, &event.body, self.most)? else {
+            return Ok(());
+        };
+        let Some(mapped) = self.maps.get(&rows.table).cloned() else {
+            return Err(CannotRead(format!(
+                "rows of table number {} come without its table map",
+                rows.table
+            )));
+        };
+        let Some(layout) = &mapped.layout else {
+            // Nobody wants them, and they cannot be counted: the event counts as one change, each time it is read.
+            self.index += 1;
+            return Ok(());
+        };
+        if undone || !mapped.wanted {
+            self.index += rows.count(layout)?;
+            return Ok(());
+        }
+        if prepared {
+            return Err(CannotRead(format!(
+                "rows of {} are of a distributed transaction that was only prepared (`XA PREPARE`). Such transactions \
+                 of captured tables cannot be captured: use `XA COMMIT … ONE PHASE`, or leave the table out",
+                layout.table.name
+            )));
+        }
+        if rows.is_partial() && !std::mem::replace(&mut self.partial_told, true) {
+            tracing::warn!(
+                target: "final::capture",
+                table = %layout.table.name,
+                "the source writes only some columns of its rows; set binlog_row_image to FULL there",
+            );
+        }
+        self.begin(events);
+        self.columns(&layout.table, events);
+        let table = &layout.table;
+        let index = &mut self.index;
+        rows.each(layout, self.most, |before, after| {
+            events.push(Event::Row(RowChange {
+                table: Arc::clone(table),
+                op,
+                before,
+                after: if op == RowOp::Delete { None } else { after },
+                index: *index,
+            }));
+            *index += 1;
+        })
+    }
+
+    /// Tells if a table's columns are not those of its last change.
+    fn columns(&mut self, table: &Arc<Table>, events: &mut Vec<Event>) {
+        match self.last.get(&table.name) {
+            Some(last) if Arc::ptr_eq(last, table) || last == table => return,
+            Some(_) => events.push(Event::Columns(Arc::clone(table))),
+            None if self.last.len() >= MOST_REMEMBERED => self.last.clear(),
+            None => {}
+        }
+        self.last.insert(table.name.clone(), Arc::clone(table));
+    }
+}

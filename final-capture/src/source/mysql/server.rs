@@ -1,0 +1,168 @@
+//! What the source says of itself.
+//!
+//! Input: a connection. Output: [`Facts`], which the checks judge; the [`Charsets`]; the oldest point that is there.
+
+use std::{collections::HashMap, sync::Arc};
+
+use mysql_async::{Conn, Error, Row, prelude::Queryable};
+
+use super::{charset::Charsets, place::PositionBy};
+use crate::position::SourcePoint;
+
+/// What the source says of itself.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Facts {
+    pub(super) version: String,
+    pub(super) server_id: u32,
+    pub(super) hostname: String,
+    pub(super) port: u16,
+    pub(super) settings: HashMap<String, String>,
+    /// Whether it copies another server.
+    pub(super) is_replica: bool,
+    /// Distributed transactions that are prepared and not finished.
+    pub(super) prepared: u64,
+}
+
+/// The settings that matter. One that a server does not have is not there.
+const SETTINGS: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('version', 'server_id', 'hostname', 'port', 'log_bin', \
+     'binlog_format', 'binlog_row_image', 'binlog_row_metadata', 'binlog_row_value_options', 'log_slave_updates', \
+     'binlog_expire_logs_seconds', 'expire_logs_days', 'gtid_binlog_pos', 'gtid_strict_mode', 'encrypt_binlog', \
+     'mysql56_temporal_format', 'binlog_transaction_compression')";
+
+impl Facts {
+    /// Asks for them.
+    pub(super) async fn ask(conn: &mut Conn) -> Result<Self, Error> {
+        let settings: Vec<(String, String)> = conn.query(SETTINGS).await?;
+        let settings: HashMap<String, String> = settings
+            .into_iter()
+            .map(|(name, value)| (name.to_ascii_lowercase(), value))
+            .collect();
+        let text = |name: &str| settings.get(name).cloned().unwrap_or_default();
+        // Both need a right that a capture does not need for anything else, so no answer is an answer.
+        let is_replica = conn
+            .query_first::<Row, _>("SHOW ALL SLAVES STATUS")
+            .await
+            .is_ok_and(|row| row.is_some());
+        let prepared = conn
+            .query::<Row, _>("XA RECOVER")
+            .await
+            .map_or(0, |rows| rows.len());
+        Ok(Self {
+            version: text("version"),
+            server_id: text("server_id").parse().unwrap_or_default(),
+            hostname: text("hostname"),
+            port: text("port").parse().unwrap_or_default(),
+            settings,
+            is_replica,
+            prepared: u64::try_from(prepared).unwrap_or(u64::MAX),
+        })
+    }
+
+    /// A setting's value, empty if the server has none of that name.
+    pub(super) fn setting(&self, name: &str) -> &str {
+        self.settings.get(name).map_or("", String::as_str)
+    }
+
+    /// Whether it is MariaDB.
+    pub(super) fn is_mariadb(&self) -> bool {
+        self.version.contains("MariaDB")
+    }
+}
+
+/// The point of now: behind all that is committed.
+pub(super) async fn newest(conn: &mut Conn, by: PositionBy) -> Result<Option<SourcePoint>, Error> {
+    Ok(match by {
+        PositionBy::Gtid => conn
+            .query_first::<Option<String>, _>("SELECT @@GLOBAL.gtid_binlog_pos")
+            .await?
+            .flatten()
+            .map(|gtids| SourcePoint::Gtid(gtids.into())),
+        PositionBy::File => {
+            let row: Option<Row> = conn.query_first("SHOW MASTER STATUS").await?;
+            row.and_then(|mut row| {
+                let file: String = row.take(0)?;
+                Some(SourcePoint::File {
+                    file: file.into(),
+                    offset: row.take(1)?,
+                })
+            })
+        }
+    })
+}
+
+/// The oldest point that is still there, if the server tells.
+pub(super) async fn oldest(conn: &mut Conn, by: PositionBy) -> Option<SourcePoint> {
+    let files: Vec<Row> = conn.query("SHOW BINARY LOGS").await.ok()?;
+    let file: String = files.into_iter().next()?.take(0)?;
+    match by {
+        PositionBy::File => Some(SourcePoint::File {
+            file: file.into(),
+            offset: super::place::FIRST,
+        }),
+        PositionBy::Gtid => conn
+            .exec_first::<Option<String>, _, _>("SELECT BINLOG_GTID_POS(?, 4)", (file,))
+            .await
+            .ok()??
+            .map(|gtids| SourcePoint::Gtid(gtids.into())),
+    }
+}
+
+/// The server's character sets, with the characters that it has itself for each set of single bytes.
+pub(super) async fn charsets(conn: &mut Conn) -> Result<Charsets, Error> {
+    // Collations of newer servers are only in this view, and older ones have no numbers in it.
+    let newer = conn
+        .query::<(u16, String), _>(
+            "SELECT ID, CHARACTER_SET_NAME FROM information_schema.COLLATION_CHARACTER_SET_APPLICABILITY",
+        )
+        .await;
+    let collations = match newer {
+        Ok(collations) => collations,
+        Err(_) => {
+            conn.query(
+                "SELECT ID, CHARACTER_SET_NAME FROM information_schema.COLLATIONS WHERE ID IS NOT NULL",
+            )
+            .await?
+        }
+    };
+    let singles: Vec<String> = conn
+        .query(
+            "SELECT CHARACTER_SET_NAME FROM information_schema.CHARACTER_SETS WHERE MAXLEN = 1 AND \
+             CHARACTER_SET_NAME <> 'binary'",
+        )
+        .await?;
+    let bytes: String = (0..=255_u8).map(|byte| format!("{byte:02X}")).collect();
+    let is_name = |name: &String| name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let singles: Vec<String> = singles.into_iter().filter(is_name).collect();
+    let columns: Vec<String> = singles
+        .iter()
+        .map(|name| format!("HEX(CONVERT(CONVERT(X'{bytes}' USING {name}) USING utf32))"))
+        .collect();
+    let mut tables = HashMap::new();
+    if !columns.is_empty() {
+        let row: Option<Row> = conn
+            .query_first(format!("SELECT {}", columns.join(", ")))
+            .await?;
+        if let Some(mut row) = row {
+            for (at, name) in singles.into_iter().enumerate() {
+                if let Some(characters) = row.take::<String, _>(at).and_then(|hex| characters(&hex))
+                {
+                    tables.insert(name, characters);
+                }
+            }
+        }
+    }
+    Ok(Charsets::new(collations, &tables))
+}
+
+/// 256 characters of eight hexadecimal digits.
+fn characters(hex: &str) -> Option<Arc<[char]>> {
+    let characters: Option<Arc<[char]>> = hex
+        .as_bytes()
+        .chunks(8)
+        .map(|digits| {
+            let digits = std::str::from_utf8(digits).ok()?;
+            char::from_u32(u32::from_str_radix(digits, 16).ok()?)
+        })
+        .collect();
+    characters.filter(|characters| characters.len() == 256)
+}

@@ -1,0 +1,160 @@
+//! What of the captured tables would lose changes, or be in the way.
+//!
+//! Input: a connection, and which tables are wanted. Output: findings that name the tables. The catalog is that of
+//! now, so it decides nothing about rows: those have their columns with them.
+
+use std::collections::BTreeMap;
+
+use final_core::admin::doctor::{Diagnosis, Finding, Level};
+use mysql_async::{Conn, Error, prelude::Queryable};
+
+use crate::{select::Selection, table::TableName};
+
+const NO_TABLE: Diagnosis = Diagnosis::new(
+    Level::Warning,
+    "source_no_table",
+    "Either the patterns are wrong, or the user has no right on the tables. Changes are captured all the same once there \
+     are any",
+);
+const NO_KEY: Diagnosis = Diagnosis::new(
+    Level::Warning,
+    "source_table_without_key",
+    "Changes of one row cannot be told from those of another, so they have no order of their own",
+);
+const CASCADE: Diagnosis = Diagnosis::new(
+    Level::Warning,
+    "source_foreign_key_cascade",
+    "InnoDB changes the rows of such a table itself when their parent changes, and does not write that to the log",
+);
+const CHARSET: Diagnosis = Diagnosis::new(
+    Level::Error,
+    "source_charset_unknown",
+    "Texts of this character set cannot be read yet, so the first change of the table stops the capture",
+);
+const OLD_TIME: Diagnosis = Diagnosis::new(
+    Level::Error,
+    "source_time_format_old",
+    "The log does not tell the length of such values, so the first change of the table stops the capture",
+);
+const VERSIONED: Diagnosis = Diagnosis::new(
+    Level::Note,
+    "source_table_versioned",
+    "The log has the rows of history as well: a DELETE comes as an UPDATE of the row's end, and an UPDATE with an INSERT \
+     of the old row",
+);
+
+const SYSTEM: &str = "('mysql', 'sys', 'information_schema', 'performance_schema')";
+
+/// Character sets of more than one byte that are read.
+const WIDE: &str = "('utf8mb3', 'utf8mb4', 'ucs2', 'utf16', 'utf16le', 'utf32')";
+
+/// Findings of the tables that are wanted.
+pub(super) async fn findings(conn: &mut Conn, wanted: &Selection) -> Result<Vec<Finding>, Error> {
+    let all = format!(
+        "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE FROM information_schema.TABLES WHERE TABLE_TYPE IN ('BASE TABLE', \
+         'SYSTEM VERSIONED') AND TABLE_SCHEMA NOT IN {SYSTEM}"
+    );
+    let without_key = format!(
+        "SELECT t.TABLE_SCHEMA, t.TABLE_NAME, '' FROM information_schema.TABLES t LEFT JOIN \
+         information_schema.STATISTICS s ON s.TABLE_SCHEMA = t.TABLE_SCHEMA AND s.TABLE_NAME = t.TABLE_NAME AND \
+         s.INDEX_NAME = 'PRIMARY' WHERE t.TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED') AND s.TABLE_NAME IS NULL AND \
+         t.TABLE_SCHEMA NOT IN {SYSTEM}"
+    );
+    let cascades = "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME FROM \
+         information_schema.REFERENTIAL_CONSTRAINTS WHERE UPDATE_RULE IN ('CASCADE', 'SET NULL', 'SET DEFAULT') OR \
+         DELETE_RULE IN ('CASCADE', 'SET NULL', 'SET DEFAULT')";
+    let charsets = format!(
+        "SELECT c.TABLE_SCHEMA, c.TABLE_NAME, CONCAT(c.COLUMN_NAME, ' ', c.CHARACTER_SET_NAME) FROM \
+         information_schema.COLUMNS c JOIN information_schema.CHARACTER_SETS s ON s.CHARACTER_SET_NAME = \
+         c.CHARACTER_SET_NAME WHERE s.MAXLEN > 1 AND s.CHARACTER_SET_NAME NOT IN {WIDE} AND c.TABLE_SCHEMA NOT IN \
+         {SYSTEM}"
+    );
+    let old_times = format!(
+        "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME FROM information_schema.COLUMNS WHERE COLUMN_TYPE LIKE \
+         '%mariadb-5.3%' AND TABLE_SCHEMA NOT IN {SYSTEM}"
+    );
+    let all = ask(conn, &all, wanted).await?;
+    if all.is_empty() {
+        return Ok(vec![NO_TABLE.found(
+            format!("no table of the source is named by {:?}", wanted.patterns()),
+            "Compare the patterns with `SHOW TABLES`, and run `GRANT SELECT ON schema.* TO user`",
+        )]);
+    }
+    let mut findings = Vec::new();
+    for (table, kinds) in &all {
+        if kinds.iter().any(|kind| kind == "SYSTEM VERSIONED") {
+            findings.push(VERSIONED.found(
+                format!("{table} has system versioning"),
+                "Look at `row_end` in the handler: a row whose end is in the past is history",
+            ));
+        }
+    }
+    for table in ask(conn, &without_key, wanted).await?.keys() {
+        findings.push(NO_KEY.found(
+            format!("{table} has no primary key"),
+            format!("Run `ALTER TABLE {} ADD PRIMARY KEY (…)`", quoted(table)),
+        ));
+    }
+    for (table, names) in ask(conn, cascades, wanted).await? {
+        findings.push(CASCADE.found(
+            format!("{table} has the foreign keys {}", names.join(", ")),
+            "Change such rows by statements or triggers of your own, with keys of `ON DELETE RESTRICT ON UPDATE RESTRICT`",
+        ));
+    }
+    for (table, columns) in ask(conn, &charsets, wanted).await? {
+        findings.push(CHARSET.found(
+            format!("{table} has {}", columns.join(", ")),
+            format!(
+                "Run `ALTER TABLE {} CONVERT TO CHARACTER SET utf8mb4`",
+                quoted(&table)
+            ),
+        ));
+    }
+    for (table, columns) in ask(conn, &old_times, wanted).await? {
+        findings.push(OLD_TIME.found(
+            format!(
+                "{table} has the columns {} in the format of MariaDB 5.3",
+                columns.join(", ")
+            ),
+            format!(
+                "Run `SET GLOBAL mysql56_temporal_format = ON` and `ALTER TABLE {} FORCE`",
+                quoted(&table)
+            ),
+        ));
+    }
+    Ok(findings)
+}
+
+/// The wanted tables of an answer, each with its texts.
+async fn ask(
+    conn: &mut Conn,
+    query: &str,
+    wanted: &Selection,
+) -> Result<BTreeMap<TableName, Vec<String>>, Error> {
+    let rows: Vec<(String, String, String)> = conn.query(query).await?;
+    let mut tables: BTreeMap<TableName, Vec<String>> = BTreeMap::new();
+    for (schema, table, text) in rows {
+        let name = TableName {
+            schema: schema.into(),
+            table: table.into(),
+        };
+        if wanted.wants(&name) {
+            tables.entry(name).or_default().push(text);
+        }
+    }
+    Ok(tables)
+}
+
+fn quoted(table: &TableName) -> String {
+    let part = |name: &str| format!("`{}`", name.replace('`', "``"));
+    // Findings have what is to be typed between backticks, so names that need none have none.
+    let is_plain = |name: &str| {
+        name.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    if is_plain(&table.schema) && is_plain(&table.table) {
+        table.to_string()
+    } else {
+        format!("{}.{}", part(&table.schema), part(&table.table))
+    }
+}
