@@ -19,6 +19,7 @@ use super::{
     plan::{Plan, Plans},
 };
 use crate::{
+    change::READABLE,
     position::{SourceIdentity, SourcePoint},
     select::Fit,
     source::{RowChange, RowOp, Transaction},
@@ -360,9 +361,13 @@ impl Encoder {
         }
         self.length = body.len();
         let id = open.ids.id(held.index, held.part);
-        let message = Message::identified(id, held.topic, body)
+        let mut message = Message::identified(id, held.topic, body)
             .with_key(held.key)
             .with_content_type(CONTENT_TYPE);
+        if self.options.format == (Format::Dbsync { readable: true }) {
+            // A text could be base64 by accident, so the reader cannot see the difference by itself.
+            message = message.with_header(READABLE, "true");
+        }
         out.push(Encoded {
             message,
             changes: held.changes,

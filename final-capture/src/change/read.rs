@@ -1,0 +1,160 @@
+//! From the fields of a message to [`Change`] and [`ChangeInfo`].
+
+use std::borrow::Cow;
+
+use serde::de::DeserializeOwned;
+
+use super::{
+    Change, ChangeError, ChangeInfo, ChangeOp, ChangedColumns, MovedKey, TransactionPart, dbsync,
+    wire::{Encoding, WireChange, WireKind, WireTransaction},
+};
+
+/// The rows of a change, still as JSON.
+pub(super) struct WireRows<'a> {
+    pub(super) op: ChangeOp,
+    pub(super) before: Option<Cow<'a, str>>,
+    pub(super) after: Option<Cow<'a, str>>,
+    pub(super) changed: ChangedColumns,
+    /// Whether the row before is only a part of it.
+    pub(super) partial: bool,
+}
+
+impl WireRows<'_> {
+    /// Reads the rows.
+    pub(super) fn read<T: DeserializeOwned>(self) -> Result<Change<T>, ChangeError> {
+        let row = |row: Option<Cow<'_, str>>, incomplete: bool, which: &str| {
+            let row = row.ok_or_else(|| {
+                ChangeError::new(format!(
+                    "its `{which}` is missing, which each {} has",
+                    name(self.op)
+                ))
+            })?;
+            serde_json::from_str(&row)
+                .map_err(|error| ChangeError::row(&error, incomplete).row_of::<T>())
+        };
+        let left_out = !self.changed.left_out().is_empty();
+        Ok(match self.op {
+            ChangeOp::Insert => Change::Insert {
+                after: row(self.after, left_out, "after")?,
+            },
+            ChangeOp::Read => Change::Read {
+                after: row(self.after, left_out, "after")?,
+            },
+            ChangeOp::Delete => Change::Delete {
+                before: row(self.before, self.partial, "before")?,
+            },
+            ChangeOp::Update => Change::Update {
+                before: match (self.before, self.partial) {
+                    (None, _) => None,
+                    // A handler can do without what was only a part.
+                    (Some(before), true) => serde_json::from_str(&before).ok(),
+                    (before, false) => Some(row(before, false, "before")?),
+                },
+                after: row(self.after, left_out, "after")?,
+                changed: self.changed,
+            },
+            ChangeOp::Truncate => Change::Truncate,
+        })
+    }
+}
+
+fn name(op: ChangeOp) -> &'static str {
+    match op {
+        ChangeOp::Insert => "insert",
+        ChangeOp::Update => "update",
+        ChangeOp::Delete => "delete",
+        ChangeOp::Read => "read",
+        ChangeOp::Truncate => "truncate",
+    }
+}
+
+/// A change with what is known beside it.
+pub(super) type WithInfo<'a> = (ChangeInfo, WireRows<'a>);
+
+/// The one change of a message.
+pub(super) fn one(payload: &[u8], encoding: Encoding) -> Result<WithInfo<'_>, ChangeError> {
+    let mut all = all(payload, encoding)?.1.into_iter();
+    match (all.next(), all.next()) {
+        (Some(change), None) => Ok(change),
+        (None, _) => Err(ChangeError::new("the message has no change")),
+        (Some(_), Some(_)) => Err(ChangeError::new(
+            "the message has several changes of a transaction; take them by `Changes<T>`",
+        )),
+    }
+}
+
+/// What a message says of its transaction as a whole.
+#[derive(Default)]
+pub(super) struct Envelope {
+    pub(super) at: Option<String>,
+    pub(super) position: Option<String>,
+    pub(super) tx: Option<TransactionPart>,
+}
+
+/// All changes of a message.
+pub(super) fn all(
+    payload: &[u8],
+    encoding: Encoding,
+) -> Result<(Envelope, Vec<WithInfo<'_>>), ChangeError> {
+    let wrong = |error| ChangeError::payload(&error);
+    let kind: WireKind<'_> = serde_json::from_slice(payload).map_err(wrong)?;
+    if kind.action.is_some() {
+        return Ok((Envelope::default(), vec![dbsync::read(payload, encoding)?]));
+    }
+    if kind.changes.is_none() {
+        let change: WireChange<'_> = serde_json::from_slice(payload).map_err(wrong)?;
+        let envelope = Envelope {
+            at: change.at.clone(),
+            position: change.position.clone(),
+            tx: change.tx.clone(),
+        };
+        return Ok((envelope, vec![with_info(change)]));
+    }
+    let transaction: WireTransaction<'_> = serde_json::from_slice(payload).map_err(wrong)?;
+    let envelope = Envelope {
+        at: transaction.at,
+        position: transaction.position,
+        tx: transaction.tx,
+    };
+    let count = transaction.changes.len();
+    let mut all = Vec::with_capacity(count);
+    for (number, raw) in transaction.changes.into_iter().enumerate() {
+        let mut change: WireChange<'_> = serde_json::from_str(raw.get()).map_err(wrong)?;
+        change.at.clone_from(&envelope.at);
+        change.position.clone_from(&envelope.position);
+        change.tx = envelope.tx.as_ref().map(|tx| TransactionPart {
+            id: tx.id.clone(),
+            index: change.index.unwrap_or(tx.index),
+            last: tx.last && number + 1 == count,
+        });
+        all.push(with_info(change));
+    }
+    Ok((envelope, all))
+}
+
+fn with_info(change: WireChange<'_>) -> WithInfo<'_> {
+    let rows = WireRows {
+        op: change.op,
+        before: change.before.map(|raw| Cow::Borrowed(raw.get())),
+        after: change.after.map(|raw| Cow::Borrowed(raw.get())),
+        changed: ChangedColumns::new(change.changed, change.unchanged.clone()),
+        partial: change.partial,
+    };
+    let info = ChangeInfo {
+        op: change.op,
+        schema: change.schema,
+        table: change.table,
+        key: change.key,
+        at: change.at,
+        position: change.position,
+        transaction: change.tx,
+        unchanged: change.unchanged,
+        invalid: change.invalid.after,
+        moved: match (change.moved_to, change.moved_from) {
+            (Some(to), _) => Some(MovedKey::To(to)),
+            (None, Some(from)) => Some(MovedKey::From(from)),
+            (None, None) => None,
+        },
+    };
+    (info, rows)
+}

@@ -1,0 +1,121 @@
+//! The JSON of a capture, as it is parsed.
+//!
+//! Input: the payload of a message. Output: its fields, the rows still as text.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use final_core::{FromMessage, HandlerError, Json, Message};
+use serde::Deserialize;
+use serde_json::{Map, Value, value::RawValue};
+
+use super::info::{ChangeOp, TransactionPart};
+
+/// The header of dbsync's messages whose TEXT and JSON columns are text, and not base64.
+pub(crate) const READABLE: &str = "dbsync-readable";
+
+/// One change, or the envelope of several.
+#[derive(Deserialize)]
+pub(super) struct WireChange<'a> {
+    pub(super) op: ChangeOp,
+    #[serde(default)]
+    pub(super) schema: Option<String>,
+    pub(super) table: String,
+    #[serde(default)]
+    pub(super) key: Option<Map<String, Value>>,
+    #[serde(default, borrow)]
+    pub(super) before: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    pub(super) after: Option<&'a RawValue>,
+    #[serde(default)]
+    pub(super) changed: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) unchanged: Vec<String>,
+    #[serde(default)]
+    pub(super) partial: bool,
+    #[serde(default)]
+    pub(super) invalid: WireInvalid,
+    #[serde(default)]
+    pub(super) moved_to: Option<Map<String, Value>>,
+    #[serde(default)]
+    pub(super) moved_from: Option<Map<String, Value>>,
+    #[serde(default)]
+    pub(super) at: Option<String>,
+    #[serde(default)]
+    pub(super) position: Option<String>,
+    #[serde(default)]
+    pub(super) tx: Option<TransactionPart>,
+    /// In a message of a transaction.
+    #[serde(default)]
+    pub(super) index: Option<u64>,
+}
+
+#[derive(Default, Deserialize)]
+pub(super) struct WireInvalid {
+    #[serde(default)]
+    pub(super) after: BTreeMap<String, String>,
+}
+
+/// A message of [`Order::Transaction`](../format/enum.Order.html).
+#[derive(Deserialize)]
+pub(super) struct WireTransaction<'a> {
+    #[serde(borrow)]
+    pub(super) changes: Vec<&'a RawValue>,
+    #[serde(default)]
+    pub(super) at: Option<String>,
+    #[serde(default)]
+    pub(super) position: Option<String>,
+    #[serde(default)]
+    pub(super) tx: Option<TransactionPart>,
+}
+
+/// Which of the three it is: each has a field that the others lack.
+#[derive(Deserialize)]
+pub(super) struct WireKind<'a> {
+    #[serde(default, borrow)]
+    pub(super) changes: Option<&'a RawValue>,
+    #[serde(default, borrow, rename = "Action")]
+    pub(super) action: Option<&'a RawValue>,
+}
+
+/// How the rows are written, as far as the message tells it beside its payload.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Encoding {
+    /// dbsync's TEXT and JSON columns are text.
+    pub(super) readable: bool,
+}
+
+/// The payload of a message, without its compression.
+pub(super) struct WirePayload<'a> {
+    bytes: Cow<'a, [u8]>,
+    encoding: Encoding,
+}
+
+impl WirePayload<'_> {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(super) fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+}
+
+/// The payload of a message.
+pub(super) async fn payload<'a, S: Sync>(
+    message: &'a Message,
+    state: &S,
+) -> Result<WirePayload<'a>, HandlerError> {
+    let bytes = match message.content_encoding() {
+        None => Cow::Borrowed(&message.payload()[..]),
+        // The core undoes it.
+        Some(_) => {
+            let Json(text) = Json::<Box<RawValue>>::from_message(message, state).await?;
+            Cow::Owned(text.get().as_bytes().to_vec())
+        }
+    };
+    let readable = message.headers().get(READABLE).is_some();
+    Ok(WirePayload {
+        bytes,
+        encoding: Encoding { readable },
+    })
+}

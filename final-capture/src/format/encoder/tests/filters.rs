@@ -1,0 +1,78 @@
+//! Row filters, and what becomes of a change that crosses them.
+
+use super::*;
+use crate::select::ColumnRules;
+
+const FILTER: &str = "content = 'in'";
+
+fn filtering(filter: &str) -> EncoderOptions {
+    let rules = ColumnRules::new().filter(filter);
+    with(|options| options.selection = Selection::tables(["shop.*"]).columns("shop.holes", rules))
+}
+
+fn ops(changes: impl IntoIterator<Item = RowChange>) -> Vec<String> {
+    let of = |one: &Encoded| {
+        let json = parsed(one);
+        format!("{} {}", json["op"].as_str().unwrap(), json["key"]["id"])
+    };
+    encoded(filtering(FILTER), changes).iter().map(of).collect()
+}
+
+#[test]
+fn rows_outside_of_the_filter_make_no_message() {
+    let ops = ops([
+        change(&holes(), None, Some(hole(1, "in")), 0),
+        change(&holes(), None, Some(hole(2, "out")), 1),
+        change(&holes(), Some(hole(1, "in")), None, 2),
+        change(&holes(), Some(hole(2, "out")), None, 3),
+        change(&holes(), Some(hole(3, "out")), Some(hole(3, "also out")), 4),
+        change(&holes(), Some(hole(4, "in")), Some(hole(4, "in")), 5),
+    ]);
+    assert_eq!(ops, ["insert 1", "delete 1", "update 4"]);
+}
+
+#[test]
+fn a_row_that_enters_is_inserted_and_one_that_leaves_is_deleted() {
+    let ops = ops([
+        change(&holes(), Some(hole(1, "out")), Some(hole(1, "in")), 0),
+        change(&holes(), Some(hole(1, "in")), Some(hole(1, "out")), 1),
+    ]);
+    assert_eq!(ops, ["insert 1", "delete 1"]);
+}
+
+#[test]
+fn a_row_whose_past_is_unknown_is_updated_inside_and_deleted_outside() {
+    let key_only = vec![Value::Int(1), Value::Absent, Value::Absent];
+    let ops = ops([
+        update_of(hole(1, "in"), 0),
+        update_of(hole(1, "out"), 1),
+        change(&holes(), Some(key_only), None, 2),
+    ]);
+    assert_eq!(ops, ["update 1", "delete 1", "delete 1"]);
+}
+
+#[test]
+fn a_delete_that_a_filter_makes_names_the_key_at_least() {
+    let out = encoded(filtering(FILTER), [update_of(hole(1, "out"), 0)]);
+    let expected = r#""key":{"id":1},"before":{"id":1},"after":null,"partial":true"#;
+    assert!(json(&out[0]).contains(expected), "{}", json(&out[0]));
+}
+
+#[test]
+fn a_large_value_that_did_not_change_is_looked_up_in_the_old_row() {
+    let after = |id| Some(vec![Value::Int(id), Value::Absent, text_of("new")]);
+    let ops = ops([
+        change(&holes(), Some(hole(1, "in")), after(1), 0),
+        change(&holes(), Some(hole(2, "out")), after(2), 1),
+    ]);
+    assert_eq!(ops, ["update 1"]);
+}
+
+#[test]
+fn a_filter_whose_column_is_gone_stops_the_capture() {
+    let mut encoder = encoder(filtering("paid = true"));
+    encoder.begin(transaction());
+    let change = change(&holes(), None, Some(hole(1, "a")), 0);
+    let error = encoder.row(change, &mut Vec::new()).unwrap_err();
+    assert!(error.stops && error.why.contains("`paid`"), "{error}");
+}
