@@ -1,6 +1,6 @@
 //! All changes of a message, for captures that keep transactions whole.
 
-use final_core::{FromMessage, HandlerError, Message};
+use final_core::{FromMessage, HandlerError, Hold, Message, OnFailure};
 use serde::de::DeserializeOwned;
 
 use super::{Change, ChangeError, ChangeInfo, TransactionPart, read, wire};
@@ -75,6 +75,8 @@ impl<T> IntoIterator for Changes<T> {
 }
 
 impl<S: Sync, T: DeserializeOwned> FromMessage<S> for Changes<T> {
+    const ON_FAILURE: Option<OnFailure> = Some(OnFailure::Hold(Hold::Key));
+
     async fn from_message(message: &Message, state: &S) -> Result<Self, HandlerError> {
         let payload = wire::payload(message, state).await?;
         let changes = Self::new(payload.bytes(), payload.encoding());

@@ -27,7 +27,7 @@ pub use self::{
     info::{ChangeInfo, ChangeOp, MovedKey, TransactionPart},
 };
 
-use final_core::{FromMessage, HandlerError, Message};
+use final_core::{FromMessage, HandlerError, Hold, Message, OnFailure};
 use serde::de::DeserializeOwned;
 
 /// A change of a row of type `T`, as an argument of a handler.
@@ -70,10 +70,14 @@ use serde::de::DeserializeOwned;
 /// field that is an `Option` or has `#[serde(default)]` takes it, and any other one makes the message fail for good, with
 /// the way out in the error. [`ChangedColumns`] tells a column that was left out from one that became NULL.
 ///
-/// # What a failing handler does
+/// # What happens to a change that cannot be handled
 ///
-/// A message that cannot be read as `T` fails for good. The order of the key is kept all the same, because a later
-/// change makes no sense without the earlier one: see `docs/capture.md`.
+/// It is [held](OnFailure::Hold) unless the route says otherwise: the log delivers it again and again, with growing
+/// pauses, and later changes of its row wait behind it, because a row must not run past a gap. An operator who skips it
+/// decides about the gap. So it is where the payload is no change, or its row is no `T`.
+///
+/// Only the log can hold. A service that takes changes from RabbitMQ says
+/// `.on_failure(OnFailure::DeadLetter)` for the route, or does not start.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Change<T> {
@@ -180,6 +184,8 @@ impl Change<serde_json::Value> {
 }
 
 impl<S: Sync, T: DeserializeOwned> FromMessage<S> for Change<T> {
+    const ON_FAILURE: Option<OnFailure> = Some(OnFailure::Hold(Hold::Key));
+
     async fn from_message(message: &Message, state: &S) -> Result<Self, HandlerError> {
         let payload = wire::payload(message, state).await?;
         let change = read::one(payload.bytes(), payload.encoding());
@@ -188,3 +194,6 @@ impl<S: Sync, T: DeserializeOwned> FromMessage<S> for Change<T> {
             .map_err(|error| HandlerError::permanent(error.of(message)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     Change, ChangeError, ChangeInfo, ChangeOp, ChangedColumns, MovedKey, TransactionPart, dbsync,
-    wire::{Encoding, WireChange, WireKind, WireTransaction},
+    wire::{Encoding, WireMessage},
 };
 
 /// The rows of a change, still as JSON.
@@ -97,29 +97,22 @@ pub(super) fn all(
     encoding: Encoding,
 ) -> Result<(Envelope, Vec<WithInfo<'_>>), ChangeError> {
     let wrong = |error| ChangeError::payload(&error);
-    let kind: WireKind<'_> = serde_json::from_slice(payload).map_err(wrong)?;
-    if kind.action.is_some() {
+    let mut message: WireMessage<'_> = serde_json::from_slice(payload).map_err(wrong)?;
+    if message.action.is_some() {
         return Ok((Envelope::default(), vec![dbsync::read(payload, encoding)?]));
     }
-    if kind.changes.is_none() {
-        let change: WireChange<'_> = serde_json::from_slice(payload).map_err(wrong)?;
-        let envelope = Envelope {
-            at: change.at.clone(),
-            position: change.position.clone(),
-            tx: change.tx.clone(),
-        };
-        return Ok((envelope, vec![with_info(change)]));
-    }
-    let transaction: WireTransaction<'_> = serde_json::from_slice(payload).map_err(wrong)?;
     let envelope = Envelope {
-        at: transaction.at,
-        position: transaction.position,
-        tx: transaction.tx,
+        at: message.at.clone(),
+        position: message.position.clone(),
+        tx: message.tx.clone(),
     };
-    let count = transaction.changes.len();
+    let Some(changes) = message.changes.take() else {
+        return Ok((envelope, vec![with_info(message)?]));
+    };
+    let count = changes.len();
     let mut all = Vec::with_capacity(count);
-    for (number, raw) in transaction.changes.into_iter().enumerate() {
-        let mut change: WireChange<'_> = serde_json::from_str(raw.get()).map_err(wrong)?;
+    for (number, raw) in changes.into_iter().enumerate() {
+        let mut change: WireMessage<'_> = serde_json::from_str(raw.get()).map_err(wrong)?;
         change.at.clone_from(&envelope.at);
         change.position.clone_from(&envelope.position);
         change.tx = envelope.tx.as_ref().map(|tx| TransactionPart {
@@ -127,23 +120,26 @@ pub(super) fn all(
             index: change.index.unwrap_or(tx.index),
             last: tx.last && number + 1 == count,
         });
-        all.push(with_info(change));
+        all.push(with_info(change)?);
     }
     Ok((envelope, all))
 }
 
-fn with_info(change: WireChange<'_>) -> WithInfo<'_> {
+fn with_info(change: WireMessage<'_>) -> Result<WithInfo<'_>, ChangeError> {
+    let missing =
+        |field: &str| ChangeError::new(format!("the payload is no change: it has no `{field}`"));
+    let op = change.op.ok_or_else(|| missing("op"))?;
     let rows = WireRows {
-        op: change.op,
+        op,
         before: change.before.map(|raw| Cow::Borrowed(raw.get())),
         after: change.after.map(|raw| Cow::Borrowed(raw.get())),
         changed: ChangedColumns::new(change.changed, change.unchanged.clone()),
         partial: change.partial,
     };
     let info = ChangeInfo {
-        op: change.op,
+        op,
         schema: change.schema,
-        table: change.table,
+        table: change.table.ok_or_else(|| missing("table"))?,
         key: change.key,
         at: change.at,
         position: change.position,
@@ -156,5 +152,5 @@ fn with_info(change: WireChange<'_>) -> WithInfo<'_> {
             (None, None) => None,
         },
     };
-    (info, rows)
+    Ok((info, rows))
 }

@@ -13,13 +13,15 @@ use super::info::{ChangeOp, TransactionPart};
 /// The header of dbsync's messages whose TEXT and JSON columns are text, and not base64.
 pub(crate) const READABLE: &str = "dbsync-readable";
 
-/// One change, or the envelope of several.
+/// A message: one change, or several of a transaction, or a message of dbsync. It is parsed once, whichever it is.
 #[derive(Deserialize)]
-pub(super) struct WireChange<'a> {
-    pub(super) op: ChangeOp,
+pub(super) struct WireMessage<'a> {
+    #[serde(default)]
+    pub(super) op: Option<ChangeOp>,
     #[serde(default)]
     pub(super) schema: Option<String>,
-    pub(super) table: String,
+    #[serde(default)]
+    pub(super) table: Option<String>,
     #[serde(default)]
     pub(super) key: Option<Map<String, Value>>,
     #[serde(default, borrow)]
@@ -44,37 +46,21 @@ pub(super) struct WireChange<'a> {
     pub(super) position: Option<String>,
     #[serde(default)]
     pub(super) tx: Option<TransactionPart>,
-    /// In a message of a transaction.
+    /// In a change of a transaction: which one it is.
     #[serde(default)]
     pub(super) index: Option<u64>,
+    /// Those of a transaction.
+    #[serde(default, borrow)]
+    pub(super) changes: Option<Vec<&'a RawValue>>,
+    /// Only messages of dbsync have it.
+    #[serde(default, borrow, rename = "Action")]
+    pub(super) action: Option<&'a RawValue>,
 }
 
 #[derive(Default, Deserialize)]
 pub(super) struct WireInvalid {
     #[serde(default)]
     pub(super) after: BTreeMap<String, String>,
-}
-
-/// A message of [`Order::Transaction`](../format/enum.Order.html).
-#[derive(Deserialize)]
-pub(super) struct WireTransaction<'a> {
-    #[serde(borrow)]
-    pub(super) changes: Vec<&'a RawValue>,
-    #[serde(default)]
-    pub(super) at: Option<String>,
-    #[serde(default)]
-    pub(super) position: Option<String>,
-    #[serde(default)]
-    pub(super) tx: Option<TransactionPart>,
-}
-
-/// Which of the three it is: each has a field that the others lack.
-#[derive(Deserialize)]
-pub(super) struct WireKind<'a> {
-    #[serde(default, borrow)]
-    pub(super) changes: Option<&'a RawValue>,
-    #[serde(default, borrow, rename = "Action")]
-    pub(super) action: Option<&'a RawValue>,
 }
 
 /// How the rows are written, as far as the message tells it beside its payload.

@@ -116,7 +116,9 @@ fn store(path: &Path, stored: &Stored) -> io::Result<()> {
     file.sync_all()?;
     std::fs::rename(&new, path)?;
     // The name is in the folder, which has to be on the disk as well.
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
@@ -187,7 +189,9 @@ impl PositionStore for FilePositions {
                     )));
                 }
                 Some(stored) => Some(stored.position().map_err(|error| {
-                    PositionError::Unreadable(format!("the position in {path} cannot be read: {error}"))
+                    PositionError::Unreadable(format!(
+                        "the position in {path} cannot be read: {error}"
+                    ))
                 })?),
             };
             Ok(Some(TakenTerm {
@@ -269,7 +273,8 @@ mod tests {
     }
 
     fn path(name: &str) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("final-positions-{}-{name}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("final-positions-{}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         folder.join("shop.position")
     }
@@ -285,7 +290,10 @@ mod tests {
         let taken = first.take("shop", one, LEASE).await.unwrap().unwrap();
         assert_eq!(taken.position, None);
         for partial in [None, Some(7)] {
-            first.save(&taken.term, &standing(1, partial), &[]).await.unwrap();
+            first
+                .save(&taken.term, &standing(1, partial), &[])
+                .await
+                .unwrap();
         }
         assert_eq!(second.take("shop", two, LEASE).await.unwrap(), None);
         first.release(&taken.term).await.unwrap();
@@ -311,7 +319,11 @@ mod tests {
         }
         let other = r#"{"capture":"other","identity":"","position":"gtid:1","number":1}"#;
         std::fs::write(&path, other).unwrap();
-        let error = positions.take("shop", owner, LEASE).await.unwrap_err().to_string();
+        let error = positions
+            .take("shop", owner, LEASE)
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("other"), "{error}");
         std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }

@@ -78,8 +78,7 @@ pub(super) fn columns(change: &ParkedChange) -> (Vec<u8>, Option<Vec<u8>>) {
             message.headers().iter().map(pair).collect()
         }),
         content_type: message.map_or_else(String::new, |message| message.content_type().to_owned()),
-        content_encoding: message
-            .and_then(|message| message.content_encoding().map(str::to_owned)),
+        content_encoding: message.and_then(|message| message.content_encoding().map(str::to_owned)),
     };
     // A struct of texts is always JSON.
     let envelope = serde_json::to_vec(&envelope).unwrap_or_default();

@@ -147,11 +147,7 @@ impl<DB: Driver> SqlPositions<DB> {
         }
         let saves = templates
             .sql("SELECT saves FROM {captures} WHERE name = ? AND owner = ? AND epoch = ?");
-        let values = [
-            (&*term.name).into(),
-            term.owner.into(),
-            term.epoch.into(),
-        ];
+        let values = [(&*term.name).into(), term.owner.into(), term.epoch.into()];
         let found = read::<DB, i64>(conn, &saves, &values).await?;
         Ok(match found.first() {
             Some(found) if found == number => Saved::Before,
@@ -261,7 +257,11 @@ impl<DB: Driver> PositionStore for SqlPositions<DB> {
     fn migrate(&self) -> BoxFuture<'_, Result<(), PositionError>> {
         // Without a limit of ours: another instance may be at it, for a minute at most.
         let doing = "making the tables of captures";
-        Box::pin(async move { self.make_tables().await.map_err(PositionError::database(doing)) })
+        Box::pin(async move {
+            self.make_tables()
+                .await
+                .map_err(PositionError::database(doing))
+        })
     }
 
     fn take<'a>(
@@ -297,7 +297,9 @@ impl<DB: Driver> PositionStore for SqlPositions<DB> {
         parked: &'a [ParkedChange],
     ) -> BoxFuture<'a, Result<(), PositionError>> {
         Box::pin(async move {
-            let saved = self.within(ANSWER, self.try_save(term, standing, parked)).await;
+            let saved = self
+                .within(ANSWER, self.try_save(term, standing, parked))
+                .await;
             let doing = "saving the position of a capture";
             match saved.map_err(PositionError::database(doing))? {
                 Saved::Now | Saved::Before => Ok(()),
@@ -340,9 +342,9 @@ impl<DB: Driver> PositionStore for SqlPositions<DB> {
                 term.epoch.into(),
             ];
             let noted = self.within(ANSWER, self.run(note, &values)).await;
-            noted
-                .map(drop)
-                .map_err(PositionError::database("writing down the state of a capture"))
+            noted.map(drop).map_err(PositionError::database(
+                "writing down the state of a capture",
+            ))
         })
     }
 

@@ -66,14 +66,9 @@ impl<DB: Driver> SqlPositions<DB> {
         ids: &[i64],
     ) -> DbResult<bool> {
         let templates = &self.ready().await?.templates;
-        let ours = templates.sql(
-            "SELECT saves FROM {captures} WHERE name = ? AND owner = ? AND epoch = ? {lock}",
-        );
-        let values = [
-            (&*term.name).into(),
-            term.owner.into(),
-            term.epoch.into(),
-        ];
+        let ours = templates
+            .sql("SELECT saves FROM {captures} WHERE name = ? AND owner = ? AND epoch = ? {lock}");
+        let values = [(&*term.name).into(), term.owner.into(), term.epoch.into()];
         if read::<DB, i64>(conn, &ours, &values).await?.is_empty() {
             return Ok(false);
         }
@@ -123,7 +118,9 @@ impl<DB: Driver> SqlPositions<DB> {
             // The first one is that which was refused.
             let sql = match place {
                 0 => "UPDATE {parked} SET reason = ?, marked = NULL WHERE capture = ? AND id = ?",
-                _ => "UPDATE {parked} SET reason = COALESCE(reason, ?), marked = NULL WHERE capture = ? AND id = ?",
+                _ => {
+                    "UPDATE {parked} SET reason = COALESCE(reason, ?), marked = NULL WHERE capture = ? AND id = ?"
+                }
             };
             let why = match place {
                 0 => Some(reason.clone()),
