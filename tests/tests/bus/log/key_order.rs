@@ -35,7 +35,7 @@ impl<D: Database> Log<D> {
 }
 
 /// Asserts that the numbers follow each other without a gap or a repeat.
-fn in_order(numbers: &[i64], begin: i64, end: i64) {
+pub(super) fn in_order(numbers: &[i64], begin: i64, end: i64) {
     let broken = numbers.windows(2).find(|two| two[1] != two[0] + 1);
     assert_eq!(broken, None, "not one after the other");
     let (first, last) = (numbers.first(), numbers.last());
@@ -44,10 +44,10 @@ fn in_order(numbers: &[i64], begin: i64, end: i64) {
 
 /// The handled numbers of each key, in the order in which their handlers finished.
 #[derive(Clone, Default)]
-struct Keys(Arc<Mutex<HashMap<String, Vec<i64>>>>);
+pub(super) struct Keys(Arc<Mutex<HashMap<String, Vec<i64>>>>);
 
 impl Keys {
-    fn add(&self, message: &Message) {
+    pub(super) fn add(&self, message: &Message) {
         let key = message.key().unwrap_or_default().to_owned();
         let number = rmp_serde::from_slice(message.payload()).expect("a number");
         self.0
@@ -58,16 +58,16 @@ impl Keys {
             .push(number);
     }
 
-    fn of(&self, key: &str) -> Vec<i64> {
+    pub(super) fn of(&self, key: &str) -> Vec<i64> {
         let all = self.0.lock().expect("lock");
         all.get(key).cloned().unwrap_or_default()
     }
 
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.0.lock().expect("lock").values().map(Vec::len).sum()
     }
 
-    async fn reach(&self, count: usize) {
+    pub(super) async fn reach(&self, count: usize) {
         eventually("all handled", SOON * 2, async || match self.len() {
             seen if seen >= count => Ok(()),
             seen => Err(seen),
@@ -75,7 +75,7 @@ impl Keys {
         .await;
     }
 
-    async fn reach_of(&self, key: &str, count: usize) {
+    pub(super) async fn reach_of(&self, key: &str, count: usize) {
         eventually("the key's messages", SOON * 2, async || {
             match self.of(key).len() {
                 seen if seen >= count => Ok(()),
@@ -87,7 +87,10 @@ impl Keys {
 }
 
 /// Publishes numbers with their keys, a hundred in each transaction.
-async fn publish<D: Database>(bus: &Bus<D>, messages: impl IntoIterator<Item = (String, i64)>) {
+pub(super) async fn publish<D: Database>(
+    bus: &Bus<D>,
+    messages: impl IntoIterator<Item = (String, i64)>,
+) {
     let messages: Vec<_> = messages.into_iter().collect();
     for some in messages.chunks(100) {
         let tx = bus.begin().await.expect("begin");
@@ -102,7 +105,10 @@ async fn publish<D: Database>(bus: &Bus<D>, messages: impl IntoIterator<Item = (
     }
 }
 
-fn of_key(key: &str, numbers: std::ops::Range<i64>) -> impl Iterator<Item = (String, i64)> {
+pub(super) fn of_key(
+    key: &str,
+    numbers: std::ops::Range<i64>,
+) -> impl Iterator<Item = (String, i64)> {
     numbers.map(move |number| (key.to_owned(), number))
 }
 

@@ -5,6 +5,7 @@ mod ended;
 mod fence;
 mod foreign;
 mod groups;
+mod held;
 mod in_memory;
 mod key_order;
 mod late;
