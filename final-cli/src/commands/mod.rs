@@ -8,6 +8,7 @@ mod dead;
 mod doctor;
 #[cfg(feature = "gateway")]
 mod gateway;
+mod held;
 mod import_hookq;
 mod list;
 mod log;
@@ -37,6 +38,7 @@ pub(crate) enum Command {
     Status(status::StatusArgs),
     Outbox(outbox::OutboxArgs),
     Dead(dead::DeadArgs),
+    Held(held::HeldArgs),
     Log(log::LogArgs),
     Trail(trail::TrailArgs),
     Tail(tail::TailArgs),
@@ -70,6 +72,7 @@ impl Command {
             Self::Status(args) => args.format.json,
             Self::Outbox(args) => args.format.json,
             Self::Dead(args) => args.format.json,
+            Self::Held(args) => args.format.json,
             Self::Log(args) => args.format.json,
             Self::Trail(args) => args.format.json,
             Self::Tail(args) => args.format.json,
@@ -130,6 +133,7 @@ impl Command {
             Self::Status(args) => args.run(session, out).await,
             Self::Outbox(args) => args.run(session, out).await,
             Self::Dead(args) => args.run(session, out).await,
+            Self::Held(args) => args.run(session, out).await,
             Self::Log(args) => args.run(session, out).await,
             Self::Trail(args) => args.run(session, out).await,
             Self::Tail(args) => args.run(session, out).await,

@@ -4,6 +4,7 @@
 //! surface (docs/cli.md), and the cells of the tables.
 
 mod group;
+mod held;
 mod letter;
 mod message;
 mod operation;
@@ -18,6 +19,7 @@ use serde::Serialize;
 
 pub(crate) use self::{
     group::{GroupView, LaneView, group_table, lane_table},
+    held::{HeldView, held_table},
     letter::{LetterView, WholeLetterView, letter_table},
     message::MessageView,
     operation::{OperationView, PlanView, operation_table},

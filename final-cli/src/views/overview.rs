@@ -120,6 +120,7 @@ fn name(stuck: &NotMoving) -> &'static str {
         NotMoving::Due { .. } => "due",
         NotMoving::OwnerGone { .. } => "owner_gone",
         NotMoving::LanesWithoutMember { .. } => "lanes_without_member",
+        NotMoving::Held { .. } => "held",
         NotMoving::Lag { .. } => "lag",
         NotMoving::DeadLetters { .. } => "dead_letters",
         _ => "other",

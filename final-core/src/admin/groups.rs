@@ -27,6 +27,8 @@ pub struct LogGroup {
     pub oldest: Option<Duration>,
     /// Its dead letters in the log.
     pub dead: Count,
+    /// Messages that it holds.
+    pub held: Count,
     /// Its running buses.
     pub members: u32,
     /// Its lanes.
@@ -125,6 +127,7 @@ impl<DB: OutboxDatabase> Desk<DB> {
             waiting: waiting.count,
             oldest: waiting.oldest.map(duration),
             dead: Count::capped(dead),
+            held: self.held_count(name).await?,
             members: u32::try_from(members).unwrap_or(0),
             lanes: small(lanes.len()),
             lanes_without_member: small(

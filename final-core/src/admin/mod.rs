@@ -20,6 +20,7 @@ mod desk;
 pub mod doctor;
 mod error;
 mod groups;
+mod held;
 mod letters;
 mod log_schema;
 mod not_moving;
@@ -42,6 +43,7 @@ pub use self::{
     count::{Count, Page},
     error::AdminError,
     groups::{LogGroup, LogLane},
+    held::{HeldMessage, HeldWish},
     letters::{Letter, LetterSource, WholeLetter},
     not_moving::NotMoving,
     operations::{Operation, OperationFilter, OperationProgress, OperationState},
@@ -389,6 +391,63 @@ impl<DB: OutboxDatabase> ServiceAdmin<DB> {
             .await
             .map_err(doing(GROUPS))?;
         Ok(group.1)
+    }
+
+    /// The messages that the service holds: their handlers have failed, and what comes after them waits. In the order of
+    /// the log, 1,000 at most. Empty if it does not read the log.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does, or if it does not know the service.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    pub async fn held(&self) -> Answer<Vec<HeldMessage>> {
+        let tables = self.tables().await?;
+        if !tables.is_group {
+            return Ok(Vec::new());
+        }
+        let held = self.desk().held(&self.service).await;
+        held.map_err(doing("listing held messages"))
+    }
+
+    /// Asks the service to try held messages now: those with this id, or all. Returns how many there are. A running
+    /// bus of the service does it within a second or two.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does, or if it does not know the service.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open whether it was asked for. Calling it again makes sure.
+    pub async fn retry_held(&self, id: Option<MessageId>) -> Answer<u64> {
+        self.wish_held(id, HeldWish::Retry, "").await
+    }
+
+    /// Asks the service to skip held messages, those with this id or all: they go to its dead letters with the reason
+    /// that `who` gives, and what waits behind them goes on. Returns how many there are. A running bus of the service
+    /// does it within a second or two; if none runs, the next one does.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does, or if it does not know the service.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open whether it was asked for. Calling it again makes sure.
+    pub async fn skip_held(&self, id: Option<MessageId>, who: &str, reason: &str) -> Answer<u64> {
+        let reason = format!("{who}: {reason}");
+        self.wish_held(id, HeldWish::Skip, &reason).await
+    }
+
+    async fn wish_held(&self, id: Option<MessageId>, wish: HeldWish, reason: &str) -> Answer<u64> {
+        let tables = self.tables().await?;
+        if !tables.is_group {
+            return Ok(0);
+        }
+        self.desk().wish_held(&self.service, id, wish, reason).await
     }
 
     /// Forgets the service's group of the log: its subscriptions, its progress and its dead letters there. False if

@@ -62,6 +62,22 @@ pub enum NotMoving {
         /// How many messages wait.
         waiting: Count,
     },
+    /// Messages are held, and what comes after them waits.
+    #[non_exhaustive]
+    Held {
+        /// How many.
+        count: Count,
+        /// How long the first of them in the log has been held.
+        age: Duration,
+        /// Its topic.
+        topic: String,
+        /// Its key, if it has one.
+        key: Option<String>,
+        /// Why its handler failed last.
+        reason: String,
+        /// Whether it is tried again by itself.
+        retries: bool,
+    },
     /// Messages of the log have waited for long.
     #[non_exhaustive]
     Lag {
@@ -132,13 +148,26 @@ impl NotMoving {
             );
         }
         if let Some(group) = &overview.group {
-            if group.lanes_without_member > 0 && !group.waiting.is_zero() {
+            let stand_still = group.lanes_without_member > 0 && !group.waiting.is_zero();
+            if stand_still {
                 all.push(Self::LanesWithoutMember {
                     lanes: group.lanes_without_member,
                     of: group.lanes,
                     waiting: group.waiting,
                 });
-            } else if let Some(oldest) = group.oldest.filter(|oldest| *oldest >= PATIENCE) {
+            }
+            if let Some(first) = overview.held.first() {
+                all.push(Self::Held {
+                    count: group.held,
+                    age: first.age,
+                    topic: first.topic.clone(),
+                    key: first.key.clone(),
+                    reason: first.reason.clone(),
+                    retries: first.retry_in.is_some(),
+                });
+            } else if !stand_still
+                && let Some(oldest) = group.oldest.filter(|oldest| *oldest >= PATIENCE)
+            {
                 all.push(Self::Lag {
                     waiting: group.waiting,
                     oldest,
@@ -205,6 +234,29 @@ impl fmt::Display for NotMoving {
                 "{lanes} of {of} lanes belong to no running process, and {waiting} messages of the log wait. Start \
                  the service, or forget its group if it does not come back."
             ),
+            Self::Held {
+                count,
+                age,
+                topic,
+                key,
+                reason,
+                retries,
+            } => {
+                write!(
+                    f,
+                    "{count} messages are held, and what comes after them waits. The first, of topic {topic:?}"
+                )?;
+                if let Some(key) = key {
+                    write!(f, " and key {key:?}")?;
+                }
+                write!(f, ", for {}: {reason}. ", Spoken(*age))?;
+                f.write_str(match retries {
+                    true => "It is tried again by itself; mend its cause, or skip it.",
+                    false => {
+                        "It is not tried again by itself; mend its cause and retry it, or skip it."
+                    }
+                })
+            }
             Self::Lag { waiting, oldest } => write!(
                 f,
                 "{waiting} messages of the log wait, and the oldest unsettled one is {} old: the handlers are slow, \

@@ -7,7 +7,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::{
-    Answer, Count, LetterSource, LogGroup, NotMoving, RecordState, Schema,
+    Answer, Count, HeldMessage, LetterSource, LogGroup, NotMoving, RecordState, Schema,
     desk::{Desk, doing, micros_of},
     records::{InfoRow, LiveClaim, info_columns},
     services::ServiceTables,
@@ -20,6 +20,9 @@ use crate::{
 
 /// How many parked topics are described.
 const MOST_TOPICS: i64 = 100;
+
+/// How many held messages are described.
+const MOST_HELD: usize = 10;
 
 /// Among how many records of a parked topic the last answer of the broker is looked for.
 const MOST_REASONS: i64 = 1_000;
@@ -39,6 +42,8 @@ pub struct Overview {
     pub group: Option<LogGroup>,
     /// Its dead letters, by where they are. Sources without letters are left out.
     pub dead: Vec<DeadCount>,
+    /// The held messages of its group, the first ten in the order of the log.
+    pub held: Vec<HeldMessage>,
     /// What does not move and why, the most important first.
     pub not_moving: Vec<NotMoving>,
 }
@@ -145,11 +150,21 @@ impl<DB: OutboxDatabase> Desk<DB> {
                 Some(group.map_err(doing("counting what waits in the log"))?.0)
             }
         };
+        let held = match &group {
+            Some(group) if !group.held.is_zero() => {
+                let held = self.held(service).await;
+                let mut held = held.map_err(doing("listing held messages"))?;
+                held.truncate(MOST_HELD);
+                held
+            }
+            _ => Vec::new(),
+        };
         let dead = self.dead_counts(tables).await;
         let mut overview = Overview {
             service: service.to_owned(),
             outbox: outbox.as_ref().map(|(outbox, _)| outbox.clone()),
             group,
+            held,
             dead: dead.map_err(doing("counting dead letters"))?,
             not_moving: Vec::new(),
         };
