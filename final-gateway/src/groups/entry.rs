@@ -6,6 +6,7 @@ use final_core::{
     Message,
     broker::{Delivery, Place, Postponing},
 };
+use tokio::time::Instant;
 
 /// So many times it must have come back without a sign of its client, until a message is given out alone.
 const ALONE_AFTER: u32 = 2;
@@ -37,6 +38,8 @@ pub(super) struct StockEntry {
     abandoned: u32,
     /// The bytes that it counts with.
     pub(super) bytes: usize,
+    /// When the broker delivered it.
+    pub(super) came: Instant,
 }
 
 impl StockEntry {
@@ -55,6 +58,7 @@ impl StockEntry {
             returned: 0,
             abandoned: 0,
             bytes: message.payload().len(),
+            came: Instant::now(),
             delivery,
             message,
             order,

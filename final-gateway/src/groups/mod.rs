@@ -60,9 +60,6 @@ use crate::names::Pair;
 /// How long a connection waits until its group is open.
 const OPEN_WITHIN: Duration = Duration::from_secs(15);
 
-/// The longest delay of a message that was given back.
-const MOST_DELAY: Duration = Duration::from_secs(365 * 24 * 3600);
-
 /// The groups that are open on this node. Clones share them.
 ///
 /// A group and topic opens when the first client asks for it, and closes some time after the last one has left. The
@@ -332,9 +329,9 @@ impl Groups {
     /// Gives messages back, to be delivered again after `delay`. After its last attempt the message is dead-lettered, with
     /// `reason`.
     ///
-    /// Over the log a message waits in the table of scheduled messages, for a year at most. Over RabbitMQ, and for a message with
-    /// a key in key order, it waits on this node, for a quarter of an hour at most. At most half of what may be in hand
-    /// waits so; beyond, the message that is due first comes at once.
+    /// No delay is longer than [`most_delay`](Self::most_delay). Over the log a message waits in the table of scheduled
+    /// messages. Over RabbitMQ, and for a message with a key in key order, it waits on this node, for a quarter of an hour at
+    /// most. At most half of what may be in hand waits so; beyond, the message that is due first comes at once.
     pub async fn nack(
         &self,
         group: &str,
@@ -343,7 +340,7 @@ impl Groups {
         reason: Option<&str>,
     ) -> Vec<Result<(), ReceiptError>> {
         let now = Instant::now();
-        let delay = delay.min(MOST_DELAY);
+        let delay = delay.min(self.most_delay());
         self.inner.settle(group, receipts, |open, tag| {
             open.with(|stock| stock.nack_pulled(tag, delay, reason, now))
         })
@@ -395,6 +392,18 @@ impl Groups {
     pub async fn replay(&self, pair: &Pair, filter: &DeadLetterFilter) -> Result<u64, GroupError> {
         let group = pair.broker_group();
         self.desk()?.replay(&group, filter).await.map_err(away)
+    }
+
+    /// How long a pulled message can be in hand over this broker, with all its extensions.
+    #[must_use]
+    pub fn most_visibility(&self) -> Duration {
+        self.inner.slots.options().most_visibility
+    }
+
+    /// The longest delay of a message that is given back over this broker.
+    #[must_use]
+    pub fn most_delay(&self) -> Duration {
+        self.inner.slots.options().most_delay
     }
 
     /// How many groups and topics are open on this node, and what was done with their messages.

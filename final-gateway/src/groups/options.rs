@@ -31,22 +31,34 @@ pub struct GroupOptions {
     /// How long a connection may keep a message without a commit. Then the message goes back, because a lane of the log
     /// cannot move to another node before. Defaults to 10 min.
     pub hold: Duration,
-    /// How long a pulled message can be in hand, with all its extensions. Over another broker than the log it is 15 min at
-    /// most: RabbitMQ ends a consumer that leaves a message unsettled for half an hour, with everything that its other clients have in
-    /// hand. Defaults to 12 h.
+    /// How long a pulled message can be in hand, with all its extensions. Defaults to 12 h; over another broker than the log
+    /// it is 10 min at most, see [`fresh`](Self::fresh).
     pub most_visibility: Duration,
+    /// The longest delay of a message that is given back. Defaults to a year; over another broker than the log it is 10 min
+    /// at most, see [`fresh`](Self::fresh).
+    pub most_delay: Duration,
+    /// So long a message may have been on this node when it is given out. An older one goes back to the broker first. Over
+    /// the log any time will do. Over another broker it is 5 min at most: RabbitMQ ends a consumer that leaves a message
+    /// unsettled for half an hour, with everything that its other clients have in hand.
+    pub fresh: Duration,
     /// How long each step of a shutdown may take. Defaults to 10 s.
     pub stop_within: Duration,
 }
 
-/// The longest time in hand over another broker than the log.
-const MOST_VISIBILITY_OF_BROKER: Duration = Duration::from_secs(900);
+/// How long another broker than the log may wait for the settlement of a message, in three parts: until it is given out,
+/// in hand, and given back with a delay. Together they are less than RabbitMQ's half an hour.
+const FRESH: Duration = Duration::from_secs(5 * 60);
+const IN_HAND: Duration = Duration::from_secs(10 * 60);
+const DELAYED: Duration = Duration::from_secs(10 * 60);
 
 impl GroupOptions {
     /// The options over another broker than the log.
     pub(super) fn over_broker(mut self) -> Self {
         self.unclaimed = self.linger;
-        self.most_visibility = self.most_visibility.min(MOST_VISIBILITY_OF_BROKER);
+        self.most_visibility = self.most_visibility.min(IN_HAND);
+        self.hold = self.hold.min(IN_HAND);
+        self.most_delay = self.most_delay.min(DELAYED);
+        self.fresh = self.fresh.min(FRESH);
         self
     }
 }
@@ -63,6 +75,8 @@ impl Default for GroupOptions {
             most_open_of_app: 16,
             hold: Duration::from_secs(600),
             most_visibility: Duration::from_secs(12 * 3600),
+            most_delay: Duration::from_secs(365 * 24 * 3600),
+            fresh: Duration::MAX,
             stop_within: Duration::from_secs(10),
         }
     }
@@ -72,12 +86,35 @@ impl Default for GroupOptions {
 mod tests {
     use super::*;
 
+    /// RabbitMQ's `consumer_timeout`.
+    const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
     #[test]
-    fn over_another_broker_no_message_is_in_hand_for_longer_than_a_quarter_of_an_hour() {
-        let (mut short, long) = (GroupOptions::default(), GroupOptions::default());
+    fn another_broker_waits_for_a_settlement_for_less_than_half_an_hour_whatever_is_set() {
+        let hours = Duration::from_secs(100 * 3600);
+        let mut long = GroupOptions::default();
+        for option in [
+            &mut long.most_visibility,
+            &mut long.hold,
+            &mut long.most_delay,
+            &mut long.fresh,
+        ] {
+            *option = hours;
+        }
+        for options in [GroupOptions::default(), long] {
+            let options = options.over_broker();
+            let in_hand = options.most_visibility.max(options.hold);
+            let longest = options.fresh + in_hand + options.most_delay;
+            // A look at what is overdue every ten seconds, and a margin.
+            assert!(longest + Duration::from_secs(120) < CONSUMER_TIMEOUT);
+        }
+    }
+
+    #[test]
+    fn over_another_broker_shorter_limits_stay() {
+        let mut short = GroupOptions::default();
         short.most_visibility = Duration::from_secs(60);
 
         assert_eq!(short.over_broker().most_visibility.as_secs(), 60);
-        assert_eq!(long.over_broker().most_visibility.as_secs(), 900);
     }
 }

@@ -33,7 +33,7 @@ use super::{
 
 /// A message waits here for so long. For longer it goes to the broker, which costs two statements more.
 const SHORT: Duration = Duration::from_secs(5);
-/// The longest wait here. RabbitMQ ends a consumer that settles nothing for half an hour.
+/// The longest wait here.
 const LONGEST: Duration = Duration::from_secs(900);
 
 /// For so long a connection with nothing in hand counts as a client, after it has last taken or committed. A connection that
@@ -68,6 +68,8 @@ pub(super) struct Stock {
     group: Arc<str>,
     max_deliveries: u32,
     most_later: usize,
+    longest: Duration,
+    fresh: Duration,
     attempts: Arc<Attempts>,
     counts: Arc<GroupCounts>,
     budget: HandBudget,
@@ -104,6 +106,8 @@ impl Stock {
             group,
             max_deliveries: options.max_deliveries.max(1),
             most_later: (options.in_hand / 2).max(1),
+            longest: options.most_delay.min(LONGEST),
+            fresh: options.fresh,
             attempts,
             counts,
             budget: HandBudget::new(options.in_hand, options.in_hand_bytes),
@@ -196,7 +200,7 @@ impl Stock {
                     None => break,
                 },
             };
-            if entry.is_void() {
+            if entry.is_void() || self.is_old(&entry) {
                 self.forget(entry);
                 continue;
             }
@@ -366,6 +370,13 @@ impl Stock {
         if has_due {
             self.idle_from(now);
         }
+        while let Some((order, first)) = self.ahead.pop_first() {
+            if !self.is_old(&first) {
+                self.ahead.insert(order, first);
+                break;
+            }
+            self.forget(first);
+        }
         let later = self.later.first_key_value().map(|((at, _), _)| *at);
         self.told = [self.pulled.next(), later].into_iter().flatten().min();
         self.told
@@ -447,7 +458,7 @@ impl Stock {
             let why = Postponement::new(delay, entry.failed, delay);
             return self.settle(entry.into_delivery(), Settlement::Postpone(why));
         }
-        let until = now + delay.min(LONGEST);
+        let until = now + delay.min(self.longest);
         self.later.insert((until, entry.order), entry);
         if self.later.len() > self.most_later
             && let Some((_, first)) = self.later.pop_first()
@@ -489,6 +500,11 @@ impl Stock {
         self.counts.settled.add_one();
         self.settle(entry.into_delivery(), Settlement::Ack);
         self.news.has_room = true;
+    }
+
+    /// Whether the broker has waited for a settlement for so long that the message goes back before it is given out.
+    fn is_old(&self, entry: &StockEntry) -> bool {
+        entry.came.elapsed() > self.fresh
     }
 
     /// The broker has the message again.

@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    rooms::{Real, Rooms},
+    rooms::{Longest, Real, Rooms},
     vitals::Vitals,
 };
 use crate::{ends, groups::Groups, memory::Budget, publish::Publisher, rights::Rights};
@@ -23,6 +23,10 @@ pub struct HttpLimits {
     pub memory: usize,
     /// How long a pulled message stays in hand, if the client does not say. 30 s by default.
     pub visibility: Duration,
+    /// The longest time in hand that a client may ask for. 12 h by default, or what the broker has if that is less.
+    pub most_visibility: Duration,
+    /// The longest delay of a nack. 24 h by default, or what the broker has if that is less.
+    pub most_delay: Duration,
     /// How long a connection may be without a request, and how long the head of a request may take. 60 s by default.
     pub idle: Duration,
     /// How long the next piece of a body may take, in either direction. 15 s by default.
@@ -42,6 +46,8 @@ impl Default for HttpLimits {
             max_body_bytes: 4 << 20,
             memory: 128 << 20,
             visibility: Duration::from_secs(30),
+            most_visibility: Duration::from_secs(12 * 3600),
+            most_delay: Duration::from_secs(24 * 3600),
             idle: Duration::from_secs(60),
             stall: Duration::from_secs(15),
             body: Duration::from_secs(60),
@@ -66,7 +72,11 @@ impl Front {
         Self::over(Arc::new(Real::new(publisher, groups, rights)), limits)
     }
 
-    pub(super) fn over(rooms: Arc<dyn Rooms>, limits: HttpLimits) -> Self {
+    pub(super) fn over(rooms: Arc<dyn Rooms>, mut limits: HttpLimits) -> Self {
+        let Longest { visibility, delay } = rooms.longest();
+        limits.most_visibility = limits.most_visibility.min(visibility);
+        limits.most_delay = limits.most_delay.min(delay);
+        limits.visibility = limits.visibility.min(limits.most_visibility);
         Self {
             rooms,
             vitals: None,

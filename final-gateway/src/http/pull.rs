@@ -34,7 +34,6 @@ const MAX_TOPICS: usize = 16;
 const MAX_BYTES: u32 = 4 << 20;
 const MAX_WAIT: Duration = Duration::from_secs(60);
 pub(super) const LEAST_VISIBILITY: Duration = Duration::from_secs(1);
-pub(super) const MAX_VISIBILITY: Duration = Duration::from_secs(12 * 3600);
 
 /// A group that nobody has consumed yet is opened first, so this is longer than that takes.
 const WAIT: Duration = Duration::from_secs(10);
@@ -85,8 +84,9 @@ async fn pull(
         charge(&*caller, pair, 0)?;
         most = most.min(caller.batch(pair.group(), pair.topic()).unwrap_or(most));
     }
-    let default = call.front.limits.visibility;
-    let visibility = params.time("visibility", default, LEAST_VISIBILITY, MAX_VISIBILITY)?;
+    let limits = &call.front.limits;
+    let (default, most_of_it) = (limits.visibility, limits.most_visibility);
+    let visibility = params.time("visibility", default, LEAST_VISIBILITY, most_of_it)?;
     let bytes = params.number("max_bytes", 1 << 20, MAX_BYTES)? as usize;
     let lot = Lot {
         messages: most as usize,

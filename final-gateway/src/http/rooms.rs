@@ -36,6 +36,13 @@ pub(super) enum Order {
     Extend(Duration),
 }
 
+/// How long messages may be in hand, and wait after a nack.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Longest {
+    pub(super) visibility: Duration,
+    pub(super) delay: Duration,
+}
+
 /// The parts of the gateway that HTTP uses.
 pub(super) trait Rooms: Send + Sync + 'static {
     fn authenticate<'a>(
@@ -59,6 +66,9 @@ pub(super) trait Rooms: Send + Sync + 'static {
         lot: Lot,
         visibility: Duration,
     ) -> BoxFuture<'a, Result<Vec<Pulled>, GroupError>>;
+
+    /// The longest time in hand, and the longest delay, that this engine has.
+    fn longest(&self) -> Longest;
 
     /// Of which group and topic the message of a receipt is.
     fn pair_of(&self, receipt: &str) -> Result<Pair, ReceiptError>;
@@ -156,6 +166,13 @@ impl Rooms for Real {
     ) -> BoxFuture<'a, Result<Vec<Pulled>, GroupError>> {
         let groups = self.groups.for_app(caller.key(), caller.open_pairs());
         async move { groups.pull(pairs, lot, visibility).await }.boxed()
+    }
+
+    fn longest(&self) -> Longest {
+        Longest {
+            visibility: self.groups.most_visibility(),
+            delay: self.groups.most_delay(),
+        }
     }
 
     fn pair_of(&self, receipt: &str) -> Result<Pair, ReceiptError> {

@@ -17,16 +17,13 @@ use super::{
     params::time,
     problem::Problem,
     publish::{bad_path, results},
-    pull::{LEAST_VISIBILITY, MAX_VISIBILITY},
+    pull::LEAST_VISIBILITY,
     rooms::{Caller, Order, Rooms},
 };
 use crate::{groups::ReceiptError, names::Pair};
 
 /// The most receipts of one request.
 const MAX_RECEIPTS: usize = 1000;
-
-/// The longest delay of a nack.
-const MAX_DELAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The longest reason, in bytes: that of a dead letter.
 const MAX_REASON: usize = final_core::broker::Cause::MAX_REASON;
@@ -142,8 +139,9 @@ async fn read(call: &mut Call, form: Form) -> Result<(Vec<String>, Order), Probl
                 delay,
                 reason,
             } = call.object().await?;
+            let most_delay = call.front.limits.most_delay;
             let delay = delay.map_or(Ok(Duration::ZERO), |text| {
-                time(&text, Duration::ZERO, MAX_DELAY).map_err(|why| field("delay", why))
+                time(&text, Duration::ZERO, most_delay).map_err(|why| field("delay", why))
             });
             if reason
                 .as_ref()
@@ -165,10 +163,10 @@ async fn read(call: &mut Call, form: Form) -> Result<(Vec<String>, Order), Probl
                 receipts,
                 visibility,
             } = call.object().await?;
-            let default = call.front.limits.visibility;
+            let limits = &call.front.limits;
+            let (default, most) = (limits.visibility, limits.most_visibility);
             let visibility = visibility.map_or(Ok(default), |text| {
-                time(&text, LEAST_VISIBILITY, MAX_VISIBILITY)
-                    .map_err(|why| field("visibility", why))
+                time(&text, LEAST_VISIBILITY, most).map_err(|why| field("visibility", why))
             });
             (receipts, Order::Extend(visibility?))
         }

@@ -2,16 +2,19 @@
 //!
 //! Input: what the gateway says of itself. Output: texts.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{extract::State, http::StatusCode, response::Response};
 use futures::future::BoxFuture;
 
-use super::answer::{Answer, Kept};
+use super::{
+    answer::{Answer, Kept},
+    front::{Front, HttpLimits},
+};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// The description of all this for programs.
+/// The description of all this for programs, where the limits of the engine are filled in.
 pub(super) const OPENAPI: &str = include_str!("openapi.json");
 
 /// What a gateway says of itself.
@@ -39,8 +42,25 @@ pub(super) async fn metrics(State(vitals): State<Arc<dyn Vitals>>) -> Response {
     Answer::bytes(StatusCode::OK, kind, vitals.metrics().await).keeping(Kept::new())
 }
 
-pub(super) async fn openapi() -> Response {
-    Answer::bytes(StatusCode::OK, "application/json", OPENAPI).keeping(Kept::new())
+pub(super) async fn openapi(State(front): State<Front>) -> Response {
+    let HttpLimits {
+        most_visibility,
+        most_delay,
+        ..
+    } = front.limits;
+    let text = OPENAPI
+        .replace("{most_visibility}", &short(most_visibility))
+        .replace("{most_delay}", &short(most_delay));
+    Answer::bytes(StatusCode::OK, "application/json", text).keeping(Kept::new())
+}
+
+/// A time as clients write it.
+fn short(time: Duration) -> String {
+    match time.as_secs() {
+        hours if hours % 3600 == 0 => format!("{}h", hours / 3600),
+        minutes if minutes % 60 == 0 => format!("{}m", minutes / 60),
+        seconds => format!("{seconds}s"),
+    }
 }
 
 fn condition(reasons: &[String]) -> Response {

@@ -330,3 +330,28 @@ async fn a_receipt_of_another_group_is_foreign_and_tells_its_pair() {
     assert_eq!(kit.groups.pair_of("x"), Err(ReceiptError::Foreign));
     kit.ack("g", &pulled).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_message_for_which_the_broker_has_waited_long_goes_back_to_it_before_it_is_given_out() {
+    let kit = Kit::with(|options| {
+        options.fresh = 5 * MINUTE;
+        (options.linger, options.unclaimed) = (60 * MINUTE, 60 * MINUTE);
+    })
+    .await;
+    let _here = kit.hold(&pair()).await;
+    kit.publish("t", ["old"]);
+    let pairs = [pair()];
+    let pulled = kit.groups.pull(&pairs, lot(1), 6 * MINUTE).await.unwrap();
+    assert_eq!(pulled_texts(&pulled), ["old"]);
+    sleep(5 * MINUTE).await;
+    kit.publish("t", ["new"]);
+
+    // It comes back, goes to the broker, and is behind the one that came meanwhile.
+    sleep(2 * MINUTE).await;
+    let mut again = Vec::new();
+    while again.len() < 2 {
+        again.extend(kit.pull(&pair()).await);
+    }
+    assert_eq!(pulled_texts(&again), ["new", "old"]);
+    assert_eq!(again[1].attempt, 2);
+}

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{ask, get, post, request, rooms::Made};
 use crate::{
     groups::{GroupError, ReceiptError},
-    http::rooms::Order,
+    http::rooms::{Longest, Order},
     rights::Denied,
 };
 
@@ -447,4 +447,46 @@ async fn a_replay_needs_a_filter_or_all() {
         assert_eq!(back.status, StatusCode::BAD_REQUEST, "{body}");
     }
     assert!(rooms.state().replayed.is_none());
+}
+
+#[tokio::test]
+async fn a_time_that_the_engine_does_not_have_is_refused_with_the_one_that_it_has() {
+    let rooms = Made::default();
+    rooms.state().longest = Some(Longest {
+        visibility: Duration::from_secs(20),
+        delay: Duration::from_secs(90),
+    });
+    let back = get(&rooms, "/v1/groups/billing/messages?topic=a&visibility=21s").await;
+    assert_eq!(back.status, StatusCode::BAD_REQUEST);
+    assert!(back.message().contains("to 20 s"), "{}", back.message());
+    for (order, body, limit) in [
+        (
+            "extend",
+            r#"{"receipts":["t/r"],"visibility":"21s"}"#,
+            "to 20 s",
+        ),
+        ("nack", r#"{"receipts":["t/r"],"delay":"91s"}"#, "to 90 s"),
+    ] {
+        let back = post(
+            &rooms,
+            &format!("/v1/groups/billing/{order}"),
+            "application/json",
+            body,
+        )
+        .await;
+        assert_eq!(back.status, StatusCode::BAD_REQUEST);
+        assert!(back.message().contains(limit), "{}", back.message());
+    }
+    assert!(rooms.state().settled.is_empty() && rooms.state().lot.is_none());
+
+    // Without a time it is as long as the engine has, at most.
+    rooms.offer([]);
+    get(&rooms, "/v1/groups/billing/messages?topic=a").await;
+    let lot = rooms.state().lot.clone().unwrap();
+    assert_eq!(lot.2, Duration::from_secs(20));
+    let back = get(&rooms, "/openapi.json").await;
+    for text in ["1s to 20s", "90s at most"] {
+        assert!(back.text().contains(text), "{text}");
+    }
+    assert!(!back.text().contains("{most"));
 }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     groups::{GroupError, Lot, Pulled, ReceiptError},
-    http::rooms::{Caller, Order, Rooms, Settled, Submitted},
+    http::rooms::{Caller, Longest, Order, Rooms, Settled, Submitted},
     names::Pair,
     publish::{PublishError, Published},
     rights::{AuthError, Denied, Operation},
@@ -29,6 +29,8 @@ pub(super) struct Made(Arc<Mutex<State>>);
 
 #[derive(Default)]
 pub(super) struct State {
+    /// The limits of the engine; none where there is nothing.
+    pub(super) longest: Option<Longest>,
     /// What was published.
     pub(super) published: Vec<Message>,
     /// How many asked for a place.
@@ -167,6 +169,13 @@ impl Rooms for Made {
             .split_once("/receipt-")
             .ok_or(ReceiptError::Foreign)?;
         Pair::new("billing", topic).map_err(|_| ReceiptError::Foreign)
+    }
+
+    fn longest(&self) -> Longest {
+        self.state().longest.unwrap_or(Longest {
+            visibility: Duration::MAX,
+            delay: Duration::MAX,
+        })
     }
 
     fn settle<'a>(
