@@ -218,7 +218,9 @@ impl Assembler {
             return Ok(());
         }
         let before = old.map(|old| known.old(old)).transpose()?;
-        let after = new.map(|new| known.new(new, before.as_ref())).transpose()?;
+        let after = new
+            .map(|new| known.changed(new, before.as_ref()))
+            .transpose()?;
         events.push(Event::Row(RowChange {
             table: Arc::clone(&known.table),
             op,
@@ -252,18 +254,12 @@ impl Assembler {
 impl Known {
     /// The row before a change. Beside the key nothing was sent, unless all was.
     fn old(&self, old: &Old<'_>) -> Result<Row, Malformed> {
-        self.row(&old.row, |_, reader| {
-            if old.is_key_only && !reader.is_key {
-                Some(Value::Absent)
-            } else {
-                None
-            }
-        })
+        self.row(&old.row, old.is_key_only)
     }
 
     /// The row after a change. A large value that it has not touched is taken from the row before, if it is there.
-    fn new(&self, new: &Tuple<'_>, before: Option<&Row>) -> Result<Row, Malformed> {
-        let mut row = self.row(new, |_, _| None)?;
+    fn changed(&self, new: &Tuple<'_>, before: Option<&Row>) -> Result<Row, Malformed> {
+        let mut row = self.row(new, false)?;
         if let Some(before) = before {
             for (after, before) in row.iter_mut().zip(before) {
                 if *after == Value::Absent {
@@ -274,11 +270,7 @@ impl Known {
         Ok(row)
     }
 
-    fn row(
-        &self,
-        tuple: &Tuple<'_>,
-        instead: impl Fn(usize, &Reader) -> Option<Value>,
-    ) -> Result<Row, Malformed> {
+    fn row(&self, tuple: &Tuple<'_>, is_key_only: bool) -> Result<Row, Malformed> {
         if tuple.len() != self.columns.len() {
             return Err(Malformed(format!(
                 "a row of {} has {} values for {} columns",
@@ -289,17 +281,15 @@ impl Known {
         }
         let mut row = Vec::with_capacity(self.columns.len());
         for (at, (cell, reader)) in tuple.cells().zip(&self.columns).enumerate() {
-            row.push(match (instead(at, reader), cell) {
-                (Some(value), _) => value,
-                (None, Cell::Null) => Value::Null,
-                (None, Cell::Unchanged) => Value::Absent,
-                (None, Cell::Text(text)) => {
-                    values::read(reader.reading, text).map_err(|error| {
-                        let column = self.table.columns.get(at).map_or("?", |it| &*it.name);
-                        let table = &self.table.name;
-                        Malformed(format!("the column {column} of {table}: {error}"))
-                    })?
-                }
+            row.push(match cell {
+                _ if is_key_only && !reader.is_key => Value::Absent,
+                Cell::Null => Value::Null,
+                Cell::Unchanged => Value::Absent,
+                Cell::Text(text) => values::read(reader.reading, text).map_err(|error| {
+                    let column = self.table.columns.get(at).map_or("?", |it| &*it.name);
+                    let table = &self.table.name;
+                    Malformed(format!("the column {column} of {table}: {error}"))
+                })?,
             });
         }
         Ok(row)

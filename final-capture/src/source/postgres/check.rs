@@ -10,7 +10,7 @@ use super::{
     publication::{Publication, State},
     tables::{self, Found},
 };
-use crate::select::Selection;
+use crate::select::{SelectError, Selection};
 
 const VERSION: Diagnosis = Diagnosis::new(
     Level::Error,
@@ -72,6 +72,11 @@ const PATTERN_EMPTY: Diagnosis = Diagnosis::new(
     Level::Warning,
     "source_pattern_empty",
     "nothing is captured by it until such a table is made",
+);
+const RULE: Diagnosis = Diagnosis::new(
+    Level::Error,
+    "source_selection",
+    "a rule that does not fit hides nothing",
 );
 const NO_KEY: Diagnosis = Diagnosis::new(
     Level::Error,
@@ -148,6 +153,7 @@ pub(super) async fn look(
     let state = publication.look(catalog).await?;
     let wanted = tables::wanted(&tables, selection);
     of_patterns(selection, &tables, &mut findings);
+    of_rules(selection, &wanted, &mut findings);
     of_tables(selection, &wanted, &mut findings);
     if let Some(state) = &state {
         of_publication(publication, state, &wanted, &mut findings);
@@ -312,6 +318,20 @@ fn of_patterns(selection: &Selection, all: &[Found], findings: &mut Vec<Finding>
             format!("no table is named by `{pattern}`"),
             "mend the name, which is `schema.table`; views and foreign tables cannot be captured",
         ));
+    }
+}
+
+/// Rules of tables or columns that are not there.
+fn of_rules(selection: &Selection, wanted: &[&Found], findings: &mut Vec<Finding>) {
+    let tables: Vec<_> = wanted.iter().map(|table| table.for_rules()).collect();
+    match selection.check_tables(&tables) {
+        // Patterns without a table have findings of their own.
+        Err(SelectError::UnknownTable { pattern }) if selection.patterns().contains(&pattern) => {}
+        Err(error) => findings.push(RULE.found(
+            error.to_string(),
+            "mend the rule in the configuration of the capture",
+        )),
+        Ok(()) => {}
     }
 }
 

@@ -19,6 +19,21 @@ pub(super) fn broken(error: SessionError) -> SourceError {
     }
 }
 
+/// The open stream broke.
+pub(super) fn cut(after: u64, error: SessionError) -> SourceError {
+    let what = match error {
+        SessionError::TooLarge { .. } => {
+            format!("{error}; raise the limit of the source for one message")
+        }
+        SessionError::Protocol(what) => what,
+        other => return broken(other),
+    };
+    SourceError::Unreadable {
+        after: SourcePoint::Lsn(after),
+        what,
+    }
+}
+
 /// The server refused a session or a command.
 pub(super) fn refused(error: ServerError) -> SourceError {
     match error.code.as_str() {
@@ -40,7 +55,7 @@ pub(super) fn streaming(after: u64, error: ServerError) -> SourceError {
     match error.code.get(..2) {
         // Damaged data, a value that cannot be printed, something that is not there or not supported: it would be the
         // same at the next try.
-        Some("XX" | "22" | "42" | "0A" | "58") => SourceError::Unreadable {
+        Some("XX" | "22" | "42" | "0A") => SourceError::Unreadable {
             after: SourcePoint::Lsn(after),
             what: format!("the server cannot decode it: {error}"),
         },

@@ -73,6 +73,7 @@ pub struct PgSource {
     for_failover: bool,
     most_message: usize,
     silence: Duration,
+    look_each: Duration,
 }
 
 impl PgSource {
@@ -95,6 +96,7 @@ impl PgSource {
             for_failover: false,
             most_message: 128 << 20,
             silence: Duration::from_secs(30),
+            look_each: Duration::from_secs(5),
         })
     }
 
@@ -139,6 +141,14 @@ impl PgSource {
     #[must_use]
     pub fn silence(mut self, limit: Duration) -> Self {
         self.silence = limit;
+        self
+    }
+
+    /// How often the server is asked how far the slot is behind, and at each sixth time for new tables that are wanted.
+    /// 5 seconds by default.
+    #[must_use]
+    pub fn look_each(mut self, pause: Duration) -> Self {
+        self.look_each = pause.max(Duration::from_millis(10));
         self
     }
 
@@ -236,7 +246,7 @@ impl PgSource {
             wanted: selection.clone(),
             seen: Arc::clone(&seen),
             lag: Arc::clone(&lag),
-            stop: leave.clone(),
+            each: self.look_each,
             leave: leave.clone(),
         };
         let stream = Stream {

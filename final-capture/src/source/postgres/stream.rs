@@ -111,11 +111,13 @@ enum End {
     /// The reader was dropped.
     Alone,
     Failed(SourceError),
+    /// The session failed.
+    Broken(SessionError),
 }
 
 impl From<SessionError> for End {
     fn from(error: SessionError) -> Self {
-        Self::Failed(fault::broken(error))
+        Self::Broken(error)
     }
 }
 
@@ -127,13 +129,17 @@ pub(super) fn room() -> Arc<Semaphore> {
 impl Stream {
     /// Reads until the end.
     pub(super) async fn run(mut self) {
-        let end = self.work().await;
-        match end {
-            Err(End::Failed(error)) => {
-                // What was read before the error has gone over already.
+        let error = match self.work().await {
+            Err(End::Failed(error)) => Some(error),
+            Err(End::Broken(error)) => Some(fault::cut(self.assembler.point(), error)),
+            Err(End::Stopped | End::Alone) | Ok(()) => None,
+        };
+        match error {
+            // What was read before the error has gone over already.
+            Some(error) => {
                 let _ = self.out.send(Err(error));
             }
-            Err(End::Stopped | End::Alone) | Ok(()) => self.say_goodbye().await,
+            None => self.say_goodbye().await,
         }
     }
 

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use sqlx::Row;
 
 use super::catalog::Catalog;
-use crate::{select::Selection, table::TableName};
+use crate::{select::Selection, source::SourceTable, table::TableName};
 
 /// A table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub(super) struct Found {
     /// An UPDATE can say which row it means: there is a key, or the whole old row is written.
     pub(super) has_identity: bool,
     pub(super) generated: Vec<String>,
+    columns: Vec<String>,
+    key: Vec<String>,
     /// Our role may put it into a publication.
     pub(super) is_ours: bool,
 }
@@ -47,6 +49,12 @@ SELECT n.nspname::text AS schema, c.relname::text AS name, c.oid::bigint AS oid,
        ) AS has_identity,
        ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
              WHERE a.attrelid = c.oid AND a.attgenerated <> '' AND NOT a.attisdropped ORDER BY a.attnum) AS generated,
+       ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
+             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum) AS columns,
+       ARRAY(SELECT a.attname::text FROM pg_catalog.pg_index i
+             JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey)
+             WHERE i.indrelid = c.oid AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END
+             ORDER BY a.attnum) AS key,
        pg_catalog.pg_has_role(c.relowner, 'USAGE') AS is_ours
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -71,6 +79,8 @@ pub(super) async fn all(catalog: &Catalog) -> sqlx::Result<Vec<Found>> {
                 is_unlogged: row.try_get("is_unlogged")?,
                 has_identity: row.try_get("has_identity")?,
                 generated: row.try_get("generated")?,
+                columns: row.try_get("columns")?,
+                key: row.try_get("key")?,
                 is_ours: row.try_get("is_ours")?,
             })
         })
@@ -94,6 +104,16 @@ impl Found {
     /// Whether it can be in a publication without harm to who writes to it.
     pub(super) fn can_be_published(&self) -> bool {
         self.has_identity && !self.is_unlogged
+    }
+
+    /// What rules for columns are checked against.
+    pub(super) fn for_rules(&self) -> SourceTable {
+        let texts = |names: &[String]| names.iter().map(|name| name.as_str().into()).collect();
+        SourceTable {
+            name: self.name.clone(),
+            columns: texts(&self.columns),
+            key: texts(&self.key),
+        }
     }
 
     /// Its name in SQL.

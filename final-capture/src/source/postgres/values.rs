@@ -2,12 +2,13 @@
 //!
 //! Input: the text of a value, printed with the settings of [`PRINTED`](super::wire::PRINTED). Output: a [`Value`].
 
-use std::str::FromStr;
-
-use bytes::Bytes;
+use std::{str::FromStr, sync::Arc};
 
 use super::{pgoutput::Malformed, types::Reading};
-use crate::value::Value;
+use crate::value::{
+    Value,
+    text::{hex_bytes, iso_datetime, iso_timestamp},
+};
 
 /// Reads the text of a value.
 pub(super) fn read(reading: Reading, text: &[u8]) -> Result<Value, Malformed> {
@@ -28,10 +29,13 @@ pub(super) fn read(reading: Reading, text: &[u8]) -> Result<Value, Malformed> {
         Reading::Float => Value::Float(number(text)?),
         Reading::Double => Value::Double(number(text)?),
         Reading::Text => Value::Text(text.into()),
-        Reading::Bytes => Value::Bytes(bytes(text)?),
+        Reading::Bytes => {
+            let bytes = hex_bytes(text).ok_or_else(|| wrong("bytes in hexadecimal digits"))?;
+            Value::Bytes(bytes.into())
+        }
         Reading::Json => Value::Json(text.into()),
-        Reading::DateTime => Value::Text(moment(text, "").into()),
-        Reading::Timestamp => Value::Text(moment(text, "+00").into()),
+        Reading::DateTime => Value::Text(moment(iso_datetime(text))?),
+        Reading::Timestamp => Value::Text(moment(iso_timestamp(text))?),
     })
 }
 
@@ -44,44 +48,14 @@ fn wrong(what: &str) -> Malformed {
     Malformed(format!("its text is not {what}"))
 }
 
-fn bytes(text: &str) -> Result<Bytes, Malformed> {
-    let digits = text.strip_prefix("\\x").unwrap_or(text).as_bytes();
-    let (pairs, rest) = digits.as_chunks::<2>();
-    if !text.starts_with("\\x") || !rest.is_empty() {
-        return Err(wrong("bytes in hexadecimal digits"));
-    }
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    let bytes: Option<Vec<u8>> = pairs
-        .iter()
-        .map(|&[high, low]| Some(digit(high)? << 4 | digit(low)?))
-        .collect();
-    let bytes = bytes.ok_or_else(|| wrong("bytes in hexadecimal digits"))?;
-    Ok(bytes.into())
-}
-
-/// `2024-02-29 12:00:00.5+00 BC` in the form of ISO 8601: a `T`, and a `Z` for the zone.
-fn moment(text: &str, zone: &str) -> String {
-    let (text, era) = match text.strip_suffix(" BC") {
-        Some(text) => (text, " BC"),
-        None => (text, ""),
-    };
-    match text.split_once(' ') {
-        Some((day, time)) if !zone.is_empty() => {
-            let time = time.strip_suffix(zone).unwrap_or(time);
-            format!("{day}T{time}Z{era}")
-        }
-        Some((day, time)) => format!("{day}T{time}{era}"),
-        // `infinity` and `-infinity`.
-        None => text.to_owned(),
-    }
+fn moment(text: Option<String>) -> Result<Arc<str>, Malformed> {
+    text.map(Into::into).ok_or_else(|| wrong("a moment"))
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn value(reading: Reading, text: &str) -> Value {

@@ -11,16 +11,16 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{catalog::Catalog, publication::Publication, reader::Lag, stream::Seen};
 use crate::select::Selection;
 
-/// How often the server is looked at.
-const EVERY: Duration = Duration::from_secs(5);
 /// After so many looks the publication is compared with the tables.
 const TABLES_EACH: u32 = 6;
+/// How long the end may take.
+const GOODBYE: Duration = Duration::from_secs(2);
 /// So much of the log may pass without anything to read before a sign of life is written.
 const SILENT_BYTES: i64 = 1 << 20;
 
@@ -32,22 +32,22 @@ pub(super) struct Watch {
     pub(super) wanted: Selection,
     pub(super) seen: Arc<Seen>,
     pub(super) lag: Arc<Lag>,
+    pub(super) each: Duration,
     /// Ends this task and the stream.
-    pub(super) stop: CancellationToken,
-    /// Ends the stream, because the server is shut down.
     pub(super) leave: CancellationToken,
 }
 
 impl Watch {
     /// Looks until it is told to stop.
     pub(super) async fn run(self) {
-        let stop = self.stop.clone();
-        stop.run_until_cancelled(self.work()).await;
-        // A closed pool says goodbye to the server.
+        let (leave, catalog) = (self.leave.clone(), self.catalog.clone());
+        leave.run_until_cancelled(self.work()).await;
+        // It says goodbye to the server, which may be gone.
+        let _ = timeout(GOODBYE, catalog.0.close()).await;
     }
 
     async fn work(self) {
-        let mut ticks = interval(EVERY);
+        let mut ticks = interval(self.each);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last = self.seen.received.load(Ordering::Relaxed);
         for turn in 0_u32.. {
