@@ -21,8 +21,8 @@ enum SslMode {
     #[default]
     Preferred,
     Required,
-    VerifyCa,
-    VerifyIdentity,
+    /// The certificate is checked, and so is its name: the client library cannot leave that out.
+    Verify,
 }
 
 /// Where the source is.
@@ -47,7 +47,7 @@ impl Server {
             .map_or_else(|| url.to_owned(), |rest| format!("mysql://{rest}"));
         let (place, query) = url.split_once('?').unwrap_or((&url, ""));
         let mut ssl_mode = None;
-        let (mut ca, mut cert, mut key) = (None, None, None);
+        let (mut ca, mut cert, mut key, mut hostname) = (None, None, None, None);
         let mut others = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -56,6 +56,7 @@ impl Server {
                 "ssl-ca" => ca = Some(path(value).map_err(bad)?),
                 "ssl-cert" => cert = Some(path(value).map_err(bad)?),
                 "ssl-key" => key = Some(path(value).map_err(bad)?),
+                "ssl-hostname" => hostname = Some(value.to_owned()),
                 // Names that other clients of the same URL know. They do not matter to a stream.
                 "charset" | "collation" | "timezone" => {}
                 _ => others.push(pair),
@@ -63,7 +64,7 @@ impl Server {
         }
         let has_files = ca.is_some() || cert.is_some();
         let ssl_mode = ssl_mode.unwrap_or(if has_files {
-            SslMode::VerifyIdentity
+            SslMode::Verify
         } else {
             SslMode::Preferred
         });
@@ -92,15 +93,18 @@ impl Server {
         };
         let ssl = (ssl_mode != SslMode::Disabled).then(|| {
             let named = ca.is_some();
-            SslOpts::default()
+            let options = SslOpts::default()
                 .with_root_certs(ca.into_iter().map(Into::into).collect())
                 .with_disable_built_in_roots(named)
                 .with_client_identity(identity)
                 .with_danger_accept_invalid_certs(matches!(
                     ssl_mode,
                     SslMode::Preferred | SslMode::Required
-                ))
-                .with_danger_skip_domain_validation(ssl_mode != SslMode::VerifyIdentity)
+                ));
+            match hostname {
+                Some(hostname) => options.with_danger_tls_hostname_override(Some(hostname)),
+                None => options,
+            }
         });
         let opts = OptsBuilder::from_opts(opts)
             .ssl_opts(ssl)
@@ -152,8 +156,7 @@ fn mode(text: &str) -> Result<SslMode, String> {
         "disabled" | "disable" => SslMode::Disabled,
         "preferred" | "prefer" => SslMode::Preferred,
         "required" | "require" => SslMode::Required,
-        "verify_ca" => SslMode::VerifyCa,
-        "verify_identity" | "verify_full" => SslMode::VerifyIdentity,
+        "verify_ca" | "verify_identity" | "verify_full" => SslMode::Verify,
         _ => {
             return Err(
                 "`ssl-mode` is one of `disabled`, `preferred`, `required`, `verify_ca`, `verify_identity`"
@@ -200,7 +203,7 @@ mod tests {
         let server = Server::new("mariadb://me@db?ssl-ca=%2Fetc%2Fmy%20ca.pem", 1 << 20).unwrap();
         assert_eq!(
             server.ssl_mode,
-            SslMode::VerifyIdentity,
+            SslMode::Verify,
             "who names a CA wants it checked"
         );
         for url in [

@@ -22,6 +22,9 @@ pub(super) enum Ended {
 /// The server's number for all errors of a stream. Their texts tell them apart.
 const FATAL_READING: u16 = 1236;
 
+/// MariaDB's number for a stream that another reader with the same id has ended.
+const SAME_ID: u16 = 4052;
+
 /// Parts of the texts of [`FATAL_READING`], in lower case, of servers 10.11 to 12.
 const GONE: &[&str] = &[
     "could not find first log file",
@@ -43,6 +46,7 @@ impl Ended {
     /// Of an error.
     pub(super) fn of(error: Error) -> Self {
         match error {
+            Error::Server(server) if server.code == SAME_ID => Self::Busy(server.message),
             Error::Server(server) if server.code == FATAL_READING => {
                 let text = server.message.to_lowercase();
                 let has = |parts: &[&str]| parts.iter().any(|part| text.contains(part));

@@ -47,6 +47,18 @@ impl FromStr for Gtid {
 pub(super) struct GtidPosition(BTreeMap<u32, (u32, u64)>);
 
 impl GtidPosition {
+    /// A domain that is here and in none of the ids of a server's state. A server says nothing about such a domain.
+    pub(super) fn unknown_domain(&self, state: &str) -> Option<u32> {
+        let known: Vec<u32> = state
+            .split(',')
+            .filter_map(|gtid| Some(gtid.parse::<Gtid>().ok()?.domain))
+            .collect();
+        self.0
+            .keys()
+            .copied()
+            .find(|domain| !known.contains(domain))
+    }
+
     /// That transaction has passed.
     pub(super) fn pass(&mut self, gtid: Gtid) {
         self.0.insert(gtid.domain, (gtid.server, gtid.number));

@@ -5,7 +5,7 @@
 //! ```text
 //!   rows, statements:  1aaa ·nnn  length, n bytes, high first   zlib            a = 0: zlib
 //!   values:            0000 0000  the value as it is
-//!                      1000 wnnn  length, n bytes, high first   deflate, with zlib's frame if w is set
+//!                      1000 wnnn  length, n bytes, high first   zlib, or its deflate alone if w is set
 //! ```
 
 use std::{
@@ -41,11 +41,11 @@ pub(super) fn value(bytes: &[u8], most: usize) -> Result<Cow<'_, [u8]>, CannotRe
         0x00 if head == 0 => Ok(Cow::Borrowed(wire.0)),
         0x80 => {
             let length = length(&mut wire, head, most)?;
-            exactly(DeflateDecoder::new(wire.0), length).map(Cow::Owned)
+            exactly(ZlibDecoder::new(wire.0), length).map(Cow::Owned)
         }
         0x88 => {
             let length = length(&mut wire, head, most)?;
-            exactly(ZlibDecoder::new(wire.0), length).map(Cow::Owned)
+            exactly(DeflateDecoder::new(wire.0), length).map(Cow::Owned)
         }
         _ => Err(CannotRead(format!(
             "a value is compressed in a way ({head:#04x}) that is not known"
@@ -128,7 +128,7 @@ mod tests {
         let mut raw = DeflateEncoder::new(Vec::new(), Compression::default());
         raw.write_all(&rows).unwrap();
         let raw = raw.finish().unwrap();
-        assert_eq!(value(&framed(0x82, 1000, &raw), 1000).unwrap(), rows);
+        assert_eq!(value(&framed(0x8a, 1000, &raw), 1000).unwrap(), rows);
         assert_eq!(*value(b"\0plain", 10).unwrap(), *b"plain");
         assert!(value(b"", 10).unwrap().is_empty());
     }

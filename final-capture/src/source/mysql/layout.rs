@@ -213,9 +213,9 @@ impl Code {
         matches!(self.kind, 0..=5 | 8 | 9 | 13 | 246)
     }
 
-    /// Whether the character sets have an entry for it.
+    /// Whether the character sets have an entry for it. MariaDB counts shapes among the texts.
     fn is_text(&self) -> bool {
-        matches!(self.kind, 15 | 140 | 141 | 249..=254)
+        matches!(self.kind, 15 | 140 | 141 | 249..=255)
     }
 
     fn shape(&self, unsigned: bool, charset: Charset) -> Result<Shape, CannotRead> {

@@ -78,6 +78,11 @@ impl Place {
         }
     }
 
+    /// The last transaction of each domain.
+    pub(super) fn gtids(&self) -> &GtidPosition {
+        &self.gtids
+    }
+
     /// What a server is asked for: a file and an offset, or no file where the GTIDs were set before.
     pub(super) fn request(&self) -> (Arc<str>, u64) {
         match self.by {

@@ -42,11 +42,21 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct MySqlSource {
     url: Arc<str>,
     server: Server,
     options: Options,
+}
+
+// The URL may have a password.
+impl std::fmt::Debug for MySqlSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MySqlSource")
+            .field("server", &self.server)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +77,8 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 
 impl MySqlSource {
     /// The server of a URL: `mysql://user:password@host:port/`, with `ssl-mode` (`preferred` by default, or `disabled`,
-    /// `required`, `verify_ca`, `verify_identity`), `ssl-ca`, `ssl-cert` and `ssl-key`.
+    /// `required`, `verify_identity`), `ssl-ca`, `ssl-cert`, `ssl-key`, and `ssl-hostname` where the certificate has
+    /// another name than the URL. `verify_ca` checks the name as well.
     ///
     /// # Errors
     ///
@@ -284,11 +295,7 @@ impl Opener {
         &self,
         point: &SourcePoint,
     ) -> Result<(Dump, Vec<Batch>, Place), SourceError> {
-        let position = || Position {
-            identity: self.identity.clone(),
-            point: point.clone(),
-            partial: None,
-        };
+        let position = || self.position(point);
         let mut conn = self.server.connect().await.map_err(away)?;
         let place = self.ask(&mut conn, point).await?;
         let (file, offset) = place.request();
@@ -344,6 +351,17 @@ impl Opener {
                         "the position {point} is not valid"
                     )));
                 };
+                let known: Option<String> = conn
+                    .query_first("SELECT @@GLOBAL.gtid_binlog_state")
+                    .await
+                    .map_err(away)?;
+                if let Some(domain) = place.gtids().unknown_domain(&known.unwrap_or_default()) {
+                    let why = format!(
+                        "the source has no transaction of GTID domain {domain}, so it has none of those that we have. If \
+                         the domain was removed on purpose, remove it from the position"
+                    );
+                    return Err(self.gap(why, self.position(point)).await);
+                }
                 set.push_str(&format!(
                     ", @slave_connect_state = '{gtids}', @slave_gtid_strict_mode = 1, @slave_gtid_ignore_duplicates = 0"
                 ));
@@ -386,25 +404,35 @@ impl Opener {
                 after: position.point,
                 what,
             },
-            Ended::Gone(why) => {
-                let oldest = match self.server.connect().await {
-                    Ok(mut conn) => {
-                        let by = match position.point {
-                            SourcePoint::Gtid(_) => PositionBy::Gtid,
-                            _ => PositionBy::File,
-                        };
-                        let oldest = server::oldest(&mut conn, by).await;
-                        let _ = conn.disconnect().await;
-                        oldest
-                    }
-                    Err(_) => None,
-                };
-                SourceError::Gap(Box::new(Gap {
-                    position,
-                    oldest,
-                    why,
-                }))
-            }
+            Ended::Gone(why) => self.gap(why, position).await,
         }
+    }
+
+    fn position(&self, point: &SourcePoint) -> Position {
+        Position {
+            identity: self.identity.clone(),
+            point: point.clone(),
+            partial: None,
+        }
+    }
+
+    async fn gap(&self, why: String, position: Position) -> SourceError {
+        let by = match position.point {
+            SourcePoint::Gtid(_) => PositionBy::Gtid,
+            _ => PositionBy::File,
+        };
+        let oldest = match self.server.connect().await {
+            Ok(mut conn) => {
+                let oldest = server::oldest(&mut conn, by).await;
+                let _ = conn.disconnect().await;
+                oldest
+            }
+            Err(_) => None,
+        };
+        SourceError::Gap(Box::new(Gap {
+            position,
+            oldest,
+            why,
+        }))
     }
 }

@@ -3,4 +3,11 @@
 mod shop;
 
 mod changes;
+mod checks;
+mod gaps;
+mod large;
+mod outages;
+mod schema;
+mod secure;
+mod settings;
 mod types;

@@ -15,10 +15,10 @@ use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection};
 use tokio::{sync::OnceCell, time::timeout};
 
 /// How long a change may take to come.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The arguments of a server that can be captured.
-pub fn args(more: &[&str]) -> Vec<String> {
+pub(crate) fn args(more: &[&str]) -> Vec<String> {
     [
         "--log-bin=mysql-bin",
         "--binlog-format=ROW",
@@ -32,7 +32,7 @@ pub fn args(more: &[&str]) -> Vec<String> {
 }
 
 /// A server of a test's own.
-pub async fn server(more: &[&str]) -> MariaDb {
+pub(crate) async fn server(more: &[&str]) -> MariaDb {
     let setup = Setup {
         args: args(more),
         ..Setup::default()
@@ -47,20 +47,20 @@ async fn shared() -> &'static MariaDb {
 }
 
 /// A fresh database.
-pub struct Shop {
-    pub url: String,
-    pub name: String,
-    pub conn: MySqlConnection,
+pub(crate) struct Shop {
+    pub(crate) url: String,
+    pub(crate) name: String,
+    pub(crate) conn: MySqlConnection,
 }
 
 impl Shop {
     /// On the server of all tests.
-    pub async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
         Self::on(&shared().await.url()).await
     }
 
     /// On a server.
-    pub async fn on(url: &str) -> Self {
+    pub(crate) async fn on(url: &str) -> Self {
         let name = final_tests::shared::unique("shop");
         let mut conn = MySqlConnection::connect(url).await.expect("a connection");
         let sql = format!("CREATE DATABASE {name} CHARACTER SET utf8mb4");
@@ -77,7 +77,7 @@ impl Shop {
     }
 
     /// Runs statements, separated by semicolons.
-    pub async fn run(&mut self, sql: &str) {
+    pub(crate) async fn run(&mut self, sql: &str) {
         for statement in sql.split(';').map(str::trim).filter(|sql| !sql.is_empty()) {
             let done = self.conn.execute(AssertSqlSafe(statement.to_owned())).await;
             done.unwrap_or_else(|error| panic!("{statement}: {error}"));
@@ -85,7 +85,7 @@ impl Shop {
     }
 
     /// Another connection to the same database.
-    pub async fn again(&self) -> Self {
+    pub(crate) async fn again(&self) -> Self {
         let mut conn = MySqlConnection::connect(&self.url)
             .await
             .expect("a connection");
@@ -99,27 +99,27 @@ impl Shop {
         }
     }
 
-    pub fn source(&self) -> MySqlSource {
+    pub(crate) fn source(&self) -> MySqlSource {
         MySqlSource::new(&self.url).expect("a source")
     }
 
     /// All tables of this database.
-    pub fn all(&self) -> Selection {
+    pub(crate) fn all(&self) -> Selection {
         Selection::tables([format!("{}.*", self.name)])
     }
 
     /// The changes from now on.
-    pub async fn stream(&self) -> Stream {
+    pub(crate) async fn stream(&self) -> Stream {
         self.stream_of(&self.source()).await
     }
 
     /// The changes from now on, as that source reads them.
-    pub async fn stream_of(&self, source: &MySqlSource) -> Stream {
+    pub(crate) async fn stream_of(&self, source: &MySqlSource) -> Stream {
         Stream::new(source.open(&self.all(), None).await.expect("a stream"))
     }
 
     /// The changes behind a position.
-    pub async fn stream_from(
+    pub(crate) async fn stream_from(
         &self,
         source: &MySqlSource,
         from: &Position,
@@ -129,25 +129,25 @@ impl Shop {
 }
 
 /// A stream of changes.
-pub struct Stream {
-    pub opened: OpenedSource,
+pub(crate) struct Stream {
+    pub(crate) opened: OpenedSource,
     /// What was read and not taken.
     events: Vec<Event>,
     /// The point behind what was taken.
-    pub point: SourcePoint,
+    pub(crate) point: SourcePoint,
 }
 
 /// A transaction with its changes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Bundle {
-    pub begin: Transaction,
-    pub changes: Vec<Event>,
-    pub commit: SourcePoint,
+pub(crate) struct Bundle {
+    pub(crate) begin: Transaction,
+    pub(crate) changes: Vec<Event>,
+    pub(crate) commit: SourcePoint,
 }
 
 impl Bundle {
     /// Its rows.
-    pub fn rows(&self) -> Vec<&RowChange> {
+    pub(crate) fn rows(&self) -> Vec<&RowChange> {
         let row = |event| match event {
             &Event::Row(ref row) => Some(row),
             _ => None,
@@ -156,13 +156,13 @@ impl Bundle {
     }
 
     /// Its rows in short.
-    pub fn short(&self) -> Vec<String> {
+    pub(crate) fn short(&self) -> Vec<String> {
         self.rows().into_iter().map(short).collect()
     }
 }
 
 /// A row's change in short, such as `insert t 1,a`.
-pub fn short(row: &RowChange) -> String {
+pub(crate) fn short(row: &RowChange) -> String {
     let table = &row.table.name.table;
     let one = |row: &Option<Row>| row.as_ref().map_or_else(String::new, |row| text(row));
     match row.op {
@@ -188,7 +188,7 @@ fn text(row: &Row) -> String {
 }
 
 impl Stream {
-    pub fn new(opened: OpenedSource) -> Self {
+    pub(crate) fn new(opened: OpenedSource) -> Self {
         Self {
             point: opened.point.clone(),
             opened,
@@ -197,7 +197,7 @@ impl Stream {
     }
 
     /// The position behind what was taken.
-    pub fn position(&self) -> Position {
+    pub(crate) fn position(&self) -> Position {
         Position {
             identity: self.opened.identity.clone(),
             point: self.point.clone(),
@@ -206,13 +206,15 @@ impl Stream {
     }
 
     /// Reads once.
-    pub async fn read(&mut self) -> Result<(), SourceError> {
+    pub(crate) async fn read(&mut self) -> Result<(), SourceError> {
         let reading = self.opened.reader.read(&mut self.events, 1 << 20);
-        timeout(PATIENCE, reading).await.expect("a change comes")
+        timeout(PATIENCE, reading)
+            .await
+            .unwrap_or_else(|_| panic!("nothing comes behind {}", self.opened.point))
     }
 
     /// The next transaction.
-    pub async fn next(&mut self) -> Result<Bundle, SourceError> {
+    pub(crate) async fn next(&mut self) -> Result<Bundle, SourceError> {
         loop {
             if let Some(bundle) = self.take() {
                 return Ok(bundle);
@@ -222,12 +224,12 @@ impl Stream {
     }
 
     /// The next transaction, and only if it is read without an error.
-    pub async fn bundle(&mut self) -> Bundle {
+    pub(crate) async fn bundle(&mut self) -> Bundle {
         self.next().await.expect("a transaction")
     }
 
     /// Reads until an error comes.
-    pub async fn error(&mut self) -> SourceError {
+    pub(crate) async fn error(&mut self) -> SourceError {
         loop {
             if let Err(error) = self.read().await {
                 return error;
@@ -236,7 +238,7 @@ impl Stream {
     }
 
     /// Reads until a quiet point comes that is behind all that was committed now.
-    pub fn take(&mut self) -> Option<Bundle> {
+    pub(crate) fn take(&mut self) -> Option<Bundle> {
         let quiet = |event: &Event| matches!(event, Event::Quiet(_));
         while self.events.first().is_some_and(quiet) {
             if let Event::Quiet(point) = self.events.remove(0) {
