@@ -30,8 +30,13 @@ pub mod source;
 #[cfg(feature = "capture")]
 pub mod table;
 #[cfg(feature = "capture")]
-mod target;
+pub mod target;
 #[cfg(feature = "capture")]
 pub mod value;
 
+#[cfg(feature = "capture")]
+pub use capture::{
+    Capture, CaptureError, CaptureHealth, CaptureState, CaptureStats, OnGap, RunningCapture,
+    SchemaChange, StopReason,
+};
 pub use change::Change;

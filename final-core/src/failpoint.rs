@@ -9,6 +9,7 @@
 /// delivery ─ BeforeHandler ─ handler ─ AfterHandler ─ ack
 /// delivery ─ INSERT, COMMIT ─ AfterDetour ─ ack
 /// dead letter ─ INSERT, COMMIT ─ AfterCollect ─ ack
+/// change ─ read ─ AfterChangeRead ─ messages, position ─ AfterChanges ─ COMMIT ─ AfterChangesSaved ─ told to the source
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failpoint {
@@ -28,6 +29,12 @@ pub enum Failpoint {
     AfterDetour,
     /// Dead letters are collected and committed, and not acked in the broker's queue.
     AfterCollect,
+    /// Changes of a source were read and made messages, and are not written.
+    AfterChangeRead,
+    /// Messages of changes are at the target, and their position is not committed.
+    AfterChanges,
+    /// Messages and position are committed, and the source is not told.
+    AfterChangesSaved,
 }
 
 /// Runs the action that was armed for this place, if its turn has come.

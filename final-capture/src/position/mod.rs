@@ -18,6 +18,7 @@ mod store;
 
 use std::{fmt, str::FromStr, sync::Arc};
 
+pub(crate) use self::sql::Saved;
 pub use self::{
     error::PositionError,
     file::FilePositions,

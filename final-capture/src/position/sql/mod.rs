@@ -370,14 +370,14 @@ impl<DB: Driver> PositionStore for SqlPositions<DB> {
         Box::pin(async move {
             let remove = async {
                 let mut tx = DB::begin(&self.pool()).await?;
-                let ours = self.unpark_in(&mut *tx, term, ids).await?;
+                let removed = self.unpark_in(&mut *tx, term, ids).await?;
                 tx.commit().await?;
-                Ok(ours)
+                Ok(removed)
             };
             let doing = "removing messages that were put back";
             match self.within(ANSWER, remove).await {
-                Ok(true) => Ok(()),
-                Ok(false) => Err(PositionError::Deposed),
+                Ok(Saved::Now | Saved::Before) => Ok(()),
+                Ok(Saved::Deposed) => Err(PositionError::Deposed),
                 Err(source) => Err(PositionError::Database { doing, source }),
             }
         })

@@ -5,7 +5,7 @@
 
 use final_core::database::{DbResult, Driver, columns, read};
 
-use super::{ANSWER, SqlPositions};
+use super::{ANSWER, Saved, SqlPositions};
 use crate::position::{
     ParkedChange, ParkedMark, PositionError, Term,
     parked::{columns as parked_columns, read as read_message},
@@ -57,30 +57,33 @@ impl<DB: Driver> SqlPositions<DB> {
         Ok(())
     }
 
-    /// Removes refused messages in the caller's transaction. False if the term is over: the transaction must not be
-    /// committed then.
+    /// Removes refused messages in the caller's transaction. The transaction is of use only if this says so.
     pub(crate) async fn unpark_in(
         &self,
         conn: &mut DB::Connection,
         term: &Term,
         ids: &[i64],
-    ) -> DbResult<bool> {
+    ) -> DbResult<Saved> {
         let templates = &self.ready().await?.templates;
         let ours = templates
             .sql("SELECT saves FROM {captures} WHERE name = ? AND owner = ? AND epoch = ? {lock}");
         let values = [(&*term.name).into(), term.owner.into(), term.epoch.into()];
         if read::<DB, i64>(conn, &ours, &values).await?.is_empty() {
-            return Ok(false);
+            return Ok(Saved::Deposed);
         }
         let remove = templates.sql("DELETE FROM {parked} WHERE capture = ? AND id = ?");
+        let mut removed = 0;
         for id in ids {
             let values = [(&*term.name).into(), (*id).into()];
-            DB::run_sql(conn, &remove, &values).await?;
+            removed += DB::run_sql(conn, &remove, &values).await?;
         }
-        Ok(true)
+        // All of them go in one transaction, so an earlier try has removed all of them or none.
+        Ok(match removed {
+            0 if !ids.is_empty() => Saved::Before,
+            _ => Saved::Now,
+        })
     }
 
-    /// Whether these messages are still parked, after a COMMIT that was not answered.
     pub(super) async fn read_parked(
         &self,
         name: &str,

@@ -1,0 +1,156 @@
+//! Another broker as the target.
+//!
+//! Input: lots. State: the link, and in each term a [`Pump`] with its window. Output: confirmed messages, and positions
+//! saved after them.
+
+mod pump;
+mod window;
+
+use std::{sync::Arc, time::Duration};
+
+use final_core::{
+    Message,
+    broker::{Broker, Confirm, Isolation, Link, LinkState, Outgoing, Setup},
+};
+use futures::future::BoxFuture;
+use tokio::{
+    sync::{Mutex, oneshot},
+    time::sleep,
+};
+
+use self::{pump::Pump, window::Window};
+use super::{Job, LOT, Outlet, TargetEnd, desk::PutBack, lots::WriteError};
+use crate::{
+    capture::{CaptureError, StopReason},
+    position::{PositionStore, Term},
+};
+
+/// How often a message that the broker did not take is sent again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+pub(crate) struct BrokerOutlet {
+    broker: Arc<dyn Broker>,
+    store: Arc<dyn PositionStore>,
+    link: Mutex<Option<Arc<dyn Link>>>,
+}
+
+impl BrokerOutlet {
+    pub(crate) fn new(broker: Arc<dyn Broker>, store: Arc<dyn PositionStore>) -> Self {
+        Self {
+            broker,
+            store,
+            link: Mutex::default(),
+        }
+    }
+}
+
+impl Outlet for BrokerOutlet {
+    fn kind(&self) -> &'static str {
+        "a broker, at least once"
+    }
+
+    fn positions(&self) -> Arc<dyn PositionStore> {
+        Arc::clone(&self.store)
+    }
+
+    fn migrate(&self) -> BoxFuture<'_, Result<(), CaptureError>> {
+        Box::pin(async move { Ok(self.store.migrate().await?) })
+    }
+
+    fn open<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), CaptureError>> {
+        Box::pin(async move {
+            let mut setup = Setup::new(name, Vec::<Arc<str>>::new());
+            setup.confirm_window = window::MESSAGES + LOT;
+            let opened = self.broker.open(setup).await?;
+            *self.link.lock().await = Some(opened.link);
+            Ok(())
+        })
+    }
+
+    fn run(&self, job: Job) -> BoxFuture<'_, Result<(), TargetEnd>> {
+        Box::pin(async move {
+            let Some(link) = self.link.lock().await.clone() else {
+                let closed = "the link to the broker is closed".to_owned();
+                return Err(TargetEnd::Stopped(StopReason::Target(closed)));
+            };
+            let lane = Lane {
+                link,
+                store: Arc::clone(&self.store),
+            };
+            Pump::open(lane, job).await?.run().await
+        })
+    }
+
+    fn close(&self, limit: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let Some(link) = self.link.lock().await.take() else {
+                return;
+            };
+            link.stop_consuming(limit).await;
+            link.finish_consuming(limit).await;
+            link.close(limit).await;
+        })
+    }
+}
+
+/// The way to the broker, and the store of what it refuses.
+struct Lane {
+    link: Arc<dyn Link>,
+    store: Arc<dyn PositionStore>,
+}
+
+impl Lane {
+    /// Sends one message until the broker has it. The error is a refusal for good.
+    async fn send_alone(&self, message: &Message) -> Result<(), WriteError> {
+        let (mut isolation, mut faults) = (Isolation::Shared, 0);
+        loop {
+            let mut state = self.link.state();
+            // A link that is closed never comes back.
+            let usable = |now: &LinkState| matches!(now, LinkState::Ready | LinkState::Closed);
+            if state
+                .wait_for(usable)
+                .await
+                .map_or(true, |now| *now == LinkState::Closed)
+            {
+                return Err(WriteError::Away("the link to the broker is closed".into()));
+            }
+            let (told, answer) = oneshot::channel();
+            self.link
+                .send(Outgoing::tracked(message.clone(), isolation, |confirm| {
+                    let _ = told.send(confirm);
+                }));
+            match answer.await.unwrap_or(Confirm::Lost) {
+                Confirm::Stored => return Ok(()),
+                Confirm::Suspect => isolation = Isolation::Alone,
+                Confirm::Faulty(why) => {
+                    isolation = Isolation::Alone;
+                    faults += 1;
+                    if faults >= pump::FAULTS {
+                        return Err(WriteError::Refused(why));
+                    }
+                }
+                _ => sleep(AGAIN).await,
+            }
+        }
+    }
+}
+
+impl PutBack for Lane {
+    fn store(&self) -> &dyn PositionStore {
+        &*self.store
+    }
+
+    fn put_back<'a>(
+        &'a self,
+        term: &'a Term,
+        messages: &'a [Message],
+        ids: &'a [i64],
+    ) -> BoxFuture<'a, Result<(), WriteError>> {
+        Box::pin(async move {
+            for message in messages {
+                self.send_alone(message).await?;
+            }
+            Ok(self.store.unpark(term, ids).await?)
+        })
+    }
+}

@@ -1,0 +1,258 @@
+//! What a target does beside its messages: it waits for a database that is away, keeps count of parked messages, and
+//! puts these back.
+//!
+//! Input: errors of the store and the target; marks of an operator. State: how often something has failed in a row; the
+//! keys that are parked. Output: pauses, ends, messages that are put back in order.
+//!
+//! ```text
+//!   parked ─ an operator's mark ─▶ all of its key, in order: each is put back or skipped ─┬─ to the last ─▶ the key is free
+//!                                                                                         └─ refused again ─▶ parked
+//! ```
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use final_core::Message;
+use futures::future::BoxFuture;
+use tokio::time::sleep;
+
+use super::{
+    Job, TargetEnd,
+    lots::{WriteError, causes},
+    parked::ParkedKeys,
+};
+use crate::{
+    capture::StopReason,
+    engine::{pause::Pauses, vitals::Vitals},
+    position::{ParkedChange, ParkedMark, PositionError, PositionStore, Term},
+};
+
+/// How often marks of an operator are looked for, while messages are parked.
+pub(crate) const LOOK: Duration = Duration::from_secs(1);
+
+/// How many entries are read at a time.
+const PAGE: u32 = 1_000;
+
+/// Puts one message back.
+pub(crate) trait PutBack: Send + Sync {
+    fn store(&self) -> &dyn PositionStore;
+
+    /// Hands over messages that were parked, and removes these from the store: in one transaction, or the removal last.
+    fn put_back<'a>(
+        &'a self,
+        term: &'a Term,
+        messages: &'a [Message],
+        ids: &'a [i64],
+    ) -> BoxFuture<'a, Result<(), WriteError>>;
+}
+
+pub(crate) struct Desk {
+    pub(crate) term: Term,
+    pub(crate) vitals: Arc<Vitals>,
+    pub(crate) parked: ParkedKeys,
+    most_parked: u64,
+    max_message_bytes: usize,
+    pauses: Pauses,
+    looked: Option<Instant>,
+}
+
+impl Desk {
+    /// Reads which keys are parked.
+    pub(crate) async fn open(store: &dyn PositionStore, job: &Job) -> Result<Self, TargetEnd> {
+        let mut desk = Self {
+            term: job.term.clone(),
+            vitals: Arc::clone(&job.vitals),
+            parked: ParkedKeys::default(),
+            most_parked: job.most_parked,
+            max_message_bytes: job.max_message_bytes,
+            pauses: Pauses::new(),
+            looked: None,
+        };
+        loop {
+            match ParkedKeys::load(store, &job.term.name).await {
+                Ok(parked) => {
+                    desk.parked = parked;
+                    desk.tell_parked();
+                    return Ok(desk);
+                }
+                Err(PositionError::Unreadable(text)) => {
+                    return Err(TargetEnd::Stopped(StopReason::Position(text)));
+                }
+                Err(error) => desk.endure(error.into()).await?,
+            }
+        }
+    }
+
+    /// Waits until a database that failed may be tried again.
+    pub(crate) async fn endure(&mut self, error: WriteError) -> Result<(), TargetEnd> {
+        match error {
+            WriteError::Deposed => Err(TargetEnd::Deposed),
+            WriteError::Stopped(why) | WriteError::Refused(why) => {
+                Err(TargetEnd::Stopped(StopReason::Target(why)))
+            }
+            WriteError::Away(error) => {
+                if self.pauses.is_first() {
+                    tracing::warn!(
+                        target: "final::capture",
+                        capture = &*self.term.name, error,
+                        "the target cannot be written; trying again until it can"
+                    );
+                }
+                self.vitals
+                    .change(|numbers| numbers.target_trouble = Some(error));
+                sleep(self.pauses.next()).await;
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn recovered(&mut self) {
+        if !self.pauses.is_first() {
+            self.pauses = Pauses::new();
+            self.vitals.change(|numbers| numbers.target_trouble = None);
+            tracing::info!(
+                target: "final::capture",
+                capture = &*self.term.name,
+                "the target is written again"
+            );
+        }
+    }
+
+    /// Whether so many more messages may be parked.
+    pub(crate) fn check_room(&self, more: usize) -> Result<(), TargetEnd> {
+        let most = self.most_parked;
+        match more > 0 && self.parked.count() + more as u64 > most {
+            true => Err(TargetEnd::Stopped(StopReason::TooManyParked(most))),
+            false => Ok(()),
+        }
+    }
+
+    pub(crate) fn tell_parked(&self) {
+        let count = self.parked.count();
+        self.vitals.change(|numbers| numbers.parked = count);
+    }
+
+    /// Puts back what an operator has marked, key by key and in order.
+    pub(crate) async fn put_back(&mut self, sink: &dyn PutBack) -> Result<(), TargetEnd> {
+        if self.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
+            return Ok(());
+        }
+        self.looked = Some(Instant::now());
+        loop {
+            let store = sink.store();
+            let marked = match store.parked(&self.term.name, true, -1, PAGE).await {
+                Ok(marked) => marked,
+                Err(error) => {
+                    self.endure(error.into()).await?;
+                    continue;
+                }
+            };
+            self.recovered();
+            let Some(first) = marked.first().cloned() else {
+                return Ok(());
+            };
+            self.put_back_key(sink, &first).await?;
+        }
+    }
+
+    /// Puts back what waits with this change: everything of its key.
+    async fn put_back_key(
+        &mut self,
+        sink: &dyn PutBack,
+        first: &ParkedChange,
+    ) -> Result<(), TargetEnd> {
+        let waiting = self.waiting_with(sink, first).await?;
+        for change in &waiting {
+            let is_skipped = change.mark == Some(ParkedMark::Skip);
+            let message = change.message.as_ref().filter(|_| !is_skipped);
+            let refused = match (message, is_skipped) {
+                (Some(message), _) => match message.check(self.max_message_bytes) {
+                    Ok(()) => {
+                        self.put_back_one(sink, std::slice::from_ref(message), change)
+                            .await?
+                    }
+                    Err(error) => Some(causes(&error)),
+                },
+                (None, true) => self.put_back_one(sink, &[], change).await?,
+                (None, false) => Some("the change cannot be written in this format".to_owned()),
+            };
+            if let Some(refused) = refused {
+                // What was refused again waits for its operator again, with everything behind it.
+                let ids: Vec<i64> = waiting
+                    .iter()
+                    .filter(|other| other.id >= change.id)
+                    .map(|other| other.id)
+                    .collect();
+                loop {
+                    let unmarked = sink.store().unmark(&self.term, &ids, &refused);
+                    match unmarked.await {
+                        Ok(()) => break,
+                        Err(error) => self.endure(error.into()).await?,
+                    }
+                }
+                tracing::warn!(
+                    target: "final::capture",
+                    capture = &*self.term.name, topic = &*change.topic, reason = refused,
+                    "the target refuses a parked change again; it stays parked"
+                );
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// The words with which it was refused again, or none.
+    async fn put_back_one(
+        &mut self,
+        sink: &dyn PutBack,
+        messages: &[Message],
+        change: &ParkedChange,
+    ) -> Result<Option<String>, TargetEnd> {
+        loop {
+            let done = sink.put_back(&self.term, messages, &[change.id]).await;
+            match done {
+                Ok(()) => break,
+                Err(WriteError::Refused(why)) => return Ok(Some(why)),
+                Err(error) => self.endure(error).await?,
+            }
+        }
+        self.recovered();
+        self.parked.remove(change);
+        self.tell_parked();
+        Ok(None)
+    }
+
+    /// Everything that is parked of the change's key, in order; itself alone if it has no key.
+    async fn waiting_with(
+        &mut self,
+        sink: &dyn PutBack,
+        first: &ParkedChange,
+    ) -> Result<Vec<ParkedChange>, TargetEnd> {
+        if first.key.is_none() {
+            return Ok(vec![first.clone()]);
+        }
+        let (mut all, mut after) = (Vec::new(), -1);
+        loop {
+            let page = sink
+                .store()
+                .parked(&self.term.name, false, after, PAGE)
+                .await;
+            match page {
+                Ok(page) => {
+                    let is_last = page.len() < PAGE as usize;
+                    after = page.last().map_or(after, |change| change.id);
+                    let same = |change: &ParkedChange| {
+                        change.topic == first.topic && change.key == first.key
+                    };
+                    all.extend(page.into_iter().filter(same));
+                    if is_last {
+                        return Ok(all);
+                    }
+                }
+                Err(error) => self.endure(error.into()).await?,
+            }
+        }
+    }
+}
