@@ -15,6 +15,7 @@ mod doctor;
 mod gateway_apps;
 #[cfg(feature = "gateway")]
 mod gateway_serve;
+mod held;
 mod help;
 mod import_hookq;
 mod migrate;
