@@ -148,13 +148,14 @@ fn each_alert_fires_for_its_own_trouble_alone() {
             "2x30",
         ),
         (r#"final_dead_letters{service="shop",instance="a"}"#, "4x30"),
+        (r#"final_messages_held{service="shop",instance="a"}"#, "0x30"),
         (r#"final_panics_total{service="shop",instance="a"}"#, "1x30"),
         (
             r#"final_outbox_oldest_due_seconds{service="shop",instance="a"}"#,
             "1x30",
         ),
     ];
-    let troubles: [(&[&str], &[Differing]); 13] = [
+    let troubles: [(&[&str], &[Differing]); 14] = [
         (&[], &[]),
         (
             &["FinalOutboxLate"],
@@ -190,6 +191,7 @@ fn each_alert_fires_for_its_own_trouble_alone() {
             &["FinalDeadLetters"],
             &[("final_dead_letters", "0x10 1x20")],
         ),
+        (&["FinalMessagesHeld"], &[("final_messages_held", "2x30")]),
         (
             &["FinalHandedBack"],
             &[("outcome=\"handed_back\"", "0+10x30")],
