@@ -30,9 +30,9 @@ use crate::{
 };
 
 /// The messages in flight, and the channel to the handlers.
-pub(super) struct Deliveries {
+pub(crate) struct Deliveries {
     /// Messages at a handler, or waiting for one.
-    pub(super) in_flight: InFlight,
+    pub(crate) in_flight: InFlight,
     /// Messages that have failed and wait at their place.
     pub(super) held: HeldMessages,
     /// Where settlements wait for the engine. Each delivery holds it, and settles into it by its tag.
@@ -48,7 +48,7 @@ pub(super) struct Deliveries {
 
 impl Deliveries {
     /// Nothing in flight. The tags are new, so a delivery of an engine before this one settles nothing here.
-    pub(super) fn new(
+    pub(crate) fn new(
         tuning: &Tuning,
         holds: &BTreeMap<Arc<str>, Hold>,
         settlements: Arc<Settlements>,
@@ -68,17 +68,17 @@ impl Deliveries {
     }
 
     /// Whether messages are delivered.
-    pub(super) fn are_open(&self) -> bool {
+    pub(crate) fn are_open(&self) -> bool {
         self.channel.is_some()
     }
 
     /// Delivers nothing more. False if that was so before.
-    pub(super) fn stop(&mut self) -> bool {
+    pub(crate) fn stop(&mut self) -> bool {
         self.channel.take().is_some()
     }
 
     /// Counts a message that was given back. A message that is done is no longer counted.
-    pub(super) fn count(&mut self, tag: u64, settlement: &Settlement) {
+    pub(crate) fn count(&mut self, tag: u64, settlement: &Settlement) {
         let is_returned = *settlement == Settlement::Requeue;
         if !is_returned && self.returned.is_empty() {
             return;
@@ -91,12 +91,12 @@ impl Deliveries {
     }
 
     /// So many more messages may be suspects.
-    pub(super) fn suspect(&mut self, more: usize) {
+    pub(crate) fn suspect(&mut self, more: usize) {
         self.suspects = self.suspects.saturating_add(more);
     }
 
     /// Takes a row into flight, and delivers it unless it waits behind others of its key.
-    pub(super) fn take(&mut self, lane: LaneId, row: LogRow, is_doubted: bool) {
+    pub(crate) fn take(&mut self, lane: LaneId, row: LogRow, is_doubted: bool) {
         let (tag, goes) = self.in_flight.take(lane, row);
         if is_doubted {
             self.in_flight.doubt(tag);
@@ -108,14 +108,14 @@ impl Deliveries {
 
     /// Delivers a message that has waited, unless its topic is held. If its content was left out it is read first, in
     /// the next round.
-    pub(super) fn deliver_next(&mut self, tag: u64) {
+    pub(crate) fn deliver_next(&mut self, tag: u64) {
         if self.in_flight.passes(tag) && !self.in_flight.must_read(tag) {
             self.deliver(tag);
         }
     }
 
     /// Delivers a message, or settles it as a dead letter if it has expired.
-    pub(super) fn deliver(&mut self, tag: u64) {
+    pub(crate) fn deliver(&mut self, tag: u64) {
         let Some(taken) = self.in_flight.get(tag) else {
             return;
         };

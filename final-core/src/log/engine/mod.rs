@@ -31,7 +31,7 @@
 //! link counts as away meanwhile. A panic ends the engine, and a new one starts with what is committed.
 
 mod commit;
-mod deliver;
+pub(crate) mod deliver;
 mod gaps;
 mod held;
 mod key_order;

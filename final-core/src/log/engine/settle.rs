@@ -37,6 +37,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
     pub(super) fn settle(&mut self, tag: u64, settlement: Settlement) {
         self.deliveries.count(tag, &settlement);
         let Some(taken) = self.deliveries.in_flight.get(tag) else {
+            self.deliveries.in_flight.forget(tag);
             return self.member.settlements.forget(tag);
         };
         let (lane, seq) = (taken.lane, taken.seq);

@@ -11,10 +11,11 @@
 //!              └ light: without its content ─ read ─ fill┘
 //! ```
 //!
-//! Three things bound the memory: the number of messages with content, their weight, and the number of light ones.
+//! Three things bound the memory: the number of messages with content, their weight, and the number of light ones. A delivery of a lost
+//! lane counts as a message until its handler has settled it.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -93,6 +94,8 @@ pub(crate) struct InFlight {
     light: usize,
     /// Light messages that are the first of their key by now: they are read again, then delivered.
     to_read: Vec<u64>,
+    /// Deliveries of lost lanes that are not settled. They take places in the channel to the handlers, and nothing else.
+    lost: HashSet<u64>,
 }
 
 impl InFlight {
@@ -108,6 +111,7 @@ impl InFlight {
             weight: 0,
             light: 0,
             to_read: Vec::new(),
+            lost: HashSet::new(),
         }
     }
 
@@ -134,6 +138,7 @@ impl InFlight {
         }
         self.prefetch
             .saturating_sub(self.messages.len() - self.light)
+            .saturating_sub(self.lost.len())
     }
 
     /// A message in flight.
@@ -310,7 +315,14 @@ impl InFlight {
         }
     }
 
-    /// Forgets a lane that another member has now. Returns its messages that were delivered, and messages of other
+    /// A delivery of a lost lane was settled, which means nothing. Its place is free.
+    pub(crate) fn forget(&mut self, tag: u64) {
+        self.lost.remove(&tag);
+    }
+
+    /// Forgets a lane that another member has now. Its deliveries keep their places until they are settled: the channel to
+    /// the handlers has as many as there may be messages in flight, and a delivery for which it has none would come back
+    /// at once, again and again. Returns its messages that were delivered, and messages of other
     /// lanes that may go now: they waited behind one of this lane, because one key can be in the same lane of another
     /// stream. A light message was never delivered, so no settlement of it will come.
     pub(crate) fn lose(&mut self, lane: LaneId) -> (Vec<u64>, Vec<u64>) {
@@ -326,6 +338,7 @@ impl InFlight {
                 delivered.push(tag);
             }
         }
+        self.lost.extend(&delivered);
         (delivered, next)
     }
 }

@@ -1,10 +1,19 @@
 //! Lanes that are lost or given away while messages of them are in flight.
 
-use crate::log::progress::{
-    in_flight::InFlight,
-    rows::{LaneId, LaneRow, LogRow, Topics},
-    spans::Spans,
-    stream::{Offer, Stream},
+use std::{collections::BTreeMap, sync::Arc};
+
+use tokio::sync::mpsc;
+
+use crate::log::{
+    engine::deliver::Deliveries,
+    member::settlements::Settlements,
+    progress::{
+        in_flight::InFlight,
+        rows::{LaneId, LaneRow, LogRow, Topics},
+        spans::Spans,
+        stream::{Offer, Stream},
+    },
+    tuning::Tuning,
 };
 
 fn row(seq: i64) -> LogRow {
@@ -28,6 +37,9 @@ fn a_message_behind_one_of_a_lost_lane_goes_next() {
         in_flight.settle(waiting).and_then(|(_, next)| next),
         Some(last)
     );
+    // The delivery of the lost lane has its place until it is settled.
+    assert_eq!(in_flight.room(), 8);
+    in_flight.forget(first);
     assert_eq!(in_flight.room(), 9);
 }
 
@@ -44,6 +56,38 @@ fn a_message_behind_one_of_a_lane_that_stays_waits_on() {
         in_flight.settle(first).and_then(|(_, next)| next),
         Some(last)
     );
+}
+
+#[test]
+fn deliveries_of_lost_lanes_keep_their_places_in_the_channel_until_they_are_settled() {
+    let settlements = Arc::new(Settlements::new(false));
+    let (channel, mut handlers) = mpsc::channel(2);
+    let tuning = Tuning {
+        prefetch: 2,
+        ..Tuning::default()
+    };
+    let mut deliveries = Deliveries::new(&tuning, &BTreeMap::new(), Arc::clone(&settlements), Some(channel));
+    let lane = |lane| LaneId { stream: 0, lane };
+    let plain = |seq| LogRow::plain(seq, 0, "placed".into(), None);
+    deliveries.take(lane(0), plain(1), false);
+    deliveries.take(lane(0), plain(2), false);
+    let (lost, _) = deliveries.in_flight.lose(lane(0));
+    settlements.lose(&lost);
+    assert_eq!(deliveries.in_flight.room(), 0);
+
+    // As many as there is room for fit into the channel, and none comes back.
+    for free in 1..=2 {
+        drop(handlers.try_recv().expect("a delivery of the lost lane"));
+        for (tag, _) in settlements.take() {
+            deliveries.in_flight.forget(tag);
+        }
+        assert_eq!(deliveries.in_flight.room(), free);
+    }
+    for seq in 3..=4 {
+        deliveries.take(lane(1), plain(seq), false);
+    }
+    assert!(settlements.take().is_empty());
+    assert_eq!(handlers.len(), 2);
 }
 
 /// No settlement of it ever comes, so nothing would take it out of the lost deliveries.
