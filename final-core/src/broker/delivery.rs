@@ -134,8 +134,9 @@ impl Delivery {
         self
     }
 
-    /// What will be the settlement of an earlier delivery of the same message.
-    pub(crate) fn take_earlier(&mut self) -> Option<oneshot::Receiver<Settlement>> {
+    /// What will be the settlement of an earlier delivery of the same message, see [`after`](Self::after). For a caller that
+    /// takes deliveries without the bus.
+    pub fn take_earlier(&mut self) -> Option<oneshot::Receiver<Settlement>> {
         self.earlier.take()
     }
 

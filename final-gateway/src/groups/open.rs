@@ -24,7 +24,7 @@ use super::{
     entry::StockEntry,
     quota::PairUse,
     remaining::Remaining,
-    stock::{Stock, Taker},
+    stock::{Stock, StockNews, Taker},
 };
 use crate::names::Pair;
 
@@ -66,12 +66,15 @@ impl OpenPair {
 
     /// Works on the stock, and does afterwards what it wants done.
     pub(super) fn with<T>(&self, work: impl FnOnce(&mut Stock) -> T) -> T {
-        let (result, news) = {
+        let (result, mut news) = {
             let mut stock = self.stock.lock().unwrap_or_else(PoisonError::into_inner);
             (work(&mut stock), stock.take_news())
         };
-        for (delivery, settlement) in news.settled {
+        for (delivery, settlement) in std::mem::take(&mut news.settled) {
             delivery.settle(settlement);
+        }
+        if news.has_repeats {
+            self.settle_repeats(&mut news);
         }
         if news.has_room {
             self.room.notify_waiters();
@@ -83,6 +86,19 @@ impl OpenPair {
             self.timer.notify_one();
         }
         result
+    }
+
+    /// Messages in hand that were delivered again may have been settled, and their repeats with them.
+    fn settle_repeats(&self, news: &mut StockNews) {
+        let more = {
+            let mut stock = self.stock.lock().unwrap_or_else(PoisonError::into_inner);
+            stock.settle_repeats();
+            stock.take_news()
+        };
+        for (delivery, settlement) in more.settled {
+            delivery.settle(settlement);
+        }
+        news.is_ahead |= more.is_ahead;
     }
 
     /// A client takes, until what this gives is dropped. `None` once the pair closes.

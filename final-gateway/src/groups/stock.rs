@@ -18,7 +18,10 @@ use std::{
 };
 
 use final_core::broker::{Cause, Delivery, Postponement, Settlement};
-use tokio::time::Instant;
+use tokio::{
+    sync::oneshot::{Receiver, error::TryRecvError},
+    time::Instant,
+};
 
 use super::{
     GroupOptions,
@@ -40,6 +43,9 @@ const LONGEST: Duration = Duration::from_secs(900);
 /// only lives would keep messages from other nodes for ever.
 const QUIET: Duration = Duration::from_secs(60);
 
+/// What will be the settlement of an earlier delivery of the same message.
+type EarlierSettlement = Receiver<Settlement>;
+
 /// For whom messages are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Taker {
@@ -60,6 +66,8 @@ pub(super) struct StockNews {
     pub(super) is_ahead: bool,
     /// The next time is sooner than the one that was told.
     pub(super) is_sooner: bool,
+    /// Messages in hand were delivered again, and wait for what becomes of these.
+    pub(super) has_repeats: bool,
 }
 
 /// The messages, and how many clients there are.
@@ -77,6 +85,8 @@ pub(super) struct Stock {
     next_order: u64,
     /// Messages for the next client, before those of the broker's channel.
     ahead: BTreeMap<u64, StockEntry>,
+    /// Repeats of messages that are in hand, each with what will be the settlement of that one.
+    repeats: Vec<(EarlierSettlement, StockEntry)>,
     /// Messages that wait for the end of a delay.
     later: BTreeMap<(Instant, u64), StockEntry>,
     hands: HashMap<u64, ConnectionHand>,
@@ -113,6 +123,7 @@ impl Stock {
             budget: HandBudget::new(options.in_hand, options.in_hand_bytes),
             next_order: 0,
             ahead: BTreeMap::new(),
+            repeats: Vec::new(),
             later: BTreeMap::new(),
             hands: HashMap::new(),
             pulled: PulledMessages::default(),
@@ -127,7 +138,9 @@ impl Stock {
 
     /// Takes what is to be done.
     pub(super) fn take_news(&mut self) -> StockNews {
-        std::mem::take(&mut self.news)
+        let mut news = std::mem::take(&mut self.news);
+        news.has_repeats = !self.repeats.is_empty();
+        news
     }
 
     /// A client begins to take. False if nothing is given out any more.
@@ -221,13 +234,19 @@ impl Stock {
         }
     }
 
-    fn read(&mut self, delivery: Delivery) -> Option<StockEntry> {
+    /// Reads a delivery. `None` if it is not to be given out: it is no message, or its message is in hand.
+    fn read(&mut self, mut delivery: Delivery) -> Option<StockEntry> {
         let order = self.next_order;
         self.next_order += 1;
+        let earlier = delivery.take_earlier();
         match StockEntry::new(delivery, order) {
             Ok(mut entry) => {
                 let known = self.attempts.take(&self.group, entry.message.id());
                 entry.failed_before(known);
+                if let Some(earlier) = earlier {
+                    self.repeats.push((earlier, entry));
+                    return None;
+                }
                 Some(entry)
             }
             Err((delivery, why)) => {
@@ -235,6 +254,22 @@ impl Stock {
                 let cause = Cause::new(why, 0);
                 self.settle(delivery, Settlement::DeadLetter(cause));
                 None
+            }
+        }
+    }
+
+    /// Settles repeats whose message was settled since, in the same way. One whose message came back is given out in its
+    /// place.
+    pub(super) fn settle_repeats(&mut self) {
+        for (mut earlier, mut entry) in std::mem::take(&mut self.repeats) {
+            match earlier.try_recv() {
+                Err(TryRecvError::Empty) => self.repeats.push((earlier, entry)),
+                Ok(Settlement::Requeue) | Err(TryRecvError::Closed) => {
+                    let known = self.attempts.take(&self.group, entry.message.id());
+                    entry.failed_before(known);
+                    self.wait_ahead(entry);
+                }
+                Ok(settlement) => self.settle(entry.into_delivery(), settlement),
             }
         }
     }
@@ -421,6 +456,11 @@ impl Stock {
         let mut all = self.pulled.take_all();
         all.extend(std::mem::take(&mut self.ahead).into_values());
         all.extend(std::mem::take(&mut self.later).into_values());
+        all.extend(
+            std::mem::take(&mut self.repeats)
+                .into_iter()
+                .map(|(_, entry)| entry),
+        );
         for hand in self.hands.values_mut() {
             all.extend(hand.take_all());
             hand.amount = Amount::default();

@@ -9,7 +9,7 @@ use std::{
 use final_core::{
     Error, MemoryBroker, Message,
     broker::{
-        Broker, BrokerError, DeadLetter, DeadLetterFilter, DeadLetters, Isolation, Link,
+        Broker, BrokerError, DeadLetter, DeadLetterFilter, DeadLetters, Delivery, Isolation, Link,
         LinkBacklog, Opened, Outgoing, Setup,
     },
     database::DbResult,
@@ -230,6 +230,31 @@ impl Broker for Door {
                 }
                 _ => self.broker.open(setup).await,
             }
+        })
+    }
+}
+
+/// A broker whose deliveries a test makes.
+pub(super) struct Handmade {
+    broker: MemoryBroker,
+    deliveries: Mutex<Option<tokio::sync::mpsc::Receiver<Delivery>>>,
+}
+
+impl Handmade {
+    pub(super) fn new(broker: MemoryBroker) -> (Self, tokio::sync::mpsc::Sender<Delivery>) {
+        let (sender, deliveries) = tokio::sync::mpsc::channel(10);
+        let deliveries = Mutex::new(Some(deliveries));
+        (Self { broker, deliveries }, sender)
+    }
+}
+
+impl Broker for Handmade {
+    fn open(&self, setup: Setup) -> BoxFuture<'_, Result<Opened, BrokerError>> {
+        Box::pin(async move {
+            let mut opened = self.broker.open(setup).await?;
+            let made = self.deliveries.lock().unwrap().take();
+            opened.deliveries = made.expect("opened once");
+            Ok(opened)
         })
     }
 }

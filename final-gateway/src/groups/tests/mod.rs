@@ -6,3 +6,4 @@ mod kit;
 mod model;
 mod opening;
 mod pulls;
+mod repeats;
