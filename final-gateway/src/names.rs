@@ -66,6 +66,12 @@ impl Pair {
         &self.group
     }
 
+    /// The group without the colour.
+    pub(crate) fn plain_group(&self) -> &str {
+        let end = self.group.find('~').unwrap_or(self.group.len());
+        self.group.get(..end).unwrap_or_default()
+    }
+
     /// The topic.
     pub fn topic(&self) -> &str {
         &self.topic

@@ -11,7 +11,9 @@ use std::{fmt, sync::Arc};
 use tokio::time::Instant;
 
 use super::{
-    CommitError, GroupError, GroupsInner, Lot, Taken, after,
+    CommitError, GroupError, GroupsInner, Lot, Taken,
+    addresses::ConnectionAddress,
+    after,
     offsets::{Commit, ConnectionOffsets},
     open::{OpenPair, Presence},
     quota::{AppQuota, PairUse},
@@ -30,6 +32,7 @@ pub struct Holder {
     used: Arc<PairUse>,
     number: u64,
     offsets: ConnectionOffsets,
+    _address: Option<ConnectionAddress>,
 }
 
 impl Holder {
@@ -50,7 +53,13 @@ impl Holder {
             used,
             number,
             offsets,
+            _address: None,
         })
+    }
+
+    /// The connection is told among those of its group.
+    pub(super) fn comes_from(&mut self, address: ConnectionAddress) {
+        self._address = Some(address);
     }
 
     /// Takes the next messages, in their order. Empty if none came in time, or if so much is in hand that nothing more

@@ -10,6 +10,7 @@
 //!                  └── connection ended, deadline passed, nack with delay ─┘
 //! ```
 
+mod addresses;
 mod attempts;
 mod budget;
 mod counts;
@@ -33,6 +34,7 @@ mod tests;
 
 use std::{
     fmt,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -47,14 +49,15 @@ use final_core::{
 use sqlx::Pool;
 use tokio::time::Instant;
 
-pub use self::{counts::GroupStats, holder::Holder, options::GroupOptions};
 use self::{
+    addresses::Addresses,
     desk::GroupDesk,
     quota::AppQuota,
     receipt::Receipts,
     slots::Slots,
     tables::{GroupTables, SqlGroupTables},
 };
+pub use self::{counts::GroupStats, holder::Holder, options::GroupOptions};
 use crate::names::Pair;
 
 /// How long a connection waits until its group is open.
@@ -78,6 +81,7 @@ struct GroupsInner {
     tables: Arc<dyn GroupTables>,
     receipts: Receipts,
     desk: Option<Arc<dyn GroupDesk>>,
+    addresses: Arc<Addresses>,
     /// Numbers of connections, and tags of messages.
     next_number: AtomicU64,
 }
@@ -248,6 +252,7 @@ impl Groups {
                 tables,
                 receipts: Receipts::new(&key, node, u64::from_be_bytes(incarnation)),
                 desk,
+                addresses: Arc::default(),
                 next_number: AtomicU64::new(0),
             }),
             quota: None,
@@ -283,6 +288,28 @@ impl Groups {
         let quota = self.quota.clone();
         let presence = self.inner.slots.enter(pair, quota.as_ref(), until).await?;
         Holder::begin(Arc::clone(&self.inner), quota, presence).await
+    }
+
+    /// The same as [`hold`](Self::hold), for a connection that comes from an address. As long as it lives, the address is among the
+    /// [`addresses`](Self::addresses) of the group.
+    ///
+    /// # Errors
+    ///
+    /// Says why the group cannot be consumed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, nothing was taken. The pair may stay open for a while.
+    pub async fn hold_from(&self, pair: &Pair, from: SocketAddr) -> Result<Holder, GroupError> {
+        let mut holder = self.hold(pair).await?;
+        holder.comes_from(self.inner.addresses.note(pair.plain_group(), from));
+        Ok(holder)
+    }
+
+    /// From where the connections come that hold something of a group on this node, in any colour. Pulls by HTTP have none.
+    #[must_use]
+    pub fn addresses(&self, group: &str) -> Vec<SocketAddr> {
+        self.inner.addresses.of(group)
     }
 
     /// Takes messages of one or more pairs. Each is in hand until it is acked or nacked, or for `visibility`:

@@ -42,7 +42,7 @@ async fn ask(
 ) -> Result<Answer, Problem> {
     let caller = call.caller().await?;
     let Path(group) = group.map_err(bad_path)?;
-    let pair = one_pair(&*caller, &group, &call.params(&["topic"])?)?;
+    let pair = one_pair(&*caller, &group, &call.params(&["topic", "color"])?)?;
     call.reserve(1)?;
     let backlog = call.front.rooms.backlog(&pair).await?;
     let shown = ShownBacklog {

@@ -180,16 +180,21 @@ impl Call {
 
 /// Whether a caller may consume a pair.
 pub(super) fn consumer(caller: &dyn Caller, pair: &Pair) -> Result<(), Problem> {
-    let (group, topic) = (pair.group(), pair.topic());
+    // A colour needs no right beside that of its group.
+    let (group, topic) = (pair.plain_group(), pair.topic());
     let operation = Operation::Subscribe;
     caller
         .may(operation, Some(group), topic)
         .map_err(|denied| Problem::denied(denied, caller.key(), operation, Some(group), topic))
 }
 
-/// The pair of a group and the one topic of the query, if the caller may consume it.
+/// The pair of a group and the one topic of the query, of one colour if the query has one, if the caller may consume it.
 pub(super) fn one_pair(caller: &dyn Caller, group: &str, params: &Params) -> Result<Pair, Problem> {
-    let pair = Pair::new(group, params.required("topic")?)?;
+    let topic = params.required("topic")?;
+    let pair = match params.one("color")? {
+        None => Pair::new(group, topic)?,
+        Some(color) => Pair::colored(group, color, topic)?,
+    };
     consumer(caller, &pair)?;
     Ok(pair)
 }

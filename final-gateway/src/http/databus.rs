@@ -1,7 +1,10 @@
-//! `POST /databus/pub`: the answers of databus, byte for byte.
+//! `POST /databus/pub` and `GET /databus/consumer/addrs`: the answers of databus, byte for byte.
 //!
-//! Input: `{"records":[{"key":…,"value":…}]}`, whose values are any JSON. Output:
-//! `{"offsets":[{"partition":…,"offset":…,"error_code":…}]}`, or a text.
+//! Input: `{"records":[{"key":…,"value":…}]}`, whose values are any JSON; or a group. Output:
+//! `{"offsets":[{"partition":…,"offset":…,"error_code":…}]}`, or `{"code":0,"message":"0","ttl":1,"data":[…]}` with
+//! addresses, or a text.
+
+use std::sync::Arc;
 
 use axum::{
     extract::{Request, State},
@@ -92,12 +95,59 @@ pub(super) async fn publish(State(front): State<Front>, request: Request) -> Res
     call.finish(Ok(answer)).await
 }
 
-async fn records(call: &mut Call) -> Result<Option<Vec<Offset>>, Line> {
-    let caller = call.caller().await.map_err(|error| match error {
+/// What databus answers by about a group's connections.
+#[derive(Debug, Serialize)]
+struct Data {
+    code: u8,
+    message: &'static str,
+    ttl: u8,
+    data: Vec<String>,
+}
+
+pub(super) async fn addresses(State(front): State<Front>, request: Request) -> Response {
+    let mut call = Call::new(front, request);
+    let answer = match of_group(&mut call).await {
+        Ok(data) => {
+            let text = serde_json::to_vec(&Data {
+                code: 0,
+                message: "0",
+                ttl: 1,
+                data,
+            });
+            let kind = "application/json; charset=utf-8";
+            Answer::bytes(StatusCode::OK, kind, text.unwrap_or_default())
+        }
+        Err(Line(status, text)) => {
+            Answer::bytes(status, "text/plain; charset=utf-8", format!("{text}\n"))
+        }
+    };
+    call.finish(Ok(answer)).await
+}
+
+/// The addresses of a group. databus tells them to anybody; here they are told to an app that may consume in the group.
+async fn of_group(call: &mut Call) -> Result<Vec<String>, Line> {
+    let caller = caller(call).await?;
+    let params = call.loose_params();
+    let group = params.all("group").next().unwrap_or_default();
+    names::check_group(group).map_err(|_| Line::bad("error group"))?;
+    if !caller.consumes(group) {
+        return Err(Line::bad("error group"));
+    }
+    let addresses = call.front.rooms.addresses(group);
+    call.reserve(addresses.len())?;
+    Ok(addresses.iter().map(ToString::to_string).collect())
+}
+
+async fn caller(call: &mut Call) -> Result<Arc<dyn Caller>, Line> {
+    call.caller().await.map_err(|error| match error {
         NoCaller::Unreadable(_) | NoCaller::Refused(AuthError::Key) => Line::bad("error key"),
         NoCaller::Refused(AuthError::Secret) => Line::bad("error secret"),
         other => Problem::from(other).into(),
-    })?;
+    })
+}
+
+async fn records(call: &mut Call) -> Result<Option<Vec<Offset>>, Line> {
+    let caller = caller(call).await?;
     let params = call.loose_params();
     let value = |name| params.all(name).next().unwrap_or_default();
     let (group, topic, color) = (value("group"), value("topic"), value("color"));

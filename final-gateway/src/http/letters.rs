@@ -104,7 +104,7 @@ pub(super) async fn replay(State(front): State<Front>, group: Group, request: Re
 async fn page(call: &mut Call, group: Group) -> Result<Answer, Problem> {
     let caller = call.caller().await?;
     let Path(group) = group.map_err(bad_path)?;
-    let params = call.params(&["topic", "id", "key", "reason", "limit", "after"])?;
+    let params = call.params(&["topic", "color", "id", "key", "reason", "limit", "after"])?;
     let pair = one_pair(&*caller, &group, &params)?;
     let mut filter = DeadLetterFilter::all();
     let ids: Vec<_> = params.all("id").map(id).collect::<Result<_, _>>()?;
@@ -180,7 +180,7 @@ fn shown(letter: &DeadLetter) -> ShownDeadLetter<'_> {
 async fn put_back(call: &mut Call, group: Group) -> Result<Answer, Problem> {
     let caller = call.caller().await?;
     let Path(group) = group.map_err(bad_path)?;
-    let pair = one_pair(&*caller, &group, &call.params(&["topic"])?)?;
+    let pair = one_pair(&*caller, &group, &call.params(&["topic", "color"])?)?;
     let wanted: Replay = call.object().await?;
     // The right may have been taken away while the body came.
     consumer(&*caller, &pair)?;

@@ -3,7 +3,11 @@
 //!
 //! Input: checked requests. Output: what publisher, groups and rights say.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use final_core::{
     Message,
@@ -67,6 +71,9 @@ pub(super) trait Rooms: Send + Sync + 'static {
         visibility: Duration,
     ) -> BoxFuture<'a, Result<Vec<Pulled>, GroupError>>;
 
+    /// From where the connections of a group come.
+    fn addresses(&self, group: &str) -> Vec<SocketAddr>;
+
     /// The longest time in hand, and the longest delay, that this engine has.
     fn longest(&self) -> Longest;
 
@@ -108,6 +115,8 @@ pub(super) trait Caller: Send + Sync + 'static {
     ) -> Result<(), Denied>;
     /// Counts a request as a connection, until what it gives is dropped.
     fn connect(&self) -> Result<Box<dyn std::any::Any + Send + Sync>, Denied>;
+    /// Whether it may consume anything in the group.
+    fn consumes(&self, group: &str) -> bool;
     fn batch(&self, group: &str, topic: &str) -> Option<u32>;
     fn open_pairs(&self) -> Option<u32>;
     fn revoked(&self) -> CancellationToken;
@@ -166,6 +175,10 @@ impl Rooms for Real {
     ) -> BoxFuture<'a, Result<Vec<Pulled>, GroupError>> {
         let groups = self.groups.for_app(caller.key(), caller.open_pairs());
         async move { groups.pull(pairs, lot, visibility).await }.boxed()
+    }
+
+    fn addresses(&self, group: &str) -> Vec<SocketAddr> {
+        self.groups.addresses(group)
     }
 
     fn longest(&self) -> Longest {
@@ -240,6 +253,10 @@ impl Caller for App {
 
     fn connect(&self) -> Result<Box<dyn std::any::Any + Send + Sync>, Denied> {
         Ok(Box::new(self.connect()?))
+    }
+
+    fn consumes(&self, group: &str) -> bool {
+        self.consumes(group)
     }
 
     fn batch(&self, group: &str, topic: &str) -> Option<u32> {

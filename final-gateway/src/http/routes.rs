@@ -49,6 +49,7 @@ fn routes(front: Front) -> Router {
             post(letters::replay),
         )
         .route("/databus/pub", post(databus::publish))
+        .route("/databus/consumer/addrs", get(databus::addresses))
         .route("/openapi.json", get(vitals::openapi))
         .merge(probes)
         .fallback(not_found)

@@ -1,6 +1,9 @@
 //! The parts of the gateway behind a session.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use final_core::Message;
 use futures::FutureExt;
@@ -39,9 +42,9 @@ impl Backend for Parts {
         Ok(later.map(|published| published.map(|_| ())).boxed())
     }
 
-    async fn hold(&self, app: &App, pair: &Pair) -> Result<Holder, GroupError> {
+    async fn hold(&self, app: &App, pair: &Pair, from: SocketAddr) -> Result<Holder, GroupError> {
         let groups = self.groups.for_app(app.key(), app.open_pairs());
-        groups.hold(pair).await
+        groups.hold_from(pair, from).await
     }
 }
 

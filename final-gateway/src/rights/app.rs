@@ -11,7 +11,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Denied, Operation,
+    Denied, Grant, Operation,
     clock::Clock,
     entry::{AppState, Entry, LoginLine},
 };
@@ -107,6 +107,16 @@ impl App {
             denied = Denied::Operation;
         }
         Err(denied)
+    }
+
+    /// Whether it may consume any topic in a group.
+    #[must_use]
+    pub fn consumes(&self, group: &str) -> bool {
+        let is_right = |grant: &Grant| {
+            grant.is_of_group(Some(group)) && grant.operations.has(Operation::Subscribe)
+        };
+        let state = self.state();
+        state.is_some_and(|state| state.grants.iter().any(|in_use| is_right(&in_use.grant)))
     }
 
     /// Takes so many messages out of the app's bucket, and out of that of its right on the topic. While both buckets

@@ -31,6 +31,7 @@ crate::everywhere!(
     pulls_wait_for_messages_and_end_in_time,
     a_receipt_is_good_for_its_group_and_once,
     an_app_uses_as_many_groups_and_topics_as_its_limit_says_by_both_protocols,
+    dead_letters_of_a_colour_are_listed_and_put_back_and_its_connections_are_told,
 );
 
 const APP: &str = "shop:secret";
@@ -705,5 +706,60 @@ async fn an_app_uses_as_many_groups_and_topics_as_its_limit_says_by_both_protoco
         "{answer}"
     );
     assert_eq!(pull("shop:secret", "invoice").await.status, 200);
+    edge.running.shutdown().await;
+}
+
+async fn dead_letters_of_a_colour_are_listed_and_put_back_and_its_connections_are_told<
+    DB: Database,
+>(
+    place: Place<DB>,
+) {
+    let stand = Stand::on(place);
+    let mut limits = Limits::default();
+    limits.max_deliveries = 1;
+    let at = || Listen::at("127.0.0.1:0");
+    let gateway = stand.gateway().rights(rights()).limits(limits);
+    let running = gateway.http(at()).resp(at()).start().await.expect("start");
+    let address = running.addresses().http.expect("an address");
+    let redis = running.addresses().resp.expect("an address");
+    let edge = Edge { running, address };
+    let dsn = |role| format!("{APP}@billing/topic=order&color=red&role={role}");
+    let told = async || {
+        edge.curl("/databus/consumer/addrs?group=billing", &[])
+            .await
+    };
+    assert_eq!(told().await.json()["data"], json!([]));
+
+    let mut consumer = Raw::log_in(redis, &dsn("sub")).await;
+    let data = told().await.json()["data"].clone();
+    let one = data[0].as_str().expect("an address");
+    assert!(one.starts_with("127.0.0.1:"), "{data}");
+    let mut publisher = Raw::log_in(redis, &dsn("pub")).await;
+    assert_eq!(publisher.ask(&["SET", "k", "7"]).await, "+OK");
+    assert_eq!(consumer.take_all(1).await[0]["value"], 7);
+    // It was given out as often as it may be.
+    drop(consumer);
+    let letters = "/v1/groups/billing/dead-letters";
+    let red = format!("{letters}?topic=order&color=red");
+    let end = Instant::now() + SOON;
+    let listed = loop {
+        let listed = edge.curl(&red, &[]).await.json()["dead_letters"].clone();
+        if listed != json!([]) {
+            break listed;
+        }
+        assert!(Instant::now() < end, "no dead letter");
+    };
+    assert_eq!(listed[0]["payload"], 7);
+    assert_eq!(told().await.json()["data"], json!([]));
+    let plain = edge.curl(&format!("{letters}?topic=order"), &[]).await;
+    assert_eq!(plain.json()["dead_letters"], json!([]));
+    let backlog = edge.curl("/v1/groups/billing/backlog?topic=order&color=red", &[]);
+    assert_eq!(backlog.await.json()["dead_letters"], 1);
+
+    let replay = format!("{letters}/replay?topic=order&color=red");
+    let replayed = edge.curl(&replay, &["-d", r#"{"all":true}"#]).await;
+    assert_eq!(replayed.json(), json!({"replayed": 1}));
+    let mut consumer = Raw::log_in(redis, &dsn("sub")).await;
+    assert_eq!(consumer.take_all(1).await[0]["value"], 7);
     edge.running.shutdown().await;
 }

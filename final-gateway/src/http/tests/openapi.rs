@@ -278,6 +278,10 @@ async fn its_fields_of_answers_are_those_that_are_written() {
             .await,
         ),
         (
+            "DatabusAddresses",
+            get(&rooms, "/databus/consumer/addrs?group=g").await,
+        ),
+        (
             "DatabusOffsets",
             post(
                 &rooms,

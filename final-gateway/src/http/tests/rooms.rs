@@ -3,7 +3,7 @@
 use std::{
     any::Any,
     collections::{HashMap, VecDeque},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -29,6 +29,8 @@ pub(super) struct Made(Arc<Mutex<State>>);
 
 #[derive(Default)]
 pub(super) struct State {
+    /// From where the connections of the group `billing` come.
+    pub(super) addresses: Vec<SocketAddr>,
     /// The limits of the engine; none where there is nothing.
     pub(super) longest: Option<Longest>,
     /// What was published.
@@ -171,6 +173,15 @@ impl Rooms for Made {
         Pair::new("billing", topic).map_err(|_| ReceiptError::Foreign)
     }
 
+    fn addresses(&self, group: &str) -> Vec<SocketAddr> {
+        let addresses = self.state().addresses.clone();
+        if group == "billing" {
+            addresses
+        } else {
+            Vec::new()
+        }
+    }
+
     fn longest(&self) -> Longest {
         self.state().longest.unwrap_or(Longest {
             visibility: Duration::MAX,
@@ -249,6 +260,10 @@ impl Caller for Made {
 
     fn batch(&self, _: &str, _: &str) -> Option<u32> {
         self.state().batch
+    }
+
+    fn consumes(&self, group: &str) -> bool {
+        group != "forbidden"
     }
 
     fn open_pairs(&self) -> Option<u32> {

@@ -5,7 +5,7 @@ use axum::{
     http::{StatusCode, header},
 };
 
-use super::{Back, ask, login, post, rooms::Made};
+use super::{Back, ask, get, login, post, rooms::Made};
 use crate::{publish::PublishError, rights::Denied};
 
 const TO: &str = "/databus/pub?topic=test&group=shop&color=purple";
@@ -136,4 +136,29 @@ async fn over_the_limit_of_messages_every_record_may_come_again() {
         r#"{"offsets":[{"partition":0,"offset":0,"error_code":2}]}"#
     );
     assert!(rooms.state().published.is_empty());
+}
+
+#[tokio::test]
+async fn the_addresses_of_a_group_are_told_to_an_app_that_consumes_in_it() {
+    let rooms = Made::default();
+    rooms.state().addresses = ["192.0.2.1:5000", "[2001:db8::1]:6000"]
+        .map(|text| text.parse().unwrap())
+        .to_vec();
+    let ask_for =
+        async |group| get(&rooms, &format!("/databus/consumer/addrs?group={group}")).await;
+    assert_eq!(
+        ask_for("billing").await.text(),
+        r#"{"code":0,"message":"0","ttl":1,"data":["192.0.2.1:5000","[2001:db8::1]:6000"]}"#
+    );
+    assert_eq!(
+        ask_for("empty").await.text(),
+        r#"{"code":0,"message":"0","ttl":1,"data":[]}"#
+    );
+    for group in ["forbidden", "", "a~b"] {
+        let back = ask_for(group).await;
+        assert_eq!((back.status.as_u16(), back.text()), (400, "error group\n"));
+    }
+    let stranger = login("GET", "/databus/consumer/addrs?group=billing", "shop:wrong");
+    let back = ask(&rooms, stranger.body(Body::empty()).unwrap()).await;
+    assert_eq!((back.status.as_u16(), back.text()), (400, "error secret\n"));
 }

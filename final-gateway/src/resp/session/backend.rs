@@ -1,6 +1,9 @@
 //! What sessions need of the rest of the gateway. Tests put something simpler behind it.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use final_core::Message;
 use futures::future::BoxFuture;
@@ -36,11 +39,12 @@ pub(crate) trait Backend: Clone + Send + Sync + 'static {
         patience: Duration,
     ) -> impl Future<Output = Result<BoxedAnswer, PublishError>> + Send;
 
-    /// See [`Groups::hold`](crate::groups::Groups::hold).
+    /// See [`Groups::hold_from`](crate::groups::Groups::hold_from).
     fn hold(
         &self,
         app: &Self::App,
         pair: &Pair,
+        from: SocketAddr,
     ) -> impl Future<Output = Result<Self::Holder, GroupError>> + Send;
 }
 

@@ -183,7 +183,7 @@ impl<B: Backend> Session<B> {
         let work = match dsn.role {
             Role::Pub => Work::Publish,
             Role::Sub => {
-                let holder = self.backend.hold(&app, &pair).await;
+                let holder = self.backend.hold(&app, &pair, self.peer).await;
                 Work::Consume(holder.map_err(|error| format!("ERR {error}"))?)
             }
         };

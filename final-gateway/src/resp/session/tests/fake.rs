@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -186,7 +186,7 @@ impl Backend for Fake {
         .boxed())
     }
 
-    async fn hold(&self, _: &FakeApp, pair: &Pair) -> Result<FakeHand, GroupError> {
+    async fn hold(&self, _: &FakeApp, pair: &Pair, _: SocketAddr) -> Result<FakeHand, GroupError> {
         let is_stuck = self.state().is_stuck;
         if is_stuck {
             std::future::pending::<()>().await;
