@@ -84,6 +84,14 @@ async fn run(arguments: Arguments, out: &mut Output) -> Result<Exit, Failure> {
     if command.needs() == Needs::Nothing {
         return command.run_alone(out);
     }
+    if command.needs() == Needs::File {
+        if place.database_url.is_some() || place.context.is_some() {
+            return Err(Failure::usage(
+                "the file names the databases: leave out --database-url and --context",
+            ));
+        }
+        return command.run_with_file(out).await;
+    }
     let place = Place::new(place)?;
     if command.needs() == Needs::Broker {
         return command.run_with_broker(&place, out).await;

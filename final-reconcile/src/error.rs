@@ -48,26 +48,8 @@ pub enum ReconcileError {
         cure: String,
     },
     /// Two columns have no common form.
-    #[error(
-        "`{source_column}` ({source_type}) of {source_side} and `{target_column}` ({target_type}) of {target_side} have no \
-         common form: {cure}"
-    )]
-    NoForm {
-        /// The source.
-        source_side: String,
-        /// Its column.
-        source_column: String,
-        /// The column's type.
-        source_type: String,
-        /// The target.
-        target_side: String,
-        /// Its column.
-        target_column: String,
-        /// The column's type.
-        target_type: String,
-        /// What to do.
-        cure: String,
-    },
+    #[error(transparent)]
+    NoForm(Box<NoForm>),
     /// The job says something that cannot be meant.
     #[error("job `{job}`: {problem}")]
     Job {
@@ -84,6 +66,30 @@ pub enum ReconcileError {
         /// What is wrong.
         problem: String,
     },
+}
+
+/// Two columns that cannot be compared.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`{source_column}` ({source_type}) of {source_side} and `{target_column}` ({target_type}) of {target_side} have no \
+     common form: {cure}"
+)]
+#[non_exhaustive]
+pub struct NoForm {
+    /// The source.
+    pub source_side: String,
+    /// Its column.
+    pub source_column: String,
+    /// The column's type.
+    pub source_type: String,
+    /// The target.
+    pub target_side: String,
+    /// Its column.
+    pub target_column: String,
+    /// The column's type.
+    pub target_type: String,
+    /// What to do.
+    pub cure: String,
 }
 
 /// A result of this crate.

@@ -172,6 +172,7 @@ pub struct Mapping {
     pub(crate) keys: Vec<(String, String)>,
     pub(crate) columns: Vec<(String, Mapped)>,
     pub(crate) except: Vec<String>,
+    pub(crate) rest: bool,
 }
 
 impl Mapping {
@@ -197,6 +198,13 @@ impl Mapping {
     #[must_use]
     pub fn column(mut self, source: impl Into<String>, target: impl Into<Mapped>) -> Self {
         self.columns.push((source.into(), target.into()));
+        self
+    }
+
+    /// Beside the columns that are named, all others of both tables are compared by their names.
+    #[must_use]
+    pub fn rest(mut self) -> Self {
+        self.rest = true;
         self
     }
 
@@ -240,6 +248,12 @@ impl Mapped {
     #[must_use]
     pub fn precision(self, digits: u32) -> Self {
         self.with(Wish::Precision(digits))
+    }
+
+    /// Texts and 16 bytes are compared as UUIDs.
+    #[must_use]
+    pub fn uuid(self) -> Self {
+        self.with(Wish::Uuid)
     }
 
     /// The texts that both servers print are compared.

@@ -26,7 +26,7 @@ mod side;
 mod sql;
 
 pub use compare::{Comparison, Difference, DifferenceKind, DifferentColumn, Walked};
-pub use error::ReconcileError;
+pub use error::{NoForm, ReconcileError};
 pub use explain::{ExplainedColumn, ExplainedTarget, Explanation};
 pub use job::{Job, Mapped, Mapping};
 pub use side::Side;

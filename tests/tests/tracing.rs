@@ -13,17 +13,18 @@ use std::{
 };
 
 /// Where the sources of the libraries are.
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 6] = [
     "final-core/src",
     "final-amqp/src",
     "final-cli/src",
     "final-gateway/src",
     "final-webhook/src",
+    "final-reconcile/src",
 ];
 
 const LEVELS: [&str; 5] = ["trace", "debug", "info", "warn", "error"];
 
-const TARGETS: [&str; 10] = [
+const TARGETS: [&str; 11] = [
     "final::publish",
     "final::outbox",
     "final::relay",
@@ -34,6 +35,7 @@ const TARGETS: [&str; 10] = [
     "final::service",
     "final::gateway",
     "final::webhook",
+    "final::reconcile",
 ];
 
 /// An event or span, as the sources or the table have it.

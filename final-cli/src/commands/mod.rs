@@ -16,6 +16,8 @@ mod migrate;
 mod operations;
 mod outbox;
 mod publish;
+#[cfg(feature = "reconcile")]
+mod reconcile;
 mod status;
 mod tail;
 mod trail;
@@ -48,6 +50,8 @@ pub(crate) enum Command {
     Migrate(migrate::MigrateArgs),
     #[cfg(feature = "gateway")]
     Gateway(gateway::GatewayArgs),
+    #[cfg(feature = "reconcile")]
+    Reconcile(reconcile::ReconcileArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -62,6 +66,8 @@ pub(crate) enum Needs {
     Database,
     /// A broker in place of a database.
     Broker,
+    /// A file of its own, which names databases.
+    File,
 }
 
 impl Command {
@@ -81,6 +87,8 @@ impl Command {
             Self::Migrate(args) => args.format.json,
             #[cfg(feature = "gateway")]
             Self::Gateway(args) => args.format.json,
+            #[cfg(feature = "reconcile")]
+            Self::Reconcile(args) => args.format.json,
         }
     }
 
@@ -97,6 +105,8 @@ impl Command {
     pub(crate) fn needs(&self) -> Needs {
         match self {
             Self::Completions(_) => Needs::Nothing,
+            #[cfg(feature = "reconcile")]
+            Self::Reconcile(_) => Needs::File,
             Self::Migrate(args) if args.sql => Needs::Dialect,
             Self::Tail(args) if args.is_on_rabbitmq() => Needs::Broker,
             _ => Needs::Database,
@@ -108,6 +118,18 @@ impl Command {
         match self {
             Self::Completions(args) => args.run(out),
             _ => Err(Failure::usage("this command needs a database")),
+        }
+    }
+
+    /// Runs a command that works with a file of its own.
+    pub(crate) async fn run_with_file(self, out: &mut Output) -> Result<Exit, Failure> {
+        match self {
+            #[cfg(feature = "reconcile")]
+            Self::Reconcile(args) => args.run(out).await,
+            _ => {
+                let _ = out;
+                Err(Failure::usage("this command needs a database"))
+            }
         }
     }
 
@@ -143,6 +165,8 @@ impl Command {
             Self::Migrate(args) => args.run(session, out).await,
             #[cfg(feature = "gateway")]
             Self::Gateway(args) => args.run(session, out).await,
+            #[cfg(feature = "reconcile")]
+            Self::Reconcile(args) => args.run(out).await,
             Self::Completions(args) => args.run(out),
         }
     }

@@ -22,6 +22,8 @@ mod migrate;
 mod outbox;
 mod program;
 mod publish;
+#[cfg(feature = "reconcile")]
+mod reconcile;
 mod secrets;
 mod service;
 mod tail;

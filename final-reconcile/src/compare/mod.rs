@@ -96,7 +96,7 @@ pub(crate) async fn compare(
         false => walk.buckets(&mut suspects, &mut comparison).await?,
     }
     suspects.end(&mut comparison).await?;
-    comparison.seconds = begun.elapsed().as_secs_f64();
+    comparison.took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(
         target: "final::reconcile",
         job,

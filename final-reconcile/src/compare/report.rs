@@ -30,8 +30,8 @@ pub struct Comparison {
     pub unsettled: u64,
     /// The first differences that were found.
     pub examples: Vec<Difference>,
-    /// How long it took.
-    pub seconds: f64,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
 }
 
 /// A row that differs.

@@ -15,6 +15,8 @@ pub(crate) enum Wish {
     Digits(u32),
     /// To so many digits of a second.
     Precision(u32),
+    /// As UUIDs.
+    Uuid,
     /// As the texts that the servers print.
     Text,
     /// As texts without spaces at their end.
@@ -47,6 +49,15 @@ pub(crate) fn agree(
         matches!(class, Integer { .. } | Decimal { .. } | Float { .. })
     };
     match (wish, natural) {
+        (Wish::Uuid, _) if both.iter().all(may_be_uuid) => Ok(Form::Uuid),
+        (Wish::Uuid, _) => Err("`uuid` is for columns with UUIDs, as 16 bytes or as text".into()),
+        (Wish::Text | Wish::Trimmed, _)
+            if both
+                .iter()
+                .any(|class| matches!(class, ColumnClass::Bytes { .. })) =>
+        {
+            Err("bytes are no text".into())
+        }
         (Wish::Text, _) => Ok(Form::Text { trim: false }),
         (Wish::Trimmed, _) => Ok(Form::Text { trim: true }),
         (Wish::Decimal(scale), _) if scale > MOST_SCALE => Err(format!(
@@ -175,6 +186,15 @@ fn natural(
         }
         _ => return None,
     })
+}
+
+fn may_be_uuid(class: &ColumnClass) -> bool {
+    use ColumnClass::*;
+    match class {
+        Uuid | Text { .. } => true,
+        Bytes { length } => length.is_none_or(|length| length == 16),
+        _ => false,
+    }
 }
 
 fn is_kept_as_text(class: ColumnClass) -> bool {

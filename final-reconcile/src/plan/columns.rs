@@ -6,7 +6,7 @@
 //! difference in it would never be found.
 
 use crate::{
-    error::{ReconcileError, Reconciled},
+    error::{NoForm, ReconcileError, Reconciled},
     form::{Form, agree},
     job::Mapping,
     side::table::{SideColumn, SideTable},
@@ -27,20 +27,19 @@ pub(super) fn pairs(
     key: &[(String, String)],
 ) -> Reconciled<Vec<Pair>> {
     let mut names = key.to_vec();
-    match mapping.columns.is_empty() {
-        true => all(source, target, mapping, &mut names)?,
-        false => {
-            for (from, mapped) in &mapping.columns {
-                let pair = (
-                    from.clone(),
-                    mapped.name.clone().unwrap_or_else(|| from.clone()),
-                );
-                if !names.contains(&pair) {
-                    names.push(pair);
-                }
-            }
+    for (from, mapped) in &mapping.columns {
+        let pair = (
+            from.clone(),
+            mapped.name.clone().unwrap_or_else(|| from.clone()),
+        );
+        if !names.contains(&pair) {
+            names.push(pair);
         }
     }
+    if mapping.columns.is_empty() || mapping.rest {
+        others(source, target, mapping, &mut names)?;
+    }
+    let is_key = |name: &String| key.iter().any(|(from, _)| from == name);
     names
         .into_iter()
         .map(|(from, to)| {
@@ -50,15 +49,23 @@ pub(super) fn pairs(
                 *name == from && mapped.name.as_deref().is_none_or(|name| name == to)
             });
             let wish = wish.and_then(|(_, mapped)| mapped.wish);
-            let form = agree((source.family, a), (target.family, b), wish);
-            let form = form.map_err(|cure| ReconcileError::NoForm {
-                source_side: source.shown.clone(),
-                source_column: from,
-                source_type: a.declared.clone(),
-                target_side: target.shown.clone(),
-                target_column: to,
-                target_type: b.declared.clone(),
-                cure,
+            let form = agree((source.family, a), (target.family, b), wish).map(|form| match form {
+                // A key is looked up as it is written. The side that pads gives it without the padding by itself.
+                Form::Text { trim: true } if wish.is_none() && is_key(&from) => {
+                    Form::Text { trim: false }
+                }
+                form => form,
+            });
+            let form = form.map_err(|cure| {
+                ReconcileError::NoForm(Box::new(NoForm {
+                    source_side: source.shown.clone(),
+                    source_column: from,
+                    source_type: a.declared.clone(),
+                    target_side: target.shown.clone(),
+                    target_column: to,
+                    target_type: b.declared.clone(),
+                    cure,
+                }))
             })?;
             Ok(Pair {
                 source: a.clone(),
@@ -69,8 +76,8 @@ pub(super) fn pairs(
         .collect()
 }
 
-/// All columns of both tables by their names.
-fn all(
+/// All columns of both tables that are not named, by their names.
+fn others(
     source: &SideTable,
     target: &SideTable,
     mapping: &Mapping,
@@ -85,8 +92,8 @@ fn all(
     }
     };
     for column in &source.columns {
-        let is_key = names.iter().any(|(from, _)| *from == column.name);
-        if is_key || is_left_out(&column.name) {
+        let is_named = names.iter().any(|(from, _)| *from == column.name);
+        if is_named || is_left_out(&column.name) {
             continue;
         }
         if target.column(&column.name).is_none() {

@@ -115,12 +115,8 @@ fn why_not(family: Family, pair: &Pair, column: &SideColumn) -> Option<&'static 
     match pair.form {
         Form::Float { .. } => Some("a float is not exact"),
         Form::Json { .. } => Some("JSON cannot be looked up"),
-        Form::Text { trim: true }
-            if !matches!(column.class, ColumnClass::Text { padded: true }) =>
-        {
-            Some(
-                "one side pads its texts and the other does not, so that two keys of one side may be one of the other",
-            )
+        Form::Text { trim: true } => {
+            Some("texts cannot be looked up without the spaces at their end")
         }
         Form::Time(_) | Form::DateTime(_) | Form::Date | Form::Number | Form::Decimal { .. }
             if family == Family::Sqlite =>

@@ -207,7 +207,7 @@ fn class(row: &ColumnRow) -> ColumnClass {
         "time without time zone" => Time { precision },
         "timestamp without time zone" => DateTime { precision },
         "timestamp with time zone" => Moment { precision },
-        "bit" => Bits {
+        "bit" | "\"bit\"" => Bits {
             length: modifier.unwrap_or(1),
         },
         "uuid" => Uuid,

@@ -1,1 +1,15 @@
 //! Tables are compared on real servers.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test says what it expects"
+)]
+#![allow(unreachable_pub, dead_code, reason = "a test binary has no outside")]
+
+mod compare;
+mod errors;
+mod keys;
+mod lag;
+mod pairs;
+mod place;

@@ -1,0 +1,171 @@
+//! Keys of every kind.
+
+use std::time::Duration;
+
+use final_reconcile::{Job, Mapping};
+
+use crate::place::{ALL, Db, Place};
+
+/// Makes the same rows on both sides; three are planted in the target. Every pair of databases finds them.
+async fn all_are_found(
+    types: [&str; 3],
+    key: &str,
+    rows: impl Fn(Db, u32) -> String,
+    expected_walk: Option<&str>,
+) {
+    let place = Place::fresh().await;
+    for (at, db) in ALL.into_iter().enumerate() {
+        for table in ["a", "b"] {
+            place
+                .run(
+                    db,
+                    format!(
+                        "CREATE TABLE {table} ({}, v int NOT NULL, PRIMARY KEY ({key}))",
+                        types[at]
+                    ),
+                )
+                .await;
+            let planted = |n: u32| table == "b" && n == 700;
+            let all: Vec<String> = (1..=1_500)
+                .filter(|n| !(table == "b" && *n == 3 || table == "a" && *n == 1_400))
+                .map(|n| format!("({}, {})", rows(db, n), if planted(n) { 0 } else { n }))
+                .collect();
+            place
+                .run(db, format!("INSERT INTO {table} VALUES {}", all.join(", ")))
+                .await;
+        }
+    }
+    for from in ALL {
+        for to in ALL {
+            let job = Job::new("keys")
+                .source(place.side(from, "a"))
+                .target(place.side(to, "b"), |map| map)
+                .settle(Duration::ZERO);
+            let walk = job.explain().await.unwrap().targets.remove(0).walk;
+            if let Some(expected) = expected_walk {
+                assert!(walk.starts_with(expected), "{from:?} with {to:?}: {walk}");
+            }
+            let comparison = job.compare().await.unwrap().remove(0);
+            let counts = (comparison.missing, comparison.different, comparison.extra);
+            assert_eq!(
+                counts,
+                (1, 1, 1),
+                "{from:?} with {to:?} {walk}: {comparison:?}"
+            );
+            // Where the order only looks the same, rows are in other ranges, and are looked up.
+            let is_exact = expected_walk.is_some() || walk.starts_with("by buckets");
+            assert!(
+                comparison.healed == 0 || !is_exact,
+                "{from:?} with {to:?} {walk}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_of_several_columns() {
+    let types = [
+        "shop int, code varchar(20) COLLATE \"C\", n bigint",
+        "shop int, code varchar(20) COLLATE utf8mb4_bin, n bigint",
+        "shop INT NOT NULL, code TEXT NOT NULL, n BIGINT NOT NULL",
+    ];
+    let row = |_, n: u32| format!("{}, 'c{}', {n}", n % 3, n % 10);
+    all_are_found(types, "shop, code, n", row, Some("range by range")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_of_text_that_each_side_orders_in_its_own_way() {
+    let types = [
+        "code text COLLATE \"en-x-icu\"",
+        "code varchar(20) COLLATE utf8mb4_general_ci",
+        "code TEXT NOT NULL",
+    ];
+    // Upper and lower case, and signs that collations pass over.
+    let row = |_, n: u32| {
+        format!(
+            "'{}-{:04}{}'",
+            if n % 2 == 0 { 'A' } else { 'b' },
+            n,
+            ["é", "_", ""][n as usize % 3]
+        )
+    };
+    all_are_found(types, "code", row, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_of_uuids() {
+    let types = ["id uuid", "id binary(16)", "id BLOB NOT NULL"];
+    let row = |db, n: u32| {
+        let id = uuid::Uuid::from_u128(
+            u128::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835),
+        );
+        match db {
+            Db::Postgres => format!("'{id}'"),
+            _ => format!("X'{}'", id.simple()),
+        }
+    };
+    all_are_found(types, "id", row, Some("range by range")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_of_uuids_as_texts_is_found_however_it_is_written() {
+    let types = ["id uuid", "id char(36)", "id TEXT NOT NULL"];
+    let row = |db, n: u32| {
+        let id = uuid::Uuid::from_u128(
+            u128::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835),
+        );
+        match (db, n % 2) {
+            (Db::Postgres, _) => format!("'{id}'"),
+            (_, 0) => format!("'{id}'"),
+            (Db::MariaDb, _) => format!("'{}'", id.to_string().to_uppercase()),
+            // Text against text is compared as it is written.
+            (Db::Sqlite, _) => format!("'{}'", id.to_string().to_uppercase()),
+        }
+    };
+    all_are_found(types, "id", row, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_of_bytes() {
+    let types = ["id bytea", "id varbinary(20)", "id BLOB NOT NULL"];
+    let row = |db, n: u32| {
+        let hex = format!("{:02x}{n:08x}", n % 256);
+        match db {
+            Db::Postgres => format!("'\\x{hex}'"),
+            _ => format!("X'{hex}'"),
+        }
+    };
+    all_are_found(types, "id", row, Some("range by range")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_unique_index_is_a_key_and_columns_have_other_names() {
+    let place = Place::fresh().await;
+    place.run(Db::MariaDb, "CREATE TABLE user (id int PRIMARY KEY, mail varchar(40) COLLATE utf8mb4_bin NOT NULL UNIQUE, name text)").await;
+    place
+        .run(
+            Db::MariaDb,
+            "INSERT INTO user VALUES (1, 'ann@x', 'Ann'), (2, 'bob@x', 'Bob')",
+        )
+        .await;
+    place.run(Db::Postgres, "CREATE SCHEMA web; CREATE TABLE web.\"userCopy\" (address text COLLATE \"C\" NOT NULL UNIQUE, called text)").await;
+    place
+        .run(
+            Db::Postgres,
+            "INSERT INTO web.\"userCopy\" VALUES ('ann@x', 'Ann'), ('bob@x', 'Rob')",
+        )
+        .await;
+    let map = |map: Mapping| map.key("mail", "address").column("name", "called");
+    let job = Job::new("users")
+        .source(place.side(Db::MariaDb, "user"))
+        .target(place.side(Db::Postgres, "web.userCopy"), map)
+        .settle(Duration::ZERO);
+
+    let comparison = job.compare().await.unwrap().remove(0);
+
+    assert_eq!(
+        comparison.examples[0].to_string(),
+        "different: mail bob@x: name"
+    );
+    assert_eq!(comparison.differences(), 1);
+}

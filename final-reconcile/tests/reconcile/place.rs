@@ -1,0 +1,58 @@
+//! A fresh database of each kind.
+
+use final_reconcile::Side;
+use final_tests::shared;
+use sqlx::{AssertSqlSafe, MySqlPool, PgPool, SqlitePool};
+
+/// Which database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Db {
+    Postgres,
+    MariaDb,
+    Sqlite,
+}
+
+pub const ALL: [Db; 3] = [Db::Postgres, Db::MariaDb, Db::Sqlite];
+
+/// One of each.
+pub struct Place {
+    pub postgres: PgPool,
+    pub mariadb: MySqlPool,
+    pub sqlite: SqlitePool,
+    _file: shared::SqliteFile,
+}
+
+impl Place {
+    pub async fn fresh() -> Self {
+        let file = shared::sqlite_file().unwrap();
+        let (postgres, mariadb) = tokio::join!(shared::pg_database(), shared::mysql_database());
+        Self {
+            postgres: PgPool::connect_lazy(&postgres.unwrap()).unwrap(),
+            mariadb: MySqlPool::connect_lazy(&mariadb.unwrap()).unwrap(),
+            sqlite: SqlitePool::connect_lazy(&file.url()).unwrap(),
+            _file: file,
+        }
+    }
+
+    /// Runs a statement.
+    pub async fn run(&self, db: Db, sql: impl Into<String>) {
+        let sql = AssertSqlSafe(sql.into());
+        let shown = sql.0.clone();
+        let done = match db {
+            Db::Postgres => sqlx::raw_sql(sql).execute(&self.postgres).await.map(drop),
+            Db::MariaDb => sqlx::raw_sql(sql).execute(&self.mariadb).await.map(drop),
+            Db::Sqlite => sqlx::raw_sql(sql).execute(&self.sqlite).await.map(drop),
+        };
+        if let Err(error) = done {
+            panic!("{error}: {}", shown.chars().take(2_000).collect::<String>());
+        }
+    }
+
+    pub fn side(&self, db: Db, table: &str) -> Side {
+        match db {
+            Db::Postgres => Side::postgres(self.postgres.clone(), table),
+            Db::MariaDb => Side::mysql(self.mariadb.clone(), table),
+            Db::Sqlite => Side::sqlite(self.sqlite.clone(), table),
+        }
+    }
+}
