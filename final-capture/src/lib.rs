@@ -22,6 +22,8 @@ mod engine;
 #[cfg(feature = "capture")]
 pub mod format;
 #[cfg(feature = "capture")]
+pub mod import;
+#[cfg(feature = "capture")]
 pub mod position;
 #[cfg(feature = "capture")]
 pub mod select;
