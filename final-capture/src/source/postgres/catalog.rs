@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use sqlx::{PgPool, postgres::PgPoolOptions};
+use sqlx::{Connection, PgConnection, PgPool, postgres::PgPoolOptions};
 
 use super::{address::Address, types::Described};
 
@@ -83,8 +83,20 @@ impl Catalog {
         Ok(described)
     }
 
-    /// How far the slot is behind.
-    pub(super) async fn glance(&self, slot: &str, read: u64) -> sqlx::Result<Glance> {
+    /// A connection beside the pool. A pool tries again where the server refuses because it is shut down, and the watch
+    /// wants to hear of that.
+    pub(super) async fn connect(&self) -> sqlx::Result<PgConnection> {
+        PgConnection::connect_with(&self.0.connect_options()).await
+    }
+}
+
+impl Glance {
+    /// Looks at a slot.
+    pub(super) async fn of(
+        connection: &mut PgConnection,
+        slot: &str,
+        read: u64,
+    ) -> sqlx::Result<Self> {
         let (retained, unread, wal_status) = sqlx::query_as(
             "SELECT (w.lsn - s.restart_lsn)::bigint, (w.lsn - $2::text::pg_lsn)::bigint, s.wal_status
              FROM pg_catalog.pg_current_wal_lsn() AS w (lsn)
@@ -92,22 +104,22 @@ impl Catalog {
         )
         .bind(slot)
         .bind(lsn_text(read))
-        .fetch_one(&self.0)
+        .fetch_one(connection)
         .await?;
-        Ok(Glance {
+        Ok(Self {
             retained,
             unread,
             wal_status,
         })
     }
+}
 
-    /// Writes something into the log, so that there is something to read.
-    pub(super) async fn beat(&self) -> sqlx::Result<()> {
-        sqlx::query("SELECT pg_catalog.pg_logical_emit_message(false, 'final_capture', '')")
-            .execute(&self.0)
-            .await?;
-        Ok(())
-    }
+/// Writes something into the log, so that there is something to read.
+pub(super) async fn beat(connection: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query("SELECT pg_catalog.pg_logical_emit_message(false, 'final_capture', '')")
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// `16/B374D848`.

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use sqlx::PgConnection;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +20,8 @@ use crate::select::Selection;
 
 /// After so many looks the publication is compared with the tables.
 const TABLES_EACH: u32 = 6;
+/// How long one look may take.
+const PATIENCE: Duration = Duration::from_secs(15);
 /// How long the end may take.
 const GOODBYE: Duration = Duration::from_secs(2);
 /// So much of the log may pass without anything to read before a sign of life is written.
@@ -49,32 +52,19 @@ impl Watch {
     async fn work(self) {
         let mut ticks = interval(self.each);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut connection = None;
         let mut last = self.seen.received.load(Ordering::Relaxed);
         for turn in 0_u32.. {
             ticks.tick().await;
-            let read = self.seen.received.load(Ordering::Relaxed);
-            match self.catalog.glance(&self.slot, read).await {
-                Ok(glance) => {
-                    let retained = glance.retained.unwrap_or(-1);
-                    let unread = glance.unread.unwrap_or(-1).max(0);
-                    self.lag.retained.store(retained, Ordering::Relaxed);
-                    self.lag.unread.store(unread, Ordering::Relaxed);
-                    if matches!(glance.wal_status.as_deref(), Some("unreserved" | "lost")) {
-                        tracing::error!(
-                            target: "final::capture",
-                            slot = self.slot,
-                            status = glance.wal_status,
-                            "the server gives up the slot's part of the log; raise max_slot_wal_keep_size, and look \
-                             why the capture is behind"
-                        );
-                    }
-                    // Others write, and nothing of it came to us since the last look.
-                    if unread > SILENT_BYTES && read == last {
-                        self.beat().await;
-                    }
-                    last = read;
-                }
-                Err(error) if is_shut_down(&error) => {
+            let looked = timeout(PATIENCE, self.look(&mut connection, &mut last)).await;
+            let error = match looked {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error),
+                Err(_) => Some(sqlx::Error::PoolTimedOut),
+            };
+            if let Some(error) = error {
+                connection = None;
+                if is_shut_down(&error) {
                     tracing::info!(
                         target: "final::capture",
                         slot = self.slot,
@@ -83,12 +73,12 @@ impl Watch {
                     self.leave.cancel();
                     return;
                 }
-                Err(error) => tracing::debug!(
+                tracing::debug!(
                     target: "final::capture",
                     slot = self.slot,
                     %error,
                     "the source's catalog did not answer"
-                ),
+                );
             }
             if turn % TABLES_EACH == TABLES_EACH - 1 {
                 self.publication.follow(&self.catalog, &self.wanted).await;
@@ -96,10 +86,38 @@ impl Watch {
         }
     }
 
-    async fn beat(&self) {
-        if let Err(error) = self.catalog.beat().await {
-            tracing::debug!(target: "final::capture", slot = self.slot, %error, "a sign of life could not be written");
+    /// Looks once. `last` is how far the stream was at the last look.
+    async fn look(
+        &self,
+        connection: &mut Option<PgConnection>,
+        last: &mut u64,
+    ) -> sqlx::Result<()> {
+        let connection = match connection {
+            Some(connection) => connection,
+            None => connection.insert(self.catalog.connect().await?),
+        };
+        let read = self.seen.received.load(Ordering::Relaxed);
+        let glance = Glance::of(connection, &self.slot, read).await?;
+        let unread = glance.unread.unwrap_or(-1).max(0);
+        self.lag
+            .retained
+            .store(glance.retained.unwrap_or(-1), Ordering::Relaxed);
+        self.lag.unread.store(unread, Ordering::Relaxed);
+        if matches!(glance.wal_status.as_deref(), Some("unreserved" | "lost")) {
+            tracing::error!(
+                target: "final::capture",
+                slot = self.slot,
+                status = glance.wal_status,
+                "the server gives up the slot's part of the log; raise max_slot_wal_keep_size, and look why the capture \
+                 is behind"
+            );
         }
+        // Others write, and nothing of it came to us since the last look.
+        if unread > SILENT_BYTES && read == *last {
+            beat(connection).await?;
+        }
+        *last = read;
+        Ok(())
     }
 }
 

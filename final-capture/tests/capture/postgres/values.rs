@@ -249,7 +249,7 @@ async fn each_value_of_each_type_is_the_same_by_select_and_by_the_stream() {
             panic!("{row:?}");
         };
         let sql = format!(
-            "SELECT v::text, pg_typeof(v)::text FROM {} WHERE id = {id}",
+            "SELECT CASE WHEN v IS NOT NULL THEN format('%s', v) END, pg_typeof(v)::text FROM {} WHERE id = {id}",
             table.name
         );
         let selected = sqlx::query(AssertSqlSafe(sql))
