@@ -25,6 +25,11 @@ cargo xtask chaos [ARGS]     break everything on purpose for a while and show wh
 cargo xtask chaos killers [ARGS]
                              handlers that kill their process: --minutes N, --seed S,
                              --database postgres|mariadb|sqlite, --queue quorum|classic
+cargo xtask chaos gateway [ARGS]
+                             the gateway and its database: --minutes N, --seed S, --database postgres|mariadb
+cargo xtask chaos capture [ARGS]
+                             change capture, its source and its target: --minutes N, --seed S,
+                             --database postgres|mariadb, --broker log|rabbitmq
 cargo xtask bench [--json] [--smoke] [--db NAME]... [SCENARIO...]
                              measure it beside what a user would write by hand, and write docs/benchmarks/;
                              --smoke only shows that it runs, and checks what is counted

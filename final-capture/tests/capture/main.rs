@@ -7,6 +7,7 @@
 )]
 #![allow(unreachable_pub, dead_code, reason = "a test binary has no outside")]
 
+mod chaos;
 mod engine;
 mod mysql;
 mod place;
