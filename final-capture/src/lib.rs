@@ -21,6 +21,10 @@ pub mod change;
 mod engine;
 #[cfg(feature = "capture")]
 pub mod format;
+#[cfg(any(test, feature = "__fuzzing"))]
+#[doc(hidden)]
+#[allow(missing_docs)]
+pub mod fuzzing;
 #[cfg(feature = "capture")]
 pub mod import;
 #[cfg(feature = "capture")]

@@ -13,18 +13,19 @@ use std::{
 };
 
 /// Where the sources of the libraries are.
-const SOURCES: [&str; 6] = [
+const SOURCES: [&str; 7] = [
     "final-core/src",
     "final-amqp/src",
     "final-cli/src",
     "final-gateway/src",
     "final-webhook/src",
+    "final-capture/src",
     "final-reconcile/src",
 ];
 
 const LEVELS: [&str; 5] = ["trace", "debug", "info", "warn", "error"];
 
-const TARGETS: [&str; 11] = [
+const TARGETS: [&str; 12] = [
     "final::publish",
     "final::outbox",
     "final::relay",
@@ -35,6 +36,7 @@ const TARGETS: [&str; 11] = [
     "final::service",
     "final::gateway",
     "final::webhook",
+    "final::capture",
     "final::reconcile",
 ];
 

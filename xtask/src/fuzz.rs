@@ -113,7 +113,7 @@ fn fuzz(name: &str, seconds: u32) -> Result<()> {
         ),
         format!(
             "copy it to fuzz/corpus/{name}/ under a name that says what it is: \
-             `cargo test -p final-core -p final-amqp -p final-gateway --all-features --lib fuzzing` then fails on it, \
+             `cargo test -p final-core -p final-amqp -p final-gateway -p final-capture --all-features --lib fuzzing` then fails on it, \
              until it is mended"
         ),
     ))

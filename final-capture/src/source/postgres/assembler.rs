@@ -302,3 +302,138 @@ fn name(relation: &Relation<'_>) -> TableName {
         table: relation.name.into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::pgoutput::{Message, RelationColumn},
+        *,
+    };
+
+    fn relation(name: &'static str, kind: u32) -> Message<'static> {
+        Message::Relation(Relation {
+            oid: 5,
+            schema: "shop",
+            name,
+            is_full: false,
+            columns: vec![RelationColumn {
+                is_key: true,
+                name: "id",
+                kind,
+                modifier: -1,
+            }],
+        })
+    }
+
+    fn begin(commit: u64) -> Message<'static> {
+        Message::Begin {
+            commit,
+            at: 0,
+            xid: 1,
+        }
+    }
+
+    fn commit(commit: u64, end: u64) -> Message<'static> {
+        Message::Commit { commit, end }
+    }
+
+    /// An INSERT of one text into the table 5.
+    fn insert(bytes: &'static [u8]) -> Message<'static> {
+        Message::decode(bytes).unwrap()
+    }
+
+    const ONE: &[u8] = b"I\0\0\0\x05N\0\x01t\0\0\0\x011";
+    const X: &[u8] = b"I\0\0\0\x05N\0\x01t\0\0\0\x01x";
+    const TWO_VALUES: &[u8] = b"I\0\0\0\x05N\0\x02nn";
+
+    fn take(messages: &[Message<'_>]) -> Result<Vec<Event>, Malformed> {
+        let mut assembler = Assembler::new(Selection::tables(["shop.*"]), 100);
+        let mut events = Vec::new();
+        for message in messages {
+            assembler.take(message, &Described::default(), &mut events)?;
+        }
+        Ok(events)
+    }
+
+    #[test]
+    fn a_stream_that_makes_no_sense_is_an_error() {
+        let holes = relation("holes", 23);
+        for (messages, why) in [
+            (vec![begin(200), begin(300)], "inside of another"),
+            (vec![commit(200, 210)], "not that of its transaction"),
+            (
+                vec![begin(200), commit(201, 210)],
+                "not that of its transaction",
+            ),
+            (
+                vec![begin(50), commit(50, 90)],
+                "not that of its transaction",
+            ),
+            (vec![holes.clone(), insert(ONE)], "outside of a transaction"),
+            (vec![begin(200), insert(ONE)], "not described"),
+            (
+                vec![begin(200), holes.clone(), insert(TWO_VALUES)],
+                "2 values for 1 columns",
+            ),
+            (
+                vec![begin(200), holes, insert(X)],
+                "the column id of shop.holes",
+            ),
+        ] {
+            let error = take(&messages).unwrap_err().0;
+            assert!(error.contains(why), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_table_that_is_described_again_is_the_same_and_changed_columns_are_told() {
+        let events = take(&[
+            begin(200),
+            relation("holes", 23),
+            insert(ONE),
+            relation("holes", 23),
+            insert(ONE),
+            relation("holes", 20),
+            insert(ONE),
+            commit(200, 210),
+        ])
+        .unwrap();
+        let tables: Vec<_> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Row(row) => Some(&row.table),
+                _ => None,
+            })
+            .collect();
+        assert!(Arc::ptr_eq(tables[0], tables[1]));
+        let news: Vec<_> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Columns(table) => Some(table),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(news.len(), 1);
+        assert!(Arc::ptr_eq(news[0], tables[2]));
+    }
+
+    #[test]
+    fn a_quiet_point_is_told_between_transactions_and_forwards_only() {
+        let mut assembler = Assembler::new(Selection::tables(["shop.*"]), 100);
+        let mut events = Vec::new();
+        assembler.quiet(100, &mut events);
+        assembler.quiet(150, &mut events);
+        assembler.quiet(120, &mut events);
+        assert_eq!(events, [Event::Quiet(SourcePoint::Lsn(150))]);
+        assembler
+            .take(&begin(200), &Described::default(), &mut events)
+            .unwrap();
+        let Some(Event::Begin(transaction)) = events.last() else {
+            panic!("{events:?}");
+        };
+        assert_eq!(transaction.after, SourcePoint::Lsn(150));
+        assert_eq!(&*transaction.id, "1@0/C8");
+        assembler.quiet(300, &mut events);
+        assert_eq!(events.len(), 2, "a transaction is open");
+    }
+}

@@ -17,6 +17,8 @@ mod catalog;
 mod check;
 mod evict;
 mod fault;
+#[cfg(any(test, feature = "__fuzzing"))]
+pub(crate) mod fuzzing;
 mod pgoutput;
 mod publication;
 mod reader;
@@ -32,7 +34,10 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use final_core::admin::doctor::{Finding, Level};
 use futures::future::BoxFuture;
-use tokio::sync::{mpsc, watch as latest};
+use tokio::{
+    sync::{mpsc, watch as latest},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -158,9 +163,8 @@ impl PgSource {
         from: Option<&Position>,
     ) -> Result<OpenedSource, SourceError> {
         let catalog = Catalog::new(&self.address);
-        let seen = check::look(&catalog, selection, &self.publication, &self.slot)
-            .await
-            .map_err(fault::catalog)?;
+        let seen = check::look(&catalog, selection, &self.publication, &self.slot);
+        let seen = self.in_time(seen).await?;
         if seen.is_standby {
             // It may be about to be promoted.
             return Err(SourceError::Away(
@@ -173,11 +177,7 @@ impl PgSource {
             .publication
             .ensure(&catalog, seen.publication.as_ref(), &wanted)
             .await?;
-        let state = self
-            .publication
-            .look(&catalog)
-            .await
-            .map_err(fault::catalog)?;
+        let state = self.in_time(self.publication.look(&catalog)).await?;
         let publication = state.map(|state| state.oid).unwrap_or_default();
 
         let mut session = Session::open(&self.address, self.most_message)
@@ -219,6 +219,20 @@ impl PgSource {
         // Nobody else can move the slot from here on. Before, another reader could have.
         slot::still(&catalog, &here, point, from).await?;
         Ok(self.run(catalog, selection, &here, point, socket, frames))
+    }
+
+    /// Waits for the catalog, and not for ever.
+    async fn in_time<T>(
+        &self,
+        answer: impl Future<Output = sqlx::Result<T>>,
+    ) -> Result<T, SourceError> {
+        let limit = self.address.patience;
+        match timeout(limit, answer).await {
+            Ok(answer) => answer.map_err(fault::catalog),
+            Err(_) => Err(SourceError::Away(
+                format!("the catalog was silent for {limit:?}").into(),
+            )),
+        }
     }
 
     fn run(
@@ -318,9 +332,10 @@ impl Source for PgSource {
     ) -> BoxFuture<'a, Result<Vec<Finding>, SourceError>> {
         Box::pin(async move {
             let catalog = Catalog::new(&self.address);
-            let seen = check::look(&catalog, wanted, &self.publication, &self.slot).await;
-            catalog.0.close().await;
-            Ok(seen.map_err(fault::catalog)?.findings)
+            let seen = check::look(&catalog, wanted, &self.publication, &self.slot);
+            let findings = self.in_time(seen).await.map(|seen| seen.findings);
+            let _ = timeout(self.address.patience, catalog.0.close()).await;
+            findings
         })
     }
 

@@ -4,7 +4,7 @@
 //!
 //! It never says FOR ALL TABLES: a table without a key in a publication makes the UPDATE of the application fail.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use final_core::admin::doctor::Finding;
 use sqlx::{AssertSqlSafe, Row};
@@ -219,8 +219,13 @@ impl Publication {
         )
     }
 
-    /// Adds the tables that were made since the start.
-    pub(super) async fn follow(&self, catalog: &Catalog, selection: &Selection) {
+    /// Adds the tables that were made since the start. Each complaint goes into `told`, and comes once.
+    pub(super) async fn follow(
+        &self,
+        catalog: &Catalog,
+        selection: &Selection,
+        told: &mut HashSet<String>,
+    ) {
         let followed = async {
             let all = tables::all(catalog).await.map_err(fault::catalog)?;
             let state = self.look(catalog).await.map_err(fault::catalog)?;
@@ -231,15 +236,19 @@ impl Publication {
             };
             let wanted = tables::wanted(&all, selection);
             for table in wanted.iter().filter(|table| !table.can_be_published()) {
-                tracing::warn!(
-                    target: "final::capture",
-                    table = %table.name,
-                    "a table without a key is not captured; give it a primary key"
-                );
+                if told.insert(table.name.to_string()) {
+                    tracing::warn!(
+                        target: "final::capture",
+                        table = %table.name,
+                        "a table without a key or a log is not captured; give it a primary key, or make it logged"
+                    );
+                }
             }
             self.ensure(catalog, Some(&state), &wanted).await
         };
-        if let Err(error) = followed.await {
+        if let Err(error) = followed.await
+            && told.insert(error.to_string())
+        {
             tracing::warn!(
                 target: "final::capture",
                 publication = self.name,

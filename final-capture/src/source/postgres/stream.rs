@@ -47,6 +47,8 @@ const STATUS: Duration = Duration::from_secs(2);
 const CONFIRM: Duration = Duration::from_millis(100);
 /// A point without a change is told at most this often, unless the server asks.
 const QUIET: Duration = Duration::from_secs(1);
+/// How long the catalog may take to tell of a table. The server hears nothing of us meanwhile.
+const PATIENCE: Duration = Duration::from_secs(15);
 /// How long the end may take.
 const GOODBYE: Duration = Duration::from_secs(3);
 
@@ -82,7 +84,6 @@ pub(super) struct Stream {
 
 /// When the stream has to say and to hear something.
 pub(super) struct Clock {
-    heard: Instant,
     told: Instant,
     /// What was last told as saved.
     confirmed: u64,
@@ -95,7 +96,6 @@ impl Clock {
     pub(super) fn new(confirmed: u64) -> Self {
         let now = Instant::now();
         Self {
-            heard: now,
             told: now,
             confirmed,
             quiet: now.checked_sub(QUIET).unwrap_or(now),
@@ -262,6 +262,8 @@ impl Stream {
 
     /// Waits for bytes, and does what the clock says meanwhile.
     async fn wait(&mut self, events: &mut Vec<Event>) -> Result<(), End> {
+        // Counted from here: while the reader was slow nothing was listened for.
+        let begun = Instant::now();
         loop {
             let saved = *self.saved.borrow_and_update();
             let is_news = saved > self.clock.confirmed;
@@ -273,7 +275,7 @@ impl Stream {
                 () = self.stop.cancelled() => return Err(End::Stopped),
                 () = self.out.closed() => return Err(End::Alone),
                 () = sleep_until(due) => {
-                    let silent = self.clock.heard.elapsed();
+                    let silent = begun.elapsed();
                     if silent >= self.silence {
                         return Err(SessionError::Silent(silent).into());
                     }
@@ -286,7 +288,6 @@ impl Stream {
                 }
                 Ok(()) = self.saved.changed(), if !is_news => {}
                 read = self.frames.fill(&mut self.socket) => {
-                    self.clock.heard = Instant::now();
                     return match read? {
                         0 => Err(SessionError::Closed.into()),
                         _ => Ok(()),
@@ -369,9 +370,9 @@ async fn describe(
     if types.is_empty() && table.is_none() {
         return Ok(Described::default());
     }
-    catalog
-        .describe(table, &types)
-        .await
+    let described = timeout(PATIENCE, catalog.describe(table, &types)).await;
+    described
+        .map_err(|_| End::Broken(SessionError::Silent(PATIENCE)))?
         .map_err(|error| End::Failed(fault::catalog(error)))
 }
 

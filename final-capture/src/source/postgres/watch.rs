@@ -7,6 +7,7 @@
 //! confirmed, so the stream has to end for the server to end.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -15,7 +16,12 @@ use sqlx::PgConnection;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{catalog::Catalog, publication::Publication, reader::Lag, stream::Seen};
+use super::{
+    catalog::{Catalog, Glance, beat},
+    publication::Publication,
+    reader::Lag,
+    stream::Seen,
+};
 use crate::select::Selection;
 
 /// After so many looks the publication is compared with the tables.
@@ -40,6 +46,13 @@ pub(super) struct Watch {
     pub(super) leave: CancellationToken,
 }
 
+/// What the last look saw.
+struct Last {
+    /// How far the stream was.
+    read: u64,
+    wal_status: Option<String>,
+}
+
 impl Watch {
     /// Looks until it is told to stop.
     pub(super) async fn run(self) {
@@ -53,7 +66,11 @@ impl Watch {
         let mut ticks = interval(self.each);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut connection = None;
-        let mut last = self.seen.received.load(Ordering::Relaxed);
+        let mut last = Last {
+            read: self.seen.received.load(Ordering::Relaxed),
+            wal_status: None,
+        };
+        let mut told = HashSet::new();
         for turn in 0_u32.. {
             ticks.tick().await;
             let looked = timeout(PATIENCE, self.look(&mut connection, &mut last)).await;
@@ -81,16 +98,19 @@ impl Watch {
                 );
             }
             if turn % TABLES_EACH == TABLES_EACH - 1 {
-                self.publication.follow(&self.catalog, &self.wanted).await;
+                let follow = self
+                    .publication
+                    .follow(&self.catalog, &self.wanted, &mut told);
+                let _ = timeout(PATIENCE, follow).await;
             }
         }
     }
 
-    /// Looks once. `last` is how far the stream was at the last look.
+    /// Looks once.
     async fn look(
         &self,
         connection: &mut Option<PgConnection>,
-        last: &mut u64,
+        last: &mut Last,
     ) -> sqlx::Result<()> {
         let connection = match connection {
             Some(connection) => connection,
@@ -103,7 +123,8 @@ impl Watch {
             .retained
             .store(glance.retained.unwrap_or(-1), Ordering::Relaxed);
         self.lag.unread.store(unread, Ordering::Relaxed);
-        if matches!(glance.wal_status.as_deref(), Some("unreserved" | "lost")) {
+        let is_news = glance.wal_status != last.wal_status;
+        if is_news && matches!(glance.wal_status.as_deref(), Some("unreserved" | "lost")) {
             tracing::error!(
                 target: "final::capture",
                 slot = self.slot,
@@ -113,10 +134,13 @@ impl Watch {
             );
         }
         // Others write, and nothing of it came to us since the last look.
-        if unread > SILENT_BYTES && read == *last {
+        if unread > SILENT_BYTES && read == last.read {
             beat(connection).await?;
         }
-        *last = read;
+        *last = Last {
+            read,
+            wal_status: glance.wal_status,
+        };
         Ok(())
     }
 }

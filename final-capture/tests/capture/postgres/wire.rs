@@ -39,14 +39,13 @@ async fn a_large_transaction_waits_at_the_server_while_the_target_is_slow() {
     ))
     .await;
     let proxy = Proxy::to(&shop.url).await.unwrap();
-    let opened = shop
+    let source = shop
         .source_at(&proxy.url(&shop.url))
-        .open(&shop.wanted, None)
-        .await;
-    let mut stream = Stream::of(opened.unwrap());
+        .silence(Duration::from_secs(3));
+    let mut stream = Stream::of(source.open(&shop.wanted, None).await.unwrap());
     shop.run("INSERT INTO shop.holes SELECT i, repeat('x', 300) FROM generate_series(1, 300000) i")
         .await;
-    // Nobody reads for longer than the server waits for a sign of life.
+    // Nobody reads for longer than the server waits for a sign of life, and than we wait for one of the server.
     tokio::time::sleep(Duration::from_secs(5)).await;
     let carried = proxy.carried();
     assert!(

@@ -12,6 +12,8 @@ use super::SessionError;
 const READ: usize = 128 << 10;
 /// How far the memory grows at once for a large message, whatever length the message claims.
 const GROWTH: usize = 4 << 20;
+/// More memory than this is given back when nothing is in it.
+const KEPT: usize = 1 << 20;
 /// The kind of a message and its length.
 const HEAD: usize = 5;
 
@@ -67,6 +69,10 @@ impl Frames {
         &mut self,
         stream: &mut (impl AsyncRead + Unpin),
     ) -> Result<usize, SessionError> {
+        // The memory of a large message goes with it.
+        if self.buffer.is_empty() && self.buffer.capacity() > KEPT {
+            self.buffer = BytesMut::with_capacity(READ);
+        }
         let missing = self
             .length()?
             .map_or(0, |length| length.saturating_sub(self.buffer.len()));
@@ -129,6 +135,26 @@ mod tests {
     async fn a_message_that_is_cut_off_is_not_given_out() {
         assert_eq!(all(b"d\0\0\0\x06h", 100).await.unwrap(), []);
         assert_eq!(all(b"d\0\0", 100).await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn the_memory_of_a_large_message_is_given_back() {
+        let large = 8 << 20;
+        let mut bytes = vec![b'd', 0, 0x80, 0, 4];
+        bytes.resize(large + 5, 0);
+        bytes.extend_from_slice(b"Z\0\0\0\x05I");
+        let mut bytes = bytes.as_slice();
+        let mut frames = Frames::new(large);
+        while frames.first().unwrap().is_none() {
+            frames.fill(&mut bytes).await.unwrap();
+        }
+        frames.pop();
+        while frames.first().unwrap().is_none_or(|it| it.tag != b'Z') {
+            frames.fill(&mut bytes).await.unwrap();
+        }
+        frames.pop();
+        assert_eq!(frames.fill(&mut bytes).await.unwrap(), 0);
+        assert!(frames.buffer.capacity() <= KEPT);
     }
 
     #[tokio::test]

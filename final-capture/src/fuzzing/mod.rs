@@ -1,0 +1,20 @@
+//! What must hold for any bytes from outside; see `fuzzing` in `final-core`.
+//!
+//! Input: bytes that a fuzzer has made. Output: a panic if something does not hold.
+
+#[cfg(feature = "from-postgres")]
+mod pgoutput;
+
+#[cfg(feature = "from-postgres")]
+pub use self::pgoutput::pgoutput;
+
+#[cfg(test)]
+mod tests {
+    use final_core::fuzzing::replay;
+
+    #[test]
+    #[cfg(feature = "from-postgres")]
+    fn what_is_known_of_postgresqls_stream_holds() {
+        replay("pgoutput", super::pgoutput);
+    }
+}
