@@ -20,7 +20,11 @@ pub(super) enum Charset {
     /// Texts that are UTF-8 already, of up to so many bytes for a character.
     Utf8(u8),
     /// One byte for a character.
-    Single(Arc<[char]>),
+    Single {
+        characters: Arc<[char]>,
+        /// Whether the first half is that of ASCII.
+        ascii: bool,
+    },
     /// Two bytes for a character, or four for one of a surrogate pair.
     Utf16 {
         /// Whether the low byte comes first.
@@ -33,10 +37,19 @@ pub(super) enum Charset {
 }
 
 impl Charset {
+    /// The set of these 256 characters.
+    fn single(characters: Arc<[char]>) -> Self {
+        let ascii = characters
+            .iter()
+            .zip(0..128_u8)
+            .all(|(&character, byte)| character == char::from(byte));
+        Self::Single { characters, ascii }
+    }
+
     /// How many bytes a character takes at most.
     pub(super) fn widest(&self) -> u16 {
         match self {
-            Self::Binary | Self::Single(_) => 1,
+            Self::Binary | Self::Single { .. } => 1,
             Self::Utf8(bytes) => u16::from(*bytes),
             Self::Utf16 { .. } | Self::Unknown(_) => 2,
             Self::Utf32 => 4,
@@ -58,7 +71,16 @@ impl Charset {
                 Ok(text) => (text.into(), true),
                 Err(_) => (String::from_utf8_lossy(bytes).into(), false),
             }),
-            Self::Single(characters) => Ok(single(characters, bytes)),
+            Self::Single { characters, ascii } => {
+                // Most texts are ASCII, and such a text is UTF-8 as it is.
+                if *ascii
+                    && bytes.is_ascii()
+                    && let Ok(text) = std::str::from_utf8(bytes)
+                {
+                    return Ok((text.into(), true));
+                }
+                Ok(single(characters, bytes))
+            }
             Self::Utf16 { low_first } => {
                 let pairs = bytes.chunks(2).map(|pair| match *pair {
                     [a, b] if *low_first => u16::from_le_bytes([a, b]),
@@ -119,7 +141,7 @@ impl Charsets {
             "utf16le" => Charset::Utf16 { low_first: true },
             "utf32" => Charset::Utf32,
             other => match singles.get(other) {
-                Some(characters) => Charset::Single(Arc::clone(characters)),
+                Some(characters) => Charset::single(Arc::clone(characters)),
                 None => Charset::Unknown(name.into()),
             },
         };
@@ -148,7 +170,7 @@ mod tests {
     fn latin1() -> Charset {
         let mut characters: Vec<char> = (0..=255).map(char::from).collect();
         characters[0x80] = '€';
-        Charset::Single(characters.into())
+        Charset::single(characters.into())
     }
 
     fn text(charset: &Charset, bytes: &[u8]) -> (String, bool) {
@@ -174,7 +196,7 @@ mod tests {
         let mut characters: Vec<char> = (0..=255).map(char::from).collect();
         characters[usize::from(b'{')] = 'ä';
         assert_eq!(
-            text(&Charset::Single(characters.into()), b"{"),
+            text(&Charset::single(characters.into()), b"{"),
             ("ä".into(), true)
         );
     }

@@ -2,11 +2,16 @@
 //!
 //! Input: the bytes, precision and scale. Output: the text that SELECT gives.
 
-use super::wire::{CannotRead, Wire};
+use super::{
+    short::Short,
+    wire::{CannotRead, Wire},
+};
 
 /// How many bytes so many digits take that are no full group of nine.
 const BYTES: [usize; 10] = [0, 1, 1, 2, 2, 3, 3, 4, 4, 4];
 const GROUP: usize = 9;
+/// How many digits a DECIMAL has at most.
+const MOST_DIGITS: u8 = 65;
 
 /// How many bytes a value takes.
 pub(super) fn size(precision: u8, scale: u8) -> usize {
@@ -15,13 +20,13 @@ pub(super) fn size(precision: u8, scale: u8) -> usize {
 }
 
 /// Reads a value.
-pub(super) fn read(wire: &mut Wire<'_>, precision: u8, scale: u8) -> Result<String, CannotRead> {
-    if scale > precision || precision > 81 {
+pub(super) fn read(wire: &mut Wire<'_>, precision: u8, scale: u8) -> Result<Short, CannotRead> {
+    if scale > precision || precision > MOST_DIGITS {
         return Err(CannotRead(format!(
             "there is no DECIMAL({precision},{scale})"
         )));
     }
-    let mut bytes = [0_u8; 64];
+    let mut bytes = [0_u8; 40];
     let size = size(precision, scale);
     let piece = wire.take(size)?;
     let Some(own) = bytes.get_mut(..size) else {
@@ -40,40 +45,44 @@ pub(super) fn read(wire: &mut Wire<'_>, precision: u8, scale: u8) -> Result<Stri
     let mut wire = Wire(own);
     let (whole, scale) = (usize::from(precision - scale), usize::from(scale));
 
-    let mut digits = String::with_capacity(usize::from(precision) + 3);
-    let mut groups = |digits: &mut String, count: usize| -> Result<(), CannotRead> {
+    let mut text = Short::default();
+    if negative {
+        text.push(b'-');
+    }
+    let mut group = |text: &mut Short, count: usize, leading: bool| -> Result<(), CannotRead> {
         let number = wire.high_first(BYTES.get(count).copied().unwrap_or(4))?;
-        let text = format!("{number:0count$}");
-        if text.len() != count {
+        let most = u32::try_from(count).map_or(u64::MAX, |count| 10_u64.pow(count));
+        if number >= most {
             return Err(CannotRead::new("a DECIMAL has a group that is too large"));
         }
-        digits.push_str(&text);
+        if leading {
+            text.digits(number, count);
+        } else {
+            text.number(number);
+        }
         Ok(())
     };
-    if whole % GROUP > 0 {
-        groups(&mut digits, whole % GROUP)?;
+    // The zeros before the first digit are left out.
+    let empty = text.len();
+    for count in std::iter::once(whole % GROUP)
+        .filter(|count| *count > 0)
+        .chain(std::iter::repeat_n(GROUP, whole / GROUP))
+    {
+        let begun = text.len() > empty;
+        group(&mut text, count, begun)?;
     }
-    for _ in 0..whole / GROUP {
-        groups(&mut digits, GROUP)?;
-    }
-    let leading = digits.bytes().take_while(|&digit| digit == b'0').count();
-    digits.drain(..leading);
-    if digits.is_empty() {
-        digits.push('0');
+    if text.len() == empty {
+        text.push(b'0');
     }
     if scale > 0 {
-        digits.push('.');
-        for _ in 0..scale / GROUP {
-            groups(&mut digits, GROUP)?;
-        }
-        if scale % GROUP > 0 {
-            groups(&mut digits, scale % GROUP)?;
+        text.push(b'.');
+        for count in std::iter::repeat_n(GROUP, scale / GROUP)
+            .chain(std::iter::once(scale % GROUP).filter(|count| *count > 0))
+        {
+            group(&mut text, count, true)?;
         }
     }
-    if negative {
-        digits.insert(0, '-');
-    }
-    Ok(digits)
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -84,7 +93,7 @@ mod tests {
         let mut wire = Wire(bytes);
         let text = read(&mut wire, precision, scale).unwrap();
         assert!(wire.is_empty());
-        text
+        text.as_str().to_owned()
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{charset::Charset, shape::Shape};
+use super::{charset::Charset, server::Special, shape::Shape};
 use crate::table::ColumnKind;
 
 /// Whether a type is stored apart from its row: TEXT and BLOB.
@@ -37,6 +37,8 @@ pub(super) fn kind(shape: &Shape, code: u8) -> ColumnKind {
             (false, false) => ColumnKind::Text,
         },
         Shape::Geometry { .. } => ColumnKind::Geometry,
+        Shape::Special(Special::Uuid) => ColumnKind::Uuid,
+        Shape::Special(Special::Inet4 | Special::Inet6) => ColumnKind::Other,
     }
 }
 
@@ -94,6 +96,9 @@ pub(super) fn declared(shape: &Shape, code: u8) -> String {
             }
         }
         Shape::Geometry { .. } => "geometry".to_owned(),
+        Shape::Special(Special::Uuid) => "uuid".to_owned(),
+        Shape::Special(Special::Inet4) => "inet4".to_owned(),
+        Shape::Special(Special::Inet6) => "inet6".to_owned(),
     }
 }
 

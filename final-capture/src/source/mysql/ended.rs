@@ -58,19 +58,30 @@ impl Ended {
                     Self::Unreadable(format!("the server says: {}", server.message))
                 }
             }
-            Error::Driver(DriverError::PacketTooLarge) => Self::Unreadable(
-                "it is larger than the limit. Raise the limit by `.max_event(…)`".to_owned(),
-            ),
+            Error::Driver(DriverError::PacketTooLarge) => Self::too_large(),
             // What was parsed of an event did not fit.
             Error::Driver(DriverError::UnexpectedPacket { payload }) => Self::Unreadable(format!(
                 "the server sent a packet of {} bytes that is no event",
                 payload.len()
             )),
+            Error::Io(mysql_async::IoError::Io(io))
+                if io
+                    .get_ref()
+                    .is_some_and(|inner| format!("{inner:?}") == "PacketTooLarge") =>
+            {
+                Self::too_large()
+            }
             Error::Io(mysql_async::IoError::Io(io)) if is_of_parsing(&io.to_string()) => {
                 Self::Unreadable(format!("its bytes do not fit: {io}"))
             }
             other => Self::Away(Box::new(other)),
         }
+    }
+
+    fn too_large() -> Self {
+        Self::Unreadable(
+            "it is larger than the limit. Raise the limit by `.max_event(…)`".to_owned(),
+        )
     }
 
     /// Nothing came, although the server promised a sign of life.

@@ -122,7 +122,7 @@ mod tests {
             rows
         );
         assert_eq!(
-            value(&framed(0x8a, 1000, &zlib(&rows)), 1000).unwrap(),
+            value(&framed(0x82, 1000, &zlib(&rows)), 1000).unwrap(),
             rows
         );
         let mut raw = DeflateEncoder::new(Vec::new(), Compression::default());

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::{
     charset::{BINARY, Charset, Charsets},
     describe::{declared, kind},
+    server::Specials,
     shape::Shape,
     wire::{CannotRead, Wire},
 };
@@ -76,8 +77,21 @@ impl<'a> TableMap<'a> {
         Ok(Layout { table, shapes })
     }
 
+    /// Whether a column may be a UUID or an address. The stream tells those as BINARY(16) and BINARY(4).
+    pub(super) fn may_be_special(&self) -> bool {
+        let mut details = Wire(self.details);
+        self.types.iter().any(|&code| {
+            Code::new(code, &mut details)
+                .is_ok_and(|code| code.kind == 254 && matches!(code.long(), 4 | 16))
+        })
+    }
+
     /// All of it.
-    pub(super) fn full(&self, charsets: &Charsets) -> Result<Layout, CannotRead> {
+    pub(super) fn full(
+        &self,
+        charsets: &Charsets,
+        specials: &Specials,
+    ) -> Result<Layout, CannotRead> {
         let metadata = Metadata::new(self.metadata)?;
         if metadata.names.len() != self.types.len() {
             return Err(CannotRead(format!(
@@ -86,7 +100,12 @@ impl<'a> TableMap<'a> {
                 self.name
             )));
         }
-        let shapes = self.shapes(&metadata, charsets)?;
+        let mut shapes = self.shapes(&metadata, charsets)?;
+        for (shape, name) in shapes.iter_mut().zip(&metadata.names) {
+            if let Some(special) = specials.get(&**name) {
+                shape.specialize(*special);
+            }
+        }
         let columns = metadata
             .names
             .iter()

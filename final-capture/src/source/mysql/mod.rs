@@ -19,10 +19,14 @@ mod decimal;
 mod describe;
 mod dump;
 mod ended;
+#[cfg(any(test, feature = "__fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod groups;
 mod gtid;
 mod inflate;
 mod layout;
+mod newest;
 mod place;
 mod play;
 mod raw;
@@ -30,7 +34,9 @@ mod reader;
 mod rows;
 mod server;
 mod shape;
+mod short;
 mod source;
+mod special;
 mod statement;
 mod tables;
 mod temporal;

@@ -78,6 +78,11 @@ impl Place {
         }
     }
 
+    /// The file that the stream is in, and the offset there.
+    pub(super) fn in_file_now(&self) -> (&str, u64) {
+        (&self.file, self.offset)
+    }
+
     /// The last transaction of each domain.
     pub(super) fn gtids(&self) -> &GtidPosition {
         &self.gtids
@@ -139,5 +144,48 @@ impl Place {
             _ => {}
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(kind: u8, end: u32, body: &[u8]) -> RawEvent {
+        RawEvent {
+            kind,
+            end,
+            server: 7,
+            body: body.into(),
+            ..RawEvent::default()
+        }
+    }
+
+    #[test]
+    fn a_file_of_more_than_4_gib_is_counted_on_although_its_events_tell_32_bits() {
+        let mut place = Place::in_file("mysql-bin.000001".into(), 4);
+        for end in [3_000_000_000, 100, 200] {
+            place.pass(&event(19, end, &[])).unwrap();
+        }
+        place.finish();
+        let beyond = "file:mysql-bin.000001:4294967496";
+        assert_eq!(place.point().to_string(), beyond);
+        // A heartbeat tells a place as well, and moves nothing.
+        place.pass(&event(27, 100, b"mysql-bin.000001")).unwrap();
+        place.finish();
+        assert_eq!(place.point().to_string(), beyond);
+        let mut next = 4_u64.to_le_bytes().to_vec();
+        next.extend(b"mysql-bin.000002");
+        place.pass(&event(4, 300, &next)).unwrap();
+        assert_eq!(place.point().to_string(), "file:mysql-bin.000002:4");
+    }
+
+    #[test]
+    fn a_file_that_is_announced_again_moves_nothing() {
+        let mut place = Place::in_file("mysql-bin.000001".into(), 1000);
+        let mut same = 1000_u64.to_le_bytes().to_vec();
+        same.extend(b"mysql-bin.000001");
+        place.pass(&event(4, 0, &same)).unwrap();
+        assert_eq!(place.point().to_string(), "file:mysql-bin.000001:1000");
     }
 }

@@ -9,8 +9,9 @@ use super::{
     charset::Charsets,
     groups::Piece,
     layout::{self, Layout, TableMap},
-    raw::{Meaning, RawEvent},
+    raw::{self, Meaning, RawEvent},
     rows::{self, Rows},
+    server::Specials,
     wire::CannotRead,
 };
 use crate::{
@@ -40,6 +41,8 @@ pub(super) struct Player {
     most: usize,
     maps: HashMap<u64, Arc<Mapped>>,
     last: HashMap<TableName, Arc<Table>>,
+    /// What the catalog said of the last map of a table.
+    specials: HashMap<TableName, (Box<[u8]>, Specials)>,
     transaction: Option<Transaction>,
     begun: bool,
     index: u64,
@@ -55,6 +58,7 @@ impl Player {
             most,
             maps: HashMap::new(),
             last: HashMap::new(),
+            specials: HashMap::new(),
             transaction: None,
             begun: false,
             index: 0,
@@ -73,6 +77,39 @@ impl Player {
     /// The point up to which nothing was for us, if it was not told.
     pub(super) fn quiet(&mut self) -> Option<SourcePoint> {
         self.quiet.take()
+    }
+
+    /// The table that the catalog has to be asked for before a piece can be played: the stream tells UUIDs and addresses
+    /// as BINARY(16) and BINARY(4).
+    pub(super) fn asks(&self, piece: &Piece) -> Option<TableName> {
+        let Piece::Part { event, .. } = piece else {
+            return None;
+        };
+        if event.meaning() != Meaning::Table || self.is_known(event) {
+            return None;
+        }
+        let map = TableMap::new(&event.body).ok()?;
+        let asked = self.specials.get(&map.name);
+        let is_new = asked.is_none_or(|(body, _)| *body != event.body);
+        (is_new && self.selection.wants(&map.name) && map.may_be_special()).then_some(map.name)
+    }
+
+    /// What the catalog said for that piece.
+    pub(super) fn answered(&mut self, piece: &Piece, table: TableName, specials: Specials) {
+        if let Piece::Part { event, .. } = piece {
+            if self.specials.len() >= MOST_REMEMBERED {
+                self.specials.clear();
+            }
+            self.specials.insert(table, (event.body.clone(), specials));
+        }
+    }
+
+    fn is_known(&self, event: &RawEvent) -> bool {
+        layout::number(&event.body).is_ok_and(|number| {
+            self.maps
+                .get(&number)
+                .is_some_and(|map| map.body == event.body)
+        })
     }
 
     /// Plays a piece. Returns about how many bytes it had.
@@ -139,16 +176,19 @@ impl Player {
     }
 
     fn table(&mut self, event: RawEvent) -> Result<(), CannotRead> {
-        let number = layout::number(&event.body)?;
-        if let Some(known) = self.maps.get(&number)
-            && known.body == event.body
-        {
+        if self.is_known(&event) {
             return Ok(());
         }
+        let number = layout::number(&event.body)?;
         let map = TableMap::new(&event.body)?;
         let wanted = self.selection.wants(&map.name);
         let layout = if wanted {
-            Some(map.full(&self.charsets)?)
+            let none = Specials::default();
+            let specials = self
+                .specials
+                .get(&map.name)
+                .map_or(&none, |(_, known)| known);
+            Some(map.full(&self.charsets, specials)?)
         } else {
             map.bare().ok()
         };
@@ -172,7 +212,10 @@ impl Player {
         events: &mut Vec<Event>,
     ) -> Result<(), CannotRead> {
         let Some((op, form)) = rows::op(event.kind) else {
-            return Err(CannotRead(format!("event {} has no rows", event.name())));
+            return Err(CannotRead(format!(
+                "event {} has no rows",
+                raw::name(event.kind)
+            )));
         };
         let Some(rows) = Rows::new(op, form, &event.body, self.most)? else {
             return Ok(());

@@ -55,19 +55,15 @@ impl RawEvent {
             },
         }
     }
+}
 
-    /// The type's name.
-    pub(super) fn name(&self) -> &'static str {
-        let known = |list: &[(u8, &'static str, &'static str)]| {
-            list.iter()
-                .find(|(kind, _, _)| *kind == self.kind)
-                .map(|(_, name, _)| *name)
-        };
-        known(NAMED)
-            .or_else(|| known(NOTHING))
-            .or_else(|| known(STOPS))
-            .unwrap_or("unknown")
-    }
+/// A type's name.
+pub(super) fn name(kind: u8) -> &'static str {
+    [NAMED, NOTHING, STOPS]
+        .into_iter()
+        .flatten()
+        .find(|(known, _, _)| *known == kind)
+        .map_or("unknown", |(_, name, _)| name)
 }
 
 /// What an event's type means to a capture.

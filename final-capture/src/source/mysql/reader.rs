@@ -3,38 +3,68 @@
 //! Input: a [`Dump`]. State: what was taken and not played yet, see [`Groups`] and [`Player`]. Output: a capture's
 //! events. Nothing is lost when a call is dropped, because all that waits is kept here and not in the future.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, fmt};
 
 use futures::future::BoxFuture;
 
 use super::{
     dump::{Batch, Dump},
-    groups::{Groups, Next},
-    place::Place,
+    groups::{Groups, Next, Piece},
+    newest::Newest,
     play::Player,
-    raw::RawEvent,
-    source::Opener,
+    raw::{self, RawEvent},
+    server::Specials,
+    source::{Opened, Opener},
 };
 use crate::{
     position::{Position, SourcePoint},
     source::{Event, Reader, SourceError, SourceLag},
+    table::TableName,
 };
 
-/// The name of each event's number that was seen, and how often.
+/// How often each type of events was seen.
 #[derive(Debug)]
 struct Seen([u64; 256]);
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seen = self.0.iter().zip(0_u8..).filter(|(count, _)| **count > 0);
+        for (at, (count, kind)) in seen.enumerate() {
+            let space = if at == 0 { "" } else { " " };
+            write!(f, "{space}{}={count}", raw::name(kind))?;
+        }
+        Ok(())
+    }
+}
+
+// Whoever looks for a cause wants to know what the stream was made of.
+impl Drop for BinlogReader {
+    fn drop(&mut self) {
+        tracing::debug!(
+            target: "final::capture",
+            source = self.opener.place(),
+            events = %self.seen,
+            "the stream of the binary log has ended",
+        );
+    }
+}
 
 /// An open stream of a MariaDB.
 pub(super) struct BinlogReader {
     opener: Opener,
     dump: Option<Dump>,
-    reopening: Option<BoxFuture<'static, Result<(Dump, Vec<Batch>, Place), SourceError>>>,
+    reopening: Option<Doing<Opened>>,
+    /// A question to the catalog, and the piece that waits for the answer.
+    asking: Option<(Piece, TableName, Doing<Specials>)>,
     raw: VecDeque<RawEvent>,
     groups: Groups,
     player: Player,
     seen: Seen,
-    lag: SourceLag,
+    newest: Newest,
 }
+
+/// Something that goes on where it was if a call is dropped.
+type Doing<T> = BoxFuture<'static, Result<T, SourceError>>;
 
 impl BinlogReader {
     pub(super) fn new(
@@ -44,24 +74,35 @@ impl BinlogReader {
         groups: Groups,
         player: Player,
     ) -> Self {
+        let newest = opener.watch();
         Self {
             opener,
             dump: Some(dump),
             reopening: None,
+            asking: None,
             raw: first.into_iter().flat_map(Batch::take).collect(),
             groups,
             player,
             seen: Seen([0; 256]),
-            lag: SourceLag::default(),
+            newest,
         }
     }
 
     /// Plays what is there, up to about so many bytes. True if a caller has something to do.
     fn play(&mut self, events: &mut Vec<Event>, most: usize) -> Result<bool, SourceError> {
+        if self.asking.is_some() {
+            return Ok(false);
+        }
         let before = events.len();
         let mut bytes = 0;
         loop {
             while let Some(piece) = self.groups.take() {
+                if let Some(table) = self.player.asks(&piece) {
+                    let (opener, name) = (self.opener.clone(), table.clone());
+                    let answer = Box::pin(async move { opener.special(&name).await });
+                    self.asking = Some((piece, table, answer));
+                    return Ok(events.len() > before);
+                }
                 let played = self.player.play(piece, events);
                 bytes += played.map_err(|cannot| self.cannot(cannot.0))?;
                 if bytes >= most {
@@ -80,7 +121,7 @@ impl BinlogReader {
                     self.raw.clear();
                     self.dump = None;
                     let opener = self.opener.clone();
-                    self.reopening = Some(Box::pin(async move { opener.reopen(&point).await }));
+                    self.reopening = Some(Box::pin(async move { opener.open(&point).await }));
                     break;
                 }
                 Err(cannot) => return Err(self.cannot(cannot.0)),
@@ -100,6 +141,14 @@ impl BinlogReader {
     }
 
     async fn fill(&mut self) -> Result<(), SourceError> {
+        if let Some((_, _, answer)) = &mut self.asking {
+            let answer = answer.await;
+            if let Some((piece, table, _)) = self.asking.take() {
+                self.player.answered(&piece, table, answer?);
+                self.groups.give_back(piece);
+            }
+            return Ok(());
+        }
         if let Some(reopening) = &mut self.reopening {
             let opened = reopening.await;
             self.reopening = None;
@@ -148,7 +197,11 @@ impl Reader for BinlogReader {
     }
 
     fn lag(&self) -> SourceLag {
-        self.lag
+        let (file, offset) = self.groups.in_file();
+        SourceLag {
+            retained_bytes: None,
+            unread_bytes: self.newest.behind(file, offset),
+        }
     }
 
     fn close(mut self: Box<Self>) -> BoxFuture<'static, ()> {

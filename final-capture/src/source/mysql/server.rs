@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 use mysql_async::{Conn, Error, Row, prelude::Queryable};
 
 use super::{charset::Charsets, place::PositionBy};
-use crate::position::SourcePoint;
+use crate::{position::SourcePoint, table::TableName};
 
 /// What the source says of itself.
 #[derive(Debug, Clone, Default)]
@@ -105,6 +105,37 @@ pub(super) async fn oldest(conn: &mut Conn, by: PositionBy) -> Option<SourcePoin
             .ok()??
             .map(|gtids| SourcePoint::Gtid(gtids.into())),
     }
+}
+
+/// Columns whose values are stored as BINARY(16) or BINARY(4), and are told otherwise.
+pub(super) type Specials = HashMap<String, Special>;
+
+/// A type that the stream tells as bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Special {
+    Uuid,
+    Inet6,
+    Inet4,
+}
+
+/// Those columns of a table, as the catalog has them now.
+pub(super) async fn specials(conn: &mut Conn, table: &TableName) -> Result<Specials, Error> {
+    let rows: Vec<(String, String)> = conn
+        .exec(
+            "SELECT COLUMN_NAME, DATA_TYPE FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? \
+             AND DATA_TYPE IN ('uuid', 'inet6', 'inet4')",
+            (&*table.schema, &*table.table),
+        )
+        .await?;
+    let special = |(name, kind): (String, String)| {
+        let special = match kind.as_str() {
+            "uuid" => Special::Uuid,
+            "inet6" => Special::Inet6,
+            _ => Special::Inet4,
+        };
+        (name, special)
+    };
+    Ok(rows.into_iter().map(special).collect())
 }
 
 /// The server's character sets, with the characters that it has itself for each set of single bytes.

@@ -9,7 +9,9 @@ use bytes::Bytes;
 
 use super::{
     charset::Charset,
-    decimal, inflate, temporal,
+    decimal, inflate,
+    server::Special,
+    temporal,
     wire::{CannotRead, Wire},
 };
 use crate::value::Value;
@@ -55,9 +57,20 @@ pub(super) enum Shape {
     Geometry {
         length: u8,
     },
+    /// A type that is stored as BINARY(16) or BINARY(4).
+    Special(Special),
 }
 
 impl Shape {
+    /// The catalog says what the bytes are. A column that has no such bytes was another one when its rows were written.
+    pub(super) fn specialize(&mut self, special: Special) {
+        let bytes = if special == Special::Inet4 { 4 } else { 16 };
+        if matches!(self, Self::Text { charset: Charset::Binary, fixed: true, size, .. } if *size == bytes)
+        {
+            *self = Self::Special(special);
+        }
+    }
+
     /// Passes over a value.
     pub(super) fn skip(&self, wire: &mut Wire<'_>) -> Result<(), CannotRead> {
         let size = match self {
@@ -76,6 +89,7 @@ impl Shape {
             Self::Text { length, .. } | Self::Geometry { length } => {
                 return piece(wire, *length).map(drop);
             }
+            Self::Special(_) => return piece(wire, 1).map(drop),
         };
         wire.take(size).map(drop)
     }
@@ -98,7 +112,7 @@ impl Shape {
             }
             Self::Double => Value::Double(f64::from_bits(wire.low_first(8)?)),
             Self::Decimal { precision, scale } => {
-                Value::Text(decimal::read(wire, *precision, *scale)?.into())
+                Value::Text(decimal::read(wire, *precision, *scale)?.as_str().into())
             }
             Self::Year => match wire.u8()? {
                 0 => Value::Int(0),
@@ -129,6 +143,7 @@ impl Shape {
             Self::Geometry { length } => {
                 Value::Bytes(Bytes::copy_from_slice(piece(wire, *length)?))
             }
+            Self::Special(special) => special.read(piece(wire, 1)?)?,
         })
     }
 }

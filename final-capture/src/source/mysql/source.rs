@@ -19,16 +19,18 @@ use super::{
     dump::{Batch, Dump},
     ended::Ended,
     groups::Groups,
+    newest::Newest,
     place::{Place, PositionBy},
     play::Player,
-    raw::Meaning,
+    raw::{Meaning, RawEvent},
     reader::BinlogReader,
-    server::{self, Facts},
+    server::{self, Facts, Specials},
 };
 use crate::{
     position::{Position, SourceIdentity, SourcePoint},
     select::Selection,
     source::{Gap, OpenedSource, Source, SourceError},
+    table::TableName,
 };
 
 /// MariaDB as a source of changes, by its binary log.
@@ -279,6 +281,9 @@ impl MySqlSource {
     }
 }
 
+/// A stream that has begun: its task, what came already, and where it began.
+pub(super) type Opened = (Dump, Vec<Batch>, Place);
+
 /// Opens streams.
 #[derive(Clone, Debug)]
 pub(super) struct Opener {
@@ -291,13 +296,10 @@ pub(super) struct Opener {
 
 impl Opener {
     /// Opens the stream behind a point, and waits until the server has found it.
-    pub(super) async fn open(
-        &self,
-        point: &SourcePoint,
-    ) -> Result<(Dump, Vec<Batch>, Place), SourceError> {
+    pub(super) async fn open(&self, point: &SourcePoint) -> Result<Opened, SourceError> {
         let position = || self.position(point);
         let mut conn = self.server.connect().await.map_err(away)?;
-        let place = self.ask(&mut conn, point).await?;
+        let mut place = self.ask(&mut conn, point).await?;
         let (file, offset) = place.request();
         let silence = self.options.heartbeat * 3;
         let started = Dump::start(conn, self.options.server_id, &file, offset, silence).await;
@@ -309,13 +311,14 @@ impl Opener {
         loop {
             match dump.next().await {
                 Ok(batch) => {
-                    let is_head = |batch: &Batch| {
-                        batch
-                            .events
-                            .iter()
-                            .any(|event| event.meaning() == Meaning::Format)
-                    };
-                    let found = is_head(&batch);
+                    // The file is announced before its head. It is of interest before the first event is read.
+                    let is_head = |event: &&RawEvent| event.meaning() == Meaning::Format;
+                    let found = batch.events.iter().any(|event| is_head(&event));
+                    let before = batch.events.iter().take_while(|event| !is_head(event));
+                    for event in before.filter(|event| event.meaning() == Meaning::Rotate) {
+                        // What is wrong with it is told where it is read.
+                        let _ = place.pass(event);
+                    }
                     first.push(batch);
                     if found {
                         return Ok((dump, first, place));
@@ -326,12 +329,22 @@ impl Opener {
         }
     }
 
-    /// Opens the stream again, behind a point where it was already.
-    pub(super) async fn reopen(
-        &self,
-        point: &SourcePoint,
-    ) -> Result<(Dump, Vec<Batch>, Place), SourceError> {
-        self.open(point).await
+    /// The server without its password, for logs.
+    pub(super) fn place(&self) -> String {
+        self.server.place()
+    }
+
+    /// The columns of a table whose type the stream does not tell.
+    pub(super) async fn special(&self, table: &TableName) -> Result<Specials, SourceError> {
+        let mut conn = self.server.connect().await.map_err(away)?;
+        let specials = server::specials(&mut conn, table).await.map_err(away);
+        let _ = conn.disconnect().await;
+        specials
+    }
+
+    /// Looks how long the server's files are, again and again.
+    pub(super) fn watch(&self) -> Newest {
+        Newest::watch(self.server.clone(), self.options.heartbeat)
     }
 
     /// Tells the server what we can read, and where we are.

@@ -3,9 +3,10 @@
 //! Input: the bytes and how many digits the column has behind the point. Output: a text, or
 //! [`Value::Invalid`] with the text that SELECT gives if no calendar has that day.
 
-use std::fmt::Write as _;
-
-use super::wire::{CannotRead, Wire};
+use super::{
+    short::Short,
+    wire::{CannotRead, Wire},
+};
 use crate::value::Value;
 
 /// The part behind the point.
@@ -39,12 +40,40 @@ impl Fraction {
         }
     }
 
-    fn write(self, text: &mut String) {
+    fn write(self, text: &mut Short) {
         if self.digits > 0 {
-            let six = format!("{:06}", self.micros);
-            text.push('.');
-            text.push_str(six.get(..usize::from(self.digits)).unwrap_or(&six));
+            text.push(b'.');
+            let left_out = 10_u32.pow(6_u32.saturating_sub(u32::from(self.digits)));
+            text.digits(u64::from(self.micros / left_out), usize::from(self.digits));
         }
+    }
+}
+
+/// Appends a day.
+fn write_day(text: &mut Short, (year, month, day): (u64, u64, u64)) {
+    text.digits(year, 4);
+    text.push(b'-');
+    text.digits(month, 2);
+    text.push(b'-');
+    text.digits(day, 2);
+}
+
+/// Appends a time.
+fn write_time(text: &mut Short, hour: u64, minute: u64, second: u64) {
+    text.digits(hour, if hour > 99 { 3 } else { 2 });
+    text.push(b':');
+    text.digits(minute, 2);
+    text.push(b':');
+    text.digits(second, 2);
+}
+
+/// The text as a value: one that a calendar has, or what the server prints.
+fn value(text: &Short, valid: bool) -> Value {
+    let text = text.as_str().into();
+    if valid {
+        Value::Text(text)
+    } else {
+        Value::Invalid(text)
     }
 }
 
@@ -66,13 +95,10 @@ pub(super) const fn time_size(digits: u8) -> usize {
 /// Reads a DATE.
 pub(super) fn date(wire: &mut Wire<'_>) -> Result<Value, CannotRead> {
     let packed = wire.low_first(3)?;
-    let (year, month, day) = (packed >> 9, packed >> 5 & 15, packed & 31);
-    let text = format!("{year:04}-{month:02}-{day:02}");
-    Ok(if is_day(year, month, day) {
-        Value::Text(text.into())
-    } else {
-        Value::Invalid(text.into())
-    })
+    let day = (packed >> 9, packed >> 5 & 15, packed & 31);
+    let mut text = Short::default();
+    write_day(&mut text, day);
+    Ok(value(&text, is_day(day)))
 }
 
 /// Reads a DATETIME.
@@ -83,46 +109,32 @@ pub(super) fn datetime(wire: &mut Wire<'_>, digits: u8) -> Result<Value, CannotR
     let fraction = Fraction::read(wire, digits)?;
     let (days, time) = (packed >> 17, packed & 0x1_ffff);
     let (months, day) = (days >> 5, days & 31);
-    let (year, month) = (months / 13, months % 13);
+    let day = (months / 13, months % 13, day);
     let (hour, minute, second) = (time >> 12, time >> 6 & 63, time & 63);
-    let valid = is_day(year, month, day) && hour < 24 && minute < 60 && second < 60;
-    let between = if valid { 'T' } else { ' ' };
-    let mut text = String::with_capacity(26);
-    let _ = write!(
-        text,
-        "{year:04}-{month:02}-{day:02}{between}{hour:02}:{minute:02}:{second:02}"
-    );
+    let valid = is_day(day) && hour < 24 && minute < 60 && second < 60;
+    let mut text = Short::default();
+    write_day(&mut text, day);
+    text.push(if valid { b'T' } else { b' ' });
+    write_time(&mut text, hour, minute, second);
     fraction.write(&mut text);
-    Ok(if valid {
-        Value::Text(text.into())
-    } else {
-        Value::Invalid(text.into())
-    })
+    Ok(value(&text, valid))
 }
 
 /// Reads a TIMESTAMP.
 pub(super) fn timestamp(wire: &mut Wire<'_>, digits: u8) -> Result<Value, CannotRead> {
     let seconds = wire.high_first(4)?;
     let fraction = Fraction::read(wire, digits)?;
-    let mut text;
-    if seconds == 0 && fraction.micros == 0 {
-        text = String::from("0000-00-00 00:00:00");
-        fraction.write(&mut text);
-        return Ok(Value::Invalid(text.into()));
-    }
+    let valid = seconds != 0 || fraction.micros != 0;
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil(days);
-    text = String::with_capacity(27);
-    let _ = write!(
-        text,
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}",
-        rest / 3600,
-        rest / 60 % 60,
-        rest % 60
-    );
+    let mut text = Short::default();
+    write_day(&mut text, if valid { civil(days) } else { (0, 0, 0) });
+    text.push(if valid { b'T' } else { b' ' });
+    write_time(&mut text, rest / 3600, rest / 60 % 60, rest % 60);
     fraction.write(&mut text);
-    text.push('Z');
-    Ok(Value::Text(text.into()))
+    if valid {
+        text.push(b'Z');
+    }
+    Ok(value(&text, valid))
 }
 
 /// Reads a TIME, which MariaDB uses for lengths of time as well: up to 838 hours, and negative.
@@ -147,17 +159,17 @@ pub(super) fn time(wire: &mut Wire<'_>, digits: u8) -> Result<Value, CannotRead>
             "a TIME has more than 59 minutes or seconds",
         ));
     }
-    let mut text = String::with_capacity(17);
+    let mut text = Short::default();
     if negative {
-        text.push('-');
+        text.push(b'-');
     }
-    let _ = write!(text, "{hour:02}:{minute:02}:{second:02}");
+    write_time(&mut text, hour, minute, second);
     fraction.write(&mut text);
-    Ok(Value::Text(text.into()))
+    Ok(value(&text, true))
 }
 
-fn is_day(year: u64, month: u64, day: u64) -> bool {
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+fn is_day((year, month, day): (u64, u64, u64)) -> bool {
+    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let days = match month {
         1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
         4 | 6 | 9 | 11 => 30,

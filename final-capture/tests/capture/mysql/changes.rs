@@ -72,3 +72,67 @@ async fn what_was_rolled_back_never_comes_although_the_log_has_it() {
     assert_eq!(indices, [0, 2], "what was undone counts");
     assert_eq!(stream.bundle().await.short(), ["insert t 6,end"]);
 }
+
+#[tokio::test]
+async fn transactions_of_several_domains_each_have_their_own_place_in_the_position() {
+    let mut shop = Shop::open().await;
+    shop.run("CREATE TABLE t (id INT PRIMARY KEY, v INT)").await;
+    let mut stream = shop.stream().await;
+    shop.run(
+        "INSERT INTO t VALUES (1, 0); SET SESSION gtid_domain_id = 5; INSERT INTO t VALUES (2, 5);
+         SET SESSION gtid_domain_id = 9; INSERT INTO t VALUES (3, 9); SET SESSION gtid_domain_id = 0;
+         INSERT INTO t VALUES (4, 0)",
+    )
+    .await;
+    let mut behind = Vec::new();
+    for id in 1..=4 {
+        let bundle = stream.bundle().await;
+        assert_eq!(
+            bundle.short()[0].split(',').next().unwrap(),
+            format!("insert t {id}")
+        );
+        behind.push(stream.position());
+    }
+    assert!(
+        behind[2].point.to_string().contains(",5-7-1,9-7-1"),
+        "{}",
+        behind[2].point
+    );
+    for (id, position) in (2..).zip(&behind[..3]) {
+        let mut again = shop
+            .stream_from(&shop.source(), position)
+            .await
+            .expect("a stream");
+        let bundle = again.bundle().await;
+        assert_eq!(
+            bundle.short()[0].split(',').next().unwrap(),
+            format!("insert t {id}")
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_bytes_that_were_not_read_yet_are_told() {
+    let mut shop = Shop::open().await;
+    shop.run("CREATE TABLE t (id INT PRIMARY KEY, v TEXT)")
+        .await;
+    let source = shop
+        .source()
+        .heartbeat(std::time::Duration::from_millis(100));
+    let mut stream = shop.stream_of(&source).await;
+    shop.run("INSERT INTO t SELECT seq, REPEAT('x', 1000) FROM seq_1_to_5000")
+        .await;
+    let patience = std::time::Duration::from_secs(30);
+    final_tests::eventually("the bytes are told", patience, async || {
+        let unread = stream.opened.reader.lag().unread_bytes;
+        if unread.is_some_and(|unread| unread > 5_000_000) {
+            Ok(())
+        } else {
+            Err(unread)
+        }
+    })
+    .await;
+    stream.bundle().await;
+    let read = stream.opened.reader.lag().unread_bytes;
+    assert!(read.is_some_and(|unread| unread < 5_000_000), "{read:?}");
+}

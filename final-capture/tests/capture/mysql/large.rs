@@ -1,6 +1,9 @@
 //! Transactions of any size.
 
-use final_capture::source::{Event, mysql::PositionBy};
+use final_capture::{
+    source::{Event, SourceError, mysql::PositionBy},
+    value::Value,
+};
 
 use super::shop::Shop;
 
@@ -63,4 +66,41 @@ async fn a_call_returns_about_as_much_as_it_was_asked_for() {
         assert!(some < 1000, "{some} rows at once");
         rows += some;
     }
+}
+
+#[tokio::test]
+async fn a_row_beyond_16_mb_is_read_and_one_beyond_the_limit_stops_the_stream() {
+    let server = super::shop::server(&["--max-allowed-packet=64M"]).await;
+    let mut shop = Shop::on(&server.url()).await;
+    shop.run("CREATE TABLE t (id INT PRIMARY KEY, v LONGBLOB)")
+        .await;
+    let mut stream = shop.stream().await;
+    let narrow = shop.source().max_event(18 << 20).expect("a source");
+    let mut limited = shop.stream_of(&narrow).await;
+    // Lengths at the border of the protocol's packets of 16 MB - 1, whose rest is empty or one byte.
+    let (before, border) = (40_u64, (1_u64 << 24) - 1);
+    for bytes in [border - before, border, 20 << 20] {
+        shop.run(&format!(
+            "INSERT INTO t VALUES ({bytes}, REPEAT('x', {bytes}))"
+        ))
+        .await;
+    }
+    for bytes in [border - before, border, 20 << 20] {
+        let bundle = stream.bundle().await;
+        let row = bundle.rows()[0].after.as_ref().expect("a row");
+        match &row[1] {
+            Value::Bytes(value) => {
+                assert_eq!(u64::try_from(value.len()).unwrap(), bytes);
+                assert!(value.iter().all(|&byte| byte == b'x'));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    limited.bundle().await;
+    let second = limited.bundle().await;
+    let error = limited.error().await;
+    assert!(
+        matches!(&error, SourceError::Unreadable { after, what } if *after == second.commit && what.contains("max_event")),
+        "{error:?}"
+    );
 }

@@ -4,6 +4,7 @@ mod shop;
 
 mod changes;
 mod checks;
+mod failover;
 mod gaps;
 mod large;
 mod outages;

@@ -86,15 +86,21 @@ impl Shop {
 
     /// Another connection to the same database.
     pub(crate) async fn again(&self) -> Self {
-        let mut conn = MySqlConnection::connect(&self.url)
-            .await
-            .expect("a connection");
-        conn.execute(AssertSqlSafe(format!("USE {}", self.name)))
-            .await
-            .expect("the database");
+        Self::on_database(&self.url, Some(&self.name)).await
+    }
+
+    /// A connection to a database that is there, or to none.
+    pub(crate) async fn on_database(url: &str, name: Option<&str>) -> Self {
+        let mut conn = MySqlConnection::connect(url).await.expect("a connection");
+        if let Some(name) = name {
+            let sql = format!("USE {name}");
+            conn.execute(AssertSqlSafe(sql))
+                .await
+                .expect("the database");
+        }
         Self {
-            url: self.url.clone(),
-            name: self.name.clone(),
+            url: url.to_owned(),
+            name: name.unwrap_or("none").to_owned(),
             conn,
         }
     }
