@@ -89,10 +89,7 @@ pub(super) fn columns(change: &ParkedChange) -> (Vec<u8>, Option<Vec<u8>>) {
 type ParkedParts = (Arc<str>, Option<Arc<str>>, Option<Message>);
 
 /// What the columns have. The error is a text.
-pub(super) fn read(
-    envelope: &[u8],
-    payload: Option<Vec<u8>>,
-) -> Result<ParkedParts, String> {
+pub(super) fn read(envelope: &[u8], payload: Option<Vec<u8>>) -> Result<ParkedParts, String> {
     let envelope: ParkedEnvelope =
         serde_json::from_slice(envelope).map_err(|error| error.to_string())?;
     let topic: Arc<str> = envelope.topic.into();

@@ -115,6 +115,28 @@ pub trait Source: Send + Sync + 'static {
     fn place(&self) -> String;
 }
 
+/// A source that is chosen at run time is a source as well.
+impl<S: Source + ?Sized> Source for Box<S> {
+    fn check<'a>(
+        &'a self,
+        wanted: &'a Selection,
+    ) -> BoxFuture<'a, Result<Vec<Finding>, SourceError>> {
+        self.as_ref().check(wanted)
+    }
+
+    fn open<'a>(
+        &'a self,
+        wanted: &'a Selection,
+        from: Option<&'a Position>,
+    ) -> BoxFuture<'a, Result<OpenedSource, SourceError>> {
+        self.as_ref().open(wanted, from)
+    }
+
+    fn place(&self) -> String {
+        self.as_ref().place()
+    }
+}
+
 /// A stream that was opened.
 pub struct OpenedSource {
     /// The stream.

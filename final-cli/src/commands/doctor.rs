@@ -157,7 +157,11 @@ impl DoctorArgs {
 }
 
 /// One finding: a line of JSON, or a paragraph for a person.
-fn write(place: &'static str, finding: &Finding, out: &mut Output) -> Result<(), Failure> {
+pub(crate) fn write(
+    place: &'static str,
+    finding: &Finding,
+    out: &mut Output,
+) -> Result<(), Failure> {
     let [what, why, mend] =
         [&finding.what, &finding.why, &finding.mend].map(|text| without_passwords(text));
     if out.is_json() {

@@ -2,6 +2,8 @@
 //!
 //! A new command is a file with its arguments and `run`, a line in [`Command`], and a line in each `match` below.
 
+#[cfg(feature = "capture")]
+mod capture;
 mod change;
 mod completions;
 mod dead;
@@ -50,8 +52,13 @@ pub(crate) enum Command {
     Migrate(migrate::MigrateArgs),
     #[cfg(feature = "gateway")]
     Gateway(gateway::GatewayArgs),
+<<<<<<< HEAD
     #[cfg(feature = "reconcile")]
     Reconcile(reconcile::ReconcileArgs),
+=======
+    #[cfg(feature = "capture")]
+    Capture(capture::CaptureArgs),
+>>>>>>> 2495e50 (final capture: a capture runs by a file, and operators see and mend what it has refused)
     Completions(completions::CompletionsArgs),
 }
 
@@ -87,8 +94,13 @@ impl Command {
             Self::Migrate(args) => args.format.json,
             #[cfg(feature = "gateway")]
             Self::Gateway(args) => args.format.json,
+<<<<<<< HEAD
             #[cfg(feature = "reconcile")]
             Self::Reconcile(args) => args.format.json,
+=======
+            #[cfg(feature = "capture")]
+            Self::Capture(args) => args.format.json,
+>>>>>>> 2495e50 (final capture: a capture runs by a file, and operators see and mend what it has refused)
         }
     }
 
@@ -97,6 +109,8 @@ impl Command {
         match self {
             #[cfg(feature = "gateway")]
             Self::Gateway(args) if args.serves() => Ok(args.serve(place)),
+            #[cfg(feature = "capture")]
+            Self::Capture(args) if args.serves() => Ok(args.serve(place)),
             command => Err(Box::new((place, command))),
         }
     }
@@ -165,8 +179,13 @@ impl Command {
             Self::Migrate(args) => args.run(session, out).await,
             #[cfg(feature = "gateway")]
             Self::Gateway(args) => args.run(session, out).await,
+<<<<<<< HEAD
             #[cfg(feature = "reconcile")]
             Self::Reconcile(args) => args.run(out).await,
+=======
+            #[cfg(feature = "capture")]
+            Self::Capture(args) => args.run(session, out).await,
+>>>>>>> 2495e50 (final capture: a capture runs by a file, and operators see and mend what it has refused)
             Self::Completions(args) => args.run(out),
         }
     }

@@ -124,7 +124,9 @@ pub async fn log_has<DB: Database>(place: &Place<DB>, count: usize) -> Vec<LogRo
 
 /// The position in the table.
 pub async fn position<DB: Database>(place: &Place<DB>) -> (String, Option<i64>) {
-    let point = place.texts("SELECT COALESCE(position, '') FROM final_captures").await;
+    let point = place
+        .texts("SELECT COALESCE(position, '') FROM final_captures")
+        .await;
     let changes = place
         .number("SELECT COALESCE(MAX(partial_changes), -1) FROM final_captures")
         .await;

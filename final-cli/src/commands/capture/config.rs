@@ -1,0 +1,511 @@
+//! The configuration of a capture.
+//!
+//! Input: a TOML file. Output: a [`Capture`] that is not started. A key that is not known is an error that names its
+//! line.
+
+use std::{path::PathBuf, time::Duration};
+
+use final_amqp::Amqp;
+use final_capture::{
+    Capture,
+    format::{Format, Order, topic_template},
+    position::{Positions, SourcePoint},
+    select::{ColumnRules, HashKey, Selection},
+    source::{
+        Source,
+        mysql::{MySqlSource, PositionBy},
+        postgres::PgSource,
+    },
+    target::{OnPoison, Target},
+};
+use final_core::{BoxError, OutboxDatabase, SqlBroker};
+use serde::Deserialize;
+use sqlx::{Pool, pool::PoolOptions};
+
+use crate::{
+    config::{BrokerAddress, ByteSize, DatabaseAddress, Period, Secret},
+    service::ServiceOptions,
+};
+
+/// Connections of the pool that is named; the capture opens a few of its own besides.
+const CONNECTIONS: u32 = 4;
+
+/// How long a connection to the database is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How large a message of a whole transaction may become, if the file does not say.
+const TRANSACTION: usize = 1024 * 1024;
+
+/// What the file of a capture says.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CaptureConfig {
+    /// The name of this capture: all processes that share it have the same one.
+    pub(super) name: String,
+    pub(super) source: SourceConfig,
+    pub(super) select: SelectConfig,
+    #[serde(default)]
+    pub(super) message: MessageConfig,
+    pub(super) target: TargetConfig,
+    #[serde(default)]
+    pub(super) position: PositionConfig,
+    #[serde(default)]
+    pub(super) poison: PoisonConfig,
+    /// How long a reader that is gone keeps the capture from the others.
+    #[serde(default)]
+    pub(super) lease: Option<Period>,
+    #[serde(default)]
+    pub(super) service: ServiceOptions,
+}
+
+/// Where changes come from: one of the two databases.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SourceConfig {
+    pub(super) postgres: Option<DatabaseAddress>,
+    pub(super) mysql: Option<DatabaseAddress>,
+    /// PostgreSQL: the names of the slot and the publication.
+    pub(super) slot: Option<String>,
+    pub(super) publication: Option<String>,
+    /// PostgreSQL 17: whether standbys get a copy of the slot.
+    pub(super) failover: Option<bool>,
+    /// MariaDB: the number of this reader among the replicas.
+    pub(super) server_id: Option<u32>,
+    /// MariaDB: `gtid` or `file`.
+    pub(super) position_by: Option<PositionWord>,
+    /// Where a capture begins that has no position yet.
+    pub(super) from: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum PositionWord {
+    Gtid,
+    File,
+}
+
+/// What is captured.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SelectConfig {
+    pub(super) tables: Vec<String>,
+    /// The secret of hashed columns.
+    #[serde(default)]
+    pub(super) hash_key: Option<Secret>,
+    #[serde(default)]
+    pub(super) columns: Vec<ColumnsConfig>,
+}
+
+/// Rules for the columns and rows of some tables.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ColumnsConfig {
+    pub(super) tables: String,
+    #[serde(default)]
+    pub(super) drop: Vec<String>,
+    #[serde(default)]
+    pub(super) mask: Vec<String>,
+    #[serde(default)]
+    pub(super) hash: Vec<String>,
+    #[serde(default)]
+    pub(super) filter: Option<String>,
+}
+
+/// How messages are written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct MessageConfig {
+    pub(super) order: OrderWord,
+    pub(super) transaction_bytes: Option<ByteSize>,
+    pub(super) transaction_topic: Option<String>,
+    pub(super) format: FormatWord,
+    /// dbsync's JSON: TEXT columns as text.
+    pub(super) readable: bool,
+    pub(super) topic: Option<String>,
+    pub(super) big_integers_as_text: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum OrderWord {
+    #[default]
+    Row,
+    Table,
+    Transaction,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum FormatWord {
+    #[default]
+    Json,
+    Dbsync,
+}
+
+/// Where messages go: one of the two.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct TargetConfig {
+    pub(super) log: Option<DatabaseAddress>,
+    pub(super) rabbitmq: Option<BrokerAddress>,
+    pub(super) max_message: Option<ByteSize>,
+}
+
+/// Where the position is kept: one of the two, or the log's database.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct PositionConfig {
+    pub(super) database: Option<DatabaseAddress>,
+    pub(super) file: Option<PathBuf>,
+}
+
+/// What is done with messages that the target refuses.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct PoisonConfig {
+    pub(super) on_poison: PoisonWord,
+    pub(super) most_parked: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum PoisonWord {
+    #[default]
+    Park,
+    Stop,
+}
+
+/// Does something with the type of a database.
+macro_rules! by_scheme {
+    ($address:expr, $function:ident($($argument:expr),*)) => {{
+        macro_rules! on {
+            ($feature:literal, $database:ident) => {{
+                #[cfg(feature = $feature)]
+                {
+                    $function::<sqlx::$database>($address $(, $argument)*)
+                }
+                #[cfg(not(feature = $feature))]
+                {
+                    Err(BoxError::from(concat!(
+                        "this build of `final` has no such database: build it with the feature `",
+                        $feature,
+                        "`"
+                    )))
+                }
+            }};
+        }
+        match $address.scheme() {
+            "mysql" | "mariadb" => on!("mysql", MySql),
+            "sqlite" => on!("sqlite", Sqlite),
+            _ => on!("postgres", Postgres),
+        }
+    }};
+}
+
+impl CaptureConfig {
+    /// The capture that the file describes. Nothing is connected yet.
+    pub(super) fn capture(&self, from: Option<&str>) -> Result<Capture, BoxError> {
+        let mut capture = Capture::new(&self.name, self.source()?, self.selection()?)
+            .to(self.target()?)
+            .order(self.message.order())
+            .format(self.message.format())
+            .on_poison(match self.poison.on_poison {
+                PoisonWord::Park => OnPoison::Park,
+                PoisonWord::Stop => OnPoison::Stop,
+            });
+        let MessageConfig {
+            topic,
+            transaction_topic,
+            big_integers_as_text,
+            ..
+        } = &self.message;
+        let topic = topic.as_deref().map(topic_template).transpose()?;
+        capture = capture.map_messages(|mut options| {
+            if let Some(topic) = topic {
+                options.topic = topic;
+            }
+            if let Some(topic) = transaction_topic {
+                options.transaction_topic = topic.as_str().into();
+            }
+            options.big_integers_as_text = *big_integers_as_text;
+            options
+        });
+        if let Some(from) = from.or(self.source.from.as_deref()) {
+            let point: SourcePoint = from.parse()?;
+            capture = capture.begin_at(point);
+        }
+        if let Some(most) = self.poison.most_parked {
+            capture = capture.most_parked(most);
+        }
+        if let Some(size) = self.target.max_message {
+            capture = capture.max_message_bytes(usize::try_from(size.0).unwrap_or(usize::MAX));
+        }
+        if let Some(lease) = self.lease {
+            capture = capture.lease(lease.0);
+        }
+        Ok(capture)
+    }
+
+    fn source(&self) -> Result<Box<dyn Source>, BoxError> {
+        let SourceConfig {
+            postgres,
+            mysql,
+            slot,
+            publication,
+            failover,
+            server_id,
+            position_by,
+            ..
+        } = &self.source;
+        match (postgres, mysql) {
+            (Some(address), None) => {
+                if server_id.is_some() || position_by.is_some() {
+                    return Err(
+                        "`source.server_id` and `source.position_by` are for `source.mysql`".into(),
+                    );
+                }
+                let mut source = PgSource::new(address.expose())?;
+                if let Some(slot) = slot {
+                    source = source.slot(slot)?;
+                }
+                if let Some(publication) = publication {
+                    source = source.publication(publication)?;
+                }
+                Ok(Box::new(source.failover(failover.unwrap_or(false))))
+            }
+            (None, Some(address)) => {
+                if slot.is_some() || publication.is_some() || failover.is_some() {
+                    return Err("`source.slot`, `source.publication` and `source.failover` are for `source.postgres`".into());
+                }
+                let mut source = MySqlSource::new(address.expose())?;
+                if let Some(id) = server_id {
+                    source = source.server_id(*id);
+                }
+                source = match position_by {
+                    Some(PositionWord::Gtid) => source.position_by(PositionBy::Gtid),
+                    Some(PositionWord::File) => source.position_by(PositionBy::File),
+                    None => source,
+                };
+                Ok(Box::new(source))
+            }
+            _ => Err("`source` needs one of `postgres` and `mysql`".into()),
+        }
+    }
+
+    fn selection(&self) -> Result<Selection, BoxError> {
+        let SelectConfig {
+            tables,
+            hash_key,
+            columns,
+        } = &self.select;
+        let mut selection = Selection::tables(tables.iter().cloned());
+        for rule in columns {
+            let mut rules = ColumnRules::new();
+            for column in &rule.drop {
+                rules = rules.drop(column.as_str());
+            }
+            for column in &rule.mask {
+                rules = rules.mask(column.as_str());
+            }
+            for column in &rule.hash {
+                rules = rules.hash(column.as_str());
+            }
+            if let Some(filter) = &rule.filter {
+                rules = rules.filter(filter.as_str());
+            }
+            selection = selection.columns(rule.tables.as_str(), rules);
+        }
+        if let Some(key) = hash_key {
+            selection = selection.hash_key(HashKey::new(key.expose())?);
+        }
+        selection.check()?;
+        Ok(selection)
+    }
+
+    fn target(&self) -> Result<Target, BoxError> {
+        let TargetConfig { log, rabbitmq, .. } = &self.target;
+        let PositionConfig { database, file } = &self.position;
+        let positions = match (database, file) {
+            (Some(database), None) => Some(by_scheme!(database, positions())?),
+            (None, Some(file)) => Some(Positions::file(file)),
+            (None, None) => None,
+            (Some(_), Some(_)) => {
+                return Err("`position` needs one of `database` and `file`".into());
+            }
+        };
+        match (log, rabbitmq) {
+            (Some(log), None) => by_scheme!(log, log_target(positions)),
+            (None, Some(address)) => {
+                let positions = positions.ok_or(
+                    "a capture over RabbitMQ needs `position.database` or `position.file`",
+                )?;
+                Ok(Target::broker(Amqp::new(address.expose())?, positions))
+            }
+            _ => Err("`target` needs one of `log` and `rabbitmq`".into()),
+        }
+    }
+}
+
+impl MessageConfig {
+    fn order(&self) -> Order {
+        let bytes = self.transaction_bytes.map(|size| usize::try_from(size.0));
+        match self.order {
+            OrderWord::Row => Order::Row,
+            OrderWord::Table => Order::Table,
+            OrderWord::Transaction => Order::Transaction {
+                most_bytes: bytes.and_then(Result::ok).unwrap_or(TRANSACTION),
+            },
+        }
+    }
+
+    fn format(&self) -> Format {
+        match self.format {
+            FormatWord::Json => Format::Json,
+            FormatWord::Dbsync => Format::Dbsync {
+                readable: self.readable,
+            },
+        }
+    }
+}
+
+fn positions<DB: OutboxDatabase>(address: &DatabaseAddress) -> Result<Positions, BoxError> {
+    Ok(Positions::database(pool::<DB>(address)?))
+}
+
+fn log_target<DB: OutboxDatabase>(
+    address: &DatabaseAddress,
+    positions: Option<Positions>,
+) -> Result<Target, BoxError> {
+    let pool = pool::<DB>(address)?;
+    let log = SqlBroker::new(pool.clone());
+    Ok(match positions {
+        None => Target::log(pool, log),
+        Some(positions) => Target::log_apart(log, positions),
+    })
+}
+
+fn pool<DB: OutboxDatabase>(address: &DatabaseAddress) -> Result<Pool<DB>, BoxError> {
+    let options = address
+        .expose()
+        .parse()
+        .map_err(|_| format!("the URL of {address} cannot be read"))?;
+    Ok(PoolOptions::new()
+        .max_connections(CONNECTIONS)
+        .acquire_timeout(PATIENCE)
+        .connect_lazy_with(options))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    const WHOLE: &str = "\
+name = 'shop'
+lease = '10s'
+[source]
+mysql = { url = 'mysql://capture@db:3306/', password = { text = 'p' } }
+server_id = 4711
+position_by = 'file'
+from = 'file:mysql-bin.000010:1234'
+[select]
+tables = ['shop.*', '!shop.tmp_*']
+hash_key = { text = 'sixteen bytes or more' }
+[[select.columns]]
+tables = 'shop.users'
+drop = ['password_hash']
+mask = ['email']
+hash = ['phone']
+filter = \"status = 'paid'\"
+[message]
+order = 'table'
+format = 'dbsync'
+readable = true
+topic = 'shop{table}'
+big_integers_as_text = true
+[target]
+rabbitmq = { url = 'amqp://capture@mq', password = { text = 'p' } }
+max_message = '1 MiB'
+[position]
+file = '/var/lib/final/shop.position'
+[poison]
+on_poison = 'stop'
+most_parked = 7
+[service]
+listen = '127.0.0.1:9090'
+";
+
+    fn read(text: &str) -> Result<CaptureConfig, String> {
+        let read = config::parse::<CaptureConfig>("capture.toml", text);
+        read.map(|read| read.config)
+            .map_err(|error| error.to_string())
+    }
+
+    fn capture(text: &str) -> Result<Capture, String> {
+        let capture = read(text)?.capture(None);
+        capture.map_err(|error| crate::causes::chain(&*error))
+    }
+
+    #[tokio::test]
+    async fn a_file_names_every_part_of_a_capture() {
+        let capture = capture(WHOLE).unwrap();
+        let text = format!("{capture:?}");
+        assert!(text.contains("shop") && text.contains("broker"), "{text}");
+        assert!(!text.contains("'p'"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_log_has_the_position_in_its_own_database() {
+        let text = "name = 'shop'\n[source]\npostgres = 'postgres://db/shop'\n[select]\ntables = ['public.*']\n\
+            [target]\nlog = 'sqlite:bus.db'\n";
+        let debug = format!("{:?}", capture(text).unwrap());
+        assert!(debug.contains("exactly once"), "{debug}");
+        let apart = format!("{text}[position]\nfile = 'p'\n");
+        let debug = format!("{:?}", capture(&apart).unwrap());
+        assert!(debug.contains("at least once"), "{debug}");
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_is_named() {
+        let cases = [
+            (
+                "[target]\n",
+                "[target]\nlog = 'sqlite:a.db'\n",
+                "one of `log` and `rabbitmq`",
+            ),
+            (
+                "server_id = 4711\n",
+                "slot = 'a'\n",
+                "are for `source.postgres`",
+            ),
+            (
+                "mysql = {",
+                "postgres = 'postgres://db/a'\nmysql = {",
+                "one of `postgres` and `mysql`",
+            ),
+            (
+                "file = '/var/lib/final/shop.position'\n",
+                "",
+                "position.file",
+            ),
+            (
+                "from = 'file:mysql-bin.000010:1234'",
+                "from = 'mysql-bin.000010'",
+                "is no position",
+            ),
+            ("topic = 'shop{table}'", "topic = 'shop{tabel}'", "tabel"),
+            ("max_message =", "max_mesage =", "capture.toml:26:1"),
+            (
+                "hash_key = { text = 'sixteen bytes or more' }\n",
+                "",
+                "hash",
+            ),
+        ];
+        for (from, to, said) in cases {
+            let text = WHOLE.replacen(from, to, 1);
+            assert_ne!(text, WHOLE, "{from}");
+            let error = capture(&text).map(drop).unwrap_err();
+            assert!(error.contains(said), "{from}: {error}");
+        }
+    }
+}
