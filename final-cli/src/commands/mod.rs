@@ -52,13 +52,10 @@ pub(crate) enum Command {
     Migrate(migrate::MigrateArgs),
     #[cfg(feature = "gateway")]
     Gateway(gateway::GatewayArgs),
-<<<<<<< HEAD
     #[cfg(feature = "reconcile")]
     Reconcile(reconcile::ReconcileArgs),
-=======
     #[cfg(feature = "capture")]
     Capture(capture::CaptureArgs),
->>>>>>> 2495e50 (final capture: a capture runs by a file, and operators see and mend what it has refused)
     Completions(completions::CompletionsArgs),
 }
 
@@ -94,13 +91,10 @@ impl Command {
             Self::Migrate(args) => args.format.json,
             #[cfg(feature = "gateway")]
             Self::Gateway(args) => args.format.json,
-<<<<<<< HEAD
             #[cfg(feature = "reconcile")]
             Self::Reconcile(args) => args.format.json,
-=======
             #[cfg(feature = "capture")]
             Self::Capture(args) => args.format.json,
->>>>>>> 2495e50 (final capture: a capture runs by a file, and operators see and mend what it has refused)
         }
     }
 
@@ -179,13 +173,10 @@ impl Command {
             Self::Migrate(args) => args.run(session, out).await,
             #[cfg(feature = "gateway")]
             Self::Gateway(args) => args.run(session, out).await,
-<<<<<<< HEAD
             #[cfg(feature = "reconcile")]
             Self::Reconcile(args) => args.run(out).await,
-=======
             #[cfg(feature = "capture")]
             Self::Capture(args) => args.run(session, out).await,
->>>>>>> 2495e50 (final capture: a capture runs by a file, and operators see and mend what it has refused)
             Self::Completions(args) => args.run(out),
         }
     }
