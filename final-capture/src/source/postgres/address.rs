@@ -293,7 +293,7 @@ mod tests {
     fn a_folder_is_the_place_of_a_socket() {
         let it = address("postgres://u@%2Frun%2Fpostgresql/shop");
         assert_eq!(it.endpoint, Endpoint::Unix("/run/postgresql".into()));
-        let it = address("postgres://u@/shop?host=/run/pg&port=5433");
+        let it = address("postgres:///shop?user=u&host=/run/pg&port=5433");
         assert_eq!(
             (it.endpoint, it.port),
             (Endpoint::Unix("/run/pg".into()), 5433)

@@ -2,7 +2,7 @@
 //!
 //! Input: the process at the server that sends to it. Output: the slot is free, or it is busy.
 //!
-//! A reader that is alive answers the server every two seconds. The time of its last answer is by its own clock, so the
+//! A reader that is alive answers the server each second. The time of its last answer is by its own clock, so the
 //! time counts only as something that changes or does not.
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::{catalog::Catalog, fault};
 use crate::source::SourceError;
 
 /// A reader that says nothing for so long is frozen.
-const FROZEN: Duration = Duration::from_secs(5);
+const FROZEN: Duration = Duration::from_secs(3);
 /// How long the server may take to end its process.
 const ENDING: Duration = Duration::from_secs(5);
 const STEP: Duration = Duration::from_millis(100);
@@ -42,17 +42,30 @@ pub(super) async fn frozen(catalog: &Catalog, slot: &str, pid: i32) -> Result<()
             (Some((pid, _)), _) => return Err(busy(pid)),
         }
     }
+    // Without an answer that we can see, nothing says that it is frozen.
+    if first.is_none_or(|(_, answered)| answered.is_none()) {
+        return Err(busy(pid));
+    }
     tracing::warn!(
         target: "final::capture",
         slot,
         pid,
         "the reader of the slot is frozen or gone; its process at the server is ended"
     );
-    sqlx::query("SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_replication WHERE pid = $1")
-        .bind(pid)
-        .execute(&catalog.0)
-        .await
-        .map_err(fault::catalog)?;
+    let ended = sqlx::query(
+        "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_replication WHERE pid = $1",
+    )
+    .bind(pid)
+    .execute(&catalog.0)
+    .await;
+    match ended {
+        Ok(_) => {}
+        // It is another role's.
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42501") => {
+            return Err(busy(pid));
+        }
+        Err(error) => return Err(fault::catalog(error)),
+    }
     let begun = Instant::now();
     while begun.elapsed() < ENDING {
         match holder(catalog, slot).await? {

@@ -142,7 +142,7 @@ impl PgSource {
     }
 
     /// How long the server may be silent before the connection counts as broken. It is asked for a sign of life each
-    /// 2 seconds. 30 seconds by default.
+    /// second. 30 seconds by default.
     #[must_use]
     pub fn silence(mut self, limit: Duration) -> Self {
         self.silence = limit;

@@ -42,7 +42,7 @@ const BATCH: usize = 128 << 10;
 /// About so many bytes of the stream are handed over and not yet taken. One larger message goes over alone.
 const IN_HAND: u32 = 4 << 20;
 /// The server hears of us at least this often.
-const STATUS: Duration = Duration::from_secs(2);
+const STATUS: Duration = Duration::from_secs(1);
 /// The server hears of newly saved points at most this often.
 const CONFIRM: Duration = Duration::from_millis(100);
 /// A point without a change is told at most this often, unless the server asks.
