@@ -18,8 +18,8 @@ const FROZEN: Duration = Duration::from_secs(3);
 const ENDING: Duration = Duration::from_secs(5);
 const STEP: Duration = Duration::from_millis(100);
 
-/// Who has a slot: the process, and the last answer that it had.
-type Holder = (i32, Option<String>);
+/// Who has a slot: the process, the last answer that it had, and whether we may see that.
+type Holder = (i32, Option<String>, bool);
 
 /// Waits until the slot is free. Takes it from a reader that is frozen.
 ///
@@ -39,11 +39,11 @@ pub(super) async fn frozen(catalog: &Catalog, slot: &str, pid: i32) -> Result<()
         match (holder(catalog, slot).await?, &first) {
             (None, _) => return Ok(()),
             (Some(now), Some(first)) if now == *first => {}
-            (Some((pid, _)), _) => return Err(busy(pid)),
+            (Some((pid, ..)), _) => return Err(busy(pid)),
         }
     }
-    // Without an answer that we can see, nothing says that it is frozen.
-    if first.is_none_or(|(_, answered)| answered.is_none()) {
+    // Where we may not see its answers, nothing says that it is frozen.
+    if first.is_none_or(|(.., is_seen)| !is_seen) {
         return Err(busy(pid));
     }
     tracing::warn!(
@@ -69,7 +69,7 @@ pub(super) async fn frozen(catalog: &Catalog, slot: &str, pid: i32) -> Result<()
     let begun = Instant::now();
     while begun.elapsed() < ENDING {
         match holder(catalog, slot).await? {
-            Some((now, _)) if now == pid => sleep(STEP).await,
+            Some((now, ..)) if now == pid => sleep(STEP).await,
             _ => return Ok(()),
         }
     }
@@ -78,7 +78,7 @@ pub(super) async fn frozen(catalog: &Catalog, slot: &str, pid: i32) -> Result<()
 
 async fn holder(catalog: &Catalog, slot: &str) -> Result<Option<Holder>, SourceError> {
     sqlx::query_as(
-        "SELECT s.active_pid, r.reply_time::text FROM pg_catalog.pg_replication_slots s
+        "SELECT s.active_pid, r.reply_time::text, r.state IS NOT NULL FROM pg_catalog.pg_replication_slots s
          LEFT JOIN pg_catalog.pg_stat_replication r ON r.pid = s.active_pid
          WHERE s.slot_name = $1 AND s.active_pid IS NOT NULL",
     )

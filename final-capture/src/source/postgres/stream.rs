@@ -96,7 +96,8 @@ impl Clock {
     pub(super) fn new(confirmed: u64) -> Self {
         let now = Instant::now();
         Self {
-            told: now,
+            // At once, so that a second reader sees that this one is alive.
+            told: now.checked_sub(STATUS).unwrap_or(now),
             confirmed,
             quiet: now.checked_sub(QUIET).unwrap_or(now),
             pending: None,
