@@ -7,6 +7,8 @@ mod pgoutput;
 
 #[cfg(feature = "from-postgres")]
 pub use self::pgoutput::pgoutput;
+#[cfg(feature = "from-mysql")]
+pub use crate::source::mysql::fuzzing::binlog;
 
 #[cfg(test)]
 mod tests {
@@ -16,5 +18,11 @@ mod tests {
     #[cfg(feature = "from-postgres")]
     fn what_is_known_of_postgresqls_stream_holds() {
         replay("pgoutput", super::pgoutput);
+    }
+
+    #[test]
+    #[cfg(feature = "from-mysql")]
+    fn what_is_known_of_mariadbs_log_holds() {
+        replay("binlog", super::binlog);
     }
 }

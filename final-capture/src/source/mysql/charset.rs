@@ -1,7 +1,7 @@
 //! Texts of the columns' character sets as UTF-8.
 //!
 //! Input: the bytes of a text and the collation of its column. State: for each collation of the server its character
-//! set, and for each set of single bytes the 256 characters that the server itself has for them, asked at the start.
+//! set, and for each set of one or two bytes the characters that the server itself has for them, asked at the start.
 //! Output: UTF-8. So a text from the stream is the text that SELECT gives.
 
 use std::{collections::HashMap, sync::Arc};
@@ -25,6 +25,8 @@ pub(super) enum Charset {
         /// Whether the first half is that of ASCII.
         ascii: bool,
     },
+    /// One or two bytes for a character.
+    Double(Arc<Pairs>),
     /// Two bytes for a character, or four for one of a surrogate pair.
     Utf16 {
         /// Whether the low byte comes first.
@@ -51,7 +53,7 @@ impl Charset {
         match self {
             Self::Binary | Self::Single { .. } => 1,
             Self::Utf8(bytes) => u16::from(*bytes),
-            Self::Utf16 { .. } | Self::Unknown(_) => 2,
+            Self::Double(_) | Self::Utf16 { .. } | Self::Unknown(_) => 2,
             Self::Utf32 => 4,
         }
     }
@@ -81,6 +83,7 @@ impl Charset {
                 }
                 Ok(single(characters, bytes))
             }
+            Self::Double(pairs) => Ok(pairs.text(bytes)),
             Self::Utf16 { low_first } => {
                 let pairs = bytes.chunks(2).map(|pair| match *pair {
                     [a, b] if *low_first => u16::from_le_bytes([a, b]),
@@ -95,10 +98,52 @@ impl Charset {
                 _ => None,
             }))),
             Self::Unknown(name) => Err(CannotRead(format!(
-                "a column has the character set {name}, which is not read yet. Convert the column to utf8mb4, or leave \
-                 its table out of the captured tables"
+                "a column has the character set {name}, which was not asked for at the start, or cannot be read. Start \
+                 the capture again. If that does not help, convert the column to utf8mb4, or leave its table out"
             ))),
         }
+    }
+}
+
+/// The characters of a set of one or two bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Pairs {
+    /// The 256 single bytes.
+    pub(super) singles: Vec<Option<char>>,
+    /// For each first byte from [`Pairs::FIRST`] on, its characters by the second byte from [`Pairs::SECOND`] on.
+    pub(super) pairs: Vec<Option<char>>,
+}
+
+impl Pairs {
+    pub(super) const FIRST: u8 = 0x80;
+    pub(super) const SECOND: u8 = 0x30;
+    /// How many second bytes there are.
+    const SECONDS: usize = 256 - Self::SECOND as usize;
+
+    fn pair(&self, first: u8, second: u8) -> Option<char> {
+        let row = usize::from(first.checked_sub(Self::FIRST)?);
+        let place = usize::from(second.checked_sub(Self::SECOND)?);
+        *self.pairs.get(row * Self::SECONDS + place)?
+    }
+
+    fn text(&self, bytes: &[u8]) -> (Arc<str>, bool) {
+        let mut rest = bytes;
+        marked(std::iter::from_fn(|| {
+            let (&first, after) = rest.split_first()?;
+            let pair = after
+                .split_first()
+                .and_then(|(&second, after)| Some((self.pair(first, second)?, after)));
+            Some(match pair {
+                Some((character, after)) => {
+                    rest = after;
+                    Some(character)
+                }
+                None => {
+                    rest = after;
+                    self.singles.get(usize::from(first)).copied().flatten()
+                }
+            })
+        }))
     }
 }
 
@@ -132,6 +177,7 @@ impl Charsets {
     pub(super) fn new(
         collations: impl IntoIterator<Item = (u16, String)>,
         singles: &HashMap<String, Arc<[char]>>,
+        doubles: &HashMap<String, Arc<Pairs>>,
     ) -> Self {
         let charset = |name: String| match name.as_str() {
             "binary" => Charset::Binary,
@@ -140,9 +186,10 @@ impl Charsets {
             "ucs2" | "utf16" => Charset::Utf16 { low_first: false },
             "utf16le" => Charset::Utf16 { low_first: true },
             "utf32" => Charset::Utf32,
-            other => match singles.get(other) {
-                Some(characters) => Charset::single(Arc::clone(characters)),
-                None => Charset::Unknown(name.into()),
+            other => match (singles.get(other), doubles.get(other)) {
+                (Some(characters), _) => Charset::single(Arc::clone(characters)),
+                (None, Some(pairs)) => Charset::Double(Arc::clone(pairs)),
+                (None, None) => Charset::Unknown(name.into()),
             },
         };
         Self(
@@ -202,6 +249,26 @@ mod tests {
     }
 
     #[test]
+    fn two_bytes_are_one_character_where_the_server_says_so() {
+        let mut pairs = Pairs {
+            singles: (0..=255_u8)
+                .map(|byte| byte.is_ascii().then(|| char::from(byte)))
+                .collect(),
+            pairs: vec![None; 128 * Pairs::SECONDS],
+        };
+        // The second byte of a pair may look like a backslash.
+        pairs.pairs[usize::from(0x95_u8 - 0x80) * Pairs::SECONDS + usize::from(b'\\' - 0x30)] =
+            Some('表');
+        let double = Charset::Double(Arc::new(pairs));
+        assert_eq!(text(&double, b"a\x95\\b"), ("a表b".into(), true));
+        assert_eq!(text(&double, b"\x95"), ("\u{fffd}".into(), false));
+        assert_eq!(
+            text(&double, b"\x95\x96\\"),
+            ("\u{fffd}\u{fffd}\\".into(), false)
+        );
+    }
+
+    #[test]
     fn bytes_that_are_no_text_are_marked_and_told() {
         assert_eq!(
             text(&Charset::Utf8(4), b"a\xff"),
@@ -215,6 +282,6 @@ mod tests {
             Charset::Utf8(4).value(b"\xff").unwrap(),
             Value::Invalid(_)
         ));
-        assert!(Charset::Unknown("gbk".into()).value(b"a").is_err());
+        assert!(Charset::Unknown("ujis".into()).value(b"a").is_err());
     }
 }

@@ -1,8 +1,11 @@
-//! For the fuzz targets and tests of this repository: hostile events through all of the decoders.
+//! What must hold for any stream of MariaDB.
 //!
-//! Input: bytes. Output: nothing. The decoders may refuse them, and may not panic or take much memory.
+//! Input: events, each with its type and the two bytes of its length before it. Output: a panic if a decoder panics, if
+//! rows come outside of a transaction, if their numbers do not grow, or if an error repeats a value.
 
 use std::sync::Arc;
+
+use final_core::fuzzing::check_error;
 
 use super::{
     charset::Charsets,
@@ -10,12 +13,15 @@ use super::{
     place::Place,
     play::Player,
     raw::RawEvent,
-    wire::Wire,
+    wire::{CannotRead, Wire},
 };
-use crate::select::Selection;
+use crate::{
+    select::Selection,
+    source::{Event, RowOp},
+};
 
-/// Reads bytes as a row of events, each with its type and length before it.
-pub fn events(bytes: &[u8]) {
+/// Reads bytes as events, each with its type and length before it.
+pub fn binlog(bytes: &[u8]) {
     let charsets = Arc::new(Charsets::new(
         [
             (8, "ascii".to_owned()),
@@ -25,12 +31,14 @@ pub fn events(bytes: &[u8]) {
             (63, "binary".to_owned()),
         ],
         &[("ascii".to_owned(), (0..=255_u8).map(char::from).collect())].into(),
+        &[].into(),
     ));
     let most = 1 << 16;
     let place = Place::in_file("file".into(), 4);
     let mut groups = Groups::new(place.clone(), Arc::clone(&charsets), 1 << 12, most, false);
     let mut player = Player::new(Selection::tables(["*.*"]), charsets, most);
     let mut wire = Wire(bytes);
+    let mut state = State::default();
     while let (Ok(kind), Ok(length)) = (wire.u8(), wire.low_first(2)) {
         let length = usize::try_from(length).unwrap_or(0).min(wire.0.len());
         let Ok(body) = wire.take(length) else {
@@ -48,17 +56,61 @@ pub fn events(bytes: &[u8]) {
                 groups.reopened(place.clone());
                 player.reopened();
             }
-            Err(_) => return,
+            Err(CannotRead(why)) => return check_error(&why, 1024),
         }
         let mut played = Vec::new();
         while let Some(piece) = groups.take() {
             if let Some(table) = player.asks(&piece) {
                 player.answered(&piece, table, super::server::Specials::default());
             }
-            if player.play(piece, &mut played).is_err() {
+            if let Err(CannotRead(why)) = player.play(piece, &mut played) {
+                assert!(why.len() < 2048, "{why}");
                 return;
             }
         }
+        played.iter().for_each(|event| state.check(event));
+    }
+}
+
+/// What came of the open transaction.
+#[derive(Default)]
+struct State {
+    open: bool,
+    next: u64,
+}
+
+impl State {
+    fn check(&mut self, event: &Event) {
+        match event {
+            Event::Begin(_) => {
+                assert!(!self.open, "a transaction inside of another");
+                *self = Self {
+                    open: true,
+                    next: 0,
+                };
+            }
+            Event::Row(row) => {
+                self.grows(row.index);
+                for values in [&row.before, &row.after].into_iter().flatten() {
+                    assert_eq!(values.len(), row.table.columns.len());
+                }
+                assert_eq!(row.before.is_none(), row.op == RowOp::Insert);
+                assert_eq!(row.after.is_none(), row.op == RowOp::Delete);
+            }
+            Event::Truncate { index, .. } => self.grows(*index),
+            Event::Columns(_) => assert!(self.open, "columns outside of a transaction"),
+            Event::Commit(_) => {
+                assert!(self.open, "an end without a begin");
+                self.open = false;
+            }
+            Event::Quiet(_) => assert!(!self.open, "quiet inside of a transaction"),
+        }
+    }
+
+    fn grows(&mut self, index: u64) {
+        assert!(self.open, "a change outside of a transaction");
+        assert!(index >= self.next, "{index} comes again");
+        self.next = index + 1;
     }
 }
 
@@ -116,7 +168,7 @@ mod tests {
             bytes.extend([0; 12]);
             bytes.push(4);
             bytes.extend(parts.concat());
-            events(&bytes);
+            binlog(&bytes);
         }
     }
 }

@@ -11,6 +11,7 @@
 //! changes. mysql_async carries the protocol; each event is decoded here, from its bytes. An event that is not
 //! understood ends the stream with its position.
 
+mod characters;
 mod charset;
 mod check;
 mod checksum;
@@ -20,8 +21,7 @@ mod describe;
 mod dump;
 mod ended;
 #[cfg(any(test, feature = "__fuzzing"))]
-#[doc(hidden)]
-pub mod fuzzing;
+pub(crate) mod fuzzing;
 mod groups;
 mod gtid;
 mod inflate;

@@ -1,12 +1,12 @@
 //! What the source says of itself.
 //!
-//! Input: a connection. Output: [`Facts`], which the checks judge; the [`Charsets`]; the oldest point that is there.
+//! Input: a connection. Output: [`Facts`], which the checks judge; the oldest and the newest point that is there.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use mysql_async::{Conn, Error, Row, prelude::Queryable};
 
-use super::{charset::Charsets, place::PositionBy};
+use super::place::PositionBy;
 use crate::{position::SourcePoint, table::TableName};
 
 /// What the source says of itself.
@@ -136,64 +136,4 @@ pub(super) async fn specials(conn: &mut Conn, table: &TableName) -> Result<Speci
         (name, special)
     };
     Ok(rows.into_iter().map(special).collect())
-}
-
-/// The server's character sets, with the characters that it has itself for each set of single bytes.
-pub(super) async fn charsets(conn: &mut Conn) -> Result<Charsets, Error> {
-    // Collations of newer servers are only in this view, and older ones have no numbers in it.
-    let newer = conn
-        .query::<(u16, String), _>(
-            "SELECT ID, CHARACTER_SET_NAME FROM information_schema.COLLATION_CHARACTER_SET_APPLICABILITY",
-        )
-        .await;
-    let collations = match newer {
-        Ok(collations) => collations,
-        Err(_) => {
-            conn.query(
-                "SELECT ID, CHARACTER_SET_NAME FROM information_schema.COLLATIONS WHERE ID IS NOT NULL",
-            )
-            .await?
-        }
-    };
-    let singles: Vec<String> = conn
-        .query(
-            "SELECT CHARACTER_SET_NAME FROM information_schema.CHARACTER_SETS WHERE MAXLEN = 1 AND \
-             CHARACTER_SET_NAME <> 'binary'",
-        )
-        .await?;
-    let bytes: String = (0..=255_u8).map(|byte| format!("{byte:02X}")).collect();
-    let is_name = |name: &String| name.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    let singles: Vec<String> = singles.into_iter().filter(is_name).collect();
-    let columns: Vec<String> = singles
-        .iter()
-        .map(|name| format!("HEX(CONVERT(CONVERT(X'{bytes}' USING {name}) USING utf32))"))
-        .collect();
-    let mut tables = HashMap::new();
-    if !columns.is_empty() {
-        let row: Option<Row> = conn
-            .query_first(format!("SELECT {}", columns.join(", ")))
-            .await?;
-        if let Some(mut row) = row {
-            for (at, name) in singles.into_iter().enumerate() {
-                if let Some(characters) = row.take::<String, _>(at).and_then(|hex| characters(&hex))
-                {
-                    tables.insert(name, characters);
-                }
-            }
-        }
-    }
-    Ok(Charsets::new(collations, &tables))
-}
-
-/// 256 characters of eight hexadecimal digits.
-fn characters(hex: &str) -> Option<Arc<[char]>> {
-    let characters: Option<Arc<[char]>> = hex
-        .as_bytes()
-        .chunks(8)
-        .map(|digits| {
-            let digits = std::str::from_utf8(digits).ok()?;
-            char::from_u32(u32::from_str_radix(digits, 16).ok()?)
-        })
-        .collect();
-    characters.filter(|characters| characters.len() == 256)
 }

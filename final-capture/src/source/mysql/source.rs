@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 use mysql_async::{Conn, prelude::Queryable};
 
 use super::{
-    check,
+    characters, check,
     connect::Server,
     dump::{Batch, Dump},
     ended::Ended,
@@ -25,6 +25,7 @@ use super::{
     raw::{Meaning, RawEvent},
     reader::BinlogReader,
     server::{self, Facts, Specials},
+    tables,
 };
 use crate::{
     position::{Position, SourceIdentity, SourcePoint},
@@ -199,6 +200,7 @@ impl MySqlSource {
         let facts = Facts::ask(&mut conn).await.map_err(away)?;
         let mut refused = check::settings(&facts, self.options.server_id);
         refused.extend(check::rights(&mut conn).await.map_err(away)?);
+        refused.extend(tables::rules(&mut conn, wanted).await.map_err(away)?);
         if from.is_none() {
             refused.extend(check::prepared(&facts));
         }
@@ -206,7 +208,7 @@ impl MySqlSource {
         if !refused.is_empty() {
             return Err(SourceError::Refused(refused));
         }
-        let charsets = Arc::new(server::charsets(&mut conn).await.map_err(away)?);
+        let charsets = Arc::new(characters::charsets(&mut conn).await.map_err(away)?);
         let point = match from {
             Some(position) => position.point.clone(),
             None => match server::newest(&mut conn, self.options.by)
@@ -254,10 +256,12 @@ impl MySqlSource {
         facts: &Facts,
         from: Option<&Position>,
     ) -> Result<SourceIdentity, SourceError> {
-        let by = match self.options.by {
-            PositionBy::Gtid => "gtid",
-            PositionBy::File => "file",
+        // A position that was given by hand may be of the other kind, and goes on as that.
+        let is_file = match from.map(|from| &from.point) {
+            Some(point) => matches!(point, SourcePoint::File { .. }),
+            None => self.options.by == PositionBy::File,
         };
+        let by = if is_file { "file" } else { "gtid" };
         let own = format!(
             "mariadb:{by}:{}:{}:{}",
             facts.server_id, facts.hostname, facts.port
@@ -266,7 +270,7 @@ impl MySqlSource {
             return Ok(SourceIdentity(own.into()));
         };
         let part = |text: &str, at: usize| text.split(':').nth(at).map(str::to_owned);
-        if self.options.by == PositionBy::File && part(&from.identity.0, 2) != part(&own, 2) {
+        if is_file && part(&from.identity.0, 2) != part(&own, 2) {
             return Err(SourceError::Gap(Box::new(Gap {
                 position: from.clone(),
                 oldest: None,

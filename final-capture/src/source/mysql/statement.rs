@@ -163,7 +163,7 @@ impl<'a> Query<'a> {
         let cannot = || CannotRead::new("a TRUNCATE is not understood");
         let name = |word: Option<Word<'_>>| match word {
             Some(Word::Plain(name)) => Ok(Arc::from(name)),
-            Some(Word::Quoted(name)) => Ok(Arc::from(name)),
+            Some(Word::Quoted(name) | Word::Doubled(name)) => Ok(Arc::from(name)),
             _ => Err(cannot()),
         };
         let mut words = words.peekable();
@@ -199,7 +199,7 @@ fn creates_table(words: &Words<'_>) -> bool {
 fn named(word: Option<Word<'_>>) -> Result<String, CannotRead> {
     match word {
         Some(Word::Plain(name)) => Ok(name.to_owned()),
-        Some(Word::Quoted(name)) => Ok(name),
+        Some(Word::Quoted(name) | Word::Doubled(name)) => Ok(name),
         _ => Err(CannotRead::new("a savepoint has no name")),
     }
 }
@@ -211,6 +211,7 @@ fn start(words: Words<'_>) -> String {
         .map(|word| match word {
             Word::Plain(word) => word.to_owned(),
             Word::Quoted(name) => format!("`{name}`"),
+            Word::Doubled(_) => "\"…\"".to_owned(),
             Word::Sign(sign) => sign.to_string(),
         })
         .collect::<Vec<_>>()
@@ -343,6 +344,7 @@ mod tests {
         let charsets = Charsets::new(
             [(8, "latin1".to_owned())],
             &[("latin1".to_owned(), latin1.into())].into(),
+            &[].into(),
         );
         let mut status = vec![0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 6, 3];
         status.extend(b"std");

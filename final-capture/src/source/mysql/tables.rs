@@ -8,13 +8,21 @@ use std::collections::BTreeMap;
 use final_core::admin::doctor::{Diagnosis, Finding, Level};
 use mysql_async::{Conn, Error, prelude::Queryable};
 
-use crate::{select::Selection, table::TableName};
+use crate::{
+    select::{SelectError, Selection},
+    source::SourceTable,
+    table::TableName,
+};
 
-const NO_TABLE: Diagnosis = Diagnosis::new(
+const PATTERN_EMPTY: Diagnosis = Diagnosis::new(
     Level::Warning,
-    "source_no_table",
-    "Either the patterns are wrong, or the user has no right on the tables. Changes are captured all the same once there \
-     are any",
+    "source_pattern_empty",
+    "Nothing is captured by it until there is such a table. It may also be that the user has no right to see it",
+);
+const RULE: Diagnosis = Diagnosis::new(
+    Level::Error,
+    "source_selection",
+    "A rule that does not fit hides nothing",
 );
 const NO_KEY: Diagnosis = Diagnosis::new(
     Level::Warning,
@@ -29,7 +37,7 @@ const CASCADE: Diagnosis = Diagnosis::new(
 const CHARSET: Diagnosis = Diagnosis::new(
     Level::Error,
     "source_charset_unknown",
-    "Texts of this character set cannot be read yet, so the first change of the table stops the capture",
+    "Texts of this character set cannot be read, so the first change of the table stops the capture",
 );
 const OLD_TIME: Diagnosis = Diagnosis::new(
     Level::Error,
@@ -45,8 +53,8 @@ const VERSIONED: Diagnosis = Diagnosis::new(
 
 const SYSTEM: &str = "('mysql', 'sys', 'information_schema', 'performance_schema')";
 
-/// Character sets of more than one byte that are read.
-const WIDE: &str = "('utf8mb3', 'utf8mb4', 'ucs2', 'utf16', 'utf16le', 'utf32')";
+/// Character sets of more than two bytes that are read.
+const WIDE: &str = "('utf8mb3', 'utf8mb4', 'utf16', 'utf16le', 'utf32')";
 
 /// Findings of the tables that are wanted.
 pub(super) async fn findings(conn: &mut Conn, wanted: &Selection) -> Result<Vec<Finding>, Error> {
@@ -66,7 +74,7 @@ pub(super) async fn findings(conn: &mut Conn, wanted: &Selection) -> Result<Vec<
     let charsets = format!(
         "SELECT c.TABLE_SCHEMA, c.TABLE_NAME, CONCAT(c.COLUMN_NAME, ' ', c.CHARACTER_SET_NAME) FROM \
          information_schema.COLUMNS c JOIN information_schema.CHARACTER_SETS s ON s.CHARACTER_SET_NAME = \
-         c.CHARACTER_SET_NAME WHERE s.MAXLEN > 1 AND s.CHARACTER_SET_NAME NOT IN {WIDE} AND c.TABLE_SCHEMA NOT IN \
+         c.CHARACTER_SET_NAME WHERE s.MAXLEN > 2 AND s.CHARACTER_SET_NAME NOT IN {WIDE} AND c.TABLE_SCHEMA NOT IN \
          {SYSTEM}"
     );
     let old_times = format!(
@@ -74,13 +82,17 @@ pub(super) async fn findings(conn: &mut Conn, wanted: &Selection) -> Result<Vec<
          '%mariadb-5.3%' AND TABLE_SCHEMA NOT IN {SYSTEM}"
     );
     let all = ask(conn, &all, wanted).await?;
-    if all.is_empty() {
-        return Ok(vec![NO_TABLE.found(
-            format!("no table of the source is named by {:?}", wanted.patterns()),
-            "Compare the patterns with `SHOW TABLES`, and run `GRANT SELECT ON schema.* TO user`",
-        )]);
-    }
     let mut findings = Vec::new();
+    for pattern in wanted.patterns() {
+        let alone = Selection::tables([pattern.as_str()]);
+        if !pattern.starts_with('!') && !all.keys().any(|table| alone.wants(table)) {
+            findings.push(PATTERN_EMPTY.found(
+                format!("no table is named by `{pattern}`"),
+                "Compare the pattern with the tables of the source, and run `GRANT SELECT ON schema.* TO user`",
+            ));
+        }
+    }
+    findings.extend(rules(conn, wanted).await?);
     for (table, kinds) in &all {
         if kinds.iter().any(|kind| kind == "SYSTEM VERSIONED") {
             findings.push(VERSIONED.found(
@@ -123,6 +135,42 @@ pub(super) async fn findings(conn: &mut Conn, wanted: &Selection) -> Result<Vec<
         ));
     }
     Ok(findings)
+}
+
+/// Rules of tables or columns that are not there. A column that was to be hidden may have been renamed.
+pub(super) async fn rules(conn: &mut Conn, wanted: &Selection) -> Result<Option<Finding>, Error> {
+    let columns = format!(
+        "SELECT TABLE_SCHEMA, TABLE_NAME, CONCAT(COLUMN_KEY, ' ', COLUMN_NAME) FROM information_schema.COLUMNS WHERE \
+         TABLE_SCHEMA NOT IN {SYSTEM} ORDER BY ORDINAL_POSITION"
+    );
+    let tables = ask(conn, &columns, wanted).await?;
+    if tables.is_empty() {
+        // Nothing can be seen, so nothing can be compared.
+        return Ok(None);
+    }
+    let tables: Vec<SourceTable> = tables
+        .into_iter()
+        .map(|(name, columns)| {
+            let columns = || columns.iter().filter_map(|column| column.split_once(' '));
+            SourceTable {
+                key: columns()
+                    .filter(|(key, _)| *key == "PRI")
+                    .map(|(_, name)| name.into())
+                    .collect(),
+                columns: columns().map(|(_, name)| name.into()).collect(),
+                name,
+            }
+        })
+        .collect();
+    Ok(match wanted.check_tables(&tables) {
+        Ok(()) => None,
+        // Patterns without a table have findings of their own.
+        Err(SelectError::UnknownTable { pattern }) if wanted.patterns().contains(&pattern) => None,
+        Err(error) => Some(RULE.found(
+            error.to_string(),
+            "Mend the rule in the configuration of the capture",
+        )),
+    })
 }
 
 /// The wanted tables of an answer, each with its texts.

@@ -8,8 +8,10 @@
 pub(super) enum Word<'a> {
     /// A word as it is written: a keyword or a name.
     Plain(&'a str),
-    /// A name in quotes, without them.
+    /// A name in backticks, without them.
     Quoted(String),
+    /// A name in double quotes, without them. It may be a text as well: the session decides.
+    Doubled(String),
     /// A text, a number, or anything else.
     Sign(char),
 }
@@ -104,6 +106,7 @@ impl<'a> Iterator for Words<'a> {
         self.0 = rest.get(end..).unwrap_or_default();
         Some(match first {
             '\'' => Word::Sign('\''),
+            '"' => Word::Doubled(name),
             _ => Word::Quoted(name),
         })
     }
@@ -120,6 +123,7 @@ mod tests {
                 .map(|word| match word {
                     Word::Plain(word) => word.to_owned(),
                     Word::Quoted(name) => format!("`{name}`"),
+                    Word::Doubled(name) => format!("\"{name}\""),
                     Word::Sign(sign) => sign.to_string(),
                 })
                 .collect()
@@ -133,7 +137,10 @@ mod tests {
         assert_eq!(words("a-- b"), ["a"]);
         assert_eq!(words("a--b"), ["a", "-", "-", "b"]);
         assert_eq!(words(r"'it\'s' ''"), ["'", "'"]);
-        assert_eq!(words("\"select\" x.größe"), ["`select`", "x", ".", "größe"]);
+        assert_eq!(
+            words("\"select\" x.größe"),
+            ["\"select\"", "x", ".", "größe"]
+        );
         assert_eq!(words("/* open"), [] as [&str; 0]);
         assert_eq!(words("'open"), ["'"]);
     }

@@ -154,11 +154,13 @@ pub(crate) struct Bundle {
 impl Bundle {
     /// Its rows.
     pub(crate) fn rows(&self) -> Vec<&RowChange> {
-        let row = |event| match event {
-            &Event::Row(ref row) => Some(row),
-            _ => None,
-        };
-        self.changes.iter().filter_map(row).collect()
+        self.changes
+            .iter()
+            .filter_map(|event| match event {
+                Event::Row(row) => Some(row),
+                _ => None,
+            })
+            .collect()
     }
 
     /// Its rows in short.
@@ -170,7 +172,7 @@ impl Bundle {
 /// A row's change in short, such as `insert t 1,a`.
 pub(crate) fn short(row: &RowChange) -> String {
     let table = &row.table.name.table;
-    let one = |row: &Option<Row>| row.as_ref().map_or_else(String::new, |row| text(row));
+    let one = |row: &Option<Row>| row.as_ref().map_or_else(String::new, text);
     match row.op {
         RowOp::Insert => format!("insert {table} {}", one(&row.after)),
         RowOp::Update => format!("update {table} {} > {}", one(&row.before), one(&row.after)),
