@@ -95,3 +95,69 @@ pub(super) fn rotated(body: &[u8]) -> Result<(u64, &str), CannotRead> {
         Err(_) => Err(CannotRead::new("a file's name is not UTF-8")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mysql_async::binlog::{
+        BinlogVersion,
+        events::{BinlogEventFooter, Event, FormatDescriptionEvent},
+    };
+
+    use super::*;
+
+    /// An event as a server with that kind of checksums sends it.
+    fn event(kind: u8, body: &[u8], algorithm: BinlogChecksumAlg, flip: bool) -> Event {
+        let has_sum = algorithm == BinlogChecksumAlg::BINLOG_CHECKSUM_ALG_CRC32;
+        let size = u32::try_from(19 + body.len() + if has_sum { 4 } else { 0 }).unwrap();
+        let mut bytes = 5_u32.to_le_bytes().to_vec();
+        bytes.push(kind);
+        bytes.extend(7_u32.to_le_bytes());
+        bytes.extend(size.to_le_bytes());
+        bytes.extend(900_u32.to_le_bytes());
+        bytes.extend([0, 0]);
+        bytes.extend(body);
+        let mut crc = Crc::new();
+        crc.update(&bytes);
+        if has_sum {
+            bytes.extend(crc.sum().to_le_bytes());
+        }
+        if flip {
+            bytes[20] ^= 1;
+        }
+        let head = FormatDescriptionEvent::new(BinlogVersion::Version4)
+            .with_footer(BinlogEventFooter::new(algorithm));
+        Event::read(&head, &bytes[..]).unwrap()
+    }
+
+    #[test]
+    fn an_event_whose_bytes_were_changed_is_refused() {
+        use BinlogChecksumAlg::{
+            BINLOG_CHECKSUM_ALG_CRC32 as CRC32, BINLOG_CHECKSUM_ALG_OFF as OFF,
+        };
+        let raw = checked(&event(16, b"12345678", CRC32, false)).unwrap();
+        assert_eq!((&*raw.body, raw.end, raw.at), (&b"12345678"[..], 900, 5));
+        assert!(checked(&event(16, b"12345678", CRC32, true)).is_err());
+        assert_eq!(
+            &*checked(&event(16, b"12345678", OFF, false)).unwrap().body,
+            b"12345678"
+        );
+    }
+
+    #[test]
+    fn the_checksum_behind_the_first_name_of_a_file_is_no_part_of_it() {
+        use BinlogChecksumAlg::{
+            BINLOG_CHECKSUM_ALG_CRC32 as CRC32, BINLOG_CHECKSUM_ALG_OFF as OFF,
+        };
+        let mut body = 4_u64.to_le_bytes().to_vec();
+        body.extend(b"mysql-bin.000001");
+        // The stream has not told yet that there are checksums.
+        let with = event(ROTATE, &body, CRC32, false);
+        let mut bytes = body.clone();
+        bytes.extend(with.checksum().unwrap());
+        let mut raw = checked(&with).unwrap();
+        raw.body = bytes.into();
+        assert_eq!(rotated(&announced(raw).body), Ok((4, "mysql-bin.000001")));
+        let without = checked(&event(ROTATE, &body, OFF, false)).unwrap();
+        assert_eq!(rotated(&without.body), Ok((4, "mysql-bin.000001")));
+    }
+}
