@@ -95,7 +95,6 @@ pub struct TransactionPart {
 
 /// The other key of a row whose key was changed: its two halves come as a delete and an insert.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
 pub enum MovedKey {
     /// This is the delete, and the row has this key now.
     To(Map<String, Value>),

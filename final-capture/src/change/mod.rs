@@ -79,7 +79,6 @@ use serde::de::DeserializeOwned;
 /// Only the log can hold. A service that takes changes from RabbitMQ says
 /// `.on_failure(OnFailure::DeadLetter)` for the route, or does not start.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
 pub enum Change<T> {
     /// A row was inserted.
     Insert {

@@ -92,12 +92,15 @@ fn list(out: &mut Vec<u8>, texts: Option<&std::sync::Arc<[std::sync::Arc<str>]>>
 /// The type as SHOW COLUMNS prints it. The stream does not tell how wide integers are shown: MariaDB's usual width is
 /// written.
 fn raw_type(column: &Column) -> String {
-    let ColumnKind::Integer { bytes, unsigned } = column.kind else {
-        return column.declared.to_string();
-    };
     if column.declared.contains('(') {
         return column.declared.to_string();
     }
+    let ColumnKind::Integer { bytes, unsigned } = column.kind else {
+        return match column.kind {
+            ColumnKind::Year => "year(4)".to_owned(),
+            _ => column.declared.to_string(),
+        };
+    };
     let (name, signed_width, unsigned_width) = match bytes {
         1 => ("tinyint", 4, 3),
         2 => ("smallint", 6, 5),

@@ -7,7 +7,7 @@
 //!            JSON ─▶ held ─▶ out
 //! ```
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use final_core::Message;
 
@@ -120,7 +120,7 @@ impl Encoder {
         };
         let before = change.before.as_deref();
         let after = change.after.as_deref();
-        let mut only_key = Vec::new();
+        let (mut only_key, mut whole) = (Vec::new(), Vec::new());
         let piece = match op {
             Op::Delete => {
                 // A filter makes a delete of an update whose old row was not sent: it names the key at least.
@@ -134,12 +134,22 @@ impl Encoder {
                     moved: None,
                 }
             }
-            Op::Insert => Piece {
-                op,
-                before: None,
-                after,
-                moved: None,
-            },
+            Op::Insert => {
+                // An update that brings a row into the filter should be a whole row as well.
+                if let (Some(before), Some(after)) = (before, after) {
+                    whole = merged(before, after);
+                }
+                Piece {
+                    op,
+                    before: None,
+                    after: if whole.is_empty() {
+                        after
+                    } else {
+                        Some(&whole)
+                    },
+                    moved: None,
+                }
+            }
             _ => Piece {
                 op,
                 before,
@@ -223,15 +233,8 @@ impl Encoder {
         index: u64,
         out: &mut Vec<Encoded>,
     ) -> Result<(), EncodeError> {
-        // The new row has the columns of the key that did not change only in the old one.
-        let mut after = Cow::Borrowed(after);
-        for at in &plan.key {
-            if after.get(*at) == Some(&Value::Absent)
-                && let (Some(value), Some(place)) = (before.get(*at), after.to_mut().get_mut(*at))
-            {
-                *place = value.clone();
-            }
-        }
+        // What has not changed may have come with the old row alone, and an insert should be whole.
+        let after = merged(before, after);
         let delete = Piece {
             op: Op::Delete,
             before: Some(before),

@@ -31,7 +31,7 @@ impl TransactionIds {
         let (first, second) = place.split_at_mut(8);
         first.copy_from_slice(&index.to_be_bytes());
         second.copy_from_slice(&part.to_be_bytes());
-        MessageId(Uuid::new_v5(&self.0, &place))
+        MessageId::derived(self.0, place)
     }
 }
 

@@ -2,9 +2,11 @@
 //!
 //! Input: bytes that a fuzzer has made. Output: a panic if something does not hold.
 
+mod change;
 #[cfg(feature = "from-postgres")]
 mod pgoutput;
 
+pub use self::change::change;
 #[cfg(feature = "from-postgres")]
 pub use self::pgoutput::pgoutput;
 #[cfg(feature = "from-mysql")]
@@ -13,6 +15,11 @@ pub use crate::source::mysql::fuzzing::binlog;
 #[cfg(test)]
 mod tests {
     use final_core::fuzzing::replay;
+
+    #[test]
+    fn what_is_known_of_changes_holds() {
+        replay("change", super::change);
+    }
 
     #[test]
     #[cfg(feature = "from-postgres")]

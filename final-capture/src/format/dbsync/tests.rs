@@ -178,7 +178,7 @@ fn each_type_has_the_value_that_go_would_write() {
         ("doc", ColumnKind::Json, "longtext"),
         ("day", ColumnKind::Date, "date"),
         ("time", ColumnKind::Time, "time"),
-        ("year", ColumnKind::Year, "year(4)"),
+        ("year", ColumnKind::Year, "year"),
         ("zero", ColumnKind::DateTime, "datetime"),
         ("none", ColumnKind::LongText, "text"),
         ("spot", ColumnKind::Geometry, "point"),

@@ -76,3 +76,18 @@ fn a_filter_whose_column_is_gone_stops_the_capture() {
     let error = encoder.row(change, &mut Vec::new()).unwrap_err();
     assert!(error.stops && error.why.contains("`paid`"), "{error}");
 }
+
+#[test]
+fn a_row_that_enters_is_whole_if_its_old_row_came() {
+    let after = vec![Value::Int(1), text_of("in"), Value::Absent];
+    let out = encoded(
+        filtering(FILTER),
+        [change(&holes(), Some(hole(1, "out")), Some(after), 0)],
+    );
+    let json = json(&out[0]);
+    assert!(
+        json.contains(r#""op":"insert""#) && json.contains(r#""body":"b""#),
+        "{json}"
+    );
+    assert!(!json.contains("unchanged"), "{json}");
+}

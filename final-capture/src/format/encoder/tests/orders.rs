@@ -97,16 +97,16 @@ fn an_update_without_an_old_row_has_its_old_key() {
 /// The old row may hold the rest of a key.
 #[test]
 fn a_key_that_changes_in_part_is_whole_on_both_sides() {
-    let table = table_of("parts", &[("a", INT), ("b", INT)], &[0, 1]);
-    let before = vec![Value::Int(1), Value::Int(2)];
-    let after = vec![Value::Int(9), Value::Absent];
+    let table = table_of("parts", &[("a", INT), ("b", INT), ("c", INT)], &[0, 1]);
+    let before = vec![Value::Int(1), Value::Int(2), Value::Int(3)];
+    let after = vec![Value::Int(9), Value::Absent, Value::Absent];
 
     let out = encoded(options(), [change(&table, Some(before), Some(after), 0)]);
 
     assert_eq!(keys(&out), ["shop.parts/1,2", "shop.parts/9,2"]);
     assert_eq!(
         parsed(&out[1])["after"],
-        serde_json::json!({"a": 9, "b": 2})
+        serde_json::json!({"a": 9, "b": 2, "c": 3})
     );
 }
 
