@@ -2,6 +2,7 @@
 
 mod config;
 mod doctor;
+mod import_dbsync;
 mod parked;
 mod serve;
 mod status;
@@ -51,13 +52,14 @@ enum CaptureCommand {
     Status(status::StatusArgs),
     Doctor(doctor::DoctorArgs),
     Parked(parked::ParkedArgs),
+    ImportDbsync(import_dbsync::ImportDbsyncArgs),
 }
 
 impl CaptureArgs {
     /// Whether the command needs no database of the command line.
     pub(crate) fn serves(&self) -> bool {
         match &self.command {
-            None | Some(CaptureCommand::Doctor(_)) => true,
+            None | Some(CaptureCommand::Doctor(_) | CaptureCommand::ImportDbsync(_)) => true,
             Some(CaptureCommand::Status(_) | CaptureCommand::Parked(_)) => false,
         }
     }
@@ -66,6 +68,7 @@ impl CaptureArgs {
     pub(crate) fn serve(self, place: PlaceArgs) -> ExitCode {
         let ended = match self.command {
             Some(CaptureCommand::Doctor(args)) => args.run(&place, self.format),
+            Some(CaptureCommand::ImportDbsync(args)) => args.run(self.format),
             _ => serve::run(self.config, self.from, self.run, &place),
         };
         ended.unwrap_or_else(|failure| {
@@ -85,7 +88,7 @@ impl CaptureArgs {
         match self.command {
             Some(CaptureCommand::Status(args)) => args.run(session, out).await,
             Some(CaptureCommand::Parked(args)) => args.run(session, out).await,
-            Some(CaptureCommand::Doctor(_)) | None => {
+            Some(CaptureCommand::Doctor(_) | CaptureCommand::ImportDbsync(_)) | None => {
                 Err(Failure::usage("this command runs without a session"))
             }
         }
