@@ -44,6 +44,8 @@ struct State {
     breaks: u64,
     /// Another id for each transaction.
     history: String,
+    /// How many events are read at a time, with a pause before each.
+    slow: Option<usize>,
 }
 
 /// A source that a test writes.
@@ -111,6 +113,11 @@ impl Script {
             state.is_away = is_away;
             state.breaks += 1;
         });
+    }
+
+    /// From now on so many events are read at a time, with a pause before each time.
+    pub fn slow(&self, events: usize) {
+        self.change(|state| state.slow = Some(events));
     }
 
     /// From now on the same points have other transactions.
@@ -227,6 +234,7 @@ impl ScriptReader {
         if state.breaks != self.breaks {
             return Err(SourceError::Away("the stream was broken".into()));
         }
+        let most = state.slow.map_or(most, |events| events * 100);
         let mut bytes = 0;
         while bytes < most {
             if state.unreadable == Some(self.at) {
@@ -278,6 +286,9 @@ impl Reader for ScriptReader {
         most: usize,
     ) -> BoxFuture<'a, Result<(), SourceError>> {
         Box::pin(async move {
+            if self.script.state.lock().unwrap().slow.is_some() {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
             loop {
                 self.changed.borrow_and_update();
                 let before = events.len();

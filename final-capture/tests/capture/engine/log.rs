@@ -230,7 +230,7 @@ async fn another_transaction_in_place_of_the_interrupted_one_stops_the_capture<D
         position(&place).await.1.is_some()
     })
     .await;
-    drop(running);
+    running.shutdown().await;
     if position(&place).await.1.is_none() {
         // The whole of it was written before the end.
         return;

@@ -1,4 +1,7 @@
 //! The engine and its targets, over a source that the test writes.
 
+mod killed;
 mod kit;
 mod log;
+mod poison;
+mod rabbitmq;
