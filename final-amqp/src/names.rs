@@ -13,6 +13,10 @@ pub(crate) const KEY: &str = "x-final-key";
 pub(crate) const TAG: &str = "x-final-tag";
 /// Header of a dead letter: why it is one.
 pub(crate) const REASON: &str = "x-final-reason";
+/// In a copy that has taken the place of a dead letter: the exchange that the letter came by.
+pub(crate) const CAME_BY: &str = "x-final-came-by";
+/// In such a copy: the routing key that the letter came with.
+pub(crate) const CAME_WITH: &str = "x-final-came-with";
 /// Header of a dead letter: how often the handler was tried.
 pub(crate) const ATTEMPTS: &str = "x-final-attempts";
 /// Header of a dead letter: which service dead-lettered it.

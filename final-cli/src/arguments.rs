@@ -1,5 +1,7 @@
 //! The words of the command line that are before, or in, every command.
 
+use std::ffi::{OsStr, OsString};
+
 use clap::{Args, Parser};
 
 use crate::commands::Command;
@@ -27,6 +29,28 @@ pub(crate) struct Arguments {
 
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// The words of the command line, where `--rabbitmq` has its value behind a `=` if it has none.
+///
+/// Its value is optional, and clap would take the next word for it: a topic, or a service. Only a word with `://` is a
+/// URL.
+pub(crate) fn spelled_out(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut words = words.into_iter().peekable();
+    let mut all = Vec::new();
+    while let Some(word) = words.next() {
+        if word == "--" {
+            all.push(word);
+            all.extend(words);
+            break;
+        }
+        let is_url = |word: &OsString| word.to_string_lossy().contains("://");
+        match word == "--rabbitmq" && !words.peek().is_some_and(is_url) {
+            true => all.push(OsStr::new("--rabbitmq=").to_owned()),
+            false => all.push(word),
+        }
+    }
+    all
 }
 
 /// The heading of the options that say where.
@@ -96,6 +120,32 @@ mod tests {
                     .to_owned()
             })
             .collect()
+    }
+
+    #[test]
+    fn a_topic_behind_rabbitmq_is_a_topic_and_no_url() {
+        let parsed = |line: &str| {
+            let words = spelled_out(line.split(' ').map(OsString::from));
+            Arguments::try_parse_from(words).map(|arguments| format!("{:?}", arguments.command))
+        };
+        for line in [
+            "final tail --rabbitmq order.placed order.paid",
+            "final tail order.placed --rabbitmq order.paid",
+            "final tail order.placed order.paid --rabbitmq",
+            "final tail --rabbitmq amqp://here order.placed order.paid",
+            "final tail order.placed --rabbitmq=amqp://here order.paid",
+            "final tail --rabbitmq --yes order.placed order.paid",
+            "final tail --rabbitmq -- order.placed order.paid",
+        ] {
+            let command = parsed(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+            assert!(
+                command.contains(r#"topics: ["order.placed", "order.paid"]"#),
+                "{command}"
+            );
+            assert!(command.contains("rabbitmq: Some"), "{command}");
+        }
+        let service = parsed("final doctor --rabbitmq shop").expect("a service");
+        assert!(service.contains("shop"), "{service}");
     }
 
     /// A person who is woken at night types what the page says.

@@ -11,7 +11,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
-    arguments::Arguments,
+    arguments::{Arguments, spelled_out},
     commands::Needs,
     exit::{Exit, Failure},
     output::Output,
@@ -25,7 +25,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::try_parse_from(spelled_out(env::args_os())) {
         Ok(arguments) => arguments,
         Err(error) => {
             // An error quotes the word that it did not expect, which may be a URL.

@@ -23,7 +23,7 @@ use lapin::{Channel, Connection, options::BasicAckOptions};
 use tokio::{
     select,
     sync::{mpsc, watch},
-    time::{Duration, sleep},
+    time::{Duration, Instant, sleep},
 };
 use uuid::Uuid;
 
@@ -44,6 +44,9 @@ use crate::{
 
 /// How many letters are in flight at most.
 pub(super) const WINDOW: u16 = 50;
+
+/// How often letters that the database refuses are passed over, if no others fit in beside them.
+const PASSING: Duration = Duration::from_secs(60);
 
 /// How many letters that come again are told apart by their number.
 const COUNTED: usize = 1_000;
@@ -113,8 +116,12 @@ pub(super) struct LetterChannel {
     waiting: VecDeque<LetterDelivery>,
     /// How many equal letters have come again.
     repeated: HashMap<Uuid, u32>,
-    /// Letters in flight that RabbitMQ has taken back often.
-    worn: HashMap<u64, WornLetter>,
+    /// For each letter in flight what its copy would be, and whether RabbitMQ has taken the letter back often.
+    copies: HashMap<u64, (WornLetter, bool)>,
+    /// The letters in flight that the database refuses, in the order in which it did.
+    refused: VecDeque<u64>,
+    /// When letters were passed over last.
+    passed: Option<Instant>,
 }
 
 impl LetterChannel {
@@ -150,7 +157,9 @@ impl LetterChannel {
             in_flight: 0,
             waiting: VecDeque::new(),
             repeated: HashMap::new(),
-            worn: HashMap::new(),
+            copies: HashMap::new(),
+            refused: VecDeque::new(),
+            passed: None,
         })
     }
 
@@ -198,6 +207,7 @@ impl LetterChannel {
                     if let Err(why) = self.settle(&mut news, collecting).await {
                         return ChannelEnd::Broken(why);
                     }
+                    self.pass_over(collecting, connection).await;
                 }
                 () = collecting.finish.cancelled() => return ChannelEnd::Finished,
                 () = collecting.stop.cancelled(), if is_taking => {}
@@ -218,6 +228,7 @@ impl LetterChannel {
                     if !self.channel.status().connected() {
                         return ChannelEnd::Broken("the channel was closed".to_owned());
                     }
+                    self.pass_over(collecting, connection).await;
                 }
             }
         }
@@ -232,12 +243,11 @@ impl LetterChannel {
             routing_key: delivery.routing_key,
             payload: Bytes::from(delivery.data),
         };
-        if returns(&raw.properties) >= OFTEN {
-            let worn = WornLetter::new(&raw.properties, raw.payload.clone());
-            self.worn.insert(tag, worn);
-        }
-        let is_cut = raw.is_cut();
         let topology = &collecting.topology;
+        let raw = raw.restored(&topology.queue);
+        let is_worn = returns(&raw.properties) >= OFTEN;
+        self.copies.insert(tag, (WornLetter::new(&raw), is_worn));
+        let is_cut = raw.is_cut();
         let letter = raw.read(&topology.queue, &topology.topics);
         if is_cut {
             tracing::warn!(
@@ -270,10 +280,49 @@ impl LetterChannel {
         connection: &Connection,
     ) {
         let refused = news.iter().filter(|(_, news)| *news == LetterNews::Refused);
+        let mut worn = Vec::new();
         for (tag, _) in refused {
-            let Some(worn) = self.worn.get(tag) else {
+            match self.copies.get(tag) {
+                Some((_, true)) => worn.push(*tag),
+                Some((_, false)) if !self.refused.contains(tag) => self.refused.push_back(*tag),
+                _ => {}
+            }
+        }
+        self.take_their_places(&worn, collecting, connection).await;
+    }
+
+    /// Puts copies of refused letters to the end of the queue, if there are so many that no other letter would come.
+    async fn pass_over(&mut self, collecting: &Collecting, connection: &Connection) {
+        let window = usize::from(WINDOW);
+        let is_early = self.passed.is_some_and(|at| at.elapsed() < PASSING);
+        if self.refused.len() < window || is_early {
+            return;
+        }
+        self.passed = Some(Instant::now());
+        tracing::warn!(
+            target: "final::amqp",
+            service = &*collecting.topology.service,
+            letters = window / 2,
+            "so many dead letters cannot be stored that no others would be collected; some of them go to the end of \
+             their queue"
+        );
+        let oldest: Vec<u64> = self.refused.iter().take(window / 2).copied().collect();
+        self.take_their_places(&oldest, collecting, connection)
+            .await;
+    }
+
+    /// Puts copies of letters into their queue, and forgets the letters.
+    async fn take_their_places(
+        &mut self,
+        tags: &[u64],
+        collecting: &Collecting,
+        connection: &Connection,
+    ) {
+        for tag in tags {
+            let Some((worn, is_worn)) = self.copies.get(tag) else {
                 continue;
             };
+            let is_worn = *is_worn;
             let queue = names::dead_letter_queue(&collecting.topology.queue);
             let renewed = match names::short(&queue) {
                 Ok(queue) => worn.renew(connection, queue).await,
@@ -281,6 +330,14 @@ impl LetterChannel {
             };
             let service = &*collecting.topology.service;
             if let Err(reason) = renewed {
+                if !is_worn {
+                    tracing::warn!(
+                        target: "final::amqp",
+                        service, reason,
+                        "a dead letter that cannot be stored cannot go to the end of its queue"
+                    );
+                    continue;
+                }
                 tracing::warn!(
                     target: "final::amqp",
                     service, reason,
@@ -288,11 +345,13 @@ impl LetterChannel {
                 );
                 continue;
             }
-            tracing::info!(
-                target: "final::amqp",
-                service,
-                "a dead letter that cannot be stored was renewed in its queue, so that it does not reach the delivery limit"
-            );
+            if is_worn {
+                tracing::info!(
+                    target: "final::amqp",
+                    service,
+                    "a dead letter that cannot be stored was renewed in its queue, so that it does not reach the delivery limit"
+                );
+            }
             lock(&self.settler.renewed).insert(*tag);
             self.finish(*tag);
         }
@@ -300,7 +359,8 @@ impl LetterChannel {
 
     /// Notes that a delivery can be acked.
     fn finish(&mut self, tag: u64) {
-        self.worn.remove(&tag);
+        self.copies.remove(&tag);
+        self.refused.retain(|refused| *refused != tag);
         if self.acks.finish(tag) {
             self.in_flight -= 1;
         }

@@ -49,6 +49,28 @@ pub(crate) struct RawLetter {
 }
 
 impl RawLetter {
+    /// The letter that it is a copy of, if it has taken the place of one: the copy came straight into the queue, and its
+    /// headers tell how the letter had come.
+    pub(crate) fn restored(mut self, queue: &str) -> Self {
+        let letters = names::dead_letter_queue(queue);
+        let Some(headers) = self.properties.headers().clone() else {
+            return self;
+        };
+        let came = |name: &str| {
+            let text = headers.inner().get(name).and_then(text)?;
+            names::short(text).ok()
+        };
+        let is_copy = self.exchange.as_str().is_empty() && self.routing_key.as_str() == letters;
+        if is_copy
+            && let (Some(exchange), Some(key)) = (came(names::CAME_BY), came(names::CAME_WITH))
+        {
+            (self.exchange, self.routing_key) = (exchange, key);
+            let headers = without(headers, &[names::CAME_BY, names::CAME_WITH]);
+            self.properties = self.properties.with_headers(headers);
+        }
+        self
+    }
+
     /// What makes it the same when it is delivered again.
     pub(crate) fn identity(&self) -> Uuid {
         let headers = self.properties.headers().clone().unwrap_or_default();

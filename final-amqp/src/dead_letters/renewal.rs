@@ -4,18 +4,22 @@
 //! taken back more often than its delivery limit, and the copy begins with a count of zero.
 //!
 //! The copy has the same payload, properties and headers, without the counts, and without what would route it elsewhere
-//! or let it expire.
+//! or let it expire. Two headers more tell by which exchange and with which routing key the letter had come: the copy
+//! comes straight into the queue.
 
 use bytes::Bytes;
 use lapin::{
-    BasicProperties, Confirmation, Connection, options::BasicPublishOptions, types::ShortString,
+    BasicProperties, Confirmation, Connection,
+    options::BasicPublishOptions,
+    types::{AMQPValue, ShortString},
 };
 
-use super::letter::{COUNTS, without};
+use super::letter::{COUNTS, RawLetter, without};
 use crate::{
     connection::{close_channel, open_confirm_channel},
     deadline::{CALL_LIMIT, within},
     error::told,
+    names,
 };
 
 /// How often RabbitMQ takes a letter back before a copy takes its place. The limit of RabbitMQ 4 is 20 by default.
@@ -30,9 +34,16 @@ pub(super) struct WornLetter {
 
 impl WornLetter {
     /// Notes a letter for a copy.
-    pub(super) fn new(properties: &BasicProperties, payload: Bytes) -> Self {
+    pub(super) fn new(letter: &RawLetter) -> Self {
+        let properties = &letter.properties;
         let headers = properties.headers().clone().unwrap_or_default();
-        let headers = without(headers, &[COUNTS[0], COUNTS[1], "CC", "BCC"]);
+        let mut headers = without(headers, &[COUNTS[0], COUNTS[1], "CC", "BCC"]);
+        for (name, value) in [
+            (names::CAME_BY, &letter.exchange),
+            (names::CAME_WITH, &letter.routing_key),
+        ] {
+            headers.insert(name.into(), AMQPValue::LongString(value.as_str().into()));
+        }
         let mut copied = BasicProperties::default().with_headers(headers);
         macro_rules! copy {
             ($($property:ident => $with:ident,)*) => {$(
@@ -56,7 +67,18 @@ impl WornLetter {
         }
         Self {
             properties: copied,
-            payload,
+            payload: letter.payload.clone(),
+        }
+    }
+
+    /// The copy, as it comes out of the queue again.
+    #[cfg(test)]
+    pub(super) fn come(&self, letters: &str) -> RawLetter {
+        RawLetter {
+            properties: self.properties.clone(),
+            exchange: "".into(),
+            routing_key: letters.into(),
+            payload: self.payload.clone(),
         }
     }
 

@@ -9,7 +9,7 @@ use lapin::{
     types::{AMQPValue, FieldArray, FieldTable},
 };
 
-use super::letter::RawLetter;
+use super::{letter::RawLetter, renewal::WornLetter};
 use crate::properties::{Original, WireForm, dead_letter};
 
 const QUEUE: &str = "shop";
@@ -178,4 +178,46 @@ fn a_letter_has_one_identity_whenever_it_is_delivered() {
     // A letter whose message has no id has an id of its own, the same each time.
     let nameless = || read(raw(BasicProperties::default(), "x", "y")).id;
     assert_eq!(nameless(), nameless());
+}
+
+/// A topic may have another routing key than its name, and a letter of a stranger has its topic by them alone.
+#[test]
+fn a_letter_is_the_same_after_a_copy_has_taken_its_place_twice() {
+    let of_rabbitmq = BasicProperties::default()
+        .with_headers(table([("x-death", death("rejected", 1_700_000_000))]))
+        .with_message_id("7".into());
+    let of_a_stranger = BasicProperties::default().with_message_id("7".into());
+    for letter in [
+        of_a_bus(BasicProperties::default()),
+        raw(of_rabbitmq, "shop_exchange_dlx", "order.placed.eu"),
+        raw(of_a_stranger, "order.placed", "order.placed.eu"),
+    ] {
+        let (exchange, key) = (letter.exchange.clone(), letter.routing_key.clone());
+        let identity = letter.identity();
+        let mut letter = letter;
+        for _ in 0..2 {
+            letter = WornLetter::new(&letter).come("shop_dlx").restored(QUEUE);
+        }
+
+        assert_eq!((&letter.exchange, &letter.routing_key), (&exchange, &key));
+        assert_eq!(letter.identity(), identity);
+        assert_eq!(read(letter).topic, "order.placed");
+    }
+}
+
+/// Only what came straight into the queue is a copy.
+#[test]
+fn headers_of_a_copy_mean_nothing_in_a_letter_that_came_by_an_exchange() {
+    let forged = table([
+        ("x-final-came-by", text("other")),
+        ("x-final-came-with", text("other")),
+    ]);
+    let letter = raw(
+        BasicProperties::default().with_headers(forged),
+        "order.placed",
+        "key",
+    );
+
+    let letter = letter.restored(QUEUE);
+    assert_eq!(letter.exchange.as_str(), "order.placed");
 }

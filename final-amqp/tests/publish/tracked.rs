@@ -35,7 +35,7 @@ impl Answers {
         let mut answers = HashMap::new();
         while answers.len() < count {
             let next = timeout(LONG, self.receiver.recv()).await;
-            let (number, confirm) = next.expect("an answer in time").unwrap();
+            let (number, confirm) = next.unwrap().unwrap();
             let before = answers.insert(number, confirm);
             assert_eq!(before, None, "{number} was answered before");
         }
@@ -51,7 +51,7 @@ impl Answers {
         drop(sender);
         // The channel ends when the last hand-over has dropped its sender.
         let rest = timeout(LONG, receiver.recv()).await;
-        assert_eq!(rest.expect("an end in time"), None);
+        assert_eq!(rest.unwrap(), None);
     }
 }
 

@@ -6,6 +6,7 @@
 //! ```text
 //!   link ─ LetterDelivery ─▶ a lot of them ─ INSERT, COMMIT ─ done ─▶ stored: acked
 //!                                 ▲              ├─ refused ─▶ each alone, in a simpler form ─ refused ─▶ held
+//!                                 ▲              ├─ takes too long ─▶ the half of them
 //!                                 │              └─ the database is away ─┐                        5 min │
 //!                                 └── pause; after a minute all go back ◀─┴──────────────────────────────┘
 //! ```
@@ -34,6 +35,7 @@ use crate::{
     database::{
         DbResult,
         refused::{code, refuses_values},
+        renewable::is_silence,
     },
     failpoint::{self, Failpoint},
     outbox::Outbox,
@@ -137,25 +139,33 @@ impl<DB: OutboxDatabase> Collector<DB> {
         lot: Vec<CollectionDraft>,
         letters: &LetterStream,
     ) -> Vec<CollectionDraft> {
-        let Err((lot, error)) = self.store_together(lot, letters).await else {
-            return Vec::new();
-        };
-        if lot.len() > 1 {
-            tracing::debug!(
-                target: "final::consume",
-                service = &*self.service, letters = lot.len(), %error,
-                "dead letters are not stored together; each is stored alone"
-            );
-        }
-        let mut held = Vec::new();
-        for draft in lot {
-            held.extend(self.store_alone(draft, letters).await);
+        let (mut lots, mut held) = (vec![lot], Vec::new());
+        while let Some(lot) = lots.pop() {
+            let (mut lot, error) = match self.store_together(lot, letters).await {
+                Ok(()) => continue,
+                Err(failed) => failed,
+            };
+            if is_silence(&error) {
+                let second = lot.split_off(lot.len() / 2);
+                lots.extend([second, lot]);
+                continue;
+            }
+            if lot.len() > 1 {
+                tracing::debug!(
+                    target: "final::consume",
+                    service = &*self.service, letters = lot.len(), %error,
+                    "dead letters are not stored together; each is stored alone"
+                );
+            }
+            for draft in lot {
+                held.extend(self.store_alone(draft, letters).await);
+            }
         }
         held
     }
 
     /// Stores letters in one transaction, and tries that until the database answers. Gives them back if they are
-    /// refused.
+    /// refused; or if they are several, and the database does not answer in time, because fewer of them may take less.
     async fn store_together(
         &self,
         mut lot: Vec<CollectionDraft>,
@@ -192,6 +202,12 @@ impl<DB: OutboxDatabase> Collector<DB> {
                     if self.ending.is_cancelled() {
                         // They stay with the broker.
                         return Ok(());
+                    }
+                    if lot.len() > 1 && is_silence(&error) {
+                        if are_back {
+                            letters.want(true);
+                        }
+                        return Err((lot, error));
                     }
                     if !are_back && began.elapsed() >= self.patience {
                         letters.want(false);

@@ -57,6 +57,11 @@ pub(crate) fn no_answer(limit: Duration) -> sqlx::Error {
     io::Error::new(io::ErrorKind::TimedOut, silent).into()
 }
 
+/// Whether the database did not answer in time. It may still be at it.
+pub(crate) fn is_silence(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut)
+}
+
 /// Makes a pool of our own, with the caller's pool options, that connects with `connect`. Each connection is prepared
 /// by `prepare`.
 ///

@@ -375,6 +375,42 @@ async fn a_letter_that_is_too_large_for_the_database_stays_in_the_queue_and_hold
     assert_eq!(in_queue_now(vhost.url(), &name).await, 0);
 }
 
+/// As many as may be in flight.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_letters_that_the_database_refuses_hold_up_no_other() {
+    let vhost = final_tests::amqp_vhost().await.expect("RabbitMQ");
+    let database = final_tests::pg_database().await.expect("PostgreSQL");
+    let name = service();
+    declare(&name, vhost.url(), &database).await;
+    let pool = postgres(&database).await;
+    let (exchange, topic) = (format!("{name}_exchange_dlx"), format!("{name}.placed"));
+    let (_connection, channel) = producer(vhost.url()).await;
+    for _ in 0..50 {
+        let plain = (FieldTable::default(), BasicProperties::default());
+        publish(&channel, &exchange, &topic, plain.0, plain.1, b"refused").await;
+    }
+    put(vhost.url(), &name, 0..20).await;
+    let table = format!("final_{}_dead", name.replace('-', "_"));
+    let refuse = format!(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             RAISE EXCEPTION 'not this one' USING ERRCODE = 'check_violation'; \
+         END $$; \
+         CREATE TRIGGER refused BEFORE INSERT ON {table} FOR EACH ROW \
+         WHEN (NEW.payload = 'refused'::bytea) EXECUTE FUNCTION refuse()"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(refuse))
+        .execute(&pool)
+        .await
+        .expect("a trigger");
+
+    let service = Collecting::start(&name, vhost.url(), pool).await;
+    let letters = service.collected(20).await;
+    assert_eq!(bodies(&letters), all(20));
+    service.bus.shutdown().await.expect("shutdown");
+    let left = final_tests::take(vhost.url(), &format!("{name}_dlx"), 50, SOON).await;
+    assert!(left.iter().all(|letter| letter.payload() == b"refused"));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_that_may_not_read_the_letters_is_told_and_all_else_works() {
     let vhost = final_tests::amqp_vhost().await.expect("RabbitMQ");

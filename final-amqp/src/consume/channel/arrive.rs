@@ -131,3 +131,35 @@ pub(super) fn likeness(original: &Original, (id, identified): (MessageId, bool))
         identified,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn original(payload: &str) -> Original {
+        Original::for_test(
+            Default::default(),
+            "order.placed",
+            payload.to_owned().into(),
+        )
+    }
+
+    /// Each process, and each arrival, may give such a message another id.
+    #[test]
+    fn nameless_messages_are_alike_if_they_look_the_same_whatever_ids_they_got_here() {
+        let nameless = |payload: &str| likeness(&original(payload), (MessageId::new(), false));
+
+        assert_eq!(nameless("7"), nameless("7"));
+        assert_ne!(nameless("7"), nameless("8"));
+    }
+
+    #[test]
+    fn messages_with_ids_are_alike_only_if_their_ids_are_the_same() {
+        let (id, other) = (MessageId::new(), MessageId::new());
+        let named = |id| likeness(&original("7"), (id, true));
+
+        assert_eq!(named(id), named(id));
+        assert_ne!(named(id), named(other));
+        assert_ne!(named(id), likeness(&original("7"), (id, false)));
+    }
+}

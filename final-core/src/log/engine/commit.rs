@@ -173,6 +173,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         self.acked.remove(&id);
         self.set_aside.take_if(|lane| lane == id);
         self.streams.remove(id);
+        self.count_held();
         self.schedule.refresh_now(Instant::now());
     }
 

@@ -19,13 +19,16 @@ use super::Engine;
 use crate::{
     OutboxDatabase,
     broker::{Holding, Settlement},
-    database::DbResult,
+    database::{DbResult, refused::refuses},
     handler::Hold,
     log::progress::{
         held::{HeldRow, HeldWrite, KnownHeld},
         rows::{LaneId, LaneRow},
     },
 };
+
+/// How many rows one transaction writes.
+const MOST_WRITES: usize = 200;
 
 /// How often the wishes of operators are looked for while anything is held.
 const LISTEN: Duration = Duration::from_secs(1);
@@ -94,13 +97,12 @@ impl<DB: OutboxDatabase> Engine<DB> {
         self.count_held();
     }
 
-    /// Delivers what is due, writes what has changed, and looks for wishes of operators.
+    /// Delivers what is due, and looks for wishes of operators.
     pub(super) async fn keep_held(&mut self) -> DbResult<()> {
         let now = Instant::now();
         for tag in self.deliveries.held.take_due(now) {
             self.deliveries.deliver_next(tag);
         }
-        self.write_held().await?;
         if !self.deliveries.held.is_empty() && now >= self.held.listen_at {
             for (seq, wish) in self.session.wishes(&self.member.group).await? {
                 if let Some(tag) = self.deliveries.held.wish(seq, wish) {
@@ -117,12 +119,28 @@ impl<DB: OutboxDatabase> Engine<DB> {
         if !self.deliveries.held.has_writes() {
             return Ok(());
         }
-        let writes = self.deliveries.held.take_writes();
-        let group = Arc::clone(&self.member.group);
-        if let Err(error) = self.session.write_held(&group, &writes).await {
-            self.deliveries.held.put_back(writes);
-            return Err(error);
+        let writes = self.deliveries.held.take_writes(MOST_WRITES);
+        let (group, member) = (Arc::clone(&self.member.group), self.member.id);
+        match self.session.write_held(&group, member, &writes).await {
+            Ok(()) => {}
+            Err(error) if refuses(&error) => {
+                // The messages are held all the same.
+                if !std::mem::replace(&mut self.held.is_refused, true) {
+                    tracing::error!(
+                        target: "final::log",
+                        service = &*group, %error,
+                        "the database refuses rows about held messages; they are held, and operators do not see them. \
+                         Look at the triggers, constraints, privileges and columns of final_log_held"
+                    );
+                }
+                return Ok(());
+            }
+            Err(error) => {
+                self.deliveries.held.put_back(writes);
+                return Err(error);
+            }
         }
+        self.held.is_refused = false;
         if self.holds_topics()
             && writes
                 .iter()
@@ -178,6 +196,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
                 self.deliveries.deliver_next(next);
             }
         }
+        self.schedule.commits.changed(Instant::now);
         self.count_held();
     }
 
@@ -218,7 +237,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         let streams = &self.streams;
         let topics = self
             .session
-            .held_topics(&self.member.group, |lane| streams.has_lane(lane))
+            .held_topics(&self.member.group, |lane| !streams.is_leaving(lane))
             .await?;
         for tag in self.deliveries.in_flight.gates().elsewhere(&topics) {
             self.deliveries.deliver_next(tag);
@@ -227,7 +246,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
     }
 
     /// Tells how many messages are held.
-    fn count_held(&mut self) {
+    pub(super) fn count_held(&mut self) {
         let held = self.deliveries.held.len();
         self.member.held.store(held as u64, Ordering::Relaxed);
     }
@@ -256,6 +275,8 @@ pub(super) struct HeldState {
     listen_at: Instant,
     /// Whether it was said that nothing further is read.
     has_warned: bool,
+    /// Whether the database has refused the last rows.
+    is_refused: bool,
 }
 
 impl HeldState {
@@ -263,6 +284,7 @@ impl HeldState {
         Self {
             listen_at: Instant::now(),
             has_warned: false,
+            is_refused: false,
         }
     }
 }

@@ -109,7 +109,7 @@ pub(crate) struct HeldMessages {
     /// What is to be written, in this order.
     writes: Vec<HeldWrite>,
     /// Messages that are done, and whose progress is not written yet.
-    ended: Vec<i64>,
+    ended: Vec<(i64, LaneId)>,
 }
 
 impl HeldMessages {
@@ -228,23 +228,26 @@ impl HeldMessages {
 
     /// A message is done. False if it was not held.
     pub(crate) fn end(&mut self, seq: i64) -> bool {
-        let was_held = self.messages.remove(&seq).is_some();
-        if was_held {
-            self.ended.push(seq);
-        }
-        was_held
+        let ended = self.messages.remove(&seq);
+        let lane = ended.map(|message| message.known.lane);
+        self.ended.extend(lane.map(|lane| (seq, lane)));
+        lane.is_some()
     }
 
     /// The progress is written, so the rows of what is done are no longer needed.
     pub(crate) fn committed(&mut self) {
         let ended = self.ended.drain(..);
-        self.writes.extend(ended.map(HeldWrite::Remove));
+        self.writes
+            .extend(ended.map(|(seq, _)| HeldWrite::Remove(seq)));
     }
 
     /// Forgets the messages of a lane that no handler has: another member will have them. With `all` also those that a
-    /// handler has. Returns their sequence numbers, and their tags if they were taken.
+    /// handler has, and those that were done and whose progress was not written. Returns their sequence numbers, and their tags if they were taken.
     pub(crate) fn forget(&mut self, lane: LaneId, all: bool) -> Vec<(i64, Option<u64>)> {
         let mut forgotten = Vec::new();
+        if all {
+            self.ended.retain(|(_, of)| *of != lane);
+        }
         self.messages.retain(|seq, message| {
             if message.known.lane != lane || message.stage == Stage::Trying && !all {
                 return true;
@@ -259,9 +262,9 @@ impl HeldMessages {
         forgotten
     }
 
-    /// What is to be written.
-    pub(crate) fn take_writes(&mut self) -> Vec<HeldWrite> {
-        std::mem::take(&mut self.writes)
+    /// What is to be written next, so many at most.
+    pub(crate) fn take_writes(&mut self, most: usize) -> Vec<HeldWrite> {
+        self.writes.drain(..most.min(self.writes.len())).collect()
     }
 
     /// These could not be written, and come before all others.

@@ -4,6 +4,8 @@
 //! The progress does not depend on these rows. A row that is left over after a crash is removed when its lane has a new
 //! owner.
 
+use uuid::Uuid;
+
 use super::{Log, Tx, session::Session};
 use crate::{
     OutboxDatabase,
@@ -122,11 +124,19 @@ impl<DB: OutboxDatabase> Session<DB> {
     }
 
     /// Writes rows about held messages, all or none.
-    pub(crate) async fn write_held(&mut self, group: &str, writes: &[HeldWrite]) -> DbResult<()> {
-        let mut done = self.try_to_write_held(group, writes, false).await;
+    ///
+    /// What is held in a lane is written only while the lane is this member's. The row of a lane that another member has
+    /// would be left over once that member has handled the message.
+    pub(crate) async fn write_held(
+        &mut self,
+        group: &str,
+        member: Uuid,
+        writes: &[HeldWrite],
+    ) -> DbResult<()> {
+        let mut done = self.try_to_write_held(group, member, writes, false).await;
         if done.as_ref().is_err_and(refuses_values) {
             // The reason or the key has something that this database does not store.
-            done = self.try_to_write_held(group, writes, true).await;
+            done = self.try_to_write_held(group, member, writes, true).await;
         }
         self.check(done)
     }
@@ -134,13 +144,20 @@ impl<DB: OutboxDatabase> Session<DB> {
     async fn try_to_write_held(
         &mut self,
         group: &str,
+        member: Uuid,
         writes: &[HeldWrite],
         plain: bool,
     ) -> DbResult<()> {
         let mut tx = self.begin().await?;
         for write in writes {
             let done = match write {
-                HeldWrite::Save(row) => save(&mut tx, group, row, plain).await,
+                HeldWrite::Save(row) => {
+                    match is_owner(&mut tx, group, member, row.known.lane).await {
+                        Ok(true) => save(&mut tx, group, row, plain).await,
+                        Ok(false) => Ok(()),
+                        Err(error) => Err(error),
+                    }
+                }
                 HeldWrite::Remove(seq) => {
                     let remove = "DELETE FROM {held} WHERE group_name = ? AND seq = ?";
                     let values = vec![group.into(), (*seq).into()];
@@ -162,6 +179,24 @@ impl<DB: OutboxDatabase> Session<DB> {
         }
         tx.commit().await
     }
+}
+
+/// Whether a lane is this member's. It stays so until the transaction is over.
+async fn is_owner<DB: OutboxDatabase>(
+    tx: &mut Tx<'_, DB>,
+    group: &str,
+    member: Uuid,
+    lane: LaneId,
+) -> DbResult<bool> {
+    let owner = "SELECT epoch FROM {lanes} WHERE group_name = ? AND stream = ? AND lane = ? AND member = ? {share}";
+    let number = i64::try_from(lane.lane).unwrap_or(i64::MAX);
+    let values = vec![
+        group.into(),
+        lane.stream.into(),
+        number.into(),
+        member.into(),
+    ];
+    Ok(tx.first::<i64>(owner, values).await?.is_some())
 }
 
 /// Writes that a message is held. Since when it is held, and what an operator wishes, stays as it is.

@@ -37,7 +37,7 @@ use crate::{
     OutboxDatabase,
     database::{
         DbResult, FromRow, Value, read,
-        renewable::{ANSWER, RenewablePool},
+        renewable::{ANSWER, RenewablePool, is_silence},
         writers::Writing,
     },
 };
@@ -279,10 +279,6 @@ impl<DB: OutboxDatabase> Session<DB> {
             let _ = tokio::time::timeout(GOODBYE, conn.close()).await;
         }
     }
-}
-
-fn is_silence(error: &sqlx::Error) -> bool {
-    matches!(error, sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::TimedOut)
 }
 
 fn closed() -> sqlx::Error {

@@ -3,6 +3,7 @@
 //! [`model`] plays members that lose and claim lanes, [`sequence`] a sequence that goes back. Both use the real
 //! lanes, streams and gaps. [`lost_lanes`], `sweeping` and `one_by_one` hold single cases.
 
+mod held;
 mod lost_lanes;
 mod model;
 #[cfg(feature = "mysql")]

@@ -12,7 +12,7 @@ use crate::{
     broker::DeadLetterFilter,
     database::{
         DbResult, Dialect,
-        renewable::ANSWER,
+        renewable::{ANSWER, is_silence},
         writers::{Turn, Writing},
     },
     outbox::{Outbox, Table, door::DURABLE},
@@ -126,12 +126,19 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         self.located().await?;
         let explain = |error| self.explain(error, fate.doing());
         let last = self.last_letter().await.map_err(explain)?;
-        let (mut ended, mut after) = (0, i64::MIN);
+        let (mut ended, mut after, mut batch) = (0, i64::MIN, BATCH);
         loop {
-            let most = BATCH.min(filter.at_most() - ended);
+            let most = batch.min(filter.at_most() - ended);
             let turn = self.writers().our_turn(&mut ()).await;
             let some = self.end_some(turn, filter, fate, (after, last), most);
-            let some = self.pool.within(ANSWER, some).await.map_err(explain)?;
+            let some = match self.pool.within(ANSWER, some).await {
+                // Letters may have many megabytes. Fewer of them take less.
+                Err(error) if batch > 1 && is_silence(&error) => {
+                    batch /= 2;
+                    continue;
+                }
+                some => some.map_err(explain)?,
+            };
             let Some(highest) = some.last() else {
                 return Ok(ended);
             };

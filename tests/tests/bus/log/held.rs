@@ -301,3 +301,37 @@ async fn only_the_log_holds_messages() {
         .on_failure(OnFailure::DeadLetter);
     bus.start(outer).await.expect_err("what a route says stays");
 }
+
+/// What waits is bounded. Then nothing further is read, and nothing is passed over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_is_full_of_what_waits_reads_on_once_it_has_room() {
+    let log = Log::<sqlx::Sqlite>::new().await;
+    let mirror = Mirror::breaking("bad");
+    let bus = log.mirroring(log.broker(), &mirror).await;
+    publish(&bus, of_key("bad", 0..10_600)).await;
+    publish(&bus, of_key("other", 0..10)).await;
+    let waiting = async || {
+        let backlog = log.broker().backlog("mirror").await.expect("a backlog");
+        backlog.waiting
+    };
+    eventually("an instance that is full", SOON, async || {
+        match waiting().await {
+            10..600 => Ok(()),
+            waiting => Err(waiting),
+        }
+    })
+    .await;
+    log.has_held(1).await;
+    // What an instance with room would do at once.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(mirror.keys.len(), 0);
+    assert!(waiting().await >= 10);
+
+    mirror.mend();
+    mirror.keys.reach_of("other", 10).await;
+    let bad = mirror.keys.of("bad");
+    in_order(&bad, 0, bad.len() as i64);
+    in_order(&mirror.keys.of("other"), 0, 10);
+    log.has_no_letters().await;
+    bus.shutdown().await.expect("shutdown");
+}

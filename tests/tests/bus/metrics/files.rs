@@ -148,7 +148,10 @@ fn each_alert_fires_for_its_own_trouble_alone() {
             "2x30",
         ),
         (r#"final_dead_letters{service="shop",instance="a"}"#, "4x30"),
-        (r#"final_messages_held{service="shop",instance="a"}"#, "0x30"),
+        (
+            r#"final_messages_held{service="shop",instance="a"}"#,
+            "0x30",
+        ),
         (r#"final_panics_total{service="shop",instance="a"}"#, "1x30"),
         (
             r#"final_outbox_oldest_due_seconds{service="shop",instance="a"}"#,
