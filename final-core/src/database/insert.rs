@@ -135,6 +135,16 @@ impl Insert {
         Ok(())
     }
 
+    /// Whether rows go by one statement.
+    pub(crate) fn is_one_statement(&self, values: &[Value<'_>]) -> bool {
+        let rows = values.len() / self.columns;
+        let is_piece = || {
+            let fits = self.rows_in_packet(values);
+            fits.is_ok_and(|bytes| self.pieces_for(rows, &bytes).count() == 1)
+        };
+        rows <= 1 || self.arrays_for(values).is_some() || is_piece()
+    }
+
     /// Inserts rows by the statements of [`returning`](Self::returning). Returns what they give, in any order.
     ///
     /// # Errors
@@ -290,6 +300,20 @@ mod tests {
             let insert = Insert::of_rows(1, "", "(?)");
             prop_assert_eq!(insert.pieces_for(rows, &[]).count(), 1);
         }
+    }
+
+    #[test]
+    fn rows_are_one_statement_if_they_are_one_piece_or_arrays() {
+        let values = |rows| vec![Value::from(1_i64); rows];
+        let pieces = Insert::of_rows(1, "", "(?)");
+        for (rows, is_one) in [(1, true), (16, true), (17, false), (64, true), (96, false)] {
+            assert_eq!(pieces.is_one_statement(&values(rows)), is_one, "{rows}");
+        }
+        let arrays = Insert::of_arrays(1, String::new(), [(1, String::new())]);
+        assert!(arrays.is_one_statement(&values(500)));
+        let mut narrow = Insert::of_rows(1, "", "(?)");
+        narrow.packet = PACKET_HEAD + 40;
+        assert!(!narrow.is_one_statement(&values(16)));
     }
 
     proptest! {

@@ -35,7 +35,12 @@ pub(crate) fn in_transaction(value: &str) -> String {
     format!("IF(@@in_transaction, {value}, {OUT_OF_RANGE})")
 }
 
-/// Whether the error is that of such a value.
+/// A value on MariaDB that is an error where the statement would not be its own commit, in each of several rows.
+pub(crate) fn outside_transaction(value: &str) -> String {
+    format!("IF(@@autocommit AND NOT @@in_transaction, {value}, {OUT_OF_RANGE})")
+}
+
+/// Whether the error is that of such a value, or of one of [`outside_transaction`].
 pub(crate) fn is_not_in_transaction(error: &sqlx::Error) -> bool {
     says(error, OUT_OF_RANGE)
 }

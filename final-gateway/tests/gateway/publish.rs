@@ -458,3 +458,35 @@ async fn what_is_answered_is_on_the_disk_also_where_commits_do_not_wait_for_it()
     assert!(flushed >= 30, "{flushed} of 40");
     running.shutdown().await;
 }
+
+/// A hook of the pool switches off that a statement is its own commit. One message, and several that are one statement or
+/// more, are written all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_answered_is_committed_also_where_statements_of_mariadb_are_not() {
+    let url = final_tests::mysql_database().await.expect("MariaDB");
+    let options = sqlx::mysql::MySqlPoolOptions::new().max_connections(20);
+    let options = options.before_acquire(|conn, _| {
+        Box::pin(async move {
+            let off = sqlx::Executor::execute(conn, "SET autocommit = 0").await;
+            off.map(|_| true)
+        })
+    });
+    let pool = options.connect(&url).await.expect("connected");
+    let stand = Stand::<sqlx::MySql>::on(Place::of(url.clone(), pool));
+    let log = final_core::SqlBroker::new(stand.place.pool.clone());
+    let gateway = stand.gateway();
+    gateway.migrate().await.expect("tables");
+    let others = <sqlx::MySql as Database>::connect(&url).await;
+    let mut sent = 0;
+    for count in [1, 2, 16, 17, 32, 40] {
+        for wants_place in [false, true] {
+            let messages: Vec<Message> = (0..count).map(order).collect();
+            let places = log.publish(&messages, |_| wants_place).await;
+            let places = places.expect("committed");
+            assert!(places.iter().all(|place| place.is_some() == wants_place));
+            sent += i64::try_from(count).expect("few");
+            let seen = "SELECT COUNT(*) FROM final_log";
+            assert_eq!(<sqlx::MySql as Database>::number(&others, seen).await, sent);
+        }
+    }
+}

@@ -9,7 +9,7 @@ use super::{Log, Tx, entry::rows, explain, explain_to};
 use crate::{
     Error, Message, OutboxDatabase,
     broker::Place,
-    database::{DbResult, refused::is_victim, renewable::ANSWER},
+    database::{DbResult, refused::is_victim, renewable::ANSWER, says},
 };
 
 /// How often a transaction is sent again that the server has chosen to end, because it and others waited for each
@@ -201,11 +201,15 @@ enum AloneFailed {
 }
 
 /// Whether a statement that is its own commit may have taken place although it has failed: there was no answer, or the
-/// server was going down (57P…), or the statement has written fewer rows than it was given, and committed these.
+/// server was going down (57P…, and 08… on MariaDB), or somebody has ended it (70… on MariaDB) or its COMMIT has failed, or
+/// the statement has written fewer rows than it was given, and committed these.
 fn proves_nothing(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().map(|error| error.code());
     match code.flatten() {
-        Some(code) => ["57P", "08"].iter().any(|class| code.starts_with(class)),
+        Some(code) => {
+            let is_unsure = |class: &&str| code.starts_with(*class);
+            ["57P", "08", "70"].iter().any(is_unsure) || says(error, "during COMMIT")
+        }
         None => true,
     }
 }

@@ -16,7 +16,10 @@ use crate::{
     database::{
         DbResult, Dialect, Driver, Server, Templates, Value,
         insert::{Insert, UTF8, all_written},
-        lone::{OWN_TRANSACTION, in_transaction, unless_in_transaction},
+        lone::{
+            OWN_TRANSACTION, in_transaction, is_not_in_transaction, outside_transaction,
+            unless_in_transaction,
+        },
         read,
     },
     message::MSGPACK,
@@ -59,7 +62,7 @@ pub(crate) struct LogInserts {
     /// Whether `numbered` gives what it has written.
     returns: bool,
     /// The same INSERTs, of any messages and numbered, for a statement that is its own commit and waits for the disk.
-    /// `None` where an INSERT of many rows is more than one statement, or cannot say that it waits.
+    /// `None` where an INSERT cannot tell whether it is, cannot say that it waits, or gives no numbers.
     durable: Option<(Insert, Insert)>,
     /// For one message whose INSERT is its own commit. `None` if the database cannot tell whether it is.
     lone: Option<(Insert, Insert)>,
@@ -91,7 +94,7 @@ impl LogInserts {
                 false => make.many(false, lane).within(server),
             },
             returns: server.returns,
-            durable: make.durable(),
+            durable: make.durable(server),
             lone: make.lone(server),
             scheduled,
             tells_transactions: server.tells_transactions,
@@ -100,7 +103,7 @@ impl LogInserts {
 
     /// Inserts messages by one statement that is its own commit and waits for the disk: as many as one INSERT takes.
     /// Returns their sequence numbers if these are wanted. `None`, and nothing is written, if this database has no such
-    /// statement.
+    /// statement for so many messages, or if it would not be its own commit.
     pub(crate) async fn append_durably<DB: Driver>(
         &self,
         conn: &mut DB::Connection,
@@ -110,15 +113,18 @@ impl LogInserts {
         let Some((any, numbered)) = &self.durable else {
             return Ok(None);
         };
-        if wants_numbers {
-            return self
-                .append_numbered_by::<DB>(conn, numbered, entries)
-                .await
-                .map(Some);
-        }
         let values = Insert::prepared::<DB>(self.values(entries, false));
-        any.execute::<DB>(conn, &values).await?;
-        Ok(Some(Vec::new()))
+        if !any.is_one_statement(&values) {
+            return Ok(None);
+        }
+        let written = match wants_numbers {
+            true => Self::numbers_of::<DB>(conn, numbered, entries, &values).await,
+            false => any.execute::<DB>(conn, &values).await.map(|()| Vec::new()),
+        };
+        match written {
+            Err(error) if self.tells_transactions && is_not_in_transaction(&error) => Ok(None),
+            written => written.map(Some),
+        }
     }
 
     /// Whether many messages can be written by one statement that is its own commit and waits for the disk.
@@ -155,19 +161,18 @@ impl LogInserts {
         if !self.returns {
             return self.append_one_by_one::<DB>(conn, entries).await;
         }
-        self.append_numbered_by::<DB>(conn, &self.numbered, entries)
-            .await
+        let values = Insert::prepared::<DB>(self.values(entries, false));
+        Self::numbers_of::<DB>(conn, &self.numbered, entries, &values).await
     }
 
-    async fn append_numbered_by<DB: Driver>(
-        &self,
+    async fn numbers_of<DB: Driver>(
         conn: &mut DB::Connection,
         numbered: &Insert,
         entries: &[NewRow<'_>],
+        values: &[Value<'_>],
     ) -> DbResult<Vec<i64>> {
-        let values = Insert::prepared::<DB>(self.values(entries, false));
         let mut given = numbered
-            .execute_returning::<DB, (Uuid, i64)>(conn, &values)
+            .execute_returning::<DB, (Uuid, i64)>(conn, values)
             .await?;
         given.sort_unstable();
         let mut of_id = HashMap::new();
@@ -334,11 +339,22 @@ impl Maker<'_> {
     }
 
     /// The INSERTs of a statement that is its own commit and waits for the disk, whatever its session says.
-    fn durable(&self) -> Option<(Insert, Insert)> {
-        if self.dialect != Dialect::Postgres {
-            return None;
-        }
+    ///
+    /// On MariaDB the server's settings say whether a COMMIT waits for the disk, and that of a transaction waits no longer
+    /// than that of one statement.
+    fn durable(&self, server: &Server) -> Option<(Insert, Insert)> {
         let parameters = self.parameters(false);
+        match self.dialect {
+            Dialect::Postgres => {}
+            Dialect::MySql if server.tells_transactions && server.returns => {
+                let (into, row) = self.row(false, &outside_transaction("?"));
+                let (into, row) = (format!("{into} VALUES "), format!("({row})"));
+                let make = || Insert::of_rows(parameters, &into, &row);
+                let numbered = make().returning(NUMBERED).within(server);
+                return Some((make().within(server), numbered));
+            }
+            Dialect::MySql | Dialect::Sqlite => return None,
+        }
         let (into, row) = self.row(false, "?");
         let many = self.arrays(false).replacen(
             "AS clock)",
