@@ -15,7 +15,7 @@ use lapin::{
 pub(crate) use self::{
     consumer::{consume, consume_forever},
     publisher::{Publisher, WINDOW, publish_many},
-    redis::Redis,
+    redis::{Redis, start_redis},
     resp::{Reply, RespClient, command},
     twin::Twin,
 };

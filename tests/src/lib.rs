@@ -37,6 +37,7 @@ mod error;
 mod ports;
 pub mod process;
 pub mod promtool;
+mod redis;
 pub mod servers;
 
 #[cfg(feature = "chaos")]
@@ -58,6 +59,7 @@ pub use dirs::WorkDir;
 pub use error::{Error, Result};
 pub use ports::Port;
 pub use process::clock_offset;
+pub use redis::Redis;
 #[cfg(feature = "clients")]
 pub use {
     clients::Client,

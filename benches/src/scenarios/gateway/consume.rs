@@ -141,7 +141,7 @@ async fn by_the_engine<DB: Db>(pool: &Pool<DB>, messages: u64) -> Result<Duratio
 }
 
 async fn from_redis(redis: &Redis, messages: u64) -> Result<Duration> {
-    let mut client = RespClient::connect(redis.address).await?;
+    let mut client = RespClient::connect(redis.address()).await?;
     client.send(&command(&[b"DEL", b"bench"])).await?;
     client.reply().await?;
     let group = command(&[b"XGROUP", b"CREATE", b"bench", b"g", b"0", b"MKSTREAM"]);

@@ -21,7 +21,7 @@ use crate::{
     Result,
     bench::Bench,
     db::Db,
-    hand::{Redis, RespClient, command},
+    hand::{Redis, RespClient, command, start_redis},
 };
 
 /// The topic that is published to and consumed.
@@ -35,7 +35,7 @@ const VALUE: &[u8] =
     br#"{"id":4711,"customer":"a customer of the shop, whose name is not short","total":4200,"at":1790000000}"#;
 
 pub(super) async fn run(bench: &mut Bench) -> Result<()> {
-    let redis = Redis::start().await?;
+    let redis = start_redis().await?;
     if redis.is_none() {
         bench.say("  Redis is not installed (redis-tools), so its column is left out");
     }

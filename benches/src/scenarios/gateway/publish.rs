@@ -68,7 +68,7 @@ async fn run<DB: Db>(
                 Ok(load::writers(CLIENTS, time, work).await?.per_second())
             }
             _ => {
-                let address = redis.ok_or("no Redis")?.address;
+                let address = redis.ok_or("no Redis")?.address();
                 let mut clients = Vec::new();
                 for _ in 0..CLIENTS {
                     clients.push(RespClient::connect(address).await?);

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use final_tests::{Redis, clients::redis_tool};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpListener,
@@ -228,5 +229,56 @@ async fn an_answer_that_is_too_large_or_none_of_redis_is_an_error() {
         };
         let (read, ()) = tokio::join!(read_redis(&place), serve);
         read.expect_err(answer);
+    }
+}
+
+/// More fields than one answer of Redis has, so that it is asked several times.
+#[tokio::test]
+async fn a_real_redis_gives_all_fields_and_says_what_it_refuses() {
+    const RIGHTS: usize = 3_000;
+    let (locked, open) = (
+        Redis::start(&["--requirepass", "p"]).expect("Redis"),
+        Redis::start(&[]).expect("Redis"),
+    );
+    let port = locked.address().port().to_string();
+    // One argument of a program is 128 KiB at most.
+    for part in (0..RIGHTS).collect::<Vec<_>>().chunks(1_000) {
+        let mut commands =
+            "auth p\nselect 3\nhset tb:apptb 7_AppKey shop 7_AppSecret s\n".to_owned();
+        for number in part {
+            commands.push_str(&format!(
+                "hset tb:authtb {number}_AppId 7 {number}_Group g {number}_Operation 3 {number}_Topic t{number}\n"
+            ));
+        }
+        let port = port.clone();
+        let fill = move || redis_tool("redis-cli", &["-p", &port], &commands);
+        let filled = tokio::task::spawn_blocking(fill).await.expect("no panic");
+        filled.expect("filled");
+    }
+    let place = |redis: &Redis, password: Option<&str>| RedisPlace {
+        address: redis.address().to_string(),
+        database: 3,
+        password: password.map(str::to_owned),
+    };
+
+    let found = read_redis(&place(&locked, Some("p"))).await.expect("read");
+    assert_eq!((found.len(), &*found[0].key), (1, "shop"));
+    let topics: std::collections::BTreeSet<_> =
+        found[0].rights.iter().map(|right| &right.topic).collect();
+    assert_eq!((found[0].rights.len(), topics.len()), (RIGHTS, RIGHTS));
+    let nothing = read_redis(&place(&open, None)).await.expect("read");
+    assert_eq!(nothing, []);
+    for (redis, password, refused) in [
+        (&locked, Some("wrong"), "AUTH"),
+        (&locked, None, "SELECT"),
+        (&open, Some("p"), "AUTH"),
+    ] {
+        let error = read_redis(&place(redis, password))
+            .await
+            .expect_err("refused");
+        assert!(
+            matches!(error, RedisError::Refused { command, .. } if command == refused),
+            "{error}"
+        );
     }
 }

@@ -2,6 +2,10 @@
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
+use final_gateway::{
+    Listen, Tls,
+    rights::{Grants, Rights},
+};
 use final_tests::clients::{Client, redis_tool};
 use serde_json::Value;
 
@@ -176,5 +180,49 @@ async fn redis_benchmark_publishes_with_and_without_pipelines<DB: Database>(plac
         metrics.contains("final_gateway_messages_total{answer=\"committed\"} 1900"),
         "{metrics}"
     );
+    running.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_cli_publishes_by_tls_and_trusts_no_other_certificate() {
+    let stand = Stand::<sqlx::Sqlite>::log().await;
+    let folder = final_tests::WorkDir::new("tls").expect("a folder");
+    let [authority, other] = [(); 2].map(|()| final_tests::Authority::new().expect("made"));
+    let server = authority.for_server().expect("signed");
+    let file = |name: &str, text: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).expect("written");
+        path.display().to_string()
+    };
+    let (certificate, key) = (
+        file("edge.crt", &server.certificate),
+        file("edge.key", &server.key),
+    );
+    let trusted = file("trusted.crt", &authority.certificate());
+    let foreign = file("foreign.crt", &other.certificate());
+    let tls = Tls::from_files(&certificate, &key).expect("a certificate");
+    let rights = Rights::from_fn(|_, _| Ok(Grants::all()));
+    let gateway = stand.gateway().rights(rights);
+    let running = gateway.resp(Listen::at("127.0.0.1:0").tls(tls)).start();
+    let running = running.await.expect("start");
+    let address = running.addresses().resp.expect("an address");
+    let set = |trusted: &str| {
+        let tls = ["--tls", "--cacert", trusted, "-h", "localhost"];
+        let login = ["-a", PUB, "--no-auth-warning", "set", "1", "1"];
+        let all: Vec<&str> = tls.into_iter().chain(login).collect();
+        let mut words = words(address, []);
+        words.extend(all.into_iter().map(str::to_owned));
+        words
+    };
+
+    assert_eq!(tool("redis-cli", set(&trusted), "").await.trim(), "OK");
+    let refused = set(&foreign);
+    let refused = tokio::task::spawn_blocking(move || {
+        let args: Vec<_> = refused.iter().map(String::as_str).collect();
+        redis_tool("redis-cli", &args, "")
+    });
+    let refused = refused.await.expect("no panic").expect_err("no trust");
+    let refused = refused.to_string().to_lowercase();
+    assert!(refused.contains("certificate"), "{refused}");
     running.shutdown().await;
 }
