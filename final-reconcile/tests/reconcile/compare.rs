@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use final_reconcile::{Comparison, DifferenceKind, Job};
+use final_reconcile::{Comparison, DifferenceKind, Job, Side};
+use final_tests::proxy::Proxy;
+use sqlx::{MySqlPool, PgPool};
 
 use crate::place::{ALL, Db, Place};
 
@@ -206,4 +208,38 @@ async fn explaining_touches_no_row() {
         "{text}"
     );
     holder.rollback().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_equal_rows_hardly_a_byte_comes_over_the_wire() {
+    let place = Place::fresh().await;
+    for db in [Db::Postgres, Db::MariaDb] {
+        numbers(&place, db, "few", 10).await;
+        numbers(&place, db, "many", 120_000).await;
+    }
+    let postgres = Proxy::to(&place.postgres_url).await.unwrap();
+    let mariadb = Proxy::to(&place.mariadb_url).await.unwrap();
+    let from = PgPool::connect_lazy(&postgres.url(&place.postgres_url)).unwrap();
+    let to = MySqlPool::connect_lazy(&mariadb.url(&place.mariadb_url)).unwrap();
+    let mut carried = Vec::new();
+    for table in ["few", "many"] {
+        let job = Job::new("wire")
+            .source(Side::postgres(from.clone(), table))
+            .target(Side::mysql(to.clone(), table), |map| map);
+        let before = [postgres.carried(), mariadb.carried()];
+        let comparison = job.compare().await.unwrap().remove(0);
+        assert!(
+            comparison.is_equal() && comparison.differing_chunks == 0,
+            "{comparison:?}"
+        );
+        carried.push([
+            postgres.carried() - before[0],
+            mariadb.carried() - before[1],
+        ]);
+        println!("{table}: {carried:?} in {} chunks", comparison.chunks);
+    }
+    for (few, many) in carried[0].iter().zip(&carried[1]) {
+        let for_1000 = (many - few) / 120;
+        assert!(for_1000 < 100, "{for_1000} bytes for 1,000 rows");
+    }
 }

@@ -19,6 +19,8 @@ pub struct Place {
     pub postgres: PgPool,
     pub mariadb: MySqlPool,
     pub sqlite: SqlitePool,
+    pub postgres_url: String,
+    pub mariadb_url: String,
     _file: shared::SqliteFile,
 }
 
@@ -26,10 +28,13 @@ impl Place {
     pub async fn fresh() -> Self {
         let file = shared::sqlite_file().unwrap();
         let (postgres, mariadb) = tokio::join!(shared::pg_database(), shared::mysql_database());
+        let (postgres, mariadb) = (postgres.unwrap(), mariadb.unwrap());
         Self {
-            postgres: PgPool::connect_lazy(&postgres.unwrap()).unwrap(),
-            mariadb: MySqlPool::connect_lazy(&mariadb.unwrap()).unwrap(),
+            postgres: PgPool::connect_lazy(&postgres).unwrap(),
+            mariadb: MySqlPool::connect_lazy(&mariadb).unwrap(),
             sqlite: SqlitePool::connect_lazy(&file.url()).unwrap(),
+            postgres_url: postgres,
+            mariadb_url: mariadb,
             _file: file,
         }
     }
