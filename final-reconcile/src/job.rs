@@ -5,11 +5,14 @@
 use std::{fmt, time::Duration};
 
 use crate::{
-    compare::{Comparison, Settings, Walked, compare},
+    compare::{
+        Compared, Comparison, DifferenceKind, RowDifference, Settings, Sides, Walked, compare,
+    },
     error::{ReconcileError, Reconciled},
     explain::Explanation,
     form::Wish,
     plan::Plan,
+    repair::Repair,
     side::Side,
 };
 
@@ -39,6 +42,8 @@ pub struct Job {
     source: Option<Side>,
     targets: Vec<(Side, Mapping)>,
     settings: Settings,
+    repair: Option<Repair>,
+    max_repairs: u64,
 }
 
 impl Job {
@@ -49,6 +54,8 @@ impl Job {
             source: None,
             targets: Vec::new(),
             settings: Settings::default(),
+            repair: None,
+            max_repairs: 1_000,
         }
     }
 
@@ -89,6 +96,21 @@ impl Job {
         self
     }
 
+    /// What a [`Reconciler`](crate::Reconciler) does about differences. [`compare`](Self::compare) only reports them.
+    #[must_use]
+    pub fn repair(mut self, repair: Repair) -> Self {
+        self.repair = Some(repair);
+        self
+    }
+
+    /// How many rows of a target one run may repair; 1,000 by default. If more differ, none is repaired: that looks like a
+    /// wrong mapping.
+    #[must_use]
+    pub fn max_repairs(mut self, most: u64) -> Self {
+        self.max_repairs = most;
+        self
+    }
+
     /// What would be compared, and by which statements. No row is touched.
     ///
     /// # Errors
@@ -125,21 +147,72 @@ impl Job {
         &self,
         mut walked: impl FnMut(&Walked) + Send,
     ) -> Result<Vec<Comparison>, ReconcileError> {
+        let compared = self.walk(&self.settings, &mut walked).await?;
+        Ok(compared
+            .into_iter()
+            .map(|compared| compared.comparison)
+            .collect())
+    }
+
+    /// The same, with the rows to be repaired.
+    pub(crate) async fn compare_for_repair(
+        &self,
+        mut walked: impl FnMut(&Walked) + Send,
+    ) -> Reconciled<Vec<(Comparison, Vec<RowDifference>)>> {
+        let mut settings = self.settings.clone();
+        if self.repair.is_some() {
+            settings.keep = usize::try_from(self.max_repairs).unwrap_or(usize::MAX);
+        }
+        let compared = self.walk(&settings, &mut walked).await?;
+        let extras = self.repair.as_ref().is_some_and(|repair| repair.extras);
+        let to_repair = |rows: Vec<RowDifference>| {
+            let rows = rows.into_iter();
+            rows.filter(|row| extras || row.kind != DifferenceKind::Extra)
+                .collect()
+        };
+        Ok(compared
+            .into_iter()
+            .map(|compared| (compared.comparison, to_repair(compared.rows)))
+            .collect())
+    }
+
+    async fn walk(
+        &self,
+        settings: &Settings,
+        walked: &mut (dyn FnMut(&Walked) + Send),
+    ) -> Reconciled<Vec<Compared>> {
         self.check()?;
         let mut all = Vec::with_capacity(self.targets.len());
         for (target, mapping) in &self.targets {
             let (source, plan) = self.plan(target, mapping).await?;
-            let compared = compare(
-                &self.name,
-                &source,
-                target,
-                plan,
-                &self.settings,
-                &mut walked,
-            );
+            let compared = compare(&self.name, &source, target, plan, settings, walked);
             all.push(compared.await?);
         }
         Ok(all)
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn repairs_by(&self) -> Option<Repair> {
+        self.repair.clone()
+    }
+
+    /// Whether so many rows differ that none is to be repaired.
+    pub(crate) fn holds_back(&self, comparison: &Comparison) -> bool {
+        self.repair.is_some() && comparison.differences() > self.max_repairs
+    }
+
+    /// Both tables, the target by its place.
+    pub(crate) async fn sides(&self, target: &str) -> Reconciled<Sides> {
+        for (side, mapping) in &self.targets {
+            if side.shown() == target {
+                let (source, plan) = self.plan(side, mapping).await?;
+                return Ok(Sides::new(&source, side, plan));
+            }
+        }
+        Err(self.wrong("the repair is for a target that the job has no more; close it, or name the target again"))
     }
 
     fn check(&self) -> Reconciled<()> {
@@ -150,7 +223,7 @@ impl Job {
         }
     }
 
-    fn wrong(&self, problem: &str) -> ReconcileError {
+    pub(crate) fn wrong(&self, problem: &str) -> ReconcileError {
         ReconcileError::Job {
             job: self.name.clone(),
             problem: problem.into(),

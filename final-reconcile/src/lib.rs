@@ -22,6 +22,8 @@ mod explain;
 mod form;
 mod job;
 mod plan;
+mod reconciler;
+mod repair;
 mod side;
 mod sql;
 
@@ -29,4 +31,6 @@ pub use compare::{Comparison, Difference, DifferenceKind, DifferentColumn, Walke
 pub use error::{NoForm, ReconcileError};
 pub use explain::{ExplainedColumn, ExplainedTarget, Explanation};
 pub use job::{Job, Mapped, Mapping};
+pub use reconciler::{Reconciler, RunningRepairs};
+pub use repair::{CallbackBody, OpenRepair, Repair};
 pub use side::Side;

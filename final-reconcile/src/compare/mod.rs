@@ -23,7 +23,7 @@ pub use self::report::{Comparison, Difference, DifferenceKind, DifferentColumn, 
 use self::{suspects::Suspects, walk::Walk};
 use crate::{
     error::{ReconcileError, Reconciled},
-    form::Form,
+    form::{Form, Row},
     plan::Plan,
     side::{Reader, Side},
 };
@@ -34,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) settle: Duration,
     pub(crate) examples: usize,
     pub(crate) values: bool,
+    /// How many of the rows that differ are kept to be repaired.
+    pub(crate) keep: usize,
 }
 
 impl Default for Settings {
@@ -42,8 +44,24 @@ impl Default for Settings {
             settle: Duration::from_secs(2),
             examples: 20,
             values: false,
+            keep: 0,
         }
     }
+}
+
+/// A row that differs, by its key.
+#[derive(Clone, Debug)]
+pub(crate) struct RowDifference {
+    pub(crate) key: Row,
+    pub(crate) kind: DifferenceKind,
+    /// The source's names of the columns that differ.
+    pub(crate) columns: Vec<String>,
+}
+
+/// What came of a comparison, and the rows to be repaired.
+pub(crate) struct Compared {
+    pub(crate) comparison: Comparison,
+    pub(crate) rows: Vec<RowDifference>,
 }
 
 /// Both tables, ready to be read.
@@ -56,6 +74,24 @@ pub(crate) struct Sides {
     pub(crate) keys: usize,
 }
 
+impl Sides {
+    pub(crate) fn new(source: &Side, target: &Side, plan: Plan) -> Self {
+        let names = plan.source.columns.iter();
+        Self {
+            forms: plan.source.forms.clone(),
+            names: names.map(|column| column.name.clone()).collect(),
+            keys: plan.source.keys.len(),
+            source: source.reader(plan.source),
+            target: target.reader(plan.target),
+        }
+    }
+
+    /// The forms of the key.
+    pub(crate) fn key_forms(&self) -> &[Form] {
+        self.forms.get(..self.keys).unwrap_or_default()
+    }
+}
+
 /// Compares two tables.
 pub(crate) async fn compare(
     job: &str,
@@ -64,18 +100,11 @@ pub(crate) async fn compare(
     plan: Plan,
     settings: &Settings,
     walked: &mut (dyn FnMut(&Walked) + Send),
-) -> Reconciled<Comparison> {
+) -> Reconciled<Compared> {
     let begun = Instant::now();
     let estimate = plan.source.table.rows;
     let is_in_ranges = plan.no_ranges.is_none();
-    let names = plan.source.columns.iter().map(|column| column.name.clone());
-    let sides = Sides {
-        forms: plan.source.forms.clone(),
-        names: names.collect(),
-        keys: plan.source.keys.len(),
-        source: source.reader(plan.source),
-        target: target.reader(plan.target),
-    };
+    let sides = Sides::new(source, target, plan);
     for side in [&sides.source, &sides.target] {
         if side.has_null_key().await? {
             let names = sides.names.get(..sides.keys).unwrap_or_default();
@@ -95,7 +124,7 @@ pub(crate) async fn compare(
         true => walk.ranges(&mut suspects, &mut comparison).await?,
         false => walk.buckets(&mut suspects, &mut comparison).await?,
     }
-    suspects.end(&mut comparison).await?;
+    let rows = suspects.end(&mut comparison).await?;
     comparison.took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(
         target: "final::reconcile",
@@ -109,5 +138,5 @@ pub(crate) async fn compare(
         unsettled = comparison.unsettled,
         "two tables were compared"
     );
-    Ok(comparison)
+    Ok(Compared { comparison, rows })
 }

@@ -28,6 +28,10 @@ pub struct Comparison {
     pub healed: u64,
     /// Rows that were never the same for long enough to say. They change faster than the copy settles.
     pub unsettled: u64,
+    /// Rows that are to be repaired, by a reconciler.
+    pub repairs: u64,
+    /// Whether so many rows differ that none is repaired.
+    pub held_back: bool,
     /// The first differences that were found.
     pub examples: Vec<Difference>,
     /// How long it took, in milliseconds.

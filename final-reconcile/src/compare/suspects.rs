@@ -19,10 +19,12 @@ use std::{
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{Comparison, Difference, DifferenceKind, DifferentColumn, Settings, Sides};
+use super::{
+    Comparison, Difference, DifferenceKind, DifferentColumn, RowDifference, Settings, Sides,
+};
 use crate::{
     error::Reconciled,
-    form::{Row, RowHash},
+    form::{Form, Row, RowHash, here::readable},
     side::Found,
 };
 
@@ -57,6 +59,8 @@ pub(super) struct Suspects<'s> {
     looks: u32,
     examples: usize,
     values: bool,
+    keep: usize,
+    kept: Vec<RowDifference>,
     waiting: VecDeque<Suspect>,
     /// What was found out since it was last asked for.
     found: Comparison,
@@ -71,6 +75,8 @@ impl<'s> Suspects<'s> {
             looks: if settings.settle.is_zero() { 1 } else { LOOKS },
             examples: settings.examples,
             values: settings.values,
+            keep: settings.keep,
+            kept: Vec::new(),
             waiting: VecDeque::new(),
             found: Comparison::default(),
         }
@@ -117,7 +123,10 @@ impl<'s> Suspects<'s> {
     }
 
     /// Looks until no row waits, and tells what was found.
-    pub(super) async fn end(mut self, comparison: &mut Comparison) -> Reconciled<()> {
+    pub(super) async fn end(
+        mut self,
+        comparison: &mut Comparison,
+    ) -> Reconciled<Vec<RowDifference>> {
         while !self.waiting.is_empty() {
             self.look_when_due().await?;
         }
@@ -127,7 +136,7 @@ impl<'s> Suspects<'s> {
         comparison.healed = self.found.healed;
         comparison.unsettled = self.found.unsettled;
         comparison.examples = self.found.examples;
-        Ok(())
+        Ok(self.kept)
     }
 
     /// Takes the rows that have waited longest, and looks at them when the last of them is due.
@@ -185,23 +194,32 @@ impl<'s> Suspects<'s> {
             DifferenceKind::Extra => self.found.extra += 1,
             DifferenceKind::Different => self.found.different += 1,
         }
-        if self.found.examples.len() < self.examples {
-            let columns = self.columns(source, target);
+        let is_kept = self.kept.len() < self.keep;
+        let is_example = self.found.examples.len() < self.examples;
+        if !is_kept && !is_example {
+            return;
+        }
+        let columns = self.columns(source, target);
+        if is_kept {
+            self.kept.push(RowDifference {
+                key: key.clone(),
+                kind,
+                columns: columns.iter().map(|column| column.name.clone()).collect(),
+            });
+        }
+        if is_example {
             let key = self.shown_key(key);
             self.found.examples.push(Difference { kind, key, columns });
         }
     }
 
     fn shown_key(&self, key: &Row) -> Vec<(String, String)> {
-        let forms = self.sides.forms.get(..self.sides.keys).unwrap_or_default();
+        let forms = self.sides.key_forms();
         let fields = key.fields(forms).unwrap_or_default();
-        let names = self.sides.names.iter().cloned();
-        names
-            .zip(
-                fields
-                    .into_iter()
-                    .map(|field| shown(field).unwrap_or_default()),
-            )
+        let named = self.sides.names.iter().cloned();
+        let values = forms.iter().zip(fields);
+        named
+            .zip(values.map(|(form, field)| shown(*form, field).unwrap_or_default()))
             .collect()
     }
 
@@ -219,17 +237,18 @@ impl<'s> Suspects<'s> {
         let (Some(source), Some(target)) = (fields(source), fields(target)) else {
             return Vec::new();
         };
-        let pairs = source.iter().zip(&target).zip(&self.sides.names);
+        let columns = self.sides.names.iter().zip(&self.sides.forms);
+        let pairs = source.iter().zip(&target).zip(columns);
         let different = pairs.filter(|((a, b), _)| a != b);
-        let value = |value: &Option<Vec<u8>>| match self.values {
-            true => shown(value.as_deref()),
+        let value = |form: Form, value: &Option<Vec<u8>>| match self.values {
+            true => shown(form, value.as_deref()),
             false => None,
         };
         different
-            .map(|((a, b), name)| DifferentColumn {
+            .map(|((a, b), (name, form))| DifferentColumn {
                 name: name.clone(),
-                source: value(a),
-                target: value(b),
+                source: value(*form, a),
+                target: value(*form, b),
             })
             .collect()
     }
@@ -242,8 +261,8 @@ fn by_key(found: Vec<Found>) -> HashMap<Row, Found> {
         .collect()
 }
 
-/// The beginning of a value.
-fn shown(value: Option<&[u8]>) -> Option<String> {
-    let text = String::from_utf8_lossy(value?);
+/// The beginning of a value, as a person reads it.
+fn shown(form: Form, value: Option<&[u8]>) -> Option<String> {
+    let text = readable(form, value?);
     Some(text.chars().take(MOST_TEXT).collect())
 }

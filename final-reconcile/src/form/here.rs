@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::{Form, Row, number, time};
+use crate::sql::keys::dashed;
 
 /// A value as SQLite stores it.
 #[derive(Clone, Debug, PartialEq)]
@@ -89,6 +90,19 @@ fn odd(cell: &Cell) -> Vec<u8> {
         Cell::Blob(bytes) => format!("?blob {}", hex(bytes)),
     }
     .into_bytes()
+}
+
+/// A canonical value as a database prints it.
+pub(crate) fn readable(form: Form, value: &[u8]) -> String {
+    let text = String::from_utf8_lossy(value);
+    match form {
+        Form::Uuid => dashed(&text),
+        Form::Float { .. } => match text.parse::<f64>() {
+            Ok(number) => number.to_string(),
+            Err(_) => text.into_owned(),
+        },
+        _ => text.into_owned(),
+    }
 }
 
 /// Hexadecimal digits in lower case.

@@ -34,6 +34,9 @@ use crate::{
     plan::SidePlan,
 };
 
+/// How long a server may take to say why it takes no connection.
+const CONNECTING: std::time::Duration = std::time::Duration::from_secs(3);
+
 /// How many connections one side takes.
 const CONNECTIONS: u32 = 2;
 
@@ -102,6 +105,21 @@ pub(crate) trait SideDatabase: Send + Sync {
     fn describe<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Reconciled<SideTable>>;
     /// What reads the rows of one table.
     fn reader(&self, plan: SidePlan) -> Arc<dyn Reader>;
+}
+
+/// Why a pool has no connection. It tries again for as long as it may, and then says only that its time was over.
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+async fn reason<DB: sqlx::Database>(pool: &sqlx::Pool<DB>, error: sqlx::Error) -> sqlx::Error {
+    use sqlx::Connection as _;
+    if !matches!(error, sqlx::Error::PoolTimedOut) {
+        return error;
+    }
+    let options = pool.connect_options();
+    let connected = DB::Connection::connect_with(&options);
+    match tokio::time::timeout(CONNECTING, connected).await {
+        Ok(Err(why)) => why,
+        _ => error,
+    }
 }
 
 /// Which rows are meant: those whose key comes after the one and not after the other.

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use sqlx::{AssertSqlSafe, MySql, MySqlPool, SqlSafeStr, SqlStr};
 
 use super::{
-    CONNECTIONS, Reader, SideDatabase,
+    CONNECTIONS, Reader, SideDatabase, reason,
     server::Server,
     table::{ColumnClass, Family, KeyOrder, SideColumn, SideTable, UniqueIndex},
 };
@@ -163,7 +163,7 @@ impl SideDatabase for OnMySql {
                 Err(source) => Err(ReconcileError::Database {
                     doing: "describing",
                     side: self.shown(table),
-                    source,
+                    source: reason(&self.pool, source).await,
                 }),
             }
         })

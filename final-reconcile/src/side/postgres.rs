@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, PgPool, Postgres, SqlSafeStr, SqlStr};
 use std::sync::Arc;
 
 use super::{
-    CONNECTIONS, Reader, SideDatabase,
+    CONNECTIONS, Reader, SideDatabase, reason,
     server::Server,
     table::{ColumnClass, Family, KeyOrder, SideColumn, SideTable, UniqueIndex},
 };
@@ -155,7 +155,7 @@ impl SideDatabase for OnPostgres {
                 Err(source) => Err(ReconcileError::Database {
                     doing: "describing",
                     side: side(),
-                    source,
+                    source: reason(&self.pool, source).await,
                 }),
             }
         })

@@ -17,6 +17,7 @@ use sqlx::{
 use super::{
     Bucket, CONNECTIONS, Chunk, Digest, Found, Of, Reader, SideDatabase,
     here::{buckets_here, digest_here, found_here, null_keys},
+    reason,
     table::{ColumnClass, Family, KeyOrder, SideColumn, SideTable, UniqueIndex},
 };
 use crate::{
@@ -148,7 +149,7 @@ impl SideDatabase for OnSqlite {
                 Err(source) => Err(ReconcileError::Database {
                     doing: "describing",
                     side: self.shown(table),
-                    source,
+                    source: reason(&self.pool, source).await,
                 }),
             }
         })

@@ -15,7 +15,7 @@ async fn numbers(place: &Place, db: Db, table: &str, rows: u32) {
     );
     let series = match db {
         Db::Postgres => format!("SELECT n, 'row ' || n, n % 7 FROM generate_series(1, {rows}) n"),
-        Db::MariaDb => format!("SELECT seq, CONCAT('row ', seq), seq % 7 FROM seq_1_to_{rows}"),
+        Db::Maria => format!("SELECT seq, CONCAT('row ', seq), seq % 7 FROM seq_1_to_{rows}"),
         Db::Sqlite => format!(
             "WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < {rows}) \
              SELECT n, 'row ' || n, n % 7 FROM s"
@@ -139,7 +139,7 @@ async fn rows_that_are_too_long_for_a_digest_are_compared_all_the_same() {
     for table in ["a", "b"] {
         place
             .run(
-                Db::MariaDb,
+                Db::Maria,
                 format!("CREATE TABLE {table} (id int PRIMARY KEY, body longtext)"),
             )
             .await;
@@ -154,14 +154,14 @@ async fn rows_that_are_too_long_for_a_digest_are_compared_all_the_same() {
             let end = if table == "b" && id == 10 { "y" } else { "x" };
             let row =
                 format!("INSERT INTO {table} VALUES ({id}, CONCAT(REPEAT('a', 2000000), '{end}'))");
-            place.run(Db::MariaDb, row.clone()).await;
+            place.run(Db::Maria, row.clone()).await;
             place.run(Db::Postgres, row).await;
         }
     }
     for (from, to) in [
-        (Db::MariaDb, Db::Postgres),
-        (Db::Postgres, Db::MariaDb),
-        (Db::MariaDb, Db::MariaDb),
+        (Db::Maria, Db::Postgres),
+        (Db::Postgres, Db::Maria),
+        (Db::Maria, Db::Maria),
     ] {
         let comparison = compared(&place, from, to).await;
         assert_eq!(
@@ -177,7 +177,7 @@ async fn rows_that_are_too_long_for_a_digest_are_compared_all_the_same() {
 async fn explaining_touches_no_row() {
     let place = Place::fresh().await;
     numbers(&place, Db::Postgres, "a", 10).await;
-    numbers(&place, Db::MariaDb, "b", 10).await;
+    numbers(&place, Db::Maria, "b", 10).await;
     let mut holder = place.postgres.begin().await.unwrap();
     sqlx::query("LOCK TABLE a IN ACCESS EXCLUSIVE MODE")
         .execute(&mut *holder)
@@ -185,7 +185,7 @@ async fn explaining_touches_no_row() {
         .unwrap();
     let job = Job::new("numbers")
         .source(place.side(Db::Postgres, "a"))
-        .target(place.side(Db::MariaDb, "b"), |map| map);
+        .target(place.side(Db::Maria, "b"), |map| map);
 
     // A statement that reads the table would wait for the lock.
     let explanation = job.explain().await.unwrap();
@@ -213,7 +213,7 @@ async fn explaining_touches_no_row() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_equal_rows_hardly_a_byte_comes_over_the_wire() {
     let place = Place::fresh().await;
-    for db in [Db::Postgres, Db::MariaDb] {
+    for db in [Db::Postgres, Db::Maria] {
         numbers(&place, db, "few", 10).await;
         numbers(&place, db, "many", 120_000).await;
     }

@@ -22,7 +22,7 @@ async fn error(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_cannot_work_says_what_is_wrong_with_which_column() {
     let place = Place::fresh().await;
-    for db in [Db::Postgres, Db::MariaDb] {
+    for db in [Db::Postgres, Db::Maria] {
         place
             .run(
                 db,
@@ -54,11 +54,11 @@ async fn a_job_that_cannot_work_says_what_is_wrong_with_which_column() {
         .await;
     place
         .run(
-            Db::MariaDb,
+            Db::Maria,
             "CREATE TABLE partly (id int, code varchar(20), UNIQUE KEY begins (code(3)))",
         )
         .await;
-    let (pg, my) = (Db::Postgres, Db::MariaDb);
+    let (pg, my) = (Db::Postgres, Db::Maria);
     let same = |map: Mapping| map;
     let cases = [
         (
@@ -156,6 +156,7 @@ async fn a_server_that_is_away_is_an_error_with_its_place() {
     let error = job.compare().await.unwrap_err();
 
     let text = format!("{error} {error:?}");
+    assert!(text.contains("refused"), "{text}");
     assert!(
         text.contains("describing `t` in PostgreSQL 127.0.0.1:1/shop failed"),
         "{text}"

@@ -84,7 +84,7 @@ async fn a_key_of_text_that_each_side_orders_in_its_own_way() {
     let row = |_, n: u32| {
         format!(
             "'{}-{:04}{}'",
-            if n % 2 == 0 { 'A' } else { 'b' },
+            if n.is_multiple_of(2) { 'A' } else { 'b' },
             n,
             ["é", "_", ""][n as usize % 3]
         )
@@ -117,7 +117,7 @@ async fn a_key_of_uuids_as_texts_is_found_however_it_is_written() {
         match (db, n % 2) {
             (Db::Postgres, _) => format!("'{id}'"),
             (_, 0) => format!("'{id}'"),
-            (Db::MariaDb, _) => format!("'{}'", id.to_string().to_uppercase()),
+            (Db::Maria, _) => format!("'{}'", id.to_string().to_uppercase()),
             // Text against text is compared as it is written.
             (Db::Sqlite, _) => format!("'{}'", id.to_string().to_uppercase()),
         }
@@ -141,10 +141,10 @@ async fn a_key_of_bytes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_unique_index_is_a_key_and_columns_have_other_names() {
     let place = Place::fresh().await;
-    place.run(Db::MariaDb, "CREATE TABLE user (id int PRIMARY KEY, mail varchar(40) COLLATE utf8mb4_bin NOT NULL UNIQUE, name text)").await;
+    place.run(Db::Maria, "CREATE TABLE user (id int PRIMARY KEY, mail varchar(40) COLLATE utf8mb4_bin NOT NULL UNIQUE, name text)").await;
     place
         .run(
-            Db::MariaDb,
+            Db::Maria,
             "INSERT INTO user VALUES (1, 'ann@x', 'Ann'), (2, 'bob@x', 'Bob')",
         )
         .await;
@@ -157,7 +157,7 @@ async fn a_unique_index_is_a_key_and_columns_have_other_names() {
         .await;
     let map = |map: Mapping| map.key("mail", "address").column("name", "called");
     let job = Job::new("users")
-        .source(place.side(Db::MariaDb, "user"))
+        .source(place.side(Db::Maria, "user"))
         .target(place.side(Db::Postgres, "web.userCopy"), map)
         .settle(Duration::ZERO);
 

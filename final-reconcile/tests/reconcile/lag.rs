@@ -13,7 +13,7 @@ use crate::place::{Db, Place};
 const ROWS: u32 = 2_000;
 
 async fn tables(place: &Place) {
-    for db in [Db::Postgres, Db::MariaDb] {
+    for db in [Db::Postgres, Db::Maria] {
         place
             .run(db, "CREATE TABLE t (id int PRIMARY KEY, v bigint NOT NULL)")
             .await;
@@ -27,7 +27,7 @@ async fn tables(place: &Place) {
 fn job(place: &Place, settle: u64) -> Job {
     Job::new("lag")
         .source(place.side(Db::Postgres, "t"))
-        .target(place.side(Db::MariaDb, "t"), |map| map)
+        .target(place.side(Db::Maria, "t"), |map| map)
         .settle(Duration::from_millis(settle))
 }
 
@@ -37,7 +37,7 @@ async fn no_row_that_is_only_late_counts_while_the_source_is_written_to() {
     tables(&place).await;
     // A planted difference is found among them.
     place
-        .run(Db::MariaDb, "UPDATE t SET v = -1 WHERE id = 1999")
+        .run(Db::Maria, "UPDATE t SET v = -1 WHERE id = 1999")
         .await;
     let (writes, over) = (AtomicU64::new(0), AtomicBool::new(false));
     let (later, mut late) = tokio::sync::mpsc::unbounded_channel();
@@ -68,9 +68,7 @@ async fn no_row_that_is_only_late_counts_while_the_source_is_written_to() {
                 all.push_str("; ");
                 all.push_str(&sql);
             }
-            place
-                .run(Db::MariaDb, format!("BEGIN; {all}; COMMIT"))
-                .await;
+            place.run(Db::Maria, format!("BEGIN; {all}; COMMIT")).await;
         }
     };
     let comparing = async {
@@ -85,7 +83,7 @@ async fn no_row_that_is_only_late_counts_while_the_source_is_written_to() {
         over.store(true, Ordering::Relaxed);
         healed
     };
-    let (healed, (), ()) = tokio::join!(comparing, async { source.await }, copy);
+    let (healed, (), ()) = tokio::join!(comparing, source, copy);
     let writes = writes.load(Ordering::Relaxed);
     println!("{writes} writes, {healed} rows were late");
     assert!(healed > 0 && writes > 100);

@@ -13,3 +13,4 @@ mod keys;
 mod lag;
 mod pairs;
 mod place;
+mod repair;

@@ -8,11 +8,11 @@ use sqlx::{AssertSqlSafe, MySqlPool, PgPool, SqlitePool};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Db {
     Postgres,
-    MariaDb,
+    Maria,
     Sqlite,
 }
 
-pub const ALL: [Db; 3] = [Db::Postgres, Db::MariaDb, Db::Sqlite];
+pub const ALL: [Db; 3] = [Db::Postgres, Db::Maria, Db::Sqlite];
 
 /// One of each.
 pub struct Place {
@@ -45,7 +45,7 @@ impl Place {
         let shown = sql.0.clone();
         let done = match db {
             Db::Postgres => sqlx::raw_sql(sql).execute(&self.postgres).await.map(drop),
-            Db::MariaDb => sqlx::raw_sql(sql).execute(&self.mariadb).await.map(drop),
+            Db::Maria => sqlx::raw_sql(sql).execute(&self.mariadb).await.map(drop),
             Db::Sqlite => sqlx::raw_sql(sql).execute(&self.sqlite).await.map(drop),
         };
         if let Err(error) = done {
@@ -56,7 +56,7 @@ impl Place {
     pub fn side(&self, db: Db, table: &str) -> Side {
         match db {
             Db::Postgres => Side::postgres(self.postgres.clone(), table),
-            Db::MariaDb => Side::mysql(self.mariadb.clone(), table),
+            Db::Maria => Side::mysql(self.mariadb.clone(), table),
             Db::Sqlite => Side::sqlite(self.sqlite.clone(), table),
         }
     }

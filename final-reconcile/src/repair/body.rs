@@ -1,0 +1,68 @@
+//! What is sent for a row that differs.
+//!
+//! Input: a row of the source. Output: JSON. Values are texts as a database prints them, or null.
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    compare::{DifferenceKind, Sides},
+    form::{Row, here::readable},
+};
+
+/// The form of the JSON that a callback gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CallbackBody {
+    /// `{"job", "kind": "missing" | "different" | "extra", "key": {…}, "columns": […], "row": {…} | null}`.
+    #[default]
+    Full,
+    /// As cupid documents it: `{"type": 1 | 2 | 3, "srcColumn": {…}}`. 1 is missing, 2 is different, 3 is extra.
+    Cupid,
+    /// As cupid really sends it: the columns of the row alone.
+    CupidRow,
+}
+
+/// The body for a row. `row` has all columns of the source, or is none where the source has no such row.
+pub(super) fn body(
+    form: CallbackBody,
+    job: &str,
+    kind: DifferenceKind,
+    sides: &Sides,
+    key: &Row,
+    (row, columns): (Option<&Row>, &[String]),
+) -> String {
+    let of_key = object(sides, key, sides.keys);
+    let of_row = row.map(|row| object(sides, row, sides.forms.len()));
+    let body = match form {
+        CallbackBody::Full => json!({
+            "job": job,
+            "kind": kind,
+            "key": of_key,
+            "columns": columns,
+            "row": of_row,
+        }),
+        CallbackBody::Cupid => {
+            let number = match kind {
+                DifferenceKind::Missing => 1,
+                DifferenceKind::Different => 2,
+                DifferenceKind::Extra => 3,
+            };
+            json!({ "type": number, "srcColumn": of_row.unwrap_or(of_key) })
+        }
+        CallbackBody::CupidRow => Value::Object(of_row.unwrap_or(of_key)),
+    };
+    body.to_string()
+}
+
+/// The first columns of a row.
+fn object(sides: &Sides, row: &Row, count: usize) -> Map<String, Value> {
+    let forms = sides.forms.get(..count).unwrap_or_default();
+    let fields = row.fields(forms).unwrap_or_default();
+    let named = sides.names.iter().zip(forms).zip(fields);
+    named
+        .map(|((name, form), field)| {
+            let value = field.map(|field| readable(*form, field));
+            (name.clone(), value.into())
+        })
+        .collect()
+}

@@ -1,0 +1,65 @@
+//! The table of open repairs.
+//!
+//! | column of `final_reconcile_repairs` | holds |
+//! | --- | --- |
+//! | `slot` | the hash of job, target and key, so that a row has one open repair |
+//! | `id` | the repair, and the idempotency key of its calls |
+//! | `job`, `target` | the job's name; the target table and its database |
+//! | `row_key` | the key in canonical form |
+//! | `kind`, `columns_text` | 1 missing, 2 different, 3 extra; the names of the columns that differ, as JSON |
+//! | `attempts`, `last_error` | how often it was tried, and why it failed last |
+//! | `due_at`, `opened_at` | when |
+//! | `claimed_by`, `claimed_until` | which process tries it, and until when it has it |
+//!
+//! A repair that is done is removed. Times are in microseconds since 1970, by the database's clock.
+
+use final_core::database::{Dialect, Templates};
+
+/// The version of the table.
+pub(super) const VERSION: u32 = 1;
+
+/// The table, under which the version is written down.
+pub(super) const REPAIRS: &str = "final_reconcile_repairs";
+
+/// Templates with the name of the table.
+pub(super) fn templates(dialect: Dialect, schema: &str) -> Templates {
+    Templates::new(dialect, [("repairs", format!("{schema}{REPAIRS}"))])
+}
+
+/// The statements that make the table. Each may find its work done.
+pub(super) fn statements(dialect: Dialect) -> Vec<String> {
+    let schema = match dialect {
+        Dialect::Sqlite => "main.",
+        Dialect::Postgres | Dialect::MySql => "",
+    };
+    let words = dialect.words();
+    let (name, text, int) = (words.name_type, words.text_type, words.int_type);
+    let (bytes, id, options) = (words.bytes_type, words.id_type, words.table_options);
+    // MySQL makes an index that is there already an error, so it is part of the table there.
+    let index = match dialect {
+        Dialect::MySql => ",\n  KEY final_reconcile_repairs_due (job, due_at)",
+        _ => "",
+    };
+    let mut all = vec![format!(
+        "CREATE TABLE IF NOT EXISTS {schema}{REPAIRS} (\n  \
+           slot {name} NOT NULL PRIMARY KEY,\n  \
+           id {id} NOT NULL,\n  \
+           job {name} NOT NULL,\n  \
+           target {text} NOT NULL,\n  \
+           row_key {bytes} NOT NULL,\n  \
+           kind {int} NOT NULL,\n  \
+           columns_text {text} NOT NULL,\n  \
+           attempts {int} NOT NULL,\n  \
+           last_error {text},\n  \
+           due_at {int} NOT NULL,\n  \
+           opened_at {int} NOT NULL,\n  \
+           claimed_by {id},\n  \
+           claimed_until {int} NOT NULL{index}\n){options}"
+    )];
+    if dialect != Dialect::MySql {
+        all.push(format!(
+            "CREATE INDEX IF NOT EXISTS {schema}final_reconcile_repairs_due ON {REPAIRS} (job, due_at)"
+        ));
+    }
+    all
+}

@@ -1,0 +1,376 @@
+//! Open repairs in a table, on each of the three databases.
+//!
+//! Input: differences, and what came of tries. State: a pool of its own. Output: repairs that are due, each for one
+//! process at a time; lists for an operator.
+
+use std::{fmt, time::Duration};
+
+use final_core::database::{DbResult, Driver, Tables, Templates, columns, migrate, read};
+use futures::future::BoxFuture;
+use serde::{Serialize, Serializer};
+use sqlx::Pool;
+use tokio::{sync::OnceCell, time::timeout};
+use uuid::Uuid;
+
+use super::schema;
+use crate::{
+    compare::{DifferenceKind, RowDifference},
+    form::{Hash, Row, here::hex},
+};
+
+/// How long the database may take to answer.
+const ANSWER: Duration = Duration::from_secs(15);
+
+const CONNECTIONS: u32 = 2;
+
+/// The most of an error that is kept.
+const MOST_ERROR: usize = 1_000;
+
+columns! {
+    /// A repair as the table has it.
+    #[derive(Clone, Debug)]
+    pub(crate) struct RepairRow {
+        pub(crate) slot: String,
+        pub(crate) id: Uuid,
+        pub(crate) target: String,
+        pub(crate) row_key: Vec<u8>,
+        pub(crate) kind: i64,
+        pub(crate) columns_text: String,
+        pub(crate) attempts: i64,
+        pub(crate) last_error: Option<String>,
+        pub(crate) waits: i64,
+        pub(crate) age: i64,
+    }
+}
+
+/// A repair that is not done.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct OpenRepair {
+    /// Its id, which is the idempotency key of its calls.
+    #[serde(serialize_with = "as_text")]
+    pub id: Uuid,
+    /// The target table and its database.
+    pub target: String,
+    /// What is wrong with the row.
+    pub kind: DifferenceKind,
+    /// The columns that differ.
+    pub columns: Vec<String>,
+    /// How often it was tried.
+    pub attempts: u64,
+    /// Why it failed last.
+    pub last_error: Option<String>,
+    /// How long until it is tried again, in milliseconds.
+    pub due_in_ms: u64,
+    /// How long it is open, in milliseconds.
+    pub age_ms: u64,
+}
+
+/// What came of a try.
+#[derive(Debug)]
+pub(crate) enum Tried {
+    /// It is removed.
+    Over,
+    /// It is tried again after a while.
+    Later {
+        after: Duration,
+        error: String,
+        counts: bool,
+    },
+}
+
+/// The table, whatever the database.
+pub(crate) trait RepairStore: fmt::Debug + Send + Sync {
+    /// Makes the table.
+    fn migrate(&self) -> BoxFuture<'_, DbResult<()>>;
+    /// Opens repairs. A row that has one already keeps it.
+    fn open<'a>(
+        &'a self,
+        job: &'a str,
+        target: &'a str,
+        rows: &'a [RowDifference],
+    ) -> BoxFuture<'a, DbResult<()>>;
+    /// Takes repairs that are due, for so long.
+    fn claim<'a>(
+        &'a self,
+        job: &'a str,
+        owner: Uuid,
+        most: u32,
+        length: Duration,
+    ) -> BoxFuture<'a, DbResult<Vec<RepairRow>>>;
+    /// Writes down what came of a try, if the owner still has the repair.
+    fn tried<'a>(
+        &'a self,
+        repair: &'a RepairRow,
+        owner: Uuid,
+        tried: &'a Tried,
+    ) -> BoxFuture<'a, DbResult<()>>;
+    /// The repairs of a job, the oldest first.
+    fn list<'a>(&'a self, job: &'a str, most: u32) -> BoxFuture<'a, DbResult<Vec<RepairRow>>>;
+    /// Makes repairs of a job due at once: one of them, or all.
+    fn retry<'a>(&'a self, job: &'a str, id: Option<Uuid>) -> BoxFuture<'a, DbResult<u64>>;
+    /// Removes a repair that is not done.
+    fn close<'a>(&'a self, job: &'a str, id: Uuid) -> BoxFuture<'a, DbResult<u64>>;
+}
+
+const FIELDS: &str = "slot, id, target, row_key, kind, columns_text, attempts, last_error, \
+    due_at - {now} AS waits, {now} - opened_at AS age";
+
+/// The table in one database.
+pub(crate) struct SqlRepairs<DB: Driver> {
+    pool: Pool<DB>,
+    templates: OnceCell<Templates>,
+}
+
+impl<DB: Driver> SqlRepairs<DB> {
+    pub(crate) fn new(caller: &Pool<DB>) -> Self {
+        Self {
+            pool: DB::own_pool(caller, CONNECTIONS, &[]),
+            templates: OnceCell::new(),
+        }
+    }
+
+    async fn templates(&self) -> DbResult<&Templates> {
+        let ask = async {
+            let server = DB::server(&mut *self.pool.acquire().await?).await?;
+            Ok(schema::templates(DB::DIALECT, &server.schema))
+        };
+        self.templates.get_or_try_init(|| ask).await
+    }
+
+    async fn in_time<T>(&self, work: impl Future<Output = DbResult<T>>) -> DbResult<T> {
+        timeout(ANSWER, work)
+            .await
+            .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    }
+
+    async fn run(
+        &self,
+        template: &'static str,
+        values: &[final_core::database::Value<'_>],
+    ) -> DbResult<u64> {
+        let sql = self.templates().await?.sql(template);
+        let mut conn = self.pool.acquire().await?;
+        DB::run_sql(&mut conn, &sql, values).await
+    }
+}
+
+impl<DB: Driver> RepairStore for SqlRepairs<DB> {
+    fn migrate(&self) -> BoxFuture<'_, DbResult<()>> {
+        Box::pin(async {
+            let statements = schema::statements(DB::DIALECT);
+            let tables = Tables {
+                name: schema::REPAIRS,
+                version: schema::VERSION,
+                statements: &statements,
+            };
+            migrate(&self.pool, &tables).await
+        })
+    }
+
+    fn open<'a>(
+        &'a self,
+        job: &'a str,
+        target: &'a str,
+        rows: &'a [RowDifference],
+    ) -> BoxFuture<'a, DbResult<()>> {
+        let work = async move {
+            let insert = self.templates().await?.sql(
+                "{insert} INTO {repairs} (slot, id, job, target, row_key, kind, columns_text, attempts, due_at, \
+                 opened_at, claimed_until) VALUES (?, ?, ?, ?, ?, ?, ?, 0, {now}, {now}, 0) {nothing}",
+            );
+            // In lots, so that each transaction is short.
+            for rows in rows.chunks(100) {
+                let mut tx = DB::begin(&self.pool).await?;
+                for row in rows {
+                    let columns = serde_json::json!(row.columns).to_string();
+                    let values = [
+                        slot(job, target, &row.key).into(),
+                        Uuid::now_v7().into(),
+                        job.into(),
+                        target.into(),
+                        row.key.0.as_slice().into(),
+                        number(row.kind).into(),
+                        columns.into(),
+                    ];
+                    DB::run_sql(&mut tx, &insert, &values).await?;
+                }
+                tx.commit().await?;
+            }
+            Ok(())
+        };
+        Box::pin(self.in_time(work))
+    }
+
+    fn claim<'a>(
+        &'a self,
+        job: &'a str,
+        owner: Uuid,
+        most: u32,
+        length: Duration,
+    ) -> BoxFuture<'a, DbResult<Vec<RepairRow>>> {
+        let work = async move {
+            let templates = self.templates().await?;
+            let select = format!(
+                "SELECT {FIELDS} FROM {{repairs}} WHERE job = ? AND due_at <= {{now}} AND claimed_until <= {{now}} \
+                 ORDER BY due_at LIMIT {most} {{skip_locked}}"
+            );
+            let claim =
+                "UPDATE {repairs} SET claimed_by = ?, claimed_until = {now} + ? WHERE slot = ?";
+            let (select, claim) = (templates.sql(&select), templates.sql(claim));
+            let mut tx = DB::begin(&self.pool).await?;
+            let found = read::<DB, RepairRow>(&mut tx, &select, &[job.into()]).await?;
+            for repair in &found {
+                let values = [
+                    owner.into(),
+                    micros(length).into(),
+                    repair.slot.as_str().into(),
+                ];
+                DB::run_sql(&mut tx, &claim, &values).await?;
+            }
+            tx.commit().await?;
+            Ok(found)
+        };
+        Box::pin(self.in_time(work))
+    }
+
+    fn tried<'a>(
+        &'a self,
+        repair: &'a RepairRow,
+        owner: Uuid,
+        tried: &'a Tried,
+    ) -> BoxFuture<'a, DbResult<()>> {
+        let work = async move {
+            let slot = repair.slot.as_str();
+            match tried {
+                Tried::Over => {
+                    let sql = "DELETE FROM {repairs} WHERE slot = ? AND claimed_by = ? AND id = ?";
+                    let values = [slot.into(), owner.into(), repair.id.into()];
+                    self.run(sql, &values).await?;
+                }
+                Tried::Later {
+                    after,
+                    error,
+                    counts,
+                } => {
+                    let sql = "UPDATE {repairs} SET attempts = attempts + ?, due_at = {now} + ?, last_error = ?, \
+                        claimed_until = 0 WHERE slot = ? AND claimed_by = ? AND id = ?";
+                    let error: String = error.chars().take(MOST_ERROR).collect();
+                    let values = [
+                        i64::from(*counts).into(),
+                        micros(*after).into(),
+                        error.into(),
+                        slot.into(),
+                        owner.into(),
+                        repair.id.into(),
+                    ];
+                    self.run(sql, &values).await?;
+                }
+            }
+            Ok(())
+        };
+        Box::pin(self.in_time(work))
+    }
+
+    fn list<'a>(&'a self, job: &'a str, most: u32) -> BoxFuture<'a, DbResult<Vec<RepairRow>>> {
+        let work = async move {
+            let sql = format!(
+                "SELECT {FIELDS} FROM {{repairs}} WHERE job = ? ORDER BY opened_at, slot LIMIT {most}"
+            );
+            let sql = self.templates().await?.sql(&sql);
+            let mut conn = self.pool.acquire().await?;
+            read::<DB, RepairRow>(&mut conn, &sql, &[job.into()]).await
+        };
+        Box::pin(self.in_time(work))
+    }
+
+    fn retry<'a>(&'a self, job: &'a str, id: Option<Uuid>) -> BoxFuture<'a, DbResult<u64>> {
+        let work = async move {
+            match id {
+                Some(id) => {
+                    let sql = "UPDATE {repairs} SET due_at = {now} WHERE job = ? AND id = ?";
+                    self.run(sql, &[job.into(), id.into()]).await
+                }
+                None => {
+                    let sql = "UPDATE {repairs} SET due_at = {now} WHERE job = ?";
+                    self.run(sql, &[job.into()]).await
+                }
+            }
+        };
+        Box::pin(self.in_time(work))
+    }
+
+    fn close<'a>(&'a self, job: &'a str, id: Uuid) -> BoxFuture<'a, DbResult<u64>> {
+        let work = async move {
+            let sql = "DELETE FROM {repairs} WHERE job = ? AND id = ?";
+            self.run(sql, &[job.into(), id.into()]).await
+        };
+        Box::pin(self.in_time(work))
+    }
+}
+
+impl<DB: Driver> fmt::Debug for SqlRepairs<DB> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SqlRepairs")
+            .field(&DB::place(&self.pool))
+            .finish()
+    }
+}
+
+impl RepairRow {
+    /// The repair as it is shown.
+    pub(crate) fn shown(self) -> OpenRepair {
+        let ms = |micros: i64| u64::try_from(micros / 1_000).unwrap_or_default();
+        OpenRepair {
+            kind: self.difference(),
+            columns: self.columns(),
+            id: self.id,
+            attempts: u64::try_from(self.attempts).unwrap_or_default(),
+            due_in_ms: ms(self.waits),
+            age_ms: ms(self.age),
+            target: self.target,
+            last_error: self.last_error,
+        }
+    }
+
+    pub(crate) fn difference(&self) -> DifferenceKind {
+        match self.kind {
+            1 => DifferenceKind::Missing,
+            2 => DifferenceKind::Different,
+            _ => DifferenceKind::Extra,
+        }
+    }
+
+    pub(crate) fn columns(&self) -> Vec<String> {
+        serde_json::from_str(&self.columns_text).unwrap_or_default()
+    }
+
+    pub(crate) fn key(&self) -> Row {
+        Row(self.row_key.clone())
+    }
+}
+
+fn as_text<S: Serializer>(id: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(id)
+}
+
+fn number(kind: DifferenceKind) -> i64 {
+    match kind {
+        DifferenceKind::Missing => 1,
+        DifferenceKind::Different => 2,
+        DifferenceKind::Extra => 3,
+    }
+}
+
+/// One place for each row of each target of each job.
+fn slot(job: &str, target: &str, key: &Row) -> String {
+    let mut all = format!("{}:{job}{}:{target}", job.len(), target.len()).into_bytes();
+    all.extend_from_slice(&key.0);
+    let mut slot = hex(&Hash::Sha256.of(&all));
+    slot.truncate(40);
+    slot
+}
+
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX / 4)
+}

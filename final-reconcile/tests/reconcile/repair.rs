@@ -1,0 +1,333 @@
+//! Differences become calls to an endpoint, which are repeated until they are done.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use final_reconcile::{CallbackBody, Job, Reconciler, Repair, RunningRepairs};
+use final_tests::eventually;
+use final_webhook::{Caller, Endpoint};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use crate::place::{ALL, Db, Place};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// A call as it came.
+#[derive(Clone, Debug)]
+struct Came {
+    key: String,
+    body: Value,
+}
+
+type Answer = Arc<dyn Fn(&Came, usize) -> u16 + Send + Sync>;
+
+/// An endpoint that answers as a test says.
+#[derive(Clone)]
+struct Receiver {
+    url: String,
+    came: Arc<Mutex<Vec<Came>>>,
+}
+
+impl Receiver {
+    /// `answer` gets a call, and how many calls with its idempotency key came before.
+    async fn start(answer: impl Fn(&Came, usize) -> u16 + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/repair", listener.local_addr().unwrap());
+        let came = Arc::new(Mutex::new(Vec::new()));
+        let (answer, all): (Answer, _) = (Arc::new(answer), Arc::clone(&came));
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                tokio::spawn(serve(socket, Arc::clone(&answer), Arc::clone(&all)));
+            }
+        });
+        Self { url, came }
+    }
+
+    fn came(&self) -> Vec<Came> {
+        self.came.lock().unwrap().clone()
+    }
+
+    fn endpoint(&self) -> Endpoint {
+        Endpoint::new(&self.url).unwrap().allow_private(true)
+    }
+}
+
+async fn serve(mut socket: TcpStream, answer: Answer, all: Arc<Mutex<Vec<Came>>>) {
+    let mut bytes = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let field = |name: &str| {
+                let line = head
+                    .lines()
+                    .find(|line| line.to_lowercase().starts_with(name));
+                line.and_then(|line| line.split_once(": "))
+                    .map(|(_, value)| value.to_owned())
+                    .unwrap_or_default()
+            };
+            let length: usize = field("content-length").parse().unwrap();
+            if body.len() >= length {
+                let came = Came {
+                    key: field("idempotency-key"),
+                    body: serde_json::from_str(body).unwrap(),
+                };
+                let before = {
+                    let mut all = all.lock().unwrap();
+                    all.push(came.clone());
+                    all.iter().filter(|other| other.key == came.key).count() - 1
+                };
+                let status = answer(&came, before);
+                let head = format!(
+                    "HTTP/1.1 {status} Answer\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+                );
+                let _ = socket.write_all(head.as_bytes()).await;
+                return;
+            }
+        }
+        let mut piece = [0; 4096];
+        match socket.read(&mut piece).await {
+            Ok(0) | Err(_) => return,
+            Ok(read) => bytes.extend_from_slice(&piece[..read]),
+        }
+    }
+}
+
+async fn tables(place: &Place, from: Db, to: Db) {
+    let table = "(id int PRIMARY KEY, name varchar(20), amount decimal(8, 2))";
+    place.run(from, format!("CREATE TABLE a {table}; INSERT INTO a VALUES (1, 'Ann', 1), (2, NULL, 2.5), (3, 'Eve', 3), (4, 'Joe', 4)")).await;
+    place.run(to, format!("CREATE TABLE b {table}; INSERT INTO b VALUES (1, 'Ann', 1), (2, 'Bob', 2.5), (4, 'Joe', 4), (9, 'Old', 9)")).await;
+}
+
+/// A reconciler whose state is in the database of the source.
+async fn reconciler(
+    place: &Place,
+    state: Db,
+    from: Db,
+    to: Db,
+    repair: Repair,
+    most: u64,
+) -> Reconciler {
+    let job = Job::new("people")
+        .source(place.side(from, "a"))
+        .target(place.side(to, "b"), |map| map)
+        .settle(Duration::ZERO)
+        .repair(repair.pace(Duration::from_millis(20), Duration::from_millis(100)))
+        .max_repairs(most);
+    let reconciler = match state {
+        Db::Postgres => Reconciler::new(&place.postgres),
+        Db::Maria => Reconciler::new(&place.mariadb),
+        Db::Sqlite => Reconciler::new(&place.sqlite),
+    };
+    // One failing message must not pause the endpoint for the others here.
+    let caller = Caller::builder().failures(1_000).build().unwrap();
+    let reconciler = reconciler.caller(caller).job(job).unwrap();
+    reconciler.migrate().await.unwrap();
+    reconciler
+}
+
+async fn all_are_done(reconciler: &Reconciler, running: RunningRepairs) {
+    eventually("every repair is done", SOON, async || {
+        let open = reconciler.repairs("people", 100).await.unwrap();
+        if open.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{open:?}"))
+        }
+    })
+    .await;
+    running.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_row_that_differs_is_called_for_until_the_endpoint_has_done_it() {
+    let place = Place::fresh().await;
+    for (at, state) in ALL.into_iter().enumerate() {
+        let to = ALL[(at + 1) % 3];
+        tables(&place, state, to).await;
+        let receiver = Receiver::start(|_, before| [500, 503, 302, 200][before.min(3)]).await;
+        let repair = Repair::callback(receiver.endpoint());
+        let reconciler = reconciler(&place, state, state, to, repair, 1_000).await;
+
+        let comparison = reconciler.compare("people").await.unwrap().remove(0);
+        assert_eq!(
+            (comparison.differences(), comparison.repairs),
+            (3, 2),
+            "{comparison:?}"
+        );
+        // A second comparison opens none for a row that has one.
+        reconciler.compare("people").await.unwrap();
+        let open = reconciler.repairs("people", 100).await.unwrap();
+        assert_eq!(open.len(), 2, "{open:?}");
+
+        let running = reconciler.start().unwrap();
+        all_are_done(&reconciler, running).await;
+
+        let mut calls: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+        for came in receiver.came() {
+            calls.entry(came.key).or_default().push(came.body);
+        }
+        assert_eq!(calls.len(), 2, "one idempotency key for each repair");
+        let mut bodies: Vec<Value> = calls
+            .into_iter()
+            .map(|(key, calls)| {
+                assert!(open.iter().any(|repair| repair.id.to_string() == key));
+                assert_eq!(calls.len(), 4, "until it is answered with 200");
+                assert!(calls.iter().all(|body| *body == calls[0]));
+                calls[0].clone()
+            })
+            .collect();
+        bodies.sort_by_key(|body| body["key"]["id"].to_string());
+        let expected = [
+            json!({ "job": "people", "kind": "different", "key": { "id": "2" }, "columns": ["name"],
+                "row": { "id": "2", "name": null, "amount": "2.50" } }),
+            json!({ "job": "people", "kind": "missing", "key": { "id": "3" }, "columns": [],
+                "row": { "id": "3", "name": "Eve", "amount": "3.00" } }),
+        ];
+        let of_sqlite = |text: &str| text.replace("2.50", "2.5").replace("3.00", "3");
+        let is_like =
+            |a: &Value, b: &Value| a == b || of_sqlite(&a.to_string()) == of_sqlite(&b.to_string());
+        assert!(
+            bodies.iter().zip(&expected).all(|(a, b)| is_like(a, b)),
+            "{state:?}: {bodies:#?}"
+        );
+        for (db, table) in [(state, "a"), (to, "b")] {
+            place.run(db, format!("DROP TABLE {table}")).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_is_read_again_before_it_is_called_for() {
+    let place = Place::fresh().await;
+    tables(&place, Db::Postgres, Db::Maria).await;
+    let receiver = Receiver::start(|_, _| 200).await;
+    let repair = Repair::callback(receiver.endpoint()).body(CallbackBody::Cupid);
+    let reconciler = reconciler(&place, Db::Postgres, Db::Postgres, Db::Maria, repair, 1_000).await;
+    reconciler.compare("people").await.unwrap();
+
+    // One heals, and the other changes once more.
+    place
+        .run(Db::Maria, "UPDATE b SET name = NULL WHERE id = 2")
+        .await;
+    place
+        .run(Db::Postgres, "UPDATE a SET name = 'Eva' WHERE id = 3")
+        .await;
+    let running = reconciler.start().unwrap();
+    all_are_done(&reconciler, running).await;
+
+    let bodies: Vec<Value> = receiver.came().into_iter().map(|came| came.body).collect();
+    assert_eq!(
+        bodies,
+        [json!({ "type": 1, "srcColumn": { "id": "3", "name": "Eva", "amount": "3.00" } })]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_looks_like_a_wrong_mapping_repairs_nothing() {
+    let place = Place::fresh().await;
+    tables(&place, Db::Postgres, Db::Maria).await;
+    let receiver = Receiver::start(|_, _| 200).await;
+    let repair = Repair::callback(receiver.endpoint()).extras(true);
+    let reconciler = reconciler(&place, Db::Maria, Db::Postgres, Db::Maria, repair, 2).await;
+
+    let comparison = reconciler.compare("people").await.unwrap().remove(0);
+
+    assert!(comparison.held_back, "{comparison:?}");
+    assert_eq!((comparison.differences(), comparison.repairs), (3, 0));
+    assert_eq!(reconciler.repairs("people", 10).await.unwrap().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_extra_row_is_called_for_only_where_that_is_asked_for() {
+    let place = Place::fresh().await;
+    tables(&place, Db::Postgres, Db::Maria).await;
+    let receiver = Receiver::start(|_, _| 200).await;
+    let repair = Repair::callback(receiver.endpoint()).extras(true);
+    let reconciler = reconciler(&place, Db::Sqlite, Db::Postgres, Db::Maria, repair, 3).await;
+
+    reconciler.compare("people").await.unwrap();
+    let running = reconciler.start().unwrap();
+    all_are_done(&reconciler, running).await;
+
+    let extra: Vec<Value> = receiver
+        .came()
+        .into_iter()
+        .map(|came| came.body)
+        .filter(|body| body["kind"] == "extra")
+        .collect();
+    assert_eq!(
+        extra,
+        [
+            json!({ "job": "people", "kind": "extra", "key": { "id": "9" }, "columns": [], "row": null })
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_reconcilers_share_repairs_and_an_operator_sees_retries_and_closes_them() {
+    let place = Place::fresh().await;
+    tables(&place, Db::Postgres, Db::Maria).await;
+    let receiver = Receiver::start(|came, _| {
+        if came.body["key"]["id"] == "2" {
+            500
+        } else {
+            200
+        }
+    })
+    .await;
+    let slow = Duration::from_secs(3_600);
+    let repair = || Repair::callback(receiver.endpoint());
+    let first = reconciler(&place, Db::Postgres, Db::Postgres, Db::Maria, repair(), 10).await;
+    let job = Job::new("people")
+        .source(place.side(Db::Postgres, "a"))
+        .target(place.side(Db::Maria, "b"), |map| map)
+        .repair(repair().pace(slow, slow));
+    let second = Reconciler::new(&place.postgres).job(job).unwrap();
+    first.compare("people").await.unwrap();
+
+    let running = second.start().unwrap();
+    let stuck = eventually("one repair has failed", SOON, async || {
+        let open = second.repairs("people", 10).await.unwrap();
+        match open.as_slice() {
+            [stuck] if stuck.attempts == 1 => Ok(stuck.clone()),
+            _ => Err(format!("{open:?}")),
+        }
+    })
+    .await;
+    assert!(
+        stuck
+            .last_error
+            .as_ref()
+            .is_some_and(|error| error.contains("500")),
+        "{stuck:?}"
+    );
+    assert!(stuck.due_in_ms > 3_000_000, "{stuck:?}");
+
+    assert_eq!(second.retry("people", Some(stuck.id)).await.unwrap(), 1);
+    eventually("it is tried once more", SOON, async || {
+        let open = second.repairs("people", 10).await.unwrap();
+        if open[0].attempts == 2 {
+            Ok(())
+        } else {
+            Err(format!("{open:?}"))
+        }
+    })
+    .await;
+    assert!(second.close("people", stuck.id).await.unwrap());
+    assert!(!second.close("people", stuck.id).await.unwrap());
+    assert_eq!(second.repairs("people", 10).await.unwrap().len(), 0);
+    running.shutdown().await;
+    let calls = receiver
+        .came()
+        .iter()
+        .filter(|came| came.key == stuck.id.to_string())
+        .count();
+    assert_eq!(calls, 2);
+}
