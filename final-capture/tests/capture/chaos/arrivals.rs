@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use final_core::broker::{Broker, Settlement, Setup};
+use final_core::broker::{Broker, Opened, Settlement, Setup};
 use serde::Deserialize;
 use sqlx::{AssertSqlSafe, MySqlPool, PgPool};
 use uuid::Uuid;
@@ -199,10 +199,14 @@ impl Log {
     }
 }
 
-/// Takes deliveries as a service does, until it is over.
-pub async fn consume(broker: impl Broker, books: Arc<Books>, over: Arc<AtomicBool>) {
+/// Subscribes both topics as a service does. What is published from then on waits for it.
+pub async fn subscribe(broker: impl Broker) -> Opened {
     let opened = broker.open(Setup::new("books", TOPICS)).await;
-    let opened = opened.expect("a link");
+    opened.expect("a link")
+}
+
+/// Takes deliveries as a service does, until it is over.
+pub async fn consume(opened: Opened, books: Arc<Books>, over: Arc<AtomicBool>) {
     let (link, mut deliveries) = (opened.link, opened.deliveries);
     let mut batch = Vec::new();
     while !over.load(Ordering::Relaxed) {

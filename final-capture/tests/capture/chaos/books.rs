@@ -246,6 +246,11 @@ impl Books {
         notes.open.values().take_while(|open| open.at <= by).count()
     }
 
+    /// How many transactions have not come whole.
+    pub fn open(&self) -> usize {
+        self.notes().open.len()
+    }
+
     /// How many transactions were noted, and how many of these have come whole.
     pub fn flow(&self) -> (u64, u64) {
         let notes = self.notes();

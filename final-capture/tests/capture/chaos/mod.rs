@@ -32,7 +32,6 @@ use std::{
 };
 
 use final_core::{SqlBroker, broker::Broker as _};
-use final_tests::eventually;
 use sqlx::Pool;
 use tokio::{
     sync::{Mutex, RwLock},
@@ -122,7 +121,9 @@ async fn run(kind: Kind, transport: Transport, seed: u64, seconds: Option<u64>) 
         }
         Transport::RabbitMq => {
             let broker = final_amqp::Amqp::new(stage.target.url()).expect("a URL");
-            tasks.spawn(arrivals::consume(broker, service, Arc::clone(&over)));
+            let opened = arrivals::subscribe(broker).await;
+            stage.keep_declarations().await;
+            tasks.spawn(arrivals::consume(opened, service, Arc::clone(&over)));
         }
     }
     stage.start_all();
@@ -143,42 +144,21 @@ async fn run(kind: Kind, transport: Transport, seed: u64, seconds: Option<u64>) 
         writers.spawn(Writer::new(Arc::clone(&scene), number, seed).run());
     }
     let mut report = Report::default();
-    let large = if seconds.is_some() { 300_000 } else { 20_000 };
-    catches_up(&scene, "traffic before the first fault").await;
-    scene.large.store(large, Ordering::Relaxed);
-    let mut plan = fault::first(seconds.is_none()).into_iter();
-    let mut count = 0;
-    loop {
-        let fault = match (plan.next(), seconds) {
-            (Some(fault), _) => fault,
-            (None, Some(seconds)) if start.elapsed().as_secs() < seconds => fault::any(&mut random),
-            _ => break,
-        };
-        count += 1;
-        if count % 20 == 0 {
-            scene.large.store(large, Ordering::Relaxed);
-        }
-        let lasts = Duration::from_millis(random.u64(100..1_200));
-        println!("{:>6.1} s {fault:?}", start.elapsed().as_secs_f64());
-        stage.break_it(fault, lasts, &scene).await;
-        report.problems.extend(stage.died());
-        let took = catches_up(&scene, &format!("traffic after {fault:?}")).await;
-        let (times, longest) = report.faults.entry(fault).or_default();
-        (*times, *longest) = (*times + 1, took.max(*longest));
-        if let Some(log) = &log
-            && log.is_full()
-        {
-            rest(&scene, log, &mut report).await;
-        }
-    }
-
+    let log = log.as_deref();
+    let stormed = storm(
+        (&mut stage, &scene, log),
+        (&mut random, start, seconds),
+        &mut report,
+    );
+    let mut stuck = stormed.await.err();
     scene.over.store(true, Ordering::Relaxed);
     while let Some(ended) = writers.join_next().await {
         ended.expect("a writer");
     }
-    for books in &scene.books {
-        comes(books, "everything").await;
+    if stuck.is_none() {
+        stuck = all_come(&scene, "everything").await.err();
     }
+    report.problems.extend(stuck);
     report.problems.extend(stage.died());
     let rows = stage.rows().await.into_iter().collect();
     let differ = |books: &Arc<Books>| books.differences(&rows);
@@ -188,7 +168,7 @@ async fn run(kind: Kind, transport: Transport, seed: u64, seconds: Option<u64>) 
     stage.stop_all().await;
     // A repeat would come now at the latest, with what the readers have sent at their end.
     tokio::time::sleep(Duration::from_millis(300)).await;
-    if let Some(log) = &log {
+    if let Some(log) = log {
         unread(log, &mut report).await;
     }
     over.store(true, Ordering::Relaxed);
@@ -200,44 +180,84 @@ async fn run(kind: Kind, transport: Transport, seed: u64, seconds: Option<u64>) 
     report
 }
 
+/// One fault after the other. Something that does not come in time ends it, and the books say what.
+async fn storm(
+    (stage, scene, log): (&mut Stage, &Arc<Scene>, Option<&Log>),
+    (random, start, seconds): (&mut fastrand::Rng, Instant, Option<u64>),
+    report: &mut Report,
+) -> Result<(), String> {
+    let large = if seconds.is_some() { 300_000 } else { 20_000 };
+    catches_up(scene, "traffic before the first fault").await?;
+    scene.large.store(large, Ordering::Relaxed);
+    let mut plan = fault::first(seconds.is_none()).into_iter();
+    let mut count = 0;
+    loop {
+        let fault = match (plan.next(), seconds) {
+            (Some(fault), _) => fault,
+            (None, Some(seconds)) if start.elapsed().as_secs() < seconds => fault::any(random),
+            _ => return Ok(()),
+        };
+        count += 1;
+        if count % 20 == 0 {
+            scene.large.store(large, Ordering::Relaxed);
+        }
+        let lasts = Duration::from_millis(random.u64(100..1_200));
+        println!("{:>6.1} s {fault:?}", start.elapsed().as_secs_f64());
+        stage.break_it(fault, lasts, scene).await;
+        report.problems.extend(stage.died());
+        let took = catches_up(scene, &format!("traffic after {fault:?}")).await?;
+        let (times, longest) = report.faults.entry(fault).or_default();
+        (*times, *longest) = (*times + 1, took.max(*longest));
+        if let Some(log) = log
+            && log.is_full()
+        {
+            // Everything comes to rest, and is removed from the log.
+            let _held = scene.gate.write().await;
+            all_come(scene, "everything before a rest").await?;
+            unread(log, report).await;
+            log.clear().await.expect("the log");
+        }
+    }
+}
+
 /// Waits until everything that is committed by now has come, and writers go on.
-async fn catches_up(scene: &Scene, what: &str) -> Duration {
+async fn catches_up(scene: &Scene, what: &str) -> Result<Duration, String> {
     let now = Instant::now();
     for books in &scene.books {
         let (before, _) = books.flow();
-        eventually(what, SOON, async || {
-            let (missing, (after, _)) = (books.missing(now), books.flow());
-            let new = after - before;
-            (missing == 0 && new >= 20)
-                .then_some(())
-                .ok_or_else(|| format!("{missing} transactions missing, {new} new"))
+        in_time(books, what, || {
+            let (after, _) = books.flow();
+            books.missing(now) == 0 && after - before >= 20
         })
-        .await;
+        .await?;
         // For the person who looks for what is slow.
         if now.elapsed() > Duration::from_secs(5) {
             let seconds = now.elapsed().as_secs_f64();
             println!("         {seconds:.1} s until {} had {what}", books.place());
         }
     }
-    now.elapsed()
+    Ok(now.elapsed())
 }
 
-async fn comes(books: &Books, what: &str) {
-    eventually(what, SOON, async || match books.missing(Instant::now()) {
-        0 => Ok(()),
-        missing => Err(format!("{missing} transactions missing")),
-    })
-    .await;
-}
-
-/// Holds the writers until everything has come, and removes it from the log.
-async fn rest(scene: &Scene, log: &Log, report: &mut Report) {
-    let _held = scene.gate.write().await;
+async fn all_come(scene: &Scene, what: &str) -> Result<(), String> {
     for books in &scene.books {
-        comes(books, "everything before a rest").await;
+        in_time(books, what, || books.missing(Instant::now()) == 0).await?;
     }
-    unread(log, report).await;
-    log.clear().await.expect("the log");
+    Ok(())
+}
+
+async fn in_time(books: &Books, what: &str, is_so: impl Fn() -> bool) -> Result<(), String> {
+    let start = Instant::now();
+    while !is_so() {
+        if start.elapsed() > SOON {
+            let (place, missing) = (books.place(), books.open());
+            return Err(format!(
+                "stuck: {place} did not have {what} within {SOON:?}, {missing} transactions are missing"
+            ));
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
 }
 
 async fn unread(log: &Log, report: &mut Report) {
@@ -275,7 +295,8 @@ async fn consume_log_of<DB: final_core::OutboxDatabase>(
         .key_order(true);
     log.migrate().await.expect("tables");
     log.subscribe("keeper", &TOPICS).await.expect("a group");
-    tasks.spawn(arrivals::consume(log, books, Arc::clone(over)));
+    let opened = arrivals::subscribe(log).await;
+    tasks.spawn(arrivals::consume(opened, books, Arc::clone(over)));
 }
 
 impl Report {

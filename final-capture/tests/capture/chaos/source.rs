@@ -51,6 +51,15 @@ impl Conn {
         }
     }
 
+    /// How many rows a statement gives.
+    pub async fn count(&mut self, sql: &str) -> Result<usize, sqlx::Error> {
+        let sql = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+        Ok(match self {
+            Self::Postgres(conn) => conn.fetch_all(sql).await?.len(),
+            Self::MariaDb(conn) => conn.fetch_all(sql).await?.len(),
+        })
+    }
+
     pub async fn text(&mut self, sql: &str) -> Result<String, sqlx::Error> {
         let sql = AssertSqlSafe(sql.to_owned());
         match self {

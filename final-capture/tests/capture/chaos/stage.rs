@@ -39,6 +39,7 @@ pub struct Stage {
     pub source: Server,
     /// The database with the log, or RabbitMQ.
     pub target: Server,
+    rabbit: Option<RabbitMq>,
     /// The wire of all writers.
     pub writers: Proxy,
     readers: Vec<Reader>,
@@ -62,12 +63,23 @@ struct Reader {
 
 impl Stage {
     pub async fn open(kind: Kind, transport: Transport) -> Self {
-        let (source, target) = match (kind, transport) {
-            (Kind::Postgres, Transport::Log) => tokio::join!(postgres(true), mariadb(false)),
-            (Kind::MariaDb, Transport::Log) => tokio::join!(mariadb(true), postgres(false)),
-            (Kind::Postgres, Transport::RabbitMq) => tokio::join!(postgres(true), rabbitmq()),
-            (Kind::MariaDb, Transport::RabbitMq) => tokio::join!(mariadb(true), rabbitmq()),
+        let source = async {
+            match kind {
+                Kind::Postgres => postgres(true).await,
+                Kind::MariaDb => mariadb(true).await,
+            }
         };
+        let target = async {
+            match (kind, transport) {
+                (Kind::Postgres, Transport::Log) => (mariadb(false).await, None),
+                (Kind::MariaDb, Transport::Log) => (postgres(false).await, None),
+                (_, Transport::RabbitMq) => {
+                    let rabbit = RabbitMq::start().await.expect("RabbitMQ");
+                    (Server::clone(&rabbit), Some(rabbit))
+                }
+            }
+        };
+        let (source, (target, rabbit)) = tokio::join!(source, target);
         let mut conn = Conn::open(&source.url()).await.expect("the source");
         for statement in kind.tables() {
             conn.run(&statement).await.expect(&statement);
@@ -91,6 +103,7 @@ impl Stage {
             writers: Proxy::to(&source.url()).await.expect("a proxy"),
             source,
             target,
+            rabbit,
             readers,
             number: 1,
             positions,
@@ -137,6 +150,13 @@ impl Stage {
         reader.process = Some(launch.spawn(&reader.name, &log).expect("a reader"));
     }
 
+    /// A RabbitMQ that is killed right after a declaration may come back without it.
+    pub async fn keep_declarations(&self) {
+        if let Some(rabbit) = &self.rabbit {
+            rabbit.declarations_on_disk().await.expect("RabbitMQ");
+        }
+    }
+
     pub fn start_all(&mut self) {
         (0..self.readers.len()).for_each(|at| self.start(at));
     }
@@ -154,9 +174,13 @@ impl Stage {
         self.readers.iter().map(Reader::state).collect()
     }
 
+    fn reads_now(&self, at: usize) -> bool {
+        let reader = &self.readers[at];
+        reader.is_alive() && reader.state() == "streaming"
+    }
+
     fn active(&self) -> Option<usize> {
-        let reads = |reader: &Reader| reader.is_alive() && reader.state() == "streaming";
-        self.readers.iter().position(reads)
+        (0..self.readers.len()).find(|at| self.reads_now(*at))
     }
 
     /// The one that reads, or else the first.
@@ -224,7 +248,8 @@ impl Stage {
             Fault::FreezeReaderForLong => {
                 let at = self.one_that_reads();
                 self.pause(at);
-                let other = || self.active().filter(|active| *active != at);
+                // The frozen one still says that it reads.
+                let other = || (0..self.readers.len()).find(|it| *it != at && self.reads_now(*it));
                 eventually("another reader takes over", SOON, async || {
                     other().ok_or_else(|| self.states())
                 })
@@ -334,8 +359,17 @@ impl Stage {
             }
             Kind::MariaDb => {
                 self.run("FLUSH BINARY LOGS").await;
-                self.run("PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 DAY")
-                    .await;
+                // The server keeps a file that one of its threads reads, also for a reader that has just gone.
+                eventually("the old files are gone", SOON, async || {
+                    self.run("PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 DAY")
+                        .await;
+                    let mut conn = Conn::open(&self.source.url()).await.expect("the source");
+                    match conn.count("SHOW BINARY LOGS").await {
+                        Ok(1) => Ok(()),
+                        other => Err(other),
+                    }
+                })
+                .await;
             }
         }
         self.start_all();
@@ -441,11 +475,6 @@ async fn mariadb(is_source: bool) -> Server {
         );
     }
     let server = MariaDb::start_with(setup).await.expect("MariaDB");
-    Server::clone(&server)
-}
-
-async fn rabbitmq() -> Server {
-    let server = RabbitMq::start().await.expect("RabbitMQ");
     Server::clone(&server)
 }
 

@@ -28,6 +28,8 @@ use super::{
 
 /// How long a transaction may take before its connection is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// With so many transactions on their way writers are slow.
+const MOST_OPEN: usize = 300;
 /// So many rows does a writer keep.
 const MOST_ROWS: usize = 200;
 
@@ -56,6 +58,11 @@ impl Scene {
 
     fn undone(&self, changes: &[(Key, Change)]) {
         self.books.iter().for_each(|books| books.undone(changes));
+    }
+
+    /// Whether so much is on its way that a machine with other work would not catch up in good time.
+    fn is_far_ahead(&self) -> bool {
+        self.books.iter().any(|books| books.open() > MOST_OPEN)
     }
 
     fn is_over(&self) -> bool {
@@ -120,8 +127,11 @@ impl Writer {
     /// Writes until it is over.
     pub async fn run(mut self) {
         while !self.scene.is_over() {
-            let pause = Duration::from_millis(self.random.u64(1..12));
-            tokio::time::sleep(pause).await;
+            let pause = match self.scene.is_far_ahead() {
+                true => 100,
+                false => self.random.u64(2..25),
+            };
+            tokio::time::sleep(Duration::from_millis(pause)).await;
             let scene = Arc::clone(&self.scene);
             let _open = scene.gate.read().await;
             if scene.is_over() {
