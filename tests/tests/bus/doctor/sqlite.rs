@@ -47,6 +47,7 @@ async fn a_journal_that_a_crash_takes_along_is_told() {
         let patient = Patient::bare(pool, file);
         patient.bus().migrate().await.expect("migrate");
         patient.pool.close().await;
+        is_free(&patient).await;
         let found = shows(with(&patient, |options| options.journal_mode(mode)), [name]).await;
         assert!(
             found[0].what.to_lowercase().contains("journal"),
@@ -60,6 +61,17 @@ async fn a_journal_that_a_crash_takes_along_is_told() {
         )
         .await;
     }
+}
+
+/// Waits until the last connection is closed, the bus's own included. It takes the write-ahead log along. Until then no
+/// connection can change how the journal is kept.
+async fn is_free(patient: &Patient<sqlx::Sqlite>) {
+    let options = patient.pool.connect_options();
+    let log = format!("{}-wal", options.get_filename().display());
+    final_tests::eventually("a closed file", crate::house::SOON, async || {
+        !std::path::Path::new(&log).exists()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
