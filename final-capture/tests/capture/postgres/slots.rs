@@ -343,3 +343,55 @@ async fn the_lag_tells_what_the_server_keeps_and_what_is_not_read() {
     .await;
     stream.close().await;
 }
+
+#[tokio::test]
+async fn where_nothing_comes_while_the_log_grows_a_sign_of_life_is_written() {
+    let shop = holes().await;
+    let other = format!("{}_other", shop.slot);
+    shop.run(&format!(
+        "SELECT pg_create_logical_replication_slot('{other}', 'test_decoding')"
+    ))
+    .await;
+    let source = shop.source().look_each(Duration::from_millis(50));
+    let stream = Stream::of(source.open(&shop.wanted, None).await.unwrap());
+    shop.run("ALTER TABLE shop.holes ADD COLUMN content text")
+        .await;
+    // More than is taken at once, and nobody reads.
+    shop.run("INSERT INTO shop.holes SELECT i, repeat('x', 2000) FROM generate_series(1, 30000) i")
+        .await;
+    eventually("a sign of life", LIMIT, async || {
+        let count: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_logical_slot_get_changes($1, NULL, NULL)
+             WHERE data LIKE 'message:%prefix: final_capture%'",
+        )
+        .bind(&other)
+        .fetch_one(&shop.pool)
+        .await
+        .unwrap();
+        (count > 0).then_some(()).ok_or(count)
+    })
+    .await;
+    stream.close().await;
+}
+
+#[tokio::test]
+async fn a_reader_of_another_role_is_left_alone() {
+    let shop = holes().await;
+    let proxy = Proxy::to(&shop.url).await.unwrap();
+    let opened = shop
+        .source_at(&proxy.url(&shop.url))
+        .open(&shop.wanted, None)
+        .await;
+    let frozen = Stream::of(opened.unwrap());
+    proxy.stall();
+    let role = format!("{}_role", shop.slot);
+    shop.run(&format!("CREATE ROLE {role} LOGIN REPLICATION"))
+        .await;
+    let url = shop.url.replace("postgres@", &format!("{role}@"));
+    let opened = shop
+        .source_at(&url)
+        .open(&shop.wanted, Some(&frozen.position()))
+        .await;
+    let error = opened.unwrap_err();
+    assert!(matches!(error, SourceError::Busy(_)), "{error}");
+}
