@@ -153,7 +153,7 @@ const CASES: &[Case] = &[
     Case("VARCHAR(9) CHARACTER SET utf32", Utf8, &["'ä😀'"]),
     Case("VARCHAR(9) CHARACTER SET utf8mb3", Utf8, &["'ä€'"]),
     Case("VARCHAR(9) COLLATE utf8mb4_uca1400_ai_ci", Utf8, &["'ä'"]),
-    Case("VARCHAR(9) CHARACTER SET gbk", Utf8, &["'a你好b'", "'€?'"]),
+    Case("VARCHAR(9) CHARACTER SET gbk", Utf8, &["'a你好b'", "'?'"]),
     Case("VARCHAR(9) CHARACTER SET sjis", Utf8, &["'ﾊ表ア~'"]),
     Case("VARCHAR(9) CHARACTER SET cp932", Utf8, &["'①表ｱ'"]),
     Case("VARCHAR(9) CHARACTER SET big5", Utf8, &["'許功蓋'"]),
