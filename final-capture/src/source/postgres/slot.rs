@@ -141,6 +141,11 @@ pub(super) async fn make(
             )
             .into(),
         ),
+        SessionError::Server(error) if for_failover && error.code == "42601" => {
+            SourceError::Config(format!(
+                "a slot for standbys needs PostgreSQL 17 or later; leave `failover` out ({error})"
+            ))
+        }
         other => fault::broken(other),
     })?;
     let point = rows.first().and_then(|row| row.get(1)?.as_deref());

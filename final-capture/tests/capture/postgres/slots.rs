@@ -395,3 +395,27 @@ async fn a_reader_of_another_role_is_left_alone() {
     let error = opened.unwrap_err();
     assert!(matches!(error, SourceError::Busy(_)), "{error}");
 }
+
+#[tokio::test]
+async fn a_slot_for_standbys_is_made_or_its_release_is_told() {
+    let shop = holes().await;
+    let opened = shop.source().failover(true).open(&shop.wanted, None).await;
+    let version: i32 = sqlx::query_scalar("SELECT current_setting('server_version_num')::int")
+        .fetch_one(&shop.pool)
+        .await
+        .unwrap();
+    if version >= 170_000 {
+        opened.unwrap().reader.close().await;
+        let sql = "SELECT failover FROM pg_replication_slots WHERE slot_name = $1";
+        let failover: bool = sqlx::query_scalar(sql)
+            .bind(&shop.slot)
+            .fetch_one(&shop.pool)
+            .await
+            .unwrap();
+        assert!(failover);
+    } else {
+        let error = opened.unwrap_err();
+        assert!(matches!(error, SourceError::Config(_)), "{error:?}");
+        assert!(error.to_string().contains("PostgreSQL 17"), "{error}");
+    }
+}
