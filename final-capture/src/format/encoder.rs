@@ -321,8 +321,10 @@ impl Encoder {
         change.extend(b",\"index\":");
         number(&mut change, index);
         change.push(b'}');
+        // Between the changes and the end of the message: what is known of the transaction, and an index of 20 digits.
+        let end = self.transaction.as_ref().map_or(0, |open| open.tail.len()) + 48;
         if let Some(held) = &mut self.held
-            && (held.body.len() + change.len() < most || !held.ends_change)
+            && (held.body.len() + change.len() + end <= most || !held.ends_change)
         {
             held.body.push(b',');
             held.body.extend(change);
