@@ -7,6 +7,8 @@
 )]
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
+#[cfg(feature = "capture")]
+mod capture_import;
 mod contexts;
 mod database;
 mod dead;
