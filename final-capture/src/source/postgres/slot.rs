@@ -141,7 +141,7 @@ pub(super) async fn make(
             )
             .into(),
         ),
-        SessionError::Server(error) if for_failover && error.code == "42601" => {
+        SessionError::Server(error) if for_failover && error.message.contains("failover") => {
             SourceError::Config(format!(
                 "a slot for standbys needs PostgreSQL 17 or later; leave `failover` out ({error})"
             ))

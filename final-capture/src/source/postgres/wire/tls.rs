@@ -191,3 +191,83 @@ impl ServerCertVerifier for Anyone {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use final_tests::{
+        WorkDir,
+        servers::{Authority, TlsFiles as ServerFiles},
+    };
+    use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
+
+    use super::*;
+
+    /// Whether a client of that mode takes the server as `name`.
+    async fn is_taken(
+        server: &ServerFiles,
+        mode: SslMode,
+        files: &TlsFiles,
+        name: &'static str,
+    ) -> bool {
+        let certificate = CertificateDer::from_pem_slice(server.certificate.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(server.key.as_bytes()).unwrap();
+        let provider = Arc::new(ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        // A machine may have no authorities at all.
+        let Ok(connector) = connector(mode, files) else {
+            return false;
+        };
+        let name = ServerName::try_from(name).unwrap();
+        let (taken, _) = tokio::join!(connector.connect(name, ours), acceptor.accept(theirs));
+        taken.is_ok()
+    }
+
+    #[tokio::test]
+    async fn authority_and_name_are_checked_as_the_mode_says() {
+        let (authority, stranger) = (Authority::new().unwrap(), Authority::new().unwrap());
+        // Its certificate names localhost.
+        let server = authority.for_server().unwrap();
+        let dir = WorkDir::new("authorities").unwrap();
+        dir.write("ours.pem", &authority.certificate()).unwrap();
+        dir.write("other.pem", &stranger.certificate()).unwrap();
+        let by = |file: &str| TlsFiles {
+            authorities: Some(dir.join(file)),
+            ..TlsFiles::default()
+        };
+        let (ours, other, machine) = (by("ours.pem"), by("other.pem"), TlsFiles::default());
+        for (mode, files, name, expected) in [
+            (SslMode::VerifyFull, &ours, "localhost", true),
+            (SslMode::VerifyFull, &ours, "db.example", false),
+            (SslMode::VerifyFull, &ours, "127.0.0.1", false),
+            (SslMode::VerifyFull, &other, "localhost", false),
+            (SslMode::VerifyFull, &machine, "localhost", false),
+            (SslMode::VerifyCa, &ours, "db.example", true),
+            (SslMode::VerifyCa, &ours, "127.0.0.1", true),
+            (SslMode::VerifyCa, &other, "localhost", false),
+            (SslMode::Require, &machine, "db.example", true),
+            (SslMode::Prefer, &machine, "db.example", true),
+        ] {
+            let taken = is_taken(&server, mode, files, name).await;
+            assert_eq!(taken, expected, "{mode} with {files:?} at {name}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_told_with_its_setting() {
+        let files = TlsFiles {
+            authorities: Some("/nowhere.pem".into()),
+            ..TlsFiles::default()
+        };
+        let Err(error) = connector(SslMode::VerifyFull, &files) else {
+            panic!();
+        };
+        assert!(error.contains("/nowhere.pem of sslrootcert"), "{error}");
+    }
+}
