@@ -85,9 +85,9 @@ async fn converted(conn: &mut Conn, charset: &str, bytes: &[u8]) -> Result<Vec<c
 /// character, so that one that is not there does not move the others.
 async fn pairs(conn: &mut Conn, charset: &str) -> Result<Option<Pairs>, Error> {
     const END: u8 = b'\n';
-    let one = (0..=255_u8)
-        .flat_map(|byte| [byte, END])
-        .collect::<Vec<u8>>();
+    let one: Vec<u8> = (0..=255_u8)
+        .flat_map(|byte| [if byte == END { b'?' } else { byte }, END])
+        .collect();
     let two: Vec<u8> = (Pairs::FIRST..=255)
         .flat_map(|first| (Pairs::SECOND..=255).flat_map(move |second| [first, second, END]))
         .collect();
@@ -111,10 +111,7 @@ async fn pairs(conn: &mut Conn, charset: &str) -> Result<Option<Pairs>, Error> {
     let (Some(pairs), Some(mut singles)) = (found.pop(), found.pop()) else {
         return Ok(None);
     };
-    // The end of a line was itself taken for one.
-    if singles.len() > 256 {
-        singles.remove(usize::from(END));
-    }
+    // The end of a line could not be asked for.
     if let Some(end) = singles.get_mut(usize::from(END)) {
         *end = Some('\n');
     }
