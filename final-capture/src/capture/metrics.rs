@@ -1,4 +1,4 @@
-//! The numbers of a capture as text for Prometheus. `docs/metrics.md` has a row for each.
+//! The numbers of a capture as text for Prometheus. `docs/capture.md` has a row for each.
 
 use std::fmt::Write as _;
 
