@@ -204,10 +204,10 @@ impl LetterChannel {
                 () = collecting.abort.cancelled() => return ChannelEnd::Finished,
                 1.. = self.news.recv_many(&mut news, MANY) => {
                     self.renew(&news, collecting, connection).await;
+                    self.pass_over(collecting, connection).await;
                     if let Err(why) = self.settle(&mut news, collecting).await {
                         return ChannelEnd::Broken(why);
                     }
-                    self.pass_over(collecting, connection).await;
                 }
                 () = collecting.finish.cancelled() => return ChannelEnd::Finished,
                 () = collecting.stop.cancelled(), if is_taking => {}
@@ -229,6 +229,9 @@ impl LetterChannel {
                         return ChannelEnd::Broken("the channel was closed".to_owned());
                     }
                     self.pass_over(collecting, connection).await;
+                    if let Err(why) = self.settle(&mut news, collecting).await {
+                        return ChannelEnd::Broken(why);
+                    }
                 }
             }
         }
