@@ -112,8 +112,10 @@ mod tests {
 
     #[test]
     fn over_another_broker_shorter_limits_stay() {
-        let mut short = GroupOptions::default();
-        short.most_visibility = Duration::from_secs(60);
+        let short = GroupOptions {
+            most_visibility: Duration::from_secs(60),
+            ..GroupOptions::default()
+        };
 
         assert_eq!(short.over_broker().most_visibility.as_secs(), 60);
     }
