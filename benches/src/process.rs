@@ -9,13 +9,22 @@ pub(crate) fn memory_mib() -> Result<f64> {
 
 /// The same of a process, by its id.
 pub(crate) fn memory_mib_of(process: &str) -> Result<f64> {
+    mib_of(process, "VmRSS:")
+}
+
+/// The most resident memory that a process has had, in MiB.
+pub(crate) fn most_memory_mib_of(process: &str) -> Result<f64> {
+    mib_of(process, "VmHWM:")
+}
+
+fn mib_of(process: &str, what: &str) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     let kib = status
         .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .find_map(|line| line.strip_prefix(what))
         .and_then(|line| line.split_whitespace().next())
         .and_then(|kib| kib.parse::<f64>().ok());
-    Ok(kib.ok_or("/proc/self/status names no VmRSS")? / 1024.0)
+    Ok(kib.ok_or(format!("/proc/{process}/status names no {what}"))? / 1024.0)
 }
 
 /// Seconds of processor time so far, all threads together, at 100 ticks a second.

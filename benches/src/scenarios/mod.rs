@@ -1,6 +1,7 @@
 //! What is played.
 
 mod backlog;
+mod capture;
 mod consume;
 mod cost;
 mod dispatch;
@@ -21,6 +22,7 @@ mod writers;
 use futures::future::LocalBoxFuture;
 
 pub(crate) use self::{
+    capture::{READER, read},
     gateway::{SERVER, serve},
     log_latency::{PUBLISHER, publish},
 };
@@ -104,6 +106,11 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "gateway",
         about: "Redis clients that publish and consume through the gateway",
         run: |bench| Box::pin(gateway::run(bench)),
+    },
+    Scenario {
+        name: "capture",
+        about: "row changes of a database, into the log and to RabbitMQ",
+        run: |bench| Box::pin(capture::run(bench)),
     },
     Scenario {
         name: "cost",
