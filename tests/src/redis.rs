@@ -5,12 +5,12 @@
 use std::{
     io::{BufRead, BufReader, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use crate::{
     Error, Port, Result, WorkDir, clients,
-    process::{Launch, Process},
+    process::{Launch, Process, last_lines, pause_until},
 };
 
 /// Debian's package `redis-tools` has the server as well: one program that goes by the name it is called by. So no
@@ -25,7 +25,7 @@ const SOON: Duration = Duration::from_secs(60);
 pub struct Redis {
     _process: Process,
     address: SocketAddr,
-    _folder: WorkDir,
+    folder: WorkDir,
     _port: Port,
 }
 
@@ -35,7 +35,7 @@ impl Redis {
         clients::is_in_path(PROGRAM)
     }
 
-    /// Starts a server that keeps nothing unless an option says so.
+    /// Starts a server that keeps nothing unless an option says so. It blocks its thread until the server answers.
     ///
     /// # Errors
     ///
@@ -60,18 +60,18 @@ impl Redis {
         let redis = Self {
             _process: process,
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, port.number())),
-            _folder: folder,
+            folder,
             _port: port,
         };
-        let end = Instant::now() + SOON;
-        while !redis.answers() {
-            if Instant::now() > end {
-                return Err(Error::new(
-                    format!("redis-server at {} does not answer", redis.address),
-                    "look at its log in the folder of the tests",
-                ));
-            }
-            std::thread::sleep(Duration::from_millis(20));
+        if !pause_until(SOON, || redis.answers()) {
+            return Err(Error::new(
+                format!(
+                    "redis-server at {} does not answer; the end of its log:\n{}",
+                    redis.address,
+                    last_lines(&redis.folder.join("log.txt"))
+                ),
+                "look what the log says",
+            ));
         }
         Ok(redis)
     }
