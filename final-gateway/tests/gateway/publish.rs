@@ -459,10 +459,10 @@ async fn what_is_answered_is_on_the_disk_also_where_commits_do_not_wait_for_it()
     running.shutdown().await;
 }
 
-/// A hook of the pool switches off that a statement is its own commit. One message, and several that are one statement or
-/// more, are written all the same.
+/// So many messages are one statement on MariaDB, and so many are several. The log's own sessions do not have the hook of the
+/// caller's pool.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_answered_is_committed_also_where_statements_of_mariadb_are_not() {
+async fn any_number_of_messages_is_committed_on_mariadb_whatever_a_hook_of_the_pool_does() {
     let url = final_tests::mysql_database().await.expect("MariaDB");
     let options = sqlx::mysql::MySqlPoolOptions::new().max_connections(20);
     let options = options.before_acquire(|conn, _| {
