@@ -74,8 +74,6 @@ async fn mirror(change: Change<Hole>, State(copy): State<Copy>) -> Result<(), sq
                 .execute(&copy.pool)
                 .await?;
         }
-        // A later release may know of more.
-        _ => {}
     }
     Ok(())
 }
@@ -106,7 +104,7 @@ async fn run() -> Result<(), BoxError> {
     let server = MariaDb::start_with(setup).await?;
     let shop = MySqlPool::connect(&server.url()).await?;
     for statement in [
-        "CREATE DATABASE shop",
+        "CREATE DATABASE shop CHARACTER SET utf8mb4",
         "CREATE TABLE shop.holes (id BIGINT PRIMARY KEY, content VARCHAR(200) NOT NULL, likes INT NOT NULL)",
     ] {
         sqlx::query(statement).execute(&shop).await?;
