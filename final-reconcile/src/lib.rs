@@ -26,6 +26,7 @@ mod error;
 mod explain;
 mod form;
 mod job;
+mod own;
 mod plan;
 mod reconciler;
 mod repair;

@@ -9,19 +9,21 @@ use final_core::database::{DbResult, Driver, Tables, Templates, columns, migrate
 use futures::future::BoxFuture;
 use serde::{Serialize, Serializer};
 use sqlx::Pool;
-use tokio::{sync::OnceCell, time::timeout};
+use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use super::schema;
 use crate::{
     compare::{DifferenceKind, RowDifference},
     form::{Hash, Row, here::hex},
+    own::OwnPool,
 };
 
 /// How long the database may take to answer.
 const ANSWER: Duration = Duration::from_secs(15);
 
-const CONNECTIONS: u32 = 2;
+/// Repairs that are opened in one transaction.
+const LOT: usize = 100;
 
 /// The most of an error that is kept.
 const MOST_ERROR: usize = 1_000;
@@ -118,30 +120,28 @@ const FIELDS: &str = "slot, id, target, row_key, kind, columns_text, attempts, l
 
 /// The table in one database.
 pub(crate) struct SqlRepairs<DB: Driver> {
-    pool: Pool<DB>,
+    pool: OwnPool<DB>,
     templates: OnceCell<Templates>,
 }
 
 impl<DB: Driver> SqlRepairs<DB> {
     pub(crate) fn new(caller: &Pool<DB>) -> Self {
         Self {
-            pool: DB::own_pool(caller, CONNECTIONS, &[]),
+            pool: OwnPool::new(caller, &[]),
             templates: OnceCell::new(),
         }
     }
 
     async fn templates(&self) -> DbResult<&Templates> {
         let ask = async {
-            let server = DB::server(&mut *self.pool.acquire().await?).await?;
+            let server = DB::server(&mut *self.pool.get().acquire().await?).await?;
             Ok(schema::templates(DB::DIALECT, &server.schema))
         };
         self.templates.get_or_try_init(|| ask).await
     }
 
     async fn in_time<T>(&self, work: impl Future<Output = DbResult<T>>) -> DbResult<T> {
-        timeout(ANSWER, work)
-            .await
-            .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        self.pool.in_time(ANSWER, work).await
     }
 
     async fn run(
@@ -150,7 +150,7 @@ impl<DB: Driver> SqlRepairs<DB> {
         values: &[final_core::database::Value<'_>],
     ) -> DbResult<u64> {
         let sql = self.templates().await?.sql(template);
-        let mut conn = self.pool.acquire().await?;
+        let mut conn = self.pool.get().acquire().await?;
         DB::run_sql(&mut conn, &sql, values).await
     }
 }
@@ -164,7 +164,7 @@ impl<DB: Driver> RepairStore for SqlRepairs<DB> {
                 version: schema::VERSION,
                 statements: &statements,
             };
-            migrate(&self.pool, &tables).await
+            migrate(&self.pool.get(), &tables).await
         })
     }
 
@@ -180,26 +180,29 @@ impl<DB: Driver> RepairStore for SqlRepairs<DB> {
                  opened_at, claimed_until) VALUES (?, ?, ?, ?, ?, ?, ?, 0, {now}, {now}, 0) {nothing}",
             );
             // In lots, so that each transaction is short.
-            for rows in rows.chunks(100) {
-                let mut tx = DB::begin(&self.pool).await?;
-                for row in rows {
-                    let columns = serde_json::json!(row.columns).to_string();
-                    let values = [
-                        slot(job, target, &row.key).into(),
-                        Uuid::now_v7().into(),
-                        job.into(),
-                        target.into(),
-                        row.key.0.as_slice().into(),
-                        number(row.kind).into(),
-                        columns.into(),
-                    ];
-                    DB::run_sql(&mut tx, &insert, &values).await?;
-                }
-                tx.commit().await?;
+            for rows in rows.chunks(LOT) {
+                let lot = async {
+                    let mut tx = DB::begin(&self.pool.get()).await?;
+                    for row in rows {
+                        let columns = serde_json::json!(row.columns).to_string();
+                        let values = [
+                            slot(job, target, &row.key).into(),
+                            Uuid::now_v7().into(),
+                            job.into(),
+                            target.into(),
+                            row.key.0.as_slice().into(),
+                            number(row.kind).into(),
+                            columns.into(),
+                        ];
+                        DB::run_sql(&mut tx, &insert, &values).await?;
+                    }
+                    tx.commit().await
+                };
+                self.in_time(lot).await?;
             }
             Ok(())
         };
-        Box::pin(self.in_time(work))
+        Box::pin(work)
     }
 
     fn claim<'a>(
@@ -218,7 +221,7 @@ impl<DB: Driver> RepairStore for SqlRepairs<DB> {
             let claim =
                 "UPDATE {repairs} SET claimed_by = ?, claimed_until = {now} + ? WHERE slot = ?";
             let (select, claim) = (templates.sql(&select), templates.sql(claim));
-            let mut tx = DB::begin(&self.pool).await?;
+            let mut tx = DB::begin(&self.pool.get()).await?;
             let found = read::<DB, RepairRow>(&mut tx, &select, &[job.into()]).await?;
             for repair in &found {
                 let values = [
@@ -278,7 +281,7 @@ impl<DB: Driver> RepairStore for SqlRepairs<DB> {
                 "SELECT {FIELDS} FROM {{repairs}} WHERE job = ? ORDER BY opened_at, slot LIMIT {most}"
             );
             let sql = self.templates().await?.sql(&sql);
-            let mut conn = self.pool.acquire().await?;
+            let mut conn = self.pool.get().acquire().await?;
             read::<DB, RepairRow>(&mut conn, &sql, &[job.into()]).await
         };
         Box::pin(self.in_time(work))
@@ -312,7 +315,7 @@ impl<DB: Driver> RepairStore for SqlRepairs<DB> {
 impl<DB: Driver> fmt::Debug for SqlRepairs<DB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("SqlRepairs")
-            .field(&DB::place(&self.pool))
+            .field(&self.pool.place())
             .finish()
     }
 }

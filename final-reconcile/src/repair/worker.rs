@@ -13,7 +13,7 @@ use std::{
 
 use final_webhook::{Call, CallOutcome, Caller};
 use futures::{StreamExt, stream};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -42,6 +42,9 @@ const TROUBLE: Duration = Duration::from_secs(5);
 
 /// How long a process keeps repairs that it has taken: longer than its calls can take.
 const LEASE: Duration = Duration::from_secs(120);
+
+/// How long a call may take, whatever its endpoint's time limit is, so that the lease covers all calls of a batch.
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// Repairs the rows of one job.
 pub(crate) struct Worker {
@@ -200,7 +203,19 @@ impl Worker {
             &repair.id.to_string(),
         );
         let outcome = match call {
-            Ok(call) => self.caller.call(&self.repair.endpoint, &call).await,
+            Ok(call) => {
+                let call = self.caller.call(&self.repair.endpoint, &call);
+                match timeout(LONGEST, call).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => {
+                        return self.later(
+                            repair,
+                            None,
+                            format!("the call was not over after {LONGEST:?}"),
+                        );
+                    }
+                }
+            }
             Err(error) => return self.later(repair, None, error.to_string()),
         };
         match outcome {

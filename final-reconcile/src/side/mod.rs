@@ -37,8 +37,8 @@ use crate::{
 /// How long a server may take to say why it takes no connection.
 const CONNECTING: std::time::Duration = std::time::Duration::from_secs(3);
 
-/// How many connections one side takes.
-const CONNECTIONS: u32 = 2;
+/// How long a catalog may take to answer.
+const CATALOG: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// A table in a database: the source of a job, or a target.
 ///

@@ -7,12 +7,13 @@ use futures::future::BoxFuture;
 use sqlx::{AssertSqlSafe, MySql, MySqlPool, SqlSafeStr, SqlStr};
 
 use super::{
-    CONNECTIONS, Reader, SideDatabase, reason,
+    CATALOG, Reader, SideDatabase, reason,
     server::Server,
     table::{ColumnClass, Family, KeyOrder, SideColumn, SideTable, UniqueIndex},
 };
 use crate::{
     error::{ReconcileError, Reconciled},
+    own::OwnPool,
     plan::SidePlan,
 };
 
@@ -86,13 +87,13 @@ columns! {
 
 /// A MySQL or MariaDB.
 pub(super) struct OnMySql {
-    pool: MySqlPool,
+    pool: Arc<OwnPool<MySql>>,
 }
 
 impl OnMySql {
     pub(super) fn new(caller: &MySqlPool) -> Self {
         Self {
-            pool: MySql::own_pool(caller, CONNECTIONS, SESSION),
+            pool: Arc::new(OwnPool::new(caller, SESSION)),
         }
     }
 
@@ -102,7 +103,7 @@ impl OnMySql {
             None => (None, table),
         };
         let asked = [schema.into(), name.into()];
-        let mut conn = self.pool.acquire().await?;
+        let mut conn = self.pool.get().acquire().await?;
         let about: Vec<AboutRow> = read::<MySql, _>(&mut conn, &sql(ABOUT), &asked).await?;
         let Some(about) = about.into_iter().next() else {
             return Ok(None);
@@ -150,12 +151,12 @@ impl OnMySql {
 
 impl SideDatabase for OnMySql {
     fn place(&self) -> String {
-        format!("MySQL {}", MySql::place(&self.pool))
+        format!("MySQL {}", self.pool.place())
     }
 
     fn describe<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Reconciled<SideTable>> {
         Box::pin(async move {
-            match self.read_table(table).await {
+            match self.pool.in_time(CATALOG, self.read_table(table)).await {
                 Ok(Some(table)) => Ok(table),
                 Ok(None) => Err(ReconcileError::NoTable {
                     side: self.shown(table),
@@ -163,14 +164,14 @@ impl SideDatabase for OnMySql {
                 Err(source) => Err(ReconcileError::Database {
                     doing: "describing",
                     side: self.shown(table),
-                    source: reason(&self.pool, source).await,
+                    source: reason(&self.pool.get(), source).await,
                 }),
             }
         })
     }
 
     fn reader(&self, plan: SidePlan) -> Arc<dyn Reader> {
-        Arc::new(Server::new(self.pool.clone(), plan))
+        Arc::new(Server::new(Arc::clone(&self.pool), plan))
     }
 }
 

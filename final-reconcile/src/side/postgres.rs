@@ -6,12 +6,13 @@ use sqlx::{AssertSqlSafe, PgPool, Postgres, SqlSafeStr, SqlStr};
 use std::sync::Arc;
 
 use super::{
-    CONNECTIONS, Reader, SideDatabase, reason,
+    CATALOG, Reader, SideDatabase, reason,
     server::Server,
     table::{ColumnClass, Family, KeyOrder, SideColumn, SideTable, UniqueIndex},
 };
 use crate::{
     error::{ReconcileError, Reconciled},
+    own::OwnPool,
     plan::SidePlan,
 };
 
@@ -90,19 +91,19 @@ columns! {
 
 /// A PostgreSQL.
 pub(super) struct OnPostgres {
-    pool: PgPool,
+    pool: Arc<OwnPool<Postgres>>,
 }
 
 impl OnPostgres {
     pub(super) fn new(caller: &PgPool) -> Self {
         Self {
-            pool: Postgres::own_pool(caller, CONNECTIONS, SESSION),
+            pool: Arc::new(OwnPool::new(caller, SESSION)),
         }
     }
 
     async fn read_table(&self, table: &str) -> DbResult<Option<SideTable>> {
         let name = quoted(table);
-        let mut conn = self.pool.acquire().await?;
+        let mut conn = self.pool.get().acquire().await?;
         let asked = [name.as_str().into()];
         let about: Vec<AboutRow> = read::<Postgres, _>(&mut conn, &sql(ABOUT), &asked).await?;
         let Some(about) = about.into_iter().next() else {
@@ -142,27 +143,27 @@ impl OnPostgres {
 
 impl SideDatabase for OnPostgres {
     fn place(&self) -> String {
-        let place = Postgres::place(&self.pool);
+        let place = self.pool.place();
         format!("PostgreSQL {}", place.split('?').next().unwrap_or_default())
     }
 
     fn describe<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Reconciled<SideTable>> {
         Box::pin(async move {
             let side = || format!("`{table}` in {}", self.place());
-            match self.read_table(table).await {
+            match self.pool.in_time(CATALOG, self.read_table(table)).await {
                 Ok(Some(table)) => Ok(table),
                 Ok(None) => Err(ReconcileError::NoTable { side: side() }),
                 Err(source) => Err(ReconcileError::Database {
                     doing: "describing",
                     side: side(),
-                    source: reason(&self.pool, source).await,
+                    source: reason(&self.pool.get(), source).await,
                 }),
             }
         })
     }
 
     fn reader(&self, plan: SidePlan) -> Arc<dyn Reader> {
-        Arc::new(Server::new(self.pool.clone(), plan))
+        Arc::new(Server::new(Arc::clone(&self.pool), plan))
     }
 }
 

@@ -4,17 +4,17 @@
 //!
 //! Where a form can only be made in this process (JSON as a value), rows are read in pages and hashed here.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use final_core::database::{Dialect, Driver, FromRow, columns, read};
 use futures::future::BoxFuture;
-use sqlx::{AssertSqlSafe, Pool, SqlSafeStr, pool::PoolConnection};
-use tokio::time::timeout;
+use sqlx::{AssertSqlSafe, SqlSafeStr};
 
 use super::{Bucket, Chunk, Digest, Found, Of, Reader};
 use crate::{
     error::{ReconcileError, Reconciled},
     form::{Hash, Row, RowHash},
+    own::OwnPool,
     plan::SidePlan,
     side::here::{buckets_here, digest_here, found_here, null_keys},
     sql::keys::{Condition, KeyColumn},
@@ -23,6 +23,10 @@ use crate::{
 /// How long a statement may take. A chunk takes less than a second, but a server may have to read all of a table for a
 /// key without a common order.
 const ANSWER: Duration = Duration::from_secs(30 * 60);
+
+/// How long looking rows up may take, and what it is called.
+const SHORT: Duration = Duration::from_secs(60);
+const LOOKING_UP: &str = "looking rows up in";
 
 columns! {
     struct DigestRow {
@@ -50,13 +54,13 @@ columns! {
 
 /// Reads one table.
 pub(super) struct Server<DB: Driver> {
-    pool: Pool<DB>,
+    pool: Arc<OwnPool<DB>>,
     plan: SidePlan,
     parts: Parts,
 }
 
 impl<DB: Driver> Server<DB> {
-    pub(super) fn new(pool: Pool<DB>, plan: SidePlan) -> Self {
+    pub(super) fn new(pool: Arc<OwnPool<DB>>, plan: SidePlan) -> Self {
         let parts = Parts::new(DB::DIALECT, &plan);
         Self { pool, plan, parts }
     }
@@ -92,6 +96,14 @@ impl<DB: Driver> Server<DB> {
         Ok(condition)
     }
 
+    /// Rows that are looked up by their keys are a hundred at most.
+    fn patience(&self, doing: &'static str) -> Duration {
+        match doing {
+            LOOKING_UP => SHORT,
+            _ => ANSWER,
+        }
+    }
+
     fn wrong(&self, problem: impl Into<String>) -> ReconcileError {
         ReconcileError::Row {
             side: self.plan.table.shown.clone(),
@@ -107,12 +119,10 @@ impl<DB: Driver> Server<DB> {
     ) -> Reconciled<Vec<T>> {
         let sql = AssertSqlSafe(sql).into_sql_str();
         let asked = async {
-            let mut conn: PoolConnection<DB> = self.pool.acquire().await?;
+            let mut conn = self.pool.get().acquire().await?;
             read::<DB, T>(&mut conn, &sql, &condition.values).await
         };
-        let answer = timeout(ANSWER, asked)
-            .await
-            .unwrap_or(Err(sqlx::Error::PoolTimedOut));
+        let answer = self.pool.in_time(self.patience(doing), asked).await;
         answer.map_err(|source| ReconcileError::Database {
             doing,
             side: self.plan.table.shown.clone(),
@@ -127,7 +137,11 @@ impl<DB: Driver> Server<DB> {
         limit: Option<u64>,
     ) -> Reconciled<Vec<Found>> {
         let sql = self.parts.rows(&condition.sql, limit);
-        let rows: Vec<Vec<u8>> = self.ask("reading rows of", sql, condition).await?;
+        let doing = match limit {
+            Some(_) => "reading rows of",
+            None => LOOKING_UP,
+        };
+        let rows: Vec<Vec<u8>> = self.ask(doing, sql, condition).await?;
         let found = rows.into_iter().map(|row| found_here(&self.plan, Row(row)));
         let found: Option<Vec<Found>> = found.collect();
         found.ok_or_else(|| self.wrong("its fields are not those of the plan"))

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use final_core::database::{DbResult, Dialect, Driver, Value, columns, read};
+use final_core::database::{DbResult, Dialect, Value, columns, read};
 use futures::future::BoxFuture;
 use sqlx::{
     AssertSqlSafe, Row as _, SqlSafeStr, SqlStr, Sqlite, SqlitePool, TypeInfo, ValueRef,
@@ -15,7 +15,7 @@ use sqlx::{
 };
 
 use super::{
-    Bucket, CONNECTIONS, Chunk, Digest, Found, Of, Reader, SideDatabase,
+    Bucket, CATALOG, Chunk, Digest, Found, Of, Reader, SideDatabase,
     here::{buckets_here, digest_here, found_here, null_keys},
     reason,
     table::{ColumnClass, Family, KeyOrder, SideColumn, SideTable, UniqueIndex},
@@ -26,6 +26,7 @@ use crate::{
         Row,
         here::{Cell, canonical},
     },
+    own::OwnPool,
     plan::SidePlan,
     sql::keys::Condition,
 };
@@ -61,18 +62,18 @@ columns! {
 
 /// A SQLite database.
 pub(super) struct OnSqlite {
-    pool: SqlitePool,
+    pool: Arc<OwnPool<Sqlite>>,
 }
 
 impl OnSqlite {
     pub(super) fn new(caller: &SqlitePool) -> Self {
         Self {
-            pool: Sqlite::own_pool(caller, CONNECTIONS, &[]),
+            pool: Arc::new(OwnPool::new(caller, &[])),
         }
     }
 
     async fn read_table(&self, table: &str) -> DbResult<Option<SideTable>> {
-        let mut conn = self.pool.acquire().await?;
+        let mut conn = self.pool.get().acquire().await?;
         let asked = [table.into()];
         let rows: Vec<ColumnRow> =
             read::<Sqlite, _>(&mut conn, &sql(COLUMNS.into()), &asked).await?;
@@ -136,12 +137,12 @@ impl OnSqlite {
 
 impl SideDatabase for OnSqlite {
     fn place(&self) -> String {
-        format!("SQLite {}", Sqlite::place(&self.pool))
+        format!("SQLite {}", self.pool.place())
     }
 
     fn describe<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Reconciled<SideTable>> {
         Box::pin(async move {
-            match self.read_table(table).await {
+            match self.pool.in_time(CATALOG, self.read_table(table)).await {
                 Ok(Some(table)) => Ok(table),
                 Ok(None) => Err(ReconcileError::NoTable {
                     side: self.shown(table),
@@ -149,7 +150,7 @@ impl SideDatabase for OnSqlite {
                 Err(source) => Err(ReconcileError::Database {
                     doing: "describing",
                     side: self.shown(table),
-                    source: reason(&self.pool, source).await,
+                    source: reason(&self.pool.get(), source).await,
                 }),
             }
         })
@@ -157,7 +158,7 @@ impl SideDatabase for OnSqlite {
 
     fn reader(&self, plan: SidePlan) -> Arc<dyn Reader> {
         Arc::new(SqliteReader {
-            pool: self.pool.clone(),
+            pool: self.pool.get(),
             plan,
         })
     }
