@@ -246,6 +246,11 @@ impl Books {
         notes.open.values().take_while(|open| open.at <= by).count()
     }
 
+    /// How many messages have come.
+    pub fn count(&self) -> u64 {
+        self.notes().verdict.came
+    }
+
     /// How many transactions have not come whole.
     pub fn open(&self) -> usize {
         self.notes().open.len()

@@ -45,7 +45,7 @@ pub enum Fault {
 }
 
 /// Each once.
-const ALL: [Fault; 23] = [
+const ALL: [Fault; 25] = [
     Fault::Alter,
     Fault::KillReader,
     Fault::DieBeforeSaving,
@@ -63,6 +63,8 @@ const ALL: [Fault; 23] = [
     Fault::Gap,
     Fault::KillReaderAndTarget,
     Fault::Alter,
+    Fault::KillBothReaders,
+    Fault::FreezeTarget,
     Fault::StallSource,
     Fault::DieBeforeWriting,
     Fault::CutTarget,
