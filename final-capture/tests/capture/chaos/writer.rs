@@ -319,7 +319,8 @@ impl Writer {
 
     async fn transaction(&mut self, draft: Draft) {
         let id = self.next();
-        let ends_well = self.random.u8(..8) != 0;
+        // A large one is to arrive.
+        let ends_well = draft.changes.len() > 1_000 || self.random.u8(..8) != 0;
         let fate = match timeout(PATIENCE, self.attempt(id, &draft, ends_well)).await {
             Ok(Some(fate)) => fate,
             Ok(None) | Err(_) => {
