@@ -66,7 +66,12 @@ fn deliveries_of_lost_lanes_keep_their_places_in_the_channel_until_they_are_sett
         prefetch: 2,
         ..Tuning::default()
     };
-    let mut deliveries = Deliveries::new(&tuning, &BTreeMap::new(), Arc::clone(&settlements), Some(channel));
+    let mut deliveries = Deliveries::new(
+        &tuning,
+        &BTreeMap::new(),
+        Arc::clone(&settlements),
+        Some(channel),
+    );
     let lane = |lane| LaneId { stream: 0, lane };
     let plain = |seq| LogRow::plain(seq, 0, "placed".into(), None);
     deliveries.take(lane(0), plain(1), false);

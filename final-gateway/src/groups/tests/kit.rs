@@ -9,7 +9,7 @@ use std::{
 use final_core::{
     Error, MemoryBroker, Message,
     broker::{
-        Broker, BrokerError, DeadLetter, DeadLetterFilter, DeadLetters, Delivery, Isolation, Link,
+        Broker, BrokerError, DeadLetter, DeadLetterFilter, DeadLetters, Delivery, Link,
         LinkBacklog, Opened, Outgoing, Setup,
     },
     database::DbResult,
