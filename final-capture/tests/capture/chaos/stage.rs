@@ -434,8 +434,9 @@ impl Reader {
     fn state(&self) -> String {
         let lines = self.lines();
         let own = lines.get(self.old_lines..).unwrap_or_default();
-        let states = own.iter().filter_map(|line| line.strip_prefix("state "));
-        states.last().unwrap_or("nothing").to_owned()
+        let mut states = own.iter().rev();
+        let state = states.find_map(|line| line.strip_prefix("state "));
+        state.unwrap_or("nothing").to_owned()
     }
 
     fn last_lines(&self) -> String {
