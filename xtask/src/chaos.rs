@@ -59,13 +59,9 @@ fn capture(args: &[&str]) -> Result<ExitCode> {
     let usage = "say `cargo xtask chaos capture [--minutes N] [--seed N] [--database postgres|mariadb] \
          [--broker log|rabbitmq]`";
     let words = Words::read(args, "CAPTURE", true, usage)?;
-    let way = match words.broker {
-        "rabbitmq" => "over_rabbitmq",
-        _ => "once_in_the_log",
-    };
     let filter = match words.database {
-        "" => format!("chaos::every_version_arrives_{way}_"),
-        name => format!("chaos::every_version_arrives_{way}_from_{name}"),
+        "" => "chaos::every_version_arrives".to_owned(),
+        name => format!("chaos::every_version_arrives_in_order_from_{name}"),
     };
     let test = [
         "test",
@@ -78,8 +74,6 @@ fn capture(args: &[&str]) -> Result<ExitCode> {
         "--",
         "--nocapture",
         "--test-threads=1",
-        // Those over RabbitMQ are not part of the ordinary tests.
-        "--include-ignored",
     ];
     exec(cargo(), &test, &words.settings)
 }
@@ -88,7 +82,6 @@ fn capture(args: &[&str]) -> Result<ExitCode> {
 struct Words<'a> {
     settings: Vec<(&'static str, String)>,
     database: &'a str,
-    broker: &'a str,
 }
 
 impl<'a> Words<'a> {
@@ -100,7 +93,6 @@ impl<'a> Words<'a> {
         let mut words = Self {
             settings: Vec::new(),
             database: "",
-            broker: "",
         };
         let mut args = args.iter();
         while let Some(word) = args.next() {
@@ -115,7 +107,8 @@ impl<'a> Words<'a> {
                     words.database = value;
                 }
                 ("--broker", _) if has_brokers && ["log", "rabbitmq"].contains(&value) => {
-                    words.broker = value;
+                    let broker = ("FINAL_CAPTURE_CHAOS_BROKER", value.to_owned());
+                    words.settings.push(broker);
                 }
                 _ => {
                     return Err(Error::new(
