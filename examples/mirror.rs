@@ -1,7 +1,7 @@
 //! A table of MariaDB, mirrored into PostgreSQL by its changes.
 //!
 //! ```sh
-//! cargo run --example mirror
+//! cargo run --features mirror --example mirror
 //! ```
 //!
 //! ```text
