@@ -60,10 +60,14 @@ async fn bash_completes_commands_and_options() {
         .await
         .ends_with(0)
         .out;
+    // Longer than an argument may be.
+    let folder = final_tests::WorkDir::new("completions").expect("a folder");
+    let file = folder.join("final.bash");
+    fs::write(&file, script).expect("written");
     let completed = async |words: &str, word: &str| {
         let count = words.split(' ').count() - 1;
         let ask = format!(
-            "{script}\nCOMP_WORDS=({words}); COMP_CWORD={count}\n_final final {word:?}\necho \"${{COMPREPLY[@]}}\""
+            "source {file:?}\nCOMP_WORDS=({words}); COMP_CWORD={count}\n_final final {word:?}\necho \"${{COMPREPLY[@]}}\""
         );
         let bash = tokio::process::Command::new("bash")
             .args(["--norc", "-c", &ask])
