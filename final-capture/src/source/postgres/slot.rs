@@ -6,6 +6,7 @@
 //!   no position, no slot ── make it ──▶ its first point
 //!   no position, a slot ─────────────▶ its confirmed point
 //!   a position ── another server, database, slot, publication ──▶ gap
+//!              ── beyond the end of the server's log ──▶ gap
 //!              ── another history of the server that left ours before the position ──▶ gap
 //!              ── no slot, a slot that lost its log, a slot that is confirmed beyond the position ──▶ gap
 //!              ── else ──▶ the position
@@ -198,6 +199,15 @@ pub(super) async fn resume(
                 )));
             }
         }
+    }
+    // The server would skip all up to there, and the slot would move there for good.
+    let end = end_of_log(session).await?;
+    if point > end {
+        return Err(gap(format!(
+            "the server's log ends at {}, before our position: the server was set back to an older state (a snapshot \
+             was restored, or its log was reset), or the position is mistyped",
+            lsn_text(end)
+        )));
     }
     let Some(slot) = slot else {
         return Err(gap(format!("the slot {} is gone", here.slot)));

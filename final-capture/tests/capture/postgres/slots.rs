@@ -96,6 +96,26 @@ async fn a_position_of_another_server_database_or_slot_is_a_gap() {
 }
 
 #[tokio::test]
+async fn a_position_beyond_the_end_of_the_log_is_a_gap() {
+    let shop = holes().await;
+    let position = shop.open(None).await.close().await;
+    let before = shop.slot_point().await;
+    let beyond = Position {
+        point: "lsn:FFFF/0".parse().unwrap(),
+        ..position
+    };
+    let own = Position {
+        identity: SourceIdentity("".into()),
+        ..beyond.clone()
+    };
+    for from in [beyond, own] {
+        let gap = gap(&shop, &from).await;
+        assert!(gap.why.contains("set back"), "{}", gap.why);
+    }
+    assert_eq!(shop.slot_point().await, before, "the slot has not moved");
+}
+
+#[tokio::test]
 async fn a_slot_that_lost_its_log_is_a_gap() {
     let server = server(&[
         "max_slot_wal_keep_size=1MB",
