@@ -64,9 +64,9 @@ pub(super) fn streaming(after: u64, error: ServerError) -> SourceError {
 }
 
 /// A notice in the stream. The one that matters is of PostgreSQL 18, which goes on without a publication that is not
-/// there, and so without its tables.
+/// there, and so without its tables. Its text is in the server's language, so the code alone tells it.
 pub(super) fn warned(after: u64, notice: &ServerError) -> Option<SourceError> {
-    let is_skipped = notice.code == "55000" && notice.message.contains("publication");
+    let is_skipped = notice.code == "55000";
     is_skipped.then(|| SourceError::Unreadable {
         after: SourcePoint::Lsn(after),
         what: format!("the server leaves tables out: {notice}"),
@@ -95,4 +95,24 @@ pub(super) fn catalog(error: sqlx::Error) -> SourceError {
         }
     }
     SourceError::Away(Box::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_publication_that_the_server_skips_is_noticed_in_each_language() {
+        let notice = |code: &str| ServerError {
+            code: code.to_owned(),
+            message: "Laden der Publikation »shop« übersprungen".to_owned(),
+            ..ServerError::default()
+        };
+        let error = warned(7, &notice("55000"));
+        assert!(
+            matches!(error, Some(SourceError::Unreadable { after: SourcePoint::Lsn(7), .. })),
+            "{error:?}"
+        );
+        assert!(warned(7, &notice("01000")).is_none());
+    }
 }
