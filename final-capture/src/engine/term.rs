@@ -31,8 +31,8 @@ use crate::{
     target::{Job, TargetEnd},
 };
 
-/// How long opening a stream may take.
-const OPENING: Duration = Duration::from_secs(120);
+/// How long opening a stream may take. A source has the shorter limit for each of its steps, and names the cause.
+const OPENING: Duration = Duration::from_secs(180);
 
 /// How long a stream has to end in good order.
 const CLOSING: Duration = Duration::from_secs(5);

@@ -198,7 +198,12 @@ impl PgSource {
             (Some(from), there) => slot::resume(&mut session, &here, there.as_ref(), from).await?,
             (None, None) => slot::make(&mut session, &self.slot, self.for_failover).await?,
             (None, Some(there)) => {
-                let confirmed = there.confirmed.unwrap_or_default();
+                let Some(confirmed) = there.confirmed else {
+                    return Err(SourceError::Busy(format!(
+                        "the slot {} is being made, and waits for transactions that are open",
+                        self.slot
+                    )));
+                };
                 // What was committed before the tables were published cannot be decoded with them.
                 match is_changed {
                     true => slot::end_of_log(&mut session).await?.max(confirmed),
