@@ -171,7 +171,7 @@ impl PgSource {
                 "the server is a standby; the capture waits until it is promoted, or point it at the primary".into(),
             ));
         }
-        refuse(seen.findings)?;
+        refuse(seen.findings, from)?;
         let wanted = tables::wanted(&seen.tables, selection);
         let is_changed = self
             .publication
@@ -301,11 +301,11 @@ impl PgSource {
 }
 
 /// Ends the start if something would lose changes. Says the rest in the log.
-fn refuse(findings: Vec<Finding>) -> Result<(), SourceError> {
+fn refuse(findings: Vec<Finding>, from: Option<&Position>) -> Result<(), SourceError> {
     let (errors, rest): (Vec<_>, Vec<_>) = findings
         .into_iter()
-        // A lost slot is a gap, which is told with the position.
-        .filter(|finding| finding.name != "source_slot_lost")
+        // With a position, a lost slot is a gap, which is told with the position.
+        .filter(|finding| from.is_none() || finding.name != "source_slot_lost")
         .partition(|finding| finding.level == Level::Error);
     if !errors.is_empty() {
         return Err(SourceError::Refused(errors));

@@ -152,6 +152,12 @@ async fn a_slot_that_lost_its_log_is_a_gap() {
         findings.iter().any(|it| it.name == "source_slot_lost"),
         "{findings:?}"
     );
+    // Without a position no gap can be told, and trying again would not help.
+    let refused = shop.try_open(None).await;
+    assert!(
+        matches!(&refused, Err(SourceError::Refused(findings)) if findings[0].name == "source_slot_lost"),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]
