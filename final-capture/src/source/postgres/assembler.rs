@@ -158,12 +158,15 @@ impl Assembler {
         let mut columns = Vec::with_capacity(relation.columns.len());
         let mut readers = Vec::with_capacity(relation.columns.len());
         let mut key = Vec::new();
+        let full_key = match relation.is_full {
+            true => self.full_key(relation, known),
+            false => Vec::new(),
+        };
         for (at, column) in relation.columns.iter().enumerate() {
             let named = self.type_names.get(&column.kind).map(String::as_str);
             let kind = Type::of(column.kind, column.modifier, known, named);
-            // With REPLICA IDENTITY FULL each column is marked. The key is then the primary key, if there is one.
             let is_key = match relation.is_full {
-                true => known.primary_key.iter().any(|it| it == column.name),
+                true => full_key.iter().any(|it| **it == *column.name),
                 false => column.is_key,
             };
             if is_key {
@@ -202,6 +205,36 @@ impl Assembler {
             columns: readers,
         };
         self.tables.insert(relation.oid, known);
+    }
+
+    /// The key of a table with REPLICA IDENTITY FULL, where the stream marks each column. It is the primary key that the
+    /// catalog has now, which may be newer than the stream. So a key that the stream had stays while its columns do:
+    /// the order of a row's changes hangs on it.
+    fn full_key(&self, relation: &Relation<'_>, known: &Described) -> Vec<Arc<str>> {
+        let has = |name: &str| relation.columns.iter().any(|column| column.name == name);
+        if !self.wants(relation) {
+            return Vec::new();
+        }
+        if let Some(before) = self.tables.get(&relation.oid) {
+            let names = before.table.key.iter();
+            let key: Vec<_> = names
+                .filter_map(|&at| before.table.columns.get(at).map(|it| Arc::clone(&it.name)))
+                .collect();
+            if !key.is_empty() && key.iter().all(|it| has(it)) {
+                return key;
+            }
+        }
+        if known.primary_key.iter().all(|it| has(it)) {
+            return known.primary_key.iter().map(|it| (**it).into()).collect();
+        }
+        tracing::warn!(
+            target: "final::capture",
+            table = %name(relation),
+            key = known.primary_key.join(", "),
+            "the primary key of a table is newer than its changes, so their messages have no key; set REPLICA IDENTITY \
+             USING INDEX there"
+        );
+        Vec::new()
     }
 
     fn row(
@@ -415,6 +448,44 @@ mod tests {
             .collect();
         assert_eq!(news.len(), 1);
         assert!(Arc::ptr_eq(news[0], tables[2]));
+    }
+
+    #[test]
+    fn with_full_identity_a_key_stays_that_of_the_stream_while_its_columns_are_there() {
+        let full = |names: &[&'static str]| {
+            let column = |name: &&'static str| RelationColumn {
+                is_key: true,
+                name,
+                kind: 23,
+                modifier: -1,
+            };
+            Message::Relation(Relation {
+                oid: 5,
+                schema: "shop",
+                name: "holes",
+                is_full: true,
+                columns: names.iter().map(column).collect(),
+            })
+        };
+        let key = |names: &[&str]| Described {
+            primary_key: names.iter().map(|it| (*it).to_owned()).collect(),
+            ..Described::default()
+        };
+        let mut assembler = Assembler::new(Selection::tables(["shop.*"]), 100);
+        let mut described = |columns: &[&'static str], known: &Described| {
+            let mut events = Vec::new();
+            assembler
+                .take(&full(columns), known, &mut events)
+                .unwrap();
+            assembler.tables[&5].table.key.clone()
+        };
+        assert_eq!(described(&["id", "depth"], &key(&["id"])), [0]);
+        // The catalog is ahead: the column is called otherwise there.
+        assert_eq!(described(&["id", "depth", "more"], &key(&["number"])), [0]);
+        // The stream has come there.
+        assert_eq!(described(&["depth", "number"], &key(&["number"])), [1]);
+        // A part of a key would be the same for several rows.
+        assert!(described(&["id", "part"], &key(&["part", "later"])).is_empty());
     }
 
     #[test]
