@@ -23,7 +23,7 @@ pub(super) fn broken(error: SessionError) -> SourceError {
 pub(super) fn cut(after: u64, error: SessionError) -> SourceError {
     let what = match error {
         SessionError::TooLarge { .. } => {
-            format!("{error}; raise the limit of the source for one message")
+            format!("{error}; raise `source.most_message` of the capture (`PgSource::most_message`)")
         }
         SessionError::Protocol(what) => what,
         other => return broken(other),

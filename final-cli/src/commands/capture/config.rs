@@ -69,6 +69,8 @@ pub(super) struct SourceConfig {
     pub(super) publication: Option<String>,
     /// PostgreSQL 17: whether standbys get a copy of the slot.
     pub(super) failover: Option<bool>,
+    /// PostgreSQL: the most bytes that one change may have.
+    pub(super) most_message: Option<ByteSize>,
     /// MariaDB: the number of this reader among the replicas.
     pub(super) server_id: Option<u32>,
     /// MariaDB: `gtid` or `file`.
@@ -253,6 +255,7 @@ impl CaptureConfig {
             slot,
             publication,
             failover,
+            most_message,
             server_id,
             position_by,
             ..
@@ -271,11 +274,22 @@ impl CaptureConfig {
                 if let Some(publication) = publication {
                     source = source.publication(publication)?;
                 }
+                if let Some(size) = most_message {
+                    source = source.most_message(usize::try_from(size.0).unwrap_or(usize::MAX));
+                }
                 Ok(Box::new(source.failover(failover.unwrap_or(false))))
             }
             (None, Some(address)) => {
-                if slot.is_some() || publication.is_some() || failover.is_some() {
-                    return Err("`source.slot`, `source.publication` and `source.failover` are for `source.postgres`".into());
+                if slot.is_some()
+                    || publication.is_some()
+                    || failover.is_some()
+                    || most_message.is_some()
+                {
+                    return Err(
+                        "`source.slot`, `source.publication`, `source.failover` and `source.most_message` are for \
+                         `source.postgres`"
+                            .into(),
+                    );
                 }
                 let mut source = MySqlSource::new(address.expose())?;
                 if let Some(id) = server_id {
@@ -463,6 +477,20 @@ listen = '127.0.0.1:9090'
         let apart = format!("{text}[position]\nfile = 'p'\n");
         let debug = format!("{:?}", capture(&apart).unwrap());
         assert!(debug.contains("at least once"), "{debug}");
+    }
+
+    #[tokio::test]
+    async fn a_source_has_its_limit_for_one_change_from_the_file() {
+        let text = "name = 'shop'\n[source]\npostgres = 'postgres://db/shop'\nmost_message = '256 MiB'\n\
+            [select]\ntables = ['public.*']\n[target]\nlog = 'sqlite:bus.db'\n";
+        let config = read(text).unwrap();
+        assert_eq!(config.source.most_message.map(|it| it.0), Some(256 << 20));
+        let debug = format!("{:?}", capture(text).unwrap());
+        assert!(debug.contains("shop"), "{debug}");
+        let error = capture(&WHOLE.replacen("server_id = 4711", "most_message = '7 MiB'", 1))
+            .map(drop)
+            .unwrap_err();
+        assert!(error.contains("are for `source.postgres`"), "{error}");
     }
 
     #[tokio::test]
