@@ -123,6 +123,12 @@ const VIA_ROOT: Diagnosis = Diagnosis::new(
     "source_publication_root",
     "changes would come under the names of the partitions, which are not the wanted name",
 );
+/// Two captures would take each other's tables out.
+pub(super) const PUBLICATION_FOREIGN: Diagnosis = Diagnosis::new(
+    Level::Error,
+    "source_publication_foreign",
+    "a publication follows the tables of one capture, and the tables of the other would be taken out",
+);
 /// The publication has to be changed, and our role may not.
 pub(super) const PUBLICATION_RIGHTS: Diagnosis = Diagnosis::new(
     Level::Error,
@@ -389,6 +395,7 @@ fn of_publication(
     findings: &mut Vec<Finding>,
 ) {
     let name = tables::quote(&publication.name);
+    findings.extend(publication.foreign(state));
     if !state.left_out.is_empty() {
         findings.push(OPERATIONS.found(
             format!(

@@ -97,6 +97,7 @@ impl PgSource {
             slot: "final_capture".to_owned(),
             publication: Publication {
                 name: "final_capture".to_owned(),
+                slot: "final_capture".to_owned(),
             },
             for_failover: false,
             most_message: 128 << 20,
@@ -112,10 +113,11 @@ impl PgSource {
     /// [`SourceError::Config`] if no slot can have that name: it has up to 63 lower-case letters, digits and `_`.
     pub fn slot(mut self, name: &str) -> Result<Self, SourceError> {
         self.slot = named("slot", name)?;
+        self.publication.slot.clone_from(&self.slot);
         Ok(self)
     }
 
-    /// The name of the publication.
+    /// The name of the publication. Each capture of a database needs one of its own, unless an operator made it.
     ///
     /// # Errors
     ///

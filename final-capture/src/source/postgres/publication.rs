@@ -2,6 +2,8 @@
 //!
 //! Input: the tables and the selection. Output: a publication that names each wanted table.
 //!
+//! Its comment names the slot that it follows. Two captures that shared one would take out each other's tables.
+//!
 //! It never says FOR ALL TABLES: a table without a key in a publication makes the UPDATE of the application fail.
 
 use std::collections::{HashMap, HashSet};
@@ -11,7 +13,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::{
     catalog::Catalog,
-    check::PUBLICATION_RIGHTS,
+    check::{PUBLICATION_FOREIGN, PUBLICATION_RIGHTS},
     fault,
     tables::{self, Found, quote},
 };
@@ -21,6 +23,8 @@ use crate::{select::Selection, source::SourceError, table::TableName};
 #[derive(Clone, Debug)]
 pub(super) struct Publication {
     pub(super) name: String,
+    /// The slot whose capture it belongs to.
+    pub(super) slot: String,
 }
 
 /// A publication as the server shows it.
@@ -31,11 +35,24 @@ pub(super) struct State {
     pub(super) left_out: Vec<&'static str>,
     /// Changes of a partition come as changes of its table.
     pub(super) is_via_root: bool,
-    /// We made it, and so it follows the selection.
-    pub(super) is_ours: bool,
+    pub(super) maker: Maker,
     /// Our role may change it.
     pub(super) may_change: bool,
     pub(super) tables: HashMap<TableName, Member>,
+}
+
+/// Who made a publication.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Maker {
+    /// An operator. It keeps its tables.
+    #[default]
+    Operator,
+    /// A capture of ours, and so it follows the selection.
+    Ours,
+    /// A capture of ours, before the mark named the slot.
+    Unnamed,
+    /// The capture of another slot.
+    Other { slot: String },
 }
 
 /// A table in a publication.
@@ -47,20 +64,71 @@ pub(super) struct Member {
     pub(super) has_columns_left_out: bool,
 }
 
-const MARK: &str = "made by final capture, and follows its tables";
+/// The mark without a slot, as it was once.
+const MARK_UNNAMED: &str = "made by final capture, and follows its tables";
+const MARK_BEGIN: &str = "made by final capture for the slot ";
+const MARK_END: &str = ", and follows its tables";
 const OPERATIONS: &str = "insert, update, delete, truncate";
 
+impl Maker {
+    fn of(comment: Option<&str>, slot: &str) -> Self {
+        let Some(comment) = comment else {
+            return Self::Operator;
+        };
+        if comment == MARK_UNNAMED {
+            return Self::Unnamed;
+        }
+        let named = comment
+            .strip_prefix(MARK_BEGIN)
+            .and_then(|rest| rest.strip_suffix(MARK_END));
+        match named {
+            Some(named) if named == slot => Self::Ours,
+            Some(named) => Self::Other {
+                slot: named.to_owned(),
+            },
+            None => Self::Operator,
+        }
+    }
+}
+
 impl Publication {
+    /// The statement that makes it the publication of our slot.
+    fn mark(&self) -> String {
+        // The name of a slot has no quote.
+        let Self { name, slot } = self;
+        format!(
+            "COMMENT ON PUBLICATION {} IS '{MARK_BEGIN}{slot}{MARK_END}'",
+            quote(name)
+        )
+    }
+
+    /// What is wrong if the publication belongs to the capture of another slot.
+    pub(super) fn foreign(&self, state: &State) -> Option<Finding> {
+        let Maker::Other { slot } = &state.maker else {
+            return None;
+        };
+        Some(PUBLICATION_FOREIGN.found(
+            format!(
+                "the publication {} belongs to the capture of the slot {slot}",
+                self.name
+            ),
+            format!(
+                "name another publication for this capture; or, if the capture of the slot {slot} is gone \
+                 for good, run `{}`",
+                self.mark()
+            ),
+        ))
+    }
+
     /// What the server has under this name.
     pub(super) async fn look(&self, catalog: &Catalog) -> sqlx::Result<Option<State>> {
         let row = sqlx::query(
             "SELECT oid::bigint AS oid, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot,
                     pg_catalog.pg_has_role(pubowner, 'USAGE') AS may_change,
-                    COALESCE(pg_catalog.obj_description(oid, 'pg_publication') = $2, false) AS is_ours
+                    pg_catalog.obj_description(oid, 'pg_publication') AS comment
              FROM pg_catalog.pg_publication WHERE pubname = $1",
         )
         .bind(&self.name)
-        .bind(MARK)
         .fetch_optional(&catalog.0)
         .await?;
         let Some(row) = row else {
@@ -108,7 +176,10 @@ impl Publication {
             oid: u32::try_from(row.try_get::<i64, _>("oid")?).unwrap_or_default(),
             left_out,
             is_via_root: row.try_get("pubviaroot")?,
-            is_ours: row.try_get("is_ours")?,
+            maker: Maker::of(
+                row.try_get::<Option<String>, _>("comment")?.as_deref(),
+                &self.slot,
+            ),
             may_change: row.try_get("may_change")?,
             tables,
         }))
@@ -143,19 +214,25 @@ impl Publication {
                         "CREATE PUBLICATION {name}{tables} \
                          WITH (publish = '{OPERATIONS}', publish_via_partition_root = true)"
                     ),
-                    format!("COMMENT ON PUBLICATION {name} IS '{MARK}'"),
+                    self.mark(),
                 ],
                 added,
             );
         };
         let mut statements = Vec::new();
+        if matches!(state.maker, Maker::Other { .. }) {
+            return (statements, Vec::new());
+        }
+        if state.maker == Maker::Unnamed && state.may_change {
+            statements.push(self.mark());
+        }
         if !quoted.is_empty() {
             statements.push(format!(
                 "ALTER PUBLICATION {name} ADD TABLE {}",
                 list(&quoted)
             ));
         }
-        if state.is_ours {
+        if matches!(state.maker, Maker::Ours | Maker::Unnamed) {
             let mut left: Vec<_> = state
                 .tables
                 .keys()
@@ -180,6 +257,9 @@ impl Publication {
         state: Option<&State>,
         wanted: &[&Found],
     ) -> Result<bool, SourceError> {
+        if let Some(finding) = state.and_then(|state| self.foreign(state)) {
+            return Err(SourceError::Refused(vec![finding]));
+        }
         let (statements, added) = self.plan(state, wanted);
         if statements.is_empty() {
             return Ok(false);
@@ -201,7 +281,8 @@ impl Publication {
                 "a table is captured from now on"
             );
         }
-        Ok(true)
+        // A new mark alone changes nothing that the slot decodes with.
+        Ok(state.is_none() || !added.is_empty())
     }
 
     /// What is wrong when our role may not change the publication.

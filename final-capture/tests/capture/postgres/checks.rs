@@ -8,7 +8,7 @@ use final_capture::{
 };
 use final_core::admin::doctor::{Finding, Level};
 use final_tests::{
-    eventually,
+    eventually, unique,
     servers::{Postgres, Setup},
 };
 
@@ -265,4 +265,59 @@ async fn a_table_that_is_made_later_is_captured_and_one_that_is_no_longer_wanted
             .await
             .unwrap();
     assert_eq!(published, ["replies"]);
+}
+
+async fn published(shop: &Shop) -> Vec<String> {
+    sqlx::query_scalar(
+        "SELECT tablename::text FROM pg_publication_tables WHERE pubname = $1 ORDER BY 1",
+    )
+    .bind(&shop.slot)
+    .fetch_all(&shop.pool)
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_publication_that_follows_the_tables_of_another_slot_is_refused_and_left_as_it_is() {
+    let shop = Shop::new().await;
+    shop.run("CREATE TABLE shop.holes (id int PRIMARY KEY); CREATE TABLE shop.replies (id int PRIMARY KEY)")
+        .await;
+    shop.open(None).await.close().await;
+    let other = unique("slot");
+    let second = shop.source().slot(&other).unwrap();
+    let wanted = Selection::tables(["shop.replies"]);
+    let Err(SourceError::Refused(findings)) = second.open(&wanted, None).await else {
+        panic!("it was opened");
+    };
+    let finding = &findings[0];
+    assert_eq!(finding.name, "source_publication_foreign");
+    assert!(finding.what.contains(&shop.slot), "{finding}");
+    assert_eq!(published(&shop).await, ["holes", "replies"]);
+    // It is the second's by the statement of the finding.
+    mend(&shop, finding).await;
+    Stream::of(second.open(&wanted, None).await.unwrap())
+        .close()
+        .await;
+    assert_eq!(published(&shop).await, ["replies"]);
+    assert_eq!(refusal(&shop).await, ["source_publication_foreign"]);
+}
+
+#[tokio::test]
+async fn a_publication_with_a_mark_that_names_no_slot_becomes_that_of_its_first_slot() {
+    let shop = Shop::new().await;
+    shop.run("CREATE TABLE shop.holes (id int PRIMARY KEY)")
+        .await;
+    shop.open(None).await.close().await;
+    shop.run(&format!(
+        "COMMENT ON PUBLICATION {} IS 'made by final capture, and follows its tables'",
+        shop.slot
+    ))
+    .await;
+    shop.open(None).await.close().await;
+    let second = shop.source().slot(&unique("slot")).unwrap();
+    let refused = second.open(&shop.wanted, None).await;
+    assert!(
+        matches!(&refused, Err(SourceError::Refused(findings)) if findings[0].name == "source_publication_foreign"),
+        "{refused:?}"
+    );
 }
