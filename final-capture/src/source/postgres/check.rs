@@ -7,7 +7,7 @@ use sqlx::Row;
 
 use super::{
     catalog::Catalog,
-    publication::{Publication, State},
+    publication::{Plan, Publication, State},
     tables::{self, Found},
 };
 use crate::select::{SelectError, Selection};
@@ -122,6 +122,12 @@ const VIA_ROOT: Diagnosis = Diagnosis::new(
     Level::Error,
     "source_publication_root",
     "changes would come under the names of the partitions, which are not the wanted name",
+);
+/// A captured table can be captured no longer.
+pub(super) const TABLE_LOST: Diagnosis = Diagnosis::new(
+    Level::Error,
+    "source_table_lost",
+    "its changes from here on are not in the stream",
 );
 /// Two captures would take each other's tables out.
 pub(super) const PUBLICATION_FOREIGN: Diagnosis = Diagnosis::new(
@@ -455,7 +461,9 @@ async fn of_rights(
     wanted: &[&Found],
     findings: &mut Vec<Finding>,
 ) -> sqlx::Result<()> {
-    let (statements, added) = publication.plan(state, wanted);
+    let Plan {
+        statements, added, ..
+    } = publication.plan(state, wanted);
     if statements.is_empty() {
         return Ok(());
     }

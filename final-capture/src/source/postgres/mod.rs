@@ -175,10 +175,15 @@ impl PgSource {
         }
         refuse(seen.findings, from)?;
         let wanted = tables::wanted(&seen.tables, selection);
+        let mut lost = None;
         let is_changed = self
             .publication
-            .ensure(&catalog, seen.publication.as_ref(), &wanted)
+            .ensure(&catalog, seen.publication.as_ref(), &wanted, &mut lost)
             .await?;
+        // A first start has nothing to lose.
+        if let (Some(lost), Some(_)) = (lost, from) {
+            return Err(lost);
+        }
         let state = self.in_time(self.publication.look(&catalog)).await?;
         let publication = state.map(|state| state.oid).unwrap_or_default();
 
@@ -269,6 +274,7 @@ impl PgSource {
             lag: Arc::clone(&lag),
             each: self.look_each,
             leave: leave.clone(),
+            out: out.clone(),
         };
         let stream = Stream {
             socket,

@@ -13,7 +13,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::{
     catalog::Catalog,
-    check::{PUBLICATION_FOREIGN, PUBLICATION_RIGHTS},
+    check::{PUBLICATION_FOREIGN, PUBLICATION_RIGHTS, TABLE_LOST},
     fault,
     tables::{self, Found, quote},
 };
@@ -185,12 +185,8 @@ impl Publication {
         }))
     }
 
-    /// The statements that bring the publication to these tables, and the tables that they add.
-    pub(super) fn plan(
-        &self,
-        state: Option<&State>,
-        wanted: &[&Found],
-    ) -> (Vec<String>, Vec<TableName>) {
+    /// What brings the publication to these tables.
+    pub(super) fn plan(&self, state: Option<&State>, wanted: &[&Found]) -> Plan {
         let name = quote(&self.name);
         let fit: Vec<_> = wanted
             .iter()
@@ -208,8 +204,8 @@ impl Publication {
                 true => String::new(),
                 false => format!(" FOR TABLE {}", list(&quoted)),
             };
-            return (
-                vec![
+            return Plan {
+                statements: vec![
                     format!(
                         "CREATE PUBLICATION {name}{tables} \
                          WITH (publish = '{OPERATIONS}', publish_via_partition_root = true)"
@@ -217,11 +213,12 @@ impl Publication {
                     self.mark(),
                 ],
                 added,
-            );
+                lost: Vec::new(),
+            };
         };
         let mut statements = Vec::new();
         if matches!(state.maker, Maker::Other { .. }) {
-            return (statements, Vec::new());
+            return Plan::default();
         }
         if state.maker == Maker::Unnamed && state.may_change {
             statements.push(self.mark());
@@ -232,7 +229,14 @@ impl Publication {
                 list(&quoted)
             ));
         }
+        let mut lost = Vec::new();
         if matches!(state.maker, Maker::Ours | Maker::Unnamed) {
+            lost.extend(
+                wanted
+                    .iter()
+                    .filter(|it| !it.can_be_published() && state.tables.contains_key(&it.name))
+                    .map(|it| it.name.clone()),
+            );
             let mut left: Vec<_> = state
                 .tables
                 .keys()
@@ -247,20 +251,35 @@ impl Publication {
                 ));
             }
         }
-        (statements, added)
+        Plan {
+            statements,
+            added,
+            lost,
+        }
     }
 
     /// Makes the publication, or brings it to the wanted tables. Says whether anything was changed.
+    ///
+    /// A wanted table without a key is taken out, so that the application can write to it. What is written to it from
+    /// then on does not come, so a stream must not go on: `lost` has the error for it, before anything is changed.
     pub(super) async fn ensure(
         &self,
         catalog: &Catalog,
         state: Option<&State>,
         wanted: &[&Found],
+        lost: &mut Option<SourceError>,
     ) -> Result<bool, SourceError> {
         if let Some(finding) = state.and_then(|state| self.foreign(state)) {
             return Err(SourceError::Refused(vec![finding]));
         }
-        let (statements, added) = self.plan(state, wanted);
+        let plan = self.plan(state, wanted);
+        if !plan.lost.is_empty() {
+            let findings = plan.lost.iter().map(|table| self.has_lost(table));
+            *lost = Some(SourceError::Refused(findings.collect()));
+        }
+        let Plan {
+            statements, added, ..
+        } = plan;
         if statements.is_empty() {
             return Ok(false);
         }
@@ -285,6 +304,17 @@ impl Publication {
         Ok(state.is_none() || !added.is_empty())
     }
 
+    fn has_lost(&self, table: &TableName) -> Finding {
+        TABLE_LOST.found(
+            format!(
+                "the table {table} has no key any more and is taken out of the publication {}",
+                self.name
+            ),
+            "give it a key again, then start the capture and copy by hand what was written meanwhile (`final reconcile` \
+             finds it); a start without the key goes on without the table if only a pattern names it",
+        )
+    }
+
     /// What is wrong when our role may not change the publication.
     pub(super) fn needs_rights(&self, statements: &[String], why: &str) -> Finding {
         let statements: Vec<_> = statements.iter().map(|it| format!("`{it}`")).collect();
@@ -300,12 +330,14 @@ impl Publication {
         )
     }
 
-    /// Adds the tables that were made since the start. Each complaint goes into `told`, and comes once.
+    /// Adds the tables that were made since the start. Each complaint goes into `told`, and comes once. `last` is set
+    /// where the stream must not go on.
     pub(super) async fn follow(
         &self,
         catalog: &Catalog,
         selection: &Selection,
         told: &mut HashSet<String>,
+        last: &mut Option<SourceError>,
     ) {
         let followed = async {
             let all = tables::all(catalog).await.map_err(fault::catalog)?;
@@ -315,6 +347,11 @@ impl Publication {
                     format!("the publication {} is gone", self.name).into(),
                 ));
             };
+            // The other capture takes our tables out.
+            if let Some(finding) = self.foreign(&state) {
+                *last = Some(SourceError::Refused(vec![finding]));
+                return Ok(false);
+            }
             let wanted = tables::wanted(&all, selection);
             for table in wanted.iter().filter(|table| !table.can_be_published()) {
                 if told.insert(table.name.to_string()) {
@@ -325,7 +362,7 @@ impl Publication {
                     );
                 }
             }
-            self.ensure(catalog, Some(&state), &wanted).await
+            self.ensure(catalog, Some(&state), &wanted, last).await
         };
         if let Err(error) = followed.await
             && told.insert(error.to_string())
@@ -338,6 +375,16 @@ impl Publication {
             );
         }
     }
+}
+
+/// What brings a publication to the wanted tables.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub(super) statements: Vec<String>,
+    /// The tables that the statements add.
+    pub(super) added: Vec<TableName>,
+    /// The wanted tables that were published and cannot be any more. The statements take them out.
+    lost: Vec<TableName>,
 }
 
 /// Runs statements in one transaction. It gives up soon where someone holds a lock on a table.

@@ -1,7 +1,8 @@
 //! The task that looks at the server beside the stream.
 //!
 //! Input: the catalog, how far the stream is. Output: how far it is behind, a sign of life in the log where there is
-//! nothing else to read, new tables in the publication, and the end of the stream when the server is shut down.
+//! nothing else to read, new tables in the publication, and the end of the stream when the server is shut down or a
+//! captured table has lost its key.
 //!
 //! A server that is shut down waits until its log is confirmed to the end. While the target is away nothing is
 //! confirmed, so the stream has to end for the server to end.
@@ -13,16 +14,19 @@ use std::{
 };
 
 use sqlx::PgConnection;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     catalog::{Catalog, Glance, beat},
     publication::Publication,
     reader::Lag,
-    stream::Seen,
+    stream::{Batch, Seen},
 };
-use crate::select::Selection;
+use crate::{select::Selection, source::SourceError};
 
 /// After so many looks the publication is compared with the tables.
 const TABLES_EACH: u32 = 6;
@@ -44,6 +48,8 @@ pub(super) struct Watch {
     pub(super) each: Duration,
     /// Ends this task and the stream.
     pub(super) leave: CancellationToken,
+    /// Takes the error that ends the stream.
+    pub(super) out: mpsc::UnboundedSender<Result<Batch, SourceError>>,
 }
 
 /// What the last look saw.
@@ -98,10 +104,16 @@ impl Watch {
                 );
             }
             if turn % TABLES_EACH == TABLES_EACH - 1 {
-                let follow = self
-                    .publication
-                    .follow(&self.catalog, &self.wanted, &mut told);
+                let mut last = None;
+                let follow =
+                    self.publication
+                        .follow(&self.catalog, &self.wanted, &mut told, &mut last);
                 let _ = timeout(PATIENCE, follow).await;
+                if let Some(error) = last {
+                    let _ = self.out.send(Err(error));
+                    self.leave.cancel();
+                    return;
+                }
             }
         }
     }

@@ -321,3 +321,38 @@ async fn a_publication_with_a_mark_that_names_no_slot_becomes_that_of_its_first_
         "{refused:?}"
     );
 }
+
+#[tokio::test]
+async fn a_captured_table_that_loses_its_key_ends_the_stream_and_can_still_be_updated() {
+    let shop = Shop::new().await;
+    shop.run("CREATE TABLE shop.holes (id int PRIMARY KEY); CREATE TABLE shop.replies (id int PRIMARY KEY)")
+        .await;
+    let lost = |error: SourceError| match error {
+        SourceError::Refused(findings) => {
+            assert_eq!(findings[0].name, "source_table_lost");
+            assert!(
+                findings[0].what.contains("shop.holes"),
+                "{}",
+                findings[0].what
+            );
+        }
+        other => panic!("{other:?}"),
+    };
+    // While the stream is open.
+    let source = shop.source().look_each(Duration::from_millis(20));
+    let mut stream = Stream::of(source.open(&shop.wanted, None).await.unwrap());
+    shop.run("ALTER TABLE shop.holes DROP CONSTRAINT holes_pkey")
+        .await;
+    lost(stream.failure().await);
+    assert_eq!(published(&shop).await, ["replies"]);
+    shop.run("UPDATE shop.holes SET id = 2").await;
+    stream.close().await;
+
+    // While no stream was open.
+    shop.run("ALTER TABLE shop.holes ADD PRIMARY KEY (id)").await;
+    let position = shop.open(None).await.close().await;
+    shop.run("ALTER TABLE shop.holes DROP CONSTRAINT holes_pkey")
+        .await;
+    lost(shop.try_open(Some(&position)).await.unwrap_err());
+    assert_eq!(published(&shop).await, ["replies"]);
+}
