@@ -117,12 +117,15 @@ impl<DB: OutboxDatabase> LogOutlet<DB> {
             {
                 return explained(error, &mut refused);
             }
-            positions.park_in(&mut *tx, term, parked).await?;
-            // Last, because it locks the row of the capture until the COMMIT.
+            // Late, because it locks the row of the capture until the COMMIT.
             let saved = positions.save_in(&mut *tx, term, standing).await?;
             pass(Failpoint::AfterChanges);
             match saved {
-                Saved::Now => tx.commit().await?,
+                Saved::Now => {
+                    // Only now: a try whose answer was lost has written the same rows.
+                    positions.park_in(&mut *tx, term, parked).await?;
+                    tx.commit().await?;
+                }
                 Saved::Before | Saved::Deposed => tx.rollback().await?,
             }
             Ok(saved)
@@ -251,3 +254,6 @@ impl<DB: OutboxDatabase> LotSink for LogOutlet<DB> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
