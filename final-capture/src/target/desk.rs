@@ -9,14 +9,11 @@
 //!                                                                                         └─ refused again ─▶ parked
 //! ```
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use final_core::Message;
 use futures::future::BoxFuture;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{
     Job, TargetEnd,
@@ -30,10 +27,13 @@ use crate::{
 };
 
 /// How often marks of an operator are looked for, while messages are parked.
-pub(crate) const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How many entries are read at a time.
 const PAGE: u32 = 1_000;
+
+/// After so long the stream goes on, for as long, before the next key is put back.
+const SPELL: Duration = Duration::from_millis(500);
 
 /// Puts one message back.
 pub(crate) trait PutBack: Send + Sync {
@@ -48,6 +48,14 @@ pub(crate) trait PutBack: Send + Sync {
     ) -> BoxFuture<'a, Result<(), WriteError>>;
 }
 
+/// How a message fared that was put back.
+enum BackAgain {
+    Done,
+    /// The words of the target.
+    Refused(String),
+    Later,
+}
+
 pub(crate) struct Desk {
     pub(crate) term: Term,
     pub(crate) vitals: Arc<Vitals>,
@@ -55,7 +63,8 @@ pub(crate) struct Desk {
     most_parked: u64,
     max_message_bytes: usize,
     pauses: Pauses,
-    looked: Option<Instant>,
+    /// When marks of an operator are looked for next.
+    pub(crate) look_at: Instant,
 }
 
 impl Desk {
@@ -68,7 +77,7 @@ impl Desk {
             most_parked: job.most_parked,
             max_message_bytes: job.max_message_bytes,
             pauses: Pauses::new(),
-            looked: None,
+            look_at: Instant::now(),
         };
         loop {
             match ParkedKeys::load(store, &job.term.name).await {
@@ -91,6 +100,10 @@ impl Desk {
             WriteError::Deposed => Err(TargetEnd::Deposed),
             WriteError::Stopped(why) | WriteError::Refused(why) => {
                 Err(TargetEnd::Stopped(StopReason::Target(why)))
+            }
+            WriteError::NotNow => {
+                sleep(LOOK).await;
+                Ok(())
             }
             WriteError::Away(error) => {
                 if self.pauses.is_first() {
@@ -134,12 +147,13 @@ impl Desk {
         self.vitals.change(|numbers| numbers.parked = count);
     }
 
-    /// Puts back what an operator has marked, key by key and in order.
+    /// Puts back what an operator has marked, key by key and in order. Keys that are left after a while are put back at
+    /// the next look.
     pub(crate) async fn put_back(&mut self, sink: &dyn PutBack) -> Result<(), TargetEnd> {
-        if self.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
+        let begun = Instant::now();
+        if begun < self.look_at {
             return Ok(());
         }
-        self.looked = Some(Instant::now());
         loop {
             let store = sink.store();
             let marked = match store.parked(&self.term.name, true, -1, PAGE).await {
@@ -151,77 +165,92 @@ impl Desk {
             };
             self.recovered();
             let Some(first) = marked.first().cloned() else {
+                self.look_at = Instant::now() + LOOK;
                 return Ok(());
             };
-            self.put_back_key(sink, &first).await?;
+            if let Some(pause) = self.put_back_key(sink, &first, begun).await? {
+                self.look_at = Instant::now() + pause;
+                return Ok(());
+            }
         }
     }
 
-    /// Puts back what waits with this change: everything of its key.
+    /// Puts back what waits with this change: everything of its key. Returns a pause, if there has to be
+    /// one before the next message.
     async fn put_back_key(
         &mut self,
         sink: &dyn PutBack,
         first: &ParkedChange,
-    ) -> Result<(), TargetEnd> {
+        begun: Instant,
+    ) -> Result<Option<Duration>, TargetEnd> {
         let waiting = self.waiting_with(sink, first).await?;
         for change in &waiting {
             let is_skipped = change.mark == Some(ParkedMark::Skip);
             let message = change.message.as_ref().filter(|_| !is_skipped);
-            let refused = match (message, is_skipped) {
+            let done = match (message, is_skipped) {
                 (Some(message), _) => match message.check(self.max_message_bytes) {
                     Ok(()) => {
                         self.put_back_one(sink, std::slice::from_ref(message), change)
                             .await?
                     }
-                    Err(error) => Some(causes(&error)),
+                    Err(error) => BackAgain::Refused(causes(&error)),
                 },
                 (None, true) => self.put_back_one(sink, &[], change).await?,
-                (None, false) => Some("the change cannot be written in this format".to_owned()),
-            };
-            if let Some(refused) = refused {
-                // What was refused again waits for its operator again, with everything behind it.
-                let ids: Vec<i64> = waiting
-                    .iter()
-                    .filter(|other| other.id >= change.id)
-                    .map(|other| other.id)
-                    .collect();
-                loop {
-                    let unmarked = sink.store().unmark(&self.term, &ids, &refused);
-                    match unmarked.await {
-                        Ok(()) => break,
-                        Err(error) => self.endure(error.into()).await?,
-                    }
+                (None, false) => {
+                    BackAgain::Refused("the change cannot be written in this format".to_owned())
                 }
-                tracing::warn!(
-                    target: "final::capture",
-                    capture = &*self.term.name, topic = &*change.topic, reason = refused,
-                    "the target refuses a parked change again; it stays parked"
-                );
-                return Ok(());
+            };
+            let refused = match done {
+                BackAgain::Done if begun.elapsed() > SPELL => return Ok(Some(SPELL)),
+                BackAgain::Done => continue,
+                BackAgain::Later => return Ok(Some(LOOK)),
+                BackAgain::Refused(refused) => refused,
+            };
+            // What was refused again waits for its operator again, with everything behind it.
+            let ids: Vec<i64> = waiting
+                .iter()
+                .filter(|other| other.id >= change.id)
+                .map(|other| other.id)
+                .collect();
+            loop {
+                let unmarked = sink.store().unmark(&self.term, &ids, &refused);
+                match unmarked.await {
+                    Ok(()) => break,
+                    Err(error) => self.endure(error.into()).await?,
+                }
             }
+            tracing::warn!(
+                target: "final::capture",
+                capture = &*self.term.name, topic = &*change.topic, reason = refused,
+                "the target refuses a parked change again; it stays parked"
+            );
+            return Ok(match begun.elapsed() > SPELL {
+                true => Some(SPELL),
+                false => None,
+            });
         }
-        Ok(())
+        Ok(None)
     }
 
-    /// The words with which it was refused again, or none.
     async fn put_back_one(
         &mut self,
         sink: &dyn PutBack,
         messages: &[Message],
         change: &ParkedChange,
-    ) -> Result<Option<String>, TargetEnd> {
+    ) -> Result<BackAgain, TargetEnd> {
         loop {
             let done = sink.put_back(&self.term, messages, &[change.id]).await;
             match done {
                 Ok(()) => break,
-                Err(WriteError::Refused(why)) => return Ok(Some(why)),
+                Err(WriteError::Refused(why)) => return Ok(BackAgain::Refused(why)),
+                Err(WriteError::NotNow) => return Ok(BackAgain::Later),
                 Err(error) => self.endure(error).await?,
             }
         }
         self.recovered();
         self.parked.remove(change);
         self.tell_parked();
-        Ok(None)
+        Ok(BackAgain::Done)
     }
 
     /// Everything that is parked of the change's key, in order; itself alone if it has no key.

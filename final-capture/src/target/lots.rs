@@ -14,11 +14,11 @@ use std::collections::VecDeque;
 
 use final_core::Message;
 use futures::future::BoxFuture;
-use tokio::time::sleep;
+use tokio::time::sleep_until;
 
 use super::{
     Content, Item, Job, Lot, Mark, OnPoison, TargetEnd,
-    desk::{Desk, LOOK, PutBack},
+    desk::{Desk, PutBack},
     parked::entry,
 };
 use crate::{
@@ -33,6 +33,8 @@ pub(crate) enum WriteError {
     Refused(String),
     /// The database failed. Whether it was written is found out by the next try.
     Away(String),
+    /// It cannot be handed over at this moment. The operator's marks stay, and it is tried at the next look.
+    NotNow,
     /// Another reader has taken over. Nothing was written.
     Deposed,
     /// It will never be written as the target is set up.
@@ -93,7 +95,7 @@ pub(crate) async fn run(sink: &dyn LotSink, job: Job) -> Result<(), TargetEnd> {
             writer.desk.put_back(sink).await?;
             tokio::select! {
                 lot = writer.job.lots.recv() => lot,
-                () = sleep(LOOK) => continue,
+                () = sleep_until(writer.desk.look_at) => continue,
             }
         };
         match lot {

@@ -22,11 +22,18 @@ use self::{pump::Pump, window::Window};
 use super::{Job, LOT, Outlet, TargetEnd, desk::PutBack, lots::WriteError};
 use crate::{
     capture::{CaptureError, StopReason},
+    engine::vitals::Vitals,
     position::{PositionStore, Term},
 };
 
 /// How often a message that the broker did not take is sent again.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// How often a parked message is sent before it stays parked.
+const TRIES: u32 = 3;
+
+/// The pause between these tries.
+const SHORTLY: Duration = Duration::from_millis(100);
 
 pub(crate) struct BrokerOutlet {
     broker: Arc<dyn Broker>,
@@ -76,6 +83,7 @@ impl Outlet for BrokerOutlet {
             let lane = Lane {
                 link,
                 store: Arc::clone(&self.store),
+                vitals: Arc::clone(&job.vitals),
             };
             Pump::open(lane, job).await?.run().await
         })
@@ -97,22 +105,21 @@ impl Outlet for BrokerOutlet {
 struct Lane {
     link: Arc<dyn Link>,
     store: Arc<dyn PositionStore>,
+    vitals: Arc<Vitals>,
 }
 
 impl Lane {
-    /// Sends one message until the broker has it. The error is a refusal for good.
+    /// Sends one message, a few times at most: the pump stands still meanwhile. The error says whether it stays parked
+    /// until an operator asks again, or is tried at the next look.
     async fn send_alone(&self, message: &Message) -> Result<(), WriteError> {
-        let (mut isolation, mut faults) = (Isolation::Shared, 0);
+        let (mut isolation, mut faults, mut tries) = (Isolation::Shared, 0, 0);
         loop {
-            let mut state = self.link.state();
-            // A link that is closed never comes back.
-            let usable = |now: &LinkState| matches!(now, LinkState::Ready | LinkState::Closed);
-            if state
-                .wait_for(usable)
-                .await
-                .map_or(true, |now| *now == LinkState::Closed)
-            {
-                return Err(WriteError::Away("the link to the broker is closed".into()));
+            if *self.link.state().borrow() != LinkState::Ready {
+                return Err(WriteError::NotNow);
+            }
+            // The next reader may have sent newer messages of the key.
+            if !self.vitals.is_leased() {
+                return Err(WriteError::NotNow);
             }
             let (told, answer) = oneshot::channel();
             self.link
@@ -129,10 +136,37 @@ impl Lane {
                         return Err(WriteError::Refused(why));
                     }
                 }
-                _ => sleep(AGAIN).await,
+                other => {
+                    tries += 1;
+                    match hindrance(other) {
+                        None if tries >= TRIES => return Err(WriteError::NotNow),
+                        Some((words, is_last)) if is_last || tries >= TRIES => {
+                            return Err(WriteError::Refused(words));
+                        }
+                        _ => sleep(SHORTLY).await,
+                    }
+                }
             }
         }
     }
+}
+
+/// Why the broker cannot take a message now, and whether another try has to wait long. `None` if nobody knows.
+fn hindrance(confirm: Confirm) -> Option<(String, bool)> {
+    let (words, is_last) = match confirm {
+        Confirm::Unroutable => (
+            "no queue is bound to the topic; start a service that subscribes it",
+            false,
+        ),
+        Confirm::Refused => (
+            "the broker refuses the message for now; look for a queue that is full",
+            false,
+        ),
+        Confirm::NoAnswer => ("the broker does not answer", true),
+        Confirm::Denied(why) => return Some((why, false)),
+        _ => return None,
+    };
+    Some((words.to_owned(), is_last))
 }
 
 impl PutBack for Lane {
@@ -154,3 +188,6 @@ impl PutBack for Lane {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,13 +26,13 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{AGAIN, Lane, Window};
+use super::{AGAIN, Lane, Window, hindrance};
 use crate::{
     capture::StopReason,
     position::{ParkedChange, Position, PositionError},
     target::{
         Content, Job, Lot, Mark, OnPoison, TargetEnd,
-        desk::{Desk, LOOK},
+        desk::Desk,
         lots::{causes, shown},
         parked::entry,
     },
@@ -104,7 +104,6 @@ impl Pump {
 
     pub(super) async fn run(mut self) -> Result<(), TargetEnd> {
         let mut confirms = Vec::with_capacity(ANSWERS);
-        let mut look_at = Instant::now();
         loop {
             if self.is_last && self.is_done() {
                 return Ok(());
@@ -128,6 +127,12 @@ impl Pump {
                 () = sleep_until(next), if is_ready && !self.again.is_empty() => self.send_again(),
                 _ = self.state.changed() => {}
                 () = sleep_until(self.save_due), if self.unsaved.is_some() && self.saving.is_none() => self.save(),
+                // Before the lots, because of these there may always be another one.
+                () = sleep_until(self.desk.look_at), if is_parked && is_ready => {
+                    // A save holds the row of the capture, which the removal of a parked message needs as well.
+                    self.finish_save().await?;
+                    self.desk.put_back(&self.lane).await?;
+                }
                 lot = self.job.lots.recv(), if self.window.has_room() && !self.is_last => match lot {
                     Some(lot) => self.take(lot).await?,
                     None => {
@@ -135,10 +140,6 @@ impl Pump {
                         self.save_due = Instant::now();
                     }
                 },
-                () = sleep_until(look_at), if is_parked => {
-                    self.desk.put_back(&self.lane).await?;
-                    look_at = Instant::now() + LOOK;
-                }
             }
         }
     }
@@ -252,19 +253,14 @@ impl Pump {
                 }
                 return Ok(());
             }
-            Confirm::Unroutable => {
-                "no queue is bound to the topic; start a service that subscribes it".to_owned()
-            }
-            Confirm::Refused => {
-                "the broker refuses the message for now; look for a queue that is full".to_owned()
-            }
-            Confirm::NoAnswer => "the broker does not answer".to_owned(),
-            Confirm::Denied(why) => why,
-            // Lost, and what cannot be: there is no lease and no time to live.
-            _ => {
-                self.again.insert((Instant::now() + SOON, number));
-                return Ok(());
-            }
+            other => match hindrance(other) {
+                Some((words, _)) => words,
+                // Lost, and what cannot be: there is no lease and no time to live.
+                None => {
+                    self.again.insert((Instant::now() + SOON, number));
+                    return Ok(());
+                }
+            },
         };
         self.again.insert((Instant::now() + AGAIN, number));
         if let Some((content, _)) = self.window.content(number) {
@@ -311,10 +307,7 @@ impl Pump {
     ) -> Result<Option<u64>, TargetEnd> {
         self.desk.check_room(numbers.len())?;
         // A save that is under way has the number before.
-        while self.saving.is_some() {
-            let saved = wait_for(&mut self.saving).await;
-            self.saved(saved).await?;
-        }
+        self.finish_save().await?;
         // A save needs a position: that of the last save, or what is done by now.
         let position = self.unsaved.take();
         let number = self.number + 1;
@@ -371,6 +364,15 @@ impl Pump {
             self.desk.vitals.done(messages, &mark);
             self.unsaved = Some(mark);
         }
+    }
+
+    /// Waits for the save that is under way.
+    async fn finish_save(&mut self) -> Result<(), TargetEnd> {
+        while self.saving.is_some() {
+            let saved = wait_for(&mut self.saving).await;
+            self.saved(saved).await?;
+        }
+        Ok(())
     }
 
     fn save(&mut self) {

@@ -1,0 +1,122 @@
+use final_core::{MemoryBroker, broker::Opened};
+use sqlx::{Sqlite, sqlite::SqlitePoolOptions};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
+use uuid::Uuid;
+
+use super::*;
+use crate::{
+    position::{ParkedMark, Position, SourceIdentity, SourcePoint, SqlPositions, Standing},
+    target::{Content, Item, Lot, Mark, OnPoison, parked::entry},
+};
+
+const LEASE: Duration = Duration::from_secs(60);
+
+/// A link to a broker that has a queue for one topic only.
+async fn one_queue() -> Opened {
+    let setup = Setup::new("mirror", ["cdc.shop.holes"]);
+    MemoryBroker::new().open(setup).await.unwrap()
+}
+
+fn message(topic: &str) -> Content {
+    Content::Message(Message::new(topic, "1").with_key("1"))
+}
+
+#[tokio::test]
+async fn a_parked_message_without_a_queue_stays_parked_and_the_stream_goes_on() {
+    let file = final_tests::sqlite_file().unwrap();
+    let pool = SqlitePoolOptions::new().connect(&file.url()).await.unwrap();
+    let store = Arc::new(SqlPositions::<Sqlite>::new(pool));
+    store.migrate().await.unwrap();
+    let taken = store.take("shop", Uuid::now_v7(), LEASE).await;
+    let term = taken.unwrap().unwrap().term;
+    let identity = SourceIdentity("script:1".into());
+    let standing = Standing {
+        position: Position {
+            identity: identity.clone(),
+            point: SourcePoint::Lsn(10),
+            partial: None,
+        },
+        at: None,
+        number: 1,
+    };
+    let parked = entry(&message("cdc.nowhere"), None, String::new(), 1, 0);
+    store.save(&term, &standing, &[parked]).await.unwrap();
+    store.mark("shop", None, ParkedMark::Retry).await.unwrap();
+
+    let vitals = Arc::new(Vitals::new());
+    vitals.renewed(Some(Instant::now() + LEASE));
+    let (lots, given) = mpsc::channel(1);
+    let job = Job {
+        term: term.clone(),
+        identity,
+        number: 1,
+        lots: given,
+        vitals: Arc::clone(&vitals),
+        on_poison: OnPoison::Park,
+        most_parked: 100,
+        max_message_bytes: 1_000,
+    };
+    let opened = one_queue().await;
+    let lane = Lane {
+        link: Arc::clone(&opened.link),
+        store: Arc::clone(&store) as Arc<dyn PositionStore>,
+        vitals,
+    };
+    let pump = Pump::open(lane, job).await.unwrap();
+    let pump = tokio::spawn(pump.run());
+    // The mark is gone before anything comes, so the pump was at it.
+    let soon = Duration::from_secs(20);
+    let refused = timeout(soon, async {
+        loop {
+            let head = store.parked("shop", false, -1, 10).await.unwrap().remove(0);
+            if head.mark.is_none() {
+                return head.reason.unwrap();
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    });
+    let refused = refused.await.expect("the mark is taken");
+    assert!(refused.contains("no queue is bound"), "{refused}");
+    let end = Mark {
+        point: SourcePoint::Lsn(20),
+        partial: None,
+        at: None,
+    };
+    let item = Item {
+        content: message("cdc.shop.holes"),
+        mark: end.clone(),
+        ends_change: true,
+    };
+    let lot = Lot {
+        items: vec![item],
+        end,
+        rows: 1,
+    };
+    lots.send(lot).await.unwrap();
+    drop(lots);
+    let ended = timeout(soon, pump).await.expect("the stream goes on");
+    ended.unwrap().unwrap();
+    let taken = store.take("shop", term.owner, LEASE).await.unwrap();
+    let point = taken.unwrap().position.unwrap().point;
+    assert_eq!(point, SourcePoint::Lsn(20));
+}
+
+#[tokio::test]
+async fn a_parked_message_is_not_sent_once_the_lease_may_have_run_out() {
+    let file = final_tests::sqlite_file().unwrap();
+    let pool = SqlitePoolOptions::new().connect(&file.url()).await.unwrap();
+    let opened = one_queue().await;
+    let lane = Lane {
+        link: Arc::clone(&opened.link),
+        store: Arc::new(SqlPositions::<Sqlite>::new(pool)),
+        vitals: Arc::new(Vitals::new()),
+    };
+    let message = Message::new("cdc.shop.holes", "1");
+    let sent = lane.send_alone(&message).await;
+    assert!(matches!(sent, Err(WriteError::NotNow)), "{sent:?}");
+    lane.vitals.renewed(Some(Instant::now() + LEASE));
+    lane.send_alone(&message).await.unwrap();
+}
