@@ -18,7 +18,6 @@ mod store;
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-pub(crate) use self::sql::Saved;
 pub use self::{
     error::PositionError,
     file::FilePositions,
@@ -26,6 +25,7 @@ pub use self::{
     sql::{SqlPositions, known::KnownCapture},
     store::{PositionStore, Positions, Standing, TakenTerm, Term},
 };
+pub(crate) use self::{parked::PER_SAVE, sql::Saved};
 
 /// A point in a source's stream, between two transactions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

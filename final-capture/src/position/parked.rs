@@ -7,6 +7,9 @@ use std::sync::Arc;
 use final_core::{Message, MessageId};
 use serde::{Deserialize, Serialize};
 
+/// A save has fewer messages than this. The number of a parked message is that of its save times this, and its place.
+pub(crate) const PER_SAVE: i64 = 1 << 16;
+
 /// What an operator has asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParkedMark {

@@ -6,7 +6,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::Content;
-use crate::position::{ParkedChange, PositionError, PositionStore};
+use crate::position::{PER_SAVE, ParkedChange, PositionError, PositionStore};
 
 /// How many entries are read at a time.
 const PAGE: u32 = 1_000;
@@ -83,8 +83,6 @@ pub(crate) fn entry(
     number: i64,
     place: usize,
 ) -> ParkedChange {
-    /// A lot has fewer messages than this.
-    const PER_SAVE: i64 = 1 << 16;
     let place = i64::try_from(place)
         .unwrap_or(PER_SAVE - 1)
         .min(PER_SAVE - 1);

@@ -21,8 +21,8 @@ use tokio::{sync::OnceCell, time::timeout};
 use uuid::Uuid;
 
 use super::{
-    ParkedChange, Partial, Position, PositionError, PositionStore, SourceIdentity, Standing,
-    TakenTerm, Term,
+    PER_SAVE, ParkedChange, Partial, Position, PositionError, PositionStore, SourceIdentity,
+    Standing, TakenTerm, Term,
 };
 
 /// How long the database may take to answer. Then the connections are given up, because the driver would wait on.
@@ -52,6 +52,7 @@ columns! {
         partial_transaction: Option<String>,
         partial_changes: Option<i64>,
         saves: i64,
+        last_parked: Option<i64>,
     }
 }
 
@@ -168,11 +169,20 @@ impl<DB: Driver> SqlPositions<DB> {
             return Ok(None);
         };
         let row = templates.sql(
-            "SELECT identity, position, partial_transaction, partial_changes, saves FROM {captures} WHERE name = ?",
+            "SELECT identity, position, partial_transaction, partial_changes, saves, \
+                 (SELECT MAX(id) FROM {parked} WHERE capture = name) AS last_parked \
+             FROM {captures} WHERE name = ?",
         );
         let row = read::<DB, PositionRow>(&mut *tx, &row, &[name.into()]).await?;
+        let mut row = row.into_iter().next().ok_or(sqlx::Error::RowNotFound)?;
+        // An operator may have removed the row. What is parked then must stay before what will be parked.
+        let least = row.last_parked.unwrap_or_default() / PER_SAVE;
+        if row.saves < least {
+            let raise = templates.sql("UPDATE {captures} SET saves = ? WHERE name = ?");
+            DB::run_sql(&mut *tx, &raise, &[least.into(), name.into()]).await?;
+            row.saves = least;
+        }
         tx.commit().await?;
-        let row = row.into_iter().next().ok_or(sqlx::Error::RowNotFound)?;
         Ok(Some((epoch, row)))
     }
 

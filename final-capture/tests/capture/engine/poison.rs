@@ -16,6 +16,7 @@ crate::everywhere!(
     a_refused_change_waits_with_those_behind_it_and_comes_back_in_order,
     a_change_that_is_skipped_lets_those_behind_it_go_on,
     a_change_that_is_refused_again_stays_parked,
+    what_is_parked_stays_before_later_changes_also_if_the_position_was_forgotten,
     a_rule_of_the_database_is_a_refusal_as_well,
     poison_can_stop_the_capture_before_it,
     too_many_parked_changes_stop_the_capture,
@@ -149,6 +150,34 @@ async fn a_change_that_is_refused_again_stays_parked<DB: Database>(place: Place<
     log_has(&place, 4).await;
     assert_eq!(numbers(&place).await, [0, 3, 5, 6]);
     assert_eq!(parked(&place).await.len(), 3);
+    running.shutdown().await;
+}
+
+async fn what_is_parked_stays_before_later_changes_also_if_the_position_was_forgotten<
+    DB: Database,
+>(
+    place: Place<DB>,
+) {
+    let script = Script::new();
+    parks(&place, &script).await;
+    let before = parked(&place).await;
+    place.sql("DELETE FROM final_captures").await;
+    // From the beginning once more: all of the key waits behind what is there.
+    let running = capture(&script, target(&place)).start().await.unwrap();
+    eventually("the key waits", SOON, async || {
+        let stats = running.stats();
+        (stats.parked == 6 && stats.messages == 6)
+            .then_some(())
+            .ok_or(format!("{stats:?}"))
+    })
+    .await;
+    let after = parked(&place).await;
+    assert_eq!(after[..3], before, "the new ones have higher numbers");
+    let positions = SqlPositions::new(place.pool.clone());
+    let mark = positions.mark("shop", None, ParkedMark::Retry).await;
+    assert_eq!(mark.unwrap(), 6);
+    log_has(&place, 12).await;
+    assert_eq!(numbers(&place).await[6..], [1, 2, 4, 1, 2, 4]);
     running.shutdown().await;
 }
 
