@@ -146,11 +146,25 @@ pub trait PositionStore: Send + Sync + 'static {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    /// Marks those of these refused messages to be tried again that have no mark: an operator has marked another one of
+    /// their key. So what is begun with a key is carried on by the next reader.
+    ///
+    /// # Errors
+    ///
+    /// [`PositionError::Deposed`] if another reader has taken over.
+    fn mark_rest<'a>(
+        &'a self,
+        _term: &'a Term,
+        _ids: &'a [i64],
+    ) -> BoxFuture<'a, Result<(), PositionError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Takes an operator's mark from refused messages, because the target has refused one again.
     ///
     /// # Errors
     ///
-    /// Fails if the place does.
+    /// [`PositionError::Deposed`] if another reader has taken over.
     fn unmark<'a>(
         &'a self,
         _term: &'a Term,

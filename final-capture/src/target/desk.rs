@@ -32,6 +32,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How many entries are read at a time.
 const PAGE: u32 = 1_000;
 
+/// How many entries are marked in one transaction.
+const MARKS: usize = 500;
+
 /// After so long the stream goes on, for as long, before the next key is put back.
 const SPELL: Duration = Duration::from_millis(500);
 
@@ -184,6 +187,7 @@ impl Desk {
         begun: Instant,
     ) -> Result<Option<Duration>, TargetEnd> {
         let waiting = self.waiting_with(sink, first).await?;
+        self.mark_rest(sink, &waiting).await?;
         for change in &waiting {
             let is_skipped = change.mark == Some(ParkedMark::Skip);
             let message = change.message.as_ref().filter(|_| !is_skipped);
@@ -230,6 +234,22 @@ impl Desk {
             });
         }
         Ok(None)
+    }
+
+    /// Marks all of the key before the first one goes: with its mark, the rest would lose its own.
+    async fn mark_rest(
+        &mut self,
+        sink: &dyn PutBack,
+        waiting: &[ParkedChange],
+    ) -> Result<(), TargetEnd> {
+        let unmarked = waiting.iter().filter(|change| change.mark.is_none());
+        let unmarked: Vec<i64> = unmarked.map(|change| change.id).collect();
+        for ids in unmarked.chunks(MARKS) {
+            while let Err(error) = sink.store().mark_rest(&self.term, ids).await {
+                self.endure(error.into()).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn put_back_one(
@@ -285,3 +305,6 @@ impl Desk {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

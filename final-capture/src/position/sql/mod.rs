@@ -393,6 +393,14 @@ impl<DB: Driver> PositionStore for SqlPositions<DB> {
         })
     }
 
+    fn mark_rest<'a>(
+        &'a self,
+        term: &'a Term,
+        ids: &'a [i64],
+    ) -> BoxFuture<'a, Result<(), PositionError>> {
+        Box::pin(self.add_marks(term, ids))
+    }
+
     fn unmark<'a>(
         &'a self,
         term: &'a Term,

@@ -65,10 +65,7 @@ impl<DB: Driver> SqlPositions<DB> {
         ids: &[i64],
     ) -> DbResult<Saved> {
         let templates = &self.ready().await?.templates;
-        let ours = templates
-            .sql("SELECT saves FROM {captures} WHERE name = ? AND owner = ? AND epoch = ? {lock}");
-        let values = [(&*term.name).into(), term.owner.into(), term.epoch.into()];
-        if read::<DB, i64>(conn, &ours, &values).await?.is_empty() {
+        if !self.is_ours(conn, term).await? {
             return Ok(Saved::Deposed);
         }
         let remove = templates.sql("DELETE FROM {parked} WHERE capture = ? AND id = ?");
@@ -110,6 +107,29 @@ impl<DB: Driver> SqlPositions<DB> {
         rows.into_iter().map(|row| row.change(name)).collect()
     }
 
+    pub(super) async fn add_marks(&self, term: &Term, ids: &[i64]) -> Result<(), PositionError> {
+        let work = async {
+            let mark =
+                "UPDATE {parked} SET marked = ? WHERE capture = ? AND id = ? AND marked IS NULL";
+            let mark = self.ready().await?.templates.sql(mark);
+            let mut tx = DB::begin(&self.pool()).await?;
+            if !self.is_ours(&mut *tx, term).await? {
+                return Ok(Saved::Deposed);
+            }
+            for id in ids {
+                let retry = ParkedMark::Retry.as_str().into();
+                let values = [retry, (&*term.name).into(), (*id).into()];
+                DB::run_sql(&mut *tx, &mark, &values).await?;
+            }
+            tx.commit().await?;
+            Ok(Saved::Now)
+        };
+        fenced(
+            self.within(ANSWER, work).await,
+            "marking what waits behind a parked message",
+        )
+    }
+
     pub(super) async fn take_marks(
         &self,
         term: &Term,
@@ -117,25 +137,41 @@ impl<DB: Driver> SqlPositions<DB> {
         reason: &str,
     ) -> Result<(), PositionError> {
         let reason = short(reason);
-        for (place, id) in ids.iter().enumerate() {
-            // The first one is that which was refused.
-            let sql = match place {
-                0 => "UPDATE {parked} SET reason = ?, marked = NULL WHERE capture = ? AND id = ?",
-                _ => {
-                    "UPDATE {parked} SET reason = COALESCE(reason, ?), marked = NULL WHERE capture = ? AND id = ?"
-                }
-            };
-            let why = match place {
-                0 => Some(reason.clone()),
-                _ => None,
-            };
-            let values = [why.into(), (&*term.name).into(), (*id).into()];
-            let done = self.within(ANSWER, self.run(sql, &values)).await;
-            done.map_err(PositionError::database(
-                "taking the mark from messages that were refused again",
-            ))?;
-        }
-        Ok(())
+        let work = async {
+            let templates = &self.ready().await?.templates;
+            let refused = templates
+                .sql("UPDATE {parked} SET reason = ?, marked = NULL WHERE capture = ? AND id = ?");
+            let behind =
+                templates.sql("UPDATE {parked} SET marked = NULL WHERE capture = ? AND id = ?");
+            let mut tx = DB::begin(&self.pool()).await?;
+            if !self.is_ours(&mut *tx, term).await? {
+                return Ok(Saved::Deposed);
+            }
+            for (place, id) in ids.iter().enumerate() {
+                let (name, id) = ((&*term.name).into(), (*id).into());
+                // The first one is that which was refused.
+                match place {
+                    0 => DB::run_sql(&mut *tx, &refused, &[(&*reason).into(), name, id]).await?,
+                    _ => DB::run_sql(&mut *tx, &behind, &[name, id]).await?,
+                };
+            }
+            tx.commit().await?;
+            Ok(Saved::Now)
+        };
+        fenced(
+            self.within(ANSWER, work).await,
+            "taking the mark from messages that were refused again",
+        )
+    }
+
+    /// Whether the term still has the capture. It keeps it until the end of the transaction.
+    async fn is_ours(&self, conn: &mut DB::Connection, term: &Term) -> DbResult<bool> {
+        let ours =
+            self.ready().await?.templates.sql(
+                "SELECT saves FROM {captures} WHERE name = ? AND owner = ? AND epoch = ? {lock}",
+            );
+        let values = [(&*term.name).into(), term.owner.into(), term.epoch.into()];
+        Ok(!read::<DB, i64>(conn, &ours, &values).await?.is_empty())
     }
 
     /// Marks the refused messages of a capture, or those of one number, for the reader. Returns how many were marked.
@@ -175,6 +211,15 @@ impl<DB: Driver> SqlPositions<DB> {
         self.within(ANSWER, work)
             .await
             .map_err(PositionError::database(doing))
+    }
+}
+
+/// What came of a transaction that only the reader may make.
+fn fenced(saved: DbResult<Saved>, doing: &'static str) -> Result<(), PositionError> {
+    match saved {
+        Ok(Saved::Now | Saved::Before) => Ok(()),
+        Ok(Saved::Deposed) => Err(PositionError::Deposed),
+        Err(source) => Err(PositionError::Database { doing, source }),
     }
 }
 

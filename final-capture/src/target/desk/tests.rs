@@ -1,0 +1,112 @@
+use std::sync::Mutex;
+
+use sqlx::{Sqlite, sqlite::SqlitePoolOptions};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::*;
+use crate::{
+    position::{Position, SourceIdentity, SourcePoint, SqlPositions, Standing},
+    target::{Content, OnPoison, parked::entry},
+};
+
+/// A target whose database goes away for good after some messages: the reader is deposed.
+struct Fragile {
+    store: SqlPositions<Sqlite>,
+    left: Mutex<usize>,
+    got: Mutex<Vec<String>>,
+}
+
+impl PutBack for Fragile {
+    fn store(&self) -> &dyn PositionStore {
+        &self.store
+    }
+
+    fn put_back<'a>(
+        &'a self,
+        term: &'a Term,
+        messages: &'a [Message],
+        ids: &'a [i64],
+    ) -> BoxFuture<'a, Result<(), WriteError>> {
+        Box::pin(async move {
+            {
+                let mut left = self.left.lock().unwrap();
+                *left = left.checked_sub(1).ok_or(WriteError::Deposed)?;
+                let texts = messages.iter().map(|message| message.text());
+                self.got.lock().unwrap().extend(texts);
+            }
+            Ok(self.store.unpark(term, ids).await?)
+        })
+    }
+}
+
+trait Text {
+    fn text(&self) -> String;
+}
+
+impl Text for Message {
+    fn text(&self) -> String {
+        String::from_utf8(self.payload().to_vec()).unwrap()
+    }
+}
+
+fn job(term: &Term) -> Job {
+    Job {
+        term: term.clone(),
+        identity: SourceIdentity("script:1".into()),
+        number: 1,
+        lots: mpsc::channel(1).1,
+        vitals: Arc::new(Vitals::new()),
+        on_poison: OnPoison::Park,
+        most_parked: 100,
+        max_message_bytes: 1_000,
+    }
+}
+
+#[tokio::test]
+async fn a_key_whose_retry_was_interrupted_is_put_back_by_the_next_reader() {
+    for mark in [ParkedMark::Retry, ParkedMark::Skip] {
+        let file = final_tests::sqlite_file().unwrap();
+        let pool = SqlitePoolOptions::new().connect(&file.url()).await.unwrap();
+        let store = SqlPositions::new(pool);
+        store.migrate().await.unwrap();
+        let taken = store.take("shop", Uuid::now_v7(), Duration::from_secs(60));
+        let term = taken.await.unwrap().unwrap().term;
+        let standing = Standing {
+            position: Position {
+                identity: SourceIdentity("script:1".into()),
+                point: SourcePoint::Lsn(10),
+                partial: None,
+            },
+            at: None,
+            number: 1,
+        };
+        let parked = |place: usize| {
+            let message = Message::new("cdc.shop.holes", place.to_string()).with_key("1");
+            entry(&Content::Message(message), None, String::new(), 1, place)
+        };
+        let entries: Vec<_> = (0..4).map(parked).collect();
+        store.save(&term, &standing, &entries).await.unwrap();
+        let first = [entries[0].id];
+        store.mark("shop", Some(&first), mark).await.unwrap();
+
+        let sink = Fragile {
+            store,
+            left: Mutex::new(1),
+            got: Mutex::default(),
+        };
+        let mut desk = Desk::open(&sink.store, &job(&term)).await.unwrap();
+        let cut_off = desk.put_back(&sink).await;
+        assert!(matches!(cut_off, Err(TargetEnd::Deposed)), "{cut_off:?}");
+        *sink.left.lock().unwrap() = 100;
+        let mut desk = Desk::open(&sink.store, &job(&term)).await.unwrap();
+        assert_eq!(desk.parked.count(), 3);
+        desk.put_back(&sink).await.unwrap();
+        assert_eq!(desk.parked.count(), 0);
+        let expected: &[&str] = match mark {
+            ParkedMark::Retry => &["0", "1", "2", "3"],
+            ParkedMark::Skip => &["1", "2", "3"],
+        };
+        assert_eq!(*sink.got.lock().unwrap(), expected);
+    }
+}
