@@ -21,7 +21,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 pub use self::{
     error::PositionError,
     file::FilePositions,
-    parked::{ParkedChange, ParkedMark},
+    parked::{ParkedChange, ParkedHead, ParkedMark},
     sql::{SqlPositions, known::KnownCapture},
     store::{PositionStore, Positions, Standing, TakenTerm, Term},
 };

@@ -36,7 +36,7 @@ impl ParkedMark {
     }
 }
 
-/// A change that waits, because the target has refused its message, or because it is behind one that was refused.
+/// A change that is to wait, because the target has refused its message, or because it is behind one that was refused.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ParkedChange {
@@ -48,6 +48,26 @@ pub struct ParkedChange {
     pub key: Option<Arc<str>>,
     /// The message. `None` if the change cannot be written in the format: it can only be skipped.
     pub message: Option<Message>,
+    /// Why it was refused. `None` if it only waits behind another one.
+    pub reason: Option<String>,
+    /// Where it stands in the source.
+    pub position: String,
+}
+
+/// A change that waits, as lists have it: without its payload, so that many fit in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ParkedHead {
+    /// Its number: later ones have higher numbers.
+    pub id: i64,
+    /// The topic of its message.
+    pub topic: Arc<str>,
+    /// The key of its message. Later messages of the topic with this key wait behind it.
+    pub key: Option<Arc<str>>,
+    /// The id of its message. `None` if the change cannot be written in the format: it can only be skipped.
+    pub message_id: Option<MessageId>,
+    /// How large the payload of its message is.
+    pub bytes: Option<u64>,
     /// Why it was refused. `None` if it only waits behind another one.
     pub reason: Option<String>,
     /// Where it stands in the source.
@@ -88,29 +108,43 @@ pub(super) fn columns(change: &ParkedChange) -> (Vec<u8>, Option<Vec<u8>>) {
     (envelope, message.map(|message| message.payload().to_vec()))
 }
 
-/// Topic, key and message.
-type ParkedParts = (Arc<str>, Option<Arc<str>>, Option<Message>);
+/// Topic, key and id of the message.
+type HeadParts = (Arc<str>, Option<Arc<str>>, Option<MessageId>);
 
-/// What the columns have. The error is a text.
-pub(super) fn read(envelope: &[u8], payload: Option<Vec<u8>>) -> Result<ParkedParts, String> {
-    let envelope: ParkedEnvelope =
-        serde_json::from_slice(envelope).map_err(|error| error.to_string())?;
-    let topic: Arc<str> = envelope.topic.into();
-    let key: Option<Arc<str>> = envelope.key.map(Into::into);
-    let message = payload.map(|payload| {
-        let id: MessageId = envelope.id.parse().map_err(|_| "its id is none")?;
-        let mut message = Message::identified(id, Arc::clone(&topic), payload)
-            .with_content_type(envelope.content_type);
-        if let Some(key) = &key {
-            message = message.with_key(Arc::clone(key));
-        }
-        if let Some(encoding) = envelope.content_encoding {
-            message = message.with_content_encoding(encoding);
-        }
-        for (name, value) in envelope.headers {
-            message = message.with_header(name, value);
-        }
-        Ok::<_, String>(message)
-    });
-    Ok((topic, key, message.transpose()?))
+/// What the envelope says of a message. The error is a text.
+pub(super) fn read_head(envelope: &[u8]) -> Result<HeadParts, String> {
+    let envelope = ParkedEnvelope::read(envelope)?;
+    let id = match &*envelope.id {
+        "" => None,
+        id => Some(message_id(id)?),
+    };
+    Ok((envelope.topic.into(), envelope.key.map(Into::into), id))
+}
+
+/// The message of the columns. The error is a text.
+pub(super) fn read_message(envelope: &[u8], payload: Vec<u8>) -> Result<Message, String> {
+    let envelope = ParkedEnvelope::read(envelope)?;
+    let id = message_id(&envelope.id)?;
+    let mut message =
+        Message::identified(id, envelope.topic, payload).with_content_type(envelope.content_type);
+    if let Some(key) = envelope.key {
+        message = message.with_key(key);
+    }
+    if let Some(encoding) = envelope.content_encoding {
+        message = message.with_content_encoding(encoding);
+    }
+    for (name, value) in envelope.headers {
+        message = message.with_header(name, value);
+    }
+    Ok(message)
+}
+
+fn message_id(text: &str) -> Result<MessageId, String> {
+    text.parse().map_err(|_| "its id is none".to_owned())
+}
+
+impl ParkedEnvelope {
+    fn read(json: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(json).map_err(|error| error.to_string())
+    }
 }

@@ -10,12 +10,12 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use final_core::{OutboxDatabase, database::Driver};
+use final_core::{Message, OutboxDatabase, database::Driver};
 use futures::future::BoxFuture;
 use sqlx::Pool;
 use uuid::Uuid;
 
-use super::{FilePositions, ParkedChange, Position, PositionError, SqlPositions};
+use super::{FilePositions, ParkedChange, ParkedHead, Position, PositionError, SqlPositions};
 
 /// A reader's right to read, until another one takes over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,8 +117,8 @@ pub trait PositionStore: Send + Sync + 'static {
         false
     }
 
-    /// Refused messages of a capture with a higher number than `after`, in order, `most` at most; only those whose key
-    /// an operator has asked to be tried again, if `marked`.
+    /// Refused messages of a capture with a higher number than `after`, in order, `most` at most; only those that an
+    /// operator has marked, if `marked`. Without their payloads, whose size nothing bounds.
     ///
     /// # Errors
     ///
@@ -129,8 +129,21 @@ pub trait PositionStore: Send + Sync + 'static {
         _marked: bool,
         _after: i64,
         _most: u32,
-    ) -> BoxFuture<'a, Result<Vec<ParkedChange>, PositionError>> {
+    ) -> BoxFuture<'a, Result<Vec<ParkedHead>, PositionError>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    /// The message of a refused change. `None` if it has none, or is gone.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the place does.
+    fn parked_message<'a>(
+        &'a self,
+        _name: &'a str,
+        _id: i64,
+    ) -> BoxFuture<'a, Result<Option<Message>, PositionError>> {
+        Box::pin(std::future::ready(Ok(None)))
     }
 
     /// Removes refused messages that were put back or skipped.

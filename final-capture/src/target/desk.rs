@@ -23,7 +23,7 @@ use super::{
 use crate::{
     capture::StopReason,
     engine::{pause::Pauses, vitals::Vitals},
-    position::{ParkedChange, ParkedMark, PositionError, PositionStore, Term},
+    position::{ParkedHead, ParkedMark, PositionError, PositionStore, Term},
 };
 
 /// How often marks of an operator are looked for, while messages are parked.
@@ -159,7 +159,7 @@ impl Desk {
         }
         loop {
             let store = sink.store();
-            let marked = match store.parked(&self.term.name, true, -1, PAGE).await {
+            let marked = match store.parked(&self.term.name, true, -1, 1).await {
                 Ok(marked) => marked,
                 Err(error) => {
                     self.endure(error.into()).await?;
@@ -183,26 +183,15 @@ impl Desk {
     async fn put_back_key(
         &mut self,
         sink: &dyn PutBack,
-        first: &ParkedChange,
+        first: &ParkedHead,
         begun: Instant,
     ) -> Result<Option<Duration>, TargetEnd> {
         let waiting = self.waiting_with(sink, first).await?;
         self.mark_rest(sink, &waiting).await?;
         for change in &waiting {
-            let is_skipped = change.mark == Some(ParkedMark::Skip);
-            let message = change.message.as_ref().filter(|_| !is_skipped);
-            let done = match (message, is_skipped) {
-                (Some(message), _) => match message.check(self.max_message_bytes) {
-                    Ok(()) => {
-                        self.put_back_one(sink, std::slice::from_ref(message), change)
-                            .await?
-                    }
-                    Err(error) => BackAgain::Refused(causes(&error)),
-                },
-                (None, true) => self.put_back_one(sink, &[], change).await?,
-                (None, false) => {
-                    BackAgain::Refused("the change cannot be written in this format".to_owned())
-                }
+            let done = match change.mark == Some(ParkedMark::Skip) {
+                true => self.put_back_one(sink, &[], change).await?,
+                false => self.send_back(sink, change).await?,
             };
             let refused = match done {
                 BackAgain::Done if begun.elapsed() > SPELL => return Ok(Some(SPELL)),
@@ -236,11 +225,42 @@ impl Desk {
         Ok(None)
     }
 
+    /// Puts the message of a change back.
+    async fn send_back(
+        &mut self,
+        sink: &dyn PutBack,
+        change: &ParkedHead,
+    ) -> Result<BackAgain, TargetEnd> {
+        if change.message_id.is_none() {
+            let why = "the change cannot be written in this format".to_owned();
+            return Ok(BackAgain::Refused(why));
+        }
+        // One at a time: nothing bounds how large all of a key are.
+        let message = loop {
+            let message = sink.store().parked_message(&self.term.name, change.id);
+            match message.await {
+                Ok(message) => break message,
+                Err(error) => self.endure(error.into()).await?,
+            }
+        };
+        match &message {
+            Some(message) => match message.check(self.max_message_bytes) {
+                Ok(()) => {
+                    self.put_back_one(sink, std::slice::from_ref(message), change)
+                        .await
+                }
+                Err(error) => Ok(BackAgain::Refused(causes(&error))),
+            },
+            // Somebody has removed it.
+            None => self.put_back_one(sink, &[], change).await,
+        }
+    }
+
     /// Marks all of the key before the first one goes: with its mark, the rest would lose its own.
     async fn mark_rest(
         &mut self,
         sink: &dyn PutBack,
-        waiting: &[ParkedChange],
+        waiting: &[ParkedHead],
     ) -> Result<(), TargetEnd> {
         let unmarked = waiting.iter().filter(|change| change.mark.is_none());
         let unmarked: Vec<i64> = unmarked.map(|change| change.id).collect();
@@ -256,7 +276,7 @@ impl Desk {
         &mut self,
         sink: &dyn PutBack,
         messages: &[Message],
-        change: &ParkedChange,
+        change: &ParkedHead,
     ) -> Result<BackAgain, TargetEnd> {
         loop {
             let done = sink.put_back(&self.term, messages, &[change.id]).await;
@@ -277,8 +297,8 @@ impl Desk {
     async fn waiting_with(
         &mut self,
         sink: &dyn PutBack,
-        first: &ParkedChange,
-    ) -> Result<Vec<ParkedChange>, TargetEnd> {
+        first: &ParkedHead,
+    ) -> Result<Vec<ParkedHead>, TargetEnd> {
         if first.key.is_none() {
             return Ok(vec![first.clone()]);
         }
@@ -292,7 +312,7 @@ impl Desk {
                 Ok(page) => {
                     let is_last = page.len() < PAGE as usize;
                     after = page.last().map_or(after, |change| change.id);
-                    let same = |change: &ParkedChange| {
+                    let same = |change: &ParkedHead| {
                         change.topic == first.topic && change.key == first.key
                     };
                     all.extend(page.into_iter().filter(same));

@@ -224,7 +224,7 @@ impl Writer<'_> {
         self.number = number;
         parked
             .iter()
-            .for_each(|change| self.desk.parked.add(change));
+            .for_each(|change| self.desk.parked.add(&change.topic, change.key.as_ref()));
         let parked = parked.len() as u64;
         self.job.vitals.done(items as u64, end);
         self.job

@@ -6,7 +6,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::Content;
-use crate::position::{PER_SAVE, ParkedChange, PositionError, PositionStore};
+use crate::position::{PER_SAVE, ParkedChange, ParkedHead, PositionError, PositionStore};
 
 /// How many entries are read at a time.
 const PAGE: u32 = 1_000;
@@ -26,9 +26,9 @@ impl ParkedKeys {
         let mut after = -1;
         loop {
             let page = store.parked(name, false, after, PAGE).await?;
-            for change in &page {
-                all.add(change);
-                after = change.id;
+            for head in &page {
+                all.add(&head.topic, head.key.as_ref());
+                after = head.id;
             }
             if page.len() < PAGE as usize {
                 return Ok(all);
@@ -52,18 +52,18 @@ impl ParkedKeys {
         })
     }
 
-    pub(crate) fn add(&mut self, change: &ParkedChange) {
+    pub(crate) fn add(&mut self, topic: &Arc<str>, key: Option<&Arc<str>>) {
         self.count += 1;
-        if let Some(key) = &change.key {
-            let key = (Arc::clone(&change.topic), Arc::clone(key));
+        if let Some(key) = key {
+            let key = (Arc::clone(topic), Arc::clone(key));
             *self.keys.entry(key).or_default() += 1;
         }
     }
 
-    pub(crate) fn remove(&mut self, change: &ParkedChange) {
+    pub(crate) fn remove(&mut self, head: &ParkedHead) {
         self.count = self.count.saturating_sub(1);
-        if let Some(key) = &change.key {
-            let key = (Arc::clone(&change.topic), Arc::clone(key));
+        if let Some(key) = &head.key {
+            let key = (Arc::clone(&head.topic), Arc::clone(key));
             if let Some(left) = self.keys.get_mut(&key) {
                 *left = left.saturating_sub(1);
                 if *left == 0 {
@@ -97,7 +97,5 @@ pub(crate) fn entry(
         message,
         reason,
         position,
-        parked_at: 0,
-        mark: None,
     }
 }

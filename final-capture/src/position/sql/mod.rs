@@ -14,15 +14,18 @@ use std::{
     time::Duration,
 };
 
-use final_core::database::{DbResult, Driver, Leases, Tables, Templates, columns, migrate, read};
+use final_core::{
+    Message,
+    database::{DbResult, Driver, Leases, Tables, Templates, columns, migrate, read},
+};
 use futures::future::BoxFuture;
 use sqlx::Pool;
 use tokio::{sync::OnceCell, time::timeout};
 use uuid::Uuid;
 
 use super::{
-    PER_SAVE, ParkedChange, Partial, Position, PositionError, PositionStore, SourceIdentity,
-    Standing, TakenTerm, Term,
+    PER_SAVE, ParkedChange, ParkedHead, Partial, Position, PositionError, PositionStore,
+    SourceIdentity, Standing, TakenTerm, Term,
 };
 
 /// How long the database may take to answer. Then the connections are given up, because the driver would wait on.
@@ -368,8 +371,16 @@ impl<DB: Driver> PositionStore for SqlPositions<DB> {
         marked: bool,
         after: i64,
         most: u32,
-    ) -> BoxFuture<'a, Result<Vec<ParkedChange>, PositionError>> {
+    ) -> BoxFuture<'a, Result<Vec<ParkedHead>, PositionError>> {
         Box::pin(self.read_parked(name, marked, after, most))
+    }
+
+    fn parked_message<'a>(
+        &'a self,
+        name: &'a str,
+        id: i64,
+    ) -> BoxFuture<'a, Result<Option<Message>, PositionError>> {
+        Box::pin(self.read_message(name, id))
     }
 
     fn unpark<'a>(

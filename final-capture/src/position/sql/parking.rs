@@ -3,26 +3,36 @@
 //! Input: messages of the writer; marks of an operator. State: `final_capture_parked`. Output: messages in order. Only
 //! the reader removes rows, under its term: an operator only marks them. So no two processes put one message back.
 
-use final_core::database::{DbResult, Driver, columns, read};
+use final_core::{
+    Message,
+    database::{DbResult, Driver, columns, read},
+};
 
 use super::{ANSWER, Saved, SqlPositions};
 use crate::position::{
-    ParkedChange, ParkedMark, PositionError, Term,
-    parked::{columns as parked_columns, read as read_message},
+    ParkedChange, ParkedHead, ParkedMark, PositionError, Term,
+    parked::{columns as parked_columns, read_head, read_message},
 };
 
 /// How much of an error's text is kept.
 const REASON: usize = 1_000;
 
 columns! {
-    struct ParkedRow {
+    struct HeadRow {
         id: i64,
         envelope: Vec<u8>,
-        payload: Option<Vec<u8>>,
+        bytes: Option<i64>,
         reason: Option<String>,
         position: String,
         parked_at: i64,
         marked: Option<String>,
+    }
+}
+
+columns! {
+    struct MessageRow {
+        envelope: Vec<u8>,
+        payload: Option<Vec<u8>>,
     }
 }
 
@@ -87,24 +97,51 @@ impl<DB: Driver> SqlPositions<DB> {
         marked: bool,
         after: i64,
         most: u32,
-    ) -> Result<Vec<ParkedChange>, PositionError> {
+    ) -> Result<Vec<ParkedHead>, PositionError> {
         let doing = "reading messages that the target has refused";
         let of_marked = match marked {
             true => "AND marked IS NOT NULL",
             false => "",
         };
         let text = format!(
-            "SELECT id, envelope, payload, reason, position, parked_at, marked FROM {{parked}} \
+            "SELECT id, envelope, CAST(LENGTH(payload) AS {{int}}) AS bytes, reason, position, parked_at, marked FROM {{parked}} \
              WHERE capture = ? AND id > ? {of_marked} ORDER BY id LIMIT {most}"
         );
         let load = async {
             let sql = self.ready().await?.templates.sql(&text);
             let mut conn = self.pool().acquire().await?;
-            read::<DB, ParkedRow>(&mut conn, &sql, &[name.into(), after.into()]).await
+            read::<DB, HeadRow>(&mut conn, &sql, &[name.into(), after.into()]).await
         };
         let rows = self.within(ANSWER, load).await;
         let rows = rows.map_err(PositionError::database(doing))?;
-        rows.into_iter().map(|row| row.change(name)).collect()
+        rows.into_iter().map(|row| row.head(name)).collect()
+    }
+
+    pub(super) async fn read_message(
+        &self,
+        name: &str,
+        id: i64,
+    ) -> Result<Option<Message>, PositionError> {
+        let doing = "reading a message that the target has refused";
+        let load = async {
+            let sql = "SELECT envelope, payload FROM {parked} WHERE capture = ? AND id = ?";
+            let sql = self.ready().await?.templates.sql(sql);
+            let mut conn = self.pool().acquire().await?;
+            read::<DB, MessageRow>(&mut conn, &sql, &[name.into(), id.into()]).await
+        };
+        let rows = self.within(ANSWER, load).await;
+        let row = rows.map_err(PositionError::database(doing))?.pop();
+        let Some(MessageRow {
+            envelope,
+            payload: Some(payload),
+        }) = row
+        else {
+            return Ok(None);
+        };
+        let message = read_message(&envelope, payload);
+        message
+            .map(Some)
+            .map_err(|error| unreadable(name, id, &error))
     }
 
     pub(super) async fn add_marks(&self, term: &Term, ids: &[i64]) -> Result<(), PositionError> {
@@ -223,27 +260,29 @@ fn fenced(saved: DbResult<Saved>, doing: &'static str) -> Result<(), PositionErr
     }
 }
 
-impl ParkedRow {
-    fn change(self, name: &str) -> Result<ParkedChange, PositionError> {
-        let (topic, key, message) =
-            read_message(&self.envelope, self.payload).map_err(|error| {
-                PositionError::Unreadable(format!(
-                    "the message {} of capture {name:?} in {} cannot be read: {error}",
-                    self.id,
-                    super::schema::PARKED
-                ))
-            })?;
-        Ok(ParkedChange {
+impl HeadRow {
+    fn head(self, name: &str) -> Result<ParkedHead, PositionError> {
+        let head = read_head(&self.envelope);
+        let (topic, key, message_id) = head.map_err(|error| unreadable(name, self.id, &error))?;
+        Ok(ParkedHead {
             id: self.id,
             topic,
             key,
-            message,
+            message_id,
+            bytes: self.bytes.and_then(|bytes| bytes.try_into().ok()),
             reason: self.reason,
             position: self.position,
             parked_at: self.parked_at,
             mark: self.marked.as_deref().and_then(ParkedMark::of),
         })
     }
+}
+
+fn unreadable(name: &str, id: i64, error: &str) -> PositionError {
+    PositionError::Unreadable(format!(
+        "the message {id} of capture {name:?} in {} cannot be read: {error}",
+        super::schema::PARKED
+    ))
 }
 
 /// A text that is stored, without NUL, which PostgreSQL cannot store.

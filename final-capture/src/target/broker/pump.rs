@@ -346,7 +346,9 @@ impl Pump {
         self.desk.recovered();
         self.number = number;
         self.desk.vitals.set_position(Some(standing.position));
-        entries.iter().for_each(|entry| self.desk.parked.add(entry));
+        for entry in &entries {
+            self.desk.parked.add(&entry.topic, entry.key.as_ref());
+        }
         self.desk.tell_parked();
         self.desk
             .vitals

@@ -63,6 +63,18 @@ fn job(term: &Term) -> Job {
     }
 }
 
+fn standing() -> Standing {
+    Standing {
+        position: Position {
+            identity: SourceIdentity("script:1".into()),
+            point: SourcePoint::Lsn(10),
+            partial: None,
+        },
+        at: None,
+        number: 1,
+    }
+}
+
 #[tokio::test]
 async fn a_key_whose_retry_was_interrupted_is_put_back_by_the_next_reader() {
     for mark in [ParkedMark::Retry, ParkedMark::Skip] {
@@ -72,21 +84,12 @@ async fn a_key_whose_retry_was_interrupted_is_put_back_by_the_next_reader() {
         store.migrate().await.unwrap();
         let taken = store.take("shop", Uuid::now_v7(), Duration::from_secs(60));
         let term = taken.await.unwrap().unwrap().term;
-        let standing = Standing {
-            position: Position {
-                identity: SourceIdentity("script:1".into()),
-                point: SourcePoint::Lsn(10),
-                partial: None,
-            },
-            at: None,
-            number: 1,
-        };
         let parked = |place: usize| {
             let message = Message::new("cdc.shop.holes", place.to_string()).with_key("1");
             entry(&Content::Message(message), None, String::new(), 1, place)
         };
         let entries: Vec<_> = (0..4).map(parked).collect();
-        store.save(&term, &standing, &entries).await.unwrap();
+        store.save(&term, &standing(), &entries).await.unwrap();
         let first = [entries[0].id];
         store.mark("shop", Some(&first), mark).await.unwrap();
 
@@ -108,5 +111,46 @@ async fn a_key_whose_retry_was_interrupted_is_put_back_by_the_next_reader() {
             ParkedMark::Skip => &["1", "2", "3"],
         };
         assert_eq!(*sink.got.lock().unwrap(), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_parked_changes_has_no_payloads_and_the_message_comes_back_as_it_was() {
+    let file = final_tests::sqlite_file().unwrap();
+    let pool = SqlitePoolOptions::new().connect(&file.url()).await.unwrap();
+    let store = SqlPositions::new(pool);
+    store.migrate().await.unwrap();
+    let taken = store.take("shop", Uuid::now_v7(), Duration::from_secs(60));
+    let term = taken.await.unwrap().unwrap().term;
+    let message = Message::new("cdc.shop.holes", vec![7; 5_000])
+        .with_key("1")
+        .with_header("a", "b")
+        .with_content_type("x/y");
+    let unwritable = Content::Unwritable {
+        topic: "cdc.shop.holes".into(),
+        key: None,
+        why: "no".to_owned(),
+    };
+    let entries = [
+        entry(
+            &Content::Message(message.clone()),
+            None,
+            String::new(),
+            1,
+            0,
+        ),
+        entry(&unwritable, None, String::new(), 1, 1),
+    ];
+    store.save(&term, &standing(), &entries).await.unwrap();
+    let heads = store.parked("shop", false, -1, 10).await.unwrap();
+    let parts = heads.iter().map(|head| (head.message_id, head.bytes));
+    let parts: Vec<_> = parts.collect();
+    assert_eq!(parts, [(Some(message.id()), Some(5_000)), (None, None)]);
+    let back = store.parked_message("shop", heads[0].id).await.unwrap();
+    assert_eq!(format!("{back:?}"), format!("{:?}", Some(&message)));
+    assert_eq!(back.unwrap().payload(), message.payload());
+    for id in [heads[1].id, heads[1].id + 1] {
+        let none = store.parked_message("shop", id).await.unwrap();
+        assert!(none.is_none(), "{none:?}");
     }
 }

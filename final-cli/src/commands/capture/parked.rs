@@ -5,7 +5,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
-use final_capture::position::{ParkedChange, ParkedMark, PositionStore, SqlPositions};
+use final_capture::position::{ParkedHead, ParkedMark, PositionStore, SqlPositions};
 use final_core::OutboxDatabase;
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
@@ -89,7 +89,7 @@ struct ParkedView<'a> {
     reason: Option<&'a str>,
     position: &'a str,
     parked_at: String,
-    bytes: Option<usize>,
+    bytes: Option<u64>,
     mark: Option<&'static str>,
 }
 
@@ -172,14 +172,14 @@ async fn mark<DB: OutboxDatabase>(
 async fn wanted<DB: OutboxDatabase>(
     positions: &SqlPositions<DB>,
     which: &WhichArgs,
-) -> Result<Vec<ParkedChange>, Failure> {
+) -> Result<Vec<ParkedHead>, Failure> {
     let (mut all, mut after) = (Vec::new(), -1);
     loop {
         let page = positions.parked(&which.capture, false, after, PAGE).await;
         let page = page.map_err(failed)?;
         let is_last = page.len() < PAGE as usize;
         after = page.last().map_or(after, |change| change.id);
-        let is_meant = |change: &ParkedChange| which.all || which.numbers.contains(&change.id);
+        let is_meant = |change: &ParkedHead| which.all || which.numbers.contains(&change.id);
         all.extend(page.into_iter().filter(is_meant));
         if is_last {
             return Ok(all);
@@ -196,12 +196,12 @@ fn failed(error: final_capture::position::PositionError) -> Failure {
     Failure::doing("parked changes cannot be read", &error)
 }
 
-fn write(parked: &[ParkedChange], out: &mut Output) -> Result<(), Failure> {
-    let at = |change: &ParkedChange| {
+fn write(parked: &[ParkedHead], out: &mut Output) -> Result<(), Failure> {
+    let at = |change: &ParkedHead| {
         let micros = u64::try_from(change.parked_at).unwrap_or_default();
         utc(UNIX_EPOCH + Duration::from_micros(micros))
     };
-    let word = |change: &ParkedChange| {
+    let word = |change: &ParkedHead| {
         change.mark.map(|mark| match mark {
             ParkedMark::Retry => "retry",
             ParkedMark::Skip => "skip",
@@ -209,16 +209,15 @@ fn write(parked: &[ParkedChange], out: &mut Output) -> Result<(), Failure> {
     };
     if out.is_json() {
         return parked.iter().try_for_each(|change| {
-            let message = change.message.as_ref();
             let view = ParkedView {
                 number: change.id,
                 topic: &change.topic,
                 key: change.key.as_deref(),
-                message_id: message.map(|message| message.id().to_string()),
+                message_id: change.message_id.map(|id| id.to_string()),
                 reason: change.reason.as_deref(),
                 position: &change.position,
                 parked_at: at(change),
-                bytes: message.map(|message| message.payload().len()),
+                bytes: change.bytes,
                 mark: word(change),
             };
             out.json("parked", &view)
