@@ -41,6 +41,7 @@ columns! {
     struct BucketRow {
         bucket: String,
         row_count: i64,
+        lost: i64,
         sums: String,
     }
 }
@@ -48,7 +49,7 @@ columns! {
 columns! {
     struct HashedRow {
         row_key: Vec<u8>,
-        row_hash: Vec<u8>,
+        row_hash: Option<Vec<u8>>,
     }
 }
 
@@ -111,6 +112,14 @@ impl<DB: Driver> Server<DB> {
         }
     }
 
+    /// A row that the server cannot make the canonical text of.
+    fn too_large(&self) -> ReconcileError {
+        self.wrong(
+            "in the form that is compared it is larger than the server's max_allowed_packet (bytes count twice there); \
+             raise max_allowed_packet, or leave the large column out",
+        )
+    }
+
     async fn ask<T: FromRow>(
         &self,
         doing: &'static str,
@@ -141,10 +150,13 @@ impl<DB: Driver> Server<DB> {
             Some(_) => "reading rows of",
             None => LOOKING_UP,
         };
-        let rows: Vec<Vec<u8>> = self.ask(doing, sql, condition).await?;
-        let found = rows.into_iter().map(|row| found_here(&self.plan, Row(row)));
-        let found: Option<Vec<Found>> = found.collect();
-        found.ok_or_else(|| self.wrong("its fields are not those of the plan"))
+        let rows: Vec<Option<Vec<u8>>> = self.ask(doing, sql, condition).await?;
+        let found = rows.into_iter().map(|row| {
+            let row = row.ok_or_else(|| self.too_large())?;
+            found_here(&self.plan, Row(row))
+                .ok_or_else(|| self.wrong("its fields are not those of the plan"))
+        });
+        found.collect()
     }
 }
 
@@ -198,6 +210,9 @@ impl<DB: Driver> Reader for Server<DB> {
             }
             let sql = self.parts.buckets();
             let rows: Vec<BucketRow> = self.ask("hashing rows of", sql, self.condition()).await?;
+            if rows.iter().any(|row| row.lost > 0) {
+                return Err(self.too_large());
+            }
             let bucket = |row: BucketRow| Bucket {
                 name: row.bucket,
                 rows: u64::try_from(row.row_count).unwrap_or_default(),
@@ -218,12 +233,14 @@ impl<DB: Driver> Reader for Server<DB> {
             if of == Of::Hashes && self.plan.is_made_by_servers() {
                 let sql = self.parts.hashes(&condition.sql, most);
                 let rows: Vec<HashedRow> = self.ask("hashing rows of", sql, condition).await?;
-                let found = |row: HashedRow| Found {
-                    key: Row(row.row_key),
-                    hash: RowHash(row.row_hash),
-                    row: None,
+                let found = |row: HashedRow| {
+                    Ok(Found {
+                        key: Row(row.row_key),
+                        hash: RowHash(row.row_hash.ok_or_else(|| self.too_large())?),
+                        row: None,
+                    })
                 };
-                return Ok(rows.into_iter().map(found).collect());
+                return rows.into_iter().map(found).collect();
             }
             let mut found = self.read_rows(condition, Some(most)).await?;
             if of == Of::Hashes {
@@ -378,6 +395,9 @@ impl Parts {
     }
 
     /// The rows come from the index in order. MySQL needs no limit, because what it puts together has one.
+    ///
+    /// GROUP_CONCAT leaves NULL out. So a row that MySQL cannot put together has a UUID in its place: such a digest is
+    /// equal to no other, and reading its rows says why.
     fn digest(&self, condition: &str, most: u64) -> String {
         let (row, table, order) = (&self.row, &self.table, &self.order);
         let limit = most.saturating_add(1);
@@ -395,7 +415,7 @@ impl Parts {
                 format!(
                     "SELECT n AS row_count, COALESCE(LENGTH(g), 0) AS byte_count, {hash} AS hash, \
                      COALESCE(LENGTH(g) > @@group_concat_max_len - 8, 0) AS is_cut \
-                     FROM (SELECT COUNT(*) AS n, GROUP_CONCAT({row} ORDER BY {order} SEPARATOR '') AS g \
+                     FROM (SELECT COUNT(*) AS n, GROUP_CONCAT(COALESCE({row}, UUID()) ORDER BY {order} SEPARATOR '') AS g \
                      FROM {table} WHERE {condition}) s"
                 )
             }
@@ -408,13 +428,13 @@ impl Parts {
         let row = self.digits(&self.row);
         match self.is_postgres() {
             true => format!(
-                "SELECT bucket, count(h)::bigint AS row_count, \
+                "SELECT bucket, count(h)::bigint AS row_count, count(*)::bigint - count(h)::bigint AS lost, \
                  sum(('x' || substr(h, 1, 15))::bit(60)::bigint)::text || ' ' \
                  || sum(('x' || substr(h, 16, 15))::bit(60)::bigint)::text AS sums \
                  FROM (SELECT {bucket} AS bucket, {row} AS h FROM {table}) s GROUP BY bucket"
             ),
             false => format!(
-                "SELECT bucket, COUNT(h) AS row_count, \
+                "SELECT bucket, COUNT(h) AS row_count, COUNT(*) - COUNT(h) AS lost, \
                  CONCAT(SUM(CAST(CONV(SUBSTR(h, 1, 15), 16, 10) AS UNSIGNED)), ' ', \
                  SUM(CAST(CONV(SUBSTR(h, 16, 15), 16, 10) AS UNSIGNED))) AS sums \
                  FROM (SELECT {bucket} AS bucket, {row} AS h FROM {table}) s GROUP BY bucket"

@@ -9,6 +9,9 @@ use crate::{
 };
 
 /// The field of a row: the text with what goes around it. `name` is the column, quoted.
+///
+/// NULL if the server cannot make the text, because it would be larger than `max_allowed_packet`. So only a NULL of the
+/// column itself has the mark of NULL.
 pub(crate) fn field(column: &SideColumn, form: Form, name: &str) -> String {
     let text = text(column, form, name);
     let field = match is_open(form) {
@@ -16,7 +19,7 @@ pub(crate) fn field(column: &SideColumn, form: Form, name: &str) -> String {
         false => format!("CONCAT({text}, ';')"),
     };
     match column.nullable {
-        true => format!("COALESCE({field}, '~;')"),
+        true => format!("CASE WHEN {name} IS NULL THEN '~;' ELSE {field} END"),
         false => field,
     }
 }

@@ -163,3 +163,58 @@ async fn a_server_that_is_away_is_an_error_with_its_place() {
     );
     assert!(!text.contains("secret"), "{text}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_is_too_large_for_its_server_is_never_taken_for_an_equal_one() {
+    let place = Place::fresh().await;
+    let most: i64 = sqlx::query_scalar("SELECT CAST(@@max_allowed_packet AS SIGNED)")
+        .fetch_one(&place.mariadb)
+        .await
+        .unwrap();
+    // As hexadecimal digits they have twice the length.
+    let length = most / 2 + 1_000;
+    for (table, null, letter) in [
+        ("a", "NULL", "a"),
+        ("b", "NULL", "b"),
+        ("c", "NOT NULL", "a"),
+        ("d", "NOT NULL", "b"),
+    ] {
+        for (key, column) in [("", "id int"), ("_text", "id varchar(20)")] {
+            let name = format!("{table}{key}");
+            place
+                .run(
+                    Db::Maria,
+                    format!("CREATE TABLE {name} ({column} PRIMARY KEY, v longblob {null})"),
+                )
+                .await;
+            place
+                .run(
+                    Db::Maria,
+                    format!("INSERT INTO {name} VALUES (1, 'x'), (2, REPEAT('{letter}', {length})), (3, 'y')"),
+                )
+                .await;
+        }
+    }
+    // A text of another collation is not compared range by range.
+    for table in ["b_text", "d_text"] {
+        place
+            .run(
+                Db::Maria,
+                format!("ALTER TABLE {table} MODIFY id varchar(20) COLLATE utf8mb4_bin NOT NULL"),
+            )
+            .await;
+    }
+    let my = Db::Maria;
+    for (source, target) in [
+        ("a", "b"),
+        ("c", "d"),
+        ("a_text", "b_text"),
+        ("c_text", "d_text"),
+    ] {
+        let error = error(&place, (my, source), (my, target), |map| map).await;
+        assert!(
+            error.contains("max_allowed_packet"),
+            "{source} with {target}: {error}"
+        );
+    }
+}
