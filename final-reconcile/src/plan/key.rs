@@ -135,6 +135,9 @@ fn why_not(family: Family, pair: &Pair, column: &SideColumn) -> Option<&'static 
             ColumnClass::Float { .. } => Some("a float is not exact"),
             _ => None,
         },
+        _ if column.class == ColumnClass::Words && family != Family::Postgres => {
+            Some("its server orders it by number and compares it as text")
+        }
         _ if column.class == ColumnClass::Other => Some("its type has no rule of its own"),
         _ => None,
     }

@@ -218,3 +218,28 @@ async fn a_row_that_is_too_large_for_its_server_is_never_taken_for_an_equal_one(
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_of_words_is_refused_where_its_server_does_not_compare_it_as_it_orders_it() {
+    let place = Place::fresh().await;
+    let (pg, my) = (Db::Postgres, Db::Maria);
+    for (name, words) in [
+        ("words", "ENUM('view', 'click')"),
+        ("several", "SET('view', 'click')"),
+    ] {
+        let table =
+            format!("CREATE TABLE {name} (day int, kind {words}, v int, PRIMARY KEY (day, kind))");
+        place.run(my, table).await;
+        let table =
+            format!("CREATE TABLE {name} (day int, kind text, v int, PRIMARY KEY (day, kind))");
+        place.run(pg, table).await;
+        for (source, target) in [(my, pg), (pg, my), (my, my)] {
+            let error = error(&place, (source, name), (target, name), |map| map).await;
+            assert!(
+                error
+                    .contains("key (kind): its server orders it by number and compares it as text"),
+                "{source:?} with {target:?}: {error}"
+            );
+        }
+    }
+}
