@@ -3,11 +3,15 @@
 //! Input: the table of open repairs. State: the readers of each target. Output: calls, and repairs that are over.
 //!
 //! The source may have changed since a difference was found, and the target may have healed. So both rows are read again
-//! before each call: a row that is equal is not called for, and a call has the newest row.
+//! when repairs are taken, and once more right before each call: a row that is equal is not called for, and a call has
+//! the newest row. A call begins only if it ends before the lease does, so another process cannot call meanwhile.
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -40,10 +44,11 @@ const POLL: Duration = Duration::from_secs(1);
 /// How long to wait after the table could not be read.
 const TROUBLE: Duration = Duration::from_secs(5);
 
-/// How long a process keeps repairs that it has taken: longer than its calls can take.
+/// How long a process keeps repairs that it has taken. What has not begun in time is left to the next claim.
 const LEASE: Duration = Duration::from_secs(120);
 
-/// How long a call may take, whatever its endpoint's time limit is, so that the lease covers all calls of a batch.
+/// How long a call may take, whatever its endpoint's time limit is. The lease covers a call that begins before this rest
+/// of it.
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// Repairs the rows of one job.
@@ -77,16 +82,20 @@ impl Worker {
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut in_trouble = false;
         while !stop.is_cancelled() {
+            // The lease begins after this moment.
+            let turn = Turn::new(Instant::now());
             let pause = match self
                 .store
                 .claim(self.job.name(), self.owner, BATCH, LEASE)
                 .await
             {
-                Ok(batch) if batch.is_empty() => POLL,
                 Ok(batch) => {
                     in_trouble = false;
-                    self.batch(batch).await;
-                    continue;
+                    if !batch.is_empty() {
+                        self.batch(batch, turn).await;
+                        continue;
+                    }
+                    POLL
                 }
                 Err(error) => {
                     if !in_trouble {
@@ -108,7 +117,7 @@ impl Worker {
         }
     }
 
-    async fn batch(&mut self, batch: Vec<RepairRow>) {
+    async fn batch(&mut self, batch: Vec<RepairRow>, turn: Turn) {
         let mut by_target: BTreeMap<String, Vec<RepairRow>> = BTreeMap::new();
         for repair in batch {
             by_target
@@ -117,62 +126,82 @@ impl Worker {
                 .push(repair);
         }
         for (target, repairs) in by_target {
-            if let Err(error) = self.of_target(&target, &repairs).await {
+            if let Err(error) = self.of_target(&target, &repairs, turn).await {
                 // The table may have been altered.
                 self.sides.remove(&target);
-                let error = error_text(&error);
+                let tried = self.unread(&error);
                 for repair in &repairs {
-                    let after = self.repair.pace.quick;
-                    let error = error.clone();
-                    self.tried(
-                        repair,
-                        Tried::Later {
-                            after,
-                            error,
-                            counts: false,
-                        },
-                    )
-                    .await;
+                    self.tried(repair, &tried).await;
                 }
             }
         }
     }
 
-    async fn of_target(&mut self, target: &str, repairs: &[RepairRow]) -> Reconciled<()> {
-        let sides = match self.sides.get(target) {
+    async fn of_target(&mut self, name: &str, repairs: &[RepairRow], turn: Turn) -> Reconciled<()> {
+        let sides = match self.sides.get(name) {
             Some(sides) => Arc::clone(sides),
             None => {
-                let sides = Arc::new(self.job.sides(target).await?);
-                self.sides.insert(target.to_owned(), Arc::clone(&sides));
+                let sides = Arc::new(self.job.sides(name).await?);
+                self.sides.insert(name.to_owned(), Arc::clone(&sides));
                 sides
             }
         };
         let keys: Vec<Row> = repairs.iter().map(RepairRow::key).collect();
         let source = by_key(sides.source.rows(&keys).await?);
         let target = by_key(sides.target.rows(&keys).await?);
+        let is_read = AtomicBool::new(true);
         let worker = &*self;
         stream::iter(repairs)
             .for_each_concurrent(AT_ONCE, |repair| {
                 let key = repair.key();
-                let (source, target) = (source.get(&key), target.get(&key));
-                let sides = &sides;
+                let is_over = is_equal(source.get(&key), target.get(&key));
+                let (sides, is_read) = (&sides, &is_read);
                 async move {
-                    let tried = worker.one(repair, sides, source, target).await;
-                    worker.tried(repair, tried).await;
+                    let tried = match is_over {
+                        true => Tried::Over,
+                        false => match worker.one(repair, sides, turn).await {
+                            Ok(tried) => tried,
+                            Err(error) => {
+                                is_read.store(false, Ordering::Relaxed);
+                                worker.unread(&error)
+                            }
+                        },
+                    };
+                    worker.tried(repair, &tried).await;
                 }
             })
             .await;
+        if !is_read.into_inner() {
+            self.sides.remove(name);
+        }
         Ok(())
     }
 
-    async fn one(
+    async fn one(&self, repair: &RepairRow, sides: &Sides, turn: Turn) -> Reconciled<Tried> {
+        if turn.is_over(Instant::now()) {
+            return Ok(not_in_turn(repair));
+        }
+        // Other calls of the batch came first, and both rows may have changed meanwhile.
+        let key = [repair.key()];
+        let source = sides.source.rows(&key).await?.into_iter().next();
+        let target = sides.target.rows(&key).await?.into_iter().next();
+        if turn.is_over(Instant::now()) {
+            return Ok(not_in_turn(repair));
+        }
+        Ok(self
+            .call(repair, sides, source.as_ref(), target.as_ref())
+            .await)
+    }
+
+    /// Calls for a row if it still differs.
+    async fn call(
         &self,
         repair: &RepairRow,
         sides: &Sides,
         source: Option<&Found>,
         target: Option<&Found>,
     ) -> Tried {
-        if source.map(|found| &found.hash) == target.map(|found| &found.hash) {
+        if is_equal(source, target) {
             return Tried::Over;
         }
         let kind = match (source, target) {
@@ -255,9 +284,18 @@ impl Worker {
         }
     }
 
+    /// The rows could not be read.
+    fn unread(&self, error: &ReconcileError) -> Tried {
+        Tried::Later {
+            after: self.repair.pace.quick,
+            error: error_text(error),
+            counts: false,
+        }
+    }
+
     /// What cannot be written down is tried again when the lease is over, with the same idempotency key.
-    async fn tried(&self, repair: &RepairRow, tried: Tried) {
-        if let Err(error) = self.store.tried(repair, self.owner, &tried).await {
+    async fn tried(&self, repair: &RepairRow, tried: &Tried) {
+        if let Err(error) = self.store.tried(repair, self.owner, tried).await {
             tracing::warn!(
                 target: "final::reconcile",
                 job = self.job.name(),
@@ -266,6 +304,41 @@ impl Worker {
             );
         }
     }
+}
+
+/// Until when calls may begin.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    until: Instant,
+}
+
+impl Turn {
+    /// Of repairs that are claimed after this moment.
+    fn new(claimed: Instant) -> Self {
+        Self {
+            until: claimed + LEASE.saturating_sub(LONGEST),
+        }
+    }
+
+    fn is_over(self, now: Instant) -> bool {
+        now >= self.until
+    }
+}
+
+/// Due at once, for the next claim. This is no failure of the endpoint.
+fn not_in_turn(repair: &RepairRow) -> Tried {
+    Tried::Later {
+        after: Duration::ZERO,
+        error: repair
+            .last_error
+            .clone()
+            .unwrap_or_else(|| "its turn did not come while it was claimed".into()),
+        counts: false,
+    }
+}
+
+fn is_equal(source: Option<&Found>, target: Option<&Found>) -> bool {
+    source.map(|found| &found.hash) == target.map(|found| &found.hash)
 }
 
 fn by_key(found: Vec<Found>) -> HashMap<Row, Found> {
@@ -285,4 +358,21 @@ fn error_text(error: &ReconcileError) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_begins_in_its_turn_is_over_before_the_lease_is() {
+        let claimed = Instant::now();
+        let turn = Turn::new(claimed);
+        let begun: Vec<Duration> = (0..=LEASE.as_secs())
+            .map(Duration::from_secs)
+            .filter(|after| !turn.is_over(claimed + *after))
+            .collect();
+        assert!(begun.len() > 60, "there is time for more than one call");
+        assert!(begun.iter().all(|after| *after + LONGEST < LEASE));
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Condvar, Mutex},
     time::Duration,
 };
 
@@ -227,6 +227,67 @@ async fn a_row_is_read_again_before_it_is_called_for() {
         bodies,
         [json!({ "type": 1, "srcColumn": { "id": "3", "name": "Eva", "amount": "3.00" } })]
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_had_to_wait_for_others_has_the_row_as_it_is_by_then() {
+    let place = Place::fresh().await;
+    let table = "(id int PRIMARY KEY, name varchar(20))";
+    place.run(Db::Postgres, format!("CREATE TABLE a {table}; INSERT INTO a SELECT n, 'old' FROM generate_series(1, 20) n")).await;
+    place
+        .run(Db::Postgres, format!("CREATE TABLE b {table}"))
+        .await;
+    // The calls of this many repairs are under way at once.
+    const AT_ONCE: usize = 8;
+    let gate = Arc::new((Mutex::new((0, false)), Condvar::new()));
+    let shut = Arc::clone(&gate);
+    let receiver = Receiver::start(move |_, _| {
+        let wait = || {
+            let mut state = shut.0.lock().unwrap();
+            state.0 += 1;
+            while !state.1 {
+                state = shut.1.wait(state).unwrap();
+            }
+        };
+        tokio::task::block_in_place(wait);
+        200
+    })
+    .await;
+    let repair = Repair::callback(receiver.endpoint());
+    let db = Db::Postgres;
+    let reconciler = reconciler(&place, db, db, db, repair, 1_000).await;
+    reconciler.compare("people").await.unwrap();
+    let running = reconciler.start().unwrap();
+    eventually("the first calls are under way", SOON, async || {
+        match gate.0.lock().unwrap().0 {
+            AT_ONCE => Ok(()),
+            calls => Err(format!("{calls} calls")),
+        }
+    })
+    .await;
+
+    place.run(db, "UPDATE a SET name = 'new'").await;
+    // One has healed meanwhile.
+    let begun: Vec<Value> = receiver.came().into_iter().map(|came| came.body).collect();
+    let healed = (1..=20)
+        .rev()
+        .find(|id| begun.iter().all(|body| body["key"]["id"] != id.to_string()))
+        .unwrap();
+    place
+        .run(db, format!("INSERT INTO b VALUES ({healed}, 'new')"))
+        .await;
+    gate.0.lock().unwrap().1 = true;
+    gate.1.notify_all();
+    all_are_done(&reconciler, running).await;
+
+    let came = receiver.came();
+    let (first, others) = came.split_at(AT_ONCE);
+    assert!(first.iter().all(|came| came.body["row"]["name"] == "old"));
+    assert!(
+        others.iter().all(|came| came.body["row"]["name"] == "new"),
+        "{others:#?}"
+    );
+    assert_eq!(came.len(), 19, "no call for the row that has healed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
