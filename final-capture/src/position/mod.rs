@@ -5,7 +5,7 @@
 //!
 //! | part | has |
 //! | --- | --- |
-//! | [`store`] | what a place for positions must do |
+//! | `store` | what a place for positions must do |
 //! | `sql` | a table on one of three databases |
 //! | `file` | a file of one process |
 //! | `parked` | a message that the target has refused, as it is stored |

@@ -1,6 +1,6 @@
 //! Where messages go: the log, or another broker.
 //!
-//! Input: [`Lot`]s of messages in order, each message with the place that is done with it. State: what is not proven
+//! Input: Lots of messages in order, each message with the place that is done with it. State: what is not proven
 //! yet. Output: messages at the target, and the position saved with them or after them.
 //!
 //! | target | position is saved | a change comes |
