@@ -94,8 +94,8 @@ impl fmt::Display for StopReason {
             Self::Gap(gap) => write!(f, "{}", SourceError::Gap(gap.clone())),
             Self::TooManyParked(most) => write!(
                 f,
-                "the target has refused messages, and with those behind them more than {most} wait; mend the cause, then \
-                 put them back with `final capture parked retry`"
+                "the target has refused messages, and with those behind them more than {most} wait; mend the cause, mark \
+                 them by `final capture parked retry`, and restart the capture, which puts them back then"
             ),
             Self::Unreadable(text)
             | Self::Refused(text)

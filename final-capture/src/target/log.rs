@@ -1,7 +1,7 @@
 //! The log of a database as the target.
 //!
-//! Input: lots. State: a link without topics, which tells other processes of new messages and removes old ones. Output:
-//! messages in the log. Where the position is in the same database, both are one transaction; where it is elsewhere, the
+//! Input: lots. State: a link without topics, which tells other processes of new messages. Output: messages in the
+//! log. Where the position is in the same database, both are one transaction; where it is elsewhere, the
 //! position is saved after the COMMIT.
 
 use std::{sync::Arc, time::Duration};

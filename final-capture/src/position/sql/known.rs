@@ -11,7 +11,8 @@ use crate::position::PositionError;
 pub struct KnownCapture {
     /// Its name.
     pub name: String,
-    /// How it is: `opening`, `running`, `away` or `stopped`; empty if no reader has said so yet.
+    /// How it is: `connecting`, `streaming`, `away` or `stopped`; empty before the first reader, and after one that was
+    /// told to end.
     pub state: String,
     /// Why it is `away` or `stopped`.
     pub reason: Option<String>,

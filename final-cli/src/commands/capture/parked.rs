@@ -159,7 +159,7 @@ async fn mark<DB: OutboxDatabase>(
         if Instant::now() > until {
             eprintln!(
                 "{marked} change(s) are marked, and {waiting} of them wait for the reader of {}; look by \
-                 `final capture status` whether one runs",
+                 `final capture status` whether one runs, and restart a capture that has stopped",
                 which.capture
             );
             return Ok(Exit::Found);
