@@ -123,7 +123,7 @@ impl<DB: Driver> SqlPositions<DB> {
         let templates = &self.ready().await?.templates;
         let save = templates.sql(
             "UPDATE {captures} SET identity = ?, position = ?, partial_transaction = ?, partial_changes = ?, \
-                 saves = ?, source_at = ?, updated_at = {now} \
+                 saves = ?, source_at = COALESCE(CAST(? AS {int}), source_at), updated_at = {now} \
              WHERE name = ? AND owner = ? AND epoch = ? AND saves = ?",
         );
         let Standing {
