@@ -470,7 +470,7 @@ listen = '127.0.0.1:9090'
 
     #[tokio::test]
     async fn a_log_has_the_position_in_its_own_database() {
-        let text = "name = 'shop'\n[source]\npostgres = 'postgres://db/shop'\n[select]\ntables = ['public.*']\n\
+        let text = "name = 'shop'\n[source]\npostgres = 'postgres://capture@db/shop'\n[select]\ntables = ['public.*']\n\
             [target]\nlog = 'sqlite:bus.db'\n";
         let debug = format!("{:?}", capture(text).unwrap());
         assert!(debug.contains("exactly once"), "{debug}");
@@ -508,7 +508,7 @@ listen = '127.0.0.1:9090'
             ),
             (
                 "mysql = {",
-                "postgres = 'postgres://db/a'\nmysql = {",
+                "postgres = 'postgres://capture@db/a'\nmysql = {",
                 "one of `postgres` and `mysql`",
             ),
             (
@@ -522,7 +522,7 @@ listen = '127.0.0.1:9090'
                 "is no position",
             ),
             ("topic = 'shop{table}'", "topic = 'shop{tabel}'", "tabel"),
-            ("max_message =", "max_mesage =", "capture.toml:26:1"),
+            ("max_message =", "max_mesage =", "capture.toml:25:1"),
             (
                 "hash_key = { text = 'sixteen bytes or more' }\n",
                 "",
