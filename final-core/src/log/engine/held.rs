@@ -22,7 +22,7 @@ use crate::{
     database::{DbResult, refused::refuses},
     handler::Hold,
     log::progress::{
-        held::{HeldRow, HeldWrite, KnownHeld},
+        held::{HeldRow, HeldWrite, KnownHeld, Wish},
         rows::{LaneId, LaneRow},
     },
 };
@@ -105,7 +105,12 @@ impl<DB: OutboxDatabase> Engine<DB> {
         }
         if !self.deliveries.held.is_empty() && now >= self.held.listen_at {
             for (seq, wish) in self.session.wishes(&self.member.group).await? {
+                let is_retry = wish == Wish::Retry;
                 if let Some(tag) = self.deliveries.held.wish(seq, wish) {
+                    if is_retry {
+                        // As a suspect it could be held again without an attempt.
+                        self.deliveries.in_flight.trust(tag);
+                    }
                     self.deliveries.deliver_next(tag);
                 }
             }

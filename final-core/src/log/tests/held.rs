@@ -448,3 +448,16 @@ fn messages_that_wait_for_room_are_left_to_the_next_owner_of_their_lane() {
     assert_eq!(in_flight.take_waiting(lane), (vec![2], vec![]));
     assert!(!in_flight.has_to_read());
 }
+
+/// As a suspect it could be held again without an attempt.
+#[test]
+fn a_message_that_an_operator_retries_is_no_suspect() {
+    let mut in_flight = InFlight::new(true, 1, 0);
+    let row = LogRow::plain(1, 0, TOPICS[1].into(), Some("a"));
+    let (tag, _) = in_flight.take(LaneId { stream: 0, lane: 0 }, row);
+    in_flight.doubt(tag);
+    assert!(in_flight.get(tag).unwrap().is_doubted());
+
+    in_flight.trust(tag);
+    assert!(!in_flight.get(tag).unwrap().is_doubted());
+}
