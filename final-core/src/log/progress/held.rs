@@ -110,6 +110,9 @@ pub(crate) struct HeldMessages {
     writes: Vec<HeldWrite>,
     /// Messages that are done, and whose progress is not written yet.
     ended: Vec<(i64, LaneId)>,
+    /// Messages that are done here, and whose letters the database refuses. Their rows stay for the next owner of their
+    /// lane, who may get them again.
+    refused: Vec<(i64, LaneId)>,
 }
 
 impl HeldMessages {
@@ -241,12 +244,30 @@ impl HeldMessages {
             .extend(ended.map(|(seq, _)| HeldWrite::Remove(seq)));
     }
 
+    /// The letter of a message is refused, so the message is open again, and its row stays.
+    pub(crate) fn keep_row(&mut self, seq: i64) {
+        self.refused
+            .extend(self.ended.extract_if(.., |(of, _)| *of == seq));
+    }
+
+    /// The letter of a message is taken after all. Its row is removed with the next progress.
+    pub(crate) fn end_row(&mut self, seq: i64) {
+        self.ended
+            .extend(self.refused.extract_if(.., |(of, _)| *of == seq));
+    }
+
+    /// A message whose letter is refused is left to the next owner of its lane, with its row.
+    pub(crate) fn leave_row(&mut self, seq: i64) {
+        self.refused.retain(|(of, _)| *of != seq);
+    }
+
     /// Forgets the messages of a lane that no handler has: another member will have them. With `all` also those that a
     /// handler has, and those that were done and whose progress was not written. Returns their sequence numbers, and their tags if they were taken.
     pub(crate) fn forget(&mut self, lane: LaneId, all: bool) -> Vec<(i64, Option<u64>)> {
         let mut forgotten = Vec::new();
         if all {
             self.ended.retain(|(_, of)| *of != lane);
+            self.refused.retain(|(_, of)| *of != lane);
         }
         self.messages.retain(|seq, message| {
             if message.known.lane != lane || message.stage == Stage::Trying && !all {

@@ -16,7 +16,7 @@ use crate::{
     broker::{Cause, Holding},
     handler::Hold,
     log::progress::{
-        held::{HeldMessages, HeldRow, KnownHeld, Turn, Wish},
+        held::{HeldMessages, HeldRow, HeldWrite, KnownHeld, Turn, Wish},
         in_flight::InFlight,
         rows::{LaneId, LogRow},
     },
@@ -460,4 +460,33 @@ fn a_message_that_an_operator_retries_is_no_suspect() {
 
     in_flight.trust(tag);
     assert!(!in_flight.get(tag).unwrap().is_doubted());
+}
+
+/// Otherwise the next owner of its lane would try a message again that an operator has skipped.
+#[test]
+fn the_row_of_a_message_stays_until_its_letter_is_taken() {
+    let mut held = HeldMessages::default();
+    held.learn(known(true));
+    assert!(held.end(7));
+
+    held.keep_row(7);
+    held.committed();
+    assert!(!held.has_writes());
+
+    held.end_row(7);
+    held.committed();
+    assert_eq!(held.take_writes(9), [HeldWrite::Remove(7)]);
+}
+
+#[test]
+fn the_row_of_a_message_is_left_to_the_next_owner_with_its_letter() {
+    let mut held = HeldMessages::default();
+    held.learn(known(true));
+    assert!(held.end(7));
+    held.keep_row(7);
+
+    held.leave_row(7);
+    held.end_row(7);
+    held.committed();
+    assert!(!held.has_writes());
 }
