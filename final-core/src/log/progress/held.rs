@@ -138,6 +138,22 @@ impl HeldMessages {
         self.writes.push(HeldWrite::Remove(seq));
     }
 
+    /// The messages that this member has not taken yet, with their lanes.
+    pub(crate) fn known(&self) -> impl Iterator<Item = (i64, LaneId)> {
+        let known = |message: &&HeldMessage| message.stage == Stage::Known;
+        self.messages
+            .values()
+            .filter(known)
+            .map(|message| (message.known.seq, message.known.lane))
+    }
+
+    /// A message that was not taken will not come: its lane is written as past it.
+    pub(crate) fn is_gone(&mut self, seq: i64) {
+        if self.messages.remove(&seq).is_some() {
+            self.is_stale(seq);
+        }
+    }
+
     /// Holds a message, whose handler has failed. Returns the row that is written about it. If an operator has asked to
     /// skip it meanwhile, the cause of its dead letter.
     pub(crate) fn hold(

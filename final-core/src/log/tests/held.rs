@@ -16,9 +16,12 @@ use crate::{
     broker::{Cause, Holding},
     handler::Hold,
     log::progress::{
+        gaps::Gaps,
         held::{HeldMessages, HeldRow, HeldWrite, KnownHeld, Turn, Wish},
         in_flight::InFlight,
+        lane::Lane,
         rows::{LaneId, LogRow},
+        spans::Spans,
     },
 };
 
@@ -489,4 +492,22 @@ fn the_row_of_a_message_is_left_to_the_next_owner_with_its_letter() {
     held.end_row(7);
     held.committed();
     assert!(!held.has_writes());
+}
+
+/// `max_age` can remove it while its lane changes its owner.
+#[test]
+fn a_held_message_that_was_removed_is_forgotten_with_its_row() {
+    let (mut lane, gaps) = (Lane::new(1, 5, Spans::default()), Gaps::default());
+    let mut held = HeldMessages::default();
+    held.learn(known(true));
+    assert_eq!(held.known().map(|(seq, _)| seq).collect::<Vec<_>>(), [7]);
+    assert!(lane.has_ahead(7));
+
+    lane.reach(9);
+    assert!(lane.has_ahead(7), "that is not written yet");
+    lane.committed(lane.progress(&gaps));
+    assert!(!lane.has_ahead(7));
+    held.is_gone(7);
+    assert!(held.is_empty());
+    assert_eq!(held.take_writes(9), [HeldWrite::Remove(7)]);
 }
