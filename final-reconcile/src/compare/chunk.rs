@@ -9,10 +9,10 @@ use super::{Sides, suspects::Suspects};
 use crate::{
     error::Reconciled,
     form::{Row, RowHash},
-    side::{Chunk, Found, Of, Reader},
+    side::{Chunk, Found, Of, Reader, page::PageSize},
 };
 
-/// Rows of a page.
+/// Rows of the largest page.
 const PAGE: u64 = 5_000;
 
 /// Rows up to this size cost less to fetch than to hash.
@@ -61,6 +61,7 @@ struct Pages<'r> {
     reader: &'r dyn Reader,
     rest: Option<Chunk>,
     of: Of,
+    size: PageSize,
 }
 
 impl<'r> Pages<'r> {
@@ -69,6 +70,7 @@ impl<'r> Pages<'r> {
             reader,
             rest: Some(chunk.clone()),
             of,
+            size: PageSize::new(PAGE),
         }
     }
 
@@ -76,8 +78,10 @@ impl<'r> Pages<'r> {
         let Some(mut rest) = self.rest.take() else {
             return Ok(None);
         };
-        let page = self.reader.page(&rest, PAGE, self.of).await?;
-        if page.len() as u64 >= PAGE {
+        let asked = self.size.rows();
+        let page = self.reader.page(&rest, asked, self.of).await?;
+        self.size.fit(&page);
+        if page.len() as u64 >= asked {
             rest.after = page.last().map(|found| found.key.clone());
             self.rest = Some(rest);
         }

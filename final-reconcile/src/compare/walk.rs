@@ -4,7 +4,7 @@
 //! and how far the walk is.
 //!
 //! The source says where a chunk ends; the target is asked for the same range. Each row of either side is in at least one
-//! range, whatever order its index has. So equal digests of all ranges prove that the tables agree; an order that is not
+//! range, whatever order its index has. A chunk that is too large for a server is halved. So equal digests of all ranges prove that the tables agree; an order that is not
 //! the same only costs time.
 
 use std::time::{Duration, Instant};
@@ -75,6 +75,13 @@ impl<'w> Walk<'w> {
                 self.sides.target.digest(&chunk, most),
                 self.boundary(chunk.until.as_ref()),
             )?;
+            let is_too_large = source.is_too_large(most) || target.is_too_large(most);
+            if is_too_large && self.size > 1 {
+                self.size /= 2;
+                let after = chunk.after.as_ref();
+                chunk.until = self.sides.source.boundary(after, self.size).await?;
+                continue;
+            }
             self.fit(begun.elapsed(), &source, &target);
             comparison.chunks += 1;
             comparison.rows += match source.proves(&target) {

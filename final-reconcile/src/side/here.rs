@@ -4,14 +4,14 @@
 
 use std::collections::HashMap;
 
-use super::{Bucket, Chunk, Digest, Found, Of, Reader, table::Family};
+use super::{Bucket, Chunk, Digest, Found, Of, Reader, page::PageSize, table::Family};
 use crate::{
     error::Reconciled,
     form::{Row, RowHash, here},
     plan::SidePlan,
 };
 
-/// Rows of a page.
+/// Rows of the largest page.
 const PAGE: u64 = 2_000;
 
 /// A row that a database gave, in the form that is compared. None if its fields are not those of the plan.
@@ -20,6 +20,7 @@ pub(super) fn found_here(plan: &SidePlan, row: Row) -> Option<Found> {
     Some(Found {
         key: row.first(plan.forms.get(..plan.keys.len())?)?,
         hash: RowHash(plan.hash.of(&row.0)),
+        bytes: row.0.len() as u64,
         row: Some(row),
     })
 }
@@ -34,15 +35,18 @@ pub(super) async fn digest_here(
     let mut digest = Digest::default();
     let mut hash = plan.hash.begin();
     let mut rest = chunk.clone();
+    let mut size = PageSize::new(PAGE);
     loop {
-        let page = reader.page(&rest, PAGE, Of::Rows).await?;
+        let asked = size.rows();
+        let page = reader.page(&rest, asked, Of::Rows).await?;
+        size.fit(&page);
         for row in page.iter().filter_map(|found| found.row.as_ref()) {
             digest.rows += 1;
             digest.bytes += row.0.len() as u64;
             hash.add(&row.0);
         }
         digest.is_cut = digest.rows > most;
-        if digest.is_cut || (page.len() as u64) < PAGE {
+        if digest.is_cut || (page.len() as u64) < asked {
             digest.hash = hash.end();
             return Ok(digest);
         }
@@ -54,8 +58,11 @@ pub(super) async fn digest_here(
 pub(super) async fn buckets_here(reader: &dyn Reader, plan: &SidePlan) -> Reconciled<Vec<Bucket>> {
     let mut sums: HashMap<String, (u64, u128, u128)> = HashMap::new();
     let mut rest = Chunk::default();
+    let mut size = PageSize::new(PAGE);
     loop {
-        let page = reader.page(&rest, PAGE, Of::Hashes).await?;
+        let asked = size.rows();
+        let page = reader.page(&rest, asked, Of::Hashes).await?;
+        size.fit(&page);
         for found in &page {
             let sum = sums.entry(plan.bucket(&found.key)).or_default();
             let digits = here::hex(&found.hash.0);
@@ -65,7 +72,7 @@ pub(super) async fn buckets_here(reader: &dyn Reader, plan: &SidePlan) -> Reconc
             };
             *sum = (sum.0 + 1, sum.1 + part(0), sum.2 + part(15));
         }
-        if (page.len() as u64) < PAGE {
+        if (page.len() as u64) < asked {
             break;
         }
         rest.after = page.into_iter().next_back().map(|found| found.key);

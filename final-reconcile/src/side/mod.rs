@@ -6,6 +6,7 @@
 //! | part | has |
 //! | --- | --- |
 //! | [`table`] | what a table is, whatever the database |
+//! | [`page`] | how many rows are read at once |
 //! | [`here`] | digests of rows that were read into this process |
 //! | `server` | reading on PostgreSQL, MySQL and MariaDB: canonical texts and digests are made by the server |
 //! | `postgres`, `mysql`, `sqlite` | the catalogs, each beside what only this database has |
@@ -15,6 +16,7 @@
 mod here;
 #[cfg(feature = "mysql")]
 mod mysql;
+pub(crate) mod page;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
@@ -137,7 +139,7 @@ pub(crate) struct Digest {
     pub(crate) rows: u64,
     pub(crate) bytes: u64,
     pub(crate) hash: Vec<u8>,
-    /// Whether the server could not take all of the chunk into it, so that it proves nothing.
+    /// Whether not all of the chunk is in it, so that it proves nothing.
     pub(crate) is_cut: bool,
 }
 
@@ -145,6 +147,11 @@ impl Digest {
     /// Whether both sides are proved equal.
     pub(crate) fn proves(&self, other: &Self) -> bool {
         !self.is_cut && !other.is_cut && self.rows == other.rows && self.hash == other.hash
+    }
+
+    /// Whether the server could not take so many bytes, so that it could do so with fewer rows.
+    pub(crate) fn is_too_large(&self, most_rows: u64) -> bool {
+        self.is_cut && self.rows <= most_rows
     }
 }
 
@@ -166,6 +173,8 @@ pub(crate) struct Found {
     pub(crate) hash: RowHash,
     /// All fields, where they were asked for.
     pub(crate) row: Option<Row>,
+    /// How many bytes were read for it.
+    pub(crate) bytes: u64,
 }
 
 /// Whether a page gives the rows or their hashes.

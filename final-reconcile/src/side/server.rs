@@ -189,7 +189,15 @@ impl<DB: Driver> Reader for Server<DB> {
             }
             let condition = self.within(chunk)?;
             let sql = self.parts.digest(&condition.sql, most);
-            let rows: Vec<DigestRow> = self.ask("hashing rows of", sql, condition).await?;
+            let rows: Vec<DigestRow> = match self.ask("hashing rows of", sql, condition).await {
+                Err(error) if is_too_much(&error) => {
+                    return Ok(Digest {
+                        is_cut: true,
+                        ..Digest::default()
+                    });
+                }
+                rows => rows?,
+            };
             let Some(row) = rows.into_iter().next() else {
                 return Err(self.wrong("there is no digest"));
             };
@@ -234,9 +242,11 @@ impl<DB: Driver> Reader for Server<DB> {
                 let sql = self.parts.hashes(&condition.sql, most);
                 let rows: Vec<HashedRow> = self.ask("hashing rows of", sql, condition).await?;
                 let found = |row: HashedRow| {
+                    let hash = row.row_hash.ok_or_else(|| self.too_large())?;
                     Ok(Found {
+                        bytes: (row.row_key.len() + hash.len()) as u64,
                         key: Row(row.row_key),
-                        hash: RowHash(row.row_hash.ok_or_else(|| self.too_large())?),
+                        hash: RowHash(hash),
                         row: None,
                     })
                 };
@@ -294,6 +304,17 @@ impl<DB: Driver> Reader for Server<DB> {
         all.push(("rows", self.parts.rows(&within, Some(1_000))));
         all
     }
+}
+
+/// Whether PostgreSQL has no room for what it has to put together: a gigabyte at most, or less if memory is short.
+fn is_too_much(error: &ReconcileError) -> bool {
+    const LIMIT_EXCEEDED: &str = "54000";
+    const OUT_OF_MEMORY: &str = "53200";
+    let ReconcileError::Database { source, .. } = error else {
+        return false;
+    };
+    let code = source.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| code == LIMIT_EXCEEDED || code == OUT_OF_MEMORY)
 }
 
 /// The parts of the statements.

@@ -17,6 +17,7 @@ use sqlx::{
 use super::{
     Bucket, CATALOG, Chunk, Digest, Found, Of, Reader, SideDatabase,
     here::{buckets_here, digest_here, found_here, null_keys},
+    page::PageSize,
     reason,
     table::{ColumnClass, Family, KeyOrder, SideColumn, SideTable, UniqueIndex},
 };
@@ -208,6 +209,9 @@ fn class(declared: &str) -> ColumnClass {
     }
 }
 
+/// Rows that are read at once to look for those of some buckets.
+const MOST_READ: u64 = 5_000;
+
 /// Reads one table.
 struct SqliteReader {
     pool: SqlitePool,
@@ -341,11 +345,18 @@ impl Reader for SqliteReader {
         Box::pin(async move {
             let mut rest = chunk.clone();
             let mut kept = Vec::new();
+            // Where few rows are in the buckets, many are read for each that is kept.
+            let mut size = PageSize::new(MOST_READ.max(most));
             loop {
+                let asked = match chunk.buckets {
+                    Some(_) => size.rows(),
+                    None => most,
+                };
                 let condition = self.condition(&rest)?;
-                let tail = format!(" ORDER BY {} LIMIT {most}", self.order());
+                let tail = format!(" ORDER BY {} LIMIT {asked}", self.order());
                 let mut found = self.found(condition, &tail).await?;
-                let is_last = (found.len() as u64) < most;
+                let is_last = (found.len() as u64) < asked;
+                size.fit(&found);
                 rest.after = found.last().map(|found| found.key.clone());
                 if of == Of::Hashes {
                     found.iter_mut().for_each(|found| found.row = None);

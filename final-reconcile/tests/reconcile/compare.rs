@@ -243,3 +243,38 @@ async fn of_equal_rows_hardly_a_byte_comes_over_the_wire() {
         assert!(for_1000 < 100, "{for_1000} bytes for 1,000 rows");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chunk_that_is_too_large_for_its_server_is_halved_and_not_read_row_by_row() {
+    let place = Place::fresh().await;
+    let most: i64 = sqlx::query_scalar("SELECT CAST(@@max_allowed_packet AS SIGNED)")
+        .fetch_one(&place.mariadb)
+        .await
+        .unwrap();
+    // The first chunk of a thousand rows would be more than twice as large as the server can put together.
+    let length = most / 400;
+    for table in ["a", "b"] {
+        place
+            .run(
+                Db::Maria,
+                format!("CREATE TABLE {table} (id int PRIMARY KEY, v mediumtext)"),
+            )
+            .await;
+        place
+            .run(
+                Db::Maria,
+                format!("INSERT INTO {table} SELECT seq, REPEAT('a', {length}) FROM seq_1_to_1100"),
+            )
+            .await;
+    }
+    let job = Job::new("large")
+        .source(place.side(Db::Maria, "a"))
+        .target(place.side(Db::Maria, "b"), |map| map)
+        .settle(Duration::ZERO);
+    let comparison = job.compare().await.unwrap().remove(0);
+    assert_eq!(
+        (comparison.rows, comparison.differing_chunks),
+        (1_100, 0),
+        "{comparison:?}"
+    );
+}
