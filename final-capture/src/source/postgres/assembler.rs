@@ -474,9 +474,7 @@ mod tests {
         let mut assembler = Assembler::new(Selection::tables(["shop.*"]), 100);
         let mut described = |columns: &[&'static str], known: &Described| {
             let mut events = Vec::new();
-            assembler
-                .take(&full(columns), known, &mut events)
-                .unwrap();
+            assembler.take(&full(columns), known, &mut events).unwrap();
             assembler.tables[&5].table.key.clone()
         };
         assert_eq!(described(&["id", "depth"], &key(&["id"])), [0]);

@@ -23,7 +23,9 @@ pub(super) fn broken(error: SessionError) -> SourceError {
 pub(super) fn cut(after: u64, error: SessionError) -> SourceError {
     let what = match error {
         SessionError::TooLarge { .. } => {
-            format!("{error}; raise `source.most_message` of the capture (`PgSource::most_message`)")
+            format!(
+                "{error}; raise `source.most_message` of the capture (`PgSource::most_message`)"
+            )
         }
         SessionError::Protocol(what) => what,
         other => return broken(other),
@@ -110,7 +112,13 @@ mod tests {
         };
         let error = warned(7, &notice("55000"));
         assert!(
-            matches!(error, Some(SourceError::Unreadable { after: SourcePoint::Lsn(7), .. })),
+            matches!(
+                error,
+                Some(SourceError::Unreadable {
+                    after: SourcePoint::Lsn(7),
+                    ..
+                })
+            ),
             "{error:?}"
         );
         assert!(warned(7, &notice("01000")).is_none());

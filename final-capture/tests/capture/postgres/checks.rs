@@ -8,8 +8,9 @@ use final_capture::{
 };
 use final_core::admin::doctor::{Finding, Level};
 use final_tests::{
-    eventually, unique,
+    eventually,
     servers::{Postgres, Setup},
+    unique,
 };
 
 use super::shop::{LIMIT, Shop, Stream};
@@ -349,7 +350,8 @@ async fn a_captured_table_that_loses_its_key_ends_the_stream_and_can_still_be_up
     stream.close().await;
 
     // While no stream was open.
-    shop.run("ALTER TABLE shop.holes ADD PRIMARY KEY (id)").await;
+    shop.run("ALTER TABLE shop.holes ADD PRIMARY KEY (id)")
+        .await;
     let position = shop.open(None).await.close().await;
     shop.run("ALTER TABLE shop.holes DROP CONSTRAINT holes_pkey")
         .await;
