@@ -481,7 +481,7 @@ listen = '127.0.0.1:9090'
 
     #[tokio::test]
     async fn a_source_has_its_limit_for_one_change_from_the_file() {
-        let text = "name = 'shop'\n[source]\npostgres = 'postgres://db/shop'\nmost_message = '256 MiB'\n\
+        let text = "name = 'shop'\n[source]\npostgres = 'postgres://capture@db/shop'\nmost_message = '256 MiB'\n\
             [select]\ntables = ['public.*']\n[target]\nlog = 'sqlite:bus.db'\n";
         let config = read(text).unwrap();
         assert_eq!(config.source.most_message.map(|it| it.0), Some(256 << 20));
