@@ -12,8 +12,9 @@ pub const DEFAULT_TOPIC: &str = "cdc.{schema}.{table}";
 
 /// Topics by a template, in which `{schema}` and `{table}` are replaced by the table's names.
 ///
-/// What a topic cannot have, or what would make two tables share one, is written as in URLs: a point in a name becomes
-/// `%2E`, and `*`, `#`, `%`, blanks and control characters likewise.
+/// What a topic cannot have is written as in URLs: a point in a name becomes `%2E`, and `*`, `#`, `%`, blanks and control
+/// characters likewise. So two tables never share a topic if the template has both names and a point between them. With
+/// `{schema}_{table}` the tables `a_b.c` and `a.b_c` share one.
 ///
 /// ```
 /// use final_capture::{format::topic_template, table::TableName};
@@ -143,10 +144,13 @@ mod tests {
     }
 
     #[test]
-    fn two_tables_never_share_a_topic() {
+    fn two_tables_never_share_a_topic_if_a_point_is_between_their_names() {
         let of = |schema, table| topic(DEFAULT_TOPIC, schema, table);
         assert_ne!(of("a.b", "c"), of("a", "b.c"));
         assert_ne!(of("a", "%2E"), of("a", "."));
+        // What the docs say of other templates.
+        let of = |schema, table| topic("{schema}_{table}", schema, table);
+        assert_eq!(of("a_b", "c"), of("a", "b_c"));
     }
 
     #[test]
