@@ -78,7 +78,7 @@ impl Encoder {
                 false => Integers::Numbers,
             },
             ids: SourceIds::new(&identity.0),
-            plans: Plans::default(),
+            plans: Plans::new(identity.0),
             transaction: None,
             held: None,
             length: 0,

@@ -91,7 +91,11 @@ fn canonical(value: &Value) -> Vec<u8> {
 }
 
 impl Plan {
-    fn new(table: &Arc<Table>, options: &EncoderOptions) -> Result<Self, EncodeError> {
+    fn new(
+        table: &Arc<Table>,
+        source: &str,
+        options: &EncoderOptions,
+    ) -> Result<Self, EncodeError> {
         let stops = |why: String| EncodeError {
             table: table.name.clone(),
             key: None,
@@ -101,7 +105,7 @@ impl Plan {
         let wanted = options.selection.wants(&table.name);
         let (mut show, mut filters, mut topic) = (Vec::new(), Vec::new(), String::new());
         if wanted {
-            let rules = options.selection.rules_for(table);
+            let rules = options.selection.rules_for(source, table);
             let rules = rules.map_err(|error| stops(error.to_string()))?;
             (show, filters) = (rules.show, rules.filters);
             topic = (options.topic)(&table.name);
@@ -168,14 +172,24 @@ impl Plan {
 }
 
 /// The plans of the tables that were seen.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Plans {
+    source: Arc<str>,
     all: HashMap<TableName, Arc<Plan>>,
     /// That of the last change: mostly it is that of the next one.
     last: Option<(Arc<Table>, Arc<Plan>)>,
 }
 
 impl Plans {
+    /// None yet, of this source.
+    pub(super) fn new(source: Arc<str>) -> Self {
+        Self {
+            source,
+            all: HashMap::new(),
+            last: None,
+        }
+    }
+
     pub(super) fn of(
         &mut self,
         table: &Arc<Table>,
@@ -192,7 +206,7 @@ impl Plans {
                 if self.all.len() >= MOST {
                     self.all.clear();
                 }
-                let plan = Arc::new(Plan::new(table, options)?);
+                let plan = Arc::new(Plan::new(table, &self.source, options)?);
                 self.all.insert(table.name.clone(), Arc::clone(&plan));
                 plan
             }

@@ -1,7 +1,7 @@
 //! Which tables, columns and rows are captured.
 //!
-//! Input: patterns and rules of the configuration. Output: for each table whether it is wanted, and what its messages
-//! show of a row.
+//! Input: patterns and rules of the configuration. State: which hidden columns were seen. Output: for each table whether
+//! it is wanted, and what its messages show of a row.
 //!
 //! A rule whose table or column is not there is an error, at the latest at the first change of that table: a column
 //! that was to be hidden may only have another name.
@@ -10,10 +10,11 @@ mod filter;
 mod hash;
 mod pattern;
 mod rules;
+mod seen;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use self::{filter::Filter, pattern::Pattern};
+use self::{filter::Filter, pattern::Pattern, seen::Seen};
 pub(crate) use self::{
     filter::{Fit, TableFilter},
     rules::{Show, TableRules},
@@ -42,6 +43,8 @@ pub struct Selection {
     rules: Vec<(String, ColumnRules)>,
     hash_key: Option<HashKey>,
     read: Vec<Pattern>,
+    /// One memory for all clones: each new stream has a clone, and a column may be renamed between two streams.
+    seen: Arc<Seen>,
 }
 
 impl Selection {
@@ -122,7 +125,8 @@ impl Selection {
         Ok(())
     }
 
-    /// Checks patterns and rules against the tables that a server has: each of them must fit something.
+    /// Checks patterns and rules against the tables that a server has: each of them must fit something, and a row filter
+    /// each of its tables. Where only some tables of a rule have a column that it hides, a warning names the others.
     ///
     /// # Errors
     ///
@@ -147,14 +151,28 @@ impl Selection {
                     pattern: text.clone(),
                 });
             }
-            for column in rules.columns() {
-                let has =
-                    |table: &&&SourceTable| table.columns.iter().any(|name| **name == *column);
-                if !of_rule.iter().any(|table| has(&table)) {
+            for column in rules.filtered() {
+                if let Some(table) = lacking(&of_rule, &column).next() {
+                    return Err(SelectError::FilterColumn {
+                        table: table.name.to_string(),
+                        column: column.clone(),
+                    });
+                }
+            }
+            for column in rules.hidden() {
+                let lacking: Vec<_> = lacking(&of_rule, column).collect();
+                if lacking.len() == of_rule.len() {
                     return Err(SelectError::UnknownColumn {
                         table: text.clone(),
                         column: column.to_owned(),
                     });
+                }
+                for table in lacking {
+                    tracing::warn!(
+                        target: "final::capture",
+                        table = %table.name, column, rule = &**text,
+                        "a rule hides a column that a table does not have; if it was renamed, messages show it"
+                    );
                 }
             }
             for table in of_rule {
@@ -166,18 +184,40 @@ impl Selection {
         Ok(())
     }
 
-    /// What messages show of a table with these columns.
-    pub(crate) fn rules_for(&self, table: &Table) -> Result<TableRules, SelectError> {
+    /// What messages show of a table of that source with these columns.
+    pub(crate) fn rules_for(&self, source: &str, table: &Table) -> Result<TableRules, SelectError> {
         let mut of_table = TableRules::all(table.columns.len());
         for (text, rules) in &self.rules {
-            if Pattern::new(text)?.fits(&table.name) {
-                // A pattern of several tables may name a column that only some of them have.
-                let must_have = !text.contains(['*', '?']);
-                rules.apply(table, must_have, self.hash_key.as_ref(), &mut of_table)?;
+            let pattern = Pattern::new(text)?;
+            if !pattern.fits(&table.name) {
+                continue;
+            }
+            // A pattern of several tables may name a column that only some of them have.
+            let must_have = pattern.is_literal();
+            rules.apply(table, must_have, self.hash_key.as_ref(), &mut of_table)?;
+            for column in rules.hidden() {
+                if table.columns.iter().any(|one| *one.name == *column) {
+                    self.seen.add(source, &table.name, column);
+                } else if self.seen.has(source, &table.name, column) {
+                    return Err(SelectError::HiddenColumnGone {
+                        table: table.name.to_string(),
+                        column: column.to_owned(),
+                        pattern: text.clone(),
+                    });
+                }
             }
         }
         Ok(of_table)
     }
+}
+
+/// Those of the tables that do not have the column.
+fn lacking<'a>(
+    tables: &'a [&'a SourceTable],
+    column: &'a str,
+) -> impl Iterator<Item = &'a SourceTable> {
+    let has = |table: &SourceTable| table.columns.iter().any(|name| **name == *column);
+    tables.iter().copied().filter(move |table| !has(table))
 }
 
 /// What is wrong with a selection.
@@ -221,6 +261,30 @@ pub enum SelectError {
         table: String,
         /// The column.
         column: String,
+    },
+    /// A filter looks at a column that is not there.
+    #[error(
+        "a row filter looks at the column `{column}`, which {table} does not have; correct the name, or write the filter for \
+         the tables that have the column"
+    )]
+    FilterColumn {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+    },
+    /// A column that a rule hides was in a table, and is not there now.
+    #[error(
+        "the column `{column}` of {table}, which the rule for `{pattern}` hides, is not there now; if it was renamed, name \
+         it as it is called now, and if it was dropped, start again"
+    )]
+    HiddenColumnGone {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+        /// The tables of the rule.
+        pattern: String,
     },
     /// A rule would hide a column of the key.
     #[error(

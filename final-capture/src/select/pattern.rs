@@ -64,6 +64,11 @@ impl Pattern {
         self.excludes
     }
 
+    /// Whether it names one table.
+    pub(crate) fn is_literal(&self) -> bool {
+        self.schema.is_literal() && self.table.is_literal()
+    }
+
     /// Whether the table fits, without regard to `!`.
     pub(crate) fn fits(&self, name: &TableName) -> bool {
         self.schema.fits(&name.schema)

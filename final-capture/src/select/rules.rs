@@ -60,7 +60,8 @@ impl ColumnRules {
     ///
     /// Conditions are joined by `and`. A condition compares a column with a text in single quotes, a number, `true` or
     /// `false`, by `=`, `!=`, `<`, `<=`, `>`, `>=`, `in (…)` or `not in (…)`, or asks `is null` or `is not null`. Texts are
-    /// compared byte for byte.
+    /// compared byte for byte. A value that does not suit the type of its column stops the capture at the first change
+    /// of the table, and the error says how to write it.
     ///
     /// A row that an UPDATE brings into the filter comes as an insert, and one that it takes out as a delete. If the
     /// source did not send what the row was before, a change that leaves the row in the filter comes as an update, and
@@ -86,14 +87,19 @@ impl ColumnRules {
         self.columns.values().any(|rule| *rule == Rule::Hash)
     }
 
-    /// All columns that the rules name.
-    pub(super) fn columns(&self) -> Vec<String> {
+    /// The columns that messages do not show as they are.
+    pub(super) fn hidden(&self) -> impl Iterator<Item = &str> {
+        self.columns.keys().map(String::as_str)
+    }
+
+    /// The columns that the row filter looks at.
+    pub(super) fn filtered(&self) -> Vec<String> {
         let filter = self
             .filter
             .as_deref()
             .and_then(|text| Filter::new(text).ok());
-        let of_filter = filter.iter().flat_map(Filter::columns).map(str::to_owned);
-        self.columns.keys().cloned().chain(of_filter).collect()
+        let columns = filter.iter().flat_map(Filter::columns);
+        columns.map(str::to_owned).collect()
     }
 
     /// Whether the rules leave a column of the key usable.

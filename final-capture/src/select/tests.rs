@@ -97,6 +97,23 @@ fn patterns_and_rules_must_fit_what_is_there() {
 }
 
 #[test]
+fn a_row_filter_of_many_tables_must_fit_each_of_them() {
+    let there = [
+        source_table("users", &["id", "paid"]),
+        source_table("orders", &["id"]),
+    ];
+    let filtering = |tables: &str| {
+        Selection::tables(["shop.*"]).columns(tables, ColumnRules::new().filter("paid = true"))
+    };
+
+    refused(
+        filtering("shop.*").check_tables(&there),
+        "`paid`, which shop.orders does not have",
+    );
+    filtering("shop.u*").check_tables(&there).unwrap();
+}
+
+#[test]
 fn a_key_can_be_hashed_and_not_hidden() {
     let there = [source_table("users", &["id", "email"])];
     let with = |rules| {
@@ -115,7 +132,7 @@ fn a_key_can_be_hashed_and_not_hidden() {
         "cannot be masked",
     );
     refused(
-        with(ColumnRules::new().drop("id")).rules_for(&table(&["id"])),
+        with(ColumnRules::new().drop("id")).rules_for("a", &table(&["id"])),
         "cannot be dropped",
     );
     with(ColumnRules::new().hash("id"))
@@ -128,11 +145,38 @@ fn a_column_that_was_renamed_meanwhile_stops_and_does_not_leak() {
     let selection =
         Selection::tables(["shop.*"]).columns("shop.users", ColumnRules::new().mask("email"));
 
-    selection.rules_for(&table(&["id", "email"])).unwrap();
+    selection.rules_for("a", &table(&["id", "email"])).unwrap();
     refused(
-        selection.rules_for(&table(&["id", "mail"])),
+        selection.rules_for("a", &table(&["id", "mail"])),
         "may have been renamed",
     );
+}
+
+#[test]
+fn a_column_that_a_rule_of_many_tables_hides_stops_once_it_is_renamed() {
+    let selection =
+        Selection::tables(["shop.*"]).columns("shop.*", ColumnRules::new().mask("email"));
+    let (before, renamed) = (table(&["id", "email"]), table(&["id", "mail"]));
+
+    // A table that never had it is none of its concern.
+    selection.rules_for("a", &renamed).unwrap();
+    selection.rules_for("a", &before).unwrap();
+    let gone = "`email` of shop.users, which the rule for `shop.*` hides, is not there now";
+    refused(selection.rules_for("a", &renamed), gone);
+    refused(selection.rules_for("a", &renamed), gone);
+    // The next stream has a clone.
+    refused(selection.clone().rules_for("a", &renamed), gone);
+    selection.rules_for("b", &renamed).unwrap();
+}
+
+#[test]
+fn a_pattern_with_a_star_behind_a_backslash_names_one_table() {
+    let selection = Selection::tables([r"shop.users\*"])
+        .columns(r"shop.users\*", ColumnRules::new().mask("email"));
+    let mut starred = table(&["id", "mail"]);
+    starred.name = name("users*");
+
+    refused(selection.rules_for("a", &starred), "may have been renamed");
 }
 
 #[test]
@@ -144,7 +188,7 @@ fn the_last_rule_about_a_column_counts() {
             ColumnRules::new().mask_with("email", "hidden"),
         );
 
-    let rules = selection.rules_for(&table(&["id", "email"])).unwrap();
+    let rules = selection.rules_for("a", &table(&["id", "email"])).unwrap();
 
     assert!(matches!(&rules.show[..], [Show::Plain, Show::Masked(text)] if **text == *"hidden"));
 }

@@ -91,3 +91,31 @@ fn a_row_that_enters_is_whole_if_its_old_row_came() {
     );
     assert!(!json.contains("unchanged"), "{json}");
 }
+
+#[test]
+fn a_masked_column_that_is_renamed_stops_the_capture_and_does_not_leak() {
+    let rules = ColumnRules::new().mask("content");
+    let options =
+        with(|options| options.selection = Selection::tables(["shop.*"]).columns("shop.*", rules));
+    let columns = [
+        ("id", INT),
+        ("text", ColumnKind::Text),
+        ("body", ColumnKind::Text),
+    ];
+    let renamed = table_of("holes", &columns, &[0]);
+    let old = holes();
+    let after = |table| change(table, None, Some(hole(1, "secret")), 0);
+    let mut streams = [encoder(options.clone()), encoder(options)];
+    streams[0].begin(transaction());
+    streams[0].row(after(&old), &mut Vec::new()).unwrap();
+
+    // The second stream is opened after the first one broke.
+    for mut encoder in streams {
+        let mut out = Vec::new();
+        encoder.begin(transaction());
+        let error = encoder.row(after(&renamed), &mut out).unwrap_err();
+        assert!(error.stops && error.why.contains("`content`"), "{error}");
+        encoder.commit(&point(), &mut out);
+        assert!(out.is_empty());
+    }
+}
