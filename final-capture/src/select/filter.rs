@@ -4,11 +4,14 @@
 //!
 //! Conditions are joined by `and`. A condition is a column with `=`, `!=`, `<>`, `<`, `<=`, `>`, `>=` and a literal,
 //! or with `in (…)`, `not in (…)`, `is null`, `is not null`. As in SQL, a comparison with NULL is not true. Texts are
-//! compared byte for byte: no collation is applied.
+//! compared byte for byte: no collation is applied. A literal that does not suit its column is an error.
 
 use std::cmp::Ordering;
 
-use super::SelectError;
+use super::{
+    SelectError,
+    literal::{Decimal, Literal, compare, is_equal},
+};
 use crate::{
     table::{ColumnKind, Table},
     value::Value,
@@ -28,6 +31,7 @@ pub(crate) enum Fit {
 /// A filter as it was configured.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Filter {
+    text: String,
     conditions: Vec<Condition>,
 }
 
@@ -56,13 +60,6 @@ enum Operator {
     GreaterOrEqual,
 }
 
-#[derive(Clone, Debug, PartialEq)]
-enum Literal {
-    Text(String),
-    Number(String),
-    Bool(bool),
-}
-
 impl Filter {
     /// Reads a filter.
     pub(crate) fn new(text: &str) -> Result<Self, SelectError> {
@@ -76,7 +73,12 @@ impl Filter {
         loop {
             conditions.push(tokens.condition().map_err(wrong)?);
             match tokens.0.next() {
-                None => return Ok(Self { conditions }),
+                None => {
+                    return Ok(Self {
+                        text: text.to_owned(),
+                        conditions,
+                    });
+                }
                 Some(token) if token.is_word("and") => {}
                 Some(token) if token.is_word("or") => {
                     return Err(wrong(
@@ -99,28 +101,19 @@ impl Filter {
     pub(crate) fn of_table(&self, table: &Table) -> Result<TableFilter, SelectError> {
         let mut conditions = Vec::new();
         for condition in &self.conditions {
-            let column = table
-                .columns
-                .iter()
-                .position(|column| *column.name == *condition.column)
-                .ok_or_else(|| SelectError::UnknownColumn {
+            let mut columns = table.columns.iter().enumerate();
+            let (at, column) = columns
+                .find(|(_, column)| *column.name == *condition.column)
+                .ok_or_else(|| SelectError::FilterColumn {
                     table: table.name.to_string(),
                     column: condition.column.clone(),
                 })?;
-            let kind = table.columns.get(column).map(|column| &column.kind);
-            let needs_value = !matches!(condition.test, Test::Null | Test::NotNull);
-            if needs_value
-                && matches!(
-                    kind,
-                    Some(ColumnKind::Bytes | ColumnKind::Blob | ColumnKind::Geometry)
-                )
-            {
-                return Err(SelectError::Filter {
-                    filter: condition.column.clone(),
-                    why: "the column has bytes, which a filter cannot compare".to_owned(),
-                });
-            }
-            conditions.push((column, condition.test.clone()));
+            let test = condition.test.of_kind(&column.kind);
+            let test = test.map_err(|why| SelectError::Filter {
+                filter: self.text.clone(),
+                why: format!("of `{}` in {}: {why}", condition.column, table.name),
+            })?;
+            conditions.push((at, test));
         }
         Ok(TableFilter { conditions })
     }
@@ -151,6 +144,21 @@ impl TableFilter {
 }
 
 impl Test {
+    /// The test with literals as values of a column of this kind are.
+    fn of_kind(&self, kind: &ColumnKind) -> Result<Self, &'static str> {
+        let all = |list: &[Literal]| {
+            list.iter()
+                .map(|one| one.of_kind(kind))
+                .collect::<Result<_, _>>()
+        };
+        Ok(match self {
+            Self::Compare(operator, literal) => Self::Compare(*operator, literal.of_kind(kind)?),
+            Self::In(list) => Self::In(all(list)?),
+            Self::NotIn(list) => Self::NotIn(all(list)?),
+            Self::Null | Self::NotNull => self.clone(),
+        })
+    }
+
     fn fit(&self, value: &Value) -> Fit {
         let holds = match (self, value) {
             (_, Value::Absent) => return Fit::Unknown,
@@ -178,95 +186,6 @@ impl Operator {
             (Self::Greater, Some(ordering)) => ordering.is_gt(),
             (Self::GreaterOrEqual, Some(ordering)) => ordering.is_ge(),
         }
-    }
-}
-
-fn is_equal(value: &Value, literal: &Literal) -> bool {
-    compare(value, literal).is_some_and(Ordering::is_eq)
-}
-
-fn compare(value: &Value, literal: &Literal) -> Option<Ordering> {
-    match (value, literal) {
-        (Value::Bool(value), Literal::Bool(literal)) => Some(value.cmp(literal)),
-        (Value::Bool(value), Literal::Number(number)) => {
-            decimals(if *value { "1" } else { "0" }, number)
-        }
-        (Value::Int(value), Literal::Bool(literal)) => Some(value.cmp(&i64::from(*literal))),
-        (Value::UInt(value) | Value::Bits(value), Literal::Bool(literal)) => {
-            Some(value.cmp(&u64::from(*literal)))
-        }
-        (Value::Int(value), Literal::Number(number) | Literal::Text(number)) => {
-            decimals(&value.to_string(), number)
-        }
-        (
-            Value::UInt(value) | Value::Bits(value),
-            Literal::Number(number) | Literal::Text(number),
-        ) => decimals(&value.to_string(), number),
-        (Value::Float(value), Literal::Number(number)) => {
-            value.partial_cmp(&number.parse::<f32>().ok()?)
-        }
-        (Value::Double(value), Literal::Number(number)) => {
-            value.partial_cmp(&number.parse::<f64>().ok()?)
-        }
-        (Value::Text(value), Literal::Number(number)) => decimals(value, number),
-        (
-            Value::Text(value) | Value::Json(value) | Value::Enum(_, value) | Value::Invalid(value),
-            Literal::Text(text),
-        ) => Some((**value).cmp(text.as_str())),
-        (Value::Set(_, texts), Literal::Text(text)) => Some(texts.join(",").as_str().cmp(text)),
-        _ => None,
-    }
-}
-
-/// Compares two numbers that are written with digits, exactly. None if one is no such number.
-fn decimals(left: &str, right: &str) -> Option<Ordering> {
-    let (left, right) = (Decimal::new(left)?, Decimal::new(right)?);
-    let sizes = || {
-        let whole = (left.whole.len(), left.whole).cmp(&(right.whole.len(), right.whole));
-        whole.then(left.fraction.cmp(right.fraction))
-    };
-    Some(match (left.negative, right.negative) {
-        (false, true) => Ordering::Greater,
-        (true, false) => Ordering::Less,
-        (false, false) => sizes(),
-        (true, true) => sizes().reverse(),
-    })
-}
-
-/// The digits of a number: those before the point without leading zeros, those behind it without trailing ones.
-struct Decimal<'a> {
-    negative: bool,
-    whole: &'a str,
-    fraction: &'a str,
-}
-
-impl<'a> Decimal<'a> {
-    fn new(text: &'a str) -> Option<Self> {
-        let (negative, digits) = match text.strip_prefix('-') {
-            Some(rest) => (true, rest),
-            None => (false, text),
-        };
-        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-        if whole.is_empty() && fraction.is_empty() {
-            return None;
-        }
-        if !whole
-            .bytes()
-            .chain(fraction.bytes())
-            .all(|b| b.is_ascii_digit())
-        {
-            return None;
-        }
-        let (whole, fraction) = (
-            whole.trim_start_matches('0'),
-            fraction.trim_end_matches('0'),
-        );
-        let zero = whole.is_empty() && fraction.is_empty();
-        Some(Self {
-            negative: negative && !zero,
-            whole,
-            fraction,
-        })
     }
 }
 

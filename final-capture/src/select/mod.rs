@@ -8,6 +8,7 @@
 
 mod filter;
 mod hash;
+mod literal;
 mod pattern;
 mod rules;
 mod seen;

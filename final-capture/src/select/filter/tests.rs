@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{super::literal::decimals, *};
 use crate::table::{Column, TableName};
 
 fn table() -> Table {
@@ -27,6 +27,14 @@ fn table() -> Table {
             column("status", ColumnKind::Text),
             column("amount", ColumnKind::Decimal),
             column("raw", ColumnKind::Bytes),
+            column("active", ColumnKind::Bool),
+            column("score", ColumnKind::Float { bytes: 8 }),
+            column("state", ColumnKind::Enum(Arc::from([Arc::from("new")]))),
+            column("born", ColumnKind::Date),
+            column("local", ColumnKind::DateTime),
+            column("at", ColumnKind::Timestamp),
+            column("tag", ColumnKind::Uuid),
+            column("note", ColumnKind::Text),
         ],
         key: vec![0],
     }
@@ -157,6 +165,99 @@ fn set_and_enum_are_compared_as_texts() {
         &Value::Enum(1, "red".into()),
         &Literal::Number("1".into())
     ));
+}
+
+/// The one value of that column against the filter.
+#[track_caller]
+fn one(column: &str, value: Value, filter: &str) -> bool {
+    let table = table();
+    let at = table.columns.iter().position(|one| *one.name == *column);
+    let mut row = vec![Value::Null; table.columns.len()];
+    row[at.unwrap()] = value;
+    fit(filter, &row) == Fit::Yes
+}
+
+#[test]
+fn a_literal_that_no_value_can_be_compared_with_is_refused_with_how_to_write_it() {
+    for (filter, how) in [
+        ("active = 't'", "write `true` or `false`"),
+        ("active != 2", "write `true` or `false`"),
+        ("id = 'seven'", "write digits"),
+        ("score > 'high'", "write digits"),
+        ("score = true", "write digits"),
+        ("amount in (1, '1 000')", "write digits"),
+        ("amount != false", "write digits"),
+        ("status = 3", "in single quotes"),
+        ("note not in ('a', true)", "in single quotes"),
+        ("state = 3", "write the text in single quotes"),
+        ("born > 20240101", "write `'2024-02-29'`"),
+        ("born > '01.02.2024'", "write `'2024-02-29'`"),
+        ("local > 20240101", "write `'2024-02-29T12:00:00'`"),
+        (
+            "local > '2024-02-29T12:00:00Z'",
+            "write `'2024-02-29T12:00:00'`",
+        ),
+        ("at > '2024-02-29T12:00:00+02'", "write them in UTC"),
+        ("tag = '0192f7a05c4e7cc18d3f0a1b2c3d4e5f'", "has UUIDs"),
+    ] {
+        let error = Filter::new(filter).unwrap().of_table(&table()).unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains(how) && error.contains(filter),
+            "{filter}: {error}"
+        );
+        assert!(error.contains("shop.orders"), "{filter}: {error}");
+    }
+}
+
+#[test]
+fn decimals_are_compared_as_numbers_in_quotes_as_well() {
+    let amount = |amount, filter| one("amount", text(amount), filter);
+    assert!(amount("10.00", "amount > '9'"));
+    assert!(amount("10.00", "amount = '10'"));
+    assert!(amount("10.00", "amount in ('10', 11)"));
+    assert!(amount("Infinity", "amount > 9"));
+    assert!(amount("NaN", "amount > 9"));
+    assert!(amount("-Infinity", "amount < -9"));
+}
+
+#[test]
+fn floating_points_are_compared_with_the_number_of_their_size_that_is_nearest() {
+    let score = |score, filter| one("score", Value::Double(score), filter);
+    assert!(score(0.1, "score = 0.1"));
+    assert!(score(10.0, "score > '9'"));
+    assert!(score(f64::INFINITY, "score > 9"));
+    assert!(score(f64::NAN, "score > 9 and score != 9"));
+    assert!(one("score", Value::Float(0.1), "score = 0.1"));
+}
+
+#[test]
+fn true_and_false_may_be_one_and_zero() {
+    assert!(one("active", Value::Bool(true), "active = 1"));
+    assert!(one("active", Value::Bool(false), "active in (0)"));
+    assert!(one("id", Value::Int(1), "id = true"));
+}
+
+#[test]
+fn times_are_compared_in_order_however_they_are_written() {
+    let local = |filter| one("local", text("2024-02-29T12:00:00.500"), filter);
+    assert!(local("local = '2024-02-29 12:00:00.5'"));
+    assert!(local("local > '2024-02-29T12:00:00'"));
+    assert!(local("local > '2024-02-29' and local < '2024-03-01'"));
+    let midnight = text("2024-02-29T00:00:00.000000");
+    assert!(one("local", midnight, "local = '2024-02-29'"));
+    let at = |filter| one("at", text("2024-02-29T12:00:00.5Z"), filter);
+    assert!(at("at > '2024-02-29T12:00:00Z'"));
+    assert!(at("at = '2024-02-29 12:00:00.50'"));
+    assert!(one("at", text("infinity"), "at > '2024-02-29'"));
+    assert!(one("born", text("2024-03-01"), "born > '2024-02-29'"));
+}
+
+#[test]
+fn a_uuid_may_be_written_in_capitals() {
+    let tag = "0192f7a0-5c4e-7cc1-8d3f-0a1b2c3d4e5f";
+    let filter = format!("tag = '{}'", tag.to_uppercase());
+    assert!(one("tag", text(tag), &filter));
 }
 
 proptest! {
