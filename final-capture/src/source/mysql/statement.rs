@@ -129,8 +129,7 @@ impl<'a> Query<'a> {
                 Statement::Other
             }
             "CREATE" => {
-                let fills = words.any(|word| word.is("SELECT") || word.is("VALUES"));
-                if fills && creates_table(&whole) {
+                if fills(words) && creates_table(&whole) {
                     Statement::Change(start(whole))
                 } else {
                     Statement::Other
@@ -182,6 +181,18 @@ impl<'a> Query<'a> {
             table: first,
         })
     }
+}
+
+/// Whether a CREATE has rows. VALUES LESS THAN and VALUES IN are the bounds of a partition.
+fn fills(words: Words<'_>) -> bool {
+    let mut words = words.peekable();
+    while let Some(word) = words.next() {
+        let is_bound = |next: &Word<'_>| next.is("LESS") || next.is("IN");
+        if word.is("SELECT") || word.is("VALUES") && !words.peek().is_some_and(is_bound) {
+            return true;
+        }
+    }
+    false
 }
 
 /// Whether a CREATE makes a table that stays.
@@ -296,6 +307,9 @@ mod tests {
             "load data infile 'x' into table t",
             "create table t2 as select * from t",
             "create or replace table t2 (a int) select 1 a",
+            "create table t2 (a int) values (1), (2)",
+            "create table t2 (a int) partition by list (a) (partition p values in (1)) values (1)",
+            "create table t2 partition by range (a) (partition p values less than (9)) as select 1 a",
             "set statement max_statement_time=1 for insert into t values (1)",
             "(select f())",
             "",
@@ -309,6 +323,12 @@ mod tests {
     fn ddl_and_the_ends_of_transactions_are_known() {
         for text in [
             "create table t (a int)",
+            "CREATE TABLE t (a INT) PARTITION BY RANGE (a) (PARTITION p VALUES LESS THAN (9), PARTITION q VALUES LESS \
+             THAN MAXVALUE)",
+            "create or replace table t (a int) partition by list (a) (partition p values in (1, 2))",
+            "create table t (a int) /*!50100 partition by range (a) (partition p values /* a */ less than (9)) */",
+            "create table t (a int) partition by range columns (a) subpartition by hash (a) (partition p values less \
+             than (9) engine = InnoDB, partition q values less than (maxvalue))",
             "create temporary table t as select 1",
             "create view v as select 1",
             "create definer=`root`@`%` procedure p() insert into t values (1)",
