@@ -21,7 +21,8 @@ use crate::{
     table::{Table, TableName},
 };
 
-/// How many table maps, and how many tables' columns, are remembered. More of them are read again.
+/// How many table maps, and how many tables' columns, are remembered. More of them are read again. The maps of one
+/// transaction may be more.
 const MOST_REMEMBERED: usize = 4096;
 
 /// A table map that was read.
@@ -123,6 +124,10 @@ impl Player {
                 self.transaction = Some(transaction);
                 self.begun = false;
                 self.index = 0;
+                // Inside of a transaction none is forgotten: all maps of a statement come before its first rows.
+                if self.maps.len() >= MOST_REMEMBERED {
+                    self.maps.clear();
+                }
             }
             Piece::Part {
                 event,
@@ -192,9 +197,6 @@ impl Player {
         } else {
             map.bare().ok()
         };
-        if self.maps.len() >= MOST_REMEMBERED {
-            self.maps.clear();
-        }
         let mapped = Mapped {
             body: event.body,
             wanted,
@@ -274,5 +276,76 @@ impl Player {
             None => {}
         }
         self.last.insert(table.name.clone(), Arc::clone(table));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(kind: u8, body: Vec<u8>) -> RawEvent {
+        RawEvent {
+            kind,
+            body: body.into(),
+            ..RawEvent::default()
+        }
+    }
+
+    /// A table map of one INT.
+    fn map(number: u64) -> RawEvent {
+        let mut body = number.to_le_bytes().get(..6).unwrap().to_vec();
+        body.extend([1, 0, 4]);
+        body.extend(b"shop\0\x01t\0");
+        body.extend([1, 3, 0, 1]);
+        raw(19, body)
+    }
+
+    /// An INSERT of one row.
+    fn insert(number: u64) -> RawEvent {
+        let mut body = number.to_le_bytes().get(..6).unwrap().to_vec();
+        body.extend([1, 0, 1, 1, 0, 7, 0, 0, 0]);
+        raw(23, body)
+    }
+
+    fn transaction(player: &mut Player, events: impl IntoIterator<Item = RawEvent>) {
+        let point = || SourcePoint::Gtid("0-1-1".into());
+        let begin = Piece::Begin(Transaction {
+            id: "0-1-1".into(),
+            at: 0,
+            after: point(),
+        });
+        let parts = events.into_iter().map(|event| Piece::Part {
+            event,
+            undone: false,
+            prepared: false,
+        });
+        for piece in std::iter::once(begin).chain(parts) {
+            player.play(piece, &mut Vec::new()).unwrap();
+        }
+        player.play(Piece::End(point()), &mut Vec::new()).unwrap();
+    }
+
+    #[test]
+    fn a_statement_has_all_its_table_maps_however_many_came_before_and_they_are_bounded() {
+        let selection = Selection::tables(["other.*"]);
+        let mut player = Player::new(selection, Arc::default(), 1000);
+        let most = u64::try_from(MOST_REMEMBERED).unwrap();
+        // The maps of both tables come before the rows of both.
+        for number in 0..most + 2 {
+            let second = most * 2 + number;
+            let events = [map(number), map(second), insert(number), insert(second)];
+            transaction(&mut player, events);
+            assert!(player.maps.len() <= MOST_REMEMBERED + 2);
+        }
+        // An odd count: the second map of a statement is the first one too many.
+        player.reopened();
+        transaction(&mut player, [map(0), insert(0)]);
+        for number in 1..most {
+            let second = most * 2 + number;
+            transaction(
+                &mut player,
+                [map(number), map(second), insert(number), insert(second)],
+            );
+        }
     }
 }
