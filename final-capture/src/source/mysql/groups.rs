@@ -174,20 +174,38 @@ impl Groups {
 
     /// Takes an event in.
     pub(super) fn put(&mut self, event: RawEvent) -> Result<Next, CannotRead> {
+        let meaning = event.meaning();
+        // Between two transactions a new file moves a position by file, or an idle server would purge what we stand in.
+        let before =
+            (meaning == Meaning::Rotate && self.group.is_none()).then(|| self.place.point());
         self.place.pass(&event)?;
-        let ending = match event.meaning() {
+        let ending = match meaning {
             Meaning::Gtid => {
                 self.begin(&event)?;
                 return Ok(Next::Read);
             }
             Meaning::Format => {
                 // The server was started again: what it had not finished is gone.
-                if event.is_in_file() {
-                    self.group = None;
+                if event.is_in_file()
+                    && let Some(group) = self.group.take()
+                {
+                    if matches!(group.way, Way::Known(_)) {
+                        return Err(CannotRead(format!(
+                            "transaction {} was read twice, and the second time it has no end",
+                            group.id
+                        )));
+                    }
+                    self.moved(&group.after);
                 }
                 return Ok(Next::Read);
             }
-            Meaning::Rotate | Meaning::Nothing => return Ok(Next::Read),
+            Meaning::Rotate => {
+                if let Some(before) = before {
+                    self.moved(&before);
+                }
+                return Ok(Next::Read);
+            }
+            Meaning::Nothing => return Ok(Next::Read),
             Meaning::Stop(why) => {
                 if self.pass_statements && why == STATEMENT_FORMAT {
                     return Ok(Next::Read);
@@ -214,6 +232,14 @@ impl Groups {
         match ending {
             Some(ending) => self.end(ending),
             None => Ok(Next::Read),
+        }
+    }
+
+    /// Tells the point if it is another one than before.
+    fn moved(&mut self, before: &SourcePoint) {
+        let point = self.place.point();
+        if point != *before {
+            self.pieces.push_back(Piece::End(point));
         }
     }
 
@@ -699,5 +725,47 @@ mod tests {
             out(&mut groups),
             ["end gtid:0-7-11", "begin 0-7-12", "2", "end gtid:0-7-12"]
         );
+    }
+
+    fn rotate(file: &str, artificial: bool) -> RawEvent {
+        let mut body = 4_u64.to_le_bytes().to_vec();
+        body.extend(file.as_bytes());
+        let mut event = raw(4, &body);
+        event.end = if artificial { 0 } else { 300 };
+        event
+    }
+
+    #[test]
+    fn a_new_file_moves_a_position_by_file_also_where_nothing_is_written() {
+        let place = Place::in_file("log.000001".into(), 200);
+        let mut groups = Groups::new(place, Arc::default(), 1000, 1000, false);
+        feed(&mut groups, [rotate("log.000002", false)]);
+        assert_eq!(out(&mut groups), ["end file:log.000002:4"]);
+        // The server announces the file once more where it opens it.
+        feed(&mut groups, [rotate("log.000002", true), raw(15, &[])]);
+        assert_eq!(out(&mut groups), [] as [&str; 0]);
+        // What a crash has cut off is over with the next file.
+        feed(
+            &mut groups,
+            [gtid(10, 4), rows(1), rotate("log.000003", true)],
+        );
+        assert_eq!(out(&mut groups), [] as [&str; 0]);
+        feed(&mut groups, [raw(15, &[])]);
+        assert_eq!(out(&mut groups), ["end file:log.000003:4"]);
+    }
+
+    #[test]
+    fn a_new_file_tells_nothing_to_a_position_by_gtid() {
+        let mut groups = groups(1000);
+        feed(
+            &mut groups,
+            [
+                rotate("log.000001", true),
+                raw(15, &[]),
+                rotate("log.000002", false),
+            ],
+        );
+        assert_eq!(out(&mut groups), [] as [&str; 0]);
+        assert_eq!(groups.point().to_string(), "gtid:0-7-9");
     }
 }
