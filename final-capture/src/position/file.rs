@@ -174,7 +174,15 @@ impl PositionStore for FilePositions {
                 true => Ok(Some(load(&path)?)),
                 false => Ok(None),
             });
-            let taken = taken.await.map_err(self.failed("reading the position"))?;
+            let taken = taken.await.map_err(|error| match error.kind() {
+                // A later try reads the same.
+                io::ErrorKind::InvalidData => PositionError::Unreadable(format!(
+                    "{} has no position: {error}; bring the file back from a copy, or delete it and say where the \
+                     capture begins",
+                    self.path.display()
+                )),
+                _ => self.failed("reading the position")(error),
+            })?;
             let Some(stored) = taken else {
                 return Ok(None);
             };
@@ -308,14 +316,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_cannot_be_read_is_an_error_and_not_no_position() {
+    async fn a_file_without_a_position_stops_the_capture_and_is_not_no_position() {
         let path = path("broken");
         let positions = FilePositions::new(&path);
         positions.migrate().await.unwrap();
         let owner = Uuid::now_v7();
         for text in ["", "{}", "{\"Name\":\"mysql-bin.000010\",\"Pos\":4}", "[1]"] {
             std::fs::write(&path, text).unwrap();
-            positions.take("shop", owner, LEASE).await.unwrap_err();
+            let error = positions.take("shop", owner, LEASE).await.unwrap_err();
+            assert!(matches!(error, PositionError::Unreadable(_)), "{error:?}");
+            assert!(error.to_string().contains("shop.position"), "{error}");
         }
         let other = r#"{"capture":"other","identity":"","position":"gtid:1","number":1}"#;
         std::fs::write(&path, other).unwrap();
