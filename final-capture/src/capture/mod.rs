@@ -10,6 +10,8 @@ mod metrics;
 mod running;
 mod state;
 mod stats;
+#[cfg(test)]
+mod tests;
 
 pub use self::{
     builder::{Capture, OnGap, SchemaChange},

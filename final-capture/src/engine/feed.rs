@@ -79,7 +79,7 @@ impl Feed {
         }
     }
 
-    /// Reads until the stream ends. What can be handed over of the rest is handed over.
+    /// Reads until the stream ends. The rest is handed over, after a stop only as far as the target has room.
     pub(super) async fn run(
         &mut self,
         reader: &mut dyn Reader,
@@ -126,13 +126,21 @@ impl Feed {
                 }
             }
         };
-        // Whole changes that were read are as good as any.
-        if let Some(lot) = self.take()
-            && lots.send(lot).await.is_err()
-        {
-            return FeedEnd::TargetEnded;
+        // Whole changes that were read are as good as any. Told to end, the feed does not wait for a target that is busy
+        // or away: what does not fit is read again, and the limit of the shutdown begins.
+        tokio::select! {
+            biased;
+            permit = lots.reserve() => match permit {
+                Ok(permit) => {
+                    if let Some(lot) = self.take() {
+                        permit.send(lot);
+                    }
+                    end
+                }
+                Err(_) => FeedEnd::TargetEnded,
+            },
+            () = stop.cancelled() => end,
         }
-        end
     }
 
     fn take(&mut self) -> Option<Lot> {
