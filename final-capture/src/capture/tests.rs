@@ -260,6 +260,22 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_capture_is_ready_again_after_an_outage_that_was_longer_than_its_lease() {
+    let store = Arc::new(Store::default());
+    let running = start(&store, Two { breaks: false });
+    until("it reads", || running.health().is_ready()).await;
+    store.is_away.store(true, Ordering::SeqCst);
+    until("the outage is seen", || {
+        running.stats().target_trouble.is_some()
+    })
+    .await;
+    assert!(!running.health().is_ready());
+    store.is_away.store(false, Ordering::SeqCst);
+    until("it is ready again", || running.health().is_ready()).await;
+    running.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_shutdown_while_the_target_is_away_has_its_limit_and_gives_the_lease_back() {
     for breaks in [false, true] {
         let store = Arc::new(Store::default());

@@ -105,8 +105,12 @@ async fn standby(
             () = stop.cancelled() => return None,
         };
         let pause = match taken {
-            Ok(Some(taken)) => return Some((asked, taken)),
+            Ok(Some(taken)) => {
+                vitals.target_answers();
+                return Some((asked, taken));
+            }
             Ok(None) => {
+                vitals.target_answers();
                 vitals.set_state(CaptureState::Standby);
                 pauses = Pauses::new();
                 look

@@ -118,6 +118,11 @@ impl Vitals {
             .is_some_and(|end| Instant::now() < end)
     }
 
+    /// Nothing is known to be wrong with the target. A term that begins says anew what is.
+    pub(crate) fn target_answers(&self) {
+        self.numbers().target_trouble = None;
+    }
+
     /// A lot was read and goes to the target.
     pub(crate) fn read(&self, lot: &Lot) {
         let mut numbers = self.numbers();

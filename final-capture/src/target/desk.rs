@@ -68,6 +68,8 @@ pub(crate) struct Desk {
     pauses: Pauses,
     /// When marks of an operator are looked for next.
     pub(crate) look_at: Instant,
+    /// Whether a recovery has cleared the trouble, that of others included.
+    pub(crate) has_cleared: bool,
 }
 
 impl Desk {
@@ -81,6 +83,7 @@ impl Desk {
             max_message_bytes: job.max_message_bytes,
             pauses: Pauses::new(),
             look_at: Instant::now(),
+            has_cleared: false,
         };
         loop {
             match ParkedKeys::load(store, &job.term.name).await {
@@ -128,6 +131,7 @@ impl Desk {
         if !self.pauses.is_first() {
             self.pauses = Pauses::new();
             self.vitals.change(|numbers| numbers.target_trouble = None);
+            self.has_cleared = true;
             tracing::info!(
                 target: "final::capture",
                 capture = &*self.term.name,

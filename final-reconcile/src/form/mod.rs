@@ -20,9 +20,11 @@ mod time;
 
 use std::fmt;
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) use self::encode::is_open;
 pub(crate) use self::{
     agree::{Wish, agree},
-    encode::{Hash, Row, RowHash, is_open},
+    encode::{Hash, Row, RowHash},
 };
 
 /// What a pair of columns is compared as.

@@ -421,7 +421,8 @@ impl Pump {
             Some((topic, reason)) => Some(format!("{topic}: {reason}")),
             None => None,
         };
-        if trouble != self.told {
+        // The store's recovery has cleared the broker's trouble as well.
+        if trouble != self.told || std::mem::take(&mut self.desk.has_cleared) {
             self.told.clone_from(&trouble);
             self.desk
                 .vitals
