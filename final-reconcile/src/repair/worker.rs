@@ -7,7 +7,7 @@
 //! the newest row. A call begins only if it ends before the lease does, so another process cannot call meanwhile.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -147,14 +147,16 @@ impl Worker {
             }
         };
         let keys: Vec<Row> = repairs.iter().map(RepairRow::key).collect();
-        let source = by_key(sides.source.rows(&keys).await?);
-        let target = by_key(sides.target.rows(&keys).await?);
+        let healed = match healed(&sides, &keys).await {
+            // One row cannot be read. Each is read alone below, so that it holds up no other.
+            Err(ReconcileError::Row { .. }) => HashSet::new(),
+            healed => healed?,
+        };
         let is_read = AtomicBool::new(true);
         let worker = &*self;
         stream::iter(repairs)
             .for_each_concurrent(AT_ONCE, |repair| {
-                let key = repair.key();
-                let is_over = is_equal(source.get(&key), target.get(&key));
+                let is_over = healed.contains(&repair.key());
                 let (sides, is_read) = (&sides, &is_read);
                 async move {
                     let tried = match is_over {
@@ -335,6 +337,14 @@ fn not_in_turn(repair: &RepairRow) -> Tried {
             .unwrap_or_else(|| "its turn did not come while it was claimed".into()),
         counts: false,
     }
+}
+
+/// The keys of rows that are equal on both sides.
+async fn healed(sides: &Sides, keys: &[Row]) -> Reconciled<HashSet<Row>> {
+    let source = by_key(sides.source.rows(keys).await?);
+    let target = by_key(sides.target.rows(keys).await?);
+    let is_healed = |key: &&Row| is_equal(source.get(*key), target.get(*key));
+    Ok(keys.iter().filter(is_healed).cloned().collect())
 }
 
 fn is_equal(source: Option<&Found>, target: Option<&Found>) -> bool {

@@ -291,6 +291,38 @@ async fn a_call_that_had_to_wait_for_others_has_the_row_as_it_is_by_then() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_cannot_be_read_holds_up_no_other_repair() {
+    let place = Place::fresh().await;
+    let table = "(id int PRIMARY KEY, name longblob)";
+    let db = Db::Maria;
+    place.run(db, format!("CREATE TABLE a {table}; INSERT INTO a VALUES (1, 'x'), (2, 'x'), (3, 'x'); CREATE TABLE b {table}")).await;
+    let receiver = Receiver::start(|_, _| 200).await;
+    let repair = Repair::callback(receiver.endpoint());
+    let reconciler = reconciler(&place, db, db, db, repair, 1_000).await;
+    reconciler.compare("people").await.unwrap();
+    // It has become larger than the server can put together.
+    place
+        .run(
+            db,
+            "UPDATE a SET name = REPEAT('x', @@max_allowed_packet / 2 + 1000) WHERE id = 2",
+        )
+        .await;
+
+    let running = reconciler.start().unwrap();
+    eventually("the others are done", SOON, async || {
+        let open = reconciler.repairs("people", 100).await.unwrap();
+        let why = |open: &str| open.contains("max_allowed_packet");
+        match open.as_slice() {
+            [one] if one.last_error.as_deref().is_some_and(why) => Ok(()),
+            _ => Err(format!("{open:?}")),
+        }
+    })
+    .await;
+    running.shutdown().await;
+    assert_eq!(receiver.came().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_looks_like_a_wrong_mapping_repairs_nothing() {
     let place = Place::fresh().await;
     tables(&place, Db::Postgres, Db::Maria).await;
