@@ -82,7 +82,7 @@ impl<'r> Pages<'r> {
         let page = self.reader.page(&rest, asked, self.of).await?;
         self.size.fit(&page);
         if page.len() as u64 >= asked {
-            rest.after = page.last().map(|found| found.key.clone());
+            rest.go_on(page.last(), self.reader.shown())?;
             self.rest = Some(rest);
         }
         Ok(Some(page))

@@ -103,8 +103,8 @@ pub(crate) async fn compare(
 ) -> Reconciled<Compared> {
     let begun = Instant::now();
     let estimate = plan.source.table.rows;
-    let is_in_ranges = plan.no_ranges.is_none();
-    let sides = Sides::new(source, target, plan);
+    let mut is_in_ranges = plan.no_ranges.is_none();
+    let mut sides = Sides::new(source, target, plan.clone());
     for side in [&sides.source, &sides.target] {
         if side.has_null_key().await? {
             let names = sides.names.get(..sides.keys).unwrap_or_default();
@@ -116,6 +116,16 @@ pub(crate) async fn compare(
                 cure: "give these rows a key, remove them, or take another key".into(),
             });
         }
+    }
+    let (in_source, in_target) = tokio::try_join!(
+        sides.source.has_misplaced_key(),
+        sides.target.has_misplaced_key()
+    )?;
+    if in_source || in_target {
+        let mut plan = plan;
+        plan.order_by_digits(in_source, in_target);
+        is_in_ranges = false;
+        sides = Sides::new(source, target, plan);
     }
     let mut comparison = Comparison::new(sides.source.shown(), sides.target.shown());
     let mut suspects = Suspects::new(&sides, settings);

@@ -13,7 +13,7 @@ use super::{Comparison, Sides, Walked, chunk, suspects::Suspects};
 use crate::{
     error::Reconciled,
     form::Row,
-    side::{Bucket, Chunk, Digest, Of},
+    side::{Bucket, Chunk, Digest, Of, moved},
 };
 
 /// Rows of the first chunk.
@@ -79,7 +79,7 @@ impl<'w> Walk<'w> {
             if is_too_large && self.size > 1 {
                 self.size /= 2;
                 let after = chunk.after.as_ref();
-                chunk.until = self.sides.source.boundary(after, self.size).await?;
+                chunk.until = self.end_of_chunk(after).await?;
                 continue;
             }
             self.fit(begun.elapsed(), &source, &target);
@@ -143,9 +143,16 @@ impl<'w> Walk<'w> {
 
     async fn boundary(&self, after: Option<&Row>) -> Reconciled<Option<Row>> {
         match after {
-            Some(after) => self.sides.source.boundary(Some(after), self.size).await,
+            Some(after) => self.end_of_chunk(Some(after)).await,
             None => Ok(None),
         }
+    }
+
+    async fn end_of_chunk(&self, after: Option<&Row>) -> Reconciled<Option<Row>> {
+        let source = &self.sides.source;
+        let next = source.boundary(after, self.size).await?;
+        moved(after, next.as_ref(), source.shown())?;
+        Ok(next)
     }
 
     /// The rows of a chunk whose digests were not the same.

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The plan of one pair of tables.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) source: SidePlan,
     pub(crate) target: SidePlan,
@@ -78,6 +78,7 @@ impl Plan {
                 name: quoted(&table, &column.name),
                 column: column.clone(),
                 form: *form,
+                digits: None,
             });
             SidePlan {
                 keys: keys.collect(),
@@ -94,6 +95,20 @@ impl Plan {
             target: side(target, |pair| &pair.target),
             no_ranges: no_ranges.clone(),
         })
+    }
+
+    /// The plan for UUIDs that are written in several ways, in the source or in the target. Ranges of them do not have the
+    /// same rows on both sides.
+    pub(crate) fn order_by_digits(&mut self, in_source: bool, in_target: bool) {
+        for (side, is_meant) in [(&mut self.source, in_source), (&mut self.target, in_target)] {
+            side.is_in_ranges = false;
+            let family = side.table.family;
+            for key in side.keys.iter_mut().filter(|_| is_meant) {
+                key.order_by_digits(family);
+            }
+        }
+        self.no_ranges
+            .get_or_insert_with(|| "UUIDs of the key are written in several ways".to_owned());
     }
 }
 

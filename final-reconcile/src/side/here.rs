@@ -50,7 +50,7 @@ pub(super) async fn digest_here(
             digest.hash = hash.end();
             return Ok(digest);
         }
-        rest.after = page.into_iter().next_back().map(|found| found.key);
+        rest.go_on(page.last(), reader.shown())?;
     }
 }
 
@@ -75,7 +75,7 @@ pub(super) async fn buckets_here(reader: &dyn Reader, plan: &SidePlan) -> Reconc
         if (page.len() as u64) < asked {
             break;
         }
-        rest.after = page.into_iter().next_back().map(|found| found.key);
+        rest.go_on(page.last(), reader.shown())?;
     }
     let bucket = |(name, (rows, first, second))| Bucket {
         name,
@@ -85,12 +85,22 @@ pub(super) async fn buckets_here(reader: &dyn Reader, plan: &SidePlan) -> Reconc
     Ok(sums.into_iter().map(bucket).collect())
 }
 
+/// The statement that looks for a UUID that has another place in the index than its digits say. None where there can be
+/// none.
+pub(super) fn misplaced_keys(plan: &SidePlan) -> Option<String> {
+    let family = plan.table.family;
+    let conditions = plan.keys.iter().filter_map(|key| key.misplaced(family));
+    one_where(plan, conditions.collect())
+}
+
 /// The statement that looks for a row without a key. None where the columns allow none.
 pub(super) fn null_keys(plan: &SidePlan) -> Option<String> {
     let nullable = plan.keys.iter().filter(|key| key.column.nullable);
-    let conditions: Vec<String> = nullable
-        .map(|key| format!("{} IS NULL", key.name))
-        .collect();
+    let conditions = nullable.map(|key| format!("{} IS NULL", key.name));
+    one_where(plan, conditions.collect())
+}
+
+fn one_where(plan: &SidePlan, conditions: Vec<String>) -> Option<String> {
     let name = &plan.table.name;
     let one = match plan.table.family {
         Family::Postgres => "1::bigint",

@@ -31,7 +31,7 @@ use futures::future::BoxFuture;
 
 use self::table::SideTable;
 use crate::{
-    error::Reconciled,
+    error::{ReconcileError, Reconciled},
     form::{Row, RowHash},
     plan::SidePlan,
 };
@@ -133,6 +133,37 @@ pub(crate) struct Chunk {
     pub(crate) buckets: Option<Vec<String>>,
 }
 
+impl Chunk {
+    /// Goes on behind the last row of a page.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the key does not move, because the walk would never end.
+    pub(crate) fn go_on(&mut self, last: Option<&Found>, shown: &str) -> Reconciled<()> {
+        let last = last.map(|found| &found.key);
+        moved(self.after.as_ref(), last, shown)?;
+        self.after = last.cloned();
+        Ok(())
+    }
+}
+
+/// Checks that the next key is not the last one.
+///
+/// # Errors
+///
+/// Fails if it is.
+pub(crate) fn moved(after: Option<&Row>, next: Option<&Row>, shown: &str) -> Reconciled<()> {
+    match next.is_some() && after == next {
+        false => Ok(()),
+        true => Err(ReconcileError::Row {
+            side: shown.to_owned(),
+            problem: "its key comes again behind itself, so the server does not find keys as they are written; take \
+                      another key"
+                .into(),
+        }),
+    }
+}
+
 /// The digest of a chunk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Digest {
@@ -211,6 +242,8 @@ pub(crate) trait Reader: Send + Sync {
     fn rows<'a>(&'a self, keys: &'a [Row]) -> BoxFuture<'a, Reconciled<Vec<Found>>>;
     /// Whether a row has no key.
     fn has_null_key(&self) -> BoxFuture<'_, Reconciled<bool>>;
+    /// Whether a UUID of the key has another place in the index than its digits say.
+    fn has_misplaced_key(&self) -> BoxFuture<'_, Reconciled<bool>>;
     /// The statements, with their names.
     fn statements(&self) -> Vec<(&'static str, String)>;
 }

@@ -16,7 +16,7 @@ use crate::{
     form::{Hash, Row, RowHash},
     own::OwnPool,
     plan::SidePlan,
-    side::here::{buckets_here, digest_here, found_here, null_keys},
+    side::here::{buckets_here, digest_here, found_here, misplaced_keys, null_keys},
     sql::keys::{Condition, KeyColumn},
 };
 
@@ -285,6 +285,16 @@ impl<DB: Driver> Reader for Server<DB> {
         })
     }
 
+    fn has_misplaced_key(&self) -> BoxFuture<'_, Reconciled<bool>> {
+        Box::pin(async move {
+            let Some(sql) = misplaced_keys(&self.plan) else {
+                return Ok(false);
+            };
+            let found: Vec<i64> = self.ask("reading keys of", sql, self.condition()).await?;
+            Ok(!found.is_empty())
+        })
+    }
+
     fn statements(&self) -> Vec<(&'static str, String)> {
         let (after, until) = ("<after the last chunk>", "<up to the next>");
         let within = format!("{after} AND {until}");
@@ -333,11 +343,7 @@ struct Parts {
 
 impl Parts {
     fn new(dialect: Dialect, plan: &SidePlan) -> Self {
-        let names: Vec<&str> = plan
-            .keys
-            .iter()
-            .map(|key: &KeyColumn| key.name.as_str())
-            .collect();
+        let names: Vec<&str> = plan.keys.iter().map(KeyColumn::order).collect();
         let fields: Vec<String> = plan
             .columns
             .iter()

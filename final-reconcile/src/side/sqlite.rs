@@ -16,7 +16,7 @@ use sqlx::{
 
 use super::{
     Bucket, CATALOG, Chunk, Digest, Found, Of, Reader, SideDatabase,
-    here::{buckets_here, digest_here, found_here, null_keys},
+    here::{buckets_here, digest_here, found_here, misplaced_keys, null_keys},
     page::PageSize,
     reason,
     table::{ColumnClass, Family, KeyOrder, SideColumn, SideTable, UniqueIndex},
@@ -29,7 +29,7 @@ use crate::{
     },
     own::OwnPool,
     plan::SidePlan,
-    sql::keys::Condition,
+    sql::keys::{Condition, KeyColumn},
 };
 
 const COLUMNS: &str = "
@@ -242,8 +242,25 @@ impl SqliteReader {
         }
     }
 
+    /// Whether a statement finds a row.
+    async fn is_there(&self, doing: &'static str, text: Option<String>) -> Reconciled<bool> {
+        let Some(text) = text else {
+            return Ok(false);
+        };
+        let found = async {
+            let mut conn = self.pool.acquire().await?;
+            read::<Sqlite, i64>(&mut conn, &sql(text), &[]).await
+        };
+        let found = found.await.map_err(|source| ReconcileError::Database {
+            doing,
+            side: self.plan.table.shown.clone(),
+            source,
+        })?;
+        Ok(!found.is_empty())
+    }
+
     fn order(&self) -> String {
-        let names: Vec<&str> = self.plan.keys.iter().map(|key| key.name.as_str()).collect();
+        let names: Vec<&str> = self.plan.keys.iter().map(KeyColumn::order).collect();
         names.join(", ")
     }
 
@@ -357,7 +374,7 @@ impl Reader for SqliteReader {
                 let mut found = self.found(condition, &tail).await?;
                 let is_last = (found.len() as u64) < asked;
                 size.fit(&found);
-                rest.after = found.last().map(|found| found.key.clone());
+                rest.go_on(found.last(), self.shown())?;
                 if of == Of::Hashes {
                     found.iter_mut().for_each(|found| found.row = None);
                 }
@@ -388,21 +405,11 @@ impl Reader for SqliteReader {
     }
 
     fn has_null_key(&self) -> BoxFuture<'_, Reconciled<bool>> {
-        Box::pin(async move {
-            let Some(text) = null_keys(&self.plan) else {
-                return Ok(false);
-            };
-            let found = async {
-                let mut conn = self.pool.acquire().await?;
-                read::<Sqlite, i64>(&mut conn, &sql(text), &[]).await
-            };
-            let found = found.await.map_err(|source| ReconcileError::Database {
-                doing: "looking for rows without a key in",
-                side: self.plan.table.shown.clone(),
-                source,
-            })?;
-            Ok(!found.is_empty())
-        })
+        Box::pin(self.is_there("looking for rows without a key in", null_keys(&self.plan)))
+    }
+
+    fn has_misplaced_key(&self) -> BoxFuture<'_, Reconciled<bool>> {
+        Box::pin(self.is_there("reading keys of", misplaced_keys(&self.plan)))
     }
 
     fn statements(&self) -> Vec<(&'static str, String)> {

@@ -8,7 +8,7 @@ use final_core::database::{Dialect, Value};
 
 use crate::{
     form::{Form, Row},
-    side::table::{ColumnClass, SideColumn},
+    side::table::{ColumnClass, Family, KeyOrder, SideColumn},
 };
 
 /// A column of a key.
@@ -18,6 +18,79 @@ pub(crate) struct KeyColumn {
     pub(crate) name: String,
     pub(crate) column: SideColumn,
     pub(crate) form: Form,
+    /// The expression that rows are ordered by, where it is not the column itself: the digits of UUIDs that are written in
+    /// several ways.
+    pub(crate) digits: Option<String>,
+}
+
+impl KeyColumn {
+    /// What rows are ordered by.
+    pub(crate) fn order(&self) -> &str {
+        self.digits.as_deref().unwrap_or(&self.name)
+    }
+
+    /// The condition for a UUID that has another place in the index than its digits say. None if there can be none.
+    pub(crate) fn misplaced(&self, family: Family) -> Option<String> {
+        let (name, class) = (&self.name, self.column.class);
+        let is_text = matches!(class, ColumnClass::Text { .. });
+        if self.form != Form::Uuid {
+            return None;
+        }
+        match family {
+            Family::Postgres if is_text => Some(format!(
+                "octet_length({name}::text) <> 36 OR {name}::text COLLATE \"C\" <> lower({name}::text) COLLATE \"C\""
+            )),
+            Family::MySql | Family::MariaDb if is_text => {
+                let length = format!("CHAR_LENGTH({name}) <> 36");
+                let text = format!("CONVERT({name} USING utf8mb4)");
+                let is_of_any_case =
+                    matches!(&self.column.order, KeyOrder::Own(order) if order.contains("_ci"));
+                Some(match is_of_any_case {
+                    true => length,
+                    false => format!(
+                        "{length} OR CAST({text} AS BINARY) <> CAST(LOWER({text}) AS BINARY)"
+                    ),
+                })
+            }
+            Family::Sqlite => Some(match class {
+                ColumnClass::Bytes { .. } => {
+                    format!("typeof({name}) <> 'blob' OR length({name}) <> 16")
+                }
+                _ => format!(
+                    "typeof({name}) <> 'text' OR length({name}) <> 36 OR {name} COLLATE BINARY <> lower({name})"
+                ),
+            }),
+            _ => None,
+        }
+    }
+
+    /// Orders rows by the digits of their UUIDs. This reads no index.
+    pub(crate) fn order_by_digits(&mut self, family: Family) {
+        if self.misplaced(family).is_none() {
+            return;
+        }
+        let (name, column) = (&self.name, &self.column);
+        self.digits = match family {
+            #[cfg(feature = "postgres")]
+            Family::Postgres => {
+                let text = super::postgres::text(column, self.form, name);
+                Some(format!("({text}) COLLATE \"C\""))
+            }
+            #[cfg(feature = "mysql")]
+            Family::MySql | Family::MariaDb => {
+                let text = super::mysql::text(column, self.form, name);
+                Some(format!("CAST({text} AS BINARY)"))
+            }
+            Family::Sqlite => Some(format!(
+                "CASE typeof({name}) WHEN 'blob' THEN lower(hex({name})) ELSE replace(lower({name}), '-', '') END"
+            )),
+            #[cfg(not(all(feature = "postgres", feature = "mysql")))]
+            _ => {
+                let _ = column;
+                None
+            }
+        };
+    }
 }
 
 /// A condition that grows, with its values.
@@ -49,7 +122,7 @@ impl<'k> Condition<'k> {
             self.bound_written_out(&fields, sign);
             return true;
         }
-        let names: Vec<&str> = self.keys.iter().map(|key| key.name.as_str()).collect();
+        let names: Vec<&str> = self.keys.iter().map(KeyColumn::order).collect();
         let values: Vec<String> = (0..self.keys.len())
             .map(|at| self.value(at, &fields))
             .collect();
@@ -66,7 +139,7 @@ impl<'k> Condition<'k> {
         let strict = sign.trim_end_matches('=');
         let last = self.keys.len() - 1;
         for at in 0..=last {
-            let name = &self.keys[at].name;
+            let name = self.keys[at].order();
             let sign = if at == last { sign } else { strict };
             let value = self.value(at, fields);
             self.sql.push_str(&format!("({name} {sign} {value}"));
@@ -160,6 +233,13 @@ impl<'k> Condition<'k> {
     fn value(&mut self, at: usize, fields: &[Option<String>]) -> String {
         let key = &self.keys[at];
         let text = fields.get(at).cloned().flatten();
+        if key.digits.is_some() {
+            let digits = self.text(text.unwrap_or_default());
+            return match self.dialect {
+                Dialect::Postgres => format!("{digits}::text"),
+                _ => digits,
+            };
+        }
         let text = match (key.form, key.column.class) {
             (Form::Uuid, ColumnClass::Bytes { .. }) => text,
             (Form::Uuid, _) => text.map(|digits| dashed(&digits)),

@@ -25,7 +25,7 @@ pub(crate) fn field(column: &SideColumn, form: Form, name: &str, is_utf8: bool) 
 }
 
 /// The canonical text; NULL for NULL.
-fn text(column: &SideColumn, form: Form, name: &str) -> String {
+pub(crate) fn text(column: &SideColumn, form: Form, name: &str) -> String {
     let class = column.class;
     match form {
         Form::Integer => match class {

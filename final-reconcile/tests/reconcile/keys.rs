@@ -169,3 +169,68 @@ async fn a_unique_index_is_a_key_and_columns_have_other_names() {
     );
     assert_eq!(comparison.differences(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_row_is_passed_over_however_uuids_are_written_as_texts() {
+    let place = Place::fresh().await;
+    const ROWS: u32 = 20_000;
+    place
+        .run(
+            Db::Postgres,
+            format!("CREATE TABLE b (id uuid PRIMARY KEY); INSERT INTO b SELECT md5(n::text)::uuid FROM generate_series(1, {ROWS}) n"),
+        )
+        .await;
+    // Capital letters have another place than small ones, and so have digits without dashes.
+    let dashed = "CONCAT_WS('-', LEFT(d, 8), SUBSTR(d, 9, 4), SUBSTR(d, 13, 4), SUBSTR(d, 17, 4), SUBSTR(d, 21))";
+    let ways = [
+        ("char(36) COLLATE utf8mb4_bin", dashed.to_owned(), true),
+        (
+            "char(36) COLLATE utf8mb4_bin",
+            format!("UPPER({dashed})"),
+            false,
+        ),
+        (
+            "char(36) COLLATE utf8mb4_general_ci",
+            format!("UPPER({dashed})"),
+            true,
+        ),
+        ("char(32) COLLATE utf8mb4_bin", "d".to_owned(), false),
+        ("char(32) COLLATE utf8mb4_bin", "UPPER(d)".to_owned(), false),
+    ];
+    for (column, written, is_in_ranges) in ways {
+        place
+            .run(
+                Db::Maria,
+                format!("CREATE OR REPLACE TABLE a (id {column} PRIMARY KEY)"),
+            )
+            .await;
+        place
+            .run(
+                Db::Maria,
+                format!("INSERT INTO a SELECT {written} FROM (SELECT MD5(seq) AS d FROM seq_1_to_{ROWS}) s"),
+            )
+            .await;
+        // The last row in every order.
+        place
+            .run(
+                Db::Postgres,
+                "DELETE FROM b WHERE id = (SELECT id FROM b ORDER BY id DESC LIMIT 1)",
+            )
+            .await;
+        let compared = async |from: (Db, &str), to: (Db, &str)| {
+            let job = Job::new("keys")
+                .source(place.side(from.0, from.1))
+                .target(place.side(to.0, to.1), |map| map)
+                .settle(Duration::ZERO);
+            job.compare().await.unwrap().remove(0)
+        };
+        let found = compared((Db::Maria, "a"), (Db::Postgres, "b")).await;
+        let back = compared((Db::Postgres, "b"), (Db::Maria, "a")).await;
+        let shown = format!("{column} {written}: {found:?}, {back:?}");
+        assert_eq!(found.missing, found.differences(), "{shown}");
+        assert_eq!((back.extra, back.healed), (found.missing, 0), "{shown}");
+        assert!(found.missing > 0 && found.healed == 0, "{shown}");
+        assert_eq!(found.rows, u64::from(ROWS), "{shown}");
+        assert_eq!(found.chunks <= 100, is_in_ranges, "{shown}");
+    }
+}
