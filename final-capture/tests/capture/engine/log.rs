@@ -21,6 +21,7 @@ crate::everywhere!(
     a_large_transaction_that_is_interrupted_goes_on_in_its_middle,
     a_second_reader_stands_by_and_takes_over,
     a_reader_that_was_deposed_saves_nothing,
+    a_quiet_source_keeps_the_time_of_its_last_commit,
     an_event_that_cannot_be_read_stops_the_capture_before_it,
     a_gap_stops_the_capture_and_tells_what_is_there,
     another_transaction_in_place_of_the_interrupted_one_stops_the_capture,
@@ -178,6 +179,28 @@ async fn a_reader_that_was_deposed_saves_nothing<DB: Database>(place: Place<DB>)
         .unwrap()
         .unwrap();
     assert_eq!(now.position, Some(standing(1, 10).position));
+}
+
+async fn a_quiet_source_keeps_the_time_of_its_last_commit<DB: Database>(place: Place<DB>) {
+    let positions = SqlPositions::new(place.pool.clone());
+    positions.migrate().await.unwrap();
+    let lease = std::time::Duration::from_secs(60);
+    let taken = positions.take("shop", Uuid::now_v7(), lease).await.unwrap();
+    let term = taken.unwrap().term;
+    for (number, at) in [(1, None), (2, Some(1_000_000)), (3, None)] {
+        let standing = Standing {
+            position: Position {
+                identity: SourceIdentity("script:1".into()),
+                point: SourcePoint::Lsn(number * 10),
+                partial: None,
+            },
+            at,
+            number: number as i64,
+        };
+        positions.save(&term, &standing, &[]).await.unwrap();
+        let known = positions.known().await.unwrap();
+        assert_eq!(known[0].since_commit.is_some(), number > 1, "{number}");
+    }
 }
 
 async fn an_event_that_cannot_be_read_stops_the_capture_before_it<DB: Database>(place: Place<DB>) {
