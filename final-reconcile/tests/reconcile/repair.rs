@@ -271,7 +271,11 @@ async fn a_call_that_had_to_wait_for_others_has_the_row_as_it_is_by_then() {
     let begun: Vec<Value> = receiver.came().into_iter().map(|came| came.body).collect();
     let healed = (1..=20)
         .rev()
-        .find(|id| begun.iter().all(|body| body["key"]["id"] != id.to_string()))
+        .find(|id| {
+            begun
+                .iter()
+                .all(|body| body["key"]["id"].as_str() != Some(&id.to_string()))
+        })
         .unwrap();
     place
         .run(db, format!("INSERT INTO b VALUES ({healed}, 'new')"))

@@ -132,6 +132,19 @@ async fn all_that_a_killed_node_had_in_hand_comes_again<DB: Database>(place: Pla
     groups.shutdown().await;
 }
 
+/// Freezes the other process, and not while it has the lock of a SQLite file: nobody else could write then.
+async fn freeze<DB: Database>(other: &Other, place: &Place<DB>) {
+    loop {
+        other.process.pause();
+        if let Ok(tx) = DB::begin(&place.pool).await {
+            tx.rollback().await.expect("rolled back");
+            return;
+        }
+        other.process.resume();
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
 async fn a_node_that_was_frozen_for_too_long_hears_that_its_messages_are_gone<DB: Database>(
     place: Place<DB>,
 ) {
@@ -139,7 +152,7 @@ async fn a_node_that_was_frozen_for_too_long_hears_that_its_messages_are_gone<DB
     let stand = Stand::on(place);
     waiting(&stand, COUNT).await;
     let other = Other::with(&stand.place, COUNT).await;
-    other.process.pause();
+    freeze(&other, &stand.place).await;
 
     let groups = node(&stand, "one", |_| {}).await;
     let again = pull_all(&groups, COUNT, SOON).await;
