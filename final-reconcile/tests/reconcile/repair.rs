@@ -271,10 +271,10 @@ async fn a_call_that_had_to_wait_for_others_has_the_row_as_it_is_by_then() {
     let begun: Vec<Value> = receiver.came().into_iter().map(|came| came.body).collect();
     let healed = (1..=20)
         .rev()
+        .map(|id| id.to_string())
         .find(|id| {
-            begun
-                .iter()
-                .all(|body| body["key"]["id"].as_str() != Some(&id.to_string()))
+            let is_other = |body: &Value| body["key"]["id"].as_str() != Some(id.as_str());
+            begun.iter().all(is_other)
         })
         .unwrap();
     place
