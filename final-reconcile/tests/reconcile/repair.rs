@@ -301,9 +301,16 @@ async fn a_row_that_cannot_be_read_holds_up_no_other_repair() {
     let db = Db::Maria;
     place.run(db, format!("CREATE TABLE a {table}; INSERT INTO a VALUES (1, 'x'), (2, 'x'), (3, 'x'); CREATE TABLE b {table}")).await;
     let receiver = Receiver::start(|_, _| 200).await;
-    let repair = Repair::callback(receiver.endpoint());
-    let reconciler = reconciler(&place, db, db, db, repair, 1_000).await;
-    reconciler.compare("people").await.unwrap();
+    let repair = || Repair::callback(receiver.endpoint());
+    let first = reconciler(&place, db, db, db, repair(), 1_000).await;
+    first.compare("people").await.unwrap();
+    // What is put off is not tried again here.
+    let slow = Duration::from_secs(3_600);
+    let job = Job::new("people")
+        .source(place.side(db, "a"))
+        .target(place.side(db, "b"), |map| map)
+        .repair(repair().pace(slow, slow));
+    let reconciler = Reconciler::new(&place.mariadb).job(job).unwrap();
     // It has become larger than the server can put together.
     place
         .run(
