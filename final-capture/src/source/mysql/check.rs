@@ -48,7 +48,7 @@ const GRANT_MONITOR: Diagnosis = Diagnosis::new(
     Level::Warning,
     "source_grant_monitor_missing",
     "The server does not tell the user which files there are, so a gap is told without what is left, and a first start \
-     by file and offset is not possible",
+     by file and offset is not possible. It does not tell either whether a schema is left out of the log",
 );
 const REPLICA: Diagnosis = Diagnosis::new(
     Level::Error,
@@ -79,6 +79,7 @@ pub(super) async fn findings(
     let mut findings = settings(facts, server_id);
     findings.extend(prepared(facts));
     findings.extend(rights(conn).await?);
+    findings.extend(tables::left_out(conn, &facts.filter, wanted).await?);
     findings.extend(taken(conn, server_id).await);
     findings.extend(tables::findings(conn, wanted).await?);
     findings.sort_by_key(|finding| finding.level);

@@ -79,9 +79,7 @@ impl Ended {
     }
 
     fn too_large() -> Self {
-        Self::Unreadable(
-            "it is larger than the limit. Raise the limit by `.max_event(…)`".to_owned(),
-        )
+        Self::Unreadable("it is larger than the limit. Raise `max_event` of the source".to_owned())
     }
 
     /// Nothing came, although the server promised a sign of life.

@@ -61,7 +61,7 @@ fn length(wire: &mut Wire<'_>, head: u8, most: usize) -> Result<usize, CannotRea
     };
     if length > most {
         return Err(CannotRead(format!(
-            "{length} bytes were compressed, and the limit is {most}. Raise it by `.max_event(…)`"
+            "{length} bytes were compressed, and the limit is {most}. Raise `max_event` of the source"
         )));
     }
     Ok(length)

@@ -20,6 +20,7 @@ mod decimal;
 mod describe;
 mod dump;
 mod ended;
+mod filter;
 #[cfg(any(test, feature = "__fuzzing"))]
 pub(crate) mod fuzzing;
 mod groups;

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use mysql_async::{Conn, Error, Row, prelude::Queryable};
 
-use super::place::PositionBy;
+use super::{filter::Filter, place::PositionBy};
 use crate::{position::SourcePoint, table::TableName};
 
 /// What the source says of itself.
@@ -21,6 +21,8 @@ pub(super) struct Facts {
     pub(super) is_replica: bool,
     /// Distributed transactions that are prepared and not finished.
     pub(super) prepared: u64,
+    /// Which schemas it writes to its log.
+    pub(super) filter: Filter,
 }
 
 /// The settings that matter. One that a server does not have is not there.
@@ -38,7 +40,7 @@ impl Facts {
             .map(|(name, value)| (name.to_ascii_lowercase(), value))
             .collect();
         let text = |name: &str| settings.get(name).cloned().unwrap_or_default();
-        // Both need a right that a capture does not need for anything else, so no answer is an answer.
+        // Each needs a right that a capture does not need for anything else, so no answer is an answer.
         let is_replica = conn
             .query_first::<Row, _>("SHOW ALL SLAVES STATUS")
             .await
@@ -47,6 +49,16 @@ impl Facts {
             .query::<Row, _>("XA RECOVER")
             .await
             .map_or(0, |rows| rows.len());
+        let filter = conn
+            .query_first::<Row, _>("SHOW MASTER STATUS")
+            .await
+            .ok()
+            .flatten()
+            .map(|mut row| {
+                let mut list = |at| row.take_opt::<String, _>(at).and_then(Result::ok);
+                let (only, never) = (list(2), list(3));
+                Filter::new(&only.unwrap_or_default(), &never.unwrap_or_default())
+            });
         Ok(Self {
             version: text("version"),
             server_id: text("server_id").parse().unwrap_or_default(),
@@ -55,6 +67,7 @@ impl Facts {
             settings,
             is_replica,
             prepared: u64::try_from(prepared).unwrap_or(u64::MAX),
+            filter: filter.unwrap_or_default(),
         })
     }
 

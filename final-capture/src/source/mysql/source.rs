@@ -200,6 +200,8 @@ impl MySqlSource {
         let facts = Facts::ask(&mut conn).await.map_err(away)?;
         let mut refused = check::settings(&facts, self.options.server_id);
         refused.extend(check::rights(&mut conn).await.map_err(away)?);
+        let left_out = tables::left_out(&mut conn, &facts.filter, wanted).await;
+        refused.extend(left_out.map_err(away)?);
         refused.extend(tables::rules(&mut conn, wanted).await.map_err(away)?);
         if from.is_none() {
             refused.extend(check::prepared(&facts));

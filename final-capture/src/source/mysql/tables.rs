@@ -3,11 +3,12 @@
 //! Input: a connection, and which tables are wanted. Output: findings that name the tables. The catalog is that of
 //! now, so it decides nothing about rows: those have their columns with them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use final_core::admin::doctor::{Diagnosis, Finding, Level};
 use mysql_async::{Conn, Error, prelude::Queryable};
 
+use super::filter::Filter;
 use crate::{
     select::{SelectError, Selection},
     source::SourceTable,
@@ -23,6 +24,11 @@ const RULE: Diagnosis = Diagnosis::new(
     Level::Error,
     "source_selection",
     "A rule that does not fit hides nothing",
+);
+const FILTER: Diagnosis = Diagnosis::new(
+    Level::Error,
+    "source_binlog_filter",
+    "The server does not write the changes of these schemas to its log, so none of them ever comes",
 );
 const NO_KEY: Diagnosis = Diagnosis::new(
     Level::Warning,
@@ -58,10 +64,6 @@ const WIDE: &str = "('utf8mb3', 'utf8mb4', 'utf16', 'utf16le', 'utf32')";
 
 /// Findings of the tables that are wanted.
 pub(super) async fn findings(conn: &mut Conn, wanted: &Selection) -> Result<Vec<Finding>, Error> {
-    let all = format!(
-        "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE FROM information_schema.TABLES WHERE TABLE_TYPE IN ('BASE TABLE', \
-         'SYSTEM VERSIONED') AND TABLE_SCHEMA NOT IN {SYSTEM}"
-    );
     let without_key = format!(
         "SELECT t.TABLE_SCHEMA, t.TABLE_NAME, '' FROM information_schema.TABLES t LEFT JOIN \
          information_schema.STATISTICS s ON s.TABLE_SCHEMA = t.TABLE_SCHEMA AND s.TABLE_NAME = t.TABLE_NAME AND \
@@ -81,7 +83,7 @@ pub(super) async fn findings(conn: &mut Conn, wanted: &Selection) -> Result<Vec<
         "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME FROM information_schema.COLUMNS WHERE COLUMN_TYPE LIKE \
          '%mariadb-5.3%' AND TABLE_SCHEMA NOT IN {SYSTEM}"
     );
-    let all = ask(conn, &all, wanted).await?;
+    let all = all(conn, wanted).await?;
     let mut findings = Vec::new();
     for pattern in wanted.patterns() {
         let alone = Selection::tables([pattern.as_str()]);
@@ -135,6 +137,55 @@ pub(super) async fn findings(conn: &mut Conn, wanted: &Selection) -> Result<Vec<
         ));
     }
     Ok(findings)
+}
+
+/// The wanted tables that the user can see, each with its type.
+async fn all(
+    conn: &mut Conn,
+    wanted: &Selection,
+) -> Result<BTreeMap<TableName, Vec<String>>, Error> {
+    let all = format!(
+        "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE FROM information_schema.TABLES WHERE TABLE_TYPE IN ('BASE TABLE', \
+         'SYSTEM VERSIONED') AND TABLE_SCHEMA NOT IN {SYSTEM}"
+    );
+    ask(conn, &all, wanted).await
+}
+
+/// Wanted schemas that the server leaves out of its log: those of the tables that are there, and those that a pattern
+/// names.
+pub(super) async fn left_out(
+    conn: &mut Conn,
+    filter: &Filter,
+    wanted: &Selection,
+) -> Result<Option<Finding>, Error> {
+    if !filter.is_on() {
+        return Ok(None);
+    }
+    let mut schemas: BTreeSet<String> = all(conn, wanted)
+        .await?
+        .into_keys()
+        .map(|table| table.schema.to_string())
+        .collect();
+    let is_name = |schema: &str| !schema.starts_with('!') && !schema.contains(['*', '?', '\\']);
+    let named = wanted
+        .patterns()
+        .iter()
+        .filter_map(|pattern| pattern.split_once('.'))
+        .map(|(schema, _)| schema.to_owned());
+    schemas.extend(named.filter(|schema| is_name(schema)));
+    schemas.retain(|schema| !filter.lets(schema));
+    Ok((!schemas.is_empty()).then(|| {
+        let schemas: Vec<String> = schemas.into_iter().collect();
+        FILTER.found(
+            format!(
+                "{}, so the log has no changes of {}",
+                filter.told(),
+                schemas.join(", ")
+            ),
+            "Take `binlog_do_db` and `binlog_ignore_db` out of the server's configuration and start it again, or leave the \
+             schemas out by patterns such as `!schema.*`",
+        )
+    }))
 }
 
 /// Rules of tables or columns that are not there. A column that was to be hidden may have been renamed.

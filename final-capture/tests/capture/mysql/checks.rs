@@ -140,6 +140,31 @@ async fn settings_and_rights_that_lose_changes_are_refused_and_the_cures_help() 
 }
 
 #[tokio::test]
+async fn a_schema_that_the_server_leaves_out_of_its_log_is_refused() {
+    let server = server(&["--binlog-do-db=kept"]).await;
+    let mut shop = Shop::on(&server.url()).await;
+    shop.run("CREATE TABLE t (id INT PRIMARY KEY); CREATE DATABASE kept; CREATE TABLE kept.t (id INT PRIMARY KEY)")
+        .await;
+    let source = shop.source();
+    let everything = Selection::tables(["*.*"]);
+    for wanted in [&shop.all(), &everything] {
+        let found = findings(&source, wanted).await;
+        assert_eq!(names(&found), ["source_binlog_filter"]);
+        assert!(found[0].what.contains(&shop.name), "{found:?}");
+        assert!(!found[0].what.contains("of kept"), "{found:?}");
+        assert_eq!(
+            names(&refused(&source, wanted).await),
+            ["source_binlog_filter"]
+        );
+    }
+    // By the finding's cure only what is in the log is captured.
+    let kept = Selection::tables(["*.*".to_owned(), format!("!{}.*", shop.name)]);
+    assert_eq!(names(&findings(&source, &kept).await), [] as [&str; 0]);
+    let opened = source.open(&kept, None).await.expect("a stream");
+    opened.reader.close().await;
+}
+
+#[tokio::test]
 async fn a_server_without_a_log_is_refused() {
     let server = final_tests::servers::MariaDb::start()
         .await
