@@ -75,6 +75,10 @@ pub(super) struct SourceConfig {
     pub(super) server_id: Option<u32>,
     /// MariaDB: `gtid` or `file`.
     pub(super) position_by: Option<PositionWord>,
+    /// MariaDB: the largest event.
+    pub(super) max_event: Option<ByteSize>,
+    /// MariaDB: whether changes in statement format are passed over, and so lost.
+    pub(super) pass_statements: Option<bool>,
     /// Where a capture begins that has no position yet.
     pub(super) from: Option<String>,
 }
@@ -258,13 +262,21 @@ impl CaptureConfig {
             most_message,
             server_id,
             position_by,
-            ..
+            max_event,
+            pass_statements,
+            from: _,
         } = &self.source;
         match (postgres, mysql) {
             (Some(address), None) => {
-                if server_id.is_some() || position_by.is_some() {
+                if server_id.is_some()
+                    || position_by.is_some()
+                    || max_event.is_some()
+                    || pass_statements.is_some()
+                {
                     return Err(
-                        "`source.server_id` and `source.position_by` are for `source.mysql`".into(),
+                        "`source.server_id`, `source.position_by`, `source.max_event` and `source.pass_statements` are \
+                         for `source.mysql`"
+                            .into(),
                     );
                 }
                 let mut source = PgSource::new(address.expose())?;
@@ -291,16 +303,7 @@ impl CaptureConfig {
                             .into(),
                     );
                 }
-                let mut source = MySqlSource::new(address.expose())?;
-                if let Some(id) = server_id {
-                    source = source.server_id(*id);
-                }
-                source = match position_by {
-                    Some(PositionWord::Gtid) => source.position_by(PositionBy::Gtid),
-                    Some(PositionWord::File) => source.position_by(PositionBy::File),
-                    None => source,
-                };
-                Ok(Box::new(source))
+                Ok(Box::new(self.source.mariadb(address)?))
             }
             _ => Err("`source` needs one of `postgres` and `mysql`".into()),
         }
@@ -357,6 +360,24 @@ impl CaptureConfig {
             }
             _ => Err("`target` needs one of `log` and `rabbitmq`".into()),
         }
+    }
+}
+
+impl SourceConfig {
+    fn mariadb(&self, address: &DatabaseAddress) -> Result<MySqlSource, BoxError> {
+        let mut source = MySqlSource::new(address.expose())?;
+        if let Some(id) = self.server_id {
+            source = source.server_id(id);
+        }
+        source = match self.position_by {
+            Some(PositionWord::Gtid) => source.position_by(PositionBy::Gtid),
+            Some(PositionWord::File) => source.position_by(PositionBy::File),
+            None => source,
+        };
+        if let Some(size) = self.max_event {
+            source = source.max_event(usize::try_from(size.0).unwrap_or(usize::MAX))?;
+        }
+        Ok(source.pass_statements(self.pass_statements.unwrap_or(false)))
     }
 }
 
@@ -491,6 +512,29 @@ listen = '127.0.0.1:9090'
             .map(drop)
             .unwrap_err();
         assert!(error.contains("are for `source.postgres`"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_mariadb_has_its_limit_and_what_it_passes_over_from_the_file() {
+        let more = "server_id = 4711\nmax_event = '256 MiB'\npass_statements = true";
+        let source = |text: &str| {
+            let source = read(text).unwrap().source;
+            let source = source.mariadb(source.mysql.as_ref().unwrap());
+            format!("{:?}", source.unwrap())
+        };
+        let debug = source(&WHOLE.replacen("server_id = 4711", more, 1));
+        assert!(debug.contains("most: 268435456"), "{debug}");
+        assert!(debug.contains("pass_statements: true"), "{debug}");
+        let debug = source(WHOLE);
+        assert!(debug.contains("pass_statements: false"), "{debug}");
+        for key in ["max_event = '7 MiB'", "pass_statements = true"] {
+            let text = format!(
+                "name = 'shop'\n[source]\npostgres = 'postgres://capture@db/shop'\n{key}\n[select]\n\
+                 tables = ['public.*']\n[target]\nlog = 'sqlite:bus.db'\n"
+            );
+            let error = capture(&text).map(drop).unwrap_err();
+            assert!(error.contains("for `source.mysql`"), "{error}");
+        }
     }
 
     #[tokio::test]
