@@ -9,6 +9,7 @@ use std::{sync::Arc, time::Duration};
 use final_core::database::{Dialect, Driver, FromRow, columns, read};
 use futures::future::BoxFuture;
 use sqlx::{AssertSqlSafe, SqlSafeStr};
+use uuid::Uuid;
 
 use super::{Bucket, Chunk, Digest, Found, Of, Reader};
 use crate::{
@@ -339,6 +340,8 @@ struct Parts {
     /// The bucket of a row.
     bucket: String,
     order: String,
+    /// What stands for a row that MySQL cannot put together. Each reader has its own.
+    lost: Uuid,
 }
 
 impl Parts {
@@ -375,6 +378,7 @@ impl Parts {
             key,
             bucket: String::new(),
             order: names.join(", "),
+            lost: Uuid::now_v7(),
         };
         let length = plan.bucket_digits;
         parts.bucket = format!("left({}, {length})", parts.digits(&parts.key));
@@ -423,8 +427,8 @@ impl Parts {
 
     /// The rows come from the index in order. MySQL needs no limit, because what it puts together has one.
     ///
-    /// GROUP_CONCAT leaves NULL out. So a row that MySQL cannot put together has a UUID in its place: such a digest is
-    /// equal to no other, and reading its rows says why.
+    /// GROUP_CONCAT leaves NULL out. So a row that MySQL cannot put together has a mark in its place: such a digest is
+    /// equal to none of another reader, and reading its rows says why.
     fn digest(&self, condition: &str, most: u64) -> String {
         let (row, table, order) = (&self.row, &self.table, &self.order);
         let limit = most.saturating_add(1);
@@ -438,11 +442,12 @@ impl Parts {
                 )
             }
             false => {
+                let lost = self.lost;
                 let hash = self.hashed("COALESCE(g, '')");
                 format!(
                     "SELECT n AS row_count, COALESCE(LENGTH(g), 0) AS byte_count, {hash} AS hash, \
                      COALESCE(LENGTH(g) > @@group_concat_max_len - 8, 0) AS is_cut \
-                     FROM (SELECT COUNT(*) AS n, GROUP_CONCAT(COALESCE({row}, UUID()) ORDER BY {order} SEPARATOR '') AS g \
+                     FROM (SELECT COUNT(*) AS n, GROUP_CONCAT(COALESCE({row}, '{lost}') ORDER BY {order} SEPARATOR '') AS g \
                      FROM {table} WHERE {condition}) s"
                 )
             }

@@ -141,6 +141,7 @@ pub(crate) struct Stream {
     events: Vec<Event>,
     /// The point behind what was taken.
     pub(crate) point: SourcePoint,
+    error: Option<SourceError>,
 }
 
 /// A transaction with its changes.
@@ -201,6 +202,7 @@ impl Stream {
             point: opened.point.clone(),
             opened,
             events: Vec::new(),
+            error: None,
         }
     }
 
@@ -221,13 +223,16 @@ impl Stream {
             .unwrap_or_else(|_| panic!("nothing comes behind {}", self.opened.point))
     }
 
-    /// The next transaction.
+    /// The next transaction. An error that came with events waits until they are taken.
     pub(crate) async fn next(&mut self) -> Result<Bundle, SourceError> {
         loop {
             if let Some(bundle) = self.take() {
                 return Ok(bundle);
             }
-            self.read().await?;
+            if let Some(error) = self.error.take() {
+                return Err(error);
+            }
+            self.error = self.read().await.err();
         }
     }
 
@@ -238,6 +243,9 @@ impl Stream {
 
     /// Reads until an error comes.
     pub(crate) async fn error(&mut self) -> SourceError {
+        if let Some(error) = self.error.take() {
+            return error;
+        }
         loop {
             if let Err(error) = self.read().await {
                 return error;
