@@ -45,6 +45,8 @@ pub mod chaos;
 #[cfg(feature = "clients")]
 pub mod methods;
 #[cfg(feature = "clients")]
+pub mod place;
+#[cfg(feature = "clients")]
 pub mod proxy;
 #[cfg(feature = "clients")]
 pub mod raw;

@@ -1,4 +1,4 @@
-//! A capture between a source, a target and a store of this process, each of which does what a test says.
+//! A capture between a source, a target and a store that live in this process. The test tells each of them what to do.
 
 use std::{
     sync::{

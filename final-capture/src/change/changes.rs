@@ -7,8 +7,8 @@ use super::{Change, ChangeError, ChangeInfo, TransactionPart, read, wire};
 
 /// All changes of a message, as an argument of a handler: for captures whose messages are transactions.
 ///
-/// A message of a single change is a list of one. A transaction that is too large for one message comes in several,
-/// one after the other, the last of which says so.
+/// A message of a single change is a list of one. A transaction that is too large for one message comes in several
+/// messages, one after the other. The last one says that it is the last.
 ///
 /// A transaction can change several tables. `Changes` without a type has the rows as JSON, and
 /// [`Change::read`] gives them a type once the table is known:
@@ -44,7 +44,7 @@ pub struct Changes<T = serde_json::Value> {
 }
 
 impl<T: DeserializeOwned> Changes<T> {
-    /// Reads the changes from the payload of a message, for those who have no handler.
+    /// Reads the changes from the payload of a message, where there is no handler.
     ///
     /// # Errors
     ///

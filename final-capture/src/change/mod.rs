@@ -144,7 +144,7 @@ impl<T> Change<T> {
 }
 
 impl<T: DeserializeOwned> Change<T> {
-    /// Reads a change from the payload of a message, for those who have no handler.
+    /// Reads a change from the payload of a message, where there is no handler.
     ///
     /// # Errors
     ///

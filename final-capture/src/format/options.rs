@@ -14,7 +14,7 @@ use crate::{
 pub enum Order {
     /// Those of one row, by its key. Those of a table without a key come in the order of the table.
     ///
-    /// An UPDATE that changes the key comes as a delete of the old key and an insert of the new one, each of which
+    /// An UPDATE that changes the key comes as a delete of the old key and an insert of the new key. Each of the two
     /// names the other key. A TRUNCATE concerns all keys, and has no order with them: see
     /// [`Table`](Self::Table) for tables that are truncated.
     #[default]

@@ -10,26 +10,7 @@
 mod chaos;
 mod engine;
 mod mysql;
-mod place;
 mod postgres;
 mod script;
 
-/// Makes a test of each function of a list, on each database. A function gets a [`place::Place`].
-#[macro_export]
-macro_rules! everywhere {
-    ($($name:ident),+ $(,)?) => {
-        $crate::everywhere!(@on postgres, sqlx::Postgres: $($name),+);
-        $crate::everywhere!(@on mariadb, sqlx::MySql: $($name),+);
-        $crate::everywhere!(@on sqlite, sqlx::Sqlite: $($name),+);
-    };
-    (@on $database:ident, $type:ty: $($name:ident),+) => {
-        mod $database {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $name() {
-                    super::$name($crate::place::Place::<$type>::fresh().await).await;
-                }
-            )+
-        }
-    };
-}
+use final_tests::{everywhere, place};

@@ -1,4 +1,4 @@
-//! Row filters, and what becomes of a change that crosses them.
+//! Row filters, and the message of a change that enters or leaves a filter.
 
 use super::*;
 use crate::select::ColumnRules;

@@ -1,8 +1,18 @@
-//! A new database for one test.
+//! A new database for one test, and a test on each database.
+//!
+//! Input: the servers of the test run. Output: a [`Place`], whose database is empty.
+
+#![allow(
+    clippy::expect_used,
+    missing_docs,
+    missing_debug_implementations,
+    reason = "a test says what it expects"
+)]
 
 use final_core::OutboxDatabase;
-use final_tests::SqliteFile;
 use sqlx::{AssertSqlSafe, Pool};
+
+use crate::SqliteFile;
 
 /// A database under test.
 pub trait Database: OutboxDatabase {
@@ -52,13 +62,13 @@ macro_rules! database {
 }
 
 database!(sqlx::Postgres, sqlx::postgres::PgPoolOptions, async {
-    (final_tests::pg_database().await.expect("PostgreSQL"), None)
+    (crate::pg_database().await.expect("PostgreSQL"), None)
 });
 database!(sqlx::MySql, sqlx::mysql::MySqlPoolOptions, async {
-    (final_tests::mysql_database().await.expect("MariaDB"), None)
+    (crate::mysql_database().await.expect("MariaDB"), None)
 });
 database!(sqlx::Sqlite, sqlx::sqlite::SqlitePoolOptions, async {
-    let file = final_tests::sqlite_file().expect("a file");
+    let file = crate::sqlite_file().expect("a file");
     (file.url(), Some(file))
 });
 
@@ -101,4 +111,24 @@ impl<DB: Database> Place<DB> {
     pub async fn texts(&self, sql: &str) -> Vec<String> {
         DB::texts(&self.pool, sql).await
     }
+}
+
+/// Makes a test of each function of a list, on each database. A function gets a [`Place`].
+#[macro_export]
+macro_rules! everywhere {
+    ($($name:ident),+ $(,)?) => {
+        $crate::everywhere!(@on postgres, sqlx::Postgres: $($name),+);
+        $crate::everywhere!(@on mariadb, sqlx::MySql: $($name),+);
+        $crate::everywhere!(@on sqlite, sqlx::Sqlite: $($name),+);
+    };
+    (@on $database:ident, $type:ty: $($name:ident),+) => {
+        mod $database {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    super::$name($crate::place::Place::<$type>::fresh().await).await;
+                }
+            )+
+        }
+    };
 }
