@@ -21,10 +21,7 @@ pub(crate) use self::{
     rules::{Show, TableRules},
 };
 pub use self::{hash::HashKey, rules::ColumnRules};
-use crate::{
-    source::SourceTable,
-    table::{Table, TableName},
-};
+use crate::table::{SourceTable, Table, TableName};
 
 /// Which tables, columns and rows are captured.
 ///

@@ -24,7 +24,7 @@ use futures::future::BoxFuture;
 use crate::{
     position::{Position, SourceIdentity, SourcePoint},
     select::Selection,
-    table::{Table, TableName},
+    table::Table,
     value::Row,
 };
 
@@ -251,15 +251,4 @@ impl std::fmt::Display for Findings<'_> {
         }
         Ok(())
     }
-}
-
-/// A table that a pattern names and the source does not have, or the other way round; for `check` of both sources.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceTable {
-    /// Its name.
-    pub name: TableName,
-    /// Its columns' names.
-    pub columns: Vec<Arc<str>>,
-    /// Those of its key, see [`Table::key`].
-    pub key: Vec<Arc<str>>,
 }

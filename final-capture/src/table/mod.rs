@@ -96,3 +96,14 @@ pub enum ColumnKind {
     /// A type without a rule of its own: the text that its server prints.
     Other,
 }
+
+/// A table as the catalog of a source has it now, for checks of patterns and rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceTable {
+    /// Its name.
+    pub name: TableName,
+    /// Its columns' names.
+    pub columns: Vec<Arc<str>>,
+    /// Those of its key, see [`Table::key`].
+    pub key: Vec<Arc<str>>,
+}

@@ -28,6 +28,7 @@ mod gtid;
 mod inflate;
 mod layout;
 mod newest;
+mod opener;
 mod place;
 mod play;
 mod raw;

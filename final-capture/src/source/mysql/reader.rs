@@ -11,10 +11,10 @@ use super::{
     dump::{Batch, Dump},
     groups::{Groups, Next, Piece},
     newest::Newest,
+    opener::{Opened, Opener},
     play::Player,
     raw::{self, RawEvent},
     server::Specials,
-    source::{Opened, Opener},
 };
 use crate::{
     position::{Position, SourcePoint},

@@ -11,8 +11,7 @@ use mysql_async::{Conn, Error, prelude::Queryable};
 use super::filter::Filter;
 use crate::{
     select::{SelectError, Selection},
-    source::SourceTable,
-    table::TableName,
+    table::{SourceTable, TableName},
 };
 
 const PATTERN_EMPTY: Diagnosis = Diagnosis::new(

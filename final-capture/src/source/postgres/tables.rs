@@ -7,7 +7,10 @@ use std::collections::HashSet;
 use sqlx::Row;
 
 use super::catalog::Catalog;
-use crate::{select::Selection, source::SourceTable, table::TableName};
+use crate::{
+    select::Selection,
+    table::{SourceTable, TableName},
+};
 
 /// A table.
 #[derive(Clone, Debug, PartialEq, Eq)]
