@@ -109,6 +109,24 @@ pub(crate) trait SideDatabase: Send + Sync {
     fn reader(&self, plan: SidePlan) -> Arc<dyn Reader>;
 }
 
+/// What a catalog says about a table, or why it says nothing.
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+async fn described<DB: final_core::database::Driver>(
+    pool: &crate::own::OwnPool<DB>,
+    side: String,
+    table: impl Future<Output = final_core::database::DbResult<Option<SideTable>>>,
+) -> Reconciled<SideTable> {
+    match pool.in_time(CATALOG, table).await {
+        Ok(Some(table)) => Ok(table),
+        Ok(None) => Err(ReconcileError::NoTable { side }),
+        Err(source) => Err(ReconcileError::Database {
+            doing: "describing",
+            side,
+            source: reason(&pool.get(), source).await,
+        }),
+    }
+}
+
 /// Why a pool has no connection. It tries again for as long as it may, and then says only that its time was over.
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 async fn reason<DB: sqlx::Database>(pool: &sqlx::Pool<DB>, error: sqlx::Error) -> sqlx::Error {

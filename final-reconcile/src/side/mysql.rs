@@ -7,15 +7,11 @@ use futures::future::BoxFuture;
 use sqlx::{AssertSqlSafe, MySql, MySqlPool, SqlSafeStr, SqlStr};
 
 use super::{
-    CATALOG, Reader, SideDatabase, reason,
+    Reader, SideDatabase, described,
     server::Server,
     table::{ColumnClass, Family, KeyOrder, SideColumn, SideTable, UniqueIndex},
 };
-use crate::{
-    error::{ReconcileError, Reconciled},
-    own::OwnPool,
-    plan::SidePlan,
-};
+use crate::{error::Reconciled, own::OwnPool, plan::SidePlan};
 
 /// The texts of values must not depend on settings of the server or the caller. What GROUP_CONCAT cannot hold is cut,
 /// and a digest says so.
@@ -155,19 +151,8 @@ impl SideDatabase for OnMySql {
     }
 
     fn describe<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Reconciled<SideTable>> {
-        Box::pin(async move {
-            match self.pool.in_time(CATALOG, self.read_table(table)).await {
-                Ok(Some(table)) => Ok(table),
-                Ok(None) => Err(ReconcileError::NoTable {
-                    side: self.shown(table),
-                }),
-                Err(source) => Err(ReconcileError::Database {
-                    doing: "describing",
-                    side: self.shown(table),
-                    source: reason(&self.pool.get(), source).await,
-                }),
-            }
-        })
+        let side = self.shown(table);
+        Box::pin(described(&self.pool, side, self.read_table(table)))
     }
 
     fn reader(&self, plan: SidePlan) -> Arc<dyn Reader> {

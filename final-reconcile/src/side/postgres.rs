@@ -6,15 +6,11 @@ use sqlx::{AssertSqlSafe, PgPool, Postgres, SqlSafeStr, SqlStr};
 use std::sync::Arc;
 
 use super::{
-    CATALOG, Reader, SideDatabase, reason,
+    Reader, SideDatabase, described,
     server::Server,
     table::{ColumnClass, Family, KeyOrder, SideColumn, SideTable, UniqueIndex},
 };
-use crate::{
-    error::{ReconcileError, Reconciled},
-    own::OwnPool,
-    plan::SidePlan,
-};
+use crate::{error::Reconciled, own::OwnPool, plan::SidePlan};
 
 /// The texts of values must not depend on settings of the server or the caller.
 const SESSION: &[&str] = &[
@@ -148,18 +144,8 @@ impl SideDatabase for OnPostgres {
     }
 
     fn describe<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Reconciled<SideTable>> {
-        Box::pin(async move {
-            let side = || format!("`{table}` in {}", self.place());
-            match self.pool.in_time(CATALOG, self.read_table(table)).await {
-                Ok(Some(table)) => Ok(table),
-                Ok(None) => Err(ReconcileError::NoTable { side: side() }),
-                Err(source) => Err(ReconcileError::Database {
-                    doing: "describing",
-                    side: side(),
-                    source: reason(&self.pool.get(), source).await,
-                }),
-            }
-        })
+        let side = format!("`{table}` in {}", self.place());
+        Box::pin(described(&self.pool, side, self.read_table(table)))
     }
 
     fn reader(&self, plan: SidePlan) -> Arc<dyn Reader> {

@@ -15,10 +15,9 @@ use sqlx::{
 };
 
 use super::{
-    Bucket, CATALOG, Chunk, Digest, Found, Of, Reader, SideDatabase,
+    Bucket, Chunk, Digest, Found, Of, Reader, SideDatabase, described,
     here::{buckets_here, digest_here, found_here, misplaced_keys, null_keys},
     page::PageSize,
-    reason,
     table::{ColumnClass, Family, KeyOrder, SideColumn, SideTable, UniqueIndex},
 };
 use crate::{
@@ -142,19 +141,8 @@ impl SideDatabase for OnSqlite {
     }
 
     fn describe<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Reconciled<SideTable>> {
-        Box::pin(async move {
-            match self.pool.in_time(CATALOG, self.read_table(table)).await {
-                Ok(Some(table)) => Ok(table),
-                Ok(None) => Err(ReconcileError::NoTable {
-                    side: self.shown(table),
-                }),
-                Err(source) => Err(ReconcileError::Database {
-                    doing: "describing",
-                    side: self.shown(table),
-                    source: reason(&self.pool.get(), source).await,
-                }),
-            }
-        })
+        let side = self.shown(table);
+        Box::pin(described(&self.pool, side, self.read_table(table)))
     }
 
     fn reader(&self, plan: SidePlan) -> Arc<dyn Reader> {
