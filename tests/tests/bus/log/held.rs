@@ -308,7 +308,8 @@ async fn an_instance_that_is_full_of_what_waits_reads_on_once_it_has_room() {
     let log = Log::<sqlx::Sqlite>::new().await;
     let mirror = Mirror::breaking("bad");
     let bus = log.mirroring(log.broker(), &mirror).await;
-    publish(&bus, of_key("bad", 0..10_600)).await;
+    // Such an instance has 10,500 to 11,000 messages in memory: it reads in batches, and the last one is taken whole.
+    publish(&bus, of_key("bad", 0..11_100)).await;
     publish(&bus, of_key("other", 0..10)).await;
     let waiting = async || {
         let backlog = log.broker().backlog("mirror").await.expect("a backlog");
@@ -316,7 +317,7 @@ async fn an_instance_that_is_full_of_what_waits_reads_on_once_it_has_room() {
     };
     eventually("an instance that is full", SOON, async || {
         match waiting().await {
-            10..600 => Ok(()),
+            10..700 => Ok(()),
             waiting => Err(waiting),
         }
     })
