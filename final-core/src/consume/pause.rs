@@ -58,6 +58,9 @@ pub(super) struct Wait {
     pub(super) is_in_trouble: bool,
     /// Whether no handler is there for it.
     pub(super) is_unrouted: bool,
+    /// Whether its route holds what fails: the message never leaves the queue, because what comes after it may wait for
+    /// it.
+    pub(super) stays: bool,
 }
 
 impl Wait {
@@ -65,7 +68,7 @@ impl Wait {
     pub(super) fn leaves(&self, waiting: usize, concurrency: usize) -> bool {
         let is_long = self.pause >= LONG || self.since.elapsed() + self.pause >= HELD;
         let is_short = self.pause < SHORT && !self.is_in_trouble;
-        is_long || (waiting > concurrency && !is_short)
+        !self.stays && (is_long || (waiting > concurrency && !is_short))
     }
 }
 
@@ -108,5 +111,31 @@ impl Failures {
         let failures = self.0.load(Ordering::Relaxed).saturating_add(1);
         self.0.store(failures, Ordering::Relaxed);
         usize::try_from(failures).unwrap_or(usize::MAX) > concurrency.saturating_mul(2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_may_be_held_never_leaves_the_queue() {
+        let wait = Wait {
+            pause: LONG,
+            in_memory: Some(LONG),
+            attempts: 2,
+            waited: Duration::ZERO,
+            since: Instant::now(),
+            is_in_trouble: true,
+            is_unrouted: false,
+            stays: false,
+        };
+        assert!(wait.leaves(1, 1) && wait.leaves(9, 1));
+
+        let stays = Wait {
+            stays: true,
+            ..wait
+        };
+        assert!(!stays.leaves(1, 1) && !stays.leaves(9, 1));
     }
 }

@@ -28,7 +28,8 @@ use crate::{
 ///    │   │ Retry: the slot is free for others
 ///    │   ▼
 ///   pause, then wait for a slot ─ stop ────▶ Requeue
-///     └ long, or many wait ────────────────▶ Moved or Postpone: it comes back as another delivery
+///     └ long, or many wait ────────────────▶ Moved or Postpone: it comes back as another delivery; never if the route
+///                                            holds what fails
 /// ```
 ///
 /// No attempt begins once the delivery is void.
@@ -94,6 +95,7 @@ pub(super) async fn work(
             since: arrived,
             is_in_trouble: route.failures.add(context.concurrency),
             is_unrouted: false,
+            stays: route.route.hold().is_some(),
         };
         delivery.wait(true);
         delivery = match wait(&context, &route.stats, delivery, pausing).await {
@@ -133,6 +135,7 @@ pub(super) async fn requeue_after(
         since: Instant::now(),
         is_in_trouble: true,
         is_unrouted: true,
+        stays: false,
     };
     match wait(&context, &context.other, delivery, pausing).await {
         Waited::Left => {}

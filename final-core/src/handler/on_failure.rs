@@ -27,8 +27,9 @@ pub enum OnFailure {
 pub enum Hold {
     /// The messages of its key, in all topics of the service. A message without a key holds no other.
     Key,
-    /// All messages of its topic that no handler has begun, and those of its key. Other instances hear of it a moment
-    /// later, and begin none from then on either.
+    /// The messages of its topic that were not given to the handlers yet, and those of its key. Messages of other keys
+    /// that only wait for a free handler by then, up to `prefetch` of them, are handled all the same. Other instances
+    /// hear of it a moment later, and give none to their handlers from then on either.
     Topic,
 }
 

@@ -22,7 +22,7 @@ use crate::{
     database::{DbResult, refused::refuses},
     handler::Hold,
     log::progress::{
-        held::{HeldRow, HeldWrite, KnownHeld},
+        held::{HeldRow, HeldWrite, KnownHeld, Wish},
         rows::{LaneId, LaneRow},
     },
 };
@@ -105,7 +105,12 @@ impl<DB: OutboxDatabase> Engine<DB> {
         }
         if !self.deliveries.held.is_empty() && now >= self.held.listen_at {
             for (seq, wish) in self.session.wishes(&self.member.group).await? {
+                let is_retry = wish == Wish::Retry;
                 if let Some(tag) = self.deliveries.held.wish(seq, wish) {
+                    if is_retry {
+                        // As a suspect it could be held again without an attempt.
+                        self.deliveries.in_flight.trust(tag);
+                    }
                     self.deliveries.deliver_next(tag);
                 }
             }
@@ -133,7 +138,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
                          Look at the triggers, constraints, privileges and columns of final_log_held"
                     );
                 }
-                return Ok(());
+                return self.remove_held(writes).await;
             }
             Err(error) => {
                 self.deliveries.held.put_back(writes);
@@ -149,6 +154,23 @@ impl<DB: OutboxDatabase> Engine<DB> {
             self.member.announce_members().await;
         }
         Ok(())
+    }
+
+    /// Removes the rows of what is done, after the database has refused these writes: such a row would keep its topic shut
+    /// in other members.
+    async fn remove_held(&mut self, mut writes: Vec<HeldWrite>) -> DbResult<()> {
+        writes.retain(|write| matches!(write, HeldWrite::Remove(_)));
+        if writes.is_empty() {
+            return Ok(());
+        }
+        let (group, member) = (Arc::clone(&self.member.group), self.member.id);
+        match self.session.write_held(&group, member, &writes).await {
+            Err(error) if !refuses(&error) => {
+                self.deliveries.held.put_back(writes);
+                Err(error)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether any topic can be held as a whole.
@@ -224,8 +246,33 @@ impl<DB: OutboxDatabase> Engine<DB> {
             }
             self.deliveries.held.learn(known);
         }
+        for seq in self
+            .member
+            .log
+            .held_without_lanes(&self.member.group)
+            .await?
+        {
+            self.deliveries.held.is_stale(seq);
+        }
         self.count_held();
         Ok(())
+    }
+
+    /// Drops what is known as held and will not come, because `max_age` has removed it.
+    pub(super) fn drop_gone(&mut self) {
+        let streams = &self.streams;
+        let known = self.deliveries.held.known();
+        let gone: Vec<i64> = known
+            .filter(|(seq, lane)| streams.is_past(*lane, *seq))
+            .map(|(seq, _)| seq)
+            .collect();
+        for seq in gone {
+            self.deliveries.held.is_gone(seq);
+            for tag in self.deliveries.in_flight.gates().open(seq) {
+                self.deliveries.deliver_next(tag);
+            }
+            self.count_held();
+        }
     }
 
     /// Compares with the table which topics other members hold. `held` is how many messages hold their topics.

@@ -42,27 +42,32 @@ impl<DB: OutboxDatabase> StreamReader<'_, DB> {
         }
     }
 
-    /// Reads one after the other. After an error the rest is noted again for the next round.
+    /// Reads one after the other, as far as there is room. After an error the rest is noted again for the next round.
     async fn read_waiting(&mut self, streams: &Streams) -> DbResult<()> {
-        if !self.deliveries.in_flight.has_to_read() {
-            return Ok(());
-        }
-        let waiting = self.deliveries.in_flight.take_to_read();
-        for (at, (tag, stream, seq)) in waiting.iter().enumerate() {
-            match self.read_one(streams.get(*stream), *seq).await {
-                Ok(row) => {
-                    self.deliveries.in_flight.fill(*tag, row);
-                    self.deliveries.deliver(*tag);
+        loop {
+            let waiting = self.deliveries.in_flight.take_to_read();
+            if waiting.is_empty() {
+                return Ok(());
+            }
+            for (at, (tag, stream, seq)) in waiting.iter().enumerate() {
+                // Its topic may be held again since it was noted.
+                if !self.deliveries.in_flight.passes(*tag) {
+                    continue;
                 }
-                Err(error) => {
-                    for (tag, ..) in &waiting[at..] {
-                        self.deliveries.in_flight.must_read(*tag);
+                match self.read_one(streams.get(*stream), *seq).await {
+                    Ok(row) => {
+                        self.deliveries.in_flight.fill(*tag, row);
+                        self.deliveries.deliver(*tag);
                     }
-                    return Err(error);
+                    Err(error) => {
+                        for (tag, ..) in waiting.iter().skip(at) {
+                            self.deliveries.in_flight.must_read(*tag);
+                        }
+                        return Err(error);
+                    }
                 }
             }
         }
-        Ok(())
     }
 
     /// One row with its payload. `None` if it was removed.

@@ -275,8 +275,13 @@ impl<DB: OutboxDatabase> Engine<DB> {
     /// How many waiting settlements wake the engine.
     fn enough_settlements(&self) -> usize {
         let tuning = &self.member.tuning;
-        // The first one starts the clock of the next commit. In key order each makes way for the next message.
-        if !self.schedule.commits.has_changed() || tuning.key_order || !self.deliveries.are_open() {
+        // The first one starts the clock of the next commit. In key order, and while messages wait for room, each makes
+        // way for the next message.
+        if !self.schedule.commits.has_changed()
+            || tuning.key_order
+            || self.deliveries.in_flight.has_to_read()
+            || !self.deliveries.are_open()
+        {
             1
         } else if self.room() == 0 {
             tuning.prefetch / 4

@@ -43,6 +43,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         self.schedule.message_due_at(refreshed.due_at);
         self.group.trimmed = refreshed.trimmed;
         self.group.members = usize::try_from(refreshed.members).unwrap_or(1).max(1);
+        self.drop_gone();
         self.learn_held_topics(refreshed.held_topics).await?;
         let is_content = !member.consumes() || self.refresh_lanes(&refreshed).await?;
         self.schedule.refreshed(Instant::now(), is_content);

@@ -45,6 +45,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
                 self.set_aside(RefusedEffect::new(lane, effect), &error);
             } else if tried.untried.is_some_and(|from| at >= from) {
                 self.streams.reopen(lane, effect.seq());
+                self.deliveries.held.keep_row(effect.seq());
                 self.set_aside.untried(RefusedEffect::new(lane, effect));
             } else {
                 self.side_effects.push((lane, effect));
@@ -60,7 +61,8 @@ impl<DB: OutboxDatabase> Engine<DB> {
         }
     }
 
-    /// Sets a side effect aside. Its message stays open in its lane, so the lane's next owner gets it again.
+    /// Sets a side effect aside. Its message stays open in its lane, so the lane's next owner gets it again, and
+    /// learns by its row if an operator has skipped it.
     fn set_aside(&mut self, mut refused: RefusedEffect, error: &sqlx::Error) {
         let (service, seq) = (&*self.member.group, refused.effect.seq());
         if refused.is_new() {
@@ -74,6 +76,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
         }
         self.member.hooks.commit(error);
         self.streams.reopen(refused.lane, seq);
+        self.deliveries.held.keep_row(seq);
         if let SideEffect::DeadLetter(_, letter) = &mut refused.effect {
             letter.be_whole();
         }
@@ -97,6 +100,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
             if let Some(lane) = streams.lane_mut(lane) {
                 lane.release(effect.seq());
             }
+            self.deliveries.held.leave_row(effect.seq());
         }
     }
 
@@ -111,6 +115,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
             if let SideEffect::Requeue(..) | SideEffect::Postpone(..) = &refused.effect {
                 // It cannot be given to another instance, or kept for later, so a handler here gets it again.
                 self.streams.put_back(lane, seq);
+                self.deliveries.held.end_row(seq);
                 continue;
             }
             match self
@@ -120,6 +125,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
             {
                 Ok(None) => {
                     self.streams.settle(lane, seq);
+                    self.deliveries.held.end_row(seq);
                     self.side_effects.push((lane, refused.effect));
                 }
                 Ok(Some(error)) => self.set_aside(refused, &error),

@@ -75,7 +75,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
             Settlement::Hold(holding) => return self.hold(tag, holding),
             // In key order a message stays the first of its key until it is done.
             Settlement::Requeue if self.member.tuning.key_order && taken.has_key() => {
-                return self.deliveries.deliver(tag);
+                return self.deliveries.deliver_next(tag);
             }
             Settlement::Requeue => {
                 let other = self.streams.lane_for_requeue();

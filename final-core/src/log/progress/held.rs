@@ -110,6 +110,9 @@ pub(crate) struct HeldMessages {
     writes: Vec<HeldWrite>,
     /// Messages that are done, and whose progress is not written yet.
     ended: Vec<(i64, LaneId)>,
+    /// Messages that are done here, and whose letters the database refuses. Their rows stay for the next owner of their
+    /// lane, who may get them again.
+    refused: Vec<(i64, LaneId)>,
 }
 
 impl HeldMessages {
@@ -133,6 +136,22 @@ impl HeldMessages {
     /// A row says that a message is held that is settled by its lane.
     pub(crate) fn is_stale(&mut self, seq: i64) {
         self.writes.push(HeldWrite::Remove(seq));
+    }
+
+    /// The messages that this member has not taken yet, with their lanes.
+    pub(crate) fn known(&self) -> impl Iterator<Item = (i64, LaneId)> {
+        let known = |message: &&HeldMessage| message.stage == Stage::Known;
+        self.messages
+            .values()
+            .filter(known)
+            .map(|message| (message.known.seq, message.known.lane))
+    }
+
+    /// A message that was not taken will not come: its lane is written as past it.
+    pub(crate) fn is_gone(&mut self, seq: i64) {
+        if self.messages.remove(&seq).is_some() {
+            self.is_stale(seq);
+        }
     }
 
     /// Holds a message, whose handler has failed. Returns the row that is written about it. If an operator has asked to
@@ -241,12 +260,30 @@ impl HeldMessages {
             .extend(ended.map(|(seq, _)| HeldWrite::Remove(seq)));
     }
 
+    /// The letter of a message is refused, so the message is open again, and its row stays.
+    pub(crate) fn keep_row(&mut self, seq: i64) {
+        self.refused
+            .extend(self.ended.extract_if(.., |(of, _)| *of == seq));
+    }
+
+    /// The letter of a message is taken after all. Its row is removed with the next progress.
+    pub(crate) fn end_row(&mut self, seq: i64) {
+        self.ended
+            .extend(self.refused.extract_if(.., |(of, _)| *of == seq));
+    }
+
+    /// A message whose letter is refused is left to the next owner of its lane, with its row.
+    pub(crate) fn leave_row(&mut self, seq: i64) {
+        self.refused.retain(|(of, _)| *of != seq);
+    }
+
     /// Forgets the messages of a lane that no handler has: another member will have them. With `all` also those that a
     /// handler has, and those that were done and whose progress was not written. Returns their sequence numbers, and their tags if they were taken.
     pub(crate) fn forget(&mut self, lane: LaneId, all: bool) -> Vec<(i64, Option<u64>)> {
         let mut forgotten = Vec::new();
         if all {
             self.ended.retain(|(_, of)| *of != lane);
+            self.refused.retain(|(_, of)| *of != lane);
         }
         self.messages.retain(|seq, message| {
             if message.known.lane != lane || message.stage == Stage::Trying && !all {

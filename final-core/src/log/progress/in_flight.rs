@@ -12,7 +12,9 @@
 //! ```
 //!
 //! Three things bound the memory: the number of messages with content, their weight, and the number of light ones. A delivery of a lost
-//! lane counts as a message until its handler has settled it.
+//! lane counts as a message until its handler has settled it. Light messages that may go now are read as far as there is
+//! room; the others stay noted. Messages that wait have at most half of the room for their content, so there is always
+//! room for the one that they wait for.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -92,7 +94,7 @@ pub(crate) struct InFlight {
     weight: usize,
     /// How many messages are kept without their content.
     light: usize,
-    /// Light messages that are the first of their key by now: they are read again, then delivered.
+    /// Light messages that may go now: they are read again, then delivered, once there is room for their content.
     to_read: Vec<u64>,
     /// Deliveries of lost lanes that are not settled. They take places in the channel to the handlers, and nothing else.
     lost: HashSet<u64>,
@@ -136,6 +138,11 @@ impl InFlight {
         if self.weight >= MOST_WEIGHT || self.light >= MOST_LIGHT {
             return 0;
         }
+        self.free_places()
+    }
+
+    /// How many more messages may be kept with their content, whatever they weigh.
+    fn free_places(&self) -> usize {
         self.prefetch
             .saturating_sub(self.messages.len() - self.light)
             .saturating_sub(self.lost.len())
@@ -164,10 +171,12 @@ impl InFlight {
             && topic
                 .as_ref()
                 .is_none_or(|topic| self.gates.pass(topic, row.seq, tag));
-        // Half of the room is kept for messages that may go now.
-        let is_light = !goes && room < self.messages.len();
-        let expires = row.expires_in.map(expiry);
         let weight = usize::try_from(row.weight).unwrap_or(0);
+        // Half of the room is kept for messages that may go now.
+        let is_light = !goes
+            && (room <= self.messages.len() + 1
+                || self.weight.saturating_add(weight) > MOST_WEIGHT / 2);
+        let expires = row.expires_in.map(expiry);
         let seq = row.seq;
         let content = if is_light {
             self.light += 1;
@@ -199,13 +208,25 @@ impl InFlight {
         }
     }
 
-    /// Whether a message whose turn has come may go. Otherwise it waits for its topic.
+    /// An operator wishes that a message is tried, so its next delivery is no suspect.
+    pub(crate) fn trust(&mut self, tag: u64) {
+        if let Some(taken) = self.messages.get_mut(&tag) {
+            taken.is_doubted = false;
+        }
+    }
+
+    /// Whether a message whose turn has come may go. Otherwise it waits for its topic, without its content: the message
+    /// that holds the topic needs the room.
     pub(crate) fn passes(&mut self, tag: u64) -> bool {
         let Some(taken) = self.messages.get(&tag) else {
             return false;
         };
         let topic = taken.topic.as_ref();
-        topic.is_none_or(|topic| self.gates.pass(topic, taken.seq, tag))
+        let passes = topic.is_none_or(|topic| self.gates.pass(topic, taken.seq, tag));
+        if !passes {
+            self.leave_content(tag);
+        }
+        passes
     }
 
     /// Keeps a message at its place, after so many attempts. Its content is read again before it goes.
@@ -214,7 +235,13 @@ impl InFlight {
             return;
         };
         taken.attempts = attempts;
-        if !taken.is_light {
+        self.leave_content(tag);
+    }
+
+    /// Keeps a message without its content.
+    fn leave_content(&mut self, tag: u64) {
+        let taken = self.messages.get_mut(&tag);
+        if let Some(taken) = taken.filter(|taken| !taken.is_light) {
             taken.is_light = true;
             taken.content = Err(String::new());
             self.light += 1;
@@ -232,14 +259,23 @@ impl InFlight {
         is_light
     }
 
-    /// Takes the messages to be read now: their tags, streams and sequence numbers.
+    /// Takes the messages to be read now, as far as there is room for their content: their tags, streams and sequence
+    /// numbers. The others stay noted.
     pub(crate) fn take_to_read(&mut self) -> Vec<(u64, i64, i64)> {
-        let to_read = std::mem::take(&mut self.to_read);
-        let position = |tag: u64| {
-            let taken = self.messages.get(&tag)?;
-            Some((tag, taken.lane.stream, taken.seq))
-        };
-        to_read.into_iter().filter_map(position).collect()
+        let (places, mut weight) = (self.free_places(), self.weight);
+        let (mut positions, mut taken_out) = (Vec::new(), 0);
+        for tag in &self.to_read {
+            if let Some(taken) = self.messages.get(tag) {
+                if positions.len() >= places || weight >= MOST_WEIGHT {
+                    break;
+                }
+                weight = weight.saturating_add(taken.weight);
+                positions.push((*tag, taken.lane.stream, taken.seq));
+            }
+            taken_out += 1;
+        }
+        self.to_read.drain(..taken_out);
+        positions
     }
 
     /// Whether any message is to be read before it can be delivered.
@@ -277,8 +313,8 @@ impl InFlight {
         Some((taken, next))
     }
 
-    /// Takes out the messages of a lane that wait behind others of their key, or for their topic: no handler has begun
-    /// them. Returns their sequence numbers, and messages of other lanes that may go now.
+    /// Takes out the messages of a lane that wait behind others of their key, for their topic, or for room: no handler has
+    /// begun them. Returns their sequence numbers, and messages of other lanes that may go now.
     pub(crate) fn take_waiting(&mut self, lane: LaneId) -> (Vec<i64>, Vec<u64>) {
         let is_of_lane = |tag: u64| {
             self.messages
@@ -289,7 +325,14 @@ impl InFlight {
             Some(order) => order.take_waiting(is_of_lane),
             None => Vec::new(),
         };
-        let for_topic = self.gates.take_waiting(is_of_lane);
+        let mut for_topic = self.gates.take_waiting(is_of_lane);
+        let messages = &self.messages;
+        // A message that is held stays: its owner knows that it is to be tried.
+        let waits_for_room = |tag: &u64| {
+            let taken = messages.get(tag);
+            taken.is_some_and(|taken| taken.lane == lane && taken.attempts == 0)
+        };
+        for_topic.extend(self.to_read.extract_if(.., |tag| waits_for_room(tag)));
         let (mut seqs, mut next) = (Vec::new(), Vec::new());
         for tag in behind {
             if let Some(taken) = self.messages.remove(&tag) {

@@ -102,6 +102,14 @@ impl Lane {
         self.read_to
     }
 
+    /// Whether a message is to be done still, by the committed progress and what was taken since.
+    pub(crate) fn has_ahead(&self, seq: i64) -> bool {
+        seq > self.read_to
+            || self.pending.contains(seq)
+            || self.in_flight.contains(&seq)
+            || self.released.contains(&seq)
+    }
+
     /// The owner before has ended without giving the lane back. It has read nothing beyond this sequence number.
     pub(crate) fn doubt(&mut self, up_to: i64) {
         self.doubted_to = up_to;

@@ -91,6 +91,12 @@ impl Streams {
         self.iter_mut().for_each(Stream::drain_all);
     }
 
+    /// Whether a lane of this member is past a message: it is done, or was removed.
+    pub(crate) fn is_past(&self, id: LaneId, seq: i64) -> bool {
+        let lane = self.get(id.stream).and_then(|stream| stream.lane(id.lane));
+        lane.is_some_and(|lane| !lane.has_ahead(seq))
+    }
+
     /// Makes a message that was taken open again in its lane, so that the lane's next owner gets it.
     pub(crate) fn reopen(&mut self, id: LaneId, seq: i64) {
         if let Some(lane) = self.lane_mut(id) {

@@ -1,8 +1,8 @@
 //! Rows about messages that are held. They are for operators, and for the next owner of a lane.
 //!
 //! Input: what the engine holds, and what operators wish. Output: rows of `final_log_held`, and the wishes of a group.
-//! The progress does not depend on these rows. A row that is left over after a crash is removed when its lane has a new
-//! owner.
+//! The progress does not depend on these rows. A row that is left over after a crash is removed when a lane has a new
+//! owner. Until then it holds no topic once its message or its lane is gone.
 
 use uuid::Uuid;
 
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// Rows that are read at once. A member holds at most so many messages.
+/// Rows of a group that are read at once. Each member stops to read long before it holds so many.
 const MOST: i64 = 20_000;
 
 /// The numbers of what is held.
@@ -28,6 +28,12 @@ const TOPIC: i64 = 1;
 pub(crate) const NO_WISH: i64 = 0;
 pub(crate) const RETRY: i64 = 1;
 pub(crate) const SKIP: i64 = 2;
+
+/// The rows about messages of a group that hold their whole topics. `max_age` can have removed a message, and the last
+/// owner of an ended stream's lane can have crashed before it removed the row.
+pub(crate) const HELD_TOPICS: &str = "{held} h WHERE h.group_name = ? AND h.scope = 1 \
+    AND EXISTS (SELECT 1 FROM {log} l WHERE l.seq = h.seq AND l.message_id = h.message_id) \
+    AND EXISTS (SELECT 1 FROM {lanes} o WHERE o.group_name = h.group_name AND o.stream = h.stream AND o.lane = h.lane)";
 
 columns! {
     /// A row, as the next owner of its lane needs it.
@@ -93,6 +99,13 @@ impl<DB: OutboxDatabase> Log<DB> {
         let rows: Vec<KnownRow> = self.rows(&held, vec![group.into(), MOST.into()]).await?;
         Ok(rows.into_iter().map(KnownHeld::from).collect())
     }
+
+    /// The sequence numbers of a group's rows whose lanes are gone with their streams: all of these streams is done.
+    pub(crate) async fn held_without_lanes(&self, group: &str) -> DbResult<Vec<i64>> {
+        let held = "SELECT h.seq FROM {held} h WHERE h.group_name = ? AND NOT EXISTS (SELECT 1 FROM {lanes} o \
+            WHERE o.group_name = h.group_name AND o.stream = h.stream AND o.lane = h.lane) ORDER BY h.seq LIMIT ?";
+        self.rows(held, vec![group.into(), MOST.into()]).await
+    }
 }
 
 impl<DB: OutboxDatabase> Session<DB> {
@@ -114,9 +127,7 @@ impl<DB: OutboxDatabase> Session<DB> {
         group: &str,
         own: impl Fn(LaneId) -> bool,
     ) -> DbResult<Vec<(String, i64)>> {
-        let held = format!(
-            "SELECT {KNOWN} FROM {{held}} WHERE group_name = ? AND scope = {TOPIC} ORDER BY seq LIMIT ?"
-        );
+        let held = format!("SELECT {KNOWN} FROM {HELD_TOPICS} ORDER BY seq LIMIT ?");
         let rows: Vec<KnownRow> = self.rows(&held, vec![group.into(), MOST.into()]).await?;
         let known = rows.into_iter().map(KnownHeld::from);
         let known = known.filter(|known| !own(known.lane));

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::{
     Log,
     dialect::words,
+    held::HELD_TOPICS,
     sequence::{self, SequenceRow},
     session::Session,
 };
@@ -191,7 +192,7 @@ impl<DB: OutboxDatabase> Session<DB> {
             (SELECT COUNT(*) FROM {{lanes}} WHERE group_name = ? AND member = ?) AS own_lanes, \
             (SELECT COUNT(*) FROM {{members}} WHERE process <> ? AND alive_until > {{now}}) AS others, \
             (SELECT trimmed FROM {{state}} WHERE id = 1) AS trimmed, \
-            (SELECT COUNT(*) FROM {{held}} WHERE group_name = ? AND scope = 1) AS held_topics, \
+            (SELECT COUNT(*) FROM {HELD_TOPICS}) AS held_topics, \
             {{read_only}} AS read_only, {of_sequence}"
         );
         let mut values = vec![

@@ -16,9 +16,12 @@ use crate::{
     broker::{Cause, Holding},
     handler::Hold,
     log::progress::{
-        held::{HeldMessages, HeldRow, KnownHeld, Turn, Wish},
+        gaps::Gaps,
+        held::{HeldMessages, HeldRow, HeldWrite, KnownHeld, Turn, Wish},
         in_flight::InFlight,
+        lane::Lane,
         rows::{LaneId, LogRow},
+        spans::Spans,
     },
 };
 
@@ -63,6 +66,10 @@ struct Member {
     running: BTreeMap<i64, u64>,
     /// The messages that are held, also while they are tried again.
     holding: BTreeSet<i64>,
+    /// The messages that are visible and not taken.
+    ahead: BTreeSet<i64>,
+    /// The tags that wait to be read.
+    noted: BTreeSet<u64>,
     tags: BTreeMap<u64, i64>,
 }
 
@@ -75,6 +82,8 @@ impl Member {
             messages: BTreeMap::new(),
             running: BTreeMap::new(),
             holding: BTreeSet::new(),
+            ahead: BTreeSet::new(),
+            noted: BTreeSet::new(),
             tags: BTreeMap::new(),
         }
     }
@@ -104,12 +113,32 @@ impl Member {
         if !self.in_flight.passes(tag) {
             return;
         }
-        if self.in_flight.must_read(tag) {
-            self.in_flight.take_to_read();
-            let row = self.row(self.tags[&tag]);
-            self.in_flight.fill(tag, Some(row));
+        match self.in_flight.must_read(tag) {
+            true => drop(self.noted.insert(tag)),
+            false => self.begin(tag),
         }
-        self.begin(tag);
+    }
+
+    /// Reads as far as there is room: first what waited without its content, then what is new.
+    fn read(&mut self) {
+        loop {
+            let waiting = self.in_flight.take_to_read();
+            if waiting.is_empty() {
+                break;
+            }
+            for (tag, _, seq) in waiting {
+                self.noted.remove(&tag);
+                if self.in_flight.passes(tag) {
+                    self.in_flight.fill(tag, Some(self.row(seq)));
+                    self.begin(tag);
+                }
+            }
+        }
+        while self.in_flight.room() > 0
+            && let Some(seq) = self.ahead.pop_first()
+        {
+            self.take(seq);
+        }
     }
 
     fn begin(&mut self, tag: u64) {
@@ -118,6 +147,7 @@ impl Member {
             Turn::Go => {
                 self.may_begin(seq);
                 self.running.insert(seq, tag);
+                assert!(self.running.len() <= PREFETCH, "the channel overflows");
             }
             Turn::Wait(attempts) => self.in_flight.hold(tag, attempts),
             Turn::Skip(_) => self.settle(seq, tag),
@@ -198,7 +228,14 @@ impl Member {
     /// A lane is given away while no handler has a message of it, and comes back.
     fn give_away(&mut self, lane: usize) {
         let id = LaneId { stream: 0, lane };
-        if self.running.keys().any(|seq| self.lane(*seq) == id) {
+        let in_flight = &self.in_flight;
+        self.noted.retain(|tag| in_flight.get(*tag).is_some());
+        let noted = self.noted.iter().map(|tag| &self.tags[tag]);
+        let tried = noted.filter(|seq| self.holding.contains(*seq));
+        if tried
+            .chain(self.running.keys())
+            .any(|seq| self.lane(*seq) == id)
+        {
             return;
         }
         let (mut open, next) = self.in_flight.take_waiting(id);
@@ -208,10 +245,8 @@ impl Member {
         let mut left = Vec::new();
         for (seq, tag) in self.held.forget(id, false) {
             self.in_flight.gates().leave(seq);
-            let next = self
-                .in_flight
-                .settle(tag.unwrap())
-                .and_then(|(_, next)| next);
+            let taken = tag.and_then(|tag| self.in_flight.settle(tag));
+            let next = taken.and_then(|(_, next)| next);
             assert_eq!(next, None, "all of the lane are taken out");
             let (_, topic, _) = self.messages[&seq];
             open.push(seq);
@@ -235,8 +270,7 @@ impl Member {
                 wish: None,
             });
         }
-        open.sort_unstable();
-        open.into_iter().for_each(|seq| self.take(seq));
+        self.ahead.extend(open);
     }
 
     fn step(&mut self, step: Step) {
@@ -248,7 +282,7 @@ impl Member {
             Step::Take(key, topic) => {
                 let seq = self.messages.len() as i64 + 1;
                 self.messages.insert(seq, (key, topic, false));
-                self.take(seq);
+                self.ahead.insert(seq);
             }
             Step::Finish(which) => {
                 if let Some((seq, tag)) = pick(which, &self.running) {
@@ -271,6 +305,7 @@ impl Member {
             }
             Step::Move(lane) => self.give_away(lane),
         }
+        self.read();
     }
 }
 
@@ -288,7 +323,9 @@ proptest! {
             while let Some((seq, tag)) = member.running.first_key_value() {
                 let (seq, tag) = (*seq, *tag);
                 member.settle(seq, tag);
+                member.read();
             }
+            member.read();
         }
         prop_assert!(member.messages.values().all(|(.., done)| *done), "{:?}", member.messages);
         prop_assert!(member.held.is_empty() && !member.in_flight.gates().is_closed_elsewhere());
@@ -372,4 +409,105 @@ fn pauses_grow_up_to_five_minutes() {
     assert!((0.5..=1.5).contains(&pauses[0]), "{pauses:?}");
     assert!((2.0..=6.0).contains(&pauses[2]), "{pauses:?}");
     assert!((150.0..=300.0).contains(&pauses[19]), "{pauses:?}");
+}
+
+/// Thousands of messages can wait for one topic, and the channel to the handlers has places for the prefetch.
+#[test]
+fn messages_that_may_go_at_once_are_read_as_far_as_there_is_room() {
+    let (topic, lane) = (TOPICS[0], LaneId { stream: 0, lane: 3 });
+    let mut in_flight = InFlight::new(false, PREFETCH, 0).holding([Arc::from(topic)]);
+    in_flight.gates().close(topic, 1);
+    for seq in 2..=100 {
+        in_flight.take(lane, LogRow::plain(seq, 3, topic.into(), None));
+    }
+    let with_content = PREFETCH - in_flight.room();
+    let free = in_flight.gates().open(1);
+    let noted = free.iter().filter(|tag| in_flight.must_read(**tag)).count();
+    assert_eq!((free.len(), noted), (99, 99 - with_content));
+
+    let read = in_flight.take_to_read();
+    assert_eq!(read.len(), PREFETCH - with_content);
+    for (tag, _, seq) in &read {
+        let row = LogRow::plain(*seq, 3, topic.into(), None);
+        in_flight.fill(*tag, Some(row));
+    }
+    assert!(in_flight.take_to_read().is_empty() && in_flight.has_to_read());
+
+    in_flight.settle(read[0].0);
+    assert_eq!(in_flight.take_to_read().len(), 1);
+}
+
+/// Otherwise the lane would be kept until all of them are handled.
+#[test]
+fn messages_that_wait_for_room_are_left_to_the_next_owner_of_their_lane() {
+    let lane = LaneId { stream: 0, lane: 0 };
+    let mut in_flight = InFlight::new(true, 1, 0);
+    let row = |seq| LogRow::plain(seq, 0, TOPICS[1].into(), Some("a"));
+    let (first, _) = in_flight.take(lane, row(1));
+    in_flight.take(lane, row(2));
+    let (_, next) = in_flight.settle(first).unwrap();
+    assert!(in_flight.must_read(next.unwrap()));
+
+    assert_eq!(in_flight.take_waiting(lane), (vec![2], vec![]));
+    assert!(!in_flight.has_to_read());
+}
+
+/// As a suspect it could be held again without an attempt.
+#[test]
+fn a_message_that_an_operator_retries_is_no_suspect() {
+    let mut in_flight = InFlight::new(true, 1, 0);
+    let row = LogRow::plain(1, 0, TOPICS[1].into(), Some("a"));
+    let (tag, _) = in_flight.take(LaneId { stream: 0, lane: 0 }, row);
+    in_flight.doubt(tag);
+    assert!(in_flight.get(tag).unwrap().is_doubted());
+
+    in_flight.trust(tag);
+    assert!(!in_flight.get(tag).unwrap().is_doubted());
+}
+
+/// Otherwise the next owner of its lane would try a message again that an operator has skipped.
+#[test]
+fn the_row_of_a_message_stays_until_its_letter_is_taken() {
+    let mut held = HeldMessages::default();
+    held.learn(known(true));
+    assert!(held.end(7));
+
+    held.keep_row(7);
+    held.committed();
+    assert!(!held.has_writes());
+
+    held.end_row(7);
+    held.committed();
+    assert_eq!(held.take_writes(9), [HeldWrite::Remove(7)]);
+}
+
+#[test]
+fn the_row_of_a_message_is_left_to_the_next_owner_with_its_letter() {
+    let mut held = HeldMessages::default();
+    held.learn(known(true));
+    assert!(held.end(7));
+    held.keep_row(7);
+
+    held.leave_row(7);
+    held.end_row(7);
+    held.committed();
+    assert!(!held.has_writes());
+}
+
+/// `max_age` can remove it while its lane changes its owner.
+#[test]
+fn a_held_message_that_was_removed_is_forgotten_with_its_row() {
+    let (mut lane, gaps) = (Lane::new(1, 5, Spans::default()), Gaps::default());
+    let mut held = HeldMessages::default();
+    held.learn(known(true));
+    assert_eq!(held.known().map(|(seq, _)| seq).collect::<Vec<_>>(), [7]);
+    assert!(lane.has_ahead(7));
+
+    lane.reach(9);
+    assert!(lane.has_ahead(7), "that is not written yet");
+    lane.committed(lane.progress(&gaps));
+    assert!(!lane.has_ahead(7));
+    held.is_gone(7);
+    assert!(held.is_empty());
+    assert_eq!(held.take_writes(9), [HeldWrite::Remove(7)]);
 }
