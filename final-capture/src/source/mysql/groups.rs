@@ -317,10 +317,10 @@ impl Groups {
     ) -> Result<Option<Ending>, CannotRead> {
         let statement =
             Query::new(&event.body, compressed, self.most)?.statement(&self.charsets)?;
-        if let Statement::Change(words) = &statement
+        if let Statement::Change(keyword) = statement
             && !self.pass_statements
         {
-            return Err(CannotRead(format!("`{words} …`: {STATEMENT_FORMAT}")));
+            return Err(CannotRead(format!("{keyword}: {STATEMENT_FORMAT}")));
         }
         let Some(group) = &mut self.group else {
             // Only MySQL writes BEGIN before its rows, and a file's end may have a ROLLBACK of an older server.
@@ -350,9 +350,10 @@ impl Groups {
                 group.roll_back_to(&name)?;
                 None
             }
-            Statement::Truncate(table) => {
+            Statement::Truncate(_) => {
                 return Err(CannotRead(format!(
-                    "{table} is emptied inside of a transaction with other changes"
+                    "transaction {} has other changes, and empties a table",
+                    group.id
                 )));
             }
             Statement::XaFinish | Statement::Change(_) | Statement::Other => None,
@@ -436,7 +437,7 @@ impl Group {
         let Some((at, &(_, since))) = found.and_then(|at| Some((at, self.savepoints.get(at)?)))
         else {
             return Err(CannotRead(format!(
-                "transaction {} goes back to savepoint {name}, which it has not set",
+                "transaction {} goes back to a savepoint that it has not set",
                 self.id
             )));
         };
