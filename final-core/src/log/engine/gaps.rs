@@ -62,9 +62,6 @@ impl<DB: OutboxDatabase> Engine<DB> {
     pub(super) async fn watch_gaps(&mut self) -> DbResult<()> {
         let (mut reader, streams) = self.reader();
         let room = reader.room();
-        if room == 0 {
-            return Ok(());
-        }
         let now = Instant::now();
         for stream in streams.iter_mut() {
             reader.watch_gaps(stream, now, room).await?;
@@ -76,7 +73,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
 impl<DB: OutboxDatabase> StreamReader<'_, DB> {
     /// Looks for the gaps of one stream that are due. What predecessors left open comes first.
     async fn watch_gaps(&mut self, stream: &mut Stream, now: Instant, room: usize) -> DbResult<()> {
-        if !self.take_inherited(stream).await? {
+        if !self.take_inherited(stream).await? || room == 0 {
             return Ok(());
         }
         let overdue = stream.gaps.take_overdue(now, FILLED);

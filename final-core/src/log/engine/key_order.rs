@@ -31,7 +31,7 @@ impl<DB: OutboxDatabase> StreamReader<'_, DB> {
     /// before, because it could have the same keys. False if there is no room for all of it yet.
     pub(super) async fn take_inherited(&mut self, stream: &mut Stream) -> DbResult<bool> {
         loop {
-            let room = self.room();
+            let room = self.room_for_inherited();
             let seqs = stream.inherited(room.clamp(100, 448));
             if seqs.is_empty() || room == 0 {
                 return Ok(seqs.is_empty());

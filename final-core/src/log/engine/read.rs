@@ -82,6 +82,14 @@ impl<DB: OutboxDatabase> StreamReader<'_, DB> {
         self.deliveries.in_flight.room()
     }
 
+    /// How many more messages may be taken of those that predecessors left open.
+    pub(super) fn room_for_inherited(&self) -> usize {
+        match self.is_held_up {
+            true => 0,
+            false => self.deliveries.in_flight.room_for_inherited(),
+        }
+    }
+
     /// Rows after one sequence number and up to another, `most` at most. The server cannot forget them.
     pub(super) async fn page(
         &mut self,

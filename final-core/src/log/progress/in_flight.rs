@@ -141,6 +141,15 @@ impl InFlight {
         self.free_places()
     }
 
+    /// How many more messages may be taken of those that predecessors left open. Messages that wait do not count: one
+    /// of these may be what they wait for. How many these can be is bounded by what the predecessors had in flight.
+    pub(crate) fn room_for_inherited(&self) -> usize {
+        match self.weight >= MOST_WEIGHT {
+            true => 0,
+            false => self.free_places(),
+        }
+    }
+
     /// How many more messages may be kept with their content, whatever they weigh.
     fn free_places(&self) -> usize {
         self.prefetch

@@ -336,3 +336,56 @@ async fn an_instance_that_is_full_of_what_waits_reads_on_once_it_has_room() {
     log.has_no_letters().await;
     bus.shutdown().await.expect("shutdown");
 }
+
+/// All that waits may wait for a message that a dead member held.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_is_full_of_what_waits_goes_on_with_what_a_dead_member_held() {
+    let log = Log::<sqlx::Sqlite>::new().await;
+    let mirror = Mirror::breaking("bad");
+    let heir = mirror.beside();
+    let start = async |broker: SqlBroker<sqlx::Sqlite>, mirror: &Mirror| {
+        let bus = log.bus_on("mirror", broker);
+        let router = mirror.router("placed", Hold::Topic);
+        bus.start(router).await.expect("start");
+        bus
+    };
+    let doomed = start(log.broker().lease(Duration::from_secs(3)), &mirror).await;
+    let bus = start(log.broker(), &heir).await;
+    log.shared_by("mirror", 2).await;
+    publish(&bus, of_key("bad", 0..1)).await;
+    mirror.tried.reach(1).await;
+    log.has_held(1).await;
+    // The first lane is the heir's. It hears of the held topic when it looks next.
+    let mut sent = 0;
+    eventually("an heir that waits for the topic", SOON, async || {
+        let handled = heir.keys.len();
+        publish(&bus, of_key(FIRST_LANE, sent..sent + 1)).await;
+        sent += 1;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        heir.keys.len() == handled
+    })
+    .await;
+    publish(&bus, of_key(FIRST_LANE, sent..sent + 11_100)).await;
+    sent += 11_100;
+    eventually("an instance that is full", SOON, async || {
+        let backlog = log.broker().backlog("mirror").await.expect("a backlog");
+        match backlog.waiting {
+            10..700 => Ok(()),
+            waiting => Err(waiting),
+        }
+    })
+    .await;
+
+    drop(doomed);
+
+    heir.tried.reach(1).await;
+    heir.mend();
+    heir.keys.reach_of("bad", 1).await;
+    heir.keys
+        .reach_of(FIRST_LANE, usize::try_from(sent).expect("a number"))
+        .await;
+    in_order(&heir.keys.of(FIRST_LANE), 0, sent);
+    log.has_held(0).await;
+    log.has_no_letters().await;
+    bus.shutdown().await.expect("shutdown");
+}
