@@ -33,7 +33,7 @@ impl<'a> Asking<'a> {
     pub(crate) async fn again<DB: Driver>(&self, error: &sqlx::Error) -> bool {
         match self.line {
             Some(line) if DB::is_busy(error) && Instant::now() < self.until => {
-                let _ = timeout(ASK_AGAIN, line.freed.notified()).await;
+                let _ = timeout(ASK_AGAIN, line.lock.freed.notified()).await;
                 true
             }
             _ => false,

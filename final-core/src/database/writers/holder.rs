@@ -1,10 +1,13 @@
 //! Who has SQLite's lock, as far as the process knows, and how long the first in line waits for that one.
 //!
-//! Input: beginnings and ends. Output: how long to wait, and whether a caller may begin before the first in line.
+//! Input: beginnings and ends. Output: how long to wait, and whether a caller may begin before the first in line; the
+//! first in line hears of each end.
 
-use std::time::Duration;
+use std::{sync::Mutex, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
+
+use crate::lock::lock;
 
 /// How long the first in line waits until the bus takes over a transaction that its caller has.
 ///
@@ -22,6 +25,36 @@ pub(super) const IN_HAND: Duration = Duration::from_secs(1);
 /// A task that runs takes a connection at once. If each writer had to wake before that, the lock would lie idle for as
 /// long as the machine takes for that, after each transaction.
 pub(super) const OVERTAKE: u32 = 4;
+
+/// SQLite's lock of one database, as the process sees it.
+#[derive(Debug)]
+pub(super) struct SeenLock {
+    pub(super) state: Mutex<LineState>,
+    /// Tells of ends.
+    pub(super) freed: Notify,
+}
+
+impl SeenLock {
+    pub(super) fn new() -> Self {
+        Self {
+            state: Mutex::new(LineState::new()),
+            freed: Notify::new(),
+        }
+    }
+
+    /// Somebody has begun.
+    pub(super) fn hold(&self, holder: Holder) {
+        let mut state = lock(&self.state);
+        state.holder = holder;
+        state.moves += 1;
+    }
+
+    /// The one who had it has ended.
+    pub(super) fn end(&self) {
+        self.hold(Holder::None);
+        self.freed.notify_waiters();
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct LineState {

@@ -3,21 +3,16 @@
 //! Input: writers that want their turn, and what each does with it. State: the places, and who has the lock as far as
 //! the process knows. Output: turns.
 
-use std::{
-    future::poll_fn,
-    pin::pin,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
 };
 
 use super::{
     early::Ahead,
-    holder::{Holder, LineState},
+    holder::{Holder, SeenLock},
     turn::{Places, Turn},
 };
 use crate::lock::lock;
@@ -32,8 +27,7 @@ pub(super) struct Line {
     /// Only one caller at a time stands in line together with our own statements.
     callers: Arc<Semaphore>,
     first: Arc<Semaphore>,
-    pub(super) state: Mutex<LineState>,
-    pub(super) freed: Notify,
+    pub(super) lock: Arc<SeenLock>,
 }
 
 /// The first in line, as long as it waits for the lock.
@@ -54,7 +48,7 @@ impl<'a> First<'a> {
     fn is_ready(&mut self, is_ready: bool) {
         if is_ready != self.is_ready {
             self.is_ready = is_ready;
-            lock(&self.line.state).first_is_ready = is_ready;
+            lock(&self.line.lock.state).first_is_ready = is_ready;
         }
     }
 }
@@ -70,13 +64,12 @@ impl Line {
         Self {
             callers: Arc::new(Semaphore::new(1)),
             first: Arc::new(Semaphore::new(1)),
-            state: Mutex::new(LineState::new()),
-            freed: Notify::new(),
+            lock: Arc::new(SeenLock::new()),
         }
     }
 
     pub(super) async fn callers_turn(self: &Arc<Self>, ahead: &mut dyn Ahead) -> Turn {
-        if self.is_waited_in() && lock(&self.state).overtake() {
+        if self.is_waited_in() && lock(&self.lock.state).overtake() {
             return self.begins(true, (None, None));
         }
         match self.place(&self.callers, CALLERS_PATIENCE).await {
@@ -101,7 +94,7 @@ impl Line {
     }
 
     fn begins(self: &Arc<Self>, is_holder: bool, places: Places) -> Turn {
-        Turn::on(Arc::clone(self), is_holder, places)
+        Turn::on(Arc::clone(&self.lock), is_holder, places)
     }
 
     /// Waits for a place, in order. None if the line has not moved for so long.
@@ -114,13 +107,13 @@ impl Line {
             return Some(place);
         }
         let mut place = pin!(Arc::clone(places).acquire_owned());
-        let mut moves = lock(&self.state).moves;
+        let mut moves = lock(&self.lock.state).moves;
         loop {
             if let Ok(place) = timeout(patience, &mut place).await {
                 // It fails only if the semaphore is closed, and nothing closes it.
                 return place.ok();
             }
-            let now = lock(&self.state).moves;
+            let now = lock(&self.lock.state).moves;
             if now == moves {
                 return None;
             }
@@ -133,11 +126,11 @@ impl Line {
     async fn free(&self, ahead: &mut dyn Ahead) -> bool {
         let mut first = First::new(self);
         loop {
-            let mut freed = pin!(self.freed.notified());
+            let mut freed = pin!(self.lock.freed.notified());
             // From here on it hears of an end.
             freed.as_mut().enable();
             let left = {
-                let mut state = lock(&self.state);
+                let mut state = lock(&self.lock.state);
                 if matches!(state.holder, Holder::None) {
                     state.holder = Holder::InHand(Instant::now());
                     state.overtaken = 0;
@@ -154,16 +147,5 @@ impl Line {
             });
             let _ = timeout(left, wait).await;
         }
-    }
-
-    pub(super) fn hold(&self, holder: Holder) {
-        let mut state = lock(&self.state);
-        state.holder = holder;
-        state.moves += 1;
-    }
-
-    pub(super) fn end(&self) {
-        self.hold(Holder::None);
-        self.freed.notify_waiters();
     }
 }

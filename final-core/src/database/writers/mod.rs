@@ -123,10 +123,11 @@ impl Writers {
 
     /// Takes over a transaction that was begun somewhere, so that its end is seen.
     pub(crate) fn take_over(&self) -> Writing {
-        if let Some(line) = &self.0 {
-            lock(&line.state).take_over();
+        let seen = self.0.as_ref().map(|line| Arc::clone(&line.lock));
+        if let Some(seen) = &seen {
+            lock(&seen.state).take_over();
         }
-        Writing::on(self.0.clone())
+        Writing::on(seen)
     }
 
     /// Tells the next writer that a transaction may have ended that only its caller had.

@@ -6,13 +6,13 @@ use std::{fmt, sync::Arc};
 
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
-use super::{holder::Holder, line::Line};
+use super::holder::{Holder, SeenLock};
 
 /// Leave to begin. Dropped without a beginning, the next writer has it.
 #[must_use]
 pub(crate) struct Turn {
     /// `None` once it is begun.
-    line: Option<Arc<Line>>,
+    lock: Option<Arc<SeenLock>>,
     /// Whether the lock was free, so that the line counts this one as the holder.
     is_holder: bool,
     _places: Places,
@@ -23,20 +23,20 @@ pub(super) type Places = (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePer
 
 /// A transaction that writes. Dropped when it has ended.
 #[derive(Default)]
-pub(crate) struct Writing(Option<Arc<Line>>);
+pub(crate) struct Writing(Option<Arc<SeenLock>>);
 
 impl Turn {
     pub(super) const fn free() -> Self {
         Self {
-            line: None,
+            lock: None,
             is_holder: false,
             _places: (None, None),
         }
     }
 
-    pub(super) const fn on(line: Arc<Line>, is_holder: bool, places: Places) -> Self {
+    pub(super) const fn on(lock: Arc<SeenLock>, is_holder: bool, places: Places) -> Self {
         Self {
-            line: Some(line),
+            lock: Some(lock),
             is_holder,
             _places: places,
         }
@@ -44,41 +44,41 @@ impl Turn {
 
     /// The transaction is begun, and the bus will see its end.
     pub(crate) fn begun(mut self) -> Writing {
-        let line = self.line.take();
-        if let Some(line) = &line {
-            line.hold(Holder::InHand(Instant::now()));
+        let lock = self.lock.take();
+        if let Some(lock) = &lock {
+            lock.hold(Holder::InHand(Instant::now()));
         }
-        Writing(line)
+        Writing(lock)
     }
 
     /// The transaction is begun, and goes to its caller.
     pub(super) fn begun_loose(mut self) {
-        if let Some(line) = self.line.take() {
-            line.hold(Holder::Loose(Instant::now()));
+        if let Some(lock) = self.lock.take() {
+            lock.hold(Holder::Loose(Instant::now()));
         }
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        if let Some(line) = self.line.take()
+        if let Some(lock) = self.lock.take()
             && self.is_holder
         {
-            line.end();
+            lock.end();
         }
     }
 }
 
 impl Writing {
-    pub(super) const fn on(line: Option<Arc<Line>>) -> Self {
-        Self(line)
+    pub(super) const fn on(lock: Option<Arc<SeenLock>>) -> Self {
+        Self(lock)
     }
 }
 
 impl Drop for Writing {
     fn drop(&mut self) {
-        if let Some(line) = &self.0 {
-            line.end();
+        if let Some(lock) = &self.0 {
+            lock.end();
         }
     }
 }
