@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
 use final_core::{
     MessageId,
-    admin::{RecordFilter, RecordState},
+    admin::{FilterWords, RecordFilter, RecordState},
     broker::DeadLetterFilter,
 };
 use uuid::Uuid;
@@ -96,55 +96,30 @@ impl FilterArgs {
 
     /// A filter of dead letters, the limit aside.
     pub(crate) fn letters(&self) -> Result<DeadLetterFilter, Failure> {
-        let mut filter = DeadLetterFilter::all();
-        if let Some(topic) = &self.topic {
-            filter = filter.topic(topic);
-        }
-        if let Some(key) = &self.key {
-            filter = filter.key(key);
-        }
-        if let Some(reason) = &self.reason {
-            filter = filter.reason(reason);
-        }
-        if let Some(age) = self.older_than {
-            filter = filter.older_than(age);
-        }
-        Ok(match self.ids()? {
-            Some(ids) => filter.ids(ids),
-            None => filter,
-        })
+        Ok(self.words()?.into())
     }
 
     /// A filter of records in one of these states, the limit aside.
     pub(crate) fn records(&self, status: &[Status]) -> Result<RecordFilter, Failure> {
-        let mut filter = RecordFilter::all();
-        for status in status {
-            filter = filter.state((*status).into());
-        }
-        if let Some(topic) = &self.topic {
-            filter = filter.topic(topic);
-        }
-        if let Some(key) = &self.key {
-            filter = filter.key(key);
-        }
-        if let Some(reason) = &self.reason {
-            filter = filter.reason(reason);
-        }
-        if let Some(age) = self.older_than {
-            filter = filter.older_than(age);
-        }
-        Ok(match self.ids()? {
-            Some(ids) => filter.ids(ids),
-            None => filter,
-        })
+        let all = RecordFilter::from(self.words()?);
+        let states = status.iter().map(|status| (*status).into());
+        Ok(states.fold(all, RecordFilter::state))
     }
 
-    fn ids(&self) -> Result<Option<impl Iterator<Item = MessageId>>, Failure> {
+    /// The words of both filters, the limit aside.
+    fn words(&self) -> Result<FilterWords, Failure> {
         if self.ids.len() > MOST_IDS {
             return Err(Failure::usage(format!(
                 "one command takes {MOST_IDS} ids at most; use more commands"
             )));
         }
-        Ok((!self.ids.is_empty()).then(|| self.ids.iter().copied().map(MessageId)))
+        let ids = self.ids.iter().copied().map(MessageId);
+        let mut words = FilterWords::default();
+        words.topic.clone_from(&self.topic);
+        words.key.clone_from(&self.key);
+        words.reason.clone_from(&self.reason);
+        words.older_than = self.older_than;
+        words.ids = (!self.ids.is_empty()).then(|| ids.collect());
+        Ok(words)
     }
 }

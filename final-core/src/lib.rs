@@ -38,6 +38,7 @@ mod error;
 mod extract;
 #[doc(hidden)]
 pub mod failpoint;
+mod filter;
 #[cfg(any(test, feature = "__fuzzing"))]
 #[doc(hidden)]
 #[allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]

@@ -240,7 +240,7 @@ impl<DB: OutboxDatabase> Desk<DB> {
         filter: &DeadLetterFilter,
         most: u32,
     ) -> DbResult<Page<Letter, LetterCursor>> {
-        let want = filter.limit.unwrap_or(USUAL).clamp(1, most) as usize;
+        let want = filter.words.limit.unwrap_or(USUAL).clamp(1, most) as usize;
         let mut left = MOST_LOOKED_AT;
         let mut page = Page {
             items: Vec::new(),

@@ -59,6 +59,7 @@ use self::{
     letters::MOST_LISTED,
     services::ServiceTables,
 };
+pub use crate::filter::FilterWords;
 use crate::{
     MessageId, OutboxDatabase,
     broker::{DeadLetterFilter, LetterCursor},

@@ -168,18 +168,7 @@ impl Selection {
                 wrong("a plan cannot begin at a place of a list; leave `after` out")
             }
             // Every reason contains it, so the filter would mean all.
-            (
-                _,
-                Self::Letters(DeadLetterFilter {
-                    reason: Some(part), ..
-                }),
-            )
-            | (
-                _,
-                Self::Records(RecordFilter {
-                    reason: Some(part), ..
-                }),
-            ) if part.is_empty() => {
+            (_, selection) if selection.words().reason.as_deref() == Some("") => {
                 wrong("an empty text is in every reason; leave `reason` out to mean all")
             }
             _ => match self {
@@ -334,7 +323,7 @@ impl<DB: OutboxDatabase> Desk<DB> {
                 }
             }
         }
-        if let Some(limit) = selection.limit() {
+        if let Some(limit) = selection.words().limit {
             total = total.at_most(limit);
             sample.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         }

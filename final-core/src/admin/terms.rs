@@ -4,53 +4,46 @@
 //!
 //! An age is a moment there. Otherwise more letters would be old enough each time that somebody looks.
 
-use std::{
-    fmt::Write as _,
-    time::{Duration, SystemTime},
-};
+use std::{fmt::Write as _, time::SystemTime};
 
 use serde_json::{Map, Value as Json, json};
 
 use super::{RecordFilter, RecordState, Selection};
 use crate::{
     MessageId,
-    broker::DeadLetterFilter,
     database::limits::{duration, moment, since_1970},
+    filter::FilterWords,
     timestamp::Timestamp,
 };
 
 impl Selection {
-    /// The same with moments in place of ages, by the database's clock.
-    pub(super) fn fixed_at(self, clock: i64) -> Self {
-        let moment_of = |age: Option<Duration>, before: Option<SystemTime>| {
-            let by_age = age.map(|age| moment(clock).checked_sub(age).unwrap_or(moment(0)));
-            match (by_age, before) {
-                (Some(age), Some(before)) => Some(age.min(before)),
-                (age, before) => age.or(before),
-            }
-        };
+    pub(super) fn words(&self) -> &FilterWords {
         match self {
-            Self::Letters(mut filter) => {
-                filter.before = moment_of(filter.older_than.take(), filter.before);
-                Self::Letters(filter)
-            }
-            Self::Records(mut filter) => {
-                filter.before = moment_of(filter.older_than.take(), filter.before);
-                Self::Records(filter)
-            }
+            Self::Letters(filter) => &filter.words,
+            Self::Records(filter) => &filter.words,
         }
     }
 
-    /// How many are meant at most.
-    pub(super) fn limit(&self) -> Option<u32> {
-        match self {
-            Self::Letters(filter) => filter.limit,
-            Self::Records(filter) => filter.limit,
-        }
+    /// The same with moments in place of ages, by the database's clock.
+    pub(super) fn fixed_at(mut self, clock: i64) -> Self {
+        let words = match &mut self {
+            Self::Letters(filter) => &mut filter.words,
+            Self::Records(filter) => &mut filter.words,
+        };
+        let by_age = words
+            .older_than
+            .take()
+            .map(|age| moment(clock).checked_sub(age).unwrap_or(moment(0)));
+        words.before = match (by_age, words.before) {
+            (Some(age), Some(before)) => Some(age.min(before)),
+            (age, before) => age.or(before),
+        };
+        self
     }
 
     /// The terms, for another process.
     pub(super) fn terms(&self) -> String {
+        let words = self.words();
         let mut terms = Map::new();
         let mut put = |name: &str, value: Option<Json>| {
             if let Some(value) = value {
@@ -58,31 +51,23 @@ impl Selection {
             }
         };
         let text = |text: &Option<String>| text.clone().map(Json::String);
-        let ids = |ids: &Option<Vec<MessageId>>| {
-            let ids = ids.as_ref()?.iter();
-            Some(ids.map(|id| Json::String(id.to_string())).collect())
-        };
-        let micros = |moment: Option<SystemTime>| moment.map(|moment| json!(since_1970(moment)));
-        match self {
-            Self::Letters(filter) => {
-                put("topic", text(&filter.topic));
-                put("key", text(&filter.key));
-                put("reason", text(&filter.reason));
-                put("ids", ids(&filter.ids));
-                put("before", micros(filter.before));
-                put("limit", filter.limit.map(|limit| json!(limit)));
-            }
-            Self::Records(filter) => {
-                let states = filter.states.iter();
-                let states: Vec<Json> = states.map(|state| json!(state.status())).collect();
-                put("states", Some(Json::Array(states)));
-                put("topic", text(&filter.topic));
-                put("key", text(&filter.key));
-                put("reason", text(&filter.reason));
-                put("ids", ids(&filter.ids));
-                put("before", micros(filter.before));
-                put("limit", filter.limit.map(|limit| json!(limit)));
-            }
+        let ids = words.ids.as_ref().map(|ids| {
+            let ids = ids.iter();
+            ids.map(|id| Json::String(id.to_string())).collect()
+        });
+        put("topic", text(&words.topic));
+        put("key", text(&words.key));
+        put("reason", text(&words.reason));
+        put("ids", ids);
+        put(
+            "before",
+            words.before.map(|moment| json!(since_1970(moment))),
+        );
+        put("limit", words.limit.map(|limit| json!(limit)));
+        if let Self::Records(filter) = self {
+            let states = filter.states.iter();
+            let states: Vec<Json> = states.map(|state| json!(state.status())).collect();
+            put("states", Some(Json::Array(states)));
         }
         Json::Object(terms).to_string()
     }
@@ -92,25 +77,17 @@ impl Selection {
         let Json::Object(terms) = serde_json::from_str(terms).ok()? else {
             return None;
         };
-        let (mut letters, mut records) = (DeadLetterFilter::all(), RecordFilter::all());
+        let (mut words, mut records) = (FilterWords::default(), RecordFilter::all());
         for (name, value) in &terms {
             let text = || value.as_str().map(str::to_owned);
-            let moment = || value.as_i64().map(moment);
-            let limit = || u32::try_from(value.as_u64()?).ok();
-            match (name.as_str(), on_letters) {
-                ("topic", true) => letters.topic = Some(text()?),
-                ("topic", false) => records.topic = Some(text()?),
-                ("key", true) => letters.key = Some(text()?),
-                ("key", false) => records.key = Some(text()?),
-                ("reason", true) => letters.reason = Some(text()?),
-                ("reason", false) => records.reason = Some(text()?),
-                ("ids", true) => letters.ids = Some(ids_of(value)?),
-                ("ids", false) => records.ids = Some(ids_of(value)?),
-                ("before", true) => letters.before = Some(moment()?),
-                ("before", false) => records.before = Some(moment()?),
-                ("limit", true) => letters.limit = Some(limit()?),
-                ("limit", false) => records.limit = Some(limit()?),
-                ("states", false) => {
+            match name.as_str() {
+                "topic" => words.topic = Some(text()?),
+                "key" => words.key = Some(text()?),
+                "reason" => words.reason = Some(text()?),
+                "ids" => words.ids = Some(ids_of(value)?),
+                "before" => words.before = Some(moment(value.as_i64()?)),
+                "limit" => words.limit = Some(u32::try_from(value.as_u64()?).ok()?),
+                "states" if !on_letters => {
                     for state in value.as_array()? {
                         records = records.state(match state.as_i64()? {
                             1 => RecordState::Unroutable,
@@ -124,37 +101,23 @@ impl Selection {
             }
         }
         Some(match on_letters {
-            true => Self::Letters(letters),
-            false => Self::Records(records),
+            true => Self::Letters(words.into()),
+            false => Self::Records(RecordFilter { words, ..records }),
         })
     }
 
     /// The selection as a person reads it.
     pub(super) fn sentence(&self) -> String {
+        let words = self.words();
         let mut parts = Vec::new();
-        let mut narrowed =
-            |topic: &Option<String>, key: &Option<String>, reason: &Option<String>| {
-                parts.extend(topic.as_ref().map(|topic| format!("topic {topic:?}")));
-                parts.extend(key.as_ref().map(|key| format!("key {key:?}")));
-                parts.extend(
-                    reason
-                        .as_ref()
-                        .map(|reason| format!("reason contains {reason:?}")),
-                );
-            };
-        let (before, ids, limit) = match self {
-            Self::Letters(filter) => {
-                narrowed(&filter.topic, &filter.key, &filter.reason);
-                let before = filter.before.map(|before| ("died", before));
-                (before, &filter.ids, filter.limit)
-            }
-            Self::Records(filter) => {
-                narrowed(&filter.topic, &filter.key, &filter.reason);
-                let before = filter.before.map(|before| ("written", before));
-                (before, &filter.ids, filter.limit)
-            }
-        };
-        if let Some(ids) = ids {
+        for (text, value) in [
+            ("topic", &words.topic),
+            ("key", &words.key),
+            ("reason contains", &words.reason),
+        ] {
+            parts.extend(value.as_ref().map(|value| format!("{text} {value:?}")));
+        }
+        if let Some(ids) = &words.ids {
             let named: Vec<String> = ids.iter().take(3).map(MessageId::to_string).collect();
             let mut text = format!("id {}", named.join(" or "));
             if ids.len() > named.len() {
@@ -162,15 +125,16 @@ impl Selection {
             }
             parts.push(text);
         }
-        parts.extend(before.map(|(doing, before)| format!("{doing} up to {}", rfc3339(before))));
-        parts.extend(limit.map(|limit| format!("at most {limit}")));
-        let what = match self {
-            Self::Letters(_) => "dead letters".to_owned(),
+        let (what, began) = match self {
+            Self::Letters(_) => ("dead letters".to_owned(), "died"),
             Self::Records(filter) => {
                 let states: Vec<&str> = filter.states.iter().map(|state| state.word()).collect();
-                format!("{} records", states.join(" and "))
+                (format!("{} records", states.join(" and ")), "written")
             }
         };
+        let before = words.before.map(rfc3339);
+        parts.extend(before.map(|before| format!("{began} up to {before}")));
+        parts.extend(words.limit.map(|limit| format!("at most {limit}")));
         match parts.is_empty() {
             true => format!("all {what}"),
             false => format!("{what}: {}", parts.join(", ")),
@@ -196,9 +160,12 @@ pub(super) fn rfc3339(moment: SystemTime) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::broker::DeadLetterFilter;
 
     fn some(text: &'static str) -> impl Strategy<Value = Option<String>> {
         prop::option::of(text)
@@ -212,13 +179,12 @@ mod tests {
             before in prop::option::of(0..4_000_000_000_000_000_i64),
             limit in prop::option::of(any::<u32>()),
         ) {
-            let filter = DeadLetterFilter {
+            let filter = DeadLetterFilter::from(FilterWords {
                 topic, key, reason, limit,
                 ids: ids.map(|ids| ids.into_iter().map(|id| MessageId(uuid::Uuid::from_u128(id))).collect()),
                 older_than: None,
                 before: before.map(moment),
-                after: None,
-            };
+            });
             let selection = Selection::Letters(filter.clone());
 
             let read = Selection::of_terms(true, &selection.terms());
@@ -236,7 +202,8 @@ mod tests {
             if unroutable {
                 filter = filter.state(RecordState::Unroutable);
             }
-            (filter.topic, filter.reason, filter.before) = (topic, reason, before.map(moment));
+            let words = &mut filter.words;
+            (words.topic, words.reason, words.before) = (topic, reason, before.map(moment));
 
             let read = Selection::of_terms(false, &Selection::Records(filter.clone()).terms());
 

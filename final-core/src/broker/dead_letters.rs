@@ -12,7 +12,10 @@ use std::{
 
 use futures::future::BoxFuture;
 
-use crate::{Error, Message, MessageId};
+use crate::{
+    Error, Message, MessageId,
+    filter::{FilterWords, word_methods},
+};
 
 /// Why a message goes to the dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,63 +158,26 @@ impl FromStr for LetterCursor {
 #[derive(Clone, Debug, Default, PartialEq)]
 #[must_use]
 pub struct DeadLetterFilter {
-    pub(crate) topic: Option<String>,
-    pub(crate) key: Option<String>,
-    pub(crate) reason: Option<String>,
-    pub(crate) ids: Option<Vec<MessageId>>,
-    pub(crate) older_than: Option<Duration>,
-    pub(crate) before: Option<SystemTime>,
+    pub(crate) words: FilterWords,
     pub(crate) after: Option<LetterCursor>,
-    pub(crate) limit: Option<u32>,
+}
+
+impl From<FilterWords> for DeadLetterFilter {
+    fn from(words: FilterWords) -> Self {
+        Self {
+            words: words.limited(),
+            after: None,
+        }
+    }
 }
 
 impl DeadLetterFilter {
-    /// All dead letters.
+    /// All dead letters, the oldest first.
     pub fn all() -> Self {
         Self::default()
     }
 
-    /// Only dead letters of a topic.
-    pub fn topic(mut self, topic: impl Into<String>) -> Self {
-        self.topic = Some(topic.into());
-        self
-    }
-
-    /// Only dead letters whose message has this key.
-    pub fn key(mut self, key: impl Into<String>) -> Self {
-        self.key = Some(key.into());
-        self
-    }
-
-    /// Only dead letters whose reason contains this text, as it is written.
-    pub fn reason(mut self, part: impl Into<String>) -> Self {
-        self.reason = Some(part.into());
-        self
-    }
-
-    /// Only that message.
-    pub fn id(self, id: MessageId) -> Self {
-        self.ids([id])
-    }
-
-    /// Only those messages. The first 512 ids count; further ones are ignored.
-    pub fn ids(mut self, ids: impl IntoIterator<Item = MessageId>) -> Self {
-        self.ids = Some(ids.into_iter().take(512).collect());
-        self
-    }
-
-    /// Only dead letters that have been dead for at least this long.
-    pub fn older_than(mut self, age: Duration) -> Self {
-        self.older_than = Some(age);
-        self
-    }
-
-    /// Only dead letters that died up to this moment, by the clock of the broker. Letters that die later are not
-    /// meant, however late they are looked for: a cut-off.
-    pub fn before(mut self, moment: SystemTime) -> Self {
-        self.before = Some(moment);
-        self
-    }
+    word_methods!("dead letters", reason: "reason", time: "died", clock: "broker");
 
     /// Only dead letters after this place of the list, for the next page.
     pub fn after(mut self, cursor: LetterCursor) -> Self {
@@ -219,15 +185,9 @@ impl DeadLetterFilter {
         self
     }
 
-    /// This many at most, the oldest first.
-    pub fn limit(mut self, letters: u32) -> Self {
-        self.limit = Some(letters);
-        self
-    }
-
     /// How many are meant at most; for brokers.
     pub fn at_most(&self) -> u64 {
-        self.limit.map_or(u64::MAX, u64::from)
+        self.words.limit.map_or(u64::MAX, u64::from)
     }
 
     /// Whether a dead letter is meant, the limit aside; for brokers.
@@ -242,16 +202,15 @@ impl DeadLetterFilter {
     /// assert!(!DeadLetterFilter::all().topic("order.cancelled").matches(&letter));
     /// ```
     pub fn matches(&self, letter: &DeadLetter) -> bool {
-        let Self {
+        let FilterWords {
             topic,
             key,
             reason,
             ids,
             older_than,
             before,
-            after,
             limit: _,
-        } = self;
+        } = &self.words;
         let message_key = || letter.message.as_ref().ok().and_then(Message::key);
         let died_at = || SystemTime::now().checked_sub(letter.age);
         topic.as_ref().is_none_or(|topic| *topic == letter.topic)
@@ -264,7 +223,9 @@ impl DeadLetterFilter {
                 .as_ref()
                 .is_none_or(|key| message_key() == Some(key.as_str()))
             && before.is_none_or(|moment| died_at().is_none_or(|died_at| died_at <= moment))
-            && after.is_none_or(|after| letter.cursor.is_none_or(|cursor| cursor > after))
+            && self
+                .after
+                .is_none_or(|after| letter.cursor.is_none_or(|cursor| cursor > after))
     }
 }
 
@@ -296,7 +257,9 @@ impl DeadLetterFilter {
 /// Dropping the future of [`list`](Self::list) has no effect. Dropping one of the others may leave some
 /// of the dead letters done and some not.
 pub trait DeadLetters: Send + Sync {
-    /// Lists dead letters of a service, oldest first. A broker may give 1,000 at most.
+    /// Lists dead letters of a service, oldest first. A broker may give fewer than are meant: those whose messages are
+    /// in a database give 1,000 at most, and as many as have 16 MiB together. The list goes on
+    /// [`after`](DeadLetterFilter::after) its last letter's cursor, until it is empty.
     ///
     /// # Errors
     ///

@@ -143,7 +143,7 @@ impl<DB: OutboxDatabase> Desk<DB> {
         }
         // A batch of the program that had it before may have ended meanwhile.
         let row = self.operation_row(held.id).await?;
-        let (left, cut_off) = (row.left(selection.limit()), row.cut_off());
+        let (left, cut_off) = (row.left(selection.words().limit), row.cut_off());
         let operation = row.operation(true);
         let mut run = Run {
             held: Held { ..*held },

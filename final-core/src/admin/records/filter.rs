@@ -14,20 +14,17 @@ use super::RecordState;
 use crate::{
     MessageId,
     admin::desk::time_of,
-    database::{
-        Dialect, Value,
-        limits::{micros, since_1970},
-    },
+    database::{Dialect, Value},
+    filter::{FilterColumns, FilterWords, has_id, word_methods},
 };
 
 /// How many records a page has, unless the filter says something else, and how many at most.
 const USUAL: u32 = 100;
 const MOST: u32 = 1_000;
 
-/// The most ids that a filter takes.
-const MOST_IDS: usize = 512;
-
 /// Which records are meant: all of an outbox, unless narrowed.
+///
+/// MySQL and MariaDB have no index of the ids that publishers chose, so for ids a million records are looked at there.
 ///
 /// ```
 /// # use final_core::admin::{RecordFilter, RecordState};
@@ -37,14 +34,17 @@ const MOST_IDS: usize = 512;
 #[must_use]
 pub struct RecordFilter {
     pub(in crate::admin) states: Vec<RecordState>,
-    pub(in crate::admin) topic: Option<String>,
-    pub(in crate::admin) key: Option<String>,
-    pub(in crate::admin) reason: Option<String>,
-    pub(in crate::admin) ids: Option<Vec<MessageId>>,
-    pub(in crate::admin) older_than: Option<Duration>,
-    pub(in crate::admin) before: Option<SystemTime>,
-    pub(in crate::admin) limit: Option<u32>,
+    pub(in crate::admin) words: FilterWords,
     pub(in crate::admin) after: Option<RecordCursor>,
+}
+
+impl From<FilterWords> for RecordFilter {
+    fn from(words: FilterWords) -> Self {
+        Self {
+            words: words.limited(),
+            ..Self::default()
+        }
+    }
 }
 
 impl RecordFilter {
@@ -61,54 +61,7 @@ impl RecordFilter {
         self
     }
 
-    /// Only records of a topic.
-    pub fn topic(mut self, topic: impl Into<String>) -> Self {
-        self.topic = Some(topic.into());
-        self
-    }
-
-    /// Only records with this key.
-    pub fn key(mut self, key: impl Into<String>) -> Self {
-        self.key = Some(key.into());
-        self
-    }
-
-    /// Only records whose last error contains this text, as it is written.
-    pub fn reason(mut self, part: impl Into<String>) -> Self {
-        self.reason = Some(part.into());
-        self
-    }
-
-    /// Only records of that message. Several have its id, if its publisher chose the id.
-    pub fn id(self, id: MessageId) -> Self {
-        self.ids([id])
-    }
-
-    /// Only records of those messages. The first 512 ids count; further ones are ignored.
-    ///
-    /// MySQL and MariaDB have no index of the ids that publishers chose, so a million records are looked at there.
-    pub fn ids(mut self, ids: impl IntoIterator<Item = MessageId>) -> Self {
-        self.ids = Some(ids.into_iter().take(MOST_IDS).collect());
-        self
-    }
-
-    /// Only records that were written at least this long ago.
-    pub fn older_than(mut self, age: Duration) -> Self {
-        self.older_than = Some(age);
-        self
-    }
-
-    /// Only records that were written up to this moment, by the clock of the database.
-    pub fn before(mut self, moment: SystemTime) -> Self {
-        self.before = Some(moment);
-        self
-    }
-
-    /// This many at most.
-    pub fn limit(mut self, records: u32) -> Self {
-        self.limit = Some(records);
-        self
-    }
+    word_methods!("records", reason: "last error", time: "were written", clock: "database");
 
     /// Only records after this place of the list.
     pub fn after(mut self, cursor: RecordCursor) -> Self {
@@ -120,7 +73,7 @@ impl RecordFilter {
 impl RecordFilter {
     /// How many records a page has.
     pub(super) fn page(&self) -> usize {
-        self.limit.unwrap_or(USUAL).clamp(1, MOST) as usize
+        self.words.limit.unwrap_or(USUAL).clamp(1, MOST) as usize
     }
 
     /// Whether records of this state are meant.
@@ -136,10 +89,10 @@ impl RecordFilter {
         has_sent_as: bool,
     ) -> (String, Vec<Value<'_>>) {
         let (mut parts, mut values) = self.conditions(dialect);
-        if let Some(ids) = &self.ids {
+        if let Some(ids) = &self.words.ids {
             let mut columns = vec!["message_id"];
             columns.extend(has_sent_as.then_some("sent_as"));
-            let any = columns.into_iter().map(|column| ids_in(column, ids));
+            let any = columns.into_iter().map(|column| has_id(column, ids));
             let (any, some): (Vec<_>, Vec<_>) = any.unzip();
             parts.push(format!("({})", any.join(" OR ")));
             values.extend(some.into_iter().flatten());
@@ -150,7 +103,7 @@ impl RecordFilter {
     /// The same for records that have one of the ids of the filter in this column.
     pub(super) fn condition_on(&self, dialect: Dialect, column: &str) -> (String, Vec<Value<'_>>) {
         let (mut parts, mut values) = self.conditions(dialect);
-        let (any, some) = ids_in(column, self.ids.as_deref().unwrap_or_default());
+        let (any, some) = has_id(column, self.words.ids.as_deref().unwrap_or_default());
         parts.push(any);
         values.extend(some);
         (parts.join(" AND "), values)
@@ -158,44 +111,12 @@ impl RecordFilter {
 
     /// The conditions of everything but the ids, the state and the place.
     fn conditions(&self, dialect: Dialect) -> (Vec<String>, Vec<Value<'_>>) {
-        let (mut parts, mut values) = (Vec::new(), Vec::new());
-        if let Some(topic) = &self.topic {
-            // MySQL compares without the blanks at the end.
-            parts.push("topic = ? AND LENGTH(topic) = LENGTH(?)".to_owned());
-            values.extend([topic.as_str().into(), topic.as_str().into()]);
-        }
-        if let Some(key) = &self.key {
-            parts.push("message_key = ? AND LENGTH(message_key) = LENGTH(?)".to_owned());
-            values.extend([key.as_str().into(), key.as_str().into()]);
-        }
-        if let Some(reason) = &self.reason {
-            parts.push("{position}(last_error, ?) > 0".to_owned());
-            values.push(reason.as_str().into());
-        }
-        if let Some(age) = self.older_than {
-            parts.push(format!("created_at <= {}", time_of(dialect, "({now} - ?)")));
-            values.push(micros(age).into());
-        }
-        if let Some(before) = self.before {
-            parts.push(format!("created_at <= {}", time_of(dialect, "?")));
-            values.push(since_1970(before).into());
-        }
-        (parts, values)
+        self.words.conditions(&FilterColumns {
+            reason: "last_error",
+            time: "created_at",
+            of_micros: &|micros| time_of(dialect, micros),
+        })
     }
-}
-
-/// The condition that a column has one of these ids. The second part of it is for an index that leaves out rows without
-/// an id.
-fn ids_in(column: &str, ids: &[MessageId]) -> (String, Vec<Value<'static>>) {
-    if ids.is_empty() {
-        return ("1 = 0".to_owned(), Vec::new());
-    }
-    let list = vec!["?"; ids.len()].join(", ");
-    let values = ids.iter().map(|id| Value::from(id.0)).collect();
-    (
-        format!("({column} IN ({list}) AND {column} IS NOT NULL)"),
-        values,
-    )
 }
 
 /// A place in a list of records, as text for a program that goes on later.

@@ -71,7 +71,7 @@ impl<DB: OutboxDatabase> Desk<DB> {
         filter: &RecordFilter,
     ) -> DbResult<Page<RecordInfo, RecordCursor>> {
         let claims = self.live_claims(tables).await?;
-        if filter.ids.is_some() {
+        if filter.words.ids.is_some() {
             return self.records_by_id(tables, filter, &claims).await;
         }
         let clock = self.now().await?;
