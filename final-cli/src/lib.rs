@@ -6,6 +6,7 @@
 //! | module | what is in it |
 //! | --- | --- |
 //! | [`program`] | the program from its arguments to its exit code |
+//! | `command_line` | the whole command line: the options before the command, and the command |
 //! | `arguments`, `filter` | the words of the command line that commands have in common; those that say which rows |
 //! | `contexts`, `target`, `session` | which database is meant; where it is, without its password; a pool to it |
 //! | `broker` | which RabbitMQ is meant |
@@ -25,6 +26,7 @@ mod arguments;
 mod ask;
 mod broker;
 mod causes;
+mod command_line;
 mod commands;
 pub mod config;
 mod contexts;

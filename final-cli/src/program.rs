@@ -6,12 +6,12 @@
 
 use std::{env, io, process::ExitCode, time::Duration};
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
-    arguments::{Arguments, spelled_out},
+    command_line::{Arguments, spelled_out},
     commands::Needs,
     exit::{Exit, Failure},
     output::Output,
@@ -82,7 +82,7 @@ fn start(arguments: Arguments) -> Result<Exit, Failure> {
 async fn run(arguments: Arguments, out: &mut Output) -> Result<Exit, Failure> {
     let Arguments { place, command, .. } = arguments;
     if command.needs() == Needs::Nothing {
-        return command.run_alone(out);
+        return command.run_alone(Arguments::command(), out);
     }
     if command.needs() == Needs::File {
         if place.database_url.is_some() || place.context.is_some() {

@@ -1,10 +1,9 @@
 //! `final completions SHELL`: what a shell needs to complete the words of a command line.
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::{Shell, generate};
 
 use crate::{
-    arguments::Arguments,
     exit::{Exit, Failure},
     output::Output,
 };
@@ -20,9 +19,10 @@ pub(crate) struct CompletionsArgs {
 }
 
 impl CompletionsArgs {
-    pub(crate) fn run(self, out: &mut Output) -> Result<Exit, Failure> {
+    /// `program` has the words that are completed.
+    pub(crate) fn run(self, mut program: clap::Command, out: &mut Output) -> Result<Exit, Failure> {
         let mut text = Vec::new();
-        generate(self.shell, &mut Arguments::command(), "final", &mut text);
+        generate(self.shell, &mut program, "final", &mut text);
         out.raw(&text)?;
         Ok(Exit::Done)
     }

@@ -121,10 +121,14 @@ impl Command {
         }
     }
 
-    /// Runs a command that needs nothing.
-    pub(crate) fn run_alone(self, out: &mut Output) -> Result<Exit, Failure> {
+    /// Runs a command that needs nothing but the words of the whole program.
+    pub(crate) fn run_alone(
+        self,
+        program: clap::Command,
+        out: &mut Output,
+    ) -> Result<Exit, Failure> {
         match self {
-            Self::Completions(args) => args.run(out),
+            Self::Completions(args) => args.run(program, out),
             _ => Err(Failure::usage("this command needs a database")),
         }
     }
@@ -177,7 +181,7 @@ impl Command {
             Self::Reconcile(args) => args.run(out).await,
             #[cfg(feature = "capture")]
             Self::Capture(args) => args.run(session, out).await,
-            Self::Completions(args) => args.run(out),
+            Self::Completions(_) => Err(Failure::usage("this command needs no database")),
         }
     }
 }
