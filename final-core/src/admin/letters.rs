@@ -33,8 +33,8 @@ const MOST: u32 = 1_000;
 /// How many letters a page with payloads has at most.
 const MOST_WHOLE: u32 = 100;
 
-/// How many bytes the payloads of such a page have at most, beyond its first letter.
-const MOST_BYTES: i64 = 16 * 1024 * 1024;
+/// How many bytes the messages of such a page have before its last letter.
+const MOST_BYTES: usize = 16 * 1024 * 1024;
 
 /// Where a dead letter is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -325,11 +325,7 @@ impl<DB: OutboxDatabase> Desk<DB> {
             let Some(whole) = self.letter(tables, cursor).await? else {
                 continue;
             };
-            let payload = whole
-                .message
-                .as_ref()
-                .map_or(0, |message| message.payload().len());
-            bytes += i64::try_from(payload).unwrap_or(i64::MAX / 2);
+            bytes += whole.message.as_ref().map_or(0, weight);
             items.push(whole);
             if bytes >= MOST_BYTES {
                 return Ok(Page {
@@ -373,6 +369,13 @@ impl<DB: OutboxDatabase> Desk<DB> {
         }
         Ok(counts)
     }
+}
+
+/// How many bytes a message has, nearly.
+fn weight(message: &Message) -> usize {
+    let headers = message.headers().iter();
+    let headers = headers.map(|(name, value)| name.len() + value.len());
+    message.payload().len() + headers.sum::<usize>()
 }
 
 /// How many letters a page has at most.

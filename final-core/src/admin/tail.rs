@@ -30,6 +30,9 @@ use crate::{
 /// Rows of one page.
 const PAGE: usize = 200;
 
+/// How many bytes the messages of one call have before its last one.
+const MOST_BYTES: i64 = 16 * 1024 * 1024;
+
 /// How long a missing sequence number is looked for: a transaction that is open for longer is not shown.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -100,8 +103,8 @@ impl<DB: OutboxDatabase> LogTail<DB> {
         })
     }
 
-    /// What has become visible since the last call: 700 messages at most, none if there is nothing new. Ask again a
-    /// moment later.
+    /// What has become visible since the last call: 700 messages at most, and as many as have 16 MiB together; none if
+    /// there is nothing new. Ask again a moment later.
     ///
     /// # Errors
     ///
@@ -128,32 +131,45 @@ impl<DB: OutboxDatabase> LogTail<DB> {
             .take(MOST_MISSING)
             .map(|(seq, _)| *seq)
             .collect();
-        let late = self.session.pick(&missing, &filter).await?;
-        let page = self
+        let mut late = self.session.pick(&missing, &filter).await?;
+        let mut page = self
             .session
             .page(self.read_to, i64::MAX, PAGE, &filter)
             .await?;
         let mut payloads = Vec::with_capacity(late.len() + page.len());
+        let mut bytes = 0_i64;
         for row in late.iter().chain(&page) {
+            if bytes >= MOST_BYTES {
+                break;
+            }
             let is_ours = self.topics.contains(&row.topic);
+            if is_ours {
+                bytes = bytes.saturating_add(row.weight);
+            }
             payloads.push(match is_ours && row.is_heavy() {
                 true => self.session.payload(row.seq, row.id()).await?,
                 false => None,
             });
         }
+        let rest = late.split_off(payloads.len().min(late.len()));
+        page.truncate(payloads.len() - late.len());
         // From here on nothing fails and nothing waits, so that a dropped future has changed nothing.
-        self.note(&late, &page);
+        self.note(&late, &rest, &page);
         let rows = late.into_iter().chain(page).zip(payloads);
         let ours = rows.filter(|(row, _)| self.topics.contains(&row.topic));
         Ok(ours.map(entry).collect())
     }
 
-    /// Notes which sequence numbers were found, and which are missing in the page.
-    fn note(&mut self, late: &[LogRow], page: &[LogRow]) {
+    /// Notes which sequence numbers were found late, which of those are left for the next call, and which are missing
+    /// in the page.
+    fn note(&mut self, late: &[LogRow], rest: &[LogRow], page: &[LogRow]) {
         let now = Instant::now();
-        self.missing.retain(|(seq, until)| {
-            *until > now && late.binary_search_by_key(seq, |row| row.seq).is_err()
-        });
+        let is_in = |rows: &[LogRow], seq: i64| {
+            let found = rows.binary_search_by_key(&seq, |row| row.seq);
+            found.is_ok()
+        };
+        self.missing
+            .retain(|(seq, until)| !is_in(late, *seq) && (*until > now || is_in(rest, *seq)));
         for row in page {
             // Of a large hole the newest numbers are the ones that an open transaction may still have.
             let first = (self.read_to + 1).max(row.seq.saturating_sub(MOST_MISSING as i64));

@@ -34,8 +34,8 @@ use crate::{
     broker::LetterStream,
     database::{
         DbResult,
+        batch::takes_too_long,
         refused::{code, refuses_values},
-        renewable::is_silence,
     },
     failpoint::{self, Failpoint},
     outbox::Outbox,
@@ -145,7 +145,7 @@ impl<DB: OutboxDatabase> Collector<DB> {
                 Ok(()) => continue,
                 Err(failed) => failed,
             };
-            if is_silence(&error) {
+            if takes_too_long::<DB>(&error) {
                 let second = lot.split_off(lot.len() / 2);
                 lots.extend([second, lot]);
                 continue;
@@ -203,7 +203,7 @@ impl<DB: OutboxDatabase> Collector<DB> {
                         // They stay with the broker.
                         return Ok(());
                     }
-                    if lot.len() > 1 && is_silence(&error) {
+                    if lot.len() > 1 && takes_too_long::<DB>(&error) {
                         if are_back {
                             letters.want(true);
                         }

@@ -31,6 +31,9 @@ pub struct Words {
     pub lock: &'static str,
     /// Behind a SELECT: locks the rows, and passes over those that are locked.
     pub skip_locked: &'static str,
+    /// Before an INSERT that copies rows of any size: the server ends it before it is given up here. MySQL has no word
+    /// for that, and PostgreSQL a setting of the transaction.
+    pub limited: &'static str,
     /// Before `INTO`: begins an INSERT that leaves a row alone that is there already, together with
     /// [`nothing`](Self::nothing).
     pub insert: &'static str,
@@ -90,6 +93,7 @@ const POSTGRES: Words = Words {
     share: "FOR SHARE",
     lock: "FOR UPDATE",
     skip_locked: "FOR UPDATE SKIP LOCKED",
+    limited: "",
     insert: "INSERT",
     nothing: "ON CONFLICT DO NOTHING",
     name_type: "text",
@@ -111,6 +115,7 @@ const MYSQL: Words = Words {
     share: "LOCK IN SHARE MODE",
     lock: "FOR UPDATE",
     skip_locked: "FOR UPDATE SKIP LOCKED",
+    limited: "/*M!100101 SET STATEMENT max_statement_time = 12 FOR */",
     insert: "INSERT IGNORE",
     nothing: "",
     name_type: "VARCHAR(255)",
@@ -131,6 +136,7 @@ const SQLITE: Words = Words {
     share: "",
     lock: "",
     skip_locked: "",
+    limited: "",
     insert: "INSERT",
     nothing: "ON CONFLICT DO NOTHING",
     name_type: "TEXT",

@@ -8,7 +8,9 @@
 //! release**: services need nothing of it.
 
 pub(crate) mod advice;
+pub(crate) mod batch;
 mod dialect;
+pub(crate) mod fitting;
 pub(crate) mod insert;
 mod keyset;
 mod lease;
@@ -37,7 +39,7 @@ mod template;
 mod value;
 pub(crate) mod writers;
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 use futures::future::BoxFuture;
 use sqlx::{Pool, SqlStr, Transaction, pool::PoolConnection};
@@ -83,8 +85,7 @@ pub(crate) const LOCK_SECONDS: u32 = 60;
 /// Where the borrowed connection turns out to be silent, the wait for its sign of life comes on top. A session of ours
 /// begins with about ten statements, which take longer than two seconds on a machine that is busy.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
-const POOL_PATIENCE: std::time::Duration =
-    renewable::PING.saturating_add(std::time::Duration::from_secs(3));
+const POOL_PATIENCE: Duration = renewable::PING.saturating_add(Duration::from_secs(3));
 
 /// A database: PostgreSQL, MySQL and MariaDB, or SQLite, each behind the cargo feature of its name.
 ///
@@ -194,6 +195,23 @@ pub trait Driver: sqlx::Database + sealed::Sealed {
         values: &[Value<'_>],
         columns: &'static [Column],
     ) -> impl Future<Output = DbResult<Vec<Row>>> + Send;
+
+    /// Reads rows by a statement that may look at very many, on a connection of a pool of ours. The server ends it after
+    /// the limit, so nothing goes on there once it was given up here. It changes nothing and waits for no row.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the pool or the database does, and with an error that [is that end](Self::is_cut_off).
+    fn read_within(
+        pool: Pool<Self>,
+        limit: Duration,
+        sql: SqlStr,
+        values: Vec<Value<'static>>,
+        columns: &'static [Column],
+    ) -> impl Future<Output = DbResult<Vec<Row>>> + Send;
+
+    /// Whether the error says that the server has ended a statement because its time was over.
+    fn is_cut_off(error: &sqlx::Error) -> bool;
 
     /// The names of a table's columns; none if there is no such table in the selected schema.
     ///

@@ -4,8 +4,10 @@
 //! server, so its name has the database in it. MariaDB can tell whether a transaction is open, and MySQL
 //! cannot.
 
+use std::time::Duration;
+
 use sqlx::{
-    Executor, MySql, MySqlConnection, MySqlPool, Row as _, SqlStr, Transaction,
+    Executor, MySql, MySqlConnection, MySqlPool, Row as _, SqlSafeStr, SqlStr, Transaction,
     mysql::{MySqlArguments, MySqlDatabaseError},
     query::Query,
 };
@@ -134,6 +136,29 @@ impl Driver for MySql {
     }
 
     run_and_rows!(super::NoPatience);
+
+    /// MariaDB and MySQL say the limit of a statement in different ways, and each takes the other's for a comment.
+    async fn read_within(
+        pool: MySqlPool,
+        limit: Duration,
+        sql: SqlStr,
+        values: Vec<Value<'static>>,
+        columns: &'static [Column],
+    ) -> DbResult<Vec<Row>> {
+        let (seconds, millis) = (limit.as_secs_f64(), limit.as_millis());
+        let select = sql.as_str().trim_start().trim_start_matches("SELECT");
+        let limited = sqlx::AssertSqlSafe(format!(
+            "/*M!100101 SET STATEMENT max_statement_time = {seconds} FOR */ \
+             SELECT /*+ MAX_EXECUTION_TIME({millis}) */{select}"
+        ));
+        let mut conn = pool.acquire().await?;
+        Self::read_sql(&mut conn, &limited.into_sql_str(), &values, columns).await
+    }
+
+    /// 1969 on MariaDB, 3024 on MySQL.
+    fn is_cut_off(error: &sqlx::Error) -> bool {
+        number(error).is_some_and(|number| [1969, 3024].contains(&number))
+    }
 
     async fn columns(conn: &mut MySqlConnection, table: &str) -> DbResult<Vec<String>> {
         sqlx::query_scalar(

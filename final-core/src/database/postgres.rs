@@ -3,6 +3,8 @@
 //! Lists go as arrays. The lock of migrations is one of the transaction that makes the tables. Only here other
 //! processes hear of new messages, by NOTIFY.
 
+use std::time::Duration;
+
 use sqlx::{
     Executor, PgConnection, PgPool, Postgres, Row as _, SqlStr, Transaction,
     postgres::{PgArguments, PgListener},
@@ -119,6 +121,29 @@ impl Driver for Postgres {
     }
 
     run_and_rows!(super::NoPatience);
+
+    /// The limit is one of the transaction, so a pooler gives it to no other session.
+    async fn read_within(
+        pool: PgPool,
+        limit: Duration,
+        sql: SqlStr,
+        values: Vec<Value<'static>>,
+        columns: &'static [Column],
+    ) -> DbResult<Vec<Row>> {
+        let limit = limit.as_millis();
+        let begin = format!("BEGIN READ ONLY; SET LOCAL statement_timeout = {limit}");
+        owned(async move {
+            let mut tx = pool.begin_with(sqlx::AssertSqlSafe(begin)).await?;
+            let rows = Self::read_sql(&mut tx, &sql, &values, columns).await?;
+            tx.commit().await?;
+            Ok(rows)
+        })
+        .await
+    }
+
+    fn is_cut_off(error: &sqlx::Error) -> bool {
+        has_code(error, "57014")
+    }
 
     async fn columns(conn: &mut PgConnection, table: &str) -> DbResult<Vec<String>> {
         sqlx::query_scalar(

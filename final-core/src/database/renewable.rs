@@ -26,15 +26,21 @@ use std::{
 };
 
 use futures::future::{BoxFuture, join_all};
-use sqlx::{ConnectOptions as _, Connection, Database, Pool, pool::PoolOptions};
-use tokio::{sync::watch, time::timeout};
+use sqlx::{ConnectOptions as _, Connection, Database, Pool, SqlStr, pool::PoolOptions};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::timeout,
+};
 
-use super::{DbResult, Driver, Writers};
+use super::{DbResult, Driver, FromRow, Value, Writers};
 use crate::{lock::lock, runtime::counter::Counter};
 
 /// How long the database may take to answer a statement. It gives up waiting for a lock in less, so that what
 /// was asked in vain does not pile up there.
 pub const ANSWER: Duration = Duration::from_secs(15);
+
+/// How long the server counts at most: less than [`ANSWER`], so that it has ended before it is given up here.
+const COUNT: Duration = Duration::from_secs(12);
 
 /// How long a statement may take that makes a table, or that waits for another instance's lock.
 pub(crate) const MIGRATION: Duration =
@@ -53,8 +59,11 @@ pub(crate) const GOODBYE: Duration = Duration::from_secs(2);
 
 /// The error of what was not answered.
 pub(crate) fn no_answer(limit: Duration) -> sqlx::Error {
-    let silent = format!("the database did not answer within {limit:?}");
-    io::Error::new(io::ErrorKind::TimedOut, silent).into()
+    timed_out(format!("the database did not answer within {limit:?}"))
+}
+
+fn timed_out(what: String) -> sqlx::Error {
+    io::Error::new(io::ErrorKind::TimedOut, what).into()
 }
 
 /// Whether the database did not answer in time. It may still be at it.
@@ -148,6 +157,10 @@ pub(crate) struct RenewablePool<DB: Driver> {
     /// Statements that were not answered in time.
     give_ups: Arc<Counter>,
     writers: OnceLock<Writers>,
+    /// One count at a time, so that counts never have more than one connection.
+    counting: Semaphore,
+    /// How long the server counts at most.
+    count: Duration,
 }
 
 struct Pools<DB: Driver> {
@@ -200,6 +213,8 @@ impl<DB: Driver> RenewablePool<DB> {
             read_only: AtomicBool::new(false),
             give_ups: Arc::default(),
             writers: OnceLock::new(),
+            counting: Semaphore::new(1),
+            count: COUNT,
         }
     }
 
@@ -269,6 +284,39 @@ impl<DB: Driver> RenewablePool<DB> {
                 Err(no_answer(limit))
             }
         }
+    }
+
+    /// Reads rows by a statement that counts: it takes the longer, the more rows there are. The server ends it when its
+    /// time is over, so the connection is of use again and the pool is not left.
+    pub(crate) async fn count<T: FromRow>(
+        &self,
+        sql: SqlStr,
+        values: Vec<Value<'static>>,
+    ) -> DbResult<Vec<T>> {
+        let turn = timeout(ANSWER, self.counting.acquire()).await;
+        // It fails only if the semaphore is closed, and nothing closes it.
+        let Ok(Ok(_turn)) = turn else {
+            return Err(timed_out(format!("others have counted for {ANSWER:?}")));
+        };
+        let counting = DB::read_within(self.get(), self.count, sql, values, T::COLUMNS);
+        let counted = self.within(ANSWER, counting).await;
+        let rows = counted.map_err(|error| match DB::is_cut_off(&error) {
+            true => timed_out(format!(
+                "the database had not counted to the end after {:?} and has stopped; there are very many rows, or the \
+                 server is very busy",
+                self.count
+            )),
+            false => error,
+        })?;
+        rows.into_iter()
+            .map(|mut row| T::from_row(&mut row))
+            .collect()
+    }
+
+    /// Counts for so long at most.
+    #[cfg(test)]
+    pub(crate) fn count_for(&mut self, limit: Duration) {
+        self.count = limit;
     }
 
     /// The server has said, in an answer to what was begun then, whether it takes no writes.

@@ -6,7 +6,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::future::BoxFuture;
@@ -28,6 +28,9 @@ use super::{
 
 /// How long a write waits for the one before it. A caller's transaction is that one, most of the time.
 const BUSY: Duration = Duration::from_secs(5);
+
+/// After how many of SQLite's steps it is looked whether a statement has time left.
+const STEPS: i32 = 10_000;
 
 /// What the caller's options must not change for our statements: waiting for locks, whether an INSERT gives a row, and
 /// the names of columns. `docs/settings.md` has a row for each.
@@ -161,6 +164,40 @@ impl Driver for Sqlite {
     }
 
     run_and_rows!(Patience);
+
+    /// A connection that is not ours may have a handler of its caller's, and there can be one only. So a database that
+    /// lives in the caller's pool has no limit.
+    async fn read_within(
+        pool: SqlitePool,
+        limit: Duration,
+        sql: SqlStr,
+        values: Vec<Value<'static>>,
+        columns: &'static [Column],
+    ) -> DbResult<Vec<Row>> {
+        let is_ours = !Self::lives_in_pool(&pool);
+        // To its end, because a handler that stays would end all that the connection is asked later.
+        owned(async move {
+            let mut conn = pool.acquire().await?;
+            if is_ours {
+                let until = Instant::now() + limit;
+                let goes_on = move || Instant::now() < until;
+                conn.lock_handle()
+                    .await?
+                    .set_progress_handler(STEPS, goes_on);
+            }
+            let read = Self::read_sql(&mut conn, &sql, &values, columns).await;
+            if is_ours {
+                conn.lock_handle().await?.remove_progress_handler();
+            }
+            read
+        })
+        .await
+    }
+
+    fn is_cut_off(error: &sqlx::Error) -> bool {
+        const INTERRUPT: u32 = 9;
+        code(error) == Some(INTERRUPT)
+    }
 
     async fn columns(conn: &mut SqliteConnection, table: &str) -> DbResult<Vec<String>> {
         sqlx::query_scalar("SELECT name FROM pragma_table_info(?1, 'main')")

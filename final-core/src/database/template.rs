@@ -129,8 +129,8 @@ pub struct Templates {
 }
 
 impl Templates {
-    /// Templates of a dialect, and what names in braces stand for besides the dialect's
-    /// [words](super::Words): `now`, `read_only`, `int`, `position`, `share`, `lock`, `skip_locked`, `insert` and `nothing`.
+    /// Templates of a dialect, and what names in braces stand for besides the dialect's [words](super::Words): `now`,
+    /// `read_only`, `int`, `position`, `share`, `lock`, `skip_locked`, `limited`, `insert` and `nothing`.
     pub fn new(dialect: Dialect, names: impl IntoIterator<Item = (&'static str, String)>) -> Self {
         let words = dialect.words();
         let mut all = HashMap::from([
@@ -141,6 +141,7 @@ impl Templates {
             ("share", words.share.to_owned()),
             ("lock", words.lock.to_owned()),
             ("skip_locked", words.skip_locked.to_owned()),
+            ("limited", words.limited.to_owned()),
             ("insert", words.insert.to_owned()),
             ("nothing", words.nothing.to_owned()),
         ]);

@@ -132,7 +132,8 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
             .map_err(Error::database("counting what waits in the log"))
     }
 
-    /// Dead letters of a service, the oldest first: 1,000 at most.
+    /// Dead letters of a service, the oldest first: 1,000 at most, and as many as have 16 MiB together. The first one
+    /// may have more. The list goes on [`after`](DeadLetterFilter::after) its last letter's cursor, until it is empty.
     ///
     /// # Errors
     ///
@@ -147,9 +148,8 @@ impl<DB: OutboxDatabase> SqlBroker<DB> {
         filter: impl Borrow<DeadLetterFilter>,
     ) -> Result<Vec<DeadLetter>, Error> {
         let filter = filter.borrow();
-        let most = u32::try_from(filter.at_most().min(1_000)).unwrap_or(1_000);
         self.log
-            .letters(service.as_ref(), filter, most)
+            .letters(service.as_ref(), filter, filter.at_most().min(1_000))
             .await
             .map_err(Error::database("reading dead letters"))
     }

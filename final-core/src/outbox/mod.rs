@@ -47,7 +47,7 @@ mod tests;
 
 pub use self::record::FailedRecord;
 pub(crate) use self::{
-    door::{DURABLE, LoneEarly, Outbox},
+    door::{LoneEarly, Outbox},
     record::{Claimed, NewRecord, Position, Record, RecordId},
     schema::VERSION,
     table::{PutBack, RETRY_BATCH, Table},

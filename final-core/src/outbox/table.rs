@@ -278,7 +278,8 @@ impl<DB: OutboxDatabase> Table<'_, DB> {
 
     /// Counts what is in the table.
     pub(crate) async fn backlog(self) -> DbResult<Backlog> {
-        let rows: Vec<Backlog> = self.rows(&self.statements.backlog, Vec::new()).await?;
+        let (sql, values) = self.statements.backlog.bind(Vec::new())?;
+        let rows: Vec<Backlog> = self.pool.count(sql, values).await?;
         rows.into_iter().next().ok_or(sqlx::Error::RowNotFound)
     }
 

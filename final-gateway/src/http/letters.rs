@@ -151,7 +151,8 @@ async fn read(
         let cursor = some.last().and_then(|letter| letter.cursor);
         letters.extend(some);
         left = left.saturating_sub(count);
-        let Some(cursor) = cursor.filter(|_| count >= step) else {
+        // A list ends before so many where the letters are large.
+        let Some(cursor) = cursor else {
             return Ok((letters, None));
         };
         if left == 0 || bytes >= MAX_BYTES {

@@ -45,6 +45,12 @@ on_every_database![
     starting_with_a_purge_removes_collected_letters,
 ];
 
+// Where the server can be made slow.
+crate::suite!(@pair postgres_slowly, sqlx::Postgres, crate::transport::Rabbit:
+    letters_that_take_too_long_together_are_stored_in_smaller_lots,);
+crate::suite!(@pair mariadb_slowly, sqlx::MySql, crate::transport::Rabbit:
+    letters_that_take_too_long_together_are_stored_in_smaller_lots,);
+
 fn collecting<D: Database>(house: &House<D, Rabbit>) -> Options {
     house.options().retry_count(0).collect_dead_letters(true)
 }
@@ -461,5 +467,49 @@ async fn starting_with_a_purge_removes_collected_letters<D: Database>(house: Hou
     let clinic = Clinic::open(&house, options).await;
 
     assert!(letters(&clinic.bus, &house.service).await.is_empty());
+    clinic.bus.shutdown().await.expect("shutdown");
+}
+
+/// Each letter takes nearly half a second, so a lot of 50 takes longer than the 15 s that it has.
+async fn letters_that_take_too_long_together_are_stored_in_smaller_lots<D: Database>(
+    house: House<D, Rabbit>,
+) {
+    const ALL: usize = 60;
+    let clinic = Clinic::open(&house, house.options()).await;
+    clinic.bus.shutdown().await.expect("shutdown");
+    let (_connection, channel) = client(house.transport.url()).await;
+    let exchange = format!("{}_exchange_dlx", house.service);
+    for number in 0..ALL {
+        let body = format!("letter {number}").into_bytes();
+        publish(
+            &channel,
+            (&exchange, "order.placed"),
+            BasicProperties::default(),
+            &body,
+        )
+        .await;
+    }
+    let table = table(&house);
+    let each = match D::NAME {
+        "PostgreSQL" => {
+            let sql = "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS \
+                'BEGIN PERFORM pg_sleep(0.45); RETURN NEW; END'";
+            D::run_on(&house.pool, sql).await;
+            "EXECUTE FUNCTION slowly()"
+        }
+        _ => "DO SLEEP(0.45)",
+    };
+    let slowly = format!("CREATE TRIGGER slowly BEFORE INSERT ON {table} FOR EACH ROW {each}");
+    D::run_on(&house.pool, &slowly).await;
+
+    let clinic = Clinic::open(&house, collecting(&house)).await;
+    let found = eventually("all letters", SOON * 2, async || {
+        match letters(&clinic.bus, &house.service).await {
+            found if found.len() >= ALL => Ok(found),
+            found => Err(found.len()),
+        }
+    });
+
+    assert_eq!(found.await.len(), ALL);
     clinic.bus.shutdown().await.expect("shutdown");
 }

@@ -272,7 +272,7 @@ impl<DB: OutboxDatabase> Desk<DB> {
     }
 
     /// Renews the lease. False if it is another program's by now.
-    async fn renew(&self, held: &Held) -> DbResult<bool> {
+    pub(super) async fn renew(&self, held: &Held) -> DbResult<bool> {
         Ok(self.take(held).await? == Some(held.epoch))
     }
 

@@ -3,7 +3,6 @@
 //! Input: an action, the part of a plan that it is for, and keys. Output: statements inside a transaction. Rows that
 //! the database refuses are found by halves, and stay as they are.
 
-use sqlx::SqlSafeStr;
 use uuid::Uuid;
 
 use super::{HELD, Held};
@@ -18,12 +17,13 @@ use crate::{
     },
     database::{
         DbResult, Dialect, Value,
+        batch::{begin_batch, takes_too_long},
         insert::{all_changed, all_written},
         lists::{list, padded},
         refused::refuses_values,
     },
     log::REPLAY,
-    outbox::{DURABLE, statements::Statements},
+    outbox::statements::Statements,
 };
 
 /// The rows of a batch: numbers of letters, or ids of records.
@@ -237,7 +237,8 @@ impl<'a> Work<'a> {
 }
 
 impl<DB: OutboxDatabase> Desk<DB> {
-    /// Does it with a batch of rows: all in one transaction, or by halves if the database refuses one of them.
+    /// Does it with a batch of rows: all in one transaction, or by halves if the database refuses one of them or if all
+    /// of them take too long.
     pub(super) async fn batch(
         &self,
         held: &Held,
@@ -251,10 +252,22 @@ impl<DB: OutboxDatabase> Desk<DB> {
             let tried = loop {
                 match self.try_batch(held, work, &part).await {
                     Err(error) if tries < TRIES && DB::is_deadlock(&error) => tries += 1,
-                    tried => break tried?,
+                    tried => break tried,
                 }
             };
-            match tried {
+            if let Err(error) = &tried
+                && part.len() > 1
+                && takes_too_long::<DB>(error)
+            {
+                // Rows may have many megabytes. The lease must last for the halves.
+                if !self.renew(held).await? {
+                    return Ok(Batched::TakenAway);
+                }
+                let half = part.split_off(part.len() / 2);
+                parts.extend([half, part]);
+                continue;
+            }
+            match tried? {
                 Tried::Done {
                     done: some,
                     passed_over: others,
@@ -287,9 +300,7 @@ impl<DB: OutboxDatabase> Desk<DB> {
 
     async fn try_batch(&self, held: &Held, work: &Work<'_>, keys: &[WalkPlace]) -> DbResult<Tried> {
         let mut tx = self.begin().await?;
-        if DB::DIALECT == Dialect::Postgres {
-            tx.run_sql(&DURABLE.into_sql_str(), &[]).await?;
-        }
+        self.within(begin_batch::<DB>(tx.conn())).await?;
         let all = keys;
         let keys = work.lock(&mut tx, all).await?;
         let passed_over = match keys.len() < all.len() {

@@ -61,8 +61,8 @@ impl<DB: OutboxDatabase> Log<DB> {
             unread("read_to"),
             unread("settled_to")
         );
-        let values = vec![Value::from(group); 9];
-        let row: Option<BacklogRow> = self.first(&backlog, values).await?;
+        let values = vec![Value::from(group.to_owned()); 9];
+        let row: Option<BacklogRow> = self.count(&backlog, values).await?;
         let row = row.ok_or(sqlx::Error::RowNotFound)?;
         let (second, oldest_second) = self.passed_over(group).await?;
         Ok(LogBacklog {

@@ -13,33 +13,57 @@ use super::{
 use crate::{
     MessageId, OutboxDatabase,
     broker::{DeadLetter, DeadLetterFilter, LetterCursor},
-    database::{DbResult, Value, columns, limits::duration, stored::Stored},
+    database::{
+        DbResult, Value,
+        batch::BatchSize,
+        columns,
+        fitting::{Fitting, SIZED},
+        limits::duration,
+        lists::{list, padded},
+        stored::Stored,
+    },
 };
 
 /// Letters that one transaction replays or discards.
-const BATCH: u32 = 100;
+const BATCH: u64 = 100;
 
 /// The INSERT of letters into the log for their group alone, up to its condition, and the order of its rows.
 pub(crate) const REPLAY: (&str, &str) = (
-    "INSERT INTO {log} ({message}, recipient, created_at) SELECT {message}, group_name, {now} FROM {dead}",
+    "{limited} INSERT INTO {log} ({message}, recipient, created_at) SELECT {message}, group_name, {now} FROM {dead}",
     "ORDER BY seq",
 );
 
 impl<DB: OutboxDatabase> Log<DB> {
-    /// The dead letters, oldest first.
+    /// The dead letters, oldest first: as many as [fit](Fitting).
     pub(crate) async fn letters(
         &self,
         group: &str,
         filter: &DeadLetterFilter,
-        most: u32,
+        most: u64,
     ) -> DbResult<Vec<DeadLetter>> {
-        let (condition, mut values) = condition(filter, group);
+        let (condition, meant) = condition(filter, group);
+        let sizes = format!(
+            "SELECT {SIZED} FROM {{dead}} WHERE {condition} AND seq > ? ORDER BY seq LIMIT ?"
+        );
+        let mut fitting = Fitting::of(most);
+        while let Some((after, some)) = fitting.next() {
+            let mut values = meant.clone();
+            values.extend([after.into(), i64::try_from(some).unwrap_or(i64::MAX).into()]);
+            fitting.take(self.rows(&sizes, values).await?);
+        }
+        let seqs = fitting.seqs();
+        if seqs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let seqs = padded(&seqs);
         let letters = format!(
             "SELECT seq, message_id, topic, message_key, headers, payload, content_type, \
                  CAST(durable AS {{int}}) AS is_durable, reason, attempts, {{now}} - died_at AS age \
-             FROM {{dead}} WHERE {condition} ORDER BY seq LIMIT ?"
+             FROM {{dead}} WHERE group_name = ? AND seq IN ({}) ORDER BY seq",
+            list(seqs.len())
         );
-        values.push(i64::from(most).into());
+        let mut values = vec![group.into()];
+        values.extend(seqs.into_iter().map(Value::from));
         let rows: Vec<LetterRow> = self.rows(&letters, values).await?;
         Ok(rows.into_iter().map(|row| row.letter(group)).collect())
     }
@@ -78,13 +102,17 @@ impl<DB: OutboxDatabase> Log<DB> {
         let Some(last) = highest.into_iter().flatten().next() else {
             return Ok(0);
         };
-        let (mut taken, mut after) = (0, i64::MIN);
+        let (mut taken, mut after, mut size) = (0, i64::MIN, BatchSize::of(BATCH));
         let mut stays: Option<sqlx::Error> = None;
         loop {
-            let most = u64::from(BATCH).min(filter.at_most() - taken);
+            let most = size.rows().min(filter.at_most() - taken);
             let moved = self
                 .take_some(group, filter, (after, last), most, &transfer)
-                .await?;
+                .await;
+            let found = |moved: &Moved| moved.moved > 0 || !moved.refused.is_empty();
+            let Some(moved) = size.ended::<DB, _>(moved, found)? else {
+                continue;
+            };
             taken += moved.moved;
             for (seq, error) in moved.refused {
                 tracing::error!(

@@ -207,6 +207,17 @@ impl<DB: OutboxDatabase> Log<DB> {
         Ok(self.rows(template, values).await?.into_iter().next())
     }
 
+    /// Reads the first row of a statement that counts, see [`RenewablePool::count`].
+    pub(crate) async fn count<T: FromRow>(
+        &self,
+        template: &str,
+        values: Vec<Value<'static>>,
+    ) -> DbResult<Option<T>> {
+        let ready = self.within(self.ready()).await?;
+        let counted = self.pool.count(ready.texts.sql(template), values).await?;
+        Ok(counted.into_iter().next())
+    }
+
     /// Begins a transaction on a connection of the pool.
     pub(crate) async fn begin(&self) -> DbResult<Tx<'_, DB>> {
         let pool = self.pool();

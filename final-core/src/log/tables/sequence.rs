@@ -146,8 +146,8 @@ impl<DB: OutboxDatabase> Log<DB> {
              WHERE l.topic <> '' AND ({BREAKS_WRITTEN} OR {by_lost}) AND {}",
             passed("AND k.group_name = ?")
         );
-        values.push(group.into());
-        let counted = self.first(&count, values).await?;
+        values.push(group.to_owned().into());
+        let counted = self.count(&count, values).await?;
         counted.ok_or(sqlx::Error::RowNotFound)
     }
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     OutboxDatabase,
-    database::{DbResult, Value, refused::refuses_values},
+    database::{DbResult, Value, batch::begin_batch, refused::refuses_values, renewable::ANSWER},
 };
 
 /// Which table the rows leave, and where they go. The texts are templates.
@@ -113,7 +113,8 @@ impl Transfer {
         seqs: &[i64],
     ) -> Result<(), Failure> {
         let list = list(padded(seqs).len());
-        tx.be_durable().await?;
+        let begun = begin_batch::<DB>(&mut tx.tx);
+        tx.pool.within(ANSWER, begun).await?;
         if let Some((copy, order)) = self.copy {
             let copy = format!("{copy} WHERE {}seq IN ({list}) {order}", self.condition());
             if tx.run(&copy, self.values(seqs)).await? < seqs.len() as u64 {

@@ -4,18 +4,20 @@
 
 use std::collections::HashMap;
 
-use sqlx::{SqlSafeStr, Transaction};
+use sqlx::Transaction;
 
 use super::{CollectedRow, LetterStatements, NewLetter};
 use crate::{
     Error, OutboxDatabase,
     broker::DeadLetterFilter,
     database::{
-        DbResult, Dialect,
-        renewable::{ANSWER, is_silence},
+        DbResult,
+        batch::{BatchSize, begin_batch},
+        limits::count,
+        renewable::ANSWER,
         writers::{Turn, Writing},
     },
-    outbox::{Outbox, Table, door::DURABLE},
+    outbox::{Outbox, Table},
 };
 
 /// How many letters one transaction replays or discards.
@@ -92,11 +94,8 @@ impl<DB: OutboxDatabase> Outbox<DB> {
 
     /// How many collected letters there are.
     pub(crate) async fn count_letters(&self) -> DbResult<u64> {
-        let counted = self.pool.within(ANSWER, async {
-            let mut conn = self.pool.get().acquire().await?;
-            self.letters()?.count::<DB>(&mut conn).await
-        });
-        counted.await
+        let counted: Vec<i64> = self.pool.count(self.letters()?.count(), Vec::new()).await?;
+        Ok(counted.into_iter().next().map_or(0, count))
     }
 
     /// The collected letters that a filter means, oldest first, `most` at most.
@@ -126,18 +125,15 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         self.located().await?;
         let explain = |error| self.explain(error, fate.doing());
         let last = self.last_letter().await.map_err(explain)?;
-        let (mut ended, mut after, mut batch) = (0, i64::MIN, BATCH);
+        let (mut ended, mut after, mut size) = (0, i64::MIN, BatchSize::of(BATCH));
         loop {
-            let most = batch.min(filter.at_most() - ended);
+            let most = size.rows().min(filter.at_most() - ended);
             let turn = self.writers().our_turn(&mut ()).await;
             let some = self.end_some(turn, filter, fate, (after, last), most);
-            let some = match self.pool.within(ANSWER, some).await {
-                // Letters may have many megabytes. Fewer of them take less.
-                Err(error) if batch > 1 && is_silence(&error) => {
-                    batch /= 2;
-                    continue;
-                }
-                some => some.map_err(explain)?,
+            let some = self.pool.within(ANSWER, some).await;
+            let some = size.ended::<DB, _>(some, |seqs| !seqs.is_empty());
+            let Some(some) = some.map_err(explain)? else {
+                continue;
             };
             let Some(highest) = some.last() else {
                 return Ok(ended);
@@ -183,9 +179,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     async fn begin_letters(&self, turn: Turn) -> DbResult<(Transaction<'static, DB>, Writing)> {
         let mut tx = DB::begin(&self.pool.get()).await?;
         let writing = turn.begun();
-        if DB::DIALECT == Dialect::Postgres {
-            DB::run_sql(&mut tx, &DURABLE.into_sql_str(), &[]).await?;
-        }
+        begin_batch::<DB>(&mut tx).await?;
         Ok((tx, writing))
     }
 }

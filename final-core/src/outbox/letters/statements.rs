@@ -11,8 +11,8 @@ use crate::{
     broker::{DeadLetterFilter, REPLAYED, TO_QUEUE},
     database::{
         DbResult, Dialect, Driver, Server, Templates, Value,
+        fitting::{Fitting, SIZED},
         insert::{Insert, all_changed, all_written},
-        limits::count,
         lists::{list, padded},
         read,
     },
@@ -133,26 +133,35 @@ impl LetterStatements {
         read::<DB, _>(conn, &self.templates.sql(&known), &keys).await
     }
 
-    /// The letters that a filter means, oldest first, with their payloads.
+    /// The letters that a filter means, oldest first, with their payloads: as many as [fit](Fitting).
     pub(crate) async fn list<DB: Driver>(
         &self,
         conn: &mut DB::Connection,
         filter: &DeadLetterFilter,
         most: u64,
     ) -> DbResult<Vec<CollectedRow>> {
-        let columns = "seq, message_id, topic, message_key, headers, payload, content_type, content_encoding, \
-            durable AS is_durable, reason, attempts, {now} - died_at AS age, problem";
-        let (sql, values) = self.page(columns, filter, (i64::MIN, i64::MAX), most, "");
-        read::<DB, _>(conn, &sql, &values).await
+        let mut fitting = Fitting::of(most);
+        while let Some((after, some)) = fitting.next() {
+            let (sql, values) = self.page(SIZED, filter, (after, i64::MAX), some, "");
+            fitting.take(read::<DB, _>(conn, &sql, &values).await?);
+        }
+        let seqs = fitting.seqs();
+        if seqs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (some, values) = numbered(&seqs);
+        let letters = format!(
+            "SELECT seq, message_id, topic, message_key, headers, payload, content_type, content_encoding, \
+                 durable AS is_durable, reason, attempts, {{now}} - died_at AS age, problem \
+             FROM {{letters}} WHERE {some} ORDER BY seq"
+        );
+        read::<DB, _>(conn, &self.templates.sql(&letters), &values).await
     }
 
-    /// How many letters there are.
-    pub(crate) async fn count<DB: Driver>(&self, conn: &mut DB::Connection) -> DbResult<u64> {
-        let sql = self
-            .templates
-            .sql("SELECT COUNT(*) AS letters FROM {letters}");
-        let rows: Vec<i64> = read::<DB, _>(conn, &sql, &[]).await?;
-        Ok(rows.into_iter().next().map_or(0, count))
+    /// Counts the letters.
+    pub(crate) fn count(&self) -> SqlStr {
+        self.templates
+            .sql("SELECT COUNT(*) AS letters FROM {letters}")
     }
 
     /// Locks the letters after a sequence number, and up to another one, that a filter means. What another session
@@ -192,7 +201,7 @@ impl LetterStatements {
         let (some, values) = numbered(seqs);
         let pending = Status::Pending as i16;
         let copy = format!(
-            "INSERT INTO {{outbox}} (message_id, topic, headers, payload, content_type, durable, status, \
+            "{{limited}} INSERT INTO {{outbox}} (message_id, topic, headers, payload, content_type, durable, status, \
                  due_at, available_at, claimed_by, created_at) \
              SELECT record_id, '{TO_QUEUE}', {{replayed}}, payload, '{MSGPACK}', {{true}}, {pending}, \
                  {{clock}}, {{clock}}, {{nobody}}, {{clock}} \

@@ -169,6 +169,41 @@ pub(super) async fn letters_are_listed_and_ended_by_filter<DB: House>() {
     assert_eq!(ended.unwrap(), 2);
 }
 
+pub(super) async fn a_list_of_large_letters_ends_within_its_bytes_and_goes_on_behind_them<
+    DB: House,
+>() {
+    let (outbox, _pool) = shop::<DB>().await;
+    let large = vec![7; 7 * 1024 * 1024];
+    for number in 1..=5 {
+        let large = NewLetter {
+            payload: &large,
+            ..letter(number, "a")
+        };
+        let small = letter(10 + number, "b");
+        outbox.store_letters(&[large, small]).await.unwrap();
+    }
+
+    // 16 MiB: two of 7, and not a third.
+    let (mut filter, mut lists) = (all(), Vec::new());
+    loop {
+        let rows = outbox.list_letters(&filter, 1_000).await.unwrap();
+        let letters: Vec<_> = rows.into_iter().map(|row| row.letter(SHOP)).collect();
+        let Some(last) = letters.last() else {
+            break;
+        };
+        filter = filter.after(last.cursor.unwrap());
+        lists.push(
+            letters
+                .iter()
+                .map(|letter| letter.id.0.as_u128() - 1_000)
+                .collect::<Vec<_>>(),
+        );
+    }
+    assert_eq!(lists, [vec![1, 11, 2, 12], vec![3, 13, 4, 14], vec![5, 15]]);
+    assert_eq!(ids(&outbox, &all().topic("b")).await.len(), 5);
+    assert_eq!(ids(&outbox, &all().limit(1)).await, [1]);
+}
+
 pub(super) async fn a_replayed_letter_is_a_record_for_this_service_alone<DB: House>() {
     let (outbox, _pool) = shop::<DB>().await;
     // More than one transaction replays.
@@ -228,4 +263,44 @@ pub(super) async fn a_letter_in_other_hands_is_left_out<DB: House>() {
     assert_eq!(ended.unwrap(), 1);
     tx.rollback().await.unwrap();
     assert_eq!(ids(&outbox, &all()).await, [1]);
+}
+
+/// Each record takes a fifth of a second, so a hundred in one transaction take longer than a statement may.
+const SLOWLY: [(Dialect, &[&str]); 2] = [
+    (
+        Dialect::Postgres,
+        &[
+            "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS \
+             'BEGIN PERFORM pg_sleep(0.2); RETURN NEW; END'",
+            "CREATE TRIGGER slowly BEFORE INSERT ON final_my_shop_outbox FOR EACH ROW EXECUTE FUNCTION slowly()",
+        ],
+    ),
+    (
+        Dialect::MySql,
+        &["CREATE TRIGGER slowly BEFORE INSERT ON final_my_shop_outbox FOR EACH ROW DO SLEEP(0.2)"],
+    ),
+];
+
+pub(super) async fn letters_whose_replay_takes_too_long_are_replayed_in_smaller_parts<DB: House>() {
+    let (outbox, pool) = shop::<DB>().await;
+    let letters: Vec<_> = (1..=100).map(|number| letter(number, "a")).collect();
+    outbox.store_letters(&letters).await.unwrap();
+    let mut conn = pool.acquire().await.unwrap();
+    let slowly = SLOWLY.iter().filter(|(dialect, _)| *dialect == DB::DIALECT);
+    for sql in slowly.flat_map(|(_, slowly)| *slowly) {
+        DB::script(&mut conn, sql).await;
+    }
+
+    // MySQL goes on with what was given up, and keeps its letters locked until that has ended.
+    let mut replayed = 0;
+    for _ in 0..10 {
+        replayed += outbox
+            .end_letters(&all(), LetterFate::Replay)
+            .await
+            .unwrap_or_default();
+        if replayed > 0 && ids(&outbox, &all()).await.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(replayed, 100);
 }

@@ -6,6 +6,7 @@ mod alone;
 mod calls;
 mod claim;
 mod claims;
+mod counting;
 mod house;
 mod insert;
 mod inspect;
@@ -96,6 +97,12 @@ macro_rules! for_all {
                 what_only_waits_is_nobodys_lease,
                 purging_removes_everything,
             ],
+            counting: [
+                the_server_ends_a_count_whose_time_is_over,
+                a_count_that_was_given_up_gives_its_connection_back,
+                counts_have_one_connection_and_leave_the_pool_as_it_is,
+                what_is_counted_in_time_is_the_same_with_a_limit,
+            ],
             sent_as: [
                 one_id_is_published_many_times_in_one_transaction,
                 one_id_is_published_in_one_transaction_after_the_other,
@@ -116,6 +123,7 @@ macro_rules! for_all {
                 a_letter_that_may_be_there_already_is_stored_once,
                 a_letter_that_is_refused_leaves_none_of_its_lot,
                 letters_are_listed_and_ended_by_filter,
+                a_list_of_large_letters_ends_within_its_bytes_and_goes_on_behind_them,
                 a_replayed_letter_is_a_record_for_this_service_alone,
                 what_is_collected_meanwhile_is_not_replayed,
                 a_letter_in_other_hands_is_left_out,
@@ -156,6 +164,7 @@ for_all!(
         the_startup_lock_keeps_others_from_migrating,
         nobody_migrates_while_a_start_purges,
         what_commits_in_the_midst_of_a_claim_is_due_when_that_is_finished,
+        letters_whose_replay_takes_too_long_are_replayed_in_smaller_parts,
     ]
 );
 for_all!(
@@ -176,5 +185,6 @@ for_all!(
         the_startup_lock_keeps_others_from_migrating,
         nobody_migrates_while_a_start_purges,
         what_commits_in_the_midst_of_a_claim_is_due_when_that_is_finished,
+        letters_whose_replay_takes_too_long_are_replayed_in_smaller_parts,
     ]
 );

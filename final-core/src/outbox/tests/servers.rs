@@ -9,6 +9,7 @@ use futures::{FutureExt, future::BoxFuture};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+pub(super) use super::letters::letters_whose_replay_takes_too_long_are_replayed_in_smaller_parts;
 use super::{
     House, Outbox,
     house::{LEASE, ids, message, shop},

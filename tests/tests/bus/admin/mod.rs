@@ -2,11 +2,13 @@
 //! planned and nothing else.
 
 mod bounded;
+mod large;
 mod letters;
 mod operations;
 mod overview;
 mod records;
 mod schema;
+mod slow;
 mod trail;
 
 use final_core::{
