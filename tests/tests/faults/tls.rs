@@ -139,6 +139,75 @@ async fn mariadb_is_used_over_tls_and_refused_with_a_wrong_certificate() {
     }
 }
 
+/// MySQL checks a password by `caching_sha2_password`: of a user whom it does not remember it wants the password itself,
+/// which only TLS may carry, and of others a proof. MariaDB checks it in its own way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_is_sent_to_mysql_over_a_checked_certificate_and_by_no_other_way() {
+    let is_mysql = MariaDb::is_mysql().expect("a server");
+    let (right, wrong) = (
+        Authority::new().expect("one"),
+        Authority::new().expect("two"),
+    );
+    let server = MariaDb::start_with_tls(&right).await.expect("MariaDB");
+    let ((_right, right), (_wrong, wrong)) = (file(&right), file(&wrong));
+    let mut root = sqlx::MySqlConnection::connect(&server.url())
+        .await
+        .expect("root");
+    let plugin = match is_mysql {
+        true => "WITH caching_sha2_password ",
+        false => "",
+    };
+    for sql in [
+        "CREATE DATABASE shop".to_owned(),
+        format!("CREATE USER shop@'%' IDENTIFIED {plugin}BY 's3cret'"),
+        "GRANT ALL ON shop.* TO shop@'%'".to_owned(),
+    ] {
+        root.execute(sqlx::AssertSqlSafe(sql))
+            .await
+            .expect("root may");
+    }
+    let of = |password: &str| {
+        let user = format!("shop:{password}@");
+        server
+            .url()
+            .replace("root@", &user)
+            .replace("/mysql", "/shop")
+    };
+    let checked = |password, host, authority| {
+        let options = "ssl-mode=VERIFY_IDENTITY&ssl-ca";
+        checked(&of(password), host, options, authority)
+    };
+
+    let mut refused = vec![
+        (checked("s3cret", "localhost", &wrong), "UnknownIssuer"),
+        (checked("s3cret", "127.0.0.1", &right), "not valid for name"),
+        (checked("s3cret-not", "localhost", &right), "Access denied"),
+    ];
+    if is_mysql {
+        let plain = format!("{}?ssl-mode=DISABLED", of("s3cret"));
+        refused.push((plain, "caching_sha2_password"));
+    }
+    for (url, says) in refused {
+        let pool = MySqlPool::connect_lazy(&url).expect("a pool");
+        let text = refusal(pool).await;
+        assert!(text.contains(says), "{text}");
+        assert!(!text.contains("s3cret"), "{text}");
+    }
+    // The second time the server remembers the user.
+    for _ in 0..2 {
+        let pool = MySqlPool::connect(&checked("s3cret", "localhost", &right)).await;
+        works_end_to_end(pool.expect("connected"), async || {}).await;
+    }
+    if is_mysql {
+        let plugin: String =
+            sqlx::query_scalar("SELECT plugin FROM mysql.user WHERE user = 'shop'")
+                .fetch_one(&mut root)
+                .await
+                .expect("a plugin");
+        assert_eq!(plugin, "caching_sha2_password");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rabbitmq_is_used_over_tls_and_refused_with_a_wrong_certificate() {
     let authority = Authority::new().expect("an authority");
