@@ -14,6 +14,9 @@ use crate::{
     views::{OverviewView, overview_table},
 };
 
+/// The shortest time between two views.
+const SHORTEST: Duration = Duration::from_millis(100);
+
 /// Tell what waits in each service, and what does not move and why
 #[derive(Debug, Args)]
 #[command(after_help = "Example: final status --check || page-somebody")]
@@ -43,29 +46,79 @@ impl StatusArgs {
         session: &Session<DB>,
         out: &mut Output,
     ) -> Result<Exit, Failure> {
+        if self.watch {
+            return self.watch(session, out).await;
+        }
+        let services = self.look(session).await?;
+        write(&services, out)?;
+        out.flush()?;
+        if services.is_empty() {
+            eprintln!(
+                "no service has tables in {}; a service makes them when it starts",
+                session.target
+            );
+            return Ok(Exit::NothingMatched);
+        }
+        let is_stuck = services
+            .iter()
+            .any(|service| !service.not_moving.is_empty());
+        Ok(match self.check && is_stuck {
+            true => Exit::Found,
+            false => Exit::Done,
+        })
+    }
+
+    /// Writes it again and again. The cursor is on a line of its own when an interrupt ends that.
+    async fn watch<DB: OutboxDatabase>(
+        &self,
+        session: &Session<DB>,
+        out: &mut Output,
+    ) -> Result<Exit, Failure> {
+        tokio::select! {
+            ended = self.views(session, out) => ended?,
+            interrupted = tokio::signal::ctrl_c() => interrupted?,
+        }
+        if out.is_terminal() {
+            out.line("")?;
+        }
+        Ok(Exit::Done)
+    }
+
+    /// One view after the other. If the database does not answer any more, that is told, and it is asked again.
+    async fn views<DB: OutboxDatabase>(
+        &self,
+        session: &Session<DB>,
+        out: &mut Output,
+    ) -> Result<(), Failure> {
+        let mut services = self.look(session).await?;
+        let mut away: Option<String> = None;
         loop {
-            let services = self.look(session).await?;
+            let was_away = away.is_some();
             out.clear()?;
-            write(&services, out)?;
+            match &away {
+                // Of a view that is no longer true only a person can see that.
+                Some(why) if out.is_terminal() && !out.is_json() => {
+                    write(&services, out)?;
+                    out.line(&format!("\n{why}"))?;
+                }
+                Some(_) => {}
+                None => write(&services, out)?,
+            }
             out.flush()?;
-            if self.watch {
-                sleep(self.every.max(Duration::from_millis(100))).await;
-                continue;
-            }
-            if services.is_empty() {
-                eprintln!(
-                    "no service has tables in {}; a service makes them when it starts",
-                    session.target
-                );
-                return Ok(Exit::NothingMatched);
-            }
-            let is_stuck = services
-                .iter()
-                .any(|service| !service.not_moving.is_empty());
-            return Ok(match self.check && is_stuck {
-                true => Exit::Found,
-                false => Exit::Done,
-            });
+            sleep(self.every.max(SHORTEST)).await;
+            away = match self.look(session).await {
+                Ok(now) => {
+                    services = now;
+                    None
+                }
+                Err(failure) => {
+                    let why = told(&failure);
+                    if !was_away && (!out.is_terminal() || out.is_json()) {
+                        eprintln!("{why}");
+                    }
+                    Some(why)
+                }
+            };
         }
     }
 
@@ -89,6 +142,15 @@ impl StatusArgs {
         }
         Ok(services)
     }
+}
+
+/// What is told while the database does not answer.
+fn told(failure: &Failure) -> String {
+    let (_, why) = failure.end();
+    let why = why.unwrap_or_default();
+    harmless(&format!(
+        "this is out of date: the database does not answer, and is asked again ({why})"
+    ))
 }
 
 fn write(services: &[Overview], out: &mut Output) -> Result<(), Failure> {

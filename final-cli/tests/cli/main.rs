@@ -26,12 +26,14 @@ mod program;
 mod publish;
 #[cfg(feature = "reconcile")]
 mod reconcile;
+mod screen;
 mod secrets;
 mod service;
 mod tail;
 mod terminal;
 mod tls;
 mod walk;
+mod watch;
 
 /// Makes a test of each function of a list, on each database.
 #[macro_export]

@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::{Read, Write},
     os::fd::OwnedFd,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     thread,
 };
@@ -13,7 +13,7 @@ use final_tests::{WorkDir, eventually};
 use rustix::{
     fs::{Mode, OFlags},
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
-    termios::{Winsize, tcsetwinsize},
+    termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize},
 };
 
 use crate::{
@@ -69,27 +69,43 @@ impl Terminal {
         String::from_utf8_lossy(&shown).replace("\r\n", "\n")
     }
 
+    /// Starts the program on it.
+    pub fn start(&self, command: &mut Command) -> Child {
+        let end = || Stdio::from(self.slave.try_clone().expect("an end"));
+        let command = command.stdin(end()).stdout(end()).stderr(end());
+        command.spawn().expect("it starts")
+    }
+
+    /// Types these keys.
+    pub fn type_keys(&mut self, keys: &str) {
+        self.master.write_all(keys.as_bytes()).expect("typed");
+    }
+
+    /// How it treats what is typed.
+    pub fn modes(&self) -> LocalModes {
+        tcgetattr(&self.slave).expect("its modes").local_modes
+    }
+
     /// Runs the program on it, types the answer once it asks, and waits for its end. Returns its exit code.
     pub async fn run(&mut self, command: &mut Command, asks: &str, answer: Option<&str>) -> i32 {
-        let end = || Stdio::from(self.slave.try_clone().expect("an end"));
-        let mut child = command
-            .stdin(end())
-            .stdout(end())
-            .stderr(end())
-            .spawn()
-            .expect("it starts");
+        let child = self.start(command);
         if let Some(answer) = answer {
             eventually(&format!("the question {asks:?}"), SOON, async || {
                 self.shown().contains(asks)
             })
             .await;
-            writeln!(self.master, "{answer}").expect("typed");
+            self.type_keys(&format!("{answer}\n"));
         }
-        let ended = tokio::task::spawn_blocking(move || child.wait())
-            .await
-            .expect("it ends");
-        ended.expect("a status").code().expect("a code")
+        code_of(child).await
     }
+}
+
+/// Waits for the end of a program. Returns its exit code.
+pub async fn code_of(mut child: Child) -> i32 {
+    let ended = tokio::task::spawn_blocking(move || child.wait())
+        .await
+        .expect("it ends");
+    ended.expect("a status").code().expect("a code")
 }
 
 async fn in_production_a_change_wants_the_name_of_the_context<DB: Database>(at: Place<DB>) {
