@@ -1,5 +1,5 @@
-//! An operator's walk: three troubles at once, found and mended with nothing but `final`. docs/operating.md is the same
-//! walk; `FINAL_TEST_SHOW=1` prints what the page shows.
+//! An operator's walks: three troubles at once, and dead letters of RabbitMQ, found and mended with nothing but `final`.
+//! docs/operating.md has the same walks; `FINAL_TEST_SHOW=1` prints what the page shows.
 
 use std::{
     collections::BTreeSet,
@@ -71,6 +71,25 @@ async fn not_moving(at: &Postgres) -> BTreeSet<(String, String)> {
         })
     };
     services.iter().flat_map(names).collect()
+}
+
+/// Waits until nothing is pending, unroutable, failed or dead in any service.
+async fn nothing_waits(at: &Postgres) {
+    eventually("nothing waits", SOON, async || {
+        let services = at.run(["status", "--json"]).await.ends_with(0).json();
+        let zero = |count: &Value| count["number"] == 0;
+        services.iter().all(|service| {
+            let outbox = &service["outbox"];
+            let none_waits = ["pending", "unroutable", "failed"]
+                .iter()
+                .all(|name| zero(&outbox[name]));
+            none_waits
+                && service["dead"]
+                    .as_array()
+                    .is_some_and(|dead| dead.iter().all(|dead| zero(&dead["count"])))
+        })
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -182,24 +201,80 @@ async fn an_operator_finds_three_troubles_and_mends_them_with_final_alone() {
         }
     })
     .await;
-    eventually("nothing waits", SOON, async || {
-        let services = at.run(["status", "--json"]).await.ends_with(0).json();
-        let zero = |count: &Value| count["number"] == 0;
-        services.iter().all(|service| {
-            let outbox = &service["outbox"];
-            let none_waits = ["pending", "unroutable", "failed"]
-                .iter()
-                .all(|name| zero(&outbox[name]));
-            none_waits
-                && service["dead"]
-                    .as_array()
-                    .is_some_and(|dead| dead.iter().all(|dead| zero(&dead["count"])))
-        })
-    })
-    .await;
+    nothing_waits(&at).await;
     show(&at, "status --check", 0).await;
     show(&at, "operations list", 0).await;
     for bus in [shop, stock, mail, audit] {
+        bus.shutdown().await.expect("shutdown");
+    }
+}
+
+/// The same with letters that were collected out of RabbitMQ. Another service has handled the messages, and does not
+/// get them again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_finds_dead_letters_of_rabbitmq_and_puts_them_back_with_final_alone() {
+    let at = Postgres::fresh().await;
+    let vhost = final_tests::amqp_vhost().await.expect("RabbitMQ");
+    let collecting = || options().collect_dead_letters(true);
+    let service = |name: &str| at.amqp_bus(name, vhost.url()).with_options(collecting());
+    let (stock, billing) = (service("stock"), service("billing"));
+    start(&stock, "order.placed", true).await;
+    let billed = start(&billing, "order.placed", false).await;
+    let handled = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    for key in ["ann", "bob", "eve"] {
+        let placed = billing.publish("order.placed", key).key(key);
+        placed.await.expect("published");
+    }
+    eventually("letters of one service", SOON, async || {
+        let dead = at.number("SELECT count(*) FROM final_stock_dead").await;
+        (dead, handled(&billed)) == (3, 3)
+    })
+    .await;
+
+    let wanted = BTreeSet::from([("stock".to_owned(), "dead_letters".to_owned())]);
+    eventually(
+        "the letters as the only trouble",
+        SOON,
+        async || match not_moving(&at).await {
+            found if found == wanted => Ok(()),
+            other => Err(other),
+        },
+    )
+    .await;
+    show(&at, "status --check", 3).await;
+    let list = show(&at, "dead list --service stock", 0).await;
+    assert_eq!(list.out.matches("  broker  ").count(), 3, "{list:#?}");
+    let letters = at.run(["dead", "list", "-s", "stock", "--key", "bob", "--json"]);
+    let letters = letters.await.ends_with(0).json();
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    let bob = letters[0]["message_id"].as_str().expect("an id").to_owned();
+    let letter = show(&at, &format!("dead show {bob} --service stock"), 0).await;
+    assert!(
+        letter.out.contains("customer bob has no address"),
+        "{letter:#?}"
+    );
+    let trail = show(&at, &format!("trail {bob}"), 0).await;
+    assert!(
+        trail.out.contains("Dead letter of stock (broker)"),
+        "{trail:#?}"
+    );
+
+    // The handler is mended. One letter is not worth it.
+    stock.shutdown().await.expect("shutdown");
+    let stock = service("stock");
+    let stocked = start(&stock, "order.placed", false).await;
+    show(&at, "dead discard --service stock --key eve --yes", 0).await;
+    show(&at, "dead replay --service stock --all --yes", 0).await;
+    eventually("the letters are handled", SOON, async || {
+        handled(&stocked) == 2
+    })
+    .await;
+
+    nothing_waits(&at).await;
+    show(&at, "status --check", 0).await;
+    show(&at, "operations list", 0).await;
+    assert_eq!((handled(&stocked), handled(&billed)), (2, 3));
+    for bus in [stock, billing] {
         bus.shutdown().await.expect("shutdown");
     }
 }

@@ -73,7 +73,8 @@ async fn an_operation_whose_batches_take_too_long_does_smaller_ones<D: Database>
     // The same on MySQL: an operation that has passed rows over is carried on.
     let mut done = None;
     for _ in 0..10 {
-        let carried_out = admin(&log).carry_out(plan.id, Pace::unlimited(), |_| {});
+        let admin = admin(&log);
+        let carried_out = admin.carry_out(plan.id, Pace::unlimited(), |_| {});
         done = carried_out.await.ok();
         if done.is_some() {
             break;
