@@ -23,6 +23,7 @@ use super::{DbResult, Driver, Templates, limits::micros, read};
 /// must not write any more.
 #[derive(Debug)]
 pub struct Leases {
+    known: SqlStr,
     insert: SqlStr,
     take: SqlStr,
     epoch: SqlStr,
@@ -34,6 +35,7 @@ impl Leases {
     #[must_use]
     pub fn new(templates: &Templates) -> Self {
         Self {
+            known: templates.sql("SELECT epoch FROM {leases} WHERE name = ?"),
             insert: templates.sql(
                 "{insert} INTO {leases} (name, owner, epoch, live_until) VALUES (?, ?, 0, 0) {nothing}",
             ),
@@ -85,6 +87,11 @@ impl Leases {
             owner.into(),
         ];
         if DB::run_sql(conn, &self.take, &values).await? == 0 {
+            // On MariaDB an INSERT of a name that is there locks its row, and makes deadlocks with the owner.
+            let known: Vec<i64> = read::<DB, _>(conn, &self.known, &[name.into()]).await?;
+            if !known.is_empty() {
+                return Ok(None);
+            }
             let values = [name.into(), owner.into()];
             DB::run_sql(conn, &self.insert, &values).await?;
             let values = [

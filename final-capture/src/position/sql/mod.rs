@@ -34,6 +34,9 @@ const ANSWER: Duration = Duration::from_secs(15);
 /// Connections for the writer, the lease and what an operator asks.
 const CONNECTIONS: u32 = 3;
 
+/// How often a lease is asked for at most if each time the transaction is the victim of a deadlock.
+const TRIES: u32 = 5;
+
 /// Positions in the database of a pool.
 pub struct SqlPositions<DB: Driver> {
     caller: Pool<DB>,
@@ -284,22 +287,37 @@ impl<DB: Driver> PositionStore for SqlPositions<DB> {
         lease: Duration,
     ) -> BoxFuture<'a, Result<Option<TakenTerm>, PositionError>> {
         Box::pin(async move {
-            let taken = self.within(ANSWER, self.try_take(name, owner, lease)).await;
+            let mut tries = 1;
+            let taken = loop {
+                match self.within(ANSWER, self.try_take(name, owner, lease)).await {
+                    // Two processes that make the row at once, for example: nothing was written.
+                    Err(error) if tries < TRIES && DB::is_deadlock(&error) => tries += 1,
+                    taken => break taken,
+                }
+            };
             let doing = "taking the lease of a capture";
             let Some((epoch, row)) = taken.map_err(PositionError::database(doing))? else {
                 return Ok(None);
             };
-            let (position, number) = row.position(name)?;
             let term = Term {
                 name: name.into(),
                 owner,
                 epoch,
             };
-            Ok(Some(TakenTerm {
-                term,
-                position,
-                number,
-            }))
+            match row.position(name) {
+                Ok((position, number)) => Ok(Some(TakenTerm {
+                    term,
+                    position,
+                    number,
+                })),
+                Err(error) => {
+                    // The caller gets no term, so nobody else could write this down.
+                    self.note(&term, "stopped", Some(&error.to_string()))
+                        .await?;
+                    self.release(&term).await?;
+                    Err(error)
+                }
+            }
         })
     }
 

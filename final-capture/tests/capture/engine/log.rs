@@ -21,6 +21,8 @@ crate::everywhere!(
     a_large_transaction_that_is_interrupted_goes_on_in_its_middle,
     a_second_reader_stands_by_and_takes_over,
     a_reader_that_was_deposed_saves_nothing,
+    readers_that_stand_by_are_in_nobodys_way,
+    a_position_that_cannot_be_read_is_told_where_operators_look,
     a_quiet_source_keeps_the_time_of_its_last_commit,
     an_event_that_cannot_be_read_stops_the_capture_before_it,
     a_gap_stops_the_capture_and_tells_what_is_there,
@@ -179,6 +181,73 @@ async fn a_reader_that_was_deposed_saves_nothing<DB: Database>(place: Place<DB>)
         .unwrap()
         .unwrap();
     assert_eq!(now.position, Some(standing(1, 10).position));
+}
+
+async fn readers_that_stand_by_are_in_nobodys_way<DB: Database>(place: Place<DB>) {
+    let lease = std::time::Duration::from_secs(60);
+    let store = || async {
+        let positions = SqlPositions::new(place.another_pool().await);
+        positions.migrate().await.unwrap();
+        positions
+    };
+    let reader = store().await;
+    let owner = Uuid::now_v7();
+    let term = reader.take("shop", owner, lease).await.unwrap();
+    let term = term.unwrap().term;
+    let look = async |positions: SqlPositions<DB>| {
+        let other = Uuid::now_v7();
+        for _ in 0..100 {
+            let taken = positions.take("shop", other, lease).await;
+            assert_eq!(taken.unwrap(), None);
+        }
+    };
+    let read = async {
+        for number in 1..100 {
+            let standing = Standing {
+                position: Position {
+                    identity: SourceIdentity("script:1".into()),
+                    point: SourcePoint::Lsn(10),
+                    partial: None,
+                },
+                at: None,
+                number,
+            };
+            reader.save(&term, &standing, &[]).await.unwrap();
+            let renewed = reader.take("shop", owner, lease).await;
+            assert!(renewed.unwrap().is_some());
+        }
+    };
+    let (one, two) = (store().await, store().await);
+    tokio::join!(read, look(one), look(two));
+}
+
+async fn a_position_that_cannot_be_read_is_told_where_operators_look<DB: Database>(
+    place: Place<DB>,
+) {
+    let script = Script::new();
+    script.commit_many(1, 3, 4);
+    let running = capture(&script, target(&place)).start().await.unwrap();
+    log_has(&place, 3).await;
+    running.shutdown().await;
+    place
+        .sql("UPDATE final_captures SET position = 'lsn:over/there'")
+        .await;
+
+    let running = capture(&script, target(&place)).start().await.unwrap();
+    reaches(&running, "stopped (position)").await;
+    let known = SqlPositions::new(place.pool.clone()).known().await.unwrap();
+    assert_eq!((&*known[0].state, known[0].is_read), ("stopped", false));
+    let reason = known[0].reason.clone().unwrap();
+    assert!(reason.contains("lsn:over/there"), "{reason}");
+    running.shutdown().await;
+
+    place
+        .sql("UPDATE final_captures SET position = 'lsn:0/A'")
+        .await;
+    script.commit_many(1, 3, 4);
+    let running = capture(&script, target(&place)).start().await.unwrap();
+    each_once(&log_has(&place, 6).await, 6);
+    running.shutdown().await;
 }
 
 async fn a_quiet_source_keeps_the_time_of_its_last_commit<DB: Database>(place: Place<DB>) {
