@@ -76,6 +76,8 @@ pub(super) async fn run(
     } = taken;
     vitals.set_position(position.clone());
     vitals.change(|numbers| numbers.epoch = term.epoch);
+    // The target asks for it, and may begin before the renewals do.
+    vitals.renewed(Some(asked + engine.lease));
     let renewals = keep_lease(engine, vitals, &*store, &term, asked);
     let stream = stream(engine, vitals, &*store, &term, position, number, stop);
     let end = tokio::select! {

@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Job, TargetEnd,
+    Job, LOT, TargetEnd,
     lots::{WriteError, causes},
     parked::ParkedKeys,
 };
@@ -68,6 +68,8 @@ pub(crate) struct Desk {
     pauses: Pauses,
     /// When marks of an operator are looked for next.
     pub(crate) look_at: Instant,
+    /// Whether there may be marks that are not carried out.
+    may_be_marked: bool,
     /// Whether a recovery has cleared the trouble, that of others included.
     pub(crate) has_cleared: bool,
 }
@@ -83,11 +85,13 @@ impl Desk {
             max_message_bytes: job.max_message_bytes,
             pauses: Pauses::new(),
             look_at: Instant::now(),
+            may_be_marked: false,
             has_cleared: false,
         };
         loop {
             match ParkedKeys::load(store, &job.term.name).await {
                 Ok(parked) => {
+                    desk.may_be_marked = parked.count() > 0;
                     desk.parked = parked;
                     desk.tell_parked();
                     return Ok(desk);
@@ -149,6 +153,22 @@ impl Desk {
         }
     }
 
+    /// Whether a lot may be taken. What an operator has marked makes room for one first: a capture that has stopped
+    /// because too many messages are parked would stop again.
+    pub(crate) fn may_take(&self) -> bool {
+        let parked = self.parked.count();
+        !self.may_be_marked || parked == 0 || parked + LOT as u64 <= self.most_parked
+    }
+
+    /// Asks whether the lease is surely ours, right before something is written that no epoch guards: the next reader may
+    /// have written newer messages of the key.
+    pub(crate) fn check_lease(&self) -> Result<(), TargetEnd> {
+        match self.vitals.is_leased() {
+            true => Ok(()),
+            false => Err(TargetEnd::Deposed),
+        }
+    }
+
     pub(crate) fn tell_parked(&self) {
         let count = self.parked.count();
         self.vitals.change(|numbers| numbers.parked = count);
@@ -161,6 +181,7 @@ impl Desk {
         if begun < self.look_at {
             return Ok(());
         }
+        self.may_be_marked = true;
         loop {
             let store = sink.store();
             let marked = match store.parked(&self.term.name, true, -1, 1).await {
@@ -172,6 +193,7 @@ impl Desk {
             };
             self.recovered();
             let Some(first) = marked.first().cloned() else {
+                self.may_be_marked = false;
                 self.look_at = Instant::now() + LOOK;
                 return Ok(());
             };
@@ -283,6 +305,7 @@ impl Desk {
         change: &ParkedHead,
     ) -> Result<BackAgain, TargetEnd> {
         loop {
+            self.check_lease()?;
             let done = sink.put_back(&self.term, messages, &[change.id]).await;
             match done {
                 Ok(()) => break,

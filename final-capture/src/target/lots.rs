@@ -94,7 +94,7 @@ pub(crate) async fn run(sink: &dyn LotSink, job: Job) -> Result<(), TargetEnd> {
         } else {
             writer.desk.put_back(sink).await?;
             tokio::select! {
-                lot = writer.job.lots.recv() => lot,
+                lot = writer.job.lots.recv(), if writer.desk.may_take() => lot,
                 () = sleep_until(writer.desk.look_at) => continue,
             }
         };
@@ -210,6 +210,7 @@ impl Writer<'_> {
     ) -> Result<Result<(), String>, TargetEnd> {
         let standing = end.standing(&self.job.identity, number);
         loop {
+            self.desk.check_lease()?;
             let written = self
                 .sink
                 .write(&self.job.term, messages, parked, &standing)

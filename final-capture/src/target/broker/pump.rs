@@ -115,6 +115,7 @@ impl Pump {
                 .first()
                 .map_or_else(Instant::now, |(due, _)| *due);
             let is_parked = self.desk.parked.count() > 0;
+            let may_take = self.window.has_room() && self.desk.may_take() && !self.is_last;
             tokio::select! {
                 biased;
                 saved = wait_for(&mut self.saving), if self.saving.is_some() => self.saved(saved).await?,
@@ -133,7 +134,7 @@ impl Pump {
                     self.finish_save().await?;
                     self.desk.put_back(&self.lane).await?;
                 }
-                lot = self.job.lots.recv(), if self.window.has_room() && !self.is_last => match lot {
+                lot = self.job.lots.recv(), if may_take => match lot {
                     Some(lot) => self.take(lot).await?,
                     None => {
                         self.is_last = true;

@@ -50,13 +50,17 @@ impl Text for Message {
     }
 }
 
+const LEASE: Duration = Duration::from_secs(60);
+
 fn job(term: &Term) -> Job {
+    let vitals = Vitals::new();
+    vitals.renewed(Some(Instant::now() + LEASE));
     Job {
         term: term.clone(),
         identity: SourceIdentity("script:1".into()),
         number: 1,
         lots: mpsc::channel(1).1,
-        vitals: Arc::new(Vitals::new()),
+        vitals: Arc::new(vitals),
         on_poison: OnPoison::Park,
         most_parked: 100,
         max_message_bytes: 1_000,
@@ -82,7 +86,7 @@ async fn a_key_whose_retry_was_interrupted_is_put_back_by_the_next_reader() {
         let pool = SqlitePoolOptions::new().connect(&file.url()).await.unwrap();
         let store = SqlPositions::new(pool);
         store.migrate().await.unwrap();
-        let taken = store.take("shop", Uuid::now_v7(), Duration::from_secs(60));
+        let taken = store.take("shop", Uuid::now_v7(), LEASE);
         let term = taken.await.unwrap().unwrap().term;
         let parked = |place: usize| {
             let message = Message::new("cdc.shop.holes", place.to_string()).with_key("1");
@@ -115,12 +119,40 @@ async fn a_key_whose_retry_was_interrupted_is_put_back_by_the_next_reader() {
 }
 
 #[tokio::test]
+async fn nothing_is_put_back_once_the_lease_may_be_over() {
+    let file = final_tests::sqlite_file().unwrap();
+    let pool = SqlitePoolOptions::new().connect(&file.url()).await.unwrap();
+    let store = SqlPositions::new(pool);
+    store.migrate().await.unwrap();
+    let taken = store.take("shop", Uuid::now_v7(), LEASE);
+    let term = taken.await.unwrap().unwrap().term;
+    let message = Message::new("cdc.shop.holes", "0").with_key("1");
+    let parked = entry(&Content::Message(message), None, String::new(), 1, 0);
+    store.save(&term, &standing(), &[parked]).await.unwrap();
+    store.mark("shop", None, ParkedMark::Retry).await.unwrap();
+    let sink = Fragile {
+        store,
+        left: Mutex::new(1),
+        got: Mutex::default(),
+    };
+    let job = job(&term);
+    let mut desk = Desk::open(&sink.store, &job).await.unwrap();
+    job.vitals.renewed(Some(Instant::now()));
+    let late = desk.put_back(&sink).await;
+    assert!(matches!(late, Err(TargetEnd::Deposed)), "{late:?}");
+    assert!(sink.got.lock().unwrap().is_empty());
+    job.vitals.renewed(Some(Instant::now() + LEASE));
+    desk.put_back(&sink).await.unwrap();
+    assert_eq!(*sink.got.lock().unwrap(), ["0"]);
+}
+
+#[tokio::test]
 async fn a_list_of_parked_changes_has_no_payloads_and_the_message_comes_back_as_it_was() {
     let file = final_tests::sqlite_file().unwrap();
     let pool = SqlitePoolOptions::new().connect(&file.url()).await.unwrap();
     let store = SqlPositions::new(pool);
     store.migrate().await.unwrap();
-    let taken = store.take("shop", Uuid::now_v7(), Duration::from_secs(60));
+    let taken = store.take("shop", Uuid::now_v7(), LEASE);
     let term = taken.await.unwrap().unwrap().term;
     let message = Message::new("cdc.shop.holes", vec![7; 5_000])
         .with_key("1")

@@ -1,13 +1,23 @@
 use std::time::Duration;
 
-use sqlx::{Sqlite, sqlite::SqlitePoolOptions};
+use sqlx::{Sqlite, SqlitePool, sqlite::SqlitePoolOptions};
+use tokio::{sync::mpsc, time::Instant};
 use uuid::Uuid;
 
 use super::*;
 use crate::{
+    engine::vitals::Vitals,
     position::{Position, SourceIdentity, SourcePoint},
-    target::{Content, parked::entry},
+    target::{Content, Item, Lot, Mark, OnPoison, parked::entry},
 };
+
+const LEASE: Duration = Duration::from_secs(60);
+
+async fn count(pool: &SqlitePool, table: &str) -> i64 {
+    let count = format!("SELECT COUNT(*) FROM {table}");
+    let count = sqlx::query_scalar(sqlx::AssertSqlSafe(count));
+    count.fetch_one(pool).await.unwrap()
+}
 
 #[tokio::test]
 async fn a_lot_whose_answer_was_lost_is_done_also_if_it_has_parked_messages() {
@@ -17,8 +27,7 @@ async fn a_lot_whose_answer_was_lost_is_done_also_if_it_has_parked_messages() {
     let place = PlaceOfPosition::Same(Arc::clone(&positions));
     let outlet = LogOutlet::new(SqlBroker::new(pool.clone()), place);
     outlet.migrate().await.unwrap();
-    let lease = Duration::from_secs(60);
-    let taken = positions.take("shop", Uuid::now_v7(), lease).await;
+    let taken = positions.take("shop", Uuid::now_v7(), LEASE).await;
     let term = taken.unwrap().unwrap().term;
     let standing = Standing {
         position: Position {
@@ -38,8 +47,59 @@ async fn a_lot_whose_answer_was_lost_is_done_also_if_it_has_parked_messages() {
         written.unwrap();
     }
     for table in ["final_log", "final_capture_parked"] {
-        let count = format!("SELECT COUNT(*) FROM {table}");
-        let count = sqlx::query_scalar::<_, i64>(sqlx::AssertSqlSafe(count));
-        assert_eq!(count.fetch_one(&pool).await.unwrap(), 1, "{table}");
+        assert_eq!(count(&pool, table).await, 1, "{table}");
     }
+}
+
+/// With the position elsewhere no epoch guards the log.
+#[tokio::test]
+async fn a_reader_writes_nothing_once_its_lease_may_be_over() {
+    let file = final_tests::sqlite_file().unwrap();
+    let pool = SqlitePoolOptions::new().connect(&file.url()).await.unwrap();
+    let positions = Arc::new(SqlPositions::<Sqlite>::new(pool.clone()));
+    let store = Arc::clone(&positions) as Arc<dyn PositionStore>;
+    let outlet = LogOutlet::new(SqlBroker::new(pool.clone()), PlaceOfPosition::Apart(store));
+    outlet.migrate().await.unwrap();
+    let taken = positions.take("shop", Uuid::now_v7(), LEASE).await;
+    let term = taken.unwrap().unwrap().term;
+    let vitals = Arc::new(Vitals::new());
+    let run = async || {
+        let (lots, given) = mpsc::channel(1);
+        let end = Mark {
+            point: SourcePoint::Lsn(10),
+            partial: None,
+            at: None,
+        };
+        let message = Message::new("cdc.shop.holes", "1").with_key("1");
+        let item = Item {
+            content: Content::Message(message),
+            mark: end.clone(),
+            ends_change: true,
+        };
+        let lot = Lot {
+            items: vec![item],
+            end,
+            rows: 1,
+        };
+        lots.try_send(lot).unwrap();
+        let job = Job {
+            term: term.clone(),
+            identity: SourceIdentity("script:1".into()),
+            number: 0,
+            lots: given,
+            vitals: Arc::clone(&vitals),
+            on_poison: OnPoison::Park,
+            most_parked: 100,
+            max_message_bytes: 1_000,
+        };
+        drop(lots);
+        outlet.run(job).await
+    };
+    vitals.renewed(Some(Instant::now()));
+    let late = run().await;
+    assert!(matches!(late, Err(TargetEnd::Deposed)), "{late:?}");
+    assert_eq!(count(&pool, "final_log").await, 0);
+    vitals.renewed(Some(Instant::now() + LEASE));
+    run().await.unwrap();
+    assert_eq!(count(&pool, "final_log").await, 1);
 }

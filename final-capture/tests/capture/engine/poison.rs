@@ -2,7 +2,7 @@
 
 use final_capture::{
     position::{ParkedMark, PositionStore, SqlPositions},
-    target::OnPoison,
+    target::{OnPoison, Target},
 };
 use final_tests::eventually;
 
@@ -20,6 +20,7 @@ crate::everywhere!(
     a_rule_of_the_database_is_a_refusal_as_well,
     poison_can_stop_the_capture_before_it,
     too_many_parked_changes_stop_the_capture,
+    a_retry_makes_room_before_the_next_changes_after_too_many_were_parked,
 );
 
 /// Messages of ordinary rows are smaller, that of the poisoned one is larger.
@@ -250,5 +251,40 @@ async fn too_many_parked_changes_stop_the_capture<DB: Database>(place: Place<DB>
     let running = small.start().await.unwrap();
     reaches(&running, "stopped (too many parked)").await;
     assert!(parked(&place).await.len() <= 2);
+    running.shutdown().await;
+}
+
+/// Three changes of key 1 are parked, and no more may be. Then more of it come.
+pub async fn stops_full(script: &Script, target: Target) {
+    rows(script);
+    let small = capture(script, target)
+        .max_message_bytes(SMALL)
+        .most_parked(MOST);
+    let running = small.start().await.unwrap();
+    eventually("the key is parked", SOON, async || {
+        let parked = running.stats().parked;
+        (parked == MOST).then_some(()).ok_or(parked)
+    })
+    .await;
+    script.commit((6..20).map(|row| (1, row.to_string())));
+    reaches(&running, "stopped (too many parked)").await;
+    running.shutdown().await;
+}
+
+/// How many messages may be parked then.
+pub const MOST: u64 = 3;
+
+async fn a_retry_makes_room_before_the_next_changes_after_too_many_were_parked<DB: Database>(
+    place: Place<DB>,
+) {
+    let script = Script::new();
+    stops_full(&script, target(&place)).await;
+    let positions = SqlPositions::new(place.pool.clone());
+    let mark = positions.mark("shop", None, ParkedMark::Retry).await;
+    assert_eq!(mark.unwrap(), MOST);
+    let running = capture(&script, target(&place)).most_parked(MOST);
+    let running = running.start().await.unwrap();
+    each_once(&log_has(&place, 20).await, 20);
+    assert!(running.health().is_ready(), "{:?}", running.health());
     running.shutdown().await;
 }
