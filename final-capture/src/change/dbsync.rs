@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::{
     ChangeError, ChangeInfo, ChangeOp, ChangedColumns,
-    read::{WireRows, WithInfo},
+    rows::{WireRows, WithInfo},
     wire::Encoding,
 };
 

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use final_core::{FromMessage, HandlerError, Message};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use super::{ChangeError, read, wire};
+use super::ChangeError;
 
 /// What happened to a row or a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
@@ -100,14 +99,4 @@ pub enum MovedKey {
     To(Map<String, Value>),
     /// This is the insert, and the row had this key before.
     From(Map<String, Value>),
-}
-
-impl<S: Sync> FromMessage<S> for ChangeInfo {
-    async fn from_message(message: &Message, state: &S) -> Result<Self, HandlerError> {
-        let payload = wire::payload(message, state).await?;
-        let change = read::one(payload.bytes(), payload.encoding());
-        change
-            .map(|(info, _)| info)
-            .map_err(|error| HandlerError::permanent(error.of(message)))
-    }
 }

@@ -13,8 +13,10 @@ mod changes;
 mod column;
 mod dbsync;
 mod error;
+mod extract;
 mod info;
 mod read;
+mod rows;
 mod wire;
 
 #[cfg(feature = "capture")]
@@ -27,7 +29,6 @@ pub use self::{
     info::{ChangeInfo, ChangeOp, MovedKey, TransactionPart},
 };
 
-use final_core::{FromMessage, HandlerError, Hold, Message, OnFailure};
 use serde::de::DeserializeOwned;
 
 /// A change of a row of type `T`, as an argument of a handler.
@@ -72,7 +73,7 @@ use serde::de::DeserializeOwned;
 ///
 /// # What happens to a change that cannot be handled
 ///
-/// It is [held](OnFailure::Hold) unless the route says otherwise: the log delivers it again and again, with growing
+/// It is [held](final_core::OnFailure::Hold) unless the route says otherwise: the log delivers it again and again, with growing
 /// pauses, and later changes of its row wait behind it, because a row must not run past a gap. An operator who skips it
 /// decides about the gap. So it is where the payload is no change, or its row is no `T`.
 ///
@@ -179,18 +180,6 @@ impl Change<serde_json::Value> {
             Self::Read { after } => Change::Read { after: of(after)? },
             Self::Truncate => Change::Truncate,
         })
-    }
-}
-
-impl<S: Sync, T: DeserializeOwned> FromMessage<S> for Change<T> {
-    const ON_FAILURE: Option<OnFailure> = Some(OnFailure::Hold(Hold::Key));
-
-    async fn from_message(message: &Message, state: &S) -> Result<Self, HandlerError> {
-        let payload = wire::payload(message, state).await?;
-        let change = read::one(payload.bytes(), payload.encoding());
-        change
-            .and_then(|(_, change)| change.read())
-            .map_err(|error| HandlerError::permanent(error.of(message)))
     }
 }
 

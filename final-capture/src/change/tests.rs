@@ -4,7 +4,7 @@ mod dbsync;
 mod hostile;
 mod ours;
 
-use final_core::{Message, OnFailure};
+use final_core::{FromMessage, Hold, Message, OnFailure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 

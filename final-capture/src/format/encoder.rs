@@ -14,8 +14,8 @@ use final_core::Message;
 use super::{
     EncodeError, Encoded, EncoderOptions, Format, Order, dbsync,
     ids::{SourceIds, TransactionIds},
-    json::{self, Op, Piece},
-    key,
+    json, key,
+    piece::{Op, Piece},
     plan::{Plan, Plans},
 };
 use crate::{

@@ -4,11 +4,14 @@
 //! whether it is the last. Output: [`Encoded`] messages, each with what is done of the transaction once it is.
 
 mod dbsync;
+mod dbsync_table;
 mod encoder;
+mod go;
 mod ids;
 mod json;
 mod key;
 mod options;
+mod piece;
 mod plan;
 mod topic;
 

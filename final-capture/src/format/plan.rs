@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
-use super::{EncodeError, EncoderOptions, Format, dbsync, key, topic};
+use super::{EncodeError, EncoderOptions, Format, dbsync_table, key, topic};
 use crate::{
     select::{Fit, Show, TableFilter},
     table::{Column, ColumnKind, Table, TableName},
@@ -125,8 +125,12 @@ impl Plan {
         json::text(&mut names, &table.name.schema);
         names.extend(b",\"table\":");
         json::text(&mut names, &table.name.table);
+        let shown = table.columns.iter().zip(&columns);
+        let shown = shown.filter(|(_, plan)| plan.is_shown());
         let dbsync_head = match options.format {
-            Format::Dbsync { .. } if wanted => dbsync::head(table, &columns),
+            Format::Dbsync { .. } if wanted => {
+                dbsync_table::head(&table.name.table, shown.map(|(column, _)| column))
+            }
             _ => Vec::new(),
         };
         Ok(Self {
