@@ -113,6 +113,19 @@ pub fn each_once(rows: &[LogRow], count: usize) {
     assert_eq!(numbers, all);
 }
 
+/// Asserts that the log has each row of the script, and the rows of each key in order. What comes again has the same id.
+pub fn at_least_once(rows: &[LogRow], count: usize) {
+    let mut ids: HashMap<String, String> = HashMap::new();
+    let mut firsts = Vec::new();
+    for row in rows {
+        match ids.insert(row.text.clone(), row.id.clone()) {
+            Some(before) => assert_eq!(before, row.id, "{}", row.text),
+            None => firsts.push(row.clone()),
+        }
+    }
+    each_once(&firsts, count);
+}
+
 pub async fn log_has<DB: Database>(place: &Place<DB>, count: usize) -> Vec<LogRow> {
     eventually("the messages are in the log", SOON, async || {
         let now = self::count(place).await;

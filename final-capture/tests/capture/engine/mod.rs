@@ -1,5 +1,6 @@
 //! The engine and its targets, over a source that the test writes.
 
+mod away;
 mod killed;
 mod kit;
 mod log;
