@@ -96,7 +96,11 @@ async fn a_change_in_statement_format_stops_the_stream_before_it() {
 
     let first = stream.bundle().await;
     let error = stream.error().await;
-    assert!(unreadable(&error).contains("INSERT INTO t"), "{error}");
+    let told = unreadable(&error);
+    assert!(
+        told.contains("INSERT: ") && !told.contains("INTO"),
+        "{error}"
+    );
     assert!(unreadable(&error).contains("binlog_format"), "{error}");
     assert!(
         matches!(&error, SourceError::Unreadable { after, .. } if *after == first.commit),
