@@ -8,7 +8,7 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 #[cfg(feature = "capture")]
-mod capture_import;
+mod capture;
 mod contexts;
 mod database;
 mod dead;

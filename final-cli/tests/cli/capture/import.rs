@@ -5,7 +5,7 @@ use final_tests::WorkDir;
 use crate::program::{Ran, program, run, run_with_input};
 
 /// dbsync's README, as it stands.
-const README: &str = include_str!("../../../final-capture/src/import/dbsync/readme.json");
+const README: &str = include_str!("../../../../final-capture/src/import/dbsync/readme.json");
 
 async fn imported(config: &str, args: &[&str]) -> Ran {
     let words = ["capture", "import-dbsync", "-"].iter().chain(args);
