@@ -287,3 +287,42 @@ pub(crate) fn halves(lot: Lot) -> Result<[Lot; 2], Lot> {
         },
     ])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::position::SourcePoint;
+
+    fn lot(ends_change: &[bool]) -> Lot {
+        let mark = |place| Mark {
+            point: SourcePoint::Lsn(place),
+            partial: None,
+            at: None,
+        };
+        let item = |(place, ends_change): (u64, &bool)| Item {
+            content: Content::Message(Message::new("cdc.shop.holes", "1")),
+            mark: mark(place),
+            ends_change: *ends_change,
+        };
+        Lot {
+            items: (0..).zip(ends_change).map(item).collect(),
+            end: mark(100),
+            rows: 1,
+        }
+    }
+
+    #[test]
+    fn halves_have_whole_changes_and_the_first_ends_with_its_own_mark() {
+        let [first, second] = halves(lot(&[true, false, false, true, true])).unwrap();
+        let ends = |lot: &Lot| -> Vec<bool> { lot.items.iter().map(|it| it.ends_change).collect() };
+        assert_eq!(ends(&first), [true, false, false, true]);
+        assert_eq!(first.end, first.items[3].mark);
+        assert_eq!(ends(&second), [true]);
+        assert_eq!(second.end.point, SourcePoint::Lsn(100));
+    }
+
+    #[test]
+    fn a_change_of_several_messages_has_no_halves() {
+        assert!(halves(lot(&[false, false, true])).is_err());
+    }
+}

@@ -24,49 +24,92 @@ fn message(topic: &str) -> Content {
     Content::Message(Message::new(topic, "1").with_key("1"))
 }
 
+/// Messages of key 1, each with its place in the source.
+fn lot(places: &[u64]) -> Lot {
+    let mark = |place| Mark {
+        point: SourcePoint::Lsn(place),
+        partial: None,
+        at: None,
+    };
+    let item = |place: &u64| Item {
+        content: message("cdc.shop.holes"),
+        mark: mark(*place),
+        ends_change: true,
+    };
+    Lot {
+        items: places.iter().map(item).collect(),
+        end: mark(*places.last().unwrap()),
+        rows: places.len() as u64,
+    }
+}
+
+/// A reader that has the lease, and a message that was parked before.
+struct Stage {
+    store: Arc<SqlPositions<Sqlite>>,
+    lots: mpsc::Sender<Lot>,
+    pump: Pump,
+    _opened: Opened,
+    _file: final_tests::SqliteFile,
+}
+
+impl Stage {
+    /// The parked message has key 1 and that topic.
+    async fn with(topic: &str) -> Self {
+        let file = final_tests::sqlite_file().unwrap();
+        let pool = SqlitePoolOptions::new().connect(&file.url()).await.unwrap();
+        let store = Arc::new(SqlPositions::<Sqlite>::new(pool));
+        store.migrate().await.unwrap();
+        let taken = store.take("shop", Uuid::now_v7(), LEASE).await;
+        let term = taken.unwrap().unwrap().term;
+        let identity = SourceIdentity("script:1".into());
+        let standing = Standing {
+            position: Position {
+                identity: identity.clone(),
+                point: SourcePoint::Lsn(10),
+                partial: None,
+            },
+            at: None,
+            number: 1,
+        };
+        let parked = entry(&message(topic), None, String::new(), 1, 0);
+        store.save(&term, &standing, &[parked]).await.unwrap();
+        let vitals = Arc::new(Vitals::new());
+        vitals.renewed(Some(Instant::now() + LEASE));
+        vitals.set_position(Some(standing.position));
+        let (lots, given) = mpsc::channel(1);
+        let job = Job {
+            term,
+            identity,
+            number: 1,
+            lots: given,
+            vitals: Arc::clone(&vitals),
+            on_poison: OnPoison::Park,
+            most_parked: 100,
+            max_message_bytes: 1_000,
+        };
+        let opened = one_queue().await;
+        let lane = Lane {
+            link: Arc::clone(&opened.link),
+            store: Arc::clone(&store) as Arc<dyn PositionStore>,
+            vitals,
+        };
+        let pump = Pump::open(lane, job).await.unwrap();
+        Self {
+            store,
+            lots,
+            pump,
+            _opened: opened,
+            _file: file,
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_parked_message_without_a_queue_stays_parked_and_the_stream_goes_on() {
-    let file = final_tests::sqlite_file().unwrap();
-    let pool = SqlitePoolOptions::new().connect(&file.url()).await.unwrap();
-    let store = Arc::new(SqlPositions::<Sqlite>::new(pool));
-    store.migrate().await.unwrap();
-    let taken = store.take("shop", Uuid::now_v7(), LEASE).await;
-    let term = taken.unwrap().unwrap().term;
-    let identity = SourceIdentity("script:1".into());
-    let standing = Standing {
-        position: Position {
-            identity: identity.clone(),
-            point: SourcePoint::Lsn(10),
-            partial: None,
-        },
-        at: None,
-        number: 1,
-    };
-    let parked = entry(&message("cdc.nowhere"), None, String::new(), 1, 0);
-    store.save(&term, &standing, &[parked]).await.unwrap();
+    let stage = Stage::with("cdc.nowhere").await;
+    let store = &stage.store;
     store.mark("shop", None, ParkedMark::Retry).await.unwrap();
-
-    let vitals = Arc::new(Vitals::new());
-    vitals.renewed(Some(Instant::now() + LEASE));
-    let (lots, given) = mpsc::channel(1);
-    let job = Job {
-        term: term.clone(),
-        identity,
-        number: 1,
-        lots: given,
-        vitals: Arc::clone(&vitals),
-        on_poison: OnPoison::Park,
-        most_parked: 100,
-        max_message_bytes: 1_000,
-    };
-    let opened = one_queue().await;
-    let lane = Lane {
-        link: Arc::clone(&opened.link),
-        store: Arc::clone(&store) as Arc<dyn PositionStore>,
-        vitals,
-    };
-    let pump = Pump::open(lane, job).await.unwrap();
-    let pump = tokio::spawn(pump.run());
+    let pump = tokio::spawn(stage.pump.run());
     // The mark is gone before anything comes, so the pump was at it.
     let soon = Duration::from_secs(20);
     let refused = timeout(soon, async {
@@ -80,28 +123,12 @@ async fn a_parked_message_without_a_queue_stays_parked_and_the_stream_goes_on() 
     });
     let refused = refused.await.expect("the mark is taken");
     assert!(refused.contains("no queue is bound"), "{refused}");
-    let end = Mark {
-        point: SourcePoint::Lsn(20),
-        partial: None,
-        at: None,
-    };
-    let item = Item {
-        content: message("cdc.shop.holes"),
-        mark: end.clone(),
-        ends_change: true,
-    };
-    let lot = Lot {
-        items: vec![item],
-        end,
-        rows: 1,
-    };
-    lots.send(lot).await.unwrap();
-    drop(lots);
+    stage.lots.send(lot(&[20])).await.unwrap();
+    drop(stage.lots);
     let ended = timeout(soon, pump).await.expect("the stream goes on");
     ended.unwrap().unwrap();
-    let taken = store.take("shop", term.owner, LEASE).await.unwrap();
-    let point = taken.unwrap().position.unwrap().point;
-    assert_eq!(point, SourcePoint::Lsn(20));
+    let known = store.known().await.unwrap();
+    assert_eq!(known[0].position.as_deref(), Some("lsn:0/14"));
 }
 
 #[tokio::test]
@@ -119,4 +146,17 @@ async fn a_parked_message_is_not_sent_once_the_lease_may_have_run_out() {
     assert!(matches!(sent, Err(WriteError::NotNow)), "{sent:?}");
     lane.vitals.renewed(Some(Instant::now() + LEASE));
     lane.send_alone(&message).await.unwrap();
+}
+
+/// One of them is taken when it is the first of its key, the next ones with it.
+#[tokio::test]
+async fn all_messages_of_a_parked_key_wait_behind_it() {
+    let stage = Stage::with("cdc.shop.holes").await;
+    stage.lots.send(lot(&[20, 30, 40])).await.unwrap();
+    drop(stage.lots);
+    let ended = timeout(Duration::from_secs(20), stage.pump.run()).await;
+    ended.expect("none is forgotten").unwrap();
+    let waiting = stage.store.parked("shop", false, -1, 10).await.unwrap();
+    let places: Vec<&str> = waiting.iter().map(|head| &*head.position).collect();
+    assert_eq!(places, ["", "lsn:0/14", "lsn:0/1E", "lsn:0/28"]);
 }

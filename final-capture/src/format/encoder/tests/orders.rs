@@ -1,5 +1,7 @@
 //! Several changes: keys, parts, the last one, ids.
 
+use std::collections::HashSet;
+
 use super::*;
 
 fn inserts(ids: std::ops::Range<i64>, content: &str) -> impl Iterator<Item = RowChange> {
@@ -156,6 +158,22 @@ fn a_truncate_is_one_message_for_each_wanted_table() {
 }
 
 #[test]
+fn a_truncate_comes_behind_the_change_before_it_and_before_the_next() {
+    let mut encoder = encoder(options());
+    let mut out = Vec::new();
+    encoder.begin(transaction());
+    for (index, id) in [(0, 1), (2, 2)] {
+        let row = change(&holes(), None, Some(hole(id, "a")), index);
+        encoder.row(row, &mut out).unwrap();
+        encoder.truncate(&[holes()], index + 1, &mut out).unwrap();
+    }
+    encoder.commit(&point(), &mut out);
+
+    let ops: Vec<_> = out.iter().map(|one| parsed(one)["op"].clone()).collect();
+    assert_eq!(ops, ["insert", "truncate", "insert", "truncate"]);
+}
+
+#[test]
 fn a_transaction_is_one_message_and_a_large_one_comes_in_parts() {
     let rows = || {
         inserts(
@@ -184,6 +202,13 @@ fn a_transaction_is_one_message_and_a_large_one_comes_in_parts() {
             .collect();
         assert_eq!(last.iter().filter(|last| **last).count(), 1);
         assert_eq!(last.last(), Some(&true));
+        // Each part says which change it begins with, and its id is made of that.
+        for one in messages {
+            let part = parsed(one);
+            assert_eq!(part["tx"]["index"], part["changes"][0]["index"]);
+        }
+        let ids: HashSet<_> = messages.iter().map(|one| one.message.id()).collect();
+        assert_eq!(ids.len(), messages.len());
         assert_eq!(messages.last().unwrap().changes, 10);
         assert!(
             messages
@@ -248,7 +273,7 @@ fn a_repeat_has_the_same_ids_and_the_same_bytes() {
     };
     assert_eq!(all(&first), all(&again));
     assert_eq!(all(&first)[1..], all(&rest));
-    let ids: std::collections::HashSet<_> = first.iter().map(|one| one.message.id()).collect();
+    let ids: HashSet<_> = first.iter().map(|one| one.message.id()).collect();
     assert_eq!(ids.len(), first.len());
 }
 
