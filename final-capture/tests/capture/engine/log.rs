@@ -21,6 +21,7 @@ crate::everywhere!(
     a_large_transaction_that_is_interrupted_goes_on_in_its_middle,
     a_second_reader_stands_by_and_takes_over,
     a_reader_that_was_deposed_saves_nothing,
+    a_reader_learns_of_another_epoch_although_it_has_nothing_to_save,
     readers_that_stand_by_are_in_nobodys_way,
     a_position_that_cannot_be_read_is_told_where_operators_look,
     a_quiet_source_keeps_the_time_of_its_last_commit,
@@ -34,7 +35,10 @@ async fn every_change_comes_once_and_in_order_of_its_key<DB: Database>(place: Pl
     let script = Script::new();
     script.commit_many(20, 50, 7);
     script.commit([]);
-    let running = capture(&script, target(&place)).start().await.unwrap();
+    // Rows are counted where they are read, and after a lease that was lost they are read again.
+    let lease = std::time::Duration::from_secs(60);
+    let running = capture(&script, target(&place)).lease(lease);
+    let running = running.start().await.unwrap();
 
     each_once(&log_has(&place, 1_000).await, 1_000);
     script.commit_many(3, 1, 7);
@@ -181,6 +185,26 @@ async fn a_reader_that_was_deposed_saves_nothing<DB: Database>(place: Place<DB>)
         .unwrap()
         .unwrap();
     assert_eq!(now.position, Some(standing(1, 10).position));
+}
+
+async fn a_reader_learns_of_another_epoch_although_it_has_nothing_to_save<DB: Database>(
+    place: Place<DB>,
+) {
+    let script = Script::new();
+    let running = capture(&script, target(&place)).start().await.unwrap();
+    reaches(&running, "streaming").await;
+    let before = running.stats().epoch;
+    place
+        .sql("UPDATE final_captures SET epoch = epoch + 7")
+        .await;
+    eventually("a new term", SOON, async || {
+        let now = running.stats().epoch;
+        (now >= before + 7).then_some(()).ok_or(now)
+    })
+    .await;
+    script.commit_many(1, 3, 4);
+    each_once(&log_has(&place, 3).await, 3);
+    running.shutdown().await;
 }
 
 async fn readers_that_stand_by_are_in_nobodys_way<DB: Database>(place: Place<DB>) {
