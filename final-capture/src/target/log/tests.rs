@@ -51,6 +51,50 @@ async fn a_lot_whose_answer_was_lost_is_done_also_if_it_has_parked_messages() {
     }
 }
 
+#[tokio::test]
+async fn a_parked_message_whose_answer_was_lost_comes_back_once() {
+    let file = final_tests::sqlite_file().unwrap();
+    let pool = SqlitePoolOptions::new().connect(&file.url()).await.unwrap();
+    let positions = Arc::new(SqlPositions::<Sqlite>::new(pool.clone()));
+    let place = PlaceOfPosition::Same(Arc::clone(&positions));
+    let outlet = LogOutlet::new(SqlBroker::new(pool.clone()), place);
+    outlet.migrate().await.unwrap();
+    let taken = positions.take("shop", Uuid::now_v7(), LEASE).await;
+    let term = taken.unwrap().unwrap().term;
+    let standing = Standing {
+        position: Position {
+            identity: SourceIdentity("script:1".into()),
+            point: SourcePoint::Lsn(10),
+            partial: None,
+        },
+        at: None,
+        number: 1,
+    };
+    let message = Message::new("cdc.shop.holes", "1").with_key("1");
+    let parked = entry(
+        &Content::Message(message.clone()),
+        None,
+        String::new(),
+        1,
+        0,
+    );
+    let (messages, ids) = ([message], [parked.id]);
+    positions.save(&term, &standing, &[parked]).await.unwrap();
+    // The second time because the answer to the first COMMIT did not come.
+    for _ in 0..2 {
+        outlet.put_back(&term, &messages, &ids).await.unwrap();
+        assert_eq!(count(&pool, "final_log").await, 1);
+    }
+    // Nor does a reader put anything back whose term is over.
+    let old = Term {
+        epoch: term.epoch - 1,
+        ..term
+    };
+    let late = outlet.put_back(&old, &messages, &ids).await;
+    assert!(matches!(late, Err(WriteError::Deposed)), "{late:?}");
+    assert_eq!(count(&pool, "final_log").await, 1);
+}
+
 /// With the position elsewhere no epoch guards the log.
 #[tokio::test]
 async fn a_reader_writes_nothing_once_its_lease_may_be_over() {
