@@ -190,9 +190,12 @@ async fn generated_invisible_and_versioned_columns_come_with_their_values() {
     shop.run("INSERT INTO g (a) VALUES (1); UPDATE g SET a = 2; INSERT INTO v VALUES (1, 1); DELETE FROM v")
         .await;
     assert_eq!(stream.bundle().await.short(), ["insert g 1,2,3,5"]);
-    assert_eq!(
-        stream.bundle().await.short(),
-        ["update g 1,2,3,5 > 2,3,4,5"]
+    // MariaDB 11.8 leaves generated columns out of an UPDATE. None is made up for them.
+    let update = stream.bundle().await.short();
+    assert!(
+        update == ["update g 1,2,3,5 > 2,3,4,5"]
+            || update == ["update g 1,absent,absent,5 > 2,absent,absent,5"],
+        "{update:?}"
     );
     let table = &stream.bundle().await.rows()[0].table.clone();
     let names: Vec<&str> = table.columns.iter().map(|column| &*column.name).collect();

@@ -3,7 +3,7 @@
 use final_capture::source::mysql::MySqlSource;
 use final_tests::servers::{Authority, MariaDb, Setup};
 
-use super::shop::{Shop, args};
+use super::shop::{Shop, args, server};
 
 #[tokio::test]
 async fn the_stream_is_protected_as_the_url_says() {
@@ -66,7 +66,9 @@ async fn the_stream_is_protected_as_the_url_says() {
 #[tokio::test]
 async fn a_server_without_tls_is_refused_where_it_is_required() {
     use final_capture::source::Source as _;
-    let shop = Shop::open().await;
+    // Since 11.4 a server has TLS unless it is told otherwise.
+    let server = server(&["--skip-ssl"]).await;
+    let shop = Shop::on(&server.url()).await;
     let url = format!("{}?ssl-mode=required", shop.url);
     let source = MySqlSource::new(&url).expect("a source");
     let error = source.open(&shop.all(), None).await.expect_err("no stream");

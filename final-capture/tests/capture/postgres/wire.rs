@@ -35,18 +35,18 @@ async fn a_large_transaction_waits_at_the_server_while_the_target_is_slow() {
     let shop = holes().await;
     let name = shop.url.rsplit_once('/').unwrap().1;
     shop.run(&format!(
-        "ALTER DATABASE {name} SET wal_sender_timeout = '3s'"
+        "ALTER DATABASE {name} SET wal_sender_timeout = '8s'"
     ))
     .await;
     let proxy = Proxy::to(&shop.url).await.unwrap();
     let source = shop
         .source_at(&proxy.url(&shop.url))
-        .silence(Duration::from_secs(3));
+        .silence(Duration::from_secs(8));
     let mut stream = Stream::of(source.open(&shop.wanted, None).await.unwrap());
     shop.run("INSERT INTO shop.holes SELECT i, repeat('x', 300) FROM generate_series(1, 300000) i")
         .await;
     // Nobody reads for longer than the server waits for a sign of life, and than we wait for one of the server.
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
     let carried = proxy.carried();
     assert!(
         carried < 30 << 20,
