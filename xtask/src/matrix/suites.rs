@@ -19,7 +19,7 @@ pub(super) struct TestSuite {
     programs: &'static [&'static str],
 }
 
-pub(super) const SUITES: [TestSuite; 4] = [
+pub(super) const SUITES: [TestSuite; 5] = [
     TestSuite {
         name: "core",
         package: "final-core",
@@ -37,6 +37,12 @@ pub(super) const SUITES: [TestSuite; 4] = [
         package: "final-tests",
         folder: "tests",
         programs: &["--test", "bus"],
+    },
+    TestSuite {
+        name: "capture",
+        package: "final-capture",
+        folder: "final-capture",
+        programs: &["--lib", "--test", "capture"],
     },
     TestSuite {
         name: "faults",
