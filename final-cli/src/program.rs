@@ -17,7 +17,7 @@ use crate::{
     output::Output,
     redact::without_passwords,
     session::{Place, Session},
-    target::{Kind, Target},
+    target::Kind,
 };
 
 /// How long work on other threads may take to end, once the command has its result.
@@ -110,7 +110,7 @@ async fn run(arguments: Arguments, out: &mut Output) -> Result<Exit, Failure> {
                 ended
             }
             #[cfg(not(feature = $feature))]
-            Err(not_compiled_in(&target))
+            Err(target.not_compiled_in())
         }};
     }
     match target.kind {
@@ -118,19 +118,6 @@ async fn run(arguments: Arguments, out: &mut Output) -> Result<Exit, Failure> {
         Kind::MySql => on!("mysql", MySql),
         Kind::Sqlite => on!("sqlite", Sqlite),
     }
-}
-
-/// The error for a database that this build leaves out.
-#[cfg_attr(
-    all(feature = "postgres", feature = "mysql", feature = "sqlite"),
-    allow(dead_code)
-)]
-pub(crate) fn not_compiled_in(target: &Target) -> Failure {
-    let feature = target.kind.feature();
-    Failure::usage(format!(
-        "this build of `final` has no {target}: build it with the feature `{feature}` \
-         (`cargo install --path final-cli --features {feature}`)"
-    ))
 }
 
 /// Shows events of the libraries on the standard error: warnings, or what `FINAL_LOG` says. Events of other crates

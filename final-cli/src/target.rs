@@ -58,6 +58,19 @@ impl Target {
         Ok(Self { url, kind })
     }
 
+    /// The error for a database that this build leaves out.
+    #[cfg_attr(
+        all(feature = "postgres", feature = "mysql", feature = "sqlite"),
+        allow(dead_code)
+    )]
+    pub(crate) fn not_compiled_in(&self) -> Failure {
+        let feature = self.kind.feature();
+        Failure::usage(format!(
+            "this build of `final` has no {self}: build it with the feature `{feature}` \
+             (`cargo install --path final-cli --features {feature}`)"
+        ))
+    }
+
     /// An error of the driver about the URL, without the values of its parameters, which the driver may quote.
     pub(crate) fn without_values(&self, text: &str) -> String {
         let parameters = self

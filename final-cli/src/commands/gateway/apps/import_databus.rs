@@ -157,7 +157,7 @@ impl ImportDatabusArgs {
                     found
                 }
                 #[cfg(not(feature = $feature))]
-                Err(crate::program::not_compiled_in(&target))
+                Err(target.not_compiled_in())
             }};
         }
         let found = match target.kind {
