@@ -18,7 +18,9 @@ const MEGABYTES: u32 = 7;
 
 /// Writes so many large letters of `shop` to the log's table.
 async fn write<D: Database>(log: &Log<D>, letters: std::ops::RangeInclusive<u8>) {
-    log.bus("shop").migrate().await.expect("migrate");
+    // It is a group of the log.
+    let bus = super::refusing(log, "placed").await;
+    bus.shutdown().await.expect("shutdown");
     let bytes = MEGABYTES * 1024 * 1024;
     for number in letters {
         let id = format!("{number:032x}");
@@ -33,9 +35,8 @@ async fn write<D: Database>(log: &Log<D>, letters: std::ops::RangeInclusive<u8>)
         log.run(&format!(
             "INSERT INTO final_log_dead (group_name, seq, message_id, topic, payload, content_type, durable, lane, \
                  weight, reason, attempts, died_at) \
-             VALUES ('shop', {number}, {id}, 'placed', {payload}, 'application/msgpack', {}, 0, {bytes}, 'refused', \
-                 1, {number})",
-            if D::NAME == "PostgreSQL" { "TRUE" } else { "1" }
+             VALUES ('shop', {number}, {id}, 'placed', {payload}, 'application/msgpack', 1, 0, {bytes}, 'refused', 1, \
+                 {number})"
         ))
         .await;
     }

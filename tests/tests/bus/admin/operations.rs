@@ -37,7 +37,10 @@ crate::log_suite!(
     collected_letters_are_replayed_through_the_outbox_to_their_service_alone,
     failed_records_are_retried_and_those_that_fail_later_are_not,
     unroutable_records_are_discarded_and_pending_ones_never,
+    what_comes_after_the_plan_does_not_take_the_place_of_what_is_gone,
 );
+
+crate::log_suite!(at once: letters_that_another_session_has_locked_are_told_and_done_later);
 
 /// Plans to replay all letters of `shop`.
 async fn plan_to_replay<D: Database>(log: &Log<D>) -> Plan {
@@ -483,6 +486,72 @@ async fn unroutable_records_are_discarded_and_pending_ones_never<D: Database>(lo
         .await
     };
     assert_eq!((with(0).await, with(1).await), (25, 0));
+}
+
+/// The number of a plan alone would not tell: two are left of three, and a third has come.
+async fn what_comes_after_the_plan_does_not_take_the_place_of_what_is_gone<D: Database>(
+    log: Log<D>,
+) {
+    let bus = refusing(&log, "placed").await;
+    kill(&log, &bus, "placed", 0..3, 3).await;
+    let of_log = plan_to_replay(&log).await;
+    log.run("DELETE FROM final_log_dead WHERE reason LIKE '%1'")
+        .await;
+    kill(&log, &bus, "placed", 3..4, 3).await;
+    bus.shutdown().await.expect("shutdown");
+    assert_eq!(carry_out(&log, of_log.id).await.done, 2);
+    assert_eq!(dead(&log).await, 1);
+    log.run("DELETE FROM final_log_dead").await;
+
+    for number in 1..=3 {
+        collect(&log, number).await;
+    }
+    let collected = plan_to_replay(&log).await;
+    log.run("DELETE FROM final_shop_dead WHERE died_at = 2")
+        .await;
+    collect(&log, 4).await;
+    assert_eq!(carry_out(&log, collected.id).await.done, 2);
+    assert_eq!(log.number("SELECT count(*) FROM final_shop_dead").await, 1);
+
+    log.run("DELETE FROM final_shop_outbox").await;
+    log.run(&fill::<D>(3, "placed", 1_000, 2)).await;
+    log.run(&fill::<D>(3, "shipped", 2_000, 1)).await;
+    let failed = shop(&log)
+        .plan(Action::Retry, RecordFilter::all(), "ann")
+        .await;
+    let failed = failed.expect("a plan");
+    log.run("DELETE FROM final_shop_outbox WHERE topic = 'shipped'")
+        .await;
+    log.run(&fill::<D>(3, "placed", 3_000, 1)).await;
+    assert_eq!(carry_out(&log, failed.id).await.done, 2);
+}
+
+async fn letters_that_another_session_has_locked_are_told_and_done_later<D: Database>(log: Log<D>) {
+    let bus = refusing(&log, "placed").await;
+    kill(&log, &bus, "placed", 0..5, 5).await;
+    bus.shutdown().await.expect("shutdown");
+    let plan = plan_to_replay(&log).await;
+    let seq = log
+        .number("SELECT seq FROM final_log_dead WHERE reason LIKE '%3'")
+        .await;
+    // By its key: MariaDB would lock all rows that it looks at.
+    let in_hand =
+        format!("UPDATE final_log_dead SET attempts = 7 WHERE group_name = 'shop' AND seq = {seq}");
+    let in_hand = log.locked(&in_hand).await;
+
+    let carried_out = admin(&log)
+        .carry_out(plan.id, Pace::unlimited(), |_| {})
+        .await;
+    assert!(
+        matches!(carried_out, Err(AdminError::RowsLocked { rows: 1, .. })),
+        "{carried_out:?}"
+    );
+    assert_eq!(dead(&log).await, 1);
+
+    in_hand.rollback().await.expect("let go");
+    let done = carry_out(&log, plan.id).await;
+    assert_eq!((done.state, done.done), (OperationState::Done, 5));
+    assert_eq!(dead(&log).await, 0);
 }
 
 #[tokio::test]
