@@ -1,11 +1,11 @@
 //! Finds the rows of a chunk that differ.
 //!
-//! Input: a chunk whose digests were not the same. Output: suspects. Memory: the keys and hashes of the source's rows,
+//! Input: a chunk whose digests were not the same. Output: sink. Memory: the keys and hashes of the source's rows,
 //! which are bounded by the size of a chunk, and one page of the target.
 
 use std::collections::HashMap;
 
-use super::{Sides, suspects::Suspects};
+use super::{Sides, Sink};
 use crate::{
     error::Reconciled,
     form::{Row, RowHash},
@@ -23,7 +23,7 @@ pub(super) async fn find(
     sides: &Sides,
     chunk: &Chunk,
     of: Of,
-    suspects: &mut Suspects<'_>,
+    sink: &mut dyn Sink,
 ) -> Reconciled<u64> {
     let mut pages = Pages::new(&*sides.target, chunk, of);
     let (source, first) = tokio::join!(all(&*sides.source, chunk, of), pages.next());
@@ -34,16 +34,16 @@ pub(super) async fn find(
         for found in found {
             match source.remove(&found.key) {
                 Some(hash) if hash == found.hash => {}
-                hash => suspects.add(found.key, hash, Some(found.hash)),
+                hash => sink.add(found.key, hash, Some(found.hash)),
             }
         }
-        suspects.make_room().await?;
+        sink.make_room().await?;
         page = pages.next().await?;
     }
     for (key, hash) in source {
-        suspects.add(key, Some(hash), None);
+        sink.add(key, Some(hash), None);
     }
-    suspects.make_room().await?;
+    sink.make_room().await?;
     Ok(rows)
 }
 

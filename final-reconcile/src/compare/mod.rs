@@ -6,24 +6,28 @@
 //! | --- | --- |
 //! | [`walk`] | goes through both tables chunk by chunk |
 //! | [`chunk`] | finds the rows of a chunk that differ |
+//! | [`judge`] | what is said about a row after a look |
 //! | [`suspects`] | looks at such rows again, until they are equal or really different |
 //! | [`report`] | what is told |
 
 mod chunk;
+pub(crate) mod judge;
 mod report;
 mod suspects;
-mod walk;
+pub(crate) mod walk;
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use futures::future::BoxFuture;
+
 pub use self::report::{Comparison, Difference, DifferenceKind, DifferentColumn, Walked};
 use self::{suspects::Suspects, walk::Walk};
 use crate::{
     error::{ReconcileError, Reconciled},
-    form::{Form, Row},
+    form::{Form, Row, RowHash},
     plan::Plan,
     side::{Reader, Side},
 };
@@ -64,6 +68,20 @@ pub(crate) struct Compared {
     pub(crate) rows: Vec<RowDifference>,
 }
 
+/// What takes the rows of a walk that look different.
+pub(crate) trait Sink: Send {
+    /// A row, and what both sides had.
+    fn add(&mut self, key: Row, source: Option<RowHash>, target: Option<RowHash>);
+    /// Waits until there is room for a page more.
+    fn make_room(&mut self) -> BoxFuture<'_, Reconciled<()>>;
+    /// Everything up to this key was compared; all, if there is none.
+    fn after_chunk<'a>(
+        &'a mut self,
+        until: Option<&'a Row>,
+        walked: Walked,
+    ) -> BoxFuture<'a, Reconciled<()>>;
+}
+
 /// Both tables, ready to be read.
 pub(crate) struct Sides {
     pub(crate) source: Arc<dyn Reader>,
@@ -92,19 +110,17 @@ impl Sides {
     }
 }
 
-/// Compares two tables.
-pub(crate) async fn compare(
-    job: &str,
+/// Looks at the keys of both tables. Whether they can be compared range by range.
+///
+/// # Errors
+///
+/// Fails if a row has no key.
+pub(crate) async fn prepared(
     source: &Side,
     target: &Side,
-    plan: Plan,
-    settings: &Settings,
-    walked: &mut (dyn FnMut(&Walked) + Send),
-) -> Reconciled<Compared> {
-    let begun = Instant::now();
-    let estimate = plan.source.table.rows;
-    let mut is_in_ranges = plan.no_ranges.is_none();
-    let mut sides = Sides::new(source, target, plan.clone());
+    mut plan: Plan,
+) -> Reconciled<(Sides, bool)> {
+    let sides = Sides::new(source, target, plan.clone());
     for side in [&sides.source, &sides.target] {
         if side.has_null_key().await? {
             let names = sides.names.get(..sides.keys).unwrap_or_default();
@@ -122,14 +138,27 @@ pub(crate) async fn compare(
         sides.target.has_misplaced_key()
     )?;
     if in_source || in_target {
-        let mut plan = plan;
         plan.order_by_digits(in_source, in_target);
-        is_in_ranges = false;
-        sides = Sides::new(source, target, plan);
+        return Ok((Sides::new(source, target, plan), false));
     }
+    Ok((sides, plan.no_ranges.is_none()))
+}
+
+/// Compares two tables.
+pub(crate) async fn compare(
+    job: &str,
+    source: &Side,
+    target: &Side,
+    plan: Plan,
+    settings: &Settings,
+    walked: &mut (dyn FnMut(&Walked) + Send),
+) -> Reconciled<Compared> {
+    let begun = Instant::now();
+    let estimate = plan.source.table.rows;
+    let (sides, is_in_ranges) = prepared(source, target, plan).await?;
     let mut comparison = Comparison::new(sides.source.shown(), sides.target.shown());
-    let mut suspects = Suspects::new(&sides, settings);
-    let mut walk = Walk::new(&sides, estimate, walked);
+    let mut suspects = Suspects::new(&sides, settings, walked);
+    let mut walk = Walk::new(&sides, estimate);
     match is_in_ranges {
         true => walk.ranges(&mut suspects, &mut comparison).await?,
         false => walk.buckets(&mut suspects, &mut comparison).await?,

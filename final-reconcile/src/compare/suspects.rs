@@ -12,19 +12,18 @@
 //! The source is written to while it is compared, and the copy follows later. So a difference counts only if neither row
 //! has changed for twice the time that a copy may take. Both rows are read again at each look.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
+use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    Comparison, Difference, DifferenceKind, DifferentColumn, RowDifference, Settings, Sides,
+    Comparison, Difference, DifferenceKind, RowDifference, Settings, Sides, Sink, Walked,
+    judge::{Looks, Verdict, by_key, columns, kind, needed, shown},
 };
 use crate::{
     error::Reconciled,
-    form::{Form, Row, RowHash, here::readable},
+    form::{Row, RowHash},
     side::Found,
 };
 
@@ -34,22 +33,10 @@ const MOST: usize = 50_000;
 /// How many rows one look takes.
 const BATCH: usize = 100;
 
-/// How often both rows have to be the same as before.
-const LOOKS: u32 = 2;
-
-/// How often a row may change between two looks before nothing is said about it.
-const CHANGES: u32 = 10;
-
-/// How much of a value an example has.
-const MOST_TEXT: usize = 200;
-
 struct Suspect {
     key: Row,
-    source: Option<RowHash>,
-    target: Option<RowHash>,
     due: Instant,
-    looks: u32,
-    changes: u32,
+    looks: Looks,
 }
 
 /// The rows that wait for their next look, the longest first.
@@ -62,56 +49,34 @@ pub(super) struct Suspects<'s> {
     keep: usize,
     kept: Vec<RowDifference>,
     waiting: VecDeque<Suspect>,
+    tell: &'s mut (dyn FnMut(&Walked) + Send),
     /// What was found out since it was last asked for.
     found: Comparison,
 }
 
 impl<'s> Suspects<'s> {
-    pub(super) fn new(sides: &'s Sides, settings: &Settings) -> Self {
+    /// `tell` is called after each chunk.
+    pub(super) fn new(
+        sides: &'s Sides,
+        settings: &Settings,
+        tell: &'s mut (dyn FnMut(&Walked) + Send),
+    ) -> Self {
         Self {
             sides,
             settle: settings.settle,
-            // Where nothing is written there is nothing to wait for.
-            looks: if settings.settle.is_zero() { 1 } else { LOOKS },
+            looks: needed(settings.settle),
             examples: settings.examples,
             values: settings.values,
             keep: settings.keep,
             kept: Vec::new(),
             waiting: VecDeque::new(),
+            tell,
             found: Comparison::default(),
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.waiting.len()
-    }
-
-    pub(super) fn differences(&self) -> u64 {
-        self.found.differences()
-    }
-
-    /// A row that looks different.
-    pub(super) fn add(&mut self, key: Row, source: Option<RowHash>, target: Option<RowHash>) {
-        self.waiting.push_back(Suspect {
-            key,
-            source,
-            target,
-            due: Instant::now() + self.settle,
-            looks: 0,
-            changes: 0,
-        });
-    }
-
-    /// Waits until there is room for a page more.
-    pub(super) async fn make_room(&mut self) -> Reconciled<()> {
-        while self.waiting.len() > MOST {
-            self.look_when_due().await?;
-        }
-        Ok(())
-    }
-
     /// Looks at all rows whose time has come.
-    pub(super) async fn look(&mut self) -> Reconciled<()> {
+    async fn look(&mut self) -> Reconciled<()> {
         while self
             .waiting
             .front()
@@ -159,36 +124,19 @@ impl<'s> Suspects<'s> {
     }
 
     fn judge(&mut self, mut suspect: Suspect, source: Option<&Found>, target: Option<&Found>) {
-        let hash = |found: Option<&Found>| found.map(|found| found.hash.clone());
-        let (of_source, of_target) = (hash(source), hash(target));
-        if of_source == of_target {
-            self.found.healed += 1;
-            return;
-        }
-        if suspect.source == of_source && suspect.target == of_target {
-            suspect.looks += 1;
-        } else {
-            suspect.looks = 0;
-            suspect.changes += 1;
-        }
-        if suspect.looks >= self.looks {
-            self.count(&suspect.key, source, target);
-        } else if suspect.changes > CHANGES {
-            self.found.unsettled += 1;
-        } else {
-            suspect.source = of_source;
-            suspect.target = of_target;
-            suspect.due = Instant::now() + self.settle;
-            self.waiting.push_back(suspect);
+        match suspect.looks.judge(source, target, self.looks) {
+            Verdict::Equal => self.found.healed += 1,
+            Verdict::Differs => self.count(&suspect.key, source, target),
+            Verdict::Restless => self.found.unsettled += 1,
+            Verdict::Again => {
+                suspect.due = Instant::now() + self.settle;
+                self.waiting.push_back(suspect);
+            }
         }
     }
 
     fn count(&mut self, key: &Row, source: Option<&Found>, target: Option<&Found>) {
-        let kind = match (source, target) {
-            (_, None) => DifferenceKind::Missing,
-            (None, _) => DifferenceKind::Extra,
-            _ => DifferenceKind::Different,
-        };
+        let kind = kind(source, target);
         match kind {
             DifferenceKind::Missing => self.found.missing += 1,
             DifferenceKind::Extra => self.found.extra += 1,
@@ -199,7 +147,7 @@ impl<'s> Suspects<'s> {
         if !is_kept && !is_example {
             return;
         }
-        let columns = self.columns(source, target);
+        let columns = columns(self.sides, source, target, self.values);
         if is_kept {
             self.kept.push(RowDifference {
                 key: key.clone(),
@@ -222,47 +170,39 @@ impl<'s> Suspects<'s> {
             .zip(values.map(|(form, field)| shown(*form, field).unwrap_or_default()))
             .collect()
     }
+}
 
-    /// The columns that differ.
-    fn columns(&self, source: Option<&Found>, target: Option<&Found>) -> Vec<DifferentColumn> {
-        let fields = |found: Option<&'_ Found>| -> Option<Vec<Option<Vec<u8>>>> {
-            let fields = found?.row.as_ref()?.fields(&self.sides.forms)?;
-            Some(
-                fields
-                    .into_iter()
-                    .map(|field| field.map(<[u8]>::to_vec))
-                    .collect(),
-            )
-        };
-        let (Some(source), Some(target)) = (fields(source), fields(target)) else {
-            return Vec::new();
-        };
-        let columns = self.sides.names.iter().zip(&self.sides.forms);
-        let pairs = source.iter().zip(&target).zip(columns);
-        let different = pairs.filter(|((a, b), _)| a != b);
-        let value = |form: Form, value: &Option<Vec<u8>>| match self.values {
-            true => shown(form, value.as_deref()),
-            false => None,
-        };
-        different
-            .map(|((a, b), (name, form))| DifferentColumn {
-                name: name.clone(),
-                source: value(*form, a),
-                target: value(*form, b),
-            })
-            .collect()
+impl Sink for Suspects<'_> {
+    fn add(&mut self, key: Row, source: Option<RowHash>, target: Option<RowHash>) {
+        self.waiting.push_back(Suspect {
+            key,
+            due: Instant::now() + self.settle,
+            looks: Looks::begun(source, target),
+        });
     }
-}
 
-fn by_key(found: Vec<Found>) -> HashMap<Row, Found> {
-    found
-        .into_iter()
-        .map(|found| (found.key.clone(), found))
-        .collect()
-}
+    fn make_room(&mut self) -> BoxFuture<'_, Reconciled<()>> {
+        Box::pin(async {
+            while self.waiting.len() > MOST {
+                self.look_when_due().await?;
+            }
+            Ok(())
+        })
+    }
 
-/// The beginning of a value, as a person reads it.
-fn shown(form: Form, value: Option<&[u8]>) -> Option<String> {
-    let text = readable(form, value?);
-    Some(text.chars().take(MOST_TEXT).collect())
+    fn after_chunk<'a>(
+        &'a mut self,
+        _: Option<&'a Row>,
+        walked: Walked,
+    ) -> BoxFuture<'a, Reconciled<()>> {
+        Box::pin(async move {
+            self.look().await?;
+            (self.tell)(&Walked {
+                suspects: self.waiting.len() as u64,
+                differences: self.found.differences(),
+                ..walked
+            });
+            Ok(())
+        })
+    }
 }

@@ -4,12 +4,12 @@
 //! and how far the walk is.
 //!
 //! The source says where a chunk ends; the target is asked for the same range. Each row of either side is in at least one
-//! range, whatever order its index has. A chunk that is too large for a server is halved. So equal digests of all ranges prove that the tables agree; an order that is not
-//! the same only costs time.
+//! range, whatever order its index has. A chunk that is too large for a server is halved. So equal digests of all ranges
+//! prove that the tables agree; an order that is not the same only costs time.
 
 use std::time::{Duration, Instant};
 
-use super::{Comparison, Sides, Walked, chunk, suspects::Suspects};
+use super::{Comparison, Sides, Sink, Walked, chunk};
 use crate::{
     error::Reconciled,
     form::Row,
@@ -31,40 +31,44 @@ const GROUP: u64 = 50_000;
 const MOST_BUCKETS: usize = 500;
 
 /// The walk through two tables.
-pub(super) struct Walk<'w> {
+pub(crate) struct Walk<'w> {
     sides: &'w Sides,
-    walked: Walked,
-    tell: &'w mut (dyn FnMut(&Walked) + Send),
+    estimate: Option<u64>,
+    from: Option<Row>,
     size: u64,
+    most: u64,
 }
 
 impl<'w> Walk<'w> {
-    pub(super) fn new(
-        sides: &'w Sides,
-        estimate: Option<u64>,
-        tell: &'w mut (dyn FnMut(&Walked) + Send),
-    ) -> Self {
-        let walked = Walked {
-            of: estimate,
-            ..Walked::default()
-        };
+    pub(crate) fn new(sides: &'w Sides, estimate: Option<u64>) -> Self {
         Self {
             sides,
-            walked,
-            tell,
+            estimate,
+            from: None,
             size: FIRST,
+            most: MOST,
         }
     }
 
+    /// Goes on behind this key, in chunks of at most so many rows.
+    pub(crate) fn go_on(mut self, from: Option<Row>, most: u64) -> Self {
+        self.from = from;
+        self.most = most.clamp(1, MOST);
+        self.size = self.size.min(self.most);
+        self
+    }
+
     /// Range by range of the key.
-    pub(super) async fn ranges(
+    pub(crate) async fn ranges(
         &mut self,
-        suspects: &mut Suspects<'_>,
+        sink: &mut dyn Sink,
         comparison: &mut Comparison,
     ) -> Reconciled<()> {
+        let from = self.from.take();
         let mut chunk = Chunk {
-            until: self.sides.source.boundary(None, self.size).await?,
-            ..Chunk::default()
+            until: self.end_of_chunk(from.as_ref()).await?,
+            after: from,
+            buckets: None,
         };
         loop {
             let begun = Instant::now();
@@ -86,9 +90,10 @@ impl<'w> Walk<'w> {
             comparison.chunks += 1;
             comparison.rows += match source.proves(&target) {
                 true => source.rows,
-                false => self.differs(&chunk, &source, suspects, comparison).await?,
+                false => self.differs(&chunk, &source, sink, comparison).await?,
             };
-            self.tell(suspects, comparison).await?;
+            let walked = self.walked(comparison);
+            sink.after_chunk(chunk.until.as_ref(), walked).await?;
             if chunk.until.is_none() {
                 return Ok(());
             }
@@ -101,9 +106,9 @@ impl<'w> Walk<'w> {
     }
 
     /// By buckets of hashed keys: both tables are read once for digests, and again for each group of buckets that differ.
-    pub(super) async fn buckets(
+    pub(crate) async fn buckets(
         &mut self,
-        suspects: &mut Suspects<'_>,
+        sink: &mut dyn Sink,
         comparison: &mut Comparison,
     ) -> Reconciled<()> {
         let (source, target) =
@@ -115,18 +120,18 @@ impl<'w> Walk<'w> {
             group.0 += rows;
             group.1.push(name);
             if group.0 >= GROUP || group.1.len() >= MOST_BUCKETS {
-                self.group(std::mem::take(&mut group).1, suspects, comparison)
+                self.group(std::mem::take(&mut group).1, sink, comparison)
                     .await?;
             }
         }
-        self.group(group.1, suspects, comparison).await?;
-        self.tell(suspects, comparison).await
+        self.group(group.1, sink, comparison).await?;
+        sink.after_chunk(None, self.walked(comparison)).await
     }
 
     async fn group(
         &mut self,
         buckets: Vec<String>,
-        suspects: &mut Suspects<'_>,
+        sink: &mut dyn Sink,
         comparison: &mut Comparison,
     ) -> Reconciled<()> {
         if buckets.is_empty() {
@@ -137,8 +142,8 @@ impl<'w> Walk<'w> {
             buckets: Some(buckets),
             ..Chunk::default()
         };
-        chunk::find(self.sides, &chunk, Of::Hashes, suspects).await?;
-        self.tell(suspects, comparison).await
+        chunk::find(self.sides, &chunk, Of::Hashes, sink).await?;
+        sink.after_chunk(None, self.walked(comparison)).await
     }
 
     async fn boundary(&self, after: Option<&Row>) -> Reconciled<Option<Row>> {
@@ -160,7 +165,7 @@ impl<'w> Walk<'w> {
         &mut self,
         chunk: &Chunk,
         source: &Digest,
-        suspects: &mut Suspects<'_>,
+        sink: &mut dyn Sink,
         comparison: &mut Comparison,
     ) -> Reconciled<u64> {
         comparison.differing_chunks += 1;
@@ -168,7 +173,7 @@ impl<'w> Walk<'w> {
             true => Of::Rows,
             false => Of::Hashes,
         };
-        chunk::find(self.sides, chunk, of, suspects).await
+        chunk::find(self.sides, chunk, of, sink).await
     }
 
     /// The size of the next chunk, by the time and the bytes of the last one.
@@ -177,25 +182,18 @@ impl<'w> Walk<'w> {
         if source.is_cut || bytes > MOST_BYTES || took > 2 * TIME {
             self.size = (self.size / 2).max(1);
         } else if took < TIME && bytes < MOST_BYTES / 2 {
-            self.size = (self.size * 2).min(MOST);
+            self.size = (self.size * 2).min(self.most);
         }
     }
 
-    async fn tell(
-        &mut self,
-        suspects: &mut Suspects<'_>,
-        comparison: &mut Comparison,
-    ) -> Reconciled<()> {
-        suspects.look().await?;
-        self.walked = Walked {
+    /// How far the walk is. The sink adds what it knows.
+    fn walked(&self, comparison: &Comparison) -> Walked {
+        Walked {
             rows: comparison.rows,
-            of: self.walked.of,
+            of: self.estimate,
             chunks: comparison.chunks,
-            suspects: suspects.len() as u64,
-            differences: suspects.differences(),
-        };
-        (self.tell)(&self.walked);
-        Ok(())
+            ..Walked::default()
+        }
     }
 }
 

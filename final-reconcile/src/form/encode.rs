@@ -59,6 +59,27 @@ impl Row {
         rest.is_empty().then_some(fields)
     }
 
+    /// As many fields as there are. None if the bytes are not those of one or more fields of the first of these forms.
+    pub(crate) fn leading<'a>(&'a self, forms: &[Form]) -> Option<Vec<Option<&'a [u8]>>> {
+        let mut rest = self.0.as_slice();
+        let mut fields = Vec::with_capacity(forms.len());
+        for form in forms {
+            let (field, after) = field(*form, rest)?;
+            fields.push(field);
+            rest = after;
+            if rest.is_empty() {
+                return Some(fields);
+            }
+        }
+        None
+    }
+
+    /// The first field, and the others as a row.
+    pub(crate) fn split(&self, form: Form) -> Option<(Option<&[u8]>, Row)> {
+        let (field, rest) = field(form, &self.0)?;
+        Some((field, Row(rest.to_vec())))
+    }
+
     /// The bytes of the first fields.
     pub(crate) fn first(&self, forms: &[Form]) -> Option<Row> {
         let mut rest = self.0.as_slice();

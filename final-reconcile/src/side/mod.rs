@@ -88,6 +88,7 @@ impl Side {
         self.database.describe(&self.table).await
     }
 
+    /// What reads rows by this plan.
     pub(crate) fn reader(&self, plan: SidePlan) -> Arc<dyn Reader> {
         self.database.reader(plan)
     }
@@ -226,6 +227,14 @@ pub(crate) struct Found {
     pub(crate) bytes: u64,
 }
 
+/// The clock of a database, as `2024-02-29 10:00:00.500000`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Clock {
+    pub(crate) utc: String,
+    /// In the zone that sessions of the server have if they do not choose one.
+    pub(crate) local: String,
+}
+
 /// Whether a page gives the rows or their hashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Of {
@@ -258,6 +267,10 @@ pub(crate) trait Reader: Send + Sync {
     ) -> BoxFuture<'a, Reconciled<Vec<Found>>>;
     /// The rows with these keys.
     fn rows<'a>(&'a self, keys: &'a [Row]) -> BoxFuture<'a, Reconciled<Vec<Found>>>;
+    /// The last key in the order of the index whose first column is not NULL.
+    fn last_key(&self) -> BoxFuture<'_, Reconciled<Option<Row>>>;
+    /// The clock of the database.
+    fn clock(&self) -> BoxFuture<'_, Reconciled<Clock>>;
     /// Whether a row has no key.
     fn has_null_key(&self) -> BoxFuture<'_, Reconciled<bool>>;
     /// Whether a UUID of the key has another place in the index than its digits say.

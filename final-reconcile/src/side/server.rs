@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use sqlx::{AssertSqlSafe, SqlSafeStr};
 use uuid::Uuid;
 
-use super::{Bucket, Chunk, Digest, Found, Of, Reader};
+use super::{Bucket, Chunk, Clock, Digest, Found, Of, Reader};
 use crate::{
     error::{ReconcileError, Reconciled},
     form::{Hash, Row, RowHash},
@@ -28,6 +28,7 @@ const ANSWER: Duration = Duration::from_secs(30 * 60);
 /// How long looking rows up may take, and what it is called.
 const SHORT: Duration = Duration::from_secs(60);
 const LOOKING_UP: &str = "looking rows up in";
+const ASKING_CLOCK: &str = "asking for the time at the database of";
 
 columns! {
     struct DigestRow {
@@ -35,6 +36,13 @@ columns! {
         byte_count: i64,
         hash: Vec<u8>,
         is_cut: i64,
+    }
+}
+
+columns! {
+    struct ClockRow {
+        utc_time: String,
+        local_time: String,
     }
 }
 
@@ -101,7 +109,7 @@ impl<DB: Driver> Server<DB> {
     /// Rows that are looked up by their keys are a hundred at most.
     fn patience(&self, doing: &'static str) -> Duration {
         match doing {
-            LOOKING_UP => SHORT,
+            LOOKING_UP | ASKING_CLOCK => SHORT,
             _ => ANSWER,
         }
     }
@@ -274,6 +282,27 @@ impl<DB: Driver> Reader for Server<DB> {
         })
     }
 
+    fn last_key(&self) -> BoxFuture<'_, Reconciled<Option<Row>>> {
+        Box::pin(async move {
+            let sql = self.parts.last_key(&self.plan.keys);
+            let keys: Vec<Vec<u8>> = self.ask(LOOKING_UP, sql, self.condition()).await?;
+            Ok(keys.into_iter().next().map(Row))
+        })
+    }
+
+    fn clock(&self) -> BoxFuture<'_, Reconciled<Clock>> {
+        Box::pin(async move {
+            let sql = clock_sql(DB::DIALECT).to_owned();
+            let now: Vec<ClockRow> = self.ask(ASKING_CLOCK, sql, self.condition()).await?;
+            let now = now.into_iter().next();
+            let now = now.ok_or_else(|| self.wrong("the clock says nothing"))?;
+            Ok(Clock {
+                utc: now.utc_time,
+                local: now.local_time,
+            })
+        })
+    }
+
     fn has_null_key(&self) -> BoxFuture<'_, Reconciled<bool>> {
         Box::pin(async move {
             let Some(sql) = null_keys(&self.plan) else {
@@ -326,6 +355,23 @@ fn is_too_much(error: &ReconcileError) -> bool {
     };
     let code = source.as_database_error().and_then(|error| error.code());
     code.is_some_and(|code| code == LIMIT_EXCEEDED || code == OUT_OF_MEMORY)
+}
+
+/// A session of ours has UTC, so the zone of others is asked for.
+fn clock_sql(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Postgres => {
+            "SELECT to_char(n AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') AS utc_time, \
+             to_char(n AT TIME ZONE z, 'YYYY-MM-DD HH24:MI:SS.US') AS local_time \
+             FROM (SELECT clock_timestamp() AS n, \
+             coalesce((SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'TimeZone'), 'UTC') AS z) s"
+        }
+        _ => {
+            "SELECT CONVERT(DATE_FORMAT(n, '%Y-%m-%d %H:%i:%s.%f') USING utf8mb4) AS utc_time, \
+             CONVERT(DATE_FORMAT(COALESCE(CONVERT_TZ(n, '+00:00', @@global.time_zone), n), '%Y-%m-%d %H:%i:%s.%f') \
+             USING utf8mb4) AS local_time FROM (SELECT UTC_TIMESTAMP(6) AS n) s"
+        }
+    }
 }
 
 /// The parts of the statements.
@@ -422,6 +468,20 @@ impl Parts {
         let skipped = rows.saturating_sub(1);
         format!(
             "SELECT {key} AS row_key FROM {table} WHERE {condition} ORDER BY {order} LIMIT 1 OFFSET {skipped}"
+        )
+    }
+
+    /// Backwards by each column, so that the index is read from its end.
+    fn last_key(&self, keys: &[KeyColumn]) -> String {
+        let (key, table) = (self.bytes(&self.key), &self.table);
+        let first = keys.first().map_or("1", KeyColumn::order);
+        let order: Vec<String> = keys
+            .iter()
+            .map(|key| format!("{} DESC", key.order()))
+            .collect();
+        format!(
+            "SELECT {key} AS row_key FROM {table} WHERE {first} IS NOT NULL ORDER BY {} LIMIT 1",
+            order.join(", ")
         )
     }
 

@@ -15,7 +15,7 @@ use sqlx::{
 };
 
 use super::{
-    Bucket, Chunk, Digest, Found, Of, Reader, SideDatabase, described,
+    Bucket, Chunk, Clock, Digest, Found, Of, Reader, SideDatabase, described,
     here::{buckets_here, digest_here, found_here, misplaced_keys, null_keys},
     page::PageSize,
     table::{ColumnClass, Family, KeyOrder, SideColumn, SideTable, UniqueIndex},
@@ -41,6 +41,10 @@ const INDEXES: &str = "
     FROM pragma_index_list(?1) l JOIN pragma_index_xinfo(l.name) i
     WHERE l.[unique] AND NOT l.partial AND i.key
     ORDER BY is_primary DESC, l.name, i.seqno";
+
+const CLOCK: &str = "
+    SELECT strftime('%Y-%m-%d %H:%M:%f000', 'now') AS utc_time,
+        strftime('%Y-%m-%d %H:%M:%f000', 'now', 'localtime') AS local_time";
 
 columns! {
     struct ColumnRow {
@@ -389,6 +393,41 @@ impl Reader for SqliteReader {
                 return Err(self.wrong("a key cannot be taken apart"));
             }
             self.found(condition, "").await
+        })
+    }
+
+    fn last_key(&self) -> BoxFuture<'_, Reconciled<Option<Row>>> {
+        Box::pin(async move {
+            let order = self
+                .plan
+                .keys
+                .iter()
+                .map(|key| format!("{} DESC", key.order()));
+            let order: Vec<String> = order.collect();
+            let mut condition = Condition::new(Dialect::Sqlite, &self.plan.keys);
+            if let Some(first) = self.plan.keys.first() {
+                condition.sql = format!("{} IS NOT NULL", first.order());
+            }
+            let rest = format!(" ORDER BY {} LIMIT 1", order.join(", "));
+            let keys = self.read(self.plan.keys.len(), condition, &rest).await?;
+            Ok(keys.into_iter().next())
+        })
+    }
+
+    fn clock(&self) -> BoxFuture<'_, Reconciled<Clock>> {
+        Box::pin(async move {
+            let now = async {
+                let mut conn = self.pool.acquire().await?;
+                read::<Sqlite, (String, String)>(&mut conn, &sql(CLOCK.into()), &[]).await
+            };
+            let now = now.await.map_err(|source| ReconcileError::Database {
+                doing: "asking for the time at the database of",
+                side: self.plan.table.shown.clone(),
+                source,
+            })?;
+            let now = now.into_iter().next();
+            let (utc, local) = now.ok_or_else(|| self.wrong("the clock says nothing"))?;
+            Ok(Clock { utc, local })
         })
     }
 

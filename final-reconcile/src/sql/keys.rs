@@ -112,18 +112,19 @@ impl<'k> Condition<'k> {
         }
     }
 
-    /// Only keys after this one, or up to it. Whether the key could be read.
+    /// Only keys after this one, or up to it; it may have only the first columns. Whether the key could be read.
     pub(crate) fn bound(&mut self, key: &Row, sign: &str) -> bool {
         let Some(fields) = self.fields(key) else {
             return false;
         };
         self.sql.push_str(" AND ");
-        if self.dialect == Dialect::MySql && self.keys.len() > 1 {
+        if self.dialect == Dialect::MySql && fields.len() > 1 {
             self.bound_written_out(&fields, sign);
             return true;
         }
-        let names: Vec<&str> = self.keys.iter().map(KeyColumn::order).collect();
-        let values: Vec<String> = (0..self.keys.len())
+        let names = self.keys.iter().map(KeyColumn::order).take(fields.len());
+        let names: Vec<&str> = names.collect();
+        let values: Vec<String> = (0..fields.len())
             .map(|at| self.value(at, &fields))
             .collect();
         let condition = match names.len() {
@@ -137,7 +138,7 @@ impl<'k> Condition<'k> {
     /// MySQL reads `(a, b) > (?, ?)` by no index.
     fn bound_written_out(&mut self, fields: &[Option<String>], sign: &str) {
         let strict = sign.trim_end_matches('=');
-        let last = self.keys.len() - 1;
+        let last = fields.len() - 1;
         for at in 0..=last {
             let name = self.keys[at].order();
             let sign = if at == last { sign } else { strict };
@@ -162,7 +163,8 @@ impl<'k> Condition<'k> {
             .chain(std::iter::repeat_n(keys.last(), room - keys.len()).flatten());
         let mut choices = Vec::with_capacity(room);
         for key in filled {
-            let Some(fields) = self.fields(key) else {
+            let fields = self.fields(key);
+            let Some(fields) = fields.filter(|fields| fields.len() == self.keys.len()) else {
                 return false;
             };
             let mut parts = Vec::with_capacity(self.keys.len());
@@ -197,7 +199,7 @@ impl<'k> Condition<'k> {
 
     fn fields(&self, key: &Row) -> Option<Vec<Option<String>>> {
         let forms: Vec<Form> = self.keys.iter().map(|key| key.form).collect();
-        let fields = key.fields(&forms)?.into_iter();
+        let fields = key.leading(&forms)?.into_iter();
         let text = |field: Option<&[u8]>| match field {
             None => Some(None),
             Some(bytes) => String::from_utf8(bytes.to_vec()).ok().map(Some),
