@@ -58,6 +58,13 @@ pub enum ReconcileError {
         /// What is wrong, and what to do.
         problem: String,
     },
+    /// Endpoints cannot be called.
+    #[error("endpoints cannot be called")]
+    Caller {
+        /// Why.
+        #[from]
+        source: final_webhook::CallerError,
+    },
     /// A row could not be read as the statement gives it.
     #[error("a row of {side} has an unexpected form: {problem}")]
     Row {
@@ -90,6 +97,18 @@ pub struct NoForm {
     pub target_type: String,
     /// What to do.
     pub cure: String,
+}
+
+/// An error with its causes.
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }
 
 /// A result of this crate.

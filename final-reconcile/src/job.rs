@@ -13,6 +13,7 @@ use crate::{
     form::Wish,
     plan::Plan,
     repair::Repair,
+    scan::{FreshScan, Scans, UpdatedScan, schedule::Sweep},
     side::Side,
 };
 
@@ -44,6 +45,7 @@ pub struct Job {
     settings: Settings,
     repair: Option<Repair>,
     max_repairs: u64,
+    scans: Scans,
 }
 
 impl Job {
@@ -56,6 +58,7 @@ impl Job {
             settings: Settings::default(),
             repair: None,
             max_repairs: 1_000,
+            scans: Scans::default(),
         }
     }
 
@@ -103,11 +106,88 @@ impl Job {
         self
     }
 
-    /// How many rows of a target one run may repair; 1,000 by default. If more differ, none is repaired: that looks like a
-    /// wrong mapping.
+    /// How many rows of a target one run may repair; 1,000 by default. More look like a wrong mapping. If more differ in a
+    /// comparison, none is repaired. If scans find more within an hour, the job pauses until it is
+    /// [resumed](crate::Reconciler::resume).
     #[must_use]
     pub fn max_repairs(mut self, most: u64) -> Self {
         self.max_repairs = most;
+        self
+    }
+
+    /// Compares rows with new keys, so often. The key has to be one whole number that grows. A row is compared when its id
+    /// was the newest for as long as the copy may take ([`settle`](Self::settle)).
+    ///
+    /// A job without a stored position begins 10,000 ids before the newest one; [`first_id`](Self::first_id) names another
+    /// one.
+    #[must_use]
+    pub fn fresh_ids(self, every: Duration) -> Self {
+        self.fresh(every, None)
+    }
+
+    /// The same by another column of the source, which has whole numbers that grow. It should have an index.
+    #[must_use]
+    pub fn fresh_ids_by(self, column: impl Into<String>, every: Duration) -> Self {
+        self.fresh(every, Some(column.into()))
+    }
+
+    fn fresh(mut self, every: Duration, column: Option<String>) -> Self {
+        let first = self.scans.fresh.and_then(|fresh| fresh.first);
+        self.scans.fresh = Some(FreshScan {
+            every,
+            column,
+            first,
+        });
+        self
+    }
+
+    /// The id at which a job without a stored position begins. Without [`fresh_ids`](Self::fresh_ids) before it, it says
+    /// nothing.
+    #[must_use]
+    pub fn first_id(mut self, id: i64) -> Self {
+        if let Some(fresh) = &mut self.scans.fresh {
+            fresh.first = Some(id);
+        }
+        self
+    }
+
+    /// How much later than others an id may become visible, because its transaction is long; ten minutes by default. Ids
+    /// that are missing are looked for so long.
+    #[must_use]
+    pub fn look_back(mut self, look_back: Duration) -> Self {
+        self.scans.look_back = look_back;
+        self
+    }
+
+    /// Compares rows that were updated, so often: those in whose column the source's database or program has written a new
+    /// time. `overlap` is how much later than its time an update may be committed. The column should have an index.
+    #[must_use]
+    pub fn updated(
+        mut self,
+        column: impl Into<String>,
+        every: Duration,
+        overlap: Duration,
+    ) -> Self {
+        self.scans.updated = Some(UpdatedScan {
+            column: column.into(),
+            every,
+            overlap,
+        });
+        self
+    }
+
+    /// Compares the whole table from time to time.
+    #[must_use]
+    pub fn sweep(mut self, sweep: Sweep) -> Self {
+        self.scans.sweep = Some(sweep);
+        self
+    }
+
+    /// Compares each row whose change comes as a message of this topic, some time later. The messages are those of a
+    /// capture of the source. [`Reconciler::watching`](crate::Reconciler::watching) takes them.
+    #[must_use]
+    pub fn watch(mut self, topic: impl Into<String>) -> Self {
+        self.scans.topics.push(topic.into());
         self
     }
 
@@ -199,6 +279,10 @@ impl Job {
         self.repair.clone()
     }
 
+    pub(crate) fn repairs(&self) -> bool {
+        self.repair.is_some()
+    }
+
     /// Whether so many rows differ that none is to be repaired.
     pub(crate) fn holds_back(&self, comparison: &Comparison) -> bool {
         self.repair.is_some() && comparison.differences() > self.max_repairs
@@ -206,13 +290,66 @@ impl Job {
 
     /// Both tables, the target by its place.
     pub(crate) async fn sides(&self, target: &str) -> Reconciled<Sides> {
+        let (source, target, plan) = self.tables(target).await?;
+        Ok(Sides::new(&source, &target, plan))
+    }
+
+    /// Both tables as they are described now, the target by its place.
+    pub(crate) async fn tables(&self, target: &str) -> Reconciled<(Side, Side, Plan)> {
         for (side, mapping) in &self.targets {
             if side.shown() == target {
                 let (source, plan) = self.plan(side, mapping).await?;
-                return Ok(Sides::new(&source, side, plan));
+                return Ok((source, side.clone(), plan));
             }
         }
-        Err(self.wrong("the repair is for a target that the job has no more; close it, or name the target again"))
+        Err(self.wrong(
+            "this is for a target that the job has no more; close its repairs, or name the target again",
+        ))
+    }
+
+    pub(crate) fn scans(&self) -> &Scans {
+        &self.scans
+    }
+
+    pub(crate) fn settle_time(&self) -> Duration {
+        self.settings.settle
+    }
+
+    pub(crate) fn most_repairs(&self) -> u64 {
+        self.max_repairs
+    }
+
+    /// Whether rows that differ so are repaired.
+    pub(crate) fn is_repaired(&self, kind: DifferenceKind) -> bool {
+        let repair = self.repair.as_ref();
+        repair.is_some_and(|repair| repair.extras || kind != DifferenceKind::Extra)
+    }
+
+    /// The places of the targets, and the columns of the source that the mapping names as the key.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (String, Vec<String>)> {
+        self.targets.iter().map(|(side, mapping)| {
+            let columns = mapping.keys.iter().map(|(source, _)| source.clone());
+            (side.shown(), columns.collect())
+        })
+    }
+
+    /// The source's table, as the job names it.
+    pub(crate) fn source_table(&self) -> &str {
+        self.source.as_ref().map_or("", Side::table)
+    }
+
+    /// What can be known to be wrong without a look at the tables.
+    pub(crate) fn check_scans(&self) -> Reconciled<()> {
+        self.check()?;
+        let mut places: Vec<String> = self.places().map(|(place, _)| place).collect();
+        places.sort();
+        if places.windows(2).any(|pair| pair.first() == pair.last()) {
+            return Err(self.wrong("two of its targets are the same table"));
+        }
+        match &self.scans.sweep {
+            Some(sweep) => sweep.check(&self.name),
+            None => Ok(()),
+        }
     }
 
     fn check(&self) -> Reconciled<()> {

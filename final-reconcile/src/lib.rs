@@ -30,6 +30,8 @@ mod own;
 mod plan;
 mod reconciler;
 mod repair;
+mod running;
+mod scan;
 mod side;
 mod sql;
 
@@ -37,6 +39,12 @@ pub use compare::{Comparison, Difference, DifferenceKind, DifferentColumn, Walke
 pub use error::{NoForm, ReconcileError};
 pub use explain::{ExplainedColumn, ExplainedTarget, Explanation};
 pub use job::{Job, Mapped, Mapping};
-pub use reconciler::{Reconciler, RunningRepairs};
+pub use reconciler::Reconciler;
 pub use repair::{CallbackBody, OpenRepair, Repair};
+pub use running::RunningReconciler;
+pub use scan::{
+    schedule::Sweep,
+    store::{JobStatus, Run},
+    vitals::ReconcilerHealth,
+};
 pub use side::Side;

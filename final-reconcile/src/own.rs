@@ -22,6 +22,7 @@ const CONNECTIONS: u32 = 2;
 pub(crate) struct OwnPool<DB: Driver> {
     caller: Pool<DB>,
     session: &'static [&'static str],
+    connections: u32,
     pool: Mutex<Option<Pool<DB>>>,
 }
 
@@ -31,15 +32,22 @@ impl<DB: Driver> OwnPool<DB> {
         Self {
             caller: caller.clone(),
             session,
+            connections: CONNECTIONS,
             pool: Mutex::default(),
         }
+    }
+
+    /// With so many connections.
+    pub(crate) fn of(mut self, connections: u32) -> Self {
+        self.connections = connections;
+        self
     }
 
     /// The pool in use.
     pub(crate) fn get(&self) -> Pool<DB> {
         let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
         let pool =
-            pool.get_or_insert_with(|| DB::own_pool(&self.caller, CONNECTIONS, self.session));
+            pool.get_or_insert_with(|| DB::own_pool(&self.caller, self.connections, self.session));
         pool.clone()
     }
 

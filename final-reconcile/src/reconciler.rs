@@ -1,15 +1,14 @@
 //! Jobs with a memory: what a comparison finds becomes repairs, which are tried until they are done.
 //!
-//! Input: jobs, and a database for their state. State: the table of open repairs. Output: comparisons; a
-//! [`RunningRepairs`] with one task for each job.
+//! Input: jobs, and a database for their state. State: the tables of open repairs and of scans. Output: comparisons; a
+//! [`RunningReconciler`] with its tasks.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-use final_core::database::Driver;
-use final_webhook::{Caller, CallerError};
+use final_capture::change::Changes;
+use final_core::{Router, database::Driver};
+use final_webhook::Caller;
 use sqlx::Pool;
-use tokio::{task::JoinHandle, time::sleep};
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
@@ -21,17 +20,26 @@ use crate::{
         store::{RepairStore, SqlRepairs},
         worker::Worker,
     },
+    running::{RunningReconciler, Tasks},
+    scan::{
+        store::{JobStatus, Run, ScanStore, UnitName},
+        term::{self, Unit},
+        vitals::SharedVitals,
+        watch::{WatchedUnit, Watcher},
+    },
 };
 
-/// How long a task that panicked rests.
-const REST: Duration = Duration::from_secs(1);
+/// How long a process has the scans of a job without a sign of life.
+const LEASE: Duration = Duration::from_secs(30);
 
-/// Jobs, and the database in which their repairs are kept.
+/// Jobs, and the database in which their repairs and positions are kept.
 ///
-/// Several processes may have the same jobs and the same database: a repair is tried by one of them at a time.
+/// Several processes may have the same jobs and the same database: a repair is tried by one of them at a time, and the scans of a job run in one of them.
 ///
 /// ```no_run
-/// use final_reconcile::{Job, Reconciler, Repair, Side};
+/// use std::time::Duration;
+///
+/// use final_reconcile::{Job, Reconciler, Repair, Side, Sweep};
 /// use final_webhook::Endpoint;
 ///
 /// # async fn run(shop: sqlx::MySqlPool, search: sqlx::PgPool, state: sqlx::PgPool) -> Result<(), Box<dyn std::error::Error>> {
@@ -39,6 +47,8 @@ const REST: Duration = Duration::from_secs(1);
 ///     .source(Side::mysql(shop, "user"))
 ///     .target(Side::postgres(search, "user_copy"), |map| map)
 ///     .repair(Repair::callback(Endpoint::new("https://shop.example/repair")?))
+///     .fresh_ids(Duration::from_secs(2))
+///     .sweep(Sweep::daily_at(3, 0).rows_per_second(20_000))
 ///     .max_repairs(1_000);
 /// let reconciler = Reconciler::new(&state).job(users)?;
 /// reconciler.migrate().await?;
@@ -51,15 +61,20 @@ const REST: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Reconciler {
     store: Arc<dyn RepairStore>,
+    scans: Arc<dyn ScanStore>,
+    lease: Duration,
     jobs: Vec<Job>,
     caller: Option<Caller>,
 }
 
 impl Reconciler {
-    /// Without jobs. The table of repairs is in the database of this pool.
+    /// Without jobs. The tables of repairs and of scans are in the database of this pool.
     pub fn new<DB: Driver>(state: &Pool<DB>) -> Self {
+        let store = Arc::new(SqlRepairs::new(state));
         Self {
-            store: Arc::new(SqlRepairs::new(state)),
+            scans: Arc::clone(&store) as Arc<dyn ScanStore>,
+            store,
+            lease: LEASE,
             jobs: Vec::new(),
             caller: None,
         }
@@ -69,6 +84,13 @@ impl Reconciler {
     #[must_use]
     pub fn caller(mut self, caller: Caller) -> Self {
         self.caller = Some(caller);
+        self
+    }
+
+    /// How long a process has the scans of a job without a sign of life; 30 s by default. Then another one takes over.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease.max(Duration::from_millis(500));
         self
     }
 
@@ -85,7 +107,7 @@ impl Reconciler {
         Ok(self)
     }
 
-    /// Makes the table of repairs, or brings it to the version of this release.
+    /// Makes the tables of repairs and of scans, or brings them to the version of this release.
     ///
     /// # Errors
     ///
@@ -96,7 +118,7 @@ impl Reconciler {
     }
 
     /// Compares the tables of a job, and opens a repair for each row that differs, if the job repairs. If more rows differ
-    /// than [`Job::max_repairs`], none is opened for that target, and [`Comparison::held_back`] says so.
+    /// than [`Job::max_repairs`], or if the job is paused, none is opened for that target, and [`Comparison::held_back`] says so.
     ///
     /// # Errors
     ///
@@ -118,8 +140,17 @@ impl Reconciler {
         let job = self.known(job)?;
         let mut all = Vec::new();
         for (mut comparison, rows) in job.compare_for_repair(walked).await? {
-            comparison.held_back = job.holds_back(&comparison);
-            if comparison.held_back {
+            let is_paused = job.repairs() && self.is_paused(job, &comparison.target).await?;
+            comparison.held_back = is_paused || job.holds_back(&comparison);
+            if is_paused {
+                tracing::warn!(
+                    target: "final::reconcile",
+                    job = job.name(),
+                    copy = comparison.target,
+                    differences = comparison.differences(),
+                    "the job is paused, so no row is repaired until somebody resumes it"
+                );
+            } else if comparison.held_back {
                 tracing::warn!(
                     target: "final::reconcile",
                     job = job.name(),
@@ -137,30 +168,126 @@ impl Reconciler {
         Ok(all)
     }
 
-    /// Begins to repair: one task for each job that has a [`Repair`](crate::Repair).
+    /// Begins to scan and to repair: one task for each job that has a [`Repair`](crate::Repair), and one for each target
+    /// of a job that is scanned.
     ///
     /// # Errors
     ///
-    /// Fails if TLS cannot be set up.
-    pub fn start(&self) -> Result<RunningRepairs, CallerError> {
+    /// Fails if a job says something that cannot be meant, or if TLS cannot be set up. What can only be seen at the tables,
+    /// such as a key that is no number, is a trouble that [`jobs`](Self::jobs) tells.
+    pub fn start(&self) -> Result<RunningReconciler, ReconcileError> {
+        for job in &self.jobs {
+            job.check_scans()?;
+        }
         let caller = match &self.caller {
             Some(caller) => caller.clone(),
             None => Caller::new()?,
         };
-        let stop = CancellationToken::new();
-        let mut tasks = Vec::new();
+        let (mut tasks, vitals) = (Tasks::default(), SharedVitals::default());
         for job in &self.jobs {
-            let Some(repair) = job.repairs_by() else {
+            if let Some(repair) = job.repairs_by() {
+                let (job, store, caller) = (job.clone(), Arc::clone(&self.store), caller.clone());
+                tasks.spawn("repairs", move |stop| {
+                    let (job, repair) = (job.clone(), repair.clone());
+                    Worker::new(job, repair, Arc::clone(&store), caller.clone()).run(stop)
+                });
+            }
+            if job.scans().is_empty() {
                 continue;
-            };
-            let (job, store, caller) = (job.clone(), Arc::clone(&self.store), caller.clone());
-            let worker = move || {
-                let (job, repair) = (job.clone(), repair.clone());
-                Worker::new(job, repair, Arc::clone(&store), caller.clone())
-            };
-            tasks.push(tokio::spawn(watched(worker, stop.clone())));
+            }
+            for (target, _) in job.places() {
+                let unit = Arc::new(Unit {
+                    name: Arc::new(UnitName::new(job.name(), &target)),
+                    job: job.clone(),
+                    store: Arc::clone(&self.scans),
+                    vitals: Arc::clone(&vitals),
+                    lease: self.lease,
+                });
+                tasks.spawn("scans", move |stop| term::run(Arc::clone(&unit), stop));
+            }
         }
-        Ok(RunningRepairs { stop, tasks })
+        Ok(RunningReconciler::new(tasks, vitals))
+    }
+
+    /// Adds a handler for each topic that a job [watches](Job::watch). It writes the key of each change down before the
+    /// message is done; the scans of the job look at it later, in whatever process they run.
+    ///
+    /// A message that cannot be handled is held, as all changes are. Only the log can hold: over RabbitMQ the router needs
+    /// [`on_failure`](Router::on_failure).
+    ///
+    /// ```no_run
+    /// # async fn run(shop: sqlx::PgPool, search: sqlx::PgPool, state: sqlx::PgPool) -> Result<(), final_reconcile::ReconcileError> {
+    /// use final_core::Router;
+    /// use final_reconcile::{Job, Reconciler, Side};
+    ///
+    /// let users = Job::new("users")
+    ///     .source(Side::postgres(shop, "user"))
+    ///     .target(Side::postgres(search, "user_copy"), |map| map)
+    ///     .watch("cdc.shop.user");
+    /// let reconciler = Reconciler::new(&state).job(users)?;
+    /// let router: Router = reconciler.watching(Router::new());
+    /// # let _ = router;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn watching<S: Send + Sync + 'static>(&self, mut router: Router<S>) -> Router<S> {
+        let mut topics: BTreeMap<&str, Vec<WatchedUnit>> = BTreeMap::new();
+        for job in &self.jobs {
+            for topic in &job.scans().topics {
+                let units = topics.entry(topic).or_default();
+                units.extend(job.places().map(|(target, columns)| WatchedUnit {
+                    name: Arc::new(UnitName::new(job.name(), &target)),
+                    table: job.source_table().to_owned(),
+                    columns,
+                    settle: job.settle_time(),
+                }));
+            }
+        }
+        for (topic, units) in topics {
+            let watcher = Watcher::new(units, Arc::clone(&self.scans));
+            router = router.route(topic, move |changes: Changes| {
+                let watcher = watcher.clone();
+                async move { watcher.take(changes).await }
+            });
+        }
+        router
+    }
+
+    /// Lets a job go on that has paused, because more rows differed than [`Job::max_repairs`]. Returns how many of its
+    /// targets were paused.
+    ///
+    /// # Errors
+    ///
+    /// As [`repairs`](Self::repairs).
+    pub async fn resume(&self, job: &str) -> Result<u64, ReconcileError> {
+        let resumed = self.scans.resume(self.known(job)?.name()).await;
+        resumed.map_err(|source| self.failed("changing the state of scans in", source))
+    }
+
+    /// How the scans of all jobs are. A job that was never scanned is not among them.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    pub async fn jobs(&self) -> Result<Vec<JobStatus>, ReconcileError> {
+        let mut all = Vec::new();
+        for job in &self.jobs {
+            let found = self.scans.status(job.name()).await;
+            all.extend(
+                found.map_err(|source| self.failed("reading the state of scans in", source))?,
+            );
+        }
+        Ok(all)
+    }
+
+    /// What the scans of a job have compared, the newest first: each sweep, and each hour of the other scans.
+    ///
+    /// # Errors
+    ///
+    /// As [`repairs`](Self::repairs).
+    pub async fn runs(&self, job: &str, most: u32) -> Result<Vec<Run>, ReconcileError> {
+        let runs = self.scans.runs(self.known(job)?.name(), most).await;
+        runs.map_err(|source| self.failed("reading the runs of scans in", source))
     }
 
     /// The open repairs of a job, the oldest first.
@@ -195,6 +322,14 @@ impl Reconciler {
         Ok(closed > 0)
     }
 
+    async fn is_paused(&self, job: &Job, target: &str) -> Result<bool, ReconcileError> {
+        let unit = UnitName::new(job.name(), target);
+        let standing = self.scans.standing(&unit).await;
+        let standing =
+            standing.map_err(|source| self.failed("reading the state of scans in", source))?;
+        Ok(standing.is_some_and(|standing| standing.paused.is_some()))
+    }
+
     fn known(&self, name: &str) -> Result<&Job, ReconcileError> {
         let job = self.jobs.iter().find(|job| job.name() == name);
         job.ok_or_else(|| ReconcileError::Job {
@@ -218,47 +353,5 @@ impl fmt::Debug for Reconciler {
             .field("store", &self.store)
             .field("jobs", &self.jobs)
             .finish_non_exhaustive()
-    }
-}
-
-/// Runs a worker, and a new one after a panic.
-async fn watched(worker: impl Fn() -> Worker, stop: CancellationToken) {
-    while !stop.is_cancelled() {
-        let task = tokio::spawn(worker().run(stop.clone()));
-        if let Err(error) = task.await
-            && error.is_panic()
-        {
-            tracing::error!(
-                target: "final::reconcile",
-                %error,
-                "the task that repairs has panicked; it begins again"
-            );
-            sleep(REST).await;
-        }
-    }
-}
-
-/// Repairs that go on until they are told to stop.
-#[derive(Debug)]
-pub struct RunningRepairs {
-    stop: CancellationToken,
-    tasks: Vec<JoinHandle<()>>,
-}
-
-impl RunningRepairs {
-    /// Stops. Calls that are under way end first, within the time limit of their endpoint.
-    pub async fn shutdown(mut self) {
-        self.stop.cancel();
-        for task in self.tasks.drain(..) {
-            // A task that was cut off has nothing to say.
-            let _ = task.await;
-        }
-    }
-}
-
-impl Drop for RunningRepairs {
-    /// Tells the tasks to stop, without waiting for them.
-    fn drop(&mut self) {
-        self.stop.cancel();
     }
 }

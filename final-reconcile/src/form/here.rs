@@ -28,11 +28,11 @@ pub(crate) fn canonical(cell: &Cell, form: Form) -> Option<Vec<u8>> {
     if *cell == Cell::Null {
         return None;
     }
-    Some(made(cell, form).unwrap_or_else(|| odd(cell)))
+    Some(strict(cell, form).unwrap_or_else(|| odd(cell)))
 }
 
-/// None if the value is not of the form's class.
-fn made(cell: &Cell, form: Form) -> Option<Vec<u8>> {
+/// The canonical text of a value. None if the value is not of the form's class.
+pub(crate) fn strict(cell: &Cell, form: Form) -> Option<Vec<u8>> {
     let text = text_of(cell);
     let text = text.as_deref();
     let made = match (form, cell) {
@@ -115,6 +115,20 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     text
 }
 
+/// The bytes of hexadecimal digits. None if they are none.
+pub(crate) fn unhex(digits: &str) -> Option<Vec<u8>> {
+    let digits = digits.as_bytes();
+    if !digits.len().is_multiple_of(2) {
+        return None;
+    }
+    let nibble = |digit: u8| char::from(digit).to_digit(16);
+    let byte = |pair: &[u8]| match pair {
+        [high, low] => u8::try_from(nibble(*high)? * 16 + nibble(*low)?).ok(),
+        _ => None,
+    };
+    digits.chunks(2).map(byte).collect()
+}
+
 /// JSON as a value: keys in order, numbers as numbers, no spaces. A text that is no JSON stays as it is.
 pub(crate) fn json(text: &[u8]) -> Cow<'_, [u8]> {
     match serde_json::from_slice::<Value>(text) {
@@ -191,6 +205,12 @@ mod tests {
 
     fn json_text(text: &str) -> String {
         String::from_utf8(json(text.as_bytes()).into_owned()).unwrap()
+    }
+
+    #[test]
+    fn hexadecimal_digits_come_back() {
+        assert_eq!(unhex(&hex(b"\x00\xffa")), Some(b"\x00\xffa".to_vec()));
+        assert_eq!((unhex("0"), unhex("zz"), unhex("é")), (None, None, None));
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub(crate) mod agree;
 pub(crate) mod encode;
 pub(crate) mod here;
 mod number;
-mod time;
+pub(crate) mod time;
 
 use std::fmt;
 

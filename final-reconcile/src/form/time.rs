@@ -42,6 +42,25 @@ pub(super) fn date_time(text: &str, digits: u32) -> Option<String> {
     ))
 }
 
+/// The microseconds since 1970 of a day and a time.
+pub(crate) fn micros(text: &str) -> Option<i64> {
+    let utc = date_time(text, 6)?;
+    let (day, clock) = utc.split_once(' ')?;
+    let (year, month, day) = read_date(day)?;
+    let (hour, minute, second, micros) = read_time(clock)?;
+    let seconds = days_of(year, month, day) * 86_400
+        + i64::from(hour) * 3_600
+        + i64::from(minute) * 60
+        + i64::from(second);
+    Some(seconds * 1_000_000 + i64::from(micros))
+}
+
+/// The day and the time of microseconds since 1970. None if they are too far away.
+pub(crate) fn of_micros(micros: i64) -> Option<String> {
+    let second = of_seconds(micros.div_euclid(1_000_000), 0)?;
+    Some(format!("{second}.{:06}", micros.rem_euclid(1_000_000)))
+}
+
 /// The same moment from seconds since 1970.
 pub(super) fn of_seconds(seconds: i64, digits: u32) -> Option<String> {
     const FAR: i64 = 250_000_000_000;
@@ -193,6 +212,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_moment_comes_back(moment in -60_000_000_000_000_000_i64..250_000_000_000_000_000) {
+            let text = of_micros(moment).unwrap();
+            prop_assert_eq!(micros(&text), Some(moment), "{}", text);
+        }
+
         #[test]
         fn a_day_comes_back(days in -1_000_000_i64..1_000_000) {
             let (year, month, day) = date_of(days);

@@ -42,6 +42,25 @@ impl SidePlan {
         self.forms.iter().all(|form| form.is_made_by_servers())
     }
 
+    /// The plan that reads keys in the order of another column, which stands before them.
+    pub(crate) fn by_column(&self, column: &SideColumn, form: Form) -> Self {
+        let first = KeyColumn {
+            name: quoted(&self.table, &column.name),
+            column: column.clone(),
+            form,
+            digits: None,
+        };
+        let count = self.keys.len();
+        let columns = self.columns.iter().take(count).cloned();
+        let forms = self.forms.iter().take(count).copied();
+        Self {
+            columns: [column.clone()].into_iter().chain(columns).collect(),
+            forms: [form].into_iter().chain(forms).collect(),
+            keys: [first].into_iter().chain(self.keys.clone()).collect(),
+            ..self.clone()
+        }
+    }
+
     /// The bucket of a key.
     pub(crate) fn bucket(&self, key: &Row) -> String {
         let mut digits = hex(&self.hash.of(&key.0));

@@ -1,4 +1,4 @@
-//! The table of open repairs.
+//! The table of open repairs, and the version of all tables.
 //!
 //! | column of `final_reconcile_repairs` | holds |
 //! | --- | --- |
@@ -15,18 +15,28 @@
 
 use final_core::database::{Dialect, Templates};
 
-/// The version of the table.
-pub(super) const VERSION: u32 = 1;
+use crate::scan::schema as scans;
+
+/// The version of the tables. Version 2 has those of scans.
+pub(super) const VERSION: u32 = 2;
 
 /// The table, under which the version is written down.
 pub(super) const REPAIRS: &str = "final_reconcile_repairs";
 
-/// Templates with the name of the table.
+/// Templates with the names of the tables.
 pub(super) fn templates(dialect: Dialect, schema: &str) -> Templates {
-    Templates::new(dialect, [("repairs", format!("{schema}{REPAIRS}"))])
+    let table = |name: &str| format!("{schema}{name}");
+    let names = [
+        ("repairs", table(REPAIRS)),
+        ("jobs", table(scans::JOBS)),
+        ("leases", table(scans::JOBS)),
+        ("suspects", table(scans::SUSPECTS)),
+        ("runs", table(scans::RUNS)),
+    ];
+    Templates::new(dialect, names)
 }
 
-/// The statements that make the table. Each may find its work done.
+/// The statements that make the tables. Each may find its work done.
 pub(super) fn statements(dialect: Dialect) -> Vec<String> {
     let schema = match dialect {
         Dialect::Sqlite => "main.",
@@ -61,5 +71,6 @@ pub(super) fn statements(dialect: Dialect) -> Vec<String> {
             "CREATE INDEX IF NOT EXISTS {schema}final_reconcile_repairs_due ON {REPAIRS} (job, due_at)"
         ));
     }
+    all.extend(scans::statements(dialect, schema));
     all
 }

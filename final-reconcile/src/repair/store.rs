@@ -25,6 +25,12 @@ const ANSWER: Duration = Duration::from_secs(15);
 /// Repairs that are opened in one transaction.
 const LOT: usize = 100;
 
+/// Connections for repairs, scans, and what an operator asks.
+const CONNECTIONS: u32 = 4;
+
+const OPEN: &str = "{insert} INTO {repairs} (slot, id, job, target, row_key, kind, columns_text, attempts, due_at, \
+    opened_at, claimed_until) VALUES (?, ?, ?, ?, ?, ?, ?, 0, {now}, {now}, 0) {nothing}";
+
 /// The most of an error that is kept.
 const MOST_ERROR: usize = 1_000;
 
@@ -127,12 +133,16 @@ pub(crate) struct SqlRepairs<DB: Driver> {
 impl<DB: Driver> SqlRepairs<DB> {
     pub(crate) fn new(caller: &Pool<DB>) -> Self {
         Self {
-            pool: OwnPool::new(caller, &[]),
+            pool: OwnPool::new(caller, &[]).of(CONNECTIONS),
             templates: OnceCell::new(),
         }
     }
 
-    async fn templates(&self) -> DbResult<&Templates> {
+    pub(crate) fn pool(&self) -> Pool<DB> {
+        self.pool.get()
+    }
+
+    pub(crate) async fn templates(&self) -> DbResult<&Templates> {
         let ask = async {
             let server = DB::server(&mut *self.pool.get().acquire().await?).await?;
             Ok(schema::templates(DB::DIALECT, &server.schema))
@@ -140,11 +150,11 @@ impl<DB: Driver> SqlRepairs<DB> {
         self.templates.get_or_try_init(|| ask).await
     }
 
-    async fn in_time<T>(&self, work: impl Future<Output = DbResult<T>>) -> DbResult<T> {
+    pub(crate) async fn in_time<T>(&self, work: impl Future<Output = DbResult<T>>) -> DbResult<T> {
         self.pool.in_time(ANSWER, work).await
     }
 
-    async fn run(
+    pub(crate) async fn run(
         &self,
         template: &'static str,
         values: &[final_core::database::Value<'_>],
@@ -152,6 +162,30 @@ impl<DB: Driver> SqlRepairs<DB> {
         let sql = self.templates().await?.sql(template);
         let mut conn = self.pool.get().acquire().await?;
         DB::run_sql(&mut conn, &sql, values).await
+    }
+}
+
+impl<DB: Driver> SqlRepairs<DB> {
+    /// Opens a repair in a transaction. A row that has one already keeps it.
+    pub(crate) async fn open_one(
+        &self,
+        conn: &mut DB::Connection,
+        job: &str,
+        target: &str,
+        row: &RowDifference,
+    ) -> DbResult<u64> {
+        let columns = serde_json::json!(row.columns).to_string();
+        let values = [
+            slot(job, target, &row.key.0).into(),
+            Uuid::now_v7().into(),
+            job.into(),
+            target.into(),
+            row.key.0.as_slice().into(),
+            number(row.kind).into(),
+            columns.into(),
+        ];
+        let open = self.templates().await?.sql(OPEN);
+        DB::run_sql(conn, &open, &values).await
     }
 }
 
@@ -175,26 +209,13 @@ impl<DB: Driver> RepairStore for SqlRepairs<DB> {
         rows: &'a [RowDifference],
     ) -> BoxFuture<'a, DbResult<()>> {
         let work = async move {
-            let insert = self.templates().await?.sql(
-                "{insert} INTO {repairs} (slot, id, job, target, row_key, kind, columns_text, attempts, due_at, \
-                 opened_at, claimed_until) VALUES (?, ?, ?, ?, ?, ?, ?, 0, {now}, {now}, 0) {nothing}",
-            );
+            self.templates().await?;
             // In lots, so that each transaction is short.
             for rows in rows.chunks(LOT) {
                 let lot = async {
                     let mut tx = DB::begin(&self.pool.get()).await?;
                     for row in rows {
-                        let columns = serde_json::json!(row.columns).to_string();
-                        let values = [
-                            slot(job, target, &row.key).into(),
-                            Uuid::now_v7().into(),
-                            job.into(),
-                            target.into(),
-                            row.key.0.as_slice().into(),
-                            number(row.kind).into(),
-                            columns.into(),
-                        ];
-                        DB::run_sql(&mut tx, &insert, &values).await?;
+                        self.open_one(&mut tx, job, target, row).await?;
                     }
                     tx.commit().await
                 };
@@ -365,15 +386,15 @@ fn number(kind: DifferenceKind) -> i64 {
     }
 }
 
-/// One place for each row of each target of each job.
-fn slot(job: &str, target: &str, key: &Row) -> String {
+/// One place for each row of each target of each job. Without a key, the place of the target itself.
+pub(crate) fn slot(job: &str, target: &str, key: &[u8]) -> String {
     let mut all = format!("{}:{job}{}:{target}", job.len(), target.len()).into_bytes();
-    all.extend_from_slice(&key.0);
+    all.extend_from_slice(key);
     let mut slot = hex(&Hash::Sha256.of(&all));
     slot.truncate(40);
     slot
 }
 
-fn micros(time: Duration) -> i64 {
+pub(crate) fn micros(time: Duration) -> i64 {
     i64::try_from(time.as_micros()).unwrap_or(i64::MAX / 4)
 }

@@ -84,6 +84,11 @@ impl Side {
         format!("`{}` in {}", self.table, self.database.place())
     }
 
+    /// The table, as the caller has named it.
+    pub(crate) fn table(&self) -> &str {
+        &self.table
+    }
+
     pub(crate) async fn describe(&self) -> Reconciled<SideTable> {
         self.database.describe(&self.table).await
     }

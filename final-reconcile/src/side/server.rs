@@ -41,8 +41,8 @@ columns! {
 
 columns! {
     struct ClockRow {
-        utc_time: String,
-        local_time: String,
+        in_utc: String,
+        in_zone: String,
     }
 }
 
@@ -297,8 +297,8 @@ impl<DB: Driver> Reader for Server<DB> {
             let now = now.into_iter().next();
             let now = now.ok_or_else(|| self.wrong("the clock says nothing"))?;
             Ok(Clock {
-                utc: now.utc_time,
-                local: now.local_time,
+                utc: now.in_utc,
+                local: now.in_zone,
             })
         })
     }
@@ -361,15 +361,15 @@ fn is_too_much(error: &ReconcileError) -> bool {
 fn clock_sql(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::Postgres => {
-            "SELECT to_char(n AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') AS utc_time, \
-             to_char(n AT TIME ZONE z, 'YYYY-MM-DD HH24:MI:SS.US') AS local_time \
+            "SELECT to_char(n AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') AS in_utc, \
+             to_char(n AT TIME ZONE z, 'YYYY-MM-DD HH24:MI:SS.US') AS in_zone \
              FROM (SELECT clock_timestamp() AS n, \
              coalesce((SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'TimeZone'), 'UTC') AS z) s"
         }
         _ => {
-            "SELECT CONVERT(DATE_FORMAT(n, '%Y-%m-%d %H:%i:%s.%f') USING utf8mb4) AS utc_time, \
+            "SELECT CONVERT(DATE_FORMAT(n, '%Y-%m-%d %H:%i:%s.%f') USING utf8mb4) AS in_utc, \
              CONVERT(DATE_FORMAT(COALESCE(CONVERT_TZ(n, '+00:00', @@global.time_zone), n), '%Y-%m-%d %H:%i:%s.%f') \
-             USING utf8mb4) AS local_time FROM (SELECT UTC_TIMESTAMP(6) AS n) s"
+             USING utf8mb4) AS in_zone FROM (SELECT UTC_TIMESTAMP(6) AS n) s"
         }
     }
 }

@@ -43,8 +43,8 @@ const INDEXES: &str = "
     ORDER BY is_primary DESC, l.name, i.seqno";
 
 const CLOCK: &str = "
-    SELECT strftime('%Y-%m-%d %H:%M:%f000', 'now') AS utc_time,
-        strftime('%Y-%m-%d %H:%M:%f000', 'now', 'localtime') AS local_time";
+    SELECT strftime('%Y-%m-%d %H:%M:%f000', 'now') AS in_utc,
+        strftime('%Y-%m-%d %H:%M:%f000', 'now', 'localtime') AS in_zone";
 
 columns! {
     struct ColumnRow {

@@ -14,3 +14,4 @@ mod lag;
 mod pairs;
 mod place;
 mod repair;
+mod scans;

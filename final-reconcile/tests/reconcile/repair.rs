@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use final_reconcile::{CallbackBody, Job, Reconciler, Repair, RunningRepairs};
+use final_reconcile::{CallbackBody, Job, Reconciler, Repair, RunningReconciler};
 use final_tests::eventually;
 use final_webhook::{Caller, Endpoint};
 use serde_json::{Value, json};
@@ -21,23 +21,23 @@ const SOON: Duration = Duration::from_secs(30);
 
 /// A call as it came.
 #[derive(Clone, Debug)]
-struct Came {
-    key: String,
-    body: Value,
+pub struct Came {
+    pub key: String,
+    pub body: Value,
 }
 
 type Answer = Arc<dyn Fn(&Came, usize) -> u16 + Send + Sync>;
 
 /// An endpoint that answers as a test says.
 #[derive(Clone)]
-struct Receiver {
-    url: String,
+pub struct Receiver {
+    pub url: String,
     came: Arc<Mutex<Vec<Came>>>,
 }
 
 impl Receiver {
     /// `answer` gets a call, and how many calls with its idempotency key came before.
-    async fn start(answer: impl Fn(&Came, usize) -> u16 + Send + Sync + 'static) -> Self {
+    pub async fn start(answer: impl Fn(&Came, usize) -> u16 + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/repair", listener.local_addr().unwrap());
         let came = Arc::new(Mutex::new(Vec::new()));
@@ -50,11 +50,11 @@ impl Receiver {
         Self { url, came }
     }
 
-    fn came(&self) -> Vec<Came> {
+    pub fn came(&self) -> Vec<Came> {
         self.came.lock().unwrap().clone()
     }
 
-    fn endpoint(&self) -> Endpoint {
+    pub fn endpoint(&self) -> Endpoint {
         Endpoint::new(&self.url).unwrap().allow_private(true)
     }
 }
@@ -132,7 +132,7 @@ async fn reconciler(
     reconciler
 }
 
-async fn all_are_done(reconciler: &Reconciler, running: RunningRepairs) {
+async fn all_are_done(reconciler: &Reconciler, running: RunningReconciler) {
     eventually("every repair is done", SOON, async || {
         let open = reconciler.repairs("people", 100).await.unwrap();
         if open.is_empty() {

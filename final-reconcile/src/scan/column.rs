@@ -1,0 +1,89 @@
+//! Reads keys of the source in the order of another column.
+
+use std::sync::Arc;
+
+use super::context::Tables;
+use crate::{
+    error::{ReconcileError, Reconciled},
+    form::{Form, Row},
+    side::{Chunk, Of, Reader, table::SideColumn},
+};
+
+/// Rows of a page.
+pub(super) const PAGE: u64 = 500;
+
+/// A row: the value of the column, the key, and both as the place to go on from.
+#[derive(Clone, Debug)]
+pub(super) struct Placed {
+    pub(super) value: String,
+    pub(super) key: Row,
+    pub(super) place: Row,
+}
+
+/// Reads the rows of the source by a column.
+pub(super) struct ColumnReader {
+    reader: Arc<dyn Reader>,
+    form: Form,
+}
+
+impl ColumnReader {
+    pub(super) fn new(tables: &Tables, column: &SideColumn, form: Form) -> Self {
+        let plan = tables.plan.source.by_column(column, form);
+        Self {
+            reader: tables.source.reader(plan),
+            form,
+        }
+    }
+
+    /// The place of a value, before or behind all keys that it has.
+    pub(super) fn place(&self, value: &str) -> Row {
+        let mut row = Row::default();
+        row.push(self.form, Some(value.as_bytes()));
+        row
+    }
+
+    /// The largest value. None if there is none.
+    pub(super) async fn last(&self) -> Reconciled<Option<String>> {
+        match self.reader.last_key().await? {
+            Some(place) => Ok(Some(self.placed(place)?.value)),
+            None => Ok(None),
+        }
+    }
+
+    /// The next rows behind a place, up to a value. The page is the last one if it is not full.
+    pub(super) async fn page(&self, after: &Row, until: &str) -> Reconciled<Vec<Placed>> {
+        let chunk = Chunk {
+            after: Some(after.clone()),
+            until: Some(self.place(until)),
+            buckets: None,
+        };
+        let page = self.reader.page(&chunk, PAGE, Of::Hashes).await?;
+        page.into_iter()
+            .map(|found| self.placed(found.key))
+            .collect()
+    }
+
+    /// The clock of the source's database.
+    pub(super) async fn clock(&self) -> Reconciled<crate::side::Clock> {
+        self.reader.clock().await
+    }
+
+    pub(super) fn shown(&self) -> &str {
+        self.reader.shown()
+    }
+
+    fn placed(&self, place: Row) -> Reconciled<Placed> {
+        let parts = place.split(self.form);
+        let value = parts.and_then(|(value, key)| {
+            let value = String::from_utf8(value?.to_vec()).ok()?;
+            Some((value, key))
+        });
+        match value {
+            Some((value, key)) => Ok(Placed { value, key, place }),
+            None => Err(ReconcileError::Row {
+                side: self.shown().to_owned(),
+                problem: "a key cannot be taken apart".into(),
+            }),
+        }
+    }
+}

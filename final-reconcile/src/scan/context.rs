@@ -1,0 +1,240 @@
+//! What the scans of a unit share.
+//!
+//! Input: a lease. State: the description of both tables, and the troubles that are written down. Output: steps that are
+//! saved, or why they were not.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio::{sync::Mutex, time::sleep};
+
+use super::{
+    pauses::Pauses,
+    store::{NewSuspect, Saved, ScanKind, ScanStore, Standing, Step, Term, UnitName},
+    vitals::SharedVitals,
+};
+use crate::{
+    compare::{Sides, judge::by_key},
+    error::{ReconcileError, Reconciled, causes},
+    form::{Row, RowHash},
+    job::Job,
+    plan::Plan,
+    side::Side,
+};
+
+/// Keys that are looked up at once.
+pub(super) const BATCH: usize = 100;
+
+/// How often a paused unit is looked at.
+const PAUSED: Duration = Duration::from_secs(1);
+
+/// How often a database may fail in a row before that is a trouble.
+const TROUBLE: u32 = 3;
+
+/// A job with one of its targets.
+#[derive(Debug)]
+pub(crate) struct Unit {
+    pub(crate) name: Arc<UnitName>,
+    pub(crate) job: Job,
+    pub(crate) store: Arc<dyn ScanStore>,
+    pub(crate) vitals: SharedVitals,
+    pub(crate) lease: Duration,
+}
+
+/// Both tables as they are described now.
+pub(super) struct Tables {
+    pub(super) sides: Sides,
+    pub(super) source: Side,
+    pub(super) target: Side,
+    pub(super) plan: Plan,
+}
+
+/// Why a round has come to nothing.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// Another process runs the scans.
+    Deposed,
+    /// Nothing is scanned until somebody resumes the job.
+    Paused,
+    /// Trying again may help.
+    Failed(ReconcileError),
+}
+
+impl From<ReconcileError> for Ended {
+    fn from(error: ReconcileError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// A unit while its lease is ours.
+pub(super) struct Context {
+    pub(super) unit: Arc<Unit>,
+    pub(super) term: Term,
+    tables: Mutex<Option<Arc<Tables>>>,
+    /// The troubles as the table has them. None if that is not known.
+    #[allow(clippy::option_option, reason = "what is not known is not nothing")]
+    written: Mutex<Option<Option<String>>>,
+}
+
+impl Context {
+    pub(super) fn new(unit: Arc<Unit>, term: Term) -> Self {
+        Self {
+            unit,
+            term,
+            tables: Mutex::default(),
+            written: Mutex::default(),
+        }
+    }
+
+    pub(super) fn settle(&self) -> Duration {
+        self.unit.job.settle_time()
+    }
+
+    /// How far the scans are.
+    pub(super) async fn standing(&self) -> Result<Standing, Ended> {
+        let standing = self.unit.store.standing(&self.unit.name).await;
+        match standing.map_err(|error| self.state("reading the state of scans in", error))? {
+            None => Err(Ended::Deposed),
+            Some(standing) if standing.paused.is_some() => Err(Ended::Paused),
+            Some(standing) => Ok(standing),
+        }
+    }
+
+    /// Both tables. They are described once, and again after a failure.
+    pub(super) async fn tables(&self) -> Reconciled<Arc<Tables>> {
+        let mut tables = self.tables.lock().await;
+        if let Some(tables) = &*tables {
+            return Ok(Arc::clone(tables));
+        }
+        let (source, target, plan) = self.unit.job.tables(&self.unit.name.target).await?;
+        let described = Arc::new(Tables {
+            sides: Sides::new(&source, &target, plan.clone()),
+            source,
+            target,
+            plan,
+        });
+        *tables = Some(Arc::clone(&described));
+        Ok(described)
+    }
+
+    /// The tables may have been altered.
+    pub(super) async fn forget_tables(&self) {
+        *self.tables.lock().await = None;
+    }
+
+    /// Saves a step, and counts it.
+    pub(super) async fn save(&self, step: &Step) -> Result<(), Ended> {
+        let saved = self.unit.store.save(&self.term, step).await;
+        let saved = saved.map_err(|error| self.state("writing the state of scans to", error))?;
+        let (opened, is_paused) = match saved {
+            Saved::Deposed => return Err(Ended::Deposed),
+            Saved::Paused { opened } => (opened, true),
+            Saved::Now { opened } => (opened, false),
+        };
+        let none = Default::default();
+        self.unit
+            .vitals
+            .count(&self.unit.name, step.scan, &none, opened);
+        for (scan, _, tally) in &step.tallies {
+            self.unit.vitals.count(&self.unit.name, *scan, tally, 0);
+        }
+        match is_paused {
+            true => Err(Ended::Paused),
+            false => Ok(()),
+        }
+    }
+
+    /// Reads both rows of each key. Returns those that are not equal. The target is read after the source, so that it
+    /// cannot be older.
+    pub(super) async fn examine(&self, keys: &[Row]) -> Reconciled<Vec<NewSuspect>> {
+        let tables = self.tables().await?;
+        let mut suspects = Vec::new();
+        for keys in keys.chunks(BATCH) {
+            let source: HashMap<_, _> = by_key(tables.sides.source.rows(keys).await?);
+            let target: HashMap<_, _> = by_key(tables.sides.target.rows(keys).await?);
+            for key in keys {
+                let hash = |found: &HashMap<Row, crate::side::Found>| -> Option<RowHash> {
+                    found.get(key).map(|found| found.hash.clone())
+                };
+                let (source, target) = (hash(&source), hash(&target));
+                if source != target {
+                    suspects.push(NewSuspect {
+                        key: key.clone(),
+                        source,
+                        target,
+                    });
+                }
+            }
+        }
+        Ok(suspects)
+    }
+
+    /// An error of the database with the state.
+    pub(super) fn state(&self, doing: &'static str, source: sqlx::Error) -> Ended {
+        Ended::Failed(ReconcileError::Database {
+            doing,
+            side: format!("{:?}", self.unit.store),
+            source,
+        })
+    }
+
+    /// Waits until the unit is not paused any more.
+    pub(super) async fn paused(&self) {
+        self.unit.vitals.paused(&self.unit.name, true);
+        loop {
+            sleep(PAUSED).await;
+            match self.unit.store.standing(&self.unit.name).await {
+                Ok(Some(standing)) if standing.paused.is_some() => {}
+                // What the next round finds out is told then.
+                Ok(_) => break,
+                Err(_) => {}
+            }
+        }
+        self.unit.vitals.paused(&self.unit.name, false);
+    }
+
+    /// A scan works.
+    pub(super) async fn works(&self, scan: ScanKind) {
+        self.unit.vitals.trouble(&self.unit.name, scan, None);
+        self.write_troubles().await;
+    }
+
+    /// A scan has failed. Says how long to wait.
+    pub(super) async fn fails(
+        &self,
+        scan: ScanKind,
+        error: &ReconcileError,
+        pauses: &mut Pauses,
+    ) -> Duration {
+        let error_text = causes(error);
+        if pauses.failures() == 0 {
+            tracing::warn!(
+                target: "final::reconcile",
+                job = self.unit.name.job,
+                copy = self.unit.name.target,
+                scan = scan.name(),
+                error = error_text,
+                "a scan cannot run now; it is tried again until it can"
+            );
+        }
+        let pause = pauses.next();
+        let is_by_itself = matches!(error, ReconcileError::Database { .. });
+        if !is_by_itself || pauses.failures() >= TROUBLE {
+            let why = Some(error_text);
+            self.unit.vitals.trouble(&self.unit.name, scan, why);
+            self.write_troubles().await;
+        }
+        pause
+    }
+
+    /// Writes the troubles down if they are not as the table has them.
+    async fn write_troubles(&self) {
+        let now = self.unit.vitals.troubles(&self.unit.name);
+        let mut written = self.written.lock().await;
+        if written.as_ref() == Some(&now) {
+            return;
+        }
+        let told = self.unit.store.trouble(&self.term, now.as_deref()).await;
+        // Without an answer it is written again at the next round.
+        *written = told.is_ok().then_some(now);
+    }
+}

@@ -1,0 +1,284 @@
+//! Rows with new ids, also those that become visible late.
+//!
+//! Input: the ids of the source. State: the last id that was compared, and the ids below it that were not there; both are
+//! stored. Output: suspects.
+//!
+//! A row is compared when its id was the newest for as long as the copy may take, so that most rows have been copied by
+//! then.
+
+use std::{collections::VecDeque, time::Duration};
+
+use futures::future::BoxFuture;
+
+use super::{
+    FreshScan,
+    column::{ColumnReader, PAGE, Placed},
+    context::{Context, Ended, Tables},
+    gaps::Gaps,
+    progress::FreshIds,
+    store::{ScanKind, Standing, Step, Tally},
+    term::Scan,
+};
+use crate::{
+    error::{ReconcileError, Reconciled},
+    form::{Form, Row},
+    repair::store::micros,
+    side::table::ColumnClass,
+};
+
+/// How far before the newest id a scan without a stored position begins.
+const BEFORE: i64 = 10_000;
+
+/// How many ranges with gaps are read in one round. Gaps that are near to each other are read together.
+const RANGES: usize = 50;
+const NEAR: i64 = 100;
+
+/// The shortest pause between two rounds.
+const LEAST: Duration = Duration::from_millis(20);
+
+pub(super) struct Fresh {
+    wanted: FreshScan,
+    look_back: Duration,
+    /// The newest id at some times of the past, the earliest first.
+    newest: VecDeque<(i64, i64)>,
+    /// The gap at which the next round goes on.
+    place: usize,
+}
+
+impl Fresh {
+    pub(super) fn new(wanted: FreshScan, look_back: Duration) -> Self {
+        Self {
+            wanted,
+            look_back,
+            newest: VecDeque::new(),
+            place: 0,
+        }
+    }
+
+    /// The id that was the newest so long ago.
+    fn settled(&mut self, now: i64, newest: i64, settle: Duration) -> Option<i64> {
+        if self.newest.back().is_none_or(|last| last.1 != newest) {
+            self.newest.push_back((now, newest));
+        }
+        let before = now.saturating_sub(micros(settle));
+        while self.newest.get(1).is_some_and(|second| second.0 <= before) {
+            self.newest.pop_front();
+        }
+        let first = self.newest.front().filter(|first| first.0 <= before);
+        first.map(|first| first.1)
+    }
+
+    async fn one(&mut self, context: &Context) -> Result<Duration, Ended> {
+        let pause = self.wanted.every.max(LEAST);
+        let standing = context.standing().await?;
+        let tables = context.tables().await?;
+        let reader = reader(&tables, self.wanted.column.as_deref())?;
+        let newest = match reader.last().await? {
+            Some(newest) => id(&reader, &newest)?,
+            None => return Ok(pause),
+        };
+        let mut ids = match &standing.fresh {
+            Some(text) => FreshIds::read(text).map_err(|problem| unreadable(context, problem))?,
+            None => {
+                let first = match self.wanted.first {
+                    Some(first) => first.saturating_sub(1),
+                    None => newest.saturating_sub(BEFORE),
+                };
+                let ids = FreshIds {
+                    last: first,
+                    gaps: Gaps::default(),
+                };
+                context.save(&step(&ids, 0)).await?;
+                ids
+            }
+        };
+        ids.gaps
+            .forget(standing.now_at.saturating_sub(micros(self.look_back)));
+        self.come_late(context, &reader, &mut ids).await?;
+        if let Some(until) = self.settled(standing.now_at, newest, context.settle()) {
+            self.come(context, &reader, &mut ids, until, &standing)
+                .await?;
+        }
+        Ok(pause)
+    }
+
+    /// Rows with ids above the last one.
+    async fn come(
+        &self,
+        context: &Context,
+        reader: &ColumnReader,
+        ids: &mut FreshIds,
+        until: i64,
+        standing: &Standing,
+    ) -> Result<(), Ended> {
+        let mut after = reader.place(&ids.last.to_string());
+        while ids.last < until {
+            let page = reader.page(&after, &until.to_string()).await?;
+            let is_last = (page.len() as u64) < PAGE;
+            let mut next = ids.last.saturating_add(1);
+            for row in &page {
+                let id = id(reader, &row.value)?;
+                ids.gaps.add(next, id.saturating_sub(1), standing.now_at);
+                next = next.max(id.saturating_add(1));
+            }
+            match (page.last(), is_last) {
+                (Some(last), false) => {
+                    after = last.place.clone();
+                    // Other rows may have the same id, if it is not the key.
+                    ids.last = id(reader, &last.value)?.saturating_sub(1).max(ids.last);
+                }
+                _ => {
+                    ids.gaps.add(next, until, standing.now_at);
+                    ids.last = until;
+                }
+            }
+            examine(context, ids, &page).await?;
+        }
+        Ok(())
+    }
+
+    /// Rows with ids that were not there when later ones were.
+    async fn come_late(
+        &mut self,
+        context: &Context,
+        reader: &ColumnReader,
+        ids: &mut FreshIds,
+    ) -> Result<(), Ended> {
+        let place = self.place.min(ids.gaps.len());
+        let (ranges, next) = ids.gaps.ranges(place, RANGES, NEAR);
+        self.place = next;
+        for (from, to) in ranges {
+            let mut from = from;
+            let mut after = reader.place(&from.saturating_sub(1).to_string());
+            loop {
+                let page = reader.page(&after, &to.to_string()).await?;
+                let (Some(last), is_full) = (page.last(), page.len() as u64 >= PAGE) else {
+                    break;
+                };
+                let came: Reconciled<Vec<i64>> =
+                    page.iter().map(|row| id(reader, &row.value)).collect();
+                let came = came?;
+                let until = came.last().copied().unwrap_or(to);
+                after = last.place.clone();
+                ids.gaps.close((from, until), &came);
+                examine(context, ids, &page).await?;
+                if !is_full {
+                    break;
+                }
+                from = until;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Scan for Fresh {
+    fn kind(&self) -> ScanKind {
+        ScanKind::Fresh
+    }
+
+    fn round<'a>(&'a mut self, context: &'a Context) -> BoxFuture<'a, Result<Duration, Ended>> {
+        Box::pin(self.one(context))
+    }
+}
+
+fn step(ids: &FreshIds, rows: usize) -> Step {
+    let tally = Tally {
+        rows: rows as u64,
+        ..Tally::default()
+    };
+    Step {
+        scan: ScanKind::Fresh,
+        position: Some(ids.text()),
+        tallies: match rows {
+            0 => Vec::new(),
+            _ => vec![(ScanKind::Fresh, None, tally)],
+        },
+        ..Step::default()
+    }
+}
+
+/// Compares the rows of a page, and stores the position behind it.
+async fn examine(context: &Context, ids: &FreshIds, page: &[Placed]) -> Result<(), Ended> {
+    let keys: Vec<Row> = page.iter().map(|row| row.key.clone()).collect();
+    let step = Step {
+        suspects: context.examine(&keys).await?,
+        settle: context.settle(),
+        ..step(ids, page.len())
+    };
+    context.save(&step).await
+}
+
+/// What reads rows by their ids.
+///
+/// # Errors
+///
+/// Fails if the ids are no whole numbers, or if the key is not one number.
+pub(super) fn reader(tables: &Tables, column: Option<&str>) -> Reconciled<ColumnReader> {
+    let source = &tables.plan.source;
+    let is_number = |class| matches!(class, ColumnClass::Integer { .. });
+    let refused = |key: &str, why: &str| {
+        ReconcileError::Key {
+        side: source.table.shown.clone(),
+        key: key.to_owned(),
+        why: why.to_owned(),
+        cure: "name a column of whole numbers by `fresh_ids_by`, or find new rows by `updated`, by a sweep or by changes"
+            .into(),
+    }
+    };
+    let column = match column {
+        Some(name) => source.table.column(name).ok_or_else(|| {
+            let side = source.table.shown.clone();
+            ReconcileError::NoColumn {
+                side,
+                column: name.to_owned(),
+                hint: ", which is to have the ids".into(),
+            }
+        })?,
+        None => match (source.keys.as_slice(), source.columns.first()) {
+            ([_], Some(column)) => column,
+            _ => {
+                return Err(refused(
+                    "of several columns",
+                    "fresh ids need a key of one whole number",
+                ));
+            }
+        },
+    };
+    match is_number(column.class) {
+        true => Ok(ColumnReader::new(tables, column, Form::Integer)),
+        false => Err(refused(&column.name, "fresh ids have to be whole numbers")),
+    }
+}
+
+fn id(reader: &ColumnReader, text: &str) -> Reconciled<i64> {
+    text.parse().map_err(|_| ReconcileError::Row {
+        side: reader.shown().to_owned(),
+        problem: "an id is no whole number of 64 bits with a sign".into(),
+    })
+}
+
+fn unreadable(context: &Context, problem: String) -> ReconcileError {
+    context.unit.job.wrong(&problem)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_settled_once_it_was_the_newest_for_as_long_as_a_copy_may_take() {
+        let wanted = FreshScan {
+            every: Duration::ZERO,
+            column: None,
+            first: None,
+        };
+        let mut fresh = Fresh::new(wanted, Duration::ZERO);
+        let mut settled = |now, newest| fresh.settled(now, newest, Duration::from_micros(10));
+        assert_eq!(settled(0, 5), None);
+        assert_eq!(settled(9, 7), None);
+        assert_eq!(settled(10, 8), Some(5));
+        assert_eq!(settled(19, 8), Some(7));
+        assert_eq!(settled(30, 8), Some(8));
+    }
+}

@@ -1,0 +1,232 @@
+//! Looks at suspects, until they are equal or really different.
+//!
+//! Input: rows whose look is due. State: what both sides had at the last look, which is stored. Output: open repairs, and
+//! counts.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures::future::BoxFuture;
+
+use super::{
+    context::{BATCH, Context, Ended, Tables},
+    json,
+    store::{ScanKind, Step, Suspect, SuspectKey, Tally, Then},
+    term::Scan,
+};
+use crate::{
+    compare::{
+        DifferenceKind, RowDifference,
+        judge::{Verdict, by_key, columns, kind, needed},
+    },
+    error::{ReconcileError, Reconciled},
+    form::Row,
+    side::Found,
+};
+
+/// How many suspects are taken at once.
+const MOST: u32 = 500;
+
+/// How often it is looked for suspects.
+const POLL: Duration = Duration::from_millis(200);
+
+/// When a row is looked at again that cannot be read.
+const UNREADABLE: Duration = Duration::from_secs(60);
+
+/// Looks at suspects.
+#[derive(Default)]
+pub(super) struct Look {
+    /// Why a row could not be looked at. The others go on.
+    unreadable: Option<ReconcileError>,
+}
+
+/// What a batch of looks has shown.
+#[derive(Default)]
+struct Shown {
+    looked: Vec<(Suspect, Then)>,
+    tallies: BTreeMap<ScanKind, Tally>,
+    missing: u64,
+    different: u64,
+    extra: u64,
+}
+
+impl Look {
+    async fn one(&mut self, context: &Context) -> Result<Duration, Ended> {
+        context.standing().await?;
+        let (store, name) = (&context.unit.store, &context.unit.name);
+        let due = store.due(name, MOST).await;
+        let due = due.map_err(|error| context.state("reading suspects from", error))?;
+        if due.is_empty() {
+            return Ok(POLL);
+        }
+        let tables = context.tables().await?;
+        let mut due = due.into_iter();
+        loop {
+            let batch: Vec<Suspect> = due.by_ref().take(BATCH).collect();
+            if batch.is_empty() {
+                break;
+            }
+            let shown = self.look(context, &tables, batch).await?;
+            self.save(context, shown).await?;
+        }
+        match self.unreadable.take() {
+            Some(error) => Err(error.into()),
+            None => Ok(Duration::ZERO),
+        }
+    }
+
+    async fn look(
+        &mut self,
+        context: &Context,
+        tables: &Tables,
+        batch: Vec<Suspect>,
+    ) -> Reconciled<Shown> {
+        let mut shown = Shown::default();
+        let mut known: Vec<(Suspect, Row)> = Vec::with_capacity(batch.len());
+        for suspect in batch {
+            let key = match &suspect.key {
+                SuspectKey::Row(key) => Ok(key.clone()),
+                SuspectKey::Json(text) => json::key(&tables.plan.source, text),
+            };
+            match key {
+                Ok(key) => known.push((suspect, key)),
+                Err(error) => self.put_off(&mut shown, suspect, error),
+            }
+        }
+        let keys: Vec<Row> = known.iter().map(|(_, key)| key.clone()).collect();
+        match read(tables, &keys).await {
+            Ok((source, target)) => {
+                let (source, target) = (by_key(source), by_key(target));
+                for (suspect, key) in known {
+                    let found = (source.get(&key), target.get(&key));
+                    judge(context, tables, &mut shown, suspect, key, found);
+                }
+            }
+            // One row cannot be read. Each is read alone, so that it holds up no other.
+            Err(ReconcileError::Row { .. }) => {
+                for (suspect, key) in known {
+                    match read(tables, std::slice::from_ref(&key)).await {
+                        Ok((source, target)) => {
+                            let found = (source.first(), target.first());
+                            judge(context, tables, &mut shown, suspect, key, found);
+                        }
+                        Err(error @ ReconcileError::Row { .. }) => {
+                            self.put_off(&mut shown, suspect, error);
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(shown)
+    }
+
+    fn put_off(&mut self, shown: &mut Shown, suspect: Suspect, error: ReconcileError) {
+        let again = Then::Again(suspect.looks.clone(), UNREADABLE);
+        shown.looked.push((suspect, again));
+        self.unreadable = Some(error);
+    }
+
+    async fn save(&self, context: &Context, shown: Shown) -> Result<(), Ended> {
+        let tallies = shown.tallies.into_iter();
+        let step = Step {
+            scan: ScanKind::Look,
+            looked: shown.looked,
+            most_repairs: context.unit.job.most_repairs(),
+            tallies: tallies
+                .filter(|(_, tally)| *tally != Tally::default())
+                .map(|(scan, tally)| (scan, None, tally))
+                .collect(),
+            ..Step::default()
+        };
+        let saved = context.save(&step).await;
+        if shown.missing + shown.different + shown.extra > 0
+            && !matches!(saved, Err(Ended::Deposed | Ended::Failed(_)))
+        {
+            tracing::warn!(
+                target: "final::reconcile",
+                job = context.unit.name.job,
+                copy = context.unit.name.target,
+                missing = shown.missing,
+                different = shown.different,
+                extra = shown.extra,
+                "rows of a copy differ"
+            );
+        }
+        if matches!(saved, Err(Ended::Paused)) {
+            tracing::error!(
+                target: "final::reconcile",
+                job = context.unit.name.job,
+                copy = context.unit.name.target,
+                most = context.unit.job.most_repairs(),
+                "more rows differ within an hour than may be repaired; this looks like a wrong mapping, and nothing is scanned \
+                 until somebody resumes the job"
+            );
+        }
+        saved
+    }
+}
+
+impl Scan for Look {
+    fn kind(&self) -> ScanKind {
+        ScanKind::Look
+    }
+
+    fn round<'a>(&'a mut self, context: &'a Context) -> BoxFuture<'a, Result<Duration, Ended>> {
+        Box::pin(self.one(context))
+    }
+}
+
+/// The target is read after the source, so that it cannot be older.
+async fn read(tables: &Tables, keys: &[Row]) -> Reconciled<(Vec<Found>, Vec<Found>)> {
+    let source = tables.sides.source.rows(keys).await?;
+    let target = tables.sides.target.rows(keys).await?;
+    Ok((source, target))
+}
+
+fn judge(
+    context: &Context,
+    tables: &Tables,
+    shown: &mut Shown,
+    mut suspect: Suspect,
+    key: Row,
+    (source, target): (Option<&Found>, Option<&Found>),
+) {
+    let settle = context.settle();
+    let tally = shown.tallies.entry(suspect.scan).or_default();
+    let is_first = suspect.looks.last.is_none();
+    tally.rows += u64::from(is_first);
+    let then = match suspect.looks.judge(source, target, needed(settle)) {
+        Verdict::Equal => {
+            // The key of a change was no suspect before its first look.
+            tally.healed += u64::from(!is_first);
+            Then::Over
+        }
+        Verdict::Again => Then::Again(suspect.looks.clone(), settle),
+        Verdict::Restless => {
+            tally.unsettled += 1;
+            Then::Over
+        }
+        Verdict::Differs => {
+            tally.found += 1;
+            let kind = kind(source, target);
+            match kind {
+                DifferenceKind::Missing => shown.missing += 1,
+                DifferenceKind::Different => shown.different += 1,
+                DifferenceKind::Extra => shown.extra += 1,
+            }
+            match context.unit.job.is_repaired(kind) {
+                false => Then::Over,
+                true => {
+                    let columns = columns(&tables.sides, source, target, false);
+                    Then::Repair(RowDifference {
+                        key,
+                        kind,
+                        columns: columns.into_iter().map(|column| column.name).collect(),
+                    })
+                }
+            }
+        }
+    };
+    shown.looked.push((suspect, then));
+}

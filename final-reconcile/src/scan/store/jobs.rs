@@ -1,0 +1,189 @@
+//! Who runs the scans of a job and target, and how far they are.
+
+use std::{sync::Arc, time::Duration};
+
+use final_core::database::{DbResult, Driver, Leases, columns, read};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{Standing, Term, UnitName};
+use crate::{
+    repair::store::SqlRepairs,
+    scan::progress::{FreshIds, SweepProgress, UpdateWindow},
+};
+
+/// The most of an error that is kept.
+const MOST_TROUBLE: usize = 2_000;
+
+columns! {
+    struct StatusRow {
+        job: String,
+        target: String,
+        is_running: i64,
+        paused: Option<String>,
+        trouble: Option<String>,
+        fresh: Option<String>,
+        updated: Option<String>,
+        sweep: Option<String>,
+        suspects: i64,
+        open_repairs: i64,
+    }
+}
+
+/// How the scans of a job are, for one of its targets.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct JobStatus {
+    /// The job.
+    pub job: String,
+    /// The target table and its database.
+    pub target: String,
+    /// Whether a process runs the scans now.
+    pub is_running: bool,
+    /// Why nothing is scanned until somebody resumes the job.
+    pub paused: Option<String>,
+    /// Why a scan cannot run.
+    pub trouble: Option<String>,
+    /// The id up to which fresh ids were compared.
+    pub fresh_id: Option<i64>,
+    /// The time of the newest update that was compared, as the column has it.
+    pub updated_until: Option<String>,
+    /// Whether a sweep is under way.
+    pub is_sweeping: bool,
+    /// How many rows the sweep that is under way has compared, or the last one had.
+    pub sweep_rows: Option<u64>,
+    /// How many rows wait for a look.
+    pub suspects: u64,
+    /// How many repairs are open.
+    pub open_repairs: u64,
+}
+
+impl<DB: Driver> SqlRepairs<DB> {
+    pub(super) async fn take_lease(
+        &self,
+        unit: &UnitName,
+        owner: Uuid,
+        length: Duration,
+    ) -> DbResult<Option<i64>> {
+        let templates = self.templates().await?;
+        let leases = Leases::new(templates);
+        let mut tx = DB::begin(&self.pool()).await?;
+        let epoch = leases
+            .take::<DB>(&mut tx, &unit.name, owner, length)
+            .await?;
+        if epoch.is_some() {
+            let sql = templates
+                .sql("UPDATE {jobs} SET job = ?, target = ? WHERE name = ? AND job IS NULL");
+            let values = [
+                unit.job.as_str().into(),
+                unit.target.as_str().into(),
+                unit.name.as_str().into(),
+            ];
+            DB::run_sql(&mut tx, &sql, &values).await?;
+        }
+        tx.commit().await?;
+        Ok(epoch)
+    }
+
+    pub(super) async fn release_lease(&self, term: &Term) -> DbResult<()> {
+        let leases = Leases::new(self.templates().await?);
+        let mut conn = self.pool().acquire().await?;
+        let (name, owner) = (&term.unit.name, term.owner);
+        leases
+            .release::<DB>(&mut conn, name, owner, term.epoch)
+            .await?;
+        Ok(())
+    }
+
+    pub(super) async fn read_standing(&self, unit: &UnitName) -> DbResult<Option<Standing>> {
+        let sql = self.templates().await?.sql(
+            "SELECT fresh, updated, sweep, asked_at, paused, {now} AS now_at FROM {jobs} WHERE name = ?",
+        );
+        let mut conn = self.pool().acquire().await?;
+        let found = read::<DB, Standing>(&mut conn, &sql, &[unit.name.as_str().into()]).await?;
+        Ok(found.into_iter().next())
+    }
+
+    pub(super) async fn ask_for_sweeps(&self, units: &[Arc<UnitName>]) -> DbResult<()> {
+        let templates = self.templates().await?;
+        let insert = templates.sql(
+            "{insert} INTO {jobs} (name, owner, epoch, live_until, job, target) VALUES (?, ?, 0, 0, ?, ?) {nothing}",
+        );
+        let ask = templates.sql("UPDATE {jobs} SET asked_at = {now} WHERE name = ?");
+        let mut tx = DB::begin(&self.pool()).await?;
+        for unit in units {
+            let values = [
+                unit.name.as_str().into(),
+                Uuid::nil().into(),
+                unit.job.as_str().into(),
+                unit.target.as_str().into(),
+            ];
+            DB::run_sql(&mut tx, &insert, &values).await?;
+            DB::run_sql(&mut tx, &ask, &[unit.name.as_str().into()]).await?;
+        }
+        tx.commit().await
+    }
+
+    pub(super) async fn write_trouble(&self, term: &Term, why: Option<&str>) -> DbResult<()> {
+        let sql = match why {
+            Some(_) => {
+                "UPDATE {jobs} SET trouble = ?, trouble_at = COALESCE(trouble_at, {now}) \
+                 WHERE name = ? AND owner = ? AND epoch = ?"
+            }
+            None => {
+                "UPDATE {jobs} SET trouble = ?, trouble_at = NULL WHERE name = ? AND owner = ? AND epoch = ?"
+            }
+        };
+        let why: Option<String> = why.map(|why| why.chars().take(MOST_TROUBLE).collect());
+        let values = [
+            why.into(),
+            term.unit.name.as_str().into(),
+            term.owner.into(),
+            term.epoch.into(),
+        ];
+        self.run(sql, &values).await?;
+        Ok(())
+    }
+
+    pub(super) async fn resume_job(&self, job: &str) -> DbResult<u64> {
+        let sql = "UPDATE {jobs} SET paused = NULL, paused_at = NULL, span_at = NULL, span_found = NULL \
+            WHERE job = ? AND paused IS NOT NULL";
+        self.run(sql, &[job.into()]).await
+    }
+
+    pub(super) async fn read_status(&self, job: &str) -> DbResult<Vec<JobStatus>> {
+        let sql = self.templates().await?.sql(
+            "SELECT j.job AS job, j.target AS target, \
+                 CAST(CASE WHEN j.live_until > {now} THEN 1 ELSE 0 END AS {int}) AS is_running, \
+                 j.paused AS paused, j.trouble AS trouble, j.fresh AS fresh, j.updated AS updated, j.sweep AS sweep, \
+                 (SELECT COUNT(*) FROM {suspects} s WHERE s.unit = j.name) AS suspects, \
+                 (SELECT COUNT(*) FROM {repairs} r WHERE r.job = j.job AND r.target = j.target) AS open_repairs \
+             FROM {jobs} j WHERE j.job = ? ORDER BY j.name",
+        );
+        let mut conn = self.pool().acquire().await?;
+        let rows = read::<DB, StatusRow>(&mut conn, &sql, &[job.into()]).await?;
+        Ok(rows.into_iter().map(StatusRow::shown).collect())
+    }
+}
+
+impl StatusRow {
+    /// A position that cannot be read is shown as none. The scan itself tells of it.
+    fn shown(self) -> JobStatus {
+        let fresh = self.fresh.and_then(|text| FreshIds::read(&text).ok());
+        let updated = self.updated.and_then(|text| UpdateWindow::read(&text).ok());
+        let sweep = self.sweep.and_then(|text| SweepProgress::read(&text).ok());
+        JobStatus {
+            job: self.job,
+            target: self.target,
+            is_running: self.is_running != 0,
+            paused: self.paused,
+            trouble: self.trouble,
+            fresh_id: fresh.map(|fresh| fresh.last),
+            updated_until: updated.map(|window| window.seen),
+            is_sweeping: sweep.as_ref().is_some_and(|sweep| !sweep.is_over),
+            sweep_rows: sweep.map(|sweep| sweep.rows),
+            suspects: u64::try_from(self.suspects).unwrap_or_default(),
+            open_repairs: u64::try_from(self.open_repairs).unwrap_or_default(),
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! What scans remember, whatever the database.
+//!
+//! | part | has |
+//! | --- | --- |
+//! | [`jobs`] | who runs the scans of a job and target, and how far they are |
+//! | [`suspects`] | rows that are to be looked at |
+//! | [`save`] | one step of a scan, in one transaction that only the owner of the lease can commit |
+//! | [`runs`] | what was compared |
+
+mod jobs;
+mod runs;
+mod save;
+mod suspects;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use final_core::database::{DbResult, Driver, columns};
+use futures::future::BoxFuture;
+use uuid::Uuid;
+
+pub use self::{jobs::JobStatus, runs::Run};
+use crate::{
+    compare::{RowDifference, judge::Looks},
+    form::{Row, RowHash},
+    repair::store::{SqlRepairs, slot},
+};
+
+/// A job with one of its targets.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct UnitName {
+    /// Its name in the tables.
+    pub(crate) name: String,
+    pub(crate) job: String,
+    pub(crate) target: String,
+}
+
+impl UnitName {
+    pub(crate) fn new(job: &str, target: &str) -> Self {
+        Self {
+            name: slot(job, target, &[]),
+            job: job.to_owned(),
+            target: target.to_owned(),
+        }
+    }
+}
+
+/// A lease that this process has, or had.
+#[derive(Clone, Debug)]
+pub(crate) struct Term {
+    pub(crate) unit: Arc<UnitName>,
+    pub(crate) owner: Uuid,
+    pub(crate) epoch: i64,
+}
+
+/// Which scan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum ScanKind {
+    Fresh,
+    Updated,
+    Sweep,
+    #[default]
+    Watch,
+    /// Looks at what the others have found.
+    Look,
+}
+
+impl ScanKind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Updated => "updated",
+            Self::Sweep => "sweep",
+            Self::Watch => "watch",
+            Self::Look => "look",
+        }
+    }
+
+    pub(crate) fn of(name: &str) -> Self {
+        match name {
+            "fresh" => Self::Fresh,
+            "updated" => Self::Updated,
+            "sweep" => Self::Sweep,
+            _ => Self::Watch,
+        }
+    }
+}
+
+columns! {
+    /// How far the scans of a unit are.
+    #[derive(Clone, Debug)]
+    pub(crate) struct Standing {
+        pub(crate) fresh: Option<String>,
+        pub(crate) updated: Option<String>,
+        pub(crate) sweep: Option<String>,
+        pub(crate) asked_at: i64,
+        pub(crate) paused: Option<String>,
+        /// The clock of the database.
+        pub(crate) now_at: i64,
+    }
+}
+
+/// A row that looks different, to be looked at again.
+#[derive(Clone, Debug)]
+pub(crate) struct NewSuspect {
+    pub(crate) key: Row,
+    pub(crate) source: Option<RowHash>,
+    pub(crate) target: Option<RowHash>,
+}
+
+/// A row whose look is due.
+#[derive(Clone, Debug)]
+pub(crate) struct Suspect {
+    pub(crate) slot: String,
+    pub(crate) stamp: Uuid,
+    pub(crate) scan: ScanKind,
+    pub(crate) key: SuspectKey,
+    pub(crate) looks: Looks,
+}
+
+/// How a key is kept.
+#[derive(Clone, Debug)]
+pub(crate) enum SuspectKey {
+    /// In canonical form.
+    Row(Row),
+    /// As JSON of a change.
+    Json(String),
+}
+
+/// What came of a look.
+#[derive(Clone, Debug)]
+pub(crate) enum Then {
+    /// Nothing is to be done.
+    Over,
+    /// It is looked at once more.
+    Again(Looks, Duration),
+    /// A repair is opened.
+    Repair(RowDifference),
+}
+
+/// What was counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) rows: u64,
+    pub(crate) found: u64,
+    pub(crate) healed: u64,
+    pub(crate) unsettled: u64,
+}
+
+/// One step of a scan. All of it is written, or nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Step {
+    /// Which scan.
+    pub(crate) scan: ScanKind,
+    /// How far it is now.
+    pub(crate) position: Option<String>,
+    /// Rows that look different, and when they are looked at again.
+    pub(crate) suspects: Vec<NewSuspect>,
+    pub(crate) settle: Duration,
+    /// What came of looks.
+    pub(crate) looked: Vec<(Suspect, Then)>,
+    /// How many repairs may be opened within an hour.
+    pub(crate) most_repairs: u64,
+    /// What was counted, and when the run began where the scan knows that.
+    pub(crate) tallies: Vec<(ScanKind, Option<i64>, Tally)>,
+}
+
+/// What came of a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Saved {
+    /// It was written. So many repairs were opened.
+    Now { opened: u64 },
+    /// Nothing more is done until somebody resumes the job: so many repairs were opened before.
+    Paused { opened: u64 },
+    /// Another process runs the scans. Nothing was written.
+    Deposed,
+}
+
+/// A key of a change, for one job and target.
+#[derive(Clone, Debug)]
+pub(crate) struct WatchedKey {
+    pub(crate) unit: Arc<UnitName>,
+    /// The columns of the key, in the order of their names.
+    pub(crate) json: String,
+    pub(crate) settle: Duration,
+}
+
+/// The tables, whatever the database.
+pub(crate) trait ScanStore: fmt::Debug + Send + Sync {
+    /// Takes the lease of a unit, or renews it. Returns its epoch; none while another process has it.
+    fn take<'a>(
+        &'a self,
+        unit: &'a UnitName,
+        owner: Uuid,
+        length: Duration,
+    ) -> BoxFuture<'a, DbResult<Option<i64>>>;
+    /// Gives a lease back.
+    fn release<'a>(&'a self, term: &'a Term) -> BoxFuture<'a, DbResult<()>>;
+    /// How far the scans of a unit are. None if it has no row.
+    fn standing<'a>(&'a self, unit: &'a UnitName) -> BoxFuture<'a, DbResult<Option<Standing>>>;
+    /// Writes one step.
+    fn save<'a>(&'a self, term: &'a Term, step: &'a Step) -> BoxFuture<'a, DbResult<Saved>>;
+    /// Rows whose look is due, the longest first.
+    fn due<'a>(&'a self, unit: &'a UnitName, most: u32) -> BoxFuture<'a, DbResult<Vec<Suspect>>>;
+    /// Whether more than so many rows wait.
+    fn has_more_than<'a>(&'a self, unit: &'a UnitName, rows: u32) -> BoxFuture<'a, DbResult<bool>>;
+    /// Writes down keys of changes, to be looked at. Any process may do so.
+    fn suspect<'a>(&'a self, keys: &'a [WatchedKey]) -> BoxFuture<'a, DbResult<()>>;
+    /// Asks for a sweep of these units. Any process may do so.
+    fn ask_sweep<'a>(&'a self, units: &'a [Arc<UnitName>]) -> BoxFuture<'a, DbResult<()>>;
+    /// Writes down why a scan cannot run, or that all can.
+    fn trouble<'a>(&'a self, term: &'a Term, why: Option<&'a str>) -> BoxFuture<'a, DbResult<()>>;
+    /// Lets paused units of a job go on. Returns how many.
+    fn resume<'a>(&'a self, job: &'a str) -> BoxFuture<'a, DbResult<u64>>;
+    /// What an operator sees of a job.
+    fn status<'a>(&'a self, job: &'a str) -> BoxFuture<'a, DbResult<Vec<JobStatus>>>;
+    /// What was compared, the newest first.
+    fn runs<'a>(&'a self, job: &'a str, most: u32) -> BoxFuture<'a, DbResult<Vec<Run>>>;
+}
+
+impl<DB: Driver> ScanStore for SqlRepairs<DB> {
+    fn take<'a>(
+        &'a self,
+        unit: &'a UnitName,
+        owner: Uuid,
+        length: Duration,
+    ) -> BoxFuture<'a, DbResult<Option<i64>>> {
+        Box::pin(self.in_time(self.take_lease(unit, owner, length)))
+    }
+
+    fn release<'a>(&'a self, term: &'a Term) -> BoxFuture<'a, DbResult<()>> {
+        Box::pin(self.in_time(self.release_lease(term)))
+    }
+
+    fn standing<'a>(&'a self, unit: &'a UnitName) -> BoxFuture<'a, DbResult<Option<Standing>>> {
+        Box::pin(self.in_time(self.read_standing(unit)))
+    }
+
+    fn save<'a>(&'a self, term: &'a Term, step: &'a Step) -> BoxFuture<'a, DbResult<Saved>> {
+        Box::pin(self.save_step(term, step))
+    }
+
+    fn due<'a>(&'a self, unit: &'a UnitName, most: u32) -> BoxFuture<'a, DbResult<Vec<Suspect>>> {
+        Box::pin(self.in_time(self.due_suspects(unit, most)))
+    }
+
+    fn has_more_than<'a>(&'a self, unit: &'a UnitName, rows: u32) -> BoxFuture<'a, DbResult<bool>> {
+        Box::pin(self.in_time(self.more_suspects_than(unit, rows)))
+    }
+
+    fn suspect<'a>(&'a self, keys: &'a [WatchedKey]) -> BoxFuture<'a, DbResult<()>> {
+        Box::pin(self.add_watched(keys))
+    }
+
+    fn ask_sweep<'a>(&'a self, units: &'a [Arc<UnitName>]) -> BoxFuture<'a, DbResult<()>> {
+        Box::pin(self.in_time(self.ask_for_sweeps(units)))
+    }
+
+    fn trouble<'a>(&'a self, term: &'a Term, why: Option<&'a str>) -> BoxFuture<'a, DbResult<()>> {
+        Box::pin(self.in_time(self.write_trouble(term, why)))
+    }
+
+    fn resume<'a>(&'a self, job: &'a str) -> BoxFuture<'a, DbResult<u64>> {
+        Box::pin(self.in_time(self.resume_job(job)))
+    }
+
+    fn status<'a>(&'a self, job: &'a str) -> BoxFuture<'a, DbResult<Vec<JobStatus>>> {
+        Box::pin(self.in_time(self.read_status(job)))
+    }
+
+    fn runs<'a>(&'a self, job: &'a str, most: u32) -> BoxFuture<'a, DbResult<Vec<Run>>> {
+        Box::pin(self.in_time(self.read_runs(job, most)))
+    }
+}

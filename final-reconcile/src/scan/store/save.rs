@@ -1,0 +1,209 @@
+//! One step of a scan, in one transaction that only the owner of the lease can commit.
+//!
+//! ```text
+//!  lock the unit's row ─ not ours? deposed ─ paused? nothing is written
+//!    ─▶ suspects ─▶ what came of looks, repairs ─▶ position ─▶ counts ─▶ commit
+//! ```
+
+use std::borrow::Cow;
+
+use final_core::database::{DbResult, Driver, Value, columns, read};
+use uuid::Uuid;
+
+use super::{NewSuspect, Saved, ScanKind, Step, Suspect, Term, Then, suspects::ADD};
+use crate::{
+    form::RowHash,
+    repair::store::{SqlRepairs, micros, slot},
+};
+
+/// Suspects that are written in one transaction.
+const LOT: usize = 200;
+
+/// The time within which repairs are counted.
+const SPAN: i64 = 3_600_000_000;
+
+columns! {
+    struct Fence {
+        paused: Option<String>,
+        span_at: Option<i64>,
+        span_found: i64,
+        now_at: i64,
+    }
+}
+
+impl<DB: Driver> SqlRepairs<DB> {
+    /// Suspects go first, in lots, so that each transaction is short: a row that is written twice waits once.
+    pub(super) async fn save_step(&self, term: &Term, step: &Step) -> DbResult<Saved> {
+        self.in_time(async { self.templates().await.map(drop) })
+            .await?;
+        let rest = step.suspects.len() % LOT;
+        let (early, last) = step.suspects.split_at(step.suspects.len() - rest);
+        for lot in early.chunks(LOT) {
+            let nothing = Step {
+                scan: step.scan,
+                settle: step.settle,
+                ..Step::default()
+            };
+            match self.in_time(self.save_lot(term, lot, &nothing)).await? {
+                Saved::Now { .. } => {}
+                refused => return Ok(refused),
+            }
+        }
+        self.in_time(self.save_lot(term, last, step)).await
+    }
+
+    async fn save_lot(&self, term: &Term, lot: &[NewSuspect], step: &Step) -> DbResult<Saved> {
+        let mut tx = DB::begin(&self.pool()).await?;
+        let fence = match self.fence(&mut tx, term).await? {
+            None => return Ok(Saved::Deposed),
+            Some(fence) if fence.paused.is_some() => return Ok(Saved::Paused { opened: 0 }),
+            Some(fence) => fence,
+        };
+        for suspect in lot {
+            self.add_suspect(&mut tx, term, suspect, step).await?;
+        }
+        let (opened, is_too_much) = self.write_looks(&mut tx, term, step, &fence).await?;
+        let column = match step.scan {
+            ScanKind::Fresh => Some("UPDATE {jobs} SET fresh = ? WHERE name = ?"),
+            ScanKind::Updated => Some("UPDATE {jobs} SET updated = ? WHERE name = ?"),
+            ScanKind::Sweep => Some("UPDATE {jobs} SET sweep = ? WHERE name = ?"),
+            ScanKind::Watch | ScanKind::Look => None,
+        };
+        if let (Some(sql), Some(position)) = (column, &step.position) {
+            let sql = self.templates().await?.sql(sql);
+            let values = [position.as_str().into(), term.unit.name.as_str().into()];
+            DB::run_sql(&mut tx, &sql, &values).await?;
+        }
+        for (scan, begun, tally) in &step.tallies {
+            self.count(&mut tx, &term.unit, *scan, *begun, fence.now_at, tally)
+                .await?;
+        }
+        tx.commit().await?;
+        Ok(match is_too_much {
+            true => Saved::Paused { opened },
+            false => Saved::Now { opened },
+        })
+    }
+
+    /// Locks the row of the unit. None if the lease is not ours any more.
+    async fn fence(&self, conn: &mut DB::Connection, term: &Term) -> DbResult<Option<Fence>> {
+        let sql = self.templates().await?.sql(
+            "SELECT paused, span_at, span_found, {now} AS now_at FROM {jobs} \
+             WHERE name = ? AND owner = ? AND epoch = ? {lock}",
+        );
+        let values = [
+            term.unit.name.as_str().into(),
+            term.owner.into(),
+            term.epoch.into(),
+        ];
+        let found = read::<DB, Fence>(conn, &sql, &values).await?;
+        Ok(found.into_iter().next())
+    }
+
+    async fn add_suspect(
+        &self,
+        conn: &mut DB::Connection,
+        term: &Term,
+        suspect: &NewSuspect,
+        step: &Step,
+    ) -> DbResult<()> {
+        let name = term.unit.name.as_str();
+        let values = [
+            slot(name, "row", &suspect.key.0).into(),
+            name.into(),
+            step.scan.name().into(),
+            suspect.key.0.as_slice().into(),
+            0_i64.into(),
+            1_i64.into(),
+            hash(suspect.source.as_ref()),
+            hash(suspect.target.as_ref()),
+            micros(step.settle).into(),
+            Uuid::now_v7().into(),
+        ];
+        let add = self.templates().await?.sql(ADD);
+        DB::run_sql(conn, &add, &values).await?;
+        Ok(())
+    }
+
+    /// Writes what came of looks. Once so many repairs were opened within the hour, the others stay suspects, and the unit
+    /// is paused. Returns how many were opened, and whether there were too many.
+    async fn write_looks(
+        &self,
+        conn: &mut DB::Connection,
+        term: &Term,
+        step: &Step,
+        fence: &Fence,
+    ) -> DbResult<(u64, bool)> {
+        let is_new = fence.span_at.is_none_or(|at| fence.now_at >= at + SPAN);
+        let before = match is_new {
+            true => 0,
+            false => u64::try_from(fence.span_found).unwrap_or_default(),
+        };
+        let (mut opened, mut is_too_much) = (0, false);
+        for (suspect, then) in &step.looked {
+            match then {
+                Then::Over => self.forget(conn, suspect).await?,
+                Then::Again(looks, after) => {
+                    let sql = self.templates().await?.sql(
+                        "UPDATE {suspects} SET looked = 1, source_hash = ?, target_hash = ?, looks = ?, changes = ?, \
+                         due_at = {now} + ? WHERE slot = ? AND stamp = ?",
+                    );
+                    let (source, target) = looks.last.clone().unwrap_or_default();
+                    let values = [
+                        hash(source.as_ref()),
+                        hash(target.as_ref()),
+                        i64::from(looks.same).into(),
+                        i64::from(looks.changes).into(),
+                        micros(*after).into(),
+                        suspect.slot.as_str().into(),
+                        suspect.stamp.into(),
+                    ];
+                    DB::run_sql(conn, &sql, &values).await?;
+                }
+                Then::Repair(_) if before + opened >= step.most_repairs => is_too_much = true,
+                Then::Repair(row) => {
+                    let unit = &term.unit;
+                    opened += self.open_one(conn, &unit.job, &unit.target, row).await?;
+                    self.forget(conn, suspect).await?;
+                }
+            }
+        }
+        if opened > 0 {
+            let sql = self
+                .templates()
+                .await?
+                .sql("UPDATE {jobs} SET span_at = ?, span_found = ? WHERE name = ?");
+            let begun = fence.span_at.filter(|_| !is_new).unwrap_or(fence.now_at);
+            let found = i64::try_from(before + opened).unwrap_or(i64::MAX);
+            let values = [begun.into(), found.into(), term.unit.name.as_str().into()];
+            DB::run_sql(conn, &sql, &values).await?;
+        }
+        if is_too_much {
+            let sql = self
+                .templates()
+                .await?
+                .sql("UPDATE {jobs} SET paused = ?, paused_at = {now} WHERE name = ?");
+            let why = format!(
+                "more than {} rows differ within an hour, which looks like a wrong mapping",
+                step.most_repairs
+            );
+            let values = [why.into(), term.unit.name.as_str().into()];
+            DB::run_sql(conn, &sql, &values).await?;
+        }
+        Ok((opened, is_too_much))
+    }
+
+    async fn forget(&self, conn: &mut DB::Connection, suspect: &Suspect) -> DbResult<()> {
+        let sql = self
+            .templates()
+            .await?
+            .sql("DELETE FROM {suspects} WHERE slot = ? AND stamp = ?");
+        let values = [suspect.slot.as_str().into(), suspect.stamp.into()];
+        DB::run_sql(conn, &sql, &values).await?;
+        Ok(())
+    }
+}
+
+fn hash(hash: Option<&RowHash>) -> Value<'_> {
+    Value::Bytes(hash.map(|hash| Cow::Borrowed(hash.0.as_slice())))
+}

@@ -1,0 +1,131 @@
+//! Rows that are to be looked at.
+//!
+//! A row waits once. If it changes once more while a look is under way, its stamp is another one, so what came of that
+//! look does not remove it.
+
+use final_core::database::{DbResult, Driver, columns, read};
+use uuid::Uuid;
+
+use super::{ScanKind, Suspect, SuspectKey, UnitName, WatchedKey};
+use crate::{
+    compare::judge::Looks,
+    form::{Row, RowHash},
+    repair::store::{SqlRepairs, micros, slot},
+};
+
+/// Keys that are written in one transaction.
+const LOT: usize = 100;
+
+columns! {
+    struct SuspectRow {
+        slot: String,
+        scan: String,
+        row_key: Vec<u8>,
+        is_json: i64,
+        looked: i64,
+        source_hash: Option<Vec<u8>>,
+        target_hash: Option<Vec<u8>>,
+        looks: i64,
+        changes: i64,
+        stamp: Uuid,
+    }
+}
+
+pub(super) const ADD: &str = "{insert} INTO {suspects} (slot, unit, scan, row_key, is_json, looked, source_hash, \
+    target_hash, looks, changes, due_at, stamp) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, {now} + ?, ?) {nothing}";
+
+impl<DB: Driver> SqlRepairs<DB> {
+    pub(super) async fn due_suspects(&self, unit: &UnitName, most: u32) -> DbResult<Vec<Suspect>> {
+        let sql = format!(
+            "SELECT slot, scan, row_key, is_json, looked, source_hash, target_hash, looks, changes, stamp \
+             FROM {{suspects}} WHERE unit = ? AND due_at <= {{now}} ORDER BY due_at LIMIT {most}"
+        );
+        let sql = self.templates().await?.sql(&sql);
+        let mut conn = self.pool().acquire().await?;
+        let rows = read::<DB, SuspectRow>(&mut conn, &sql, &[unit.name.as_str().into()]).await?;
+        rows.into_iter().map(SuspectRow::suspect).collect()
+    }
+
+    pub(super) async fn more_suspects_than(&self, unit: &UnitName, rows: u32) -> DbResult<bool> {
+        let sql = format!("SELECT slot FROM {{suspects}} WHERE unit = ? LIMIT 1 OFFSET {rows}");
+        let sql = self.templates().await?.sql(&sql);
+        let mut conn = self.pool().acquire().await?;
+        let found = read::<DB, String>(&mut conn, &sql, &[unit.name.as_str().into()]).await?;
+        Ok(!found.is_empty())
+    }
+
+    pub(super) async fn add_watched(&self, keys: &[WatchedKey]) -> DbResult<()> {
+        self.in_time(async { self.templates().await.map(drop) })
+            .await?;
+        for keys in keys.chunks(LOT) {
+            let lot = async {
+                let mut tx = DB::begin(&self.pool()).await?;
+                for key in keys {
+                    self.add_watched_one(&mut tx, key).await?;
+                }
+                tx.commit().await
+            };
+            self.in_time(lot).await?;
+        }
+        Ok(())
+    }
+
+    /// A row that is being looked at right now may have been read before this change, so it is looked at once more.
+    async fn add_watched_one(&self, conn: &mut DB::Connection, key: &WatchedKey) -> DbResult<()> {
+        let templates = self.templates().await?;
+        let again = templates.sql(
+            "UPDATE {suspects} SET stamp = ?, due_at = CASE WHEN due_at <= {now} THEN {now} + ? ELSE due_at END \
+             WHERE slot = ?",
+        );
+        let add = templates.sql(ADD);
+        let slot = slot(&key.unit.name, "json", key.json.as_bytes());
+        let stamp = Uuid::now_v7();
+        let wait = micros(key.settle);
+        let renew = [stamp.into(), wait.into(), slot.as_str().into()];
+        if DB::run_sql(conn, &again, &renew).await? > 0 {
+            return Ok(());
+        }
+        let values = [
+            slot.as_str().into(),
+            key.unit.name.as_str().into(),
+            ScanKind::Watch.name().into(),
+            key.json.as_bytes().into(),
+            1_i64.into(),
+            0_i64.into(),
+            final_core::database::Value::Bytes(None),
+            final_core::database::Value::Bytes(None),
+            wait.into(),
+            stamp.into(),
+        ];
+        if DB::run_sql(conn, &add, &values).await? == 0 {
+            // Another process was faster.
+            DB::run_sql(conn, &again, &renew).await?;
+        }
+        Ok(())
+    }
+}
+
+impl SuspectRow {
+    fn suspect(self) -> DbResult<Suspect> {
+        let hash = |hash: Option<Vec<u8>>| hash.map(RowHash);
+        let count = |count: i64| u32::try_from(count).unwrap_or(u32::MAX);
+        let key = match self.is_json {
+            0 => SuspectKey::Row(Row(self.row_key)),
+            _ => {
+                let text = String::from_utf8(self.row_key);
+                SuspectKey::Json(text.map_err(|error| sqlx::Error::Decode(error.into()))?)
+            }
+        };
+        Ok(Suspect {
+            slot: self.slot,
+            stamp: self.stamp,
+            scan: ScanKind::of(&self.scan),
+            key,
+            looks: Looks {
+                last: (self.looked != 0).then(|| (hash(self.source_hash), hash(self.target_hash))),
+                same: count(self.looks),
+                changes: count(self.changes),
+            },
+        })
+    }
+}

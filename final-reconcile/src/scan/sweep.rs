@@ -1,0 +1,263 @@
+//! The whole table, from time to time, not too fast.
+//!
+//! Input: a [`Sweep`](super::schedule::Sweep). State, which is stored after each chunk: the key up to which the tables were
+//! compared. Output: suspects.
+//!
+//! A sweep that was cut off goes on behind the last chunk that was stored. Where the keys of both sides have no common
+//! order, it begins anew.
+
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+use tokio::time::sleep;
+
+use super::{
+    context::{Context, Ended},
+    progress::SweepProgress,
+    schedule::Sweep,
+    store::{NewSuspect, ScanKind, Standing, Step, Tally},
+    term::Scan,
+};
+use crate::{
+    compare::{Comparison, Sink, Walked, prepared, walk::Walk},
+    error::{ReconcileError, Reconciled},
+    form::{
+        Row, RowHash,
+        here::{hex, unhex},
+    },
+};
+
+/// How often it is looked whether a sweep is due.
+const POLL: Duration = Duration::from_secs(1);
+
+/// How many rows may wait for a look before a sweep waits for them.
+const MOST_WAITING: u32 = 50_000;
+const WAITING: Duration = Duration::from_millis(500);
+
+pub(super) struct Sweeping {
+    /// None if a sweep begins only if it is asked for.
+    sweep: Option<Sweep>,
+}
+
+impl Sweeping {
+    pub(super) fn new(sweep: Option<Sweep>) -> Self {
+        Self { sweep }
+    }
+
+    async fn one(&self, context: &Context) -> Result<Duration, Ended> {
+        let standing = context.standing().await?;
+        if let Some(progress) = self.begun(context, &standing).await? {
+            self.walk(context, progress).await?;
+        }
+        Ok(POLL)
+    }
+
+    /// The sweep that is under way, or the one that is due.
+    async fn begun(
+        &self,
+        context: &Context,
+        standing: &Standing,
+    ) -> Result<Option<SweepProgress>, Ended> {
+        let last = match &standing.sweep {
+            Some(text) => Some(
+                SweepProgress::read(text).map_err(|problem| context.unit.job.wrong(&problem))?,
+            ),
+            None => None,
+        };
+        if let Some(last) = last.as_ref().filter(|last| !last.is_over) {
+            return Ok(Some(last.clone()));
+        }
+        let begun = last.map(|last| last.begun);
+        let is_asked = standing.asked_at > begun.unwrap_or(0);
+        let is_due = |sweep: &Sweep| sweep.is_due(begun, standing.now_at);
+        let is_due = is_asked || self.sweep.as_ref().is_some_and(is_due);
+        let is_new = begun.is_none() && self.sweep.is_some();
+        if !is_due && !is_new {
+            return Ok(None);
+        }
+        let progress = SweepProgress {
+            begun: standing.now_at,
+            // The first time of day counts from now on.
+            is_over: !is_due,
+            ..SweepProgress::default()
+        };
+        context.save(&step(&progress, Tally::default())).await?;
+        Ok(Some(progress).filter(|progress| !progress.is_over))
+    }
+
+    async fn walk(&self, context: &Context, progress: SweepProgress) -> Result<(), Ended> {
+        // The tables may have been altered since the last sweep.
+        context.forget_tables().await;
+        let tables = context.tables().await?;
+        let estimate = tables.plan.source.table.rows;
+        let plan = tables.plan.clone();
+        let (sides, is_in_ranges) = prepared(&tables.source, &tables.target, plan).await?;
+        let after = progress.after.as_deref().map(unhex);
+        let after = match after {
+            Some(None) => {
+                let problem = "the stored position of the sweep is no key; set `sweep` to NULL in final_reconcile_jobs";
+                return Err(context.unit.job.wrong(problem).into());
+            }
+            Some(Some(key)) if is_in_ranges => Some(Row(key)),
+            _ => None,
+        };
+        let most = self.sweep.as_ref().map_or(u64::MAX, Sweep::most_rows);
+        let mut chunks = Chunks {
+            context,
+            sweep: self.sweep.as_ref(),
+            before: progress.rows,
+            counted: progress.rows,
+            progress,
+            is_in_ranges,
+            suspects: Vec::new(),
+            ended: None,
+            begun: Instant::now(),
+        };
+        let mut comparison = Comparison::new(sides.source.shown(), sides.target.shown());
+        let mut walk = Walk::new(&sides, estimate).go_on(after, most);
+        let walked = match is_in_ranges {
+            true => walk.ranges(&mut chunks, &mut comparison).await,
+            false => walk.buckets(&mut chunks, &mut comparison).await,
+        };
+        if let Some(ended) = chunks.ended.take() {
+            return Err(ended);
+        }
+        walked?;
+        chunks.progress.is_over = true;
+        chunks.progress.after = None;
+        let progress = chunks.progress;
+        context.save(&step(&progress, Tally::default())).await?;
+        tracing::info!(
+            target: "final::reconcile",
+            job = context.unit.name.job,
+            source = comparison.source,
+            copy = comparison.target,
+            rows = progress.rows,
+            "a sweep is at its end"
+        );
+        Ok(())
+    }
+}
+
+impl Scan for Sweeping {
+    fn kind(&self) -> ScanKind {
+        ScanKind::Sweep
+    }
+
+    fn round<'a>(&'a mut self, context: &'a Context) -> BoxFuture<'a, Result<Duration, Ended>> {
+        Box::pin(self.one(context))
+    }
+}
+
+fn step(progress: &SweepProgress, tally: Tally) -> Step {
+    Step {
+        scan: ScanKind::Sweep,
+        position: Some(progress.text()),
+        tallies: vec![(ScanKind::Sweep, Some(progress.begun), tally)],
+        ..Step::default()
+    }
+}
+
+/// Takes the chunks of a sweep.
+struct Chunks<'c> {
+    context: &'c Context,
+    sweep: Option<&'c Sweep>,
+    progress: SweepProgress,
+    /// Rows that were compared before this walk, and those that are counted.
+    before: u64,
+    counted: u64,
+    is_in_ranges: bool,
+    suspects: Vec<NewSuspect>,
+    /// Why the walk was told to end.
+    ended: Option<Ended>,
+    /// When the chunk began.
+    begun: Instant,
+}
+
+impl Chunks<'_> {
+    async fn took(&mut self, until: Option<&Row>, walked: &Walked) -> Result<(), Ended> {
+        let took = self.begun.elapsed();
+        let all = self.before + walked.rows;
+        let rows = all.saturating_sub(self.counted);
+        self.counted = all;
+        self.progress.rows = all;
+        if self.is_in_ranges {
+            self.progress.after = until.map(|key| hex(&key.0));
+        }
+        let tally = Tally {
+            rows,
+            ..Tally::default()
+        };
+        let step = Step {
+            suspects: std::mem::take(&mut self.suspects),
+            settle: self.context.settle(),
+            ..step(&self.progress, tally)
+        };
+        // The end of the table is stored by the sweep itself: without a key it would begin anew.
+        let step = match until {
+            None if self.is_in_ranges => Step {
+                position: None,
+                ..step
+            },
+            _ => step,
+        };
+        let found = !step.suspects.is_empty();
+        self.context.save(&step).await?;
+        if found {
+            self.wait_for_looks().await?;
+        }
+        if let Some(sweep) = self.sweep {
+            sleep(sweep.rest(rows, took)).await;
+        }
+        self.begun = Instant::now();
+        Ok(())
+    }
+
+    async fn wait_for_looks(&self) -> Result<(), Ended> {
+        let (store, name) = (&self.context.unit.store, &self.context.unit.name);
+        loop {
+            let is_full = store.has_more_than(name, MOST_WAITING).await;
+            let is_full =
+                is_full.map_err(|error| self.context.state("counting suspects in", error))?;
+            if !is_full {
+                return Ok(());
+            }
+            sleep(WAITING).await;
+        }
+    }
+}
+
+impl Sink for Chunks<'_> {
+    fn add(&mut self, key: Row, source: Option<RowHash>, target: Option<RowHash>) {
+        self.suspects.push(NewSuspect {
+            key,
+            source,
+            target,
+        });
+    }
+
+    /// Rows of one chunk are bounded by its size.
+    fn make_room(&mut self) -> BoxFuture<'_, Reconciled<()>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn after_chunk<'a>(
+        &'a mut self,
+        until: Option<&'a Row>,
+        walked: Walked,
+    ) -> BoxFuture<'a, Reconciled<()>> {
+        Box::pin(async move {
+            match self.took(until, &walked).await {
+                Ok(()) => Ok(()),
+                Err(Ended::Failed(error)) => Err(error),
+                Err(ended) => {
+                    self.ended = Some(ended);
+                    Err(ReconcileError::Job {
+                        job: self.context.unit.name.job.clone(),
+                        problem: "the sweep was told to end".into(),
+                    })
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,231 @@
+//! Rows whose column of the last update is new.
+//!
+//! Input: the column and the clock of the source. State, which is stored: the largest value that was compared, and when
+//! it was read. Output: suspects.
+//!
+//! ```text
+//!           overlap            settle
+//!     ├────────────────┤seen     ├──────┤ the source's clock
+//!  ───┴────────────────┴─────────┴──────┴──▶ values of the column
+//!     └─── compared in this round ─┘
+//! ```
+//!
+//! A transaction that is committed late has earlier values than those that were read, so windows overlap. Once nothing new
+//! has come for as long as they do, nothing earlier can come either, and the overlap is not read any more. After an outage
+//! the window begins where the last one has ended.
+//!
+//! The zone of a column without one is not known: it is that of the program which writes it. So the window is moved by the
+//! values that are read, and the clock only keeps values away that are in the future.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+
+use super::{
+    UpdatedScan,
+    column::{ColumnReader, PAGE, Placed},
+    context::{Context, Ended, Tables},
+    progress::UpdateWindow,
+    store::{ScanKind, Step, Tally},
+    term::Scan,
+};
+use crate::{
+    error::{ReconcileError, Reconciled},
+    form::{
+        Form, Fraction, Rounding, Row,
+        time::{micros, of_micros},
+    },
+    repair::store::micros as micros_of,
+    side::{
+        Clock,
+        table::{ColumnClass, Family},
+    },
+};
+
+/// A column may have whole seconds only.
+const COARSE: Duration = Duration::from_secs(1);
+
+/// The shortest pause between two rounds.
+const LEAST: Duration = Duration::from_millis(20);
+
+pub(super) struct Updated {
+    wanted: UpdatedScan,
+}
+
+impl Updated {
+    pub(super) fn new(wanted: UpdatedScan) -> Self {
+        Self { wanted }
+    }
+
+    async fn one(&self, context: &Context) -> Result<Duration, Ended> {
+        let standing = context.standing().await?;
+        let tables = context.tables().await?;
+        let (reader, is_moment) = reader(&tables, &self.wanted.column)?;
+        let clock = reader.clock().await?;
+        let until = before(&reader, latest(&clock, is_moment), context.settle())?;
+        let mut window = match &standing.updated {
+            Some(text) => {
+                UpdateWindow::read(text).map_err(|problem| context.unit.job.wrong(&problem))?
+            }
+            None => {
+                let window = UpdateWindow {
+                    seen: until.clone(),
+                    at: clock.utc.clone(),
+                    is_quiet: false,
+                };
+                context.save(&step(&window, 0)).await?;
+                window
+            }
+        };
+        let overlap = self.wanted.overlap + COARSE;
+        let from = match window.is_quiet {
+            true => window.seen.clone(),
+            false => before(&reader, &window.seen, overlap)?,
+        };
+        // What began later than this has read all that can still come.
+        let waited = moment(&reader, &clock.utc)?.saturating_sub(moment(&reader, &window.at)?);
+        let could_be_quiet = waited > micros_of(overlap + context.settle());
+        let seen_before = window.seen.clone();
+        let mut after = reader.place(&from);
+        loop {
+            let page = reader.page(&after, &until).await?;
+            let is_last = (page.len() as u64) < PAGE;
+            if let Some(last) = page.last() {
+                plain(&reader, last)?;
+                after = last.place.clone();
+                if last.value > window.seen {
+                    window.seen.clone_from(&last.value);
+                    window.at.clone_from(&clock.utc);
+                    window.is_quiet = false;
+                }
+            }
+            let is_quiet = is_last && could_be_quiet && window.seen == seen_before;
+            let has_become_quiet = is_quiet && !window.is_quiet;
+            window.is_quiet |= is_quiet;
+            if !page.is_empty() || has_become_quiet {
+                examine(context, &window, &page).await?;
+            }
+            if is_last {
+                return Ok(self.wanted.every.max(LEAST));
+            }
+        }
+    }
+}
+
+impl Scan for Updated {
+    fn kind(&self) -> ScanKind {
+        ScanKind::Updated
+    }
+
+    fn round<'a>(&'a mut self, context: &'a Context) -> BoxFuture<'a, Result<Duration, Ended>> {
+        Box::pin(self.one(context))
+    }
+}
+
+fn step(window: &UpdateWindow, rows: usize) -> Step {
+    let tally = Tally {
+        rows: rows as u64,
+        ..Tally::default()
+    };
+    Step {
+        scan: ScanKind::Updated,
+        position: Some(window.text()),
+        tallies: match rows {
+            0 => Vec::new(),
+            _ => vec![(ScanKind::Updated, None, tally)],
+        },
+        ..Step::default()
+    }
+}
+
+/// Compares the rows of a page, and stores the window.
+async fn examine(context: &Context, window: &UpdateWindow, page: &[Placed]) -> Result<(), Ended> {
+    let keys: Vec<Row> = page.iter().map(|row| row.key.clone()).collect();
+    let step = Step {
+        suspects: context.examine(&keys).await?,
+        settle: context.settle(),
+        ..step(window, page.len())
+    };
+    context.save(&step).await
+}
+
+/// What reads rows by their last update, and whether the column's values have a zone.
+///
+/// # Errors
+///
+/// Fails if there is no such column, or if it has no times.
+pub(super) fn reader(tables: &Tables, name: &str) -> Reconciled<(ColumnReader, bool)> {
+    let table = &tables.plan.source.table;
+    let column = table.column(name).ok_or_else(|| ReconcileError::NoColumn {
+        side: table.shown.clone(),
+        column: name.to_owned(),
+        hint: ", which is to have the time of the last update".into(),
+    })?;
+    let cut = |precision| {
+        Form::DateTime(Fraction {
+            digits: precision,
+            rounding: Rounding::Cut,
+        })
+    };
+    let (form, is_moment) = match (table.family, column.class) {
+        // SQLite compares times as the texts that they are.
+        (Family::Sqlite, ColumnClass::DateTime { .. } | ColumnClass::Text { .. }) => {
+            (Form::Text { trim: false }, false)
+        }
+        (Family::Sqlite, _) => (Form::Integer, false),
+        (_, ColumnClass::DateTime { precision }) => (cut(precision), false),
+        (_, ColumnClass::Moment { precision }) => (cut(precision), true),
+        _ => (Form::Integer, false),
+    };
+    match form {
+        Form::Integer => Err(ReconcileError::NoColumn {
+            side: table.shown.clone(),
+            column: name.to_owned(),
+            hint: format!(
+                " that has times: its type is {}; name a column with the day and the time of the last update",
+                column.declared
+            ),
+        }),
+        form => Ok((ColumnReader::new(tables, column, form), is_moment)),
+    }
+}
+
+/// The latest time that is not in the future.
+fn latest(clock: &Clock, is_moment: bool) -> &str {
+    match is_moment {
+        true => &clock.utc,
+        false => (&clock.utc).max(&clock.local),
+    }
+}
+
+/// The time that is so much earlier.
+fn before(reader: &ColumnReader, text: &str, earlier: Duration) -> Reconciled<String> {
+    let moment = moment(reader, text)?.saturating_sub(micros_of(earlier));
+    of_micros(moment).ok_or_else(|| wrong(reader))
+}
+
+fn moment(reader: &ColumnReader, text: &str) -> Reconciled<i64> {
+    micros(text).ok_or_else(|| wrong(reader))
+}
+
+/// Texts are in the order of their times only if all are written in one way.
+fn plain(reader: &ColumnReader, row: &Placed) -> Reconciled<()> {
+    let is_plain = row
+        .value
+        .as_bytes()
+        .get(10)
+        .is_none_or(|sign| *sign == b' ');
+    match is_plain && micros(&row.value).is_some() {
+        true => Ok(()),
+        false => Err(wrong(reader)),
+    }
+}
+
+fn wrong(reader: &ColumnReader) -> ReconcileError {
+    ReconcileError::Row {
+        side: reader.shown().to_owned(),
+        problem:
+            "the column of the last update has a value that is not written as 2024-02-29 10:00:00"
+                .into(),
+    }
+}

@@ -1,0 +1,155 @@
+//! Rows by the time of their last update.
+
+use super::*;
+use crate::place::ALL;
+
+fn column(db: Db) -> &'static str {
+    match db {
+        Db::Postgres => "changed timestamptz NOT NULL DEFAULT now()",
+        Db::Maria => "changed datetime NOT NULL DEFAULT CURRENT_TIMESTAMP",
+        Db::Sqlite => "changed datetime NOT NULL DEFAULT CURRENT_TIMESTAMP",
+    }
+}
+
+fn now(db: Db) -> &'static str {
+    match db {
+        Db::Postgres => "now()",
+        Db::Maria | Db::Sqlite => "CURRENT_TIMESTAMP",
+    }
+}
+
+fn seconds_ago(db: Db, seconds: u32) -> String {
+    match db {
+        Db::Postgres => format!("now() - interval '{seconds} seconds'"),
+        Db::Maria => format!("NOW() - INTERVAL {seconds} SECOND"),
+        Db::Sqlite => format!("datetime('now', '-{seconds} seconds')"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn updates_are_found_also_those_committed_late_and_those_of_an_outage() {
+    let place = Place::fresh().await;
+    for (at, from) in ALL.into_iter().enumerate() {
+        let to = ALL[(at + 2) % 3];
+        for (db, table) in [(from, "a"), (to, "b")] {
+            let changed = column(db);
+            place
+                .run(
+                    db,
+                    format!(
+                        "CREATE TABLE {table} (id int PRIMARY KEY, name varchar(20), {changed})"
+                    ),
+                )
+                .await;
+            place
+                .run(db, format!("INSERT INTO {table} (id, name) VALUES (1, 'a'), (2, 'a'), (3, 'a'), (4, 'a'), (5, 'a'), (6, 'a')"))
+                .await;
+        }
+        let receiver = Receiver::start(|_, _| 200).await;
+        let wanted = || {
+            Job::new("people")
+                .source(place.side(from, "a"))
+                .target(place.side(to, "b"), |map| map.same(["name"]))
+                .settle(SETTLE)
+                .repair(repair(&receiver))
+                .updated("changed", OFTEN, Duration::from_secs(60))
+        };
+        let reconciler = migrated(&place, from, wanted()).await;
+        let process = Process::start(&reconciler);
+        status(&reconciler, "a window has begun", |job| {
+            job.updated_until.is_some()
+        })
+        .await;
+
+        let update = |id: u32, time: &str| {
+            format!("UPDATE a SET name = 'b', changed = {time} WHERE id = {id}")
+        };
+        place.run(from, update(1, now(from))).await;
+        only_called(&receiver, &reconciler, &["1"]).await;
+        place.run(from, update(2, &seconds_ago(from, 30))).await;
+        only_called(&receiver, &reconciler, &["1", "2"]).await;
+        process.kill();
+
+        place.run(from, update(3, now(from))).await;
+        place.run(to, "UPDATE b SET name = 'b' WHERE id = 4").await;
+        place.run(from, update(4, now(from))).await;
+        let again = new(&place, from).job(wanted()).unwrap();
+        let running = again.start().unwrap();
+        only_called(&receiver, &again, &["1", "2", "3"]).await;
+        running.shutdown().await;
+        drop_tables(&place, from, to).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_rows_than_a_page_with_one_time_are_all_compared() {
+    let place = Place::fresh().await;
+    let (from, to) = (Db::Maria, Db::Postgres);
+    for (db, table) in [(from, "a"), (to, "b")] {
+        let changed = column(db);
+        place
+            .run(
+                db,
+                format!("CREATE TABLE {table} (id int PRIMARY KEY, {changed})"),
+            )
+            .await;
+    }
+    let receiver = Receiver::start(|_, _| 200).await;
+    let job = Job::new("people")
+        .source(place.side(from, "a"))
+        .target(place.side(to, "b"), |map| map.same(["id"]))
+        .settle(SETTLE)
+        .repair(repair(&receiver))
+        .updated("changed", OFTEN, Duration::from_secs(60));
+    let reconciler = migrated(&place, to, job).await;
+    let running = reconciler.start().unwrap();
+    status(&reconciler, "a window has begun", |job| {
+        job.updated_until.is_some()
+    })
+    .await;
+
+    let ids = |separator: &str| {
+        let ids: Vec<String> = (1..=1_300).map(|id| format!("({id})")).collect();
+        ids.join(separator)
+    };
+    place
+        .run(
+            to,
+            format!(
+                "INSERT INTO b (id) VALUES {}; DELETE FROM b WHERE id IN (1, 700, 1300)",
+                ids(", ")
+            ),
+        )
+        .await;
+    place
+        .run(from, format!("INSERT INTO a (id) VALUES {}", ids(", ")))
+        .await;
+
+    only_called(&receiver, &reconciler, &["1", "700", "1300"]).await;
+    running.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_column_without_times_is_refused() {
+    let place = Place::fresh().await;
+    let (from, to) = (Db::Maria, Db::Maria);
+    tables(&place, from, to, "id int PRIMARY KEY, name varchar(20)").await;
+    for (column, said) in [
+        ("name", "its type is varchar(20)"),
+        ("gone", "no column `gone`"),
+    ] {
+        let job = Job::new(column)
+            .source(place.side(from, "a"))
+            .target(place.side(to, "b"), |map| map)
+            .updated(column, OFTEN, OFTEN);
+        let reconciler = migrated(&place, from, job).await;
+        let running = reconciler.start().unwrap();
+        let status = status(&reconciler, "the trouble is told", |job| {
+            job.trouble.is_some()
+        })
+        .await;
+        let trouble = status.trouble.unwrap();
+        assert!(trouble.contains(said), "{trouble}");
+        running.shutdown().await;
+    }
+}
