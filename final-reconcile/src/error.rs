@@ -50,6 +50,22 @@ pub enum ReconcileError {
     /// Two columns have no common form.
     #[error(transparent)]
     NoForm(Box<NoForm>),
+    /// The target cannot be written, and the job repairs by SQL.
+    #[error("{side} cannot be repaired by SQL: {problem}")]
+    Unwritable {
+        /// The table and its database.
+        side: String,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+    /// A row of the target could not be written.
+    #[error("writing a row of {side} failed: {problem}")]
+    Write {
+        /// The table and its database.
+        side: String,
+        /// What is wrong, without values.
+        problem: String,
+    },
     /// The job says something that cannot be meant.
     #[error("job `{job}`: {problem}")]
     Job {

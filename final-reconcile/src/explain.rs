@@ -60,7 +60,8 @@ impl Explanation {
         }
     }
 
-    pub(crate) fn add(&mut self, source: &Side, target: &Side, plan: Plan) {
+    /// `is_written`: whether the job writes the target.
+    pub(crate) fn add(&mut self, source: &Side, target: &Side, plan: Plan, is_written: bool) {
         let keys = plan.source.keys.len();
         let pairs = plan
             .source
@@ -89,13 +90,13 @@ impl Explanation {
             plan.source.table.shown.clone(),
             plan.target.table.shown.clone(),
         );
-        let readers = [
-            ("source", source.reader(plan.source)),
-            ("target", target.reader(plan.target)),
-        ];
-        let statements = readers.iter().flat_map(|(side, reader)| {
-            let all = reader.statements().into_iter();
-            all.map(|(name, sql)| ((*side).to_owned(), name.to_owned(), sql))
+        let mut of_sides = vec![("source", source.reader(plan.source).statements())];
+        let written = is_written.then(|| target.writer(plan.target.clone()).statements());
+        of_sides.push(("target", target.reader(plan.target).statements()));
+        of_sides.extend(written.map(|written| ("target", written)));
+        let statements = of_sides.into_iter().flat_map(|(side, all)| {
+            let all = all.into_iter();
+            all.map(move |(name, sql)| (side.to_owned(), name.to_owned(), sql))
         });
         self.targets.push(ExplainedTarget {
             source: of_source,

@@ -201,7 +201,7 @@ impl Job {
         let mut explanation = Explanation::new(&self.name);
         for (target, mapping) in &self.targets {
             let (source, plan) = self.plan(target, mapping).await?;
-            explanation.add(&source, target, plan);
+            explanation.add(&source, target, plan, self.writes());
         }
         self.check()?;
         Ok(explanation)
@@ -352,6 +352,11 @@ impl Job {
         }
     }
 
+    /// Whether repairs write the target.
+    fn writes(&self) -> bool {
+        self.repair.as_ref().is_some_and(Repair::writes)
+    }
+
     fn check(&self) -> Reconciled<()> {
         match (&self.source, self.targets.is_empty()) {
             (None, _) => Err(self.wrong("it has no source: name one by `source`")),
@@ -372,7 +377,11 @@ impl Job {
             return Err(self.wrong("it has no source: name one by `source`"));
         };
         let (of_source, of_target) = tokio::try_join!(source.describe(), target.describe())?;
-        Ok((source, Plan::new(of_source, of_target, mapping)?))
+        let plan = Plan::new(of_source, of_target, mapping)?;
+        if self.writes() {
+            plan.check_written()?;
+        }
+        Ok((source, plan))
     }
 }
 

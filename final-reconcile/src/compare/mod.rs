@@ -29,7 +29,7 @@ use crate::{
     error::{ReconcileError, Reconciled},
     form::{Form, Row, RowHash},
     plan::Plan,
-    side::{Reader, Side},
+    side::{Reader, Side, Writer},
 };
 
 /// What a caller can set.
@@ -86,6 +86,8 @@ pub(crate) trait Sink: Send {
 pub(crate) struct Sides {
     pub(crate) source: Arc<dyn Reader>,
     pub(crate) target: Arc<dyn Reader>,
+    /// Writes the target, for a job that repairs by SQL. It connects when it is used.
+    pub(crate) writer: Arc<dyn Writer>,
     pub(crate) forms: Vec<Form>,
     /// The names of the source's columns, and how many of them are the key.
     pub(crate) names: Vec<String>,
@@ -100,6 +102,7 @@ impl Sides {
             names: names.map(|column| column.name.clone()).collect(),
             keys: plan.source.keys.len(),
             source: source.reader(plan.source),
+            writer: target.writer(plan.target.clone()),
             target: target.reader(plan.target),
         }
     }

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::{Form, Row, number, time};
-use crate::sql::keys::dashed;
+use crate::{side::table::ColumnClass, sql::keys::dashed};
 
 /// A value as SQLite stores it.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,6 +90,25 @@ fn odd(cell: &Cell) -> Vec<u8> {
         Cell::Blob(bytes) => format!("?blob {}", hex(bytes)),
     }
     .into_bytes()
+}
+
+/// How SQLite stores a value that comes as a text. What is left a text becomes a number by the affinity of its column.
+pub(crate) fn stored(text: &[u8], form: Form, class: ColumnClass) -> Cell {
+    use ColumnClass::*;
+    let as_text = || Cell::Text(text.to_vec());
+    let Ok(written) = std::str::from_utf8(text) else {
+        return as_text();
+    };
+    let stored = match (form, class) {
+        (Form::Integer, _) | (Form::Number, Bool | Integer { .. }) => {
+            written.parse().ok().map(Cell::Integer)
+        }
+        (Form::Number | Form::Float { .. }, Float { .. }) => written.parse().ok().map(Cell::Real),
+        (Form::Bytes, _) | (Form::Uuid, Bytes { .. }) => unhex(written).map(Cell::Blob),
+        (Form::Uuid, _) => Some(Cell::Text(dashed(written).into_bytes())),
+        _ => None,
+    };
+    stored.unwrap_or_else(as_text)
 }
 
 /// A canonical value as a database prints it.
@@ -232,6 +251,34 @@ mod tests {
         assert_ne!(integer(Cell::Text(b"7".to_vec())), Some(b"7".to_vec()));
         assert_ne!(integer(Cell::Real(7.0)), Some(b"7".to_vec()));
         assert_eq!(integer(Cell::Null), None);
+    }
+
+    #[test]
+    fn a_value_that_was_stored_has_its_form_again() {
+        let integer = ColumnClass::Integer {
+            unsigned: false,
+            zerofill: false,
+        };
+        let real = ColumnClass::Float { single: false };
+        let bytes = ColumnClass::Bytes { length: None };
+        let text = ColumnClass::Text { padded: false };
+        let cases = [
+            ("-7", Form::Integer, integer),
+            ("15e-8", Form::Float { digits: 17 }, real),
+            ("00ff", Form::Bytes, bytes),
+            ("00112233445566778899aabbccddeeff", Form::Uuid, bytes),
+            ("00112233445566778899aabbccddeeff", Form::Uuid, text),
+            ("12.5", Form::Number, text),
+            (
+                "2024-02-29 10:00:00.500000",
+                Form::DateTime(super::super::given::EXACT),
+                text,
+            ),
+        ];
+        for (value, form, class) in cases {
+            let cell = stored(value.as_bytes(), form, class);
+            assert_eq!(canonical(&cell, form), Some(value.into()), "{cell:?}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | [`agree`] | which form a pair of columns has |
 //! | [`encode`] | how a row is put together from its fields, and taken apart |
+//! | [`given`](mod@given) | the form in which a whole value goes from the source to the target |
 //! | [`here`] | forms that are made in this process: from values of SQLite, and of JSON |
 //! | [`number`] | decimals and floats |
 //! | [`time`] | days and times |
@@ -14,6 +15,7 @@
 
 pub(crate) mod agree;
 pub(crate) mod encode;
+mod given;
 pub(crate) mod here;
 mod number;
 pub(crate) mod time;
@@ -25,6 +27,7 @@ pub(crate) use self::encode::is_open;
 pub(crate) use self::{
     agree::{Wish, agree},
     encode::{Hash, Row, RowHash},
+    given::given,
 };
 
 /// What a pair of columns is compared as.

@@ -22,7 +22,7 @@ pub enum CallbackBody {
     CupidRow,
 }
 
-/// The body for a row. `row` has all columns of the source, or is none where the source has no such row.
+/// What is sent for a row. `row` has all columns of the source, or is none where the source has no such row.
 pub(super) fn body(
     form: CallbackBody,
     job: &str,
@@ -30,10 +30,10 @@ pub(super) fn body(
     sides: &Sides,
     key: &Row,
     (row, columns): (Option<&Row>, &[String]),
-) -> String {
+) -> Value {
     let of_key = object(sides, key, sides.keys);
     let of_row = row.map(|row| object(sides, row, sides.forms.len()));
-    let body = match form {
+    match form {
         CallbackBody::Full => json!({
             "job": job,
             "kind": kind,
@@ -50,8 +50,7 @@ pub(super) fn body(
             json!({ "type": number, "srcColumn": of_row.unwrap_or(of_key) })
         }
         CallbackBody::CupidRow => Value::Object(of_row.unwrap_or(of_key)),
-    };
-    body.to_string()
+    }
 }
 
 /// The first columns of a row.

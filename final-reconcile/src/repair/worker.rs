@@ -1,10 +1,10 @@
-//! Takes repairs that are due, looks at their rows again, and calls the endpoint.
+//! Takes repairs that are due, looks at their rows again, and has those that still differ mended.
 //!
-//! Input: the table of open repairs. State: the readers of each target. Output: calls, and repairs that are over.
+//! Input: the table of open repairs. State: the readers of each target. Output: tries, and repairs that are over.
 //!
 //! The source may have changed since a difference was found, and the target may have healed. So both rows are read again
-//! when repairs are taken, and once more right before each call: a row that is equal is not called for, and a call has
-//! the newest row. A call begins only if it ends before the lease does, so another process cannot call meanwhile.
+//! when repairs are taken, and once more right before each try: a row that is equal is left alone, and a call or a message
+//! has the newest row. A try begins only if it ends before the lease does, so another process cannot try meanwhile.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use final_webhook::{Call, CallOutcome, Caller};
+use final_webhook::Caller;
 use futures::{StreamExt, stream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -23,8 +23,8 @@ use uuid::Uuid;
 
 use super::{
     QUICK, Repair,
-    body::body,
     store::{RepairRow, RepairStore, Tried},
+    way::{Mended, Wanted, error_text, is_equal, row},
 };
 use crate::{
     compare::{DifferenceKind, Sides},
@@ -34,22 +34,17 @@ use crate::{
     side::Found,
 };
 
-/// How many repairs are taken at once, and how many of them are called for at once.
+/// How many repairs are taken at once.
 const BATCH: u32 = 20;
-const AT_ONCE: usize = 8;
 
 /// How often the table is looked at.
 const POLL: Duration = Duration::from_secs(1);
 
+/// How long a row rests that has changed while it was written.
+const SOON: Duration = Duration::from_secs(1);
+
 /// How long to wait after the table could not be read.
 const TROUBLE: Duration = Duration::from_secs(5);
-
-/// How long a process keeps repairs that it has taken. What has not begun in time is left to the next claim.
-const LEASE: Duration = Duration::from_secs(120);
-
-/// How long a call may take, whatever its endpoint's time limit is. The lease covers a call that begins before this rest
-/// of it.
-const LONGEST: Duration = Duration::from_secs(30);
 
 /// Repairs the rows of one job.
 pub(crate) struct Worker {
@@ -83,12 +78,11 @@ impl Worker {
         let mut in_trouble = false;
         while !stop.is_cancelled() {
             // The lease begins after this moment.
-            let turn = Turn::new(Instant::now());
-            let pause = match self
+            let turn = Turn::new(Instant::now(), &self.repair);
+            let claim = self
                 .store
-                .claim(self.job.name(), self.owner, BATCH, LEASE)
-                .await
-            {
+                .claim(self.job.name(), self.owner, BATCH, self.repair.lease);
+            let pause = match claim.await {
                 Ok(batch) => {
                     in_trouble = false;
                     if !batch.is_empty() {
@@ -155,7 +149,7 @@ impl Worker {
         let is_read = AtomicBool::new(true);
         let worker = &*self;
         stream::iter(repairs)
-            .for_each_concurrent(AT_ONCE, |repair| {
+            .for_each_concurrent(self.repair.way.at_once(), |repair| {
                 let is_over = healed.contains(&repair.key());
                 let (sides, is_read) = (&sides, &is_read);
                 async move {
@@ -165,7 +159,13 @@ impl Worker {
                             Ok(tried) => tried,
                             Err(error) => {
                                 is_read.store(false, Ordering::Relaxed);
-                                worker.unread(&error)
+                                match error {
+                                    // This row alone cannot be read.
+                                    ReconcileError::Row { .. } => {
+                                        worker.later(repair, None, error_text(&error))
+                                    }
+                                    error => worker.unread(&error),
+                                }
                             }
                         },
                     };
@@ -183,28 +183,27 @@ impl Worker {
         if turn.is_over(Instant::now()) {
             return Ok(not_in_turn(repair));
         }
-        // Other calls of the batch came first, and both rows may have changed meanwhile.
-        let key = [repair.key()];
-        let source = sides.source.rows(&key).await?.into_iter().next();
-        let target = sides.target.rows(&key).await?.into_iter().next();
+        // Other tries of the batch came first, and both rows may have changed meanwhile.
+        let key = repair.key();
+        let source = row(&*sides.source, &key).await?;
+        let target = row(&*sides.target, &key).await?;
         if turn.is_over(Instant::now()) {
             return Ok(not_in_turn(repair));
         }
-        Ok(self
-            .call(repair, sides, source.as_ref(), target.as_ref())
-            .await)
+        self.mend(repair, sides, source.as_ref(), target.as_ref())
+            .await
     }
 
-    /// Calls for a row if it still differs.
-    async fn call(
+    /// Tries to repair a row if it still differs.
+    async fn mend(
         &self,
         repair: &RepairRow,
         sides: &Sides,
         source: Option<&Found>,
         target: Option<&Found>,
-    ) -> Tried {
+    ) -> Reconciled<Tried> {
         if is_equal(source, target) {
-            return Tried::Over;
+            return Ok(Tried::Over);
         }
         let kind = match (source, target) {
             (_, None) => DifferenceKind::Missing,
@@ -212,55 +211,40 @@ impl Worker {
             _ => DifferenceKind::Different,
         };
         if kind == DifferenceKind::Extra && !self.repair.extras {
-            return Tried::Over;
+            return Ok(Tried::Over);
         }
-        let row = source.and_then(|found| found.row.as_ref());
-        let columns = match kind == repair.difference() {
-            true => repair.columns(),
-            false => Vec::new(),
-        };
-        let content = (row, columns.as_slice());
-        let text = body(
-            self.repair.body,
-            self.job.name(),
-            kind,
+        let wanted = Wanted {
+            job: self.job.name(),
+            repair,
             sides,
-            &repair.key(),
-            content,
-        );
-        let call = Call::new(
-            text,
-            "application/json;charset=UTF-8",
-            &repair.id.to_string(),
-        );
-        let outcome = match call {
-            Ok(call) => {
-                let call = self.caller.call(&self.repair.endpoint, &call);
-                match timeout(LONGEST, call).await {
-                    Ok(outcome) => outcome,
-                    Err(_) => {
-                        return self.later(
-                            repair,
-                            None,
-                            format!("the call was not over after {LONGEST:?}"),
-                        );
-                    }
-                }
-            }
-            Err(error) => return self.later(repair, None, error.to_string()),
+            kind,
+            source,
+            target,
+            form: self.repair.body,
+            extras: self.repair.extras,
         };
-        match outcome {
-            CallOutcome::Done(_) | CallOutcome::Gone => Tried::Over,
-            CallOutcome::Retry { after, why } => self.later(repair, after, why.to_string()),
-            CallOutcome::Paused { until } => Tried::Later {
+        let longest = self.repair.longest();
+        let mended = timeout(longest, self.repair.way.mend(&self.caller, &wanted)).await;
+        let mended = mended.unwrap_or_else(|_| {
+            Ok(Mended::Failed {
+                error: format!("the repair was not over after {longest:?}"),
+                after: None,
+            })
+        });
+        Ok(match mended? {
+            Mended::Done => Tried::Over,
+            Mended::Failed { error, after } => self.later(repair, after, error),
+            Mended::Paused { until } => Tried::Later {
                 after: until.saturating_duration_since(Instant::now()),
-                error: repair
-                    .last_error
-                    .clone()
-                    .unwrap_or_else(|| "the endpoint is paused".into()),
+                error: last_error(repair, "the endpoint is paused"),
                 counts: false,
             },
-        }
+            Mended::Changed => Tried::Later {
+                after: self.repair.pace.quick.min(SOON),
+                error: last_error(repair, "the source's row has changed meanwhile"),
+                counts: false,
+            },
+        })
     }
 
     fn later(&self, repair: &RepairRow, asked: Option<Duration>, error: String) -> Tried {
@@ -308,7 +292,7 @@ impl Worker {
     }
 }
 
-/// Until when calls may begin.
+/// Until when tries may begin.
 #[derive(Clone, Copy, Debug)]
 struct Turn {
     until: Instant,
@@ -316,9 +300,9 @@ struct Turn {
 
 impl Turn {
     /// Of repairs that are claimed after this moment.
-    fn new(claimed: Instant) -> Self {
+    fn new(claimed: Instant, repair: &Repair) -> Self {
         Self {
-            until: claimed + LEASE.saturating_sub(LONGEST),
+            until: claimed + repair.lease.saturating_sub(repair.longest()),
         }
     }
 
@@ -327,16 +311,19 @@ impl Turn {
     }
 }
 
-/// Due at once, for the next claim. This is no failure of the endpoint.
+/// Due at once, for the next claim. This is no failure.
 fn not_in_turn(repair: &RepairRow) -> Tried {
     Tried::Later {
         after: Duration::ZERO,
-        error: repair
-            .last_error
-            .clone()
-            .unwrap_or_else(|| "its turn did not come while it was claimed".into()),
+        error: last_error(repair, "its turn did not come while it was claimed"),
         counts: false,
     }
+}
+
+/// Why it failed last, or else why it is not done.
+fn last_error(repair: &RepairRow, why: &str) -> String {
+    let last = repair.last_error.clone();
+    last.unwrap_or_else(|| why.to_owned())
 }
 
 /// The keys of rows that are equal on both sides.
@@ -347,10 +334,6 @@ async fn healed(sides: &Sides, keys: &[Row]) -> Reconciled<HashSet<Row>> {
     Ok(keys.iter().filter(is_healed).cloned().collect())
 }
 
-fn is_equal(source: Option<&Found>, target: Option<&Found>) -> bool {
-    source.map(|found| &found.hash) == target.map(|found| &found.hash)
-}
-
 fn by_key(found: Vec<Found>) -> HashMap<Row, Found> {
     found
         .into_iter()
@@ -358,31 +341,23 @@ fn by_key(found: Vec<Found>) -> HashMap<Row, Found> {
         .collect()
 }
 
-/// An error with its causes.
-fn error_text(error: &ReconcileError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_call_that_begins_in_its_turn_is_over_before_the_lease_is() {
-        let claimed = Instant::now();
-        let turn = Turn::new(claimed);
-        let begun: Vec<Duration> = (0..=LEASE.as_secs())
-            .map(Duration::from_secs)
-            .filter(|after| !turn.is_over(claimed + *after))
-            .collect();
-        assert!(begun.len() > 60, "there is time for more than one call");
-        assert!(begun.iter().all(|after| *after + LONGEST < LEASE));
+    fn a_try_that_begins_in_its_turn_is_over_before_the_lease_is() {
+        for lease in [0, 4, 5, 120] {
+            let repair = Repair::sql().lease(Duration::from_secs(lease));
+            let claimed = Instant::now();
+            let turn = Turn::new(claimed, &repair);
+            let begun: Vec<Duration> = (0..=repair.lease.as_millis() as u64)
+                .map(Duration::from_millis)
+                .filter(|after| !turn.is_over(claimed + *after))
+                .collect();
+            assert!(begun.len() > 2_000, "there is time for more than one try");
+            let is_over = |begun: &Duration| *begun + repair.longest() < repair.lease;
+            assert!(begun.iter().all(is_over));
+        }
     }
 }

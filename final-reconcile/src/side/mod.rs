@@ -8,6 +8,7 @@
 //! | [`table`] | what a table is, whatever the database |
 //! | [`page`] | how many rows are read at once |
 //! | [`here`] | digests of rows that were read into this process |
+//! | [`write`](mod@write) | writing a row into the target |
 //! | `server` | reading on PostgreSQL, MySQL and MariaDB: canonical texts and digests are made by the server |
 //! | `postgres`, `mysql`, `sqlite` | the catalogs, each beside what only this database has |
 //!
@@ -24,15 +25,17 @@ mod server;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 pub(crate) mod table;
+pub(crate) mod write;
 
 use std::{fmt, sync::Arc};
 
 use futures::future::BoxFuture;
 
 use self::table::SideTable;
+pub(crate) use self::write::{Change, Writer, Writing};
 use crate::{
     error::{ReconcileError, Reconciled},
-    form::{Row, RowHash},
+    form::{Row, RowHash, here::Cell},
     plan::SidePlan,
 };
 
@@ -97,6 +100,10 @@ impl Side {
     pub(crate) fn reader(&self, plan: SidePlan) -> Arc<dyn Reader> {
         self.database.reader(plan)
     }
+
+    pub(crate) fn writer(&self, plan: SidePlan) -> Arc<dyn Writer> {
+        self.database.writer(plan)
+    }
 }
 
 impl fmt::Debug for Side {
@@ -113,6 +120,8 @@ pub(crate) trait SideDatabase: Send + Sync {
     fn describe<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Reconciled<SideTable>>;
     /// What reads the rows of one table.
     fn reader(&self, plan: SidePlan) -> Arc<dyn Reader>;
+    /// What writes rows of one table. Only its sessions may write.
+    fn writer(&self, plan: SidePlan) -> Arc<dyn Writer>;
 }
 
 /// What a catalog says about a table, or why it says nothing.
@@ -276,6 +285,8 @@ pub(crate) trait Reader: Send + Sync {
     fn last_key(&self) -> BoxFuture<'_, Reconciled<Option<Row>>>;
     /// The clock of the database.
     fn clock(&self) -> BoxFuture<'_, Reconciled<Clock>>;
+    /// The whole values of the row with this key, as the target takes them. They are as many as there are columns.
+    fn values<'a>(&'a self, key: &'a Row) -> BoxFuture<'a, Reconciled<Option<Vec<Cell>>>>;
     /// Whether a row has no key.
     fn has_null_key(&self) -> BoxFuture<'_, Reconciled<bool>>;
     /// Whether a UUID of the key has another place in the index than its digits say.

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use sqlx::{AssertSqlSafe, MySql, MySqlPool, SqlSafeStr, SqlStr};
 
 use super::{
-    Reader, SideDatabase, described,
+    Reader, SideDatabase, Writer, described,
     server::Server,
     table::{ColumnClass, Family, KeyOrder, SideColumn, SideTable, UniqueIndex},
 };
@@ -15,11 +15,13 @@ use crate::{error::Reconciled, own::OwnPool, plan::SidePlan};
 
 /// The texts of values must not depend on settings of the server or the caller. What GROUP_CONCAT cannot hold is cut,
 /// and a digest says so.
-const SESSION: &[&str] = &[
-    "SET SESSION time_zone = '+00:00'",
+const UTC: &str = "SET SESSION time_zone = '+00:00'";
+const READING: &[&str] = &[
+    UTC,
     "SET SESSION group_concat_max_len = LEAST(67108864, @@max_allowed_packet)",
     "SET SESSION TRANSACTION READ ONLY",
 ];
+const WRITING: &[&str] = &[UTC];
 
 const COLUMNS: &str = "
     SELECT CONVERT(column_name USING utf8mb4) AS name, CONVERT(column_type USING utf8mb4) AS declared,
@@ -27,7 +29,8 @@ const COLUMNS: &str = "
         CONVERT(COALESCE(collation_name, '') USING utf8mb4) AS collation_name,
         CAST(COALESCE(numeric_scale, 0) AS SIGNED) AS scale, CAST(COALESCE(numeric_precision, 0) AS SIGNED) AS digits,
         CAST(COALESCE(datetime_precision, 0) AS SIGNED) AS fraction,
-        CAST(COALESCE(character_octet_length, 0) AS SIGNED) AS octets
+        CAST(COALESCE(character_octet_length, 0) AS SIGNED) AS octets,
+        COALESCE(generation_expression, '') <> '' AS is_generated
     FROM information_schema.columns
     WHERE table_schema = COALESCE(?, DATABASE()) AND table_name = ?
     ORDER BY ordinal_position";
@@ -41,8 +44,10 @@ const INDEXES: &str = "
 
 const ABOUT: &str = "
     SELECT CAST(COALESCE(table_rows, 0) AS SIGNED) AS row_count, LOWER(VERSION()) LIKE '%mariadb%' AS is_mariadb,
-        CONVERT(table_schema USING utf8mb4) AS schema_name
-    FROM information_schema.tables
+        CONVERT(table_schema USING utf8mb4) AS schema_name,
+        (SELECT CONVERT(e.engine USING utf8mb4) FROM information_schema.engines e
+            WHERE e.engine = t.engine AND COALESCE(e.transactions, '') <> 'YES') AS unsafe_engine
+    FROM information_schema.tables t
     WHERE table_schema = COALESCE(?, DATABASE()) AND table_name = ?";
 
 /// MariaDB keeps JSON as text with a check.
@@ -62,6 +67,7 @@ columns! {
         digits: i64,
         fraction: i64,
         octets: i64,
+        is_generated: i64,
     }
 }
 
@@ -78,18 +84,21 @@ columns! {
         row_count: i64,
         is_mariadb: i64,
         schema_name: String,
+        unsafe_engine: Option<String>,
     }
 }
 
 /// A MySQL or MariaDB.
 pub(super) struct OnMySql {
     pool: Arc<OwnPool<MySql>>,
+    writing: Arc<OwnPool<MySql>>,
 }
 
 impl OnMySql {
     pub(super) fn new(caller: &MySqlPool) -> Self {
         Self {
-            pool: Arc::new(OwnPool::new(caller, SESSION)),
+            pool: Arc::new(OwnPool::new(caller, READING)),
+            writing: Arc::new(OwnPool::new(caller, WRITING)),
         }
     }
 
@@ -137,6 +146,7 @@ impl OnMySql {
             rows: u64::try_from(about.row_count).ok(),
             has_md5,
             is_utf8: true,
+            unsafe_engine: about.unsafe_engine,
         }))
     }
 
@@ -157,6 +167,10 @@ impl SideDatabase for OnMySql {
 
     fn reader(&self, plan: SidePlan) -> Arc<dyn Reader> {
         Arc::new(Server::new(Arc::clone(&self.pool), plan))
+    }
+
+    fn writer(&self, plan: SidePlan) -> Arc<dyn Writer> {
+        Arc::new(Server::new(Arc::clone(&self.writing), plan))
     }
 }
 
@@ -190,6 +204,7 @@ fn column(row: ColumnRow) -> SideColumn {
         declared: row.declared,
         cast: String::new(),
         nullable: row.nullable != 0,
+        is_generated: row.is_generated != 0,
     }
 }
 

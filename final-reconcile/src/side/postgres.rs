@@ -6,31 +6,31 @@ use sqlx::{AssertSqlSafe, PgPool, Postgres, SqlSafeStr, SqlStr};
 use std::sync::Arc;
 
 use super::{
-    Reader, SideDatabase, described,
+    Reader, SideDatabase, Writer, described,
     server::Server,
     table::{ColumnClass, Family, KeyOrder, SideColumn, SideTable, UniqueIndex},
 };
 use crate::{error::Reconciled, own::OwnPool, plan::SidePlan};
 
 /// The texts of values must not depend on settings of the server or the caller.
-const SESSION: &[&str] = &[
-    "SET TIME ZONE 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; \
-     SET extra_float_digits = 1; SET bytea_output = 'hex'; SET lc_monetary = 'C'; SET xmloption = 'content'; \
-     SET default_transaction_read_only = on",
-];
+const TEXTS: &str = "SET TIME ZONE 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; \
+    SET extra_float_digits = 1; SET bytea_output = 'hex'; SET lc_monetary = 'C'; SET xmloption = 'content'";
+const READING: &[&str] = &[TEXTS, "SET default_transaction_read_only = on"];
+const WRITING: &[&str] = &[TEXTS];
 
 const COLUMNS: &str = r#"
     WITH RECURSIVE base AS (
-        SELECT a.attnum, a.attname, a.attnotnull, a.attcollation, a.atttypid AS type, a.atttypmod AS mod
+        SELECT a.attnum, a.attname, a.attnotnull, a.attcollation, a.atttypid AS type, a.atttypmod AS mod,
+            a.attgenerated <> '' AS is_generated
         FROM pg_catalog.pg_attribute a
         WHERE a.attrelid = $1::regclass AND a.attnum > 0 AND NOT a.attisdropped
         UNION ALL
         SELECT b.attnum, b.attname, b.attnotnull OR t.typnotnull, b.attcollation, t.typbasetype,
-            CASE WHEN b.mod = -1 THEN t.typtypmod ELSE b.mod END
+            CASE WHEN b.mod = -1 THEN t.typtypmod ELSE b.mod END, b.is_generated
         FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.type
         WHERE t.typtype = 'd')
     SELECT b.attname::text AS name, format_type(b.type, -1) AS base, format_type(b.type, b.mod) AS declared,
-        t.typtype::text AS kind, b.mod::bigint AS modifier, NOT b.attnotnull AS nullable,
+        t.typtype::text AS kind, b.mod::bigint AS modifier, NOT b.attnotnull AS nullable, b.is_generated,
         coalesce(c.collname::text, '') AS collation,
         coalesce(CASE WHEN c.collname = 'default' THEN d.datcollate ELSE c.collcollate END, '') AS locale,
         coalesce(CASE WHEN c.collname = 'default' THEN to_jsonb(d) ->> 'datlocprovider' ELSE c.collprovider::text END, '')
@@ -64,6 +64,7 @@ columns! {
         kind: String,
         modifier: i64,
         nullable: bool,
+        is_generated: bool,
         collation: String,
         locale: String,
         provider: String,
@@ -88,12 +89,14 @@ columns! {
 /// A PostgreSQL.
 pub(super) struct OnPostgres {
     pool: Arc<OwnPool<Postgres>>,
+    writing: Arc<OwnPool<Postgres>>,
 }
 
 impl OnPostgres {
     pub(super) fn new(caller: &PgPool) -> Self {
         Self {
-            pool: Arc::new(OwnPool::new(caller, SESSION)),
+            pool: Arc::new(OwnPool::new(caller, READING)),
+            writing: Arc::new(OwnPool::new(caller, WRITING)),
         }
     }
 
@@ -133,6 +136,7 @@ impl OnPostgres {
             rows: u64::try_from(about.rows).ok(),
             has_md5,
             is_utf8: about.encoding == "UTF8",
+            unsafe_engine: None,
         }))
     }
 }
@@ -151,6 +155,10 @@ impl SideDatabase for OnPostgres {
     fn reader(&self, plan: SidePlan) -> Arc<dyn Reader> {
         Arc::new(Server::new(Arc::clone(&self.pool), plan))
     }
+
+    fn writer(&self, plan: SidePlan) -> Arc<dyn Writer> {
+        Arc::new(Server::new(Arc::clone(&self.writing), plan))
+    }
 }
 
 fn column(row: ColumnRow) -> SideColumn {
@@ -162,6 +170,7 @@ fn column(row: ColumnRow) -> SideColumn {
         declared: row.declared,
         cast: row.base,
         nullable: row.nullable,
+        is_generated: row.is_generated,
     }
 }
 

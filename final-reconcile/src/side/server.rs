@@ -14,10 +14,11 @@ use uuid::Uuid;
 use super::{Bucket, Chunk, Clock, Digest, Found, Of, Reader};
 use crate::{
     error::{ReconcileError, Reconciled},
-    form::{Hash, Row, RowHash},
+    form::{Form, Hash, Row, RowHash, here::Cell},
     own::OwnPool,
     plan::SidePlan,
     side::here::{buckets_here, digest_here, found_here, misplaced_keys, null_keys},
+    side::table::SideColumn,
     sql::keys::{Condition, KeyColumn},
 };
 
@@ -62,10 +63,17 @@ columns! {
     }
 }
 
-/// Reads one table.
+columns! {
+    struct GivenRow {
+        row_key: Vec<u8>,
+        row_text: Option<Vec<u8>>,
+    }
+}
+
+/// Reads one table. Its pool says whether it may write as well.
 pub(super) struct Server<DB: Driver> {
-    pool: Arc<OwnPool<DB>>,
-    plan: SidePlan,
+    pub(super) pool: Arc<OwnPool<DB>>,
+    pub(super) plan: SidePlan,
     parts: Parts,
 }
 
@@ -75,7 +83,7 @@ impl<DB: Driver> Server<DB> {
         Self { pool, plan, parts }
     }
 
-    fn condition(&self) -> Condition<'_> {
+    pub(super) fn condition(&self) -> Condition<'_> {
         Condition::new(DB::DIALECT, &self.plan.keys)
     }
 
@@ -106,6 +114,15 @@ impl<DB: Driver> Server<DB> {
         Ok(condition)
     }
 
+    /// The condition of these keys.
+    fn of_keys(&self, keys: &[Row]) -> Reconciled<Condition<'_>> {
+        let mut condition = self.condition();
+        match condition.one_of(keys) {
+            true => Ok(condition),
+            false => Err(self.wrong("a key cannot be taken apart")),
+        }
+    }
+
     /// Rows that are looked up by their keys are a hundred at most.
     fn patience(&self, doing: &'static str) -> Duration {
         match doing {
@@ -114,7 +131,7 @@ impl<DB: Driver> Server<DB> {
         }
     }
 
-    fn wrong(&self, problem: impl Into<String>) -> ReconcileError {
+    pub(super) fn wrong(&self, problem: impl Into<String>) -> ReconcileError {
         ReconcileError::Row {
             side: self.plan.table.shown.clone(),
             problem: problem.into(),
@@ -141,11 +158,15 @@ impl<DB: Driver> Server<DB> {
             read::<DB, T>(&mut conn, &sql, &condition.values).await
         };
         let answer = self.pool.in_time(self.patience(doing), asked).await;
-        answer.map_err(|source| ReconcileError::Database {
+        answer.map_err(|source| self.failed(doing, source))
+    }
+
+    fn failed(&self, doing: &'static str, source: sqlx::Error) -> ReconcileError {
+        ReconcileError::Database {
             doing,
             side: self.plan.table.shown.clone(),
             source,
-        })
+        }
     }
 
     /// A page of rows in the form that is compared.
@@ -160,6 +181,25 @@ impl<DB: Driver> Server<DB> {
             None => LOOKING_UP,
         };
         let rows: Vec<Option<Vec<u8>>> = self.ask(doing, sql, condition).await?;
+        self.found(rows)
+    }
+
+    /// The row with this key, read and locked by a transaction.
+    pub(super) async fn locked(
+        &self,
+        conn: &mut DB::Connection,
+        key: &Row,
+    ) -> Reconciled<Vec<Found>> {
+        let condition = self.of_keys(std::slice::from_ref(key))?;
+        let lock = DB::DIALECT.words().lock;
+        let sql = format!("{} {lock}", self.parts.rows(&condition.sql, None));
+        let sql = AssertSqlSafe(sql).into_sql_str();
+        let asked = read::<DB, Option<Vec<u8>>>(conn, &sql, &condition.values);
+        let rows = self.pool.in_time(SHORT, asked).await;
+        self.found(rows.map_err(|source| self.failed(LOOKING_UP, source))?)
+    }
+
+    fn found(&self, rows: Vec<Option<Vec<u8>>>) -> Reconciled<Vec<Found>> {
         let found = rows.into_iter().map(|row| {
             let row = row.ok_or_else(|| self.too_large())?;
             found_here(&self.plan, Row(row))
@@ -274,11 +314,27 @@ impl<DB: Driver> Reader for Server<DB> {
             if keys.is_empty() {
                 return Ok(Vec::new());
             }
-            let mut condition = self.condition();
-            if !condition.one_of(keys) {
-                return Err(self.wrong("a key cannot be taken apart"));
-            }
-            self.read_rows(condition, None).await
+            self.read_rows(self.of_keys(keys)?, None).await
+        })
+    }
+
+    fn values<'a>(&'a self, key: &'a Row) -> BoxFuture<'a, Reconciled<Option<Vec<Cell>>>> {
+        Box::pin(async move {
+            let condition = self.of_keys(std::slice::from_ref(key))?;
+            let sql = self.parts.values(&condition.sql);
+            let rows: Vec<GivenRow> = self.ask(LOOKING_UP, sql, condition).await?;
+            let row = rows.into_iter().find(|row| row.row_key == key.0);
+            let Some(row) = row else {
+                return Ok(None);
+            };
+            let row = Row(row.row_text.ok_or_else(|| self.too_large())?);
+            let forms = self.plan.given.as_deref().unwrap_or_default();
+            let fields = row.fields(forms);
+            let fields =
+                fields.ok_or_else(|| self.wrong("its fields are not those of the plan"))?;
+            let cell =
+                |field: Option<&[u8]>| field.map_or(Cell::Null, |field| Cell::Text(field.to_vec()));
+            Ok(Some(fields.into_iter().map(cell).collect()))
         })
     }
 
@@ -383,6 +439,8 @@ struct Parts {
     /// The fields of a row, and of its key, put together.
     row: String,
     key: String,
+    /// The whole values of a row, put together.
+    given: String,
     /// The bucket of a row.
     bucket: String,
     order: String,
@@ -393,23 +451,21 @@ struct Parts {
 impl Parts {
     fn new(dialect: Dialect, plan: &SidePlan) -> Self {
         let names: Vec<&str> = plan.keys.iter().map(KeyColumn::order).collect();
-        let fields: Vec<String> = plan
-            .columns
-            .iter()
-            .zip(&plan.forms)
-            .map(|(column, form)| {
-                let name = dialect.quoted(&column.name);
-                match dialect {
-                    #[cfg(feature = "postgres")]
-                    Dialect::Postgres => {
-                        crate::sql::postgres::field(column, *form, &name, plan.table.is_utf8)
-                    }
-                    #[cfg(feature = "mysql")]
-                    Dialect::MySql => crate::sql::mysql::field(column, *form, &name),
-                    _ => name,
+        let field = |(column, form): (&SideColumn, &Form)| {
+            let name = dialect.quoted(&column.name);
+            match dialect {
+                #[cfg(feature = "postgres")]
+                Dialect::Postgres => {
+                    crate::sql::postgres::field(column, *form, &name, plan.table.is_utf8)
                 }
-            })
-            .collect();
+                #[cfg(feature = "mysql")]
+                Dialect::MySql => crate::sql::mysql::field(column, *form, &name),
+                _ => name,
+            }
+        };
+        let all =
+            |forms: &[Form]| -> Vec<String> { plan.columns.iter().zip(forms).map(field).collect() };
+        let fields = all(&plan.forms);
         let together = |fields: &[String]| match dialect {
             Dialect::MySql => format!("CONCAT({})", fields.join(", ")),
             _ => fields.join(" || "),
@@ -421,6 +477,7 @@ impl Parts {
             is_utf8: plan.table.is_utf8,
             table: plan.table.name.clone(),
             row: together(&fields),
+            given: together(&all(plan.given.as_deref().unwrap_or_default())),
             key,
             bucket: String::new(),
             order: names.join(", "),
@@ -540,6 +597,11 @@ impl Parts {
         format!(
             "SELECT {key} AS row_key, {hash} AS row_hash FROM {table} WHERE {condition} ORDER BY {order} LIMIT {limit}"
         )
+    }
+
+    fn values(&self, condition: &str) -> String {
+        let (key, given, table) = (self.bytes(&self.key), self.bytes(&self.given), &self.table);
+        format!("SELECT {key} AS row_key, {given} AS row_text FROM {table} WHERE {condition}")
     }
 
     fn rows(&self, condition: &str, limit: Option<u64>) -> String {

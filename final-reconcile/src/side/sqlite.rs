@@ -9,13 +9,15 @@ use std::sync::Arc;
 use final_core::database::{DbResult, Dialect, Value, columns, read};
 use futures::future::BoxFuture;
 use sqlx::{
-    AssertSqlSafe, Row as _, SqlSafeStr, SqlStr, Sqlite, SqlitePool, TypeInfo, ValueRef,
+    AssertSqlSafe, Row as _, SqlSafeStr, SqlStr, Sqlite, SqliteConnection, SqlitePool, TypeInfo,
+    ValueRef,
+    pool::PoolConnection,
     query::Query,
     sqlite::{SqliteArguments, SqliteRow},
 };
 
 use super::{
-    Bucket, Chunk, Clock, Digest, Found, Of, Reader, SideDatabase, described,
+    Bucket, Chunk, Clock, Digest, Found, Of, Reader, SideDatabase, Writer, described,
     here::{buckets_here, digest_here, found_here, misplaced_keys, null_keys},
     page::PageSize,
     table::{ColumnClass, Family, KeyOrder, SideColumn, SideTable, UniqueIndex},
@@ -24,7 +26,7 @@ use crate::{
     error::{ReconcileError, Reconciled},
     form::{
         Row,
-        here::{Cell, canonical},
+        here::{Cell, canonical, strict},
     },
     own::OwnPool,
     plan::SidePlan,
@@ -32,7 +34,8 @@ use crate::{
 };
 
 const COLUMNS: &str = "
-    SELECT name, type AS declared, [notnull] AS not_null, pk AS place FROM pragma_table_xinfo(?1)
+    SELECT name, type AS declared, [notnull] AS not_null, pk AS place, hidden > 1 AS is_generated
+    FROM pragma_table_xinfo(?1)
     WHERE hidden <> 1 ORDER BY cid";
 
 const INDEXES: &str = "
@@ -52,6 +55,7 @@ columns! {
         declared: String,
         not_null: i64,
         place: i64,
+        is_generated: i64,
     }
 }
 
@@ -131,11 +135,19 @@ impl OnSqlite {
             rows: None,
             has_md5: true,
             is_utf8: true,
+            unsafe_engine: None,
         }))
     }
 
     fn shown(&self, table: &str) -> String {
         format!("`{table}` in {}", self.place())
+    }
+
+    fn table(&self, plan: SidePlan) -> SqliteReader {
+        SqliteReader {
+            pool: Arc::clone(&self.pool),
+            plan,
+        }
     }
 }
 
@@ -150,10 +162,11 @@ impl SideDatabase for OnSqlite {
     }
 
     fn reader(&self, plan: SidePlan) -> Arc<dyn Reader> {
-        Arc::new(SqliteReader {
-            pool: self.pool.get(),
-            plan,
-        })
+        Arc::new(self.table(plan))
+    }
+
+    fn writer(&self, plan: SidePlan) -> Arc<dyn Writer> {
+        Arc::new(self.table(plan))
     }
 }
 
@@ -168,6 +181,7 @@ fn column(row: &ColumnRow, collation: &str, is_row_id: bool) -> SideColumn {
         },
         cast: String::new(),
         nullable: row.not_null == 0 && !is_row_id,
+        is_generated: row.is_generated != 0,
         order: match class {
             Bool | Integer { .. } | Decimal { .. } | Float { .. } | Bits { .. } => KeyOrder::Number,
             _ if collation == "BINARY" => KeyOrder::Bytes,
@@ -204,10 +218,10 @@ fn class(declared: &str) -> ColumnClass {
 /// Rows that are read at once to look for those of some buckets.
 const MOST_READ: u64 = 5_000;
 
-/// Reads one table.
-struct SqliteReader {
-    pool: SqlitePool,
-    plan: SidePlan,
+/// Reads one table, and writes it.
+pub(super) struct SqliteReader {
+    pub(super) pool: Arc<OwnPool<Sqlite>>,
+    pub(super) plan: SidePlan,
 }
 
 impl SqliteReader {
@@ -227,7 +241,7 @@ impl SqliteReader {
         }
     }
 
-    fn wrong(&self, problem: &str) -> ReconcileError {
+    pub(super) fn wrong(&self, problem: impl Into<String>) -> ReconcileError {
         ReconcileError::Row {
             side: self.plan.table.shown.clone(),
             problem: problem.into(),
@@ -240,7 +254,7 @@ impl SqliteReader {
             return Ok(false);
         };
         let found = async {
-            let mut conn = self.pool.acquire().await?;
+            let mut conn = self.pool.get().acquire().await?;
             read::<Sqlite, i64>(&mut conn, &sql(text), &[]).await
         };
         let found = found.await.map_err(|source| ReconcileError::Database {
@@ -256,13 +270,22 @@ impl SqliteReader {
         names.join(", ")
     }
 
-    /// The first columns of rows in canonical form, one row after the other.
-    async fn read(
+    fn failed(&self, source: sqlx::Error) -> ReconcileError {
+        ReconcileError::Database {
+            doing: "reading rows of",
+            side: self.plan.table.shown.clone(),
+            source,
+        }
+    }
+
+    /// The first columns of rows as they are stored.
+    async fn stored(
         &self,
+        conn: &mut SqliteConnection,
         columns: usize,
         condition: Condition<'_>,
         rest: &str,
-    ) -> Reconciled<Vec<Row>> {
+    ) -> Reconciled<Vec<SqliteRow>> {
         let names: Vec<String> = self
             .plan
             .columns
@@ -276,35 +299,85 @@ impl SqliteReader {
             self.plan.table.name,
             condition.sql
         );
-        let rows = async {
-            let mut conn = self.pool.acquire().await?;
-            bound(sql(text), &condition.values)
-                .fetch_all(&mut *conn)
-                .await
-        };
-        let rows: Vec<SqliteRow> = rows.await.map_err(|source| ReconcileError::Database {
-            doing: "reading rows of",
-            side: self.plan.table.shown.clone(),
-            source,
-        })?;
-        let forms = &self.plan.forms;
-        let made = rows.iter().map(|row| {
-            let mut made = Row::default();
-            for (at, form) in forms.iter().take(columns).enumerate() {
-                made.push(*form, canonical(&cell(row, at)?, *form).as_deref());
-            }
-            Ok(made)
-        });
+        let rows = bound(sql(text), &condition.values).fetch_all(conn);
+        rows.await.map_err(|source| self.failed(source))
+    }
+
+    /// The first columns of a row in canonical form.
+    fn made(&self, row: &SqliteRow, columns: usize) -> DbResult<Row> {
+        let mut made = Row::default();
+        for (at, form) in self.plan.forms.iter().take(columns).enumerate() {
+            made.push(*form, canonical(&cell(row, at)?, *form).as_deref());
+        }
+        Ok(made)
+    }
+
+    /// The first columns of rows in canonical form, one row after the other.
+    async fn read(
+        &self,
+        conn: &mut SqliteConnection,
+        columns: usize,
+        condition: Condition<'_>,
+        rest: &str,
+    ) -> Reconciled<Vec<Row>> {
+        let rows = self.stored(conn, columns, condition, rest).await?;
+        let made = rows.iter().map(|row| self.made(row, columns));
         made.collect::<DbResult<_>>()
-            .map_err(|source| ReconcileError::Database {
-                doing: "reading rows of",
-                side: self.plan.table.shown.clone(),
-                source,
-            })
+            .map_err(|source| self.failed(source))
+    }
+
+    async fn connection(&self) -> Reconciled<PoolConnection<Sqlite>> {
+        let conn = self.pool.get().acquire().await;
+        conn.map_err(|source| self.failed(source))
+    }
+
+    /// The row with this key, read by a transaction.
+    pub(super) async fn found_on(
+        &self,
+        conn: &mut SqliteConnection,
+        key: &Row,
+    ) -> Reconciled<Vec<Found>> {
+        let condition = self.of_keys(std::slice::from_ref(key))?;
+        let rows = self.read(conn, self.plan.columns.len(), condition, "");
+        self.all_found(rows.await?)
+    }
+
+    /// The condition of these keys.
+    fn of_keys(&self, keys: &[Row]) -> Reconciled<Condition<'_>> {
+        let mut condition = Condition::new(Dialect::Sqlite, &self.plan.keys);
+        match condition.one_of(keys) {
+            true => Ok(condition),
+            false => Err(self.wrong("a key cannot be taken apart")),
+        }
+    }
+
+    /// A value as the target takes it.
+    fn given(&self, row: &SqliteRow, at: usize) -> Reconciled<Cell> {
+        let cell = cell(row, at).map_err(|source| self.failed(source))?;
+        let form = self.plan.given.as_ref().and_then(|given| given.get(at));
+        match form {
+            Some(form) if cell != Cell::Null => match strict(&cell, *form) {
+                Some(text) => Ok(Cell::Text(text)),
+                None => {
+                    let name = self.plan.columns.get(at).map(|column| column.name.as_str());
+                    let name = name.unwrap_or_default();
+                    Err(self.wrong(format!(
+                        "`{name}` has a value of another class than its column, which the target cannot take; correct \
+                         the value, or leave the column out"
+                    )))
+                }
+            },
+            _ => Ok(cell),
+        }
     }
 
     async fn found(&self, condition: Condition<'_>, rest: &str) -> Reconciled<Vec<Found>> {
-        let rows = self.read(self.plan.columns.len(), condition, rest).await?;
+        let mut conn = self.connection().await?;
+        let rows = self.read(&mut conn, self.plan.columns.len(), condition, rest);
+        self.all_found(rows.await?)
+    }
+
+    fn all_found(&self, rows: Vec<Row>) -> Reconciled<Vec<Found>> {
         let found: Option<Vec<Found>> = rows
             .into_iter()
             .map(|row| found_here(&self.plan, row))
@@ -330,8 +403,10 @@ impl Reader for SqliteReader {
             };
             let skipped = rows.saturating_sub(1);
             let rest = format!(" ORDER BY {} LIMIT 1 OFFSET {skipped}", self.order());
+            let condition = self.condition(&chunk)?;
+            let mut conn = self.connection().await?;
             let keys = self
-                .read(self.plan.keys.len(), self.condition(&chunk)?, &rest)
+                .read(&mut conn, self.plan.keys.len(), condition, &rest)
                 .await?;
             Ok(keys.into_iter().next())
         })
@@ -388,11 +463,23 @@ impl Reader for SqliteReader {
             if keys.is_empty() {
                 return Ok(Vec::new());
             }
-            let mut condition = Condition::new(Dialect::Sqlite, &self.plan.keys);
-            if !condition.one_of(keys) {
-                return Err(self.wrong("a key cannot be taken apart"));
+            self.found(self.of_keys(keys)?, "").await
+        })
+    }
+
+    fn values<'a>(&'a self, key: &'a Row) -> BoxFuture<'a, Reconciled<Option<Vec<Cell>>>> {
+        Box::pin(async move {
+            let condition = self.of_keys(std::slice::from_ref(key))?;
+            let (columns, keys) = (self.plan.columns.len(), self.plan.keys.len());
+            let mut conn = self.connection().await?;
+            for row in self.stored(&mut conn, columns, condition, "").await? {
+                let found = self.made(&row, keys);
+                if found.map_err(|source| self.failed(source))? == *key {
+                    let cells = (0..columns).map(|at| self.given(&row, at));
+                    return cells.collect::<Reconciled<_>>().map(Some);
+                }
             }
-            self.found(condition, "").await
+            Ok(None)
         })
     }
 
@@ -409,7 +496,9 @@ impl Reader for SqliteReader {
                 condition.sql = format!("{} IS NOT NULL", first.order());
             }
             let rest = format!(" ORDER BY {} LIMIT 1", order.join(", "));
-            let keys = self.read(self.plan.keys.len(), condition, &rest).await?;
+            let mut conn = self.connection().await?;
+            let keys = self.read(&mut conn, self.plan.keys.len(), condition, &rest);
+            let keys = keys.await?;
             Ok(keys.into_iter().next())
         })
     }
@@ -417,7 +506,7 @@ impl Reader for SqliteReader {
     fn clock(&self) -> BoxFuture<'_, Reconciled<Clock>> {
         Box::pin(async move {
             let now = async {
-                let mut conn = self.pool.acquire().await?;
+                let mut conn = self.pool.get().acquire().await?;
                 read::<Sqlite, (String, String)>(&mut conn, &sql(CLOCK.into()), &[]).await
             };
             let now = now.await.map_err(|source| ReconcileError::Database {
@@ -456,11 +545,14 @@ impl Reader for SqliteReader {
     }
 }
 
-fn sql(text: String) -> SqlStr {
+pub(super) fn sql(text: String) -> SqlStr {
     AssertSqlSafe(text).into_sql_str()
 }
 
-fn bound<'q>(sql: SqlStr, values: &'q [Value<'_>]) -> Query<'q, Sqlite, SqliteArguments> {
+pub(super) fn bound<'q>(
+    sql: SqlStr,
+    values: &'q [Value<'_>],
+) -> Query<'q, Sqlite, SqliteArguments> {
     values
         .iter()
         .fold(sqlx::query(sql), |query, value| match value {

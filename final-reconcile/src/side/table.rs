@@ -29,6 +29,8 @@ pub(crate) struct SideTable {
     pub(crate) has_md5: bool,
     /// Whether the texts of the server are UTF-8.
     pub(crate) is_utf8: bool,
+    /// The engine of the table, if it keeps what is rolled back.
+    pub(crate) unsafe_engine: Option<String>,
 }
 
 impl SideTable {
@@ -47,6 +49,8 @@ pub(crate) struct SideColumn {
     pub(crate) cast: String,
     pub(crate) class: ColumnClass,
     pub(crate) nullable: bool,
+    /// Whether the database makes its values from other columns, so that none can be written.
+    pub(crate) is_generated: bool,
     /// In what order an index has its values.
     pub(crate) order: KeyOrder,
 }

@@ -192,8 +192,8 @@ impl<'k> Condition<'k> {
     }
 
     /// Adds a value without a cast.
-    pub(crate) fn text(&mut self, value: String) -> String {
-        self.values.push(Value::from(value));
+    pub(crate) fn text(&mut self, value: impl Into<Value<'static>>) -> String {
+        self.values.push(value.into());
         placeholder(self.dialect, self.values.len())
     }
 

@@ -7,12 +7,14 @@
 //! | --- | --- |
 //! | `postgres`, `mysql` | the expressions of each |
 //! | [`keys`] | conditions on keys, and how a key is handed back to its database |
+//! | [`taken`] | how a column takes a value that comes as a text |
 
 pub(crate) mod keys;
 #[cfg(feature = "mysql")]
 pub(crate) mod mysql;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
+pub(crate) mod taken;
 
 /// How many characters a fraction takes, with its point.
 #[cfg(any(feature = "postgres", feature = "mysql"))]

@@ -13,5 +13,7 @@ mod keys;
 mod lag;
 mod pairs;
 mod place;
+mod published;
 mod repair;
 mod scans;
+mod written;

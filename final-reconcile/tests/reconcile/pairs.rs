@@ -13,7 +13,7 @@ use crate::place::{ALL, Db, Place};
 
 /// A value, whatever the database.
 #[derive(Clone, Debug, PartialEq)]
-enum V {
+pub enum V {
     Null,
     Int(i64),
     Bool(bool),
@@ -28,8 +28,8 @@ enum V {
 }
 
 /// A column on each database as source and as target, and its values.
-struct Column {
-    name: &'static str,
+pub struct Column {
+    pub name: &'static str,
     from: [&'static str; 3],
     to: [&'static str; 3],
     make: fn(&mut Rng) -> V,
@@ -240,7 +240,7 @@ macro_rules! column {
     };
 }
 
-fn columns() -> Vec<Column> {
+pub fn columns() -> Vec<Column> {
     vec![
         column!("big", ["bigint", "bigint", "INTEGER"], int),
         column!(
@@ -310,7 +310,7 @@ fn columns() -> Vec<Column> {
 }
 
 /// Columns whose types are not the same on both sides.
-fn unlike_columns() -> Vec<Column> {
+pub fn unlike_columns() -> Vec<Column> {
     vec![
         column!("n1", ["integer", "int", "INTEGER"] => ["numeric(20, 4)", "decimal(20, 4)", "DECIMAL(20, 4)"], small),
         column!("n2", ["bigint", "bigint", "INTEGER"] => ["double precision", "double", "REAL"], small),
@@ -329,13 +329,30 @@ fn unlike_columns() -> Vec<Column> {
 }
 
 /// Columns whose target has room for fewer digits of a second. No other server keeps times for SQLite.
-fn coarse_columns() -> Vec<Column> {
+pub fn coarse_columns() -> Vec<Column> {
     vec![
         column!("s", ["timestamp(6)", "datetime(6)", "TEXT"] => ["timestamp(0)", "datetime", "TEXT"], near_half),
         column!("ms", ["timestamp(6)", "datetime(6)", "TEXT"] => ["timestamp(3)", "datetime(3)", "TEXT"], near_half),
         column!("at", ["timestamptz(6)", "timestamp(6) NULL", "TEXT"] => ["timestamptz(1)", "timestamp(1) NULL", "TEXT"], near_half),
         column!("clock", ["time(6)", "time(6)", "TEXT"] => ["time(0)", "time", "TEXT"], clock_near_half),
         column!("tick", ["time(6)", "time(6)", "TEXT"] => ["time(2)", "time(2)", "TEXT"], clock_near_half),
+    ]
+}
+
+pub fn json_columns() -> Vec<Column> {
+    vec![
+        column!(
+            "name",
+            ["text", "text CHARACTER SET utf8mb4", "TEXT"],
+            free_text,
+            other_text
+        ),
+        column!("data", ["jsonb", "json", "JSON"], json),
+        column!(
+            "plain",
+            ["json", "longtext CHECK (json_valid(`plain`))", "JSON"],
+            json
+        ),
     ]
 }
 
@@ -414,9 +431,9 @@ fn literal(db: Db, declared: &str, value: &V, is_source: bool) -> String {
     }
 }
 
-type Rows = BTreeMap<i64, Vec<V>>;
+pub type Rows = BTreeMap<i64, Vec<V>>;
 
-async fn fill(place: &Place, table: &str, columns: &[Column], rows: &Rows, is_source: bool) {
+pub async fn fill(place: &Place, table: &str, columns: &[Column], rows: &Rows, is_source: bool) {
     let types = |column: &Column| if is_source { column.from } else { column.to };
     for (at, db) in ALL.into_iter().enumerate() {
         let declared: Vec<String> = columns
@@ -479,16 +496,14 @@ async fn write_floats(
 
 /// What was planted: rows that are missing, extra, and different with their columns.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Planted {
-    missing: BTreeSet<i64>,
-    extra: BTreeSet<i64>,
-    different: BTreeMap<i64, BTreeSet<String>>,
+pub struct Planted {
+    pub missing: BTreeSet<i64>,
+    pub extra: BTreeSet<i64>,
+    pub different: BTreeMap<i64, BTreeSet<String>>,
 }
 
-async fn equality_is_that_of_values(columns: Vec<Column>, dbs: &[Db], count: i64) {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let rng = &mut Rng::with_seed(seed);
+/// Random rows of a source, and of a target that differs here and there.
+pub fn plant(rng: &mut Rng, columns: &[Column], count: i64) -> (Rows, Rows, Planted) {
     let mut source = Rows::new();
     for id in 0..count {
         let value = |column: &Column| {
@@ -524,6 +539,14 @@ async fn equality_is_that_of_values(columns: Vec<Column>, dbs: &[Db], count: i64
             _ => {}
         }
     }
+    (source, target, planted)
+}
+
+async fn equality_is_that_of_values(columns: Vec<Column>, dbs: &[Db], count: i64) {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let rng = &mut Rng::with_seed(seed);
+    let (source, target, planted) = plant(rng, &columns, count);
     let place = Place::fresh().await;
     fill(&place, "source", &columns, &source, true).await;
     fill(&place, "target", &columns, &target, false).await;
@@ -603,21 +626,7 @@ async fn two_digests_are_equal_exactly_if_all_values_are() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn json_is_compared_as_a_value_whatever_its_text() {
-    let columns = vec![
-        column!(
-            "name",
-            ["text", "text CHARACTER SET utf8mb4", "TEXT"],
-            free_text,
-            other_text
-        ),
-        column!("data", ["jsonb", "json", "JSON"], json),
-        column!(
-            "plain",
-            ["json", "longtext CHECK (json_valid(`plain`))", "JSON"],
-            json
-        ),
-    ];
-    equality_is_that_of_values(columns, &ALL, 120).await;
+    equality_is_that_of_values(json_columns(), &ALL, 120).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

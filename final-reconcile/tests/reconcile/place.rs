@@ -61,3 +61,27 @@ impl Place {
         }
     }
 }
+
+impl Place {
+    /// The whole numbers of column `v`, in order.
+    pub async fn numbers(&self, db: Db, sql: &str) -> Vec<i64> {
+        let texts = self.texts(db, sql).await;
+        let mut numbers: Vec<i64> = texts.iter().map(|text| text.parse().unwrap()).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    /// Column `v` as texts, in order.
+    pub async fn texts(&self, db: Db, sql: &str) -> Vec<String> {
+        let text = if db == Db::Maria { "CHAR" } else { "text" };
+        let sql = AssertSqlSafe(format!("SELECT CAST(v AS {text}) FROM ({sql}) s"));
+        let texts = match db {
+            Db::Postgres => sqlx::query_scalar(sql).fetch_all(&self.postgres).await,
+            Db::Maria => sqlx::query_scalar(sql).fetch_all(&self.mariadb).await,
+            Db::Sqlite => sqlx::query_scalar(sql).fetch_all(&self.sqlite).await,
+        };
+        let mut texts: Vec<String> = texts.unwrap();
+        texts.sort();
+        texts
+    }
+}

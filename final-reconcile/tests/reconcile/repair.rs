@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::place::{ALL, Db, Place};
 
-const SOON: Duration = Duration::from_secs(30);
+pub const SOON: Duration = Duration::from_secs(30);
 
 /// A call as it came.
 #[derive(Clone, Debug)]
@@ -99,7 +99,7 @@ async fn serve(mut socket: TcpStream, answer: Answer, all: Arc<Mutex<Vec<Came>>>
     }
 }
 
-async fn tables(place: &Place, from: Db, to: Db) {
+pub async fn tables(place: &Place, from: Db, to: Db) {
     let table = "(id int PRIMARY KEY, name varchar(20), amount decimal(8, 2))";
     place.run(from, format!("CREATE TABLE a {table}; INSERT INTO a VALUES (1, 'Ann', 1), (2, NULL, 2.5), (3, 'Eve', 3), (4, 'Joe', 4)")).await;
     place.run(to, format!("CREATE TABLE b {table}; INSERT INTO b VALUES (1, 'Ann', 1), (2, 'Bob', 2.5), (4, 'Joe', 4), (9, 'Old', 9)")).await;
@@ -132,7 +132,7 @@ async fn reconciler(
     reconciler
 }
 
-async fn all_are_done(reconciler: &Reconciler, running: RunningReconciler) {
+pub async fn all_are_done(reconciler: &Reconciler, running: RunningReconciler) {
     eventually("every repair is done", SOON, async || {
         let open = reconciler.repairs("people", 100).await.unwrap();
         if open.is_empty() {

@@ -1,0 +1,33 @@
+//! Repair by a call to an endpoint.
+
+use final_webhook::{Call, CallOutcome, Caller, Endpoint};
+
+use super::{Mended, Wanted};
+use crate::error::Reconciled;
+
+const JSON: &str = "application/json;charset=UTF-8";
+
+pub(super) async fn mend(
+    endpoint: &Endpoint,
+    caller: &Caller,
+    wanted: &Wanted<'_>,
+) -> Reconciled<Mended> {
+    let body = wanted.body().await?.to_string();
+    let call = match Call::new(body, JSON, &wanted.repair.id.to_string()) {
+        Ok(call) => call,
+        Err(error) => {
+            return Ok(Mended::Failed {
+                error: error.to_string(),
+                after: None,
+            });
+        }
+    };
+    Ok(match caller.call(endpoint, &call).await {
+        CallOutcome::Done(_) | CallOutcome::Gone => Mended::Done,
+        CallOutcome::Retry { after, why } => Mended::Failed {
+            error: why.to_string(),
+            after,
+        },
+        CallOutcome::Paused { until } => Mended::Paused { until },
+    })
+}

@@ -1,0 +1,152 @@
+//! The ways to repair a row. Each is one file, and a worker asks all of them alike.
+//!
+//! Input: a [`Wanted`]: a repair whose rows still differ. Output: a [`Mended`].
+//!
+//! | way | done is |
+//! | --- | --- |
+//! | [`call`] | the endpoint has answered that it is |
+//! | [`publish`] | the message is committed to outbox or log |
+//! | [`sql`] | the target's row has been written, and equals the source's in the same transaction |
+
+mod call;
+mod publish;
+mod sql;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use final_webhook::{Caller, Endpoint};
+use serde_json::Value;
+
+pub(crate) use self::publish::Publisher;
+use super::{CallbackBody, body::body, store::RepairRow};
+use crate::{
+    compare::{DifferenceKind, Sides},
+    error::{ReconcileError, Reconciled},
+    form::Row,
+    side::Found,
+};
+
+/// How a row is repaired.
+#[derive(Clone, Debug)]
+pub(crate) enum Way {
+    Call(Box<Endpoint>),
+    Publish {
+        bus: Arc<dyn Publisher>,
+        topic: String,
+    },
+    Sql,
+}
+
+/// A repair whose rows differ.
+pub(crate) struct Wanted<'w> {
+    pub(crate) job: &'w str,
+    pub(crate) repair: &'w RepairRow,
+    pub(crate) sides: &'w Sides,
+    pub(crate) kind: DifferenceKind,
+    /// The row of the source, and of the target.
+    pub(crate) source: Option<&'w Found>,
+    pub(crate) target: Option<&'w Found>,
+    pub(crate) form: CallbackBody,
+    /// Whether rows that the source has not are repaired.
+    pub(crate) extras: bool,
+}
+
+/// What came of a try.
+#[derive(Debug)]
+pub(crate) enum Mended {
+    /// There is nothing more to do.
+    Done,
+    /// It is tried again, and not before this time is over.
+    Failed {
+        error: String,
+        after: Option<Duration>,
+    },
+    /// Nothing was tried before this moment.
+    Paused { until: Instant },
+    /// The row of the source has changed meanwhile.
+    Changed,
+}
+
+impl Way {
+    /// Repairs a row. Dropped, it may have been repaired or not.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a row cannot be read.
+    pub(crate) async fn mend(&self, caller: &Caller, wanted: &Wanted<'_>) -> Reconciled<Mended> {
+        match self {
+            Self::Call(endpoint) => call::mend(endpoint, caller, wanted).await,
+            Self::Publish { bus, topic } => publish::mend(&**bus, topic, wanted).await,
+            Self::Sql => sql::mend(wanted).await,
+        }
+    }
+
+    /// How many repairs are under way at once. Transactions are as many as a pool of ours has connections.
+    pub(crate) fn at_once(&self) -> usize {
+        match self {
+            Self::Call(_) | Self::Publish { .. } => 8,
+            Self::Sql => 2,
+        }
+    }
+}
+
+impl Wanted<'_> {
+    /// What is sent, for the ways that send something.
+    pub(crate) async fn body(&self) -> Reconciled<Value> {
+        let columns = different(self.sides, self.source, self.target);
+        let row = self.source.and_then(|found| found.row.as_ref());
+        let content = (row, columns.as_slice());
+        let key = self.repair.key();
+        Ok(body(
+            self.form, self.job, self.kind, self.sides, &key, content,
+        ))
+    }
+}
+
+/// Whether both sides have the row alike, or neither has it.
+pub(super) fn is_equal(source: Option<&Found>, target: Option<&Found>) -> bool {
+    source.map(|found| &found.hash) == target.map(|found| &found.hash)
+}
+
+/// The row with this key, as a reader finds it.
+pub(super) async fn row(reader: &dyn crate::side::Reader, key: &Row) -> Reconciled<Option<Found>> {
+    let found = reader.rows(std::slice::from_ref(key)).await?;
+    // An index may count several texts as one.
+    Ok(found.into_iter().find(|found| found.key == *key))
+}
+
+/// The source's names of the columns that differ; none of a row that one side lacks.
+pub(super) fn different(
+    sides: &Sides,
+    source: Option<&Found>,
+    target: Option<&Found>,
+) -> Vec<String> {
+    let fields = |found: Option<&'_ Found>| -> Option<Vec<Option<Vec<u8>>>> {
+        let fields = found?.row.as_ref()?.fields(&sides.forms)?;
+        let owned = |field: Option<&[u8]>| field.map(<[u8]>::to_vec);
+        Some(fields.into_iter().map(owned).collect())
+    };
+    let (Some(source), Some(target)) = (fields(source), fields(target)) else {
+        return Vec::new();
+    };
+    let pairs = source.iter().zip(&target).zip(&sides.names);
+    pairs
+        .filter(|((source, target), _)| source != target)
+        .map(|(_, name)| name.clone())
+        .collect()
+}
+
+/// An error with its causes.
+pub(super) fn error_text(error: &ReconcileError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,129 @@
+//! Repair by a message on the bus.
+//!
+//! The message has the id of the repair, so a repeat after a kill has the same one. Its key is the key of the row, so
+//! messages about one row come in their order.
+
+use std::fmt::{Debug, Write};
+
+use final_core::{Bus, Error, Json, MessageId, OutboxDatabase};
+use futures::future::BoxFuture;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{Mended, Wanted};
+use crate::{compare::Sides, error::Reconciled, form::here::readable};
+
+/// A longer key is cut and gets a hash, so that it fits into a header and into a column of each database.
+const MOST_KEY: usize = 255;
+
+/// A bus, whatever its database.
+pub(crate) trait Publisher: Debug + Send + Sync {
+    /// Commits a message.
+    fn publish(
+        &self,
+        topic: &str,
+        id: Uuid,
+        key: String,
+        body: &Value,
+    ) -> BoxFuture<'static, Result<(), Error>>;
+}
+
+impl<DB: OutboxDatabase> Publisher for Bus<DB> {
+    fn publish(
+        &self,
+        topic: &str,
+        id: Uuid,
+        key: String,
+        body: &Value,
+    ) -> BoxFuture<'static, Result<(), Error>> {
+        let publish = Bus::publish(self, topic, Json(body));
+        let publish = publish.id(MessageId(id)).key(key).into_future();
+        Box::pin(async move { publish.await.map(drop) })
+    }
+}
+
+pub(super) async fn mend(
+    bus: &dyn Publisher,
+    topic: &str,
+    wanted: &Wanted<'_>,
+) -> Reconciled<Mended> {
+    let body = wanted.body().await?;
+    let key = key(wanted.sides, &wanted.repair.key());
+    let published = bus.publish(topic, wanted.repair.id, key, &body).await;
+    Ok(match published {
+        Ok(()) => Mended::Done,
+        Err(error) => Mended::Failed {
+            error: text(&error),
+            after: None,
+        },
+    })
+}
+
+/// The values of the row's key, with commas between them.
+fn key(sides: &Sides, row: &crate::form::Row) -> String {
+    let forms = sides.key_forms();
+    let mut key = String::new();
+    for (form, field) in forms.iter().zip(row.fields(forms).unwrap_or_default()) {
+        if !key.is_empty() {
+            key.push(',');
+        }
+        append(&mut key, &readable(*form, field.unwrap_or_default()));
+    }
+    shortened(key)
+}
+
+/// Without the comma between values, and without control characters, which PostgreSQL's texts cannot all hold.
+fn append(key: &mut String, text: &str) {
+    for letter in text.chars() {
+        match letter {
+            ',' | '\\' => key.extend(['\\', letter]),
+            letter if letter.is_control() => {
+                // Writing into a text cannot fail.
+                let _ = write!(key, "\\u{{{:x}}}", u32::from(letter));
+            }
+            letter => key.push(letter),
+        }
+    }
+}
+
+fn shortened(mut key: String) -> String {
+    if key.len() <= MOST_KEY {
+        return key;
+    }
+    let hash = Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes());
+    let mut end = MOST_KEY - 37;
+    while !key.is_char_boundary(end) {
+        end -= 1;
+    }
+    key.truncate(end);
+    let _ = write!(key, "#{hash}");
+    key
+}
+
+/// An error with its causes.
+fn text(error: &Error) -> String {
+    let mut text = format!("the message could not be published: {error}");
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_one_text_that_every_database_can_hold() {
+        let mut key = String::new();
+        append(&mut key, "a,b\\c\0é");
+        assert_eq!(key, "a\\,b\\\\c\\u{0}é");
+
+        let long = |last: &str| shortened("é".repeat(200) + last);
+        assert!(long("a").len() <= MOST_KEY);
+        assert_ne!(long("a"), long("b"));
+    }
+}

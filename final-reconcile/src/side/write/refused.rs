@@ -1,0 +1,160 @@
+//! What a database says about a row that it does not take, without the values in it.
+//!
+//! Input: the error, and the columns that were written. Output: a text for logs and operators. A message such as
+//! `Duplicate entry 'ann@shop.example' for key 'mail'` has a value, which is the user's.
+
+use crate::side::table::SideColumn;
+
+/// The text.
+pub(super) fn refused(error: &sqlx::Error, columns: &[SideColumn]) -> String {
+    let Some(said) = error.as_database_error() else {
+        return error.to_string();
+    };
+    let message = said.message();
+    let code = said.code().unwrap_or_default();
+    #[cfg(feature = "postgres")]
+    if said
+        .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
+        .is_some()
+    {
+        return of_postgres(&code, message, columns);
+    }
+    #[cfg(feature = "mysql")]
+    if said
+        .try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>()
+        .is_some()
+    {
+        return of_mysql(&code, message);
+    }
+    let _ = (code, columns);
+    // SQLite names columns and constraints, and no values.
+    message.to_owned()
+}
+
+/// Only errors about data (class 22) have values in their message; they stand in quotes. Such a message tells the type,
+/// and not the column.
+#[cfg(any(feature = "postgres", test))]
+fn of_postgres(code: &str, message: &str, columns: &[SideColumn]) -> String {
+    if !code.starts_with("22") {
+        return format!("{message} (SQLSTATE {code})");
+    }
+    let said = without(message, '"');
+    let is_meant =
+        |column: &&SideColumn| said.contains(&column.declared) || said.contains(&column.cast);
+    let names: Vec<String> = columns
+        .iter()
+        .filter(is_meant)
+        .map(|column| format!("`{}`", column.name))
+        .collect();
+    match names.is_empty() {
+        true => format!("{said} (SQLSTATE {code})"),
+        false => format!(
+            "{said} (SQLSTATE {code}); columns of this type: {}",
+            names.join(", ")
+        ),
+    }
+}
+
+/// The key of a duplicate stands at the end, in quotes as the value is. Other messages name the column behind the value.
+#[cfg(any(feature = "mysql", test))]
+fn of_mysql(code: &str, message: &str) -> String {
+    const DUPLICATE: &str = "Duplicate entry";
+    const HAVE_NO_VALUES: [&str; 7] = [
+        "Data too long",
+        "Out of range value for column",
+        "Data truncated",
+        "Column ",
+        "Field ",
+        "CONSTRAINT ",
+        "Cannot ",
+    ];
+    if message.starts_with(DUPLICATE) {
+        let key = message.rsplit_once(" for key ").map(|(_, key)| key);
+        return format!(
+            "another row has its values in the unique key {} ({code})",
+            key.unwrap_or("of the table")
+        );
+    }
+    if HAVE_NO_VALUES
+        .iter()
+        .any(|begin| message.starts_with(begin))
+    {
+        return format!("{message} ({code})");
+    }
+    match message.rsplit_once(" for column ") {
+        Some((value, column)) => format!("{} for column {column} ({code})", without(value, '\'')),
+        None => format!("{} ({code})", without(message, '\'')),
+    }
+}
+
+/// The message without what stands between the first and the last of these quotes.
+#[cfg(any(feature = "postgres", feature = "mysql", test))]
+fn without(message: &str, quote: char) -> String {
+    match (message.find(quote), message.rfind(quote)) {
+        (Some(first), Some(last)) if first < last => {
+            let (begin, end) = (message.get(..first), message.get(last + 1..));
+            format!("{}…{}", begin.unwrap_or_default(), end.unwrap_or_default())
+        }
+        _ => message.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::side::table::{ColumnClass, KeyOrder};
+
+    #[test]
+    fn what_a_server_says_about_a_row_tells_no_value() {
+        let column = SideColumn {
+            name: "amount".into(),
+            declared: "numeric(8,2)".into(),
+            cast: "numeric".into(),
+            class: ColumnClass::Other,
+            nullable: true,
+            is_generated: false,
+            order: KeyOrder::Number,
+        };
+        let columns = [column];
+        let cases = [
+            (
+                of_postgres(
+                    "22P02",
+                    "invalid input syntax for type numeric: \"my \"secret\"\"",
+                    &columns,
+                ),
+                "invalid input syntax for type numeric: … (SQLSTATE 22P02); columns of this type: `amount`",
+            ),
+            (
+                of_postgres(
+                    "23505",
+                    "duplicate key value violates unique constraint \"mail\"",
+                    &columns,
+                ),
+                "duplicate key value violates unique constraint \"mail\" (SQLSTATE 23505)",
+            ),
+            (
+                of_mysql("23000", "Duplicate entry 'my 'secret'' for key 'mail'"),
+                "another row has its values in the unique key 'mail' (23000)",
+            ),
+            (
+                of_mysql("22001", "Data too long for column 'name' at row 1"),
+                "Data too long for column 'name' at row 1 (22001)",
+            ),
+            (
+                of_mysql(
+                    "22007",
+                    "Incorrect date value: 'my secret' for column `s`.`t`.`day` at row 1",
+                ),
+                "Incorrect date value: … for column `s`.`t`.`day` at row 1 (22007)",
+            ),
+            (
+                of_mysql("22007", "Truncated incorrect INTEGER value: 'my secret'"),
+                "Truncated incorrect INTEGER value: … (22007)",
+            ),
+        ];
+        for (made, expected) in cases {
+            assert_eq!(made, expected);
+        }
+    }
+}
