@@ -4,6 +4,8 @@
 
 use std::{fmt, time::Duration};
 
+use final_webhook::Endpoint;
+
 use crate::{
     compare::{
         Compared, Comparison, DifferenceKind, RowDifference, Settings, Sides, Walked, compare,
@@ -46,6 +48,7 @@ pub struct Job {
     repair: Option<Repair>,
     max_repairs: u64,
     scans: Scans,
+    alert: Option<Endpoint>,
 }
 
 impl Job {
@@ -59,6 +62,7 @@ impl Job {
             repair: None,
             max_repairs: 1_000,
             scans: Scans::default(),
+            alert: None,
         }
     }
 
@@ -191,6 +195,23 @@ impl Job {
         self
     }
 
+    /// Calls this endpoint when the job is in trouble: a repair has failed three times, the job is paused because more rows
+    /// differ than it may repair, or a scan cannot run. There is one call when the trouble begins, one each hour while it
+    /// lasts, and one when it is over. docs/reconcile.md tells what is sent.
+    ///
+    /// ```
+    /// use final_reconcile::Job;
+    /// use final_webhook::Endpoint;
+    ///
+    /// let users = Job::new("users").alert(Endpoint::new("https://hooks.example/ops")?);
+    /// # Ok::<_, final_webhook::EndpointError>(())
+    /// ```
+    #[must_use]
+    pub fn alert(mut self, endpoint: Endpoint) -> Self {
+        self.alert = Some(endpoint);
+        self
+    }
+
     /// What would be compared, and by which statements. No row is touched.
     ///
     /// # Errors
@@ -273,6 +294,10 @@ impl Job {
 
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(crate) fn alerts_to(&self) -> Option<Endpoint> {
+        self.alert.clone()
     }
 
     pub(crate) fn repairs_by(&self) -> Option<Repair> {

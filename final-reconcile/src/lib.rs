@@ -21,6 +21,7 @@
     allow(dead_code, reason = "each database uses another part of it")
 )]
 
+mod alert;
 mod compare;
 mod error;
 mod explain;

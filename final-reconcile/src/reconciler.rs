@@ -12,6 +12,10 @@ use sqlx::Pool;
 use uuid::Uuid;
 
 use crate::{
+    alert::{
+        store::{AlertStore, SqlAlerts},
+        teller::Teller,
+    },
     compare::{Comparison, Walked},
     error::ReconcileError,
     job::Job,
@@ -63,6 +67,7 @@ pub struct Reconciler {
     store: Arc<dyn RepairStore>,
     scans: Arc<dyn ScanStore>,
     lease: Duration,
+    alerts: Arc<dyn AlertStore>,
     jobs: Vec<Job>,
     caller: Option<Caller>,
 }
@@ -75,6 +80,7 @@ impl Reconciler {
             scans: Arc::clone(&store) as Arc<dyn ScanStore>,
             store,
             lease: LEASE,
+            alerts: Arc::new(SqlAlerts::new(state)),
             jobs: Vec::new(),
             caller: None,
         }
@@ -168,8 +174,8 @@ impl Reconciler {
         Ok(all)
     }
 
-    /// Begins to scan and to repair: one task for each job that has a [`Repair`](crate::Repair), and one for each target
-    /// of a job that is scanned.
+    /// Begins to scan and to repair: one task for each job that has a [`Repair`](crate::Repair), one for each target of a job
+    /// that is scanned, and one for the [alerts](Job::alert) of each job that has them.
     ///
     /// # Errors
     ///
@@ -185,6 +191,14 @@ impl Reconciler {
         };
         let (mut tasks, vitals) = (Tasks::default(), SharedVitals::default());
         for job in &self.jobs {
+            if let Some(endpoint) = job.alerts_to() {
+                let (job, store) = (job.name().to_owned(), Arc::clone(&self.alerts));
+                let caller = caller.clone();
+                tasks.spawn("alerts", move |stop| {
+                    let (store, caller) = (Arc::clone(&store), caller.clone());
+                    Teller::new(&job, endpoint.clone(), store, caller).run(stop)
+                });
+            }
             if let Some(repair) = job.repairs_by() {
                 let (job, store, caller) = (job.clone(), Arc::clone(&self.store), caller.clone());
                 tasks.spawn("repairs", move |stop| {

@@ -15,9 +15,9 @@
 
 use final_core::database::{Dialect, Templates};
 
-use crate::scan::schema as scans;
+use crate::{alert::schema as alerts, scan::schema as scans};
 
-/// The version of the tables. Version 2 has those of scans.
+/// The version of the tables. Version 2 has those of scans and alerts.
 pub(super) const VERSION: u32 = 2;
 
 /// The table, under which the version is written down.
@@ -72,5 +72,6 @@ pub(super) fn statements(dialect: Dialect) -> Vec<String> {
         ));
     }
     all.extend(scans::statements(dialect, schema));
+    all.push(alerts::statement(dialect, schema));
     all
 }

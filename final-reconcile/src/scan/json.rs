@@ -85,6 +85,7 @@ mod tests {
             cast: String::new(),
             class,
             nullable: false,
+            is_generated: false,
             order: KeyOrder::Bytes,
         };
         let key = KeyColumn {

@@ -7,6 +7,7 @@
 )]
 #![allow(unreachable_pub, dead_code, reason = "a test binary has no outside")]
 
+mod alerts;
 mod compare;
 mod errors;
 mod keys;

@@ -1,0 +1,346 @@
+//! Alerts in their table, on each of the three databases.
+
+use std::{fmt, time::Duration};
+
+use final_core::database::{DbResult, Driver, Leases, Templates, Value, columns, read};
+use futures::future::BoxFuture;
+use sqlx::Pool;
+use tokio::sync::OnceCell;
+use uuid::Uuid;
+
+use super::{Trouble, TroubleKind, schema, steps::Step};
+use crate::{
+    form::{Hash, here::hex},
+    own::OwnPool,
+    repair::QUICK,
+};
+
+/// How long the database may take to answer.
+const ANSWER: Duration = Duration::from_secs(15);
+
+/// How often a trouble that lasts is told.
+const EVERY: Duration = Duration::from_secs(60 * 60);
+
+columns! {
+    /// A trouble as the table has it.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub(crate) struct AlertRow {
+        pub(crate) slot: String,
+        pub(crate) id: Uuid,
+        pub(crate) target: String,
+        pub(crate) kind: String,
+        pub(crate) first_seen: i64,
+        pub(crate) last_error: String,
+        pub(crate) is_over: i64,
+        pub(crate) told: i64,
+        pub(crate) attempts: i64,
+    }
+}
+
+impl AlertRow {
+    pub(super) fn is_about(&self, trouble: &Trouble) -> bool {
+        self.target == trouble.target && self.kind == trouble.kind.name()
+    }
+}
+
+columns! {
+    struct StuckRow {
+        target: String,
+        error: Option<String>,
+    }
+}
+
+columns! {
+    struct JobRow {
+        target: String,
+        paused: Option<String>,
+        paused_at: Option<i64>,
+        trouble: Option<String>,
+        trouble_at: Option<i64>,
+    }
+}
+
+columns! {
+    /// The open repairs of a target: how many, and since when the oldest is open.
+    #[derive(Clone, Copy, Debug)]
+    pub(crate) struct OpenRow {
+        pub(crate) open: i64,
+        pub(crate) oldest: Option<i64>,
+    }
+}
+
+/// The tables, whatever the database.
+pub(crate) trait AlertStore: fmt::Debug + Send + Sync {
+    /// Whether this process tells the alerts of a job, for so long.
+    fn lead<'a>(
+        &'a self,
+        job: &'a str,
+        owner: Uuid,
+        length: Duration,
+    ) -> BoxFuture<'a, DbResult<Option<i64>>>;
+    /// Lets another process tell them.
+    fn leave<'a>(&'a self, job: &'a str, owner: Uuid, epoch: i64) -> BoxFuture<'a, DbResult<()>>;
+    /// What is in trouble now.
+    fn troubles<'a>(&'a self, job: &'a str) -> BoxFuture<'a, DbResult<Vec<Trouble>>>;
+    /// What is written down.
+    fn alerts<'a>(&'a self, job: &'a str) -> BoxFuture<'a, DbResult<Vec<AlertRow>>>;
+    /// Writes a change down.
+    fn step<'a>(&'a self, job: &'a str, step: Step<'a>) -> BoxFuture<'a, DbResult<()>>;
+    /// The alert that is due for the longest time.
+    fn due<'a>(&'a self, job: &'a str) -> BoxFuture<'a, DbResult<Option<AlertRow>>>;
+    /// The open repairs of a target.
+    fn open<'a>(&'a self, job: &'a str, target: &'a str) -> BoxFuture<'a, DbResult<OpenRow>>;
+    /// Writes down that an alert was told.
+    fn told<'a>(&'a self, alert: &'a AlertRow) -> BoxFuture<'a, DbResult<()>>;
+    /// Writes down that it is told later. `fails`: whether it was tried.
+    fn later<'a>(
+        &'a self,
+        alert: &'a AlertRow,
+        after: Duration,
+        fails: bool,
+    ) -> BoxFuture<'a, DbResult<()>>;
+}
+
+const FIELDS: &str = "slot, id, target, kind, first_seen, last_error, is_over, told, attempts";
+
+/// The tables in one database.
+pub(crate) struct SqlAlerts<DB: Driver> {
+    pool: OwnPool<DB>,
+    templates: OnceCell<Templates>,
+}
+
+impl<DB: Driver> SqlAlerts<DB> {
+    pub(crate) fn new(caller: &Pool<DB>) -> Self {
+        Self {
+            pool: OwnPool::new(caller, &[]),
+            templates: OnceCell::new(),
+        }
+    }
+
+    async fn templates(&self) -> DbResult<&Templates> {
+        let ask = async {
+            let server = DB::server(&mut *self.pool.get().acquire().await?).await?;
+            Ok(schema::templates(DB::DIALECT, &server.schema))
+        };
+        self.templates.get_or_try_init(|| ask).await
+    }
+
+    async fn rows<T: final_core::database::FromRow>(
+        &self,
+        template: &str,
+        values: &[Value<'_>],
+    ) -> DbResult<Vec<T>> {
+        let work = async {
+            let sql = self.templates().await?.sql(template);
+            let mut conn = self.pool.get().acquire().await?;
+            read::<DB, T>(&mut conn, &sql, values).await
+        };
+        self.pool.in_time(ANSWER, work).await
+    }
+
+    async fn run(&self, template: &str, values: &[Value<'_>]) -> DbResult<u64> {
+        let work = async {
+            let sql = self.templates().await?.sql(template);
+            let mut conn = self.pool.get().acquire().await?;
+            DB::run_sql(&mut conn, &sql, values).await
+        };
+        self.pool.in_time(ANSWER, work).await
+    }
+}
+
+impl<DB: Driver> AlertStore for SqlAlerts<DB> {
+    fn lead<'a>(
+        &'a self,
+        job: &'a str,
+        owner: Uuid,
+        length: Duration,
+    ) -> BoxFuture<'a, DbResult<Option<i64>>> {
+        let work = async move {
+            let leases = Leases::new(self.templates().await?);
+            let mut conn = self.pool.get().acquire().await?;
+            leases
+                .take::<DB>(&mut conn, &lease(job), owner, length)
+                .await
+        };
+        Box::pin(self.pool.in_time(ANSWER, work))
+    }
+
+    fn leave<'a>(&'a self, job: &'a str, owner: Uuid, epoch: i64) -> BoxFuture<'a, DbResult<()>> {
+        let work = async move {
+            let leases = Leases::new(self.templates().await?);
+            let mut conn = self.pool.get().acquire().await?;
+            let name = lease(job);
+            let left = leases.release::<DB>(&mut conn, &name, owner, epoch);
+            left.await.map(drop)
+        };
+        Box::pin(self.pool.in_time(ANSWER, work))
+    }
+
+    fn troubles<'a>(&'a self, job: &'a str) -> BoxFuture<'a, DbResult<Vec<Trouble>>> {
+        Box::pin(async move {
+            let stuck = "SELECT target, MAX(last_error) AS error FROM {repairs} WHERE job = ? AND attempts >= ? \
+                GROUP BY target";
+            let stuck: Vec<StuckRow> = self.rows(stuck, &[job.into(), QUICK.into()]).await?;
+            let jobs = "SELECT target, paused, paused_at, trouble, trouble_at FROM {jobs} \
+                WHERE job = ? AND (paused IS NOT NULL OR trouble IS NOT NULL)";
+            let jobs: Vec<JobRow> = self.rows(jobs, &[job.into()]).await?;
+            let mut troubles = Vec::new();
+            let mut add = |target: &str, kind, error: Option<String>, since| {
+                if let Some(error) = error {
+                    let target = target.to_owned();
+                    troubles.push(Trouble {
+                        target,
+                        kind,
+                        error,
+                        since,
+                    });
+                }
+            };
+            for row in stuck {
+                let error = row.error.unwrap_or_default();
+                add(&row.target, TroubleKind::Repairs, Some(error), None);
+            }
+            for row in jobs {
+                add(&row.target, TroubleKind::Paused, row.paused, row.paused_at);
+                add(&row.target, TroubleKind::Scan, row.trouble, row.trouble_at);
+            }
+            Ok(troubles)
+        })
+    }
+
+    fn alerts<'a>(&'a self, job: &'a str) -> BoxFuture<'a, DbResult<Vec<AlertRow>>> {
+        Box::pin(async move {
+            let sql = format!("SELECT {FIELDS} FROM {{alerts}} WHERE job = ?");
+            self.rows(&sql, &[job.into()]).await
+        })
+    }
+
+    fn step<'a>(&'a self, job: &'a str, step: Step<'a>) -> BoxFuture<'a, DbResult<()>> {
+        Box::pin(async move {
+            match step {
+                Step::Begin(trouble) => {
+                    let sql = "{insert} INTO {alerts} (slot, id, job, target, kind, first_seen, last_error, is_over, told, \
+                        told_at, attempts, due_at) \
+                        VALUES (?, ?, ?, ?, ?, COALESCE(?, {now}), ?, 0, 0, 0, 0, {now}) {nothing}";
+                    let values = [
+                        slot(job, trouble).into(),
+                        Uuid::now_v7().into(),
+                        job.into(),
+                        trouble.target.as_str().into(),
+                        trouble.kind.name().into(),
+                        trouble.since.into(),
+                        trouble.error.as_str().into(),
+                    ];
+                    self.run(sql, &values).await
+                }
+                Step::Again(alert) => {
+                    let sql = "UPDATE {alerts} SET is_over = 0, attempts = 0, \
+                        due_at = CASE WHEN told > 0 THEN told_at + ? ELSE {now} END WHERE slot = ?";
+                    let values = [micros(EVERY).into(), alert.slot.as_str().into()];
+                    self.run(sql, &values).await
+                }
+                Step::Because(alert, trouble) => {
+                    let sql = "UPDATE {alerts} SET last_error = ? WHERE slot = ?";
+                    let values = [trouble.error.as_str().into(), alert.slot.as_str().into()];
+                    self.run(sql, &values).await
+                }
+                Step::Over(alert) => {
+                    let sql =
+                        "UPDATE {alerts} SET is_over = 1, attempts = 0, due_at = {now} WHERE slot = ?";
+                    self.run(sql, &[alert.slot.as_str().into()]).await
+                }
+            }
+            .map(drop)
+        })
+    }
+
+    fn due<'a>(&'a self, job: &'a str) -> BoxFuture<'a, DbResult<Option<AlertRow>>> {
+        Box::pin(async move {
+            let sql = format!(
+                "SELECT {FIELDS} FROM {{alerts}} WHERE job = ? AND due_at <= {{now}} ORDER BY due_at LIMIT 1"
+            );
+            let rows: Vec<AlertRow> = self.rows(&sql, &[job.into()]).await?;
+            Ok(rows.into_iter().next())
+        })
+    }
+
+    fn open<'a>(&'a self, job: &'a str, target: &'a str) -> BoxFuture<'a, DbResult<OpenRow>> {
+        Box::pin(async move {
+            let sql = "SELECT COUNT(*) AS open, MIN(opened_at) AS oldest FROM {repairs} WHERE job = ? AND target = ?";
+            let rows: Vec<OpenRow> = self.rows(sql, &[job.into(), target.into()]).await?;
+            let none = OpenRow {
+                open: 0,
+                oldest: None,
+            };
+            Ok(rows.first().copied().unwrap_or(none))
+        })
+    }
+
+    fn told<'a>(&'a self, alert: &'a AlertRow) -> BoxFuture<'a, DbResult<()>> {
+        Box::pin(async move {
+            let slot = alert.slot.as_str();
+            if alert.is_over != 0 {
+                let sql = "DELETE FROM {alerts} WHERE slot = ? AND id = ?";
+                return self
+                    .run(sql, &[slot.into(), alert.id.into()])
+                    .await
+                    .map(drop);
+            }
+            let sql = "UPDATE {alerts} SET told = told + 1, told_at = {now}, attempts = 0, due_at = {now} + ? \
+                WHERE slot = ? AND id = ?";
+            let values = [micros(EVERY).into(), slot.into(), alert.id.into()];
+            self.run(sql, &values).await.map(drop)
+        })
+    }
+
+    fn later<'a>(
+        &'a self,
+        alert: &'a AlertRow,
+        after: Duration,
+        fails: bool,
+    ) -> BoxFuture<'a, DbResult<()>> {
+        Box::pin(async move {
+            let sql = "UPDATE {alerts} SET attempts = attempts + ?, due_at = {now} + ? WHERE slot = ? AND id = ?";
+            let values = [
+                i64::from(fails).into(),
+                micros(after).into(),
+                alert.slot.as_str().into(),
+                alert.id.into(),
+            ];
+            self.run(sql, &values).await.map(drop)
+        })
+    }
+}
+
+impl<DB: Driver> fmt::Debug for SqlAlerts<DB> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SqlAlerts")
+            .field(&self.pool.place())
+            .finish()
+    }
+}
+
+/// The name of the lease of a job's alerts. A job's name may be longer than a key.
+fn lease(job: &str) -> String {
+    short(format!("alerts {job}"))
+}
+
+/// One place for each trouble.
+fn slot(job: &str, trouble: &Trouble) -> String {
+    let (target, kind) = (trouble.target.as_str(), trouble.kind.name());
+    short(format!(
+        "{}:{job}{}:{target}{kind}",
+        job.len(),
+        target.len()
+    ))
+}
+
+fn short(text: String) -> String {
+    let mut short = hex(&Hash::Sha256.of(text.as_bytes()));
+    short.truncate(40);
+    short
+}
+
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX / 4)
+}

@@ -1,0 +1,186 @@
+//! The task that tells the alerts of one job.
+//!
+//! Input: what the database says. Output: calls to the job's endpoint. A call that is repeated has the same idempotency
+//! key, and each alert has another one.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use final_core::database::DbResult;
+use final_webhook::{Call, CallOutcome, Caller, Endpoint, NotDone};
+use serde_json::json;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{
+    TroubleKind,
+    steps::steps,
+    store::{AlertRow, AlertStore},
+};
+use crate::{form::time::of_micros, repair::Pace};
+
+/// How often the tables are looked at.
+const POLL: Duration = Duration::from_secs(2);
+
+/// How long to wait after the tables could not be read.
+const TROUBLE: Duration = Duration::from_secs(5);
+
+/// How long a call may take, whatever its endpoint's time limit is.
+const LONGEST: Duration = Duration::from_secs(20);
+
+/// How long a process that stood still keeps the alerts. It is longer than a look and a call.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// How soon a call that failed is repeated.
+const PACE: Pace = Pace {
+    quick: Duration::from_secs(10),
+    slow: Duration::from_secs(10 * 60),
+};
+
+/// Tells the alerts of one job.
+pub(crate) struct Teller {
+    job: String,
+    endpoint: Endpoint,
+    store: Arc<dyn AlertStore>,
+    caller: Caller,
+    owner: Uuid,
+    epoch: Option<i64>,
+}
+
+impl Teller {
+    pub(crate) fn new(
+        job: &str,
+        endpoint: Endpoint,
+        store: Arc<dyn AlertStore>,
+        caller: Caller,
+    ) -> Self {
+        Self {
+            job: job.to_owned(),
+            endpoint,
+            store,
+            caller,
+            owner: Uuid::now_v7(),
+            epoch: None,
+        }
+    }
+
+    /// Goes on until it is told to stop. A call that is under way ends first.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut in_trouble = false;
+        while !stop.is_cancelled() {
+            let pause = match self.look().await {
+                Ok(true) => {
+                    in_trouble = false;
+                    continue;
+                }
+                Ok(false) => {
+                    in_trouble = false;
+                    POLL
+                }
+                Err(error) => {
+                    if !in_trouble {
+                        tracing::warn!(
+                            target: "final::reconcile",
+                            job = self.job,
+                            %error,
+                            "alerts cannot be read or written; they stay, and are told later"
+                        );
+                    }
+                    in_trouble = true;
+                    TROUBLE
+                }
+            };
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+        if let Some(epoch) = self.epoch {
+            // Otherwise the lease runs out by itself.
+            let _ = self.store.leave(&self.job, self.owner, epoch).await;
+        }
+    }
+
+    /// Writes down what has changed, and tells one alert. Whether there may be more.
+    async fn look(&mut self) -> DbResult<bool> {
+        self.epoch = self.store.lead(&self.job, self.owner, LEASE).await?;
+        if self.epoch.is_none() {
+            return Ok(false);
+        }
+        let troubles = self.store.troubles(&self.job).await?;
+        let alerts = self.store.alerts(&self.job).await?;
+        for step in steps(&troubles, &alerts) {
+            self.store.step(&self.job, step).await?;
+        }
+        let Some(alert) = self.store.due(&self.job).await? else {
+            return Ok(false);
+        };
+        let is_paused = troubles
+            .iter()
+            .any(|trouble| trouble.kind == TroubleKind::Paused && trouble.target == alert.target);
+        self.tell(&alert, is_paused).await?;
+        Ok(true)
+    }
+
+    async fn tell(&self, alert: &AlertRow, is_paused: bool) -> DbResult<()> {
+        let open = self.store.open(&self.job, &alert.target).await?;
+        let body = json!({
+            "job": self.job,
+            "target": alert.target,
+            "kind": alert.kind,
+            "over": alert.is_over != 0,
+            "open": open.open,
+            "oldest": open.oldest.and_then(moment),
+            "last_error": alert.last_error,
+            "first_seen": moment(alert.first_seen),
+            "paused": is_paused,
+        });
+        let number = match alert.is_over {
+            0 => alert.told.to_string(),
+            _ => "over".to_owned(),
+        };
+        let key = format!("{}-{number}", alert.id);
+        let (error, asked) = match self.call(body.to_string(), &key).await {
+            CallOutcome::Done(_) | CallOutcome::Gone => return self.store.told(alert).await,
+            CallOutcome::Paused { until } => {
+                let after = until.saturating_duration_since(Instant::now());
+                return self.store.later(alert, after, false).await;
+            }
+            CallOutcome::Retry { after, why } => (why, after),
+        };
+        tracing::warn!(
+            target: "final::reconcile",
+            job = self.job,
+            kind = alert.kind,
+            %error,
+            "an alert could not be delivered; it is tried again"
+        );
+        let random = Uuid::now_v7().as_u128() as u16;
+        let chance = f64::from(random) / f64::from(u16::MAX);
+        let own = PACE.after(alert.attempts + 1, chance);
+        let after = asked.unwrap_or_default().max(own);
+        self.store.later(alert, after, true).await
+    }
+
+    async fn call(&self, body: String, key: &str) -> CallOutcome {
+        let broken = |error: String| CallOutcome::Retry {
+            after: None,
+            why: NotDone::Broken { error },
+        };
+        let call = match Call::new(body, "application/json;charset=UTF-8", key) {
+            Ok(call) => call,
+            Err(error) => return broken(error.to_string()),
+        };
+        let call = self.caller.call(&self.endpoint, &call);
+        let called = timeout(LONGEST, call).await;
+        called.unwrap_or_else(|_| broken(format!("the call was not over after {LONGEST:?}")))
+    }
+}
+
+/// A moment in the form of RFC 3339.
+fn moment(micros: i64) -> Option<String> {
+    of_micros(micros).map(|text| format!("{}Z", text.replace(' ', "T")))
+}

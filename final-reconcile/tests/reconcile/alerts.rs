@@ -1,0 +1,222 @@
+//! An endpoint is told once of a trouble, and once that it is over.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU16, Ordering},
+    },
+    time::Duration,
+};
+
+use final_reconcile::{Job, Reconciler, Repair};
+use final_tests::eventually;
+use final_webhook::Caller;
+use serde_json::{Value, json};
+
+use crate::{
+    place::{ALL, Db, Place},
+    repair::{Receiver, SOON, tables},
+};
+
+const QUICK: Duration = Duration::from_millis(20);
+
+/// A job whose repairs go to one endpoint and whose alerts go to another. All state is in one database.
+async fn reconciler(place: &Place, state: Db, repairs: &Receiver, alerts: &Receiver) -> Reconciler {
+    let job = Job::new("people")
+        .source(place.side(Db::Postgres, "a"))
+        .target(place.side(Db::Maria, "b"), |map| map)
+        .settle(Duration::ZERO)
+        .repair(Repair::callback(repairs.endpoint()).pace(QUICK, QUICK))
+        .alert(alerts.endpoint());
+    let reconciler = match state {
+        Db::Postgres => Reconciler::new(&place.postgres),
+        Db::Maria => Reconciler::new(&place.mariadb),
+        Db::Sqlite => Reconciler::new(&place.sqlite),
+    };
+    let caller = Caller::builder().failures(64).build().unwrap();
+    let reconciler = reconciler.caller(caller).job(job).unwrap();
+    reconciler.migrate().await.unwrap();
+    reconciler
+}
+
+async fn alerts_are(receiver: &Receiver, count: usize) -> Vec<Value> {
+    let what = format!("{count} alerts have come");
+    let came = eventually(&what, SOON, async || {
+        let came = receiver.came();
+        match came.len() == count {
+            true => Ok(came),
+            false => Err(format!("{came:#?}")),
+        }
+    })
+    .await;
+    came.into_iter().map(|came| came.body).collect()
+}
+
+/// Waits until the tables say this many times that there is nothing to do: the task looks each two seconds.
+async fn the_task_has_looked(place: &Place, state: Db) {
+    let until = "SELECT live_until AS v FROM final_reconcile_jobs";
+    let mut seen = place.numbers(state, until).await;
+    for _ in 0..3 {
+        seen = eventually("the task has looked again", SOON, async || {
+            let now = place.numbers(state, until).await;
+            match now == seen {
+                true => Err(format!("{now:?}")),
+                false => Ok(now),
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trouble_is_told_once_whatever_restarts_and_once_when_it_is_over() {
+    let place = Place::fresh().await;
+    tables(&place, Db::Postgres, Db::Maria).await;
+    for state in ALL {
+        let is_well = Arc::new(AtomicBool::new(false));
+        let well = Arc::clone(&is_well);
+        let repairs = Receiver::start(move |_, _| match well.load(Ordering::SeqCst) {
+            true => 200,
+            false => 500,
+        })
+        .await;
+        let alerts = Receiver::start(|_, _| 200).await;
+        let first = reconciler(&place, state, &repairs, &alerts).await;
+        let second = reconciler(&place, state, &repairs, &alerts).await;
+        first.compare("people").await.unwrap();
+        let (running, other) = (first.start().unwrap(), second.start().unwrap());
+
+        let told = alerts_are(&alerts, 1).await.remove(0);
+        let open = first.repairs("people", 5).await.unwrap();
+        let expected = json!({ "job": "people", "target": open[0].target, "kind": "repairs", "over": false, "open": 2,
+            "oldest": told["oldest"], "last_error": told["last_error"], "first_seen": told["first_seen"], "paused": false });
+        assert_eq!(told, expected);
+        assert!(
+            told["last_error"].as_str().unwrap().contains("500"),
+            "{told}"
+        );
+        for time in ["oldest", "first_seen"] {
+            let text = told[time].as_str().unwrap();
+            assert!(
+                text.starts_with("20") && text.contains('T') && text.ends_with('Z'),
+                "{text}"
+            );
+        }
+        running.shutdown().await;
+        other.shutdown().await;
+
+        // Neither two processes nor a restart tell it again.
+        let running = second.start().unwrap();
+        the_task_has_looked(&place, state).await;
+        assert_eq!(alerts.came().len(), 1, "{state:?}");
+
+        is_well.store(true, Ordering::SeqCst);
+        let told = alerts_are(&alerts, 2).await.remove(1);
+        assert_eq!(
+            (&told["over"], &told["open"], &told["oldest"]),
+            (&json!(true), &json!(0), &Value::Null)
+        );
+        assert_eq!(told["first_seen"], alerts.came()[0].body["first_seen"]);
+        the_task_has_looked(&place, state).await;
+        running.shutdown().await;
+        let came = alerts.came();
+        assert_eq!(came.len(), 2, "{state:?}: {came:#?}");
+        assert_ne!(came[0].key, came[1].key, "another alert is another call");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trouble_that_lasts_is_told_again_after_an_hour() {
+    let place = Place::fresh().await;
+    tables(&place, Db::Postgres, Db::Maria).await;
+    let repairs = Receiver::start(|_, _| 500).await;
+    let alerts = Receiver::start(|_, _| 200).await;
+    let reconciler = reconciler(&place, Db::Postgres, &repairs, &alerts).await;
+    reconciler.compare("people").await.unwrap();
+    let running = reconciler.start().unwrap();
+    alerts_are(&alerts, 1).await;
+    let waits = "SELECT (due_at - told_at) / 1000000 AS v FROM final_reconcile_alerts";
+    assert_eq!(place.numbers(Db::Postgres, waits).await, [3_600]);
+
+    // An hour is over.
+    place
+        .run(
+            Db::Postgres,
+            "UPDATE final_reconcile_alerts SET due_at = due_at - 3600000000",
+        )
+        .await;
+
+    let came = alerts_are(&alerts, 2).await;
+    assert_eq!(came[0]["first_seen"], came[1]["first_seen"]);
+    assert_ne!(alerts.came()[0].key, alerts.came()[1].key);
+    running.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_alert_that_cannot_be_delivered_is_kept_and_tried_again() {
+    let place = Place::fresh().await;
+    tables(&place, Db::Postgres, Db::Maria).await;
+    let repairs = Receiver::start(|_, _| 500).await;
+    let answer = Arc::new(AtomicU16::new(500));
+    let now = Arc::clone(&answer);
+    let alerts = Receiver::start(move |_, _| now.load(Ordering::SeqCst)).await;
+    let reconciler = reconciler(&place, Db::Postgres, &repairs, &alerts).await;
+    reconciler.compare("people").await.unwrap();
+    let running = reconciler.start().unwrap();
+    alerts_are(&alerts, 1).await;
+    let failed = "SELECT attempts AS v FROM final_reconcile_alerts WHERE due_at > told_at";
+    eventually("the failure is written down", SOON, async || {
+        match place.numbers(Db::Postgres, failed).await.as_slice() {
+            [1] => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    running.shutdown().await;
+    answer.store(200, Ordering::SeqCst);
+
+    // It is due in ten seconds, for whichever process is there.
+    let soon = "UPDATE final_reconcile_alerts SET due_at = 0";
+    place.run(Db::Postgres, soon).await;
+    let running = reconciler.start().unwrap();
+
+    alerts_are(&alerts, 2).await;
+    running.shutdown().await;
+    let came = alerts.came();
+    assert_eq!(came[0].key, came[1].key, "a repeat has the same key");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_cannot_be_read_is_told_as_well() {
+    let place = Place::fresh().await;
+    let db = Db::Maria;
+    let table = "(id int PRIMARY KEY, name longblob)";
+    place
+        .run(
+            db,
+            format!(
+                "CREATE TABLE a {table}; CREATE TABLE b {table}; INSERT INTO a VALUES (1, 'x')"
+            ),
+        )
+        .await;
+    let repairs = Receiver::start(|_, _| 200).await;
+    let alerts = Receiver::start(|_, _| 200).await;
+    let job = Job::new("people")
+        .source(place.side(db, "a"))
+        .target(place.side(db, "b"), |map| map)
+        .settle(Duration::ZERO)
+        .repair(Repair::callback(repairs.endpoint()).pace(QUICK, QUICK))
+        .alert(alerts.endpoint());
+    let reconciler = Reconciler::new(&place.mariadb).job(job).unwrap();
+    reconciler.migrate().await.unwrap();
+    reconciler.compare("people").await.unwrap();
+    let larger = "UPDATE a SET name = REPEAT('x', @@max_allowed_packet / 2 + 1000)";
+    place.run(db, larger).await;
+
+    let running = reconciler.start().unwrap();
+
+    let told = alerts_are(&alerts, 1).await.remove(0);
+    running.shutdown().await;
+    let error = told["last_error"].as_str().unwrap();
+    assert!(error.contains("max_allowed_packet"), "{told}");
+}
