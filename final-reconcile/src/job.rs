@@ -216,12 +216,13 @@ impl Job {
     ///
     /// # Errors
     ///
-    /// Fails if a database does, and if the tables cannot be compared: no such column, no unique index for the key, or two
-    /// types without a common form.
+    /// Fails if a database does, and if the tables cannot be compared: no such column, no unique index for the key, two
+    /// types without a common form, or columns that a scan cannot go by.
     pub async fn explain(&self) -> Result<Explanation, ReconcileError> {
         let mut explanation = Explanation::new(&self.name);
         for (target, mapping) in &self.targets {
             let (source, plan) = self.plan(target, mapping).await?;
+            self.scans.fit(&source, target, &plan)?;
             explanation.add(&source, target, plan, self.writes());
         }
         self.check()?;

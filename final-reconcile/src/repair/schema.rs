@@ -23,6 +23,17 @@ pub(super) const VERSION: u32 = 2;
 /// The table, under which the version is written down.
 pub(super) const REPAIRS: &str = "final_reconcile_repairs";
 
+/// Ends a transaction of a process that stands still, because it keeps rows from the next one.
+pub(super) fn session(dialect: Dialect) -> &'static [&'static str] {
+    match dialect {
+        Dialect::Postgres => &["SET idle_in_transaction_session_timeout = '10s'"],
+        Dialect::MySql => {
+            &["SET @final_reconcile = 1 /*M!100300 , SESSION idle_transaction_timeout = 10 */"]
+        }
+        Dialect::Sqlite => &[],
+    }
+}
+
 /// Templates with the names of the tables.
 pub(super) fn templates(dialect: Dialect, schema: &str) -> Templates {
     let table = |name: &str| format!("{schema}{name}");

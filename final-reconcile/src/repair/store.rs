@@ -133,7 +133,7 @@ pub(crate) struct SqlRepairs<DB: Driver> {
 impl<DB: Driver> SqlRepairs<DB> {
     pub(crate) fn new(caller: &Pool<DB>) -> Self {
         Self {
-            pool: OwnPool::new(caller, &[]).of(CONNECTIONS),
+            pool: OwnPool::new(caller, schema::session(DB::DIALECT)).of(CONNECTIONS),
             templates: OnceCell::new(),
         }
     }

@@ -48,6 +48,17 @@ pub(super) struct Tables {
     pub(super) plan: Plan,
 }
 
+impl Tables {
+    pub(super) fn new(source: Side, target: Side, plan: Plan) -> Self {
+        Self {
+            sides: Sides::new(&source, &target, plan.clone()),
+            source,
+            target,
+            plan,
+        }
+    }
+}
+
 /// Why a round has come to nothing.
 #[derive(Debug)]
 pub(super) enum Ended {
@@ -106,12 +117,7 @@ impl Context {
             return Ok(Arc::clone(tables));
         }
         let (source, target, plan) = self.unit.job.tables(&self.unit.name.target).await?;
-        let described = Arc::new(Tables {
-            sides: Sides::new(&source, &target, plan.clone()),
-            source,
-            target,
-            plan,
-        });
+        let described = Arc::new(Tables::new(source, target, plan));
         *tables = Some(Arc::clone(&described));
         Ok(described)
     }

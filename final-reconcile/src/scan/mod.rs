@@ -43,7 +43,8 @@ pub(crate) mod watch;
 
 use std::time::Duration;
 
-use self::schedule::Sweep;
+use self::{context::Tables, schedule::Sweep};
+use crate::{error::Reconciled, plan::Plan, side::Side};
 
 /// How the rows of a job that differ are found.
 #[derive(Clone, Debug)]
@@ -74,6 +75,22 @@ impl Scans {
             && self.updated.is_none()
             && self.sweep.is_none()
             && self.topics.is_empty()
+    }
+
+    /// Whether they fit the tables.
+    ///
+    /// # Errors
+    ///
+    /// Fails if ids are no numbers, or if the column of the last update has no times.
+    pub(crate) fn fit(&self, source: &Side, target: &Side, plan: &Plan) -> Reconciled<()> {
+        let tables = Tables::new(source.clone(), target.clone(), plan.clone());
+        if let Some(fresh) = &self.fresh {
+            fresh::reader(&tables, fresh.column.as_deref())?;
+        }
+        if let Some(updated) = &self.updated {
+            updated::reader(&tables, &updated.column)?;
+        }
+        Ok(())
     }
 }
 

@@ -77,6 +77,11 @@ impl Updated {
                 window
             }
         };
+        if window.seen > until {
+            // The clock was set back, or summer time has ended: what is written now has earlier times once more.
+            window.seen.clone_from(&until);
+            window.is_quiet = false;
+        }
         let overlap = self.wanted.overlap + COARSE;
         let from = match window.is_quiet {
             true => window.seen.clone(),

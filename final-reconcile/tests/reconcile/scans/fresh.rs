@@ -105,6 +105,8 @@ async fn fresh_ids_of_a_key_that_is_no_number_are_refused_and_the_other_scans_go
         .repair(repair(&receiver))
         .fresh_ids(OFTEN)
         .sweep(final_reconcile::Sweep::every(Duration::from_secs(3_600)));
+    let refused = job.explain().await.unwrap_err().to_string();
+    assert!(refused.contains("fresh_ids_by"), "{refused}");
     let reconciler = migrated(&place, from, job).await;
     let running = reconciler.start().unwrap();
 
