@@ -10,7 +10,7 @@ use crate::{
     error::{ReconcileError, Reconciled},
     form::{Form, Hash, Row, given, here::hex},
     job::Mapping,
-    side::table::{Family, SideColumn, SideTable},
+    side::table::{Family, SideColumn, SideTable, UniqueIndex},
     sql::keys::KeyColumn,
 };
 
@@ -45,7 +45,8 @@ impl SidePlan {
         self.forms.iter().all(|form| form.is_made_by_servers())
     }
 
-    /// The plan that reads keys in the order of another column, which stands before them.
+    /// The plan that reads keys in the order of another column, which stands before them. Where its values are unique, no
+    /// other column is needed for the order, so that its index gives it.
     pub(crate) fn by_column(&self, column: &SideColumn, form: Form) -> Self {
         let first = KeyColumn {
             name: quoted(&self.table, &column.name),
@@ -53,13 +54,18 @@ impl SidePlan {
             form,
             digits: None,
         };
+        let is_unique = |index: &UniqueIndex| index.columns.iter().eq([&column.name]);
+        let behind = match self.table.unique.iter().any(is_unique) {
+            true => Vec::new(),
+            false => self.keys.clone(),
+        };
         let count = self.keys.len();
         let columns = self.columns.iter().take(count).cloned();
         let forms = self.forms.iter().take(count).copied();
         Self {
             columns: [column.clone()].into_iter().chain(columns).collect(),
             forms: [form].into_iter().chain(forms).collect(),
-            keys: [first].into_iter().chain(self.keys.clone()).collect(),
+            keys: [first].into_iter().chain(behind).collect(),
             ..self.clone()
         }
     }

@@ -6,7 +6,7 @@ use super::context::Tables;
 use crate::{
     error::{ReconcileError, Reconciled},
     form::{Form, Row},
-    side::{Chunk, Of, Reader, table::SideColumn},
+    side::{Chunk, Found, Of, Reader, table::SideColumn},
 };
 
 /// Rows of a page.
@@ -45,7 +45,10 @@ impl ColumnReader {
     /// The largest value. None if there is none.
     pub(super) async fn last(&self) -> Reconciled<Option<String>> {
         match self.reader.last_key().await? {
-            Some(place) => Ok(Some(self.placed(place)?.value)),
+            Some(place) => match place.split(self.form) {
+                Some((Some(value), _)) => Ok(Some(String::from_utf8_lossy(value).into_owned())),
+                _ => Err(self.wrong()),
+            },
             None => Ok(None),
         }
     }
@@ -57,10 +60,8 @@ impl ColumnReader {
             until: Some(self.place(until)),
             buckets: None,
         };
-        let page = self.reader.page(&chunk, PAGE, Of::Hashes).await?;
-        page.into_iter()
-            .map(|found| self.placed(found.key))
-            .collect()
+        let page = self.reader.page(&chunk, PAGE, Of::Rows).await?;
+        page.into_iter().map(|found| self.placed(found)).collect()
     }
 
     /// The clock of the source's database.
@@ -72,18 +73,23 @@ impl ColumnReader {
         self.reader.shown()
     }
 
-    fn placed(&self, place: Row) -> Reconciled<Placed> {
-        let parts = place.split(self.form);
-        let value = parts.and_then(|(value, key)| {
-            let value = String::from_utf8(value?.to_vec()).ok()?;
-            Some((value, key))
+    /// The row has the column, and the key behind it.
+    fn placed(&self, found: Found) -> Reconciled<Placed> {
+        let parts = found.row.as_ref().and_then(|row| row.split(self.form));
+        let placed = parts.and_then(|(value, key)| {
+            Some(Placed {
+                value: String::from_utf8(value?.to_vec()).ok()?,
+                key,
+                place: found.key.clone(),
+            })
         });
-        match value {
-            Some((value, key)) => Ok(Placed { value, key, place }),
-            None => Err(ReconcileError::Row {
-                side: self.shown().to_owned(),
-                problem: "a key cannot be taken apart".into(),
-            }),
+        placed.ok_or_else(|| self.wrong())
+    }
+
+    fn wrong(&self) -> ReconcileError {
+        ReconcileError::Row {
+            side: self.shown().to_owned(),
+            problem: "a key cannot be taken apart".into(),
         }
     }
 }

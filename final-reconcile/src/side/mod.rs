@@ -281,7 +281,7 @@ pub(crate) trait Reader: Send + Sync {
     ) -> BoxFuture<'a, Reconciled<Vec<Found>>>;
     /// The rows with these keys.
     fn rows<'a>(&'a self, keys: &'a [Row]) -> BoxFuture<'a, Reconciled<Vec<Found>>>;
-    /// The last key in the order of the index whose first column is not NULL.
+    /// The key of a row that has the last value of the first column. Rows without one do not count.
     fn last_key(&self) -> BoxFuture<'_, Reconciled<Option<Row>>>;
     /// The clock of the database.
     fn clock(&self) -> BoxFuture<'_, Reconciled<Clock>>;

@@ -528,17 +528,12 @@ impl Parts {
         )
     }
 
-    /// Backwards by each column, so that the index is read from its end.
+    /// A row with the last value of the first column, which is read from the end of an index.
     fn last_key(&self, keys: &[KeyColumn]) -> String {
         let (key, table) = (self.bytes(&self.key), &self.table);
         let first = keys.first().map_or("1", KeyColumn::order);
-        let order: Vec<String> = keys
-            .iter()
-            .map(|key| format!("{} DESC", key.order()))
-            .collect();
         format!(
-            "SELECT {key} AS row_key FROM {table} WHERE {first} IS NOT NULL ORDER BY {} LIMIT 1",
-            order.join(", ")
+            "SELECT {key} AS row_key FROM {table} WHERE {first} IS NOT NULL ORDER BY {first} DESC LIMIT 1"
         )
     }
 

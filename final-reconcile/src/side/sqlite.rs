@@ -485,17 +485,10 @@ impl Reader for SqliteReader {
 
     fn last_key(&self) -> BoxFuture<'_, Reconciled<Option<Row>>> {
         Box::pin(async move {
-            let order = self
-                .plan
-                .keys
-                .iter()
-                .map(|key| format!("{} DESC", key.order()));
-            let order: Vec<String> = order.collect();
+            let first = self.plan.keys.first().map_or("1", KeyColumn::order);
             let mut condition = Condition::new(Dialect::Sqlite, &self.plan.keys);
-            if let Some(first) = self.plan.keys.first() {
-                condition.sql = format!("{} IS NOT NULL", first.order());
-            }
-            let rest = format!(" ORDER BY {} LIMIT 1", order.join(", "));
+            condition.sql = format!("{first} IS NOT NULL");
+            let rest = format!(" ORDER BY {first} DESC LIMIT 1");
             let mut conn = self.connection().await?;
             let keys = self.read(&mut conn, self.plan.keys.len(), condition, &rest);
             let keys = keys.await?;
