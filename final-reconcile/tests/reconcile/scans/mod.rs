@@ -52,8 +52,10 @@ pub fn job(place: &Place, from: Db, to: Db) -> Job {
         .settle(SETTLE)
 }
 
+/// A process that is killed keeps its repairs no longer than the lease.
 pub fn repair(receiver: &Receiver) -> Repair {
-    Repair::callback(receiver.endpoint()).extras(true)
+    let repair = Repair::callback(receiver.endpoint()).extras(true);
+    repair.lease(Duration::from_secs(4))
 }
 
 pub fn new(place: &Place, state: Db) -> Reconciler {
