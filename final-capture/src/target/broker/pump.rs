@@ -23,7 +23,7 @@ use final_core::{
 use futures::future::BoxFuture;
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 use super::{AGAIN, Lane, Window, hindrance};
@@ -46,6 +46,9 @@ const SAVE: Duration = Duration::from_millis(100);
 
 /// When a message that was lost is sent again.
 const SOON: Duration = Duration::from_millis(20);
+
+/// How often it is asked whether more lots come, while none may be taken.
+const LAST: Duration = Duration::from_millis(100);
 
 /// How many answers are taken at a time.
 const ANSWERS: usize = 1_024;
@@ -115,7 +118,10 @@ impl Pump {
                 .first()
                 .map_or_else(Instant::now, |(due, _)| *due);
             let is_parked = self.desk.parked.count() > 0;
-            let may_take = self.window.has_room() && self.desk.may_take() && !self.is_last;
+            // Before the marks are carried out, nothing is taken that might have to be parked. At a stop the lots that are
+            // left stay where they are: the next reader has them again.
+            let waits_for_marks = !self.desk.may_take() && !self.is_last;
+            let may_take = self.window.has_room() && !waits_for_marks && !self.is_last;
             tokio::select! {
                 biased;
                 saved = wait_for(&mut self.saving), if self.saving.is_some() => self.saved(saved).await?,
@@ -136,13 +142,19 @@ impl Pump {
                 }
                 lot = self.job.lots.recv(), if may_take => match lot {
                     Some(lot) => self.take(lot).await?,
-                    None => {
-                        self.is_last = true;
-                        self.save_due = Instant::now();
-                    }
+                    None => self.end(),
+                },
+                () = sleep(LAST), if waits_for_marks => if self.job.lots.is_closed() {
+                    self.end();
                 },
             }
         }
+    }
+
+    /// No more lots are taken.
+    fn end(&mut self) {
+        self.is_last = true;
+        self.save_due = Instant::now();
     }
 
     fn is_done(&self) -> bool {

@@ -48,7 +48,7 @@ struct Stage {
     store: Arc<SqlPositions<Sqlite>>,
     lots: mpsc::Sender<Lot>,
     pump: Pump,
-    _opened: Opened,
+    opened: Opened,
     _file: final_tests::SqliteFile,
 }
 
@@ -98,7 +98,7 @@ impl Stage {
             store,
             lots,
             pump,
-            _opened: opened,
+            opened,
             _file: file,
         }
     }
@@ -159,4 +159,17 @@ async fn all_messages_of_a_parked_key_wait_behind_it() {
     let waiting = stage.store.parked("shop", false, -1, 10).await.unwrap();
     let places: Vec<&str> = waiting.iter().map(|head| &*head.position).collect();
     assert_eq!(places, ["", "lsn:0/14", "lsn:0/1E", "lsn:0/28"]);
+}
+
+#[tokio::test]
+async fn a_stop_ends_while_the_broker_is_away_and_marks_could_not_be_carried_out() {
+    let stage = Stage::with("cdc.shop.holes").await;
+    stage.opened.link.close(Duration::from_secs(1)).await;
+    // It may not be taken: with a limit of 100 parked messages, marks have to be carried out first.
+    stage.lots.send(lot(&[20])).await.unwrap();
+    drop(stage.lots);
+    let ended = timeout(Duration::from_secs(20), stage.pump.run()).await;
+    ended.expect("the stop ends").unwrap();
+    let parked = stage.store.parked("shop", false, -1, 10).await.unwrap();
+    assert_eq!(parked.len(), 1, "the lot was left to the next reader");
 }
