@@ -280,6 +280,11 @@ async fn keep_lease(
         match timeout(left, store.take(&term.name, engine.owner, lease)).await {
             Ok(Ok(Some(taken))) if taken.term == *term => end = asked + lease,
             Ok(Ok(_)) => return TermEnd::Deposed,
+            // The store has given the lease back: another reader may begin at once.
+            Ok(Err(error @ PositionError::Unreadable(_))) => {
+                vitals.renewed(None);
+                return error.into();
+            }
             Ok(Err(_)) if asked < end => {
                 // The target's own tries tell of it.
                 sleep(lease / 20).await;
