@@ -103,7 +103,12 @@ async fn read_postgres(source: &CaptureSource, rows: u64) -> Result<Duration> {
     }
 }
 
-async fn read_mariadb(source: &CaptureSource, rows: u64, file: &str, offset: u64) -> Result<Duration> {
+async fn read_mariadb(
+    source: &CaptureSource,
+    rows: u64,
+    file: &str,
+    offset: u64,
+) -> Result<Duration> {
     let (last, end) = end_of_binlog(source).await?;
     let start = Instant::now();
     let conn = mysql_async::Conn::from_url(source.url()).await?;
