@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use final_core::database::{DbResult, Driver, Value, columns, read};
 use uuid::Uuid;
 
-use super::{NewSuspect, Saved, ScanKind, Step, Suspect, Term, Then, suspects::ADD};
+use super::{NewSuspect, Saved, ScanKind, Step, Suspect, Term, Then, suspects::add};
 use crate::{
     form::RowHash,
     repair::store::{SqlRepairs, micros, slot},
@@ -59,8 +59,8 @@ impl<DB: Driver> SqlRepairs<DB> {
             Some(fence) if fence.paused.is_some() => return Ok(Saved::Paused { opened: 0 }),
             Some(fence) => fence,
         };
-        for suspect in lot {
-            self.add_suspect(&mut tx, term, suspect, step).await?;
+        for suspects in pieces(lot) {
+            self.add_suspects(&mut tx, term, suspects, step).await?;
         }
         let (opened, is_too_much) = self.write_looks(&mut tx, term, step, &fence).await?;
         let column = match step.scan {
@@ -100,28 +100,33 @@ impl<DB: Driver> SqlRepairs<DB> {
         Ok(found.into_iter().next())
     }
 
-    async fn add_suspect(
+    async fn add_suspects(
         &self,
         conn: &mut DB::Connection,
         term: &Term,
-        suspect: &NewSuspect,
+        suspects: &[NewSuspect],
         step: &Step,
     ) -> DbResult<()> {
         let name = term.unit.name.as_str();
-        let values = [
-            slot(name, "row", &suspect.key.0).into(),
-            name.into(),
-            step.scan.name().into(),
-            suspect.key.0.as_slice().into(),
-            0_i64.into(),
-            1_i64.into(),
-            hash(suspect.source.as_ref()),
-            hash(suspect.target.as_ref()),
-            micros(step.settle).into(),
-            Uuid::now_v7().into(),
-        ];
-        let add = self.templates().await?.sql(ADD);
-        DB::run_sql(conn, &add, &values).await?;
+        let values: Vec<Value<'_>> = suspects
+            .iter()
+            .flat_map(|suspect| {
+                [
+                    slot(name, "row", &suspect.key.0).into(),
+                    name.into(),
+                    step.scan.name().into(),
+                    suspect.key.0.as_slice().into(),
+                    0_i64.into(),
+                    1_i64.into(),
+                    hash(suspect.source.as_ref()),
+                    hash(suspect.target.as_ref()),
+                    micros(step.settle).into(),
+                    Uuid::now_v7().into(),
+                ]
+            })
+            .collect();
+        let sql = self.templates().await?.sql(&add(suspects.len()));
+        DB::run_sql(conn, &sql, &values).await?;
         Ok(())
     }
 
@@ -140,9 +145,10 @@ impl<DB: Driver> SqlRepairs<DB> {
             false => u64::try_from(fence.span_found).unwrap_or_default(),
         };
         let (mut opened, mut is_too_much) = (0, false);
+        let mut over: Vec<&Suspect> = Vec::new();
         for (suspect, then) in &step.looked {
             match then {
-                Then::Over => self.forget(conn, suspect).await?,
+                Then::Over => over.push(suspect),
                 Then::Again(looks, after) => {
                     let sql = self.templates().await?.sql(
                         "UPDATE {suspects} SET looked = 1, source_hash = ?, target_hash = ?, looks = ?, changes = ?, \
@@ -164,9 +170,12 @@ impl<DB: Driver> SqlRepairs<DB> {
                 Then::Repair(row) => {
                     let unit = &term.unit;
                     opened += self.open_one(conn, &unit.job, &unit.target, row).await?;
-                    self.forget(conn, suspect).await?;
+                    over.push(suspect);
                 }
             }
+        }
+        for suspects in pieces(&over) {
+            self.forget(conn, suspects).await?;
         }
         if opened > 0 {
             let sql = self
@@ -193,17 +202,41 @@ impl<DB: Driver> SqlRepairs<DB> {
         Ok((opened, is_too_much))
     }
 
-    async fn forget(&self, conn: &mut DB::Connection, suspect: &Suspect) -> DbResult<()> {
-        let sql = self
-            .templates()
-            .await?
-            .sql("DELETE FROM {suspects} WHERE slot = ? AND stamp = ?");
-        let values = [suspect.slot.as_str().into(), suspect.stamp.into()];
+    async fn forget(&self, conn: &mut DB::Connection, suspects: &[&Suspect]) -> DbResult<()> {
+        let these = vec!["(slot = ? AND stamp = ?)"; suspects.len()].join(" OR ");
+        let sql = format!("DELETE FROM {{suspects}} WHERE {these}");
+        let sql = self.templates().await?.sql(&sql);
+        let values: Vec<Value<'_>> = suspects
+            .iter()
+            .flat_map(|suspect| [suspect.slot.as_str().into(), suspect.stamp.into()])
+            .collect();
         DB::run_sql(conn, &sql, &values).await?;
         Ok(())
     }
 }
 
+/// Pieces of few lengths, so that there are few statements.
+fn pieces<T>(all: &[T]) -> impl Iterator<Item = &[T]> {
+    let (hundreds, rest) = all.split_at(all.len() - all.len() % 100);
+    let (tens, ones) = rest.split_at(rest.len() - rest.len() % 10);
+    let hundreds = hundreds.chunks(100);
+    hundreds.chain(tens.chunks(10)).chain(ones.chunks(1))
+}
+
 fn hash(hash: Option<&RowHash>) -> Value<'_> {
     Value::Bytes(hash.map(|hash| Cow::Borrowed(hash.0.as_slice())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_have_all_in_their_order_and_three_lengths_at_most() {
+        let all: Vec<usize> = (0..237).collect();
+        let lengths: Vec<usize> = pieces(&all).map(<[usize]>::len).collect();
+        assert_eq!(lengths, [100, 100, 10, 10, 10, 1, 1, 1, 1, 1, 1, 1]);
+        assert_eq!(pieces(&all).flatten().copied().collect::<Vec<_>>(), all);
+        assert_eq!(pieces::<u8>(&[]).count(), 0);
+    }
 }

@@ -31,8 +31,15 @@ columns! {
     }
 }
 
-pub(super) const ADD: &str = "{insert} INTO {suspects} (slot, unit, scan, row_key, is_json, looked, source_hash, \
-    target_hash, looks, changes, due_at, stamp) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, {now} + ?, ?) {nothing}";
+/// The statement that adds so many suspects. Those that are there stay as they are.
+pub(super) fn add(rows: usize) -> String {
+    let row = "(?, ?, ?, ?, ?, ?, ?, ?, 0, 0, {now} + ?, ?)";
+    format!(
+        "{{insert}} INTO {{suspects}} (slot, unit, scan, row_key, is_json, looked, source_hash, target_hash, looks, changes, \
+         due_at, stamp) VALUES {} {{nothing}}",
+        vec![row; rows].join(", ")
+    )
+}
 
 impl<DB: Driver> SqlRepairs<DB> {
     pub(super) async fn due_suspects(&self, unit: &UnitName, most: u32) -> DbResult<Vec<Suspect>> {
@@ -77,7 +84,7 @@ impl<DB: Driver> SqlRepairs<DB> {
             "UPDATE {suspects} SET stamp = ?, due_at = CASE WHEN due_at <= {now} THEN {now} + ? ELSE due_at END \
              WHERE slot = ?",
         );
-        let add = templates.sql(ADD);
+        let add = templates.sql(&add(1));
         let slot = slot(&key.unit.name, "json", key.json.as_bytes());
         let stamp = Uuid::now_v7();
         let wait = micros(key.settle);
