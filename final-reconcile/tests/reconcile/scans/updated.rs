@@ -46,15 +46,16 @@ async fn updates_are_found_also_those_committed_late_and_those_of_an_outage() {
                 .await;
         }
         let receiver = Receiver::start(|_, _| 200).await;
-        let wanted = || {
+        let wanted = |overlap| {
             Job::new("people")
                 .source(place.side(from, "a"))
                 .target(place.side(to, "b"), |map| map.same(["name"]))
                 .settle(SETTLE)
                 .repair(repair(&receiver))
-                .updated("changed", OFTEN, Duration::from_secs(60))
+                .updated("changed", OFTEN, overlap)
         };
-        let reconciler = migrated(&place, from, wanted()).await;
+        let long = Duration::from_secs(60);
+        let reconciler = migrated(&place, from, wanted(long)).await;
         let process = Process::start(&reconciler);
         status(&reconciler, "a window has begun", |job| {
             job.updated_until.is_some()
@@ -73,7 +74,9 @@ async fn updates_are_found_also_those_committed_late_and_those_of_an_outage() {
         place.run(from, update(3, now(from))).await;
         place.run(to, "UPDATE b SET name = 'b' WHERE id = 4").await;
         place.run(from, update(4, now(from))).await;
-        let again = new(&place, from).job(wanted()).unwrap();
+        // The outage is longer than windows overlap now.
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        let again = new(&place, from).job(wanted(OFTEN)).unwrap();
         let running = again.start().unwrap();
         only_called(&receiver, &again, &["1", "2", "3"]).await;
         running.shutdown().await;

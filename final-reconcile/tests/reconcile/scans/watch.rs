@@ -84,7 +84,18 @@ async fn a_copy_that_follows_within_its_time_is_no_difference() {
 
     place.run(from, "UPDATE a SET name = 'Joe'").await;
     send(&router, update(1)).await;
-    status(&reconciler, "the row waits", |job| job.suspects == 1).await;
+    eventually("the row has looked different", SOON, async || {
+        let looked = "SELECT looked FROM final_reconcile_suspects";
+        let looked: Option<i64> = sqlx::query_scalar(looked)
+            .fetch_optional(&place.postgres)
+            .await
+            .unwrap();
+        match looked {
+            Some(1) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
     place.run(to, "UPDATE b SET name = 'Joe'").await;
 
     status(&reconciler, "the row was looked at", |job| {
