@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use final_reconcile::{Job, Reconciler, Repair};
+use final_reconcile::{Job, Reconciler, Repair, Sweep};
 use final_tests::eventually;
 use final_webhook::Caller;
 use serde_json::{Value, json};
@@ -219,4 +219,42 @@ async fn a_row_that_cannot_be_read_is_told_as_well() {
     running.shutdown().await;
     let error = told["last_error"].as_str().unwrap();
     assert!(error.contains("max_allowed_packet"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_pauses_and_a_scan_that_cannot_run_are_told_until_they_are_well() {
+    let place = Place::fresh().await;
+    tables(&place, Db::Postgres, Db::Maria).await;
+    let repairs = Receiver::start(|_, _| 200).await;
+    let alerts = Receiver::start(|_, _| 200).await;
+    let job = Job::new("people")
+        .source(place.side(Db::Postgres, "a"))
+        .target(place.side(Db::Maria, "b"), |map| map)
+        .settle(Duration::ZERO)
+        .sweep(Sweep::every(Duration::from_secs(1)))
+        .repair(Repair::callback(repairs.endpoint()).pace(QUICK, QUICK))
+        .max_repairs(1)
+        .alert(alerts.endpoint());
+    let reconciler = Reconciler::new(&place.postgres).job(job).unwrap();
+    reconciler.migrate().await.unwrap();
+    let running = reconciler.start().unwrap();
+    let about = |told: &Value| json!([told["kind"], told["over"], told["paused"]]);
+
+    let told = alerts_are(&alerts, 1).await.remove(0);
+    assert_eq!(about(&told), json!(["paused", false, true]), "{told}");
+    let equal = "DELETE FROM b; INSERT INTO b VALUES (1, 'Ann', 1), (2, NULL, 2.5), (3, 'Eve', 3), (4, 'Joe', 4)";
+    place.run(Db::Maria, equal).await;
+    assert_eq!(reconciler.resume("people").await.unwrap(), 1);
+    let told = alerts_are(&alerts, 2).await.remove(1);
+    assert_eq!(about(&told), json!(["paused", true, false]), "{told}");
+
+    place.run(Db::Maria, "RENAME TABLE b TO away").await;
+    let told = alerts_are(&alerts, 3).await.remove(2);
+    assert_eq!(about(&told), json!(["scan", false, false]), "{told}");
+    let error = told["last_error"].as_str().unwrap();
+    assert!(error.contains('b'), "{told}");
+    place.run(Db::Maria, "RENAME TABLE away TO b").await;
+    let told = alerts_are(&alerts, 4).await.remove(3);
+    assert_eq!(about(&told), json!(["scan", true, false]), "{told}");
+    running.shutdown().await;
 }
