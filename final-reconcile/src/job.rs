@@ -16,7 +16,7 @@ use crate::{
     plan::Plan,
     repair::Repair,
     scan::{FreshScan, Scans, UpdatedScan, schedule::Sweep},
-    side::Side,
+    side::{Side, table::SideTable},
 };
 
 /// A source table and the tables that are to agree with it.
@@ -451,6 +451,23 @@ impl Mapping {
     pub fn rest(mut self) -> Self {
         self.rest = true;
         self
+    }
+
+    /// The same with names as the tables spell them.
+    pub(crate) fn spelled(&self, source: &SideTable, target: &SideTable) -> Self {
+        let key = |(from, to): &(String, String)| (source.spelled(from), target.spelled(to));
+        let column = |(from, mapped): &(String, Mapped)| {
+            let name = mapped.name.as_deref().map(|name| target.spelled(name));
+            let wish = mapped.wish;
+            (source.spelled(from), Mapped { name, wish })
+        };
+        let except = |name: &String| [source.spelled(name), target.spelled(name)];
+        Self {
+            keys: self.keys.iter().map(key).collect(),
+            columns: self.columns.iter().map(column).collect(),
+            except: self.except.iter().flat_map(except).collect(),
+            rest: self.rest,
+        }
     }
 
     /// Columns of either side that are not compared, where all others are.

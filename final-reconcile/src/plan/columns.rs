@@ -28,10 +28,8 @@ pub(super) fn pairs(
 ) -> Reconciled<Vec<Pair>> {
     let mut names = key.to_vec();
     for (from, mapped) in &mapping.columns {
-        let pair = (
-            from.clone(),
-            mapped.name.clone().unwrap_or_else(|| from.clone()),
-        );
+        let to = mapped.name.as_ref().unwrap_or(from);
+        let pair = (from.clone(), target.spelled(to));
         if !names.contains(&pair) {
             names.push(pair);
         }
@@ -96,10 +94,10 @@ fn others(
         if is_named || is_left_out(&column.name) {
             continue;
         }
-        if target.column(&column.name).is_none() {
+        let Some(to) = target.column(&column.name) else {
             return Err(lacks(target, &column.name));
-        }
-        names.push((column.name.clone(), column.name.clone()));
+        };
+        names.push((column.name.clone(), to.name.clone()));
     }
     let unknown = target.columns.iter().find(|column| {
         !names.iter().any(|(_, to)| *to == column.name) && !is_left_out(&column.name)

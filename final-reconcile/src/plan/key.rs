@@ -38,10 +38,11 @@ pub(super) fn names(
             primary.columns.iter().map(mapped).collect()
         }
     };
-    for (from, to) in &wanted {
-        find(source, from)?;
-        find(target, to)?;
-    }
+    let spelled = wanted.iter().map(|(from, to)| {
+        let (from, to) = (find(source, from)?, find(target, to)?);
+        Ok((from.name.clone(), to.name.clone()))
+    });
+    let wanted = spelled.collect::<Reconciled<Vec<(String, String)>>>()?;
     let index = index_of(source, wanted.iter().map(|(from, _)| from))?;
     index_of(target, wanted.iter().map(|(_, to)| to))?;
     let in_order = index

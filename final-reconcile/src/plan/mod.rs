@@ -83,6 +83,7 @@ const BUCKET: u64 = 1_000;
 
 impl Plan {
     pub(crate) fn new(source: SideTable, target: SideTable, mapping: &Mapping) -> Reconciled<Self> {
+        let mapping = &mapping.spelled(&source, &target);
         let key = key::names(&source, &target, mapping)?;
         let pairs = columns::pairs(&source, &target, mapping, &key)?;
         key::check(&source, &target, &pairs, key.len())?;

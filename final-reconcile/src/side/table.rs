@@ -34,8 +34,20 @@ pub(crate) struct SideTable {
 }
 
 impl SideTable {
+    /// The column of a name. Only on PostgreSQL two columns can differ by the case of their letters alone.
     pub(crate) fn column(&self, name: &str) -> Option<&SideColumn> {
-        self.columns.iter().find(|column| column.name == name)
+        let exact = self.columns.iter().find(|column| column.name == name);
+        let near = |column: &&SideColumn| column.name.eq_ignore_ascii_case(name);
+        match self.family {
+            Family::Postgres => exact,
+            _ => exact.or_else(|| self.columns.iter().find(near)),
+        }
+    }
+
+    /// A name as the table spells it. A name that it has not stays as it is.
+    pub(crate) fn spelled(&self, name: &str) -> String {
+        let column = self.column(name);
+        column.map_or_else(|| name.to_owned(), |column| column.name.clone())
     }
 }
 

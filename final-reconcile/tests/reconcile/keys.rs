@@ -6,6 +6,29 @@ use final_reconcile::{Job, Mapping};
 
 use crate::place::{ALL, Db, Place};
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_column_is_found_whatever_its_case_is_where_the_server_does_so() {
+    let place = Place::fresh().await;
+    for db in [Db::Maria, Db::Sqlite] {
+        place.run(db, "CREATE TABLE a (Id int PRIMARY KEY, Name varchar(9), Note int); INSERT INTO a VALUES (1, 'x', 1)").await;
+        place.run(db, "CREATE TABLE b (ID int PRIMARY KEY, NAME varchar(9), note int); INSERT INTO b VALUES (1, 'y', 2)").await;
+        let compared = async |map: fn(Mapping) -> Mapping| {
+            let job = Job::new("case")
+                .source(place.side(db, "a"))
+                .target(place.side(db, "b"), map)
+                .settle(Duration::ZERO);
+            let comparison = job.compare().await.unwrap().remove(0);
+            let columns = comparison.examples[0].columns.iter();
+            columns.map(|column| column.name.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(compared(|map| map).await, ["Name", "Note"], "{db:?}");
+        let named = compared(|map| map.key("id", "id").same(["name"])).await;
+        assert_eq!(named, ["Name"], "{db:?}");
+        let rest = compared(|map| map.column("NOTE", "Note").rest().except(["nAmE"])).await;
+        assert_eq!(rest, ["Note"], "{db:?}");
+    }
+}
+
 /// Makes the same rows on both sides; three are planted in the target. Every pair of databases finds them.
 async fn all_are_found(
     types: [&str; 3],
