@@ -7,7 +7,11 @@ use std::io::{IsTerminal, stderr};
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{
-    EnvFilter, Layer, filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt,
+    EnvFilter, Layer,
+    filter::{FilterExt, Targets},
+    fmt,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
 };
 
 use super::{LogFormat, ServiceError, ServiceOptions, ended::panic_text};
@@ -49,7 +53,8 @@ pub(super) fn init(options: &ServiceOptions) -> Result<(), ServiceError> {
             .boxed(),
     };
     tracing_subscriber::registry()
-        .with(lines.with_filter(filter).with_filter(drivers))
+        // As one filter: of two around a layer, an event that one of them leaves out can take the next one with it.
+        .with(lines.with_filter(filter.and(drivers)))
         .try_init()
         .map_err(|error| ServiceError::Log(error.into()))?;
     if options.log_format == LogFormat::Json {
