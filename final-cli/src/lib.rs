@@ -10,6 +10,7 @@
 //! | `arguments`, `filter` | the words of the command line that commands have in common; those that say which rows |
 //! | `contexts`, `target`, `session` | which database is meant; where it is, without its password; a pool to it |
 //! | `broker` | which RabbitMQ is meant |
+//! | `databases` | the database of an address, as a type |
 //! | `commands` | one file for each command |
 //! | `views` | what the admin API gives, as rows |
 //! | `ask`, `who` | the question before anything is changed; who is asked |
@@ -30,6 +31,7 @@ mod command_line;
 mod commands;
 pub mod config;
 mod contexts;
+mod databases;
 mod exit;
 mod filter;
 mod hookq;

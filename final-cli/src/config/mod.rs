@@ -14,6 +14,7 @@
 //! | a password, a token | `"env:NAME"`, `"file:/path"`, `{ env = "NAME" }`, `{ file = "/path" }` | [`Secret`] |
 //! | a database | `"postgres://…"`, or `{ url = "…", password = … }` | [`DatabaseAddress`] |
 //! | a RabbitMQ | `"amqp://…"`, or `{ url = "…", password = … }` | [`BrokerAddress`] |
+//! | an endpoint | `"https://…"`, or `{ url = "…", password = … }` | [`WebAddress`] |
 //! | a time | `"30s"`, `"1h 30m"` | [`Period`] |
 //! | a size | `"64 KiB"`, `1000000` | [`ByteSize`] |
 
@@ -37,6 +38,7 @@ use std::{
 use serde::de::DeserializeOwned;
 use toml::de::{DeTable, Deserializer};
 
+pub(crate) use self::explain::explain;
 use self::{
     context::Context,
     error::Found,
@@ -46,7 +48,7 @@ pub use self::{
     error::{ConfigError, ConfigWarning},
     secret::Secret,
     units::{ByteSize, Period},
-    url::{BrokerAddress, DatabaseAddress},
+    url::{BrokerAddress, DatabaseAddress, WebAddress},
 };
 
 /// A configuration has a few kilobytes. A larger file is the wrong one.

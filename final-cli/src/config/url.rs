@@ -1,4 +1,4 @@
-//! Addresses of databases and of RabbitMQ, whose passwords are secrets.
+//! Addresses of databases, of RabbitMQ and of endpoints, whose passwords are secrets.
 //!
 //! Input: a URL, or where one is as for a [`Secret`], or `{ url = "…", password = … }`. Output: a URL with its
 //! password, which shows itself only where it is asked for by [`expose`](DatabaseAddress::expose).
@@ -27,8 +27,15 @@ pub struct DatabaseAddress(String);
 #[derive(Clone, PartialEq, Eq)]
 pub struct BrokerAddress(String);
 
+/// The address of an endpoint that is called over HTTP.
+///
+/// `Debug` and `Display` show neither its password nor its parameters.
+#[derive(Clone, PartialEq, Eq)]
+pub struct WebAddress(String);
+
 const DATABASES: &[&str] = &["postgres", "postgresql", "mysql", "mariadb", "sqlite"];
 const BROKERS: &[&str] = &["amqp", "amqps"];
+const WEB: &[&str] = &["http", "https"];
 
 macro_rules! address {
     ($name:ident, $schemes:ident, $what:literal) => {
@@ -72,6 +79,7 @@ macro_rules! address {
 
 address!(DatabaseAddress, DATABASES, "database");
 address!(BrokerAddress, BROKERS, "RabbitMQ");
+address!(WebAddress, WEB, "web server");
 
 /// The parts of an address as they are written.
 struct Parts {

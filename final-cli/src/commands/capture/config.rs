@@ -3,7 +3,7 @@
 //! Input: a TOML file. Output: a [`Capture`] that is not started. A key that is not known is an error that names its
 //! line.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use final_amqp::Amqp;
 use final_capture::{
@@ -20,18 +20,15 @@ use final_capture::{
 };
 use final_core::{BoxError, OutboxDatabase, SqlBroker};
 use serde::Deserialize;
-use sqlx::{Pool, pool::PoolOptions};
 
 use crate::{
     config::{BrokerAddress, ByteSize, DatabaseAddress, Period, Secret},
+    databases::{by_scheme, pool},
     service::ServiceOptions,
 };
 
 /// Connections of the pool that is named; the capture opens a few of its own besides.
 const CONNECTIONS: u32 = 4;
-
-/// How long a connection to the database is waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How large a message of a whole transaction may become, if the file does not say.
 const TRANSACTION: usize = 1024 * 1024;
@@ -179,33 +176,6 @@ pub(super) enum PoisonWord {
     #[default]
     Park,
     Stop,
-}
-
-/// Does something with the type of a database.
-macro_rules! by_scheme {
-    ($address:expr, $function:ident($($argument:expr),*)) => {{
-        macro_rules! on {
-            ($feature:literal, $database:ident) => {{
-                #[cfg(feature = $feature)]
-                {
-                    $function::<sqlx::$database>($address $(, $argument)*)
-                }
-                #[cfg(not(feature = $feature))]
-                {
-                    Err(BoxError::from(concat!(
-                        "this build of `final` has no such database: build it with the feature `",
-                        $feature,
-                        "`"
-                    )))
-                }
-            }};
-        }
-        match $address.scheme() {
-            "mysql" | "mariadb" => on!("mysql", MySql),
-            "sqlite" => on!("sqlite", Sqlite),
-            _ => on!("postgres", Postgres),
-        }
-    }};
 }
 
 impl CaptureConfig {
@@ -404,30 +374,19 @@ impl MessageConfig {
 }
 
 fn positions<DB: OutboxDatabase>(address: &DatabaseAddress) -> Result<Positions, BoxError> {
-    Ok(Positions::database(pool::<DB>(address)?))
+    Ok(Positions::database(pool::<DB>(address, CONNECTIONS)?))
 }
 
 fn log_target<DB: OutboxDatabase>(
     address: &DatabaseAddress,
     positions: Option<Positions>,
 ) -> Result<Target, BoxError> {
-    let pool = pool::<DB>(address)?;
+    let pool = pool::<DB>(address, CONNECTIONS)?;
     let log = SqlBroker::new(pool.clone());
     Ok(match positions {
         None => Target::log(pool, log),
         Some(positions) => Target::log_apart(log, positions),
     })
-}
-
-fn pool<DB: OutboxDatabase>(address: &DatabaseAddress) -> Result<Pool<DB>, BoxError> {
-    let options = address
-        .expose()
-        .parse()
-        .map_err(|_| format!("the URL of {address} cannot be read"))?;
-    Ok(PoolOptions::new()
-        .max_connections(CONNECTIONS)
-        .acquire_timeout(PATIENCE)
-        .connect_lazy_with(options))
 }
 
 #[cfg(test)]

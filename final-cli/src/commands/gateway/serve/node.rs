@@ -2,25 +2,20 @@
 //!
 //! Input: a configuration. Output: a [`Gateway`] with an engine, and a [`Service`] around it.
 
-use std::time::Duration;
-
 use final_amqp::Amqp;
 use final_core::{BoxError, OutboxDatabase, SqlBroker};
 use final_gateway::{Addresses, Engine, Gateway, Limits, Listen, ListenLimits, Running, Tls};
-use sqlx::{Pool, pool::PoolOptions};
 use tokio::sync::RwLock;
 
 use super::config::{GatewayConfig, ListenConfig, LogConfig, RightsConfig};
 use crate::{
     config::{BrokerAddress, DatabaseAddress},
+    databases::{by_scheme, pool},
     service::{Condition, Service},
 };
 
 /// Connections for what the gateway writes. Each open group and topic has one or two of its own besides.
 const CONNECTIONS: u32 = 10;
-
-/// How long a connection to the database is waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where RESP and HTTP are spoken if the file does not say.
 const RESP: &str = "127.0.0.1:6205";
@@ -175,47 +170,23 @@ pub(super) fn engine(
     log: &LogConfig,
     in_hand: Option<usize>,
 ) -> Result<Engine, BoxError> {
-    macro_rules! on {
-        ($feature:literal, $database:ident) => {{
-            #[cfg(feature = $feature)]
-            {
-                let pool = pool::<sqlx::$database>(database)?;
-                match rabbitmq {
-                    Some(address) => Ok(Engine::broker(pool, Amqp::new(address.expose())?)),
-                    None => Ok(Engine::log(
-                        pool.clone(),
-                        with(SqlBroker::new(pool), log, in_hand),
-                    )),
-                }
-            }
-            #[cfg(not(feature = $feature))]
-            {
-                let _ = (rabbitmq, log, in_hand);
-                Err(concat!(
-                    "this build of `final` has no such database: build it with the feature `",
-                    $feature,
-                    "`"
-                )
-                .into())
-            }
-        }};
-    }
-    match database.scheme() {
-        "mysql" | "mariadb" => on!("mysql", MySql),
-        "sqlite" => on!("sqlite", Sqlite),
-        _ => on!("postgres", Postgres),
-    }
+    by_scheme!(database, engine_on(rabbitmq, log, in_hand))
 }
 
-fn pool<DB: OutboxDatabase>(address: &DatabaseAddress) -> Result<Pool<DB>, BoxError> {
-    let options = address
-        .expose()
-        .parse()
-        .map_err(|_| format!("the URL of {address} cannot be read"))?;
-    Ok(PoolOptions::new()
-        .max_connections(CONNECTIONS)
-        .acquire_timeout(PATIENCE)
-        .connect_lazy_with(options))
+fn engine_on<DB: OutboxDatabase>(
+    database: &DatabaseAddress,
+    rabbitmq: Option<&BrokerAddress>,
+    log: &LogConfig,
+    in_hand: Option<usize>,
+) -> Result<Engine, BoxError> {
+    let pool = pool::<DB>(database, CONNECTIONS)?;
+    match rabbitmq {
+        Some(address) => Ok(Engine::broker(pool, Amqp::new(address.expose())?)),
+        None => Ok(Engine::log(
+            pool.clone(),
+            with(SqlBroker::new(pool), log, in_hand),
+        )),
+    }
 }
 
 fn with<DB: OutboxDatabase>(
