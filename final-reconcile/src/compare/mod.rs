@@ -29,6 +29,7 @@ use crate::{
     error::{ReconcileError, Reconciled},
     form::{Form, Row, RowHash},
     plan::Plan,
+    repair::printed::Printed,
     side::{Reader, Side, Writer},
 };
 
@@ -92,6 +93,8 @@ pub(crate) struct Sides {
     /// The names of the source's columns, and how many of them are the key.
     pub(crate) names: Vec<String>,
     pub(crate) keys: usize,
+    /// Whole rows of the source.
+    pub(crate) printed: Printed,
 }
 
 impl Sides {
@@ -101,6 +104,7 @@ impl Sides {
             forms: plan.source.forms.clone(),
             names: names.map(|column| column.name.clone()).collect(),
             keys: plan.source.keys.len(),
+            printed: Printed::new(source, &plan.source),
             source: source.reader(plan.source),
             writer: target.writer(plan.target.clone()),
             target: target.reader(plan.target),

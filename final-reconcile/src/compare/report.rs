@@ -144,18 +144,25 @@ impl fmt::Display for Difference {
             .iter()
             .map(|(name, value)| format!("{name} {value}"))
             .collect();
-        let key = key.join(", ");
-        match self.kind {
-            DifferenceKind::Missing => write!(f, "missing: {key}"),
-            DifferenceKind::Extra => write!(f, "extra: {key}"),
-            DifferenceKind::Different => {
-                let columns: Vec<&str> = self
-                    .columns
-                    .iter()
-                    .map(|column| column.name.as_str())
-                    .collect();
-                write!(f, "different: {key}: {}", columns.join(", "))
-            }
+        write!(f, "{}: {}", self.kind, key.join(", "))?;
+        if self.kind == DifferenceKind::Different {
+            let columns: Vec<&str> = self
+                .columns
+                .iter()
+                .map(|column| column.name.as_str())
+                .collect();
+            write!(f, ": {}", columns.join(", "))?;
         }
+        Ok(())
+    }
+}
+
+impl fmt::Display for DifferenceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "missing",
+            Self::Different => "different",
+            Self::Extra => "extra",
+        })
     }
 }

@@ -17,7 +17,7 @@ use super::Form;
 
 /// Whether values of the form can have any character, so that their length goes before them.
 pub(crate) fn is_open(form: Form) -> bool {
-    matches!(form, Form::Text { .. } | Form::Json { .. })
+    matches!(form, Form::Text { .. } | Form::Json { .. } | Form::Printed)
 }
 
 /// The fields of a row, or of its key, one after the other.

@@ -35,7 +35,12 @@ pub(crate) fn given(
         Form::Uuid if is_text(source.class) && is_text(target.class) => TEXT,
         // As it is written: the canonical text has no spaces and no order of keys.
         Form::Text { .. } | Form::Json { .. } => TEXT,
-        Form::Integer | Form::Bytes | Form::Date | Form::Uuid | Form::Bits { .. } => form,
+        Form::Integer
+        | Form::Bytes
+        | Form::Date
+        | Form::Uuid
+        | Form::Bits { .. }
+        | Form::Printed => form,
     }
 }
 

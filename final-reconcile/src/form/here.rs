@@ -28,6 +28,9 @@ pub(crate) fn canonical(cell: &Cell, form: Form) -> Option<Vec<u8>> {
     if *cell == Cell::Null {
         return None;
     }
+    if form == Form::Printed {
+        return Some(printed(cell));
+    }
     Some(strict(cell, form).unwrap_or_else(|| odd(cell)))
 }
 
@@ -69,6 +72,16 @@ pub(crate) fn strict(cell: &Cell, form: Form) -> Option<Vec<u8>> {
     };
     // A text that is no UUID may have the signs that end a field.
     (!made.contains(['~', ';'])).then(|| made.into_bytes())
+}
+
+/// A value as SQLite's own shell prints it.
+fn printed(cell: &Cell) -> Vec<u8> {
+    match cell {
+        Cell::Null => Vec::new(),
+        Cell::Integer(value) => value.to_string().into_bytes(),
+        Cell::Real(value) => format!("{value:?}").into_bytes(),
+        Cell::Text(bytes) | Cell::Blob(bytes) => bytes.clone(),
+    }
 }
 
 fn text_of(cell: &Cell) -> Option<Cow<'_, str>> {

@@ -60,6 +60,8 @@ pub(crate) enum Form {
     },
     /// So many bits.
     Bits { length: u32 },
+    /// A value of any type as its server prints it. It is shown to others, and never compared.
+    Printed,
 }
 
 /// The digits of a second that count, and what the coarser side did to the others when it stored the value.
@@ -105,6 +107,7 @@ impl fmt::Display for Form {
             Self::Json { as_text: true } => f.write_str("JSON, its text hashed, then as a value"),
             Self::Json { as_text: false } => f.write_str("JSON as a value, read here"),
             Self::Bits { length } => write!(f, "{length} bits"),
+            Self::Printed => f.write_str("as it is printed"),
         }
     }
 }

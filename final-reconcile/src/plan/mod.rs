@@ -70,6 +70,17 @@ impl SidePlan {
         }
     }
 
+    /// The plan for all columns of the table as its server prints them, behind those of the key.
+    pub(crate) fn printed(&self) -> Self {
+        let mut plan = self.clone();
+        plan.columns.truncate(self.keys.len());
+        plan.forms.truncate(self.keys.len());
+        plan.columns.extend(self.table.columns.iter().cloned());
+        plan.forms.resize(plan.columns.len(), Form::Printed);
+        plan.given = None;
+        plan
+    }
+
     /// The bucket of a key.
     pub(crate) fn bucket(&self, key: &Row) -> String {
         let mut digits = hex(&self.hash.of(&key.0));

@@ -18,11 +18,12 @@ pub enum CallbackBody {
     Full,
     /// As cupid documents it: `{"type": 1 | 2 | 3, "srcColumn": {…}}`. 1 is missing, 2 is different, 3 is extra.
     Cupid,
-    /// As cupid really sends it: the columns of the row alone.
+    /// As cupid really sends it: the columns of the source's row alone. All columns are in it, as their server prints them.
     CupidRow,
 }
 
-/// What is sent for a row. `row` has all columns of the source, or is none where the source has no such row.
+/// What is sent for a row. `row` has the columns that are compared, or is none where the source has no such row; `whole`
+/// has all columns of the source, for cupid's forms.
 pub(super) fn body(
     form: CallbackBody,
     job: &str,
@@ -30,6 +31,7 @@ pub(super) fn body(
     sides: &Sides,
     key: &Row,
     (row, columns): (Option<&Row>, &[String]),
+    whole: Option<Map<String, Value>>,
 ) -> Value {
     let of_key = object(sides, key, sides.keys);
     let of_row = row.map(|row| object(sides, row, sides.forms.len()));
@@ -47,9 +49,9 @@ pub(super) fn body(
                 DifferenceKind::Different => 2,
                 DifferenceKind::Extra => 3,
             };
-            json!({ "type": number, "srcColumn": of_row.unwrap_or(of_key) })
+            json!({ "type": number, "srcColumn": whole.or(of_row).unwrap_or(of_key) })
         }
-        CallbackBody::CupidRow => Value::Object(of_row.unwrap_or(of_key)),
+        CallbackBody::CupidRow => Value::Object(whole.or(of_row).unwrap_or(of_key)),
     }
 }
 

@@ -6,7 +6,7 @@
 //! | part | has |
 //! | --- | --- |
 //! | [`way`] | the ways to repair a row: call, publish, SQL |
-//! | [`body`] | what is sent |
+//! | [`body`], [`printed`] | what is sent; whole rows of the source |
 //! | [`schema`], [`store`] | the table of open repairs, and its statements |
 //! | [`worker`] | takes repairs that are due, looks at their rows again, and has them mended |
 //!
@@ -17,6 +17,7 @@
 //! ```
 
 pub(crate) mod body;
+pub(crate) mod printed;
 mod schema;
 pub(crate) mod store;
 mod way;

@@ -65,6 +65,22 @@ pub(crate) fn text(column: &SideColumn, form: Form, name: &str) -> String {
             ),
         },
         Form::Bits { length } => format!("LPAD(BIN({name} + 0), {length}, '0')"),
+        Form::Printed => printed(class, name),
+    }
+}
+
+/// As a client of this server gets it whose session has the server's time zone.
+fn printed(class: ColumnClass, name: &str) -> String {
+    match class {
+        ColumnClass::Text { .. } | ColumnClass::Words | ColumnClass::Json => utf8(name),
+        // A geometry cannot be cast to bytes.
+        ColumnClass::Bytes { .. } => format!("UNHEX(HEX({name}))"),
+        ColumnClass::Bits { .. } => format!("CAST({name} AS BINARY)"),
+        // The session here has UTC. A moment that has no time in the zone stays as it is.
+        ColumnClass::Moment { .. } => format!(
+            "CAST(COALESCE(CONVERT_TZ({name}, @@session.time_zone, @@global.time_zone), {name}) AS CHAR)"
+        ),
+        _ => format!("CAST({name} AS CHAR)"),
     }
 }
 

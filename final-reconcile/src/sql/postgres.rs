@@ -65,7 +65,7 @@ pub(crate) fn text(column: &SideColumn, form: Form, name: &str) -> String {
             // A text that is no UUID may have the signs that end a field.
             _ => format!("translate(lower({name}::text), '-;~', '')"),
         },
-        Form::Bits { .. } => format!("{name}::text"),
+        Form::Bits { .. } | Form::Printed => format!("{name}::text"),
     }
 }
 

@@ -19,7 +19,9 @@ async fn a_column_is_found_whatever_its_case_is_where_the_server_does_so() {
                 .settle(Duration::ZERO);
             let comparison = job.compare().await.unwrap().remove(0);
             let columns = comparison.examples[0].columns.iter();
-            columns.map(|column| column.name.clone()).collect::<Vec<_>>()
+            columns
+                .map(|column| column.name.clone())
+                .collect::<Vec<_>>()
         };
         assert_eq!(compared(|map| map).await, ["Name", "Note"], "{db:?}");
         let named = compared(|map| map.key("id", "id").same(["name"])).await;

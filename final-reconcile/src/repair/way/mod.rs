@@ -100,8 +100,12 @@ impl Wanted<'_> {
         let row = self.source.and_then(|found| found.row.as_ref());
         let content = (row, columns.as_slice());
         let key = self.repair.key();
+        let whole = match self.form {
+            CallbackBody::Full => None,
+            CallbackBody::Cupid | CallbackBody::CupidRow => self.sides.printed.row(&key).await?,
+        };
         Ok(body(
-            self.form, self.job, self.kind, self.sides, &key, content,
+            self.form, self.job, self.kind, self.sides, &key, content, whole,
         ))
     }
 }
