@@ -12,6 +12,7 @@
 //! | `broker` | which RabbitMQ is meant |
 //! | `databases` | the database of an address, as a type |
 //! | `commands` | one file for each command |
+//! | `cupid` | the configuration of cupid as one for `final reconcile` |
 //! | `views` | what the admin API gives, as rows |
 //! | `ask`, `who` | the question before anything is changed; who is asked |
 //! | `output` | tables, JSON lines, payloads, progress bars |
@@ -31,6 +32,8 @@ mod command_line;
 mod commands;
 pub mod config;
 mod contexts;
+#[cfg(feature = "reconcile")]
+mod cupid;
 mod databases;
 mod exit;
 mod filter;

@@ -105,6 +105,8 @@ impl Command {
             Self::Gateway(args) if args.serves() => Ok(args.serve(place)),
             #[cfg(feature = "capture")]
             Self::Capture(args) if args.serves() => Ok(args.serve(place)),
+            #[cfg(feature = "reconcile")]
+            Self::Reconcile(args) if args.serves() => Ok(args.serve(&place)),
             command => Err(Box::new((place, command))),
         }
     }

@@ -13,6 +13,8 @@ mod contexts;
 mod database;
 mod dead;
 mod doctor;
+#[cfg(feature = "reconcile")]
+mod endpoint;
 #[cfg(feature = "gateway")]
 mod gateway_apps;
 #[cfg(feature = "gateway")]
@@ -26,6 +28,10 @@ mod program;
 mod publish;
 #[cfg(feature = "reconcile")]
 mod reconcile;
+#[cfg(feature = "reconcile")]
+mod reconcile_cupid;
+#[cfg(feature = "reconcile")]
+mod reconcile_run;
 mod screen;
 mod secrets;
 mod service;

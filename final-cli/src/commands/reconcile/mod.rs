@@ -1,205 +1,104 @@
-//! `final reconcile`: whether tables agree.
+//! `final reconcile`: whether tables agree, and repairing rows that do not.
 //!
-//! Input: a file with jobs. Output: what differs, and exit code 3 if something does. Nothing is changed.
+//! | part | has |
+//! | --- | --- |
+//! | [`file`] | the file that names the jobs: ours, or cupid's |
+//! | [`config`], [`sides`], [`bus`] | what ours says: jobs; a table; where messages come from |
+//! | [`compare`] | compares once |
+//! | [`run`], [`metrics`] | the service, and its numbers |
+//! | [`status`], [`repairs`] | how jobs are; repairs that are not done |
+//! | [`import_cupid`] | cupid's file as one of ours |
 
+mod bus;
+mod compare;
 mod config;
+mod file;
+mod import_cupid;
+mod metrics;
+mod repairs;
+mod run;
 mod sides;
+mod status;
 
-use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use final_reconcile::{Comparison, Job, ReconcileError};
-use serde::Serialize;
+use final_reconcile::ReconcileError;
 
-use self::config::ReconcileConfig;
 use crate::{
-    arguments::FormatArgs,
-    config::{ConfigError, read},
+    arguments::{FormatArgs, PlaceArgs},
     exit::{Exit, Failure},
-    output::{Output, progress::Progress, text::harmless},
+    output::Output,
 };
 
-/// Compare tables with their copies in other databases
+/// Compare tables with their copies in other databases, and repair rows that differ
 ///
-/// Both databases make digests of the same ranges of rows, so rows that are equal stay where they are. Nothing is changed.
+/// Both databases make digests of the same ranges of rows, so rows that are equal stay where they are. Without a command
+/// the jobs of a file run until they are told to stop, as by `run`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: final reconcile compare --config reconcile.toml")]
+#[command(
+    after_help = "Example: final reconcile compare --config reconcile.toml",
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 pub(crate) struct ReconcileArgs {
     #[command(flatten)]
     pub(crate) format: FormatArgs,
 
+    #[command(flatten)]
+    serve: run::ServeArgs,
+
     #[command(subcommand)]
-    command: ReconcileCommand,
+    command: Option<ReconcileCommand>,
 }
 
 #[derive(Debug, Subcommand)]
 enum ReconcileCommand {
-    Compare(CompareArgs),
-    Explain(ExplainArgs),
-}
-
-/// Compare every row once, and say which differ
-///
-/// A row counts as different only if both sides have stayed as they are for twice the job's `settle`. The exit code is 0 if
-/// all tables are equal, and 3 if not.
-#[derive(Debug, Args)]
-#[command(after_help = "Example: final reconcile compare --config reconcile.toml --job users")]
-struct CompareArgs {
-    #[command(flatten)]
-    jobs: JobsArgs,
-
-    /// Also shows the values that differ
-    #[arg(long)]
-    values: bool,
-
-    /// How many differences are described; all are counted
-    #[arg(long, value_name = "NUMBER", default_value_t = 20)]
-    examples: usize,
-}
-
-/// Show what would be compared, and by which statements
-///
-/// Catalogs are read, and no row of a table.
-#[derive(Debug, Args)]
-#[command(after_help = "Example: final reconcile explain --config reconcile.toml")]
-struct ExplainArgs {
-    #[command(flatten)]
-    jobs: JobsArgs,
-}
-
-/// Which jobs are meant.
-#[derive(Debug, Args)]
-struct JobsArgs {
-    /// The file with the jobs
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
-
-    /// Only this job; may be given several times
-    #[arg(long, value_name = "NAME")]
-    job: Vec<String>,
-}
-
-/// A comparison as a line of JSON.
-#[derive(Serialize)]
-struct ComparisonView<'a> {
-    job: &'a str,
-    equal: bool,
-    #[serde(flatten)]
-    comparison: &'a Comparison,
+    Compare(compare::CompareArgs),
+    Explain(compare::ExplainArgs),
+    /// Look for differences and repair them, until told to stop
+    #[command(after_help = "Example: final reconcile run --config reconcile.toml")]
+    Run(run::ServeArgs),
+    Status(status::StatusArgs),
+    Resume(status::ResumeArgs),
+    Repairs(repairs::RepairsArgs),
+    ImportCupid(import_cupid::ImportCupidArgs),
 }
 
 impl ReconcileArgs {
+    /// Whether the jobs are to run.
+    pub(crate) fn serves(&self) -> bool {
+        matches!(&self.command, None | Some(ReconcileCommand::Run(_)))
+    }
+
+    /// Runs the jobs. They have a runtime and a log of their own.
+    pub(crate) fn serve(self, place: &PlaceArgs) -> ExitCode {
+        let args = match self.command {
+            Some(ReconcileCommand::Run(args)) => args,
+            _ => self.serve,
+        };
+        let ended = args.run(place);
+        ended.unwrap_or_else(|failure| {
+            let (code, line) = failure.end();
+            if let Some(line) = line {
+                eprintln!("final: {line}");
+            }
+            code
+        })
+    }
+
     pub(crate) async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
         match self.command {
-            ReconcileCommand::Compare(args) => args.run(out).await,
-            ReconcileCommand::Explain(args) => args.run(out).await,
-        }
-    }
-}
-
-impl CompareArgs {
-    async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
-        let mut exit = Exit::Done;
-        for (name, job) in self.jobs.read()? {
-            let job = job.show_values(self.values).examples(self.examples);
-            let mut progress: Option<Progress> = None;
-            let compared = job.compare_with(|walked| {
-                let bar = progress.get_or_insert_with(|| Progress::of(walked.of));
-                bar.at(walked.rows);
-            });
-            let comparisons = compared.await;
-            drop(progress);
-            for comparison in comparisons.map_err(|error| failed(&name, &error))? {
-                if !comparison.is_equal() {
-                    exit = Exit::Found;
-                }
-                show(out, &name, &comparison)?;
+            Some(ReconcileCommand::Compare(args)) => args.run(out).await,
+            Some(ReconcileCommand::Explain(args)) => args.run(out).await,
+            Some(ReconcileCommand::Status(args)) => args.run(out).await,
+            Some(ReconcileCommand::Resume(args)) => args.run().await,
+            Some(ReconcileCommand::Repairs(args)) => args.run(out).await,
+            Some(ReconcileCommand::ImportCupid(args)) => args.run(out),
+            Some(ReconcileCommand::Run(_)) | None => {
+                Err(Failure::usage("the jobs run without a session"))
             }
         }
-        Ok(exit)
-    }
-}
-
-fn show(out: &mut Output, job: &str, comparison: &Comparison) -> Result<(), Failure> {
-    if out.is_json() {
-        return out.json(
-            "comparison",
-            &ComparisonView {
-                job,
-                equal: comparison.is_equal(),
-                comparison,
-            },
-        );
-    }
-    out.line(&harmless(&format!("{job}: {comparison}")))?;
-    for example in &comparison.examples {
-        out.line(&harmless(&format!("  {example}")))?;
-        for column in &example.columns {
-            if column.source.is_none() && column.target.is_none() {
-                continue;
-            }
-            let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "NULL".into());
-            let (source, target) = (value(&column.source), value(&column.target));
-            out.line(&harmless(&format!(
-                "    {}: {source} | {target}",
-                column.name
-            )))?;
-        }
-    }
-    let more = comparison
-        .differences()
-        .saturating_sub(comparison.examples.len() as u64);
-    if more > 0 {
-        out.line(&format!("  and {more} more"))?;
-    }
-    Ok(())
-}
-
-impl ExplainArgs {
-    async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
-        for (name, job) in self.jobs.read()? {
-            let explanation = job.explain().await.map_err(|error| failed(&name, &error))?;
-            match out.is_json() {
-                true => out.json("explanation", &explanation)?,
-                false => {
-                    for line in explanation.to_string().lines() {
-                        out.line(&harmless(line))?;
-                    }
-                }
-            }
-        }
-        Ok(Exit::Done)
-    }
-}
-
-impl JobsArgs {
-    /// The jobs of the file, in the order of their names.
-    fn read(&self) -> Result<Vec<(String, Job)>, Failure> {
-        let told = |error: ConfigError| Failure::usage(error.to_string());
-        let loaded = read::<ReconcileConfig>(&self.config).map_err(told)?;
-        loaded
-            .warnings
-            .iter()
-            .for_each(|warning| eprintln!("{warning}"));
-        let jobs = loaded.config.jobs;
-        if let Some(unknown) = self.job.iter().find(|name| !jobs.contains_key(*name)) {
-            let known: Vec<&str> = jobs.keys().map(String::as_str).collect();
-            return Err(Failure::usage(format!(
-                "{} has no job `{unknown}`; it has {}",
-                self.config.display(),
-                known.join(", ")
-            )));
-        }
-        if jobs.is_empty() {
-            return Err(Failure::usage(format!(
-                "{} has no jobs; begin one by [jobs.NAME]",
-                self.config.display()
-            )));
-        }
-        jobs.into_iter()
-            .filter(|(name, _)| self.job.is_empty() || self.job.contains(name))
-            .map(|(name, config)| Ok((name.clone(), config.job(&name)?)))
-            .collect()
     }
 }
 

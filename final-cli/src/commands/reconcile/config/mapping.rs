@@ -1,7 +1,4 @@
-//! The file with jobs of comparison.
-//!
-//! Input: TOML. Output: [`ReconcileConfig`], and a [`Job`] for each entry. A key that is not known is an error that names
-//! its line.
+//! A target, and how its columns belong to those of the source.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -11,43 +8,13 @@ use serde::{
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use super::sides::side;
-use crate::{
-    config::{DatabaseAddress, Period},
-    exit::Failure,
-};
-
-/// What the file says.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ReconcileConfig {
-    #[serde(default)]
-    pub(super) jobs: BTreeMap<String, JobConfig>,
-}
-
-/// A source and its targets.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct JobConfig {
-    source: TableConfig,
-    targets: Vec<TargetConfig>,
-    /// How long the copies may take to follow.
-    #[serde(default)]
-    settle: Option<Period>,
-}
-
-/// A table.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TableConfig {
-    database: DatabaseAddress,
-    table: String,
-}
+use super::super::sides::side;
+use crate::{config::DatabaseAddress, exit::Failure};
 
 /// A table that is to agree with the source.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TargetConfig {
+pub(super) struct TargetConfig {
     database: DatabaseAddress,
     table: String,
     /// The columns of the key: source and target.
@@ -115,34 +82,27 @@ impl<'de> Deserialize<'de> for ColumnConfig {
     }
 }
 
-impl JobConfig {
-    /// The job of this name.
-    pub(super) fn job(self, name: &str) -> Result<Job, Failure> {
-        let mut job = Job::new(name).source(side(&self.source.database, &self.source.table)?);
-        if let Some(settle) = self.settle {
-            job = job.settle(settle.0);
-        }
-        for target in self.targets {
-            let to = side(&target.database, &target.table)?;
-            let columns: Result<Vec<(String, Mapped)>, Failure> = target
-                .columns
+impl TargetConfig {
+    /// The job with this target.
+    pub(super) fn of(self, job: Job, name: &str) -> Result<Job, Failure> {
+        let to = side(&self.database, &self.table)?;
+        let columns: Result<Vec<(String, Mapped)>, Failure> = self
+            .columns
+            .into_iter()
+            .map(|(column, rule)| Ok((column.clone(), rule.mapped(name, &column)?)))
+            .collect();
+        let columns = columns?;
+        Ok(job.target(to, |map: Mapping| {
+            let map = map.same(self.same).except(self.except);
+            let map = if self.rest { map.rest() } else { map };
+            let map = self
+                .key
                 .into_iter()
-                .map(|(column, rule)| Ok((column.clone(), rule.mapped(name, &column)?)))
-                .collect();
-            let columns = columns?;
-            job = job.target(to, |map: Mapping| {
-                let map = map.same(target.same).except(target.except);
-                let map = if target.rest { map.rest() } else { map };
-                let map = target
-                    .key
-                    .into_iter()
-                    .fold(map, |map, (from, to)| map.key(from, to));
-                columns
-                    .into_iter()
-                    .fold(map, |map, (from, to)| map.column(from, to))
-            });
-        }
-        Ok(job)
+                .fold(map, |map, (from, to)| map.key(from, to));
+            columns
+                .into_iter()
+                .fold(map, |map, (from, to)| map.column(from, to))
+        }))
     }
 }
 
@@ -184,61 +144,5 @@ impl ColumnConfig {
             RuleConfig { trimmed: true, .. } => mapped.trimmed(),
             _ => mapped,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config;
-
-    const FILE: &str = r#"
-        [jobs.users]
-        settle = "5s"
-        source = { database = "sqlite:shop.db", table = "user" }
-        [[jobs.users.targets]]
-        database = "sqlite:copy.db"
-        table = "user_copy"
-        key = { id = "number" }
-        same = ["name"]
-        except = []
-        columns = { amount = { to = "amount_eur", decimal = 2 }, mail = "address" }
-    "#;
-
-    #[tokio::test]
-    async fn a_file_names_every_part_of_a_job() {
-        let loaded = config::parse::<ReconcileConfig>("reconcile.toml", FILE).unwrap();
-        let job = loaded
-            .config
-            .jobs
-            .into_iter()
-            .next()
-            .unwrap()
-            .1
-            .job("users")
-            .unwrap();
-        let shown = format!("{job:?}");
-        for part in [
-            "user_copy",
-            "5s",
-            "amount_eur",
-            "Decimal(2)",
-            "address",
-            "number",
-        ] {
-            assert!(shown.contains(part), "{part}: {shown}");
-        }
-    }
-
-    #[test]
-    fn a_rule_that_is_not_known_is_named_with_its_line() {
-        let text = FILE.replace("decimal = 2", "decimals = 2");
-        let error = config::parse::<ReconcileConfig>("reconcile.toml", &text)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("reconcile.toml:11") && error.contains("decimal"),
-            "{error}"
-        );
     }
 }

@@ -1,0 +1,117 @@
+use super::*;
+use crate::config;
+
+const FILE: &str = r#"
+    [jobs.users]
+    settle = "5s"
+    source = { database = "sqlite:shop.db", table = "user" }
+    [[jobs.users.targets]]
+    database = "sqlite:copy.db"
+    table = "user_copy"
+    key = { id = "number" }
+    same = ["name"]
+    except = []
+    columns = { amount = { to = "amount_eur", decimal = 2 }, mail = "address" }
+"#;
+
+fn job(text: &str) -> Result<JobConfig, String> {
+    let loaded = config::parse::<ReconcileConfig>("reconcile.toml", text);
+    let config = loaded.map_err(|error| error.to_string())?.config;
+    Ok(config.jobs.into_values().next().expect("a job"))
+}
+
+#[tokio::test]
+async fn a_file_names_every_part_of_a_job() {
+    let shown = format!("{:?}", job(FILE).unwrap().job("users").unwrap());
+    for part in [
+        "user_copy",
+        "5s",
+        "amount_eur",
+        "Decimal(2)",
+        "address",
+        "number",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+}
+
+#[test]
+fn a_rule_that_is_not_known_is_named_with_its_line() {
+    let error = job(&FILE.replace("decimal = 2", "decimals = 2")).unwrap_err();
+    assert!(
+        error.contains("reconcile.toml:11") && error.contains("decimal"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_file_names_how_differences_are_found_and_repaired() {
+    let text = r#"
+        [jobs.users]
+        source = { database = "sqlite:shop.db", table = "user" }
+        fresh_ids = { every = "2s", column = "Id", look_back = "10m", first = 7 }
+        updated = { column = "update_time", every = "3s", overlap = "6s" }
+        sweep = { daily_at = "03:30", rows_per_second = 20000 }
+        watch = "cdc.shop.user"
+        max_repairs = 17
+        alert = { url = "https://hooks.example/ops", timeout = "4s" }
+        targets = [{ database = "sqlite:copy.db", table = "user" }]
+        [jobs.users.repair]
+        callback = { url = "http://127.0.0.1:1/call", secret = { text = "sixteen bytes and more" }, body = "cupid-row" }
+        extras = true
+        quick = "11s"
+    "#;
+    let job = job(text).unwrap();
+    assert!(job.is_found_by_something());
+    assert_eq!(job.needs_bus(), Some("watch"));
+    let shown = format!("{:?}", job.running_job("users", None).unwrap());
+    for part in [
+        "Id",
+        "update_time",
+        "cdc.shop.user",
+        "17",
+        "CupidRow",
+        "11s",
+        "hooks.example",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    assert!(!shown.contains("sixteen"), "{shown}");
+}
+
+#[test]
+fn what_cannot_be_meant_is_named_with_its_line_and_the_cure() {
+    let with = |line: &str| FILE.replace("settle = \"5s\"", line);
+    for (line, wanted) in [
+        ("repair = {}", "name one of `callback`"),
+        (
+            "repair = { sql = true, publish = { topic = 'a' } }",
+            "name one of `callback`",
+        ),
+        ("repair = { sqll = true }", "did you mean `sql`"),
+        (
+            "repair = { callback = { url = '127.0.0.1:1/x' } }",
+            "begin it with http:",
+        ),
+        (
+            "repair = { callback = { url = 'http://h/', secret = { text = 'short' } } }",
+            "longer",
+        ),
+        (
+            "repair = { callback = { url = 'http://h/', body = 'rows' } }",
+            "possible",
+        ),
+        ("sweep = { daily_at = '24:00' }", "\"03:00\""),
+        ("sweep = {}", "`daily_at`"),
+        ("updated = { column = 'at' }", "`every` is missing"),
+        ("fresh_ids = '2s'", "fresh_ids"),
+        ("alert = { url = 'mailto:ops' }", "begin it with http:"),
+    ] {
+        let error = job(&with(line)).err().unwrap_or_else(|| panic!("{line}"));
+        assert!(
+            error.starts_with("reconcile.toml:3:") && error.contains(wanted),
+            "{line}: {error}"
+        );
+        assert!(!error.contains("short"), "{error}");
+    }
+}

@@ -1,0 +1,206 @@
+//! The file that names the jobs: ours, or cupid's as it is.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use final_core::BoxError;
+use final_reconcile::{Job, Reconciler};
+
+use super::config::{JobConfig, ReconcileConfig};
+use crate::{
+    config::{self, DatabaseAddress},
+    cupid::{CupidError, CupidImport, Passwords},
+    databases::{by_scheme, pool},
+    exit::Failure,
+};
+
+/// A configuration is small. Anything larger is another file.
+const MOST: u64 = 1024 * 1024;
+
+/// Connections of the pool that is named; the library opens two of its own.
+const CONNECTIONS: u32 = 1;
+
+/// Which file names the jobs.
+#[derive(Debug, Args)]
+pub(super) struct FileArgs {
+    /// The file with the jobs; docs/reconcile.md has all its keys
+    #[arg(long, value_name = "FILE", required_unless_present = "cupid")]
+    config: Option<PathBuf>,
+
+    /// cupid's myConfig.json in its place, as it is
+    #[arg(
+        long,
+        short = 'c',
+        alias = "configPath",
+        value_name = "FILE",
+        conflicts_with = "config"
+    )]
+    cupid: Option<PathBuf>,
+}
+
+/// Which jobs are meant.
+#[derive(Debug, Args)]
+pub(super) struct JobsArgs {
+    #[command(flatten)]
+    file: FileArgs,
+
+    /// Only this job; may be given several times
+    #[arg(long, value_name = "NAME")]
+    job: Vec<String>,
+}
+
+/// A file that was read.
+pub(super) struct Jobs {
+    pub(super) config: ReconcileConfig,
+    /// What is to be said when jobs of cupid's start.
+    pub(super) notes: Vec<String>,
+}
+
+/// The jobs of a file that are meant, by their names.
+struct Selected {
+    state: Option<DatabaseAddress>,
+    jobs: Vec<(String, JobConfig)>,
+}
+
+impl FileArgs {
+    /// Reads the file. A job of cupid's that has no position yet begins with the id `start`.
+    pub(super) fn read(&self, start: Option<i64>) -> Result<Jobs, Failure> {
+        let told = |error: config::ConfigError| Failure::usage(error.to_string());
+        if let Some(file) = &self.cupid {
+            let import = import(file, start, Passwords::Inside)?;
+            let name = format!("{} as TOML", file.display());
+            // Its warnings are about TOML that nobody has written.
+            let loaded = config::parse::<ReconcileConfig>(name, &import.toml).map_err(told)?;
+            return Ok(Jobs {
+                config: loaded.config,
+                notes: import.notes,
+            });
+        }
+        if start.is_some() {
+            return Err(Failure::usage(
+                "--start-id is for --cupid; in a file of ours it is `fresh_ids.first`",
+            ));
+        }
+        let file = self.config.as_deref().unwrap_or(Path::new(""));
+        let loaded = config::read::<ReconcileConfig>(file).map_err(told)?;
+        loaded
+            .warnings
+            .iter()
+            .for_each(|warning| eprintln!("{warning}"));
+        Ok(Jobs {
+            config: loaded.config,
+            notes: Vec::new(),
+        })
+    }
+
+    /// Its name for people.
+    pub(super) fn shown(&self) -> String {
+        let file = self.cupid.as_ref().or(self.config.as_ref());
+        file.map_or_else(String::new, |file| file.display().to_string())
+    }
+}
+
+/// Reads cupid's file.
+pub(super) fn import(
+    file: &Path,
+    start: Option<i64>,
+    passwords: Passwords,
+) -> Result<CupidImport, Failure> {
+    let is_stdin = file.as_os_str() == "-";
+    let cannot =
+        |error: io::Error| Failure::usage(format!("{} cannot be read: {error}", file.display()));
+    let mut text = String::new();
+    let read = match is_stdin {
+        true => io::stdin().take(MOST + 1).read_to_string(&mut text),
+        false => File::open(file).and_then(|file| file.take(MOST + 1).read_to_string(&mut text)),
+    };
+    read.map_err(cannot)?;
+    if text.len() as u64 > MOST {
+        return Err(Failure::usage(format!(
+            "{} is larger than 1 MiB; look whether it is the right file",
+            file.display()
+        )));
+    }
+    let name = match is_stdin {
+        true => "cupid".into(),
+        false => file.file_stem().unwrap_or_default().to_string_lossy(),
+    };
+    CupidImport::new(&text, &name, start, passwords)
+        .map_err(|error: CupidError| Failure::usage(format!("{}: {error}", file.display())))
+}
+
+impl JobsArgs {
+    /// The jobs that are meant, in the order of their names, as far as comparing needs them.
+    pub(super) fn read(&self) -> Result<Vec<(String, Job)>, Failure> {
+        let jobs = self.selected()?.jobs;
+        jobs.into_iter()
+            .map(|(name, config)| Ok((name.clone(), config.job(&name)?)))
+            .collect()
+    }
+
+    /// The jobs that are meant, by their names, with the database of their state.
+    pub(super) fn reconciler(&self) -> Result<(Reconciler, Vec<String>), Failure> {
+        let Selected { state, jobs } = self.selected()?;
+        let mut reconciler = with_state(&state.ok_or_else(|| no_state(&self.file.shown()))?)?;
+        let mut names = Vec::new();
+        for (name, config) in jobs {
+            reconciler = reconciler.job(config.job(&name)?).map_err(wrong)?;
+            names.push(name);
+        }
+        Ok((reconciler, names))
+    }
+
+    fn selected(&self) -> Result<Selected, Failure> {
+        let config = self.file.read(None)?.config;
+        let jobs = config.jobs;
+        let file = self.file.shown();
+        if let Some(unknown) = self.job.iter().find(|name| !jobs.contains_key(*name)) {
+            let known: Vec<&str> = jobs.keys().map(String::as_str).collect();
+            return Err(Failure::usage(format!(
+                "{file} has no job `{unknown}`; it has {}",
+                known.join(", ")
+            )));
+        }
+        if jobs.is_empty() {
+            return Err(Failure::usage(no_jobs(&file)));
+        }
+        let jobs = jobs
+            .into_iter()
+            .filter(|(name, _)| self.job.is_empty() || self.job.contains(name));
+        Ok(Selected {
+            state: config.state.map(|state| state.database),
+            jobs: jobs.collect(),
+        })
+    }
+}
+
+/// A reconciler without jobs. Nothing is connected yet.
+pub(super) fn with_state(state: &DatabaseAddress) -> Result<Reconciler, Failure> {
+    let made = by_scheme!(state, reconciler());
+    made.map_err(|error: BoxError| Failure::usage(format!("`state.database`: {error}")))
+}
+
+fn reconciler<DB: final_core::OutboxDatabase>(
+    state: &DatabaseAddress,
+) -> Result<Reconciler, BoxError> {
+    Ok(Reconciler::new(&pool::<DB>(state, CONNECTIONS)?))
+}
+
+pub(super) fn no_state(file: &str) -> Failure {
+    Failure::usage(format!(
+        "{file} does not say where open repairs and positions are kept; add [state] with database = \"…\""
+    ))
+}
+
+pub(super) fn no_jobs(file: &str) -> String {
+    format!("{file} has no jobs; begin one by [jobs.NAME]")
+}
+
+/// A mistake of the file.
+pub(super) fn wrong(error: final_reconcile::ReconcileError) -> Failure {
+    Failure::usage(error.to_string())
+}

@@ -1,0 +1,231 @@
+//! `final reconcile repairs`: rows that differ and are not repaired yet.
+//!
+//! Input: the table of open repairs. Output: rows; repairs that are due at once, or removed.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use final_reconcile::{OpenRepair, Reconciler};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{failed, file::JobsArgs};
+use crate::{
+    ask::ConsentArgs,
+    contexts::Context,
+    exit::{Exit, Failure},
+    output::{Cell, Output, Table, time::shown},
+};
+
+/// How many repairs are removed by one look at the table.
+const PAGE: u32 = 1_000;
+
+/// See repairs that are not done, try them at once, and close them
+#[derive(Debug, Args)]
+#[command(after_help = "Example: final reconcile repairs list --config reconcile.toml")]
+pub(super) struct RepairsArgs {
+    #[command(subcommand)]
+    command: RepairsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum RepairsCommand {
+    /// List open repairs, the oldest of each job first
+    #[command(
+        after_help = "Example: final reconcile repairs list --config reconcile.toml --job users"
+    )]
+    List {
+        #[command(flatten)]
+        jobs: JobsArgs,
+
+        /// At most so many of each job
+        #[arg(long, value_name = "NUMBER", default_value_t = 100)]
+        limit: u32,
+    },
+    /// Try open repairs at once, once the cause is mended
+    #[command(after_help = "Example: final reconcile repairs retry --config reconcile.toml --all")]
+    Retry {
+        #[command(flatten)]
+        jobs: JobsArgs,
+
+        #[command(flatten)]
+        which: WhichArgs,
+    },
+    /// Close open repairs without doing them; the next comparison opens those whose rows still differ
+    #[command(
+        after_help = "Example: final reconcile repairs close --config reconcile.toml 019372d0-5a5e-7c3a-a4bb-0d9c51c0b7a4"
+    )]
+    Close {
+        #[command(flatten)]
+        jobs: JobsArgs,
+
+        #[command(flatten)]
+        which: WhichArgs,
+
+        #[command(flatten)]
+        consent: ConsentArgs,
+    },
+}
+
+/// Which repairs are meant.
+#[derive(Clone, Debug, Args)]
+struct WhichArgs {
+    /// The ids of the repairs, as `list` shows them
+    #[arg(
+        required_unless_present = "all",
+        conflicts_with = "all",
+        value_name = "ID"
+    )]
+    ids: Vec<Uuid>,
+
+    /// All open repairs of the jobs
+    #[arg(long)]
+    all: bool,
+}
+
+#[derive(Serialize)]
+struct RepairView<'a> {
+    job: &'a str,
+    id: String,
+    target: &'a str,
+    /// `kind` is that of the line.
+    difference: String,
+    columns: &'a [String],
+    attempts: u64,
+    last_error: Option<&'a str>,
+    due_in_ms: u64,
+    age_ms: u64,
+}
+
+impl RepairsArgs {
+    pub(super) async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
+        match self.command {
+            RepairsCommand::List { jobs, limit } => list(&jobs, limit, out).await,
+            RepairsCommand::Retry { jobs, which } => retry(&jobs, &which).await,
+            RepairsCommand::Close {
+                jobs,
+                which,
+                consent,
+            } => close(&jobs, &which, consent).await,
+        }
+    }
+}
+
+async fn list(jobs: &JobsArgs, limit: u32, out: &mut Output) -> Result<Exit, Failure> {
+    let (reconciler, names) = jobs.reconciler()?;
+    let mut all = Vec::new();
+    for name in &names {
+        let repairs = reconciler.repairs(name, limit).await;
+        let repairs = repairs.map_err(|error| failed(name, &error))?;
+        all.extend(repairs.into_iter().map(|repair| (name.as_str(), repair)));
+    }
+    if all.is_empty() {
+        eprintln!("no repair is open");
+        return Ok(Exit::NothingMatched);
+    }
+    if out.is_json() {
+        for (job, repair) in &all {
+            let view = RepairView {
+                job,
+                id: repair.id.to_string(),
+                target: &repair.target,
+                difference: repair.kind.to_string(),
+                columns: &repair.columns,
+                attempts: repair.attempts,
+                last_error: repair.last_error.as_deref(),
+                due_in_ms: repair.due_in_ms,
+                age_ms: repair.age_ms,
+            };
+            out.json("repair", &view)?;
+        }
+        return Ok(Exit::Done);
+    }
+    let mut table = Table::new(&[
+        "!id", "job", "target", "kind", "columns", ">tries", ">due", ">age", "error",
+    ]);
+    for (job, repair) in &all {
+        let time = |ms: u64| shown(Duration::from_millis(ms));
+        table.row([
+            repair.id.to_string().into(),
+            (*job).into(),
+            repair.target.as_str().into(),
+            repair.kind.to_string().into(),
+            repair.columns.join(", ").into(),
+            repair.attempts.to_string().into(),
+            time(repair.due_in_ms).into(),
+            time(repair.age_ms).into(),
+            Cell::new(repair.last_error.as_deref().unwrap_or_default()).bad(true),
+        ]);
+    }
+    out.table(&table)?;
+    Ok(Exit::Done)
+}
+
+async fn retry(jobs: &JobsArgs, which: &WhichArgs) -> Result<Exit, Failure> {
+    let (reconciler, names) = jobs.reconciler()?;
+    let mut count = 0;
+    for name in &names {
+        let ids: Vec<Option<Uuid>> = match which.all {
+            true => vec![None],
+            false => which.ids.iter().copied().map(Some).collect(),
+        };
+        for id in ids {
+            let retried = reconciler.retry(name, id).await;
+            count += retried.map_err(|error| failed(name, &error))?;
+        }
+    }
+    Ok(done(count, which, "due now"))
+}
+
+async fn close(jobs: &JobsArgs, which: &WhichArgs, consent: ConsentArgs) -> Result<Exit, Failure> {
+    let (reconciler, names) = jobs.reconciler()?;
+    let question = match which.all {
+        true => format!("close all open repairs of {}?", names.join(", ")),
+        false => format!("close {} repair(s)?", which.ids.len()),
+    };
+    if !consent.ask(&Context::default(), &question)? {
+        return Ok(Exit::NotConfirmed);
+    }
+    let mut count = 0;
+    for name in &names {
+        match which.all {
+            true => count += close_all(&reconciler, name).await?,
+            false => count += close_these(&reconciler, name, &which.ids).await?,
+        }
+    }
+    Ok(done(count, which, "closed"))
+}
+
+/// Closes what is open now. What is opened meanwhile stays.
+async fn close_all(reconciler: &Reconciler, job: &str) -> Result<u64, Failure> {
+    let mut count = 0;
+    loop {
+        let page = reconciler.repairs(job, PAGE).await;
+        let page = page.map_err(|error| failed(job, &error))?;
+        let ids: Vec<Uuid> = page.iter().map(|repair| repair.id).collect();
+        let closed = close_these(reconciler, job, &ids).await?;
+        count += closed;
+        if ids.len() < PAGE as usize || closed == 0 {
+            return Ok(count);
+        }
+    }
+}
+
+async fn close_these(reconciler: &Reconciler, job: &str, ids: &[Uuid]) -> Result<u64, Failure> {
+    let mut count = 0;
+    for id in ids {
+        let closed = reconciler.close(job, *id).await;
+        count += u64::from(closed.map_err(|error| failed(job, &error))?);
+    }
+    Ok(count)
+}
+
+/// Says how many it were. An id of which there is no open repair is told by the exit code.
+fn done(count: u64, which: &WhichArgs, what: &str) -> Exit {
+    eprintln!("{count} repair(s) {what}");
+    match count {
+        0 => Exit::NothingMatched,
+        count if !which.all && count < which.ids.len() as u64 => Exit::NothingMatched,
+        _ => Exit::Done,
+    }
+}

@@ -1,0 +1,100 @@
+//! `final reconcile status` and `resume`: how the jobs of a file are, and going on after a pause.
+//!
+//! Input: the tables of jobs and repairs. Output: a row for each job and target, and exit code 3 if one of them needs a person.
+
+use clap::Args;
+use final_reconcile::JobStatus;
+
+use super::{failed, file::JobsArgs};
+use crate::{
+    exit::{Exit, Failure},
+    output::{Cell, Output, Table, text::harmless},
+};
+
+/// See where the jobs of a file stand
+///
+/// The exit code is 3 if a job is paused or in trouble, or if no process runs it.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: final reconcile status --config reconcile.toml")]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    jobs: JobsArgs,
+}
+
+/// Go on with jobs that are paused, because too many rows differed
+#[derive(Debug, Args)]
+#[command(after_help = "Example: final reconcile resume --config reconcile.toml --job users")]
+pub(super) struct ResumeArgs {
+    #[command(flatten)]
+    jobs: JobsArgs,
+}
+
+impl StatusArgs {
+    pub(super) async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
+        let (reconciler, names) = self.jobs.reconciler()?;
+        let jobs = reconciler.jobs().await;
+        let jobs = jobs.map_err(|error| failed(&names.join(", "), &error))?;
+        if jobs.is_empty() {
+            eprintln!("no job of the file has run yet");
+            return Ok(Exit::NothingMatched);
+        }
+        write(&jobs, out)?;
+        let is_well =
+            |job: &JobStatus| job.is_running && job.paused.is_none() && job.trouble.is_none();
+        Ok(match jobs.iter().all(is_well) {
+            true => Exit::Done,
+            false => Exit::Found,
+        })
+    }
+}
+
+fn write(jobs: &[JobStatus], out: &mut Output) -> Result<(), Failure> {
+    if out.is_json() {
+        return jobs.iter().try_for_each(|job| out.json("job", job));
+    }
+    let mut table = Table::new(&["!job", "target", "state", ">suspects", ">repairs"]);
+    for job in jobs {
+        let state = state(job);
+        table.row([
+            job.job.as_str().into(),
+            job.target.as_str().into(),
+            Cell::new(state)
+                .bad(state != "running")
+                .good(state == "running"),
+            job.suspects.to_string().into(),
+            Cell::new(job.open_repairs.to_string()).bad(job.open_repairs > 0),
+        ]);
+    }
+    out.table(&table)?;
+    for job in jobs {
+        for reason in [&job.paused, &job.trouble].into_iter().flatten() {
+            out.line(&harmless(&format!("{}: {reason}", job.job)))?;
+        }
+    }
+    Ok(())
+}
+
+fn state(job: &JobStatus) -> &'static str {
+    match job {
+        job if job.paused.is_some() => "paused",
+        job if !job.is_running => "not running",
+        job if job.trouble.is_some() => "in trouble",
+        _ => "running",
+    }
+}
+
+impl ResumeArgs {
+    pub(super) async fn run(self) -> Result<Exit, Failure> {
+        let (reconciler, names) = self.jobs.reconciler()?;
+        let mut count = 0;
+        for name in &names {
+            let resumed = reconciler.resume(name).await;
+            count += resumed.map_err(|error| failed(name, &error))?;
+        }
+        eprintln!("{count} target(s) go on");
+        Ok(match count {
+            0 => Exit::NothingMatched,
+            _ => Exit::Done,
+        })
+    }
+}

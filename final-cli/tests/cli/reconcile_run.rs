@@ -1,0 +1,240 @@
+//! `final reconcile run` as an operator runs it, and what is done about repairs that are open.
+
+use std::time::Duration;
+
+use final_tests::{
+    Port, WorkDir, eventually,
+    process::{Launch, Process, Signal},
+    shared,
+};
+use serde_json::Value;
+use sqlx::{PgPool, SqlitePool};
+use tokio::process::Command;
+
+use crate::{
+    endpoint::Endpoint,
+    program::{Ran, program, run},
+};
+
+const SOON: Duration = Duration::from_secs(90);
+
+/// A table in PostgreSQL with a row that its copy in SQLite lacks, and a file that has it repaired.
+struct Shop {
+    dir: WorkDir,
+    file: String,
+    endpoint: Endpoint,
+    probes: Port,
+    copy: SqlitePool,
+    _sqlite: shared::SqliteFile,
+}
+
+async fn shop() -> Shop {
+    let dir = WorkDir::new("run").expect("a folder");
+    let sqlite = shared::sqlite_file().expect("a file");
+    let postgres = shared::pg_database().await.expect("a database");
+    let source = PgPool::connect(&postgres).await.expect("connected");
+    let copy = SqlitePool::connect(&sqlite.url()).await.expect("connected");
+    let table = "CREATE TABLE users (id bigint PRIMARY KEY, name text)";
+    sqlx::raw_sql(table).execute(&source).await.expect(table);
+    sqlx::raw_sql(table).execute(&copy).await.expect(table);
+    let rows = "INSERT INTO users VALUES (1, 'Ann')";
+    sqlx::raw_sql(rows).execute(&source).await.expect(rows);
+    let endpoint = Endpoint::start(500).await;
+    let probes = Port::free().expect("a port");
+    let text = format!(
+        "[state]\ndatabase = 'sqlite:{}?mode=rwc'\n\
+         [service]\nlisten = '127.0.0.1:{}'\n\
+         [jobs.users]\nsettle = '10ms'\nsweep = {{ every = '1s' }}\n\
+         source = {{ database = '{postgres}', table = 'users' }}\n\
+         targets = [{{ database = '{}', table = 'users' }}]\n\
+         [jobs.users.repair]\nquick = '10m'\n\
+         callback = {{ url = 'http://{}/test/callback', private = true }}\n",
+        dir.join("state.db").display(),
+        probes.number(),
+        sqlite.url(),
+        endpoint.address
+    );
+    let file = dir.write("reconcile.toml", &text).expect("written");
+    Shop {
+        file: file.display().to_string(),
+        dir,
+        endpoint,
+        probes,
+        copy,
+        _sqlite: sqlite,
+    }
+}
+
+impl Shop {
+    fn start(&self) -> Process {
+        let launch = Launch::new(env!("CARGO_BIN_EXE_final"));
+        launch
+            .args(["reconcile", "run", "--config", &self.file])
+            .spawn("reconcile", &self.dir.join("log.txt"))
+            .expect("started")
+    }
+
+    async fn reconcile(&self, words: &[&str]) -> Ran {
+        let words = ["reconcile"].iter().chain(words).copied();
+        let words = words.chain(["--config", self.file.as_str(), "--json"]);
+        run(&mut program(), words).await
+    }
+
+    /// The open repair, once it has been tried.
+    async fn tried(&self, running: &Process) -> Value {
+        eventually("a repair that failed", SOON, async || {
+            let listed = self.reconcile(&["repairs", "list"]).await;
+            let tried = listed.code == 0 && listed.json()[0]["attempts"] == 1;
+            if tried {
+                Ok(listed.json().remove(0))
+            } else {
+                Err((listed.all(), running.log()))
+            }
+        })
+        .await
+    }
+
+    /// What a probe hears.
+    async fn answer(&self, path: &str) -> String {
+        let url = format!("http://127.0.0.1:{}{path}", self.probes.number());
+        let output = Command::new("curl").args(["-s", &url]).output().await;
+        String::from_utf8(output.expect("curl").stdout).expect("UTF-8")
+    }
+}
+
+async fn ends(process: Process) {
+    tokio::task::spawn_blocking(move || process.end(Signal::TERM, SOON))
+        .await
+        .expect("joined")
+        .expect("a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repair_that_failed_is_listed_and_is_done_when_it_is_tried_again() {
+    let shop = shop().await;
+    let running = shop.start();
+    let repair = shop.tried(&running).await;
+    assert_eq!(repair["kind"], "repair", "{repair}");
+    assert_eq!(repair["job"], "users");
+    assert_eq!(repair["difference"], "missing");
+    let error = repair["last_error"].as_str().expect("an error");
+    assert!(error.contains("500"), "{error}");
+    let list = ["reconcile", "repairs", "list", "--config", &shop.file];
+    let table = run(&mut program(), list).await.ends_with(0).out;
+    assert!(
+        table.contains("missing") && table.contains("500"),
+        "{table}"
+    );
+    let metrics = shop.answer("/metrics").await;
+    let open = metrics
+        .lines()
+        .find(|line| line.starts_with("final_reconcile_open_repairs{job=\"users\""));
+    assert!(open.is_some_and(|line| line.ends_with(" 1")), "{metrics}");
+
+    // The endpoint mends the copy from now on.
+    let mend = "INSERT INTO users VALUES (1, 'Ann')";
+    shop.endpoint.answers(200);
+    let id = repair["id"].as_str().expect("an id");
+    shop.reconcile(&["repairs", "retry", id]).await.ends_with(0);
+    eventually("the second call", SOON, async || {
+        let calls = shop.endpoint.calls();
+        if calls.len() > 1 {
+            Ok(())
+        } else {
+            Err((calls, running.log()))
+        }
+    })
+    .await;
+    sqlx::raw_sql(mend).execute(&shop.copy).await.expect(mend);
+    let calls = shop.endpoint.calls();
+    assert_eq!(calls[0].key, calls[1].key);
+    assert_eq!(calls[0].body["row"]["name"], "Ann");
+    let status = shop.reconcile(&["status"]).await.ends_with(0);
+    assert_eq!(status.json()[0]["job"], "users");
+    ends(running).await;
+    let status = shop.reconcile(&["status"]).await.ends_with(3);
+    assert_eq!(status.json()[0]["is_running"], false);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repair_is_closed_only_when_that_is_confirmed() {
+    let shop = shop().await;
+    let running = shop.start();
+    shop.tried(&running).await;
+    ends(running).await;
+
+    let asked = shop.reconcile(&["repairs", "close", "--all"]).await;
+    assert!(asked.ends_with(5).err.contains("--yes"));
+    let unknown = "019372d0-5a5e-7c3a-a4bb-0d9c51c0b7a4";
+    let close = ["repairs", "close", unknown, "--yes"];
+    shop.reconcile(&close).await.ends_with(4);
+    shop.reconcile(&["repairs", "list"]).await.ends_with(0);
+    let closed = shop
+        .reconcile(&["repairs", "close", "--all", "--yes"])
+        .await;
+    assert!(closed.ends_with(0).err.contains("1 repair(s) closed"));
+    shop.reconcile(&["repairs", "list"]).await.ends_with(4);
+    shop.reconcile(&["repairs", "retry", "--all"])
+        .await
+        .ends_with(4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_probe_hears_that_the_service_is_ready() {
+    let shop = shop().await;
+    let running = shop.start();
+    eventually("a service that is ready", SOON, async || {
+        let answer = shop.answer("/readyz").await;
+        if answer.starts_with("ok") || answer.contains("ready") {
+            Ok(())
+        } else {
+            Err((answer, running.log()))
+        }
+    })
+    .await;
+    ends(running).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_cannot_run_is_wrong_usage_and_says_what_to_do() {
+    let shop = shop().await;
+    let text = std::fs::read_to_string(&shop.file).expect("read");
+    let cases = [
+        (
+            "no state",
+            text.replace("[state]\ndatabase", "[service]\nlog")
+                .replace("[service]\nlisten", "listen"),
+            "[state]",
+        ),
+        (
+            "no scan",
+            text.replace("sweep = { every = '1s' }", ""),
+            "`fresh_ids`",
+        ),
+        (
+            "no bus",
+            text.replace("sweep = { every = '1s' }", "watch = 'cdc.users'"),
+            "needs a bus",
+        ),
+        (
+            "two ways",
+            text.replace("quick = '10m'", "sql = true"),
+            "one of `callback`",
+        ),
+        (
+            "no such column",
+            text.replace("table = 'users' }]", "table = 'users', same = ['nmae'] }]"),
+            "nmae",
+        ),
+    ];
+    for (name, text, wanted) in cases {
+        let file = shop.dir.write(name, &text).expect("written");
+        let ran = run(
+            &mut program(),
+            ["reconcile", "run", "--config", &file.display().to_string()],
+        )
+        .await;
+        assert!(matches!(ran.code, 1 | 2), "{name}: {ran:?}");
+        assert!(ran.err.contains(wanted), "{name}: {}", ran.err);
+    }
+}
