@@ -8,6 +8,7 @@
 //! methods     what a RabbitMQ answers, counted on such a wire
 //! process     any other program, killed as hard
 //! raw         AMQP frames written by hand, as no client library would
+//! conn        one connection to either kind of server
 //! clients     RabbitMQ's clients in other languages, each a script
 //! promtool    checks texts and rules for Prometheus
 //! take        messages out of a queue, to look at
@@ -43,6 +44,8 @@ pub mod servers;
 #[cfg(feature = "chaos")]
 pub mod chaos;
 #[cfg(feature = "clients")]
+mod conn;
+#[cfg(feature = "clients")]
 pub mod methods;
 #[cfg(feature = "clients")]
 pub mod place;
@@ -65,6 +68,7 @@ pub use redis::Redis;
 #[cfg(feature = "clients")]
 pub use {
     clients::Client,
+    conn::Conn,
     methods::Method,
     proxy::Proxy,
     raw::{RawProducer, RawProperties},

@@ -6,7 +6,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use final_tests::{
-    MariaDb, Postgres, Proxy, RabbitMq, SqliteFile, WorkDir, eventually,
+    Conn, MariaDb, Postgres, Proxy, RabbitMq, SqliteFile, WorkDir, eventually,
     process::{Launch, Process, Signal},
     servers::{Server, Setup},
 };
@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use super::{
     fault::Fault,
-    source::{Conn, Kind, TABLES},
+    source::{Kind, TABLES},
     writer::Scene,
 };
 

@@ -19,11 +19,12 @@ use std::{
     time::Duration,
 };
 
+use final_tests::Conn;
 use tokio::{sync::RwLock, time::timeout};
 
 use super::{
     books::{Books, Change, Key, Table},
-    source::{Conn, Kind, body},
+    source::{Kind, body},
 };
 
 /// How long a transaction may take before its connection is given up.
