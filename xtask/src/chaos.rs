@@ -9,15 +9,13 @@ use crate::{
     install,
 };
 
-/// Builds the chaos run and its workers, and runs it. `gateway` and `capture` name the runs of the gateway and of change
-/// capture.
+/// Builds the chaos run and its workers, and runs it. `gateway`, `capture` and `reconcile` name the runs of these crates.
 pub(crate) fn run(args: &[&str]) -> Result<ExitCode> {
     install::servers()?;
-    if let ["gateway", rest @ ..] = args {
-        return gateway(rest);
-    }
-    if let ["capture", rest @ ..] = args {
-        return capture(rest);
+    if let [name, rest @ ..] = args
+        && let Some(run) = RUNS.iter().find(|run| run.name == *name)
+    {
+        return run.play(rest);
     }
     let built = exec(
         cargo(),
@@ -30,94 +28,118 @@ pub(crate) fn run(args: &[&str]) -> Result<ExitCode> {
     exec(target().join("debug/chaos"), args, &[])
 }
 
-/// Runs the gateway's tests of the same name for longer than in CI.
-fn gateway(args: &[&str]) -> Result<ExitCode> {
-    let usage =
-        "say `cargo xtask chaos gateway [--minutes N] [--seed N] [--database postgres|mariadb]`";
-    let words = Words::read(args, "GATEWAY", false, usage)?;
-    let filter = match words.database {
-        "" => "chaos::".to_owned(),
-        name => format!("chaos::nothing_acknowledged_is_lost_on_{name}"),
-    };
-    let test = [
-        "test",
-        "--package",
-        "final-gateway",
-        "--all-features",
-        "--test",
-        "gateway",
-        &filter,
-        "--",
-        "--nocapture",
-        "--test-threads=1",
-    ];
-    exec(cargo(), &test, &words.settings)
+/// A run that is a test of its crate, which lasts longer than in CI.
+struct Run {
+    /// Its name, and that of the suite of its crate.
+    name: &'static str,
+    package: &'static str,
+    /// How the names of its tests begin. The database follows.
+    tests: &'static str,
+    /// How the names of its variables begin.
+    variables: &'static str,
+    /// Its words beside `--database`, each with the variable of its number.
+    numbers: &'static [(&'static str, &'static str)],
+    /// Whether it is on the log or on RabbitMQ.
+    has_brokers: bool,
 }
 
-/// The same for change capture: into the log, where each change comes once, or over RabbitMQ.
-fn capture(args: &[&str]) -> Result<ExitCode> {
-    let usage = "say `cargo xtask chaos capture [--minutes N] [--seed N] [--database postgres|mariadb] \
-         [--broker log|rabbitmq]`";
-    let words = Words::read(args, "CAPTURE", true, usage)?;
-    let filter = match words.database {
-        "" => "chaos::every_version_arrives".to_owned(),
-        name => format!("chaos::every_version_arrives_in_order_from_{name}"),
-    };
-    let test = [
-        "test",
-        "--package",
-        "final-capture",
-        "--all-features",
-        "--test",
-        "capture",
-        &filter,
-        "--",
-        "--nocapture",
-        "--test-threads=1",
-    ];
-    exec(cargo(), &test, &words.settings)
-}
+const RUNS: [Run; 3] = [
+    // Nothing that was acknowledged is lost.
+    Run {
+        name: "gateway",
+        package: "final-gateway",
+        tests: "chaos::nothing_acknowledged_is_lost_on_",
+        variables: "FINAL_GATEWAY_CHAOS_",
+        numbers: &[("--seed", "SEED")],
+        has_brokers: false,
+    },
+    // Into the log, where each change comes once, or over RabbitMQ.
+    Run {
+        name: "capture",
+        package: "final-capture",
+        tests: "chaos::every_version_arrives_in_order_from_",
+        variables: "FINAL_CAPTURE_CHAOS_",
+        numbers: &[("--seed", "SEED")],
+        has_brokers: true,
+    },
+    // Only what differs is repaired, and all of it.
+    Run {
+        name: "reconcile",
+        package: "final-reconcile",
+        tests: "chaos::only_what_differs_is_repaired_and_all_of_it_from_",
+        variables: "FINAL_RECONCILE_CHAOS_",
+        numbers: &[
+            ("--seed", "SEED"),
+            ("--updates", "UPDATES"),
+            ("--lag", "LAG_SECONDS"),
+        ],
+        has_brokers: false,
+    },
+];
 
-/// The command line of a run that is a test: as the test reads it.
-struct Words<'a> {
-    settings: Vec<(&'static str, String)>,
-    database: &'a str,
-}
+impl Run {
+    fn play(&self, args: &[&str]) -> Result<ExitCode> {
+        let (settings, database) = self.read(args)?;
+        let tests = format!("{}{database}", self.tests);
+        let test = [
+            "test",
+            "--package",
+            self.package,
+            "--all-features",
+            "--test",
+            self.name,
+            &tests,
+            "--",
+            "--nocapture",
+            "--test-threads=1",
+        ];
+        let named = settings
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.clone()));
+        let settings: Vec<(&str, String)> = named.collect();
+        exec(cargo(), &test, &settings)
+    }
 
-impl<'a> Words<'a> {
-    fn read(args: &[&'a str], run: &str, has_brokers: bool, usage: &str) -> Result<Self> {
-        let (seconds, seed) = match run {
-            "CAPTURE" => ("FINAL_CAPTURE_CHAOS_SECONDS", "FINAL_CAPTURE_CHAOS_SEED"),
-            _ => ("FINAL_GATEWAY_CHAOS_SECONDS", "FINAL_GATEWAY_CHAOS_SEED"),
-        };
-        let mut words = Self {
-            settings: Vec::new(),
-            database: "",
-        };
+    /// The command line, as the test reads it, and the database.
+    fn read<'a>(&self, args: &[&'a str]) -> Result<(Vec<(String, String)>, &'a str)> {
+        let (mut settings, mut database) = (Vec::new(), "");
         let mut args = args.iter();
         while let Some(word) = args.next() {
             let value = args.next().copied().unwrap_or_default();
             let number = value.parse::<u64>().ok();
-            match (*word, number) {
-                ("--minutes", Some(minutes)) => {
-                    words.settings.push((seconds, (minutes * 60).to_string()));
+            let named = self.numbers.iter().find(|(name, _)| name == word);
+            let (variable, value) = match (*word, named, number) {
+                ("--minutes", _, Some(minutes)) => ("SECONDS", (minutes * 60).to_string()),
+                (_, Some((_, variable)), Some(number)) => (*variable, number.to_string()),
+                ("--database", _, _) if ["postgres", "mariadb"].contains(&value) => {
+                    database = value;
+                    continue;
                 }
-                ("--seed", Some(number)) => words.settings.push((seed, number.to_string())),
-                ("--database", _) if ["postgres", "mariadb"].contains(&value) => {
-                    words.database = value;
-                }
-                ("--broker", _) if has_brokers && ["log", "rabbitmq"].contains(&value) => {
-                    let broker = ("FINAL_CAPTURE_CHAOS_BROKER", value.to_owned());
-                    words.settings.push(broker);
+                ("--broker", _, _) if self.has_brokers && ["log", "rabbitmq"].contains(&value) => {
+                    ("BROKER", value.to_owned())
                 }
                 _ => {
                     return Err(Error::new(
                         format!("{word} {value} means nothing to this run"),
-                        usage,
+                        self.usage(),
                     ));
                 }
-            }
+            };
+            settings.push((format!("{}{variable}", self.variables), value));
         }
-        Ok(words)
+        Ok((settings, database))
+    }
+
+    fn usage(&self) -> String {
+        let numbers = self.numbers.iter();
+        let numbers: String = numbers.map(|(name, _)| format!(" [{name} N]")).collect();
+        let brokers = match self.has_brokers {
+            true => " [--broker log|rabbitmq]",
+            false => "",
+        };
+        format!(
+            "say `cargo xtask chaos {} [--minutes N]{numbers} [--database postgres|mariadb]{brokers}`",
+            self.name
+        )
     }
 }

@@ -30,6 +30,9 @@ cargo xtask chaos gateway [ARGS]
 cargo xtask chaos capture [ARGS]
                              change capture, its source and its target: --minutes N, --seed S,
                              --database postgres|mariadb, --broker log|rabbitmq
+cargo xtask chaos reconcile [ARGS]
+                             reconcilers, both databases and the endpoint while rows change: --minutes N,
+                             --updates N, --lag SECONDS, --seed S, --database postgres|mariadb
 cargo xtask bench [--json] [--smoke] [--db NAME]... [SCENARIO...]
                              measure it beside what a user would write by hand, and write docs/benchmarks/;
                              --smoke only shows that it runs, and checks what is counted

@@ -8,13 +8,16 @@
 #![allow(unreachable_pub, dead_code, reason = "a test binary has no outside")]
 
 mod alerts;
+mod chaos;
 mod compare;
 mod errors;
+mod failures;
 mod keys;
 mod lag;
 mod pairs;
 mod place;
 mod published;
+mod receiver;
 mod repair;
 mod scans;
 mod written;
