@@ -6,11 +6,14 @@
 //!
 //! ```text
 //!   MariaDB ─ binary log ─▶ capture ─ one transaction ─▶ the log in PostgreSQL ─▶ handler ─▶ the copy
+//!      ▲                                                                                        ▲
+//!      └───────────────────────────────────── reconciler ───────────────────────────────────────┘
 //! ```
 //!
 //! It starts a MariaDB of its own and uses a fresh database of PostgreSQL: both servers have to be installed. While
-//! transactions commit and roll back, the capture is cut off twice and goes on where it was. It exits with 0 only if both
-//! tables have the same rows in the end, and if no change came twice.
+//! transactions commit and roll back, the capture is cut off twice and goes on where it was. In the end a reconciler proves
+//! that both tables agree, and finds what a hand then changes in the copy. It exits with 0 only if it does, and if no
+//! change came twice.
 
 use std::{
     process::ExitCode,
@@ -25,6 +28,7 @@ use final_capture::{
     Capture, Change, RunningCapture, select::Selection, source::mysql::MySqlSource, target::Target,
 };
 use final_core::{BoxError, Bus, PgBus, Router, SqlBroker, State, subscribe};
+use final_reconcile::{Comparison, Job, Side};
 use final_tests::servers::{MariaDb, Setup};
 use serde::Deserialize;
 use sqlx::{MySqlPool, PgPool};
@@ -182,32 +186,51 @@ async fn run() -> Result<(), BoxError> {
     println!("  {more} changes in one transaction, and the capture was cut off again");
 
     let begun = Instant::now();
-    let rows = loop {
-        let source = "SELECT id, content, CAST(likes AS SIGNED) FROM shop.holes ORDER BY id";
-        let source: Vec<(i64, String, i64)> = sqlx::query_as(source).fetch_all(&shop).await?;
-        let target = "SELECT id, content, likes FROM holes_copy ORDER BY id";
-        let target: Vec<(i64, String, i64)> = sqlx::query_as(target).fetch_all(&pool).await?;
-        if source == target && copy.changes.load(Ordering::Relaxed) >= changes {
-            break source.len();
-        }
+    while copy.changes.load(Ordering::Relaxed) < changes {
         if begun.elapsed() > PATIENCE {
-            let (source, target) = (source.len(), target.len());
-            return Err(format!("{source} rows in the source and {target} in the copy").into());
+            return Err("not all changes came".into());
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
-    };
+    }
+    let holes = Job::new("holes")
+        .source(Side::mysql(shop.clone(), "shop.holes"))
+        .target(Side::postgres(pool.clone(), "holes_copy"), |map| map)
+        .settle(Duration::from_millis(500));
+    let proved = compare(&holes).await?;
     let stats = running.stats();
     running.shutdown().await;
     bus.shutdown().await?;
     let came = copy.changes.load(Ordering::Relaxed);
-    println!(
-        "Both tables have the same {rows} rows. {came} changes came for {changes} that were committed."
-    );
+    println!("{came} changes came for {changes} that were committed.");
     if let Some(position) = stats.position {
         println!("The capture stands at {position}.");
     }
-    match came == changes {
-        true => Ok(()),
-        false => Err("a change came twice, or one that was rolled back".into()),
+    if came != changes {
+        return Err("a change came twice, or one that was rolled back".into());
     }
+
+    println!("A hand changes two rows of the copy:");
+    for statement in [
+        "UPDATE holes_copy SET likes = 0 WHERE id = 1001",
+        "DELETE FROM holes_copy WHERE id = 1002",
+    ] {
+        sqlx::query(statement).execute(&pool).await?;
+    }
+    let damaged = compare(&holes).await?;
+    let is_right =
+        proved.is_equal() && (damaged.different, damaged.missing, damaged.extra) == (1, 1, 0);
+    match is_right {
+        true => Ok(()),
+        false => Err("the copy is not what it has to be".into()),
+    }
+}
+
+/// Compares both tables, and prints what came of it.
+async fn compare(job: &Job) -> Result<Comparison, BoxError> {
+    let comparison = job.compare().await?.remove(0);
+    println!("{comparison}");
+    for example in &comparison.examples {
+        println!("  {example}");
+    }
+    Ok(comparison)
 }
