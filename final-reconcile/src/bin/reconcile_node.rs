@@ -89,13 +89,14 @@ fn reconciler(arguments: &Arguments) -> Result<Reconciler, Anything> {
         .allow_private(true)
         .timeout(arguments.time("--call-ms")?);
     let lease = arguments.time("--lease-ms")?;
+    let every = arguments.time("--settle-ms")?.max(Duration::from_secs(1));
     let repair = Repair::callback(endpoint)
         .extras(true)
         .lease(lease)
         .pace(Duration::from_millis(200), Duration::from_secs(1));
     let mut job = job(arguments)?
         .fresh_ids(Duration::from_millis(500))
-        .sweep(Sweep::every(Duration::from_secs(1)))
+        .sweep(Sweep::every(every))
         .repair(repair)
         .max_repairs(100_000);
     if let Some(column) = arguments.0.get("--updated-by") {
