@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 
 use crate::{
     place::{ALL, Db, Place},
-    repair::{Receiver, SOON, tables},
+    receiver::Receiver,
+    repair::{SOON, tables},
 };
 
 const QUICK: Duration = Duration::from_millis(20);

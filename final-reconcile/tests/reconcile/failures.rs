@@ -86,7 +86,7 @@ async fn a_repair_stays_until_it_is_answered_whatever_its_endpoint_does() {
     missing(&place, 1).await;
     let limit = Duration::from_millis(300);
     let count = AtomicUsize::new(0);
-    let receiver = Receiver::start(move |_| {
+    let receiver = Receiver::replying(move |_| {
         let number = count.fetch_add(1, Ordering::Relaxed);
         async move {
             match number {
@@ -121,7 +121,7 @@ async fn a_repair_stays_until_it_is_answered_whatever_its_endpoint_does() {
 async fn an_endpoint_that_was_down_gets_each_repair_once_when_it_is_back() {
     let place = Place::fresh().await;
     missing(&place, 30).await;
-    let receiver = Receiver::start(async |_| Reply::Status(200)).await;
+    let receiver = Receiver::replying(async |_| Reply::Status(200)).await;
     let wire = Proxy::to(&receiver.url).await.unwrap();
     wire.down();
     let endpoint = final_webhook::Endpoint::new(&wire.url(&receiver.url)).unwrap();
@@ -149,7 +149,7 @@ async fn an_endpoint_that_was_down_gets_each_repair_once_when_it_is_back() {
 async fn two_reconcilers_at_once_call_once_for_each_row() {
     let place = Place::fresh().await;
     missing(&place, 60).await;
-    let receiver = Receiver::start(async |_| {
+    let receiver = Receiver::replying(async |_| {
         // So long that the other one comes meanwhile.
         sleep(Duration::from_millis(100)).await;
         Reply::Status(200)
@@ -184,7 +184,7 @@ async fn a_row_that_the_source_deletes_before_its_call_is_not_called_for() {
     place
         .run(Db::Maria, "INSERT INTO b VALUES (2, 'other')")
         .await;
-    let receiver = Receiver::start(async |_| Reply::Status(200)).await;
+    let receiver = Receiver::replying(async |_| Reply::Status(200)).await;
     let reconciler = reconciler(
         &place,
         &place.postgres,
@@ -215,7 +215,7 @@ async fn while_the_database_of_repairs_is_away_nothing_is_forgotten() {
     let wire = Arc::new(Proxy::to(&place.postgres_url).await.unwrap());
     let state = PgPool::connect_lazy(&wire.url(&place.postgres_url)).unwrap();
     let (cut, count) = (Arc::clone(&wire), AtomicUsize::new(0));
-    let receiver = Receiver::start(move |_| {
+    let receiver = Receiver::replying(move |_| {
         // The answer of the first call cannot be written down.
         if count.fetch_add(1, Ordering::Relaxed) == 0 {
             cut.down();
@@ -255,7 +255,7 @@ async fn a_repair_whose_process_dies_in_its_call_comes_again_with_the_same_key()
         .run(Db::Postgres, "INSERT INTO goods VALUES (1, 'row')")
         .await;
     let (count, copy) = (AtomicUsize::new(0), place.mariadb.clone());
-    let receiver = Receiver::start(move |_| {
+    let receiver = Receiver::replying(move |_| {
         let (number, copy) = (count.fetch_add(1, Ordering::Relaxed), copy.clone());
         async move {
             if number == 0 {

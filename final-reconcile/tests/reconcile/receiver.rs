@@ -19,6 +19,8 @@ use tokio::{
 pub struct Came {
     /// Its idempotency key.
     pub key: String,
+    /// How many calls with this key came before.
+    pub before: usize,
     pub body: Value,
 }
 
@@ -47,8 +49,17 @@ pub struct Receiver {
 }
 
 impl Receiver {
+    /// `answer` gets a call, and how many calls with its idempotency key came before. It says a status.
+    pub async fn start(answer: impl Fn(&Came, usize) -> u16 + Send + Sync + 'static) -> Self {
+        Self::replying(move |came| {
+            let status = answer(&came, came.before);
+            async move { Reply::Status(status) }
+        })
+        .await
+    }
+
     /// `answer` gets each call.
-    pub async fn start<F>(answer: impl Fn(Came) -> F + Send + Sync + 'static) -> Self
+    pub async fn replying<F>(answer: impl Fn(Came) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Reply> + Send + 'static,
     {
@@ -76,8 +87,12 @@ impl Receiver {
 }
 
 async fn serve(mut socket: TcpStream, answer: Answer, all: Arc<Mutex<Vec<Came>>>) -> Option<()> {
-    let came = read(&mut socket).await?;
-    all.lock().unwrap().push(came.clone());
+    let mut came = read(&mut socket).await?;
+    {
+        let mut all = all.lock().unwrap();
+        came.before = all.iter().filter(|other| other.key == came.key).count();
+        all.push(came.clone());
+    }
     let head = match answer(came).await {
         Reply::Status(status) => head(status, ""),
         Reply::With(status, header) => head(status, &format!("{header}\r\n")),
@@ -110,6 +125,7 @@ async fn read(socket: &mut TcpStream) -> Option<Came> {
             if body.len() >= field("content-length")?.parse().ok()? {
                 return Some(Came {
                     key: field("idempotency-key")?,
+                    before: 0,
                     body: serde_json::from_str(body).ok()?,
                 });
             }

@@ -8,96 +8,15 @@ use std::{
 
 use final_reconcile::{CallbackBody, Job, Reconciler, Repair, RunningReconciler};
 use final_tests::eventually;
-use final_webhook::{Caller, Endpoint};
+use final_webhook::Caller;
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+
+use crate::{
+    place::{ALL, Db, Place},
+    receiver::Receiver,
 };
 
-use crate::place::{ALL, Db, Place};
-
 pub const SOON: Duration = Duration::from_secs(30);
-
-/// A call as it came.
-#[derive(Clone, Debug)]
-pub struct Came {
-    pub key: String,
-    pub body: Value,
-}
-
-type Answer = Arc<dyn Fn(&Came, usize) -> u16 + Send + Sync>;
-
-/// An endpoint that answers as a test says.
-#[derive(Clone)]
-pub struct Receiver {
-    pub url: String,
-    came: Arc<Mutex<Vec<Came>>>,
-}
-
-impl Receiver {
-    /// `answer` gets a call, and how many calls with its idempotency key came before.
-    pub async fn start(answer: impl Fn(&Came, usize) -> u16 + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/repair", listener.local_addr().unwrap());
-        let came = Arc::new(Mutex::new(Vec::new()));
-        let (answer, all): (Answer, _) = (Arc::new(answer), Arc::clone(&came));
-        tokio::spawn(async move {
-            while let Ok((socket, _)) = listener.accept().await {
-                tokio::spawn(serve(socket, Arc::clone(&answer), Arc::clone(&all)));
-            }
-        });
-        Self { url, came }
-    }
-
-    pub fn came(&self) -> Vec<Came> {
-        self.came.lock().unwrap().clone()
-    }
-
-    pub fn endpoint(&self) -> Endpoint {
-        Endpoint::new(&self.url).unwrap().allow_private(true)
-    }
-}
-
-async fn serve(mut socket: TcpStream, answer: Answer, all: Arc<Mutex<Vec<Came>>>) {
-    let mut bytes = Vec::new();
-    loop {
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let field = |name: &str| {
-                let line = head
-                    .lines()
-                    .find(|line| line.to_lowercase().starts_with(name));
-                line.and_then(|line| line.split_once(": "))
-                    .map(|(_, value)| value.to_owned())
-                    .unwrap_or_default()
-            };
-            let length: usize = field("content-length").parse().unwrap();
-            if body.len() >= length {
-                let came = Came {
-                    key: field("idempotency-key"),
-                    body: serde_json::from_str(body).unwrap(),
-                };
-                let before = {
-                    let mut all = all.lock().unwrap();
-                    all.push(came.clone());
-                    all.iter().filter(|other| other.key == came.key).count() - 1
-                };
-                let status = answer(&came, before);
-                let head = format!(
-                    "HTTP/1.1 {status} Answer\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-                );
-                let _ = socket.write_all(head.as_bytes()).await;
-                return;
-            }
-        }
-        let mut piece = [0; 4096];
-        match socket.read(&mut piece).await {
-            Ok(0) | Err(_) => return,
-            Ok(read) => bytes.extend_from_slice(&piece[..read]),
-        }
-    }
-}
 
 pub async fn tables(place: &Place, from: Db, to: Db) {
     let table = "(id int PRIMARY KEY, name varchar(20), amount decimal(8, 2))";

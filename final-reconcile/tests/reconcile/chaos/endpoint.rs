@@ -68,7 +68,7 @@ impl Repairer {
             conn: tokio::sync::Mutex::default(),
         });
         let own = Arc::clone(&shared);
-        let receiver = Receiver::start(move |came| {
+        let receiver = Receiver::replying(move |came| {
             let shared = Arc::clone(&own);
             async move { shared.answer(came).await }
         });

@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 
 use crate::{
     place::{Db, Place},
-    repair::Receiver,
+    receiver::Receiver,
 };
 
 pub const SOON: Duration = Duration::from_secs(60);
