@@ -179,6 +179,91 @@ async fn a_repair_is_closed_only_when_that_is_confirmed() {
         .ends_with(4);
 }
 
+/// The file of a shop with other lines in place of the callback and of the sweep.
+fn with(shop: &Shop, sweep: &str, repair: &str) -> String {
+    let text = std::fs::read_to_string(&shop.file).expect("read");
+    let lines = text.lines().map(|line| match line {
+        line if line.starts_with("callback") => repair.to_owned(),
+        line => line.replace("sweep = { every = '1s' }", sweep),
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repair_by_sql_writes_the_row_into_the_copy() {
+    let shop = shop().await;
+    let text = with(&shop, "sweep = { every = '1s' }", "sql = true");
+    std::fs::write(&shop.file, text).expect("written");
+    let running = shop.start();
+    eventually("the row in the copy", SOON, async || {
+        let name = sqlx::query_scalar::<_, String>("SELECT name FROM users WHERE id = 1");
+        match name.fetch_optional(&shop.copy).await.expect("read") {
+            Some(name) if name == "Ann" => Ok(()),
+            other => Err((other, running.log())),
+        }
+    })
+    .await;
+    ends(running).await;
+}
+
+/// A change that a capture would publish.
+const CHANGE: &str = r#"{"op":"insert","schema":"public","table":"users","key":{"id":1},"before":null,
+    "after":{"id":1,"name":"Ann"},"changed":null,"at":"2024-02-29T12:00:00.000000Z","position":"lsn:0/1",
+    "tx":{"id":"1","index":0,"last":true}}"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_the_bus_is_looked_at_and_its_repair_is_published_there() {
+    let shop = shop().await;
+    let log = shared::pg_database().await.expect("a database");
+    let text = with(
+        &shop,
+        "watch = 'cdc.users'",
+        "publish = { topic = 'user.repair' }",
+    );
+    let text = format!("[bus]\nlog = '{log}'\n{text}");
+    std::fs::write(&shop.file, text).expect("written");
+    let running = shop.start();
+    eventually("a service that is ready", SOON, async || {
+        match shop.answer("/readyz").await {
+            answer if answer.starts_with("ok") => Ok(()),
+            answer => Err((answer, running.log())),
+        }
+    })
+    .await;
+
+    let change = shop.dir.write("change.json", CHANGE).expect("written");
+    let change = change.display().to_string();
+    let publish = [
+        "publish",
+        "cdc.users",
+        "--json",
+        &change,
+        "--key",
+        "1",
+        "--via",
+        "log",
+        "--database-url",
+        &log,
+    ];
+    run(&mut program(), publish).await.ends_with(0);
+
+    let messages = PgPool::connect(&log).await.expect("connected");
+    eventually("the repair in the log", SOON, async || {
+        let count = "SELECT count(*) FROM final_log WHERE topic = 'user.repair'";
+        let count: i64 = sqlx::query_scalar(count)
+            .fetch_one(&messages)
+            .await
+            .expect("counted");
+        if count == 1 {
+            Ok(())
+        } else {
+            Err((count, running.log()))
+        }
+    })
+    .await;
+    ends(running).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_probe_hears_that_the_service_is_ready() {
     let shop = shop().await;
