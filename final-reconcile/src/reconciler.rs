@@ -355,7 +355,7 @@ impl Reconciler {
     fn failed(&self, doing: &'static str, source: sqlx::Error) -> ReconcileError {
         ReconcileError::Database {
             doing,
-            side: format!("{:?}", self.store),
+            side: self.store.to_string(),
             source,
         }
     }

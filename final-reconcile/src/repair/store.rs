@@ -88,7 +88,7 @@ pub(crate) enum Tried {
 }
 
 /// The table, whatever the database.
-pub(crate) trait RepairStore: fmt::Debug + Send + Sync {
+pub(crate) trait RepairStore: fmt::Debug + fmt::Display + Send + Sync {
     /// Makes the table.
     fn migrate(&self) -> BoxFuture<'_, DbResult<()>>;
     /// Opens repairs. A row that has one already keeps it.
@@ -330,6 +330,13 @@ impl<DB: Driver> RepairStore for SqlRepairs<DB> {
             self.run(sql, &[job.into(), id.into()]).await
         };
         Box::pin(self.in_time(work))
+    }
+}
+
+impl<DB: Driver> fmt::Display for SqlRepairs<DB> {
+    /// Where the database is, without a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.pool.place())
     }
 }
 

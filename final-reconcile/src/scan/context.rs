@@ -178,7 +178,7 @@ impl Context {
     pub(super) fn state(&self, doing: &'static str, source: sqlx::Error) -> Ended {
         Ended::Failed(ReconcileError::Database {
             doing,
-            side: format!("{:?}", self.unit.store),
+            side: self.unit.store.to_string(),
             source,
         })
     }

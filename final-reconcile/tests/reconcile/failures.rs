@@ -230,7 +230,9 @@ async fn while_the_database_of_repairs_is_away_nothing_is_forgotten() {
     eventually("a call came", SOON, async || !receiver.came().is_empty()).await;
 
     let error = reconciler.compare("people").await.unwrap_err().to_string();
-    assert!(error.contains("opening repairs in"), "{error}");
+    let place = format!("127.0.0.1:{}/", wire.port());
+    let names_it = error.contains(&place) && !error.contains("SqlRepairs");
+    assert!(names_it, "{error}");
 
     wire.up().unwrap();
     all_are_done(&reconciler).await;

@@ -185,7 +185,7 @@ pub(crate) struct WatchedKey {
 }
 
 /// The tables, whatever the database.
-pub(crate) trait ScanStore: fmt::Debug + Send + Sync {
+pub(crate) trait ScanStore: fmt::Debug + fmt::Display + Send + Sync {
     /// Takes the lease of a unit, or renews it. Returns its epoch; none while another process has it.
     fn take<'a>(
         &'a self,

@@ -49,10 +49,12 @@ struct Plant {
     repaired: Option<Instant>,
 }
 
-/// The calls of one repair.
+/// The calls with one idempotency key.
 #[derive(Debug)]
 struct Calls {
     row: i64,
+    /// The id of the repair.
+    repair: String,
     /// Whether the endpoint has begun to do what it was asked for.
     was_tried: bool,
     answered: Vec<Answered>,
@@ -149,18 +151,22 @@ impl Books {
             }
             return;
         }
-        let others = inner.calls.iter().filter(|(_, calls)| calls.row == row);
-        let others: Vec<(String, bool)> = others
-            .map(|(key, calls)| (key.clone(), calls.was_tried))
-            .collect();
-        inner.again += u64::from(!others.is_empty());
-        if let Some((other, _)) = others.iter().find(|(_, was_tried)| !was_tried) {
-            inner.wrong(format!(
-                "row {row} has two repairs at once: {other} and {key}"
-            ));
+        // The key begins with the id of its repair.
+        let repair = key.get(..36).unwrap_or(key).to_owned();
+        let mut others: BTreeMap<&str, bool> = BTreeMap::new();
+        for calls in inner.calls.values().filter(|calls| calls.row == row) {
+            *others.entry(&calls.repair).or_default() |= calls.was_tried;
         }
+        others.remove(repair.as_str());
+        let untried = others.iter().find(|(_, was_tried)| !**was_tried);
+        let wrong = untried
+            .map(|(other, _)| format!("row {row} has two repairs at once: {other} and {repair}"));
+        let is_another = !others.is_empty();
+        inner.again += u64::from(is_another);
+        inner.wrong.extend(wrong);
         let calls = Calls {
             row,
+            repair,
             was_tried: false,
             answered: Vec::new(),
         };
