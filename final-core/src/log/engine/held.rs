@@ -91,8 +91,8 @@ impl<DB: OutboxDatabase> Engine<DB> {
                 .close(message.topic(), seq);
         }
         self.deliveries.in_flight.hold(tag, row.known.attempts);
-        if self.streams.is_leaving(lane) {
-            self.release_held(lane);
+        if self.streams.awaits_commit(lane, seq) {
+            self.schedule.commits.at_once(Instant::now);
         }
         self.count_held();
     }
@@ -120,14 +120,19 @@ impl<DB: OutboxDatabase> Engine<DB> {
     }
 
     /// Writes what has changed about held messages. Other members hear of topics that are held as a whole.
+    ///
+    /// The progress comes before the row: the message of a row stands open in its lane, so the next owner of the lane
+    /// takes it before it reads on. What it has no room to read on for can wait for this message.
     pub(super) async fn write_held(&mut self) -> DbResult<()> {
-        if !self.deliveries.held.has_writes() {
+        let streams = &self.streams;
+        let is_open = |known: &KnownHeld| !streams.awaits_commit(known.lane, known.seq);
+        let writes = self.deliveries.held.take_writes(MOST_WRITES, is_open);
+        if writes.is_empty() {
             return Ok(());
         }
-        let writes = self.deliveries.held.take_writes(MOST_WRITES);
         let (group, member) = (Arc::clone(&self.member.group), self.member.id);
         match self.session.write_held(&group, member, &writes).await {
-            Ok(()) => {}
+            Ok(()) => self.held.is_refused = false,
             Err(error) if refuses(&error) => {
                 // The messages are held all the same.
                 if !std::mem::replace(&mut self.held.is_refused, true) {
@@ -138,15 +143,22 @@ impl<DB: OutboxDatabase> Engine<DB> {
                          Look at the triggers, constraints, privileges and columns of final_log_held"
                     );
                 }
-                return self.remove_held(writes).await;
+                self.remove_held(&writes).await?;
             }
             Err(error) => {
                 self.deliveries.held.put_back(writes);
                 return Err(error);
             }
         }
-        self.held.is_refused = false;
-        if self.holds_topics()
+        if self.deliveries.are_open() {
+            let lanes = self.streams.lanes();
+            let leaving = lanes.filter(|(_, lane)| lane.is_draining());
+            for id in leaving.map(|(id, _)| id).collect::<Vec<_>>() {
+                self.release_held(id);
+            }
+        }
+        if !self.held.is_refused
+            && self.holds_topics()
             && writes
                 .iter()
                 .any(|write| !matches!(write, HeldWrite::Heard(_)))
@@ -158,15 +170,16 @@ impl<DB: OutboxDatabase> Engine<DB> {
 
     /// Removes the rows of what is done, after the database has refused these writes: such a row would keep its topic shut
     /// in other members.
-    async fn remove_held(&mut self, mut writes: Vec<HeldWrite>) -> DbResult<()> {
-        writes.retain(|write| matches!(write, HeldWrite::Remove(_)));
-        if writes.is_empty() {
+    async fn remove_held(&mut self, writes: &[HeldWrite]) -> DbResult<()> {
+        let is_done = |write: &&HeldWrite| matches!(write, HeldWrite::Remove(_));
+        let done: Vec<HeldWrite> = writes.iter().filter(is_done).cloned().collect();
+        if done.is_empty() {
             return Ok(());
         }
         let (group, member) = (Arc::clone(&self.member.group), self.member.id);
-        match self.session.write_held(&group, member, &writes).await {
+        match self.session.write_held(&group, member, &done).await {
             Err(error) if !refuses(&error) => {
-                self.deliveries.held.put_back(writes);
+                self.deliveries.held.put_back(done);
                 Err(error)
             }
             _ => Ok(()),
@@ -182,7 +195,8 @@ impl<DB: OutboxDatabase> Engine<DB> {
     pub(super) fn held_at(&self) -> Option<Instant> {
         let held = &self.deliveries.held;
         let listens = (!held.is_empty()).then_some(self.held.listen_at);
-        let writes = held.has_writes().then(Instant::now);
+        let is_open = |known: &KnownHeld| !self.streams.awaits_commit(known.lane, known.seq);
+        let writes = held.has_writes(is_open).then(Instant::now);
         [held.next(), listens, writes].into_iter().flatten().min()
     }
 
@@ -203,9 +217,17 @@ impl<DB: OutboxDatabase> Engine<DB> {
         self.count_held();
     }
 
-    /// Leaves the held messages of a lane to its next owner: no handler has them.
+    /// Leaves the held messages of a lane to its next owner: no handler has them. Their rows come first; once they are
+    /// written, this is done again.
     pub(super) fn release_held(&mut self, id: LaneId) {
-        for (seq, tag) in self.deliveries.held.forget(id, false) {
+        if self.deliveries.held.has_rows(id) {
+            return;
+        }
+        let left = self.deliveries.held.forget(id, false);
+        if left.is_empty() {
+            return;
+        }
+        for (seq, tag) in left {
             self.deliveries.in_flight.gates().leave(seq);
             // Otherwise it was not taken yet, and the lane has it open anyway.
             let Some(tag) = tag else {

@@ -213,9 +213,8 @@ impl<DB: OutboxDatabase> Engine<DB> {
         if self.schedule.promotion_is_due(now) | self.member.wakeups.take_alarm(now) {
             self.promote().await;
         }
-        // Before a lane is given away: from then on its rows are the next owner's.
-        self.write_held().await?;
         self.commit_if_due().await;
+        self.write_held().await?;
         if self.reads() {
             self.keep_held().await?;
             self.read_waiting().await?;

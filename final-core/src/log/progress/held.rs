@@ -135,6 +135,13 @@ impl HeldMessages {
 
     /// A row says that a message is held that is settled by its lane.
     pub(crate) fn is_stale(&mut self, seq: i64) {
+        self.remove_row(seq);
+    }
+
+    /// The row of a message goes. What waits to be written about it does no longer.
+    fn remove_row(&mut self, seq: i64) {
+        self.writes
+            .retain(|write| !matches!(write, HeldWrite::Save(row) if row.known.seq == seq));
         self.writes.push(HeldWrite::Remove(seq));
     }
 
@@ -255,9 +262,9 @@ impl HeldMessages {
 
     /// The progress is written, so the rows of what is done are no longer needed.
     pub(crate) fn committed(&mut self) {
-        let ended = self.ended.drain(..);
-        self.writes
-            .extend(ended.map(|(seq, _)| HeldWrite::Remove(seq)));
+        for (seq, _) in std::mem::take(&mut self.ended) {
+            self.remove_row(seq);
+        }
     }
 
     /// The letter of a message is refused, so the message is open again, and its row stays.
@@ -284,6 +291,8 @@ impl HeldMessages {
         if all {
             self.ended.retain(|(_, of)| *of != lane);
             self.refused.retain(|(_, of)| *of != lane);
+            self.writes
+                .retain(|write| !matches!(write, HeldWrite::Save(row) if row.known.lane == lane));
         }
         self.messages.retain(|seq, message| {
             if message.known.lane != lane || message.stage == Stage::Trying && !all {
@@ -299,9 +308,14 @@ impl HeldMessages {
         forgotten
     }
 
-    /// What is to be written next, so many at most.
-    pub(crate) fn take_writes(&mut self, most: usize) -> Vec<HeldWrite> {
-        self.writes.drain(..most.min(self.writes.len())).collect()
+    /// What is to be written next, so many at most. A row goes only if it `may_go`; the others wait.
+    pub(crate) fn take_writes(
+        &mut self,
+        most: usize,
+        may_go: impl Fn(&KnownHeld) -> bool,
+    ) -> Vec<HeldWrite> {
+        let goes = |write: &mut HeldWrite| goes(write, &may_go);
+        self.writes.extract_if(.., goes).take(most).collect()
     }
 
     /// These could not be written, and come before all others.
@@ -309,9 +323,23 @@ impl HeldMessages {
         self.writes.splice(..0, writes);
     }
 
-    /// Whether there is anything to write.
-    pub(crate) fn has_writes(&self) -> bool {
-        !self.writes.is_empty()
+    /// Whether there is anything to write, of the rows those that `may_go`.
+    pub(crate) fn has_writes(&self, may_go: impl Fn(&KnownHeld) -> bool) -> bool {
+        self.writes.iter().any(|write| goes(write, &may_go))
+    }
+
+    /// Whether rows about messages of a lane are not written yet.
+    pub(crate) fn has_rows(&self, lane: LaneId) -> bool {
+        let is_row =
+            |write: &HeldWrite| matches!(write, HeldWrite::Save(row) if row.known.lane == lane);
+        self.writes.iter().any(is_row)
+    }
+}
+
+fn goes(write: &HeldWrite, may_go: impl Fn(&KnownHeld) -> bool) -> bool {
+    match write {
+        HeldWrite::Save(row) => may_go(&row.known),
+        HeldWrite::Remove(_) | HeldWrite::Heard(_) => true,
     }
 }
 

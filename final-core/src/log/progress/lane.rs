@@ -110,6 +110,11 @@ impl Lane {
             || self.released.contains(&seq)
     }
 
+    /// Whether the next commit writes for the first time that a message was taken.
+    pub(crate) fn awaits_commit(&self, seq: i64) -> bool {
+        self.read_to < seq && seq <= self.reached
+    }
+
     /// The owner before has ended without giving the lane back. It has read nothing beyond this sequence number.
     pub(crate) fn doubt(&mut self, up_to: i64) {
         self.doubted_to = up_to;

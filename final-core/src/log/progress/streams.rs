@@ -97,6 +97,12 @@ impl Streams {
         lane.is_some_and(|lane| !lane.has_ahead(seq))
     }
 
+    /// Whether the next commit writes for the first time that a lane of this member has taken a message.
+    pub(crate) fn awaits_commit(&self, id: LaneId, seq: i64) -> bool {
+        let lane = self.get(id.stream).and_then(|stream| stream.lane(id.lane));
+        lane.is_some_and(|lane| lane.awaits_commit(seq))
+    }
+
     /// Makes a message that was taken open again in its lane, so that the lane's next owner gets it.
     pub(crate) fn reopen(&mut self, id: LaneId, seq: i64) {
         if let Some(lane) = self.lane_mut(id) {

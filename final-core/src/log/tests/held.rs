@@ -474,11 +474,11 @@ fn the_row_of_a_message_stays_until_its_letter_is_taken() {
 
     held.keep_row(7);
     held.committed();
-    assert!(!held.has_writes());
+    assert!(!held.has_writes(|_| true));
 
     held.end_row(7);
     held.committed();
-    assert_eq!(held.take_writes(9), [HeldWrite::Remove(7)]);
+    assert_eq!(held.take_writes(9, |_| true), [HeldWrite::Remove(7)]);
 }
 
 #[test]
@@ -491,7 +491,54 @@ fn the_row_of_a_message_is_left_to_the_next_owner_with_its_letter() {
     held.leave_row(7);
     held.end_row(7);
     held.committed();
-    assert!(!held.has_writes());
+    assert!(!held.has_writes(|_| true));
+}
+
+fn row() -> HeldRow {
+    HeldRow {
+        known: known(true),
+        id: Uuid::nil(),
+        key: None,
+        pause: Duration::ZERO,
+    }
+}
+
+/// The next owner of the lane could else wait for a message that it has no room to read on for.
+#[test]
+fn a_message_is_open_in_the_progress_of_its_lane_before_its_row_is_written() {
+    let (mut lane, gaps) = (Lane::new(1, 5, Spans::default()), Gaps::default());
+    let mut held = HeldMessages::default();
+    assert!(lane.take(7));
+    lane.reach(9);
+    let holding = Holding::new(Cause::new("broken", 1));
+    held.hold(1, row(), &holding, Instant::now()).unwrap();
+    held.is_stale(3);
+    let is_open = |lane: &Lane, known: &KnownHeld| !lane.awaits_commit(known.seq);
+
+    let first = held.take_writes(9, |known| is_open(&lane, known));
+    assert_eq!(first, [HeldWrite::Remove(3)], "nothing else waits");
+    assert!(!held.has_writes(|known| is_open(&lane, known)) && held.has_rows(known(true).lane));
+
+    let progress = lane.progress(&gaps);
+    assert!(progress.open.contains(7));
+    lane.committed(progress);
+    let then = held.take_writes(9, |known| is_open(&lane, known));
+    assert!(matches!(&then[..], [HeldWrite::Save(_)]), "{then:?}");
+    assert!(!held.has_rows(known(true).lane));
+}
+
+#[test]
+fn no_row_is_written_about_a_message_that_is_done_meanwhile_or_whose_lane_is_lost() {
+    let mut held = HeldMessages::default();
+    let holding = Holding::new(Cause::new("broken", 1));
+    held.hold(1, row(), &holding, Instant::now()).unwrap();
+    assert!(held.end(7));
+    held.committed();
+    assert_eq!(held.take_writes(9, |_| true), [HeldWrite::Remove(7)]);
+
+    held.hold(1, row(), &holding, Instant::now()).unwrap();
+    held.forget(known(true).lane, true);
+    assert!(!held.has_writes(|_| true));
 }
 
 /// `max_age` can remove it while its lane changes its owner.
@@ -509,5 +556,5 @@ fn a_held_message_that_was_removed_is_forgotten_with_its_row() {
     assert!(!lane.has_ahead(7));
     held.is_gone(7);
     assert!(held.is_empty());
-    assert_eq!(held.take_writes(9), [HeldWrite::Remove(7)]);
+    assert_eq!(held.take_writes(9, |_| true), [HeldWrite::Remove(7)]);
 }

@@ -389,3 +389,28 @@ async fn an_instance_that_is_full_of_what_waits_goes_on_with_what_a_dead_member_
     log.has_no_letters().await;
     bus.shutdown().await.expect("shutdown");
 }
+
+/// Who takes the lane over finds the message among what is open. It may have no room to read on for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_is_open_in_the_progress_before_others_hear_that_it_is_held() {
+    let log = Log::<sqlx::Sqlite>::new().await;
+    log.broker().migrate().await.expect("tables");
+    let notes = "\
+        CREATE TABLE early (seq INTEGER); \
+        CREATE TRIGGER noting AFTER INSERT ON final_log_held WHEN NOT EXISTS \
+            (SELECT 1 FROM final_log_lanes l WHERE l.group_name = NEW.group_name AND l.stream = NEW.stream \
+                AND l.lane = NEW.lane AND l.read_to >= NEW.seq) \
+        BEGIN INSERT INTO early VALUES (NEW.seq); END";
+    sqlx::raw_sql(notes)
+        .execute(&log.pool)
+        .await
+        .expect("a trigger");
+    let mirror = Mirror::breaking("bad");
+    let broker = log.broker().commit_within(Duration::from_secs(1));
+    let bus = log.mirroring(broker, &mirror).await;
+
+    publish(&bus, of_key("bad", 0..5)).await;
+    log.has_held(1).await;
+    assert_eq!(log.number("SELECT count(*) FROM early").await, 0);
+    bus.shutdown().await.expect("shutdown");
+}

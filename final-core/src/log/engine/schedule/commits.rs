@@ -4,7 +4,7 @@
 //! the pause after a failure. Output: whether a commit is due, and whether it includes lanes that only lag.
 //!
 //! A commit is due
-//! - `commit_within` after the first change, or at once after `commit_after` settlements;
+//! - `commit_within` after the first change, or at once after `commit_after` settlements, or if something waits for it;
 //! - when a refused side effect is to be tried again;
 //! - every second while a lane lags: nothing of it was settled, but its stream was read further. Until then such
 //!   a lane costs no write. A commit that includes them is a full one;
@@ -33,6 +33,8 @@ pub(in crate::log::engine) struct Commits {
     within: Duration,
     /// Since when something is to be written.
     changed_at: Option<Instant>,
+    /// Whether something waits for the next commit.
+    at_once: bool,
     /// Messages settled since the last commit.
     settled: usize,
     /// When lanes that only lag were written.
@@ -49,6 +51,7 @@ impl Commits {
             after: tuning.commit_after,
             within: tuning.commit_within,
             changed_at: None,
+            at_once: false,
             settled: 0,
             full_at: now,
             not_before: now,
@@ -59,6 +62,12 @@ impl Commits {
     /// There is something to write. The clock is asked for the first change only: there is one for each message.
     pub(in crate::log::engine) fn changed(&mut self, now: impl FnOnce() -> Instant) {
         self.changed_at.get_or_insert_with(now);
+    }
+
+    /// There is something to write, and something else waits for that.
+    pub(in crate::log::engine) fn at_once(&mut self, now: impl FnOnce() -> Instant) {
+        self.at_once = true;
+        self.changed(now);
     }
 
     /// A message was settled.
@@ -74,8 +83,15 @@ impl Commits {
 
     /// Whether changes have waited for long enough.
     pub(in crate::log::engine) fn changes_are_due(&self, now: Instant) -> bool {
-        self.changed_at
-            .is_some_and(|since| now.saturating_duration_since(since) >= self.within)
+        self.changes_due_at().is_some_and(|due| due <= now)
+    }
+
+    fn changes_due_at(&self) -> Option<Instant> {
+        let within = match self.at_once {
+            true => Duration::ZERO,
+            false => self.within,
+        };
+        self.changed_at.map(|since| since + within)
     }
 
     /// Whether a commit is due. `lags` is asked last, because the answer takes a walk over all lanes.
@@ -109,7 +125,7 @@ impl Commits {
 
     /// Everything is written.
     pub(in crate::log::engine) fn committed(&mut self) {
-        (self.settled, self.changed_at) = (0, None);
+        (self.settled, self.changed_at, self.at_once) = (0, None, false);
     }
 
     /// A commit has failed. Returns how many have failed in a row.
@@ -121,9 +137,11 @@ impl Commits {
 
     /// When the next commit is due. `None` if there is nothing to write.
     pub(super) fn next(&self, retry_at: Option<Instant>, lags: bool) -> Option<Instant> {
-        let changes = self.changed_at.map(|since| since + self.within);
         let full = lags.then(|| self.full_at + LAG);
-        let due = [changes, full, retry_at].into_iter().flatten().min()?;
+        let due = [self.changes_due_at(), full, retry_at]
+            .into_iter()
+            .flatten()
+            .min()?;
         Some(due.max(self.not_before))
     }
 }

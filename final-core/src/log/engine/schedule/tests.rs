@@ -302,6 +302,26 @@ fn enough_settlements_are_written_at_once() {
 }
 
 #[test]
+fn a_change_that_something_waits_for_is_written_at_once_or_after_the_pause_of_a_failure() {
+    let mut played = Played::new();
+    let now = played.now;
+    played.rest();
+    played.schedule.commits.changed(|| now);
+    played.schedule.commits.at_once(|| now);
+    assert!(played.schedule.commits.is_due(now, None, || false));
+    assert_eq!(played.schedule.wake_at(&quiet()), now);
+
+    played.schedule.commits.committed();
+    played.schedule.commits.changed(|| now);
+    assert!(!played.schedule.commits.is_due(now, None, || false));
+
+    played.schedule.commits.at_once(|| now);
+    played.schedule.commits.failed(now);
+    assert!(!played.schedule.commits.is_due(now, None, || false));
+    assert!(played.schedule.wake_at(&quiet()) > now);
+}
+
+#[test]
 fn lanes_that_only_lag_are_written_once_a_second() {
     let mut played = Played::new();
     let start = played.now;
