@@ -168,10 +168,11 @@ impl<DB: OutboxDatabase> Engine<DB> {
         Ok(())
     }
 
-    /// Removes the rows of what is done, after the database has refused these writes: such a row would keep its topic shut
-    /// in other members.
+    /// Writes what is done, after the database has refused these writes: its rows would keep their topics shut in other
+    /// members.
     async fn remove_held(&mut self, writes: &[HeldWrite]) -> DbResult<()> {
-        let is_done = |write: &&HeldWrite| matches!(write, HeldWrite::Remove(_));
+        let is_done =
+            |write: &&HeldWrite| matches!(write, HeldWrite::Remove(_) | HeldWrite::Open(_));
         let done: Vec<HeldWrite> = writes.iter().filter(is_done).cloned().collect();
         if done.is_empty() {
             return Ok(());

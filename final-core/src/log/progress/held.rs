@@ -67,6 +67,8 @@ pub(crate) enum HeldWrite {
     Remove(i64),
     /// The wish to try it now was heard.
     Heard(i64),
+    /// The message holds its topic no longer: it is done, but for its letter.
+    Open(i64),
 }
 
 /// What happens to a message whose turn has come.
@@ -267,10 +269,23 @@ impl HeldMessages {
         }
     }
 
-    /// The letter of a message is refused, so the message is open again, and its row stays.
+    /// The letter of a message is refused, so the message is open again, and its row stays. What waited for its topic
+    /// goes on all the same, in other members as here.
     pub(crate) fn keep_row(&mut self, seq: i64) {
+        let before = self.refused.len();
         self.refused
             .extend(self.ended.extract_if(.., |(of, _)| *of == seq));
+        if self.refused.len() == before {
+            return;
+        }
+        for write in &mut self.writes {
+            if let HeldWrite::Save(row) = write
+                && row.known.seq == seq
+            {
+                row.known.hold = Hold::Key;
+            }
+        }
+        self.writes.push(HeldWrite::Open(seq));
     }
 
     /// The letter of a message is taken after all. Its row is removed with the next progress.
@@ -339,7 +354,7 @@ impl HeldMessages {
 fn goes(write: &HeldWrite, may_go: impl Fn(&KnownHeld) -> bool) -> bool {
     match write {
         HeldWrite::Save(row) => may_go(&row.known),
-        HeldWrite::Remove(_) | HeldWrite::Heard(_) => true,
+        HeldWrite::Remove(_) | HeldWrite::Heard(_) | HeldWrite::Open(_) => true,
     }
 }
 

@@ -182,6 +182,13 @@ impl<DB: OutboxDatabase> Session<DB> {
                     let values = vec![group.into(), (*seq).into()];
                     tx.run(&heard, values).await.map(drop)
                 }
+                HeldWrite::Open(seq) => {
+                    let open = format!(
+                        "UPDATE {{held}} SET scope = {KEY} WHERE group_name = ? AND seq = ?"
+                    );
+                    let values = vec![group.into(), (*seq).into()];
+                    tx.run(&open, values).await.map(drop)
+                }
             };
             if let Err(error) = done {
                 let _ = tx.roll_back_refused().await;

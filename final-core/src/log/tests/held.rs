@@ -474,7 +474,7 @@ fn the_row_of_a_message_stays_until_its_letter_is_taken() {
 
     held.keep_row(7);
     held.committed();
-    assert!(!held.has_writes(|_| true));
+    assert_eq!(held.take_writes(9, |_| true), [HeldWrite::Open(7)]);
 
     held.end_row(7);
     held.committed();
@@ -491,7 +491,30 @@ fn the_row_of_a_message_is_left_to_the_next_owner_with_its_letter() {
     held.leave_row(7);
     held.end_row(7);
     held.committed();
-    assert!(!held.has_writes(|_| true));
+    assert_eq!(held.take_writes(9, |_| true), [HeldWrite::Open(7)]);
+}
+
+/// Its row can be written for the first time after its letter is refused.
+#[test]
+fn a_message_whose_letter_is_refused_holds_its_topic_no_longer() {
+    let mut held = HeldMessages::default();
+    let mut row = row();
+    row.known.hold = Hold::Topic;
+    let holding = Holding::new(Cause::new("broken", 1));
+    held.hold(1, row, &holding, Instant::now()).unwrap();
+    assert!(held.end(7));
+    held.keep_row(7);
+
+    let writes = held.take_writes(9, |_| true);
+    let [HeldWrite::Save(row), HeldWrite::Open(7)] = &writes[..] else {
+        panic!("{writes:?}");
+    };
+    assert_eq!(row.known.hold, Hold::Key);
+    held.keep_row(7);
+    assert!(
+        !held.has_writes(|_| true),
+        "each time its letter is refused"
+    );
 }
 
 fn row() -> HeldRow {
