@@ -34,7 +34,7 @@ pub(crate) struct Deliveries {
     /// Messages at a handler, or waiting for one.
     pub(crate) in_flight: InFlight,
     /// Messages that have failed and wait at their place.
-    pub(super) held: HeldMessages,
+    pub(crate) held: HeldMessages,
     /// Where settlements wait for the engine. Each delivery holds it, and settles into it by its tag.
     settlements: Arc<Settlements>,
     /// `None` once the bus stops.
@@ -119,8 +119,9 @@ impl Deliveries {
         let Some(taken) = self.in_flight.get(tag) else {
             return;
         };
-        match self.held.turn(taken.seq, tag) {
-            Turn::Go => {}
+        let turn = self.held.turn(taken.seq, tag);
+        match turn {
+            Turn::Go | Turn::Retry => {}
             Turn::Wait(attempts) => return self.in_flight.hold(tag, attempts),
             Turn::Skip(why) => {
                 let skipped = Settlement::DeadLetter(why);
@@ -134,7 +135,8 @@ impl Deliveries {
             return;
         }
         let settler = Arc::clone(&self.settlements) as Arc<dyn Settler>;
-        let is_suspect = taken.is_doubted() && self.suspects > 0;
+        // A suspect can be held again without an attempt.
+        let is_suspect = turn != Turn::Retry && taken.is_doubted() && self.suspects > 0;
         self.suspects -= usize::from(is_suspect);
         let place = Place::new(u8::try_from(taken.lane.lane).unwrap_or_default(), taken.seq);
         let delivery = Delivery::new(taken.content.clone(), tag, settler)

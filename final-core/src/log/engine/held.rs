@@ -22,7 +22,7 @@ use crate::{
     database::{DbResult, refused::refuses},
     handler::Hold,
     log::progress::{
-        held::{HeldRow, HeldWrite, KnownHeld, Wish},
+        held::{HeldRow, HeldWrite, KnownHeld},
         rows::{LaneId, LaneRow},
     },
 };
@@ -105,18 +105,14 @@ impl<DB: OutboxDatabase> Engine<DB> {
         }
         if !self.deliveries.held.is_empty() && now >= self.held.listen_at {
             for (seq, wish) in self.session.wishes(&self.member.group).await? {
-                let is_retry = wish == Wish::Retry;
                 if let Some(tag) = self.deliveries.held.wish(seq, wish) {
-                    if is_retry {
-                        // As a suspect it could be held again without an attempt.
-                        self.deliveries.in_flight.trust(tag);
-                    }
                     self.deliveries.deliver_next(tag);
                 }
             }
             self.held.listen_at = now + LISTEN;
         }
-        Ok(())
+        // That a wish was heard, before the message is read again and tried.
+        self.write_held().await
     }
 
     /// Writes what has changed about held messages. Other members hear of topics that are held as a whole.
@@ -124,12 +120,18 @@ impl<DB: OutboxDatabase> Engine<DB> {
     /// The progress comes before the row: the message of a row stands open in its lane, so the next owner of the lane
     /// takes it before it reads on. What it has no room to read on for can wait for this message.
     pub(super) async fn write_held(&mut self) -> DbResult<()> {
-        let streams = &self.streams;
-        let is_open = |known: &KnownHeld| !streams.awaits_commit(known.lane, known.seq);
-        let writes = self.deliveries.held.take_writes(MOST_WRITES, is_open);
-        if writes.is_empty() {
-            return Ok(());
+        loop {
+            let streams = &self.streams;
+            let is_open = |known: &KnownHeld| !streams.awaits_commit(known.lane, known.seq);
+            let writes = self.deliveries.held.take_writes(MOST_WRITES, is_open);
+            if writes.is_empty() {
+                return Ok(());
+            }
+            self.write_some_held(writes).await?;
         }
+    }
+
+    async fn write_some_held(&mut self, writes: Vec<HeldWrite>) -> DbResult<()> {
         let (group, member) = (Arc::clone(&self.member.group), self.member.id);
         match self.session.write_held(&group, member, &writes).await {
             Ok(()) => self.held.is_refused = false,

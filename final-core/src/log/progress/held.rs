@@ -7,7 +7,7 @@
 //! The progress of a lane does not depend on any of this: a held message is open in its lane, as one at a handler is.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     time::{Duration, Instant},
 };
 
@@ -76,6 +76,8 @@ pub(crate) enum HeldWrite {
 pub(crate) enum Turn {
     /// A handler gets it.
     Go,
+    /// A handler gets it, because an operator wishes it.
+    Retry,
     /// It is held without an attempt. So often its handler was tried.
     Wait(u32),
     /// It goes to the dead letters.
@@ -128,11 +130,17 @@ impl HeldMessages {
     }
 
     /// Takes in what the table says about a message of a lane that comes in.
+    ///
+    /// That a wish is heard is written before the message is tried. If it takes the process down, the next owner would
+    /// obey the wish again.
     pub(crate) fn learn(&mut self, known: KnownHeld) {
-        let stage = Stage::Known;
-        self.messages
-            .entry(known.seq)
-            .or_insert(HeldMessage { known, stage });
+        if let Entry::Vacant(free) = self.messages.entry(known.seq) {
+            if known.wish == Some(Wish::Retry) {
+                self.writes.push(HeldWrite::Heard(known.seq));
+            }
+            let stage = Stage::Known;
+            free.insert(HeldMessage { known, stage });
+        }
     }
 
     /// A row says that a message is held that is settled by its lane.
@@ -206,7 +214,10 @@ impl HeldMessages {
             return Turn::Wait(message.known.attempts);
         }
         message.stage = Stage::Trying;
-        Turn::Go
+        match message.known.wish {
+            Some(Wish::Retry) => Turn::Retry,
+            _ => Turn::Go,
+        }
     }
 
     /// The messages that are to be tried now, by their tags.
@@ -242,7 +253,7 @@ impl HeldMessages {
         match message.stage {
             Stage::Waiting(tag, _) => {
                 message.stage = Stage::Trying;
-                message.known.wish = (!is_retry).then_some(wish);
+                message.known.wish = Some(wish);
                 Some(tag)
             }
             // It is being tried. If that fails, it is skipped.

@@ -217,13 +217,6 @@ impl InFlight {
         }
     }
 
-    /// An operator wishes that a message is tried, so its next delivery is no suspect.
-    pub(crate) fn trust(&mut self, tag: u64) {
-        if let Some(taken) = self.messages.get_mut(&tag) {
-            taken.is_doubted = false;
-        }
-    }
-
     /// Whether a message whose turn has come may go. Otherwise it waits for its topic, without its content: the message
     /// that holds the topic needs the room.
     pub(crate) fn passes(&mut self, tag: u64) -> bool {

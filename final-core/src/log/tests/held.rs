@@ -10,18 +10,24 @@ use std::{
 };
 
 use proptest::prelude::*;
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::{
     broker::{Cause, Holding},
     handler::Hold,
-    log::progress::{
-        gaps::Gaps,
-        held::{HeldMessages, HeldRow, HeldWrite, KnownHeld, Turn, Wish},
-        in_flight::InFlight,
-        lane::Lane,
-        rows::{LaneId, LogRow},
-        spans::Spans,
+    log::{
+        engine::deliver::Deliveries,
+        member::settlements::Settlements,
+        progress::{
+            gaps::Gaps,
+            held::{HeldMessages, HeldRow, HeldWrite, KnownHeld, Turn, Wish},
+            in_flight::InFlight,
+            lane::Lane,
+            rows::{LaneId, LogRow},
+            spans::Spans,
+        },
+        tuning::Tuning,
     },
 };
 
@@ -144,7 +150,7 @@ impl Member {
     fn begin(&mut self, tag: u64) {
         let seq = self.tags[&tag];
         match self.held.turn(seq, tag) {
-            Turn::Go => {
+            Turn::Go | Turn::Retry => {
                 self.may_begin(seq);
                 self.running.insert(seq, tag);
                 assert!(self.running.len() <= PREFETCH, "the channel overflows");
@@ -356,7 +362,49 @@ fn what_takes_the_process_down_is_held_after_a_restart_without_an_attempt() {
     assert_eq!(held.turn(7, 1), Turn::Wait(3));
     assert_eq!((held.next(), held.take_due(Instant::now())), (None, vec![]));
     assert_eq!(held.wish(7, Wish::Retry), Some(1));
-    assert_eq!(held.turn(7, 1), Turn::Go);
+    assert_eq!(held.turn(7, 1), Turn::Retry);
+}
+
+/// The wish is written as heard first: if the message takes the process down again, the next owner holds it.
+#[test]
+fn an_operators_wish_is_obeyed_once_by_who_takes_the_lane_over() {
+    for retries in [false, true] {
+        let mut held = HeldMessages::default();
+        held.learn(KnownHeld {
+            wish: Some(Wish::Retry),
+            ..known(retries)
+        });
+
+        assert_eq!(held.take_writes(9, |_| true), [HeldWrite::Heard(7)]);
+        assert_eq!(held.turn(7, 1), Turn::Retry);
+        let holding = Holding::new(Cause::new("broken", 1));
+        held.hold(1, row(), &holding, Instant::now()).unwrap();
+        held.take_due(Instant::now() + Duration::from_secs(3_600));
+        assert_eq!(held.turn(7, 1), Turn::Go);
+    }
+}
+
+/// As a suspect it could be held again without an attempt.
+#[tokio::test]
+async fn a_message_that_an_operator_retries_is_no_suspect() {
+    for (wish, is_suspect) in [(None, true), (Some(Wish::Retry), false)] {
+        let (channel, mut handlers) = mpsc::channel(2);
+        let mut deliveries = Deliveries::new(
+            &Tuning::default(),
+            &BTreeMap::new(),
+            Arc::new(Settlements::new(true)),
+            Some(channel),
+        );
+        deliveries.suspect(1);
+        let known = known(true);
+        let lane = known.lane;
+        deliveries.held.learn(KnownHeld { wish, ..known });
+        let row = LogRow::plain(7, 1, TOPICS[1].into(), Some("a"));
+        deliveries.take(lane, row, true);
+
+        let delivery = handlers.try_recv().unwrap();
+        assert_eq!(delivery.is_suspect(), is_suspect);
+    }
 }
 
 #[test]
@@ -450,19 +498,6 @@ fn messages_that_wait_for_room_are_left_to_the_next_owner_of_their_lane() {
 
     assert_eq!(in_flight.take_waiting(lane), (vec![2], vec![]));
     assert!(!in_flight.has_to_read());
-}
-
-/// As a suspect it could be held again without an attempt.
-#[test]
-fn a_message_that_an_operator_retries_is_no_suspect() {
-    let mut in_flight = InFlight::new(true, 1, 0);
-    let row = LogRow::plain(1, 0, TOPICS[1].into(), Some("a"));
-    let (tag, _) = in_flight.take(LaneId { stream: 0, lane: 0 }, row);
-    in_flight.doubt(tag);
-    assert!(in_flight.get(tag).unwrap().is_doubted());
-
-    in_flight.trust(tag);
-    assert!(!in_flight.get(tag).unwrap().is_doubted());
 }
 
 /// Otherwise the next owner of its lane would try a message again that an operator has skipped.
