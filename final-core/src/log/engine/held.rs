@@ -133,8 +133,11 @@ impl<DB: OutboxDatabase> Engine<DB> {
 
     async fn write_some_held(&mut self, writes: Vec<HeldWrite>) -> DbResult<()> {
         let (group, member) = (Arc::clone(&self.member.group), self.member.id);
-        match self.session.write_held(&group, member, &writes).await {
-            Ok(()) => self.held.is_refused = false,
+        let written = match self.session.write_held(&group, member, &writes).await {
+            Ok(()) => {
+                self.held.is_refused = false;
+                writes
+            }
             Err(error) if refuses(&error) => {
                 // The messages are held all the same.
                 if !std::mem::replace(&mut self.held.is_refused, true) {
@@ -145,13 +148,13 @@ impl<DB: OutboxDatabase> Engine<DB> {
                          Look at the triggers, constraints, privileges and columns of final_log_held"
                     );
                 }
-                self.remove_held(&writes).await?;
+                self.write_done(writes).await?
             }
             Err(error) => {
                 self.deliveries.held.put_back(writes);
                 return Err(error);
             }
-        }
+        };
         if self.deliveries.are_open() {
             let lanes = self.streams.lanes();
             let leaving = lanes.filter(|(_, lane)| lane.is_draining());
@@ -159,33 +162,28 @@ impl<DB: OutboxDatabase> Engine<DB> {
                 self.release_held(id);
             }
         }
-        if !self.held.is_refused
-            && self.holds_topics()
-            && writes
-                .iter()
-                .any(|write| !matches!(write, HeldWrite::Heard(_)))
-        {
+        let is_news = |write: &HeldWrite| !matches!(write, HeldWrite::Heard(_));
+        if self.holds_topics() && written.iter().any(is_news) {
             self.member.announce_members().await;
         }
         Ok(())
     }
 
     /// Writes what is done, after the database has refused these writes: its rows would keep their topics shut in other
-    /// members.
-    async fn remove_held(&mut self, writes: &[HeldWrite]) -> DbResult<()> {
-        let is_done =
-            |write: &&HeldWrite| matches!(write, HeldWrite::Remove(_) | HeldWrite::Open(_));
-        let done: Vec<HeldWrite> = writes.iter().filter(is_done).cloned().collect();
-        if done.is_empty() {
-            return Ok(());
+    /// members. Returns what is written.
+    async fn write_done(&mut self, mut writes: Vec<HeldWrite>) -> DbResult<Vec<HeldWrite>> {
+        writes.retain(|write| matches!(write, HeldWrite::Remove(_) | HeldWrite::Open(_)));
+        if writes.is_empty() {
+            return Ok(writes);
         }
         let (group, member) = (Arc::clone(&self.member.group), self.member.id);
-        match self.session.write_held(&group, member, &done).await {
-            Err(error) if !refuses(&error) => {
-                self.deliveries.held.put_back(done);
+        match self.session.write_held(&group, member, &writes).await {
+            Ok(()) => Ok(writes),
+            Err(error) if refuses(&error) => Ok(Vec::new()),
+            Err(error) => {
+                self.deliveries.held.put_back(writes);
                 Err(error)
             }
-            _ => Ok(()),
         }
     }
 
