@@ -104,7 +104,12 @@ impl<DB: OutboxDatabase> Engine<DB> {
             self.deliveries.deliver_next(tag);
         }
         if !self.deliveries.held.is_empty() && now >= self.held.listen_at {
-            for (seq, wish) in self.session.wishes(&self.member.group).await? {
+            let streams = &self.streams;
+            let wishes = self
+                .session
+                .wishes(&self.member.group, |lane| streams.has_lane(lane))
+                .await?;
+            for (seq, wish) in wishes {
                 if let Some(tag) = self.deliveries.held.wish(seq, wish) {
                     self.deliveries.deliver_next(tag);
                 }
@@ -247,8 +252,11 @@ impl<DB: OutboxDatabase> Engine<DB> {
 
     /// Takes in what the table says about held messages of lanes that come in.
     pub(super) async fn learn_held(&mut self, rows: &[LaneRow]) -> DbResult<()> {
-        for known in self.member.log.held(&self.member.group).await? {
-            let Some(row) = rows.iter().find(|row| row.id == known.lane) else {
+        let of_lane = |lane: LaneId| rows.iter().find(|row| row.id == lane);
+        let comes_in = |lane| of_lane(lane).is_some();
+        let held = self.member.log.held(&self.member.group, comes_in).await?;
+        for known in held {
+            let Some(row) = of_lane(known.lane) else {
                 continue;
             };
             let is_open = row

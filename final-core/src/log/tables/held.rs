@@ -17,8 +17,8 @@ use crate::{
     },
 };
 
-/// Rows of a group that are read at once. Each member stops to read long before it holds so many.
-const MOST: i64 = 20_000;
+/// Rows of a group that one statement reads. Many members can hold more together.
+const PAGE: usize = 2_000;
 
 /// The numbers of what is held.
 const KEY: i64 = 0;
@@ -92,30 +92,86 @@ const KNOWN: &str = "seq, stream, CAST(lane AS {int}) AS lane_number, topic, CAS
     reason, attempts, times, CAST(retries AS {int}) AS is_retried, CAST(wish AS {int}) AS wish_number, wish_reason";
 
 impl<DB: OutboxDatabase> Log<DB> {
-    /// Everything that is held of a group.
-    pub(crate) async fn held(&self, group: &str) -> DbResult<Vec<KnownHeld>> {
-        let held =
-            format!("SELECT {KNOWN} FROM {{held}} WHERE group_name = ? ORDER BY seq LIMIT ?");
-        let rows: Vec<KnownRow> = self.rows(&held, vec![group.into(), MOST.into()]).await?;
-        Ok(rows.into_iter().map(KnownHeld::from).collect())
+    /// Everything that is held of a group in lanes that are `meant`.
+    pub(crate) async fn held(
+        &self,
+        group: &str,
+        meant: impl Fn(LaneId) -> bool,
+    ) -> DbResult<Vec<KnownHeld>> {
+        let held = known("{held} WHERE group_name = ?");
+        let mut pages = Pages::new(meant);
+        while let Some(after) = pages.next() {
+            pages.take(self.rows(&held, page(group, after)).await?);
+        }
+        Ok(pages.found)
     }
 
     /// The sequence numbers of a group's rows whose lanes are gone with their streams: all of these streams is done.
     pub(crate) async fn held_without_lanes(&self, group: &str) -> DbResult<Vec<i64>> {
         let held = "SELECT h.seq FROM {held} h WHERE h.group_name = ? AND NOT EXISTS (SELECT 1 FROM {lanes} o \
-            WHERE o.group_name = h.group_name AND o.stream = h.stream AND o.lane = h.lane) ORDER BY h.seq LIMIT ?";
-        self.rows(held, vec![group.into(), MOST.into()]).await
+            WHERE o.group_name = h.group_name AND o.stream = h.stream AND o.lane = h.lane) \
+            AND h.seq > ? ORDER BY h.seq LIMIT ?";
+        // The others are found when these are removed.
+        self.rows(held, page(group, 0)).await
+    }
+}
+
+/// The rows after a sequence number, of some of a table's, in order.
+fn known(some: &str) -> String {
+    format!("SELECT {KNOWN} FROM {some} AND seq > ? ORDER BY seq LIMIT ?")
+}
+
+/// The values of a page.
+fn page(group: &str, after: i64) -> Vec<Value<'_>> {
+    vec![group.into(), after.into(), (PAGE as i64).into()]
+}
+
+/// Rows that are read page by page. Those in lanes that are `meant` are found.
+struct Pages<F> {
+    meant: F,
+    /// The last sequence number of the last page. `None` at the end.
+    after: Option<i64>,
+    found: Vec<KnownHeld>,
+}
+
+impl<F: Fn(LaneId) -> bool> Pages<F> {
+    fn new(meant: F) -> Self {
+        Self {
+            meant,
+            after: Some(0),
+            found: Vec::new(),
+        }
+    }
+
+    /// After which sequence number the next page begins.
+    fn next(&self) -> Option<i64> {
+        self.after
+    }
+
+    fn take(&mut self, rows: Vec<KnownRow>) {
+        let last = rows.last().map(|row| row.seq);
+        self.after = last.filter(|_| rows.len() >= PAGE);
+        let known = rows.into_iter().map(KnownHeld::from);
+        self.found
+            .extend(known.filter(|known| (self.meant)(known.lane)));
     }
 }
 
 impl<DB: OutboxDatabase> Session<DB> {
-    /// What operators wish for held messages of a group.
-    pub(crate) async fn wishes(&mut self, group: &str) -> DbResult<Vec<(i64, Wish)>> {
-        let wishes = format!(
-            "SELECT {KNOWN} FROM {{held}} WHERE group_name = ? AND wish <> {NO_WISH} ORDER BY seq LIMIT ?"
-        );
-        let rows: Vec<KnownRow> = self.rows(&wishes, vec![group.into(), MOST.into()]).await?;
-        let wishes = rows.into_iter().map(KnownHeld::from);
+    /// What operators wish for held messages of a group in its `own` lanes.
+    pub(crate) async fn wishes(
+        &mut self,
+        group: &str,
+        own: impl Fn(LaneId) -> bool,
+    ) -> DbResult<Vec<(i64, Wish)>> {
+        let wishes = known(&format!(
+            "{{held}} WHERE group_name = ? AND wish <> {NO_WISH}"
+        ));
+        let mut pages = Pages::new(own);
+        while let Some(after) = pages.next() {
+            pages.take(self.rows(&wishes, page(group, after)).await?);
+        }
+        let wishes = pages.found.into_iter();
         Ok(wishes
             .filter_map(|known| Some((known.seq, known.wish?)))
             .collect())
@@ -127,11 +183,13 @@ impl<DB: OutboxDatabase> Session<DB> {
         group: &str,
         own: impl Fn(LaneId) -> bool,
     ) -> DbResult<Vec<(String, i64)>> {
-        let held = format!("SELECT {KNOWN} FROM {HELD_TOPICS} ORDER BY seq LIMIT ?");
-        let rows: Vec<KnownRow> = self.rows(&held, vec![group.into(), MOST.into()]).await?;
-        let known = rows.into_iter().map(KnownHeld::from);
-        let known = known.filter(|known| !own(known.lane));
-        Ok(known.map(|known| (known.topic, known.seq)).collect())
+        let held = known(HELD_TOPICS);
+        let mut pages = Pages::new(|lane| !own(lane));
+        while let Some(after) = pages.next() {
+            pages.take(self.rows(&held, page(group, after)).await?);
+        }
+        let held = pages.found.into_iter();
+        Ok(held.map(|known| (known.topic, known.seq)).collect())
     }
 
     /// Writes rows about held messages, all or none.

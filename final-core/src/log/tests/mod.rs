@@ -1,9 +1,12 @@
 //! What the log promises, without a bus: mostly without a database too.
 //!
 //! [`model`] plays members that lose and claim lanes, [`sequence`] a sequence that goes back. Both use the real
-//! lanes, streams and gaps. [`lost_lanes`], `sweeping` and `one_by_one` hold single cases.
+//! lanes, streams and gaps. [`lost_lanes`], `held_rows`,
+//! `sweeping` and `one_by_one` hold single cases.
 
 mod held;
+#[cfg(feature = "sqlite")]
+mod held_rows;
 mod lost_lanes;
 mod model;
 #[cfg(feature = "mysql")]
