@@ -33,6 +33,8 @@ pub(crate) fn takes_too_long<DB: Driver>(error: &sqlx::Error) -> bool {
 #[derive(Debug)]
 pub(crate) struct BatchSize {
     rows: u64,
+    /// How many rows the transaction has found, if that was told.
+    found: Option<u64>,
     /// The error of the last transaction, if it took too long.
     too_long: Option<sqlx::Error>,
 }
@@ -41,6 +43,7 @@ impl BatchSize {
     pub(crate) fn of(rows: u64) -> Self {
         Self {
             rows,
+            found: None,
             too_long: None,
         }
     }
@@ -48,6 +51,11 @@ impl BatchSize {
     /// How many rows the next transaction takes.
     pub(crate) fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// The transaction has found so many rows: perhaps fewer than it could take.
+    pub(crate) fn found(&mut self, rows: usize) {
+        self.found = Some(rows as u64);
     }
 
     /// The result of a transaction. `None` if the next one is to try the same with fewer rows.
@@ -61,9 +69,10 @@ impl BatchSize {
         result: DbResult<T>,
         found: impl Fn(&T) -> bool,
     ) -> DbResult<Option<T>> {
+        let tried = self.found.take().unwrap_or(u64::MAX).min(self.rows);
         match (result, self.too_long.take()) {
-            (Err(error), _) if self.rows > 1 && takes_too_long::<DB>(&error) => {
-                self.rows /= 2;
+            (Err(error), _) if tried > 1 && takes_too_long::<DB>(&error) => {
+                self.rows = tried / 2;
                 self.too_long = Some(error);
                 Ok(None)
             }
@@ -101,6 +110,19 @@ mod tests {
         );
         assert_eq!(ended(&mut size, Ok(1)).unwrap(), Some(1));
         assert_eq!(size.rows(), 1, "what comes is as large");
+    }
+
+    #[test]
+    fn it_is_halved_from_what_was_found() {
+        let mut size = BatchSize::of(100);
+        size.found(3);
+        assert!(ended(&mut size, too_long()).unwrap().is_none());
+        assert_eq!(size.rows(), 1);
+
+        let mut size = BatchSize::of(100);
+        size.found(1);
+        assert!(ended(&mut size, too_long()).is_err());
+        assert_eq!(size.rows(), 100);
     }
 
     #[test]

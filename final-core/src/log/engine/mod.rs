@@ -62,7 +62,7 @@ use self::{
 use super::{
     member::{Member, wakeups::Listener},
     progress::{rows::LaneId, set_aside::SetAside, side_effect::SideEffect, streams::Streams},
-    tables::session::Session,
+    tables::{scheduled::Promotion, session::Session},
 };
 use crate::{
     OutboxDatabase,
@@ -103,6 +103,8 @@ pub(crate) struct Engine<DB: OutboxDatabase> {
     set_aside: SetAside,
     /// What is known about held messages beside the messages.
     held: HeldState,
+    /// How many scheduled messages move into the log at once.
+    promotion: Promotion,
     /// When each of the jobs is due.
     schedule: Schedule,
 }
@@ -146,6 +148,7 @@ impl<DB: OutboxDatabase> Engine<DB> {
             acked: HashMap::new(),
             set_aside: SetAside::default(),
             held: HeldState::new(),
+            promotion: Promotion::new(),
             schedule: Schedule::new(tuning, Instant::now()),
             member,
         }

@@ -9,8 +9,6 @@ use std::time::{Duration, Instant};
 use super::Engine;
 use crate::{OutboxDatabase, log::tables::transfer::Moved};
 
-/// Scheduled messages of one transaction.
-const AT_ONCE: usize = 500;
 /// The pause before due messages are looked for again where another process has them locked.
 const LOCKED: Duration = Duration::from_millis(100);
 /// The pause before due messages are looked for again after the database has failed.
@@ -20,8 +18,8 @@ impl<DB: OutboxDatabase> Engine<DB> {
     /// Moves due messages into the log. If that fails, reading and committing go on.
     pub(super) async fn promote(&mut self) {
         let service = &*self.member.group;
-        let pause = match self.member.log.promote(AT_ONCE).await {
-            Ok(Moved { moved, refused, .. }) => {
+        let pause = match self.member.log.promote(&mut self.promotion).await {
+            Ok(Some(Moved { moved, refused, .. })) => {
                 for (seq, error) in &refused {
                     tracing::error!(
                         target: "final::log",
@@ -37,6 +35,14 @@ impl<DB: OutboxDatabase> Engine<DB> {
                 } else {
                     LOCKED
                 }
+            }
+            Ok(None) => {
+                tracing::warn!(
+                    target: "final::log",
+                    service,
+                    "moving scheduled messages into the log has taken too long; fewer are moved at once"
+                );
+                LOCKED
             }
             Err(error) => {
                 tracing::warn!(

@@ -31,7 +31,7 @@ pub(crate) mod members;
 pub(crate) mod open_numbers;
 pub(crate) mod pages;
 pub(crate) mod renumber;
-mod scheduled;
+pub(crate) mod scheduled;
 pub(crate) mod schema;
 pub(crate) mod sequence;
 pub(crate) mod session;

@@ -26,11 +26,11 @@ use crate::log::progress::{
 };
 use crate::{
     OutboxDatabase,
-    database::{DbResult, Value},
+    database::{DbResult, Value, batch::BatchSize},
 };
 
 /// Rows that one transaction renumbers.
-const BATCH: usize = 500;
+const BATCH: u64 = 500;
 /// How long it is remembered that the sequence went back. The messages of a transaction that was open then are found
 /// for as long.
 const REMEMBERED: i64 = 7 * 24 * 3600 * 1_000_000;
@@ -61,6 +61,8 @@ struct Round {
     lost: Option<Watermark>,
     /// The highest sequence number that this round has found allocated twice.
     second: Option<i64>,
+    /// How many rows the next transaction renumbers.
+    size: BatchSize,
 }
 
 impl<DB: OutboxDatabase> Log<DB> {
@@ -103,6 +105,7 @@ impl<DB: OutboxDatabase> Log<DB> {
             marks,
             lost: None,
             second: None,
+            size: BatchSize::of(BATCH),
         };
         // Asked once more, now that the numbers that were used are known.
         let last = match last(&mut tx, "").await? {
@@ -140,9 +143,11 @@ impl<DB: OutboxDatabase> Log<DB> {
             tx.commit().await?;
             return Ok(false);
         };
-        let rows = second(&mut tx, (round.after, end), &known.marks, round.lost).await?;
+        let most = round.size.rows();
+        let range = (round.after, end);
+        let rows = second(&mut tx, range, &known.marks, round.lost, most).await?;
         let after = match rows.last() {
-            Some((last, _)) if rows.len() >= BATCH => *last,
+            Some((last, _)) if rows.len() as u64 >= most => *last,
             _ => end,
         };
         let is_second = |(seq, written_at): &(i64, i64)| {
@@ -154,7 +159,12 @@ impl<DB: OutboxDatabase> Log<DB> {
             .map(|row| row.0)
             .collect();
         if let Some(seq) = rows.last().copied() {
-            let moved = self.renumber(tx, rows).await?;
+            round.size.found(rows.len());
+            let moved = self.renumber(tx, rows).await;
+            let found = |moved: &Moved| moved.moved > 0 || !moved.refused.is_empty();
+            let Some(moved) = round.size.ended::<DB, _>(moved, found)? else {
+                return Ok(true);
+            };
             round.second = Some(seq);
             round.mended.moved += moved.moved;
             round.mended.refused.extend(moved.refused);
@@ -181,7 +191,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         let transfer = Transfer {
             from: "{log}",
             copy: Some((
-                "INSERT INTO {log} ({message}, recipient, expires_at, created_at) \
+                "{limited} INSERT INTO {log} ({message}, recipient, expires_at, created_at) \
                  SELECT {message}, recipient, expires_at, created_at FROM {log}",
                 "ORDER BY seq",
             )),
@@ -298,6 +308,7 @@ async fn second<DB: OutboxDatabase>(
     (after, end): (i64, i64),
     marks: &[Watermark],
     lost: Option<Watermark>,
+    most: u64,
 ) -> DbResult<Vec<(i64, i64)>> {
     let (by_ours, mut values) = breaks(marks);
     let (by_lost, lost) = breaks(lost.as_slice());
@@ -308,6 +319,7 @@ async fn second<DB: OutboxDatabase>(
         passed("")
     );
     values.extend(lost);
-    values.extend([after.into(), end.into(), Value::from(BATCH as i64)]);
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    values.extend([after.into(), end.into(), Value::from(most)]);
     tx.rows(&rows, values).await
 }

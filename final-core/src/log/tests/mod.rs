@@ -2,7 +2,7 @@
 //!
 //! [`model`] plays members that lose and claim lanes, [`sequence`] a sequence that goes back. Both use the real
 //! lanes, streams and gaps. [`lost_lanes`], `held_rows`,
-//! `sweeping` and `one_by_one` hold single cases.
+//! `sweeping`, `one_by_one` and `slow` hold single cases.
 
 mod held;
 #[cfg(feature = "sqlite")]
@@ -12,5 +12,7 @@ mod model;
 #[cfg(feature = "mysql")]
 mod one_by_one;
 mod sequence;
+#[cfg(feature = "mysql")]
+mod slow;
 #[cfg(feature = "sqlite")]
 mod sweeping;

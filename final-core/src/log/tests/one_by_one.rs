@@ -46,7 +46,7 @@ async fn each_message_gets_the_number_of_its_own_row() {
 }
 
 /// A new database.
-async fn fresh() -> MySqlPool {
+pub(super) async fn fresh() -> MySqlPool {
     let url = std::env::var("FINAL_TEST_MYSQL_URL")
         .expect("this test needs a server: run `cargo xtask test`, or set FINAL_TEST_MYSQL_URL");
     let name = format!("log_{}", Uuid::now_v7().simple());
