@@ -203,7 +203,7 @@ impl<DB: OutboxDatabase> DeskTx<'_, DB> {
 
     pub(super) async fn commit(self) -> DbResult<()> {
         let _writing = self.writing;
-        self.desk.within(self.tx.commit()).await
+        self.desk.pool.commit(self.tx).await
     }
 
     pub(super) async fn roll_back(self) -> DbResult<()> {

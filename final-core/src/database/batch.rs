@@ -6,7 +6,10 @@
 
 use sqlx::SqlSafeStr;
 
-use super::{DbResult, Dialect, Driver, renewable::is_silence};
+use super::{
+    DbResult, Dialect, Driver,
+    renewable::{is_silence, is_unknown_commit},
+};
 
 /// On PostgreSQL: the COMMIT waits for the disk, because the new rows may be the only copies of messages. The server
 /// ends a statement before it is given up here: one that goes on there would keep its rows locked. MariaDB has a word
@@ -24,9 +27,10 @@ pub(crate) async fn begin_batch<DB: Driver>(conn: &mut DB::Connection) -> DbResu
     }
 }
 
-/// Whether a batch has failed because its time was over.
+/// Whether a batch has failed because its time was over, and nothing of it is done. After a COMMIT without an answer
+/// all of it may be done, and another try would do more than was asked.
 pub(crate) fn takes_too_long<DB: Driver>(error: &sqlx::Error) -> bool {
-    is_silence(error) || DB::is_cut_off(error)
+    is_silence(error) && !is_unknown_commit(error) || DB::is_cut_off(error)
 }
 
 /// See the [module](self).
@@ -87,7 +91,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::database::renewable::no_answer;
+    use crate::database::renewable::{no_answer, unknown_commit};
 
     fn ended(size: &mut BatchSize, result: DbResult<u64>) -> DbResult<Option<u64>> {
         size.ended::<sqlx::Sqlite, _>(result, |rows| *rows > 0)
@@ -135,6 +139,14 @@ mod tests {
         assert!(ended(&mut size, too_long()).unwrap().is_none());
         assert_eq!(ended(&mut size, Ok(50)).unwrap(), Some(50));
         assert_eq!(ended(&mut size, Ok(0)).unwrap(), Some(0), "the end");
+    }
+
+    #[test]
+    fn a_commit_without_an_answer_is_not_tried_again() {
+        let mut size = BatchSize::of(100);
+
+        assert!(ended(&mut size, Err(unknown_commit())).is_err());
+        assert_eq!(size.rows(), 100);
     }
 
     #[test]

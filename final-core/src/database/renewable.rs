@@ -26,7 +26,9 @@ use std::{
 };
 
 use futures::future::{BoxFuture, join_all};
-use sqlx::{ConnectOptions as _, Connection, Database, Pool, SqlStr, pool::PoolOptions};
+use sqlx::{
+    ConnectOptions as _, Connection, Database, Pool, SqlStr, Transaction, pool::PoolOptions,
+};
 use tokio::{
     sync::{Semaphore, watch},
     time::timeout,
@@ -69,6 +71,27 @@ fn timed_out(what: String) -> sqlx::Error {
 /// Whether the database did not answer in time. It may still be at it.
 pub(crate) fn is_silence(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut)
+}
+
+/// The cause of an error that says that a COMMIT was not answered.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the database did not answer COMMIT within {ANSWER:?}, so it is not known whether that took place"
+)]
+struct UnknownCommit;
+
+/// The error of a COMMIT that was not answered.
+pub(crate) fn unknown_commit() -> sqlx::Error {
+    io::Error::new(io::ErrorKind::TimedOut, UnknownCommit).into()
+}
+
+/// Whether a COMMIT was not answered, so that it may have taken place.
+pub(crate) fn is_unknown_commit(error: &sqlx::Error) -> bool {
+    let cause = match error {
+        sqlx::Error::Io(error) => error.get_ref(),
+        _ => None,
+    };
+    cause.is_some_and(|cause| cause.is::<UnknownCommit>())
 }
 
 /// Makes a pool of our own, with the caller's pool options, that connects with `connect`. Each connection is prepared
@@ -284,6 +307,19 @@ impl<DB: Driver> RenewablePool<DB> {
                 Err(no_answer(limit))
             }
         }
+    }
+
+    /// Commits a transaction.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does. If no answer comes, [the error says so](is_unknown_commit).
+    pub(crate) async fn commit(&self, tx: Transaction<'_, DB>) -> DbResult<()> {
+        let committed = self.within(ANSWER, tx.commit()).await;
+        committed.map_err(|error| match is_silence(&error) {
+            true => unknown_commit(),
+            false => error,
+        })
     }
 
     /// Reads rows by a statement that counts: it takes the longer, the more rows there are. The server ends it when its

@@ -437,7 +437,7 @@ impl<DB: OutboxDatabase> Tx<'_, DB> {
 
     pub(crate) async fn commit(self) -> DbResult<()> {
         let _writing = self.writing;
-        self.pool.within(ANSWER, self.tx.commit()).await
+        self.pool.commit(self.tx).await
     }
 
     pub(crate) async fn roll_back(self) -> DbResult<()> {

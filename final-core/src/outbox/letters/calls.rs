@@ -129,8 +129,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         loop {
             let most = size.rows().min(filter.at_most() - ended);
             let turn = self.writers().our_turn(&mut ()).await;
-            let some = self.end_some(turn, filter, fate, (after, last), most);
-            let some = self.pool.within(ANSWER, some).await;
+            let some = self.end_some(turn, filter, fate, (after, last), most).await;
             let some = size.ended::<DB, _>(some, |seqs| !seqs.is_empty());
             let Some(some) = some.map_err(explain)? else {
                 continue;
@@ -155,19 +154,20 @@ impl<DB: OutboxDatabase> Outbox<DB> {
             return Ok(Vec::new());
         }
         let statements = self.letters()?;
-        let (mut tx, _writing) = self.begin_letters(turn).await?;
-        let seqs = statements
-            .lock::<DB>(&mut tx, filter, between, most)
-            .await?;
-        if seqs.is_empty() {
-            tx.rollback().await?;
-            return Ok(seqs);
-        }
-        match fate {
-            LetterFate::Replay => statements.replay::<DB>(&mut tx, &seqs).await?,
-            LetterFate::Discard => statements.discard::<DB>(&mut tx, &seqs).await?,
-        }
-        tx.commit().await?;
+        let changed = async {
+            let (mut tx, writing) = self.begin_letters(turn).await?;
+            let seqs = statements
+                .lock::<DB>(&mut tx, filter, between, most)
+                .await?;
+            match fate {
+                _ if seqs.is_empty() => {}
+                LetterFate::Replay => statements.replay::<DB>(&mut tx, &seqs).await?,
+                LetterFate::Discard => statements.discard::<DB>(&mut tx, &seqs).await?,
+            }
+            Ok((tx, writing, seqs))
+        };
+        let (tx, _writing, seqs) = self.pool.within(ANSWER, changed).await?;
+        self.pool.commit(tx).await?;
         Ok(seqs)
     }
 

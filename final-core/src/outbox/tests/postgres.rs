@@ -1,13 +1,21 @@
-//! What only PostgreSQL has: the plans of a claim, and schemas.
+//! What only PostgreSQL has: the plans of a claim, and schemas. And what only it can be made to do: a COMMIT that takes
+//! long, a table whose rows are seen once.
 
-use sqlx::{Postgres, Row};
+use std::time::Duration;
+
+use sqlx::{PgPool, Postgres, Row};
 
 use super::calls::Calls;
 use super::{
     Outbox,
-    house::{House, shop},
+    house::{House, LEASE, shop},
 };
-use crate::{Error, outbox::Position};
+use crate::{
+    Error,
+    broker::DeadLetterFilter,
+    error::with_causes,
+    outbox::{Position, letters::LetterFate},
+};
 
 #[tokio::test]
 async fn a_claim_walks_its_index() {
@@ -92,4 +100,52 @@ async fn without_a_schema_the_outbox_is_not_located() {
     let error = Postgres::locate(&relay, &shop()).await.unwrap_err();
 
     assert!(error.to_string().contains("search_path"));
+}
+
+#[tokio::test]
+async fn a_batch_of_letters_whose_commit_is_not_answered_is_not_followed_by_another() {
+    let (outbox, pool) = with_letters(200).await;
+    let mut conn = pool.acquire().await.unwrap();
+    // The server ends a statement of a batch after 12 s, so the COMMIT has to get around that.
+    let slowly = "CREATE SEQUENCE committed; \
+         CREATE FUNCTION unlimited() RETURNS trigger LANGUAGE plpgsql AS \
+             'BEGIN PERFORM set_config(''statement_timeout'', ''0'', true); RETURN OLD; END'; \
+         CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS \
+             'BEGIN IF nextval(''committed'') = 1 THEN PERFORM pg_sleep(20); END IF; RETURN OLD; END'; \
+         CREATE TRIGGER unlimited BEFORE DELETE ON final_my_shop_dead FOR EACH ROW EXECUTE FUNCTION unlimited(); \
+         CREATE CONSTRAINT TRIGGER slowly AFTER DELETE ON final_my_shop_dead DEFERRABLE INITIALLY DEFERRED \
+             FOR EACH ROW EXECUTE FUNCTION slowly()";
+    Postgres::script(&mut conn, slowly).await;
+
+    let filter = DeadLetterFilter::all().limit(100);
+    let error = outbox.end_letters(&filter, LetterFate::Discard).await;
+
+    let error = with_causes(&error.unwrap_err(), 1_000);
+    assert!(error.contains("did not answer COMMIT"), "{error}");
+    let left = "SELECT COUNT(*) FROM final_my_shop_dead";
+    let ends = async {
+        while Postgres::number(&mut conn, left).await == 200 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Postgres::number(&mut conn, left).await
+    };
+    let ends = tokio::time::timeout(Duration::from_secs(120), ends);
+    assert_eq!(ends.await.unwrap(), 100);
+}
+
+/// The service's outbox as it is used, with so many collected letters.
+async fn with_letters(number: u32) -> (crate::outbox::Outbox<Postgres>, PgPool) {
+    let pool = Postgres::fresh().await;
+    let outbox = crate::outbox::Outbox::new("my-shop".to_owned(), pool.clone(), LEASE);
+    outbox.migrate().await.unwrap();
+    let mut conn = pool.acquire().await.unwrap();
+    let fill = format!(
+        "INSERT INTO final_my_shop_dead (letter_key, message_id, topic, payload, content_type, durable, reason, \
+             attempts, died_at, queue, envelope, record_id) \
+         SELECT gen_random_uuid(), gen_random_uuid(), 'placed', '', '', 1, 'rejected', 3, n, 'my-shop', 'AAEC', \
+             gen_random_uuid() \
+         FROM generate_series(1, {number}) AS s(n)"
+    );
+    Postgres::execute(&mut conn, &fill).await;
+    (outbox, pool)
 }

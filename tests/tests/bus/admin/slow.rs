@@ -1,5 +1,7 @@
 //! Letters that take longer together than a statement may are put back all the same, in smaller parts.
 
+use std::error::Error;
+
 use final_core::{
     MemoryBroker,
     admin::{Action, OperationState, Pace},
@@ -14,6 +16,9 @@ crate::log_suite!(
     letters_of_the_log_that_are_put_back_slowly_are_put_back_in_smaller_parts,
     an_operation_whose_batches_take_too_long_does_smaller_ones,
 );
+
+crate::log_suite!(@on postgres, sqlx::Postgres,
+    an_operation_whose_commit_is_not_answered_does_no_more_than_its_limit);
 
 const ALL: u8 = 100;
 
@@ -91,4 +96,49 @@ async fn an_operation_whose_batches_take_too_long_does_smaller_ones<D: Database>
         log.number("SELECT count(*) FROM final_shop_outbox").await,
         i64::from(ALL)
     );
+}
+
+async fn an_operation_whose_commit_is_not_answered_does_no_more_than_its_limit<D: Database>(
+    log: Log<D>,
+) {
+    let bus = outbox_bus(&log, &MemoryBroker::new());
+    bus.migrate().await.expect("migrate");
+    for number in 1..=2 * ALL {
+        collect(&log, number).await;
+    }
+    // The server ends a statement of a batch after 12 s, so the COMMIT has to get around that.
+    for sql in [
+        "CREATE SEQUENCE committed",
+        "CREATE FUNCTION unlimited() RETURNS trigger LANGUAGE plpgsql AS \
+             'BEGIN PERFORM set_config(''statement_timeout'', ''0'', true); RETURN OLD; END'",
+        "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS \
+             'BEGIN IF nextval(''committed'') = 1 THEN PERFORM pg_sleep(20); END IF; RETURN OLD; END'",
+        "CREATE TRIGGER unlimited BEFORE DELETE ON final_shop_dead FOR EACH ROW EXECUTE FUNCTION unlimited()",
+        "CREATE CONSTRAINT TRIGGER slowly AFTER DELETE ON final_shop_dead DEFERRABLE INITIALLY DEFERRED \
+             FOR EACH ROW EXECUTE FUNCTION slowly()",
+    ] {
+        log.run(sql).await;
+    }
+    let some = DeadLetterFilter::all().limit(ALL.into());
+    let plan = shop(&log).plan(Action::Discard, &some, "ann").await;
+    let plan = plan.expect("a plan");
+
+    let carried_out = admin(&log)
+        .carry_out(plan.id, Pace::unlimited(), |_| {})
+        .await;
+    let error = carried_out.expect_err("no answer");
+    let cause = error.source().map(ToString::to_string).unwrap_or_default();
+    assert!(cause.contains("did not answer COMMIT"), "{error}: {cause}");
+
+    let left = "SELECT count(*) FROM final_shop_dead";
+    log.comes_to(left, ALL.into()).await;
+    let done = admin(&log)
+        .carry_out(plan.id, Pace::unlimited(), |_| {})
+        .await;
+    let done = done.expect("carried out");
+    assert_eq!(
+        (done.state, done.done),
+        (OperationState::Done, u64::from(ALL))
+    );
+    assert_eq!(log.number(left).await, i64::from(ALL));
 }
