@@ -106,15 +106,12 @@ impl<DB: OutboxDatabase> Log<DB> {
         let mut stays: Option<sqlx::Error> = None;
         loop {
             let most = size.rows().min(filter.at_most() - taken);
-            let moved = self
-                .take_some(group, filter, (after, last), most, &transfer)
-                .await;
-            let found = |moved: &Moved| moved.moved > 0 || !moved.refused.is_empty();
-            let Some(moved) = size.ended::<DB, _>(moved, found)? else {
-                continue;
-            };
+            let some = self.take_some(group, filter, (after, last), most, &transfer);
+            let mut moved = some.await.unwrap_or_else(Moved::failed);
+            let has_found = moved.moved > 0 || !moved.refused.is_empty();
+            // Counted before the batch is tried again with fewer letters: some halves may be done.
             taken += moved.moved;
-            for (seq, error) in moved.refused {
+            for (seq, error) in moved.refused.drain(..) {
                 tracing::error!(
                     target: "final::log",
                     service = group, seq, %error,
@@ -122,6 +119,9 @@ impl<DB: OutboxDatabase> Log<DB> {
                 );
                 stays.get_or_insert(error);
             }
+            let Some(moved) = size.ended::<DB, _>(moved.whole(), |_| has_found)? else {
+                continue;
+            };
             let Some(at) = moved.last else {
                 break;
             };
@@ -161,7 +161,7 @@ impl<DB: OutboxDatabase> Log<DB> {
             return tx.roll_back().await.map(|()| Moved::default());
         }
         let is_full = seqs.len() as u64 == most;
-        let mut moved = transfer.run(self, tx, seqs).await?;
+        let mut moved = transfer.run(self, tx, seqs).await;
         moved.last = moved.last.filter(|_| is_full);
         Ok(moved)
     }

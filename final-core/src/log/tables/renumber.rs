@@ -197,7 +197,7 @@ impl<DB: OutboxDatabase> Log<DB> {
             )),
             group: None,
         };
-        transfer.run(self, tx, seqs).await
+        transfer.run(self, tx, seqs).await.whole()
     }
 }
 

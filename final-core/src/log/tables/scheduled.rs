@@ -63,7 +63,7 @@ impl<DB: OutboxDatabase> Log<DB> {
             )),
             group: None,
         };
-        let moved = transfer.run(self, tx, seqs).await?;
+        let moved = transfer.run(self, tx, seqs).await.whole()?;
         for (seq, _) in &moved.refused {
             let later = "UPDATE {scheduled} SET due_at = {now} + ? WHERE seq = ?";
             self.run(later, vec![micros(POSTPONED).into(), (*seq).into()])

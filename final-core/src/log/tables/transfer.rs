@@ -37,6 +37,26 @@ pub(crate) struct Moved {
     pub(crate) last: Option<i64>,
     /// The sequence numbers of rows that were refused, and why.
     pub(crate) refused: Vec<(i64, sqlx::Error)>,
+    /// The error that has ended the transfer. What was moved before stays moved.
+    pub(crate) failed: Option<sqlx::Error>,
+}
+
+impl Moved {
+    /// Nothing but an error.
+    pub(crate) fn failed(error: sqlx::Error) -> Self {
+        Self {
+            failed: Some(error),
+            ..Self::default()
+        }
+    }
+
+    /// The result of a transfer that has come to its end, or the error that has ended it.
+    pub(crate) fn whole(mut self) -> DbResult<Self> {
+        match self.failed.take() {
+            Some(error) => Err(error),
+            None => Ok(self),
+        }
+    }
 }
 
 impl Transfer {
@@ -44,25 +64,38 @@ impl Transfer {
     pub(crate) async fn run<DB: OutboxDatabase>(
         &self,
         log: &Log<DB>,
-        mut tx: Tx<'_, DB>,
+        tx: Tx<'_, DB>,
         seqs: Vec<i64>,
-    ) -> DbResult<Moved> {
+    ) -> Moved {
         let mut all = Moved {
             last: seqs.last().copied(),
             ..Moved::default()
         };
+        let ended = self.move_each(log, tx, seqs, &mut all).await;
+        all.failed = ended.err();
+        all
+    }
+
+    /// The same. What was moved before an error is in `all`.
+    async fn move_each<DB: OutboxDatabase>(
+        &self,
+        log: &Log<DB>,
+        mut tx: Tx<'_, DB>,
+        seqs: Vec<i64>,
+        all: &mut Moved,
+    ) -> DbResult<()> {
         match self.move_all(&mut tx, &seqs).await {
             Ok(()) => match tx.commit().await.map_err(Failure::from) {
                 Ok(()) => all.moved = seqs.len() as u64,
-                Err(failure) => self.move_some(log, seqs, failure, &mut all).await?,
+                Err(failure) => self.move_some(log, seqs, failure, all).await?,
             },
             Err(Failure::Other(error)) => return Err(error),
             Err(failure) => {
                 tx.roll_back_refused().await?;
-                self.move_some(log, seqs, failure, &mut all).await?;
+                self.move_some(log, seqs, failure, all).await?;
             }
         }
-        Ok(all)
+        Ok(())
     }
 
     /// Tries the rows by halves, until the refused ones are found.

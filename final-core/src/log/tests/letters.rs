@@ -79,3 +79,22 @@ async fn a_batch_whose_commit_is_not_answered_is_not_followed_by_another() {
     tokio::time::timeout(SOON, ends).await.unwrap();
     assert_eq!(left(&pool).await.len(), 100);
 }
+
+#[tokio::test]
+async fn halves_that_were_done_before_one_took_too_long_count() {
+    let (log, pool) = shop(8).await;
+    run(
+        &pool,
+        "CREATE SEQUENCE tried; \
+         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
+             'BEGIN IF OLD.seq = 1 THEN RAISE ''this one stays''; END IF; \
+              IF OLD.seq = 3 AND nextval(''tried'') = 1 THEN PERFORM pg_sleep(60); END IF; RETURN OLD; END'; \
+         CREATE TRIGGER refuse BEFORE DELETE ON final_log_dead FOR EACH ROW EXECUTE FUNCTION refuse()",
+    )
+    .await;
+
+    let discarded = log.discard(SHOP, &DeadLetterFilter::all().limit(4)).await;
+
+    assert_eq!(discarded.unwrap(), 4);
+    assert_eq!(left(&pool).await, [1, 6, 7, 8]);
+}
