@@ -29,6 +29,7 @@ mod postgres;
 #[cfg(feature = "sqlite")]
 mod pragmas;
 pub(crate) mod refused;
+pub(crate) mod removal;
 pub(crate) mod renewable;
 mod row;
 #[cfg(feature = "sqlite")]

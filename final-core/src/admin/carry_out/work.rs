@@ -21,6 +21,7 @@ use crate::{
         insert::{all_changed, all_written},
         lists::{list, padded},
         refused::refuses_values,
+        removal::removal,
     },
     log::REPLAY,
     outbox::statements::Statements,
@@ -183,13 +184,13 @@ impl<'a> Work<'a> {
                     .await
             }
             (PlanPart::Letters(LetterSource::Log), action) => {
-                let (listed, values) = self.listed(keys);
                 if action == Action::Replay {
+                    let (listed, values) = self.listed(keys);
                     let (copy, order) = REPLAY;
                     let copy = format!("{copy} WHERE {listed} {order}");
                     all_written(tx.run(&copy, &values).await?, keys.len())?;
                 }
-                let delete = format!("DELETE FROM {} WHERE {listed}", self.table);
+                let (delete, values) = removal(DB::DIALECT, &self.table, Some(self.service), &seqs);
                 all_changed(tx.run(&delete, &values).await?, keys.len())
             }
             (PlanPart::Records(state), Action::Retry) => self.retry(tx, state, keys).await,

@@ -10,7 +10,10 @@ use super::{
 };
 use crate::{
     OutboxDatabase,
-    database::{DbResult, Value, batch::begin_batch, refused::refuses_values, renewable::ANSWER},
+    database::{
+        DbResult, Value, batch::begin_batch, refused::refuses_values, removal::removal,
+        renewable::ANSWER,
+    },
 };
 
 /// Which table the rows leave, and where they go. The texts are templates.
@@ -145,26 +148,17 @@ impl Transfer {
         tx: &mut Tx<'_, DB>,
         seqs: &[i64],
     ) -> Result<(), Failure> {
-        let list = list(padded(seqs).len());
         let begun = begin_batch::<DB>(&mut tx.tx);
         tx.pool.within(ANSWER, begun).await?;
         if let Some((copy, order)) = self.copy {
+            let list = list(padded(seqs).len());
             let copy = format!("{copy} WHERE {}seq IN ({list}) {order}", self.condition());
             if tx.run(&copy, self.values(seqs)).await? < seqs.len() as u64 {
                 return Err(Failure::Refused(passed_over("final_log")));
             }
         }
-        let delete = format!(
-            "DELETE FROM {} WHERE {}seq IN ({list})",
-            self.from,
-            self.condition()
-        );
-        if self.group.is_some() {
-            tx.run(&delete, self.values(seqs)).await?;
-        } else {
-            tx.delete_only(&delete, self.values(seqs), seqs.len())
-                .await?;
-        }
+        let (delete, values) = removal(DB::DIALECT, self.from, self.group.as_deref(), seqs);
+        tx.run(&delete, values).await?;
         Ok(())
     }
 

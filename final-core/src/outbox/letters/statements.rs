@@ -15,6 +15,7 @@ use crate::{
         insert::{Insert, all_changed, all_written},
         lists::{list, padded},
         read,
+        removal::removal,
     },
     message::MSGPACK,
     names::ServiceName,
@@ -222,10 +223,8 @@ impl LetterStatements {
         conn: &mut DB::Connection,
         seqs: &[i64],
     ) -> DbResult<()> {
-        let (some, values) = numbered(seqs);
-        let delete = self
-            .templates
-            .sql(&format!("DELETE FROM {{letters}} WHERE {some}"));
+        let (delete, values) = removal(DB::DIALECT, "{letters}", None, seqs);
+        let delete = self.templates.sql(&delete);
         all_changed(DB::run_sql(conn, &delete, &values).await?, seqs.len())
     }
 

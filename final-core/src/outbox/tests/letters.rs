@@ -265,6 +265,26 @@ pub(super) async fn a_letter_in_other_hands_is_left_out<DB: House>() {
     assert_eq!(ids(&outbox, &all()).await, [1]);
 }
 
+/// Nearly all of a table is meant, so that a server would rather go through all of it.
+pub(super) async fn of_many_letters_the_one_in_other_hands_is_left_out<DB: House>() {
+    let (outbox, pool) = shop::<DB>().await;
+    let letters: Vec<_> = (1..=100).map(|number| letter(number, "a")).collect();
+    outbox.store_letters(&letters).await.unwrap();
+    // SQLite has one writer at a time, who waits.
+    if DB::DIALECT == Dialect::Sqlite {
+        return;
+    }
+    let mut tx = DB::begin(&pool).await.unwrap();
+    let lock = "UPDATE final_my_shop_dead SET attempts = 7 WHERE seq = 3";
+    assert_eq!(DB::execute(&mut tx, lock).await, 1);
+
+    let ended = outbox.end_letters(&all(), LetterFate::Discard).await;
+
+    assert_eq!(ended.unwrap(), 99);
+    tx.rollback().await.unwrap();
+    assert_eq!(ids(&outbox, &all()).await, [3]);
+}
+
 /// Each record takes a fifth of a second, so a hundred in one transaction take longer than a statement may.
 const SLOWLY: [(Dialect, &[&str]); 2] = [
     (

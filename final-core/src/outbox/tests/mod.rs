@@ -127,6 +127,7 @@ macro_rules! for_all {
                 a_replayed_letter_is_a_record_for_this_service_alone,
                 what_is_collected_meanwhile_is_not_replayed,
                 a_letter_in_other_hands_is_left_out,
+                of_many_letters_the_one_in_other_hands_is_left_out,
             ],
             migrate: [
                 a_release_that_knew_no_collected_letters_gets_their_table,
