@@ -34,7 +34,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{DbResult, Driver, FromRow, Value, Writers};
+use super::{DbResult, Driver, FromRow, Value, Writers, owned::owned};
 use crate::{lock::lock, runtime::counter::Counter};
 
 /// How long the database may take to answer a statement. It gives up waiting for a lock in less, so that what
@@ -181,7 +181,7 @@ pub(crate) struct RenewablePool<DB: Driver> {
     give_ups: Arc<Counter>,
     writers: OnceLock<Writers>,
     /// One count at a time, so that counts never have more than one connection.
-    counting: Semaphore,
+    counting: Arc<Semaphore>,
     /// How long the server counts at most.
     count: Duration,
 }
@@ -236,7 +236,7 @@ impl<DB: Driver> RenewablePool<DB> {
             read_only: AtomicBool::new(false),
             give_ups: Arc::default(),
             writers: OnceLock::new(),
-            counting: Semaphore::new(1),
+            counting: Arc::new(Semaphore::new(1)),
             count: COUNT,
         }
     }
@@ -323,19 +323,30 @@ impl<DB: Driver> RenewablePool<DB> {
     }
 
     /// Reads rows by a statement that counts: it takes the longer, the more rows there are. The server ends it when its
-    /// time is over, so the connection is of use again and the pool is not left.
+    /// time is over, so the connection is of use again and the pool is not left. The next count waits for that end, also
+    /// if the caller of this one has gone.
     pub(crate) async fn count<T: FromRow>(
         &self,
         sql: SqlStr,
         values: Vec<Value<'static>>,
     ) -> DbResult<Vec<T>> {
-        let turn = timeout(ANSWER, self.counting.acquire()).await;
+        let turn = timeout(ANSWER, Arc::clone(&self.counting).acquire_owned()).await;
         // It fails only if the semaphore is closed, and nothing closes it.
-        let Ok(Ok(_turn)) = turn else {
+        let Ok(Ok(turn)) = turn else {
             return Err(timed_out(format!("others have counted for {ANSWER:?}")));
         };
-        let counting = DB::read_within(self.get(), self.count, sql, values, T::COLUMNS);
-        let counted = self.within(ANSWER, counting).await;
+        let pool = self.get();
+        // Its own time begins once the pool has lent it a connection.
+        let limit = pool.options().get_acquire_timeout().saturating_add(ANSWER);
+        let counting = DB::read_within(pool, self.count, sql, values, T::COLUMNS);
+        let counting = owned(async move {
+            let _turn = turn;
+            // A server that does not answer at all must not keep the turn. Later than the caller, who leaves the pool.
+            timeout(limit.saturating_mul(2), counting)
+                .await
+                .unwrap_or_else(|_| Err(no_answer(limit)))
+        });
+        let counted = self.within(limit, counting).await;
         let rows = counted.map_err(|error| match DB::is_cut_off(&error) {
             true => timed_out(format!(
                 "the database had not counted to the end after {:?} and has stopped; there are very many rows, or the \

@@ -91,6 +91,22 @@ pub(super) async fn counts_have_one_connection_and_leave_the_pool_as_it_is<DB: H
     assert!(outbox.own_pool().is_closed(), "the pool is the same");
 }
 
+pub(super) async fn counts_whose_callers_have_gone_have_one_connection_together<DB: House>() {
+    let (mut outbox, _pool) = shop::<DB>().await;
+    outbox.pool.count_for(LIMIT * 10);
+    for _ in 0..3 {
+        let counting = outbox.pool.count::<i64>(ENDLESS.into_sql_str(), Vec::new());
+        assert!(timeout(LIMIT / 2, counting).await.is_err());
+    }
+
+    let pool = outbox.own_pool();
+    let busy = pool.size() as usize - pool.num_idle();
+    assert!(busy <= 1, "{busy} connections count");
+    let count = "SELECT COUNT(*) AS n FROM numbers".into_sql_str();
+    let counted: Vec<i64> = outbox.pool.count(count, Vec::new()).await.unwrap();
+    assert_eq!(counted, [1_000], "the turn comes back");
+}
+
 pub(super) async fn what_is_counted_in_time_is_the_same_with_a_limit<DB: House>() {
     let (outbox, _pool) = shop::<DB>().await;
     let count = "SELECT COUNT(*) AS n FROM numbers".into_sql_str();

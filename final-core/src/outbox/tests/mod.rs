@@ -101,6 +101,7 @@ macro_rules! for_all {
                 the_server_ends_a_count_whose_time_is_over,
                 a_count_that_was_given_up_gives_its_connection_back,
                 counts_have_one_connection_and_leave_the_pool_as_it_is,
+                counts_whose_callers_have_gone_have_one_connection_together,
                 what_is_counted_in_time_is_the_same_with_a_limit,
             ],
             sent_as: [
