@@ -34,6 +34,8 @@ columns! {
 /// The rows of a list that fit.
 #[derive(Debug)]
 pub(crate) struct Fitting {
+    /// Behind which number the list begins.
+    after: i64,
     seqs: Vec<i64>,
     bytes: i64,
     /// How many rows are wanted besides.
@@ -41,9 +43,10 @@ pub(crate) struct Fitting {
 }
 
 impl Fitting {
-    /// A list of so many rows at most.
-    pub(crate) fn of(most: u64) -> Self {
+    /// A list of so many rows at most, behind a number.
+    pub(crate) fn of(most: u64, after: i64) -> Self {
         Self {
+            after,
             seqs: Vec::new(),
             bytes: 0,
             left: most,
@@ -52,7 +55,7 @@ impl Fitting {
 
     /// Behind which number the next rows are, and how many are to be looked at. `None` if the list has its end.
     pub(crate) fn next(&self) -> Option<(i64, u64)> {
-        let after = self.seqs.last().copied().unwrap_or(i64::MIN);
+        let after = self.seqs.last().copied().unwrap_or(self.after);
         (self.left > 0).then(|| (after, self.left.min(STEP)))
     }
 
@@ -87,7 +90,7 @@ mod tests {
     /// What a list takes of a table whose rows have these sizes.
     fn taken(most: u64, sizes: &[i64]) -> Vec<i64> {
         let rows = (1..).zip(sizes.iter().copied());
-        let mut list = Fitting::of(most);
+        let mut list = Fitting::of(most, 0);
         while let Some((after, count)) = list.next() {
             let rows = rows.clone().filter(|(seq, _)| *seq > after);
             let rows = rows.map(|(seq, bytes)| SizedRow { seq, bytes });

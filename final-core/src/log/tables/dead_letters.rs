@@ -45,17 +45,30 @@ impl<DB: OutboxDatabase> Log<DB> {
         let sizes = format!(
             "SELECT {SIZED} FROM {{dead}} WHERE {condition} AND seq > ? ORDER BY seq LIMIT ?"
         );
-        let mut fitting = Fitting::of(most);
-        while let Some((after, some)) = fitting.next() {
-            let mut values = meant.clone();
-            values.extend([after.into(), i64::try_from(some).unwrap_or(i64::MAX).into()]);
-            fitting.take(self.rows(&sizes, values).await?);
+        let mut behind = i64::MIN;
+        loop {
+            let mut fitting = Fitting::of(most, behind);
+            while let Some((after, some)) = fitting.next() {
+                let mut values = meant.clone();
+                values.extend([after.into(), i64::try_from(some).unwrap_or(i64::MAX).into()]);
+                fitting.take(self.rows(&sizes, values).await?);
+            }
+            let seqs = fitting.seqs();
+            let rows = self.letter_rows(group, &seqs).await?;
+            match seqs.last() {
+                // Another session has taken all of them since, and an empty list would be the end.
+                Some(last) if rows.is_empty() => behind = *last,
+                _ => return Ok(rows.into_iter().map(|row| row.letter(group)).collect()),
+            }
         }
-        let seqs = fitting.seqs();
+    }
+
+    /// The letters of these numbers that are still there.
+    async fn letter_rows(&self, group: &str, seqs: &[i64]) -> DbResult<Vec<LetterRow>> {
         if seqs.is_empty() {
             return Ok(Vec::new());
         }
-        let seqs = padded(&seqs);
+        let seqs = padded(seqs);
         let letters = format!(
             "SELECT seq, message_id, topic, message_key, headers, payload, content_type, \
                  CAST(durable AS {{int}}) AS is_durable, reason, attempts, {{now}} - died_at AS age \
@@ -64,8 +77,7 @@ impl<DB: OutboxDatabase> Log<DB> {
         );
         let mut values = vec![group.into()];
         values.extend(seqs.into_iter().map(Value::from));
-        let rows: Vec<LetterRow> = self.rows(&letters, values).await?;
-        Ok(rows.into_iter().map(|row| row.letter(group)).collect())
+        self.rows(&letters, values).await
     }
 
     /// Puts letters back into the log, for that group alone. Returns how many.

@@ -98,3 +98,21 @@ async fn halves_that_were_done_before_one_took_too_long_count() {
     assert_eq!(discarded.unwrap(), 4);
     assert_eq!(left(&pool).await, [1, 6, 7, 8]);
 }
+
+#[tokio::test]
+async fn a_list_goes_on_behind_letters_that_are_taken_while_it_is_made() {
+    let (log, pool) = shop(5).await;
+    // The first two are there once: when their sizes are asked for.
+    run(
+        &pool,
+        "CREATE SEQUENCE looks; ALTER TABLE final_log_dead RENAME TO letters; \
+         CREATE VIEW final_log_dead AS SELECT * FROM letters WHERE seq > 2 OR nextval('looks') <= 2",
+    )
+    .await;
+
+    let filter = DeadLetterFilter::all();
+    let listed = log.letters(SHOP, &filter, 2).await.unwrap();
+
+    let seqs = listed.iter().map(|letter| letter.cursor.unwrap().number);
+    assert_eq!(seqs.collect::<Vec<_>>(), [3, 4]);
+}

@@ -141,16 +141,33 @@ impl LetterStatements {
         filter: &DeadLetterFilter,
         most: u64,
     ) -> DbResult<Vec<CollectedRow>> {
-        let mut fitting = Fitting::of(most);
-        while let Some((after, some)) = fitting.next() {
-            let (sql, values) = self.page(SIZED, filter, (after, i64::MAX), some, "");
-            fitting.take(read::<DB, _>(conn, &sql, &values).await?);
+        let mut behind = i64::MIN;
+        loop {
+            let mut fitting = Fitting::of(most, behind);
+            while let Some((after, some)) = fitting.next() {
+                let (sql, values) = self.page(SIZED, filter, (after, i64::MAX), some, "");
+                fitting.take(read::<DB, _>(conn, &sql, &values).await?);
+            }
+            let seqs = fitting.seqs();
+            let rows = self.rows::<DB>(conn, &seqs).await?;
+            match seqs.last() {
+                // Another session has taken all of them since, and an empty list would be the end.
+                Some(last) if rows.is_empty() => behind = *last,
+                _ => return Ok(rows),
+            }
         }
-        let seqs = fitting.seqs();
+    }
+
+    /// The letters of these numbers that are still there.
+    async fn rows<DB: Driver>(
+        &self,
+        conn: &mut DB::Connection,
+        seqs: &[i64],
+    ) -> DbResult<Vec<CollectedRow>> {
         if seqs.is_empty() {
             return Ok(Vec::new());
         }
-        let (some, values) = numbered(&seqs);
+        let (some, values) = numbered(seqs);
         let letters = format!(
             "SELECT seq, message_id, topic, message_key, headers, payload, content_type, content_encoding, \
                  durable AS is_durable, reason, attempts, {{now}} - died_at AS age, problem \

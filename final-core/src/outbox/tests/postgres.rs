@@ -133,6 +133,23 @@ async fn a_batch_of_letters_whose_commit_is_not_answered_is_not_followed_by_anot
     assert_eq!(ends.await.unwrap(), 100);
 }
 
+#[tokio::test]
+async fn a_list_goes_on_behind_letters_that_are_taken_while_it_is_made() {
+    let (outbox, pool) = with_letters(5).await;
+    let mut conn = pool.acquire().await.unwrap();
+    // The first two are there once: when their sizes are asked for.
+    let once = "CREATE SEQUENCE looks; ALTER TABLE final_my_shop_dead RENAME TO letters; \
+         CREATE VIEW final_my_shop_dead AS SELECT * FROM letters WHERE seq > 2 OR nextval('looks') <= 2";
+    Postgres::script(&mut conn, once).await;
+
+    let filter = DeadLetterFilter::all();
+    let listed = outbox.list_letters(&filter, 2).await.unwrap();
+
+    let letters = listed.into_iter().map(|row| row.letter("my-shop"));
+    let seqs = letters.map(|letter| letter.cursor.unwrap().number);
+    assert_eq!(seqs.collect::<Vec<_>>(), [3, 4]);
+}
+
 /// The service's outbox as it is used, with so many collected letters.
 async fn with_letters(number: u32) -> (crate::outbox::Outbox<Postgres>, PgPool) {
     let pool = Postgres::fresh().await;
