@@ -115,10 +115,11 @@ impl Place {
         if event.is_in_file() && event.meaning() != Meaning::Nothing {
             let high = self.offset & !0xffff_ffff;
             let end = high | u64::from(event.end);
-            self.offset = if end < self.offset {
-                end + (1 << 32)
-            } else {
-                end
+            self.offset = match end < self.offset {
+                true => end
+                    .checked_add(1 << 32)
+                    .ok_or_else(|| CannotRead::new("the offset in the file is too large"))?,
+                false => end,
             };
         }
         match event.meaning() {
