@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use final_core::{Bus, HandlerError, Hold, Message, OnFailure, Router, SqlBroker};
+use final_core::{Bus, HandlerError, Hold, Message, OnFailure, Router, SqlBroker, broker::Broker};
 use final_tests::eventually;
 
 use super::{
