@@ -3,7 +3,10 @@
 use crate::{
     MessageId,
     broker::BrokerError,
-    database::{advice::with_advice, refused::refuses_values},
+    database::{
+        advice::with_advice,
+        refused::{refuses, refuses_login, refuses_values},
+    },
 };
 
 /// Any error, boxed.
@@ -185,6 +188,25 @@ impl Error {
         }
     }
 
+    /// Whether the database was away, stopped or too busy, so that it may answer the same later. False for what it
+    /// refuses: a login, a missing privilege, a missing table.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        let Self::Database { source, .. } = self else {
+            return false;
+        };
+        match source {
+            sqlx::Error::Database(error) => !refuses(source) && !refuses_login(error.as_ref()),
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => true,
+            _ => false,
+        }
+    }
+
     /// Makes a database error that tells what the bus was doing.
     pub(crate) fn database(doing: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
         move |source| Self::Database {
@@ -222,4 +244,23 @@ pub(crate) fn with_causes(error: &AnyError, enough: usize) -> String {
         text.push_str("an error without a text");
     }
     text
+}
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_the_database_refuses_is_no_outage() {
+        let pool = sqlx::SqlitePool::connect("sqlite::memory:").await.unwrap();
+        let missing = sqlx::query("SELECT * FROM missing").execute(&pool).await;
+        let missing = Error::database("looking")(missing.unwrap_err());
+        assert!(!missing.is_outage(), "{missing}");
+        assert!(!Error::NotStarted.is_outage());
+
+        let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        for away in [sqlx::Error::PoolTimedOut, sqlx::Error::Io(reset)] {
+            assert!(Error::database("looking")(away).is_outage());
+        }
+    }
 }

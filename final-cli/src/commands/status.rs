@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use clap::Args;
-use final_core::{OutboxDatabase, admin::Overview};
+use final_core::{
+    OutboxDatabase,
+    admin::{AdminError, Overview},
+};
 use tokio::time::sleep;
 
 use crate::{
@@ -84,7 +87,8 @@ impl StatusArgs {
         Ok(Exit::Done)
     }
 
-    /// One view after the other. If the database does not answer any more, that is told, and it is asked again.
+    /// One view after the other. If the database does not answer any more, that is told, and it is asked again. What it
+    /// refuses ends the command.
     async fn views<DB: OutboxDatabase>(
         &self,
         session: &Session<DB>,
@@ -111,13 +115,14 @@ impl StatusArgs {
                     services = now;
                     None
                 }
-                Err(failure) => {
-                    let why = told(&failure);
+                Err(AdminError::Bus(error)) if error.is_outage() => {
+                    let why = told(&error.into());
                     if !was_away && (!out.is_terminal() || out.is_json()) {
                         eprintln!("{why}");
                     }
                     Some(why)
                 }
+                Err(refused) => return Err(refused.into()),
             };
         }
     }
@@ -125,7 +130,7 @@ impl StatusArgs {
     async fn look<DB: OutboxDatabase>(
         &self,
         session: &Session<DB>,
-    ) -> Result<Vec<Overview>, Failure> {
+    ) -> Result<Vec<Overview>, AdminError> {
         let admin = session.admin();
         let names = match &self.service {
             Some(service) => vec![service.clone()],

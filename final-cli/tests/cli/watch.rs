@@ -19,6 +19,7 @@ use crate::{
 crate::everywhere!(
     a_long_operation_has_a_bar_that_is_gone_at_its_end,
     a_short_operation_has_no_bar,
+    a_watched_status_ends_where_the_database_refuses,
 );
 
 /// What the bar of so many says.
@@ -142,6 +143,31 @@ async fn a_watched_status_tells_that_the_database_is_away_and_goes_on() {
     assert!(ran.json().iter().all(|line| line["kind"] == "service"));
     assert_eq!(ran.err.matches("does not answer").count(), 1, "{ran:#?}");
     assert!(!ran.err.contains("password"), "{ran:#?}");
+}
+
+async fn a_watched_status_ends_where_the_database_refuses<DB: Database>(at: Place<DB>) {
+    at.outbox_bus("shop").migrate().await.expect("tables");
+    let dir = WorkDir::new("refused").expect("a folder");
+    let file = dir.write("views.jsonl", "").expect("a file");
+    let watching = program()
+        .env("DATABASE_URL", &at.url)
+        .args(["status", "--watch", "--every", "100ms", "--json"])
+        .stdin(Stdio::null())
+        .stdout(File::create(&file).expect("a file"))
+        .stderr(Stdio::piped())
+        .spawn();
+    let watching = watching.expect("it starts");
+    let views = || std::fs::read_to_string(&file).expect("views");
+    eventually("a view", SOON, async || !views().is_empty()).await;
+
+    // As a newer release may.
+    at.sql("ALTER TABLE final_shop_outbox RENAME COLUMN due_at TO due_from")
+        .await;
+
+    let ended = tokio::time::timeout(SOON, watching.wait_with_output()).await;
+    let ran = Ran::from(ended.expect("it ends").expect("it ends")).ends_with(1);
+    assert!(ran.err.contains("due_at"), "{ran:#?}");
+    assert!(!ran.err.contains("does not answer"), "{ran:#?}");
 }
 
 async fn failed_records<DB: Database>(at: &Place<DB>, number: u32) {

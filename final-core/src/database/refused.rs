@@ -33,6 +33,13 @@ pub(crate) fn refuses(error: &sqlx::Error) -> bool {
     refuses_values(error) || matches!(meaning, Some(Meaning::Statement))
 }
 
+/// Whether the server does not let the role in.
+pub(crate) fn refuses_login(error: &dyn DatabaseError) -> bool {
+    error
+        .code()
+        .is_some_and(|code| code.len() == 5 && code.starts_with("28"))
+}
+
 /// Whether the server has ended the transaction because it and others waited for each other, or could not be put in
 /// a row. The same transaction may be sent again.
 pub(crate) fn is_victim<DB: Driver>(error: &sqlx::Error) -> bool {
