@@ -6,7 +6,10 @@ use super::context::Tables;
 use crate::{
     error::{ReconcileError, Reconciled},
     form::{Form, Row},
-    side::{Chunk, Found, Of, Reader, table::SideColumn},
+    side::{
+        Chunk, Found, Of, Reader,
+        table::{ColumnClass, SideColumn},
+    },
 };
 
 /// Rows of a page.
@@ -24,6 +27,8 @@ pub(super) struct Placed {
 pub(super) struct ColumnReader {
     reader: Arc<dyn Reader>,
     form: Form,
+    /// The smallest whole number that the column can have.
+    smallest: i64,
 }
 
 impl ColumnReader {
@@ -32,6 +37,7 @@ impl ColumnReader {
         Self {
             reader: tables.source.reader(plan),
             form,
+            smallest: smallest(column),
         }
     }
 
@@ -40,6 +46,13 @@ impl ColumnReader {
         let mut row = Row::default();
         row.push(self.form, Some(value.as_bytes()));
         row
+    }
+
+    /// The place behind all rows of an id. None if it is before all ids that the column can have: the server would refuse
+    /// it, or take it for a large one.
+    pub(super) fn behind(&self, id: i64) -> Option<Row> {
+        let is_before_all = id == i64::MIN || id < self.smallest;
+        (!is_before_all).then(|| self.place(&id.to_string()))
     }
 
     /// The largest value. None if there is none.
@@ -54,9 +67,9 @@ impl ColumnReader {
     }
 
     /// The next rows behind a place, up to a value. The page is the last one if it is not full.
-    pub(super) async fn page(&self, after: &Row, until: &str) -> Reconciled<Vec<Placed>> {
+    pub(super) async fn page(&self, after: Option<&Row>, until: &str) -> Reconciled<Vec<Placed>> {
         let chunk = Chunk {
-            after: Some(after.clone()),
+            after: after.cloned(),
             until: Some(self.place(until)),
             buckets: None,
         };
@@ -91,5 +104,15 @@ impl ColumnReader {
             side: self.shown().to_owned(),
             problem: "a key cannot be taken apart".into(),
         }
+    }
+}
+
+fn smallest(column: &SideColumn) -> i64 {
+    match (column.class, column.declared.as_str()) {
+        (ColumnClass::Integer { unsigned: true, .. }, _) => 0,
+        // PostgreSQL refuses what its type has no room for. The others take any number.
+        (_, "smallint") => i16::MIN.into(),
+        (_, "integer") => i32::MIN.into(),
+        _ => i64::MIN,
     }
 }

@@ -14,7 +14,7 @@ use super::{
     FreshScan,
     column::{ColumnReader, PAGE, Placed},
     context::{Context, Ended, Tables},
-    gaps::Gaps,
+    gaps::{Gaps, missed},
     progress::FreshIds,
     store::{ScanKind, Standing, Step, Tally},
     term::Scan,
@@ -29,9 +29,11 @@ use crate::{
 /// How far before the newest id a scan without a stored position begins.
 const BEFORE: i64 = 10_000;
 
-/// How many ranges with gaps are read in one round. Gaps that are near to each other are read together.
+/// How many ranges with gaps are read in one round, and after how many pages it ends. Gaps that are near to each other are
+/// read together.
 const RANGES: usize = 50;
 const NEAR: i64 = 100;
+const PAGES: usize = 20;
 
 /// The shortest pause between two rounds.
 const LEAST: Duration = Duration::from_millis(20);
@@ -41,8 +43,8 @@ pub(super) struct Fresh {
     look_back: Duration,
     /// The newest id at some times of the past, the earliest first.
     newest: VecDeque<(i64, i64)>,
-    /// The gap at which the next round goes on.
-    place: usize,
+    /// The id at which the next round goes on to look for gaps.
+    place: i64,
 }
 
 impl Fresh {
@@ -51,7 +53,7 @@ impl Fresh {
             wanted,
             look_back,
             newest: VecDeque::new(),
-            place: 0,
+            place: i64::MIN,
         }
     }
 
@@ -74,15 +76,17 @@ impl Fresh {
         let tables = context.tables().await?;
         let reader = reader(&tables, self.wanted.column.as_deref())?;
         let newest = match reader.last().await? {
-            Some(newest) => id(&reader, &newest)?,
-            None => return Ok(pause),
+            Some(newest) => Some(id(&reader, &newest)?),
+            None => None,
         };
         let mut ids = match &standing.fresh {
             Some(text) => FreshIds::read(text).map_err(|problem| unreadable(context, problem))?,
             None => {
-                let first = match self.wanted.first {
-                    Some(first) => first.saturating_sub(1),
-                    None => newest.saturating_sub(BEFORE),
+                let first = match (self.wanted.first, newest) {
+                    (Some(first), _) => first.saturating_sub(1),
+                    (None, Some(newest)) => newest.saturating_sub(BEFORE),
+                    // All rows are new that an empty table gets.
+                    (None, None) => i64::MIN,
                 };
                 let ids = FreshIds {
                     last: first,
@@ -91,6 +95,9 @@ impl Fresh {
                 context.save(&step(&ids, 0)).await?;
                 ids
             }
+        };
+        let Some(newest) = newest else {
+            return Ok(pause);
         };
         ids.gaps
             .forget(standing.now_at.saturating_sub(micros(self.look_back)));
@@ -111,24 +118,25 @@ impl Fresh {
         until: i64,
         standing: &Standing,
     ) -> Result<(), Ended> {
-        let mut after = reader.place(&ids.last.to_string());
+        let missed = missed(standing.now_at, micros(self.look_back));
+        let mut after = reader.behind(ids.last);
         while ids.last < until {
-            let page = reader.page(&after, &until.to_string()).await?;
+            let page = reader.page(after.as_ref(), &until.to_string()).await?;
             let is_last = (page.len() as u64) < PAGE;
             let mut next = ids.last.saturating_add(1);
             for row in &page {
                 let id = id(reader, &row.value)?;
-                ids.gaps.add(next, id.saturating_sub(1), standing.now_at);
+                ids.gaps.add(next, id.saturating_sub(1), missed);
                 next = next.max(id.saturating_add(1));
             }
             match (page.last(), is_last) {
                 (Some(last), false) => {
-                    after = last.place.clone();
+                    after = Some(last.place.clone());
                     // Other rows may have the same id, if it is not the key.
                     ids.last = id(reader, &last.value)?.saturating_sub(1).max(ids.last);
                 }
                 _ => {
-                    ids.gaps.add(next, until, standing.now_at);
+                    ids.gaps.add(next, until, missed);
                     ids.last = until;
                 }
             }
@@ -144,29 +152,49 @@ impl Fresh {
         reader: &ColumnReader,
         ids: &mut FreshIds,
     ) -> Result<(), Ended> {
-        let place = self.place.min(ids.gaps.len());
-        let (ranges, next) = ids.gaps.ranges(place, RANGES, NEAR);
-        self.place = next;
-        for (from, to) in ranges {
-            let mut from = from;
-            let mut after = reader.place(&from.saturating_sub(1).to_string());
+        let ranges = ids.gaps.ranges(self.place, RANGES, NEAR);
+        let is_all = ranges.len() < RANGES;
+        let mut pages = 0;
+        for (mut from, to) in ranges {
+            let mut after = reader.behind(from.saturating_sub(1));
             loop {
-                let page = reader.page(&after, &to.to_string()).await?;
-                let (Some(last), is_full) = (page.last(), page.len() as u64 >= PAGE) else {
+                let page = reader.page(after.as_ref(), &to.to_string()).await?;
+                pages += 1;
+                let Some(last) = page.last() else {
                     break;
                 };
-                let came: Reconciled<Vec<i64>> =
-                    page.iter().map(|row| id(reader, &row.value)).collect();
-                let came = came?;
-                let until = came.last().copied().unwrap_or(to);
-                after = last.place.clone();
-                ids.gaps.close((from, until), &came);
-                examine(context, ids, &page).await?;
+                let is_full = page.len() as u64 >= PAGE;
+                let until = id(reader, &last.value)?;
+                after = Some(last.place.clone());
+                let (mut came, mut late) = (Vec::new(), Vec::new());
+                for row in page {
+                    let id = id(reader, &row.value)?;
+                    if ids.gaps.has(id) {
+                        late.push(row);
+                        came.push(id);
+                    }
+                }
+                if is_full {
+                    // Other rows may have the same id, if it is not the key.
+                    came.retain(|id| *id < until);
+                }
+                if !late.is_empty() {
+                    ids.gaps.close((from, until), &came);
+                    examine(context, ids, &late).await?;
+                }
                 if !is_full {
                     break;
                 }
+                if pages >= PAGES && until > from {
+                    self.place = until;
+                    return Ok(());
+                }
                 from = until;
             }
+            self.place = to.saturating_add(1);
+        }
+        if is_all {
+            self.place = i64::MIN;
         }
         Ok(())
     }

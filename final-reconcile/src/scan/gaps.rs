@@ -5,12 +5,24 @@
 //!
 //! An id is taken at the INSERT and becomes visible at the COMMIT, so later ones can be visible before it. An id that was
 //! rolled back never comes. So a gap is forgotten after a while.
+//!
+//! Where only each second id is used, half of all ids are gaps. Gaps of one age become one then. Gaps of different ages
+//! never do, so that each is forgotten in its time.
 
 use serde::{Deserialize, Serialize};
 
 /// How many gaps are remembered. Beyond this, those that are near to each other become one with what is between them,
 /// whose rows are compared once more then.
 const MOST: usize = 1_000;
+
+/// How many ages gaps can have before they are forgotten.
+const AGES: i64 = 16;
+
+/// When an id counts as missed: now, rounded up, so that gaps have few ages. It is forgotten later by a sixteenth at most.
+pub(crate) fn missed(now: i64, look_back: i64) -> i64 {
+    let step = (look_back / AGES).max(1);
+    now.saturating_add(step - 1) / step * step
+}
 
 /// Gaps in the order of their ids: first and last id, and when it was missed first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,23 +42,24 @@ impl Gaps {
         self.0.retain(|gap| gap.2 >= before);
     }
 
-    /// The number of gaps.
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
+    /// Whether an id is in a gap.
+    pub(crate) fn has(&self, id: i64) -> bool {
+        let at = self.0.partition_point(|gap| gap.1 < id);
+        self.0.get(at).is_some_and(|gap| gap.0 <= id)
     }
 
-    /// Up to so many ranges from this place on, each over gaps that are near to each other.
-    pub(crate) fn ranges(&self, place: usize, most: usize, near: i64) -> (Vec<(i64, i64)>, usize) {
+    /// Up to so many ranges from this id on, each over gaps that are near to each other.
+    pub(crate) fn ranges(&self, place: i64, most: usize, near: i64) -> Vec<(i64, i64)> {
         let mut ranges: Vec<(i64, i64)> = Vec::new();
-        for (at, (from, to, _)) in self.0.iter().enumerate().skip(place) {
+        for (from, to, _) in self.0.iter().filter(|gap| gap.1 >= place) {
             let is_full = ranges.len() == most;
             match ranges.last_mut() {
                 Some(last) if from.saturating_sub(last.1) <= near => last.1 = *to,
-                _ if is_full => return (ranges, at),
-                _ => ranges.push((*from, *to)),
+                _ if is_full => break,
+                _ => ranges.push(((*from).max(place), *to)),
             }
         }
-        (ranges, 0)
+        ranges
     }
 
     /// These ids of a range have come. They are in order.
@@ -72,7 +85,7 @@ impl Gaps {
         self.bound();
     }
 
-    /// Makes one of gaps that are near to each other, until there are few enough.
+    /// Makes one of gaps of one age that are near to each other, until there are few enough.
     fn bound(&mut self) {
         if self.0.len() <= MOST {
             return;
@@ -81,10 +94,13 @@ impl Gaps {
             .0
             .windows(2)
             .filter_map(|pair| match pair {
-                [a, b] => Some(b.0.saturating_sub(a.1)),
+                [a, b] if a.2 == b.2 => Some(b.0.saturating_sub(a.1)),
                 _ => None,
             })
             .collect();
+        if between.is_empty() {
+            return;
+        }
         // Half of them go, so that this is seldom needed.
         let middle = between.len() / 2;
         let (_, near, _) = between.select_nth_unstable(middle);
@@ -92,9 +108,8 @@ impl Gaps {
         let mut left: Vec<(i64, i64, i64)> = Vec::with_capacity(MOST);
         for gap in std::mem::take(&mut self.0) {
             match left.last_mut() {
-                Some(last) if gap.0.saturating_sub(last.1) <= near => {
+                Some(last) if last.2 == gap.2 && gap.0.saturating_sub(last.1) <= near => {
                     last.1 = gap.1;
-                    last.2 = last.2.max(gap.2);
                 }
                 _ => left.push(gap),
             }
@@ -121,8 +136,33 @@ mod tests {
         for from in [1, 5, 100, 200] {
             gaps.add(from, from + 1, 0);
         }
-        assert_eq!(gaps.ranges(0, 2, 10), (vec![(1, 6), (100, 101)], 3));
-        assert_eq!(gaps.ranges(3, 2, 10), (vec![(200, 201)], 0));
+        assert_eq!(gaps.ranges(i64::MIN, 2, 10), [(1, 6), (100, 101)]);
+        assert_eq!(gaps.ranges(102, 2, 10), [(200, 201)]);
+        assert_eq!(gaps.ranges(6, 1, 10), [(6, 6)]);
+        assert!(gaps.has(6) && gaps.has(100) && !gaps.has(7) && !gaps.has(202));
+    }
+
+    #[test]
+    fn gaps_that_became_one_are_forgotten_in_their_time() {
+        const LOOK_BACK: i64 = 600;
+        let (mut gaps, mut most) = (Gaps::default(), 0);
+        // Each second id is used, as two servers do that take turns.
+        for now in 0..7_200 {
+            gaps.forget(now - LOOK_BACK);
+            for id in now * 50..(now + 1) * 50 {
+                gaps.add(2 * id, 2 * id, missed(now, LOOK_BACK));
+            }
+            most = most.max(gaps.0.len());
+            let oldest = gaps
+                .ranges(i64::MIN, 1, 0)
+                .first()
+                .map_or(0, |range| range.0);
+            let forgotten = now - LOOK_BACK - LOOK_BACK / AGES - 1;
+            assert!(oldest >= 100 * forgotten, "{oldest} at {now}");
+            let still = 100 * (now - LOOK_BACK).max(0);
+            assert!(gaps.has(still), "{still} at {now}");
+        }
+        assert!(most <= MOST, "{most}");
     }
 
     #[test]
@@ -161,7 +201,7 @@ mod tests {
                 gaps.add(id, id, 1);
                 all.insert(id);
             }
-            prop_assert!(gaps.len() <= MOST);
+            prop_assert!(gaps.0.len() <= MOST);
             prop_assert!(all.is_subset(&ids(&gaps)));
         }
     }

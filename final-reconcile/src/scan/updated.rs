@@ -93,7 +93,7 @@ impl Updated {
         let seen_before = window.seen.clone();
         let mut after = reader.place(&from);
         loop {
-            let page = reader.page(&after, &until).await?;
+            let page = reader.page(Some(&after), &until).await?;
             let is_last = (page.len() as u64) < PAGE;
             if let Some(last) = page.last() {
                 plain(&reader, last)?;

@@ -178,7 +178,10 @@ impl StatusRow {
             is_running: self.is_running != 0,
             paused: self.paused,
             trouble: self.trouble,
-            fresh_id: fresh.map(|fresh| fresh.last),
+            // The smallest number stands for the place before all ids.
+            fresh_id: fresh
+                .map(|fresh| fresh.last)
+                .filter(|last| *last > i64::MIN),
             updated_until: updated.map(|window| window.seen),
             is_sweeping: sweep.as_ref().is_some_and(|sweep| !sweep.is_over),
             sweep_rows: sweep.map(|sweep| sweep.rows),

@@ -123,3 +123,62 @@ async fn fresh_ids_of_a_key_that_is_no_number_are_refused_and_the_other_scans_go
     assert!(!running.health().is_ready());
     running.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_rows_are_new_that_a_table_gets_which_was_empty_at_the_beginning() {
+    let place = Place::fresh().await;
+    for (from, to) in [(Db::Postgres, Db::Maria), (Db::Maria, Db::Sqlite)] {
+        tables(&place, from, to, "id int PRIMARY KEY, name varchar(20)").await;
+        let receiver = Receiver::start(|_, _| 200).await;
+        let job = job(&place, from, to)
+            .repair(repair(&receiver))
+            .fresh_ids(OFTEN);
+        let reconciler = migrated(&place, to, job).await;
+        let running = reconciler.start().unwrap();
+        let begun = "SELECT fresh AS v FROM final_reconcile_jobs WHERE fresh IS NOT NULL";
+        eventually("the scan has begun", SOON, async || {
+            match place.texts(to, begun).await.len() {
+                0 => Err(format!("{:?}", reconciler.jobs().await)),
+                _ => Ok(()),
+            }
+        })
+        .await;
+
+        place
+            .run(
+                from,
+                "INSERT INTO a VALUES (-7, 'Ann'), (1, 'Bob'), (50000, 'Eve')",
+            )
+            .await;
+
+        only_called(&receiver, &reconciler, &["-7", "1", "50000"]).await;
+        running.shutdown().await;
+        drop_tables(&place, from, to).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ids_without_a_sign_are_compared_from_the_first_one_on() {
+    let place = Place::fresh().await;
+    let (from, to) = (Db::Maria, Db::Postgres);
+    place
+        .run(from, "CREATE TABLE a (id int unsigned PRIMARY KEY)")
+        .await;
+    place
+        .run(to, "CREATE TABLE b (id bigint PRIMARY KEY)")
+        .await;
+    place.run(from, "INSERT INTO a VALUES (1), (2), (5)").await;
+    place.run(to, "INSERT INTO b VALUES (2)").await;
+    let receiver = Receiver::start(|_, _| 200).await;
+    let job = job(&place, from, to)
+        .repair(repair(&receiver))
+        .fresh_ids(OFTEN);
+    let reconciler = migrated(&place, to, job).await;
+    let running = reconciler.start().unwrap();
+    only_called(&receiver, &reconciler, &["1", "5"]).await;
+
+    place.run(from, "INSERT INTO a VALUES (4)").await;
+
+    only_called(&receiver, &reconciler, &["1", "4", "5"]).await;
+    running.shutdown().await;
+}
