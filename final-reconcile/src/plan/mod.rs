@@ -47,6 +47,9 @@ impl SidePlan {
 
     /// The plan that reads keys in the order of another column, which stands before them. Where its values are unique, no
     /// other column is needed for the order, so that its index gives it.
+    ///
+    /// UUIDs that are texts are ordered as they are written, so they come a second time, as texts: with their digits alone
+    /// the place of a row in the index could not be found again.
     pub(crate) fn by_column(&self, column: &SideColumn, form: Form) -> Self {
         let first = KeyColumn {
             name: quoted(&self.table, &column.name),
@@ -55,17 +58,32 @@ impl SidePlan {
             digits: None,
         };
         let is_unique = |index: &UniqueIndex| index.columns.iter().eq([&column.name]);
-        let behind = match self.table.unique.iter().any(is_unique) {
+        let mut behind = match self.table.unique.iter().any(is_unique) {
             true => Vec::new(),
             false => self.keys.clone(),
         };
+        let family = self.table.family;
+        let is_written = |key: &KeyColumn| key.misplaced(family).is_some();
+        let comes_twice = family != Family::Sqlite && behind.iter().any(is_written);
+        for key in &mut behind {
+            match family {
+                // It may have bytes as well as texts.
+                Family::Sqlite => key.order_by_digits(family),
+                _ if is_written(key) => key.form = Form::Text { trim: false },
+                _ => {}
+            }
+        }
+        let keys: Vec<KeyColumn> = [first].into_iter().chain(behind).collect();
+        let own = keys.iter().take(if comes_twice { keys.len() } else { 1 });
+        let (mut columns, mut forms): (Vec<SideColumn>, Vec<Form>) =
+            own.map(|key| (key.column.clone(), key.form)).unzip();
         let count = self.keys.len();
-        let columns = self.columns.iter().take(count).cloned();
-        let forms = self.forms.iter().take(count).copied();
+        columns.extend(self.columns.iter().take(count).cloned());
+        forms.extend(self.forms.iter().take(count).copied());
         Self {
-            columns: [column.clone()].into_iter().chain(columns).collect(),
-            forms: [form].into_iter().chain(forms).collect(),
-            keys: [first].into_iter().chain(behind).collect(),
+            columns,
+            forms,
+            keys,
             ..self.clone()
         }
     }

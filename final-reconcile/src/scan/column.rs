@@ -27,6 +27,8 @@ pub(super) struct Placed {
 pub(super) struct ColumnReader {
     reader: Arc<dyn Reader>,
     form: Form,
+    /// The forms of columns between it and the key.
+    between: Vec<Form>,
     /// The smallest whole number that the column can have.
     smallest: i64,
 }
@@ -34,7 +36,10 @@ pub(super) struct ColumnReader {
 impl ColumnReader {
     pub(super) fn new(tables: &Tables, column: &SideColumn, form: Form) -> Self {
         let plan = tables.plan.source.by_column(column, form);
+        let key = tables.plan.source.keys.len();
+        let between = plan.forms.len().saturating_sub(key + 1);
         Self {
+            between: plan.forms.iter().skip(1).take(between).copied().collect(),
             reader: tables.source.reader(plan),
             form,
             smallest: smallest(column),
@@ -89,7 +94,10 @@ impl ColumnReader {
     /// The row has the column, and the key behind it.
     fn placed(&self, found: Found) -> Reconciled<Placed> {
         let parts = found.row.as_ref().and_then(|row| row.split(self.form));
-        let placed = parts.and_then(|(value, key)| {
+        let placed = parts.and_then(|(value, mut key)| {
+            for form in &self.between {
+                key = key.split(*form)?.1;
+            }
             Some(Placed {
                 value: String::from_utf8(value?.to_vec()).ok()?,
                 key,

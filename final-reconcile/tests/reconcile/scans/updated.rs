@@ -156,3 +156,64 @@ async fn a_column_without_times_is_refused() {
         running.shutdown().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_goes_on_behind_a_key_that_is_written_in_capital_letters() {
+    let place = Place::fresh().await;
+    for (from, key) in [
+        (Db::Maria, "varchar(36) COLLATE utf8mb4_bin"),
+        (Db::Postgres, "varchar(36) COLLATE \"C\""),
+        (Db::Sqlite, "text NOT NULL"),
+    ] {
+        let to = Db::Postgres;
+        for (db, table, key) in [(from, "a", key), (to, "b", "uuid")] {
+            let changed = column(db);
+            let sql = format!("CREATE TABLE {table} (id {key} PRIMARY KEY, {changed})");
+            place.run(db, sql).await;
+        }
+        let receiver = Receiver::start(|_, _| 200).await;
+        let job = Job::new("people")
+            .source(place.side(from, "a"))
+            .target(place.side(to, "b"), |map| map.same(["id"]))
+            .settle(SETTLE)
+            .repair(repair(&receiver))
+            .updated("changed", OFTEN, Duration::from_secs(60));
+        let reconciler = migrated(&place, to, job).await;
+        let running = reconciler.start().unwrap();
+        status(&reconciler, "a window has begun", |job| {
+            job.updated_until.is_some()
+        })
+        .await;
+
+        let ids: Vec<String> = (1..=1_100_u128)
+            .map(|id| id.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
+            .map(|id| uuid::Uuid::from_u128(id).to_string())
+            .collect();
+        let is_missing = |at: usize| at % 100 == 0;
+        let rows = |ids: Vec<String>| format!("('{}')", ids.join("'), ('"));
+        let copied = ids.iter().enumerate().filter(|(at, _)| !is_missing(*at));
+        let copied = copied.map(|(_, id)| id.clone()).collect();
+        place
+            .run(to, format!("INSERT INTO b (id) VALUES {}", rows(copied)))
+            .await;
+        // Half of them have capital letters.
+        let written = ids.iter().enumerate().map(|(at, id)| match at % 200 {
+            0..100 => id.to_uppercase(),
+            _ => id.clone(),
+        });
+        let written = rows(written.collect());
+        place
+            .run(from, format!("INSERT INTO a (id) VALUES {written}"))
+            .await;
+
+        let missing = ids.iter().enumerate().filter(|(at, _)| is_missing(*at));
+        let missing: Vec<&str> = missing.map(|(_, id)| id.as_str()).collect();
+        only_called(&receiver, &reconciler, &missing).await;
+        running.shutdown().await;
+        drop_tables(&place, from, to).await;
+        for table in ["jobs", "suspects", "runs", "repairs"] {
+            let sql = format!("DELETE FROM final_reconcile_{table}");
+            place.run(to, sql).await;
+        }
+    }
+}
