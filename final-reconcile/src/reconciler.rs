@@ -192,11 +192,12 @@ impl Reconciler {
         let (mut tasks, vitals) = (Tasks::default(), SharedVitals::default());
         for job in &self.jobs {
             if let Some(endpoint) = job.alerts_to() {
+                let targets: Vec<String> = job.places().map(|(target, _)| target).collect();
                 let (job, store) = (job.name().to_owned(), Arc::clone(&self.alerts));
                 let caller = caller.clone();
                 tasks.spawn("alerts", move |stop| {
                     let (store, caller) = (Arc::clone(&store), caller.clone());
-                    Teller::new(&job, endpoint.clone(), store, caller).run(stop)
+                    Teller::new(&job, targets.clone(), endpoint.clone(), store, caller).run(stop)
                 });
             }
             if let Some(repair) = job.repairs_by() {

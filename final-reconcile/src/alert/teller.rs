@@ -43,6 +43,7 @@ const PACE: Pace = Pace {
 /// Tells the alerts of one job.
 pub(crate) struct Teller {
     job: String,
+    targets: Vec<String>,
     endpoint: Endpoint,
     store: Arc<dyn AlertStore>,
     caller: Caller,
@@ -53,12 +54,14 @@ pub(crate) struct Teller {
 impl Teller {
     pub(crate) fn new(
         job: &str,
+        targets: Vec<String>,
         endpoint: Endpoint,
         store: Arc<dyn AlertStore>,
         caller: Caller,
     ) -> Self {
         Self {
             job: job.to_owned(),
+            targets,
             endpoint,
             store,
             caller,
@@ -110,7 +113,11 @@ impl Teller {
         if self.epoch.is_none() {
             return Ok(false);
         }
-        let troubles = self.store.troubles(&self.job).await?;
+        let mut troubles = self.store.troubles(&self.job).await?;
+        // A target that the job has no more is not scanned. Its repairs are still open, until somebody closes them.
+        troubles.retain(|trouble| {
+            trouble.kind == TroubleKind::Repairs || self.targets.contains(&trouble.target)
+        });
         let alerts = self.store.alerts(&self.job).await?;
         for step in steps(&troubles, &alerts) {
             self.store.step(&self.job, step).await?;

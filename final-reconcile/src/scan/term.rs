@@ -128,8 +128,30 @@ async fn keep_lease(context: &Context, asked: Instant) {
     }
 }
 
+/// Tells of rows that belong to targets which the job has no more, or which have another host by now. One unit of the job
+/// does so.
+async fn tell_of_others(context: &Context) {
+    let unit = &context.unit;
+    let places: Vec<String> = unit.job.places().map(|(place, _)| place).collect();
+    if places.first() != Some(&unit.name.target) {
+        return;
+    }
+    // Without an answer the next term tells it.
+    let all = unit.store.status(&unit.name.job).await.unwrap_or_default();
+    for other in all.iter().filter(|row| !places.contains(&row.target)) {
+        tracing::warn!(
+            target: "final::reconcile",
+            job = unit.name.job,
+            copy = other.target,
+            "final_reconcile_jobs has a row of a target that the job does not have; if only the name of its host or database \
+             is another one now, its scans begin anew; remove the row"
+        );
+    }
+}
+
 /// Runs all scans. Ends if one of them finds that another process has taken over.
 async fn scans(context: &Context) {
+    tell_of_others(context).await;
     let job = &context.unit.job;
     let wanted = job.scans();
     let mut scans: Vec<Box<dyn Scan>> = vec![

@@ -259,3 +259,25 @@ async fn a_job_that_pauses_and_a_scan_that_cannot_run_are_told_until_they_are_we
     assert_eq!(about(&told), json!(["scan", true, false]), "{told}");
     running.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_the_job_has_no_more_is_not_told() {
+    let place = Place::fresh().await;
+    let state = Db::Postgres;
+    tables(&place, Db::Postgres, Db::Maria).await;
+    let receiver = Receiver::start(|_, _| 200).await;
+    let reconciler = reconciler(&place, state, &receiver, &receiver).await;
+    place
+        .run(
+            state,
+            "INSERT INTO final_reconcile_jobs (name, owner, epoch, live_until, job, target, paused, paused_at, trouble, \
+             trouble_at) VALUES ('old', gen_random_uuid(), 0, 0, 'people', '`b` in MySQL old:3306/x', 'too much', 1, 'away', 1)",
+        )
+        .await;
+
+    let running = reconciler.start().unwrap();
+
+    the_task_has_looked(&place, state).await;
+    running.shutdown().await;
+    assert_eq!(receiver.came().len(), 0);
+}
