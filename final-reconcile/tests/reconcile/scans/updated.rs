@@ -189,7 +189,7 @@ async fn a_page_goes_on_behind_a_key_that_is_written_in_capital_letters() {
             .map(|id| id.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
             .map(|id| uuid::Uuid::from_u128(id).to_string())
             .collect();
-        let is_missing = |at: usize| at % 100 == 0;
+        let is_missing = |at: usize| at.is_multiple_of(100);
         let rows = |ids: Vec<String>| format!("('{}')", ids.join("'), ('"));
         let copied = ids.iter().enumerate().filter(|(at, _)| !is_missing(*at));
         let copied = copied.map(|(_, id)| id.clone()).collect();
