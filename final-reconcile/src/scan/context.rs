@@ -3,7 +3,11 @@
 //! Input: a lease. State: the description of both tables, and the troubles that are written down. Output: steps that are
 //! saved, or why they were not.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{sync::Mutex, time::sleep};
 
@@ -66,6 +70,8 @@ pub(super) enum Ended {
     Deposed,
     /// Nothing is scanned until somebody resumes the job.
     Paused,
+    /// The round was done but for something that cannot be now: why, and how long to wait for the next round.
+    Partly(String, Duration),
     /// Trying again may help.
     Failed(ReconcileError),
 }
@@ -81,18 +87,36 @@ pub(super) struct Context {
     pub(super) unit: Arc<Unit>,
     pub(super) term: Term,
     tables: Mutex<Option<Arc<Tables>>>,
-    /// The troubles as the table has them. None if that is not known.
+    written: Mutex<Written>,
+}
+
+/// What is known of the troubles that the table has.
+struct Written {
+    /// None if that is not known.
     #[allow(clippy::option_option, reason = "what is not known is not nothing")]
-    written: Mutex<Option<Option<String>>>,
+    now: Option<Option<String>>,
+    /// Scans that have not said yet whether they work. What the last process has written of them may still be true.
+    unheard: BTreeSet<ScanKind>,
 }
 
 impl Context {
     pub(super) fn new(unit: Arc<Unit>, term: Term) -> Self {
+        let wanted = unit.job.scans();
+        let scans = [
+            Some(ScanKind::Look),
+            Some(ScanKind::Sweep),
+            wanted.fresh.as_ref().map(|_| ScanKind::Fresh),
+            wanted.updated.as_ref().map(|_| ScanKind::Updated),
+        ];
+        let written = Written {
+            now: None,
+            unheard: scans.into_iter().flatten().collect(),
+        };
         Self {
             unit,
             term,
             tables: Mutex::default(),
-            written: Mutex::default(),
+            written: Mutex::new(written),
         }
     }
 
@@ -201,7 +225,23 @@ impl Context {
     /// A scan works.
     pub(super) async fn works(&self, scan: ScanKind) {
         self.unit.vitals.trouble(&self.unit.name, scan, None);
-        self.write_troubles().await;
+        self.write_troubles(scan).await;
+    }
+
+    /// A scan works but for something.
+    pub(super) async fn works_partly(&self, scan: ScanKind, why: String) {
+        let told = why.clone();
+        if self.unit.vitals.trouble(&self.unit.name, scan, Some(why)) {
+            tracing::warn!(
+                target: "final::reconcile",
+                job = self.unit.name.job,
+                copy = self.unit.name.target,
+                scan = scan.name(),
+                error = told,
+                "a row cannot be compared now; it is tried again until it can, and the others go on"
+            );
+        }
+        self.write_troubles(scan).await;
     }
 
     /// A scan has failed. Says how long to wait.
@@ -227,20 +267,23 @@ impl Context {
         if !is_by_itself || pauses.failures() >= TROUBLE {
             let why = Some(error_text);
             self.unit.vitals.trouble(&self.unit.name, scan, why);
-            self.write_troubles().await;
+            self.write_troubles(scan).await;
         }
         pause
     }
 
-    /// Writes the troubles down if they are not as the table has them.
-    async fn write_troubles(&self) {
+    /// Writes the troubles down if they are not as the table has them. A trouble that an earlier process has written is
+    /// over once all scans work.
+    async fn write_troubles(&self, heard: ScanKind) {
         let now = self.unit.vitals.troubles(&self.unit.name);
         let mut written = self.written.lock().await;
-        if written.as_ref() == Some(&now) {
+        written.unheard.remove(&heard);
+        let is_known = now.is_some() || written.unheard.is_empty();
+        if !is_known || written.now.as_ref() == Some(&now) {
             return;
         }
         let told = self.unit.store.trouble(&self.term, now.as_deref()).await;
         // Without an answer it is written again at the next round.
-        *written = told.is_ok().then_some(now);
+        written.now = told.is_ok().then_some(now);
     }
 }

@@ -18,7 +18,7 @@ use crate::{
         DifferenceKind, RowDifference,
         judge::{Verdict, by_key, columns, kind, needed},
     },
-    error::{ReconcileError, Reconciled},
+    error::{ReconcileError, Reconciled, causes},
     form::Row,
     side::Found,
 };
@@ -32,11 +32,21 @@ const POLL: Duration = Duration::from_millis(200);
 /// When a row is looked at again that cannot be read.
 const UNREADABLE: Duration = Duration::from_secs(60);
 
+/// The most that is kept of why it cannot.
+const MOST_TEXT: usize = 1_000;
+
 /// Looks at suspects.
-#[derive(Default)]
 pub(super) struct Look {
-    /// Why a row could not be looked at. The others go on.
-    unreadable: Option<ReconcileError>,
+    /// Whether there may be rows that cannot be looked at. The others go on.
+    may_be_unreadable: bool,
+}
+
+impl Default for Look {
+    fn default() -> Self {
+        Self {
+            may_be_unreadable: true,
+        }
+    }
 }
 
 /// What a batch of looks has shown.
@@ -56,7 +66,7 @@ impl Look {
         let due = store.due(name, MOST).await;
         let due = due.map_err(|error| context.state("reading suspects from", error))?;
         if due.is_empty() {
-            return Ok(POLL);
+            return self.ended(context, POLL).await;
         }
         let tables = context.tables().await?;
         let mut due = due.into_iter();
@@ -68,9 +78,21 @@ impl Look {
             let shown = self.look(context, &tables, batch).await?;
             self.save(context, shown).await?;
         }
-        match self.unreadable.take() {
-            Some(error) => Err(error.into()),
-            None => Ok(Duration::ZERO),
+        self.ended(context, Duration::ZERO).await
+    }
+
+    /// A row that cannot be read is a trouble until it can.
+    async fn ended(&mut self, context: &Context, pause: Duration) -> Result<Duration, Ended> {
+        if !self.may_be_unreadable {
+            return Ok(pause);
+        }
+        let (store, name) = (&context.unit.store, &context.unit.name);
+        let why = store.unreadable(name).await;
+        let why = why.map_err(|error| context.state("reading suspects from", error))?;
+        self.may_be_unreadable = why.is_some();
+        match why {
+            Some(why) => Err(Ended::Partly(why, pause)),
+            None => Ok(pause),
         }
     }
 
@@ -106,7 +128,8 @@ impl Look {
                 for (suspect, key) in known {
                     match read(tables, std::slice::from_ref(&key)).await {
                         Ok((source, target)) => {
-                            let found = (source.first(), target.first());
+                            let (source, target) = (by_key(source), by_key(target));
+                            let found = (source.get(&key), target.get(&key));
                             judge(context, tables, &mut shown, suspect, key, found);
                         }
                         Err(error @ ReconcileError::Row { .. }) => {
@@ -122,9 +145,9 @@ impl Look {
     }
 
     fn put_off(&mut self, shown: &mut Shown, suspect: Suspect, error: ReconcileError) {
-        let again = Then::Again(suspect.looks.clone(), UNREADABLE);
-        shown.looked.push((suspect, again));
-        self.unreadable = Some(error);
+        self.may_be_unreadable = true;
+        let why = causes(&error).chars().take(MOST_TEXT).collect();
+        shown.looked.push((suspect, Then::Later(why, UNREADABLE)));
     }
 
     async fn save(&self, context: &Context, shown: Shown) -> Result<(), Ended> {
@@ -200,7 +223,7 @@ fn judge(
         Verdict::Equal => {
             // The key of a change was no suspect before its first look.
             tally.healed += u64::from(!is_first);
-            Then::Over
+            Then::Equal
         }
         Verdict::Again => Then::Again(suspect.looks.clone(), settle),
         Verdict::Restless => {

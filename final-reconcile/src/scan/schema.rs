@@ -19,7 +19,8 @@
 //! | `row_key`, `is_json` | the key in canonical form, or as JSON of a change |
 //! | `looked`, `source_hash`, `target_hash` | whether it was looked at, and what both sides had then |
 //! | `looks`, `changes` | how often both were the same as before, and how often not |
-//! | `due_at`, `stamp` | when it is looked at; another id with each change of the row |
+//! | `due_at`, `stamp` | when it is looked at; another id whenever the row has changed or was found once more |
+//! | `problem` | why it cannot be looked at |
 //!
 //! `final_reconcile_runs` has what was compared: a row for each sweep, and one for each hour of the other scans.
 //! Times are in microseconds since 1970, by the database's clock.
@@ -76,6 +77,7 @@ pub(crate) fn statements(dialect: Dialect, schema: &str) -> Vec<String> {
                looks {int} NOT NULL,\n  \
                changes {int} NOT NULL,\n  \
                due_at {int} NOT NULL,\n  \
+               problem {text},\n  \
                stamp {id} NOT NULL{due}\n){options}"
         ),
         format!(

@@ -186,6 +186,11 @@ async fn repeat(context: &Context, mut scan: Box<dyn Scan>) {
                 context.paused().await;
                 Duration::ZERO
             }
+            Err(Ended::Partly(why, pause)) => {
+                pauses = Pauses::default();
+                context.works_partly(scan.kind(), why).await;
+                pause
+            }
             Err(Ended::Failed(error)) => {
                 context.forget_tables().await;
                 context.fails(scan.kind(), &error, &mut pauses).await

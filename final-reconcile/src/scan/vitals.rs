@@ -55,9 +55,9 @@ impl Vitals {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, unit: &UnitName, change: impl FnOnce(&mut UnitVitals)) {
+    fn change<T>(&self, unit: &UnitName, change: impl FnOnce(&mut UnitVitals) -> T) -> T {
         let key = (unit.job.clone(), unit.target.clone());
-        change(self.all().entry(key).or_default());
+        change(self.all().entry(key).or_default())
     }
 
     /// Whether this process runs the scans.
@@ -81,14 +81,15 @@ impl Vitals {
         self.change(unit, |vitals| vitals.state = Some(why));
     }
 
-    /// Why a scan cannot run, or that it can.
-    pub(crate) fn trouble(&self, unit: &UnitName, scan: ScanKind, why: Option<String>) {
+    /// Why a scan cannot run, or that it can. Whether there was no trouble before.
+    pub(crate) fn trouble(&self, unit: &UnitName, scan: ScanKind, why: Option<String>) -> bool {
         self.change(unit, |vitals| {
-            match why {
+            let before = match why {
                 Some(why) => vitals.troubles.insert(scan, why),
                 None => vitals.troubles.remove(&scan),
             };
-        });
+            before.is_none()
+        })
     }
 
     /// Why scans of a unit cannot run. None if all can.

@@ -11,6 +11,8 @@ mod jobs;
 mod runs;
 mod save;
 mod suspects;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -129,10 +131,14 @@ pub(crate) enum SuspectKey {
 /// What came of a look.
 #[derive(Clone, Debug)]
 pub(crate) enum Then {
-    /// Nothing is to be done.
+    /// Both rows are equal. If the row was found once more during the look, it is looked at again.
+    Equal,
+    /// What the look has shown is counted.
     Over,
     /// It is looked at once more.
     Again(Looks, Duration),
+    /// It cannot be looked at, and why not. It is tried again.
+    Later(String, Duration),
     /// A repair is opened.
     Repair(RowDifference),
 }
@@ -201,6 +207,8 @@ pub(crate) trait ScanStore: fmt::Debug + fmt::Display + Send + Sync {
     fn save<'a>(&'a self, term: &'a Term, step: &'a Step) -> BoxFuture<'a, DbResult<Saved>>;
     /// Rows whose look is due, the longest first.
     fn due<'a>(&'a self, unit: &'a UnitName, most: u32) -> BoxFuture<'a, DbResult<Vec<Suspect>>>;
+    /// Why a row cannot be looked at. None if all can.
+    fn unreadable<'a>(&'a self, unit: &'a UnitName) -> BoxFuture<'a, DbResult<Option<String>>>;
     /// Whether more than so many rows wait.
     fn has_more_than<'a>(&'a self, unit: &'a UnitName, rows: u32) -> BoxFuture<'a, DbResult<bool>>;
     /// Writes down keys of changes, to be looked at. Any process may do so.
@@ -241,6 +249,10 @@ impl<DB: Driver> ScanStore for SqlRepairs<DB> {
 
     fn due<'a>(&'a self, unit: &'a UnitName, most: u32) -> BoxFuture<'a, DbResult<Vec<Suspect>>> {
         Box::pin(self.in_time(self.due_suspects(unit, most)))
+    }
+
+    fn unreadable<'a>(&'a self, unit: &'a UnitName) -> BoxFuture<'a, DbResult<Option<String>>> {
+        Box::pin(self.in_time(self.unreadable_suspect(unit)))
     }
 
     fn has_more_than<'a>(&'a self, unit: &'a UnitName, rows: u32) -> BoxFuture<'a, DbResult<bool>> {

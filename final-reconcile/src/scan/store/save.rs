@@ -10,14 +10,19 @@ use std::borrow::Cow;
 use final_core::database::{DbResult, Driver, Value, columns, read};
 use uuid::Uuid;
 
-use super::{NewSuspect, Saved, ScanKind, Step, Suspect, Term, Then, suspects::add};
+use super::{NewSuspect, Saved, ScanKind, Step, Suspect, Term, Then, UnitName, suspects::add};
 use crate::{
+    compare::RowDifference,
     form::RowHash,
     repair::store::{SqlRepairs, micros, slot},
 };
 
 /// Suspects that are written in one transaction.
 const LOT: usize = 200;
+
+/// Which suspect a look was at. If its key came with another change meanwhile, the look was too early. A row that a scan
+/// has found once more still differs as it did.
+const LOOKED: &str = "slot = ? AND (stamp = ? OR is_json = 0)";
 
 /// The time within which repairs are counted.
 const SPAN: i64 = 3_600_000_000;
@@ -108,11 +113,26 @@ impl<DB: Driver> SqlRepairs<DB> {
         step: &Step,
     ) -> DbResult<()> {
         let name = term.unit.name.as_str();
+        let stamp = Uuid::now_v7();
+        let slots: Vec<String> = suspects
+            .iter()
+            .map(|suspect| slot(name, "row", &suspect.key.0))
+            .collect();
+        // A look at one of them that is under way may have read the row before.
+        let again = format!(
+            "UPDATE {{suspects}} SET stamp = ? WHERE slot IN ({})",
+            vec!["?"; slots.len()].join(", ")
+        );
+        let again = self.templates().await?.sql(&again);
+        let found = slots.iter().map(|slot| Value::from(slot.as_str()));
+        let found: Vec<Value<'_>> = [stamp.into()].into_iter().chain(found).collect();
+        DB::run_sql(conn, &again, &found).await?;
         let values: Vec<Value<'_>> = suspects
             .iter()
-            .flat_map(|suspect| {
+            .zip(&slots)
+            .flat_map(|(suspect, slot)| {
                 [
-                    slot(name, "row", &suspect.key.0).into(),
+                    slot.as_str().into(),
                     name.into(),
                     step.scan.name().into(),
                     suspect.key.0.as_slice().into(),
@@ -121,7 +141,7 @@ impl<DB: Driver> SqlRepairs<DB> {
                     hash(suspect.source.as_ref()),
                     hash(suspect.target.as_ref()),
                     micros(step.settle).into(),
-                    Uuid::now_v7().into(),
+                    stamp.into(),
                 ]
             })
             .collect();
@@ -145,15 +165,17 @@ impl<DB: Driver> SqlRepairs<DB> {
             false => u64::try_from(fence.span_found).unwrap_or_default(),
         };
         let (mut opened, mut is_too_much) = (0, false);
-        let mut over: Vec<&Suspect> = Vec::new();
+        let (mut equal, mut over): (Vec<&Suspect>, Vec<&Suspect>) = Default::default();
         for (suspect, then) in &step.looked {
             match then {
+                Then::Equal => equal.push(suspect),
                 Then::Over => over.push(suspect),
                 Then::Again(looks, after) => {
-                    let sql = self.templates().await?.sql(
-                        "UPDATE {suspects} SET looked = 1, source_hash = ?, target_hash = ?, looks = ?, changes = ?, \
-                         due_at = {now} + ? WHERE slot = ? AND stamp = ?",
+                    let sql = format!(
+                        "UPDATE {{suspects}} SET looked = 1, source_hash = ?, target_hash = ?, looks = ?, changes = ?, \
+                         problem = NULL, due_at = {{now}} + ? WHERE {LOOKED}"
                     );
+                    let sql = self.templates().await?.sql(&sql);
                     let (source, target) = looks.last.clone().unwrap_or_default();
                     let values = [
                         hash(source.as_ref()),
@@ -166,16 +188,37 @@ impl<DB: Driver> SqlRepairs<DB> {
                     ];
                     DB::run_sql(conn, &sql, &values).await?;
                 }
-                Then::Repair(_) if before + opened >= step.most_repairs => is_too_much = true,
+                Then::Later(why, after) => {
+                    let sql = format!(
+                        "UPDATE {{suspects}} SET problem = ?, due_at = {{now}} + ? WHERE {LOOKED}"
+                    );
+                    let sql = self.templates().await?.sql(&sql);
+                    let values = [
+                        why.as_str().into(),
+                        micros(*after).into(),
+                        suspect.slot.as_str().into(),
+                        suspect.stamp.into(),
+                    ];
+                    DB::run_sql(conn, &sql, &values).await?;
+                }
                 Then::Repair(row) => {
                     let unit = &term.unit;
+                    let is_full = before + opened >= step.most_repairs;
+                    if is_full && !self.is_open(conn, unit, row).await? {
+                        is_too_much = true;
+                        continue;
+                    }
                     opened += self.open_one(conn, &unit.job, &unit.target, row).await?;
                     over.push(suspect);
                 }
             }
         }
+        for suspects in pieces(&equal) {
+            self.forget(conn, suspects, "slot = ? AND stamp = ?")
+                .await?;
+        }
         for suspects in pieces(&over) {
-            self.forget(conn, suspects).await?;
+            self.forget(conn, suspects, LOOKED).await?;
         }
         if opened > 0 {
             let sql = self
@@ -202,8 +245,29 @@ impl<DB: Driver> SqlRepairs<DB> {
         Ok((opened, is_too_much))
     }
 
-    async fn forget(&self, conn: &mut DB::Connection, suspects: &[&Suspect]) -> DbResult<()> {
-        let these = vec!["(slot = ? AND stamp = ?)"; suspects.len()].join(" OR ");
+    /// Whether a repair of the row is open already.
+    async fn is_open(
+        &self,
+        conn: &mut DB::Connection,
+        unit: &UnitName,
+        row: &RowDifference,
+    ) -> DbResult<bool> {
+        let sql = self
+            .templates()
+            .await?
+            .sql("SELECT slot FROM {repairs} WHERE slot = ?");
+        let slot = slot(&unit.job, &unit.target, &row.key.0);
+        let found = read::<DB, String>(conn, &sql, &[slot.into()]).await?;
+        Ok(!found.is_empty())
+    }
+
+    async fn forget(
+        &self,
+        conn: &mut DB::Connection,
+        suspects: &[&Suspect],
+        condition: &str,
+    ) -> DbResult<()> {
+        let these = vec![format!("({condition})"); suspects.len()].join(" OR ");
         let sql = format!("DELETE FROM {{suspects}} WHERE {these}");
         let sql = self.templates().await?.sql(&sql);
         let values: Vec<Value<'_>> = suspects

@@ -1,7 +1,7 @@
 //! Rows that are to be looked at.
 //!
-//! A row waits once. If it changes once more while a look is under way, its stamp is another one, so what came of that
-//! look does not remove it.
+//! A row waits once. If it changes once more while a look is under way, or is found once more, its stamp is another one.
+//! So a look that found both rows equal before that does not remove it.
 
 use final_core::database::{DbResult, Driver, columns, read};
 use uuid::Uuid;
@@ -51,6 +51,16 @@ impl<DB: Driver> SqlRepairs<DB> {
         let mut conn = self.pool().acquire().await?;
         let rows = read::<DB, SuspectRow>(&mut conn, &sql, &[unit.name.as_str().into()]).await?;
         rows.into_iter().map(SuspectRow::suspect).collect()
+    }
+
+    pub(super) async fn unreadable_suspect(&self, unit: &UnitName) -> DbResult<Option<String>> {
+        let sql = self
+            .templates()
+            .await?
+            .sql("SELECT problem FROM {suspects} WHERE unit = ? AND problem IS NOT NULL LIMIT 1");
+        let mut conn = self.pool().acquire().await?;
+        let found = read::<DB, String>(&mut conn, &sql, &[unit.name.as_str().into()]).await?;
+        Ok(found.into_iter().next())
     }
 
     pub(super) async fn more_suspects_than(&self, unit: &UnitName, rows: u32) -> DbResult<bool> {

@@ -41,6 +41,8 @@ async fn one_of_two_processes_scans_and_the_other_takes_over_when_it_dies() {
         place.run(from, "INSERT INTO a VALUES (2, 'Bob')").await;
         only_called(&receiver, &other, &["2"]).await;
         assert!(runs(first.running()) && !runs(&second));
+        // A repair whose call was answered, but not written down yet, would be called for again.
+        status(&other, "the repair is done", |job| job.open_repairs == 0).await;
         first.kill();
 
         place.run(from, "INSERT INTO a VALUES (3, 'Eve')").await;
@@ -266,4 +268,37 @@ async fn tables_of_the_version_before_are_brought_to_this_one() {
                 .await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trouble_that_lasts_is_not_told_as_over_by_the_next_process() {
+    let place = Place::fresh().await;
+    let (from, to) = (Db::Postgres, Db::Maria);
+    tables(&place, from, to, "id varchar(20) PRIMARY KEY").await;
+    let wanted = || job(&place, from, to).fresh_ids(OFTEN);
+    let reconciler = migrated(&place, from, wanted()).await;
+    let process = Process::start(&reconciler);
+    status(&reconciler, "the trouble is told", |job| {
+        job.trouble.is_some()
+    })
+    .await;
+    process.kill();
+    let since = "SELECT trouble_at AS v FROM final_reconcile_jobs WHERE trouble IS NOT NULL";
+    let begun = place.numbers(from, since).await;
+    assert_eq!(begun.len(), 1);
+
+    let again = new(&place, from).job(wanted()).unwrap();
+    let running = again.start().unwrap();
+    eventually(
+        "the next process knows the trouble",
+        SOON,
+        async || match running.health().is_ready() {
+            true => Err(running.metrics()),
+            false => Ok(()),
+        },
+    )
+    .await;
+
+    assert_eq!(place.numbers(from, since).await, begun);
+    running.shutdown().await;
 }

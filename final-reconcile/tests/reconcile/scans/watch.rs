@@ -153,3 +153,37 @@ async fn a_change_without_the_columns_of_the_key_is_an_error_and_one_of_another_
         .unwrap();
     assert_eq!(waiting, 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_cannot_be_read_is_a_trouble_until_it_can_and_the_others_go_on() {
+    let place = Place::fresh().await;
+    let (from, to, state) = (Db::Maria, Db::Sqlite, Db::Postgres);
+    tables(&place, from, to, TABLE).await;
+    both(&place, from, to, "(1, 'Ann')").await;
+    let receiver = Receiver::start(|_, _| 200).await;
+    let job = job(&place, from, to).repair(repair(&receiver)).watch(TOPIC);
+    let reconciler = migrated(&place, state, job).await;
+    let router: Router = reconciler.watching(Router::new());
+    let running = reconciler.start().unwrap();
+    let broken =
+        json!({ "op": "insert", "table": "a", "key": { "id": "x" }, "after": { "id": "x" } });
+    send(&router, broken).await;
+    status(&reconciler, "the trouble is told", |job| {
+        job.trouble.is_some()
+    })
+    .await;
+
+    place.run(from, "INSERT INTO a VALUES (2, 'Bob')").await;
+    send(&router, update(2)).await;
+    only_called(&receiver, &reconciler, &["2"]).await;
+    let now = status(&reconciler, "no other row waits", |job| job.suspects == 1).await;
+    assert!(now.trouble.is_some(), "{now:?}");
+
+    let mended = r#"UPDATE final_reconcile_suspects SET due_at = 0, row_key = convert_to('{"id":1}', 'UTF8')"#;
+    place.run(state, mended).await;
+    status(&reconciler, "the trouble is over", |job| {
+        job.trouble.is_none() && job.suspects == 0
+    })
+    .await;
+    running.shutdown().await;
+}

@@ -1,0 +1,152 @@
+//! What one step of a scan leaves in the tables.
+
+use std::sync::Arc;
+
+use final_tests::shared::{SqliteFile, sqlite_file};
+use sqlx::{Sqlite, SqlitePool};
+
+use super::*;
+use crate::{
+    compare::DifferenceKind,
+    job::Job,
+    repair::store::RepairStore,
+    scan::{term::Unit, vitals::SharedVitals},
+};
+
+/// The tables in a database of SQLite, and the lease of a unit.
+pub(crate) struct Stored {
+    pub(crate) store: Arc<SqlRepairs<Sqlite>>,
+    pub(crate) term: Term,
+    _file: SqliteFile,
+}
+
+impl Stored {
+    pub(crate) async fn new() -> Self {
+        let file = sqlite_file().unwrap();
+        let pool = SqlitePool::connect_lazy(&file.url()).unwrap();
+        let store = Arc::new(SqlRepairs::new(&pool));
+        store.migrate().await.unwrap();
+        let unit = Arc::new(UnitName::new("people", "b"));
+        let owner = Uuid::now_v7();
+        let length = Duration::from_secs(600);
+        let epoch = store.take(&unit, owner, length).await.unwrap().unwrap();
+        let term = Term { unit, owner, epoch };
+        Self {
+            store,
+            term,
+            _file: file,
+        }
+    }
+
+    pub(crate) fn unit(&self) -> Arc<Unit> {
+        Arc::new(Unit {
+            name: Arc::clone(&self.term.unit),
+            job: Job::new("people").settle(Duration::ZERO),
+            store: Arc::clone(&self.store) as Arc<dyn ScanStore>,
+            vitals: SharedVitals::default(),
+            lease: Duration::from_secs(600),
+        })
+    }
+
+    async fn found(&self, key: u8) {
+        let suspect = NewSuspect {
+            key: Row(vec![key]),
+            source: Some(RowHash(vec![1])),
+            target: None,
+        };
+        let step = Step {
+            scan: ScanKind::Fresh,
+            suspects: vec![suspect],
+            ..Step::default()
+        };
+        self.store.save(&self.term, &step).await.unwrap();
+    }
+
+    async fn due(&self) -> Vec<Suspect> {
+        self.store.due(&self.term.unit, 100).await.unwrap()
+    }
+
+    async fn looked(&self, suspect: &Suspect, then: Then, most_repairs: u64) -> Saved {
+        let step = Step {
+            scan: ScanKind::Look,
+            looked: vec![(suspect.clone(), then)],
+            most_repairs,
+            ..Step::default()
+        };
+        self.store.save(&self.term, &step).await.unwrap()
+    }
+}
+
+fn differs(key: u8) -> Then {
+    Then::Repair(RowDifference {
+        key: Row(vec![key]),
+        kind: DifferenceKind::Missing,
+        columns: Vec::new(),
+    })
+}
+
+#[tokio::test]
+async fn a_row_that_is_found_once_more_during_a_look_is_not_forgotten_by_that_look() {
+    let stored = Stored::new().await;
+    stored.found(1).await;
+    let suspect = stored.due().await.remove(0);
+    // The look has read both rows as equal by now.
+    stored.found(1).await;
+    stored.looked(&suspect, Then::Equal, 1).await;
+    let again = stored.due().await;
+    assert_eq!(again.len(), 1);
+
+    stored.looked(&again[0], Then::Equal, 1).await;
+    assert!(stored.due().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_row_that_is_found_in_each_round_is_repaired_all_the_same() {
+    let stored = Stored::new().await;
+    stored.found(1).await;
+    let suspect = stored.due().await.remove(0);
+    stored.found(1).await;
+    let looks = Looks {
+        same: 1,
+        ..Looks::begun(None, None)
+    };
+    let again = Then::Again(looks.clone(), Duration::ZERO);
+    stored.looked(&suspect, again, 1).await;
+    let suspect = stored.due().await.remove(0);
+    assert_eq!(suspect.looks, looks);
+    stored.found(1).await;
+    let saved = stored.looked(&suspect, differs(1), 1).await;
+    assert_eq!(saved, Saved::Now { opened: 1 });
+    assert!(stored.due().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_row_whose_repair_is_open_does_not_pause_a_job_that_has_as_many_as_it_may() {
+    let stored = Stored::new().await;
+    for (key, expected) in [
+        (1, Saved::Now { opened: 1 }),
+        (1, Saved::Now { opened: 0 }),
+        (2, Saved::Paused { opened: 0 }),
+    ] {
+        stored.found(key).await;
+        let suspect = stored.due().await.remove(0);
+        let saved = stored.looked(&suspect, differs(key), 1).await;
+        assert_eq!(saved, expected, "row {key}");
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_is_told_until_it_can() {
+    let stored = Stored::new().await;
+    let unreadable = async || stored.store.unreadable(&stored.term.unit).await.unwrap();
+    stored.found(1).await;
+    let suspect = stored.due().await.remove(0);
+    assert_eq!(unreadable().await, None);
+    let why = "too large".to_owned();
+    let later = Then::Later(why.clone(), Duration::ZERO);
+    stored.looked(&suspect, later, 1).await;
+    assert_eq!(unreadable().await, Some(why));
+    let again = Then::Again(Looks::default(), Duration::ZERO);
+    stored.looked(&suspect, again, 1).await;
+    assert_eq!(unreadable().await, None);
+}
