@@ -34,6 +34,10 @@ const POLL: Duration = Duration::from_secs(1);
 const MOST_WAITING: u32 = 50_000;
 const WAITING: Duration = Duration::from_millis(500);
 
+/// How many rows that look different are kept in memory before they are written. The target may have any number of rows
+/// in a chunk.
+const MOST_KEPT: usize = 1_000;
+
 pub(super) struct Sweeping {
     /// None if a sweep begins only if it is asked for.
     sweep: Option<Sweep>,
@@ -201,16 +205,47 @@ impl Chunks<'_> {
             },
             _ => step,
         };
-        let found = !step.suspects.is_empty();
-        self.context.save(&step).await?;
-        if found {
-            self.wait_for_looks().await?;
-        }
+        self.save(&step).await?;
+        // The end of the table may be hours away.
+        self.context.works(ScanKind::Sweep).await;
         if let Some(sweep) = self.sweep {
             sleep(sweep.rest(rows, took)).await;
         }
         self.begun = Instant::now();
         Ok(())
+    }
+
+    /// Writes rows of a chunk that is not at its end. The position stays before it.
+    async fn write_found(&mut self) -> Result<(), Ended> {
+        let step = Step {
+            scan: ScanKind::Sweep,
+            suspects: std::mem::take(&mut self.suspects),
+            settle: self.context.settle(),
+            ..Step::default()
+        };
+        self.save(&step).await
+    }
+
+    async fn save(&self, step: &Step) -> Result<(), Ended> {
+        self.context.save(step).await?;
+        match step.suspects.is_empty() {
+            true => Ok(()),
+            false => self.wait_for_looks().await,
+        }
+    }
+
+    /// An error that ends the walk. Why it was told to end is kept.
+    fn ending(&mut self, ended: Ended) -> ReconcileError {
+        match ended {
+            Ended::Failed(error) => error,
+            ended => {
+                self.ended = Some(ended);
+                ReconcileError::Job {
+                    job: self.context.unit.name.job.clone(),
+                    problem: "the sweep was told to end".into(),
+                }
+            }
+        }
     }
 
     async fn wait_for_looks(&self) -> Result<(), Ended> {
@@ -236,9 +271,14 @@ impl Sink for Chunks<'_> {
         });
     }
 
-    /// Rows of one chunk are bounded by its size.
     fn make_room(&mut self) -> BoxFuture<'_, Reconciled<()>> {
-        Box::pin(std::future::ready(Ok(())))
+        Box::pin(async move {
+            if self.suspects.len() < MOST_KEPT {
+                return Ok(());
+            }
+            let written = self.write_found().await;
+            written.map_err(|ended| self.ending(ended))
+        })
     }
 
     fn after_chunk<'a>(
@@ -247,17 +287,52 @@ impl Sink for Chunks<'_> {
         walked: Walked,
     ) -> BoxFuture<'a, Reconciled<()>> {
         Box::pin(async move {
-            match self.took(until, &walked).await {
-                Ok(()) => Ok(()),
-                Err(Ended::Failed(error)) => Err(error),
-                Err(ended) => {
-                    self.ended = Some(ended);
-                    Err(ReconcileError::Job {
-                        job: self.context.unit.name.job.clone(),
-                        problem: "the sweep was told to end".into(),
-                    })
-                }
-            }
+            let taken = self.took(until, &walked).await;
+            taken.map_err(|ended| self.ending(ended))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::store::{ScanStore, tests::Stored},
+        *,
+    };
+
+    #[tokio::test]
+    async fn a_sweep_keeps_no_more_rows_in_memory_than_it_may() {
+        let stored = Stored::new().await;
+        let unit = stored.unit();
+        let context = Context::new(unit, stored.term.clone());
+        let progress = SweepProgress::default();
+        let before = "position".to_owned();
+        let position = Step {
+            scan: ScanKind::Sweep,
+            position: Some(before.clone()),
+            ..Step::default()
+        };
+        context.save(&position).await.unwrap();
+        let mut chunks = Chunks {
+            context: &context,
+            sweep: None,
+            before: 0,
+            counted: 0,
+            progress,
+            is_in_ranges: true,
+            suspects: Vec::new(),
+            ended: None,
+            begun: Instant::now(),
+        };
+        for id in 0..MOST_KEPT {
+            chunks.add(Row(id.to_string().into()), None, Some(RowHash(vec![1])));
+            chunks.make_room().await.unwrap();
+        }
+        assert_eq!(chunks.suspects.len(), 0);
+        let due = stored.store.due(&stored.term.unit, u32::MAX).await.unwrap();
+        assert_eq!(due.len(), MOST_KEPT);
+        // The chunk is not at its end.
+        let standing = context.standing().await.unwrap();
+        assert_eq!(standing.sweep, Some(before));
     }
 }
