@@ -3,7 +3,8 @@
 //! Input: the caller's pool, and how a session begins. State: the pool in use. Output: connections.
 //!
 //! sqlx keeps the connection of an abandoned statement, and its place in the pool, until the server gives a sign of life.
-//! So after a statement without an answer the whole pool is left, and the next statement connects anew.
+//! So after a statement without an answer the whole pool is left, and the next statement connects anew. The same is true of
+//! a statement that its caller has given up, and of a pool that has no connection to give.
 
 use std::{
     fmt,
@@ -56,23 +57,80 @@ impl<DB: Driver> OwnPool<DB> {
         DB::place(&self.caller)
     }
 
-    /// Does some work on the pool. If it is not over in time, the pool is left.
+    /// Does some work on the pool. If it is not over in time, or if it is dropped, the pool is left.
     pub(crate) async fn in_time<T>(
         &self,
         limit: Duration,
         work: impl Future<Output = DbResult<T>>,
     ) -> DbResult<T> {
-        if let Ok(done) = timeout(limit, work).await {
-            return done;
-        }
-        *self.pool.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let mut leaves = Leaves { pool: Some(self) };
         let silent = format!("the database did not answer within {limit:?}");
-        Err(std::io::Error::new(std::io::ErrorKind::TimedOut, silent).into())
+        let done = timeout(limit, work).await.unwrap_or_else(|_| {
+            Err(std::io::Error::new(std::io::ErrorKind::TimedOut, silent).into())
+        });
+        let is_left = match &done {
+            Err(sqlx::Error::PoolTimedOut) => true,
+            Err(sqlx::Error::Io(error)) => error.kind() == std::io::ErrorKind::TimedOut,
+            _ => false,
+        };
+        if !is_left {
+            leaves.pool = None;
+        }
+        done
+    }
+
+    fn leave(&self) {
+        *self.pool.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// Leaves a pool when it is dropped.
+struct Leaves<'p, DB: Driver> {
+    pool: Option<&'p OwnPool<DB>>,
+}
+
+impl<DB: Driver> Drop for Leaves<'_, DB> {
+    fn drop(&mut self) {
+        if let Some(pool) = self.pool {
+            pool.leave();
+        }
     }
 }
 
 impl<DB: Driver> fmt::Debug for OwnPool<DB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("OwnPool").field(&self.place()).finish()
+    }
+}
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use std::{future, sync::Arc};
+
+    use sqlx::{Sqlite, SqlitePool};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_pool_is_left_by_what_takes_too_long_and_by_what_is_given_up() {
+        // Nothing connects to it.
+        let caller = SqlitePool::connect_lazy("sqlite:nothing.db").unwrap();
+        let own = OwnPool::<Sqlite>::new(&caller, &[]);
+        let silent = || future::pending::<DbResult<()>>();
+        let is_kept = async |work: futures::future::BoxFuture<'_, ()>| {
+            let before = own.get();
+            work.await;
+            Arc::ptr_eq(&before.connect_options(), &own.get().connect_options())
+        };
+        let (long, short) = (Duration::from_secs(600), Duration::from_millis(10));
+        let done = async { drop(own.in_time(long, async { Ok(()) }).await) };
+        assert!(is_kept(Box::pin(done)).await);
+        let slow = async { drop(own.in_time(short, silent()).await) };
+        assert!(!is_kept(Box::pin(slow)).await);
+        let given_up = async { drop(timeout(short, own.in_time(long, silent())).await) };
+        assert!(!is_kept(Box::pin(given_up)).await);
+        let none = async { Err::<(), _>(sqlx::Error::PoolTimedOut) };
+        let empty = async { drop(own.in_time(long, none).await) };
+        assert!(!is_kept(Box::pin(empty)).await);
     }
 }
