@@ -147,7 +147,8 @@ impl Teller {
         });
         let number = match alert.is_over {
             0 => alert.told.to_string(),
-            _ => "over".to_owned(),
+            // The trouble may come back, and end once more.
+            _ => format!("{}-over", alert.told),
         };
         let key = format!("{}-{number}", alert.id);
         let (error, asked) = match self.call(body.to_string(), &key).await {
