@@ -6,7 +6,7 @@
 use crate::side::table::SideColumn;
 
 /// The text.
-pub(super) fn refused(error: &sqlx::Error, columns: &[SideColumn]) -> String {
+pub(in crate::side) fn refused(error: &sqlx::Error, columns: &[SideColumn]) -> String {
     let Some(said) = error.as_database_error() else {
         return error.to_string();
     };
@@ -31,25 +31,32 @@ pub(super) fn refused(error: &sqlx::Error, columns: &[SideColumn]) -> String {
     message.to_owned()
 }
 
-/// Only errors about data (class 22) have values in their message; they stand in quotes. Such a message tells the type,
-/// and not the column.
+/// Errors about data (class 22) and those that a trigger raises (class P0) may have values in their message, in any language.
+/// So these messages are not told. Those about data name the type, and not the column.
 #[cfg(any(feature = "postgres", test))]
 fn of_postgres(code: &str, message: &str, columns: &[SideColumn]) -> String {
-    if !code.starts_with("22") {
-        return format!("{message} (SQLSTATE {code})");
-    }
-    let said = without(message, '"');
+    let why = match code {
+        "22001" => "a text is too long for its column",
+        "22003" => "a number is out of range",
+        "22007" | "22008" => "a day or a time is no value of the type",
+        "22021" | "22P05" => "a text has a sign that the server cannot hold",
+        "22P02" => "a text is no value of the type",
+        _ if code.starts_with("22") => "a value is not as its column wants it",
+        _ if code.starts_with("P0") => "a trigger or a function of the server has refused the row",
+        _ => return format!("{message} (SQLSTATE {code})"),
+    };
     let is_meant =
-        |column: &&SideColumn| said.contains(&column.declared) || said.contains(&column.cast);
+        |column: &&SideColumn| message.contains(&column.declared) || message.contains(&column.cast);
     let names: Vec<String> = columns
         .iter()
         .filter(is_meant)
+        .filter(|_| code.starts_with("22"))
         .map(|column| format!("`{}`", column.name))
         .collect();
     match names.is_empty() {
-        true => format!("{said} (SQLSTATE {code})"),
+        true => format!("{why} (SQLSTATE {code})"),
         false => format!(
-            "{said} (SQLSTATE {code}); columns of this type: {}",
+            "{why} (SQLSTATE {code}); columns of this type: {}",
             names.join(", ")
         ),
     }
@@ -88,7 +95,7 @@ fn of_mysql(code: &str, message: &str) -> String {
 }
 
 /// The message without what stands between the first and the last of these quotes.
-#[cfg(any(feature = "postgres", feature = "mysql", test))]
+#[cfg(any(feature = "mysql", test))]
 fn without(message: &str, quote: char) -> String {
     match (message.find(quote), message.rfind(quote)) {
         (Some(first), Some(last)) if first < last => {
@@ -123,7 +130,19 @@ mod tests {
                     "invalid input syntax for type numeric: \"my \"secret\"\"",
                     &columns,
                 ),
-                "invalid input syntax for type numeric: … (SQLSTATE 22P02); columns of this type: `amount`",
+                "a text is no value of the type (SQLSTATE 22P02); columns of this type: `amount`",
+            ),
+            (
+                of_postgres(
+                    "22P02",
+                    "ungültige Eingabesyntax für Typ numeric: »my secret«",
+                    &columns,
+                ),
+                "a text is no value of the type (SQLSTATE 22P02); columns of this type: `amount`",
+            ),
+            (
+                of_postgres("P0001", "my secret is no amount", &columns),
+                "a trigger or a function of the server has refused the row (SQLSTATE P0001)",
             ),
             (
                 of_postgres(
