@@ -27,9 +27,11 @@ pub(super) const REPAIRS: &str = "final_reconcile_repairs";
 pub(super) fn session(dialect: Dialect) -> &'static [&'static str] {
     match dialect {
         Dialect::Postgres => &["SET idle_in_transaction_session_timeout = '10s'"],
-        Dialect::MySql => {
-            &["SET @final_reconcile = 1 /*M!100300 , SESSION idle_transaction_timeout = 10 */"]
-        }
+        // MySQL knows only a time for sessions, whether they have a transaction or not.
+        Dialect::MySql => &[
+            "SET SESSION wait_timeout = 60",
+            "SET @final_reconcile = 1 /*M!100300 , SESSION idle_transaction_timeout = 10 */",
+        ],
         Dialect::Sqlite => &[],
     }
 }

@@ -21,7 +21,14 @@ const READING: &[&str] = &[
     "SET SESSION group_concat_max_len = LEAST(67108864, @@max_allowed_packet)",
     "SET SESSION TRANSACTION READ ONLY",
 ];
-const WRITING: &[&str] = &[UTC];
+/// A key of 0 is a key, and not the next number. The server ends a session whose process stands still, because it keeps a
+/// row from everybody. A source may be read for a minute meanwhile.
+const WRITING: &[&str] = &[
+    UTC,
+    "SET SESSION sql_mode = CONCAT(@@sql_mode, ',NO_AUTO_VALUE_ON_ZERO')",
+    "SET SESSION wait_timeout = 120",
+    "SET @final_reconcile = 1 /*M!100300 , SESSION idle_transaction_timeout = 120 */",
+];
 
 const COLUMNS: &str = "
     SELECT CONVERT(column_name USING utf8mb4) AS name, CONVERT(column_type USING utf8mb4) AS declared,

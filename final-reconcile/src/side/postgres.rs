@@ -16,7 +16,9 @@ use crate::{error::Reconciled, own::OwnPool, plan::SidePlan};
 const TEXTS: &str = "SET TIME ZONE 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; \
     SET extra_float_digits = 1; SET bytea_output = 'hex'; SET lc_monetary = 'C'; SET xmloption = 'content'";
 const READING: &[&str] = &[TEXTS, "SET default_transaction_read_only = on"];
-const WRITING: &[&str] = &[TEXTS];
+/// The server ends a transaction whose process stands still, because it keeps a row from everybody. A source may be read
+/// for a minute meanwhile.
+const WRITING: &[&str] = &[TEXTS, "SET idle_in_transaction_session_timeout = '120s'"];
 
 const COLUMNS: &str = r#"
     WITH RECURSIVE base AS (
