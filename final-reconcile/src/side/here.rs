@@ -100,7 +100,7 @@ pub(super) fn null_keys(plan: &SidePlan) -> Option<String> {
     one_where(plan, conditions.collect())
 }
 
-fn one_where(plan: &SidePlan, conditions: Vec<String>) -> Option<String> {
+pub(super) fn one_where(plan: &SidePlan, conditions: Vec<String>) -> Option<String> {
     let name = &plan.table.name;
     let one = match plan.table.family {
         Family::Postgres => "1::bigint",

@@ -8,6 +8,7 @@
 //! | [`table`] | what a table is, whatever the database |
 //! | [`page`] | how many rows are read at once |
 //! | [`here`] | digests of rows that were read into this process |
+//! | [`odd`] | UUIDs that are written in a way that no index is asked for |
 //! | [`write`](mod@write) | writing a row into the target |
 //! | `server` | reading on PostgreSQL, MySQL and MariaDB: canonical texts and digests are made by the server |
 //! | `postgres`, `mysql`, `sqlite` | the catalogs, each beside what only this database has |
@@ -17,6 +18,7 @@
 mod here;
 #[cfg(feature = "mysql")]
 mod mysql;
+mod odd;
 pub(crate) mod page;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -279,13 +281,14 @@ pub(crate) trait Reader: Send + Sync {
         most: u64,
         of: Of,
     ) -> BoxFuture<'a, Reconciled<Vec<Found>>>;
-    /// The rows with these keys.
+    /// The rows with these keys. A key that the columns cannot hold has none.
     fn rows<'a>(&'a self, keys: &'a [Row]) -> BoxFuture<'a, Reconciled<Vec<Found>>>;
     /// The key of a row that has the last value of the first column. Rows without one do not count.
     fn last_key(&self) -> BoxFuture<'_, Reconciled<Option<Row>>>;
     /// The clock of the database.
     fn clock(&self) -> BoxFuture<'_, Reconciled<Clock>>;
-    /// The whole values of the row with this key, as the target takes them. They are as many as there are columns.
+    /// The whole values of the row with this key, as the target takes them. They are as many as there are columns. None if
+    /// there is no such row, however its key is written.
     fn values<'a>(&'a self, key: &'a Row) -> BoxFuture<'a, Reconciled<Option<Vec<Cell>>>>;
     /// Whether a row has no key.
     fn has_null_key(&self) -> BoxFuture<'_, Reconciled<bool>>;

@@ -18,8 +18,10 @@ use crate::{
     own::OwnPool,
     plan::SidePlan,
     side::here::{buckets_here, digest_here, found_here, misplaced_keys, null_keys},
+    side::odd::{OddKeys, lacking, odd_keys},
     side::table::SideColumn,
-    sql::keys::{Condition, KeyColumn},
+    side::write::refused,
+    sql::keys::{Condition, KeyColumn, Search},
 };
 
 /// How long a statement may take. A chunk takes less than a second, but a server may have to read all of a table for a
@@ -29,6 +31,7 @@ const ANSWER: Duration = Duration::from_secs(30 * 60);
 /// How long looking rows up may take, and what it is called.
 const SHORT: Duration = Duration::from_secs(60);
 const LOOKING_UP: &str = "looking rows up in";
+const SEARCHING: &str = "searching all keys of";
 const ASKING_CLOCK: &str = "asking for the time at the database of";
 
 columns! {
@@ -75,12 +78,19 @@ pub(super) struct Server<DB: Driver> {
     pub(super) pool: Arc<OwnPool<DB>>,
     pub(super) plan: SidePlan,
     parts: Parts,
+    odd: OddKeys,
 }
 
 impl<DB: Driver> Server<DB> {
     pub(super) fn new(pool: Arc<OwnPool<DB>>, plan: SidePlan) -> Self {
         let parts = Parts::new(DB::DIALECT, &plan);
-        Self { pool, plan, parts }
+        let odd = OddKeys::default();
+        Self {
+            pool,
+            plan,
+            parts,
+            odd,
+        }
     }
 
     pub(super) fn condition(&self) -> Condition<'_> {
@@ -115,9 +125,9 @@ impl<DB: Driver> Server<DB> {
     }
 
     /// The condition of these keys.
-    fn of_keys(&self, keys: &[Row]) -> Reconciled<Condition<'_>> {
+    fn of_keys(&self, keys: &[Row], search: Search) -> Reconciled<Condition<'_>> {
         let mut condition = self.condition();
-        match condition.one_of(keys) {
+        match condition.one_of(keys, search) {
             true => Ok(condition),
             false => Err(self.wrong("a key cannot be taken apart")),
         }
@@ -161,7 +171,13 @@ impl<DB: Driver> Server<DB> {
         answer.map_err(|source| self.failed(doing, source))
     }
 
+    /// Data that a statement about some rows cannot take (SQLSTATE 22) is these rows' own trouble.
     fn failed(&self, doing: &'static str, source: sqlx::Error) -> ReconcileError {
+        let code = source.as_database_error().and_then(|error| error.code());
+        let is_of_rows = code.is_some_and(|code| code.starts_with("22"));
+        if is_of_rows && matches!(doing, LOOKING_UP | SEARCHING) {
+            return self.wrong(refused(&source, &self.plan.columns));
+        }
         ReconcileError::Database {
             doing,
             side: self.plan.table.shown.clone(),
@@ -169,19 +185,55 @@ impl<DB: Driver> Server<DB> {
         }
     }
 
-    /// A page of rows in the form that is compared.
+    /// Rows in the form that is compared.
     async fn read_rows(
         &self,
+        doing: &'static str,
         condition: Condition<'_>,
         limit: Option<u64>,
     ) -> Reconciled<Vec<Found>> {
         let sql = self.parts.rows(&condition.sql, limit);
-        let doing = match limit {
-            Some(_) => "reading rows of",
-            None => LOOKING_UP,
-        };
         let rows: Vec<Option<Vec<u8>>> = self.ask(doing, sql, condition).await?;
         self.found(rows)
+    }
+
+    /// Whether a UUID of the key is written in a way that the index is not asked for.
+    async fn has_odd_key(&self) -> Reconciled<bool> {
+        if let Some(known) = self.odd.known() {
+            return Ok(known);
+        }
+        let has = match odd_keys(&self.plan) {
+            None => false,
+            Some(sql) => {
+                let found: Vec<i64> = self.ask(SEARCHING, sql, self.condition()).await?;
+                !found.is_empty()
+            }
+        };
+        self.odd.learn(has);
+        Ok(has)
+    }
+
+    /// The whole values of the row with this key.
+    async fn values_by(
+        &self,
+        doing: &'static str,
+        key: &Row,
+        search: Search,
+    ) -> Reconciled<Option<Vec<Cell>>> {
+        let condition = self.of_keys(std::slice::from_ref(key), search)?;
+        let sql = self.parts.values(&condition.sql);
+        let rows: Vec<GivenRow> = self.ask(doing, sql, condition).await?;
+        let row = rows.into_iter().find(|row| row.row_key == key.0);
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        let row = Row(row.row_text.ok_or_else(|| self.too_large())?);
+        let forms = self.plan.given.as_deref().unwrap_or_default();
+        let fields = row.fields(forms);
+        let fields = fields.ok_or_else(|| self.wrong("its fields are not those of the plan"))?;
+        let cell =
+            |field: Option<&[u8]>| field.map_or(Cell::Null, |field| Cell::Text(field.to_vec()));
+        Ok(Some(fields.into_iter().map(cell).collect()))
     }
 
     /// The row with this key, read and locked by a transaction.
@@ -190,7 +242,7 @@ impl<DB: Driver> Server<DB> {
         conn: &mut DB::Connection,
         key: &Row,
     ) -> Reconciled<Vec<Found>> {
-        let condition = self.of_keys(std::slice::from_ref(key))?;
+        let condition = self.of_keys(std::slice::from_ref(key), Search::ByIndex)?;
         let lock = DB::DIALECT.words().lock;
         let sql = format!("{} {lock}", self.parts.rows(&condition.sql, None));
         let sql = AssertSqlSafe(sql).into_sql_str();
@@ -301,7 +353,9 @@ impl<DB: Driver> Reader for Server<DB> {
                 };
                 return rows.into_iter().map(found).collect();
             }
-            let mut found = self.read_rows(condition, Some(most)).await?;
+            let mut found = self
+                .read_rows("reading rows of", condition, Some(most))
+                .await?;
             if of == Of::Hashes {
                 found.iter_mut().for_each(|found| found.row = None);
             }
@@ -314,27 +368,24 @@ impl<DB: Driver> Reader for Server<DB> {
             if keys.is_empty() {
                 return Ok(Vec::new());
             }
-            self.read_rows(self.of_keys(keys)?, None).await
+            let condition = self.of_keys(keys, Search::ByIndex)?;
+            let mut found = self.read_rows(LOOKING_UP, condition, None).await?;
+            let lacking = lacking(&self.plan, keys, &found);
+            if !lacking.is_empty() && self.has_odd_key().await? {
+                let condition = self.of_keys(&lacking, Search::ByDigits)?;
+                found.extend(self.read_rows(SEARCHING, condition, None).await?);
+            }
+            Ok(found)
         })
     }
 
     fn values<'a>(&'a self, key: &'a Row) -> BoxFuture<'a, Reconciled<Option<Vec<Cell>>>> {
         Box::pin(async move {
-            let condition = self.of_keys(std::slice::from_ref(key))?;
-            let sql = self.parts.values(&condition.sql);
-            let rows: Vec<GivenRow> = self.ask(LOOKING_UP, sql, condition).await?;
-            let row = rows.into_iter().find(|row| row.row_key == key.0);
-            let Some(row) = row else {
-                return Ok(None);
-            };
-            let row = Row(row.row_text.ok_or_else(|| self.too_large())?);
-            let forms = self.plan.given.as_deref().unwrap_or_default();
-            let fields = row.fields(forms);
-            let fields =
-                fields.ok_or_else(|| self.wrong("its fields are not those of the plan"))?;
-            let cell =
-                |field: Option<&[u8]>| field.map_or(Cell::Null, |field| Cell::Text(field.to_vec()));
-            Ok(Some(fields.into_iter().map(cell).collect()))
+            let found = self.values_by(LOOKING_UP, key, Search::ByIndex).await?;
+            if found.is_some() || odd_keys(&self.plan).is_none() {
+                return Ok(found);
+            }
+            self.values_by(SEARCHING, key, Search::ByDigits).await
         })
     }
 

@@ -19,6 +19,7 @@ use sqlx::{
 use super::{
     Bucket, Chunk, Clock, Digest, Found, Of, Reader, SideDatabase, Writer, described,
     here::{buckets_here, digest_here, found_here, misplaced_keys, null_keys},
+    odd::{OddKeys, lacking, odd_keys},
     page::PageSize,
     table::{ColumnClass, Family, KeyOrder, SideColumn, SideTable, UniqueIndex},
 };
@@ -30,7 +31,7 @@ use crate::{
     },
     own::OwnPool,
     plan::SidePlan,
-    sql::keys::{Condition, KeyColumn},
+    sql::keys::{Condition, KeyColumn, Search},
 };
 
 const COLUMNS: &str = "
@@ -147,6 +148,7 @@ impl OnSqlite {
         SqliteReader {
             pool: Arc::clone(&self.pool),
             plan,
+            odd: OddKeys::default(),
         }
     }
 }
@@ -222,6 +224,7 @@ const MOST_READ: u64 = 5_000;
 pub(super) struct SqliteReader {
     pub(super) pool: Arc<OwnPool<Sqlite>>,
     pub(super) plan: SidePlan,
+    odd: OddKeys,
 }
 
 impl SqliteReader {
@@ -337,15 +340,15 @@ impl SqliteReader {
         conn: &mut SqliteConnection,
         key: &Row,
     ) -> Reconciled<Vec<Found>> {
-        let condition = self.of_keys(std::slice::from_ref(key))?;
+        let condition = self.of_keys(std::slice::from_ref(key), Search::ByIndex)?;
         let rows = self.read(conn, self.plan.columns.len(), condition, "");
         self.all_found(rows.await?)
     }
 
     /// The condition of these keys.
-    fn of_keys(&self, keys: &[Row]) -> Reconciled<Condition<'_>> {
+    fn of_keys(&self, keys: &[Row], search: Search) -> Reconciled<Condition<'_>> {
         let mut condition = Condition::new(Dialect::Sqlite, &self.plan.keys);
-        match condition.one_of(keys) {
+        match condition.one_of(keys, search) {
             true => Ok(condition),
             false => Err(self.wrong("a key cannot be taken apart")),
         }
@@ -369,6 +372,32 @@ impl SqliteReader {
             },
             _ => Ok(cell),
         }
+    }
+
+    /// Whether a UUID of the key is written in a way that the index is not asked for.
+    async fn has_odd_key(&self) -> Reconciled<bool> {
+        if let Some(known) = self.odd.known() {
+            return Ok(known);
+        }
+        let has = self.is_there("searching all keys of", odd_keys(&self.plan));
+        let has = has.await?;
+        self.odd.learn(has);
+        Ok(has)
+    }
+
+    /// The whole values of the row with this key.
+    async fn values_by(&self, key: &Row, search: Search) -> Reconciled<Option<Vec<Cell>>> {
+        let condition = self.of_keys(std::slice::from_ref(key), search)?;
+        let (columns, keys) = (self.plan.columns.len(), self.plan.keys.len());
+        let mut conn = self.connection().await?;
+        for row in self.stored(&mut conn, columns, condition, "").await? {
+            let found = self.made(&row, keys);
+            if found.map_err(|source| self.failed(source))? == *key {
+                let cells = (0..columns).map(|at| self.given(&row, at));
+                return cells.collect::<Reconciled<_>>().map(Some);
+            }
+        }
+        Ok(None)
     }
 
     async fn found(&self, condition: Condition<'_>, rest: &str) -> Reconciled<Vec<Found>> {
@@ -463,23 +492,23 @@ impl Reader for SqliteReader {
             if keys.is_empty() {
                 return Ok(Vec::new());
             }
-            self.found(self.of_keys(keys)?, "").await
+            let mut found = self.found(self.of_keys(keys, Search::ByIndex)?, "").await?;
+            let lacking = lacking(&self.plan, keys, &found);
+            if !lacking.is_empty() && self.has_odd_key().await? {
+                let condition = self.of_keys(&lacking, Search::ByDigits)?;
+                found.extend(self.found(condition, "").await?);
+            }
+            Ok(found)
         })
     }
 
     fn values<'a>(&'a self, key: &'a Row) -> BoxFuture<'a, Reconciled<Option<Vec<Cell>>>> {
         Box::pin(async move {
-            let condition = self.of_keys(std::slice::from_ref(key))?;
-            let (columns, keys) = (self.plan.columns.len(), self.plan.keys.len());
-            let mut conn = self.connection().await?;
-            for row in self.stored(&mut conn, columns, condition, "").await? {
-                let found = self.made(&row, keys);
-                if found.map_err(|source| self.failed(source))? == *key {
-                    let cells = (0..columns).map(|at| self.given(&row, at));
-                    return cells.collect::<Reconciled<_>>().map(Some);
-                }
+            let found = self.values_by(key, Search::ByIndex).await?;
+            if found.is_some() || odd_keys(&self.plan).is_none() {
+                return Ok(found);
             }
-            Ok(None)
+            self.values_by(key, Search::ByDigits).await
         })
     }
 

@@ -6,10 +6,20 @@
 
 use final_core::database::{Dialect, Value};
 
+use super::fit::{Fit, fit};
 use crate::{
     form::{Form, Row},
     side::table::{ColumnClass, Family, KeyOrder, SideColumn},
 };
+
+/// How rows are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Search {
+    /// By the index, in the ways in which a UUID is mostly written.
+    ByIndex,
+    /// By the digits of UUIDs, however they are written. This reads no index.
+    ByDigits,
+}
 
 /// A column of a key.
 #[derive(Clone, Debug)]
@@ -38,10 +48,11 @@ impl KeyColumn {
         }
         match family {
             Family::Postgres if is_text => Some(format!(
-                "octet_length({name}::text) <> 36 OR {name}::text COLLATE \"C\" <> lower({name}::text) COLLATE \"C\""
+                "octet_length({name}::text) <> 36 OR {name}::text COLLATE \"C\" <> lower({name}::text) COLLATE \"C\" \
+                 OR {name}::text COLLATE \"C\" ~ '[^0-9a-f-]'"
             )),
             Family::MySql | Family::MariaDb if is_text => {
-                let length = format!("CHAR_LENGTH({name}) <> 36");
+                let length = format!("CHAR_LENGTH({name}) <> 36 OR {name} REGEXP '[^0-9A-Fa-f-]'");
                 let text = format!("CONVERT({name} USING utf8mb4)");
                 let is_of_any_case =
                     matches!(&self.column.order, KeyOrder::Own(order) if order.contains("_ci"));
@@ -57,20 +68,53 @@ impl KeyColumn {
                     format!("typeof({name}) <> 'blob' OR length({name}) <> 16")
                 }
                 _ => format!(
-                    "typeof({name}) <> 'text' OR length({name}) <> 36 OR {name} COLLATE BINARY <> lower({name})"
+                    "typeof({name}) <> 'text' OR length({name}) <> 36 OR {name} GLOB '*[^0-9a-f-]*'"
                 ),
             }),
             _ => None,
         }
     }
 
+    /// The condition for a UUID that is written in a way that [`Search::ByIndex`] does not ask for. None if there can be
+    /// none.
+    pub(crate) fn odd(&self, family: Family) -> Option<String> {
+        let name = &self.name;
+        let is_text = matches!(
+            self.column.class,
+            ColumnClass::Text { .. } | ColumnClass::Words
+        );
+        if self.form != Form::Uuid || !(is_text || family == Family::Sqlite) {
+            return None;
+        }
+        let (text, is_meant) = match family {
+            Family::Postgres => (format!("{name}::text"), String::new()),
+            Family::MySql | Family::MariaDb => (name.clone(), String::new()),
+            Family::Sqlite => (name.clone(), format!("typeof({name}) = 'text' AND ")),
+        };
+        let digits = format!("replace(lower({text}), '-', '')");
+        let parts = [(1, 8), (9, 4), (13, 4), (17, 4), (21, 12)];
+        let parts = parts.map(|(from, length)| format!("substr({digits}, {from}, {length})"));
+        let dashed = match family {
+            Family::Sqlite => parts.join(" || '-' || "),
+            _ => format!("concat_ws('-', {})", parts.join(", ")),
+        };
+        Some(format!(
+            "({is_meant}{text} NOT IN ({digits}, upper({digits})) AND (length({digits}) <> 32 \
+             OR {text} NOT IN ({dashed}, upper({dashed}))))"
+        ))
+    }
+
     /// Orders rows by the digits of their UUIDs. This reads no index.
     pub(crate) fn order_by_digits(&mut self, family: Family) {
-        if self.misplaced(family).is_none() {
-            return;
+        if self.misplaced(family).is_some() {
+            self.digits = self.digits_in(family);
         }
+    }
+
+    /// The digits of a UUID that is written as a text.
+    fn digits_in(&self, family: Family) -> Option<String> {
         let (name, column) = (&self.name, &self.column);
-        self.digits = match family {
+        match family {
             #[cfg(feature = "postgres")]
             Family::Postgres => {
                 let text = super::postgres::text(column, self.form, name);
@@ -89,7 +133,7 @@ impl KeyColumn {
                 let _ = column;
                 None
             }
-        };
+        }
     }
 }
 
@@ -114,9 +158,28 @@ impl<'k> Condition<'k> {
 
     /// Only keys after this one, or up to it; it may have only the first columns. Whether the key could be read.
     pub(crate) fn bound(&mut self, key: &Row, sign: &str) -> bool {
-        let Some(fields) = self.fields(key) else {
+        let Some(mut fields) = self.fields(key) else {
             return false;
         };
+        // A value that the column cannot hold is before all of its values, or behind them.
+        let mut sign = sign;
+        if let Some((at, fit)) = self.first_misfit(&fields) {
+            sign = match (fit, sign) {
+                (Fit::Unlike | Fit::Among, _) => return false,
+                (Fit::Below, ">") => ">=",
+                (Fit::Below, _) => "<",
+                (Fit::Above, sign) => sign,
+            };
+            fields.truncate(at);
+            if fields.is_empty() {
+                let is_all = (fit == Fit::Below) == (sign == ">=");
+                self.sql.push_str(match is_all {
+                    true => " AND 1 = 1",
+                    false => " AND 1 = 0",
+                });
+                return true;
+            }
+        }
         self.sql.push_str(" AND ");
         if self.dialect == Dialect::MySql && fields.len() > 1 {
             self.bound_written_out(&fields, sign);
@@ -133,6 +196,16 @@ impl<'k> Condition<'k> {
         };
         self.sql.push_str(&condition);
         true
+    }
+
+    /// The first value that its column cannot hold.
+    fn first_misfit(&self, fields: &[Option<String>]) -> Option<(usize, Fit)> {
+        let keys = self.keys.iter().zip(fields).enumerate();
+        let mut fits = keys.filter_map(|(at, (key, text))| {
+            let text = text.as_deref()?;
+            Some((at, fit(self.dialect, key, text)))
+        });
+        fits.find(|(_, fit)| *fit != Fit::Among)
     }
 
     /// MySQL reads `(a, b) > (?, ?)` by no index.
@@ -152,43 +225,71 @@ impl<'k> Condition<'k> {
         self.sql.push_str(&")".repeat(2 * last + 1));
     }
 
-    /// Only these keys. A list is filled up with its last key, so that few statements have to be prepared.
-    pub(crate) fn one_of(&mut self, keys: &[Row]) -> bool {
-        let room = [1, 10, 100]
-            .into_iter()
-            .find(|room| *room >= keys.len())
-            .unwrap_or(keys.len());
-        let filled = keys
-            .iter()
-            .chain(std::iter::repeat_n(keys.last(), room - keys.len()).flatten());
-        let mut choices = Vec::with_capacity(room);
-        for key in filled {
+    /// Only these keys. A list is filled up with its last key, so that few statements have to be prepared. A key that its
+    /// columns cannot hold has no row.
+    pub(crate) fn one_of(&mut self, keys: &[Row], search: Search) -> bool {
+        let mut all = Vec::with_capacity(keys.len());
+        for key in keys {
             let fields = self.fields(key);
             let Some(fields) = fields.filter(|fields| fields.len() == self.keys.len()) else {
                 return false;
             };
-            let mut parts = Vec::with_capacity(self.keys.len());
-            for at in 0..self.keys.len() {
-                let key = &self.keys[at];
-                let values = match (key.form, key.column.class) {
-                    (Form::Uuid, ColumnClass::Text { .. } | ColumnClass::Words) => {
-                        self.spellings(at, &fields)
-                    }
-                    (Form::Uuid, _) if self.dialect == Dialect::Sqlite => {
-                        self.spellings(at, &fields)
-                    }
-                    _ => vec![self.value(at, &fields)],
-                };
-                parts.push(match values.as_slice() {
-                    [value] => format!("{} = {value}", key.name),
-                    values => format!("{} IN ({})", key.name, values.join(", ")),
-                });
+            if self.first_misfit(&fields).is_none() {
+                all.push(fields);
             }
-            choices.push(format!("({})", parts.join(" AND ")));
         }
+        let Some(last) = all.last() else {
+            self.sql.push_str(" AND 1 = 0");
+            return true;
+        };
+        let room = [1, 10, 100]
+            .into_iter()
+            .find(|room| *room >= all.len())
+            .unwrap_or(all.len());
+        let filled = all
+            .iter()
+            .chain(std::iter::repeat_n(last, room - all.len()));
+        let choices: Vec<String> = filled.map(|fields| self.choice(fields, search)).collect();
         self.sql
             .push_str(&format!(" AND ({})", choices.join(" OR ")));
         true
+    }
+
+    /// Only this key.
+    fn choice(&mut self, fields: &[Option<String>], search: Search) -> String {
+        let family = match self.dialect {
+            Dialect::Postgres => Family::Postgres,
+            Dialect::MySql => Family::MySql,
+            Dialect::Sqlite => Family::Sqlite,
+        };
+        let mut parts = Vec::with_capacity(self.keys.len());
+        for at in 0..self.keys.len() {
+            let key = &self.keys[at];
+            let is_spelled = key.odd(family).is_some();
+            let digits = match (is_spelled, search) {
+                (true, Search::ByDigits) => key.digits_in(family),
+                _ => None,
+            };
+            if let Some(expression) = digits {
+                let digits = fields.get(at).cloned().flatten().unwrap_or_default();
+                let digits = self.text(digits);
+                let cast = match self.dialect {
+                    Dialect::Postgres => "::text",
+                    Dialect::MySql | Dialect::Sqlite => "",
+                };
+                parts.push(format!("{expression} = {digits}{cast}"));
+                continue;
+            }
+            let values = match is_spelled {
+                true => self.spellings(at, fields),
+                false => vec![self.value(at, fields)],
+            };
+            parts.push(match values.as_slice() {
+                [value] => format!("{} = {value}", key.name),
+                values => format!("{} IN ({})", key.name, values.join(", ")),
+            });
+        }
+        format!("({})", parts.join(" AND "))
     }
 
     /// Adds a value without a cast.

@@ -259,3 +259,103 @@ async fn no_row_is_passed_over_however_uuids_are_written_as_texts() {
         assert_eq!(found.chunks <= 100, is_in_ranges, "{shown}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_the_other_side_cannot_hold_is_a_row_that_it_lacks() {
+    let place = Place::fresh().await;
+    let whole = "18446744073709551615";
+    let cases = [
+        (
+            Db::Postgres,
+            "bigint",
+            "3000000000",
+            Db::Postgres,
+            "integer",
+            "7",
+        ),
+        (
+            Db::Postgres,
+            "bigint",
+            "-40000",
+            Db::Postgres,
+            "smallint",
+            "7",
+        ),
+        (
+            Db::Maria,
+            "bigint unsigned",
+            whole,
+            Db::Postgres,
+            "bigint",
+            "7",
+        ),
+        (
+            Db::Maria,
+            "bigint unsigned",
+            whole,
+            Db::Sqlite,
+            "INTEGER NOT NULL",
+            "7",
+        ),
+        (
+            Db::Postgres,
+            "bigint",
+            "-1",
+            Db::Maria,
+            "bigint unsigned",
+            "7",
+        ),
+        (
+            Db::Postgres,
+            "text",
+            "'test'",
+            Db::Postgres,
+            "uuid",
+            "'00112233-4455-6677-8899-aabbccddeeff'",
+        ),
+        (
+            Db::Maria,
+            "varchar(36) COLLATE utf8mb4_bin",
+            "'test'",
+            Db::Postgres,
+            "uuid",
+            "'00112233-4455-6677-8899-aabbccddeeff'",
+        ),
+        (
+            Db::Maria,
+            "date",
+            "'9999-12-31'",
+            Db::Postgres,
+            "date",
+            "'2024-02-29'",
+        ),
+    ];
+    for (from, wide, only, to, narrow, both) in cases {
+        for (db, table, key, rows) in [
+            (from, "a", wide, format!("({both}, 1), ({only}, 2)")),
+            (to, "b", narrow, format!("({both}, 3)")),
+        ] {
+            place.run(db, format!("DROP TABLE IF EXISTS {table}")).await;
+            place
+                .run(
+                    db,
+                    format!("CREATE TABLE {table} (id {key} PRIMARY KEY, n int); INSERT INTO {table} VALUES {rows}"),
+                )
+                .await;
+        }
+        let counts = async |from: (Db, &str), to: (Db, &str)| {
+            let job = Job::new("keys")
+                .source(place.side(from.0, from.1))
+                .target(place.side(to.0, to.1), |map| map)
+                .settle(Duration::ZERO);
+            let found = job.compare().await;
+            let found = found
+                .unwrap_or_else(|error| panic!("{wide} with {narrow}: {error:?}"))
+                .remove(0);
+            (found.missing, found.different, found.extra)
+        };
+        let shown = format!("{from:?} {wide} {only} with {to:?} {narrow}");
+        assert_eq!(counts((from, "a"), (to, "b")).await, (1, 1, 0), "{shown}");
+        assert_eq!(counts((to, "b"), (from, "a")).await, (0, 1, 1), "{shown}");
+    }
+}

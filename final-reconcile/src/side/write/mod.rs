@@ -24,7 +24,7 @@ use final_core::database::{DbResult, Dialect, Driver};
 use futures::future::BoxFuture;
 use sqlx::Transaction;
 
-use self::refused::refused;
+pub(super) use self::refused::refused;
 use super::Found;
 use crate::{
     error::{ReconcileError, Reconciled},

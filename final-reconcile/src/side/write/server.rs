@@ -11,6 +11,7 @@ use crate::{
     own::OwnPool,
     plan::SidePlan,
     side::{Found, server::Server},
+    sql::keys::Search,
     sql::taken::{taken, text_for},
 };
 
@@ -51,7 +52,7 @@ impl<DB: Driver> WrittenTable for Server<DB> {
                 let placeholder = condition.text(self.text(at, cell)?);
                 values.push(self.expression(at, &placeholder));
             }
-            if !condition.one_of(std::slice::from_ref(key)) {
+            if !condition.one_of(std::slice::from_ref(key), Search::ByIndex) {
                 return Err(self.wrong("a key cannot be taken apart"));
             }
             if matches!(change, Change::Insert(_)) {

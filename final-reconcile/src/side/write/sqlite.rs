@@ -17,7 +17,7 @@ use crate::{
         Found,
         sqlite::{SqliteReader, bound, sql},
     },
-    sql::keys::Condition,
+    sql::keys::{Condition, Search},
 };
 
 impl WrittenTable for SqliteReader {
@@ -52,7 +52,7 @@ impl WrittenTable for SqliteReader {
     ) -> BoxFuture<'a, Reconciled<DbResult<u64>>> {
         Box::pin(async move {
             let mut condition = Condition::new(Dialect::Sqlite, &self.plan.keys);
-            if !condition.one_of(std::slice::from_ref(key)) {
+            if !condition.one_of(std::slice::from_ref(key), Search::ByIndex) {
                 return Err(self.wrong("a key cannot be taken apart"));
             }
             if matches!(change, Change::Insert(_)) {
