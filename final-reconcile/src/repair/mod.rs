@@ -65,15 +65,15 @@ pub(crate) const QUICK: i64 = 3;
 const SHORTEST: Duration = Duration::from_secs(1);
 
 impl Repair {
-    /// Calls an endpoint for each row that is missing or different, until it answers that it is done. The call has the
-    /// repair's id as its idempotency key; docs/webhooks.md tells what else is sent.
+    /// Calls an endpoint for each row that is missing or different, until it answers that it is done. A call that is repeated
+    /// has the same idempotency key as long as the row is the same; docs/webhooks.md tells what else is sent.
     #[must_use]
     pub fn callback(endpoint: Endpoint) -> Self {
         Self::by(Way::Call(Box::new(endpoint)))
     }
 
-    /// Publishes a message for each row that is missing or different. It has the JSON that a callback has, the repair's
-    /// id as its id, and the row's key as its key. A repair is done when its message is committed to the outbox or the
+    /// Publishes a message for each row that is missing or different. It has the JSON that a callback has, an id
+    /// that is the same if it comes again, and the row's key as its key. A repair is done when its message is committed to the outbox or the
     /// log of the bus; the next comparison finds out whether the message helped.
     ///
     /// ```no_run

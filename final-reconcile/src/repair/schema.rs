@@ -9,6 +9,9 @@
 //! | `kind`, `columns_text` | 1 missing, 2 different, 3 extra; the names of the columns that differ, as JSON |
 //! | `attempts`, `last_error` | how often it was tried, and why it failed last |
 //! | `due_at`, `opened_at` | when |
+//! | `failed_at` | since when it fails; NULL if it does not |
+//! | `found_again` | whether the row was found to differ once more while a process had it |
+//! | `is_ours` | whether the repair has inserted the row into the target |
 //! | `claimed_by`, `claimed_until` | which process tries it, and until when it has it |
 //!
 //! A repair that is done is removed. Times are in microseconds since 1970, by the database's clock.
@@ -76,6 +79,9 @@ pub(super) fn statements(dialect: Dialect) -> Vec<String> {
            last_error {text},\n  \
            due_at {int} NOT NULL,\n  \
            opened_at {int} NOT NULL,\n  \
+           failed_at {int},\n  \
+           found_again {int} NOT NULL,\n  \
+           is_ours {int} NOT NULL,\n  \
            claimed_by {id},\n  \
            claimed_until {int} NOT NULL{index}\n){options}"
     )];

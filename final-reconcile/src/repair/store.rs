@@ -29,7 +29,10 @@ const LOT: usize = 100;
 const CONNECTIONS: u32 = 4;
 
 const OPEN: &str = "{insert} INTO {repairs} (slot, id, job, target, row_key, kind, columns_text, attempts, due_at, \
-    opened_at, claimed_until) VALUES (?, ?, ?, ?, ?, ?, ?, 0, {now}, {now}, 0) {nothing}";
+    opened_at, found_again, is_ours, claimed_until) VALUES (?, ?, ?, ?, ?, ?, ?, 0, {now}, {now}, 0, 0, 0) {nothing}";
+
+/// A try that is under way may have read the row before it changed.
+const FOUND_AGAIN: &str = "UPDATE {repairs} SET found_again = 1 WHERE slot = ? AND claimed_until > {now} AND found_again = 0";
 
 /// The most of an error that is kept.
 const MOST_ERROR: usize = 1_000;
@@ -46,6 +49,7 @@ columns! {
         pub(crate) columns_text: String,
         pub(crate) attempts: i64,
         pub(crate) last_error: Option<String>,
+        pub(crate) is_ours: i64,
         pub(crate) waits: i64,
         pub(crate) age: i64,
     }
@@ -55,7 +59,7 @@ columns! {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct OpenRepair {
-    /// Its id, which is the idempotency key of its calls.
+    /// Its id, with which the idempotency keys of its calls begin.
     #[serde(serialize_with = "as_text")]
     pub id: Uuid,
     /// The target table and its database.
@@ -77,12 +81,14 @@ pub struct OpenRepair {
 /// What came of a try.
 #[derive(Debug)]
 pub(crate) enum Tried {
-    /// It is removed.
-    Over,
-    /// It is tried again after a while.
+    /// It is removed. If its row was found to differ meanwhile, it becomes a new repair, due after this time.
+    Over { settle: Duration },
+    /// The target's row was written. Both rows are looked at once more.
+    Written { settle: Duration, is_new: bool },
+    /// It is tried again after a while. Without an error it has not failed.
     Later {
         after: Duration,
-        error: String,
+        error: Option<String>,
         counts: bool,
     },
 }
@@ -91,7 +97,7 @@ pub(crate) enum Tried {
 pub(crate) trait RepairStore: fmt::Debug + fmt::Display + Send + Sync {
     /// Makes the table.
     fn migrate(&self) -> BoxFuture<'_, DbResult<()>>;
-    /// Opens repairs. A row that has one already keeps it.
+    /// Opens repairs. A row that has one already keeps it, and it is looked at once more if it is under way.
     fn open<'a>(
         &'a self,
         job: &'a str,
@@ -121,7 +127,7 @@ pub(crate) trait RepairStore: fmt::Debug + fmt::Display + Send + Sync {
     fn close<'a>(&'a self, job: &'a str, id: Uuid) -> BoxFuture<'a, DbResult<u64>>;
 }
 
-const FIELDS: &str = "slot, id, target, row_key, kind, columns_text, attempts, last_error, \
+const FIELDS: &str = "slot, id, target, row_key, kind, columns_text, attempts, last_error, is_ours, \
     due_at - {now} AS waits, {now} - opened_at AS age";
 
 /// The table in one database.
@@ -166,7 +172,7 @@ impl<DB: Driver> SqlRepairs<DB> {
 }
 
 impl<DB: Driver> SqlRepairs<DB> {
-    /// Opens a repair in a transaction. A row that has one already keeps it.
+    /// Opens a repair in a transaction. A row that has one already keeps it, and it is looked at once more if it is under way.
     pub(crate) async fn open_one(
         &self,
         conn: &mut DB::Connection,
@@ -175,8 +181,9 @@ impl<DB: Driver> SqlRepairs<DB> {
         row: &RowDifference,
     ) -> DbResult<u64> {
         let columns = serde_json::json!(row.columns).to_string();
+        let slot = slot(job, target, &row.key.0);
         let values = [
-            slot(job, target, &row.key.0).into(),
+            slot.as_str().into(),
             Uuid::now_v7().into(),
             job.into(),
             target.into(),
@@ -184,8 +191,13 @@ impl<DB: Driver> SqlRepairs<DB> {
             number(row.kind).into(),
             columns.into(),
         ];
-        let open = self.templates().await?.sql(OPEN);
-        DB::run_sql(conn, &open, &values).await
+        let templates = self.templates().await?;
+        let opened = DB::run_sql(conn, &templates.sql(OPEN), &values).await?;
+        if opened == 0 {
+            let again = templates.sql(FOUND_AGAIN);
+            DB::run_sql(conn, &again, &[slot.as_str().into()]).await?;
+        }
+        Ok(opened)
     }
 }
 
@@ -239,8 +251,7 @@ impl<DB: Driver> RepairStore for SqlRepairs<DB> {
                 "SELECT {FIELDS} FROM {{repairs}} WHERE job = ? AND due_at <= {{now}} AND claimed_until <= {{now}} \
                  ORDER BY due_at LIMIT {most} {{skip_locked}}"
             );
-            let claim =
-                "UPDATE {repairs} SET claimed_by = ?, claimed_until = {now} + ? WHERE slot = ?";
+            let claim = "UPDATE {repairs} SET claimed_by = ?, claimed_until = {now} + ?, found_again = 0 WHERE slot = ?";
             let (select, claim) = (templates.sql(&select), templates.sql(claim));
             let mut tx = DB::begin(&self.pool.get()).await?;
             let found = read::<DB, RepairRow>(&mut tx, &select, &[job.into()]).await?;
@@ -267,9 +278,33 @@ impl<DB: Driver> RepairStore for SqlRepairs<DB> {
         let work = async move {
             let slot = repair.slot.as_str();
             match tried {
-                Tried::Over => {
-                    let sql = "DELETE FROM {repairs} WHERE slot = ? AND claimed_by = ? AND id = ?";
+                Tried::Over { settle } => {
+                    let sql = "DELETE FROM {repairs} WHERE slot = ? AND claimed_by = ? AND id = ? AND found_again = 0";
                     let values = [slot.into(), owner.into(), repair.id.into()];
+                    if self.run(sql, &values).await? == 0 {
+                        let sql = "UPDATE {repairs} SET id = ?, attempts = 0, last_error = NULL, failed_at = NULL, is_ours = 0, \
+                            opened_at = {now}, due_at = {now} + ?, claimed_until = 0 \
+                            WHERE slot = ? AND claimed_by = ? AND id = ?";
+                        let values = [
+                            Uuid::now_v7().into(),
+                            micros(*settle).into(),
+                            slot.into(),
+                            owner.into(),
+                            repair.id.into(),
+                        ];
+                        self.run(sql, &values).await?;
+                    }
+                }
+                Tried::Written { settle, is_new } => {
+                    let sql = "UPDATE {repairs} SET is_ours = ?, last_error = NULL, failed_at = NULL, due_at = {now} + ?, \
+                        claimed_until = 0 WHERE slot = ? AND claimed_by = ? AND id = ?";
+                    let values = [
+                        i64::from(*is_new).into(),
+                        micros(*settle).into(),
+                        slot.into(),
+                        owner.into(),
+                        repair.id.into(),
+                    ];
                     self.run(sql, &values).await?;
                 }
                 Tried::Later {
@@ -277,13 +312,19 @@ impl<DB: Driver> RepairStore for SqlRepairs<DB> {
                     error,
                     counts,
                 } => {
-                    let sql = "UPDATE {repairs} SET attempts = attempts + ?, due_at = {now} + ?, last_error = ?, \
+                    let sql = "UPDATE {repairs} SET attempts = attempts + ?, due_at = {now} + ?, \
+                        last_error = COALESCE(?, last_error), \
+                        failed_at = CASE WHEN ? = 0 THEN failed_at ELSE COALESCE(failed_at, {now}) END, \
                         claimed_until = 0 WHERE slot = ? AND claimed_by = ? AND id = ?";
-                    let error: String = error.chars().take(MOST_ERROR).collect();
+                    let fails = i64::from(error.is_some());
+                    let error = error.as_deref();
+                    let error: Option<String> =
+                        error.map(|error| error.chars().take(MOST_ERROR).collect());
                     let values = [
                         i64::from(*counts).into(),
                         micros(*after).into(),
                         error.into(),
+                        fails.into(),
                         slot.into(),
                         owner.into(),
                         repair.id.into(),

@@ -123,9 +123,10 @@ impl Worker {
             if let Err(error) = self.of_target(&target, &repairs, turn).await {
                 // The table may have been altered.
                 self.sides.remove(&target);
-                let tried = self.unread(&error);
-                for repair in &repairs {
-                    self.tried(repair, &tried).await;
+                // One warning is enough for all of them.
+                let first = repairs.first().map(|repair| self.unread(repair, &error));
+                for (repair, tried) in repairs.iter().zip(first.iter().cycle()) {
+                    self.tried(repair, tried).await;
                 }
             }
         }
@@ -154,7 +155,7 @@ impl Worker {
                 let (sides, is_read) = (&sides, &is_read);
                 async move {
                     let tried = match is_over {
-                        true => Tried::Over,
+                        true => worker.over(),
                         false => match worker.one(repair, sides, turn).await {
                             Ok(tried) => tried,
                             Err(error) => {
@@ -164,7 +165,7 @@ impl Worker {
                                     ReconcileError::Row { .. } => {
                                         worker.later(repair, None, error_text(&error))
                                     }
-                                    error => worker.unread(&error),
+                                    error => worker.unread(repair, &error),
                                 }
                             }
                         },
@@ -181,14 +182,14 @@ impl Worker {
 
     async fn one(&self, repair: &RepairRow, sides: &Sides, turn: Turn) -> Reconciled<Tried> {
         if turn.is_over(Instant::now()) {
-            return Ok(not_in_turn(repair));
+            return Ok(not_in_turn());
         }
         // Other tries of the batch came first, and both rows may have changed meanwhile.
         let key = repair.key();
         let source = row(&*sides.source, &key).await?;
         let target = row(&*sides.target, &key).await?;
         if turn.is_over(Instant::now()) {
-            return Ok(not_in_turn(repair));
+            return Ok(not_in_turn());
         }
         self.mend(repair, sides, source.as_ref(), target.as_ref())
             .await
@@ -203,15 +204,17 @@ impl Worker {
         target: Option<&Found>,
     ) -> Reconciled<Tried> {
         if is_equal(source, target) {
-            return Ok(Tried::Over);
+            return Ok(self.over());
         }
         let kind = match (source, target) {
             (_, None) => DifferenceKind::Missing,
             (None, _) => DifferenceKind::Extra,
             _ => DifferenceKind::Different,
         };
-        if kind == DifferenceKind::Extra && !self.repair.extras {
-            return Ok(Tried::Over);
+        // What a repair has inserted and the source has not any more, the copy may have deleted before.
+        let extras = self.repair.extras || repair.is_ours != 0;
+        if kind == DifferenceKind::Extra && !extras {
+            return Ok(self.over());
         }
         let wanted = Wanted {
             job: self.job.name(),
@@ -221,7 +224,7 @@ impl Worker {
             source,
             target,
             form: self.repair.body,
-            extras: self.repair.extras,
+            extras,
         };
         let longest = self.repair.longest();
         let mended = timeout(longest, self.repair.way.mend(&self.caller, &wanted)).await;
@@ -232,16 +235,20 @@ impl Worker {
             })
         });
         Ok(match mended? {
-            Mended::Done => Tried::Over,
+            Mended::Done => self.over(),
+            Mended::Written { is_new } => Tried::Written {
+                settle: self.job.settle_time(),
+                is_new,
+            },
             Mended::Failed { error, after } => self.later(repair, after, error),
             Mended::Paused { until } => Tried::Later {
                 after: until.saturating_duration_since(Instant::now()),
-                error: last_error(repair, "the endpoint is paused"),
+                error: Some(last_error(repair, "the endpoint is paused")),
                 counts: false,
             },
             Mended::Changed => Tried::Later {
                 after: self.repair.pace.quick.min(SOON),
-                error: last_error(repair, "the source's row has changed meanwhile"),
+                error: None,
                 counts: false,
             },
         })
@@ -265,17 +272,33 @@ impl Worker {
             .after(attempts, f64::from(random) / f64::from(u16::MAX));
         Tried::Later {
             after: asked.unwrap_or_default().max(own),
-            error,
+            error: Some(error),
             counts: true,
         }
     }
 
     /// The rows could not be read.
-    fn unread(&self, error: &ReconcileError) -> Tried {
+    fn unread(&self, repair: &RepairRow, error: &ReconcileError) -> Tried {
+        let error = error_text(error);
+        if repair.last_error.is_none() {
+            tracing::warn!(
+                target: "final::reconcile",
+                job = self.job.name(),
+                repair = %repair.id,
+                error,
+                "the rows of repairs cannot be read; the repairs stay, and are tried again"
+            );
+        }
         Tried::Later {
             after: self.repair.pace.quick,
-            error: error_text(error),
+            error: Some(error),
             counts: false,
+        }
+    }
+
+    fn over(&self) -> Tried {
+        Tried::Over {
+            settle: self.job.settle_time(),
         }
     }
 
@@ -312,10 +335,10 @@ impl Turn {
 }
 
 /// Due at once, for the next claim. This is no failure.
-fn not_in_turn(repair: &RepairRow) -> Tried {
+fn not_in_turn() -> Tried {
     Tried::Later {
         after: Duration::ZERO,
-        error: last_error(repair, "its turn did not come while it was claimed"),
+        error: None,
         counts: false,
     }
 }

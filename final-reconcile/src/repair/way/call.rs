@@ -2,7 +2,7 @@
 
 use final_webhook::{Call, CallOutcome, Caller, Endpoint};
 
-use super::{Mended, Wanted};
+use super::{Mended, Wanted, content_id};
 use crate::error::Reconciled;
 
 const JSON: &str = "application/json;charset=UTF-8";
@@ -13,7 +13,8 @@ pub(super) async fn mend(
     wanted: &Wanted<'_>,
 ) -> Reconciled<Mended> {
     let body = wanted.body().await?.to_string();
-    let call = match Call::new(body, JSON, &wanted.repair.id.to_string()) {
+    let key = content_id(wanted.repair, &body);
+    let call = match Call::new(body, JSON, &key.to_string()) {
         Ok(call) => call,
         Err(error) => {
             return Ok(Mended::Failed {

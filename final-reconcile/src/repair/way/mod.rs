@@ -19,6 +19,7 @@ use std::{
 
 use final_webhook::{Caller, Endpoint};
 use serde_json::Value;
+use uuid::Uuid;
 
 pub(crate) use self::publish::Publisher;
 use super::{CallbackBody, body::body, store::RepairRow};
@@ -59,6 +60,8 @@ pub(crate) struct Wanted<'w> {
 pub(crate) enum Mended {
     /// There is nothing more to do.
     Done,
+    /// The target's row was written; `is_new` if it was not there.
+    Written { is_new: bool },
     /// It is tried again, and not before this time is over.
     Failed {
         error: String,
@@ -108,6 +111,11 @@ impl Wanted<'_> {
             self.form, self.job, self.kind, self.sides, &key, content, whole,
         ))
     }
+}
+
+/// The id of a call or a message. A repeat with the same content has the same one.
+pub(super) fn content_id(repair: &RepairRow, content: &str) -> Uuid {
+    Uuid::new_v5(&repair.id, content.as_bytes())
 }
 
 /// Whether both sides have the row alike, or neither has it.

@@ -1,7 +1,7 @@
 //! Repair by a message on the bus.
 //!
-//! The message has the id of the repair, so a repeat after a kill has the same one. Its key is the key of the row, so
-//! messages about one row come in their order.
+//! The message has an id that is made of the repair and of the content, so a repeat after a kill has the same one. Its key
+//! is the key of the row, so messages about one row come in their order.
 
 use std::fmt::{Debug, Write};
 
@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Mended, Wanted};
+use super::{Mended, Wanted, content_id};
 use crate::{compare::Sides, error::Reconciled, form::here::readable};
 
 /// A longer key is cut and gets a hash, so that it fits into a header and into a column of each database.
@@ -49,9 +49,12 @@ pub(super) async fn mend(
 ) -> Reconciled<Mended> {
     let body = wanted.body().await?;
     let key = key(wanted.sides, &wanted.repair.key());
-    let published = bus.publish(topic, wanted.repair.id, key, &body).await;
+    let id = content_id(wanted.repair, &body.to_string());
+    let published = bus.publish(topic, id, key, &body).await;
     Ok(match published {
         Ok(()) => Mended::Done,
+        // It waits in the outbox since an earlier try.
+        Err(error) if is_there(&error) => Mended::Done,
         Err(error) => Mended::Failed {
             error: text(&error),
             after: None,
@@ -98,6 +101,20 @@ fn shortened(mut key: String) -> String {
     key.truncate(end);
     let _ = write!(key, "#{hash}");
     key
+}
+
+/// Whether there is a message with this id.
+fn is_there(error: &Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let said = error.downcast_ref::<sqlx::Error>();
+        let said = said.and_then(sqlx::Error::as_database_error);
+        if said.is_some_and(|said| said.is_unique_violation()) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// An error with its causes.

@@ -7,6 +7,9 @@
 //!
 //! So nothing is kept that does not agree with the source. The source's row may change meanwhile; then what was written is
 //! taken back, and the newer row is written by the next try. After a kill the row is equal already, or as it was.
+//!
+//! The source's row may also be deleted right before the commit, when the copy has nothing to delete yet. So both rows are
+//! looked at once more after `settle`, and a row that was inserted here and that the source has not is deleted again.
 
 use super::{Mended, Wanted, different, is_equal, row};
 use crate::{
@@ -20,14 +23,18 @@ pub(super) async fn mend(wanted: &Wanted<'_>) -> Reconciled<Mended> {
     let mut writing = wanted.sides.writer.begin(&key).await?;
     let tried = write(wanted, &key, &mut *writing).await;
     match tried {
-        Ok(Tried::Written) => match writing.commit().await {
-            Ok(()) => Ok(Mended::Done),
+        Ok(Tried::Written { is_new }) => match writing.commit().await {
+            Ok(()) => Ok(Mended::Written { is_new }),
             Err(error) => not_written(error),
         },
         Ok(tried) => {
             writing.undo().await;
             match tried {
-                Tried::Nothing | Tried::Written => Ok(Mended::Done),
+                Tried::Odd => Ok(Mended::Failed {
+                    error: ODD.into(),
+                    after: None,
+                }),
+                Tried::Nothing | Tried::Written { .. } => Ok(Mended::Done),
                 Tried::Changed => Ok(Mended::Changed),
                 Tried::Unlike(columns) => Ok(Mended::Failed {
                     error: unlike(&columns),
@@ -42,13 +49,18 @@ pub(super) async fn mend(wanted: &Wanted<'_>) -> Reconciled<Mended> {
     }
 }
 
+const ODD: &str = "the target has this row, with a UUID that is written neither in small letters nor in capitals, so its index does \
+    not find it; write the UUIDs of its key in one way";
+
 enum Tried {
     /// There is nothing to do.
     Nothing,
-    /// The target's row equals the source's, once it is committed.
-    Written,
+    /// The target's row equals the source's, once it is committed. `is_new` if it was not there.
+    Written { is_new: bool },
     /// The source's row has changed meanwhile.
     Changed,
+    /// The target has the row, and the index does not find it.
+    Odd,
     /// The target does not have what was written, in these columns.
     Unlike(Vec<String>),
 }
@@ -70,11 +82,15 @@ async fn write(
         (None, Some(_)) if wanted.extras => Change::Delete,
         (None, _) => return Ok(Tried::Nothing),
     };
+    if target.is_none() && row(&*sides.target, key).await?.is_some() {
+        return Ok(Tried::Odd);
+    }
+    let is_new = target.is_none();
     writing.write(change).await?;
     let target = writing.row().await?;
     let now = row(&*sides.source, key).await?;
     if is_equal(now.as_ref(), target.as_ref()) {
-        return Ok(Tried::Written);
+        return Ok(Tried::Written { is_new });
     }
     let hash = |found: &Option<Found>| found.as_ref().map(|found| found.hash.clone());
     if hash(&source) != hash(&now) {
