@@ -25,7 +25,7 @@ pub(crate) mod teller;
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TroubleKind {
-    /// Repairs have failed three times.
+    /// Repairs have failed three times, or for a minute.
     Repairs,
     /// The job is paused, because more rows differ than it may repair.
     Paused,

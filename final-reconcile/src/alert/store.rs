@@ -18,6 +18,9 @@ use crate::{
 /// How long the database may take to answer.
 const ANSWER: Duration = Duration::from_secs(15);
 
+/// How long a repair may fail without a try that counts: its endpoint is paused, or its rows cannot be read.
+const FAILING: Duration = Duration::from_secs(60);
+
 /// How often a trouble that lasts is told.
 const EVERY: Duration = Duration::from_secs(60 * 60);
 
@@ -178,9 +181,10 @@ impl<DB: Driver> AlertStore for SqlAlerts<DB> {
 
     fn troubles<'a>(&'a self, job: &'a str) -> BoxFuture<'a, DbResult<Vec<Trouble>>> {
         Box::pin(async move {
-            let stuck = "SELECT target, MAX(last_error) AS error FROM {repairs} WHERE job = ? AND attempts >= ? \
-                GROUP BY target";
-            let stuck: Vec<StuckRow> = self.rows(stuck, &[job.into(), QUICK.into()]).await?;
+            let stuck = "SELECT target, MAX(last_error) AS error FROM {repairs} WHERE job = ? \
+                AND (attempts >= ? OR failed_at <= {now} - ?) GROUP BY target";
+            let values = [job.into(), QUICK.into(), micros(FAILING).into()];
+            let stuck: Vec<StuckRow> = self.rows(stuck, &values).await?;
             let jobs = "SELECT target, paused, paused_at, trouble, trouble_at FROM {jobs} \
                 WHERE job = ? AND (paused IS NOT NULL OR trouble IS NOT NULL)";
             let jobs: Vec<JobRow> = self.rows(jobs, &[job.into()]).await?;

@@ -281,3 +281,75 @@ async fn a_target_that_the_job_has_no_more_is_not_told() {
     running.shutdown().await;
     assert_eq!(receiver.came().len(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_is_paused_and_rows_that_cannot_be_read_are_told_after_a_minute() {
+    let place = Place::fresh().await;
+    for state in ALL {
+        for is_dead in [true, false] {
+            for db in ALL {
+                place.run(db, "DROP TABLE IF EXISTS a").await;
+                place.run(db, "DROP TABLE IF EXISTS b").await;
+            }
+            let table = "(id int PRIMARY KEY)";
+            let rows = "INSERT INTO a SELECT n FROM generate_series(1, 40) n";
+            place
+                .run(Db::Postgres, format!("CREATE TABLE a {table}; {rows}"))
+                .await;
+            place
+                .run(Db::Maria, format!("CREATE TABLE b {table}"))
+                .await;
+            let repairs = Receiver::start(move |_, _| if is_dead { 500 } else { 200 }).await;
+            let alerts = Receiver::start(|_, _| 200).await;
+            let job = Job::new(format!("people {is_dead}"))
+                .source(place.side(Db::Postgres, "a"))
+                .target(place.side(Db::Maria, "b"), |map| map)
+                .settle(Duration::ZERO)
+                .repair(Repair::callback(repairs.endpoint()).pace(QUICK, QUICK))
+                .alert(alerts.endpoint());
+            let name = format!("people {is_dead}");
+            // The caller pauses an endpoint after a few failures, so no repair is tried often.
+            let reconciler = match state {
+                Db::Postgres => Reconciler::new(&place.postgres),
+                Db::Maria => Reconciler::new(&place.mariadb),
+                Db::Sqlite => Reconciler::new(&place.sqlite),
+            };
+            let reconciler = reconciler.job(job).unwrap();
+            reconciler.migrate().await.unwrap();
+            reconciler.compare(&name).await.unwrap();
+            if !is_dead {
+                place.run(Db::Maria, "RENAME TABLE b TO away").await;
+            }
+            let running = reconciler.start().unwrap();
+            let failing = format!(
+                "SELECT slot AS v FROM final_reconcile_repairs WHERE job = '{name}' AND failed_at IS NOT NULL"
+            );
+            eventually("all of them fail", SOON, async || {
+                match place.texts(state, &failing).await.len() {
+                    40 => Ok(()),
+                    failing => Err(format!("{failing} fail")),
+                }
+            })
+            .await;
+            assert_eq!(alerts.came().len(), 0, "{state:?}");
+
+            // A minute is over.
+            let over = "UPDATE final_reconcile_repairs SET failed_at = failed_at - 60000000";
+            place.run(state, over).await;
+
+            let told = alerts_are(&alerts, 1).await.remove(0);
+            assert_eq!(
+                (&told["kind"], &told["open"]),
+                (&json!("repairs"), &json!(40)),
+                "{told}"
+            );
+            running.shutdown().await;
+            for repair in reconciler.repairs(&name, 100).await.unwrap() {
+                reconciler.close(&name, repair.id).await.unwrap();
+            }
+            if !is_dead {
+                place.run(Db::Maria, "DROP TABLE away").await;
+            }
+        }
+    }
+}
