@@ -94,8 +94,8 @@ async fn each_row_that_differs_is_called_for_until_the_endpoint_has_done_it() {
         }
         assert_eq!(calls.len(), 2, "one idempotency key for each repair");
         let mut bodies: Vec<Value> = calls
-            .into_iter()
-            .map(|(_, calls)| {
+            .into_values()
+            .map(|calls| {
                 assert_eq!(calls.len(), 4, "until it is answered with 200");
                 assert!(calls.iter().all(|body| *body == calls[0]));
                 calls[0].clone()
