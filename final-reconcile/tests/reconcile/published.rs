@@ -157,21 +157,3 @@ async fn a_repair_waits_while_its_message_cannot_be_committed() {
     running.shutdown().await;
     bus.shutdown().await.unwrap();
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_that_waits_in_the_outbox_already_is_no_failure() {
-    let place = Place::fresh().await;
-    tables(&place, Db::Postgres, Db::Maria).await;
-    let bus = Bus::new("mender", place.postgres.clone(), MemoryBroker::new());
-    // It is not started, so what is in the outbox stays there.
-    bus.migrate().await.unwrap();
-    let reconciler = reconciler(&place, &bus).await;
-    reconciler.compare("people").await.unwrap();
-    let keep = "CREATE TABLE kept AS SELECT * FROM final_reconcile_repairs";
-    place.run(Db::Postgres, keep).await;
-    all_are_published(&reconciler).await;
-    let again = "INSERT INTO final_reconcile_repairs SELECT * FROM kept";
-    place.run(Db::Postgres, again).await;
-
-    all_are_published(&reconciler).await;
-}
