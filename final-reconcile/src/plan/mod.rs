@@ -88,12 +88,15 @@ impl SidePlan {
         }
     }
 
-    /// The plan for all columns of the table as its server prints them, behind those of the key.
+    /// The plan for all columns of the table as its server prints them, behind those of the key. They are those that a
+    /// client gets who asks for all.
     pub(crate) fn printed(&self) -> Self {
         let mut plan = self.clone();
         plan.columns.truncate(self.keys.len());
         plan.forms.truncate(self.keys.len());
-        plan.columns.extend(self.table.columns.iter().cloned());
+        let visible = self.table.columns.iter();
+        let visible = visible.filter(|column| !column.is_invisible);
+        plan.columns.extend(visible.cloned());
         plan.forms.resize(plan.columns.len(), Form::Printed);
         plan.given = None;
         plan

@@ -86,6 +86,7 @@ mod tests {
             class,
             nullable: false,
             is_generated: false,
+            is_invisible: false,
             order: KeyOrder::Bytes,
         };
         let key = KeyColumn {

@@ -37,7 +37,8 @@ const COLUMNS: &str = "
         CAST(COALESCE(numeric_scale, 0) AS SIGNED) AS scale, CAST(COALESCE(numeric_precision, 0) AS SIGNED) AS digits,
         CAST(COALESCE(datetime_precision, 0) AS SIGNED) AS fraction,
         CAST(COALESCE(character_octet_length, 0) AS SIGNED) AS octets,
-        COALESCE(generation_expression, '') <> '' AS is_generated
+        COALESCE(generation_expression, '') <> '' AS is_generated,
+        COALESCE(extra, '') LIKE '%INVISIBLE%' AS is_invisible
     FROM information_schema.columns
     WHERE table_schema = COALESCE(?, DATABASE()) AND table_name = ?
     ORDER BY ordinal_position";
@@ -75,6 +76,7 @@ columns! {
         fraction: i64,
         octets: i64,
         is_generated: i64,
+        is_invisible: i64,
     }
 }
 
@@ -212,6 +214,7 @@ fn column(row: ColumnRow) -> SideColumn {
         cast: String::new(),
         nullable: row.nullable != 0,
         is_generated: row.is_generated != 0,
+        is_invisible: row.is_invisible != 0,
     }
 }
 

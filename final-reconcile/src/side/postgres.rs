@@ -173,6 +173,7 @@ fn column(row: ColumnRow) -> SideColumn {
         cast: row.base,
         nullable: row.nullable,
         is_generated: row.is_generated,
+        is_invisible: false,
     }
 }
 

@@ -184,6 +184,7 @@ fn column(row: &ColumnRow, collation: &str, is_row_id: bool) -> SideColumn {
         cast: String::new(),
         nullable: row.not_null == 0 && !is_row_id,
         is_generated: row.is_generated != 0,
+        is_invisible: false,
         order: match class {
             Bool | Integer { .. } | Decimal { .. } | Float { .. } | Bits { .. } => KeyOrder::Number,
             _ if collation == "BINARY" => KeyOrder::Bytes,

@@ -63,6 +63,8 @@ pub(crate) struct SideColumn {
     pub(crate) nullable: bool,
     /// Whether the database makes its values from other columns, so that none can be written.
     pub(crate) is_generated: bool,
+    /// Whether `SELECT *` leaves it out.
+    pub(crate) is_invisible: bool,
     /// In what order an index has its values.
     pub(crate) order: KeyOrder,
 }

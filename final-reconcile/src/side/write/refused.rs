@@ -120,6 +120,7 @@ mod tests {
             class: ColumnClass::Other,
             nullable: true,
             is_generated: false,
+            is_invisible: false,
             order: KeyOrder::Number,
         };
         let columns = [column];
