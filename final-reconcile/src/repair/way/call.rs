@@ -12,7 +12,10 @@ pub(super) async fn mend(
     caller: &Caller,
     wanted: &Wanted<'_>,
 ) -> Reconciled<Mended> {
-    let body = wanted.body().await?.to_string();
+    let Some(body) = wanted.body().await? else {
+        return Ok(Mended::Changed);
+    };
+    let body = body.to_string();
     let key = content_id(wanted.repair, &body);
     let call = match Call::new(body, JSON, &key.to_string()) {
         Ok(call) => call,

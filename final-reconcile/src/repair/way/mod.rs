@@ -97,8 +97,8 @@ impl Way {
 }
 
 impl Wanted<'_> {
-    /// What is sent, for the ways that send something.
-    pub(crate) async fn body(&self) -> Reconciled<Value> {
+    /// What is sent, for the ways that send something. None if the whole row is wanted, and is not there any more.
+    pub(crate) async fn body(&self) -> Reconciled<Option<Value>> {
         let columns = different(self.sides, self.source, self.target);
         let row = self.source.and_then(|found| found.row.as_ref());
         let content = (row, columns.as_slice());
@@ -107,9 +107,12 @@ impl Wanted<'_> {
             CallbackBody::Full => None,
             CallbackBody::Cupid | CallbackBody::CupidRow => self.sides.printed.row(&key).await?,
         };
-        Ok(body(
+        if self.form != CallbackBody::Full && self.source.is_some() && whole.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(body(
             self.form, self.job, self.kind, self.sides, &key, content, whole,
-        ))
+        )))
     }
 }
 

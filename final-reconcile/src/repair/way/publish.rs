@@ -47,7 +47,9 @@ pub(super) async fn mend(
     topic: &str,
     wanted: &Wanted<'_>,
 ) -> Reconciled<Mended> {
-    let body = wanted.body().await?;
+    let Some(body) = wanted.body().await? else {
+        return Ok(Mended::Changed);
+    };
     let key = key(wanted.sides, &wanted.repair.key());
     let id = content_id(wanted.repair, &body.to_string());
     let published = bus.publish(topic, id, key, &body).await;
