@@ -26,6 +26,15 @@ pub(crate) struct CupidImport {
     pub(crate) notes: Vec<String>,
 }
 
+/// Which file of cupid's it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CupidFile<'a> {
+    /// Its name without the ending.
+    pub(crate) name: &'a str,
+    /// Its whole path. Each file has a state of its own, and this tells them apart.
+    pub(crate) path: &'a str,
+}
+
 /// Where the passwords of cupid's file go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Passwords {
@@ -41,22 +50,22 @@ pub(crate) enum Passwords {
 pub(crate) struct CupidError(String);
 
 impl CupidImport {
-    /// Reads cupid's file as it is. `name` is the name of the file without its ending: the state has it too. A job that has
-    /// no position yet begins with the id `start`.
+    /// Reads the text of cupid's file. A job that has no position yet begins with the id `start`.
     ///
     /// # Errors
     ///
-    /// Fails if the text is no JSON, if a key is not known or has a value of another kind, and if a DSN cannot be read.
+    /// Fails if the text is no JSON, if a key is not known or has a value of another kind, and if a DSN or a URL cannot be
+    /// read.
     pub(crate) fn new(
         text: &str,
-        name: &str,
+        file: CupidFile<'_>,
         start: Option<i64>,
         passwords: Passwords,
     ) -> Result<Self, CupidError> {
         let cupid = Cupid::read(text)?;
         Ok(Self {
-            toml: write::toml(&cupid, name, start, passwords),
-            notes: write::notes(&cupid, name, passwords),
+            toml: write::toml(&cupid, file, start, passwords),
+            notes: write::notes(&cupid, file, passwords),
         })
     }
 }

@@ -2,11 +2,18 @@
 //!
 //! Input: its text. Output: [`Cupid`], with cupid's defaults. A key that cupid does not know is an error.
 
+use final_webhook::Endpoint;
+use serde::{
+    Deserialize,
+    de::{IntoDeserializer, value::Error},
+};
+
 use super::{
     CupidError,
     dsn::GoDsn,
     json::{self, Fields},
 };
+use crate::config::WebAddress;
 
 const FILE: [&str; 7] = [
     "workerNumber",
@@ -180,18 +187,42 @@ impl Update {
 impl Copy {
     fn read(mut fields: Fields) -> Result<Self, CupidError> {
         let mut callback = fields.fields("callbackNotification", &["url"])?;
-        let url = callback.wanted("url")?;
+        let url = with_scheme(&callback.wanted("url")?);
+        if let Err(error) = checked(&url) {
+            let (what, cure) = error.split_once("; ").unwrap_or((&error, URL));
+            return Err(callback.wrong("url", &format!("cannot be called: {what}"), cure));
+        }
         Ok(Self {
             dsn: dsn(&mut fields)?,
             table: fields.wanted("table")?,
             by: fields.wanted("byColumn")?,
             columns: fields.texts("columns")?,
-            url: match url.contains("://") {
-                true => url,
-                // cupid's own example has no scheme.
-                false => format!("http://{url}"),
-            },
+            url,
         })
+    }
+}
+
+const URL: &str = "write http://host:port/path or https://host/path";
+
+/// The URL of an endpoint with its scheme. cupid's own example has none.
+fn with_scheme(url: &str) -> String {
+    let url = url.trim();
+    let (head, rest) = url.split_at(url.find(['/', '?', '#']).unwrap_or(url.len()));
+    match rest.starts_with("//") {
+        true if head.is_empty() => format!("http:{url}"),
+        true if head.ends_with(':') => format!("{}{rest}", head.to_lowercase()),
+        _ => format!("http://{url}"),
+    }
+}
+
+/// Whether the configuration that is made of it can have this URL. An error has nothing of it: a password that is not
+/// encoded is anywhere in it.
+fn checked(url: &str) -> Result<(), String> {
+    let address: Result<WebAddress, Error> = WebAddress::deserialize(url.into_deserializer());
+    let address = address.map_err(|error| error.to_string())?;
+    match Endpoint::new(address.expose()) {
+        Ok(_) => Ok(()),
+        Err(_) => Err("it is no URL of an endpoint".to_owned()),
     }
 }
 

@@ -5,13 +5,18 @@ use super::*;
 /// cupid's README, as it stands.
 const README: &str = include_str!("readme.json");
 
+const FILE: CupidFile<'_> = CupidFile {
+    name: "myConfig",
+    path: "/tmp/myConfig.json",
+};
+
 fn made(text: &str, passwords: Passwords) -> CupidImport {
-    let import = CupidImport::new(text, "myConfig", Some(1), passwords);
+    let import = CupidImport::new(text, FILE, Some(1), passwords);
     import.unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn refused(text: &str) -> String {
-    let import = CupidImport::new(text, "myConfig", None, Passwords::InVariables);
+    let import = CupidImport::new(text, FILE, None, Passwords::InVariables);
     import.err().map(|error| error.to_string()).expect(text)
 }
 
@@ -22,7 +27,7 @@ fn the_configuration_of_the_readme_is_read_as_it_stands() {
         import.toml,
         r#"# Made of cupid's myConfig.json. docs/from-cupid.md tells what is different.
 [state]
-database = "sqlite:/tmp/myConfig.final.db?mode=rwc"
+database = "sqlite:/tmp/myConfig-55ac237e9228e5bc.final.db?mode=rwc"
 
 [jobs.db2-user]
 source = { database = { url = "mysql://user@127.0.0.1:3306/db", password = "env:CUPID_SRC_PASSWORD" }, table = "user" }
@@ -44,7 +49,7 @@ columns = { "number" = "number", "avatar" = "avatar", "name" = "name" }
     let notes = import.notes.join("\n");
     for part in [
         "body = \"cupid\"",
-        "/tmp/myConfig.final.db",
+        "/tmp/myConfig-55ac237e9228e5bc.final.db",
         "logDir",
         "pushbear",
         "CUPID_SRC_PASSWORD, CUPID_DES_PASSWORD",
@@ -78,6 +83,61 @@ fn a_password_is_in_the_toml_only_where_it_is_read_at_once() {
 }
 
 #[test]
+fn files_of_one_name_in_two_folders_have_a_state_each() {
+    let state = |path| {
+        let file = CupidFile { path, ..FILE };
+        let import = CupidImport::new(README, file, None, Passwords::Inside).unwrap();
+        import.toml.lines().nth(2).map(str::to_owned)
+    };
+    assert_eq!(state("/a/myConfig.json"), state("/a/myConfig.json"));
+    assert_ne!(state("/a/myConfig.json"), state("/b/myConfig.json"));
+}
+
+#[test]
+fn a_url_has_its_scheme_before_the_first_slash() {
+    for (url, wanted) in [
+        ("h:1/cb?next=http://x/y", "http://h:1/cb?next=http://x/y"),
+        ("HTTP://h/cb", "http://h/cb"),
+        ("HttpS://h/cb", "https://h/cb"),
+        (" h:1/cb ", "http://h:1/cb"),
+        ("//h/cb", "http://h/cb"),
+    ] {
+        let text = README.replace("127.0.0.1:20000/test/callback", url);
+        let toml = made(&text, Passwords::Inside).toml;
+        let wanted = format!("callback = {{ url = \"{wanted}\",");
+        assert!(toml.contains(&wanted), "{wanted}: {toml}");
+    }
+}
+
+#[test]
+fn a_url_that_cannot_be_called_is_refused_and_shows_no_password() {
+    for url in [
+        "ops:hun/ter2@h:1/cb",
+        "http://ops:hun/ter2@h:1/cb",
+        "ops:hun?ter2@h/cb",
+        "ops:hun#ter2@h/cb",
+        "ops:hun ter2@h/cb",
+        "ftp://hunter2/",
+        "h:hunter2/cb",
+    ] {
+        let error = refused(&README.replace("127.0.0.1:20000/test/callback", url));
+        assert!(
+            error.contains("`des[0].callbackNotification.url` cannot be called"),
+            "{url}: {error}"
+        );
+        assert!(!error.contains("hun") && !error.contains("ter2"), "{error}");
+    }
+}
+
+#[test]
+fn parameters_of_a_url_that_is_printed_are_told() {
+    let text = README.replace("/test/callback", "/test/callback?access_token=x");
+    let notes = |passwords| made(&text, passwords).notes.join("\n");
+    assert!(notes(Passwords::InVariables).contains("parameters of an endpoint's URL"));
+    assert!(!notes(Passwords::Inside).contains("parameters of an endpoint's URL"));
+}
+
+#[test]
 fn each_copy_is_a_job_of_its_own_with_its_endpoint() {
     let copy = README.find("        {\n            \"dsn\"").unwrap();
     let (before, rest) = README.split_at(copy);
@@ -100,9 +160,18 @@ fn each_copy_is_a_job_of_its_own_with_its_endpoint() {
 fn what_is_left_out_has_the_defaults_of_cupid() {
     let text = r#"{"SRC": {"Dsn": "u@/a", "table": "t", "byColumn": "k", "update": false},
         "des": [{"dsn": "u@/b", "table": "t", "byColumn": "k", "callbackNotification": {"url": "https://h/"}}]}"#;
-    let import = CupidImport::new(text, "a b", Some(500), Passwords::InVariables).unwrap();
+    let import = CupidImport::new(
+        text,
+        CupidFile {
+            name: "a b",
+            ..FILE
+        },
+        Some(500),
+        Passwords::InVariables,
+    )
+    .unwrap();
     for part in [
-        "sqlite:/tmp/a%20b.final.db",
+        "sqlite:/tmp/a%20b-55ac237e9228e5bc.final.db",
         "fresh_ids = { every = \"2000ms\", column = \"Id\", first = 500 }",
         "quick = \"10s\"",
         "https://h/",
@@ -190,7 +259,7 @@ fn a_time_may_have_the_form_of_php_or_of_go() {
 proptest! {
     #[test]
     fn any_text_is_read_or_refused(text in "\\PC{0,60}") {
-        drop(CupidImport::new(&text, "x", None, Passwords::Inside));
+        drop(CupidImport::new(&text, FILE, None, Passwords::Inside));
     }
 
     /// A file that was damaged is read or refused, and no error shows a password.
@@ -204,7 +273,7 @@ proptest! {
         let end = (at + length).min(bytes.len());
         bytes.splice(at.min(end)..end, put.into_bytes());
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        if let Err(error) = CupidImport::new(&text, "x", None, Passwords::Inside) {
+        if let Err(error) = CupidImport::new(&text, FILE, None, Passwords::Inside) {
             prop_assert!(!error.to_string().contains("hunter2"), "{}", error);
         }
     }
@@ -218,7 +287,7 @@ proptest! {
             .replace("\"number\"", &quoted)
             .replace("\"/tmp\"", &quoted)
             .replace("\"update_time\"", &quoted);
-        if let Ok(import) = CupidImport::new(&text, &name, Some(7), Passwords::Inside) {
+        if let Ok(import) = CupidImport::new(&text, CupidFile { name: &name, ..FILE }, Some(7), Passwords::Inside) {
             let read: Result<toml::Table, _> = toml::from_str(&import.toml);
             prop_assert!(read.is_ok(), "{}\n{:?}", import.toml, read);
         }

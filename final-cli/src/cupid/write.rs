@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    Passwords,
+    CupidFile, Passwords,
     dsn::{GoDsn, encoded},
     read::{Copy, Cupid, Source},
 };
@@ -16,14 +16,19 @@ use super::{
 const MOST: u64 = 100_000;
 
 /// The configuration.
-pub(super) fn toml(cupid: &Cupid, name: &str, start: Option<i64>, passwords: Passwords) -> String {
+pub(super) fn toml(
+    cupid: &Cupid,
+    file: CupidFile<'_>,
+    start: Option<i64>,
+    passwords: Passwords,
+) -> String {
     let mut toml = Toml(String::new());
     toml.line(format_args!(
         "# Made of cupid's {}.json. docs/from-cupid.md tells what is different.",
-        name.escape_debug()
+        file.name.escape_debug()
     ));
     toml.line(format_args!("[state]"));
-    let state = quoted(&format!("sqlite:{}?mode=rwc", state_path(cupid, name)));
+    let state = quoted(&format!("sqlite:{}?mode=rwc", state_path(cupid, file)));
     toml.line(format_args!("database = {state}"));
     let names = job_names(&cupid.copies);
     for (at, (copy, job)) in cupid.copies.iter().zip(names).enumerate() {
@@ -49,13 +54,13 @@ pub(super) fn toml(cupid: &Cupid, name: &str, start: Option<i64>, passwords: Pas
 }
 
 /// What a person must know or do.
-pub(super) fn notes(cupid: &Cupid, name: &str, passwords: Passwords) -> Vec<String> {
+pub(super) fn notes(cupid: &Cupid, file: CupidFile<'_>, passwords: Passwords) -> Vec<String> {
     let mut notes = vec![
         "a call has the columns of the source's row alone, as cupid really sends it; with `body = \"cupid\"` it has \
          {\"type\", \"srcColumn\"}, as cupid documents it"
             .to_owned(),
     ];
-    let path = state_file(cupid, name);
+    let path = state_file(cupid, file);
     notes.push(match cupid.source.folder.trim_end_matches('/') {
         "/tmp" | "/var/tmp" | "/dev/shm" => format!(
             "where it stands, and calls that are not done, are kept in {path}, a folder that others can write to and \
@@ -85,6 +90,13 @@ pub(super) fn notes(cupid: &Cupid, name: &str, passwords: Passwords) -> Vec<Stri
         notes.push(format!("`{name}` of a DSN is not used"));
     }
     if passwords == Passwords::InVariables {
+        if cupid.copies.iter().any(|copy| copy.url.contains('?')) {
+            notes.push(
+                "the parameters of an endpoint's URL are printed; if one of them is secret, put the whole URL into a \
+                 variable: `url = \"env:NAME\"`"
+                    .to_owned(),
+            );
+        }
         let variables = variables(cupid);
         if !variables.is_empty() {
             notes.push(format!(
@@ -96,15 +108,23 @@ pub(super) fn notes(cupid: &Cupid, name: &str, passwords: Passwords) -> Vec<Stri
     notes
 }
 
-/// The file with the state, which has the name of the configuration.
-fn state_file(cupid: &Cupid, name: &str) -> String {
+/// The file with the state. It has the name of the configuration, and a number of its path: files of one name in two
+/// folders may name one folder here.
+fn state_file(cupid: &Cupid, file: CupidFile<'_>) -> String {
     let folder = cupid.source.folder.trim_end_matches('/');
-    format!("{folder}/{name}.final.db")
+    format!("{folder}/{}-{:016x}.final.db", file.name, fnv(file.path))
+}
+
+/// The hash FNV-1a of 64 bits. It has to be the same in each release, so it is none of the standard library's.
+fn fnv(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// The same in a URL.
-fn state_path(cupid: &Cupid, name: &str) -> String {
-    let path = state_file(cupid, name);
+fn state_path(cupid: &Cupid, file: CupidFile<'_>) -> String {
+    let path = state_file(cupid, file);
     let parts: Vec<String> = path.split('/').map(encoded).collect();
     parts.join("/")
 }

@@ -13,7 +13,7 @@ use final_reconcile::{Job, Reconciler};
 use super::config::{JobConfig, ReconcileConfig};
 use crate::{
     config::{self, DatabaseAddress},
-    cupid::{CupidError, CupidImport, Passwords},
+    cupid::{CupidError, CupidFile, CupidImport, Passwords},
     databases::{by_scheme, pool},
     exit::Failure,
 };
@@ -69,14 +69,10 @@ struct Selected {
 impl FileArgs {
     /// Reads the file. A job of cupid's that has no position yet begins with the id `start`.
     pub(super) fn read(&self, start: Option<i64>) -> Result<Jobs, Failure> {
-        let told = |error: config::ConfigError| Failure::usage(error.to_string());
         if let Some(file) = &self.cupid {
-            let import = import(file, start, Passwords::Inside)?;
-            let name = format!("{} as TOML", file.display());
-            // Its warnings are about TOML that nobody has written.
-            let loaded = config::parse::<ReconcileConfig>(name, &import.toml).map_err(told)?;
+            let (config, import) = import(file, start, Passwords::Inside)?;
             return Ok(Jobs {
-                config: loaded.config,
+                config,
                 notes: import.notes,
             });
         }
@@ -86,7 +82,7 @@ impl FileArgs {
             ));
         }
         let file = self.config.as_deref().unwrap_or(Path::new(""));
-        let loaded = config::read::<ReconcileConfig>(file).map_err(told)?;
+        let loaded = config::read::<ReconcileConfig>(file).map_err(unread)?;
         loaded
             .warnings
             .iter()
@@ -104,12 +100,16 @@ impl FileArgs {
     }
 }
 
-/// Reads cupid's file.
+fn unread(error: config::ConfigError) -> Failure {
+    Failure::usage(error.to_string())
+}
+
+/// Reads cupid's file: what it says, and that as TOML.
 pub(super) fn import(
     file: &Path,
     start: Option<i64>,
     passwords: Passwords,
-) -> Result<CupidImport, Failure> {
+) -> Result<(ReconcileConfig, CupidImport), Failure> {
     let is_stdin = file.as_os_str() == "-";
     let cannot =
         |error: io::Error| Failure::usage(format!("{} cannot be read: {error}", file.display()));
@@ -129,8 +129,27 @@ pub(super) fn import(
         true => "cupid".into(),
         false => file.file_stem().unwrap_or_default().to_string_lossy(),
     };
-    CupidImport::new(&text, &name, start, passwords)
-        .map_err(|error: CupidError| Failure::usage(format!("{}: {error}", file.display())))
+    // Links are not followed: behind that of a ConfigMap there is another path after each change.
+    let path = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let path = match is_stdin {
+        true => "-".into(),
+        false => path.to_string_lossy(),
+    };
+    let (name, path) = (&*name, &*path);
+    let made = |passwords| {
+        let made = CupidImport::new(&text, CupidFile { name, path }, start, passwords);
+        made.map_err(|error: CupidError| Failure::usage(format!("{}: {error}", file.display())))
+    };
+    let inside = made(Passwords::Inside)?;
+    // What cannot be read is not printed either: a password may stand where none is looked for. Its warnings are about TOML
+    // that nobody has written.
+    let shown = format!("{} as TOML", file.display());
+    let loaded = config::parse::<ReconcileConfig>(shown, &inside.toml).map_err(unread)?;
+    let import = match passwords {
+        Passwords::Inside => inside,
+        Passwords::InVariables => made(passwords)?,
+    };
+    Ok((loaded.config, import))
 }
 
 impl JobsArgs {

@@ -31,7 +31,7 @@ pub(super) struct ImportCupidArgs {
 
 impl ImportCupidArgs {
     pub(super) fn run(self, out: &mut Output) -> Result<Exit, Failure> {
-        let import = import(&self.config, self.start_id, Passwords::InVariables)?;
+        let (_, import) = import(&self.config, self.start_id, Passwords::InVariables)?;
         if out.is_json() {
             let row = serde_json::json!({ "toml": import.toml, "notes": import.notes });
             out.json("cupid_import", &row)?;
