@@ -52,11 +52,33 @@ pub enum ServiceError {
     CutOff(&'static str),
 }
 
+/// A mistake in the configuration that only the start of a service has found.
+///
+/// As the error of a start it makes the exit code 2.
+///
+/// ```
+/// use final_cli::service::Mistake;
+///
+/// let mistake = Mistake::new("service.toml: there is no table users");
+/// assert_eq!(mistake.to_string(), "service.toml: there is no table users");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Mistake(String);
+
+impl Mistake {
+    /// What is wrong and where, without a password.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
 impl ServiceError {
     /// 2 for a mistake in the configuration, and otherwise 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::LogFilter(_) => 2,
+            Self::Start(error) if error.is::<Mistake>() => 2,
             Self::Listen { error, .. } if is_no_address(error) => 2,
             _ => 1,
         }

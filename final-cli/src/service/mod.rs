@@ -27,12 +27,12 @@ use std::{future::Future, panic::AssertUnwindSafe, process::ExitCode, sync::Arc,
 use final_core::BoxError;
 use futures::FutureExt;
 
+use self::{ended::panic_text, http::Http, notify::Systemd, probe::Probe, signals::Signals};
 pub use self::{
-    ended::ServiceError,
+    ended::{Mistake, ServiceError},
     options::{LogFormat, RunArgs, ServiceOptions},
     probe::Condition,
 };
-use self::{ended::panic_text, http::Http, notify::Systemd, probe::Probe, signals::Signals};
 
 /// How long the runtime may take to end what is left, once the service has stopped.
 const GOODBYE: Duration = Duration::from_secs(2);

@@ -241,6 +241,18 @@ async fn what_is_printed_of_cupids_file_is_a_configuration_without_a_password() 
     assert!(compared.ends_with(3).out.contains("1 missing"));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn columns_without_a_common_form_are_told_with_the_way_to_a_rule() {
+    let shop = shop().await;
+    let change = "ALTER TABLE user DROP COLUMN name, ADD COLUMN name int";
+    shop.run(&shop.copy, change).await;
+    for command in ["compare", "explain", "run"] {
+        let ran = run(&mut program(), ["reconcile", command, "-c", &shop.file]).await;
+        let ran = ran.ends_with(2);
+        assert!(ran.err.contains("import-cupid"), "{command}: {}", ran.err);
+    }
+}
+
 fn dsn_password(text: &str) -> String {
     let dsn = text.split("\"dsn\": \"").nth(1).expect("a DSN");
     let login = dsn.split("@tcp").next().unwrap_or_default();

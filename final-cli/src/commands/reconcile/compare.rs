@@ -6,7 +6,7 @@ use clap::Args;
 use final_reconcile::Comparison;
 use serde::Serialize;
 
-use super::{failed, file::JobsArgs};
+use super::file::JobsArgs;
 use crate::{
     exit::{Exit, Failure},
     output::{Output, progress::Progress, text::harmless},
@@ -62,7 +62,7 @@ impl CompareArgs {
             });
             let comparisons = compared.await;
             drop(progress);
-            for comparison in comparisons.map_err(|error| failed(&name, &error))? {
+            for comparison in comparisons.map_err(|error| self.jobs.failed(&name, &error))? {
                 if !comparison.is_equal() {
                     exit = Exit::Found;
                 }
@@ -111,7 +111,8 @@ fn show(out: &mut Output, job: &str, comparison: &Comparison) -> Result<(), Fail
 impl ExplainArgs {
     pub(super) async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
         for (name, job) in self.jobs.read()? {
-            let explanation = job.explain().await.map_err(|error| failed(&name, &error))?;
+            let explained = job.explain().await;
+            let explanation = explained.map_err(|error| self.jobs.failed(&name, &error))?;
             match out.is_json() {
                 true => out.json("explanation", &explanation)?,
                 false => {

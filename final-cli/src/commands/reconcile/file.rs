@@ -8,9 +8,12 @@ use std::{
 
 use clap::Args;
 use final_core::BoxError;
-use final_reconcile::{Job, Reconciler};
+use final_reconcile::{Job, ReconcileError, Reconciler};
 
-use super::config::{JobConfig, ReconcileConfig};
+use super::{
+    config::{JobConfig, ReconcileConfig},
+    failed,
+};
 use crate::{
     config::{self, DatabaseAddress},
     cupid::{CupidError, CupidFile, CupidImport, Passwords},
@@ -25,7 +28,7 @@ const MOST: u64 = 1024 * 1024;
 const CONNECTIONS: u32 = 1;
 
 /// Which file names the jobs.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct FileArgs {
     /// The file with the jobs; docs/reconcile.md has all its keys
     #[arg(long, value_name = "FILE", required_unless_present = "cupid")]
@@ -93,6 +96,20 @@ impl FileArgs {
         })
     }
 
+    /// The failure of a job of the file. cupid's file has no place for a rule, so there is more to do.
+    pub(super) fn failed(&self, job: &str, error: &ReconcileError) -> Failure {
+        match (failed(job, error), &self.cupid, error) {
+            (Failure::Usage(text), Some(file), ReconcileError::NoForm(_)) => {
+                Failure::usage(format!(
+                    "{text}; cupid's file has no rules: make one of ours by `final reconcile import-cupid {}`, and write \
+                 {{ to = \"…\", text = true }} for the column",
+                    file.display()
+                ))
+            }
+            (failure, _, _) => failure,
+        }
+    }
+
     /// Its name for people.
     pub(super) fn shown(&self) -> String {
         let file = self.cupid.as_ref().or(self.config.as_ref());
@@ -153,6 +170,11 @@ pub(super) fn import(
 }
 
 impl JobsArgs {
+    /// The failure of a job.
+    pub(super) fn failed(&self, job: &str, error: &ReconcileError) -> Failure {
+        self.file.failed(job, error)
+    }
+
     /// The jobs that are meant, in the order of their names, as far as comparing needs them.
     pub(super) fn read(&self) -> Result<Vec<(String, Job)>, Failure> {
         let jobs = self.selected()?.jobs;
@@ -220,6 +242,6 @@ pub(super) fn no_jobs(file: &str) -> String {
 }
 
 /// A mistake of the file.
-pub(super) fn wrong(error: final_reconcile::ReconcileError) -> Failure {
+pub(super) fn wrong(error: ReconcileError) -> Failure {
     Failure::usage(error.to_string())
 }

@@ -105,9 +105,11 @@ impl ReconcileArgs {
 /// What is wrong with the job or its tables is a mistake of the file; a database that fails is not.
 fn failed(job: &str, error: &ReconcileError) -> Failure {
     match error {
-        ReconcileError::Database { .. } | ReconcileError::Row { .. } => {
-            Failure::doing(format_args!("job {job}"), error)
-        }
+        ReconcileError::Database { .. }
+        | ReconcileError::Row { .. }
+        | ReconcileError::Caller { .. } => Failure::doing(format_args!("job {job}"), error),
+        // It names the job itself.
+        ReconcileError::Job { .. } => Failure::usage(error.to_string()),
         _ => Failure::usage(format!("job {job}: {error}")),
     }
 }

@@ -2,12 +2,13 @@
 //!
 //! Input: a file with jobs. Output: repairs; a service that the runner starts, asks and stops; an exit code.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Args;
 use final_core::{BoxError, OnFailure, Router};
 use final_reconcile::{Job, ReconcileError, Reconciler, RunningReconciler};
-use tokio::sync::Mutex;
+use futures::future::join_all;
+use tokio::{sync::Mutex, time::sleep};
 
 use super::{
     bus::{self, AnyBus},
@@ -19,8 +20,11 @@ use crate::{
     arguments::PlaceArgs,
     config::DatabaseAddress,
     exit::Failure,
-    service::{self, Condition, RunArgs, Service, ServiceOptions},
+    service::{self, Condition, Mistake, RunArgs, Service, ServiceOptions},
 };
+
+/// How soon a database of the state that is away is asked again.
+const AWAY: Duration = Duration::from_secs(2);
 
 /// What runs, and how.
 #[derive(Debug, Args)]
@@ -46,7 +50,8 @@ impl ServeArgs {
         }
         let jobs = self.file.read(self.start_id)?;
         let options: ServiceOptions = self.run.over(jobs.config.service.clone());
-        let file = self.file.shown();
+        let args = self.file;
+        let file = args.shown();
         let (config, notes) = (jobs.config, jobs.notes);
         let state = checked(&config, &file)?;
         Ok(service::main("reconcile", options, async move || {
@@ -57,13 +62,21 @@ impl ServeArgs {
                     "cupid's file runs, and something is to be known about it"
                 );
             }
-            let prepared = Prepared::new(config, &state).map_err(|failure| {
-                let (_, line) = failure.end();
-                format!("{file}: {}", line.unwrap_or_default())
-            })?;
-            let service = prepared.start().await?;
-            Ok::<_, BoxError>(service)
+            let started = async { Prepared::new(config, &state)?.start(&args).await };
+            started
+                .await
+                .map_err(|failure| error_of_start(&file, &failure))
         }))
+    }
+}
+
+/// A mistake of the file ends the process with another exit code than a failure.
+fn error_of_start(file: &str, failure: &Failure) -> BoxError {
+    let (_, line) = failure.end();
+    let line = format!("{file}: {}", line.unwrap_or_default());
+    match failure {
+        Failure::Usage(_) => Mistake::new(line).into(),
+        _ => line.into(),
     }
 }
 
@@ -119,24 +132,14 @@ impl Prepared {
         Ok(prepared)
     }
 
-    async fn start(self) -> Result<ReconcileService, BoxError> {
-        for (name, job) in &self.jobs {
-            match job.explain().await {
-                Ok(_) => {}
-                // A database that is away comes back, and its scans wait for it.
-                Err(error @ (ReconcileError::Database { .. } | ReconcileError::Row { .. })) => {
-                    tracing::warn!(
-                        target: "final::reconcile",
-                        job = name,
-                        error = crate::causes::chain(&error),
-                        "the tables of a job cannot be looked at; the job waits for them"
-                    );
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        self.reconciler.migrate().await?;
-        let running = self.reconciler.start()?;
+    async fn start(self, args: &FileArgs) -> Result<ReconcileService, Failure> {
+        self.look_at_tables(args).await?;
+        self.migrate().await?;
+        let running = self.reconciler.start();
+        let running = running.map_err(|error| match error {
+            ReconcileError::Caller { .. } => Failure::doing("the start of the jobs", &error),
+            error => wrong(error),
+        })?;
         if let Some(bus) = &self.bus {
             let mut router = self.reconciler.watching(Router::new());
             if self.is_over_rabbitmq {
@@ -151,6 +154,60 @@ impl Prepared {
             bus: self.bus,
         })
     }
+
+    /// Makes the tables of the state. A database that is away is waited for, as those of jobs are.
+    async fn migrate(&self) -> Result<(), Failure> {
+        let mut is_told = false;
+        loop {
+            match self.reconciler.migrate().await {
+                Ok(()) => return Ok(()),
+                Err(error) if is_away(&error) => {
+                    if !is_told {
+                        tracing::warn!(
+                            target: "final::reconcile",
+                            error = crate::causes::chain(&error),
+                            "the database of the state (`state.database`) does not answer; the start waits for it"
+                        );
+                    }
+                    is_told = true;
+                    sleep(AWAY).await;
+                }
+                Err(error) => return Err(Failure::doing("`state.database`", &error)),
+            }
+        }
+    }
+
+    /// Looks whether the tables of all jobs can be compared. All are looked at at once, because one that does not answer
+    /// takes its time.
+    async fn look_at_tables(&self, args: &FileArgs) -> Result<(), Failure> {
+        let looks = self.jobs.iter();
+        let looks = looks.map(|(name, job)| async move { (name, job.explain().await) });
+        for (name, looked) in join_all(looks).await {
+            match looked {
+                Ok(_) => {}
+                // A database that is away comes back, and its scans wait for it.
+                Err(error @ (ReconcileError::Database { .. } | ReconcileError::Row { .. })) => {
+                    tracing::warn!(
+                        target: "final::reconcile",
+                        job = name,
+                        error = crate::causes::chain(&error),
+                        "the tables of a job cannot be looked at; the job waits for them"
+                    );
+                }
+                Err(error) => return Err(args.failed(name, &error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a server does not answer. What it refuses is told at once.
+fn is_away(error: &ReconcileError) -> bool {
+    use sqlx::Error::{Io, PoolTimedOut};
+    let ReconcileError::Database { source, .. } = error else {
+        return false;
+    };
+    matches!(source, Io(_) | PoolTimedOut)
 }
 
 struct ReconcileService {
@@ -162,7 +219,9 @@ struct ReconcileService {
 impl Service for ReconcileService {
     async fn stop(&self) -> Result<(), BoxError> {
         // Repairs that are under way may publish, so the bus stops after them.
-        if let Some(running) = self.running.lock().await.take() {
+        // Probes take the lock as well, and go on meanwhile.
+        let running = self.running.lock().await.take();
+        if let Some(running) = running {
             running.shutdown().await;
         }
         if let Some(bus) = &self.bus {

@@ -85,7 +85,7 @@ impl<'de> Deserialize<'de> for ColumnConfig {
 impl TargetConfig {
     /// The job with this target.
     pub(super) fn of(self, job: Job, name: &str) -> Result<Job, Failure> {
-        let to = side(&self.database, &self.table)?;
+        let to = side(name, &self.database, &self.table)?;
         let columns: Result<Vec<(String, Mapped)>, Failure> = self
             .columns
             .into_iter()

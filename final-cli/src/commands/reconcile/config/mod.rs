@@ -129,7 +129,7 @@ impl JobConfig {
 
     /// The job of this name: its tables, and how they are compared.
     pub(super) fn job(self, name: &str) -> Result<Job, Failure> {
-        let mut job = Job::new(name).source(side(&self.source.database, &self.source.table)?);
+        let mut job = Job::new(name).source(side(name, &self.source.database, &self.source.table)?);
         if let Some(settle) = self.settle {
             job = job.settle(settle.0);
         }
