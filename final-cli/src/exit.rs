@@ -40,6 +40,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// The database, the broker or the machine failed.
     Failed(String),
+    /// There is nothing yet that the command could be about.
+    Nothing(String),
     /// The reader of the output went away (`| head`), which is no error.
     Closed,
 }
@@ -60,6 +62,10 @@ impl Failure {
         match self {
             Self::Usage(text) => (ExitCode::from(2), Some(without_passwords(text))),
             Self::Failed(text) => (ExitCode::from(1), Some(without_passwords(text))),
+            Self::Nothing(text) => (
+                ExitCode::from(Exit::NothingMatched),
+                Some(without_passwords(text)),
+            ),
             Self::Closed => (ExitCode::SUCCESS, None),
         }
     }

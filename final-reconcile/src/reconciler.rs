@@ -279,6 +279,17 @@ impl Reconciler {
         resumed.map_err(|source| self.failed("changing the state of scans in", source))
     }
 
+    /// The targets of all jobs: the name of the job, and the target as [`jobs`](Self::jobs) names it.
+    pub fn targets(&self) -> Vec<(String, String)> {
+        let of_job = |job: &Job| {
+            let name = job.name().to_owned();
+            job.places()
+                .map(move |(target, _)| (name.clone(), target))
+                .collect::<Vec<_>>()
+        };
+        self.jobs.iter().flat_map(of_job).collect()
+    }
+
     /// How the scans of all jobs are. A job that was never scanned is not among them.
     ///
     /// # Errors

@@ -179,6 +179,51 @@ async fn a_repair_is_closed_only_when_that_is_confirmed() {
         .ends_with(4);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn before_the_first_run_nothing_matches_and_no_file_is_made() {
+    let shop = shop().await;
+    let state = shop.dir.join("state.db");
+    for words in [
+        &["status"][..],
+        &["resume"],
+        &["repairs", "list"],
+        &["repairs", "retry", "--all"],
+        &["repairs", "close", "--all", "--yes"],
+    ] {
+        let ran = shop.reconcile(words).await.ends_with(4);
+        assert!(ran.err.contains("has run yet"), "{words:?}: {}", ran.err);
+        assert!(!state.exists(), "{words:?}");
+    }
+    // The same where there is a file without the tables.
+    std::fs::write(&state, "").expect("written");
+    let ran = shop.reconcile(&["status"]).await.ends_with(4);
+    assert!(ran.err.contains("has run yet"), "{}", ran.err);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_has_never_run_is_told_by_the_status() {
+    let shop = shop().await;
+    let running = shop.start();
+    shop.tried(&running).await;
+    ends(running).await;
+    // Another job, which came to the file after the last start.
+    let text = std::fs::read_to_string(&shop.file).expect("read");
+    let (_, job) = text.split_once("[jobs.users]").expect("a job");
+    let more = format!(
+        "{text}[jobs.later]{}",
+        job.replace("jobs.users", "jobs.later")
+    );
+    std::fs::write(&shop.file, more).expect("written");
+
+    let status = shop.reconcile(&["status"]).await.ends_with(3).json();
+    let later = status.iter().find(|row| row["job"] == "later");
+    let later = later.unwrap_or_else(|| panic!("{status:?}"));
+    assert_eq!(later["trouble"], "it has never run");
+    let status = ["reconcile", "status", "--config", &shop.file];
+    let table = run(&mut program(), status).await.ends_with(3).out;
+    assert!(table.contains("never ran"), "{table}");
+}
+
 /// The file of a shop with other lines in place of the callback and of the sweep.
 fn with(shop: &Shop, sweep: &str, repair: &str) -> String {
     let text = std::fs::read_to_string(&shop.file).expect("read");

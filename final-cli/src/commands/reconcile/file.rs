@@ -12,7 +12,7 @@ use final_reconcile::{Job, ReconcileError, Reconciler};
 
 use super::{
     config::{JobConfig, ReconcileConfig},
-    failed,
+    failed, nothing_yet,
 };
 use crate::{
     config::{self, DatabaseAddress},
@@ -183,10 +183,15 @@ impl JobsArgs {
             .collect()
     }
 
-    /// The jobs that are meant, by their names, with the database of their state.
+    /// The jobs that are meant, by their names, with the database of their state. A file that is not there is not made: it
+    /// could belong to another user than that of the service.
     pub(super) fn reconciler(&self) -> Result<(Reconciler, Vec<String>), Failure> {
         let Selected { state, jobs } = self.selected()?;
-        let mut reconciler = with_state(&state.ok_or_else(|| no_state(&self.file.shown()))?)?;
+        let state = state.ok_or_else(|| no_state(&self.file.shown()))?;
+        if is_missing(&state) {
+            return Err(nothing_yet());
+        }
+        let mut reconciler = with_state(&state)?;
         let mut names = Vec::new();
         for (name, config) in jobs {
             reconciler = reconciler.job(config.job(&name)?).map_err(wrong)?;
@@ -223,6 +228,17 @@ impl JobsArgs {
 pub(super) fn with_state(state: &DatabaseAddress) -> Result<Reconciler, Failure> {
     let made = by_scheme!(state, reconciler());
     made.map_err(|error: BoxError| Failure::usage(format!("`state.database`: {error}")))
+}
+
+/// Whether the database is a file that is not there. What cannot be seen is told by whatever opens it.
+fn is_missing(state: &DatabaseAddress) -> bool {
+    #[cfg(feature = "sqlite")]
+    if state.scheme() == "sqlite"
+        && let Ok(options) = state.expose().parse::<sqlx::sqlite::SqliteConnectOptions>()
+    {
+        return matches!(options.get_filename().try_exists(), Ok(false));
+    }
+    false
 }
 
 fn reconciler<DB: final_core::OutboxDatabase>(

@@ -113,3 +113,25 @@ fn failed(job: &str, error: &ReconcileError) -> Failure {
         _ => Failure::usage(format!("job {job}: {error}")),
     }
 }
+
+/// The same where the state is read, which the first run makes.
+fn state_failed(job: &str, error: &ReconcileError) -> Failure {
+    match error {
+        ReconcileError::Database { source, .. } if is_missing_table(source) => nothing_yet(),
+        _ => failed(job, error),
+    }
+}
+
+/// No job has run, so there is no state.
+fn nothing_yet() -> Failure {
+    Failure::Nothing("no job of the file has run yet".to_owned())
+}
+
+fn is_missing_table(error: &sqlx::Error) -> bool {
+    let Some(error) = error.as_database_error() else {
+        return false;
+    };
+    // SQLite has one code for many errors.
+    matches!(error.code().as_deref(), Some("42P01" | "42S02"))
+        || error.message().starts_with("no such table")
+}

@@ -2,14 +2,14 @@
 //!
 //! Input: the table of open repairs. Output: rows; repairs that are due at once, or removed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use final_reconcile::{OpenRepair, Reconciler};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{failed, file::JobsArgs};
+use super::{file::JobsArgs, state_failed};
 use crate::{
     ask::ConsentArgs,
     contexts::Context,
@@ -116,7 +116,7 @@ async fn list(jobs: &JobsArgs, limit: u32, out: &mut Output) -> Result<Exit, Fai
     let mut all = Vec::new();
     for name in &names {
         let repairs = reconciler.repairs(name, limit).await;
-        let repairs = repairs.map_err(|error| failed(name, &error))?;
+        let repairs = repairs.map_err(|error| state_failed(name, &error))?;
         all.extend(repairs.into_iter().map(|repair| (name.as_str(), repair)));
     }
     if all.is_empty() {
@@ -171,7 +171,7 @@ async fn retry(jobs: &JobsArgs, which: &WhichArgs) -> Result<Exit, Failure> {
         };
         for id in ids {
             let retried = reconciler.retry(name, id).await;
-            count += retried.map_err(|error| failed(name, &error))?;
+            count += retried.map_err(|error| state_failed(name, &error))?;
         }
     }
     Ok(done(count, which, "due now"))
@@ -179,6 +179,7 @@ async fn retry(jobs: &JobsArgs, which: &WhichArgs) -> Result<Exit, Failure> {
 
 async fn close(jobs: &JobsArgs, which: &WhichArgs, consent: ConsentArgs) -> Result<Exit, Failure> {
     let (reconciler, names) = jobs.reconciler()?;
+    let asked = Instant::now();
     let question = match which.all {
         true => format!("close all open repairs of {}?", names.join(", ")),
         false => format!("close {} repair(s)?", which.ids.len()),
@@ -189,20 +190,24 @@ async fn close(jobs: &JobsArgs, which: &WhichArgs, consent: ConsentArgs) -> Resu
     let mut count = 0;
     for name in &names {
         match which.all {
-            true => count += close_all(&reconciler, name).await?,
+            true => count += close_all(&reconciler, name, asked).await?,
             false => count += close_these(&reconciler, name, &which.ids).await?,
         }
     }
     Ok(done(count, which, "closed"))
 }
 
-/// Closes what is open now. What is opened meanwhile stays.
-async fn close_all(reconciler: &Reconciler, job: &str) -> Result<u64, Failure> {
+/// Closes what was open when somebody asked for it. What is opened meanwhile stays, so there is an end although a service
+/// opens more all the time.
+async fn close_all(reconciler: &Reconciler, job: &str, asked: Instant) -> Result<u64, Failure> {
     let mut count = 0;
     loop {
+        let since = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
         let page = reconciler.repairs(job, PAGE).await;
-        let page = page.map_err(|error| failed(job, &error))?;
-        let ids: Vec<Uuid> = page.iter().map(|repair| repair.id).collect();
+        let page = page.map_err(|error| state_failed(job, &error))?;
+        // The oldest come first.
+        let before = page.iter().filter(|repair| repair.age_ms >= since);
+        let ids: Vec<Uuid> = before.map(|repair| repair.id).collect();
         let closed = close_these(reconciler, job, &ids).await?;
         count += closed;
         if ids.len() < PAGE as usize || closed == 0 {
@@ -215,7 +220,7 @@ async fn close_these(reconciler: &Reconciler, job: &str, ids: &[Uuid]) -> Result
     let mut count = 0;
     for id in ids {
         let closed = reconciler.close(job, *id).await;
-        count += u64::from(closed.map_err(|error| failed(job, &error))?);
+        count += u64::from(closed.map_err(|error| state_failed(job, &error))?);
     }
     Ok(count)
 }

@@ -4,8 +4,9 @@
 
 use clap::Args;
 use final_reconcile::JobStatus;
+use serde_json::json;
 
-use super::{failed, file::JobsArgs};
+use super::{file::JobsArgs, nothing_yet, state_failed};
 use crate::{
     exit::{Exit, Failure},
     output::{Cell, Output, Table, text::harmless},
@@ -13,7 +14,7 @@ use crate::{
 
 /// See where the jobs of a file stand
 ///
-/// The exit code is 3 if a job is paused or in trouble, or if no process runs it.
+/// The exit code is 3 if a job is paused or in trouble, if no process runs it, or if it has never run.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: final reconcile status --config reconcile.toml")]
 pub(super) struct StatusArgs {
@@ -33,24 +34,37 @@ impl StatusArgs {
     pub(super) async fn run(self, out: &mut Output) -> Result<Exit, Failure> {
         let (reconciler, names) = self.jobs.reconciler()?;
         let jobs = reconciler.jobs().await;
-        let jobs = jobs.map_err(|error| failed(&names.join(", "), &error))?;
+        let jobs = jobs.map_err(|error| state_failed(&names.join(", "), &error))?;
         if jobs.is_empty() {
-            eprintln!("no job of the file has run yet");
-            return Ok(Exit::NothingMatched);
+            return Err(nothing_yet());
         }
-        write(&jobs, out)?;
+        let mut never = reconciler.targets();
+        never.retain(|(job, target)| {
+            let is_it = |found: &JobStatus| found.job == *job && found.target == *target;
+            !jobs.iter().any(is_it)
+        });
+        write(&jobs, &never, out)?;
         let is_well =
             |job: &JobStatus| job.is_running && job.paused.is_none() && job.trouble.is_none();
-        Ok(match jobs.iter().all(is_well) {
+        Ok(match never.is_empty() && jobs.iter().all(is_well) {
             true => Exit::Done,
             false => Exit::Found,
         })
     }
 }
 
-fn write(jobs: &[JobStatus], out: &mut Output) -> Result<(), Failure> {
+/// Writes how jobs are, and then those that have never run.
+fn write(jobs: &[JobStatus], never: &[(String, String)], out: &mut Output) -> Result<(), Failure> {
     if out.is_json() {
-        return jobs.iter().try_for_each(|job| out.json("job", job));
+        jobs.iter().try_for_each(|job| out.json("job", job))?;
+        return never.iter().try_for_each(|(job, target)| {
+            let row = json!({
+                "job": job, "target": target, "is_running": false, "paused": null, "trouble": "it has never run",
+                "fresh_id": null, "updated_until": null, "is_sweeping": false, "sweep_rows": null, "suspects": 0,
+                "open_repairs": 0,
+            });
+            out.json("job", &row)
+        });
     }
     let mut table = Table::new(&["!job", "target", "state", ">suspects", ">repairs"]);
     for job in jobs {
@@ -63,6 +77,15 @@ fn write(jobs: &[JobStatus], out: &mut Output) -> Result<(), Failure> {
                 .good(state == "running"),
             job.suspects.to_string().into(),
             Cell::new(job.open_repairs.to_string()).bad(job.open_repairs > 0),
+        ]);
+    }
+    for (job, target) in never {
+        table.row([
+            job.as_str().into(),
+            target.as_str().into(),
+            Cell::new("never ran").bad(true),
+            "0".into(),
+            "0".into(),
         ]);
     }
     out.table(&table)?;
@@ -89,7 +112,7 @@ impl ResumeArgs {
         let mut count = 0;
         for name in &names {
             let resumed = reconciler.resume(name).await;
-            count += resumed.map_err(|error| failed(name, &error))?;
+            count += resumed.map_err(|error| state_failed(name, &error))?;
         }
         eprintln!("{count} target(s) go on");
         Ok(match count {
