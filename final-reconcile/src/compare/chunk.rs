@@ -1,7 +1,7 @@
 //! Finds the rows of a chunk that differ.
 //!
-//! Input: a chunk whose digests were not the same. Output: sink. Memory: the keys and hashes of the source's rows,
-//! which are bounded by the size of a chunk, and one page of the target.
+//! Input: a chunk. Output: suspects. Memory: the keys and hashes of the source's rows, which are bounded by the size of a
+//! chunk, and of about as many rows of the target.
 
 use std::collections::HashMap;
 
@@ -18,42 +18,51 @@ const PAGE: u64 = 5_000;
 /// Rows up to this size cost less to fetch than to hash.
 pub(super) const SMALL_ROW: u64 = 256;
 
-/// Compares a chunk row by row. Returns how many rows the source has in it.
+/// How many rows of the target are held at once, beside those of the source.
+const AHEAD: usize = 25_000;
+
+/// What was found in a chunk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InChunk {
+    /// Rows of the source.
+    pub(super) rows: u64,
+    /// Rows that look different.
+    pub(super) differing: u64,
+}
+
+/// Compares a chunk row by row. Both sides are read at the same time.
 pub(super) async fn find(
     sides: &Sides,
     chunk: &Chunk,
     of: Of,
     sink: &mut dyn Sink,
-) -> Reconciled<u64> {
-    let mut pages = Pages::new(&*sides.target, chunk, of);
-    let (source, first) = tokio::join!(all(&*sides.source, chunk, of), pages.next());
-    let mut source = source?;
+) -> Reconciled<InChunk> {
+    let mut in_target = Pages::new(&*sides.target, chunk, of);
+    let mut in_source = Pages::new(&*sides.source, chunk, of);
+    let (source, mut page) = tokio::try_join!(in_source.rest(), in_target.some(AHEAD))?;
     let rows = source.len() as u64;
-    let mut page = first?;
-    while let Some(found) = page {
-        for found in found {
+    let named = source.into_iter().map(|found| (found.key, found.hash));
+    let mut source: HashMap<Row, RowHash> = named.collect();
+    let mut differing = 0;
+    while !page.is_empty() {
+        for found in page {
             match source.remove(&found.key) {
                 Some(hash) if hash == found.hash => {}
-                hash => sink.add(found.key, hash, Some(found.hash)),
+                hash => {
+                    differing += 1;
+                    sink.add(found.key, hash, Some(found.hash));
+                }
             }
         }
         sink.make_room().await?;
-        page = pages.next().await?;
+        page = in_target.some(AHEAD).await?;
     }
+    differing += source.len() as u64;
     for (key, hash) in source {
         sink.add(key, Some(hash), None);
     }
     sink.make_room().await?;
-    Ok(rows)
-}
-
-async fn all(reader: &dyn Reader, chunk: &Chunk, of: Of) -> Reconciled<HashMap<Row, RowHash>> {
-    let mut rows = HashMap::new();
-    let mut pages = Pages::new(reader, chunk, of);
-    while let Some(page) = pages.next().await? {
-        rows.extend(page.into_iter().map(|found| (found.key, found.hash)));
-    }
-    Ok(rows)
+    Ok(InChunk { rows, differing })
 }
 
 /// The pages of a chunk, one after the other.
@@ -74,17 +83,29 @@ impl<'r> Pages<'r> {
         }
     }
 
-    async fn next(&mut self) -> Reconciled<Option<Vec<Found>>> {
-        let Some(mut rest) = self.rest.take() else {
-            return Ok(None);
-        };
-        let asked = self.size.rows();
-        let page = self.reader.page(&rest, asked, self.of).await?;
-        self.size.fit(&page);
-        if page.len() as u64 >= asked {
-            rest.go_on(page.last(), self.reader.shown())?;
-            self.rest = Some(rest);
+    /// All rows that are left.
+    async fn rest(&mut self) -> Reconciled<Vec<Found>> {
+        self.some(usize::MAX).await
+    }
+
+    /// About so many rows; none at the end.
+    async fn some(&mut self, enough: usize) -> Reconciled<Vec<Found>> {
+        let mut all = Vec::new();
+        while let Some(mut rest) = self.rest.take() {
+            let asked = self.size.rows();
+            let mut page = self.reader.page(&rest, asked, self.of).await?;
+            self.size.fit(&page);
+            if page.len() as u64 >= asked {
+                rest.go_on(page.last(), self.reader.shown())?;
+                self.rest = Some(rest);
+            }
+            // The hash is enough.
+            page.iter_mut().for_each(|found| found.row = None);
+            all.append(&mut page);
+            if all.len() >= enough {
+                break;
+            }
         }
-        Ok(Some(page))
+        Ok(all)
     }
 }

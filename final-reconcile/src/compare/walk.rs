@@ -4,8 +4,11 @@
 //! and how far the walk is.
 //!
 //! The source says where a chunk ends; the target is asked for the same range. Each row of either side is in at least one
-//! range, whatever order its index has. A chunk that is too large for a server is halved. So equal digests of all ranges
-//! prove that the tables agree; an order that is not the same only costs time.
+//! range, whatever order its index has. So equal digests of all ranges prove that the tables agree; an order that is not
+//! the same only costs time. A chunk that is too large for a server is halved.
+//!
+//! Behind a chunk with many rows that differ stands most likely another one. Its rows are read at once: a digest would
+//! make the servers put all of them together twice.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +16,7 @@ use super::{Comparison, Sides, Sink, Walked, chunk};
 use crate::{
     error::Reconciled,
     form::Row,
-    side::{Bucket, Chunk, Digest, Of, moved},
+    side::{Bucket, CHUNKS, Chunk, Digest, Of, Stretch, moved},
 };
 
 /// Rows of the first chunk.
@@ -23,7 +26,10 @@ const FIRST: u64 = 1_000;
 const MOST: u64 = 20_000;
 const MOST_BYTES: u64 = 4 * 1024 * 1024;
 
-/// How long the digest of a chunk should take.
+/// How many rows of a chunk have to differ, so that the next chunk most likely differs too.
+const MANY: u64 = 3;
+
+/// How long a statement should take that makes digests.
 const TIME: Duration = Duration::from_millis(250);
 
 /// Rows of a group of buckets that is read at once, and how many buckets a group has at most.
@@ -37,6 +43,8 @@ pub(crate) struct Walk<'w> {
     from: Option<Row>,
     size: u64,
     most: u64,
+    /// How the rows of the next chunk are read, if it most likely differs.
+    by_rows: Option<Of>,
 }
 
 impl<'w> Walk<'w> {
@@ -47,13 +55,14 @@ impl<'w> Walk<'w> {
             from: None,
             size: FIRST,
             most: MOST,
+            by_rows: None,
         }
     }
 
-    /// Goes on behind this key, in chunks of at most so many rows.
+    /// Goes on behind this key, in steps of at most so many rows.
     pub(crate) fn go_on(mut self, from: Option<Row>, most: u64) -> Self {
         self.from = from;
-        self.most = most.clamp(1, MOST);
+        self.most = (most / CHUNKS as u64).clamp(1, MOST);
         self.size = self.size.min(self.most);
         self
     }
@@ -65,44 +74,89 @@ impl<'w> Walk<'w> {
         comparison: &mut Comparison,
     ) -> Reconciled<()> {
         let from = self.from.take();
-        let mut chunk = Chunk {
-            until: self.end_of_chunk(from.as_ref()).await?,
-            after: from,
-            buckets: None,
-        };
+        let mut stretch = self.stretch(from).await?;
         loop {
-            let begun = Instant::now();
-            // The target may have any number of rows in the range.
-            let most = 2 * self.size + FIRST;
-            let (source, target, next) = tokio::try_join!(
-                self.sides.source.digest(&chunk, most),
-                self.sides.target.digest(&chunk, most),
-                self.boundary(chunk.until.as_ref()),
-            )?;
-            let is_too_large = source.is_too_large(most) || target.is_too_large(most);
-            if is_too_large && self.size > 1 {
-                self.size /= 2;
-                let after = chunk.after.as_ref();
-                chunk.until = self.end_of_chunk(after).await?;
-                continue;
-            }
-            self.fit(begun.elapsed(), &source, &target);
-            comparison.chunks += 1;
-            comparison.rows += match source.proves(&target) {
-                true => source.rows,
-                false => self.differs(&chunk, &source, sink, comparison).await?,
+            let next = match self.by_rows {
+                Some(of) => {
+                    for chunk in stretch.chunks() {
+                        let differing = self.rows(&chunk, of, sink, comparison).await?;
+                        comparison.differing_chunks += u64::from(differing);
+                    }
+                    None
+                }
+                None => {
+                    let next = self.digests(&stretch, sink, comparison).await?;
+                    if next.is_none() {
+                        self.size /= 2;
+                        stretch = self.stretch(stretch.after).await?;
+                        continue;
+                    }
+                    next
+                }
             };
             let walked = self.walked(comparison);
-            sink.after_chunk(chunk.until.as_ref(), walked).await?;
-            if chunk.until.is_none() {
+            sink.after_chunk(stretch.end(), walked).await?;
+            let Some(end) = stretch.end().cloned() else {
                 return Ok(());
-            }
-            chunk = Chunk {
-                after: chunk.until,
-                until: next,
-                buckets: None,
+            };
+            stretch = match next {
+                Some(next) => self.checked(Some(end), next)?,
+                None => self.stretch(Some(end)).await?,
             };
         }
+    }
+
+    /// Compares chunks by their digests. Returns where the next ones end; none if a chunk is too large for its server.
+    async fn digests(
+        &mut self,
+        stretch: &Stretch,
+        sink: &mut dyn Sink,
+        comparison: &mut Comparison,
+    ) -> Reconciled<Option<Vec<Row>>> {
+        let begun = Instant::now();
+        // The target may have any number of rows in the range.
+        let most = 2 * self.size + FIRST;
+        let (source, target) = tokio::try_join!(
+            self.sides.source.digests(stretch, most, Some(self.size)),
+            self.sides.target.digests(stretch, most, None),
+        )?;
+        let took = begun.elapsed();
+        let mut all = source.digests.iter().chain(&target.digests);
+        if self.size > 1 && all.any(|digest| digest.is_too_large(most)) {
+            return Ok(None);
+        }
+        self.fit(took, &source.digests, &target.digests);
+        let pairs = source.digests.iter().zip(&target.digests);
+        for (chunk, (source, target)) in stretch.chunks().zip(pairs) {
+            if source.proves(target) {
+                comparison.chunks += 1;
+                comparison.rows += source.rows;
+                self.by_rows = None;
+                continue;
+            }
+            comparison.differing_chunks += 1;
+            let of = match source.bytes <= source.rows.saturating_mul(chunk::SMALL_ROW) {
+                true => Of::Rows,
+                false => Of::Hashes,
+            };
+            self.rows(&chunk, of, sink, comparison).await?;
+        }
+        Ok(Some(source.next))
+    }
+
+    /// Compares a chunk by its rows. Returns whether any differs.
+    async fn rows(
+        &mut self,
+        chunk: &Chunk,
+        of: Of,
+        sink: &mut dyn Sink,
+        comparison: &mut Comparison,
+    ) -> Reconciled<bool> {
+        let found = chunk::find(self.sides, chunk, of, sink).await?;
+        comparison.chunks += 1;
+        comparison.rows += found.rows;
+        self.by_rows = (found.differing >= MANY).then_some(of);
+        Ok(found.differing > 0)
     }
 
     /// By buckets of hashed keys: both tables are read once for digests, and again for each group of buckets that differ.
@@ -146,40 +200,27 @@ impl<'w> Walk<'w> {
         sink.after_chunk(None, self.walked(comparison)).await
     }
 
-    async fn boundary(&self, after: Option<&Row>) -> Reconciled<Option<Row>> {
-        match after {
-            Some(after) => self.end_of_chunk(Some(after)).await,
-            None => Ok(None),
+    /// The next chunks behind a key.
+    async fn stretch(&self, after: Option<Row>) -> Reconciled<Stretch> {
+        let ends = self.sides.source.ends(after.as_ref(), self.size).await?;
+        self.checked(after, ends)
+    }
+
+    fn checked(&self, after: Option<Row>, ends: Vec<Row>) -> Reconciled<Stretch> {
+        let stretch = Stretch::new(after, ends);
+        for chunk in stretch.chunks() {
+            let shown = self.sides.source.shown();
+            moved(chunk.after.as_ref(), chunk.until.as_ref(), shown)?;
         }
+        Ok(stretch)
     }
 
-    async fn end_of_chunk(&self, after: Option<&Row>) -> Reconciled<Option<Row>> {
-        let source = &self.sides.source;
-        let next = source.boundary(after, self.size).await?;
-        moved(after, next.as_ref(), source.shown())?;
-        Ok(next)
-    }
-
-    /// The rows of a chunk whose digests were not the same.
-    async fn differs(
-        &mut self,
-        chunk: &Chunk,
-        source: &Digest,
-        sink: &mut dyn Sink,
-        comparison: &mut Comparison,
-    ) -> Reconciled<u64> {
-        comparison.differing_chunks += 1;
-        let of = match source.bytes <= source.rows.saturating_mul(chunk::SMALL_ROW) {
-            true => Of::Rows,
-            false => Of::Hashes,
-        };
-        chunk::find(self.sides, chunk, of, sink).await
-    }
-
-    /// The size of the next chunk, by the time and the bytes of the last one.
-    fn fit(&mut self, took: Duration, source: &Digest, target: &Digest) {
-        let bytes = source.bytes.max(target.bytes);
-        if source.is_cut || bytes > MOST_BYTES || took > 2 * TIME {
+    /// The size of the next chunks, by the time and the bytes of the last ones.
+    fn fit(&mut self, took: Duration, source: &[Digest], target: &[Digest]) {
+        let bytes = source.iter().chain(target).map(|digest| digest.bytes).max();
+        let bytes = bytes.unwrap_or_default();
+        let is_cut = source.iter().any(|digest| digest.is_cut);
+        if is_cut || bytes > MOST_BYTES || took > 2 * TIME {
             self.size = (self.size / 2).max(1);
         } else if took < TIME && bytes < MOST_BYTES / 2 {
             self.size = (self.size * 2).min(self.most);

@@ -89,6 +89,17 @@ impl Row {
         let length = self.0.len() - rest.len();
         Some(Row(self.0.get(..length)?.to_vec()))
     }
+
+    /// Rows of these forms that stand one behind the other. None if the bytes are no such rows.
+    pub(crate) fn each(mut self, forms: &[Form]) -> Option<Vec<Row>> {
+        let mut rows = Vec::new();
+        while !self.0.is_empty() && !forms.is_empty() {
+            let row = self.first(forms)?;
+            self.0.drain(..row.0.len());
+            rows.push(row);
+        }
+        Some(rows)
+    }
 }
 
 /// The first field, and what comes after it.
@@ -131,6 +142,15 @@ impl Hash {
         match self {
             Self::Md5 => md5::Md5::digest(bytes).to_vec(),
             Self::Sha256 => sha2::Sha256::digest(bytes).to_vec(),
+        }
+    }
+
+    /// How many bytes a hash has.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    pub(crate) fn length(self) -> usize {
+        match self {
+            Self::Md5 => 16,
+            Self::Sha256 => 32,
         }
     }
 
@@ -194,6 +214,14 @@ mod tests {
         assert_ne!(row(&[Some("a;1:b")]), row(&[Some("a"), Some("b")]));
     }
 
+    #[test]
+    fn rows_that_stand_one_behind_the_other_are_told_apart() {
+        let rows = [row(&[Some("a;b"), None]), row(&[Some(""), Some("~;")])];
+        let together = Row(rows.iter().flat_map(|row| row.0.clone()).collect());
+        assert_eq!(together.each(&[TEXT, TEXT]), Some(rows.to_vec()));
+        assert_eq!(Row::default().each(&[TEXT]), Some(Vec::new()));
+    }
+
     proptest! {
         #[test]
         fn a_row_gives_back_its_fields(fields in prop::collection::vec(prop::option::of(".{0,12}"), 0..5)) {
@@ -210,6 +238,7 @@ mod tests {
             let row = Row(bytes);
             let _ = row.fields(&[TEXT, Form::Integer]);
             let _ = row.first(&[TEXT]);
+            let _ = row.clone().each(&[TEXT]);
         }
     }
 }

@@ -102,6 +102,14 @@ impl SidePlan {
         plan
     }
 
+    /// Whether the key is the primary key, with its columns in the same order.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    pub(crate) fn has_primary_key(&self) -> bool {
+        let names = self.keys.iter().map(|key| &key.column.name);
+        let mut unique = self.table.unique.iter();
+        unique.any(|index| index.is_primary && index.columns.iter().eq(names.clone()))
+    }
+
     /// The bucket of a key.
     pub(crate) fn bucket(&self, key: &Row) -> String {
         let mut digits = hex(&self.hash.of(&key.0));

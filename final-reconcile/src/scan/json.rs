@@ -87,6 +87,7 @@ mod tests {
             nullable: false,
             is_generated: false,
             is_invisible: false,
+            is_utf8: false,
             order: KeyOrder::Bytes,
         };
         let key = KeyColumn {

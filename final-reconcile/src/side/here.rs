@@ -4,7 +4,9 @@
 
 use std::collections::HashMap;
 
-use super::{Bucket, Chunk, Digest, Found, Of, Reader, page::PageSize, table::Family};
+use super::{
+    Bucket, Chunk, Digest, Digests, Found, Of, Reader, Stretch, page::PageSize, table::Family,
+};
 use crate::{
     error::Reconciled,
     form::{Row, RowHash, here},
@@ -25,8 +27,26 @@ pub(super) fn found_here(plan: &SidePlan, row: Row) -> Option<Found> {
     })
 }
 
-/// The digest of a chunk.
-pub(super) async fn digest_here(
+/// The digests of chunks, and where the next ones end.
+pub(super) async fn digests_here(
+    reader: &dyn Reader,
+    plan: &SidePlan,
+    stretch: &Stretch,
+    most: u64,
+    next: Option<u64>,
+) -> Reconciled<Digests> {
+    let mut digests = Vec::with_capacity(stretch.ends.len());
+    for chunk in stretch.chunks() {
+        digests.push(digest_here(reader, plan, &chunk, most).await?);
+    }
+    let next = match (stretch.end(), next) {
+        (Some(end), Some(rows)) => reader.ends(Some(end), rows).await?,
+        _ => Vec::new(),
+    };
+    Ok(Digests { digests, next })
+}
+
+async fn digest_here(
     reader: &dyn Reader,
     plan: &SidePlan,
     chunk: &Chunk,

@@ -9,6 +9,7 @@
 //! | [`page`] | how many rows are read at once |
 //! | [`here`] | digests of rows that were read into this process |
 //! | [`odd`] | UUIDs that are written in a way that no index is asked for |
+//! | `parts` | the statements of a server |
 //! | [`write`](mod@write) | writing a row into the target |
 //! | `server` | reading on PostgreSQL, MySQL and MariaDB: canonical texts and digests are made by the server |
 //! | `postgres`, `mysql`, `sqlite` | the catalogs, each beside what only this database has |
@@ -20,6 +21,8 @@ mod here;
 mod mysql;
 mod odd;
 pub(crate) mod page;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod parts;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
@@ -199,6 +202,52 @@ pub(crate) fn moved(after: Option<&Row>, next: Option<&Row>, shown: &str) -> Rec
     }
 }
 
+/// How many chunks a statement makes digests of. What a statement costs on the wire, whatever it asks, is shared by them.
+pub(crate) const CHUNKS: usize = 2;
+
+/// Chunks one behind the other.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stretch {
+    /// The first chunk begins behind this key; or with the first row.
+    pub(crate) after: Option<Row>,
+    /// Each chunk ends with its key; or with the last row.
+    pub(crate) ends: Vec<Option<Row>>,
+}
+
+impl Stretch {
+    /// Chunks that end with these keys. If there are fewer than a statement has room for, the table ends behind them.
+    pub(crate) fn new(after: Option<Row>, ends: Vec<Row>) -> Self {
+        let mut ends: Vec<Option<Row>> = ends.into_iter().map(Some).collect();
+        if ends.len() < CHUNKS {
+            ends.push(None);
+        }
+        Self { after, ends }
+    }
+
+    /// The chunks.
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = Chunk> {
+        let begins = std::iter::once(&self.after).chain(&self.ends);
+        begins.zip(&self.ends).map(|(after, until)| Chunk {
+            after: after.clone(),
+            until: until.clone(),
+            buckets: None,
+        })
+    }
+
+    /// The key behind which the table goes on. None at its end.
+    pub(crate) fn end(&self) -> Option<&Row> {
+        self.ends.last()?.as_ref()
+    }
+}
+
+/// The digests of a stretch.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Digests {
+    pub(crate) digests: Vec<Digest>,
+    /// Where the next chunks end, if this was asked for.
+    pub(crate) next: Vec<Row>,
+}
+
 /// The digest of a chunk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Digest {
@@ -264,14 +313,18 @@ pub(crate) enum Of {
 pub(crate) trait Reader: Send + Sync {
     /// The table, for people.
     fn shown(&self) -> &str;
-    /// The key of the row that stands `rows` behind a key in the order of the index. None if there are fewer.
-    fn boundary<'a>(
+    /// Where the next chunks end behind a key, in the order of the index, if each has so many rows. Fewer than
+    /// [`CHUNKS`] if the table ends before.
+    fn ends<'a>(&'a self, after: Option<&'a Row>, rows: u64)
+    -> BoxFuture<'a, Reconciled<Vec<Row>>>;
+    /// The digests of chunks, each over at most so many rows and one more; and the ends of the next chunks, if these are
+    /// to have so many rows.
+    fn digests<'a>(
         &'a self,
-        after: Option<&'a Row>,
-        rows: u64,
-    ) -> BoxFuture<'a, Reconciled<Option<Row>>>;
-    /// The digest of a chunk, over at most so many rows and one more.
-    fn digest<'a>(&'a self, chunk: &'a Chunk, most: u64) -> BoxFuture<'a, Reconciled<Digest>>;
+        stretch: &'a Stretch,
+        most: u64,
+        next: Option<u64>,
+    ) -> BoxFuture<'a, Reconciled<Digests>>;
     /// The digests of all buckets.
     fn buckets(&self) -> BoxFuture<'_, Reconciled<Vec<Bucket>>>;
     /// A page of a chunk, in the order of the index.

@@ -53,6 +53,7 @@ const INDEXES: &str = "
 const ABOUT: &str = "
     SELECT CAST(COALESCE(table_rows, 0) AS SIGNED) AS row_count, LOWER(VERSION()) LIKE '%mariadb%' AS is_mariadb,
         CONVERT(table_schema USING utf8mb4) AS schema_name,
+        COALESCE(t.engine = 'InnoDB' AND t.create_options NOT LIKE '%partitioned%', 0) AS is_clustered,
         (SELECT CONVERT(e.engine USING utf8mb4) FROM information_schema.engines e
             WHERE e.engine = t.engine AND COALESCE(e.transactions, '') <> 'YES') AS unsafe_engine
     FROM information_schema.tables t
@@ -92,6 +93,7 @@ columns! {
     struct AboutRow {
         row_count: i64,
         is_mariadb: i64,
+        is_clustered: i64,
         schema_name: String,
         unsafe_engine: Option<String>,
     }
@@ -156,6 +158,7 @@ impl OnMySql {
             has_md5,
             is_utf8: true,
             unsafe_engine: about.unsafe_engine,
+            is_clustered: about.is_clustered != 0,
         }))
     }
 
@@ -206,8 +209,11 @@ fn unique(rows: Vec<IndexRow>) -> Vec<UniqueIndex> {
 
 fn column(row: ColumnRow) -> SideColumn {
     let class = class(&row);
+    let charset = row.collation_name.split('_').next().unwrap_or_default();
     SideColumn {
         order: order(&row, class),
+        is_utf8: matches!(class, ColumnClass::Text { .. })
+            && matches!(charset, "utf8mb4" | "utf8mb3" | "utf8" | "ascii"),
         class,
         name: row.name,
         declared: row.declared,

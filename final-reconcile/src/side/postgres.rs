@@ -139,6 +139,7 @@ impl OnPostgres {
             has_md5,
             is_utf8: about.encoding == "UTF8",
             unsafe_engine: None,
+            is_clustered: false,
         }))
     }
 }
@@ -171,6 +172,7 @@ fn column(row: ColumnRow) -> SideColumn {
         name: row.name,
         declared: row.declared,
         cast: row.base,
+        is_utf8: false,
         nullable: row.nullable,
         is_generated: row.is_generated,
         is_invisible: false,

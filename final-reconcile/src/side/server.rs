@@ -9,19 +9,19 @@ use std::{sync::Arc, time::Duration};
 use final_core::database::{Dialect, Driver, FromRow, columns, read};
 use futures::future::BoxFuture;
 use sqlx::{AssertSqlSafe, SqlSafeStr};
-use uuid::Uuid;
 
-use super::{Bucket, Chunk, Clock, Digest, Found, Of, Reader};
+use super::{
+    Bucket, CHUNKS, Chunk, Clock, Digest, Digests, Found, Of, Reader, Stretch, parts::Parts,
+};
 use crate::{
     error::{ReconcileError, Reconciled},
-    form::{Form, Hash, Row, RowHash, here::Cell},
+    form::{Row, RowHash, here::Cell},
     own::OwnPool,
     plan::SidePlan,
-    side::here::{buckets_here, digest_here, found_here, misplaced_keys, null_keys},
+    side::here::{buckets_here, digests_here, found_here, misplaced_keys, null_keys},
     side::odd::{OddKeys, lacking, odd_keys},
-    side::table::SideColumn,
     side::write::refused,
-    sql::keys::{Condition, KeyColumn, Search},
+    sql::keys::{Condition, Search},
 };
 
 /// How long a statement may take. A chunk takes less than a second, but a server may have to read all of a table for a
@@ -33,15 +33,6 @@ const SHORT: Duration = Duration::from_secs(60);
 const LOOKING_UP: &str = "looking rows up in";
 const SEARCHING: &str = "searching all keys of";
 const ASKING_CLOCK: &str = "asking for the time at the database of";
-
-columns! {
-    struct DigestRow {
-        row_count: i64,
-        byte_count: i64,
-        hash: Vec<u8>,
-        is_cut: i64,
-    }
-}
 
 columns! {
     struct ClockRow {
@@ -97,20 +88,23 @@ impl<DB: Driver> Server<DB> {
         Condition::new(DB::DIALECT, &self.plan.keys)
     }
 
+    /// Adds the bounds of a chunk.
+    fn bound(&self, condition: &mut Condition<'_>, chunk: &Chunk) -> Reconciled<()> {
+        let bounds = [(&chunk.after, ">"), (&chunk.until, "<=")];
+        let is_read = bounds.into_iter().all(|(key, sign)| {
+            let mut bound = |key| condition.bound(key, sign);
+            key.as_ref().is_none_or(&mut bound)
+        });
+        match is_read {
+            true => Ok(()),
+            false => Err(self.wrong("a key cannot be taken apart")),
+        }
+    }
+
     /// The condition of a chunk.
     fn within(&self, chunk: &Chunk) -> Reconciled<Condition<'_>> {
         let mut condition = self.condition();
-        let is_read = chunk
-            .after
-            .as_ref()
-            .is_none_or(|key| condition.bound(key, ">"))
-            && chunk
-                .until
-                .as_ref()
-                .is_none_or(|key| condition.bound(key, "<="));
-        if !is_read {
-            return Err(self.wrong("a key cannot be taken apart"));
-        }
+        self.bound(&mut condition, chunk)?;
         if let Some(buckets) = &chunk.buckets {
             let bucket = self.parts.bucket.clone();
             let all: Vec<String> = buckets
@@ -122,6 +116,47 @@ impl<DB: Driver> Server<DB> {
                 .push_str(&format!(" AND {bucket} IN ({})", all.join(", ")));
         }
         Ok(condition)
+    }
+
+    /// The expressions that give the ends of the next chunks. Each counts from the same key, because no server looks for
+    /// a key behind one that it has only just found by an index.
+    fn ends_behind(
+        &self,
+        condition: &mut Condition<'_>,
+        after: Option<&Row>,
+        rows: u64,
+    ) -> Reconciled<Vec<String>> {
+        let chunk = Chunk {
+            after: after.cloned(),
+            ..Chunk::default()
+        };
+        let mut ends = Vec::with_capacity(CHUNKS);
+        for skipped in (1..)
+            .take(CHUNKS)
+            .map(|chunks: u64| chunks * rows.max(1) - 1)
+        {
+            self.bound(condition, &chunk)?;
+            ends.push(self.parts.end(&condition.another(), skipped));
+        }
+        Ok(ends)
+    }
+
+    /// The one value that a statement gives.
+    async fn answer(
+        &self,
+        doing: &'static str,
+        sql: String,
+        condition: Condition<'_>,
+    ) -> Reconciled<Vec<u8>> {
+        let answer: Vec<Vec<u8>> = self.ask(doing, sql, condition).await?;
+        Ok(answer.into_iter().next().unwrap_or_default())
+    }
+
+    /// Keys that stand one behind the other.
+    fn keys(&self, bytes: Vec<u8>) -> Reconciled<Vec<Row>> {
+        let forms = self.plan.forms.get(..self.plan.keys.len());
+        let keys = forms.and_then(|forms| Row(bytes).each(forms));
+        keys.ok_or_else(|| self.wrong("a key cannot be taken apart"))
     }
 
     /// The condition of these keys.
@@ -266,49 +301,51 @@ impl<DB: Driver> Reader for Server<DB> {
         &self.plan.table.shown
     }
 
-    fn boundary<'a>(
+    fn ends<'a>(
         &'a self,
         after: Option<&'a Row>,
         rows: u64,
-    ) -> BoxFuture<'a, Reconciled<Option<Row>>> {
+    ) -> BoxFuture<'a, Reconciled<Vec<Row>>> {
         Box::pin(async move {
-            let chunk = Chunk {
-                after: after.cloned(),
-                ..Chunk::default()
-            };
-            let condition = self.within(&chunk)?;
-            let sql = self.parts.boundary(&condition.sql, rows);
-            let keys: Vec<Vec<u8>> = self.ask("reading keys of", sql, condition).await?;
-            Ok(keys.into_iter().next().map(Row))
+            let mut condition = self.condition();
+            let ends = self.ends_behind(&mut condition, after, rows)?;
+            let sql = self.parts.answer(&ends);
+            let answer = self.answer("reading keys of", sql, condition).await?;
+            self.keys(answer)
         })
     }
 
-    fn digest<'a>(&'a self, chunk: &'a Chunk, most: u64) -> BoxFuture<'a, Reconciled<Digest>> {
+    fn digests<'a>(
+        &'a self,
+        stretch: &'a Stretch,
+        most: u64,
+        next: Option<u64>,
+    ) -> BoxFuture<'a, Reconciled<Digests>> {
         Box::pin(async move {
             if !self.plan.is_made_by_servers() {
-                return digest_here(self, &self.plan, chunk, most).await;
+                return digests_here(self, &self.plan, stretch, most, next).await;
             }
-            let condition = self.within(chunk)?;
-            let sql = self.parts.digest(&condition.sql, most);
-            let rows: Vec<DigestRow> = match self.ask("hashing rows of", sql, condition).await {
-                Err(error) if is_too_much(&error) => {
-                    return Ok(Digest {
-                        is_cut: true,
-                        ..Digest::default()
-                    });
-                }
-                rows => rows?,
+            let mut condition = self.condition();
+            let mut answers = Vec::with_capacity(2 * CHUNKS);
+            for chunk in stretch.chunks() {
+                self.bound(&mut condition, &chunk)?;
+                answers.push(self.parts.digest(&condition.another(), most));
+            }
+            if let (Some(end), Some(rows)) = (stretch.end(), next) {
+                answers.extend(self.ends_behind(&mut condition, Some(end), rows)?);
+            }
+            let sql = self.parts.answer(&answers);
+            let mut rest = match self.answer("hashing rows of", sql, condition).await {
+                Err(error) if is_too_much(&error) => return Ok(too_much(stretch)),
+                rest => rest?,
             };
-            let Some(row) = rows.into_iter().next() else {
-                return Err(self.wrong("there is no digest"));
-            };
-            let count = u64::try_from(row.row_count).unwrap_or_default();
-            Ok(Digest {
-                rows: count,
-                bytes: u64::try_from(row.byte_count).unwrap_or_default(),
-                hash: row.hash,
-                is_cut: row.is_cut != 0 || count > most,
-            })
+            let mut digests = Vec::with_capacity(stretch.ends.len());
+            for _ in &stretch.ends {
+                let digest = self.parts.read_digest(&mut rest, most);
+                digests.push(digest.ok_or_else(|| self.wrong("there is no digest"))?);
+            }
+            let next = self.keys(rest)?;
+            Ok(Digests { digests, next })
         })
     }
 
@@ -436,12 +473,18 @@ impl<DB: Driver> Reader for Server<DB> {
         let (after, until) = ("<after the last chunk>", "<up to the next>");
         let within = format!("{after} AND {until}");
         let mut all = match self.plan.is_in_ranges {
-            true => vec![("end of a chunk", self.parts.boundary(after, 1_000))],
+            true => vec![(
+                "end of a chunk",
+                self.parts.answer(&[self.parts.end(after, 1_000)]),
+            )],
             false => vec![("digests", self.parts.buckets())],
         };
         if self.plan.is_made_by_servers() {
             if self.plan.is_in_ranges {
-                all.push(("digest of a chunk", self.parts.digest(&within, 1_000)));
+                all.push((
+                    "digest of a chunk",
+                    self.parts.answer(&[self.parts.digest(&within, 1_000)]),
+                ));
             }
             all.push((
                 "hashes of a chunk that differs",
@@ -481,181 +524,14 @@ fn clock_sql(dialect: Dialect) -> &'static str {
     }
 }
 
-/// The parts of the statements.
-struct Parts {
-    dialect: Dialect,
-    hash: Hash,
-    is_utf8: bool,
-    table: String,
-    /// The fields of a row, and of its key, put together.
-    row: String,
-    key: String,
-    /// The whole values of a row, put together.
-    given: String,
-    /// The bucket of a row.
-    bucket: String,
-    order: String,
-    /// What stands for a row that MySQL cannot put together. Each reader has its own.
-    lost: Uuid,
-}
-
-impl Parts {
-    fn new(dialect: Dialect, plan: &SidePlan) -> Self {
-        let names: Vec<&str> = plan.keys.iter().map(KeyColumn::order).collect();
-        let field = |(column, form): (&SideColumn, &Form)| {
-            let name = dialect.quoted(&column.name);
-            match dialect {
-                #[cfg(feature = "postgres")]
-                Dialect::Postgres => {
-                    crate::sql::postgres::field(column, *form, &name, plan.table.is_utf8)
-                }
-                #[cfg(feature = "mysql")]
-                Dialect::MySql => crate::sql::mysql::field(column, *form, &name),
-                _ => name,
-            }
-        };
-        let all =
-            |forms: &[Form]| -> Vec<String> { plan.columns.iter().zip(forms).map(field).collect() };
-        let fields = all(&plan.forms);
-        let together = |fields: &[String]| match dialect {
-            Dialect::MySql => format!("CONCAT({})", fields.join(", ")),
-            _ => fields.join(" || "),
-        };
-        let key = together(fields.get(..plan.keys.len()).unwrap_or_default());
-        let mut parts = Self {
-            dialect,
-            hash: plan.hash,
-            is_utf8: plan.table.is_utf8,
-            table: plan.table.name.clone(),
-            row: together(&fields),
-            given: together(&all(plan.given.as_deref().unwrap_or_default())),
-            key,
-            bucket: String::new(),
-            order: names.join(", "),
-            lost: Uuid::now_v7(),
-        };
-        let length = plan.bucket_digits;
-        parts.bucket = format!("left({}, {length})", parts.digits(&parts.key));
-        parts
-    }
-
-    fn is_postgres(&self) -> bool {
-        self.dialect == Dialect::Postgres
-    }
-
-    /// The bytes of a text, in UTF-8.
-    fn bytes(&self, text: &str) -> String {
-        match self.is_postgres() {
-            true => format!("convert_to({text}, 'UTF8')"),
-            false => format!("CAST({text} AS BINARY)"),
-        }
-    }
-
-    /// The hash of a text as hexadecimal digits.
-    fn digits(&self, text: &str) -> String {
-        match (self.is_postgres(), self.hash) {
-            (true, Hash::Md5) if self.is_utf8 => format!("md5({text})"),
-            (true, Hash::Md5) => format!("md5(convert_to({text}, 'UTF8'))"),
-            (true, Hash::Sha256) => format!("encode(sha256(convert_to({text}, 'UTF8')), 'hex')"),
-            (false, Hash::Md5) => format!("MD5({text})"),
-            (false, Hash::Sha256) => format!("SHA2({text}, 256)"),
-        }
-    }
-
-    /// The hash of a text as bytes.
-    fn hashed(&self, text: &str) -> String {
-        let digits = self.digits(text);
-        match self.is_postgres() {
-            true => format!("decode({digits}, 'hex')"),
-            false => format!("UNHEX({digits})"),
-        }
-    }
-
-    fn boundary(&self, condition: &str, rows: u64) -> String {
-        let (key, table, order) = (self.bytes(&self.key), &self.table, &self.order);
-        let skipped = rows.saturating_sub(1);
-        format!(
-            "SELECT {key} AS row_key FROM {table} WHERE {condition} ORDER BY {order} LIMIT 1 OFFSET {skipped}"
-        )
-    }
-
-    /// A row with the last value of the first column, which is read from the end of an index.
-    fn last_key(&self, keys: &[KeyColumn]) -> String {
-        let (key, table) = (self.bytes(&self.key), &self.table);
-        let first = keys.first().map_or("1", KeyColumn::order);
-        format!(
-            "SELECT {key} AS row_key FROM {table} WHERE {first} IS NOT NULL ORDER BY {first} DESC LIMIT 1"
-        )
-    }
-
-    /// The rows come from the index in order. MySQL needs no limit, because what it puts together has one.
-    ///
-    /// GROUP_CONCAT leaves NULL out. So a row that MySQL cannot put together has a mark in its place: such a digest is
-    /// equal to none of another reader, and reading its rows says why.
-    fn digest(&self, condition: &str, most: u64) -> String {
-        let (row, table, order) = (&self.row, &self.table, &self.order);
-        let limit = most.saturating_add(1);
-        match self.is_postgres() {
-            true => {
-                let hash = self.hashed("coalesce(string_agg(r, ''), '')");
-                format!(
-                    "SELECT count(r)::bigint AS row_count, coalesce(sum(octet_length(r)), 0)::bigint AS byte_count, \
-                     {hash} AS hash, 0::bigint AS is_cut FROM (SELECT {row} AS r FROM {table} WHERE {condition} \
-                     ORDER BY {order} LIMIT {limit}) s"
-                )
-            }
-            false => {
-                let lost = self.lost;
-                let hash = self.hashed("COALESCE(g, '')");
-                format!(
-                    "SELECT n AS row_count, COALESCE(LENGTH(g), 0) AS byte_count, {hash} AS hash, \
-                     COALESCE(LENGTH(g) > @@group_concat_max_len - 8, 0) AS is_cut \
-                     FROM (SELECT COUNT(*) AS n, GROUP_CONCAT(COALESCE({row}, '{lost}') ORDER BY {order} SEPARATOR '') AS g \
-                     FROM {table} WHERE {condition}) s"
-                )
-            }
-        }
-    }
-
-    /// Two sums of 60 bits of the hashes of rows, so that their order does not matter.
-    fn buckets(&self) -> String {
-        let (table, bucket) = (&self.table, &self.bucket);
-        let row = self.digits(&self.row);
-        match self.is_postgres() {
-            true => format!(
-                "SELECT bucket, count(h)::bigint AS row_count, count(*)::bigint - count(h)::bigint AS lost, \
-                 sum(('x' || substr(h, 1, 15))::bit(60)::bigint)::text || ' ' \
-                 || sum(('x' || substr(h, 16, 15))::bit(60)::bigint)::text AS sums \
-                 FROM (SELECT {bucket} AS bucket, {row} AS h FROM {table}) s GROUP BY bucket"
-            ),
-            false => format!(
-                "SELECT bucket, COUNT(h) AS row_count, COUNT(*) - COUNT(h) AS lost, \
-                 CONCAT(SUM(CAST(CONV(SUBSTR(h, 1, 15), 16, 10) AS UNSIGNED)), ' ', \
-                 SUM(CAST(CONV(SUBSTR(h, 16, 15), 16, 10) AS UNSIGNED))) AS sums \
-                 FROM (SELECT {bucket} AS bucket, {row} AS h FROM {table}) s GROUP BY bucket"
-            ),
-        }
-    }
-
-    fn hashes(&self, condition: &str, limit: u64) -> String {
-        let (key, hash) = (self.bytes(&self.key), self.hashed(&self.row));
-        let (table, order) = (&self.table, &self.order);
-        format!(
-            "SELECT {key} AS row_key, {hash} AS row_hash FROM {table} WHERE {condition} ORDER BY {order} LIMIT {limit}"
-        )
-    }
-
-    fn values(&self, condition: &str) -> String {
-        let (key, given, table) = (self.bytes(&self.key), self.bytes(&self.given), &self.table);
-        format!("SELECT {key} AS row_key, {given} AS row_text FROM {table} WHERE {condition}")
-    }
-
-    fn rows(&self, condition: &str, limit: Option<u64>) -> String {
-        let (row, table) = (self.bytes(&self.row), &self.table);
-        let page = limit.map(|limit| format!(" ORDER BY {} LIMIT {limit}", self.order));
-        format!(
-            "SELECT {row} AS row_text FROM {table} WHERE {condition}{}",
-            page.unwrap_or_default()
-        )
+/// The digests of chunks that a server has no room for.
+fn too_much(stretch: &Stretch) -> Digests {
+    let digest = Digest {
+        is_cut: true,
+        ..Digest::default()
+    };
+    Digests {
+        digests: vec![digest; stretch.ends.len()],
+        next: Vec::new(),
     }
 }

@@ -17,8 +17,9 @@ use sqlx::{
 };
 
 use super::{
-    Bucket, Chunk, Clock, Digest, Found, Of, Reader, SideDatabase, Writer, described,
-    here::{buckets_here, digest_here, found_here, misplaced_keys, null_keys},
+    Bucket, CHUNKS, Chunk, Clock, Digests, Found, Of, Reader, SideDatabase, Stretch, Writer,
+    described,
+    here::{buckets_here, digests_here, found_here, misplaced_keys, null_keys},
     odd::{OddKeys, lacking, odd_keys},
     page::PageSize,
     table::{ColumnClass, Family, KeyOrder, SideColumn, SideTable, UniqueIndex},
@@ -137,6 +138,7 @@ impl OnSqlite {
             has_md5: true,
             is_utf8: true,
             unsafe_engine: None,
+            is_clustered: false,
         }))
     }
 
@@ -182,6 +184,7 @@ fn column(row: &ColumnRow, collation: &str, is_row_id: bool) -> SideColumn {
             declared => declared.into(),
         },
         cast: String::new(),
+        is_utf8: false,
         nullable: row.not_null == 0 && !is_row_id,
         is_generated: row.is_generated != 0,
         is_invisible: false,
@@ -421,29 +424,41 @@ impl Reader for SqliteReader {
         &self.plan.table.shown
     }
 
-    fn boundary<'a>(
+    fn ends<'a>(
         &'a self,
         after: Option<&'a Row>,
         rows: u64,
-    ) -> BoxFuture<'a, Reconciled<Option<Row>>> {
+    ) -> BoxFuture<'a, Reconciled<Vec<Row>>> {
         Box::pin(async move {
-            let chunk = Chunk {
-                after: after.cloned(),
-                ..Chunk::default()
-            };
-            let skipped = rows.saturating_sub(1);
-            let rest = format!(" ORDER BY {} LIMIT 1 OFFSET {skipped}", self.order());
-            let condition = self.condition(&chunk)?;
             let mut conn = self.connection().await?;
-            let keys = self
-                .read(&mut conn, self.plan.keys.len(), condition, &rest)
-                .await?;
-            Ok(keys.into_iter().next())
+            let mut ends = Vec::with_capacity(CHUNKS);
+            while ends.len() < CHUNKS {
+                let chunk = Chunk {
+                    after: ends.last().or(after).cloned(),
+                    ..Chunk::default()
+                };
+                let skipped = rows.saturating_sub(1);
+                let rest = format!(" ORDER BY {} LIMIT 1 OFFSET {skipped}", self.order());
+                let condition = self.condition(&chunk)?;
+                let keys = self
+                    .read(&mut conn, self.plan.keys.len(), condition, &rest)
+                    .await?;
+                match keys.into_iter().next() {
+                    Some(end) => ends.push(end),
+                    None => break,
+                }
+            }
+            Ok(ends)
         })
     }
 
-    fn digest<'a>(&'a self, chunk: &'a Chunk, most: u64) -> BoxFuture<'a, Reconciled<Digest>> {
-        Box::pin(digest_here(self, &self.plan, chunk, most))
+    fn digests<'a>(
+        &'a self,
+        stretch: &'a Stretch,
+        most: u64,
+        next: Option<u64>,
+    ) -> BoxFuture<'a, Reconciled<Digests>> {
+        Box::pin(digests_here(self, &self.plan, stretch, most, next))
     }
 
     fn buckets(&self) -> BoxFuture<'_, Reconciled<Vec<Bucket>>> {

@@ -31,6 +31,8 @@ pub(crate) struct SideTable {
     pub(crate) is_utf8: bool,
     /// The engine of the table, if it keeps what is rolled back.
     pub(crate) unsafe_engine: Option<String>,
+    /// Whether rows are kept in the order of the primary key, so that a range of it is read in that order.
+    pub(crate) is_clustered: bool,
 }
 
 impl SideTable {
@@ -65,6 +67,8 @@ pub(crate) struct SideColumn {
     pub(crate) is_generated: bool,
     /// Whether `SELECT *` leaves it out.
     pub(crate) is_invisible: bool,
+    /// Whether its texts are stored as UTF-8, so that their bytes need not be converted.
+    pub(crate) is_utf8: bool,
     /// In what order an index has its values.
     pub(crate) order: KeyOrder,
 }

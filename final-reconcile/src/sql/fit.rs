@@ -118,6 +118,7 @@ mod tests {
                 class,
                 nullable: false,
                 is_generated: false,
+                is_utf8: false,
                 order: KeyOrder::Number,
             },
             form,

@@ -144,6 +144,8 @@ pub(crate) struct Condition<'k> {
     keys: &'k [KeyColumn],
     pub(crate) sql: String,
     pub(crate) values: Vec<Value<'static>>,
+    /// The key that was written last, and how: where placeholders have numbers, it is sent only once.
+    last: Option<(Row, Vec<String>)>,
 }
 
 impl<'k> Condition<'k> {
@@ -153,7 +155,13 @@ impl<'k> Condition<'k> {
             keys,
             sql: String::from("1 = 1"),
             values: Vec::new(),
+            last: None,
         }
+    }
+
+    /// Begins another condition of the same statement. Returns the one that is finished.
+    pub(crate) fn another(&mut self) -> String {
+        std::mem::replace(&mut self.sql, String::from("1 = 1"))
     }
 
     /// Only keys after this one, or up to it; it may have only the first columns. Whether the key could be read.
@@ -187,14 +195,18 @@ impl<'k> Condition<'k> {
         }
         let names = self.keys.iter().map(KeyColumn::order).take(fields.len());
         let names: Vec<&str> = names.collect();
-        let values: Vec<String> = (0..fields.len())
-            .map(|at| self.value(at, &fields))
-            .collect();
+        let values = match self.last.take() {
+            Some((last, values)) if last == *key && self.dialect != Dialect::MySql => values,
+            _ => (0..fields.len())
+                .map(|at| self.value(at, &fields))
+                .collect(),
+        };
         let condition = match names.len() {
             1 => format!("{} {sign} {}", names.join(""), values.join("")),
             _ => format!("({}) {sign} ({})", names.join(", "), values.join(", ")),
         };
         self.sql.push_str(&condition);
+        self.last = Some((key.clone(), values));
         true
     }
 

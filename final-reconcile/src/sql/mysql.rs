@@ -8,19 +8,37 @@ use crate::{
     side::table::{ColumnClass, SideColumn},
 };
 
-/// The field of a row: the text with what goes around it. `name` is the column, quoted.
+/// The field of a row as the arguments of `CONCAT`: the text with what goes around it. `name` is the column, quoted.
 ///
 /// NULL if the server cannot make the text, because it would be larger than `max_allowed_packet`. So only a NULL of the
 /// column itself has the mark of NULL.
-pub(crate) fn field(column: &SideColumn, form: Form, name: &str) -> String {
+pub(crate) fn field(column: &SideColumn, form: Form, name: &str) -> Vec<String> {
     let text = text(column, form, name);
-    let field = match is_open(form) {
-        true => format!("CONCAT(LENGTH({text}), ':', {text}, ';')"),
-        false => format!("CONCAT({text}, ';')"),
+    let mut field = match is_open(form) {
+        true => vec![length(column, form, name, &text), "':'".into(), text],
+        false => vec![text],
     };
-    match column.nullable {
-        true => format!("CASE WHEN {name} IS NULL THEN '~;' ELSE {field} END"),
-        false => field,
+    if column.nullable {
+        let is_short = matches!(
+            form,
+            Form::Integer | Form::Decimal { .. } | Form::Date | Form::Time(_) | Form::DateTime(_)
+        );
+        let text = field.join(", ");
+        field = vec![match (is_open(form), is_short) {
+            (true, _) => format!("CASE WHEN {name} IS NULL THEN '~' ELSE CONCAT({text}) END"),
+            (false, true) => format!("IFNULL({text}, '~')"),
+            (false, false) => format!("CASE WHEN {name} IS NULL THEN '~' ELSE {text} END"),
+        }];
+    }
+    field.push("';'".into());
+    field
+}
+
+/// How many bytes an open text has in UTF-8.
+fn length(column: &SideColumn, form: Form, name: &str, text: &str) -> String {
+    match (form, column.is_utf8) {
+        (Form::Text { trim: false }, true) => format!("LENGTH({name})"),
+        _ => format!("LENGTH({text})"),
     }
 }
 
@@ -49,11 +67,11 @@ pub(crate) fn text(column: &SideColumn, form: Form, name: &str) -> String {
             _ => format!("TRIM(TRAILING '.' FROM TRIM(TRAILING '0' FROM CAST({name} AS CHAR)))"),
         },
         Form::Float { digits } => float(class, name, digits),
-        Form::Text { trim: false } => utf8(name),
-        Form::Text { trim: true } => utf8(&format!("TRIM(TRAILING ' ' FROM {name})")),
-        Form::Json { .. } => utf8(name),
+        Form::Text { trim: false } => utf8(column, name),
+        Form::Text { trim: true } => utf8(column, &format!("TRIM(TRAILING ' ' FROM {name})")),
+        Form::Json { .. } => utf8(column, name),
         Form::Bytes => format!("LOWER(HEX({name}))"),
-        Form::Date => format!("CAST({name} AS CHAR)"),
+        Form::Date => name.to_owned(),
         Form::Time(fraction) => time(class, name, fraction),
         Form::DateTime(fraction) => date_time(class, name, fraction),
         Form::Uuid => match class {
@@ -84,8 +102,11 @@ fn printed(class: ColumnClass, name: &str) -> String {
     }
 }
 
-fn utf8(name: &str) -> String {
-    format!("CAST(CONVERT({name} USING utf8mb4) AS BINARY)")
+fn utf8(column: &SideColumn, text: &str) -> String {
+    match column.is_utf8 {
+        true => format!("CAST({text} AS BINARY)"),
+        false => format!("CAST(CONVERT({text} USING utf8mb4) AS BINARY)"),
+    }
 }
 
 /// The digits as they are printed, rounded as a number, so that a half goes the same way on every server. Neither server
@@ -117,7 +138,7 @@ fn time(class: ColumnClass, name: &str, fraction: Fraction) -> String {
     };
     let digits = fraction.digits;
     if precision <= digits {
-        return format!("CAST({name} AS CHAR)");
+        return name.to_owned();
     }
     let value = match fraction.rounding {
         Rounding::Cut => name.to_owned(),
@@ -142,7 +163,7 @@ fn date_time(class: ColumnClass, name: &str, fraction: Fraction) -> String {
     };
     let digits = fraction.digits;
     if precision <= digits {
-        return format!("CAST({name} AS CHAR)");
+        return name.to_owned();
     }
     let length = 19 + fraction_length(digits);
     let half = 500_000 / 10_u32.pow(digits.min(5));

@@ -126,13 +126,17 @@ fn date_time(class: ColumnClass, name: &str, fraction: Fraction) -> String {
             format!("({utc} + interval '{half} microseconds')")
         }
     };
-    let behind = match digits {
-        0 => String::new(),
-        6 => " || to_char(".to_owned() + &rounded + ", '.US')",
-        digits => format!(" || left(to_char({rounded}, '.US'), {})", digits + 1),
+    let printed = match digits {
+        0 => format!("to_char({rounded}, 'YYYY-MM-DD HH24:MI:SS')"),
+        6 => format!("to_char({rounded}, 'YYYY-MM-DD HH24:MI:SS.US')"),
+        // Years can have five digits, so what is left out is counted from the end.
+        digits => format!(
+            "left(to_char({rounded}, 'YYYY-MM-DD HH24:MI:SS.US'), -{})",
+            6_u32.saturating_sub(digits)
+        ),
     };
     format!(
         "CASE WHEN {utc} >= '0001-01-01' AND {utc} < 'infinity' \
-         THEN to_char({rounded}, 'YYYY-MM-DD HH24:MI:SS'){behind} ELSE {utc}::text END"
+         THEN {printed} ELSE {utc}::text END"
     )
 }

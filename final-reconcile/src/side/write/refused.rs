@@ -121,6 +121,7 @@ mod tests {
             nullable: true,
             is_generated: false,
             is_invisible: false,
+            is_utf8: false,
             order: KeyOrder::Number,
         };
         let columns = [column];
