@@ -1,16 +1,19 @@
 //! Finds the rows of a chunk that differ.
 //!
 //! Input: a chunk. Output: suspects. Memory: the keys and hashes of the source's rows, which are bounded by the size of a
-//! chunk, and of about as many rows of the target.
+//! chunk, and of about as many rows of the target; or the texts of both.
 
 use std::collections::HashMap;
 
-use super::{Sides, Sink};
+use super::{Sides, Sink, texts::unlike};
 use crate::{
     error::Reconciled,
     form::{Row, RowHash},
     side::{Chunk, Found, Of, Reader, page::PageSize},
 };
+
+/// Rows of a chunk whose texts are read at once.
+const MOST: u64 = 50_000;
 
 /// Rows of the largest page.
 const PAGE: u64 = 5_000;
@@ -37,6 +40,11 @@ pub(super) async fn find(
     of: Of,
     sink: &mut dyn Sink,
 ) -> Reconciled<InChunk> {
+    if of == Of::Rows
+        && let Some(found) = by_texts(sides, chunk, sink).await?
+    {
+        return Ok(found);
+    }
     let mut in_target = Pages::new(&*sides.target, chunk, of);
     let mut in_source = Pages::new(&*sides.source, chunk, of);
     let (source, mut page) = tokio::try_join!(in_source.rest(), in_target.some(AHEAD))?;
@@ -63,6 +71,32 @@ pub(super) async fn find(
     }
     sink.make_room().await?;
     Ok(InChunk { rows, differing })
+}
+
+/// Compares the texts of a chunk. None if there is too much of them, or if they are no rows, which reading page by page
+/// says why.
+async fn by_texts(
+    sides: &Sides,
+    chunk: &Chunk,
+    sink: &mut dyn Sink,
+) -> Reconciled<Option<InChunk>> {
+    let texts = tokio::try_join!(
+        sides.source.texts(chunk, MOST),
+        sides.target.texts(chunk, MOST)
+    );
+    let (Some(source), Some(target)) = texts? else {
+        return Ok(None);
+    };
+    let Some((rows, unlike)) = unlike(&source, &target, &sides.forms, sides.keys, sides.hash)
+    else {
+        return Ok(None);
+    };
+    let differing = unlike.len() as u64;
+    for (key, in_source, in_target) in unlike {
+        sink.add(key, in_source, in_target);
+    }
+    sink.make_room().await?;
+    Ok(Some(InChunk { rows, differing }))
 }
 
 /// The pages of a chunk, one after the other.

@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | [`walk`] | goes through both tables chunk by chunk |
 //! | [`chunk`] | finds the rows of a chunk that differ |
+//! | [`texts`] | the same in the texts of a chunk of small rows |
 //! | [`judge`] | what is said about a row after a look |
 //! | [`suspects`] | looks at such rows again, until they are equal or really different |
 //! | [`report`] | what is told |
@@ -14,6 +15,7 @@ mod chunk;
 pub(crate) mod judge;
 mod report;
 mod suspects;
+mod texts;
 pub(crate) mod walk;
 
 use std::{
@@ -27,7 +29,7 @@ pub use self::report::{Comparison, Difference, DifferenceKind, DifferentColumn, 
 use self::{suspects::Suspects, walk::Walk};
 use crate::{
     error::{ReconcileError, Reconciled},
-    form::{Form, Row, RowHash},
+    form::{Form, Hash, Row, RowHash},
     plan::Plan,
     repair::printed::Printed,
     side::{Reader, Side, Writer},
@@ -95,6 +97,8 @@ pub(crate) struct Sides {
     pub(crate) keys: usize,
     /// Whole rows of the source.
     pub(crate) printed: Printed,
+    /// What both sides hash with.
+    hash: Hash,
 }
 
 impl Sides {
@@ -105,6 +109,7 @@ impl Sides {
             names: names.map(|column| column.name.clone()).collect(),
             keys: plan.source.keys.len(),
             printed: Printed::new(source, &plan.source),
+            hash: plan.source.hash,
             source: source.reader(plan.source),
             writer: target.writer(plan.target.clone()),
             target: target.reader(plan.target),

@@ -91,15 +91,31 @@ impl Row {
     }
 
     /// Rows of these forms that stand one behind the other. None if the bytes are no such rows.
-    pub(crate) fn each(mut self, forms: &[Form]) -> Option<Vec<Row>> {
-        let mut rows = Vec::new();
-        while !self.0.is_empty() && !forms.is_empty() {
-            let row = self.first(forms)?;
-            self.0.drain(..row.0.len());
-            rows.push(row);
-        }
-        Some(rows)
+    pub(crate) fn each(self, forms: &[Form]) -> Option<Vec<Row>> {
+        let rows = split(&self.0, forms, 0)?.into_iter();
+        Some(rows.map(|(_, row)| Row(row.to_vec())).collect())
     }
+}
+
+/// The rows that stand one behind the other, each as its key and the whole. None if the bytes are no such rows.
+pub(crate) fn split<'t>(
+    mut rest: &'t [u8],
+    forms: &[Form],
+    keys: usize,
+) -> Option<Vec<(&'t [u8], &'t [u8])>> {
+    let mut rows = Vec::new();
+    while !rest.is_empty() && !forms.is_empty() {
+        let begin = rest;
+        let mut key = 0;
+        for (at, form) in forms.iter().enumerate() {
+            rest = field(*form, rest)?.1;
+            if at < keys {
+                key = begin.len() - rest.len();
+            }
+        }
+        rows.push((begin.get(..key)?, begin.get(..begin.len() - rest.len())?));
+    }
+    Some(rows)
 }
 
 /// The first field, and what comes after it.

@@ -26,7 +26,7 @@ use std::fmt;
 pub(crate) use self::encode::is_open;
 pub(crate) use self::{
     agree::{Wish, agree},
-    encode::{Hash, Row, RowHash},
+    encode::{Hash, Row, RowHash, split},
     given::given,
 };
 

@@ -5,7 +5,8 @@
 use std::collections::HashMap;
 
 use super::{
-    Bucket, Chunk, Digest, Digests, Found, Of, Reader, Stretch, page::PageSize, table::Family,
+    Bucket, Chunk, Digest, Digests, Found, MOST_TEXT, Of, Reader, Stretch, page::PageSize,
+    table::Family,
 };
 use crate::{
     error::Reconciled,
@@ -69,6 +70,34 @@ async fn digest_here(
         if digest.is_cut || (page.len() as u64) < asked {
             digest.hash = hash.end();
             return Ok(digest);
+        }
+        rest.go_on(page.last(), reader.shown())?;
+    }
+}
+
+/// The rows of a chunk, one behind the other. None if there are too many.
+pub(super) async fn texts_here(
+    reader: &dyn Reader,
+    chunk: &Chunk,
+    most: u64,
+) -> Reconciled<Option<Vec<u8>>> {
+    let (mut text, mut rows) = (Vec::new(), 0);
+    let mut rest = chunk.clone();
+    let mut size = PageSize::new(PAGE);
+    loop {
+        let asked = size.rows();
+        let page = reader.page(&rest, asked, Of::Rows).await?;
+        size.fit(&page);
+        for row in page.iter().filter_map(|found| found.row.as_ref()) {
+            text.extend_from_slice(&row.0);
+        }
+        let read = page.len() as u64;
+        rows += read;
+        if rows > most || text.len() > MOST_TEXT {
+            return Ok(None);
+        }
+        if read < asked {
+            return Ok(Some(text));
         }
         rest.go_on(page.last(), reader.shown())?;
     }

@@ -205,6 +205,9 @@ pub(crate) fn moved(after: Option<&Row>, next: Option<&Row>, shown: &str) -> Rec
 /// How many chunks a statement makes digests of. What a statement costs on the wire, whatever it asks, is shared by them.
 pub(crate) const CHUNKS: usize = 2;
 
+/// The bytes of rows that are read at once.
+const MOST_TEXT: usize = 8 * 1024 * 1024;
+
 /// Chunks one behind the other.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stretch {
@@ -325,6 +328,13 @@ pub(crate) trait Reader: Send + Sync {
         most: u64,
         next: Option<u64>,
     ) -> BoxFuture<'a, Reconciled<Digests>>;
+    /// The rows of a chunk in canonical form, in the order of the index and one behind the other. None if they are more than
+    /// so many, or too large to be read at once.
+    fn texts<'a>(
+        &'a self,
+        chunk: &'a Chunk,
+        most: u64,
+    ) -> BoxFuture<'a, Reconciled<Option<Vec<u8>>>>;
     /// The digests of all buckets.
     fn buckets(&self) -> BoxFuture<'_, Reconciled<Vec<Bucket>>>;
     /// A page of a chunk, in the order of the index.

@@ -9,7 +9,7 @@
 use final_core::database::Dialect;
 use uuid::Uuid;
 
-use super::Digest;
+use super::{Digest, MOST_TEXT};
 use crate::{
     form::{Form, Hash},
     plan::SidePlan,
@@ -18,6 +18,9 @@ use crate::{
 
 /// What stands for the bytes of a chunk that MySQL had to cut.
 const CUT: u32 = u32::MAX;
+
+/// Whether MySQL had to cut a chunk.
+const IS_CUT: &str = "LENGTH(g) > @@group_concat_max_len - 8";
 
 /// The parts of the statements.
 pub(super) struct Parts {
@@ -150,37 +153,65 @@ impl Parts {
         )
     }
 
+    /// How many rows of a chunk there are, as `n`, and all of them put together, as `g`.
+    ///
     /// The rows come from the index in order. MySQL needs no limit, because what it puts together has one; and no order
     /// where it keeps the rows in that of the key, which saves it a third of its time.
     ///
     /// GROUP_CONCAT leaves NULL out. So a row that MySQL cannot put together has a mark in its place: such a digest is
     /// equal to none of another reader, and reading its rows says why.
-    pub(super) fn digest(&self, condition: &str, most: u64) -> String {
+    fn together(&self, condition: &str, most: u64) -> String {
         let (row, table, order) = (&self.row, &self.table, &self.order);
-        let limit = most.saturating_add(1);
+        if self.is_postgres() {
+            let limit = most.saturating_add(1);
+            return format!(
+                "(SELECT count(*) AS n, coalesce(string_agg(r, ''), '') AS g FROM (SELECT {row} AS r FROM {table} \
+                 WHERE {condition} ORDER BY {order} LIMIT {limit}) s) t"
+            );
+        }
+        let lost = self.lost;
+        let (index, order) = match self.is_in_order {
+            true => (" FORCE INDEX (PRIMARY)", String::new()),
+            false => ("", format!(" ORDER BY {order}")),
+        };
+        format!(
+            "(SELECT COUNT(*) AS n, GROUP_CONCAT(COALESCE({row}, '{lost}'){order} SEPARATOR '') AS g \
+             FROM {table}{index} WHERE {condition}) t"
+        )
+    }
+
+    /// The digest of a chunk, and how many rows and bytes are in it.
+    pub(super) fn digest(&self, condition: &str, most: u64) -> String {
+        let together = self.together(condition, most);
         match self.is_postgres() {
             true => {
-                let hash = self.hashed("coalesce(string_agg(r, ''), '')");
+                let hash = self.hashed("g");
                 format!(
-                    "(SELECT {hash} || int4send(count(*)::int) \
-                     || int4send(coalesce(octet_length(string_agg(r, '')), 0)) FROM (SELECT {row} AS r \
-                     FROM {table} WHERE {condition} ORDER BY {order} LIMIT {limit}) s)"
+                    "(SELECT {hash} || int4send(n::int) || int4send(octet_length(g)) FROM {together})"
                 )
             }
             false => {
-                let lost = self.lost;
                 let hash = self.hashed("COALESCE(g, '')");
-                let (index, order) = match self.is_in_order {
-                    true => (" FORCE INDEX (PRIMARY)", String::new()),
-                    false => ("", format!(" ORDER BY {order}")),
-                };
                 format!(
                     "(SELECT CONCAT({hash}, UNHEX(LPAD(HEX(n), 8, '0')), \
-                     UNHEX(LPAD(HEX(IF(LENGTH(g) > @@group_concat_max_len - 8, {CUT}, COALESCE(LENGTH(g), 0))), 8, '0'))) \
-                     FROM (SELECT COUNT(*) AS n, GROUP_CONCAT(COALESCE({row}, '{lost}'){order} SEPARATOR '') AS g \
-                     FROM {table}{index} WHERE {condition}) s)"
+                     UNHEX(LPAD(HEX(IF({IS_CUT}, {CUT}, COALESCE(LENGTH(g), 0))), 8, '0'))) FROM {together})"
                 )
             }
+        }
+    }
+
+    /// All rows of a chunk; NULL if there are too many.
+    pub(super) fn texts(&self, condition: &str, most: u64) -> String {
+        let together = self.together(condition, most);
+        match self.is_postgres() {
+            true => format!(
+                "SELECT CASE WHEN n <= {most} AND octet_length(g) <= {MOST_TEXT} THEN convert_to(g, 'UTF8') END AS d \
+                 FROM {together}"
+            ),
+            false => format!(
+                "SELECT CASE WHEN n <= {most} AND NOT COALESCE({IS_CUT} OR LENGTH(g) > {MOST_TEXT}, 0) \
+                 THEN CAST(COALESCE(g, '') AS BINARY) END AS d FROM {together}"
+            ),
         }
     }
 

@@ -15,10 +15,10 @@ use super::{
 };
 use crate::{
     error::{ReconcileError, Reconciled},
-    form::{Row, RowHash, here::Cell},
+    form::{Form, Row, RowHash, here::Cell},
     own::OwnPool,
     plan::SidePlan,
-    side::here::{buckets_here, digests_here, found_here, misplaced_keys, null_keys},
+    side::here::{buckets_here, digests_here, found_here, misplaced_keys, null_keys, texts_here},
     side::odd::{OddKeys, lacking, odd_keys},
     side::write::refused,
     sql::keys::{Condition, Search},
@@ -349,6 +349,27 @@ impl<DB: Driver> Reader for Server<DB> {
         })
     }
 
+    fn texts<'a>(
+        &'a self,
+        chunk: &'a Chunk,
+        most: u64,
+    ) -> BoxFuture<'a, Reconciled<Option<Vec<u8>>>> {
+        Box::pin(async move {
+            let is_json = |form: &Form| matches!(form, Form::Json { .. });
+            if self.plan.forms.iter().any(is_json) || chunk.buckets.is_some() {
+                return texts_here(self, chunk, most).await;
+            }
+            let condition = self.within(chunk)?;
+            let sql = self.parts.texts(&condition.sql, most);
+            let answer: Vec<Option<Vec<u8>>> =
+                match self.ask("reading rows of", sql, condition).await {
+                    Err(error) if is_too_much(&error) => return Ok(None),
+                    answer => answer?,
+                };
+            Ok(answer.into_iter().next().flatten())
+        })
+    }
+
     fn buckets(&self) -> BoxFuture<'_, Reconciled<Vec<Bucket>>> {
         Box::pin(async move {
             if !self.plan.is_made_by_servers() {
@@ -480,6 +501,10 @@ impl<DB: Driver> Reader for Server<DB> {
             false => vec![("digests", self.parts.buckets())],
         };
         if self.plan.is_made_by_servers() {
+            all.push((
+                "rows of a chunk that differs",
+                self.parts.texts(&within, 1_000),
+            ));
             if self.plan.is_in_ranges {
                 all.push((
                     "digest of a chunk",

@@ -19,7 +19,7 @@ use sqlx::{
 use super::{
     Bucket, CHUNKS, Chunk, Clock, Digests, Found, Of, Reader, SideDatabase, Stretch, Writer,
     described,
-    here::{buckets_here, digests_here, found_here, misplaced_keys, null_keys},
+    here::{buckets_here, digests_here, found_here, misplaced_keys, null_keys, texts_here},
     odd::{OddKeys, lacking, odd_keys},
     page::PageSize,
     table::{ColumnClass, Family, KeyOrder, SideColumn, SideTable, UniqueIndex},
@@ -459,6 +459,14 @@ impl Reader for SqliteReader {
         next: Option<u64>,
     ) -> BoxFuture<'a, Reconciled<Digests>> {
         Box::pin(digests_here(self, &self.plan, stretch, most, next))
+    }
+
+    fn texts<'a>(
+        &'a self,
+        chunk: &'a Chunk,
+        most: u64,
+    ) -> BoxFuture<'a, Reconciled<Option<Vec<u8>>>> {
+        Box::pin(texts_here(self, chunk, most))
     }
 
     fn buckets(&self) -> BoxFuture<'_, Reconciled<Vec<Bucket>>> {

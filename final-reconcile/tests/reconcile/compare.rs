@@ -215,7 +215,7 @@ async fn of_equal_rows_hardly_a_byte_comes_over_the_wire() {
     let place = Place::fresh().await;
     for db in [Db::Postgres, Db::Maria] {
         numbers(&place, db, "few", 10).await;
-        numbers(&place, db, "many", 120_000).await;
+        numbers(&place, db, "many", 400_000).await;
     }
     let postgres = Proxy::to(&place.postgres_url).await.unwrap();
     let mariadb = Proxy::to(&place.mariadb_url).await.unwrap();
@@ -226,21 +226,31 @@ async fn of_equal_rows_hardly_a_byte_comes_over_the_wire() {
         let job = Job::new("wire")
             .source(Side::postgres(from.clone(), table))
             .target(Side::mysql(to.clone(), table), |map| map);
-        let before = [postgres.carried(), mariadb.carried()];
-        let comparison = job.compare().await.unwrap().remove(0);
-        assert!(
-            comparison.is_equal() && comparison.differing_chunks == 0,
-            "{comparison:?}"
-        );
-        carried.push([
-            postgres.carried() - before[0],
-            mariadb.carried() - before[1],
-        ]);
-        println!("{table}: {carried:?} in {} chunks", comparison.chunks);
+        let mut least = [u64::MAX; 2];
+        let mut chunks = 0;
+        // Statements are prepared once for each size of a chunk, and a slow machine may come to another size at any time.
+        for _ in 0..4 {
+            let before = [postgres.carried(), mariadb.carried()];
+            let comparison = job.compare().await.unwrap().remove(0);
+            assert!(
+                comparison.is_equal() && comparison.differing_chunks == 0,
+                "{comparison:?}"
+            );
+            let bytes = [
+                postgres.carried() - before[0],
+                mariadb.carried() - before[1],
+            ];
+            if bytes.iter().sum::<u64>() < least.iter().sum() {
+                (least, chunks) = (bytes, comparison.chunks);
+            }
+        }
+        carried.push((least, chunks));
     }
-    for (few, many) in carried[0].iter().zip(&carried[1]) {
-        let for_1000 = (many - few) / 120;
-        assert!(for_1000 < 100, "{for_1000} bytes for 1,000 rows");
+    let (few, many) = (carried[0], carried[1]);
+    for (few_bytes, many_bytes) in few.0.iter().zip(&many.0) {
+        let of_chunk = (many_bytes - few_bytes) / (many.1 - few.1);
+        println!("{of_chunk} bytes for each of {} chunks", many.1);
+        assert!(of_chunk < 100, "{of_chunk} bytes: {carried:?}");
     }
 }
 
