@@ -133,7 +133,7 @@ fn field(form: Form, bytes: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
         let end = begin.checked_add(length)?;
         (bytes.get(begin..end)?, bytes.get(end..)?)
     } else {
-        let end = bytes.iter().position(|byte| *byte == b';')?;
+        let end = bytes.iter().position(|byte| matches!(byte, b';' | b'~'))?;
         (bytes.get(..end)?, bytes.get(end..)?)
     };
     Some((Some(value), rest.strip_prefix(b";")?))
@@ -228,6 +228,15 @@ mod tests {
     fn no_text_runs_into_the_next_one() {
         assert_ne!(row(&[Some("a"), Some("bc")]), row(&[Some("ab"), Some("c")]));
         assert_ne!(row(&[Some("a;1:b")]), row(&[Some("a"), Some("b")]));
+    }
+
+    #[test]
+    fn a_row_with_a_mark_in_place_of_its_fields_is_no_row() {
+        for form in [TEXT, Form::Integer] {
+            let row = Row(b"~mark3;".to_vec());
+            assert_eq!(row.fields(&[form]), None);
+            assert_eq!(split(&row.0, &[form], 1), None);
+        }
     }
 
     #[test]

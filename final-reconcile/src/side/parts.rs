@@ -159,7 +159,7 @@ impl Parts {
     /// where it keeps the rows in that of the key, which saves it a third of its time.
     ///
     /// GROUP_CONCAT leaves NULL out. So a row that MySQL cannot put together has a mark in its place: such a digest is
-    /// equal to none of another reader, and reading its rows says why.
+    /// equal to none of another reader, such a text is none of rows, and reading the rows says why.
     fn together(&self, condition: &str, most: u64) -> String {
         let (row, table, order) = (&self.row, &self.table, &self.order);
         if self.is_postgres() {
@@ -175,7 +175,7 @@ impl Parts {
             false => ("", format!(" ORDER BY {order}")),
         };
         format!(
-            "(SELECT COUNT(*) AS n, GROUP_CONCAT(COALESCE({row}, '{lost}'){order} SEPARATOR '') AS g \
+            "(SELECT COUNT(*) AS n, GROUP_CONCAT(COALESCE({row}, '~{lost}'){order} SEPARATOR '') AS g \
              FROM {table}{index} WHERE {condition}) t"
         )
     }
