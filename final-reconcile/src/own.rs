@@ -15,6 +15,7 @@ use std::{
 use final_core::database::{DbResult, Driver};
 use sqlx::Pool;
 use tokio::time::timeout;
+use uuid::Uuid;
 
 /// How many connections a pool has.
 const CONNECTIONS: u32 = 2;
@@ -25,6 +26,8 @@ pub(crate) struct OwnPool<DB: Driver> {
     session: &'static [&'static str],
     connections: u32,
     pool: Mutex<Option<Pool<DB>>>,
+    /// A text that no other pool has. It stays the same, so that statements with it are prepared once.
+    mark: Uuid,
 }
 
 impl<DB: Driver> OwnPool<DB> {
@@ -35,6 +38,7 @@ impl<DB: Driver> OwnPool<DB> {
             session,
             connections: CONNECTIONS,
             pool: Mutex::default(),
+            mark: Uuid::now_v7(),
         }
     }
 
@@ -50,6 +54,12 @@ impl<DB: Driver> OwnPool<DB> {
         let pool =
             pool.get_or_insert_with(|| DB::own_pool(&self.caller, self.connections, self.session));
         pool.clone()
+    }
+
+    /// A text that no other pool has.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    pub(crate) fn mark(&self) -> Uuid {
+        self.mark
     }
 
     /// Where the database is, without a password.

@@ -40,12 +40,12 @@ pub(super) struct Parts {
     order: String,
     /// Whether MySQL finds the rows of a chunk in the order of the key by itself.
     is_in_order: bool,
-    /// What stands for a row that MySQL cannot put together. Each reader has its own.
+    /// What stands for a row that MySQL cannot put together. The other side has another.
     lost: Uuid,
 }
 
 impl Parts {
-    pub(super) fn new(dialect: Dialect, plan: &SidePlan) -> Self {
+    pub(super) fn new(dialect: Dialect, plan: &SidePlan, lost: Uuid) -> Self {
         let names: Vec<&str> = plan.keys.iter().map(KeyColumn::order).collect();
         let key_columns: Vec<&str> = plan.keys.iter().map(|key| key.name.as_str()).collect();
         let fields = |forms: &[Form]| {
@@ -81,7 +81,7 @@ impl Parts {
             bucket: String::new(),
             order: names.join(", "),
             is_in_order: plan.table.is_clustered && plan.has_primary_key(),
-            lost: Uuid::now_v7(),
+            lost,
         };
         let length = plan.bucket_digits;
         parts.bucket = format!("left({}, {length})", parts.digits(&parts.key));
@@ -159,7 +159,7 @@ impl Parts {
     /// where it keeps the rows in that of the key, which saves it a third of its time.
     ///
     /// GROUP_CONCAT leaves NULL out. So a row that MySQL cannot put together has a mark in its place: such a digest is
-    /// equal to none of another reader, such a text is none of rows, and reading the rows says why.
+    /// equal to none of the other side, such a text is none of rows, and reading the rows says why.
     fn together(&self, condition: &str, most: u64) -> String {
         let (row, table, order) = (&self.row, &self.table, &self.order);
         if self.is_postgres() {

@@ -74,7 +74,7 @@ pub(super) struct Server<DB: Driver> {
 
 impl<DB: Driver> Server<DB> {
     pub(super) fn new(pool: Arc<OwnPool<DB>>, plan: SidePlan) -> Self {
-        let parts = Parts::new(DB::DIALECT, &plan);
+        let parts = Parts::new(DB::DIALECT, &plan, pool.mark());
         let odd = OddKeys::default();
         Self {
             pool,

@@ -83,14 +83,14 @@ pub(crate) fn text(column: &SideColumn, form: Form, name: &str) -> String {
             ),
         },
         Form::Bits { length } => format!("LPAD(BIN({name} + 0), {length}, '0')"),
-        Form::Printed => printed(class, name),
+        Form::Printed => printed(column, name),
     }
 }
 
 /// As a client of this server gets it whose session has the server's time zone.
-fn printed(class: ColumnClass, name: &str) -> String {
-    match class {
-        ColumnClass::Text { .. } | ColumnClass::Words | ColumnClass::Json => utf8(name),
+fn printed(column: &SideColumn, name: &str) -> String {
+    match column.class {
+        ColumnClass::Text { .. } | ColumnClass::Words | ColumnClass::Json => utf8(column, name),
         // A geometry cannot be cast to bytes.
         ColumnClass::Bytes { .. } => format!("UNHEX(HEX({name}))"),
         ColumnClass::Bits { .. } => format!("CAST({name} AS BINARY)"),

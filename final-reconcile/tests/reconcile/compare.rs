@@ -215,7 +215,7 @@ async fn of_equal_rows_hardly_a_byte_comes_over_the_wire() {
     let place = Place::fresh().await;
     for db in [Db::Postgres, Db::Maria] {
         numbers(&place, db, "few", 10).await;
-        numbers(&place, db, "many", 300_000).await;
+        numbers(&place, db, "many", 150_000).await;
     }
     let postgres = Proxy::to(&place.postgres_url).await.unwrap();
     let mariadb = Proxy::to(&place.mariadb_url).await.unwrap();
@@ -252,7 +252,7 @@ async fn of_equal_rows_hardly_a_byte_comes_over_the_wire() {
     let mut least = [u64::MAX; 2];
     // Each connection prepares a statement once for each size of a chunk. A slow machine may come to another size at any
     // time, so what counts is the run in which none was prepared.
-    for _ in 0..10 {
+    for _ in 0..40 {
         let (chunks, of_many) = carried(&many).await;
         for ((least, few), many) in least.iter_mut().zip(of_few).zip(of_many) {
             *least = (*least).min(many.saturating_sub(few) / (chunks - few_chunks));
