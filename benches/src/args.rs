@@ -14,6 +14,8 @@ pub(crate) struct Args {
     pub(crate) smoke: bool,
     /// Only these databases.
     pub(crate) databases: Vec<String>,
+    /// So many rows in place of the usual number, where a scenario compares tables.
+    pub(crate) rows: Option<u64>,
 }
 
 impl Args {
@@ -23,6 +25,7 @@ impl Args {
             json: false,
             smoke: false,
             databases: Vec::new(),
+            rows: None,
         };
         let mut named = Vec::new();
         let mut words = words.peekable();
@@ -35,6 +38,10 @@ impl Args {
                         args.databases.push(db);
                     }
                     _ => return Err("--db takes postgres, mariadb or sqlite".into()),
+                },
+                "--rows" => match words.next().map(|rows| rows.replace('_', "").parse()) {
+                    Some(Ok(rows)) => args.rows = Some(rows),
+                    _ => return Err("--rows takes a number".into()),
                 },
                 name => named.push(name.to_owned()),
             }

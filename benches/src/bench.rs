@@ -29,7 +29,8 @@ pub(crate) async fn run(args: Args) -> Result<bool> {
         bench.say(&format!("  ({:.0} s)", start.elapsed().as_secs_f64()));
         let (rows, plots) = (bench.rows.get(before..), std::mem::take(&mut bench.plots));
         // Seconds measure nothing, and a part is not the whole.
-        if !bench.args.smoke && bench.args.databases.is_empty() {
+        let is_whole = bench.args.databases.is_empty() && bench.args.rows.is_none();
+        if !bench.args.smoke && is_whole {
             report::write(scenario, rows.unwrap_or_default(), &plots)?;
         }
     }
@@ -75,6 +76,11 @@ impl Bench {
         } else {
             count
         }
+    }
+
+    /// So many rows, or as many as the command line says.
+    pub(crate) fn rows(&self, rows: u64) -> u64 {
+        self.args.rows.unwrap_or_else(|| self.count(rows))
     }
 
     /// So many rounds, or one.

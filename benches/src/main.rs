@@ -64,6 +64,9 @@ async fn run(words: &[String]) -> Result<bool> {
         [first, rest @ ..] if first == scenarios::READER => {
             scenarios::read(rest).await.map(|()| true)
         }
+        [first, rest @ ..] if first == scenarios::COMPARER => {
+            scenarios::compare(rest).await.map(|()| true)
+        }
         _ => bench::run(args::Args::parse(words.iter().cloned())?).await,
     }
 }

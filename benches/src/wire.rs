@@ -29,13 +29,15 @@ pub(crate) struct Counts {
     pub(crate) statements: u64,
     /// Times the client has asked and has to wait for an answer.
     pub(crate) round_trips: u64,
+    /// Bytes, both ways.
+    pub(crate) bytes: u64,
 }
 
 /// A wire; it ends with this value.
 #[derive(Debug)]
 pub(crate) struct Wire {
     port: u16,
-    counts: Arc<[AtomicU64; 2]>,
+    counts: Arc<[AtomicU64; 3]>,
     task: AbortHandle,
 }
 
@@ -45,7 +47,7 @@ impl Wire {
         let server = address(url)?.to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
-        let counts = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
+        let counts = Arc::<[AtomicU64; 3]>::default();
         let seen = Arc::clone(&counts);
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -67,10 +69,11 @@ impl Wire {
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        let [statements, round_trips] = &*self.counts;
+        let [statements, round_trips, bytes] = &*self.counts;
         Counts {
             statements: statements.load(Relaxed),
             round_trips: round_trips.load(Relaxed),
+            bytes: bytes.load(Relaxed),
         }
     }
 }
@@ -97,14 +100,27 @@ async fn carry(
     client: TcpStream,
     server: &str,
     protocol: Protocol,
-    counts: &[AtomicU64; 2],
+    counts: &Arc<[AtomicU64; 3]>,
 ) -> Result<()> {
     let server = TcpStream::connect(server).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
-    let back = tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+    let answered = Arc::clone(counts);
+    let back = tokio::spawn(async move {
+        let mut buffer = vec![0; 65_536];
+        loop {
+            let read = from_server.read(&mut buffer).await?;
+            let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else {
+                return Ok::<_, std::io::Error>(());
+            };
+            let [_, _, carried] = &*answered;
+            carried.fetch_add(bytes.len() as u64, Relaxed);
+            to_client.write_all(bytes).await?;
+        }
+    });
+    let [statements, round_trips, carried] = &**counts;
     let mut reader = Reader::new(protocol);
     let mut buffer = vec![0; 65_536];
     loop {
@@ -112,8 +128,8 @@ async fn carry(
         let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else {
             break;
         };
+        carried.fetch_add(bytes.len() as u64, Relaxed);
         for seen in reader.read(bytes) {
-            let [statements, round_trips] = counts;
             statements.fetch_add(u64::from(seen.statement), Relaxed);
             round_trips.fetch_add(u64::from(seen.asks), Relaxed);
         }

@@ -35,7 +35,15 @@ pub(crate) fn run(args: &[&str]) -> Result<ExitCode> {
         return Ok(built);
     }
     let folder = if profile == "dev" { "debug" } else { profile };
-    exec(target().join(folder).join("final-benches"), args, &[])
+    let is_all = args.iter().all(|arg| arg.starts_with("--"));
+    let is_wanted = profile == "release" && (is_all || args.contains(&"reconcile"));
+    let data_diff = match is_wanted {
+        true => install::comparers(&target()),
+        false => None,
+    };
+    let env = data_diff.map(|program| ("FINAL_BENCH_DATA_DIFF", program.display().to_string()));
+    let program = target().join(folder).join("final-benches");
+    exec(program, args, env.as_slice())
 }
 
 /// Runs the comparison with other projects. They have their own workspace, so that no other command builds

@@ -1,6 +1,9 @@
 //! Installs what the tests need on this machine: the servers, and clients in other languages.
 
-use std::process::ExitCode;
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use final_tests::{Error, Result, clients, process::Launch, promtool, servers};
 
@@ -39,6 +42,38 @@ pub(crate) fn redis() {
         .collect();
     if let Err(error) = apt(&missing, "or leave the column of Redis out") {
         eprintln!("warning: the benchmark of the gateway has no column of Redis: {error}");
+    }
+}
+
+/// Other programs that compare tables, which one benchmark has as columns. Returns where data-diff is. The benchmark does
+/// without.
+pub(crate) fn comparers(target: &Path) -> Option<PathBuf> {
+    let is_there = Launch::new("pt-table-checksum")
+        .arg("--version")
+        .run()
+        .is_ok();
+    let missing: &[&str] = if is_there { &[] } else { &["percona-toolkit"] };
+    if let Err(error) = apt(missing, "or leave the column of pt-table-checksum out") {
+        eprintln!(
+            "warning: the benchmark of comparing has no column of pt-table-checksum: {error}"
+        );
+    }
+    let folder = target.join("data-diff");
+    let program = folder.join("bin/data-diff");
+    if program.exists() {
+        return Some(program);
+    }
+    // The last release, with versions of what it needs that it still runs with.
+    let script = "set -e; python3 -m venv \"$0\"; \"$0/bin/pip\" install -q data-diff==0.11.1 dbt-core==1.6.19 \
+        'pydantic<2' mysql-connector-python psycopg2-binary; \"$0/bin/data-diff\" --version";
+    match exec_aside("sh", &["-c", script, &folder.to_string_lossy()]) {
+        Ok(ExitCode::SUCCESS) => Some(program),
+        _ => {
+            eprintln!(
+                "warning: the benchmark of comparing has no column of data-diff: pip failed, see above"
+            );
+            None
+        }
     }
 }
 

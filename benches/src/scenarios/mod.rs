@@ -12,6 +12,7 @@ mod latency;
 mod log;
 mod log_latency;
 mod ours;
+mod reconcile;
 mod relay;
 mod scale;
 mod table;
@@ -25,6 +26,7 @@ pub(crate) use self::{
     capture::{READER, read},
     gateway::{SERVER, serve},
     log_latency::{PUBLISHER, publish},
+    reconcile::{COMPARER, compare},
 };
 use crate::{Result, bench::Bench};
 
@@ -111,6 +113,11 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "capture",
         about: "row changes of a database, into the log and to RabbitMQ",
         run: |bench| Box::pin(capture::run(bench)),
+    },
+    Scenario {
+        name: "reconcile",
+        about: "two tables compared: equal, and with one row in a thousand different",
+        run: |bench| Box::pin(reconcile::run(bench)),
     },
     Scenario {
         name: "cost",
