@@ -119,6 +119,7 @@ mod tests {
                 nullable: false,
                 is_generated: false,
                 is_utf8: false,
+                is_invisible: false,
                 order: KeyOrder::Number,
             },
             form,
