@@ -3,7 +3,7 @@
 //! | column of `final_reconcile_repairs` | holds |
 //! | --- | --- |
 //! | `slot` | the hash of job, target and key, so that a row has one open repair |
-//! | `id` | the repair, and the idempotency key of its calls |
+//! | `id` | the repair; the idempotency keys of its calls begin with it |
 //! | `job`, `target` | the job's name; the target table and its database |
 //! | `row_key` | the key in canonical form |
 //! | `kind`, `columns_text` | 1 missing, 2 different, 3 extra; the names of the columns that differ, as JSON |

@@ -16,8 +16,10 @@ pub(super) async fn mend(
         return Ok(Mended::Changed);
     };
     let body = body.to_string();
-    let key = content_id(wanted.repair, &body);
-    let call = match Call::new(body, JSON, &key.to_string()) {
+    // It begins with the repair's id, which an operator sees.
+    let content = content_id(wanted.repair, &body).simple();
+    let key = format!("{}-{content}", wanted.repair.id);
+    let call = match Call::new(body, JSON, &key) {
         Ok(call) => call,
         Err(error) => {
             return Ok(Mended::Failed {
