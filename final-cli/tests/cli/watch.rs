@@ -107,12 +107,13 @@ async fn a_watched_status_tells_that_the_database_is_away_and_goes_on() {
     let mut piped = program();
     let dir = WorkDir::new("watch").expect("a folder");
     let file = dir.write("views.jsonl", "").expect("a file");
+    let told = dir.write("told", "").expect("a file");
     let piped = piped
         .env("DATABASE_URL", &url)
         .args(["status", "--watch", "--every", "100ms", "--json"])
         .stdin(Stdio::null())
         .stdout(File::create(&file).expect("a file"))
-        .stderr(Stdio::piped());
+        .stderr(File::create(&told).expect("a file"));
     let piped = piped.spawn().expect("it starts");
     let views = || std::fs::read_to_string(&file).expect("views");
     let is_away = |lines: &[String]| {
@@ -123,6 +124,8 @@ async fn a_watched_status_tells_that_the_database_is_away_and_goes_on() {
 
     proxy.down();
     comes_to_show(&terminal, "that the database is away", is_away).await;
+    let told = || std::fs::read_to_string(&told).expect("errors");
+    eventually("the program tells why", SOON, async || !told().is_empty()).await;
     bus.publish("order.placed", &1).await.expect("published");
     proxy.up().expect("the port is still ours");
     comes_to_show(&terminal, "a view of today", |lines| {
@@ -138,6 +141,7 @@ async fn a_watched_status_tells_that_the_database_is_away_and_goes_on() {
     let ran = Ran::from(piped.wait_with_output().await.expect("it ends"));
     let ran = Ran {
         out: views(),
+        err: told(),
         ..ran.ends_with(0)
     };
     assert!(ran.json().iter().all(|line| line["kind"] == "service"));
