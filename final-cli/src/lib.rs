@@ -34,6 +34,7 @@ pub mod config;
 mod contexts;
 #[cfg(feature = "reconcile")]
 mod cupid;
+#[cfg(any(feature = "capture", feature = "gateway", feature = "reconcile"))]
 mod databases;
 mod exit;
 mod filter;
