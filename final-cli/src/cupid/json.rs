@@ -164,7 +164,7 @@ impl Fields {
         }
     }
 
-    /// The objects of a list, of which there must be one.
+    /// The objects of a list. The list must have at least one.
     pub(super) fn list(&mut self, name: &str, known: &[&str]) -> Result<Vec<Fields>, CupidError> {
         let Some(Value::Array(values)) = self.take(name) else {
             return Err(self.wrong(name, "is no list", "write [ { … } ]"));

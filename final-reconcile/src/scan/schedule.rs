@@ -91,7 +91,7 @@ impl Sweep {
                 let pause = i64::try_from(pause.as_micros()).unwrap_or(i64::MAX);
                 now.saturating_sub(last) >= pause
             }
-            // Whoever calls writes down when the job was first seen.
+            // The caller writes down when the job was first seen.
             (SweepPace::DailyAt { .. }, None) => false,
             (SweepPace::DailyAt { hour, minute }, Some(last)) => {
                 let at = i64::from(hour * 60 + minute) * 60_000_000;

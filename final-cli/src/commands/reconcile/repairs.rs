@@ -225,7 +225,7 @@ async fn close_these(reconciler: &Reconciler, job: &str, ids: &[Uuid]) -> Result
     Ok(count)
 }
 
-/// Says how many it were. An id of which there is no open repair is told by the exit code.
+/// Shows how many repairs were changed. The exit code tells if an id has no open repair.
 fn done(count: u64, which: &WhichArgs, what: &str) -> Exit {
     eprintln!("{count} repair(s) {what}");
     match count {

@@ -34,7 +34,7 @@ pub enum Mood {
     SendsAway,
     /// Nothing comes.
     Hangs,
-    /// It repairs, and says so when nobody listens any more.
+    /// It repairs, and answers after the caller has given up.
     IsLate,
     /// It repairs, and ends in the middle of its answer.
     BreaksOff,

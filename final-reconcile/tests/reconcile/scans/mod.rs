@@ -142,7 +142,7 @@ impl Process {
 
     pub fn kill(mut self) {
         self.runtime.take().unwrap().shutdown_background();
-        // Nobody is there any more who could be told.
+        // The runtime is gone, so no task can be told to stop.
         std::mem::forget(self.running.take());
     }
 }
