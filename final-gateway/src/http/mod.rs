@@ -17,6 +17,7 @@ mod databus;
 mod front;
 pub(crate) mod json;
 mod letters;
+mod openapi;
 mod params;
 mod problem;
 mod publish;

@@ -20,7 +20,7 @@ use super::{
     call::Call,
     databus,
     front::Front,
-    letters,
+    letters, openapi,
     problem::Problem,
     publish, pull, settle,
     vitals::{self, Vitals},
@@ -50,7 +50,7 @@ fn routes(front: Front) -> Router {
         )
         .route("/databus/pub", post(databus::publish))
         .route("/databus/consumer/addrs", get(databus::addresses))
-        .route("/openapi.json", get(vitals::openapi))
+        .route("/openapi.json", get(openapi::openapi))
         .merge(probes)
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)

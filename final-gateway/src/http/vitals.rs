@@ -1,21 +1,15 @@
-//! `/livez`, `/readyz`, `/metrics` and `/openapi.json`, which need no login.
+//! `/livez`, `/readyz` and `/metrics`, which need no login.
 //!
 //! Input: what the gateway says of itself. Output: texts.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{extract::State, http::StatusCode, response::Response};
 use futures::future::BoxFuture;
 
-use super::{
-    answer::{Answer, Kept},
-    front::{Front, HttpLimits},
-};
+use super::answer::{Answer, Kept};
 
 const TEXT: &str = "text/plain; charset=utf-8";
-
-/// The description of all this for programs, where the limits of the engine are filled in.
-pub(super) const OPENAPI: &str = include_str!("openapi.json");
 
 /// What a gateway says of itself.
 pub trait Vitals: Send + Sync + 'static {
@@ -40,27 +34,6 @@ pub(super) async fn readyz(State(vitals): State<Arc<dyn Vitals>>) -> Response {
 pub(super) async fn metrics(State(vitals): State<Arc<dyn Vitals>>) -> Response {
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     Answer::bytes(StatusCode::OK, kind, vitals.metrics().await).keeping(Kept::new())
-}
-
-pub(super) async fn openapi(State(front): State<Front>) -> Response {
-    let HttpLimits {
-        most_visibility,
-        most_delay,
-        ..
-    } = front.limits;
-    let text = OPENAPI
-        .replace("{most_visibility}", &short(most_visibility))
-        .replace("{most_delay}", &short(most_delay));
-    Answer::bytes(StatusCode::OK, "application/json", text).keeping(Kept::new())
-}
-
-/// A time as clients write it.
-fn short(time: Duration) -> String {
-    match time.as_secs() {
-        hours if hours % 3600 == 0 => format!("{}h", hours / 3600),
-        minutes if minutes % 60 == 0 => format!("{}m", minutes / 60),
-        seconds => format!("{seconds}s"),
-    }
 }
 
 fn condition(reasons: &[String]) -> Response {

@@ -2,7 +2,7 @@
 //!
 //! Input: what is in trouble now, and what is written down. Output: steps.
 
-use super::{Trouble, store::AlertRow};
+use super::{Trouble, row::AlertRow};
 
 /// A change of what is written down.
 #[derive(Debug, PartialEq, Eq)]

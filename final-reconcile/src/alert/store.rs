@@ -8,7 +8,7 @@ use sqlx::Pool;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-use super::{Trouble, TroubleKind, schema, steps::Step};
+use super::{Trouble, TroubleKind, row::AlertRow, schema, steps::Step};
 use crate::{
     form::{Hash, here::hex},
     own::OwnPool,
@@ -23,28 +23,6 @@ const FAILING: Duration = Duration::from_secs(60);
 
 /// How often a trouble that lasts is told.
 const EVERY: Duration = Duration::from_secs(60 * 60);
-
-columns! {
-    /// A trouble as the table has it.
-    #[derive(Clone, Debug, PartialEq, Eq)]
-    pub(crate) struct AlertRow {
-        pub(crate) slot: String,
-        pub(crate) id: Uuid,
-        pub(crate) target: String,
-        pub(crate) kind: String,
-        pub(crate) first_seen: i64,
-        pub(crate) last_error: String,
-        pub(crate) is_over: i64,
-        pub(crate) told: i64,
-        pub(crate) attempts: i64,
-    }
-}
-
-impl AlertRow {
-    pub(super) fn is_about(&self, trouble: &Trouble) -> bool {
-        self.target == trouble.target && self.kind == trouble.kind.name()
-    }
-}
 
 columns! {
     struct StuckRow {

@@ -15,11 +15,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{
-    TroubleKind,
-    steps::steps,
-    store::{AlertRow, AlertStore},
-};
+use super::{TroubleKind, row::AlertRow, steps::steps, store::AlertStore};
 use crate::{form::time::of_micros, repair::Pace};
 
 /// How often the tables are looked at.

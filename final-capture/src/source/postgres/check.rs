@@ -123,24 +123,6 @@ const VIA_ROOT: Diagnosis = Diagnosis::new(
     "source_publication_root",
     "changes would come under the names of the partitions, which are not the wanted name",
 );
-/// A captured table can be captured no longer.
-pub(super) const TABLE_LOST: Diagnosis = Diagnosis::new(
-    Level::Error,
-    "source_table_lost",
-    "its changes from here on are not in the stream",
-);
-/// Two captures would take each other's tables out.
-pub(super) const PUBLICATION_FOREIGN: Diagnosis = Diagnosis::new(
-    Level::Error,
-    "source_publication_foreign",
-    "a publication follows the tables of one capture, and the tables of the other would be taken out",
-);
-/// The publication has to be changed, and our role may not.
-pub(super) const PUBLICATION_RIGHTS: Diagnosis = Diagnosis::new(
-    Level::Error,
-    "source_publication",
-    "the server sends only what the publication names",
-);
 
 /// What was seen of a server.
 pub(super) struct Seen {

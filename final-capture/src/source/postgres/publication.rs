@@ -8,16 +8,34 @@
 
 use std::collections::{HashMap, HashSet};
 
-use final_core::admin::doctor::Finding;
+use final_core::admin::doctor::{Diagnosis, Finding, Level};
 use sqlx::{AssertSqlSafe, Row};
 
 use super::{
     catalog::Catalog,
-    check::{PUBLICATION_FOREIGN, PUBLICATION_RIGHTS, TABLE_LOST},
     fault,
     tables::{self, Found, quote},
 };
 use crate::{select::Selection, source::SourceError, table::TableName};
+
+/// A captured table can be captured no longer.
+const TABLE_LOST: Diagnosis = Diagnosis::new(
+    Level::Error,
+    "source_table_lost",
+    "its changes from here on are not in the stream",
+);
+/// Two captures would take each other's tables out.
+const PUBLICATION_FOREIGN: Diagnosis = Diagnosis::new(
+    Level::Error,
+    "source_publication_foreign",
+    "a publication follows the tables of one capture, and the tables of the other would be taken out",
+);
+/// The publication has to be changed, and our role may not.
+const PUBLICATION_RIGHTS: Diagnosis = Diagnosis::new(
+    Level::Error,
+    "source_publication",
+    "the server sends only what the publication names",
+);
 
 /// What the publication is, and what it must be.
 #[derive(Clone, Debug)]

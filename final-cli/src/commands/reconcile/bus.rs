@@ -6,8 +6,8 @@ use final_amqp::Amqp;
 use final_core::{BoxError, Bus, Error, Health, OutboxDatabase, Router, SqlBroker};
 use final_reconcile::Repair;
 use futures::future::BoxFuture;
+use serde::Deserialize;
 
-use super::config::BusConfig;
 use crate::{
     config::{BrokerAddress, DatabaseAddress},
     databases::{by_scheme, pool},
@@ -15,6 +15,23 @@ use crate::{
 
 /// Connections of its pool.
 const CONNECTIONS: u32 = 4;
+
+/// The bus: the log of a database, or RabbitMQ.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BusConfig {
+    /// The name of its queue, or of its group of the log.
+    #[serde(default = "service_name")]
+    pub(super) service: String,
+    #[serde(default)]
+    pub(super) log: Option<DatabaseAddress>,
+    #[serde(default)]
+    pub(super) rabbitmq: Option<BrokerAddress>,
+}
+
+fn service_name() -> String {
+    "reconcile".to_owned()
+}
 
 /// A bus, without the type of its database.
 pub(super) trait AnyBus: Send + Sync {

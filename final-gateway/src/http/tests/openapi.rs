@@ -11,7 +11,7 @@ use final_core::Message;
 use serde_json::{Map, Value};
 
 use super::{ask, ask_router, get, post, request, rooms::Made, small};
-use crate::http::{Front, vitals::OPENAPI, vitals::Vitals};
+use crate::http::{Front, openapi::OPENAPI, vitals::Vitals};
 
 type Names = BTreeSet<String>;
 

@@ -26,9 +26,12 @@ use self::{
     repair::RepairConfig,
     scans::{FreshConfig, SweepConfig, UpdatedConfig},
 };
-use super::{bus::AnyBus, sides::side};
+use super::{
+    bus::{AnyBus, BusConfig},
+    sides::side,
+};
 use crate::{
-    config::{BrokerAddress, DatabaseAddress, Period},
+    config::{DatabaseAddress, Period},
     exit::Failure,
     service::ServiceOptions,
 };
@@ -54,19 +57,6 @@ pub(super) struct ReconcileConfig {
 #[serde(deny_unknown_fields)]
 pub(super) struct StateConfig {
     pub(super) database: DatabaseAddress,
-}
-
-/// The bus: the log of a database, or RabbitMQ.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct BusConfig {
-    /// The name of its queue, or of its group of the log.
-    #[serde(default = "service_name")]
-    pub(super) service: String,
-    #[serde(default)]
-    pub(super) log: Option<DatabaseAddress>,
-    #[serde(default)]
-    pub(super) rabbitmq: Option<BrokerAddress>,
 }
 
 /// A source and its targets.
@@ -103,10 +93,6 @@ pub(super) struct JobConfig {
 struct TableConfig {
     database: DatabaseAddress,
     table: String,
-}
-
-fn service_name() -> String {
-    "reconcile".to_owned()
 }
 
 impl JobConfig {
