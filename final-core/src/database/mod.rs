@@ -22,7 +22,6 @@ pub(crate) mod lone;
 mod migrations;
 #[cfg(feature = "mysql")]
 mod mysql;
-#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 mod owned;
 #[cfg(feature = "postgres")]
 mod postgres;
