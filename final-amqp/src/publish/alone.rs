@@ -167,7 +167,7 @@ impl PublishChannel {
             answered = timeout(self.way.settings.confirm_timeout, confirms.turn(&mut verdicts)) => answered,
             () = self.stop.cancelled() => Ok(()),
         };
-        let broken = confirms.end(&mut verdicts).await;
+        let broken = confirms.end(&mut verdicts);
         for (sending, verdict) in verdicts {
             sending.confirm(verdict.into());
         }

@@ -170,7 +170,7 @@ impl PublishChannel {
         let limit = self.way.settings.confirm_timeout;
         let now = Instant::now();
         let mut verdicts = Vec::new();
-        let broken = confirms.end(&mut verdicts).await;
+        let broken = confirms.end(&mut verdicts);
         settle(&mut verdicts);
         // Messages whose time is not over are dropped, so they count as lost and are sent again at once.
         for (sending, sent) in broken.unanswered {
@@ -185,7 +185,7 @@ impl PublishChannel {
     /// Ends the channel. Unanswered messages are dropped, so they count as lost.
     async fn end_channel(&self, confirms: Confirms) {
         let mut verdicts = Vec::new();
-        let Broken { channel, .. } = confirms.end(&mut verdicts).await;
+        let Broken { channel, .. } = confirms.end(&mut verdicts);
         settle(&mut verdicts);
         close_channel(&channel).await;
     }
@@ -193,7 +193,7 @@ impl PublishChannel {
     /// The channel has ended.
     async fn broken(&self, confirms: Confirms) {
         let mut verdicts = Vec::new();
-        let broken = confirms.end(&mut verdicts).await;
+        let broken = confirms.end(&mut verdicts);
         settle(&mut verdicts);
         if broken
             .fault

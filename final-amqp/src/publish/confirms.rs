@@ -81,8 +81,8 @@ impl<I: Eq + Hash + 'static, T> ConfirmChannel<I, T> {
     }
 
     /// Ends the channel and says what is known of its messages.
-    pub(crate) async fn end(self, verdicts: &mut Vec<(T, SweepVerdict)>) -> Broken<T> {
-        let left = self.messages.end(verdicts).await;
+    pub(crate) fn end(self, verdicts: &mut Vec<(T, SweepVerdict)>) -> Broken<T> {
+        let left = self.messages.end(verdicts);
         Broken {
             channel: self.channel,
             fault: left.fault,

@@ -21,6 +21,7 @@ mod queue;
 mod refusals;
 pub(crate) mod sweep;
 mod unconfirmed;
+mod woken;
 
 use std::{
     pin::pin,

@@ -12,15 +12,21 @@
 //! ```
 
 use std::{
+    collections::VecDeque,
     future::poll_fn,
     hash::Hash,
-    task::{Context, Poll},
+    mem,
+    sync::Arc,
+    task::{Context, Poll, Waker},
     time::Instant,
 };
 
 use futures::{FutureExt, future::BoxFuture};
 
-use super::sweep::{Sweep, SweepVerdict};
+use super::{
+    sweep::{Sweep, SweepVerdict},
+    woken::{NewsOf, Woken},
+};
 use crate::error::Fault;
 
 /// What the broker answered.
@@ -37,8 +43,17 @@ pub(crate) type AnswerFuture<I> = BoxFuture<'static, Result<BrokerAnswer<I>, Fau
 /// Messages in flight. `I` tells a message from all others in flight, `T` waits for the verdict.
 pub(crate) struct Unconfirmed<I, T> {
     sweep: Sweep<I, T>,
-    /// In the order of publishing, so the first is the oldest.
-    outstanding: Vec<Outstanding<I, T>>,
+    /// In the order of publishing. What is answered leaves a hole. The first is none, so it is the oldest.
+    outstanding: VecDeque<Option<Outstanding<I, T>>>,
+    /// The number of the first.
+    first: u64,
+    /// How many are no hole.
+    count: usize,
+    /// The number of the first message that is not written.
+    unwritten_from: u64,
+    woken: Arc<Woken>,
+    /// Those that woke, while they are asked.
+    asked: Vec<u64>,
     fault: Option<Fault>,
     unanswered: Vec<(T, Instant)>,
     unwritten: Vec<T>,
@@ -56,19 +71,23 @@ pub(crate) struct Leftovers<T> {
 }
 
 struct Outstanding<I, T> {
-    number: u64,
-    /// Taken when the answer comes.
-    owner: Option<(I, T)>,
+    id: I,
+    ticket: T,
     answer: AnswerFuture<I>,
+    news: Arc<NewsOf>,
     since: Instant,
-    written: bool,
 }
 
 impl<I: Eq + Hash, T> Unconfirmed<I, T> {
     pub(crate) fn new() -> Self {
         Self {
             sweep: Sweep::new(),
-            outstanding: Vec::new(),
+            outstanding: VecDeque::new(),
+            first: 0,
+            count: 0,
+            unwritten_from: 0,
+            woken: Arc::default(),
+            asked: Vec::new(),
             fault: None,
             unanswered: Vec::new(),
             unwritten: Vec::new(),
@@ -77,13 +96,15 @@ impl<I: Eq + Hash, T> Unconfirmed<I, T> {
 
     /// Takes a message. The first poll of the future, by the next [`turn`](Self::turn), writes it.
     pub(crate) fn add(&mut self, id: I, ticket: T, answer: AnswerFuture<I>) {
-        self.outstanding.push(Outstanding {
-            number: self.sweep.published(),
-            owner: Some((id, ticket)),
+        let number = self.sweep.published();
+        self.outstanding.push_back(Some(Outstanding {
+            id,
+            ticket,
             answer,
+            news: NewsOf::message(number, &self.woken),
             since: Instant::now(),
-            written: false,
-        });
+        }));
+        self.count += 1;
     }
 
     /// Writes what was added and waits until messages are decided, or the channel has ended.
@@ -99,7 +120,9 @@ impl<I: Eq + Hash, T> Unconfirmed<I, T> {
         verdicts: &mut Vec<(T, SweepVerdict)>,
     ) -> Poll<()> {
         loop {
-            let news = self.round(cx, true);
+            // First, so that no news is missed that comes after the list is taken.
+            self.woken.wake(cx.waker());
+            let news = self.write() | self.round();
             self.sweep.end_round(verdicts);
             if !verdicts.is_empty() || self.fault.is_some() {
                 return Poll::Ready(());
@@ -111,69 +134,96 @@ impl<I: Eq + Hash, T> Unconfirmed<I, T> {
         }
     }
 
-    /// Looks at every outstanding answer once, which writes what is not written yet if `write` says so. True
-    /// if there was an answer.
-    fn round(&mut self, cx: &mut Context<'_>, write: bool) -> bool {
-        let before = self.outstanding.len();
-        let sweep = &mut self.sweep;
-        let (fault, unanswered, unwritten) =
-            (&mut self.fault, &mut self.unanswered, &mut self.unwritten);
-        self.outstanding.retain_mut(|one| {
-            let first = !one.written;
-            if first && !write {
-                return true;
+    /// Polls what was added for the first time, which writes it. True if something was answered at once.
+    fn write(&mut self) -> bool {
+        let before = self.count;
+        while self.unwritten_from < self.first + self.outstanding.len() as u64 {
+            let number = self.unwritten_from;
+            self.unwritten_from += 1;
+            self.ask(number, true);
+        }
+        self.count < before
+    }
+
+    /// Looks at every answer once that has news. True if something was answered.
+    ///
+    /// lapin wakes a message's future right after it has resolved the future, before it resolves another. So whatever
+    /// was resolved before an answer that is seen here has woken, and is seen in the next round at the latest.
+    fn round(&mut self) -> bool {
+        let before = self.count;
+        let mut asked = mem::take(&mut self.asked);
+        self.woken.take(&mut asked);
+        for number in asked.drain(..) {
+            self.ask(number, false);
+        }
+        self.asked = asked;
+        self.count < before
+    }
+
+    /// Looks at one answer.
+    fn ask(&mut self, number: u64, is_first: bool) {
+        let place = number.checked_sub(self.first).map(|it| it as usize);
+        let Some(slot) = place.and_then(|place| self.outstanding.get_mut(place)) else {
+            return;
+        };
+        let Some(one) = slot else {
+            return;
+        };
+        one.news.asked();
+        let waker = Waker::from(Arc::clone(&one.news));
+        let Poll::Ready(answer) = one.answer.poll_unpin(&mut Context::from_waker(&waker)) else {
+            return;
+        };
+        let Some(one) = slot.take() else {
+            return;
+        };
+        self.count -= 1;
+        match answer {
+            Ok(BrokerAnswer { acked, carried }) => {
+                self.sweep
+                    .answered(number, one.id, one.ticket, acked, carried);
             }
-            one.written = true;
-            let Poll::Ready(answer) = one.answer.poll_unpin(cx) else {
-                return true;
-            };
-            let Some((id, ticket)) = one.owner.take() else {
-                return false;
-            };
-            match answer {
-                Ok(answer) => {
-                    sweep.answered(one.number, id, ticket, answer.acked, answer.carried);
+            Err(this) => {
+                self.sweep.broke();
+                if self
+                    .fault
+                    .as_ref()
+                    .is_none_or(|have| this.tells_more_than(have))
+                {
+                    self.fault = Some(this);
                 }
-                Err(this) => {
-                    sweep.broke();
-                    if fault.as_ref().is_none_or(|have| this.tells_more_than(have)) {
-                        *fault = Some(this);
-                    }
-                    // A publish that fails at its first poll was refused by lapin and not written.
-                    if first {
-                        unwritten.push(ticket);
-                    } else {
-                        unanswered.push((ticket, one.since));
-                    }
+                // A publish that fails at its first poll was refused by lapin and not written.
+                if is_first {
+                    self.unwritten.push(one.ticket);
+                } else {
+                    self.unanswered.push((one.ticket, one.since));
                 }
             }
-            false
-        });
-        self.outstanding.len() < before
+        }
+        while let Some(None) = self.outstanding.front() {
+            self.outstanding.pop_front();
+            self.first += 1;
+        }
     }
 
     /// Ends and says what is left. What has been answered by now is still decided, and nothing more is
     /// written.
-    pub(crate) async fn end(mut self, verdicts: &mut Vec<(T, SweepVerdict)>) -> Leftovers<T> {
+    pub(crate) fn end(mut self, verdicts: &mut Vec<(T, SweepVerdict)>) -> Leftovers<T> {
         // An answer that came before the end is seen in the next round and proven by the one after.
-        poll_fn(|cx| {
-            for _ in 0..2 {
-                self.round(cx, false);
-                self.sweep.end_round(verdicts);
-            }
-            Poll::Ready(())
-        })
-        .await;
+        for _ in 0..2 {
+            self.round();
+            self.sweep.end_round(verdicts);
+        }
         let mut unanswered = self.unanswered;
         let mut innocent = self.unwritten;
-        for one in self.outstanding {
-            let Some((_, ticket)) = one.owner else {
+        for (number, one) in (self.first..).zip(self.outstanding) {
+            let Some(one) = one else {
                 continue;
             };
-            if one.written {
-                unanswered.push((ticket, one.since));
+            if number < self.unwritten_from {
+                unanswered.push((one.ticket, one.since));
             } else {
-                innocent.push(ticket);
+                innocent.push(one.ticket);
             }
         }
         innocent.extend(self.sweep.into_undecided());
@@ -186,12 +236,12 @@ impl<I: Eq + Hash, T> Unconfirmed<I, T> {
 
     /// How many messages are in here, in whatever state.
     pub(crate) fn len(&self) -> usize {
-        self.outstanding.len() + self.sweep.undecided()
+        self.count + self.sweep.undecided()
     }
 
     /// Since when the oldest unanswered message waits.
     pub(crate) fn oldest(&self) -> Option<Instant> {
-        self.outstanding.first().map(|one| one.since)
+        self.outstanding.front()?.as_ref().map(|one| one.since)
     }
 
     /// Whether the channel has ended, as far as the answers tell.

@@ -194,7 +194,7 @@ impl DeadLetterTask {
             }
             tokio::task::consume_budget().await;
         };
-        let broken = confirms.end(&mut verdicts).await;
+        let broken = confirms.end(&mut verdicts);
         // What is undecided goes again in any case.
         let refused = self.judge(&mut verdicts, &mut in_flight);
         let blamed = broken.fault.as_ref().is_some_and(Fault::blames_a_message);

@@ -190,7 +190,7 @@ impl Quarantine {
                 () = sleep_until(deadline.into()), if !is_blocked => break,
             }
         }
-        let broken = confirms.end(&mut verdicts).await;
+        let broken = confirms.end(&mut verdicts);
         for (suspect, verdict) in verdicts {
             if verdict == SweepVerdict::Stored {
                 self.stored(suspect);

@@ -19,12 +19,16 @@ use tokio::{
 };
 
 use self::{pump::Pump, window::Window};
-use super::{Job, LOT, Outlet, TargetEnd, desk::PutBack, lots::WriteError};
+use super::{Job, Outlet, TargetEnd, desk::PutBack, lots::WriteError};
 use crate::{
     capture::{CaptureError, StopReason},
     engine::vitals::Vitals,
     position::{PositionStore, Term},
 };
+
+/// How many messages are in flight at most. For each confirm of several messages lapin looks at all that are
+/// unconfirmed on the channel, so that more of them cost more than they gain.
+const IN_FLIGHT: usize = 1_000;
 
 /// How often a message that the broker did not take is sent again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -67,7 +71,7 @@ impl Outlet for BrokerOutlet {
     fn open<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), CaptureError>> {
         Box::pin(async move {
             let mut setup = Setup::new(name, Vec::<Arc<str>>::new());
-            setup.confirm_window = window::MESSAGES + LOT;
+            setup.confirm_window = IN_FLIGHT;
             let opened = self.broker.open(setup).await?;
             *self.link.lock().await = Some(opened.link);
             Ok(())

@@ -11,7 +11,7 @@
 //! ```
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -26,7 +26,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{AGAIN, Lane, Window, hindrance};
+use super::{AGAIN, IN_FLIGHT, Lane, Window, hindrance};
 use crate::{
     capture::StopReason,
     position::{ParkedChange, Position, PositionError},
@@ -63,6 +63,10 @@ pub(super) struct Pump {
     state: watch::Receiver<LinkState>,
     answer: mpsc::UnboundedSender<Answers>,
     answers: mpsc::UnboundedReceiver<Answers>,
+    /// How many messages the link has.
+    in_flight: usize,
+    /// What is sent once the link has fewer.
+    ready: VecDeque<u64>,
     /// What is sent again, and when.
     again: BTreeSet<(Instant, u64)>,
     /// What goes alone from now on.
@@ -94,6 +98,8 @@ impl Pump {
             window: Window::default(),
             answer,
             answers,
+            in_flight: 0,
+            ready: VecDeque::new(),
             again: BTreeSet::new(),
             alone: BTreeSet::new(),
             stuck: BTreeMap::new(),
@@ -127,8 +133,10 @@ impl Pump {
                 saved = wait_for(&mut self.saving), if self.saving.is_some() => self.saved(saved).await?,
                 _ = self.answers.recv_many(&mut confirms, ANSWERS) => {
                     for (number, confirm) in confirms.drain(..) {
+                        self.in_flight -= 1;
                         self.answered(number, confirm).await?;
                     }
+                    self.send_ready();
                     self.advance();
                 }
                 () = sleep_until(next), if is_ready && !self.again.is_empty() => self.send_again(),
@@ -209,6 +217,10 @@ impl Pump {
             self.again.insert((Instant::now() + SOON, number));
             return;
         }
+        if self.in_flight >= IN_FLIGHT {
+            self.ready.push_back(number);
+            return;
+        }
         let isolation = match self.alone.contains(&number) {
             true => Isolation::Alone,
             false => Isolation::Shared,
@@ -218,12 +230,21 @@ impl Pump {
         };
         let message = message.clone();
         let answer = self.answer.clone();
+        self.in_flight += 1;
         self.lane
             .link
             .send(Outgoing::tracked(message, isolation, move |confirm| {
                 // The pump is gone with its term: what it had in flight is read again.
                 let _ = answer.send((number, confirm));
             }));
+    }
+
+    fn send_ready(&mut self) {
+        while self.in_flight < IN_FLIGHT
+            && let Some(number) = self.ready.pop_front()
+        {
+            self.send(number);
+        }
     }
 
     fn send_again(&mut self) {
