@@ -55,6 +55,13 @@ struct Stage {
 impl Stage {
     /// The parked message has key 1 and that topic.
     async fn with(topic: &str) -> Self {
+        let opened = one_queue().await;
+        let link = Arc::clone(&opened.link);
+        Self::on(topic, opened, link).await
+    }
+
+    /// The same, where messages go to that link.
+    async fn on(topic: &str, opened: Opened, link: Arc<dyn Link>) -> Self {
         let file = final_tests::sqlite_file().unwrap();
         let pool = SqlitePoolOptions::new().connect(&file.url()).await.unwrap();
         let store = Arc::new(SqlPositions::<Sqlite>::new(pool));
@@ -87,9 +94,8 @@ impl Stage {
             most_parked: 100,
             max_message_bytes: 1_000,
         };
-        let opened = one_queue().await;
         let lane = Lane {
-            link: Arc::clone(&opened.link),
+            link,
             store: Arc::clone(&store) as Arc<dyn PositionStore>,
             vitals,
         };
@@ -129,6 +135,88 @@ async fn a_parked_message_without_a_queue_stays_parked_and_the_stream_goes_on() 
     ended.unwrap().unwrap();
     let known = store.known().await.unwrap();
     assert_eq!(known[0].position.as_deref(), Some("lsn:0/14"));
+}
+
+/// A link that confirms when the test says so.
+struct Held {
+    messages: std::sync::Mutex<Vec<Outgoing>>,
+    state: tokio::sync::watch::Sender<LinkState>,
+}
+
+impl Held {
+    fn count(&self) -> usize {
+        self.messages.lock().unwrap().len()
+    }
+
+    fn confirm(&self, count: usize) {
+        let confirmed: Vec<Outgoing> = self.messages.lock().unwrap().drain(..count).collect();
+        for message in confirmed {
+            message.confirm(Confirm::Stored);
+        }
+    }
+
+    async fn has(&self, count: usize) {
+        let reached = timeout(Duration::from_secs(20), async {
+            while self.count() != count {
+                sleep(Duration::from_millis(5)).await;
+            }
+        });
+        reached.await.expect("so many are in flight");
+    }
+}
+
+impl Link for Held {
+    fn state(&self) -> tokio::sync::watch::Receiver<LinkState> {
+        self.state.subscribe()
+    }
+
+    fn send(&self, outgoing: Outgoing) {
+        self.messages.lock().unwrap().push(outgoing);
+    }
+
+    fn stop_consuming(&self, _: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+
+    fn finish_consuming(&self, _: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+
+    fn close(&self, _: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+}
+
+#[tokio::test]
+async fn messages_beyond_those_in_flight_follow_the_confirms() {
+    let link = Arc::new(Held {
+        messages: std::sync::Mutex::default(),
+        state: tokio::sync::watch::Sender::new(LinkState::Ready),
+    });
+    let to = Arc::clone(&link) as Arc<dyn Link>;
+    let stage = Stage::on("cdc.shop.other", one_queue().await, to).await;
+    let places: Vec<u64> = (20..20 + IN_FLIGHT as u64 + 300).collect();
+    let mut all = lot(&places);
+    for (item, place) in all.items.iter_mut().zip(&places) {
+        let message = Message::new("cdc.shop.holes", "1").with_key(place.to_string());
+        item.content = Content::Message(message);
+    }
+    let pump = tokio::spawn(stage.pump.run());
+    stage.lots.send(all).await.unwrap();
+    // It was taken only once the pump is through with the lot before it.
+    stage.lots.send(lot(&[9_000])).await.unwrap();
+    link.has(IN_FLIGHT).await;
+
+    link.confirm(10);
+    link.has(IN_FLIGHT).await;
+    link.confirm(IN_FLIGHT);
+    link.has(291).await;
+    link.confirm(291);
+    drop(stage.lots);
+    let ended = timeout(Duration::from_secs(20), pump).await;
+    ended.expect("all are confirmed").unwrap().unwrap();
+    let known = stage.store.known().await.unwrap();
+    assert_eq!(known[0].position.as_deref(), Some("lsn:0/2328"));
 }
 
 #[tokio::test]
