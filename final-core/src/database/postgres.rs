@@ -96,11 +96,14 @@ impl Driver for Postgres {
             || options.get_host().to_owned(),
             |socket| socket.display().to_string(),
         );
+        let options_text = match options.get_options() {
+            Some(text) if !text.is_empty() => format!("?{text}"),
+            _ => String::new(),
+        };
         format!(
-            "{host}:{}/{}?{}",
+            "{host}:{}/{}{options_text}",
             options.get_port(),
             options.get_database().unwrap_or(options.get_username()),
-            options.get_options().unwrap_or_default(),
         )
     }
 
