@@ -12,7 +12,7 @@
 //! ```
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, btree_map::Entry},
     future::poll_fn,
     hash::Hash,
     mem,
@@ -43,12 +43,8 @@ pub(crate) type AnswerFuture<I> = BoxFuture<'static, Result<BrokerAnswer<I>, Fau
 /// Messages in flight. `I` tells a message from all others in flight, `T` waits for the verdict.
 pub(crate) struct Unconfirmed<I, T> {
     sweep: Sweep<I, T>,
-    /// In the order of publishing. What is answered leaves a hole. The first is none, so it is the oldest.
-    outstanding: VecDeque<Option<Outstanding<I, T>>>,
-    /// The number of the first.
-    first: u64,
-    /// How many are no hole.
-    count: usize,
+    /// By their numbers, which are in the order of publishing, so the first is the oldest.
+    outstanding: BTreeMap<u64, Outstanding<I, T>>,
     /// The number of the first message that is not written.
     unwritten_from: u64,
     woken: Arc<Woken>,
@@ -82,9 +78,7 @@ impl<I: Eq + Hash, T> Unconfirmed<I, T> {
     pub(crate) fn new() -> Self {
         Self {
             sweep: Sweep::new(),
-            outstanding: VecDeque::new(),
-            first: 0,
-            count: 0,
+            outstanding: BTreeMap::new(),
             unwritten_from: 0,
             woken: Arc::default(),
             asked: Vec::new(),
@@ -97,14 +91,14 @@ impl<I: Eq + Hash, T> Unconfirmed<I, T> {
     /// Takes a message. The first poll of the future, by the next [`turn`](Self::turn), writes it.
     pub(crate) fn add(&mut self, id: I, ticket: T, answer: AnswerFuture<I>) {
         let number = self.sweep.published();
-        self.outstanding.push_back(Some(Outstanding {
+        let one = Outstanding {
             id,
             ticket,
             answer,
             news: NewsOf::message(number, &self.woken),
             since: Instant::now(),
-        }));
-        self.count += 1;
+        };
+        self.outstanding.insert(number, one);
     }
 
     /// Writes what was added and waits until messages are decided, or the channel has ended.
@@ -136,13 +130,12 @@ impl<I: Eq + Hash, T> Unconfirmed<I, T> {
 
     /// Polls what was added for the first time, which writes it. True if something was answered at once.
     fn write(&mut self) -> bool {
-        let before = self.count;
-        while self.unwritten_from < self.first + self.outstanding.len() as u64 {
-            let number = self.unwritten_from;
-            self.unwritten_from += 1;
+        let before = self.outstanding.len();
+        while let Some((&number, _)) = self.outstanding.range(self.unwritten_from..).next() {
+            self.unwritten_from = number + 1;
             self.ask(number, true);
         }
-        self.count < before
+        self.outstanding.len() < before
     }
 
     /// Looks at every answer once that has news. True if something was answered.
@@ -150,34 +143,28 @@ impl<I: Eq + Hash, T> Unconfirmed<I, T> {
     /// lapin wakes a message's future right after it has resolved the future, before it resolves another. So whatever
     /// was resolved before an answer that is seen here has woken, and is seen in the next round at the latest.
     fn round(&mut self) -> bool {
-        let before = self.count;
+        let before = self.outstanding.len();
         let mut asked = mem::take(&mut self.asked);
         self.woken.take(&mut asked);
         for number in asked.drain(..) {
             self.ask(number, false);
         }
         self.asked = asked;
-        self.count < before
+        self.outstanding.len() < before
     }
 
     /// Looks at one answer.
     fn ask(&mut self, number: u64, is_first: bool) {
-        let place = number.checked_sub(self.first).map(|it| it as usize);
-        let Some(slot) = place.and_then(|place| self.outstanding.get_mut(place)) else {
+        let Entry::Occupied(mut entry) = self.outstanding.entry(number) else {
             return;
         };
-        let Some(one) = slot else {
-            return;
-        };
+        let one = entry.get_mut();
         one.news.asked();
         let waker = Waker::from(Arc::clone(&one.news));
         let Poll::Ready(answer) = one.answer.poll_unpin(&mut Context::from_waker(&waker)) else {
             return;
         };
-        let Some(one) = slot.take() else {
-            return;
-        };
-        self.count -= 1;
+        let one = entry.remove();
         match answer {
             Ok(BrokerAnswer { acked, carried }) => {
                 self.sweep
@@ -200,26 +187,24 @@ impl<I: Eq + Hash, T> Unconfirmed<I, T> {
                 }
             }
         }
-        while let Some(None) = self.outstanding.front() {
-            self.outstanding.pop_front();
-            self.first += 1;
-        }
     }
 
     /// Ends and says what is left. What has been answered by now is still decided, and nothing more is
     /// written.
     pub(crate) fn end(mut self, verdicts: &mut Vec<(T, SweepVerdict)>) -> Leftovers<T> {
         // An answer that came before the end is seen in the next round and proven by the one after.
+        // All are asked, also those that are resolved right now and have not woken yet.
         for _ in 0..2 {
-            self.round();
+            let written = self.outstanding.range(..self.unwritten_from);
+            let written: Vec<u64> = written.map(|(number, _)| *number).collect();
+            for number in written {
+                self.ask(number, false);
+            }
             self.sweep.end_round(verdicts);
         }
         let mut unanswered = self.unanswered;
         let mut innocent = self.unwritten;
-        for (number, one) in (self.first..).zip(self.outstanding) {
-            let Some(one) = one else {
-                continue;
-            };
+        for (number, one) in self.outstanding {
             if number < self.unwritten_from {
                 unanswered.push((one.ticket, one.since));
             } else {
@@ -236,12 +221,12 @@ impl<I: Eq + Hash, T> Unconfirmed<I, T> {
 
     /// How many messages are in here, in whatever state.
     pub(crate) fn len(&self) -> usize {
-        self.count + self.sweep.undecided()
+        self.outstanding.len() + self.sweep.undecided()
     }
 
     /// Since when the oldest unanswered message waits.
     pub(crate) fn oldest(&self) -> Option<Instant> {
-        self.outstanding.front()?.as_ref().map(|one| one.since)
+        Some(self.outstanding.first_key_value()?.1.since)
     }
 
     /// Whether the channel has ended, as far as the answers tell.

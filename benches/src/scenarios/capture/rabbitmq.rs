@@ -1,9 +1,10 @@
-//! To RabbitMQ, beside messages of the same size that are published and confirmed with lapin alone.
+//! To RabbitMQ, beside messages of the same size that are published and confirmed with lapin alone. And in the order of the
+//! table, where one message is in flight at a time.
 
 use std::time::{Duration, Instant};
 
 use final_amqp::Amqp;
-use final_capture::{position::Positions, target::Target};
+use final_capture::{format::Order, position::Positions, target::Target};
 
 use super::{
     hands_over,
@@ -16,7 +17,7 @@ use crate::{
     bench::Bench,
     db::{Db, Place},
     hand::{self, publish_many, purge},
-    row::Must,
+    row::{Must, Row},
     sides::{OURS, rounds},
 };
 
@@ -35,7 +36,10 @@ pub(super) async fn run<DB: Db>(bench: &mut Bench, source: &CaptureSource) -> Re
     let series = rounds(bench.rounds(5), &[OURS, RAW], async |side| {
         number += 1;
         let took = match side {
-            OURS => captured(source, &place, vhost.url(), rows, number).await?,
+            OURS => {
+                let order = Order::Row;
+                captured(source, &place, vhost.url(), (rows, order), number).await?
+            }
             _ => publish_many(&connection, (TOPIC, ""), rows, &message()).await?,
         };
         purge(&channel, QUEUE).await?;
@@ -45,6 +49,18 @@ pub(super) async fn run<DB: Db>(bench: &mut Bench, source: &CaptureSource) -> Re
     let metric = "rows/s to RabbitMQ, confirmed";
     let must = Some(Must::RatioAtLeast(0.85));
     bench.add(series.rows("capture", source.label(), metric, must));
+
+    let rows = bench.count(2_000);
+    let mut speeds = Vec::new();
+    for _ in 0..bench.rounds(3) {
+        number += 1;
+        let order = Order::Table;
+        let took = captured(source, &place, vhost.url(), (rows, order), number).await?;
+        speeds.push(rows as f64 / took.as_secs_f64());
+        purge(&channel, QUEUE).await?;
+    }
+    let metric = "rows/s to RabbitMQ in the order of the table";
+    bench.add([Row::alone("capture", OURS, source.label(), metric, &speeds)]);
     Ok(())
 }
 
@@ -52,14 +68,14 @@ async fn captured<DB: Db>(
     source: &CaptureSource,
     place: &Place<DB>,
     amqp: &str,
-    rows: u64,
+    (rows, order): (u64, Order),
     number: u64,
 ) -> Result<Duration> {
     let name = format!("rabbit_{number}");
     let capture = || {
         let positions = Positions::database(place.pool.clone());
         let target = Target::broker(Amqp::new(amqp)?, positions);
-        Ok::<_, crate::BoxError>(source.capture(&name)?.to(target))
+        Ok::<_, crate::BoxError>(source.capture(&name)?.order(order).to(target))
     };
     let running = capture()?.start().await?;
     streams(&running).await?;
