@@ -11,8 +11,8 @@
 //! Two facts make proof possible all the same. *An ack that carries nothing* means that the queue of
 //! returns was empty then: every return received before it has been given to a confirm resolved
 //! before it. *Once a confirm is seen resolved*, all confirms that resolved before it are ready at the next
-//! look. Hence rounds: look at every outstanding confirm once, collect the tags of the returned messages, and
-//! decide about an acked message
+//! look. Hence rounds: look once at every outstanding confirm that has woken, collect the tags of the returned messages,
+//! and decide about an acked message
 //!
 //! - (a) returned, if its tag has been collected;
 //! - (b) stored, if its own confirm carried nothing and it was seen in an *earlier* round: its return
@@ -20,6 +20,11 @@
 //! - (c) stored, if its confirm carried another's return, and a confirm *published after it was seen*
 //!   came back with nothing in an earlier round: the same argument, from that confirm on;
 //! - (d) stored, if nothing is outstanding: every return has been given to some confirm.
+//!
+//! A confirm that has not woken need not be looked at. That rests on what lapin does, and a new version of it has to be
+//! checked for this. It resolves one confirm after the other under the lock of the channel's acknowledgements, and wakes
+//! the task of each before it resolves the next. Where that task still waits for the writing of its message, this was
+//! resolved before by the same thread, and has woken it.
 //!
 //! This is a pure state machine. The property test drives it with a model of lapin.
 
@@ -119,7 +124,7 @@ impl<I: Eq + Hash, T> Sweep<I, T> {
         self.broken = true;
     }
 
-    /// Ends a round in which every outstanding confirm was looked at once, and gives the verdicts.
+    /// Ends a round in which every outstanding confirm that had woken was looked at, and gives the verdicts.
     pub(crate) fn end_round(&mut self, verdicts: &mut Vec<(T, SweepVerdict)>) {
         let idle = self.outstanding == 0 && !self.broken;
         for answer in mem::take(&mut self.undecided) {

@@ -115,7 +115,7 @@ impl<I: Eq + Hash, T> Unconfirmed<I, T> {
     ) -> Poll<()> {
         loop {
             // First, so that no news is missed that comes after the list is taken.
-            self.woken.wake(cx.waker());
+            self.woken.register(cx.waker());
             let news = self.write() | self.round();
             self.sweep.end_round(verdicts);
             if !verdicts.is_empty() || self.fault.is_some() {
@@ -138,10 +138,8 @@ impl<I: Eq + Hash, T> Unconfirmed<I, T> {
         self.outstanding.len() < before
     }
 
-    /// Looks at every answer once that has news. True if something was answered.
-    ///
-    /// lapin wakes a message's future right after it has resolved the future, before it resolves another. So whatever
-    /// was resolved before an answer that is seen here has woken, and is seen in the next round at the latest.
+    /// Asks each message once that has woken. True if something was answered. Why the others need not be asked: see
+    /// [`sweep`](super::sweep).
     fn round(&mut self) -> bool {
         let before = self.outstanding.len();
         let mut asked = mem::take(&mut self.asked);
@@ -159,7 +157,7 @@ impl<I: Eq + Hash, T> Unconfirmed<I, T> {
             return;
         };
         let one = entry.get_mut();
-        one.news.asked();
+        one.news.is_asked();
         let waker = Waker::from(Arc::clone(&one.news));
         let Poll::Ready(answer) = one.answer.poll_unpin(&mut Context::from_waker(&waker)) else {
             return;

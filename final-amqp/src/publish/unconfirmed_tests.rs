@@ -1,11 +1,13 @@
 //! Verdicts about messages in flight, with answers that the test gives.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
+    pin::pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
+    task::Wake,
 };
 
 use futures::{
@@ -26,6 +28,28 @@ fn add(messages: &mut Messages, ticket: u32) -> Answering {
     let answer = answer.map(|answer| answer.unwrap_or_else(|_| Err(lost())));
     messages.add(ticket, ticket, answer.boxed());
     sender
+}
+
+/// The same, where the message is written at first, as lapin has it.
+fn add_to_be_written(messages: &mut Messages, ticket: u32) -> (Sender<()>, Answering) {
+    let (writing, written) = oneshot::channel();
+    let (sender, answer) = oneshot::channel();
+    let answer = async move {
+        written.await.map_err(|_| lost())?;
+        answer.await.unwrap_or_else(|_| Err(lost()))
+    };
+    messages.add(ticket, ticket, answer.boxed());
+    (writing, sender)
+}
+
+/// A task that counts how often it is woken.
+#[derive(Default)]
+struct Woke(AtomicUsize);
+
+impl Wake for Woke {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, SeqCst);
+    }
 }
 
 fn acked(carried: Option<u32>) -> Result<BrokerAnswer<u32>, Fault> {
@@ -92,6 +116,86 @@ fn a_message_without_news_is_not_asked() {
     answered.send(acked(None)).unwrap();
     assert_eq!(turn(&mut messages), Some(vec![(100, SweepVerdict::Stored)]));
     assert_eq!(asked.load(SeqCst), 99);
+}
+
+#[test]
+fn a_message_is_asked_after_each_of_its_news() {
+    let mut messages = Messages::new();
+    let (writing, answer) = add_to_be_written(&mut messages, 1);
+    assert_eq!(turn(&mut messages), None);
+    writing.send(()).unwrap();
+    assert_eq!(turn(&mut messages), None);
+    answer.send(acked(None)).unwrap();
+    assert_eq!(turn(&mut messages), Some(vec![(1, SweepVerdict::Stored)]));
+}
+
+#[test]
+fn news_that_come_while_a_message_is_asked_are_seen() {
+    let mut messages = Messages::new();
+    let waker = Arc::new(Mutex::new(None));
+    let (mut asked, kept) = (0, Arc::clone(&waker));
+    let answer = poll_fn(move |cx| {
+        asked += 1;
+        *kept.lock().unwrap() = Some(cx.waker().clone());
+        match asked {
+            1 => Poll::Pending,
+            2 => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            _ => Poll::Ready(acked(None)),
+        }
+    });
+    messages.add(1, 1, answer.boxed());
+    assert_eq!(turn(&mut messages), None);
+    waker.lock().unwrap().take().unwrap().wake();
+    assert_eq!(turn(&mut messages), None);
+    assert_eq!(turn(&mut messages), Some(vec![(1, SweepVerdict::Stored)]));
+}
+
+#[test]
+fn an_answer_wakes_the_task_that_has_asked_last() {
+    let mut messages = Messages::new();
+    let (first, second) = (add(&mut messages, 1), add(&mut messages, 2));
+    let mut verdicts = Vec::new();
+    for (answer, expected) in [(first, 1), (second, 2)] {
+        let task = Arc::new(Woke::default());
+        {
+            let waker = Waker::from(Arc::clone(&task));
+            let mut turn = pin!(messages.turn(&mut verdicts));
+            assert!(
+                turn.as_mut()
+                    .poll(&mut Context::from_waker(&waker))
+                    .is_pending()
+            );
+        }
+        answer.send(acked(None)).unwrap();
+        assert_eq!(task.0.load(SeqCst), 1, "message {expected}");
+        messages.turn(&mut verdicts).now_or_never().unwrap();
+        assert_eq!(verdicts.pop(), Some((expected, SweepVerdict::Stored)));
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_missed_that_another_thread_answers() {
+    let mut messages = Messages::new();
+    let answers: Vec<_> = (0..5_000)
+        .map(|ticket| add_to_be_written(&mut messages, ticket))
+        .collect();
+    let answering = std::thread::spawn(move || {
+        let (writing, answers): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
+        for (writing, answer) in writing.into_iter().zip(answers) {
+            writing.send(()).unwrap();
+            std::thread::yield_now();
+            answer.send(acked(None)).unwrap();
+        }
+    });
+    let mut verdicts = Vec::new();
+    while verdicts.len() < 5_000 {
+        messages.turn(&mut verdicts).await;
+    }
+    answering.join().unwrap();
+    assert_eq!(messages.len(), 0);
 }
 
 #[test]
@@ -236,6 +340,43 @@ struct Known {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
+
+    /// lapin gives each answer the oldest return that waits, whichever message it belongs to.
+    #[test]
+    fn a_returned_message_is_never_stored_though_another_answer_carries_its_return(
+        steps in vec((any::<bool>(), any::<Index>(), 0..3_u8), 1..80),
+    ) {
+        let (mut messages, mut open) = (Messages::new(), Vec::new());
+        let (mut is_returned, mut returns) = (Vec::new(), VecDeque::new());
+        let mut verdicts = Vec::new();
+        let mut answer = |(ticket, is_unroutable, sender): (u32, bool, Answering)| {
+            returns.extend(is_unroutable.then_some(ticket));
+            sender.send(acked(returns.pop_front())).unwrap();
+        };
+        for (is_unroutable, index, step) in steps {
+            match step {
+                0 => {
+                    let ticket = u32::try_from(is_returned.len()).unwrap();
+                    open.push((ticket, is_unroutable, add(&mut messages, ticket)));
+                    is_returned.push(is_unroutable);
+                }
+                1 if !open.is_empty() => answer(open.remove(index.index(open.len()))),
+                _ => verdicts.extend(turn(&mut messages).unwrap_or_default()),
+            }
+        }
+        open.into_iter().for_each(answer);
+        while messages.len() > 0 {
+            verdicts.extend(turn(&mut messages).expect("all are answered"));
+        }
+        prop_assert_eq!(verdicts.len(), is_returned.len());
+        for (ticket, verdict) in verdicts {
+            let expected = match is_returned[ticket as usize] {
+                true => SweepVerdict::Unroutable,
+                false => SweepVerdict::Stored,
+            };
+            prop_assert_eq!(verdict, expected, "{}", ticket);
+        }
+    }
 
     #[test]
     fn every_message_ends_once_and_where_it_belongs(steps in vec(any_step(), 0..60)) {

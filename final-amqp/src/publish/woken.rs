@@ -1,7 +1,7 @@
 //! Which messages in flight have news, so that the others are not asked.
 //!
-//! Input: wake-ups of the messages' futures, from any thread. State: the numbers of the messages that woke. Output: these
-//! numbers, once each; and a wake-up of the task that serves the channel.
+//! Input: wake-ups of the messages' futures, from any thread. State: the numbers of the messages that woke. Output:
+//! these numbers, once each; and a wake-up of the task that serves the channel.
 //!
 //! Some thousand messages may be in flight on a channel. Asking each of them at every answer would cost more than
 //! sending them.
@@ -34,14 +34,15 @@ pub(crate) struct NewsOf {
 }
 
 impl Woken {
-    /// Wakes this task from now on.
-    pub(crate) fn wake(&self, task: &Waker) {
+    /// Makes this the task that is woken from now on.
+    pub(crate) fn register(&self, task: &Waker) {
         self.task.register(task);
     }
 
-    /// Takes the numbers, in the order in which their messages woke.
+    /// Takes the numbers, in order.
     pub(crate) fn take(&self, numbers: &mut Vec<u64>) {
         numbers.append(&mut lock(&self.numbers));
+        numbers.sort_unstable();
     }
 }
 
@@ -55,7 +56,7 @@ impl NewsOf {
     }
 
     /// To be called right before the message's future is polled: news from then on lists it again.
-    pub(crate) fn asked(&self) {
+    pub(crate) fn is_asked(&self) {
         self.is_listed.store(false, SeqCst);
     }
 }
@@ -66,10 +67,15 @@ impl Wake for NewsOf {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if !self.is_listed.swap(true, SeqCst) {
-            lock(&self.woken.numbers).push(self.number);
-            self.woken.task.wake();
+        {
+            // Within the lock: who finds it listed has to find its number as well.
+            let mut numbers = lock(&self.woken.numbers);
+            if self.is_listed.swap(true, SeqCst) {
+                return;
+            }
+            numbers.push(self.number);
         }
+        self.woken.task.wake();
     }
 }
 
@@ -90,11 +96,11 @@ mod tests {
         for waker in [&second, &first, &second] {
             waker.wake_by_ref();
         }
-        assert_eq!(taken(&woken), [2, 1]);
+        assert_eq!(taken(&woken), [1, 2]);
 
         first.wake_by_ref();
         assert!(taken(&woken).is_empty(), "it has not been asked since");
-        first.asked();
+        first.is_asked();
         first.wake_by_ref();
         assert_eq!(taken(&woken), [1]);
     }

@@ -3,6 +3,7 @@
 //! Input: lots. State: the link, and in each term a [`Pump`] with its window. Output: confirmed messages, and positions
 //! saved after them.
 
+mod flight;
 mod pump;
 mod window;
 
@@ -18,17 +19,17 @@ use tokio::{
     time::sleep,
 };
 
-use self::{pump::Pump, window::Window};
+use self::{
+    flight::{Flight, IN_FLIGHT},
+    pump::Pump,
+    window::Window,
+};
 use super::{Job, Outlet, TargetEnd, desk::PutBack, lots::WriteError};
 use crate::{
     capture::{CaptureError, StopReason},
     engine::vitals::Vitals,
     position::{PositionStore, Term},
 };
-
-/// How many messages are in flight at most. For each confirm of several messages lapin looks at all that are
-/// unconfirmed on the channel, so that more of them cost more than they gain.
-const IN_FLIGHT: usize = 1_000;
 
 /// How often a message that the broker did not take is sent again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -71,7 +72,8 @@ impl Outlet for BrokerOutlet {
     fn open<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), CaptureError>> {
         Box::pin(async move {
             let mut setup = Setup::new(name, Vec::<Arc<str>>::new());
-            setup.confirm_window = IN_FLIGHT;
+            // One more for a parked message that is put back meanwhile.
+            setup.confirm_window = IN_FLIGHT + 1;
             let opened = self.broker.open(setup).await?;
             *self.link.lock().await = Some(opened.link);
             Ok(())

@@ -1,7 +1,7 @@
 //! Sends messages and takes confirms, many in flight.
 //!
-//! Input: lots, confirms, the state of the link. State: the [`Window`], messages that are sent again later, a save that
-//! is under way. Output: messages to the link; positions to the store, ten times in a second at most, each below every
+//! Input: lots, confirms, the state of the link. State: the [`Window`], the [`Flight`], messages that are sent again later, a
+//! save that is under way. Output: messages to the link; positions to the store, ten times in a second at most, each below every
 //! message that is not proven.
 //!
 //! ```text
@@ -11,7 +11,7 @@
 //! ```
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
@@ -26,7 +26,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{AGAIN, IN_FLIGHT, Lane, Window, hindrance};
+use super::{AGAIN, Flight, Lane, Window, hindrance};
 use crate::{
     capture::StopReason,
     position::{ParkedChange, Position, PositionError},
@@ -53,7 +53,8 @@ const LAST: Duration = Duration::from_millis(100);
 /// How many answers are taken at a time.
 const ANSWERS: usize = 1_024;
 
-type Answers = (u64, Confirm);
+/// The number of a message, its topic, and the answer.
+type Answers = (u64, Arc<str>, Confirm);
 
 pub(super) struct Pump {
     lane: Lane,
@@ -63,10 +64,8 @@ pub(super) struct Pump {
     state: watch::Receiver<LinkState>,
     answer: mpsc::UnboundedSender<Answers>,
     answers: mpsc::UnboundedReceiver<Answers>,
-    /// How many messages the link has.
-    in_flight: usize,
-    /// What is sent once the link has fewer.
-    ready: VecDeque<u64>,
+    /// What the link has, and what waits for a place there.
+    flight: Flight,
     /// What is sent again, and when.
     again: BTreeSet<(Instant, u64)>,
     /// What goes alone from now on.
@@ -98,8 +97,7 @@ impl Pump {
             window: Window::default(),
             answer,
             answers,
-            in_flight: 0,
-            ready: VecDeque::new(),
+            flight: Flight::default(),
             again: BTreeSet::new(),
             alone: BTreeSet::new(),
             stuck: BTreeMap::new(),
@@ -132,11 +130,11 @@ impl Pump {
                 biased;
                 saved = wait_for(&mut self.saving), if self.saving.is_some() => self.saved(saved).await?,
                 _ = self.answers.recv_many(&mut confirms, ANSWERS) => {
-                    for (number, confirm) in confirms.drain(..) {
-                        self.in_flight -= 1;
+                    for (number, topic, confirm) in confirms.drain(..) {
+                        self.flight.leave(&topic);
                         self.answered(number, confirm).await?;
                     }
-                    self.send_ready();
+                    self.send_waiting();
                     self.advance();
                 }
                 () = sleep_until(next), if is_ready && !self.again.is_empty() => self.send_again(),
@@ -217,10 +215,6 @@ impl Pump {
             self.again.insert((Instant::now() + SOON, number));
             return;
         }
-        if self.in_flight >= IN_FLIGHT {
-            self.ready.push_back(number);
-            return;
-        }
         let isolation = match self.alone.contains(&number) {
             true => Isolation::Alone,
             false => Isolation::Shared,
@@ -228,21 +222,22 @@ impl Pump {
         let Some((Content::Message(message), _)) = self.window.content(number) else {
             return;
         };
+        let topic = message.shared_topic();
+        if !self.flight.enter(&topic, number) {
+            return;
+        }
         let message = message.clone();
         let answer = self.answer.clone();
-        self.in_flight += 1;
         self.lane
             .link
             .send(Outgoing::tracked(message, isolation, move |confirm| {
                 // The pump is gone with its term: what it had in flight is read again.
-                let _ = answer.send((number, confirm));
+                let _ = answer.send((number, topic, confirm));
             }));
     }
 
-    fn send_ready(&mut self) {
-        while self.in_flight < IN_FLIGHT
-            && let Some(number) = self.ready.pop_front()
-        {
+    fn send_waiting(&mut self) {
+        while let Some(number) = self.flight.next() {
             self.send(number);
         }
     }

@@ -6,7 +6,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::*;
+use super::{flight::OF_A_TOPIC, *};
 use crate::{
     position::{ParkedMark, Position, SourceIdentity, SourcePoint, SqlPositions, Standing},
     target::{Content, Item, Lot, Mark, OnPoison, parked::entry},
@@ -155,6 +155,11 @@ impl Held {
         }
     }
 
+    fn confirm_last(&self) {
+        let last = self.messages.lock().unwrap().pop();
+        last.expect("a message").confirm(Confirm::Stored);
+    }
+
     async fn has(&self, count: usize) {
         let reached = timeout(Duration::from_secs(20), async {
             while self.count() != count {
@@ -187,36 +192,63 @@ impl Link for Held {
     }
 }
 
-#[tokio::test]
-async fn messages_beyond_those_in_flight_follow_the_confirms() {
+/// A lot of messages of that topic, each with a key of its own.
+fn topic_lot(topic: &str, places: std::ops::Range<u64>) -> Lot {
+    let places: Vec<u64> = places.collect();
+    let mut all = lot(&places);
+    for (item, place) in all.items.iter_mut().zip(&places) {
+        item.content = Content::Message(Message::new(topic, "1").with_key(place.to_string()));
+    }
+    all
+}
+
+async fn on_held_link() -> (Arc<Held>, Stage) {
     let link = Arc::new(Held {
         messages: std::sync::Mutex::default(),
         state: tokio::sync::watch::Sender::new(LinkState::Ready),
     });
     let to = Arc::clone(&link) as Arc<dyn Link>;
     let stage = Stage::on("cdc.shop.other", one_queue().await, to).await;
-    let places: Vec<u64> = (20..20 + IN_FLIGHT as u64 + 300).collect();
-    let mut all = lot(&places);
-    for (item, place) in all.items.iter_mut().zip(&places) {
-        let message = Message::new("cdc.shop.holes", "1").with_key(place.to_string());
-        item.content = Content::Message(message);
-    }
+    (link, stage)
+}
+
+#[tokio::test]
+async fn messages_beyond_those_in_flight_follow_the_confirms_also_after_a_stop() {
+    let (link, stage) = on_held_link().await;
     let pump = tokio::spawn(stage.pump.run());
+    let last = 20 + OF_A_TOPIC as u64 + 300;
+    let all = topic_lot("cdc.shop.holes", 20..last);
     stage.lots.send(all).await.unwrap();
-    // It was taken only once the pump is through with the lot before it.
-    stage.lots.send(lot(&[9_000])).await.unwrap();
-    link.has(IN_FLIGHT).await;
+    link.has(OF_A_TOPIC).await;
 
     link.confirm(10);
-    link.has(IN_FLIGHT).await;
-    link.confirm(IN_FLIGHT);
-    link.has(291).await;
-    link.confirm(291);
+    link.has(OF_A_TOPIC).await;
     drop(stage.lots);
+    link.confirm(OF_A_TOPIC);
+    link.has(290).await;
+    link.confirm(290);
     let ended = timeout(Duration::from_secs(20), pump).await;
     ended.expect("all are confirmed").unwrap().unwrap();
     let known = stage.store.known().await.unwrap();
-    assert_eq!(known[0].position.as_deref(), Some("lsn:0/2328"));
+    let at = format!("lsn:0/{:X}", last - 1);
+    assert_eq!(known[0].position.as_deref(), Some(&*at));
+}
+
+#[tokio::test]
+async fn a_topic_that_nothing_confirms_leaves_room_for_the_others() {
+    let (link, stage) = on_held_link().await;
+    let pump = tokio::spawn(stage.pump.run());
+    let stuck = topic_lot("cdc.shop.stuck", 20..1_500);
+    stage.lots.send(stuck).await.unwrap();
+    link.has(OF_A_TOPIC).await;
+
+    for place in 1_500..1_600 {
+        let well = topic_lot("cdc.shop.holes", place..place + 1);
+        stage.lots.send(well).await.unwrap();
+        link.has(OF_A_TOPIC + 1).await;
+        link.confirm_last();
+    }
+    pump.abort();
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use std::{
 use crate::target::{Content, Item, Mark};
 
 /// After so many messages nothing more is taken.
-pub(super) const MESSAGES: usize = 8_192;
+const MESSAGES: usize = 8_192;
 /// After so many bytes of payload nothing more is taken.
 const BYTES: usize = 16 * 1024 * 1024;
 
