@@ -2,7 +2,7 @@
 //!
 //! Input: what the caller says. Output: an [`Explanation`] without a look at a row, or [`Comparison`]s.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use final_webhook::Endpoint;
 
@@ -17,6 +17,7 @@ use crate::{
     repair::Repair,
     scan::{FreshScan, Scans, UpdatedScan, schedule::Sweep},
     side::{Side, table::SideTable},
+    unit::UnitName,
 };
 
 /// A source table and the tables that are to agree with it.
@@ -357,6 +358,13 @@ impl Job {
             let columns = mapping.keys.iter().map(|(source, _)| source.clone());
             (side.shown(), columns.collect())
         })
+    }
+
+    /// The job with each of its targets.
+    pub(crate) fn units(&self) -> Vec<Arc<UnitName>> {
+        let source = self.source.as_ref().map(Side::shown).unwrap_or_default();
+        let unit = |(target, _): (String, _)| UnitName::new(&self.name, &source, &target);
+        self.places().map(unit).map(Arc::new).collect()
     }
 
     /// The source's table, as the job names it.

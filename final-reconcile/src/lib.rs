@@ -35,6 +35,7 @@ mod running;
 mod scan;
 mod side;
 mod sql;
+mod unit;
 
 pub use compare::{Comparison, Difference, DifferenceKind, DifferentColumn, Walked};
 pub use error::{NoForm, ReconcileError};
@@ -45,7 +46,7 @@ pub use repair::{CallbackBody, OpenRepair, Repair};
 pub use running::RunningReconciler;
 pub use scan::{
     schedule::Sweep,
-    store::{JobStatus, Run},
+    store::{JobStatus, Leftover, Run},
     vitals::ReconcilerHealth,
 };
 pub use side::Side;

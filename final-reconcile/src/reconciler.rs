@@ -26,11 +26,12 @@ use crate::{
     },
     running::{RunningReconciler, Tasks},
     scan::{
-        store::{JobStatus, Run, ScanStore, UnitName},
+        store::{JobStatus, Leftover, Run, ScanStore},
         term::{self, Unit},
         vitals::SharedVitals,
         watch::{WatchedUnit, Watcher},
     },
+    unit::UnitName,
 };
 
 /// How long a process has the scans of a job without a sign of life.
@@ -113,13 +114,15 @@ impl Reconciler {
         Ok(self)
     }
 
-    /// Makes the tables of repairs and of scans, or brings them to the version of this release.
+    /// Makes the tables of repairs and of scans, or brings them to the version of this release. Add the jobs before it: what
+    /// version 2 of the tables has of a job and target becomes theirs, whatever the source was.
     ///
     /// # Errors
     ///
     /// Fails if the database does.
     pub async fn migrate(&self) -> Result<(), ReconcileError> {
-        let made = self.store.migrate().await;
+        let units: Vec<_> = self.jobs.iter().flat_map(Job::units).collect();
+        let made = self.store.migrate(&units).await;
         made.map_err(|source| self.failed("making", source))
     }
 
@@ -146,7 +149,8 @@ impl Reconciler {
         let job = self.known(job)?;
         let mut all = Vec::new();
         for (mut comparison, rows) in job.compare_for_repair(walked).await? {
-            let is_paused = job.repairs() && self.is_paused(job, &comparison.target).await?;
+            let unit = UnitName::new(job.name(), &comparison.source, &comparison.target);
+            let is_paused = job.repairs() && self.is_paused(&unit).await?;
             comparison.held_back = is_paused || job.holds_back(&comparison);
             if is_paused {
                 tracing::warn!(
@@ -165,7 +169,7 @@ impl Reconciler {
                     "more rows differ than a run may repair, so none is repaired; this looks like a wrong mapping"
                 );
             } else if !rows.is_empty() {
-                let opened = self.store.open(job.name(), &comparison.target, &rows).await;
+                let opened = self.store.open(&unit, &rows).await;
                 opened.map_err(|source| self.failed("opening repairs in", source))?;
                 comparison.repairs = rows.len() as u64;
             }
@@ -192,12 +196,12 @@ impl Reconciler {
         let (mut tasks, vitals) = (Tasks::default(), SharedVitals::default());
         for job in &self.jobs {
             if let Some(endpoint) = job.alerts_to() {
-                let targets: Vec<String> = job.places().map(|(target, _)| target).collect();
+                let units = job.units();
                 let (job, store) = (job.name().to_owned(), Arc::clone(&self.alerts));
                 let caller = caller.clone();
                 tasks.spawn("alerts", move |stop| {
                     let (store, caller) = (Arc::clone(&store), caller.clone());
-                    Teller::new(&job, targets.clone(), endpoint.clone(), store, caller).run(stop)
+                    Teller::new(&job, units.clone(), endpoint.clone(), store, caller).run(stop)
                 });
             }
             if let Some(repair) = job.repairs_by() {
@@ -210,9 +214,9 @@ impl Reconciler {
             if job.scans().is_empty() {
                 continue;
             }
-            for (target, _) in job.places() {
+            for name in job.units() {
                 let unit = Arc::new(Unit {
-                    name: Arc::new(UnitName::new(job.name(), &target)),
+                    name,
                     job: job.clone(),
                     store: Arc::clone(&self.scans),
                     vitals: Arc::clone(&vitals),
@@ -250,8 +254,9 @@ impl Reconciler {
         for job in &self.jobs {
             for topic in &job.scans().topics {
                 let units = topics.entry(topic).or_default();
-                units.extend(job.places().map(|(target, columns)| WatchedUnit {
-                    name: Arc::new(UnitName::new(job.name(), &target)),
+                let named = job.units().into_iter().zip(job.places());
+                units.extend(named.map(|(name, (_, columns))| WatchedUnit {
+                    name,
                     table: job.source_table().to_owned(),
                     columns,
                     settle: job.settle_time(),
@@ -275,22 +280,20 @@ impl Reconciler {
     ///
     /// As [`repairs`](Self::repairs).
     pub async fn resume(&self, job: &str) -> Result<u64, ReconcileError> {
-        let resumed = self.scans.resume(self.known(job)?.name()).await;
+        let resumed = self.scans.resume(&self.known(job)?.units()).await;
         resumed.map_err(|source| self.failed("changing the state of scans in", source))
     }
 
-    /// The targets of all jobs: the name of the job, and the target as [`jobs`](Self::jobs) names it.
-    pub fn targets(&self) -> Vec<(String, String)> {
-        let of_job = |job: &Job| {
-            let name = job.name().to_owned();
-            job.places()
-                .map(move |(target, _)| (name.clone(), target))
-                .collect::<Vec<_>>()
-        };
-        self.jobs.iter().flat_map(of_job).collect()
+    /// The targets of all jobs: the name of the job, and the source and the target as [`jobs`](Self::jobs) names them.
+    pub fn targets(&self) -> Vec<(String, String, String)> {
+        let units = self.jobs.iter().flat_map(Job::units);
+        units
+            .map(|unit| (unit.job.clone(), unit.source.clone(), unit.target.clone()))
+            .collect()
     }
 
-    /// How the scans of all jobs are. A job that was never scanned is not among them.
+    /// How the scans of all jobs are. A job that was never scanned is not among them. A source or target that a job has no
+    /// more is among them until it is [forgotten](Self::forget).
     ///
     /// # Errors
     ///
@@ -298,7 +301,7 @@ impl Reconciler {
     pub async fn jobs(&self) -> Result<Vec<JobStatus>, ReconcileError> {
         let mut all = Vec::new();
         for job in &self.jobs {
-            let found = self.scans.status(job.name()).await;
+            let found = self.scans.status(job.name(), &job.units()).await;
             all.extend(
                 found.map_err(|source| self.failed("reading the state of scans in", source))?,
             );
@@ -312,19 +315,43 @@ impl Reconciler {
     ///
     /// As [`repairs`](Self::repairs).
     pub async fn runs(&self, job: &str, most: u32) -> Result<Vec<Run>, ReconcileError> {
-        let runs = self.scans.runs(self.known(job)?.name(), most).await;
+        let runs = self.scans.runs(&self.known(job)?.units(), most).await;
         runs.map_err(|source| self.failed("reading the runs of scans in", source))
     }
 
-    /// The open repairs of a job, the oldest first.
+    /// What the state has of sources and targets that a job has no more: positions, rows that wait, runs, repairs, alerts.
+    ///
+    /// # Errors
+    ///
+    /// As [`repairs`](Self::repairs).
+    pub async fn leftovers(&self, job: &str) -> Result<Vec<Leftover>, ReconcileError> {
+        let job = self.known(job)?;
+        let found = self.scans.leftovers(job.name(), &job.units()).await;
+        found.map_err(|source| self.failed("reading the state of scans in", source))
+    }
+
+    /// Removes what the state has of a source or target. Returns whether it did: what a process runs now, by another
+    /// configuration, stays.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    pub async fn forget(&self, leftover: &Leftover) -> Result<bool, ReconcileError> {
+        let forgotten = self.scans.forget(leftover).await;
+        forgotten.map_err(|source| self.failed("changing the state of scans in", source))
+    }
+
+    /// The open repairs of a job, the oldest first, also those of a source or target that it has no more.
     ///
     /// # Errors
     ///
     /// Fails if there is no such job, or the database fails.
     pub async fn repairs(&self, job: &str, most: u32) -> Result<Vec<OpenRepair>, ReconcileError> {
-        let rows = self.store.list(self.known(job)?.name(), most).await;
+        let job = self.known(job)?;
+        let rows = self.store.list(job.name(), most).await;
         let rows = rows.map_err(|source| self.failed("listing repairs of", source))?;
-        Ok(rows.into_iter().map(|row| row.shown()).collect())
+        let units = job.units();
+        Ok(rows.into_iter().map(|row| row.shown(&units)).collect())
     }
 
     /// Makes open repairs of a job due at once: one of them, or all. Returns how many.
@@ -348,9 +375,8 @@ impl Reconciler {
         Ok(closed > 0)
     }
 
-    async fn is_paused(&self, job: &Job, target: &str) -> Result<bool, ReconcileError> {
-        let unit = UnitName::new(job.name(), target);
-        let standing = self.scans.standing(&unit).await;
+    async fn is_paused(&self, unit: &UnitName) -> Result<bool, ReconcileError> {
+        let standing = self.scans.standing(unit).await;
         let standing =
             standing.map_err(|source| self.failed("reading the state of scans in", source))?;
         Ok(standing.is_some_and(|standing| standing.paused.is_some()))

@@ -23,6 +23,10 @@ mod steps;
 pub(crate) mod store;
 pub(crate) mod teller;
 
+use std::sync::Arc;
+
+use crate::unit::UnitName;
+
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TroubleKind {
@@ -48,7 +52,7 @@ impl TroubleKind {
 /// Something that is wrong now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Trouble {
-    pub(crate) target: String,
+    pub(crate) unit: Arc<UnitName>,
     pub(crate) kind: TroubleKind,
     pub(crate) error: String,
     /// Since when, in microseconds since 1970, where that is known.

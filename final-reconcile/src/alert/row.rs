@@ -11,6 +11,7 @@ columns! {
     pub(crate) struct AlertRow {
         pub(crate) slot: String,
         pub(crate) id: Uuid,
+        pub(crate) unit: String,
         pub(crate) target: String,
         pub(crate) kind: String,
         pub(crate) first_seen: i64,
@@ -23,6 +24,6 @@ columns! {
 
 impl AlertRow {
     pub(super) fn is_about(&self, trouble: &Trouble) -> bool {
-        self.target == trouble.target && self.kind == trouble.kind.name()
+        self.unit == trouble.unit.name && self.kind == trouble.kind.name()
     }
 }

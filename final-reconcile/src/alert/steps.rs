@@ -42,14 +42,20 @@ pub(super) fn steps<'s>(troubles: &'s [Trouble], alerts: &'s [AlertRow]) -> Vec<
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use uuid::Uuid;
 
     use super::*;
-    use crate::alert::TroubleKind;
+    use crate::{alert::TroubleKind, unit::UnitName};
+
+    fn unit(target: &str) -> UnitName {
+        UnitName::new("people", "source", target)
+    }
 
     fn trouble(target: &str, error: &str) -> Trouble {
         Trouble {
-            target: target.into(),
+            unit: Arc::new(unit(target)),
             kind: TroubleKind::Repairs,
             error: error.into(),
             since: None,
@@ -60,6 +66,7 @@ mod tests {
         AlertRow {
             slot: target.into(),
             id: Uuid::nil(),
+            unit: unit(target).name,
             target: target.into(),
             kind: "repairs".into(),
             first_seen: 1,

@@ -1,6 +1,6 @@
 //! Alerts in their table, on each of the three databases.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use final_core::database::{DbResult, Driver, Leases, Templates, Value, columns, read};
 use futures::future::BoxFuture;
@@ -10,9 +10,9 @@ use uuid::Uuid;
 
 use super::{Trouble, TroubleKind, row::AlertRow, schema, steps::Step};
 use crate::{
-    form::{Hash, here::hex},
     own::OwnPool,
-    repair::QUICK,
+    repair::{QUICK, store::micros},
+    unit::{UnitName, among},
 };
 
 /// How long the database may take to answer.
@@ -26,14 +26,14 @@ const EVERY: Duration = Duration::from_secs(60 * 60);
 
 columns! {
     struct StuckRow {
-        target: String,
+        unit: String,
         error: Option<String>,
     }
 }
 
 columns! {
     struct JobRow {
-        target: String,
+        unit: String,
         paused: Option<String>,
         paused_at: Option<i64>,
         trouble: Option<String>,
@@ -42,7 +42,7 @@ columns! {
 }
 
 columns! {
-    /// The open repairs of a target: how many, and since when the oldest is open.
+    /// The open repairs of a unit: how many, and since when the oldest is open.
     #[derive(Clone, Copy, Debug)]
     pub(crate) struct OpenRow {
         pub(crate) open: i64,
@@ -52,25 +52,25 @@ columns! {
 
 /// The tables, whatever the database.
 pub(crate) trait AlertStore: fmt::Debug + Send + Sync {
-    /// Whether this process tells the alerts of a job, for so long.
+    /// Whether this process tells the alerts for which there is this lease, for so long.
     fn lead<'a>(
         &'a self,
-        job: &'a str,
+        lease: &'a str,
         owner: Uuid,
         length: Duration,
     ) -> BoxFuture<'a, DbResult<Option<i64>>>;
     /// Lets another process tell them.
-    fn leave<'a>(&'a self, job: &'a str, owner: Uuid, epoch: i64) -> BoxFuture<'a, DbResult<()>>;
+    fn leave<'a>(&'a self, lease: &'a str, owner: Uuid, epoch: i64) -> BoxFuture<'a, DbResult<()>>;
     /// What is in trouble now.
-    fn troubles<'a>(&'a self, job: &'a str) -> BoxFuture<'a, DbResult<Vec<Trouble>>>;
+    fn troubles<'a>(&'a self, units: &'a [Arc<UnitName>]) -> BoxFuture<'a, DbResult<Vec<Trouble>>>;
     /// What is written down.
-    fn alerts<'a>(&'a self, job: &'a str) -> BoxFuture<'a, DbResult<Vec<AlertRow>>>;
+    fn alerts<'a>(&'a self, units: &'a [Arc<UnitName>]) -> BoxFuture<'a, DbResult<Vec<AlertRow>>>;
     /// Writes a change down.
-    fn step<'a>(&'a self, job: &'a str, step: Step<'a>) -> BoxFuture<'a, DbResult<()>>;
+    fn step<'a>(&'a self, step: Step<'a>) -> BoxFuture<'a, DbResult<()>>;
     /// The alert that is due for the longest time.
-    fn due<'a>(&'a self, job: &'a str) -> BoxFuture<'a, DbResult<Option<AlertRow>>>;
-    /// The open repairs of a target.
-    fn open<'a>(&'a self, job: &'a str, target: &'a str) -> BoxFuture<'a, DbResult<OpenRow>>;
+    fn due<'a>(&'a self, units: &'a [Arc<UnitName>]) -> BoxFuture<'a, DbResult<Option<AlertRow>>>;
+    /// The open repairs of a unit.
+    fn open<'a>(&'a self, unit: &'a str) -> BoxFuture<'a, DbResult<OpenRow>>;
     /// Writes down that an alert was told.
     fn told<'a>(&'a self, alert: &'a AlertRow) -> BoxFuture<'a, DbResult<()>>;
     /// Writes down that it is told later. `fails`: whether it was tried.
@@ -82,7 +82,8 @@ pub(crate) trait AlertStore: fmt::Debug + Send + Sync {
     ) -> BoxFuture<'a, DbResult<()>>;
 }
 
-const FIELDS: &str = "slot, id, target, kind, first_seen, last_error, is_over, told, attempts";
+const FIELDS: &str =
+    "slot, id, unit, target, kind, first_seen, last_error, is_over, told, attempts";
 
 /// The tables in one database.
 pub(crate) struct SqlAlerts<DB: Driver> {
@@ -132,46 +133,49 @@ impl<DB: Driver> SqlAlerts<DB> {
 impl<DB: Driver> AlertStore for SqlAlerts<DB> {
     fn lead<'a>(
         &'a self,
-        job: &'a str,
+        lease: &'a str,
         owner: Uuid,
         length: Duration,
     ) -> BoxFuture<'a, DbResult<Option<i64>>> {
         let work = async move {
             let leases = Leases::new(self.templates().await?);
             let mut conn = self.pool.get().acquire().await?;
-            leases
-                .take::<DB>(&mut conn, &lease(job), owner, length)
-                .await
+            leases.take::<DB>(&mut conn, lease, owner, length).await
         };
         Box::pin(self.pool.in_time(ANSWER, work))
     }
 
-    fn leave<'a>(&'a self, job: &'a str, owner: Uuid, epoch: i64) -> BoxFuture<'a, DbResult<()>> {
+    fn leave<'a>(&'a self, lease: &'a str, owner: Uuid, epoch: i64) -> BoxFuture<'a, DbResult<()>> {
         let work = async move {
             let leases = Leases::new(self.templates().await?);
             let mut conn = self.pool.get().acquire().await?;
-            let name = lease(job);
-            let left = leases.release::<DB>(&mut conn, &name, owner, epoch);
+            let left = leases.release::<DB>(&mut conn, lease, owner, epoch);
             left.await.map(drop)
         };
         Box::pin(self.pool.in_time(ANSWER, work))
     }
 
-    fn troubles<'a>(&'a self, job: &'a str) -> BoxFuture<'a, DbResult<Vec<Trouble>>> {
+    fn troubles<'a>(&'a self, units: &'a [Arc<UnitName>]) -> BoxFuture<'a, DbResult<Vec<Trouble>>> {
         Box::pin(async move {
-            let stuck = "SELECT target, MAX(last_error) AS error FROM {repairs} WHERE job = ? \
-                AND (attempts >= ? OR failed_at <= {now} - ?) GROUP BY target";
-            let values = [job.into(), QUICK.into(), micros(FAILING).into()];
-            let stuck: Vec<StuckRow> = self.rows(stuck, &values).await?;
-            let jobs = "SELECT target, paused, paused_at, trouble, trouble_at FROM {jobs} \
-                WHERE job = ? AND (paused IS NOT NULL OR trouble IS NOT NULL)";
-            let jobs: Vec<JobRow> = self.rows(jobs, &[job.into()]).await?;
+            let (ours, mut values) = among("unit", units);
+            let stuck = format!(
+                "SELECT unit, MAX(last_error) AS error FROM {{repairs}} WHERE {ours} \
+                 AND (attempts >= ? OR failed_at <= {{now}} - ?) GROUP BY unit"
+            );
+            values.extend([QUICK.into(), micros(FAILING).into()]);
+            let stuck: Vec<StuckRow> = self.rows(&stuck, &values).await?;
+            let (ours, names) = among("name", units);
+            let jobs = format!(
+                "SELECT name AS unit, paused, paused_at, trouble, trouble_at FROM {{jobs}} \
+                 WHERE {ours} AND (paused IS NOT NULL OR trouble IS NOT NULL)"
+            );
+            let jobs: Vec<JobRow> = self.rows(&jobs, &names).await?;
             let mut troubles = Vec::new();
-            let mut add = |target: &str, kind, error: Option<String>, since| {
-                if let Some(error) = error {
-                    let target = target.to_owned();
+            let mut add = |name: &str, kind, error: Option<String>, since| {
+                let unit = units.iter().find(|unit| unit.name == name);
+                if let (Some(unit), Some(error)) = (unit, error) {
                     troubles.push(Trouble {
-                        target,
+                        unit: Arc::clone(unit),
                         kind,
                         error,
                         since,
@@ -180,36 +184,39 @@ impl<DB: Driver> AlertStore for SqlAlerts<DB> {
             };
             for row in stuck {
                 let error = row.error.unwrap_or_default();
-                add(&row.target, TroubleKind::Repairs, Some(error), None);
+                add(&row.unit, TroubleKind::Repairs, Some(error), None);
             }
             for row in jobs {
-                add(&row.target, TroubleKind::Paused, row.paused, row.paused_at);
-                add(&row.target, TroubleKind::Scan, row.trouble, row.trouble_at);
+                add(&row.unit, TroubleKind::Paused, row.paused, row.paused_at);
+                add(&row.unit, TroubleKind::Scan, row.trouble, row.trouble_at);
             }
             Ok(troubles)
         })
     }
 
-    fn alerts<'a>(&'a self, job: &'a str) -> BoxFuture<'a, DbResult<Vec<AlertRow>>> {
+    fn alerts<'a>(&'a self, units: &'a [Arc<UnitName>]) -> BoxFuture<'a, DbResult<Vec<AlertRow>>> {
         Box::pin(async move {
-            let sql = format!("SELECT {FIELDS} FROM {{alerts}} WHERE job = ?");
-            self.rows(&sql, &[job.into()]).await
+            let (ours, names) = among("unit", units);
+            let sql = format!("SELECT {FIELDS} FROM {{alerts}} WHERE {ours}");
+            self.rows(&sql, &names).await
         })
     }
 
-    fn step<'a>(&'a self, job: &'a str, step: Step<'a>) -> BoxFuture<'a, DbResult<()>> {
+    fn step<'a>(&'a self, step: Step<'a>) -> BoxFuture<'a, DbResult<()>> {
         Box::pin(async move {
             match step {
                 Step::Begin(trouble) => {
-                    let sql = "{insert} INTO {alerts} (slot, id, job, target, kind, first_seen, last_error, is_over, told, \
-                        told_at, attempts, due_at) \
-                        VALUES (?, ?, ?, ?, ?, COALESCE(?, {now}), ?, 0, 0, 0, 0, {now}) {nothing}";
+                    let sql = "{insert} INTO {alerts} (slot, id, unit, job, target, kind, first_seen, last_error, is_over, \
+                        told, told_at, attempts, due_at) \
+                        VALUES (?, ?, ?, ?, ?, ?, COALESCE(?, {now}), ?, 0, 0, 0, 0, {now}) {nothing}";
+                    let (unit, kind) = (&*trouble.unit, trouble.kind.name());
                     let values = [
-                        slot(job, trouble).into(),
+                        unit.trouble(kind).into(),
                         Uuid::now_v7().into(),
-                        job.into(),
-                        trouble.target.as_str().into(),
-                        trouble.kind.name().into(),
+                        unit.name.as_str().into(),
+                        unit.job.as_str().into(),
+                        unit.target.as_str().into(),
+                        kind.into(),
                         trouble.since.into(),
                         trouble.error.as_str().into(),
                     ];
@@ -236,20 +243,22 @@ impl<DB: Driver> AlertStore for SqlAlerts<DB> {
         })
     }
 
-    fn due<'a>(&'a self, job: &'a str) -> BoxFuture<'a, DbResult<Option<AlertRow>>> {
+    fn due<'a>(&'a self, units: &'a [Arc<UnitName>]) -> BoxFuture<'a, DbResult<Option<AlertRow>>> {
         Box::pin(async move {
+            let (ours, names) = among("unit", units);
             let sql = format!(
-                "SELECT {FIELDS} FROM {{alerts}} WHERE job = ? AND due_at <= {{now}} ORDER BY due_at LIMIT 1"
+                "SELECT {FIELDS} FROM {{alerts}} WHERE {ours} AND due_at <= {{now}} ORDER BY due_at LIMIT 1"
             );
-            let rows: Vec<AlertRow> = self.rows(&sql, &[job.into()]).await?;
+            let rows: Vec<AlertRow> = self.rows(&sql, &names).await?;
             Ok(rows.into_iter().next())
         })
     }
 
-    fn open<'a>(&'a self, job: &'a str, target: &'a str) -> BoxFuture<'a, DbResult<OpenRow>> {
+    fn open<'a>(&'a self, unit: &'a str) -> BoxFuture<'a, DbResult<OpenRow>> {
         Box::pin(async move {
-            let sql = "SELECT COUNT(*) AS open, MIN(opened_at) AS oldest FROM {repairs} WHERE job = ? AND target = ?";
-            let rows: Vec<OpenRow> = self.rows(sql, &[job.into(), target.into()]).await?;
+            let sql =
+                "SELECT COUNT(*) AS open, MIN(opened_at) AS oldest FROM {repairs} WHERE unit = ?";
+            let rows: Vec<OpenRow> = self.rows(sql, &[unit.into()]).await?;
             let none = OpenRow {
                 open: 0,
                 oldest: None,
@@ -300,29 +309,4 @@ impl<DB: Driver> fmt::Debug for SqlAlerts<DB> {
             .field(&self.pool.place())
             .finish()
     }
-}
-
-/// The name of the lease of a job's alerts. A job's name may be longer than a key.
-fn lease(job: &str) -> String {
-    short(format!("alerts {job}"))
-}
-
-/// One place for each trouble.
-fn slot(job: &str, trouble: &Trouble) -> String {
-    let (target, kind) = (trouble.target.as_str(), trouble.kind.name());
-    short(format!(
-        "{}:{job}{}:{target}{kind}",
-        job.len(),
-        target.len()
-    ))
-}
-
-fn short(text: String) -> String {
-    let mut short = hex(&Hash::Sha256.of(text.as_bytes()));
-    short.truncate(40);
-    short
-}
-
-fn micros(time: Duration) -> i64 {
-    i64::try_from(time.as_micros()).unwrap_or(i64::MAX / 4)
 }

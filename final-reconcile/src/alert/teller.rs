@@ -16,7 +16,11 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{TroubleKind, row::AlertRow, steps::steps, store::AlertStore};
-use crate::{form::time::of_micros, repair::Pace};
+use crate::{
+    form::time::of_micros,
+    repair::Pace,
+    unit::{UnitName, lease_of_alerts},
+};
 
 /// How often the tables are looked at.
 const POLL: Duration = Duration::from_secs(2);
@@ -39,7 +43,9 @@ const PACE: Pace = Pace {
 /// Tells the alerts of one job.
 pub(crate) struct Teller {
     job: String,
-    targets: Vec<String>,
+    /// The name of the lease.
+    lease: String,
+    units: Vec<Arc<UnitName>>,
     endpoint: Endpoint,
     store: Arc<dyn AlertStore>,
     caller: Caller,
@@ -50,14 +56,16 @@ pub(crate) struct Teller {
 impl Teller {
     pub(crate) fn new(
         job: &str,
-        targets: Vec<String>,
+        units: Vec<Arc<UnitName>>,
         endpoint: Endpoint,
         store: Arc<dyn AlertStore>,
         caller: Caller,
     ) -> Self {
+        let source = units.first().map_or("", |unit| &unit.source);
         Self {
+            lease: lease_of_alerts(job, source),
             job: job.to_owned(),
-            targets,
+            units,
             endpoint,
             store,
             caller,
@@ -99,37 +107,33 @@ impl Teller {
         }
         if let Some(epoch) = self.epoch {
             // Otherwise the lease runs out by itself.
-            let _ = self.store.leave(&self.job, self.owner, epoch).await;
+            let _ = self.store.leave(&self.lease, self.owner, epoch).await;
         }
     }
 
     /// Writes down what has changed, and tells one alert. Whether there may be more.
     async fn look(&mut self) -> DbResult<bool> {
-        self.epoch = self.store.lead(&self.job, self.owner, LEASE).await?;
+        self.epoch = self.store.lead(&self.lease, self.owner, LEASE).await?;
         if self.epoch.is_none() {
             return Ok(false);
         }
-        let mut troubles = self.store.troubles(&self.job).await?;
-        // A target that the job has no more is not scanned. Its repairs are still open, until somebody closes them.
-        troubles.retain(|trouble| {
-            trouble.kind == TroubleKind::Repairs || self.targets.contains(&trouble.target)
-        });
-        let alerts = self.store.alerts(&self.job).await?;
+        let troubles = self.store.troubles(&self.units).await?;
+        let alerts = self.store.alerts(&self.units).await?;
         for step in steps(&troubles, &alerts) {
-            self.store.step(&self.job, step).await?;
+            self.store.step(step).await?;
         }
-        let Some(alert) = self.store.due(&self.job).await? else {
+        let Some(alert) = self.store.due(&self.units).await? else {
             return Ok(false);
         };
         let is_paused = troubles
             .iter()
-            .any(|trouble| trouble.kind == TroubleKind::Paused && trouble.target == alert.target);
+            .any(|trouble| trouble.kind == TroubleKind::Paused && trouble.unit.name == alert.unit);
         self.tell(&alert, is_paused).await?;
         Ok(true)
     }
 
     async fn tell(&self, alert: &AlertRow, is_paused: bool) -> DbResult<()> {
-        let open = self.store.open(&self.job, &alert.target).await?;
+        let open = self.store.open(&alert.unit).await?;
         let body = json!({
             "job": self.job,
             "target": alert.target,

@@ -26,7 +26,7 @@ use std::{
 use futures::future::BoxFuture;
 
 pub use self::report::{Comparison, Difference, DifferenceKind, DifferentColumn, Walked};
-use self::{suspects::Suspects, walk::Walk};
+use self::{judge::shown, suspects::Suspects, walk::Walk};
 use crate::{
     error::{ReconcileError, Reconciled},
     form::{Form, Hash, Row, RowHash},
@@ -60,6 +60,8 @@ impl Default for Settings {
 #[derive(Clone, Debug)]
 pub(crate) struct RowDifference {
     pub(crate) key: Row,
+    /// The key for people: the source's columns with their values in canonical form.
+    pub(crate) named: Vec<(String, String)>,
     pub(crate) kind: DifferenceKind,
     /// The source's names of the columns that differ.
     pub(crate) columns: Vec<String>,
@@ -120,6 +122,19 @@ impl Sides {
     pub(crate) fn key_forms(&self) -> &[Form] {
         self.forms.get(..self.keys).unwrap_or_default()
     }
+
+    /// The source's names of the key's columns.
+    pub(crate) fn key_names(&self) -> &[String] {
+        self.names.get(..self.keys).unwrap_or_default()
+    }
+
+    /// A key for people: the source's columns with their values in canonical form.
+    pub(crate) fn named(&self, key: &Row) -> Vec<(String, String)> {
+        let fields = key.fields(self.key_forms()).unwrap_or_default();
+        let values = self.key_forms().iter().zip(fields);
+        let values = values.map(|(form, field)| shown(*form, field).unwrap_or_default());
+        self.key_names().iter().cloned().zip(values).collect()
+    }
 }
 
 /// Looks at the keys of both tables. Whether they can be compared range by range.
@@ -135,10 +150,9 @@ pub(crate) async fn prepared(
     let sides = Sides::new(source, target, plan.clone());
     for side in [&sides.source, &sides.target] {
         if side.has_null_key().await? {
-            let names = sides.names.get(..sides.keys).unwrap_or_default();
             return Err(ReconcileError::Key {
                 side: side.shown().to_owned(),
-                key: names.join(", "),
+                key: sides.key_names().join(", "),
                 why: "it has rows without a key (NULL), which belong to no row of the other side"
                     .into(),
                 cure: "give these rows a key, remove them, or take another key".into(),

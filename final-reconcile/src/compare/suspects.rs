@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     Comparison, Difference, DifferenceKind, RowDifference, Settings, Sides, Sink, Walked,
-    judge::{Looks, Verdict, by_key, columns, kind, needed, shown},
+    judge::{Looks, Verdict, by_key, columns, kind, needed},
 };
 use crate::{
     error::Reconciled,
@@ -151,24 +151,15 @@ impl<'s> Suspects<'s> {
         if is_kept {
             self.kept.push(RowDifference {
                 key: key.clone(),
+                named: self.sides.named(key),
                 kind,
                 columns: columns.iter().map(|column| column.name.clone()).collect(),
             });
         }
         if is_example {
-            let key = self.shown_key(key);
+            let key = self.sides.named(key);
             self.found.examples.push(Difference { kind, key, columns });
         }
-    }
-
-    fn shown_key(&self, key: &Row) -> Vec<(String, String)> {
-        let forms = self.sides.key_forms();
-        let fields = key.fields(forms).unwrap_or_default();
-        let named = self.sides.names.iter().cloned();
-        let values = forms.iter().zip(fields);
-        named
-            .zip(values.map(|(form, field)| shown(*form, field).unwrap_or_default()))
-            .collect()
     }
 }
 

@@ -175,6 +175,18 @@ impl Plan {
         })
     }
 
+    /// The columns of the key on both sides, and their forms. A stored key is one of the same text.
+    pub(crate) fn key(&self) -> String {
+        let pairs = self.source.keys.iter().zip(&self.target.keys);
+        let pairs = pairs.map(|(source, target)| {
+            format!(
+                "{} = {} ({})",
+                source.column.name, target.column.name, source.form
+            )
+        });
+        pairs.collect::<Vec<_>>().join(", ")
+    }
+
     /// Whether rows of the source can be written into the target.
     ///
     /// # Errors

@@ -3,9 +3,9 @@
 //! Input: differences, and what came of tries. State: a pool of its own. Output: repairs that are due, each for one
 //! process at a time; lists for an operator.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use final_core::database::{DbResult, Driver, Tables, Templates, columns, migrate, read};
+use final_core::database::{DbResult, Driver, Tables, Templates, Value, columns, migrate, read};
 use futures::future::BoxFuture;
 use serde::{Serialize, Serializer};
 use sqlx::Pool;
@@ -15,8 +15,9 @@ use uuid::Uuid;
 use super::schema;
 use crate::{
     compare::{DifferenceKind, RowDifference},
-    form::{Hash, Row, here::hex},
+    form::Row,
     own::OwnPool,
+    unit::{UnitName, among},
 };
 
 /// How long the database may take to answer.
@@ -28,8 +29,9 @@ const LOT: usize = 100;
 /// Connections for repairs, scans, and what an operator asks.
 const CONNECTIONS: u32 = 4;
 
-const OPEN: &str = "{insert} INTO {repairs} (slot, id, job, target, row_key, kind, columns_text, attempts, due_at, \
-    opened_at, found_again, is_ours, claimed_until) VALUES (?, ?, ?, ?, ?, ?, ?, 0, {now}, {now}, 0, 0, 0) {nothing}";
+const OPEN: &str = "{insert} INTO {repairs} (slot, id, unit, job, target, row_key, key_text, kind, columns_text, attempts, \
+    due_at, opened_at, found_again, is_ours, claimed_until) \
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, {now}, {now}, 0, 0, 0) {nothing}";
 
 /// A try that is under way may have read the row before it changed.
 const FOUND_AGAIN: &str = "UPDATE {repairs} SET found_again = 1 WHERE slot = ? AND claimed_until > {now} AND found_again = 0";
@@ -43,8 +45,10 @@ columns! {
     pub(crate) struct RepairRow {
         pub(crate) slot: String,
         pub(crate) id: Uuid,
+        pub(crate) unit: Option<String>,
         pub(crate) target: String,
         pub(crate) row_key: Vec<u8>,
+        pub(crate) key_text: Option<String>,
         pub(crate) kind: i64,
         pub(crate) columns_text: String,
         pub(crate) attempts: i64,
@@ -64,6 +68,11 @@ pub struct OpenRepair {
     pub id: Uuid,
     /// The target table and its database.
     pub target: String,
+    /// Whether the job still has the source and the target of the repair. Otherwise nobody tries it.
+    pub is_of_job: bool,
+    /// The row's key: the source's columns with their values in canonical form. None of a repair that a release before
+    /// tables of version 3 has opened.
+    pub key: Vec<(String, String)>,
     /// What is wrong with the row.
     pub kind: DifferenceKind,
     /// The columns that differ.
@@ -95,19 +104,18 @@ pub(crate) enum Tried {
 
 /// The table, whatever the database.
 pub(crate) trait RepairStore: fmt::Debug + fmt::Display + Send + Sync {
-    /// Makes the table.
-    fn migrate(&self) -> BoxFuture<'_, DbResult<()>>;
+    /// Makes all tables. Rows of version 2 become those of these units.
+    fn migrate<'a>(&'a self, units: &'a [Arc<UnitName>]) -> BoxFuture<'a, DbResult<()>>;
     /// Opens repairs. A row that has one already keeps it, and it is looked at once more if it is under way.
     fn open<'a>(
         &'a self,
-        job: &'a str,
-        target: &'a str,
+        unit: &'a UnitName,
         rows: &'a [RowDifference],
     ) -> BoxFuture<'a, DbResult<()>>;
     /// Takes repairs that are due, for so long.
     fn claim<'a>(
         &'a self,
-        job: &'a str,
+        units: &'a [Arc<UnitName>],
         owner: Uuid,
         most: u32,
         length: Duration,
@@ -119,7 +127,7 @@ pub(crate) trait RepairStore: fmt::Debug + fmt::Display + Send + Sync {
         owner: Uuid,
         tried: &'a Tried,
     ) -> BoxFuture<'a, DbResult<()>>;
-    /// The repairs of a job, the oldest first.
+    /// The repairs of a job, the oldest first, also those of a source or target that it has no more.
     fn list<'a>(&'a self, job: &'a str, most: u32) -> BoxFuture<'a, DbResult<Vec<RepairRow>>>;
     /// Makes repairs of a job due at once: one of them, or all.
     fn retry<'a>(&'a self, job: &'a str, id: Option<Uuid>) -> BoxFuture<'a, DbResult<u64>>;
@@ -127,7 +135,7 @@ pub(crate) trait RepairStore: fmt::Debug + fmt::Display + Send + Sync {
     fn close<'a>(&'a self, job: &'a str, id: Uuid) -> BoxFuture<'a, DbResult<u64>>;
 }
 
-const FIELDS: &str = "slot, id, target, row_key, kind, columns_text, attempts, last_error, is_ours, \
+const FIELDS: &str = "slot, id, unit, target, row_key, key_text, kind, columns_text, attempts, last_error, is_ours, \
     due_at - {now} AS waits, {now} - opened_at AS age";
 
 /// The table in one database.
@@ -160,11 +168,7 @@ impl<DB: Driver> SqlRepairs<DB> {
         self.pool.in_time(ANSWER, work).await
     }
 
-    pub(crate) async fn run(
-        &self,
-        template: &'static str,
-        values: &[final_core::database::Value<'_>],
-    ) -> DbResult<u64> {
+    pub(crate) async fn run(&self, template: &'static str, values: &[Value<'_>]) -> DbResult<u64> {
         let sql = self.templates().await?.sql(template);
         let mut conn = self.pool.get().acquire().await?;
         DB::run_sql(&mut conn, &sql, values).await
@@ -172,22 +176,36 @@ impl<DB: Driver> SqlRepairs<DB> {
 }
 
 impl<DB: Driver> SqlRepairs<DB> {
+    /// Columns of this version that tables lack which are there.
+    async fn lacking(&self) -> DbResult<Vec<(&'static str, &'static str)>> {
+        let mut conn = self.pool.get().acquire().await?;
+        let mut lacking = Vec::new();
+        for &(table, column) in schema::ADDED {
+            let columns = DB::columns(&mut conn, table).await?;
+            if !columns.is_empty() && !columns.iter().any(|name| name == column) {
+                lacking.push((table, column));
+            }
+        }
+        Ok(lacking)
+    }
+
     /// Opens a repair in a transaction. A row that has one already keeps it, and it is looked at once more if it is under way.
     pub(crate) async fn open_one(
         &self,
         conn: &mut DB::Connection,
-        job: &str,
-        target: &str,
+        unit: &UnitName,
         row: &RowDifference,
     ) -> DbResult<u64> {
         let columns = serde_json::json!(row.columns).to_string();
-        let slot = slot(job, target, &row.key.0);
+        let slot = unit.repair(&row.key.0);
         let values = [
             slot.as_str().into(),
             Uuid::now_v7().into(),
-            job.into(),
-            target.into(),
+            unit.name.as_str().into(),
+            unit.job.as_str().into(),
+            unit.target.as_str().into(),
             row.key.0.as_slice().into(),
+            serde_json::json!(row.named).to_string().into(),
             number(row.kind).into(),
             columns.into(),
         ];
@@ -202,22 +220,24 @@ impl<DB: Driver> SqlRepairs<DB> {
 }
 
 impl<DB: Driver> RepairStore for SqlRepairs<DB> {
-    fn migrate(&self) -> BoxFuture<'_, DbResult<()>> {
-        Box::pin(async {
-            let statements = schema::statements(DB::DIALECT);
+    fn migrate<'a>(&'a self, units: &'a [Arc<UnitName>]) -> BoxFuture<'a, DbResult<()>> {
+        Box::pin(async move {
+            // Another process may add them meanwhile, and has written the version down then, so that nothing is run here.
+            let lacking = self.in_time(self.lacking()).await?;
+            let statements = schema::statements(DB::DIALECT, &lacking);
             let tables = Tables {
                 name: schema::REPAIRS,
                 version: schema::VERSION,
                 statements: &statements,
             };
-            migrate(&self.pool.get(), &tables).await
+            migrate(&self.pool.get(), &tables).await?;
+            self.adopt(units).await
         })
     }
 
     fn open<'a>(
         &'a self,
-        job: &'a str,
-        target: &'a str,
+        unit: &'a UnitName,
         rows: &'a [RowDifference],
     ) -> BoxFuture<'a, DbResult<()>> {
         let work = async move {
@@ -227,7 +247,7 @@ impl<DB: Driver> RepairStore for SqlRepairs<DB> {
                 let lot = async {
                     let mut tx = DB::begin(&self.pool.get()).await?;
                     for row in rows {
-                        self.open_one(&mut tx, job, target, row).await?;
+                        self.open_one(&mut tx, unit, row).await?;
                     }
                     tx.commit().await
                 };
@@ -240,21 +260,22 @@ impl<DB: Driver> RepairStore for SqlRepairs<DB> {
 
     fn claim<'a>(
         &'a self,
-        job: &'a str,
+        units: &'a [Arc<UnitName>],
         owner: Uuid,
         most: u32,
         length: Duration,
     ) -> BoxFuture<'a, DbResult<Vec<RepairRow>>> {
         let work = async move {
             let templates = self.templates().await?;
+            let (ours, names) = among("unit", units);
             let select = format!(
-                "SELECT {FIELDS} FROM {{repairs}} WHERE job = ? AND due_at <= {{now}} AND claimed_until <= {{now}} \
+                "SELECT {FIELDS} FROM {{repairs}} WHERE {ours} AND due_at <= {{now}} AND claimed_until <= {{now}} \
                  ORDER BY due_at LIMIT {most} {{skip_locked}}"
             );
             let claim = "UPDATE {repairs} SET claimed_by = ?, claimed_until = {now} + ?, found_again = 0 WHERE slot = ?";
             let (select, claim) = (templates.sql(&select), templates.sql(claim));
             let mut tx = DB::begin(&self.pool.get()).await?;
-            let found = read::<DB, RepairRow>(&mut tx, &select, &[job.into()]).await?;
+            let found = read::<DB, RepairRow>(&mut tx, &select, &names).await?;
             for repair in &found {
                 let values = [
                     owner.into(),
@@ -390,10 +411,13 @@ impl<DB: Driver> fmt::Debug for SqlRepairs<DB> {
 }
 
 impl RepairRow {
-    /// The repair as it is shown.
-    pub(crate) fn shown(self) -> OpenRepair {
+    /// The repair as it is shown. `units` are those of the job.
+    pub(crate) fn shown(self, units: &[Arc<UnitName>]) -> OpenRepair {
         let ms = |micros: i64| u64::try_from(micros / 1_000).unwrap_or_default();
+        let unit = self.unit.as_deref();
         OpenRepair {
+            is_of_job: units.iter().any(|known| Some(known.name.as_str()) == unit),
+            key: self.named(),
             kind: self.difference(),
             columns: self.columns(),
             id: self.id,
@@ -420,6 +444,13 @@ impl RepairRow {
     pub(crate) fn key(&self) -> Row {
         Row(self.row_key.clone())
     }
+
+    /// The columns of the key with their values.
+    pub(crate) fn named(&self) -> Vec<(String, String)> {
+        let text = self.key_text.as_deref();
+        text.and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default()
+    }
 }
 
 fn as_text<S: Serializer>(id: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
@@ -432,15 +463,6 @@ fn number(kind: DifferenceKind) -> i64 {
         DifferenceKind::Different => 2,
         DifferenceKind::Extra => 3,
     }
-}
-
-/// One place for each row of each target of each job. Without a key, the place of the target itself.
-pub(crate) fn slot(job: &str, target: &str, key: &[u8]) -> String {
-    let mut all = format!("{}:{job}{}:{target}", job.len(), target.len()).into_bytes();
-    all.extend_from_slice(key);
-    let mut slot = hex(&Hash::Sha256.of(&all));
-    slot.truncate(40);
-    slot
 }
 
 pub(crate) fn micros(time: Duration) -> i64 {

@@ -32,6 +32,7 @@ use crate::{
     form::Row,
     job::Job,
     side::Found,
+    unit::UnitName,
 };
 
 /// How many repairs are taken at once.
@@ -46,8 +47,13 @@ const SOON: Duration = Duration::from_secs(1);
 /// How long to wait after the table could not be read.
 const TROUBLE: Duration = Duration::from_secs(5);
 
+/// Why a repair is not tried whose row cannot be found by its key any more.
+const OTHER_KEY: &str = "the job has another key than this repair, so its row cannot be found; close it: a comparison or a \
+    sweep opens another one if the row still differs";
+
 /// Repairs the rows of one job.
 pub(crate) struct Worker {
+    units: Vec<Arc<UnitName>>,
     job: Job,
     repair: Repair,
     store: Arc<dyn RepairStore>,
@@ -64,6 +70,7 @@ impl Worker {
         caller: Caller,
     ) -> Self {
         Self {
+            units: job.units(),
             job,
             repair,
             store,
@@ -81,7 +88,7 @@ impl Worker {
             let turn = Turn::new(Instant::now(), &self.repair);
             let claim = self
                 .store
-                .claim(self.job.name(), self.owner, BATCH, self.repair.lease);
+                .claim(&self.units, self.owner, BATCH, self.repair.lease);
             let pause = match claim.await {
                 Ok(batch) => {
                     in_trouble = false;
@@ -141,7 +148,14 @@ impl Worker {
                 sides
             }
         };
-        let keys: Vec<Row> = repairs.iter().map(RepairRow::key).collect();
+        let (repairs, others): (Vec<_>, Vec<_>) = repairs
+            .iter()
+            .partition(|repair| is_of_key(repair, sides.key_names()));
+        for repair in others {
+            self.tried(repair, &self.later(repair, None, OTHER_KEY.to_owned()))
+                .await;
+        }
+        let keys: Vec<Row> = repairs.iter().map(|repair| repair.key()).collect();
         let healed = match healed(&sides, &keys).await {
             // One row cannot be read. Each is read alone below, so that it holds up no other.
             Err(ReconcileError::Row { .. }) => HashSet::new(),
@@ -313,6 +327,12 @@ impl Worker {
             );
         }
     }
+}
+
+/// Whether the key of a repair has the columns that the job's key has. Those of version 2 did not say.
+fn is_of_key(repair: &RepairRow, names: &[String]) -> bool {
+    let named = repair.named();
+    named.is_empty() || named.iter().map(|(name, _)| name).eq(names)
 }
 
 /// Until when tries may begin.

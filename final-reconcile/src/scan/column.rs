@@ -26,6 +26,8 @@ pub(super) struct Placed {
 /// Reads the rows of the source by a column.
 pub(super) struct ColumnReader {
     reader: Arc<dyn Reader>,
+    /// The column, as the table spells it.
+    name: String,
     form: Form,
     /// The forms of columns between it and the key.
     between: Vec<Form>,
@@ -41,9 +43,15 @@ impl ColumnReader {
         Self {
             between: plan.forms.iter().skip(1).take(between).copied().collect(),
             reader: tables.source.reader(plan),
+            name: column.name.clone(),
             form,
             smallest: smallest(column),
         }
+    }
+
+    /// The column, as the table spells it.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// The place of a value, before or behind all keys that it has.

@@ -13,16 +13,17 @@ use tokio::{sync::Mutex, time::sleep};
 
 use super::{
     pauses::Pauses,
-    store::{NewSuspect, Saved, ScanKind, ScanStore, Standing, Step, Term, UnitName},
+    store::{NewSuspect, Saved, ScanKind, ScanStore, Standing, Step, Term},
     vitals::SharedVitals,
 };
 use crate::{
     compare::{Sides, judge::by_key},
-    error::{ReconcileError, Reconciled, causes},
+    error::{ReconcileError, causes},
     form::{Row, RowHash},
     job::Job,
     plan::Plan,
     side::Side,
+    unit::UnitName,
 };
 
 /// Keys that are looked up at once.
@@ -34,7 +35,7 @@ const PAUSED: Duration = Duration::from_secs(1);
 /// How often a database may fail in a row before that is a trouble.
 const TROUBLE: u32 = 3;
 
-/// A job with one of its targets.
+/// A job with its source and one of its targets.
 #[derive(Debug)]
 pub(crate) struct Unit {
     pub(crate) name: Arc<UnitName>,
@@ -50,12 +51,15 @@ pub(super) struct Tables {
     pub(super) source: Side,
     pub(super) target: Side,
     pub(super) plan: Plan,
+    /// The columns of the key, and their forms.
+    pub(super) key: String,
 }
 
 impl Tables {
     pub(super) fn new(source: Side, target: Side, plan: Plan) -> Self {
         Self {
             sides: Sides::new(&source, &target, plan.clone()),
+            key: plan.key(),
             source,
             target,
             plan,
@@ -135,13 +139,23 @@ impl Context {
     }
 
     /// Both tables. They are described once, and again after a failure.
-    pub(super) async fn tables(&self) -> Reconciled<Arc<Tables>> {
+    pub(super) async fn tables(&self) -> Result<Arc<Tables>, Ended> {
         let mut tables = self.tables.lock().await;
         if let Some(tables) = &*tables {
             return Ok(Arc::clone(tables));
         }
         let (source, target, plan) = self.unit.job.tables(&self.unit.name.target).await?;
         let described = Arc::new(Tables::new(source, target, plan));
+        let keyed = self.unit.store.keyed(&self.term, &described.key).await;
+        if keyed.map_err(|error| self.state("writing the state of scans to", error))? {
+            tracing::warn!(
+                target: "final::reconcile",
+                job = self.unit.name.job,
+                copy = self.unit.name.target,
+                now = described.key,
+                "the key of a job is another one now: rows that waited for a look are found again by a sweep"
+            );
+        }
         *tables = Some(Arc::clone(&described));
         Ok(described)
     }
@@ -149,6 +163,24 @@ impl Context {
     /// The tables may have been altered.
     pub(super) async fn forget_tables(&self) {
         *self.tables.lock().await = None;
+    }
+
+    /// Whether a stored position is of another column or key than the scan goes by now. Then the scan begins as one without a
+    /// position. One that does not say counts as of this one.
+    pub(super) fn is_of_another(&self, scan: ScanKind, before: Option<&str>, now: &str) -> bool {
+        let Some(before) = before.filter(|before| *before != now) else {
+            return false;
+        };
+        tracing::warn!(
+            target: "final::reconcile",
+            job = self.unit.name.job,
+            copy = self.unit.name.target,
+            scan = scan.name(),
+            before,
+            now,
+            "the stored position of a scan is of another column or key, so the scan begins anew, as one without a position"
+        );
+        true
     }
 
     /// Saves a step, and counts it.
@@ -175,7 +207,7 @@ impl Context {
 
     /// Reads both rows of each key. Returns those that are not equal. The target is read after the source, so that it
     /// cannot be older.
-    pub(super) async fn examine(&self, keys: &[Row]) -> Reconciled<Vec<NewSuspect>> {
+    pub(super) async fn examine(&self, keys: &[Row]) -> Result<Vec<NewSuspect>, Ended> {
         let tables = self.tables().await?;
         let mut suspects = Vec::new();
         for keys in keys.chunks(BATCH) {

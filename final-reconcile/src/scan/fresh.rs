@@ -79,9 +79,16 @@ impl Fresh {
             Some(newest) => Some(id(&reader, &newest)?),
             None => None,
         };
-        let mut ids = match &standing.fresh {
-            Some(text) => FreshIds::read(text).map_err(|problem| unreadable(context, problem))?,
-            None => {
+        let stored = standing.fresh.as_deref().map(FreshIds::read).transpose();
+        let stored = stored.map_err(|problem| unreadable(context, problem))?;
+        let is_new = |ids: &FreshIds| {
+            context.is_of_another(ScanKind::Fresh, ids.column.as_deref(), reader.name())
+        };
+        let mut ids = match stored {
+            Some(ids) if !is_new(&ids) => ids,
+            _ => {
+                self.newest.clear();
+                self.place = i64::MIN;
                 let first = match (self.wanted.first, newest) {
                     (Some(first), _) => first.saturating_sub(1),
                     (None, Some(newest)) => newest.saturating_sub(BEFORE),
@@ -89,6 +96,7 @@ impl Fresh {
                     (None, None) => i64::MIN,
                 };
                 let ids = FreshIds {
+                    column: Some(reader.name().to_owned()),
                     last: first,
                     gaps: Gaps::default(),
                 };
@@ -96,6 +104,10 @@ impl Fresh {
                 ids
             }
         };
+        if ids.column.is_none() {
+            ids.column = Some(reader.name().to_owned());
+            context.save(&step(&ids, 0)).await?;
+        }
         let Some(newest) = newest else {
             return Ok(pause);
         };

@@ -243,6 +243,7 @@ fn judge(
                 true => {
                     let columns = columns(&tables.sides, source, target, false);
                     Then::Repair(RowDifference {
+                        named: tables.sides.named(&key),
                         key,
                         kind,
                         columns: columns.into_iter().map(|column| column.name).collect(),

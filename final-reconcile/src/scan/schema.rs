@@ -2,9 +2,10 @@
 //!
 //! | column of `final_reconcile_jobs` | holds |
 //! | --- | --- |
-//! | `name` | the hash of job and target: one row for each |
+//! | `name` | the unit: the hash of job, source and target |
 //! | `owner`, `epoch`, `live_until` | which process runs its scans; the epoch counts up with each other one |
-//! | `job`, `target` | the job's name; the target table and its database |
+//! | `job`, `source`, `target` | the job's name; both tables and their databases; `source` since version 3 |
+//! | `key_text` | the columns of the key that suspects have, and their forms; since version 3 |
 //! | `fresh`, `updated`, `sweep` | how far each scan is, as JSON |
 //! | `asked_at` | when a sweep was asked for, because a table was emptied |
 //! | `paused`, `paused_at` | why nothing is scanned until somebody resumes the job |
@@ -13,8 +14,8 @@
 //!
 //! | column of `final_reconcile_suspects` | holds |
 //! | --- | --- |
-//! | `slot` | the hash of job, target and key, so that a row waits once |
-//! | `unit` | the `name` of its job and target |
+//! | `slot` | the hash of unit and key, so that a row waits once |
+//! | `unit` | the `name` of its job, source and target |
 //! | `scan` | which scan has found it |
 //! | `row_key`, `is_json` | the key in canonical form, or as JSON of a change |
 //! | `looked`, `source_hash`, `target_hash` | whether it was looked at, and what both sides had then |
@@ -52,7 +53,9 @@ pub(crate) fn statements(dialect: Dialect, schema: &str) -> Vec<String> {
                epoch {int} NOT NULL,\n  \
                live_until {int} NOT NULL,\n  \
                job {name},\n  \
+               source {text},\n  \
                target {text},\n  \
+               key_text {text},\n  \
                fresh {text},\n  \
                updated {text},\n  \
                sweep {text},\n  \

@@ -89,10 +89,14 @@ impl Sweeping {
         Ok(Some(progress).filter(|progress| !progress.is_over))
     }
 
-    async fn walk(&self, context: &Context, progress: SweepProgress) -> Result<(), Ended> {
+    async fn walk(&self, context: &Context, mut progress: SweepProgress) -> Result<(), Ended> {
         // The tables may have been altered since the last sweep.
         context.forget_tables().await;
         let tables = context.tables().await?;
+        if context.is_of_another(ScanKind::Sweep, progress.key.as_deref(), &tables.key) {
+            (progress.after, progress.rows) = (None, 0);
+        }
+        progress.key = Some(tables.key.clone());
         let estimate = tables.plan.source.table.rows;
         let plan = tables.plan.clone();
         let (sides, is_in_ranges) = prepared(&tables.source, &tables.target, plan).await?;

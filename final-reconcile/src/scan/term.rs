@@ -128,23 +128,29 @@ async fn keep_lease(context: &Context, asked: Instant) {
     }
 }
 
-/// Tells of rows that belong to targets which the job has no more, or which have another host by now. One unit of the job
-/// does so.
+/// Tells of rows that belong to a source or target which the job has no more, or which has another host by now, and which no
+/// other configuration uses now. One unit of the job does so.
 async fn tell_of_others(context: &Context) {
     let unit = &context.unit;
-    let places: Vec<String> = unit.job.places().map(|(place, _)| place).collect();
-    if places.first() != Some(&unit.name.target) {
+    let units = unit.job.units();
+    if units.first() != Some(&unit.name) {
         return;
     }
     // Without an answer the next term tells it.
-    let all = unit.store.status(&unit.name.job).await.unwrap_or_default();
-    for other in all.iter().filter(|row| !places.contains(&row.target)) {
+    let all = unit.store.leftovers(&unit.name.job, &units).await;
+    for other in all
+        .unwrap_or_default()
+        .iter()
+        .filter(|other| !other.is_running)
+    {
         tracing::warn!(
             target: "final::reconcile",
             job = unit.name.job,
+            source = other.source,
             copy = other.target,
-            "final_reconcile_jobs has a row of a target that the job does not have; if only the name of its host or database \
-             is another one now, its scans begin anew; remove the row"
+            repairs = other.repairs,
+            "the state has positions or repairs of a source or target that the job does not have; if only the name of a host or \
+             database is another one now, the scans begin anew; `final reconcile forget` shows and removes what is left over"
         );
     }
 }

@@ -63,12 +63,20 @@ impl Updated {
         let (reader, is_moment) = reader(&tables, &self.wanted.column)?;
         let clock = reader.clock().await?;
         let until = before(&reader, latest(&clock, is_moment), context.settle())?;
-        let mut window = match &standing.updated {
-            Some(text) => {
-                UpdateWindow::read(text).map_err(|problem| context.unit.job.wrong(&problem))?
-            }
-            None => {
+        let stored = standing
+            .updated
+            .as_deref()
+            .map(UpdateWindow::read)
+            .transpose();
+        let stored = stored.map_err(|problem| context.unit.job.wrong(&problem))?;
+        let is_new = |window: &UpdateWindow| {
+            context.is_of_another(ScanKind::Updated, window.column.as_deref(), reader.name())
+        };
+        let mut window = match stored {
+            Some(window) if !is_new(&window) => window,
+            _ => {
                 let window = UpdateWindow {
+                    column: Some(reader.name().to_owned()),
                     seen: until.clone(),
                     at: clock.utc.clone(),
                     is_quiet: false,
@@ -77,6 +85,10 @@ impl Updated {
                 window
             }
         };
+        if window.column.is_none() {
+            window.column = Some(reader.name().to_owned());
+            context.save(&step(&window, 0)).await?;
+        }
         if window.seen > until {
             // The clock was set back, or summer time has ended: what is written now has earlier times once more.
             window.seen.clone_from(&until);

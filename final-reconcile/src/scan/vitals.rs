@@ -8,7 +8,8 @@ use std::{
 
 use serde::Serialize;
 
-use super::store::{ScanKind, Tally, UnitName};
+use super::store::{ScanKind, Tally};
+use crate::unit::UnitName;
 
 /// What is known of all units.
 #[derive(Debug, Default)]

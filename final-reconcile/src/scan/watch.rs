@@ -13,7 +13,8 @@ use final_capture::change::{Change, ChangeInfo, ChangeOp, Changes, MovedKey};
 use final_core::HandlerError;
 use serde_json::{Map, Value};
 
-use super::store::{ScanStore, UnitName, WatchedKey};
+use super::store::{ScanStore, WatchedKey};
+use crate::unit::UnitName;
 
 /// Tables that are told once as those of no job.
 const MOST_TOLD: usize = 100;

@@ -283,6 +283,54 @@ async fn a_target_that_the_job_has_no_more_is_not_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_alerts_of_each_source_of_one_job_and_target_reach_its_own_endpoint() {
+    let place = Place::fresh().await;
+    let db = Db::Sqlite;
+    let table = "(id int PRIMARY KEY NOT NULL)";
+    let make = format!(
+        "CREATE TABLE a {table}; CREATE TABLE c {table}; CREATE TABLE b {table}; \
+         INSERT INTO a VALUES (1), (2); INSERT INTO c VALUES (3)"
+    );
+    place.run(db, make).await;
+    let (well, broken) = (
+        Receiver::start(|_, _| 200).await,
+        Receiver::start(|_, _| 500).await,
+    );
+    let (alerts_a, alerts_c) = (
+        Receiver::start(|_, _| 200).await,
+        Receiver::start(|_, _| 200).await,
+    );
+    let reconciler = async |source: &str, repairs: &Receiver, alerts: &Receiver| {
+        let job = Job::new("people")
+            .source(place.side(db, source))
+            .target(place.side(db, "b"), |map| map)
+            .settle(Duration::ZERO)
+            .repair(Repair::callback(repairs.endpoint()).pace(QUICK, QUICK))
+            .alert(alerts.endpoint());
+        let caller = Caller::builder().failures(64).build().unwrap();
+        let reconciler = Reconciler::new(&place.sqlite).caller(caller);
+        let reconciler = reconciler.job(job).unwrap();
+        reconciler.migrate().await.unwrap();
+        reconciler.compare("people").await.unwrap();
+        reconciler
+    };
+    let of_a = reconciler("a", &broken, &alerts_a).await;
+    let of_c = reconciler("c", &broken, &alerts_c).await;
+    let (runs_a, runs_c) = (of_a.start().unwrap(), of_c.start().unwrap());
+
+    assert_eq!(alerts_are(&alerts_a, 1).await[0]["open"], 2);
+    assert_eq!(alerts_are(&alerts_c, 1).await[0]["open"], 1);
+    // The end of the one is not the end of the other.
+    runs_c.shutdown().await;
+    let runs_c = reconciler("c", &well, &alerts_c).await.start().unwrap();
+    assert_eq!(alerts_are(&alerts_c, 2).await[1]["over"], true);
+    the_task_has_looked(&place, db).await;
+    assert_eq!(alerts_a.came().len(), 1);
+    runs_a.shutdown().await;
+    runs_c.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoint_that_is_paused_and_rows_that_cannot_be_read_are_told_after_a_minute() {
     let place = Place::fresh().await;
     for state in ALL {

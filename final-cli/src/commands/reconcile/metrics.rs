@@ -25,7 +25,8 @@ pub(super) fn text(jobs: &[JobStatus]) -> String {
             text,
             "# HELP final_reconcile_{name} {help}\n# TYPE final_reconcile_{name} gauge"
         );
-        for job in jobs {
+        // The labels do not tell sources apart.
+        for job in jobs.iter().filter(|job| job.is_of_job) {
             let (labels, value) = (labels(job), value(job));
             let _ = writeln!(text, "final_reconcile_{name}{{{labels}}} {value}");
         }

@@ -14,7 +14,8 @@ use crate::{
 
 /// See where the jobs of a file stand
 ///
-/// The exit code is 3 if a job is paused or in trouble, if no process runs it, or if it has never run.
+/// The exit code is 3 if a job is paused or in trouble, if no process runs it, if it has never run, or if something is left
+/// over of a source or target that it has no more.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: final reconcile status --config reconcile.toml")]
 pub(super) struct StatusArgs {
@@ -39,13 +40,17 @@ impl StatusArgs {
             return Err(nothing_yet());
         }
         let mut never = reconciler.targets();
-        never.retain(|(job, target)| {
-            let is_it = |found: &JobStatus| found.job == *job && found.target == *target;
+        never.retain(|(job, _, target)| {
+            let is_it =
+                |found: &JobStatus| found.is_of_job && found.job == *job && found.target == *target;
             !jobs.iter().any(is_it)
         });
         write(&jobs, &never, out)?;
-        let is_well =
-            |job: &JobStatus| job.is_running && job.paused.is_none() && job.trouble.is_none();
+        let is_well = |job: &JobStatus| match job.is_of_job {
+            true => job.is_running && job.paused.is_none() && job.trouble.is_none(),
+            // That file tells of it.
+            false => job.is_running,
+        };
         Ok(match never.is_empty() && jobs.iter().all(is_well) {
             true => Exit::Done,
             false => Exit::Found,
@@ -54,34 +59,40 @@ impl StatusArgs {
 }
 
 /// Writes how jobs are, and then those that have never run.
-fn write(jobs: &[JobStatus], never: &[(String, String)], out: &mut Output) -> Result<(), Failure> {
+fn write(
+    jobs: &[JobStatus],
+    never: &[(String, String, String)],
+    out: &mut Output,
+) -> Result<(), Failure> {
     if out.is_json() {
         jobs.iter().try_for_each(|job| out.json("job", job))?;
-        return never.iter().try_for_each(|(job, target)| {
+        return never.iter().try_for_each(|(job, source, target)| {
             let row = json!({
-                "job": job, "target": target, "is_running": false, "paused": null, "trouble": "it has never run",
-                "fresh_id": null, "updated_until": null, "is_sweeping": false, "sweep_rows": null, "suspects": 0,
-                "open_repairs": 0,
+                "job": job, "source": source, "target": target, "is_of_job": true, "is_running": false, "paused": null,
+                "trouble": "it has never run", "fresh_id": null, "updated_until": null, "is_sweeping": false,
+                "sweep_rows": null, "suspects": 0, "open_repairs": 0,
             });
             out.json("job", &row)
         });
     }
-    let mut table = Table::new(&["!job", "target", "state", ">suspects", ">repairs"]);
+    let mut table = Table::new(&["!job", "source", "target", "state", ">suspects", ">repairs"]);
     for job in jobs {
         let state = state(job);
         table.row([
             job.job.as_str().into(),
+            job.source.as_deref().unwrap_or("not known").into(),
             job.target.as_str().into(),
             Cell::new(state)
-                .bad(state != "running")
+                .bad(!matches!(state, "running" | "of another file"))
                 .good(state == "running"),
             job.suspects.to_string().into(),
             Cell::new(job.open_repairs.to_string()).bad(job.open_repairs > 0),
         ]);
     }
-    for (job, target) in never {
+    for (job, source, target) in never {
         table.row([
             job.as_str().into(),
+            source.as_str().into(),
             target.as_str().into(),
             Cell::new("never ran").bad(true),
             "0".into(),
@@ -89,16 +100,33 @@ fn write(jobs: &[JobStatus], never: &[(String, String)], out: &mut Output) -> Re
         ]);
     }
     out.table(&table)?;
-    for job in jobs {
+    for job in jobs.iter().filter(|job| job.is_of_job) {
         for reason in [&job.paused, &job.trouble].into_iter().flatten() {
             out.line(&harmless(&format!("{}: {reason}", job.job)))?;
         }
     }
+    let mut left: Vec<&str> = jobs
+        .iter()
+        .filter(|job| state(job) == LEFT_OVER)
+        .map(|job| job.job.as_str())
+        .collect();
+    left.dedup();
+    for job in left {
+        out.line(&harmless(&format!(
+            "{job}: it does not have a source or target any more that the state has; `final reconcile forget {job}` removes \
+             what is left over"
+        )))?;
+    }
     Ok(())
 }
 
+/// The state of a source or target that the job has no more.
+const LEFT_OVER: &str = "left over";
+
 fn state(job: &JobStatus) -> &'static str {
     match job {
+        job if !job.is_of_job && job.is_running => "of another file",
+        job if !job.is_of_job => LEFT_OVER,
         job if job.paused.is_some() => "paused",
         job if !job.is_running => "not running",
         job if job.trouble.is_some() => "in trouble",

@@ -1,4 +1,4 @@
-//! Who runs the scans of a job and target, and how far they are.
+//! Who runs the scans of a unit, and how far they are.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,18 +6,27 @@ use final_core::database::{DbResult, Driver, Leases, columns, read};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Standing, Term, UnitName};
+use super::{Standing, Term};
 use crate::{
     repair::store::SqlRepairs,
     scan::progress::{FreshIds, SweepProgress, UpdateWindow},
+    unit::{UnitName, among},
 };
 
 /// The most of an error that is kept.
 const MOST_TROUBLE: usize = 2_000;
 
 columns! {
+    struct KeyRow {
+        key_text: Option<String>,
+    }
+}
+
+columns! {
     struct StatusRow {
+        unit: String,
         job: String,
+        source: Option<String>,
         target: String,
         is_running: i64,
         paused: Option<String>,
@@ -36,8 +45,14 @@ columns! {
 pub struct JobStatus {
     /// The job.
     pub job: String,
+    /// The source table and its database. None if a release before tables of version 3 has written it, which knew no
+    /// sources.
+    pub source: Option<String>,
     /// The target table and its database.
     pub target: String,
+    /// Whether the job has this source and this target. Otherwise it is what is left of an earlier configuration, or another
+    /// configuration with the same state has a job of this name.
+    pub is_of_job: bool,
     /// Whether a process runs the scans now.
     pub is_running: bool,
     /// Why nothing is scanned until somebody resumes the job.
@@ -72,10 +87,12 @@ impl<DB: Driver> SqlRepairs<DB> {
             .take::<DB>(&mut tx, &unit.name, owner, length)
             .await?;
         if epoch.is_some() {
-            let sql = templates
-                .sql("UPDATE {jobs} SET job = ?, target = ? WHERE name = ? AND job IS NULL");
+            let sql = templates.sql(
+                "UPDATE {jobs} SET job = ?, source = ?, target = ? WHERE name = ? AND job IS NULL",
+            );
             let values = [
                 unit.job.as_str().into(),
+                unit.source.as_str().into(),
                 unit.target.as_str().into(),
                 unit.name.as_str().into(),
             ];
@@ -107,7 +124,8 @@ impl<DB: Driver> SqlRepairs<DB> {
     pub(super) async fn ask_for_sweeps(&self, units: &[Arc<UnitName>]) -> DbResult<()> {
         let templates = self.templates().await?;
         let insert = templates.sql(
-            "{insert} INTO {jobs} (name, owner, epoch, live_until, job, target) VALUES (?, ?, 0, 0, ?, ?) {nothing}",
+            "{insert} INTO {jobs} (name, owner, epoch, live_until, job, source, target) \
+             VALUES (?, ?, 0, 0, ?, ?, ?) {nothing}",
         );
         let ask = templates.sql("UPDATE {jobs} SET asked_at = {now} WHERE name = ?");
         let mut tx = DB::begin(&self.pool()).await?;
@@ -116,6 +134,7 @@ impl<DB: Driver> SqlRepairs<DB> {
                 unit.name.as_str().into(),
                 Uuid::nil().into(),
                 unit.job.as_str().into(),
+                unit.source.as_str().into(),
                 unit.target.as_str().into(),
             ];
             DB::run_sql(&mut tx, &insert, &values).await?;
@@ -145,35 +164,73 @@ impl<DB: Driver> SqlRepairs<DB> {
         Ok(())
     }
 
-    pub(super) async fn resume_job(&self, job: &str) -> DbResult<u64> {
-        let sql = "UPDATE {jobs} SET paused = NULL, paused_at = NULL, span_at = NULL, span_found = NULL \
-            WHERE job = ? AND paused IS NOT NULL";
-        self.run(sql, &[job.into()]).await
+    /// The key of a row of the source is one of other columns from now on, so the old keys say nothing any more.
+    pub(super) async fn write_key(&self, term: &Term, key: &str) -> DbResult<bool> {
+        let templates = self.templates().await?;
+        let name = term.unit.name.as_str();
+        let mut tx = DB::begin(&self.pool()).await?;
+        let sql = templates
+            .sql("SELECT key_text FROM {jobs} WHERE name = ? AND owner = ? AND epoch = ? {lock}");
+        let values = [name.into(), term.owner.into(), term.epoch.into()];
+        let found = read::<DB, KeyRow>(&mut tx, &sql, &values).await?;
+        let before = match found.into_iter().next().map(|row| row.key_text) {
+            // A process that has lost its lease finds out when it writes.
+            None => return Ok(false),
+            Some(before) if before.as_deref() == Some(key) => return Ok(false),
+            Some(before) => before,
+        };
+        let sql = templates.sql("UPDATE {jobs} SET key_text = ? WHERE name = ?");
+        DB::run_sql(&mut tx, &sql, &[key.into(), name.into()]).await?;
+        if before.is_some() {
+            let sql = templates.sql("DELETE FROM {suspects} WHERE unit = ?");
+            DB::run_sql(&mut tx, &sql, &[name.into()]).await?;
+            let sql = templates.sql("UPDATE {jobs} SET asked_at = {now} WHERE name = ?");
+            DB::run_sql(&mut tx, &sql, &[name.into()]).await?;
+        }
+        tx.commit().await?;
+        Ok(before.is_some())
     }
 
-    pub(super) async fn read_status(&self, job: &str) -> DbResult<Vec<JobStatus>> {
+    pub(super) async fn resume_units(&self, units: &[Arc<UnitName>]) -> DbResult<u64> {
+        let (ours, names) = among("name", units);
+        let sql = format!(
+            "UPDATE {{jobs}} SET paused = NULL, paused_at = NULL, span_at = NULL, span_found = NULL \
+             WHERE {ours} AND paused IS NOT NULL"
+        );
+        let sql = self.templates().await?.sql(&sql);
+        let mut conn = self.pool().acquire().await?;
+        DB::run_sql(&mut conn, &sql, &names).await
+    }
+
+    pub(super) async fn read_status(
+        &self,
+        job: &str,
+        units: &[Arc<UnitName>],
+    ) -> DbResult<Vec<JobStatus>> {
         let sql = self.templates().await?.sql(
-            "SELECT j.job AS job, j.target AS target, \
+            "SELECT j.name AS unit, j.job AS job, j.source AS source, j.target AS target, \
                  CAST(CASE WHEN j.live_until > {now} THEN 1 ELSE 0 END AS {int}) AS is_running, \
                  j.paused AS paused, j.trouble AS trouble, j.fresh AS fresh, j.updated AS updated, j.sweep AS sweep, \
                  (SELECT COUNT(*) FROM {suspects} s WHERE s.unit = j.name) AS suspects, \
-                 (SELECT COUNT(*) FROM {repairs} r WHERE r.job = j.job AND r.target = j.target) AS open_repairs \
+                 (SELECT COUNT(*) FROM {repairs} r WHERE r.unit = j.name) AS open_repairs \
              FROM {jobs} j WHERE j.job = ? ORDER BY j.name",
         );
         let mut conn = self.pool().acquire().await?;
         let rows = read::<DB, StatusRow>(&mut conn, &sql, &[job.into()]).await?;
-        Ok(rows.into_iter().map(StatusRow::shown).collect())
+        Ok(rows.into_iter().map(|row| row.shown(units)).collect())
     }
 }
 
 impl StatusRow {
     /// A position that cannot be read is shown as none. The scan itself tells of it.
-    fn shown(self) -> JobStatus {
+    fn shown(self, units: &[Arc<UnitName>]) -> JobStatus {
         let fresh = self.fresh.and_then(|text| FreshIds::read(&text).ok());
         let updated = self.updated.and_then(|text| UpdateWindow::read(&text).ok());
         let sweep = self.sweep.and_then(|text| SweepProgress::read(&text).ok());
         JobStatus {
+            is_of_job: units.iter().any(|unit| unit.name == self.unit),
             job: self.job,
+            source: self.source,
             target: self.target,
             is_running: self.is_running != 0,
             paused: self.paused,

@@ -2,11 +2,15 @@
 //!
 //! | part | has |
 //! | --- | --- |
-//! | [`jobs`] | who runs the scans of a job and target, and how far they are |
+//! | [`jobs`] | who runs the scans of a unit, and how far they are |
 //! | [`suspects`] | rows that are to be looked at |
 //! | [`save`] | one step of a scan, in one transaction that only the owner of the lease can commit |
 //! | [`runs`] | what was compared |
+//! | [`adopt`] | rows of version 2, which know no source |
+//! | [`forget`] | what belongs to a source or target that a job has no more |
 
+mod adopt;
+mod forget;
 mod jobs;
 mod runs;
 mod save;
@@ -20,31 +24,13 @@ use final_core::database::{DbResult, Driver, columns};
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
-pub use self::{jobs::JobStatus, runs::Run};
+pub use self::{forget::Leftover, jobs::JobStatus, runs::Run};
 use crate::{
     compare::{RowDifference, judge::Looks},
     form::{Row, RowHash},
-    repair::store::{SqlRepairs, slot},
+    repair::store::SqlRepairs,
+    unit::UnitName,
 };
-
-/// A job with one of its targets.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct UnitName {
-    /// Its name in the tables.
-    pub(crate) name: String,
-    pub(crate) job: String,
-    pub(crate) target: String,
-}
-
-impl UnitName {
-    pub(crate) fn new(job: &str, target: &str) -> Self {
-        Self {
-            name: slot(job, target, &[]),
-            job: job.to_owned(),
-            target: target.to_owned(),
-        }
-    }
-}
 
 /// A lease that this process has, or had.
 #[derive(Clone, Debug)]
@@ -181,7 +167,7 @@ pub(crate) enum Saved {
     Deposed,
 }
 
-/// A key of a change, for one job and target.
+/// A key of a change, for one unit.
 #[derive(Clone, Debug)]
 pub(crate) struct WatchedKey {
     pub(crate) unit: Arc<UnitName>,
@@ -217,12 +203,31 @@ pub(crate) trait ScanStore: fmt::Debug + fmt::Display + Send + Sync {
     fn ask_sweep<'a>(&'a self, units: &'a [Arc<UnitName>]) -> BoxFuture<'a, DbResult<()>>;
     /// Writes down why a scan cannot run, or that all can.
     fn trouble<'a>(&'a self, term: &'a Term, why: Option<&'a str>) -> BoxFuture<'a, DbResult<()>>;
-    /// Lets paused units of a job go on. Returns how many.
-    fn resume<'a>(&'a self, job: &'a str) -> BoxFuture<'a, DbResult<u64>>;
-    /// What an operator sees of a job.
-    fn status<'a>(&'a self, job: &'a str) -> BoxFuture<'a, DbResult<Vec<JobStatus>>>;
+    /// The columns of the key that the unit has now, with their forms. If they are others than before, suspects with keys of
+    /// the old ones are removed, and a sweep is asked for. Whether they are.
+    fn keyed<'a>(&'a self, term: &'a Term, key: &'a str) -> BoxFuture<'a, DbResult<bool>>;
+    /// Lets those of these units go on that are paused. Returns how many.
+    fn resume<'a>(&'a self, units: &'a [Arc<UnitName>]) -> BoxFuture<'a, DbResult<u64>>;
+    /// What an operator sees of a job, also of a source or target that it has no more. `units` are those that it has.
+    fn status<'a>(
+        &'a self,
+        job: &'a str,
+        units: &'a [Arc<UnitName>],
+    ) -> BoxFuture<'a, DbResult<Vec<JobStatus>>>;
     /// What was compared, the newest first.
-    fn runs<'a>(&'a self, job: &'a str, most: u32) -> BoxFuture<'a, DbResult<Vec<Run>>>;
+    fn runs<'a>(
+        &'a self,
+        units: &'a [Arc<UnitName>],
+        most: u32,
+    ) -> BoxFuture<'a, DbResult<Vec<Run>>>;
+    /// What there is of other units of a job than these.
+    fn leftovers<'a>(
+        &'a self,
+        job: &'a str,
+        units: &'a [Arc<UnitName>],
+    ) -> BoxFuture<'a, DbResult<Vec<Leftover>>>;
+    /// Removes it. Returns whether it did: not while a process runs its scans.
+    fn forget<'a>(&'a self, leftover: &'a Leftover) -> BoxFuture<'a, DbResult<bool>>;
 }
 
 impl<DB: Driver> ScanStore for SqlRepairs<DB> {
@@ -271,15 +276,39 @@ impl<DB: Driver> ScanStore for SqlRepairs<DB> {
         Box::pin(self.in_time(self.write_trouble(term, why)))
     }
 
-    fn resume<'a>(&'a self, job: &'a str) -> BoxFuture<'a, DbResult<u64>> {
-        Box::pin(self.in_time(self.resume_job(job)))
+    fn keyed<'a>(&'a self, term: &'a Term, key: &'a str) -> BoxFuture<'a, DbResult<bool>> {
+        Box::pin(self.in_time(self.write_key(term, key)))
     }
 
-    fn status<'a>(&'a self, job: &'a str) -> BoxFuture<'a, DbResult<Vec<JobStatus>>> {
-        Box::pin(self.in_time(self.read_status(job)))
+    fn resume<'a>(&'a self, units: &'a [Arc<UnitName>]) -> BoxFuture<'a, DbResult<u64>> {
+        Box::pin(self.in_time(self.resume_units(units)))
     }
 
-    fn runs<'a>(&'a self, job: &'a str, most: u32) -> BoxFuture<'a, DbResult<Vec<Run>>> {
-        Box::pin(self.in_time(self.read_runs(job, most)))
+    fn status<'a>(
+        &'a self,
+        job: &'a str,
+        units: &'a [Arc<UnitName>],
+    ) -> BoxFuture<'a, DbResult<Vec<JobStatus>>> {
+        Box::pin(self.in_time(self.read_status(job, units)))
+    }
+
+    fn runs<'a>(
+        &'a self,
+        units: &'a [Arc<UnitName>],
+        most: u32,
+    ) -> BoxFuture<'a, DbResult<Vec<Run>>> {
+        Box::pin(self.in_time(self.read_runs(units, most)))
+    }
+
+    fn leftovers<'a>(
+        &'a self,
+        job: &'a str,
+        units: &'a [Arc<UnitName>],
+    ) -> BoxFuture<'a, DbResult<Vec<Leftover>>> {
+        Box::pin(self.in_time(self.read_leftovers(job, units)))
+    }
+
+    fn forget<'a>(&'a self, leftover: &'a Leftover) -> BoxFuture<'a, DbResult<bool>> {
+        Box::pin(self.in_time(self.remove_leftover(leftover)))
     }
 }

@@ -1,10 +1,15 @@
 //! What was compared: a row for each sweep, and one for each hour of the other scans.
 
+use std::sync::Arc;
+
 use final_core::database::{DbResult, Driver, columns, read};
 use serde::Serialize;
 
-use super::{ScanKind, Tally, UnitName};
-use crate::repair::store::SqlRepairs;
+use super::{ScanKind, Tally};
+use crate::{
+    repair::store::SqlRepairs,
+    unit::{UnitName, among},
+};
 
 /// Runs of a unit that are kept.
 const MOST: u32 = 1_000;
@@ -122,14 +127,15 @@ impl<DB: Driver> SqlRepairs<DB> {
         Ok(())
     }
 
-    pub(super) async fn read_runs(&self, job: &str, most: u32) -> DbResult<Vec<Run>> {
+    pub(super) async fn read_runs(&self, units: &[Arc<UnitName>], most: u32) -> DbResult<Vec<Run>> {
+        let (ours, names) = among("unit", units);
         let sql = format!(
             "SELECT job, target, scan, {{now}} - begun_at AS since_begun, {{now}} - last_at AS since_last, row_count, found, \
-             healed, unsettled FROM {{runs}} WHERE job = ? ORDER BY begun_at DESC, id LIMIT {most}"
+             healed, unsettled FROM {{runs}} WHERE {ours} ORDER BY begun_at DESC, id LIMIT {most}"
         );
         let sql = self.templates().await?.sql(&sql);
         let mut conn = self.pool().acquire().await?;
-        let rows = read::<DB, RunRow>(&mut conn, &sql, &[job.into()]).await?;
+        let rows = read::<DB, RunRow>(&mut conn, &sql, &names).await?;
         Ok(rows.into_iter().map(RunRow::shown).collect())
     }
 }

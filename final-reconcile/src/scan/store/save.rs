@@ -10,11 +10,12 @@ use std::borrow::Cow;
 use final_core::database::{DbResult, Driver, Value, columns, read};
 use uuid::Uuid;
 
-use super::{NewSuspect, Saved, ScanKind, Step, Suspect, Term, Then, UnitName, suspects::add};
+use super::{NewSuspect, Saved, ScanKind, Step, Suspect, Term, Then, suspects::add};
 use crate::{
     compare::RowDifference,
     form::RowHash,
-    repair::store::{SqlRepairs, micros, slot},
+    repair::store::{SqlRepairs, micros},
+    unit::UnitName,
 };
 
 /// Suspects that are written in one transaction.
@@ -116,7 +117,7 @@ impl<DB: Driver> SqlRepairs<DB> {
         let stamp = Uuid::now_v7();
         let slots: Vec<String> = suspects
             .iter()
-            .map(|suspect| slot(name, "row", &suspect.key.0))
+            .map(|suspect| term.unit.suspect("row", &suspect.key.0))
             .collect();
         // A look at one of them that is under way may have read the row before.
         let again = format!(
@@ -208,7 +209,7 @@ impl<DB: Driver> SqlRepairs<DB> {
                         is_too_much = true;
                         continue;
                     }
-                    opened += self.open_one(conn, &unit.job, &unit.target, row).await?;
+                    opened += self.open_one(conn, unit, row).await?;
                     over.push(suspect);
                 }
             }
@@ -256,8 +257,7 @@ impl<DB: Driver> SqlRepairs<DB> {
             .templates()
             .await?
             .sql("SELECT slot FROM {repairs} WHERE slot = ?");
-        let slot = slot(&unit.job, &unit.target, &row.key.0);
-        let found = read::<DB, String>(conn, &sql, &[slot.into()]).await?;
+        let found = read::<DB, String>(conn, &sql, &[unit.repair(&row.key.0).into()]).await?;
         Ok(!found.is_empty())
     }
 

@@ -6,11 +6,12 @@
 use final_core::database::{DbResult, Driver, columns, read};
 use uuid::Uuid;
 
-use super::{ScanKind, Suspect, SuspectKey, UnitName, WatchedKey};
+use super::{ScanKind, Suspect, SuspectKey, WatchedKey};
 use crate::{
     compare::judge::Looks,
     form::{Row, RowHash},
-    repair::store::{SqlRepairs, micros, slot},
+    repair::store::{SqlRepairs, micros},
+    unit::UnitName,
 };
 
 /// Keys that are written in one transaction.
@@ -95,7 +96,7 @@ impl<DB: Driver> SqlRepairs<DB> {
              WHERE slot = ?",
         );
         let add = templates.sql(&add(1));
-        let slot = slot(&key.unit.name, "json", key.json.as_bytes());
+        let slot = key.unit.suspect("json", key.json.as_bytes());
         let stamp = Uuid::now_v7();
         let wait = micros(key.settle);
         let renew = [stamp.into(), wait.into(), slot.as_str().into()];

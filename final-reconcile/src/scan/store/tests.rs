@@ -25,8 +25,8 @@ impl Stored {
         let file = sqlite_file().unwrap();
         let pool = SqlitePool::connect_lazy(&file.url()).unwrap();
         let store = Arc::new(SqlRepairs::new(&pool));
-        store.migrate().await.unwrap();
-        let unit = Arc::new(UnitName::new("people", "b"));
+        store.migrate(&[]).await.unwrap();
+        let unit = Arc::new(UnitName::new("people", "a", "b"));
         let owner = Uuid::now_v7();
         let length = Duration::from_secs(600);
         let epoch = store.take(&unit, owner, length).await.unwrap().unwrap();
@@ -80,6 +80,7 @@ impl Stored {
 fn differs(key: u8) -> Then {
     Then::Repair(RowDifference {
         key: Row(vec![key]),
+        named: Vec::new(),
         kind: DifferenceKind::Missing,
         columns: Vec::new(),
     })
@@ -149,4 +150,30 @@ async fn a_row_that_cannot_be_read_is_told_until_it_can() {
     let again = Then::Again(Looks::default(), Duration::ZERO);
     stored.looked(&suspect, again, 1).await;
     assert_eq!(unreadable().await, None);
+}
+
+#[tokio::test]
+async fn a_row_that_waits_under_another_key_is_forgotten_and_a_sweep_is_asked_for() {
+    let stored = Stored::new().await;
+    let asked = async || {
+        let standing = stored.store.standing(&stored.term.unit).await.unwrap();
+        standing.unwrap().asked_at
+    };
+    stored.found(1).await;
+    for (key, is_other) in [
+        ("id", false),
+        ("id", false),
+        ("code", true),
+        ("code", false),
+    ] {
+        let keyed = stored.store.keyed(&stored.term, key).await.unwrap();
+        assert_eq!(keyed, is_other, "{key}");
+        assert_eq!(asked().await > 0, key == "code");
+        assert_eq!(stored.due().await.len(), usize::from(key == "id"));
+    }
+    let lost = Term {
+        epoch: stored.term.epoch + 1,
+        ..stored.term.clone()
+    };
+    assert!(!stored.store.keyed(&lost, "id").await.unwrap());
 }

@@ -3,7 +3,9 @@
 mod fresh;
 mod share;
 mod sweep;
+mod units;
 mod updated;
+mod version2;
 mod watch;
 
 use std::{collections::BTreeSet, time::Duration};

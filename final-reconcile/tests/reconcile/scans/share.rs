@@ -246,31 +246,6 @@ async fn scans_go_on_when_their_state_and_the_tables_are_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tables_of_the_version_before_are_brought_to_this_one() {
-    let place = Place::fresh().await;
-    for state in ALL {
-        let reconciler = new(&place, state);
-        reconciler.migrate().await.unwrap();
-        for table in ["jobs", "suspects", "runs"] {
-            place
-                .run(state, format!("DROP TABLE final_reconcile_{table}"))
-                .await;
-        }
-        place
-            .run(state, "UPDATE final_migrations SET version = 1 WHERE table_name = 'final_reconcile_repairs'")
-            .await;
-
-        reconciler.migrate().await.unwrap();
-
-        for table in ["jobs", "suspects", "runs"] {
-            place
-                .run(state, format!("DELETE FROM final_reconcile_{table}"))
-                .await;
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_trouble_that_lasts_is_not_told_as_over_by_the_next_process() {
     let place = Place::fresh().await;
     let (from, to) = (Db::Postgres, Db::Maria);
