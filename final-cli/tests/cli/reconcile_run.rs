@@ -180,6 +180,66 @@ async fn a_repair_is_closed_only_when_that_is_confirmed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_left_of_another_source_is_seen_and_forgotten_when_that_is_confirmed() {
+    let shop = shop().await;
+    let running = shop.start();
+    shop.tried(&running).await;
+    ends(running).await;
+    let forget = ["forget", "users"];
+    let nothing = shop.reconcile(&forget).await.ends_with(4);
+    assert!(nothing.err.contains("nothing is left over"), "{nothing:?}");
+    // Another table of the same database is the source now.
+    let text = std::fs::read_to_string(&shop.file).expect("read");
+    let text = text.replacen("table = 'users'", "table = 'people'", 1);
+    std::fs::write(&shop.file, text).expect("written");
+
+    let status = ["reconcile", "status", "--config", &shop.file];
+    let table = run(&mut program(), status).await.ends_with(3).out;
+    for wanted in ["left over", "never ran", "final reconcile forget users"] {
+        assert!(table.contains(wanted), "{wanted}: {table}");
+    }
+    let status = shop.reconcile(&["status"]).await.ends_with(3).json();
+    let sources: Vec<_> = status
+        .iter()
+        .map(|row| (&row["is_of_job"], row["source"].as_str().expect("a source")))
+        .collect();
+    assert!(
+        sources[0].0 == false && sources[0].1.contains("`users`"),
+        "{sources:?}"
+    );
+    assert!(
+        sources[1].0 == true && sources[1].1.contains("`people`"),
+        "{sources:?}"
+    );
+    let listed = shop
+        .reconcile(&["repairs", "list"])
+        .await
+        .ends_with(0)
+        .json();
+    assert_eq!(listed[0]["key"], serde_json::json!([["id", "1"]]));
+    assert_eq!(listed[0]["is_of_job"], false);
+    let list = ["reconcile", "repairs", "list", "--config", &shop.file];
+    let table = run(&mut program(), list).await.ends_with(0).out;
+    assert!(
+        table.contains("id 1") && table.contains("not tried"),
+        "{table}"
+    );
+
+    let asked = shop.reconcile(&forget).await.ends_with(5);
+    assert_eq!(asked.json()[0]["repairs"], 1, "{asked:?}");
+    shop.reconcile(&["repairs", "list"]).await.ends_with(0);
+    let forgotten = shop.reconcile(&["forget", "users", "--yes"]).await;
+    assert!(
+        forgotten
+            .ends_with(0)
+            .err
+            .contains("1 source(s) and target(s) forgotten")
+    );
+    shop.reconcile(&["repairs", "list"]).await.ends_with(4);
+    shop.reconcile(&forget).await.ends_with(4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn before_the_first_run_nothing_matches_and_no_file_is_made() {
     let shop = shop().await;
     let state = shop.dir.join("state.db");
@@ -189,6 +249,7 @@ async fn before_the_first_run_nothing_matches_and_no_file_is_made() {
         &["repairs", "list"],
         &["repairs", "retry", "--all"],
         &["repairs", "close", "--all", "--yes"],
+        &["forget", "users", "--yes"],
     ] {
         let ran = shop.reconcile(words).await.ends_with(4);
         assert!(ran.err.contains("has run yet"), "{words:?}: {}", ran.err);
@@ -198,6 +259,28 @@ async fn before_the_first_run_nothing_matches_and_no_file_is_made() {
     std::fs::write(&state, "").expect("written");
     let ran = shop.reconcile(&["status"]).await.ends_with(4);
     assert!(ran.err.contains("has run yet"), "{}", ran.err);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_of_an_earlier_release_are_told_with_what_to_do() {
+    let shop = shop().await;
+    let running = shop.start();
+    shop.tried(&running).await;
+    ends(running).await;
+    let url = format!("sqlite:{}", shop.dir.join("state.db").display());
+    let state = SqlitePool::connect(&url).await.expect("connected");
+    let old = "DROP INDEX final_reconcile_repairs_unit; ALTER TABLE final_reconcile_jobs DROP COLUMN source; \
+        ALTER TABLE final_reconcile_repairs DROP COLUMN unit";
+    sqlx::raw_sql(old).execute(&state).await.expect(old);
+    state.close().await;
+    for words in [&["status"][..], &["repairs", "list"], &["forget", "users"]] {
+        let ran = shop.reconcile(words).await.ends_with(1);
+        assert!(
+            ran.err.contains("`final reconcile run`"),
+            "{words:?}: {}",
+            ran.err
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

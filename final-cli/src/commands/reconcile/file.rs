@@ -170,6 +170,14 @@ pub(super) fn import(
 }
 
 impl JobsArgs {
+    /// One job of a file.
+    pub(super) fn one(file: FileArgs, job: String) -> Self {
+        Self {
+            file,
+            job: vec![job],
+        }
+    }
+
     /// The failure of a job.
     pub(super) fn failed(&self, job: &str, error: &ReconcileError) -> Failure {
         self.file.failed(job, error)

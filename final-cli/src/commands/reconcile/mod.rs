@@ -7,12 +7,14 @@
 //! | [`compare`] | compares once |
 //! | [`run`], [`metrics`] | the service, and its numbers |
 //! | [`status`], [`repairs`] | how jobs are; repairs that are not done |
+//! | [`forget`] | what is left of a source or target that a job has no more |
 //! | [`import_cupid`] | cupid's file as one of ours |
 
 mod bus;
 mod compare;
 mod config;
 mod file;
+mod forget;
 mod import_cupid;
 mod metrics;
 mod repairs;
@@ -62,6 +64,7 @@ enum ReconcileCommand {
     Status(status::StatusArgs),
     Resume(status::ResumeArgs),
     Repairs(repairs::RepairsArgs),
+    Forget(forget::ForgetArgs),
     ImportCupid(import_cupid::ImportCupidArgs),
 }
 
@@ -94,6 +97,7 @@ impl ReconcileArgs {
             Some(ReconcileCommand::Status(args)) => args.run(out).await,
             Some(ReconcileCommand::Resume(args)) => args.run().await,
             Some(ReconcileCommand::Repairs(args)) => args.run(out).await,
+            Some(ReconcileCommand::Forget(args)) => args.run(out).await,
             Some(ReconcileCommand::ImportCupid(args)) => args.run(out),
             Some(ReconcileCommand::Run(_)) | None => {
                 Err(Failure::usage("the jobs run without a session"))
@@ -118,6 +122,11 @@ fn failed(job: &str, error: &ReconcileError) -> Failure {
 fn state_failed(job: &str, error: &ReconcileError) -> Failure {
     match error {
         ReconcileError::Database { source, .. } if is_missing_table(source) => nothing_yet(),
+        ReconcileError::Database { source, .. } if is_missing_column(source) => {
+            Failure::Failed(format!(
+                "the tables of the state are those of an earlier release; `final reconcile run` brings them to this one: {source}"
+            ))
+        }
         _ => failed(job, error),
     }
 }
@@ -134,4 +143,12 @@ fn is_missing_table(error: &sqlx::Error) -> bool {
     // SQLite has one code for many errors.
     matches!(error.code().as_deref(), Some("42P01" | "42S02"))
         || error.message().starts_with("no such table")
+}
+
+fn is_missing_column(error: &sqlx::Error) -> bool {
+    let Some(error) = error.as_database_error() else {
+        return false;
+    };
+    matches!(error.code().as_deref(), Some("42703" | "42S22"))
+        || error.message().starts_with("no such column")
 }

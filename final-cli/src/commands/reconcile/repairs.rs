@@ -88,6 +88,8 @@ struct RepairView<'a> {
     job: &'a str,
     id: String,
     target: &'a str,
+    is_of_job: bool,
+    key: &'a [(String, String)],
     /// `kind` is that of the line.
     difference: String,
     columns: &'a [String],
@@ -129,6 +131,8 @@ async fn list(jobs: &JobsArgs, limit: u32, out: &mut Output) -> Result<Exit, Fai
                 job,
                 id: repair.id.to_string(),
                 target: &repair.target,
+                is_of_job: repair.is_of_job,
+                key: &repair.key,
                 difference: repair.kind.to_string(),
                 columns: &repair.columns,
                 attempts: repair.attempts,
@@ -141,7 +145,7 @@ async fn list(jobs: &JobsArgs, limit: u32, out: &mut Output) -> Result<Exit, Fai
         return Ok(Exit::Done);
     }
     let mut table = Table::new(&[
-        "!id", "job", "target", "kind", "columns", ">tries", ">due", ">age", "error",
+        "!id", "job", "target", "key", "kind", "columns", ">tries", ">due", ">age", "error",
     ]);
     for (job, repair) in &all {
         let time = |ms: u64| shown(Duration::from_millis(ms));
@@ -149,16 +153,34 @@ async fn list(jobs: &JobsArgs, limit: u32, out: &mut Output) -> Result<Exit, Fai
             repair.id.to_string().into(),
             (*job).into(),
             repair.target.as_str().into(),
+            key(repair).into(),
             repair.kind.to_string().into(),
             repair.columns.join(", ").into(),
             repair.attempts.to_string().into(),
             time(repair.due_in_ms).into(),
             time(repair.age_ms).into(),
-            Cell::new(repair.last_error.as_deref().unwrap_or_default()).bad(true),
+            Cell::new(error(repair)).bad(true),
         ]);
     }
     out.table(&table)?;
     Ok(Exit::Done)
+}
+
+/// The key of the row.
+fn key(repair: &OpenRepair) -> String {
+    let columns = repair.key.iter();
+    let columns: Vec<String> = columns
+        .map(|(name, value)| format!("{name} {value}"))
+        .collect();
+    columns.join(", ")
+}
+
+/// Why the repair is not done.
+fn error(repair: &OpenRepair) -> &str {
+    match repair.is_of_job {
+        true => repair.last_error.as_deref().unwrap_or_default(),
+        false => "not tried: the job does not have its source or target any more",
+    }
 }
 
 async fn retry(jobs: &JobsArgs, which: &WhichArgs) -> Result<Exit, Failure> {
