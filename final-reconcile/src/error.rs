@@ -66,6 +66,14 @@ pub enum ReconcileError {
         /// What is wrong, without values.
         problem: String,
     },
+    /// The heartbeat of a mirror cannot be read.
+    #[error("the heartbeat in {side} cannot be used: {problem}")]
+    Heartbeat {
+        /// The table and its database.
+        side: String,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
     /// The job says something that cannot be meant.
     #[error("job `{job}`: {problem}")]
     Job {

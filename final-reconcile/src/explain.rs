@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::{plan::Plan, side::Side};
+use crate::{mirror::Pulse, plan::Plan, side::Side};
 
 /// What a job compares, and by which statements.
 #[derive(Clone, Debug, Serialize)]
@@ -61,7 +61,14 @@ impl Explanation {
     }
 
     /// `is_written`: whether the job writes the target.
-    pub(crate) fn add(&mut self, source: &Side, target: &Side, plan: Plan, is_written: bool) {
+    pub(crate) fn add(
+        &mut self,
+        source: &Side,
+        target: &Side,
+        plan: Plan,
+        pulse: Option<&Pulse>,
+        is_written: bool,
+    ) {
         let keys = plan.source.keys.len();
         let pairs = plan
             .source
@@ -94,6 +101,8 @@ impl Explanation {
         let written = is_written.then(|| target.writer(plan.target.clone()).statements());
         of_sides.push(("target", target.reader(plan.target).statements()));
         of_sides.extend(written.map(|written| ("target", written)));
+        let heartbeat = pulse.map(|pulse| vec![("heartbeat of the mirror", pulse.statement())]);
+        of_sides.extend(heartbeat.map(|heartbeat| ("target", heartbeat)));
         let statements = of_sides.into_iter().flat_map(|(side, all)| {
             let all = all.into_iter();
             all.map(move |(name, sql)| (side.to_owned(), name.to_owned(), sql))

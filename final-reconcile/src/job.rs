@@ -13,9 +13,10 @@ use crate::{
     error::{ReconcileError, Reconciled},
     explain::Explanation,
     form::Wish,
+    mirror::{Pulse, heartbeat::Heartbeat},
     plan::Plan,
     repair::Repair,
-    scan::{FreshScan, Scans, UpdatedScan, schedule::Sweep},
+    scan::{FreshScan, Scans, UpdatedScan, context::Tables, schedule::Sweep},
     side::{Side, table::SideTable},
     unit::UnitName,
 };
@@ -83,6 +84,9 @@ impl Job {
 
     /// How long a copy may take to follow its source; 2 s by default. A difference counts only if neither row has changed
     /// for twice this time. It has to be longer than the copy lags: zero is for tables in which nothing is written.
+    ///
+    /// For a target with a [heartbeat](Mapping::heartbeat) it is how far one change may overtake another one in the mirror.
+    /// Zero is for a mirror that brings all changes in their order.
     #[must_use]
     pub fn settle(mut self, settle: Duration) -> Self {
         self.settings.settle = settle;
@@ -224,7 +228,8 @@ impl Job {
         for (target, mapping) in &self.targets {
             let (source, plan) = self.plan(target, mapping).await?;
             self.scans.fit(&source, target, &plan)?;
-            explanation.add(&source, target, plan, self.writes());
+            let pulse = pulse(&source, &plan, target, mapping).await?;
+            explanation.add(&source, target, plan, pulse.as_ref(), self.writes());
         }
         self.check()?;
         Ok(explanation)
@@ -288,7 +293,9 @@ impl Job {
         let mut all = Vec::with_capacity(self.targets.len());
         for (target, mapping) in &self.targets {
             let (source, plan) = self.plan(target, mapping).await?;
-            let compared = compare(&self.name, &source, target, plan, settings, walked);
+            let pulse = pulse(&source, &plan, target, mapping).await?;
+            let (sides, pulse) = ((&source, target), pulse.as_ref());
+            let compared = compare(&self.name, sides, plan, pulse, settings, walked);
             all.push(compared.await?);
         }
         Ok(all)
@@ -317,21 +324,33 @@ impl Job {
 
     /// Both tables, the target by its place.
     pub(crate) async fn sides(&self, target: &str) -> Reconciled<Sides> {
-        let (source, target, plan) = self.tables(target).await?;
-        Ok(Sides::new(&source, &target, plan))
+        let (side, mapping) = self.named(target)?;
+        let (source, plan) = self.plan(side, mapping).await?;
+        Ok(Sides::new(&source, side, plan))
     }
 
     /// Both tables as they are described now, the target by its place.
-    pub(crate) async fn tables(&self, target: &str) -> Reconciled<(Side, Side, Plan)> {
-        for (side, mapping) in &self.targets {
-            if side.shown() == target {
-                let (source, plan) = self.plan(side, mapping).await?;
-                return Ok((source, side.clone(), plan));
-            }
-        }
-        Err(self.wrong(
-            "this is for a target that the job has no more; close its repairs, or name the target again",
-        ))
+    pub(crate) async fn tables(&self, target: &str) -> Reconciled<Tables> {
+        let (side, mapping) = self.named(target)?;
+        let (source, plan) = self.plan(side, mapping).await?;
+        let pulse = pulse(&source, &plan, side, mapping).await?;
+        Ok(Tables::new(source, side.clone(), plan, pulse))
+    }
+
+    /// Where the mirror of a target tells how far it is.
+    pub(crate) fn heartbeat(&self, target: &str) -> Option<&Heartbeat> {
+        let (_, mapping) = self.named(target).ok()?;
+        mapping.heartbeat.as_ref()
+    }
+
+    fn named(&self, target: &str) -> Reconciled<&(Side, Mapping)> {
+        let mut targets = self.targets.iter();
+        let named = targets.find(|(side, _)| side.shown() == target);
+        named.ok_or_else(|| {
+            self.wrong(
+                "this is for a target that the job has no more; close its repairs, or name the target again",
+            )
+        })
     }
 
     pub(crate) fn scans(&self) -> &Scans {
@@ -419,6 +438,21 @@ impl Job {
     }
 }
 
+/// Where the mirror of a target tells how far it is.
+async fn pulse(
+    source: &Side,
+    plan: &Plan,
+    target: &Side,
+    mapping: &Mapping,
+) -> Reconciled<Option<Pulse>> {
+    match &mapping.heartbeat {
+        None => Ok(None),
+        Some(heartbeat) => Pulse::new(heartbeat, (source, &plan.source), target)
+            .await
+            .map(Some),
+    }
+}
+
 /// Which columns belong together. Without any, all columns of both tables are compared by their names.
 #[derive(Clone, Debug, Default)]
 pub struct Mapping {
@@ -426,6 +460,7 @@ pub struct Mapping {
     pub(crate) columns: Vec<(String, Mapped)>,
     pub(crate) except: Vec<String>,
     pub(crate) rest: bool,
+    pub(crate) heartbeat: Option<Heartbeat>,
 }
 
 impl Mapping {
@@ -475,7 +510,16 @@ impl Mapping {
             columns: self.columns.iter().map(column).collect(),
             except: self.except.iter().flat_map(except).collect(),
             rest: self.rest,
+            heartbeat: self.heartbeat.clone(),
         }
+    }
+
+    /// Where the mirror of this target tells how far it is. A difference counts once the mirror has passed it, instead of
+    /// after twice the [`settle`](Job::settle).
+    #[must_use]
+    pub fn heartbeat(mut self, heartbeat: Heartbeat) -> Self {
+        self.heartbeat = Some(heartbeat);
+        self
     }
 
     /// Columns of either side that are not compared, where all others are.

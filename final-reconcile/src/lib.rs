@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Equal rows stay in their databases: of a chunk only a count and a digest come over the wire. A difference counts
-//! only if it is still there after the copy has had its time.
+//! only if it is still there after the copy has had its time: a fixed one, or until the mirror says that it has passed it.
 //!
 //! docs/reconcile.md has the table of canonical forms.
 
@@ -27,6 +27,7 @@ mod error;
 mod explain;
 mod form;
 mod job;
+mod mirror;
 mod own;
 mod plan;
 mod reconciler;
@@ -41,6 +42,7 @@ pub use compare::{Comparison, Difference, DifferenceKind, DifferentColumn, Walke
 pub use error::{NoForm, ReconcileError};
 pub use explain::{ExplainedColumn, ExplainedTarget, Explanation};
 pub use job::{Job, Mapped, Mapping};
+pub use mirror::heartbeat::Heartbeat;
 pub use reconciler::Reconciler;
 pub use repair::{CallbackBody, OpenRepair, Repair};
 pub use running::RunningReconciler;

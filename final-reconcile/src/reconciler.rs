@@ -26,6 +26,7 @@ use crate::{
     },
     running::{RunningReconciler, Tasks},
     scan::{
+        basis::Bases,
         store::{JobStatus, Leftover, Run, ScanStore},
         term::{self, Unit},
         vitals::SharedVitals,
@@ -197,11 +198,13 @@ impl Reconciler {
         for job in &self.jobs {
             if let Some(endpoint) = job.alerts_to() {
                 let units = job.units();
-                let (job, store) = (job.name().to_owned(), Arc::clone(&self.alerts));
-                let caller = caller.clone();
+                let (job, store) = (job.clone(), Arc::clone(&self.alerts));
+                let (scans, caller) = (Arc::clone(&self.scans), caller.clone());
                 tasks.spawn("alerts", move |stop| {
                     let (store, caller) = (Arc::clone(&store), caller.clone());
-                    Teller::new(&job, units.clone(), endpoint.clone(), store, caller).run(stop)
+                    let bases = Bases::new(job.clone(), Arc::clone(&scans));
+                    let (units, endpoint) = (units.clone(), endpoint.clone());
+                    Teller::new(job.name(), units, bases, endpoint, store, caller).run(stop)
                 });
             }
             if let Some(repair) = job.repairs_by() {
@@ -255,11 +258,12 @@ impl Reconciler {
             for topic in &job.scans().topics {
                 let units = topics.entry(topic).or_default();
                 let named = job.units().into_iter().zip(job.places());
-                units.extend(named.map(|(name, (_, columns))| WatchedUnit {
+                units.extend(named.map(|(name, (target, columns))| WatchedUnit {
                     name,
                     table: job.source_table().to_owned(),
                     columns,
                     settle: job.settle_time(),
+                    has_heartbeat: job.heartbeat(&target).is_some(),
                 }));
             }
         }

@@ -19,6 +19,7 @@ use super::{TroubleKind, row::AlertRow, steps::steps, store::AlertStore};
 use crate::{
     form::time::of_micros,
     repair::Pace,
+    scan::basis::Bases,
     unit::{UnitName, lease_of_alerts},
 };
 
@@ -46,6 +47,7 @@ pub(crate) struct Teller {
     /// The name of the lease.
     lease: String,
     units: Vec<Arc<UnitName>>,
+    bases: Bases,
     endpoint: Endpoint,
     store: Arc<dyn AlertStore>,
     caller: Caller,
@@ -57,6 +59,7 @@ impl Teller {
     pub(crate) fn new(
         job: &str,
         units: Vec<Arc<UnitName>>,
+        bases: Bases,
         endpoint: Endpoint,
         store: Arc<dyn AlertStore>,
         caller: Caller,
@@ -66,6 +69,7 @@ impl Teller {
             lease: lease_of_alerts(job, source),
             job: job.to_owned(),
             units,
+            bases,
             endpoint,
             store,
             caller,
@@ -144,6 +148,7 @@ impl Teller {
             "last_error": alert.last_error,
             "first_seen": moment(alert.first_seen),
             "paused": is_paused,
+            "judged_by": self.bases.of(&alert.target).await?,
         });
         let number = match alert.is_over {
             0 => alert.told.to_string(),

@@ -9,6 +9,7 @@
 //! | [`texts`] | the same in the texts of a chunk of small rows |
 //! | [`judge`] | what is said about a row after a look |
 //! | [`suspects`] | looks at such rows again, until they are equal or really different |
+//! | [`wait`] | until when such rows wait |
 //! | [`report`] | what is told |
 
 mod chunk;
@@ -16,9 +17,11 @@ pub(crate) mod judge;
 mod report;
 mod suspects;
 mod texts;
+mod wait;
 pub(crate) mod walk;
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -26,13 +29,18 @@ use std::{
 use futures::future::BoxFuture;
 
 pub use self::report::{Comparison, Difference, DifferenceKind, DifferentColumn, Walked};
-use self::{judge::shown, suspects::Suspects, walk::Walk};
+use self::{
+    judge::{by_key, shown},
+    suspects::Suspects,
+    walk::Walk,
+};
 use crate::{
     error::{ReconcileError, Reconciled},
     form::{Form, Hash, Row, RowHash},
+    mirror::Pulse,
     plan::Plan,
     repair::printed::Printed,
-    side::{Reader, Side, Writer},
+    side::{Found, Reader, Side, Writer},
 };
 
 /// What a caller can set.
@@ -87,6 +95,28 @@ pub(crate) trait Sink: Send {
     ) -> BoxFuture<'a, Reconciled<()>>;
 }
 
+/// Which of both rows is read first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// The target is read last, so that it cannot be older than the source.
+    SourceFirst,
+    /// The source is read last. If it is as it was before the mirror had passed it, the target has had all of it.
+    TargetFirst,
+}
+
+impl Order {
+    /// The order of a look: with a heartbeat, or without one.
+    pub(crate) fn of(has_heartbeat: bool) -> Self {
+        match has_heartbeat {
+            true => Self::TargetFirst,
+            false => Self::SourceFirst,
+        }
+    }
+}
+
+/// Rows by their keys, of the source and of the target.
+pub(crate) type Both = (HashMap<Row, Found>, HashMap<Row, Found>);
+
 /// Both tables, ready to be read.
 pub(crate) struct Sides {
     pub(crate) source: Arc<dyn Reader>,
@@ -116,6 +146,21 @@ impl Sides {
             writer: target.writer(plan.target.clone()),
             target: target.reader(plan.target),
         }
+    }
+
+    /// Reads the rows with these keys.
+    pub(crate) async fn both(&self, keys: &[Row], order: Order) -> Reconciled<Both> {
+        let (source, target) = match order {
+            Order::SourceFirst => {
+                let source = self.source.rows(keys).await?;
+                (source, self.target.rows(keys).await?)
+            }
+            Order::TargetFirst => {
+                let target = self.target.rows(keys).await?;
+                (self.source.rows(keys).await?, target)
+            }
+        };
+        Ok((by_key(source), by_key(target)))
     }
 
     /// The forms of the key.
@@ -173,9 +218,9 @@ pub(crate) async fn prepared(
 /// Compares two tables.
 pub(crate) async fn compare(
     job: &str,
-    source: &Side,
-    target: &Side,
+    (source, target): (&Side, &Side),
     plan: Plan,
+    pulse: Option<&Pulse>,
     settings: &Settings,
     walked: &mut (dyn FnMut(&Walked) + Send),
 ) -> Reconciled<Compared> {
@@ -183,7 +228,7 @@ pub(crate) async fn compare(
     let estimate = plan.source.table.rows;
     let (sides, is_in_ranges) = prepared(source, target, plan).await?;
     let mut comparison = Comparison::new(sides.source.shown(), sides.target.shown());
-    let mut suspects = Suspects::new(&sides, settings, walked);
+    let mut suspects = Suspects::new(&sides, pulse, settings, walked);
     let mut walk = Walk::new(&sides, estimate);
     match is_in_ranges {
         true => walk.ranges(&mut suspects, &mut comparison).await?,
@@ -201,6 +246,7 @@ pub(crate) async fn compare(
         different = comparison.different,
         extra = comparison.extra,
         unsettled = comparison.unsettled,
+        judged_by = comparison.judged_by,
         "two tables were compared"
     );
     Ok(Compared { comparison, rows })

@@ -26,8 +26,14 @@ pub struct Comparison {
     pub extra: u64,
     /// Rows that looked different at first, and were equal once the copy had had its time.
     pub healed: u64,
-    /// Rows that were never the same for long enough to say. They change faster than the copy settles.
+    /// Rows about which nothing can be said: they change faster than the copy settles, or the mirror has not passed them.
     pub unsettled: u64,
+    /// Those of them that the mirror has not passed in time.
+    pub not_passed: u64,
+    /// What the judgement rests on: a fixed settle, or the heartbeat of the mirror with its lag.
+    pub judged_by: String,
+    /// Why the mirror does not tell enough: it is farther behind than it may be, or its heartbeat is of no use.
+    pub mirror: Option<String>,
     /// Rows that are to be repaired, by a reconciler.
     pub repairs: u64,
     /// Whether so many rows differ that none is repaired.
@@ -130,10 +136,23 @@ impl fmt::Display for Comparison {
                 self.missing, self.different, self.extra
             )?,
         }
-        if self.unsettled > 0 {
-            write!(f, ", {} changed too often to say", self.unsettled)?;
+        let restless = self.unsettled.saturating_sub(self.not_passed);
+        if restless > 0 {
+            write!(f, ", {restless} changed too often to say")?;
         }
-        Ok(())
+        if self.not_passed > 0 {
+            write!(f, ", {} not judged", self.not_passed)?;
+        }
+        match &self.mirror {
+            Some(mirror) => write!(f, "; {mirror}"),
+            None if self.not_passed > 0 => {
+                write!(
+                    f,
+                    "; the mirror has not passed them in time; raise the `limit` of its heartbeat"
+                )
+            }
+            None => Ok(()),
+        }
     }
 }
 

@@ -4,26 +4,29 @@
 //! [`Comparison`].
 //!
 //! ```text
-//!  found different ─ settle ─▶ look ─┬ equal ──────────────────────────▶ healed
-//!        ▲                           ├ a row has changed ─▶ wait again ─▶ too often: unsettled
-//!        └───────── settle ──────────┴ both rows as before, twice ─────▶ difference
+//!  found different ─ wait ─▶ look ─┬ equal ───────────────────────────▶ healed
+//!        ▲                         ├ a row has changed ─▶ wait again ─▶ too often: unsettled
+//!        └───────── wait ──────────┴ both rows as before ─────────────▶ difference
 //! ```
 //!
-//! The source is written to while it is compared, and the copy follows later. So a difference counts only if neither row
-//! has changed for twice the time that a copy may take. Both rows are read again at each look.
+//! The source is written to while it is compared, and the copy follows later. Without a heartbeat a look comes after
+//! `settle`, and both rows have to be as before twice. With one it comes when the mirror has passed the last look, and once
+//! is enough. Both rows are read again at each look.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, time::Instant};
 
 use futures::future::BoxFuture;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep;
 
 use super::{
     Comparison, Difference, DifferenceKind, RowDifference, Settings, Sides, Sink, Walked,
-    judge::{Looks, Verdict, by_key, columns, kind, needed},
+    judge::{Looks, Verdict, columns, kind, needed},
+    wait::Waits,
 };
 use crate::{
     error::Reconciled,
     form::{Row, RowHash},
+    mirror::{Due, Pulse},
     side::Found,
 };
 
@@ -33,16 +36,20 @@ const MOST: usize = 50_000;
 /// How many rows one look takes.
 const BATCH: usize = 100;
 
+/// A row that waits.
 struct Suspect {
     key: Row,
-    due: Instant,
+    /// Since when.
+    since: Instant,
+    /// Until when. None until the source's clock was asked.
+    due: Option<Due>,
     looks: Looks,
 }
 
 /// The rows that wait for their next look, the longest first.
 pub(super) struct Suspects<'s> {
     sides: &'s Sides,
-    settle: Duration,
+    waits: Waits<'s>,
     looks: u32,
     examples: usize,
     values: bool,
@@ -58,13 +65,14 @@ impl<'s> Suspects<'s> {
     /// `tell` is called after each chunk.
     pub(super) fn new(
         sides: &'s Sides,
+        pulse: Option<&'s Pulse>,
         settings: &Settings,
         tell: &'s mut (dyn FnMut(&Walked) + Send),
     ) -> Self {
         Self {
             sides,
-            settle: settings.settle,
-            looks: needed(settings.settle),
+            waits: Waits::new(pulse, settings.settle),
+            looks: needed(settings.settle, pulse.is_some()),
             examples: settings.examples,
             values: settings.values,
             keep: settings.keep,
@@ -77,12 +85,11 @@ impl<'s> Suspects<'s> {
 
     /// Looks at all rows whose time has come.
     async fn look(&mut self) -> Reconciled<()> {
-        while self
-            .waiting
-            .front()
-            .is_some_and(|first| first.due <= Instant::now())
-        {
-            self.look_when_due().await?;
+        if !self.waiting.is_empty() {
+            self.waits.ask(false).await?;
+        }
+        while self.first_is_due() {
+            self.look_at_first().await?;
         }
         Ok(())
     }
@@ -95,30 +102,75 @@ impl<'s> Suspects<'s> {
         while !self.waiting.is_empty() {
             self.look_when_due().await?;
         }
+        self.waits.ask(false).await?;
         comparison.missing = self.found.missing;
         comparison.different = self.found.different;
         comparison.extra = self.found.extra;
         comparison.healed = self.found.healed;
         comparison.unsettled = self.found.unsettled;
+        comparison.not_passed = self.found.not_passed;
         comparison.examples = self.found.examples;
+        comparison.judged_by = self.waits.basis();
+        comparison.mirror = self.waits.trouble(self.sides.target.shown());
         Ok(self.kept)
     }
 
-    /// Takes the rows that have waited longest, and looks at them when the last of them is due.
+    fn first_is_due(&self) -> bool {
+        let first = self.waiting.front();
+        first.is_some_and(|first| self.waits.is_over(first.due, first.since))
+    }
+
+    /// Waits until the first row is due, and looks at it, and at those that are due with it. A row that the mirror has not
+    /// passed in time is given up.
     async fn look_when_due(&mut self) -> Reconciled<()> {
-        let count = self.waiting.len().min(BATCH);
+        while let Some((since, due)) = self.waiting.front().map(|row| (row.since, row.due)) {
+            let is_full = self.waiting.len() > MOST;
+            match due {
+                _ if self.first_is_due() => return self.look_at_first().await,
+                _ if self.waits.is_given_up(since, is_full) => {
+                    self.waiting.pop_front();
+                    self.found.unsettled += 1;
+                    self.found.not_passed += 1;
+                    if is_full {
+                        return Ok(());
+                    }
+                }
+                Some(Due::After(settle)) => {
+                    let last = self.waiting.iter().take(BATCH).next_back();
+                    let since = last.map_or(since, |last| last.since);
+                    sleep(settle.saturating_sub(since.elapsed())).await;
+                }
+                Some(Due::Passed(_)) => self.waits.ask(true).await?,
+                None => self.date().await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the rows that have waited longest and are due.
+    async fn look_at_first(&mut self) -> Reconciled<()> {
+        let due = self.waiting.iter().take(BATCH);
+        let due = due.take_while(|suspect| self.waits.is_over(suspect.due, suspect.since));
+        let count = due.count();
         let batch: Vec<Suspect> = self.waiting.drain(..count).collect();
-        let Some(due) = batch.iter().map(|suspect| suspect.due).max() else {
-            return Ok(());
-        };
-        sleep_until(due).await;
         let keys: Vec<Row> = batch.iter().map(|suspect| suspect.key.clone()).collect();
-        // The target is read after the source, so that it cannot be older.
-        let source = by_key(self.sides.source.rows(&keys).await?);
-        let target = by_key(self.sides.target.rows(&keys).await?);
+        let (source, target) = self.sides.both(&keys, self.waits.order()).await?;
         for suspect in batch {
             let (source, target) = (source.get(&suspect.key), target.get(&suspect.key));
             self.judge(suspect, source, target);
+        }
+        self.date().await
+    }
+
+    /// Says until when the rows wait that were read just now.
+    async fn date(&mut self) -> Reconciled<()> {
+        let is_new = |suspect: &&mut Suspect| suspect.due.is_none();
+        if self.waiting.back().is_none_or(|last| last.due.is_some()) {
+            return Ok(());
+        }
+        let due = self.waits.due().await?;
+        for suspect in self.waiting.iter_mut().rev().take_while(is_new) {
+            (suspect.since, suspect.due) = (Instant::now(), Some(due));
         }
         Ok(())
     }
@@ -129,7 +181,7 @@ impl<'s> Suspects<'s> {
             Verdict::Differs => self.count(&suspect.key, source, target),
             Verdict::Restless => self.found.unsettled += 1,
             Verdict::Again => {
-                suspect.due = Instant::now() + self.settle;
+                suspect.due = None;
                 self.waiting.push_back(suspect);
             }
         }
@@ -167,13 +219,15 @@ impl Sink for Suspects<'_> {
     fn add(&mut self, key: Row, source: Option<RowHash>, target: Option<RowHash>) {
         self.waiting.push_back(Suspect {
             key,
-            due: Instant::now() + self.settle,
+            since: Instant::now(),
+            due: None,
             looks: Looks::begun(source, target),
         });
     }
 
     fn make_room(&mut self) -> BoxFuture<'_, Reconciled<()>> {
         Box::pin(async {
+            self.date().await?;
             while self.waiting.len() > MOST {
                 self.look_when_due().await?;
             }

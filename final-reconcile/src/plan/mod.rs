@@ -40,6 +40,31 @@ pub(crate) struct SidePlan {
 }
 
 impl SidePlan {
+    /// The plan that reads these columns of a table. Rows are looked up, or ordered, by the first one.
+    pub(crate) fn of_columns(table: SideTable, columns: Vec<(SideColumn, Form)>) -> Self {
+        let (columns, forms): (Vec<SideColumn>, Vec<Form>) = columns.into_iter().unzip();
+        let first = columns.iter().zip(&forms).take(1);
+        let keys = first.map(|(column, form)| KeyColumn {
+            name: quoted(&table, &column.name),
+            column: column.clone(),
+            form: *form,
+            digits: None,
+        });
+        Self {
+            keys: keys.collect(),
+            columns,
+            forms,
+            given: None,
+            hash: match table.has_md5 {
+                true => Hash::Md5,
+                false => Hash::Sha256,
+            },
+            is_in_ranges: false,
+            bucket_digits: 1,
+            table,
+        }
+    }
+
     /// Whether a server can make all forms. Otherwise rows are read and hashed in this process.
     pub(crate) fn is_made_by_servers(&self) -> bool {
         self.forms.iter().all(|form| form.is_made_by_servers())

@@ -17,10 +17,11 @@ use super::{
     vitals::SharedVitals,
 };
 use crate::{
-    compare::{Sides, judge::by_key},
+    compare::{Order, Sides},
     error::{ReconcileError, causes},
     form::{Row, RowHash},
     job::Job,
+    mirror::{Due, Pulse, due},
     plan::Plan,
     side::Side,
     unit::UnitName,
@@ -46,23 +47,26 @@ pub(crate) struct Unit {
 }
 
 /// Both tables as they are described now.
-pub(super) struct Tables {
+pub(crate) struct Tables {
     pub(super) sides: Sides,
     pub(super) source: Side,
     pub(super) target: Side,
     pub(super) plan: Plan,
     /// The columns of the key, and their forms.
     pub(super) key: String,
+    /// Where the mirror tells how far it is.
+    pub(super) pulse: Option<Pulse>,
 }
 
 impl Tables {
-    pub(super) fn new(source: Side, target: Side, plan: Plan) -> Self {
+    pub(crate) fn new(source: Side, target: Side, plan: Plan, pulse: Option<Pulse>) -> Self {
         Self {
             sides: Sides::new(&source, &target, plan.clone()),
             key: plan.key(),
             source,
             target,
             plan,
+            pulse,
         }
     }
 }
@@ -128,6 +132,20 @@ impl Context {
         self.unit.job.settle_time()
     }
 
+    /// Whether the mirror tells how far it is.
+    pub(super) fn has_heartbeat(&self) -> bool {
+        self.unit.job.heartbeat(&self.unit.name.target).is_some()
+    }
+
+    /// When rows are looked at again that were read just now.
+    pub(super) async fn due(&self) -> Result<Due, Ended> {
+        if !self.has_heartbeat() {
+            return Ok(Due::After(self.settle()));
+        }
+        let tables = self.tables().await?;
+        Ok(due(tables.pulse.as_ref(), self.settle()).await?)
+    }
+
     /// How far the scans are.
     pub(super) async fn standing(&self) -> Result<Standing, Ended> {
         let standing = self.unit.store.standing(&self.unit.name).await;
@@ -144,8 +162,7 @@ impl Context {
         if let Some(tables) = &*tables {
             return Ok(Arc::clone(tables));
         }
-        let (source, target, plan) = self.unit.job.tables(&self.unit.name.target).await?;
-        let described = Arc::new(Tables::new(source, target, plan));
+        let described = Arc::new(self.unit.job.tables(&self.unit.name.target).await?);
         let keyed = self.unit.store.keyed(&self.term, &described.key).await;
         if keyed.map_err(|error| self.state("writing the state of scans to", error))? {
             tracing::warn!(
@@ -205,14 +222,12 @@ impl Context {
         }
     }
 
-    /// Reads both rows of each key. Returns those that are not equal. The target is read after the source, so that it
-    /// cannot be older.
+    /// Reads both rows of each key. Returns those that are not equal.
     pub(super) async fn examine(&self, keys: &[Row]) -> Result<Vec<NewSuspect>, Ended> {
         let tables = self.tables().await?;
         let mut suspects = Vec::new();
         for keys in keys.chunks(BATCH) {
-            let source: HashMap<_, _> = by_key(tables.sides.source.rows(keys).await?);
-            let target: HashMap<_, _> = by_key(tables.sides.target.rows(keys).await?);
+            let (source, target) = tables.sides.both(keys, Order::SourceFirst).await?;
             for key in keys {
                 let hash = |found: &HashMap<Row, crate::side::Found>| -> Option<RowHash> {
                     found.get(key).map(|found| found.hash.clone())
@@ -260,7 +275,7 @@ impl Context {
         self.write_troubles(scan).await;
     }
 
-    /// A scan works but for something.
+    /// A scan works but for something: a row that cannot be read, or a mirror that does not tell enough.
     pub(super) async fn works_partly(&self, scan: ScanKind, why: String) {
         let told = why.clone();
         if self.unit.vitals.trouble(&self.unit.name, scan, Some(why)) {
@@ -270,7 +285,7 @@ impl Context {
                 copy = self.unit.name.target,
                 scan = scan.name(),
                 error = told,
-                "a row cannot be compared now; it is tried again until it can, and the others go on"
+                "some rows cannot be compared or judged now; they are tried again until they can, and the others go on"
             );
         }
         self.write_troubles(scan).await;

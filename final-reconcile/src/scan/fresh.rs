@@ -3,8 +3,8 @@
 //! Input: the ids of the source. State: the last id that was compared, and the ids below it that were not there; both are
 //! stored. Output: suspects.
 //!
-//! A row is compared when its id was the newest for as long as the copy may take, so that most rows have been copied by
-//! then.
+//! A row is compared when its id was the newest for as long as the copy may take, or when the mirror has passed it, so that
+//! most rows have been copied by then.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -22,6 +22,7 @@ use super::{
 use crate::{
     error::{ReconcileError, Reconciled},
     form::{Form, Row},
+    mirror::stand::later,
     repair::store::micros,
     side::table::ColumnClass,
 };
@@ -34,6 +35,9 @@ const BEFORE: i64 = 10_000;
 const RANGES: usize = 50;
 const NEAR: i64 = 100;
 const PAGES: usize = 20;
+
+/// How many times at which an id was the newest are kept.
+const MOST_TIMES: usize = 10_000;
 
 /// The shortest pause between two rounds.
 const LEAST: Duration = Duration::from_millis(20);
@@ -57,12 +61,15 @@ impl Fresh {
         }
     }
 
-    /// The id that was the newest so long ago.
-    fn settled(&mut self, now: i64, newest: i64, settle: Duration) -> Option<i64> {
+    /// The id that was the newest at a time before.
+    fn settled(&mut self, now: i64, newest: i64, before: i64) -> Option<i64> {
         if self.newest.back().is_none_or(|last| last.1 != newest) {
+            if self.newest.len() >= MOST_TIMES {
+                // The mirror stands still. What is told too late is compared all the same.
+                self.newest.pop_back();
+            }
             self.newest.push_back((now, newest));
         }
-        let before = now.saturating_sub(micros(settle));
         while self.newest.get(1).is_some_and(|second| second.0 <= before) {
             self.newest.pop_front();
         }
@@ -114,7 +121,16 @@ impl Fresh {
         ids.gaps
             .forget(standing.now_at.saturating_sub(micros(self.look_back)));
         self.come_late(context, &reader, &mut ids).await?;
-        if let Some(until) = self.settled(standing.now_at, newest, context.settle()) {
+        let settle = micros(context.settle());
+        let (now, before) = match &tables.pulse {
+            None => (standing.now_at, Some(standing.now_at)),
+            Some(pulse) => {
+                let stand = pulse.look().await?;
+                (later(stand.now), stand.passed())
+            }
+        };
+        let before = before.map_or(i64::MIN, |before| before.saturating_sub(settle));
+        if let Some(until) = self.settled(now, newest, before) {
             self.come(context, &reader, &mut ids, until, &standing)
                 .await?;
         }
@@ -243,7 +259,7 @@ async fn examine(context: &Context, ids: &FreshIds, page: &[Placed]) -> Result<(
     let keys: Vec<Row> = page.iter().map(|row| row.key.clone()).collect();
     let step = Step {
         suspects: context.examine(&keys).await?,
-        settle: context.settle(),
+        due: context.due().await?,
         ..step(ids, page.len())
     };
     context.save(&step).await
@@ -314,7 +330,7 @@ mod tests {
             first: None,
         };
         let mut fresh = Fresh::new(wanted, Duration::ZERO);
-        let mut settled = |now, newest| fresh.settled(now, newest, Duration::from_micros(10));
+        let mut settled = |now, newest| fresh.settled(now, newest, now - 10);
         assert_eq!(settled(0, 5), None);
         assert_eq!(settled(9, 7), None);
         assert_eq!(settled(10, 8), Some(5));

@@ -21,7 +21,7 @@ use crate::{
 /// # Errors
 ///
 /// Fails if a column is missing, or if its value is none that the column can have.
-pub(super) fn key(plan: &SidePlan, text: &str) -> Reconciled<Row> {
+pub(crate) fn key(plan: &SidePlan, text: &str) -> Reconciled<Row> {
     let wrong = |problem: String| ReconcileError::Row {
         side: plan.table.shown.clone(),
         problem,

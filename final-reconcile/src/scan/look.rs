@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use futures::future::BoxFuture;
 
 use super::{
+    beat::Beat,
     context::{BATCH, Context, Ended, Tables},
     json,
     store::{ScanKind, Step, Suspect, SuspectKey, Tally, Then},
@@ -15,19 +16,21 @@ use super::{
 };
 use crate::{
     compare::{
-        DifferenceKind, RowDifference,
-        judge::{Verdict, by_key, columns, kind, needed},
+        Both, DifferenceKind, Order, RowDifference,
+        judge::{Verdict, columns, kind, needed},
     },
     error::{ReconcileError, Reconciled, causes},
     form::Row,
+    mirror::{Due, due},
     side::Found,
 };
 
 /// How many suspects are taken at once.
 const MOST: u32 = 500;
 
-/// How often it is looked for suspects.
+/// How often it is looked for suspects, and how often where the mirror is asked before.
 const POLL: Duration = Duration::from_millis(200);
+const BEAT: Duration = Duration::from_millis(500);
 
 /// When a row is looked at again that cannot be read.
 const UNREADABLE: Duration = Duration::from_secs(60);
@@ -39,12 +42,14 @@ const MOST_TEXT: usize = 1_000;
 pub(super) struct Look {
     /// Whether there may be rows that cannot be looked at. The others go on.
     may_be_unreadable: bool,
+    beat: Beat,
 }
 
 impl Default for Look {
     fn default() -> Self {
         Self {
             may_be_unreadable: true,
+            beat: Beat::default(),
         }
     }
 }
@@ -52,6 +57,8 @@ impl Default for Look {
 /// What a batch of looks has shown.
 #[derive(Default)]
 struct Shown {
+    /// When rows are looked at again.
+    due: Due,
     looked: Vec<(Suspect, Then)>,
     tallies: BTreeMap<ScanKind, Tally>,
     missing: u64,
@@ -63,10 +70,17 @@ impl Look {
     async fn one(&mut self, context: &Context) -> Result<Duration, Ended> {
         context.standing().await?;
         let (store, name) = (&context.unit.store, &context.unit.name);
-        let due = store.due(name, MOST).await;
+        let (passed, pause) = match context.has_heartbeat() {
+            false => (None, POLL),
+            true => {
+                let tables = context.tables().await?;
+                (self.beat.passed(context, &tables).await?, BEAT)
+            }
+        };
+        let due = store.due(name, passed, MOST).await;
         let due = due.map_err(|error| context.state("reading suspects from", error))?;
         if due.is_empty() {
-            return self.ended(context, POLL).await;
+            return self.ended(context, pause).await;
         }
         let tables = context.tables().await?;
         let mut due = due.into_iter();
@@ -81,18 +95,21 @@ impl Look {
         self.ended(context, Duration::ZERO).await
     }
 
-    /// A row that cannot be read is a trouble until it can.
+    /// A row that cannot be read is a trouble until it can, and so is a mirror that is too far behind.
     async fn ended(&mut self, context: &Context, pause: Duration) -> Result<Duration, Ended> {
-        if !self.may_be_unreadable {
-            return Ok(pause);
-        }
-        let (store, name) = (&context.unit.store, &context.unit.name);
-        let why = store.unreadable(name).await;
-        let why = why.map_err(|error| context.state("reading suspects from", error))?;
-        self.may_be_unreadable = why.is_some();
-        match why {
-            Some(why) => Err(Ended::Partly(why, pause)),
-            None => Ok(pause),
+        let unreadable = match self.may_be_unreadable {
+            false => None,
+            true => {
+                let (store, name) = (&context.unit.store, &context.unit.name);
+                let why = store.unreadable(name).await;
+                why.map_err(|error| context.state("reading suspects from", error))?
+            }
+        };
+        self.may_be_unreadable = unreadable.is_some();
+        let all: Vec<String> = self.beat.trouble().into_iter().chain(unreadable).collect();
+        match all.is_empty() {
+            false => Err(Ended::Partly(all.join("; "), pause)),
+            true => Ok(pause),
         }
     }
 
@@ -117,7 +134,6 @@ impl Look {
         let keys: Vec<Row> = known.iter().map(|(_, key)| key.clone()).collect();
         match read(tables, &keys).await {
             Ok((source, target)) => {
-                let (source, target) = (by_key(source), by_key(target));
                 for (suspect, key) in known {
                     let found = (source.get(&key), target.get(&key));
                     judge(context, tables, &mut shown, suspect, key, found);
@@ -128,7 +144,6 @@ impl Look {
                 for (suspect, key) in known {
                     match read(tables, std::slice::from_ref(&key)).await {
                         Ok((source, target)) => {
-                            let (source, target) = (by_key(source), by_key(target));
                             let found = (source.get(&key), target.get(&key));
                             judge(context, tables, &mut shown, suspect, key, found);
                         }
@@ -140,6 +155,11 @@ impl Look {
                 }
             }
             Err(error) => return Err(error),
+        }
+        let is_over =
+            |(_, then): &(Suspect, Then)| !matches!(then, Then::Again(_) | Then::Later(..));
+        if !shown.looked.iter().all(is_over) {
+            shown.due = due(tables.pulse.as_ref(), context.settle()).await?;
         }
         Ok(shown)
     }
@@ -155,6 +175,7 @@ impl Look {
         let step = Step {
             scan: ScanKind::Look,
             looked: shown.looked,
+            due: shown.due,
             most_repairs: context.unit.job.most_repairs(),
             tallies: tallies
                 .filter(|(_, tally)| *tally != Tally::default())
@@ -200,11 +221,9 @@ impl Scan for Look {
     }
 }
 
-/// The target is read after the source, so that it cannot be older.
-async fn read(tables: &Tables, keys: &[Row]) -> Reconciled<(Vec<Found>, Vec<Found>)> {
-    let source = tables.sides.source.rows(keys).await?;
-    let target = tables.sides.target.rows(keys).await?;
-    Ok((source, target))
+async fn read(tables: &Tables, keys: &[Row]) -> Reconciled<Both> {
+    let order = Order::of(tables.pulse.is_some());
+    tables.sides.both(keys, order).await
 }
 
 fn judge(
@@ -215,17 +234,17 @@ fn judge(
     key: Row,
     (source, target): (Option<&Found>, Option<&Found>),
 ) {
-    let settle = context.settle();
+    let needed = needed(context.settle(), tables.pulse.is_some());
     let tally = shown.tallies.entry(suspect.scan).or_default();
     let is_first = suspect.looks.last.is_none();
     tally.rows += u64::from(is_first);
-    let then = match suspect.looks.judge(source, target, needed(settle)) {
+    let then = match suspect.looks.judge(source, target, needed) {
         Verdict::Equal => {
             // The key of a change was no suspect before its first look.
             tally.healed += u64::from(!is_first);
             Then::Equal
         }
-        Verdict::Again => Then::Again(suspect.looks.clone(), settle),
+        Verdict::Again => Then::Again(suspect.looks.clone()),
         Verdict::Restless => {
             tally.unsettled += 1;
             Then::Over

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  fresh ids ─┐
-//!  updated ───┼─ look different ─▶ suspects (a table) ─ settle, look again ─┬ equal: gone
-//!  sweep ─────┤                        ▲                                    └ as before, twice: repair, or report
+//!  updated ───┼─ look different ─▶ suspects (a table) ─ wait, look again ─┬ equal: gone
+//!  sweep ─────┤                        ▲                                  └ as before: repair, or report
 //!  watch ─────┴─ key of a change ──────┘
 //! ```
 //!
@@ -21,14 +21,18 @@
 //! | [`sweep`], [`schedule`] | the whole table, from time to time, not too fast |
 //! | [`watch`], [`json`] | keys of changes, as messages have them |
 //! | [`look`] | looks at suspects, until they are equal or really different |
+//! | [`basis`] | what judgements rest on, for alerts |
+//! | [`beat`] | where the mirror stands, and what is told of it |
 //! | [`progress`] | how far a scan is, as it is stored |
 //! | [`vitals`] | what a health check and a monitoring system see |
 
+pub(crate) mod basis;
+mod beat;
 mod column;
-mod context;
+pub(crate) mod context;
 mod fresh;
 mod gaps;
-mod json;
+pub(crate) mod json;
 mod look;
 mod pauses;
 mod progress;
@@ -83,7 +87,7 @@ impl Scans {
     ///
     /// Fails if ids are no numbers, or if the column of the last update has no times.
     pub(crate) fn fit(&self, source: &Side, target: &Side, plan: &Plan) -> Reconciled<()> {
-        let tables = Tables::new(source.clone(), target.clone(), plan.clone());
+        let tables = Tables::new(source.clone(), target.clone(), plan.clone(), None);
         if let Some(fresh) = &self.fresh {
             fresh::reader(&tables, fresh.column.as_deref())?;
         }

@@ -46,6 +46,15 @@ pub(crate) struct SweepProgress {
     pub(crate) is_over: bool,
 }
 
+/// Where the mirror stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MirrorStand {
+    /// The time of its heartbeat, in UTC.
+    pub(crate) at: Option<String>,
+    /// How many milliseconds it was behind when it was looked at.
+    pub(crate) lag: Option<u64>,
+}
+
 macro_rules! stored {
     ($($type:ident)*) => {$(
         impl $type {
@@ -61,7 +70,7 @@ macro_rules! stored {
         }
     )*};
 }
-stored! { FreshIds UpdateWindow SweepProgress }
+stored! { FreshIds UpdateWindow SweepProgress MirrorStand }
 
 fn read<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_str(text).map_err(|error| {

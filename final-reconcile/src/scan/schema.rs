@@ -7,6 +7,7 @@
 //! | `job`, `source`, `target` | the job's name; both tables and their databases; `source` since version 3 |
 //! | `key_text` | the columns of the key that suspects have, and their forms; since version 3 |
 //! | `fresh`, `updated`, `sweep` | how far each scan is, as JSON |
+//! | `mirror` | where the mirror stands, and how far it is behind, as JSON |
 //! | `asked_at` | when a sweep was asked for, because a table was emptied |
 //! | `paused`, `paused_at` | why nothing is scanned until somebody resumes the job |
 //! | `trouble`, `trouble_at` | why a scan cannot run |
@@ -18,9 +19,9 @@
 //! | `unit` | the `name` of its job, source and target |
 //! | `scan` | which scan has found it |
 //! | `row_key`, `is_json` | the key in canonical form, or as JSON of a change |
-//! | `looked`, `source_hash`, `target_hash` | whether it was looked at, and what both sides had then |
+//! | `looked`, `source_hash`, `target_hash` | whether it was looked at: 1 by the clock, 2 with a heartbeat; and what both sides had then |
 //! | `looks`, `changes` | how often both were the same as before, and how often not |
-//! | `due_at`, `stamp` | when it is looked at; another id whenever the row has changed or was found once more |
+//! | `due_at`, `stamp` | when it is looked at, with a heartbeat by the source's clock; another id whenever the row has changed or was found once more |
 //! | `problem` | why it cannot be looked at |
 //!
 //! `final_reconcile_runs` has what was compared: a row for each sweep, and one for each hour of the other scans.
@@ -59,6 +60,7 @@ pub(crate) fn statements(dialect: Dialect, schema: &str) -> Vec<String> {
                fresh {text},\n  \
                updated {text},\n  \
                sweep {text},\n  \
+               mirror {text},\n  \
                asked_at {int},\n  \
                paused {text},\n  \
                paused_at {int},\n  \

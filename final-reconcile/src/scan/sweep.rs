@@ -25,6 +25,7 @@ use crate::{
         Row, RowHash,
         here::{hex, unhex},
     },
+    mirror::Due,
 };
 
 /// How often it is looked whether a sweep is due.
@@ -197,8 +198,8 @@ impl Chunks<'_> {
             ..Tally::default()
         };
         let step = Step {
+            due: self.due().await?,
             suspects: std::mem::take(&mut self.suspects),
-            settle: self.context.settle(),
             ..step(&self.progress, tally)
         };
         // The end of the table is stored by the sweep itself: without a key it would begin anew.
@@ -223,11 +224,19 @@ impl Chunks<'_> {
     async fn write_found(&mut self) -> Result<(), Ended> {
         let step = Step {
             scan: ScanKind::Sweep,
+            due: self.due().await?,
             suspects: std::mem::take(&mut self.suspects),
-            settle: self.context.settle(),
             ..Step::default()
         };
         self.save(&step).await
+    }
+
+    /// When the rows are looked at again that look different.
+    async fn due(&self) -> Result<Due, Ended> {
+        match self.suspects.is_empty() {
+            true => Ok(Due::default()),
+            false => self.context.due().await,
+        }
     }
 
     async fn save(&self, step: &Step) -> Result<(), Ended> {
@@ -333,7 +342,11 @@ mod tests {
             chunks.make_room().await.unwrap();
         }
         assert_eq!(chunks.suspects.len(), 0);
-        let due = stored.store.due(&stored.term.unit, u32::MAX).await.unwrap();
+        let due = stored
+            .store
+            .due(&stored.term.unit, None, u32::MAX)
+            .await
+            .unwrap();
         assert_eq!(due.len(), MOST_KEPT);
         // The chunk is not at its end.
         let standing = context.standing().await.unwrap();

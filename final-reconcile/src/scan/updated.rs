@@ -10,6 +10,8 @@
 //!     └─── compared in this round ─┘
 //! ```
 //!
+//! With a heartbeat the end of the window is where the mirror stands, and `settle` before that.
+//!
 //! A transaction that is committed late has earlier values than those that were read, so windows overlap. Once nothing new
 //! has come for as long as they do, nothing earlier can come either, and the overlap is not read any more. After an outage
 //! the window begins where the last one has ended.
@@ -61,8 +63,19 @@ impl Updated {
         let standing = context.standing().await?;
         let tables = context.tables().await?;
         let (reader, is_moment) = reader(&tables, &self.wanted.column)?;
-        let clock = reader.clock().await?;
-        let until = before(&reader, latest(&clock, is_moment), context.settle())?;
+        let pause = self.wanted.every.max(LEAST);
+        let (clock, behind) = match &tables.pulse {
+            None => (reader.clock().await?, Duration::ZERO),
+            Some(pulse) => {
+                let stand = pulse.look().await?;
+                let Some(behind) = stand.behind() else {
+                    return Ok(pause);
+                };
+                (stand.clock, behind)
+            }
+        };
+        let settle = behind.saturating_add(context.settle());
+        let until = before(&reader, latest(&clock, is_moment), settle)?;
         let stored = standing
             .updated
             .as_deref()
@@ -101,7 +114,7 @@ impl Updated {
         };
         // What began later than this has read all that can still come.
         let waited = moment(&reader, &clock.utc)?.saturating_sub(moment(&reader, &window.at)?);
-        let could_be_quiet = waited > micros_of(overlap + context.settle());
+        let could_be_quiet = waited > micros_of(overlap + settle);
         let seen_before = window.seen.clone();
         let mut after = reader.place(&from);
         loop {
@@ -123,7 +136,7 @@ impl Updated {
                 examine(context, &window, &page).await?;
             }
             if is_last {
-                return Ok(self.wanted.every.max(LEAST));
+                return Ok(pause);
             }
         }
     }
@@ -160,7 +173,7 @@ async fn examine(context: &Context, window: &UpdateWindow, page: &[Placed]) -> R
     let keys: Vec<Row> = page.iter().map(|row| row.key.clone()).collect();
     let step = Step {
         suspects: context.examine(&keys).await?,
-        settle: context.settle(),
+        due: context.due().await?,
         ..step(window, page.len())
     };
     context.save(&step).await

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt::Write,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use serde::Serialize;
@@ -25,6 +26,8 @@ struct UnitVitals {
     state: Option<String>,
     tallies: BTreeMap<ScanKind, Tally>,
     opened: u64,
+    /// How far the mirror is behind, where it tells that.
+    lag: Option<Duration>,
 }
 
 /// Whether the scans of this process do their work, and if not why.
@@ -69,6 +72,7 @@ impl Vitals {
             if !is_ours {
                 vitals.troubles.clear();
                 vitals.is_paused = false;
+                vitals.lag = None;
             }
         });
     }
@@ -80,6 +84,11 @@ impl Vitals {
     /// The state cannot be read or written.
     pub(crate) fn state(&self, unit: &UnitName, why: String) {
         self.change(unit, |vitals| vitals.state = Some(why));
+    }
+
+    /// How far the mirror is behind. None if it does not tell that.
+    pub(crate) fn mirror(&self, unit: &UnitName, lag: Option<Duration>) {
+        self.change(unit, |vitals| vitals.lag = lag);
     }
 
     /// Why a scan cannot run, or that it can. Whether there was no trouble before.
@@ -140,20 +149,21 @@ impl Vitals {
                 .replace('"', "\\\"")
                 .replace('\n', "\\n")
         };
-        let mut family = |name: &str, kind: &str, help: &str, lines: Vec<(String, u64)>| {
+        let mut family = |name: &str, kind: &str, help: &str, lines: Vec<(String, String)>| {
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
             for (labels, value) in lines {
                 let _ = writeln!(text, "{name}{{{labels}}} {value}");
             }
         };
-        let units = |value: fn(&UnitVitals) -> u64| {
+        let units = |value: fn(&UnitVitals) -> Option<String>| {
             all.iter()
-                .map(|((job, target), vitals)| {
+                .filter_map(|((job, target), vitals)| {
                     let labels = format!("job=\"{}\",target=\"{}\"", escaped(job), escaped(target));
-                    (labels, value(vitals))
+                    Some((labels, value(vitals)?))
                 })
                 .collect::<Vec<_>>()
         };
+
         let scans = |value: fn(&Tally) -> u64| {
             all.iter()
                 .flat_map(|((job, target), vitals)| {
@@ -164,7 +174,7 @@ impl Vitals {
                             escaped(target),
                             scan.name()
                         );
-                        (labels, value(tally))
+                        (labels, value(tally).to_string())
                     })
                 })
                 .collect::<Vec<_>>()
@@ -173,25 +183,31 @@ impl Vitals {
             "final_reconcile_running",
             "gauge",
             "Whether this process runs the scans.",
-            units(|unit| unit.is_ours.into()),
+            units(|unit| Some(u8::from(unit.is_ours).to_string())),
         );
         family(
             "final_reconcile_paused",
             "gauge",
             "Whether the scans wait until somebody resumes the job.",
-            units(|unit| unit.is_paused.into()),
+            units(|unit| Some(u8::from(unit.is_paused).to_string())),
         );
         family(
             "final_reconcile_troubles",
             "gauge",
             "Scans that cannot run.",
-            units(|unit| unit.troubles.len() as u64),
+            units(|unit| Some(unit.troubles.len().to_string())),
+        );
+        family(
+            "final_reconcile_mirror_lag_seconds",
+            "gauge",
+            "How far the mirror is behind the source, where its heartbeat tells that.",
+            units(|unit| Some(format!("{:.3}", unit.lag?.as_secs_f64()))),
         );
         family(
             "final_reconcile_repairs_opened_total",
             "counter",
             "Repairs that scans have opened.",
-            units(|unit| unit.opened),
+            units(|unit| Some(unit.opened.to_string())),
         );
         family(
             "final_reconcile_rows_total",

@@ -14,7 +14,11 @@ use final_core::HandlerError;
 use serde_json::{Map, Value};
 
 use super::store::{ScanStore, WatchedKey};
-use crate::unit::UnitName;
+use crate::{
+    form::time::micros,
+    mirror::{Due, stand::micros_of},
+    unit::UnitName,
+};
 
 /// Tables that are told once as those of no job.
 const MOST_TOLD: usize = 100;
@@ -28,9 +32,23 @@ pub(crate) struct WatchedUnit {
     /// The columns of the key. None if it is the table's own.
     pub(crate) columns: Vec<String>,
     pub(crate) settle: Duration,
+    /// Whether the mirror tells how far it is.
+    pub(crate) has_heartbeat: bool,
 }
 
 impl WatchedUnit {
+    /// When the row of a change is looked at: when the mirror has passed the change, where that is known.
+    fn due(&self, info: &ChangeInfo) -> Due {
+        let at = info.at.as_deref().and_then(micros);
+        match self.has_heartbeat {
+            false => Due::After(self.settle),
+            true => Due::Passed(
+                at.unwrap_or_default()
+                    .saturating_add(micros_of(self.settle)),
+            ),
+        }
+    }
+
     fn is_of(&self, info: &ChangeInfo) -> bool {
         match (self.table.split_once('.'), &info.schema) {
             (Some((schema, table)), Some(of)) => schema == of && table == info.table,
@@ -118,7 +136,7 @@ impl Watcher {
                 keys.extend(found.map(|json| WatchedKey {
                     unit: Arc::clone(&unit.name),
                     json,
-                    settle: unit.settle,
+                    due: unit.due(info),
                 }));
             }
             if !is_known {

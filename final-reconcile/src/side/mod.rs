@@ -92,6 +92,14 @@ impl Side {
         format!("`{}` in {}", self.table, self.database.place())
     }
 
+    /// Another table of the same database.
+    pub(crate) fn beside(&self, table: &str) -> Self {
+        Self {
+            database: Arc::clone(&self.database),
+            table: table.to_owned(),
+        }
+    }
+
     /// The table, as the caller has named it.
     pub(crate) fn table(&self) -> &str {
         &self.table
@@ -116,6 +124,9 @@ impl fmt::Debug for Side {
         f.debug_tuple("Side").field(&self.shown()).finish()
     }
 }
+
+/// What stands for the bounds of a chunk in a statement for people.
+pub(crate) const WITHIN: &str = "<after the last chunk> AND <up to the next>";
 
 /// One of the databases.
 pub(crate) trait SideDatabase: Send + Sync {

@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use sqlx::{AssertSqlSafe, SqlSafeStr};
 
 use super::{
-    Bucket, CHUNKS, Chunk, Clock, Digest, Digests, Found, Of, Reader, Stretch, parts::Parts,
+    Bucket, CHUNKS, Chunk, Clock, Digest, Digests, Found, Of, Reader, Stretch, WITHIN, parts::Parts,
 };
 use crate::{
     error::{ReconcileError, Reconciled},
@@ -491,8 +491,8 @@ impl<DB: Driver> Reader for Server<DB> {
     }
 
     fn statements(&self) -> Vec<(&'static str, String)> {
-        let (after, until) = ("<after the last chunk>", "<up to the next>");
-        let within = format!("{after} AND {until}");
+        let after = "<after the last chunk>";
+        let within = WITHIN;
         let mut all = match self.plan.is_in_ranges {
             true => vec![(
                 "end of a chunk",
@@ -503,20 +503,20 @@ impl<DB: Driver> Reader for Server<DB> {
         if self.plan.is_made_by_servers() {
             all.push((
                 "rows of a chunk that differs",
-                self.parts.texts(&within, 1_000),
+                self.parts.texts(within, 1_000),
             ));
             if self.plan.is_in_ranges {
                 all.push((
                     "digest of a chunk",
-                    self.parts.answer(&[self.parts.digest(&within, 1_000)]),
+                    self.parts.answer(&[self.parts.digest(within, 1_000)]),
                 ));
             }
             all.push((
                 "hashes of a chunk that differs",
-                self.parts.hashes(&within, 1_000),
+                self.parts.hashes(within, 1_000),
             ));
         }
-        all.push(("rows", self.parts.rows(&within, Some(1_000))));
+        all.push(("rows", self.parts.rows(within, Some(1_000))));
         all
     }
 }

@@ -17,8 +17,8 @@ use sqlx::{
 };
 
 use super::{
-    Bucket, CHUNKS, Chunk, Clock, Digests, Found, Of, Reader, SideDatabase, Stretch, Writer,
-    described,
+    Bucket, CHUNKS, Chunk, Clock, Digests, Found, Of, Reader, SideDatabase, Stretch, WITHIN,
+    Writer, described,
     here::{buckets_here, digests_here, found_here, misplaced_keys, null_keys, texts_here},
     odd::{OddKeys, lacking, odd_keys},
     page::PageSize,
@@ -582,7 +582,7 @@ impl Reader for SqliteReader {
             .map(|column| column.name.as_str())
             .collect();
         let text = format!(
-            "SELECT {} FROM {} WHERE <after the last chunk> AND <up to the next> ORDER BY {} LIMIT 2000",
+            "SELECT {} FROM {} WHERE {WITHIN} ORDER BY {} LIMIT 2000",
             names.join(", "),
             self.plan.table.name,
             self.order()

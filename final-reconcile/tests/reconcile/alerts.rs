@@ -90,7 +90,8 @@ async fn a_trouble_is_told_once_whatever_restarts_and_once_when_it_is_over() {
         let told = alerts_are(&alerts, 1).await.remove(0);
         let open = first.repairs("people", 5).await.unwrap();
         let expected = json!({ "job": "people", "target": open[0].target, "kind": "repairs", "over": false, "open": 2,
-            "oldest": told["oldest"], "last_error": told["last_error"], "first_seen": told["first_seen"], "paused": false });
+            "oldest": told["oldest"], "last_error": told["last_error"], "first_seen": told["first_seen"], "paused": false,
+            "judged_by": "a settle of 0ns, which must be longer than the copy lags" });
         assert_eq!(told, expected);
         assert!(
             told["last_error"].as_str().unwrap().contains("500"),

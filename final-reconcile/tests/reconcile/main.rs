@@ -12,6 +12,7 @@ mod chaos;
 mod compare;
 mod errors;
 mod failures;
+mod heartbeat;
 mod keys;
 mod lag;
 mod pairs;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Standing, Term};
 use crate::{
     repair::store::SqlRepairs,
-    scan::progress::{FreshIds, SweepProgress, UpdateWindow},
+    scan::progress::{FreshIds, MirrorStand, SweepProgress, UpdateWindow},
     unit::{UnitName, among},
 };
 
@@ -34,6 +34,7 @@ columns! {
         fresh: Option<String>,
         updated: Option<String>,
         sweep: Option<String>,
+        mirror: Option<String>,
         suspects: i64,
         open_repairs: i64,
     }
@@ -67,6 +68,10 @@ pub struct JobStatus {
     pub is_sweeping: bool,
     /// How many rows the sweep that is under way has compared, or the last one had.
     pub sweep_rows: Option<u64>,
+    /// The time up to which the mirror has all changes, in UTC, where it tells that.
+    pub mirror_at: Option<String>,
+    /// How far it was behind the source, in milliseconds, when it was looked at last.
+    pub mirror_lag_ms: Option<u64>,
     /// How many rows wait for a look.
     pub suspects: u64,
     /// How many repairs are open.
@@ -164,6 +169,18 @@ impl<DB: Driver> SqlRepairs<DB> {
         Ok(())
     }
 
+    pub(super) async fn write_mirror(&self, term: &Term, stand: &str) -> DbResult<()> {
+        let sql = "UPDATE {jobs} SET mirror = ? WHERE name = ? AND owner = ? AND epoch = ?";
+        let values = [
+            stand.into(),
+            term.unit.name.as_str().into(),
+            term.owner.into(),
+            term.epoch.into(),
+        ];
+        self.run(sql, &values).await?;
+        Ok(())
+    }
+
     /// The key of a row of the source is one of other columns from now on, so the old keys say nothing any more.
     pub(super) async fn write_key(&self, term: &Term, key: &str) -> DbResult<bool> {
         let templates = self.templates().await?;
@@ -211,6 +228,7 @@ impl<DB: Driver> SqlRepairs<DB> {
             "SELECT j.name AS unit, j.job AS job, j.source AS source, j.target AS target, \
                  CAST(CASE WHEN j.live_until > {now} THEN 1 ELSE 0 END AS {int}) AS is_running, \
                  j.paused AS paused, j.trouble AS trouble, j.fresh AS fresh, j.updated AS updated, j.sweep AS sweep, \
+                 j.mirror AS mirror, \
                  (SELECT COUNT(*) FROM {suspects} s WHERE s.unit = j.name) AS suspects, \
                  (SELECT COUNT(*) FROM {repairs} r WHERE r.unit = j.name) AS open_repairs \
              FROM {jobs} j WHERE j.job = ? ORDER BY j.name",
@@ -227,6 +245,8 @@ impl StatusRow {
         let fresh = self.fresh.and_then(|text| FreshIds::read(&text).ok());
         let updated = self.updated.and_then(|text| UpdateWindow::read(&text).ok());
         let sweep = self.sweep.and_then(|text| SweepProgress::read(&text).ok());
+        let mirror = self.mirror.and_then(|text| MirrorStand::read(&text).ok());
+        let mirror = mirror.unwrap_or_default();
         JobStatus {
             is_of_job: units.iter().any(|unit| unit.name == self.unit),
             job: self.job,
@@ -242,6 +262,8 @@ impl StatusRow {
             updated_until: updated.map(|window| window.seen),
             is_sweeping: sweep.as_ref().is_some_and(|sweep| !sweep.is_over),
             sweep_rows: sweep.map(|sweep| sweep.rows),
+            mirror_at: mirror.at,
+            mirror_lag_ms: mirror.lag,
             suspects: u64::try_from(self.suspects).unwrap_or_default(),
             open_repairs: u64::try_from(self.open_repairs).unwrap_or_default(),
         }

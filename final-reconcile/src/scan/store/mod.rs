@@ -28,6 +28,7 @@ pub use self::{forget::Leftover, jobs::JobStatus, runs::Run};
 use crate::{
     compare::{RowDifference, judge::Looks},
     form::{Row, RowHash},
+    mirror::Due,
     repair::store::SqlRepairs,
     unit::UnitName,
 };
@@ -121,8 +122,8 @@ pub(crate) enum Then {
     Equal,
     /// What the look has shown is counted.
     Over,
-    /// It is looked at once more.
-    Again(Looks, Duration),
+    /// It is looked at once more when the step says.
+    Again(Looks),
     /// It cannot be looked at, and why not. It is tried again.
     Later(String, Duration),
     /// A repair is opened.
@@ -145,9 +146,10 @@ pub(crate) struct Step {
     pub(crate) scan: ScanKind,
     /// How far it is now.
     pub(crate) position: Option<String>,
-    /// Rows that look different, and when they are looked at again.
+    /// Rows that look different.
     pub(crate) suspects: Vec<NewSuspect>,
-    pub(crate) settle: Duration,
+    /// When rows are looked at again that look different.
+    pub(crate) due: Due,
     /// What came of looks.
     pub(crate) looked: Vec<(Suspect, Then)>,
     /// How many repairs may be opened within an hour.
@@ -173,7 +175,7 @@ pub(crate) struct WatchedKey {
     pub(crate) unit: Arc<UnitName>,
     /// The columns of the key, in the order of their names.
     pub(crate) json: String,
-    pub(crate) settle: Duration,
+    pub(crate) due: Due,
 }
 
 /// The tables, whatever the database.
@@ -191,8 +193,13 @@ pub(crate) trait ScanStore: fmt::Debug + fmt::Display + Send + Sync {
     fn standing<'a>(&'a self, unit: &'a UnitName) -> BoxFuture<'a, DbResult<Option<Standing>>>;
     /// Writes one step.
     fn save<'a>(&'a self, term: &'a Term, step: &'a Step) -> BoxFuture<'a, DbResult<Saved>>;
-    /// Rows whose look is due, the longest first.
-    fn due<'a>(&'a self, unit: &'a UnitName, most: u32) -> BoxFuture<'a, DbResult<Vec<Suspect>>>;
+    /// Rows whose look is due, the longest first: by the database's clock, or those that the mirror has passed.
+    fn due<'a>(
+        &'a self,
+        unit: &'a UnitName,
+        passed: Option<i64>,
+        most: u32,
+    ) -> BoxFuture<'a, DbResult<Vec<Suspect>>>;
     /// Why a row cannot be looked at. None if all can.
     fn unreadable<'a>(&'a self, unit: &'a UnitName) -> BoxFuture<'a, DbResult<Option<String>>>;
     /// Whether more than so many rows wait.
@@ -203,6 +210,8 @@ pub(crate) trait ScanStore: fmt::Debug + fmt::Display + Send + Sync {
     fn ask_sweep<'a>(&'a self, units: &'a [Arc<UnitName>]) -> BoxFuture<'a, DbResult<()>>;
     /// Writes down why a scan cannot run, or that all can.
     fn trouble<'a>(&'a self, term: &'a Term, why: Option<&'a str>) -> BoxFuture<'a, DbResult<()>>;
+    /// Writes down where the mirror stands.
+    fn mirror<'a>(&'a self, term: &'a Term, stand: &'a str) -> BoxFuture<'a, DbResult<()>>;
     /// The columns of the key that the unit has now, with their forms. If they are others than before, suspects with keys of
     /// the old ones are removed, and a sweep is asked for. Whether they are.
     fn keyed<'a>(&'a self, term: &'a Term, key: &'a str) -> BoxFuture<'a, DbResult<bool>>;
@@ -252,8 +261,13 @@ impl<DB: Driver> ScanStore for SqlRepairs<DB> {
         Box::pin(self.save_step(term, step))
     }
 
-    fn due<'a>(&'a self, unit: &'a UnitName, most: u32) -> BoxFuture<'a, DbResult<Vec<Suspect>>> {
-        Box::pin(self.in_time(self.due_suspects(unit, most)))
+    fn due<'a>(
+        &'a self,
+        unit: &'a UnitName,
+        passed: Option<i64>,
+        most: u32,
+    ) -> BoxFuture<'a, DbResult<Vec<Suspect>>> {
+        Box::pin(self.in_time(self.due_suspects(unit, passed, most)))
     }
 
     fn unreadable<'a>(&'a self, unit: &'a UnitName) -> BoxFuture<'a, DbResult<Option<String>>> {
@@ -274,6 +288,10 @@ impl<DB: Driver> ScanStore for SqlRepairs<DB> {
 
     fn trouble<'a>(&'a self, term: &'a Term, why: Option<&'a str>) -> BoxFuture<'a, DbResult<()>> {
         Box::pin(self.in_time(self.write_trouble(term, why)))
+    }
+
+    fn mirror<'a>(&'a self, term: &'a Term, stand: &'a str) -> BoxFuture<'a, DbResult<()>> {
+        Box::pin(self.in_time(self.write_mirror(term, stand)))
     }
 
     fn keyed<'a>(&'a self, term: &'a Term, key: &'a str) -> BoxFuture<'a, DbResult<bool>> {

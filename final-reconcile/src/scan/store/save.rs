@@ -11,12 +11,7 @@ use final_core::database::{DbResult, Driver, Value, columns, read};
 use uuid::Uuid;
 
 use super::{NewSuspect, Saved, ScanKind, Step, Suspect, Term, Then, suspects::add};
-use crate::{
-    compare::RowDifference,
-    form::RowHash,
-    repair::store::{SqlRepairs, micros},
-    unit::UnitName,
-};
+use crate::{compare::RowDifference, form::RowHash, repair::store::SqlRepairs, unit::UnitName};
 
 /// Suspects that are written in one transaction.
 const LOT: usize = 200;
@@ -47,7 +42,7 @@ impl<DB: Driver> SqlRepairs<DB> {
         for lot in early.chunks(LOT) {
             let nothing = Step {
                 scan: step.scan,
-                settle: step.settle,
+                due: step.due,
                 ..Step::default()
             };
             match self.in_time(self.save_lot(term, lot, &nothing)).await? {
@@ -138,15 +133,15 @@ impl<DB: Driver> SqlRepairs<DB> {
                     step.scan.name().into(),
                     suspect.key.0.as_slice().into(),
                     0_i64.into(),
-                    1_i64.into(),
+                    step.due.looked().into(),
                     hash(suspect.source.as_ref()),
                     hash(suspect.target.as_ref()),
-                    micros(step.settle).into(),
+                    step.due.value(),
                     stamp.into(),
                 ]
             })
             .collect();
-        let sql = self.templates().await?.sql(&add(suspects.len()));
+        let sql = self.templates().await?.sql(&add(suspects.len(), step.due));
         DB::run_sql(conn, &sql, &values).await?;
         Ok(())
     }
@@ -171,32 +166,36 @@ impl<DB: Driver> SqlRepairs<DB> {
             match then {
                 Then::Equal => equal.push(suspect),
                 Then::Over => over.push(suspect),
-                Then::Again(looks, after) => {
+                Then::Again(looks) => {
                     let sql = format!(
-                        "UPDATE {{suspects}} SET looked = 1, source_hash = ?, target_hash = ?, looks = ?, changes = ?, \
-                         problem = NULL, due_at = {{now}} + ? WHERE {LOOKED}"
+                        "UPDATE {{suspects}} SET looked = ?, source_hash = ?, target_hash = ?, looks = ?, changes = ?, \
+                         problem = NULL, due_at = {} WHERE {LOOKED}",
+                        step.due.sql()
                     );
                     let sql = self.templates().await?.sql(&sql);
                     let (source, target) = looks.last.clone().unwrap_or_default();
                     let values = [
+                        step.due.looked().into(),
                         hash(source.as_ref()),
                         hash(target.as_ref()),
                         i64::from(looks.same).into(),
                         i64::from(looks.changes).into(),
-                        micros(*after).into(),
+                        step.due.value(),
                         suspect.slot.as_str().into(),
                         suspect.stamp.into(),
                     ];
                     DB::run_sql(conn, &sql, &values).await?;
                 }
                 Then::Later(why, after) => {
+                    let due = step.due.but(*after);
                     let sql = format!(
-                        "UPDATE {{suspects}} SET problem = ?, due_at = {{now}} + ? WHERE {LOOKED}"
+                        "UPDATE {{suspects}} SET problem = ?, due_at = {} WHERE {LOOKED}",
+                        due.sql()
                     );
                     let sql = self.templates().await?.sql(&sql);
                     let values = [
                         why.as_str().into(),
-                        micros(*after).into(),
+                        due.value(),
                         suspect.slot.as_str().into(),
                         suspect.stamp.into(),
                     ];

@@ -3,13 +3,16 @@
 //! A row waits once. If it changes once more while a look is under way, or is found once more, its stamp is another one.
 //! So a look that found both rows equal before that does not remove it.
 
-use final_core::database::{DbResult, Driver, columns, read};
+use std::time::Duration;
+
+use final_core::database::{DbResult, Driver, Value, columns, read};
 use uuid::Uuid;
 
 use super::{ScanKind, Suspect, SuspectKey, WatchedKey};
 use crate::{
     compare::judge::Looks,
     form::{Row, RowHash},
+    mirror::Due,
     repair::store::{SqlRepairs, micros},
     unit::UnitName,
 };
@@ -32,9 +35,47 @@ columns! {
     }
 }
 
+/// What `looked` says of a row that was looked at.
+const BY_CLOCK: i64 = 1;
+const BY_HEARTBEAT: i64 = 2;
+
+impl Due {
+    /// Until when a row waits, as SQL.
+    pub(super) fn sql(self) -> &'static str {
+        match self {
+            Self::After(_) => "{now} + ?",
+            Self::Passed(_) => "?",
+        }
+    }
+
+    /// The value in it.
+    pub(super) fn value(self) -> Value<'static> {
+        match self {
+            Self::After(time) => micros(time).into(),
+            Self::Passed(time) => time.into(),
+        }
+    }
+
+    /// The same for a row that waits for this time.
+    pub(super) fn but(self, time: Duration) -> Self {
+        match self {
+            Self::After(_) => Self::After(time),
+            Self::Passed(due) => Self::Passed(due.saturating_add(micros(time))),
+        }
+    }
+
+    /// How a row is looked at that waits so long. What was seen in the other way counts no more.
+    pub(super) fn looked(self) -> i64 {
+        match self {
+            Self::After(_) => BY_CLOCK,
+            Self::Passed(_) => BY_HEARTBEAT,
+        }
+    }
+}
+
 /// The statement that adds so many suspects. Those that are there stay as they are.
-pub(super) fn add(rows: usize) -> String {
-    let row = "(?, ?, ?, ?, ?, ?, ?, ?, 0, 0, {now} + ?, ?)";
+pub(super) fn add(rows: usize, due: Due) -> String {
+    let row = format!("(?, ?, ?, ?, ?, ?, ?, ?, 0, 0, {}, ?)", due.sql());
     format!(
         "{{insert}} INTO {{suspects}} (slot, unit, scan, row_key, is_json, looked, source_hash, target_hash, looks, changes, \
          due_at, stamp) VALUES {} {{nothing}}",
@@ -43,15 +84,24 @@ pub(super) fn add(rows: usize) -> String {
 }
 
 impl<DB: Driver> SqlRepairs<DB> {
-    pub(super) async fn due_suspects(&self, unit: &UnitName, most: u32) -> DbResult<Vec<Suspect>> {
+    pub(super) async fn due_suspects(
+        &self,
+        unit: &UnitName,
+        passed: Option<i64>,
+        most: u32,
+    ) -> DbResult<Vec<Suspect>> {
+        let until = passed.map_or("{now}", |_| "?");
         let sql = format!(
             "SELECT slot, scan, row_key, is_json, looked, source_hash, target_hash, looks, changes, stamp \
-             FROM {{suspects}} WHERE unit = ? AND due_at <= {{now}} ORDER BY due_at LIMIT {most}"
+             FROM {{suspects}} WHERE unit = ? AND due_at <= {until} ORDER BY due_at LIMIT {most}"
         );
         let sql = self.templates().await?.sql(&sql);
+        let mut values = vec![Value::from(unit.name.as_str())];
+        values.extend(passed.map(Value::from));
+        let looked = passed.map_or(BY_CLOCK, |_| BY_HEARTBEAT);
         let mut conn = self.pool().acquire().await?;
-        let rows = read::<DB, SuspectRow>(&mut conn, &sql, &[unit.name.as_str().into()]).await?;
-        rows.into_iter().map(SuspectRow::suspect).collect()
+        let rows = read::<DB, SuspectRow>(&mut conn, &sql, &values).await?;
+        rows.into_iter().map(|row| row.suspect(looked)).collect()
     }
 
     pub(super) async fn unreadable_suspect(&self, unit: &UnitName) -> DbResult<Option<String>> {
@@ -91,15 +141,21 @@ impl<DB: Driver> SqlRepairs<DB> {
     /// A row that is being looked at right now may have been read before this change, so it is looked at once more.
     async fn add_watched_one(&self, conn: &mut DB::Connection, key: &WatchedKey) -> DbResult<()> {
         let templates = self.templates().await?;
-        let again = templates.sql(
-            "UPDATE {suspects} SET stamp = ?, due_at = CASE WHEN due_at <= {now} THEN {now} + ? ELSE due_at END \
-             WHERE slot = ?",
-        );
-        let add = templates.sql(&add(1));
+        // By the source's clock it is not known what is due.
+        let is_early = match key.due {
+            Due::After(_) => "due_at <= {now}",
+            Due::Passed(_) => "due_at < ?",
+        };
+        let due = key.due.sql();
+        let again = templates.sql(&format!(
+            "UPDATE {{suspects}} SET stamp = ?, due_at = CASE WHEN {is_early} THEN {due} ELSE due_at END WHERE slot = ?"
+        ));
+        let add = templates.sql(&add(1, key.due));
         let slot = key.unit.suspect("json", key.json.as_bytes());
         let stamp = Uuid::now_v7();
-        let wait = micros(key.settle);
-        let renew = [stamp.into(), wait.into(), slot.as_str().into()];
+        let mut renew: Vec<Value<'_>> = vec![stamp.into()];
+        renew.extend(matches!(key.due, Due::Passed(_)).then(|| key.due.value()));
+        renew.extend([key.due.value(), slot.as_str().into()]);
         if DB::run_sql(conn, &again, &renew).await? > 0 {
             return Ok(());
         }
@@ -110,9 +166,9 @@ impl<DB: Driver> SqlRepairs<DB> {
             key.json.as_bytes().into(),
             1_i64.into(),
             0_i64.into(),
-            final_core::database::Value::Bytes(None),
-            final_core::database::Value::Bytes(None),
-            wait.into(),
+            Value::Bytes(None),
+            Value::Bytes(None),
+            key.due.value(),
             stamp.into(),
         ];
         if DB::run_sql(conn, &add, &values).await? == 0 {
@@ -124,7 +180,8 @@ impl<DB: Driver> SqlRepairs<DB> {
 }
 
 impl SuspectRow {
-    fn suspect(self) -> DbResult<Suspect> {
+    /// `looked`: how rows are looked at now.
+    fn suspect(self, looked: i64) -> DbResult<Suspect> {
         let hash = |hash: Option<Vec<u8>>| hash.map(RowHash);
         let count = |count: i64| u32::try_from(count).unwrap_or(u32::MAX);
         let key = match self.is_json {
@@ -140,7 +197,8 @@ impl SuspectRow {
             scan: ScanKind::of(&self.scan),
             key,
             looks: Looks {
-                last: (self.looked != 0).then(|| (hash(self.source_hash), hash(self.target_hash))),
+                last: (self.looked == looked)
+                    .then(|| (hash(self.source_hash), hash(self.target_hash))),
                 same: count(self.looks),
                 changes: count(self.changes),
             },

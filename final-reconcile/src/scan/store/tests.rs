@@ -63,7 +63,7 @@ impl Stored {
     }
 
     async fn due(&self) -> Vec<Suspect> {
-        self.store.due(&self.term.unit, 100).await.unwrap()
+        self.store.due(&self.term.unit, None, 100).await.unwrap()
     }
 
     async fn looked(&self, suspect: &Suspect, then: Then, most_repairs: u64) -> Saved {
@@ -111,7 +111,7 @@ async fn a_row_that_is_found_in_each_round_is_repaired_all_the_same() {
         same: 1,
         ..Looks::begun(None, None)
     };
-    let again = Then::Again(looks.clone(), Duration::ZERO);
+    let again = Then::Again(looks.clone());
     stored.looked(&suspect, again, 1).await;
     let suspect = stored.due().await.remove(0);
     assert_eq!(suspect.looks, looks);
@@ -147,7 +147,7 @@ async fn a_row_that_cannot_be_read_is_told_until_it_can() {
     let later = Then::Later(why.clone(), Duration::ZERO);
     stored.looked(&suspect, later, 1).await;
     assert_eq!(unreadable().await, Some(why));
-    let again = Then::Again(Looks::default(), Duration::ZERO);
+    let again = Then::Again(Looks::default());
     stored.looked(&suspect, again, 1).await;
     assert_eq!(unreadable().await, None);
 }
