@@ -165,3 +165,43 @@ async fn a_file_that_cannot_be_meant_is_wrong_usage_and_says_what_to_do() {
     assert!(ran.err.contains("refused"), "{}", ran.err);
     assert!(!ran.all().contains("hunter2"), "{}", ran.all());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_mirror_has_not_passed_in_its_limit_is_not_judged() {
+    let shop = shop().await;
+    let changes = "UPDATE users SET name = 'Rob' WHERE id = 2; \
+        CREATE TABLE beats (mirror text UNIQUE, at text); INSERT INTO beats VALUES ('search', '2024-02-29 10:00:00')";
+    sqlx::raw_sql(changes)
+        .execute(&shop.copy)
+        .await
+        .expect("changed");
+    let text = fs::read_to_string(&shop.file).expect("read");
+    let heartbeat = "[jobs.users.targets.heartbeat]\ntable = 'beats'\nrow = { mirror = 'search' }\nlimit = '1s'\n";
+    fs::write(&shop.file, format!("{text}{heartbeat}")).expect("written");
+    let compare = ["reconcile", "compare", "--config", &shop.file];
+
+    let late = run(&mut program(), compare).await.ends_with(3);
+    for part in [
+        "0 missing, 0 different, 0 extra, 1 not judged; the mirror of `users` in SQLite",
+        "stands at 2024-02-29 10:00:00 UTC",
+    ] {
+        assert!(late.out.contains(part), "{part}: {}", late.out);
+    }
+    let json = run(&mut program(), compare.into_iter().chain(["--json"])).await;
+    let json = &json.ends_with(3).json()[0];
+    assert_eq!(
+        (&json["unsettled"], &json["not_passed"]),
+        (&1.into(), &1.into())
+    );
+    let basis = json["judged_by"].as_str().expect("a text");
+    assert!(basis.starts_with("the heartbeat in `beats`"), "{basis}");
+
+    let other = format!("{text}{}", heartbeat.replace("'beats'", "'beat'"));
+    fs::write(&shop.file, other).expect("written");
+    let wrong = run(&mut program(), compare).await.ends_with(2);
+    assert!(
+        wrong.err.contains("there is no table `beat` in"),
+        "{}",
+        wrong.err
+    );
+}

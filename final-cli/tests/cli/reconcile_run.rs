@@ -308,6 +308,47 @@ async fn a_job_that_has_never_run_is_told_by_the_status() {
 }
 
 /// The file of a shop with other lines in place of the callback and of the sweep.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mirror_that_stands_still_is_told_by_the_status_and_the_metrics() {
+    let shop = shop().await;
+    let beats =
+        "CREATE TABLE beats (at text); INSERT INTO beats VALUES ('2024-02-29 10:00:00.123')";
+    sqlx::raw_sql(beats).execute(&shop.copy).await.expect(beats);
+    let text = std::fs::read_to_string(&shop.file).expect("read");
+    let text = text.replace(
+        "table = 'users' }]",
+        "table = 'users', heartbeat = { table = 'beats' } }]",
+    );
+    std::fs::write(&shop.file, text).expect("written");
+    let running = shop.start();
+    let job = eventually("a trouble", SOON, async || {
+        let status = shop.reconcile(&["status"]).await;
+        let told = status.code == 3 && status.json()[0]["trouble"].is_string();
+        let job = || status.json().remove(0);
+        told.then(job).ok_or_else(|| (status.all(), running.log()))
+    })
+    .await;
+    assert_eq!(job["mirror_at"], "2024-02-29 10:00:00.123", "{job}");
+    assert!(job["mirror_lag_ms"].as_u64() > Some(60_000), "{job}");
+    let shown = ["reconcile", "status", "--config", &shop.file];
+    let shown = run(&mut program(), shown).await.ends_with(3).out;
+    for part in [
+        "in trouble",
+        "stands at",
+        "the mirror has passed 2024-02-29 10:00:00.123 UTC",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    let metrics = shop.answer("/metrics").await;
+    assert!(
+        metrics.contains("final_reconcile_mirror_lag_seconds{job=\"users\""),
+        "{metrics}"
+    );
+    assert!(shop.answer("/readyz").await.contains("stands at"));
+    assert_eq!(shop.endpoint.calls().len(), 0);
+    ends(running).await;
+}
+
 fn with(shop: &Shop, sweep: &str, repair: &str) -> String {
     let text = std::fs::read_to_string(&shop.file).expect("read");
     let lines = text.lines().map(|line| match line {

@@ -2,6 +2,8 @@
 //!
 //! Input: the tables of jobs and repairs. Output: a row for each job and target, and exit code 3 if one of them needs a person.
 
+use std::time::Duration;
+
 use clap::Args;
 use final_reconcile::JobStatus;
 use serde_json::json;
@@ -70,7 +72,7 @@ fn write(
             let row = json!({
                 "job": job, "source": source, "target": target, "is_of_job": true, "is_running": false, "paused": null,
                 "trouble": "it has never run", "fresh_id": null, "updated_until": null, "is_sweeping": false,
-                "sweep_rows": null, "suspects": 0, "open_repairs": 0,
+                "sweep_rows": null, "mirror_at": null, "mirror_lag_ms": null, "suspects": 0, "open_repairs": 0,
             });
             out.json("job", &row)
         });
@@ -103,6 +105,14 @@ fn write(
     for job in jobs.iter().filter(|job| job.is_of_job) {
         for reason in [&job.paused, &job.trouble].into_iter().flatten() {
             out.line(&harmless(&format!("{}: {reason}", job.job)))?;
+        }
+        if let (Some(at), Some(lag)) = (&job.mirror_at, job.mirror_lag_ms) {
+            let behind = Duration::from_millis(lag).as_secs_f64();
+            let line = format!(
+                "{}: the mirror has passed {at} UTC, {behind:.1} s behind",
+                job.job
+            );
+            out.line(&harmless(&line))?;
         }
     }
     let mut left: Vec<&str> = jobs

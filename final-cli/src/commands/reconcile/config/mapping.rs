@@ -1,15 +1,18 @@
-//! A target, and how its columns belong to those of the source.
+//! A target, how its columns belong to those of the source, and where its mirror tells how far it is.
 
 use std::{collections::BTreeMap, fmt};
 
-use final_reconcile::{Job, Mapped, Mapping};
+use final_reconcile::{Heartbeat, Job, Mapped, Mapping};
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
 use super::super::sides::side;
-use crate::{config::DatabaseAddress, exit::Failure};
+use crate::{
+    config::{DatabaseAddress, Period},
+    exit::Failure,
+};
 
 /// A table that is to agree with the source.
 #[derive(Debug, Deserialize)]
@@ -32,6 +35,48 @@ pub(super) struct TargetConfig {
     /// Whether all others are compared beside those that are named.
     #[serde(default)]
     rest: bool,
+    /// Where the mirror tells how far it is.
+    #[serde(default)]
+    heartbeat: Option<HeartbeatConfig>,
+}
+
+/// A row in the target's database, with a time of the source's clock.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "HeartbeatFields")]
+struct HeartbeatConfig(Heartbeat);
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HeartbeatFields {
+    table: String,
+    #[serde(default)]
+    column: Option<String>,
+    /// The column that names the row, and its value there.
+    #[serde(default)]
+    row: BTreeMap<String, String>,
+    #[serde(default)]
+    limit: Option<Period>,
+}
+
+impl TryFrom<HeartbeatFields> for HeartbeatConfig {
+    type Error = &'static str;
+
+    fn try_from(fields: HeartbeatFields) -> Result<Self, &'static str> {
+        let mut heartbeat = Heartbeat::table(fields.table);
+        if let Some(column) = fields.column {
+            heartbeat = heartbeat.column(column);
+        }
+        if fields.row.len() > 1 {
+            return Err("`row` names one column and its value, as { id = \"1\" }");
+        }
+        for (column, value) in fields.row {
+            heartbeat = heartbeat.row(column, value);
+        }
+        Ok(Self(match fields.limit {
+            Some(limit) => heartbeat.limit(limit.0),
+            None => heartbeat,
+        }))
+    }
 }
 
 /// A name, or a name with a rule.
@@ -95,6 +140,10 @@ impl TargetConfig {
         Ok(job.target(to, |map: Mapping| {
             let map = map.same(self.same).except(self.except);
             let map = if self.rest { map.rest() } else { map };
+            let map = match self.heartbeat {
+                Some(heartbeat) => map.heartbeat(heartbeat.0),
+                None => map,
+            };
             let map = self
                 .key
                 .into_iter()

@@ -35,6 +35,39 @@ async fn a_file_names_every_part_of_a_job() {
     }
 }
 
+#[tokio::test]
+async fn a_file_names_where_a_mirror_tells_how_far_it_is() {
+    let heartbeat = "heartbeat = { table = 'beats', column = 'seen', row = { mirror = 'search' }, limit = '7s' }";
+    let shown = |text: &str| format!("{:?}", job(text).unwrap().job("users").unwrap());
+    let with = shown(&FILE.replace("except = []", heartbeat));
+    for part in ["beats", "seen", "mirror", "search", "7s"] {
+        assert!(with.contains(part), "{part}: {with}");
+    }
+    let short = shown(&FILE.replace("except = []", "heartbeat = { table = 'beats' }"));
+    assert!(short.contains("\"at\"") && short.contains("60s"), "{short}");
+}
+
+#[test]
+fn a_heartbeat_that_cannot_be_meant_is_named_with_its_line() {
+    for (heartbeat, wanted) in [
+        ("{ column = 'at' }", "table"),
+        ("{ table = 'beats', colum = 'at' }", "did you mean `column`"),
+        (
+            "{ table = 'beats', row = { a = '1', b = '2' } }",
+            "names one column",
+        ),
+        ("{ table = 'beats', limit = 'soon' }", "limit"),
+        ("'beats'", "heartbeat"),
+    ] {
+        let text = FILE.replace("except = []", &format!("heartbeat = {heartbeat}"));
+        let error = job(&text).err().unwrap_or_else(|| panic!("{heartbeat}"));
+        assert!(
+            error.starts_with("reconcile.toml:10") && error.contains(wanted),
+            "{heartbeat}: {error}"
+        );
+    }
+}
+
 #[test]
 fn a_rule_that_is_not_known_is_named_with_its_line() {
     let error = job(&FILE.replace("decimal = 2", "decimals = 2")).unwrap_err();
