@@ -72,6 +72,7 @@ const RUNS: [Run; 3] = [
             ("--seed", "SEED"),
             ("--updates", "UPDATES"),
             ("--lag", "LAG_SECONDS"),
+            ("--heartbeat", "HEARTBEAT"),
         ],
         has_brokers: false,
     },

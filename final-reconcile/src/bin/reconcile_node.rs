@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, error::Error, time::Duration};
 
-use final_reconcile::{Job, Reconciler, Repair, Side, Sweep};
+use final_reconcile::{Heartbeat, Job, Reconciler, Repair, Side, Sweep};
 use final_webhook::{Caller, Endpoint};
 use sqlx::{MySqlPool, PgPool};
 use tokio::{
@@ -117,10 +117,16 @@ fn reconciler(arguments: &Arguments) -> Result<Reconciler, Anything> {
 /// What is compared. The source alone has the time of each change.
 fn job(arguments: &Arguments) -> Result<Job, Anything> {
     let updated_by = arguments.0.get("--updated-by").cloned();
+    let heartbeat = arguments.0.get("--heartbeat");
+    // A run has lags of any length, and faults beside them.
+    let heartbeat = heartbeat.map(|table| Heartbeat::table(table).limit(Duration::from_secs(300)));
     Ok(Job::new("goods")
         .source(side(arguments.text("--source")?)?)
         .target(side(arguments.text("--target")?)?, |map| {
-            map.except(updated_by)
+            let map = map.except(updated_by);
+            heartbeat
+                .into_iter()
+                .fold(map, |map, heartbeat| map.heartbeat(heartbeat))
         })
         .settle(arguments.time("--settle-ms")?)
         .examples(100_000))

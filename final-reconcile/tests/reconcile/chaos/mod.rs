@@ -12,8 +12,10 @@
 //!
 //! `FINAL_RECONCILE_CHAOS_SECONDS` makes the storm longer and the tables larger, `…_UPDATES` lets it last until so many rows
 //! were updated, `…_LAG_SECONDS` is the longest lag of the mirror, and `…_SEED` plays it again:
-//! `cargo xtask chaos reconcile --minutes 20 --updates 1000000` sets them.
+//! `cargo xtask chaos reconcile --minutes 20 --updates 1000000` sets them. With `…_HEARTBEAT=1` a difference counts once the
+//! mirror has passed it, instead of after a time that is longer than the lag.
 
+mod beats;
 mod books;
 mod endpoint;
 mod fault;
@@ -38,6 +40,7 @@ use tokio::{sync::Mutex, task::JoinSet, time::sleep};
 use self::{
     books::{Books, Verdict},
     fault::Fault,
+    node::Judgement,
     stage::{SOON, Stage},
     table::Kind,
     writer::{Scene, WRITERS},
@@ -68,6 +71,7 @@ struct Size {
     updates: u64,
     rows: i64,
     lag: Duration,
+    has_heartbeat: bool,
     /// The pause between two rows that are damaged.
     pause: Duration,
 }
@@ -89,6 +93,7 @@ impl Size {
             updates: number("UPDATES").unwrap_or(0),
             rows,
             lag: Duration::from_secs(number("LAG_SECONDS").unwrap_or(lag)),
+            has_heartbeat: number("HEARTBEAT") == Some(1),
             pause: Duration::from_millis(pause),
         }
     }
@@ -96,6 +101,24 @@ impl Size {
     /// Longer than a copy lags.
     fn settle(self) -> Duration {
         self.lag.mul_f64(1.5)
+    }
+
+    fn judgement(self) -> Judgement {
+        Judgement {
+            settle: match self.has_heartbeat {
+                true => Duration::ZERO,
+                false => self.settle(),
+            },
+            has_heartbeat: self.has_heartbeat,
+        }
+    }
+
+    /// A change that is later may look like a difference.
+    fn most(self) -> Duration {
+        match self.has_heartbeat {
+            true => Duration::MAX,
+            false => self.settle() * 2,
+        }
     }
 
     /// How long something may take that has to be found first: a row may change between several looks.
@@ -148,15 +171,17 @@ async fn holds(from: Kind) {
 async fn run(from: Kind, size: Size) -> Report {
     let (mut random, start) = (fastrand::Rng::with_seed(size.seed), Instant::now());
     let books = Arc::new(Books::default());
-    let mut stage = Stage::set(from, size.rows, size.settle(), Arc::clone(&books)).await;
+    let mut stage = Stage::set(from, size.rows, size.judgement(), Arc::clone(&books)).await;
     let urls = (stage.urls.source.clone(), stage.urls.target.clone());
-    let times = (size.lag, size.settle());
+    let times = (size.lag, size.most());
     let scene = Arc::new(Scene::new(urls, Arc::clone(&books), times, size.rows));
     planter::burst(&scene, (size.rows / PLANTED).max(1), size.seed).await;
     let mut writers = JoinSet::new();
     for number in 0..WRITERS {
         writers.spawn(writer::write(Arc::clone(&scene), number, size.seed));
     }
+    let beats = beats::beat(Arc::clone(&scene));
+    let beats = size.has_heartbeat.then(|| tokio::spawn(beats));
     let listener = stage::hear_of_repairs(stage.urls.state.clone(), Arc::clone(&scene));
     let listener = tokio::spawn(listener);
     let have_ended = Arc::new(AtomicBool::new(false));
@@ -182,6 +207,7 @@ async fn run(from: Kind, size: Size) -> Report {
     if stuck.is_none() {
         stuck = comes_to_rest(&mut stage, &scene, size).await.err();
     }
+    beats.iter().for_each(tokio::task::JoinHandle::abort);
     stage.listen();
     let mut problems: Vec<String> = stuck.into_iter().chain(stage.problems()).collect();
     stage.stop_all().await;

@@ -45,6 +45,13 @@ pub fn launch(urls: &Urls, settle: Duration) -> Launch {
     ])
 }
 
+/// What a difference rests on.
+#[derive(Clone, Copy, Debug)]
+pub struct Judgement {
+    pub settle: Duration,
+    pub has_heartbeat: bool,
+}
+
 #[derive(Debug)]
 pub struct Node {
     pub name: String,
@@ -69,9 +76,12 @@ impl Node {
         }
     }
 
-    pub fn start(&mut self, urls: &Urls, settle: Duration) {
+    pub fn start(&mut self, urls: &Urls, judgement: Judgement) {
         let log = self.dir.join("log.txt");
-        let launch = launch(urls, settle).args(["--updated-by", "changed"]);
+        let mut launch = launch(urls, judgement.settle).args(["--updated-by", "changed"]);
+        if judgement.has_heartbeat {
+            launch = launch.args(["--heartbeat", "beats"]);
+        }
         let started = launch.spawn(&self.name, &log);
         self.process = Some(started.expect("a reconciler"));
     }

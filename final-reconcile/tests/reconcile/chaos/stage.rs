@@ -18,7 +18,7 @@ use super::{
     books::Books,
     endpoint::{Mood, Repairer},
     fault::Fault,
-    node::{LEASE, Node, Urls},
+    node::{Judgement, LEASE, Node, Urls},
     table::{Kind, Place},
     writer::Scene,
 };
@@ -46,12 +46,12 @@ pub struct Stage {
     state: Server,
     endpoint: Repairer,
     nodes: Vec<Node>,
-    settle: Duration,
+    judgement: Judgement,
     books: Arc<Books>,
 }
 
 impl Stage {
-    pub async fn set(from: Kind, rows: i64, settle: Duration, books: Arc<Books>) -> Self {
+    pub async fn set(from: Kind, rows: i64, judgement: Judgement, books: Arc<Books>) -> Self {
         let to = match from {
             Kind::Postgres => Kind::MariaDb,
             Kind::MariaDb => Kind::Postgres,
@@ -63,6 +63,10 @@ impl Stage {
             for statement in Kind::of(&server.url()).table(place, rows) {
                 conn.run(&statement).await.expect(&statement);
             }
+        }
+        let mut conn = Conn::open(&url).await.expect("a server");
+        for statement in to.beats() {
+            conn.run(&statement).await.expect(&statement);
         }
         let endpoint = Repairer::start(url, Arc::clone(&books)).await;
         let urls = Urls {
@@ -87,7 +91,7 @@ impl Stage {
             state,
             endpoint,
             nodes,
-            settle,
+            judgement,
             books,
         }
     }
@@ -99,7 +103,7 @@ impl Stage {
             state: self.wires.state.url(&self.urls.state),
             endpoint: self.wires.endpoint.url(&self.urls.endpoint),
         };
-        self.nodes[at].start(&through, self.settle);
+        self.nodes[at].start(&through, self.judgement);
     }
 
     pub fn start_all(&mut self) {

@@ -25,9 +25,21 @@ pub enum Place {
 /// What a writer does to a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    Insert { id: i64, version: i64 },
-    Update { id: i64, version: i64 },
-    Delete { id: i64 },
+    Insert {
+        id: i64,
+        version: i64,
+    },
+    Update {
+        id: i64,
+        version: i64,
+    },
+    Delete {
+        id: i64,
+    },
+    /// The mirror has everything that was committed before this time, in microseconds since 1970.
+    Beat {
+        at: i64,
+    },
 }
 
 /// How a row of the copy is damaged.
@@ -41,9 +53,11 @@ pub enum Damage {
 }
 
 impl Change {
-    pub fn id(self) -> i64 {
+    /// The row. None if it is no change of a row.
+    pub fn id(self) -> Option<i64> {
         match self {
-            Self::Insert { id, .. } | Self::Update { id, .. } | Self::Delete { id } => id,
+            Self::Insert { id, .. } | Self::Update { id, .. } | Self::Delete { id } => Some(id),
+            Self::Beat { .. } => None,
         }
     }
 }
@@ -106,6 +120,26 @@ impl Kind {
         ]
     }
 
+    /// The table with the heartbeat of the mirror.
+    pub fn beats(self) -> Vec<String> {
+        let time = match self {
+            Self::Postgres => "timestamp(6)",
+            Self::MariaDb => "datetime(6)",
+        };
+        vec![
+            format!("CREATE TABLE beats (at {time})"),
+            "INSERT INTO beats VALUES (NULL)".to_owned(),
+        ]
+    }
+
+    /// The clock, in microseconds since 1970.
+    pub fn clock(self) -> &'static str {
+        match self {
+            Self::Postgres => "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
+            Self::MariaDb => "SELECT timestampdiff(MICROSECOND, '1970-01-01', utc_timestamp(6))",
+        }
+    }
+
     /// Several changes, in one transaction.
     pub fn transaction(self, place: Place, changes: impl Iterator<Item = Change>) -> String {
         let mut all = String::from("BEGIN");
@@ -140,6 +174,12 @@ impl Kind {
                 )
             }
             (Change::Delete { id }, _) => format!("DELETE FROM goods WHERE id = {id}"),
+            (Change::Beat { at }, Self::Postgres) => {
+                format!("UPDATE beats SET at = timestamp 'epoch' + {at} * interval '1 microsecond'")
+            }
+            (Change::Beat { at }, Self::MariaDb) => {
+                format!("UPDATE beats SET at = timestamp('1970-01-01') + INTERVAL {at} MICROSECOND")
+            }
         }
     }
 

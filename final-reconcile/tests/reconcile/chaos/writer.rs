@@ -17,7 +17,10 @@ use std::{
 };
 
 use final_tests::Conn;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::RwLock,
+    time::{sleep, timeout},
+};
 
 use super::{
     books::Books,
@@ -41,7 +44,8 @@ pub struct Scene {
     pub books: Arc<Books>,
     /// The longest that the mirror holds a change back.
     pub lag: Duration,
-    pub settle: Duration,
+    /// A change that is later may look like a difference.
+    pub most: Duration,
     /// The rows at the beginning.
     pub rows: i64,
     pub over: AtomicBool,
@@ -50,6 +54,10 @@ pub struct Scene {
     pub others: AtomicU64,
     transactions: AtomicU64,
     queue: Mutex<VecDeque<(Change, Instant)>>,
+    /// Writers share it from before a commit until its changes are queued.
+    pub commits: RwLock<()>,
+    /// Whether all changes are in the copy.
+    pub is_mirrored: AtomicBool,
 }
 
 impl Scene {
@@ -64,7 +72,7 @@ impl Scene {
             target: urls.1,
             books,
             lag: times.0,
-            settle: times.1,
+            most: times.1,
             rows,
             over: AtomicBool::new(false),
             version: AtomicI64::new(1),
@@ -72,6 +80,8 @@ impl Scene {
             others: AtomicU64::new(0),
             transactions: AtomicU64::new(0),
             queue: Mutex::default(),
+            commits: RwLock::default(),
+            is_mirrored: AtomicBool::new(false),
         }
     }
 
@@ -96,6 +106,16 @@ impl Scene {
     /// How many transactions were answered.
     pub fn transactions(&self) -> u64 {
         self.transactions.load(Ordering::Relaxed)
+    }
+
+    /// Gives changes to the mirror.
+    pub fn queue_up(&self, changes: impl IntoIterator<Item = Change>) {
+        self.queue_since(changes, Instant::now());
+    }
+
+    fn queue_since(&self, changes: impl IntoIterator<Item = Change>, since: Instant) {
+        let mut queue = self.queue.lock().expect("no panic");
+        queue.extend(changes.into_iter().map(|change| (change, since)));
     }
 
     fn waiting(&self) -> usize {
@@ -166,6 +186,7 @@ pub async fn write(scene: Arc<Scene>, number: i64, seed: u64) {
             });
         }
         // From here on it may be committed.
+        let shared = scene.commits.read().await;
         let since = Instant::now();
         let sql = kind.transaction(Place::Source, changes.iter().copied());
         until_done(&scene.source, &mut conn, &sql).await;
@@ -176,8 +197,8 @@ pub async fn write(scene: Arc<Scene>, number: i64, seed: u64) {
             .others
             .fetch_add(changes.len() as u64 - updates, Ordering::Relaxed);
         scene.transactions.fetch_add(1, Ordering::Relaxed);
-        let mut queue = scene.queue.lock().expect("no panic");
-        queue.extend(changes.into_iter().map(|change| (change, since)));
+        scene.queue_since(changes, since);
+        drop(shared);
     }
 }
 
@@ -200,6 +221,7 @@ pub async fn mirror(scene: Arc<Scene>, writers_ended: Arc<AtomicBool>, seed: u64
         };
         if lot.is_empty() {
             if has_ended && scene.waiting() == 0 {
+                scene.is_mirrored.store(true, Ordering::Relaxed);
                 return;
             }
             sleep(Duration::from_millis(10)).await;
@@ -208,8 +230,9 @@ pub async fn mirror(scene: Arc<Scene>, writers_ended: Arc<AtomicBool>, seed: u64
         let sql = kind.transaction(Place::Copy, lot.iter().map(|(change, _)| *change));
         until_done(&scene.target, &mut conn, &sql).await;
         for (change, since) in &lot {
-            let limit = scene.settle * 2;
-            scene.books.mirrored(change.id(), since.elapsed(), limit);
+            if let Some(id) = change.id() {
+                scene.books.mirrored(id, since.elapsed(), scene.most);
+            }
         }
         scene.queue.lock().expect("no panic").drain(..lot.len());
     }
