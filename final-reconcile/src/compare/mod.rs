@@ -229,6 +229,7 @@ pub(crate) async fn compare(
     let (sides, is_in_ranges) = prepared(source, target, plan).await?;
     let mut comparison = Comparison::new(sides.source.shown(), sides.target.shown());
     let mut suspects = Suspects::new(&sides, pulse, settings, walked);
+    suspects.begin().await?;
     let mut walk = Walk::new(&sides, estimate);
     match is_in_ranges {
         true => walk.ranges(&mut suspects, &mut comparison).await?,

@@ -83,6 +83,11 @@ impl<'s> Suspects<'s> {
         }
     }
 
+    /// Asks the mirror where it stands, so that a heartbeat that cannot be read is told at once.
+    pub(super) async fn begin(&mut self) -> Reconciled<()> {
+        self.waits.ask(false).await
+    }
+
     /// Looks at all rows whose time has come.
     async fn look(&mut self) -> Reconciled<()> {
         if !self.waiting.is_empty() {

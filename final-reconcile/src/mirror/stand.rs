@@ -213,20 +213,23 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_000))]
+
         #[test]
         fn a_difference_counts_once_the_mirror_has_passed_it_and_never_before(
             world in world(),
             first in 0..20 * SECOND,
             settle in 0..SECOND,
             apart in 1_000..400_000_i64,
+            gap in 1_000..2 * SECOND,
         ) {
             let mut looks = Looks::default();
             // Rows are read first, and then the clock.
-            let mut due = later(first + apart) + settle;
+            let mut due = later(first + gap) + settle;
             let (source, target) = (world.in_source(first), world.in_target(first));
             looks.judge(Some(&found(source)), Some(&found(target)), needed(Duration::ZERO, true));
             let mut seen = Some(source).filter(|source| *source != target);
-            let mut now = first + apart;
+            let mut now = first + gap;
             while now < 50 * SECOND {
                 now += apart;
                 let Some(before) = seen else { break };

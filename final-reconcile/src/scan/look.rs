@@ -28,7 +28,7 @@ use crate::{
 /// How many suspects are taken at once.
 const MOST: u32 = 500;
 
-/// How often it is looked for suspects, and how often where the mirror is asked before.
+/// How often it is looked for suspects: without a heartbeat, and with one.
 const POLL: Duration = Duration::from_millis(200);
 const BEAT: Duration = Duration::from_millis(500);
 

@@ -177,3 +177,28 @@ async fn a_row_that_waits_under_another_key_is_forgotten_and_a_sweep_is_asked_fo
     };
     assert!(!stored.store.keyed(&lost, "id").await.unwrap());
 }
+
+#[tokio::test]
+async fn a_row_waits_for_the_mirror_and_what_was_seen_by_the_clock_counts_no_more() {
+    let stored = Stored::new().await;
+    stored.found(1).await;
+    let due = async |passed| {
+        let unit = &stored.term.unit;
+        stored.store.due(unit, passed, 100).await.unwrap()
+    };
+    let suspect = due(Some(i64::MAX)).await.remove(0);
+    assert_eq!(suspect.looks, Looks::default());
+
+    let mut looks = Looks::begun(Some(RowHash(vec![1])), None);
+    looks.changes = 3;
+    let step = Step {
+        scan: ScanKind::Look,
+        looked: vec![(suspect, Then::Again(looks.clone()))],
+        due: Due::Passed(5),
+        ..Step::default()
+    };
+    stored.store.save(&stored.term, &step).await.unwrap();
+    assert_eq!(due(Some(4)).await.len(), 0);
+    assert_eq!(due(Some(5)).await[0].looks, looks);
+    assert_eq!(due(None).await[0].looks.last, None);
+}

@@ -1,6 +1,7 @@
 //! A difference counts once the mirror has passed it.
 
 mod captured;
+mod first;
 mod mirror;
 mod refused;
 mod stands;
