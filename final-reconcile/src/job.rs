@@ -16,7 +16,7 @@ use crate::{
     mirror::{Pulse, heartbeat::Heartbeat},
     plan::Plan,
     repair::Repair,
-    scan::{FreshScan, Scans, UpdatedScan, context::Tables, schedule::Sweep},
+    scan::{FreshScan, Scans, UpdatedScan, schedule::Sweep},
     side::{Side, table::SideTable},
     unit::UnitName,
 };
@@ -329,12 +329,15 @@ impl Job {
         Ok(Sides::new(&source, side, plan))
     }
 
-    /// Both tables as they are described now, the target by its place.
-    pub(crate) async fn tables(&self, target: &str) -> Reconciled<Tables> {
+    /// Both tables as they are described now, the target by its place, and where its mirror tells how far it is.
+    pub(crate) async fn tables(
+        &self,
+        target: &str,
+    ) -> Reconciled<(Side, Side, Plan, Option<Pulse>)> {
         let (side, mapping) = self.named(target)?;
         let (source, plan) = self.plan(side, mapping).await?;
         let pulse = pulse(&source, &plan, side, mapping).await?;
-        Ok(Tables::new(source, side.clone(), plan, pulse))
+        Ok((source, side.clone(), plan, pulse))
     }
 
     /// Where the mirror of a target tells how far it is.

@@ -47,7 +47,7 @@ pub(crate) struct Unit {
 }
 
 /// Both tables as they are described now.
-pub(crate) struct Tables {
+pub(super) struct Tables {
     pub(super) sides: Sides,
     pub(super) source: Side,
     pub(super) target: Side,
@@ -59,7 +59,7 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
-    pub(crate) fn new(source: Side, target: Side, plan: Plan, pulse: Option<Pulse>) -> Self {
+    pub(super) fn new(source: Side, target: Side, plan: Plan, pulse: Option<Pulse>) -> Self {
         Self {
             sides: Sides::new(&source, &target, plan.clone()),
             key: plan.key(),
@@ -162,7 +162,8 @@ impl Context {
         if let Some(tables) = &*tables {
             return Ok(Arc::clone(tables));
         }
-        let described = Arc::new(self.unit.job.tables(&self.unit.name.target).await?);
+        let (source, target, plan, pulse) = self.unit.job.tables(&self.unit.name.target).await?;
+        let described = Arc::new(Tables::new(source, target, plan, pulse));
         let keyed = self.unit.store.keyed(&self.term, &described.key).await;
         if keyed.map_err(|error| self.state("writing the state of scans to", error))? {
             tracing::warn!(

@@ -29,7 +29,7 @@
 pub(crate) mod basis;
 mod beat;
 mod column;
-pub(crate) mod context;
+mod context;
 mod fresh;
 mod gaps;
 pub(crate) mod json;
