@@ -57,6 +57,17 @@ async fn downgrade(place: &Place, state: Db, target: &str) {
         .await;
 }
 
+async fn told(alerts: &Receiver, count: usize) -> Vec<serde_json::Value> {
+    eventually("alerts have come", SOON, async || {
+        let came: Vec<_> = alerts.came().into_iter().map(|came| came.body).collect();
+        match came.len() == count {
+            true => Ok(came),
+            false => Err(format!("{came:?}")),
+        }
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tables_of_version_2_come_along_and_their_rows_belong_to_the_job_that_has_them() {
     let place = Place::fresh().await;
@@ -65,15 +76,18 @@ async fn tables_of_version_2_come_along_and_their_rows_belong_to_the_job_that_ha
         tables(&place, from, to, TABLE).await;
         both(&place, from, to, "(20000, 'Ann')").await;
         let broken = Receiver::start(|_, _| 500).await;
+        let alerts = Receiver::start(|_, _| 200).await;
         let scanned = |receiver: &Receiver| {
             job(&place, from, to)
                 .repair(repair(receiver).pace(OFTEN, OFTEN))
+                .alert(alerts.endpoint())
                 .fresh_ids(OFTEN)
         };
         let before = migrated(&place, state, scanned(&broken)).await;
         let runs = before.start().unwrap();
         place.run(from, "INSERT INTO a VALUES (20001, 'Bob')").await;
         only_called(&broken, &before, &["20001"]).await;
+        told(&alerts, 1).await;
         runs.shutdown().await;
         let target = before.targets().remove(0).2;
         let count = before.runs("people", 10).await.unwrap().len();
@@ -105,6 +119,10 @@ async fn tables_of_version_2_come_along_and_their_rows_belong_to_the_job_that_ha
         let runs = now.start().unwrap();
         only_called(&receiver, &now, &["20001"]).await;
         status(&now, "the repair is done", |job| job.open_repairs == 0).await;
+        // The trouble is the one that was told before.
+        let told = told(&alerts, 2).await;
+        assert_eq!(told[1]["over"], true);
+        assert_eq!(told[1]["first_seen"], told[0]["first_seen"]);
         runs.shutdown().await;
         let left = now.leftovers("people").await.unwrap();
         assert_eq!((left.len(), left[0].repairs), (1, 1), "{left:?}");
