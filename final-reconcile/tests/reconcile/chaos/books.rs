@@ -221,6 +221,11 @@ impl Books {
         inner.plants.values().filter(is_later).count()
     }
 
+    /// How many calls came again after their answer.
+    pub fn repeats(&self) -> u64 {
+        self.lock().repeats
+    }
+
     /// What came of it all.
     pub fn close(&self) -> Verdict {
         let inner = self.lock();

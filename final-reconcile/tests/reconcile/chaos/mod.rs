@@ -62,6 +62,9 @@ async fn only_what_differs_is_repaired_and_all_of_it_from_mariadb_whatever_dies(
     holds(Kind::MariaDb).await;
 }
 
+/// How often a call is made to come again after its answer, until one has.
+const MOST_REPEATS: usize = 10;
+
 /// How large a run is.
 #[derive(Clone, Copy, Debug)]
 struct Size {
@@ -244,11 +247,17 @@ async fn storm(
     .await?;
     tasks.spawn(planter::plant(Arc::clone(scene), size.pause, size.seed + 1));
     let mut plan = fault::first(size.seconds.is_none()).into_iter();
+    // Whether a process has written an answer down before it dies is chance.
+    let mut repeats = std::iter::repeat_n(Fault::DieBeforeRecord, MOST_REPEATS);
     loop {
         let fault = match plan.next() {
             Some(fault) => fault,
             None if size.goes_on(start, scene) => fault::any(random),
-            None => return Ok(()),
+            None if books.repeats() > 0 => return Ok(()),
+            None => match repeats.next() {
+                Some(fault) => fault,
+                None => return Ok(()),
+            },
         };
         let lasts = Duration::from_millis(random.u64(100..1_200));
         println!("{:>6.1} s {fault:?}", start.elapsed().as_secs_f64());
