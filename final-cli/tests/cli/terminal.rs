@@ -24,6 +24,9 @@ use crate::{
 
 everywhere!(in_production_a_change_wants_the_name_of_the_context);
 
+/// What is written behind the words of a program that has ended.
+const END: &str = "<all is read>";
+
 /// The program on a terminal of its own.
 pub struct Terminal {
     master: File,
@@ -96,16 +99,29 @@ impl Terminal {
             .await;
             self.type_keys(&format!("{answer}\n"));
         }
-        code_of(child).await
+        self.end_of(child).await
     }
-}
 
-/// Waits for the end of a program. Returns its exit code.
-pub async fn code_of(mut child: Child) -> i32 {
-    let ended = tokio::task::spawn_blocking(move || child.wait())
-        .await
-        .expect("it ends");
-    ended.expect("a status").code().expect("a code")
+    /// Waits for the end of a program, and until all that it has shown was read. Returns its exit code.
+    pub async fn end_of(&self, mut child: Child) -> i32 {
+        let ended = tokio::task::spawn_blocking(move || child.wait())
+            .await
+            .expect("it ends");
+        // It comes behind everything that the program has written.
+        let mut end = File::from(self.slave.try_clone().expect("an end"));
+        end.write_all(END.as_bytes()).expect("written");
+        eventually("the end of what is shown", SOON, async || {
+            let mut shown = self.shown.lock().expect("lock");
+            let is_read = shown.ends_with(END.as_bytes());
+            if is_read {
+                let left = shown.len() - END.len();
+                shown.truncate(left);
+            }
+            is_read
+        })
+        .await;
+        ended.expect("a status").code().expect("a code")
+    }
 }
 
 async fn in_production_a_change_wants_the_name_of_the_context<DB: Database>(at: Place<DB>) {

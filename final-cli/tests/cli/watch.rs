@@ -13,7 +13,7 @@ use crate::{
     program::{Ran, program},
     screen::screen,
     tail::SOON,
-    terminal::{Terminal, code_of},
+    terminal::Terminal,
 };
 
 crate::everywhere!(
@@ -76,7 +76,7 @@ async fn a_watched_status_is_drawn_again_until_a_key_interrupts_it() {
     comes_to_show(&terminal, "two pending, in the place of none", shows("2")).await;
 
     terminal.type_keys("\u{3}");
-    assert_eq!(code_of(watching).await, 0);
+    assert_eq!(terminal.end_of(watching).await, 0);
 
     assert_eq!(terminal.modes(), modes);
     let shown = terminal.shown();
@@ -134,7 +134,7 @@ async fn a_watched_status_tells_that_the_database_is_away_and_goes_on() {
     .await;
 
     terminal.type_keys("\u{3}");
-    assert_eq!(code_of(watching).await, 0);
+    assert_eq!(terminal.end_of(watching).await, 0);
     let pid = i32::try_from(piped.id().expect("it runs")).expect("a pid");
     let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
     rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("interrupted");
@@ -194,7 +194,7 @@ async fn a_long_operation_has_a_bar_that_is_gone_at_its_end<DB: Database>(at: Pl
 
     let running = terminal.start(&mut at_a_terminal(&at.url, words));
     comes_to_show(&terminal, "a bar", |lines| has(lines, &bar(16))).await;
-    assert_eq!(code_of(running).await, 0);
+    assert_eq!(terminal.end_of(running).await, 0);
 
     let lines = screen(&terminal.shown());
     assert!(!has(&lines, &bar(16)), "{lines:#?}");
@@ -215,7 +215,9 @@ async fn a_short_operation_has_no_bar<DB: Database>(at: Place<DB>) {
         let began = Instant::now();
         let words = "outbox discard --all --yes --per-second 0";
         assert_eq!(
-            code_of(terminal.start(&mut at_a_terminal(&at.url, words))).await,
+            terminal
+                .end_of(terminal.start(&mut at_a_terminal(&at.url, words)))
+                .await,
             0
         );
         let is_short = began.elapsed().as_secs() < 2;
