@@ -17,6 +17,14 @@ pub enum ReconcileError {
         #[source]
         source: sqlx::Error,
     },
+    /// The tables of the state cannot be used.
+    #[error("the tables final_reconcile_… in {side} cannot be used: {problem}")]
+    State {
+        /// The database.
+        side: String,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
     /// There is no such table.
     #[error(
         "there is no table {side}: look at its name and its schema, and at the rights of the user"

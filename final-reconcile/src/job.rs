@@ -351,7 +351,7 @@ impl Job {
         let named = targets.find(|(side, _)| side.shown() == target);
         named.ok_or_else(|| {
             self.wrong(
-                "this is for a target that the job has no more; close its repairs, or name the target again",
+                "this is for a target that the job does not have any more; close its repairs, or name the target again",
             )
         })
     }

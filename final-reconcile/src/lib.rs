@@ -28,6 +28,7 @@ mod explain;
 mod form;
 mod job;
 mod mirror;
+mod operate;
 mod own;
 mod plan;
 mod reconciler;

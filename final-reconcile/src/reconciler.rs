@@ -9,7 +9,6 @@ use final_capture::change::Changes;
 use final_core::{Router, database::Driver};
 use final_webhook::Caller;
 use sqlx::Pool;
-use uuid::Uuid;
 
 use crate::{
     alert::{
@@ -20,14 +19,14 @@ use crate::{
     error::ReconcileError,
     job::Job,
     repair::{
-        OpenRepair,
+        migrate::of_an_earlier_state,
         store::{RepairStore, SqlRepairs},
         worker::Worker,
     },
     running::{RunningReconciler, Tasks},
     scan::{
         basis::Bases,
-        store::{JobStatus, Leftover, Run, ScanStore},
+        store::ScanStore,
         term::{self, Unit},
         vitals::SharedVitals,
         watch::{WatchedUnit, Watcher},
@@ -66,11 +65,11 @@ const LEASE: Duration = Duration::from_secs(30);
 /// ```
 #[derive(Clone)]
 pub struct Reconciler {
-    store: Arc<dyn RepairStore>,
-    scans: Arc<dyn ScanStore>,
+    pub(crate) store: Arc<dyn RepairStore>,
+    pub(crate) scans: Arc<dyn ScanStore>,
     lease: Duration,
     alerts: Arc<dyn AlertStore>,
-    jobs: Vec<Job>,
+    pub(crate) jobs: Vec<Job>,
     caller: Option<Caller>,
 }
 
@@ -115,16 +114,21 @@ impl Reconciler {
         Ok(self)
     }
 
-    /// Makes the tables of repairs and of scans, or brings them to the version of this release. Add the jobs before it: what
-    /// version 2 of the tables has of a job and target becomes theirs, whatever the source was.
+    /// Makes the tables of repairs and of scans. Those of this release stay as they are.
     ///
     /// # Errors
     ///
-    /// Fails if the database does.
+    /// Fails if the database does, and if an earlier state of the release has made the tables. The error has the statements
+    /// that remove them.
     pub async fn migrate(&self) -> Result<(), ReconcileError> {
-        let units: Vec<_> = self.jobs.iter().flat_map(Job::units).collect();
-        let made = self.store.migrate(&units).await;
-        made.map_err(|source| self.failed("making", source))
+        let made = self.store.migrate().await;
+        match made.map_err(|source| self.failed("making", source))? {
+            true => Ok(()),
+            false => Err(ReconcileError::State {
+                side: self.store.to_string(),
+                problem: of_an_earlier_state(),
+            }),
+        }
     }
 
     /// Compares the tables of a job, and opens a repair for each row that differs, if the job repairs. If more rows differ
@@ -277,108 +281,6 @@ impl Reconciler {
         router
     }
 
-    /// Lets a job go on that has paused, because more rows differed than [`Job::max_repairs`]. Returns how many of its
-    /// targets were paused.
-    ///
-    /// # Errors
-    ///
-    /// As [`repairs`](Self::repairs).
-    pub async fn resume(&self, job: &str) -> Result<u64, ReconcileError> {
-        let resumed = self.scans.resume(&self.known(job)?.units()).await;
-        resumed.map_err(|source| self.failed("changing the state of scans in", source))
-    }
-
-    /// The targets of all jobs: the name of the job, and the source and the target as [`jobs`](Self::jobs) names them.
-    pub fn targets(&self) -> Vec<(String, String, String)> {
-        let units = self.jobs.iter().flat_map(Job::units);
-        units
-            .map(|unit| (unit.job.clone(), unit.source.clone(), unit.target.clone()))
-            .collect()
-    }
-
-    /// How the scans of all jobs are. A job that was never scanned is not among them. A source or target that a job has no
-    /// more is among them until it is [forgotten](Self::forget).
-    ///
-    /// # Errors
-    ///
-    /// Fails if the database does.
-    pub async fn jobs(&self) -> Result<Vec<JobStatus>, ReconcileError> {
-        let mut all = Vec::new();
-        for job in &self.jobs {
-            let found = self.scans.status(job.name(), &job.units()).await;
-            all.extend(
-                found.map_err(|source| self.failed("reading the state of scans in", source))?,
-            );
-        }
-        Ok(all)
-    }
-
-    /// What the scans of a job have compared, the newest first: each sweep, and each hour of the other scans.
-    ///
-    /// # Errors
-    ///
-    /// As [`repairs`](Self::repairs).
-    pub async fn runs(&self, job: &str, most: u32) -> Result<Vec<Run>, ReconcileError> {
-        let runs = self.scans.runs(&self.known(job)?.units(), most).await;
-        runs.map_err(|source| self.failed("reading the runs of scans in", source))
-    }
-
-    /// What the state has of sources and targets that a job has no more: positions, rows that wait, runs, repairs, alerts.
-    ///
-    /// # Errors
-    ///
-    /// As [`repairs`](Self::repairs).
-    pub async fn leftovers(&self, job: &str) -> Result<Vec<Leftover>, ReconcileError> {
-        let job = self.known(job)?;
-        let found = self.scans.leftovers(job.name(), &job.units()).await;
-        found.map_err(|source| self.failed("reading the state of scans in", source))
-    }
-
-    /// Removes what the state has of a source or target. Returns whether it did: what a process runs now, by another
-    /// configuration, stays.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the database does.
-    pub async fn forget(&self, leftover: &Leftover) -> Result<bool, ReconcileError> {
-        let forgotten = self.scans.forget(leftover).await;
-        forgotten.map_err(|source| self.failed("changing the state of scans in", source))
-    }
-
-    /// The open repairs of a job, the oldest first, also those of a source or target that it has no more.
-    ///
-    /// # Errors
-    ///
-    /// Fails if there is no such job, or the database fails.
-    pub async fn repairs(&self, job: &str, most: u32) -> Result<Vec<OpenRepair>, ReconcileError> {
-        let job = self.known(job)?;
-        let rows = self.store.list(job.name(), most).await;
-        let rows = rows.map_err(|source| self.failed("listing repairs of", source))?;
-        let units = job.units();
-        Ok(rows.into_iter().map(|row| row.shown(&units)).collect())
-    }
-
-    /// Makes open repairs of a job due at once: one of them, or all. Returns how many.
-    ///
-    /// # Errors
-    ///
-    /// As [`repairs`](Self::repairs).
-    pub async fn retry(&self, job: &str, id: Option<Uuid>) -> Result<u64, ReconcileError> {
-        let retried = self.store.retry(self.known(job)?.name(), id).await;
-        retried.map_err(|source| self.failed("changing repairs of", source))
-    }
-
-    /// Removes an open repair that is not to be done. Whether it was there.
-    ///
-    /// # Errors
-    ///
-    /// As [`repairs`](Self::repairs).
-    pub async fn close(&self, job: &str, id: Uuid) -> Result<bool, ReconcileError> {
-        let closed = self.store.close(self.known(job)?.name(), id).await;
-        let closed = closed.map_err(|source| self.failed("closing repairs of", source))?;
-        Ok(closed > 0)
-    }
-
     async fn is_paused(&self, unit: &UnitName) -> Result<bool, ReconcileError> {
         let standing = self.scans.standing(unit).await;
         let standing =
@@ -386,7 +288,7 @@ impl Reconciler {
         Ok(standing.is_some_and(|standing| standing.paused.is_some()))
     }
 
-    fn known(&self, name: &str) -> Result<&Job, ReconcileError> {
+    pub(crate) fn known(&self, name: &str) -> Result<&Job, ReconcileError> {
         let job = self.jobs.iter().find(|job| job.name() == name);
         job.ok_or_else(|| ReconcileError::Job {
             job: name.to_owned(),
@@ -394,7 +296,7 @@ impl Reconciler {
         })
     }
 
-    fn failed(&self, doing: &'static str, source: sqlx::Error) -> ReconcileError {
+    pub(crate) fn failed(&self, doing: &'static str, source: sqlx::Error) -> ReconcileError {
         ReconcileError::Database {
             doing,
             side: self.store.to_string(),

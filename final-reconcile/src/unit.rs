@@ -28,14 +28,10 @@ impl UnitName {
         }
     }
 
-    /// What version 2 of the tables, which knew no sources, has called the unit of a job and target.
-    pub(crate) fn of_version_2(job: &str, target: &str) -> String {
-        slot(&[job.as_bytes(), target.as_bytes()])
-    }
-
-    /// The place of the repair that a row of this key has.
-    pub(crate) fn repair(&self, key: &[u8]) -> String {
-        slot(&[self.name.as_bytes(), key])
+    /// The place of the repair that a row has: by the key's description, and the row's key. The same values of another key
+    /// are another row.
+    pub(crate) fn repair(&self, described: &str, key: &[u8]) -> String {
+        slot(&[self.name.as_bytes(), described.as_bytes(), key])
     }
 
     /// The place of a row that waits. Keys of one kind have others than keys of another kind.
@@ -49,9 +45,9 @@ impl UnitName {
     }
 }
 
-/// The name of the lease of the alerts of a job and source. Their own names may be longer than a key.
-pub(crate) fn lease_of_alerts(job: &str, source: &str) -> String {
-    slot(&[b"alerts", job.as_bytes(), source.as_bytes()])
+/// The name of the lease of the alerts of a unit.
+pub(crate) fn lease_of_alerts(unit: &str) -> String {
+    slot(&[b"alerts", unit.as_bytes()])
 }
 
 /// The condition that a column has one of these units, and the values of its placeholders.
@@ -89,7 +85,6 @@ mod tests {
             unit("people", "c", "b"),
             unit("people", "a", "c"),
             unit("people", "ab", ""),
-            UnitName::of_version_2("people", "b"),
         ];
         let others: std::collections::BTreeSet<_> = all.iter().collect();
         assert_eq!(others.len(), all.len());

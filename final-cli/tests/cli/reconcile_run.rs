@@ -221,22 +221,65 @@ async fn what_is_left_of_another_source_is_seen_and_forgotten_when_that_is_confi
     let list = ["reconcile", "repairs", "list", "--config", &shop.file];
     let table = run(&mut program(), list).await.ends_with(0).out;
     assert!(
-        table.contains("id 1") && table.contains("not tried"),
+        table.contains("id 1") && table.contains("left over: "),
         "{table}"
     );
 
-    let asked = shop.reconcile(&forget).await.ends_with(5);
-    assert_eq!(asked.json()[0]["repairs"], 1, "{asked:?}");
-    shop.reconcile(&["repairs", "list"]).await.ends_with(0);
-    let forgotten = shop.reconcile(&["forget", "users", "--yes"]).await;
-    assert!(
-        forgotten
-            .ends_with(0)
-            .err
-            .contains("1 source(s) and target(s) forgotten")
+    // It ran a moment ago, so another file may only be away for a restart.
+    let recent = shop.reconcile(&["forget", "users", "--yes"]).await;
+    assert!(recent.ends_with(4).err.contains("--even-recent"));
+    let forget_it = ["forget", "users", "--even-recent"];
+    let other = forget_it.into_iter().chain(["--target", "other", "--yes"]);
+    let other: Vec<&str> = other.collect();
+    shop.reconcile(&other).await.ends_with(4);
+    let asked = shop.reconcile(&forget_it).await.ends_with(5);
+    let row = &asked.json()[0];
+    assert_eq!(
+        (&row["repairs"], &row["is_forgotten"]),
+        (&1.into(), &false.into()),
+        "{asked:?}"
     );
+    shop.reconcile(&["repairs", "list"]).await.ends_with(0);
+    // Others are closed by their ids only.
+    shop.reconcile(&["repairs", "close", "--all", "--yes"])
+        .await
+        .ends_with(4);
+    let forgotten = shop
+        .reconcile(&["forget", "users", "--even-recent", "--yes"])
+        .await
+        .ends_with(0);
+    assert!(
+        forgotten.err.contains("1 of 1 forgotten"),
+        "{}",
+        forgotten.err
+    );
+    assert_eq!(forgotten.json()[0]["is_forgotten"], true);
     shop.reconcile(&["repairs", "list"]).await.ends_with(4);
     shop.reconcile(&forget).await.ends_with(4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_the_file_has_no_more_is_listed_and_forgotten_by_its_name() {
+    let shop = shop().await;
+    let running = shop.start();
+    shop.tried(&running).await;
+    ends(running).await;
+    let text = std::fs::read_to_string(&shop.file).expect("read");
+    let text = text.replace("jobs.users", "jobs.persons");
+    std::fs::write(&shop.file, text).expect("written");
+
+    let list = ["repairs", "list", "--job"];
+    let named = |name: &'static str| list.into_iter().chain([name]).collect::<Vec<_>>();
+    let unknown = shop.reconcile(&named("nobody")).await.ends_with(2);
+    assert!(unknown.err.contains("no job `nobody`"), "{}", unknown.err);
+    let open = shop.reconcile(&named("users")).await.ends_with(0).json();
+    assert_eq!(open[0]["is_of_job"], false, "{open:?}");
+    let id = open[0]["id"].as_str().expect("an id");
+    let close = ["repairs", "close", "--job", "users", id, "--yes"];
+    shop.reconcile(&close).await.ends_with(0);
+    let forget = ["forget", "users", "--even-recent", "--yes"];
+    shop.reconcile(&forget).await.ends_with(0);
+    shop.reconcile(&forget).await.ends_with(2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -269,7 +312,7 @@ async fn tables_of_an_earlier_release_are_told_with_what_to_do() {
     ends(running).await;
     let url = format!("sqlite:{}", shop.dir.join("state.db").display());
     let state = SqlitePool::connect(&url).await.expect("connected");
-    let old = "DROP INDEX final_reconcile_repairs_unit; ALTER TABLE final_reconcile_jobs DROP COLUMN source; \
+    let old = "DROP INDEX final_reconcile_repairs_due; ALTER TABLE final_reconcile_jobs DROP COLUMN source; \
         ALTER TABLE final_reconcile_repairs DROP COLUMN unit";
     sqlx::raw_sql(old).execute(&state).await.expect(old);
     state.close().await;

@@ -12,6 +12,7 @@ columns! {
         pub(crate) slot: String,
         pub(crate) id: Uuid,
         pub(crate) unit: String,
+        pub(crate) source: String,
         pub(crate) target: String,
         pub(crate) kind: String,
         pub(crate) first_seen: i64,

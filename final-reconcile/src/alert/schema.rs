@@ -4,15 +4,16 @@
 //! | --- | --- |
 //! | `slot` | the hash of unit and kind, so that each trouble has one row |
 //! | `id` | the trouble, from its beginning to its end |
-//! | `unit` | the `name` of its job, source and target in `final_reconcile_jobs`; since version 3 |
-//! | `job`, `target`, `kind` | what is in trouble: `repairs`, `paused` or `scan` |
+//! | `unit` | the `name` of its job, source and target in `final_reconcile_jobs` |
+//! | `job`, `source`, `target` | the job's name; both tables and their databases |
+//! | `kind` | what is in trouble: `repairs`, `paused` or `scan` |
 //! | `first_seen`, `last_error` | since when, and why |
 //! | `is_over` | 1 if it is over, and that is still to be told |
 //! | `told`, `told_at` | how often it was told, and when last |
 //! | `attempts`, `due_at` | how often the call has failed since, and when it is due |
 //!
-//! A trouble that was told to be over is removed. Which process tells the alerts of a job and source is a lease, in a row
-//! of its own of `final_reconcile_jobs`.
+//! A trouble that was told to be over is removed. Which process tells the alerts of a unit is a lease, in a row of its own
+//! of `final_reconcile_jobs`.
 
 use final_core::database::{Dialect, Templates};
 
@@ -41,8 +42,9 @@ pub(crate) fn statement(dialect: Dialect, schema: &str) -> String {
         "CREATE TABLE IF NOT EXISTS {schema}{ALERTS} (\n  \
            slot {name} NOT NULL PRIMARY KEY,\n  \
            id {id} NOT NULL,\n  \
-           unit {name},\n  \
+           unit {name} NOT NULL,\n  \
            job {name} NOT NULL,\n  \
+           source {text} NOT NULL,\n  \
            target {text} NOT NULL,\n  \
            kind {name} NOT NULL,\n  \
            first_seen {int} NOT NULL,\n  \

@@ -67,6 +67,7 @@ mod tests {
             slot: target.into(),
             id: Uuid::nil(),
             unit: unit(target).name,
+            source: "source".into(),
             target: target.into(),
             kind: "repairs".into(),
             first_seen: 1,

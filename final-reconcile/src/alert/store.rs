@@ -83,7 +83,7 @@ pub(crate) trait AlertStore: fmt::Debug + Send + Sync {
 }
 
 const FIELDS: &str =
-    "slot, id, unit, target, kind, first_seen, last_error, is_over, told, attempts";
+    "slot, id, unit, source, target, kind, first_seen, last_error, is_over, told, attempts";
 
 /// The tables in one database.
 pub(crate) struct SqlAlerts<DB: Driver> {
@@ -206,15 +206,16 @@ impl<DB: Driver> AlertStore for SqlAlerts<DB> {
         Box::pin(async move {
             match step {
                 Step::Begin(trouble) => {
-                    let sql = "{insert} INTO {alerts} (slot, id, unit, job, target, kind, first_seen, last_error, is_over, \
-                        told, told_at, attempts, due_at) \
-                        VALUES (?, ?, ?, ?, ?, ?, COALESCE(?, {now}), ?, 0, 0, 0, 0, {now}) {nothing}";
+                    let sql = "{insert} INTO {alerts} (slot, id, unit, job, source, target, kind, first_seen, last_error, \
+                        is_over, told, told_at, attempts, due_at) \
+                        VALUES (?, ?, ?, ?, ?, ?, ?, COALESCE(?, {now}), ?, 0, 0, 0, 0, {now}) {nothing}";
                     let (unit, kind) = (&*trouble.unit, trouble.kind.name());
                     let values = [
                         unit.trouble(kind).into(),
                         Uuid::now_v7().into(),
                         unit.name.as_str().into(),
                         unit.job.as_str().into(),
+                        unit.source.as_str().into(),
                         unit.target.as_str().into(),
                         kind.into(),
                         trouble.since.into(),

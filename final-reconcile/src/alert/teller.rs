@@ -4,6 +4,7 @@
 //! key, and each alert has another one.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -44,15 +45,14 @@ const PACE: Pace = Pace {
 /// Tells the alerts of one job.
 pub(crate) struct Teller {
     job: String,
-    /// The name of the lease.
-    lease: String,
     units: Vec<Arc<UnitName>>,
     bases: Bases,
     endpoint: Endpoint,
     store: Arc<dyn AlertStore>,
     caller: Caller,
     owner: Uuid,
-    epoch: Option<i64>,
+    /// The leases that are ours, with their epochs. Each unit has one: another configuration may have some of them.
+    leases: BTreeMap<String, i64>,
 }
 
 impl Teller {
@@ -64,9 +64,7 @@ impl Teller {
         store: Arc<dyn AlertStore>,
         caller: Caller,
     ) -> Self {
-        let source = units.first().map_or("", |unit| &unit.source);
         Self {
-            lease: lease_of_alerts(job, source),
             job: job.to_owned(),
             units,
             bases,
@@ -74,7 +72,7 @@ impl Teller {
             store,
             caller,
             owner: Uuid::now_v7(),
-            epoch: None,
+            leases: BTreeMap::new(),
         }
     }
 
@@ -109,24 +107,24 @@ impl Teller {
                 () = stop.cancelled() => {}
             }
         }
-        if let Some(epoch) = self.epoch {
+        for (lease, epoch) in self.leases {
             // Otherwise the lease runs out by itself.
-            let _ = self.store.leave(&self.lease, self.owner, epoch).await;
+            let _ = self.store.leave(&lease, self.owner, epoch).await;
         }
     }
 
     /// Writes down what has changed, and tells one alert. Whether there may be more.
     async fn look(&mut self) -> DbResult<bool> {
-        self.epoch = self.store.lead(&self.lease, self.owner, LEASE).await?;
-        if self.epoch.is_none() {
+        let units = self.lead().await?;
+        if units.is_empty() {
             return Ok(false);
         }
-        let troubles = self.store.troubles(&self.units).await?;
-        let alerts = self.store.alerts(&self.units).await?;
+        let troubles = self.store.troubles(&units).await?;
+        let alerts = self.store.alerts(&units).await?;
         for step in steps(&troubles, &alerts) {
             self.store.step(step).await?;
         }
-        let Some(alert) = self.store.due(&self.units).await? else {
+        let Some(alert) = self.store.due(&units).await? else {
             return Ok(false);
         };
         let is_paused = troubles
@@ -136,10 +134,29 @@ impl Teller {
         Ok(true)
     }
 
+    /// Takes the leases of the units, or renews them. Returns the units whose lease is ours.
+    async fn lead(&mut self) -> DbResult<Vec<Arc<UnitName>>> {
+        let mut ours = Vec::new();
+        for unit in &self.units {
+            let lease = lease_of_alerts(&unit.name);
+            match self.store.lead(&lease, self.owner, LEASE).await? {
+                Some(epoch) => {
+                    self.leases.insert(lease, epoch);
+                    ours.push(Arc::clone(unit));
+                }
+                None => {
+                    self.leases.remove(&lease);
+                }
+            }
+        }
+        Ok(ours)
+    }
+
     async fn tell(&self, alert: &AlertRow, is_paused: bool) -> DbResult<()> {
         let open = self.store.open(&alert.unit).await?;
         let body = json!({
             "job": self.job,
+            "source": alert.source,
             "target": alert.target,
             "kind": alert.kind,
             "over": alert.is_over != 0,

@@ -67,6 +67,8 @@ impl Default for Settings {
 /// A row that differs, by its key.
 #[derive(Clone, Debug)]
 pub(crate) struct RowDifference {
+    /// The columns of the key, and their forms.
+    pub(crate) key_form: Arc<str>,
     pub(crate) key: Row,
     /// The key for people: the source's columns with their values in canonical form.
     pub(crate) named: Vec<(String, String)>,
@@ -127,6 +129,8 @@ pub(crate) struct Sides {
     /// The names of the source's columns, and how many of them are the key.
     pub(crate) names: Vec<String>,
     pub(crate) keys: usize,
+    /// The columns of the key of both sides, and their forms.
+    pub(crate) key_form: Arc<str>,
     /// Whole rows of the source.
     pub(crate) printed: Printed,
     /// What both sides hash with.
@@ -140,6 +144,7 @@ impl Sides {
             forms: plan.source.forms.clone(),
             names: names.map(|column| column.name.clone()).collect(),
             keys: plan.source.keys.len(),
+            key_form: plan.key().into(),
             printed: Printed::new(source, &plan.source),
             hash: plan.source.hash,
             source: source.reader(plan.source),

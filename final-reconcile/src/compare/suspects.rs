@@ -13,7 +13,7 @@
 //! `settle`, and both rows have to be as before twice. With one it comes when the mirror has passed the last look, and once
 //! is enough. Both rows are read again at each look.
 
-use std::{collections::VecDeque, time::Instant};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use futures::future::BoxFuture;
 use tokio::time::sleep;
@@ -207,6 +207,7 @@ impl<'s> Suspects<'s> {
         let columns = columns(self.sides, source, target, self.values);
         if is_kept {
             self.kept.push(RowDifference {
+                key_form: Arc::clone(&self.sides.key_form),
                 key: key.clone(),
                 named: self.sides.named(key),
                 kind,

@@ -7,17 +7,20 @@
 //! | --- | --- |
 //! | [`way`] | the ways to repair a row: call, publish, SQL |
 //! | [`body`], [`printed`] | what is sent; whole rows of the source |
-//! | [`schema`], [`store`] | the table of open repairs, and its statements |
+//! | [`schema`], [`migrate`], [`store`] | the table of open repairs, how it is made, and its statements |
+//! | [`row`] | a repair as the table has it, and as an operator sees it |
 //! | [`worker`] | takes repairs that are due, looks at their rows again, and has them mended |
 //!
 //! ```text
-//!  difference ─▶ open (one for a job, target and key) ─ due ─▶ claimed ─ both rows again ─┬ equal: healed, removed
+//!  difference ─▶ open (one for a unit and key) ─ due ─▶ claimed ─ both rows again ─┬ equal: healed, removed
 //!                  ▲                                                                      ├ done, or 410: removed
 //!                  └──────────────────── later, for ever ◀────────────────────────────────┴ anything else
 //! ```
 
 pub(crate) mod body;
+pub(crate) mod migrate;
 pub(crate) mod printed;
+mod row;
 mod schema;
 pub(crate) mod store;
 mod way;
@@ -29,7 +32,7 @@ use final_core::{Bus, OutboxDatabase};
 use final_webhook::Endpoint;
 
 use self::way::Way;
-pub use self::{body::CallbackBody, store::OpenRepair};
+pub use self::{body::CallbackBody, row::OpenRepair};
 
 /// What is done about the differences of a job. Without one they are only reported.
 ///

@@ -2,12 +2,12 @@
 //!
 //! | column of `final_reconcile_repairs` | holds |
 //! | --- | --- |
-//! | `slot` | the hash of unit and key, so that a row has one open repair |
+//! | `slot` | the hash of unit, `key_form` and key, so that a row has one open repair |
 //! | `id` | the repair; the idempotency keys of its calls begin with it |
-//! | `unit` | the `name` of its job, source and target in `final_reconcile_jobs`; since version 3 |
-//! | `job`, `target` | the job's name; the target table and its database |
-//! | `row_key` | the key in canonical form |
-//! | `key_text` | the names of the key's columns with their values, as JSON; since version 3 |
+//! | `unit` | the `name` of its job, source and target in `final_reconcile_jobs` |
+//! | `job`, `source`, `target` | the job's name; both tables and their databases |
+//! | `key_form`, `row_key` | the columns of the key with their forms; the key in canonical form |
+//! | `key_text` | the names of the key's columns with their values, as JSON |
 //! | `kind`, `columns_text` | 1 missing, 2 different, 3 extra; the names of the columns that differ, as JSON |
 //! | `attempts`, `last_error` | how often it was tried, and why it failed last |
 //! | `due_at`, `opened_at` | when |
@@ -17,14 +17,12 @@
 //! | `claimed_by`, `claimed_until` | which process tries it, and until when it has it |
 //!
 //! A repair that is done is removed. Times are in microseconds since 1970, by the database's clock.
-//!
-//! Version 2 knew no sources. `scan/store/adopt.rs` tells whose its rows are.
 
 use final_core::database::{Dialect, Templates};
 
 use crate::{alert::schema as alerts, scan::schema as scans};
 
-/// The version of the tables. Version 2 has those of scans and alerts, version 3 knows sources.
+/// The version of the tables.
 pub(super) const VERSION: u32 = 3;
 
 /// The table, under which the version is written down.
@@ -57,35 +55,31 @@ pub(super) fn templates(dialect: Dialect, schema: &str) -> Templates {
     Templates::new(dialect, names)
 }
 
-/// The columns that version 3 has added, each with its table.
-pub(super) const ADDED: &[(&str, &str)] = &[
-    (REPAIRS, "key_text"),
-    (REPAIRS, "unit"),
-    (scans::JOBS, "source"),
-    (scans::JOBS, "key_text"),
-    (scans::JOBS, "mirror"),
-    (alerts::ALERTS, "unit"),
+/// A column of each table that those of an earlier state of the release lack.
+pub(super) const NEWEST: [(&str, &str); 3] = [
+    (REPAIRS, "key_form"),
+    (scans::JOBS, "ran_at"),
+    (alerts::ALERTS, "source"),
 ];
 
-/// The statement that adds one of these columns.
-fn upgrade(dialect: Dialect, schema: &str, (table, column): (&str, &str)) -> String {
-    let words = dialect.words();
-    let kind = match column {
-        "unit" => words.name_type,
-        _ => words.text_type,
-    };
-    // On MySQL an index is changed with its table.
-    let index = match (dialect, table, column) {
-        (Dialect::MySql, REPAIRS, "unit") => {
-            ", DROP KEY final_reconcile_repairs_due, ADD KEY final_reconcile_repairs_unit (unit, due_at)"
-        }
-        _ => "",
-    };
-    format!("ALTER TABLE {schema}{table} ADD COLUMN {column} {kind}{index}")
+/// The statements that remove all tables, and what is written down of their version.
+pub(super) fn removal() -> String {
+    let tables = [
+        REPAIRS,
+        scans::JOBS,
+        scans::SUSPECTS,
+        scans::RUNS,
+        alerts::ALERTS,
+    ];
+    let drops = tables.map(|table| format!("DROP TABLE IF EXISTS {table};"));
+    format!(
+        "{} DELETE FROM final_migrations WHERE table_name = '{REPAIRS}';",
+        drops.join(" ")
+    )
 }
 
-/// The statements that make the tables, and add columns that they lack. Each of the others may find its work done.
-pub(super) fn statements(dialect: Dialect, lacking: &[(&str, &str)]) -> Vec<String> {
+/// The statements that make the tables. Each may find its work done.
+pub(super) fn statements(dialect: Dialect) -> Vec<String> {
     let schema = match dialect {
         Dialect::Sqlite => "main.",
         Dialect::Postgres | Dialect::MySql => "",
@@ -94,22 +88,24 @@ pub(super) fn statements(dialect: Dialect, lacking: &[(&str, &str)]) -> Vec<Stri
     let (name, text, int) = (words.name_type, words.text_type, words.int_type);
     let (bytes, id, options) = (words.bytes_type, words.id_type, words.table_options);
     // MySQL makes an index that is there already an error, so it is part of the table there.
-    let index = match dialect {
-        Dialect::MySql => ",\n  KEY final_reconcile_repairs_unit (unit, due_at)",
+    let indexes = match dialect {
+        Dialect::MySql => {
+            ",\n  KEY final_reconcile_repairs_due (unit, due_at),\n  \
+               KEY final_reconcile_repairs_job (job, opened_at)"
+        }
         _ => "",
     };
-    let added = lacking.iter();
-    let added = added.map(|column| upgrade(dialect, schema, *column));
-    let mut all: Vec<String> = added.collect();
-    all.push(format!(
+    let mut all = vec![format!(
         "CREATE TABLE IF NOT EXISTS {schema}{REPAIRS} (\n  \
            slot {name} NOT NULL PRIMARY KEY,\n  \
            id {id} NOT NULL,\n  \
-           unit {name},\n  \
+           unit {name} NOT NULL,\n  \
            job {name} NOT NULL,\n  \
+           source {text} NOT NULL,\n  \
            target {text} NOT NULL,\n  \
+           key_form {text} NOT NULL,\n  \
            row_key {bytes} NOT NULL,\n  \
-           key_text {text},\n  \
+           key_text {text} NOT NULL,\n  \
            kind {int} NOT NULL,\n  \
            columns_text {text} NOT NULL,\n  \
            attempts {int} NOT NULL,\n  \
@@ -120,16 +116,14 @@ pub(super) fn statements(dialect: Dialect, lacking: &[(&str, &str)]) -> Vec<Stri
            found_again {int} NOT NULL,\n  \
            is_ours {int} NOT NULL,\n  \
            claimed_by {id},\n  \
-           claimed_until {int} NOT NULL{index}\n){options}"
-    ));
+           claimed_until {int} NOT NULL{indexes}\n){options}"
+    )];
     if dialect != Dialect::MySql {
-        all.push(format!(
-            "CREATE INDEX IF NOT EXISTS {schema}final_reconcile_repairs_unit ON {REPAIRS} (unit, due_at)"
-        ));
-        // That of version 2.
-        all.push(format!(
-            "DROP INDEX IF EXISTS {schema}final_reconcile_repairs_due"
-        ));
+        for (index, columns) in [("due", "unit, due_at"), ("job", "job, opened_at")] {
+            all.push(format!(
+                "CREATE INDEX IF NOT EXISTS {schema}final_reconcile_repairs_{index} ON {REPAIRS} ({columns})"
+            ));
+        }
     }
     all.extend(scans::statements(dialect, schema));
     all.push(alerts::statement(dialect, schema));

@@ -5,17 +5,15 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use final_core::database::{DbResult, Driver, Tables, Templates, Value, columns, migrate, read};
+use final_core::database::{DbResult, Driver, Templates, Value, read};
 use futures::future::BoxFuture;
-use serde::{Serialize, Serializer};
 use sqlx::Pool;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-use super::schema;
+use super::{row::RepairRow, schema};
 use crate::{
     compare::{DifferenceKind, RowDifference},
-    form::Row,
     own::OwnPool,
     unit::{UnitName, among},
 };
@@ -29,63 +27,15 @@ const LOT: usize = 100;
 /// Connections for repairs, scans, and what an operator asks.
 const CONNECTIONS: u32 = 4;
 
-const OPEN: &str = "{insert} INTO {repairs} (slot, id, unit, job, target, row_key, key_text, kind, columns_text, attempts, \
-    due_at, opened_at, found_again, is_ours, claimed_until) \
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, {now}, {now}, 0, 0, 0) {nothing}";
+const OPEN: &str = "{insert} INTO {repairs} (slot, id, unit, job, source, target, key_form, row_key, key_text, kind, \
+    columns_text, attempts, due_at, opened_at, found_again, is_ours, claimed_until) \
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, {now}, {now}, 0, 0, 0) {nothing}";
 
 /// A try that is under way may have read the row before it changed.
 const FOUND_AGAIN: &str = "UPDATE {repairs} SET found_again = 1 WHERE slot = ? AND claimed_until > {now} AND found_again = 0";
 
 /// The most of an error that is kept.
 const MOST_ERROR: usize = 1_000;
-
-columns! {
-    /// A repair as the table has it.
-    #[derive(Clone, Debug)]
-    pub(crate) struct RepairRow {
-        pub(crate) slot: String,
-        pub(crate) id: Uuid,
-        pub(crate) unit: Option<String>,
-        pub(crate) target: String,
-        pub(crate) row_key: Vec<u8>,
-        pub(crate) key_text: Option<String>,
-        pub(crate) kind: i64,
-        pub(crate) columns_text: String,
-        pub(crate) attempts: i64,
-        pub(crate) last_error: Option<String>,
-        pub(crate) is_ours: i64,
-        pub(crate) waits: i64,
-        pub(crate) age: i64,
-    }
-}
-
-/// A repair that is not done.
-#[derive(Clone, Debug, Serialize)]
-#[non_exhaustive]
-pub struct OpenRepair {
-    /// Its id, with which the idempotency keys of its calls begin.
-    #[serde(serialize_with = "as_text")]
-    pub id: Uuid,
-    /// The target table and its database.
-    pub target: String,
-    /// Whether the job still has the source and the target of the repair. Otherwise nobody tries it.
-    pub is_of_job: bool,
-    /// The row's key: the source's columns with their values in canonical form. None of a repair that a release before
-    /// tables of version 3 has opened.
-    pub key: Vec<(String, String)>,
-    /// What is wrong with the row.
-    pub kind: DifferenceKind,
-    /// The columns that differ.
-    pub columns: Vec<String>,
-    /// How often it was tried.
-    pub attempts: u64,
-    /// Why it failed last.
-    pub last_error: Option<String>,
-    /// How long until it is tried again, in milliseconds.
-    pub due_in_ms: u64,
-    /// How long it is open, in milliseconds.
-    pub age_ms: u64,
-}
 
 /// What came of a try.
 #[derive(Debug)]
@@ -104,15 +54,15 @@ pub(crate) enum Tried {
 
 /// The table, whatever the database.
 pub(crate) trait RepairStore: fmt::Debug + fmt::Display + Send + Sync {
-    /// Makes all tables. Rows of version 2 become those of these units.
-    fn migrate<'a>(&'a self, units: &'a [Arc<UnitName>]) -> BoxFuture<'a, DbResult<()>>;
+    /// Makes all tables. False if those that are there are of an earlier state of the release; then they stay as they are.
+    fn migrate(&self) -> BoxFuture<'_, DbResult<bool>>;
     /// Opens repairs. A row that has one already keeps it, and it is looked at once more if it is under way.
     fn open<'a>(
         &'a self,
         unit: &'a UnitName,
         rows: &'a [RowDifference],
     ) -> BoxFuture<'a, DbResult<()>>;
-    /// Takes repairs that are due, for so long.
+    /// Takes repairs that are due, for so long: of the first unit, and of each other one as long as there is room.
     fn claim<'a>(
         &'a self,
         units: &'a [Arc<UnitName>],
@@ -127,15 +77,22 @@ pub(crate) trait RepairStore: fmt::Debug + fmt::Display + Send + Sync {
         owner: Uuid,
         tried: &'a Tried,
     ) -> BoxFuture<'a, DbResult<()>>;
-    /// The repairs of a job, the oldest first, also those of a source or target that it has no more.
-    fn list<'a>(&'a self, job: &'a str, most: u32) -> BoxFuture<'a, DbResult<Vec<RepairRow>>>;
-    /// Makes repairs of a job due at once: one of them, or all.
-    fn retry<'a>(&'a self, job: &'a str, id: Option<Uuid>) -> BoxFuture<'a, DbResult<u64>>;
+    /// The repairs of a job, those of these units first, and the oldest first.
+    fn list<'a>(
+        &'a self,
+        job: &'a str,
+        units: &'a [Arc<UnitName>],
+        most: u32,
+    ) -> BoxFuture<'a, DbResult<Vec<RepairRow>>>;
+    /// Makes a repair of a job due at once.
+    fn retry<'a>(&'a self, job: &'a str, id: Uuid) -> BoxFuture<'a, DbResult<u64>>;
+    /// Makes all repairs of these units due at once.
+    fn retry_all<'a>(&'a self, units: &'a [Arc<UnitName>]) -> BoxFuture<'a, DbResult<u64>>;
     /// Removes a repair that is not done.
     fn close<'a>(&'a self, job: &'a str, id: Uuid) -> BoxFuture<'a, DbResult<u64>>;
 }
 
-const FIELDS: &str = "slot, id, unit, target, row_key, key_text, kind, columns_text, attempts, last_error, is_ours, \
+const FIELDS: &str = "slot, id, unit, source, target, key_form, row_key, key_text, kind, columns_text, attempts, last_error, is_ours, \
     due_at - {now} AS waits, {now} - opened_at AS age";
 
 /// The table in one database.
@@ -176,19 +133,6 @@ impl<DB: Driver> SqlRepairs<DB> {
 }
 
 impl<DB: Driver> SqlRepairs<DB> {
-    /// Columns of this version that tables lack which are there.
-    async fn lacking(&self) -> DbResult<Vec<(&'static str, &'static str)>> {
-        let mut conn = self.pool.get().acquire().await?;
-        let mut lacking = Vec::new();
-        for &(table, column) in schema::ADDED {
-            let columns = DB::columns(&mut conn, table).await?;
-            if !columns.is_empty() && !columns.iter().any(|name| name == column) {
-                lacking.push((table, column));
-            }
-        }
-        Ok(lacking)
-    }
-
     /// Opens a repair in a transaction. A row that has one already keeps it, and it is looked at once more if it is under way.
     pub(crate) async fn open_one(
         &self,
@@ -197,13 +141,15 @@ impl<DB: Driver> SqlRepairs<DB> {
         row: &RowDifference,
     ) -> DbResult<u64> {
         let columns = serde_json::json!(row.columns).to_string();
-        let slot = unit.repair(&row.key.0);
+        let slot = unit.repair(&row.key_form, &row.key.0);
         let values = [
             slot.as_str().into(),
             Uuid::now_v7().into(),
             unit.name.as_str().into(),
             unit.job.as_str().into(),
+            unit.source.as_str().into(),
             unit.target.as_str().into(),
+            (&*row.key_form).into(),
             row.key.0.as_slice().into(),
             serde_json::json!(row.named).to_string().into(),
             number(row.kind).into(),
@@ -220,18 +166,13 @@ impl<DB: Driver> SqlRepairs<DB> {
 }
 
 impl<DB: Driver> RepairStore for SqlRepairs<DB> {
-    fn migrate<'a>(&'a self, units: &'a [Arc<UnitName>]) -> BoxFuture<'a, DbResult<()>> {
+    fn migrate(&self) -> BoxFuture<'_, DbResult<bool>> {
         Box::pin(async move {
-            // Another process may add them meanwhile, and has written the version down then, so that nothing is run here.
-            let lacking = self.in_time(self.lacking()).await?;
-            let statements = schema::statements(DB::DIALECT, &lacking);
-            let tables = Tables {
-                name: schema::REPAIRS,
-                version: schema::VERSION,
-                statements: &statements,
-            };
-            migrate(&self.pool.get(), &tables).await?;
-            self.adopt(units).await
+            let is_earlier = self.in_time(self.has_earlier_tables()).await?;
+            if !is_earlier {
+                self.make_tables().await?;
+            }
+            Ok(!is_earlier)
         })
     }
 
@@ -267,15 +208,23 @@ impl<DB: Driver> RepairStore for SqlRepairs<DB> {
     ) -> BoxFuture<'a, DbResult<Vec<RepairRow>>> {
         let work = async move {
             let templates = self.templates().await?;
-            let (ours, names) = among("unit", units);
-            let select = format!(
-                "SELECT {FIELDS} FROM {{repairs}} WHERE {ours} AND due_at <= {{now}} AND claimed_until <= {{now}} \
-                 ORDER BY due_at LIMIT {most} {{skip_locked}}"
-            );
             let claim = "UPDATE {repairs} SET claimed_by = ?, claimed_until = {now} + ?, found_again = 0 WHERE slot = ?";
-            let (select, claim) = (templates.sql(&select), templates.sql(claim));
+            let claim = templates.sql(claim);
             let mut tx = DB::begin(&self.pool.get()).await?;
-            let found = read::<DB, RepairRow>(&mut tx, &select, &names).await?;
+            let mut found = Vec::new();
+            // One after the other, so that each is read in the order of its index.
+            for unit in units {
+                let rest = (most as usize).saturating_sub(found.len());
+                if rest == 0 {
+                    break;
+                }
+                let select = format!(
+                    "SELECT {FIELDS} FROM {{repairs}} WHERE unit = ? AND due_at <= {{now}} AND claimed_until <= {{now}} \
+                     ORDER BY due_at LIMIT {rest} {{skip_locked}}"
+                );
+                let name = [unit.name.as_str().into()];
+                found.extend(read::<DB, RepairRow>(&mut tx, &templates.sql(&select), &name).await?);
+            }
             for repair in &found {
                 let values = [
                     owner.into(),
@@ -358,30 +307,44 @@ impl<DB: Driver> RepairStore for SqlRepairs<DB> {
         Box::pin(self.in_time(work))
     }
 
-    fn list<'a>(&'a self, job: &'a str, most: u32) -> BoxFuture<'a, DbResult<Vec<RepairRow>>> {
+    fn list<'a>(
+        &'a self,
+        job: &'a str,
+        units: &'a [Arc<UnitName>],
+        most: u32,
+    ) -> BoxFuture<'a, DbResult<Vec<RepairRow>>> {
         let work = async move {
-            let sql = format!(
-                "SELECT {FIELDS} FROM {{repairs}} WHERE job = ? ORDER BY opened_at, slot LIMIT {most}"
-            );
-            let sql = self.templates().await?.sql(&sql);
+            let templates = self.templates().await?;
+            let (ours, names) = among("unit", units);
             let mut conn = self.pool.get().acquire().await?;
-            read::<DB, RepairRow>(&mut conn, &sql, &[job.into()]).await
+            let mut all = Vec::new();
+            for which in [ours.clone(), format!("NOT ({ours})")] {
+                let rest = (most as usize).saturating_sub(all.len());
+                let sql = format!(
+                    "SELECT {FIELDS} FROM {{repairs}} WHERE job = ? AND {which} ORDER BY opened_at, slot LIMIT {rest}"
+                );
+                let names = names.iter().cloned();
+                let values: Vec<Value<'_>> = [job.into()].into_iter().chain(names).collect();
+                all.extend(read::<DB, RepairRow>(&mut conn, &templates.sql(&sql), &values).await?);
+            }
+            Ok(all)
         };
         Box::pin(self.in_time(work))
     }
 
-    fn retry<'a>(&'a self, job: &'a str, id: Option<Uuid>) -> BoxFuture<'a, DbResult<u64>> {
+    fn retry<'a>(&'a self, job: &'a str, id: Uuid) -> BoxFuture<'a, DbResult<u64>> {
+        let sql = "UPDATE {repairs} SET due_at = {now} WHERE job = ? AND id = ?";
+        let work = async move { self.run(sql, &[job.into(), id.into()]).await };
+        Box::pin(self.in_time(work))
+    }
+
+    fn retry_all<'a>(&'a self, units: &'a [Arc<UnitName>]) -> BoxFuture<'a, DbResult<u64>> {
         let work = async move {
-            match id {
-                Some(id) => {
-                    let sql = "UPDATE {repairs} SET due_at = {now} WHERE job = ? AND id = ?";
-                    self.run(sql, &[job.into(), id.into()]).await
-                }
-                None => {
-                    let sql = "UPDATE {repairs} SET due_at = {now} WHERE job = ?";
-                    self.run(sql, &[job.into()]).await
-                }
-            }
+            let (ours, names) = among("unit", units);
+            let sql = format!("UPDATE {{repairs}} SET due_at = {{now}} WHERE {ours}");
+            let sql = self.templates().await?.sql(&sql);
+            let mut conn = self.pool.get().acquire().await?;
+            DB::run_sql(&mut conn, &sql, &names).await
         };
         Box::pin(self.in_time(work))
     }
@@ -408,53 +371,6 @@ impl<DB: Driver> fmt::Debug for SqlRepairs<DB> {
             .field(&self.pool.place())
             .finish()
     }
-}
-
-impl RepairRow {
-    /// The repair as it is shown. `units` are those of the job.
-    pub(crate) fn shown(self, units: &[Arc<UnitName>]) -> OpenRepair {
-        let ms = |micros: i64| u64::try_from(micros / 1_000).unwrap_or_default();
-        let unit = self.unit.as_deref();
-        OpenRepair {
-            is_of_job: units.iter().any(|known| Some(known.name.as_str()) == unit),
-            key: self.named(),
-            kind: self.difference(),
-            columns: self.columns(),
-            id: self.id,
-            attempts: u64::try_from(self.attempts).unwrap_or_default(),
-            due_in_ms: ms(self.waits),
-            age_ms: ms(self.age),
-            target: self.target,
-            last_error: self.last_error,
-        }
-    }
-
-    pub(crate) fn difference(&self) -> DifferenceKind {
-        match self.kind {
-            1 => DifferenceKind::Missing,
-            2 => DifferenceKind::Different,
-            _ => DifferenceKind::Extra,
-        }
-    }
-
-    pub(crate) fn columns(&self) -> Vec<String> {
-        serde_json::from_str(&self.columns_text).unwrap_or_default()
-    }
-
-    pub(crate) fn key(&self) -> Row {
-        Row(self.row_key.clone())
-    }
-
-    /// The columns of the key with their values.
-    pub(crate) fn named(&self) -> Vec<(String, String)> {
-        let text = self.key_text.as_deref();
-        text.and_then(|text| serde_json::from_str(text).ok())
-            .unwrap_or_default()
-    }
-}
-
-fn as_text<S: Serializer>(id: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(id)
 }
 
 fn number(kind: DifferenceKind) -> i64 {

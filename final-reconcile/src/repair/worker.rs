@@ -23,7 +23,8 @@ use uuid::Uuid;
 
 use super::{
     QUICK, Repair,
-    store::{RepairRow, RepairStore, Tried},
+    row::RepairRow,
+    store::{RepairStore, Tried},
     way::{Mended, Wanted, error_text, is_equal, row},
 };
 use crate::{
@@ -86,6 +87,9 @@ impl Worker {
         while !stop.is_cancelled() {
             // The lease begins after this moment.
             let turn = Turn::new(Instant::now(), &self.repair);
+            // Each of them comes first in its turn.
+            let next = self.units.len().min(1);
+            self.units.rotate_left(next);
             let claim = self
                 .store
                 .claim(&self.units, self.owner, BATCH, self.repair.lease);
@@ -150,7 +154,7 @@ impl Worker {
         };
         let (repairs, others): (Vec<_>, Vec<_>) = repairs
             .iter()
-            .partition(|repair| is_of_key(repair, sides.key_names()));
+            .partition(|repair| repair.key_form == *sides.key_form);
         for repair in others {
             self.tried(repair, &self.later(repair, None, OTHER_KEY.to_owned()))
                 .await;
@@ -327,12 +331,6 @@ impl Worker {
             );
         }
     }
-}
-
-/// Whether the key of a repair has the columns that the job's key has. Those of version 2 did not say.
-fn is_of_key(repair: &RepairRow, names: &[String]) -> bool {
-    let named = repair.named();
-    named.is_empty() || named.iter().map(|(name, _)| name).eq(names)
 }
 
 /// Until when tries may begin.

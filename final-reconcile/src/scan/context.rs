@@ -52,8 +52,6 @@ pub(super) struct Tables {
     pub(super) source: Side,
     pub(super) target: Side,
     pub(super) plan: Plan,
-    /// The columns of the key, and their forms.
-    pub(super) key: String,
     /// Where the mirror tells how far it is.
     pub(super) pulse: Option<Pulse>,
 }
@@ -62,7 +60,6 @@ impl Tables {
     pub(super) fn new(source: Side, target: Side, plan: Plan, pulse: Option<Pulse>) -> Self {
         Self {
             sides: Sides::new(&source, &target, plan.clone()),
-            key: plan.key(),
             source,
             target,
             plan,
@@ -164,13 +161,17 @@ impl Context {
         }
         let (source, target, plan, pulse) = self.unit.job.tables(&self.unit.name.target).await?;
         let described = Arc::new(Tables::new(source, target, plan, pulse));
-        let keyed = self.unit.store.keyed(&self.term, &described.key).await;
+        let keyed = self
+            .unit
+            .store
+            .keyed(&self.term, &described.sides.key_form)
+            .await;
         if keyed.map_err(|error| self.state("writing the state of scans to", error))? {
             tracing::warn!(
                 target: "final::reconcile",
                 job = self.unit.name.job,
                 copy = self.unit.name.target,
-                now = described.key,
+                now = &*described.sides.key_form,
                 "the key of a job is another one now: rows that waited for a look are found again by a sweep"
             );
         }
@@ -183,12 +184,22 @@ impl Context {
         *self.tables.lock().await = None;
     }
 
-    /// Whether a stored position is of another column or key than the scan goes by now. Then the scan begins as one without a
-    /// position. One that does not say counts as of this one.
-    pub(super) fn is_of_another(&self, scan: ScanKind, before: Option<&str>, now: &str) -> bool {
-        let Some(before) = before.filter(|before| *before != now) else {
-            return false;
-        };
+    /// A stored position is of another column than the scan goes by now. The scan begins as one without a position, and a
+    /// sweep finds what lies between both.
+    pub(super) async fn begins_anew(
+        &self,
+        scan: ScanKind,
+        before: &str,
+        now: &str,
+    ) -> Result<(), Ended> {
+        self.tell_anew(scan, before, now);
+        let unit = [Arc::clone(&self.unit.name)];
+        let asked = self.unit.store.ask_sweep(&unit).await;
+        asked.map_err(|error| self.state("writing the state of scans to", error))
+    }
+
+    /// Tells that a stored position is of another column or key.
+    pub(super) fn tell_anew(&self, scan: ScanKind, before: &str, now: &str) {
         tracing::warn!(
             target: "final::reconcile",
             job = self.unit.name.job,
@@ -198,7 +209,6 @@ impl Context {
             now,
             "the stored position of a scan is of another column or key, so the scan begins anew, as one without a position"
         );
-        true
     }
 
     /// Saves a step, and counts it.

@@ -88,12 +88,17 @@ impl Fresh {
         };
         let stored = standing.fresh.as_deref().map(FreshIds::read).transpose();
         let stored = stored.map_err(|problem| unreadable(context, problem))?;
-        let is_new = |ids: &FreshIds| {
-            context.is_of_another(ScanKind::Fresh, ids.column.as_deref(), reader.name())
+        let stored = match stored {
+            Some(ids) if ids.column != reader.name() => {
+                let (scan, before) = (ScanKind::Fresh, &ids.column);
+                context.begins_anew(scan, before, reader.name()).await?;
+                None
+            }
+            stored => stored,
         };
         let mut ids = match stored {
-            Some(ids) if !is_new(&ids) => ids,
-            _ => {
+            Some(ids) => ids,
+            None => {
                 self.newest.clear();
                 self.place = i64::MIN;
                 let first = match (self.wanted.first, newest) {
@@ -103,7 +108,7 @@ impl Fresh {
                     (None, None) => i64::MIN,
                 };
                 let ids = FreshIds {
-                    column: Some(reader.name().to_owned()),
+                    column: reader.name().to_owned(),
                     last: first,
                     gaps: Gaps::default(),
                 };
@@ -111,10 +116,6 @@ impl Fresh {
                 ids
             }
         };
-        if ids.column.is_none() {
-            ids.column = Some(reader.name().to_owned());
-            context.save(&step(&ids, 0)).await?;
-        }
         let Some(newest) = newest else {
             return Ok(pause);
         };

@@ -3,7 +3,7 @@
 //! Input: rows whose look is due. State: what both sides had at the last look, which is stored. Output: open repairs, and
 //! counts.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 
@@ -262,6 +262,7 @@ fn judge(
                 true => {
                     let columns = columns(&tables.sides, source, target, false);
                     Then::Repair(RowDifference {
+                        key_form: Arc::clone(&tables.sides.key_form),
                         named: tables.sides.named(&key),
                         key,
                         kind,

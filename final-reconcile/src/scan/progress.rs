@@ -10,8 +10,8 @@ use super::gaps::Gaps;
 /// Fresh ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FreshIds {
-    /// The source's column with the ids. None in what a release before has stored.
-    pub(crate) column: Option<String>,
+    /// The source's column with the ids.
+    pub(crate) column: String,
     /// The last id that was compared.
     pub(crate) last: i64,
     /// Ids below it that were not there.
@@ -21,8 +21,8 @@ pub(crate) struct FreshIds {
 /// Updated rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct UpdateWindow {
-    /// The source's column with the times. None in what a release before has stored.
-    pub(crate) column: Option<String>,
+    /// The source's column with the times.
+    pub(crate) column: String,
     /// The largest value of the column that was compared.
     pub(crate) seen: String,
     /// When it was read, by the source's clock.
@@ -36,7 +36,7 @@ pub(crate) struct UpdateWindow {
 pub(crate) struct SweepProgress {
     /// When it began, by the clock of the state's database.
     pub(crate) begun: i64,
-    /// The columns of the key, and their forms. None in what a release before has stored.
+    /// The columns of the key, and their forms. None before the first chunk.
     pub(crate) key: Option<String>,
     /// The key up to which it has compared, in hexadecimal digits.
     pub(crate) after: Option<String>,
@@ -88,27 +88,19 @@ mod tests {
     #[test]
     fn a_position_comes_back_and_a_broken_one_is_an_error() {
         let mut ids = FreshIds {
-            column: Some("id".into()),
+            column: "id".into(),
             last: 9,
             ..FreshIds::default()
         };
         ids.gaps.add(3, 5, 100);
         assert_eq!(FreshIds::read(&ids.text()), Ok(ids));
         let window = UpdateWindow {
-            column: Some("changed_at".into()),
+            column: "changed_at".into(),
             seen: "2024-02-29 10:00:00".into(),
             at: "2024-02-29 10:00:01".into(),
             is_quiet: false,
         };
         assert_eq!(UpdateWindow::read(&window.text()), Ok(window));
         assert!(SweepProgress::read("{").is_err());
-    }
-
-    #[test]
-    fn a_position_of_the_release_before_is_read_and_has_no_column() {
-        let ids = FreshIds::read(r#"{"last":9,"gaps":[]}"#);
-        assert_eq!(ids.map(|ids| (ids.column, ids.last)), Ok((None, 9)));
-        let sweep = SweepProgress::read(r#"{"begun":5,"after":"31","rows":7,"is_over":false}"#);
-        assert_eq!(sweep.map(|sweep| (sweep.key, sweep.rows)), Ok((None, 7)));
     }
 }

@@ -4,8 +4,9 @@
 //! | --- | --- |
 //! | `name` | the unit: the hash of job, source and target |
 //! | `owner`, `epoch`, `live_until` | which process runs its scans; the epoch counts up with each other one |
-//! | `job`, `source`, `target` | the job's name; both tables and their databases; `source` since version 3 |
-//! | `key_text` | the columns of the key that suspects have, and their forms; since version 3 |
+//! | `job`, `source`, `target` | the job's name; both tables and their databases; NULL of the lease of a unit's alerts |
+//! | `ran_at` | when a process last had the lease |
+//! | `key_text` | the columns of the key that suspects have, and their forms |
 //! | `fresh`, `updated`, `sweep` | how far each scan is, as JSON |
 //! | `mirror` | where the mirror stands, and how far it is behind, as JSON |
 //! | `asked_at` | when a sweep was asked for, because a table was emptied |
@@ -56,6 +57,7 @@ pub(crate) fn statements(dialect: Dialect, schema: &str) -> Vec<String> {
                job {name},\n  \
                source {text},\n  \
                target {text},\n  \
+               ran_at {int},\n  \
                key_text {text},\n  \
                fresh {text},\n  \
                updated {text},\n  \

@@ -94,10 +94,12 @@ impl Sweeping {
         // The tables may have been altered since the last sweep.
         context.forget_tables().await;
         let tables = context.tables().await?;
-        if context.is_of_another(ScanKind::Sweep, progress.key.as_deref(), &tables.key) {
+        let key = &*tables.sides.key_form;
+        if let Some(before) = progress.key.as_deref().filter(|before| *before != key) {
+            context.tell_anew(ScanKind::Sweep, before, key);
             (progress.after, progress.rows) = (None, 0);
         }
-        progress.key = Some(tables.key.clone());
+        progress.key = Some(key.to_owned());
         let estimate = tables.plan.source.table.rows;
         let plan = tables.plan.clone();
         let (sides, is_in_ranges) = prepared(&tables.source, &tables.target, plan).await?;

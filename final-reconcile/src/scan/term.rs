@@ -128,8 +128,8 @@ async fn keep_lease(context: &Context, asked: Instant) {
     }
 }
 
-/// Tells of rows that belong to a source or target which the job has no more, or which has another host by now, and which no
-/// other configuration uses now. One unit of the job does so.
+/// Tells of rows that belong to a source or target which the job does not have any more, and which no other configuration
+/// runs now. One unit of the job does so.
 async fn tell_of_others(context: &Context) {
     let unit = &context.unit;
     let units = unit.job.units();
@@ -149,8 +149,8 @@ async fn tell_of_others(context: &Context) {
             source = other.source,
             copy = other.target,
             repairs = other.repairs,
-            "the state has positions or repairs of a source or target that the job does not have; if only the name of a host or \
-             database is another one now, the scans begin anew; `final reconcile forget` shows and removes what is left over"
+            "the state has positions or repairs of a source or target that the job does not have; `final reconcile forget` shows \
+             and removes what is left over"
         );
     }
 }

@@ -82,14 +82,19 @@ impl Updated {
             .map(UpdateWindow::read)
             .transpose();
         let stored = stored.map_err(|problem| context.unit.job.wrong(&problem))?;
-        let is_new = |window: &UpdateWindow| {
-            context.is_of_another(ScanKind::Updated, window.column.as_deref(), reader.name())
+        let stored = match stored {
+            Some(window) if window.column != reader.name() => {
+                let (scan, before) = (ScanKind::Updated, &window.column);
+                context.begins_anew(scan, before, reader.name()).await?;
+                None
+            }
+            stored => stored,
         };
         let mut window = match stored {
-            Some(window) if !is_new(&window) => window,
-            _ => {
+            Some(window) => window,
+            None => {
                 let window = UpdateWindow {
-                    column: Some(reader.name().to_owned()),
+                    column: reader.name().to_owned(),
                     seen: until.clone(),
                     at: clock.utc.clone(),
                     is_quiet: false,
@@ -98,10 +103,6 @@ impl Updated {
                 window
             }
         };
-        if window.column.is_none() {
-            window.column = Some(reader.name().to_owned());
-            context.save(&step(&window, 0)).await?;
-        }
         if window.seen > until {
             // The clock was set back, or summer time has ended: what is written now has earlier times once more.
             window.seen.clone_from(&until);

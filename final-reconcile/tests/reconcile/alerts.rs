@@ -89,7 +89,7 @@ async fn a_trouble_is_told_once_whatever_restarts_and_once_when_it_is_over() {
 
         let told = alerts_are(&alerts, 1).await.remove(0);
         let open = first.repairs("people", 5).await.unwrap();
-        let expected = json!({ "job": "people", "target": open[0].target, "kind": "repairs", "over": false, "open": 2,
+        let expected = json!({ "job": "people", "source": open[0].source, "target": open[0].target, "kind": "repairs", "over": false, "open": 2,
             "oldest": told["oldest"], "last_error": told["last_error"], "first_seen": told["first_seen"], "paused": false,
             "judged_by": "a settle of 0ns, which must be longer than the copy lags" });
         assert_eq!(told, expected);
@@ -329,6 +329,41 @@ async fn the_alerts_of_each_source_of_one_job_and_target_reach_its_own_endpoint(
     assert_eq!(alerts_a.came().len(), 1);
     runs_a.shutdown().await;
     runs_c.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_files_with_one_source_and_two_targets_have_both_their_alerts_told() {
+    let place = Place::fresh().await;
+    let db = Db::Sqlite;
+    let table = "(id int PRIMARY KEY)";
+    let made = ["a", "b", "d"].map(|name| format!("CREATE TABLE {name} {table}"));
+    place.run(db, made.join("; ")).await;
+    place.run(db, "INSERT INTO a VALUES (1)").await;
+    let broken = Receiver::start(|_, _| 500).await;
+    let mut running = Vec::new();
+    for target in ["b", "d"] {
+        let alerts = Receiver::start(|_, _| 200).await;
+        let job = Job::new("people")
+            .source(place.side(db, "a"))
+            .target(place.side(db, target), |map| map)
+            .settle(Duration::ZERO)
+            .repair(Repair::callback(broken.endpoint()).pace(QUICK, QUICK))
+            .alert(alerts.endpoint());
+        let reconciler = Reconciler::new(&place.sqlite).job(job).unwrap();
+        reconciler.migrate().await.unwrap();
+        reconciler.compare("people").await.unwrap();
+        running.push((target, alerts, reconciler.start().unwrap()));
+    }
+
+    for (target, alerts, _) in &running {
+        let told = alerts_are(alerts, 1).await.remove(0);
+        let of =
+            |side: &str, name: &str| told[side].as_str().unwrap().contains(&format!("`{name}`"));
+        assert!(of("source", "a") && of("target", target), "{told}");
+    }
+    for (_, _, runs) in running {
+        runs.shutdown().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,7 +12,7 @@ use final_reconcile::{Job, ReconcileError, Reconciler};
 
 use super::{
     config::{JobConfig, ReconcileConfig},
-    failed, nothing_yet,
+    failed, nothing_yet, state_failed,
 };
 use crate::{
     config::{self, DatabaseAddress},
@@ -67,6 +67,10 @@ pub(super) struct Jobs {
 struct Selected {
     state: Option<DatabaseAddress>,
     jobs: Vec<(String, JobConfig)>,
+    /// The names of all jobs of the file.
+    known: Vec<String>,
+    /// Names that are asked for, and that the file does not have.
+    unknown: Vec<String>,
 }
 
 impl FileArgs {
@@ -194,7 +198,27 @@ impl JobsArgs {
     /// The jobs that are meant, by their names, with the database of their state. A file that is not there is not made: it
     /// could belong to another user than that of the service.
     pub(super) fn reconciler(&self) -> Result<(Reconciler, Vec<String>), Failure> {
-        let Selected { state, jobs } = self.selected()?;
+        self.made(self.selected()?)
+    }
+
+    /// The same. A job may also be one that the file does not have any more, if the state knows it.
+    pub(super) async fn reconciler_of_any(&self) -> Result<(Reconciler, Vec<String>), Failure> {
+        let selected = self.of_file()?;
+        let (known, unknown) = (selected.known.clone(), selected.unknown.clone());
+        let (reconciler, mut names) = self.made(selected)?;
+        if !unknown.is_empty() {
+            let in_state = reconciler.known_jobs().await;
+            let in_state = in_state.map_err(|error| state_failed(&unknown.join(", "), &error))?;
+            if let Some(unknown) = unknown.iter().find(|name| !in_state.contains(name)) {
+                return Err(self.unknown(unknown, &known));
+            }
+            names.extend(unknown);
+        }
+        Ok((reconciler, names))
+    }
+
+    fn made(&self, selected: Selected) -> Result<(Reconciler, Vec<String>), Failure> {
+        let Selected { state, jobs, .. } = selected;
         let state = state.ok_or_else(|| no_state(&self.file.shown()))?;
         if is_missing(&state) {
             return Err(nothing_yet());
@@ -209,25 +233,35 @@ impl JobsArgs {
     }
 
     fn selected(&self) -> Result<Selected, Failure> {
+        let selected = self.of_file()?;
+        match selected.unknown.first() {
+            Some(unknown) => Err(self.unknown(unknown, &selected.known)),
+            None => Ok(selected),
+        }
+    }
+
+    fn unknown(&self, name: &str, known: &[String]) -> Failure {
+        let (file, known) = (self.file.shown(), known.join(", "));
+        Failure::usage(format!("{file} has no job `{name}`; it has {known}"))
+    }
+
+    fn of_file(&self) -> Result<Selected, Failure> {
         let config = self.file.read(None)?.config;
         let jobs = config.jobs;
-        let file = self.file.shown();
-        if let Some(unknown) = self.job.iter().find(|name| !jobs.contains_key(*name)) {
-            let known: Vec<&str> = jobs.keys().map(String::as_str).collect();
-            return Err(Failure::usage(format!(
-                "{file} has no job `{unknown}`; it has {}",
-                known.join(", ")
-            )));
-        }
         if jobs.is_empty() {
-            return Err(Failure::usage(no_jobs(&file)));
+            return Err(Failure::usage(no_jobs(&self.file.shown())));
         }
+        let known: Vec<String> = jobs.keys().cloned().collect();
+        let unknown = self.job.iter().filter(|name| !jobs.contains_key(*name));
+        let unknown = unknown.cloned().collect();
         let jobs = jobs
             .into_iter()
             .filter(|(name, _)| self.job.is_empty() || self.job.contains(name));
         Ok(Selected {
             state: config.state.map(|state| state.database),
             jobs: jobs.collect(),
+            known,
+            unknown,
         })
     }
 }

@@ -7,7 +7,7 @@
 //! | [`compare`] | compares once |
 //! | [`run`], [`metrics`] | the service, and its numbers |
 //! | [`status`], [`repairs`] | how jobs are; repairs that are not done |
-//! | [`forget`] | what is left of a source or target that a job has no more |
+//! | [`forget`] | what is left of a source or target that a job does not have any more |
 //! | [`import_cupid`] | cupid's file as one of ours |
 
 mod bus;
@@ -124,7 +124,8 @@ fn state_failed(job: &str, error: &ReconcileError) -> Failure {
         ReconcileError::Database { source, .. } if is_missing_table(source) => nothing_yet(),
         ReconcileError::Database { source, .. } if is_missing_column(source) => {
             Failure::Failed(format!(
-                "the tables of the state are those of an earlier release; `final reconcile run` brings them to this one: {source}"
+                "an earlier state of 0.1.0 has made the tables of the state; `final reconcile run` says which statements remove \
+                 them: {source}"
             ))
         }
         _ => failed(job, error),

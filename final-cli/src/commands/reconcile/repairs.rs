@@ -9,7 +9,7 @@ use final_reconcile::{OpenRepair, Reconciler};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{file::JobsArgs, state_failed};
+use super::{file::JobsArgs, state_failed, status::whose};
 use crate::{
     ask::ConsentArgs,
     contexts::Context,
@@ -30,7 +30,7 @@ pub(super) struct RepairsArgs {
 
 #[derive(Debug, Subcommand)]
 enum RepairsCommand {
-    /// List open repairs, the oldest of each job first
+    /// List open repairs: of each job those of the file first, the oldest first
     #[command(
         after_help = "Example: final reconcile repairs list --config reconcile.toml --job users"
     )]
@@ -78,7 +78,7 @@ struct WhichArgs {
     )]
     ids: Vec<Uuid>,
 
-    /// All open repairs of the jobs
+    /// All open repairs of the sources and targets that the file has; others only by id
     #[arg(long)]
     all: bool,
 }
@@ -87,8 +87,10 @@ struct WhichArgs {
 struct RepairView<'a> {
     job: &'a str,
     id: String,
+    source: &'a str,
     target: &'a str,
     is_of_job: bool,
+    is_of_another: bool,
     key: &'a [(String, String)],
     /// `kind` is that of the line.
     difference: String,
@@ -114,7 +116,7 @@ impl RepairsArgs {
 }
 
 async fn list(jobs: &JobsArgs, limit: u32, out: &mut Output) -> Result<Exit, Failure> {
-    let (reconciler, names) = jobs.reconciler()?;
+    let (reconciler, names) = jobs.reconciler_of_any().await?;
     let mut all = Vec::new();
     for name in &names {
         let repairs = reconciler.repairs(name, limit).await;
@@ -130,8 +132,10 @@ async fn list(jobs: &JobsArgs, limit: u32, out: &mut Output) -> Result<Exit, Fai
             let view = RepairView {
                 job,
                 id: repair.id.to_string(),
+                source: &repair.source,
                 target: &repair.target,
                 is_of_job: repair.is_of_job,
+                is_of_another: repair.is_of_another,
                 key: &repair.key,
                 difference: repair.kind.to_string(),
                 columns: &repair.columns,
@@ -175,12 +179,14 @@ fn key(repair: &OpenRepair) -> String {
     columns.join(", ")
 }
 
-/// Why the repair is not done.
-fn error(repair: &OpenRepair) -> &str {
-    match repair.is_of_job {
-        true => repair.last_error.as_deref().unwrap_or_default(),
-        false => "not tried: the job does not have its source or target any more",
-    }
+/// Why the repair is not done, and whose it is if not of the file.
+fn error(repair: &OpenRepair) -> String {
+    let whose = (!repair.is_of_job).then(|| whose(repair.is_of_another));
+    let parts: Vec<&str> = [whose, repair.last_error.as_deref()]
+        .into_iter()
+        .flatten()
+        .collect();
+    parts.join(": ")
 }
 
 async fn retry(jobs: &JobsArgs, which: &WhichArgs) -> Result<Exit, Failure> {
@@ -200,10 +206,13 @@ async fn retry(jobs: &JobsArgs, which: &WhichArgs) -> Result<Exit, Failure> {
 }
 
 async fn close(jobs: &JobsArgs, which: &WhichArgs, consent: ConsentArgs) -> Result<Exit, Failure> {
-    let (reconciler, names) = jobs.reconciler()?;
+    let (reconciler, names) = jobs.reconciler_of_any().await?;
     let asked = Instant::now();
     let question = match which.all {
-        true => format!("close all open repairs of {}?", names.join(", ")),
+        true => format!(
+            "close all open repairs of {}, for the sources and targets that the file has?",
+            names.join(", ")
+        ),
         false => format!("close {} repair(s)?", which.ids.len()),
     };
     if !consent.ask(&Context::default(), &question)? {
@@ -219,16 +228,17 @@ async fn close(jobs: &JobsArgs, which: &WhichArgs, consent: ConsentArgs) -> Resu
     Ok(done(count, which, "closed"))
 }
 
-/// Closes what was open when somebody asked for it. What is opened meanwhile stays, so there is an end although a service
-/// opens more all the time.
+/// Closes what is of the file and was open when somebody asked for it. What is opened meanwhile stays, so there is an end
+/// although a service opens more all the time.
 async fn close_all(reconciler: &Reconciler, job: &str, asked: Instant) -> Result<u64, Failure> {
     let mut count = 0;
     loop {
         let since = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
         let page = reconciler.repairs(job, PAGE).await;
         let page = page.map_err(|error| state_failed(job, &error))?;
-        // The oldest come first.
-        let before = page.iter().filter(|repair| repair.age_ms >= since);
+        // Those of the file come first, and the oldest of them.
+        let ours = page.iter().filter(|repair| repair.is_of_job);
+        let before = ours.filter(|repair| repair.age_ms >= since);
         let ids: Vec<Uuid> = before.map(|repair| repair.id).collect();
         let closed = close_these(reconciler, job, &ids).await?;
         count += closed;

@@ -16,8 +16,8 @@ use crate::{
 
 /// See where the jobs of a file stand
 ///
-/// The exit code is 3 if a job is paused or in trouble, if no process runs it, if it has never run, or if something is left
-/// over of a source or target that it has no more.
+/// The exit code is 3 if a job is paused or in trouble, if no process runs it, or if it has never run. It is 3 as well if the
+/// state has something of a source or target that the job does not have any more.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: final reconcile status --config reconcile.toml")]
 pub(super) struct StatusArgs {
@@ -82,11 +82,11 @@ fn write(
         let state = state(job);
         table.row([
             job.job.as_str().into(),
-            job.source.as_deref().unwrap_or("not known").into(),
+            job.source.as_str().into(),
             job.target.as_str().into(),
             Cell::new(state)
-                .bad(!matches!(state, "running" | "of another file"))
-                .good(state == "running"),
+                .bad(!matches!(state, RUNNING | OF_ANOTHER))
+                .good(state == RUNNING),
             job.suspects.to_string().into(),
             Cell::new(job.open_repairs.to_string()).bad(job.open_repairs > 0),
         ]);
@@ -123,24 +123,36 @@ fn write(
     left.dedup();
     for job in left {
         out.line(&harmless(&format!(
-            "{job}: it does not have a source or target any more that the state has; `final reconcile forget {job}` removes \
+            "{job}: the state has a source or target that the job does not have any more; `final reconcile forget {job}` removes \
              what is left over"
         )))?;
     }
     Ok(())
 }
 
-/// The state of a source or target that the job has no more.
+const RUNNING: &str = "running";
+
+/// The state of a source or target that the job does not have any more.
 const LEFT_OVER: &str = "left over";
+
+/// The state of one that a process runs by another file.
+const OF_ANOTHER: &str = "of another file";
+
+/// Whose a source or target is that the job does not have: a process runs it, or none does.
+pub(super) fn whose(is_running: bool) -> &'static str {
+    match is_running {
+        true => OF_ANOTHER,
+        false => LEFT_OVER,
+    }
+}
 
 fn state(job: &JobStatus) -> &'static str {
     match job {
-        job if !job.is_of_job && job.is_running => "of another file",
-        job if !job.is_of_job => LEFT_OVER,
+        job if !job.is_of_job => whose(job.is_running),
         job if job.paused.is_some() => "paused",
         job if !job.is_running => "not running",
         job if job.trouble.is_some() => "in trouble",
-        _ => "running",
+        _ => RUNNING,
     }
 }
 

@@ -22,7 +22,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 pub(crate) use self::publish::Publisher;
-use super::{CallbackBody, body::body, store::RepairRow};
+use super::{CallbackBody, body::body, row::RepairRow};
 use crate::{
     compare::{DifferenceKind, Sides},
     error::{ReconcileError, Reconciled},

@@ -6,7 +6,10 @@ use final_core::database::{DbResult, Driver, Leases, columns, read};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Standing, Term};
+use super::{
+    Standing, Term,
+    forget::{LOT, Part},
+};
 use crate::{
     repair::store::SqlRepairs,
     scan::progress::{FreshIds, MirrorStand, SweepProgress, UpdateWindow},
@@ -26,7 +29,7 @@ columns! {
     struct StatusRow {
         unit: String,
         job: String,
-        source: Option<String>,
+        source: String,
         target: String,
         is_running: i64,
         paused: Option<String>,
@@ -46,9 +49,8 @@ columns! {
 pub struct JobStatus {
     /// The job.
     pub job: String,
-    /// The source table and its database. None if a release before tables of version 3 has written it, which knew no
-    /// sources.
-    pub source: Option<String>,
+    /// The source table and its database.
+    pub source: String,
     /// The target table and its database.
     pub target: String,
     /// Whether the job has this source and this target. Otherwise it is what is left of an earlier configuration, or another
@@ -93,7 +95,7 @@ impl<DB: Driver> SqlRepairs<DB> {
             .await?;
         if epoch.is_some() {
             let sql = templates.sql(
-                "UPDATE {jobs} SET job = ?, source = ?, target = ? WHERE name = ? AND job IS NULL",
+                "UPDATE {jobs} SET job = ?, source = ?, target = ?, ran_at = {now} WHERE name = ?",
             );
             let values = [
                 unit.job.as_str().into(),
@@ -128,24 +130,41 @@ impl<DB: Driver> SqlRepairs<DB> {
 
     pub(super) async fn ask_for_sweeps(&self, units: &[Arc<UnitName>]) -> DbResult<()> {
         let templates = self.templates().await?;
-        let insert = templates.sql(
-            "{insert} INTO {jobs} (name, owner, epoch, live_until, job, source, target) \
-             VALUES (?, ?, 0, 0, ?, ?, ?) {nothing}",
-        );
         let ask = templates.sql("UPDATE {jobs} SET asked_at = {now} WHERE name = ?");
-        let mut tx = DB::begin(&self.pool()).await?;
+        let mut conn = self.pool().acquire().await?;
         for unit in units {
+            self.have_row(&mut conn, unit).await?;
+            DB::run_sql(&mut conn, &ask, &[unit.name.as_str().into()]).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the row of a unit if it is not there, so that what belongs to the unit can be listed. On MariaDB an INSERT of a
+    /// name that is there would lock its row.
+    pub(super) async fn have_row(
+        &self,
+        conn: &mut DB::Connection,
+        unit: &UnitName,
+    ) -> DbResult<()> {
+        let templates = self.templates().await?;
+        let name = unit.name.as_str();
+        let known = templates.sql("SELECT name FROM {jobs} WHERE name = ?");
+        let known = read::<DB, String>(conn, &known, &[name.into()]).await?;
+        if known.is_empty() {
+            let insert = templates.sql(
+                "{insert} INTO {jobs} (name, owner, epoch, live_until, job, source, target, ran_at) \
+                 VALUES (?, ?, 0, 0, ?, ?, ?, {now}) {nothing}",
+            );
             let values = [
-                unit.name.as_str().into(),
+                name.into(),
                 Uuid::nil().into(),
                 unit.job.as_str().into(),
                 unit.source.as_str().into(),
                 unit.target.as_str().into(),
             ];
-            DB::run_sql(&mut tx, &insert, &values).await?;
-            DB::run_sql(&mut tx, &ask, &[unit.name.as_str().into()]).await?;
+            DB::run_sql(conn, &insert, &values).await?;
         }
-        tx.commit().await
+        Ok(())
     }
 
     pub(super) async fn write_trouble(&self, term: &Term, why: Option<&str>) -> DbResult<()> {
@@ -181,8 +200,18 @@ impl<DB: Driver> SqlRepairs<DB> {
         Ok(())
     }
 
-    /// The key of a row of the source is one of other columns from now on, so the old keys say nothing any more.
+    /// The key of a row of the source is one of other columns from now on, so the old keys say nothing any more. They are
+    /// removed in lots, and the new key is written down last: a process that ends before begins anew.
     pub(super) async fn write_key(&self, term: &Term, key: &str) -> DbResult<bool> {
+        loop {
+            if let Some(is_another) = self.in_time(self.write_key_lot(term, key)).await? {
+                return Ok(is_another);
+            }
+        }
+    }
+
+    /// None if there are more keys to be removed.
+    async fn write_key_lot(&self, term: &Term, key: &str) -> DbResult<Option<bool>> {
         let templates = self.templates().await?;
         let name = term.unit.name.as_str();
         let mut tx = DB::begin(&self.pool()).await?;
@@ -192,20 +221,22 @@ impl<DB: Driver> SqlRepairs<DB> {
         let found = read::<DB, KeyRow>(&mut tx, &sql, &values).await?;
         let before = match found.into_iter().next().map(|row| row.key_text) {
             // A process that has lost its lease finds out when it writes.
-            None => return Ok(false),
-            Some(before) if before.as_deref() == Some(key) => return Ok(false),
+            None => return Ok(Some(false)),
+            Some(before) if before.as_deref() == Some(key) => return Ok(Some(false)),
             Some(before) => before,
         };
-        let sql = templates.sql("UPDATE {jobs} SET key_text = ? WHERE name = ?");
-        DB::run_sql(&mut tx, &sql, &[key.into(), name.into()]).await?;
-        if before.is_some() {
-            let sql = templates.sql("DELETE FROM {suspects} WHERE unit = ?");
-            DB::run_sql(&mut tx, &sql, &[name.into()]).await?;
+        let (mut is_over, is_another) = (true, before.is_some());
+        if is_another {
             let sql = templates.sql("UPDATE {jobs} SET asked_at = {now} WHERE name = ?");
             DB::run_sql(&mut tx, &sql, &[name.into()]).await?;
+            is_over = self.remove_lot(&mut tx, Part::Suspects, name).await? < LOT;
+        }
+        if is_over {
+            let sql = templates.sql("UPDATE {jobs} SET key_text = ? WHERE name = ?");
+            DB::run_sql(&mut tx, &sql, &[key.into(), name.into()]).await?;
         }
         tx.commit().await?;
-        Ok(before.is_some())
+        Ok(is_over.then_some(is_another))
     }
 
     pub(super) async fn resume_units(&self, units: &[Arc<UnitName>]) -> DbResult<u64> {

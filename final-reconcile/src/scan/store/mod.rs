@@ -6,10 +6,8 @@
 //! | [`suspects`] | rows that are to be looked at |
 //! | [`save`] | one step of a scan, in one transaction that only the owner of the lease can commit |
 //! | [`runs`] | what was compared |
-//! | [`adopt`] | rows of version 2, which know no source |
-//! | [`forget`] | what belongs to a source or target that a job has no more |
+//! | [`forget`] | what belongs to a source or target that a job does not have any more |
 
-mod adopt;
 mod forget;
 mod jobs;
 mod runs;
@@ -217,7 +215,7 @@ pub(crate) trait ScanStore: fmt::Debug + fmt::Display + Send + Sync {
     fn keyed<'a>(&'a self, term: &'a Term, key: &'a str) -> BoxFuture<'a, DbResult<bool>>;
     /// Lets those of these units go on that are paused. Returns how many.
     fn resume<'a>(&'a self, units: &'a [Arc<UnitName>]) -> BoxFuture<'a, DbResult<u64>>;
-    /// What an operator sees of a job, also of a source or target that it has no more. `units` are those that it has.
+    /// What an operator sees of a job, also of a source or target that it does not have any more. `units` are those that it has.
     fn status<'a>(
         &'a self,
         job: &'a str,
@@ -235,8 +233,14 @@ pub(crate) trait ScanStore: fmt::Debug + fmt::Display + Send + Sync {
         job: &'a str,
         units: &'a [Arc<UnitName>],
     ) -> BoxFuture<'a, DbResult<Vec<Leftover>>>;
-    /// Removes it. Returns whether it did: not while a process runs its scans.
-    fn forget<'a>(&'a self, leftover: &'a Leftover) -> BoxFuture<'a, DbResult<bool>>;
+    /// Removes it. Returns whether it did: only if nothing has run for so long.
+    fn forget<'a>(
+        &'a self,
+        leftover: &'a Leftover,
+        idle: Duration,
+    ) -> BoxFuture<'a, DbResult<bool>>;
+    /// The names of all jobs.
+    fn names(&self) -> BoxFuture<'_, DbResult<Vec<String>>>;
 }
 
 impl<DB: Driver> ScanStore for SqlRepairs<DB> {
@@ -295,7 +299,7 @@ impl<DB: Driver> ScanStore for SqlRepairs<DB> {
     }
 
     fn keyed<'a>(&'a self, term: &'a Term, key: &'a str) -> BoxFuture<'a, DbResult<bool>> {
-        Box::pin(self.in_time(self.write_key(term, key)))
+        Box::pin(self.write_key(term, key))
     }
 
     fn resume<'a>(&'a self, units: &'a [Arc<UnitName>]) -> BoxFuture<'a, DbResult<u64>> {
@@ -326,7 +330,15 @@ impl<DB: Driver> ScanStore for SqlRepairs<DB> {
         Box::pin(self.in_time(self.read_leftovers(job, units)))
     }
 
-    fn forget<'a>(&'a self, leftover: &'a Leftover) -> BoxFuture<'a, DbResult<bool>> {
-        Box::pin(self.in_time(self.remove_leftover(leftover)))
+    fn forget<'a>(
+        &'a self,
+        leftover: &'a Leftover,
+        idle: Duration,
+    ) -> BoxFuture<'a, DbResult<bool>> {
+        Box::pin(self.remove_leftover(leftover, idle))
+    }
+
+    fn names(&self) -> BoxFuture<'_, DbResult<Vec<String>>> {
+        Box::pin(self.in_time(self.read_names()))
     }
 }

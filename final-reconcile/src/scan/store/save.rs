@@ -256,7 +256,9 @@ impl<DB: Driver> SqlRepairs<DB> {
             .templates()
             .await?
             .sql("SELECT slot FROM {repairs} WHERE slot = ?");
-        let found = read::<DB, String>(conn, &sql, &[unit.repair(&row.key.0).into()]).await?;
+        let found =
+            read::<DB, String>(conn, &sql, &[unit.repair(&row.key_form, &row.key.0).into()])
+                .await?;
         Ok(!found.is_empty())
     }
 

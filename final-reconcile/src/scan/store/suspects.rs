@@ -3,7 +3,7 @@
 //! A row waits once. If it changes once more while a look is under way, or is found once more, its stamp is another one.
 //! So a look that found both rows equal before that does not remove it.
 
-use std::time::Duration;
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use final_core::database::{DbResult, Driver, Value, columns, read};
 use uuid::Uuid;
@@ -123,8 +123,14 @@ impl<DB: Driver> SqlRepairs<DB> {
     }
 
     pub(super) async fn add_watched(&self, keys: &[WatchedKey]) -> DbResult<()> {
-        self.in_time(async { self.templates().await.map(drop) })
-            .await?;
+        let units: HashSet<&Arc<UnitName>> = keys.iter().map(|key| &key.unit).collect();
+        for unit in units {
+            let row = async {
+                let mut conn = self.pool().acquire().await?;
+                self.have_row(&mut conn, unit).await
+            };
+            self.in_time(row).await?;
+        }
         for keys in keys.chunks(LOT) {
             let lot = async {
                 let mut tx = DB::begin(&self.pool()).await?;

@@ -25,7 +25,7 @@ impl Stored {
         let file = sqlite_file().unwrap();
         let pool = SqlitePool::connect_lazy(&file.url()).unwrap();
         let store = Arc::new(SqlRepairs::new(&pool));
-        store.migrate(&[]).await.unwrap();
+        assert!(store.migrate().await.unwrap());
         let unit = Arc::new(UnitName::new("people", "a", "b"));
         let owner = Uuid::now_v7();
         let length = Duration::from_secs(600);
@@ -79,6 +79,7 @@ impl Stored {
 
 fn differs(key: u8) -> Then {
     Then::Repair(RowDifference {
+        key_form: "id".into(),
         key: Row(vec![key]),
         named: Vec::new(),
         kind: DifferenceKind::Missing,

@@ -1,11 +1,12 @@
 //! Rows that differ are found while a reconciler runs.
 
+mod earlier;
 mod fresh;
+mod leftovers;
 mod share;
 mod sweep;
 mod units;
 mod updated;
-mod version2;
 mod watch;
 
 use std::{collections::BTreeSet, time::Duration};

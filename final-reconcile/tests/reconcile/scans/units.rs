@@ -75,8 +75,8 @@ async fn two_sources_of_one_job_and_target_share_a_state_and_nothing_in_it() {
         // Neither can forget what the other runs.
         let left = second.leftovers("people").await.unwrap();
         assert_eq!(left.len(), 1, "{left:?}");
-        assert!(left[0].is_running && left[0].source.as_ref().unwrap().contains("`a`"));
-        assert!(!second.forget(&left[0]).await.unwrap());
+        assert!(left[0].is_running && left[0].source.contains("`a`"));
+        assert!(!second.forget(&left[0], Duration::ZERO).await.unwrap());
         assert_eq!(ours(&first).await.fresh_id, Some(3));
         first_runs.shutdown().await;
         second_runs.shutdown().await;
@@ -158,7 +158,7 @@ async fn a_job_with_another_source_begins_anew_and_what_is_left_is_seen_and_forg
         assert_eq!(broken.came().len(), calls, "nobody tries the old repairs");
         let old = now.jobs().await.unwrap();
         let old = old.iter().find(|job| !job.is_of_job).unwrap();
-        assert!(old.source.as_ref().unwrap().contains("`a`"), "{old:?}");
+        assert!(old.source.contains("`a`"), "{old:?}");
         assert_eq!((old.fresh_id, old.open_repairs), (Some(900), 3));
         let open = now.repairs("people", 10).await.unwrap();
         let keys: BTreeSet<_> = open.iter().flat_map(|repair| repair.key.clone()).collect();
@@ -170,7 +170,7 @@ async fn a_job_with_another_source_begins_anew_and_what_is_left_is_seen_and_forg
         assert_eq!(left.len(), 1, "{left:?}");
         let counts = (left[0].positions, left[0].repairs, left[0].is_running);
         assert_eq!(counts, (1, 3, false));
-        assert!(now.forget(&left[0]).await.unwrap());
+        assert!(now.forget(&left[0], Duration::ZERO).await.unwrap());
         assert!(now.leftovers("people").await.unwrap().is_empty());
         assert!(now.repairs("people", 10).await.unwrap().is_empty());
         let all = now.jobs().await.unwrap();
@@ -229,29 +229,29 @@ async fn a_position_of_updates_is_not_taken_for_that_of_another_column() {
     runs.shutdown().await;
     let old = "2001-01-01 00:00:00";
     let position = format!(r#"{{"column":"made","seen":"{old}","at":"{old}","is_quiet":false}}"#);
-    let set = |position: &str| format!("UPDATE final_reconcile_jobs SET updated = '{position}'");
-    place.run(db, set(&position)).await;
+    let set = format!("UPDATE final_reconcile_jobs SET updated = '{position}'");
+    place.run(db, set).await;
 
-    // A position of the release before says no column, and is taken as it is.
-    let without = position.replace(r#""column":"made","#, "");
-    for (stored, is_new) in [(&position, true), (&without, false)] {
-        place.run(db, set(stored)).await;
-        let by_changed = migrated(&place, db, wanted("changed")).await;
-        let runs = by_changed.start().unwrap();
-        let with = "SELECT updated AS v FROM final_reconcile_jobs";
-        eventually(
-            "the position has the new column",
-            SOON,
-            async || match place.texts(db, with).await.remove(0) {
-                text if text.contains(r#""column":"changed""#) => Ok(()),
-                text => Err(text),
-            },
-        )
-        .await;
-        let until = ours(&by_changed).await.updated_until.unwrap();
-        assert_eq!(until.as_str() > "2020", is_new, "{until}");
-        runs.shutdown().await;
-    }
+    let by_changed = migrated(&place, db, wanted("changed")).await;
+    let runs = by_changed.start().unwrap();
+    let with = "SELECT updated AS v FROM final_reconcile_jobs";
+    eventually(
+        "the position has the new column",
+        SOON,
+        async || match place.texts(db, with).await.remove(0) {
+            text if text.contains(r#""column":"changed""#) => Ok(()),
+            text => Err(text),
+        },
+    )
+    .await;
+    let until = ours(&by_changed).await.updated_until.unwrap();
+    assert!(until.as_str() > "2020", "{until}");
+    // What lies between both is found by a sweep.
+    status(&by_changed, "a sweep is over", |job| {
+        !job.is_sweeping && job.sweep_rows.is_some()
+    })
+    .await;
+    runs.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -327,5 +327,49 @@ async fn a_repair_is_not_done_by_another_key_than_its_own() {
     )
     .await;
     assert_eq!(body["key"]["code"], "10");
+    runs.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_has_a_repair_although_one_with_the_same_value_of_another_key_is_open() {
+    let place = Place::fresh().await;
+    let db = Db::Sqlite;
+    let table = "id int PRIMARY KEY NOT NULL, code int NOT NULL UNIQUE";
+    tables(&place, db, db, table).await;
+    place.run(db, "INSERT INTO a VALUES (1, 7), (2, 1)").await;
+    place.run(db, "INSERT INTO b VALUES (2, 1)").await;
+    let answer = Arc::new(AtomicU16::new(500));
+    let now = Arc::clone(&answer);
+    let receiver = Receiver::start(move |_, _| now.load(Ordering::SeqCst)).await;
+    let wanted = |key: &'static str| {
+        Job::new("people")
+            .source(place.side(db, "a"))
+            .target(place.side(db, "b"), |map| map.key(key, key).rest())
+            .settle(Duration::ZERO)
+            .repair(quick(&receiver))
+    };
+    let by_id = migrated(&place, db, wanted("id")).await;
+    by_id.compare("people").await.unwrap();
+    place.run(db, "DELETE FROM b").await;
+    // Now id 1 has an open repair, and code 1 is missing.
+    let by_code = migrated(&place, db, wanted("code")).await;
+    by_code.compare("people").await.unwrap();
+    answer.store(200, Ordering::SeqCst);
+    let runs = by_code.start().unwrap();
+
+    let wanted = BTreeSet::from(["1".to_owned(), "7".to_owned()]);
+    eventually(
+        "both rows are called for by their codes",
+        SOON,
+        async || {
+            let came = receiver.came().into_iter();
+            let codes = came.filter_map(|came| Some(came.body["key"]["code"].as_str()?.to_owned()));
+            match codes.collect::<BTreeSet<_>>() {
+                codes if codes == wanted => Ok(()),
+                codes => Err(format!("{codes:?}")),
+            }
+        },
+    )
+    .await;
     runs.shutdown().await;
 }
