@@ -203,3 +203,48 @@ async fn a_row_waits_for_the_mirror_and_what_was_seen_by_the_clock_counts_no_mor
     assert_eq!(due(Some(5)).await[0].looks, looks);
     assert_eq!(due(None).await[0].looks.last, None);
 }
+
+#[tokio::test]
+async fn more_rows_than_one_transaction_removes_are_gone_once_the_key_is_another_one() {
+    let stored = Stored::new().await;
+    assert!(!stored.store.keyed(&stored.term, "id").await.unwrap());
+    let suspect = |key: u16| NewSuspect {
+        key: Row(key.to_be_bytes().to_vec()),
+        source: None,
+        target: None,
+    };
+    let step = Step {
+        scan: ScanKind::Sweep,
+        suspects: (0..1_200).map(suspect).collect(),
+        ..Step::default()
+    };
+    stored.store.save(&stored.term, &step).await.unwrap();
+
+    assert!(stored.store.keyed(&stored.term, "code").await.unwrap());
+
+    assert!(stored.due().await.is_empty());
+    let left = stored.store.has_more_than(&stored.term.unit, 0).await;
+    assert!(!left.unwrap());
+}
+
+#[tokio::test]
+async fn rows_of_changes_are_listed_before_their_unit_is_scanned() {
+    let stored = Stored::new().await;
+    let unit = Arc::new(UnitName::new("people", "a", "other"));
+    let key = WatchedKey {
+        unit: Arc::clone(&unit),
+        json: r#"{"id":1}"#.into(),
+        due: Due::After(Duration::ZERO),
+    };
+
+    stored.store.suspect(&[key]).await.unwrap();
+
+    let all = stored.store.status("people", &[]).await.unwrap();
+    let waiting = all.iter().find(|status| status.target == "other");
+    assert_eq!(waiting.map(|status| status.suspects), Some(1), "{all:?}");
+    let left = stored.store.leftovers("people", &[]).await.unwrap();
+    assert!(
+        left.iter()
+            .any(|left| left.target == "other" && left.suspects == 1)
+    );
+}
