@@ -3,8 +3,8 @@
 //! Input: what both sides have now. State: what they had at the last look, and how often that was the same. Output: a
 //! [`Verdict`].
 //!
-//! A difference counts only if neither row has changed for twice the time that a copy may take; or, where the mirror tells
-//! how far it is, until it has passed the last look.
+//! A difference counts only if neither row has changed for twice the time that a copy may take. Where the mirror tells how
+//! far it is, it has to pass two looks in a row instead.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -23,10 +23,10 @@ const CHANGES: u32 = 10;
 /// How much of a value an example has.
 const MOST_TEXT: usize = 200;
 
-/// How often both rows have to be the same as before. Where nothing is written there is nothing to wait for, and a heartbeat
-/// proves that the copy has had its time.
+/// How often both rows have to be the same as before. Where nothing is written there is nothing to wait for. A heartbeat
+/// proves that the copy had its time, but not that the row has rested: its value may have changed and come back.
 pub(crate) fn needed(settle: Duration, has_heartbeat: bool) -> u32 {
-    match settle.is_zero() || has_heartbeat {
+    match settle.is_zero() && !has_heartbeat {
         true => 1,
         false => LOOKS,
     }

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! The source is written to while it is compared, and the copy follows later. Without a heartbeat a look comes after
-//! `settle`, and both rows have to be as before twice. With one it comes when the mirror has passed the last look, and once
-//! is enough. Both rows are read again at each look.
+//! `settle`. With one it comes when the mirror has passed the last look. Both rows have to be as before twice, and both are
+//! read again at each look.
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 

@@ -15,7 +15,7 @@ use crate::{
 /// Compare every row once, and say which differ
 ///
 /// A row counts as different only if both sides have stayed as they are for twice the job's `settle`, or until the mirror has
-/// passed it where the target has a `heartbeat`. The exit code is 0 if all tables are equal, and 3 if not.
+/// passed two looks at it where the target has a `heartbeat`. The exit code is 0 if all tables are equal, and 3 if not.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: final reconcile compare --config reconcile.toml --job users")]
 pub(super) struct CompareArgs {
