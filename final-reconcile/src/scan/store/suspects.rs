@@ -144,24 +144,24 @@ impl<DB: Driver> SqlRepairs<DB> {
         Ok(())
     }
 
-    /// A row that is being looked at right now may have been read before this change, so it is looked at once more.
+    /// A row that is being looked at right now may have been read before this change, so it is looked at once more. Where the
+    /// mirror tells how far it is, the row goes on waiting for the time that it has: a row that changes faster than the mirror
+    /// lags would wait for ever for the newest one.
     async fn add_watched_one(&self, conn: &mut DB::Connection, key: &WatchedKey) -> DbResult<()> {
         let templates = self.templates().await?;
-        // By the source's clock it is not known what is due.
-        let is_early = match key.due {
-            Due::After(_) => "due_at <= {now}",
-            Due::Passed(_) => "due_at < ?",
-        };
-        let due = key.due.sql();
-        let again = templates.sql(&format!(
-            "UPDATE {{suspects}} SET stamp = ?, due_at = CASE WHEN {is_early} THEN {due} ELSE due_at END WHERE slot = ?"
-        ));
+        let again = templates.sql(match key.due {
+            Due::After(_) => {
+                "UPDATE {suspects} SET stamp = ?, due_at = CASE WHEN due_at <= {now} THEN {now} + ? ELSE due_at END \
+                 WHERE slot = ?"
+            }
+            Due::Passed(_) => "UPDATE {suspects} SET stamp = ? WHERE slot = ?",
+        });
         let add = templates.sql(&add(1, key.due));
         let slot = key.unit.suspect("json", key.json.as_bytes());
         let stamp = Uuid::now_v7();
         let mut renew: Vec<Value<'_>> = vec![stamp.into()];
-        renew.extend(matches!(key.due, Due::Passed(_)).then(|| key.due.value()));
-        renew.extend([key.due.value(), slot.as_str().into()]);
+        renew.extend(matches!(key.due, Due::After(_)).then(|| key.due.value()));
+        renew.push(slot.as_str().into());
         if DB::run_sql(conn, &again, &renew).await? > 0 {
             return Ok(());
         }

@@ -205,6 +205,34 @@ async fn a_row_waits_for_the_mirror_and_what_was_seen_by_the_clock_counts_no_mor
 }
 
 #[tokio::test]
+async fn a_row_that_changes_faster_than_the_mirror_lags_is_looked_at() {
+    let stored = Stored::new().await;
+    let unit = &stored.term.unit;
+    let mut looks = 0;
+    for now in 10..20 {
+        let key = WatchedKey {
+            unit: Arc::clone(unit),
+            json: r#"{"id":1}"#.into(),
+            due: Due::Passed(now),
+        };
+        stored.store.suspect(&[key]).await.unwrap();
+        let passed = now - 5;
+        for suspect in stored.store.due(unit, Some(passed), 100).await.unwrap() {
+            looks += 1;
+            let looked = Then::Again(Looks::begun(Some(RowHash(vec![1])), None));
+            let step = Step {
+                scan: ScanKind::Look,
+                looked: vec![(suspect, looked)],
+                due: Due::Passed(now),
+                ..Step::default()
+            };
+            stored.store.save(&stored.term, &step).await.unwrap();
+        }
+    }
+    assert_eq!(looks, 1);
+}
+
+#[tokio::test]
 async fn more_rows_than_one_transaction_removes_are_gone_once_the_key_is_another_one() {
     let stored = Stored::new().await;
     assert!(!stored.store.keyed(&stored.term, "id").await.unwrap());
