@@ -16,6 +16,9 @@ use crate::{
 /// How often the mirror is asked where it stands.
 const BEAT: Duration = Duration::from_millis(200);
 
+/// For the pause between two beats, and for a heartbeat of whole seconds.
+const SLACK: Duration = Duration::from_secs(2);
+
 /// How long rows wait.
 pub(super) struct Waits<'w> {
     pulse: Option<&'w Pulse>,
@@ -71,13 +74,15 @@ impl<'w> Waits<'w> {
         }
     }
 
-    /// Whether the mirror has not passed a row in time. If no more rows may wait, a mirror that is farther behind than it
-    /// may be is not waited for.
+    /// Whether the mirror has not passed a row in time. A row is due at `settle` behind the time at which it was read, so it
+    /// waits for `settle` and the `limit`. If no more rows may wait, a mirror that is farther behind than it may be is not
+    /// waited for.
     pub(super) fn is_given_up(&self, since: Instant, is_full: bool) -> bool {
         let (Some(pulse), Some((asked, stand))) = (self.pulse, &self.stand) else {
             return false;
         };
-        let was_asked_after = asked.saturating_duration_since(since) >= pulse.limit;
+        let most = pulse.limit.saturating_add(self.settle).saturating_add(SLACK);
+        let was_asked_after = asked.saturating_duration_since(since) >= most;
         let is_far = || stand.lag().is_none_or(|lag| lag > pulse.limit);
         was_asked_after || (is_full && is_far())
     }

@@ -54,7 +54,7 @@ impl Heartbeat {
     }
 
     /// How far the mirror may be behind; one minute by default. If it is farther behind, that is a trouble of the job. A
-    /// [comparison](crate::Job::compare) waits no longer than this for the mirror.
+    /// [comparison](crate::Job::compare) waits for a row as long as this, [`settle`](crate::Job::settle) and 2 s.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;

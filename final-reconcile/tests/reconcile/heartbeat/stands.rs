@@ -11,7 +11,7 @@ async fn stage(place: &Place, from: Db, to: Db) -> Mirror<'_> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_comparison_waits_no_longer_than_the_limit_for_a_mirror_that_stands_still() {
+async fn a_comparison_waits_no_longer_than_it_may_for_a_mirror_that_stands_still() {
     let place = Place::fresh().await;
     for (from, to) in [
         (Db::Postgres, Db::Maria),
@@ -45,6 +45,24 @@ async fn a_comparison_waits_no_longer_than_the_limit_for_a_mirror_that_stands_st
         drop(mirror);
         drop_tables(&place, from, to).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_comparison_judges_where_settle_is_longer_than_the_limit() {
+    let place = Place::fresh().await;
+    let (from, to) = (Db::Postgres, Db::Maria);
+    let mirror = stage(&place, from, to).await;
+    mirror.stands(false);
+    let (settle, limit) = (Duration::from_secs(4), Duration::from_secs(3));
+    let comparing = async {
+        let job = job(&place, from, to, Some(heartbeat().limit(limit))).settle(settle);
+        let compared = job.compare().await;
+        mirror.end();
+        compared.unwrap().remove(0)
+    };
+    let (comparison, ()) = tokio::join!(comparing, mirror.run());
+    let counts = (comparison.differences(), comparison.not_passed);
+    assert_eq!(counts, (1, 0), "{comparison:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
