@@ -85,7 +85,7 @@ impl Job {
     /// How long a copy may take to follow its source; 2 s by default. A difference counts only if neither row has changed
     /// for twice this time. It has to be longer than the copy lags: zero is for tables in which nothing is written.
     ///
-    /// For a target with a [heartbeat](Mapping::heartbeat) it is how far one change may overtake another one in the mirror.
+    /// For a target with a [heartbeat](Mapping::heartbeat) it is how long a change may stay behind a later one in the mirror.
     /// Zero is for a mirror that brings all changes in their order.
     #[must_use]
     pub fn settle(mut self, settle: Duration) -> Self {

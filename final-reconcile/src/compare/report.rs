@@ -28,7 +28,7 @@ pub struct Comparison {
     pub healed: u64,
     /// Rows about which nothing can be said: they change faster than the copy settles, or the mirror has not passed them.
     pub unsettled: u64,
-    /// Those of them that the mirror has not passed in time.
+    /// How many of the unsettled rows the mirror has not passed in time.
     pub not_passed: u64,
     /// What the judgement rests on: a fixed settle, or the heartbeat of the mirror with its lag.
     pub judged_by: String,

@@ -200,7 +200,7 @@ impl Vitals {
         family(
             "final_reconcile_mirror_lag_seconds",
             "gauge",
-            "How far the mirror is behind the source, where its heartbeat tells that.",
+            "How far the mirror is behind the source.",
             units(|unit| Some(format!("{:.3}", unit.lag?.as_secs_f64()))),
         );
         family(
