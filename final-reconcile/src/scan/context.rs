@@ -134,8 +134,11 @@ impl Context {
         self.unit.job.heartbeat(&self.unit.name.target).is_some()
     }
 
-    /// When rows are looked at again that were read just now.
-    pub(super) async fn due(&self) -> Result<Due, Ended> {
+    /// When rows are looked at again that were read just now. Without rows the source's clock is not asked.
+    pub(super) async fn due(&self, suspects: &[NewSuspect]) -> Result<Due, Ended> {
+        if suspects.is_empty() {
+            return Ok(Due::default());
+        }
         if !self.has_heartbeat() {
             return Ok(Due::After(self.settle()));
         }

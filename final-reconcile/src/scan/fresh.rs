@@ -258,9 +258,10 @@ fn step(ids: &FreshIds, rows: usize) -> Step {
 /// Compares the rows of a page, and stores the position behind it.
 async fn examine(context: &Context, ids: &FreshIds, page: &[Placed]) -> Result<(), Ended> {
     let keys: Vec<Row> = page.iter().map(|row| row.key.clone()).collect();
+    let suspects = context.examine(&keys).await?;
     let step = Step {
-        suspects: context.examine(&keys).await?,
-        due: context.due().await?,
+        due: context.due(&suspects).await?,
+        suspects,
         ..step(ids, page.len())
     };
     context.save(&step).await

@@ -25,7 +25,6 @@ use crate::{
         Row, RowHash,
         here::{hex, unhex},
     },
-    mirror::Due,
 };
 
 /// How often it is looked whether a sweep is due.
@@ -200,7 +199,7 @@ impl Chunks<'_> {
             ..Tally::default()
         };
         let step = Step {
-            due: self.due().await?,
+            due: self.context.due(&self.suspects).await?,
             suspects: std::mem::take(&mut self.suspects),
             ..step(&self.progress, tally)
         };
@@ -226,19 +225,11 @@ impl Chunks<'_> {
     async fn write_found(&mut self) -> Result<(), Ended> {
         let step = Step {
             scan: ScanKind::Sweep,
-            due: self.due().await?,
+            due: self.context.due(&self.suspects).await?,
             suspects: std::mem::take(&mut self.suspects),
             ..Step::default()
         };
         self.save(&step).await
-    }
-
-    /// When the rows are looked at again that look different.
-    async fn due(&self) -> Result<Due, Ended> {
-        match self.suspects.is_empty() {
-            true => Ok(Due::default()),
-            false => self.context.due().await,
-        }
     }
 
     async fn save(&self, step: &Step) -> Result<(), Ended> {

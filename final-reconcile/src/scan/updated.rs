@@ -172,9 +172,10 @@ fn step(window: &UpdateWindow, rows: usize) -> Step {
 /// Compares the rows of a page, and stores the window.
 async fn examine(context: &Context, window: &UpdateWindow, page: &[Placed]) -> Result<(), Ended> {
     let keys: Vec<Row> = page.iter().map(|row| row.key.clone()).collect();
+    let suspects = context.examine(&keys).await?;
     let step = Step {
-        suspects: context.examine(&keys).await?,
-        due: context.due().await?,
+        due: context.due(&suspects).await?,
+        suspects,
         ..step(window, page.len())
     };
     context.save(&step).await
