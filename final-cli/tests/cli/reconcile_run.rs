@@ -377,8 +377,8 @@ async fn a_mirror_that_stands_still_is_told_by_the_status_and_the_metrics() {
     let shown = run(&mut program(), shown).await.ends_with(3).out;
     for part in [
         "in trouble",
-        "stands at",
-        "the mirror has passed 2024-02-29 10:00:00.123 UTC",
+        "the mirror of",
+        "the mirror stands at 2024-02-29 10:00:00.123 UTC",
     ] {
         assert!(shown.contains(part), "{part}: {shown}");
     }

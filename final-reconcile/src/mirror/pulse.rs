@@ -51,6 +51,14 @@ impl Pulse {
     ) -> Reconciled<Self> {
         let side = target.beside(&heartbeat.table);
         let table = side.describe().await?;
+        if heartbeat.limit.is_zero() {
+            return Err(ReconcileError::Heartbeat {
+                side: table.shown,
+                problem: "its `limit` is zero, and a mirror is always a little behind; name more than two beats of the \
+                          source"
+                    .to_owned(),
+            });
+        }
         let own = own_plan(heartbeat, table)?;
         let row = heartbeat.row.as_ref().zip(own.columns.first());
         let row = row.map(|((_, value), column)| {

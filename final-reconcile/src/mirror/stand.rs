@@ -93,7 +93,7 @@ fn span(micros: i64) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -105,7 +105,7 @@ mod tests {
 
     const SECOND: i64 = 1_000_000;
 
-    fn stand(at: Option<i64>, now: i64) -> Stand {
+    pub(crate) fn stand(at: Option<i64>, now: i64) -> Stand {
         let text = of_micros(now).unwrap();
         Stand {
             at,

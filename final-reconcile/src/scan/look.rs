@@ -71,11 +71,11 @@ impl Look {
         context.standing().await?;
         let (store, name) = (&context.unit.store, &context.unit.name);
         let (passed, pause) = match context.has_heartbeat() {
-            false => (None, POLL),
-            true => {
-                let tables = context.tables().await?;
-                (self.beat.passed(context, &tables).await?, BEAT)
+            false => {
+                self.beat.unknown(context).await;
+                (None, POLL)
             }
+            true => (self.beat.passed(context).await?, BEAT),
         };
         let due = store.due(name, passed, MOST).await;
         let due = due.map_err(|error| context.state("reading suspects from", error))?;

@@ -109,7 +109,7 @@ fn write(
         if let (Some(at), Some(lag)) = (&job.mirror_at, job.mirror_lag_ms) {
             let behind = Duration::from_millis(lag).as_secs_f64();
             let line = format!(
-                "{}: the mirror has passed {at} UTC, {behind:.1} s behind",
+                "{}: the mirror stands at {at} UTC, {behind:.1} s behind",
                 job.job
             );
             out.line(&harmless(&line))?;

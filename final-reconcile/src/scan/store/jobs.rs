@@ -70,7 +70,8 @@ pub struct JobStatus {
     pub is_sweeping: bool,
     /// How many rows the sweep that is under way has compared, or the last one had.
     pub sweep_rows: Option<u64>,
-    /// The time up to which the mirror has all changes, in UTC, where it tells that.
+    /// Where the mirror stands, in UTC: the time of its heartbeat. None without a heartbeat that can be read, and if no process
+    /// runs the scans.
     pub mirror_at: Option<String>,
     /// How far it was behind the source, in milliseconds, when it was looked at last.
     pub mirror_lag_ms: Option<u64>,
@@ -188,10 +189,10 @@ impl<DB: Driver> SqlRepairs<DB> {
         Ok(())
     }
 
-    pub(super) async fn write_mirror(&self, term: &Term, stand: &str) -> DbResult<()> {
+    pub(super) async fn write_mirror(&self, term: &Term, stand: Option<&str>) -> DbResult<()> {
         let sql = "UPDATE {jobs} SET mirror = ? WHERE name = ? AND owner = ? AND epoch = ?";
         let values = [
-            stand.into(),
+            stand.map(str::to_owned).into(),
             term.unit.name.as_str().into(),
             term.owner.into(),
             term.epoch.into(),
@@ -276,14 +277,17 @@ impl StatusRow {
         let fresh = self.fresh.and_then(|text| FreshIds::read(&text).ok());
         let updated = self.updated.and_then(|text| UpdateWindow::read(&text).ok());
         let sweep = self.sweep.and_then(|text| SweepProgress::read(&text).ok());
-        let mirror = self.mirror.and_then(|text| MirrorStand::read(&text).ok());
+        let is_running = self.is_running != 0;
+        // What a process has written that does not run any more says nothing about now.
+        let mirror = self.mirror.filter(|_| is_running);
+        let mirror = mirror.and_then(|text| MirrorStand::read(&text).ok());
         let mirror = mirror.unwrap_or_default();
         JobStatus {
             is_of_job: units.iter().any(|unit| unit.name == self.unit),
             job: self.job,
             source: self.source,
             target: self.target,
-            is_running: self.is_running != 0,
+            is_running,
             paused: self.paused,
             trouble: self.trouble,
             // The smallest number stands for the place before all ids.

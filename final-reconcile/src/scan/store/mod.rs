@@ -208,8 +208,8 @@ pub(crate) trait ScanStore: fmt::Debug + fmt::Display + Send + Sync {
     fn ask_sweep<'a>(&'a self, units: &'a [Arc<UnitName>]) -> BoxFuture<'a, DbResult<()>>;
     /// Writes down why a scan cannot run, or that all can.
     fn trouble<'a>(&'a self, term: &'a Term, why: Option<&'a str>) -> BoxFuture<'a, DbResult<()>>;
-    /// Writes down where the mirror stands.
-    fn mirror<'a>(&'a self, term: &'a Term, stand: &'a str) -> BoxFuture<'a, DbResult<()>>;
+    /// Writes down where the mirror stands, or that it does not tell that.
+    fn mirror<'a>(&'a self, term: &'a Term, stand: Option<&'a str>) -> BoxFuture<'a, DbResult<()>>;
     /// The columns of the key that the unit has now, with their forms. If they are others than before, suspects with keys of
     /// the old ones are removed, and a sweep is asked for. Whether they are.
     fn keyed<'a>(&'a self, term: &'a Term, key: &'a str) -> BoxFuture<'a, DbResult<bool>>;
@@ -294,7 +294,7 @@ impl<DB: Driver> ScanStore for SqlRepairs<DB> {
         Box::pin(self.in_time(self.write_trouble(term, why)))
     }
 
-    fn mirror<'a>(&'a self, term: &'a Term, stand: &'a str) -> BoxFuture<'a, DbResult<()>> {
+    fn mirror<'a>(&'a self, term: &'a Term, stand: Option<&'a str>) -> BoxFuture<'a, DbResult<()>> {
         Box::pin(self.in_time(self.write_mirror(term, stand)))
     }
 

@@ -41,6 +41,10 @@ async fn a_missing_table_a_missing_column_and_a_wrong_type_are_named() {
         let cases = [
             (table("nothing"), vec!["no table `nothing` in"]),
             (
+                table("beats").limit(Duration::ZERO),
+                vec!["`beats` in", "`limit` is zero"],
+            ),
+            (
                 table("beats").column("when"),
                 vec!["`beats` in", "no column `when`", "heartbeat"],
             ),
@@ -89,7 +93,7 @@ async fn a_table_with_several_rows_needs_the_name_of_one_and_one_without_a_row_t
         filled(&place, from, to).await;
         let mirror = Mirror::new(&place, from, to, Duration::ZERO).await;
         place.run(to, "UPDATE b SET v = -1 WHERE id = 5").await;
-        let only = Heartbeat::table("mirror_heartbeat").limit(Duration::ZERO);
+        let only = Heartbeat::table("mirror_heartbeat").limit(Duration::from_millis(1));
         let by = |heartbeat| job(&place, from, to, Some(heartbeat));
         let explained = by(heartbeat()).explain().await.unwrap().to_string();
         assert!(
@@ -118,7 +122,7 @@ async fn a_table_with_several_rows_needs_the_name_of_one_and_one_without_a_row_t
             "{error}"
         );
         place.run(to, "DELETE FROM mirror_heartbeat").await;
-        for heartbeat in [only.clone(), heartbeat().limit(Duration::ZERO)] {
+        for heartbeat in [only.clone(), heartbeat().limit(Duration::from_millis(1))] {
             let comparison = by(heartbeat).compare().await.unwrap().remove(0);
             assert_eq!((comparison.differences(), comparison.not_passed), (0, 1));
             let why = comparison.mirror.unwrap();

@@ -145,3 +145,41 @@ async fn a_mirror_that_stands_still_is_a_trouble_and_what_differs_is_found_once_
     tokio::join!(testing, mirror.run());
     running.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_told_of_a_mirror_whose_heartbeat_is_gone_or_that_no_process_looks_at() {
+    let place = Place::fresh().await;
+    let (from, to, state) = (Db::Postgres, Db::Maria, Db::Sqlite);
+    let _mirror = stage(&place, from, to).await;
+    let wanted =
+        |heartbeat| job(&place, from, to, heartbeat).sweep(Sweep::every(Duration::from_secs(1)));
+    let reconciler = migrated(&place, state, wanted(Some(heartbeat()))).await;
+    let lag = "final_reconcile_mirror_lag_seconds{";
+    for is_dropped in [true, false] {
+        let running = reconciler.start().unwrap();
+        status(&reconciler, "the stand", |job| job.mirror_at.is_some()).await;
+        if is_dropped {
+            assert!(running.metrics().contains(lag));
+            place.run(to, "DROP TABLE mirror_heartbeat").await;
+            status(&reconciler, "no stand", |job| {
+                job.mirror_at.is_none() && job.is_running
+            })
+            .await;
+            assert!(!running.metrics().contains(lag));
+            place.run(to, mirror::table(to)).await;
+            let row = "INSERT INTO mirror_heartbeat VALUES (1, '2024-02-29 10:00:00')";
+            place.run(to, row).await;
+        }
+        running.shutdown().await;
+        status(&reconciler, "no process", |job| job.mirror_at.is_none()).await;
+    }
+    let without = migrated(&place, state, wanted(None)).await;
+    let running = without.start().unwrap();
+    let stored = "SELECT mirror AS v FROM final_reconcile_jobs WHERE mirror IS NOT NULL";
+    eventually("nothing is stored of a mirror", SOON, async || {
+        let stored = place.texts(state, stored).await;
+        stored.is_empty().then_some(()).ok_or(stored)
+    })
+    .await;
+    running.shutdown().await;
+}
