@@ -81,7 +81,10 @@ impl<'w> Waits<'w> {
         let (Some(pulse), Some((asked, stand))) = (self.pulse, &self.stand) else {
             return false;
         };
-        let most = pulse.limit.saturating_add(self.settle).saturating_add(SLACK);
+        let most = pulse
+            .limit
+            .saturating_add(self.settle)
+            .saturating_add(SLACK);
         let was_asked_after = asked.saturating_duration_since(since) >= most;
         let is_far = || stand.lag().is_none_or(|lag| lag > pulse.limit);
         was_asked_after || (is_full && is_far())

@@ -100,7 +100,7 @@ pub(super) async fn counts_whose_callers_have_gone_have_one_connection_together<
     }
 
     let pool = outbox.own_pool();
-    let busy = pool.size() as usize - pool.num_idle();
+    let busy = (pool.size() as usize).saturating_sub(pool.num_idle());
     assert!(busy <= 1, "{busy} connections count");
     let count = "SELECT COUNT(*) AS n FROM numbers".into_sql_str();
     let counted: Vec<i64> = outbox.pool.count(count, Vec::new()).await.unwrap();
