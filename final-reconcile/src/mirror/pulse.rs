@@ -3,11 +3,13 @@
 use std::{slice, sync::Arc, time::Duration};
 
 use serde_json::json;
+use tokio::sync::Mutex;
 
 use super::{
     Due, Stand,
     heartbeat::Heartbeat,
     stand::{later, micros_of},
+    trust::Trust,
 };
 use crate::{
     error::{ReconcileError, Reconciled},
@@ -36,6 +38,8 @@ pub(crate) struct Pulse {
     clock: Arc<dyn Reader>,
     /// How far the mirror may be behind.
     pub(crate) limit: Duration,
+    /// What was read before. Who reads has it, so that readings are taken in their order.
+    trust: Mutex<Trust>,
 }
 
 impl Pulse {
@@ -77,11 +81,13 @@ impl Pulse {
             reader: side.reader(own),
             clock: source.reader(plan.clone()),
             limit: heartbeat.limit,
+            trust: Mutex::default(),
         })
     }
 
     /// Where the mirror stands. The clock is read last, so it cannot be behind the heartbeat.
     pub(crate) async fn look(&self) -> Reconciled<Stand> {
+        let mut trust = self.trust.lock().await;
         let found = match &self.row {
             Some(key) => self.reader.rows(slice::from_ref(key)).await?,
             None => {
@@ -100,7 +106,14 @@ impl Pulse {
         };
         let clock = self.clock.clock().await?;
         let now = micros(&clock.utc).ok_or_else(|| self.wrong("the source's clock is no time"))?;
-        Ok(Stand { at, now, clock })
+        let mut stand = Stand {
+            at,
+            now,
+            clock,
+            is_trusted: true,
+        };
+        stand.is_trusted = at.is_none_or(|at| trust.takes(at, now, stand.is_ahead()));
+        Ok(stand)
     }
 
     /// When rows are looked at again that were read just now.

@@ -15,12 +15,20 @@ pub(crate) struct Stand {
     /// The source's clock, which was read after it.
     pub(crate) now: i64,
     pub(crate) clock: Clock,
+    /// Whether the time is one of the clock as it is now.
+    pub(crate) is_trusted: bool,
 }
 
 impl Stand {
     /// The time that the mirror has passed. None if the heartbeat proves nothing: there is none, or it is ahead of the clock.
     pub(crate) fn passed(&self) -> Option<i64> {
-        self.at.map(earlier).filter(|passed| *passed <= self.now)
+        let passed = self.at.map(earlier).filter(|_| self.is_trusted)?;
+        (passed <= self.now).then_some(passed)
+    }
+
+    /// Whether the time of the heartbeat is ahead of the clock.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.at.is_some_and(|at| earlier(at) > self.now)
     }
 
     /// How much later the source is than what the mirror has passed.
@@ -50,7 +58,14 @@ impl Stand {
             ));
         };
         let shown = self.shown().unwrap_or_default();
+        let lag = span(self.now.saturating_sub(at));
         match self.lag() {
+            None if !self.is_ahead() => (lag > limit).then(|| {
+                format!(
+                    "the heartbeat of the mirror of {target} says {shown} UTC; that was ahead of the source's clock, or the clock \
+                     was set back, so it proves nothing until it goes on; look whether the source beats and the mirror runs"
+                )
+            }),
             None => Some(format!(
                 "the heartbeat of the mirror of {target} says {shown} UTC, which is {} s ahead of the source's clock, so it \
                  proves nothing; it has to be a time of the source's clock, in UTC if it has no zone",
@@ -114,6 +129,7 @@ pub(crate) mod tests {
                 utc: text.clone(),
                 local: text,
             },
+            is_trusted: true,
         }
     }
 

@@ -63,6 +63,10 @@ impl Fresh {
 
     /// The id that was the newest at a time before.
     fn settled(&mut self, now: i64, newest: i64, before: i64) -> Option<i64> {
+        if self.newest.back().is_some_and(|last| now < last.0) {
+            // The clock was set back.
+            self.newest.clear();
+        }
         if self.newest.back().is_none_or(|last| last.1 != newest) {
             if self.newest.len() >= MOST_TIMES {
                 // The mirror stands still. What is told too late is compared all the same.
