@@ -11,7 +11,7 @@ use crate::{
     form::{Form, Hash, Row, given, here::hex},
     job::Mapping,
     side::table::{Family, SideColumn, SideTable, UniqueIndex},
-    sql::keys::KeyColumn,
+    sql::key_column::KeyColumn,
 };
 
 /// The plan of one pair of tables.

@@ -13,7 +13,7 @@ use crate::{
     },
     plan::SidePlan,
     side::table::ColumnClass,
-    sql::keys::KeyColumn,
+    sql::key_column::KeyColumn,
 };
 
 /// The key of a row of the source.

@@ -13,7 +13,7 @@ use super::{Digest, MOST_TEXT};
 use crate::{
     form::{Form, Hash},
     plan::SidePlan,
-    sql::keys::KeyColumn,
+    sql::key_column::KeyColumn,
 };
 
 /// What stands for the bytes of a chunk that MySQL had to cut.

@@ -32,7 +32,10 @@ use crate::{
     },
     own::OwnPool,
     plan::SidePlan,
-    sql::keys::{Condition, KeyColumn, Search},
+    sql::{
+        key_column::KeyColumn,
+        keys::{Condition, Search},
+    },
 };
 
 const COLUMNS: &str = "

@@ -7,7 +7,7 @@
 
 use final_core::database::Dialect;
 
-use super::keys::KeyColumn;
+use super::key_column::KeyColumn;
 use crate::{form::Form, side::table::ColumnClass};
 
 /// Where a value is among those that a column can hold.

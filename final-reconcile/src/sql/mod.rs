@@ -6,11 +6,13 @@
 //! | part | has |
 //! | --- | --- |
 //! | `postgres`, `mysql` | the expressions of each |
+//! | [`key_column`] | a column of a key |
 //! | [`keys`] | conditions on keys, and how a key is handed back to its database |
 //! | [`fit`] | whether a column can hold a key of the other side |
 //! | [`taken`] | how a column takes a value that comes as a text |
 
 mod fit;
+pub(crate) mod key_column;
 pub(crate) mod keys;
 #[cfg(feature = "mysql")]
 pub(crate) mod mysql;

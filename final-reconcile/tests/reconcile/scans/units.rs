@@ -282,6 +282,23 @@ async fn a_sweep_under_way_begins_anew_with_another_key_and_goes_on_with_the_sam
     assert_eq!(place.numbers(db, runs).await, [4]);
 }
 
+/// An endpoint that answers 500 until another number is set.
+async fn refusing() -> (Arc<AtomicU16>, Receiver) {
+    let answer = Arc::new(AtomicU16::new(500));
+    let now = Arc::clone(&answer);
+    let receiver = Receiver::start(move |_, _| now.load(Ordering::SeqCst)).await;
+    (answer, receiver)
+}
+
+/// A job that compares the tables by that column, and has its repairs called for.
+fn by_key(place: &Place, key: &'static str, receiver: &Receiver) -> Job {
+    Job::new("people")
+        .source(place.side(Db::Sqlite, "a"))
+        .target(place.side(Db::Sqlite, "b"), |map| map.key(key, key).rest())
+        .settle(Duration::ZERO)
+        .repair(quick(receiver))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repair_is_not_done_by_another_key_than_its_own() {
     let place = Place::fresh().await;
@@ -289,16 +306,8 @@ async fn a_repair_is_not_done_by_another_key_than_its_own() {
     let table = "id int PRIMARY KEY NOT NULL, code int NOT NULL UNIQUE";
     tables(&place, db, db, table).await;
     place.run(db, "INSERT INTO a VALUES (1, 10)").await;
-    let answer = Arc::new(AtomicU16::new(500));
-    let now = Arc::clone(&answer);
-    let receiver = Receiver::start(move |_, _| now.load(Ordering::SeqCst)).await;
-    let wanted = |key: &'static str| {
-        Job::new("people")
-            .source(place.side(db, "a"))
-            .target(place.side(db, "b"), |map| map.key(key, key).rest())
-            .settle(Duration::ZERO)
-            .repair(quick(&receiver))
-    };
+    let (answer, receiver) = refusing().await;
+    let wanted = |key| by_key(&place, key, &receiver);
     let by_id = migrated(&place, db, wanted("id")).await;
     by_id.compare("people").await.unwrap();
     let by_code = migrated(&place, db, wanted("code")).await;
@@ -338,16 +347,8 @@ async fn a_row_has_a_repair_although_one_with_the_same_value_of_another_key_is_o
     tables(&place, db, db, table).await;
     place.run(db, "INSERT INTO a VALUES (1, 7), (2, 1)").await;
     place.run(db, "INSERT INTO b VALUES (2, 1)").await;
-    let answer = Arc::new(AtomicU16::new(500));
-    let now = Arc::clone(&answer);
-    let receiver = Receiver::start(move |_, _| now.load(Ordering::SeqCst)).await;
-    let wanted = |key: &'static str| {
-        Job::new("people")
-            .source(place.side(db, "a"))
-            .target(place.side(db, "b"), |map| map.key(key, key).rest())
-            .settle(Duration::ZERO)
-            .repair(quick(&receiver))
-    };
+    let (answer, receiver) = refusing().await;
+    let wanted = |key| by_key(&place, key, &receiver);
     let by_id = migrated(&place, db, wanted("id")).await;
     by_id.compare("people").await.unwrap();
     place.run(db, "DELETE FROM b").await;
