@@ -3,7 +3,8 @@
 //! Input: deliveries and settlements of all channels. State: how many deliveries of each message are in flight, if
 //! there is more than one channel. Output: whether there is one.
 //!
-//! When RabbitMQ closes a channel, it can deliver the channel's messages to another one before it says so.
+//! When RabbitMQ closes a channel, it can deliver the channel's messages to another one before it says so. This holds
+//! until their acks are written, so a delivery is in flight until then.
 
 use std::{collections::HashMap, sync::Mutex};
 

@@ -47,7 +47,7 @@ impl ConsumingChannel {
         within(CALL_LIMIT, written)
             .await
             .map_err(|error| error.to_string())?;
-        let acked = self.flight.written(&self.acks);
+        let acked = self.flight.written(&self.acks, &self.intake.siblings);
         self.intake.way.counts.acked(acked);
         Ok(())
     }

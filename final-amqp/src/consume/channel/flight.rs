@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
-    consume::{acks::Acks, orphans::Awaits},
+    consume::{acks::Acks, orphans::Awaits, siblings::Siblings},
     counts::{Finished, Why},
     properties::Original,
 };
@@ -120,19 +120,24 @@ impl Flight {
         self.unwritten.push(Unwritten { tag, held, why });
     }
 
-    /// All acks were written but those that are still owed. Gives what was acked.
-    pub(super) fn written(&mut self, owed: &Acks) -> Finished {
+    /// All acks were written but those that are still owed. Gives what was acked; its messages do not come again, as
+    /// far as this process can tell.
+    pub(super) fn written(&mut self, owed: &Acks, siblings: &Siblings) -> Finished {
         let mut finished = Finished::default();
-        if owed.finished() == 0 {
-            for unwritten in self.unwritten.drain(..) {
-                finished.add(unwritten.why);
+        let mut acked = |unwritten: &Unwritten| {
+            finished.add(unwritten.why);
+            if let Some(held) = &unwritten.held {
+                siblings.settled(held.name);
             }
+        };
+        if owed.finished() == 0 {
+            self.unwritten.drain(..).for_each(|one| acked(&one));
             return finished;
         }
         self.unwritten.retain(|unwritten| {
             let is_owed = owed.is_finished(unwritten.tag);
             if !is_owed {
-                finished.add(unwritten.why);
+                acked(unwritten);
             }
             is_owed
         });
@@ -197,7 +202,7 @@ mod tests {
     #[test]
     fn what_is_acked_counts_by_its_kind_and_what_is_owed_does_not() {
         let (mut flight, mut acks) = (Flight::default(), Acks::new());
-        let counts = Counts::default();
+        let (counts, siblings) = (Counts::default(), Siblings::new(1));
         let kinds = [Why::Handled, Why::DeadLettered, Why::Moved, Why::Handled];
         for (tag, why) in (1..).zip(kinds) {
             acks.delivered(tag);
@@ -211,16 +216,35 @@ mod tests {
         }
 
         acks.flush_few(1);
-        counts.acked(flight.written(&acks));
+        counts.acked(flight.written(&acks, &siblings));
         assert_eq!(counts.settled(), Settled::new(0, 1), "the dead letter");
 
         let first = flight.settle(1);
         acks.finish(1);
         flight.finish(1, first, Why::Handled);
         acks.flush_prefix();
-        counts.acked(flight.written(&acks));
+        counts.acked(flight.written(&acks, &siblings));
         assert_eq!(counts.settled(), Settled::new(2, 1));
         assert_eq!(flight.leave().len(), 0);
+    }
+
+    /// RabbitMQ can close a channel before the ack is written, and deliver the message to another one at once.
+    #[test]
+    fn a_message_is_in_flight_for_other_channels_until_its_ack_is_written() {
+        let (mut flight, mut acks, siblings) = (Flight::default(), Acks::new(), Siblings::new(2));
+        let name = Some(Uuid::from_u128(1));
+        siblings.delivered(name);
+        acks.delivered(1);
+        acks.finish(1);
+        let held = InFlight { name, ..held() };
+        flight.finish(1, Some(held), Why::Handled);
+        flight.written(&acks, &siblings);
+        assert!(siblings.have(name), "the ack is owed");
+
+        acks.flush_prefix();
+        flight.written(&acks, &siblings);
+
+        assert!(!siblings.have(name));
     }
 
     #[test]

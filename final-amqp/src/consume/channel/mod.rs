@@ -141,9 +141,7 @@ impl ConsumingChannel {
         let (siblings, given_back) = (&self.intake.siblings, &self.intake.given_back);
         let mut left = Vec::new();
         for (tag, held, is_done) in self.flight.leave() {
-            if !is_done {
-                siblings.settled(held.name);
-            }
+            siblings.settled(held.name);
             if let Some(name) = held.name {
                 given_back.note(name);
             }

@@ -39,7 +39,9 @@ impl ConsumingChannel {
                 self.finish(tag, held, Why::Moved);
             }
             ChannelOrder::Settle(tag, Settlement::DeadLetter(letter)) => {
-                if let Some(InFlight { original, id, .. }) = self.settle(tag) {
+                if let Some(held) = self.settle(tag) {
+                    self.intake.siblings.settled(held.name);
+                    let InFlight { original, id, .. } = held;
                     self.leaving += 1;
                     let receipt = self.settler.receipt(tag);
                     self.jobs
@@ -49,6 +51,7 @@ impl ConsumingChannel {
             // Also for a settlement that this crate does not know: a requeued message is not lost.
             ChannelOrder::Settle(tag, Settlement::Requeue | _) => {
                 if let Some(name) = self.settle(tag).and_then(|held| held.name) {
+                    self.intake.siblings.settled(Some(name));
                     self.intake.given_back.note(name);
                 }
                 self.requeue(tag).await?;
@@ -73,16 +76,18 @@ impl ConsumingChannel {
     /// Takes a delivery out of flight.
     fn settle(&mut self, tag: u64) -> Option<InFlight> {
         let held = self.flight.settle(tag)?;
-        self.intake.siblings.settled(held.name);
         self.window.settled();
         Some(held)
     }
 
-    /// Notes that a delivery is finished, so that it is acked soon.
+    /// Notes that a delivery is finished, so that it is acked soon. Until its ack is written, its siblings know it as in
+    /// flight.
     fn finish(&mut self, tag: u64, held: Option<InFlight>, why: Why) {
         self.nameless.finish(tag);
         if self.acks.finish(tag) {
             self.flight.finish(tag, held, why);
+        } else if let Some(held) = held {
+            self.intake.siblings.settled(held.name);
         }
     }
 }
