@@ -31,9 +31,10 @@ pub(super) async fn run<DB: Db>(bench: &mut Bench, source: &CaptureSource) -> Re
     let channel = connection.create_channel().await?;
     // What the bus would declare: an exchange for the topic, and a quorum queue of a service that has subscribed it.
     hand::declare(&channel, TOPIC, QUEUE).await?;
-    let rows = bench.count(50_000);
+    // RabbitMQ writes its files when it likes, so that a round of two seconds differs from the next by a third.
+    let rows = bench.count(150_000);
     let mut number = 0;
-    let series = rounds(bench.rounds(5), &[OURS, RAW], async |side| {
+    let series = rounds(bench.rounds(7), &[OURS, RAW], async |side| {
         number += 1;
         let took = match side {
             OURS => {
