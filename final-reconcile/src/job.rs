@@ -17,7 +17,8 @@ use crate::{
     plan::Plan,
     repair::Repair,
     scan::{FreshScan, Scans, UpdatedScan, schedule::Sweep},
-    side::{Side, table::SideTable},
+    side::Side,
+    table::SideTable,
     unit::UnitName,
 };
 

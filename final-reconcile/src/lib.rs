@@ -37,6 +37,7 @@ mod running;
 mod scan;
 mod side;
 mod sql;
+mod table;
 mod unit;
 
 pub use compare::{Comparison, Difference, DifferenceKind, DifferentColumn, Walked};

@@ -4,7 +4,7 @@
 //! The table in docs/reconcile.md is this module in words.
 
 use super::{Form, Fraction, Rounding};
-use crate::side::table::{ColumnClass, Family, SideColumn};
+use crate::table::{ColumnClass, Family, SideColumn};
 
 /// What the caller wants a pair to be compared as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 //! the target's column takes of it what it has room for.
 
 use super::{Form, Fraction, Rounding};
-use crate::side::table::{ColumnClass, Family, SideColumn};
+use crate::table::{ColumnClass, Family, SideColumn};
 
 /// The digits that tell any two doubles apart.
 const DIGITS: u32 = 17;

@@ -10,8 +10,8 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::{Form, Row, number, time};
-use crate::{side::table::ColumnClass, sql::keys::dashed};
+use super::{Form, Row, number, time, uuid::dashed};
+use crate::table::ColumnClass;
 
 /// A value as SQLite stores it.
 #[derive(Clone, Debug, PartialEq)]

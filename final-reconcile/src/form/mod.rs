@@ -10,6 +10,7 @@
 //! | [`here`] | forms that are made in this process: from values of SQLite, and of JSON |
 //! | [`number`] | decimals and floats |
 //! | [`time`] | days and times |
+//! | [`uuid`] | how a UUID is written |
 //!
 //! The servers make the same texts by SQL (`crate::sql`).
 
@@ -19,6 +20,7 @@ mod given;
 pub(crate) mod here;
 mod number;
 pub(crate) mod time;
+pub(crate) mod uuid;
 
 use std::fmt;
 

@@ -16,10 +16,8 @@ use crate::{
     form::{Form, Fraction, Rounding, Row, agree, time::micros},
     plan::SidePlan,
     scan::json::key,
-    side::{
-        Chunk, Found, Of, Reader, Side, WITHIN,
-        table::{ColumnClass, Family, SideColumn, SideTable},
-    },
+    side::{Chunk, Found, Of, Reader, Side, WITHIN},
+    table::{ColumnClass, Family, SideColumn, SideTable},
 };
 
 /// The form of a heartbeat: all digits of a second, in UTC.
@@ -183,8 +181,7 @@ fn own_plan(heartbeat: &Heartbeat, table: SideTable) -> Reconciled<SidePlan> {
     let mut columns = vec![(at, TIME)];
     if let Some((name, _)) = &heartbeat.row {
         let named = column(name, "name the row of the mirror")?;
-        let is_it =
-            |index: &crate::side::table::UniqueIndex| index.columns.iter().eq([&named.name]);
+        let is_it = |index: &crate::table::UniqueIndex| index.columns.iter().eq([&named.name]);
         if !table.unique.iter().any(is_it) {
             return Err(wrong(format!(
                 "its column `{}` is to name one row, and it has no unique index of its own",

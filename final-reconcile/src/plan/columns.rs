@@ -9,7 +9,7 @@ use crate::{
     error::{NoForm, ReconcileError, Reconciled},
     form::{Form, agree},
     job::Mapping,
-    side::table::{SideColumn, SideTable},
+    table::{SideColumn, SideTable},
 };
 
 /// Two columns and their form.

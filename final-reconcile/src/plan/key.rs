@@ -11,7 +11,7 @@ use crate::{
     error::{ReconcileError, Reconciled},
     form::Form,
     job::Mapping,
-    side::table::{ColumnClass, Family, KeyOrder, SideColumn, SideTable, UniqueIndex},
+    table::{ColumnClass, Family, KeyOrder, SideColumn, SideTable, UniqueIndex},
 };
 
 /// The columns of the key: source and target.

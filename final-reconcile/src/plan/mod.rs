@@ -10,8 +10,8 @@ use crate::{
     error::{ReconcileError, Reconciled},
     form::{Form, Hash, Row, given, here::hex},
     job::Mapping,
-    side::table::{Family, SideColumn, SideTable, UniqueIndex},
     sql::key_column::KeyColumn,
+    table::{Family, SideColumn, SideTable, UniqueIndex},
 };
 
 /// The plan of one pair of tables.

@@ -6,10 +6,8 @@ use super::context::Tables;
 use crate::{
     error::{ReconcileError, Reconciled},
     form::{Form, Row},
-    side::{
-        Chunk, Found, Of, Reader,
-        table::{ColumnClass, SideColumn},
-    },
+    side::{Chunk, Found, Of, Reader},
+    table::{ColumnClass, SideColumn},
 };
 
 /// Rows of a page.

@@ -24,7 +24,7 @@ use crate::{
     form::{Form, Row},
     mirror::stand::later,
     repair::store::micros,
-    side::table::ColumnClass,
+    table::ColumnClass,
 };
 
 /// How far before the newest id a scan without a stored position begins.

@@ -12,8 +12,8 @@ use crate::{
         here::{Cell, strict},
     },
     plan::SidePlan,
-    side::table::ColumnClass,
     sql::key_column::KeyColumn,
+    table::ColumnClass,
 };
 
 /// The key of a row of the source.
@@ -76,7 +76,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::side::table::{KeyOrder, SideColumn};
+    use crate::table::{KeyOrder, SideColumn};
 
     fn canonical_text(form: Form, class: ColumnClass, value: Value) -> Option<String> {
         let column = SideColumn {

@@ -38,10 +38,8 @@ use crate::{
         time::{micros, of_micros},
     },
     repair::store::micros as micros_of,
-    side::{
-        Clock,
-        table::{ColumnClass, Family},
-    },
+    side::Clock,
+    table::{ColumnClass, Family},
 };
 
 /// A column may have whole seconds only.

@@ -6,12 +6,12 @@ use std::collections::HashMap;
 
 use super::{
     Bucket, Chunk, Digest, Digests, Found, MOST_TEXT, Of, Reader, Stretch, page::PageSize,
-    table::Family,
 };
 use crate::{
     error::Reconciled,
     form::{Row, RowHash, here},
     plan::SidePlan,
+    table::Family,
 };
 
 /// Rows of the largest page.

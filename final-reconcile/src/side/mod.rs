@@ -1,11 +1,10 @@
 //! One side of a comparison: a table in a database.
 //!
 //! Input: a pool and the name of a table. State: a pool of our own to the same database. Output: the table's
-//! [description](table), and a [`Reader`] of its rows in canonical form.
+//! [description](crate::table), and a [`Reader`] of its rows in canonical form.
 //!
 //! | part | has |
 //! | --- | --- |
-//! | [`table`] | what a table is, whatever the database |
 //! | [`page`] | how many rows are read at once |
 //! | [`here`] | digests of rows that were read into this process |
 //! | [`odd`] | UUIDs that are written in a way that no index is asked for |
@@ -29,19 +28,18 @@ mod postgres;
 mod server;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-pub(crate) mod table;
 pub(crate) mod write;
 
 use std::{fmt, sync::Arc};
 
 use futures::future::BoxFuture;
 
-use self::table::SideTable;
 pub(crate) use self::write::{Change, Writer, Writing};
 use crate::{
     error::{ReconcileError, Reconciled},
     form::{Row, RowHash, here::Cell},
     plan::SidePlan,
+    table::SideTable,
 };
 
 /// How long a server may take to say why it takes no connection.

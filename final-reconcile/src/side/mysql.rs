@@ -6,12 +6,13 @@ use final_core::database::{DbResult, Driver, columns, read};
 use futures::future::BoxFuture;
 use sqlx::{AssertSqlSafe, MySql, MySqlPool, SqlSafeStr, SqlStr};
 
-use super::{
-    Reader, SideDatabase, Writer, described,
-    server::Server,
+use super::{Reader, SideDatabase, Writer, described, server::Server};
+use crate::{
+    error::Reconciled,
+    own::OwnPool,
+    plan::SidePlan,
     table::{ColumnClass, Family, KeyOrder, SideColumn, SideTable, UniqueIndex},
 };
-use crate::{error::Reconciled, own::OwnPool, plan::SidePlan};
 
 /// The texts of values must not depend on settings of the server or the caller. What GROUP_CONCAT cannot hold is cut,
 /// and a digest says so.

@@ -5,12 +5,13 @@ use futures::future::BoxFuture;
 use sqlx::{AssertSqlSafe, PgPool, Postgres, SqlSafeStr, SqlStr};
 use std::sync::Arc;
 
-use super::{
-    Reader, SideDatabase, Writer, described,
-    server::Server,
+use super::{Reader, SideDatabase, Writer, described, server::Server};
+use crate::{
+    error::Reconciled,
+    own::OwnPool,
+    plan::SidePlan,
     table::{ColumnClass, Family, KeyOrder, SideColumn, SideTable, UniqueIndex},
 };
-use crate::{error::Reconciled, own::OwnPool, plan::SidePlan};
 
 /// The texts of values must not depend on settings of the server or the caller.
 const TEXTS: &str = "SET TIME ZONE 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; \

@@ -22,7 +22,6 @@ use super::{
     here::{buckets_here, digests_here, found_here, misplaced_keys, null_keys, texts_here},
     odd::{OddKeys, lacking, odd_keys},
     page::PageSize,
-    table::{ColumnClass, Family, KeyOrder, SideColumn, SideTable, UniqueIndex},
 };
 use crate::{
     error::{ReconcileError, Reconciled},
@@ -36,6 +35,7 @@ use crate::{
         key_column::KeyColumn,
         keys::{Condition, Search},
     },
+    table::{ColumnClass, Family, KeyOrder, SideColumn, SideTable, UniqueIndex},
 };
 
 const COLUMNS: &str = "

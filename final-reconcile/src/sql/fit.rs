@@ -8,7 +8,7 @@
 use final_core::database::Dialect;
 
 use super::key_column::KeyColumn;
-use crate::{form::Form, side::table::ColumnClass};
+use crate::{form::Form, table::ColumnClass};
 
 /// Where a value is among those that a column can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +106,7 @@ fn time(text: &str) -> Fit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::side::table::{KeyOrder, SideColumn};
+    use crate::table::{KeyOrder, SideColumn};
 
     fn fits(dialect: Dialect, cast: &str, class: ColumnClass, form: Form, text: &str) -> Fit {
         let key = KeyColumn {

@@ -2,7 +2,7 @@
 
 use crate::{
     form::Form,
-    side::table::{ColumnClass, Family, KeyOrder, SideColumn},
+    table::{ColumnClass, Family, KeyOrder, SideColumn},
 };
 
 /// A column of a key.

@@ -11,8 +11,8 @@ use super::{
     key_column::KeyColumn,
 };
 use crate::{
-    form::{Form, Row},
-    side::table::{ColumnClass, Family},
+    form::{Form, Row, uuid::dashed},
+    table::{ColumnClass, Family},
 };
 
 /// How rows are looked for.
@@ -291,22 +291,5 @@ fn cast(dialect: Dialect, key: &KeyColumn, placeholder: &str) -> String {
             (Bytes { .. }, _) => format!("unhex({placeholder})"),
             _ => placeholder.to_owned(),
         },
-    }
-}
-
-/// 32 digits with dashes, as a UUID is printed.
-pub(crate) fn dashed(digits: &str) -> String {
-    match (digits.len(), digits.is_ascii()) {
-        (32, true) => {
-            let parts = [
-                &digits[..8],
-                &digits[8..12],
-                &digits[12..16],
-                &digits[16..20],
-                &digits[20..],
-            ];
-            parts.join("-")
-        }
-        _ => digits.to_owned(),
     }
 }

@@ -5,7 +5,7 @@
 use super::fraction_length;
 use crate::{
     form::{Form, Fraction, Rounding, is_open},
-    side::table::{ColumnClass, SideColumn},
+    table::{ColumnClass, SideColumn},
 };
 
 /// The field of a row as the arguments of `CONCAT`: the text with what goes around it. `name` is the column, quoted.

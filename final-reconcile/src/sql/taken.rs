@@ -7,10 +7,9 @@
 
 use final_core::database::Dialect;
 
-use super::keys::dashed;
 use crate::{
-    form::Form,
-    side::table::{ColumnClass, SideColumn},
+    form::{Form, uuid::dashed},
+    table::{ColumnClass, SideColumn},
 };
 
 /// The expression. `placeholder` stands for the text.

@@ -3,7 +3,7 @@
 //! Input: the error, and the columns that were written. Output: a text for logs and operators. A message such as
 //! `Duplicate entry 'ann@shop.example' for key 'mail'` has a value, which is the user's.
 
-use crate::side::table::SideColumn;
+use crate::table::SideColumn;
 
 /// The text.
 pub(in crate::side) fn refused(error: &sqlx::Error, columns: &[SideColumn]) -> String {
@@ -109,7 +109,7 @@ fn without(message: &str, quote: char) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::side::table::{ColumnClass, KeyOrder};
+    use crate::table::{ColumnClass, KeyOrder};
 
     #[test]
     fn what_a_server_says_about_a_row_tells_no_value() {
