@@ -13,14 +13,12 @@
 //!
 //! | part | has |
 //! | --- | --- |
-//! | [`heartbeat`] | what a caller names |
 //! | [`pulse`] | reads the row, and the source's clock |
 //! | [`stand`] | what both say |
 //! | [`trust`] | whether the heartbeat's time is one of the clock as it is now |
 //! | [`basis`] | what a judgement rests on, for people |
 
 pub(crate) mod basis;
-pub(crate) mod heartbeat;
 pub(crate) mod pulse;
 pub(crate) mod stand;
 mod trust;

@@ -7,15 +7,14 @@ use tokio::sync::Mutex;
 
 use super::{
     Due, Stand,
-    heartbeat::Heartbeat,
     stand::{later, micros_of},
     trust::Trust,
 };
 use crate::{
     error::{ReconcileError, Reconciled},
     form::{Form, Fraction, Rounding, Row, agree, time::micros},
-    plan::SidePlan,
-    scan::json::key,
+    heartbeat::Heartbeat,
+    plan::{SidePlan, json::key},
     side::{Chunk, Found, Of, Reader, Side, WITHIN},
     table::{ColumnClass, Family, SideColumn, SideTable},
 };

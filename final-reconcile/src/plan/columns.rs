@@ -5,10 +5,10 @@
 //! A mapping that names no columns means all of them. Then a column that one side lacks is an error, because a
 //! difference in it would never be found.
 
+use super::mapping::Mapping;
 use crate::{
     error::{NoForm, ReconcileError, Reconciled},
     form::{Form, agree},
-    job::Mapping,
     table::{SideColumn, SideTable},
 };
 

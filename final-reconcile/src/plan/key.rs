@@ -6,11 +6,13 @@
 //! The key has to be that of a unique index on both sides. Without one, rows could not be told apart, and each chunk
 //! would read the whole table.
 
-use super::columns::{Pair, find};
+use super::{
+    columns::{Pair, find},
+    mapping::Mapping,
+};
 use crate::{
     error::{ReconcileError, Reconciled},
     form::Form,
-    job::Mapping,
     table::{ColumnClass, Family, KeyOrder, SideColumn, SideTable, UniqueIndex},
 };
 

@@ -2,14 +2,23 @@
 //!
 //! Input: two described tables and a mapping. Output: a [`Plan`], or an error that names the column or the key that
 //! cannot be compared. No row is touched.
+//!
+//! | part | has |
+//! | --- | --- |
+//! | [`mapping`] | what a caller says about columns |
+//! | [`columns`] | the columns that are compared, with their forms |
+//! | [`key`] | the columns of the key |
+//! | [`json`] | a key of JSON in canonical form |
 
 mod columns;
+pub(crate) mod json;
 mod key;
+pub(crate) mod mapping;
 
+use self::mapping::Mapping;
 use crate::{
     error::{ReconcileError, Reconciled},
     form::{Form, Hash, Row, given, here::hex},
-    job::Mapping,
     sql::key_column::KeyColumn,
     table::{Family, SideColumn, SideTable, UniqueIndex},
 };

@@ -10,7 +10,6 @@ use futures::future::BoxFuture;
 use super::{
     beat::Beat,
     context::{BATCH, Context, Ended, Tables},
-    json,
     store::{ScanKind, Step, Suspect, SuspectKey, Tally, Then},
     term::Scan,
 };
@@ -22,6 +21,7 @@ use crate::{
     error::{ReconcileError, Reconciled, causes},
     form::Row,
     mirror::{Due, due},
+    plan::json,
     side::Found,
 };
 

@@ -19,7 +19,7 @@
 //! | [`fresh`], [`gaps`] | rows with new ids, also those that become visible late |
 //! | [`updated`] | rows whose column of the last update is new |
 //! | [`sweep`], [`schedule`] | the whole table, from time to time, not too fast |
-//! | [`watch`], [`json`] | keys of changes, as messages have them |
+//! | [`watch`] | keys of changes, as messages have them |
 //! | [`look`] | looks at suspects, until they are equal or really different |
 //! | [`basis`] | what judgements rest on, for alerts |
 //! | [`beat`] | where the mirror stands, and what is told of it |
@@ -32,7 +32,6 @@ mod column;
 mod context;
 mod fresh;
 mod gaps;
-pub(crate) mod json;
 mod look;
 mod pauses;
 mod progress;

@@ -5,13 +5,13 @@
 use final_capture::change::Base64;
 use serde_json::{Map, Value};
 
+use super::SidePlan;
 use crate::{
     error::{ReconcileError, Reconciled},
     form::{
         Form, Row,
         here::{Cell, strict},
     },
-    plan::SidePlan,
     sql::key_column::KeyColumn,
     table::ColumnClass,
 };
