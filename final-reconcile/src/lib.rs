@@ -24,7 +24,6 @@
 mod alert;
 mod compare;
 mod error;
-mod explain;
 mod form;
 mod heartbeat;
 mod job;
@@ -43,15 +42,17 @@ mod unit;
 
 pub use compare::{Comparison, Difference, DifferenceKind, DifferentColumn, Walked};
 pub use error::{NoForm, ReconcileError};
-pub use explain::{ExplainedColumn, ExplainedTarget, Explanation};
 pub use heartbeat::Heartbeat;
-pub use job::Job;
+pub use job::{
+    Job,
+    explain::{ExplainedColumn, ExplainedTarget, Explanation},
+    sweep::Sweep,
+};
 pub use plan::mapping::{Mapped, Mapping};
 pub use reconciler::Reconciler;
 pub use repair::{CallbackBody, OpenRepair, Repair};
 pub use running::RunningReconciler;
 pub use scan::{
-    schedule::Sweep,
     store::{JobStatus, Leftover, Run},
     vitals::ReconcilerHealth,
 };

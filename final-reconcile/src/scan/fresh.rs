@@ -11,9 +11,8 @@ use std::{collections::VecDeque, time::Duration};
 use futures::future::BoxFuture;
 
 use super::{
-    FreshScan,
     column::{ColumnReader, PAGE, Placed},
-    context::{Context, Ended, Tables},
+    context::{Context, Ended},
     gaps::{Gaps, missed},
     progress::FreshIds,
     store::{ScanKind, Standing, Step, Tally},
@@ -22,9 +21,9 @@ use super::{
 use crate::{
     error::{ReconcileError, Reconciled},
     form::{Form, Row},
+    job::scans::FreshScan,
     mirror::stand::later,
     repair::store::micros,
-    table::ColumnClass,
 };
 
 /// How far before the newest id a scan without a stored position begins.
@@ -85,7 +84,8 @@ impl Fresh {
         let pause = self.wanted.every.max(LEAST);
         let standing = context.standing().await?;
         let tables = context.tables().await?;
-        let reader = reader(&tables, self.wanted.column.as_deref())?;
+        let ids = self.wanted.ids(&tables.plan.source)?;
+        let reader = ColumnReader::new(&tables, ids, Form::Integer);
         let newest = match reader.last().await? {
             Some(newest) => Some(id(&reader, &newest)?),
             None => None,
@@ -269,48 +269,6 @@ async fn examine(context: &Context, ids: &FreshIds, page: &[Placed]) -> Result<(
         ..step(ids, page.len())
     };
     context.save(&step).await
-}
-
-/// What reads rows by their ids.
-///
-/// # Errors
-///
-/// Fails if the ids are no whole numbers, or if the key is not one number.
-pub(super) fn reader(tables: &Tables, column: Option<&str>) -> Reconciled<ColumnReader> {
-    let source = &tables.plan.source;
-    let is_number = |class| matches!(class, ColumnClass::Integer { .. });
-    let refused = |key: &str, why: &str| {
-        ReconcileError::Key {
-        side: source.table.shown.clone(),
-        key: key.to_owned(),
-        why: why.to_owned(),
-        cure: "name a column of whole numbers by `fresh_ids_by`, or find new rows by `updated`, by a sweep or by changes"
-            .into(),
-    }
-    };
-    let column = match column {
-        Some(name) => source.table.column(name).ok_or_else(|| {
-            let side = source.table.shown.clone();
-            ReconcileError::NoColumn {
-                side,
-                column: name.to_owned(),
-                hint: ", which is to have the ids".into(),
-            }
-        })?,
-        None => match (source.keys.as_slice(), source.columns.first()) {
-            ([_], Some(column)) => column,
-            _ => {
-                return Err(refused(
-                    "of several columns",
-                    "fresh ids need a key of one whole number",
-                ));
-            }
-        },
-    };
-    match is_number(column.class) {
-        true => Ok(ColumnReader::new(tables, column, Form::Integer)),
-        false => Err(refused(&column.name, "fresh ids have to be whole numbers")),
-    }
 }
 
 fn id(reader: &ColumnReader, text: &str) -> Reconciled<i64> {

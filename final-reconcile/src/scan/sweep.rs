@@ -1,6 +1,6 @@
 //! The whole table, from time to time, not too fast.
 //!
-//! Input: a [`Sweep`](super::schedule::Sweep). State, which is stored after each chunk: the key up to which the tables were
+//! Input: a [`Sweep`](crate::Sweep). State, which is stored after each chunk: the key up to which the tables were
 //! compared. Output: suspects.
 //!
 //! A sweep that was cut off goes on behind the last chunk that was stored. Where the keys of both sides have no common
@@ -14,7 +14,6 @@ use tokio::time::sleep;
 use super::{
     context::{Context, Ended},
     progress::SweepProgress,
-    schedule::Sweep,
     store::{NewSuspect, ScanKind, Standing, Step, Tally},
     term::Scan,
 };
@@ -25,6 +24,7 @@ use crate::{
         Row, RowHash,
         here::{hex, unhex},
     },
+    job::sweep::Sweep,
 };
 
 /// How often it is looked whether a sweep is due.

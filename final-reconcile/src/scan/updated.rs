@@ -24,9 +24,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 
 use super::{
-    UpdatedScan,
     column::{ColumnReader, PAGE, Placed},
-    context::{Context, Ended, Tables},
+    context::{Context, Ended},
     progress::UpdateWindow,
     store::{ScanKind, Step, Tally},
     term::Scan,
@@ -34,12 +33,12 @@ use super::{
 use crate::{
     error::{ReconcileError, Reconciled},
     form::{
-        Form, Fraction, Rounding, Row,
+        Row,
         time::{micros, of_micros},
     },
+    job::scans::UpdatedScan,
     repair::store::micros as micros_of,
     side::Clock,
-    table::{ColumnClass, Family},
 };
 
 /// A column may have whole seconds only.
@@ -60,7 +59,8 @@ impl Updated {
     async fn one(&self, context: &Context) -> Result<Duration, Ended> {
         let standing = context.standing().await?;
         let tables = context.tables().await?;
-        let (reader, is_moment) = reader(&tables, &self.wanted.column)?;
+        let times = self.wanted.times(&tables.plan.source)?;
+        let reader = ColumnReader::new(&tables, times.column, times.form);
         let pause = self.wanted.every.max(LEAST);
         let (clock, behind) = match &tables.pulse {
             None => (reader.clock().await?, Duration::ZERO),
@@ -73,7 +73,7 @@ impl Updated {
             }
         };
         let settle = behind.saturating_add(context.settle());
-        let until = before(&reader, latest(&clock, is_moment), settle)?;
+        let until = before(&reader, latest(&clock, times.is_moment), settle)?;
         let stored = standing
             .updated
             .as_deref()
@@ -177,47 +177,6 @@ async fn examine(context: &Context, window: &UpdateWindow, page: &[Placed]) -> R
         ..step(window, page.len())
     };
     context.save(&step).await
-}
-
-/// What reads rows by their last update, and whether the column's values have a zone.
-///
-/// # Errors
-///
-/// Fails if there is no such column, or if it has no times.
-pub(super) fn reader(tables: &Tables, name: &str) -> Reconciled<(ColumnReader, bool)> {
-    let table = &tables.plan.source.table;
-    let column = table.column(name).ok_or_else(|| ReconcileError::NoColumn {
-        side: table.shown.clone(),
-        column: name.to_owned(),
-        hint: ", which is to have the time of the last update".into(),
-    })?;
-    let cut = |precision| {
-        Form::DateTime(Fraction {
-            digits: precision,
-            rounding: Rounding::Cut,
-        })
-    };
-    let (form, is_moment) = match (table.family, column.class) {
-        // SQLite compares times as the texts that they are.
-        (Family::Sqlite, ColumnClass::DateTime { .. } | ColumnClass::Text { .. }) => {
-            (Form::Text { trim: false }, false)
-        }
-        (Family::Sqlite, _) => (Form::Integer, false),
-        (_, ColumnClass::DateTime { precision }) => (cut(precision), false),
-        (_, ColumnClass::Moment { precision }) => (cut(precision), true),
-        _ => (Form::Integer, false),
-    };
-    match form {
-        Form::Integer => Err(ReconcileError::NoColumn {
-            side: table.shown.clone(),
-            column: name.to_owned(),
-            hint: format!(
-                " that has times: its type is {}; name a column with the day and the time of the last update",
-                column.declared
-            ),
-        }),
-        form => Ok((ColumnReader::new(tables, column, form), is_moment)),
-    }
 }
 
 /// The latest time that is not in the future.
