@@ -30,6 +30,7 @@ mod job;
 mod mirror;
 mod operate;
 mod own;
+mod pace;
 mod plan;
 mod reconciler;
 mod repair;
@@ -46,11 +47,12 @@ pub use heartbeat::Heartbeat;
 pub use job::{
     Job,
     explain::{ExplainedColumn, ExplainedTarget, Explanation},
+    repair::{CallbackBody, Repair},
     sweep::Sweep,
 };
 pub use plan::mapping::{Mapped, Mapping};
 pub use reconciler::Reconciler;
-pub use repair::{CallbackBody, OpenRepair, Repair};
+pub use repair::row::OpenRepair;
 pub use running::RunningReconciler;
 pub use scan::{
     store::{JobStatus, Leftover, Run},

@@ -8,7 +8,7 @@ use crate::{
     error::ReconcileError,
     job::Job,
     reconciler::Reconciler,
-    repair::OpenRepair,
+    repair::row::OpenRepair,
     scan::store::{JobStatus, Leftover, Run},
     unit::UnitName,
 };

@@ -11,7 +11,8 @@ use uuid::Uuid;
 use super::{Trouble, TroubleKind, row::AlertRow, schema, steps::Step};
 use crate::{
     own::OwnPool,
-    repair::{QUICK, store::micros},
+    pace::QUICK,
+    repair::store::micros,
     unit::{UnitName, among},
 };
 

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::{TroubleKind, row::AlertRow, steps::steps, store::AlertStore};
 use crate::{
     form::time::of_micros,
-    repair::Pace,
+    pace::Pace,
     scan::basis::Bases,
     unit::{UnitName, lease_of_alerts},
 };

@@ -4,13 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use final_webhook::Endpoint;
 
-use super::{Job, scans::Scans};
+use super::{Job, repair::Repair, scans::Scans};
 use crate::{
     compare::{Comparison, DifferenceKind},
     error::{ReconcileError, Reconciled},
     heartbeat::Heartbeat,
     plan::mapping::Mapping,
-    repair::Repair,
     side::Side,
     unit::UnitName,
 };

@@ -5,6 +5,7 @@
 //! | part | has |
 //! | --- | --- |
 //! | [`scans`], [`sweep`] | how rows that differ are found while both tables change |
+//! | [`repair`](mod@repair), [`publisher`] | what is done about rows that differ |
 //! | [`compare`] | what a job does by itself |
 //! | [`explain`] | what it would do |
 //! | [`asked`] | what the parts ask it for |
@@ -12,6 +13,8 @@
 mod asked;
 mod compare;
 pub(crate) mod explain;
+pub(crate) mod publisher;
+pub(crate) mod repair;
 pub(crate) mod scans;
 pub(crate) mod sweep;
 
@@ -20,10 +23,11 @@ use std::time::Duration;
 use final_webhook::Endpoint;
 
 use self::{
+    repair::Repair,
     scans::{FreshScan, Scans, UpdatedScan},
     sweep::Sweep,
 };
-use crate::{compare::Settings, plan::mapping::Mapping, repair::Repair, side::Side};
+use crate::{compare::Settings, plan::mapping::Mapping, side::Side};
 
 /// A source table and the tables that are to agree with it.
 ///

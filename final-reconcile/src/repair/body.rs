@@ -7,20 +7,8 @@ use serde_json::{Map, Value, json};
 use crate::{
     compare::{DifferenceKind, Sides},
     form::{Row, here::readable},
+    job::repair::CallbackBody,
 };
-
-/// The form of the JSON that a callback gets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CallbackBody {
-    /// `{"job", "kind": "missing" | "different" | "extra", "key": {…}, "columns": […], "row": {…} | null}`.
-    #[default]
-    Full,
-    /// As cupid documents it: `{"type": 1 | 2 | 3, "srcColumn": {…}}`. 1 is missing, 2 is different, 3 is extra.
-    Cupid,
-    /// As cupid really sends it: the columns of the source's row alone. All columns are in it, as their server prints them.
-    CupidRow,
-}
 
 /// What is sent for a row. `row` has the columns that are compared, or is none where the source has no such row; `whole`
 /// has all columns of the source, for cupid's forms.

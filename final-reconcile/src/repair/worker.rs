@@ -22,7 +22,6 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    QUICK, Repair,
     row::RepairRow,
     store::{RepairStore, Tried},
     way::{Mended, Wanted, error_text, is_equal, row},
@@ -31,7 +30,8 @@ use crate::{
     compare::{DifferenceKind, Sides},
     error::{ReconcileError, Reconciled},
     form::Row,
-    job::Job,
+    job::{Job, repair::Repair},
+    pace::QUICK,
     side::Found,
     unit::UnitName,
 };

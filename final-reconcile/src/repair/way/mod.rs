@@ -12,34 +12,20 @@ mod call;
 mod publish;
 mod sql;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use final_webhook::{Caller, Endpoint};
+use final_webhook::Caller;
 use serde_json::Value;
 use uuid::Uuid;
 
-pub(crate) use self::publish::Publisher;
-use super::{CallbackBody, body::body, row::RepairRow};
+use super::{body::body, row::RepairRow};
 use crate::{
     compare::{DifferenceKind, Sides},
     error::{ReconcileError, Reconciled},
     form::Row,
+    job::repair::{CallbackBody, Way},
     side::Found,
 };
-
-/// How a row is repaired.
-#[derive(Clone, Debug)]
-pub(crate) enum Way {
-    Call(Box<Endpoint>),
-    Publish {
-        bus: Arc<dyn Publisher>,
-        topic: String,
-    },
-    Sql,
-}
 
 /// A repair whose rows differ.
 pub(crate) struct Wanted<'w> {

@@ -3,44 +3,16 @@
 //! The message has an id that is made of the repair and of the content, so a repeat after a kill has the same one. Its key
 //! is the key of the row, so messages about one row come in their order.
 
-use std::fmt::{Debug, Write};
+use std::fmt::Write;
 
-use final_core::{Bus, Error, Json, MessageId, OutboxDatabase};
-use futures::future::BoxFuture;
-use serde_json::Value;
+use final_core::Error;
 use uuid::Uuid;
 
 use super::{Mended, Wanted, content_id};
-use crate::{compare::Sides, error::Reconciled, form::here::readable};
+use crate::{compare::Sides, error::Reconciled, form::here::readable, job::publisher::Publisher};
 
 /// A longer key is cut and gets a hash, so that it fits into a header and into a column of each database.
 const MOST_KEY: usize = 255;
-
-/// A bus, whatever its database.
-pub(crate) trait Publisher: Debug + Send + Sync {
-    /// Commits a message.
-    fn publish(
-        &self,
-        topic: &str,
-        id: Uuid,
-        key: String,
-        body: &Value,
-    ) -> BoxFuture<'static, Result<(), Error>>;
-}
-
-impl<DB: OutboxDatabase> Publisher for Bus<DB> {
-    fn publish(
-        &self,
-        topic: &str,
-        id: Uuid,
-        key: String,
-        body: &Value,
-    ) -> BoxFuture<'static, Result<(), Error>> {
-        let publish = Bus::publish(self, topic, Json(body));
-        let publish = publish.id(MessageId(id)).key(key).into_future();
-        Box::pin(async move { publish.await.map(drop) })
-    }
-}
 
 pub(super) async fn mend(
     bus: &dyn Publisher,
