@@ -31,6 +31,7 @@ mod mirror;
 mod operate;
 mod own;
 mod pace;
+mod pair;
 mod plan;
 mod reconciler;
 mod repair;
@@ -41,7 +42,7 @@ mod sql;
 mod table;
 mod unit;
 
-pub use compare::{Comparison, Difference, DifferenceKind, DifferentColumn, Walked};
+pub use compare::{Comparison, Walked};
 pub use error::{NoForm, ReconcileError};
 pub use heartbeat::Heartbeat;
 pub use job::{
@@ -50,6 +51,7 @@ pub use job::{
     repair::{CallbackBody, Repair},
     sweep::Sweep,
 };
+pub use pair::difference::{Difference, DifferenceKind, DifferentColumn};
 pub use plan::mapping::{Mapped, Mapping};
 pub use reconciler::Reconciler;
 pub use repair::row::OpenRepair;

@@ -5,10 +5,11 @@
 
 use std::collections::HashMap;
 
-use super::{Sides, Sink, texts::unlike};
+use super::{sink::Sink, texts::unlike};
 use crate::{
     error::Reconciled,
     form::{Row, RowHash},
+    pair::Sides,
     side::{Chunk, Found, Of, Reader, page::PageSize},
 };
 

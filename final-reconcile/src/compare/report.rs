@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::pair::difference::Difference;
+
 /// What came of a comparison.
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
@@ -42,45 +44,6 @@ pub struct Comparison {
     pub examples: Vec<Difference>,
     /// How long it took, in milliseconds.
     pub took_ms: u64,
-}
-
-/// A row that differs.
-#[derive(Clone, Debug, Serialize)]
-#[non_exhaustive]
-pub struct Difference {
-    /// What is wrong with it.
-    pub kind: DifferenceKind,
-    /// Its key: the source's columns with their values in canonical form.
-    pub key: Vec<(String, String)>,
-    /// The columns that differ; none of a row that one side lacks.
-    pub columns: Vec<DifferentColumn>,
-}
-
-/// What is wrong with a row of the target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum DifferenceKind {
-    /// It is not there.
-    Missing,
-    /// It has other values.
-    Different,
-    /// It is there, and the source has no such row.
-    Extra,
-}
-
-/// A column that differs. The values are there only where the job shows them.
-#[derive(Clone, Debug, Serialize)]
-#[non_exhaustive]
-pub struct DifferentColumn {
-    /// Its name in the source.
-    pub name: String,
-    /// What the source has, in canonical form; none for NULL.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub source: Option<String>,
-    /// What the target has, in canonical form; none for NULL.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub target: Option<String>,
 }
 
 /// How far a comparison is.
@@ -153,35 +116,5 @@ impl fmt::Display for Comparison {
             }
             None => Ok(()),
         }
-    }
-}
-
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key: Vec<String> = self
-            .key
-            .iter()
-            .map(|(name, value)| format!("{name} {value}"))
-            .collect();
-        write!(f, "{}: {}", self.kind, key.join(", "))?;
-        if self.kind == DifferenceKind::Different {
-            let columns: Vec<&str> = self
-                .columns
-                .iter()
-                .map(|column| column.name.as_str())
-                .collect();
-            write!(f, ": {}", columns.join(", "))?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for DifferenceKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Missing => "missing",
-            Self::Different => "different",
-            Self::Extra => "extra",
-        })
     }
 }

@@ -19,14 +19,20 @@ use futures::future::BoxFuture;
 use tokio::time::sleep;
 
 use super::{
-    Comparison, Difference, DifferenceKind, RowDifference, Settings, Sides, Sink, Walked,
-    judge::{Looks, Verdict, columns, kind, needed},
+    report::{Comparison, Walked},
+    settings::Settings,
+    sink::Sink,
     wait::Waits,
 };
 use crate::{
     error::Reconciled,
     form::{Row, RowHash},
     mirror::{Due, Pulse},
+    pair::{
+        Sides,
+        difference::{Difference, DifferenceKind, RowDifference, kind},
+        judge::{Looks, Verdict, needed},
+    },
     side::Found,
 };
 
@@ -205,7 +211,7 @@ impl<'s> Suspects<'s> {
         if !is_kept && !is_example {
             return;
         }
-        let columns = columns(self.sides, source, target, self.values);
+        let columns = self.sides.columns(source, target, self.values);
         if is_kept {
             self.kept.push(RowDifference {
                 key_form: Arc::clone(&self.sides.key_form),

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 use crate::{
-    compare::Order,
     error::Reconciled,
     mirror::{Due, Pulse, Stand, basis::basis, due},
+    pair::Order,
 };
 
 /// How often the mirror is asked where it stands.

@@ -12,10 +12,15 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Comparison, Sides, Sink, Walked, chunk};
+use super::{
+    chunk,
+    report::{Comparison, Walked},
+    sink::Sink,
+};
 use crate::{
     error::Reconciled,
     form::Row,
+    pair::Sides,
     side::{Bucket, CHUNKS, Chunk, Digest, Of, Stretch, moved},
 };
 

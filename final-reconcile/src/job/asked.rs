@@ -6,9 +6,10 @@ use final_webhook::Endpoint;
 
 use super::{Job, repair::Repair, scans::Scans};
 use crate::{
-    compare::{Comparison, DifferenceKind},
+    compare::Comparison,
     error::{ReconcileError, Reconciled},
     heartbeat::Heartbeat,
+    pair::difference::DifferenceKind,
     plan::mapping::Mapping,
     side::Side,
     unit::UnitName,

@@ -5,9 +5,10 @@
 
 use super::{Job, explain::Explanation};
 use crate::{
-    compare::{Compared, Comparison, RowDifference, Settings, Sides, Walked, compare},
+    compare::{Compared, Comparison, Settings, Walked, compare},
     error::{ReconcileError, Reconciled},
     mirror::Pulse,
+    pair::{Sides, difference::RowDifference},
     plan::{Plan, mapping::Mapping},
     side::Side,
 };

@@ -113,8 +113,8 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::{
-        compare::judge::{Looks, Verdict, needed},
         form::{Row, RowHash},
+        pair::judge::{Looks, Verdict, needed},
         side::Found,
     };
 

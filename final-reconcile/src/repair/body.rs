@@ -5,9 +5,9 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    compare::{DifferenceKind, Sides},
     form::{Row, here::readable},
     job::repair::CallbackBody,
+    pair::{Sides, difference::DifferenceKind},
 };
 
 /// What is sent for a row. `row` has the columns that are compared, or is none where the source has no such row; `whole`

@@ -6,7 +6,7 @@
 //! | part | has |
 //! | --- | --- |
 //! | [`way`] | the ways to repair a row: call, publish, SQL |
-//! | [`body`], [`printed`] | what is sent; whole rows of the source |
+//! | [`body`] | what is sent |
 //! | [`schema`], [`migrate`], [`store`] | the table of open repairs, how it is made, and its statements |
 //! | [`row`] | a repair as the table has it, and as an operator sees it |
 //! | [`worker`] | takes repairs that are due, looks at their rows again, and has them mended |
@@ -19,7 +19,6 @@
 
 mod body;
 pub(crate) mod migrate;
-pub(crate) mod printed;
 pub(crate) mod row;
 mod schema;
 pub(crate) mod store;

@@ -4,7 +4,7 @@ use final_core::database::columns;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use crate::{compare::DifferenceKind, form::Row};
+use crate::{form::Row, pair::difference::DifferenceKind};
 
 columns! {
     /// A repair as the table has it.

@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 use super::{row::RepairRow, schema};
 use crate::{
-    compare::{DifferenceKind, RowDifference},
     own::OwnPool,
+    pair::difference::{DifferenceKind, RowDifference},
     unit::{UnitName, among},
 };
 

@@ -27,11 +27,11 @@ use super::{
     way::{Mended, Wanted, error_text, is_equal, row},
 };
 use crate::{
-    compare::{DifferenceKind, Sides},
     error::{ReconcileError, Reconciled},
     form::Row,
     job::{Job, repair::Repair},
     pace::QUICK,
+    pair::{Sides, difference::DifferenceKind},
     side::Found,
     unit::UnitName,
 };

@@ -17,11 +17,11 @@ use super::{
     vitals::SharedVitals,
 };
 use crate::{
-    compare::{Order, Sides},
     error::{ReconcileError, causes},
     form::{Row, RowHash},
     job::Job,
     mirror::{Due, Pulse, due},
+    pair::{Order, Sides},
     plan::Plan,
     side::Side,
     unit::UnitName,

@@ -15,8 +15,8 @@ use super::{
     context::{Context, Ended},
     gaps::{Gaps, missed},
     progress::FreshIds,
+    round::Scan,
     store::{ScanKind, Standing, Step, Tally},
-    term::Scan,
 };
 use crate::{
     error::{ReconcileError, Reconciled},

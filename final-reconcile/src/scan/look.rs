@@ -10,17 +10,18 @@ use futures::future::BoxFuture;
 use super::{
     beat::Beat,
     context::{BATCH, Context, Ended, Tables},
+    round::Scan,
     store::{ScanKind, Step, Suspect, SuspectKey, Tally, Then},
-    term::Scan,
 };
 use crate::{
-    compare::{
-        Both, DifferenceKind, Order, RowDifference,
-        judge::{Verdict, columns, kind, needed},
-    },
     error::{ReconcileError, Reconciled, causes},
     form::Row,
     mirror::{Due, due},
+    pair::{
+        Both, Order,
+        difference::{DifferenceKind, RowDifference, kind},
+        judge::{Verdict, needed},
+    },
     plan::json,
     side::Found,
 };
@@ -260,7 +261,7 @@ fn judge(
             match context.unit.job.is_repaired(kind) {
                 false => Then::Over,
                 true => {
-                    let columns = columns(&tables.sides, source, target, false);
+                    let columns = tables.sides.columns(source, target, false);
                     Then::Repair(RowDifference {
                         key_form: Arc::clone(&tables.sides.key_form),
                         named: tables.sides.named(&key),

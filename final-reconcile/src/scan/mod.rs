@@ -14,7 +14,7 @@
 //! | part | has |
 //! | --- | --- |
 //! | [`schema`], [`store`] | the tables, and their statements |
-//! | [`term`] | takes the lease of a unit, and runs its scans |
+//! | [`term`], [`round`] | takes the lease of a unit, and runs its scans round by round |
 //! | [`context`] | what the scans of a unit share |
 //! | [`fresh`], [`gaps`] | rows with new ids, also those that become visible late |
 //! | [`updated`] | rows whose column of the last update is new |
@@ -35,6 +35,7 @@ mod gaps;
 mod look;
 mod pauses;
 mod progress;
+mod round;
 pub(crate) mod schema;
 pub(crate) mod store;
 mod sweep;

@@ -14,17 +14,18 @@ use tokio::time::sleep;
 use super::{
     context::{Context, Ended},
     progress::SweepProgress,
+    round::Scan,
     store::{NewSuspect, ScanKind, Standing, Step, Tally},
-    term::Scan,
 };
 use crate::{
-    compare::{Comparison, Sink, Walked, prepared, walk::Walk},
+    compare::{Comparison, Sink, Walked, walk::Walk},
     error::{ReconcileError, Reconciled},
     form::{
         Row, RowHash,
         here::{hex, unhex},
     },
     job::sweep::Sweep,
+    pair::prepared,
 };
 
 /// How often it is looked whether a sweep is due.

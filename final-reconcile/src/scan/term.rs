@@ -8,7 +8,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -19,7 +19,8 @@ use super::{
     fresh::Fresh,
     look::Look,
     pauses::Pauses,
-    store::{ScanKind, Term},
+    round::Scan,
+    store::Term,
     sweep::Sweeping,
     updated::Updated,
 };
@@ -27,14 +28,6 @@ use crate::error::causes;
 
 /// How long giving the lease back may take.
 const RELEASE: Duration = Duration::from_secs(3);
-
-/// A scan: rounds that follow each other.
-pub(super) trait Scan: Send {
-    /// Which one.
-    fn kind(&self) -> ScanKind;
-    /// Does one round. Returns how long to wait for the next.
-    fn round<'a>(&'a mut self, context: &'a Context) -> BoxFuture<'a, Result<Duration, Ended>>;
-}
 
 /// Runs the scans of a unit until it is told to stop.
 pub(crate) async fn run(unit: Arc<Unit>, stop: CancellationToken) {

@@ -27,8 +27,8 @@ use super::{
     column::{ColumnReader, PAGE, Placed},
     context::{Context, Ended},
     progress::UpdateWindow,
+    round::Scan,
     store::{ScanKind, Step, Tally},
-    term::Scan,
 };
 use crate::{
     error::{ReconcileError, Reconciled},

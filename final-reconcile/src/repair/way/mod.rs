@@ -20,10 +20,10 @@ use uuid::Uuid;
 
 use super::{body::body, row::RepairRow};
 use crate::{
-    compare::{DifferenceKind, Sides},
     error::{ReconcileError, Reconciled},
     form::Row,
     job::repair::{CallbackBody, Way},
+    pair::{Sides, difference::DifferenceKind},
     side::Found,
 };
 

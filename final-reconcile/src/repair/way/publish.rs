@@ -9,7 +9,7 @@ use final_core::Error;
 use uuid::Uuid;
 
 use super::{Mended, Wanted, content_id};
-use crate::{compare::Sides, error::Reconciled, form::here::readable, job::publisher::Publisher};
+use crate::{error::Reconciled, form::here::readable, job::publisher::Publisher, pair::Sides};
 
 /// A longer key is cut and gets a hash, so that it fits into a header and into a column of each database.
 const MOST_KEY: usize = 255;

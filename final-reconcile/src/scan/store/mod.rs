@@ -24,9 +24,9 @@ use uuid::Uuid;
 
 pub use self::{forget::Leftover, jobs::JobStatus, runs::Run};
 use crate::{
-    compare::{RowDifference, judge::Looks},
     form::{Row, RowHash},
     mirror::Due,
+    pair::{difference::RowDifference, judge::Looks},
     repair::store::SqlRepairs,
     unit::UnitName,
 };

@@ -11,7 +11,9 @@ use final_core::database::{DbResult, Driver, Value, columns, read};
 use uuid::Uuid;
 
 use super::{NewSuspect, Saved, ScanKind, Step, Suspect, Term, Then, suspects::add};
-use crate::{compare::RowDifference, form::RowHash, repair::store::SqlRepairs, unit::UnitName};
+use crate::{
+    form::RowHash, pair::difference::RowDifference, repair::store::SqlRepairs, unit::UnitName,
+};
 
 /// Suspects that are written in one transaction.
 const LOT: usize = 200;

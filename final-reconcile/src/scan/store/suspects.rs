@@ -10,9 +10,9 @@ use uuid::Uuid;
 
 use super::{ScanKind, Suspect, SuspectKey, WatchedKey};
 use crate::{
-    compare::judge::Looks,
     form::{Row, RowHash},
     mirror::Due,
+    pair::judge::Looks,
     repair::store::{SqlRepairs, micros},
     unit::UnitName,
 };

@@ -7,8 +7,8 @@ use sqlx::{Sqlite, SqlitePool};
 
 use super::*;
 use crate::{
-    compare::DifferenceKind,
     job::Job,
+    pair::difference::DifferenceKind,
     repair::store::RepairStore,
     scan::{term::Unit, vitals::SharedVitals},
 };

@@ -6,22 +6,15 @@
 //! A difference counts only if neither row has changed for twice the time that a copy may take. Where the mirror tells how
 //! far it is, it has to pass two looks in a row instead.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
-use super::{DifferenceKind, DifferentColumn, Sides};
-use crate::{
-    form::{Form, Row, RowHash, here::readable},
-    side::Found,
-};
+use crate::{form::RowHash, side::Found};
 
 /// How often both rows have to be the same as before.
 const LOOKS: u32 = 2;
 
 /// How often a row may change between two looks before nothing is said about it.
 const CHANGES: u32 = 10;
-
-/// How much of a value an example has.
-const MOST_TEXT: usize = 200;
 
 /// How often both rows have to be the same as before. Where nothing is written there is nothing to wait for. A heartbeat
 /// proves that the copy had its time, but not that the row has rested: its value may have changed and come back.
@@ -94,67 +87,10 @@ impl Looks {
     }
 }
 
-/// What is wrong with a row that differs.
-pub(crate) fn kind(source: Option<&Found>, target: Option<&Found>) -> DifferenceKind {
-    match (source, target) {
-        (_, None) => DifferenceKind::Missing,
-        (None, _) => DifferenceKind::Extra,
-        _ => DifferenceKind::Different,
-    }
-}
-
-/// Rows by their keys.
-pub(crate) fn by_key(found: Vec<Found>) -> HashMap<Row, Found> {
-    found
-        .into_iter()
-        .map(|found| (found.key.clone(), found))
-        .collect()
-}
-
-/// The columns that differ, with their values if these are to be shown.
-pub(crate) fn columns(
-    sides: &Sides,
-    source: Option<&Found>,
-    target: Option<&Found>,
-    values: bool,
-) -> Vec<DifferentColumn> {
-    let fields = |found: Option<&'_ Found>| -> Option<Vec<Option<Vec<u8>>>> {
-        let fields = found?.row.as_ref()?.fields(&sides.forms)?;
-        Some(
-            fields
-                .into_iter()
-                .map(|field| field.map(<[u8]>::to_vec))
-                .collect(),
-        )
-    };
-    let (Some(source), Some(target)) = (fields(source), fields(target)) else {
-        return Vec::new();
-    };
-    let columns = sides.names.iter().zip(&sides.forms);
-    let pairs = source.iter().zip(&target).zip(columns);
-    let different = pairs.filter(|((a, b), _)| a != b);
-    let value = |form: Form, value: &Option<Vec<u8>>| match values {
-        true => shown(form, value.as_deref()),
-        false => None,
-    };
-    different
-        .map(|((a, b), (name, form))| DifferentColumn {
-            name: name.clone(),
-            source: value(*form, a),
-            target: value(*form, b),
-        })
-        .collect()
-}
-
-/// The beginning of a value, as a person reads it.
-pub(crate) fn shown(form: Form, value: Option<&[u8]>) -> Option<String> {
-    let text = readable(form, value?);
-    Some(text.chars().take(MOST_TEXT).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::form::Row;
 
     fn found(hash: u8) -> Option<Found> {
         Some(Found {
