@@ -39,6 +39,7 @@ mod running;
 mod scan;
 mod side;
 mod sql;
+mod state;
 mod table;
 mod unit;
 

@@ -18,11 +18,7 @@ use crate::{
     compare::{Comparison, Walked},
     error::ReconcileError,
     job::Job,
-    repair::{
-        migrate::of_an_earlier_state,
-        store::{RepairStore, SqlRepairs},
-        worker::Worker,
-    },
+    repair::{store::RepairStore, worker::Worker},
     running::{RunningReconciler, Tasks},
     scan::{
         basis::Bases,
@@ -31,6 +27,7 @@ use crate::{
         vitals::SharedVitals,
         watch::{WatchedUnit, Watcher},
     },
+    state::{SqlState, migrate::of_an_earlier_state},
     unit::UnitName,
 };
 
@@ -76,7 +73,7 @@ pub struct Reconciler {
 impl Reconciler {
     /// Without jobs. The tables of repairs and of scans are in the database of this pool.
     pub fn new<DB: Driver>(state: &Pool<DB>) -> Self {
-        let store = Arc::new(SqlRepairs::new(state));
+        let store = Arc::new(SqlState::new(state));
         Self {
             scans: Arc::clone(&store) as Arc<dyn ScanStore>,
             store,

@@ -4,7 +4,7 @@
 //!
 //! | part | has |
 //! | --- | --- |
-//! | [`schema`], [`row`], [`store`] | the table of alerts, a row of it, and its statements |
+//! | [`row`], [`store`] | a row of the table of alerts, and its statements |
 //! | [`steps`] | what changes, from what is in trouble now and what is written down |
 //! | [`teller`] | the task of a job: looks, writes down, calls |
 //!
@@ -18,7 +18,6 @@
 //! Nothing is kept in memory, so a restart repeats nothing. Of several processes one has the lease of a job's alerts.
 
 mod row;
-pub(crate) mod schema;
 mod steps;
 pub(crate) mod store;
 pub(crate) mod teller;

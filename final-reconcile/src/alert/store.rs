@@ -2,22 +2,19 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use final_core::database::{DbResult, Driver, Leases, Templates, Value, columns, read};
+use final_core::database::{DbResult, Driver, Leases, Value, columns, read};
 use futures::future::BoxFuture;
 use sqlx::Pool;
-use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-use super::{Trouble, TroubleKind, row::AlertRow, schema, steps::Step};
+use super::{Trouble, TroubleKind, row::AlertRow, steps::Step};
 use crate::{
+    form::time::micros_of,
     own::OwnPool,
     pace::QUICK,
-    repair::store::micros,
+    state::SqlState,
     unit::{UnitName, among},
 };
-
-/// How long the database may take to answer.
-const ANSWER: Duration = Duration::from_secs(15);
 
 /// How long a repair may fail without a try that counts: its endpoint is paused, or its rows cannot be read.
 const FAILING: Duration = Duration::from_secs(60);
@@ -86,26 +83,12 @@ pub(crate) trait AlertStore: fmt::Debug + Send + Sync {
 const FIELDS: &str =
     "slot, id, unit, source, target, kind, first_seen, last_error, is_over, told, attempts";
 
-/// The tables in one database.
-pub(crate) struct SqlAlerts<DB: Driver> {
-    pool: OwnPool<DB>,
-    templates: OnceCell<Templates>,
-}
+/// The tables in one database, with a pool of their own.
+pub(crate) struct SqlAlerts<DB: Driver>(SqlState<DB>);
 
 impl<DB: Driver> SqlAlerts<DB> {
     pub(crate) fn new(caller: &Pool<DB>) -> Self {
-        Self {
-            pool: OwnPool::new(caller, &[]),
-            templates: OnceCell::new(),
-        }
-    }
-
-    async fn templates(&self) -> DbResult<&Templates> {
-        let ask = async {
-            let server = DB::server(&mut *self.pool.get().acquire().await?).await?;
-            Ok(schema::templates(DB::DIALECT, &server.schema))
-        };
-        self.templates.get_or_try_init(|| ask).await
+        Self(SqlState::on(OwnPool::new(caller, &[])))
     }
 
     async fn rows<T: final_core::database::FromRow>(
@@ -114,20 +97,15 @@ impl<DB: Driver> SqlAlerts<DB> {
         values: &[Value<'_>],
     ) -> DbResult<Vec<T>> {
         let work = async {
-            let sql = self.templates().await?.sql(template);
-            let mut conn = self.pool.get().acquire().await?;
+            let sql = self.0.templates().await?.sql(template);
+            let mut conn = self.0.pool().acquire().await?;
             read::<DB, T>(&mut conn, &sql, values).await
         };
-        self.pool.in_time(ANSWER, work).await
+        self.0.in_time(work).await
     }
 
     async fn run(&self, template: &str, values: &[Value<'_>]) -> DbResult<u64> {
-        let work = async {
-            let sql = self.templates().await?.sql(template);
-            let mut conn = self.pool.get().acquire().await?;
-            DB::run_sql(&mut conn, &sql, values).await
-        };
-        self.pool.in_time(ANSWER, work).await
+        self.0.in_time(self.0.run(template, values)).await
     }
 }
 
@@ -139,21 +117,21 @@ impl<DB: Driver> AlertStore for SqlAlerts<DB> {
         length: Duration,
     ) -> BoxFuture<'a, DbResult<Option<i64>>> {
         let work = async move {
-            let leases = Leases::new(self.templates().await?);
-            let mut conn = self.pool.get().acquire().await?;
+            let leases = Leases::new(self.0.templates().await?);
+            let mut conn = self.0.pool().acquire().await?;
             leases.take::<DB>(&mut conn, lease, owner, length).await
         };
-        Box::pin(self.pool.in_time(ANSWER, work))
+        Box::pin(self.0.in_time(work))
     }
 
     fn leave<'a>(&'a self, lease: &'a str, owner: Uuid, epoch: i64) -> BoxFuture<'a, DbResult<()>> {
         let work = async move {
-            let leases = Leases::new(self.templates().await?);
-            let mut conn = self.pool.get().acquire().await?;
+            let leases = Leases::new(self.0.templates().await?);
+            let mut conn = self.0.pool().acquire().await?;
             let left = leases.release::<DB>(&mut conn, lease, owner, epoch);
             left.await.map(drop)
         };
-        Box::pin(self.pool.in_time(ANSWER, work))
+        Box::pin(self.0.in_time(work))
     }
 
     fn troubles<'a>(&'a self, units: &'a [Arc<UnitName>]) -> BoxFuture<'a, DbResult<Vec<Trouble>>> {
@@ -163,7 +141,7 @@ impl<DB: Driver> AlertStore for SqlAlerts<DB> {
                 "SELECT unit, MAX(last_error) AS error FROM {{repairs}} WHERE {ours} \
                  AND (attempts >= ? OR failed_at <= {{now}} - ?) GROUP BY unit"
             );
-            values.extend([QUICK.into(), micros(FAILING).into()]);
+            values.extend([QUICK.into(), micros_of(FAILING).into()]);
             let stuck: Vec<StuckRow> = self.rows(&stuck, &values).await?;
             let (ours, names) = among("name", units);
             let jobs = format!(
@@ -227,7 +205,7 @@ impl<DB: Driver> AlertStore for SqlAlerts<DB> {
                 Step::Again(alert) => {
                     let sql = "UPDATE {alerts} SET is_over = 0, attempts = 0, \
                         due_at = CASE WHEN told > 0 THEN told_at + ? ELSE {now} END WHERE slot = ?";
-                    let values = [micros(EVERY).into(), alert.slot.as_str().into()];
+                    let values = [micros_of(EVERY).into(), alert.slot.as_str().into()];
                     self.run(sql, &values).await
                 }
                 Step::Because(alert, trouble) => {
@@ -281,7 +259,7 @@ impl<DB: Driver> AlertStore for SqlAlerts<DB> {
             }
             let sql = "UPDATE {alerts} SET told = told + 1, told_at = {now}, attempts = 0, due_at = {now} + ? \
                 WHERE slot = ? AND id = ?";
-            let values = [micros(EVERY).into(), slot.into(), alert.id.into()];
+            let values = [micros_of(EVERY).into(), slot.into(), alert.id.into()];
             self.run(sql, &values).await.map(drop)
         })
     }
@@ -296,7 +274,7 @@ impl<DB: Driver> AlertStore for SqlAlerts<DB> {
             let sql = "UPDATE {alerts} SET attempts = attempts + ?, due_at = {now} + ? WHERE slot = ? AND id = ?";
             let values = [
                 i64::from(fails).into(),
-                micros(after).into(),
+                micros_of(after).into(),
                 alert.slot.as_str().into(),
                 alert.id.into(),
             ];
@@ -307,8 +285,6 @@ impl<DB: Driver> AlertStore for SqlAlerts<DB> {
 
 impl<DB: Driver> fmt::Debug for SqlAlerts<DB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("SqlAlerts")
-            .field(&self.pool.place())
-            .finish()
+        f.debug_tuple("SqlAlerts").field(&self.0).finish()
     }
 }

@@ -3,6 +3,8 @@
 //! Input: a text such as `2024-02-29T12:00:00.5+02:00`. Output: `2024-02-29 10:00:00.500000`, as the servers print it.
 //! None if the text is no time; then it equals no other value.
 
+use std::time::Duration;
+
 /// A day: `2024-02-29`.
 pub(super) fn date(text: &str) -> Option<String> {
     let (year, month, day) = read_date(text)?;
@@ -53,6 +55,11 @@ pub(crate) fn micros(text: &str) -> Option<i64> {
         + i64::from(minute) * 60
         + i64::from(second);
     Some(seconds * 1_000_000 + i64::from(micros))
+}
+
+/// A span of time in microseconds.
+pub(crate) fn micros_of(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX / 4)
 }
 
 /// The day and the time of microseconds since 1970. None if they are too far away.

@@ -5,14 +5,13 @@ use std::{slice, sync::Arc, time::Duration};
 use serde_json::json;
 use tokio::sync::Mutex;
 
-use super::{
-    Due, Stand,
-    stand::{later, micros_of},
-    trust::Trust,
-};
+use super::{Due, Stand, stand::later, trust::Trust};
 use crate::{
     error::{ReconcileError, Reconciled},
-    form::{Form, Fraction, Rounding, Row, agree, time::micros},
+    form::{
+        Form, Fraction, Rounding, Row, agree,
+        time::{micros, micros_of},
+    },
     heartbeat::Heartbeat,
     plan::{SidePlan, json::key},
     side::{Chunk, Found, Of, Reader, Side, WITHIN},

@@ -98,11 +98,6 @@ fn unit(at: i64) -> i64 {
     fits.last().unwrap_or(1)
 }
 
-/// A time in microseconds.
-pub(crate) fn micros_of(time: Duration) -> i64 {
-    i64::try_from(time.as_micros()).unwrap_or(i64::MAX / 4)
-}
-
 fn span(micros: i64) -> Duration {
     Duration::from_micros(u64::try_from(micros).unwrap_or_default())
 }

@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | [`way`] | the ways to repair a row: call, publish, SQL |
 //! | [`body`] | what is sent |
-//! | [`schema`], [`migrate`], [`store`] | the table of open repairs, how it is made, and its statements |
+//! | [`store`] | the statements of the table of open repairs |
 //! | [`row`] | a repair as the table has it, and as an operator sees it |
 //! | [`worker`] | takes repairs that are due, looks at their rows again, and has them mended |
 //!
@@ -18,9 +18,7 @@
 //! ```
 
 mod body;
-pub(crate) mod migrate;
 pub(crate) mod row;
-mod schema;
 pub(crate) mod store;
 mod way;
 pub(crate) mod worker;

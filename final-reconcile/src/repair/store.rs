@@ -5,27 +5,20 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use final_core::database::{DbResult, Driver, Templates, Value, read};
+use final_core::database::{DbResult, Driver, Value, read};
 use futures::future::BoxFuture;
-use sqlx::Pool;
-use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-use super::{row::RepairRow, schema};
+use super::row::RepairRow;
 use crate::{
-    own::OwnPool,
+    form::time::micros_of,
     pair::difference::{DifferenceKind, RowDifference},
+    state::SqlState,
     unit::{UnitName, among},
 };
 
-/// How long the database may take to answer.
-const ANSWER: Duration = Duration::from_secs(15);
-
 /// Repairs that are opened in one transaction.
 const LOT: usize = 100;
-
-/// Connections for repairs, scans, and what an operator asks.
-const CONNECTIONS: u32 = 4;
 
 const OPEN: &str = "{insert} INTO {repairs} (slot, id, unit, job, source, target, key_form, row_key, key_text, kind, \
     columns_text, attempts, due_at, opened_at, found_again, is_ours, claimed_until) \
@@ -95,44 +88,7 @@ pub(crate) trait RepairStore: fmt::Debug + fmt::Display + Send + Sync {
 const FIELDS: &str = "slot, id, unit, source, target, key_form, row_key, key_text, kind, columns_text, attempts, last_error, is_ours, \
     due_at - {now} AS waits, {now} - opened_at AS age";
 
-/// The table in one database.
-pub(crate) struct SqlRepairs<DB: Driver> {
-    pool: OwnPool<DB>,
-    templates: OnceCell<Templates>,
-}
-
-impl<DB: Driver> SqlRepairs<DB> {
-    pub(crate) fn new(caller: &Pool<DB>) -> Self {
-        Self {
-            pool: OwnPool::new(caller, schema::session(DB::DIALECT)).of(CONNECTIONS),
-            templates: OnceCell::new(),
-        }
-    }
-
-    pub(crate) fn pool(&self) -> Pool<DB> {
-        self.pool.get()
-    }
-
-    pub(crate) async fn templates(&self) -> DbResult<&Templates> {
-        let ask = async {
-            let server = DB::server(&mut *self.pool.get().acquire().await?).await?;
-            Ok(schema::templates(DB::DIALECT, &server.schema))
-        };
-        self.templates.get_or_try_init(|| ask).await
-    }
-
-    pub(crate) async fn in_time<T>(&self, work: impl Future<Output = DbResult<T>>) -> DbResult<T> {
-        self.pool.in_time(ANSWER, work).await
-    }
-
-    pub(crate) async fn run(&self, template: &'static str, values: &[Value<'_>]) -> DbResult<u64> {
-        let sql = self.templates().await?.sql(template);
-        let mut conn = self.pool.get().acquire().await?;
-        DB::run_sql(&mut conn, &sql, values).await
-    }
-}
-
-impl<DB: Driver> SqlRepairs<DB> {
+impl<DB: Driver> SqlState<DB> {
     /// Opens a repair in a transaction. A row that has one already keeps it, and it is looked at once more if it is under way.
     pub(crate) async fn open_one(
         &self,
@@ -165,15 +121,9 @@ impl<DB: Driver> SqlRepairs<DB> {
     }
 }
 
-impl<DB: Driver> RepairStore for SqlRepairs<DB> {
+impl<DB: Driver> RepairStore for SqlState<DB> {
     fn migrate(&self) -> BoxFuture<'_, DbResult<bool>> {
-        Box::pin(async move {
-            let is_earlier = self.in_time(self.has_earlier_tables()).await?;
-            if !is_earlier {
-                self.make_tables().await?;
-            }
-            Ok(!is_earlier)
-        })
+        Box::pin(self.make_tables())
     }
 
     fn open<'a>(
@@ -186,7 +136,7 @@ impl<DB: Driver> RepairStore for SqlRepairs<DB> {
             // In lots, so that each transaction is short.
             for rows in rows.chunks(LOT) {
                 let lot = async {
-                    let mut tx = DB::begin(&self.pool.get()).await?;
+                    let mut tx = DB::begin(&self.pool()).await?;
                     for row in rows {
                         self.open_one(&mut tx, unit, row).await?;
                     }
@@ -210,7 +160,7 @@ impl<DB: Driver> RepairStore for SqlRepairs<DB> {
             let templates = self.templates().await?;
             let claim = "UPDATE {repairs} SET claimed_by = ?, claimed_until = {now} + ?, found_again = 0 WHERE slot = ?";
             let claim = templates.sql(claim);
-            let mut tx = DB::begin(&self.pool.get()).await?;
+            let mut tx = DB::begin(&self.pool()).await?;
             let mut found = Vec::new();
             // One after the other, so that each is read in the order of its index.
             for unit in units {
@@ -228,7 +178,7 @@ impl<DB: Driver> RepairStore for SqlRepairs<DB> {
             for repair in &found {
                 let values = [
                     owner.into(),
-                    micros(length).into(),
+                    micros_of(length).into(),
                     repair.slot.as_str().into(),
                 ];
                 DB::run_sql(&mut tx, &claim, &values).await?;
@@ -257,7 +207,7 @@ impl<DB: Driver> RepairStore for SqlRepairs<DB> {
                             WHERE slot = ? AND claimed_by = ? AND id = ?";
                         let values = [
                             Uuid::now_v7().into(),
-                            micros(*settle).into(),
+                            micros_of(*settle).into(),
                             slot.into(),
                             owner.into(),
                             repair.id.into(),
@@ -270,7 +220,7 @@ impl<DB: Driver> RepairStore for SqlRepairs<DB> {
                         claimed_until = 0 WHERE slot = ? AND claimed_by = ? AND id = ?";
                     let values = [
                         i64::from(*is_new).into(),
-                        micros(*settle).into(),
+                        micros_of(*settle).into(),
                         slot.into(),
                         owner.into(),
                         repair.id.into(),
@@ -292,7 +242,7 @@ impl<DB: Driver> RepairStore for SqlRepairs<DB> {
                         error.map(|error| error.chars().take(MOST_ERROR).collect());
                     let values = [
                         i64::from(*counts).into(),
-                        micros(*after).into(),
+                        micros_of(*after).into(),
                         error.into(),
                         fails.into(),
                         slot.into(),
@@ -316,7 +266,7 @@ impl<DB: Driver> RepairStore for SqlRepairs<DB> {
         let work = async move {
             let templates = self.templates().await?;
             let (ours, names) = among("unit", units);
-            let mut conn = self.pool.get().acquire().await?;
+            let mut conn = self.pool().acquire().await?;
             let mut all = Vec::new();
             for which in [ours.clone(), format!("NOT ({ours})")] {
                 let rest = (most as usize).saturating_sub(all.len());
@@ -343,7 +293,7 @@ impl<DB: Driver> RepairStore for SqlRepairs<DB> {
             let (ours, names) = among("unit", units);
             let sql = format!("UPDATE {{repairs}} SET due_at = {{now}} WHERE {ours}");
             let sql = self.templates().await?.sql(&sql);
-            let mut conn = self.pool.get().acquire().await?;
+            let mut conn = self.pool().acquire().await?;
             DB::run_sql(&mut conn, &sql, &names).await
         };
         Box::pin(self.in_time(work))
@@ -358,29 +308,10 @@ impl<DB: Driver> RepairStore for SqlRepairs<DB> {
     }
 }
 
-impl<DB: Driver> fmt::Display for SqlRepairs<DB> {
-    /// Where the database is, without a password.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.pool.place())
-    }
-}
-
-impl<DB: Driver> fmt::Debug for SqlRepairs<DB> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("SqlRepairs")
-            .field(&self.pool.place())
-            .finish()
-    }
-}
-
 fn number(kind: DifferenceKind) -> i64 {
     match kind {
         DifferenceKind::Missing => 1,
         DifferenceKind::Different => 2,
         DifferenceKind::Extra => 3,
     }
-}
-
-pub(crate) fn micros(time: Duration) -> i64 {
-    i64::try_from(time.as_micros()).unwrap_or(i64::MAX / 4)
 }

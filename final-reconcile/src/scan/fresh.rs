@@ -20,10 +20,9 @@ use super::{
 };
 use crate::{
     error::{ReconcileError, Reconciled},
-    form::{Form, Row},
+    form::{Form, Row, time::micros_of},
     job::scans::FreshScan,
     mirror::stand::later,
-    repair::store::micros,
 };
 
 /// How far before the newest id a scan without a stored position begins.
@@ -124,9 +123,9 @@ impl Fresh {
             return Ok(pause);
         };
         ids.gaps
-            .forget(standing.now_at.saturating_sub(micros(self.look_back)));
+            .forget(standing.now_at.saturating_sub(micros_of(self.look_back)));
         self.come_late(context, &reader, &mut ids).await?;
-        let settle = micros(context.settle());
+        let settle = micros_of(context.settle());
         let (now, before) = match &tables.pulse {
             None => (standing.now_at, Some(standing.now_at)),
             Some(pulse) => {
@@ -151,7 +150,7 @@ impl Fresh {
         until: i64,
         standing: &Standing,
     ) -> Result<(), Ended> {
-        let missed = missed(standing.now_at, micros(self.look_back));
+        let missed = missed(standing.now_at, micros_of(self.look_back));
         let mut after = reader.behind(ids.last);
         while ids.last < until {
             let page = reader.page(after.as_ref(), &until.to_string()).await?;

@@ -13,7 +13,7 @@
 //!
 //! | part | has |
 //! | --- | --- |
-//! | [`schema`], [`store`] | the tables, and their statements |
+//! | [`store`] | what scans remember |
 //! | [`term`], [`round`] | takes the lease of a unit, and runs its scans round by round |
 //! | [`context`] | what the scans of a unit share |
 //! | [`fresh`], [`gaps`] | rows with new ids, also those that become visible late |
@@ -36,7 +36,6 @@ mod look;
 mod pauses;
 mod progress;
 mod round;
-pub(crate) mod schema;
 pub(crate) mod store;
 mod sweep;
 pub(crate) mod term;

@@ -34,10 +34,9 @@ use crate::{
     error::{ReconcileError, Reconciled},
     form::{
         Row,
-        time::{micros, of_micros},
+        time::{micros, micros_of, of_micros},
     },
     job::scans::UpdatedScan,
-    repair::store::micros as micros_of,
     side::Clock,
 };
 

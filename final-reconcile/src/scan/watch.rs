@@ -15,8 +15,8 @@ use serde_json::{Map, Value};
 
 use super::store::{ScanStore, WatchedKey};
 use crate::{
-    form::time::micros,
-    mirror::{Due, stand::micros_of},
+    form::time::{micros, micros_of},
+    mirror::Due,
     unit::UnitName,
 };
 

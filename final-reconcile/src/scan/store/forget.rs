@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::JobStatus;
 use crate::{
-    repair::store::SqlRepairs,
+    state::SqlState,
     unit::{UnitName, lease_of_alerts},
 };
 
@@ -86,7 +86,7 @@ impl Part {
     }
 }
 
-impl<DB: Driver> SqlRepairs<DB> {
+impl<DB: Driver> SqlState<DB> {
     pub(super) async fn read_leftovers(
         &self,
         job: &str,

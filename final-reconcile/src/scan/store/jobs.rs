@@ -11,8 +11,8 @@ use super::{
     forget::{LOT, Part},
 };
 use crate::{
-    repair::store::SqlRepairs,
     scan::progress::{FreshIds, MirrorStand, SweepProgress, UpdateWindow},
+    state::SqlState,
     unit::{UnitName, among},
 };
 
@@ -81,7 +81,7 @@ pub struct JobStatus {
     pub open_repairs: u64,
 }
 
-impl<DB: Driver> SqlRepairs<DB> {
+impl<DB: Driver> SqlState<DB> {
     pub(super) async fn take_lease(
         &self,
         unit: &UnitName,

@@ -27,7 +27,7 @@ use crate::{
     form::{Row, RowHash},
     mirror::Due,
     pair::{difference::RowDifference, judge::Looks},
-    repair::store::SqlRepairs,
+    state::SqlState,
     unit::UnitName,
 };
 
@@ -243,7 +243,7 @@ pub(crate) trait ScanStore: fmt::Debug + fmt::Display + Send + Sync {
     fn names(&self) -> BoxFuture<'_, DbResult<Vec<String>>>;
 }
 
-impl<DB: Driver> ScanStore for SqlRepairs<DB> {
+impl<DB: Driver> ScanStore for SqlState<DB> {
     fn take<'a>(
         &'a self,
         unit: &'a UnitName,

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{ScanKind, Tally};
 use crate::{
-    repair::store::SqlRepairs,
+    state::SqlState,
     unit::{UnitName, among},
 };
 
@@ -55,7 +55,7 @@ pub struct Run {
     pub unsettled: u64,
 }
 
-impl<DB: Driver> SqlRepairs<DB> {
+impl<DB: Driver> SqlState<DB> {
     /// Adds to the run that is under way. Looks at the suspects of a sweep count for the last sweep.
     pub(super) async fn count(
         &self,

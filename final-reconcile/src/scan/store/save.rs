@@ -11,9 +11,7 @@ use final_core::database::{DbResult, Driver, Value, columns, read};
 use uuid::Uuid;
 
 use super::{NewSuspect, Saved, ScanKind, Step, Suspect, Term, Then, suspects::add};
-use crate::{
-    form::RowHash, pair::difference::RowDifference, repair::store::SqlRepairs, unit::UnitName,
-};
+use crate::{form::RowHash, pair::difference::RowDifference, state::SqlState, unit::UnitName};
 
 /// Suspects that are written in one transaction.
 const LOT: usize = 200;
@@ -34,7 +32,7 @@ columns! {
     }
 }
 
-impl<DB: Driver> SqlRepairs<DB> {
+impl<DB: Driver> SqlState<DB> {
     /// Suspects go first, in lots, so that each transaction is short: a row that is written twice waits once.
     pub(super) async fn save_step(&self, term: &Term, step: &Step) -> DbResult<Saved> {
         self.in_time(async { self.templates().await.map(drop) })

@@ -10,10 +10,10 @@ use uuid::Uuid;
 
 use super::{ScanKind, Suspect, SuspectKey, WatchedKey};
 use crate::{
-    form::{Row, RowHash},
+    form::{Row, RowHash, time::micros_of},
     mirror::Due,
     pair::judge::Looks,
-    repair::store::{SqlRepairs, micros},
+    state::SqlState,
     unit::UnitName,
 };
 
@@ -51,7 +51,7 @@ impl Due {
     /// The value in it.
     pub(super) fn value(self) -> Value<'static> {
         match self {
-            Self::After(time) => micros(time).into(),
+            Self::After(time) => micros_of(time).into(),
             Self::Passed(time) => time.into(),
         }
     }
@@ -60,7 +60,7 @@ impl Due {
     pub(super) fn but(self, time: Duration) -> Self {
         match self {
             Self::After(_) => Self::After(time),
-            Self::Passed(due) => Self::Passed(due.saturating_add(micros(time))),
+            Self::Passed(due) => Self::Passed(due.saturating_add(micros_of(time))),
         }
     }
 
@@ -83,7 +83,7 @@ pub(super) fn add(rows: usize, due: Due) -> String {
     )
 }
 
-impl<DB: Driver> SqlRepairs<DB> {
+impl<DB: Driver> SqlState<DB> {
     pub(super) async fn due_suspects(
         &self,
         unit: &UnitName,

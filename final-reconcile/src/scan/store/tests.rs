@@ -15,7 +15,7 @@ use crate::{
 
 /// The tables in a database of SQLite, and the lease of a unit.
 pub(crate) struct Stored {
-    pub(crate) store: Arc<SqlRepairs<Sqlite>>,
+    pub(crate) store: Arc<SqlState<Sqlite>>,
     pub(crate) term: Term,
     _file: SqliteFile,
 }
@@ -24,7 +24,7 @@ impl Stored {
     pub(crate) async fn new() -> Self {
         let file = sqlite_file().unwrap();
         let pool = SqlitePool::connect_lazy(&file.url()).unwrap();
-        let store = Arc::new(SqlRepairs::new(&pool));
+        let store = Arc::new(SqlState::new(&pool));
         assert!(store.migrate().await.unwrap());
         let unit = Arc::new(UnitName::new("people", "a", "b"));
         let owner = Uuid::now_v7();

@@ -30,12 +30,12 @@
 
 use final_core::database::Dialect;
 
-pub(crate) const JOBS: &str = "final_reconcile_jobs";
-pub(crate) const SUSPECTS: &str = "final_reconcile_suspects";
-pub(crate) const RUNS: &str = "final_reconcile_runs";
+pub(super) const JOBS: &str = "final_reconcile_jobs";
+pub(super) const SUSPECTS: &str = "final_reconcile_suspects";
+pub(super) const RUNS: &str = "final_reconcile_runs";
 
 /// The statements that make the tables. Each may find its work done.
-pub(crate) fn statements(dialect: Dialect, schema: &str) -> Vec<String> {
+pub(super) fn statements(dialect: Dialect, schema: &str) -> Vec<String> {
     let words = dialect.words();
     let (name, text, int) = (words.name_type, words.text_type, words.int_type);
     let (bytes, id, options) = (words.bytes_type, words.id_type, words.table_options);

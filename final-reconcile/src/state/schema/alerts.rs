@@ -15,26 +15,12 @@
 //! A trouble that was told to be over is removed. Which process tells the alerts of a unit is a lease, in a row of its own
 //! of `final_reconcile_jobs`.
 
-use final_core::database::{Dialect, Templates};
+use final_core::database::Dialect;
 
-use crate::scan::schema::JOBS;
-
-pub(crate) const ALERTS: &str = "final_reconcile_alerts";
-
-/// Templates with the names of the tables.
-pub(super) fn templates(dialect: Dialect, schema: &str) -> Templates {
-    let table = |name: &str| format!("{schema}{name}");
-    let names = [
-        ("alerts", table(ALERTS)),
-        ("leases", table(JOBS)),
-        ("repairs", table("final_reconcile_repairs")),
-        ("jobs", table(JOBS)),
-    ];
-    Templates::new(dialect, names)
-}
+pub(super) const ALERTS: &str = "final_reconcile_alerts";
 
 /// The statement that makes the table. It may find its work done.
-pub(crate) fn statement(dialect: Dialect, schema: &str) -> String {
+pub(super) fn statement(dialect: Dialect, schema: &str) -> String {
     let words = dialect.words();
     let (name, text, int) = (words.name_type, words.text_type, words.int_type);
     let (id, options) = (words.id_type, words.table_options);

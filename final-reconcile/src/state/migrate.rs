@@ -5,11 +5,25 @@
 
 use final_core::database::{DbResult, Driver, Tables, migrate};
 
-use super::{schema, store::SqlRepairs};
+use super::{SqlState, schema};
 
-impl<DB: Driver> SqlRepairs<DB> {
+impl<DB: Driver> SqlState<DB> {
+    /// Makes all tables; those of this version stay as they are. False if those that are there are of an earlier state.
+    pub(crate) async fn make_tables(&self) -> DbResult<bool> {
+        if self.in_time(self.has_earlier_tables()).await? {
+            return Ok(false);
+        }
+        let statements = schema::statements(DB::DIALECT);
+        let tables = Tables {
+            name: schema::NAME,
+            version: schema::VERSION,
+            statements: &statements,
+        };
+        migrate(&self.pool(), &tables).await.map(|()| true)
+    }
+
     /// Whether a table is there that lacks a column.
-    pub(super) async fn has_earlier_tables(&self) -> DbResult<bool> {
+    async fn has_earlier_tables(&self) -> DbResult<bool> {
         let mut conn = self.pool().acquire().await?;
         for (table, column) in schema::NEWEST {
             let columns = DB::columns(&mut conn, table).await?;
@@ -18,17 +32,6 @@ impl<DB: Driver> SqlRepairs<DB> {
             }
         }
         Ok(false)
-    }
-
-    /// Makes the tables. Those of this version stay as they are.
-    pub(super) async fn make_tables(&self) -> DbResult<()> {
-        let statements = schema::statements(DB::DIALECT);
-        let tables = Tables {
-            name: schema::REPAIRS,
-            version: schema::VERSION,
-            statements: &statements,
-        };
-        migrate(&self.pool(), &tables).await
     }
 }
 
