@@ -22,6 +22,7 @@ use crate::{
     running::{RunningReconciler, Tasks},
     scan::{
         basis::Bases,
+        room::Rooms,
         store::ScanStore,
         term::{self, Unit},
         vitals::SharedVitals,
@@ -66,6 +67,7 @@ pub struct Reconciler {
     pub(crate) scans: Arc<dyn ScanStore>,
     lease: Duration,
     alerts: Arc<dyn AlertStore>,
+    rooms: Rooms,
     pub(crate) jobs: Vec<Job>,
     caller: Option<Caller>,
 }
@@ -79,6 +81,7 @@ impl Reconciler {
             store,
             lease: LEASE,
             alerts: Arc::new(SqlAlerts::new(state)),
+            rooms: Rooms::default(),
             jobs: Vec::new(),
             caller: None,
         }
@@ -229,11 +232,15 @@ impl Reconciler {
                 tasks.spawn("scans", move |stop| term::run(Arc::clone(&unit), stop));
             }
         }
-        Ok(RunningReconciler::new(tasks, vitals))
+        Ok(RunningReconciler::new(tasks, vitals, self.rooms.clone()))
     }
 
     /// Adds a handler for each topic that a job [watches](Job::watch). It writes the key of each change down before the
     /// message is done; the scans of the job look at it later, in whatever process they run.
+    ///
+    /// Once [`Job::max_waiting`] rows of a target wait for a look, the handlers of its topics wait until there is room. So what
+    /// comes stays in the log or the queue. `concurrency` handlers wait at most, and a topic of the same bus waits behind
+    /// them: give a job that must not wait for another one a bus of its own.
     ///
     /// A message that cannot be handled is held, as all changes are. Only the log can hold: over RabbitMQ the router needs
     /// [`on_failure`](Router::on_failure).
@@ -260,6 +267,7 @@ impl Reconciler {
                 let units = topics.entry(topic).or_default();
                 let named = job.units().into_iter().zip(job.places());
                 units.extend(named.map(|(name, (target, columns))| WatchedUnit {
+                    room: self.rooms.of(&name, job.most_waiting()),
                     name,
                     table: job.source_table().to_owned(),
                     columns,

@@ -5,7 +5,10 @@ use std::{fmt, time::Duration};
 use tokio::{task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::scan::vitals::{ReconcilerHealth, SharedVitals};
+use crate::scan::{
+    room::Rooms,
+    vitals::{ReconcilerHealth, SharedVitals},
+};
 
 /// How long a task that panicked rests.
 const REST: Duration = Duration::from_secs(1);
@@ -59,11 +62,16 @@ impl Drop for AbortOnDrop {
 pub struct RunningReconciler {
     tasks: Tasks,
     vitals: SharedVitals,
+    rooms: Rooms,
 }
 
 impl RunningReconciler {
-    pub(crate) fn new(tasks: Tasks, vitals: SharedVitals) -> Self {
-        Self { tasks, vitals }
+    pub(crate) fn new(tasks: Tasks, vitals: SharedVitals, rooms: Rooms) -> Self {
+        Self {
+            tasks,
+            vitals,
+            rooms,
+        }
     }
 
     /// Whether scans do their work, and if not why.
@@ -75,7 +83,7 @@ impl RunningReconciler {
     /// What this process has compared, as text for Prometheus.
     #[must_use]
     pub fn metrics(&self) -> String {
-        self.vitals.metrics()
+        self.vitals.metrics() + &self.rooms.metrics()
     }
 
     /// Stops. Calls that are under way end first, within the time limit of their endpoint. The scans are given back, so

@@ -66,6 +66,11 @@ impl Job {
         self.max_repairs
     }
 
+    /// How many rows may wait for a look.
+    pub(crate) fn most_waiting(&self) -> u32 {
+        self.max_waiting
+    }
+
     /// Whether rows that differ so are repaired.
     pub(crate) fn is_repaired(&self, kind: DifferenceKind) -> bool {
         let repair = self.repair.as_ref();
@@ -99,6 +104,11 @@ impl Job {
         places.sort();
         if places.windows(2).any(|pair| pair.first() == pair.last()) {
             return Err(self.wrong("two of its targets are the same table"));
+        }
+        if self.max_waiting == 0 {
+            return Err(self.wrong(
+                "`max_waiting` is zero, so no row could ever be looked at; name the most rows that may wait",
+            ));
         }
         match &self.scans.sweep {
             Some(sweep) => sweep.check(&self.name),

@@ -57,6 +57,7 @@ pub struct Job {
     settings: Settings,
     repair: Option<Repair>,
     max_repairs: u64,
+    max_waiting: u32,
     scans: Scans,
     alert: Option<Endpoint>,
 }
@@ -71,6 +72,7 @@ impl Job {
             settings: Settings::default(),
             repair: None,
             max_repairs: 1_000,
+            max_waiting: 100_000,
             scans: Scans::default(),
             alert: None,
         }
@@ -129,6 +131,18 @@ impl Job {
     #[must_use]
     pub fn max_repairs(mut self, most: u64) -> Self {
         self.max_repairs = most;
+        self
+    }
+
+    /// How many rows of a target may wait for a look; 100,000 by default. Beyond that [changes](Self::watch) are held back:
+    /// their messages are not done, so they stay in the log or the queue, and a sweep waits as well. Both go on by
+    /// themselves once rows were looked at. Few more may wait than this: each process counts again after 1,000 keys at
+    /// most, and takes all keys of a message or none.
+    ///
+    /// It has to be larger than the rows that change within two [`settle`](Self::settle).
+    #[must_use]
+    pub fn max_waiting(mut self, most: u32) -> Self {
+        self.max_waiting = most;
         self
     }
 

@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use super::{
     beat::Beat,
     context::{BATCH, Context, Ended, Tables},
+    room::Fullness,
     round::Scan,
     store::{ScanKind, Step, Suspect, SuspectKey, Tally, Then},
 };
@@ -44,6 +45,7 @@ pub(super) struct Look {
     /// Whether there may be rows that cannot be looked at. The others go on.
     may_be_unreadable: bool,
     beat: Beat,
+    fullness: Fullness,
 }
 
 impl Default for Look {
@@ -51,6 +53,7 @@ impl Default for Look {
         Self {
             may_be_unreadable: true,
             beat: Beat::default(),
+            fullness: Fullness::default(),
         }
     }
 }
@@ -96,7 +99,8 @@ impl Look {
         self.ended(context, Duration::ZERO).await
     }
 
-    /// A row that cannot be read is a trouble until it can, and so is a mirror that is too far behind.
+    /// A row that cannot be read is a trouble until it can, and so is a mirror that is too far behind. So are changes that
+    /// are held back, because too many rows wait.
     async fn ended(&mut self, context: &Context, pause: Duration) -> Result<Duration, Ended> {
         let unreadable = match self.may_be_unreadable {
             false => None,
@@ -107,7 +111,9 @@ impl Look {
             }
         };
         self.may_be_unreadable = unreadable.is_some();
-        let all: Vec<String> = self.beat.trouble().into_iter().chain(unreadable).collect();
+        let full = self.fullness.trouble(context).await?;
+        let all = self.beat.trouble().into_iter().chain(unreadable);
+        let all: Vec<String> = all.chain(full).collect();
         match all.is_empty() {
             false => Err(Ended::Partly(all.join("; "), pause)),
             true => Ok(pause),

@@ -20,6 +20,7 @@
 //! | [`updated`] | rows whose column of the last update is new |
 //! | [`sweep`] | the whole table, from time to time, not too fast |
 //! | [`watch`] | keys of changes, as messages have them |
+//! | [`room`] | so many rows wait for a look, and then changes wait |
 //! | [`look`] | looks at suspects, until they are equal or really different |
 //! | [`basis`] | what judgements rest on, for alerts |
 //! | [`beat`] | where the mirror stands, and what is told of it |
@@ -35,6 +36,7 @@ mod gaps;
 mod look;
 mod pauses;
 mod progress;
+pub(crate) mod room;
 mod round;
 pub(crate) mod store;
 mod sweep;

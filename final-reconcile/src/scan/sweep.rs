@@ -31,8 +31,7 @@ use crate::{
 /// How often it is looked whether a sweep is due.
 const POLL: Duration = Duration::from_secs(1);
 
-/// How many rows may wait for a look before a sweep waits for them.
-const MOST_WAITING: u32 = 50_000;
+/// How often rows are counted that wait for a look, while a sweep waits for them.
 const WAITING: Duration = Duration::from_millis(500);
 
 /// How many rows that look different are kept in memory before they are written. The target may have any number of rows
@@ -257,11 +256,12 @@ impl Chunks<'_> {
 
     async fn wait_for_looks(&self) -> Result<(), Ended> {
         let (store, name) = (&self.context.unit.store, &self.context.unit.name);
+        let most = self.context.unit.job.most_waiting();
         loop {
-            let is_full = store.has_more_than(name, MOST_WAITING).await;
-            let is_full =
-                is_full.map_err(|error| self.context.state("counting suspects in", error))?;
-            if !is_full {
+            let waiting = store.waiting(name, most).await;
+            let waiting =
+                waiting.map_err(|error| self.context.state("counting suspects in", error))?;
+            if waiting < most {
                 return Ok(());
             }
             sleep(WAITING).await;

@@ -144,11 +144,6 @@ impl Vitals {
     pub(crate) fn metrics(&self) -> String {
         let mut text = String::new();
         let all = self.all();
-        let escaped = |text: &str| {
-            text.replace('\\', "\\\\")
-                .replace('"', "\\\"")
-                .replace('\n', "\\n")
-        };
         let mut family = |name: &str, kind: &str, help: &str, lines: Vec<(String, String)>| {
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
             for (labels, value) in lines {
@@ -157,10 +152,7 @@ impl Vitals {
         };
         let units = |value: fn(&UnitVitals) -> Option<String>| {
             all.iter()
-                .filter_map(|((job, target), vitals)| {
-                    let labels = format!("job=\"{}\",target=\"{}\"", escaped(job), escaped(target));
-                    Some((labels, value(vitals)?))
-                })
+                .filter_map(|((job, target), vitals)| Some((labels(job, target), value(vitals)?)))
                 .collect::<Vec<_>>()
         };
 
@@ -168,12 +160,7 @@ impl Vitals {
             all.iter()
                 .flat_map(|((job, target), vitals)| {
                     vitals.tallies.iter().map(move |(scan, tally)| {
-                        let labels = format!(
-                            "job=\"{}\",target=\"{}\",scan=\"{}\"",
-                            escaped(job),
-                            escaped(target),
-                            scan.name()
-                        );
+                        let labels = format!("{},scan=\"{}\"", labels(job, target), scan.name());
                         (labels, value(tally).to_string())
                     })
                 })
@@ -245,6 +232,16 @@ impl UnitVitals {
             .collect();
         (!all.is_empty()).then(|| all.join("; "))
     }
+}
+
+/// The labels of a unit.
+pub(super) fn labels(job: &str, target: &str) -> String {
+    let escaped = |text: &str| {
+        text.replace('\\', "\\\\")
+            .replace('"', "\\\"")
+            .replace('\n', "\\n")
+    };
+    format!("job=\"{}\",target=\"{}\"", escaped(job), escaped(target))
 }
 
 /// Shared by all scans of a process.

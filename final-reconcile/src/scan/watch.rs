@@ -4,7 +4,7 @@
 //! forgotten, whatever dies. A table that was emptied is swept.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -13,7 +13,10 @@ use final_capture::change::{Change, ChangeInfo, ChangeOp, Changes, MovedKey};
 use final_core::HandlerError;
 use serde_json::{Map, Value};
 
-use super::store::{ScanStore, WatchedKey};
+use super::{
+    room::Room,
+    store::{ScanStore, WatchedKey},
+};
 use crate::{
     form::time::{micros, micros_of},
     mirror::Due,
@@ -34,6 +37,8 @@ pub(crate) struct WatchedUnit {
     pub(crate) settle: Duration,
     /// Whether the mirror tells how far it is.
     pub(crate) has_heartbeat: bool,
+    /// How many rows may wait for a look.
+    pub(crate) room: Arc<Room>,
 }
 
 impl WatchedUnit {
@@ -117,13 +122,16 @@ impl Watcher {
         }
     }
 
-    /// Writes the keys of a message down. The message is done once this is.
+    /// Writes the keys of a message down. The message is done once this is. As long as there is no room for them, it waits.
+    ///
+    /// Safe to drop at any time: the message comes again.
     ///
     /// # Errors
     ///
     /// Fails if a change has no key of the job, or if the state's database does; then the message comes again.
     pub(crate) async fn take(&self, changes: Changes) -> Result<(), HandlerError> {
         let (mut keys, mut emptied) = (Vec::new(), Vec::new());
+        let mut wanted: BTreeMap<&str, (&Room, usize)> = BTreeMap::new();
         for (info, change) in &changes.list {
             let mut is_known = false;
             for unit in self.units.iter().filter(|unit| unit.is_of(info)) {
@@ -132,8 +140,10 @@ impl Watcher {
                     emptied.push(Arc::clone(&unit.name));
                     continue;
                 }
-                let found = unit.keys(info, change)?.into_iter();
-                keys.extend(found.map(|json| WatchedKey {
+                let found = unit.keys(info, change)?;
+                let of_unit = wanted.entry(&unit.name.name).or_insert((&unit.room, 0));
+                of_unit.1 += found.len();
+                keys.extend(found.into_iter().map(|json| WatchedKey {
                     unit: Arc::clone(&unit.name),
                     json,
                     due: unit.due(info),
@@ -142,6 +152,11 @@ impl Watcher {
             if !is_known {
                 self.tell(info);
             }
+        }
+        // One unit after the other, always in this order, so that no two messages wait for each other.
+        let mut room = Vec::new();
+        for (of_unit, keys) in wanted.into_values() {
+            room.push(of_unit.take(&*self.store, keys).await?);
         }
         if !keys.is_empty() {
             self.store.suspect(&keys).await?;

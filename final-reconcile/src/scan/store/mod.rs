@@ -200,8 +200,8 @@ pub(crate) trait ScanStore: fmt::Debug + fmt::Display + Send + Sync {
     ) -> BoxFuture<'a, DbResult<Vec<Suspect>>>;
     /// Why a row cannot be looked at. None if all can.
     fn unreadable<'a>(&'a self, unit: &'a UnitName) -> BoxFuture<'a, DbResult<Option<String>>>;
-    /// Whether more than so many rows wait.
-    fn has_more_than<'a>(&'a self, unit: &'a UnitName, rows: u32) -> BoxFuture<'a, DbResult<bool>>;
+    /// How many rows wait. No more than `most` are counted.
+    fn waiting<'a>(&'a self, unit: &'a UnitName, most: u32) -> BoxFuture<'a, DbResult<u32>>;
     /// Writes down keys of changes, to be looked at. Any process may do so.
     fn suspect<'a>(&'a self, keys: &'a [WatchedKey]) -> BoxFuture<'a, DbResult<()>>;
     /// Asks for a sweep of these units. Any process may do so.
@@ -278,8 +278,8 @@ impl<DB: Driver> ScanStore for SqlState<DB> {
         Box::pin(self.in_time(self.unreadable_suspect(unit)))
     }
 
-    fn has_more_than<'a>(&'a self, unit: &'a UnitName, rows: u32) -> BoxFuture<'a, DbResult<bool>> {
-        Box::pin(self.in_time(self.more_suspects_than(unit, rows)))
+    fn waiting<'a>(&'a self, unit: &'a UnitName, most: u32) -> BoxFuture<'a, DbResult<u32>> {
+        Box::pin(self.in_time(self.count_suspects(unit, most)))
     }
 
     fn suspect<'a>(&'a self, keys: &'a [WatchedKey]) -> BoxFuture<'a, DbResult<()>> {

@@ -114,12 +114,16 @@ impl<DB: Driver> SqlState<DB> {
         Ok(found.into_iter().next())
     }
 
-    pub(super) async fn more_suspects_than(&self, unit: &UnitName, rows: u32) -> DbResult<bool> {
-        let sql = format!("SELECT slot FROM {{suspects}} WHERE unit = ? LIMIT 1 OFFSET {rows}");
+    /// The index has the units, so no row is read.
+    pub(super) async fn count_suspects(&self, unit: &UnitName, most: u32) -> DbResult<u32> {
+        let sql = format!(
+            "SELECT CAST(COUNT(*) AS {{int}}) AS waiting FROM (SELECT unit FROM {{suspects}} WHERE unit = ? LIMIT {most}) w"
+        );
         let sql = self.templates().await?.sql(&sql);
         let mut conn = self.pool().acquire().await?;
-        let found = read::<DB, String>(&mut conn, &sql, &[unit.name.as_str().into()]).await?;
-        Ok(!found.is_empty())
+        let found = read::<DB, i64>(&mut conn, &sql, &[unit.name.as_str().into()]).await?;
+        let count = found.into_iter().next().unwrap_or_default();
+        Ok(u32::try_from(count).unwrap_or(most))
     }
 
     pub(super) async fn add_watched(&self, keys: &[WatchedKey]) -> DbResult<()> {

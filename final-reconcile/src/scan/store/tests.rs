@@ -251,8 +251,8 @@ async fn more_rows_than_one_transaction_removes_are_gone_once_the_key_is_another
     assert!(stored.store.keyed(&stored.term, "code").await.unwrap());
 
     assert!(stored.due().await.is_empty());
-    let left = stored.store.has_more_than(&stored.term.unit, 0).await;
-    assert!(!left.unwrap());
+    let left = stored.store.waiting(&stored.term.unit, 1).await;
+    assert_eq!(left.unwrap(), 0);
 }
 
 #[tokio::test]

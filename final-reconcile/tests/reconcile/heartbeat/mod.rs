@@ -1,6 +1,7 @@
 //! A difference counts once the mirror has passed it.
 
 mod first;
+mod full;
 mod mirror;
 mod refused;
 mod stands;

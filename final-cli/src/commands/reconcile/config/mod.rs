@@ -15,7 +15,7 @@ mod mapping;
 mod repair;
 mod scans;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZeroU32};
 
 use final_reconcile::Job;
 use serde::Deserialize;
@@ -82,6 +82,9 @@ pub(super) struct JobConfig {
     /// How many rows a run may repair.
     #[serde(default)]
     max_repairs: Option<u64>,
+    /// How many rows of a target may wait for a look.
+    #[serde(default)]
+    max_waiting: Option<NonZeroU32>,
     /// Who is told of trouble.
     #[serde(default)]
     alert: Option<EndpointConfig>,
@@ -133,7 +136,7 @@ impl JobConfig {
     ) -> Result<Job, Failure> {
         let repair = self.repair.take();
         let alert = self.alert.take();
-        let most = self.max_repairs;
+        let (most, most_waiting) = (self.max_repairs, self.max_waiting);
         let (fresh, updated) = (self.fresh_ids.take(), self.updated.take());
         let (sweep, watch) = (self.sweep.take(), self.watch.take());
         let mut job = self.job(name)?;
@@ -154,6 +157,9 @@ impl JobConfig {
         }
         if let Some(most) = most {
             job = job.max_repairs(most);
+        }
+        if let Some(most) = most_waiting {
+            job = job.max_waiting(most.get());
         }
         if let Some(alert) = alert {
             job = job.alert(alert.0);

@@ -87,6 +87,7 @@ async fn a_file_names_how_differences_are_found_and_repaired() {
         sweep = { daily_at = "03:30", rows_per_second = 20000 }
         watch = "cdc.shop.user"
         max_repairs = 17
+        max_waiting = 4711
         alert = { url = "https://hooks.example/ops", timeout = "4s" }
         targets = [{ database = "sqlite:copy.db", table = "user" }]
         [jobs.users.repair]
@@ -103,6 +104,7 @@ async fn a_file_names_how_differences_are_found_and_repaired() {
         "update_time",
         "cdc.shop.user",
         "17",
+        "4711",
         "CupidRow",
         "11s",
         "hooks.example",
@@ -139,6 +141,7 @@ fn what_cannot_be_meant_is_named_with_its_line_and_the_cure() {
         ("updated = { column = 'at' }", "`every` is missing"),
         ("fresh_ids = '2s'", "fresh_ids"),
         ("alert = { url = 'mailto:ops' }", "begin it with http:"),
+        ("max_waiting = 0", "nonzero"),
     ] {
         let error = job(&with(line)).err().unwrap_or_else(|| panic!("{line}"));
         assert!(
