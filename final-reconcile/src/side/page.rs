@@ -5,7 +5,7 @@
 //! The size of rows is not known before they are read, and they are held in memory. So the first page is small, and each
 //! next one is as large as its bytes allow if its rows are like those of the last one.
 
-use super::Found;
+use super::chunk::Found;
 
 /// Rows of the first page.
 const FIRST: u64 = 100;

@@ -1,11 +1,17 @@
 //! The catalog of PostgreSQL.
 
+use std::sync::Arc;
+
 use final_core::database::{DbResult, Driver, columns, read};
 use futures::future::BoxFuture;
 use sqlx::{AssertSqlSafe, PgPool, Postgres, SqlSafeStr, SqlStr};
-use std::sync::Arc;
 
-use super::{Reader, SideDatabase, Writer, described, server::Server};
+use super::{
+    ask::server::ServerTable,
+    database::{SideDatabase, described},
+    reader::Reader,
+    write::Writer,
+};
 use crate::{
     error::Reconciled,
     own::OwnPool,
@@ -157,11 +163,11 @@ impl SideDatabase for OnPostgres {
     }
 
     fn reader(&self, plan: SidePlan) -> Arc<dyn Reader> {
-        Arc::new(Server::new(Arc::clone(&self.pool), plan))
+        Arc::new(ServerTable::new(Arc::clone(&self.pool), plan))
     }
 
     fn writer(&self, plan: SidePlan) -> Arc<dyn Writer> {
-        Arc::new(Server::new(Arc::clone(&self.writing), plan))
+        Arc::new(ServerTable::new(Arc::clone(&self.writing), plan))
     }
 }
 

@@ -7,12 +7,10 @@
 //! | --- | --- |
 //! | `server` | PostgreSQL, MySQL and MariaDB: values go as texts, and SQL casts them |
 //! | `sqlite` | SQLite: values have the class that they are stored with |
-//! | [`refused`] | what a database says about a row that it does not take, without values |
 //!
 //! A row that is there is updated by its key, and only in columns of the mapping. A row that is not there is inserted, so
 //! a second unique index that has its values already is an error. No statement replaces a row.
 
-mod refused;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod server;
 #[cfg(feature = "sqlite")]
@@ -24,13 +22,12 @@ use final_core::database::{DbResult, Dialect, Driver};
 use futures::future::BoxFuture;
 use sqlx::Transaction;
 
-pub(super) use self::refused::refused;
-use super::Found;
 use crate::{
     error::{ReconcileError, Reconciled},
     form::{Row, here::Cell},
     own::OwnPool,
     plan::SidePlan,
+    side::{chunk::Found, refused::refused},
 };
 
 /// How long a statement about one row may take. It is longer than a session waits for a lock.

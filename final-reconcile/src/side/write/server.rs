@@ -10,12 +10,15 @@ use crate::{
     form::{Form, Row, here::Cell},
     own::OwnPool,
     plan::SidePlan,
-    side::{Found, server::Server},
+    side::{
+        ask::{asked::Asked, server::ServerTable},
+        chunk::Found,
+    },
     sql::keys::Search,
     sql::taken::{taken, text_for},
 };
 
-impl<DB: Driver> WrittenTable for Server<DB> {
+impl<DB: Driver> WrittenTable for ServerTable<DB> {
     type Db = DB;
 
     fn pool(&self) -> &OwnPool<DB> {
@@ -66,7 +69,7 @@ impl<DB: Driver> WrittenTable for Server<DB> {
     }
 }
 
-impl<DB: Driver> Server<DB> {
+impl<DB: Driver> ServerTable<DB> {
     /// The form in which a value comes.
     fn form(&self, at: usize) -> Form {
         let given = self.plan.given.as_ref();

@@ -14,13 +14,16 @@ use crate::{
     own::OwnPool,
     plan::SidePlan,
     side::{
-        Found,
-        sqlite::{SqliteReader, bound, sql},
+        ask::{
+            asked::Asked,
+            sqlite::{SqliteTable, bound, sql},
+        },
+        chunk::Found,
     },
     sql::keys::{Condition, Search},
 };
 
-impl WrittenTable for SqliteReader {
+impl WrittenTable for SqliteTable {
     type Db = Sqlite;
 
     fn pool(&self) -> &OwnPool<Sqlite> {
@@ -81,7 +84,7 @@ impl WrittenTable for SqliteReader {
     }
 }
 
-impl SqliteReader {
+impl SqliteTable {
     /// A value as it is stored. Without a form on its way it is stored so already.
     fn cell(&self, at: usize, cell: &Cell) -> Cell {
         let form = self.plan.given.as_ref().and_then(|given| given.get(at));

@@ -9,10 +9,10 @@
 use final_core::database::Dialect;
 use uuid::Uuid;
 
-use super::{Digest, MOST_TEXT};
 use crate::{
     form::{Form, Hash},
     plan::SidePlan,
+    side::{chunk::MOST_TEXT, digest::Digest},
     sql::key_column::KeyColumn,
 };
 
@@ -23,7 +23,7 @@ const CUT: u32 = u32::MAX;
 const IS_CUT: &str = "LENGTH(g) > @@group_concat_max_len - 8";
 
 /// The parts of the statements.
-pub(super) struct Parts {
+pub(crate) struct Parts {
     dialect: Dialect,
     hash: Hash,
     is_utf8: bool,
@@ -45,7 +45,7 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    pub(super) fn new(dialect: Dialect, plan: &SidePlan, lost: Uuid) -> Self {
+    pub(crate) fn new(dialect: Dialect, plan: &SidePlan, lost: Uuid) -> Self {
         let names: Vec<&str> = plan.keys.iter().map(KeyColumn::order).collect();
         let key_columns: Vec<&str> = plan.keys.iter().map(|key| key.name.as_str()).collect();
         let fields = |forms: &[Form]| {
@@ -121,7 +121,7 @@ impl Parts {
     }
 
     /// A statement that gives these bytes, one after the other.
-    pub(super) fn answer(&self, parts: &[String]) -> String {
+    pub(crate) fn answer(&self, parts: &[String]) -> String {
         match self.is_postgres() {
             true => format!("SELECT {} AS d", parts.join(" || ")),
             false => format!("SELECT CONCAT({}) AS d", parts.join(", ")),
@@ -129,7 +129,7 @@ impl Parts {
     }
 
     /// The key of the row that stands so many behind the first; empty if there are fewer.
-    pub(super) fn end(&self, condition: &str, skipped: u64) -> String {
+    pub(crate) fn end(&self, condition: &str, skipped: u64) -> String {
         let (key, table, order) = (self.bytes(&self.key), &self.table, &self.order);
         match self.is_postgres() {
             // In a table of its own, so that no text is made of the rows that are skipped.
@@ -145,7 +145,7 @@ impl Parts {
     }
 
     /// A row with the last value of the first column, which is read from the end of an index.
-    pub(super) fn last_key(&self, keys: &[KeyColumn]) -> String {
+    pub(crate) fn last_key(&self, keys: &[KeyColumn]) -> String {
         let (key, table) = (self.bytes(&self.key), &self.table);
         let first = keys.first().map_or("1", KeyColumn::order);
         format!(
@@ -181,7 +181,7 @@ impl Parts {
     }
 
     /// The digest of a chunk, and how many rows and bytes are in it.
-    pub(super) fn digest(&self, condition: &str, most: u64) -> String {
+    pub(crate) fn digest(&self, condition: &str, most: u64) -> String {
         let together = self.together(condition, most);
         match self.is_postgres() {
             true => {
@@ -201,7 +201,7 @@ impl Parts {
     }
 
     /// All rows of a chunk; NULL if there are too many.
-    pub(super) fn texts(&self, condition: &str, most: u64) -> String {
+    pub(crate) fn texts(&self, condition: &str, most: u64) -> String {
         let together = self.together(condition, most);
         match self.is_postgres() {
             true => format!(
@@ -216,7 +216,7 @@ impl Parts {
     }
 
     /// Takes the next digest from an answer. None if there is none.
-    pub(super) fn read_digest(&self, answer: &mut Vec<u8>, most: u64) -> Option<Digest> {
+    pub(crate) fn read_digest(&self, answer: &mut Vec<u8>, most: u64) -> Option<Digest> {
         let length = self.hash.length();
         let number = |at: usize| Some(u32::from_be_bytes(*answer.get(at..)?.first_chunk()?));
         let (rows, bytes) = (number(length)?, number(length + 4)?);
@@ -231,7 +231,7 @@ impl Parts {
     }
 
     /// Two sums of 60 bits of the hashes of rows, so that their order does not matter.
-    pub(super) fn buckets(&self) -> String {
+    pub(crate) fn buckets(&self) -> String {
         let (table, bucket) = (&self.table, &self.bucket);
         let row = self.digits(&self.row);
         match self.is_postgres() {
@@ -250,7 +250,7 @@ impl Parts {
         }
     }
 
-    pub(super) fn hashes(&self, condition: &str, limit: u64) -> String {
+    pub(crate) fn hashes(&self, condition: &str, limit: u64) -> String {
         let (key, hash) = (self.bytes(&self.key), self.hashed(&self.row));
         let (table, order) = (&self.table, &self.order);
         format!(
@@ -258,12 +258,12 @@ impl Parts {
         )
     }
 
-    pub(super) fn values(&self, condition: &str) -> String {
+    pub(crate) fn values(&self, condition: &str) -> String {
         let (key, given, table) = (self.bytes(&self.key), self.bytes(&self.given), &self.table);
         format!("SELECT {key} AS row_key, {given} AS row_text FROM {table} WHERE {condition}")
     }
 
-    pub(super) fn rows(&self, condition: &str, limit: Option<u64>) -> String {
+    pub(crate) fn rows(&self, condition: &str, limit: Option<u64>) -> String {
         let (row, table) = (self.bytes(&self.row), &self.table);
         let page = limit.map(|limit| format!(" ORDER BY {} LIMIT {limit}", self.order));
         format!(

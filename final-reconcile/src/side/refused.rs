@@ -6,7 +6,7 @@
 use crate::table::SideColumn;
 
 /// The text.
-pub(in crate::side) fn refused(error: &sqlx::Error, columns: &[SideColumn]) -> String {
+pub(crate) fn refused(error: &sqlx::Error, columns: &[SideColumn]) -> String {
     let Some(said) = error.as_database_error() else {
         return error.to_string();
     };

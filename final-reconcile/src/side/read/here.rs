@@ -4,29 +4,20 @@
 
 use std::collections::HashMap;
 
-use super::{
-    Bucket, Chunk, Digest, Digests, Found, MOST_TEXT, Of, Reader, Stretch, page::PageSize,
-};
 use crate::{
     error::Reconciled,
-    form::{Row, RowHash, here},
+    form::here,
     plan::SidePlan,
-    table::Family,
+    side::{
+        chunk::{Chunk, MOST_TEXT, Stretch},
+        digest::{Bucket, Digest, Digests},
+        page::PageSize,
+        reader::{Of, Reader},
+    },
 };
 
 /// Rows of the largest page.
 const PAGE: u64 = 2_000;
-
-/// A row that a database gave, in the form that is compared. None if its fields are not those of the plan.
-pub(super) fn found_here(plan: &SidePlan, row: Row) -> Option<Found> {
-    let row = here::finished(row, &plan.forms)?;
-    Some(Found {
-        key: row.first(plan.forms.get(..plan.keys.len())?)?,
-        hash: RowHash(plan.hash.of(&row.0)),
-        bytes: row.0.len() as u64,
-        row: Some(row),
-    })
-}
 
 /// The digests of chunks, and where the next ones end.
 pub(super) async fn digests_here(
@@ -132,33 +123,4 @@ pub(super) async fn buckets_here(reader: &dyn Reader, plan: &SidePlan) -> Reconc
         sums: format!("{first} {second}"),
     };
     Ok(sums.into_iter().map(bucket).collect())
-}
-
-/// The statement that looks for a UUID that has another place in the index than its digits say. None where there can be
-/// none.
-pub(super) fn misplaced_keys(plan: &SidePlan) -> Option<String> {
-    let family = plan.table.family;
-    let conditions = plan.keys.iter().filter_map(|key| key.misplaced(family));
-    one_where(plan, conditions.collect())
-}
-
-/// The statement that looks for a row without a key. None where the columns allow none.
-pub(super) fn null_keys(plan: &SidePlan) -> Option<String> {
-    let nullable = plan.keys.iter().filter(|key| key.column.nullable);
-    let conditions = nullable.map(|key| format!("{} IS NULL", key.name));
-    one_where(plan, conditions.collect())
-}
-
-pub(super) fn one_where(plan: &SidePlan, conditions: Vec<String>) -> Option<String> {
-    let name = &plan.table.name;
-    let one = match plan.table.family {
-        Family::Postgres => "1::bigint",
-        _ => "1",
-    };
-    (!conditions.is_empty()).then(|| {
-        format!(
-            "SELECT {one} AS found FROM {name} WHERE {} LIMIT 1",
-            conditions.join(" OR ")
-        )
-    })
 }

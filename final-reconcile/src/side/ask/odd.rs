@@ -11,15 +11,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Found, here::one_where};
-use crate::{form::Row, plan::SidePlan};
+use crate::{form::Row, plan::SidePlan, side::chunk::Found};
 
 /// How long it counts that a table had no such UUID. To look for one reads all of its index.
 const KNOWN: Duration = Duration::from_secs(10 * 60);
 
 /// What is known of the table.
 #[derive(Debug, Default)]
-pub(super) struct OddKeys {
+pub(crate) struct OddKeys {
     known: Mutex<Option<(Instant, bool)>>,
 }
 
@@ -45,11 +44,4 @@ pub(super) fn lacking(plan: &SidePlan, keys: &[Row], found: &[Found]) -> Vec<Row
     }
     let is_lacking = |key: &&Row| !found.iter().any(|found| found.key == **key);
     keys.iter().filter(is_lacking).cloned().collect()
-}
-
-/// The statement that looks for such a UUID. None where there can be none.
-pub(super) fn odd_keys(plan: &SidePlan) -> Option<String> {
-    let family = plan.table.family;
-    let conditions = plan.keys.iter().filter_map(|key| key.odd(family));
-    one_where(plan, conditions.collect())
 }

@@ -1,0 +1,63 @@
+//! A database, and what its catalog says about a table.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+
+use super::{reader::Reader, write::Writer};
+use crate::{
+    error::{ReconcileError, Reconciled},
+    plan::SidePlan,
+    table::SideTable,
+};
+
+/// How long a server may take to say why it takes no connection.
+const CONNECTING: Duration = Duration::from_secs(3);
+
+/// How long a catalog may take to answer.
+const CATALOG: Duration = Duration::from_secs(60);
+
+/// One of the databases.
+pub(crate) trait SideDatabase: Send + Sync {
+    /// Where it is, without a password.
+    fn place(&self) -> String;
+    /// What a table is like.
+    fn describe<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Reconciled<SideTable>>;
+    /// What reads the rows of one table.
+    fn reader(&self, plan: SidePlan) -> Arc<dyn Reader>;
+    /// What writes rows of one table. Only its sessions may write.
+    fn writer(&self, plan: SidePlan) -> Arc<dyn Writer>;
+}
+
+/// What a catalog says about a table, or why it says nothing.
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+pub(super) async fn described<DB: final_core::database::Driver>(
+    pool: &crate::own::OwnPool<DB>,
+    side: String,
+    table: impl Future<Output = final_core::database::DbResult<Option<SideTable>>>,
+) -> Reconciled<SideTable> {
+    match pool.in_time(CATALOG, table).await {
+        Ok(Some(table)) => Ok(table),
+        Ok(None) => Err(ReconcileError::NoTable { side }),
+        Err(source) => Err(ReconcileError::Database {
+            doing: "describing",
+            side,
+            source: reason(&pool.get(), source).await,
+        }),
+    }
+}
+
+/// Why a pool has no connection. It tries again for as long as it may, and then says only that its time was over.
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+async fn reason<DB: sqlx::Database>(pool: &sqlx::Pool<DB>, error: sqlx::Error) -> sqlx::Error {
+    use sqlx::Connection as _;
+    if !matches!(error, sqlx::Error::PoolTimedOut) {
+        return error;
+    }
+    let options = pool.connect_options();
+    let connected = DB::Connection::connect_with(&options);
+    match tokio::time::timeout(CONNECTING, connected).await {
+        Ok(Err(why)) => why,
+        _ => error,
+    }
+}
