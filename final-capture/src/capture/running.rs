@@ -12,7 +12,7 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{CaptureHealth, CaptureState, CaptureStats, StopReason, health, metrics, stats};
 use crate::{
@@ -136,8 +136,7 @@ impl Drop for RunningCapture {
 
 /// Runs the engine. A panic stops the capture, and is seen.
 async fn watched(run: impl Future<Output = ()> + Send + 'static, vitals: Arc<Vitals>) {
-    let mut run = AbortOnDrop(tokio::spawn(run));
-    if let Err(error) = (&mut run.0).await
+    if let Err(error) = AbortOnDropHandle::new(tokio::spawn(run)).await
         && error.is_panic()
     {
         let why = format!("the task of the capture: {error}");
@@ -147,14 +146,6 @@ async fn watched(run: impl Future<Output = ()> + Send + 'static, vitals: Arc<Vit
             "a task of the capture has panicked; restart the process"
         );
         vitals.stop(StopReason::Panicked(why));
-    }
-}
-
-struct AbortOnDrop(JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

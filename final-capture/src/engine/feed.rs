@@ -14,6 +14,7 @@ use std::{sync::Arc, time::Duration};
 use final_core::failpoint::{Failpoint, pass};
 use tokio::{
     sync::{mpsc, watch},
+    task::yield_now,
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -123,6 +124,9 @@ impl Feed {
                             Err(error) => FeedEnd::Away(error),
                         };
                     }
+                    // What is done of a large transaction is read without a pause. The other tasks need the thread as well:
+                    // one of them renews the lease.
+                    yield_now().await;
                 }
             }
         };

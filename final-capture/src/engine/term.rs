@@ -8,6 +8,9 @@
 //!                                                                         ├─ target ends ───────────────▶ close ─▶ end
 //!                                                                         └─ lease is lost ─▶ both are cut off ─▶ end
 //! ```
+//!
+//! The lease is renewed by a task of its own. In one task with the feed, each step of a renewal would wait until the feed has
+//! nothing to do. In a large transaction, and on a busy machine, that is seconds.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +19,7 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     Engine,
@@ -78,12 +81,19 @@ pub(super) async fn run(
     vitals.change(|numbers| numbers.epoch = term.epoch);
     // The target asks for it, and may begin before the renewals do.
     vitals.renewed(Some(asked + engine.lease));
-    let renewals = keep_lease(engine, vitals, &*store, &term, asked);
+    let mut lease = keep_lease(engine, vitals, &store, &term, asked);
     let stream = stream(engine, vitals, &*store, &term, position, number, stop);
     let end = tokio::select! {
         end = stream => end,
-        end = renewals => end,
+        lost = &mut lease => lost.unwrap_or_else(|error| {
+            TermEnd::Stopped(StopReason::Panicked(format!("the task of the lease: {error}")))
+        }),
     };
+    // A renewal after the lease was given back would keep it from the next reader.
+    lease.abort();
+    if !lease.is_finished() {
+        let _ = lease.await;
+    }
     vitals.forget_in_hand();
     end
 }
@@ -261,8 +271,21 @@ impl Drop for Target {
     }
 }
 
-/// Renews the lease until it is lost.
-async fn keep_lease(
+/// Renews the lease until it is lost, in a task of its own.
+fn keep_lease(
+    engine: &Arc<Engine>,
+    vitals: &Arc<Vitals>,
+    store: &Arc<dyn PositionStore>,
+    term: &Term,
+    asked: Instant,
+) -> AbortOnDropHandle<TermEnd> {
+    let (engine, vitals) = (Arc::clone(engine), Arc::clone(vitals));
+    let (store, term) = (Arc::clone(store), term.clone());
+    let renew = async move { renew_lease(&engine, &vitals, &*store, &term, asked).await };
+    AbortOnDropHandle::new(tokio::spawn(renew))
+}
+
+async fn renew_lease(
     engine: &Engine,
     vitals: &Vitals,
     store: &dyn PositionStore,

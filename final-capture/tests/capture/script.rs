@@ -6,7 +6,7 @@
 
 use std::{
     sync::{Arc, Mutex},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use final_capture::{
@@ -25,6 +25,9 @@ use tokio::sync::watch;
 
 /// A row of a transaction: a key and a text.
 pub type ScriptRow = (i64, String);
+
+/// A row with this text stands for a TRUNCATE of the table.
+pub const TRUNCATE: &str = "truncate";
 
 #[derive(Default)]
 struct State {
@@ -46,6 +49,10 @@ struct State {
     history: String,
     /// How many events are read at a time, with a pause before each.
     slow: Option<usize>,
+    /// How many events are read at a time, and how long each time keeps the thread.
+    busy: Option<(usize, Duration)>,
+    /// How long a stream takes to be opened.
+    opens_in: Duration,
 }
 
 /// A source that a test writes.
@@ -120,6 +127,17 @@ impl Script {
         self.change(|state| state.slow = Some(events));
     }
 
+    /// From now on so many events are read at a time, and each time keeps the thread for so long, as reading large rows
+    /// does.
+    pub fn busy(&self, events: usize, each: Duration) {
+        self.change(|state| state.busy = Some((events, each)));
+    }
+
+    /// From now on a stream takes so long to be opened.
+    pub fn opens_in(&self, time: Duration) {
+        self.change(|state| state.opens_in = time);
+    }
+
     /// From now on the same points have other transactions.
     pub fn rewrite_history(&self) {
         self.change(|state| state.history.push('x'));
@@ -176,6 +194,8 @@ impl Source for Script {
         from: Option<&'a Position>,
     ) -> BoxFuture<'a, Result<OpenedSource, SourceError>> {
         Box::pin(async move {
+            let opens_in = self.change(|state| state.opens_in);
+            tokio::time::sleep(opens_in).await;
             let at = self.change(|state| {
                 state.opened.push(from.map(ToString::to_string));
                 if state.is_away {
@@ -234,7 +254,8 @@ impl ScriptReader {
         if state.breaks != self.breaks {
             return Err(SourceError::Away("the stream was broken".into()));
         }
-        let most = state.slow.map_or(most, |events| events * 100);
+        let least = state.busy.map(|(events, _)| events).or(state.slow);
+        let most = least.map_or(most, |events| events * 100);
         let mut bytes = 0;
         while bytes < most {
             if state.unreadable == Some(self.at) {
@@ -258,14 +279,7 @@ impl ScriptReader {
                     self.row = Some(0);
                 }
                 Some(row) if row < rows.len() => {
-                    let (key, text) = &rows[row];
-                    events.push(Event::Row(RowChange {
-                        table: table(),
-                        op: RowOp::Insert,
-                        before: None,
-                        after: Some(vec![Value::Int(*key), Value::Text(text.as_str().into())]),
-                        index: row as u64,
-                    }));
+                    events.push(change(&rows[row], row as u64));
                     self.row = Some(row + 1);
                 }
                 Some(_) => {
@@ -279,6 +293,20 @@ impl ScriptReader {
     }
 }
 
+fn change((key, text): &ScriptRow, index: u64) -> Event {
+    if text == TRUNCATE {
+        let tables = vec![table()];
+        return Event::Truncate { tables, index };
+    }
+    Event::Row(RowChange {
+        table: table(),
+        op: RowOp::Insert,
+        before: None,
+        after: Some(vec![Value::Int(*key), Value::Text(text.as_str().into())]),
+        index,
+    })
+}
+
 impl Reader for ScriptReader {
     fn read<'a>(
         &'a mut self,
@@ -287,13 +315,17 @@ impl Reader for ScriptReader {
     ) -> BoxFuture<'a, Result<(), SourceError>> {
         Box::pin(async move {
             if self.script.state.lock().unwrap().slow.is_some() {
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
             loop {
                 self.changed.borrow_and_update();
                 let before = events.len();
                 self.fill(events, most)?;
                 if events.len() > before {
+                    let busy = self.script.state.lock().unwrap().busy;
+                    if let Some((_, each)) = busy {
+                        std::thread::sleep(each);
+                    }
                     return Ok(());
                 }
                 self.changed.changed().await.expect("the script is there");

@@ -39,23 +39,6 @@ impl Private for sqlx::MySql {
     }
 }
 
-macro_rules! on_servers {
-    ($($name:ident),+ $(,)?) => {
-        on_servers!(@on postgres, sqlx::Postgres: $($name),+);
-        on_servers!(@on mariadb, sqlx::MySql: $($name),+);
-    };
-    (@on $database:ident, $type:ty: $($name:ident),+) => {
-        mod $database {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $name() {
-                    super::$name::<$type>().await;
-                }
-            )+
-        }
-    };
-}
-
 on_servers!(
     nothing_is_lost_and_nothing_repeated_when_the_server_of_the_log_is_killed,
     nothing_is_lost_when_the_server_of_the_position_is_killed,

@@ -3,10 +3,16 @@
 use std::{collections::HashMap, time::Duration};
 
 use final_capture::{
-    Capture, CaptureState, RunningCapture, position::SourcePoint, select::Selection, target::Target,
+    Capture, CaptureState, RunningCapture,
+    position::{
+        Partial, Position, PositionStore, SourceIdentity, SourcePoint, SqlPositions, Standing,
+    },
+    select::Selection,
+    target::Target,
 };
 use final_core::SqlBroker;
 use final_tests::eventually;
+use uuid::Uuid;
 
 use crate::{
     place::{Database, Place},
@@ -135,6 +141,29 @@ pub async fn log_has<DB: Database>(place: &Place<DB>, count: usize) -> Vec<LogRo
     in_log(place).await
 }
 
+/// Saves that so many changes of the script's first transaction are done.
+pub async fn is_done_in_part<DB: Database>(place: &Place<DB>, changes: u64) {
+    let script = Script::new();
+    capture(&script, target(place)).migrate().await.unwrap();
+    let positions = SqlPositions::new(place.pool.clone());
+    let taken = positions.take("shop", Uuid::now_v7(), LEASE).await.unwrap();
+    let term = taken.unwrap().term;
+    let standing = Standing {
+        position: Position {
+            identity: SourceIdentity("script:1".into()),
+            point: SourcePoint::Lsn(0),
+            partial: Some(Partial {
+                transaction: "t0".into(),
+                changes,
+            }),
+        },
+        at: None,
+        number: 1,
+    };
+    positions.save(&term, &standing, &[]).await.unwrap();
+    positions.release(&term).await.unwrap();
+}
+
 /// The position in the table.
 pub async fn position<DB: Database>(place: &Place<DB>) -> (String, Option<i64>) {
     let point = place
@@ -155,3 +184,22 @@ pub fn is_stopped(running: &RunningCapture) -> Option<String> {
         _ => None,
     }
 }
+
+/// Makes a test of each function of a list, on each database that is a server.
+macro_rules! on_servers {
+    ($($name:ident),+ $(,)?) => {
+        on_servers!(@on postgres, sqlx::Postgres: $($name),+);
+        on_servers!(@on mariadb, sqlx::MySql: $($name),+);
+    };
+    (@on $database:ident, $type:ty: $($name:ident),+) => {
+        mod $database {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    super::$name::<$type>().await;
+                }
+            )+
+        }
+    };
+}
+pub(crate) use on_servers;

@@ -3,6 +3,7 @@
 mod away;
 mod killed;
 mod kit;
+mod lease;
 mod log;
 mod poison;
 mod rabbitmq;
