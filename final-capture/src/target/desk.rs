@@ -32,9 +32,6 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How many entries are read at a time.
 const PAGE: u32 = 1_000;
 
-/// How many entries are marked in one transaction.
-const MARKS: usize = 500;
-
 /// After so long the stream goes on, for as long, before the next key is put back.
 const SPELL: Duration = Duration::from_millis(500);
 
@@ -290,10 +287,8 @@ impl Desk {
     ) -> Result<(), TargetEnd> {
         let unmarked = waiting.iter().filter(|change| change.mark.is_none());
         let unmarked: Vec<i64> = unmarked.map(|change| change.id).collect();
-        for ids in unmarked.chunks(MARKS) {
-            while let Err(error) = sink.store().mark_rest(&self.term, ids).await {
-                self.endure(error.into()).await?;
-            }
+        while let Err(error) = sink.store().mark_rest(&self.term, &unmarked).await {
+            self.endure(error.into()).await?;
         }
         Ok(())
     }

@@ -117,15 +117,10 @@ impl<DB: OutboxDatabase> LogOutlet<DB> {
             {
                 return explained(error, &mut refused);
             }
-            // Late, because it locks the row of the capture until the COMMIT.
-            let saved = positions.save_in(&mut *tx, term, standing).await?;
+            let saved = positions.save_in(&mut *tx, term, standing, parked).await?;
             pass(Failpoint::AfterChanges);
             match saved {
-                Saved::Now => {
-                    // Only now: a try whose answer was lost has written the same rows.
-                    positions.park_in(&mut *tx, term, parked).await?;
-                    tx.commit().await?;
-                }
+                Saved::Now => tx.commit().await?,
                 Saved::Before | Saved::Deposed => tx.rollback().await?,
             }
             Ok(saved)
@@ -154,10 +149,12 @@ impl<DB: OutboxDatabase> LogOutlet<DB> {
                 {
                     return explained(error, &mut refused);
                 }
-                tx.commit().await?;
-            } else {
-                tx.rollback().await?;
             }
+            if !positions.is_ours(&mut *tx, term).await? {
+                tx.rollback().await?;
+                return Ok(Saved::Deposed);
+            }
+            tx.commit().await?;
             Ok(removed)
         };
         let removed = positions.within(LIMIT, work).await;

@@ -23,9 +23,10 @@ use sqlx::Pool;
 use tokio::{sync::OnceCell, time::timeout};
 use uuid::Uuid;
 
+use self::parking::fenced;
 use super::{
-    PER_SAVE, ParkedChange, ParkedHead, Partial, Position, PositionError, PositionStore,
-    SourceIdentity, Standing, TakenTerm, Term,
+    PER_SAVE, ParkedChange, ParkedHead, ParkedMark, Partial, Position, PositionError,
+    PositionStore, SourceIdentity, Standing, TakenTerm, Term,
 };
 
 /// How long the database may take to answer. Then the connections are given up, because the driver would wait on.
@@ -116,14 +117,29 @@ impl<DB: Driver> SqlPositions<DB> {
         self.ready.get_or_try_init(|| ask).await
     }
 
-    /// Saves a position in the caller's transaction. The transaction is of use only if this says so.
+    /// Saves a position and refused messages in the caller's transaction, as its last step. The transaction is of use
+    /// only if this says so.
+    ///
+    /// It locks the row of the capture until the COMMIT, and renewals of the lease wait for it. So everything else comes
+    /// before that.
     pub(crate) async fn save_in(
         &self,
         conn: &mut DB::Connection,
         term: &Term,
         standing: &Standing,
+        parked: &[ParkedChange],
     ) -> DbResult<Saved> {
         let templates = &self.ready().await?.templates;
+        if !parked.is_empty() {
+            // A try whose answer was lost has written the same rows.
+            match self.last_save(conn, term).await? {
+                Some(last) if last == standing.number => return Ok(Saved::Before),
+                Some(last) if last == standing.number - 1 => {
+                    self.park_in(conn, term, parked).await?;
+                }
+                _ => return Ok(Saved::Deposed),
+            }
+        }
         let save = templates.sql(
             "UPDATE {captures} SET identity = ?, position = ?, partial_transaction = ?, partial_changes = ?, \
                  saves = ?, source_at = COALESCE(CAST(? AS {int}), source_at), updated_at = {now} \
@@ -152,14 +168,19 @@ impl<DB: Driver> SqlPositions<DB> {
         if DB::run_sql(conn, &save, &values).await? > 0 {
             return Ok(Saved::Now);
         }
+        Ok(match self.last_save(conn, term).await? {
+            Some(last) if last == *number => Saved::Before,
+            _ => Saved::Deposed,
+        })
+    }
+
+    /// The number of the last save, if the term still has the capture.
+    async fn last_save(&self, conn: &mut DB::Connection, term: &Term) -> DbResult<Option<i64>> {
+        let templates = &self.ready().await?.templates;
         let saves = templates
             .sql("SELECT saves FROM {captures} WHERE name = ? AND owner = ? AND epoch = ?");
         let values = [(&*term.name).into(), term.owner.into(), term.epoch.into()];
-        let found = read::<DB, i64>(conn, &saves, &values).await?;
-        Ok(match found.first() {
-            Some(found) if found == number => Saved::Before,
-            _ => Saved::Deposed,
-        })
+        Ok(read::<DB, i64>(conn, &saves, &values).await?.pop())
     }
 
     async fn try_take(
@@ -199,9 +220,8 @@ impl<DB: Driver> SqlPositions<DB> {
         parked: &[ParkedChange],
     ) -> DbResult<Saved> {
         let mut tx = DB::begin_durable(&self.pool()).await?;
-        let saved = self.save_in(&mut *tx, term, standing).await?;
+        let saved = self.save_in(&mut *tx, term, standing, parked).await?;
         if saved == Saved::Now {
-            self.park_in(&mut *tx, term, parked).await?;
             tx.commit().await?;
         }
         Ok(saved)
@@ -410,15 +430,14 @@ impl<DB: Driver> PositionStore for SqlPositions<DB> {
             let remove = async {
                 let mut tx = DB::begin(&self.pool()).await?;
                 let removed = self.unpark_in(&mut *tx, term, ids).await?;
+                if !self.is_ours(&mut *tx, term).await? {
+                    return Ok(Saved::Deposed);
+                }
                 tx.commit().await?;
                 Ok(removed)
             };
             let doing = "removing messages that were put back";
-            match self.within(ANSWER, remove).await {
-                Ok(Saved::Now | Saved::Before) => Ok(()),
-                Ok(Saved::Deposed) => Err(PositionError::Deposed),
-                Err(source) => Err(PositionError::Database { doing, source }),
-            }
+            fenced(self.within(ANSWER, remove).await, doing)
         })
     }
 
@@ -427,7 +446,15 @@ impl<DB: Driver> PositionStore for SqlPositions<DB> {
         term: &'a Term,
         ids: &'a [i64],
     ) -> BoxFuture<'a, Result<(), PositionError>> {
-        Box::pin(self.add_marks(term, ids))
+        Box::pin(async move {
+            // What an operator has marked meanwhile keeps that mark.
+            let set = format!(
+                "marked = COALESCE(marked, '{}')",
+                ParkedMark::Retry.as_str()
+            );
+            let doing = "marking what waits behind a parked message";
+            self.change_parked(term, ids, &set, None, doing).await
+        })
     }
 
     fn unmark<'a>(
@@ -436,7 +463,16 @@ impl<DB: Driver> PositionStore for SqlPositions<DB> {
         ids: &'a [i64],
         reason: &'a str,
     ) -> BoxFuture<'a, Result<(), PositionError>> {
-        Box::pin(self.take_marks(term, ids, reason))
+        let doing = "taking the mark from messages that were refused again";
+        Box::pin(async move {
+            // The first one is that which was refused.
+            let (refused, behind) = ids.split_at(ids.len().min(1));
+            let set = "reason = ?, marked = NULL";
+            self.change_parked(term, refused, set, Some(reason), doing)
+                .await?;
+            self.change_parked(term, behind, "marked = NULL", None, doing)
+                .await
+        })
     }
 }
 

@@ -17,6 +17,9 @@ use crate::position::{
 /// How much of an error's text is kept.
 const REASON: usize = 1_000;
 
+/// How many messages are changed in one transaction.
+const AT_ONCE: usize = 500;
+
 columns! {
     struct HeadRow {
         id: i64,
@@ -38,15 +41,12 @@ columns! {
 
 impl<DB: Driver> SqlPositions<DB> {
     /// Writes refused messages in the caller's transaction.
-    pub(crate) async fn park_in(
+    pub(super) async fn park_in(
         &self,
         conn: &mut DB::Connection,
         term: &Term,
         parked: &[ParkedChange],
     ) -> DbResult<()> {
-        if parked.is_empty() {
-            return Ok(());
-        }
         let insert = self.ready().await?.templates.sql(
             "INSERT INTO {parked} (capture, id, envelope, payload, reason, position, parked_at) \
              VALUES (?, ?, ?, ?, ?, ?, {now})",
@@ -67,7 +67,8 @@ impl<DB: Driver> SqlPositions<DB> {
         Ok(())
     }
 
-    /// Removes refused messages in the caller's transaction. The transaction is of use only if this says so.
+    /// Removes refused messages in the caller's transaction. The transaction is of use only if this says so, and if the
+    /// capture [is ours](Self::is_ours) at its end.
     pub(crate) async fn unpark_in(
         &self,
         conn: &mut DB::Connection,
@@ -75,9 +76,6 @@ impl<DB: Driver> SqlPositions<DB> {
         ids: &[i64],
     ) -> DbResult<Saved> {
         let templates = &self.ready().await?.templates;
-        if !self.is_ours(conn, term).await? {
-            return Ok(Saved::Deposed);
-        }
         let remove = templates.sql("DELETE FROM {parked} WHERE capture = ? AND id = ?");
         let mut removed = 0;
         for id in ids {
@@ -144,65 +142,41 @@ impl<DB: Driver> SqlPositions<DB> {
             .map_err(|error| unreadable(name, id, &error))
     }
 
-    pub(super) async fn add_marks(&self, term: &Term, ids: &[i64]) -> Result<(), PositionError> {
-        let work = async {
-            let mark =
-                "UPDATE {parked} SET marked = ? WHERE capture = ? AND id = ? AND marked IS NULL";
-            let mark = self.ready().await?.templates.sql(mark);
-            let mut tx = DB::begin(&self.pool()).await?;
-            if !self.is_ours(&mut *tx, term).await? {
-                return Ok(Saved::Deposed);
-            }
-            for id in ids {
-                let retry = ParkedMark::Retry.as_str().into();
-                let values = [retry, (&*term.name).into(), (*id).into()];
-                DB::run_sql(&mut *tx, &mark, &values).await?;
-            }
-            tx.commit().await?;
-            Ok(Saved::Now)
-        };
-        fenced(
-            self.within(ANSWER, work).await,
-            "marking what waits behind a parked message",
-        )
-    }
-
-    pub(super) async fn take_marks(
+    /// Changes refused messages, some hundred in a transaction that only the reader may make.
+    pub(super) async fn change_parked(
         &self,
         term: &Term,
         ids: &[i64],
-        reason: &str,
+        set: &str,
+        reason: Option<&str>,
+        doing: &'static str,
     ) -> Result<(), PositionError> {
-        let reason = short(reason);
-        let work = async {
-            let templates = &self.ready().await?.templates;
-            let refused = templates
-                .sql("UPDATE {parked} SET reason = ?, marked = NULL WHERE capture = ? AND id = ?");
-            let behind =
-                templates.sql("UPDATE {parked} SET marked = NULL WHERE capture = ? AND id = ?");
-            let mut tx = DB::begin(&self.pool()).await?;
-            if !self.is_ours(&mut *tx, term).await? {
-                return Ok(Saved::Deposed);
-            }
-            for (place, id) in ids.iter().enumerate() {
-                let (name, id) = ((&*term.name).into(), (*id).into());
-                // The first one is that which was refused.
-                match place {
-                    0 => DB::run_sql(&mut *tx, &refused, &[(&*reason).into(), name, id]).await?,
-                    _ => DB::run_sql(&mut *tx, &behind, &[name, id]).await?,
-                };
-            }
-            tx.commit().await?;
-            Ok(Saved::Now)
-        };
-        fenced(
-            self.within(ANSWER, work).await,
-            "taking the mark from messages that were refused again",
-        )
+        let change = format!("UPDATE {{parked}} SET {set} WHERE capture = ? AND id = ?");
+        let reason = reason.map(short);
+        for ids in ids.chunks(AT_ONCE) {
+            let work = async {
+                let change = self.ready().await?.templates.sql(&change);
+                let mut tx = DB::begin(&self.pool()).await?;
+                for id in ids {
+                    let mut values = Vec::with_capacity(3);
+                    values.extend(reason.as_deref().map(Into::into));
+                    values.extend([(&*term.name).into(), (*id).into()]);
+                    DB::run_sql(&mut *tx, &change, &values).await?;
+                }
+                if !self.is_ours(&mut *tx, term).await? {
+                    return Ok(Saved::Deposed);
+                }
+                tx.commit().await?;
+                Ok(Saved::Now)
+            };
+            fenced(self.within(ANSWER, work).await, doing)?;
+        }
+        Ok(())
     }
 
-    /// Whether the term still has the capture. It keeps it until the end of the transaction.
-    async fn is_ours(&self, conn: &mut DB::Connection, term: &Term) -> DbResult<bool> {
+    /// Whether the term still has the capture. It keeps it until the end of the transaction. Renewals of the lease wait for
+    /// that end, so this is the last step before it.
+    pub(crate) async fn is_ours(&self, conn: &mut DB::Connection, term: &Term) -> DbResult<bool> {
         let ours =
             self.ready().await?.templates.sql(
                 "SELECT saves FROM {captures} WHERE name = ? AND owner = ? AND epoch = ? {lock}",
@@ -252,7 +226,7 @@ impl<DB: Driver> SqlPositions<DB> {
 }
 
 /// What came of a transaction that only the reader may make.
-fn fenced(saved: DbResult<Saved>, doing: &'static str) -> Result<(), PositionError> {
+pub(super) fn fenced(saved: DbResult<Saved>, doing: &'static str) -> Result<(), PositionError> {
     match saved {
         Ok(Saved::Now | Saved::Before) => Ok(()),
         Ok(Saved::Deposed) => Err(PositionError::Deposed),

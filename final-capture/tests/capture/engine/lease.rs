@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
-use final_capture::{Capture, target::Target};
+use final_capture::{
+    Capture, RunningCapture,
+    position::{ParkedMark, PositionStore, SqlPositions},
+    target::Target,
+};
+use final_tests::eventually;
 
-use super::kit::{self, log_has, on_servers, reaches, target};
+use super::kit::{self, in_log, log_has, on_servers, reaches, target};
 use crate::{
     place::{Database, Place},
     script::Script,
@@ -19,7 +24,11 @@ const LONG: Duration = Duration::from_secs(7);
 /// Rows that are slow one by one take that long together.
 const ROWS: usize = 70;
 
-on_servers!(a_lease_is_kept_while_the_log_takes_a_lot_slowly);
+on_servers!(
+    a_lease_is_kept_while_the_log_takes_a_lot_slowly,
+    a_lease_is_kept_while_many_changes_are_parked,
+    a_lease_is_kept_while_many_parked_changes_are_marked,
+);
 
 fn capture(script: &Script, target: Target) -> Capture {
     kit::capture(script, target).lease(LEASE)
@@ -104,6 +113,58 @@ async fn a_lease_is_kept_while_the_log_takes_a_lot_slowly<DB: Database>() {
     script.commit_many(1, ROWS, 7);
     let running = capture(&script, target(&place)).start().await.unwrap();
     kit::each_once(&log_has(&place, ROWS).await, ROWS);
+    is_first_term(&script);
+    running.shutdown().await;
+}
+
+/// A capture that has parked a change of key 1.
+async fn parks<DB: Database>(place: &Place<DB>, script: &Script) -> RunningCapture {
+    script.commit([(1, "x".repeat(super::poison::SMALL * 2))]);
+    let capture = capture(script, target(place)).max_message_bytes(super::poison::SMALL);
+    let running = capture.start().await.unwrap();
+    has_parked(&running, 1).await;
+    running
+}
+
+async fn has_parked(running: &RunningCapture, count: u64) {
+    eventually("so many are parked", kit::SOON, async || {
+        let parked = running.stats().parked;
+        (parked == count).then_some(()).ok_or(parked)
+    })
+    .await;
+}
+
+async fn a_lease_is_kept_while_many_changes_are_parked<DB: Database>() {
+    let place = Place::<DB>::fresh().await;
+    let script = Script::new();
+    let running = parks(&place, &script).await;
+    slow(&place, "INSERT", "final_capture_parked").await;
+    script.commit((0..ROWS).map(|row| (1, row.to_string())));
+    has_parked(&running, 1 + ROWS as u64).await;
+    is_first_term(&script);
+    running.shutdown().await;
+}
+
+/// They wait behind one that is refused again, so all of them get a mark and lose it.
+async fn a_lease_is_kept_while_many_parked_changes_are_marked<DB: Database>() {
+    let place = Place::<DB>::fresh().await;
+    let script = Script::new();
+    let running = parks(&place, &script).await;
+    script.commit((0..ROWS).map(|row| (1, row.to_string())));
+    has_parked(&running, 1 + ROWS as u64).await;
+    let positions = SqlPositions::new(place.pool.clone());
+    let heads = async |marked| positions.parked("shop", marked, -1, 1_000).await.unwrap();
+    slow(&place, "UPDATE", "final_capture_parked").await;
+    let first = [heads(false).await[0].id];
+    let mark = positions.mark("shop", Some(&first), ParkedMark::Retry);
+    mark.await.unwrap();
+    eventually("all have lost their marks", kit::SOON, async || {
+        let marked = heads(true).await.len();
+        (marked == 0).then_some(()).ok_or(marked)
+    })
+    .await;
+    assert_eq!(heads(false).await.len(), 1 + ROWS);
+    assert!(in_log(&place).await.is_empty());
     is_first_term(&script);
     running.shutdown().await;
 }
