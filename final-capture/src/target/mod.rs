@@ -58,6 +58,9 @@ pub(crate) enum Content {
     },
 }
 
+/// A topic, and a key in it.
+pub(crate) type TopicKey = (Arc<str>, Arc<str>);
+
 /// A message on its way.
 #[derive(Clone, Debug)]
 pub(crate) struct Item {
@@ -90,6 +93,16 @@ impl Content {
             Self::Message(message) => message.key(),
             Self::Unwritable { key, .. } => key.as_deref(),
         }
+    }
+
+    /// Its topic and its key, which keep an order of their own. A key is one of its topic.
+    pub(crate) fn topic_key(&self) -> Option<TopicKey> {
+        let key = self.key()?.into();
+        let topic = match self {
+            Self::Message(message) => message.shared_topic(),
+            Self::Unwritable { topic, .. } => Arc::clone(topic),
+        };
+        Some((topic, key))
     }
 
     pub(crate) fn bytes(&self) -> usize {

@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::Content;
+use super::{Content, TopicKey};
 use crate::position::{PER_SAVE, ParkedChange, ParkedHead, PositionError, PositionStore};
 
 /// How many entries are read at a time.
@@ -14,7 +14,7 @@ const PAGE: u32 = 1_000;
 /// Keys that are parked.
 #[derive(Debug, Default)]
 pub(crate) struct ParkedKeys {
-    keys: HashMap<(Arc<str>, Arc<str>), u64>,
+    keys: HashMap<TopicKey, u64>,
     /// All parked messages, those without a key included.
     count: u64,
 }
@@ -42,14 +42,10 @@ impl ParkedKeys {
 
     /// Whether the message has to wait.
     pub(crate) fn holds(&self, content: &Content) -> bool {
-        if self.keys.is_empty() {
-            return false;
-        }
-        content.key().is_some_and(|key| {
-            // Rare, so the copies do not matter.
-            self.keys
-                .contains_key(&(content.topic().into(), key.into()))
-        })
+        !self.keys.is_empty()
+            && content
+                .topic_key()
+                .is_some_and(|key| self.keys.contains_key(&key))
     }
 
     pub(crate) fn add(&mut self, topic: &Arc<str>, key: Option<&Arc<str>>) {

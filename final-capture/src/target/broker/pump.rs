@@ -184,28 +184,24 @@ impl Pump {
         Ok(())
     }
 
-    /// Sends the message, which is the first of its key, or parks it.
+    /// Sends the message, which is the first of its key, or parks it with what is behind it.
     async fn offer(&mut self, number: u64) -> Result<(), TargetEnd> {
-        let mut next = Some(number);
-        while let Some(number) = next.take() {
-            let Some((content, _)) = self.window.content(number) else {
-                return Ok(());
-            };
-            if self.desk.parked.holds(content) {
-                next = self.park(&[number], None).await?;
-                continue;
-            }
-            let refused = match content {
-                Content::Unwritable { why, .. } => Some(why.clone()),
-                Content::Message(message) => message
-                    .check(self.job.max_message_bytes)
-                    .err()
-                    .map(|error| causes(&error)),
-            };
-            match refused {
-                None => self.send(number),
-                Some(why) => next = self.refuse(number, why).await?,
-            }
+        let Some((content, _)) = self.window.content(number) else {
+            return Ok(());
+        };
+        if self.desk.parked.holds(content) {
+            return self.park(number, None).await;
+        }
+        let refused = match content {
+            Content::Unwritable { why, .. } => Some(why.clone()),
+            Content::Message(message) => message
+                .check(self.job.max_message_bytes)
+                .err()
+                .map(|error| causes(&error)),
+        };
+        match refused {
+            None => self.send(number),
+            Some(why) => self.refuse(number, why).await?,
         }
         Ok(())
     }
@@ -277,8 +273,8 @@ impl Pump {
                 self.alone.insert(number);
                 if self.window.fault(number) < FAULTS {
                     self.again.insert((Instant::now() + SOON, number));
-                } else if let Some(next) = self.refuse(number, why).await? {
-                    self.offer(next).await?;
+                } else {
+                    self.refuse(number, why).await?;
                 }
                 return Ok(());
             }
@@ -306,12 +302,11 @@ impl Pump {
         Ok(())
     }
 
-    /// Parks a message that is refused for good, and what is behind it in the window. Returns the next one of another
-    /// key that waited behind the same hash.
-    async fn refuse(&mut self, number: u64, why: String) -> Result<Option<u64>, TargetEnd> {
+    /// Parks a message that is refused for good.
+    async fn refuse(&mut self, number: u64, why: String) -> Result<(), TargetEnd> {
         let can_park = self.job.on_poison == OnPoison::Park && self.lane.store.can_park();
         let Some((content, mark)) = self.window.content(number) else {
-            return Ok(None);
+            return Ok(());
         };
         if !can_park {
             return Err(TargetEnd::Stopped(StopReason::Poison(format!(
@@ -324,16 +319,12 @@ impl Pump {
             capture = &*self.job.term.name, topic = content.topic(), position = shown(mark), reason = why,
             "the target refuses a change for good; it is parked, and later changes of its key wait behind it"
         );
-        let all = self.window.with_key_of(number);
-        self.park(&all, Some(why)).await
+        self.park(number, Some(why)).await
     }
 
-    /// Writes messages into the store, the first with the reason. Their places in the window are done then.
-    async fn park(
-        &mut self,
-        numbers: &[u64],
-        reason: Option<String>,
-    ) -> Result<Option<u64>, TargetEnd> {
+    /// Writes a message into the store, and what waits behind it in the window. Their places there are done then.
+    async fn park(&mut self, number: u64, reason: Option<String>) -> Result<(), TargetEnd> {
+        let numbers = self.window.with_key_of(number);
         self.desk.check_room(numbers.len())?;
         // A save that is under way has the number before.
         self.finish_save().await?;
@@ -352,7 +343,7 @@ impl Pump {
             None => {
                 let saved = self.desk.vitals.position().borrow().clone();
                 let Some(position) = saved else {
-                    return Ok(None);
+                    return Ok(());
                 };
                 crate::position::Standing {
                     position,
@@ -382,11 +373,10 @@ impl Pump {
         self.desk
             .vitals
             .change(|numbers| numbers.parked_total += entries.len() as u64);
-        let mut next = None;
         for number in numbers {
-            next = self.window.finish(*number);
+            self.window.finish(number);
         }
-        Ok(next)
+        Ok(())
     }
 
     fn advance(&mut self) {

@@ -12,12 +12,9 @@
 //!                                    └─ again┘
 //! ```
 
-use std::{
-    collections::{HashMap, VecDeque},
-    hash::{BuildHasher, RandomState},
-};
+use std::collections::{HashMap, VecDeque};
 
-use crate::target::{Content, Item, Mark};
+use crate::target::{Content, Item, Mark, TopicKey};
 
 /// After so many messages nothing more is taken.
 const MESSAGES: usize = 8_192;
@@ -30,10 +27,8 @@ pub(super) struct Window {
     /// The number of the first entry.
     first: u64,
     bytes: usize,
-    /// The numbers of each key's messages in order. The first one may be in flight. Two keys with one hash wait for each
-    /// other without need.
-    keys: HashMap<u64, VecDeque<u64>>,
-    hasher: RandomState,
+    /// The numbers of each key's messages in order. The first one may be in flight.
+    keys: HashMap<TopicKey, VecDeque<u64>>,
     /// Up to here everything is done.
     done: Option<Mark>,
 }
@@ -44,7 +39,7 @@ struct Entry {
     content: Option<Content>,
     mark: Mark,
     ends_change: bool,
-    key: Option<u64>,
+    key: Option<TopicKey>,
     is_done: bool,
     /// How often the broker has said that this message is at fault.
     faults: u32,
@@ -68,13 +63,11 @@ impl Window {
             ends_change,
         } = item;
         let number = self.first + self.entries.len() as u64;
-        let key = content
-            .key()
-            .map(|key| self.hasher.hash_one((content.topic(), key)));
-        let is_free = match key {
+        let key = content.topic_key();
+        let is_free = match &key {
             None => true,
             Some(key) => {
-                let waiting = self.keys.entry(key).or_default();
+                let waiting = self.keys.entry(key.clone()).or_default();
                 waiting.push_back(number);
                 waiting.len() == 1
             }
@@ -127,7 +120,7 @@ impl Window {
     pub(super) fn finish(&mut self, number: u64) -> Option<u64> {
         let entry = self.entry(number)?;
         entry.is_done = true;
-        let key = entry.key?;
+        let key = entry.key.clone()?;
         let waiting = self.keys.get_mut(&key)?;
         // It is the first one, unless all of the key are parked at once.
         waiting.retain(|other| *other != number);
@@ -140,24 +133,13 @@ impl Window {
         }
     }
 
-    /// All messages with the key of this one, in order, itself first.
+    /// All messages with the key of this one that are not done, in order, itself first.
     pub(super) fn with_key_of(&mut self, number: u64) -> Vec<u64> {
-        let Some((content, _)) = self.content(number) else {
-            return Vec::new();
-        };
-        let same = (content.topic().to_owned(), content.key().map(str::to_owned));
-        let Some(key) = self.entry(number).and_then(|entry| entry.key) else {
-            return vec![number];
-        };
-        let all: Vec<u64> = self.keys.get(&key).into_iter().flatten().copied().collect();
-        all.into_iter()
-            .filter(|other| {
-                // Another key may have the same hash.
-                self.content(*other).is_some_and(|(content, _)| {
-                    content.topic() == same.0 && content.key() == same.1.as_deref()
-                })
-            })
-            .collect()
+        let key = self.entry(number).and_then(|entry| entry.key.clone());
+        match key {
+            None => vec![number],
+            Some(key) => self.keys.get(&key).into_iter().flatten().copied().collect(),
+        }
     }
 
     /// Lets go of what is done at the front. Returns how many messages these were.
