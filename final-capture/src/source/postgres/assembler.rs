@@ -418,6 +418,29 @@ mod tests {
         }
     }
 
+    /// The id of a message is made of the index, so two changes with one index would be one message.
+    #[test]
+    fn a_truncate_is_a_change_between_the_rows_before_it_and_after_it() {
+        let events = take(&[
+            begin(200),
+            relation("holes", 23),
+            insert(ONE),
+            Message::decode(b"T\0\0\0\x01\0\0\0\0\x05").unwrap(),
+            insert(ONE),
+            commit(200, 210),
+        ])
+        .unwrap();
+        let changes: Vec<_> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Row(row) => Some(("row", row.index)),
+                Event::Truncate { index, .. } => Some(("truncate", *index)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(changes, [("row", 0), ("truncate", 1), ("row", 2)]);
+    }
+
     #[test]
     fn a_table_that_is_described_again_is_the_same_and_changed_columns_are_told() {
         let events = take(&[

@@ -12,13 +12,14 @@ use uuid::Uuid;
 use super::kit::*;
 use crate::{
     place::{Database, Place},
-    script::Script,
+    script::{Script, TRUNCATE},
 };
 
 crate::everywhere!(
     every_change_comes_once_and_in_order_of_its_key,
     a_capture_goes_on_where_it_was_after_a_restart,
     a_large_transaction_that_is_interrupted_goes_on_in_its_middle,
+    a_truncate_of_an_interrupted_transaction_comes_once_and_in_its_place,
     a_second_reader_stands_by_and_takes_over,
     a_reader_that_was_deposed_saves_nothing,
     a_reader_learns_of_another_epoch_although_it_has_nothing_to_save,
@@ -118,6 +119,24 @@ async fn a_large_transaction_that_is_interrupted_goes_on_in_its_middle<DB: Datab
         .flatten()
         .filter(|from| from.contains("changes of t0"));
     assert!(in_part.count() > 0, "{starts} starts: {opened:?}");
+}
+
+async fn a_truncate_of_an_interrupted_transaction_comes_once_and_in_its_place<DB: Database>(
+    place: Place<DB>,
+) {
+    let script = Script::new();
+    script.commit(["0", TRUNCATE, "2", "3"].map(|text| (7, text.to_owned())));
+    // The row before the TRUNCATE is done, or the TRUNCATE as well. It has no row, and so no text.
+    for (done, expected) in [(1, &["", "2", "3"][..]), (2, &["2", "3"])] {
+        is_done_in_part(&place, done).await;
+        let running = capture(&script, target(&place)).start().await.unwrap();
+        let rows = log_has(&place, expected.len()).await;
+        let texts: Vec<&str> = rows.iter().map(|row| &*row.text).collect();
+        assert_eq!(texts, expected);
+        running.shutdown().await;
+        place.sql("DELETE FROM final_captures").await;
+        place.sql("DELETE FROM final_log").await;
+    }
 }
 
 async fn a_second_reader_stands_by_and_takes_over<DB: Database>(place: Place<DB>) {

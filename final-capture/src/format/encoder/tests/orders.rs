@@ -157,6 +157,27 @@ fn a_truncate_is_one_message_for_each_wanted_table() {
     assert_ne!(out[0].message.id(), out[1].message.id());
 }
 
+/// A part that ends within it would be sent again as another message.
+#[test]
+fn a_truncate_of_several_tables_is_never_cut_into_two_parts_of_its_transaction() {
+    let tables = ["one", "two", "three"].map(|name| table_of(name, &[("id", INT)], &[0]));
+    let mut encoder = encoder(transactions_of(1));
+    let mut out = Vec::new();
+    encoder.begin(transaction());
+    encoder.truncate(&tables, 0, &mut out).unwrap();
+    encoder.truncate(&tables, 1, &mut out).unwrap();
+    encoder.commit(&point(), &mut out);
+
+    let parts: Vec<_> = out
+        .iter()
+        .map(|one| {
+            let changes = parsed(one)["changes"].as_array().unwrap().len();
+            (changes, one.changes, one.ends_change)
+        })
+        .collect();
+    assert_eq!(parts, [(3, 1, true), (3, 2, true)]);
+}
+
 #[test]
 fn a_truncate_comes_behind_the_change_before_it_and_before_the_next() {
     let mut encoder = encoder(options());
