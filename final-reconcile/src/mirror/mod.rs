@@ -15,38 +15,18 @@
 //! | --- | --- |
 //! | [`pulse`] | reads the row, and the source's clock |
 //! | [`stand`] | what both say |
+//! | [`due`](mod@due) | when a row that looks different is looked at again |
 //! | [`trust`] | whether the heartbeat's time is one of the clock as it is now |
 //! | [`basis`] | what a judgement rests on, for people |
 
 pub(crate) mod basis;
+mod due;
 pub(crate) mod pulse;
 pub(crate) mod stand;
 mod trust;
 
-use std::time::Duration;
-
-pub(crate) use self::{pulse::Pulse, stand::Stand};
-use crate::error::Reconciled;
-
-/// When a row that looks different is looked at again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Due {
-    /// So much later.
-    After(Duration),
-    /// Once the mirror has passed this time of the source's clock, in microseconds since 1970.
-    Passed(i64),
-}
-
-impl Default for Due {
-    fn default() -> Self {
-        Self::After(Duration::ZERO)
-    }
-}
-
-/// When rows are looked at again that were read just now.
-pub(crate) async fn due(pulse: Option<&Pulse>, settle: Duration) -> Reconciled<Due> {
-    match pulse {
-        None => Ok(Due::After(settle)),
-        Some(pulse) => pulse.due(settle).await,
-    }
-}
+pub(crate) use self::{
+    due::Due,
+    pulse::{Pulse, due},
+    stand::Stand,
+};

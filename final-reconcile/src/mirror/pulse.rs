@@ -5,7 +5,11 @@ use std::{slice, sync::Arc, time::Duration};
 use serde_json::json;
 use tokio::sync::Mutex;
 
-use super::{Due, Stand, stand::later, trust::Trust};
+use super::{
+    due::Due,
+    stand::{Stand, later},
+    trust::Trust,
+};
 use crate::{
     error::{ReconcileError, Reconciled},
     form::{
@@ -152,6 +156,14 @@ impl Pulse {
             side: self.shown().to_owned(),
             problem: problem.to_owned(),
         }
+    }
+}
+
+/// When rows are looked at again that were read just now.
+pub(crate) async fn due(pulse: Option<&Pulse>, settle: Duration) -> Reconciled<Due> {
+    match pulse {
+        None => Ok(Due::After(settle)),
+        Some(pulse) => pulse.due(settle).await,
     }
 }
 

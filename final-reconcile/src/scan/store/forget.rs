@@ -5,18 +5,18 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use final_core::database::{DbResult, Driver, Leases, Value, columns, read};
+use final_core::database::{DbResult, Driver, Leases, columns, read};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::JobStatus;
+use super::{
+    jobs::JobStatus,
+    lots::{LOT, Part},
+};
 use crate::{
     state::SqlState,
     unit::{UnitName, lease_of_alerts},
 };
-
-/// Rows that are removed in one transaction.
-pub(super) const LOT: usize = 500;
 
 /// How long no scan of a unit begins after the last lot of it was removed.
 const LEASE: Duration = Duration::from_secs(60);
@@ -62,28 +62,6 @@ pub struct Leftover {
     pub repairs: u64,
     /// How many troubles are written down.
     pub alerts: u64,
-}
-
-/// A table with rows of a unit.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Part {
-    Suspects,
-    Runs,
-    Repairs,
-    Alerts,
-}
-
-impl Part {
-    /// The table, its key, and the condition on rows that may be removed.
-    fn words(self) -> (&'static str, &'static str, &'static str) {
-        match self {
-            Self::Suspects => ("{suspects}", "slot", "unit = ?"),
-            Self::Runs => ("{runs}", "id", "unit = ?"),
-            // A process that has a repair writes down what came of it.
-            Self::Repairs => ("{repairs}", "slot", "unit = ? AND claimed_until <= {now}"),
-            Self::Alerts => ("{alerts}", "slot", "unit = ?"),
-        }
-    }
 }
 
 impl<DB: Driver> SqlState<DB> {
@@ -198,27 +176,6 @@ impl<DB: Driver> SqlState<DB> {
         DB::run_sql(&mut tx, &alerts, &[lease_of_alerts(unit).into()]).await?;
         tx.commit().await?;
         Ok(true)
-    }
-
-    /// Removes some rows of a unit. There may be more if it were [`LOT`].
-    pub(super) async fn remove_lot(
-        &self,
-        conn: &mut DB::Connection,
-        part: Part,
-        unit: &str,
-    ) -> DbResult<usize> {
-        let templates = self.templates().await?;
-        let (table, key, condition) = part.words();
-        let find = format!("SELECT {key} FROM {table} WHERE {condition} LIMIT {LOT}");
-        let found = read::<DB, String>(conn, &templates.sql(&find), &[unit.into()]).await?;
-        if !found.is_empty() {
-            let these = vec!["?"; found.len()].join(", ");
-            let remove = format!("DELETE FROM {table} WHERE {condition} AND {key} IN ({these})");
-            let keys = found.iter().map(|key| Value::from(key.as_str()));
-            let values: Vec<Value<'_>> = [unit.into()].into_iter().chain(keys).collect();
-            DB::run_sql(conn, &templates.sql(&remove), &values).await?;
-        }
-        Ok(found.len())
     }
 }
 

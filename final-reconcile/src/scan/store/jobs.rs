@@ -7,8 +7,8 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
-    Standing, Term,
-    forget::{LOT, Part},
+    lots::{LOT, Part},
+    step::{Standing, Term},
 };
 use crate::{
     scan::progress::{FreshIds, MirrorStand, SweepProgress, UpdateWindow},

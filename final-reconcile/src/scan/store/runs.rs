@@ -5,7 +5,7 @@ use std::sync::Arc;
 use final_core::database::{DbResult, Driver, columns, read};
 use serde::Serialize;
 
-use super::{ScanKind, Tally};
+use super::step::{ScanKind, Tally};
 use crate::{
     state::SqlState,
     unit::{UnitName, among},

@@ -10,7 +10,10 @@ use std::borrow::Cow;
 use final_core::database::{DbResult, Driver, Value, columns, read};
 use uuid::Uuid;
 
-use super::{NewSuspect, Saved, ScanKind, Step, Suspect, Term, Then, suspects::add};
+use super::{
+    step::{NewSuspect, Saved, ScanKind, Step, Suspect, Term, Then},
+    suspects::add,
+};
 use crate::{form::RowHash, pair::difference::RowDifference, state::SqlState, unit::UnitName};
 
 /// Suspects that are written in one transaction.

@@ -8,7 +8,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use final_core::database::{DbResult, Driver, Value, columns, read};
 use uuid::Uuid;
 
-use super::{ScanKind, Suspect, SuspectKey, WatchedKey};
+use super::step::{ScanKind, Suspect, SuspectKey, WatchedKey};
 use crate::{
     form::{Row, RowHash, time::micros_of},
     mirror::Due,

@@ -7,8 +7,13 @@ use sqlx::{Sqlite, SqlitePool};
 
 use super::*;
 use crate::{
+    form::{Row, RowHash},
     job::Job,
-    pair::difference::DifferenceKind,
+    mirror::Due,
+    pair::{
+        difference::{DifferenceKind, RowDifference},
+        judge::Looks,
+    },
     repair::store::RepairStore,
     scan::{term::Unit, vitals::SharedVitals},
 };
