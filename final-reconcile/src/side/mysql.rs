@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, MySql, MySqlPool, SqlSafeStr, SqlStr};
 
 use super::{
     ask::server::ServerTable,
-    database::{SideDatabase, described},
+    database::{SideDatabase, add_column, described, has_md5},
     reader::Reader,
     write::Writer,
 };
@@ -140,12 +140,7 @@ impl OnMySql {
             Family::MariaDb => read::<MySql, _>(&mut conn, &sql(CHECKS), &asked).await?,
             _ => Vec::new(),
         };
-        let has_md5 =
-            match read::<MySql, String>(&mut conn, &sql("SELECT MD5('') AS md5"), &[]).await {
-                Ok(_) => true,
-                Err(sqlx::Error::Database(_)) => false,
-                Err(error) => return Err(error),
-            };
+        let has_md5 = has_md5::<MySql>(&mut conn).await?;
         let mut columns: Vec<SideColumn> = rows.into_iter().map(column).collect();
         for column in &mut columns {
             let check = format!("json_valid(`{}`)", column.name.replace('`', "``"));
@@ -200,14 +195,8 @@ fn unique(rows: Vec<IndexRow>) -> Vec<UniqueIndex> {
         if row.is_part != 0 {
             partly.push(row.index_name.clone());
         }
-        match all.last_mut().filter(|last| last.name == row.index_name) {
-            Some(last) => last.columns.push(row.name),
-            None => all.push(UniqueIndex {
-                is_primary: row.index_name == "PRIMARY",
-                name: row.index_name,
-                columns: vec![row.name],
-            }),
-        }
+        let is_primary = row.index_name == "PRIMARY";
+        add_column(&mut all, row.index_name, is_primary, row.name);
     }
     all.retain(|index| !partly.contains(&index.name));
     all

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, PgPool, Postgres, SqlSafeStr, SqlStr};
 
 use super::{
     ask::server::ServerTable,
-    database::{SideDatabase, described},
+    database::{SideDatabase, add_column, described, has_md5},
     reader::Reader,
     write::Writer,
 };
@@ -119,22 +119,10 @@ impl OnPostgres {
         };
         let columns: Vec<ColumnRow> = read::<Postgres, _>(&mut conn, &sql(COLUMNS), &asked).await?;
         let indexes: Vec<IndexRow> = read::<Postgres, _>(&mut conn, &sql(INDEXES), &asked).await?;
-        let has_md5 =
-            match read::<Postgres, String>(&mut conn, &sql("SELECT md5('') AS md5"), &[]).await {
-                Ok(_) => true,
-                Err(sqlx::Error::Database(_)) => false,
-                Err(error) => return Err(error),
-            };
+        let has_md5 = has_md5::<Postgres>(&mut conn).await?;
         let mut unique: Vec<UniqueIndex> = Vec::new();
         for row in indexes {
-            match unique.last_mut().filter(|last| last.name == row.index) {
-                Some(last) => last.columns.push(row.name),
-                None => unique.push(UniqueIndex {
-                    name: row.index,
-                    columns: vec![row.name],
-                    is_primary: row.is_primary,
-                }),
-            }
+            add_column(&mut unique, row.index, row.is_primary, row.name);
         }
         Ok(Some(SideTable {
             family: Family::Postgres,

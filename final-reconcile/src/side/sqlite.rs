@@ -8,7 +8,7 @@ use sqlx::{Sqlite, SqlitePool};
 
 use super::{
     ask::sqlite::{SqliteTable, sql},
-    database::{SideDatabase, described},
+    database::{SideDatabase, add_column, described},
     reader::Reader,
     write::Writer,
 };
@@ -76,14 +76,7 @@ impl OnSqlite {
         let mut collations: Vec<(String, String)> = Vec::new();
         for row in indexes {
             collations.push((row.name.clone(), row.collation));
-            match unique.last_mut().filter(|last| last.name == row.index_name) {
-                Some(last) => last.columns.push(row.name),
-                None => unique.push(UniqueIndex {
-                    name: row.index_name,
-                    columns: vec![row.name],
-                    is_primary: row.is_primary != 0,
-                }),
-            }
+            add_column(&mut unique, row.index_name, row.is_primary != 0, row.name);
         }
         // An expression has no name.
         unique.retain(|index| index.columns.iter().all(|name| !name.is_empty()));
