@@ -141,6 +141,12 @@ impl Sides {
             .collect()
     }
 
+    /// The source's names of the columns that differ; none of a row that one side lacks.
+    pub(crate) fn differing(&self, source: Option<&Found>, target: Option<&Found>) -> Vec<String> {
+        let columns = self.columns(source, target, false).into_iter();
+        columns.map(|column| column.name).collect()
+    }
+
     /// A key for people: the source's columns with their values in canonical form.
     pub(crate) fn named(&self, key: &Row) -> Vec<(String, String)> {
         let fields = key.fields(self.key_forms()).unwrap_or_default();

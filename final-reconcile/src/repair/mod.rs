@@ -13,8 +13,8 @@
 //!
 //! ```text
 //!  difference ─▶ open (one for a unit and key) ─ due ─▶ claimed ─ both rows again ─┬ equal: healed, removed
-//!                  ▲                                                                      ├ done, or 410: removed
-//!                  └──────────────────── later, for ever ◀────────────────────────────────┴ anything else
+//!                  ▲                                                               ├ done, or 410: removed
+//!                  └──────────────── later, for ever ◀─────────────────────────────┴ anything else
 //! ```
 
 mod body;

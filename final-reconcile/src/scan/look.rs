@@ -266,16 +266,13 @@ fn judge(
             }
             match context.unit.job.is_repaired(kind) {
                 false => Then::Over,
-                true => {
-                    let columns = tables.sides.columns(source, target, false);
-                    Then::Repair(RowDifference {
-                        key_form: Arc::clone(&tables.sides.key_form),
-                        named: tables.sides.named(&key),
-                        key,
-                        kind,
-                        columns: columns.into_iter().map(|column| column.name).collect(),
-                    })
-                }
+                true => Then::Repair(RowDifference {
+                    key_form: Arc::clone(&tables.sides.key_form),
+                    named: tables.sides.named(&key),
+                    key,
+                    kind,
+                    columns: tables.sides.differing(source, target),
+                }),
             }
         }
     };

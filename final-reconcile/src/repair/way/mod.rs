@@ -85,7 +85,7 @@ impl Way {
 impl Wanted<'_> {
     /// What is sent, for the ways that send something. None if the whole row is wanted, and is not there any more.
     pub(crate) async fn body(&self) -> Reconciled<Option<Value>> {
-        let columns = different(self.sides, self.source, self.target);
+        let columns = self.sides.differing(self.source, self.target);
         let row = self.source.and_then(|found| found.row.as_ref());
         let content = (row, columns.as_slice());
         let key = self.repair.key();
@@ -117,27 +117,6 @@ pub(super) async fn row(reader: &dyn crate::side::Reader, key: &Row) -> Reconcil
     let found = reader.rows(std::slice::from_ref(key)).await?;
     // An index may count several texts as one.
     Ok(found.into_iter().find(|found| found.key == *key))
-}
-
-/// The source's names of the columns that differ; none of a row that one side lacks.
-pub(super) fn different(
-    sides: &Sides,
-    source: Option<&Found>,
-    target: Option<&Found>,
-) -> Vec<String> {
-    let fields = |found: Option<&'_ Found>| -> Option<Vec<Option<Vec<u8>>>> {
-        let fields = found?.row.as_ref()?.fields(&sides.forms)?;
-        let owned = |field: Option<&[u8]>| field.map(<[u8]>::to_vec);
-        Some(fields.into_iter().map(owned).collect())
-    };
-    let (Some(source), Some(target)) = (fields(source), fields(target)) else {
-        return Vec::new();
-    };
-    let pairs = source.iter().zip(&target).zip(&sides.names);
-    pairs
-        .filter(|((source, target), _)| source != target)
-        .map(|(_, name)| name.clone())
-        .collect()
 }
 
 /// An error with its causes.

@@ -9,7 +9,12 @@ use final_core::Error;
 use uuid::Uuid;
 
 use super::{Mended, Wanted, content_id};
-use crate::{error::Reconciled, form::here::readable, job::publisher::Publisher, pair::Sides};
+use crate::{
+    error::{Reconciled, causes},
+    form::here::readable,
+    job::publisher::Publisher,
+    pair::Sides,
+};
 
 /// A longer key is cut and gets a hash, so that it fits into a header and into a column of each database.
 const MOST_KEY: usize = 255;
@@ -30,7 +35,7 @@ pub(super) async fn mend(
         // It waits in the outbox since an earlier try.
         Err(error) if is_there(&error) => Mended::Done,
         Err(error) => Mended::Failed {
-            error: text(&error),
+            error: format!("the message could not be published: {}", causes(&error)),
             after: None,
         },
     })
@@ -89,18 +94,6 @@ fn is_there(error: &Error) -> bool {
         cause = error.source();
     }
     false
-}
-
-/// An error with its causes.
-fn text(error: &Error) -> String {
-    let mut text = format!("the message could not be published: {error}");
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@
 //! The source's row may also be deleted right before the commit, when the copy has nothing to delete yet. So both rows are
 //! looked at once more after `settle`, and a row that was inserted here and that the source has not is deleted again.
 
-use super::{Mended, Wanted, different, is_equal, row};
+use super::{Mended, Wanted, is_equal, row};
 use crate::{
     error::{ReconcileError, Reconciled},
     form::Row,
@@ -96,11 +96,8 @@ async fn write(
     if hash(&source) != hash(&now) {
         return Ok(Tried::Changed);
     }
-    Ok(Tried::Unlike(different(
-        sides,
-        now.as_ref(),
-        target.as_ref(),
-    )))
+    let columns = sides.differing(now.as_ref(), target.as_ref());
+    Ok(Tried::Unlike(columns))
 }
 
 /// A row that is refused is a failure of this repair. Any other error is told as it is.
