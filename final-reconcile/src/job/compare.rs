@@ -8,7 +8,7 @@ use crate::{
     compare::{Compared, Comparison, Settings, Walked, compare},
     error::{ReconcileError, Reconciled},
     mirror::Pulse,
-    pair::{Sides, difference::RowDifference},
+    pair::difference::RowDifference,
     plan::{Plan, mapping::Mapping},
     side::Side,
 };
@@ -94,13 +94,6 @@ impl Job {
             all.push(compared.await?);
         }
         Ok(all)
-    }
-
-    /// Both tables, the target by its place.
-    pub(crate) async fn sides(&self, target: &str) -> Reconciled<Sides> {
-        let (side, mapping) = self.named(target)?;
-        let (source, plan) = self.plan(side, mapping).await?;
-        Ok(Sides::new(&source, side, plan))
     }
 
     /// Both tables as they are described now, the target by its place, and where its mirror tells how far it is.

@@ -13,7 +13,8 @@
 //!
 //! ```text
 //!  difference ─▶ open (one for a unit and key) ─ due ─▶ claimed ─ both rows again ─┬ equal: healed, removed
-//!                  ▲                                                               ├ done, or 410: removed
+//!                  ▲                                                               ├ done, or 410: removed; with a heartbeat
+//!                  │                                                               │ once the mirror has passed it
 //!                  └──────────────── later, for ever ◀─────────────────────────────┴ anything else
 //! ```
 

@@ -23,6 +23,9 @@ columns! {
         pub(crate) attempts: i64,
         pub(crate) last_error: Option<String>,
         pub(crate) is_ours: i64,
+        /// The time that the mirror has to pass before the row is looked at again.
+        pub(crate) passes_at: Option<i64>,
+        pub(crate) found_again: i64,
         pub(crate) waits: i64,
         pub(crate) age: i64,
     }
@@ -54,6 +57,8 @@ pub struct OpenRepair {
     pub attempts: u64,
     /// Why it failed last.
     pub last_error: Option<String>,
+    /// Whether it is done, and waits until the mirror has passed it.
+    pub waits_for_mirror: bool,
     /// How long until it is tried again, in milliseconds.
     pub due_in_ms: u64,
     /// How long it is open, in milliseconds.
@@ -72,6 +77,7 @@ impl RepairRow {
             columns: self.columns(),
             id: self.id,
             attempts: u64::try_from(self.attempts).unwrap_or_default(),
+            waits_for_mirror: self.passes_at.is_some(),
             due_in_ms: ms(self.waits),
             age_ms: ms(self.age),
             source: self.source,

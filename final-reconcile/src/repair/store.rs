@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::row::RepairRow;
 use crate::{
     form::time::micros_of,
+    mirror::Due,
     pair::difference::{DifferenceKind, RowDifference},
     state::SqlState,
     unit::{UnitName, among},
@@ -20,12 +21,17 @@ use crate::{
 /// Repairs that are opened in one transaction.
 const LOT: usize = 100;
 
+/// How soon it is looked first whether the mirror has passed a repair.
+const LOOK: Duration = Duration::from_millis(500);
+
 const OPEN: &str = "{insert} INTO {repairs} (slot, id, unit, job, source, target, key_form, row_key, key_text, kind, \
     columns_text, attempts, due_at, opened_at, found_again, is_ours, claimed_until) \
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, {now}, {now}, 0, 0, 0) {nothing}";
 
-/// A try that is under way may have read the row before it changed.
-const FOUND_AGAIN: &str = "UPDATE {repairs} SET found_again = 1 WHERE slot = ? AND claimed_until > {now} AND found_again = 0";
+/// A try that is under way may have read the row before it changed. While the mirror is waited for, the row may look as it did
+/// before the repair.
+const FOUND_AGAIN: &str = "UPDATE {repairs} SET found_again = 1 \
+    WHERE slot = ? AND (claimed_until > {now} OR passes_at IS NOT NULL) AND found_again <> 1";
 
 /// The most of an error that is kept.
 const MOST_ERROR: usize = 1_000;
@@ -35,8 +41,10 @@ const MOST_ERROR: usize = 1_000;
 pub(crate) enum Tried {
     /// It is removed. If its row was found to differ meanwhile, it becomes a new repair, due after this time.
     Over { settle: Duration },
-    /// The target's row was written. Both rows are looked at once more.
-    Written { settle: Duration, is_new: bool },
+    /// It becomes a new repair, due at once.
+    Anew,
+    /// It is done as far as is known. Both rows are looked at once more, after a time or when the mirror has passed it.
+    Rests { until: Due, is_ours: bool },
     /// It is tried again after a while. Without an error it has not failed.
     Later {
         after: Duration,
@@ -86,7 +94,7 @@ pub(crate) trait RepairStore: fmt::Debug + fmt::Display + Send + Sync {
 }
 
 const FIELDS: &str = "slot, id, unit, source, target, key_form, row_key, key_text, kind, columns_text, attempts, last_error, is_ours, \
-    due_at - {now} AS waits, {now} - opened_at AS age";
+    passes_at, found_again, due_at - {now} AS waits, {now} - opened_at AS age";
 
 impl<DB: Driver> SqlState<DB> {
     /// Opens a repair in a transaction. A row that has one already keeps it, and it is looked at once more if it is under way.
@@ -118,6 +126,24 @@ impl<DB: Driver> SqlState<DB> {
             DB::run_sql(conn, &again, &[slot.as_str().into()]).await?;
         }
         Ok(opened)
+    }
+}
+
+impl<DB: Driver> SqlState<DB> {
+    /// Makes a new repair of one that the owner still has.
+    async fn renew(&self, repair: &RepairRow, owner: Uuid, after: Duration) -> DbResult<()> {
+        let sql = "UPDATE {repairs} SET id = ?, attempts = 0, last_error = NULL, failed_at = NULL, is_ours = 0, \
+            passes_at = NULL, opened_at = {now}, due_at = {now} + ?, claimed_until = 0 \
+            WHERE slot = ? AND claimed_by = ? AND id = ?";
+        let values = [
+            Uuid::now_v7().into(),
+            micros_of(after).into(),
+            repair.slot.as_str().into(),
+            owner.into(),
+            repair.id.into(),
+        ];
+        self.run(sql, &values).await?;
+        Ok(())
     }
 }
 
@@ -158,7 +184,8 @@ impl<DB: Driver> RepairStore for SqlState<DB> {
     ) -> BoxFuture<'a, DbResult<Vec<RepairRow>>> {
         let work = async move {
             let templates = self.templates().await?;
-            let claim = "UPDATE {repairs} SET claimed_by = ?, claimed_until = {now} + ?, found_again = 0 WHERE slot = ?";
+            let claim = "UPDATE {repairs} SET claimed_by = ?, claimed_until = {now} + ?, \
+                found_again = CASE WHEN passes_at IS NOT NULL AND found_again > 0 THEN 2 ELSE 0 END WHERE slot = ?";
             let claim = templates.sql(claim);
             let mut tx = DB::begin(&self.pool()).await?;
             let mut found = Vec::new();
@@ -199,28 +226,24 @@ impl<DB: Driver> RepairStore for SqlState<DB> {
             let slot = repair.slot.as_str();
             match tried {
                 Tried::Over { settle } => {
-                    let sql = "DELETE FROM {repairs} WHERE slot = ? AND claimed_by = ? AND id = ? AND found_again = 0";
+                    let sql = "DELETE FROM {repairs} WHERE slot = ? AND claimed_by = ? AND id = ? AND found_again <> 1";
                     let values = [slot.into(), owner.into(), repair.id.into()];
                     if self.run(sql, &values).await? == 0 {
-                        let sql = "UPDATE {repairs} SET id = ?, attempts = 0, last_error = NULL, failed_at = NULL, is_ours = 0, \
-                            opened_at = {now}, due_at = {now} + ?, claimed_until = 0 \
-                            WHERE slot = ? AND claimed_by = ? AND id = ?";
-                        let values = [
-                            Uuid::now_v7().into(),
-                            micros_of(*settle).into(),
-                            slot.into(),
-                            owner.into(),
-                            repair.id.into(),
-                        ];
-                        self.run(sql, &values).await?;
+                        self.renew(repair, owner, *settle).await?;
                     }
                 }
-                Tried::Written { settle, is_new } => {
-                    let sql = "UPDATE {repairs} SET is_ours = ?, last_error = NULL, failed_at = NULL, due_at = {now} + ?, \
-                        claimed_until = 0 WHERE slot = ? AND claimed_by = ? AND id = ?";
+                Tried::Anew => self.renew(repair, owner, Duration::ZERO).await?,
+                Tried::Rests { until, is_ours } => {
+                    let sql = "UPDATE {repairs} SET is_ours = ?, last_error = NULL, failed_at = NULL, passes_at = ?, \
+                        due_at = {now} + ?, claimed_until = 0 WHERE slot = ? AND claimed_by = ? AND id = ?";
+                    let (passes_at, after) = match until {
+                        Due::After(after) => (None, *after),
+                        Due::Passed(time) => (Some(*time), LOOK),
+                    };
                     let values = [
-                        i64::from(*is_new).into(),
-                        micros_of(*settle).into(),
+                        i64::from(*is_ours).into(),
+                        passes_at.into(),
+                        micros_of(after).into(),
                         slot.into(),
                         owner.into(),
                         repair.id.into(),
@@ -283,7 +306,7 @@ impl<DB: Driver> RepairStore for SqlState<DB> {
     }
 
     fn retry<'a>(&'a self, job: &'a str, id: Uuid) -> BoxFuture<'a, DbResult<u64>> {
-        let sql = "UPDATE {repairs} SET due_at = {now} WHERE job = ? AND id = ?";
+        let sql = "UPDATE {repairs} SET due_at = {now}, passes_at = NULL WHERE job = ? AND id = ?";
         let work = async move { self.run(sql, &[job.into(), id.into()]).await };
         Box::pin(self.in_time(work))
     }
@@ -291,7 +314,8 @@ impl<DB: Driver> RepairStore for SqlState<DB> {
     fn retry_all<'a>(&'a self, units: &'a [Arc<UnitName>]) -> BoxFuture<'a, DbResult<u64>> {
         let work = async move {
             let (ours, names) = among("unit", units);
-            let sql = format!("UPDATE {{repairs}} SET due_at = {{now}} WHERE {ours}");
+            let sql =
+                format!("UPDATE {{repairs}} SET due_at = {{now}}, passes_at = NULL WHERE {ours}");
             let sql = self.templates().await?.sql(&sql);
             let mut conn = self.pool().acquire().await?;
             DB::run_sql(&mut conn, &sql, &names).await

@@ -5,6 +5,9 @@
 //! The source may have changed since a difference was found, and the target may have healed. So both rows are read again
 //! when repairs are taken, and once more right before each try: a row that is equal is left alone, and a call or a message
 //! has the newest row. A try begins only if it ends before the lease does, so another process cannot try meanwhile.
+//!
+//! Where the mirror tells how far it is, a repair that is done stays until the mirror has passed it. What is found of its row
+//! meanwhile may only be the way that the repair takes through the mirror.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -30,6 +33,7 @@ use crate::{
     error::{ReconcileError, Reconciled},
     form::Row,
     job::{Job, repair::Repair},
+    mirror::{Due, Pulse, due},
     pace::QUICK,
     pair::{Sides, difference::DifferenceKind},
     side::Found,
@@ -44,6 +48,9 @@ const POLL: Duration = Duration::from_secs(1);
 
 /// How long a row rests that has changed while it was written.
 const SOON: Duration = Duration::from_secs(1);
+
+/// How long it is not looked at most whether the mirror has passed a repair.
+const FAR: Duration = Duration::from_secs(10);
 
 /// How long to wait after the table could not be read.
 const TROUBLE: Duration = Duration::from_secs(5);
@@ -60,7 +67,13 @@ pub(crate) struct Worker {
     store: Arc<dyn RepairStore>,
     caller: Caller,
     owner: Uuid,
-    sides: HashMap<String, Arc<Sides>>,
+    tables: HashMap<String, Arc<Tables>>,
+}
+
+/// Both tables of a target, and where its mirror tells how far it is.
+struct Tables {
+    sides: Sides,
+    pulse: Option<Pulse>,
 }
 
 impl Worker {
@@ -77,7 +90,7 @@ impl Worker {
             store,
             caller,
             owner: Uuid::now_v7(),
-            sides: HashMap::new(),
+            tables: HashMap::new(),
         }
     }
 
@@ -133,7 +146,7 @@ impl Worker {
         for (target, repairs) in by_target {
             if let Err(error) = self.of_target(&target, &repairs, turn).await {
                 // The table may have been altered.
-                self.sides.remove(&target);
+                self.tables.remove(&target);
                 // One warning is enough for all of them.
                 let first = repairs.first().map(|repair| self.unread(repair, &error));
                 for (repair, tried) in repairs.iter().zip(first.iter().cycle()) {
@@ -144,14 +157,17 @@ impl Worker {
     }
 
     async fn of_target(&mut self, name: &str, repairs: &[RepairRow], turn: Turn) -> Reconciled<()> {
-        let sides = match self.sides.get(name) {
-            Some(sides) => Arc::clone(sides),
+        let tables = match self.tables.get(name) {
+            Some(tables) => Arc::clone(tables),
             None => {
-                let sides = Arc::new(self.job.sides(name).await?);
-                self.sides.insert(name.to_owned(), Arc::clone(&sides));
-                sides
+                let (source, target, plan, pulse) = self.job.tables(name).await?;
+                let sides = Sides::new(&source, &target, plan);
+                let tables = Arc::new(Tables { sides, pulse });
+                self.tables.insert(name.to_owned(), Arc::clone(&tables));
+                tables
             }
         };
+        let sides = &tables.sides;
         let (repairs, others): (Vec<_>, Vec<_>) = repairs
             .iter()
             .partition(|repair| repair.key_form == *sides.key_form);
@@ -159,8 +175,15 @@ impl Worker {
             self.tried(repair, &self.later(repair, None, OTHER_KEY.to_owned()))
                 .await;
         }
+        let passed = passed(&tables, &repairs).await?;
+        let (repairs, early): (Vec<&RepairRow>, Vec<_>) = repairs
+            .into_iter()
+            .partition(|repair| repair.passes_at.is_none_or(|time| time <= passed));
+        for repair in early {
+            self.tried(repair, &until_passed(repair, passed)).await;
+        }
         let keys: Vec<Row> = repairs.iter().map(|repair| repair.key()).collect();
-        let healed = match healed(&sides, &keys).await {
+        let healed = match healed(sides, &keys).await {
             // One row cannot be read. Each is read alone below, so that it holds up no other.
             Err(ReconcileError::Row { .. }) => HashSet::new(),
             healed => healed?,
@@ -170,11 +193,11 @@ impl Worker {
         stream::iter(repairs)
             .for_each_concurrent(self.repair.way.at_once(), |repair| {
                 let is_over = healed.contains(&repair.key());
-                let (sides, is_read) = (&sides, &is_read);
+                let (tables, is_read) = (&*tables, &is_read);
                 async move {
                     let tried = match is_over {
                         true => worker.over(),
-                        false => match worker.one(repair, sides, turn).await {
+                        false => match worker.one(repair, tables, turn).await {
                             Ok(tried) => tried,
                             Err(error) => {
                                 is_read.store(false, Ordering::Relaxed);
@@ -193,23 +216,23 @@ impl Worker {
             })
             .await;
         if !is_read.into_inner() {
-            self.sides.remove(name);
+            self.tables.remove(name);
         }
         Ok(())
     }
 
-    async fn one(&self, repair: &RepairRow, sides: &Sides, turn: Turn) -> Reconciled<Tried> {
+    async fn one(&self, repair: &RepairRow, tables: &Tables, turn: Turn) -> Reconciled<Tried> {
         if turn.is_over(Instant::now()) {
             return Ok(not_in_turn());
         }
         // Other tries of the batch came first, and both rows may have changed meanwhile.
-        let key = repair.key();
+        let (key, sides) = (repair.key(), &tables.sides);
         let source = row(&*sides.source, &key).await?;
         let target = row(&*sides.target, &key).await?;
         if turn.is_over(Instant::now()) {
             return Ok(not_in_turn());
         }
-        self.mend(repair, sides, source.as_ref(), target.as_ref())
+        self.mend(repair, tables, source.as_ref(), target.as_ref())
             .await
     }
 
@@ -217,12 +240,20 @@ impl Worker {
     async fn mend(
         &self,
         repair: &RepairRow,
-        sides: &Sides,
+        tables: &Tables,
         source: Option<&Found>,
         target: Option<&Found>,
     ) -> Reconciled<Tried> {
+        let sides = &tables.sides;
         if is_equal(source, target) {
             return Ok(self.over());
+        }
+        // What a call or a message was for may still be under way elsewhere. A scan or a comparison finds out.
+        if repair.passes_at.is_some() && !self.repair.writes() {
+            return Ok(match repair.found_again {
+                0 => self.over(),
+                _ => Tried::Anew,
+            });
         }
         let kind = match (source, target) {
             (_, None) => DifferenceKind::Missing,
@@ -253,10 +284,16 @@ impl Worker {
             })
         });
         Ok(match mended? {
-            Mended::Done => self.over(),
-            Mended::Written { is_new } => Tried::Written {
-                settle: self.job.settle_time(),
-                is_new,
+            Mended::Done => match until(tables, self.job.settle_time()).await {
+                until @ Due::Passed(_) => Tried::Rests {
+                    until,
+                    is_ours: repair.is_ours != 0,
+                },
+                Due::After(_) => self.over(),
+            },
+            Mended::Written { is_new } => Tried::Rests {
+                until: until(tables, self.job.settle_time()).await,
+                is_ours: is_new,
             },
             Mended::Failed { error, after } => self.later(repair, after, error),
             Mended::Paused { until } => Tried::Later {
@@ -330,6 +367,33 @@ impl Worker {
                 "repairs cannot be read or written; they stay, and are tried again"
             );
         }
+    }
+}
+
+/// Until when a repair rests that is done just now. A source that does not tell its clock leaves the fixed time: a call that was
+/// answered is not made again for it.
+async fn until(tables: &Tables, settle: Duration) -> Due {
+    let until = due(tables.pulse.as_ref(), settle).await;
+    until.unwrap_or(Due::After(settle))
+}
+
+/// The time that the mirror has passed. It is read only if a repair waits for it; without a heartbeat none waits any more.
+async fn passed(tables: &Tables, repairs: &[&RepairRow]) -> Reconciled<i64> {
+    let waits = repairs.iter().any(|repair| repair.passes_at.is_some());
+    match &tables.pulse {
+        Some(pulse) if waits => Ok(pulse.look().await?.passed().unwrap_or(i64::MIN)),
+        _ => Ok(i64::MAX),
+    }
+}
+
+/// The mirror needs at least as long as it lags behind the repair, if it brings a second in a second.
+fn until_passed(repair: &RepairRow, passed: i64) -> Tried {
+    let behind = repair.passes_at.unwrap_or(passed).saturating_sub(passed);
+    let behind = Duration::from_micros(u64::try_from(behind).unwrap_or_default());
+    Tried::Later {
+        after: behind.clamp(SOON, FAR),
+        error: None,
+        counts: false,
     }
 }
 

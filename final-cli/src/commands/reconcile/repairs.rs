@@ -97,6 +97,7 @@ struct RepairView<'a> {
     columns: &'a [String],
     attempts: u64,
     last_error: Option<&'a str>,
+    waits_for_mirror: bool,
     due_in_ms: u64,
     age_ms: u64,
 }
@@ -141,6 +142,7 @@ async fn list(jobs: &JobsArgs, limit: u32, out: &mut Output) -> Result<Exit, Fai
                 columns: &repair.columns,
                 attempts: repair.attempts,
                 last_error: repair.last_error.as_deref(),
+                waits_for_mirror: repair.waits_for_mirror,
                 due_in_ms: repair.due_in_ms,
                 age_ms: repair.age_ms,
             };
@@ -182,7 +184,10 @@ fn key(repair: &OpenRepair) -> String {
 /// Why the repair is not done, and whose it is if not of the file.
 fn error(repair: &OpenRepair) -> String {
     let whose = (!repair.is_of_job).then(|| whose(repair.is_of_another));
-    let parts: Vec<&str> = [whose, repair.last_error.as_deref()]
+    let waits = repair
+        .waits_for_mirror
+        .then_some("done, and waits for the mirror");
+    let parts: Vec<&str> = [whose, waits, repair.last_error.as_deref()]
         .into_iter()
         .flatten()
         .collect();

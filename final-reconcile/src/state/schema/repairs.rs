@@ -12,7 +12,8 @@
 //! | `attempts`, `last_error` | how often it was tried, and why it failed last |
 //! | `due_at`, `opened_at` | when |
 //! | `failed_at` | since when it fails; NULL if it does not |
-//! | `found_again` | whether the row was found to differ once more while a process had it |
+//! | `passes_at` | the time of the source's clock that the mirror has to pass before the row is looked at again; NULL if none is waited for |
+//! | `found_again` | 1 if the row was found to differ once more while a process had it or the mirror was waited for; 2 if that was before a process took it |
 //! | `is_ours` | whether the repair has inserted the row into the target |
 //! | `claimed_by`, `claimed_until` | which process tries it, and until when it has it |
 //!
@@ -53,6 +54,7 @@ pub(super) fn statements(dialect: Dialect, schema: &str) -> Vec<String> {
            due_at {int} NOT NULL,\n  \
            opened_at {int} NOT NULL,\n  \
            failed_at {int},\n  \
+           passes_at {int},\n  \
            found_again {int} NOT NULL,\n  \
            is_ours {int} NOT NULL,\n  \
            claimed_by {id},\n  \

@@ -4,6 +4,7 @@ mod first;
 mod full;
 mod mirror;
 mod refused;
+mod repaired;
 mod stands;
 
 use std::time::{Duration, Instant};
