@@ -174,7 +174,8 @@ async fn holds(from: Kind) {
 async fn run(from: Kind, size: Size) -> Report {
     let (mut random, start) = (fastrand::Rng::with_seed(size.seed), Instant::now());
     let books = Arc::new(Books::default());
-    let mut stage = Stage::set(from, size.rows, size.judgement(), Arc::clone(&books)).await;
+    let judged = (size.judgement(), size.patience());
+    let mut stage = Stage::set(from, size.rows, judged, Arc::clone(&books)).await;
     let urls = (stage.urls.source.clone(), stage.urls.target.clone());
     let times = (size.lag, size.most());
     let scene = Arc::new(Scene::new(urls, Arc::clone(&books), times, size.rows));

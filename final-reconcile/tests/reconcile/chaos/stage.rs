@@ -47,11 +47,18 @@ pub struct Stage {
     endpoint: Repairer,
     nodes: Vec<Node>,
     judgement: Judgement,
+    /// How long a call may take to come: its row has to be looked at several times.
+    patience: Duration,
     books: Arc<Books>,
 }
 
 impl Stage {
-    pub async fn set(from: Kind, rows: i64, judgement: Judgement, books: Arc<Books>) -> Self {
+    pub async fn set(
+        from: Kind,
+        rows: i64,
+        (judgement, patience): (Judgement, Duration),
+        books: Arc<Books>,
+    ) -> Self {
         let to = match from {
             Kind::Postgres => Kind::MariaDb,
             Kind::MariaDb => Kind::Postgres,
@@ -92,6 +99,7 @@ impl Stage {
             endpoint,
             nodes,
             judgement,
+            patience,
             books,
         }
     }
@@ -291,7 +299,7 @@ impl Stage {
     async fn dies(&mut self, mood: Mood) {
         let before = self.endpoint.caught();
         self.endpoint.is(mood);
-        eventually("a call comes", SOON, async || {
+        eventually("a call comes", self.patience, async || {
             self.endpoint.caught() > before
         })
         .await;
