@@ -4,7 +4,7 @@
 //!
 //! | part | has |
 //! | --- | --- |
-//! | [`agree`] | which form a pair of columns has |
+//! | [`agree`](mod@agree) | which form a pair of columns has |
 //! | [`encode`] | how a row is put together from its fields, and taken apart |
 //! | [`given`](mod@given) | the form in which a whole value goes from the source to the target |
 //! | [`here`] | forms that are made in this process: from values of SQLite, and of JSON |

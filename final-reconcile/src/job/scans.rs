@@ -1,6 +1,6 @@
 //! How the rows of a job that differ are found, as the caller says it.
 //!
-//! A scan goes by a column of the source. Which one, and whether it can be gone by, is seen at a plan.
+//! A scan goes by a column of the source. The plan shows which one it is, and whether a scan can go by it.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! The whole table, from time to time, not too fast.
 //!
-//! Input: a [`Sweep`](crate::Sweep). State, which is stored after each chunk: the key up to which the tables were
+//! Input: a [`Sweep`]. State, which is stored after each chunk: the key up to which the tables were
 //! compared. Output: suspects.
 //!
 //! A sweep that was cut off goes on behind the last chunk that was stored. Where the keys of both sides have no common

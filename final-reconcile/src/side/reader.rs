@@ -36,7 +36,7 @@ pub(crate) trait Reader: Send + Sync {
     /// The table, for people.
     fn shown(&self) -> &str;
     /// Where the next chunks end behind a key, in the order of the index, if each has so many rows. Fewer than
-    /// [`CHUNKS`] if the table ends before.
+    /// [`CHUNKS`](super::chunk::CHUNKS) if the table ends before.
     fn ends<'a>(&'a self, after: Option<&'a Row>, rows: u64)
     -> BoxFuture<'a, Reconciled<Vec<Row>>>;
     /// The digests of chunks, each over at most so many rows and one more; and the ends of the next chunks, if these are

@@ -59,8 +59,8 @@ impl KeyColumn {
         }
     }
 
-    /// The condition for a UUID that is written in a way that [`Search::ByIndex`] does not ask for. None if there can be
-    /// none.
+    /// The condition for a UUID that is written in a way that a search
+    /// [`ByIndex`](super::keys::Search::ByIndex) does not ask for. None if there can be none.
     pub(crate) fn odd(&self, family: Family) -> Option<String> {
         let name = &self.name;
         let is_text = matches!(
