@@ -27,15 +27,18 @@ use uuid::Uuid;
 use super::{
     row::RepairRow,
     store::{RepairStore, Tried},
-    way::{Mended, Wanted, error_text, is_equal, row},
+    way::{Mended, Wanted, is_equal, row},
 };
 use crate::{
-    error::{ReconcileError, Reconciled},
+    error::{ReconcileError, Reconciled, causes},
     form::Row,
     job::{Job, repair::Repair},
     mirror::{Due, Pulse, due},
     pace::QUICK,
-    pair::{Sides, difference::DifferenceKind},
+    pair::{
+        Order, Sides,
+        difference::{DifferenceKind, kind},
+    },
     side::Found,
     unit::UnitName,
 };
@@ -204,7 +207,7 @@ impl Worker {
                                 match error {
                                     // This row alone cannot be read.
                                     ReconcileError::Row { .. } => {
-                                        worker.later(repair, None, error_text(&error))
+                                        worker.later(repair, None, causes(&error))
                                     }
                                     error => worker.unread(repair, &error),
                                 }
@@ -255,11 +258,7 @@ impl Worker {
                 _ => Tried::Anew,
             });
         }
-        let kind = match (source, target) {
-            (_, None) => DifferenceKind::Missing,
-            (None, _) => DifferenceKind::Extra,
-            _ => DifferenceKind::Different,
-        };
+        let kind = kind(source, target);
         // What a repair has inserted and the source has not any more, the copy may have deleted before.
         let extras = self.repair.extras || repair.is_ours != 0;
         if kind == DifferenceKind::Extra && !extras {
@@ -334,7 +333,7 @@ impl Worker {
 
     /// The rows could not be read.
     fn unread(&self, repair: &RepairRow, error: &ReconcileError) -> Tried {
-        let error = error_text(error);
+        let error = causes(error);
         if repair.last_error.is_none() {
             tracing::warn!(
                 target: "final::reconcile",
@@ -433,17 +432,9 @@ fn last_error(repair: &RepairRow, why: &str) -> String {
 
 /// The keys of rows that are equal on both sides.
 async fn healed(sides: &Sides, keys: &[Row]) -> Reconciled<HashSet<Row>> {
-    let source = by_key(sides.source.rows(keys).await?);
-    let target = by_key(sides.target.rows(keys).await?);
+    let (source, target) = sides.both(keys, Order::SourceFirst).await?;
     let is_healed = |key: &&Row| is_equal(source.get(*key), target.get(*key));
     Ok(keys.iter().filter(is_healed).cloned().collect())
-}
-
-fn by_key(found: Vec<Found>) -> HashMap<Row, Found> {
-    found
-        .into_iter()
-        .map(|found| (found.key.clone(), found))
-        .collect()
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::{body::body, row::RepairRow};
 use crate::{
-    error::{ReconcileError, Reconciled},
+    error::Reconciled,
     form::Row,
     job::repair::{CallbackBody, Way},
     pair::{Sides, difference::DifferenceKind},
@@ -117,16 +117,4 @@ pub(super) async fn row(reader: &dyn crate::side::Reader, key: &Row) -> Reconcil
     let found = reader.rows(std::slice::from_ref(key)).await?;
     // An index may count several texts as one.
     Ok(found.into_iter().find(|found| found.key == *key))
-}
-
-/// An error with its causes.
-pub(super) fn error_text(error: &ReconcileError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
