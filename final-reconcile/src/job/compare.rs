@@ -14,18 +14,24 @@ use crate::{
 };
 
 impl Job {
-    /// What would be compared, and by which statements. No row is touched.
+    /// What would be compared, and by which statements. No row of the tables is read. The [heartbeat](Mapping::heartbeat) of a
+    /// mirror is read once.
     ///
     /// # Errors
     ///
     /// Fails if a database does, and if the tables cannot be compared: no such column, no unique index for the key, two
-    /// types without a common form, or columns that a scan cannot go by.
+    /// types without a common form, or columns that a scan cannot go by. It fails as well if a heartbeat has several rows and
+    /// none is named, or a text that is no time.
     pub async fn explain(&self) -> Result<Explanation, ReconcileError> {
         let mut explanation = Explanation::new(&self.name);
         for (target, mapping) in &self.targets {
             let (source, plan) = self.plan(target, mapping).await?;
             self.scans.fit(&plan.source)?;
             let pulse = pulse(&source, &plan, target, mapping).await?;
+            if let Some(pulse) = &pulse {
+                // What only its row can tell to be wrong is told before anything runs.
+                pulse.look().await?;
+            }
             explanation.add(&source, target, plan, pulse.as_ref(), self.writes());
         }
         self.check()?;

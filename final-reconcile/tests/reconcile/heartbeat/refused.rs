@@ -116,11 +116,20 @@ async fn a_table_with_several_rows_needs_the_name_of_one_and_one_without_a_row_t
         place
             .run(to, "INSERT INTO mirror_heartbeat (id) VALUES (2)")
             .await;
+        let explained = by(only.clone()).explain().await.expect_err("several rows");
         let error = by(only.clone()).compare().await.unwrap_err().to_string();
+        assert_eq!(explained.to_string(), error);
         assert!(
             error.contains("mirror_heartbeat") && error.contains("several rows"),
             "{error}"
         );
+        if to == Db::Sqlite {
+            let text = "UPDATE mirror_heartbeat SET at = 'noon' WHERE id = 1";
+            place.run(to, text).await;
+            let error = by(heartbeat()).explain().await.expect_err("no time");
+            let error = error.to_string();
+            assert!(error.contains("not written as 2024-"), "{error}");
+        }
         place.run(to, "DELETE FROM mirror_heartbeat").await;
         for heartbeat in [only.clone(), heartbeat().limit(Duration::from_millis(1))] {
             let comparison = by(heartbeat).compare().await.unwrap().remove(0);
