@@ -183,8 +183,8 @@ impl Reconciler {
         Ok(all)
     }
 
-    /// Begins to scan and to repair: one task for each job that has a [`Repair`](crate::Repair), one for each target of a job
-    /// that is scanned, and one for the [alerts](Job::alert) of each job that has them.
+    /// Begins to scan and to repair: one task for each job that has a [`Repair`](crate::Repair), one for each target, which
+    /// scans it or only says that the job runs, and one for the [alerts](Job::alert) of each job that has them.
     ///
     /// # Errors
     ///
@@ -217,9 +217,6 @@ impl Reconciler {
                     let (job, repair) = (job.clone(), repair.clone());
                     Worker::new(job, repair, Arc::clone(&store), caller.clone()).run(stop)
                 });
-            }
-            if job.scans().is_empty() {
-                continue;
             }
             for name in job.units() {
                 let unit = Arc::new(Unit {

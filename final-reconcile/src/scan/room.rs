@@ -35,6 +35,10 @@ const MOST_AT_ONCE: u32 = 1_000;
 /// How often rows are counted while there is no room.
 const FULL: Duration = Duration::from_secs(1);
 
+/// How often it is said that a process takes the changes of a unit, and for how long that counts.
+const SAID: Duration = Duration::from_secs(20);
+const WATCHES: Duration = Duration::from_secs(60);
+
 /// How often the process that scans counts the rows that wait.
 const COUNTED: Duration = Duration::from_secs(5);
 
@@ -44,11 +48,20 @@ pub(crate) struct Room {
     unit: Arc<UnitName>,
     /// How many rows may wait.
     most: u32,
-    /// How many keys may be written before rows are counted again. Who waits for room has it, so the others wait as well.
-    left: tokio::sync::Mutex<u32>,
+    /// Who waits for room has it, so the others wait as well.
+    left: tokio::sync::Mutex<Left>,
     /// Keys that have room and are not written yet.
     under_way: AtomicU32,
     is_full: AtomicBool,
+}
+
+/// What is known of a room.
+#[derive(Debug, Default)]
+struct Left {
+    /// How many keys may be written before rows are counted again.
+    keys: u32,
+    /// When it was said that this process takes the changes.
+    said: Option<Instant>,
 }
 
 /// Room for some keys, until they are written.
@@ -74,26 +87,37 @@ impl Room {
     /// Fails if the rows cannot be counted.
     pub(super) async fn take(&self, store: &dyn ScanStore, keys: usize) -> DbResult<Taken<'_>> {
         let mut left = self.left.lock().await;
-        while *left == 0 {
+        self.say(&mut left, store).await?;
+        while left.keys == 0 {
             // Keys that are written meanwhile count twice, and none is left out.
             let under_way = self.under_way.load(Ordering::Relaxed);
             let waiting = store.waiting(&self.unit, self.most).await?;
             let waiting = waiting.saturating_add(under_way);
             let was_full = self.is_full.load(Ordering::Relaxed);
-            *left = free(self.most, waiting, was_full);
-            let is_full = *left == 0;
+            left.keys = free(self.most, waiting, was_full);
+            let is_full = left.keys == 0;
             if was_full != is_full {
                 self.tell(is_full);
             }
             if is_full {
                 sleep(FULL).await;
+                self.say(&mut left, store).await?;
             }
         }
         // The keys of a message are fewer than its bytes.
         let keys = u32::try_from(keys).unwrap_or(u32::MAX);
-        *left = left.saturating_sub(keys);
+        left.keys = left.keys.saturating_sub(keys);
         self.under_way.fetch_add(keys, Ordering::Relaxed);
         Ok(Taken { room: self, keys })
+    }
+
+    /// Says from time to time that this process takes the changes, so that nobody forgets the unit.
+    async fn say(&self, left: &mut Left, store: &dyn ScanStore) -> DbResult<()> {
+        if left.said.is_none_or(|said| said.elapsed() >= SAID) {
+            store.watches(&self.unit, WATCHES).await?;
+            left.said = Some(Instant::now());
+        }
+        Ok(())
     }
 
     fn tell(&self, is_full: bool) {

@@ -6,7 +6,7 @@
 //!     └──────────────────────────────────────────────────────┘
 //! ```
 
-use std::{sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::time::{Instant, sleep, timeout};
@@ -148,11 +148,15 @@ async fn tell_of_others(context: &Context) {
     }
 }
 
-/// Runs all scans. Ends if one of them finds that another process has taken over.
+/// Runs all scans. Ends if one of them finds that another process has taken over. A job that only repairs, or tells alerts, has
+/// none: its lease says that it runs.
 async fn scans(context: &Context) {
     tell_of_others(context).await;
     let job = &context.unit.job;
     let wanted = job.scans();
+    if wanted.is_empty() {
+        return pending().await;
+    }
     let mut scans: Vec<Box<dyn Scan>> = vec![
         Box::new(Look::default()),
         Box::new(Sweeping::new(wanted.sweep.clone())),

@@ -48,7 +48,8 @@ pub struct Leftover {
     pub source: String,
     /// The target table and its database.
     pub target: String,
-    /// Whether a process scans it now, or has one of its repairs, by another configuration. Then it is not forgotten.
+    /// Whether a process runs it now, by another configuration: scans it, takes its changes, repairs it or tells its alerts. Then
+    /// it is not forgotten. A process that only takes changes counts so for a minute after a change.
     pub is_running: bool,
     /// How long ago something ran, in milliseconds: a scan, a try of a repair, an alert.
     pub ran_ms_ago: u64,
@@ -80,8 +81,9 @@ impl<DB: Driver> SqlState<DB> {
                  (SELECT COUNT(*) FROM {runs} c WHERE c.unit = u.unit) AS runs, \
                  (SELECT COUNT(*) FROM {repairs} r WHERE r.unit = u.unit) AS repairs, \
                  (SELECT COUNT(*) FROM {alerts} a WHERE a.unit = u.unit) AS alerts \
-             FROM (SELECT name AS unit, source, target, live_until, COALESCE(ran_at, 0) AS ran_at \
-                     FROM {jobs} WHERE job = ? \
+             FROM (SELECT name AS unit, source, target, \
+                     CASE WHEN watched_until > live_until THEN watched_until ELSE live_until END AS live_until, \
+                     COALESCE(ran_at, 0) AS ran_at FROM {jobs} WHERE job = ? \
                  UNION ALL SELECT unit, source, target, claimed_until, \
                      CASE WHEN due_at > opened_at THEN due_at ELSE opened_at END FROM {repairs} WHERE job = ? \
                  UNION ALL SELECT unit, source, target, 0, \

@@ -11,6 +11,7 @@ use super::{
     step::{Standing, Term},
 };
 use crate::{
+    form::time::micros_of,
     scan::progress::{FreshIds, MirrorStand, SweepProgress, UpdateWindow},
     state::SqlState,
     unit::{UnitName, among},
@@ -56,7 +57,7 @@ pub struct JobStatus {
     /// Whether the job has this source and this target. Otherwise it is what is left of an earlier configuration, or another
     /// configuration with the same state has a job of this name.
     pub is_of_job: bool,
-    /// Whether a process runs the scans now.
+    /// Whether a process runs the scans now, or the job if it has none.
     pub is_running: bool,
     /// Why nothing is scanned until somebody resumes the job.
     pub paused: Option<String>,
@@ -137,6 +138,16 @@ impl<DB: Driver> SqlState<DB> {
             self.have_row(&mut conn, unit).await?;
             DB::run_sql(&mut conn, &ask, &[unit.name.as_str().into()]).await?;
         }
+        Ok(())
+    }
+
+    pub(super) async fn write_watched(&self, unit: &UnitName, length: Duration) -> DbResult<()> {
+        let sql = "UPDATE {jobs} SET ran_at = {now}, watched_until = {now} + ? WHERE name = ?";
+        let sql = self.templates().await?.sql(sql);
+        let mut conn = self.pool().acquire().await?;
+        self.have_row(&mut conn, unit).await?;
+        let values = [micros_of(length).into(), unit.name.as_str().into()];
+        DB::run_sql(&mut conn, &sql, &values).await?;
         Ok(())
     }
 

@@ -60,6 +60,8 @@ pub(crate) trait ScanStore: fmt::Debug + fmt::Display + Send + Sync {
     fn waiting<'a>(&'a self, unit: &'a UnitName, most: u32) -> BoxFuture<'a, DbResult<u32>>;
     /// Writes down keys of changes, to be looked at. Any process may do so.
     fn suspect<'a>(&'a self, keys: &'a [WatchedKey]) -> BoxFuture<'a, DbResult<()>>;
+    /// Says for so long that a process takes the changes of a unit.
+    fn watches<'a>(&'a self, unit: &'a UnitName, length: Duration) -> BoxFuture<'a, DbResult<()>>;
     /// Asks for a sweep of these units. Any process may do so.
     fn ask_sweep<'a>(&'a self, units: &'a [Arc<UnitName>]) -> BoxFuture<'a, DbResult<()>>;
     /// Writes down why a scan cannot run, or that all can.
@@ -140,6 +142,10 @@ impl<DB: Driver> ScanStore for SqlState<DB> {
 
     fn suspect<'a>(&'a self, keys: &'a [WatchedKey]) -> BoxFuture<'a, DbResult<()>> {
         Box::pin(self.add_watched(keys))
+    }
+
+    fn watches<'a>(&'a self, unit: &'a UnitName, length: Duration) -> BoxFuture<'a, DbResult<()>> {
+        Box::pin(self.in_time(self.write_watched(unit, length)))
     }
 
     fn ask_sweep<'a>(&'a self, units: &'a [Arc<UnitName>]) -> BoxFuture<'a, DbResult<()>> {

@@ -44,7 +44,7 @@ pub(super) fn templates(dialect: Dialect, schema: &str) -> Templates {
 /// A column of each table that those of an earlier state of the release lack.
 pub(super) const NEWEST: [(&str, &str); 3] = [
     (REPAIRS, "passes_at"),
-    (scans::JOBS, "ran_at"),
+    (scans::JOBS, "watched_until"),
     (alerts::ALERTS, "source"),
 ];
 

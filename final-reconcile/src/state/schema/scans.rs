@@ -3,9 +3,10 @@
 //! | column of `final_reconcile_jobs` | holds |
 //! | --- | --- |
 //! | `name` | the unit: the hash of job, source and target |
-//! | `owner`, `epoch`, `live_until` | which process runs its scans; the epoch counts up with each other one |
+//! | `owner`, `epoch`, `live_until` | which process runs its scans, or the job if it has none; the epoch counts up with each other one |
 //! | `job`, `source`, `target` | the job's name; both tables and their databases; NULL of the lease of a unit's alerts |
 //! | `ran_at` | when a process last had the lease |
+//! | `watched_until` | until when a process counts as one that takes changes |
 //! | `key_text` | the columns of the key that suspects have, and their forms |
 //! | `fresh`, `updated`, `sweep` | how far each scan is, as JSON |
 //! | `mirror` | where the mirror stands, and how far it is behind, as JSON |
@@ -58,6 +59,7 @@ pub(super) fn statements(dialect: Dialect, schema: &str) -> Vec<String> {
                source {text},\n  \
                target {text},\n  \
                ran_at {int},\n  \
+               watched_until {int},\n  \
                key_text {text},\n  \
                fresh {text},\n  \
                updated {text},\n  \

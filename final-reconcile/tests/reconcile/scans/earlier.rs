@@ -5,8 +5,8 @@ use crate::place::ALL;
 
 /// Each is a column that one of those states did not have.
 const LACKING: [(&str, &str); 3] = [
-    ("final_reconcile_repairs", "key_form"),
-    ("final_reconcile_jobs", "ran_at"),
+    ("final_reconcile_repairs", "passes_at"),
+    ("final_reconcile_jobs", "watched_until"),
     ("final_reconcile_alerts", "source"),
 ];
 

@@ -1,5 +1,7 @@
 //! What the state has of a source or target that a job does not have any more, or that another file has.
 
+use final_core::{Message, Router};
+
 use super::*;
 
 const TABLE: &str = "id int PRIMARY KEY, name varchar(20)";
@@ -146,4 +148,56 @@ async fn what_was_never_scanned_is_seen_among_the_jobs() {
     assert_eq!((jobs.len(), left.len()), (1, 1), "{jobs:?}");
     assert!(!jobs[0].is_of_job && jobs[0].target == left[0].target);
     assert_eq!(jobs[0].open_repairs, 1);
+}
+
+/// A job of another file, without a repair and with these scans.
+async fn of_another(place: &Place, scans: impl FnOnce(Job) -> Job) -> Reconciler {
+    let job = Job::new("people")
+        .source(place.side(Db::Sqlite, "a"))
+        .target(place.side(Db::Sqlite, "b"), |map| map);
+    migrated(place, Db::Sqlite, scans(job)).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_without_scans_is_not_forgotten_while_a_process_runs_it() {
+    let place = Place::fresh().await;
+    tables(&place, Db::Sqlite, Db::Sqlite, TABLE).await;
+    let other = of_another(&place, |job| job).await;
+    let ours = new(&place, Db::Sqlite);
+    let running = other.start().unwrap();
+    let left = eventually("the job runs", SOON, async || {
+        let left = ours.leftovers("people").await.unwrap();
+        match left.first() {
+            Some(one) if one.is_running => Ok(one.clone()),
+            _ => Err(left),
+        }
+    })
+    .await;
+    assert!(!ours.forget(&left, Duration::ZERO).await.unwrap());
+    // Nobody has asked for a sweep.
+    assert!(other.runs("people", 1).await.unwrap().is_empty());
+
+    running.shutdown().await;
+    assert!(ours.forget(&left, Duration::ZERO).await.unwrap());
+    assert!(ours.leftovers("people").await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_whose_changes_a_process_takes_is_not_forgotten_although_no_process_scans_it() {
+    let place = Place::fresh().await;
+    tables(&place, Db::Sqlite, Db::Sqlite, TABLE).await;
+    let other = of_another(&place, |job| job.watch("cdc.a")).await;
+    let router: Router = other.watching(Router::new());
+    let change = r#"{"op":"insert","table":"a","key":{"id":1},"after":{"id":1}}"#;
+    let message = Message::new("cdc.a", change);
+    router.dispatch(message).await.unwrap();
+    let ours = new(&place, Db::Sqlite);
+    let left = ours.leftovers("people").await.unwrap().remove(0);
+    assert!(left.is_running && left.suspects == 1, "{left:?}");
+    assert!(!ours.forget(&left, Duration::ZERO).await.unwrap());
+
+    // A minute has gone without a change.
+    let gone = "UPDATE final_reconcile_jobs SET watched_until = watched_until - 61000000";
+    place.run(Db::Sqlite, gone).await;
+    assert!(ours.forget(&left, Duration::ZERO).await.unwrap());
 }
