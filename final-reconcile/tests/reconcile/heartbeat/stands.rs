@@ -1,5 +1,7 @@
 //! A mirror that stands still, or whose heartbeat proves nothing: nothing counts, and that is told.
 
+use final_reconcile::JobStatus;
+
 use super::*;
 
 async fn stage(place: &Place, from: Db, to: Db) -> Mirror<'_> {
@@ -86,6 +88,44 @@ async fn a_heartbeat_that_is_ahead_of_the_sources_clock_proves_nothing() {
         why.contains("ahead of the source's clock") && why.contains("in UTC"),
         "{why}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_heartbeat_that_was_ahead_of_the_clock_does_not_become_true_by_waiting() {
+    let place = Place::fresh().await;
+    let (from, to, state) = (Db::Postgres, Db::Maria, Db::Sqlite);
+    let mirror = stage(&place, from, to).await;
+    let ahead = "UPDATE mirror_heartbeat SET at = utc_timestamp(6) + INTERVAL 6 SECOND";
+    place.run(to, ahead).await;
+    let wanted = job(&place, from, to, Some(heartbeat())).sweep(Sweep::daily_at(3, 0));
+    let reconciler = migrated(&place, state, wanted).await;
+    let running = reconciler.start().unwrap();
+    let is_ahead = |job: &JobStatus| {
+        job.trouble
+            .as_ref()
+            .is_some_and(|why| why.contains("ahead"))
+    };
+    status(&reconciler, "that it is ahead is told", is_ahead).await;
+    let lag = "final_reconcile_mirror_lag_seconds{";
+    eventually("the clock has passed it", SOON, async || {
+        let passed = "SELECT at < utc_timestamp(6) - INTERVAL 3 SECOND AS v FROM mirror_heartbeat";
+        let passed = place.numbers(to, passed).await;
+        (passed == [1]).then_some(()).ok_or(passed)
+    })
+    .await;
+    assert!(!running.metrics().contains(lag));
+
+    mirror.stands(false);
+    let goes_on = async {
+        eventually("it is trusted again", SOON, async || {
+            let metrics = running.metrics();
+            metrics.contains(lag).then_some(()).ok_or(metrics)
+        })
+        .await;
+        mirror.end();
+    };
+    tokio::join!(goes_on, mirror.run());
+    running.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
