@@ -141,7 +141,7 @@ fn what_cannot_be_meant_is_named_with_its_line_and_the_cure() {
         ("updated = { column = 'at' }", "`every` is missing"),
         ("fresh_ids = '2s'", "fresh_ids"),
         ("alert = { url = 'mailto:ops' }", "begin it with http:"),
-        ("max_waiting = 0", "nonzero"),
+        ("max_waiting = 0", "a whole number that is not 0"),
     ] {
         let error = job(&with(line)).err().unwrap_or_else(|| panic!("{line}"));
         assert!(
