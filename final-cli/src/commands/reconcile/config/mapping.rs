@@ -53,9 +53,39 @@ struct HeartbeatFields {
     column: Option<String>,
     /// The column that names the row, and its value there.
     #[serde(default)]
-    row: BTreeMap<String, String>,
+    row: BTreeMap<String, RowValue>,
     #[serde(default)]
     limit: Option<Period>,
+}
+
+/// What names the row: a text, or a whole number as a text.
+#[derive(Debug)]
+struct RowValue(String);
+
+impl<'de> Deserialize<'de> for RowValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NumberOrText;
+        impl Visitor<'_> for NumberOrText {
+            type Value = RowValue;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number or a text")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<RowValue, E> {
+                Ok(RowValue(text.to_owned()))
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<RowValue, E> {
+                Ok(RowValue(number.to_string()))
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<RowValue, E> {
+                Ok(RowValue(number.to_string()))
+            }
+        }
+        deserializer.deserialize_any(NumberOrText)
+    }
 }
 
 impl TryFrom<HeartbeatFields> for HeartbeatConfig {
@@ -67,10 +97,10 @@ impl TryFrom<HeartbeatFields> for HeartbeatConfig {
             heartbeat = heartbeat.column(column);
         }
         if fields.row.len() > 1 {
-            return Err("`row` names one column and its value, as { id = \"1\" }");
+            return Err("`row` names one column and its value, as { id = 1 }");
         }
         for (column, value) in fields.row {
-            heartbeat = heartbeat.row(column, value);
+            heartbeat = heartbeat.row(column, value.0);
         }
         Ok(Self(match fields.limit {
             Some(limit) => heartbeat.limit(limit.0),

@@ -43,6 +43,11 @@ async fn a_file_names_where_a_mirror_tells_how_far_it_is() {
     for part in ["beats", "seen", "mirror", "search", "7s"] {
         assert!(with.contains(part), "{part}: {with}");
     }
+    let number = shown(&FILE.replace(
+        "except = []",
+        "heartbeat = { table = 'beats', row = { id = -7 } }",
+    ));
+    assert!(number.contains("\"-7\""), "{number}");
     let short = shown(&FILE.replace("except = []", "heartbeat = { table = 'beats' }"));
     assert!(short.contains("\"at\"") && short.contains("60s"), "{short}");
 }
@@ -55,6 +60,14 @@ fn a_heartbeat_that_cannot_be_meant_is_named_with_its_line() {
         (
             "{ table = 'beats', row = { a = '1', b = '2' } }",
             "names one column",
+        ),
+        (
+            "{ table = 'beats', row = { id = 1.5 } }",
+            "a whole number or a text",
+        ),
+        (
+            "{ table = 'beats', row = { id = true } }",
+            "a whole number or a text",
         ),
         ("{ table = 'beats', limit = 'soon' }", "limit"),
         ("'beats'", "heartbeat"),
