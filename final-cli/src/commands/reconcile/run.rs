@@ -116,11 +116,16 @@ impl Prepared {
             .bus
             .as_ref()
             .is_some_and(|bus| bus.rabbitmq.is_some());
+        let lease = config.lease();
         let bus = config.bus.map(|bus| bus::open(&bus, state)).transpose();
         let bus = bus.map_err(|error| Failure::usage(error.to_string()))?;
+        let mut reconciler = with_state(state)?;
+        if let Some(lease) = lease {
+            reconciler = reconciler.lease(lease);
+        }
         let mut prepared = Self {
             jobs: Vec::new(),
-            reconciler: with_state(state)?,
+            reconciler,
             bus,
             is_over_rabbitmq,
         };

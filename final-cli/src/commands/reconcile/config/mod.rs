@@ -9,19 +9,22 @@
 //! | [`scans`] | how differences are found while the service runs |
 //! | [`repair`] | what is done about them, and who is told |
 //! | [`endpoint`] | what is called over HTTP |
+//! | [`lease`] | how long a process keeps what it has without a sign of life |
 
 mod endpoint;
+mod lease;
 mod mapping;
 mod repair;
 mod scans;
 
-use std::{collections::BTreeMap, num::NonZeroU32};
+use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
 use final_reconcile::Job;
 use serde::Deserialize;
 
 use self::{
     endpoint::EndpointConfig,
+    lease::ScanLease,
     mapping::TargetConfig,
     repair::RepairConfig,
     scans::{FreshConfig, SweepConfig, UpdatedConfig},
@@ -48,6 +51,9 @@ pub(super) struct ReconcileConfig {
     /// Where messages come from, and where repairs are published.
     #[serde(default)]
     pub(super) bus: Option<BusConfig>,
+    /// How long a process that is gone keeps the scans of a job from the others.
+    #[serde(default)]
+    lease: Option<ScanLease>,
     #[serde(default)]
     pub(super) service: ServiceOptions,
 }
@@ -96,6 +102,13 @@ pub(super) struct JobConfig {
 struct TableConfig {
     database: DatabaseAddress,
     table: String,
+}
+
+impl ReconcileConfig {
+    /// How long a process keeps the scans of a job without a sign of life. None if it is as long as the library has it.
+    pub(super) fn lease(&self) -> Option<Duration> {
+        self.lease.map(|lease| lease.0)
+    }
 }
 
 impl JobConfig {

@@ -1,10 +1,12 @@
 //! What is done about rows that differ.
 
+use std::time::Duration;
+
 use final_reconcile::{CallbackBody, Repair};
 use final_webhook::Endpoint;
 use serde::Deserialize;
 
-use super::{super::bus::AnyBus, endpoint::endpoint};
+use super::{super::bus::AnyBus, endpoint::endpoint, lease::RepairLease};
 use crate::{
     config::{Period, Secret, WebAddress},
     exit::Failure,
@@ -19,6 +21,7 @@ pub(super) struct RepairConfig {
     extras: bool,
     quick: Option<Period>,
     slow: Option<Period>,
+    lease: Option<RepairLease>,
 }
 
 #[derive(Debug)]
@@ -44,12 +47,16 @@ struct RepairFields {
     quick: Option<Period>,
     #[serde(default)]
     slow: Option<Period>,
+    /// How long a process that is gone keeps repairs that it has taken from the others.
+    #[serde(default)]
+    lease: Option<RepairLease>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "CallbackFields")]
 struct CallbackConfig {
     endpoint: Endpoint,
+    timeout: Option<Period>,
     body: BodyWord,
 }
 
@@ -102,6 +109,7 @@ impl TryFrom<CallbackFields> for CallbackConfig {
         let secret = fields.secret.as_ref();
         Ok(Self {
             endpoint: endpoint(&fields.url, secret, fields.timeout, fields.private)?,
+            timeout: fields.timeout,
             body: fields.body,
         })
     }
@@ -111,6 +119,19 @@ impl TryFrom<RepairFields> for RepairConfig {
     type Error = String;
 
     fn try_from(fields: RepairFields) -> Result<Self, String> {
+        let lease = fields.lease.map_or(LEASE, |lease| lease.0);
+        let timeout = fields
+            .callback
+            .as_ref()
+            .and_then(|callback| callback.timeout);
+        if let Some(timeout) = timeout.filter(|timeout| timeout.0 > lease / 4) {
+            return Err(format!(
+                "`callback.timeout` ({timeout}) is longer than a quarter of `lease` ({}), and a try may take no longer; write \
+                 lease = \"{}\" or a smaller `timeout`",
+                Period(lease),
+                Period(timeout.0.saturating_mul(4)),
+            ));
+        }
         let (way, body) = match (fields.callback, fields.publish, fields.sql) {
             (Some(callback), None, false) => {
                 (Way::Callback(Box::new(callback.endpoint)), callback.body)
@@ -130,6 +151,7 @@ impl TryFrom<RepairFields> for RepairConfig {
             extras: fields.extras,
             quick: fields.quick,
             slow: fields.slow,
+            lease: fields.lease,
         })
     }
 }
@@ -159,10 +181,14 @@ impl RepairConfig {
             let quick = self.quick.unwrap_or(QUICK);
             repair = repair.pace(quick.0, self.slow.unwrap_or(SLOW).0);
         }
+        if let Some(lease) = self.lease {
+            repair = repair.lease(lease.0);
+        }
         Ok(repair)
     }
 }
 
-/// The library's own pace.
-const QUICK: Period = Period(std::time::Duration::from_secs(10));
-const SLOW: Period = Period(std::time::Duration::from_secs(600));
+/// The library's own pace and lease.
+const QUICK: Period = Period(Duration::from_secs(10));
+const SLOW: Period = Period(Duration::from_secs(600));
+const LEASE: Duration = Duration::from_secs(120);

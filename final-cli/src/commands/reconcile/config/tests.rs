@@ -107,6 +107,7 @@ async fn a_file_names_how_differences_are_found_and_repaired() {
         callback = { url = "http://127.0.0.1:1/call", secret = { text = "sixteen bytes and more" }, body = "cupid-row" }
         extras = true
         quick = "11s"
+        lease = "37s"
     "#;
     let job = job(text).unwrap();
     assert!(job.is_found_by_something());
@@ -120,6 +121,7 @@ async fn a_file_names_how_differences_are_found_and_repaired() {
         "4711",
         "CupidRow",
         "11s",
+        "37s",
         "hooks.example",
     ] {
         assert!(shown.contains(part), "{part}: {shown}");
@@ -155,6 +157,18 @@ fn what_cannot_be_meant_is_named_with_its_line_and_the_cure() {
         ("fresh_ids = '2s'", "fresh_ids"),
         ("alert = { url = 'mailto:ops' }", "begin it with http:"),
         ("max_waiting = 0", "a whole number that is not 0"),
+        (
+            "repair = { sql = true, lease = '3s' }",
+            "write \"4s\" or more",
+        ),
+        (
+            "repair = { sql = true, lease = '2h' }",
+            "write \"1h\" or less",
+        ),
+        (
+            "repair = { callback = { url = 'http://h/', timeout = '9s' }, lease = '20s' }",
+            "write lease = \"36s\" or",
+        ),
     ] {
         let error = job(&with(line)).err().unwrap_or_else(|| panic!("{line}"));
         assert!(
@@ -162,5 +176,28 @@ fn what_cannot_be_meant_is_named_with_its_line_and_the_cure() {
             "{line}: {error}"
         );
         assert!(!error.contains("short"), "{error}");
+    }
+}
+
+#[test]
+fn the_lease_of_scans_is_that_of_the_file_and_nonsense_is_refused() {
+    let read = |lease: &str| {
+        let text = format!("lease = '{lease}'\n{FILE}");
+        let loaded = config::parse::<ReconcileConfig>("reconcile.toml", &text);
+        loaded
+            .map(|loaded| loaded.config.lease())
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(read("7s"), Ok(Some(Duration::from_secs(7))));
+    for (lease, wanted) in [
+        ("0s", "\"1s\" or more"),
+        ("999ms", "\"1s\" or more"),
+        ("61m", "\"1h\" or less"),
+    ] {
+        let error = read(lease).unwrap_err();
+        assert!(
+            error.starts_with("reconcile.toml:1:") && error.contains(wanted),
+            "{lease}: {error}"
+        );
     }
 }
