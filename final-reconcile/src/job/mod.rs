@@ -136,10 +136,10 @@ impl Job {
 
     /// How many rows of a target may wait for a look; 100,000 by default. Beyond that [changes](Self::watch) are held back:
     /// their messages are not done, so they stay in the log or the queue, and a sweep waits as well. Both go on by
-    /// themselves once rows were looked at. Few more may wait than this: each process counts again after 1,000 keys at
-    /// most, and takes all keys of a message or none.
+    /// themselves once rows were looked at. Somewhat more rows can wait, because each process counts again after 1,000 keys at
+    /// most and writes all keys of a message together.
     ///
-    /// It has to be larger than the rows that change within two [`settle`](Self::settle).
+    /// It must be larger than the number of rows that change within two [`settle`](Self::settle).
     #[must_use]
     pub fn max_waiting(mut self, most: u32) -> Self {
         self.max_waiting = most;

@@ -125,7 +125,9 @@ fn tell_of_rest(found: &[Leftover], idle: Duration) {
     let recent = found.iter().filter(|left| left.has_run_within(idle));
     let recent = recent.filter(|left| !left.is_running).count();
     if running > 0 {
-        eprintln!("{running} stay: a process runs them now, by another file; end it first if they are to go");
+        eprintln!(
+            "{running} stay: a process runs them now, by another file; end it first if they are to go"
+        );
     }
     if recent > 0 {
         eprintln!(
