@@ -49,6 +49,7 @@ struct Stage {
     lots: mpsc::Sender<Lot>,
     pump: Pump,
     opened: Opened,
+    vitals: Arc<Vitals>,
     _file: final_tests::SqliteFile,
 }
 
@@ -97,7 +98,7 @@ impl Stage {
         let lane = Lane {
             link,
             store: Arc::clone(&store) as Arc<dyn PositionStore>,
-            vitals,
+            vitals: Arc::clone(&vitals),
         };
         let pump = Pump::open(lane, job).await.unwrap();
         Self {
@@ -105,6 +106,7 @@ impl Stage {
             lots,
             pump,
             opened,
+            vitals,
             _file: file,
         }
     }
@@ -153,6 +155,14 @@ impl Held {
         for message in confirmed {
             message.confirm(Confirm::Stored);
         }
+    }
+
+    /// Says that the message that is in flight is at fault.
+    fn blame(&self) {
+        let blamed = self.messages.lock().unwrap().pop();
+        blamed
+            .expect("a message")
+            .confirm(Confirm::Faulty("no".to_owned()));
     }
 
     fn confirm_last(&self) {
@@ -249,6 +259,65 @@ async fn a_topic_that_nothing_confirms_leaves_room_for_the_others() {
         link.confirm_last();
     }
     pump.abort();
+}
+
+#[tokio::test]
+async fn the_next_message_of_a_key_follows_the_confirm_of_the_one_before() {
+    let (link, stage) = on_held_link().await;
+    let pump = tokio::spawn(stage.pump.run());
+    stage.lots.send(lot(&[20, 30])).await.unwrap();
+    drop(stage.lots);
+    for _ in 0..2 {
+        link.has(1).await;
+        link.confirm(1);
+    }
+    let ended = timeout(Duration::from_secs(20), pump).await;
+    ended.expect("both are sent").unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_waits_in_the_window_is_parked_with_the_message_before_it() {
+    let (link, stage) = on_held_link().await;
+    let pump = tokio::spawn(stage.pump.run());
+    stage.lots.send(lot(&[20, 30, 40])).await.unwrap();
+    drop(stage.lots);
+    for _ in 0..pump::FAULTS {
+        link.has(1).await;
+        link.blame();
+    }
+    let ended = timeout(Duration::from_secs(20), pump).await;
+    ended.expect("none is forgotten").unwrap().unwrap();
+    let waiting = stage.store.parked("shop", false, -1, 10).await.unwrap();
+    let waiting = waiting
+        .iter()
+        .filter(|head| &*head.topic == "cdc.shop.holes");
+    let waiting: Vec<_> = waiting
+        .map(|head| (&*head.position, head.reason.is_some()))
+        .collect();
+    let expected = [("lsn:0/14", true), ("lsn:0/1E", false), ("lsn:0/28", false)];
+    assert_eq!(waiting, expected);
+}
+
+#[tokio::test]
+async fn a_message_is_not_sent_once_the_lease_may_have_run_out() {
+    let (link, stage) = on_held_link().await;
+    let vitals = Arc::clone(&stage.vitals);
+    vitals.renewed(Some(Instant::now()));
+    let pump = tokio::spawn(stage.pump.run());
+    stage.lots.send(lot(&[20])).await.unwrap();
+    drop(stage.lots);
+    let tried = timeout(Duration::from_secs(20), async {
+        while vitals.copy().sent_again < 3 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    });
+    tried.await.expect("it is tried");
+    assert_eq!(link.count(), 0);
+    vitals.renewed(Some(Instant::now() + LEASE));
+    link.has(1).await;
+    link.confirm(1);
+    let ended = timeout(Duration::from_secs(20), pump).await;
+    ended.expect("it is sent").unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -105,11 +105,14 @@ async fn a_key_whose_retry_was_interrupted_is_put_back_by_the_next_reader() {
         let mut desk = Desk::open(&sink.store, &job(&term)).await.unwrap();
         let cut_off = desk.put_back(&sink).await;
         assert!(matches!(cut_off, Err(TargetEnd::Deposed)), "{cut_off:?}");
+        let later = Content::Message(Message::new("cdc.shop.holes", "4").with_key("1"));
+        assert!(desk.parked.holds(&later), "it waits behind the rest");
         *sink.left.lock().unwrap() = 100;
         let mut desk = Desk::open(&sink.store, &job(&term)).await.unwrap();
         assert_eq!(desk.parked.count(), 3);
         desk.put_back(&sink).await.unwrap();
         assert_eq!(desk.parked.count(), 0);
+        assert!(!desk.parked.holds(&later), "nothing is before it");
         let expected: &[&str] = match mark {
             ParkedMark::Retry => &["0", "1", "2", "3"],
             ParkedMark::Skip => &["1", "2", "3"],

@@ -7,11 +7,14 @@ use uuid::Uuid;
 use super::*;
 use crate::{
     engine::vitals::Vitals,
-    position::{Position, SourceIdentity, SourcePoint},
+    position::{Position, PositionError, SourceIdentity, SourcePoint},
     target::{Content, Item, Lot, Mark, OnPoison, parked::entry},
 };
 
 const LEASE: Duration = Duration::from_secs(60);
+
+/// The largest message.
+const MOST: usize = 1_000;
 
 /// A reader that has the lease, whose log is one SQLite file.
 struct Stage {
@@ -19,6 +22,7 @@ struct Stage {
     positions: Arc<SqlPositions<Sqlite>>,
     outlet: LogOutlet<Sqlite>,
     term: Term,
+    vitals: Arc<Vitals>,
     _file: final_tests::SqliteFile,
 }
 
@@ -34,7 +38,10 @@ impl Stage {
         let outlet = LogOutlet::new(SqlBroker::new(pool.clone()), place);
         outlet.migrate().await.unwrap();
         let taken = positions.take("shop", Uuid::now_v7(), LEASE).await;
+        let vitals = Arc::new(Vitals::new());
+        vitals.renewed(Some(Instant::now() + LEASE));
         Self {
+            vitals,
             term: taken.unwrap().unwrap().term,
             pool,
             positions,
@@ -43,10 +50,54 @@ impl Stage {
         }
     }
 
+    /// Hands over one lot after the save of that number.
+    async fn run(&self, number: i64, items: Vec<Item>) -> Result<(), TargetEnd> {
+        let (lots, given) = mpsc::channel(1);
+        let lot = Lot {
+            rows: items.len() as u64,
+            items,
+            end: mark(),
+        };
+        lots.try_send(lot).unwrap();
+        drop(lots);
+        let job = Job {
+            term: self.term.clone(),
+            identity: SourceIdentity("script:1".into()),
+            number,
+            lots: given,
+            vitals: Arc::clone(&self.vitals),
+            on_poison: OnPoison::Park,
+            most_parked: 100,
+            max_message_bytes: MOST,
+        };
+        self.outlet.run(job).await
+    }
+
     async fn count(&self, table: &str) -> i64 {
         let count = format!("SELECT COUNT(*) FROM {table}");
         let count = sqlx::query_scalar(sqlx::AssertSqlSafe(count));
         count.fetch_one(&self.pool).await.unwrap()
+    }
+}
+
+fn mark() -> Mark {
+    Mark {
+        point: SourcePoint::Lsn(10),
+        partial: None,
+        at: None,
+    }
+}
+
+/// A message of that key.
+fn message(key: &str) -> Message {
+    Message::new("cdc.shop.holes", "1").with_key(key)
+}
+
+fn item(key: &str) -> Item {
+    Item {
+        content: Content::Message(message(key)),
+        mark: mark(),
+        ends_change: true,
     }
 }
 
@@ -109,49 +160,81 @@ async fn a_parked_message_whose_answer_was_lost_comes_back_once() {
     assert_eq!(stage.count("final_log").await, 1);
 }
 
+#[tokio::test]
+async fn what_is_parked_is_changed_by_the_reader_alone() {
+    let stage = Stage::with(PlaceOfPosition::Same).await;
+    let (store, term) = (&stage.positions, &stage.term);
+    let message = Content::Message(message("1"));
+    let parked = [0, 1].map(|place| entry(&message, None, String::new(), 1, place));
+    let ids = parked.each_ref().map(|change| change.id);
+    store.save(term, &standing(), &parked).await.unwrap();
+    let before = store.parked("shop", false, -1, 10).await.unwrap();
+    let old = Term {
+        epoch: term.epoch - 1,
+        ..term.clone()
+    };
+    for late in [
+        store.mark_rest(&old, &ids).await,
+        store.unmark(&old, &ids, "no").await,
+        store.unpark(&old, &ids).await,
+    ] {
+        assert!(matches!(late, Err(PositionError::Deposed)), "{late:?}");
+    }
+    assert_eq!(store.parked("shop", false, -1, 10).await.unwrap(), before);
+    store.mark_rest(term, &ids).await.unwrap();
+    assert_eq!(store.parked("shop", true, -1, 10).await.unwrap().len(), 2);
+    store.unmark(term, &ids, "no").await.unwrap();
+    let unmarked = store.parked("shop", false, -1, 10).await.unwrap();
+    let reasons: Vec<_> = unmarked.iter().map(|head| head.reason.as_deref()).collect();
+    assert_eq!(reasons, [Some("no"), None]);
+    store.unpark(term, &ids).await.unwrap();
+    assert_eq!(stage.count("final_capture_parked").await, 0);
+}
+
+#[tokio::test]
+async fn a_change_of_a_parked_key_waits_and_the_others_go_on() {
+    let stage = Stage::with(PlaceOfPosition::Same).await;
+    let parked = entry(&Content::Message(message("1")), None, String::new(), 1, 0);
+    let (store, term) = (&stage.positions, &stage.term);
+    store.save(term, &standing(), &[parked]).await.unwrap();
+    stage
+        .run(1, vec![item("1"), item("2"), item("1")])
+        .await
+        .unwrap();
+    assert_eq!(stage.count("final_log").await, 1);
+    assert_eq!(stage.count("final_capture_parked").await, 3);
+}
+
+/// One of its messages without the others would be another change.
+#[tokio::test]
+async fn a_change_of_several_messages_is_parked_as_a_whole() {
+    let stage = Stage::with(PlaceOfPosition::Same).await;
+    let delete = Item {
+        ends_change: false,
+        ..item("1")
+    };
+    let large = Message::new("cdc.shop.holes", vec![b'x'; MOST + 1]).with_key("2");
+    let insert = Item {
+        content: Content::Message(large),
+        ..item("2")
+    };
+    let items = vec![item("3"), delete, insert, item("4")];
+    stage.run(0, items).await.unwrap();
+    assert_eq!(stage.count("final_log").await, 2);
+    let parked = stage.positions.parked("shop", false, -1, 10).await.unwrap();
+    let keys: Vec<_> = parked.iter().map(|head| head.key.as_deref()).collect();
+    assert_eq!(keys, [Some("1"), Some("2")]);
+}
+
 /// With the position elsewhere no epoch guards the log.
 #[tokio::test]
 async fn a_reader_writes_nothing_once_its_lease_may_be_over() {
     let stage = Stage::with(|positions| PlaceOfPosition::Apart(positions)).await;
-    let (outlet, term) = (&stage.outlet, &stage.term);
-    let vitals = Arc::new(Vitals::new());
-    let run = async || {
-        let (lots, given) = mpsc::channel(1);
-        let end = Mark {
-            point: SourcePoint::Lsn(10),
-            partial: None,
-            at: None,
-        };
-        let message = Message::new("cdc.shop.holes", "1").with_key("1");
-        let item = Item {
-            content: Content::Message(message),
-            mark: end.clone(),
-            ends_change: true,
-        };
-        let lot = Lot {
-            items: vec![item],
-            end,
-            rows: 1,
-        };
-        lots.try_send(lot).unwrap();
-        let job = Job {
-            term: term.clone(),
-            identity: SourceIdentity("script:1".into()),
-            number: 0,
-            lots: given,
-            vitals: Arc::clone(&vitals),
-            on_poison: OnPoison::Park,
-            most_parked: 100,
-            max_message_bytes: 1_000,
-        };
-        drop(lots);
-        outlet.run(job).await
-    };
-    vitals.renewed(Some(Instant::now()));
-    let late = run().await;
+    stage.vitals.renewed(Some(Instant::now()));
+    let late = stage.run(0, vec![item("1")]).await;
     assert!(matches!(late, Err(TargetEnd::Deposed)), "{late:?}");
     assert_eq!(stage.count("final_log").await, 0);
-    vitals.renewed(Some(Instant::now() + LEASE));
-    run().await.unwrap();
+    stage.vitals.renewed(Some(Instant::now() + LEASE));
+    stage.run(0, vec![item("1")]).await.unwrap();
     assert_eq!(stage.count("final_log").await, 1);
 }
