@@ -143,12 +143,11 @@ impl<DB: OutboxDatabase> LogOutlet<DB> {
         let work = async {
             let mut tx = DB::begin_durable(&positions.pool()).await?;
             let removed = positions.unpark_in(&mut *tx, term, ids).await?;
-            if removed == Saved::Now {
-                if !messages.is_empty()
-                    && let Err(error) = self.log.append(&mut *tx, messages).await
-                {
-                    return explained(error, &mut refused);
-                }
+            if removed == Saved::Now
+                && !messages.is_empty()
+                && let Err(error) = self.log.append(&mut *tx, messages).await
+            {
+                return explained(error, &mut refused);
             }
             if !positions.is_ours(&mut *tx, term).await? {
                 tx.rollback().await?;
