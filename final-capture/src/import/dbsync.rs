@@ -2,7 +2,7 @@
 //!
 //! Input: its text, and where dbsync stands in the binary log. Output: [`DbsyncImport`].
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, net::IpAddr};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -146,10 +146,14 @@ impl DbsyncImport {
                 "the text is no config.json of dbsync: `Mysql` with its `Host` is missing",
             ));
         }
-        let host = if host.contains(':') && !host.starts_with('[') {
-            format!("[{host}]")
-        } else {
-            host
+        let host = match host.trim_matches(['[', ']']).parse() {
+            Ok(IpAddr::V6(address)) => format!("[{address}]"),
+            _ if host.contains(|c: char| c.is_whitespace() || ":/?#@[]".contains(c)) => {
+                return Err(DbsyncImportError::new(format!(
+                    "`Mysql.Host` is `{host}`, which is no name of a host; the port stands in `Mysql.Port`"
+                )));
+            }
+            _ => host,
         };
         let port = Some(config.text(&["mysql", "port"])).filter(|port| !port.is_empty());
         let port = port.unwrap_or_else(|| "3306".to_owned());
@@ -219,7 +223,10 @@ impl DbsyncImport {
     }
 
     fn message(&mut self, name: &str) {
-        let topic = quoted(&format!("{}{{table}}", name.replace(['{', '}'], "")));
+        let topic = quoted(&format!(
+            "{}{{table}}",
+            name.replace(|c: char| c.is_control() || "{}*#".contains(c), "")
+        ));
         self.put(format_args!(
             "\n[message]\n# One table is one queue, in order, as dbsync promises it.\norder = \"table\"\nformat = \"dbsync\"\n\
              # Tables of one name in two schemas share a topic, as in dbsync. `cdc.{{schema}}.{{table}}` keeps them apart.\n\
@@ -228,12 +235,15 @@ impl DbsyncImport {
     }
 
     fn target(&mut self, target: Option<&str>) -> Result<(), DbsyncImportError> {
-        let kind = match target
-            .map(|target| target.split_once(':').map_or("", |(scheme, _)| scheme))
-        {
+        let kind = match target.map(|target| target.split_once(':').unwrap_or((target, ""))) {
             None => None,
-            Some("amqp" | "amqps") => Some("rabbitmq"),
-            Some("postgres" | "postgresql" | "mysql" | "mariadb" | "sqlite") => Some("log"),
+            Some(("amqp" | "amqps", rest)) if rest.starts_with("//") => Some("rabbitmq"),
+            Some(("postgres" | "postgresql" | "mysql" | "mariadb", rest))
+                if rest.starts_with("//") =>
+            {
+                Some("log")
+            }
+            Some(("sqlite", _)) => Some("log"),
             Some(_) => {
                 return Err(DbsyncImportError::new(
                     "the target is neither `amqp://…` nor the URL of a database (`postgres://…`, `mysql://…`, `sqlite:…`)",
@@ -363,14 +373,17 @@ fn lower(value: Value) -> Value {
     }
 }
 
-/// Whether a URL has a password between its scheme and its host.
+/// Whether a URL has a password: before its host, or among its parameters. A password that is not encoded can have any
+/// character in it, so everything before the last `@` counts.
 fn has_password(url: &str) -> bool {
-    let authority = url
-        .split_once("://")
-        .map_or("", |(_, rest)| rest.split(['/', '?']).next().unwrap_or(""));
-    authority
-        .rsplit_once('@')
-        .is_some_and(|(user, _)| user.contains(':'))
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    let user = rest.rsplit_once('@').map_or("", |(user, _)| user);
+    let parameters = url.split_once('?').map_or("", |(_, parameters)| parameters);
+    user.contains(':')
+        || parameters.split('&').any(|pair| {
+            let name = pair.split('=').next().unwrap_or("");
+            name.to_ascii_lowercase().contains("pass")
+        })
 }
 
 /// A name of a capture: lower-case letters, digits, `_` and `-`, at most 40 of them.

@@ -118,8 +118,19 @@ fn a_target_is_a_log_or_rabbitmq() {
         "{rabbitmq}"
     );
     assert!(to("nats://x").is_err());
-    let secret = to("amqp://user:hunter2@mq").unwrap_err().to_string();
-    assert!(!secret.contains("hunter2"), "{secret}");
+    assert!(to("mysql:db").is_err());
+    for secret in [
+        "amqp://user:hunter2@mq",
+        "postgres://final:hunter2/x?y@db/shop",
+        "postgres://final@db/shop?password=hunter2",
+        "mysql://db/shop?a=b&PASSWD=hunter2",
+    ] {
+        let error = to(secret).unwrap_err().to_string();
+        assert!(
+            error.contains("has a password") && !error.contains("hunter2"),
+            "{error}"
+        );
+    }
 }
 
 #[test]
@@ -163,6 +174,10 @@ fn what_is_no_config_is_refused_with_the_reason() {
     assert!(refused("[]").contains("no object"));
     assert!(refused("{}").contains("`Mysql`"));
     assert!(refused(r#"{"Mysql":{"Host":"db","Port":"x"}}"#).contains("no port"));
+    for host in ["db:3306", "a b", "db/shop", "[::1]:3306"] {
+        let text = format!(r#"{{"Mysql":{{"Host":"{host}"}}}}"#);
+        assert!(refused(&text).contains("no name of a host"), "{host}");
+    }
 }
 
 proptest! {
