@@ -27,7 +27,7 @@ pub const DEFAULT_TOPIC: &str = "cdc.{schema}.{table}";
 ///
 /// # Errors
 ///
-/// The template has braces around something else, or names no table.
+/// The template has braces around something else, names no table, or has something that no topic can have.
 pub fn topic_template(template: &str) -> Result<TopicFn, TopicError> {
     let pieces = pieces(template)?;
     Ok(Arc::new(move |name: &TableName| {
@@ -85,7 +85,12 @@ fn pieces(template: &str) -> Result<Vec<Piece>, TopicError> {
     if !pieces.iter().any(|piece| matches!(piece, Piece::Table)) {
         return Err(wrong("without `{table}` all tables would share a topic"));
     }
-    Ok(pieces)
+    // A name has no fault of its own, so what is wrong with a topic of short names is wrong with each.
+    let shortest = template.replace("{schema}", "s").replace("{table}", "t");
+    match fault(&shortest) {
+        Some(why) => Err(wrong(why)),
+        None => Ok(pieces),
+    }
 }
 
 fn escape(name: &str, topic: &mut String) {
@@ -162,6 +167,9 @@ mod tests {
             "{table",
             "table}",
             "{table}}",
+            "cdc.*.{table}",
+            "amq.{table}",
+            &format!("{}{{table}}", "x".repeat(255)),
         ] {
             assert!(topic_template(template).is_err(), "{template}");
         }
