@@ -32,9 +32,23 @@ pub(super) struct Options {
     pub(super) pass_statements: bool,
 }
 
+/// The server does not answer as it should. What it says of the login is the same at the next try.
 pub(super) fn away(error: mysql_async::Error) -> SourceError {
-    SourceError::Away(Box::new(error))
+    match &error {
+        mysql_async::Error::Server(server) if LOGIN.contains(&server.code) => {
+            SourceError::Config(format!(
+                "the server refused the login: {} (error {}); mend the user or the password of the source. `SELECT user, host \
+                 FROM mysql.user` shows which user a host gets: one with a nearer host counts before `'%'`",
+                server.message, server.code
+            ))
+        }
+        _ => SourceError::Away(Box::new(error)),
+    }
 }
+
+/// Refused logins: a wrong password, no right to the database, no such database, no password, an account that is locked, a
+/// password that has expired.
+const LOGIN: [u16; 6] = [1045, 1044, 1049, 1698, 4151, 1862];
 
 /// A stream that has begun: its task, what came already, and where it began.
 pub(super) type Opened = (Dump, Vec<Batch>, Place);

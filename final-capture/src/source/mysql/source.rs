@@ -5,7 +5,10 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -46,6 +49,8 @@ pub struct MySqlSource {
     url: Arc<str>,
     server: Server,
     options: Options,
+    /// Whether the log has what is not as it should be. A stream is opened again after each outage.
+    is_told: Arc<AtomicBool>,
 }
 
 // The URL may have a password.
@@ -87,6 +92,7 @@ impl MySqlSource {
                 heartbeat: HEARTBEAT,
                 pass_statements: false,
             },
+            is_told: Arc::default(),
         })
     }
 
@@ -188,9 +194,17 @@ impl MySqlSource {
         if from.is_none() {
             refused.extend(check::prepared(&facts));
         }
-        refused.retain(|finding| finding.level == Level::Error);
+        let (refused, mut rest): (Vec<_>, Vec<_>) = refused
+            .into_iter()
+            .partition(|finding| finding.level == Level::Error);
         if !refused.is_empty() {
             return Err(SourceError::Refused(refused));
+        }
+        if !self.is_told.swap(true, Ordering::Relaxed) {
+            rest.extend(tables::findings(&mut conn, wanted).await.map_err(away)?);
+            for finding in rest.iter().filter(|it| it.level < Level::Note) {
+                tracing::warn!(target: "final::capture", %finding, "the source is not as it should be");
+            }
         }
         let charsets = Arc::new(characters::charsets(&mut conn).await.map_err(away)?);
         let point = match from {

@@ -229,3 +229,18 @@ async fn tables_whose_changes_are_not_whole_are_named() {
         "{error:?}"
     );
 }
+
+#[tokio::test]
+async fn a_login_that_the_server_refuses_is_a_mistake_of_the_configuration_and_shows_no_password() {
+    let shop = Shop::open().await;
+    let url = shop.url.replace("root@", "nobody:hunter2@");
+    assert_ne!(url, shop.url);
+    let source = MySqlSource::new(&url).expect("a source");
+    let error = source.check(&shop.all()).await.expect_err("no such user");
+    assert!(matches!(error, SourceError::Config(_)), "{error:?}");
+    let text = error.to_string();
+    assert!(
+        text.contains("refused the login") && !text.contains("hunter2"),
+        "{text}"
+    );
+}
