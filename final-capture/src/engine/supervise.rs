@@ -94,6 +94,7 @@ async fn standby(
 ) -> Option<(Instant, TakenTerm)> {
     let store = engine.outlet.positions();
     let mut pauses = Pauses::new();
+    let mut is_told = false;
     let look = (engine.lease / 10).clamp(Duration::from_millis(100), Duration::from_secs(1));
     loop {
         if stop.is_cancelled() {
@@ -112,6 +113,14 @@ async fn standby(
             Ok(None) => {
                 vitals.target_answers();
                 vitals.set_state(CaptureState::Standby);
+                if !is_told {
+                    tracing::info!(
+                        target: "final::capture",
+                        capture = &*engine.name, place = store.place(),
+                        "another process reads the capture; standing by"
+                    );
+                    is_told = true;
+                }
                 pauses = Pauses::new();
                 look
             }
