@@ -22,6 +22,7 @@
 //! | [`vitals`] | what the capture knows of itself |
 
 pub(crate) mod assembly;
+mod claim;
 mod feed;
 pub(crate) mod pause;
 pub(crate) mod skip;

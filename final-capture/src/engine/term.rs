@@ -22,7 +22,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    Engine,
+    Engine, claim,
     feed::{Feed, FeedEnd},
     vitals::Vitals,
 };
@@ -107,6 +107,7 @@ async fn stream(
     mut number: i64,
     stop: &CancellationToken,
 ) -> TermEnd {
+    let has_begun = position.is_some();
     let from = position.or_else(|| begin_at(engine));
     let opening = engine.source.open(&engine.encoder.selection, from.as_ref());
     let opened = tokio::select! {
@@ -126,8 +127,21 @@ async fn stream(
             ));
         }
     };
-    // Before anything is read: a first start must not begin "from now on" a second time.
-    number += 1;
+    if !has_begun {
+        let refused = match claim::of_another(engine, store, &identity).await {
+            Ok(None) => None,
+            Ok(Some(error)) => Some(of_source(error)),
+            Err(error) => Some(error.into()),
+        };
+        if let Some(end) = refused {
+            let _ = timeout(CLOSING, reader.close()).await;
+            return end;
+        }
+    }
+    // Before anything is read: a first start must not begin "from now on" a second time. A point that somebody has
+    // named is written down with the first progress behind it: until then another one can be named.
+    let is_named = !has_begun && engine.from.is_some();
+    number += i64::from(!is_named);
     let begun = Standing {
         position: Position {
             identity: identity.clone(),
@@ -137,7 +151,7 @@ async fn stream(
         at: None,
         number,
     };
-    if let Err(error) = store.save(term, &begun, &[]).await {
+    if !is_named && let Err(error) = store.save(term, &begun, &[]).await {
         let _ = timeout(CLOSING, reader.close()).await;
         return error.into();
     }

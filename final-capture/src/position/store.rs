@@ -15,7 +15,9 @@ use futures::future::BoxFuture;
 use sqlx::Pool;
 use uuid::Uuid;
 
-use super::{FilePositions, ParkedChange, ParkedHead, Position, PositionError, SqlPositions};
+use super::{
+    FilePositions, ParkedChange, ParkedHead, Position, PositionError, SourceIdentity, SqlPositions,
+};
 
 /// A reader's right to read, until another one takes over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +112,18 @@ pub trait PositionStore: Send + Sync + 'static {
         _reason: Option<&'a str>,
     ) -> BoxFuture<'a, Result<(), PositionError>> {
         Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// The other captures whose positions are here, by their names, and what each reads. None by default.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the place does.
+    fn others<'a>(
+        &'a self,
+        _name: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<(String, SourceIdentity)>, PositionError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
     /// Whether refused messages can be kept. By default they cannot, and a refused message stops the capture.

@@ -111,6 +111,12 @@ pub trait Source: Send + Sync + 'static {
         from: Option<&'a Position>,
     ) -> BoxFuture<'a, Result<OpenedSource, SourceError>>;
 
+    /// What two captures of these identities would take from each other, as `the slot final_capture`. By default they
+    /// take nothing: a log can have several readers.
+    fn shared(&self, _ours: &SourceIdentity, _theirs: &SourceIdentity) -> Option<String> {
+        None
+    }
+
     /// The source without its password, for logs.
     fn place(&self) -> String;
 }
@@ -130,6 +136,10 @@ impl<S: Source + ?Sized> Source for Box<S> {
         from: Option<&'a Position>,
     ) -> BoxFuture<'a, Result<OpenedSource, SourceError>> {
         self.as_ref().open(wanted, from)
+    }
+
+    fn shared(&self, ours: &SourceIdentity, theirs: &SourceIdentity) -> Option<String> {
+        self.as_ref().shared(ours, theirs)
     }
 
     fn place(&self) -> String {
@@ -235,9 +245,16 @@ struct GapAdvice<'a>(&'a Gap);
 impl std::fmt::Display for GapAdvice<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.0.oldest {
-            Some(oldest) => write!(f, "the oldest that is there is {oldest}"),
-            None => f.write_str("nothing of it is there"),
+            // The position before the first transaction has none in it.
+            Some(SourcePoint::Gtid(none)) if none.is_empty() => {
+                f.write_str("the log is there from its first transaction on, `gtid:`")?;
+            }
+            Some(oldest) => write!(f, "the oldest that is there is {oldest}")?,
+            None => f.write_str("nothing of it is there")?,
         }
+        f.write_str(
+            ". Copy by hand what is lost, take the stored position away, and start anew: docs/capture.md, `gap`",
+        )
     }
 }
 

@@ -290,6 +290,19 @@ impl<DB: Driver> PositionStore for SqlPositions<DB> {
         place.split('?').next().unwrap_or_default().to_owned()
     }
 
+    fn others<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<(String, SourceIdentity)>, PositionError>> {
+        Box::pin(async move {
+            let known = self.known().await?.into_iter();
+            let others = known.filter(|capture| capture.name != name);
+            Ok(others
+                .filter_map(|it| Some((it.name, SourceIdentity(it.identity?.into()))))
+                .collect())
+        })
+    }
+
     fn migrate(&self) -> BoxFuture<'_, Result<(), PositionError>> {
         // Without a limit of ours: another instance may be at it, for a minute at most.
         let doing = "making the tables of captures";

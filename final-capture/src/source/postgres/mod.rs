@@ -53,7 +53,7 @@ use self::{
 };
 use super::{OpenedSource, Reader, Source, SourceError};
 use crate::{
-    position::{Position, SourcePoint},
+    position::{Position, SourceIdentity, SourcePoint},
     select::Selection,
 };
 
@@ -358,6 +358,12 @@ impl Source for PgSource {
         from: Option<&'a Position>,
     ) -> BoxFuture<'a, Result<OpenedSource, SourceError>> {
         Box::pin(self.open_stream(wanted, from))
+    }
+
+    fn shared(&self, ours: &SourceIdentity, theirs: &SourceIdentity) -> Option<String> {
+        let (ours, theirs) = (Identity::parse(ours)?, Identity::parse(theirs)?);
+        let is_same = ours.system == theirs.system && ours.slot == theirs.slot;
+        is_same.then(|| format!("the slot {}", ours.slot))
     }
 
     fn place(&self) -> String {

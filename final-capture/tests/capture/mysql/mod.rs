@@ -1,6 +1,6 @@
 //! MariaDB as a source. One server serves all tests that need no setting or end of their own.
 
-mod shop;
+pub(crate) mod shop;
 
 mod changes;
 mod checks;

@@ -3,7 +3,7 @@
 mod changes;
 mod checks;
 mod login;
-mod shop;
+pub(crate) mod shop;
 mod slots;
 mod values;
 mod wire;

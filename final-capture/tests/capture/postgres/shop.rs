@@ -15,10 +15,10 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, postgres::
 use tokio::sync::OnceCell;
 
 /// How long anything may take on a busy machine.
-pub(super) const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// The settings of a server that can be captured.
-pub(super) fn settings(more: &[&str]) -> Vec<String> {
+pub(crate) fn settings(more: &[&str]) -> Vec<String> {
     [
         "wal_level=logical",
         "max_replication_slots=100",
@@ -32,7 +32,7 @@ pub(super) fn settings(more: &[&str]) -> Vec<String> {
 }
 
 /// A server of one's own, for a test that restarts or changes it.
-pub(super) async fn server(more: &[&str]) -> Postgres {
+pub(crate) async fn server(more: &[&str]) -> Postgres {
     let setup = Setup {
         args: settings(more),
         ..Setup::default()
@@ -41,17 +41,17 @@ pub(super) async fn server(more: &[&str]) -> Postgres {
 }
 
 /// A fresh database, and a source that reads it.
-pub(super) struct Shop {
-    pub(super) url: String,
-    pub(super) pool: PgPool,
-    pub(super) slot: String,
+pub(crate) struct Shop {
+    pub(crate) url: String,
+    pub(crate) pool: PgPool,
+    pub(crate) slot: String,
     /// `shop.*`, which has the tables of most tests.
-    pub(super) wanted: Selection,
+    pub(crate) wanted: Selection,
 }
 
 impl Shop {
     /// At the server that the tests share.
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         static SERVER: OnceCell<Postgres> = OnceCell::const_new();
         let server = SERVER
             .get_or_init(|| server(&["max_prepared_transactions=10"]))
@@ -60,7 +60,7 @@ impl Shop {
     }
 
     /// At another server.
-    pub(super) async fn at(server: &str) -> Self {
+    pub(crate) async fn at(server: &str) -> Self {
         let name = unique("shop");
         let mut connection = PgConnection::connect(server).await.unwrap();
         let sql = format!("CREATE DATABASE {name} TEMPLATE template0");
@@ -80,36 +80,36 @@ impl Shop {
         }
     }
 
-    pub(super) async fn run(&self, sql: &str) {
+    pub(crate) async fn run(&self, sql: &str) {
         self.pool
             .execute(AssertSqlSafe(sql.to_owned()))
             .await
             .unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 
-    pub(super) fn source(&self) -> PgSource {
+    pub(crate) fn source(&self) -> PgSource {
         self.source_at(&self.url)
     }
 
-    pub(super) fn source_at(&self, url: &str) -> PgSource {
+    pub(crate) fn source_at(&self, url: &str) -> PgSource {
         PgSource::new(url)
             .and_then(|source| source.slot(&self.slot))
             .and_then(|source| source.publication(&self.slot))
             .unwrap()
     }
 
-    pub(super) async fn try_open(
+    pub(crate) async fn try_open(
         &self,
         from: Option<&Position>,
     ) -> Result<OpenedSource, SourceError> {
         self.source().open(&self.wanted, from).await
     }
 
-    pub(super) async fn open(&self, from: Option<&Position>) -> Stream {
+    pub(crate) async fn open(&self, from: Option<&Position>) -> Stream {
         Stream::of(self.try_open(from).await.unwrap())
     }
 
-    pub(super) async fn slot_point(&self) -> SourcePoint {
+    pub(crate) async fn slot_point(&self) -> SourcePoint {
         let point: String = sqlx::query_scalar(
             "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1",
         )
@@ -122,22 +122,22 @@ impl Shop {
 }
 
 /// An open stream, and what came of it.
-pub(super) struct Stream {
-    pub(super) reader: Box<dyn Reader>,
-    pub(super) identity: SourceIdentity,
+pub(crate) struct Stream {
+    pub(crate) reader: Box<dyn Reader>,
+    pub(crate) identity: SourceIdentity,
     /// The last complete point.
-    pub(super) point: SourcePoint,
+    pub(crate) point: SourcePoint,
 }
 
 /// A whole transaction.
 #[derive(Debug)]
-pub(super) struct Read {
-    pub(super) events: Vec<Event>,
-    pub(super) point: SourcePoint,
+pub(crate) struct Read {
+    pub(crate) events: Vec<Event>,
+    pub(crate) point: SourcePoint,
 }
 
 impl Stream {
-    pub(super) fn of(opened: OpenedSource) -> Self {
+    pub(crate) fn of(opened: OpenedSource) -> Self {
         Self {
             reader: opened.reader,
             identity: opened.identity,
@@ -145,7 +145,7 @@ impl Stream {
         }
     }
 
-    pub(super) fn position(&self) -> Position {
+    pub(crate) fn position(&self) -> Position {
         Position {
             identity: self.identity.clone(),
             point: self.point.clone(),
@@ -154,7 +154,7 @@ impl Stream {
     }
 
     /// Reads what comes next.
-    pub(super) async fn some(&mut self) -> Result<Vec<Event>, SourceError> {
+    pub(crate) async fn some(&mut self) -> Result<Vec<Event>, SourceError> {
         let mut events = Vec::new();
         let read = self.reader.read(&mut events, 1 << 20);
         tokio::time::timeout(LIMIT, read)
@@ -169,7 +169,7 @@ impl Stream {
     }
 
     /// Reads so many transactions.
-    pub(super) async fn transactions(&mut self, count: usize) -> Vec<Read> {
+    pub(crate) async fn transactions(&mut self, count: usize) -> Vec<Read> {
         let mut read = Vec::new();
         let mut open = Vec::new();
         while read.len() < count {
@@ -190,23 +190,23 @@ impl Stream {
         read
     }
 
-    pub(super) async fn transaction(&mut self) -> Read {
+    pub(crate) async fn transaction(&mut self) -> Read {
         self.transactions(1).await.pop().unwrap()
     }
 
     /// Everything up to here is safe.
-    pub(super) fn saved(&mut self) {
+    pub(crate) fn saved(&mut self) {
         self.reader.saved(&self.point.clone());
     }
 
-    pub(super) async fn close(self) -> Position {
+    pub(crate) async fn close(self) -> Position {
         let position = self.position();
         self.reader.close().await;
         position
     }
 
     /// Reads until the stream fails.
-    pub(super) async fn failure(&mut self) -> SourceError {
+    pub(crate) async fn failure(&mut self) -> SourceError {
         loop {
             if let Err(error) = self.some().await {
                 return error;
@@ -216,14 +216,14 @@ impl Stream {
 }
 
 impl Read {
-    pub(super) fn id(&self) -> Arc<str> {
+    pub(crate) fn id(&self) -> Arc<str> {
         match self.events.first() {
             Some(Event::Begin(transaction)) => Arc::clone(&transaction.id),
             other => panic!("a transaction begins with {other:?}"),
         }
     }
 
-    pub(super) fn rows(&self) -> Vec<&RowChange> {
+    pub(crate) fn rows(&self) -> Vec<&RowChange> {
         let events = self.events.iter();
         events
             .filter_map(|event| match event {
@@ -234,7 +234,7 @@ impl Read {
     }
 
     /// The only row.
-    pub(super) fn row(&self) -> &RowChange {
+    pub(crate) fn row(&self) -> &RowChange {
         let rows = self.rows();
         assert_eq!(rows.len(), 1, "{self:?}");
         rows[0]
