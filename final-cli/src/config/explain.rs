@@ -54,6 +54,12 @@ pub(crate) fn explain(message: &str) -> (String, String) {
                 "remove one".to_owned(),
             );
         }
+        "invalid socket address syntax" => {
+            return (
+                "this is no address with a port".to_owned(),
+                "write it as \"127.0.0.1:9090\"".to_owned(),
+            );
+        }
         "integer number overflowed" | "floating-point number overflowed" => {
             return (
                 "the number is too large".to_owned(),

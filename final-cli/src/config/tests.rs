@@ -117,7 +117,7 @@ fn an_error_names_file_line_column_key_and_cure() {
         ),
         (
             "[http]\nlisten = 'here'",
-            "shop.toml:3:10: `http.listen`: invalid socket address syntax; write it as TOML does (https://toml.io)",
+            "shop.toml:3:10: `http.listen`: this is no address with a port; write it as \"127.0.0.1:9090\"",
         ),
         (
             "[http]\n",

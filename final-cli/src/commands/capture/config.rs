@@ -3,7 +3,7 @@
 //! Input: a TOML file. Output: a [`Capture`] that is not started. A key that is not known is an error that names its
 //! line.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use final_amqp::Amqp;
 use final_capture::{
@@ -29,6 +29,12 @@ use crate::{
 
 /// Connections of the pool that is named; the capture opens a few of its own besides.
 const CONNECTIONS: u32 = 4;
+
+/// The shortest lease that a reader can renew in time.
+const SHORTEST_LEASE: Duration = Duration::from_secs(1);
+
+/// A smaller limit refuses what a server says at a login, or each message.
+const SMALLEST: u64 = 1024;
 
 /// How large a message of a whole transaction may become, if the file does not say.
 const TRANSACTION: usize = 1024 * 1024;
@@ -179,8 +185,9 @@ pub(super) enum PoisonWord {
 }
 
 impl CaptureConfig {
-    /// The capture that the file describes. Nothing is connected yet.
-    pub(super) fn capture(&self, from: Option<&str>) -> Result<Capture, BoxError> {
+    /// The capture that the file describes. Nothing is connected yet. `from` counts before the file's.
+    pub(super) fn capture(&self, from: Option<SourcePoint>) -> Result<Capture, BoxError> {
+        self.check()?;
         let mut capture = Capture::new(&self.name, self.source()?, self.selection()?)
             .to(self.target()?)
             .order(self.message.order())
@@ -206,8 +213,8 @@ impl CaptureConfig {
             options.big_integers_as_text = *big_integers_as_text;
             options
         });
-        if let Some(from) = from.or(self.source.from.as_deref()) {
-            let point: SourcePoint = from.parse()?;
+        let ours = self.source.from.as_deref().map(str::parse).transpose()?;
+        if let Some(point) = from.or(ours) {
             capture = capture.begin_at(point);
         }
         if let Some(most) = self.poison.most_parked {
@@ -220,6 +227,24 @@ impl CaptureConfig {
             capture = capture.lease(lease.0);
         }
         Ok(capture)
+    }
+
+    /// Values that no capture can work with.
+    fn check(&self) -> Result<(), BoxError> {
+        if self.lease.is_some_and(|lease| lease.0 < SHORTEST_LEASE) {
+            return Err("`lease` is too short; write 1 s or more".into());
+        }
+        let sizes = [
+            ("source.most_message", self.source.most_message),
+            ("source.max_event", self.source.max_event),
+            ("target.max_message", self.target.max_message),
+        ];
+        for (key, size) in sizes {
+            if size.is_some_and(|size| size.0 < SMALLEST) {
+                return Err(format!("`{key}` is too small; write 1 KiB or more").into());
+            }
+        }
+        Ok(())
     }
 
     fn source(&self) -> Result<Box<dyn Source>, BoxError> {
@@ -525,6 +550,18 @@ listen = '127.0.0.1:9090'
                 "is no position",
             ),
             ("topic = 'shop{table}'", "topic = 'shop{tabel}'", "tabel"),
+            (
+                "topic = 'shop{table}'",
+                "topic = 'shop.*.{table}'",
+                "wildcards",
+            ),
+            ("lease = '10s'", "lease = '0s'", "`lease` is too short"),
+            (
+                "max_message = '1 MiB'",
+                "max_message = 0",
+                "`target.max_message`",
+            ),
+            ("server_id = 4711", "max_event = 7", "`source.max_event`"),
             ("max_message =", "max_mesage =", "capture.toml:25:1"),
             (
                 "hash_key = { text = 'sixteen bytes or more' }\n",

@@ -6,9 +6,15 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use final_core::admin::doctor::{Finding, Level};
+use final_core::{
+    BoxError,
+    admin::doctor::{Finding, Level},
+};
 
-use super::{no_place, serve::load};
+use super::{
+    no_place,
+    serve::{load, wrong},
+};
 use crate::{
     arguments::{FormatArgs, PlaceArgs},
     commands::doctor::write,
@@ -36,8 +42,8 @@ impl DoctorArgs {
             .build()
             .map_err(|error| Failure::doing("the runtime cannot be started", &error))?;
         let examined = runtime.block_on(async {
-            let wrong = |error: final_core::BoxError| Failure::usage(crate::causes::chain(&*error));
-            let capture = config.capture(None).map_err(wrong)?;
+            let mistake = |error: BoxError| Failure::usage(wrong(&self.config, &*error));
+            let capture = config.capture(None).map_err(mistake)?;
             let doing = "the source cannot be examined";
             capture
                 .doctor()

@@ -10,6 +10,7 @@ mod status;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand};
+use final_capture::position::SourcePoint;
 use final_core::OutboxDatabase;
 
 use crate::{
@@ -38,7 +39,7 @@ pub(crate) struct CaptureArgs {
 
     /// Where a capture begins that has no position yet, as file:mysql-bin.000010:1234, gtid:0-1-345 or lsn:16/B374D848
     #[arg(long, value_name = "POSITION")]
-    from: Option<String>,
+    from: Option<SourcePoint>,
 
     #[command(flatten)]
     run: RunArgs,

@@ -2,9 +2,12 @@
 //!
 //! Input: a TOML file. Output: messages at the target; a service that the runner starts, asks and stops; an exit code.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use final_capture::RunningCapture;
+use final_capture::{CaptureError, RunningCapture, position::SourcePoint};
 use final_core::BoxError;
 
 use super::{config::CaptureConfig, no_place};
@@ -13,13 +16,13 @@ use crate::{
     causes::chain,
     config::{Loaded, read},
     exit::Failure,
-    service::{self, Condition, RunArgs, Service},
+    service::{self, Condition, Mistake, RunArgs, Service},
 };
 
 /// Runs until a signal. It has a runtime and a log of its own.
 pub(super) fn run(
     file: Option<PathBuf>,
-    from: Option<String>,
+    from: Option<SourcePoint>,
     run: RunArgs,
     place: &PlaceArgs,
 ) -> Result<ExitCode, Failure> {
@@ -30,14 +33,25 @@ pub(super) fn run(
     let config = load(&file)?;
     let options = run.over(config.service.clone());
     Ok(service::main("capture", options, async move || {
-        let capture = config.capture(from.as_deref())?;
-        let running = capture.start().await?;
-        Ok::<_, BoxError>(CaptureService(running))
+        let mistake = |error: BoxError| Mistake::new(wrong(&file, &*error));
+        let capture = config.capture(from).map_err(mistake)?;
+        match capture.start().await {
+            Ok(running) => Ok::<_, BoxError>(CaptureService(running)),
+            Err(error @ (CaptureError::Name { .. } | CaptureError::Config(_))) => {
+                Err(mistake(error.into()).into())
+            }
+            Err(error) => Err(error.into()),
+        }
     }))
 }
 
+/// What is wrong in a file that can be read: TOML knows no line for it.
+pub(super) fn wrong(file: &Path, error: &(dyn std::error::Error + 'static)) -> String {
+    format!("{}: {}", file.display(), chain(error))
+}
+
 /// Reads a configuration, and tells what its author should know about it.
-pub(super) fn load(file: &std::path::Path) -> Result<CaptureConfig, Failure> {
+pub(super) fn load(file: &Path) -> Result<CaptureConfig, Failure> {
     let loaded: Result<Loaded<CaptureConfig>, _> = read(file);
     let loaded = loaded.map_err(|error| Failure::usage(chain(&error)))?;
     let warnings = loaded.warnings.iter();
