@@ -15,6 +15,7 @@ mod dead;
 mod doctor;
 #[cfg(feature = "reconcile")]
 mod endpoint;
+mod errors;
 #[cfg(feature = "gateway")]
 mod gateway_apps;
 #[cfg(feature = "gateway")]
