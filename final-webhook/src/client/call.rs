@@ -130,7 +130,8 @@ pub enum NotDone {
     },
     /// The host has no address that may be called.
     #[error(
-        "{host} is {address}, {kind}, which this endpoint may not have; allow private addresses or its network if it may"
+        "{host} is at {address}, {kind}, which is not called unless the endpoint allows it: by `allow_private` or \
+         `allow_network`, or by `private = true` in a file"
     )]
     Forbidden {
         /// The host.

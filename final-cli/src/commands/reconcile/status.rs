@@ -103,7 +103,12 @@ fn write(
     }
     out.table(&table)?;
     for job in jobs.iter().filter(|job| job.is_of_job) {
-        for reason in [&job.paused, &job.trouble].into_iter().flatten() {
+        if let Some(reason) = &job.paused {
+            let cure =
+                "look at its repairs, mend the mapping, and go on by `final reconcile resume`";
+            out.line(&harmless(&format!("{}: {reason}; {cure}", job.job)))?;
+        }
+        if let Some(reason) = &job.trouble {
             out.line(&harmless(&format!("{}: {reason}", job.job)))?;
         }
         if let (Some(at), Some(lag)) = (&job.mirror_at, job.mirror_lag_ms) {
