@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::{Result, scenarios};
+use crate::Result;
 
 /// What to run, and how to tell of it.
 #[derive(Debug)]
@@ -19,7 +19,11 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Self> {
+    /// `known`: the names of all scenarios.
+    pub(crate) fn parse(
+        words: impl Iterator<Item = String>,
+        known: Vec<&'static str>,
+    ) -> Result<Self> {
         let mut args = Self {
             scenarios: Vec::new(),
             json: false,
@@ -46,7 +50,6 @@ impl Args {
                 name => named.push(name.to_owned()),
             }
         }
-        let known: Vec<_> = scenarios::ALL.iter().map(|it| it.name).collect();
         if let Some(unknown) = named.iter().find(|name| !known.contains(&name.as_str())) {
             return Err(format!(
                 "there is no scenario {unknown:?}; use some of: {}",

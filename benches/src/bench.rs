@@ -1,53 +1,35 @@
-//! A run: its scenarios, one after the other, and what they have shown.
+//! A scenario, and what it is given.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::{Result, args::Args, db::Db, plot::Plot, report, row::Row, scenarios};
+use futures::future::LocalBoxFuture;
+
+use crate::{Result, args::Args, db::Db, plot::Plot, report, row::Row};
+
+/// A scenario.
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) run: for<'a> fn(&'a mut Bench) -> LocalBoxFuture<'a, Result<()>>,
+}
 
 /// What a scenario is given, and where it leaves what it finds.
 #[derive(Debug)]
 pub(crate) struct Bench {
-    args: Args,
+    pub(crate) args: Args,
     pub(crate) rows: Vec<Row>,
     pub(crate) plots: Vec<Plot>,
 }
 
-/// Runs what the arguments ask for. False if something that must hold does not.
-pub(crate) async fn run(args: Args) -> Result<bool> {
-    let mut bench = Bench {
-        args,
-        rows: Vec::new(),
-        plots: Vec::new(),
-    };
-    let names = bench.args.scenarios.clone();
-    for scenario in scenarios::ALL.iter().filter(|it| names.contains(&it.name)) {
-        bench.say(&format!("\n{}: {}", scenario.name, scenario.about));
-        let (before, start) = (bench.rows.len(), Instant::now());
-        (scenario.run)(&mut bench)
-            .await
-            .map_err(|error| format!("scenario {}: {error}", scenario.name))?;
-        bench.say(&format!("  ({:.0} s)", start.elapsed().as_secs_f64()));
-        let (rows, plots) = (bench.rows.get(before..), std::mem::take(&mut bench.plots));
-        // Seconds measure nothing, and a part is not the whole.
-        let is_whole = bench.args.databases.is_empty() && bench.args.rows.is_none();
-        if !bench.args.smoke && is_whole {
-            report::write(scenario, rows.unwrap_or_default(), &plots)?;
+impl Bench {
+    pub(crate) fn new(args: Args) -> Self {
+        Self {
+            args,
+            rows: Vec::new(),
+            plots: Vec::new(),
         }
     }
-    let judged = bench
-        .rows
-        .iter()
-        .filter(|row| !bench.args.smoke || row.counted);
-    let failed: Vec<_> = judged.filter(|row| row.holds() == Some(false)).collect();
-    bench.say(&format!(
-        "\n{} rows fall short of what is judged",
-        failed.len()
-    ));
-    // A time on somebody's machine is told and not judged; a count is the same everywhere.
-    Ok(!failed.iter().any(|row| row.counted))
-}
 
-impl Bench {
     /// Keeps rows, and shows them.
     pub(crate) fn add(&mut self, rows: impl IntoIterator<Item = Row>) {
         for row in rows {

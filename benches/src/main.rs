@@ -4,7 +4,9 @@
 //! pair by pair: machines are noisy, and what is noise to one side is noise to the other.
 //!
 //! ```text
+//! run         the scenarios that are asked for, one after the other
 //! scenarios   one file each: what is played, and which ratio it must reach
+//! bench       what a scenario is given
 //! db, hand    the same work written by hand with sqlx, and with lapin
 //! sides, row  rounds in turns; medians, spread and ratios of them
 //! wire        counts what goes over a connection: statements, round trips, frames
@@ -22,6 +24,7 @@ mod plot;
 mod process;
 mod report;
 mod row;
+mod run;
 mod scenarios;
 mod sides;
 mod wire;
@@ -41,7 +44,7 @@ fn main() -> ExitCode {
         .build();
     match runtime
         .map_err(BoxError::from)
-        .and_then(|runtime| runtime.block_on(run(&words)))
+        .and_then(|runtime| runtime.block_on(play(&words)))
     {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -53,7 +56,7 @@ fn main() -> ExitCode {
 }
 
 /// Everything, or the part of another process.
-async fn run(words: &[String]) -> Result<bool> {
+async fn play(words: &[String]) -> Result<bool> {
     match words {
         [first, rest @ ..] if first == scenarios::PUBLISHER => {
             scenarios::publish(rest).await.map(|()| true)
@@ -67,6 +70,10 @@ async fn run(words: &[String]) -> Result<bool> {
         [first, rest @ ..] if first == scenarios::COMPARER => {
             scenarios::compare(rest).await.map(|()| true)
         }
-        _ => bench::run(args::Args::parse(words.iter().cloned())?).await,
+        _ => {
+            let known = scenarios::ALL.iter().map(|it| it.name).collect();
+            let args = args::Args::parse(words.iter().cloned(), known)?;
+            run::run(args, scenarios::ALL).await
+        }
     }
 }

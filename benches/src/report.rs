@@ -9,7 +9,6 @@ use crate::{
     Result, machine,
     plot::Plot,
     row::{Must, Row, Spread},
-    scenarios::Scenario,
 };
 
 /// A line for the screen.
@@ -31,7 +30,7 @@ pub(crate) fn line(row: &Row) -> String {
 }
 
 /// Puts what a scenario has shown into the document.
-pub(crate) fn write(scenario: &Scenario, rows: &[Row], plots: &[Plot]) -> Result<()> {
+pub(crate) fn write(scenario: &str, rows: &[Row], plots: &[Plot]) -> Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/benchmarks");
     let mut text = String::from(
         "| side | database | what | median (min to max) | ratio (min to max) | must | |\n\
@@ -63,7 +62,7 @@ pub(crate) fn write(scenario: &Scenario, rows: &[Row], plots: &[Plot]) -> Result
         .iter()
         .map(|line| format!("- {line}\n"))
         .collect::<String>();
-    for (name, block) in [("machine", &machine), (scenario.name, &text)] {
+    for (name, block) in [("machine", &machine), (scenario, &text)] {
         document = replaced(&document, name, block)
             .ok_or_else(|| format!("docs/benchmarks/results.md has no block <!-- {name} -->"))?;
     }

@@ -3,7 +3,6 @@
 use crate::{
     Result,
     contest::{Contest, Job},
-    peers,
 };
 
 /// What to play, and how to tell of it.
@@ -18,13 +17,13 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Self> {
+    pub(crate) fn parse(words: impl Iterator<Item = String>, contests: &[Contest]) -> Result<Self> {
         let mut args = Self::default();
         for word in words {
             match word.as_str() {
                 "--json" => args.json = true,
                 "--smoke" => args.smoke = true,
-                _ if names_any(&word) => args.only.push(word),
+                _ if names_any(&word, contests) => args.only.push(word),
                 _ => {
                     return Err(format!(
                         "there is no job and no peer {word:?}; use tx, relay, consume, queue, or \
@@ -49,8 +48,8 @@ impl Args {
     }
 }
 
-fn names_any(word: &str) -> bool {
-    let is_peer = || peers::contests().iter().any(|it| begins(it.peer, word));
+fn names_any(word: &str, contests: &[Contest]) -> bool {
+    let is_peer = || contests.iter().any(|it| begins(it.peer, word));
     Job::named(word).is_some() || is_peer()
 }
 

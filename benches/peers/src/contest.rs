@@ -1,4 +1,4 @@
-//! A job, a peer, and the rounds they play with us.
+//! A job, a peer, and how it went.
 
 use std::time::Duration;
 
@@ -6,10 +6,7 @@ use futures::future::LocalBoxFuture;
 
 use crate::{
     Result,
-    args::Args,
-    peers::{self, ours},
-    report,
-    row::{Row, Spread, ratios},
+    row::{Row, Spread},
 };
 
 /// How many write at once where transactions are counted.
@@ -60,15 +57,6 @@ impl Job {
             "postgres"
         }
     }
-
-    fn ours(self) -> Play {
-        match self {
-            Self::Tx => |size| Box::pin(ours::tx(size)),
-            Self::Relay => |size| Box::pin(ours::relay(size)),
-            Self::Consume => |size| Box::pin(ours::consume(size)),
-            Self::Queue => |size| Box::pin(ours::queue(size)),
-        }
-    }
 }
 
 /// How much of it.
@@ -105,7 +93,7 @@ pub(crate) struct Outcome {
 
 impl Outcome {
     /// Both sides as rows like those of the other benchmarks.
-    fn rows(&self) -> [Row; 2] {
+    pub(crate) fn rows(&self) -> [Row; 2] {
         let Contest { job, peer, .. } = self.contest;
         let row = |side, metric, spread| Row {
             spread,
@@ -120,62 +108,4 @@ impl Outcome {
             row(peer, format!("{name}, {unit}"), self.theirs),
         ]
     }
-}
-
-/// Plays all that is asked for.
-pub(crate) async fn play(args: &Args) -> Result<Vec<Outcome>> {
-    // Even then more than two batches of the largest, so that all have to go on.
-    let (size, rounds) = if args.smoke {
-        (
-            Size {
-                messages: 1_200,
-                time: Duration::from_millis(300),
-            },
-            1,
-        )
-    } else {
-        (
-            Size {
-                messages: 20_000,
-                time: Duration::from_secs(3),
-            },
-            6,
-        )
-    };
-    let mut outcomes = Vec::new();
-    for contest in peers::contests().into_iter().filter(|it| args.wants(it)) {
-        let said = |error| format!("{} with {}: {error}", contest.job.name(), contest.peer);
-        let outcome = rounds_of(contest, size, rounds).await.map_err(said)?;
-        for row in outcome.rows() {
-            if args.json {
-                println!("{}", row.json());
-            } else {
-                println!("{}", report::line(&row));
-            }
-        }
-        outcomes.push(outcome);
-    }
-    Ok(outcomes)
-}
-
-/// A B, B A, …; the first round warms up and does not count, unless it is the only one.
-async fn rounds_of(contest: Contest, size: Size, rounds: usize) -> Result<Outcome> {
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for round in 0..rounds {
-        let sides = [(&mut ours, contest.job.ours()), (&mut theirs, contest.play)];
-        let mut turns = Vec::from(sides);
-        turns.rotate_left(round % 2);
-        for (rates, play) in turns {
-            let rate = play(size).await?;
-            if round > 0 || rounds == 1 {
-                rates.push(rate);
-            }
-        }
-    }
-    Ok(Outcome {
-        contest,
-        ours: Spread::of(&ours),
-        theirs: Spread::of(&theirs),
-        ratio: ratios(&ours, &theirs),
-    })
 }

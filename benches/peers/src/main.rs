@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! peers      one file each: how a peer does the jobs, as its documentation says
-//! contest    a job, a peer, and the rounds they play
+//! contest    a job, a peer, and how it went
+//! play       the rounds that they play
 //! place      a fresh database; rabbit: a fresh vhost, filled and looked into by hand
 //! report     the table in docs/benchmarks/peers.md
 //! ```
@@ -22,6 +23,7 @@ mod load;
 mod payload;
 mod peers;
 mod place;
+mod play;
 mod rabbit;
 mod report;
 #[allow(dead_code, reason = "the other benchmarks need more of it")]
@@ -46,12 +48,13 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let args = args::Args::parse(std::env::args().skip(1))?;
+    let contests = peers::contests();
+    let args = args::Args::parse(std::env::args().skip(1), &contests)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
-    let outcomes = runtime.block_on(contest::play(&args))?;
+    let outcomes = runtime.block_on(play::play(&args, &contests, peers::ours::play))?;
     // Part of it is not the table.
     if !args.smoke && args.only.is_empty() {
         report::write(&outcomes)?;

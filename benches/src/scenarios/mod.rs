@@ -20,22 +20,13 @@ mod tx;
 mod tx_batch;
 mod writers;
 
-use futures::future::LocalBoxFuture;
-
 pub(crate) use self::{
     capture::{READER, read},
     gateway::{SERVER, serve},
     log_latency::{PUBLISHER, publish},
     reconcile::{COMPARER, compare},
 };
-use crate::{Result, bench::Bench};
-
-/// A scenario.
-pub(crate) struct Scenario {
-    pub(crate) name: &'static str,
-    pub(crate) about: &'static str,
-    pub(crate) run: for<'a> fn(&'a mut Bench) -> LocalBoxFuture<'a, Result<()>>,
-}
+use crate::bench::Scenario;
 
 /// All of them, in the order of the documentation.
 pub(crate) const ALL: &[Scenario] = &[

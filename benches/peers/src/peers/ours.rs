@@ -19,7 +19,7 @@ use tower::timeout::TimeoutLayer;
 
 use crate::{
     Result,
-    contest::{Size, WRITERS},
+    contest::{Job, Play, Size, WRITERS},
     load::{self, until},
     payload::{Order, TOPIC},
     place::{Place, insert_order, thousands},
@@ -31,8 +31,18 @@ const OUTBOX: &str = "final_bench_outbox";
 /// Never connected to: the bus is not started.
 const NOWHERE: &str = "amqp://127.0.0.1:1";
 
+/// How we do a job.
+pub(crate) fn play(job: Job) -> Play {
+    match job {
+        Job::Tx => |size| Box::pin(tx(size)),
+        Job::Relay => |size| Box::pin(relay(size)),
+        Job::Consume => |size| Box::pin(consume(size)),
+        Job::Queue => |size| Box::pin(queue(size)),
+    }
+}
+
 /// The bus is not started.
-pub(crate) async fn tx(size: Size) -> Result<f64> {
+async fn tx(size: Size) -> Result<f64> {
     let place = Place::new().await?;
     let bus = amqp_bus(&place, NOWHERE).await?;
     let work = move |n| transaction(bus.clone(), n, 1);
@@ -44,7 +54,7 @@ pub(crate) async fn tx(size: Size) -> Result<f64> {
 }
 
 /// The bus is started with an empty router.
-pub(crate) async fn relay(size: Size) -> Result<f64> {
+async fn relay(size: Size) -> Result<f64> {
     let (place, rabbit) = (Place::new().await?, Rabbit::new().await?);
     make_queue(&place, &rabbit).await?;
     let bus = amqp_bus(&place, rabbit.url()).await?;
@@ -61,7 +71,7 @@ pub(crate) async fn relay(size: Size) -> Result<f64> {
 }
 
 /// Three layers stand before the handler.
-pub(crate) async fn consume(size: Size) -> Result<f64> {
+async fn consume(size: Size) -> Result<f64> {
     let (place, rabbit) = (Place::new().await?, Rabbit::new().await?);
     make_queue(&place, &rabbit).await?;
     let mut headers = FieldTable::default();
@@ -90,7 +100,7 @@ pub(crate) async fn consume(size: Size) -> Result<f64> {
 }
 
 /// The database is the broker.
-pub(crate) async fn queue(size: Size) -> Result<f64> {
+async fn queue(size: Size) -> Result<f64> {
     let place = Place::new().await?;
     let broker = SqlBroker::new(place.pool.clone()).start_from(StartFrom::Beginning);
     let bus = Bus::new(SERVICE, place.pool.clone(), broker.clone());
