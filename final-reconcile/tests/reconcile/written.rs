@@ -369,6 +369,27 @@ async fn a_column_that_the_target_makes_itself_is_refused_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_column_that_is_to_have_two_of_the_source_is_refused_at_once() {
+    let place = Place::fresh().await;
+    let columns = "(id int PRIMARY KEY, n int, m int)";
+    for (db, table) in [(Db::Postgres, "a"), (Db::Maria, "b"), (Db::Sqlite, "b")] {
+        place
+            .run(db, &format!("CREATE TABLE {table} {columns}"))
+            .await;
+    }
+    for to in [Db::Maria, Db::Sqlite] {
+        let (source, target) = ((Db::Postgres, "a"), (to, "b"));
+        let map = |map: Mapping| map.same(["n"]).column("m", "n");
+        let reconciler = writer(&place, source, target, map, Repair::sql()).await;
+
+        let error = reconciler.compare(&name(source, target)).await.unwrap_err();
+
+        let error = error.to_string();
+        assert!(error.contains("`b` in") && error.contains("`n`"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_table_that_cannot_take_a_write_back_is_refused_at_once() {
     let place = Place::fresh().await;
     let table = "(id int PRIMARY KEY, n int)";
