@@ -88,8 +88,11 @@ impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} with {}: {} rows, ",
-            self.source, self.target, self.rows
+            "{} with {}: {} {}, ",
+            self.source,
+            self.target,
+            self.rows,
+            if self.rows == 1 { "row" } else { "rows" }
         )?;
         match self.is_equal() {
             true => write!(f, "equal")?,
