@@ -1,5 +1,7 @@
 //! How differences are found while the service runs.
 
+use std::num::NonZeroU32;
+
 use final_reconcile::{Job, Sweep};
 use serde::Deserialize;
 
@@ -43,7 +45,7 @@ struct SweepFields {
     #[serde(default)]
     daily_at: Option<String>,
     #[serde(default)]
-    rows_per_second: Option<u32>,
+    rows_per_second: Option<NonZeroU32>,
 }
 
 impl TryFrom<SweepFields> for SweepConfig {
@@ -65,7 +67,7 @@ impl TryFrom<SweepFields> for SweepConfig {
             }
         };
         Ok(Self(match fields.rows_per_second {
-            Some(rows) => sweep.rows_per_second(rows),
+            Some(rows) => sweep.rows_per_second(rows.get()),
             None => sweep,
         }))
     }

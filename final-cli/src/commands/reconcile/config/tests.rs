@@ -153,6 +153,10 @@ fn what_cannot_be_meant_is_named_with_its_line_and_the_cure() {
         ),
         ("sweep = { daily_at = '24:00' }", "\"03:00\""),
         ("sweep = {}", "`daily_at`"),
+        (
+            "sweep = { every = '1h', rows_per_second = 0 }",
+            "a whole number that is not 0",
+        ),
         ("updated = { column = 'at' }", "`every` is missing"),
         ("fresh_ids = '2s'", "fresh_ids"),
         ("alert = { url = 'mailto:ops' }", "begin it with http:"),
