@@ -85,6 +85,13 @@ pub(super) fn unreadable(after: u64, error: Malformed) -> SourceError {
 
 /// The catalog did not answer.
 pub(super) fn catalog(error: sqlx::Error) -> SourceError {
+    // A pool tries again until its time is over, and then does not say what each try has met.
+    if let sqlx::Error::PoolTimedOut = error {
+        return SourceError::Away(
+            "the server gave no connection in time; look whether it runs, at its host and port, and at max_connections"
+                .into(),
+        );
+    }
     if let sqlx::Error::Database(server) = &error {
         let code = server.code().unwrap_or_default().into_owned();
         if matches!(code.as_str(), "28000" | "28P01" | "3D000") {
