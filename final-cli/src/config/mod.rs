@@ -42,7 +42,7 @@ pub(crate) use self::explain::explain;
 use self::{
     context::Context,
     error::Found,
-    place::{place_of, text_place},
+    place::{Place, place_of, text_place},
 };
 pub use self::{
     error::{ConfigError, ConfigWarning},
@@ -176,12 +176,19 @@ fn parse_in<C: DeserializeOwned>(
         Deserializer::parse(text).and_then(C::deserialize)
     });
     let config = config.map_err(|error| fail(&error))?;
-    let warnings = notes.into_iter().map(|note| {
-        let place = note
-            .plain_text()
-            .and_then(|plain| text_place(tree.get_ref(), plain));
-        ConfigWarning::new(note, place, file, bytes)
-    });
+    // Two secrets may have the same text.
+    let places: Vec<Option<Place>> = notes
+        .iter()
+        .enumerate()
+        .map(|(at, note)| {
+            let plain = note.plain_text()?;
+            let before = notes.iter().take(at);
+            let others = before.filter(|it| it.plain_text() == Some(plain)).count();
+            text_place(tree.get_ref(), plain, others)
+        })
+        .collect();
+    let warnings = notes.into_iter().zip(places);
+    let warnings = warnings.map(|(note, place)| ConfigWarning::new(note, place, file, bytes));
     Ok(Loaded {
         config,
         warnings: warnings.collect(),

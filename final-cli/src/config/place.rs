@@ -42,10 +42,10 @@ pub(crate) fn place_of(tree: &DeTable<'_>, span: Option<Range<usize>>) -> Place 
     }
 }
 
-/// The place of the first value that is this text.
-pub(crate) fn text_place(tree: &DeTable<'_>, text: &str) -> Option<Place> {
+/// The place of a value that is this text: of the first one behind so many others.
+pub(crate) fn text_place(tree: &DeTable<'_>, text: &str, mut others: usize) -> Option<Place> {
     let mut keys = Vec::new();
-    let at = table_text(tree, text, &mut keys)?;
+    let at = table_text(tree, text, &mut others, &mut keys)?;
     Some(Place {
         at: Some(at),
         key: joined(&keys),
@@ -101,10 +101,15 @@ fn in_value(value: &DeValue<'_>, span: &Range<usize>, keys: &mut Vec<String>) {
     }
 }
 
-fn table_text(table: &DeTable<'_>, text: &str, keys: &mut Vec<String>) -> Option<usize> {
+fn table_text(
+    table: &DeTable<'_>,
+    text: &str,
+    others: &mut usize,
+    keys: &mut Vec<String>,
+) -> Option<usize> {
     for (key, value) in table {
         keys.push(word(key.get_ref()));
-        let found = value_text(value.get_ref(), value.span().start, text, keys);
+        let found = value_text(value.get_ref(), value.span().start, text, others, keys);
         if found.is_some() {
             return found;
         }
@@ -113,14 +118,24 @@ fn table_text(table: &DeTable<'_>, text: &str, keys: &mut Vec<String>) -> Option
     None
 }
 
-fn value_text(value: &DeValue<'_>, at: usize, text: &str, keys: &mut Vec<String>) -> Option<usize> {
+fn value_text(
+    value: &DeValue<'_>,
+    at: usize,
+    text: &str,
+    others: &mut usize,
+    keys: &mut Vec<String>,
+) -> Option<usize> {
     match value {
+        DeValue::String(value) if value == text && *others > 0 => {
+            *others -= 1;
+            None
+        }
         DeValue::String(value) => (value == text).then_some(at),
-        DeValue::Table(table) => table_text(table, text, keys),
+        DeValue::Table(table) => table_text(table, text, others, keys),
         DeValue::Array(array) => {
             for (number, value) in array.iter().enumerate() {
                 keys.push(format!("[{number}]"));
-                let found = value_text(value.get_ref(), value.span().start, text, keys);
+                let found = value_text(value.get_ref(), value.span().start, text, others, keys);
                 if found.is_some() {
                     return found;
                 }

@@ -223,6 +223,14 @@ fn a_mark_at_the_front_and_lines_of_windows_are_read() {
 
 #[test]
 fn a_secret_comes_from_the_environment_or_a_file() {
+    // Two of one text have a place each.
+    let loaded = good(
+        "token = 'hunter2'\nrabbitmq = { url = 'amqp://shop@mq', password = { text = 'hunter2' } }",
+    );
+    let mut keys: Vec<&str> = loaded.warnings.iter().map(|it| &*it.key).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["rabbitmq.password.text", "token"]);
+
     let folder = final_tests::WorkDir::new("config").unwrap();
     let path = folder.path().join("token");
     std::fs::write(&path, "hunter2\n").unwrap();
