@@ -55,6 +55,13 @@ impl From<PositionError> for WriteError {
 
 /// An error with its causes in one line.
 pub(crate) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    // The bus names a limit of its own, which is not the one of a capture.
+    if let Some(final_core::Error::MessageTooLarge { size, limit, .. }) = error.downcast_ref() {
+        return format!(
+            "the message has {size} bytes, and the limit is {limit}; raise `target.max_message` of the capture \
+             (`Capture::max_message_bytes`), or leave columns out of its messages"
+        );
+    }
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

@@ -155,6 +155,8 @@ async fn an_operator_sees_a_capture_and_what_it_has_parked_and_puts_that_back<DB
         .map(Value::is_string)
         .collect();
     assert_eq!(has_reason, [true, true, false]);
+    let reason = waiting[0]["reason"].as_str().expect("a reason");
+    assert!(reason.contains("raise `target.max_message`"), "{reason}");
     let list = ["capture", "parked", "list", "shop"];
     let table = at.run(list).await.ends_with(0);
     assert!(table.out.contains("cdc.shop.holes"), "{table:?}");
