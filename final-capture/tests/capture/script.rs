@@ -307,6 +307,15 @@ fn change((key, text): &ScriptRow, index: u64) -> Event {
     })
 }
 
+/// Takes the thread for so long, as decoding many changes does.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the test is about a reader that has much to do"
+)]
+fn keep_busy(time: Duration) {
+    std::thread::sleep(time);
+}
+
 impl Reader for ScriptReader {
     fn read<'a>(
         &'a mut self,
@@ -324,7 +333,7 @@ impl Reader for ScriptReader {
                 if events.len() > before {
                     let busy = self.script.state.lock().unwrap().busy;
                     if let Some((_, each)) = busy {
-                        std::thread::sleep(each);
+                        keep_busy(each);
                     }
                     return Ok(());
                 }
