@@ -16,7 +16,7 @@ use sqlx::Pool;
 use super::{
     AppLimits, AppSecret, Grant, Operations,
     databus::{DatabusApp, DatabusPlan, Planned},
-    known::Shared,
+    keeping::Shared,
     secret::StoredSecret,
     tables::{AppRow, Change, GrantRow, Loaded, Refused, SqlStore, Store},
 };

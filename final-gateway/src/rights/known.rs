@@ -1,57 +1,21 @@
-//! The rights of all apps, as this node knows them.
+//! The rights of all apps, as this node knows them, and logins by them.
 //!
-//! Input: logins; the tables, read every ten seconds, and at once after a change in this process or, on PostgreSQL, in
-//! any. State: the last good copy. Output: an [`App`] for a right secret.
-//!
-//! ```text
-//!   nothing read ─ read ─▶ known ─ no answer for the grace ─▶ unknown: no logins
-//!                            ▲ └── no answer: the last good copy stays ──┐
-//!                            └────────────── the tables answer ──────────┘
-//! ```
-//!
-//! Connections that are open stay open while the rights are unknown: they were let in by rights that were good.
+//! Input: logins; the copy of the tables, which is kept current beside. Output: an [`App`] for a right secret.
 
-use std::{
-    fmt,
-    net::IpAddr,
-    sync::{
-        Arc, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use final_core::database::{DbResult, Driver};
 use sqlx::Pool;
-use tokio::{
-    sync::{Mutex, Notify},
-    time::{sleep, timeout},
-};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    App, AppLimits, Apps, AuthError, Grant, Operations,
-    checking::{Checking, Overloaded, WasRight},
-    clock::Clock,
+    App, Apps, AuthError, Grants,
+    checking::{Overloaded, WasRight},
     entry::AppState,
-    registry::Registry,
+    keeping::{RightsFrom, Shared},
     secret::StoredSecret,
-    slowing::Slowing,
-    tables::{SqlStore, Store},
+    tables::SqlStore,
 };
-use crate::names::NameError;
-
-/// How often the version of the tables is asked for, unless something else is said.
-const EVERY: Duration = Duration::from_secs(10);
-
-/// How often the tables are read although their version is the same: somebody may have changed a row by hand.
-const WHOLE: Duration = Duration::from_secs(60);
-
-/// How long it takes until a failed reading is tried again, at first and at most.
-const AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
-
-/// How long the last good copy is good enough for logins.
-const GRACE: Duration = Duration::from_secs(15 * 60);
 
 /// The rights of all apps, as this node knows them. Clones share them.
 ///
@@ -63,43 +27,6 @@ const GRACE: Duration = Duration::from_secs(15 * 60);
 #[derive(Clone)]
 pub struct Rights {
     shared: Arc<Shared>,
-}
-
-/// What a caller decides about an app, see [`Rights::from_fn`].
-#[derive(Clone, Debug, Default)]
-pub struct Grants {
-    grants: Vec<Grant>,
-    limits: AppLimits,
-}
-
-type Decide = dyn Fn(&str, &[u8]) -> Result<Grants, AuthError> + Send + Sync;
-
-/// Where rights come from.
-enum RightsFrom {
-    Tables(Arc<dyn Store>),
-    Caller(Arc<Decide>),
-}
-
-/// Times that the caller chooses.
-#[derive(Clone, Copy, Debug)]
-struct Times {
-    grace: Duration,
-    every: Duration,
-}
-
-pub(super) struct Shared {
-    from: RightsFrom,
-    registry: Registry,
-    checking: Checking,
-    slowing: Slowing,
-    times: std::sync::Mutex<Times>,
-    clock: Clock,
-    /// One reading at a time.
-    reading: Mutex<()>,
-    /// Rung when there is something to read.
-    bell: Notify,
-    /// Whether the last reading failed, so that this is told once.
-    is_failing: AtomicBool,
 }
 
 impl Rights {
@@ -128,22 +55,8 @@ impl Rights {
     }
 
     fn new(from: RightsFrom) -> Self {
-        let clock = Clock::new();
         Self {
-            shared: Arc::new(Shared {
-                from,
-                registry: Registry::default(),
-                checking: Checking::new(clock.clone()),
-                slowing: Slowing::default(),
-                times: std::sync::Mutex::new(Times {
-                    grace: GRACE,
-                    every: EVERY,
-                }),
-                clock,
-                reading: Mutex::default(),
-                bell: Notify::new(),
-                is_failing: AtomicBool::new(false),
-            }),
+            shared: Arc::new(Shared::new(from)),
         }
     }
 
@@ -321,182 +234,7 @@ impl Rights {
 
     /// Keeps the copy of the tables current, until it is to stop.
     pub(crate) async fn keep_current(&self, stop: CancellationToken) {
-        let RightsFrom::Tables(store) = &self.shared.from else {
-            return stop.cancelled().await;
-        };
-        let keeping = async {
-            tokio::join!(
-                self.shared.keep_reading(),
-                self.shared.keep_listening(&**store)
-            );
-        };
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = keeping => {}
-        }
-        store.close().await;
-    }
-}
-
-impl Grants {
-    /// Nothing.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Everything, without limits.
-    #[must_use]
-    pub fn all() -> Self {
-        Self {
-            grants: Grant::new("*", "*", Operations::BOTH).into_iter().collect(),
-            limits: AppLimits::default(),
-        }
-    }
-
-    /// One right more, see [`Grant`].
-    ///
-    /// # Errors
-    ///
-    /// Says which name cannot be used, and why.
-    pub fn allow(
-        self,
-        group: &str,
-        topic: &str,
-        operations: Operations,
-    ) -> Result<Self, NameError> {
-        Ok(self.grant(Grant::new(group, topic, operations)?))
-    }
-
-    /// One right more.
-    #[must_use]
-    pub fn grant(mut self, grant: Grant) -> Self {
-        self.grants.push(grant);
-        self
-    }
-
-    /// Limits of the app as a whole.
-    #[must_use]
-    pub fn limits(mut self, limits: AppLimits) -> Self {
-        self.limits = limits;
-        self
-    }
-}
-
-impl Shared {
-    fn times(&self) -> MutexGuard<'_, Times> {
-        self.times.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_known(&self) -> bool {
-        match &self.from {
-            RightsFrom::Tables(_) => {
-                let grace = self.times().grace;
-                self.registry.is_known(grace, self.clock.now())
-            }
-            RightsFrom::Caller(_) => true,
-        }
-    }
-
-    async fn keep_reading(&self) {
-        let mut again = AGAIN.0;
-        loop {
-            let mut wait = match self.read().await {
-                Ok(()) => {
-                    again = AGAIN.0;
-                    self.times().every
-                }
-                Err(_) => {
-                    again = (again * 2).min(AGAIN.1);
-                    again
-                }
-            };
-            if let Some(expires) = self.registry.expires() {
-                wait = wait.min(expires.saturating_sub(self.clock.now()));
-            }
-            // Until the bell rings.
-            let _ = timeout(wait, self.bell.notified()).await;
-        }
-    }
-
-    async fn keep_listening(&self, store: &dyn Store) {
-        let mut again = AGAIN.0;
-        loop {
-            let heard = AtomicBool::new(false);
-            // Whatever the reason of the end: the reading tells whether the database is away.
-            let _ = store
-                .listen(&|| {
-                    heard.store(true, Ordering::Relaxed);
-                    self.bell.notify_one();
-                })
-                .await;
-            again = match heard.into_inner() {
-                true => AGAIN.0,
-                false => (again * 2).min(AGAIN.1),
-            };
-            sleep(again).await;
-        }
-    }
-
-    /// Reads the tables if they have changed.
-    async fn read(&self) -> DbResult<()> {
-        let RightsFrom::Tables(store) = &self.from else {
-            return Ok(());
-        };
-        let _one = self.reading.lock().await;
-        let read = self.read_from(&**store).await;
-        self.registry.expire(self.clock.now());
-        match read {
-            Ok(()) => {
-                if self.is_failing.swap(false, Ordering::Relaxed) {
-                    tracing::info!(target: "final::gateway", "the rights can be read again");
-                }
-                Ok(())
-            }
-            Err(error) => {
-                if !self.is_failing.swap(true, Ordering::Relaxed) {
-                    let cure = match store.is_missing(&error) {
-                        true => "; the gateway makes the tables by `migrate`",
-                        false => "",
-                    };
-                    let error = format!("{error}{cure}");
-                    tracing::warn!(
-                        target: "final::gateway",
-                        error,
-                        "the rights cannot be read; the last good copy stays until its grace is over"
-                    );
-                }
-                Err(error)
-            }
-        }
-    }
-
-    async fn read_from(&self, store: &dyn Store) -> DbResult<()> {
-        let version = store.version().await?;
-        let now = self.clock.now();
-        if self.registry.has(version, WHOLE, now) {
-            self.registry.answered(now);
-            return Ok(());
-        }
-        let loaded = store.load().await?;
-        let is_slow = self.registry.take(loaded, &self.clock);
-        self.checking.is_ever_slow(is_slow);
-        Ok(())
-    }
-
-    /// Takes a change of this process at once, or rings for it.
-    pub(super) async fn has_changed(&self) {
-        if self.read().await.is_err() {
-            self.bell.notify_one();
-        }
-    }
-}
-
-/// A decision may fail by a name alone.
-impl From<NameError> for AuthError {
-    /// The caller's mistake, so nobody may log in by it.
-    fn from(_: NameError) -> Self {
-        Self::Unknown
+        self.shared.keep_current(stop).await;
     }
 }
 
@@ -512,12 +250,6 @@ impl fmt::Debug for Rights {
     }
 }
 
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Shared")
-    }
-}
-
 #[cfg(test)]
 impl Rights {
     pub(super) fn put_forward(&self, by: Duration) {
@@ -529,7 +261,7 @@ impl Rights {
     }
 
     pub(super) fn is_failing(&self) -> bool {
-        self.shared.is_failing.load(Ordering::Relaxed)
+        self.shared.is_failing()
     }
 
     /// The version of the tables that was read last.
@@ -537,7 +269,7 @@ impl Rights {
         self.shared.registry.version()
     }
 
-    pub(super) fn checking(&self) -> &Checking {
+    pub(super) fn checking(&self) -> &super::checking::Checking {
         &self.shared.checking
     }
 }

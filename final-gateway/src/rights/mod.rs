@@ -5,10 +5,11 @@
 //!
 //! | part | does |
 //! | --- | --- |
-//! | `known` | [`Rights`]: logins, and keeping the copy of the tables current |
+//! | `known` | [`Rights`]: logins |
+//! | `keeping` | keeps the copy of the tables current |
 //! | `registry`, `entry` | the copy; one app of it |
 //! | `app` | what an app may, and its limits |
-//! | `grant` | what a right covers |
+//! | `grant`, `grants` | what a right covers; what a caller decides |
 //! | `checking`, `secret`, `slowing` | whether a secret is right; how secrets are stored; failures per address |
 //! | `bucket`, `clock` | messages per second |
 //! | `tables` | the tables on three databases |
@@ -23,6 +24,8 @@ mod clock;
 pub mod databus;
 mod entry;
 mod grant;
+mod grants;
+mod keeping;
 mod known;
 mod registry;
 mod secret;
@@ -35,7 +38,8 @@ pub use self::{
     app::{App, AppLimits, ConnectionPermit},
     apps::{AppInfo, Apps, AppsError},
     grant::{Grant, Operations},
-    known::{Grants, Rights},
+    grants::Grants,
+    known::Rights,
     secret::AppSecret,
 };
 
