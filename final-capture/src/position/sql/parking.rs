@@ -20,6 +20,13 @@ const REASON: usize = 1_000;
 /// How many messages are changed in one transaction.
 const AT_ONCE: usize = 500;
 
+/// How many messages are written in one statement, if all of them are not larger than [`PIECE`]. So a window of 8,192 messages
+/// that wait behind one takes about 200 statements, and the database has time for them also where each takes 50 ms.
+const ROWS: usize = 50;
+
+/// How many bytes of several messages are written in one statement, far below the packet of a MySQL.
+const PIECE: usize = 1024 * 1024;
+
 columns! {
     struct HeadRow {
         id: i64,
@@ -47,22 +54,26 @@ impl<DB: Driver> SqlPositions<DB> {
         term: &Term,
         parked: &[ParkedChange],
     ) -> DbResult<()> {
-        let insert = self.ready().await?.templates.sql(
-            "INSERT INTO {parked} (capture, id, envelope, payload, reason, position, parked_at) \
-             VALUES (?, ?, ?, ?, ?, ?, {now})",
-        );
-        for change in parked {
-            let (envelope, payload) = parked_columns(change);
-            let reason = change.reason.as_deref().map(short);
-            let values = [
-                (&*term.name).into(),
-                change.id.into(),
-                envelope.into(),
-                final_core::database::Value::Bytes(payload.map(Into::into)),
-                reason.into(),
-                change.position.as_str().into(),
-            ];
-            DB::run_sql(conn, &insert, &values).await?;
+        let templates = &self.ready().await?.templates;
+        for piece in pieces(parked) {
+            let rows = vec!["(?, ?, ?, ?, ?, ?, {now})"; piece.len()].join(", ");
+            let insert = format!(
+                "INSERT INTO {{parked}} (capture, id, envelope, payload, reason, position, parked_at) VALUES {rows}"
+            );
+            let mut values = Vec::with_capacity(6 * piece.len());
+            for change in piece {
+                let (envelope, payload) = parked_columns(change);
+                let reason = change.reason.as_deref().map(short);
+                values.extend([
+                    (&*term.name).into(),
+                    change.id.into(),
+                    envelope.into(),
+                    final_core::database::Value::Bytes(payload.map(Into::into)),
+                    reason.into(),
+                    change.position.as_str().into(),
+                ]);
+            }
+            DB::run_sql(conn, &templates.sql(&insert), &values).await?;
         }
         Ok(())
     }
@@ -225,6 +236,19 @@ impl<DB: Driver> SqlPositions<DB> {
     }
 }
 
+/// Messages as they are written together: so many, or one. Statements of two sizes are prepared once each.
+fn pieces(mut left: &[ParkedChange]) -> impl Iterator<Item = &[ParkedChange]> {
+    let size = |change: &ParkedChange| change.message.as_ref().map_or(0, |it| it.payload().len());
+    std::iter::from_fn(move || {
+        let several = left
+            .get(..ROWS)
+            .filter(|piece| piece.iter().map(size).sum::<usize>() <= PIECE);
+        let (piece, rest) = left.split_at_checked(several.map_or(1, <[_]>::len))?;
+        left = rest;
+        Some(piece)
+    })
+}
+
 /// What came of a transaction that only the reader may make.
 pub(super) fn fenced(saved: DbResult<Saved>, doing: &'static str) -> Result<(), PositionError> {
     match saved {
@@ -263,4 +287,34 @@ fn unreadable(name: &str, id: i64, error: &str) -> PositionError {
 fn short(text: &str) -> String {
     let text: String = text.chars().take(REASON).collect();
     text.replace('\0', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use final_core::Message;
+
+    use super::*;
+
+    fn change(bytes: usize) -> ParkedChange {
+        ParkedChange {
+            id: 0,
+            topic: "topic".into(),
+            key: None,
+            message: Some(Message::new("topic", vec![0; bytes])),
+            reason: None,
+            position: String::new(),
+        }
+    }
+
+    fn sizes(parked: &[ParkedChange]) -> Vec<usize> {
+        pieces(parked).map(<[_]>::len).collect()
+    }
+
+    #[test]
+    fn messages_are_written_many_at_a_time_and_large_ones_alone() {
+        assert_eq!(sizes(&[]), [0; 0]);
+        assert_eq!(sizes(&vec![change(100); ROWS * 2 + 2]), [ROWS, ROWS, 1, 1]);
+        let large = [vec![change(PIECE)], vec![change(100); ROWS]].concat();
+        assert_eq!(sizes(&large), [1, ROWS]);
+    }
 }
