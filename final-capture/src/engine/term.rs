@@ -127,16 +127,9 @@ async fn stream(
             ));
         }
     };
-    if !has_begun {
-        let refused = match claim::of_another(engine, store, &identity).await {
-            Ok(None) => None,
-            Ok(Some(error)) => Some(of_source(error)),
-            Err(error) => Some(error.into()),
-        };
-        if let Some(end) = refused {
-            let _ = timeout(CLOSING, reader.close()).await;
-            return end;
-        }
+    if !has_begun && let Err(end) = claim::of_another(engine, store, &identity).await {
+        let _ = timeout(CLOSING, reader.close()).await;
+        return end;
     }
     // Before anything is read: a first start must not begin "from now on" a second time. A point that somebody has
     // named is written down with the first progress behind it: until then another one can be named.

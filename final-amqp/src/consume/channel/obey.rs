@@ -39,9 +39,7 @@ impl ConsumingChannel {
                 self.finish(tag, held, Why::Moved);
             }
             ChannelOrder::Settle(tag, Settlement::DeadLetter(letter)) => {
-                if let Some(held) = self.settle(tag) {
-                    self.intake.siblings.settled(held.name);
-                    let InFlight { original, id, .. } = held;
+                if let Some(InFlight { original, id, .. }) = self.let_go(tag) {
                     self.leaving += 1;
                     let receipt = self.settler.receipt(tag);
                     self.jobs
@@ -50,8 +48,7 @@ impl ConsumingChannel {
             }
             // Also for a settlement that this crate does not know: a requeued message is not lost.
             ChannelOrder::Settle(tag, Settlement::Requeue | _) => {
-                if let Some(name) = self.settle(tag).and_then(|held| held.name) {
-                    self.intake.siblings.settled(Some(name));
+                if let Some(name) = self.let_go(tag).and_then(|held| held.name) {
                     self.intake.given_back.note(name);
                 }
                 self.requeue(tag).await?;
@@ -77,6 +74,13 @@ impl ConsumingChannel {
     fn settle(&mut self, tag: u64) -> Option<InFlight> {
         let held = self.flight.settle(tag)?;
         self.window.settled();
+        Some(held)
+    }
+
+    /// The same for one that is not acked now: its siblings need not know it any more.
+    fn let_go(&mut self, tag: u64) -> Option<InFlight> {
+        let held = self.settle(tag)?;
+        self.intake.siblings.settled(held.name);
         Some(held)
     }
 

@@ -120,7 +120,7 @@ impl Window {
     pub(super) fn finish(&mut self, number: u64) -> Option<u64> {
         let entry = self.entry(number)?;
         entry.is_done = true;
-        let key = entry.key.clone()?;
+        let key = entry.key.take()?;
         let waiting = self.keys.get_mut(&key)?;
         // It is the first one, unless all of the key are parked at once.
         waiting.retain(|other| *other != number);

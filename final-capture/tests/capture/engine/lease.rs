@@ -56,7 +56,7 @@ async fn a_lease_is_kept_while_a_stream_is_opened() {
     first.shutdown().await;
 }
 
-/// Ten reads of what is done already, each of which keeps the thread for a tenth of a long time.
+/// Ten reads of what is done already. Each read keeps the thread for a tenth of a long time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lease_is_kept_while_large_events_are_read() {
     what_is_done_is_read::<sqlx::Postgres>(10).await;
