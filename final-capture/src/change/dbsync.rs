@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::{
     ChangeError, ChangeInfo, ChangeOp, ChangedColumns,
+    distinct::TWICE,
     rows::{WireRows, WithInfo},
     wire::Encoding,
 };
@@ -99,10 +100,14 @@ fn object(
             values.len()
         )));
     }
-    let pairs = columns.iter().zip(values);
-    Ok(pairs
-        .map(|(column, value)| (column.name.clone(), column.ours(value, encoding)))
-        .collect())
+    let mut row = Map::with_capacity(values.len());
+    for (column, value) in columns.iter().zip(values) {
+        let value = column.ours(value, encoding);
+        if row.insert(column.name.clone(), value).is_some() {
+            return Err(ChangeError::new(TWICE));
+        }
+    }
+    Ok(row)
 }
 
 impl DbsyncColumn {

@@ -12,6 +12,7 @@ mod changed;
 mod changes;
 mod column;
 mod dbsync;
+mod distinct;
 mod error;
 mod extract;
 mod info;

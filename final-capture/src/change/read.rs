@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::{
     ChangeError, ChangeInfo, ChangedColumns, MovedKey, TransactionPart, dbsync,
+    distinct::{self, Distinct},
     rows::{WireRows, WithInfo},
     wire::{Encoding, WireMessage},
 };
@@ -66,6 +67,9 @@ fn with_info(change: WireMessage<'_>) -> Result<WithInfo<'_>, ChangeError> {
     let missing =
         |field: &str| ChangeError::new(format!("the payload is no change: it has no `{field}`"));
     let op = change.op.ok_or_else(|| missing("op"))?;
+    for row in [change.before, change.after].into_iter().flatten() {
+        distinct::check(row.get()).map_err(|error| ChangeError::payload(&error))?;
+    }
     let rows = WireRows {
         op,
         before: change.before.map(|raw| Cow::Borrowed(raw.get())),
@@ -77,15 +81,15 @@ fn with_info(change: WireMessage<'_>) -> Result<WithInfo<'_>, ChangeError> {
         op,
         schema: change.schema,
         table: change.table.ok_or_else(|| missing("table"))?,
-        key: change.key,
+        key: change.key.map(Distinct::into_map),
         at: change.at,
         position: change.position,
         transaction: change.tx,
         unchanged: change.unchanged,
-        invalid: change.invalid.after,
+        invalid: change.invalid.after.into_map(),
         moved: match (change.moved_to, change.moved_from) {
-            (Some(to), _) => Some(MovedKey::To(to)),
-            (None, Some(from)) => Some(MovedKey::From(from)),
+            (Some(to), _) => Some(MovedKey::To(to.into_map())),
+            (None, Some(from)) => Some(MovedKey::From(from.into_map())),
             (None, None) => None,
         },
     };

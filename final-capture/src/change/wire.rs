@@ -2,13 +2,16 @@
 //!
 //! Input: the payload of a message. Output: its fields, the rows still as text.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::borrow::Cow;
 
 use final_core::{FromMessage, HandlerError, Json, Message};
 use serde::Deserialize;
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::{Value, value::RawValue};
 
-use super::info::{ChangeOp, TransactionPart};
+use super::{
+    distinct::Distinct,
+    info::{ChangeOp, TransactionPart},
+};
 
 /// The header of dbsync's messages whose TEXT and JSON columns are text, and not base64.
 pub(crate) const READABLE: &str = "dbsync-readable";
@@ -22,8 +25,8 @@ pub(super) struct WireMessage<'a> {
     pub(super) schema: Option<String>,
     #[serde(default)]
     pub(super) table: Option<String>,
-    #[serde(default)]
-    pub(super) key: Option<Map<String, Value>>,
+    #[serde(default, borrow)]
+    pub(super) key: Option<Distinct<'a, Value>>,
     #[serde(default, borrow)]
     pub(super) before: Option<&'a RawValue>,
     #[serde(default, borrow)]
@@ -34,12 +37,12 @@ pub(super) struct WireMessage<'a> {
     pub(super) unchanged: Vec<String>,
     #[serde(default)]
     pub(super) partial: bool,
-    #[serde(default)]
-    pub(super) invalid: WireInvalid,
-    #[serde(default)]
-    pub(super) moved_to: Option<Map<String, Value>>,
-    #[serde(default)]
-    pub(super) moved_from: Option<Map<String, Value>>,
+    #[serde(default, borrow)]
+    pub(super) invalid: WireInvalid<'a>,
+    #[serde(default, borrow)]
+    pub(super) moved_to: Option<Distinct<'a, Value>>,
+    #[serde(default, borrow)]
+    pub(super) moved_from: Option<Distinct<'a, Value>>,
     #[serde(default)]
     pub(super) at: Option<String>,
     #[serde(default)]
@@ -58,9 +61,9 @@ pub(super) struct WireMessage<'a> {
 }
 
 #[derive(Default, Deserialize)]
-pub(super) struct WireInvalid {
-    #[serde(default)]
-    pub(super) after: BTreeMap<String, String>,
+pub(super) struct WireInvalid<'a> {
+    #[serde(default, borrow)]
+    pub(super) after: Distinct<'a, String>,
 }
 
 /// How the rows are written, as far as the message tells it beside its payload.

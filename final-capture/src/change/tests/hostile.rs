@@ -39,6 +39,28 @@ fn numbers_of_dbsync_that_fit_no_type_are_no_panic() {
     }
 }
 
+#[test]
+fn a_column_that_stands_twice_is_refused_whatever_type_the_row_has() {
+    let row = r#"{"id":1,"i\u0064":2}"#;
+    let messages = [
+        format!(r#"{{"op":"insert","table":"t","after":{row}}}"#),
+        format!(r#"{{"op":"delete","table":"t","before":{row}}}"#),
+        format!(
+            r#"{{"op":"update","table":"t","partial":true,"before":{row},"after":{{"id":1}}}}"#
+        ),
+        format!(r#"{{"op":"insert","table":"t","key":{row},"after":{{"id":1}}}}"#),
+        format!(r#"{{"op":"insert","table":"t","moved_from":{row},"after":{{"id":1}}}}"#),
+        r#"{"Table":"t","Action":"insert","Column":[{"Name":"id","Type":1},{"Name":"id","Type":1}],"AfterData":[1,2]}"#
+            .to_owned(),
+    ];
+    for message in &messages {
+        let error = Change::<Value>::from_json(message.as_bytes()).unwrap_err();
+        assert!(error.to_string().contains("twice"), "{message}: {error}");
+        let error = Changes::<Value>::from_json(message.as_bytes()).unwrap_err();
+        assert!(error.to_string().contains("twice"), "{message}: {error}");
+    }
+}
+
 proptest! {
     #[test]
     fn whatever_comes_is_an_answer(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
