@@ -80,7 +80,9 @@ fn start(arguments: Arguments) -> Result<Exit, Failure> {
 }
 
 async fn run(arguments: Arguments, out: &mut Output) -> Result<Exit, Failure> {
-    let Arguments { place, command, .. } = arguments;
+    let Arguments {
+        place, mut command, ..
+    } = arguments;
     if command.needs() == Needs::Nothing {
         return command.run_alone(Arguments::command(), out);
     }
@@ -92,7 +94,7 @@ async fn run(arguments: Arguments, out: &mut Output) -> Result<Exit, Failure> {
         }
         return command.run_with_file(out).await;
     }
-    let place = Place::new(place)?;
+    let place = Place::new(command.place(place)?)?;
     if command.needs() == Needs::Broker {
         return command.run_with_broker(&place, out).await;
     }

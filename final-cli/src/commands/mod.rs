@@ -111,6 +111,15 @@ impl Command {
         }
     }
 
+    /// The database: that of the command's own file, else that of the command line.
+    pub(crate) fn place(&mut self, place: PlaceArgs) -> Result<PlaceArgs, Failure> {
+        match self {
+            #[cfg(feature = "capture")]
+            Self::Capture(args) => args.place(place),
+            _ => Ok(place),
+        }
+    }
+
     /// What has to be there before it runs.
     pub(crate) fn needs(&self) -> Needs {
         match self {

@@ -334,6 +334,23 @@ impl CaptureConfig {
         Ok(selection)
     }
 
+    /// The database of the positions and of what is parked.
+    pub(super) fn positions_at(&self) -> Result<&DatabaseAddress, BoxError> {
+        let PositionConfig { database, file } = &self.position;
+        match (database, file, &self.target.log) {
+            (Some(database), None, _) => Ok(database),
+            (None, None, Some(log)) => Ok(log),
+            (_, Some(file), _) => Err(format!(
+                "the position is in the file {}, and not in a database; the capture's own `/readyz` and metrics tell how it is",
+                file.display()
+            )
+            .into()),
+            (None, None, None) => {
+                Err("it names no database of the position; write `position.database`".into())
+            }
+        }
+    }
+
     fn target(&self) -> Result<Target, BoxError> {
         let TargetConfig { log, rabbitmq, .. } = &self.target;
         let PositionConfig { database, file } = &self.position;

@@ -14,7 +14,7 @@ use final_capture::position::SourcePoint;
 use final_core::OutboxDatabase;
 
 use crate::{
-    arguments::{FormatArgs, PlaceArgs},
+    arguments::{DatabaseUrl, FormatArgs, PlaceArgs},
     exit::{Exit, Failure},
     output::Output,
     service::RunArgs,
@@ -56,7 +56,37 @@ enum CaptureCommand {
     ImportDbsync(import_dbsync::ImportDbsyncArgs),
 }
 
+/// The file that names the database of the positions.
+#[derive(Debug, Args)]
+struct FileArgs {
+    /// The capture's configuration, which names the database
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+}
+
 impl CaptureArgs {
+    /// The database of the positions: that of the capture's own file, else that of the command line.
+    pub(crate) fn place(&mut self, place: PlaceArgs) -> Result<PlaceArgs, Failure> {
+        let file = match &self.command {
+            Some(CaptureCommand::Status(args)) => &args.file.config,
+            Some(CaptureCommand::Parked(args)) => &args.file.config,
+            Some(CaptureCommand::Doctor(_) | CaptureCommand::ImportDbsync(_)) | None => &None,
+        };
+        let Some(file) = file else { return Ok(place) };
+        no_place(&place)?;
+        let config = serve::load(file)?;
+        let url = config.positions_at();
+        let url = url.map_err(|error| Failure::usage(serve::wrong(file, &*error)))?;
+        let place = PlaceArgs {
+            database_url: Some(DatabaseUrl::from(url.expose())),
+            context: None,
+        };
+        if let Some(CaptureCommand::Status(args)) = &mut self.command {
+            args.capture.get_or_insert(config.name);
+        }
+        Ok(place)
+    }
+
     /// Whether the command needs no database of the command line.
     pub(crate) fn serves(&self) -> bool {
         match &self.command {

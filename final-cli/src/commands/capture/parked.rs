@@ -4,12 +4,13 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use final_capture::position::{ParkedHead, ParkedMark, PositionStore, SqlPositions};
 use final_core::OutboxDatabase;
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
+use super::FileArgs;
 use crate::{
     ask::ConsentArgs,
     exit::{Exit, Failure},
@@ -28,6 +29,9 @@ const PAGE: u32 = 1_000;
 #[derive(Debug, Args)]
 #[command(after_help = "Example: final capture parked list shop")]
 pub(super) struct ParkedArgs {
+    #[command(flatten)]
+    pub(super) file: FileArgs,
+
     #[command(subcommand)]
     command: ParkedCommand,
 }
@@ -45,13 +49,19 @@ enum ParkedCommand {
         limit: u32,
     },
     /// Put parked changes back, once the cause is mended: each key in its order
-    #[command(after_help = "Example: final capture parked retry shop --all")]
+    #[command(
+        override_usage = "final capture parked retry [OPTIONS] <CAPTURE> <NUMBER...|--all>",
+        after_help = "Example: final capture parked retry shop --all"
+    )]
     Retry {
         #[command(flatten)]
         which: WhichArgs,
     },
     /// Leave a refused change out for good, and put back what waits behind it
-    #[command(after_help = "Example: final capture parked skip shop 65537")]
+    #[command(
+        override_usage = "final capture parked skip [OPTIONS] <CAPTURE> <NUMBER...|--all>",
+        after_help = "Example: final capture parked skip shop 65537"
+    )]
     Skip {
         #[command(flatten)]
         which: WhichArgs,
@@ -63,16 +73,13 @@ enum ParkedCommand {
 
 /// Which changes are meant.
 #[derive(Clone, Debug, Args)]
+#[command(group(ArgGroup::new("which").required(true).args(["numbers", "all"])))]
 struct WhichArgs {
     /// The capture
     capture: String,
 
     /// The numbers of the changes, as `list` shows them
-    #[arg(
-        required_unless_present = "all",
-        conflicts_with = "all",
-        value_name = "NUMBER"
-    )]
+    #[arg(value_name = "NUMBER")]
     numbers: Vec<i64>,
 
     /// All parked changes of the capture

@@ -9,6 +9,7 @@ use final_capture::position::{KnownCapture, SqlPositions};
 use final_core::OutboxDatabase;
 use serde::Serialize;
 
+use super::FileArgs;
 use crate::{
     exit::{Exit, Failure},
     output::{Cell, Output, Table, text::harmless, time::shown},
@@ -21,9 +22,12 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = "Example: final capture status")]
 pub(super) struct StatusArgs {
-    /// Only this one
+    /// Only this one; with --config it is the one of the file
     #[arg(value_name = "CAPTURE")]
-    capture: Option<String>,
+    pub(super) capture: Option<String>,
+
+    #[command(flatten)]
+    pub(super) file: FileArgs,
 }
 
 #[derive(Serialize)]

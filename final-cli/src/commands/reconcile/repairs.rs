@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use final_reconcile::{OpenRepair, Reconciler};
 use serde::Serialize;
 use uuid::Uuid;
@@ -43,7 +43,10 @@ enum RepairsCommand {
         limit: u32,
     },
     /// Try open repairs at once, once the cause is mended
-    #[command(after_help = "Example: final reconcile repairs retry --config reconcile.toml --all")]
+    #[command(
+        override_usage = "final reconcile repairs retry [OPTIONS] <ID...|--all>",
+        after_help = "Example: final reconcile repairs retry --config reconcile.toml --all"
+    )]
     Retry {
         #[command(flatten)]
         jobs: JobsArgs,
@@ -53,6 +56,7 @@ enum RepairsCommand {
     },
     /// Close open repairs without doing them; the next comparison opens those whose rows still differ
     #[command(
+        override_usage = "final reconcile repairs close [OPTIONS] <ID...|--all>",
         after_help = "Example: final reconcile repairs close --config reconcile.toml 019372d0-5a5e-7c3a-a4bb-0d9c51c0b7a4"
     )]
     Close {
@@ -69,13 +73,10 @@ enum RepairsCommand {
 
 /// Which repairs are meant.
 #[derive(Clone, Debug, Args)]
+#[command(group(ArgGroup::new("which").required(true).args(["ids", "all"])))]
 struct WhichArgs {
     /// The ids of the repairs, as `list` shows them
-    #[arg(
-        required_unless_present = "all",
-        conflicts_with = "all",
-        value_name = "ID"
-    )]
+    #[arg(value_name = "ID")]
     ids: Vec<Uuid>,
 
     /// All open repairs of the sources and targets that the file has; others only by id

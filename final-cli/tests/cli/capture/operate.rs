@@ -15,6 +15,7 @@ use tokio::sync::OnceCell;
 use crate::{
     database::{Database, Place},
     everywhere,
+    program::{program, run},
     tail::SOON,
 };
 
@@ -106,6 +107,31 @@ fn each(parked: &[Value], key: &str) -> Vec<Value> {
     parked.iter().map(|parked| parked[key].clone()).collect()
 }
 
+/// The command line names no database here.
+async fn the_file_names_the_database(shop: &Shop) {
+    let file = shop.dir.join("capture.toml").display().to_string();
+    let with = async |command: &[&str], file: &str| {
+        run(&mut program(), [command, &["--config", file]].concat()).await
+    };
+    let status = ["capture", "status"];
+    let table = with(&status, &file).await.ends_with(0);
+    assert!(table.out.contains("streaming"), "{table:?}");
+    let list = with(&["capture", "parked", "list", "shop"], &file).await;
+    let list = list.ends_with(0);
+    assert!(list.out.contains("shop.holes/3"), "{list:?}");
+    let both = ["--database-url", "sqlite:other.db", "capture", "status"];
+    let both = with(&both, &file).await.ends_with(2);
+    assert!(both.err.contains("leave out --database-url"), "{both:?}");
+
+    let config = std::fs::read_to_string(&file).expect("the file");
+    let config = format!("{config}[position]\nfile = '/var/lib/shop.position'\n");
+    let apart = shop.dir.write("apart.toml", &config).expect("written");
+    let apart = with(&status, &apart.display().to_string()).await;
+    let why = "apart.toml: the position is in the file /var/lib/shop.position";
+    assert!(apart.err.contains(why), "{apart:?}");
+    apart.ends_with(2);
+}
+
 async fn an_operator_sees_a_capture_and_what_it_has_parked_and_puts_that_back<DB: Database>(
     at: Place<DB>,
 ) {
@@ -143,6 +169,7 @@ async fn an_operator_sees_a_capture_and_what_it_has_parked_and_puts_that_back<DB
     let table = at.run(["capture", "status", "shop"]).await.ends_with(0);
     assert!(table.out.contains("streaming"), "{table:?}");
     at.run(["capture", "status", "other"]).await.ends_with(4);
+    the_file_names_the_database(&shop).await;
 
     let waiting = parked(&at).await;
     assert_eq!(
@@ -201,9 +228,9 @@ async fn an_operator_sees_a_capture_and_what_it_has_parked_and_puts_that_back<DB
     at.run(["capture", "parked", "retry", "shop", "1"])
         .await
         .ends_with(4);
-    at.run(["capture", "parked", "retry", "shop"])
-        .await
-        .ends_with(2);
+    let none = at.run(["capture", "parked", "retry", "shop"]).await;
+    assert!(none.err.contains("--all"), "{none:?}");
+    none.ends_with(2);
     // All but the one that was skipped.
     assert_eq!(at.number("SELECT count(*) FROM final_log").await, 4);
     reader.end(Signal::TERM, STOP).expect("it ends");
