@@ -40,7 +40,7 @@ pub struct Comparison {
     pub repairs: u64,
     /// Whether so many rows differ that none is repaired.
     pub held_back: bool,
-    /// The first differences that were found.
+    /// The first differences that were found, in the order of their keys.
     pub examples: Vec<Difference>,
     /// How long it took, in milliseconds.
     pub took_ms: u64,

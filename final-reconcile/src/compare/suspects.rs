@@ -122,6 +122,10 @@ impl<'s> Suspects<'s> {
         comparison.unsettled = self.found.unsettled;
         comparison.not_passed = self.found.not_passed;
         comparison.examples = self.found.examples;
+        // Rows are judged when they are due, whatever their keys are.
+        comparison
+            .examples
+            .sort_by(|one, other| one.order().cmp(&other.order()));
         comparison.judged_by = self.waits.basis();
         comparison.mirror = self.waits.trouble(self.sides.target.shown());
         Ok(self.kept)

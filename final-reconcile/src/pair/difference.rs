@@ -18,6 +18,14 @@ pub struct Difference {
     pub columns: Vec<DifferentColumn>,
 }
 
+impl Difference {
+    /// What people order differences by: their keys, whole numbers by their value and all else as text.
+    pub(crate) fn order(&self) -> Vec<(Option<i128>, &str)> {
+        let values = self.key.iter().map(|(_, value)| value.as_str());
+        values.map(|value| (value.parse().ok(), value)).collect()
+    }
+}
+
 /// What is wrong with a row of the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -94,5 +102,42 @@ impl fmt::Display for DifferenceKind {
             Self::Different => "different",
             Self::Extra => "extra",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keyed(values: &[&str]) -> Difference {
+        let named = |value: &&str| ("id".to_owned(), (*value).to_owned());
+        Difference {
+            kind: DifferenceKind::Missing,
+            key: values.iter().map(named).collect(),
+            columns: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn differences_are_told_in_the_order_of_their_keys() {
+        let mut found = [
+            keyed(&["b", "2"]),
+            keyed(&["10"]),
+            keyed(&["-3"]),
+            keyed(&["b", "-10"]),
+            keyed(&["9"]),
+        ];
+        found.sort_by(|one, other| one.order().cmp(&other.order()));
+        let told: Vec<String> = found.iter().map(Difference::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "missing: id b, id -10",
+                "missing: id b, id 2",
+                "missing: id -3",
+                "missing: id 9",
+                "missing: id 10"
+            ]
+        );
     }
 }
