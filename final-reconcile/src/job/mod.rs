@@ -12,6 +12,7 @@
 
 mod asked;
 mod compare;
+pub(crate) mod described;
 pub(crate) mod explain;
 pub(crate) mod publisher;
 pub(crate) mod repair;

@@ -32,7 +32,7 @@ use super::{
 use crate::{
     error::{ReconcileError, Reconciled, causes},
     form::Row,
-    job::{Job, repair::Repair},
+    job::{Job, described::Described, repair::Repair},
     mirror::{Due, Pulse, due},
     pace::QUICK,
     pair::{
@@ -70,7 +70,7 @@ pub(crate) struct Worker {
     store: Arc<dyn RepairStore>,
     caller: Caller,
     owner: Uuid,
-    tables: HashMap<String, Arc<Tables>>,
+    tables: HashMap<String, Described<Tables>>,
 }
 
 /// Both tables of a target, and where its mirror tells how far it is.
@@ -160,16 +160,7 @@ impl Worker {
     }
 
     async fn of_target(&mut self, name: &str, repairs: &[RepairRow], turn: Turn) -> Reconciled<()> {
-        let tables = match self.tables.get(name) {
-            Some(tables) => Arc::clone(tables),
-            None => {
-                let (source, target, plan, pulse) = self.job.tables(name).await?;
-                let sides = Sides::new(&source, &target, plan);
-                let tables = Arc::new(Tables { sides, pulse });
-                self.tables.insert(name.to_owned(), Arc::clone(&tables));
-                tables
-            }
-        };
+        let tables = self.tables(name, youngest(repairs)).await?;
         let sides = &tables.sides;
         let (repairs, others): (Vec<_>, Vec<_>) = repairs
             .iter()
@@ -222,6 +213,22 @@ impl Worker {
             self.tables.remove(name);
         }
         Ok(())
+    }
+
+    /// Both tables, described no earlier than repairs of this age were opened: the columns that make their rows differ may have come
+    /// since.
+    async fn tables(&mut self, name: &str, age: Duration) -> Reconciled<Arc<Tables>> {
+        let known = self.tables.get(name);
+        if let Some(tables) = known.and_then(|known| known.if_newer_than(age)) {
+            return Ok(tables);
+        }
+        let began = Instant::now();
+        let (source, target, plan, pulse) = self.job.tables(name).await?;
+        let sides = Sides::new(&source, &target, plan);
+        let tables = Described::new(began, Tables { sides, pulse });
+        let known = self.tables.entry(name.to_owned()).insert_entry(tables);
+        // It was made just now.
+        Ok(known.get().made())
     }
 
     async fn one(&self, repair: &RepairRow, tables: &Tables, turn: Turn) -> Reconciled<Tried> {
@@ -374,6 +381,13 @@ impl Worker {
 async fn until(tables: &Tables, settle: Duration) -> Due {
     let until = due(tables.pulse.as_ref(), settle).await;
     until.unwrap_or(Due::After(settle))
+}
+
+/// How long the youngest repair is open.
+fn youngest(repairs: &[RepairRow]) -> Duration {
+    let ages = repairs.iter().map(|repair| repair.age);
+    let age = ages.min().and_then(|age| u64::try_from(age).ok());
+    Duration::from_micros(age.unwrap_or_default())
 }
 
 /// The time that the mirror has passed. It is read only if a repair waits for it; without a heartbeat none waits any more.

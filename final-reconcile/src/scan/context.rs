@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{sync::Mutex, time::sleep};
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     error::{ReconcileError, causes},
     form::{Row, RowHash},
-    job::Job,
+    job::{Job, described::Described},
     mirror::{Due, Pulse, due},
     pair::{Order, Sides},
     plan::Plan,
@@ -91,7 +91,7 @@ impl From<ReconcileError> for Ended {
 pub(super) struct Context {
     pub(super) unit: Arc<Unit>,
     pub(super) term: Term,
-    tables: Mutex<Option<Arc<Tables>>>,
+    tables: Mutex<Option<Described<Tables>>>,
     written: Mutex<Written>,
 }
 
@@ -156,30 +156,32 @@ impl Context {
         }
     }
 
-    /// Both tables. They are described once, and again after a failure.
+    /// Both tables. They are described again after a while and after a failure.
     pub(super) async fn tables(&self) -> Result<Arc<Tables>, Ended> {
         let mut tables = self.tables.lock().await;
-        if let Some(tables) = &*tables {
-            return Ok(Arc::clone(tables));
+        if let Some(tables) = tables.as_ref().and_then(Described::if_present) {
+            return Ok(tables);
         }
+        let began = Instant::now();
         let (source, target, plan, pulse) = self.unit.job.tables(&self.unit.name.target).await?;
-        let described = Arc::new(Tables::new(source, target, plan, pulse));
+        let described = Described::new(began, Tables::new(source, target, plan, pulse));
+        let made = described.made();
         let keyed = self
             .unit
             .store
-            .keyed(&self.term, &described.sides.key_form)
+            .keyed(&self.term, &made.sides.key_form)
             .await;
         if keyed.map_err(|error| self.state("writing the state of scans to", error))? {
             tracing::warn!(
                 target: "final::reconcile",
                 job = self.unit.name.job,
                 copy = self.unit.name.target,
-                now = &*described.sides.key_form,
+                now = &*made.sides.key_form,
                 "the key of a job is another one now: rows that waited for a look are found again by a sweep"
             );
         }
-        *tables = Some(Arc::clone(&described));
-        Ok(described)
+        *tables = Some(described);
+        Ok(made)
     }
 
     /// The tables may have been altered.

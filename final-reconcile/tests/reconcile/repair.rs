@@ -122,6 +122,42 @@ async fn each_row_that_differs_is_called_for_until_the_endpoint_has_done_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_differs_in_a_column_that_came_since_is_called_for() {
+    let place = Place::fresh().await;
+    let (from, to) = (Db::Postgres, Db::Maria);
+    tables(&place, from, to).await;
+    let receiver = Receiver::start(|_, _| 200).await;
+    let repair = Repair::callback(receiver.endpoint());
+    let reconciler = reconciler(&place, from, from, to, repair, 1_000).await;
+    let running = reconciler.start().unwrap();
+    reconciler.compare("people").await.unwrap();
+    // The worker has the tables as they were.
+    eventually("a call", SOON, async || {
+        receiver.came().pop().map(drop).ok_or("none")
+    })
+    .await;
+    place
+        .run(
+            from,
+            "ALTER TABLE a ADD COLUMN town varchar(20); UPDATE a SET town = 'Ulm' WHERE id = 1",
+        )
+        .await;
+    place
+        .run(to, "ALTER TABLE b ADD COLUMN town varchar(20)")
+        .await;
+    reconciler.compare("people").await.unwrap();
+    eventually("the call", SOON, async || {
+        let came = receiver.came();
+        let is_it = |body: &Value| body["columns"] == json!(["town"]);
+        (came.iter().any(|came| is_it(&came.body)))
+            .then_some(())
+            .ok_or(came.len())
+    })
+    .await;
+    running.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_is_read_again_before_it_is_called_for() {
     let place = Place::fresh().await;
     tables(&place, Db::Postgres, Db::Maria).await;
