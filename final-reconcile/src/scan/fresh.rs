@@ -47,6 +47,8 @@ pub(super) struct Fresh {
     newest: VecDeque<(i64, i64)>,
     /// The id at which the next round goes on to look for gaps.
     place: i64,
+    /// When the look at all gaps has begun that is under way.
+    looks_since: i64,
 }
 
 impl Fresh {
@@ -56,6 +58,7 @@ impl Fresh {
             look_back,
             newest: VecDeque::new(),
             place: i64::MIN,
+            looks_since: i64::MIN,
         }
     }
 
@@ -122,9 +125,16 @@ impl Fresh {
         let Some(newest) = newest else {
             return Ok(pause);
         };
-        ids.gaps
-            .forget(standing.now_at.saturating_sub(micros_of(self.look_back)));
+        if self.place == i64::MIN {
+            self.looks_since = standing.now_at;
+        }
         self.come_late(context, &reader, &mut ids).await?;
+        if self.place == i64::MIN {
+            // Each gap was looked at since then. Before that, no process may have run for long, and its row may have come.
+            let looked = self.looks_since;
+            ids.gaps
+                .forget(looked.saturating_sub(micros_of(self.look_back)));
+        }
         let settle = micros_of(context.settle());
         let (now, before) = match &tables.pulse {
             None => (standing.now_at, Some(standing.now_at)),

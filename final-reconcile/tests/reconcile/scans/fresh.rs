@@ -70,6 +70,39 @@ async fn rows_that_came_while_no_process_ran_are_found_and_no_gap_is_forgotten()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_came_late_while_no_process_ran_is_found_after_an_outage_longer_than_the_look_back()
+ {
+    let look_back = Duration::from_secs(5);
+    let place = Place::fresh().await;
+    let (from, to) = (Db::Postgres, Db::Maria);
+    tables(&place, from, to, TABLE).await;
+    both(&place, from, to, "(1, 'Ann'), (4, 'Bob')").await;
+    let receiver = Receiver::start(|_, _| 200).await;
+    let wanted = || {
+        job(&place, from, to)
+            .repair(repair(&receiver))
+            .fresh_ids(OFTEN)
+            .look_back(look_back)
+    };
+    let reconciler = migrated(&place, from, wanted()).await;
+    let process = Process::start(&reconciler);
+    status(&reconciler, "the rows were compared", |job| {
+        job.fresh_id == Some(4)
+    })
+    .await;
+    process.kill();
+
+    place.run(from, "INSERT INTO a VALUES (2, 'Late')").await;
+    // A gap is forgotten a sixteenth later than the look back says.
+    tokio::time::sleep(look_back + look_back / 8).await;
+    let again = new(&place, from).job(wanted()).unwrap();
+    let running = again.start().unwrap();
+
+    only_called(&receiver, &again, &["2"]).await;
+    running.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ids_of_another_column_lead_to_the_rows_by_their_key() {
     let place = Place::fresh().await;
     let (from, to) = (Db::Maria, Db::Sqlite);
