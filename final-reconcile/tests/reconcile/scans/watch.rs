@@ -67,6 +67,39 @@ async fn a_key_is_looked_at_although_its_process_died_after_the_message() {
     }
 }
 
+/// PostgreSQL's stream has the spaces, and its `char::text` has not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_filled_up_with_spaces_leads_to_its_row() {
+    let place = Place::fresh().await;
+    for (from, to) in [(Db::Postgres, Db::Maria), (Db::Maria, Db::Postgres)] {
+        tables(
+            &place,
+            from,
+            to,
+            "id char(10) PRIMARY KEY, name varchar(20)",
+        )
+        .await;
+        both(&place, from, to, "('abc', 'Ann'), ('de', 'Eve')").await;
+        place.run(from, "UPDATE a SET name = 'Joe'").await;
+        let receiver = Receiver::start(|_, _| 200).await;
+        let job = job(&place, from, to).repair(repair(&receiver)).watch(TOPIC);
+        let reconciler = migrated(&place, Db::Sqlite, job).await;
+        let router: Router = reconciler.watching(Router::new());
+        let running = reconciler.start().unwrap();
+        for id in ["abc       ", "de"] {
+            let change = json!({ "op": "update", "table": "a", "key": { "id": id }, "after": { "id": id, "name": "Joe" } });
+            send(&router, change).await;
+        }
+        only_called(&receiver, &reconciler, &["abc", "de"]).await;
+        running.shutdown().await;
+        drop_tables(&place, from, to).await;
+        for table in ["jobs", "suspects", "runs", "repairs"] {
+            let sql = format!("DELETE FROM final_reconcile_{table}");
+            place.run(Db::Sqlite, sql).await;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_that_follows_within_its_time_is_no_difference() {
     let place = Place::fresh().await;
