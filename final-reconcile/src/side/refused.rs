@@ -13,25 +13,46 @@ pub(crate) fn refused(error: &sqlx::Error, columns: &[SideColumn]) -> String {
     let message = said.message();
     let code = said.code().unwrap_or_default();
     #[cfg(feature = "postgres")]
-    if said
-        .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
-        .is_some()
-    {
-        return of_postgres(&code, message, columns);
+    if let Some(said) = said.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() {
+        return match said.routine() {
+            Some(RAISE) => raised(&code),
+            _ => of_postgres(&code, message, columns),
+        };
     }
     #[cfg(feature = "mysql")]
-    if said
-        .try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>()
-        .is_some()
-    {
-        return of_mysql(&code, message);
+    if let Some(said) = said.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
+        return match said.number() {
+            SIGNAL => raised(&code),
+            _ => of_mysql(&code, message),
+        };
     }
-    let _ = (code, columns);
-    // SQLite names columns and constraints, and no values.
-    message.to_owned()
+    let _ = columns;
+    // Otherwise SQLite names columns and constraints, and no values.
+    match &*code {
+        SQLITE_RAISE => RAISED.to_owned(),
+        _ => message.to_owned(),
+    }
 }
 
-/// Errors about data (class 22) and those that a trigger raises (class P0) may have values in their message, in any language.
+/// The routine of PostgreSQL that carries a RAISE of PL/pgSQL out, whatever SQLSTATE it has.
+#[cfg(feature = "postgres")]
+const RAISE: &str = "exec_stmt_raise";
+
+/// The number of MySQL and MariaDB for a SIGNAL (ER_SIGNAL_EXCEPTION).
+#[cfg(feature = "mysql")]
+const SIGNAL: u16 = 1644;
+
+/// SQLite's extended code for a RAISE (SQLITE_CONSTRAINT_TRIGGER).
+const SQLITE_RAISE: &str = "1811";
+
+/// What is told in place of a message that the author of a trigger has written, perhaps with values of the row.
+const RAISED: &str = "a trigger or a function of the database has refused the row";
+
+fn raised(code: &str) -> String {
+    format!("{RAISED} (SQLSTATE {code})")
+}
+
+/// Errors about data (class 22) and those of triggers and functions (classes P0 and 38) may have values in their message, in any language.
 /// So these messages are not told. Those about data name the type, and not the column.
 #[cfg(any(feature = "postgres", test))]
 fn of_postgres(code: &str, message: &str, columns: &[SideColumn]) -> String {
@@ -42,7 +63,7 @@ fn of_postgres(code: &str, message: &str, columns: &[SideColumn]) -> String {
         "22021" | "22P05" => "a text has a sign that the server cannot hold",
         "22P02" => "a text is no value of the type",
         _ if code.starts_with("22") => "a value is not as its column wants it",
-        _ if code.starts_with("P0") => "a trigger or a function of the server has refused the row",
+        _ if code.starts_with("P0") || code.starts_with("38") => return raised(code),
         _ => return format!("{message} (SQLSTATE {code})"),
     };
     let is_meant =
@@ -62,7 +83,8 @@ fn of_postgres(code: &str, message: &str, columns: &[SideColumn]) -> String {
     }
 }
 
-/// The key of a duplicate stands at the end, in quotes as the value is. Other messages name the column behind the value.
+/// A SIGNAL may have another number, and the class 45 is for users alone. The key of a duplicate stands at the end, in quotes as the
+/// value is. Other messages name the column behind the value.
 #[cfg(any(feature = "mysql", test))]
 fn of_mysql(code: &str, message: &str) -> String {
     const DUPLICATE: &str = "Duplicate entry";
@@ -75,6 +97,9 @@ fn of_mysql(code: &str, message: &str) -> String {
         "CONSTRAINT ",
         "Cannot ",
     ];
+    if code.starts_with("45") {
+        return raised(code);
+    }
     if message.starts_with(DUPLICATE) {
         let key = message.rsplit_once(" for key ").map(|(_, key)| key);
         return format!(
@@ -144,7 +169,7 @@ mod tests {
             ),
             (
                 of_postgres("P0001", "my secret is no amount", &columns),
-                "a trigger or a function of the server has refused the row (SQLSTATE P0001)",
+                "a trigger or a function of the database has refused the row (SQLSTATE P0001)",
             ),
             (
                 of_postgres(

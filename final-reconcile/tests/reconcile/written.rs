@@ -336,6 +336,52 @@ async fn a_trigger_that_changes_what_is_written_is_an_error_that_names_the_colum
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_trigger_says_about_a_row_is_told_nowhere() {
+    let place = Place::fresh().await;
+    let table = "(id int PRIMARY KEY, name varchar(20))";
+    let triggers = [
+        (
+            Db::Postgres,
+            "CREATE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             RAISE EXCEPTION '% is refused', NEW.name USING ERRCODE = '23514'; END $$; \
+             CREATE TRIGGER refuses BEFORE UPDATE ON b FOR EACH ROW EXECUTE FUNCTION refuses()",
+        ),
+        (
+            Db::Maria,
+            "CREATE TRIGGER refuses BEFORE UPDATE ON b FOR EACH ROW BEGIN \
+             DECLARE why varchar(80) DEFAULT CONCAT('Column of ', NEW.name); \
+             SIGNAL SQLSTATE '23000' SET MESSAGE_TEXT = why; END",
+        ),
+        (
+            Db::Sqlite,
+            "CREATE TRIGGER refuses BEFORE UPDATE ON b BEGIN SELECT RAISE(ABORT, 'secret is refused'); END",
+        ),
+    ];
+    for (to, trigger) in triggers {
+        let from = if to == Db::Postgres {
+            Db::Maria
+        } else {
+            Db::Postgres
+        };
+        let rows = format!("CREATE TABLE a {table}; INSERT INTO a VALUES (1, 'secret')");
+        place.run(from, rows).await;
+        let rows = format!("CREATE TABLE b {table}; INSERT INTO b VALUES (1, 'old')");
+        place.run(to, rows).await;
+        place.run(to, trigger).await;
+        let (source, target) = ((from, "a"), (to, "b"));
+        let repair = Repair::sql().pace(NEVER, NEVER);
+        let reconciler = writer(&place, source, target, |map| map, repair).await;
+
+        let error = refused(&reconciler, &name(source, target)).await;
+
+        assert!(error.contains("a trigger"), "{to:?}: {error}");
+        assert!(!error.contains("secret"), "{to:?}: {error}");
+        place.run(from, "DROP TABLE a").await;
+        place.run(to, "DROP TABLE b").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_column_that_the_target_makes_itself_is_refused_at_once() {
     let place = Place::fresh().await;
     for db in ALL {
