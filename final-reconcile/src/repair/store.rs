@@ -234,7 +234,7 @@ impl<DB: Driver> RepairStore for SqlState<DB> {
                 }
                 Tried::Anew => self.renew(repair, owner, Duration::ZERO).await?,
                 Tried::Rests { until, is_ours } => {
-                    let sql = "UPDATE {repairs} SET is_ours = ?, last_error = NULL, failed_at = NULL, passes_at = ?, \
+                    let sql = "UPDATE {repairs} SET is_ours = ?, attempts = 0, last_error = NULL, failed_at = NULL, passes_at = ?, \
                         due_at = {now} + ?, claimed_until = 0 WHERE slot = ? AND claimed_by = ? AND id = ?";
                     let (passes_at, after) = match until {
                         Due::After(after) => (None, *after),

@@ -121,3 +121,40 @@ async fn a_repair_that_did_not_help_is_tried_anew_once_the_mirror_has_passed_it_
     tokio::join!(testing, mirror.run());
     running.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repair_that_is_done_is_no_trouble_any_more_while_it_waits_for_the_mirror() {
+    let place = Place::fresh().await;
+    let (from, to, state) = (Db::Postgres, Db::Maria, Db::Postgres);
+    filled(&place, from, to).await;
+    place.run(to, "UPDATE b SET v = -1 WHERE id = 5").await;
+    let calls = Receiver::start(|_, before| if before < 5 { 500 } else { 200 }).await;
+    let alerts = Receiver::start(|_, _| 200).await;
+    let quick = Duration::from_millis(20);
+    let wanted = job(&place, from, to, Some(heartbeat()))
+        .sweep(Sweep::every(Duration::from_secs(3_600)))
+        .repair(Repair::callback(calls.endpoint()).pace(quick, Duration::from_secs(2)))
+        .alert(alerts.endpoint());
+    let reconciler = migrated(&place, state, wanted).await;
+    let mirror = Mirror::new(&place, from, to, Duration::ZERO).await;
+    let running = reconciler.start().unwrap();
+    let testing = async {
+        eventually("the alert", SOON, async || {
+            alerts.came().pop().map(drop).ok_or(calls.came().len())
+        })
+        .await;
+        mirror.stands(true);
+        let told = eventually("the trouble is over", SOON, async || {
+            let told = alerts.came();
+            let is_over = told.last().is_some_and(|last| last.body["over"] == true);
+            is_over.then_some(told.clone()).ok_or(told)
+        })
+        .await;
+        assert!(told[0].body["last_error"].as_str().unwrap().contains("500"));
+        let open = reconciler.repairs("people", 10).await.unwrap();
+        assert!(open[0].waits_for_mirror, "{open:?}");
+        mirror.end();
+    };
+    tokio::join!(testing, mirror.run());
+    running.shutdown().await;
+}
