@@ -74,7 +74,8 @@ impl Call {
 pub enum CallOutcome {
     /// The endpoint has answered with this status from 200 to 299, to the end of its answer.
     Done(u16),
-    /// The endpoint has answered 410: it wants this call never again, nor any other.
+    /// The endpoint has answered 410: it wants neither this call again nor any other. The caller does not remember it; who
+    /// calls decides what is done then.
     Gone,
     /// The call is not done. The endpoint may have received it all the same.
     Retry {

@@ -138,6 +138,12 @@ impl Endpoint {
         self
     }
 
+    /// The time limit of one call.
+    #[must_use]
+    pub fn time_limit(&self) -> Duration {
+        self.timeout
+    }
+
     /// Whether the endpoint may have a private address: loopback, RFC 1918, unique local, 100.64.0.0/10.
     ///
     /// Link-local addresses, and those where a cloud hands out credentials, stay refused. [`allow_network`](Self::allow_network) allows them one by one.
@@ -178,19 +184,19 @@ impl Endpoint {
 
     /// Texts that an endpoint may repeat and that must not be kept.
     pub(crate) fn secret_texts(&self) -> impl Iterator<Item = &str> {
-        let values = self
-            .headers
-            .iter()
-            .filter_map(|(_, value)| value.to_str().ok());
-        // Of `Bearer abc`, the second word is the secret.
-        let words = values
-            .clone()
-            .filter_map(|value| value.rsplit_once(' '))
-            .map(|(_, last)| last);
-        values
-            .chain(words)
-            .chain(self.destination.secrets.iter().map(String::as_str))
+        header_secrets(&self.headers).chain(self.destination.secrets.iter().map(String::as_str))
     }
+}
+
+/// What headers have that a text of others must not repeat into a log.
+pub(crate) fn header_secrets(headers: &[(HeaderName, HeaderValue)]) -> impl Iterator<Item = &str> {
+    let values = headers.iter().filter_map(|(_, value)| value.to_str().ok());
+    // Of `Bearer abc`, the second word is the secret.
+    let words = values
+        .clone()
+        .filter_map(|value| value.rsplit_once(' '))
+        .map(|(_, last)| last);
+    values.chain(words)
 }
 
 impl fmt::Display for Endpoint {

@@ -12,6 +12,7 @@ use crate::{
     client::circuit::Evidence,
     client::connection::{Answer, BodyEnd},
     client::destination::origin,
+    client::endpoint::header_secrets,
     client::excerpt::excerpt,
     client::retry_after::retry_after,
 };
@@ -102,9 +103,5 @@ fn retry(after: Option<Duration>, why: NotDone) -> CallOutcome {
 }
 
 fn secrets<'a>(endpoint: &'a Endpoint, call: &'a Call) -> impl Iterator<Item = &'a str> {
-    let own = call
-        .headers
-        .iter()
-        .filter_map(|(_, value)| value.to_str().ok());
-    endpoint.secret_texts().chain(own)
+    endpoint.secret_texts().chain(header_secrets(&call.headers))
 }
