@@ -19,6 +19,7 @@ use uuid::Uuid;
 use super::{TroubleKind, row::AlertRow, steps::steps, store::AlertStore};
 use crate::{
     form::time::of_micros,
+    job::LONGEST_ALERT,
     pace::Pace,
     scan::basis::Bases,
     unit::{UnitName, lease_of_alerts},
@@ -29,9 +30,6 @@ const POLL: Duration = Duration::from_secs(2);
 
 /// How long to wait after the tables could not be read.
 const TROUBLE: Duration = Duration::from_secs(5);
-
-/// How long a call may take, whatever its endpoint's time limit is.
-const LONGEST: Duration = Duration::from_secs(20);
 
 /// How long a process that stood still keeps the alerts. It is longer than a look and a call.
 const LEASE: Duration = Duration::from_secs(60);
@@ -174,7 +172,16 @@ impl Teller {
         };
         let key = format!("{}-{number}", alert.id);
         let (error, asked) = match self.call(body.to_string(), &key).await {
-            CallOutcome::Done(_) | CallOutcome::Gone => return self.store.told(alert).await,
+            CallOutcome::Done(_) => return self.store.told(alert).await,
+            CallOutcome::Gone => {
+                tracing::warn!(
+                    target: "final::reconcile",
+                    job = self.job,
+                    kind = alert.kind,
+                    "the endpoint of alerts has answered 410, so it was not told of a trouble; name another endpoint"
+                );
+                return self.store.told(alert).await;
+            }
             CallOutcome::Paused { until } => {
                 let after = until.saturating_duration_since(Instant::now());
                 return self.store.later(alert, after, false).await;
@@ -205,8 +212,8 @@ impl Teller {
             Err(error) => return broken(error.to_string()),
         };
         let call = self.caller.call(&self.endpoint, &call);
-        let called = timeout(LONGEST, call).await;
-        called.unwrap_or_else(|_| broken(format!("the call was not over after {LONGEST:?}")))
+        let called = timeout(LONGEST_ALERT, call).await;
+        called.unwrap_or_else(|_| broken(format!("the call was not over after {LONGEST_ALERT:?}")))
     }
 }
 

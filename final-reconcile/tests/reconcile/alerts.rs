@@ -437,3 +437,23 @@ async fn an_endpoint_that_is_paused_and_rows_that_cannot_be_read_are_told_after_
         }
     }
 }
+
+#[tokio::test]
+async fn a_time_limit_that_no_alert_can_have_is_refused_at_the_start() {
+    let place = Place::fresh().await;
+    let alerts = Receiver::start(|_, _| 200).await;
+    let start = |seconds| {
+        let job = Job::new("people")
+            .source(place.side(Db::Postgres, "a"))
+            .target(place.side(Db::Maria, "b"), |map| map)
+            .alert(alerts.endpoint().timeout(Duration::from_secs(seconds)));
+        let reconciler = Reconciler::new(&place.sqlite).job(job).unwrap();
+        reconciler.start()
+    };
+    let error = start(21).unwrap_err().to_string();
+    assert!(
+        error.contains("`alert`") && error.contains("20s"),
+        "{error}"
+    );
+    start(20).unwrap().shutdown().await;
+}

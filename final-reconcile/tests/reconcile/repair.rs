@@ -122,6 +122,22 @@ async fn each_row_that_differs_is_called_for_until_the_endpoint_has_done_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_wants_no_calls_any_more_has_mended_nothing() {
+    let place = Place::fresh().await;
+    let (from, to) = (Db::Maria, Db::Postgres);
+    tables(&place, from, to).await;
+    let receiver = Receiver::start(|_, before| if before == 0 { 410 } else { 200 }).await;
+    let repair = Repair::callback(receiver.endpoint());
+    let reconciler = reconciler(&place, from, from, to, repair, 1_000).await;
+    reconciler.compare("people").await.unwrap();
+    let running = reconciler.start().unwrap();
+
+    all_are_done(&reconciler, running).await;
+
+    assert_eq!(receiver.came().len(), 4, "each of two was called for again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_that_differs_in_a_column_that_came_since_is_called_for() {
     let place = Place::fresh().await;
     let (from, to) = (Db::Postgres, Db::Maria);

@@ -7,6 +7,8 @@ use crate::error::Reconciled;
 
 const JSON: &str = "application/json;charset=UTF-8";
 
+const GONE: &str = "the endpoint has answered 410, so it wants no calls any more; give the job another endpoint, or close the repair";
+
 pub(super) async fn mend(
     endpoint: &Endpoint,
     caller: &Caller,
@@ -29,7 +31,12 @@ pub(super) async fn mend(
         }
     };
     Ok(match caller.call(endpoint, &call).await {
-        CallOutcome::Done(_) | CallOutcome::Gone => Mended::Done,
+        CallOutcome::Done(_) => Mended::Done,
+        // Nobody has mended the row, so the repair stays open and an operator is told.
+        CallOutcome::Gone => Mended::Failed {
+            error: GONE.to_owned(),
+            after: None,
+        },
         CallOutcome::Retry { after, why } => Mended::Failed {
             error: why.to_string(),
             after,
