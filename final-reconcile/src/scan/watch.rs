@@ -97,8 +97,12 @@ impl WatchedUnit {
             true => of_table(),
         };
         let value = |column: String| {
-            let value = named.get(&column).filter(|value| !value.is_null())?;
-            Some((column, value.clone()))
+            // MySQL and MariaDB take a name of a column in any case, and a change has it as the table does.
+            let is_it = |(name, _): &(&String, &Value)| name.eq_ignore_ascii_case(&column);
+            let (name, value) = named
+                .get_key_value(&column)
+                .or_else(|| named.iter().find(is_it))?;
+            (!value.is_null()).then(|| (name.clone(), value.clone()))
         };
         let key: Option<Map<_, _>> = columns.into_iter().map(value).collect();
         key.filter(|key| !key.is_empty())

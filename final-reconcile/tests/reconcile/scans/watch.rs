@@ -67,6 +67,32 @@ async fn a_key_is_looked_at_although_its_process_died_after_the_message() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_is_found_in_a_change_however_the_mapping_spells_it() {
+    let place = Place::fresh().await;
+    let (from, to) = (Db::Maria, Db::Postgres);
+    place.run(from, "CREATE TABLE a (Id int PRIMARY KEY, name varchar(20)); INSERT INTO a VALUES (1, 'Joe')").await;
+    place.run(to, "CREATE TABLE b (id int PRIMARY KEY, name varchar(20)); INSERT INTO b VALUES (1, 'Ann')").await;
+    let receiver = Receiver::start(|_, _| 200).await;
+    let job = Job::new("people")
+        .source(place.side(from, "a"))
+        .target(place.side(to, "b"), |map| map.key("id", "id"))
+        .settle(Duration::ZERO)
+        .repair(repair(&receiver))
+        .watch(TOPIC);
+    let reconciler = migrated(&place, Db::Sqlite, job).await;
+    let router: Router = reconciler.watching(Router::new());
+    let running = reconciler.start().unwrap();
+    let change = json!({ "op": "update", "table": "a", "key": { "Id": 1 }, "after": { "Id": 1, "name": "Joe" } });
+    send(&router, change).await;
+    eventually("the row is called for", SOON, async || {
+        let came = receiver.came();
+        (came.len() == 1).then_some(()).ok_or(came)
+    })
+    .await;
+    running.shutdown().await;
+}
+
 /// PostgreSQL's stream has the spaces, and its `char::text` has not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_is_filled_up_with_spaces_leads_to_its_row() {
