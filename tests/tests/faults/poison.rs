@@ -132,7 +132,7 @@ pub async fn until_done(
     while began.elapsed() < SOON {
         let mut process = start();
         starts += 1;
-        while process.runs() {
+        while process.runs() && began.elapsed() < SOON {
             tokio::time::sleep(Duration::from_millis(20)).await;
             if journal.done().is_superset(innocent) {
                 letters.extend(take().await);
