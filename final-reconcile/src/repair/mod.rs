@@ -13,7 +13,7 @@
 //!
 //! ```text
 //!  difference ─▶ open (one for a unit and key) ─ due ─▶ claimed ─ both rows again ─┬ equal: healed, removed
-//!                  ▲                                                               ├ done, or 410: removed; with a heartbeat
+//!                  ▲                                                               ├ done: removed; with a heartbeat
 //!                  │                                                               │ once the mirror has passed it
 //!                  └──────────────── later, for ever ◀─────────────────────────────┴ anything else
 //! ```

@@ -53,7 +53,7 @@ pub struct OpenRepair {
     pub kind: DifferenceKind,
     /// The columns that differ.
     pub columns: Vec<String>,
-    /// How often it was tried.
+    /// How often it has failed in a row. 0 while it waits for the mirror.
     pub attempts: u64,
     /// Why it failed last.
     pub last_error: Option<String>,

@@ -48,6 +48,7 @@ const SQLITE_RAISE: &str = "1811";
 /// What is told in place of a message that the author of a trigger has written, perhaps with values of the row.
 const RAISED: &str = "a trigger or a function of the database has refused the row";
 
+#[cfg(any(feature = "postgres", feature = "mysql", test))]
 fn raised(code: &str) -> String {
     format!("{RAISED} (SQLSTATE {code})")
 }

@@ -90,7 +90,7 @@ impl Destination {
             secrets.extend(url.query_pairs().map(|(_, value)| value.into_owned()));
             let raw = query
                 .split('&')
-                .filter_map(|pair| Some(pair.split_once('=')?.1));
+                .map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
             secrets.extend(raw.map(str::to_owned));
         }
         let long = url
@@ -209,9 +209,13 @@ fn unescape(text: &str) -> Vec<u8> {
 
 /// The error for a text such as `127.0.0.1:20000/x`. It names the host alone, because the rest may be secret.
 fn without_scheme(text: &str) -> EndpointError {
-    // A password may have each of these signs, where somebody has forgotten to escape it.
-    let host = text.rsplit('@').next().unwrap_or_default();
-    let host = host.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+    let host = text.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+    let rest = text.get(host.len()..).unwrap_or_default();
+    let host = match rest.contains('@') {
+        // Either it is part of a query, or the text before it is a password with a sign that nobody has escaped.
+        true => "host",
+        false => host.rsplit('@').next().unwrap_or_default(),
+    };
     EndpointError::NoScheme {
         host: host
             .chars()
@@ -227,12 +231,15 @@ fn shown_path(url: &Url) -> String {
         Some(start) if part.len() > LONGEST_SHOWN => format!("{start}…"),
         _ => part.to_owned(),
     };
-    let shown = |path: &str| path.split('/').map(shown).collect::<Vec<_>>().join("/");
-    // What is before an `@` may be a password with a slash that nobody has escaped.
-    match url.path().rsplit_once('@') {
-        Some((_, path)) => format!("/…@{}", shown(path)),
-        None => shown(url.path()),
-    }
+    let parts: Vec<_> = url.path().split('/').collect();
+    // Up to an `@`, the path may be a password with a slash that nobody has escaped.
+    let hidden = parts.iter().rposition(|part| part.contains('@'));
+    let (start, rest) = match hidden {
+        Some(last) => ("/…/", parts.get(last + 1..).unwrap_or_default()),
+        None => ("", &*parts),
+    };
+    let rest: Vec<_> = rest.iter().map(|part| shown(part)).collect();
+    format!("{start}{}", rest.join("/"))
 }
 
 #[cfg(test)]
@@ -261,7 +268,8 @@ mod tests {
                 "shop.example:8443",
             ),
             ("user:hidden@shop.example/x?u=http://y", "shop.example"),
-            ("ops:hid/den@shop.example:1/cb", "shop.example:1"),
+            ("ops:hid/den@shop.example:1/cb", "host"),
+            ("shop.example/cb?to=ann@shop.example&k=hidden", "host"),
         ] {
             let error = refused(text);
             assert!(error.contains(&format!("http://{host}")), "{error}");
@@ -402,7 +410,7 @@ mod tests {
         #[test]
         fn user_and_query_are_never_shown(
             scheme in "(http|https|ftp|)", separator in "(://|:|//|)", user in "[a-z]{0,3}", host in "[a-z0-9.:\\[\\]-]{0,12}",
-            tail in "(|&next=https://x|&a=b://c)", sign in "(|/|#|://)",
+            tail in "(|&next=https://x|&a=b://c|&to=a@b&k=hidden4)", sign in "(|/|#|://)",
         ) {
             let text = format!("{scheme}{separator}{user}:{sign}hidden1@{host}/path?key=hidden2{tail}#hidden3");
             let shown = match Destination::read(&text) {
