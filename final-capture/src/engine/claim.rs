@@ -3,7 +3,7 @@
 //! Input: the identity of the opened source, and the other captures of the place with the positions. Output: the error,
 //! if two captures would share a slot: each would move it beyond what the other has not read yet.
 
-use super::{Engine, term::TermEnd};
+use super::{Engine, end::TermEnd};
 use crate::{
     capture::StopReason,
     position::{PositionStore, SourceIdentity},

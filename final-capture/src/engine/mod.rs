@@ -16,6 +16,7 @@
 //! | --- | --- |
 //! | [`supervise`] | takes terms, one after the other |
 //! | `term` | one stream from its opening to its end |
+//! | `end` | why a term has ended |
 //! | `feed` | reads, encodes, fills lots |
 //! | [`skip`] | leaves out what is done of the first transaction |
 //! | [`assembly`] | the lot that is being filled |
@@ -23,6 +24,7 @@
 
 pub(crate) mod assembly;
 mod claim;
+mod end;
 mod feed;
 pub(crate) mod pause;
 pub(crate) mod skip;

@@ -8,12 +8,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Engine,
-    pause::Pauses,
-    term::{self, TermEnd},
-    vitals::Vitals,
-};
+use super::{Engine, end::TermEnd, pause::Pauses, term, vitals::Vitals};
 use crate::{
     capture::{CaptureState, StopReason},
     position::{PositionError, TakenTerm, Term},

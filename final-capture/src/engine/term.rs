@@ -23,6 +23,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     Engine, claim,
+    end::TermEnd,
     feed::{Feed, FeedEnd},
     vitals::Vitals,
 };
@@ -30,7 +31,7 @@ use crate::{
     capture::{CaptureState, StopReason},
     format::Encoder,
     position::{Position, PositionError, PositionStore, SourceIdentity, Standing, TakenTerm, Term},
-    source::{OpenedSource, SourceError},
+    source::OpenedSource,
     target::{Job, TargetEnd},
 };
 
@@ -39,29 +40,6 @@ const OPENING: Duration = Duration::from_secs(180);
 
 /// How long a stream has to end in good order.
 const CLOSING: Duration = Duration::from_secs(5);
-
-/// Why a term has ended.
-#[derive(Debug)]
-pub(super) enum TermEnd {
-    /// It was told to.
-    Told,
-    /// Trying again may help: the source or the position is away.
-    Away(String),
-    /// Another reader has taken over, or the lease ran out.
-    Deposed,
-    /// Only a person helps.
-    Stopped(StopReason),
-}
-
-impl From<PositionError> for TermEnd {
-    fn from(error: PositionError) -> Self {
-        match error {
-            PositionError::Deposed => Self::Deposed,
-            PositionError::Unreadable(text) => Self::Stopped(StopReason::Position(text)),
-            error => Self::Away(crate::target::lots::causes(&error)),
-        }
-    }
-}
 
 /// Runs one term, which was asked for at that time. `stop` lets it end in good order.
 pub(super) async fn run(
@@ -120,7 +98,7 @@ async fn stream(
         point,
     } = match opened {
         Ok(Ok(opened)) => opened,
-        Ok(Err(error)) => return of_source(error),
+        Ok(Err(error)) => return error.into(),
         Err(_) => {
             return TermEnd::Away(format!(
                 "the source did not open a stream within {OPENING:?}"
@@ -185,7 +163,7 @@ async fn stream(
         (Some(Err(TargetEnd::Deposed)), _) => TermEnd::Deposed,
         (Some(Err(TargetEnd::Stopped(reason))), _) => TermEnd::Stopped(reason),
         (_, Some(FeedEnd::Stopped(reason))) => TermEnd::Stopped(reason),
-        (_, Some(FeedEnd::Away(error))) => of_source(error),
+        (_, Some(FeedEnd::Away(error))) => error.into(),
         (_, Some(FeedEnd::Told)) => TermEnd::Told,
         (_, Some(FeedEnd::TargetEnded) | None) => {
             TermEnd::Away("the target's task has ended".to_owned())
@@ -201,13 +179,6 @@ fn begin_at(engine: &Engine) -> Option<Position> {
         point,
         partial: None,
     })
-}
-
-fn of_source(error: SourceError) -> TermEnd {
-    match StopReason::of(error) {
-        Ok(reason) => TermEnd::Stopped(reason),
-        Err(error) => TermEnd::Away(crate::target::lots::causes(&error)),
-    }
 }
 
 fn panicked(error: &tokio::task::JoinError) -> TargetEnd {
