@@ -57,6 +57,9 @@ pub mod received;
 mod relay;
 pub mod router;
 mod runtime;
+#[cfg(test)]
+#[cfg(feature = "sqlite")]
+mod scratch;
 mod telemetry;
 mod timestamp;
 

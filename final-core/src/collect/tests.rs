@@ -17,6 +17,7 @@ use crate::{
     Message, MessageId,
     broker::{Cause, CollectedLetter, LetterDelivery, LetterSettler},
     lock::lock,
+    scratch,
 };
 
 const SOON: Duration = Duration::from_secs(60);
@@ -55,9 +56,8 @@ struct House {
 
 impl House {
     async fn new() -> Self {
-        let file = std::env::temp_dir().join(format!("collect_{}.db", Uuid::now_v7().simple()));
         let options = SqliteConnectOptions::new()
-            .filename(file)
+            .filename(scratch::database())
             .create_if_missing(true);
         let pool = SqlitePool::connect_with(options).await.unwrap();
         let outbox = Outbox::new("shop".to_owned(), pool.clone(), SOON);

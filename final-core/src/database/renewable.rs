@@ -564,9 +564,8 @@ mod tests {
 
     #[tokio::test]
     async fn silent_connections_are_few_however_long_the_silence_lasts() {
-        let dir = std::env::temp_dir().join(format!("final-{}.db", uuid::Uuid::now_v7()));
         let file = sqlx::sqlite::SqliteConnectOptions::new()
-            .filename(&dir)
+            .filename(crate::scratch::database())
             .create_if_missing(true);
         let caller = Pool::connect_lazy_with(file);
         let pool = RenewablePool::new(caller, PoolOwner::Outbox, |caller: &Pool<sqlx::Sqlite>| {
@@ -589,7 +588,5 @@ mod tests {
             }
         };
         timeout(Duration::from_secs(60), answers).await.unwrap();
-        pool.close().await;
-        let _ = std::fs::remove_file(dir);
     }
 }

@@ -390,8 +390,7 @@ mod tests {
     /// Without the BEGIN after a refusal, sqlx counts a transaction that is not there, and begins none any more.
     #[tokio::test]
     async fn a_transaction_that_gets_no_lock_leaves_its_connection_as_it_was() {
-        let file = std::env::temp_dir().join(format!("final-lock-{}.db", Uuid::now_v7()));
-        let options = SqliteConnectOptions::new().filename(&file);
+        let options = SqliteConnectOptions::new().filename(crate::scratch::database());
         let options = options
             .create_if_missing(true)
             .busy_timeout(Duration::from_millis(20));
@@ -422,7 +421,6 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(rows, 0);
-        let _ = std::fs::remove_file(&file);
     }
 
     #[test]

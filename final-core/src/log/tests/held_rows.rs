@@ -1,16 +1,19 @@
 //! The rows about held messages, in SQLite.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use sqlx::{Sqlite, SqlitePool, sqlite::SqliteConnectOptions};
 use uuid::Uuid;
 
-use crate::log::{
-    progress::{
-        held::{HeldWrite, Wish},
-        rows::LaneId,
+use crate::{
+    log::{
+        progress::{
+            held::{HeldWrite, Wish},
+            rows::LaneId,
+        },
+        tables::{Log, session::Session},
     },
-    tables::{Log, session::Session},
+    scratch,
 };
 
 const OURS: LaneId = LaneId { stream: 0, lane: 1 };
@@ -18,13 +21,11 @@ const OURS: LaneId = LaneId { stream: 0, lane: 1 };
 struct Table {
     pool: SqlitePool,
     log: Arc<Log<Sqlite>>,
-    file: PathBuf,
 }
 
 impl Table {
     async fn new() -> Self {
-        let file = std::env::temp_dir().join(format!("final-held-{}.db", Uuid::now_v7()));
-        let options = SqliteConnectOptions::new().filename(&file);
+        let options = SqliteConnectOptions::new().filename(scratch::database());
         let pool = SqlitePool::connect_with(options.create_if_missing(true))
             .await
             .unwrap();
@@ -36,7 +37,6 @@ impl Table {
         Self {
             pool,
             log: Arc::new(log),
-            file,
         }
     }
 
@@ -64,14 +64,6 @@ impl Table {
 
     fn session(&self) -> Session<Sqlite> {
         Session::new(Arc::clone(&self.log))
-    }
-}
-
-impl Drop for Table {
-    fn drop(&mut self) {
-        for suffix in ["", "-wal", "-shm"] {
-            let _ = std::fs::remove_file(format!("{}{suffix}", self.file.display()));
-        }
     }
 }
 

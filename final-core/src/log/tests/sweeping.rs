@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use sqlx::{Sqlite, SqlitePool, sqlite::SqliteConnectOptions};
 
-use crate::log::{tables::Log, tuning::Keep};
+use crate::{
+    log::{tables::Log, tuning::Keep},
+    scratch,
+};
 
 #[tokio::test]
 async fn a_message_that_was_passed_over_stays_until_the_service_that_subscribes_it_has_it() {
-    let file = std::env::temp_dir().join(format!("final-log-{}.db", uuid::Uuid::now_v7()));
-    let options = SqliteConnectOptions::new().filename(&file);
+    let options = SqliteConnectOptions::new().filename(scratch::database());
     let pool = SqlitePool::connect_with(options.create_if_missing(true))
         .await
         .unwrap();
@@ -38,8 +40,4 @@ async fn a_message_that_was_passed_over_stays_until_the_service_that_subscribes_
     let settled = "UPDATE final_log_lanes SET settled_to = 1";
     sqlx::query(settled).execute(&pool).await.unwrap();
     assert_eq!(left().await, 0);
-    pool.close().await;
-    for suffix in ["", "-wal", "-shm"] {
-        let _ = std::fs::remove_file(format!("{}{suffix}", file.display()));
-    }
 }

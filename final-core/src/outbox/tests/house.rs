@@ -16,6 +16,7 @@ use crate::{
     names::ServiceName,
     outbox::{Claimed, NewRecord, Position, claims::Claim, statements::Statements},
     runtime::counter::Counter,
+    scratch,
 };
 
 /// A database server to test on.
@@ -97,9 +98,8 @@ async fn fresh_mysql() -> Pool<MySql> {
 }
 
 async fn fresh_sqlite() -> Pool<Sqlite> {
-    let file = std::env::temp_dir().join(format!("{}.db", fresh_name()));
     let options = SqliteConnectOptions::new()
-        .filename(file)
+        .filename(scratch::database())
         .create_if_missing(true);
     PoolOptions::new()
         .max_connections(5)

@@ -14,6 +14,7 @@ use crate::{
     broker::{Broker, BrokerError, Link, LinkState, Opened, Outgoing, Setup, Staged},
     outbox::NewRecord,
     relay::Reserved,
+    scratch,
 };
 
 /// A limit of waiting. Only what is broken takes this long, also on a machine with other work.
@@ -68,8 +69,7 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) async fn new(options: Options) -> Self {
-        let name = format!("final-relay-{}.db", uuid::Uuid::now_v7());
-        Self::on(std::env::temp_dir().join(name), options).await
+        Self::on(scratch::database(), options).await
     }
 
     /// Another instance of the same service.
@@ -215,14 +215,6 @@ impl Stage {
             }
             assert!(start.elapsed() < SOON, "not so in time: {what}: {stats:?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        for suffix in ["", "-wal", "-shm"] {
-            let _ = std::fs::remove_file(format!("{}{suffix}", self.file.display()));
         }
     }
 }
