@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::{TroubleKind, row::AlertRow, steps::steps, store::AlertStore};
 use crate::{
     form::time::of_micros,
-    job::LONGEST_ALERT,
+    job::Job,
     pace::Pace,
     scan::basis::Bases,
     unit::{UnitName, lease_of_alerts},
@@ -212,8 +212,13 @@ impl Teller {
             Err(error) => return broken(error.to_string()),
         };
         let call = self.caller.call(&self.endpoint, &call);
-        let called = timeout(LONGEST_ALERT, call).await;
-        called.unwrap_or_else(|_| broken(format!("the call was not over after {LONGEST_ALERT:?}")))
+        let called = timeout(Job::LONGEST_ALERT, call).await;
+        called.unwrap_or_else(|_| {
+            broken(format!(
+                "the call was not over after {:?}",
+                Job::LONGEST_ALERT
+            ))
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use final_webhook::Endpoint;
 
-use super::{Job, LONGEST_ALERT, repair::Repair, scans::Scans};
+use super::{Job, repair::Repair, scans::Scans};
 use crate::{
     compare::Comparison,
     error::{ReconcileError, Reconciled},
@@ -111,10 +111,10 @@ impl Job {
             ));
         }
         let limit = self.alert.as_ref().map(Endpoint::time_limit);
-        if let Some(limit) = limit.filter(|limit| *limit > LONGEST_ALERT) {
+        if let Some(limit) = limit.filter(|limit| *limit > Self::LONGEST_ALERT) {
             return Err(self.wrong(&format!(
                 "the endpoint of `alert` has a time limit of {limit:?}, and one of {:?} is the longest; give it a shorter one",
-                LONGEST_ALERT
+                Self::LONGEST_ALERT
             )));
         }
         match &self.scans.sweep {

@@ -30,9 +30,6 @@ use self::{
 };
 use crate::{compare::Settings, plan::mapping::Mapping, side::Side};
 
-/// How long a call for an alert may take: one process has the alerts for a minute.
-pub(crate) const LONGEST_ALERT: Duration = Duration::from_secs(20);
-
 /// A source table and the tables that are to agree with it.
 ///
 /// ```no_run
@@ -67,6 +64,9 @@ pub struct Job {
 }
 
 impl Job {
+    /// How long a call for an [`alert`](Self::alert) may take: one process has the alerts for a minute.
+    pub const LONGEST_ALERT: Duration = Duration::from_secs(20);
+
     /// A job of this name, which reports and logs have.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
@@ -228,7 +228,8 @@ impl Job {
 
     /// Calls this endpoint when the job is in trouble: a repair has failed three times, the job is paused because more rows
     /// differ than it may repair, or a scan cannot run. There is one call when the trouble begins, one each hour while it
-    /// lasts, and one when it is over. docs/reconcile.md tells what is sent. The endpoint's time limit is 20 s at most.
+    /// lasts, and one when it is over. docs/reconcile.md tells what is sent. The endpoint's time limit is
+    /// [`LONGEST_ALERT`](Self::LONGEST_ALERT) at most.
     ///
     /// ```
     /// use final_reconcile::Job;

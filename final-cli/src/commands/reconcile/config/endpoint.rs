@@ -1,14 +1,15 @@
 //! An endpoint that is called over HTTP.
 
+use final_reconcile::Job;
 use final_webhook::{Endpoint, SigningSecret};
 use serde::Deserialize;
 
 use crate::config::{Period, Secret, WebAddress};
 
-/// An endpoint.
+/// An endpoint for alerts.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "EndpointFields")]
-pub(super) struct EndpointConfig(pub(super) Endpoint);
+pub(super) struct AlertConfig(pub(super) Endpoint);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,7 +23,7 @@ struct EndpointFields {
     private: bool,
 }
 
-impl TryFrom<EndpointFields> for EndpointConfig {
+impl TryFrom<EndpointFields> for AlertConfig {
     type Error = String;
 
     fn try_from(fields: EndpointFields) -> Result<Self, String> {
@@ -32,7 +33,14 @@ impl TryFrom<EndpointFields> for EndpointConfig {
             timeout,
             private,
         } = fields;
-        endpoint(&url, secret.as_ref(), timeout, private).map(Self)
+        let endpoint = endpoint(&url, secret.as_ref(), timeout, private)?;
+        let (limit, longest) = (endpoint.time_limit(), Job::LONGEST_ALERT);
+        if limit > longest {
+            return Err(format!(
+                "a call for an alert may take {longest:?} at most; write timeout = \"{longest:?}\" or less"
+            ));
+        }
+        Ok(Self(endpoint))
     }
 }
 

@@ -23,7 +23,7 @@ use final_reconcile::Job;
 use serde::Deserialize;
 
 use self::{
-    endpoint::EndpointConfig,
+    endpoint::AlertConfig,
     lease::ScanLease,
     mapping::TargetConfig,
     repair::RepairConfig,
@@ -93,7 +93,7 @@ pub(super) struct JobConfig {
     max_waiting: Option<NonZeroU32>,
     /// Who is told of trouble.
     #[serde(default)]
-    alert: Option<EndpointConfig>,
+    alert: Option<AlertConfig>,
 }
 
 /// A table.

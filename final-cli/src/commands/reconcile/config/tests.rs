@@ -160,6 +160,10 @@ fn what_cannot_be_meant_is_named_with_its_line_and_the_cure() {
         ("updated = { column = 'at' }", "`every` is missing"),
         ("fresh_ids = '2s'", "fresh_ids"),
         ("alert = { url = 'mailto:ops' }", "begin it with http:"),
+        (
+            "alert = { url = 'http://h/', timeout = '21s' }",
+            "write timeout = \"20s\" or less",
+        ),
         ("max_waiting = 0", "a whole number that is not 0"),
         (
             "repair = { sql = true, lease = '3s' }",
