@@ -132,7 +132,8 @@ pub(super) fn settings(facts: &Facts, server_id: u32) -> Vec<Finding> {
     if facts.is_replica && !is("log_slave_updates", "ON") {
         findings.push(REPLICA.found(
             seen("log_slave_updates"),
-            "Start the server with `--log-slave-updates`, or capture from the server that it copies",
+            "Start the server with `--log-slave-updates`, or capture from the server that it copies. If it copies none any \
+             more, `GRANT REPLICA MONITOR ON *.* TO user` lets the check see that",
         ));
     }
     if facts.server_id == server_id {

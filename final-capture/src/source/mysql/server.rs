@@ -17,7 +17,7 @@ pub(super) struct Facts {
     pub(super) hostname: String,
     pub(super) port: u16,
     pub(super) settings: HashMap<String, String>,
-    /// Whether it copies another server.
+    /// Whether it copies another server. If the user may not ask for that, whether it looks like it.
     pub(super) is_replica: bool,
     /// Distributed transactions that are prepared and not finished.
     pub(super) prepared: u64,
@@ -28,7 +28,7 @@ pub(super) struct Facts {
 /// The settings that matter. One that a server does not have is not there.
 const SETTINGS: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('version', 'server_id', 'hostname', 'port', 'log_bin', \
      'binlog_format', 'binlog_row_image', 'binlog_row_metadata', 'binlog_row_value_options', 'log_slave_updates', \
-     'binlog_expire_logs_seconds', 'expire_logs_days', 'gtid_binlog_pos', 'gtid_strict_mode', 'encrypt_binlog', \
+     'binlog_expire_logs_seconds', 'expire_logs_days', 'gtid_binlog_pos', 'gtid_slave_pos', 'gtid_strict_mode', 'encrypt_binlog', \
      'mysql56_temporal_format', 'binlog_transaction_compression')";
 
 impl Facts {
@@ -40,11 +40,12 @@ impl Facts {
             .map(|(name, value)| (name.to_ascii_lowercase(), value))
             .collect();
         let text = |name: &str| settings.get(name).cloned().unwrap_or_default();
-        // Each needs a right that a capture does not need for anything else, so no answer is an answer.
-        let is_replica = conn
-            .query_first::<Row, _>("SHOW ALL SLAVES STATUS")
-            .await
-            .is_ok_and(|row| row.is_some());
+        // Each needs a right that a capture does not need for anything else, so a refusal is an answer.
+        let is_replica = match conn.query::<Row, _>("SHOW ALL SLAVES STATUS").await {
+            Ok(copied) => !copied.is_empty(),
+            Err(Error::Server(_)) => !text("gtid_slave_pos").is_empty() || is_copying(conn).await?,
+            Err(error) => return Err(error),
+        };
         let prepared = conn
             .query::<Row, _>("XA RECOVER")
             .await
@@ -80,6 +81,14 @@ impl Facts {
     pub(super) fn is_mariadb(&self) -> bool {
         self.version.contains("MariaDB")
     }
+}
+
+/// Whether a task copies another server now. No right is needed to ask.
+async fn is_copying(conn: &mut Conn) -> Result<bool, Error> {
+    let running: Option<(String, String)> = conn
+        .query_first("SHOW GLOBAL STATUS LIKE 'Slaves_running'")
+        .await?;
+    Ok(running.is_some_and(|(_, count)| count != "0"))
 }
 
 /// The point of now: behind all that is committed.

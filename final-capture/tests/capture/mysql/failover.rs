@@ -1,6 +1,9 @@
 //! After a failover the stream goes on at the replica, if that has all that was captured.
 
-use final_capture::source::{Source as _, SourceError, mysql::PositionBy};
+use final_capture::source::{
+    Source as _, SourceError,
+    mysql::{MySqlSource, PositionBy},
+};
 use final_tests::servers::MariaDb;
 
 use super::shop::{Shop, server};
@@ -44,7 +47,7 @@ async fn a_replica_that_has_our_transactions_is_read_on_and_one_that_lacks_them_
     // It stops here, so it lacks what the primary does alone.
     there.run("STOP SLAVE").await;
     shop.run("INSERT INTO t VALUES (3)").await;
-    stream.bundle().await;
+    let third = stream.bundle().await;
     let beyond = stream.position();
 
     // What both have comes from each of them the same.
@@ -81,12 +84,37 @@ async fn a_replica_that_has_our_transactions_is_read_on_and_one_that_lacks_them_
     // A replica that keeps no log of what it copies is refused.
     let silent = server(&["--server-id=9", "--log-slave-updates=OFF"]).await;
     follow(&silent, &primary).await;
-    let there = Shop::on_database(&silent.url(), None).await;
-    let Err(error) = there.source().open(&shop.all(), None).await else {
-        panic!("a replica without a log was opened");
+    let mut there = Shop::on_database(&silent.url(), None).await;
+    let wait = format!("SELECT MASTER_GTID_WAIT('{}', 30)", third.begin.id);
+    there.run(&wait).await;
+    // The rights that the docs name do not let the check ask for replicas.
+    there
+        .run(
+            "SET sql_log_bin = 0; CREATE USER capture@'%' IDENTIFIED BY 'word'; \
+             GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO capture@'%'",
+        )
+        .await;
+    let url = silent
+        .url()
+        .replace("root@", "capture:word@")
+        .replace("/mysql", "/");
+    let documented = MySqlSource::new(&url).expect("a source");
+    let refused = async |source: &MySqlSource| match source.open(&shop.all(), None).await {
+        Err(error) => error.to_string(),
+        Ok(_) => panic!("a replica without a log was opened"),
     };
-    assert!(
-        error.to_string().contains("source_replica_without_log"),
-        "{error}"
-    );
+    for source in [&there.source(), &documented] {
+        let error = refused(source).await;
+        assert!(error.contains("source_replica_without_log"), "{error}");
+    }
+    there.run("STOP SLAVE").await;
+    let error = refused(&documented).await;
+    assert!(error.contains("source_replica_without_log"), "{error}");
+    assert!(error.contains("GRANT REPLICA MONITOR"), "{error}");
+    // It copies none any more, and the user may see that.
+    there
+        .run("GRANT REPLICA MONITOR ON *.* TO capture@'%'; RESET SLAVE ALL")
+        .await;
+    let opened = documented.open(&shop.all(), None).await.expect("a stream");
+    opened.reader.close().await;
 }
