@@ -31,6 +31,7 @@ const GONE: &[&str] = &[
     "could not find gtid state",
     "which is not in the master's binlog",
     "could not find the requested gtid",
+    "is missing the gtid",
     "has diverged",
     "impossible position",
     "past the end of file",

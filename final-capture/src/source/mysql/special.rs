@@ -35,13 +35,40 @@ fn filled<const N: usize>(stored: &[u8]) -> Result<[u8; N], CannotRead> {
     Ok(bytes)
 }
 
-/// MariaDB writes the last four bytes as those of an IPv4 address also behind zeros alone.
+/// MariaDB's text differs from that of RFC 5952: `::` stands for a single zero group too, and the last four bytes are
+/// those of an IPv4 address also behind zeros alone.
 fn inet6(bytes: [u8; 16]) -> String {
-    let [a, b, c, d] = [bytes[12], bytes[13], bytes[14], bytes[15]];
-    if bytes.starts_with(&[0; 12]) && (a, b) != (0, 0) {
-        return format!("::{}", Ipv4Addr::new(a, b, c, d));
+    let address = Ipv6Addr::from(bytes);
+    let groups = address.segments();
+    let (start, length) = zeros(&groups);
+    let is_ipv4 = start == 0 && (length == 6 || (length == 5 && groups[5] == 0xffff));
+    if is_ipv4 {
+        let [.., a, b, c, d] = bytes;
+        let mapped = if length == 5 { "ffff:" } else { "" };
+        return format!("::{mapped}{}", Ipv4Addr::new(a, b, c, d));
     }
-    Ipv6Addr::from(bytes).to_string()
+    let text = |groups: &[u16]| {
+        let groups: Vec<_> = groups.iter().map(|group| format!("{group:x}")).collect();
+        groups.join(":")
+    };
+    let (before, rest) = groups.split_at(start);
+    match length {
+        0 => text(&groups),
+        _ => format!("{}::{}", text(before), text(rest.split_at(length).1)),
+    }
+}
+
+/// The longest run of groups that are zero, the first of equals: where it begins, and its length.
+fn zeros(groups: &[u16; 8]) -> (usize, usize) {
+    let mut longest = (0, 0);
+    let mut run = 0;
+    for (at, group) in groups.iter().enumerate() {
+        run = if *group == 0 { run + 1 } else { 0 };
+        if run > longest.1 {
+            longest = (at + 1 - run, run);
+        }
+    }
+    longest
 }
 
 #[cfg(test)]
