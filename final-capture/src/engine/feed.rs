@@ -227,7 +227,8 @@ impl Feed {
 fn other(other: OtherTransaction) -> StopReason {
     let OtherTransaction { wanted, found } = other;
     StopReason::Partial(format!(
-        "transaction {wanted} is done in part, and the source has {found} in its place; the source is not what it was, \
-         or the tables of {wanted} are no longer captured; look which changes are at the target, and set the position"
+        "transaction {wanted} is done in part, and the source has {found} in its place: the source is not what it was, the \
+         tables of {wanted} are no longer captured, or another server has the transactions of several GTID domains in \
+         another order; look which changes of {wanted} are at the target, and set the position"
     ))
 }

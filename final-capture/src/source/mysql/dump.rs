@@ -15,7 +15,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{checksum::checked, ended::Ended, raw::RawEvent};
+use super::{
+    checksum::checked,
+    ended::Ended,
+    patience::Silence,
+    raw::{Meaning, RawEvent},
+};
 
 /// How many bytes may wait for their taker. A larger event waits alone.
 const WINDOW: usize = 4 << 20;
@@ -56,7 +61,7 @@ impl Dump {
         server_id: u32,
         file: &str,
         offset: u64,
-        silence: Duration,
+        silence: Silence,
     ) -> Result<Self, Ended> {
         let request = BinlogStreamRequest::new(server_id)
             .with_filename(file.as_bytes())
@@ -118,7 +123,7 @@ impl Drop for Dump {
 struct Reading {
     stream: BinlogStream,
     window: Arc<Semaphore>,
-    silence: Duration,
+    silence: Silence,
 }
 
 impl Reading {
@@ -129,9 +134,13 @@ impl Reading {
         loop {
             // What is there already joins the batch. Only an empty batch waits.
             let next = if events.is_empty() {
-                match timeout(self.silence, self.stream.next()).await {
+                let limit = self.silence.limit();
+                match timeout(limit, self.stream.next()).await {
                     Ok(next) => next,
-                    Err(_) => return Some(Ended::silent(self.silence.as_secs())),
+                    Err(_) => {
+                        self.silence.patience.is_at_its_end();
+                        return Some(Ended::silent(limit));
+                    }
                 }
             } else if bytes < BATCH
                 && let Some(next) = self.stream.next().now_or_never()
@@ -147,6 +156,9 @@ impl Reading {
             let ended = match next {
                 Some(Ok(event)) => match checked(&event) {
                     Ok(event) => {
+                        if event.meaning() == Meaning::Commit {
+                            self.silence.patience.is_restored();
+                        }
                         bytes += event.body.len() + size_of::<RawEvent>();
                         events.push(event);
                         continue;

@@ -3,6 +3,8 @@
 //! Input: an error of the client library. Output: an [`Ended`], which tells whether trying again may help, whether
 //! changes are gone, or whether an event cannot be read.
 
+use std::time::Duration;
+
 use final_core::BoxError;
 use mysql_async::{DriverError, Error};
 
@@ -84,8 +86,8 @@ impl Ended {
     }
 
     /// Nothing came, although the server promised a sign of life.
-    pub(super) fn silent(seconds: u64) -> Self {
-        Self::Away(format!("the source has sent nothing for {seconds} s").into())
+    pub(super) fn silent(limit: Duration) -> Self {
+        Self::Away(format!("the source has sent no whole event for {limit:?}").into())
     }
 }
 

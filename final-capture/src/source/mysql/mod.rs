@@ -29,6 +29,7 @@ mod inflate;
 mod layout;
 mod newest;
 mod opener;
+mod patience;
 mod place;
 mod play;
 mod raw;

@@ -11,6 +11,7 @@ use super::{
     dump::{Batch, Dump},
     ended::Ended,
     newest::Newest,
+    patience::{Patience, Silence},
     place::{Place, PositionBy},
     raw::{Meaning, RawEvent},
     server::{self, Specials},
@@ -61,6 +62,7 @@ pub(super) struct Opener {
     pub(super) identity: SourceIdentity,
     /// The server whose files a position by file is of.
     pub(super) files_of: u32,
+    pub(super) patience: Patience,
 }
 
 impl Opener {
@@ -70,7 +72,10 @@ impl Opener {
         let mut conn = self.server.connect().await.map_err(away)?;
         let mut place = self.ask(&mut conn, point).await?;
         let (file, offset) = place.request();
-        let silence = self.options.heartbeat * 3;
+        let silence = Silence {
+            heartbeat: self.options.heartbeat,
+            patience: self.patience.clone(),
+        };
         let started = Dump::start(conn, self.options.server_id, &file, offset, silence).await;
         let mut dump = match started {
             Ok(dump) => dump,

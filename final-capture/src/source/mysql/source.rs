@@ -21,6 +21,7 @@ use super::{
     connect::Server,
     groups::Groups,
     opener::{Opener, Options, away},
+    patience::Patience,
     place::PositionBy,
     play::Player,
     reader::BinlogReader,
@@ -51,6 +52,7 @@ pub struct MySqlSource {
     options: Options,
     /// Whether the log has what is not as it should be. A stream is opened again after each outage.
     is_told: Arc<AtomicBool>,
+    patience: Patience,
 }
 
 // The URL may have a password.
@@ -93,6 +95,7 @@ impl MySqlSource {
                 pass_statements: false,
             },
             is_told: Arc::default(),
+            patience: Patience::default(),
         })
     }
 
@@ -132,6 +135,9 @@ impl MySqlSource {
 
     /// How often the server gives a sign of life while nothing happens. After three times that without a word the
     /// connection is given up. 10 s unless this says otherwise.
+    ///
+    /// An event that is still on its way is no word. So the limit is doubled each time, up to 64 times, until a transaction
+    /// has come.
     #[must_use]
     pub fn heartbeat(mut self, every: Duration) -> Self {
         self.options.heartbeat = every.max(Duration::from_millis(100));
@@ -229,6 +235,7 @@ impl MySqlSource {
             options: self.options,
             identity: identity.clone(),
             files_of: facts.server_id,
+            patience: self.patience.clone(),
         };
         let (dump, first, place) = opener.open(&point).await?;
         let options = self.options;

@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use final_capture::source::{SourceError, mysql::PositionBy};
+use final_capture::source::{
+    SourceError,
+    mysql::{MySqlSource, PositionBy},
+};
+use final_tests::proxy::Proxy;
+use tokio::time::timeout;
 
 use super::shop::{Shop, server};
 
@@ -98,4 +103,37 @@ async fn a_server_that_says_nothing_for_three_heartbeats_is_away() {
         .expect("a stream");
     shop.run("INSERT INTO t VALUES (2)").await;
     assert_eq!(again.bundle().await.short(), ["insert t 2"]);
+}
+
+#[tokio::test]
+async fn an_event_that_takes_longer_to_arrive_than_a_server_may_be_silent_arrives_at_last() {
+    let mut shop = Shop::open().await;
+    shop.run("CREATE TABLE t (id INT PRIMARY KEY, v LONGTEXT)")
+        .await;
+    let line = Proxy::to(&shop.url).await.expect("a proxy");
+    let source = MySqlSource::new(&line.url(&shop.url)).expect("a source");
+    let source = source.heartbeat(Duration::from_millis(200));
+    let mut stream = shop.stream_of(&source).await;
+    let from = stream.position();
+    line.limit(1 << 20);
+    shop.run("INSERT INTO t VALUES (1, REPEAT('x', 3 << 20)); INSERT INTO t VALUES (2, '')")
+        .await;
+
+    let arrives = async {
+        let mut ends = 0;
+        loop {
+            match stream.next().await {
+                Ok(bundle) => return (ends, bundle),
+                Err(error) => assert!(is_away(&error), "{error:?}"),
+            }
+            ends += 1;
+            stream = shop.stream_from(&source, &from).await.expect("a stream");
+        }
+    };
+    let arrived = timeout(Duration::from_secs(60), arrives).await;
+
+    let (ends, first) = arrived.expect("the large row");
+    assert!(ends > 0, "it came at the first try: nothing is shown");
+    assert!(first.short().concat().starts_with("insert t 1,xxx"));
+    assert_eq!(stream.bundle().await.short(), ["insert t 2,"]);
 }
