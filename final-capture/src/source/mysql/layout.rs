@@ -20,8 +20,10 @@ use crate::table::{Column, Table, TableName};
 pub(super) struct Layout {
     /// The table. Without names of columns if it is not captured.
     pub(super) table: Arc<Table>,
-    /// How each column is stored.
+    /// How each column of the rows is stored.
     pub(super) shapes: Vec<Shape>,
+    /// The places of those that are no columns of the table.
+    pub(super) hidden: Vec<usize>,
 }
 
 /// The part of a table map that is there without any metadata.
@@ -74,7 +76,11 @@ impl<'a> TableMap<'a> {
             key: Vec::new(),
         });
         let shapes = self.shapes(&Metadata::default(), &Charsets::default())?;
-        Ok(Layout { table, shapes })
+        Ok(Layout {
+            table,
+            shapes,
+            hidden: Vec::new(),
+        })
     }
 
     /// Whether a column may be a UUID or an address. The stream tells those as BINARY(16) and BINARY(4).
@@ -106,30 +112,43 @@ impl<'a> TableMap<'a> {
                 shape.specialize(*special);
             }
         }
-        let columns = metadata
-            .names
-            .iter()
-            .zip(&shapes)
-            .zip(self.types)
-            .map(|((name, shape), &code)| Column {
+        let all = metadata.names.iter().zip(&shapes).zip(self.types);
+        let (mut columns, mut shown, mut hidden) = (Vec::new(), Vec::new(), Vec::new());
+        for (at, ((name, shape), &code)) in all.enumerate() {
+            if is_hash(name, shape) {
+                hidden.push(at);
+                continue;
+            }
+            shown.push(at);
+            columns.push(Column {
                 name: Arc::clone(name),
                 kind: kind(shape, code),
                 declared: declared(shape, code).into(),
-            })
-            .collect();
-        let in_table = |at: &usize| *at < self.types.len();
-        if !metadata.key.iter().all(in_table) {
-            return Err(CannotRead(format!(
-                "the primary key of {} has a column that is not there",
-                self.name
-            )));
+            });
         }
+        let in_table = |at: &usize| {
+            shown.binary_search(at).map_err(|_| {
+                CannotRead(format!(
+                    "the primary key of {} has a column that is not there",
+                    self.name
+                ))
+            })
+        };
+        let key = metadata
+            .key
+            .iter()
+            .map(in_table)
+            .collect::<Result<_, _>>()?;
         let table = Arc::new(Table {
             name: self.name.clone(),
             columns,
-            key: metadata.key,
+            key,
         });
-        Ok(Layout { table, shapes })
+        Ok(Layout {
+            table,
+            shapes,
+            hidden,
+        })
     }
 
     fn shapes(
@@ -178,6 +197,15 @@ impl<'a> TableMap<'a> {
         }
         Ok(shapes)
     }
+}
+
+/// Whether it is the hash that MariaDB keeps in each row for a UNIQUE key of a text without a length. Nobody can see it
+/// but in the log. It would tell of a column that is masked.
+fn is_hash(name: &str, shape: &Shape) -> bool {
+    let number = name.strip_prefix("DB_ROW_HASH_").unwrap_or_default();
+    !number.is_empty()
+        && number.bytes().all(|byte| byte.is_ascii_digit())
+        && matches!(shape, Shape::Int { bytes: 8, .. })
 }
 
 const ENUM: u8 = 247;

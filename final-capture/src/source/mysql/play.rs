@@ -244,7 +244,7 @@ impl Player {
                 layout.table.name
             )));
         }
-        if rows.is_partial() && !std::mem::replace(&mut self.partial_told, true) {
+        if rows.is_partial(layout) && !std::mem::replace(&mut self.partial_told, true) {
             tracing::warn!(
                 target: "final::capture",
                 table = %layout.table.name,

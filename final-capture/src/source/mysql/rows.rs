@@ -112,8 +112,9 @@ impl<'a> Rows<'a> {
     }
 
     /// Whether columns were left out of what is after, or of an old row: the server's setting is not FULL.
-    pub(super) fn is_partial(&self) -> bool {
-        let is_whole = |sent: &[u8]| (0..self.columns).all(|at| bit(sent, at));
+    pub(super) fn is_partial(&self, layout: &Layout) -> bool {
+        let is_there = |sent: &[u8], at| bit(sent, at) || layout.hidden.contains(&at);
+        let is_whole = |sent: &[u8]| (0..self.columns).all(|at| is_there(sent, at));
         [self.before, self.after]
             .into_iter()
             .flatten()
@@ -198,7 +199,7 @@ fn read(wire: &mut Wire<'_>, layout: &Layout, sent: &[u8], most: usize) -> Resul
     let mut row = Row::with_capacity(layout.shapes.len());
     let mut place = 0;
     for (at, shape) in layout.shapes.iter().enumerate() {
-        row.push(if !bit(sent, at) {
+        let value = if !bit(sent, at) {
             Value::Absent
         } else {
             place += 1;
@@ -209,12 +210,15 @@ fn read(wire: &mut Wire<'_>, layout: &Layout, sent: &[u8], most: usize) -> Resul
                     let column = layout
                         .table
                         .columns
-                        .get(at)
+                        .get(row.len())
                         .map_or("", |column| &column.name);
                     CannotRead(format!("column {column} of {}: {why}", layout.table.name))
                 })?
             }
-        });
+        };
+        if !layout.hidden.contains(&at) {
+            row.push(value);
+        }
     }
     Ok(row)
 }

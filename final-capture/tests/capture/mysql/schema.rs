@@ -232,3 +232,22 @@ async fn a_memory_table_that_lost_its_rows_by_a_restart_is_told_as_truncated() {
     );
     assert_eq!(stream.bundle().await.short(), ["insert m 2"]);
 }
+
+#[tokio::test]
+async fn a_hash_that_the_server_hides_in_its_rows_is_no_column() {
+    let mut shop = Shop::open().await;
+    shop.run("CREATE TABLE t (id INT PRIMARY KEY, v TEXT UNIQUE, w INT)")
+        .await;
+    let mut stream = shop.stream().await;
+    shop.run("INSERT INTO t VALUES (1, 'a', 2); UPDATE t SET v = 'b', w = 3; DELETE FROM t")
+        .await;
+
+    let mut all = Vec::new();
+    for _ in 0..3 {
+        all.extend(stream.bundle().await.short());
+    }
+    assert_eq!(
+        all,
+        ["insert t 1,a,2", "update t 1,a,2 > 1,b,3", "delete t 1,b,3"]
+    );
+}
