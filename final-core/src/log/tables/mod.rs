@@ -435,6 +435,16 @@ impl<DB: OutboxDatabase> Tx<'_, DB> {
         self.pool.within(ANSWER, roll_back(self.tx)).await
     }
 
+    /// Rolls back after an error of the server, and returns the error. The rows are free then. A transaction that is only
+    /// dropped keeps them locked a moment longer, and the next try would leave them out.
+    pub(crate) async fn failed(self, error: sqlx::Error) -> sqlx::Error {
+        if error.as_database_error().is_some() {
+            // The error that came first is the one to tell.
+            let _ = self.roll_back_refused().await;
+        }
+        error
+    }
+
     pub(crate) async fn commit(self) -> DbResult<()> {
         let _writing = self.writing;
         self.pool.commit(self.tx).await

@@ -92,7 +92,7 @@ impl Transfer {
                 Ok(()) => all.moved = seqs.len() as u64,
                 Err(failure) => self.move_some(log, seqs, failure, all).await?,
             },
-            Err(Failure::Other(error)) => return Err(error),
+            Err(Failure::Other(error)) => return Err(tx.failed(error).await),
             Err(failure) => {
                 tx.roll_back_refused().await?;
                 self.move_some(log, seqs, failure, all).await?;
@@ -128,7 +128,7 @@ impl Transfer {
             }
             let failure = match self.move_all(&mut tx, &part).await {
                 Ok(()) => tx.commit().await.map_err(Failure::from).err(),
-                Err(Failure::Other(error)) => return Err(error),
+                Err(Failure::Other(error)) => return Err(tx.failed(error).await),
                 Err(failure) => {
                     tx.roll_back_refused().await?;
                     Some(failure)

@@ -14,6 +14,7 @@ use crate::{
         DbResult,
         batch::{BatchSize, begin_batch},
         limits::count,
+        refused::roll_back,
         renewable::ANSWER,
         writers::{Turn, Writing},
     },
@@ -156,15 +157,26 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         let statements = self.letters()?;
         let changed = async {
             let (mut tx, writing) = self.begin_letters(turn).await?;
-            let seqs = statements
-                .lock::<DB>(&mut tx, filter, between, most)
-                .await?;
-            match fate {
-                _ if seqs.is_empty() => {}
-                LetterFate::Replay => statements.replay::<DB>(&mut tx, &seqs).await?,
-                LetterFate::Discard => statements.discard::<DB>(&mut tx, &seqs).await?,
+            let ended = async {
+                let seqs = statements
+                    .lock::<DB>(&mut tx, filter, between, most)
+                    .await?;
+                match fate {
+                    _ if seqs.is_empty() => {}
+                    LetterFate::Replay => statements.replay::<DB>(&mut tx, &seqs).await?,
+                    LetterFate::Discard => statements.discard::<DB>(&mut tx, &seqs).await?,
+                }
+                Ok(seqs)
+            };
+            match ended.await {
+                Ok(seqs) => Ok((tx, writing, seqs)),
+                Err(error) => {
+                    // A transaction that is only dropped keeps its rows locked a moment longer, and the next try would
+                    // leave them out.
+                    let _ = roll_back(tx).await;
+                    Err(error)
+                }
             }
-            Ok((tx, writing, seqs))
         };
         let (tx, _writing, seqs) = self.pool.within(ANSWER, changed).await?;
         self.pool.commit(tx).await?;
