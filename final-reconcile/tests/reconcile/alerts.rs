@@ -457,3 +457,20 @@ async fn a_time_limit_that_no_alert_can_have_is_refused_at_the_start() {
     );
     start(20).unwrap().shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_of_alerts_that_answers_410_is_not_called_again_for_the_same_trouble() {
+    let place = Place::fresh().await;
+    tables(&place, Db::Postgres, Db::Maria).await;
+    let repairs = Receiver::start(|_, _| 500).await;
+    let alerts = Receiver::start(|_, _| 410).await;
+    let reconciler = reconciler(&place, Db::Sqlite, &repairs, &alerts).await;
+    reconciler.compare("people").await.unwrap();
+    let running = reconciler.start().unwrap();
+
+    alerts_are(&alerts, 1).await;
+    the_task_has_looked(&place, Db::Sqlite).await;
+
+    assert_eq!(alerts.came().len(), 1);
+    running.shutdown().await;
+}
