@@ -9,16 +9,18 @@ use mysql_async::{Conn, Error, prelude::Queryable};
 
 use super::charset::{Charsets, Pairs};
 
-/// Sets of up to two bytes are asked for only if a column has them, as their tables are larger.
-const DOUBLES: &str = "SELECT DISTINCT s.CHARACTER_SET_NAME FROM information_schema.CHARACTER_SETS s JOIN \
-     information_schema.COLUMNS c ON c.CHARACTER_SET_NAME = s.CHARACTER_SET_NAME WHERE s.MAXLEN = 2 AND \
-     s.CHARACTER_SET_NAME <> 'ucs2'";
+/// Also those that no column has: one may have had such a set when a row was written, and a client may have one.
+const DOUBLES: &str = "SELECT CHARACTER_SET_NAME FROM information_schema.CHARACTER_SETS WHERE MAXLEN = 2 AND \
+     CHARACTER_SET_NAME <> 'ucs2'";
 
 const SINGLES: &str = "SELECT CHARACTER_SET_NAME FROM information_schema.CHARACTER_SETS WHERE MAXLEN = 1 AND \
      CHARACTER_SET_NAME <> 'binary'";
 
-/// The server's character sets.
-pub(super) async fn charsets(conn: &mut Conn) -> Result<Charsets, Error> {
+/// The largest question for the pairs of a set. A server that takes less is not asked for them.
+const LARGEST: u64 = 256 << 10;
+
+/// The server's character sets. It takes questions of `most` bytes.
+pub(super) async fn charsets(conn: &mut Conn, most: u64) -> Result<Charsets, Error> {
     // Collations of newer servers are only in this view, and older ones have no numbers in it.
     let newer = conn
         .query::<(u16, String), _>(
@@ -43,7 +45,11 @@ pub(super) async fn charsets(conn: &mut Conn) -> Result<Charsets, Error> {
         }
     }
     let mut doubles = HashMap::new();
-    for name in names(conn, DOUBLES).await? {
+    let asked = match most < LARGEST {
+        true => Vec::new(),
+        false => names(conn, DOUBLES).await?,
+    };
+    for name in asked {
         if let Some(pairs) = pairs(conn, &name).await? {
             doubles.insert(name, Arc::new(pairs));
         }

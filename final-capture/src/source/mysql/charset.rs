@@ -98,8 +98,8 @@ impl Charset {
                 _ => None,
             }))),
             Self::Unknown(name) => Err(CannotRead(format!(
-                "a column has the character set {name}, which was not asked for at the start, or cannot be read. Start \
-                 the capture again. If that does not help, convert the column to utf8mb4, or leave its table out"
+                "a column has the character set {name}, which cannot be read. Convert the column to utf8mb4, or leave its \
+                 table out"
             ))),
         }
     }

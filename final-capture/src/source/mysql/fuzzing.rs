@@ -9,7 +9,7 @@ use final_core::fuzzing::check_error;
 
 use super::{
     charset::Charsets,
-    groups::{Groups, Next},
+    groups::{GroupRules, Groups, Next},
     place::Place,
     play::Player,
     raw::RawEvent,
@@ -35,7 +35,13 @@ pub fn binlog(bytes: &[u8]) {
     ));
     let most = 1 << 16;
     let place = Place::in_file("file".into(), 4);
-    let mut groups = Groups::new(place.clone(), Arc::clone(&charsets), 1 << 12, most, false);
+    let rules = GroupRules {
+        hold: 1 << 12,
+        most,
+        pass_statements: false,
+        lower_names: false,
+    };
+    let mut groups = Groups::new(place.clone(), Arc::clone(&charsets), rules);
     let mut player = Player::new(Selection::tables(["*.*"]), charsets, most);
     let mut wire = Wire(bytes);
     let mut state = State::default();

@@ -28,7 +28,7 @@ pub(super) struct Facts {
 /// The settings that matter. One that a server does not have is not there.
 const SETTINGS: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('version', 'server_id', 'hostname', 'port', 'log_bin', \
      'binlog_format', 'binlog_row_image', 'binlog_row_metadata', 'binlog_row_value_options', 'log_slave_updates', \
-     'binlog_expire_logs_seconds', 'expire_logs_days', 'gtid_binlog_pos', 'gtid_slave_pos', 'gtid_strict_mode', 'encrypt_binlog', \
+     'binlog_expire_logs_seconds', 'expire_logs_days', 'gtid_binlog_pos', 'gtid_slave_pos', 'lower_case_table_names', 'max_allowed_packet', 'gtid_strict_mode', 'encrypt_binlog', \
      'mysql56_temporal_format', 'binlog_transaction_compression')";
 
 impl Facts {
@@ -75,6 +75,13 @@ impl Facts {
     /// A setting's value, empty if the server has none of that name.
     pub(super) fn setting(&self, name: &str) -> &str {
         self.settings.get(name).map_or("", String::as_str)
+    }
+
+    /// The largest statement that it takes, in bytes.
+    pub(super) fn most_packet(&self) -> u64 {
+        self.setting("max_allowed_packet")
+            .parse()
+            .unwrap_or(u64::MAX)
     }
 
     /// Whether it is MariaDB.

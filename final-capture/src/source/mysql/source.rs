@@ -19,7 +19,7 @@ use mysql_async::Conn;
 use super::{
     characters, check,
     connect::Server,
-    groups::Groups,
+    groups::{GroupRules, Groups},
     opener::{Opener, Options, away},
     patience::Patience,
     place::PositionBy,
@@ -212,7 +212,8 @@ impl MySqlSource {
                 tracing::warn!(target: "final::capture", %finding, "the source is not as it should be");
             }
         }
-        let charsets = Arc::new(characters::charsets(&mut conn).await.map_err(away)?);
+        let charsets = characters::charsets(&mut conn, facts.most_packet()).await;
+        let charsets = Arc::new(charsets.map_err(away)?);
         let point = match from {
             Some(position) => position.point.clone(),
             None => match server::newest(&mut conn, self.options.by)
@@ -239,13 +240,13 @@ impl MySqlSource {
         };
         let (dump, first, place) = opener.open(&point).await?;
         let options = self.options;
-        let groups = Groups::new(
-            place,
-            Arc::clone(&charsets),
-            options.hold,
-            options.most,
-            options.pass_statements,
-        );
+        let rules = GroupRules {
+            hold: options.hold,
+            most: options.most,
+            pass_statements: options.pass_statements,
+            lower_names: facts.setting("lower_case_table_names") == "1",
+        };
+        let groups = Groups::new(place, Arc::clone(&charsets), rules);
         let player = Player::new(wanted.clone(), charsets, options.most);
         Ok(OpenedSource {
             reader: Box::new(BinlogReader::new(opener, dump, first, groups, player)),

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::{
-    charset::Charsets,
+    charset::{Charset, Charsets},
     inflate,
     wire::{CannotRead, Wire},
     words::{Word, Words},
@@ -22,6 +22,8 @@ pub(super) enum Statement {
     Savepoint(String),
     RollbackTo(String),
     Truncate(TableName),
+    /// A DELETE without a condition, as a server writes it for a MEMORY table that has lost its rows.
+    Emptied(TableName),
     /// A distributed transaction is finished.
     XaFinish,
     /// It may change rows, and its rows are not in the log. With its first keyword.
@@ -99,10 +101,35 @@ impl<'a> Query<'a> {
         let text: Arc<str> = match (std::str::from_utf8(&self.text), self.charset) {
             (Ok(text), _) => text.into(),
             // A text with a blob in it is in no character set. Its keywords are, in each that a client may have.
-            (Err(_), Some(charset)) => charsets.of(charset).text(&self.text)?.0,
+            (Err(_), Some(collation)) => match charsets.of(collation) {
+                Charset::Unknown(name) => return self.of_unknown_charset(&name),
+                charset => charset.text(&self.text)?.0,
+            },
             (Err(_), None) => String::from_utf8_lossy(&self.text).into(),
         };
         self.meaning(Words::new(&text))
+    }
+
+    /// What a text means that only its client can read. Its first word is known: what stands before it is a comment, and
+    /// no character has a byte that ends one.
+    fn of_unknown_charset(&self, name: &str) -> Result<Statement, CannotRead> {
+        let text = String::from_utf8_lossy(&self.text);
+        let keyword = match Words::new(&text).next() {
+            Some(Word::Plain(first)) => first.to_ascii_uppercase(),
+            _ => String::new(),
+        };
+        // These are told by more than the first word.
+        let needs_more = ["CREATE", "SET", "ROLLBACK", "SAVEPOINT", "TRUNCATE"];
+        if needs_more.contains(&keyword.as_str()) {
+            return Err(CannotRead(format!(
+                "a statement {keyword} is of a client whose character set is {name}, which cannot be read. Give the capture the \
+                 position behind the statement, and let that client use utf8mb4"
+            )));
+        }
+        Ok(match keyword.as_str() {
+            harmless if HARMLESS.contains(&harmless) || harmless == "XA" => Statement::Other,
+            _ => Statement::Change(told(&keyword)),
+        })
     }
 
     fn meaning(&self, mut words: Words<'_>) -> Result<Statement, CannotRead> {
@@ -143,7 +170,7 @@ impl<'a> Query<'a> {
                 }
             }
             "DELETE" => match self.emptied(&whole) {
-                Some(table) => Statement::Truncate(table),
+                Some(table) => Statement::Emptied(table),
                 None => Statement::Change(told(&keyword)),
             },
             harmless if HARMLESS.contains(&harmless) => Statement::Other,
@@ -282,11 +309,14 @@ mod tests {
             "truncate `shop` . `t` nowait",
             "/*!40000 TRUNCATE TABLE t*/",
             "set statement max_statement_time=1, lock_wait_timeout=2 for truncate t",
-            "DELETE FROM `shop`.`t`",
         ] {
             assert_eq!(meaning(text), table("shop", "t"), "{text}");
         }
         assert_eq!(meaning("truncate other.t"), table("other", "t"));
+        assert!(matches!(
+            meaning("DELETE FROM `shop`.`t`"),
+            Statement::Emptied(table) if table.to_string() == "shop.t"
+        ));
         let body = body("shop", &[], b"truncate 'x'");
         let query = Query::new(&body, false, 1000).unwrap();
         assert!(query.statement(&Charsets::default()).is_err());

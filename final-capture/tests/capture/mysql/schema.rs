@@ -5,7 +5,9 @@ use final_capture::{
     value::Value,
 };
 
-use super::shop::{Shop, Stream};
+use mysql_async::prelude::Queryable as _;
+
+use super::shop::{Shop, Stream, server};
 
 #[tokio::test]
 async fn a_table_that_was_altered_has_its_new_columns_from_that_row_on() {
@@ -249,5 +251,109 @@ async fn a_hash_that_the_server_hides_in_its_rows_is_no_column() {
     assert_eq!(
         all,
         ["insert t 1,a,2", "update t 1,a,2 > 1,b,3", "delete t 1,b,3"]
+    );
+}
+
+#[tokio::test]
+async fn a_truncate_is_told_however_its_case_where_the_server_has_names_in_lower_case() {
+    let server = server(&["--lower-case-table-names=1"]).await;
+    let mut shop = Shop::on(&server.url()).await;
+    shop.run("CREATE TABLE holes (id INT PRIMARY KEY)").await;
+    let mut stream = shop.stream().await;
+    let upper = shop.name.to_uppercase();
+    shop.run(&format!(
+        "INSERT INTO Holes VALUES (1); TRUNCATE TABLE {upper}.HOLES; TRUNCATE Holes; INSERT INTO holes VALUES (2)"
+    ))
+    .await;
+
+    assert_eq!(stream.bundle().await.short(), ["insert holes 1"]);
+    for _ in 0..2 {
+        let truncate = stream.bundle().await;
+        let [Event::Truncate { tables, .. }] = &truncate.changes[..] else {
+            panic!("{truncate:?}");
+        };
+        assert_eq!(tables[0].name.to_string(), format!("{}.holes", shop.name));
+        assert_eq!(tables[0].columns.len(), 1);
+    }
+    assert_eq!(stream.bundle().await.short(), ["insert holes 2"]);
+}
+
+#[tokio::test]
+async fn statements_of_clients_in_any_character_set_are_passed_over() {
+    let mut shop = Shop::open().await;
+    shop.run("CREATE TABLE t (id INT PRIMARY KEY); CREATE TABLE u (id INT)")
+        .await;
+    let mut stream = shop.stream().await;
+    let url = format!("{}/{}", shop.url.trim_end_matches("/mysql"), shop.name);
+    let mut client = mysql_async::Conn::from_url(url).await.expect("a client");
+    for (charset, character) in [
+        ("latin1", &b"\xe9"[..]),
+        ("gbk", b"\xa4\xa2"),
+        ("big5", b"\xa4\x40"),
+        ("sjis", b"\x82\xa0"),
+        ("cp932", b"\x82\xa0"),
+        ("euckr", b"\xaa\xa2"),
+        ("ujis", b"\xa4\xa2"),
+        ("eucjpms", b"\xa4\xa2"),
+    ] {
+        let alter = [
+            b"/* ",
+            character,
+            b" */ ALTER TABLE u COMMENT '",
+            character,
+            b"'",
+        ]
+        .concat();
+        client
+            .query_drop(format!("SET NAMES {charset}"))
+            .await
+            .expect("a set");
+        client.query_drop(alter).await.expect("an ALTER");
+    }
+    shop.run("INSERT INTO t VALUES (1)").await;
+
+    assert_eq!(stream.bundle().await.short(), ["insert t 1"]);
+}
+
+#[tokio::test]
+async fn rows_in_a_character_set_that_no_column_has_any_more_are_read() {
+    let mut shop = Shop::open().await;
+    shop.run("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(9) CHARACTER SET euckr)")
+        .await;
+    let from = shop.stream().await.position();
+    shop.run(
+        "INSERT INTO t VALUES (1, '\u{d55c}\u{ad6d}'); ALTER TABLE t CONVERT TO CHARACTER SET utf8mb4",
+    )
+    .await;
+
+    let mut stream = shop
+        .stream_from(&shop.source(), &from)
+        .await
+        .expect("a stream");
+    assert_eq!(
+        stream.bundle().await.short(),
+        ["insert t 1,\u{d55c}\u{ad6d}"]
+    );
+}
+
+#[tokio::test]
+async fn a_delete_of_all_rows_in_statement_format_is_passed_over_if_such_statements_are() {
+    let mut shop = Shop::open().await;
+    shop.run("CREATE TABLE t (id INT PRIMARY KEY); CREATE TABLE u (id INT)")
+        .await;
+    let source = shop.source().pass_statements(true);
+    let (mut stream, mut strict) = (shop.stream_of(&source).await, shop.stream().await);
+    let name = shop.name.clone();
+    shop.run(&format!(
+        "SET SESSION binlog_format = 'STATEMENT'; DELETE FROM `{name}`.`u`; SET SESSION binlog_format = 'ROW';
+         INSERT INTO t VALUES (1)"
+    ))
+    .await;
+
+    assert_eq!(stream.bundle().await.short(), ["insert t 1"]);
+    let error = strict.error().await.to_string();
+    assert!(
+        error.contains("DELETE") && error.contains("binlog_format"),
+        "{error}"
     );
 }

@@ -21,11 +21,15 @@
 
 mod group;
 mod piece;
+mod savepoints;
 
 use std::{collections::VecDeque, mem, sync::Arc};
 
-use self::group::{Ending, Group, Known, Way, is_in};
 pub(super) use self::piece::{Next, Piece};
+use self::{
+    group::{Ending, Group, Known, Way},
+    savepoints::{Savepoints, is_in},
+};
 use super::{
     charset::Charsets,
     place::Place,
@@ -33,19 +37,27 @@ use super::{
     statement::{Query, Statement},
     wire::{CannotRead, Wire},
 };
-use crate::position::SourcePoint;
+use crate::{position::SourcePoint, table::TableName};
+
+/// How the stream is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GroupRules {
+    /// How many bytes of a transaction are held.
+    pub(super) hold: usize,
+    /// How large something may become that was compressed.
+    pub(super) most: usize,
+    /// Whether changes in statement format are passed over.
+    pub(super) pass_statements: bool,
+    /// Whether the server has the names of all tables in lower case, whatever a statement writes.
+    pub(super) lower_names: bool,
+}
 
 /// Finds the transactions in the stream.
 #[derive(Debug)]
 pub(super) struct Groups {
     place: Place,
     charsets: Arc<Charsets>,
-    /// How many bytes of a transaction are held.
-    hold: usize,
-    /// How large something may become that was compressed.
-    most: usize,
-    /// Whether changes in statement format are passed over.
-    pass_statements: bool,
+    rules: GroupRules,
     group: Option<Group>,
     known: Option<Known>,
     pieces: VecDeque<Piece>,
@@ -55,19 +67,11 @@ pub(super) struct Groups {
 const STANDALONE: u8 = 1;
 
 impl Groups {
-    pub(super) fn new(
-        place: Place,
-        charsets: Arc<Charsets>,
-        hold: usize,
-        most: usize,
-        pass_statements: bool,
-    ) -> Self {
+    pub(super) fn new(place: Place, charsets: Arc<Charsets>, rules: GroupRules) -> Self {
         Self {
             place,
             charsets,
-            hold,
-            most,
-            pass_statements,
+            rules,
             group: None,
             known: None,
             pieces: VecDeque::new(),
@@ -138,7 +142,7 @@ impl Groups {
             }
             Meaning::Nothing => return Ok(Next::Read),
             Meaning::Stop(why) => {
-                if self.pass_statements && why == STATEMENT_FORMAT {
+                if self.rules.pass_statements && why == STATEMENT_FORMAT {
                     return Ok(Next::Read);
                 }
                 return Err(CannotRead(format!(
@@ -196,8 +200,7 @@ impl Groups {
                 bytes: 0,
             },
             count: 0,
-            savepoints: Vec::new(),
-            undone: Vec::new(),
+            savepoints: Savepoints::default(),
             id,
         };
         if let Some(known) = known {
@@ -233,7 +236,7 @@ impl Groups {
             Way::Held { events, bytes } => {
                 *bytes += event.body.len() + mem::size_of::<RawEvent>();
                 events.push(event);
-                if *bytes > self.hold {
+                if *bytes > self.rules.hold {
                     group.way = Way::Sought;
                 }
             }
@@ -247,9 +250,16 @@ impl Groups {
         compressed: bool,
     ) -> Result<Option<Ending>, CannotRead> {
         let statement =
-            Query::new(&event.body, compressed, self.most)?.statement(&self.charsets)?;
-        if let Statement::Change(keyword) = statement
-            && !self.pass_statements
+            Query::new(&event.body, compressed, self.rules.most)?.statement(&self.charsets)?;
+        let is_alone = self.group.as_ref().is_none_or(|group| group.standalone);
+        let change = match &statement {
+            Statement::Change(keyword) => Some(*keyword),
+            // Of a server it would stand alone. This one is of a session.
+            Statement::Emptied(_) if !is_alone => Some("DELETE"),
+            _ => None,
+        };
+        if let Some(keyword) = change
+            && !self.rules.pass_statements
         {
             return Err(CannotRead(format!("{keyword}: {STATEMENT_FORMAT}")));
         }
@@ -264,7 +274,11 @@ impl Groups {
             };
         };
         if group.standalone {
-            if let Statement::Truncate(table) = statement {
+            if let Statement::Truncate(table) | Statement::Emptied(table) = statement {
+                let table = match self.rules.lower_names {
+                    true => lower(&table),
+                    false => table,
+                };
                 self.pieces.push_back(Piece::Begin(group.transaction()));
                 self.pieces.push_back(Piece::Truncate(table));
             }
@@ -274,11 +288,17 @@ impl Groups {
             Statement::Commit => Some(Ending::Committed),
             Statement::Rollback => Some(Ending::RolledBack),
             Statement::Savepoint(name) => {
-                group.savepoint(name)?;
+                let set = group.savepoints.set(&name, group.count);
+                set.map_err(|CannotRead(why)| {
+                    CannotRead(format!("transaction {}: {why}", group.id))
+                })?;
                 None
             }
             Statement::RollbackTo(name) => {
-                group.roll_back_to(&name)?;
+                let undone = group.savepoints.roll_back_to(&name, group.count);
+                undone.map_err(|CannotRead(why)| {
+                    CannotRead(format!("transaction {}: {why}", group.id))
+                })?;
                 None
             }
             Statement::Truncate(_) => {
@@ -287,28 +307,32 @@ impl Groups {
                     group.id
                 )));
             }
-            Statement::XaFinish | Statement::Change(_) | Statement::Other => None,
+            Statement::XaFinish
+            | Statement::Change(_)
+            | Statement::Emptied(_)
+            | Statement::Other => None,
         })
     }
 
     fn end(&mut self, ending: Ending) -> Result<Next, CannotRead> {
-        let Some(group) = self.group.take() else {
+        let Some(mut group) = self.group.take() else {
             return Err(CannotRead::new(
                 "a transaction ends that has not begun: the position is inside of one. Begin at the end of a \
                  transaction",
             ));
         };
+        let undone = mem::take(&mut group.savepoints).undone();
         match group.way {
             Way::Sought => {
                 self.known = Some(Known {
                     id: group.id,
                     ending,
-                    undone: group.undone,
+                    undone,
                 });
                 return Ok(Next::Again(group.after));
             }
             Way::Known(known) => {
-                if known.ending != ending || known.undone != group.undone {
+                if known.ending != ending || known.undone != undone {
                     return Err(CannotRead(format!(
                         "transaction {} was read twice, and has ended in two ways",
                         group.id
@@ -321,7 +345,6 @@ impl Groups {
                     let Way::Held { events, .. } = group.way else {
                         return Ok(Next::Read);
                     };
-                    let undone = group.undone;
                     self.pieces
                         .extend((0..).zip(events).map(|(count, event)| Piece::Part {
                             event,
@@ -334,6 +357,14 @@ impl Groups {
         self.place.finish();
         self.pieces.push_back(Piece::End(self.place.point()));
         Ok(Next::Read)
+    }
+}
+
+/// A name as a server has it that does not tell cases apart.
+fn lower(name: &TableName) -> TableName {
+    TableName {
+        schema: name.schema.to_lowercase().into(),
+        table: name.table.to_lowercase().into(),
     }
 }
 

@@ -1,12 +1,19 @@
 use super::*;
 
+fn rules(hold: usize) -> GroupRules {
+    GroupRules {
+        hold,
+        most: 1000,
+        pass_statements: false,
+        lower_names: false,
+    }
+}
+
 fn groups(hold: usize) -> Groups {
     Groups::new(
         Place::after_gtids("0-7-9".parse().unwrap()),
         Arc::default(),
-        hold,
-        1000,
-        false,
+        rules(hold),
     )
 }
 
@@ -264,7 +271,7 @@ fn rotate(file: &str, artificial: bool) -> RawEvent {
 #[test]
 fn a_new_file_moves_a_position_by_file_also_where_nothing_is_written() {
     let place = Place::in_file("log.000001".into(), 200);
-    let mut groups = Groups::new(place, Arc::default(), 1000, 1000, false);
+    let mut groups = Groups::new(place, Arc::default(), rules(1000));
     feed(&mut groups, [rotate("log.000002", false)]);
     assert_eq!(out(&mut groups), ["end file:log.000002:4"]);
     // The server announces the file once more where it opens it.
