@@ -123,7 +123,11 @@ impl Window {
         let key = entry.key.take()?;
         let waiting = self.keys.get_mut(&key)?;
         // It is the first one, unless all of the key are parked at once.
-        waiting.retain(|other| *other != number);
+        if waiting.front() == Some(&number) {
+            waiting.pop_front();
+        } else {
+            waiting.retain(|other| *other != number);
+        }
         match waiting.front() {
             Some(next) => Some(*next),
             None => {
