@@ -149,7 +149,8 @@ async fn stream(
             None
         }
     };
-    let ended = target.end(stop, engine.shutdown_within).await;
+    let is_told = matches!(fed, Some(FeedEnd::Told) | None);
+    let ended = target.end(is_told, stop, engine.shutdown_within).await;
     let saved = vitals
         .position()
         .borrow()
@@ -217,15 +218,19 @@ impl Target {
         }
     }
 
-    /// Waits until everything that was handed over is done: for `limit` at most once the capture is told to stop.
+    /// Waits until everything that was handed over is done: for `limit` at most, which begins once the capture is told to
+    /// stop, or at once if the stream has ended by itself. A topic that takes nothing would keep the source closed.
     async fn end(
         &mut self,
+        is_told: bool,
         stop: &CancellationToken,
         limit: Duration,
     ) -> Option<Result<(), TargetEnd>> {
         if self.ended.is_none() {
             let too_late = async {
-                stop.cancelled().await;
+                if is_told {
+                    stop.cancelled().await;
+                }
                 sleep(limit).await;
             };
             tokio::select! {
@@ -235,7 +240,7 @@ impl Target {
                 () = too_late => tracing::warn!(
                     target: "final::capture",
                     ?limit,
-                    "the target did not take in time what was read; it is read again after the next start"
+                    "the target did not take in time what was read; it is read again"
                 ),
             }
         }

@@ -36,6 +36,43 @@ pub enum PositionError {
          mend the message"
     )]
     CannotPark,
+    /// A refused message is larger than what the database takes.
+    #[error(transparent)]
+    TooLargeToPark(#[from] TooLargeToPark),
+}
+
+/// A refused message is larger than a statement that the database takes.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(
+    "the target refuses a message, and it cannot be parked either: it has {bytes} bytes, and the database of the position takes \
+     statements of {packet}; raise max_allowed_packet there, or leave columns out of the messages"
+)]
+pub struct TooLargeToPark {
+    bytes: usize,
+    packet: usize,
+}
+
+impl TooLargeToPark {
+    /// Beside the message a statement has the names and the head of a packet.
+    const REST: usize = 4096;
+
+    /// Whether so many bytes fit into a statement of the database.
+    pub(crate) fn check(bytes: usize, packet: Option<usize>) -> Result<(), Self> {
+        match packet {
+            Some(packet) if bytes.saturating_add(Self::REST) > packet => {
+                Err(Self { bytes, packet })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The driver's error, by which it passes a transaction.
+    pub(crate) fn of(error: &sqlx::Error) -> Option<&Self> {
+        match error {
+            sqlx::Error::Configuration(inner) => inner.downcast_ref(),
+            _ => None,
+        }
+    }
 }
 
 impl PositionError {

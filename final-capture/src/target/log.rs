@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     capture::CaptureError,
-    position::{ParkedChange, PositionStore, Saved, SqlPositions, Standing, Term},
+    position::{ParkedChange, PositionStore, Saved, SqlPositions, Standing, Term, TooLargeToPark},
 };
 
 /// How long one lot may take.
@@ -40,6 +40,19 @@ pub(crate) struct LogOutlet<DB: OutboxDatabase> {
     log: SqlBroker<DB>,
     place: PlaceOfPosition<DB>,
     link: Mutex<Option<Arc<dyn Link>>>,
+    published: Mutex<Published>,
+}
+
+/// What is in the log while the store, which is elsewhere, does not know of it yet. Only the store is tried again then:
+/// each try would publish the messages once more.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Published {
+    #[default]
+    Nothing,
+    /// The messages of the save with this number, in this term.
+    Lot(i64),
+    /// These parked changes.
+    Parked(Vec<i64>),
 }
 
 impl<DB: OutboxDatabase> LogOutlet<DB> {
@@ -48,6 +61,7 @@ impl<DB: OutboxDatabase> LogOutlet<DB> {
             log,
             place,
             link: Mutex::default(),
+            published: Mutex::default(),
         }
     }
 }
@@ -84,7 +98,11 @@ impl<DB: OutboxDatabase> Outlet for LogOutlet<DB> {
     }
 
     fn run(&self, job: Job) -> BoxFuture<'_, Result<(), TargetEnd>> {
-        Box::pin(run(self, job))
+        Box::pin(async move {
+            // Another term may cut its lots otherwise.
+            *self.published.lock().await = Published::Nothing;
+            run(self, job).await
+        })
     }
 
     fn close(&self, limit: Duration) -> BoxFuture<'_, ()> {
@@ -161,13 +179,17 @@ impl<DB: OutboxDatabase> LogOutlet<DB> {
         ended(removed, refused)
     }
 
-    /// Messages in a transaction of the log's own.
-    async fn publish(&self, messages: &[Message]) -> Result<(), WriteError> {
-        if messages.is_empty() {
+    /// Messages in a transaction of the log's own, unless they are there.
+    async fn publish(&self, messages: &[Message], what: Published) -> Result<(), WriteError> {
+        let mut published = self.published.lock().await;
+        if messages.is_empty() || *published == what {
             return Ok(());
         }
         match self.log.publish(messages, |_| false).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                *published = what;
+                Ok(())
+            }
             Err(error) if error.is_refusal() => Err(WriteError::Refused(causes(&error))),
             Err(error) => Err(WriteError::Away(causes(&error))),
         }
@@ -193,7 +215,10 @@ fn ended(saved: DbResult<Saved>, refused: Option<String>) -> Result<(), WriteErr
         }
         (Ok(Saved::Deposed), _) => Err(WriteError::Deposed),
         (Err(_), Some(refused)) => Err(WriteError::Refused(refused)),
-        (Err(error), None) => Err(WriteError::Away(causes(&error))),
+        (Err(error), None) => Err(match TooLargeToPark::of(&error) {
+            Some(error) => WriteError::Stopped(error.to_string()),
+            None => WriteError::Away(causes(&error)),
+        }),
     }
 }
 
@@ -217,7 +242,8 @@ impl<DB: OutboxDatabase> PutBack for LogOutlet<DB> {
                     self.put_back_together(positions, term, messages, ids).await
                 }
                 PlaceOfPosition::Apart(store) => {
-                    self.publish(messages).await?;
+                    self.publish(messages, Published::Parked(ids.to_vec()))
+                        .await?;
                     Ok(store.unpark(term, ids).await?)
                 }
             }
@@ -240,7 +266,8 @@ impl<DB: OutboxDatabase> LotSink for LogOutlet<DB> {
                         .await
                 }
                 PlaceOfPosition::Apart(store) => {
-                    self.publish(messages).await?;
+                    self.publish(messages, Published::Lot(standing.number))
+                        .await?;
                     pass(Failpoint::AfterChanges);
                     store.save(term, standing, parked).await?;
                     pass(Failpoint::AfterChangesSaved);

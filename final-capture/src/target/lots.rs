@@ -45,9 +45,9 @@ impl From<PositionError> for WriteError {
     fn from(error: PositionError) -> Self {
         match error {
             PositionError::Deposed => Self::Deposed,
-            PositionError::CannotPark | PositionError::Unreadable(_) => {
-                Self::Stopped(error.to_string())
-            }
+            PositionError::CannotPark
+            | PositionError::Unreadable(_)
+            | PositionError::TooLargeToPark(_) => Self::Stopped(error.to_string()),
             error => Self::Away(causes(&error)),
         }
     }

@@ -49,6 +49,8 @@ pub struct SqlPositions<DB: Driver> {
 struct Ready {
     templates: Templates,
     leases: Leases,
+    /// How many bytes one statement may have.
+    packet: Option<usize>,
 }
 
 columns! {
@@ -102,7 +104,10 @@ impl<DB: Driver> SqlPositions<DB> {
             Ok(done) => done,
             Err(_) => {
                 self.leave();
-                Err(sqlx::Error::PoolTimedOut)
+                let late = format!(
+                    "the database did not finish within {limit:?}; look there for locks, slow triggers and slow replicas"
+                );
+                Err(std::io::Error::new(std::io::ErrorKind::TimedOut, late).into())
             }
         }
     }
@@ -112,7 +117,11 @@ impl<DB: Driver> SqlPositions<DB> {
             let server = DB::server(&mut *self.pool().acquire().await?).await?;
             let templates = schema::templates::<DB>(&server.schema);
             let leases = Leases::new(&templates);
-            Ok(Ready { templates, leases })
+            Ok(Ready {
+                templates,
+                leases,
+                packet: server.packet,
+            })
         };
         self.ready.get_or_try_init(|| ask).await
     }
@@ -189,7 +198,9 @@ impl<DB: Driver> SqlPositions<DB> {
         owner: Uuid,
         lease: Duration,
     ) -> DbResult<Option<(i64, PositionRow)>> {
-        let Ready { templates, leases } = self.ready().await?;
+        let Ready {
+            templates, leases, ..
+        } = self.ready().await?;
         let mut tx = DB::begin(&self.pool()).await?;
         let Some(epoch) = leases.take::<DB>(&mut *tx, name, owner, lease).await? else {
             tx.commit().await?;
@@ -364,11 +375,7 @@ impl<DB: Driver> PositionStore for SqlPositions<DB> {
             let saved = self
                 .within(ANSWER, self.try_save(term, standing, parked))
                 .await;
-            let doing = "saving the position of a capture";
-            match saved.map_err(PositionError::database(doing))? {
-                Saved::Now | Saved::Before => Ok(()),
-                Saved::Deposed => Err(PositionError::Deposed),
-            }
+            fenced(saved, "saving the position of a capture")
         })
     }
 

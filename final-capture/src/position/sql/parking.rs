@@ -8,9 +8,9 @@ use final_core::{
     database::{DbResult, Driver, columns, read},
 };
 
-use super::{ANSWER, Saved, SqlPositions};
+use super::{ANSWER, Ready, Saved, SqlPositions};
 use crate::position::{
-    ParkedChange, ParkedHead, ParkedMark, PositionError, Term,
+    ParkedChange, ParkedHead, ParkedMark, PositionError, Term, TooLargeToPark,
     parked::{columns as parked_columns, read_head, read_message},
 };
 
@@ -54,8 +54,11 @@ impl<DB: Driver> SqlPositions<DB> {
         term: &Term,
         parked: &[ParkedChange],
     ) -> DbResult<()> {
-        let templates = &self.ready().await?.templates;
-        for piece in pieces(parked) {
+        let Ready {
+            templates, packet, ..
+        } = self.ready().await?;
+        let most = PIECE.min(packet.map_or(PIECE, |packet| packet / 2));
+        for piece in pieces(parked, most) {
             let rows = vec!["(?, ?, ?, ?, ?, ?, {now})"; piece.len()].join(", ");
             let insert = format!(
                 "INSERT INTO {{parked}} (capture, id, envelope, payload, reason, position, parked_at) VALUES {rows}"
@@ -63,6 +66,9 @@ impl<DB: Driver> SqlPositions<DB> {
             let mut values = Vec::with_capacity(6 * piece.len());
             for change in piece {
                 let (envelope, payload) = parked_columns(change);
+                let bytes = envelope.len() + payload.as_ref().map_or(0, |payload| payload.len());
+                TooLargeToPark::check(bytes, *packet)
+                    .map_err(|error| sqlx::Error::Configuration(Box::new(error)))?;
                 let reason = change.reason.as_deref().map(short);
                 values.extend([
                     (&*term.name).into(),
@@ -237,12 +243,12 @@ impl<DB: Driver> SqlPositions<DB> {
 }
 
 /// Messages as they are written together: so many, or one. Statements of two sizes are prepared once each.
-fn pieces(mut left: &[ParkedChange]) -> impl Iterator<Item = &[ParkedChange]> {
+fn pieces(mut left: &[ParkedChange], most: usize) -> impl Iterator<Item = &[ParkedChange]> {
     let size = |change: &ParkedChange| change.message.as_ref().map_or(0, |it| it.payload().len());
     std::iter::from_fn(move || {
         let several = left
             .get(..ROWS)
-            .filter(|piece| piece.iter().map(size).sum::<usize>() <= PIECE);
+            .filter(|piece| piece.iter().map(size).sum::<usize>() <= most);
         let (piece, rest) = left.split_at_checked(several.map_or(1, <[_]>::len))?;
         left = rest;
         Some(piece)
@@ -254,7 +260,10 @@ pub(super) fn fenced(saved: DbResult<Saved>, doing: &'static str) -> Result<(), 
     match saved {
         Ok(Saved::Now | Saved::Before) => Ok(()),
         Ok(Saved::Deposed) => Err(PositionError::Deposed),
-        Err(source) => Err(PositionError::Database { doing, source }),
+        Err(source) => Err(match TooLargeToPark::of(&source) {
+            Some(error) => error.clone().into(),
+            None => PositionError::Database { doing, source },
+        }),
     }
 }
 
@@ -307,7 +316,7 @@ mod tests {
     }
 
     fn sizes(parked: &[ParkedChange]) -> Vec<usize> {
-        pieces(parked).map(<[_]>::len).collect()
+        pieces(parked, PIECE).map(<[_]>::len).collect()
     }
 
     #[test]

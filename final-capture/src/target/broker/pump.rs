@@ -74,6 +74,8 @@ pub(super) struct Pump {
     stuck: BTreeMap<Arc<str>, String>,
     /// The number of the last save.
     number: i64,
+    /// How many messages are done behind the last mark.
+    passed: u64,
     /// What has to be saved next.
     unsaved: Option<Mark>,
     /// The save that is under way.
@@ -101,6 +103,7 @@ impl Pump {
             again: BTreeSet::new(),
             alone: BTreeSet::new(),
             stuck: BTreeMap::new(),
+            passed: 0,
             unsaved: None,
             saving: None,
             save_due: Instant::now(),
@@ -380,8 +383,10 @@ impl Pump {
     }
 
     fn advance(&mut self) {
-        let messages = self.window.advance();
+        // A change of several messages is done with the last of them.
+        self.passed += self.window.advance();
         if let Some(mark) = self.window.take_done() {
+            let messages = std::mem::take(&mut self.passed);
             self.desk.vitals.done(messages, &mark);
             self.unsaved = Some(mark);
         }

@@ -84,8 +84,15 @@ impl Window {
         (number, is_free)
     }
 
-    /// Takes a point that has no message.
+    /// Takes a point that has no message. Of several in a row the last one counts: while a message before them waits,
+    /// there is one each second.
     pub(super) fn push_point(&mut self, mark: Mark) {
+        if let Some(last) = self.entries.back_mut()
+            && last.content.is_none()
+        {
+            last.mark = mark;
+            return;
+        }
         self.entries.push_back(Entry {
             content: None,
             mark,
@@ -256,6 +263,19 @@ mod tests {
         window.finish(number);
         assert_eq!(window.advance(), 1);
         assert_eq!(window.take_done(), Some(mark(2)));
+    }
+
+    #[test]
+    fn points_without_messages_take_no_room() {
+        let mut window = Window::default();
+        let (number, _) = window.push(item(None, 1));
+        for place in 2..20_000 {
+            window.push_point(mark(place));
+        }
+        assert!(window.has_room());
+        window.finish(number);
+        window.advance();
+        assert_eq!(window.take_done(), Some(mark(19_999)));
     }
 
     #[test]

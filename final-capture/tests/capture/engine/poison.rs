@@ -288,3 +288,28 @@ async fn a_retry_makes_room_before_the_next_changes_after_too_many_were_parked<D
     assert!(running.health().is_ready(), "{:?}", running.health());
     running.shutdown().await;
 }
+
+/// MariaDB takes statements of 1 MiB here, and the row is larger.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_change_that_no_statement_can_hold_stops_the_capture_and_names_the_cure() {
+    let setup = final_tests::servers::Setup {
+        args: vec!["--max-allowed-packet=1M".to_owned()],
+        ..Default::default()
+    };
+    let server = final_tests::servers::MariaDb::start_with(setup)
+        .await
+        .unwrap();
+    let first = sqlx::MySql::connect(&server.url()).await;
+    sqlx::MySql::sql(&first, "CREATE DATABASE bus").await;
+    let url = server.url().replace("/mysql", "/bus");
+    let place = Place::<sqlx::MySql>::of(url.clone(), sqlx::MySql::connect(&url).await);
+    let script = Script::new();
+    script.commit([(1, "0".repeat(2_000_000) + "1")]);
+
+    let running = capture(&script, target(&place)).start().await.unwrap();
+
+    reaches(&running, "stopped (target)").await;
+    let why = running.health().not_ready.concat();
+    assert!(why.contains("raise max_allowed_packet"), "{why}");
+    running.shutdown().await;
+}

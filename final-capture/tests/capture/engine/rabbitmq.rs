@@ -180,6 +180,38 @@ async fn a_topic_without_a_queue_waits_and_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_without_a_queue_does_not_keep_a_source_closed_that_was_away() {
+    let vhost = final_tests::amqp_vhost().await.unwrap();
+    let place = Place::<Sqlite>::fresh().await;
+    let script = Script::new();
+    script.commit_many(3, 2, 4);
+    let target = broker(vhost.url(), Positions::database(place.pool.clone()));
+    let capture = capture(&script, target).shutdown_within(Duration::from_millis(500));
+    let running = capture.start().await.unwrap();
+    eventually("it is told", SOON, async || {
+        running
+            .health()
+            .not_ready
+            .concat()
+            .contains("no queue is bound")
+    })
+    .await;
+    let opened = script.opened().len();
+
+    script.set_away(true);
+    script.set_away(false);
+
+    eventually("the source is read again", SOON, async || {
+        script.opened().len() > opened
+    })
+    .await;
+    let mut consumer = Consumer::start(vhost.url()).await;
+    consumer.all(6).await;
+    running.shutdown().await;
+    consumer.bus.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_is_too_large_is_parked_with_what_is_behind_it() {
     let vhost = final_tests::amqp_vhost().await.unwrap();
     let place = Place::<sqlx::MySql>::fresh().await;
