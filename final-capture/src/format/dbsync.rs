@@ -8,12 +8,28 @@
 use super::{
     go::text,
     piece::{Op, Piece},
-    plan::Plan,
+    plan::{ColumnPlan, Plan},
 };
 use crate::{
     table::ColumnKind,
     value::{Value, json::base64},
 };
+
+/// Why the change cannot be written: a column of the new row was not sent, and this format cannot leave it out. `null` in
+/// its place would be a value that the row does not have.
+pub(super) fn lacks(plan: &Plan, piece: &Piece<'_>) -> Option<String> {
+    let after = plan.columns.iter().zip(piece.after?);
+    let is_missing =
+        |(column, value): &(&ColumnPlan, &Value)| column.is_shown() && **value == Value::Absent;
+    let (column, _) = after.clone().find(is_missing)?;
+    let name = String::from_utf8_lossy(&column.name);
+    Some(format!(
+        "the source has not sent the column {}, and dbsync's format cannot leave a column out of a row. Have whole rows sent \
+         (MariaDB: binlog_row_image = FULL; PostgreSQL: REPLICA IDENTITY FULL), drop the column by a rule, or use the format \
+         `json`",
+        name.trim_end_matches(':')
+    ))
+}
 
 /// Appends the object.
 pub(super) fn write(out: &mut Vec<u8>, plan: &Plan, piece: &Piece<'_>, readable: bool) {

@@ -9,7 +9,7 @@ use super::go::text;
 use crate::table::{Column, ColumnKind};
 
 /// Everything up to the action: the same for all changes of a table.
-pub(super) fn head<'a>(table: &str, columns: impl Iterator<Item = &'a Column>) -> Vec<u8> {
+pub(super) fn head(table: &str, columns: &[Column]) -> Vec<u8> {
     let mut out = b"{\"Table\":".to_vec();
     text(&mut out, table.as_bytes());
     out.extend(b",\"Column\":[");

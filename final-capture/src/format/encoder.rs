@@ -264,6 +264,14 @@ impl Encoder {
             let why = "it came outside of a transaction".to_owned();
             return self.fail(broken(plan, why), out);
         }
+        let is_dbsync = matches!(self.options.format, Format::Dbsync { .. });
+        if is_dbsync && let Some(why) = dbsync::lacks(plan, piece) {
+            let error = EncodeError {
+                stops: true,
+                ..broken(plan, why)
+            };
+            return self.fail(error, out);
+        }
         let mut body = Vec::with_capacity(self.length + self.length / 8 + 64);
         match self.options.format {
             Format::Json => json::write(&mut body, plan, piece, self.integers),
@@ -285,7 +293,7 @@ impl Encoder {
             ends_change,
         };
         self.held = Some(held);
-        if matches!(self.options.format, Format::Dbsync { .. }) {
+        if is_dbsync {
             // It tells nothing of the transaction, so there is nothing to wait for.
             self.release(false, out);
         }
@@ -302,7 +310,9 @@ impl Encoder {
         text.push('/');
         for (number, at) in plan.key.iter().enumerate() {
             if let Some(column) = plan.columns.get(*at) {
-                key::append(&mut text, &column.shown(piece.key_value(*at)), number == 0);
+                let value = column.shown(piece.key_value(*at));
+                let value = key::plain(&column.kind, &value);
+                key::append(&mut text, &value, number == 0);
             }
         }
         key::shortened(text).into()

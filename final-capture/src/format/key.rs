@@ -5,11 +5,14 @@
 //! The text may be coarser than the key, never finer: rows that share a text are only handed over one after the other.
 //! So texts are folded, because MariaDB counts `Ann` and `ann ` as one key unless the collation is binary.
 
-use std::fmt::Write;
+use std::{borrow::Cow, fmt::Write};
 
 use uuid::Uuid;
 
-use crate::value::{Value, json::not_finite};
+use crate::{
+    table::ColumnKind,
+    value::{Value, json::not_finite},
+};
 
 /// A longer key is cut and gets a hash, so that it fits into a header and into a column of each database.
 const MOST: usize = 255;
@@ -48,6 +51,21 @@ pub(super) fn append(key: &mut String, value: &Value, first: bool) -> bool {
         Value::Bytes(bytes) => bytes.iter().try_for_each(|byte| write!(key, "{byte:02x}")),
     };
     true
+}
+
+/// The value without what its index does not tell apart: zeros at the end of an exact number.
+pub(super) fn plain<'a>(kind: &ColumnKind, value: &'a Value) -> Cow<'a, Value> {
+    match value {
+        Value::Text(text) if *kind == ColumnKind::Decimal && text.contains('.') => {
+            let short = text.trim_end_matches('0').trim_end_matches('.');
+            let short = if short == "-0" { "0" } else { short };
+            Cow::Owned(Value::Text(short.into()))
+        }
+        // Adding zero makes a positive zero of a negative one.
+        Value::Float(number) => Cow::Owned(Value::Float(number + 0.0)),
+        Value::Double(number) => Cow::Owned(Value::Double(number + 0.0)),
+        value => Cow::Borrowed(value),
+    }
 }
 
 /// Shortens a text that is too long for a key.
@@ -125,6 +143,25 @@ mod tests {
 
     fn text(text: &str) -> Value {
         Value::Text(text.into())
+    }
+
+    #[test]
+    fn numbers_that_an_index_takes_as_one_have_one_key() {
+        let key_of = |kind: &ColumnKind, value: Value| key(&[plain(kind, &value).into_owned()]);
+        for (number, shared) in [
+            ("1.0", "1"),
+            ("1.00", "1"),
+            ("1.50", "1.5"),
+            ("100", "100"),
+            ("-0.0", "0"),
+            ("0.000", "0"),
+            ("NaN", "nan"),
+        ] {
+            assert_eq!(key_of(&ColumnKind::Decimal, text(number)), shared);
+        }
+        assert_eq!(key_of(&ColumnKind::Text, text("1.0")), "1.0");
+        let double = ColumnKind::Float { bytes: 8 };
+        assert_eq!(key_of(&double, Value::Double(-0.0)), "0");
     }
 
     #[test]

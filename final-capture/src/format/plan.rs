@@ -129,7 +129,16 @@ impl Plan {
         let shown = shown.filter(|(_, plan)| plan.is_shown());
         let dbsync_head = match options.format {
             Format::Dbsync { .. } if wanted => {
-                dbsync_table::head(&table.name.table, shown.map(|(column, _)| column))
+                // A masked or hashed value is a text, whatever the column has.
+                let told = shown.map(|(column, plan)| match plan.show {
+                    Show::Plain => column.clone(),
+                    _ => Column {
+                        name: Arc::clone(&column.name),
+                        kind: ColumnKind::Text,
+                        declared: "varchar(64)".into(),
+                    },
+                });
+                dbsync_table::head(&table.name.table, &told.collect::<Vec<_>>())
             }
             _ => Vec::new(),
         };

@@ -3,9 +3,9 @@
 //! Input: a [`Value`]. Output: JSON at the end of a buffer, and whether the value could be written as it is.
 //! [`Value::Absent`] has no JSON: the caller leaves the column out.
 
-use serde::{Serialize, de::IgnoredAny};
+use serde::Serialize;
 
-use super::Value;
+use super::{Value, valid::is_readable};
 
 /// The last whole number up to which a reader that knows only floating-point numbers, such as JavaScript, has all of
 /// them.
@@ -46,8 +46,9 @@ pub(crate) fn write(out: &mut Vec<u8>, value: &Value, integers: Integers) -> boo
             out.push(b'"');
         }
         Value::Json(json) => {
-            // A server may hold a text that is no JSON in such a column. It would make the whole message unreadable.
-            if serde_json::from_str::<IgnoredAny>(json).is_err() {
+            // A server may hold a text in such a column that is no JSON, or that no reader takes. It would make the whole
+            // message unreadable.
+            if !is_readable(json) {
                 out.extend(b"null");
                 return false;
             }

@@ -5,6 +5,7 @@
 pub(crate) mod json;
 #[allow(dead_code, reason = "each source has types of its own")]
 pub(crate) mod text;
+mod valid;
 
 use std::sync::Arc;
 

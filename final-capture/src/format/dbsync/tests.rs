@@ -258,6 +258,52 @@ fn a_dropped_column_is_missing_in_columns_and_values_alike() {
 }
 
 #[test]
+fn a_new_row_without_one_of_its_columns_stops_the_capture_and_names_the_cure() {
+    let table = holes();
+    let mut options = EncoderOptions::new(Selection::tables(["treehole.*"]));
+    options.format = Format::Dbsync { readable: false };
+    options.order = Order::Table;
+    let mut encoder = Encoder::new(options, SourceIdentity("x".into()));
+    encoder.begin(Transaction {
+        id: "1".into(),
+        at: 0,
+        after: SourcePoint::Lsn(0),
+    });
+    let mut after = hole();
+    *after.last_mut().unwrap() = Value::Absent;
+    let change = RowChange {
+        table,
+        op: RowOp::Update,
+        before: Some(hole()),
+        after: Some(after),
+        index: 0,
+    };
+
+    let error = encoder.row(change, &mut Vec::new()).unwrap_err();
+
+    assert!(error.stops);
+    assert!(error.why.contains("REPLICA IDENTITY FULL"), "{}", error.why);
+}
+
+#[test]
+fn a_hidden_column_is_told_as_a_text() {
+    let table = table(&[
+        ("id", integer(4, false), "int"),
+        ("at", ColumnKind::Timestamp, "timestamp"),
+    ]);
+    let rules = ColumnRules::new().mask("at");
+    let mut options =
+        EncoderOptions::new(Selection::tables(["treehole.*"]).columns("treehole.*", rules));
+    options.format = Format::Dbsync { readable: false };
+    options.order = Order::Table;
+    let row = vec![Value::Int(1), Value::Text("2026-01-01T00:00:00Z".into())];
+    let encoded = encoded_by(options, &table, None, Some(row)).remove(0);
+    assert!(
+        text(&encoded).contains(r#"{"Name":"at","Type":5,"Collation":"","RawType":"varchar(64)""#)
+    );
+}
+
+#[test]
 fn a_truncate_is_nothing_that_dbsync_knows() {
     let mut options = EncoderOptions::new(Selection::tables(["treehole.*"]));
     options.format = Format::Dbsync { readable: false };
