@@ -237,11 +237,16 @@ impl Target {
                 ended = &mut self.task => {
                     self.ended = Some(ended.unwrap_or_else(|error| Err(panicked(&error))));
                 }
-                () = too_late => tracing::warn!(
-                    target: "final::capture",
-                    ?limit,
-                    "the target did not take in time what was read; it is read again"
-                ),
+                () = too_late => {
+                    tracing::warn!(
+                        target: "final::capture",
+                        ?limit,
+                        "the target did not take in time what was read; it is read again"
+                    );
+                    // The next term of this process has the same epoch, so this one must not write any more.
+                    self.task.abort();
+                    let _ = timeout(CLOSING, &mut self.task).await;
+                }
             }
         }
         self.ended.take()
