@@ -238,3 +238,26 @@ async fn a_reader_writes_nothing_once_its_lease_may_be_over() {
     stage.run(0, vec![item("1")]).await.unwrap();
     assert_eq!(stage.count("final_log").await, 1);
 }
+
+#[tokio::test]
+async fn a_save_that_fails_elsewhere_is_tried_again_without_the_messages() {
+    let stage = Stage::with(|positions| PlaceOfPosition::Apart(positions)).await;
+    let broken = "CREATE TABLE broken (id INT); INSERT INTO broken VALUES (1); \
+                  CREATE TRIGGER no BEFORE UPDATE OF saves ON final_captures WHEN EXISTS (SELECT 1 FROM broken) \
+                  BEGIN SELECT RAISE(ABORT, 'the disk is full'); END";
+    sqlx::raw_sql(broken).execute(&stage.pool).await.unwrap();
+    let mended = async {
+        while stage.vitals.copy().target_trouble.is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        sqlx::query("DELETE FROM broken")
+            .execute(&stage.pool)
+            .await
+            .unwrap();
+    };
+
+    let (ended, ()) = tokio::join!(stage.run(0, vec![item("1"), item("2")]), mended);
+
+    ended.unwrap();
+    assert_eq!(stage.count("final_log").await, 2);
+}
