@@ -276,6 +276,31 @@ async fn the_next_message_of_a_key_follows_the_confirm_of_the_one_before() {
 }
 
 #[tokio::test]
+async fn both_messages_of_a_change_are_out_of_hand_after_confirms_one_by_one() {
+    let (link, stage) = on_held_link().await;
+    let vitals = Arc::clone(&stage.vitals);
+    let pump = tokio::spawn(stage.pump.run());
+    let mut moved = topic_lot("cdc.shop.holes", 20..22);
+    moved.items[0].ends_change = false;
+    vitals.read(&moved);
+    stage.lots.send(moved).await.unwrap();
+    link.has(2).await;
+    assert_eq!(vitals.copy().in_hand, 2);
+    link.confirm(1);
+    // Answers come before lots, so the first one was taken when the next message is sent.
+    let next = topic_lot("cdc.shop.holes", 30..31);
+    vitals.read(&next);
+    stage.lots.send(next).await.unwrap();
+    link.has(2).await;
+    link.confirm(2);
+    drop(stage.lots);
+
+    let ended = timeout(Duration::from_secs(20), pump).await;
+    ended.expect("all are confirmed").unwrap().unwrap();
+    assert_eq!(vitals.copy().in_hand, 0);
+}
+
+#[tokio::test]
 async fn what_waits_in_the_window_is_parked_with_the_message_before_it() {
     let (link, stage) = on_held_link().await;
     let pump = tokio::spawn(stage.pump.run());
