@@ -53,7 +53,7 @@ pub(super) fn append(key: &mut String, value: &Value, first: bool) -> bool {
     true
 }
 
-/// The value without what its index does not tell apart: zeros at the end of an exact number.
+/// The value as an index compares it: an exact number without zeros at its end, and one zero without a sign.
 pub(super) fn plain<'a>(kind: &ColumnKind, value: &'a Value) -> Cow<'a, Value> {
     match value {
         Value::Text(text) if *kind == ColumnKind::Decimal && text.contains('.') => {

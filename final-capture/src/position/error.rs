@@ -66,7 +66,7 @@ impl TooLargeToPark {
         }
     }
 
-    /// The driver's error, by which it passes a transaction.
+    /// Finds it in an error of the driver, which carries it out of a transaction.
     pub(crate) fn of(error: &sqlx::Error) -> Option<&Self> {
         match error {
             sqlx::Error::Configuration(inner) => inner.downcast_ref(),

@@ -1,4 +1,4 @@
-//! Whether a JSON document of a source can be read by whoever reads the message.
+//! Whether a JSON document of a source can be read by all readers of the message.
 //!
 //! Input: a text. Output: whether it is JSON that a reader takes: not nested too deep, without numbers beyond a double and
 //! without halves of characters. A database may hold all of these.

@@ -9,7 +9,7 @@ use mysql_async::{Conn, Error, prelude::Queryable};
 
 use super::charset::{Charsets, Pairs};
 
-/// Also those that no column has: one may have had such a set when a row was written, and a client may have one.
+/// Also sets that no column has now: a column may have had one when a row was written, and a client may use one.
 const DOUBLES: &str = "SELECT CHARACTER_SET_NAME FROM information_schema.CHARACTER_SETS WHERE MAXLEN = 2 AND \
      CHARACTER_SET_NAME <> 'ucs2'";
 

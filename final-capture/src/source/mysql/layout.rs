@@ -22,7 +22,7 @@ pub(super) struct Layout {
     pub(super) table: Arc<Table>,
     /// How each column of the rows is stored.
     pub(super) shapes: Vec<Shape>,
-    /// The places of those that are no columns of the table.
+    /// The places of columns that only the log has.
     pub(super) hidden: Vec<usize>,
 }
 

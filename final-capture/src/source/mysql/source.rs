@@ -136,8 +136,8 @@ impl MySqlSource {
     /// How often the server gives a sign of life while nothing happens. After three times that without a word the
     /// connection is given up. 10 s unless this says otherwise.
     ///
-    /// An event that is still on its way is no word. So the limit is doubled each time, up to 64 times, until a transaction
-    /// has come.
+    /// An event that has arrived only in part does not count. So the limit is doubled each time, up to 64 times as long, until
+    /// a transaction has come.
     #[must_use]
     pub fn heartbeat(mut self, every: Duration) -> Self {
         self.options.heartbeat = every.max(Duration::from_millis(100));

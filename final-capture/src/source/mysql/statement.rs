@@ -110,8 +110,8 @@ impl<'a> Query<'a> {
         self.meaning(Words::new(&text))
     }
 
-    /// What a text means that only its client can read. Its first word is known: what stands before it is a comment, and
-    /// no character has a byte that ends one.
+    /// The meaning of a text in a character set that cannot be read. Its first word can be: only comments stand before it, and
+    /// no character of such a set contains a byte that ends a comment.
     fn of_unknown_charset(&self, name: &str) -> Result<Statement, CannotRead> {
         let text = String::from_utf8_lossy(&self.text);
         let keyword = match Words::new(&text).next() {

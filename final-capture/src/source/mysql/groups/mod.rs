@@ -254,7 +254,7 @@ impl Groups {
         let is_alone = self.group.as_ref().is_none_or(|group| group.standalone);
         let change = match &statement {
             Statement::Change(keyword) => Some(*keyword),
-            // Of a server it would stand alone. This one is of a session.
+            // A server writes it alone. This one comes from a session.
             Statement::Emptied(_) if !is_alone => Some("DELETE"),
             _ => None,
         };
@@ -360,7 +360,7 @@ impl Groups {
     }
 }
 
-/// A name as a server has it that does not tell cases apart.
+/// A name in lower case, as such a server stores it.
 fn lower(name: &TableName) -> TableName {
     TableName {
         schema: name.schema.to_lowercase().into(),
