@@ -6,6 +6,7 @@
 mod binary;
 mod compound;
 mod context;
+mod readable;
 mod serializer;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ mod value;
 use bytes::Bytes;
 use serde::Serialize;
 
+pub use self::readable::{JSON_DEPTH, check_json};
 use self::{context::Context, value::ValueInContext};
 use crate::{BoxError, message::MSGPACK};
 

@@ -18,10 +18,10 @@ use crate::{
 /// Why the change cannot be written: a column of the new row was not sent, and this format cannot leave it out. `null` in
 /// its place would be a value that the row does not have.
 pub(super) fn lacks(plan: &Plan, piece: &Piece<'_>) -> Option<String> {
-    let after = plan.columns.iter().zip(piece.after?);
+    let mut after = plan.columns.iter().zip(piece.after?);
     let is_missing =
         |(column, value): &(&ColumnPlan, &Value)| column.is_shown() && **value == Value::Absent;
-    let (column, _) = after.clone().find(is_missing)?;
+    let (column, _) = after.find(is_missing)?;
     let name = String::from_utf8_lossy(&column.name);
     Some(format!(
         "the source has not sent the column {}, and dbsync's format cannot leave a column out of a row. Have whole rows sent \

@@ -36,46 +36,46 @@ pub enum PositionError {
          mend the message"
     )]
     CannotPark,
-    /// A refused message is larger than what the database takes.
-    #[error(transparent)]
-    TooLargeToPark(#[from] TooLargeToPark),
+    /// A refused message is larger than a statement that the database takes.
+    #[error(
+        "the target refuses a message, and it cannot be parked either: it has {bytes} bytes, and the database of the position \
+         takes statements of {packet}; raise max_allowed_packet there, or leave columns out of the messages"
+    )]
+    TooLargeToPark {
+        /// How many bytes the message has.
+        bytes: usize,
+        /// How many bytes a statement may have.
+        packet: usize,
+    },
 }
 
-/// A refused message is larger than a statement that the database takes.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error(
-    "the target refuses a message, and it cannot be parked either: it has {bytes} bytes, and the database of the position takes \
-     statements of {packet}; raise max_allowed_packet there, or leave columns out of the messages"
-)]
-pub struct TooLargeToPark {
-    bytes: usize,
-    packet: usize,
-}
+/// Beside the message a statement has the names and the head of a packet.
+const REST: usize = 4096;
 
-impl TooLargeToPark {
-    /// Beside the message a statement has the names and the head of a packet.
-    const REST: usize = 4096;
-
-    /// Whether so many bytes fit into a statement of the database.
-    pub(crate) fn check(bytes: usize, packet: Option<usize>) -> Result<(), Self> {
+impl PositionError {
+    /// Whether a refused message of so many bytes fits into a statement of the database. The error passes the transaction as
+    /// one of the driver; [`carried`](Self::carried) takes it out.
+    pub(crate) fn check_parked(bytes: usize, packet: Option<usize>) -> Result<(), sqlx::Error> {
         match packet {
-            Some(packet) if bytes.saturating_add(Self::REST) > packet => {
-                Err(Self { bytes, packet })
+            Some(packet) if bytes.saturating_add(REST) > packet => {
+                let error = Self::TooLargeToPark { bytes, packet };
+                Err(sqlx::Error::Configuration(Box::new(error)))
             }
             _ => Ok(()),
         }
     }
 
-    /// Finds it in an error of the driver, which carries it out of a transaction.
-    pub(crate) fn of(error: &sqlx::Error) -> Option<&Self> {
+    /// The error that one of the driver carries, or the driver's own.
+    pub(crate) fn carried(error: sqlx::Error) -> Result<Self, sqlx::Error> {
         match error {
-            sqlx::Error::Configuration(inner) => inner.downcast_ref(),
-            _ => None,
+            sqlx::Error::Configuration(inner) => match inner.downcast() {
+                Ok(error) => Ok(*error),
+                Err(inner) => Err(sqlx::Error::Configuration(inner)),
+            },
+            error => Err(error),
         }
     }
-}
 
-impl PositionError {
     pub(crate) fn database(doing: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
         move |source| Self::Database { doing, source }
     }

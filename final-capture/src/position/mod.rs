@@ -19,7 +19,7 @@ mod store;
 use std::{fmt, str::FromStr, sync::Arc};
 
 pub use self::{
-    error::{PositionError, TooLargeToPark},
+    error::PositionError,
     file::FilePositions,
     parked::{ParkedChange, ParkedHead, ParkedMark},
     sql::{SqlPositions, known::KnownCapture},

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     capture::CaptureError,
-    position::{ParkedChange, PositionStore, Saved, SqlPositions, Standing, Term, TooLargeToPark},
+    position::{ParkedChange, PositionError, PositionStore, Saved, SqlPositions, Standing, Term},
 };
 
 /// How long one lot may take.
@@ -215,9 +215,9 @@ fn ended(saved: DbResult<Saved>, refused: Option<String>) -> Result<(), WriteErr
         }
         (Ok(Saved::Deposed), _) => Err(WriteError::Deposed),
         (Err(_), Some(refused)) => Err(WriteError::Refused(refused)),
-        (Err(error), None) => Err(match TooLargeToPark::of(&error) {
-            Some(error) => WriteError::Stopped(error.to_string()),
-            None => WriteError::Away(causes(&error)),
+        (Err(error), None) => Err(match PositionError::carried(error) {
+            Ok(error) => error.into(),
+            Err(error) => WriteError::Away(causes(&error)),
         }),
     }
 }

@@ -47,7 +47,7 @@ impl From<PositionError> for WriteError {
             PositionError::Deposed => Self::Deposed,
             PositionError::CannotPark
             | PositionError::Unreadable(_)
-            | PositionError::TooLargeToPark(_) => Self::Stopped(error.to_string()),
+            | PositionError::TooLargeToPark { .. } => Self::Stopped(error.to_string()),
             error => Self::Away(causes(&error)),
         }
     }

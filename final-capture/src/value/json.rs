@@ -3,9 +3,10 @@
 //! Input: a [`Value`]. Output: JSON at the end of a buffer, and whether the value could be written as it is.
 //! [`Value::Absent`] has no JSON: the caller leaves the column out.
 
+use final_core::payload::check_json;
 use serde::Serialize;
 
-use super::{Value, valid::is_readable};
+use super::Value;
 
 /// The last whole number up to which a reader that knows only floating-point numbers, such as JavaScript, has all of
 /// them.
@@ -48,7 +49,7 @@ pub(crate) fn write(out: &mut Vec<u8>, value: &Value, integers: Integers) -> boo
         Value::Json(json) => {
             // A server may hold a text in such a column that is no JSON, or that no reader takes. It would make the whole
             // message unreadable.
-            if !is_readable(json) {
+            if check_json(json.as_bytes()).is_err() {
                 out.extend(b"null");
                 return false;
             }

@@ -5,7 +5,6 @@
 pub(crate) mod json;
 #[allow(dead_code, reason = "each source has types of its own")]
 pub(crate) mod text;
-mod valid;
 
 use std::sync::Arc;
 

@@ -4,13 +4,8 @@
 
 use std::fmt;
 
-use serde::{
-    Deserialize,
-    de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor},
-};
-
-/// The deepest nesting of a payload. The answer of a pull adds three levels, and many readers stop at 128.
-pub(super) const MAX_DEPTH: usize = 100;
+use final_core::payload::check_json;
+use serde::Deserialize;
 
 /// The longest part of a parser's text: it may repeat what it has read.
 const MAX_TEXT: usize = 200;
@@ -60,84 +55,13 @@ pub(super) fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Flaw> {
 /// Checks that a text is JSON that every reader can read: not too deep, no half characters (`"\ud800"`), no numbers
 /// beyond what a float holds. One payload that a client's parser refuses would otherwise make it refuse a whole answer.
 pub(crate) fn check(bytes: &[u8]) -> Result<(), Flaw> {
-    let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let checked = Level(0)
-        .deserialize(&mut reader)
-        .and_then(|()| reader.end());
-    checked.map_err(|error| Flaw::of(&error))
-}
-
-/// Visits a value and keeps nothing of it.
-#[derive(Clone, Copy)]
-struct Level(usize);
-
-impl Level {
-    fn down<E: de::Error>(self) -> Result<Self, E> {
-        match self.0 < MAX_DEPTH {
-            true => Ok(Self(self.0 + 1)),
-            false => Err(E::custom(format_args!(
-                "it is nested more than {MAX_DEPTH} levels deep; publish it as application/octet-stream"
-            ))),
-        }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Level {
-    type Value = ();
-
-    fn deserialize<D: de::Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
-        reader.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Level {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        let below = self.down()?;
-        while items.next_element_seed(below)?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        let below = self.down()?;
-        while items.next_key_seed(Level(0))?.is_some() {
-            items.next_value_seed(below)?;
-        }
-        Ok(())
-    }
+    check_json(bytes).map_err(|error| Flaw::of(&error))
 }
 
 #[cfg(test)]
 mod tests {
+    use final_core::payload::JSON_DEPTH as MAX_DEPTH;
+
     use super::*;
 
     #[test]

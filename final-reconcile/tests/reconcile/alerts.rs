@@ -472,5 +472,8 @@ async fn an_endpoint_of_alerts_that_answers_410_is_not_called_again_for_the_same
     the_task_has_looked(&place, Db::Sqlite).await;
 
     assert_eq!(alerts.came().len(), 1);
+    // Another try would be due in ten seconds.
+    let waits = "SELECT (due_at - told_at) / 1000000 AS v FROM final_reconcile_alerts";
+    assert_eq!(place.numbers(Db::Sqlite, waits).await, [3_600]);
     running.shutdown().await;
 }

@@ -10,7 +10,7 @@ use final_core::{
 
 use super::{ANSWER, Ready, Saved, SqlPositions};
 use crate::position::{
-    ParkedChange, ParkedHead, ParkedMark, PositionError, Term, TooLargeToPark,
+    ParkedChange, ParkedHead, ParkedMark, PositionError, Term,
     parked::{columns as parked_columns, read_head, read_message},
 };
 
@@ -67,8 +67,7 @@ impl<DB: Driver> SqlPositions<DB> {
             for change in piece {
                 let (envelope, payload) = parked_columns(change);
                 let bytes = envelope.len() + payload.as_ref().map_or(0, |payload| payload.len());
-                TooLargeToPark::check(bytes, *packet)
-                    .map_err(|error| sqlx::Error::Configuration(Box::new(error)))?;
+                PositionError::check_parked(bytes, *packet)?;
                 let reason = change.reason.as_deref().map(short);
                 values.extend([
                     (&*term.name).into(),
@@ -260,10 +259,8 @@ pub(super) fn fenced(saved: DbResult<Saved>, doing: &'static str) -> Result<(), 
     match saved {
         Ok(Saved::Now | Saved::Before) => Ok(()),
         Ok(Saved::Deposed) => Err(PositionError::Deposed),
-        Err(source) => Err(match TooLargeToPark::of(&source) {
-            Some(error) => error.clone().into(),
-            None => PositionError::Database { doing, source },
-        }),
+        Err(source) => Err(PositionError::carried(source)
+            .unwrap_or_else(|source| PositionError::Database { doing, source })),
     }
 }
 

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     checksum::checked,
     ended::Ended,
-    patience::Silence,
+    patience::Patience,
     raw::{Meaning, RawEvent},
 };
 
@@ -61,7 +61,7 @@ impl Dump {
         server_id: u32,
         file: &str,
         offset: u64,
-        silence: Silence,
+        (heartbeat, patience): (Duration, Patience),
     ) -> Result<Self, Ended> {
         let request = BinlogStreamRequest::new(server_id)
             .with_filename(file.as_bytes())
@@ -74,7 +74,8 @@ impl Dump {
             let mut reading = Reading {
                 stream,
                 window: Arc::new(Semaphore::new(WINDOW)),
-                silence,
+                heartbeat,
+                patience,
             };
             let ended = tokio::select! {
                 () = stopped.cancelled() => None,
@@ -123,7 +124,8 @@ impl Drop for Dump {
 struct Reading {
     stream: BinlogStream,
     window: Arc<Semaphore>,
-    silence: Silence,
+    heartbeat: Duration,
+    patience: Patience,
 }
 
 impl Reading {
@@ -134,11 +136,11 @@ impl Reading {
         loop {
             // What is there already joins the batch. Only an empty batch waits.
             let next = if events.is_empty() {
-                let limit = self.silence.limit();
+                let limit = self.patience.limit(self.heartbeat);
                 match timeout(limit, self.stream.next()).await {
                     Ok(next) => next,
                     Err(_) => {
-                        self.silence.patience.is_at_its_end();
+                        self.patience.is_at_its_end();
                         return Some(Ended::silent(limit));
                     }
                 }
@@ -157,7 +159,7 @@ impl Reading {
                 Some(Ok(event)) => match checked(&event) {
                     Ok(event) => {
                         if event.meaning() == Meaning::Commit {
-                            self.silence.patience.is_restored();
+                            self.patience.is_restored();
                         }
                         bytes += event.body.len() + size_of::<RawEvent>();
                         events.push(event);

@@ -11,7 +11,7 @@ use super::{
     dump::{Batch, Dump},
     ended::Ended,
     newest::Newest,
-    patience::{Patience, Silence},
+    patience::Patience,
     place::{Place, PositionBy},
     raw::{Meaning, RawEvent},
     server::{self, Specials},
@@ -72,11 +72,13 @@ impl Opener {
         let mut conn = self.server.connect().await.map_err(away)?;
         let mut place = self.ask(&mut conn, point).await?;
         let (file, offset) = place.request();
-        let silence = Silence {
-            heartbeat: self.options.heartbeat,
-            patience: self.patience.clone(),
-        };
-        let started = Dump::start(conn, self.options.server_id, &file, offset, silence).await;
+        let Options {
+            server_id,
+            heartbeat,
+            ..
+        } = self.options;
+        let silence = (heartbeat, self.patience.clone());
+        let started = Dump::start(conn, server_id, &file, offset, silence).await;
         let mut dump = match started {
             Ok(dump) => dump,
             Err(ended) => return Err(self.error(ended, position()).await),

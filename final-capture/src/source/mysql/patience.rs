@@ -28,6 +28,12 @@ const DOUBLINGS: u32 = 6;
 pub(super) struct Patience(Arc<AtomicU32>);
 
 impl Patience {
+    /// How long the stream may be silent now.
+    pub(super) fn limit(&self, heartbeat: Duration) -> Duration {
+        let doublings = self.0.load(Ordering::Relaxed).min(DOUBLINGS);
+        heartbeat.saturating_mul(3 << doublings)
+    }
+
     /// A stream was silent for that long.
     pub(super) fn is_at_its_end(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
@@ -39,21 +45,6 @@ impl Patience {
     }
 }
 
-/// What a stream knows of silence.
-#[derive(Debug)]
-pub(super) struct Silence {
-    pub(super) heartbeat: Duration,
-    pub(super) patience: Patience,
-}
-
-impl Silence {
-    /// How long the stream may be silent now.
-    pub(super) fn limit(&self) -> Duration {
-        let doublings = self.patience.0.load(Ordering::Relaxed).min(DOUBLINGS);
-        self.heartbeat.saturating_mul(3 << doublings)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,11 +52,7 @@ mod tests {
     #[test]
     fn each_silent_end_doubles_the_limit_until_a_transaction_comes() {
         let patience = Patience::default();
-        let silence = Silence {
-            heartbeat: Duration::from_secs(10),
-            patience: patience.clone(),
-        };
-        let limit = || silence.limit().as_secs();
+        let limit = || patience.limit(Duration::from_secs(10)).as_secs();
         let seen: Vec<_> = (0..9)
             .map(|_| {
                 let limit = limit();

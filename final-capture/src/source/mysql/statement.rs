@@ -22,7 +22,8 @@ pub(super) enum Statement {
     Savepoint(String),
     RollbackTo(String),
     Truncate(TableName),
-    /// A DELETE without a condition, as a server writes it for a MEMORY table that has lost its rows.
+    /// A DELETE without a condition. Older servers write it alone for a MEMORY table that has lost its rows; newer ones write a
+    /// TRUNCATE.
     Emptied(TableName),
     /// A distributed transaction is finished.
     XaFinish,
@@ -320,6 +321,31 @@ mod tests {
         let body = body("shop", &[], b"truncate 'x'");
         let query = Query::new(&body, false, 1000).unwrap();
         assert!(query.statement(&Charsets::default()).is_err());
+    }
+
+    #[test]
+    fn of_a_text_that_cannot_be_read_the_first_word_decides() {
+        let charsets = Charsets::new([(12, "ujis".to_owned())], &[].into(), &[].into());
+        let meaning = |text: &[u8]| {
+            let body = body("shop", &[4, 12, 0, 12, 0, 12, 0], text);
+            let query = Query::new(&body, false, 1000).unwrap();
+            query.statement(&charsets)
+        };
+        assert_eq!(
+            meaning(b"/* \xa4\xa2 */ ALTER TABLE t COMMENT '\xa4\xa2'"),
+            Ok(Statement::Other)
+        );
+        assert_eq!(
+            meaning(b"INSERT INTO t VALUES ('\xa4\xa2')"),
+            Ok(Statement::Change("INSERT"))
+        );
+        for text in [
+            &b"TRUNCATE `\xa4\xa2`"[..],
+            b"CREATE TABLE t COMMENT '\xa4\xa2'",
+        ] {
+            let CannotRead(why) = meaning(text).unwrap_err();
+            assert!(why.contains("character set is ujis"), "{why}");
+        }
     }
 
     #[test]

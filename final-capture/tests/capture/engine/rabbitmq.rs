@@ -4,6 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use final_amqp::Amqp;
 use final_capture::{
+    RunningCapture,
     position::{ParkedMark, Positions, SqlPositions},
     target::Target,
 };
@@ -151,6 +152,18 @@ async fn a_key_keeps_its_order_through_lost_confirms() {
     consumer.bus.shutdown().await.unwrap();
 }
 
+/// Waits until the health check tells of a topic without a queue, and returns what it tells.
+async fn is_told_unbound(running: &RunningCapture) -> String {
+    eventually("it is told", SOON, async || {
+        let reasons = running.health().not_ready.concat();
+        reasons
+            .contains("no queue is bound")
+            .then_some(reasons.clone())
+            .ok_or(reasons)
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_without_a_queue_waits_and_is_told() {
     let vhost = final_tests::amqp_vhost().await.unwrap();
@@ -159,14 +172,7 @@ async fn a_topic_without_a_queue_waits_and_is_told() {
     script.commit_many(3, 2, 4);
     let target = broker(vhost.url(), Positions::database(place.pool.clone()));
     let running = capture(&script, target).start().await.unwrap();
-    let health = eventually("it is told", SOON, async || {
-        let reasons = running.health().not_ready.concat();
-        reasons
-            .contains("no queue is bound")
-            .then_some(reasons.clone())
-            .ok_or(reasons)
-    })
-    .await;
+    let health = is_told_unbound(&running).await;
     assert!(health.contains("cdc.shop.holes"), "{health}");
     assert_eq!(position(&place).await.0, "");
     let mut consumer = Consumer::start(vhost.url()).await;
@@ -188,14 +194,7 @@ async fn a_topic_without_a_queue_does_not_keep_a_source_closed_that_was_away() {
     let target = broker(vhost.url(), Positions::database(place.pool.clone()));
     let capture = capture(&script, target).shutdown_within(Duration::from_millis(500));
     let running = capture.start().await.unwrap();
-    eventually("it is told", SOON, async || {
-        running
-            .health()
-            .not_ready
-            .concat()
-            .contains("no queue is bound")
-    })
-    .await;
+    is_told_unbound(&running).await;
     let opened = script.opened().len();
 
     script.set_away(true);

@@ -154,20 +154,9 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         if most == 0 {
             return Ok(Vec::new());
         }
-        let statements = self.letters()?;
         let changed = async {
             let (mut tx, writing) = self.begin_letters(turn).await?;
-            let ended = async {
-                let seqs = statements
-                    .lock::<DB>(&mut tx, filter, between, most)
-                    .await?;
-                match fate {
-                    _ if seqs.is_empty() => {}
-                    LetterFate::Replay => statements.replay::<DB>(&mut tx, &seqs).await?,
-                    LetterFate::Discard => statements.discard::<DB>(&mut tx, &seqs).await?,
-                }
-                Ok(seqs)
-            };
+            let ended = self.end_locked(&mut tx, filter, fate, between, most);
             match ended.await {
                 Ok(seqs) => Ok((tx, writing, seqs)),
                 Err(error) => {
@@ -180,6 +169,24 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         };
         let (tx, _writing, seqs) = self.pool.within(ANSWER, changed).await?;
         self.pool.commit(tx).await?;
+        Ok(seqs)
+    }
+
+    async fn end_locked(
+        &self,
+        tx: &mut DB::Connection,
+        filter: &DeadLetterFilter,
+        fate: LetterFate,
+        between: (i64, i64),
+        most: u64,
+    ) -> DbResult<Vec<i64>> {
+        let statements = self.letters()?;
+        let seqs = statements.lock::<DB>(tx, filter, between, most).await?;
+        match fate {
+            _ if seqs.is_empty() => {}
+            LetterFate::Replay => statements.replay::<DB>(tx, &seqs).await?,
+            LetterFate::Discard => statements.discard::<DB>(tx, &seqs).await?,
+        }
         Ok(seqs)
     }
 

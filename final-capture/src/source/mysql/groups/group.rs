@@ -2,7 +2,10 @@
 
 use std::{ops::Range, sync::Arc};
 
-use super::{super::raw::RawEvent, savepoints::Savepoints};
+use super::{
+    super::{raw::RawEvent, wire::CannotRead},
+    savepoints::Savepoints,
+};
 use crate::{position::SourcePoint, source::Transaction};
 
 /// How a transaction has ended.
@@ -51,5 +54,18 @@ impl Group {
             at: self.at,
             after: self.after.clone(),
         }
+    }
+    pub(super) fn savepoint(&mut self, name: &str) -> Result<(), CannotRead> {
+        let set = self.savepoints.set(name, self.count);
+        set.map_err(|why| self.cannot(&why))
+    }
+
+    pub(super) fn roll_back_to(&mut self, name: &str) -> Result<(), CannotRead> {
+        let undone = self.savepoints.roll_back_to(name, self.count);
+        undone.map_err(|why| self.cannot(&why))
+    }
+
+    fn cannot(&self, CannotRead(why): &CannotRead) -> CannotRead {
+        CannotRead(format!("transaction {}: {why}", self.id))
     }
 }

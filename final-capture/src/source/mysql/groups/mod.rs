@@ -288,17 +288,11 @@ impl Groups {
             Statement::Commit => Some(Ending::Committed),
             Statement::Rollback => Some(Ending::RolledBack),
             Statement::Savepoint(name) => {
-                let set = group.savepoints.set(&name, group.count);
-                set.map_err(|CannotRead(why)| {
-                    CannotRead(format!("transaction {}: {why}", group.id))
-                })?;
+                group.savepoint(&name)?;
                 None
             }
             Statement::RollbackTo(name) => {
-                let undone = group.savepoints.roll_back_to(&name, group.count);
-                undone.map_err(|CannotRead(why)| {
-                    CannotRead(format!("transaction {}: {why}", group.id))
-                })?;
+                group.roll_back_to(&name)?;
                 None
             }
             Statement::Truncate(_) => {
